@@ -1,0 +1,188 @@
+"""Every exception asynccam raises on purpose: one tree, one root.
+
+::
+
+    AsynccamError
+    ├── UsageError (ValueError)                 the caller's mistake; nothing was sent
+    │   ├── AddressError                        not a camera address
+    │   ├── FeatureError                        the camera has no such feature
+    │   └── StateError (RuntimeError)           not allowed in the object's present state
+    ├── RetryableError                          the same call may succeed later
+    │   ├── ConnectionError (ConnectionError)   the peer cannot be reached, or went away
+    │   ├── TimeoutError (TimeoutError)         a deadline passed
+    │   ├── BusyError                           the device is doing something else
+    │   └── TransferError                       a file stopped half way; ``part`` says what is kept
+    ├── FatalError                              the same call will fail again
+    │   ├── RemoteProtocolError                 the peer broke its protocol
+    │   ├── DeviceError                         the peer understood, and refused
+    │   │   ├── NotFoundError                   it has no such camera or file
+    │   │   └── ClockNotSynchronizedError       it does not trust its own clock
+    │   ├── StorageError (OSError)              this computer's disk
+    │   │   ├── InsufficientSpaceError          too little room, found out before the transfer
+    │   │   └── TargetExistsError (FileExistsError)
+    │   └── RecordingError                      a local recorder could not do its work
+    └── AuthenticationError                     credentials are missing, wrong or expired
+        └── PermissionDeniedError               credentials are good, the role is too low
+
+``ConnectionError`` and ``TimeoutError`` are also the builtins of the same name, so code that
+already catches those goes on working. Three questions are answered by the class alone: whose
+fault (``UsageError`` is ours), is it worth another try (``RetryableError``), and is it about
+credentials (``AuthenticationError``, which no retry loop may swallow).
+"""
+
+import builtins
+from pathlib import Path
+
+
+class AsynccamError(Exception):
+    """Root of every error asynccam raises on purpose."""
+
+
+# -- the caller's mistakes ----------------------------------------------------------------------
+
+
+class UsageError(AsynccamError, ValueError):
+    """The call itself is wrong; nothing was sent and nothing changed."""
+
+
+class AddressError(UsageError):
+    """Text that should name a camera does not."""
+
+
+class FeatureError(UsageError):
+    """The camera does not have the feature that was asked for."""
+
+
+class StateError(UsageError, RuntimeError):
+    """The call is not allowed in the object's present state."""
+
+
+# -- worth another try --------------------------------------------------------------------------
+
+
+class RetryableError(AsynccamError):
+    """The same call may succeed later."""
+
+
+class ConnectionError(RetryableError, builtins.ConnectionError):
+    """The peer cannot be reached, or the connection was lost.
+
+    Attributes:
+        maybe_executed: True when the request had left before the connection went, so the peer
+            may have carried it out; False when it certainly did not.
+    """
+
+    def __init__(self, message: str, *, maybe_executed: bool = False) -> None:
+        super().__init__(message)
+        self.maybe_executed = maybe_executed
+
+
+class TimeoutError(RetryableError, builtins.TimeoutError):
+    """A deadline passed.
+
+    Attributes:
+        maybe_executed: True when the request had left, so the peer may have carried it out.
+    """
+
+    def __init__(self, message: str, *, maybe_executed: bool = False) -> None:
+        super().__init__(message)
+        self.maybe_executed = maybe_executed
+
+
+class BusyError(RetryableError):
+    """The device is occupied by another client or another task."""
+
+
+class TransferError(RetryableError):
+    """A file transfer ended before the file did.
+
+    Attributes:
+        part: What arrived, kept on disk, or None if nothing did. The device may already have
+            deleted its own copy, so asynccam never deletes this file.
+        received: Bytes in ``part``.
+        expected: Bytes the peer announced, or None if it announced no size.
+    """
+
+    def __init__(
+        self, message: str, *, part: Path | None = None, received: int = 0, expected: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.part = part
+        self.received = received
+        self.expected = expected
+
+
+# -- not worth another try ----------------------------------------------------------------------
+
+
+class FatalError(AsynccamError):
+    """The same call will fail again until something else changes."""
+
+
+class RemoteProtocolError(FatalError):
+    """The peer sent something its protocol does not allow."""
+
+
+class DeviceError(FatalError):
+    """The device understood the request and refused it.
+
+    Attributes:
+        status: The device's own word for it, as it came over the wire, or None.
+    """
+
+    def __init__(self, message: str, *, status: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class NotFoundError(DeviceError):
+    """The device has no camera or file of that name."""
+
+
+class ClockNotSynchronizedError(DeviceError):
+    """The device refuses a scheduled start because its clock is not synchronized."""
+
+
+class StorageError(FatalError, OSError):
+    """This computer's disk refused."""
+
+
+class InsufficientSpaceError(StorageError):
+    """Too little room for the file; found out before the transfer began.
+
+    Attributes:
+        needed: Bytes the file needs.
+        free: Bytes available.
+    """
+
+    def __init__(self, message: str, *, needed: int = 0, free: int = 0) -> None:
+        super().__init__(message)
+        self.needed = needed
+        self.free = free
+
+
+class TargetExistsError(StorageError, FileExistsError):
+    """The target file exists and overwriting was not asked for."""
+
+
+class RecordingError(FatalError):
+    """A local recorder could not start, or ended by itself.
+
+    Attributes:
+        output: The last lines the recorder process printed.
+    """
+
+    def __init__(self, message: str, *, output: str = "") -> None:
+        super().__init__(message)
+        self.output = output
+
+
+# -- neither: the credentials -------------------------------------------------------------------
+
+
+class AuthenticationError(AsynccamError):
+    """Credentials are missing, wrong or expired; new ones are needed, not another try."""
+
+
+class PermissionDeniedError(AuthenticationError):
+    """The credentials are accepted, but their role does not allow the call."""

@@ -1,0 +1,1 @@
+"""Plain values: the Camera interface, events, descriptions and feature keys."""

@@ -1,0 +1,146 @@
+"""Events: frozen values that say what happened, the same for all five systems."""
+
+import time
+from dataclasses import dataclass, field
+
+from asynccam.model.info import CameraInfo, CameraState, ClockOffset, LocalFile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something happened.
+
+    Attributes:
+        at: When this computer learned of it, Unix seconds.
+    """
+
+    at: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraEvent(Event):
+    """Something happened to one camera.
+
+    Attributes:
+        camera: The camera's stable id.
+    """
+
+    camera: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraFound(CameraEvent):
+    """A camera appeared."""
+
+    info: CameraInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraChanged(CameraEvent):
+    """A known camera is reached at another address, or describes itself differently."""
+
+    info: CameraInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraLost(CameraEvent):
+    """A camera said goodbye or stopped being announced."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraStateChanged(CameraEvent):
+    """A camera does something else than before."""
+
+    state: CameraState
+    previous: CameraState = CameraState.UNKNOWN
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap(CameraEvent):
+    """A connection was away for a while; what was told meanwhile is lost, but the difference is known.
+
+    Attributes:
+        camera: The camera's id, or the address of the service whose cameras are meant.
+        began: When the connection was lost, Unix seconds.
+        ended: When everything was fetched again, Unix seconds.
+        appeared: Ids of cameras that were not there before.
+        vanished: Ids of cameras that are gone.
+        changed: Ids of cameras that are in another state.
+    """
+
+    began: float
+    ended: float
+    appeared: tuple[str, ...] = ()
+    vanished: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraFailed(CameraEvent):
+    """A step failed for one camera; the others go on.
+
+    Attributes:
+        step: What was being done, ``arm`` or ``collect`` for example.
+        error: The exception.
+    """
+
+    step: str
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingStarted(CameraEvent):
+    """The camera accepted a start."""
+
+    scheduled_for: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingStopped(CameraEvent):
+    """The camera stopped and named its files."""
+
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockMeasured(CameraEvent):
+    """The camera's clock was compared with this computer's."""
+
+    offset: ClockOffset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileProgress(CameraEvent):
+    """Part of a file arrived.
+
+    Attributes:
+        name: The device's name for the file.
+        received: Bytes so far.
+        total: Bytes in all, or None if not announced.
+    """
+
+    name: str
+    received: int
+    total: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileArrived(CameraEvent):
+    """A file came home whole."""
+
+    file: LocalFile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakePhaseChanged(Event):
+    """A take moved on.
+
+    Attributes:
+        take: The take's name.
+        phase: ``arming``, ``armed``, ``starting``, ``recording``, ``stopping``, ``stopped``,
+            ``collecting``, ``done``.
+    """
+
+    take: str
+    phase: str

@@ -1,0 +1,173 @@
+"""Features: what a camera can do beyond being there, asked for by typed key.
+
+``camera.feature(Record)`` gives a `SupportsRecord` or raises `FeatureError`; the type checker
+knows which. Keys, not inheritance, because what a camera can do is known only once it answers.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Generic, Protocol, TypeVar
+
+from asynccam.model.info import ClockOffset, LocalFile, MediaFile
+
+F_co = TypeVar("F_co", covariant=True)
+
+Progress = Callable[[int, int | None], None]
+"""Called with bytes received so far and the total (None if unknown); must not block."""
+
+
+@dataclass(frozen=True)  # Python 3.11 cannot make instances of a generic with slots that is frozen
+class FeatureKey(Generic[F_co]):
+    """Names a feature and carries the type of what `Camera.feature` returns for it."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordPlan:
+    """What a camera is told ahead of a start.
+
+    Attributes:
+        directory: Where a camera that records on this computer puts its files; it exists.
+        duration: Intended length in seconds, or None; a hint, the take stops by hand.
+        timeout: Seconds the camera may take to accept the start.
+    """
+
+    directory: Path
+    duration: float | None = None
+    timeout: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class StartReport:
+    """How a start went. All times are this computer's Unix seconds.
+
+    Attributes:
+        commanded_at: The command left this computer.
+        accepted_at: The camera's answer arrived.
+        status: The camera's own word for it.
+        scheduled_for: The moment the camera promised to start by its own clock, or None for at once.
+        first_frame_at: The first frame's time where it is known, else None.
+        first_frame_bound: Half the width of the interval that holds it, in seconds.
+    """
+
+    commanded_at: float
+    accepted_at: float
+    status: str = ""
+    scheduled_for: float | None = None
+    first_frame_at: float | None = None
+    first_frame_bound: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StopReport:
+    """How a stop went.
+
+    Attributes:
+        commanded_at: The command left this computer, Unix seconds.
+        stopped_at: The camera's answer arrived, Unix seconds.
+        status: The camera's own word for it.
+        files: What was recorded; files with a ``path`` are already here.
+        first_frame_at: The first frame's time where only the stop tells it, else None.
+        first_frame_bound: Half the width of the interval that holds it, in seconds.
+    """
+
+    commanded_at: float
+    stopped_at: float
+    status: str = ""
+    files: tuple[MediaFile, ...] = ()
+    first_frame_at: float | None = None
+    first_frame_bound: float | None = None
+
+
+class ArmedStart(Protocol):
+    """A start that needs nothing more than to be let go.
+
+    Everything slow (DNS, connecting, encoding the command) is behind it, so `release` of a
+    thousand cameras is one tight loop.
+    """
+
+    def release(self, at: float | None) -> None:
+        """Send the start; never waits.
+
+        Args:
+            at: Unix seconds at which the camera is to start by its own clock; None for now.
+                Cameras without the `ScheduledStart` feature are only ever given None.
+        """
+        ...
+
+    async def accepted(self) -> StartReport:
+        """Wait for the camera's answer to `release`; raises if it refused or went away."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of what arming opened; harmless after `accepted` and when called twice."""
+        ...
+
+
+class SupportsRecord(Protocol):
+    """Start and stop a recording."""
+
+    async def arm(self, plan: RecordPlan) -> ArmedStart:
+        """Do everything a start needs short of starting."""
+        ...
+
+    async def stop(self, *, timeout: float = 60.0) -> StopReport:
+        """Stop the recording, or a scheduled one that has not begun, and say what it left."""
+        ...
+
+
+class SupportsScheduledStart(Protocol):
+    """Starts by the device's own clock at a given time."""
+
+    @property
+    def lead(self) -> float:
+        """Seconds ahead of time the command should arrive."""
+        ...
+
+
+class SupportsFiles(Protocol):
+    """Files on the device."""
+
+    async def list_files(self) -> tuple[MediaFile, ...]:
+        """Every recording and picture the device admits to having."""
+        ...
+
+    async def download(
+        self, file: MediaFile | str, directory: Path, *, progress: Progress | None = None
+    ) -> LocalFile:
+        """Bring one file home whole, under a name made safe, never over an existing file."""
+        ...
+
+
+class SupportsSnapshot(Protocol):
+    """A single picture."""
+
+    async def snapshot(self, directory: Path) -> LocalFile:
+        """Take a picture and bring it home."""
+        ...
+
+
+class SupportsStream(Protocol):
+    """A live stream another program can open."""
+
+    async def stream_urls(self) -> Mapping[str, str]:
+        """Addresses by kind: ``rtsp``, ``hls``, ``webrtc``, ``srt``, ``udp``."""
+        ...
+
+
+class SupportsDeviceClock(Protocol):
+    """A clock that can be compared with this computer's."""
+
+    async def measure_clock(self, *, samples: int = 8) -> ClockOffset:
+        """Offset and its bound, from the shortest of several round trips."""
+        ...
+
+
+Record: Final = FeatureKey[SupportsRecord]("record")
+ScheduledStart: Final = FeatureKey[SupportsScheduledStart]("scheduled_start")
+Files: Final = FeatureKey[SupportsFiles]("files")
+Snapshot: Final = FeatureKey[SupportsSnapshot]("snapshot")
+Stream: Final = FeatureKey[SupportsStream]("stream")
+DeviceClock: Final = FeatureKey[SupportsDeviceClock]("device_clock")

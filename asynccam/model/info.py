@@ -1,0 +1,126 @@
+"""Plain values that describe cameras, their state and their files."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+_EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+def _empty() -> Mapping[str, Any]:
+    # Not a plain default: Python 3.11 takes every unhashable one for mutable.
+    return _EMPTY
+
+
+class CameraState(Enum):
+    """What a camera is doing, in the words all five systems share."""
+
+    UNKNOWN = "unknown"
+    READY = "ready"
+    RECORDING = "recording"
+    STOPPING = "stopping"
+    AWAY = "away"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class CameraInfo:
+    """Who a camera is.
+
+    Attributes:
+        id: Stable identity as a URI, such as ``multicam://Mountain-A1B2C3D4``; never an address
+            where the system has something better.
+        system: One of the five systems.
+        name: What to show a person.
+        serial: The device's own identifier, or ``""``.
+        address: Where it was last reached, as ``SYSTEM://HOST:PORT[/CAMERA]``, or ``""``.
+        model: Kind of device, or ``""``.
+        extra: Whatever else the system tells, by its own names.
+    """
+
+    id: str
+    system: str
+    name: str
+    serial: str = ""
+    address: str = ""
+    model: str = ""
+    extra: Mapping[str, Any] = field(default_factory=_empty)
+
+
+@dataclass(frozen=True, slots=True)
+class CameraStatus:
+    """What a camera said when it was last asked.
+
+    Attributes:
+        state: The common word for it.
+        detail: The system's own word or sentence.
+        device_time: The device's clock in Unix seconds, or None if it does not tell.
+        battery: Charge from 0 to 100 percent, or None.
+        extra: Whatever else the system tells.
+    """
+
+    state: CameraState
+    detail: str = ""
+    device_time: float | None = None
+    battery: float | None = None
+    extra: Mapping[str, Any] = field(default_factory=_empty)
+
+
+@dataclass(frozen=True, slots=True)
+class MediaFile:
+    """A recording or picture on a device.
+
+    Attributes:
+        name: The device's name for it, as it came; **not** safe as a path.
+        size: Bytes, or None if the device does not tell (or told 0 before packing).
+        id: A second name the system uses to fetch it, or ``""``.
+        created: Unix seconds, or None.
+        path: Set when the file is already on this computer (recorders that run here).
+    """
+
+    name: str
+    size: int | None = None
+    id: str = ""
+    created: float | None = None
+    path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A file that came home whole.
+
+    Attributes:
+        path: Where it is.
+        size: Bytes.
+        sha256: Lower-case hexadecimal digest of its contents, or ``""`` when none was asked for.
+        source: The device's name for it.
+        seconds: How long the transfer took.
+    """
+
+    path: Path
+    size: int
+    sha256: str = ""
+    source: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClockOffset:
+    """How far a device's clock is from this computer's.
+
+    Attributes:
+        offset: Device minus computer, in seconds.
+        bound: The true offset lies within ``offset`` plus or minus this many seconds.
+        round_trip: The shortest round trip seen, in seconds, which set the bound.
+        samples: How many usable answers there were.
+        measured_at: Computer's time of the best sample, Unix seconds.
+    """
+
+    offset: float
+    bound: float
+    round_trip: float
+    samples: int
+    measured_at: float = field(default=0.0)

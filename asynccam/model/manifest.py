@@ -1,0 +1,252 @@
+"""The manifest of a take: what happened to each camera and file, for people and programs to read later.
+
+``manifest.json`` is this model as UTF-8 JSON. Times are of **this computer's** clock unless a field
+says otherwise. See docs/take.md for the meaning of every field and docs/manifest.schema.json for
+the JSON schema.
+"""
+
+import asyncio
+import json
+import math
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from asynccam.errors import StorageError
+from asynccam.model.info import ClockOffset
+
+MANIFEST_NAME: Final = "manifest.json"
+MANIFEST_VERSION: Final = 1
+
+
+class Outcome(StrEnum):
+    """How a take, or one camera's part in it, ended."""
+
+    RUNNING = "running"
+    COMPLETE = "complete"
+    INCOMPLETE = "incomplete"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class FileState(StrEnum):
+    """Where a recorded file stands."""
+
+    PENDING = "pending"
+    ARRIVED = "arrived"
+    FAILED = "failed"
+
+
+class _Record(BaseModel):
+    """Fields a later version adds are kept, so that an older reader can write the file back."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Moment(_Record):
+    """A point in time, twice: for programs and for people."""
+
+    unix: float = Field(description="Unix seconds, with fraction.")
+    utc: str = Field(description="The same as ISO 8601 in UTC to the millisecond.")
+
+    @classmethod
+    def of(cls, unix: float) -> Self:
+        """The moment ``unix`` seconds after 1970; what no calendar can hold has an empty ``utc``."""
+        try:
+            text = datetime.fromtimestamp(unix, UTC).isoformat(timespec="milliseconds")
+        except (OverflowError, ValueError, OSError):
+            return cls(unix=unix if math.isfinite(unix) else 0.0, utc="")
+        return cls(unix=unix, utc=text.replace("+00:00", "Z"))
+
+    @classmethod
+    def maybe(cls, unix: float | None) -> Self | None:
+        """The moment, or None for None."""
+        return None if unix is None else cls.of(unix)
+
+
+class ErrorRecord(_Record):
+    """One thing that went wrong."""
+
+    step: str = Field(
+        description="What was being done: clock, arm, start, stop, collect, verify, or of the take itself."
+    )
+    error: str = Field(description="Name of the asynccam error class, or of the foreign one.")
+    message: str = Field(description="The error in words.")
+    retryable: bool = Field(description="Whether the same step may succeed later.")
+    at: Moment = Field(description="When it was noticed.")
+
+
+class ClockRecord(_Record):
+    """One clock held against this computer's."""
+
+    offset: float = Field(description="Other clock minus this computer's, in seconds.")
+    bound: float = Field(description="The true offset lies within offset plus or minus this, in seconds.")
+    round_trip: float = Field(description="Shortest round trip seen, in seconds.")
+    samples: int = Field(description="Usable answers.")
+    measured_at: Moment = Field(description="Time of the best sample.")
+
+    @classmethod
+    def of(cls, clock: ClockOffset) -> Self:
+        """A measured offset as a record."""
+        return cls(
+            offset=clock.offset,
+            bound=clock.bound,
+            round_trip=clock.round_trip,
+            samples=clock.samples,
+            measured_at=Moment.of(clock.measured_at),
+        )
+
+
+class StartRecord(_Record):
+    """T0: the one moment every camera was told to start at."""
+
+    t0: Moment = Field(description="T0 by the reference clock; scheduled cameras were sent exactly this.")
+    t0_computer: Moment = Field(description="The same moment by this computer's clock.")
+    source: Literal["system", "ntp"] = Field(description="The reference clock: this computer's, or NTP.")
+    server: str | None = Field(default=None, description="The NTP server asked, if any.")
+    clock: ClockRecord | None = Field(
+        default=None, description="NTP time minus this computer's; null for source system."
+    )
+    start_in: float = Field(description="Seconds from the decision to T0.")
+
+
+class VerdictRecord(_Record):
+    """What a look into a video file found."""
+
+    verdict: str = Field(description="complete, truncated or empty.")
+    frames: int | None = Field(default=None, description="Frames counted, or null.")
+    duration: float | None = Field(default=None, description="Length of the video in seconds, or null.")
+    detail: str = Field(default="", description="The finding in words.")
+
+
+class FileRecord(_Record):
+    """One recorded file."""
+
+    name: str = Field(description="The camera's own name for it; never a path.")
+    source: Literal["device", "local"] = Field(description="Fetched from the device, or recorded here.")
+    state: FileState = Field(default=FileState.PENDING, description="pending, arrived or failed.")
+    path: str | None = Field(
+        default=None, description="Where it is, relative to the take's directory, with forward slashes."
+    )
+    size: int | None = Field(default=None, description="Bytes; before arrival what the camera announced.")
+    sha256: str | None = Field(default=None, description="Lower-case hexadecimal digest.")
+    seconds: float | None = Field(default=None, description="How long the transfer took.")
+    part: str | None = Field(default=None, description="What arrived of a broken transfer, like path.")
+    received: int | None = Field(default=None, description="Bytes in part.")
+    verdict: VerdictRecord | None = Field(default=None, description="Null where nobody looked.")
+
+
+class GapRecord(_Record):
+    """A stretch in which a camera is known not to have recorded."""
+
+    began_at: Moment = Field(description="Last moment known to be recorded.")
+    ended_at: Moment | None = Field(default=None, description="First moment recorded again, or null.")
+    reason: str = Field(default="", description="Why, in words.")
+
+
+class CameraRecord(_Record):
+    """One camera's part in the take."""
+
+    id: str = Field(description="Stable identity, such as multicam://Mountain-A1B2C3D4.")
+    name: str = Field(description="What to show a person.")
+    system: str = Field(description="One of the five systems.")
+    serial: str = Field(default="", description="The device's own identifier.")
+    model: str = Field(default="", description="Kind of device.")
+    address: str = Field(default="", description="Where it was reached.")
+    directory: str = Field(description="Its folder, relative to the take's directory.")
+    features: list[str] = Field(default_factory=list, description="What it can do.")
+    outcome: Outcome = Field(default=Outcome.RUNNING, description="How its part ended.")
+    clock: ClockRecord | None = Field(default=None, description="Its clock minus this computer's.")
+    commanded_at: Moment | None = Field(default=None, description="The start left this computer.")
+    accepted_at: Moment | None = Field(default=None, description="The answer to the start arrived.")
+    scheduled_for: Moment | None = Field(
+        default=None, description="When it promised to start, by its own clock; null for at once."
+    )
+    first_frame_at: Moment | None = Field(default=None, description="Time of the first frame, if known.")
+    first_frame_bound: float | None = Field(
+        default=None, description="The first frame lies within first_frame_at plus or minus this, seconds."
+    )
+    stop_commanded_at: Moment | None = Field(default=None, description="The stop left this computer.")
+    stopped_at: Moment | None = Field(default=None, description="The answer to the stop arrived.")
+    start_status: str = Field(default="", description="The camera's own word for its start.")
+    stop_status: str = Field(default="", description="The camera's own word for its stop.")
+    files: list[FileRecord] = Field(default_factory=list, description="What it recorded.")
+    gaps: list[GapRecord] = Field(default_factory=list, description="Known gaps; empty if none is known.")
+    errors: list[ErrorRecord] = Field(default_factory=list, description="What went wrong, in order.")
+
+
+class Manifest(_Record):
+    """What happened in a take."""
+
+    format: Literal["asynccam-take"] = Field(default="asynccam-take", description="Always asynccam-take.")
+    version: int = Field(default=MANIFEST_VERSION, description="Raised when a field changes its meaning.")
+    asynccam: str = Field(default="", description="Version of asynccam that wrote it.")
+    take: str = Field(description="Name of the take, which is also its directory's.")
+    outcome: Outcome = Field(default=Outcome.RUNNING, description="running until the take has ended.")
+    phase: str = Field(description="Phase of the take when this was written.")
+    created_at: Moment = Field(description="When the take was armed.")
+    written_at: Moment = Field(description="When this was written.")
+    duration: float | None = Field(default=None, description="Seconds asked for, or null if by hand.")
+    start: StartRecord | None = Field(default=None, description="T0; null before it was set.")
+    cameras: list[CameraRecord] = Field(default_factory=list, description="Every camera of the take.")
+    errors: list[ErrorRecord] = Field(default_factory=list, description="Errors of no single camera.")
+
+    def to_bytes(self) -> bytes:
+        """The manifest as it is written to disk."""
+        return self.model_dump_json(indent=2).encode() + b"\n"
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, source: str = "these bytes") -> Self:
+        """Read a manifest.
+
+        Args:
+            data: What `to_bytes` gave.
+            source: Names the bytes in the error.
+
+        Raises:
+            StorageError: They are not a manifest, or one of a version not known here.
+        """
+        try:
+            manifest = cls.model_validate_json(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(step) for step in first["loc"]) or "the whole"
+            raise StorageError(f"{source} is not the manifest of a take: {where}: {first['msg']}") from None
+        if manifest.version > MANIFEST_VERSION:
+            raise StorageError(
+                f"{source} is a manifest of version {manifest.version}; known are up to {MANIFEST_VERSION}"
+            )
+        return manifest
+
+    @classmethod
+    async def load(cls, path: str | Path) -> Self:
+        """Read ``manifest.json``, or the one in a take's directory, without blocking the loop.
+
+        Raises:
+            StorageError: It cannot be read, is not a manifest, or is of a version not known here.
+        """
+        where = Path(path)
+        try:
+            where, data = await asyncio.to_thread(_read, where)
+        except OSError as error:
+            raise StorageError(f"cannot read the manifest {where}: {error.strerror or error}") from error
+        return cls.from_bytes(data, source=str(where))
+
+
+def manifest_schema() -> dict[str, Any]:
+    """The JSON schema of ``manifest.json``, as kept in docs/manifest.schema.json."""
+    schema = Manifest.model_json_schema(mode="serialization")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def manifest_schema_text() -> str:
+    """The schema as text, exactly as the file in the docs holds it."""
+    return json.dumps(manifest_schema(), indent=2) + "\n"
+
+
+def _read(path: Path) -> tuple[Path, bytes]:
+    file = path / MANIFEST_NAME if path.is_dir() else path
+    return file, file.read_bytes()

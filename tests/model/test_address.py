@@ -1,0 +1,103 @@
+"""Camera addresses by hand and back."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asynccam.errors import AddressError
+from asynccam.model.address import SCHEMES, Address
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("multicam://127.0.0.1:8080", Address("multicam", "127.0.0.1", 8080)),
+        ("multicam://hill.local", Address("multicam", "hill.local", 8080)),
+        ("MULTICAM://Hill.local/", Address("multicam", "hill.local", 8080)),
+        ("mediamtx://host:8002/camera0", Address("mediamtx", "host", 8002, "camera0")),
+        ("mediamtxs://host/camera0", Address("mediamtx", "host", 8002, "camera0", secure=True)),
+        ("snapshot://host", Address("snapshot", "host", 88)),
+        ("snapshots://host", Address("snapshot", "host", 443, secure=True)),
+        ("thorvision://[::1]:9", Address("thorvision", "::1", 9)),
+        ("thorvision://[fe80::1%eth0]", Address("thorvision", "fe80::1%eth0", 8000)),
+        ("nanocam://under_score", Address("nanocam", "under_score", 7200)),
+        ("mediamtx://host/a%2Fb%20c", Address("mediamtx", "host", 8002, "a/b c")),
+        ("mediamtx://host/a/b", Address("mediamtx", "host", 8002, "a/b")),
+    ],
+)
+def test_addresses_are_read(text: str, address: Address) -> None:
+    assert Address.parse(text) == address
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "SYSTEM://HOST"),
+        ("127.0.0.1:8080", "SYSTEM://HOST"),
+        ("http://host", "known are multicam, "),
+        ("://host", "unknown system ''"),
+        ("multicam://", "not a camera address"),
+        ("multicam://:8080", "not a camera address"),
+        ("multicam:///camera", "not a camera address"),
+        ("multicam://host:port", "not a camera address"),
+        ("multicam://host:0", "not a TCP port"),
+        ("multicam://host:65536", "not a camera address"),
+        ("multicam://host:-1", "not a camera address"),
+        ("multicam://[::1", "not a camera address"),
+        ("multicam://ho st", "not a camera address"),
+        ("multicam://host?token=x", "not a camera address"),
+        ("multicam://host#here", "not a camera address"),
+        ("multicam://bücher", "not a camera address"),
+    ],
+)
+def test_what_is_no_address_is_refused(text: str, words: str) -> None:
+    with pytest.raises(AddressError, match=words):
+        Address.parse(text)
+
+
+def test_credentials_are_refused_and_not_repeated() -> None:
+    with pytest.raises(AddressError, match="token") as caught:
+        Address.parse("mediamtx://admin:hunter2@host/camera")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_an_at_sign_in_a_camera_name_is_no_credential() -> None:
+    assert Address.parse("mediamtx://host/front@door").camera == "front@door"
+
+
+@pytest.mark.parametrize("wrong", [("ftp", False, 21), ("multicam", True, 1), ("multicam", False, 0)])
+def test_an_address_made_by_hand_is_checked(wrong: tuple[str, bool, int]) -> None:
+    system, secure, port = wrong
+    with pytest.raises(AddressError):
+        Address(system, "host", port, secure=secure)
+
+
+def test_another_camera_on_the_same_host() -> None:
+    assert str(Address.parse("mediamtxs://host/a").with_camera("b c")) == "mediamtxs://host:8002/b%20c"
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_every_scheme_comes_back(scheme: str) -> None:
+    assert str(Address.parse(f"{scheme}://host:1")) == f"{scheme}://host:1"
+
+
+@given(
+    st.sampled_from(sorted({entry[:2] for entry in SCHEMES.values()})),
+    st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,20}[a-z0-9])?", fullmatch=True) | st.ip_addresses().map(str),
+    st.integers(1, 65535),
+    st.text(),
+)
+def test_every_address_survives_its_text(kind: tuple[str, bool], host: str, port: int, camera: str) -> None:
+    system, secure = kind
+    address = Address(system, host, port, camera, secure)
+    assert Address.parse(str(address)) == address
+
+
+@given(st.text())
+def test_any_text_is_an_address_or_an_address_error(text: str) -> None:
+    for candidate in (text, f"multicam://{text}", f"multicam://h:{text}", f"multicam://[{text}]"):
+        try:
+            address = Address.parse(candidate)
+        except AddressError:
+            continue
+        assert 1 <= address.port <= 65535
