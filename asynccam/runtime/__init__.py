@@ -1,0 +1,1 @@
+"""Asyncio helpers without sockets: tasks, events, deadlines, retries, file work off the loop."""

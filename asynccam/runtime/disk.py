@@ -1,0 +1,104 @@
+"""File work off the loop: every step runs to its end, and its errors are asynccam's own."""
+
+import asyncio
+import ctypes
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar, TypeVarTuple
+
+from asynccam.errors import StorageError
+from asynccam.runtime.tasks import finish
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+_KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE of linux/falloc.h
+_NOT_OFFERED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EBADF}
+
+
+async def on_disk(function: Callable[[*Ts], T], *args: *Ts) -> T:
+    """Run a blocking file operation in the loop's own executor.
+
+    A cancelled caller still waits for the operation, for a thread cannot be called back and must
+    not be left behind with an open file.
+    """
+    return await finish(asyncio.get_running_loop().run_in_executor(None, function, *args))
+
+
+@contextmanager
+def storage_errors(action: str, path: Path) -> Iterator[None]:
+    """Turn the system's errors into `StorageError`, saying what was attempted on which path."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        raise StorageError(f"cannot {action} {path}: {error.strerror or error}") from error
+
+
+def reserve_space(fd: int, size: int) -> bool:
+    """Set ``size`` bytes of disk aside for a file without making it longer.
+
+    So several downloads cannot promise themselves the same free space, and a process that dies
+    leaves no file padded with zeros, which `os.posix_fallocate` would do.
+
+    Returns:
+        Whether the system and the file system can do this; if not, nothing happened.
+
+    Raises:
+        OSError: There is no room (``ENOSPC``, ``EDQUOT``, ``EFBIG``).
+    """
+    if sys.platform != "linux" or size == 0:
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    fallocate = getattr(libc, "fallocate64", None) or libc.fallocate
+    fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+    while fallocate(fd, _KEEP_SIZE, 0, size) != 0:
+        number = ctypes.get_errno()
+        if number in _NOT_OFFERED:
+            return False
+        if number != errno.EINTR:
+            raise OSError(number, os.strerror(number))
+    return True
+
+
+def rename_new(source: Path, target: Path) -> None:
+    """Rename a file in one step, never over another.
+
+    Raises:
+        FileExistsError: ``target`` exists; ``source`` is untouched.
+    """
+    if os.name == "nt":
+        source.rename(target)  # Windows refuses to replace
+        return
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:  # no hard links here: FAT, and some network shares
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        try:
+            source.replace(target)
+        except OSError:
+            target.unlink()
+            raise
+    else:
+        source.unlink()
+
+
+def sync_directory(path: Path) -> None:
+    """Make a rename in a directory survive a power cut, where the system offers that."""
+    if os.name == "nt":
+        return
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    except OSError as error:  # some network file systems sync files only
+        if error.errno not in _NOT_OFFERED:
+            raise
+    finally:
+        os.close(fd)

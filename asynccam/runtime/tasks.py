@@ -1,0 +1,208 @@
+"""Owned tasks: the only place in asynccam that creates one.
+
+Every task has a name and an owner. The owner's `aclose` cancels and awaits all of them, so nothing
+outlives it; a failing task is reported once, to the owner's ``on_failure``.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from asynccam.errors import StateError, TimeoutError
+from asynccam.runtime.timing import deadline
+
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
+
+_LOG = logging.getLogger(__name__)
+
+FailureHandler = Callable[[str, Exception], None]
+"""Called with the task's name and its exception."""
+
+
+class Ready(Generic[T]):
+    """Handed to a task by `TaskScope.start`; the task calls it once it is up."""
+
+    def __init__(self, future: "asyncio.Future[T]") -> None:
+        self._future = future
+
+    def __call__(self, value: T) -> None:
+        """Say that the task is up, with a value for whoever started it."""
+        if not self._future.done():
+            self._future.set_result(value)
+
+
+class TaskScope:
+    """Owns tasks.
+
+    Args:
+        name: Prefix of every task's name.
+        on_failure: Called for a task that ends with an `Exception`; without one it is logged.
+    """
+
+    def __init__(self, name: str, *, on_failure: FailureHandler | None = None) -> None:
+        self.name = name
+        self._on_failure = on_failure
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed = False
+
+    @property
+    def tasks(self) -> frozenset["asyncio.Task[Any]"]:
+        """The tasks still running."""
+        return frozenset(self._tasks)
+
+    def spawn(self, coroutine: Coroutine[Any, Any, T], *, name: str) -> "asyncio.Task[T]":
+        """Run a coroutine as a task of this scope.
+
+        Raises:
+            StateError: The scope is closed; the coroutine is closed unrun.
+        """
+        task = self._create(coroutine, name)
+        task.add_done_callback(self._report)
+        return task
+
+    async def start(
+        self, function: Callable[[Ready[T]], Coroutine[Any, Any, Any]], *, name: str, timeout: float | None
+    ) -> T:
+        """Run ``function(ready)`` as a task and wait until it calls ``ready(value)``.
+
+        If the task fails before it is ready its exception is raised here, and if the deadline
+        passes or the caller is cancelled the task is cancelled and awaited first.
+
+        Raises:
+            TimeoutError: The task was not ready within ``timeout`` seconds.
+            StateError: The scope is closed, or the task returned without being ready.
+        """
+        up: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        task = self._create(function(Ready(up)), name)
+        try:
+            async with deadline(timeout, f"sign of readiness from {task.get_name()}"):
+                await asyncio.wait({up, task}, return_when=asyncio.FIRST_COMPLETED)
+        except BaseException:
+            # Even if it became ready in this very moment: nobody is left to hear of it.
+            task.add_done_callback(self._report)
+            await _reap({task})
+            raise
+        if up.done():
+            task.add_done_callback(self._report)
+            return up.result()
+        if not task.cancelled():
+            task.result()
+        raise StateError(f"{task.get_name()} ended before it was ready")
+
+    async def gather(self, jobs: Mapping[K, Coroutine[Any, Any, T]], *, name: str) -> dict[K, T | Exception]:
+        """Run all jobs side by side to their ends; one's failure never disturbs another.
+
+        Cancelling the caller cancels every job and waits for them before it returns.
+
+        Returns:
+            For every key the result, or the exception its job raised, in the order of ``jobs``.
+        """
+        tasks: dict[K, asyncio.Task[T]] = {}
+        try:
+            for key, job in jobs.items():
+                tasks[key] = self._create(job, f"{name}[{key}]")
+            if tasks:
+                await asyncio.wait(tasks.values())
+        except BaseException:
+            for key, job in jobs.items():
+                if key not in tasks:
+                    job.close()
+            for task in tasks.values():
+                task.add_done_callback(self._report)
+            await _reap(set(tasks.values()))
+            raise
+        results: dict[K, T | Exception] = {}
+        for key, task in tasks.items():
+            if task.cancelled():
+                results[key] = StateError(f"{task.get_name()} was cancelled")
+                continue
+            error = task.exception()
+            if error is None:
+                results[key] = task.result()
+            elif isinstance(error, Exception):
+                results[key] = error
+            else:
+                raise error
+        return results
+
+    async def aclose(self, *, timeout: float = 10.0) -> None:
+        """Cancel every task and wait for it; harmless when called twice.
+
+        Raises:
+            TimeoutError: A task did not heed its cancellation within ``timeout`` seconds.
+        """
+        self._closed = True
+        current = asyncio.current_task()
+        await _reap({task for task in self._tasks if task is not current}, timeout)
+
+    async def __aenter__(self) -> "TaskScope":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _create(self, coroutine: Coroutine[Any, Any, T], name: str) -> "asyncio.Task[T]":
+        if self._closed:
+            coroutine.close()
+            raise StateError(f"{self.name} is closed and runs no further task ({name})")
+        task = asyncio.get_running_loop().create_task(coroutine, name=f"{self.name}:{name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _report(self, task: "asyncio.Task[Any]") -> None:
+        if task.cancelled():
+            return
+        error = task.exception()
+        if not isinstance(error, Exception):
+            return
+        if self._on_failure is not None:
+            self._on_failure(task.get_name(), error)
+        else:
+            _LOG.error("task %s failed", task.get_name(), exc_info=error)
+
+
+async def _reap(tasks: set["asyncio.Task[Any]"], timeout: float = 10.0) -> None:
+    """Cancel tasks and see every one of them end, even while being cancelled oneself."""
+    pending = {task for task in tasks if not task.done()}
+    for task in pending:
+        task.cancel()
+    cancelled: asyncio.CancelledError | None = None
+    loop = asyncio.get_running_loop()
+    until = loop.time() + timeout
+    while pending and loop.time() < until:
+        try:
+            _, pending = await asyncio.wait(pending, timeout=until - loop.time())
+        except asyncio.CancelledError as error:
+            cancelled = error
+            pending = {task for task in pending if not task.done()}
+    if cancelled is not None:
+        raise cancelled
+    if pending:
+        names = ", ".join(sorted(task.get_name() for task in pending))
+        raise TimeoutError(f"tasks did not heed their cancellation within {timeout:g} s: {names}")
+
+
+async def finish(awaitable: Awaitable[T]) -> T:
+    """Await something to its end even when cancelled meanwhile, then raise the cancellation.
+
+    For clean-up that must not be cut short: closing a file, reaping a process. The awaitable has
+    to bound itself. If it fails after the caller was cancelled, its exception is the ``__cause__`` of
+    the cancellation.
+    """
+    task = asyncio.ensure_future(awaitable)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        # The cancellation is what the caller hears of; a failure meanwhile is its cause.
+        raise cancelled from (None if task.cancelled() else task.exception())
+    return task.result()

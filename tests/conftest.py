@@ -1,0 +1,44 @@
+"""Rules that hold for every test: nothing is left behind, and nothing blocks the event loop."""
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+from blockbuster import BlockBuster
+
+from tests.support.leftovers import Holdings, left_behind, tasks_left_behind
+
+GRACE = 2.0
+"""Seconds a test's threads, processes and descriptors may take to go away by themselves."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_blocking_call_on_the_loop() -> Iterator[None]:
+    """A call that can block, made from asynccam code on a running loop, raises BlockingError."""
+    blockbuster = BlockBuster("asynccam")
+    blockbuster.activate()
+    yield
+    blockbuster.deactivate()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """No thread, child process or descriptor outlives the test and its fixtures."""
+    before = Holdings.now()
+    yield
+    left = left_behind(before, GRACE)
+    if left:
+        gc.collect()  # so that what leaked is not blamed on the next test as well
+        pytest.fail("left behind: " + "; ".join(left))
+
+
+@pytest_asyncio.fixture(autouse=True)
+async def no_task_left_behind(nothing_left_behind: None) -> AsyncIterator[None]:
+    """No task outlives the test and its own fixtures."""
+    before = asyncio.all_tasks()
+    yield
+    left = await tasks_left_behind(before, GRACE)
+    if left:
+        pytest.fail("left behind: " + "; ".join(left))

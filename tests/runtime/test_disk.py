@@ -1,0 +1,102 @@
+"""The small file operations everything else stands on."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from asynccam.errors import InsufficientSpaceError, StorageError
+from asynccam.runtime.disk import on_disk, rename_new, reserve_space, storage_errors, sync_directory
+
+MIB = 1024 * 1024
+
+
+def test_reserved_space_makes_no_file_longer(tmp_path: Path) -> None:
+    with (tmp_path / "a").open("wb") as file:
+        assert reserve_space(file.fileno(), 4 * MIB)
+        status = os.fstat(file.fileno())
+        assert status.st_size == 0
+        assert status.st_blocks * 512 >= 4 * MIB
+
+
+def test_more_than_there_is_cannot_be_reserved(tmp_path: Path) -> None:
+    with (tmp_path / "a").open("wb") as file, pytest.raises(OSError) as refused:  # noqa: PT011 - see errno
+        reserve_space(file.fileno(), 1 << 50)
+    assert refused.value.errno in {errno.ENOSPC, errno.EFBIG}
+
+
+def test_a_file_that_cannot_be_reserved_for_is_left_alone() -> None:
+    with Path("/dev/null").open("wb") as file, pytest.raises(OSError, match="No such device"):
+        reserve_space(file.fileno(), MIB)
+    reader, writer = os.pipe()
+    try:
+        with pytest.raises(OSError, match="Illegal seek"):
+            reserve_space(writer, MIB)
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def no_hard_links(*_: object) -> None:
+    raise PermissionError(errno.EPERM, "Operation not permitted")
+
+
+@pytest.fixture(params=["hard links", "none"])
+def links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also a file system such as FAT, which a test cannot mount everywhere."""
+    if request.param == "none":
+        monkeypatch.setattr(os, "link", no_hard_links)
+
+
+def test_rename_to_a_free_name(tmp_path: Path, links: None) -> None:
+    source, target = tmp_path / "a.part", tmp_path / "a"
+    source.write_bytes(b"new")
+    rename_new(source, target)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
+    assert target.read_bytes() == b"new"
+
+
+def test_rename_never_over_another(tmp_path: Path, links: None) -> None:
+    source, target = tmp_path / "a.part", tmp_path / "a"
+    source.write_bytes(b"new")
+    target.write_bytes(b"old")
+    with pytest.raises(FileExistsError):
+        rename_new(source, target)
+    assert (source.read_bytes(), target.read_bytes()) == (b"new", b"old")
+
+
+def test_rename_never_over_a_link_to_nowhere(tmp_path: Path, links: None) -> None:
+    source, target = tmp_path / "a.part", tmp_path / "a"
+    source.write_bytes(b"new")
+    target.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(FileExistsError):
+        rename_new(source, target)
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_failed_rename_leaves_no_empty_target(tmp_path: Path, links: None) -> None:
+    with pytest.raises(FileNotFoundError):
+        rename_new(tmp_path / "missing.part", tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_is_synced_or_the_reason_is_told(tmp_path: Path) -> None:
+    sync_directory(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        sync_directory(tmp_path / "missing")
+
+
+async def test_errors_of_the_system_become_ours(tmp_path: Path) -> None:
+    def fail() -> None:
+        with storage_errors("read", tmp_path / "missing"):
+            (tmp_path / "missing").read_bytes()
+
+    with pytest.raises(StorageError, match=r"cannot read .*missing: No such file") as failed:
+        await on_disk(fail)
+    assert isinstance(failed.value.__cause__, FileNotFoundError)
+
+
+def test_our_own_errors_stay_what_they_are(tmp_path: Path) -> None:
+    with pytest.raises(InsufficientSpaceError), storage_errors("write", tmp_path):
+        raise InsufficientSpaceError("full", needed=2, free=1)

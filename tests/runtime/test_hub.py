@@ -1,0 +1,293 @@
+"""Events from one emitter to many listeners, none of whom can hold up another."""
+
+import asyncio
+from dataclasses import dataclass
+
+import pytest
+
+from asynccam.errors import StateError, UsageError
+from asynccam.model.events import CameraEvent, CameraLost, Event
+from asynccam.runtime.hub import EventHub, EventStream
+from tests.support.waiting import eventually, passes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick(Event):
+    n: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tock(Tick):
+    pass
+
+
+def ticks(count: int, start: int = 0) -> list[Tick]:
+    return [Tick(n=n) for n in range(start, start + count)]
+
+
+def emit(hub: EventHub, events: list[Tick]) -> None:
+    for event in events:
+        hub.emit(event)
+
+
+# -- callbacks ----------------------------------------------------------------------------------
+
+
+async def test_callbacks_get_events_in_order_after_emit_returned() -> None:
+    hub, heard, events = EventHub(), list[Event](), ticks(200)
+    with hub.subscribe(heard.append) as subscription:
+        emit(hub, events)
+        assert heard == []
+        await eventually(lambda: len(heard) == 200)
+    assert heard == events
+    assert (subscription.delivered, subscription.dropped, subscription.failures) == (200, 0, 0)
+    assert hub.emitted == 200
+
+
+async def test_a_subscription_hears_its_types_and_their_kinds_only() -> None:
+    hub, heard = EventHub(), dict[str, list[Event]](ticks=[], tocks=[], both=[], none=[])
+    hub.subscribe(heard["ticks"].append, Tick)
+    hub.subscribe(heard["tocks"].append, Tock)
+    hub.subscribe(heard["both"].append, Tock, CameraEvent)
+    hub.subscribe(heard["none"].append, CameraEvent)
+    tick, tock = Tick(n=1), Tock(n=2)
+    emit(hub, [tick, tock])
+    await passes()
+    assert heard == {"ticks": [tick, tock], "tocks": [tock], "both": [tock], "none": []}
+
+
+async def test_who_comes_later_hears_what_comes_later() -> None:
+    hub, early, late = EventHub(), list[Event](), list[Event]()
+    hub.subscribe(early.append)
+    hub.emit(Tick(n=1))
+    hub.subscribe(late.append)
+    hub.emit(Tick(n=2))
+    await passes()
+    assert [len(early), len(late)] == [2, 1]
+
+
+async def test_async_callbacks_get_one_event_at_a_time() -> None:
+    hub, running, heard = EventHub(), 0, list[int]()
+
+    async def listen(event: Tick) -> None:
+        nonlocal running
+        running += 1
+        assert running == 1
+        await asyncio.sleep(0)
+        heard.append(event.n)
+        running -= 1
+
+    hub.subscribe(listen, Tick)
+    emit(hub, ticks(20))
+    await eventually(lambda: len(heard) == 20)
+    assert heard == list(range(20))
+    await hub.aclose()
+
+
+async def test_a_stuck_listener_delays_nobody_and_its_losses_are_counted() -> None:
+    hub, heard, gate = EventHub(), list[int](), asyncio.Event()
+    stuck_heard: list[int] = []
+
+    async def stick(event: Tick) -> None:
+        await gate.wait()
+        stuck_heard.append(event.n)
+
+    stuck = hub.subscribe(stick, Tick, maxsize=3)
+    hub.subscribe(lambda event: heard.append(event.n), Tick)
+    emit(hub, ticks(1))
+    await passes()
+    emit(hub, ticks(10, start=1))
+    await eventually(lambda: len(heard) == 11)
+    assert (stuck.dropped, hub.dropped) == (7, 7)
+    gate.set()
+    await eventually(lambda: stuck_heard == [0, 8, 9, 10])  # the newest are kept
+    await hub.aclose()
+
+
+async def test_a_listener_with_much_to_do_lets_others_and_the_loop_have_their_turn() -> None:
+    hub, heard = EventHub(), list[int]()
+    hub.subscribe(lambda event: heard.append(event.n), Tick)
+    emit(hub, ticks(1000))
+    await asyncio.sleep(0)
+    assert 0 < len(heard) < 1000
+    await eventually(lambda: len(heard) == 1000)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async", "cancelled"])
+async def test_a_failing_listener_goes_on_hearing_and_disturbs_nobody(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub, heard, failed = EventHub(), list[int](), list[int]()
+
+    def fail(event: Tick) -> None:
+        failed.append(event.n)
+        raise KeyError("bug")
+
+    async def fail_later(event: Tick) -> None:
+        failed.append(event.n)
+        await asyncio.sleep(0)
+        if kind == "async":
+            raise KeyError("bug")
+        gone = asyncio.get_running_loop().create_future()
+        gone.cancel()
+        await gone
+
+    subscription = hub.subscribe(fail if kind == "sync" else fail_later, Tick)
+    hub.subscribe(lambda event: heard.append(event.n), Tick)
+    emit(hub, ticks(3))
+    await eventually(lambda: len(failed) == 3 and len(heard) == 3)
+    await eventually(lambda: subscription.failures == 3)
+    assert hub.failures == 3
+    assert len(caplog.records) == 1  # one line, not one for every event
+    await hub.aclose()
+
+
+async def test_a_listener_may_emit_subscribe_and_cancel() -> None:
+    hub, heard = EventHub(), list[int]()
+
+    def listen(event: Tick) -> None:
+        heard.append(event.n)
+        if event.n < 3:
+            hub.emit(Tick(n=event.n + 1))
+        else:
+            subscription.cancel()
+            hub.subscribe(lambda later: heard.append(later.n * 10), Tick)
+
+    subscription = hub.subscribe(listen, Tick)
+    hub.emit(Tick(n=0))
+    await eventually(lambda: not subscription.active)
+    hub.emit(Tick(n=5))
+    await eventually(lambda: len(heard) == 5)
+    assert heard == [0, 1, 2, 3, 50]
+
+
+async def test_a_cancelled_subscription_hears_nothing_more_not_even_what_was_queued() -> None:
+    hub, heard = EventHub(), list[Event]()
+    subscription = hub.subscribe(heard.append)
+    emit(hub, ticks(5))
+    subscription.cancel()
+    subscription.cancel()
+    emit(hub, ticks(5))
+    await passes()
+    assert heard == []
+    assert subscription.dropped == 0
+
+
+# -- streams ------------------------------------------------------------------------------------
+
+
+async def read(stream: EventStream[Tick]) -> list[int]:
+    return [event.n async for event in stream]
+
+
+async def test_a_stream_hears_from_the_moment_it_is_made() -> None:
+    hub = EventHub()
+    with hub.events(Tick) as stream:
+        emit(hub, ticks(3))
+        hub.emit(CameraLost(camera="multicam://Hill"))
+        assert [(await anext(stream)).n for _ in range(3)] == [0, 1, 2]
+        reader = asyncio.create_task(read(stream))
+        await passes()
+        emit(hub, ticks(2, start=3))
+        await passes()
+        stream.cancel()
+        assert await reader == [3, 4]
+
+
+async def test_a_stream_without_types_hears_everything() -> None:
+    hub = EventHub()
+    with hub.events() as stream:
+        hub.emit(CameraLost(camera="multicam://Hill"))
+        assert isinstance(await anext(stream), CameraLost)
+
+
+async def test_a_lagging_stream_loses_the_oldest_and_counts() -> None:
+    hub = EventHub()
+    with hub.events(Tick, maxsize=2) as stream:
+        emit(hub, ticks(5))
+        stream.cancel()
+        assert await read(stream) == [3, 4]
+    assert (stream.dropped, hub.dropped) == (3, 3)
+
+
+async def test_a_stream_has_one_reader_at_a_time() -> None:
+    hub = EventHub()
+    with hub.events(Tick) as stream:
+        reader = asyncio.create_task(read(stream))
+        await passes()
+        with pytest.raises(StateError, match="one reader"):
+            await anext(stream)
+        reader.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reader
+        hub.emit(Tick(n=1))
+        assert (await anext(stream)).n == 1
+
+
+async def test_no_event_is_lost_when_a_reader_is_cancelled_as_it_comes() -> None:
+    hub = EventHub()
+    with hub.events(Tick) as stream:
+        reader = asyncio.create_task(anext(stream))
+        await passes()
+        hub.emit(Tick(n=1))
+        reader.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reader
+        assert (await anext(stream)).n == 1
+
+
+# -- the end ------------------------------------------------------------------------------------
+
+
+async def test_closing_ends_streams_once_read_and_cancels_callbacks() -> None:
+    hub, cancelled = EventHub(), list[int]()
+
+    async def stick(event: Tick) -> None:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            cancelled.append(event.n)
+            raise
+
+    hub.subscribe(stick, Tick)
+    stream = hub.events(Tick)
+    emit(hub, ticks(2))
+    await passes()
+    await hub.aclose()
+    await hub.aclose()
+    assert cancelled == [0]
+    assert await read(stream) == [0, 1]
+    hub.emit(Tick(n=9))
+    await passes()
+    assert cancelled == [0]
+
+
+async def test_a_closed_hub_takes_no_listeners() -> None:
+    hub = EventHub()
+    await hub.aclose()
+    with pytest.raises(StateError):
+        hub.subscribe(print)
+    with pytest.raises(StateError):
+        hub.events()
+
+
+async def test_a_listener_may_close_the_hub() -> None:
+    hub, closed = EventHub(), asyncio.Event()
+
+    async def close(event: Tick) -> None:
+        await hub.aclose()
+        closed.set()
+
+    hub.subscribe(close, Tick)
+    emit(hub, ticks(2))
+    await asyncio.wait_for(closed.wait(), 5)
+
+
+@pytest.mark.parametrize("maxsize", [0, -1])
+async def test_a_queue_without_room_is_refused(maxsize: int) -> None:
+    hub = EventHub()
+    with pytest.raises(UsageError):
+        hub.subscribe(print, maxsize=maxsize)
+    with pytest.raises(UsageError):
+        hub.events(maxsize=maxsize)
+    hub.emit(Tick(n=1))

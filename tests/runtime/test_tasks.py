@@ -1,0 +1,354 @@
+"""Owned tasks: named, awaited, and gone when their owner is."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from asynccam.errors import ConnectionError, StateError, TimeoutError
+from asynccam.runtime.tasks import Ready, TaskScope, finish
+from tests.support.waiting import eventually
+
+
+class Sleeper:
+    """Sleeps for ever and remembers how that ended."""
+
+    def __init__(self, cleanup: Callable[[], None] = lambda: None) -> None:
+        self.started = asyncio.Event()
+        self.ended = False
+        self._cleanup = cleanup
+
+    async def run(self) -> None:
+        self.started.set()
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            self.ended = True
+            self._cleanup()
+
+
+async def fail(error: BaseException) -> None:
+    raise error
+
+
+async def give(value: int) -> int:
+    return value
+
+
+# -- spawn and close ----------------------------------------------------------------------------
+
+
+async def test_tasks_carry_the_names_of_their_scope_and_end_with_it() -> None:
+    sleeper = Sleeper()
+    async with TaskScope("camera") as scope:
+        task = scope.spawn(sleeper.run(), name="reader")
+        assert task.get_name() == "camera:reader"
+        assert scope.tasks == {task}
+        await sleeper.started.wait()
+    assert sleeper.ended
+    assert task.cancelled()
+    assert not scope.tasks
+
+
+async def test_a_finished_task_is_let_go_and_its_result_kept() -> None:
+    async with TaskScope("camera") as scope:
+        task = scope.spawn(give(7), name="give")
+        assert await task == 7
+        await asyncio.sleep(0)
+        assert not scope.tasks
+
+
+async def test_a_closed_scope_runs_nothing_more() -> None:
+    scope = TaskScope("camera")
+    await scope.aclose()
+    await scope.aclose()
+    with pytest.raises(StateError, match="camera is closed"):
+        scope.spawn(give(1), name="late")
+
+
+async def test_a_failure_is_reported_once_to_the_owner() -> None:
+    reports: list[tuple[str, str]] = []
+    scope = TaskScope("camera", on_failure=lambda name, error: reports.append((name, str(error))))
+    async with scope:
+        scope.spawn(fail(ConnectionError("gone")), name="reader")
+        other = Sleeper()
+        scope.spawn(other.run(), name="other")
+        await eventually(lambda: reports)
+        assert not other.ended
+    assert reports == [("camera:reader", "gone")]
+
+
+async def test_without_an_owners_ear_a_failure_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async with TaskScope("camera") as scope:
+        scope.spawn(fail(ConnectionError("gone")), name="reader")
+        await eventually(lambda: caplog.records)
+    (record,) = caplog.records
+    assert record.getMessage() == "task camera:reader failed"
+    assert record.exc_info is not None
+    assert str(record.exc_info[1]) == "gone"
+
+
+async def test_a_failure_in_the_clean_up_is_reported_too(caplog: pytest.LogCaptureFixture) -> None:
+    def spoil() -> None:
+        raise KeyError("clean-up")
+
+    async with TaskScope("camera") as scope:
+        sleeper = Sleeper(spoil)
+        scope.spawn(sleeper.run(), name="reader")
+        await sleeper.started.wait()
+    assert "camera:reader failed" in caplog.text
+
+
+async def test_a_task_may_close_its_own_scope() -> None:
+    scope, sleeper = TaskScope("camera"), Sleeper()
+    scope.spawn(sleeper.run(), name="sleeper")
+    await sleeper.started.wait()
+    await asyncio.wait_for(scope.spawn(scope.aclose(), name="closer"), 5)
+    assert sleeper.ended
+
+
+async def test_a_task_deaf_to_cancellation_is_named() -> None:
+    release = asyncio.Event()
+
+    async def deaf() -> None:
+        while not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                continue
+
+    scope = TaskScope("camera")
+    task = scope.spawn(deaf(), name="deaf")
+    await asyncio.sleep(0)
+    with pytest.raises(TimeoutError, match="camera:deaf"):
+        await scope.aclose(timeout=0.02)
+    release.set()
+    await task
+
+
+async def test_closing_is_not_cut_short_by_a_cancellation() -> None:
+    clean = asyncio.Event()
+    order: list[str] = []
+
+    async def slow_to_end() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await clean.wait()
+            order.append("cleaned")
+
+    async def own() -> None:
+        async with TaskScope("camera") as scope:
+            scope.spawn(slow_to_end(), name="slow")
+            await asyncio.sleep(0)
+        order.append("never")
+
+    owner = asyncio.create_task(own())
+    await asyncio.sleep(0.01)
+    for _ in range(3):
+        owner.cancel()
+        await asyncio.sleep(0)
+    assert not owner.done()
+    clean.set()
+    with pytest.raises(asyncio.CancelledError):
+        await owner
+    assert order == ["cleaned"]
+
+
+# -- start --------------------------------------------------------------------------------------
+
+
+async def test_a_start_waits_for_the_word_and_leaves_the_task_running() -> None:
+    async def serve(ready: Ready[int]) -> None:
+        await asyncio.sleep(0.01)
+        ready(8080)
+        ready(9090)  # the first word counts
+        await asyncio.sleep(3600)
+
+    async with TaskScope("server") as scope:
+        assert await scope.start(serve, name="serve", timeout=5) == 8080
+        assert [task.get_name() for task in scope.tasks] == ["server:serve"]
+
+
+async def test_a_start_raises_what_the_task_failed_of() -> None:
+    async def serve(ready: Ready[int]) -> None:
+        raise ConnectionError("port taken")
+
+    async with TaskScope("server") as scope:
+        with pytest.raises(ConnectionError, match="port taken"):
+            await scope.start(serve, name="serve", timeout=5)
+        assert not scope.tasks
+
+
+async def test_a_start_of_what_ends_unready_is_an_error() -> None:
+    async def serve(ready: Ready[int]) -> None:
+        return
+
+    async with TaskScope("server") as scope:
+        with pytest.raises(StateError, match="server:serve ended before it was ready"):
+            await scope.start(serve, name="serve", timeout=5)
+
+
+async def test_a_task_that_is_ready_and_done_at_once_counts() -> None:
+    async def serve(ready: Ready[int]) -> None:
+        ready(1)
+
+    async with TaskScope("server") as scope:
+        assert await scope.start(serve, name="serve", timeout=5) == 1
+
+
+async def test_a_failure_after_the_word_goes_to_the_owner() -> None:
+    reports: list[str] = []
+
+    async def serve(ready: Ready[int]) -> None:
+        ready(1)
+        await asyncio.sleep(0)
+        raise ConnectionError("later")
+
+    async with TaskScope("server", on_failure=lambda name, error: reports.append(str(error))) as scope:
+        await scope.start(serve, name="serve", timeout=5)
+        await eventually(lambda: reports)
+    assert reports == ["later"]
+
+
+async def test_a_start_that_takes_too_long_is_ended_first() -> None:
+    sleeper = Sleeper()
+    async with TaskScope("server") as scope:
+        with pytest.raises(TimeoutError, match="readiness from server:serve"):
+            await scope.start(lambda ready: sleeper.run(), name="serve", timeout=0.02)
+        assert sleeper.ended
+        assert not scope.tasks
+
+
+@pytest.mark.parametrize("ready_first", [False, True])
+async def test_cancelling_a_start_ends_the_task_even_if_it_just_became_ready(ready_first: bool) -> None:
+    sleeper, word = Sleeper(), list[Ready[int]]()
+
+    async def serve(ready: Ready[int]) -> None:
+        word.append(ready)
+        await sleeper.run()
+
+    async with TaskScope("server") as scope:
+        starter = asyncio.create_task(scope.start(serve, name="serve", timeout=30))
+        await sleeper.started.wait()
+        if ready_first:
+            word[0](1)
+        starter.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starter
+        assert sleeper.ended
+        assert not scope.tasks
+
+
+# -- gather -------------------------------------------------------------------------------------
+
+
+async def test_gather_gives_results_and_failures_by_key_in_order() -> None:
+    error = ConnectionError("gone")
+    async with TaskScope("take") as scope:
+        results = await scope.gather({"b": give(1), "a": fail(error), "c": give(3)}, name="arm")
+        assert results == {"b": 1, "a": error, "c": 3}
+        assert list(results) == ["b", "a", "c"]
+        assert await scope.gather({}, name="nothing") == {}
+
+
+async def test_gather_names_its_tasks_by_key() -> None:
+    async def name() -> str:
+        task = asyncio.current_task()
+        assert task is not None
+        return task.get_name()
+
+    async with TaskScope("take") as scope:
+        assert await scope.gather({"hill": name()}, name="arm") == {"hill": "take:arm[hill]"}
+
+
+async def test_one_failure_disturbs_no_other() -> None:
+    gate = asyncio.Event()
+
+    async def wait() -> str:
+        await gate.wait()
+        return "whole"
+
+    async with TaskScope("take") as scope:
+        gathering = asyncio.create_task(scope.gather({1: fail(KeyError("x")), 2: wait()}, name="stop"))
+        await asyncio.sleep(0.01)
+        assert not gathering.done()
+        gate.set()
+        results = await gathering
+    assert results[2] == "whole"
+
+
+async def test_cancelling_a_gather_ends_every_job_first(caplog: pytest.LogCaptureFixture) -> None:
+    sleepers = [Sleeper(), Sleeper()]
+    async with TaskScope("take") as scope:
+        jobs = {0: sleepers[0].run(), 1: sleepers[1].run(), 2: fail(KeyError("early"))}
+        gathering = asyncio.create_task(scope.gather(jobs, name="arm"))
+        await sleepers[1].started.wait()
+        gathering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gathering
+        assert [one.ended for one in sleepers] == [True, True]
+    assert [record.getMessage() for record in caplog.records] == ["task take:arm[2] failed"]
+
+
+async def test_a_job_cancelled_from_outside_is_a_failure_of_its_own() -> None:
+    async with TaskScope("take") as scope:
+        sleeper = Sleeper()
+        gathering = asyncio.create_task(scope.gather({1: sleeper.run(), 2: give(2)}, name="arm"))
+        await sleeper.started.wait()
+        (task,) = (one for one in scope.tasks if one.get_name() == "take:arm[1]")
+        task.cancel()
+        results = await gathering
+    assert isinstance(results[1], StateError)
+    assert results[2] == 2
+
+
+async def test_a_gather_on_a_closed_scope_leaves_no_coroutine_unawaited() -> None:
+    scope = TaskScope("take")
+    await scope.aclose()
+    with pytest.raises(StateError):
+        await scope.gather({1: give(1), 2: give(2)}, name="arm")
+
+
+# -- finish -------------------------------------------------------------------------------------
+
+
+async def test_finish_gives_the_result_or_the_failure() -> None:
+    assert await finish(give(1)) == 1
+    with pytest.raises(KeyError):
+        await finish(fail(KeyError("x")))
+
+
+@pytest.mark.parametrize("error", [None, KeyError("clean-up")])
+async def test_finish_ends_what_it_began_and_then_says_it_was_cancelled(error: Exception | None) -> None:
+    gate, done = asyncio.Event(), list[str]()
+
+    async def clean_up() -> None:
+        await gate.wait()
+        done.append("clean")
+        if error is not None:
+            raise error
+
+    task = asyncio.create_task(finish(clean_up()))
+    for _ in range(3):
+        await asyncio.sleep(0)
+        task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done()
+    gate.set()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await task
+    assert done == ["clean"]
+    assert caught.value.__cause__ is error
+
+
+async def test_nothing_is_logged_by_asyncio_itself(caplog: pytest.LogCaptureFixture) -> None:
+    """Every failure above was looked at by somebody; asyncio complains of those nobody did."""
+    caplog.set_level(logging.ERROR, "asyncio")
+    task = asyncio.create_task(finish(fail(KeyError("x"))))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})
+    del task
+    assert not [record for record in caplog.records if record.name == "asyncio"]

@@ -1,0 +1,236 @@
+"""Reads the syntax trees of the package and names every breach of the house's rules."""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+PACKAGE: Final = "asynccam"
+
+# A room imports only from rooms on floors below it, and from itself.
+FLOORS: Final = {
+    "errors": 1,
+    "model": 2,
+    "wire": 2,
+    "runtime": 3,
+    "net": 4,
+    "recording": 4,
+    "take": 4,
+    "systems": 5,
+    "session": 6,
+    "__init__": 7,  # the public names
+    "cli": 8,
+    "__main__": 9,
+}
+CLOCKS_AND_SOCKETS: Final = {"asyncio", "socket", "ssl", "time"}
+TASK_MAKERS: Final = {"create_task", "ensure_future", "TaskGroup", "run_coroutine_threadsafe"}
+LOOP_OWNERS: Final = {"run", "Runner", "new_event_loop", "set_event_loop", "set_event_loop_policy"}
+LOGGING_SETTERS: Final = {
+    "basicConfig",
+    "dictConfig",
+    "fileConfig",
+    "addHandler",
+    "setLevel",
+    "captureWarnings",
+}
+SIGNAL_SETTERS: Final = {"add_signal_handler", "set_wakeup_fd", "sigwait"}
+
+
+@dataclass(frozen=True)
+class Module:
+    """One source file.
+
+    Attributes:
+        name: Dotted, without the package's own name: ``net.clock``; ``__init__`` for the package.
+        path: Relative to the package's parent.
+    """
+
+    name: str
+    path: Path
+    tree: ast.Module
+
+    @property
+    def room(self) -> str:
+        return self.name.partition(".")[0]
+
+    @property
+    def is_sans_io(self) -> bool:
+        wing_wire = self.room == "systems" and self.name.rpartition(".")[2].startswith("wire")
+        return self.room == "wire" or wing_wire
+
+
+def breaches(package: Path) -> list[str]:
+    """Every breach in the package at ``package``, as ``path:line: words``."""
+    modules = {module.name: module for module in _read(package)}
+    found = []
+    for module in modules.values():
+        checks = [_arrows(module, modules), _sans_io(module, modules), _tasks(module), _bare_excepts(module)]
+        if module.room not in ("cli", "__main__"):
+            checks.append(_cli_only(module))
+        if module.path.name == "__init__.py":
+            checks.append(_logic_in_init(module))
+        found += [f"{module.path}:{line}: {words}" for check in checks for line, words in check]
+    return sorted(found)
+
+
+Breaches = Iterator[tuple[int, str]]
+
+
+def _read(package: Path) -> Iterator[Module]:
+    for path in sorted(package.rglob("*.py")):
+        parts = list(path.relative_to(package).with_suffix("").parts)
+        if parts[-1] == "__init__" and len(parts) > 1:
+            del parts[-1]
+        tree = ast.parse(path.read_text("utf-8"), str(path))
+        yield Module(".".join(parts), path.relative_to(package.parent), tree)
+
+
+def _arrows(module: Module, modules: dict[str, Module]) -> Breaches:
+    if module.room not in FLOORS:
+        yield 1, f"{module.room} is on no floor"
+        return
+    for line, target in _own_imports(module, modules):
+        room = target.partition(".")[0]
+        if room not in FLOORS:
+            yield line, f"imports {target}, which is on no floor"
+        elif room == module.room:
+            if room == "systems" and _wing(target) != _wing(module.name) and _wing(module.name):
+                yield line, f"{_wing(module.name)} imports {target} from another wing"
+        elif FLOORS[room] >= FLOORS[module.room]:
+            yield line, f"{module.room} (floor {FLOORS[module.room]}) imports {target} (floor {FLOORS[room]})"
+
+
+def _sans_io(module: Module, modules: dict[str, Module]) -> Breaches:
+    """No clock and no socket in a protocol, nor in anything of ours it imports but the plain values."""
+    if not module.is_sans_io:
+        return
+    seen, ahead = {module.name}, [module]
+    while ahead:
+        one = ahead.pop()
+        banned = CLOCKS_AND_SOCKETS if one is module else CLOCKS_AND_SOCKETS - {"time"}
+        for line, name in _foreign_imports(one):
+            if name.partition(".")[0] in banned:
+                yield (
+                    (line if one is module else 1),
+                    f"a protocol without I/O imports {name}"
+                    + ("" if one is module else f" by way of {one.name}"),
+                )
+        for _, target in _own_imports(one, modules):
+            if target in modules and target not in seen:
+                seen.add(target)
+                ahead.append(modules[target])
+
+
+def _tasks(module: Module) -> Breaches:
+    if module.name == "runtime.tasks":
+        return
+    for node in ast.walk(module.tree):
+        for name in _names(node):
+            if name in TASK_MAKERS or name in ("asyncio.gather", "gather"):
+                yield _line(node), f"{name}: tasks are made in runtime/tasks.py only"
+
+
+def _cli_only(module: Module) -> Breaches:
+    for node in ast.walk(module.tree):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id in ("print", "input")
+        ):
+            yield _line(node), f"{node.func.id}(): only the command talks to the terminal"
+        for name in _names(node):
+            if name in ("sys.stdout", "sys.stderr", "sys.stdin"):
+                yield _line(node), f"{name}: only the command talks to the terminal"
+            elif name in LOGGING_SETTERS or name in ("logging.config", "logging.disable"):
+                yield _line(node), f"{name}: the library never configures logging"
+            elif name in SIGNAL_SETTERS or name == "signal.signal":
+                yield _line(node), f"{name}: the library handles no signals"
+            elif name.startswith("asyncio.") and name.removeprefix("asyncio.") in LOOP_OWNERS:
+                yield _line(node), f"{name}: the library owns no event loop"
+
+
+def _bare_excepts(module: Module) -> Breaches:
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.ExceptHandler) and node.type is None:
+            yield node.lineno, "a bare except"
+
+
+LAZY_NAMES = "__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)"
+"""How a package brings in the names of its ``__init__.pyi`` when they are asked for."""
+
+
+def _logic_in_init(module: Module) -> Breaches:
+    for position, node in enumerate(module.tree.body):
+        docstring = position == 0 and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        names = (
+            isinstance(node, ast.Assign)
+            and [ast.unparse(target) for target in node.targets] == ["__all__"]
+            and isinstance(node.value, ast.List | ast.Tuple)
+            and all(isinstance(one, ast.Constant) for one in node.value.elts)
+        )
+        version = (
+            isinstance(node, ast.Assign)
+            and [ast.unparse(target) for target in node.targets] == ["__version__"]
+            and isinstance(node.value, ast.Constant)
+        )
+        lazy = ast.unparse(node) == LAZY_NAMES
+        if not (docstring or names or version or lazy or isinstance(node, ast.Import | ast.ImportFrom)):
+            yield node.lineno, "logic in an __init__.py"
+
+
+def _own_imports(module: Module, modules: dict[str, Module]) -> Iterator[tuple[int, str]]:
+    """Every import of the package itself, at whatever depth, by its name within the package."""
+    for line, name in _imports(module, modules):
+        if name == PACKAGE:
+            yield line, "__init__"
+        elif name.startswith(f"{PACKAGE}."):
+            yield line, name.removeprefix(f"{PACKAGE}.")
+
+
+def _foreign_imports(module: Module) -> Iterator[tuple[int, str]]:
+    for line, name in _imports(module, {}):
+        if name.partition(".")[0] != PACKAGE:
+            yield line, name
+
+
+def _imports(module: Module, modules: dict[str, Module]) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = module.path.with_suffix("").parts[: -node.level]
+                base = ".".join((*above, *([base] if base else [])))
+            for alias in node.names:
+                # ``from asynccam import errors`` imports a module, ``from asynccam import Take`` a name.
+                whole = f"{base}.{alias.name}".removeprefix(f"{PACKAGE}.")
+                yield node.lineno, f"{base}.{alias.name}" if whole in modules else base
+
+
+def _wing(name: str) -> str:
+    parts = name.split(".")
+    return parts[1] if parts[0] == "systems" and len(parts) > 1 else ""
+
+
+def _names(node: ast.AST) -> Iterator[str]:
+    """What a node refers to: ``x.y`` as ``x.y`` and as ``y``, names and what is imported from modules."""
+    if isinstance(node, ast.Attribute):
+        yield node.attr if node.attr != "gather" else ""  # a scope may gather
+        if isinstance(node.value, ast.Name):
+            yield f"{node.value.id}.{node.attr}"
+    elif isinstance(node, ast.Name):
+        yield node.id
+    elif isinstance(node, ast.ImportFrom) and not node.level:
+        for alias in node.names:
+            yield f"{node.module}.{alias.name}"
+            yield alias.name
+    elif isinstance(node, ast.Import):
+        for alias in node.names:
+            yield alias.name
+
+
+def _line(node: ast.AST) -> int:
+    return int(getattr(node, "lineno", 1))

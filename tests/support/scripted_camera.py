@@ -1,0 +1,236 @@
+"""A camera in memory that follows a script: what it does at each step, well or badly, is up to the test."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from asynccam.errors import DeviceError, TransferError
+from asynccam.model.camera import Camera
+from asynccam.model.features import (
+    ArmedStart,
+    DeviceClock,
+    FeatureKey,
+    Files,
+    Progress,
+    Record,
+    RecordPlan,
+    ScheduledStart,
+    StartReport,
+    StopReport,
+)
+from asynccam.model.info import CameraInfo, CameraState, CameraStatus, ClockOffset, LocalFile, MediaFile
+
+Behaviour = Callable[[], Awaitable[None]]
+
+
+async def hang() -> None:
+    await asyncio.Event().wait()
+
+
+def refuse(error: Exception) -> Behaviour:
+    async def behaviour() -> None:
+        raise error
+
+    return behaviour
+
+
+def late(seconds: float) -> Behaviour:
+    async def behaviour() -> None:
+        await asyncio.sleep(seconds)
+
+    return behaviour
+
+
+def in_turn(*behaviours: Behaviour | None) -> Behaviour:
+    """One behaviour for each call; the last one from then on."""
+    calls = iter(behaviours)
+    current: Behaviour | None = None
+
+    async def behaviour() -> None:
+        nonlocal current
+        current = next(calls, current)
+        if current is not None:
+            await current()
+
+    return behaviour
+
+
+class ScriptedCamera(Camera):
+    """Records what it is told and does what its script says.
+
+    Args:
+        name: Its name and serial.
+        script: What happens at ``clock arm release accepted disarm stop status list download close``; by
+            default all is well.
+        scheduled: Whether it starts by its own clock.
+        stubborn: Whether a scheduled start fires even after a stop.
+        clock: Its clock's offset, or None for a camera without one.
+        contents: Its files by name.
+        local: Whether it records into the plan's directory.
+        on_call: Awaited at every call, with the camera and the step.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        script: Mapping[str, Behaviour] | None = None,
+        scheduled: bool = False,
+        stubborn: bool = False,
+        clock: float | None = None,
+        contents: Mapping[str, bytes] | None = None,
+        local: bool = False,
+        on_call: Callable[["ScriptedCamera", str], Awaitable[None]] | None = None,
+    ) -> None:
+        self._info = CameraInfo(id=f"scripted://{name}", system="scripted", name=name, serial=name)
+        self.script = dict(script or {})
+        self.contents = {"video.mp4": name.encode() * 100} if contents is None else contents
+        self.stubborn = stubborn
+        self.local = local
+        self.offset = clock
+        self.calls: list[str] = []
+        self.recording = False
+        self.held = 0
+        self.released_with: list[float | None] = []
+        self.released_at: list[float] = []
+        self.closed = 0
+        self.plan: RecordPlan | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self._on_call = on_call
+        features: dict[FeatureKey[Any], object] = {Record: self}
+        if not local:
+            features[Files] = self
+        if scheduled:
+            features[ScheduledStart] = self
+        if clock is not None:
+            features[DeviceClock] = self
+        self._features = MappingProxyType(features)
+
+    async def act(self, step: str) -> None:
+        self.calls.append(step)
+        if self._on_call is not None:
+            await self._on_call(self, step)
+        behaviour = self.script.get(step)
+        if behaviour is not None:
+            await behaviour()
+
+    # -- Camera ---------------------------------------------------------------------------------
+
+    @property
+    def info(self) -> CameraInfo:
+        return self._info
+
+    @property
+    def features(self) -> Mapping[FeatureKey[Any], object]:
+        return self._features
+
+    async def status(self) -> CameraStatus:
+        await self.act("status")
+        return CameraStatus(CameraState.RECORDING if self.recording else CameraState.READY)
+
+    async def aclose(self) -> None:
+        await self.act("close")
+        self.closed += 1
+
+    # -- features -------------------------------------------------------------------------------
+
+    @property
+    def lead(self) -> float:
+        return 0.1
+
+    async def measure_clock(self, *, samples: int = 8) -> ClockOffset:
+        await self.act("clock")
+        assert self.offset is not None
+        return ClockOffset(self.offset, 0.001, 0.002, samples, time.time())
+
+    async def arm(self, plan: RecordPlan) -> ArmedStart:
+        await self.act("arm")
+        self.plan = plan
+        self.held += 1
+        return _Armed(self)
+
+    async def stop(self, *, timeout: float = 60.0) -> StopReport:
+        began = time.time()
+        await self.act("stop")
+        if self.timer is not None and not self.stubborn:
+            self.timer.cancel()
+        if not self.recording:
+            raise DeviceError(f"{self.id} does not record", status="error")
+        self.recording = False
+        return StopReport(began, time.time(), "recording_stopped", self._files())
+
+    async def list_files(self) -> tuple[MediaFile, ...]:
+        await self.act("list")
+        old = MediaFile("yesterday.mp4", size=3, created=time.time() - 86_400)
+        return (old, *self._files())
+
+    async def download(
+        self, file: MediaFile | str, directory: Path, *, progress: Progress | None = None
+    ) -> LocalFile:
+        name = file if isinstance(file, str) else file.name
+        data = self.contents[name]
+        if progress is not None:
+            progress(0, len(data))
+        await self.act("download")
+        path = directory / Path(name).name
+        await asyncio.to_thread(path.write_bytes, data)
+        if progress is not None:
+            progress(len(data), len(data))
+        return LocalFile(path, len(data), hashlib.sha256(data).hexdigest(), name, 0.01)
+
+    def _files(self) -> tuple[MediaFile, ...]:
+        created = time.time() + (self.offset or 0.0)
+        if not self.local:
+            return tuple(MediaFile(name, len(data), created=created) for name, data in self.contents.items())
+        assert self.plan is not None
+        return tuple(MediaFile(name, path=self.plan.directory / name) for name in self.contents)
+
+
+class _Armed:
+    def __init__(self, camera: ScriptedCamera) -> None:
+        self._camera = camera
+        self._open = True
+        self._at: float | None = None
+        self._commanded_at = 0.0
+
+    def release(self, at: float | None) -> None:
+        camera = self._camera
+        camera.calls.append("release")
+        camera.released_with.append(at)
+        camera.released_at.append(time.time())
+        self._at, self._commanded_at = at, time.time()
+        delay = 0.0 if at is None else max(0.0, at - time.time() - (camera.offset or 0.0))
+        if "release" in camera.script:
+            raise DeviceError("nothing goes out")
+        camera.timer = asyncio.get_running_loop().call_later(delay, self._begin)
+
+    async def accepted(self) -> StartReport:
+        try:
+            await self._camera.act("accepted")
+        except DeviceError:
+            assert self._camera.timer is not None
+            self._camera.timer.cancel()
+            self._camera.recording = False
+            raise
+        return StartReport(self._commanded_at, time.time(), "recording", self._at)
+
+    async def aclose(self) -> None:
+        if self._open:
+            self._open = False
+            self._camera.held -= 1
+            await self._camera.act("disarm")
+
+    def _begin(self) -> None:
+        self._camera.recording = True
+        if self._camera.local:
+            assert self._camera.plan is not None
+            for name, data in self._camera.contents.items():
+                (self._camera.plan.directory / name).write_bytes(data)
+
+
+def broken_transfer(part: Path, received: int, expected: int) -> Behaviour:
+    return refuse(TransferError("the device went away", part=part, received=received, expected=expected))
