@@ -1,0 +1,117 @@
+"""SNTP packets (RFC 4330 and RFC 5905): a request out, a checked reply in.
+
+NTP timestamps are 64 bits, 32 for the seconds since 1900 and 32 for their fraction; the seconds
+begin again from zero in February 2036, so a timestamp alone names a moment in every era.
+"""
+
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from asynccam.errors import BusyError, ClockNotSynchronizedError, DeviceError, RemoteProtocolError
+
+PACKET_SIZE: Final = 48
+"""Bytes in a packet without extensions."""
+
+_UNIX_EPOCH: Final = 2_208_988_800
+"""Seconds from 1900 to 1970."""
+_ERA: Final = 1 << 32
+"""Seconds after which the timestamps begin again."""
+_FRACTION: Final = 1 << 32
+_LEAP_UNSYNCHRONIZED: Final = 3
+_MODE_CLIENT: Final = 3
+_MODE_SERVER: Final = 4
+_VERSION: Final = 4
+_STRATUM_KISS: Final = 0
+_STRATUM_UNSYNCHRONIZED: Final = 16
+# leap+version+mode, stratum, poll, precision, root delay, root dispersion, reference id, four timestamps
+_LAYOUT: Final = struct.Struct("!BBbbII4sQQQQ")
+
+
+@dataclass(frozen=True, slots=True)
+class SntpReply:
+    """A reply that passed every check.
+
+    Attributes:
+        received: When the server received the request, as an NTP timestamp by its clock.
+        sent: When it sent the reply, as an NTP timestamp by its clock.
+        stratum: Hops from a reference clock, 1 to 15.
+    """
+
+    received: int
+    sent: int
+    stratum: int
+
+
+def build_request(nonce: int) -> bytes:
+    """A client's request.
+
+    Args:
+        nonce: 64 bits in place of the client's own time. A server gives them back unread, so random
+            ones tell its reply from a forged or late one and disclose nothing of this computer.
+    """
+    first = _VERSION << 3 | _MODE_CLIENT
+    return _LAYOUT.pack(first, 0, 0, 0, 0, 0, b"", 0, 0, 0, nonce)
+
+
+def echoed_nonce(data: bytes) -> int:
+    """Which request a reply answers, by the 64 bits it gives back.
+
+    Raises:
+        RemoteProtocolError: The packet is too short, or no server's reply at all.
+    """
+    if len(data) < PACKET_SIZE:
+        raise RemoteProtocolError(f"a reply of {len(data)} bytes instead of {PACKET_SIZE}")
+    fields = _LAYOUT.unpack_from(data)
+    version, mode = fields[0] >> 3 & 7, fields[0] & 7
+    if mode != _MODE_SERVER or not 1 <= version <= _VERSION:
+        raise RemoteProtocolError(f"not a server's reply (mode {mode}, version {version})")
+    return int(fields[8])
+
+
+def parse_reply(data: bytes, nonce: int) -> SntpReply:
+    """Read a server's reply to the request that carried ``nonce``.
+
+    Raises:
+        RemoteProtocolError: The packet is no reply to that request, or its times are impossible.
+        BusyError: The server asks for fewer requests (the kiss-o'-death ``RATE``).
+        ClockNotSynchronizedError: The server does not trust its own clock.
+        DeviceError: The server refuses (any other kiss-o'-death; ``status`` holds its four letters).
+    """
+    if echoed_nonce(data) != nonce:
+        raise RemoteProtocolError("a reply to a request that was not made")
+    first, stratum, _, _, _, _, reference, _, _, received, sent = _LAYOUT.unpack_from(data)
+    if stratum == _STRATUM_KISS:
+        code = reference.rstrip(b"\0").decode("ascii", "replace")
+        if code == "RATE":
+            raise BusyError("the time server asks for fewer requests (RATE)")
+        if code in ("DENY", "RSTR"):
+            raise DeviceError(f"the time server refuses this computer ({code})", status=code)
+        raise ClockNotSynchronizedError(f"the time server has no time to give ({code or '-'})", status=code)
+    if stratum >= _STRATUM_UNSYNCHRONIZED or first >> 6 == _LEAP_UNSYNCHRONIZED:
+        raise ClockNotSynchronizedError(
+            f"the time server's own clock is not synchronized (stratum {stratum}, leap {first >> 6})"
+        )
+    if not received or not sent:
+        raise RemoteProtocolError("a reply without times")
+    if signed_difference(sent, received) < 0:
+        raise RemoteProtocolError("a reply sent before its request was received")
+    return SntpReply(received, sent, stratum)
+
+
+def to_ntp(unix: float) -> int:
+    """Unix seconds as an NTP timestamp of whatever era they fall in."""
+    seconds, fraction = divmod(unix, 1)
+    return (int(seconds) + _UNIX_EPOCH) % _ERA * _FRACTION + int(fraction * _FRACTION)
+
+
+def from_ntp(timestamp: int, *, near: float) -> float:
+    """An NTP timestamp as Unix seconds, in the era that brings it closest to ``near`` (Unix seconds)."""
+    seconds = timestamp / _FRACTION - _UNIX_EPOCH
+    return seconds + round((near - seconds) / _ERA) * _ERA
+
+
+def signed_difference(later: int, earlier: int) -> float:
+    """Seconds between two NTP timestamps less than 68 years apart, across the end of an era too."""
+    ticks = (later - earlier) & 0xFFFF_FFFF_FFFF_FFFF
+    return (ticks - (1 << 64 if ticks >> 63 else 0)) / _FRACTION
