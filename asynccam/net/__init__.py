@@ -1,0 +1,1 @@
+"""Sockets: downloads, mDNS, clocks."""

@@ -1,0 +1,169 @@
+"""HTTP by aiohttp: a session that is borrowed or our own, and its errors in asynccam's words."""
+
+import builtins
+import ssl
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from types import TracebackType
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from asynccam.errors import (
+    AddressError,
+    AsynccamError,
+    AuthenticationError,
+    BusyError,
+    ConnectionError,
+    DeviceError,
+    NotFoundError,
+    PermissionDeniedError,
+    RemoteProtocolError,
+    StateError,
+    TimeoutError,
+)
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds for DNS, connecting and TLS."""
+
+
+class HttpClient:
+    """Requests on one aiohttp session; a borrowed session is never closed.
+
+    Args:
+        session: The session to use, or None for one of our own, made at the first request.
+        tls: The context for ``https``, or None for aiohttp's own, which verifies; see
+            `asynccam.net.tls.client_context`.
+    """
+
+    def __init__(
+        self, session: aiohttp.ClientSession | None = None, *, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self.tls = tls
+        self._session = session
+        self._borrowed = session is not None
+        self._closed = False
+
+    @asynccontextmanager
+    async def request(
+        self,
+        method: str,
+        url: str | URL,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = 30.0,
+        quiet_timeout: float | None = None,
+        maybe_executed: bool = False,
+        **options: Any,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a request and hand out the response, whatever its status; redirects are not followed.
+
+        Args:
+            method: ``GET`` for example.
+            url: Sent as it is when it is a `yarl.URL`.
+            headers: Sent with it.
+            timeout: Seconds for everything in the block, or None.
+            quiet_timeout: Seconds in which at least a byte has to come, or None.
+            maybe_executed: What the errors say of a request that was lost: True unless it only reads.
+            options: Anything else `aiohttp.ClientSession.request` takes.
+
+        Raises:
+            AddressError: Not an address.
+            ConnectionError: Nobody there, or gone half way.
+            TimeoutError: Too slow.
+            AuthenticationError: The certificate is not trusted.
+            RemoteProtocolError: What came is not HTTP.
+            StateError: The client is closed.
+        """
+        limits = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT, sock_read=quiet_timeout)
+        if self.tls is not None:
+            options["ssl"] = self.tls
+        options.setdefault("allow_redirects", False)  # credentials go where the caller sends them
+        with http_errors(url, maybe_executed=maybe_executed):
+            async with self._open().request(
+                method, url, headers=headers, timeout=limits, **options
+            ) as response:
+                yield response
+
+    async def aclose(self) -> None:
+        """Close the session if it is our own; harmless when called twice."""
+        self._closed = True
+        session, self._session = self._session, None
+        if session is not None and not self._borrowed:
+            await session.close()
+
+    async def __aenter__(self) -> "HttpClient":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise StateError("the HTTP client is closed")
+        if self._session is None:
+            self._session = aiohttp.ClientSession()
+        return self._session
+
+
+@contextmanager
+def http_errors(url: str | URL, *, maybe_executed: bool = False) -> Iterator[None]:
+    """Turn aiohttp's errors into asynccam's, naming the address without credentials."""
+    try:
+        yield
+    except AsynccamError:
+        raise
+    except aiohttp.InvalidURL as error:
+        raise AddressError(f"not an HTTP address: {bare(url)}") from error
+    except aiohttp.ClientConnectorCertificateError as error:
+        raise AuthenticationError(
+            f"the certificate of {bare(url)} is not trusted: {error.certificate_error}"
+        ) from error
+    except aiohttp.ConnectionTimeoutError as error:
+        raise TimeoutError(f"no connection to {bare(url)} within {CONNECT_TIMEOUT:g} s") from error
+    except builtins.TimeoutError as error:
+        raise TimeoutError(f"no answer from {bare(url)} in time", maybe_executed=maybe_executed) from error
+    except aiohttp.ClientConnectorError as error:
+        raise ConnectionError(
+            f"cannot reach {bare(url)}: {error.os_error.strerror or error.os_error}"
+        ) from error
+    except aiohttp.ClientResponseError as error:
+        raise RemoteProtocolError(f"{bare(url)} does not speak HTTP: {error.message}") from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise ConnectionError(
+            f"the connection to {bare(url)} was lost: {error}", maybe_executed=maybe_executed
+        ) from error
+
+
+def status_error(response: aiohttp.ClientResponse, what: str) -> AsynccamError:
+    """What a status other than the hoped-for one means.
+
+    Args:
+        response: The answer.
+        what: What was asked for, for the words.
+    """
+    status = response.status
+    words = f"{what}: {bare(response.url)} answered HTTP {status} {response.reason or ''}".rstrip()
+    if status == 401:
+        return AuthenticationError(words)
+    if status == 403:
+        return PermissionDeniedError(words)
+    if status in (404, 410):
+        return NotFoundError(words, status=str(status))
+    if status in (408, 429, 502, 503, 504):
+        return BusyError(words)
+    if status < 400:
+        return RemoteProtocolError(words)
+    return DeviceError(words, status=str(status))
+
+
+def bare(url: str | URL) -> str:
+    """An address without user, password, query and fragment, for errors and the log."""
+    try:
+        plain = URL(url) if isinstance(url, str) else url
+        return str(plain.with_query(None).with_fragment(None).with_user(None))
+    except ValueError:
+        return "an address that is none"

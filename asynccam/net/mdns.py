@@ -1,0 +1,294 @@
+"""Services on the local network by mDNS: who is there, who moved, who left; and saying that one is there.
+
+On a single computer (tests, a demo) both sides are given ``interfaces=["127.0.0.1"]``. That works
+between processes even where the loopback interface lacks the kernel's MULTICAST flag, as it does
+by default on Linux, because an IPv4 address names the interface to send from and to join the group
+on, and no route is asked. ``InterfaceChoice.Default`` does not reach it there, and IPv6 multicast
+does not cross ``::1``.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final
+
+import zeroconf as zc
+from zeroconf import DNSQuestionType, InterfaceChoice, ServiceStateChange
+from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+
+from asynccam.errors import StateError, UsageError
+from asynccam.net.mdns_announce import Announcement, announce
+from asynccam.net.mdns_service import Service, check_service_type, instance_of, service_of
+from asynccam.net.mdns_sockets import Interfaces, open_zeroconf
+from asynccam.runtime.backoff import Backoff
+from asynccam.runtime.tasks import TaskScope, finish
+
+__all__ = [
+    "Announcement",
+    "Interfaces",
+    "Service",
+    "ServiceBrowser",
+    "ServiceChanged",
+    "ServiceEvent",
+    "ServiceFound",
+    "ServiceLost",
+    "announce",
+    "browse",
+    "open_zeroconf",
+]
+
+_LOG = logging.getLogger(__name__)
+
+_ASK_FOR: Final = DNSQuestionType.QM
+"""Answers by multicast: those by unicast reach only one of the programs that share the mDNS port of this
+computer, and avahi-daemon usually is another."""
+_FLUSH_DELAY: Final = 1.5
+"""Seconds after a change until outdated addresses have gone from the cache: RFC 6762, 10.2 gives them one."""
+_LONGEST_PAUSE: Final = 60.0
+"""Seconds between tries to resolve a name that does not answer."""
+_MAX_NAMES: Final = 4096
+"""Names followed at once; what a hostile network announces beyond them is passed over."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceFound:
+    """A service is there, resolved."""
+
+    service: Service
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceChanged:
+    """A service is reached elsewhere: other addresses or another port."""
+
+    service: Service
+    previous: Service
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceLost:
+    """A service said goodbye, or was not announced again in time; this is how it last was."""
+
+    service: Service
+
+
+ServiceEvent = ServiceFound | ServiceChanged | ServiceLost
+
+
+def browse(
+    service_type: str,
+    *,
+    zeroconf: AsyncZeroconf | None = None,
+    interfaces: Interfaces = InterfaceChoice.All,
+    resolve_timeout: float = 3.0,
+) -> "ServiceBrowser":
+    """Follow the services of one type, as events.
+
+    ::
+
+        async with browse("_multicam._tcp.local.") as events:
+            async for event in events:
+                ...
+
+    Args:
+        service_type: ``_multicam._tcp.local.`` for example.
+        zeroconf: Sockets to borrow; they are never closed here. Without them own ones are opened.
+        interfaces: Where own sockets listen and speak.
+        resolve_timeout: Seconds to ask a newly seen name for its port and addresses, before a pause
+            and another try.
+
+    Raises:
+        UsageError: Not a service type.
+    """
+    return ServiceBrowser(service_type, zeroconf, interfaces, resolve_timeout)
+
+
+class ServiceBrowser(AsyncIterator[ServiceEvent]):
+    """What `browse` gives: an async context manager and, inside, an async iterator without end.
+
+    A service is found once its port and an address are known, whether or not it has a TXT record.
+    A reader that lags gets what is true now and not the history: a service that moved twice
+    meanwhile changes once, one that came and went is not mentioned. So nothing piles up.
+    A service that dies without a goodbye is lost when its announcement expires, which may be
+    75 minutes later.
+    """
+
+    def __init__(
+        self,
+        service_type: str,
+        zeroconf: AsyncZeroconf | None,
+        interfaces: Interfaces,
+        resolve_timeout: float,
+    ) -> None:
+        check_service_type(service_type)
+        if not resolve_timeout > 0:
+            raise UsageError(f"resolve_timeout must be positive, not {resolve_timeout}")
+        self._type = service_type
+        self._borrowed = zeroconf
+        self._interfaces = interfaces
+        self._resolve_timeout = resolve_timeout
+        self._zeroconf: AsyncZeroconf
+        self._scope = TaskScope(f"mdns {service_type}")
+        self._stack: AsyncExitStack | None = None
+        self._announced: dict[str, asyncio.Task[None] | None] = {}  # key -> its resolver, while there is one
+        self._known: dict[str, Service] = {}
+        self._reported: dict[str, Service] = {}
+        self._dirty: dict[str, None] = {}  # keys whose known and reported services may differ, in order
+        self._waiter: asyncio.Future[None] | None = None
+        self._closed = False
+
+    @property
+    def services(self) -> tuple[Service, ...]:
+        """Every service known now, in the order they were found."""
+        return tuple(self._known.values())
+
+    async def __aenter__(self) -> "ServiceBrowser":
+        if self._stack is not None or self._closed:
+            raise StateError("a service browser is entered once")
+        async with AsyncExitStack() as stack:
+            self._zeroconf = await stack.enter_async_context(
+                open_zeroconf(self._borrowed, interfaces=self._interfaces)
+            )
+            await stack.enter_async_context(self._scope)
+            browser = AsyncServiceBrowser(
+                self._zeroconf.zeroconf, self._type, handlers=[self._on_change], question_type=_ASK_FOR
+            )
+            stack.push_async_callback(browser.async_cancel)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop browsing; a waiting reader ends. Harmless when called twice."""
+        stack, self._stack, self._closed = self._stack, None, True
+        self._wake()
+        if stack is not None:
+            await finish(stack.aclose())
+
+    def __aiter__(self) -> "ServiceBrowser":
+        return self
+
+    async def __anext__(self) -> ServiceEvent:
+        while True:
+            if self._closed:
+                raise StopAsyncIteration
+            if self._stack is None:
+                raise StateError("browse() works inside its 'async with' block")
+            event = self._next_event()
+            if event is not None:
+                return event
+            if self._waiter is not None:
+                raise StateError("a service browser has one reader at a time")
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+
+    def _next_event(self) -> ServiceEvent | None:
+        """The oldest difference between what is known and what was reported, now reported."""
+        while self._dirty:
+            key = next(iter(self._dirty))
+            del self._dirty[key]
+            service, previous = self._known.get(key), self._reported.pop(key, None)
+            if service is None:
+                if previous is not None:
+                    return ServiceLost(previous)
+                continue
+            self._reported[key] = service
+            if previous is None:
+                return ServiceFound(service)
+            if service.place != previous.place:
+                return ServiceChanged(service, previous)
+        return None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # Called by zeroconf while it digests a packet, so nothing may be raised here.
+    def _on_change(
+        self, zeroconf: zc.Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
+    ) -> None:
+        key = name.lower()
+        if self._closed or not key.endswith(f".{self._type.lower()}"):
+            return
+        if state_change is ServiceStateChange.Removed:
+            self._forget(key)
+            return
+        if key not in self._announced:
+            if state_change is not ServiceStateChange.Added or len(self._announced) >= _MAX_NAMES:
+                return
+            if self._info(name) is None:
+                _LOG.debug("passed over a service with an impossible name: %r", name)
+                return
+            self._announced[key] = None
+        if not self._look(name) and self._announced[key] is None:
+            self._announced[key] = self._scope.spawn(self._resolve(name), name=f"resolve {name}")
+
+    def _forget(self, key: str) -> None:
+        resolver = self._announced.pop(key, None)
+        if resolver is not None:
+            resolver.cancel()
+        if self._known.pop(key, None) is not None:
+            self._mark(key)
+
+    async def _resolve(self, name: str) -> None:
+        """Ask for a name's port and addresses until they are known or the name is gone."""
+        backoff = Backoff(initial=self._resolve_timeout, maximum=max(_LONGEST_PAUSE, self._resolve_timeout))
+        for pause in backoff.delays():
+            info = self._info(name)
+            assert info is not None
+            # Its verdict is not asked for: it insists on a TXT record. What came is in the cache.
+            try:
+                await info.async_request(self._zeroconf.zeroconf, self._resolve_timeout * 1000, _ASK_FOR)
+            except zc.NotRunningException:  # the owner of borrowed sockets closed them
+                return
+            if self._look(name):
+                return
+            await asyncio.sleep(pause)
+
+    def _look(self, name: str) -> bool:
+        """Take up what the cache says of a name; False if its port or addresses are still unknown."""
+        info = self._info(name)
+        assert info is not None
+        info.load_from_cache(self._zeroconf.zeroconf)
+        service = service_of(info)
+        if service is None:
+            return False
+        key = name.lower()
+        resolver, self._announced[key] = self._announced.get(key), None
+        if resolver is not None and resolver is not asyncio.current_task():
+            resolver.cancel()
+        previous, self._known[key] = self._known.get(key), service
+        if previous is None:
+            self._mark(key)
+        elif service.place != previous.place:
+            self._mark(key)
+            self._scope.spawn(self._look_again(name), name=f"settle {name}")
+        return True
+
+    async def _look_again(self, name: str) -> None:
+        """See whether old addresses have gone: who moved announces the new ones, not the end of the old."""
+        await asyncio.sleep(_FLUSH_DELAY)
+        if name.lower() in self._known:
+            self._look(name)
+
+    def _mark(self, key: str) -> None:
+        self._dirty[key] = None
+        self._wake()
+
+    def _info(self, name: str) -> AsyncServiceInfo | None:
+        # The type as it was asked for: zeroconf insists on its case here, though names have none.
+        instance = instance_of(name, self._type)
+        try:
+            return AsyncServiceInfo(self._type, f"{instance}.{self._type}")
+        except zc.Error:
+            return None

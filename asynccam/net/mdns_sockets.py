@@ -1,0 +1,122 @@
+"""The sockets of mDNS: borrowed or own, and the interfaces they listen and speak on."""
+
+import ipaddress
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import ifaddr
+import zeroconf as zc
+from zeroconf import InterfaceChoice, IPVersion
+from zeroconf.asyncio import AsyncZeroconf
+
+from asynccam.errors import ConnectionError, StateError, UsageError
+from asynccam.net.mdns_service import parse_ip
+from asynccam.runtime.tasks import finish
+
+Interfaces = InterfaceChoice | Sequence[str | int]
+"""All interfaces, the default one, or a list of their IP addresses (IPv6 ones by index too)."""
+
+_START_TIMEOUT: Final = 5.0
+
+
+@asynccontextmanager
+async def open_zeroconf(
+    borrowed: AsyncZeroconf | None = None, *, interfaces: Interfaces = InterfaceChoice.All
+) -> AsyncIterator[AsyncZeroconf]:
+    """Sockets for the block: the borrowed ones, never closed here, or new ones, closed at its end.
+
+    Args:
+        borrowed: Somebody else's sockets; ``interfaces`` then does not matter.
+        interfaces: Where to listen and speak.
+
+    Raises:
+        UsageError: No interface is given, or one that is no IP address.
+        ConnectionError: This computer has no such interface, or mDNS cannot be opened on it.
+        StateError: The borrowed sockets are closed.
+    """
+    if borrowed is not None:
+        await _wait_for_start(borrowed)
+        yield borrowed
+        return
+    _check_interfaces(interfaces)
+    try:
+        choice = interfaces if isinstance(interfaces, InterfaceChoice) else list(interfaces)
+        own = AsyncZeroconf(interfaces=choice, ip_version=_ip_version(interfaces))
+    except (OSError, RuntimeError) as error:
+        raise ConnectionError(f"mDNS cannot be opened on {_words(interfaces)}: {error}") from error
+    try:
+        await _wait_for_start(own)
+        yield own
+    finally:
+        await finish(own.async_close())
+
+
+def own_addresses(interfaces: Interfaces) -> list[str]:
+    """The IP addresses this computer has on some interfaces; loopback ones only if there are no others.
+
+    Raises:
+        UsageError, ConnectionError: As for `open_zeroconf`.
+    """
+    if not isinstance(interfaces, InterfaceChoice):
+        _check_interfaces(interfaces)
+        named = [one for one in interfaces if isinstance(one, str)]
+        return named + [one for one, index in _local_addresses() if index in interfaces]
+    every = [one for one, _ in _local_addresses()]
+    return [one for one in every if not ipaddress.ip_address(one).is_loopback] or every
+
+
+async def _wait_for_start(sockets: AsyncZeroconf) -> None:
+    try:
+        await sockets.zeroconf.async_wait_for_start(timeout=_START_TIMEOUT)
+    except zc.NotRunningException:
+        raise StateError("the mDNS sockets are closed, or did not open in time") from None
+
+
+def _check_interfaces(interfaces: Interfaces) -> None:
+    """Find out what zeroconf would fail at half way."""
+    if isinstance(interfaces, InterfaceChoice):
+        return
+    if isinstance(interfaces, str) or not interfaces:
+        raise UsageError("interfaces is a list of at least one IP address or interface index")
+    for interface in interfaces:
+        if isinstance(interface, int):
+            known = any(index == interface for _, index in _local_addresses())
+        elif parse_ip(interface).version == 6:
+            known = any(address == interface.partition("%")[0] for address, _ in _local_addresses())
+        else:
+            known = _can_bind(socket.AF_INET, interface)
+        if not known:
+            raise ConnectionError(f"this computer has no network interface {interface}")
+
+
+def _local_addresses() -> list[tuple[str, int | None]]:
+    """Every IP address of this computer, with the index of its interface."""
+    return [
+        (ip.ip if isinstance(ip.ip, str) else ip.ip[0], adapter.index)
+        for adapter in ifaddr.get_adapters()
+        for ip in adapter.ips
+    ]
+
+
+def _ip_version(interfaces: Interfaces) -> IPVersion | None:
+    """Both versions on all interfaces where the kernel has both; None lets a list speak for itself."""
+    if interfaces is InterfaceChoice.All:
+        return IPVersion.All if _can_bind(socket.AF_INET6, "::") else IPVersion.V4Only
+    return IPVersion.V4Only if interfaces is InterfaceChoice.Default else None
+
+
+def _can_bind(family: socket.AddressFamily, address: str) -> bool:
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.bind((address, 0))
+    except OSError:
+        return False
+    return True
+
+
+def _words(interfaces: Interfaces) -> str:
+    if isinstance(interfaces, InterfaceChoice):
+        return "all interfaces" if interfaces is InterfaceChoice.All else "the default interface"
+    return ", ".join(map(str, interfaces))

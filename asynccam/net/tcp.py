@@ -1,0 +1,92 @@
+"""Connected sockets: names resolved off the loop, addresses raced, errors in plain words."""
+
+import asyncio
+import ipaddress
+import os
+import socket
+from collections.abc import Sequence
+
+import aiohappyeyeballs
+from aiohappyeyeballs import AddrInfoType
+
+from asynccam.errors import ConnectionError, UsageError
+from asynccam.runtime.timing import deadline
+
+# RFC 8305, section 5: the head start of one address before the next is tried beside it.
+_ATTEMPT_DELAY = 0.25
+
+
+async def connect_tcp(host: str | Sequence[str], port: int, *, timeout: float) -> socket.socket:
+    """Open a TCP connection as a bare non-blocking socket with ``TCP_NODELAY``.
+
+    Args:
+        host: Name or address, or several of one peer; every address of all of them is tried, in order
+            and beside each other.
+        port: 1 to 65535.
+        timeout: Seconds for name resolution and connecting together.
+
+    Returns:
+        The socket, which is the caller's to close.
+
+    Raises:
+        ConnectionError: The name does not resolve, or no address accepts.
+        TimeoutError: Nothing answered in time.
+        UsageError: Host or port cannot be right.
+    """
+    if not 1 <= port <= 65535:
+        raise UsageError(f"{port} is not a TCP port")
+    hosts = [host] if isinstance(host, str) else list(host)
+    if not hosts or not all(hosts) or any("\0" in one for one in hosts):  # C would stop reading at a NUL
+        raise UsageError(f"{host!r} is not a host name")
+    peer = " or ".join(f"[{one}]:{port}" if ":" in one else f"{one}:{port}" for one in hosts)
+    async with deadline(timeout, f"connection to {peer}"):
+        try:
+            addresses = await _resolve_all(hosts, port)
+            return await aiohappyeyeballs.start_connection(
+                addresses, happy_eyeballs_delay=_ATTEMPT_DELAY, socket_factory=_undelayed_socket
+            )
+        except OSError as error:
+            raise ConnectionError(f"cannot connect to {peer}: {_reason(error)}") from error
+        except ValueError as error:  # a label that IDNA refuses
+            raise UsageError(f"{host!r} is not a host name: {error}") from error
+
+
+def _reason(error: OSError) -> str:
+    """The system's words; asyncio replaces them by its own, which repeat the address only."""
+    if error.errno and not isinstance(error, socket.gaierror):
+        return os.strerror(error.errno)
+    return error.strerror or str(error)
+
+
+async def _resolve_all(hosts: list[str], port: int) -> list[AddrInfoType]:
+    """Addresses of every host; one that does not resolve matters only if it is the last hope."""
+    addresses: list[AddrInfoType] = []
+    for number, host in enumerate(hosts, 1):
+        try:
+            addresses += await _resolve(host, port)
+        except OSError:
+            if number == len(hosts) and not addresses:
+                raise
+    return addresses
+
+
+async def _resolve(host: str, port: int) -> list[AddrInfoType]:
+    """Addresses of a host; a literal address needs no thread, so a thousand of them cost nothing."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        pass  # a name
+    else:
+        if address.version == 4:
+            return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))]
+        if "%" not in host:  # a zone is an interface's name, which the resolver turns into its number
+            return [(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port, 0, 0))]
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(found)
+
+
+def _undelayed_socket(info: AddrInfoType) -> socket.socket:
+    family, kind, protocol, _, _ = info
+    sock = socket.socket(family, kind, protocol)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock

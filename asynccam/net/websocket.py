@@ -1,0 +1,380 @@
+"""One WebSocket connection, fast: the `websockets` protocol core, driven by an asyncio protocol.
+
+The framing, the handshake and the closing rules are websockets' own sans-I/O `ClientProtocol`. What
+is ours is the shell: all that is sent in one pass of the loop leaves in one write, and messages
+are handed over by a plain call, without a task or a queue between (see benchmarks/rpc.py).
+``permessage-deflate`` is never offered: on small messages it costs more than it saves (see
+docs/reconnecting.md).
+"""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidStatus, InvalidURI
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Response
+from websockets.protocol import State
+from websockets.uri import parse_uri
+
+from asynccam.errors import (
+    AddressError,
+    AuthenticationError,
+    ConnectionError,
+    RemoteProtocolError,
+    TimeoutError,
+    UsageError,
+)
+from asynccam.net.tcp import connect_tcp
+from asynccam.runtime.tasks import finish
+from asynccam.runtime.timing import deadline
+
+MAX_MESSAGE: Final = 64 * 1024 * 1024
+_LOG = logging.getLogger("asynccam.net.websocket.frames")
+_DATA: Final = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Why a connection ended.
+
+    Attributes:
+        code: The WebSocket close code; 1006 when the socket went without a word.
+        reason: In words.
+        local: True when this side closed it on purpose.
+    """
+
+    code: int
+    reason: str
+    local: bool = False
+
+
+class WebSocket(asyncio.Protocol):
+    """An open connection; made by `open_websocket`.
+
+    Args:
+        url: ``ws://`` or ``wss://``.
+        on_message: Called with the payload of every whole message, text and binary alike; must
+            not block. What it raises ends the connection.
+        headers: Sent with the handshake.
+        max_message: Bytes a message may have; the connection is closed with 1009 over it.
+        ping_interval: Seconds between pings, or None for none.
+        ping_timeout: Seconds a pong may take before the connection counts as dead.
+        quiet_limit: Seconds without any bytes from the peer after which it counts as dead, or None.
+
+    Attributes:
+        opened: Done when the handshake is.
+        closed: Done when the socket is gone, with why.
+        pongs: Answers to our pings so far.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        on_message: Callable[[bytes], None],
+        *,
+        headers: Mapping[str, str],
+        max_message: int,
+        ping_interval: float | None,
+        ping_timeout: float,
+        quiet_limit: float | None,
+    ) -> None:
+        self.url = url
+        self._core = ClientProtocol(parse_uri(url), max_size=max_message, logger=_LOG)
+        self._headers = headers
+        self._on_message = on_message
+        self._ping_interval, self._ping_timeout, self._quiet_limit = ping_interval, ping_timeout, quiet_limit
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._fragments: list[bytes] = []
+        self._flushing = False
+        self._local = False
+        self._why: str | None = None
+        self._heard = self._loop.time()
+        self._ping_sent: float | None = None
+        self._next_ping = self._heard + (ping_interval or 0.0)
+        self._timer: asyncio.TimerHandle | None = None
+        self.pongs = 0
+        self._room: asyncio.Event | None = None  # made while the peer is slow: most never are
+        self.opened: asyncio.Future[None] = self._loop.create_future()
+        self.closed: asyncio.Future[Closed] = self._loop.create_future()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether messages can be sent."""
+        return self._core.state is State.OPEN and self._why is None and not self._local
+
+    @property
+    def last_words(self) -> str:
+        """Why the connection is ending, to be put after a colon's worth of text; ``""`` while it is open."""
+        close = self._core.close_rcvd
+        reason = self._why or (f"{close.reason or 'no reason given'} (code {close.code})" if close else "")
+        return f": {reason}" if reason else ""
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the peer keeps up; when it does not, `drain` waits until it does."""
+        return self._room is None
+
+    def send(self, message: bytes) -> None:
+        """Send a text message; it leaves with everything else sent in this pass of the loop.
+
+        Args:
+            message: UTF-8.
+
+        Raises:
+            ConnectionError: The connection is not open; nothing was sent.
+        """
+        if not self.is_open:
+            raise ConnectionError(f"the connection to {self.url} is closed{self.last_words}")
+        self._core.send_text(message)
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    async def drain(self) -> None:
+        """Wait until the peer has taken enough of what was sent; returns at once when it is gone."""
+        if self._room is not None:
+            await self._room.wait()
+
+    async def aclose(self, code: int = 1000, reason: str = "", *, timeout: float = 2.0) -> None:
+        """Say goodbye, give the peer ``timeout`` seconds to agree, then drop the socket."""
+        self._local = True
+        if not self.closed.done() and self._transport is not None:
+            if self._core.state is State.OPEN:
+                self._core.send_close(code, reason)
+                self._flush()
+            try:
+                await asyncio.wait({self.closed}, timeout=timeout)
+            finally:
+                self._transport.abort()
+            await asyncio.shield(self.closed)  # abort() reports on the loop's next pass
+
+    # -- asyncio.Protocol ------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start the handshake."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        request = self._core.connect()
+        for name, value in self._headers.items():
+            request.headers[name] = value
+        self._core.send_request(request)
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the core and hand over what became whole."""
+        self._heard = self._loop.time()
+        self._core.receive_data(data)
+        self._handle()
+
+    def eof_received(self) -> None:
+        """Tell the core; the transport closes itself."""
+        self._core.receive_eof()
+        self._handle()
+
+    def pause_writing(self) -> None:
+        """The peer is slow: `drain` waits."""
+        self._room = self._room or asyncio.Event()
+
+    def resume_writing(self) -> None:
+        """The peer caught up."""
+        self._let_go()
+
+    async def abort(self) -> None:
+        """Drop the socket at once and see it gone."""
+        if self._transport is not None:
+            self._transport.abort()
+            await finish(asyncio.wait({self.closed}))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Settle both futures; nothing waits after this."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._let_go()
+        if not self.opened.done():
+            self.opened.set_exception(self._refusal(error))
+            self.opened.exception()  # retrieved: open_websocket may have been cancelled meanwhile
+        close = self._core.close_rcvd
+        reason = self._why or (close.reason if close else "") or (str(error) if error else "")
+        code = close.code if close else 1006
+        if not self.closed.done():
+            self.closed.set_result(Closed(code, reason or "the socket was closed", self._local))
+
+    def _let_go(self) -> None:
+        room, self._room = self._room, None
+        if room is not None:
+            room.set()
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _refusal(self, error: Exception | None) -> Exception:
+        cause = self._core.handshake_exc
+        if isinstance(cause, InvalidStatus):
+            status = cause.response.status_code
+            if status in (401, 403):
+                return AuthenticationError(f"{self.url} refused the handshake with HTTP {status}")
+            if status >= 500 or status in (408, 429):
+                return ConnectionError(f"{self.url} answered the handshake with HTTP {status}")
+        if cause is not None and not isinstance(cause.__cause__, EOFError):
+            return RemoteProtocolError(f"{self.url} did not complete a WebSocket handshake: {cause}")
+        return ConnectionError(f"{self.url} went away during the handshake{f': {error}' if error else ''}")
+
+    def _handle(self) -> None:
+        for event in self._core.events_received():
+            if isinstance(event, Frame):
+                if event.opcode in _DATA:
+                    self._data(event)
+                elif event.opcode is Opcode.PONG:
+                    self._ping_sent = None
+                    self.pongs += 1
+            elif isinstance(event, Response) and self._core.handshake_exc is None and not self.opened.done():
+                self.opened.set_result(None)
+                self._watch()
+        # Pongs and close frames of the core's own; and the half-close it asks for.
+        self._flush()
+        if self._core.close_expected() and self._transport is not None and not self._local:
+            self._transport.close()
+
+    def _data(self, frame: Frame) -> None:
+        if frame.fin and not self._fragments:
+            self._deliver(bytes(frame.data))
+            return
+        self._fragments.append(bytes(frame.data))
+        if frame.fin:
+            message = b"".join(self._fragments)
+            self._fragments.clear()
+            self._deliver(message)
+
+    def _deliver(self, message: bytes) -> None:
+        if self._local:
+            return
+        try:
+            self._on_message(message)
+        except Exception as error:  # noqa: BLE001 - a listener's fault must not kill the reader unseen
+            self._abort(f"the message handler failed: {error!r}")
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if self._transport is None or self._transport.is_closing():
+            self._core.data_to_send()
+            return
+        data = b"".join(self._core.data_to_send())
+        if data:
+            self._transport.write(data)
+
+    def _watch(self) -> None:
+        """Ping when it is time, and give up on a peer that is silent for too long."""
+        now = self._loop.time()
+        if self._ping_sent is not None and now >= self._ping_sent + self._ping_timeout:
+            self._abort(f"no pong within {self._ping_timeout:g} s")
+            return
+        if self._quiet_limit is not None and now >= self._heard + self._quiet_limit:
+            self._abort(f"silent for {self._quiet_limit:g} s")
+            return
+        wakes = [] if self._quiet_limit is None else [self._heard + self._quiet_limit]
+        if self._ping_interval is not None:
+            if self._ping_sent is None and now >= self._next_ping and self._core.state is State.OPEN:
+                self._core.send_ping(b"")
+                self._flush()
+                self._ping_sent, self._next_ping = now, now + self._ping_interval
+            if self._ping_sent is not None:
+                wakes.append(self._ping_sent + self._ping_timeout)
+            if self._next_ping > now:
+                wakes.append(self._next_ping)
+        if wakes:
+            self._timer = self._loop.call_at(min(wakes), self._watch)
+
+    def _abort(self, why: str) -> None:
+        self._why = self._why or why
+        if self._transport is not None:
+            self._transport.abort()
+
+
+async def open_websocket(
+    url: str,
+    on_message: Callable[[bytes], None],
+    *,
+    headers: Mapping[str, str] | None = None,
+    tls: ssl.SSLContext | None = None,
+    timeout: float = 10.0,
+    max_message: int = MAX_MESSAGE,
+    ping_interval: float | None = 20.0,
+    ping_timeout: float = 20.0,
+    quiet_limit: float | None = None,
+) -> WebSocket:
+    """Connect and shake hands.
+
+    Args:
+        url: ``ws://host:port/path`` or ``wss://``.
+        on_message: See `WebSocket`.
+        headers: Sent with the handshake.
+        tls: Needed for ``wss://``; see `asynccam.net.tls.client_context`.
+        timeout: Seconds for everything, DNS to handshake.
+        max_message: Bytes a message may have.
+        ping_interval: Seconds between pings, or None.
+        ping_timeout: Seconds a pong may take.
+        quiet_limit: Seconds of silence after which the peer counts as dead, or None.
+
+    Raises:
+        AddressError: Not a WebSocket URL.
+        UsageError: ``wss://`` without a TLS context.
+        ConnectionError: Nobody there, or gone during the handshake.
+        TimeoutError: Not open in time.
+        AuthenticationError: The handshake was refused with 401 or 403, or the certificate is not trusted.
+        RemoteProtocolError: What is there does not speak WebSocket.
+    """
+    try:
+        uri = parse_uri(url)
+    except (InvalidURI, ValueError) as error:  # ValueError: a port out of range
+        raise AddressError(f"not a WebSocket address: {error}") from None
+    if uri.secure and tls is None:
+        raise UsageError(f"{url} needs a TLS context")
+    loop = asyncio.get_running_loop()
+    socket: WebSocket | None = None
+
+    def factory() -> WebSocket:
+        nonlocal socket
+        socket = WebSocket(
+            url,
+            on_message,
+            headers=headers or {},
+            max_message=max_message,
+            ping_interval=ping_interval,
+            ping_timeout=ping_timeout,
+            quiet_limit=quiet_limit,
+        )
+        return socket
+
+    opened = False
+    began = loop.time()
+    sock = await connect_tcp(uri.host, uri.port, timeout=timeout)
+    try:
+        async with deadline(timeout - (loop.time() - began), f"WebSocket handshake with {url}"):
+            await loop.create_connection(
+                factory,
+                sock=sock,
+                ssl=tls if uri.secure else None,
+                server_hostname=uri.host if uri.secure else None,
+            )
+            assert socket is not None
+            await socket.opened
+        opened = True
+    except ssl.SSLCertVerificationError as error:
+        raise AuthenticationError(
+            f"the certificate of {url} is not trusted: {error.verify_message}"
+        ) from error
+    except (ConnectionError, TimeoutError):
+        raise
+    except OSError as error:
+        raise ConnectionError(f"cannot reach {url}: {error.strerror or error}") from error
+    finally:
+        if not opened:
+            if socket is not None:
+                await socket.abort()
+            sock.close()
+    return socket

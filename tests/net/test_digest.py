@@ -1,0 +1,77 @@
+"""Digests beside the transfers: many files share few threads, and one that stops holds up no other."""
+
+import asyncio
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from asynccam.errors import StorageError
+from asynccam.net.digest import FollowingDigest
+from tests.support.parts import sample, sha256
+
+MIB = 1024 * 1024
+
+
+def written(directory: Path, number: int, size: int) -> Path:
+    path = directory / str(number)
+    path.write_bytes(sample(size, number))
+    return path
+
+
+async def test_many_files_share_half_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    size = 17 * MIB + 5
+    digests = [FollowingDigest(written(tmp_path, number, size)) for number in range(6)]
+    before = threading.active_count()
+    for digest in digests:
+        digest.follow(size)
+    found = await asyncio.gather(*(digest.result(size) for digest in digests))
+    assert threading.active_count() - before <= 2
+    assert found == [sha256(sample(size, number)) for number in range(6)]
+    for digest in digests:
+        digest.close()
+
+
+async def test_the_file_grows_meanwhile(tmp_path: Path) -> None:
+    data = sample(30 * MIB)
+    path = tmp_path / "a"
+    path.touch()
+    digest = FollowingDigest(path)
+    with path.open("ab") as file:
+        for start in range(0, len(data), MIB):
+            file.write(data[start : start + MIB])
+            file.flush()
+            digest.follow(start + MIB)
+            await asyncio.sleep(0)
+    assert await digest.result(len(data)) == sha256(data)
+    digest.close()
+
+
+async def test_whoever_stops_holds_up_no_other(tmp_path: Path) -> None:
+    size = 24 * MIB
+    digests = [FollowingDigest(written(tmp_path, number, size)) for number in range(5)]
+    results = [asyncio.create_task(digest.result(size)) for digest in digests]
+    await asyncio.sleep(0)
+    for number in (0, 2, 4):  # the first is at work, the others wait for their turn
+        results[number].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await results[number]
+        await digests[number].stop()
+        digests[number].close()
+    for number in (1, 3):
+        assert await results[number] == sha256(sample(size, number))
+        digests[number].close()
+
+
+async def test_an_error_is_told_to_whoever_asks(tmp_path: Path) -> None:
+    path = written(tmp_path, 0, 10 * MIB)
+    digest = FollowingDigest(path)
+    with path.open("r+b") as file:
+        file.truncate(MIB)
+    digest.follow(10 * MIB)
+    for _ in range(2):
+        with pytest.raises(StorageError, match="became shorter"):
+            await digest.result(10 * MIB)
+    digest.close()

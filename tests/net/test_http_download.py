@@ -1,0 +1,247 @@
+"""Files over HTTP: whole, resumed, changed meanwhile, refused, stalled, cancelled."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from asynccam.errors import (
+    AddressError,
+    AuthenticationError,
+    BusyError,
+    ConnectionError,
+    DeviceError,
+    NotFoundError,
+    PermissionDeniedError,
+    RemoteProtocolError,
+    StateError,
+    TimeoutError,
+    TransferError,
+)
+from asynccam.net.http import HttpClient
+from asynccam.net.http_download import TRIES, download_http
+from asynccam.runtime.backoff import Backoff
+from tests.support.file_server import CONTENT, FileServer, serving
+from tests.support.waiting import eventually
+
+SOON = Backoff(initial=0.001, maximum=0.001, immediate=True)
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[HttpClient]:
+    async with HttpClient() as client:
+        yield client
+
+
+async def test_a_file_comes_home_whole(http: HttpClient, tmp_path: Path) -> None:
+    told: list[tuple[int, int | None]] = []
+    async with serving(FileServer()) as files:
+        local = await download_http(
+            http,
+            files.url(),
+            tmp_path / "new",
+            "a/../b.mp4",
+            headers={"Authorization": "Bearer x"},
+            progress=lambda received, total: told.append((received, total)),
+        )
+        assert files.requests[0]["authorization"] == "Bearer x"
+        assert files.requests[0]["accept-encoding"] == "identity"
+    assert local.path.read_bytes() == CONTENT
+    assert local.path.parent == tmp_path / "new"
+    assert local.sha256 == hashlib.sha256(CONTENT).hexdigest()
+    assert told[0] == (0, len(CONTENT))
+    assert told[-1] == (len(CONTENT), len(CONTENT))
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [local.path.name]
+
+
+async def test_an_empty_file_and_one_of_unannounced_length_come_home(
+    http: HttpClient, tmp_path: Path
+) -> None:
+    async with serving(FileServer(content=b"")) as files:
+        assert (await download_http(http, files.url(), tmp_path, "empty")).size == 0
+    async with serving(FileServer(announce=False)) as files:
+        assert (await download_http(http, files.url(), tmp_path, "long")).path.read_bytes() == CONTENT
+
+
+async def test_a_broken_connection_is_gone_on_with_from_where_it_broke(
+    http: HttpClient, tmp_path: Path
+) -> None:
+    secrets = iter(["one", "two", "three"])
+
+    async def headers() -> dict[str, str]:
+        return {"X-API-Key": next(secrets)}
+
+    async with serving(FileServer(breaks=[300_000, 200_000])) as files:
+        local = await download_http(http, files.url(), tmp_path, "a.mp4", headers=headers, backoff=SOON)
+        assert local.path.read_bytes() == CONTENT
+        assert local.sha256 == hashlib.sha256(CONTENT).hexdigest()
+        assert len(files.requests) == 3
+        assert [request["x-api-key"] for request in files.requests] == ["one", "two", "three"]
+        first, second, third = (request.get("range", "") for request in files.requests)
+        assert first == ""
+        assert 0 < int(second[6:-1]) <= 300_000 < int(third[6:-1]) <= 500_000
+        assert files.requests[1]["if-range"] == '"v1"'
+
+
+async def test_a_server_that_ignores_range_is_read_past_what_is_here(
+    http: HttpClient, tmp_path: Path
+) -> None:
+    async with serving(FileServer(breaks=[300_000], ranges=False)) as files:
+        local = await download_http(http, files.url(), tmp_path, "a.mp4", backoff=SOON)
+    assert local.path.read_bytes() == CONTENT
+
+
+async def test_a_file_that_changed_meanwhile_is_not_mixed_with_what_it_was(
+    http: HttpClient, tmp_path: Path
+) -> None:
+    files = FileServer(breaks=[300_000])
+
+    async def change() -> dict[str, str]:
+        if files.requests:
+            files.etag = '"v2"'
+        return {}
+
+    async with serving(files):
+        with pytest.raises(TransferError, match="changed") as raised:
+            await download_http(http, files.url(), tmp_path, "a.mp4", headers=change, backoff=SOON)
+    part = raised.value.part
+    assert part is not None
+    assert part.read_bytes() == CONTENT[: raised.value.received]
+    assert not (tmp_path / "a.mp4").exists()
+
+
+async def test_a_file_of_another_length_is_not_the_same_even_without_a_validator(
+    http: HttpClient, tmp_path: Path
+) -> None:
+    files = FileServer(breaks=[300_000], etag="")
+
+    async def grow() -> dict[str, str]:
+        if files.requests:
+            files.content = CONTENT + b"more"
+        return {}
+
+    async with serving(files):
+        with pytest.raises(TransferError, match="bytes now"):
+            await download_http(http, files.url(), tmp_path, "a.mp4", headers=grow, backoff=SOON)
+
+
+async def test_a_range_that_was_not_asked_for_is_not_believed(http: HttpClient, tmp_path: Path) -> None:
+    lie = f"bytes 5-{len(CONTENT) - 1}/{len(CONTENT)}"
+    async with serving(FileServer(breaks=[300_000], content_range=lie)) as files:
+        with pytest.raises(RemoteProtocolError, match="asked for bytes from"):
+            await download_http(http, files.url(), tmp_path, "a.mp4", backoff=SOON)
+    assert (tmp_path / "a.mp4.part").exists()
+
+
+async def test_a_file_that_shrank_is_told_by_a_416_whose_body_never_comes(
+    http: HttpClient, tmp_path: Path
+) -> None:
+    files = FileServer(breaks=[300_000], etag="")
+
+    async def shrink() -> dict[str, str]:
+        if files.requests:
+            files.content = CONTENT[:10]
+        return {}
+
+    async with serving(files):
+        async with asyncio.timeout(5):
+            with pytest.raises(TransferError, match="shorter"):
+                await download_http(http, files.url(), tmp_path, "a.mp4", headers=shrink, backoff=SOON)
+
+
+async def test_tries_that_bring_nothing_come_to_an_end_and_the_part_is_kept(
+    http: HttpClient, tmp_path: Path
+) -> None:
+    async with serving(FileServer(breaks=[300_000] + [0] * 20)) as files:
+        with pytest.raises(TransferError) as raised:
+            await download_http(http, files.url(), tmp_path, "a.mp4", backoff=SOON)
+        assert len(files.requests) == 1 + TRIES - 1
+    assert raised.value.expected == len(CONTENT)
+    assert raised.value.part == tmp_path / "a.mp4.part"
+    assert raised.value.part.stat().st_size == raised.value.received > 0
+
+
+async def test_resuming_can_be_switched_off(http: HttpClient, tmp_path: Path) -> None:
+    async with serving(FileServer(breaks=[300_000])) as files:
+        with pytest.raises(TransferError):
+            await download_http(http, files.url(), tmp_path, "a.mp4", resume=False)
+        assert len(files.requests) == 1
+
+
+async def test_a_silent_server_is_tried_once_more_and_then_given_up(http: HttpClient, tmp_path: Path) -> None:
+    async with serving(FileServer(breaks=[300_000, 0], hang=True)) as files:
+        with pytest.raises(TransferError, match="in time"):
+            await download_http(http, files.url(), tmp_path, "a.mp4", stall_timeout=0.2, backoff=SOON)
+        assert len(files.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ("401 Unauthorized", AuthenticationError),
+        ("403 Forbidden", PermissionDeniedError),
+        ("404 Not Found", NotFoundError),
+        ("503 Busy", BusyError),
+        ("500 Oops", DeviceError),
+        ("302 Found", RemoteProtocolError),
+        ("206 Partial Content", RemoteProtocolError),
+    ],
+)
+async def test_a_refusal_is_what_it_means_and_leaves_nothing(
+    http: HttpClient, tmp_path: Path, status: str, expected: type[Exception]
+) -> None:
+    async with serving(FileServer(status=status)) as files:
+        with pytest.raises(expected, match=status[:3]) as raised:
+            await download_http(http, files.url("/x?token=secret"), tmp_path, "a.mp4")
+        assert type(raised.value) is expected
+        assert "secret" not in str(raised.value)
+    assert not list(tmp_path.iterdir())
+
+
+async def test_nobody_there_is_a_connection_error(http: HttpClient, tmp_path: Path) -> None:
+    async with serving(FileServer()) as files:
+        gone = files.url()
+    with pytest.raises(ConnectionError):
+        await download_http(http, gone, tmp_path, "a.mp4")
+    with pytest.raises(AddressError):
+        await download_http(http, "http://:0:/", tmp_path, "a.mp4")
+
+
+async def test_cancelling_keeps_the_part_and_drops_the_connection(http: HttpClient, tmp_path: Path) -> None:
+    async with serving(FileServer(breaks=[300_000], hang=True)) as files:
+        task = asyncio.ensure_future(download_http(http, files.url(), tmp_path, "a.mp4"))
+        part = tmp_path / "a.mp4.part"
+        await eventually(lambda: part.exists() and part.stat().st_size == 300_000)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert part.read_bytes() == CONTENT[:300_000]
+
+
+async def test_twenty_downloads_of_one_name_get_names_of_their_own(http: HttpClient, tmp_path: Path) -> None:
+    async with serving(FileServer()) as files, asyncio.TaskGroup() as group:
+        tasks = [group.create_task(download_http(http, files.url(), tmp_path, "a.mp4")) for _ in range(20)]
+        await asyncio.wait(tasks)
+    assert len({task.result().path for task in tasks}) == 20
+    assert {task.result().size for task in tasks} == {len(CONTENT)}
+
+
+async def test_a_borrowed_session_is_used_and_not_closed(tmp_path: Path) -> None:
+    async with aiohttp.ClientSession(headers={"X-Mine": "yes"}) as session:
+        async with HttpClient(session) as client, serving(FileServer()) as files:
+            await download_http(client, files.url(), tmp_path, "a.mp4")
+            assert files.requests[0]["x-mine"] == "yes"
+        assert not session.closed
+    with pytest.raises(StateError):
+        await download_http(client, "http://127.0.0.1/", tmp_path, "b.mp4")
+
+
+async def test_a_request_has_a_deadline(http: HttpClient) -> None:
+    async with serving(FileServer(breaks=[0], hang=True)) as files:
+        with pytest.raises(TimeoutError) as raised:
+            async with http.request("POST", files.url(), timeout=0.1, maybe_executed=True) as response:
+                await response.read()
+        assert raised.value.maybe_executed

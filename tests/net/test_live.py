@@ -1,0 +1,346 @@
+"""The states of a connection that comes back, walked against a real server."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
+
+from asynccam.errors import (
+    AddressError,
+    AuthenticationError,
+    ConnectionError,
+    StateError,
+    TimeoutError,
+    UsageError,
+)
+from asynccam.net.live import TRANSITIONS, LinkState, LiveLink
+from asynccam.net.rpc import RpcClient, RpcLink, connect
+from asynccam.net.websocket import open_websocket
+from asynccam.runtime.backoff import Backoff
+from tests.support.fake_clock import FakeClock
+from tests.support.rpc_server import RpcServer, never, rpc_server
+from tests.support.waiting import eventually
+
+QUICK = Backoff(initial=0.01, maximum=0.05, immediate=True)
+HOUR = Backoff(initial=3600, maximum=3600, jitter=0)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[RpcServer]:
+    async with rpc_server() as running:
+        yield running
+
+
+async def accept_websocket(read: Callable[[int], Awaitable[bytes]], write: Callable[[bytes], object]) -> None:
+    """Shake hands as a server does, and then do nothing more."""
+    core = ServerProtocol()
+    while True:
+        core.receive_data(await read(65536))
+        for event in core.events_received():
+            assert isinstance(event, Request)
+            core.send_response(core.accept(event))
+            write(b"".join(core.data_to_send()))
+            return
+
+
+def test_every_state_is_in_the_table_and_can_be_closed() -> None:
+    assert set(TRANSITIONS) == set(LinkState)
+    assert all(
+        LinkState.CLOSED in nexts for state, nexts in TRANSITIONS.items() if state is not LinkState.CLOSED
+    )
+
+
+async def test_a_loss_and_a_return_walk_the_table(server: RpcServer) -> None:
+    walked: list[tuple[LinkState, LinkState]] = []
+    async with connect(
+        server.url, backoff=QUICK, on_state=lambda new, old, why: walked.append((old, new))
+    ) as client:
+        server.drop()
+        await eventually(lambda: client.live.connects == 2)
+    assert walked == [
+        (LinkState.CLOSED, LinkState.CONNECTING),
+        (LinkState.CONNECTING, LinkState.SIGNING_IN),
+        (LinkState.SIGNING_IN, LinkState.READY),
+        (LinkState.READY, LinkState.LOST),
+        (LinkState.LOST, LinkState.WAITING),
+        (LinkState.WAITING, LinkState.CONNECTING),
+        (LinkState.CONNECTING, LinkState.SIGNING_IN),
+        (LinkState.SIGNING_IN, LinkState.READY),
+        (LinkState.READY, LinkState.CLOSED),
+    ]
+    assert all(new in TRANSITIONS[old] for old, new in walked)
+
+
+async def test_who_hears_of_a_failed_call_finds_the_state_true(server: RpcServer) -> None:
+    async with connect(server.url, backoff=QUICK) as client:
+        server.handler = never
+        call = client.live.link.post("ping") if client.live.link else None
+        assert call is not None
+        await eventually(lambda: server.count("ping"))
+        server.drop()
+        with pytest.raises(ConnectionError):
+            await call
+        assert client.state is LinkState.LOST
+        assert client.live.link is None
+        await client.live.wait_for(LinkState.READY, timeout=5)
+        server.handler = server.echo
+        assert await client.call("ping", {"a": 1}) == {"a": 1}
+
+
+async def test_one_line_in_the_log_at_the_loss_and_one_at_the_return(
+    server: RpcServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="asynccam.net.live")
+    async with connect(server.url, backoff=QUICK) as client:
+        await server.stop()
+        await eventually(lambda: client.live.error is not None and "refused" in str(client.live.error))
+        await server.start()
+        await client.live.wait_for(LinkState.READY, timeout=5)
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+async def test_the_sign_in_learns_how_long_the_gap_was(server: RpcServer) -> None:
+    gaps: list[float | None] = []
+
+    async def sign_in(link: RpcLink, gap: float | None) -> None:
+        gaps.append(gap)
+
+    async with connect(server.url, backoff=QUICK, sign_in=sign_in) as client:
+        server.drop()
+        await eventually(lambda: client.live.connects == 2)
+    assert gaps[0] is None
+    assert gaps[1] is not None
+    assert gaps[1] >= 0
+
+
+async def test_wrong_credentials_at_first_are_raised_and_nothing_is_tried_again(server: RpcServer) -> None:
+    async def refuse(link: RpcLink, gap: float | None) -> None:
+        raise AuthenticationError("wrong token")
+
+    client = RpcClient(server.url, sign_in=refuse, backoff=QUICK)
+    with pytest.raises(AuthenticationError, match="wrong token"):
+        await client.start(attempts=5)
+    assert client.state is LinkState.CLOSED
+    assert server.accepted == 1
+
+
+async def test_credentials_refused_later_stop_the_loop_until_there_are_new_ones(server: RpcServer) -> None:
+    good = True
+
+    async def sign_in(link: RpcLink, gap: float | None) -> None:
+        if not good:
+            raise AuthenticationError("expired")
+
+    async with connect(server.url, sign_in=sign_in, backoff=QUICK) as client:
+        good = False
+        server.drop()
+        await client.live.wait_for(LinkState.REFUSED, timeout=5)
+        client.live.wake()  # says that the peer is back; of no use against wrong credentials
+        with pytest.raises(AuthenticationError, match="expired"):
+            await client.call("ping", repeat=True)
+        with pytest.raises(AuthenticationError, match="expired"):
+            await anext(client.connections())
+        assert server.accepted == 2
+        good = True
+        client.live.rearm()
+        await client.live.wait_for(LinkState.READY, timeout=5)
+        assert await client.call("ping", [1]) == [1]
+
+
+async def test_waking_cuts_the_wait_short(server: RpcServer) -> None:
+    async with connect(server.url, backoff=HOUR) as client:
+        server.drop()
+        await client.live.wait_for(LinkState.WAITING, timeout=5)
+        client.live.wake()
+        await client.live.wait_for(LinkState.READY, timeout=5)
+
+
+async def test_the_waits_grow_to_the_cap_and_start_afresh_after_a_settled_connection(
+    server: RpcServer,
+) -> None:
+    clock = FakeClock()
+
+    async def open_link() -> RpcLink:
+        return await RpcLink.open(server.url)
+
+    async def sign_in(link: RpcLink, gap: float | None) -> None:
+        """Nothing to do."""
+
+    live = LiveLink(
+        "server",
+        open_link,
+        sign_in,
+        backoff=Backoff(initial=1, factor=2, maximum=5, jitter=0),
+        settled_after=60,
+        clock=clock,
+    )
+    await live.start()
+    await server.stop()
+    for _ in range(4):
+        await clock.until_sleeping()
+        await clock.advance(clock.sleeps[-1])
+    await clock.until_sleeping()
+    assert clock.sleeps[:5] == [1, 2, 4, 5, 5]
+    await server.start()
+    await clock.advance(5)
+    await live.wait_for(LinkState.READY, timeout=5)
+    clock.move(61)
+    server.drop()
+    await clock.until_sleeping()
+    assert clock.sleeps[-1] == 1
+    await live.aclose()
+
+
+async def test_waiting_for_a_state_has_a_deadline(server: RpcServer) -> None:
+    async with connect(server.url) as client:
+        with pytest.raises(TimeoutError, match="refused"):
+            await client.live.wait_for(LinkState.REFUSED, timeout=0.02)
+        assert await client.live.wait_for(LinkState.READY) is LinkState.READY
+
+
+async def test_a_sign_in_that_never_ends_is_cut_off_and_tried_again(server: RpcServer) -> None:
+    forever = asyncio.Event()
+
+    async def sign_in(link: RpcLink, gap: float | None) -> None:
+        if server.accepted == 1:
+            await forever.wait()
+
+    async with connect(
+        server.url, sign_in=sign_in, sign_in_timeout=0.05, attempts=2, backoff=QUICK
+    ) as client:
+        assert client.state is LinkState.READY
+    assert server.accepted == 2
+
+
+async def test_a_peer_that_hangs_up_during_sign_in_is_tried_again(server: RpcServer) -> None:
+    async def sign_in(link: RpcLink, gap: float | None) -> None:
+        if server.accepted == 1:
+            server.drop()
+            await link.closed
+
+    async with connect(server.url, sign_in=sign_in, attempts=2, backoff=QUICK):
+        assert server.accepted == 2
+
+
+async def test_a_bug_in_the_sign_in_of_a_reconnect_closes_the_connection_and_is_logged(
+    server: RpcServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def sign_in(link: RpcLink, gap: float | None) -> None:
+        if gap is not None:
+            raise ZeroDivisionError
+
+    client = await connect(server.url, sign_in=sign_in, backoff=QUICK)
+    server.drop()
+    await client.live.wait_for(LinkState.CLOSED, timeout=5)
+    await eventually(lambda: "ZeroDivisionError" in caplog.text)
+    with pytest.raises(ConnectionError):
+        await client.call("ping", repeat=True)
+    await client.aclose()
+
+
+async def test_an_impossible_transition_is_a_bug_that_shows() -> None:
+    client = RpcClient("ws://127.0.0.1:1/ws")
+    with pytest.raises(StateError, match="cannot go from closed to ready"):
+        client.live._move(LinkState.READY, "")
+
+
+async def test_over_the_connection_limit_the_handshake_succeeds_and_is_then_closed() -> None:
+    async def limit(connection: ServerConnection) -> None:
+        await connection.close(1013, "try again later")
+
+    async with serve(limit, "127.0.0.1", 0) as listener:
+        port = next(iter(listener.sockets)).getsockname()[1]
+
+        async def ask(link: RpcLink, gap: float | None) -> None:
+            await link.call("ping")
+
+        with pytest.raises(ConnectionError, match="try again later"):
+            await connect(f"ws://127.0.0.1:{port}/ws", sign_in=ask)
+
+
+async def test_a_frame_over_the_limit_ends_the_connection_with_the_reason(server: RpcServer) -> None:
+    async with connect(server.url, max_message=1000, backoff=HOUR) as client:
+        await server.send("x" * 5000)
+        await client.live.wait_for(LinkState.WAITING, timeout=5)
+        assert client.live.error is not None
+
+
+async def test_a_peer_that_answers_no_ping_is_given_up() -> None:
+    async def frozen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await accept_websocket(reader.read, writer.write)
+        await reader.read(-1)  # takes the pings and answers none
+        writer.close()
+
+    async with await asyncio.start_server(frozen, "127.0.0.1", 0) as listener:
+        port = listener.sockets[0].getsockname()[1]
+        url = f"ws://127.0.0.1:{port}/ws"
+        for sock in (
+            await open_websocket(url, print, ping_interval=0.02, ping_timeout=0.05),
+            await open_websocket(url, print, ping_interval=None, quiet_limit=0.05),
+        ):
+            closed = await asyncio.wait_for(asyncio.shield(sock.closed), 5)
+            assert closed.reason in {"no pong within 0.05 s", "silent for 0.05 s"}
+            assert not sock.is_open
+            with pytest.raises(ConnectionError):
+                sock.send(b"{}")
+            await sock.aclose()
+
+
+async def test_pings_keep_a_quiet_connection_alive(server: RpcServer) -> None:
+    states: list[LinkState] = []
+    async with connect(
+        server.url,
+        ping_interval=0.01,
+        ping_timeout=1.0,
+        quiet_limit=1.0,
+        on_state=lambda new, old, why: states.append(new),
+    ) as client:
+        before = client.live.link
+        await eventually(lambda: client.live.link is not None and client.live.link.pongs >= 5)
+        assert client.live.link is before
+    assert LinkState.LOST not in states
+
+
+async def test_a_slow_reader_makes_callers_wait_and_not_the_memory_grow() -> None:
+    """The peer's window is small and nobody reads: calls wait for room instead of piling up."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    listener.setblocking(False)
+    loop = asyncio.get_running_loop()
+
+    async def shake_hands() -> socket.socket:
+        peer, _ = await loop.sock_accept(listener)
+        await accept_websocket(lambda count: loop.sock_recv(peer, count), peer.send)
+        return peer
+
+    port = listener.getsockname()[1]
+    opened, peer = await asyncio.gather(RpcLink.open(f"ws://127.0.0.1:{port}/ws"), shake_hands())
+    big = "x" * 8_000_000
+    calls = [asyncio.create_task(opened.call("put", [big], timeout=30)) for _ in range(3)]
+    await eventually(lambda: not opened.is_writable)
+    late = [asyncio.create_task(opened.call("late", [n], timeout=0.05)) for n in range(3)]
+    results = await asyncio.gather(*late, return_exceptions=True)
+    assert all(isinstance(result, TimeoutError) and not result.maybe_executed for result in results)
+    assert opened.pending == 3
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    peer.close()
+    listener.close()
+    await opened.aclose()
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1/ws", "ws://", "nonsense", "ws://127.0.0.1:99999999/ws"])
+async def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises((AddressError, UsageError)):
+        await connect(url)
+
+
+async def test_tls_without_a_context_is_refused_rather_than_left_out() -> None:
+    with pytest.raises(UsageError, match="TLS"):
+        await connect("wss://127.0.0.1:1/ws")

@@ -1,0 +1,329 @@
+"""A transfer that ends before the file does: every byte that came is kept, and nothing else stays."""
+
+import asyncio
+import fcntl
+import os
+from pathlib import Path
+from socket import socket
+
+import pytest
+
+from asynccam.errors import StateError, StorageError, TransferError
+from asynccam.net import splice
+from asynccam.net.buffered import BufferedEngine
+from asynccam.net.download import EngineChoice, PartFile, receive_file
+from asynccam.net.engine import TURN, Engine
+from tests.support.cancelling import cancelled_at
+from tests.support.parts import contents, longest_file, sample, sha256
+from tests.support.tcp_pair import pumping, reset, send, tcp_pair
+from tests.support.waiting import eventually, passes
+
+Pair = tuple[socket, socket]
+MIB = 1024 * 1024
+BOTH_LOOPS = True
+
+
+@pytest.fixture(params=["splice", "buffered"])
+def engine(request: pytest.FixtureRequest) -> EngineChoice:
+    choice: EngineChoice = request.param
+    return choice
+
+
+def holds(directory: Path, data: bytes) -> bool:
+    """Whether the directory has the part with exactly these bytes, or nothing where none came."""
+    return contents(directory) == ({"a.part": data} if data else {})
+
+
+# -- the peer -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sent", [0, 1, 100, 999])
+@pytest.mark.parametrize("ahead", [0, 1])
+async def test_the_peer_closes_early(
+    tmp_path: Path, pair: Pair, engine: EngineChoice, sent: int, ahead: int
+) -> None:
+    ours, peer = pair
+    data = sample(1000 + ahead)
+    await send(peer, data[ahead : ahead + sent])
+    peer.close()
+    part = await PartFile.open(tmp_path, "a", size=1000 + ahead)
+    with pytest.raises(TransferError, match="peer closed the connection after") as broken:
+        await receive_file(ours, part, 1000 + ahead, prefix=data[:ahead], engine=engine)
+    came = ahead + sent
+    assert (broken.value.received, broken.value.expected) == (came, 1000 + ahead)
+    assert broken.value.part == (part.path if came else None)
+    assert str(ours.getsockname()[1]) not in str(broken.value)
+    assert holds(tmp_path, data[:came])
+
+
+@pytest.mark.parametrize("sent", [TURN - 1, TURN, TURN + 1, 2 * MIB])
+async def test_the_peer_closes_between_turns(
+    tmp_path: Path, pair: Pair, engine: EngineChoice, sent: int
+) -> None:
+    ours, peer = pair
+    data = sample(sent)
+    part = await PartFile.open(tmp_path, "a", size=sent + 1)
+    with pumping(peer, data):
+        coming = asyncio.create_task(receive_file(ours, part, sent + 1, engine=engine))
+        await eventually(lambda: part.received == sent)
+    peer.close()
+    with pytest.raises(TransferError) as broken:
+        await coming
+    assert broken.value.received == sent
+    assert holds(tmp_path, data)
+
+
+async def test_the_error_names_file_and_peer(tmp_path: Path, pair: Pair, engine: EngineChoice) -> None:
+    ours, peer = pair
+    port = peer.getsockname()[1]
+    peer.close()
+    part = await PartFile.open(tmp_path, "../a", size=5)
+    with pytest.raises(TransferError, match=rf"a from 127\.0\.0\.1:{port}: .* after 0 of 5 bytes"):
+        await receive_file(ours, part, 5, engine=engine)
+
+
+@pytest.mark.parametrize("sent", [0, 1000])
+async def test_the_peer_resets(tmp_path: Path, pair: Pair, engine: EngineChoice, sent: int) -> None:
+    ours, peer = pair
+    data = sample(2000)
+    part = await PartFile.open(tmp_path, "a", size=2000)
+    coming = asyncio.create_task(receive_file(ours, part, 2000, engine=engine))
+    await send(peer, data[:sent])
+    await eventually(lambda: part.received == sent)
+    await passes()
+    reset(peer)
+    with pytest.raises(TransferError, match=r"[Cc]onnection reset by peer") as broken:
+        await coming
+    assert broken.value.received == sent
+    assert holds(tmp_path, data[:sent])
+
+
+@pytest.mark.parametrize("sent", [0, 700])
+async def test_the_peer_falls_silent(tmp_path: Path, pair: Pair, engine: EngineChoice, sent: int) -> None:
+    ours, peer = pair
+    data = sample(1000)
+    await send(peer, data[:sent])
+    part = await PartFile.open(tmp_path, "a", size=1000)
+    with pytest.raises(TransferError, match=r"nothing moved for 0\.1 s") as broken:
+        await receive_file(ours, part, 1000, stall_timeout=0.1, engine=engine)
+    assert broken.value.received == sent
+    assert holds(tmp_path, data[:sent])
+
+
+async def test_a_slow_peer_is_not_a_silent_one(tmp_path: Path, pair: Pair, engine: EngineChoice) -> None:
+    ours, peer = pair
+    part = await PartFile.open(tmp_path, "a", size=20)
+    coming = asyncio.create_task(receive_file(ours, part, 20, stall_timeout=0.4, engine=engine))
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    for _ in range(20):
+        await send(peer, b"x")
+        await asyncio.sleep(0.03)
+    await coming
+    assert loop.time() - began > 0.4, "longer in all than the silence that would end it"
+    await part.commit("a")
+
+
+# -- the disk -----------------------------------------------------------------------------------
+
+
+async def test_the_disk_refuses(tmp_path: Path, pair: Pair, engine: EngineChoice) -> None:
+    ours, peer = pair
+    data = sample(2 * MIB)
+    part = await PartFile.open(tmp_path, "a", size=len(data))
+    refused = pytest.raises(StorageError, match=r"cannot write .*a\.part: File too large")
+    with longest_file(MIB + 1), pumping(peer, data[: MIB + TURN]), refused:
+        await receive_file(ours, part, len(data), engine=engine)
+    assert part.received == MIB + 1
+    assert holds(tmp_path, data[: MIB + 1])
+
+
+async def test_a_part_ended_by_somebody_else(tmp_path: Path, pair: Pair, engine: EngineChoice) -> None:
+    ours, peer = pair
+    part = await PartFile.open(tmp_path, "a", size=20)
+    coming = asyncio.create_task(receive_file(ours, part, 20, engine=engine))
+    await send(peer, b"0123456789")
+    await eventually(lambda: part.received == 10)
+    await part.keep()
+    await send(peer, b"0123456789")
+    with pytest.raises(StateError, match=r"a\.part is kept"):
+        await coming
+    assert holds(tmp_path, b"0123456789")
+
+
+def count_writes_off_loop(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    counted: list[None] = []
+    original = Engine.write_off_loop
+
+    def counting(self: Engine, *args: object) -> None:
+        counted.append(None)
+        original(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Engine, "write_off_loop", counting)
+    return counted
+
+
+async def test_a_slow_disk_is_written_off_the_loop(
+    tmp_path: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, peer = pair
+    monkeypatch.setattr(splice, "_SLOW_WRITE", -1.0)  # every write is taken for a slow one
+    counted = count_writes_off_loop(monkeypatch)
+    data = sample(3 * MIB + 1)
+    part = await PartFile.open(tmp_path, "a", size=len(data))
+    with pumping(peer, data + b"next"):
+        await receive_file(ours, part, len(data), engine="splice")
+    assert (await part.commit("a")).sha256 == sha256(data)
+    assert len(counted) >= len(data) // TURN - 1
+    assert await asyncio.get_running_loop().sock_recv(ours, 10) == b"next"
+
+
+async def test_a_disk_that_recovered_is_written_in_the_loop_again(
+    tmp_path: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, peer = pair
+    monkeypatch.setattr(splice, "_SLOW_WRITE", -1.0)
+    monkeypatch.setattr(splice, "_OFF_LOOP", 60.0)
+    counted = count_writes_off_loop(monkeypatch)
+    part = await PartFile.open(tmp_path, "a", size=6000)
+    coming = asyncio.create_task(receive_file(ours, part, 6000, engine="splice"))
+    off_loop = []
+    for number in range(6):
+        if number == 2:
+            monkeypatch.setattr(splice, "_OFF_LOOP", 0.0)  # what it notes now is over at once
+        if number == 3:
+            monkeypatch.setattr(splice, "_SLOW_WRITE", 60.0)
+        await send(peer, sample(6000)[number * 1000 : (number + 1) * 1000])
+        await eventually(lambda: part.received == (number + 1) * 1000)  # noqa: B023 - awaited in this pass
+        await passes()
+        off_loop.append(len(counted))
+    await coming
+    await part.commit("a")
+    assert off_loop == [0, 1, 2, 2, 2, 2], "slow in the loop, twice off it, and in the loop again"
+    assert contents(tmp_path) == {"a": sample(6000)}
+
+
+async def test_all_files_together_get_a_part_of_each_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(splice, "_BUDGET", 1e-9)  # so one write uses it up
+    counted = count_writes_off_loop(monkeypatch)
+    data = sample(2000)
+    with tcp_pair() as (one, one_peer), tcp_pair() as (other, other_peer):
+        parts = [await PartFile.open(tmp_path, name, size=2000) for name in ("a", "b")]
+        receiving = zip((one, other), parts, strict=True)
+        coming = [asyncio.create_task(receive_file(*each, 2000, engine="splice")) for each in receiving]
+        await passes()
+        for end in (1000, 2000):  # both sockets are ready when the loop looks next
+            one_peer.send(data[end - 1000 : end])
+            other_peer.send(data[end - 1000 : end])
+            await eventually(lambda: all(part.received == end for part in parts))  # noqa: B023 - awaited here
+            await passes()
+        await asyncio.gather(*coming)
+        for part in parts:
+            await part.commit("")
+    assert contents(tmp_path) == {"a": data, "b": data}
+    assert len(counted) == 2, "in each of two passes one write in the loop and one off it"
+
+
+async def test_a_file_that_cannot_be_spliced_into_is_copied_into(tmp_path: Path, pair: Pair) -> None:
+    ours, peer = pair
+    data = sample(MIB + 1)
+    part = await PartFile.open(tmp_path, "a", size=len(data))
+    # Linux refuses to splice into a file opened for appending, as it does on some file systems.
+    fcntl.fcntl(part.fd, fcntl.F_SETFL, fcntl.fcntl(part.fd, fcntl.F_GETFL) | os.O_APPEND)
+    with pumping(peer, data):
+        await receive_file(ours, part, len(data), engine="splice")
+    assert (await part.commit("a")).sha256 == sha256(data)
+
+
+# -- cancellation -------------------------------------------------------------------------------
+
+
+async def test_cancelled_while_bytes_come(tmp_path: Path, pair: Pair, engine: EngineChoice) -> None:
+    ours, peer = pair
+    data = sample(900)
+    part = await PartFile.open(tmp_path, "a", size=1000)
+    coming = asyncio.create_task(receive_file(ours, part, 1000, engine=engine))
+    await send(peer, data)
+    await eventually(lambda: part.received == 900)
+    coming.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await coming
+    assert holds(tmp_path, data)
+    await send(peer, b"later")
+    assert await asyncio.get_running_loop().sock_recv(ours, 10) == b"later", "nobody reads any more"
+
+
+@pytest.mark.parametrize("slow_disk", [False, True])
+@pytest.mark.parametrize("after", [1, TURN + 1, 3 * MIB])
+async def test_cancelled_midway_loses_no_byte(
+    tmp_path: Path,
+    pair: Pair,
+    engine: EngineChoice,
+    after: int,
+    slow_disk: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What was taken from the socket is in the part to the last byte; the rest is still in the socket."""
+    if slow_disk:
+        monkeypatch.setattr(splice, "_SLOW_WRITE", -1.0)
+    ours, peer = pair
+    data = sample(8 * MIB)
+    part = await PartFile.open(tmp_path, "a", size=len(data))
+    coming = asyncio.create_task(receive_file(ours, part, len(data), engine=engine))
+    with pumping(peer, data):
+        await eventually(lambda: part.received >= after)
+        coming.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await coming
+        rest = bytearray()
+        while part.received + len(rest) < len(data):
+            rest += await asyncio.get_running_loop().sock_recv(ours, MIB)
+    assert after <= part.received < len(data)
+    assert contents(tmp_path)["a.part"] + rest == data
+
+
+async def test_cancelled_at_every_await(tmp_path: Path, engine: EngineChoice) -> None:
+    data = sample(1000)
+
+    async def whole_life(ours: socket, directory: Path) -> None:
+        part = await PartFile.open(directory, "a", size=len(data))
+        await receive_file(ours, part, len(data), prefix=data[:10], engine=engine)
+        await part.commit("a")
+
+    ends: list[dict[str, bytes]] = []
+    for count in range(1, 100):
+        directory = tmp_path / str(count)
+        with tcp_pair() as (ours, peer):
+            await send(peer, data[10:])
+            cancelled = await cancelled_at(whole_life(ours, directory), count)
+        ends.append(contents(directory))
+        if not cancelled:
+            break
+    assert ends[0] == {}
+    assert ends[-1] == {"a": data}
+    for end in ends:
+        assert end in ({}, {"a.part": data[:10]}, {"a.part": data}, {"a": data})
+    assert {"a.part": data[:10]} in ends
+    assert {"a.part": data} in ends
+
+
+def test_bytes_beyond_the_file_are_dropped_where_the_system_reads_ahead(tmp_path: Path) -> None:
+    """Only Windows does; asked here as its loop asks."""
+
+    async def scenario() -> None:
+        part = await PartFile.open(tmp_path, "a", size=3)
+        with tcp_pair() as (ours, _):
+            mover = BufferedEngine(ours, part, 3)
+            room = mover.get_buffer(-1)
+            assert len(room) == 3
+            room[:] = b"abc"
+            mover.buffer_updated(3)
+            assert len(mover.get_buffer(-1)) == 1
+            mover.buffer_updated(1)
+            await mover.done
+        await part.commit("a")
+
+    asyncio.run(scenario())
+    assert contents(tmp_path) == {"a": b"abc"}

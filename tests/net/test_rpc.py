@@ -1,0 +1,323 @@
+"""Calls over a WebSocket: every one gets an answer or an error, and nothing is sent twice by itself."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from websockets.asyncio.server import ServerConnection
+
+from asynccam.errors import (
+    AuthenticationError,
+    ConnectionError,
+    RemoteProtocolError,
+    StateError,
+    TimeoutError,
+    UsageError,
+)
+from asynccam.net.live import LinkState
+from asynccam.net.rpc import RpcClient, RpcError, RpcLink, connect
+from asynccam.runtime.backoff import Backoff
+from tests.support.rpc_server import RpcServer, answer, never, rpc_server
+from tests.support.waiting import eventually
+
+QUICK = Backoff(initial=0.01, maximum=0.05, immediate=True)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[RpcServer]:
+    async with rpc_server() as running:
+        yield running
+
+
+@pytest.fixture
+async def client(server: RpcServer) -> AsyncIterator[RpcClient]:
+    async with connect(server.url, backoff=QUICK) as ready:
+        yield ready
+
+
+async def test_a_call_is_answered(client: RpcClient) -> None:
+    assert await client.call("echo", {"a": [1, "ü", None]}) == {"a": [1, "ü", None]}
+
+
+async def test_an_error_answer_reaches_its_caller_at_once(server: RpcServer, client: RpcClient) -> None:
+    async def refuse(connection: ServerConnection, request: dict[str, Any]) -> None:
+        error = {"code": -32004, "message": "no such camera", "data": {"device": "camera9"}}
+        await connection.send(json.dumps({"jsonrpc": "2.0", "id": request["id"], "error": error}))
+
+    server.handler = refuse
+    with pytest.raises(RpcError, match="no such camera") as caught:
+        await client.call("get_camera_status", {"device": "camera9"})
+    assert (caught.value.code, caught.value.data) == (-32004, {"device": "camera9"})
+    assert caught.value.method == "get_camera_status"
+
+
+async def test_answers_out_of_order_find_their_callers(server: RpcServer, client: RpcClient) -> None:
+    held: list[dict[str, Any]] = []
+
+    async def hold(connection: ServerConnection, request: dict[str, Any]) -> None:
+        held.append(request)
+        if len(held) == 50:
+            for late in reversed(held):
+                await connection.send(answer(late, late["params"]))
+
+    server.handler = hold
+    results = await asyncio.gather(*(client.call("n", [n]) for n in range(50)))
+    assert results == [[n] for n in range(50)]
+
+
+@pytest.mark.parametrize(
+    "oddity",
+    [
+        "not json",
+        b"\x00\x01 not text either",
+        '{"id": 12345, "result": 1}',
+        '{"id": null, "error": {"code": -32700, "message": "?"}}',
+        "[]",
+        "[" * 20_000,
+    ],
+)
+async def test_an_oddity_disturbs_nobody_and_is_counted(
+    server: RpcServer, client: RpcClient, oddity: str | bytes
+) -> None:
+    async def odd_first(connection: ServerConnection, request: dict[str, Any]) -> None:
+        await connection.send(oddity)
+        await connection.send(answer(request, "fine"))
+        await connection.send(answer(request, "twice"))
+
+    server.handler = odd_first
+    assert await client.call("ping") == "fine"
+    assert await client.call("ping") == "fine"
+    link = client.live.link
+    assert link is not None
+    assert sum(link.caller.oddities.values()) >= 3
+    assert link.pending == 0
+
+
+async def test_a_binary_frame_is_read_like_text(server: RpcServer, client: RpcClient) -> None:
+    async def binary(connection: ServerConnection, request: dict[str, Any]) -> None:
+        await connection.send(answer(request, "bytes").encode())
+
+    server.handler = binary
+    assert await client.call("ping") == "bytes"
+
+
+async def test_a_fragmented_answer_is_whole_again(server: RpcServer, client: RpcClient) -> None:
+    async def fragments(connection: ServerConnection, request: dict[str, Any]) -> None:
+        text = answer(request, "ü" * 1000)
+        await connection.send([text[n : n + 7] for n in range(0, len(text), 7)])
+
+    server.handler = fragments
+    assert await client.call("ping") == "ü" * 1000
+
+
+async def test_an_answer_of_16_mib_arrives(server: RpcServer, client: RpcClient) -> None:
+    async def large(connection: ServerConnection, request: dict[str, Any]) -> None:
+        await connection.send(answer(request, "x" * (16 * 1024 * 1024)))
+
+    server.handler = large
+    assert len(await client.call("get_log")) == 16 * 1024 * 1024
+
+
+async def test_notifications_reach_the_handler_in_order(server: RpcServer) -> None:
+    seen: list[tuple[str, Any]] = []
+    async with connect(server.url, on_notice=lambda method, params: seen.append((method, params))) as client:
+        await client.call("ping")
+        for n in range(100):
+            await server.send(json.dumps({"jsonrpc": "2.0", "method": "tick", "params": n}))
+        await eventually(lambda: len(seen) == 100)
+    assert seen == [("tick", n) for n in range(100)]
+
+
+async def test_no_answer_ends_at_the_deadline_and_forgets_the_call(
+    server: RpcServer, client: RpcClient
+) -> None:
+    server.handler = never
+    with pytest.raises(TimeoutError, match="start_recording") as caught:
+        await client.call("start_recording", timeout=0.05)
+    assert caught.value.maybe_executed
+    link = client.live.link
+    assert link is not None
+    assert link.pending == 0
+    assert not link.caller.pending
+
+
+async def test_cancelling_a_call_forgets_it(server: RpcServer, client: RpcClient) -> None:
+    server.handler = never
+    task = asyncio.create_task(client.call("slow"))
+    await eventually(lambda: server.count("slow") == 1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    link = client.live.link
+    assert link is not None
+    assert link.pending == 0
+    server.handler = server.echo
+    assert await client.call("ping", [1]) == [1]
+
+
+async def test_a_lost_socket_fails_every_open_call_at_once(server: RpcServer, client: RpcClient) -> None:
+    server.handler = never
+    tasks = [asyncio.create_task(client.call("start_recording", timeout=30)) for _ in range(20)]
+    await eventually(lambda: len(server.requests) == 20)
+    server.drop()
+    results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
+    assert all(isinstance(result, ConnectionError) and result.maybe_executed for result in results)
+    assert server.count("start_recording") == 20  # and none of them was sent again
+
+
+async def test_a_call_while_away_fails_at_once_and_says_that_nothing_was_sent(
+    server: RpcServer, client: RpcClient
+) -> None:
+    await server.stop()
+    await client.live.wait_for(LinkState.WAITING, timeout=5)
+    with pytest.raises(ConnectionError, match="start_recording was not sent") as caught:
+        await client.call("start_recording")
+    assert not caught.value.maybe_executed
+    await server.start()
+
+
+async def test_a_repeatable_call_waits_out_a_reconnect(server: RpcServer, client: RpcClient) -> None:
+    await server.stop()
+    await client.live.wait_for(LinkState.WAITING, timeout=5)
+    task = asyncio.create_task(client.call("get_camera_list", ["x"], repeat=True))
+    await server.start()
+    assert await asyncio.wait_for(task, 5) == ["x"]
+
+
+async def test_a_repeatable_call_is_sent_again_when_its_answer_was_lost(
+    server: RpcServer, client: RpcClient
+) -> None:
+    async def drop_first(connection: ServerConnection, request: dict[str, Any]) -> None:
+        if server.count("get_camera_list") == 1:
+            connection.transport.abort()
+        else:
+            await connection.send(answer(request, "second time"))
+
+    server.handler = drop_first
+    assert await client.call("get_camera_list", repeat=True, timeout=5) == "second time"
+    assert server.accepted == 2
+
+
+async def test_a_repeatable_call_has_one_deadline_for_everything(
+    server: RpcServer, client: RpcClient
+) -> None:
+    await server.stop()
+    with pytest.raises(TimeoutError):
+        await client.call("get_camera_list", repeat=True, timeout=0.1)
+    await server.start()
+
+
+async def test_a_repeatable_call_ends_when_the_client_is_closed(server: RpcServer) -> None:
+    client = await connect(server.url, backoff=QUICK)
+    await server.stop()
+    task = asyncio.create_task(client.call("get_camera_list", repeat=True, timeout=30))
+    await client.live.wait_for(LinkState.WAITING, timeout=5)
+    await client.aclose()
+    with pytest.raises(ConnectionError, match="closed"):
+        await asyncio.wait_for(task, 5)
+    await server.start()
+
+
+async def test_bad_parameters_are_refused_before_anything_is_sent(
+    server: RpcServer, client: RpcClient
+) -> None:
+    with pytest.raises(UsageError):
+        await client.call("start_recording", {"duration": float("nan")})
+    assert not server.requests
+
+
+async def test_a_link_that_was_never_opened_refuses_calls() -> None:
+    link = RpcLink("ws://127.0.0.1:1/ws", None, None)
+    with pytest.raises(ConnectionError, match="not sent"):
+        await link.call("ping")
+    with pytest.raises(ConnectionError, match="not sent"):
+        link.notify("ping")
+    await link.aclose()
+
+
+async def test_a_notification_to_the_peer_carries_no_id(server: RpcServer, client: RpcClient) -> None:
+    assert client.live.link is not None
+    client.live.link.notify("bye", {"why": "done"})
+    await eventually(lambda: server.requests)
+    assert server.requests == [{"jsonrpc": "2.0", "method": "bye", "params": {"why": "done"}}]
+
+
+async def test_connect_twice_is_refused(client: RpcClient) -> None:
+    with pytest.raises(StateError, match="already"):
+        await client.start()
+
+
+async def test_nobody_there_is_a_connection_error_after_so_many_attempts() -> None:
+    states: list[LinkState] = []
+    with pytest.raises(ConnectionError, match="refused"):
+        await connect(
+            "ws://127.0.0.1:1/ws",
+            attempts=3,
+            backoff=QUICK,
+            on_state=lambda new, old, why: states.append(new),
+        )
+    assert states.count(LinkState.CONNECTING) == 3
+    assert states[-1] is LinkState.CLOSED
+
+
+async def test_a_peer_that_is_no_websocket_server_is_a_protocol_error() -> None:
+    async def hello(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"220 smtp.example ready\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(hello, "127.0.0.1", 0) as listener:
+        port = listener.sockets[0].getsockname()[1]
+        with pytest.raises(RemoteProtocolError, match="handshake"):
+            await connect(f"ws://127.0.0.1:{port}/ws")
+
+
+async def test_an_http_refusal_for_credentials_is_an_authentication_error() -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as listener:
+        port = listener.sockets[0].getsockname()[1]
+        with pytest.raises(AuthenticationError, match="401"):
+            await connect(f"ws://127.0.0.1:{port}/ws")
+
+
+async def test_a_silent_handshake_ends_at_its_deadline() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as listener:
+        port = listener.sockets[0].getsockname()[1]
+        with pytest.raises(TimeoutError, match="WebSocket"):
+            await connect(f"ws://127.0.0.1:{port}/ws", open_timeout=0.05)
+
+
+async def test_connect_can_be_iterated(server: RpcServer) -> None:
+    rounds = 0
+    async for client in connect(server.url, backoff=QUICK):
+        rounds += 1
+        assert client.state is LinkState.READY
+        if rounds == 3:
+            await client.aclose()
+            break
+        server.drop()
+    assert server.accepted == 3
+
+
+async def test_every_cancellation_point_of_connecting_leaves_nothing(server: RpcServer) -> None:
+    """The suite's own checks see to the sockets and tasks; here every await is cut off in turn."""
+    for passes in range(40):
+        task: asyncio.Task[RpcClient] = asyncio.ensure_future(connect(server.url)._start())
+        for _ in range(passes):
+            await asyncio.sleep(0)
+        task.cancel()
+        try:
+            client = await task
+        except asyncio.CancelledError:
+            continue
+        await client.aclose()

@@ -1,0 +1,108 @@
+"""Connecting: to names and addresses, and to what does not answer."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from asynccam.errors import ConnectionError, TimeoutError, UsageError
+from asynccam.net.tcp import connect_tcp
+from tests.support.waiting import passes
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+def port_of(server: socket.socket) -> int:
+    port = server.getsockname()[1]
+    assert isinstance(port, int)
+    return port
+
+
+@pytest.fixture
+def deaf_port() -> Iterator[int]:
+    """A listener whose queue is full: further attempts are neither accepted nor refused."""
+    with ExitStack() as held:
+        server = held.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            waiting = held.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(server.getsockname())
+        yield port_of(server)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_the_socket_is_connected_bare_and_undelayed(listener: socket.socket, host: str) -> None:
+    with await connect_tcp(host, port_of(listener), timeout=5) as sock:
+        assert sock.getpeername() == listener.getsockname()
+        assert sock.getblocking() is False
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+        accepted, _ = listener.accept()
+        with accepted:
+            await asyncio.get_running_loop().sock_sendall(sock, b"hello")
+            assert accepted.recv(5) == b"hello"
+
+
+async def test_ipv6() -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
+        sock = await connect_tcp("::1", port_of(server), timeout=5)
+        with sock:
+            assert sock.getpeername()[:2] == server.getsockname()[:2]
+
+
+@pytest.mark.parametrize(("host", "named"), [("127.0.0.1", "127.0.0.1:{}"), ("::1", "[::1]:{}")])
+async def test_a_refusal_names_the_peer(host: str, named: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as bound:
+        bound.bind((host, 0))  # bound and not listening: nobody else gets the port, and it refuses
+        with pytest.raises(ConnectionError, match=r"[Rr]efused") as refused:
+            await connect_tcp(host, port_of(bound), timeout=5)
+        assert named.format(port_of(bound)) in str(refused.value)
+
+
+async def test_a_name_that_does_not_resolve() -> None:
+    # A zone that does not exist is refused by the resolver itself, without asking a server.
+    with pytest.raises(ConnectionError, match="no-such-zone"):
+        await connect_tcp("fe80::1%no-such-zone", 8080, timeout=5)
+
+
+async def test_a_peer_that_does_not_answer(deaf_port: int) -> None:
+    with pytest.raises(TimeoutError, match=f"127.0.0.1:{deaf_port} within 0.1 s"):
+        await connect_tcp("127.0.0.1", deaf_port, timeout=0.1)
+
+
+async def test_cancelled_while_connecting(deaf_port: int) -> None:
+    attempt = asyncio.create_task(connect_tcp("127.0.0.1", deaf_port, timeout=30))
+    await passes()
+    assert not attempt.done()
+    attempt.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await attempt
+
+
+@pytest.mark.parametrize("host", ["", "a\0b", "a..b", "x" * 70])
+async def test_what_cannot_be_a_host(host: str) -> None:
+    with pytest.raises(UsageError, match="not a host name"):
+        await connect_tcp(host, 8080, timeout=5)
+
+
+@pytest.mark.parametrize("port", [-1, 0, 65536])
+async def test_what_cannot_be_a_port(port: int) -> None:
+    with pytest.raises(UsageError, match="not a TCP port"):
+        await connect_tcp("127.0.0.1", port, timeout=5)
+
+
+async def test_several_hosts_of_one_peer(listener: socket.socket) -> None:
+    hosts = ["fe80::1%no-such-zone", "127.0.0.1"]
+    with await connect_tcp(hosts, port_of(listener), timeout=5) as sock:
+        assert sock.getpeername() == listener.getsockname()
+
+
+async def test_of_several_hosts_none_resolves() -> None:
+    with pytest.raises(ConnectionError, match=r"no-such-zone.* or .*nor-this-one"):
+        await connect_tcp(["fe80::1%no-such-zone", "fe80::1%nor-this-one"], 8080, timeout=5)
