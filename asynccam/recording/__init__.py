@@ -1,0 +1,52 @@
+"""GStreamer recorders run as subprocesses."""
+
+from asynccam.recording.events import (
+    EndReason,
+    Gap,
+    RecorderDiskLow,
+    RecorderEnded,
+    RecorderEvent,
+    RecorderProgress,
+    RecorderResumed,
+    RecorderSegmentClosed,
+    RecorderStalled,
+    RecorderStarted,
+    RecorderState,
+)
+from asynccam.recording.options import Limits, Watch
+from asynccam.recording.outputs import HlsFiles, SingleFile, SplitFiles
+from asynccam.recording.pipeline import Pipeline
+from asynccam.recording.process import StopDeadlines
+from asynccam.recording.recorder import Recorder
+from asynccam.recording.sources import RtpSource, RtspSource, SrtJpegSource, TestPattern, V4l2Source
+from asynccam.recording.verdict import FileVerdict, Verdict, verify_file
+
+__all__ = [
+    "EndReason",
+    "FileVerdict",
+    "Gap",
+    "HlsFiles",
+    "Limits",
+    "Pipeline",
+    "Recorder",
+    "RecorderDiskLow",
+    "RecorderEnded",
+    "RecorderEvent",
+    "RecorderProgress",
+    "RecorderResumed",
+    "RecorderSegmentClosed",
+    "RecorderStalled",
+    "RecorderStarted",
+    "RecorderState",
+    "RtpSource",
+    "RtspSource",
+    "SingleFile",
+    "SplitFiles",
+    "SrtJpegSource",
+    "StopDeadlines",
+    "TestPattern",
+    "V4l2Source",
+    "Verdict",
+    "Watch",
+    "verify_file",
+]

@@ -1,0 +1,78 @@
+"""Reading a media file's structure without its pictures: small reads anywhere, in constant memory."""
+
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+_WINDOW: Final = 16 * 1024
+
+
+class CutShortError(Exception):
+    """The file ends before what it announces; never leaves a public call."""
+
+
+class AbortedError(Exception):
+    """Nobody waits for the result any more; never leaves a public call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What a file's structure says.
+
+    Attributes:
+        frames: Video frames that are there whole, or None if the index that says so is missing.
+        duration: Seconds from the first frame to the end of the last, or None.
+        flaw: Why the file is not complete, or ``""``.
+    """
+
+    frames: int | None
+    duration: float | None
+    flaw: str = ""
+
+
+class FileView:
+    """A file open for reading at any place; for use in a thread.
+
+    Attributes:
+        size: Bytes when it was opened.
+    """
+
+    def __init__(self, path: Path, abort: threading.Event) -> None:
+        self._abort = abort
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.size = os.fstat(self._fd).st_size
+        self._window = b""
+        self._window_at = 0
+
+    def __enter__(self) -> "FileView":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._fd)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Exactly ``length`` bytes.
+
+        Raises:
+            CutShortError: The file ends before them.
+        """
+        begin = offset - self._window_at
+        if begin < 0 or begin + length > len(self._window):
+            if self._abort.is_set():
+                raise AbortedError
+            self._window = os.pread(self._fd, max(length, _WINDOW), offset)
+            self._window_at, begin = offset, 0
+            if length > len(self._window):
+                raise CutShortError
+        return self._window[begin : begin + length]
+
+    def read_some(self, offset: int, length: int) -> bytes:
+        """At most ``length`` bytes, fewer at the end of the file, past what `read` keeps at hand."""
+        if self._abort.is_set():
+            raise AbortedError
+        return os.pread(self._fd, length, offset)

@@ -1,0 +1,128 @@
+"""What of GStreamer this computer has, found out off the loop and remembered."""
+
+import asyncio
+import functools
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from asynccam.errors import RecordingError
+
+_LOOKUP_SECONDS: Final = 30.0
+"""The first look on a fresh machine scans every plugin; later ones take 20 ms."""
+
+_PACKAGES: Final[dict[str, str]] = {
+    "libgstreamer1.0-0": "capsfilter clocksync fakesink fdsrc filesink filesrc identity queue tee",
+    "gstreamer1.0-plugins-base": "compositor decodebin rawvideoparse videoconvert videotestsrc",
+    "gstreamer1.0-plugins-good": "jpegdec jpegenc matroskamux mp4mux progressreport qtmux rtph264depay"
+    " rtph265depay rtpjitterbuffer rtspsrc splitmuxsink udpsrc v4l2src",
+    "gstreamer1.0-plugins-bad": "fpsdisplaysink h264parse h265parse hlssink2 jpegparse mpegtsmux openh264enc"
+    " srtsrc",
+    "gstreamer1.0-plugins-ugly": "x264enc",
+}
+_PACKAGE_OF: Final = {name: package for package, names in _PACKAGES.items() for name in names.split()}
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """The tools of one computer.
+
+    Attributes:
+        launch: Path of ``gst-launch-1.0``.
+        elements: Names of every element that is installed.
+        guard: What goes before the command so that it is interrupted when its parent dies; empty
+            where ``setpriv --pdeathsig`` is missing.
+    """
+
+    launch: str
+    elements: frozenset[str]
+    guard: tuple[str, ...]
+
+    def require(self, elements: Iterable[str]) -> None:
+        """Refuse with words that help when an element is missing.
+
+        Raises:
+            RecordingError: Names each missing element and the Debian package that has it.
+        """
+        missing = sorted(set(elements) - self.elements)
+        if missing:
+            raise RecordingError(f"GStreamer lacks {', '.join(map(_with_package, missing))}")
+
+
+async def find_installation(needed: Iterable[str] = ()) -> Installation:
+    """What is installed; looked up once a process, and again when something needed was missing.
+
+    Raises:
+        RecordingError: GStreamer's tools or an element in ``needed`` are missing.
+    """
+    wanted = frozenset(needed)
+    found = await asyncio.to_thread(_look)
+    if not wanted <= found.elements:
+        # It may have been installed meanwhile; only a refusal costs this second look.
+        found = await asyncio.to_thread(_look, again=True)
+        found.require(wanted)
+    return found
+
+
+def forget_installation() -> None:
+    """Look again the next time; for a program that changes ``PATH`` or installs GStreamer itself."""
+    _inspect.cache_clear()
+
+
+def _with_package(element: str) -> str:
+    package = _PACKAGE_OF.get(element)
+    return f"{element} (Debian package {package})" if package else element
+
+
+_looking = threading.Lock()
+
+
+def _look(*, again: bool = False) -> Installation:
+    with _looking:  # a hundred recorders starting together look once
+        if again:
+            forget_installation()
+        return _inspect()
+
+
+@functools.cache
+def _inspect() -> Installation:
+    launch, inspect = shutil.which("gst-launch-1.0"), shutil.which("gst-inspect-1.0")
+    if launch is None or inspect is None:
+        raise RecordingError("gst-launch-1.0 is not installed (Debian package gstreamer1.0-tools)")
+    try:
+        listed = subprocess.run([inspect], capture_output=True, check=True, timeout=_LOOKUP_SECONDS)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise RecordingError(f"gst-inspect-1.0 does not work: {error}") from error
+    elements: set[str] = set()
+    for line in listed.stdout.decode(errors="replace").splitlines():
+        # "coreelements:  fakesink: Fake Sink"; a translated total line has no second colon.
+        plugin, _, rest = line.partition(":")
+        name, colon, _ = rest.strip().partition(":")
+        if colon and plugin:
+            elements.add(name)
+    return Installation(launch, frozenset(elements), _guard())
+
+
+def _guard() -> tuple[str, ...]:
+    """What makes a recorder finish its file when this process dies, by whatever cause.
+
+    The kernel sends the death signal again for each thread of a dying process that takes over its
+    children, and gst-launch-1.0 heeds one interrupt but dies of a second. So a shell, which has one
+    thread, stands between: it is killed, however often, and its own death interrupts the recorder
+    once. Signals that are meant for the recorder it heeds before and after, never while that runs, and
+    it hands on the exit status.
+    """
+    setpriv, shell = shutil.which("setpriv"), shutil.which("sh")
+    if setpriv is None or shell is None:
+        return ()
+    on_death = [setpriv, "--pdeathsig"]
+    between = [shell, "-c", 'trap "exit \\$?" INT TERM HUP; "$@"; exit $?', "recorder"]
+    guard = (*on_death, "KILL", "--", *between, *on_death, "INT", "--")
+    try:
+        subprocess.run([*guard, "true"], capture_output=True, check=True, timeout=_LOOKUP_SECONDS)
+    except (OSError, subprocess.SubprocessError):
+        return ()  # an older util-linux without --pdeathsig
+    return guard

@@ -1,0 +1,222 @@
+"""What ``gst-launch-1.0 -m`` (with or without ``-v``) prints, as typed messages; does no I/O.
+
+The words are those of GStreamer 1.22 in English. Lines of other versions that are not known come
+out as `OtherLine` and hurt nothing: a recorder needs `AsyncDone` and `EndOfStream` only, the rest
+makes its reports richer.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+_MAX_LINE: Final = 64 * 1024
+"""Longer lines (caps that carry stream headers) are cut, never held in memory whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Something a line of output said.
+
+    Attributes:
+        element: The element it is about, or ``""`` for the program itself.
+    """
+
+    element: str
+
+
+@dataclass(frozen=True, slots=True)
+class StateChanged(Message):
+    """An element moved from one state to another, ``ready`` to ``paused`` for example."""
+
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class AsyncDone(Message):
+    """Every sink has its first data: a frame, or the end of a stream without any."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfStream(Message):
+    """Every sink has finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted(Message):
+    """The program heeds a SIGINT and ends the stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure(Message):
+    """An element gave up; ``text`` says why."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Caution(Message):
+    """An element warns; ``text`` says of what."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentOpened(Message):
+    """A file was begun; its path is None where the muxer does not tell (HLS).
+
+    Attributes:
+        location: Path as the muxer was given it.
+        running_time: Seconds since the pipeline started, by its first frame.
+    """
+
+    location: str | None
+    running_time: float
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentClosed(Message):
+    """A file was finished; attributes as `SegmentOpened`, with the time of its end."""
+
+    location: str | None
+    running_time: float
+
+
+@dataclass(frozen=True, slots=True)
+class FrameCount(Message):
+    """Frames so far.
+
+    Attributes:
+        frames: How many passed.
+        dropped: How many were dropped, or None if this counter does not know.
+    """
+
+    frames: int
+    dropped: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FrameSeen(Message):
+    """One frame passed an ``identity silent=false``; only with ``-v``."""
+
+
+@dataclass(frozen=True, slots=True)
+class FramesDropped(Message):
+    """Frames an element lost or threw away so far (quality of service)."""
+
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True)
+class CapsSet(Message):
+    """A pad agreed on a format; only with ``-v``."""
+
+    caps: str
+
+
+@dataclass(frozen=True, slots=True)
+class OtherLine(Message):
+    """A line this parser has no use for, or does not know."""
+
+    text: str
+
+
+_BUS: Final = re.compile(
+    r'Got message #\d+ from (?:element|pad|object) "([^"]*)" \(([\w-]+)\): (.*)', re.DOTALL
+)
+_FIELD: Final = re.compile(r'([\w-]+)=\([^)]*\)("(?:[^"\\]|\\.)*"|[^,;]*)')
+_STDERR: Final = re.compile(r"(ERROR|WARNING): (?:from element (\S+): )?(.*)", re.DOTALL)
+_NOTIFY: Final = re.compile(r"(/GstPipeline:\S+): (caps|last-message) = (.*)", re.DOTALL)
+_RENDERED: Final = re.compile(r"rendered: (\d+), dropped: (\d+)")
+_ESCAPE: Final = re.compile(rb"\\([0-7]{3}|.)", re.DOTALL)
+
+
+class LaunchReader:
+    """Turns output into messages, however it is cut."""
+
+    def __init__(self) -> None:
+        self._line = bytearray()
+        self._cut = False
+
+    def feed(self, data: bytes) -> list[Message]:
+        """Take a piece of output; the messages of the lines it completes."""
+        messages: list[Message] = []
+        *complete, rest = data.split(b"\n")
+        for piece in complete:
+            self._append(piece)
+            messages.append(self._finish_line())
+        self._append(rest)
+        return messages
+
+    def eof(self) -> list[Message]:
+        """The output has ended; the message of a last line without a line end."""
+        return [self._finish_line()] if self._line else []
+
+    def _append(self, piece: bytes) -> None:
+        self._line += piece[: _MAX_LINE - len(self._line)]
+
+    def _finish_line(self) -> Message:
+        line = self._line.decode(errors="replace").rstrip("\r")
+        self._line.clear()
+        return parse_line(line)
+
+
+def parse_line(line: str) -> Message:
+    """The message a whole line is."""
+    if bus := _BUS.fullmatch(line):
+        return _from_bus(bus[1], bus[2], bus[3]) or OtherLine(bus[1], line)
+    if told := _STDERR.fullmatch(line):
+        element = (told[2] or "").rpartition(":")[2]
+        return Failure(element, told[3]) if told[1] == "ERROR" else Caution(element, told[3])
+    if notified := _NOTIFY.fullmatch(line):
+        element = notified[1].rpartition(":")[2]
+        if notified[2] == "caps":
+            return CapsSet(element, notified[3])
+        if counted := _RENDERED.search(notified[3]):
+            return FrameCount(element, int(counted[1]), int(counted[2]))
+        if notified[3].startswith("chain "):
+            return FrameSeen(element)
+    return OtherLine("", line)
+
+
+def _from_bus(element: str, kind: str, details: str) -> Message | None:
+    if kind == "async-done":
+        return AsyncDone(element)
+    if kind == "eos":
+        return EndOfStream(element)
+    fields = {match[1]: _unescape(match[2]) for match in _FIELD.finditer(details)}
+    try:
+        match kind:
+            case "state-changed":
+                return StateChanged(element, fields["old-state"], fields["new-state"])
+            case "element" if details.startswith("splitmuxsink-fragment-opened"):
+                return SegmentOpened(element, _location(fields), int(fields["running-time"]) / 1e9)
+            case "element" if details.startswith("splitmuxsink-fragment-closed"):
+                return SegmentClosed(element, _location(fields), int(fields["running-time"]) / 1e9)
+            case "element" if details.startswith("progress,"):
+                return FrameCount(element, int(fields["current"]))
+            case "application" if details.startswith("GstLaunchInterrupt"):
+                return Interrupted(element)
+            case "qos":
+                return FramesDropped(element, max(0, int(fields["dropped"])))
+            case "error":
+                return Failure(element, fields.get("debug", details))
+            case "warning":
+                return Caution(element, fields.get("debug", details))
+    except (KeyError, ValueError):
+        pass  # worded differently by another version: not a message this parser knows
+    return None
+
+
+def _location(fields: dict[str, str]) -> str | None:
+    location = fields["location"]
+    return None if location == "NULL" else location
+
+
+def _unescape(value: str) -> str:
+    r"""Undo GStreamer's way to write strings: quotes around it, ``\040`` and ``\ `` for a space."""
+    if not value.startswith('"'):
+        return value
+    raw = value[1:-1].encode()
+    plain = _ESCAPE.sub(lambda m: bytes([int(m[1], 8) & 0xFF]) if len(m[1]) == 3 else m[1], raw)
+    return plain.decode(errors="replace")

@@ -1,0 +1,243 @@
+"""Where recordings go: each output is the end of a chain and knows which files are its own.
+
+A recorder that restarts begins a new *run*; no run ever writes over a file that exists.
+"""
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, Protocol
+
+from asynccam.errors import StorageError, TargetExistsError, UsageError
+from asynccam.recording.gstlaunch import Chain, Element, Value, printf_literal
+from asynccam.recording.sources import Codec
+
+_MEGABYTE: Final = 1_000_000
+_SECOND: Final = 1_000_000_000  # GStreamer counts nanoseconds
+
+
+@dataclass(frozen=True, slots=True)
+class FileSet:
+    """The files one run writes.
+
+    Attributes:
+        directory: Where they are.
+        pattern: Matches their whole names; its first group, if it has one, is their number.
+        least: The lowest number that is this run's.
+        keep: How many of the newest files of all runs the recorder keeps, 0 for all.
+    """
+
+    directory: Path
+    pattern: re.Pattern[str]
+    least: int = 0
+    keep: int = 0
+
+    def sizes(self) -> dict[Path, int]:
+        """Paths, oldest first, and bytes of the files that exist; reads the directory."""
+        found: list[tuple[int, Path, int]] = []
+        try:
+            with os.scandir(self.directory) as entries:
+                for entry in entries:
+                    match = self.pattern.fullmatch(entry.name)
+                    number = int(match[1]) if match and match.re.groups else 0
+                    if match and number >= self.least:
+                        found.append((number, self.directory / entry.name, entry.stat().st_size))
+        except FileNotFoundError:
+            return self.sizes() if self.directory.exists() else {}  # a file was rotated away meanwhile
+        except OSError as error:
+            raise StorageError(f"cannot read {self.directory}: {error}") from error
+        return {path: size for _, path, size in sorted(found)}
+
+
+@dataclass(frozen=True, slots=True)
+class Sink:
+    """The end of a chain.
+
+    Attributes:
+        chain: Muxer and sink.
+        files: The files they write.
+        inner: Factories they need besides themselves.
+    """
+
+    chain: Chain
+    files: FileSet
+    inner: frozenset[str] = frozenset()
+
+
+class Output(Protocol):
+    """Describes where recordings go."""
+
+    @property
+    def directory(self) -> Path:
+        """The directory, which must exist."""
+        ...
+
+    def sink(self, codec: Codec, run: int) -> Sink:
+        """The elements for one run; looks at the directory for names that are free.
+
+        Args:
+            codec: What the source gives.
+            run: 0 for the first run, more for one after a restart.
+
+        Raises:
+            UsageError: The container cannot hold the codec.
+            TargetExistsError: The first run's file exists already.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SingleFile:
+    """One file; the container follows from its suffix: ``.mp4``, ``.mov`` or ``.mkv``.
+
+    A restart goes on in ``NAME-1.mp4`` or the next name that is free. MP4 is written in fragments
+    of a second and made an ordinary MP4 at the end, so that a killed process leaves all but the
+    last second or two.
+    """
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        if self.path.suffix.lower() not in _MUXERS:
+            raise UsageError(f"{self.path.name!r}: a recording ends in {', '.join(_MUXERS)}")
+
+    @property
+    def directory(self) -> Path:
+        """The directory, which must exist."""
+        return self.path.parent
+
+    def sink(self, codec: Codec, run: int) -> Sink:
+        """The elements for one run."""
+        suffix = self.path.suffix.lower()
+        if codec == "jpeg" and suffix == ".mp4":
+            raise UsageError("an .mp4 cannot hold Motion JPEG; record it to .mkv or .mov")
+        path = self.path.absolute()
+        if run:
+            path = _free(lambda number: self.path.absolute().with_stem(f"{self.path.stem}-{number}"))
+        elif path.exists():
+            raise TargetExistsError(f"{path} exists; a recording never writes over a file")
+        files = FileSet(path.parent, re.compile(re.escape(path.name)))
+        return Sink((_MUXERS[suffix], Element("filesink", {"location": str(path)})), files)
+
+
+@dataclass(frozen=True, slots=True)
+class SplitFiles:
+    """A row of files, each playable by itself: ``STEM-00.mkv``, ``STEM-01.mkv`` and so on.
+
+    Numbers go on from the highest there is.
+
+    Attributes:
+        directory: Where they go.
+        stem: What their names begin with; any text that is a file name.
+        container: ``mkv`` or ``mp4``.
+        max_files: The recorder keeps only the newest so many, 0 for all. (``splitmuxsink`` itself
+            would begin again at 00 and write over what is there.)
+        max_seconds: Length of a file, 0 for no limit.
+        max_megabytes: Size of a file in megabytes of 1,000,000 bytes, 0 for no limit.
+    """
+
+    directory: Path
+    stem: str
+    container: Literal["mkv", "mp4"] = "mkv"
+    max_files: int = 0
+    max_seconds: float = 0
+    max_megabytes: float = 0
+
+    def __post_init__(self) -> None:
+        _check_stem(self.stem)
+        if min(self.max_files, self.max_seconds, self.max_megabytes) < 0:
+            raise UsageError("limits of a file are 0 or more")
+
+    def sink(self, codec: Codec, run: int) -> Sink:
+        """The elements for one run."""
+        if codec == "jpeg" and self.container == "mp4":
+            raise UsageError("an .mp4 cannot hold Motion JPEG; record it to .mkv")
+        directory = self.directory.absolute()
+        pattern = re.compile(rf"{re.escape(self.stem)}-(\d{{2,}})\.{self.container}")
+        numbers = [int(match[1]) for path in directory.iterdir() if (match := pattern.fullmatch(path.name))]
+        first = max(numbers, default=-1) + 1
+        muxer = _MUXERS[f".{self.container}"].factory
+        element = Element(
+            "splitmuxsink",
+            {
+                "location": f"{printf_literal(f'{directory}/{self.stem}')}-%02d.{self.container}",
+                "muxer-factory": muxer,
+                "max-size-time": round(self.max_seconds * _SECOND),
+                "max-size-bytes": round(self.max_megabytes * _MEGABYTE),
+                "start-index": first,
+            },
+        )
+        files = FileSet(directory, pattern, first, self.max_files)
+        return Sink((element,), files, frozenset({muxer, "filesink"}))
+
+
+@dataclass(frozen=True, slots=True)
+class HlsFiles:
+    """An HLS playlist ``STEM.m3u8`` with segments ``STEM-00000.ts`` and so on; H.264 only.
+
+    A restart goes on in ``STEM-1.m3u8`` or the next name that is free.
+
+    Attributes:
+        directory: Where they go.
+        stem: What their names begin with.
+        segment_seconds: Length of a segment, 1 or more.
+        playlist_length: Segments the playlist names, 0 for all.
+        max_files: Keep only the newest so many segments, 0 for all.
+    """
+
+    directory: Path
+    stem: str = "stream"
+    segment_seconds: int = 5
+    playlist_length: int = 5
+    max_files: int = 10
+
+    def __post_init__(self) -> None:
+        _check_stem(self.stem)
+        if self.segment_seconds < 1 or self.playlist_length < 0 or self.max_files < 0:
+            raise UsageError(f"not a usable HLS output: {self}")
+
+    def sink(self, codec: Codec, run: int) -> Sink:
+        """The elements for one run."""
+        if codec != "h264":
+            raise UsageError(f"HLS is written from h264, not from {codec}")
+        directory = self.directory.absolute()
+        playlist = directory / f"{self.stem}.m3u8"
+        if run:
+            playlist = _free(lambda number: directory / f"{self.stem}-{number}.m3u8")
+        elif playlist.exists():
+            raise TargetExistsError(f"{playlist} exists; a recording never writes over a file")
+        base = playlist.with_suffix("")
+        element = Element(
+            "hlssink2",
+            {
+                "playlist-location": str(playlist),
+                "location": f"{printf_literal(str(base))}-%05d.ts",
+                "target-duration": self.segment_seconds,
+                "playlist-length": self.playlist_length,
+                "max-files": self.max_files,
+            },
+        )
+        files = FileSet(directory, re.compile(rf"{re.escape(base.name)}-(\d{{5,}})\.ts"))
+        return Sink((element,), files, frozenset({"splitmuxsink", "mpegtsmux"}))
+
+
+def _check_stem(stem: str) -> None:
+    if not stem or "/" in stem or "\0" in stem:
+        raise UsageError(f"{stem!r} is not the beginning of a file name")
+
+
+def _free(name: Callable[[int], Path]) -> Path:
+    number = 1
+    while (path := name(number)).exists():
+        number += 1
+    return path
+
+
+_FRAGMENTS: Final[dict[str, Value]] = {"fragment-duration": 1000, "fragment-mode": "first-moov-then-finalise"}
+_MUXERS: Final = {
+    ".mp4": Element("mp4mux", _FRAGMENTS),
+    ".mov": Element("qtmux", _FRAGMENTS),
+    ".mkv": Element("matroskamux", {"offset-to-zero": True}),
+}

@@ -1,0 +1,254 @@
+"""One ``gst-launch-1.0`` process: started in a session of its own, drained, stopped and reaped.
+
+What is put before the command (`asynccam.recording.installation.Installation.guard`) interrupts the
+process when the thread that started it dies, so a recording is finished even when Python is killed.
+That thread is the event loop's own: a loop that runs in a side thread takes its recorders along when
+that thread ends.
+"""
+
+import asyncio
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, cast
+
+from asynccam.errors import RecordingError
+from asynccam.runtime.tasks import finish
+
+OutputCallback = Callable[[bytes], None]
+"""Given each piece of standard output as it is read."""
+
+_TAIL_BYTES: Final = 16 * 1024
+_FEED_AHEAD: Final = 16 * 1024
+_SIGNALLED: Final = 128
+
+
+@dataclass(frozen=True, slots=True)
+class StopDeadlines:
+    """How patiently a process is stopped, in seconds.
+
+    Attributes:
+        interrupt: From SIGINT, upon which the muxer finishes its file.
+        terminate: From SIGTERM.
+        kill: From SIGKILL, which only a process stuck in the kernel outlives.
+    """
+
+    interrupt: float = 8.0
+    terminate: float = 2.0
+    kill: float = 5.0
+
+
+DEFAULT_DEADLINES: Final = StopDeadlines()
+NOTHING_TO_FINISH: Final = StopDeadlines(interrupt=0.5, terminate=0.5)
+"""For a process whose file nobody waits for."""
+
+
+class Tail:
+    """The last bytes of a text stream, whatever its length."""
+
+    def __init__(self, limit: int = _TAIL_BYTES) -> None:
+        self._limit = limit
+        self._pieces: deque[bytes] = deque()
+        self._size = 0
+
+    def add(self, data: bytes) -> None:
+        """Append; the oldest pieces go when there is more than the limit."""
+        data = data[-self._limit :]
+        self._pieces.append(data)
+        self._size += len(data)
+        while self._size - len(self._pieces[0]) >= self._limit:
+            self._size -= len(self._pieces.popleft())
+
+    @property
+    def text(self) -> str:
+        """What is kept, readable."""
+        return b"".join(self._pieces)[-self._limit :].decode(errors="replace").strip()
+
+
+class _Protocol(asyncio.SubprocessProtocol):
+    """Takes output as it comes and feeds the standard input as it is wanted."""
+
+    def __init__(self, on_output: OutputCallback, feed: Iterator[bytes] | None) -> None:
+        self._on_output = on_output
+        self._feed = feed
+        self._input: asyncio.WriteTransport | None = None
+        self._paused = False
+        self.errors = Tail()
+        self.output = Tail()
+        self.exited: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self._feed is not None:
+            pipe = cast("asyncio.SubprocessTransport", transport).get_pipe_transport(0)
+            self._input = cast("asyncio.WriteTransport", pipe)
+            self._input.set_write_buffer_limits(high=_FEED_AHEAD, low=0)
+            self._write()
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._write()
+
+    def _write(self) -> None:
+        while self._feed is not None and self._input is not None and not self._paused:
+            if self._input.is_closing():  # nobody reads any more, and a feed may be without end
+                self._feed = None
+                return
+            chunk = next(self._feed, None)
+            if chunk is None:
+                self._feed = None
+                self._input.close()
+                return
+            self._input.write(chunk)
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        if fd == 1:
+            self.output.add(data)
+            self._on_output(data)
+        else:
+            self.errors.add(data)
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        if fd == 0:
+            self._feed = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        # The process is reaped and every pipe is read to its end.
+        if not self.exited.done():
+            self.exited.set_result(None)
+
+
+class LaunchProcess:
+    """A running process; whoever started it must `stop` it.
+
+    Attributes:
+        pid: Process id of what was started, which is its group's and session's too.
+        ended_by_itself: Whether it had ended when it was to be stopped.
+    """
+
+    def __init__(self, transport: asyncio.SubprocessTransport, protocol: _Protocol) -> None:
+        self._transport = transport
+        self._protocol = protocol
+        self.pid = transport.get_pid()
+        self.ended_by_itself = False
+
+    @classmethod
+    async def start(
+        cls,
+        argv: Sequence[str],
+        on_output: OutputCallback,
+        *,
+        feed: Iterator[bytes] | None = None,
+        environment: Mapping[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
+        outlives: bool = False,
+    ) -> "LaunchProcess":
+        """Start a process; cancelled at any point, none is left.
+
+        Args:
+            argv: Program and arguments.
+            on_output: Given what the process prints.
+            feed: Chunks for its standard input, made as they are wanted.
+            environment: Variables on top of this process's own.
+            pass_fds: Descriptors that the process inherits under their numbers.
+            outlives: Whether ``argv`` begins with a guard that ends the process when Python dies.
+
+        Raises:
+            RecordingError: The program cannot be started.
+        """
+        # The parser of messages knows them in English only.
+        variables = {**os.environ, "LC_ALL": "C.UTF-8", "GST_DEBUG_NO_COLOR": "1", **(environment or {})}
+        loop = asyncio.get_running_loop()
+        started: list[LaunchProcess] = []
+
+        async def spawn() -> None:
+            transport, protocol = await loop.subprocess_exec(
+                lambda: _Protocol(on_output, feed),
+                *argv,
+                stdin=asyncio.subprocess.DEVNULL if feed is None else asyncio.subprocess.PIPE,
+                start_new_session=True,
+                # What Python ignores, SIGPIPE that is, stays ignored in what outlives it: it goes on
+                # printing while it finishes its file. Anything else dies of its next word.
+                restore_signals=not outlives,
+                env=variables,
+                pass_fds=pass_fds,
+            )
+            started.append(cls(transport, protocol))
+
+        try:
+            # To its end even when cancelled: asyncio, cancelled while it connects the pipes, may wait
+            # for ever for a process that it has killed.
+            await finish(spawn())
+        except asyncio.CancelledError:
+            for process in started:
+                await process.stop(NOTHING_TO_FINISH)
+            raise
+        except OSError as error:
+            raise RecordingError(f"cannot start {argv[0]}: {error}") from error
+        return started[0]
+
+    @property
+    def returncode(self) -> int | None:
+        """Exit status, minus the signal's number if one ended it, or None while it runs."""
+        code = self._transport.get_returncode()
+        # A shell in between says 128 and more for what was ended by a signal.
+        return code if code is None or code <= _SIGNALLED else _SIGNALLED - code
+
+    @property
+    def exited(self) -> "asyncio.Future[None]":
+        """Done when the process is reaped and everything it printed was taken."""
+        return self._protocol.exited
+
+    @property
+    def errors(self) -> str:
+        """The last of what it printed to standard error."""
+        return self._protocol.errors.text
+
+    @property
+    def output(self) -> str:
+        """The last of what it printed to standard output, then to standard error."""
+        return f"{self._protocol.output.text}\n{self._protocol.errors.text}".strip()
+
+    async def wait(self) -> int:
+        """Wait until it has ended and everything it printed was taken; its exit status."""
+        await asyncio.shield(self._protocol.exited)
+        code = self.returncode
+        assert code is not None
+        return code
+
+    async def stop(self, deadlines: StopDeadlines = DEFAULT_DEADLINES) -> int:
+        """Interrupt, then terminate, then kill, and reap; done to its end even when cancelled.
+
+        Returns:
+            The exit status.
+
+        Raises:
+            RecordingError: The process outlived even SIGKILL.
+        """
+        return await finish(self._stop(deadlines))
+
+    async def _stop(self, deadlines: StopDeadlines) -> int:
+        steps = (
+            (signal.SIGINT, deadlines.interrupt),
+            (signal.SIGTERM, deadlines.terminate),
+            (signal.SIGKILL, deadlines.kill),
+        )
+        self.ended_by_itself = self.ended_by_itself or self.returncode is not None
+        try:
+            for number, seconds in steps:
+                if not self._protocol.exited.done():
+                    # The group: a plugin scanner that GStreamer started goes with it, also one that
+                    # outlives it and holds its pipes.
+                    with suppress(ProcessLookupError):
+                        os.killpg(self.pid, number)
+                done, _ = await asyncio.wait({self._protocol.exited}, timeout=seconds)
+                if done:
+                    return await self.wait()
+        finally:
+            self._transport.close()
+        raise RecordingError(f"process {self.pid} outlived SIGKILL", output=self.output)

@@ -1,0 +1,200 @@
+"""One run of a recorder: a process, what it said so far, and how its files grow."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from asynccam.errors import StorageError
+from asynccam.recording.installation import Installation
+from asynccam.recording.messages import (
+    AsyncDone,
+    EndOfStream,
+    Failure,
+    FrameCount,
+    FramesDropped,
+    Interrupted,
+    LaunchReader,
+    Message,
+    SegmentClosed,
+    SegmentOpened,
+    parse_line,
+)
+from asynccam.recording.outputs import FileSet
+from asynccam.recording.pipeline import Plan
+from asynccam.recording.process import LaunchProcess, StopDeadlines
+
+SegmentCallback = Callable[[Path | None, float], None]
+"""Called with a finished segment's path, if it is known, and its length in seconds."""
+
+_CONFIRM_SECONDS: Final = 0.02
+"""A sink's first data may be the end of a stream without frames; that follows within this time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What is on the disk.
+
+    Attributes:
+        sizes: The files of all runs, oldest first, and their bytes.
+        free: Bytes left.
+    """
+
+    sizes: Mapping[Path, int]
+    free: int
+
+
+def survey(sets: Sequence[FileSet]) -> Survey:
+    """Look at the disk, and remove the oldest files beyond what is to be kept; for use in a thread.
+
+    Args:
+        sets: The files of every run so far, the present one last.
+
+    Raises:
+        StorageError: It cannot be read or written.
+    """
+    present = sets[-1]
+    sizes = {path: size for files in sets for path, size in files.sizes().items()}
+    try:
+        for path in list(sizes)[: -present.keep] if present.keep else ():
+            path.unlink(missing_ok=True)
+            del sizes[path]
+        disk = os.statvfs(present.directory)
+    except OSError as error:
+        raise StorageError(f"cannot look after {present.directory}: {error}") from error
+    return Survey(sizes, disk.f_bavail * disk.f_frsize)
+
+
+class Run:
+    """A running pipeline.
+
+    Attributes:
+        files: What it writes.
+        first_frame: Its time in Unix seconds, once the muxer has it.
+        frames: Frames counted so far.
+        fps: Frames a second between the last two counts, or None.
+        segments: Files finished so far.
+        grown_at: When frames or bytes were last seen to grow, monotonic seconds.
+        grown_wall: The same, Unix seconds.
+        bytes: On disk when last looked at, earlier runs included.
+        interrupted: Whether the process heeded an interrupt.
+    """
+
+    def __init__(self, plan: Plan, on_segment: SegmentCallback) -> None:
+        self.files = plan.files
+        self.frames = 0
+        self.fps: float | None = None
+        self.segments = 0
+        self.bytes = 0
+        self.interrupted = False
+        self.grown_at = time.monotonic()
+        self.grown_wall = time.time()
+        self.first_frame: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._plan = plan
+        self._on_segment = on_segment
+        self._reader = LaunchReader()
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._dropped: dict[str, int] = {}
+        self._counted_at: float | None = None
+        self._opened_at = 0.0
+        self._process: LaunchProcess | None = None
+
+    async def start(self, tools: Installation, environment: Mapping[str, str]) -> LaunchProcess:
+        """Start the process; the caller must `stop` the run, also when this raises.
+
+        Raises:
+            RecordingError: It cannot be started.
+        """
+        # -e: an interrupt ends the stream, so that the muxer finishes its file.
+        argv = [*tools.guard, tools.launch, "-e", "-m", *self._plan.graph.arguments()]
+        feed = self._plan.feed() if self._plan.feed is not None else None
+        self._process = await LaunchProcess.start(
+            argv, self._take, feed=feed, environment=environment, outlives=bool(tools.guard)
+        )
+        return self._process
+
+    async def stop(self, deadlines: StopDeadlines) -> None:
+        """End the process, if there is one.
+
+        Raises:
+            RecordingError: It outlived even SIGKILL.
+        """
+        if self._process is not None:
+            await self._process.stop(deadlines)
+
+    @property
+    def dropped(self) -> int:
+        """Frames that elements reported as lost."""
+        return sum(self._dropped.values())
+
+    @property
+    def end_of_stream(self) -> bool:
+        """Whether the stream came to its end."""
+        return self._ended.done()
+
+    @property
+    def failure(self) -> str:
+        """The first reason an element gave for giving up, or ``""``."""
+        lines = self._process.errors.splitlines() if self._process is not None else []
+        told = (message for message in map(parse_line, lines) if isinstance(message, Failure))
+        return next((f"{one.element}: {one.text}" if one.element else one.text for one in told), "")
+
+    async def has_frame(self) -> bool:
+        """Whether the first frame came; only to be asked once `first_frame` is done."""
+        await asyncio.wait({self._ended}, timeout=_CONFIRM_SECONDS)
+        return not self._ended.done() or self.frames > 0
+
+    def grew_to(self, total: int) -> None:
+        """Take the bytes of a survey."""
+        if total > self.bytes:
+            self._grew()
+        self.bytes = total
+
+    @property
+    def rate(self) -> float | None:
+        """Bytes a second since the first frame, or None if it is not known."""
+        if not self.first_frame.done() or not self.bytes:
+            return None
+        return self.bytes / max(time.time() - self.first_frame.result(), 1.0)
+
+    def _grew(self) -> None:
+        self.grown_at = time.monotonic()
+        self.grown_wall = time.time()
+
+    def _take(self, data: bytes) -> None:
+        now = time.time()
+        for message in self._reader.feed(data):
+            self._heed(message, now)
+
+    def _heed(self, message: Message, now: float) -> None:
+        match message:
+            case AsyncDone() if not self.first_frame.done() and not self._ended.done():
+                self.first_frame.set_result(now)
+                self._grew()
+            case EndOfStream() | Interrupted():
+                # After an interrupt a sink may be woken by the end of the stream alone.
+                self.interrupted |= isinstance(message, Interrupted)
+                if not self._ended.done():
+                    self._ended.set_result(None)
+            case FrameCount(frames=frames, dropped=dropped):
+                if self._counted_at is not None and now > self._counted_at:
+                    self.fps = (frames - self.frames) / (now - self._counted_at)
+                self._counted_at = now
+                if frames > self.frames:
+                    self._grew()
+                self.frames = frames
+                if dropped is not None:
+                    self._dropped[message.element] = dropped
+            case FramesDropped(dropped=dropped):
+                self._dropped[message.element] = dropped
+            case SegmentOpened(running_time=running_time):
+                self._opened_at = running_time
+            case SegmentClosed(location=location, running_time=running_time):
+                self.segments += 1
+                path = Path(location) if location is not None else None
+                self._on_segment(path, running_time - self._opened_at)
+            case _:
+                pass

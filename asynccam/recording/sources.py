@@ -1,0 +1,289 @@
+"""Where frames come from: each source is a chain that ends in one encoded video stream."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from typing import Final, Literal, Protocol
+
+from asynccam.errors import UsageError
+from asynccam.recording import timecode
+from asynccam.recording.gstlaunch import Chain, Element, PadOf, Value, caps
+
+Codec = Literal["h264", "h265", "jpeg"]
+Feed = Callable[[], Iterator[bytes]]
+"""Makes the chunks that the process is given on its standard input."""
+
+ENCODERS: Final = ("x264enc", "openh264enc")
+"""H.264 encoders by preference; one of them must be installed for raw pictures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """What a source gives.
+
+    Attributes:
+        chain: Elements up to the encoded and parsed stream.
+        codec: What that stream is.
+        others: Further chains the first one is fed by.
+        feed: Data for the standard input of the process, or None.
+    """
+
+    chain: Chain
+    codec: Codec
+    others: tuple[Chain, ...] = ()
+    feed: Feed | None = None
+
+
+class Source(Protocol):
+    """Describes where frames come from."""
+
+    def stream(self, installed: frozenset[str]) -> Stream:
+        """The elements for it, chosen from what is installed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TestPattern:
+    """A test picture with a moving part, made on this computer at the pace of its clock.
+
+    Attributes:
+        label: Shown beside the time code; letters outside ASCII show as ``?``.
+        pattern: A ``videotestsrc`` pattern; ``ball`` and ``smpte`` are good ones.
+        width: Pixels, even.
+        height: Pixels, even.
+        fps: Frames a second.
+        time_code: Whether each frame shows its running time.
+        bitrate: kbit/s.
+        encoder: One of `ENCODERS`, or None for the best that is installed.
+        codec: ``h264``, or ``jpeg`` for Motion JPEG.
+    """
+
+    __test__ = False  # no test class, whatever pytest thinks of the name
+
+    label: str = ""
+    pattern: str = "ball"
+    width: int = 640
+    height: int = 360
+    fps: Fraction = Fraction(30)
+    time_code: bool = True
+    bitrate: int = 2000
+    encoder: str | None = None
+    codec: Literal["h264", "jpeg"] = "h264"
+
+    def __post_init__(self) -> None:
+        if self.width < 16 or self.height < 16 or self.width % 2 or self.height % 2:
+            raise UsageError(f"a test picture needs even sides of 16 or more, not {self.width}x{self.height}")
+        if self.fps <= 0:
+            raise UsageError(f"a frame rate is above 0, not {self.fps}")
+
+    def stream(self, installed: frozenset[str]) -> Stream:
+        """The elements for it."""
+        fps = Fraction(self.fps)
+        size = caps("video/x-raw", format="I420", width=self.width, height=self.height, framerate=fps)
+        encode = _encode(self.codec, self.encoder, installed, self.bitrate, fps)
+        if not self.time_code:
+            picture = Element("videotestsrc", {"is-live": True, "pattern": self.pattern})
+            return Stream((picture, size, *encode), self.codec)
+        # Not live, so that the compositor waits for both pictures of a frame and never shows one
+        # without the other; the pace is set behind it.
+        picture = Element("videotestsrc", {"pattern": self.pattern})
+        length = timecode.CODE_LENGTH + (len(self.label) + 1 if self.label else 0)
+        scale = max(1, min(4, self.width * 9 // 10 // timecode.text_size(length, 1)[0]))
+        width, height = timecode.text_size(length, scale)
+        mix = Element(
+            "compositor",
+            {
+                "name": "mix",
+                # At the end a time code may be left over for which there is no picture any more.
+                "sink_0::repeat-after-eos": True,
+                "sink_1::xpos": 2 * scale,
+                "sink_1::ypos": 2 * scale,
+            },
+        )
+        overlay: Chain = (
+            Element("fdsrc", {"fd": 0, "blocksize": width * height}),
+            Element(
+                "rawvideoparse",
+                {"format": "gray8", "width": width, "height": height, "framerate": fps},
+            ),
+            Element("videoconvert"),
+            PadOf("mix"),
+        )
+        feed = partial(timecode.pictures, self.label, fps, scale)
+        main = (picture, size, mix, size, Element("clocksync"), *encode)
+        return Stream(main, self.codec, (overlay,), feed)
+
+
+@dataclass(frozen=True, slots=True)
+class V4l2Source:
+    """A camera of this computer, encoded to H.264.
+
+    Attributes:
+        device: Its device file.
+        width: Pixels, or None for the device's own choice.
+        height: Pixels, or None.
+        fps: Frames a second, or None.
+        media: What the device is asked for: ``raw`` pictures, or ``jpeg``, which USB cameras need
+            for their larger sizes and which is decoded here.
+        bitrate: kbit/s.
+        encoder: One of `ENCODERS`, or None for the best that is installed.
+    """
+
+    device: str = "/dev/video0"
+    width: int | None = None
+    height: int | None = None
+    fps: Fraction | None = None
+    media: Literal["raw", "jpeg"] = "raw"
+    bitrate: int = 4000
+    encoder: str | None = None
+
+    def stream(self, installed: frozenset[str]) -> Stream:
+        """The elements for it."""
+        media = "image/jpeg" if self.media == "jpeg" else "video/x-raw"
+        decode = (Element("jpegdec"),) if self.media == "jpeg" else ()
+        return Stream(
+            (
+                Element("v4l2src", {"device": self.device}),
+                caps(media, width=self.width, height=self.height, framerate=self.fps),
+                Element("queue"),
+                *decode,
+                *_encode("h264", self.encoder, installed, self.bitrate, self.fps),
+            ),
+            "h264",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SrtJpegSource:
+    """Motion JPEG over SRT, called at its server. See docs/protocols/thorvision.md.
+
+    Attributes:
+        host: The server.
+        port: Its SRT port.
+        latency: Milliseconds within which SRT mends losses.
+    """
+
+    host: str
+    port: int
+    latency: int = 500
+
+    def stream(self, installed: frozenset[str]) -> Stream:
+        """The elements for it."""
+        uri = f"srt://{_bracketed(self.host)}:{self.port}"
+        return Stream(
+            (
+                Element("srtsrc", {"uri": uri, "mode": "caller", "latency": self.latency}),
+                Element("queue"),
+                Element("jpegparse"),
+            ),
+            "jpeg",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RtspSource:
+    """Video from an RTSP server, not encoded again.
+
+    Attributes:
+        url: ``rtsp://`` or ``rtsps://``. GStreamer takes it from its command line only, so
+            credentials in it can be read in this computer's process list while it records.
+        codec: What the server sends.
+        transport: ``tcp`` loses nothing on the way; ``udp`` is quicker.
+        latency: Milliseconds of jitter buffer.
+    """
+
+    url: str
+    codec: Literal["h264", "h265"] = "h264"
+    transport: Literal["tcp", "udp"] = "tcp"
+    latency: int = 200
+
+    def stream(self, installed: frozenset[str]) -> Stream:
+        """The elements for it."""
+        return Stream(
+            (
+                Element(
+                    "rtspsrc", {"location": self.url, "protocols": self.transport, "latency": self.latency}
+                ),
+                caps("application/x-rtp", media="video"),
+                *_depay(self.codec),
+            ),
+            self.codec,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RtpSource:
+    """Video that arrives as RTP over UDP, not encoded again. See docs/protocols/nanocam.md.
+
+    Attributes:
+        port: UDP port to listen on.
+        address: Local address, ``0.0.0.0`` or ``::`` for all.
+        codec: What is sent.
+        payload: RTP payload type.
+        latency: Milliseconds of jitter buffer.
+    """
+
+    port: int
+    address: str = "0.0.0.0"  # noqa: S104 - cameras send from other computers
+    codec: Literal["h264", "h265"] = "h264"
+    payload: int = 96
+    latency: int = 200
+
+    def stream(self, installed: frozenset[str]) -> Stream:
+        """The elements for it."""
+        rtp = (
+            "application/x-rtp,media=video,clock-rate=90000,"
+            f"encoding-name={self.codec.upper()},payload={self.payload}"
+        )
+        # A burst of a key frame is larger than the kernel's default buffer.
+        listen: dict[str, Value] = {
+            "address": self.address,
+            "port": self.port,
+            "buffer-size": 4 << 20,
+            "caps": rtp,
+        }
+        return Stream(
+            (
+                Element("udpsrc", listen),
+                Element("rtpjitterbuffer", {"latency": self.latency}),
+                *_depay(self.codec),
+            ),
+            self.codec,
+        )
+
+
+def _depay(codec: Literal["h264", "h265"]) -> Chain:
+    # config-interval -1 puts parameter sets before every key frame, so each segment stands alone;
+    # alignment au keeps a frame's slices together.
+    parse = Element(f"{codec}parse", {"config-interval": -1})
+    return (Element(f"rtp{codec}depay"), parse, caps(f"video/x-{codec}", alignment="au"))
+
+
+def _encode(
+    codec: Codec, encoder: str | None, installed: frozenset[str], bitrate: int, fps: Fraction | None
+) -> Chain:
+    if codec == "jpeg":
+        return (Element("videoconvert"), Element("jpegenc"), Element("jpegparse"))
+    name = encoder or next((one for one in ENCODERS if one in installed), ENCODERS[0])
+    keyframes = round(fps) if fps and fps >= 1 else 30
+    if name == "x264enc":
+        element = Element(
+            name,
+            {
+                "bitrate": bitrate,
+                "tune": "zerolatency",
+                "speed-preset": "ultrafast",
+                "key-int-max": keyframes,
+                "threads": 1,
+            },
+        )
+    elif name == "openh264enc":
+        element = Element(name, {"bitrate": bitrate * 1000, "complexity": "low", "gop-size": keyframes})
+    else:
+        raise UsageError(f"no known H.264 encoder: {name!r}; known are {', '.join(ENCODERS)}")
+    return (Element("videoconvert"), caps("video/x-raw", format="I420"), element, Element("h264parse"))
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

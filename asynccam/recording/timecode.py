@@ -1,0 +1,77 @@
+"""A visible running time code made of plain pictures, so that it needs no font and no text plugin.
+
+The pictures are handed to ``gst-launch-1.0`` through its standard input, one for every frame of
+the test picture, and laid over it by ``compositor``. Backpressure paces them: the pipe holds about
+a second's worth, so a busy loop does not hold up the recording.
+"""
+
+import functools
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Final
+
+# Columns of five-by-seven letters, lowest bit on top, for the characters " " to "_" in order.
+_GLYPHS: Final = bytes.fromhex(
+    """
+    0000000000 00005f0000 0007000700 147f147f14 242a7f2a12 2313086462 3649552250 0005030000
+    001c224100 0041221c00 082a1c2a08 08083e0808 0050300000 0808080808 0060600000 2010080402
+    3e5149453e 00427f4000 4261514946 2141454b31 1814127f10 2745454539 3c4a494930 0171090503
+    3649494936 064949291e 0036360000 0056360000 0008142241 1414141414 4122140800 0201510906
+    324979413e 7e1111117e 7f49494936 3e41414122 7f4141221c 7f49494941 7f09090101 3e41415132
+    7f0808087f 00417f4100 2040413f01 7f08142241 7f40404040 7f0204027f 7f0408107f 3e4141413e
+    7f09090906 3e4151215e 7f09192946 4649494931 01017f0101 3f4040403f 1f2040201f 7f2018207f
+    6314081463 0304780403 6151494543 00007f4141 0204081020 41417f0000 0402010204 4040404040
+    """
+)
+_COLUMNS: Final = 6  # five and a gap
+_ROWS: Final = 9  # seven and a margin above and below
+_INK: Final = 235
+_PAPER: Final = 16
+CODE_LENGTH: Final = len("00:00:00.000")
+
+
+@functools.cache
+def _glyph(letter: str, scale: int) -> tuple[bytes, ...]:
+    """One letter as rows of grey pixels."""
+    index = ord(letter.upper()) - 32 if letter.isascii() else -1
+    if not 0 <= index < len(_GLYPHS) // 5:
+        index = ord("?") - 32
+    columns = (*_GLYPHS[index * 5 : index * 5 + 5], 0)
+    rows: list[bytes] = []
+    for bit in range(-1, _ROWS - 1):
+        row = b"".join(
+            bytes([_INK if 0 <= bit < 7 and column >> bit & 1 else _PAPER]) * scale for column in columns
+        )
+        rows.extend([row] * scale)
+    return tuple(rows)
+
+
+def text_size(length: int, scale: int) -> tuple[int, int]:
+    """Width and height in pixels of a line of ``length`` letters."""
+    # GStreamer takes rows of grey pixels to begin at multiples of four bytes.
+    return -(-length * _COLUMNS * scale // 4) * 4, _ROWS * scale
+
+
+def draw(text: str, scale: int) -> bytes:
+    """A line of text as grey pixels, row by row."""
+    letters = [_glyph(letter, scale) for letter in text]
+    width, _ = text_size(len(text), scale)
+    paper = bytes([_PAPER])
+    return b"".join(b"".join(rows).ljust(width, paper) for rows in zip(*letters, strict=True))
+
+
+def code(frame: int, fps: Fraction) -> str:
+    """The running time of a frame, ``HH:MM:SS.mmm``, cut to whole milliseconds."""
+    milliseconds = int(frame * 1000 / fps)
+    seconds, milliseconds = divmod(milliseconds, 1000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours % 100:02d}:{minutes:02d}:{seconds:02d}.{milliseconds:03d}"
+
+
+def pictures(label: str, fps: Fraction, scale: int) -> Iterator[bytes]:
+    """Frame after frame of label and running time code, without end."""
+    frame = 0
+    while True:
+        yield draw(f"{label} {code(frame, fps)}" if label else code(frame, fps), scale)
+        frame += 1

@@ -1,0 +1,144 @@
+"""The parser of what gst-launch-1.0 prints, on output recorded from version 1.22."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asynccam.recording.messages import (
+    AsyncDone,
+    CapsSet,
+    Caution,
+    EndOfStream,
+    Failure,
+    FrameCount,
+    FramesDropped,
+    FrameSeen,
+    Interrupted,
+    LaunchReader,
+    Message,
+    OtherLine,
+    SegmentClosed,
+    SegmentOpened,
+    StateChanged,
+    parse_line,
+)
+from tests.support.cuts import every_cut
+
+DATA = Path(__file__).parent / "data"
+
+
+def recorded(name: str) -> bytes:
+    return (DATA / f"{name}.txt").read_bytes()
+
+
+def read(*pieces: bytes) -> list[Message]:
+    reader = LaunchReader()
+    return [message for piece in pieces for message in reader.feed(piece)] + reader.eof()
+
+
+def telling(messages: list[Message]) -> list[Message]:
+    return [one for one in messages if not isinstance(one, (OtherLine, StateChanged, CapsSet))]
+
+
+def test_a_split_recording_tells_its_segments_by_their_true_names() -> None:
+    messages = telling(read(recorded("split-verbose")))
+    assert messages == [
+        SegmentOpened("split", 'rec1/cäm "1" %02d-00.mkv', 0.006333572),
+        AsyncDone("pipeline0"),
+        FrameCount("fpsdisplaysink0", 7, 0),
+        SegmentClosed("split", 'rec1/cäm "1" %02d-00.mkv', 1.006333572),
+        SegmentOpened("split", 'rec1/cäm "1" %02d-01.mkv', 1.006333572),
+        FrameCount("fpsdisplaysink0", 13, 0),
+        SegmentClosed("split", 'rec1/cäm "1" %02d-01.mkv', 1.506333572),
+        EndOfStream("pipeline0"),
+    ]
+
+
+def test_states_and_formats_are_told() -> None:
+    messages = read(recorded("split-verbose"))
+    assert StateChanged("split", "ready", "paused") in messages
+    assert any(isinstance(one, CapsSet) and one.caps.startswith("image/jpeg") for one in messages)
+
+
+def test_hls_counts_frames_and_names_no_segments() -> None:
+    messages = telling(read(recorded("hls")))
+    assert [one.frames for one in messages if isinstance(one, FrameCount)] == [3, 13, 23]
+    assert [one.location for one in messages if isinstance(one, SegmentClosed)] == [None] * 3
+
+
+def test_without_a_stream_the_interrupt_comes_before_the_sink_wakes() -> None:
+    messages = telling(read(recorded("no-stream-interrupted")))
+    assert messages == [Interrupted("pipeline0"), AsyncDone("pipeline0"), EndOfStream("pipeline0")]
+
+
+def test_a_full_disk_is_told_by_the_sink() -> None:
+    failures = [one for one in read(recorded("disk-full-errors")) if isinstance(one, Failure)]
+    assert failures[0] == Failure("filesink0", "No space left on the resource.")
+    on_the_bus = [one for one in read(recorded("disk-full")) if isinstance(one, Failure)]
+    assert on_the_bus[0].element == "filesink0"
+
+
+def test_lost_frames_are_told() -> None:
+    dropped = [one for one in read(recorded("quality-of-service")) if isinstance(one, FramesDropped)]
+    assert dropped[-1] == FramesDropped("sink", 38)
+
+
+@pytest.mark.parametrize("name", ["no-stream-interrupted", "disk-full-errors", "quality-of-service"])
+def test_no_cut_changes_the_messages(name: str) -> None:
+    data = recorded(name)
+    whole = read(data)
+    assert len(whole) > 10
+    assert all(read(*pieces) == whole for pieces in every_cut(data))
+
+
+def test_pieces_of_any_size_change_nothing_in_a_long_output() -> None:
+    data = recorded("split-verbose")
+    whole = read(data)
+    for size in range(1, 400, 7):
+        assert read(*(data[at : at + size] for at in range(0, len(data), size))) == whole
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("WARNING: from element /GstPipeline:p/GstV4l2Src:v0: Late.", Caution("v0", "Late.")),
+        ("ERROR: pipeline doesn't want to preroll.", Failure("", "pipeline doesn't want to preroll.")),
+        ("/GstPipeline:p/GstIdentity:i0: last-message = chain   ******* (i0:sink)", FrameSeen("i0")),
+        ("Redistribute latency...", OtherLine("", "Redistribute latency...")),
+        ("", OtherLine("", "")),
+    ],
+)
+def test_lines_outside_the_bus(line: str, message: Message) -> None:
+    assert parse_line(line) == message
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'Got message #1 from element "split" (element): splitmuxsink-fragment-opened;',
+        'Got message #1 from element "c" (element): progress, current=(gint64)many;',
+        'Got message #1 from element "c" (state-changed): GstMessageStateChanged, previous=(GstState)null;',
+        'Got message #1 from element "c" (from-the-future): whatever;',
+        'Got message #one from element "c" (eos): no message details',
+        'Got message #1 from element "c',
+    ],
+)
+def test_words_of_another_version_hurt_nothing(line: str) -> None:
+    assert isinstance(parse_line(line), OtherLine)
+
+
+def test_a_line_without_end_is_cut_and_not_kept() -> None:
+    reader = LaunchReader()
+    for _ in range(100):
+        assert reader.feed(b"x" * 10_000) == []
+    (line,) = reader.feed(b'\nGot message #1 from element "p" (eos): no message details')
+    assert isinstance(line, OtherLine)
+    assert len(line.text) == 64 * 1024
+    assert reader.eof() == [EndOfStream("p")]
+
+
+@given(st.binary(max_size=300), st.binary(max_size=300))
+def test_any_bytes_are_lines_however_cut(first: bytes, second: bytes) -> None:
+    assert read(first, second) == read(first + second)

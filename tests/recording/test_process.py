@@ -1,0 +1,175 @@
+"""Processes: stopped step by step, drained, fed, reaped, and never left behind."""
+
+import asyncio
+import itertools
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from asynccam.errors import RecordingError
+from asynccam.recording.process import LaunchProcess, StopDeadlines, Tail
+from tests.support.cancelling import cancelled_at
+from tests.support.gst import freeze, gst_processes
+from tests.support.waiting import eventually
+
+SHORT = StopDeadlines(interrupt=0.2, terminate=0.2, kill=5.0)
+
+
+class Collected:
+    """What a process printed."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def __call__(self, piece: bytes) -> None:
+        self.data += piece
+
+
+async def shell(
+    script: str, printed: Collected | None = None, feed: Iterator[bytes] | None = None
+) -> LaunchProcess:
+    return await LaunchProcess.start(["sh", "-c", script], printed or Collected(), feed=feed)
+
+
+async def ready(printed: Collected) -> None:
+    await eventually(lambda: b"ready" in printed.data)
+
+
+@pytest.mark.parametrize(
+    ("ignored", "ends_by"),
+    [("", signal.SIGINT), ("INT", signal.SIGTERM), ("INT TERM", signal.SIGKILL)],
+)
+async def test_each_step_follows_when_the_one_before_is_ignored(
+    ignored: str, ends_by: signal.Signals
+) -> None:
+    printed = Collected()
+    trap = f"trap '' {ignored}; " if ignored else ""
+    process = await shell(f"{trap}echo ready; exec sleep 30", printed)
+    await ready(printed)
+    began = time.monotonic()
+    assert await process.stop(SHORT) == -ends_by
+    assert time.monotonic() - began >= 0.2 * len(ignored.split())
+    assert not process.ended_by_itself
+
+
+async def test_a_frozen_process_is_killed() -> None:
+    printed = Collected()
+    process = await shell("trap : INT TERM; echo ready; while :; do sleep 1; done", printed)
+    await ready(printed)
+    freeze(process.pid)
+    assert await process.stop(SHORT) == -signal.SIGKILL
+
+
+async def test_the_whole_group_goes(tmp_path: Path) -> None:
+    printed = Collected()
+    marker = tmp_path / "grandchild"
+    process = await shell(f"sh -c 'sleep 30; : {marker}' & echo ready; wait", printed)
+    await ready(printed)
+    assert len(gst_processes(marker)) == 2
+    await process.stop(SHORT)
+    await eventually(lambda: not gst_processes(marker))
+
+
+async def test_a_process_that_ended_is_told_from_one_that_was_stopped() -> None:
+    process = await shell("exit 3")
+    assert await process.wait() == 3
+    assert await process.stop() == 3
+    assert process.ended_by_itself
+    assert await process.stop() == 3
+
+
+async def test_what_is_printed_is_drained_and_its_end_is_kept() -> None:
+    printed = Collected()
+    process = await shell(
+        "head -c 3000000 /dev/zero | tr '\\0' x >&2; echo last words >&2; echo done", printed
+    )
+    assert await process.wait() == 0
+    await process.stop()
+    assert printed.data == b"done\n"
+    assert process.errors.endswith("xxx\nlast words") or process.errors.endswith("xlast words")
+    assert len(process.errors) <= 16 * 1024
+    assert process.output.startswith("done")
+
+
+def test_a_tail_keeps_the_end_whatever_the_pieces() -> None:
+    data = bytes(range(65, 91)) * 8
+    for size in (1, 3, 7, 50, 300):
+        tail = Tail(limit=50)
+        for at in range(0, len(data), size):
+            tail.add(data[at : at + size])
+        assert tail.text == data[-50:].decode()
+
+
+async def test_the_feed_is_made_only_as_it_is_wanted() -> None:
+    made = 0
+
+    def chunks() -> Iterator[bytes]:
+        nonlocal made
+        while True:
+            made += 1
+            yield bytes(1000)
+
+    printed = Collected()
+    process = await shell("echo ready; read line; head -c 500000 | wc -c; exec sleep 30", printed, chunks())
+    await ready(printed)
+    await asyncio.sleep(0.05)
+    assert made < 400
+    await process.stop(SHORT)
+
+
+async def test_a_feed_goes_through_whole_and_ends_with_the_input_closed() -> None:
+    printed = Collected()
+    process = await shell("wc -c", printed, iter([bytes(100_000)] * 7))
+    assert await process.wait() == 0
+    assert printed.data.strip() == b"700000"
+    await process.stop()
+
+
+async def test_a_process_that_closes_its_input_early_ends_the_feed() -> None:
+    process = await shell("head -c 1000 | wc -c", feed=iter([bytes(1000)] * 1000))
+    assert await process.wait() == 0
+    await process.stop()
+
+
+async def test_a_program_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(RecordingError, match="cannot start /no/such/program"):
+        await LaunchProcess.start(["/no/such/program"], Collected())
+
+
+async def test_cancelled_at_any_await_no_process_is_left(tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    argv = [sys.executable, "-c", "import time; time.sleep(30)", str(marker)]
+
+    async def start_and_stop() -> None:
+        process = await LaunchProcess.start(argv, Collected())
+        await process.stop(SHORT)
+
+    count = 0
+    while await cancelled_at(start_and_stop(), count := count + 1):
+        assert gst_processes(marker) == []
+    assert count >= 3
+
+
+async def test_cancelling_a_wait_leaves_the_process_alone() -> None:
+    printed = Collected()
+    process = await shell("echo ready; exec sleep 30", printed)
+    await ready(printed)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(process.wait(), 0.05)
+    assert process.returncode is None
+    assert await process.stop(SHORT) == -signal.SIGINT
+
+
+@pytest.mark.parametrize("command", ["exec 0<&-; sleep 0.05", "exit 0", "head -c 1 >/dev/null"])
+async def test_a_process_that_stops_reading_ends_an_endless_feed(command: str) -> None:
+    """Chunks for a pipe that is closed go nowhere, and must not be made for ever."""
+    process = await LaunchProcess.start(
+        ["sh", "-c", command], lambda data: None, feed=itertools.repeat(b"x" * 1000)
+    )
+    async with asyncio.timeout(10):
+        assert await process.wait() == 0
+    await process.stop()

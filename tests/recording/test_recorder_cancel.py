@@ -1,0 +1,134 @@
+"""Cancelled at any await, a recorder leaves no process, no task, and no file without a frame."""
+
+import asyncio
+import signal
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from asynccam.recording import Pipeline, Recorder, SingleFile, TestPattern, Verdict, verify_file
+from tests.support.cancelling import cancelled_at
+from tests.support.gst import decoded_frames, gst_processes
+from tests.support.waiting import eventually
+
+SMALL = TestPattern(width=64, height=48, fps=Fraction(20), time_code=False)
+
+PARENT = """
+import asyncio, sys
+from pathlib import Path
+from asynccam.recording import Pipeline, Recorder, SingleFile, TestPattern
+
+async def main():
+    path = Path(sys.argv[1])
+    async with Recorder(Pipeline(TestPattern(width=64, height=48, label="x"), SingleFile(path))) as recorder:
+        await recorder.start()
+        print("recording", flush=True)
+        await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_recording_cancelled_at_each_await_in_turn_leaves_nothing(tmp_path: Path) -> None:
+    count = 0
+
+    async def record() -> None:
+        path = tmp_path / f"{count}.mp4"
+        async with Recorder(Pipeline(SMALL, SingleFile(path))) as recorder:
+            await recorder.start()
+            await asyncio.sleep(0.05)
+            await recorder.stop()
+
+    while await cancelled_at(record(), count := count + 1):
+        assert gst_processes(tmp_path) == []
+        path = tmp_path / f"{count}.mp4"
+        if path.exists():
+            assert (await verify_file(path)).verdict is Verdict.COMPLETE
+    assert count >= 4
+
+
+@pytest.mark.parametrize("milliseconds", [0, 1, 3, 10, 20, 40, 80])
+async def test_the_recorders_own_task_cancelled_at_any_time_leaves_nothing(
+    tmp_path: Path, milliseconds: int
+) -> None:
+    path = tmp_path / "a.mp4"
+    recorder = Recorder(Pipeline(SMALL, SingleFile(path)))
+    start = asyncio.ensure_future(recorder.start())
+    await asyncio.sleep(milliseconds / 1000)
+    start.cancel()
+    await asyncio.wait({start})
+    await recorder.aclose()
+    assert gst_processes(tmp_path) == []
+    if path.exists():  # it was recording when the cancellation came
+        assert (await verify_file(path)).verdict is Verdict.COMPLETE
+
+
+async def test_the_crash_of_a_neighbour_finishes_the_recording(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+
+    async def record(recording: asyncio.Event) -> None:
+        async with Recorder(Pipeline(SMALL, SingleFile(path))) as recorder:
+            await recorder.start()
+            recording.set()
+            await asyncio.sleep(60)
+
+    async def crash(recording: asyncio.Event) -> None:
+        await recording.wait()
+        raise ZeroDivisionError
+
+    async def both() -> None:
+        recording = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(record(recording))
+            group.create_task(crash(recording))
+
+    with pytest.raises(ExceptionGroup):
+        await both()
+    assert gst_processes(tmp_path) == []
+    assert (await verify_file(path)).verdict is Verdict.COMPLETE
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+async def test_a_python_that_is_killed_leaves_a_whole_file_and_no_orphan(
+    tmp_path: Path, how: signal.Signals
+) -> None:
+    path = tmp_path / "a.mp4"
+    parent = await asyncio.create_subprocess_exec(
+        *[sys.executable, "-c", PARENT, str(path)],
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    assert parent.stdout is not None
+    assert await parent.stdout.readline() == b"recording\n"
+    await asyncio.sleep(0.3)
+    parent.send_signal(how)
+    await parent.wait()
+    await eventually(lambda: not gst_processes(path))
+    verdict = await verify_file(path)
+    assert verdict.verdict is Verdict.COMPLETE
+    assert verdict.frames == await decoded_frames(path)
+    assert (verdict.frames or 0) >= 5
+
+
+async def test_without_setpriv_a_killed_python_leaves_no_orphan_either(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    unguarded = "from asynccam.recording import installation; installation._guard = tuple\n" + PARENT
+    parent = await asyncio.create_subprocess_exec(
+        *[sys.executable, "-c", unguarded, str(path)], stdout=asyncio.subprocess.PIPE
+    )
+    assert parent.stdout is not None
+    assert await parent.stdout.readline() == b"recording\n"
+    (pid,) = (pid for pid in gst_processes(path) if pid != parent.pid)
+    assert b"--pdeathsig" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+    for _ in range(200):
+        if (await verify_file(path)).frames:
+            break
+        await asyncio.sleep(0.05)
+    parent.kill()
+    await parent.wait()
+    await eventually(lambda: not gst_processes(path))
+    verdict = await verify_file(path)
+    assert verdict.verdict is Verdict.TRUNCATED
+    assert (verdict.frames or 0) > 0

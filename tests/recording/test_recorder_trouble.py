@@ -1,0 +1,279 @@
+"""Streams that never come, stop, or return; full disks; processes that die or freeze."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from asynccam.errors import RecordingError, StorageError, TimeoutError
+from asynccam.recording import (
+    EndReason,
+    Pipeline,
+    Recorder,
+    RecorderEnded,
+    RecorderResumed,
+    RecorderStalled,
+    RecorderState,
+    RtpSource,
+    RtspSource,
+    SingleFile,
+    SplitFiles,
+    SrtJpegSource,
+    StopDeadlines,
+    TestPattern,
+    Verdict,
+    Watch,
+)
+from asynccam.recording.gstlaunch import Element
+from asynccam.recording.sources import Stream
+from asynccam.runtime.backoff import Backoff
+from tests.support.gst import (
+    free_udp_port,
+    freeze,
+    gst_processes,
+    recorder_process,
+    rtp_sender,
+    running,
+    srt_sender,
+    thaw,
+)
+from tests.support.rtsp import RtspServer
+from tests.support.waiting import eventually
+
+SMALL = TestPattern(width=64, height=48, fps=Fraction(20), time_code=False)
+QUICK = Watch(interval=0.1, stall=2.0)
+RESTARTING = Watch(
+    interval=0.1, stall=2.0, restart=True, backoff=Backoff(initial=0.1, maximum=0.2, immediate=True)
+)
+
+
+@pytest.fixture
+def little_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 400 kB."""
+    mount = tmp_path / "disk"
+    mount.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", mount], capture_output=True, check=False
+    )
+    if made.returncode:
+        pytest.skip("mounting a tmpfs is not permitted here")
+    yield mount
+    subprocess.run(["umount", mount], check=True)
+
+
+class _NoFrames:
+    """A source that ends at once."""
+
+    def stream(self, installed: frozenset[str]) -> Stream:
+        pictures = Element("videotestsrc", {"num-buffers": 1})
+        nothing = Element("identity", {"drop-probability": 1.0})
+        return Stream((pictures, nothing, Element("jpegenc"), Element("jpegparse")), "jpeg")
+
+
+async def test_a_stream_that_never_comes_is_no_success(tmp_path: Path) -> None:
+    """gst-launch-1.0 itself leaves 336 bytes here and exits with 0."""
+    pipeline = Pipeline(SrtJpegSource("127.0.0.1", free_udp_port(), 20), SplitFiles(tmp_path, "cam"))
+    async with Recorder(pipeline, name="cam") as recorder:
+        ended = recorder.events.events(RecorderEnded)
+        with pytest.raises(TimeoutError, match=r"cam: no frame came within 0\.5 s"):
+            await recorder.start(timeout=0.5)
+        assert (recorder.state, recorder.reason) == (RecorderState.FAILED, EndReason.FAILED)
+        assert [one.verdict for one in recorder.verdicts] == [Verdict.EMPTY]
+        assert (await anext(ended)).error is recorder.error
+        assert await recorder.stop() == recorder.verdicts
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_stream_that_ends_without_a_frame_is_no_success(tmp_path: Path) -> None:
+    pipeline = Pipeline(_NoFrames(), SingleFile(tmp_path / "a.mkv"))
+    async with Recorder(pipeline) as recorder:
+        with pytest.raises(RecordingError, match="ended without a frame"):
+            await recorder.start()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_camera_that_is_not_there_is_named(tmp_path: Path) -> None:
+    server = RtspServer("h264")
+    async with server.serving():
+        pass
+    async with Recorder(Pipeline(RtspSource(server.url), SingleFile(tmp_path / "a.mp4"))) as recorder:
+        with pytest.raises(RecordingError, match=r"rtspsrc0: ") as caught:
+            await recorder.start()
+    assert "127.0.0.1" in caught.value.output
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_stream_that_pauses_is_a_stall_and_a_gap(tmp_path: Path) -> None:
+    port = free_udp_port()
+    pipeline = Pipeline(RtpSource(port, "127.0.0.1", latency=20), SingleFile(tmp_path / "a.mkv"))
+    async with running(*rtp_sender(port)) as sender, Recorder(pipeline, watch=QUICK) as recorder:
+        stalls = recorder.events.events(RecorderStalled)
+        resumes = recorder.events.events(RecorderResumed)
+        await recorder.start()
+        freeze(sender.pid)
+        frozen_at = time.time()
+        stall = await anext(stalls)
+        assert recorder.state is RecorderState.STALLED
+        assert stall.since < frozen_at + 1.2
+        assert 1.9 < time.time() - stall.since < 3.5
+        thaw(sender.pid)
+        gap = (await anext(resumes)).gap
+        assert recorder.gaps == (gap,)
+        assert gap.ended - gap.began > 1.9
+        assert not gap.restarted
+        (verdict,) = await recorder.stop()
+    assert verdict.verdict is Verdict.COMPLETE
+
+
+async def test_a_stall_at_the_end_is_a_gap_too(tmp_path: Path) -> None:
+    port = free_udp_port()
+    pipeline = Pipeline(RtpSource(port, "127.0.0.1", latency=20), SingleFile(tmp_path / "a.mkv"))
+    async with Recorder(pipeline, watch=QUICK) as recorder:
+        async with running(*rtp_sender(port)):
+            await recorder.start()
+        await anext(recorder.events.events(RecorderStalled))
+        await recorder.stop()
+    (gap,) = recorder.gaps
+    assert gap.ended - gap.began > 1.9
+
+
+async def test_a_stream_that_stops_and_returns_goes_on_in_a_new_file(tmp_path: Path) -> None:
+    port = free_udp_port()
+    pipeline = Pipeline(SrtJpegSource("127.0.0.1", port, 20), SplitFiles(tmp_path, "cam"))
+    async with Recorder(pipeline, watch=RESTARTING) as recorder:
+        stalls = recorder.events.events(RecorderStalled)
+        resumes = recorder.events.events(RecorderResumed)
+        async with running(*srt_sender(port)):
+            await recorder.start()
+            await asyncio.sleep(0.3)
+        await anext(stalls)
+        await asyncio.sleep(0.3)
+        async with running(*srt_sender(port)):
+            gap = (await anext(resumes)).gap
+            assert gap.restarted
+            await asyncio.sleep(0.3)
+            verdicts = await recorder.stop()
+    assert recorder.gaps == (gap,)
+    assert [one.path.name for one in verdicts] == ["cam-00.mkv", "cam-01.mkv"]
+    assert [one.verdict for one in verdicts] == [Verdict.COMPLETE, Verdict.COMPLETE]
+    assert recorder.reason is EndReason.STOPPED
+
+
+async def test_a_server_that_hangs_up_ends_the_recording_with_a_whole_file(tmp_path: Path) -> None:
+    async with RtspServer("h264").serving() as server:
+        pipeline = Pipeline(RtspSource(server.url, latency=20), SingleFile(tmp_path / "a.mp4"))
+        async with Recorder(pipeline, watch=Watch(interval=0.1)) as recorder:
+            await recorder.start()
+            await asyncio.sleep(0.3)
+            server.hang_up()
+            async with asyncio.timeout(10):
+                (verdict,) = await recorder.wait()
+    assert recorder.reason in (EndReason.END_OF_STREAM, EndReason.FAILED)
+    assert verdict.frames
+
+
+async def test_a_full_disk_is_an_error_and_the_file_truncated(little_disk: Path) -> None:
+    noise = TestPattern(pattern="snow", width=320, height=240, time_code=False, codec="jpeg")
+    pipeline = Pipeline(noise, SingleFile(little_disk / "a.mkv"))
+    async with Recorder(pipeline, name="cam", watch=Watch(interval=0.1)) as recorder:
+        with suppress(RecordingError):
+            await recorder.start()
+        async with asyncio.timeout(10):
+            (verdict,) = await recorder.wait()
+        assert recorder.reason is EndReason.FAILED
+        assert "No space left" in str(recorder.error)
+        assert isinstance(recorder.error, RecordingError)
+        assert "No space left" in recorder.error.output
+    assert verdict.verdict is Verdict.TRUNCATED
+
+
+async def test_an_mp4_on_a_full_disk_keeps_what_was_written(little_disk: Path) -> None:
+    noise = TestPattern(pattern="snow", width=64, height=48, time_code=False, bitrate=1000)
+    pipeline = Pipeline(noise, SingleFile(little_disk / "a.mp4"))
+    async with Recorder(pipeline, watch=Watch(interval=0.1)) as recorder:
+        await recorder.start()
+        async with asyncio.timeout(20):
+            (verdict,) = await recorder.wait()
+    assert "No space left" in str(recorder.error)
+    assert verdict.verdict is Verdict.TRUNCATED
+    assert (verdict.frames or 0) > 0
+
+
+async def test_a_process_that_is_killed_leaves_a_truncated_file_and_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    async with Recorder(Pipeline(SMALL, SingleFile(path)), watch=QUICK) as recorder:
+        await recorder.start()
+        pid = recorder_process(path)
+        os.kill(pid, signal.SIGKILL)
+        (verdict,) = await recorder.wait()
+    assert (recorder.reason, recorder.state) == (EndReason.FAILED, RecorderState.FAILED)
+    assert "status -9" in str(recorder.error)
+    assert verdict.verdict is not Verdict.COMPLETE
+
+
+async def test_a_process_that_is_killed_is_restarted_into_a_new_file(tmp_path: Path) -> None:
+    async with Recorder(Pipeline(SMALL, SingleFile(tmp_path / "a.mp4")), watch=RESTARTING) as recorder:
+        resumes = recorder.events.events(RecorderResumed)
+        await recorder.start()
+        (tmp_path / "a-1.mp4").write_text("somebody else's")
+        pid = recorder_process(tmp_path)
+        os.kill(pid, signal.SIGKILL)
+        gap = (await anext(resumes)).gap
+        assert gap.restarted
+        await asyncio.sleep(0.2)
+        verdicts = await recorder.stop()
+    assert {one.path.name: one.verdict for one in verdicts}["a-2.mp4"] is Verdict.COMPLETE
+    assert (tmp_path / "a-1.mp4").read_text() == "somebody else's"
+    assert (tmp_path / "a-1.mp4") not in [one.path for one in verdicts]
+
+
+async def test_a_frozen_process_stalls_and_is_killed_in_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    deadlines = StopDeadlines(interrupt=0.3, terminate=0.2, kill=5.0)
+    async with Recorder(Pipeline(SMALL, SingleFile(path)), watch=QUICK, deadlines=deadlines) as recorder:
+        await recorder.start()
+        pid = recorder_process(path)
+        freeze(pid)
+        await anext(recorder.events.events(RecorderStalled))
+        (verdict,) = await recorder.stop()
+    assert verdict.verdict is not Verdict.COMPLETE
+    assert gst_processes(path) == []
+
+
+async def test_a_directory_that_goes_away_ends_the_recording(tmp_path: Path) -> None:
+    directory = tmp_path / "takes"
+    directory.mkdir()
+    async with Recorder(Pipeline(SMALL, SingleFile(directory / "a.mp4")), watch=QUICK) as recorder:
+        await recorder.start()
+        (directory / "a.mp4").unlink()
+        directory.rmdir()
+        assert await recorder.wait() == ()
+    assert recorder.reason is EndReason.FAILED
+    assert isinstance(recorder.error, StorageError)
+
+
+async def test_interrupted_in_the_first_50_ms_nothing_runs_on(tmp_path: Path) -> None:
+    for delay in (0, 2, 5, 10, 15, 20, 30, 40, 50):
+        path = tmp_path / f"{delay}.mp4"
+        async with Recorder(Pipeline(SMALL, SingleFile(path))) as recorder:
+            start = asyncio.ensure_future(recorder.start())
+            await asyncio.sleep(delay / 1000)
+            began = time.monotonic()
+            if recorder.state is RecorderState.IDLE:
+                start.cancel()
+            else:
+                await recorder.stop()
+            await asyncio.wait({start})
+            assert time.monotonic() - began < 3
+        await eventually(lambda path=path: not gst_processes(path))  # type: ignore[misc]
+        if path.exists():
+            assert recorder.verdicts[0].verdict is Verdict.COMPLETE
+        elif not start.cancelled():
+            assert isinstance(start.exception(), RecordingError)
