@@ -1,0 +1,5 @@
+"""A session: the cameras of one program and what they share."""
+
+from asynccam.session.session import Session
+
+__all__ = ["Session"]

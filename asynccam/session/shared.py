@@ -1,0 +1,113 @@
+"""What the cameras of a Session share: an HTTP session, mDNS sockets, a time server."""
+
+import asyncio
+from collections.abc import Callable, Hashable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+from asynccam.errors import UsageError
+from asynccam.take import TimeServer
+
+# At run time these are imported where they are first needed: they take longer to import than all the rest.
+if TYPE_CHECKING:
+    from aiohttp import ClientSession
+    from zeroconf.asyncio import AsyncZeroconf
+
+    from asynccam.model.info import ClockOffset
+    from asynccam.net.mdns_sockets import Interfaces
+
+T = TypeVar("T")
+
+_NTP_PORT: Final = 123
+
+
+class SharedResources:
+    """Makes each thing at its first use, and closes what it made but never what it was given.
+
+    Args:
+        http: HTTP session to use instead of an own one.
+        zeroconf: mDNS sockets to use instead of own ones.
+        interfaces: Where own mDNS sockets listen and speak; None for all.
+    """
+
+    def __init__(
+        self, http: "ClientSession | None", zeroconf: "AsyncZeroconf | None", interfaces: "Interfaces | None"
+    ) -> None:
+        self._http = http
+        self._zeroconf = zeroconf
+        self._interfaces = interfaces
+        self._own_http: ClientSession | None = None
+        self._own_mdns = AsyncExitStack()
+        self._services: dict[Hashable, Any] = {}
+        self._opening: dict[Hashable, asyncio.Lock] = {}
+        self._own_services = AsyncExitStack()
+
+    async def service(self, key: Hashable, client: Callable[[], AbstractAsyncContextManager[T]]) -> T:
+        """The one client of a service that several cameras share, opened at its first use.
+
+        Args:
+            key: Names the service, and whom it is used as.
+            client: Makes the client; it is entered here and left with everything else.
+        """
+        async with self._opening.setdefault(key, asyncio.Lock()):
+            if key not in self._services:
+                self._services[key] = await self._own_services.enter_async_context(client())
+            found: T = self._services[key]
+            return found
+
+    def http(self) -> "ClientSession":
+        """The HTTP session."""
+        if self._http is None:
+            from aiohttp import ClientSession
+
+            self._http = self._own_http = ClientSession()
+        return self._http
+
+    async def mdns(self) -> "AsyncZeroconf":
+        """The mDNS sockets; not to be called twice at the same time.
+
+        Raises:
+            ConnectionError: They cannot be opened.
+        """
+        if self._zeroconf is None:
+            from zeroconf import InterfaceChoice
+
+            from asynccam.net.mdns_sockets import open_zeroconf
+
+            interfaces = InterfaceChoice.All if self._interfaces is None else self._interfaces
+            self._zeroconf = await self._own_mdns.enter_async_context(open_zeroconf(interfaces=interfaces))
+        return self._zeroconf
+
+    async def aclose(self) -> None:
+        """Close what was made here: clients of services, then the HTTP session, then the mDNS sockets."""
+        try:
+            await self._own_services.aclose()
+        finally:
+            try:
+                if self._own_http is not None:
+                    await self._own_http.close()
+            finally:
+                await self._own_mdns.aclose()
+
+
+def time_server(name: str) -> TimeServer:
+    """An NTP server named ``HOST[:PORT]`` as the reference of a take.
+
+    Raises:
+        UsageError: It is not such a name.
+    """
+    try:
+        parts = urlsplit(f"//{name}")
+        host, port = parts.hostname, parts.port or _NTP_PORT
+    except ValueError:
+        host, port = None, 0
+    if not host or parts.path or parts.username:
+        raise UsageError(f"{name!r} is no time server; write HOST[:PORT]")
+
+    async def query() -> "ClockOffset":
+        from asynccam.net.clock import query_sntp
+
+        return await query_sntp(host, port)
+
+    return TimeServer(f"{host}:{port}", query)

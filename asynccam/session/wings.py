@@ -1,0 +1,189 @@
+"""The systems a Session knows: one table, and what it needs of each."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+from asynccam.errors import AddressError
+from asynccam.model.address import Address
+from asynccam.model.camera import Camera
+from asynccam.model.credentials import Credentials
+from asynccam.model.events import CameraChanged, CameraFound, CameraLost
+from asynccam.model.info import CameraInfo
+from asynccam.runtime.hub import EventHub
+from asynccam.session.shared import SharedResources
+
+# At run time these are imported where they are first needed: they take longer to import than all the rest.
+if TYPE_CHECKING:
+    from zeroconf.asyncio import AsyncZeroconf
+
+    from asynccam.systems.mediamtx.client import CameraClient
+    from asynccam.systems.multicam.camera import MultiCamCamera
+    from asynccam.systems.thorvision.client import ThorVisionClient
+
+
+class Discovery(Protocol):
+    """Follows the cameras of one system on the network, inside its ``async with`` block."""
+
+    @property
+    def cameras(self) -> Mapping[str, Camera]:
+        """Who is there, by id."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[CameraFound | CameraChanged | CameraLost]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a Session lends to a wing that connects to a camera.
+
+    Attributes:
+        credentials: For the services that want them.
+        shared: What the session's cameras share: an HTTP session, clients of services.
+        events: Where the camera's own news go.
+    """
+
+    credentials: Credentials
+    shared: SharedResources
+    events: EventHub
+
+
+@dataclass(frozen=True, slots=True)
+class Wing:
+    """How a Session reaches the cameras of one system.
+
+    Attributes:
+        modules: What the others import; loaded off the event loop first, see `load_wing`.
+        connect: The camera at an address.
+        behind: Describes every camera behind an address; None if an address is one camera.
+        discovery: Opens discovery on shared mDNS sockets; None if the system has none.
+        follow: Tells a camera that it is now where another object of the same camera is.
+    """
+
+    modules: tuple[str, ...]
+    connect: Callable[[Address, Means], Awaitable[Camera]]
+    behind: Callable[[Address, Means], Awaitable[list[CameraInfo]]] | None
+    discovery: Callable[["AsyncZeroconf"], AbstractAsyncContextManager[Discovery]] | None
+    follow: Callable[[Camera, Camera], None]
+
+
+def _stay(camera: Camera, now: Camera) -> None:
+    """A camera whose id holds its address is where it was."""
+
+
+async def _connect_multicam(address: Address, means: Means) -> Camera:
+    from asynccam.systems.multicam.camera import MultiCamCamera
+
+    return await MultiCamCamera.connect(address)
+
+
+def _discover_multicam(zeroconf: "AsyncZeroconf") -> AbstractAsyncContextManager[Discovery]:
+    from asynccam.systems.multicam.discovery import MultiCamDiscovery
+
+    return MultiCamDiscovery(zeroconf=zeroconf)
+
+
+def _follow_multicam(camera: Camera, now: Camera) -> None:
+    client = cast("MultiCamCamera", now).client
+    cast("MultiCamCamera", camera).follow(client.hosts, client.port)
+
+
+async def _mediamtx_client(address: Address, means: Means) -> "CameraClient":
+    """The one client that all cameras of a service share: the service tells each event once."""
+    from asynccam.systems.mediamtx.client import CameraClient
+
+    service = address.with_camera("")
+    return await means.shared.service(
+        (service, means.credentials),
+        lambda: CameraClient(
+            service.host,
+            service.port,
+            service.secure,
+            auth_token=means.credentials.token,
+            api_key=means.credentials.api_key,
+            http=means.shared.http(),
+            events=means.events,
+        ),
+    )
+
+
+async def _connect_mediamtx(address: Address, means: Means) -> Camera:
+    from asynccam.systems.mediamtx.camera import MediaMtxCamera
+
+    return await MediaMtxCamera.at(address, await _mediamtx_client(address, means))
+
+
+async def _behind_mediamtx(address: Address, means: Means) -> list[CameraInfo]:
+    from asynccam.systems.mediamtx.camera import MediaMtxCamera
+
+    return [camera.info for camera in await MediaMtxCamera.all_of(await _mediamtx_client(address, means))]
+
+
+async def _thorvision_client(address: Address, means: Means) -> "ThorVisionClient":
+    """The one client of a server; all clients of a session draw their SRT ports from one pool."""
+    from asynccam.systems.thorvision.client import ThorVisionClient
+    from asynccam.systems.thorvision.ports import PortPool
+
+    ports = await means.shared.service("thorvision ports", lambda: nullcontext(PortPool()))
+    return await means.shared.service(
+        address.with_camera(""),
+        lambda: ThorVisionClient(
+            address.host, address.port, session=means.shared.http(), ports=ports, events=means.events
+        ),
+    )
+
+
+async def _connect_thorvision(address: Address, means: Means) -> Camera:
+    from asynccam.systems.thorvision.camera import ThorVisionCamera
+
+    return await ThorVisionCamera.at(address, await _thorvision_client(address, means))
+
+
+async def _behind_thorvision(address: Address, means: Means) -> list[CameraInfo]:
+    from asynccam.systems.thorvision.camera import ThorVisionCamera
+
+    client = await _thorvision_client(address, means)
+    return [camera.info for camera in await ThorVisionCamera.all_of(client)]
+
+
+WINGS: Final[Mapping[str, Wing]] = MappingProxyType(
+    {
+        "multicam": Wing(
+            ("camera", "discovery"), _connect_multicam, None, _discover_multicam, _follow_multicam
+        ),
+        "mediamtx": Wing(("camera", "client"), _connect_mediamtx, _behind_mediamtx, None, _stay),
+        "thorvision": Wing(("camera", "client"), _connect_thorvision, _behind_thorvision, None, _stay),
+    }
+)
+"""Every system a Session knows, by the name in camera addresses."""
+
+
+def wing_of(system: str) -> Wing:
+    """The wing of a system.
+
+    Raises:
+        AddressError: No such system is known.
+    """
+    try:
+        return WINGS[system]
+    except KeyError:
+        raise AddressError(f"no cameras of {system!r} can be reached; known are {', '.join(WINGS)}") from None
+
+
+async def load_wing(system: str) -> Wing:
+    """The wing of a system, its modules loaded: off the loop, as reading and compiling them takes a while.
+
+    Raises:
+        AddressError: No such system is known.
+    """
+    wing = wing_of(system)
+    for name in wing.modules:
+        module = f"asynccam.systems.{system}.{name}"
+        if module not in sys.modules:
+            await asyncio.to_thread(import_module, module)
+    return wing

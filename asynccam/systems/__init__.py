@@ -1,0 +1,1 @@
+"""One wing for each camera system; no wing imports another."""

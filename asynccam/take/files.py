@@ -1,0 +1,170 @@
+"""Bringing a take's files home: fetch or find, hash, look into, record."""
+
+import asyncio
+import builtins
+import hashlib
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from enum import Enum
+from pathlib import Path
+from typing import Final, Protocol
+
+from asynccam.errors import TimeoutError, TransferError
+from asynccam.model.events import FileArrived, FileProgress
+from asynccam.model.features import Files
+from asynccam.model.info import LocalFile, MediaFile
+from asynccam.model.manifest import FileRecord, FileState, VerdictRecord
+from asynccam.runtime.disk import on_disk, storage_errors
+from asynccam.runtime.timing import deadline
+from asynccam.take.folder import TakeFolder
+from asynccam.take.limits import TakeLimits
+from asynccam.take.member import Emit, TakeMember
+
+_SLICE: Final = 32 * 1024 * 1024
+"""Bytes hashed in one go; a cancellation waits for no more than that."""
+_READ: Final = 1024 * 1024
+
+
+class Finding(Protocol):
+    """What a `Verify` function found in a video file."""
+
+    @property
+    def verdict(self) -> Enum:
+        """``complete``, ``truncated`` or ``empty``."""
+        ...
+
+    @property
+    def frames(self) -> int | None:
+        """Frames counted, or None."""
+        ...
+
+    @property
+    def duration(self) -> float | None:
+        """Length in seconds, or None."""
+        ...
+
+    @property
+    def detail(self) -> str:
+        """The finding in words."""
+        ...
+
+
+Verify = Callable[[Path], Awaitable[Finding]]
+"""Looks into a file; `asynccam.recording` has one for video."""
+
+
+class Collector:
+    """Brings files home, a bounded number at a time.
+
+    Args:
+        folder: The take's folder.
+        limits: How long to wait, and how many at a time.
+        emit: Where events go.
+        verify: Looks into each file that arrived, or None.
+        arrived: Awaited after each file, whatever became of it.
+    """
+
+    def __init__(
+        self,
+        folder: TakeFolder,
+        limits: TakeLimits,
+        emit: Emit,
+        verify: Verify | None,
+        arrived: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._folder = folder
+        self._limits = limits
+        self._emit = emit
+        self._verify = verify
+        self._arrived = arrived
+        self._slots = asyncio.Semaphore(limits.transfers)
+
+    async def collect(self, member: TakeMember) -> None:
+        """Bring home what one camera recorded, one file after another."""
+        for file, record in zip(member.files, member.record.files, strict=True):
+            if record.state is FileState.PENDING:
+                async with self._slots:
+                    local = await self._bring_home(member, file, record)
+                    if local is not None and self._verify is not None:
+                        await self._look_into(member, self._verify, local.path, record)
+                await self._arrived()
+
+    async def _bring_home(self, member: TakeMember, file: MediaFile, record: FileRecord) -> LocalFile | None:
+        record.state = FileState.FAILED  # until the opposite is shown
+        with member.recording_errors("collect"):
+            try:
+                local = await (
+                    self._fetch(member, file) if file.path is None else _measure(file.path, file.name)
+                )
+            except asyncio.CancelledError:
+                member.fail("collect", TimeoutError(f"no time was left to bring {file.name!r} home"))
+                raise
+            except TransferError as error:
+                record.part = None if error.part is None else self._folder.relative(error.part)
+                record.received = error.received
+                raise
+            record.state = FileState.ARRIVED
+            record.path = self._folder.relative(local.path)
+            record.size = local.size
+            record.sha256 = local.sha256 or None
+            record.seconds = local.seconds
+            self._emit(FileArrived(camera=member.camera.id, file=local))
+            return local
+        return None
+
+    async def _fetch(self, member: TakeMember, file: MediaFile) -> LocalFile:
+        """Download one file; given up when no new byte came for `TakeLimits.stall_timeout`."""
+        files = member.camera.feature(Files)
+        loop = asyncio.get_running_loop()
+        stall = self._limits.stall_timeout
+        watch = asyncio.timeout(stall)
+        most = -1
+
+        def progress(received: int, total: int | None) -> None:
+            nonlocal most
+            if received > most:
+                most = received
+                with suppress(RuntimeError):  # a last word after the deadline, or after the end
+                    watch.reschedule(loop.time() + stall)
+            self._emit(FileProgress(camera=member.camera.id, name=file.name, received=received, total=total))
+
+        directory = self._folder.path / member.record.directory
+        try:
+            async with watch:
+                return await files.download(file, directory, progress=progress)
+        except builtins.TimeoutError:
+            if not watch.expired():
+                raise
+            raise TimeoutError(
+                f"no new byte of {file.name!r} from {member.camera.id} in {stall:g} s"
+            ) from None
+
+    async def _look_into(self, member: TakeMember, verify: Verify, path: Path, record: FileRecord) -> None:
+        with member.recording_errors("verify"):
+            async with deadline(self._limits.verify_timeout, f"verdict on {path}"):
+                finding = await verify(path)
+            record.verdict = VerdictRecord(
+                verdict=str(finding.verdict.value),
+                frames=finding.frames,
+                duration=finding.duration,
+                detail=finding.detail,
+            )
+
+
+async def _measure(path: Path, name: str) -> LocalFile:
+    """Size and digest of a file that is already on this computer."""
+    sha = hashlib.sha256()
+    size = 0
+    while count := await on_disk(_hash_slice, path, size, sha):
+        size += count
+    return LocalFile(path=path, size=size, sha256=sha.hexdigest(), source=name)
+
+
+def _hash_slice(path: Path, offset: int, sha: "hashlib._Hash") -> int:
+    hashed = 0
+    with storage_errors("read", path), path.open("rb", buffering=0) as file:
+        file.seek(offset)
+        while hashed < _SLICE and (data := file.read(min(_READ, _SLICE - hashed))):
+            sha.update(data)
+            hashed += len(data)
+    return hashed

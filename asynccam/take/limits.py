@@ -1,0 +1,47 @@
+"""How long a take waits for what, and how much it does at a time."""
+
+from dataclasses import dataclass, fields
+
+from asynccam.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class TakeLimits:
+    """Bounds of everything a take waits for; all times in seconds.
+
+    Attributes:
+        clock_samples: Round trips for each clock measurement.
+        clock_timeout: For measuring all clocks, and for asking the NTP server.
+        arm_timeout: For arming one camera.
+        start_timeout: For one camera to accept the start once it has been sent.
+        settle: How long past T0 the start waits for cameras that have not answered; they may
+            still answer later, up to ``start_timeout``.
+        fires_within: How long past T0 a scheduled start that was called off may still show itself.
+        stop_timeout: For one camera to stop; phones pack the file before they answer.
+        status_timeout: For asking a camera how it is after something went wrong.
+        stall_timeout: For a transfer without one new byte. There is no total timeout.
+        verify_timeout: For looking into one video file.
+        wind_up_timeout: For stopping and collecting after a cancellation, all together.
+        transfers: Files brought home at the same time.
+        measurements: Clocks measured at the same time; more of them disturb one another.
+    """
+
+    clock_samples: int = 8
+    clock_timeout: float = 10.0
+    arm_timeout: float = 30.0
+    start_timeout: float = 60.0
+    settle: float = 5.0
+    fires_within: float = 1.0
+    stop_timeout: float = 75.0
+    status_timeout: float = 10.0
+    stall_timeout: float = 630.0
+    verify_timeout: float = 120.0
+    wind_up_timeout: float = 120.0
+    transfers: int = 16
+    measurements: int = 32
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not value > 0:
+                raise UsageError(f"{field.name} of a take must be above 0, not {value}")

@@ -1,0 +1,311 @@
+"""One camera's part in a take: its steps, bounded in time, with whatever happens put on record."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from asynccam.errors import (
+    AuthenticationError,
+    BusyError,
+    ConnectionError,
+    DeviceError,
+    RecordingError,
+    RetryableError,
+    TimeoutError,
+    UsageError,
+)
+from asynccam.model.camera import Camera
+from asynccam.model.events import (
+    CameraFailed,
+    ClockMeasured,
+    Event,
+    RecordingStarted,
+    RecordingStopped,
+)
+from asynccam.model.features import (
+    ArmedStart,
+    DeviceClock,
+    Files,
+    Record,
+    RecordPlan,
+    ScheduledStart,
+    StartReport,
+)
+from asynccam.model.info import CameraState, CameraStatus, MediaFile
+from asynccam.model.manifest import CameraRecord, ClockRecord, ErrorRecord, FileRecord, Moment
+from asynccam.runtime.tasks import finish
+from asynccam.runtime.timing import deadline
+from asynccam.take.limits import TakeLimits
+
+_LOG = logging.getLogger(__name__)
+
+Emit = Callable[[Event], None]
+
+_COARSENESS: Final = 1.0
+"""Seconds a file's creation time may be off: some devices give whole seconds."""
+_SURELY_NOT_STARTED: Final = (DeviceError, AuthenticationError, BusyError, UsageError)
+
+
+class TakeMember:
+    """One camera in a take. No step raises for what a camera does; it is recorded and emitted.
+
+    Args:
+        camera: The camera; only its common interface is used.
+        record: Its place in the manifest, kept true at every moment.
+        limits: How long to wait.
+        emit: Where events go.
+
+    Attributes:
+        files: What the camera said it recorded, beside ``record.files``.
+        scheduled: Whether it starts by its own clock.
+        armed: The start that waits for its release, or None.
+        accepting: The task that waits for that answer.
+        may_record: Whether a start may have reached the camera and nothing says it did not begin.
+    """
+
+    def __init__(self, camera: Camera, record: CameraRecord, limits: TakeLimits, emit: Emit) -> None:
+        self.camera = camera
+        self.record = record
+        self.files: tuple[MediaFile, ...] = ()
+        self.scheduled = camera.supports(ScheduledStart)
+        self.armed: ArmedStart | None = None
+        self._released_at = 0.0
+        self._release_error: Exception | None = None
+        self.accepting: asyncio.Task[None] | None = None
+        self.may_record = False
+        self._limits = limits
+        self._emit = emit
+
+    # -- before T0 ------------------------------------------------------------------------------
+
+    async def measure_clock(self, slots: asyncio.Semaphore) -> None:
+        """Compare the camera's clock with this computer's, where it has one to compare."""
+        if not self.camera.supports(DeviceClock):
+            return
+        with self.recording_errors("clock"):
+            async with deadline(self._limits.clock_timeout, f"clock of {self.camera.id}"), slots:
+                clock = self.camera.feature(DeviceClock)
+                offset = await clock.measure_clock(samples=self._limits.clock_samples)
+            self.record.clock = ClockRecord.of(offset)
+            self._emit(ClockMeasured(camera=self.camera.id, offset=offset))
+
+    async def arm(self, directory: Path, duration: float | None) -> None:
+        """Have the camera do all that a start needs short of starting."""
+        plan = RecordPlan(directory=directory, duration=duration, timeout=self._limits.start_timeout)
+        with self.recording_errors("arm"):
+            async with deadline(self._limits.arm_timeout, f"readiness of {self.camera.id} to start"):
+                self.armed = await self.camera.feature(Record).arm(plan)
+
+    async def disarm(self) -> None:
+        """Let go of what arming opened."""
+        armed, self.armed = self.armed, None
+        if armed is None:
+            return
+        with self.recording_errors("disarm"):
+            async with deadline(self._limits.status_timeout, f"end of the armed start of {self.camera.id}"):
+                await armed.aclose()
+
+    # -- the start ------------------------------------------------------------------------------
+
+    def release(self, at: float | None) -> None:
+        """Send the start; never waits. One of many in a tight loop, so the rest is left to `accept`."""
+        assert self.armed is not None
+        self.may_record = True
+        self._released_at = time.time()
+        try:
+            self.armed.release(at)
+        except Exception as error:  # noqa: BLE001 - as in `recording_errors`, without its cost in the loop
+            self._release_error = error
+
+    async def accept(self) -> None:
+        """Wait for the camera's answer to the start that was released."""
+        assert self.armed is not None
+        self.record.commanded_at = Moment.of(self._released_at)
+        with self.recording_errors("start"):
+            try:
+                report = await self._answer(self.armed)
+            except Exception as error:
+                self.may_record = _may_have_started(error)
+                raise
+            finally:
+                await finish(self.disarm())
+            self.record.commanded_at = Moment.of(report.commanded_at)
+            self.record.accepted_at = Moment.of(report.accepted_at)
+            self.record.scheduled_for = Moment.maybe(report.scheduled_for)
+            self.record.start_status = report.status
+            self._first_frame(report.first_frame_at, report.first_frame_bound)
+            self._emit(RecordingStarted(camera=self.camera.id, scheduled_for=report.scheduled_for))
+
+    async def _answer(self, armed: ArmedStart) -> StartReport:
+        if self._release_error is not None:
+            raise self._release_error
+        what = f"answer of {self.camera.id} to the start"
+        async with deadline(_with_grace(self._limits.start_timeout), what, maybe_executed=True):
+            return await armed.accepted()
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the camera said that it starts."""
+        return self.record.accepted_at is not None
+
+    # -- the stop -------------------------------------------------------------------------------
+
+    async def stop(self, *, patience: float | None, t0: float) -> None:
+        """Stop the camera if it may record, and learn what files it made.
+
+        Args:
+            patience: Seconds to wait for a start that has not been answered, or None for as long as
+                `TakeLimits.start_timeout` allows. A camera silent until then is stopped all the same.
+            t0: T0 in the loop's time.
+        """
+        try:
+            await self._await_acceptance(patience)
+            if not self.may_record:
+                return
+            if self.scheduled and asyncio.get_running_loop().time() < t0:
+                await self._call_off(t0)
+            elif self.accepted:
+                await self._stop(self._limits.stop_timeout)
+            else:
+                await self._stop_unanswered()
+        except asyncio.CancelledError:
+            self.fail("stop", TimeoutError(f"no time was left to stop {self.camera.id}; it may still record"))
+            raise
+
+    async def _await_acceptance(self, patience: float | None) -> None:
+        if self.accepting is None or self.accepting.done():
+            return
+        _, pending = await asyncio.wait({self.accepting}, timeout=patience)
+        if pending:
+            self.accepting.cancel()
+            await asyncio.wait(pending)
+            silent = f"no answer of {self.camera.id} to the start before it was stopped"
+            self.fail("start", TimeoutError(silent, maybe_executed=True))
+
+    async def _stop_unanswered(self) -> None:
+        """Stop a camera that may not have heard the start; one that stays silent is not waited for long."""
+        status = await self._status()
+        if status is None:
+            await self._stop(self._limits.status_timeout)
+        elif status.state is not CameraState.READY:
+            await self._stop(self._limits.stop_timeout)
+
+    async def _call_off(self, t0: float) -> None:
+        """Stop before T0. Some devices start at T0 even so, which shows only afterwards."""
+        try:
+            await self._ask_to_stop(self._limits.stop_timeout)
+        except Exception as error:  # noqa: BLE001 - many devices refuse to stop what has not begun
+            _LOG.info("%s answered a stop before T0 with: %s", self.camera.id, error)
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0.0, t0 + self._limits.fires_within - loop.time()))
+        status = await self._status()
+        if status is None:
+            silent = f"{self.camera.id} does not say whether its scheduled start was called off"
+            self.fail("stop", TimeoutError(silent, maybe_executed=True))
+        elif status.state is CameraState.RECORDING:
+            await self._stop(self._limits.stop_timeout)
+
+    async def _stop(self, timeout: float) -> None:
+        try:
+            await self._ask_to_stop(timeout)
+        except Exception as error:  # noqa: BLE001 - recorded there, unless the second try succeeds
+            await self._stop_again(error, timeout)
+        if self.record.stopped_at is not None and not self.files:
+            self.fail("stop", RecordingError(f"{self.camera.id} stopped and named no file"))
+
+    async def _stop_again(self, first: Exception, timeout: float) -> None:
+        """After a stop that failed: stop once more if the camera says that it still records."""
+        status = await self._status()
+        if status is not None and status.state in (CameraState.RECORDING, CameraState.STOPPING):
+            with self.recording_errors("stop"):
+                await self._ask_to_stop(timeout)
+                _LOG.info("%s stopped at the second try; the first: %s", self.camera.id, first)
+                return
+        else:
+            self.fail("stop", first)
+        if status is not None and self.accepted:
+            await self._look_for_files()
+
+    async def _look_for_files(self) -> None:
+        """Find on the device what an unanswered stop did not name: files made since the start."""
+        if not self.camera.supports(Files):
+            return
+        with self.recording_errors("stop"):
+            async with deadline(self._limits.status_timeout, f"list of files of {self.camera.id}"):
+                listed = await self.camera.feature(Files).list_files()
+            ahead = self.record.clock.offset if self.record.clock else 0.0
+            began = self.record.commanded_at.unix if self.record.commanded_at else 0.0
+            since = began + ahead - _COARSENESS
+            self._made(tuple(file for file in listed if file.created and file.created >= since))
+
+    async def _ask_to_stop(self, timeout: float) -> None:
+        what = f"answer of {self.camera.id} to the stop"
+        async with deadline(_with_grace(timeout), what, maybe_executed=True):
+            report = await self.camera.feature(Record).stop(timeout=timeout)
+        self.record.stop_commanded_at = Moment.of(report.commanded_at)
+        self.record.stopped_at = Moment.of(report.stopped_at)
+        self.record.stop_status = report.status
+        self._first_frame(report.first_frame_at, report.first_frame_bound)
+        self._made(report.files)
+        names = tuple(file.name for file in report.files)
+        self._emit(RecordingStopped(camera=self.camera.id, files=names))
+
+    async def _status(self) -> CameraStatus | None:
+        with self.recording_errors("status"):
+            async with deadline(self._limits.status_timeout, f"status of {self.camera.id}"):
+                return await self.camera.status()
+        return None
+
+    # -- the record -----------------------------------------------------------------------------
+
+    def fail(self, step: str, error: Exception) -> None:
+        """Put an error on record and tell the listeners."""
+        self.record.errors.append(error_record(step, error))
+        self._emit(CameraFailed(camera=self.camera.id, step=step, error=error))
+
+    @contextmanager
+    def recording_errors(self, step: str) -> Iterator[None]:
+        """Put an exception of the block on record instead of raising it; a cancellation goes on."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever a camera does must not disturb the others
+            self.fail(step, error)
+
+    def _first_frame(self, at: float | None, bound: float | None) -> None:
+        if at is not None:
+            self.record.first_frame_at = Moment.of(at)
+            self.record.first_frame_bound = bound
+
+    def _made(self, files: tuple[MediaFile, ...]) -> None:
+        self.files = files
+        self.record.files = [
+            FileRecord(name=file.name, source="device" if file.path is None else "local", size=file.size)
+            for file in files
+        ]
+
+
+def _may_have_started(error: Exception) -> bool:
+    """Whether a camera may record although its start ended with this error."""
+    if isinstance(error, ConnectionError | TimeoutError):
+        return error.maybe_executed
+    return not isinstance(error, _SURELY_NOT_STARTED)
+
+
+def _with_grace(timeout: float) -> float:
+    """A little more than the timeout a camera was given, so that its own words reach the manifest first."""
+    return timeout + min(1.0, timeout / 10)
+
+
+def error_record(step: str, error: Exception) -> ErrorRecord:
+    """An exception as it stands in the manifest."""
+    return ErrorRecord(
+        step=step,
+        error=type(error).__name__,
+        message=str(error) or type(error).__name__,
+        retryable=isinstance(error, RetryableError),
+        at=Moment.of(time.time()),
+    )

@@ -1,0 +1,270 @@
+"""The work of a take's steps, and the manifest that keeps up with it."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, Final
+
+from asynccam.errors import StorageError, TimeoutError
+from asynccam.model.camera import Camera
+from asynccam.model.info import ClockOffset
+from asynccam.model.manifest import (
+    CameraRecord,
+    ClockRecord,
+    FileState,
+    Manifest,
+    Moment,
+    Outcome,
+    StartRecord,
+)
+from asynccam.runtime.disk import on_disk
+from asynccam.runtime.tasks import TaskScope
+from asynccam.runtime.timing import deadline
+from asynccam.take.files import Collector, Verify
+from asynccam.take.folder import TakeFolder, distinct_names
+from asynccam.take.limits import TakeLimits
+from asynccam.take.member import Emit, TakeMember, error_record
+
+_SAVE_EVERY: Final = 1.0
+"""Seconds between manifests while files arrive."""
+_TIMER_SLACK: Final = 0.003
+"""Seconds by which an event loop's timer may be late."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeServer:
+    """A reference clock for T0.
+
+    Attributes:
+        name: Goes into the manifest, ``pool.ntp.org:123`` for example.
+        query: Asks it: server minus this computer.
+    """
+
+    name: str
+    query: Callable[[], Awaitable[ClockOffset]]
+
+
+class TakeWork:
+    """What each step of a take does; which step may follow which is not decided here.
+
+    Args:
+        cameras: The cameras, each once.
+        folder: Where files and manifest go.
+        limits: Bounds of every wait.
+        time_server: Reference for T0, or None for this computer's clock.
+        verify: Looks into each file that arrived, or None.
+        emit: Where events go.
+
+    Attributes:
+        manifest: What happened so far.
+        members: The cameras' parts, by camera id.
+        scope: Owns every task but the one that ends the take.
+        t0: T0 in the loop's time, once `start` has set it.
+    """
+
+    def __init__(
+        self,
+        cameras: Sequence[Camera],
+        folder: TakeFolder,
+        limits: TakeLimits,
+        time_server: TimeServer | None,
+        verify: Verify | None,
+        emit: Emit,
+    ) -> None:
+        directories = distinct_names([camera.info.name or camera.info.serial for camera in cameras])
+        records = [_describe(camera, name) for camera, name in zip(cameras, directories, strict=True)]
+        now = Moment.of(time.time())
+        self.manifest = Manifest(
+            take=folder.name, phase="new", created_at=now, written_at=now, cameras=records
+        )
+        self.members = {
+            camera.id: TakeMember(camera, record, limits, emit)
+            for camera, record in zip(cameras, records, strict=True)
+        }
+        self.scope = TaskScope(f"take {folder.name}", on_failure=self.failed)
+        self.t0 = 0.0
+        self._folder = folder
+        self._limits = limits
+        self._time_server = time_server
+        self._reference: ClockOffset | None = None
+        self._collector = Collector(folder, limits, emit, verify, self._save_now_and_then)
+        self._saved_at = 0.0
+
+    # -- the steps ------------------------------------------------------------------------------
+
+    async def arm(self, duration: float | None) -> None:
+        """Make the folder, measure clocks, arm the cameras.
+
+        Raises:
+            StorageError: The folder or the first manifest cannot be written.
+        """
+        self.manifest.duration = duration
+        self.manifest.asynccam = await on_disk(version, "asynccam")
+        await self._folder.create([member.record.directory for member in self.members.values()])
+        await self.save()
+        slots = asyncio.Semaphore(self._limits.measurements)
+        reference = self.scope.spawn(self._ask_time_server(), name="time server")
+        # Before arming: a device that serves one connection at a time could not answer beside an armed one.
+        await self._each("clock", {key: member.measure_clock(slots) for key, member in self.members.items()})
+        await asyncio.wait({reference})
+        arming = {
+            key: member.arm(self._folder.path / member.record.directory, duration)
+            for key, member in self.members.items()
+        }
+        await self._each("arm", arming)
+
+    async def start(self, start_in: float, settle: float, on_t0: Callable[[], None]) -> None:
+        """Release every armed camera for T0, and wait a while for the answers.
+
+        Args:
+            start_in: Seconds from now to T0.
+            settle: Seconds past T0 to wait for answers.
+            on_t0: Called when every start has been sent, which is T0.
+        """
+        await self.save_if_possible()  # on disk before any camera hears of it
+        armed = [member for member in self.members.values() if member.armed is not None]
+        scheduled = [member for member in armed if member.scheduled]
+        others = [member for member in armed if not member.scheduled]
+        computer_t0 = time.time() + start_in
+        self.t0 = asyncio.get_running_loop().time() + start_in
+        t0 = computer_t0 + (self._reference.offset if self._reference else 0.0)
+        for member in scheduled:
+            member.release(t0)
+        self._await_answers(scheduled)
+        self.manifest.start = self._start_record(t0, computer_t0, start_in)
+        saving = self.scope.spawn(self.save_if_possible(), name="save")
+        await sleep_until(self.t0)
+        for member in others:
+            member.release(None)
+        self._await_answers(others)
+        on_t0()
+        answers = {member.accepting for member in armed if member.accepting is not None}
+        if answers:
+            await asyncio.wait(answers, timeout=settle)
+        await asyncio.wait({saving})
+
+    async def stop(self, patience: float | None) -> None:
+        """Stop every camera that may record; ``patience`` as for `TakeMember.stop`."""
+        stops = {
+            key: member.stop(patience=patience, t0=self.t0)
+            for key, member in self.members.items()
+            if member.may_record
+        }
+        await self._each("stop", stops)
+
+    async def collect(self) -> None:
+        """Bring every file home."""
+        collecting = {
+            key: self._collector.collect(member) for key, member in self.members.items() if member.files
+        }
+        await self._each("collect", collecting)
+
+    async def finish(self, outcome: Outcome | None) -> None:
+        """Let go of everything and decide how it ended.
+
+        Args:
+            outcome: How the take ended, or None to judge by what came home.
+        """
+        disarming = {key: member.disarm() for key, member in self.members.items()}
+        await self._each("disarm", disarming)
+        try:
+            await self.scope.aclose()
+        except TimeoutError as error:
+            self.failed("end", error)
+        unfinished = Outcome.CANCELLED if outcome is Outcome.CANCELLED else Outcome.FAILED
+        for member in self.members.values():
+            member.record.outcome = _outcome_of(member.record, unfinished)
+        self.manifest.outcome = outcome or _outcome_of_all(self.manifest.cameras)
+
+    # -- the manifest ---------------------------------------------------------------------------
+
+    def failed(self, task: str, error: Exception) -> None:
+        """Put on record an error that is no single camera's."""
+        self.manifest.errors.append(error_record(task.rpartition(":")[2], error))
+
+    async def save(self) -> None:
+        """Write the manifest, if the take has a folder.
+
+        Raises:
+            StorageError: The disk refuses.
+        """
+        if self._folder.exists:
+            self._saved_at = time.time()
+            self.manifest.take = self._folder.name
+            self.manifest.written_at = Moment.of(self._saved_at)
+            await self._folder.write_manifest(self.manifest.to_bytes())
+
+    async def save_if_possible(self) -> None:
+        """Write the manifest between steps: a full disk is recorded, and cameras that run are not stopped."""
+        try:
+            await self.save()
+        except StorageError as error:
+            self.failed("manifest", error)
+
+    async def _save_now_and_then(self) -> None:
+        if not 0 <= time.time() - self._saved_at < _SAVE_EVERY:
+            await self.save_if_possible()
+
+    # -- helpers --------------------------------------------------------------------------------
+
+    async def _each(self, name: str, jobs: Mapping[str, Coroutine[Any, Any, None]]) -> None:
+        for key, result in (await self.scope.gather(jobs, name=name)).items():
+            if isinstance(result, Exception):
+                self.members[key].fail(name, result)
+
+    async def _ask_time_server(self) -> None:
+        if self._time_server is not None:
+            async with deadline(self._limits.clock_timeout, f"time from {self._time_server.name}"):
+                self._reference = await self._time_server.query()
+
+    def _await_answers(self, members: Sequence[TakeMember]) -> None:
+        for member in members:
+            member.accepting = self.scope.spawn(member.accept(), name=f"accept[{member.camera.id}]")
+
+    def _start_record(self, t0: float, computer_t0: float, start_in: float) -> StartRecord:
+        return StartRecord(
+            t0=Moment.of(t0),
+            t0_computer=Moment.of(computer_t0),
+            source="system" if self._reference is None else "ntp",
+            server=None if self._time_server is None else self._time_server.name,
+            clock=None if self._reference is None else ClockRecord.of(self._reference),
+            start_in=start_in,
+        )
+
+
+async def sleep_until(moment: float) -> None:
+    """Wait for a moment of the loop's time, closer than timers can: the last bit in turns of the loop."""
+    loop = asyncio.get_running_loop()
+    await asyncio.sleep(max(0.0, moment - _TIMER_SLACK - loop.time()))
+    while loop.time() < moment:  # noqa: ASYNC110 - nothing sets an event at a moment
+        await asyncio.sleep(0)
+
+
+def _describe(camera: Camera, directory: str) -> CameraRecord:
+    info = camera.info
+    return CameraRecord(
+        id=info.id,
+        name=info.name,
+        system=info.system,
+        serial=info.serial,
+        model=info.model,
+        address=info.address,
+        directory=directory,
+        features=sorted(key.name for key in camera.features),
+    )
+
+
+def _outcome_of(camera: CameraRecord, unfinished: Outcome) -> Outcome:
+    home = [file for file in camera.files if file.state is FileState.ARRIVED]
+    if not home:
+        return unfinished
+    whole = all(file.verdict is None or file.verdict.verdict == "complete" for file in home)
+    answered = camera.accepted_at is not None and camera.stopped_at is not None
+    return Outcome.COMPLETE if whole and answered and len(home) == len(camera.files) else Outcome.INCOMPLETE
+
+
+def _outcome_of_all(cameras: Sequence[CameraRecord]) -> Outcome:
+    outcomes = {camera.outcome for camera in cameras}
+    return outcomes.pop() if len(outcomes) == 1 else Outcome.INCOMPLETE

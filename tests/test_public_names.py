@@ -1,0 +1,104 @@
+"""The public names, pinned: whoever adds or removes one says so here and in the CHANGELOG.
+
+To pin another name, put it in its package's list; the order does not matter. A package that
+exports nothing is not listed.
+"""
+
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+
+import asynccam
+
+PINNED = {
+    "asynccam": """
+        Address AddressError AsynccamError AuthenticationError BusyError Camera CameraChanged CameraClient
+        CameraEvent CameraFailed CameraFound CameraInfo CameraLost CameraState CameraStateChanged
+        CameraStatus ClockMeasured ClockNotSynchronizedError ClockOffset ConnectionError Credentials
+        DeviceClock DeviceError Event EventHub EventStream FatalError FeatureError FileArrived
+        FileProgress Files Gap InsufficientSpaceError LocalFile Manifest MediaFile MediaMTXSimulator
+        MediaMtxCamera MultiCamCamera MultiCamClient MultiCamDevice NotFoundError PermissionDeniedError
+        Record RecordingError RecordingStarted RecordingStopped RemoteProtocolError RetryableError
+        ScheduledStart Session Snapshot StateError StorageError Stream Subscription Take TakePhaseChanged
+        TargetExistsError ThorVisionCamera ThorVisionClient ThorVisionSimulator TimeoutError TokenProvider
+        TransferError UsageError
+    """,
+    "asynccam.recording": """
+        EndReason FileVerdict Gap HlsFiles Limits Pipeline Recorder RecorderDiskLow RecorderEnded
+        RecorderEvent RecorderProgress RecorderResumed RecorderSegmentClosed RecorderStalled
+        RecorderStarted RecorderState RtpSource RtspSource SingleFile SplitFiles SrtJpegSource
+        StopDeadlines TestPattern V4l2Source Verdict Watch verify_file
+    """,
+    "asynccam.session": """
+        Session
+    """,
+    "asynccam.systems.mediamtx": """
+        AuthenticationError CameraBusyError CameraClient CameraInfo CameraNotFoundError CameraServiceError
+        CameraStatusUpdate ConnectionError ConnectionStateChanged FileInfo FileList MediaMTXError
+        MediaMTXSimulator MediaMtxCamera Metrics PermissionDeniedError RateLimitedError RecordingInfo
+        RecordingStatusUpdate Report ServiceFaults ServiceNotice ServiceWays SnapshotInfo StorageFullError
+        Streams UnsupportedError
+    """,
+    "asynccam.systems.multicam": """
+        ArmedCommand COMMAND_TIMEOUT CommandMessage CommandType DOWNLOAD_CHUNK_SIZE DOWNLOAD_STALL_TIMEOUT
+        DeviceFaults DeviceLimits DeviceStatus DeviceType ErrorResponse FileMetadata FileResponse
+        GstRecorder ListFilesResponse MAX_ROUND_TRIP MultiCamCamera MultiCamClient MultiCamDevice
+        MultiCamDiscovery NTP_PORT NTP_SERVER NtpOffset RecorderHook SAFE_COMMAND_SIZE SERVICE_TYPE
+        SYNC_DELAY StatusResponse StopRecordingResponse TCP_PORT UploadItem UploadStatus discover
+    """,
+    "asynccam.systems.thorvision": """
+        Camera CameraAdded CameraRemoved Capability ConnectionStateChanged OpenStream PortPool
+        ServerFaults ServerNotice Split StreamSettings StreamStart StreamStop ThorVisionCamera
+        ThorVisionClient ThorVisionSimulator Versions XdaqClient simulated_camera
+    """,
+    "asynccam.take": """
+        Finding Take TakeLimits TakeState TimeServer Verify
+    """,
+}
+
+
+def packages() -> list[str]:
+    below = pkgutil.walk_packages(asynccam.__path__, f"{asynccam.__name__}.")
+    return [asynccam.__name__, *(one.name for one in below if one.ispkg)]
+
+
+def exported(package: ModuleType) -> set[str]:
+    return set(getattr(package, "__all__", ()))
+
+
+def test_the_top_of_the_house_is_light() -> None:
+    """A program that names only errors and events loads no client, no HTTP and no mDNS."""
+    program = "import sys, asynccam; asynccam.TimeoutError, asynccam.Event; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    ).stdout
+    assert not {"aiohttp", "zeroconf", "websockets", "pydantic"} & set(loaded.split())
+
+
+@pytest.mark.parametrize("name", packages())
+def test_a_package_exports_what_is_pinned_and_nothing_else(name: str) -> None:
+    assert exported(importlib.import_module(name)) == set(PINNED.get(name, "").split())
+
+
+def test_every_pinned_package_is_there() -> None:
+    assert PINNED.keys() <= set(packages())
+
+
+@pytest.mark.parametrize("name", packages())
+def test_every_public_name_can_be_had_and_says_what_it_is(name: str) -> None:
+    package = importlib.import_module(name)
+    for public in exported(package):
+        value = getattr(package, public)
+        if inspect.isclass(value) or inspect.isroutine(value):
+            assert inspect.getdoc(value), f"{name}.{public} has no docstring"
+
+
+@pytest.mark.parametrize("name", packages())
+def test_no_name_is_exported_twice(name: str) -> None:
+    names = getattr(importlib.import_module(name), "__all__", [])
+    assert len(names) == len(set(names))
