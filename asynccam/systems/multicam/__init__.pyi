@@ -1,0 +1,71 @@
+# The public names and where they live; `__init__.py` brings each in when it is first asked for.
+from .armed import ArmedCommand
+from .camera import MultiCamCamera
+from .client import MultiCamClient
+from .device import MultiCamDevice
+from .device_clock import NtpOffset
+from .device_connection import DeviceLimits
+from .device_faults import DeviceFaults
+from .device_recorder import GstRecorder
+from .device_recording import RecorderHook
+from .discovery import MultiCamDiscovery, discover
+from .models import (
+    COMMAND_TIMEOUT,
+    DOWNLOAD_CHUNK_SIZE,
+    DOWNLOAD_STALL_TIMEOUT,
+    MAX_ROUND_TRIP,
+    NTP_PORT,
+    NTP_SERVER,
+    SAFE_COMMAND_SIZE,
+    SERVICE_TYPE,
+    SYNC_DELAY,
+    TCP_PORT,
+    CommandMessage,
+    CommandType,
+    DeviceStatus,
+    DeviceType,
+    ErrorResponse,
+    FileMetadata,
+    FileResponse,
+    ListFilesResponse,
+    StatusResponse,
+    StopRecordingResponse,
+    UploadItem,
+    UploadStatus,
+)
+
+__all__ = [
+    "COMMAND_TIMEOUT",
+    "DOWNLOAD_CHUNK_SIZE",
+    "DOWNLOAD_STALL_TIMEOUT",
+    "MAX_ROUND_TRIP",
+    "NTP_PORT",
+    "NTP_SERVER",
+    "SAFE_COMMAND_SIZE",
+    "SERVICE_TYPE",
+    "SYNC_DELAY",
+    "TCP_PORT",
+    "ArmedCommand",
+    "CommandMessage",
+    "CommandType",
+    "DeviceFaults",
+    "DeviceLimits",
+    "DeviceStatus",
+    "DeviceType",
+    "ErrorResponse",
+    "FileMetadata",
+    "FileResponse",
+    "GstRecorder",
+    "ListFilesResponse",
+    "MultiCamCamera",
+    "MultiCamClient",
+    "MultiCamDevice",
+    "MultiCamDiscovery",
+    "NtpOffset",
+    "RecorderHook",
+    "StatusResponse",
+    "StopRecordingResponse",
+    "UploadItem",
+    "UploadStatus",
+    "discover",
+]

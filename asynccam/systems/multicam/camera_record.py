@@ -1,0 +1,236 @@
+"""Starting and stopping a MultiCam device so that what it answers can be believed.
+
+Three things a device's answer does not say: ``command_received`` comes from an OAK whose camera did not
+open, ``recording`` from a device that was recording already, and a start still scheduled fires even
+after a STOP. Each is settled here by status queries. See docs/protocols/multicam.md.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import Final
+
+from asynccam.errors import BusyError, ConnectionError, DeviceError, RetryableError, TimeoutError
+from asynccam.model.features import RecordPlan, StartReport, StopReport
+from asynccam.model.info import MediaFile
+from asynccam.systems.multicam.armed import ArmedCommand
+from asynccam.systems.multicam.client import MultiCamClient
+from asynccam.systems.multicam.models import (
+    SYNC_DELAY,
+    CommandType,
+    DeviceStatus,
+    StatusResponse,
+    StopRecordingResponse,
+)
+from asynccam.systems.multicam.refusal import refusal
+
+_POLL: Final = 0.25
+"""Seconds between two status queries."""
+
+
+class MultiCamRecord:
+    """`SupportsRecord` and `SupportsScheduledStart` of one device.
+
+    Args:
+        client: Talks to it.
+        confirm: Seconds after its moment within which a start that was only ``command_received`` has to
+            show.
+        settle: Seconds after its moment within which a start that was called off may still fire, for a
+            device whose clock is off.
+    """
+
+    def __init__(self, client: MultiCamClient, *, confirm: float = 10.0, settle: float = 2.0) -> None:
+        self._client = client
+        self._confirm = confirm
+        self._settle = settle
+        self._may_fire_at: float | None = None
+
+    @property
+    def lead(self) -> float:
+        """Seconds ahead of time a scheduled start should arrive: the protocol's sync delay."""
+        return SYNC_DELAY
+
+    async def arm(self, plan: RecordPlan) -> "MultiCamStart":
+        """See that the device is free, and open the connection for its start.
+
+        Raises:
+            BusyError: It records or is stopping: a start now would be lost in what runs.
+            DeviceError: Its camera is disconnected.
+            ConnectionError, TimeoutError, RemoteProtocolError: It cannot be asked.
+        """
+        status = await self._client.device_status(timeout=plan.timeout)
+        if status.isRecording or status.status in (DeviceStatus.RECORDING, DeviceStatus.STOPPING):
+            raise BusyError(f"{self._client.address} is {status.status}; stop that first")
+        if status.status == DeviceStatus.CAMERA_DISCONNECTED:
+            raise refusal(self._client.address, CommandType.START_RECORDING, status)
+        return MultiCamStart(self, await self._client.arm(), plan)
+
+    def released(self, at: float | None) -> None:
+        """Remember when the device may begin; None once it certainly will not."""
+        self._may_fire_at = at
+
+    async def confirm(self, at: float | None, timeout: float) -> StatusResponse:
+        """Ask until the device records.
+
+        Args:
+            at: When it is to begin, Unix seconds; None for now.
+            timeout: Seconds this may take at most.
+
+        Returns:
+            The answer that says so, or the last one if the device uses words nobody knows.
+
+        Raises:
+            DeviceError: It has failed, or is idle after all.
+            ConnectionError, TimeoutError: It does not answer any more; it may be recording.
+        """
+        now = time.time()
+        until = min(now + timeout, max(now, at or now) + self._confirm)
+        for pause in _pauses():
+            try:
+                status = await self._client.device_status(timeout=max(_POLL, until - time.time()))
+            except (ConnectionError, TimeoutError) as error:
+                error.maybe_executed = True
+                raise
+            if status.isRecording:
+                return status
+            if DeviceStatus.is_error(status.status):
+                raise refusal(self._client.address, CommandType.START_RECORDING, status)
+            if time.time() >= until:
+                if status.status == DeviceStatus.READY:
+                    raise DeviceError(
+                        f"{self._client.address} took the start but does not record", status=status.raw_status
+                    )
+                return status
+            await asyncio.sleep(pause)
+        raise AssertionError("the pauses have no end")
+
+    async def stop(self, *, timeout: float = 60.0) -> StopReport:
+        """Stop the recording, or a scheduled one that has not begun, and say what it left.
+
+        A scheduled start fires on real devices even after a STOP, so if its moment is still ahead the
+        device is watched until shortly after it and stopped again.
+
+        Args:
+            timeout: Seconds a device may take to answer, and a called-off start is watched at most.
+
+        Raises:
+            DeviceError: The device refuses; it was not recording, for example.
+            TimeoutError: It does not answer, or its scheduled moment is too far away to wait for.
+            ConnectionError, RemoteProtocolError: As everywhere.
+        """
+        commanded_at = time.time()
+        may_fire_at = self._may_fire_at
+        answer: StopRecordingResponse | None = None
+        files: tuple[MediaFile, ...] = ()
+        refused: DeviceError | None = None
+        try:
+            answer = await self._client.stop_recording(timeout=timeout)
+            files = _files(answer)
+        except DeviceError as error:
+            refused = error
+        ahead = may_fire_at is not None and commanded_at < may_fire_at
+        just_passed = may_fire_at is not None and commanded_at < may_fire_at + self._settle
+        if may_fire_at is not None and (ahead or (just_passed and not files)):
+            late = await self._watch(may_fire_at, commanded_at, timeout)
+            if late is not None:
+                answer, files = late, files + _files(late)
+            refused = None
+        self._may_fire_at = None
+        if refused is not None:
+            raise refused
+        status = answer.status if answer is not None else DeviceStatus.READY.value
+        return StopReport(commanded_at, time.time(), status, files)
+
+    async def _watch(
+        self, may_fire_at: float, commanded_at: float, timeout: float
+    ) -> StopRecordingResponse | None:
+        """See whether a start that was called off fires all the same, and stop it then."""
+        until = may_fire_at + self._settle
+        give_up = commanded_at + timeout
+        while True:
+            unreachable: RetryableError | None = None
+            try:
+                status = await self._client.device_status(timeout=max(_POLL, until - time.time()))
+                if status.isRecording:
+                    return await self._client.stop_recording(timeout=timeout)
+            except RetryableError as error:
+                unreachable = error
+            now = time.time()
+            if now >= until:
+                if unreachable is not None:
+                    raise unreachable
+                return None
+            if now >= give_up:
+                raise TimeoutError(
+                    f"{self._client.address} may still start {may_fire_at - now:.0f} s from now: its start"
+                    f" was scheduled, and a device may not call one off",
+                    maybe_executed=True,
+                )
+            await asyncio.sleep(_POLL)
+
+
+class MultiCamStart:
+    """`ArmedStart` of one device.
+
+    Args:
+        record: Whose start it is.
+        armed: The command on its connection.
+        plan: How long things may take.
+    """
+
+    def __init__(self, record: MultiCamRecord, armed: ArmedCommand, plan: RecordPlan) -> None:
+        self._record = record
+        self._armed = armed
+        self._plan = plan
+        self._at: float | None = None
+
+    def release(self, at: float | None) -> None:
+        """Send the start in place; never waits. Errors as of `ArmedCommand.release`."""
+        self._armed.release(at)
+        self._at = at
+        self._record.released(self._armed.commanded_at if at is None else at)
+
+    async def accepted(self) -> StartReport:
+        """Wait for the answer, and where that proves nothing for the recording itself.
+
+        Raises:
+            ClockNotSynchronizedError, DeviceError: The device refused, or does not record after all.
+            ConnectionError, TimeoutError: ``maybe_executed`` says whether it may have started.
+            RemoteProtocolError: What came is no answer.
+        """
+        try:
+            answer = await self._armed.accepted(timeout=self._plan.timeout)
+        except DeviceError:
+            self._record.released(None)
+            raise
+        except (ConnectionError, TimeoutError) as error:
+            if not error.maybe_executed:
+                self._record.released(None)
+            raise
+        commanded_at, accepted_at = self._armed.commanded_at, self._armed.answered_at
+        assert commanded_at is not None
+        assert accepted_at is not None
+        scheduled = answer.status == DeviceStatus.SCHEDULED_RECORDING_ACCEPTED
+        if not scheduled and answer.status != DeviceStatus.RECORDING:
+            answer = await self._record.confirm(self._at, self._plan.timeout)
+        return StartReport(
+            commanded_at, accepted_at, answer.status, scheduled_for=self._at if scheduled else None
+        )
+
+    async def aclose(self) -> None:
+        """Close the connection; a start that has left is not called back by this."""
+        await self._armed.aclose()
+
+
+def _pauses() -> Iterator[float]:
+    """Seconds between questions: few at first, then steady."""
+    yield 0.05
+    yield 0.1
+    while True:
+        yield _POLL
+
+
+def _files(answer: StopRecordingResponse) -> tuple[MediaFile, ...]:
+    """The recording a stop names; a size of 0 means that it is packed later."""
+    name = answer.fileName or answer.fileId
+    return (MediaFile(name, answer.fileSize or None, answer.fileId or ""),) if name else ()

@@ -1,0 +1,138 @@
+"""One command's connection to a MultiCam device: a bare socket, one write, one answer.
+
+A socket and not a stream, because a command must leave in a single write (some devices read once and
+take what they got for the whole of it), because a start must leave at the very call that lets it go,
+and because a file is received past Python. See docs/protocols/multicam.md, "Transport".
+"""
+
+import asyncio
+import logging
+import socket
+from types import TracebackType
+from typing import Final
+
+from asynccam.errors import ConnectionError
+from asynccam.systems.multicam.models import SAFE_COMMAND_SIZE
+from asynccam.systems.multicam.wire import AnswerReader
+
+_LOG = logging.getLogger(__name__)
+_READ_SIZE: Final = 65536
+
+
+class Connection:
+    """A connected socket that carries one command and its answer; closes itself as a context manager.
+
+    Attributes:
+        peer: The device's address, for errors.
+        sent: Whether any part of the command has left: from then on the device may carry it out.
+    """
+
+    __slots__ = ("_answers", "_sock", "peer", "sent")
+
+    def __init__(self, sock: socket.socket, peer: str) -> None:
+        self.peer = peer
+        self.sent = False
+        self._sock = sock
+        self._answers = AnswerReader(peer=peer)
+
+    @property
+    def sock(self) -> socket.socket:
+        """The non-blocking socket, for whoever receives a file from it."""
+        return self._sock
+
+    def __enter__(self) -> "Connection":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket; harmless when called twice."""
+        self._sock.close()
+
+    def send_now(self, payload: bytes) -> bytes:
+        """Write a command in place, in one call to the kernel; never waits.
+
+        Returns:
+            What the kernel did not take: nothing, unless the send buffer is tiny.
+
+        Raises:
+            ConnectionError: The connection is gone, and nothing left.
+        """
+        try:
+            taken = self._sock.send(payload)
+        except BlockingIOError:
+            return payload
+        except OSError as error:
+            raise self._broken(error, "before the command left") from error
+        self.sent = True
+        return payload[taken:]
+
+    async def send(self, payload: bytes) -> None:
+        """Write a command: in one call to the kernel unless that refuses a part.
+
+        Raises:
+            ConnectionError: The connection went.
+        """
+        rest = self.send_now(payload)
+        if rest:
+            await self.send_rest(rest)
+
+    async def send_rest(self, rest: bytes) -> None:
+        """Write what `send_now` returned."""
+        self.sent = True
+        try:
+            await asyncio.get_running_loop().sock_sendall(self._sock, rest)
+        except OSError as error:
+            raise self._broken(error, "while the command left") from error
+
+    async def receive(self) -> bytes:
+        """Some bytes, or nothing when the peer has closed its side.
+
+        Raises:
+            ConnectionError: The connection went.
+        """
+        try:
+            data = await asyncio.get_running_loop().sock_recv(self._sock, _READ_SIZE)
+        except OSError as error:
+            raise self._broken(error, "before its answer was complete") from error
+        # sock_recv does not yield while there is data: a peer that floods must not hold the loop.
+        await asyncio.sleep(0)
+        return data
+
+    async def answer(self) -> bytes:
+        """The next answer as one JSON document; unasked heartbeats are passed over.
+
+        Raises:
+            ConnectionError: The connection went before the answer was complete.
+            RemoteProtocolError: What came is no answer.
+        """
+        while True:
+            data = await self.receive()
+            if not data:
+                raise ConnectionError(
+                    f"{self.peer} closed the connection before its answer was complete",
+                    maybe_executed=self.sent,
+                )
+            for event in self._answers.feed(data):
+                return event.document
+
+    def _broken(self, error: OSError, when: str) -> ConnectionError:
+        reason = error.strerror or type(error).__name__
+        return ConnectionError(
+            f"the connection to {self.peer} broke {when}: {reason}", maybe_executed=self.sent
+        )
+
+
+def warn_if_long(payload: bytes, command: str, peer: str) -> None:
+    """Say so when a command is longer than what Android reads at once."""
+    if len(payload) > SAFE_COMMAND_SIZE:
+        _LOG.warning(
+            "%s to %s is %d bytes long; some devices read only the first %d and drop it",
+            command,
+            peer,
+            len(payload),
+            SAFE_COMMAND_SIZE,
+        )

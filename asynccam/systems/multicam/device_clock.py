@@ -1,0 +1,82 @@
+"""The time a MultiCam device starts by: NTP's. See docs/protocols/multicam.md, Clock."""
+
+import logging
+from types import TracebackType
+from typing import Final
+
+from asynccam.errors import AsynccamError
+from asynccam.model.info import ClockOffset
+from asynccam.net.clock import query_sntp
+from asynccam.runtime.tasks import TaskScope
+from asynccam.runtime.timing import SYSTEM_CLOCK, Clock
+from asynccam.systems.multicam.models import MAX_ROUND_TRIP, NTP_PORT, NTP_SERVER
+
+_LOG = logging.getLogger(__name__)
+_RETRY: Final = 15.0
+"""Seconds until a time server that gave no answer is asked again."""
+_VALID: Final = 4
+"""An offset is believed for this many intervals; a quartz clock drifts some milliseconds in that time."""
+
+
+class NtpOffset:
+    """How far a time server's clock is from this computer's, asked again and again.
+
+    An async context manager; hand it to `MultiCamDevice` as ``clock_offset``.
+
+    Args:
+        host: The time server.
+        port: UDP port.
+        interval: Seconds between measurements.
+        clock: This computer's clock, for tests.
+
+    Attributes:
+        latest: The latest measurement, or None before there is one.
+    """
+
+    def __init__(
+        self,
+        host: str = NTP_SERVER,
+        port: int = NTP_PORT,
+        *,
+        interval: float = 300.0,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._interval = interval
+        self._clock = clock
+        self._measured_at = 0.0
+        self._failing = False
+        self._scope = TaskScope("multicam-ntp")
+        self.latest: ClockOffset | None = None
+
+    def __call__(self) -> float | None:
+        """Time server minus computer in seconds; None before the first answer and when it is too old."""
+        if self.latest is None or self._clock.monotonic() - self._measured_at > _VALID * self._interval:
+            return None
+        return self.latest.offset
+
+    async def __aenter__(self) -> "NtpOffset":
+        self._scope.spawn(self._measure(), name="measure")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._scope.aclose()
+
+    async def _measure(self) -> None:
+        while True:
+            try:
+                self.latest = await query_sntp(
+                    self._host, self._port, max_round_trip=MAX_ROUND_TRIP, clock=self._clock
+                )
+            except AsynccamError as error:
+                if not self._failing:  # Once, and not every few seconds of an outage.
+                    _LOG.warning("no time from %s: %s", self._host, error)
+                self._failing = True
+                await self._clock.sleep(min(_RETRY, self._interval))
+            else:
+                self._measured_at = self._clock.monotonic()
+                self._failing = False
+                await self._clock.sleep(self._interval)

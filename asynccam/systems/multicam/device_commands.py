@@ -1,0 +1,120 @@
+"""What each command means to a MultiCam device. See docs/protocols/multicam.md, Commands."""
+
+import asyncio
+from typing import Final
+
+from asynccam.errors import AsynccamError
+from asynccam.systems.multicam.device_answers import Answers, DeviceState
+from asynccam.systems.multicam.device_faults import DeviceFaults
+from asynccam.systems.multicam.device_recording import Outcome, Phase, RecordingControl
+from asynccam.systems.multicam.device_storage import Storage, StoredFile
+from asynccam.systems.multicam.device_upload import UploadQueue, UploadTarget
+from asynccam.systems.multicam.models import CommandMessage, CommandType, DeviceStatus, Message
+
+_STATUS: Final = {
+    Phase.READY: DeviceStatus.READY,
+    Phase.SCHEDULED: DeviceStatus.READY,
+    Phase.STARTING: DeviceStatus.READY,
+    Phase.RECORDING: DeviceStatus.RECORDING,
+    Phase.STOPPING: DeviceStatus.STOPPING,
+    Phase.FAILED: DeviceStatus.ERROR,
+}
+
+
+class DeviceCommands:
+    """Carries out commands and says what to answer.
+
+    Args:
+        answers: Writes the answers.
+        storage: The recordings.
+        control: The recorder.
+        uploads: The upload queue.
+        faults: May refuse a start.
+        s3_endpoint: A server that takes Amazon's place for uploads, or None.
+    """
+
+    def __init__(
+        self,
+        answers: Answers,
+        storage: Storage,
+        control: RecordingControl,
+        uploads: UploadQueue,
+        faults: DeviceFaults,
+        *,
+        s3_endpoint: str | None,
+    ) -> None:
+        self._answers = answers
+        self._storage = storage
+        self._control = control
+        self._uploads = uploads
+        self._faults = faults
+        self._s3_endpoint = s3_endpoint
+
+    async def handle(self, command: CommandMessage) -> Message | StoredFile:
+        """Carry out a command.
+
+        Returns:
+            The answer, or the recording that is to be sent.
+        """
+        try:
+            match command.command:
+                case CommandType.START_RECORDING:
+                    return await self._start(command.timestamp)
+                case CommandType.STOP_RECORDING:
+                    return self._stopped(await self._control.stop())
+                case CommandType.DEVICE_STATUS | CommandType.HEARTBEAT:
+                    return self._answers.status(self._state())
+                case CommandType.LIST_FILES:
+                    files = await self._storage.files()
+                    return await asyncio.to_thread(self._answers.files, files)
+                case CommandType.GET_VIDEO:
+                    return await self._find(command) or self._no_such_file()
+                case CommandType.UPLOAD_TO_CLOUD:
+                    return await self._upload(command)
+                case unknown:
+                    return self.refusal(f"unknown command {str(unknown)[:40]!r}")
+        except AsynccamError as error:
+            return self.refusal(str(error))
+
+    def refusal(self, message: str, *, status: str = DeviceStatus.ERROR) -> Message:
+        """The answer to what is not carried out."""
+        return self._answers.refusal(message, recording=self._recording(), status=status)
+
+    async def _start(self, at: float) -> Message:
+        if self._faults.refuse_start is not None:
+            return self.refusal(self._faults.refuse_start)
+        outcome = await self._control.start(self._storage, at)
+        if DeviceStatus.is_error(outcome.status):
+            return self.refusal(outcome.message, status=outcome.status)
+        return self._answers.status(self._state(outcome.status, outcome.message))
+
+    def _stopped(self, outcome: Outcome) -> Message:
+        if outcome.status != DeviceStatus.RECORDING_STOPPED:
+            return self._answers.not_stopped(outcome.message)
+        return self._answers.stopped(outcome.file, outcome.message)
+
+    async def _upload(self, command: CommandMessage) -> Message:
+        target = UploadTarget.of(command, s3_endpoint=self._s3_endpoint)
+        file = await self._find(command)
+        if file is None:
+            return self._no_such_file()
+        self._uploads.add(file, target)
+        return self._answers.status(self._state(DeviceStatus.UPLOAD_QUEUED))
+
+    async def _find(self, command: CommandMessage) -> StoredFile | None:
+        return await self._storage.find(command.fileName, command.fileId)
+
+    def _no_such_file(self) -> Message:
+        return self.refusal("there is no such recording", status=DeviceStatus.FILE_NOT_FOUND)
+
+    def _recording(self) -> bool:
+        return self._control.phase is Phase.RECORDING
+
+    def _state(self, status: str | None = None, message: str | None = None) -> DeviceState:
+        return DeviceState(
+            status or _STATUS[self._control.phase],
+            self._recording(),
+            self._control.message if message is None else message,
+            self._uploads.items,
+            self._uploads.failed,
+        )

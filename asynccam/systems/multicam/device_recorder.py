@@ -1,0 +1,75 @@
+"""The recorder of a MultiCam device that nobody gave another one: GStreamer to MP4."""
+
+from pathlib import Path
+from typing import Final
+
+from asynccam.errors import RecordingError, StateError
+from asynccam.recording.outputs import SingleFile
+from asynccam.recording.pipeline import Pipeline
+from asynccam.recording.recorder import Recorder
+from asynccam.recording.sources import Source
+from asynccam.recording.verdict import FileVerdict
+from asynccam.runtime.tasks import finish
+
+_FIRST_FRAME: Final = 15.0
+"""Seconds a camera may take to open."""
+
+
+class GstRecorder:
+    """A `RecorderHook` that records a GStreamer source in a process of its own.
+
+    Args:
+        source: A `V4l2Source` or `TestPattern`, for example; a new process opens it for each recording.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._recorder: Recorder | None = None
+
+    async def start(self, path: Path) -> float:
+        """Record into ``path``; returns at the first frame, with its time.
+
+        Raises:
+            RecordingError: GStreamer or an element is missing, or the camera did not open.
+            TimeoutError: No frame came.
+            StorageError: The file cannot be written.
+        """
+        recorder = Recorder(Pipeline(self._source, SingleFile(path)), name=path.name)
+        try:
+            first_frame_at = await recorder.start(timeout=_FIRST_FRAME)
+        except BaseException:
+            await finish(recorder.aclose())
+            raise
+        self._recorder = recorder
+        return first_frame_at
+
+    async def stop(self) -> FileVerdict:
+        """Finish the file, and say what it is worth.
+
+        Raises:
+            RecordingError: There is no file.
+            StateError: Nothing was started.
+        """
+        recorder, self._recorder = self._running(), None
+        try:
+            verdicts = await recorder.stop()
+        finally:
+            await finish(recorder.aclose())
+        if not verdicts:
+            raise RecordingError(f"{recorder.name}: {recorder.error or 'no file was written'}")
+        return verdicts[-1]
+
+    async def ended(self) -> str:
+        """Wait until the recording ends by itself, and say why.
+
+        Raises:
+            StateError: Nothing was started.
+        """
+        recorder = self._running()
+        await recorder.wait()
+        return str(recorder.error or "the source has ended")
+
+    def _running(self) -> Recorder:
+        if self._recorder is None:
+            raise StateError("nothing is being recorded")
+        return self._recorder

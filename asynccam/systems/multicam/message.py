@@ -1,0 +1,118 @@
+"""What all MultiCam messages share: JSON in and out, strict where it matters, silent about secrets."""
+
+import json
+import math
+import re
+from typing import Annotated, Any, Final, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from asynccam.errors import RemoteProtocolError, UsageError
+
+_PADDING: Final = " \t\r\n\0"
+_SECRET_NAME: Final = re.compile("aws|url|secret|token|password|credential", re.IGNORECASE)
+_URL_QUERY: Final = re.compile(r"(://[^\s?#]*)[?#]\S*")
+
+
+def _finite(value: JsonValue) -> JsonValue:
+    """Refuse NaN and infinity at any depth: they could not be written as JSON again."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("numbers must be finite")
+    if isinstance(value, dict):
+        for item in value.values():
+            _finite(item)
+    elif isinstance(value, list):
+        for item in value:
+            _finite(item)
+    return value
+
+
+Number = Annotated[float, Field(strict=True)]
+Size = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
+Flag = Annotated[bool, Field(strict=True)]
+
+
+def _faults(error: ValidationError) -> str:
+    """The first few faults in words; never the values, which may be credentials."""
+    details = error.errors(include_url=False, include_input=False, include_context=False)
+    words = [
+        f"{'.'.join(str(part) for part in detail['loc'])[:80] or 'message'}: {detail['msg'][:120]}"
+        for detail in details[:3]
+    ]
+    return "; ".join(words)
+
+
+class Message(BaseModel):
+    """One JSON object of the protocol: frozen, with whatever unknown fields it came with.
+
+    Raises:
+        UsageError: When it is made from values that its fields do not allow.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+    __pydantic_extra__: dict[str, Annotated[JsonValue, AfterValidator(_finite)]]
+
+    def __init__(self, /, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise UsageError(f"not a usable {type(self).__name__}: {_faults(error)}") from None
+
+    # Tells pydantic, as its own classes do, that parsing need not go through this method.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_means_absent(cls, data: Any) -> Any:
+        """Devices write null for what they do not have, in fields that are never null too."""
+        if not isinstance(data, dict) or None not in data.values():
+            return data
+        return {name: value for name, value in data.items() if value is not None or cls._may_be_null(name)}
+
+    @classmethod
+    def _may_be_null(cls, name: str) -> bool:
+        field = cls.model_fields.get(name)
+        return field is None or field.is_required() or (field.default is None and not field.default_factory)
+
+    @classmethod
+    def from_json(cls, text: str | bytes | bytearray, *, peer: str = "the device") -> Self:
+        """Parse one JSON object; blanks and NULs around it are ignored.
+
+        Args:
+            text: The object, as text or as UTF-8.
+            peer: Who sent it, for the error.
+
+        Raises:
+            RemoteProtocolError: It is not JSON, not an object, or a field has a wrong type.
+        """
+        try:
+            if isinstance(text, str):
+                return cls.model_validate_json(text.strip(_PADDING))
+            return cls.model_validate_json(text.strip(_PADDING.encode()))
+        except ValidationError as error:
+            raise RemoteProtocolError(f"{peer} sent no valid {cls.__name__}: {_faults(error)}") from None
+
+    def to_json(self) -> str:
+        """This message as JSON text, with the fields that were set and no others."""
+        return json.dumps(self.model_dump(mode="json", exclude_unset=True))
+
+    def to_bytes(self) -> bytes:
+        """This message as UTF-8, with no length before it and no newline after it."""
+        return self.to_json().encode()
+
+    def __repr_args__(self) -> Any:
+        for name, value in super().__repr_args__():
+            if name is None or not _SECRET_NAME.search(name):
+                yield name, _shown(value) if name in (self.model_extra or ()) else _without_query(value)
+            elif value is not None:
+                yield name, "***"
+
+
+def _shown(value: Any) -> Any:
+    """An unknown field for a person: what is inside a container may be anything, so it stays hidden."""
+    return "..." if isinstance(value, dict | list) else _without_query(value)
+
+
+def _without_query(value: Any) -> Any:
+    """Text without the query of its URLs, where presigned ones carry their signature."""
+    return _URL_QUERY.sub(r"\1?***", value) if type(value) is str else value

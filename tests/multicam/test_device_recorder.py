@@ -1,0 +1,118 @@
+"""The device with its own recorder: real GStreamer, real files, and cameras that are not there."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from asynccam.errors import StateError
+from asynccam.recording.sources import TestPattern, V4l2Source
+from asynccam.recording.verdict import Verdict, verify_file
+from asynccam.runtime.tasks import TaskScope
+from asynccam.systems.multicam.device import MultiCamDevice
+from asynccam.systems.multicam.device_recorder import GstRecorder
+from asynccam.systems.multicam.device_recording import Phase
+from asynccam.systems.multicam.device_serve import serve
+from tests.support.multicam_device import ROOMY, ask, fetch
+from tests.support.waiting import eventually
+
+
+def small_picture() -> GstRecorder:
+    return GstRecorder(TestPattern(label="bench", width=160, height=120))
+
+
+async def test_a_recording_is_a_whole_mp4_whose_size_stop_tells_truly(tmp_path: Path) -> None:
+    async with MultiCamDevice(tmp_path, recorder=small_picture(), port=0, limits=ROOMY) as device:
+        assert (await ask(device, "START_RECORDING"))["status"] == "recording"
+        assert device.first_frame_at is not None
+        await asyncio.sleep(0.5)
+        stopped = await ask(device, "STOP_RECORDING")
+        _, footage = await fetch(device, fileName=stopped["fileName"])
+    path = tmp_path / stopped["fileName"]
+    assert stopped["fileSize"] == path.stat().st_size == len(footage) > 0
+    verdict = await verify_file(path)
+    assert verdict.verdict is Verdict.COMPLETE
+    assert verdict.frames is not None
+    assert verdict.frames >= 10
+
+
+async def test_closing_the_device_leaves_a_whole_mp4(tmp_path: Path) -> None:
+    async with MultiCamDevice(tmp_path, recorder=small_picture(), port=0, limits=ROOMY) as device:
+        await ask(device, "START_RECORDING")
+    (path,) = tmp_path.iterdir()
+    assert (await verify_file(path)).verdict is Verdict.COMPLETE
+
+
+async def test_a_camera_that_is_not_there_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+    recorder = GstRecorder(V4l2Source("/dev/video-none"))
+    async with MultiCamDevice(tmp_path, recorder=recorder, port=0, limits=ROOMY, dialect=1) as device:
+        answer = await ask(device, "START_RECORDING")
+    assert answer["status"] == "error"
+    assert "/dev/video-none" in answer["message"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("delay", [0, 0.001, 0.005, 0.02])
+async def test_a_start_that_is_cancelled_leaves_nothing_running(tmp_path: Path, delay: float) -> None:
+    recorder = small_picture()
+    async with TaskScope("test") as scope:
+        starting = scope.spawn(recorder.start(tmp_path / "a.mp4"), name="start")
+        await asyncio.sleep(delay)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+    with pytest.raises(StateError):
+        await recorder.stop()
+
+
+async def test_a_recorder_that_is_killed_is_noticed_and_what_it_left_is_handed_over(tmp_path: Path) -> None:
+    async with MultiCamDevice(tmp_path, recorder=small_picture(), port=0, limits=ROOMY, dialect=1) as device:
+        await ask(device, "START_RECORDING")
+        await asyncio.sleep(1.5)
+        for process in await asyncio.to_thread(processes_that_write, tmp_path):
+            os.kill(process, signal.SIGKILL)
+        await eventually(lambda: device.phase is Phase.FAILED)
+        status = await ask(device, "DEVICE_STATUS")
+        stopped = await ask(device, "STOP_RECORDING")
+    assert status["status"] == "error"
+    assert status["message"]
+    assert stopped["status"] == "recording_stopped"
+    assert stopped["fileSize"] == (tmp_path / f"{stopped['fileId']}.mp4").stat().st_size > 0
+
+
+async def test_serve_runs_a_device_until_it_is_cancelled(tmp_path: Path) -> None:
+    opened: asyncio.Future[MultiCamDevice] = asyncio.get_running_loop().create_future()
+    async with TaskScope("test") as scope:
+        running = scope.spawn(
+            serve(
+                tmp_path,
+                host="127.0.0.1",
+                port=0,
+                device_id="bench-served",
+                interfaces=["127.0.0.1"],
+                on_ready=opened.set_result,
+            ),
+            name="serve",
+        )
+        device = await asyncio.wait_for(opened, 10)
+        assert (await ask(device, "START_RECORDING"))["deviceId"] == "bench-served"
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    (path,) = tmp_path.iterdir()
+    assert (await verify_file(path)).verdict is Verdict.COMPLETE
+
+
+def processes_that_write(directory: Path) -> list[int]:
+    """Ids of this process's descendants with a file of the directory open."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/fd"):
+        try:
+            files = [os.readlink(link) for link in entry.iterdir()]  # noqa: PTH115 - not a path to follow
+        except OSError:  # another user's, or gone
+            continue
+        if int(entry.parent.name) != os.getpid() and any(file.startswith(f"{directory}/") for file in files):
+            found.append(int(entry.parent.name))
+    return found

@@ -1,0 +1,251 @@
+"""Starts by the clock, recorders that fail, disks that fill: what a device then says and does."""
+
+import asyncio
+import math
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from asynccam.recording.verdict import Verdict
+from asynccam.systems.multicam import device_recording
+from asynccam.systems.multicam.device_connection import DeviceLimits
+from asynccam.systems.multicam.device_recording import Phase
+from asynccam.systems.multicam.device_storage import Storage
+from tests.support.multicam_device import BytesRecorder, ask, command, connected, running
+from tests.support.waiting import eventually
+
+
+async def test_a_start_in_the_future_is_accepted_at_once_and_happens_then(tmp_path: Path) -> None:
+    recorder = BytesRecorder()
+    async with running(tmp_path, recorder) as device:
+        at = time.time() + 0.5
+        answer = await ask(device, "START_RECORDING", timestamp=at)
+        answered = time.time()
+        assert (await ask(device, "HEARTBEAT"))["status"] == "ready"
+        await eventually(lambda: device.phase is Phase.RECORDING)
+        stopped = await ask(device, "STOP_RECORDING")
+    assert answer["status"] == "scheduled_recording_accepted"
+    assert answered < at
+    assert 0 <= recorder.started_at[0] - at < 0.2
+    assert stopped["status"] == "recording_stopped"
+
+
+async def test_a_start_that_is_about_due_is_waited_for_and_answered_recording(tmp_path: Path) -> None:
+    recorder = BytesRecorder()
+    async with running(tmp_path, recorder) as device:
+        at = time.time() + 0.15
+        answer = await ask(device, "START_RECORDING", timestamp=at)
+    assert answer["status"] == "recording"
+    assert recorder.started_at[0] >= at
+
+
+async def test_a_start_follows_the_reference_clock_and_not_the_computers(tmp_path: Path) -> None:
+    recorder = BytesRecorder()
+    async with running(tmp_path, recorder, clock_offset=lambda: 100.0) as device:
+        at = time.time() + 100.5
+        answer = await ask(device, "START_RECORDING", timestamp=at)
+        await eventually(lambda: device.phase is Phase.RECORDING)
+    assert answer["status"] == "scheduled_recording_accepted"
+    assert 0 <= recorder.started_at[0] + 100.0 - at < 0.2
+    assert abs(answer["timestamp"] - time.time()) < 5, "answers tell the computer's own time"
+
+
+async def test_a_correction_of_the_clock_during_the_wait_moves_the_start(tmp_path: Path) -> None:
+    offset = [0.0]
+    async with running(tmp_path, clock_offset=lambda: offset[0]) as device:
+        await ask(device, "START_RECORDING", timestamp=time.time() + 1000)
+        offset[0] = 1000.0
+        await eventually(lambda: device.phase is Phase.RECORDING)
+
+
+@pytest.mark.parametrize("dialect", [1, 2])
+async def test_a_stop_forgets_a_scheduled_start(tmp_path: Path, dialect: int) -> None:
+    recorder = BytesRecorder()
+    async with running(tmp_path, recorder, dialect=dialect) as device:
+        at = time.time() + 0.4
+        await ask(device, "START_RECORDING", timestamp=at)
+        stopped = await ask(device, "STOP_RECORDING")
+        again = await ask(device, "STOP_RECORDING")
+        await asyncio.sleep(at + 0.1 - time.time())
+    assert stopped["status"] == "recording_stopped"
+    assert stopped.get("fileName") is None
+    assert stopped.get("fileId") is None
+    assert again["status"] == "error"
+    assert recorder.started == []
+
+
+async def test_a_later_start_replaces_a_scheduled_one(tmp_path: Path) -> None:
+    recorder = BytesRecorder()
+    async with running(tmp_path, recorder) as device:
+        await ask(device, "START_RECORDING", timestamp=time.time() + 0.3)
+        at = time.time() + 0.6
+        await ask(device, "START_RECORDING", timestamp=at)
+        await eventually(lambda: device.phase is Phase.RECORDING)
+        assert recorder.started_at[0] >= at
+        await ask(device, "STOP_RECORDING")
+        await ask(device, "START_RECORDING", timestamp=time.time() + 1000)
+        assert (await ask(device, "START_RECORDING"))["status"] == "recording"
+    assert len(recorder.started) == 2
+
+
+async def test_without_a_synchronized_clock_starts_are_refused_where_that_is_required(tmp_path: Path) -> None:
+    offset: list[float | None] = [None]
+    async with running(tmp_path, clock_offset=lambda: offset[0], require_sync=True, dialect=1) as device:
+        refused = await ask(device, "START_RECORDING", timestamp=time.time() + 3)
+        offset[0] = 0.0
+        past = await ask(device, "START_RECORDING", timestamp=time.time() - 6)
+        good = await ask(device, "START_RECORDING", timestamp=time.time() - 1)
+    assert refused["status"] == past["status"] == "time_not_synchronized"
+    assert "time" in refused["message"]
+    assert "-6.0 s" in past["message"]
+    assert good["status"] == "recording"
+
+
+async def test_without_a_synchronized_clock_starts_are_taken_where_it_is_not_required(tmp_path: Path) -> None:
+    async with running(tmp_path, clock_offset=lambda: None) as device:
+        assert (await ask(device, "START_RECORDING", timestamp=time.time() - 6000))["status"] == "recording"
+
+
+@pytest.mark.parametrize("timestamp", [1_729_000_000_123.0, 1e300])
+async def test_a_start_absurdly_far_ahead_is_refused(tmp_path: Path, timestamp: float) -> None:
+    async with running(tmp_path) as device:
+        assert (await ask(device, "START_RECORDING", timestamp=timestamp))[
+            "status"
+        ] == "time_not_synchronized"
+
+
+async def test_a_start_that_is_no_number_starts_nothing(tmp_path: Path) -> None:
+    recorder = BytesRecorder()
+    async with running(tmp_path, recorder) as device:
+        assert (await ask(device, "START_RECORDING", timestamp=math.nan))["status"] == "error"
+    assert recorder.started == []
+
+
+@pytest.mark.parametrize("dialect", [1, 2])
+async def test_recording_is_only_said_once_the_recorder_has_started(tmp_path: Path, dialect: int) -> None:
+    recorder = BytesRecorder()
+    recorder.may_start.clear()
+    async with running(tmp_path, recorder, dialect=dialect) as device, connected(device) as controller:
+        controller.send(command("START_RECORDING"))
+        await eventually(lambda: device.phase is Phase.STARTING)
+        assert (await ask(device, "DEVICE_STATUS"))["status"] == "ready"
+        recorder.may_start.set()
+        assert (await controller.document())["status"] == "recording"
+
+
+async def test_a_camera_that_does_not_open_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
+    recorder = BytesRecorder()
+    recorder.start_failure = RuntimeError("no such device: /dev/video7")
+    async with running(tmp_path, recorder, dialect=1) as device:
+        refused = await ask(device, "START_RECORDING")
+        status = await ask(device, "DEVICE_STATUS")
+        assert list(tmp_path.iterdir()) == []
+        recorder.start_failure = None
+        again = await ask(device, "START_RECORDING")
+    assert (refused["status"], refused["message"]) == ("error", "no such device: /dev/video7")
+    assert (status["status"], status["message"]) == ("error", "no such device: /dev/video7")
+    assert again["status"] == "recording"
+
+
+async def test_a_recorder_that_never_starts_is_an_error_within_its_deadline(tmp_path: Path) -> None:
+    recorder = BytesRecorder()
+    recorder.may_start.clear()
+    async with running(tmp_path, recorder, limits=DeviceLimits(reserve=0, start_timeout=0.1)) as device:
+        refused = await ask(device, "START_RECORDING")
+    assert refused["status"] == "error"
+    assert "first frame" in refused["message"]
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_recorder_that_never_stops_is_an_error_within_its_deadline(tmp_path: Path) -> None:
+    recorder = BytesRecorder()
+    async with running(tmp_path, recorder, limits=DeviceLimits(reserve=0, stop_timeout=0.1)) as device:
+        await ask(device, "START_RECORDING")
+        recorder.may_stop.clear()
+        stopped = await ask(device, "STOP_RECORDING")
+        status = await ask(device, "DEVICE_STATUS")
+    assert (stopped["status"], stopped["fileName"]) == ("error", None)
+    assert status["status"] == "error"
+
+
+async def test_a_recorder_that_fails_to_finish_is_an_error(tmp_path: Path) -> None:
+    recorder = BytesRecorder()
+    recorder.stop_failure = OSError("disk on fire")
+    async with running(tmp_path, recorder, dialect=1) as device:
+        await ask(device, "START_RECORDING")
+        assert (await ask(device, "STOP_RECORDING"))["message"] == "disk on fire"
+
+
+async def test_a_recording_without_a_frame_is_an_error(tmp_path: Path) -> None:
+    recorder = BytesRecorder()
+    recorder.verdict = Verdict.EMPTY
+    async with running(tmp_path, recorder) as device:
+        await ask(device, "START_RECORDING")
+        stopped = await ask(device, "STOP_RECORDING")
+    assert (stopped["status"], stopped["fileName"]) == ("error", None)
+
+
+async def test_no_recording_starts_on_a_full_disk(tmp_path: Path) -> None:
+    recorder = BytesRecorder()
+    more_than_there_is = shutil.disk_usage(tmp_path).total + 1
+    async with running(tmp_path, recorder, limits=DeviceLimits(reserve=more_than_there_is)) as device:
+        now = await ask(device, "START_RECORDING")
+        later = await ask(device, "START_RECORDING", timestamp=time.time() + 3)
+    assert now["status"] == later["status"] == "error"
+    assert "free" in now["message"]
+    assert "free" in later["message"]
+    assert recorder.started == []
+
+
+async def test_a_recording_that_ends_by_itself_is_finished_told_and_handed_over(tmp_path: Path) -> None:
+    recorder = BytesRecorder(b"half a take")
+    async with running(tmp_path, recorder, dialect=1) as device:
+        await ask(device, "START_RECORDING")
+        recorder.die("the camera was unplugged")
+        await eventually(lambda: device.phase is Phase.FAILED)
+        status = await ask(device, "DEVICE_STATUS")
+        stopped = await ask(device, "STOP_RECORDING")
+        after = await ask(device, "DEVICE_STATUS")
+    assert (status["status"], status["isRecording"]) == ("error", False)
+    assert status["message"] == "the camera was unplugged"
+    assert (stopped["status"], stopped["fileSize"]) == ("recording_stopped", 11)
+    assert stopped["message"] == "the camera was unplugged"
+    assert after["status"] == "ready"
+    assert recorder.stops == 1
+
+
+async def test_a_recording_goes_on_when_the_controller_that_started_it_goes(tmp_path: Path) -> None:
+    recorder = BytesRecorder()
+    recorder.may_start.clear()
+    async with running(tmp_path, recorder) as device:
+        async with connected(device) as controller:
+            controller.send(command("START_RECORDING"))
+            await eventually(lambda: device.phase is Phase.STARTING)
+        recorder.may_start.set()
+        await eventually(lambda: device.phase is Phase.RECORDING)
+        stopped = await ask(device, "STOP_RECORDING")
+    assert stopped["status"] == "recording_stopped"
+
+
+async def test_a_recording_ends_before_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = [1000]
+
+    async def free_bytes(storage: Storage) -> int:
+        return free[0]
+
+    monkeypatch.setattr(Storage, "free", free_bytes)
+    monkeypatch.setattr(device_recording, "_SPACE_INTERVAL", 0.02)
+    async with running(tmp_path, dialect=1, limits=DeviceLimits(reserve=1000)) as device:
+        assert (await ask(device, "START_RECORDING"))["status"] == "recording"
+        free[0] = 500
+        await asyncio.sleep(0.1)
+        assert device.phase is Phase.RECORDING
+        free[0] = 499
+        await eventually(lambda: device.phase is Phase.FAILED)
+        stopped = await ask(device, "STOP_RECORDING")
+    assert (stopped["status"], stopped["message"]) == ("recording_stopped", "the disk is nearly full")
+    assert (tmp_path / f"{stopped['fileId']}.mp4").exists()

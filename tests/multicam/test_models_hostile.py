@@ -1,0 +1,143 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asynccam.errors import RemoteProtocolError
+from asynccam.systems.multicam import (
+    CommandMessage,
+    ErrorResponse,
+    FileMetadata,
+    FileResponse,
+    ListFilesResponse,
+    StatusResponse,
+    StopRecordingResponse,
+    UploadItem,
+)
+from asynccam.systems.multicam.models import Message
+
+MESSAGES: list[type[Message]] = [
+    CommandMessage,
+    StatusResponse,
+    StopRecordingResponse,
+    ErrorResponse,
+    FileResponse,
+    FileMetadata,
+    ListFilesResponse,
+    UploadItem,
+]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        '"fileSize":-1',
+        '"fileSize":9223372036854775808',
+        '"fileSize":1.5',
+        '"fileSize":"12"',
+        '"fileSize":true',
+        '"fileSize":NaN',
+        '"isRecording":1',
+        '"isRecording":"true"',
+        '"timestamp":"1729000000"',
+        '"timestamp":NaN',
+        '"timestamp":-Infinity',
+        '"timestamp":1e999',
+        '"timestamp":true',
+        '"timestamp":null',
+        '"timestamp":' + "9" * 400,
+        '"deviceId":7',
+        '"deviceId":null',
+        '"status":null',
+        '"status":["ready"]',
+        '"batteryLevel":Infinity',
+        '"uploadQueue":{}',
+        '"uploadQueue":[7]',
+        '"uploadQueue":[{"fileName":"a","status":"queued","bytesUploaded":-5}]',
+        '"unknown":NaN',
+        '"unknown":[{"deep":1e999}]',
+        '"unknown":"\\ud800"',
+        '"unknown":"\\udfff and more"',
+        '"unknown":' + "[" * 100_000,
+        '"unknown":' + "[" * 100_000 + "]" * 100_000,
+        '"unknown":' + '{"a":' * 100_000,
+        '"unknown":' + "9" * 5000,
+    ],
+    ids=lambda fields: fields[:40],
+)
+def test_wrong_types_and_values_are_refused(fields: str) -> None:
+    good = '"deviceId":"d","status":"ready","timestamp":1'
+    StatusResponse.from_json(f"{{{good}}}")
+    with pytest.raises(RemoteProtocolError):
+        StatusResponse.from_json(f"{{{good},{fields}}}")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"",
+        b"null",
+        b"7",
+        b'"ready"',
+        b"[]",
+        b"[{}]",
+        b"{}",
+        b"{",
+        b'{"status":"ready"',
+        b'{"status":"ready"}x',
+        b'{"status":"\xff\xfe"}',
+        b'{"status":"\xe2\x82"}',
+        b'{"\xc3":1}',
+        b"{'status':'ready'}",
+        b'{"status":"a\x00b"}',
+        b"\x00\x00\x00\x02{}",
+        b"\xff" * 100,
+    ],
+)
+@pytest.mark.parametrize("message", MESSAGES)
+def test_what_is_no_such_message_is_refused(message: type[Message], document: bytes) -> None:
+    with pytest.raises(RemoteProtocolError, match="the device sent no valid"):
+        message.from_json(document)
+    with pytest.raises(RemoteProtocolError):
+        message.from_json(document.decode("utf-8", "surrogateescape"))
+
+
+def test_of_a_key_that_comes_twice_the_last_one_counts() -> None:
+    assert FileResponse.from_json('{"fileSize":1,"fileSize":2}').fileSize == 2
+
+
+def test_padding_around_a_message_is_ignored() -> None:
+    assert FileResponse.from_json(b' \r\n{"fileSize":1}\0\0\r\n').fileSize == 1
+    assert FileResponse.from_json('\t{"fileSize":1}\n\0').fileSize == 1
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(), children, max_size=3),
+    max_leaves=10,
+)
+field_names = st.sampled_from(sorted({name for message in MESSAGES for name in message.model_fields}))
+
+
+GOOD = {"command": "X", "deviceId": "d", "status": "ready", "timestamp": 1, "fileName": "a", "fileSize": 1}
+
+
+@given(st.sampled_from(MESSAGES), st.dictionaries(field_names | st.text(), json_values, max_size=4))
+def test_any_fields_parse_and_survive_or_are_a_protocol_error(
+    message: type[Message], fields: dict[str, object]
+) -> None:
+    try:
+        parsed = message.from_json(json.dumps(GOOD | fields))
+    except RemoteProtocolError:
+        return
+    repr(parsed)
+    assert message.from_json(parsed.to_bytes()) == parsed
+
+
+@given(st.sampled_from(MESSAGES), st.binary())
+def test_any_bytes_are_a_message_or_a_protocol_error(message: type[Message], document: bytes) -> None:
+    try:
+        message.from_json(document)
+    except RemoteProtocolError:
+        return  # the other good outcome
