@@ -1,0 +1,142 @@
+"""Start and stop of a recording on the service, in the terms all systems share."""
+
+import time
+
+from asynccam.errors import AsynccamError, StateError, TimeoutError, UsageError
+from asynccam.model.features import ArmedStart, RecordPlan, StartReport, StopReport
+from asynccam.model.info import CameraState, MediaFile
+from asynccam.runtime.timing import deadline
+from asynccam.systems.mediamtx.calls import PostedCall
+from asynccam.systems.mediamtx.client import CameraClient
+from asynccam.systems.mediamtx.errors import CameraNotFoundError, ConnectionError
+from asynccam.systems.mediamtx.files import RECORDINGS
+from asynccam.systems.mediamtx.models import RecordingInfo
+from asynccam.systems.mediamtx.roster import has_ended
+
+
+class ArmedRecording:
+    """A ``start_recording`` on a connection that is open and signed in.
+
+    Args:
+        client: The service's.
+        device: The camera.
+        timeout: Seconds the service may take to accept.
+    """
+
+    def __init__(self, client: CameraClient, device: str, timeout: float) -> None:
+        self._client = client
+        self._device = device
+        self._timeout = timeout
+        self._posted: PostedCall | None = None
+        self._error: AsynccamError | None = None
+        self._over = False
+
+    def release(self, at: float | None) -> None:
+        """Send the start in place; what goes wrong with the connection is told by `accepted`.
+
+        Args:
+            at: Always None: the service has no scheduled start.
+
+        Raises:
+            UsageError: ``at`` is a time.
+            StateError: It was released or closed before.
+        """
+        if at is not None:
+            raise UsageError(f"{self._device} starts at once; it has no scheduled start")
+        if self._over or self._posted is not None or self._error is not None:
+            raise StateError(f"the start of {self._device} was let go or closed before")
+        try:
+            self._posted = self._client.post(
+                "start_recording", {"device": self._device}, timeout=self._timeout
+            )
+        except ConnectionError as error:
+            self._error = error
+
+    async def accepted(self) -> StartReport:
+        """Wait for the service's answer.
+
+        Raises:
+            CameraServiceError: The service refused; `ConnectionError` says whether the start had left.
+            TimeoutError: No answer in time.
+            StateError: `release` was not called.
+        """
+        if self._error is not None:
+            raise self._error
+        posted = self._posted
+        if posted is None or self._over:
+            raise StateError(f"the start of {self._device} was not let go")
+        answer = RecordingInfo.read(await posted.result(), method="start_recording")
+        self._client.note_recording(answer.of(self._device))
+        return StartReport(
+            commanded_at=posted.sent_at,
+            accepted_at=time.time() if posted.answered_at is None else posted.answered_at,
+            status=answer.status,
+        )
+
+    async def aclose(self) -> None:
+        """Wait no longer for an answer; a start that has left is not called back by this."""
+        self._over = True
+        if self._posted is not None:
+            self._posted.forget()
+
+
+class MediaMtxRecord:
+    """The `Record` feature of one camera.
+
+    Args:
+        client: The service's.
+        device: The camera.
+    """
+
+    def __init__(self, client: CameraClient, device: str) -> None:
+        self._client = client
+        self._device = device
+
+    async def arm(self, plan: RecordPlan) -> ArmedStart:
+        """Wait for the connection and see that the camera is there.
+
+        The plan's duration is not handed on: a service of generation 1 gets the camera stuck when it
+        ends a recording by itself.
+
+        Raises:
+            CameraNotFoundError: The camera is away.
+            CameraServiceError, TimeoutError, RemoteProtocolError: The service cannot be asked.
+        """
+        async with deadline(plan.timeout, f"connection to {self._client.endpoint.address}"):
+            await self._client.wait_until_connected()
+        answer = await self._client.get_camera_status(self._device)
+        if self._client.camera_state(self._device, answer) is CameraState.AWAY:
+            raise CameraNotFoundError(f"{self._device} is {answer.status} at {self._client.endpoint.address}")
+        return ArmedRecording(self._client, self._device, plan.timeout)
+
+    async def stop(self, *, timeout: float = 60.0) -> StopReport:
+        """Stop the recording and name its file; waits out a lost connection first.
+
+        When the answer does not come, the service's own notification of the stop counts.
+
+        Raises:
+            CameraServiceError: The service refused, or the connection went and nothing told of the stop.
+            TimeoutError: No answer in time, and nothing told of the stop.
+        """
+        commanded = time.time()
+        async with deadline(timeout, f"connection to {self._client.endpoint.address}"):
+            await self._client.wait_until_connected()
+        left = max(timeout - (time.time() - commanded), 0.001)
+        sent = time.time()
+        before = self._client.recording(self._device)
+        try:
+            answer = await self._client.stop_recording(self._device, timeout=left)
+        except (ConnectionError, TimeoutError):
+            told = self._client.recording(self._device)
+            if told is None or told is before or not has_ended(told):
+                raise
+            answer = told
+        known = self._client.recording(self._device) or answer
+        name = answer.filename or known.filename
+        size = answer.file_size or known.file_size
+        return StopReport(
+            commanded_at=sent,
+            stopped_at=time.time(),
+            status=answer.status,
+            files=(MediaFile(name, size or None, f"{RECORDINGS}/{name}"),) if name else (),
+        )

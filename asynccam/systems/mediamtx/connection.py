@@ -1,0 +1,163 @@
+"""The connection to one service: what is done on every fresh link, and what becomes of notifications.
+
+On every fresh link the client signs in, asks for the generation (the service may have been
+replaced), subscribes again and fetches the cameras; after a loss the difference goes into a `Gap`.
+"""
+
+import logging
+import ssl
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from asynccam.errors import AsynccamError, RemoteProtocolError
+from asynccam.model.events import Event
+from asynccam.net.live import LinkState
+from asynccam.net.rpc import RpcClient, RpcError, RpcLink
+from asynccam.runtime.backoff import Backoff
+from asynccam.runtime.hub import EventHub
+from asynccam.systems.mediamtx.calls import Caller
+from asynccam.systems.mediamtx.events import (
+    CameraStatusUpdate,
+    ConnectionStateChanged,
+    RecordingStatusUpdate,
+    ServiceNotice,
+)
+from asynccam.systems.mediamtx.models import CameraInfo, CameraList, RecordingInfo
+from asynccam.systems.mediamtx.notifications import read_notice
+from asynccam.systems.mediamtx.roster import Roster
+from asynccam.systems.mediamtx.settings import Credentials, Endpoint
+from asynccam.systems.mediamtx.signin import ask, sign_in, translated
+
+_LOG = logging.getLogger(__name__)
+
+Subscriptions = dict[str, dict[str, Any] | None]
+"""Topic -> filters."""
+
+
+class ServiceConnection:
+    """A connection that is kept alive, and what is known through it.
+
+    Args:
+        endpoint: Where the service is.
+        credentials: What to sign in with.
+        roster: What is known of the cameras; kept from one connection to the next.
+        subscriptions: What to subscribe to on every fresh link; may change at any time.
+        hub: Where events go.
+        tls: The context for ``wss``.
+        timeout: Seconds a call may take.
+        backoff: Waits between tries.
+        quiet_limit: Seconds of silence after which the service counts as dead, or None.
+
+    Attributes:
+        rpc: The calls below.
+        caller: Calls with the service's ways known.
+        bad_notifications: Notifications whose payload did not fit, by topic.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        credentials: Credentials,
+        roster: Roster,
+        subscriptions: Subscriptions,
+        hub: EventHub,
+        *,
+        tls: ssl.SSLContext | None,
+        timeout: float,
+        backoff: Backoff,
+        quiet_limit: float | None,
+    ) -> None:
+        self.bad_notifications: Counter[str] = Counter()
+        self._service = str(endpoint.address)
+        self._credentials = credentials
+        self._roster = roster
+        self._subscriptions = subscriptions
+        self._hub = hub
+        self.rpc = RpcClient(
+            endpoint.url,
+            sign_in=self._sign_in,
+            on_notice=self._noticed,
+            on_state=self._moved,
+            tls=tls,
+            backoff=backoff,
+            quiet_limit=quiet_limit,
+        )
+        self.caller = Caller(self.rpc, credentials, timeout)
+
+    async def start(self, attempts: int) -> None:
+        """Connect; raises what the last try failed with, in the client's own exceptions."""
+        try:
+            await self.rpc.start(attempts=attempts)
+        except AsynccamError as error:
+            problem = translated(error, 2, None)
+            if problem is error:
+                raise
+            raise problem from error
+
+    def emit(self, events: Iterable[Event]) -> None:
+        """Hand events over to whoever listens."""
+        for event in events:
+            self._hub.emit(event)
+
+    # -- hooks of the connection ------------------------------------------------------------------
+
+    async def _sign_in(self, link: RpcLink, gap: float | None) -> None:
+        facts = await sign_in(link, self._credentials)
+        self.caller.facts = facts
+        if facts.generation == 2 and self._subscriptions:
+            try:
+                await self._subscribe(link)
+            except RpcError as refusal:
+                _LOG.warning("%s does not send events: %s", self._service, refusal)
+        cameras = await self._cameras(link)
+        if gap is None:
+            self.emit(self._roster.listed(cameras))
+        else:
+            now = time.time()
+            self.emit(self._roster.gap(now - gap, now, cameras))
+
+    async def _subscribe(self, link: RpcLink) -> None:
+        groups: list[tuple[dict[str, Any] | None, list[str]]] = []
+        for topic, filters in self._subscriptions.items():
+            topics = next((topics for known, topics in groups if known == filters), None)
+            if topics is None:
+                groups.append((filters, [topic]))
+            else:
+                topics.append(topic)
+        for filters, topics in groups:
+            params: dict[str, Any] = {"topics": topics}
+            if filters is not None:
+                params["filters"] = filters
+            await ask(link, self.caller.facts, "subscribe_events", params)
+
+    async def _cameras(self, link: RpcLink) -> Sequence[CameraInfo]:
+        """All cameras; those known already if this service does not tell."""
+        try:
+            value = await ask(link, self.caller.facts, "get_camera_list")
+            return CameraList.read(value, method="get_camera_list").cameras
+        except (RpcError, RemoteProtocolError) as error:
+            _LOG.warning("%s does not tell its cameras: %s", self._service, error)
+            return tuple(self._roster.cameras.values())
+
+    def _noticed(self, method: str, params: Any) -> None:
+        try:
+            topic, payload, told = read_notice(method, params)
+        except RemoteProtocolError:
+            self.bad_notifications[method] += 1
+            topic, payload, told = method, params, None
+        if isinstance(told, CameraInfo):
+            self.emit(self._roster.told(told))
+            known = self._roster.cameras.get(told.device, told)
+            self._hub.emit(CameraStatusUpdate(camera=self._roster.camera_id(told.device), info=known))
+        elif isinstance(told, RecordingInfo):
+            self.emit(self._roster.recorded(told))
+            self._hub.emit(RecordingStatusUpdate(camera=self._roster.camera_id(told.device), recording=told))
+        else:
+            self._hub.emit(ServiceNotice(service=self._service, topic=topic, data=payload))
+
+    def _moved(self, state: LinkState, previous: LinkState, reason: str) -> None:
+        self._hub.emit(
+            ConnectionStateChanged(service=self._service, state=state, previous=previous, reason=reason)
+        )

@@ -1,0 +1,201 @@
+"""What is known of a service's cameras, recordings and files, from answers and notifications alike.
+
+A recording is told of twice, by a notification and by an answer, in either order; what all systems
+share (`RecordingStarted` and its like) is told once.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from asynccam.model import info as model
+from asynccam.model.address import Address
+from asynccam.model.events import (
+    CameraFound,
+    CameraLost,
+    CameraStateChanged,
+    Event,
+    Gap,
+    RecordingStarted,
+    RecordingStopped,
+)
+from asynccam.model.info import CameraState
+from asynccam.systems.mediamtx.models import CameraInfo, FileInfo, RecordingInfo
+
+_STATES: Final = {
+    "CONNECTED": CameraState.READY,
+    "READY": CameraState.READY,
+    "ONLINE": CameraState.READY,
+    "RECORDING": CameraState.RECORDING,
+    "DISCONNECTED": CameraState.AWAY,
+    "OFFLINE": CameraState.AWAY,
+    "ERROR": CameraState.ERROR,
+    "FAILED": CameraState.ERROR,
+}
+_RUNNING: Final = ("STARTED", "RECORDING", "ACTIVE", "STARTING")
+_ENDED: Final = ("STOPPED", "COMPLETED", "FINISHED")
+_REMEMBERED: Final = 1000
+UNKNOWN: Final = "UNKNOWN"
+
+
+def is_running(recording: RecordingInfo | None) -> bool:
+    """Whether the last word on a recording is that it runs."""
+    return recording is not None and recording.status.upper() in _RUNNING
+
+
+def has_ended(recording: RecordingInfo | None) -> bool:
+    """Whether the last word on a recording is that it ended well."""
+    return recording is not None and recording.status.upper() in _ENDED
+
+
+class Roster:
+    """The cameras of one service.
+
+    Args:
+        address: The service's.
+
+    Attributes:
+        cameras: By device; those that are away are among them.
+        recordings: The last recording of each camera, running or ended.
+        files: Files that ended recordings left, by name, the newest last.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self.cameras: dict[str, CameraInfo] = {}
+        self.recordings: dict[str, RecordingInfo] = {}
+        self.files: dict[str, FileInfo] = {}
+
+    def camera_id(self, device: str) -> str:
+        """A camera's stable id."""
+        return str(self._address.with_camera(device))
+
+    def describe(self, camera: CameraInfo) -> model.CameraInfo:
+        """A camera in the words all systems share."""
+        return model.CameraInfo(
+            id=self.camera_id(camera.device),
+            system="mediamtx",
+            name=camera.name or camera.device,
+            serial=camera.device,
+            address=self.camera_id(camera.device),
+            extra=camera.model_dump(exclude={"device", "name", "status", "metrics"}, exclude_none=True),
+        )
+
+    def state(self, device: str, info: CameraInfo | None = None) -> CameraState:
+        """What a camera does, as far as known; ``info`` is newer than what was told before."""
+        camera = info or self.cameras.get(device)
+        told = _STATES.get(camera.status.upper(), CameraState.UNKNOWN) if camera else CameraState.AWAY
+        recording = self.recordings.get(device)
+        if recording is None or told not in (CameraState.READY, CameraState.UNKNOWN):
+            return told
+        if is_running(recording):
+            return CameraState.RECORDING
+        return CameraState.UNKNOWN if recording.status == UNKNOWN else told
+
+    # -- what was told ----------------------------------------------------------------------------
+
+    def listed(self, cameras: Iterable[CameraInfo]) -> Iterator[Event]:
+        """All cameras there are; gives what this changes."""
+        before = self._states()
+        self.cameras = {camera.device: camera for camera in cameras}
+        yield from self._changes(before)
+
+    def told(self, camera: CameraInfo) -> Iterator[Event]:
+        """One camera's status; gives what this changes."""
+        if not camera.device:
+            return
+        before = self._states()
+        known = self.cameras.get(camera.device)
+        # Notifications leave out what has not changed.
+        self.cameras[camera.device] = (
+            known.model_copy(
+                update={
+                    **{name: getattr(camera, name) for name in camera.model_fields_set},
+                    **(camera.model_extra or {}),
+                }
+            )
+            if known
+            else camera
+        )
+        yield from self._changes(before)
+
+    def recorded(self, recording: RecordingInfo) -> Iterator[Event]:
+        """A recording's status; gives what this changes."""
+        device = recording.device
+        if not device:
+            return
+        before = self._states()
+        known = self.recordings.get(device)
+        if known and (not recording.filename or recording.filename == known.filename):
+            told = {
+                name: value
+                for name in recording.model_fields_set
+                if (value := getattr(recording, name)) is not None
+            }
+            recording = known.model_copy(update=told | (recording.model_extra or {}))
+        self.recordings[device] = recording
+        yield from self._changes(before)
+        news = known is None or known.filename != recording.filename
+        if is_running(recording) and (news or not is_running(known)):
+            yield RecordingStarted(camera=self.camera_id(device))
+        elif has_ended(recording) and (news or not has_ended(known)):
+            self._remember(recording)
+            yield RecordingStopped(
+                camera=self.camera_id(device), files=(recording.filename,) if recording.filename else ()
+            )
+        elif has_ended(recording):
+            self._remember(recording)
+
+    def gap(self, began: float, ended: float, cameras: Iterable[CameraInfo]) -> Iterator[Event]:
+        """All cameras there are after the connection was away; gives the gap, then what changed."""
+        before = self._states()
+        # Whether a recording survived the gap, nobody has said yet.
+        self.recordings = {
+            device: recording.model_copy(update={"status": UNKNOWN}) if is_running(recording) else recording
+            for device, recording in self.recordings.items()
+        }
+        self.cameras = {camera.device: camera for camera in cameras}
+        after = self._states()
+        yield Gap(
+            camera=str(self._address),
+            began=began,
+            ended=ended,
+            appeared=self._ids(after.keys() - before.keys()),
+            vanished=self._ids(before.keys() - after.keys()),
+            changed=self._ids(device for device in after.keys() & before if after[device] != before[device]),
+        )
+        yield from self._changes(before)
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    def _states(self) -> dict[str, CameraState]:
+        """Cameras that are present, and what they do."""
+        states = {device: self.state(device) for device in self.cameras}
+        return {device: state for device, state in states.items() if state is not CameraState.AWAY}
+
+    def _changes(self, before: dict[str, CameraState]) -> Iterator[Event]:
+        after = self._states()
+        for device in before.keys() - after.keys():
+            yield CameraLost(camera=self.camera_id(device))
+        for device, state in after.items():
+            if device not in before:
+                yield CameraFound(camera=self.camera_id(device), info=self.describe(self.cameras[device]))
+            elif state is not before[device]:
+                yield CameraStateChanged(
+                    camera=self.camera_id(device),
+                    state=state,
+                    previous=before[device],
+                    reason=self.cameras[device].status,
+                )
+
+    def _remember(self, recording: RecordingInfo) -> None:
+        if not recording.filename:
+            return
+        self.files.pop(recording.filename, None)
+        self.files[recording.filename] = FileInfo(
+            filename=recording.filename, file_size=recording.file_size, modified_time=recording.end_time
+        )
+        while len(self.files) > _REMEMBERED:
+            del self.files[next(iter(self.files))]
+
+    def _ids(self, devices: Iterable[str]) -> tuple[str, ...]:
+        return tuple(self.camera_id(device) for device in sorted(devices))

@@ -1,0 +1,75 @@
+"""Where the client gets host and credentials from, and what of it is shown."""
+
+import asyncio
+
+import pytest
+
+from asynccam.errors import UsageError
+from asynccam.systems.mediamtx import CameraClient
+from asynccam.systems.mediamtx.settings import Credentials, credentials, endpoint
+
+NAMES = ("HOST", "PORT", "USE_SSL", "AUTH_TYPE", "AUTH_TOKEN", "API_KEY")
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in NAMES:
+        monkeypatch.delenv(f"MEDIAMTX_{name}", raising=False)
+
+
+def test_the_defaults_are_the_sdks() -> None:
+    assert str(CameraClient().endpoint.url) == "ws://localhost:8080/ws"
+    assert credentials(None, None, None).auth_type == "jwt"
+
+
+async def test_the_environment_fills_in_what_was_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in zip(NAMES, ("cam", "8002", "TRUE", "api_key", "t", "k"), strict=True):
+        monkeypatch.setenv(f"MEDIAMTX_{name}", value)
+    assert endpoint(None, None, None, "/ws", None).url == "wss://cam:8002/ws"
+    assert endpoint("other", 1, False, "/p", None).url == "ws://other:1/p"
+    found = credentials(None, None, None)
+    assert (found.auth_type, await found.secret()) == ("api_key", "k")
+    given = credentials("jwt", "mine", None)
+    assert (given.auth_type, await given.secret()) == ("jwt", "mine")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "secret"),
+    [
+        ((None, None, "k"), "api_key", "k"),
+        ((None, "t", "k"), "jwt", "t"),
+        (("auto", None, "k"), "auto", "k"),
+        (("auto", "t", "k"), "auto", "t"),
+        (("jwt", None, "k"), "jwt", None),
+    ],
+)
+async def test_the_kind_of_credentials_is_what_was_given(
+    arguments: tuple[str | None, str | None, str | None], kind: str, secret: str | None
+) -> None:
+    found = credentials(*arguments)
+    assert (found.auth_type, await found.secret()) == (kind, secret)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("PORT", "eighty"), ("PORT", "0"), ("USE_SSL", "perhaps"), ("AUTH_TYPE", "basic")]
+)
+def test_an_environment_that_makes_no_sense_is_said_so(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"MEDIAMTX_{name}", value)
+    with pytest.raises(UsageError, match=value):
+        CameraClient()
+
+
+def test_a_secret_is_never_shown() -> None:
+    client = CameraClient("cam", auth_token="topsecret")
+    assert "topsecret" not in repr(client) + repr(Credentials("jwt", "topsecret"))
+    assert repr(client) == "<CameraClient mediamtx://cam:8080 closed>"
+
+
+def test_without_credentials_no_header_is_sent() -> None:
+    assert asyncio.run(_headers(Credentials("jwt", None))) == {}
+
+
+async def _headers(of: Credentials) -> object:
+    return await of.headers()
