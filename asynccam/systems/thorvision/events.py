@@ -1,0 +1,64 @@
+"""What happens at a ThorVision server, as frozen events.
+
+Beside these a client emits what all systems share, `CameraChanged` and `Gap` of `asynccam.model.events`,
+and for its recordings the `RecorderEvent` kinds of `asynccam.recording`, whose ``recorder`` is the
+camera's id.
+"""
+
+from dataclasses import dataclass
+
+from asynccam.model.events import CameraFound, CameraLost, Event
+from asynccam.net.live import LinkState
+from asynccam.systems.thorvision.models import Camera
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraAdded(CameraFound):
+    """A camera was plugged in, or was there when the server was first asked.
+
+    Attributes:
+        device: As the server describes it.
+    """
+
+    device: Camera
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraRemoved(CameraLost):
+    """A camera was unplugged.
+
+    Attributes:
+        device: As the server described it last.
+    """
+
+    device: Camera
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerNotice(Event):
+    """The server told of something that nobody here knows.
+
+    Attributes:
+        server: Its address.
+        event_type: Its own word for it.
+    """
+
+    server: str
+    event_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionStateChanged(Event):
+    """The connection for hot-plug events is in another state.
+
+    Attributes:
+        server: The server's address.
+        state: Where it stands now.
+        previous: Where it stood.
+        reason: Why, in words.
+    """
+
+    server: str
+    state: LinkState
+    previous: LinkState
+    reason: str = ""

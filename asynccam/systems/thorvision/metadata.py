@@ -1,0 +1,267 @@
+"""Per-frame metadata of an XDAQ, read from recordings; needs NumPy (the extra ``video``).
+
+Only the first bytes of each frame are read, so the time it takes goes by the number of frames, not by
+the size of their pictures. See docs/protocols/thorvision.md.
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from asynccam.errors import NotFoundError, StorageError, UsageError
+from asynccam.recording.fileview import AbortedError, FileView
+from asynccam.recording.matroska import BlockReader, BlockRun, is_matroska
+
+FRAME: Final = np.dtype(
+    [
+        ("frame_pts", "i8"),
+        ("gstreamer_pts", "u8"),
+        ("xdaq_timestamp", "u8"),
+        ("sample_index", "u4"),
+        ("ttl_in", "u4"),
+        ("ttl_out", "u4"),
+    ]
+)
+"""One frame: its time in the recording (ticks of the file, milliseconds in what GStreamer writes; -1 in
+``.bin`` files, which do not tell it), then the fields of the protocol page."""
+
+_RECORD: Final = [
+    ("gstreamer_pts", "<u8"),
+    ("xdaq_timestamp", "<u8"),
+    ("sample_index", "<u4"),
+    ("ttl_in", "<u4"),
+    ("ttl_out", "<u4"),
+    ("spi_perf_counter", "<u4"),
+    ("reserved", "<u8"),
+]
+_RECORD_TYPE: Final = np.dtype(_RECORD)
+_BLOCK_TYPE: Final = np.dtype(
+    [
+        ("track", "u1"),
+        ("time", ">i2"),
+        ("flags", "u1"),
+        ("start", ">u2"),
+        ("marker", ">u2"),
+        ("length", ">u2"),
+        *_RECORD,
+    ]
+)
+_BLOCK_HEAD: Final = 4
+_TAKEN: Final = _RECORD_TYPE.names[:5] if _RECORD_TYPE.names else ()
+_LACED: Final = 0x06
+_CODECS: Final = ("V_MJPEG", "V_MS/VFW/FOURCC")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Metadata:
+    """Metadata of a recording, or of a part of it.
+
+    Attributes:
+        frames: A row of `FRAME` for each frame that has metadata, in the order of the file.
+        without_metadata: Frames that have none, and no row.
+        flaw: Why the file is not complete (all that can be read is here), or ``""``.
+    """
+
+    frames: NDArray[np.void]
+    without_metadata: int
+    flaw: str = ""
+
+    def align(
+        self,
+        neural_timestamps: ArrayLike,
+        *,
+        field: Literal["sample_index", "xdaq_timestamp"] = "sample_index",
+    ) -> NDArray[np.intp]:
+        """For each frame, the index of the neural sample that is nearest in time.
+
+        Args:
+            neural_timestamps: The samples' timestamps on the clock of ``field``, never falling.
+            field: ``sample_index`` (the sample counter), or ``xdaq_timestamp``.
+
+        Returns:
+            One index a row of ``frames``; of two samples equally near, the earlier. A frame before the
+            first sample or after the last has -1.
+
+        Raises:
+            UsageError: The timestamps are not one row of numbers that never fall.
+        """
+        samples = np.asarray(neural_timestamps)
+        if samples.ndim != 1 or samples.dtype.kind not in "iuf":
+            raise UsageError("neural timestamps have to be a one-dimensional array of numbers")
+        # As floats, whole numbers above 2**53 would no longer be told apart.
+        clock: type[np.number[Any]] = np.float64 if samples.dtype.kind == "f" else np.int64
+        samples, wanted = samples.astype(clock), self.frames[field].astype(clock)
+        if not np.all(samples[1:] >= samples[:-1]) or (samples.size and np.isnan(samples[0])):
+            raise UsageError("neural timestamps must never fall")
+        if not samples.size:
+            return np.full(wanted.shape, -1, np.intp)
+        after = np.searchsorted(samples, wanted)
+        late = samples[np.minimum(after, samples.size - 1)]
+        before = np.maximum(after - 1, 0)
+        nearest = np.where(wanted - samples[before] <= late - wanted, before, after)
+        # Of equal samples the first, as searchsorted gives it.
+        nearest = np.searchsorted(samples, samples[np.minimum(nearest, samples.size - 1)])
+        inside = (wanted >= samples[0]) & (wanted <= samples[-1])
+        return np.where(inside, nearest, -1).astype(np.intp)
+
+
+async def read_metadata(path: Path) -> Metadata:
+    """All metadata of a recording, read off the loop.
+
+    Args:
+        path: A Matroska recording of Motion JPEG, also one that is cut off or still being written; or a
+            ``.bin`` file.
+
+    Raises:
+        NotFoundError: There is no such file.
+        StorageError: It cannot be read.
+        UsageError: It is a file of another kind.
+    """
+    parts, without, flaw = [np.empty(0, FRAME)], 0, ""
+    async for part in iter_metadata(path):
+        parts.append(part.frames)
+        without += part.without_metadata
+        flaw = part.flaw
+    frames: NDArray[np.void] = np.concatenate(parts)
+    return Metadata(frames, without, flaw)
+
+
+async def iter_metadata(path: Path, *, rows: int = 8192) -> AsyncGenerator[Metadata, None]:
+    """The metadata of a recording part by part, in constant memory, read off the loop.
+
+    Args:
+        path: As for `read_metadata`.
+        rows: Frames in a part, about; there is at least one part, and only the last has a ``flaw``.
+
+    Raises:
+        NotFoundError: There is no such file.
+        StorageError: It cannot be read.
+        UsageError: It is a file of another kind, or ``rows`` is below 1.
+    """
+    if rows < 1:
+        raise UsageError(f"rows has to be at least 1, not {rows}")
+    reader = _Reader(Path(path), rows)
+    try:
+        while (part := await asyncio.to_thread(reader.step)) is not None:
+            yield part
+    finally:
+        reader.abort.set()
+        await asyncio.to_thread(reader.close)
+
+
+class _Reader:
+    """Goes through a file step by step, each step in some thread."""
+
+    def __init__(self, path: Path, rows: int) -> None:
+        self.abort = threading.Event()
+        self._parts = _parts(path, rows, self.abort)
+        self._lock = threading.Lock()
+
+    def step(self) -> Metadata | None:
+        with self._lock:
+            return next(self._parts, None)
+
+    def close(self) -> None:
+        """Close the file, after a step that nobody waits for any more."""
+        with self._lock:
+            self._parts.close()
+
+
+def _parts(path: Path, rows: int, abort: threading.Event) -> Generator[Metadata, None, None]:
+    try:
+        with FileView(path, abort) as view:
+            if path.suffix.lower() == ".bin":
+                yield from _records(view, rows)
+            elif not is_matroska(view.read_some(0, 4)):
+                raise UsageError(f"{path} is neither a Matroska recording nor a .bin file")
+            else:
+                yield from _recording(view, rows, path)
+    except FileNotFoundError:
+        raise NotFoundError(f"{path} does not exist") from None
+    except AbortedError:
+        return
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error}") from error
+
+
+def _records(view: FileView, rows: int) -> Iterator[Metadata]:
+    """The parts of a file that is nothing but records."""
+    width, position = _RECORD_TYPE.itemsize, 0
+    while True:
+        data = view.read_some(position, rows * width)
+        position += len(data)
+        count, rest = divmod(len(data), width)
+        frames = np.empty(count, FRAME)
+        frames["frame_pts"] = -1
+        _copy(np.frombuffer(data, _RECORD_TYPE, count), frames)
+        if len(data) < rows * width:
+            flaw = f"{rest} bytes of a record at the end are no whole one" if rest else ""
+            yield Metadata(frames, 0, flaw)
+            return
+        yield Metadata(frames, 0)
+
+
+def _recording(view: FileView, rows: int, path: Path) -> Iterator[Metadata]:
+    """The parts of a Matroska file."""
+    reader = BlockReader(view, _BLOCK_TYPE.itemsize)
+    track: int | None = None
+    waiting: list[BlockRun] = []
+    count = 0
+    for run in reader.runs():
+        if track is None:
+            track = _video_track(reader, path)
+        waiting.append(run)
+        count += len(run.heads)
+        if count >= rows:
+            yield _part(waiting, track, path)
+            waiting, count = [], 0
+    if track is None and not reader.flaw:
+        track = _video_track(reader, path)
+    yield _part(waiting, track or 0, path, reader.flaw)
+
+
+def _video_track(reader: BlockReader, path: Path) -> int:
+    track = next((one for one in reader.tracks if one.video), None)
+    if track is None:
+        raise UsageError(f"{path} has no video track")
+    if track.codec not in _CODECS:
+        raise UsageError(f"the video in {path} is {track.codec or 'of no known kind'}, not Motion JPEG")
+    if track.encoded or not 0 < track.number < 0x7F:
+        raise UsageError(f"{path} keeps its frames in a way that no recorder of ThorVision streams does")
+    return track.number
+
+
+def _part(runs: list[BlockRun], track: int, path: Path, flaw: str = "") -> Metadata:
+    """What is in some blocks: the bytes of all of them are looked at together."""
+    heads = [head for run in runs for head in run.heads]
+    data = b"".join(heads)
+    width = _BLOCK_TYPE.itemsize
+    if len(data) < len(heads) * width:  # no metadata fits into a frame that short
+        data = b"".join(
+            head if len(head) == width else head[:_BLOCK_HEAD].ljust(width, b"\0") for head in heads
+        )
+    blocks = np.frombuffer(data, _BLOCK_TYPE)
+    clusters = np.array([-(1 << 62) if run.time is None else min(run.time, 1 << 62) for run in runs], "i8")
+    pts = np.repeat(clusters, [len(run.heads) for run in runs]) + blocks["time"]
+    # The decoders' libraries give no time to these either: outside a timed cluster, or before zero.
+    chosen = (blocks["track"] == 0x80 | track) & (pts >= 0)
+    if np.any(blocks["flags"][chosen] & _LACED):
+        raise UsageError(f"{path} has several frames in one block, as no recorder of ThorVision streams does")
+    marker = blocks["marker"]
+    marked = ((marker >= 0xFFE0) & (marker <= 0xFFEF)) | (marker == 0xFFFE)
+    told = chosen & marked & (blocks["start"] == 0xFFD8) & (blocks["length"] >= 2 + _RECORD_TYPE.itemsize)
+    frames = np.empty(int(np.count_nonzero(told)), FRAME)
+    frames["frame_pts"] = pts[told]
+    _copy(blocks[told], frames)
+    return Metadata(frames, int(np.count_nonzero(chosen)) - len(frames), flaw)
+
+
+def _copy(source: NDArray[np.void], target: NDArray[np.void]) -> None:
+    for name in _TAKEN:
+        target[name] = source[name]
