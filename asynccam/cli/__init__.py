@@ -1,0 +1,1 @@
+"""The asynccam command: the only place that prints."""

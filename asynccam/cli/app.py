@@ -1,0 +1,96 @@
+"""The Typer application: the table of commands, and how a command line is carried out."""
+
+import io
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import Annotated, Any, Final
+
+import typer
+
+from asynccam.cli.cameras import cameras, snapshot
+from asynccam.cli.demo import demo
+from asynccam.cli.discover import discover
+from asynccam.cli.errors import ExitCode
+from asynccam.cli.files import download, files
+from asynccam.cli.options import ADDRESS_FORM
+from asynccam.cli.output import complain
+from asynccam.cli.record import record
+from asynccam.cli.serve import SERVERS
+from asynccam.cli.simulate import SIMULATORS
+from asynccam.cli.status import status
+from asynccam.cli.watch import watch
+
+COMMANDS: Final[tuple[Callable[..., None], ...]] = (
+    discover,
+    cameras,
+    status,
+    snapshot,
+    files,
+    download,
+    record,
+    watch,
+    demo,
+)
+"""Every command, by the name of its function, in the order of ``--help``."""
+
+# Typer's public BadParameter is one of the errors that a wrong command line raises; their common base has
+# no public name that every version of Typer knows.
+_LineError: Final[type[Exception]] = typer.BadParameter.__mro__[2]
+
+_APP: Final[dict[str, Any]] = {
+    "pretty_exceptions_enable": False,
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+    "rich_markup_mode": "rich",
+}
+app = typer.Typer(
+    name="asynccam",
+    help="Find network cameras, start them together, and bring every file home whole.",
+    epilog=f"A camera is named by its address: {ADDRESS_FORM}.",
+    **_APP,
+)
+_serve = typer.Typer(help="Make this computer a device that other controllers can use.", **_APP)
+_simulate = typer.Typer(help="Stand in for a maker's service, to try things out.", **_APP)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"asynccam {version('asynccam')}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and leave."),
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+for _command in COMMANDS:
+    app.command()(_command)
+for _name, _server in SERVERS.items():
+    _serve.command(_name)(_server)
+app.add_typer(_serve, name="serve")
+for _name, _simulator in SIMULATORS.items():
+    _simulate.command(_name)(_simulator)
+app.add_typer(_simulate, name="simulate")
+
+
+def invoke(arguments: Sequence[str]) -> int:
+    """Carry out a command line; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # so that no terminal's encoding can make a line fail
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        return int(app(arguments, prog_name="asynccam", standalone_mode=False) or ExitCode.OK)
+    except _LineError as error:
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context is not None else "asynccam"
+        words = " ".join(str(getattr(error, "format_message", error.__str__)()).split())
+        complain(f"{words} (see {path} --help)")
+        return ExitCode.USAGE

@@ -1,0 +1,79 @@
+"""What an error means to the shell: one exit code and one plain line. Imports neither Typer nor Rich."""
+
+from enum import IntEnum
+from typing import Final
+
+from asynccam.errors import (
+    AsynccamError,
+    AuthenticationError,
+    DeviceError,
+    RecordingError,
+    RemoteProtocolError,
+    RetryableError,
+    StorageError,
+    TransferError,
+    UsageError,
+)
+
+
+class ExitCode(IntEnum):
+    """How a command ended; docs/cli.md explains each."""
+
+    OK = 0
+    INTERNAL = 1
+    USAGE = 2
+    UNREACHABLE = 3
+    REFUSED = 4
+    CREDENTIALS = 5
+    STORAGE = 6
+    RECORDING = 7
+    INCOMPLETE = 8
+    NOT_INSTALLED = 9
+    INTERRUPTED = 130
+    BROKEN_PIPE = 141
+    TERMINATED = 143
+
+
+def visible(text: str) -> str:
+    """Text with all that a terminal would obey or could not show written as an escape."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
+
+
+# The first class that fits decides, so a subclass stands before its base.
+_CODES: Final[tuple[tuple[type[AsynccamError], ExitCode], ...]] = (
+    (UsageError, ExitCode.USAGE),
+    (TransferError, ExitCode.INCOMPLETE),
+    (RetryableError, ExitCode.UNREACHABLE),
+    (AuthenticationError, ExitCode.CREDENTIALS),
+    (StorageError, ExitCode.STORAGE),
+    (RecordingError, ExitCode.RECORDING),
+    (DeviceError, ExitCode.REFUSED),
+    (RemoteProtocolError, ExitCode.REFUSED),
+    (AsynccamError, ExitCode.REFUSED),  # a system's own base class: its service answered with an error
+)
+
+
+def leaves(error: BaseException) -> list[BaseException]:
+    """The exceptions of a group, of its groups, and so on; of a lone exception itself."""
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in leaves(inner)]
+    return [error]
+
+
+def exit_code(error: BaseException) -> ExitCode:
+    """The exit code for an exception; of a group, that of the first one in it."""
+    first = leaves(error)[0]
+    if isinstance(first, KeyboardInterrupt):
+        return ExitCode.INTERRUPTED
+    return next((code for kind, code in _CODES if isinstance(first, kind)), ExitCode.INTERNAL)
+
+
+def one_line(error: BaseException) -> str:
+    """The exception in one plain line, without a traceback."""
+    return visible("; ".join(" ".join(_words(leaf).split()) for leaf in leaves(error)))
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, AsynccamError):
+        return str(error) or type(error).__name__
+    return f"unexpected {type(error).__name__}: {error} (--verbose shows where)"

@@ -1,0 +1,56 @@
+"""Arguments and options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.markup import escape
+
+from asynccam.model.credentials import Credentials
+
+ADDRESS_FORM: Final = escape("SYSTEM://HOST[:PORT][/CAMERA]")
+_ADDRESS_HELP: Final = f"{ADDRESS_FORM}, for example multicam://192.168.1.20:8080."
+
+AddressArgument = Annotated[str, typer.Argument(metavar="URI", help=_ADDRESS_HELP, show_default=False)]
+AddressesArgument = Annotated[
+    list[str], typer.Argument(metavar="URI", help=f"One or more of {_ADDRESS_HELP}", show_default=False)
+]
+DirectoryOption = Annotated[Path, typer.Option("--to", metavar="DIR", help="Directory; made if need be.")]
+InterfacesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--interface",
+        metavar="IP",
+        help="Use mDNS on the network interface with this address only; may be repeated.",
+        show_default="all",
+    ),
+]
+TokenOption = Annotated[
+    str | None,
+    typer.Option(
+        "--token",
+        metavar="TOKEN",
+        envvar="ASYNCCAM_TOKEN",
+        help="Token for services that want one; better in the environment than on a command line.",
+        show_default=False,
+    ),
+]
+ApiKeyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--api-key",
+        metavar="KEY",
+        envvar="ASYNCCAM_API_KEY",
+        help="API key for services that want one.",
+        show_default=False,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Show the log, and tracebacks of errors, on stderr.")
+]
+
+
+def credentials_of(token: str | None, api_key: str | None) -> Credentials | None:
+    """What was given on the command line or in asynccam's own environment variables, or None."""
+    return Credentials(token, api_key) if token or api_key else None

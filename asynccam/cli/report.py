@@ -1,0 +1,105 @@
+"""The table and the summary that a take ends with."""
+
+from pathlib import Path
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from asynccam.cli import words
+from asynccam.model.manifest import CameraRecord, FileRecord, FileState, Manifest, Outcome
+
+
+def whole(manifest: Manifest) -> bool:
+    """Whether every camera's every file came home and, where somebody looked, plays to its end."""
+    return manifest.outcome is Outcome.COMPLETE and all(
+        file.state is FileState.ARRIVED and (file.verdict is None or file.verdict.verdict == "complete")
+        for camera in manifest.cameras
+        for file in camera.files
+    )
+
+
+def take_report(manifest: Manifest, directory: Path) -> RenderableType:
+    """Every file of a take in a table, what went wrong, and where it all is."""
+    problems: list[RenderableType] = []
+    for camera in manifest.cameras:
+        problems += [
+            Text.assemble(
+                ("✗ ", "bad"),
+                words.told(camera.name, "name"),
+                words.told(f"  {problem.step}: {problem.message}"),
+            )
+            for problem in camera.errors
+        ]
+    problems += [
+        Text.assemble(("✗ ", "bad"), words.told(f"{problem.step}: {problem.message}"))
+        for problem in manifest.errors
+    ]
+    if problems:
+        problems.append(Text())
+    return Group(_table(manifest), *problems, _summary(manifest, directory))
+
+
+def _table(manifest: Manifest) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, header_style="faint", pad_edge=False)
+    table.add_column("camera", style="name")
+    table.add_column("answered", justify="right", no_wrap=True)
+    table.add_column("file", overflow="fold")
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("frames", justify="right")
+    table.add_column("length", justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for camera in manifest.cameras:
+        if not camera.files:
+            table.add_row(words.told(camera.name), _answered(camera), *[""] * 4, _outcome(camera))
+        for number, file in enumerate(camera.files):
+            first = (words.told(camera.name), _answered(camera)) if number == 0 else ("", "")
+            table.add_row(*first, *_file(file))
+    return table
+
+
+def _answered(camera: CameraRecord) -> str:
+    """How long after the start command the camera's answer arrived."""
+    if camera.accepted_at is None or camera.commanded_at is None:
+        return "never"
+    return words.milliseconds(camera.accepted_at.unix - camera.commanded_at.unix)
+
+
+def _outcome(camera: CameraRecord) -> Text:
+    return Text(camera.outcome.value, style="good" if camera.outcome is Outcome.COMPLETE else "bad")
+
+
+def _file(file: FileRecord) -> tuple[RenderableType, ...]:
+    name = words.told(Path(file.path or file.part or file.name).name)
+    size = words.size(file.size)
+    if file.state is not FileState.ARRIVED:
+        return name, size, "", "", Text(file.state.value, style="bad")
+    if file.verdict is None:
+        return name, size, "", "", Text("arrived", style="good")
+    found = file.verdict
+    style = "good" if found.verdict == "complete" else "bad"
+    frames = "?" if found.frames is None else str(found.frames)
+    length = "?" if found.duration is None else f"{found.duration:.2f} s"
+    glyph = "✔" if style == "good" else "✗"
+    return name, size, frames, length, Text(f"{glyph} {found.verdict}", style=style)
+
+
+def _summary(manifest: Manifest, directory: Path) -> RenderableType:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="faint")
+    grid.add_column(overflow="fold")
+    if manifest.start is not None:
+        source = manifest.start.server if manifest.start.source == "ntp" else "this computer's clock"
+        grid.add_row("T0", Text.assemble((manifest.start.t0.utc, "name"), f", by {source}"))
+    clocks = [camera.clock for camera in manifest.cameras if camera.clock]
+    if clocks:
+        worst = max(abs(clock.offset) + clock.bound for clock in clocks)
+        grid.add_row("clocks", f"{len(clocks)} measured, within {worst * 1000:.2f} ms of this computer's")
+    complete = sum(camera.outcome is Outcome.COMPLETE for camera in manifest.cameras)
+    style = "good" if whole(manifest) else "bad"
+    total = sum(file.size or 0 for camera in manifest.cameras for file in camera.files if file.path)
+    home = f"{complete} of {words.cameras(len(manifest.cameras))}, {words.size(total)} home"
+    grid.add_row("take", Text.assemble((manifest.outcome.value, style), f": {home}"))
+    grid.add_row("manifest", words.told(str(directory / "manifest.json"), "key"))
+    return grid

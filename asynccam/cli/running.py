@@ -1,0 +1,98 @@
+"""Runs a command's coroutine: the event loop, the signals, and what an error means to the shell."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from types import FrameType
+from typing import Any, Final
+
+import typer
+
+from asynccam.cli.errors import ExitCode, exit_code
+from asynccam.cli.output import Output
+
+Main = Callable[[], Coroutine[Any, Any, ExitCode]]
+
+_SHOW_CURSOR: Final = "\x1b[?25h"
+
+
+def execute(command: str, main: Main, output: Output, *, terminated: ExitCode = ExitCode.TERMINATED) -> None:
+    """Run a command to its end and leave with its exit code.
+
+    The first SIGINT or SIGTERM cancels the command, which then tidies up: a take stops its cameras
+    and brings their files home. The second leaves at once.
+
+    Args:
+        command: The command's name, for error lines.
+        main: The command.
+        output: Where it talks.
+        terminated: The exit code after SIGTERM; a server that is told to end has not failed.
+
+    Raises:
+        typer.Exit: Always, with the exit code.
+    """
+    output.set_up_logging()
+    signals = _Signals(output, terminated)
+    try:
+        code = asyncio.run(signals.watch(main()))
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        code = signals.code
+    except BrokenPipeError:
+        code = _broken_pipe()
+    except Exception as error:  # noqa: BLE001 - the outermost place: every error becomes a line and a code
+        output.failure(command, error)
+        code = exit_code(error)
+    raise typer.Exit(signals.code if signals.received else code)
+
+
+class _Signals:
+    """Turns the first signal into a cancellation and the second into an exit."""
+
+    def __init__(self, output: Output, terminated: ExitCode) -> None:
+        self._output = output
+        self._codes = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: terminated}
+        self._task: asyncio.Task[Any] | None = None
+        self.received = False
+        self.code = ExitCode.INTERRUPTED
+
+    async def watch(self, main: Coroutine[Any, Any, ExitCode]) -> ExitCode:
+        """Run ``main`` in this task with the signals handled."""
+        self._task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        for number in self._codes:
+            # Not every platform's loop has this; asyncio.run then still cancels at the first Ctrl-C.
+            with suppress(NotImplementedError):
+                loop.add_signal_handler(number, self._on_signal, number)
+        return await main
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if self.received:
+            _leave_at_once(self._output, self.code)
+        self.received = True
+        self.code = self._codes[number]
+        if self._output.animate:
+            self._output.stderr.print("Stopping; once more to leave at once.", style="busy")
+        if self._task is not None:
+            self._task.cancel()
+        # From here on even a loop that is kept busy must not hold up the second signal.
+        for one in self._codes:
+            signal.signal(one, self._on_second)
+
+    def _on_second(self, number: int, frame: FrameType | None) -> None:
+        _leave_at_once(self._output, self.code)
+
+
+def _leave_at_once(output: Output, code: ExitCode) -> None:
+    """End the process without any clean-up but the terminal's cursor."""
+    if output.animate:
+        os.write(sys.stderr.fileno(), f"{_SHOW_CURSOR}\n".encode())
+    os._exit(code)
+
+
+def _broken_pipe() -> ExitCode:
+    """Whoever read stdout has gone: say nothing more to it, not even at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return ExitCode.BROKEN_PIPE

@@ -1,0 +1,78 @@
+"""Exit codes and error lines: what a shell script gets to see of an exception."""
+
+from pathlib import Path
+
+import pytest
+
+import asynccam.errors as errors
+from asynccam.cli.errors import ExitCode, exit_code, one_line
+
+CODES = [
+    (errors.UsageError("x"), 2),
+    (errors.AddressError("x"), 2),
+    (errors.FeatureError("x"), 2),
+    (errors.StateError("x"), 2),
+    (errors.ConnectionError("x"), 3),
+    (errors.TimeoutError("x"), 3),
+    (errors.BusyError("x"), 3),
+    (errors.RemoteProtocolError("x"), 4),
+    (errors.DeviceError("x"), 4),
+    (errors.NotFoundError("x"), 4),
+    (errors.ClockNotSynchronizedError("x"), 4),
+    (errors.AuthenticationError("x"), 5),
+    (errors.PermissionDeniedError("x"), 5),
+    (errors.StorageError("x"), 6),
+    (errors.InsufficientSpaceError("x", needed=2, free=1), 6),
+    (errors.TargetExistsError("x"), 6),
+    (errors.RecordingError("x"), 7),
+    (errors.TransferError("x"), 8),
+    (ValueError("x"), 1),
+    (KeyboardInterrupt(), 130),
+]
+
+
+@pytest.mark.parametrize(("error", "code"), CODES, ids=lambda value: type(value).__name__)
+def test_every_error_has_its_exit_code(error: BaseException, code: int) -> None:
+    assert exit_code(error) == code
+
+
+def test_a_systems_own_base_class_is_a_refusal() -> None:
+    class ServiceError(errors.AsynccamError):
+        """As wings define their own."""
+
+    assert exit_code(ServiceError("x")) == ExitCode.REFUSED
+
+
+def test_a_group_has_the_code_of_its_first_error() -> None:
+    inner = ExceptionGroup("inner", [errors.StorageError("disk full"), ValueError("x")])
+    assert exit_code(ExceptionGroup("outer", [inner, errors.UsageError("x")])) == ExitCode.STORAGE
+
+
+def test_no_error_of_the_library_is_taken_for_a_bug() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    ours = [kind for kind in kinds if issubclass(kind, errors.AsynccamError)]
+    leaves = [kind for kind in ours if sum(issubclass(other, kind) for other in ours) == 1]
+    assert len(leaves) > 10
+    covered = {type(error) for error, _ in CODES}
+    assert set(leaves) <= covered
+
+
+def test_an_error_of_several_lines_is_told_in_one() -> None:
+    assert one_line(errors.RecordingError("no picture:\n  element not found\n")) == (
+        "no picture: element not found"
+    )
+
+
+def test_a_group_is_told_in_one_line() -> None:
+    group = ExceptionGroup("two", [errors.UsageError("first"), errors.UsageError("second")])
+    assert one_line(group) == "first; second"
+
+
+def test_a_foreign_error_says_that_it_was_not_expected() -> None:
+    assert one_line(ValueError("odd")) == "unexpected ValueError: odd (--verbose shows where)"
+
+
+def test_the_docs_list_every_exit_code() -> None:
+    page = (Path(__file__).parents[2] / "docs/cli.md").read_text()
+    for code in ExitCode:
+        assert f"| {code.value} |" in page, code

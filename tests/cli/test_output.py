@@ -1,0 +1,76 @@
+"""JSON for machines: what becomes of the library's values, and where each word goes."""
+
+import json
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+
+from asynccam.cli.output import Output, plain
+from asynccam.errors import DeviceError
+from asynccam.model.info import CameraInfo, CameraState, CameraStatus, MediaFile
+from asynccam.model.manifest import Moment
+
+
+def test_descriptions_become_objects_with_the_same_names() -> None:
+    info = CameraInfo(id="multicam://a", system="multicam", name="a", extra=MappingProxyType({"x": (1, 2)}))
+    assert plain(info) == {
+        "id": "multicam://a",
+        "system": "multicam",
+        "name": "a",
+        "serial": "",
+        "address": "",
+        "model": "",
+        "extra": {"x": [1, 2]},
+    }
+
+
+def test_enumerations_paths_and_models_become_text_and_objects() -> None:
+    assert plain(CameraStatus(CameraState.READY))["state"] == "ready"
+    assert plain(MediaFile("a.mp4", path=Path("here/a.mp4")))["path"] == str(Path("here/a.mp4"))
+    assert plain(Moment.of(0.0)) == {"unix": 0.0, "utc": "1970-01-01T00:00:00.000Z"}
+    assert plain(DeviceError("no")) == {"error": "DeviceError", "message": "no"}
+    assert plain({"name": b"caf\xe9"}) == {"name": "caf\\xe9"}
+
+
+def test_json_is_all_that_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    output = Output(json=True)
+    output.show("a table")
+    output.note("a note")
+    with output.waiting("waiting", 1.0), output.transfer("a.mp4") as progress:
+        progress(1, 2)
+    output.document({"name": "Köln\x1b[31m"})
+    said = capsys.readouterr()
+    assert json.loads(said.out) == {"name": "Köln\x1b[31m"}
+    assert "\x1b" not in said.out
+    assert said.err == ""
+
+
+def test_lines_are_one_document_each(capsys: pytest.CaptureFixture[str]) -> None:
+    output = Output(json=True)
+    output.line({"event": "one\ntwo"})
+    output.line({"event": "three"})
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line) for line in lines] == [{"event": "one\ntwo"}, {"event": "three"}]
+
+
+def test_people_get_no_json_and_no_colour_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    output = Output()
+    output.document({"a": 1})
+    output.line({"a": 1})
+    output.show("[plain]")
+    assert capsys.readouterr().out == "[plain]\n"
+
+
+def test_an_error_is_one_line_without_verbose_and_a_traceback_with_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    try:
+        raise DeviceError("it said no")
+    except DeviceError as error:
+        Output().failure("status", error)
+        assert capsys.readouterr().err == "asynccam: status: it said no\n"
+        Output(verbose=True).failure("status", error)
+    said = capsys.readouterr().err
+    assert "Traceback" in said
+    assert said.endswith("asynccam: status: it said no\n")

@@ -1,0 +1,109 @@
+"""``asynccam record``: a take from the shell, to its end and cut short."""
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest_asyncio
+
+from asynccam.model.manifest import Manifest
+from asynccam.systems.multicam.device import MultiCamDevice
+from asynccam.systems.multicam.device_faults import DeviceFaults
+from asynccam.systems.multicam.device_recording import Phase
+from tests.support.command import asynccam, started
+from tests.support.multicam_device import BytesRecorder, running
+from tests.support.waiting import eventually
+
+
+@pytest_asyncio.fixture
+async def device(tmp_path: Path) -> AsyncIterator[MultiCamDevice]:
+    async with running(tmp_path / "device") as device:
+        yield device
+
+
+def uri(device: MultiCamDevice) -> str:
+    return f"multicam://127.0.0.1:{device.port}"
+
+
+async def test_files_that_do_not_play_make_the_take_incomplete(
+    device: MultiCamDevice, tmp_path: Path
+) -> None:
+    # These recorders write bytes that are no video, so all is well but the verdict.
+    ended = await asynccam(
+        *("record", uri(device), "--duration", 0.3, "--start-in", 0.2),
+        *("--to", tmp_path / "takes", "--name", "first", "--json"),
+    )
+    assert (ended.code, ended.err) == (8, "")
+    said = ended.json()
+    assert said["complete"] is False
+    assert said["directory"] == str(tmp_path / "takes" / "first")
+    assert said["manifest"]["cameras"][0]["files"][0]["state"] == "arrived"
+    assert said["manifest"]["cameras"][0]["files"][0]["verdict"]["verdict"] != "complete"
+    on_disk = await Manifest.load(said["directory"])
+    assert on_disk.model_dump(mode="json") == said["manifest"]
+
+
+async def test_a_camera_that_refuses_is_in_the_table_and_the_code(
+    device: MultiCamDevice, tmp_path: Path
+) -> None:
+    faults = DeviceFaults(refuse_start="the lens cap is on")
+    async with running(tmp_path / "other", faults=faults, device_id="bench-2") as other:
+        ended = await asynccam(
+            *("record", uri(device), uri(other), "--duration", 0.3, "--start-in", 0.2, "--to", tmp_path)
+        )
+    assert ended.code == 8
+    assert "the lens cap is on" in ended.out
+    assert "bench-1" in ended.out
+    assert "manifest.json" in ended.out
+
+
+async def test_a_camera_that_is_not_there_stops_the_take_before_it_begins(
+    device: MultiCamDevice, tmp_path: Path
+) -> None:
+    ended = await asynccam(
+        *("record", uri(device), "multicam://127.0.0.1:1", "--duration", 1, "--to", tmp_path / "takes")
+    )
+    assert (ended.code, ended.out) == (3, "")
+    assert "127.0.0.1:1" in ended.err
+    assert not (tmp_path / "takes").exists()
+    assert device.phase is Phase.READY
+
+
+async def test_the_same_camera_twice_is_a_mistake(device: MultiCamDevice, tmp_path: Path) -> None:
+    ended = await asynccam(*("record", uri(device), uri(device), "--duration", 1, "--to", tmp_path))
+    assert (ended.code, ended.out) == (2, "")
+
+
+async def test_ctrl_c_stops_the_cameras_and_brings_the_files_home(
+    device: MultiCamDevice, tmp_path: Path
+) -> None:
+    line = ("record", uri(device), "--duration", 60, "--start-in", 0.1, "--to", tmp_path, "--json")
+    async with started(*line) as process:
+        await eventually(lambda: device.phase is Phase.RECORDING, 20)
+        process.send_signal(signal.SIGINT)
+        out, err = await asyncio.wait_for(process.communicate(), 20)
+    assert (process.returncode, err) == (130, b"")
+    said = json.loads(out)
+    manifest = Manifest.model_validate(said["manifest"])
+    assert manifest.outcome == "cancelled"
+    (file,) = manifest.cameras[0].files
+    assert file.path is not None
+    assert Path(said["directory"], file.path).read_bytes() == b"moving pictures"
+    assert device.phase is Phase.READY
+
+
+async def test_the_second_ctrl_c_does_not_wait_for_the_camera(tmp_path: Path) -> None:
+    recorder = BytesRecorder()
+    recorder.may_stop.clear()
+    async with running(tmp_path / "device", recorder) as device:
+        line = ("record", uri(device), "--duration", 60, "--start-in", 0.1, "--to", tmp_path, "--json")
+        async with started(*line) as process:
+            await eventually(lambda: device.phase is Phase.RECORDING, 20)
+            process.send_signal(signal.SIGINT)
+            await eventually(lambda: device.phase is Phase.STOPPING, 20)
+            process.send_signal(signal.SIGINT)
+            out, err = await asyncio.wait_for(process.communicate(), 5)
+        recorder.may_stop.set()
+    assert (process.returncode, out, err) == (130, b"", b"")

@@ -1,0 +1,41 @@
+"""Numbers as people read them."""
+
+import pytest
+
+from asynccam.cli import words
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (None, "?"),
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (4_212_345, "4.2 MB"),
+        (123_400_000, "123 MB"),
+    ],
+)
+def test_sizes(count: int | None, text: str) -> None:
+    assert words.size(count) == text
+
+
+def test_sizes_beyond_gigabytes() -> None:
+    assert words.size(2_500_000_000) == "2.5 GB"
+    assert words.size(3 * 10**12) == "3.00 TB"
+
+
+def test_a_rate_that_is_not_known_is_empty() -> None:
+    assert words.rate(10, 0.0) == words.rate(None, 1.0) == words.rate(10, None) == ""
+    assert words.rate(2_000_000, 0.5) == "4.0 MB/s"
+
+
+def test_clocks_show_more_digits_when_they_are_close() -> None:
+    assert words.clock(0.00002, 0.00015) == "+0.02 ± 0.15 ms"
+    assert words.clock(-1.5, 0.02) == "-1,500 ± 20.0 ms"
+
+
+def test_moments_no_calendar_holds_are_still_told() -> None:
+    assert words.moment(0) == "1970-01-01 00:00:00 UTC"
+    assert words.moment(None) == ""
+    assert words.moment(1e30) == "1e+30"
