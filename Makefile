@@ -13,7 +13,7 @@ demo:  ## Record three simulated cameras in one take, in under a minute
 
 # Four at a time, whatever the cores: most tests wait more than they work.
 test:  ## Run every test
-	@.ci/setup dev gstreamer
+	@.ci/setup dev gstreamer broker browser
 	@$(BIN)/python -m pytest --quiet --numprocesses 4 --dist loadfile $(ARGS)
 
 lint:  ## Check style and types
