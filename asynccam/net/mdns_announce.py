@@ -116,29 +116,42 @@ async def announce(
 
 
 async def _register(sockets: AsyncZeroconf, info: ServiceInfo, timeout: float) -> None:
-    # zeroconf asks whether the name is taken for answers by unicast, and among the processes of one
-    # computer that share a port those go to any one of them. So somebody asks for multicast ones as well.
-    asking = AsyncServiceBrowser(
-        sockets.zeroconf, info.type, handlers=[lambda **_: None], question_type=DNSQuestionType.QM
-    )
     try:
         async with deadline(timeout, f"mDNS announcement of {info.name}"):
             try:
-                announced = await sockets.async_register_service(info)
+                await _try_to_register(sockets, info)
             except zc.NonUniqueNameException:
-                # Whoever says goodbye is remembered for a second more (RFC 6762, section 10.1): a device
-                # that is restarted at once meets itself.
+                # Whoever says goodbye is remembered for a second more (RFC 6762, section 10.1), and longer if an
+                # answer was still on its way behind the goodbye: a device that is restarted at once meets
+                # itself. So the memory is dropped; whoever really has the name answers the second time too.
                 await asyncio.sleep(_GOODBYE_LASTS)
-                announced = await sockets.async_register_service(info)
-            await announced
+                _forget(sockets, info)
+                await _try_to_register(sockets, info)
     except (zc.NonUniqueNameException, zc.ServiceNameAlreadyRegistered):
         raise BusyError(f"somebody on this network is already called {info.name}") from None
     except zc.NotRunningException:
         raise StateError("the mDNS sockets are closed") from None
     except zc.Error as error:
         raise UsageError(f"{info.name!r} cannot be announced: {error}") from error
+
+
+async def _try_to_register(sockets: AsyncZeroconf, info: ServiceInfo) -> None:
+    # zeroconf asks whether the name is taken for answers by unicast, and among the processes of one
+    # computer that share a port those go to any one of them. So somebody asks for multicast ones as well.
+    asking = AsyncServiceBrowser(
+        sockets.zeroconf, info.type, handlers=[lambda **_: None], question_type=DNSQuestionType.QM
+    )
+    try:
+        await (await sockets.async_register_service(info))
     finally:
         await asking.async_cancel()
+
+
+def _forget(sockets: AsyncZeroconf, info: ServiceInfo) -> None:
+    cache = sockets.zeroconf.cache
+    remembered = cache.current_entry_with_name_and_alias(info.type, info.name)
+    if remembered is not None:
+        cache.async_remove_records([remembered])
 
 
 async def _withdraw(sockets: AsyncZeroconf, info: ServiceInfo, timeout: float) -> None:
