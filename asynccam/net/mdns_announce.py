@@ -121,7 +121,7 @@ async def _register(sockets: AsyncZeroconf, info: ServiceInfo, timeout: float) -
             try:
                 await _try_to_register(sockets, info)
             except zc.NonUniqueNameException:
-                # Whoever says goodbye is remembered for a second more (RFC 6762, section 10.1), and longer if an
+                # Whoever says goodbye is remembered a second longer (RFC 6762, section 10.1), or more if an
                 # answer was still on its way behind the goodbye: a device that is restarted at once meets
                 # itself. So the memory is dropped; whoever really has the name answers the second time too.
                 await asyncio.sleep(_GOODBYE_LASTS)

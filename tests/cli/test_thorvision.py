@@ -39,7 +39,7 @@ async def test_two_cameras_of_one_server_in_one_take(server: ThorVisionSimulator
         uri(server, "/sim-1"),
         *("--duration", "1", "--start-in", "0.2", "--to", str(tmp_path), "--json"),
     )
-    assert (ended.code, ended.err) == (0, "")
+    assert (ended.code, ended.err) == (0, ""), ended.out
     manifest = json.loads(next(tmp_path.glob("*/manifest.json")).read_text())
     for camera in manifest["cameras"]:
         assert camera["first_frame_at"] is not None

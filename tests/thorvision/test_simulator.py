@@ -1,6 +1,7 @@
 """The simulator itself: its frames, its answers, its troubles, and the coroutine that runs it."""
 
 import asyncio
+import socket
 import struct
 from fractions import Fraction
 from itertools import pairwise
@@ -118,6 +119,16 @@ async def test_a_port_that_is_taken_is_an_error_of_the_server() -> None:
         status, words = await ask(simulator, "POST", "/jpeg", START | {"id": 1})
         assert status == 500
         assert str(PORT).encode() in words
+
+
+async def test_a_port_that_another_simulator_is_about_to_bind_is_taken() -> None:
+    port = free_ports(1)[0]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as claim:
+        claim.bind(f"\0asynccam SRT port {port}")
+        async with ThorVisionSimulator([device(0)]) as simulator:
+            status, words = await ask(simulator, "POST", "/jpeg", START | {"port": port})
+    assert status == 500
+    assert b"another simulator" in words
 
 
 async def test_cameras_come_and_go() -> None:

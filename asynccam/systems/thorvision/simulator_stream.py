@@ -7,7 +7,10 @@ go back in through another one to the SRT listener. See docs/thorvision.md.
 import asyncio
 import fcntl
 import os
-from collections.abc import Callable
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from typing import Final
 
@@ -108,8 +111,10 @@ class SimulatedStream:
 
     async def _stream_once(self, ready: Ready[None]) -> None:
         """Stream until it is to die."""
-        if not is_free(self.port):  # SRT itself would share the port with another listener
-            raise RecordingError(f"port {self.port} is in use")
+        with _alone_on(self.port):
+            await self._stream_alone(ready)
+
+    async def _stream_alone(self, ready: Ready[None]) -> None:
         tools = await find_installation()
         drawing = self._picture.stream(tools.elements)
         pictures_out, pictures_in = os.pipe()
@@ -189,6 +194,27 @@ class _Carrier(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         for frame in self._splitter.feed(data):
             self._carry(frame, self._writer)
+
+
+@contextmanager
+def _alone_on(port: int) -> Iterator[None]:
+    """Keep other simulators off a port, which SRT would share with them without a word.
+
+    GStreamer binds the port a moment after it was seen to be free. So on Linux a name that only one
+    process can have, in the kernel's own space of names, is taken first.
+
+    Raises:
+        RecordingError: The port is in use.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as claim:
+        try:
+            if sys.platform == "linux":
+                claim.bind(f"\0asynccam SRT port {port}")
+        except OSError:
+            raise RecordingError(f"port {port} is in use by another simulator") from None
+        if not is_free(port):
+            raise RecordingError(f"port {port} is in use")
+        yield
 
 
 async def _passed(event: asyncio.Event, seconds: float | None) -> None:
