@@ -383,7 +383,13 @@ class Recorder:
             self.events.emit(RecorderResumed(recorder=self.name, gap=gap))
 
     async def _judge(self) -> None:
-        """Read every file that is there."""
+        """Read every file that is kept; the last ones were finished since the disk was last looked at."""
+        if self._runs:
+            try:
+                await asyncio.to_thread(survey, [run.files for run in self._runs])
+            except StorageError as error:
+                if self.error is None:
+                    self.error, self.reason = error, EndReason.FAILED
         verdicts = [one for run in self._runs for one in await verify_files(run.files, decode=self._decode)]
         by_path = {verdict.path: verdict for verdict in (*self._discarded, *verdicts)}
         self.verdicts = tuple(by_path.values())
