@@ -16,7 +16,8 @@ import pytest
 
 from asynccam.errors import AsynccamError, ConnectionError, TimeoutError
 from asynccam.net.live import LinkState
-from asynccam.net.rpc import RpcClient, RpcError, RpcLink
+from asynccam.net.rpc import RpcClient
+from asynccam.net.rpc_link import RpcError, RpcLink
 from asynccam.runtime.backoff import Backoff
 from asynccam.systems.mediamtx import CameraClient
 from asynccam.systems.mediamtx.events import ConnectionStateChanged

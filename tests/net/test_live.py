@@ -19,7 +19,8 @@ from asynccam.errors import (
     UsageError,
 )
 from asynccam.net.live import TRANSITIONS, LinkState, LiveLink
-from asynccam.net.rpc import RpcClient, RpcLink, connect
+from asynccam.net.rpc import RpcClient, connect
+from asynccam.net.rpc_link import RpcLink
 from asynccam.net.websocket import open_websocket
 from asynccam.runtime.backoff import Backoff
 from tests.support.fake_clock import FakeClock

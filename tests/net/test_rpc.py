@@ -17,7 +17,8 @@ from asynccam.errors import (
     UsageError,
 )
 from asynccam.net.live import LinkState
-from asynccam.net.rpc import RpcClient, RpcError, RpcLink, connect
+from asynccam.net.rpc import RpcClient, connect
+from asynccam.net.rpc_link import RpcError, RpcLink
 from asynccam.runtime.backoff import Backoff
 from tests.support.rpc_server import RpcServer, answer, never, rpc_server
 from tests.support.waiting import eventually

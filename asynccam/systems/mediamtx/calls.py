@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from asynccam.errors import AsynccamError, StateError, TimeoutError
 from asynccam.net.live import LinkState
-from asynccam.net.rpc import RpcClient, RpcError, RpcLink
+from asynccam.net.rpc import RpcClient
+from asynccam.net.rpc_link import RpcError, RpcLink
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.timing import deadline
 from asynccam.systems.mediamtx.errors import (

@@ -14,7 +14,8 @@ from typing import Any
 from asynccam.errors import AsynccamError, RemoteProtocolError
 from asynccam.model.events import Event
 from asynccam.net.live import LinkState
-from asynccam.net.rpc import RpcClient, RpcError, RpcLink
+from asynccam.net.rpc import RpcClient
+from asynccam.net.rpc_link import RpcError, RpcLink
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.hub import EventHub
 from asynccam.systems.mediamtx.calls import Caller

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from asynccam import errors
-from asynccam.net.rpc import RpcError
+from asynccam.net.rpc_link import RpcError
 
 
 class CameraServiceError(errors.AsynccamError):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from asynccam import errors
-from asynccam.net.rpc import RpcError, RpcLink
+from asynccam.net.rpc_link import RpcError, RpcLink
 from asynccam.systems.mediamtx.errors import (
     AuthenticationError,
     CameraNotFoundError,
