@@ -11,6 +11,7 @@ import typer
 from asynccam.cli.cameras import cameras, snapshot
 from asynccam.cli.demo import demo
 from asynccam.cli.discover import discover
+from asynccam.cli.doctor import doctor
 from asynccam.cli.errors import ExitCode
 from asynccam.cli.files import download, files
 from asynccam.cli.options import ADDRESS_FORM
@@ -30,6 +31,7 @@ COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     download,
     record,
     watch,
+    doctor,
     demo,
 )
 """Every command, by the name of its function, in the order of ``--help``."""

@@ -1,0 +1,283 @@
+"""What ``asynccam doctor`` looks at: each check ends in findings, and what is wrong comes with its cure."""
+
+import asyncio
+import ctypes
+import os
+import secrets
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+from asynccam.cli import words
+from asynccam.cli.errors import one_line
+from asynccam.errors import AsynccamError
+from asynccam.runtime.timing import deadline
+
+
+class Verdict(StrEnum):
+    """How a finding is to be taken."""
+
+    GOOD = "good"
+    NOTE = "note"
+    """Something some uses need is not there; others do without."""
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        check: The group it belongs to, ``GStreamer`` for example.
+        verdict: How it is to be taken.
+        found: What there is, in plain words.
+        cure: What to do about it; empty when all is well.
+    """
+
+    check: str
+    verdict: Verdict
+    found: str
+    cure: str = ""
+
+
+_EXTRAS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    "server": (
+        "the Snapshot server, simulated tokens, MQTT",
+        ("aiomqtt", "piexif", "pillow", "prometheus-client", "PyJWT"),
+    ),
+    "video": ("frames in memory, XDAQ metadata", ("av", "numpy")),
+    "speed": ("a faster event loop", ("uvloop",)),
+}
+_USES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    "record test pictures to MP4": (
+        "bad",
+        ("videotestsrc", "videoconvert", "h264parse", "mp4mux", "filesink"),
+    ),
+    "record RTSP cameras": ("bad", ("rtspsrc", "rtph264depay", "rtph265depay", "h265parse", "matroskamux")),
+    "record ThorVision streams": ("bad", ("srtsrc", "jpegparse", "splitmuxsink", "progressreport")),
+    "record V4L2 cameras": ("note", ("v4l2src", "jpegdec")),
+    "record to HLS": ("note", ("mpegtsmux", "hlssink2")),
+    "simulate streams": ("note", ("jpegenc", "srtsink", "compositor")),
+}
+_ENCODERS: Final = ("x264enc", "openh264enc", "nvv4l2h264enc", "v4l2h264enc", "vah264enc")
+_GSTREAMER_CURE: Final = (
+    "apt install gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good"
+    " gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav"
+)
+_LOW_SPACE: Final = 2_000_000_000
+_FEW_FILES: Final = 1024
+_MDNS_SECONDS: Final = 8.0
+_CLOCK_ERROR: Final = 5  # TIME_ERROR, what adjtimex(2) answers while nobody disciplines the clock
+_PROBE_TYPE: Final = "_asynccam._tcp.local."
+_PROBE_PORT: Final = 9  # discard: nobody is to connect
+
+
+def check_python() -> list[Finding]:
+    """The interpreter, the extras, and how many cameras it may hold open."""
+    import resource
+
+    found = [
+        Finding("Python", Verdict.GOOD, f"Python {sys.version.split()[0]}, asynccam {version('asynccam')}")
+    ]
+    for extra, (use, packages) in _EXTRAS.items():
+        missing = [name for name in packages if not _has(name)]
+        if missing:
+            cure = f'pip install "asynccam[{extra}]"'
+            words_of = f"extra {extra!r} ({use}) lacks {', '.join(missing)}"
+            found.append(Finding("Python", Verdict.NOTE, words_of, cure))
+        else:
+            found.append(Finding("Python", Verdict.GOOD, f"extra {extra!r}: {use}"))
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    few = files < _FEW_FILES
+    found.append(
+        Finding(
+            "Python",
+            Verdict.NOTE if few else Verdict.GOOD,
+            f"{files} files and sockets may be open at once",
+            "ulimit -n 4096, for hundreds of cameras" if few else "",
+        )
+    )
+    return found
+
+
+async def check_gstreamer() -> list[Finding]:
+    """Which of the library's own pipelines this computer can run."""
+    from asynccam.recording.installation import find_installation
+
+    try:
+        tools = await find_installation()
+    except AsynccamError as error:
+        return [Finding("GStreamer", Verdict.BAD, one_line(error), _GSTREAMER_CURE)]
+    found = [_use(use, how, needed, tools.elements) for use, (how, needed) in _USES.items()]
+    encoders = [name for name in _ENCODERS if name in tools.elements]
+    if encoders:
+        found.append(Finding("GStreamer", Verdict.GOOD, f"encode H.264: {', '.join(encoders)}"))
+    else:
+        cure = "apt install gstreamer1.0-plugins-ugly"
+        found.append(Finding("GStreamer", Verdict.NOTE, "encode H.264: no encoder", cure))
+    if tools.guard:
+        found.append(Finding("GStreamer", Verdict.GOOD, "recordings are finished even if Python is killed"))
+    else:
+        cure = "apt install util-linux (2.33 or newer)"
+        lost = "setpriv --pdeathsig is missing: a recording is cut off if Python is killed"
+        found.append(Finding("GStreamer", Verdict.NOTE, lost, cure))
+    return found
+
+
+def _use(use: str, how: str, needed: Sequence[str], there: frozenset[str]) -> Finding:
+    missing = [name for name in needed if name not in there]
+    if not missing:
+        return Finding("GStreamer", Verdict.GOOD, use)
+    return Finding("GStreamer", Verdict(how), f"{use}: lacks {', '.join(missing)}", _GSTREAMER_CURE)
+
+
+async def check_mdns(interfaces: Sequence[str] | None) -> list[Finding]:
+    """Whether a service that is announced here is heard here."""
+    await asyncio.to_thread(import_module, "asynccam.net.mdns")  # which runs a program to find the C library
+    from zeroconf import InterfaceChoice
+
+    from asynccam.net.mdns import Interfaces, announce, browse
+
+    where = f"on {', '.join(interfaces)}" if interfaces else "on all interfaces"
+    name = f"doctor-{secrets.token_hex(6)}"
+    chosen: Interfaces = list(interfaces) if interfaces else InterfaceChoice.All
+    try:
+        async with (
+            deadline(_MDNS_SECONDS, f"own announcement {where}"),
+            browse(_PROBE_TYPE, interfaces=chosen) as heard,
+            announce(_PROBE_TYPE, name, _PROBE_PORT, interfaces=chosen),
+        ):
+            async for event in heard:
+                if event.service.instance == name:
+                    break
+    except AsynccamError as error:
+        cure = (
+            "let UDP port 5353 and multicast 224.0.0.251 through (ufw allow 5353/udp),"
+            " or name the interface: --interface IP"
+        )
+        return [Finding("mDNS", Verdict.BAD, one_line(error), cure)]
+    return [Finding("mDNS", Verdict.GOOD, f"an announcement was heard {where}")]
+
+
+def check_ports(ports: Iterable[tuple[str, int, bool]]) -> list[Finding]:
+    """Whether the ports that ``serve`` and ``simulate`` take by default are free.
+
+    Args:
+        ports: What for, the number, and whether it is UDP.
+    """
+    found = []
+    for use, port, udp in ports:
+        kind = "UDP" if udp else "TCP"
+        try:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM if udp else socket.SOCK_STREAM) as probe:
+                if not udp:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(("0.0.0.0", port))  # noqa: S104 - bound for an instant, never listened at
+        except PermissionError:
+            cure = f"--port with a number above 1023, or sysctl net.ipv4.ip_unprivileged_port_start={port}"
+            found.append(Finding("Ports", Verdict.NOTE, f"{kind} {port} ({use}) needs a privilege", cure))
+        except OSError:
+            cure = "--port with another number, or end the program that has it (ss -lptun shows which)"
+            found.append(Finding("Ports", Verdict.NOTE, f"{kind} {port} ({use}) is in use", cure))
+        else:
+            found.append(Finding("Ports", Verdict.GOOD, f"{kind} {port} ({use}) is free"))
+    return found
+
+
+def check_disk(directory: Path) -> list[Finding]:
+    """Whether takes can be kept in a directory, or in the nearest one above it that exists."""
+    wanted = directory.absolute()
+    place = next(one for one in (wanted, *wanted.parents) if one.is_dir())
+    free = shutil.disk_usage(place).free
+    low = free < _LOW_SPACE
+    found = [
+        Finding(
+            "Disk",
+            Verdict.NOTE if low else Verdict.GOOD,
+            f"{words.size(free)} free at {place}",
+            "make room, or keep takes elsewhere: --to DIR" if low else "",
+        )
+    ]
+    try:
+        with tempfile.NamedTemporaryFile(dir=place, prefix=".asynccam-") as file:
+            file.write(b"\0" * 4096)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        cure = f"chown or chmod {place}, or keep takes elsewhere: --to DIR"
+        found.append(Finding("Disk", Verdict.BAD, f"{place} cannot be written: {error.strerror}", cure))
+    else:
+        found.append(Finding("Disk", Verdict.GOOD, f"{place} can be written"))
+    return found
+
+
+def check_devices(root: Path = Path("/dev")) -> list[Finding]:
+    """The V4L2 cameras of this computer, and whether this user may open them."""
+    devices = sorted(root.glob("video*"))
+    if not devices:
+        return [Finding("Cameras", Verdict.GOOD, "no V4L2 camera on this computer")]
+    found = []
+    for device in devices:
+        if os.access(device, os.R_OK | os.W_OK):
+            found.append(Finding("Cameras", Verdict.GOOD, f"{device} can be opened"))
+        else:
+            cure = "usermod --append --groups video USER, then log in again"
+            found.append(Finding("Cameras", Verdict.BAD, f"{device} may not be opened", cure))
+    return found
+
+
+def check_kernel_clock(adjtimex: Callable[[], int | None] | None = None) -> list[Finding]:
+    """Whether this computer's clock is disciplined by anybody, as its kernel knows it."""
+    state = (adjtimex or _clock_state)()
+    if state is None:
+        return []
+    if state != _CLOCK_ERROR:
+        return [Finding("Clock", Verdict.GOOD, "the kernel says that the clock is synchronized")]
+    cure = "timedatectl set-ntp true, or install chrony; times in a manifest are this computer's"
+    return [Finding("Clock", Verdict.NOTE, "nothing synchronizes this computer's clock", cure)]
+
+
+async def check_time_server(name: str) -> list[Finding]:
+    """How far this computer's clock is from a time server's."""
+    for module in ("asynccam.net.clock", "asynccam.session.shared"):
+        await asyncio.to_thread(import_module, module)
+    from asynccam.session.shared import time_server
+
+    try:
+        offset = await time_server(name).query()
+    except AsynccamError as error:
+        return [Finding("Clock", Verdict.BAD, one_line(error), "name another one, or open UDP port 123")]
+    apart = words.clock(offset.offset, offset.bound)
+    if abs(offset.offset) - offset.bound < 0.1:
+        return [Finding("Clock", Verdict.GOOD, f"{name} is {apart} from this computer")]
+    cure = "synchronize this computer's clock, or give takes this server: --ntp"
+    return [Finding("Clock", Verdict.NOTE, f"{name} is {apart} from this computer", cure)]
+
+
+def _has(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _clock_state() -> int | None:
+    """What adjtimex(2) answers when it is only asked; None where there is none."""
+    if sys.platform != "linux":
+        return None
+    state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512))  # struct timex, all of it zero
+    return int(state) if state >= 0 else None
+
+
+async def off_loop(check: Callable[[], list[Finding]]) -> list[Finding]:
+    """A check that touches the disk or binds ports, in a thread."""
+    return await asyncio.to_thread(check)
