@@ -39,18 +39,24 @@ class _Route:
 class EventHub:
     """Where events are emitted and listened to.
 
+    Args:
+        name: For its tasks.
+        on_state: Called with every event that is a state, in place and before `emit` returns: for the hub's
+            owner alone, who must not block in it, and may emit.
+
     Attributes:
         dropped: Events lost to slow listeners, all together; each listener counts its own as well.
         failures: Callback calls that raised, all together.
         emitted: Events emitted.
     """
 
-    def __init__(self, name: str = "events") -> None:
+    def __init__(self, name: str = "events", *, on_state: Callable[[Event], None] | None = None) -> None:
         self._scope = TaskScope(name)
         self._listeners: list[Listener] = []
         self._routes: dict[type[Event], _Route] = {}
         self._latest: dict[tuple[str, str], Event] = {}  # in the order in which they were emitted
         self._closed = False
+        self._on_state = on_state
         self.dropped = 0
         self.failures = 0
         self.emitted = 0
@@ -74,6 +80,8 @@ class EventHub:
         if route.by_subject:
             for offer in route.by_subject.get(event.subject, ()):
                 offer(event)
+        if route.slot and self._on_state is not None:
+            self._on_state(event)
 
     def subscribe(
         self,
@@ -163,6 +171,12 @@ class EventHub:
         """Keep nothing of a camera any longer for those who begin to listen later."""
         for key in [key for key in self._latest if key[1] == subject]:
             del self._latest[key]
+
+    async def drain(self) -> None:
+        """Wait until every callback has taken what is queued for it, however long it takes."""
+        for listener in self.listeners:
+            if isinstance(listener, Subscription):
+                await listener.drained()
 
     async def aclose(self) -> None:
         """Let every listener go; streams end once they have been read, running callbacks are cancelled."""

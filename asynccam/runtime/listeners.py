@@ -131,12 +131,20 @@ class Subscription(Listener):
         self.failures = 0
         self._callback = callback
         self._draining = False
+        self._rested = asyncio.Event()
+
+    async def drained(self) -> None:
+        """Wait until the callback has taken all that is queued, or the subscription is cancelled."""
+        if self._draining and self.active:
+            self._rested.clear()
+            await self._rested.wait()
 
     def cancel(self) -> None:
         """Stop listening; what is still queued is let go. Harmless when called twice."""
         if self.active:
             self.active = False
             self._queue.clear()
+            self._rested.set()
             self._hub.remove(self)
 
     def offer(self, event: Event) -> None:
@@ -161,6 +169,7 @@ class Subscription(Listener):
         for _ in range(_BATCH):
             if not queue:
                 self._draining = False
+                self._rested.set()
                 return
             self.delivered += 1
             try:
