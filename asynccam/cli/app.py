@@ -16,6 +16,7 @@ from asynccam.cli.files import download, files
 from asynccam.cli.options import ADDRESS_FORM
 from asynccam.cli.output import complain
 from asynccam.cli.record import record
+from asynccam.cli.resume import resume
 from asynccam.cli.serve import SERVERS
 from asynccam.cli.simulate import SIMULATORS
 from asynccam.cli.status import status
@@ -29,6 +30,7 @@ COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     files,
     download,
     record,
+    resume,
     watch,
     demo,
 )
