@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from asynccam.cli.align import align
 from asynccam.cli.cameras import cameras, snapshot
 from asynccam.cli.demo import demo
 from asynccam.cli.discover import discover
@@ -31,6 +32,7 @@ COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     download,
     record,
     resume,
+    align,
     watch,
     demo,
 )
