@@ -79,8 +79,14 @@ class Which:
     interfaces: Sequence[str] | None
 
 
-async def _cameras(session: "Session", which: Which, output: Output) -> "list[Camera]":
-    """Reach the cameras that were asked for; each once, in the order of the command line."""
+async def cameras_of(session: "Session", which: Which, output: Output) -> "list[Camera]":
+    """Reach the cameras that were asked for: each once, those that were named first.
+
+    Raises:
+        UsageError: None was asked for.
+        NotFoundError: Discovery was asked for and found none.
+        AsynccamError: One that was named cannot be reached, see `Session.connect`.
+    """
     if which.discover is None:
         if not which.uris:
             raise UsageError("name a camera by its address, or use --all")
@@ -115,7 +121,7 @@ async def _record(
     from asynccam.recording.verdict import verify_file
 
     async with open_session(which.interfaces) as session:
-        cameras = await _cameras(session, which, output)
+        cameras = await cameras_of(session, which, output)
         take = session.new_take(cameras, directory, name=name, verify=verify_file)
         view = TakeView("asynccam record", duration=duration, start_in=start_in)
         return await run_take(session, take, view, output)
