@@ -8,7 +8,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def eventually(predicate: Callable[[], T], timeout: float = 5.0, *, what: str = "") -> T:
+async def eventually(predicate: Callable[[], T], timeout: float = 20.0, *, what: str = "") -> T:
     """The first true value of ``predicate()``, asked again and again while the loop goes on.
 
     Raises:
