@@ -237,3 +237,16 @@ async def test_a_wrong_file_opens_no_session(tmp_path: Path) -> None:
     with pytest.raises(AsynccamError, match="this key is missing"):
         async with Session.open(fleet=file):
             pytest.fail("it was opened")
+
+
+async def test_the_file_in_the_docs_is_right(tmp_path: Path) -> None:
+    docs = Path(__file__).parents[1] / "docs/fleet.md"
+    text = (await asyncio.to_thread(docs.read_text)).split("```toml\n")[1].split("```")[0]
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets/lab").write_text("token")
+    (tmp_path / "fleet.toml").write_text(text)
+    fleet = await Fleet.load(tmp_path / "fleet.toml")
+    assert [str(place.address) for place in fleet.places] == [
+        "multicam://192.168.1.20:8080",
+        "mediamtx://service:8002",
+    ]
