@@ -99,12 +99,7 @@ def test_first_frames_nobody_told_lie_within_what_bounds_them() -> None:
     start = {"t0": moment(0), "t0_computer": moment(0), "source": "system", "start_in": 1.0}
     clock = {"offset": -0.04, "bound": 0.01, "round_trip": 0.02, "samples": 8, "measured_at": moment(-1)}
     told = {"commanded_at": moment(0.001), "accepted_at": moment(0.201)}
-    early = {
-        "commanded_at": moment(-1),
-        "accepted_at": moment(-0.9),
-        "scheduled_for": moment(0),
-        "clock": clock,
-    }
+    early = {"commanded_at": moment(-1), "accepted_at": moment(-0.9), "scheduled_for": moment(0)}
     manifest = take(
         camera("answered", video("a.mp4", 5.0), **told),
         camera("scheduled", video("b.mp4", 5.0), clock=clock, **early),

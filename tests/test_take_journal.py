@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import time
 from pathlib import Path
 
 import pytest
 
 from asynccam.errors import BusyError, StateError, StorageError
+from asynccam.model.features import RecordPlan
 from asynccam.model.manifest import CameraRecord, FileRecord, Manifest, Moment, Outcome
 from asynccam.session import Session
 from asynccam.take import Take, TakeLimits, resume_take
@@ -214,3 +216,26 @@ async def test_a_session_is_what_resuming_needs(tmp_path: Path) -> None:
     async with Session() as session:
         session.add(camera)
         assert (await Take.resume(directory, session)).outcome is Outcome.RESUMED
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+async def test_a_start_that_is_ahead_is_called_off_even_where_the_device_starts_all_the_same(
+    tmp_path: Path, stubborn: bool
+) -> None:
+    camera = ScriptedCamera("a", scheduled=True, stubborn=stubborn)
+    plan = manifest()
+    plan.cameras = [CameraRecord(id=camera.id, name="a", system="x", directory="a", features=["files"])]
+    (tmp_path / "a").mkdir()
+    journal = Journal(tmp_path)
+    await journal.create()
+    await journal.write("created", manifest=plan.model_dump(mode="json"))
+    await journal.write("starting", cameras=[camera.id], start_in=1.0)
+    await journal.close(remove=False)
+    armed = await camera.arm(RecordPlan(tmp_path / "a"))
+    armed.release(time.time() + 1.0)
+    found = await resume_take(tmp_path, Held(camera), limits=TakeLimits(fires_within=0.5))
+    await armed.aclose()
+    assert not camera.recording
+    assert camera.calls.count("stop") == (2 if stubborn else 1)
+    assert found.outcome is (Outcome.INCOMPLETE if stubborn else Outcome.CANCELLED)
+    assert found.cameras[0].errors == []

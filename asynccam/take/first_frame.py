@@ -20,7 +20,7 @@ def infer_first_frames(manifest: Manifest) -> None:
             continue
         if camera.commanded_at is None or camera.accepted_at is None:
             continue
-        if camera.scheduled_for is not None and manifest.start is not None:
+        if manifest.start is not None and _is_scheduled(camera, manifest.start):
             camera.first_frame_at = manifest.start.t0_computer
             camera.first_frame_bound = _schedule_bound(camera, manifest.start)
             camera.first_frame_source = "schedule"
@@ -29,6 +29,12 @@ def infer_first_frames(manifest: Manifest) -> None:
             camera.first_frame_at = Moment.of((earliest + latest) / 2)
             camera.first_frame_bound = max(0.0, latest - earliest) / 2
             camera.first_frame_source = "answer"
+
+
+def _is_scheduled(camera: CameraRecord, start: StartRecord) -> bool:
+    """Whether it promised its moment, or answered before it could have started."""
+    early = camera.accepted_at is not None and camera.accepted_at.unix < start.t0_computer.unix
+    return camera.scheduled_for is not None or (early and "scheduled_start" in camera.features)
 
 
 def _schedule_bound(camera: CameraRecord, start: StartRecord) -> float:

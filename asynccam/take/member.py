@@ -29,7 +29,6 @@ from asynccam.model.events import (
 from asynccam.model.features import (
     ArmedStart,
     DeviceClock,
-    EndsLeftovers,
     Files,
     Record,
     RecordPlan,
@@ -55,7 +54,8 @@ Emit = Callable[[Event], None]
 
 _COARSENESS: Final = 1.0
 """Seconds a file's creation time may be off: some devices give whole seconds."""
-_SURELY_NOT_STARTED: Final = (DeviceError, AuthenticationError, BusyError, UsageError)
+SURELY_REFUSED: Final = (DeviceError, AuthenticationError, BusyError, UsageError)
+"""Errors after which what was asked for has certainly not been done."""
 
 
 class TakeMember:
@@ -256,36 +256,6 @@ class TakeMember:
             )
             self._made(made)
 
-    async def stop_leftover(self, t0: float) -> None:
-        """Stop what a process that died had started, and learn what files it made.
-
-        Unlike `stop`, a camera that refuses is no failure: it may have ended by itself meanwhile.
-
-        Args:
-            t0: T0 in the loop's time; a start that was scheduled may be ahead still.
-        """
-        if self.scheduled and asyncio.get_running_loop().time() < t0 + self._limits.fires_within:
-            await self._call_off(t0)
-        if self.record.stopped_at is None:
-            try:
-                await self._ask_to_stop(self._limits.stop_timeout)
-            except _SURELY_NOT_STARTED as error:
-                _LOG.info("%s answered a stop after its controller's death with: %s", self.camera.id, error)
-                self.record.stop_status = str(error)
-            except Exception as error:  # noqa: BLE001 - as in `recording_errors`; tried once more if it records
-                await self._stop_again(error, self._limits.stop_timeout)
-        if not self.files:
-            await self._look_for_files()
-        self.may_record = False
-
-    async def end_leftovers(self) -> None:
-        """End what a process that died left at the camera and a stop would not reach."""
-        record = self.camera.feature(Record) if self.camera.supports(Record) else None
-        if isinstance(record, EndsLeftovers):
-            with self.recording_errors("stop"):
-                async with deadline(self._limits.stop_timeout, f"end of what runs at {self.camera.id}"):
-                    await record.end_leftovers(timeout=self._limits.stop_timeout)
-
     async def _ask_to_stop(self, timeout: float) -> None:
         what = f"answer of {self.camera.id} to the stop"
         async with deadline(_with_grace(timeout), what, maybe_executed=True):
@@ -357,7 +327,7 @@ def _may_have_started(error: Exception) -> bool:
     """Whether a camera may record although its start ended with this error."""
     if isinstance(error, ConnectionError | TimeoutError):
         return error.maybe_executed
-    return not isinstance(error, _SURELY_NOT_STARTED)
+    return not isinstance(error, SURELY_REFUSED)
 
 
 def _with_grace(timeout: float) -> float:

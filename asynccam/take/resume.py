@@ -31,6 +31,7 @@ from asynccam.take.files import Collector, Verify
 from asynccam.take.first_frame import infer_first_frames
 from asynccam.take.folder import TakeFolder
 from asynccam.take.journal import JOURNAL_NAME, Journal
+from asynccam.take.leftover import LeftoverMember
 from asynccam.take.limits import TakeLimits
 from asynccam.take.member import Emit, TakeMember, error_record
 from asynccam.take.replay import Leftover, missing_files, replay
@@ -163,7 +164,7 @@ class _Resumption:
     async def _settle(self, record: CameraRecord) -> None:
         """One camera: reach it, stop it, bring its files home."""
         may_record = record.id in self._left.may_record
-        member = TakeMember(await self._reach(record), record, self._limits, self._emit)
+        member = LeftoverMember(await self._reach(record), record, self._limits, self._emit)
         member.may_record = may_record
         member.names = self._left.names.get(record.id, ())
         if not self._left.ended or may_record:
