@@ -301,10 +301,41 @@ async def test_looking_at_one_more_place_and_at_one_less(tmp_path: Path) -> None
             await session.look_at(nowhere)
         await session.remove(nowhere)
         assert not session.away
+        (camera,) = session.cameras
+        await session.remove(camera)
+        await session.look_at(f"multicam://127.0.0.1:{device.port}", timeout=PATIENT)
+        assert session.cameras.keys() == {camera}
         with pytest.raises(UsageError, match="not in the session"):
             await session.remove(nowhere)
         with pytest.raises(AddressError):
             await session.look_at("nowhere")
+
+
+async def test_one_device_at_two_addresses_is_one_camera(tmp_path: Path) -> None:
+    async with running(tmp_path / "device", host="") as device:
+        addresses = [f"multicam://127.0.0.{host}:{device.port}" for host in (1, 2)]
+        async with Session.open(*addresses, timeout=PATIENT, mdns=False, **QUICK) as session:
+            assert list(session.cameras) == ["multicam://bench-1"]
+            assert not session.away
+
+
+async def test_a_removal_that_is_cancelled_still_closes_the_camera() -> None:
+    gate = asyncio.Event()
+
+    async def wait() -> None:
+        await gate.wait()
+
+    camera = ScriptedCamera("one", script={"close": wait})
+    async with Session() as session:
+        session.add(camera)
+        removal = asyncio.ensure_future(session.remove(camera))
+        await eventually(lambda: "close" in camera.calls, PATIENT)
+        removal.cancel()
+        gate.set()
+        with pytest.raises(asyncio.CancelledError):
+            await removal
+        assert camera.closed == 1
+        assert not session.cameras
 
 
 async def test_a_removed_camera_of_a_service_stays_removed(tmp_path: Path) -> None:

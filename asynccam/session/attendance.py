@@ -88,7 +88,9 @@ class Attendance:
                 self._roster.failed(info.id, error)
 
     async def _meet_at(self, address: Address, place: Place) -> None:
-        self.take_in(await self.connect(address, place.credentials, _ANSWER_TIMEOUT), place)
+        camera = await self.connect(address, place.credentials, _ANSWER_TIMEOUT)
+        if self.take_in(camera, place) is not camera:
+            await camera.aclose()
 
     # -- cameras ------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Final
 
 from asynccam.errors import ConnectionError, UsageError
 from asynccam.model.address import Address
@@ -12,7 +13,7 @@ from asynccam.model.events import CameraFailed, Event
 from asynccam.model.info import CameraInfo
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.hub import EventHub
-from asynccam.runtime.tasks import TaskScope
+from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
 from asynccam.session.attendance import Attendance
 from asynccam.session.block import Block
@@ -25,6 +26,9 @@ from asynccam.session.shared import SharedResources
 from asynccam.session.wings import Means, load_wing, wing_of
 
 _LOG = logging.getLogger(__name__)
+
+_CLOSE_TIMEOUT: Final = 10.0
+"""Seconds a camera has to close when it is removed."""
 
 
 class Company(Block):
@@ -253,7 +257,8 @@ class Company(Block):
             raise UsageError(f"{key} is not in the session")
         self._attendance.dismiss(key)
         if held is not None:
-            errors = await Ending(self._shutdown_timeout).step({key: held.aclose()})
+            ending = Ending(min(self._shutdown_timeout, _CLOSE_TIMEOUT))
+            errors = await finish(ending.step({key: held.aclose()}))
             for error in errors.values():
                 self.emit(CameraFailed(camera=key, step="close", error=error))
 

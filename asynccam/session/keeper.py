@@ -17,6 +17,8 @@ _AT_ONCE: Final = 64
 """Tries under way at the same time."""
 _SLACK: Final = 0.05
 """Seconds between two rounds, so that what is due at nearly the same time is one round's work."""
+_SPREAD: Final = 0.2
+"""Part of a wait after a success that is left to chance, so that hundreds are not tried in step."""
 
 
 @dataclass(slots=True)
@@ -26,7 +28,7 @@ class _Charge:
     Attributes:
         attempt: Does it.
         failed: Told of every try that failed.
-        every: Seconds from a try that succeeded to the next; None if one success is enough.
+        pauses: Seconds from a try that succeeded to the next; None if one success is enough.
         due: When the next try is, in the loop's time.
         delays: Waits between failed tries; None while all is well.
         trying: Its try that is under way.
@@ -35,7 +37,7 @@ class _Charge:
 
     attempt: Callable[[], Awaitable[None]]
     failed: Callable[[Exception], None]
-    every: float | None
+    pauses: Iterator[float] | None
     due: float
     tried: asyncio.Event
     delays: Iterator[float] | None = None
@@ -79,14 +81,17 @@ class Keeper:
             key: Names it, for `wake` and `drop`.
             attempt: Does it; raises if it fails.
             failed: Called with the error of each failure.
-            every: Seconds from a success to the next try; None to be done with it then.
+            every: Seconds from a success to the next try, at most; None to be done with it then.
             after: Seconds to the first try.
 
         Returns:
             Set when the first try has ended, however it did.
         """
         due = asyncio.get_running_loop().time() + after
-        charge = self._charges[key] = _Charge(attempt, failed, every, due, asyncio.Event())
+        pauses = None
+        if every is not None:
+            pauses = Backoff(initial=every, factor=1.0, maximum=every, jitter=_SPREAD).delays()
+        charge = self._charges[key] = _Charge(attempt, failed, pauses, due, asyncio.Event())
         if not self._runs:
             self._runs = True
             self._scope.spawn(self._run(), name="keeper")
@@ -135,8 +140,8 @@ class Keeper:
                 charge.failed(error)
         else:
             charge.delays = None
-            wait = charge.every if charge.every is not None else math.inf
-            if charge.every is None and self._charges.get(key) is charge:
+            wait = math.inf if charge.pauses is None else next(charge.pauses)
+            if charge.pauses is None and self._charges.get(key) is charge:
                 del self._charges[key]
         charge.due = min(charge.due, asyncio.get_running_loop().time() + wait)
         charge.trying = None

@@ -100,7 +100,9 @@ class Roster:
         self.cameras.pop(key, None)
         self.places.pop(key, None)
         self.away.pop(key, None)
-        self._origin.pop(key, None)
+        place = self._origin.pop(key, None)
+        if place is not None and not place.is_service:
+            self.places.pop(str(place.address), None)
         self._events.forget(key)
 
     def heard(self, event: Event) -> bool:
