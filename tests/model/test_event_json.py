@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import json
 import pkgutil
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -33,10 +34,12 @@ def every_event() -> list[type[Event]]:
     def below(kind: type[Event]) -> list[type[Event]]:
         return [one for sub in kind.__subclasses__() for one in (sub, *below(sub))]
 
-    return sorted(
-        {kind for kind in below(Event) if kind.__module__.startswith("asynccam.")},
-        key=lambda k: k.__qualname__,
-    )
+    # A dataclass with slots is made from a class that is left behind among the subclasses.
+    ours = [
+        kind for kind in set(below(Event)) if vars(sys.modules[kind.__module__]).get(kind.__name__) is kind
+    ]
+    ours = [kind for kind in ours if kind.__module__.startswith("asynccam.")]
+    return sorted(ours, key=lambda kind: f"{kind.__module__}.{kind.__qualname__}")
 
 
 def example(kind: Any, name: str = "x") -> Any:
@@ -89,7 +92,7 @@ def test_the_docs_name_every_event_and_its_fields(kind: type[Event]) -> None:
 
 
 def test_there_are_events_to_look_at() -> None:
-    assert len(every_event()) > 25
+    assert len(every_event()) >= 25
 
 
 def test_a_document_by_hand() -> None:
