@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from asynccam.cli.align import align
+from asynccam.cli.bridge import bridge
 from asynccam.cli.cameras import cameras, snapshot
 from asynccam.cli.demo import demo
 from asynccam.cli.discover import discover
@@ -21,6 +22,7 @@ from asynccam.cli.resume import resume
 from asynccam.cli.serve import SERVERS
 from asynccam.cli.simulate import SIMULATORS
 from asynccam.cli.status import status
+from asynccam.cli.top import top
 from asynccam.cli.watch import watch
 
 COMMANDS: Final[tuple[Callable[..., None], ...]] = (
@@ -34,6 +36,8 @@ COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     resume,
     align,
     watch,
+    top,
+    bridge,
     demo,
 )
 """Every command, by the name of its function, in the order of ``--help``."""

@@ -10,11 +10,12 @@ from rich.text import Text
 from asynccam.cli import words
 from asynccam.cli.errors import ExitCode
 from asynccam.cli.options import (
-    ADDRESS_FORM,
     ApiKeyOption,
+    FleetOption,
     InterfacesOption,
     JsonOption,
     TokenOption,
+    UrisArgument,
     VerboseOption,
     credentials_of,
 )
@@ -24,18 +25,6 @@ from asynccam.errors import UsageError
 from asynccam.model.credentials import Credentials
 from asynccam.model.event_json import event_document
 
-URIsArgument = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[URI]...",
-        help=f"Any number of {ADDRESS_FORM}; a service without a camera means all behind it.",
-        show_default=False,
-    ),
-]
-FleetOption = Annotated[
-    Path | None,
-    typer.Option("--fleet", metavar="FILE", help="Watch the cameras of a fleet.toml.", show_default=False),
-]
 KindsOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -57,7 +46,7 @@ CamerasOption = Annotated[
 
 
 def watch(
-    uris: URIsArgument = None,
+    uris: UrisArgument = None,
     fleet: FleetOption = None,
     kinds: KindsOption = None,
     camera: CamerasOption = None,
