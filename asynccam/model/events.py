@@ -60,7 +60,7 @@ class CameraChanged(CameraEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CameraLost(CameraEvent):
-    """A camera said goodbye or stopped being announced."""
+    """A camera said goodbye, stopped being announced, or was removed from the session."""
 
     slot: ClassVar[str] = "presence"
 

@@ -9,7 +9,7 @@ from asynccam.errors import ConnectionError, UsageError
 from asynccam.model.address import Address
 from asynccam.model.camera import Camera
 from asynccam.model.credentials import Credentials
-from asynccam.model.events import CameraFailed, Event
+from asynccam.model.events import CameraFailed, CameraLost, Event
 from asynccam.model.info import CameraInfo
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.hub import EventHub
@@ -246,7 +246,7 @@ class Company(Block):
         self._attendance.take_in(camera)
 
     async def remove(self, camera: Camera | str) -> None:
-        """Close a camera and forget it, or look no more at an address.
+        """Close a camera and forget it, which is a `CameraLost`, or look no more at an address.
 
         Raises:
             UsageError: It is not in the session.
@@ -257,6 +257,8 @@ class Company(Block):
             raise UsageError(f"{key} is not in the session")
         self._attendance.dismiss(key)
         if held is not None:
+            self.emit(CameraLost(camera=key))
+            self.events.forget(key)
             ending = Ending(min(self._shutdown_timeout, _CLOSE_TIMEOUT))
             errors = await finish(ending.step({key: held.aclose()}))
             for error in errors.values():
