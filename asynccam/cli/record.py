@@ -34,7 +34,7 @@ def record(
     ],
     uris: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[URI]...", help=f"Cameras, each as {ADDRESS_FORM}.", show_default=False),
+        typer.Argument(metavar="URI", help=f"Cameras, each as {ADDRESS_FORM}.", show_default=False),
     ] = None,
     everything: Annotated[
         bool,
