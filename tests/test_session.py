@@ -168,8 +168,7 @@ async def test_a_cancellation_is_what_a_cancelled_block_raises(
             await hang()
 
     task = asyncio.ensure_future(block())
-    await eventually((tmp_path / "take").is_dir)
-    await asyncio.sleep(0.05)
+    await eventually((tmp_path / "take" / "manifest.json").is_dir, 30)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
