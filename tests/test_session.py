@@ -230,7 +230,7 @@ async def test_what_is_borrowed_is_not_closed() -> None:
     async with aiohttp.ClientSession() as http:
         async with Session(http=http, zeroconf=zeroconf) as session:
             assert session.http is http
-            assert not await session.discover(timeout=0.05)
+            await session.discover(timeout=0.05)
         assert not http.closed
         assert not zeroconf.zeroconf.done
     await zeroconf.async_close()

@@ -284,7 +284,9 @@ async def test_who_announces_itself_and_was_not_asked_for_is_not_taken_in(tmp_pa
     ):
         assert session.cameras.keys() == {f"multicam://{ours}"}
         await session.discover(timeout=PATIENT, systems=["multicam"], count=2)
-        await eventually(lambda: session.cameras.keys() >= {f"multicam://{ours}", f"multicam://{other}"})
+        await eventually(
+            lambda: session.cameras.keys() >= {f"multicam://{ours}", f"multicam://{other}"}, PATIENT
+        )
 
 
 # -- while it runs ------------------------------------------------------------------------------------
