@@ -8,6 +8,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from asynccam.cli.align import align
+from asynccam.cli.bridge import bridge
 from asynccam.cli.cameras import cameras, snapshot
 from asynccam.cli.demo import demo
 from asynccam.cli.discover import discover
@@ -17,9 +19,11 @@ from asynccam.cli.files import download, files
 from asynccam.cli.options import ADDRESS_FORM
 from asynccam.cli.output import complain
 from asynccam.cli.record import record
+from asynccam.cli.resume import resume
 from asynccam.cli.serve import SERVERS
 from asynccam.cli.simulate import SIMULATORS
 from asynccam.cli.status import status
+from asynccam.cli.top import top
 from asynccam.cli.watch import watch
 
 COMMANDS: Final[tuple[Callable[..., None], ...]] = (
@@ -30,7 +34,11 @@ COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     files,
     download,
     record,
+    resume,
+    align,
     watch,
+    top,
+    bridge,
     doctor,
     demo,
 )

@@ -15,6 +15,18 @@ AddressArgument = Annotated[str, typer.Argument(metavar="URI", help=_ADDRESS_HEL
 AddressesArgument = Annotated[
     list[str], typer.Argument(metavar="URI", help=f"One or more of {_ADDRESS_HELP}", show_default=False)
 ]
+UrisArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[URI]...",
+        help=f"Any number of {ADDRESS_FORM}; a service without a camera means all behind it.",
+        show_default=False,
+    ),
+]
+FleetOption = Annotated[
+    Path | None,
+    typer.Option("--fleet", metavar="FILE", help="The cameras of a fleet.toml, too.", show_default=False),
+]
 DirectoryOption = Annotated[Path, typer.Option("--to", metavar="DIR", help="Directory; made if need be.")]
 InterfacesOption = Annotated[
     list[str] | None,

@@ -13,7 +13,7 @@ from asynccam.model.manifest import CameraRecord, FileRecord, FileState, Manifes
 
 def whole(manifest: Manifest) -> bool:
     """Whether every camera's every file came home and, where somebody looked, plays to its end."""
-    return manifest.outcome is Outcome.COMPLETE and all(
+    return manifest.outcome in (Outcome.COMPLETE, Outcome.RESUMED) and all(
         file.state is FileState.ARRIVED and (file.verdict is None or file.verdict.verdict == "complete")
         for camera in manifest.cameras
         for file in camera.files

@@ -57,3 +57,10 @@ def moment(unix: float | None) -> str:
 def cameras(count: int) -> str:
     """``1 camera``, ``3 cameras``."""
     return "1 camera" if count == 1 else f"{count} cameras"
+
+
+def length(seconds: float) -> str:
+    """A stretch of time as a clock shows it: ``0:07``, ``12:30``, ``3:05:00``."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from asynccam.model.info import CameraInfo, CameraState, ClockOffset, LocalFile
 
@@ -12,9 +13,17 @@ class Event:
 
     Attributes:
         at: When this computer learned of it, Unix seconds.
+        slot: Which part of its subject's state it tells, or ``""`` for what is no state. The latest
+            of each slot and subject is kept for those who begin to listen later.
     """
 
     at: float = field(default_factory=time.time)
+    slot: ClassVar[str] = ""
+
+    @property
+    def subject(self) -> str:
+        """Whom it is about: a camera's id, a service's address, a take's name, or ``""``."""
+        return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +36,17 @@ class CameraEvent(Event):
 
     camera: str
 
+    @property
+    def subject(self) -> str:
+        """The camera's id."""
+        return self.camera
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CameraFound(CameraEvent):
-    """A camera appeared."""
+    """A camera appeared, for the first time or after it had been away."""
 
+    slot: ClassVar[str] = "presence"
     info: CameraInfo
 
 
@@ -39,18 +54,22 @@ class CameraFound(CameraEvent):
 class CameraChanged(CameraEvent):
     """A known camera is reached at another address, or describes itself differently."""
 
+    slot: ClassVar[str] = "description"
     info: CameraInfo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CameraLost(CameraEvent):
-    """A camera said goodbye or stopped being announced."""
+    """A camera said goodbye, stopped being announced, or was removed from the session."""
+
+    slot: ClassVar[str] = "presence"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CameraStateChanged(CameraEvent):
     """A camera does something else than before."""
 
+    slot: ClassVar[str] = "state"
     state: CameraState
     previous: CameraState = CameraState.UNKNOWN
     reason: str = ""
@@ -69,6 +88,7 @@ class Gap(CameraEvent):
         changed: Ids of cameras that are in another state.
     """
 
+    slot: ClassVar[str] = "gap"
     began: float
     ended: float
     appeared: tuple[str, ...] = ()
@@ -93,6 +113,7 @@ class CameraFailed(CameraEvent):
 class RecordingStarted(CameraEvent):
     """The camera accepted a start."""
 
+    slot: ClassVar[str] = "recording"
     scheduled_for: float | None = None
 
 
@@ -100,6 +121,7 @@ class RecordingStarted(CameraEvent):
 class RecordingStopped(CameraEvent):
     """The camera stopped and named its files."""
 
+    slot: ClassVar[str] = "recording"
     files: tuple[str, ...] = ()
 
 
@@ -107,6 +129,7 @@ class RecordingStopped(CameraEvent):
 class ClockMeasured(CameraEvent):
     """The camera's clock was compared with this computer's."""
 
+    slot: ClassVar[str] = "clock"
     offset: ClockOffset
 
 
@@ -142,5 +165,11 @@ class TakePhaseChanged(Event):
             ``collecting``, ``done``.
     """
 
+    slot: ClassVar[str] = "take"
     take: str
     phase: str
+
+    @property
+    def subject(self) -> str:
+        """The take's name."""
+        return self.take

@@ -7,7 +7,7 @@ knows which. Keys, not inheritance, because what a camera can do is known only o
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar, runtime_checkable
 
 from asynccam.model.info import ClockOffset, LocalFile, MediaFile
 
@@ -50,6 +50,7 @@ class StartReport:
         scheduled_for: The moment the camera promised to start by its own clock, or None for at once.
         first_frame_at: The first frame's time where it is known, else None.
         first_frame_bound: Half the width of the interval that holds it, in seconds.
+        names: The camera's names for the files it now writes, where it tells them this early.
     """
 
     commanded_at: float
@@ -58,6 +59,24 @@ class StartReport:
     scheduled_for: float | None = None
     first_frame_at: float | None = None
     first_frame_bound: float | None = None
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingGap:
+    """A stretch in which a camera is known not to have recorded, by this computer's clock.
+
+    Attributes:
+        began: Last moment known to be recorded, Unix seconds.
+        ended: First moment recorded again, Unix seconds, or None if the recording ended in the gap.
+        restarted: Whether a new file was begun after it.
+        reason: Why, in words.
+    """
+
+    began: float
+    ended: float | None = None
+    restarted: bool = False
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +90,7 @@ class StopReport:
         files: What was recorded; files with a ``path`` are already here.
         first_frame_at: The first frame's time where only the stop tells it, else None.
         first_frame_bound: Half the width of the interval that holds it, in seconds.
+        gaps: Stretches that are missing from the files, as far as known, in order.
     """
 
     commanded_at: float
@@ -79,6 +99,7 @@ class StopReport:
     files: tuple[MediaFile, ...] = ()
     first_frame_at: float | None = None
     first_frame_bound: float | None = None
+    gaps: tuple[RecordingGap, ...] = ()
 
 
 class ArmedStart(Protocol):
@@ -115,6 +136,15 @@ class SupportsRecord(Protocol):
 
     async def stop(self, *, timeout: float = 60.0) -> StopReport:
         """Stop the recording, or a scheduled one that has not begun, and say what it left."""
+        ...
+
+
+@runtime_checkable
+class EndsLeftovers(Protocol):
+    """What a `Record` has besides where a controller that died can leave something running at the camera."""
+
+    async def end_leftovers(self, *, timeout: float = 60.0) -> None:
+        """End what another controller started and a stop would not reach; harmless if there is nothing."""
         ...
 
 

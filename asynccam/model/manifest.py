@@ -30,6 +30,7 @@ class Outcome(StrEnum):
     INCOMPLETE = "incomplete"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    RESUMED = "resumed"
 
 
 class FileState(StrEnum):
@@ -126,6 +127,7 @@ class FileRecord(_Record):
     """One recorded file."""
 
     name: str = Field(description="The camera's own name for it; never a path.")
+    id: str = Field(default="", description="A second name by which the camera hands it out, if it has one.")
     source: Literal["device", "local"] = Field(description="Fetched from the device, or recorded here.")
     state: FileState = Field(default=FileState.PENDING, description="pending, arrived or failed.")
     path: str | None = Field(
@@ -144,6 +146,7 @@ class GapRecord(_Record):
 
     began_at: Moment = Field(description="Last moment known to be recorded.")
     ended_at: Moment | None = Field(default=None, description="First moment recorded again, or null.")
+    restarted: bool = Field(default=False, description="Whether a new file was begun after it.")
     reason: str = Field(default="", description="Why, in words.")
 
 
@@ -165,9 +168,15 @@ class CameraRecord(_Record):
     scheduled_for: Moment | None = Field(
         default=None, description="When it promised to start, by its own clock; null for at once."
     )
-    first_frame_at: Moment | None = Field(default=None, description="Time of the first frame, if known.")
+    first_frame_at: Moment | None = Field(
+        default=None, description="Time of the first frame; null if nothing tells or bounds it."
+    )
     first_frame_bound: float | None = Field(
         default=None, description="The first frame lies within first_frame_at plus or minus this, seconds."
+    )
+    first_frame_source: Literal["seen", "schedule", "answer"] | None = Field(
+        default=None,
+        description="seen by the camera or a recorder here, or inferred from the schedule or the answer.",
     )
     stop_commanded_at: Moment | None = Field(default=None, description="The stop left this computer.")
     stopped_at: Moment | None = Field(default=None, description="The answer to the stop arrived.")
@@ -191,6 +200,9 @@ class Manifest(_Record):
     written_at: Moment = Field(description="When this was written.")
     duration: float | None = Field(default=None, description="Seconds asked for, or null if by hand.")
     start: StartRecord | None = Field(default=None, description="T0; null before it was set.")
+    resumed: list[Moment] = Field(
+        default_factory=list, description="When it was resumed after its process had died; empty if never."
+    )
     cameras: list[CameraRecord] = Field(default_factory=list, description="Every camera of the take.")
     errors: list[ErrorRecord] = Field(default_factory=list, description="Errors of no single camera.")
 

@@ -42,13 +42,19 @@ class Element:
 
 @dataclass(frozen=True, slots=True)
 class PadOf:
-    """The end of a chain at a named element of another chain."""
+    """The end of a chain at a named element of another chain.
+
+    Attributes:
+        name: The element.
+        pad: Its pad, or ``""`` for one that fits.
+    """
 
     name: str
+    pad: str = ""
 
     def arguments(self) -> Iterator[str]:
         """The reference as arguments."""
-        yield f"{self.name}."
+        yield f"{self.name}.{self.pad}"
 
 
 Chain = tuple[Element | PadOf, ...]

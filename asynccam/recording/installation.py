@@ -16,9 +16,9 @@ _LOOKUP_SECONDS: Final = 30.0
 
 _PACKAGES: Final[dict[str, str]] = {
     "libgstreamer1.0-0": "capsfilter clocksync fakesink fdsrc filesink filesrc identity queue tee",
-    "gstreamer1.0-plugins-base": "compositor decodebin rawvideoparse videoconvert videotestsrc",
-    "gstreamer1.0-plugins-good": "jpegdec jpegenc matroskamux mp4mux progressreport qtmux rtph264depay"
-    " rtph265depay rtpjitterbuffer rtspsrc splitmuxsink udpsrc v4l2src",
+    "gstreamer1.0-plugins-base": "compositor decodebin rawvideoparse videoconvert videoscale videotestsrc",
+    "gstreamer1.0-plugins-good": "imagefreeze jpegdec jpegenc matroskamux mp4mux pngenc progressreport qtmux"
+    " rtph264depay rtph265depay rtpjitterbuffer rtspsrc splitmuxsink udpsrc v4l2src",
     "gstreamer1.0-plugins-bad": "fpsdisplaysink h264parse h265parse hlssink2 jpegparse mpegtsmux openh264enc"
     " srtsrc",
     "gstreamer1.0-plugins-ugly": "x264enc",

@@ -1,238 +1,182 @@
 """EventHub: typed events from one emitter to any number of listeners, none of whom can hold up another.
 
-`EventHub.emit` only appends to queues. Each subscription drains its own, in order, on later turns
-of the loop; a queue that is full loses its oldest event and counts it.
+`EventHub.emit` only appends to queues. Each listener drains its own, in order, on later turns of the
+loop; a queue that is full loses its oldest event and counts it. The latest event of each kind of state
+is kept, for those who begin to listen later. See docs/events.md.
 """
 
-import asyncio
-import logging
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from inspect import isawaitable
-from types import TracebackType
-from typing import Any, Final, Generic, TypeVar, overload
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar, cast, overload
 
-from asynccam.errors import StateError, UsageError
+from asynccam.errors import StateError
+from asynccam.model.camera import Camera
 from asynccam.model.events import Event
+from asynccam.runtime.listeners import Callback, E, EventStream, Listener, Subscription
 from asynccam.runtime.tasks import TaskScope
+from asynccam.runtime.timing import deadline
 
-E = TypeVar("E", bound=Event)
-L = TypeVar("L", "Subscription", "EventStream[Any]")
-Callback = Callable[[E], Awaitable[object] | object]
+__all__ = ["Callback", "Cameras", "E", "EventHub", "EventStream", "Subscription"]
 
-_LOG = logging.getLogger(__name__)
-_BATCH: Final = 64
-"""Events a callback gets in one turn of the loop before others have theirs."""
+L = TypeVar("L", bound=Listener)
+Offer = Callable[[Event], None]
+Cameras = str | Camera | Iterable[str | Camera]
+"""Whose events are wanted: one camera or several, as objects or by their ids."""
 
-
-class Subscription:
-    """One callback's place at a hub; cancel it, or use it as a context manager.
-
-    Attributes:
-        dropped: Events lost because the callback was too slow.
-        failures: Calls that raised.
-        delivered: Calls made.
-    """
-
-    def __init__(
-        self, hub: "EventHub", callback: Callback[Any], types: tuple[type[Event], ...], maxsize: int
-    ) -> None:
-        _check_maxsize(maxsize)
-        self._hub = hub
-        self._callback = callback
-        self._types = types
-        self._queue: deque[Event] = deque()
-        self._maxsize = maxsize
-        self._draining = False
-        self.dropped = 0
-        self.failures = 0
-        self.delivered = 0
-        self.active = True
-
-    def cancel(self) -> None:
-        """Stop listening; what is still queued is let go. Harmless when called twice."""
-        if self.active:
-            self.active = False
-            self._queue.clear()
-            self._hub._remove(self)
-
-    def __enter__(self) -> "Subscription":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.cancel()
-
-    def _wants(self, kind: type[Event]) -> bool:
-        return not self._types or issubclass(kind, self._types)
-
-    def _offer(self, event: Event) -> None:
-        if len(self._queue) >= self._maxsize:
-            self._queue.popleft()
-            self.dropped += 1
-            self._hub.dropped += 1
-        self._queue.append(event)
-        if not self._draining:
-            self._draining = True
-            asyncio.get_running_loop().call_soon(self._drain)
-
-    def _drain(self) -> None:
-        """Call the callback for queued events until one call has to be awaited."""
-        for _ in range(_BATCH):
-            if not self._queue:
-                self._draining = False
-                return
-            self.delivered += 1
-            try:
-                result = self._callback(self._queue.popleft())
-            except Exception as error:  # noqa: BLE001 - a listener's fault must not reach the emitter
-                self._failed(error)
-                continue
-            if isawaitable(result):
-                self._hub._await(self, result)
-                return
-        asyncio.get_running_loop().call_soon(self._drain)
-
-    async def _finish(self, awaitable: Awaitable[object]) -> None:
-        try:
-            await awaitable
-        except Exception as error:  # noqa: BLE001 - as above
-            self._failed(error)
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            self._failed(error)  # the callback awaited something that somebody else cancelled
-        self._drain()
-
-    def _failed(self, error: BaseException) -> None:
-        self.failures += 1
-        self._hub.failures += 1
-        if self.failures == 1:
-            _LOG.error(
-                "event callback %r failed; further failures are only counted", self._callback, exc_info=error
-            )
+_KEPT: Final = 20_000
+"""States that are kept at most; beyond, the one that has not changed for longest is forgotten."""
 
 
-class EventStream(AsyncIterator[E], Generic[E]):
-    """Events as an async iterator; ends when it is closed or its hub is.
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """Who hears events of one class."""
 
-    Listening begins when the stream is made, not at the first ``async for``.
-    """
-
-    def __init__(self, hub: "EventHub", types: tuple[type[E], ...], maxsize: int) -> None:
-        _check_maxsize(maxsize)
-        self._events: deque[E] = deque()
-        self._maxsize = maxsize
-        self._waiter: asyncio.Future[None] | None = None
-        self._hub = hub
-        self._types = types
-        self.dropped = 0
-        self.active = True
-
-    def cancel(self) -> None:
-        """Stop listening; what is queued can still be read. Harmless when called twice."""
-        if self.active:
-            self.active = False
-            self._hub._remove(self)
-            self._wake()
-
-    def __enter__(self) -> "EventStream[E]":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.cancel()
-
-    def __aiter__(self) -> "EventStream[E]":
-        return self
-
-    async def __anext__(self) -> E:
-        while not self._events:
-            if not self.active:
-                raise StopAsyncIteration
-            if self._waiter is not None:
-                raise StateError("an event stream has one reader at a time")
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        return self._events.popleft()
-
-    def _wants(self, kind: type[Event]) -> bool:
-        return not self._types or issubclass(kind, self._types)
-
-    def _offer(self, event: E) -> None:
-        if len(self._events) >= self._maxsize:
-            self._events.popleft()
-            self.dropped += 1
-            self._hub.dropped += 1
-        self._events.append(event)
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+    slot: str
+    everyone: tuple[Offer, ...]
+    by_subject: dict[str, tuple[Offer, ...]]
 
 
 class EventHub:
     """Where events are emitted and listened to.
 
+    Args:
+        name: For its tasks.
+        on_state: Called with every event that is a state, in place and before `emit` returns: for the hub's
+            owner alone, who must not block in it, and may emit.
+
     Attributes:
-        dropped: Events lost to slow listeners, all together.
+        dropped: Events lost to slow listeners, all together; each listener counts its own as well.
         failures: Callback calls that raised, all together.
         emitted: Events emitted.
     """
 
-    def __init__(self, name: str = "events") -> None:
+    def __init__(self, name: str = "events", *, on_state: Callable[[Event], None] | None = None) -> None:
         self._scope = TaskScope(name)
-        self._listeners: list[Subscription | EventStream[Any]] = []
-        self._by_type: dict[type[Event], tuple[Callable[[Any], None], ...]] = {}
+        self._listeners: list[Listener] = []
+        self._routes: dict[type[Event], _Route] = {}
+        self._latest: dict[tuple[str, str], Event] = {}  # in the order in which they were emitted
         self._closed = False
+        self._on_state = on_state
         self.dropped = 0
         self.failures = 0
         self.emitted = 0
 
+    @property
+    def listeners(self) -> tuple[Listener, ...]:
+        """All who listen now, each with what it got, what it lost and what it has yet to take."""
+        return tuple(self._listeners)
+
     def emit(self, event: Event) -> None:
-        """Queue an event for every listener of its type; never waits, never raises for a listener's fault."""
+        """Queue an event for all it is for; never waits, never raises for a listener's fault."""
         self.emitted += 1
         kind = type(event)
-        offers = self._by_type.get(kind)
-        if offers is None:
-            offers = tuple(one._offer for one in self._listeners if one._wants(kind))
-            self._by_type[kind] = offers
-        for offer in offers:
+        route = self._routes.get(kind)
+        if route is None:
+            route = self._routes[kind] = self._route(kind)
+        if route.slot:
+            self._keep((route.slot, event.subject), event)
+        for offer in route.everyone:
             offer(event)
+        if route.by_subject:
+            for offer in route.by_subject.get(event.subject, ()):
+                offer(event)
+        if route.slot and self._on_state is not None:
+            self._on_state(event)
 
-    def subscribe(self, callback: Callback[E], *types: type[E], maxsize: int = 4096) -> Subscription:
+    def subscribe(
+        self,
+        callback: Callback[E],
+        *types: type[E],
+        camera: Cameras | None = None,
+        replay: bool = False,
+        maxsize: int = 4096,
+    ) -> Subscription:
         """Call ``callback`` for every event of the given types (all, if none is given), in order.
 
         Args:
             callback: A function or a coroutine function; the next event waits for it to end.
             types: Event classes; their subclasses count too.
+            camera: Only events about this camera, or these, and about the services they are behind.
+            replay: Whether to call back first for the latest of everything that is a state, in the
+                order in which it became so.
             maxsize: Queue length beyond which the oldest event is dropped and counted.
 
         Raises:
             StateError: The hub is closed.
             UsageError: ``maxsize`` is less than 1.
         """
-        return self._add(Subscription(self, callback, types, maxsize))
+        return self._add(Subscription(self, callback, types, _ids(camera), maxsize), replay)
 
     @overload
-    def events(self, *, maxsize: int = 4096) -> EventStream[Event]: ...
+    def events(
+        self, *, camera: Cameras | None = None, replay: bool = False, maxsize: int = 4096
+    ) -> EventStream[Event]: ...
     @overload
-    def events(self, *types: type[E], maxsize: int = 4096) -> EventStream[E]: ...
-    def events(self, *types: type[Any], maxsize: int = 4096) -> EventStream[Any]:
+    def events(
+        self, *types: type[E], camera: Cameras | None = None, replay: bool = False, maxsize: int = 4096
+    ) -> EventStream[E]: ...
+    def events(
+        self, *types: type[Any], camera: Cameras | None = None, replay: bool = False, maxsize: int = 4096
+    ) -> EventStream[Any]:
         """The events of the given types (all, if none is given) as an async iterator.
+
+        Args: as for `subscribe`.
 
         Raises:
             StateError: The hub is closed.
             UsageError: ``maxsize`` is less than 1.
         """
-        return self._add(EventStream(self, types, maxsize))
+        return self._add(EventStream(self, types, _ids(camera), maxsize), replay)
+
+    async def wait_for(
+        self,
+        *types: type[E],
+        camera: Cameras | None = None,
+        timeout: float | None = None,
+        where: Callable[[E], bool] | None = None,
+        replay: bool = False,
+    ) -> E:
+        """The next event of the given types.
+
+        Args:
+            types: Event classes; their subclasses count too.
+            camera: Only events about this camera, or these.
+            timeout: Seconds to wait; None for as long as it takes.
+            where: Says whether it is the right one.
+            replay: Whether what is so already counts.
+
+        Raises:
+            TimeoutError: It did not come.
+            StateError: The hub is closed, or was closed while waiting.
+        """
+        with self.events(*types, camera=camera, replay=replay) as stream:
+            what = " or ".join(kind.__name__ for kind in types) or "event"
+            async with deadline(timeout, what):
+                async for event in stream:
+                    if where is None or where(event):
+                        return event
+        raise StateError(f"the event hub was closed, and there was no {what}")
+
+    def latest(self, kind: type[E], subject: str) -> E | None:
+        """The latest event of a state, or None if another one has taken its place since or there was none.
+
+        Args:
+            kind: A class of events with a ``slot``, such as `CameraStateChanged`.
+            subject: A camera's id, or whatever such events are about.
+        """
+        event = self._latest.get((kind.slot, subject))
+        return event if isinstance(event, kind) else None
+
+    def forget(self, subject: str) -> None:
+        """Keep nothing of a camera any longer for those who begin to listen later."""
+        for key in [key for key in self._latest if key[1] == subject]:
+            del self._latest[key]
+
+    async def drain(self) -> None:
+        """Wait until every callback has taken what is queued for it, however long it takes."""
+        for listener in self.listeners:
+            if isinstance(listener, Subscription):
+                await listener.drained()
 
     async def aclose(self) -> None:
         """Let every listener go; streams end once they have been read, running callbacks are cancelled."""
@@ -241,21 +185,57 @@ class EventHub:
             listener.cancel()
         await self._scope.aclose()
 
-    def _add(self, listener: L) -> L:
+    # -- for listeners ----------------------------------------------------------------------------
+
+    def remove(self, listener: Listener) -> None:
+        """Offer a listener nothing more; called by its `cancel`."""
+        self._listeners.remove(listener)
+        self._routes.clear()
+
+    def finish(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """See a callback's coroutine to its end in a task of the hub."""
+        self._scope.spawn(coroutine, name="callback")
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    def _add(self, listener: L, replay: bool) -> L:
         if self._closed:
             raise StateError("the event hub is closed")
         self._listeners.append(listener)
-        self._by_type.clear()
+        self._routes.clear()
+        if replay:
+            subjects = listener.subjects()
+            listener.replay(
+                [
+                    event
+                    for (_, subject), event in self._latest.items()
+                    if listener.wants(type(event)) and (subjects is None or subject in subjects)
+                ]
+            )
         return listener
 
-    def _remove(self, listener: Subscription | EventStream[Any]) -> None:
-        self._listeners.remove(listener)
-        self._by_type.clear()
+    def _route(self, kind: type[Event]) -> _Route:
+        wanting = [listener for listener in self._listeners if listener.wants(kind)]
+        by_subject: dict[str, list[Offer]] = {}
+        for listener in wanting:
+            for subject in listener.subjects() or ():
+                by_subject.setdefault(subject, []).append(listener.offer)
+        return _Route(
+            kind.slot,
+            tuple(listener.offer for listener in wanting if listener.cameras is None),
+            {subject: tuple(offers) for subject, offers in by_subject.items()},
+        )
 
-    def _await(self, subscription: Subscription, awaitable: Awaitable[object]) -> None:
-        self._scope.spawn(subscription._finish(awaitable), name="callback")
+    def _keep(self, key: tuple[str, str], event: Event) -> None:
+        self._latest.pop(key, None)
+        self._latest[key] = event
+        if len(self._latest) > _KEPT:
+            del self._latest[next(iter(self._latest))]
 
 
-def _check_maxsize(maxsize: int) -> None:
-    if maxsize < 1:
-        raise UsageError(f"a queue holds at least one event, not {maxsize}")
+def _ids(camera: Cameras | None) -> frozenset[str] | None:
+    if camera is None:
+        return None
+    one = camera if isinstance(camera, (str, Camera)) else None
+    several = (one,) if one is not None else cast("Iterable[str | Camera]", camera)
+    return frozenset(item if isinstance(item, str) else item.id for item in several)

@@ -24,16 +24,18 @@ class Discoveries:
     Args:
         shared: Where the mDNS sockets come from.
         scope: Owns the tasks; closing it ends them.
-        heard: Called with the camera and what is new of it; the camera is None if it was lost.
+        heard: Called with the camera, what is new of it, and whether `look` was asked for cameras of its
+            system; the camera is None if it was lost.
     """
 
     def __init__(
-        self, shared: SharedResources, scope: TaskScope, heard: Callable[[Camera | None, News], None]
+        self, shared: SharedResources, scope: TaskScope, heard: Callable[[Camera | None, News, bool], None]
     ) -> None:
         self._shared = shared
         self._scope = scope
         self._heard = heard
         self._running: dict[str, Discovery] = {}
+        self._wanted: set[str] = set()
         self._opening = asyncio.Lock()
         self._arrival = asyncio.Event()
 
@@ -51,7 +53,8 @@ class Discoveries:
         """
         names = [name for name, wing in WINGS.items() if wing.discovery] if systems is None else list(systems)
         for name in names:
-            await self._start(name)
+            await self.listen(name)
+        self._wanted.update(names)
         try:
             async with asyncio.timeout(timeout) as limit:
                 while count is None or len(self._there(names)) < count:
@@ -62,7 +65,12 @@ class Discoveries:
                 raise
         return self._there(names)
 
-    async def _start(self, system: str) -> None:
+    async def listen(self, system: str) -> None:
+        """Hear from now on what cameras of a system announce.
+
+        Raises:
+            As for `look`.
+        """
         opener = (await load_wing(system)).discovery
         if opener is None:
             raise UsageError(f"cameras of {system} cannot be discovered; connect to them by address")
@@ -77,14 +85,15 @@ class Discoveries:
                     ready(None)
                     try:
                         async for event in discovery:
-                            self._tell(discovery, event)
+                            self._tell(system, discovery, event)
                     finally:
                         del self._running[system]
 
             await self._scope.start(follow, name=f"discovery of {system}", timeout=_OPEN_TIMEOUT)
 
-    def _tell(self, discovery: Discovery, event: News) -> None:
-        self._heard(None if isinstance(event, CameraLost) else discovery.cameras[event.camera], event)
+    def _tell(self, system: str, discovery: Discovery, event: News) -> None:
+        camera = None if isinstance(event, CameraLost) else discovery.cameras[event.camera]
+        self._heard(camera, event, system in self._wanted)
         self._arrival.set()
 
     def _there(self, systems: Sequence[str]) -> list[Camera]:

@@ -1,25 +1,25 @@
-"""Session: owns the cameras and what they share, and ends all of it in order. See docs/take.md."""
+"""Session: owns the cameras and what they share, and ends all of it in order. See docs/fleet.md."""
 
-import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Self, TypedDict, Unpack
 
-from asynccam.errors import StateError, UsageError
+from asynccam.errors import UsageError
 from asynccam.model.address import Address
 from asynccam.model.camera import Camera
 from asynccam.model.credentials import Credentials
-from asynccam.model.events import CameraChanged, CameraFailed, CameraFound, Event
-from asynccam.model.info import CameraInfo
-from asynccam.runtime.hub import Callback, E, EventHub, Subscription
-from asynccam.runtime.tasks import TaskScope, finish
-from asynccam.runtime.timing import deadline
-from asynccam.session.discoveries import Discoveries, News
+from asynccam.model.events import CameraFailed
+from asynccam.runtime.backoff import Backoff
+from asynccam.runtime.hub import Callback, Cameras, E, Subscription
+from asynccam.session.company import Company
+from asynccam.session.ending import Ending
+from asynccam.session.fleet import Fleet
+from asynccam.session.places import Place, places
 from asynccam.session.shared import SharedResources, time_server
-from asynccam.session.wings import Means, load_wing, wing_of
-from asynccam.take import Take, TakeLimits, TakeState, Verify
+from asynccam.session.takes import Takes
+from asynccam.take import Take, TakeLimits, Verify
 
 if TYPE_CHECKING:  # imported by SharedResources when first needed
     from aiohttp import ClientSession
@@ -29,17 +29,27 @@ if TYPE_CHECKING:  # imported by SharedResources when first needed
 
 _LOG = logging.getLogger(__name__)
 
-_CLOSE_TIMEOUT: Final = 5.0
-"""Seconds each camera, and each shared thing, has to close."""
+
+class Settings(TypedDict, total=False):
+    """What `Session` takes, for `Session.open` to hand on."""
+
+    http: "ClientSession | None"
+    zeroconf: "AsyncZeroconf | None"
+    interfaces: "Interfaces | None"
+    ntp_server: str | None
+    fail_fast: bool
+    shutdown_timeout: float
+    check_every: float | None
+    backoff: Backoff | None
 
 
-class Session:
+class Session(Company):
     """The cameras of one program, as an async context manager.
 
     One camera's failure is a `CameraFailed` event and disturbs no other. On exit running takes stop
-    their cameras and bring home what exists, then cameras are closed, then the shared HTTP session
-    and mDNS sockets; what was handed in is left open. One exception leaves the block as it is,
-    several leave as an ``ExceptionGroup``.
+    their cameras and bring home what exists, then cameras are closed, then what they shared; what was
+    handed in is left open. One exception leaves the block as it is, several leave as an
+    ``ExceptionGroup``.
 
     Args:
         http: HTTP session to share instead of an own one.
@@ -48,11 +58,19 @@ class Session:
         ntp_server: ``HOST[:PORT]`` that T0 is taken from instead of this computer's clock.
         fail_fast: Whether the first failure of a camera ends the block: it is cancelled, and the
             camera's error is raised.
-        shutdown_timeout: Seconds that running takes have on exit. Each camera and each shared thing
-            then has up to five more to close.
+        shutdown_timeout: Seconds that leaving may take in all. Takes that run then have the time but
+            for its last fifth, at most ten seconds, in which everything is closed. What hangs is
+            given up and named in a `CameraFailed`.
+        check_every: Seconds between two questions to each camera how it is, from which `CameraStateChanged`
+            and `away` come; None to ask nobody.
+        backoff: Waits between tries to reach a camera that is away; by default one second at first,
+            and half a minute at most.
 
     Attributes:
         events: Everything that happens; also by `subscribe`.
+
+    Raises:
+        UsageError: A setting is none.
     """
 
     def __init__(
@@ -64,213 +82,88 @@ class Session:
         ntp_server: str | None = None,
         fail_fast: bool = False,
         shutdown_timeout: float = 60.0,
+        check_every: float | None = None,
+        backoff: Backoff | None = None,
     ) -> None:
-        self.events = EventHub("session")
-        self._shared = SharedResources(http, zeroconf, interfaces)
-        self._time_server = None if ntp_server is None else time_server(ntp_server)
-        self._fail_fast = fail_fast
-        self._shutdown_timeout = shutdown_timeout
-        self._cameras: dict[str, Camera] = {}
-        self._away: set[str] = set()
-        self._takes: list[Take] = []
-        self._scope = TaskScope("session", on_failure=self._task_failed)
-        self._discoveries = Discoveries(self._shared, self._scope, self._heard)
-        self._owner: asyncio.Task[Any] | None = None
-        self._closed = False
-        self._interrupted = False
-        self._failures: list[Exception] = []
+        if not shutdown_timeout > 0 or (check_every is not None and not check_every > 0):
+            raise UsageError("shutdown_timeout and check_every are seconds, more than none")
+        shared = SharedResources(http, zeroconf, interfaces)
+        super().__init__(
+            shared,
+            self._is_busy,
+            fail_fast=fail_fast,
+            shutdown_timeout=shutdown_timeout,
+            check_every=check_every,
+            backoff=backoff,
+        )
+        self._takes = Takes(self.events, self.emit, None if ntp_server is None else time_server(ntp_server))
 
-    # -- its life -------------------------------------------------------------------------------
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        *at: Place | Address | str,
+        cameras: Mapping[str, Place | Address | str] | None = None,
+        fleet: Fleet | Path | str | None = None,
+        credentials: Credentials | None = None,
+        timeout: float = 5.0,
+        mdns: bool = True,
+        **settings: Unpack[Settings],
+    ) -> AsyncIterator[Self]:
+        """A session with the cameras at these addresses; one that does not answer is `away`, and tried again.
 
-    async def __aenter__(self) -> Self:
-        if self._owner is not None:
-            raise StateError("a session is entered once")
-        self._owner = asyncio.current_task()
-        return self
+        ``async with Session.open("multicam://hill", "mediamtx://host:8002", fleet="fleet.toml") as session:``
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._closed = True
-        leaving: BaseException | None = error
-        try:
-            await finish(self._close())
-        except asyncio.CancelledError as late:
-            leaving = late
-        assert self._owner is not None
-        ours = self._interrupted and self._owner.uncancel() == 0
-        if isinstance(leaving, asyncio.CancelledError) and ours:
-            leaving = None  # it was this session's own way of ending the block
-        errors = [failure for failure in self._failures if failure is not leaving]
-        if leaving is not None and not isinstance(leaving, Exception):
-            for failure in errors:
-                _LOG.error("while the session was closed", exc_info=failure)
-            errors = []
-        if leaving is error and error is not None and not errors:
-            return
-        everything = errors if leaving is None else [leaving, *errors]
-        if len(everything) == 1:
-            raise everything[0]
-        if everything:
-            raise BaseExceptionGroup("several things failed in the session", everything)
+        The block begins once every address has answered or failed to, or after ``timeout`` seconds.
+        The address of a service without a camera means all cameras behind it, also those that come
+        later. See docs/fleet.md.
+
+        Args:
+            at: Addresses.
+            cameras: More addresses, by label; see `camera`.
+            fleet: More of both, and settings, from a file or as read before.
+            credentials: For the services among ``at`` and ``cameras`` that want them.
+            timeout: Seconds to wait for cameras before the block begins.
+            mdns: Whether to listen to cameras that announce themselves, which brings back those that
+                were away, or have moved, sooner. No others are taken in.
+            settings: As `Session` takes them; they go before those of the fleet. Without any,
+                ``check_every`` is ten seconds.
+
+        Raises:
+            AddressError: One is no address, or of a system unknown here.
+            UsageError: An address or a label is given twice, or a setting is none.
+            FleetError: The fleet's file is wrong; the error says where.
+            StorageError: It, or a file with a secret, cannot be read.
+        """
+        plan = await Fleet.load(fleet) if isinstance(fleet, (str, Path)) else fleet or Fleet()
+        found = places((*plan.places, *at), cameras or {}, credentials)
+        merged: Settings = {"check_every": 10.0, **plan.settings(), **settings}
+        async with cls(**merged) as session:
+            first_tries = [session._attendance.seek(place) for place in found]
+            if mdns and plan.mdns:
+                await session._listen({place.address.system for place in found})
+            await session._attendance.settle(first_tries, timeout)
+            yield session
 
     async def _close(self) -> None:
-        """Takes first, while their cameras still answer; then cameras; then what they share."""
-        async with TaskScope("end of session") as scope:
-            ends = {n: take.aclose(timeout=self._shutdown_timeout) for n, take in enumerate(self._takes)}
-            for result in (await scope.gather(ends, name="take")).values():
-                if isinstance(result, Exception):
-                    self._failures.append(result)
-            await scope.gather({key: self._close_camera(key) for key in self._cameras}, name="camera")
-        self._cameras.clear()
-        for closing in (self._scope.aclose(), self._shared.aclose(), self.events.aclose()):
-            try:
-                async with deadline(_CLOSE_TIMEOUT, "end of what the session owns"):
-                    await closing
-            except Exception as error:  # noqa: BLE001 - everything is closed before anything is raised
-                self._failures.append(error)
-
-    async def _close_camera(self, key: str) -> None:
-        try:
-            async with deadline(_CLOSE_TIMEOUT, f"end of {key}"):
-                await self._cameras[key].aclose()
-        except Exception as error:  # noqa: BLE001 - one camera's failure is an event
+        """Nothing new first; then takes, while their cameras still answer; cameras; what they share."""
+        ending = Ending(self._shutdown_timeout)
+        reserve = min(self._shutdown_timeout / 5, 10.0)
+        first = await ending.step({"search": self._scope.aclose()}, leaving=ending.beyond(reserve / 4))
+        self._failures += first.values()
+        takes = self._takes.endings(max(ending.left - reserve, 0.0))
+        self._failures += (await ending.step(takes, leaving=reserve * 0.4)).values()
+        closings = {key: camera.aclose() for key, camera in self._roster.cameras.items()}
+        for key, error in (await ending.step(closings, leaving=ending.beyond(reserve * 0.8))).items():
             self.emit(CameraFailed(camera=key, step="close", error=error))
-
-    # -- cameras --------------------------------------------------------------------------------
-
-    @property
-    def cameras(self) -> Mapping[str, Camera]:
-        """Every camera of the session by id; a live view. One that is away stays in it."""
-        return MappingProxyType(self._cameras)
-
-    async def connect(
-        self,
-        address: Address | str,
-        *,
-        credentials: Credentials | None = None,
-        timeout: float = 15.0,
-    ) -> Camera:
-        """The camera at an address, such as ``multicam://127.0.0.1:8080``; needs no discovery.
-
-        A camera that the session has already is returned, and follows to this address.
-
-        Args:
-            address: Where it is.
-            credentials: For the services that want them; without, what their environment variables hold.
-            timeout: Seconds it may take to answer.
-
-        Raises:
-            AddressError: Not an address, or of a system unknown here.
-            AuthenticationError: The credentials are missing or wrong.
-            ConnectionError, TimeoutError: Nobody answers.
-            RemoteProtocolError: What answers is no such camera.
-        """
-        self._check_open()
-        place = Address.parse(address) if isinstance(address, str) else address
-        wing = await load_wing(place.system)
-        async with deadline(timeout, f"answer from {place}"):
-            camera = await wing.connect(place, self._means(credentials))
-        if self._closed:
-            await camera.aclose()
-        self._check_open()
-        held = self._adopt(camera)
-        if held is not camera:
-            await camera.aclose()
-        return held
-
-    async def cameras_behind(
-        self, address: Address | str, *, credentials: Credentials | None = None, timeout: float = 15.0
-    ) -> list[CameraInfo]:
-        """Describe every camera behind the address of a service; they do not become the session's.
-
-        Each description's ``address`` can be given to `connect`.
-
-        Raises:
-            As for `connect`.
-        """
-        self._check_open()
-        place = Address.parse(address) if isinstance(address, str) else address
-        wing = await load_wing(place.system)
-        if wing.behind is None:
-            return [(await self.connect(place, credentials=credentials, timeout=timeout)).info]
-        async with deadline(timeout, f"answer from {place}"):
-            return await wing.behind(place, self._means(credentials))
-
-    async def connect_all(
-        self,
-        addresses: Iterable[Address | str],
-        *,
-        credentials: Credentials | None = None,
-        timeout: float = 15.0,
-    ) -> list[Camera]:
-        """The cameras at several addresses, asked side by side, in the same order.
-
-        Raises:
-            ExceptionGroup: More than one could not be reached; a single error is raised as it is.
-                The others are in the session all the same.
-        """
-        places = list(addresses)
-        jobs = {
-            number: self.connect(place, credentials=credentials, timeout=timeout)
-            for number, place in enumerate(places)
-        }
-        results = await self._scope.gather(jobs, name="connect")
-        errors = [result for result in results.values() if isinstance(result, Exception)]
-        if len(errors) > 1:
-            raise ExceptionGroup(f"{len(errors)} of {len(places)} cameras could not be reached", errors)
-        if errors:
-            raise errors[0]
-        return [result for result in results.values() if isinstance(result, Camera)]
-
-    async def discover(
-        self, *, timeout: float = 5.0, systems: Sequence[str] | None = None, count: int | None = None
-    ) -> list[Camera]:
-        """Look for cameras on the network; they become the session's and are not contacted yet.
-
-        Looking goes on until the session ends: cameras that appear, move or say goodbye later are
-        `CameraFound`, `CameraChanged` and `CameraLost` events, and those that move are followed.
-
-        Args:
-            timeout: Seconds to wait.
-            systems: Only these systems.
-            count: Return as soon as so many cameras are there.
-
-        Returns:
-            The cameras that are there now.
-
-        Raises:
-            UsageError: A system is unknown, or cannot be discovered.
-            ConnectionError: mDNS cannot be opened.
-        """
-        self._check_open()
-        there = await self._discoveries.look(systems, count, timeout)
-        self._check_open()
-        return [self._adopt(camera) for camera in there]
-
-    def add(self, camera: Camera) -> None:
-        """Make a camera the session's, to be closed with it; for systems of one's own.
-
-        Raises:
-            UsageError: The session has another camera of that id.
-        """
-        self._check_open()
-        if self._cameras.setdefault(camera.id, camera) is not camera:
-            raise UsageError(f"the session has another camera {camera.id}")
-        self.emit(CameraFound(camera=camera.id, info=camera.info))
-
-    async def remove(self, camera: Camera | str) -> None:
-        """Close a camera and forget it.
-
-        Raises:
-            UsageError: It is not in the session.
-        """
-        key = camera if isinstance(camera, str) else camera.id
-        if key not in self._cameras:
-            raise UsageError(f"{key} is not in the session")
-        await self._close_camera(key)
-        self._cameras.pop(key, None)
-        self._away.discard(key)
+        self._roster.cameras.clear()
+        await ending.step({"news": self.events.drain()}, leaving=ending.beyond(reserve * 0.1))
+        for jobs in (
+            self._shared.close_services(),
+            {"HTTP session": self._shared.close_http(), "mDNS sockets": self._shared.close_mdns()},
+            {"events": self.events.aclose()},
+        ):
+            self._failures += (await ending.step(jobs, leaving=ending.beyond(reserve / 2))).values()
 
     # -- takes ----------------------------------------------------------------------------------
 
@@ -288,7 +181,7 @@ class Session:
         """Record with several cameras at once and bring every file home; see `Take.run` and `new_take`.
 
         Args:
-            cameras: The cameras; by default all of the session that have not said goodbye.
+            cameras: The cameras; by default all of the session that are not away.
             duration: Seconds from T0 to the stop.
             directory: Where takes are kept; this one becomes a new directory in it.
             start_in: Seconds from the moment all are armed to T0.
@@ -319,29 +212,35 @@ class Session:
             UsageError: There are no cameras, or one is named twice.
         """
         self._check_open()
-        take = Take(
-            self._present() if cameras is None else cameras,
-            directory,
-            name=name,
-            limits=limits,
-            time_server=self._time_server,
-            verify=verify,
-            emit=self.emit,
-        )
-        self._takes = [*(one for one in self._takes if one.state is not TakeState.DONE), take]
-        return take
+        chosen = self._roster.present() if cameras is None else cameras
+        return self._takes.new(chosen, directory, name=name, limits=limits, verify=verify)
 
     # -- events ---------------------------------------------------------------------------------
 
-    def subscribe(self, callback: Callback[E], *types: type[E], maxsize: int = 4096) -> Subscription:
-        """Call back for every event of the given types; see `EventHub.subscribe`."""
-        return self.events.subscribe(callback, *types, maxsize=maxsize)
+    def subscribe(
+        self,
+        callback: Callback[E],
+        *types: type[E],
+        camera: Cameras | None = None,
+        replay: bool = False,
+        maxsize: int = 4096,
+    ) -> Subscription:
+        """Call back for every event of the given types and cameras; see `EventHub.subscribe`."""
+        return self.events.subscribe(callback, *types, camera=camera, replay=replay, maxsize=maxsize)
 
-    def emit(self, event: Event) -> None:
-        """Tell everyone who listens. With ``fail_fast``, a `CameraFailed` ends the session."""
-        self.events.emit(event)
-        if isinstance(event, CameraFailed) and self._fail_fast:
-            self._interrupt(event.error)
+    async def wait_for(
+        self,
+        *types: type[E],
+        camera: Cameras | None = None,
+        timeout: float | None = None,
+        where: Callable[[E], bool] | None = None,
+        replay: bool = False,
+    ) -> E:
+        """The next event of the given types and cameras; see `EventHub.wait_for`, also for the errors."""
+        return await self.events.wait_for(*types, camera=camera, timeout=timeout, where=where, replay=replay)
+
+    def _is_busy(self, camera: str) -> bool:
+        return self._takes.holds(camera)
 
     # -- what cameras share ---------------------------------------------------------------------
 
@@ -354,53 +253,3 @@ class Session:
         """
         self._check_open()
         return self._shared.http()
-
-    # -- helpers --------------------------------------------------------------------------------
-
-    def _present(self) -> list[Camera]:
-        return [camera for key, camera in self._cameras.items() if key not in self._away]
-
-    def _heard(self, camera: Camera | None, event: News) -> None:
-        if self._closed:
-            return
-        if camera is None:
-            self._away.add(event.camera)
-            self.emit(event)
-            return
-        is_here = self._cameras.get(camera.id) is camera and camera.id not in self._away
-        self._adopt(camera)
-        if is_here:  # discovery has moved it already, so that nothing was left to do and to tell
-            self.emit(event)
-
-    def _adopt(self, camera: Camera) -> Camera:
-        """Take a camera in, or let the one that is here already follow to where it is."""
-        new = camera.id not in self._cameras or camera.id in self._away
-        held = self._cameras.setdefault(camera.id, camera)
-        before = held.info.address
-        if held is not camera:
-            wing_of(camera.info.system).follow(held, camera)
-        self._away.discard(camera.id)
-        if new:
-            self.emit(CameraFound(camera=held.id, info=held.info))
-        elif held.info.address != before:
-            self.emit(CameraChanged(camera=held.id, info=held.info))
-        return held
-
-    def _means(self, credentials: Credentials | None) -> Means:
-        return Means(credentials or Credentials(), self._shared, self.events)
-
-    def _check_open(self) -> None:
-        if self._owner is None or self._closed:
-            raise StateError("a session works inside its 'async with' block")
-
-    def _task_failed(self, name: str, error: Exception) -> None:
-        _LOG.error("%s failed", name, exc_info=error)
-        if self._fail_fast:
-            self._interrupt(error)
-
-    def _interrupt(self, error: Exception) -> None:
-        """End the block by cancelling it, as a task group does; the error is raised at its end."""
-        self._failures.append(error)
-        if not self._closed and not self._interrupted and self._owner is not None:
-            self._interrupted = True
-            self._owner.cancel()

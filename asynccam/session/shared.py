@@ -1,7 +1,7 @@
 """What the cameras of a Session share: an HTTP session, mDNS sockets, a time server."""
 
 import asyncio
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Coroutine, Hashable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -41,7 +41,7 @@ class SharedResources:
         self._own_mdns = AsyncExitStack()
         self._services: dict[Hashable, Any] = {}
         self._opening: dict[Hashable, asyncio.Lock] = {}
-        self._own_services = AsyncExitStack()
+        self._own_services: dict[str, AbstractAsyncContextManager[Any]] = {}
 
     async def service(self, key: Hashable, client: Callable[[], AbstractAsyncContextManager[T]]) -> T:
         """The one client of a service that several cameras share, opened at its first use.
@@ -52,7 +52,9 @@ class SharedResources:
         """
         async with self._opening.setdefault(key, asyncio.Lock()):
             if key not in self._services:
-                self._services[key] = await self._own_services.enter_async_context(client())
+                opened = client()
+                self._services[key] = await opened.__aenter__()
+                self._own_services[f"service {len(self._services)}"] = opened
             found: T = self._services[key]
             return found
 
@@ -79,16 +81,24 @@ class SharedResources:
             self._zeroconf = await self._own_mdns.enter_async_context(open_zeroconf(interfaces=interfaces))
         return self._zeroconf
 
-    async def aclose(self) -> None:
-        """Close what was made here: clients of services, then the HTTP session, then the mDNS sockets."""
-        try:
-            await self._own_services.aclose()
-        finally:
-            try:
-                if self._own_http is not None:
-                    await self._own_http.close()
-            finally:
-                await self._own_mdns.aclose()
+    def close_services(self) -> dict[str, Coroutine[Any, Any, object]]:
+        """What closes each client of a service; they may run side by side."""
+        opened, self._own_services = self._own_services, {}
+        self._services.clear()
+        return {name: _left(client) for name, client in opened.items()}
+
+    async def close_http(self) -> None:
+        """Close the HTTP session, if it was made here."""
+        if self._own_http is not None:
+            await self._own_http.close()
+
+    async def close_mdns(self) -> None:
+        """Close the mDNS sockets, if they were opened here."""
+        await self._own_mdns.aclose()
+
+
+async def _left(client: AbstractAsyncContextManager[Any]) -> None:
+    await client.__aexit__(None, None, None)
 
 
 def time_server(name: str) -> TimeServer:

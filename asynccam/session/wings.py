@@ -1,7 +1,6 @@
 """The systems a Session knows: one table, and what it needs of each."""
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
@@ -184,6 +183,11 @@ async def load_wing(system: str) -> Wing:
     wing = wing_of(system)
     for name in wing.modules:
         module = f"asynccam.systems.{system}.{name}"
-        if module not in sys.modules:
+        if module not in _LOADED:  # one that is in `sys.modules` may still be half way, in another thread
             await asyncio.to_thread(import_module, module)
+            _LOADED.add(module)
     return wing
+
+
+_LOADED: Final[set[str]] = set()
+"""Modules that have been loaded to their end."""

@@ -1,9 +1,25 @@
 """A take: cameras started together, stopped, and every file brought home with a manifest."""
 
+from asynccam.take.align import AlignedCamera, AlignedFile, Alignment, CutPoint, align_take
 from asynccam.take.files import Finding, Verify
 from asynccam.take.limits import TakeLimits
+from asynccam.take.resume import Connector, resume_take
 from asynccam.take.states import TakeState
 from asynccam.take.take import Take
 from asynccam.take.work import TimeServer
 
-__all__ = ["Finding", "Take", "TakeLimits", "TakeState", "TimeServer", "Verify"]
+__all__ = [
+    "AlignedCamera",
+    "AlignedFile",
+    "Alignment",
+    "Connector",
+    "CutPoint",
+    "Finding",
+    "Take",
+    "TakeLimits",
+    "TakeState",
+    "TimeServer",
+    "Verify",
+    "align_take",
+    "resume_take",
+]

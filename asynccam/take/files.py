@@ -61,7 +61,7 @@ class Collector:
         limits: How long to wait, and how many at a time.
         emit: Where events go.
         verify: Looks into each file that arrived, or None.
-        arrived: Awaited after each file, whatever became of it.
+        arrived: Awaited with the camera's part after each file, whatever became of it.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Collector:
         limits: TakeLimits,
         emit: Emit,
         verify: Verify | None,
-        arrived: Callable[[], Awaitable[None]],
+        arrived: Callable[[TakeMember], Awaitable[None]],
     ) -> None:
         self._folder = folder
         self._limits = limits
@@ -87,7 +87,7 @@ class Collector:
                     local = await self._bring_home(member, file, record)
                     if local is not None and self._verify is not None:
                         await self._look_into(member, self._verify, local.path, record)
-                await self._arrived()
+                await self._arrived(member)
 
     async def _bring_home(self, member: TakeMember, file: MediaFile, record: FileRecord) -> LocalFile | None:
         record.state = FileState.FAILED  # until the opposite is shown
@@ -103,14 +103,25 @@ class Collector:
                 record.part = None if error.part is None else self._folder.relative(error.part)
                 record.received = error.received
                 raise
-            record.state = FileState.ARRIVED
-            record.path = self._folder.relative(local.path)
-            record.size = local.size
-            record.sha256 = local.sha256 or None
-            record.seconds = local.seconds
-            self._emit(FileArrived(camera=member.camera.id, file=local))
+            self._arrive(member, record, local)
             return local
         return None
+
+    async def take_in(self, member: TakeMember, record: FileRecord, path: Path) -> None:
+        """Take for home what a process before this one had brought here whole, and look into it."""
+        with member.recording_errors("collect"):
+            self._arrive(member, record, await _measure(path, record.name))
+            if self._verify is not None:
+                await self._look_into(member, self._verify, path, record)
+
+    def _arrive(self, member: TakeMember, record: FileRecord, local: LocalFile) -> None:
+        record.state = FileState.ARRIVED
+        record.path = self._folder.relative(local.path)
+        record.size = local.size
+        record.sha256 = local.sha256 or None
+        record.seconds = local.seconds
+        record.part = record.received = None
+        self._emit(FileArrived(camera=member.camera.id, file=local))
 
     async def _fetch(self, member: TakeMember, file: MediaFile) -> LocalFile:
         """Download one file; given up when no new byte came for `TakeLimits.stall_timeout`."""

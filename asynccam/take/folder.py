@@ -11,7 +11,9 @@ from asynccam.errors import StorageError
 from asynccam.model.manifest import MANIFEST_NAME
 from asynccam.model.safe_name import safe_name
 from asynccam.runtime.disk import on_disk, storage_errors
+from asynccam.take.journal import JOURNAL_NAME
 
+ALIGNMENT_NAME: Final = "align.json"
 _MOST_NAMESAKES: Final = 10_000
 
 
@@ -31,6 +33,13 @@ class TakeFolder:
         self.path = parent / name
         self.exists = False
         self._writing = asyncio.Lock()
+
+    @classmethod
+    def existing(cls, path: Path) -> "TakeFolder":
+        """The directory of a take that was made before."""
+        folder = cls(path.parent, path.name)
+        folder.exists = True
+        return folder
 
     @property
     def name(self) -> str:
@@ -60,7 +69,7 @@ class TakeFolder:
             StorageError: The disk refuses; the old manifest stands.
         """
         async with self._writing:  # so that of two writers the later one has the last word
-            await on_disk(_replace, self.manifest_path, data)
+            await on_disk(replace_file, self.manifest_path, data)
 
     def relative(self, path: Path) -> str:
         """``path`` from the take's directory with forward slashes; absolute if it is elsewhere."""
@@ -79,7 +88,7 @@ class TakeFolder:
 
 def distinct_names(words: Sequence[str]) -> list[str]:
     """Safe path components for the given words, no two alike on any file system, in the same order."""
-    taken = {MANIFEST_NAME}
+    taken = {MANIFEST_NAME, JOURNAL_NAME, ALIGNMENT_NAME}
     names: list[str] = []
     for word in words:
         base = name = safe_name(word, fallback="camera")
@@ -101,7 +110,12 @@ def _new_directory(root: Path, name: str) -> Path:
     raise StorageError(f"{root} holds too many takes named {name}")
 
 
-def _replace(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
+    """Replace a file in one step, synced to disk; for use in a thread.
+
+    Raises:
+        StorageError: The disk refuses; what was there stands.
+    """
     fresh = path.with_name(f".{path.name}.new")
     with storage_errors("write", path):
         try:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from asynccam.errors import (
     AuthenticationError,
@@ -36,7 +36,14 @@ from asynccam.model.features import (
     StartReport,
 )
 from asynccam.model.info import CameraState, CameraStatus, MediaFile
-from asynccam.model.manifest import CameraRecord, ClockRecord, ErrorRecord, FileRecord, Moment
+from asynccam.model.manifest import (
+    CameraRecord,
+    ClockRecord,
+    ErrorRecord,
+    FileRecord,
+    GapRecord,
+    Moment,
+)
 from asynccam.runtime.tasks import finish
 from asynccam.runtime.timing import deadline
 from asynccam.take.limits import TakeLimits
@@ -47,7 +54,8 @@ Emit = Callable[[Event], None]
 
 _COARSENESS: Final = 1.0
 """Seconds a file's creation time may be off: some devices give whole seconds."""
-_SURELY_NOT_STARTED: Final = (DeviceError, AuthenticationError, BusyError, UsageError)
+SURELY_REFUSED: Final = (DeviceError, AuthenticationError, BusyError, UsageError)
+"""Errors after which what was asked for has certainly not been done."""
 
 
 class TakeMember:
@@ -61,6 +69,7 @@ class TakeMember:
 
     Attributes:
         files: What the camera said it recorded, beside ``record.files``.
+        names: What it said at its start that it would record.
         scheduled: Whether it starts by its own clock.
         armed: The start that waits for its release, or None.
         accepting: The task that waits for that answer.
@@ -71,6 +80,7 @@ class TakeMember:
         self.camera = camera
         self.record = record
         self.files: tuple[MediaFile, ...] = ()
+        self.names: tuple[str, ...] = ()
         self.scheduled = camera.supports(ScheduledStart)
         self.armed: ArmedStart | None = None
         self._released_at = 0.0
@@ -137,6 +147,7 @@ class TakeMember:
             self.record.accepted_at = Moment.of(report.accepted_at)
             self.record.scheduled_for = Moment.maybe(report.scheduled_for)
             self.record.start_status = report.status
+            self.names = report.names
             self._first_frame(report.first_frame_at, report.first_frame_bound)
             self._emit(RecordingStarted(camera=self.camera.id, scheduled_for=report.scheduled_for))
 
@@ -240,7 +251,10 @@ class TakeMember:
             ahead = self.record.clock.offset if self.record.clock else 0.0
             began = self.record.commanded_at.unix if self.record.commanded_at else 0.0
             since = began + ahead - _COARSENESS
-            self._made(tuple(file for file in listed if file.created and file.created >= since))
+            made = tuple(file for file in listed if file.name in self.names) or tuple(
+                file for file in listed if file.created and file.created >= since
+            )
+            self._made(made)
 
     async def _ask_to_stop(self, timeout: float) -> None:
         what = f"answer of {self.camera.id} to the stop"
@@ -250,6 +264,15 @@ class TakeMember:
         self.record.stopped_at = Moment.of(report.stopped_at)
         self.record.stop_status = report.status
         self._first_frame(report.first_frame_at, report.first_frame_bound)
+        self.record.gaps = [
+            GapRecord(
+                began_at=Moment.of(gap.began),
+                ended_at=Moment.maybe(gap.ended),
+                restarted=gap.restarted,
+                reason=gap.reason,
+            )
+            for gap in report.gaps
+        ]
         self._made(report.files)
         names = tuple(file.name for file in report.files)
         self._emit(RecordingStopped(camera=self.camera.id, files=names))
@@ -261,6 +284,15 @@ class TakeMember:
         return None
 
     # -- the record -----------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """What a journal has to hold of the camera, as JSON knows it."""
+        return {
+            "camera": self.camera.id,
+            "may_record": self.may_record and self.record.stopped_at is None,
+            "names": list(self.names),
+            "record": self.record.model_dump(mode="json"),
+        }
 
     def fail(self, step: str, error: Exception) -> None:
         """Put an error on record and tell the listeners."""
@@ -279,11 +311,14 @@ class TakeMember:
         if at is not None:
             self.record.first_frame_at = Moment.of(at)
             self.record.first_frame_bound = bound
+            self.record.first_frame_source = "seen"
 
     def _made(self, files: tuple[MediaFile, ...]) -> None:
         self.files = files
         self.record.files = [
-            FileRecord(name=file.name, source="device" if file.path is None else "local", size=file.size)
+            FileRecord(
+                name=file.name, id=file.id, source="device" if file.path is None else "local", size=file.size
+            )
             for file in files
         ]
 
@@ -292,7 +327,7 @@ def _may_have_started(error: Exception) -> bool:
     """Whether a camera may record although its start ended with this error."""
     if isinstance(error, ConnectionError | TimeoutError):
         return error.maybe_executed
-    return not isinstance(error, _SURELY_NOT_STARTED)
+    return not isinstance(error, SURELY_REFUSED)
 
 
 def _with_grace(timeout: float) -> float:

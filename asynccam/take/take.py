@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from asynccam.errors import StateError, StorageError, TimeoutError, UsageError
 from asynccam.model.camera import Camera
+from asynccam.model.credentials import Credentials
 from asynccam.model.events import TakePhaseChanged
 from asynccam.model.manifest import Manifest, Outcome
 from asynccam.model.safe_name import safe_name
@@ -19,6 +20,7 @@ from asynccam.take.files import Verify
 from asynccam.take.folder import TakeFolder
 from asynccam.take.limits import TakeLimits
 from asynccam.take.member import Emit
+from asynccam.take.resume import Connector, resume_take
 from asynccam.take.states import TRANSITIONS, TakeState
 from asynccam.take.work import TakeWork, TimeServer, sleep_until
 
@@ -101,6 +103,18 @@ class Take:
     def ok(self) -> bool:
         """Whether the take has ended and every camera's every file came home whole."""
         return self._work.manifest.outcome is Outcome.COMPLETE
+
+    @staticmethod
+    async def resume(
+        directory: str | Path,
+        session: Connector,
+        *,
+        credentials: Credentials | None = None,
+        limits: TakeLimits | None = None,
+        verify: Verify | None = None,
+    ) -> Manifest:
+        """Finish a take whose process died; arguments, result and errors as of `resume_take`."""
+        return await resume_take(directory, session, credentials=credentials, limits=limits, verify=verify)
 
     def __repr__(self) -> str:
         return f"<Take {self.name} {self.state.value}, cameras: {len(self._work.members)}>"
@@ -304,7 +318,7 @@ class Take:
     async def _finish(self, outcome: Outcome | None) -> None:
         await self._work.finish(outcome)
         self._move(TakeState.DONE)
-        await self._work.save()
+        await self._work.save_for_good()
 
 
 def _check(what: str, seconds: float) -> None:

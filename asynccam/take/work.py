@@ -23,7 +23,9 @@ from asynccam.runtime.disk import on_disk
 from asynccam.runtime.tasks import TaskScope
 from asynccam.runtime.timing import deadline
 from asynccam.take.files import Collector, Verify
+from asynccam.take.first_frame import infer_first_frames
 from asynccam.take.folder import TakeFolder, distinct_names
+from asynccam.take.journal import JOURNAL_VERSION, Journal
 from asynccam.take.limits import TakeLimits
 from asynccam.take.member import Emit, TakeMember, error_record
 
@@ -89,8 +91,9 @@ class TakeWork:
         self._limits = limits
         self._time_server = time_server
         self._reference: ClockOffset | None = None
-        self._collector = Collector(folder, limits, emit, verify, self._save_now_and_then)
+        self._collector = Collector(folder, limits, emit, verify, self._arrived)
         self._saved_at = 0.0
+        self._journal: Journal | None = None
 
     # -- the steps ------------------------------------------------------------------------------
 
@@ -98,11 +101,16 @@ class TakeWork:
         """Make the folder, measure clocks, arm the cameras.
 
         Raises:
-            StorageError: The folder or the first manifest cannot be written.
+            StorageError: The folder, the journal or the first manifest cannot be written.
         """
         self.manifest.duration = duration
         self.manifest.asynccam = await on_disk(version, "asynccam")
         await self._folder.create([member.record.directory for member in self.members.values()])
+        self._journal = Journal(self._folder.path)
+        await self._journal.create()
+        await self._journal.write(
+            "created", version=JOURNAL_VERSION, manifest=self.manifest.model_dump(mode="json")
+        )
         await self.save()
         slots = asyncio.Semaphore(self._limits.measurements)
         reference = self.scope.spawn(self._ask_time_server(), name="time server")
@@ -114,6 +122,8 @@ class TakeWork:
             for key, member in self.members.items()
         }
         await self._each("arm", arming)
+        armed = [key for key, member in self.members.items() if member.armed is not None]
+        await self._note("armed", cameras=armed)
 
     async def start(self, start_in: float, settle: float, on_t0: Callable[[], None]) -> None:
         """Release every armed camera for T0, and wait a while for the answers.
@@ -123,8 +133,10 @@ class TakeWork:
             settle: Seconds past T0 to wait for answers.
             on_t0: Called when every start has been sent, which is T0.
         """
-        await self.save_if_possible()  # on disk before any camera hears of it
         armed = [member for member in self.members.values() if member.armed is not None]
+        # On disk before any camera hears of it.
+        await self._note("starting", cameras=[member.camera.id for member in armed], start_in=start_in)
+        await self.save_if_possible()
         scheduled = [member for member in armed if member.scheduled]
         others = [member for member in armed if not member.scheduled]
         computer_t0 = time.time() + start_in
@@ -134,7 +146,7 @@ class TakeWork:
             member.release(t0)
         self._await_answers(scheduled)
         self.manifest.start = self._start_record(t0, computer_t0, start_in)
-        saving = self.scope.spawn(self.save_if_possible(), name="save")
+        saving = self.scope.spawn(self._note_release(), name="save")
         await sleep_until(self.t0)
         for member in others:
             member.release(None)
@@ -147,15 +159,15 @@ class TakeWork:
 
     async def stop(self, patience: float | None) -> None:
         """Stop every camera that may record; ``patience`` as for `TakeMember.stop`."""
+        await self._note("stopping")
         stops = {
-            key: member.stop(patience=patience, t0=self.t0)
-            for key, member in self.members.items()
-            if member.may_record
+            key: self._stop(member, patience) for key, member in self.members.items() if member.may_record
         }
         await self._each("stop", stops)
 
     async def collect(self) -> None:
         """Bring every file home."""
+        await self._note("collecting")
         collecting = {
             key: self._collector.collect(member) for key, member in self.members.items() if member.files
         }
@@ -175,8 +187,8 @@ class TakeWork:
             self.failed("end", error)
         unfinished = Outcome.CANCELLED if outcome is Outcome.CANCELLED else Outcome.FAILED
         for member in self.members.values():
-            member.record.outcome = _outcome_of(member.record, unfinished)
-        self.manifest.outcome = outcome or _outcome_of_all(self.manifest.cameras)
+            member.record.outcome = outcome_of(member.record, unfinished)
+        self.manifest.outcome = outcome or outcome_of_all(self.manifest.cameras)
 
     # -- the manifest ---------------------------------------------------------------------------
 
@@ -192,6 +204,7 @@ class TakeWork:
         """
         if self._folder.exists:
             self._saved_at = time.time()
+            infer_first_frames(self.manifest)
             self.manifest.take = self._folder.name
             self.manifest.written_at = Moment.of(self._saved_at)
             await self._folder.write_manifest(self.manifest.to_bytes())
@@ -203,7 +216,46 @@ class TakeWork:
         except StorageError as error:
             self.failed("manifest", error)
 
-    async def _save_now_and_then(self) -> None:
+    async def save_for_good(self) -> None:
+        """Write the manifest of a take that has ended, and let go of its journal.
+
+        Raises:
+            StorageError: The disk refuses; the journal stays.
+        """
+        saved = False
+        try:
+            await self.save()
+            saved = True
+        finally:
+            if self._journal is not None:
+                await self._journal.close(remove=saved)
+
+    async def _note(self, event: str, **facts: object) -> None:
+        """Write to the journal; a full disk is recorded, and cameras that run are not stopped."""
+        if self._journal is not None and self._journal.is_open:
+            try:
+                await self._journal.write(event, **facts)
+            except StorageError as error:
+                self.failed("journal", error)
+
+    async def _note_camera(self, member: TakeMember) -> None:
+        await self._note("camera", **member.state())
+
+    async def _note_release(self) -> None:
+        start = self.manifest.start
+        await self._note("released", start=None if start is None else start.model_dump(mode="json"))
+        await self.save_if_possible()
+
+    async def _accept(self, member: TakeMember) -> None:
+        await member.accept()
+        await self._note_camera(member)
+
+    async def _stop(self, member: TakeMember, patience: float | None) -> None:
+        await member.stop(patience=patience, t0=self.t0)
+        await self._note_camera(member)
+
+    async def _arrived(self, member: TakeMember) -> None:
+        await self._note_camera(member)
         if not 0 <= time.time() - self._saved_at < _SAVE_EVERY:
             await self.save_if_possible()
 
@@ -221,7 +273,7 @@ class TakeWork:
 
     def _await_answers(self, members: Sequence[TakeMember]) -> None:
         for member in members:
-            member.accepting = self.scope.spawn(member.accept(), name=f"accept[{member.camera.id}]")
+            member.accepting = self.scope.spawn(self._accept(member), name=f"accept[{member.camera.id}]")
 
     def _start_record(self, t0: float, computer_t0: float, start_in: float) -> StartRecord:
         return StartRecord(
@@ -256,7 +308,8 @@ def _describe(camera: Camera, directory: str) -> CameraRecord:
     )
 
 
-def _outcome_of(camera: CameraRecord, unfinished: Outcome) -> Outcome:
+def outcome_of(camera: CameraRecord, unfinished: Outcome) -> Outcome:
+    """How one camera's part ended; ``unfinished`` is the word for one that left no file."""
     home = [file for file in camera.files if file.state is FileState.ARRIVED]
     if not home:
         return unfinished
@@ -265,6 +318,7 @@ def _outcome_of(camera: CameraRecord, unfinished: Outcome) -> Outcome:
     return Outcome.COMPLETE if whole and answered and len(home) == len(camera.files) else Outcome.INCOMPLETE
 
 
-def _outcome_of_all(cameras: Sequence[CameraRecord]) -> Outcome:
+def outcome_of_all(cameras: Sequence[CameraRecord]) -> Outcome:
+    """How a take ended whose cameras' parts ended so."""
     outcomes = {camera.outcome for camera in cameras}
     return outcomes.pop() if len(outcomes) == 1 else Outcome.INCOMPLETE

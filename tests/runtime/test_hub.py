@@ -262,6 +262,22 @@ async def test_closing_ends_streams_once_read_and_cancels_callbacks() -> None:
     assert cancelled == [0]
 
 
+async def test_draining_waits_for_callbacks_and_not_for_streams() -> None:
+    hub, heard = EventHub(), list[int]()
+
+    async def listen(event: Tick) -> None:
+        await asyncio.sleep(0.001)
+        heard.append(event.n)
+
+    hub.subscribe(listen, Tick)
+    stream = hub.events(Tick)
+    emit(hub, ticks(20))
+    await hub.drain()
+    assert heard == list(range(20))
+    assert stream.waiting == 20
+    await hub.aclose()
+
+
 async def test_a_closed_hub_takes_no_listeners() -> None:
     hub = EventHub()
     await hub.aclose()

@@ -19,9 +19,10 @@ FLOORS: Final = {
     "take": 4,
     "systems": 5,
     "session": 6,
-    "__init__": 7,  # the public names
-    "cli": 8,
-    "__main__": 9,
+    "bridge": 7,
+    "__init__": 8,  # the public names
+    "cli": 9,
+    "__main__": 10,
 }
 CLOCKS_AND_SOCKETS: Final = {"asyncio", "socket", "ssl", "time"}
 TASK_MAKERS: Final = {"create_task", "ensure_future", "TaskGroup", "run_coroutine_threadsafe"}

@@ -3,8 +3,10 @@
 import time
 
 from asynccam.errors import AsynccamError, StateError, TimeoutError, UsageError
-from asynccam.model.features import ArmedStart, RecordPlan, StartReport, StopReport
+from asynccam.model.events import CameraEvent, CameraFound, CameraLost, CameraStateChanged
+from asynccam.model.features import ArmedStart, RecordingGap, RecordPlan, StartReport, StopReport
 from asynccam.model.info import CameraState, MediaFile
+from asynccam.runtime.hub import Subscription
 from asynccam.runtime.timing import deadline
 from asynccam.systems.mediamtx.calls import PostedCall
 from asynccam.systems.mediamtx.client import CameraClient
@@ -21,12 +23,14 @@ class ArmedRecording:
         client: The service's.
         device: The camera.
         timeout: Seconds the service may take to accept.
+        absences: Watches the camera from the answer on.
     """
 
-    def __init__(self, client: CameraClient, device: str, timeout: float) -> None:
+    def __init__(self, client: CameraClient, device: str, timeout: float, absences: "Absences") -> None:
         self._client = client
         self._device = device
         self._timeout = timeout
+        self._absences = absences
         self._posted: PostedCall | None = None
         self._error: AsynccamError | None = None
         self._over = False
@@ -67,10 +71,12 @@ class ArmedRecording:
             raise StateError(f"the start of {self._device} was not let go")
         answer = RecordingInfo.read(await posted.result(), method="start_recording")
         self._client.note_recording(answer.of(self._device))
+        self._absences.watch()
         return StartReport(
             commanded_at=posted.sent_at,
             accepted_at=time.time() if posted.answered_at is None else posted.answered_at,
             status=answer.status,
+            names=(answer.filename,) if answer.filename else (),
         )
 
     async def aclose(self) -> None:
@@ -78,6 +84,54 @@ class ArmedRecording:
         self._over = True
         if self._posted is not None:
             self._posted.forget()
+
+
+class Absences:
+    """When a camera was away from its service or failed, as far as the service tells.
+
+    A lost connection to the service is none: it goes on recording.
+
+    Args:
+        client: The service's.
+        device: The camera.
+    """
+
+    def __init__(self, client: CameraClient, device: str) -> None:
+        self._client = client
+        self._device = device
+        self._watching: Subscription | None = None
+        self._gaps: list[RecordingGap] = []
+        self._began: float | None = None
+
+    def watch(self) -> None:
+        """Begin anew."""
+        self.end()
+        self._gaps, self._began = [], None
+        kinds = (CameraLost, CameraFound, CameraStateChanged)
+        self._watching = self._client.events.subscribe(self._hear, *kinds)
+
+    def end(self) -> tuple[RecordingGap, ...]:
+        """Watch no longer; the absences since `watch`, one that goes on without an end."""
+        if self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
+        if self._began is not None:
+            self._gaps.append(RecordingGap(self._began, reason="the camera was away from its service"))
+            self._began = None
+        return tuple(self._gaps)
+
+    def _hear(self, event: CameraEvent) -> None:
+        if event.camera != self._client.describe(self._device).id:
+            return
+        gone = isinstance(event, CameraLost) or (
+            isinstance(event, CameraStateChanged) and event.state in (CameraState.AWAY, CameraState.ERROR)
+        )
+        if gone and self._began is None:
+            self._began = event.at
+        elif not gone and self._began is not None:
+            reason = "the camera was away from its service"
+            self._gaps.append(RecordingGap(self._began, event.at, reason=reason))
+            self._began = None
 
 
 class MediaMtxRecord:
@@ -91,6 +145,7 @@ class MediaMtxRecord:
     def __init__(self, client: CameraClient, device: str) -> None:
         self._client = client
         self._device = device
+        self._absences = Absences(client, device)
 
     async def arm(self, plan: RecordPlan) -> ArmedStart:
         """Wait for the connection and see that the camera is there.
@@ -107,7 +162,7 @@ class MediaMtxRecord:
         answer = await self._client.get_camera_status(self._device)
         if self._client.camera_state(self._device, answer) is CameraState.AWAY:
             raise CameraNotFoundError(f"{self._device} is {answer.status} at {self._client.endpoint.address}")
-        return ArmedRecording(self._client, self._device, plan.timeout)
+        return ArmedRecording(self._client, self._device, plan.timeout, self._absences)
 
     async def stop(self, *, timeout: float = 60.0) -> StopReport:
         """Stop the recording and name its file; waits out a lost connection first.
@@ -139,4 +194,5 @@ class MediaMtxRecord:
             stopped_at=time.time(),
             status=answer.status,
             files=(MediaFile(name, size or None, f"{RECORDINGS}/{name}"),) if name else (),
+            gaps=self._absences.end(),
         )

@@ -5,7 +5,7 @@ Beside these the client emits what all systems share: `CameraFound`, `CameraLost
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from asynccam.model.events import CameraEvent, Event
 from asynccam.net.live import LinkState
@@ -52,7 +52,13 @@ class ConnectionStateChanged(Event):
         reason: Why, in words.
     """
 
+    slot: ClassVar[str] = "connection"
     service: str
     state: LinkState
     previous: LinkState
     reason: str = ""
+
+    @property
+    def subject(self) -> str:
+        """The service's address."""
+        return self.service

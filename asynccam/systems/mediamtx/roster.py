@@ -47,6 +47,13 @@ def has_ended(recording: RecordingInfo | None) -> bool:
     return recording is not None and recording.status.upper() in _ENDED
 
 
+def _is_same(known: RecordingInfo, told: RecordingInfo) -> bool:
+    """Whether what is told is of the recording that is known; its file may be named now or left out."""
+    if not told.filename:
+        return is_running(known) or not is_running(told)
+    return told.filename == known.filename or (is_running(known) and not known.filename)
+
+
 class Roster:
     """The cameras of one service.
 
@@ -125,7 +132,8 @@ class Roster:
             return
         before = self._states()
         known = self.recordings.get(device)
-        if known and (not recording.filename or recording.filename == known.filename):
+        same = known is not None and _is_same(known, recording)
+        if known and same:
             told = {
                 name: value
                 for name in recording.model_fields_set
@@ -134,10 +142,9 @@ class Roster:
             recording = known.model_copy(update=told | (recording.model_extra or {}))
         self.recordings[device] = recording
         yield from self._changes(before)
-        news = known is None or known.filename != recording.filename
-        if is_running(recording) and (news or not is_running(known)):
+        if is_running(recording) and not (same and is_running(known)):
             yield RecordingStarted(camera=self.camera_id(device))
-        elif has_ended(recording) and (news or not has_ended(known)):
+        elif has_ended(recording) and not (same and has_ended(known)):
             self._remember(recording)
             yield RecordingStopped(
                 camera=self.camera_id(device), files=(recording.filename,) if recording.filename else ()

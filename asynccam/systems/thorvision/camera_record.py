@@ -5,7 +5,7 @@ import time
 from typing import TYPE_CHECKING
 
 from asynccam.errors import BusyError, StateError, UsageError
-from asynccam.model.features import RecordPlan, StartReport, StopReport
+from asynccam.model.features import RecordingGap, RecordPlan, StartReport, StopReport
 from asynccam.model.info import MediaFile
 from asynccam.recording import RecorderState, Verdict
 from asynccam.runtime.tasks import TaskScope
@@ -94,7 +94,21 @@ class ThorVisionRecord:
             files=tuple(MediaFile(one.path.name, one.size, path=one.path) for one in stopped.files),
             first_frame_at=stopped.first_frame_at,
             first_frame_bound=stopped.first_frame_bound,
+            gaps=tuple(
+                RecordingGap(gap.began, gap.ended, gap.restarted, "no frame came") for gap in stopped.gaps
+            ),
         )
+
+    async def end_leftovers(self, *, timeout: float = 60.0) -> None:
+        """End the server's stream that a client which died had it send; the recorder died with that client.
+
+        Raises:
+            NotFoundError: The camera is unplugged.
+            TimeoutError, AsynccamError: The server cannot be asked.
+        """
+        if not self._streaming:
+            async with deadline(timeout, f"end of the stream of {self._camera.id}"):
+                await self._camera.client.end_leftover(await self._camera.find())
 
     async def aclose(self) -> None:
         """End what there is to end; harmless when called twice."""

@@ -4,13 +4,14 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 import aiohttp
 
-from asynccam.errors import StateError, UsageError
+from asynccam.errors import BusyError, DeviceError, StateError, UsageError
 from asynccam.net.http import HttpClient
 from asynccam.recording import RecorderState
 from asynccam.runtime.backoff import Backoff
@@ -246,6 +247,17 @@ class ThorVisionClient:
             if camera_id not in self._streams:
                 raise StateError(f"camera {camera_id} of {self.address} is not streaming to this client")
             return await finish(self._end(camera_id))
+
+    async def end_leftover(self, camera: Camera) -> None:
+        """Have the server end a camera's stream that another client, perhaps a dead one, had it send.
+
+        Raises:
+            AsynccamError: The server cannot be asked; that it has nothing to end is no error.
+        """
+        async with self._locks[camera.id]:
+            if camera.id not in self._streams:
+                with suppress(DeviceError, BusyError):
+                    await self._api.stop(camera.id)
 
     @property
     def streams(self) -> Mapping[int, OpenStream | None]:

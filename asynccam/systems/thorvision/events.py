@@ -6,6 +6,7 @@ camera's id.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from asynccam.model.events import CameraFound, CameraLost, Event
 from asynccam.net.live import LinkState
@@ -58,7 +59,13 @@ class ConnectionStateChanged(Event):
         reason: Why, in words.
     """
 
+    slot: ClassVar[str] = "connection"
     server: str
     state: LinkState
     previous: LinkState
     reason: str = ""
+
+    @property
+    def subject(self) -> str:
+        """The server's address."""
+        return self.server

@@ -1,0 +1,107 @@
+"""``asynccam top``: all cameras at a glance, live."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from asynccam.cli.errors import ExitCode
+from asynccam.cli.options import (
+    ApiKeyOption,
+    FleetOption,
+    InterfacesOption,
+    JsonOption,
+    TokenOption,
+    UrisArgument,
+    VerboseOption,
+    credentials_of,
+)
+from asynccam.cli.output import Output
+from asynccam.cli.running import execute
+from asynccam.cli.top_view import TopView
+from asynccam.errors import UsageError
+from asynccam.model.credentials import Credentials
+
+if TYPE_CHECKING:
+    from asynccam.session import Session
+
+_INTERVAL: Final = 0.25
+_CHECK_EVERY: Final = 2.0
+_LOOK_SECONDS: Final = 3.0
+
+
+def top(
+    uris: UrisArgument = None,
+    fleet: FleetOption = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every camera that announces itself, too, whenever it comes.")
+    ] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Look once and leave; so it does where there is no terminal.")
+    ] = False,
+    interface: InterfacesOption = None,
+    token: TokenOption = None,
+    api_key: ApiKeyOption = None,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Show all cameras at a glance, live, until Ctrl-C."""
+    output = Output(json=json, verbose=verbose)
+    credentials = credentials_of(token, api_key)
+    once = once or json or not output.stdout.is_terminal
+    execute("top", lambda: _top(uris or (), fleet, everything, once, interface, credentials, output), output)
+
+
+async def _top(
+    uris: Sequence[str],
+    fleet: Path | None,
+    everything: bool,
+    once: bool,
+    interfaces: Sequence[str] | None,
+    credentials: Credentials | None,
+    output: Output,
+) -> ExitCode:
+    from asynccam.session import Session
+
+    if not uris and fleet is None and not everything:
+        raise UsageError("there is nothing to show; name addresses, a --fleet, or --all")
+    settings: Any = {"interfaces": list(interfaces)} if interfaces else {}
+    wait = _LOOK_SECONDS if once else 0.0
+    output.note("Connecting.")
+    async with Session.open(
+        *uris, fleet=fleet, credentials=credentials, timeout=wait, check_every=_CHECK_EVERY, **settings
+    ) as session:
+        if everything:
+            await session.discover(timeout=wait)
+        view = TopView(session)
+        with session.events.subscribe(view.handle, replay=True):
+            if once:
+                await _until_asked(session)
+                output.document({"cameras": view.rows()})
+                output.show(view)
+            else:
+                await _draw(view, output)
+    return ExitCode.OK
+
+
+async def _until_asked(session: "Session") -> None:
+    """Until every camera has said how it is, or for a few seconds."""
+    from asynccam.model.events import CameraStateChanged
+
+    until = time.monotonic() + _LOOK_SECONDS
+    while time.monotonic() < until:
+        if all(session.events.latest(CameraStateChanged, key) for key in session.cameras):
+            return
+        await asyncio.sleep(0.05)
+
+
+async def _draw(view: TopView, output: Output) -> None:
+    from rich.live import Live
+
+    with Live(view, console=output.stdout, auto_refresh=False, screen=True) as live:
+        while True:
+            live.refresh()
+            await asyncio.sleep(_INTERVAL)

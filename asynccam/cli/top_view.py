@@ -1,0 +1,175 @@
+"""The live picture of a session: every camera, how it is, and what it did last."""
+
+import time
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Final
+
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from asynccam.cli import words
+from asynccam.cli.errors import one_line
+from asynccam.model.events import (
+    CameraEvent,
+    CameraFailed,
+    CameraStateChanged,
+    Event,
+    FileProgress,
+    RecordingStarted,
+    RecordingStopped,
+)
+from asynccam.model.info import CameraState
+
+if TYPE_CHECKING:
+    from asynccam.session import Session
+
+_STATES: Final = {
+    "ready": ("✔", "good"),
+    "recording": ("●", "recording"),
+    "stopping": ("●", "busy"),
+    "away": ("✗", "bad"),
+    "error": ("✗", "bad"),
+}
+_QUIET: Final = (CameraStateChanged, FileProgress)
+"""Events that the other columns tell, or that come too often to be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopRow:
+    """One camera, or an address at which none has answered.
+
+    Attributes:
+        id: The camera's, or the address.
+        name: What to show a person.
+        system: One of the five systems, or ``""`` while that is not known.
+        address: Where it is.
+        state: What it is doing, in the words of `CameraState`.
+        since: When that began, Unix seconds, or None.
+        reason: Why it is away or in error.
+        last: What it did last.
+        last_at: When, Unix seconds, or None.
+    """
+
+    id: str
+    name: str
+    system: str
+    address: str
+    state: str
+    since: float | None
+    reason: str = ""
+    last: str = ""
+    last_at: float | None = None
+
+
+class TopView:
+    """Follows a session's events and draws its cameras.
+
+    Args:
+        session: Whose cameras.
+    """
+
+    def __init__(self, session: "Session") -> None:
+        self._session = session
+        self._last: dict[str, tuple[float, str]] = {}
+        self._recording: dict[str, float] = {}
+
+    def handle(self, event: Event) -> None:
+        """Take an event into the picture."""
+        if not isinstance(event, CameraEvent):
+            return
+        if isinstance(event, RecordingStarted):
+            self._recording[event.camera] = event.scheduled_for or event.at
+        elif isinstance(event, RecordingStopped):
+            self._recording.pop(event.camera, None)
+        if not isinstance(event, _QUIET):
+            self._last[event.camera] = event.at, _said(event)
+
+    def rows(self) -> list[TopRow]:
+        """Every camera by name, and after them the addresses at which none has answered."""
+        session = self._session
+        cameras = sorted(session.cameras.items(), key=lambda item: (item[1].info.name, item[0]))
+        rows = [self._row(key) for key, _ in cameras]
+        for key, away in session.away.items():
+            if key not in session.cameras:
+                system = key.partition("://")[0]
+                rows.append(TopRow(key, key, system, away.address, "away", away.since, _why(away.error)))
+        return rows
+
+    def _row(self, key: str) -> TopRow:
+        session = self._session
+        info = session.cameras[key].info
+        last_at, last = self._last.get(key, (None, ""))
+        away = session.away.get(key)
+        state = session.events.latest(CameraStateChanged, key)
+        recording = self._recording.get(key)
+        since: float | None
+        if away is not None:
+            now, since, reason = CameraState.AWAY.value, away.since, _why(away.error)
+        elif recording is not None:
+            now, since, reason = CameraState.RECORDING.value, recording, ""
+        elif state is not None:
+            now, since, reason = state.state.value, state.at, state.reason
+        else:
+            return TopRow(
+                key, info.name or key, info.system, info.address, "unknown", None, "", last, last_at
+            )
+        return TopRow(key, info.name or key, info.system, info.address, now, since, reason, last, last_at)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        rows = self.rows()
+        now = time.time()
+        table = Table(
+            box=box.SIMPLE_HEAD,
+            expand=True,
+            header_style="faint",
+            title=_title(rows, now),
+            title_justify="left",
+        )
+        table.add_column("camera", style="name", no_wrap=True, ratio=4)
+        table.add_column("system", style="faint", no_wrap=True, ratio=2)
+        table.add_column("state", no_wrap=True, ratio=3)
+        table.add_column("for", justify="right", no_wrap=True, ratio=2)
+        table.add_column("last", no_wrap=True, ratio=6)
+        for row in rows:
+            mark, style = _STATES.get(row.state, ("·", "faint"))
+            told = (
+                words.told(row.reason, "bad")
+                if row.reason and style == "bad"
+                else words.told(row.last, "faint")
+            )
+            told.overflow = "ellipsis"
+            table.add_row(
+                words.told(row.name),
+                row.system,
+                Text(f"{mark} {row.state}", style=style),
+                "" if row.since is None else words.length(max(0.0, now - row.since)),
+                told,
+            )
+        yield table
+
+
+def _why(error: Exception | None) -> str:
+    return "" if error is None else one_line(error)
+
+
+def _title(rows: list[TopRow], now: float) -> Text:
+    count = {state: sum(row.state == state for row in rows) for state in ("recording", "away", "error")}
+    title = Text(f"{words.cameras(len(rows))}", style="name")
+    for state, number in count.items():
+        if number:
+            title.append(f"   {number} {state}", _STATES[state][1])
+    return title.append(f"   {words.moment(now)}", "faint")
+
+
+def _said(event: CameraEvent) -> str:
+    """An event in a few words."""
+    if isinstance(event, CameraFailed):
+        return f"{event.step} failed: {one_line(event.error)}"
+    name = "".join(f" {char.lower()}" if char.isupper() else char for char in type(event).__name__).strip()
+    for item in fields(event):
+        value = getattr(event, item.name)
+        if item.name not in ("at", "camera", "info") and isinstance(value, str | tuple) and value:
+            return f"{name}: {value if isinstance(value, str) else ', '.join(map(str, value))}"
+    return name

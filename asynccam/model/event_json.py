@@ -1,0 +1,60 @@
+"""Events as JSON: one form for all of them, whatever their system. See docs/events.md."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import PurePath
+from typing import Any
+
+from pydantic import BaseModel
+
+from asynccam.errors import RetryableError
+from asynccam.model.events import Event
+
+
+def event_document(event: Event) -> dict[str, Any]:
+    """An event as what JSON knows, complete and in one form.
+
+    Returns:
+        ``event`` (its class), ``kinds`` (its class and those it is one of, down to ``Event``), ``at``
+        (Unix seconds), ``subject`` (whom it is about), and every field of its own by its name.
+    """
+    kinds = [one.__name__ for one in type(event).__mro__ if issubclass(one, Event)]
+    fields = {item.name: plain(getattr(event, item.name)) for item in dataclasses.fields(event)}
+    return {"event": kinds[0], "kinds": kinds, "at": event.at, "subject": event.subject} | fields
+
+
+def plain(value: Any) -> Any:
+    """A value of the library as what JSON knows: objects, lists, text, numbers, true, false and null.
+
+    Numbers that JSON has no word for (infinities, what is no number) become null.
+    """
+    if value is None or (isinstance(value, (str, bool, int)) and not isinstance(value, Enum)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, BaseModel):
+        return {name: plain(inner) for name, inner in value.__repr_args__() if name}  # hides what repr hides
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            item.name: plain(getattr(value, item.name)) for item in dataclasses.fields(value) if item.repr
+        }
+    if isinstance(value, Enum):
+        return plain(value.value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted((plain(inner) for inner in value), key=repr)
+    if isinstance(value, BaseException):
+        message = " ".join(str(value).split()) or type(value).__name__
+        return {
+            "error": type(value).__name__,
+            "message": message,
+            "retryable": isinstance(value, RetryableError),
+        }
+    if isinstance(value, (bytes, bytearray)):
+        return bytes(value).decode(errors="backslashreplace")
+    return str(value) if isinstance(value, PurePath) else repr(value)

@@ -1,0 +1,351 @@
+"""Recordings of several cameras beside each other, as a video or a single picture, and cut to one length.
+
+GStreamer decodes each file and shows it from a given moment on: files of any container, size and
+frame rate. Sound is left out. Nothing is written over, and nothing is left of what was not finished.
+"""
+
+import asyncio
+import math
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from asynccam.errors import RecordingError, TargetExistsError, UsageError
+from asynccam.recording import timecode
+from asynccam.recording.gstlaunch import Chain, Element, Graph, PadOf, Value, caps
+from asynccam.recording.installation import find_installation
+from asynccam.recording.messages import Failure, parse_line
+from asynccam.recording.process import NOTHING_TO_FINISH, LaunchProcess
+from asynccam.recording.sources import Feed
+from asynccam.recording.verdict import Verdict, verify_file
+from asynccam.runtime.disk import on_disk, rename_new, storage_errors
+from asynccam.runtime.tasks import finish
+from asynccam.runtime.timing import deadline
+
+_SCALE: Final = 2
+_STRIP: Final = timecode.text_size(1, _SCALE)[1]
+"""Rows of pixels above each panel, for its label."""
+_PAPER: Final = b"\x10"
+_SECOND: Final = 1_000_000_000
+_PICTURES: Final = {".png": "pngenc", ".jpg": "jpegenc", ".jpeg": "jpegenc"}
+_MUXERS: Final = {".mp4": "mp4mux", ".mkv": "matroskamux", ".mov": "qtmux"}
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A file and where it is shown.
+
+    Attributes:
+        path: A video, or a picture if ``still``.
+        begins: Seconds from the beginning of what is made to the file's first frame; below 0, that much
+            of the file is left out.
+        seconds: Its length, or None if it is not known.
+        still: Whether it is one picture, shown all the time.
+    """
+
+    path: Path
+    begins: float = 0.0
+    seconds: float | None = None
+    still: bool = False
+
+    def is_seen(self, seconds: float) -> bool:
+        """Whether any of it lies within the first ``seconds`` of what is made."""
+        return self.still or (
+            self.begins < seconds and (self.seconds is None or self.begins + self.seconds > 0)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One camera's place.
+
+    Attributes:
+        label: Stands above it; letters outside ASCII show as ``?``.
+        clips: What is shown, one after another; where there is none, the panel is black.
+        note: Stands in a panel without clips.
+    """
+
+    label: str
+    clips: tuple[Clip, ...] = ()
+    note: str = "NO VIDEO"
+
+
+async def write_mosaic(
+    panels: Sequence[Panel],
+    target: Path,
+    *,
+    seconds: float,
+    fps: Fraction = Fraction(25),
+    size: tuple[int, int] = (480, 270),
+    timeout: float = 600.0,
+) -> Path:
+    """Put recordings beside each other in one video.
+
+    Args:
+        panels: Left to right, top to bottom.
+        target: ``.mp4``, ``.mov`` or ``.mkv``; must not exist.
+        seconds: Its length.
+        fps: Its frame rate.
+        size: Pixels of a panel, even.
+        timeout: Seconds it may take.
+
+    Raises:
+        UsageError: There is nothing to show, or no such container.
+        TargetExistsError, StorageError: The target exists, or cannot be written.
+        RecordingError: GStreamer or an element is missing, or a file cannot be decoded.
+        TimeoutError: It took longer.
+    """
+    if target.suffix.lower() not in _MUXERS:
+        raise UsageError(f"{target.name!r}: a preview ends in {', '.join(_MUXERS)}")
+    await _make(_beside(panels, size, seconds, fps), _video(target), target, timeout)
+    return target
+
+
+async def write_sheet(
+    panels: Sequence[Panel],
+    target: Path,
+    *,
+    size: tuple[int, int] = (480, 270),
+    timeout: float = 120.0,
+) -> Path:
+    """Put the first pictures of recordings beside each other in one picture: a contact sheet.
+
+    Args:
+        panels: Left to right, top to bottom.
+        target: ``.png``, ``.jpg`` or ``.jpeg``; must not exist.
+        size: Pixels of a panel, even.
+        timeout: Seconds it may take; a file is decoded from its beginning.
+
+    Raises:
+        UsageError, TargetExistsError, StorageError, RecordingError, TimeoutError: As for `write_mosaic`.
+    """
+    encoder = _PICTURES.get(target.suffix.lower())
+    if encoder is None:
+        raise UsageError(f"{target.name!r}: a contact sheet ends in {', '.join(_PICTURES)}")
+    # One frame of a rate so high that it shows no more than its own moment.
+    await _make(_beside(panels, size, 0.04, Fraction(25)), (Element(encoder),), target, timeout)
+    return target
+
+
+async def write_cut(
+    clips: Sequence[Clip], target: Path, *, seconds: float, fps: Fraction, timeout: float = 600.0
+) -> Path:
+    """Cut a recording, of one file or several, to a stretch of constant frame rate; black where it has gaps.
+
+    Args:
+        clips: One after another; their ``begins`` say where the stretch begins.
+        target: ``.mp4``, ``.mov`` or ``.mkv``; must not exist.
+        seconds: Its length.
+        fps: Its frame rate.
+        timeout: Seconds it may take.
+
+    Raises:
+        UsageError, TargetExistsError, StorageError, RecordingError, TimeoutError: As for `write_mosaic`.
+    """
+    if target.suffix.lower() not in _MUXERS:
+        raise UsageError(f"{target.name!r}: a cut recording ends in {', '.join(_MUXERS)}")
+    seen = [clip for clip in clips if clip.is_seen(seconds)]
+    if not seen:
+        raise UsageError(f"nothing of {target.name!r} lies in the stretch that was asked for")
+    mix = _Mix(seconds, fps, [clip.begins for clip in seen])
+    inputs = [mix.input(number, clip, None, {}) for number, clip in enumerate(seen)]
+    await _make(_Scene(mix, (), tuple(inputs), None), _video(target), target, timeout)
+    return target
+
+
+class _Mix:
+    """The compositor: when each input is shown, and for how long all of it is.
+
+    A pad of it can show its input later, never earlier. So all are moved on by the most that any
+    input is to lose at its beginning, and the mix begins only there.
+    """
+
+    def __init__(self, seconds: float, fps: Fraction, begins: Sequence[float]) -> None:
+        if not (math.isfinite(seconds) and seconds > 0 and fps > 0):
+            raise UsageError(f"a video of {seconds} s with {fps} frames a second cannot be")
+        self.fps = fps
+        self.frames = max(1, math.floor(seconds * fps + 1e-6))
+        self._lead = max(0.0, *(-begin for begin in begins), 0.0)
+        self._properties: dict[str, Value] = {
+            "name": "mix",
+            "background": "black",
+            "start-time-selection": "set",
+            "start-time": round(self._lead * _SECOND),
+        }
+
+    def pad(self, number: int, begins: float, properties: dict[str, Value]) -> PadOf:
+        """An input's pad, later ones in front."""
+        pad = {"offset": round((self._lead + begins) * _SECOND), "zorder": number + 1, **properties}
+        self._properties |= {f"sink_{number}::{name}": value for name, value in pad.items()}
+        return PadOf("mix", f"sink_{number}")
+
+    def input(
+        self, number: int, clip: Clip, size: tuple[int, int] | None, properties: dict[str, Value]
+    ) -> Chain:
+        """A file's chain up to the compositor."""
+        fit: Chain = ()
+        if size is not None:
+            width, height = size
+            shape = caps("video/x-raw", width=width, height=height, pixel_aspect_ratio=Fraction(1))
+            fit = (Element("videoscale", {"add-borders": True}), shape)
+        still: Chain = (Element("imagefreeze", {"num-buffers": self._outlasting}),) if clip.still else ()
+        return (
+            Element("filesrc", {"location": str(clip.path.absolute())}),
+            Element("decodebin", {"caps": "video/x-raw(ANY)", "expose-all-streams": False}),
+            *still,
+            Element("videoconvert"),
+            *fit,
+            *((caps("video/x-raw", framerate=self.fps),) if clip.still else ()),
+            self.pad(number, 0.0 if clip.still else clip.begins, properties),
+        )
+
+    def canvas(self, number: int, size: tuple[int, int]) -> Chain:
+        """The one picture on standard input, under everything."""
+        width, height = size
+        raw: dict[str, Value] = {"format": "gray8", "width": width, "height": height}
+        return (
+            Element("fdsrc", {"fd": 0, "blocksize": width * height}),
+            Element("rawvideoparse", {**raw, "framerate": self.fps}),
+            Element("imagefreeze", {"num-buffers": self._outlasting}),
+            Element("videoconvert"),
+            self.pad(number, 0.0, {"zorder": 0}),
+        )
+
+    def output(self, size: tuple[int, int] | None) -> Chain:
+        """From the compositor on; ends after the last frame."""
+        width, height = size or (None, None)
+        return (
+            Element("compositor", dict(self._properties)),
+            caps("video/x-raw", format="I420", width=width, height=height, framerate=self.fps),
+            Element("identity", {"eos-after": self.frames + 1}),  # which it does not let through any more
+            Element("videoconvert"),
+        )
+
+    @property
+    def _outlasting(self) -> int:
+        return self.frames + math.ceil(self._lead * self.fps) + 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """What is to be run: chains up to the encoder, and what goes to standard input."""
+
+    mix: _Mix
+    canvas: Chain
+    inputs: tuple[Chain, ...]
+    size: tuple[int, int] | None
+    feed: Feed | None = None
+
+
+def _beside(panels: Sequence[Panel], size: tuple[int, int], seconds: float, fps: Fraction) -> _Scene:
+    width, height = size
+    if not panels or min(size) < 16 or width % 4 or height % 2:
+        raise UsageError(
+            f"a mosaic needs panels, of a width in fours and an even height, not {len(panels)} of {size}"
+        )
+    columns = math.ceil(math.sqrt(len(panels)))
+    rows = -(-len(panels) // columns)
+    whole = columns * width, rows * (height + _STRIP)
+    seen = [
+        (number, clip) for number, panel in enumerate(panels) for clip in panel.clips if clip.is_seen(seconds)
+    ]
+    mix = _Mix(seconds, fps, [clip.begins for _, clip in seen if not clip.still])
+    inputs: list[Chain] = []
+    for place, (number, clip) in enumerate(seen, start=1):
+        row, column = divmod(number, columns)
+        position: dict[str, Value] = {"xpos": column * width, "ypos": row * (height + _STRIP) + _STRIP}
+        inputs.append(mix.input(place, clip, size, position))
+    shown = {number for number, _ in seen}
+    texts = [
+        (number % columns * width, number // columns * (height + _STRIP), panel.label)
+        for number, panel in enumerate(panels)
+    ] + [
+        (number % columns * width, number // columns * (height + _STRIP) + height // 2, panel.note)
+        for number, panel in enumerate(panels)
+        if number not in shown
+    ]
+    return _Scene(
+        mix, mix.canvas(0, whole), tuple(inputs), whole, partial(_canvas, whole, width, tuple(texts))
+    )
+
+
+def _canvas(size: tuple[int, int], room: int, texts: Sequence[tuple[int, int, str]]) -> Iterator[bytes]:
+    """The picture under the panels: black, with their labels and notes."""
+    width, height = size
+    picture = bytearray(_PAPER * (width * height))
+    most = room // timecode.text_size(1, _SCALE)[0]
+    for left, top, text in texts:
+        words = text[:most]
+        if not words:
+            continue
+        line = timecode.draw(words, _SCALE)
+        across, down = timecode.text_size(len(words), _SCALE)
+        across_seen = min(across, room)
+        for row in range(down):
+            begin = (top + row) * width + left
+            picture[begin : begin + across_seen] = line[row * across : row * across + across_seen]
+    yield bytes(picture)
+
+
+def _video(target: Path) -> Chain:
+    encoder: dict[str, Value] = {"pass": "quant", "quantizer": 21, "speed-preset": "veryfast"}
+    muxer = _MUXERS[target.suffix.lower()]
+    return (
+        Element("x264enc", encoder),
+        Element("h264parse"),
+        Element(muxer, {"offset-to-zero": True} if muxer == "matroskamux" else {}),
+    )
+
+
+async def _make(scene: _Scene, end: Chain, target: Path, timeout: float) -> None:
+    """Run a scene into a file that gets its name once it is whole."""
+    fresh = target.with_name(f".{uuid.uuid4().hex[:12]}{target.suffix}")
+    sink = Element("filesink", {"location": str(fresh.absolute())})
+    main = (*scene.mix.output(scene.size), *end, sink)
+    canvas = (scene.canvas,) if scene.canvas else ()
+    graph = Graph((main, *canvas, *scene.inputs))
+    tools = await find_installation(graph.factories)
+    await on_disk(_check_target, target)
+    try:
+        async with deadline(timeout, f"end of the work on {target.name}"):
+            await _run([*tools.guard, tools.launch, "-q", *graph.arguments()], scene.feed, target)
+            if target.suffix.lower() in _MUXERS:
+                found = await verify_file(fresh)
+                if found.verdict is not Verdict.COMPLETE:
+                    raise RecordingError(f"{target.name} could not be made: {found.detail}")
+        await on_disk(_publish, fresh, target)
+    finally:
+        await finish(asyncio.to_thread(fresh.unlink, missing_ok=True))
+
+
+async def _run(argv: Sequence[str], feed: Feed | None, target: Path) -> None:
+    process = await LaunchProcess.start(argv, lambda _: None, feed=None if feed is None else feed())
+    try:
+        status = await process.wait()
+    finally:
+        await process.stop(NOTHING_TO_FINISH)
+    if status:
+        told = [one.text for one in map(parse_line, process.errors.splitlines()) if isinstance(one, Failure)]
+        why = told[0] if told else f"gst-launch-1.0 ended with status {status}"
+        raise RecordingError(f"{target.name} could not be made: {why}", output=process.output)
+
+
+def _check_target(target: Path) -> None:
+    with storage_errors("write", target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            raise TargetExistsError(f"{target} exists; it is not written over")
+
+
+def _publish(fresh: Path, target: Path) -> None:
+    with storage_errors("write", target):
+        if not fresh.exists() or not fresh.stat().st_size:
+            raise RecordingError(f"{target.name} could not be made: no picture came of it")
+        try:
+            rename_new(fresh, target)
+        except FileExistsError:
+            raise TargetExistsError(f"{target} exists; it is not written over") from None

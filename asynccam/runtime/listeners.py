@@ -1,0 +1,258 @@
+"""Those who listen to an `EventHub`: callbacks and streams, each with a queue and counters of its own."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from inspect import isawaitable
+from types import TracebackType
+from typing import Any, Final, Generic, Protocol, Self, TypeVar
+
+from asynccam.errors import StateError, UsageError
+from asynccam.model.events import Event
+
+E = TypeVar("E", bound=Event)
+Callback = Callable[[E], Awaitable[object] | object]
+
+_LOG = logging.getLogger(__name__)
+_BATCH: Final = 64
+"""Events a listener gets in one turn of the loop before others have theirs."""
+
+
+class Hub(Protocol):
+    """What a listener needs of its hub."""
+
+    dropped: int
+    failures: int
+
+    def remove(self, listener: "Listener") -> None:
+        """Offer it nothing more."""
+        ...
+
+    def finish(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """See a callback's coroutine to its end in a task."""
+        ...
+
+
+class Listener:
+    """What callbacks and streams have in common: a filter, a bounded queue, and counters.
+
+    Attributes:
+        types: Event classes it hears, with their subclasses; all if empty.
+        cameras: Ids of the cameras it hears of; of everything if None.
+        active: Whether it still listens.
+        delivered: Events it got.
+        dropped: Events lost because it was too slow: the oldest of a full queue.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        name: str,
+        types: tuple[type[Event], ...],
+        cameras: frozenset[str] | None,
+        maxsize: int,
+    ) -> None:
+        if maxsize < 1:
+            raise UsageError(f"a queue holds at least one event, not {maxsize}")
+        self.types = types
+        self.cameras = cameras
+        self.active = True
+        self.delivered = 0
+        self.dropped = 0
+        self._hub = hub
+        self._name = name
+        self._queue: deque[Any] = deque()
+        self._maxsize = maxsize
+
+    @property
+    def waiting(self) -> int:
+        """Events that are queued for it."""
+        return len(self._queue)
+
+    def wants(self, kind: type[Event]) -> bool:
+        """Whether events of a class may be for it."""
+        return not self.types or issubclass(kind, self.types)
+
+    def subjects(self) -> frozenset[str] | None:
+        """Subjects of the events that are for it: its cameras, and the services they are behind."""
+        if self.cameras is None:
+            return None
+        services = {camera.rpartition("/")[0] for camera in self.cameras}
+        return self.cameras | {service for service in services if not service.endswith("/")}
+
+    def offer(self, event: Event) -> None:
+        """Queue an event; the oldest makes room for it."""
+        raise NotImplementedError
+
+    def replay(self, events: list[Event]) -> None:
+        """Queue what was before it came; whatever its length, all of it."""
+        raise NotImplementedError
+
+    def cancel(self) -> None:
+        """Stop listening; harmless when called twice."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cancel()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._name}, waiting: {self.waiting}, dropped: {self.dropped}>"
+
+    def _drop(self) -> None:
+        self._queue.popleft()
+        self._hub.dropped += 1
+        self.dropped += 1
+        if self.dropped == 1:
+            _LOG.warning("%s does not keep up: events are dropped, and from now on only counted", self._name)
+
+
+class Subscription(Listener):
+    """One callback's place at a hub; cancel it, or use it as a context manager.
+
+    Attributes:
+        failures: Calls that raised.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        callback: Callback[Any],
+        types: tuple[type[Event], ...],
+        cameras: frozenset[str] | None,
+        maxsize: int,
+    ) -> None:
+        super().__init__(hub, f"event callback {callback!r}", types, cameras, maxsize)
+        self.failures = 0
+        self._callback = callback
+        self._draining = False
+        self._rested = asyncio.Event()
+
+    async def drained(self) -> None:
+        """Wait until the callback has taken all that is queued, or the subscription is cancelled."""
+        if self._draining and self.active:
+            self._rested.clear()
+            await self._rested.wait()
+
+    def cancel(self) -> None:
+        """Stop listening; what is still queued is let go. Harmless when called twice."""
+        if self.active:
+            self.active = False
+            self._queue.clear()
+            self._rested.set()
+            self._hub.remove(self)
+
+    def offer(self, event: Event) -> None:
+        """Queue an event, and see to it that the queue is drained."""
+        if len(self._queue) >= self._maxsize:
+            self._drop()
+        self._queue.append(event)
+        if not self._draining:
+            self._draining = True
+            asyncio.get_running_loop().call_soon(self._drain)
+
+    def replay(self, events: list[Event]) -> None:
+        """Queue what was before it came."""
+        if events:
+            self._queue.extend(events)
+            self._draining = True
+            asyncio.get_running_loop().call_soon(self._drain)
+
+    def _drain(self) -> None:
+        """Call the callback for queued events until one call has to be awaited."""
+        queue, callback = self._queue, self._callback
+        for _ in range(_BATCH):
+            if not queue:
+                self._draining = False
+                self._rested.set()
+                return
+            self.delivered += 1
+            try:
+                result = callback(queue.popleft())
+            except Exception as error:  # noqa: BLE001 - a listener's fault must not reach the emitter
+                self._failed(error)
+                continue
+            if result is not None and isawaitable(result):
+                self._hub.finish(self._finish(result))
+                return
+        asyncio.get_running_loop().call_soon(self._drain)
+
+    async def _finish(self, awaitable: Awaitable[object]) -> None:
+        try:
+            await awaitable
+        except Exception as error:  # noqa: BLE001 - as above
+            self._failed(error)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            self._failed(error)  # the callback awaited something that somebody else cancelled
+        self._drain()
+
+    def _failed(self, error: BaseException) -> None:
+        self.failures += 1
+        self._hub.failures += 1
+        if self.failures == 1:
+            _LOG.error("%s failed; further failures are only counted", self._name, exc_info=error)
+
+
+class EventStream(Listener, AsyncIterator[E], Generic[E]):
+    """Events as an async iterator; ends when it is closed or its hub is.
+
+    Listening begins when the stream is made, not at the first ``async for``. It has one reader at a
+    time, who now and then gives way to the rest of the program even while more events are queued.
+    """
+
+    def __init__(
+        self, hub: Hub, types: tuple[type[E], ...], cameras: frozenset[str] | None, maxsize: int
+    ) -> None:
+        super().__init__(hub, "event stream", types, cameras, maxsize)
+        self._waiter: asyncio.Future[None] | None = None
+
+    def cancel(self) -> None:
+        """Stop listening; what is queued can still be read. Harmless when called twice."""
+        if self.active:
+            self.active = False
+            self._hub.remove(self)
+            self._wake()
+
+    def offer(self, event: Event) -> None:
+        """Queue an event, and wake who waits for it."""
+        if len(self._queue) >= self._maxsize:
+            self._drop()
+        self._queue.append(event)
+        if self._waiter is not None:
+            self._wake()
+
+    def replay(self, events: list[Event]) -> None:
+        """Queue what was before it came."""
+        self._queue.extend(events)
+
+    def __aiter__(self) -> "EventStream[E]":
+        return self
+
+    async def __anext__(self) -> E:
+        if self._queue and self.delivered % _BATCH == _BATCH - 1:
+            await asyncio.sleep(0)
+        while not self._queue:
+            if not self.active:
+                raise StopAsyncIteration
+            if self._waiter is not None:
+                raise StateError("an event stream has one reader at a time")
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        self.delivered += 1
+        event: E = self._queue.popleft()
+        return event
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

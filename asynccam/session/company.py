@@ -1,0 +1,303 @@
+"""The cameras of a Session: how they come into it, how they leave it, and who of them is away."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
+
+from asynccam.errors import ConnectionError, UsageError
+from asynccam.model.address import Address
+from asynccam.model.camera import Camera
+from asynccam.model.credentials import Credentials
+from asynccam.model.events import CameraFailed, CameraLost, Event
+from asynccam.model.info import CameraInfo
+from asynccam.runtime.backoff import Backoff
+from asynccam.runtime.hub import EventHub
+from asynccam.runtime.tasks import TaskScope, finish
+from asynccam.runtime.timing import deadline
+from asynccam.session.attendance import Attendance
+from asynccam.session.block import Block
+from asynccam.session.discoveries import Discoveries, News
+from asynccam.session.ending import Ending
+from asynccam.session.keeper import Keeper
+from asynccam.session.places import Away, Place, places
+from asynccam.session.roster import Roster
+from asynccam.session.shared import SharedResources
+from asynccam.session.wings import Means, load_wing, wing_of
+
+_LOG = logging.getLogger(__name__)
+
+_CLOSE_TIMEOUT: Final = 10.0
+"""Seconds a camera has to close when it is removed."""
+
+
+class Company(Block):
+    """The part of a `Session` that its cameras are in.
+
+    Args:
+        shared: What the cameras share.
+        busy: Whether a camera is in a take.
+        fail_fast: Whether the first failure of a camera ends the block.
+        shutdown_timeout: Seconds that a camera has to close.
+        check_every: Seconds between two questions to each camera how it is, or None.
+        backoff: Waits between tries to reach a camera that is away.
+
+    Attributes:
+        events: Everything that happens.
+    """
+
+    def __init__(
+        self,
+        shared: SharedResources,
+        busy: Callable[[str], bool],
+        *,
+        fail_fast: bool,
+        shutdown_timeout: float,
+        check_every: float | None,
+        backoff: Backoff | None,
+    ) -> None:
+        super().__init__()
+        self.events = EventHub("session", on_state=self._passes)
+        self._shared = shared
+        self._fail_fast = fail_fast
+        self._shutdown_timeout = shutdown_timeout
+        self._scope = TaskScope("session", on_failure=self._task_failed)
+        self._roster = Roster(self.events, self.emit)
+        keeper = Keeper(self._scope, backoff or Backoff(initial=1.0))
+        self._attendance = Attendance(self._roster, keeper, self._means, busy, check_every)
+        self._discoveries = Discoveries(shared, self._scope, self._heard)
+
+    def emit(self, event: Event) -> None:
+        """Tell everyone who listens. With ``fail_fast``, a `CameraFailed` ends the session."""
+        self.events.emit(event)
+        if isinstance(event, CameraFailed) and self._fail_fast:
+            self._interrupt(event.error)
+
+    @property
+    def cameras(self) -> Mapping[str, Camera]:
+        """Every camera of the session by id; a live view. One that is away stays in it."""
+        return MappingProxyType(self._roster.cameras)
+
+    @property
+    def away(self) -> Mapping[str, Away]:
+        """Who does not answer now, and why; a live view.
+
+        Cameras that were met stand here by id, and stay in `cameras`. An address at which nobody has
+        answered yet stands here as itself, and in `cameras` only once somebody has.
+        """
+        return MappingProxyType(self._roster.away)
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Ids of cameras by the labels they were given."""
+        return self._roster.labels()
+
+    def camera(self, name: str) -> Camera:
+        """The camera with this id or label, or the only one that calls itself so.
+
+        Raises:
+            ConnectionError: Nobody has answered yet at the address with this label.
+            UsageError: There is no such camera, or there are several.
+        """
+        return self._roster.named(name)
+
+    def group(self, name: str) -> list[Camera]:
+        """The cameras of a group, as far as they have been met.
+
+        Raises:
+            UsageError: No place was given this group.
+        """
+        return self._roster.group(name)
+
+    async def connect(
+        self,
+        address: Address | str,
+        *,
+        credentials: Credentials | None = None,
+        timeout: float = 15.0,
+    ) -> Camera:
+        """The camera at an address, such as ``multicam://127.0.0.1:8080``; needs no discovery.
+
+        A camera that the session has already is returned, and follows to this address.
+
+        Args:
+            address: Where it is.
+            credentials: For the services that want them; without, what their environment variables hold.
+            timeout: Seconds it may take to answer.
+
+        Raises:
+            AddressError: Not an address, or of a system unknown here.
+            AuthenticationError: The credentials are missing or wrong.
+            ConnectionError, TimeoutError: Nobody answers.
+            RemoteProtocolError: What answers is no such camera.
+        """
+        self._check_open()
+        place = Address.parse(address) if isinstance(address, str) else address
+        camera = await self._attendance.connect(place, credentials, timeout)
+        if self._closed:
+            await camera.aclose()
+        self._check_open()
+        held = self._attendance.take_in(camera)
+        if held is not camera:
+            await camera.aclose()
+        return held
+
+    async def look_at(self, place: Place | Address | str, *, timeout: float = 5.0) -> None:
+        """Look at one more address, as `open` does: whoever does not answer is `away`, and tried again.
+
+        Args:
+            place: Where.
+            timeout: Seconds to wait for the first try to end; it goes on afterwards.
+
+        Raises:
+            AddressError: Not an address, or of a system unknown here.
+            UsageError: The session looks at it already, or has another camera of that label.
+        """
+        self._check_open()
+        (new,) = places((place,), {}, None)
+        places((*self._roster.places.values(), new), {}, None)
+        await self._attendance.settle([self._attendance.seek(new)], timeout)
+
+    def wake(self, camera: str | None = None) -> None:
+        """Try a camera or an address again now, or all that are away: something says that it is back.
+
+        Wrong credentials are tried again by this only.
+        """
+        self._attendance.wake(camera)
+
+    async def cameras_behind(
+        self, address: Address | str, *, credentials: Credentials | None = None, timeout: float = 15.0
+    ) -> list[CameraInfo]:
+        """Describe every camera behind the address of a service; they do not become the session's.
+
+        Each description's ``address`` can be given to `connect`.
+
+        Raises:
+            As for `connect`.
+        """
+        self._check_open()
+        place = Address.parse(address) if isinstance(address, str) else address
+        wing = await load_wing(place.system)
+        if wing.behind is None:
+            return [(await self.connect(place, credentials=credentials, timeout=timeout)).info]
+        async with deadline(timeout, f"answer from {place}"):
+            return await wing.behind(place, self._means(credentials))
+
+    async def connect_all(
+        self,
+        addresses: Iterable[Address | str],
+        *,
+        credentials: Credentials | None = None,
+        timeout: float = 15.0,
+    ) -> list[Camera]:
+        """The cameras at several addresses, asked side by side, in the same order.
+
+        Raises:
+            ExceptionGroup: More than one could not be reached; a single error is raised as it is.
+                The others are in the session all the same.
+        """
+        places = list(addresses)
+        jobs = {
+            number: self.connect(place, credentials=credentials, timeout=timeout)
+            for number, place in enumerate(places)
+        }
+        results = await self._scope.gather(jobs, name="connect")
+        errors = [result for result in results.values() if isinstance(result, Exception)]
+        if len(errors) > 1:
+            raise ExceptionGroup(f"{len(errors)} of {len(places)} cameras could not be reached", errors)
+        if errors:
+            raise errors[0]
+        return [result for result in results.values() if isinstance(result, Camera)]
+
+    async def discover(
+        self, *, timeout: float = 5.0, systems: Sequence[str] | None = None, count: int | None = None
+    ) -> list[Camera]:
+        """Look for cameras on the network; they become the session's and are not contacted yet.
+
+        Looking goes on until the session ends: cameras that appear, move or say goodbye later are
+        `CameraFound`, `CameraChanged` and `CameraLost` events, and those that move are followed.
+
+        Args:
+            timeout: Seconds to wait.
+            systems: Only these systems.
+            count: Return as soon as so many cameras are there.
+
+        Returns:
+            The cameras that are there now.
+
+        Raises:
+            UsageError: A system is unknown, or cannot be discovered.
+            ConnectionError: mDNS cannot be opened.
+        """
+        self._check_open()
+        there = await self._discoveries.look(systems, count, timeout)
+        self._check_open()
+        return [self._attendance.take_in(camera) for camera in there]
+
+    def add(self, camera: Camera) -> None:
+        """Make a camera the session's, to be closed with it; for systems of one's own.
+
+        Raises:
+            UsageError: The session has another camera of that id.
+        """
+        self._check_open()
+        if self.cameras.get(camera.id, camera) is not camera:
+            raise UsageError(f"the session has another camera {camera.id}")
+        self._attendance.take_in(camera)
+
+    async def remove(self, camera: Camera | str) -> None:
+        """Close a camera and forget it, which is a `CameraLost`, or look no more at an address.
+
+        Raises:
+            UsageError: It is not in the session.
+        """
+        key = camera if isinstance(camera, str) else camera.id
+        held = self.cameras.get(key)
+        if held is None and key not in self._roster.places:
+            raise UsageError(f"{key} is not in the session")
+        self._attendance.dismiss(key)
+        if held is not None:
+            self.emit(CameraLost(camera=key))
+            self.events.forget(key)
+            ending = Ending(min(self._shutdown_timeout, _CLOSE_TIMEOUT))
+            errors = await finish(ending.step({key: held.aclose()}))
+            for error in errors.values():
+                self.emit(CameraFailed(camera=key, step="close", error=error))
+
+    # -- what comes to its ears -----------------------------------------------------------------
+
+    async def _listen(self, systems: set[str]) -> None:
+        """Hear what cameras of these systems announce, where they do; without mDNS it goes on as well."""
+        for system in systems:
+            if wing_of(system).discovery is not None:
+                try:
+                    await self._discoveries.listen(system)
+                except ConnectionError as error:
+                    _LOG.warning("cameras of %s are not heard: %s", system, error)
+
+    def _heard(self, camera: Camera | None, event: News, wanted: bool) -> None:
+        """A camera announced itself or said goodbye; ``wanted`` if all of its system are to be taken in."""
+        if self._closed or (event.camera not in self.cameras and not wanted and camera is None):
+            return
+        if camera is None:
+            self.emit(event)
+        elif event.camera not in self.cameras and not wanted:
+            self._attendance.announced(camera)
+        else:
+            is_here = self.cameras.get(camera.id) is camera and camera.id not in self.away
+            self._attendance.take_in(camera)
+            self._attendance.announced(camera)
+            if is_here:  # discovery has moved it already, so that nothing was left to do and to tell
+                self.emit(event)
+
+    def _passes(self, event: Event) -> None:
+        if not self._closed:
+            self._attendance.heard(event)
+
+    def _means(self, credentials: Credentials | None) -> Means:
+        return Means(credentials or Credentials(), self._shared, self.events)
+
+    def _task_failed(self, name: str, error: Exception) -> None:
+        _LOG.error("%s failed", name, exc_info=error)
+        if self._fail_fast:
+            self._interrupt(error)

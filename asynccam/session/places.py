@@ -1,0 +1,94 @@
+"""Where a Session's cameras are looked for, and what it says of those that are away."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from asynccam.errors import UsageError
+from asynccam.model.address import Address
+from asynccam.model.credentials import Credentials
+from asynccam.session.wings import wing_of
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An address that a Session keeps looking at: one camera, or a service with all cameras behind it.
+
+    Attributes:
+        address: Where.
+        label: What a person calls the camera, or ``""``; see `Session.camera`.
+        groups: Names of groups it belongs to; see `Session.group`.
+        credentials: For the services that want them.
+    """
+
+    address: Address
+    label: str = ""
+    groups: frozenset[str] = frozenset()
+    credentials: Credentials = field(default_factory=Credentials)
+
+    @property
+    def is_service(self) -> bool:
+        """Whether all cameras behind the address are meant, however many.
+
+        Raises:
+            AddressError: No such system is known.
+        """
+        return wing_of(self.address.system).behind is not None and not self.address.camera
+
+
+@dataclass(frozen=True, slots=True)
+class Away:
+    """A camera of a Session that does not answer now, or an address at which none has answered yet.
+
+    Attributes:
+        address: Where it was last, or is looked for.
+        since: Unix seconds from which on it is away.
+        error: What the last try ended with; None for a camera that said goodbye.
+        tries: Tries that failed since.
+    """
+
+    address: str
+    since: float
+    error: Exception | None = None
+    tries: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.address} is away" + (f": {self.error}" if self.error is not None else "")
+
+
+def places(
+    given: tuple["Place | Address | str", ...],
+    labelled: Mapping[str, "Place | Address | str"],
+    credentials: Credentials | None,
+) -> list[Place]:
+    """What was given in any form, as places.
+
+    Raises:
+        AddressError: One is no address, or of a system unknown here.
+        UsageError: An address or a label is given twice, or a label names a whole service.
+    """
+    found = [_place(one, "", credentials) for one in given]
+    found += [_place(one, label, credentials) for label, one in labelled.items()]
+    check(found)
+    return found
+
+
+def check(found: list[Place]) -> None:
+    """See that places can stand beside each other; raises as `places`."""
+    addresses: set[Address] = set()
+    labels: set[str] = set()
+    for place in found:
+        if place.is_service and place.label:
+            raise UsageError(f"a label names one camera, and {place.address} may have many; use a group")
+        if place.address in addresses:
+            raise UsageError(f"{place.address} is given twice")
+        if place.label in labels:
+            raise UsageError(f"two cameras are labelled {place.label!r}")
+        addresses.add(place.address)
+        labels.update({place.label} - {""})
+
+
+def _place(one: Place | Address | str, label: str, credentials: Credentials | None) -> Place:
+    if isinstance(one, Place):
+        return Place(one.address, label or one.label, one.groups, one.credentials)
+    address = Address.parse(one) if isinstance(one, str) else one
+    return Place(address, label, credentials=credentials or Credentials())

@@ -1,0 +1,77 @@
+"""The takes of a Session: which cameras they hold, what they tell, how they end with it."""
+
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+from asynccam.model.camera import Camera
+from asynccam.model.events import Event, RecordingStarted, RecordingStopped
+from asynccam.runtime.hub import EventHub
+from asynccam.take import Take, TakeLimits, TakeState, TimeServer, Verify
+
+
+class Takes:
+    """Makes takes, and keeps those that have not ended.
+
+    Args:
+        events: Where cameras' own clients tell what they do.
+        emit: Tells an event in the session's name.
+        time_server: Reference for T0, or None for this computer's clock.
+    """
+
+    def __init__(
+        self, events: EventHub, emit: Callable[[Event], None], time_server: TimeServer | None
+    ) -> None:
+        self._events = events
+        self._emit = emit
+        self._time_server = time_server
+        self._running: list[tuple[Take, frozenset[str]]] = []
+        self._told: dict[str, Event] = {}
+
+    def new(
+        self,
+        cameras: Sequence[Camera],
+        directory: str | Path,
+        *,
+        name: str | None,
+        limits: TakeLimits | None,
+        verify: Verify | None,
+    ) -> Take:
+        """A take; raises as `Session.new_take`."""
+        take = Take(
+            cameras,
+            directory,
+            name=name,
+            limits=limits,
+            time_server=self._time_server,
+            verify=verify,
+            emit=self._tell,
+        )
+        self._running = [one for one in self._running if one[0].state is not TakeState.DONE]
+        self._running.append((take, frozenset(camera.id for camera in cameras)))
+        return take
+
+    def holds(self, camera: str) -> bool:
+        """Whether a take that has begun and not ended has this camera."""
+        idle = (TakeState.NEW, TakeState.DONE)
+        return any(camera in ids and take.state not in idle for take, ids in self._running)
+
+    def endings(self, timeout: float) -> dict[str, Coroutine[Any, Any, None]]:
+        """What winds up each take, within so many seconds."""
+        return {
+            f"take {number} {take.name}": take.aclose(timeout=timeout)
+            for number, (take, _) in enumerate(self._running, 1)
+        }
+
+    def _tell(self, event: Event) -> None:
+        """Hand on what a take tells, but for what the camera's own client has told before it.
+
+        A client of a service hears of its recordings by itself, whoever started them, and tells so
+        before its answer to a start or a stop comes back. Most devices never say anything.
+        """
+        if isinstance(event, (RecordingStarted, RecordingStopped)):
+            latest = self._events.latest(type(event), event.camera)
+            if latest is not None and latest is not self._told.get(event.camera):
+                return
+            self._told[event.camera] = event
+        self._emit(event)

@@ -1,0 +1,81 @@
+"""Where in a TOML text a key stands: `tomllib` gives values without their lines.
+
+Nothing of TOML is read here. A text cut at the end of a statement is a TOML document, cut anywhere
+else it is none (a string or an array is open), and what it holds only grows from cut to cut: so the
+parser itself says with which line a key comes in.
+"""
+
+import re
+import tomllib
+from collections.abc import Sequence
+from typing import Any, Final
+
+Path = Sequence[str | int]
+"""Keys of tables and indices of arrays, from the outside in."""
+
+_WHERE: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+
+
+def line_of(text: str, path: Path) -> int:
+    """The line, from 1, of the statement that brings a key in; for a key that is not there, of its table.
+
+    Args:
+        text: A TOML document.
+        path: The key.
+    """
+    lines = text.splitlines(keepends=True)
+    while path and not _holds(tomllib.loads(text), path):
+        path = path[:-1]
+    if not path:
+        return 1
+    without, holding = 0, len(lines)  # lines after which it is not there, and after which it is
+    while True:
+        middle = (without + holding) // 2
+        while middle > without and (document := _document(lines[:middle])) is None:
+            middle -= 1
+        if middle > without:
+            assert document is not None
+            if _holds(document, path):
+                holding = middle
+            else:
+                without = middle
+            continue
+        # Nothing between `without` and the old middle is the end of a statement: look above it, in order.
+        middle = (without + holding) // 2 + 1
+        while middle < holding and (document := _document(lines[:middle])) is None:
+            middle += 1
+        if middle >= holding:
+            return without + 1
+        assert document is not None
+        if _holds(document, path):
+            holding = middle
+        else:
+            without = middle
+
+
+def syntax_error(error: tomllib.TOMLDecodeError, text: str) -> tuple[int, str]:
+    """The line, from 1, of a syntax error, and what it is."""
+    words = str(error)
+    found = _WHERE.search(words)
+    line = int(found[1]) if found and found[1] else max(len(text.splitlines()), 1)
+    return line, _WHERE.sub("", words)
+
+
+def _document(lines: Sequence[str]) -> dict[str, Any] | None:
+    try:
+        return tomllib.loads("".join(lines))
+    except tomllib.TOMLDecodeError:
+        return None
+
+
+def _holds(document: Any, path: Path) -> bool:
+    for key in path:
+        if isinstance(key, int):
+            if not isinstance(document, list) or key >= len(document):
+                return False
+            document = document[key]
+        elif not isinstance(document, dict) or key not in document:
+            return False
+        else:
+            document = document[key]
+    return True

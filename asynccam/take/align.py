@@ -1,0 +1,260 @@
+"""Alignment: where in each camera's files the stretch lies that all of them recorded. See docs/aligning.md.
+
+Computed from a manifest alone: the files need not be at hand.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from asynccam.errors import StorageError, UsageError
+from asynccam.model.manifest import CameraRecord, FileRecord, FileState, GapRecord, Manifest, Moment
+from asynccam.runtime.disk import on_disk
+from asynccam.take.first_frame import infer_first_frames
+from asynccam.take.folder import ALIGNMENT_NAME, replace_file
+
+ALIGNMENT_VERSION: Final = 1
+_ROUNDING: Final = 1e-6
+"""Seconds lost where Unix seconds are added up."""
+_PICTURES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class CutPoint(_Record):
+    """A moment in a camera's recording."""
+
+    file: str = Field(description="Path relative to the take's directory, with forward slashes.")
+    offset: float = Field(description="Seconds from the file's first frame.")
+    frame: int | None = Field(default=None, description="Frames from the file's first; null if not counted.")
+
+
+class AlignedFile(_Record):
+    """One video file on the common time."""
+
+    path: str = Field(description="Relative to the take's directory, with forward slashes.")
+    begins_at: Moment = Field(description="Time of its first frame, by this computer's clock.")
+    bound: float = Field(description="The first frame lies within begins_at plus or minus this, seconds.")
+    duration: float = Field(description="Length in seconds.")
+    fps: float | None = Field(default=None, description="Mean frames a second, or null.")
+    offset: float | None = Field(
+        default=None,
+        description="Seconds from its first frame to the window; below 0 for a file that begins inside it.",
+    )
+    frame: int | None = Field(default=None, description="The same in frames; null if they were not counted.")
+
+    @property
+    def ends(self) -> float:
+        """Unix seconds of its end."""
+        return self.begins_at.unix + self.duration
+
+
+class AlignedCamera(_Record):
+    """One camera's files on the common time."""
+
+    id: str = Field(description="As in the manifest.")
+    name: str = Field(description="As in the manifest.")
+    source: Literal["seen", "schedule", "answer"] | None = Field(
+        default=None, description="What its first frame's time rests on, as in the manifest."
+    )
+    bound: float | None = Field(default=None, description="Of its first frame's time, in seconds.")
+    files: list[AlignedFile] = Field(default_factory=list, description="Its videos, in order.")
+    pictures: list[str] = Field(default_factory=list, description="Its still pictures, as paths.")
+    gaps: list[GapRecord] = Field(default_factory=list, description="As in the manifest.")
+    begin: CutPoint | None = Field(default=None, description="Where the window begins in its recording.")
+    end: CutPoint | None = Field(default=None, description="Where the window ends in its recording.")
+    problem: str = Field(default="", description="Why it is not aligned, if it is not.")
+
+
+class Window(_Record):
+    """The stretch that every aligned camera recorded."""
+
+    begins_at: Moment = Field(description="The latest first frame of any camera.")
+    seconds: float = Field(description="Until the earliest end of any camera.")
+    bound: float = Field(description="How far any two cameras' cut files may be apart, seconds.")
+
+
+class Alignment(_Record):
+    """Where each camera's files have to be cut to begin at the same moment."""
+
+    format: Literal["asynccam-alignment"] = "asynccam-alignment"
+    version: int = ALIGNMENT_VERSION
+    take: str = Field(description="Name of the take.")
+    window: Window | None = Field(default=None, description="Null if no stretch is common to all.")
+    cameras: list[AlignedCamera] = Field(default_factory=list, description="In the manifest's order.")
+
+    def at(self, seconds: float) -> Mapping[str, CutPoint | None]:
+        """Where a moment lies in each camera's recording; None for one that has no picture then.
+
+        Args:
+            seconds: From the window's beginning.
+
+        Raises:
+            UsageError: There is no common window.
+        """
+        if self.window is None:
+            raise UsageError(f"take {self.take} has no stretch that its cameras share")
+        moment = self.window.begins_at.unix + seconds
+        return {camera.id: _point(camera.files, moment) for camera in self.cameras}
+
+    def to_bytes(self) -> bytes:
+        """As it is written to ``align.json``."""
+        return self.model_dump_json(indent=2).encode() + b"\n"
+
+    async def save(self, directory: Path) -> Path:
+        """Write ``align.json`` into a take's directory, in one step.
+
+        Raises:
+            StorageError: The disk refuses.
+        """
+        path = directory / ALIGNMENT_NAME
+        await on_disk(replace_file, path, self.to_bytes())
+        return path
+
+    @classmethod
+    async def load(cls, directory: str | Path) -> Self:
+        """Read ``align.json``, or the one in a take's directory.
+
+        Raises:
+            StorageError: It cannot be read, or is none.
+        """
+        where = Path(directory)
+        try:
+            data = await asyncio.to_thread(_read, where)
+            return cls.model_validate_json(data)
+        except OSError as error:
+            raise StorageError(f"cannot read the alignment in {where}: {error.strerror or error}") from error
+        except ValidationError as error:
+            raise StorageError(f"{where} holds no alignment: {error.errors()[0]['msg']}") from None
+
+
+def align_take(manifest: Manifest) -> Alignment:
+    """Compute where each camera's files have to be cut; the manifest is left as it is.
+
+    A camera that cannot be placed in time, or has no video here, says why in ``problem`` and does
+    not narrow the window.
+    """
+    copy = manifest.model_copy(deep=True)
+    infer_first_frames(copy)
+    cameras = [_camera(record) for record in copy.cameras]
+    placed = [camera for camera in cameras if camera.files]
+    if not placed:
+        return Alignment(take=manifest.take, cameras=cameras)
+    begins = max(camera.files[0].begins_at.unix for camera in placed)
+    ends = min(camera.files[-1].ends for camera in placed)
+    if ends <= begins:
+        for camera in placed:
+            camera.problem = "it has no stretch in common with all others"
+        return Alignment(take=manifest.take, cameras=cameras)
+    for camera in placed:
+        for file in camera.files:
+            file.offset = begins - file.begins_at.unix
+            file.frame = _frames(file.offset, file.fps)
+        camera.begin, camera.end = _point(camera.files, begins), _point(camera.files, ends, last=True)
+    worst = sorted(max(file.bound for file in camera.files) for camera in placed)
+    window = Window(begins_at=Moment.of(begins), seconds=ends - begins, bound=sum(worst[-2:]))
+    return Alignment(take=manifest.take, window=window, cameras=cameras)
+
+
+def _camera(record: CameraRecord) -> AlignedCamera:
+    here = [file for file in record.files if file.state is FileState.ARRIVED and file.path]
+    videos = [file for file in here if not _is_picture(file)]
+    camera = AlignedCamera(
+        id=record.id,
+        name=record.name,
+        source=record.first_frame_source or ("seen" if record.first_frame_at else None),
+        bound=record.first_frame_bound,
+        pictures=[file.path or "" for file in here if _is_picture(file)],
+        gaps=record.gaps,
+    )
+    if not videos:
+        camera.problem = "none of its videos is here"
+    elif record.first_frame_at is None:
+        camera.problem = "nothing tells when its first frame was"
+    else:
+        camera.files = _placed(
+            videos, record.first_frame_at.unix, record.first_frame_bound or 0.0, record.gaps
+        )
+        if len(camera.files) < len(videos):
+            camera.problem = f"nobody knows how long {videos[len(camera.files)].name} is"
+    return camera
+
+
+def _placed(
+    videos: Sequence[FileRecord], first: float, bound: float, gaps: Sequence[GapRecord]
+) -> list[AlignedFile]:
+    """Each file's place in time: one after the other, but after a restart where its gap ended.
+
+    A file follows the one before it within a frame, which widens the bound. What follows a file of
+    unknown length has no place.
+    """
+    lengths: list[float] = []
+    for video in videos:
+        if video.verdict is None or not video.verdict.duration or not video.verdict.frames:
+            break
+        lengths.append(video.verdict.duration)
+    restarts = _restarts(lengths, first, gaps)
+    placed: list[AlignedFile] = []
+    begins, spread = first, bound
+    for number, (video, length) in enumerate(zip(videos, lengths, strict=False)):
+        frames = video.verdict.frames if video.verdict else None
+        fps = frames / length if frames else None
+        if number in restarts:
+            begins, spread = restarts[number], bound
+        placed.append(
+            AlignedFile(
+                path=video.path or "", begins_at=Moment.of(begins), bound=spread, duration=length, fps=fps
+            )
+        )
+        begins += length
+        spread += 1 / fps if fps else 0.0
+    return placed
+
+
+def _restarts(lengths: Sequence[float], first: float, gaps: Sequence[GapRecord]) -> dict[int, float]:
+    """Which files were begun after a gap, and when: the gap is where a file's end comes closest to it."""
+    found: dict[int, float] = {}
+    place, begins = 0, first
+    for gap in gaps:
+        if not gap.restarted or gap.ended_at is None:
+            continue
+        ends: list[float] = []
+        moment = begins
+        for length in lengths[place:]:
+            moment += length
+            ends.append(moment)
+        if len(ends) < 2:
+            break
+        nearest = min(range(len(ends) - 1), key=lambda n: abs(ends[n] - gap.began_at.unix))
+        place += nearest + 1
+        begins = found[place] = gap.ended_at.unix
+    return found
+
+
+def _point(files: Sequence[AlignedFile], moment: float, *, last: bool = False) -> CutPoint | None:
+    """The place of a moment, None in a gap; the very end of a file is in it only for ``last``."""
+    for file in files:
+        offset = moment - file.begins_at.unix
+        if offset >= -_ROUNDING and (
+            offset < file.duration or (last and offset <= file.duration + _ROUNDING)
+        ):
+            offset = max(0.0, offset)
+            return CutPoint(file=file.path, offset=offset, frame=_frames(offset, file.fps))
+    return None
+
+
+def _frames(seconds: float, fps: float | None) -> int | None:
+    return None if fps is None else round(seconds * fps)
+
+
+def _is_picture(file: FileRecord) -> bool:
+    return PurePosixPath(file.path or file.name).suffix.lower() in _PICTURES
+
+
+def _read(where: Path) -> bytes:
+    return (where / ALIGNMENT_NAME if where.is_dir() else where).read_bytes()

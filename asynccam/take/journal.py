@@ -1,0 +1,174 @@
+"""The journal of a take: what was about to be done, on disk before it is done, so that a take can be resumed.
+
+JSON lines, only ever appended to, each synced to disk. The open journal is locked: whoever holds it
+is at work on the take. It goes once the manifest says how the take ended. See docs/take.md.
+"""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from asynccam.errors import BusyError, StateError, StorageError
+from asynccam.runtime.disk import on_disk, storage_errors, sync_directory
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such lock; there, two controllers are not told apart
+    fcntl = None  # type: ignore[assignment]  # the module's absence is what is asked for below
+
+JOURNAL_NAME: Final = "journal.jsonl"
+JOURNAL_VERSION: Final = 1
+_MOST_BYTES: Final = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line.
+
+    Attributes:
+        at: When it was written, Unix seconds.
+        event: What it tells of: ``created``, ``armed``, ``starting``, ``released``, ``camera``,
+            ``stopping``, ``collecting``, ``resumed``.
+        facts: Everything else in it.
+    """
+
+    at: float
+    event: str
+    facts: Mapping[str, Any]
+
+
+class Journal:
+    """A take's journal, open and locked.
+
+    Args:
+        directory: The take's.
+
+    Attributes:
+        path: The journal.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / JOURNAL_NAME
+        self._fd = -1
+        self._writing = asyncio.Lock()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes lines."""
+        return self._fd >= 0
+
+    async def create(self) -> None:
+        """Make the journal of a new take.
+
+        Raises:
+            StorageError: There is one already, or the disk refuses.
+        """
+        await on_disk(self._open, os.O_CREAT | os.O_EXCL)
+
+    async def reopen(self) -> tuple[Entry, ...]:
+        """Go on with the journal of a take that nobody is at work on; made if there is none.
+
+        Returns:
+            Every line that can be read. A last line that was cut off by the end of its writer is none.
+
+        Raises:
+            BusyError: Another process, or another part of this one, is at work on the take.
+            StorageError: The disk refuses.
+        """
+        await on_disk(self._open, os.O_CREAT)
+        return await on_disk(self._read)
+
+    async def write(self, event: str, **facts: object) -> None:
+        """Append a line, and return once it is on the disk.
+
+        Raises:
+            StateError: The journal is closed.
+            StorageError: The disk refuses.
+        """
+        line = json.dumps({"at": time.time(), "event": event, **facts}, ensure_ascii=False) + "\n"
+        async with self._writing:
+            if not self.is_open:
+                raise StateError(f"{self.path} is closed")
+            await on_disk(self._append, line.encode(errors="backslashreplace"))
+
+    async def close(self, *, remove: bool) -> None:
+        """Let go of the take; harmless when called twice.
+
+        Args:
+            remove: Whether the journal is of no more use, because the manifest tells it all.
+        """
+        async with self._writing:
+            if self.is_open:
+                await on_disk(self._close, remove)
+
+    # -- in a thread ----------------------------------------------------------------------------
+
+    def _open(self, flags: int) -> None:
+        with storage_errors("open the journal", self.path):
+            fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | flags, 0o666)
+            try:
+                if fcntl is not None:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(fd).st_nlink == 0:
+                    raise BlockingIOError  # the take ended in this very moment
+                sync_directory(self.path.parent)
+            except BlockingIOError:
+                os.close(fd)
+                raise BusyError(
+                    f"the take in {self.path.parent} is at work: the process that runs or resumes it is alive"
+                ) from None
+            except BaseException:
+                os.close(fd)
+                raise
+        self._fd = fd  # by this thread, so that a cancelled caller finds it when it closes
+
+    def _read(self) -> tuple[Entry, ...]:
+        with storage_errors("read the journal", self.path):
+            data = self.path.read_bytes()
+            if data and not data.endswith(b"\n"):
+                os.write(self._fd, b"\n")  # so that the next line is one
+        if len(data) > _MOST_BYTES:
+            raise StorageError(f"{self.path} is too long to be the journal of a take")
+        return read_journal(data)
+
+    def _append(self, line: bytes) -> None:
+        with storage_errors("write to the journal", self.path):
+            rest = memoryview(line)
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+            os.fsync(self._fd)
+
+    def _close(self, remove: bool) -> None:
+        fd, self._fd = self._fd, -1
+        with suppress(OSError):  # a journal that stays does no harm: the manifest counts
+            if remove:
+                self.path.unlink()
+        with suppress(OSError):
+            os.close(fd)
+
+
+def read_journal(data: bytes) -> tuple[Entry, ...]:
+    """The lines of a journal; what is not one, such as a line cut short, is passed over.
+
+    Args:
+        data: The whole file.
+    """
+    entries: list[Entry] = []
+    for line in data.split(b"\n"):
+        try:
+            facts = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if not isinstance(facts, dict):
+            continue
+        at, event = facts.pop("at", None), facts.pop("event", None)
+        if isinstance(at, (int, float)) and isinstance(event, str):
+            entries.append(Entry(float(at), event, MappingProxyType(facts)))
+    return tuple(entries)

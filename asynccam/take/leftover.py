@@ -1,0 +1,47 @@
+"""One camera's part in a take whose process died: what ends it there, with whatever happens put on record."""
+
+import asyncio
+import logging
+
+from asynccam.model.features import EndsLeftovers, Record
+from asynccam.runtime.timing import deadline
+from asynccam.take.member import SURELY_REFUSED, TakeMember
+
+_LOG = logging.getLogger(__name__)
+
+
+class LeftoverMember(TakeMember):
+    """A camera that another process had told to start."""
+
+    async def stop_leftover(self, t0: float) -> None:
+        """Stop what a process that died had started, and learn what files it made.
+
+        Unlike `stop`, a camera that refuses is no failure: it may have ended by itself meanwhile.
+
+        Args:
+            t0: T0 in the loop's time; a start that was scheduled may be ahead still.
+        """
+        if self.scheduled and asyncio.get_running_loop().time() < t0 + self._limits.fires_within:
+            await self._call_off(t0)
+            if self.record.stopped_at is None:  # it did not start
+                self.may_record = False
+                return
+        else:
+            try:
+                await self._ask_to_stop(self._limits.stop_timeout)
+            except SURELY_REFUSED as error:
+                _LOG.info("%s answered a stop after its controller's death with: %s", self.camera.id, error)
+                self.record.stop_status = str(error)
+            except Exception as error:  # noqa: BLE001 - as in `recording_errors`; tried once more if it records
+                await self._stop_again(error, self._limits.stop_timeout)
+        if not self.files:
+            await self._look_for_files()
+        self.may_record = False
+
+    async def end_leftovers(self) -> None:
+        """End what a process that died left at the camera and a stop would not reach."""
+        record = self.camera.feature(Record) if self.camera.supports(Record) else None
+        if isinstance(record, EndsLeftovers):
+            with self.recording_errors("stop"):
+                async with deadline(self._limits.stop_timeout, f"end of what runs at {self.camera.id}"):
+                    await record.end_leftovers(timeout=self._limits.stop_timeout)

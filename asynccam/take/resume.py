@@ -1,0 +1,331 @@
+"""Finishing a take whose process died: stop what still runs, bring home what exists. See docs/take.md."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, Protocol
+
+from asynccam.errors import AsynccamError, NotFoundError, StateError, StorageError
+from asynccam.model.camera import Camera
+from asynccam.model.credentials import Credentials
+from asynccam.model.events import Event, TakePhaseChanged
+from asynccam.model.features import FeatureKey
+from asynccam.model.info import CameraInfo, CameraState, CameraStatus, MediaFile
+from asynccam.model.manifest import (
+    MANIFEST_NAME,
+    CameraRecord,
+    FileRecord,
+    FileState,
+    Manifest,
+    Moment,
+    Outcome,
+)
+from asynccam.model.safe_name import safe_name
+from asynccam.runtime.disk import on_disk, storage_errors
+from asynccam.runtime.tasks import TaskScope, finish
+from asynccam.runtime.timing import deadline
+from asynccam.take.files import Collector, Verify
+from asynccam.take.first_frame import infer_first_frames
+from asynccam.take.folder import TakeFolder
+from asynccam.take.journal import JOURNAL_NAME, Journal
+from asynccam.take.leftover import LeftoverMember
+from asynccam.take.limits import TakeLimits
+from asynccam.take.member import Emit, TakeMember, error_record
+from asynccam.take.replay import Leftover, missing_files, replay
+from asynccam.take.work import outcome_of, outcome_of_all
+
+_MEDIA: Final = frozenset({".mp4", ".mov", ".mkv", ".webm", ".ts", ".avi", ".jpg", ".jpeg", ".png"})
+_QUIET: Final = 2.0
+"""Seconds without a change after which a file is taken to be finished."""
+_LOOK: Final = 0.2
+
+
+class Connector(Protocol):
+    """What resuming needs of a `Session`."""
+
+    @property
+    def cameras(self) -> Mapping[str, Camera]:
+        """Cameras at hand, by id."""
+        ...
+
+    async def connect(self, address: str, *, credentials: Credentials | None = None) -> Camera:
+        """The camera at an address."""
+        ...
+
+    def emit(self, event: Event) -> None:
+        """Tell everyone who listens."""
+        ...
+
+
+async def resume_take(
+    directory: str | Path,
+    session: Connector,
+    *,
+    credentials: Credentials | None = None,
+    limits: TakeLimits | None = None,
+    verify: Verify | None = None,
+    emit: Emit | None = None,
+) -> Manifest:
+    """Finish a take whose process died: stop what still runs, bring home what exists, close the manifest.
+
+    Also for a take that ended with files or cameras it could not reach. Interrupted, it can be done again.
+
+    Args:
+        directory: The take's own directory.
+        session: Reaches the cameras, at the addresses they had.
+        credentials: For the services that want them; a take keeps none.
+        limits: Bounds of every wait.
+        verify: Looks into each file.
+        emit: Where events go; by default the session's.
+
+    Returns:
+        The manifest as it is on the disk; its ``outcome`` is ``resumed`` if every camera's files are home.
+
+    Raises:
+        StateError: The take has ended, and nothing of it is left to do.
+        BusyError: The process that runs it, or another one that resumes it, is alive.
+        StorageError: It is no take, or the disk refuses.
+    """
+    folder = TakeFolder.existing(await on_disk(_take_directory, Path(directory)))
+    journal = Journal(folder.path)
+    settled = False
+    try:
+        entries = await journal.reopen()
+        left = replay(await _manifest(folder), entries, str(folder.path))
+        if left.is_settled:
+            settled = True
+            ended = left.manifest.outcome.value
+            raise StateError(f"take {folder.name} has ended ({ended}); nothing of it is left to resume")
+        work = _Resumption(left, folder, journal, session, credentials, limits, verify, emit or session.emit)
+        await work.run()
+        settled = True
+        return left.manifest
+    finally:
+        await finish(journal.close(remove=settled))
+
+
+class _Resumption:
+    """One resuming of one take."""
+
+    def __init__(
+        self,
+        left: Leftover,
+        folder: TakeFolder,
+        journal: Journal,
+        session: Connector,
+        credentials: Credentials | None,
+        limits: TakeLimits | None,
+        verify: Verify | None,
+        emit: Emit,
+    ) -> None:
+        self._left = left
+        self._manifest = left.manifest
+        self._folder = folder
+        self._journal = journal
+        self._session = session
+        self._credentials = credentials
+        self._limits = limits or TakeLimits()
+        self._verify = verify
+        self._emit = emit
+        self._collector = Collector(folder, self._limits, emit, verify, self._note)
+        ahead = 0.0 if left.t0 is None else left.t0 - time.time()
+        self._called_off = left.t0 is None or ahead > 0
+        self._t0 = asyncio.get_running_loop().time() + ahead
+
+    async def run(self) -> None:
+        """All cameras side by side; then the manifest for the last time."""
+        self._manifest.resumed.append(Moment.of(time.time()))
+        await self._journal.write("resumed", cameras=sorted(self._left.may_record))
+        await self._enter("resuming")
+        parts = {record.id: record for record in self._manifest.cameras if self._left.has_work(record)}
+        async with TaskScope(f"resuming {self._folder.name}") as scope:
+            jobs = {key: self._settle(record) for key, record in parts.items()}
+            for key, result in (await scope.gather(jobs, name="resume")).items():
+                if isinstance(result, Exception):
+                    parts[key].errors.append(error_record("resume", result))
+        for record in parts.values():
+            started = record.id in self._left.told and not self._called_off
+            record.outcome = outcome_of(record, Outcome.FAILED if started else Outcome.CANCELLED)
+        outcome = outcome_of_all(self._manifest.cameras)
+        self._manifest.outcome = Outcome.RESUMED if outcome is Outcome.COMPLETE else outcome
+        await self._enter("done")
+
+    async def _enter(self, phase: str) -> None:
+        self._manifest.phase = phase
+        self._emit(TakePhaseChanged(take=self._folder.name, phase=phase))
+        self._manifest.take = self._folder.name
+        self._manifest.written_at = Moment.of(time.time())
+        infer_first_frames(self._manifest)
+        await self._folder.write_manifest(self._manifest.to_bytes())
+
+    async def _settle(self, record: CameraRecord) -> None:
+        """One camera: reach it, stop it, bring its files home."""
+        may_record = record.id in self._left.may_record
+        member = LeftoverMember(await self._reach(record), record, self._limits, self._emit)
+        member.may_record = may_record
+        member.names = self._left.names.get(record.id, ())
+        if not self._left.ended or may_record:
+            await member.end_leftovers()
+        if may_record and "files" not in record.features:
+            await self._find_here(member)
+        elif may_record and not isinstance(member.camera, _Away):
+            await member.stop_leftover(self._t0)
+        await self._note(member)
+        await self._bring_home(member)
+
+    async def _reach(self, record: CameraRecord) -> Camera:
+        """The camera, where it was; one that cannot be reached is stood in for."""
+        away = _Away(record)
+        member = TakeMember(away, record, self._limits, self._emit)
+        with member.recording_errors("resume"):
+            async with deadline(self._limits.arm_timeout, f"connection to {record.id}"):
+                camera = self._session.cameras.get(record.id)
+                if camera is None:
+                    camera = await self._session.connect(record.address, credentials=self._credentials)
+            if camera.id != record.id:
+                raise NotFoundError(f"{camera.id} is at {record.address} now, not {record.id}")
+            return camera
+        return away
+
+    async def _find_here(self, member: TakeMember) -> None:
+        """The files of a recorder on this computer, which was interrupted when its process died."""
+        record = member.record
+        with member.recording_errors("resume"):
+            place = self._folder.path / record.directory
+            async with deadline(self._limits.stop_timeout, f"end of the files in {place}"):
+                found = await on_disk(_media_in, place)
+                while found and time.time() - _last(found) < _QUIET:
+                    await asyncio.sleep(_LOOK)
+                    found = await on_disk(_media_in, place)
+            member.may_record = False
+            member.files = tuple(MediaFile(one.path.name, one.size, path=one.path) for one in found)
+            record.files = [FileRecord(name=one.name, source="local", size=one.size) for one in member.files]
+            if found:
+                record.stopped_at = Moment.of(_last(found))
+                record.stop_status = "its recorder ended with the process of the take"
+
+    async def _bring_home(self, member: TakeMember) -> None:
+        record = member.record
+        place = self._folder.path / record.directory
+        parts: dict[int, Path] = {}
+        for number in missing_files(record):
+            file = record.files[number]
+            with member.recording_errors("collect"):
+                whole, part = await on_disk(_look_for, place, file.name, file.size)
+                if whole is not None:
+                    await self._collector.take_in(member, file, whole)
+                    continue
+                if part is not None:
+                    parts[number] = part
+            file.state = FileState.PENDING
+        for file in record.files:
+            if file.state is FileState.ARRIVED and file.path and file.verdict is None and self._verify:
+                await self._collector.take_in(member, file, self._folder.path / file.path)
+        member.files = tuple(
+            MediaFile(one.name, one.size, one.id, path=place / one.name if one.source == "local" else None)
+            for one in record.files
+        )
+        if not isinstance(member.camera, _Away) or all(file.source == "local" for file in record.files):
+            await self._collector.collect(member)
+        for number, part in parts.items():
+            await self._settle_part(member, record.files[number], part)
+        await self._note(member)
+
+    async def _settle_part(self, member: TakeMember, file: FileRecord, part: Path) -> None:
+        """What the dead process had of a file: let go once the file is here, and else kept."""
+        with member.recording_errors("collect"):
+            if file.state is FileState.ARRIVED:
+                await on_disk(_remove, part)
+            elif file.part is None:
+                file.part = self._folder.relative(part)
+                file.received = await on_disk(_size, part)
+
+    async def _note(self, member: TakeMember) -> None:
+        await self._journal.write("camera", **member.state())
+
+
+class _Away(Camera):
+    """Stands in for a camera that cannot be reached."""
+
+    def __init__(self, record: CameraRecord) -> None:
+        self._info = CameraInfo(record.id, record.system, record.name, record.serial, record.address)
+
+    @property
+    def info(self) -> CameraInfo:
+        return self._info
+
+    @property
+    def features(self) -> Mapping[FeatureKey[Any], object]:
+        return MappingProxyType({})
+
+    async def status(self) -> CameraStatus:
+        return CameraStatus(CameraState.AWAY)
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def _manifest(folder: TakeFolder) -> Manifest | None:
+    """The manifest, or None where the journal has to do."""
+    try:
+        return await Manifest.load(folder.manifest_path)
+    except AsynccamError:
+        return None
+
+
+# -- in a thread ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A file on the disk; ``written`` is when it last was, Unix seconds."""
+
+    path: Path
+    size: int
+    written: float
+
+
+def _last(found: Sequence[_Found]) -> float:
+    return max(one.written for one in found)
+
+
+def _take_directory(directory: Path) -> Path:
+    with storage_errors("read", directory):
+        path = directory.expanduser().absolute()
+        names = {entry.name for entry in path.iterdir()}
+    if not names & {MANIFEST_NAME, JOURNAL_NAME}:
+        raise StorageError(f"{directory} is not the directory of a take: it has no manifest and no journal")
+    return path
+
+
+def _media_in(place: Path) -> list[_Found]:
+    """The recordings in a camera's directory, in the order of their names."""
+    with storage_errors("read", place):
+        paths = [path for path in sorted(place.iterdir()) if path.suffix.lower() in _MEDIA]
+        return [_Found(path, (seen := path.stat()).st_size, seen.st_mtime) for path in paths]
+
+
+def _look_for(place: Path, name: str, size: int | None) -> tuple[Path | None, Path | None]:
+    """The whole file of a name, or what there is of it, moved out of the way of a new transfer."""
+    whole = place / safe_name(name)
+    with storage_errors("look for", whole):
+        if whole.is_file() and size in (None, whole.stat().st_size):
+            return whole, None
+        part = whole.with_name(whole.name + ".part")
+        kept = whole.with_name(whole.name + ".interrupted")
+        if part.is_file():
+            part.replace(kept)
+        return None, kept if kept.is_file() else None
+
+
+def _remove(path: Path) -> None:
+    with storage_errors("remove", path):
+        path.unlink(missing_ok=True)
+
+
+def _size(path: Path) -> int:
+    with storage_errors("read", path):
+        return path.stat().st_size

@@ -1,0 +1,191 @@
+"""The bridge on a real mosquitto: what it tells, and how it comes back."""
+
+import json
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asynccam import Session
+from asynccam.bridge.mqtt import MqttBridge
+from asynccam.bridge.topics import Topics, key_of
+from asynccam.errors import AuthenticationError, StateError, TimeoutError
+from asynccam.model.events import (
+    CameraFailed,
+    CameraLost,
+    CameraStateChanged,
+    Gap,
+    RecordingStarted,
+    RecordingStopped,
+    TakePhaseChanged,
+)
+from asynccam.model.info import CameraState
+from tests.bridge.rig import QUICK, place, watching
+from tests.support.broker import Broker
+from tests.support.broker import broker as running_broker
+from tests.support.scripted_camera import ScriptedCamera
+from tests.support.waiting import eventually
+
+HILL = ScriptedCamera("Hill").id
+KEY = key_of(HILL)
+
+
+@pytest.fixture
+async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
+    async with running_broker(tmp_path / "broker") as running:
+        yield running
+
+
+async def test_a_camera_is_introduced_and_its_states_are_told(broker: Broker) -> None:
+    async with watching(broker) as watcher, Session() as session:
+        session.add(ScriptedCamera("Hill"))
+        async with MqttBridge(session, place(broker), backoff=QUICK) as bridge:
+            await bridge.wait_connected(timeout=20)
+            await watcher.sees_word("asynccam/status", "online")
+            told = await watcher.sees(f"asynccam/{KEY}/state", state="ready", id=HILL, name="Hill")
+            assert "record" in told["features"]
+            await watcher.sees_word(f"asynccam/{KEY}/availability", "online")
+
+            session.emit(RecordingStarted(camera=HILL))
+            await watcher.sees(f"asynccam/{KEY}/state", state="recording")
+            session.emit(RecordingStopped(camera=HILL, files=("a.mp4",)))
+            await watcher.sees(f"asynccam/{KEY}/state", state="ready")
+            session.emit(CameraStateChanged(camera=HILL, state=CameraState.ERROR, reason="hot"))
+            await watcher.sees(f"asynccam/{KEY}/state", state="error", reason="hot")
+            session.emit(CameraLost(camera=HILL))
+            await watcher.sees_word(f"asynccam/{KEY}/availability", "offline")
+        await watcher.sees_word("asynccam/status", "offline")
+
+
+async def test_events_are_told_once_and_as_they_are(broker: Broker) -> None:
+    async with watching(broker) as watcher, Session() as session:
+        session.add(ScriptedCamera("Hill"))
+        async with MqttBridge(session, place(broker), backoff=QUICK) as bridge:
+            await bridge.wait_connected(timeout=20)
+            await watcher.sees(f"asynccam/{KEY}/state", state="ready")
+            session.emit(CameraFailed(camera=HILL, step="stop", error=StateError("nothing runs")))
+            session.emit(TakePhaseChanged(take="first", phase="armed"))
+            session.emit(Gap(camera="mediamtx://127.0.0.1:1", began=1.0, ended=2.0))
+            failed = await watcher.hears(f"asynccam/{KEY}/event", event="CameraFailed")
+            assert failed["step"] == "stop"
+            assert failed["error"]["message"] == "nothing runs"
+            await watcher.hears("asynccam/event", event="TakePhaseChanged", phase="armed")
+            service = key_of("mediamtx://127.0.0.1:1")
+            await watcher.hears(f"asynccam/{service}/event", event="Gap", ended=2.0)
+        assert [topic for topic, _ in watcher.heard].count(f"asynccam/{KEY}/event") == 1
+
+
+async def test_after_the_broker_was_away_the_latest_is_told_again(broker: Broker) -> None:
+    async with Session() as session:
+        session.add(ScriptedCamera("Hill"))
+        async with MqttBridge(session, place(broker), backoff=QUICK) as bridge:
+            await bridge.wait_connected(timeout=20)
+            await broker.stop()
+            await eventually(lambda: not bridge.is_connected)
+            session.emit(RecordingStarted(camera=HILL))
+            session.add(ScriptedCamera("Lake"))
+            await broker.start()
+            await bridge.wait_connected(timeout=20)
+            assert bridge.connects == 2
+            async with watching(broker) as watcher:
+                await watcher.sees(f"asynccam/{KEY}/state", state="recording")
+                await watcher.sees(f"asynccam/{key_of('scripted://Lake')}/state", state="ready")
+                assert f"asynccam/{KEY}/event" not in watcher.latest
+
+
+async def test_a_broker_that_comes_later_is_found(tmp_path: Path) -> None:
+    broker = Broker(tmp_path / "broker")
+    async with Session() as session, MqttBridge(session, place(broker), backoff=QUICK) as bridge:
+        with pytest.raises(TimeoutError):
+            await bridge.wait_connected(timeout=0.2)
+        try:
+            await broker.start()
+            await bridge.wait_connected(timeout=20)
+        finally:
+            await broker.stop()
+
+
+async def test_who_vanishes_is_offline_by_the_brokers_word(broker: Broker, tmp_path: Path) -> None:
+    async with (
+        watching(broker) as watcher,
+        Session() as session,
+        MqttBridge(session, place(broker), backoff=QUICK) as bridge,
+    ):
+        await watcher.sees_word("asynccam/status", "online")
+        watcher.heard.clear()
+        assert bridge._client is not None
+        connection: Any = bridge._client._client.socket()
+        connection.shutdown(socket.SHUT_RDWR)  # the network goes, without an MQTT goodbye
+        await eventually(lambda: bridge.connects == 2)
+        await eventually(lambda: len([one for one in watcher.heard if one[0] == "asynccam/status"]) == 2)
+        told = [payload for topic, payload in watcher.heard if topic == "asynccam/status"]
+        assert told == [b"offline", b"online"]
+
+
+async def test_wrong_credentials_end_the_bridge_and_say_so(tmp_path: Path) -> None:
+    async with running_broker(tmp_path / "broker", {"lab": "secret"}) as broker, Session() as session:
+        wrong = place(broker, username="lab", password="wrong")
+        assert "wrong" not in repr(wrong)
+        async with MqttBridge(session, wrong, backoff=QUICK) as bridge:
+            with pytest.raises(AuthenticationError, match="refuses"):
+                await bridge.wait_connected(timeout=20)
+            with pytest.raises(AuthenticationError):
+                await bridge.wait_over()
+        right = place(broker, username="lab", password="secret")
+        async with MqttBridge(session, right, backoff=QUICK) as bridge:
+            await bridge.wait_connected(timeout=20)
+            with pytest.raises(StateError):
+                await bridge.__aenter__()
+
+
+async def test_a_camera_that_was_removed_leaves_nothing(broker: Broker) -> None:
+    async with watching(broker) as watcher, Session() as session:
+        session.add(ScriptedCamera("Hill"))
+        async with MqttBridge(session, place(broker), backoff=QUICK):
+            await watcher.sees(f"asynccam/{KEY}/state", state="ready")
+            await session.remove(HILL)
+            await watcher.sees_word(f"asynccam/{KEY}/state", None)
+            await watcher.sees_word(f"asynccam/{KEY}/availability", None)
+            await eventually(lambda: not [topic for topic in watcher.latest if KEY in topic])
+
+
+async def test_home_assistant_finds_cameras_and_is_told_again_when_it_starts(broker: Broker) -> None:
+    async with watching(broker) as watcher, Session() as session:
+        session.add(ScriptedCamera("Hill"))
+        async with MqttBridge(session, place(broker), topics=Topics("lab/cams"), backoff=QUICK):
+            config = f"homeassistant/switch/asynccam_{KEY}/record/config"
+            switch = await watcher.sees(config, command_topic=f"lab/cams/{KEY}/set/record")
+            assert switch["state_topic"] == f"lab/cams/{KEY}/state"
+            assert switch["device"]["name"] == "Hill"
+            assert switch["unique_id"] == f"asynccam_{KEY}_record"
+            assert {one["topic"] for one in switch["availability"]} == {
+                "lab/cams/status",
+                f"lab/cams/{KEY}/availability",
+            }
+            bridge = f"asynccam_bridge_{key_of('lab/cams')}"
+            await watcher.sees(f"homeassistant/switch/{bridge}/take/config", state_topic="lab/cams/take")
+            assert f"homeassistant/button/asynccam_{KEY}/snapshot/config" not in watcher.latest
+
+            watcher.heard.clear()
+            await watcher.say("homeassistant/status", "online")
+            await watcher.hears(config, command_topic=f"lab/cams/{KEY}/set/record")
+
+
+async def test_without_discovery_nothing_is_said_to_home_assistant(broker: Broker) -> None:
+    async with watching(broker) as watcher, Session() as session:
+        session.add(ScriptedCamera("Hill"))
+        async with MqttBridge(session, place(broker), discovery=None, backoff=QUICK):
+            await watcher.sees_word("asynccam/status", "online")
+            await watcher.sees(f"asynccam/{KEY}/state", state="ready")
+        assert not [topic for topic in watcher.latest if topic.startswith("homeassistant")]
+
+
+async def test_keys_are_fit_and_differ_where_ids_differ() -> None:
+    ids = ["multicam://Hill-A1", "multicam://Hill/A1", "multicam:Hill-A1", "take", "x" * 200, "x" * 201]
+    keys = [key_of(one) for one in ids]
+    assert len(set(keys)) == len(ids)
+    assert all(key.replace("_", "").replace("-", "").isalnum() and len(key) < 80 for key in keys)
+    assert "take" not in keys
+    assert json.loads(json.dumps(keys)) == keys

@@ -1,0 +1,72 @@
+"""``asynccam record --all``: which cameras it takes.
+
+What discovery finds is scripted: on a network that other tests share, all of it would be recorded.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asynccam.cli.output import Output
+from asynccam.cli.record import Which, cameras_of
+from asynccam.errors import NotFoundError, UsageError
+from asynccam.model.camera import Camera
+from asynccam.model.credentials import Credentials
+from asynccam.session import Session
+from tests.support.command import asynccam
+from tests.support.mediamtx_service import simulator
+from tests.support.multicam_device import running
+
+
+class Finder(Session):
+    """A session that finds one device, at an address that it is told."""
+
+    address = ""
+
+    async def discover(self, **options: Any) -> list[Camera]:
+        return [await self.connect(self.address)] if self.address else []
+
+
+def which(uris: Sequence[str], discover: float | None, token: str | None = None) -> Which:
+    return Which(uris, Credentials(token) if token else None, discover, ["127.0.0.1"])
+
+
+async def test_everything_found_and_everything_behind_each_address_each_once(tmp_path: Path) -> None:
+    output = Output(json=True)
+    async with (
+        running(tmp_path / "device") as device,
+        simulator(2, directory=tmp_path) as service,
+        Finder() as session,
+    ):
+        session.address = f"multicam://127.0.0.1:{device.port}"
+        there = f"mediamtx://{service.host}:{service.port}"
+        found = await cameras_of(
+            session, which([there, session.address], 1.0, service.token("admin")), output
+        )
+    assert [camera.info.system for camera in found] == ["mediamtx", "mediamtx", "multicam"]
+    assert len({camera.id for camera in found}) == 3
+
+
+async def test_without_all_only_what_was_named(tmp_path: Path) -> None:
+    async with running(tmp_path / "device") as device, Finder() as session:
+        session.address = "multicam://127.0.0.1:1"
+        (camera,) = await cameras_of(
+            session, which([f"multicam://127.0.0.1:{device.port}"], None), Output(json=True)
+        )
+        assert camera.info.serial == device.device_id
+
+
+async def test_nobody_there_and_nobody_named() -> None:
+    async with Finder() as session:
+        with pytest.raises(NotFoundError, match="no camera answered"):
+            await cameras_of(session, which([], 0.5), Output(json=True))
+        with pytest.raises(UsageError, match="--all"):
+            await cameras_of(session, which([], None), Output(json=True))
+
+
+async def test_the_command_wants_a_camera_or_all(tmp_path: Path) -> None:
+    ended = await asynccam("record", "--duration", 1, "--to", tmp_path)
+    assert (ended.code, ended.out) == (2, "")
+    assert "--all" in ended.err

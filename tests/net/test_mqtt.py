@@ -1,0 +1,98 @@
+"""Connections to a broker: refused, silent, lost and cancelled; the broker is a real one where it can be."""
+
+import asyncio
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asynccam.errors import ConnectionError, UsageError
+from asynccam.net.mqtt import MqttBroker, publish, stay_connected, subscribe
+from asynccam.runtime.backoff import Backoff
+from tests.support.broker import broker as running_broker
+
+QUICK = Backoff(initial=0.02, maximum=0.05)
+
+
+@pytest.mark.parametrize("wrong", [{"host": ""}, {"port": 0}, {"port": 65536}, {"keepalive": 0}])
+def test_places_that_are_none(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        MqttBroker(**{"host": "127.0.0.1", **wrong})
+
+
+async def test_a_broker_that_is_not_there_is_tried_again() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    losses: list[ConnectionError] = []
+    thrice = asyncio.Event()
+
+    def lost(error: ConnectionError) -> None:
+        losses.append(error)
+        if len(losses) == 3:
+            thrice.set()
+
+    staying = asyncio.create_task(
+        stay_connected(MqttBroker("127.0.0.1", port), _nothing, on_lost=lost, backoff=QUICK)
+    )
+    async with asyncio.timeout(20):
+        await thrice.wait()
+    staying.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await staying
+    assert str(port) in str(losses[0])
+
+
+@pytest.mark.parametrize("passes", [0, 1, 3, 10, 50, 200])
+async def test_a_cancellation_while_a_silent_broker_is_waited_for_leaves_nothing(passes: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        place = MqttBroker("127.0.0.1", server.getsockname()[1], answer_timeout=0.3)
+        staying = asyncio.create_task(stay_connected(place, _nothing, backoff=QUICK))
+        for _ in range(passes):
+            await asyncio.sleep(0.001)
+        staying.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await staying
+
+
+async def test_work_that_returns_ends_it_and_messages_arrive(tmp_path: Path) -> None:
+    heard: list[bytes] = []
+
+    async def work(client: Any) -> None:
+        await subscribe(client, "a/+")
+        await publish(client, "a/b", b"hello")
+        async for message in client.messages:
+            heard.append(message.payload)
+            return
+
+    async with running_broker(tmp_path) as broker:
+        async with asyncio.timeout(20):
+            await stay_connected(MqttBroker(broker.host, broker.port), work, backoff=QUICK)
+    assert heard == [b"hello"]
+
+
+async def test_a_cancellation_is_never_lost_while_a_message_is_published(tmp_path: Path) -> None:
+    began = asyncio.Event()
+
+    async def work(client: Any) -> None:
+        while True:
+            await publish(client, "a", b"x")
+            began.set()
+
+    async with running_broker(tmp_path) as broker:
+        for passes in range(30):
+            began.clear()
+            staying = asyncio.create_task(
+                stay_connected(MqttBroker(broker.host, broker.port), work, backoff=QUICK)
+            )
+            async with asyncio.timeout(20):
+                await began.wait()
+                for _ in range(passes):
+                    await asyncio.sleep(0)
+                staying.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await staying
+
+
+async def _nothing(client: object) -> None:
+    pytest.fail("connected")

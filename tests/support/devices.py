@@ -1,0 +1,54 @@
+"""Device servers and simulators as processes of their own, started by the command."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.support.command import started
+
+
+@dataclass(frozen=True)
+class Device:
+    """A process that plays a device or a service."""
+
+    process: asyncio.subprocess.Process
+    said: dict[str, Any]
+    directory: Path
+    http_port: int
+
+    @property
+    def address(self) -> str:
+        return str(self.said.get("address") or f"multicam://127.0.0.1:{self.said['port']}")
+
+
+@asynccontextmanager
+async def device_process(kind: str, directory: Path, *options: object) -> AsyncIterator[Device]:
+    """One process, once it listens: ``multicam``, ``mediamtx`` or ``thorvision``."""
+    http_port = free_port()
+    line: tuple[object, ...] = {
+        "multicam": ("serve", "multicam", "--host", "127.0.0.1", "--no-announce", "--directory", directory),
+        "mediamtx": ("simulate", "mediamtx", "--http-port", http_port, "--directory", directory),
+        "thorvision": ("simulate", "thorvision", "--cameras", 1, "--width", 160, "--height", 120),
+    }[kind]
+    async with started(*line, "--port", 0, "--json", *options) as process:
+        assert process.stdout is not None
+        said = json.loads(await asyncio.wait_for(process.stdout.readline(), 40))
+        try:
+            yield Device(process, said, directory, http_port)
+        finally:
+            if process.returncode is None:
+                process.terminate()
+            await asyncio.wait_for(process.communicate(), 30)
+
+
+def free_port() -> int:
+    """A TCP port that nobody uses at this moment, for what cannot tell the one it was given."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
