@@ -12,7 +12,7 @@ from .events import (
     ServiceTrouble,
     SnapshotDeleted,
 )
-from .gstreamer import GStreamerBackend, TestBackend
+from .gstreamer import CameraBackend, GStreamerBackend, TestBackend, simulated_cameras
 from .imu import ImuFeed
 from .index import Page, StoredSnapshot
 from .service import SnapshotService
@@ -24,6 +24,7 @@ from .v4l2ctl import V4l2CtlBackend
 
 __all__ = [
     "Backend",
+    "CameraBackend",
     "CameraConfig",
     "CaptureDone",
     "CaptureFailed",
@@ -56,4 +57,5 @@ __all__ = [
     "TestBackend",
     "V4l2CtlBackend",
     "check_camera",
+    "simulated_cameras",
 ]

@@ -43,22 +43,31 @@ class ConfigFile:
 
     Args:
         path: The file.
+        default: Cameras there are while there is no file; they go into it when it is first written.
         events: Where `ConfigChanged` is told, or None.
         poll: Seconds between two looks at whether it was changed by hand.
 
     Attributes:
         path: The file.
+        events: Where `ConfigChanged` is told, or None.
         current: What is in force.
         problems: What in the file cannot be used.
     """
 
-    def __init__(self, path: Path, *, events: EventHub | None = None, poll: float = 1.0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        default: Iterable[CameraConfig] = (),
+        events: EventHub | None = None,
+        poll: float = 1.0,
+    ) -> None:
         if poll <= 0:
             raise UsageError(f"a time between two looks is above 0 s, not {poll:g}")
         self.path = path
-        self.current = ServerConfig()
+        self.events = events
+        self.current = ServerConfig(cameras=tuple(default))
         self.problems: tuple[Problem, ...] = ()
-        self._events = events
         self._poll = poll
         self._seen: _Stamp = None
         self._in_turn = asyncio.Lock()
@@ -207,15 +216,15 @@ class ConfigFile:
             self._tell()
 
     def _tell(self) -> None:
-        if self._events is not None:
+        if self.events is not None:
             names = tuple(camera.name for camera in self.current.cameras)
-            self._events.emit(ConfigChanged(cameras=names, problems=self.problems))
+            self.events.emit(ConfigChanged(cameras=names, problems=self.problems))
 
     async def _change(self, edit: Callable[[list[Any]], T]) -> T:
         """Edit the list of cameras that is in the file now, and put the file in force."""
         async with self._in_turn:
             if await on_disk(_stamp, self.path) is None:
-                document: Any = {"cameras": []}
+                document: Any = {"cameras": [one.entry() for one in self.current.cameras]}
             else:
                 try:
                     document = _parsed(await on_disk(_read, self.path))

@@ -1,8 +1,8 @@
 """Where in a JSON document each value stands, so that an error can be shown at its line."""
 
 import json
+import re
 from collections.abc import Mapping
-from json import decoder
 from typing import Final
 
 Path = tuple[str | int, ...]
@@ -10,6 +10,7 @@ Path = tuple[str | int, ...]
 
 _BLANK: Final = " \t\r\n"
 _END: Final = ",]} \t\r\n"
+_STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 def line_and_column(text: str, offset: int) -> tuple[int, int]:
@@ -46,10 +47,16 @@ def _value(text: str, at: int, path: Path, found: dict[Path, int]) -> int:
     if text[at] == "[":
         return _items(text, at, path, found)
     if text[at] == '"':
-        return decoder.scanstring(text, at + 1)[1]
+        return _string_end(text, at)
     while at < len(text) and text[at] not in _END:
         at += 1
     return at
+
+
+def _string_end(text: str, at: int) -> int:
+    match = _STRING.match(text, at)
+    assert match is not None  # json.loads has accepted it
+    return match.end()
 
 
 def _members(text: str, at: int, path: Path, found: dict[Path, int]) -> int:
@@ -57,8 +64,9 @@ def _members(text: str, at: int, path: Path, found: dict[Path, int]) -> int:
     while text[at] != "}":
         if text[at] == ",":
             at = _skip(text, at + 1)
-        key, at = decoder.scanstring(text, at + 1)
-        at = _skip(text, _skip(text, at) + 1)
+        end = _string_end(text, at)
+        key = str(json.loads(text[at:end]))
+        at = _skip(text, _skip(text, end) + 1)
         at = _skip(text, _value(text, at, (*path, key), found))
     return at + 1
 

@@ -15,9 +15,12 @@ from asynccam.systems.snapshot.server import positions
 
 V4L2: Final = "v4l2"
 INTERRUPT: Final = "stream_interrupt"
+TEST_DEVICE: Final = "test:"
+"""What the name of a device that is none begins with; a pattern may follow."""
 MAX_NAME: Final = 100
 MAX_SIDE: Final = 16384
 _SERVICE_LETTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_.\\@-")
+_PATTERN_LETTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 _MAX_SERVICE: Final = 255
 _MAX_SECRET: Final = 4096
 _FOURCC_LENGTH: Final = 4
@@ -66,7 +69,10 @@ def _check_name(name: str) -> str:
 
 
 def _check_device(path: str) -> str:
-    if not path.startswith("/"):
+    if path.startswith(TEST_DEVICE):
+        if not set(path.removeprefix(TEST_DEVICE)) <= _PATTERN_LETTERS:
+            raise ValueError("a test picture's pattern has small letters, digits and - only")
+    elif not path.startswith("/"):
         raise ValueError("a device is given by its whole path, /dev/video0 for example")
     return _no_controls(path)
 
@@ -116,7 +122,8 @@ class CameraConfig(BaseModel):
 
     Attributes:
         name: Unique, up to 100 characters, any of them that can be shown.
-        device_path: The V4L2 device, ``/dev/video0`` or a link to it. Two cameras may share one.
+        device_path: The V4L2 device, ``/dev/video0`` or a link to it, which cameras may share; or
+            ``test:PATTERN`` for a test picture.
         type: ``v4l2``, or ``stream_interrupt`` for one whose service is stopped meanwhile.
         width: Pixels; a string in the file is as good as a number.
         height: Pixels.

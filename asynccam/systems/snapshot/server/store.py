@@ -54,6 +54,8 @@ class SnapshotStore:
     Attributes:
         directory: Where the pictures are.
         retention: May be set anew at any time; `wake` makes it felt at once.
+        cameras: May be set anew too.
+        events: Where `SnapshotDeleted` is told, or None.
     """
 
     def __init__(
@@ -71,7 +73,7 @@ class SnapshotStore:
         self.directory = directory
         self.retention = retention or Retention()
         self.cameras = cameras
-        self._events = events
+        self.events = events
         self._look = look
         self._index = Index()
         self._thumbnails = Thumbnails(thumbnail_bytes)
@@ -271,10 +273,8 @@ class SnapshotStore:
             self._tell(picture, reason)
 
     def _tell(self, picture: StoredSnapshot, reason: _Reason) -> None:
-        if self._events is not None:
-            self._events.emit(
-                SnapshotDeleted(filename=picture.filename, camera=picture.camera, reason=reason)
-            )
+        if self.events is not None:
+            self.events.emit(SnapshotDeleted(filename=picture.filename, camera=picture.camera, reason=reason))
 
 
 # -- in a thread --------------------------------------------------------------------------------
