@@ -14,6 +14,7 @@ from asynccam.runtime.tasks import TaskScope
 from asynccam.systems.snapshot.server import positions
 from asynccam.systems.snapshot.server.atomic import remove_leftovers, replace_file
 from asynccam.systems.snapshot.server.events import ConfigChanged
+from asynccam.systems.snapshot.server.secret import read_secret
 from asynccam.systems.snapshot.server.settings import (
     CameraConfig,
     Problem,
@@ -22,7 +23,6 @@ from asynccam.systems.snapshot.server.settings import (
     check_camera,
     field_name,
     read_document,
-    read_secret,
 )
 
 __all__ = ["CameraConfig", "ConfigFile", "Problem", "ServerConfig", "check_camera"]

@@ -16,7 +16,8 @@ from asynccam.runtime.hub import EventHub
 from asynccam.runtime.supervisor import Supervisor
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.systems.snapshot.server.events import ImuChanged
-from asynccam.systems.snapshot.server.settings import ImuSettings, read_secret
+from asynccam.systems.snapshot.server.secret import read_secret
+from asynccam.systems.snapshot.server.settings import ImuSettings
 from asynccam.systems.snapshot.server.shots import Reading
 
 _MAX_PAYLOAD: Final = 64 << 10

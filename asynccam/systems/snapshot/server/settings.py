@@ -1,16 +1,13 @@
 """What ``config.json`` says, checked entry by entry. See docs/protocols/snapshot.md."""
 
-import os
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Final, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from asynccam.errors import UsageError
-from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.systems.snapshot.server import positions
 
 V4L2: Final = "v4l2"
@@ -22,7 +19,6 @@ MAX_SIDE: Final = 16384
 _SERVICE_LETTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_.\\@-")
 _PATTERN_LETTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 _MAX_SERVICE: Final = 255
-_MAX_SECRET: Final = 4096
 _FOURCC_LENGTH: Final = 4
 
 
@@ -113,8 +109,9 @@ def _text(default: str) -> BeforeValidator:
 
 
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
-Offset = Annotated[float | None, BeforeValidator(_blank_is_none), Field(allow_inf_nan=False)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Degrees = Annotated[float, Field(allow_inf_nan=False)]
+Offset = Annotated[Degrees | None, BeforeValidator(_blank_is_none)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class CameraConfig(BaseModel):
@@ -174,8 +171,8 @@ class Retention(_Settings):
         max_size_mb: The oldest are deleted while all together are larger, megabytes, or None.
     """
 
-    max_age_days: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
-    max_size_mb: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
+    max_age_days: Positive | None = None
+    max_size_mb: Positive | None = None
 
 
 class Limits(_Settings):
@@ -208,7 +205,7 @@ class ImuSettings(_Settings):
     broker: Annotated[str, Field(min_length=1), AfterValidator(_no_controls)] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 1883
     topic: Annotated[str, Field(min_length=1), AfterValidator(_no_controls)] = "status/"
-    max_age: Seconds = 5.0
+    max_age: Positive = 5.0
     username: str | None = None
     password_file: str | None = None
     password_env: str | None = None
@@ -237,43 +234,6 @@ class ServerConfig(_Settings):
 SECRETS: Final = frozenset({"token", "password"})
 """Keys whose values never belong into the file."""
 _GROUPS: Final[dict[str, type[_Settings]]] = {"retention": Retention, "limits": Limits, "imu": ImuSettings}
-
-
-async def read_secret(file: str | None, variable: str | None, *, base: Path) -> str | None:
-    """A secret from where the settings say it is; None when they name no place.
-
-    Args:
-        file: Its first line is the secret; relative to ``base``.
-        variable: Environment variable, which is asked first.
-        base: The directory of the configuration.
-
-    Raises:
-        StorageError: The file cannot be read.
-        UsageError: The place is there and holds no secret.
-    """
-    if variable is not None:
-        value = os.environ.get(variable, "")
-        if value or file is None:
-            return _secret(value, f"environment variable {variable}")
-    if file is None:
-        return None
-    path = base / file
-    try:
-        text = (await on_disk(_read_start, path)).decode()
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8") from error
-    return _secret(text.partition("\n")[0].strip(), str(path))
-
-
-def _read_start(path: Path) -> bytes:
-    with storage_errors("read", path), path.open("rb") as file:
-        return file.read(_MAX_SECRET)
-
-
-def _secret(value: str, place: str) -> str:
-    if not value:
-        raise UsageError(f"{place} holds no secret")
-    return value
 
 
 # -- checking -----------------------------------------------------------------------------------
