@@ -6,13 +6,15 @@ import struct
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import piexif
 import piexif.helper
 
 from asynccam.runtime.disk import storage_errors
 from asynccam.systems.snapshot.server.shots import Reading
+
+_START_OF_IMAGE: Final = b"\xff\xd8"
 
 
 def write_reading(path: Path, reading: Reading) -> bool:
@@ -29,6 +31,8 @@ def write_reading(path: Path, reading: Reading) -> bool:
     """
     with storage_errors("read", path):
         data = path.read_bytes()
+    if not data.startswith(_START_OF_IMAGE):  # piexif would take the bytes for the name of a file
+        return False
     comment = {"roll": reading.roll, "pitch": reading.pitch, "yaw": reading.yaw, "timestamp": reading.at}
     tagged = io.BytesIO()
     try:

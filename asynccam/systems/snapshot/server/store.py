@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import os
+import secrets
 import shutil
 import stat
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -142,8 +142,10 @@ class SnapshotStore:
         Raises:
             StorageError: It cannot be made.
         """
-        folder = await on_disk(_make_folder, self.directory)
+        # The name is known before the folder is there: cancelled meanwhile, it is removed all the same.
+        folder = self.directory / f"{PART_PREFIX}{secrets.token_hex(8)}"
         try:
+            await on_disk(_make_folder, folder)
             yield folder / "picture.jpg"
         finally:
             await finish(on_disk(_remove_folder, folder))
@@ -289,9 +291,9 @@ def _tidy(directory: Path) -> None:
                 shutil.rmtree(one, ignore_errors=True)
 
 
-def _make_folder(directory: Path) -> Path:
-    with storage_errors("make a file in", directory):
-        return Path(tempfile.mkdtemp(dir=directory, prefix=PART_PREFIX))
+def _make_folder(folder: Path) -> None:
+    with storage_errors("make", folder):
+        folder.mkdir(0o700)
 
 
 def _remove_folder(folder: Path) -> None:
