@@ -101,6 +101,11 @@ class SnapshotWeb:
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}"
 
+    @property
+    def wants_token(self) -> bool:
+        """Whether requests have to show a token."""
+        return self._guard.wants_token
+
     async def __aenter__(self) -> "SnapshotWeb":
         try:
             await self._open()

@@ -1,16 +1,14 @@
 // The live list of cameras: last picture, state, and the buttons that take pictures.
 
-import { $, ask, count, icon, make, moment, place, tell, unseen } from "./dom.js";
+import { $, ask, count, icon, make, moment, place, sentence, tell, unseen } from "./dom.js";
 import { openViewer } from "./gallery.js";
 
 const WORDS = { idle: "Ready", waiting: "Waiting", capturing: "Capturing", failed: "Failed" };
 
 const cards = new Map();
-let cameras = [];
 
 /** Show these cameras, and no others. */
 export function showCameras(list) {
-  cameras = list;
   const names = new Set(list.map((camera) => camera.name));
   for (const [name, card] of cards) {
     if (!names.has(name)) {
@@ -116,7 +114,7 @@ class Card {
     this.root.dataset.phase = phase;
     this.root.setAttribute("aria-busy", String(phase === "capturing" || phase === "waiting"));
     this.state.textContent = WORDS[phase];
-    const why = phase === "failed" ? error || "The capture failed." : "";
+    const why = phase === "failed" ? sentence(error || "the capture failed") : "";
     if (this.why.textContent !== why) this.why.textContent = why;
     this.why.hidden = !why;
   }
@@ -155,6 +153,3 @@ class Card {
     }
   }
 }
-
-/** The cameras that are shown, as the server last told them. */
-export const shownCameras = () => cameras;

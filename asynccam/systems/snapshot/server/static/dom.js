@@ -83,6 +83,9 @@ export function bytes(count) {
   return `${value < 10 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`;
 }
 
+/** The server's words as a sentence of their own. */
+export const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
+
 export const count = (number, one, many) => `${number} ${number === 1 ? one : many}`;
 
 // -- messages -------------------------------------------------------------------------------------

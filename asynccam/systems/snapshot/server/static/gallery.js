@@ -115,7 +115,7 @@ function tile(shot) {
   const bin = make("button", { class: "button icon quiet", type: "button", onclick: () => remove(shot) },
     icon("bin"), unseen(`Delete ${title(shot)}`));
   const words = make("div", {}, make("p", { class: "name" }, shot.camera || shot.filename),
-    make("p", { class: "sub" }, `${moment(shot.taken_at)} · ${bytes(shot.size)}`));
+    make("p", { class: "sub" }, moment(shot.taken_at)));
   return make("li", { class: "shot", "data-filename": shot.filename }, picture,
     make("div", { class: "shot-bar" }, words, download, bin));
 }

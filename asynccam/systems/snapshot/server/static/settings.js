@@ -1,6 +1,6 @@
 // Settings: the list of configured cameras, and a form that is checked by the server as it is filled in.
 
-import { $, ask, bytes, icon, make, sure, tell, unseen } from "./dom.js";
+import { $, ask, bytes, icon, make, sentence, sure, tell, unseen } from "./dom.js";
 
 const TEXTS = ["name", "device_path", "type", "service_name", "width", "height", "pixel_format"];
 const OFFSETS = ["roll_offset", "pitch_offset", "yaw_offset"];
@@ -126,7 +126,7 @@ async function check() {
 }
 
 function showProblems(problems) {
-  const wrong = new Map(problems.map((one) => [one.field, one.message]));
+  const wrong = new Map(problems.map((one) => [one.field, sentence(one.message)]));
   for (const name of [...TEXTS, ...OFFSETS]) {
     const words = wrong.get(name) || "";
     const input = $("camera-form").elements[name];
@@ -156,7 +156,7 @@ async function save(event) {
     showProblems(known);
     for (const one of known) touched.add(one.field);
     if (known.length) $(`f-${known[0].field}`).focus();
-    else $("form-problems").replaceChildren(make("p", {}, error.message));
+    else $("form-problems").replaceChildren(make("p", {}, sentence(error.message)));
   } finally {
     button.disabled = false;
   }
