@@ -4,13 +4,22 @@ from pathlib import Path
 from typing import Final
 
 from asynccam.errors import RecordingError
-from asynccam.recording.gstlaunch import Element, Graph
+from asynccam.recording.gstlaunch import Chain, Element, Graph, caps
 from asynccam.recording.installation import find_installation
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.systems.snapshot.server.formats import JPEGS, layout
 from asynccam.systems.snapshot.server.process import capturing
 
-QUALITY: Final = 92
+# GStreamer takes pictures from Y'CbCr to Y'CbCr without widening their range, and a JPEG has the full one,
+# so the way leads over RGB; what jpegenc makes of RGB itself, few programs can read.
+TO_JPEG: Final[Chain] = (
+    Element("videoconvert"),
+    caps("video/x-raw", format="RGB"),
+    Element("videoconvert"),
+    caps("video/x-raw", format="Y42B", colorimetry="1:4:0:0"),
+    Element("jpegenc", {"quality": 92}),
+)
+"""Any raw picture made a JPEG as others write them."""
 _SECONDS: Final = 30.0
 _START_OF_IMAGE: Final = b"\xff\xd8\xff"
 
@@ -53,8 +62,13 @@ async def develop(raw: Path, target: Path, fourcc: str, width: int, height: int)
             (
                 Element("filesrc", {"location": str(raw)}),
                 parse,
-                Element("videoconvert"),
-                Element("jpegenc", {"quality": QUALITY}),
+                # What V4L2 means where it says nothing; GStreamer would take large frames for BT.709.
+                *(
+                    []
+                    if form.full_range
+                    else [Element("capssetter", {"caps": "video/x-raw,colorimetry=bt601"})]
+                ),
+                *TO_JPEG,
                 Element("filesink", {"location": str(target)}),
             ),
         )

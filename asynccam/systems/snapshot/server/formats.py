@@ -9,8 +9,8 @@ JPEGS: Final = frozenset({"MJPG", "JPEG"})
 """What needs no converting."""
 _MAX_PADDING: Final = 1024
 """Bytes a driver may add to a row."""
-_PAGE: Final = 65536
-"""Bytes a driver may add to a frame."""
+_PAGE: Final = 4096
+"""Drivers make frames whole pages long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +46,14 @@ class Layout:
         strides: Bytes from row to row, for each plane.
         offsets: Where each plane begins.
         size: Bytes of the frame, without what a driver adds at its end.
+        full_range: Whether black is 0 and white the largest number, as with all that has no Cb and Cr.
     """
 
     format: str
     strides: tuple[int, ...]
     offsets: tuple[int, ...]
     size: int
+    full_range: bool
 
 
 _WORD: Final = (_Plane(2, least=2),)
@@ -86,6 +88,7 @@ _FORMATS: Final[dict[str, tuple[str, tuple[_Plane, ...]]]] = {
     "411P": ("y41b", (_LUMA, _Plane(1, 4), _Plane(1, 4))),
 }
 
+_FULL_RANGE: Final = frozenset({"gray8", "gray16-le", "rgb16", "rgb", "bgr", "bgrx", "rgbx", "xrgb"})
 KNOWN: Final = frozenset({*_FORMATS, *JPEGS})
 """Every FOURCC a JPEG can be made of."""
 
@@ -120,7 +123,9 @@ def layout(fourcc: str, width: int, height: int, size: int) -> Layout:
             return padded
         if padded.size > size:
             break
-    if tight.size < size < tight.size + _PAGE:
+    # Padded rows add a byte to each at least; less than that, or up to a whole page, is at the end.
+    slack = size - tight.size
+    if 0 < slack < height or (0 < slack < _PAGE and size % _PAGE == 0):
         return tight
     raise RecordingError(
         f"the device gave {size} bytes, but {width}x{height} in {fourcc} has {tight.size}:"
@@ -138,4 +143,4 @@ def _lay(name: str, planes: tuple[_Plane, ...], width: int, height: int, padding
         strides.append(stride)
         offsets.append(size)
         size += stride * plane.rows(height)
-    return Layout(name, tuple(strides), tuple(offsets), size)
+    return Layout(name, tuple(strides), tuple(offsets), size, name in _FULL_RANGE)

@@ -13,7 +13,7 @@ from asynccam.recording.gstlaunch import Chain, Element, Graph, PadOf, Value, ca
 from asynccam.recording.installation import find_installation
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.systems.snapshot.server.capture import Backend, Exposure
-from asynccam.systems.snapshot.server.convert import QUALITY
+from asynccam.systems.snapshot.server.convert import TO_JPEG
 from asynccam.systems.snapshot.server.formats import JPEGS, check_known
 from asynccam.systems.snapshot.server.process import ArgumentsFor, CaptureProcess, capturing, gated, words
 from asynccam.systems.snapshot.server.settings import TEST_DEVICE, CameraConfig
@@ -62,8 +62,7 @@ class GStreamerBackend:
             form = _GST_NAMES.get(camera.pixel_format, camera.pixel_format)
             middle = (
                 caps("video/x-raw", format=form, **size),
-                Element("videoconvert"),
-                Element("jpegenc", {"quality": QUALITY}),
+                *TO_JPEG,
             )
         source = Element("v4l2src", {"device": camera.device_path, "num-buffers": 1})
         graph = Graph(((source, *middle, Element("filesink", {"location": str(target)})),))
@@ -114,8 +113,7 @@ class TestBackend:
                 {"name": "mix", "sink_1::xpos": 2 * label.scale, "sink_1::ypos": 2 * label.scale},
             ),
             size,
-            Element("videoconvert"),
-            Element("jpegenc", {"quality": QUALITY}),
+            *TO_JPEG,
             Element("filesink", {"location": str(target)}),
         )
         form: dict[str, Value] = {"format": "gray8", "width": label.width, "height": label.height}
