@@ -4,9 +4,8 @@ import builtins
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 from yarl import URL
@@ -29,8 +28,7 @@ CONNECT_TIMEOUT = 10.0
 """Seconds for DNS, connecting and TLS."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A whole answer.
 
     Attributes:
@@ -131,19 +129,17 @@ class HttpClient:
         """
         session = self._open()
         tls = True if self.tls is None else self.tls
-        with http_errors(url, maybe_executed=maybe_executed):
+        try:
             async with session.request(
                 method, url, headers=headers, timeout=limits, allow_redirects=False, ssl=tls
             ) as response:
-                content = response.content
-                body = await content.readany()
-                while not content.at_eof():
-                    if len(body) > most:
-                        break
-                    body += await content.readany()
+                body = await _whole(response.content, most)
                 if len(body) > most:
                     raise RemoteProtocolError(f"{bare(url)} answers with more than {most} bytes")
                 return Answer(response.status, body, response.headers.get("Location", ""))
+        except (aiohttp.ClientError, OSError):
+            with http_errors(url, maybe_executed=maybe_executed):  # only when there is one to tell
+                raise
 
     async def rest(self) -> None:
         """Close the session if it is our own; the next request makes another."""
@@ -173,6 +169,19 @@ class HttpClient:
         if self._session is None:
             self._session = aiohttp.ClientSession()
         return self._session
+
+
+async def _whole(content: aiohttp.StreamReader, most: int) -> bytes:
+    """Everything that comes, or a little more than ``most`` bytes of it."""
+    body = await content.readany()
+    if content.at_eof() or len(body) > most:
+        return body
+    pieces = [body]
+    length = len(body)
+    while length <= most and (body := await content.readany()):
+        pieces.append(body)
+        length += len(body)
+    return b"".join(pieces)
 
 
 def limits_of(timeout: float | None) -> aiohttp.ClientTimeout:

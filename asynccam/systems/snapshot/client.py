@@ -278,7 +278,9 @@ class SnapshotClient:
         except AsynccamError as error:
             raise translated(error) from error
         finally:
-            await self._done()
+            self._calls -= 1
+            if not self._lasting:
+                await self._rest()
 
     @asynccontextmanager
     async def _at_work(self) -> AsyncIterator[None]:
@@ -286,12 +288,13 @@ class SnapshotClient:
         try:
             yield
         finally:
-            await self._done()
+            self._calls -= 1
+            if not self._lasting:
+                await self._rest()
 
-    async def _done(self) -> None:
+    async def _rest(self) -> None:
         """After the last call of a client that is no open context manager: keep nothing open."""
-        self._calls -= 1
-        if not self._lasting and not self._calls:
+        if not self._calls:
             await finish(self._http.rest())
 
     async def _headers(self) -> Mapping[str, str]:

@@ -72,11 +72,16 @@ def _comment(path: Path) -> bytes | None:
     with storage_errors("read", path), path.open("rb") as file:
         try:
             # Only the header is read, no picture is decoded.
-            with Image.open(file, formats=("JPEG", "MPO")) as picture:
+            with Image.open(file, formats=("JPEG",)) as picture:
                 found: Any = picture.getexif().get_ifd(_EXIF).get(_USER_COMMENT)
         except UnidentifiedImageError:
             raise RemoteProtocolError(f"{path} is no JPEG picture") from None
-        except (SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            raise RemoteProtocolError(f"{path} is cut short: {error}") from None  # Pillow's, not the disk's
+        except (SyntaxError, ValueError, struct.error, Warning, Image.DecompressionBombError) as error:
+            # Warnings only where a program has made them errors.
             raise RemoteProtocolError(f"{path} has broken EXIF: {error}") from error
     return found.encode("latin-1", "replace") if isinstance(found, str) else found
 

@@ -5,19 +5,11 @@ entry hides no other. See docs/protocols/snapshot.md.
 """
 
 import json
-from collections.abc import Callable, KeysView
+from collections.abc import KeysView
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    TypeAdapter,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-)
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from asynccam.errors import AsynccamError
 from asynccam.model.info import LocalFile
@@ -26,36 +18,10 @@ from asynccam.systems.snapshot.errors import RemoteProtocolError
 M = TypeVar("M")
 
 
-def _text(value: object) -> str:
-    """Any JSON value as text, ``""`` for null."""
-    if isinstance(value, str):
-        return value
-    return "" if value is None else json.dumps(value, ensure_ascii=False)
-
-
-def _otherwise(default: object) -> WrapValidator:
-    """What cannot be read, a number of a form left empty for example, is the default."""
-
-    def validate(value: object, handler: ValidatorFunctionWrapHandler) -> object:
-        try:
-            return handler(value)
-        except ValidationError:
-            return default
-
-    return WrapValidator(validate)
-
-
-Text = Annotated[str, BeforeValidator(_text)]
-MaybeText = Annotated[str | None, BeforeValidator(lambda value: None if value is None else _text(value))]
-MaybeInt = Annotated[int | None, _otherwise(None)]
-MaybeFloat = Annotated[float | None, _otherwise(None)]
-Flag = Annotated[bool, _otherwise(False)]
-
-
 class Answer(BaseModel):
     """A part of an answer; its fields, and those nobody knows, can be read as ``answer["field"]`` too."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=(), coerce_numbers_to_str=True)
 
     def __getitem__(self, key: str) -> Any:
         if key in type(self).model_fields:
@@ -91,17 +57,17 @@ class CameraEntry(Answer):
         yaw_offset: As above.
     """
 
-    name: Text = ""
-    device_path: Text = ""
-    type: Text = ""
-    width: MaybeInt = None
-    height: MaybeInt = None
-    pixel_format: Text = ""
-    stereo: Flag = False
-    service_name: Text = ""
-    roll_offset: MaybeFloat = None
-    pitch_offset: MaybeFloat = None
-    yaw_offset: MaybeFloat = None
+    name: str = ""
+    device_path: str = ""
+    type: str = ""
+    width: int | None = None
+    height: int | None = None
+    pixel_format: str = ""
+    stereo: bool = False
+    service_name: str = ""
+    roll_offset: float | None = None
+    pitch_offset: float | None = None
+    yaw_offset: float | None = None
 
 
 class SnapshotResult(Answer):
@@ -116,10 +82,10 @@ class SnapshotResult(Answer):
     """
 
     success: bool
-    filename: MaybeText = None
-    message: Text = ""
-    image_url_path: MaybeText = None
-    error: MaybeText = None
+    filename: str | None = None
+    message: str = ""
+    image_url_path: str | None = None
+    error: str | None = None
 
 
 class CameraResult(Answer):
@@ -133,23 +99,16 @@ class CameraResult(Answer):
         error: Why there is none, or None.
     """
 
-    camera_name: Text = ""
-    status: Text = ""
-    filename: MaybeText = None
-    image_url_path: MaybeText = None
-    error: MaybeText = None
+    camera_name: str = ""
+    status: str = ""
+    filename: str | None = None
+    image_url_path: str | None = None
+    error: str | None = None
 
     @property
     def success(self) -> bool:
         """Whether the picture was taken."""
         return self.status == "success"
-
-
-def _entry(value: object) -> object:
-    """What is no result at all counts as a failure, so that it hides no other camera's."""
-    if isinstance(value, dict | CameraResult):
-        return value
-    return {"status": "failure", "error": f"the server sent {_text(value) or 'null'} for a result"}
 
 
 class SnapshotResults(Answer):
@@ -160,8 +119,8 @@ class SnapshotResults(Answer):
         error: What the server says of the whole, or None.
     """
 
-    results: tuple[Annotated[CameraResult, BeforeValidator(_entry)], ...]
-    error: MaybeText = None
+    results: tuple[CameraResult, ...]
+    error: str | None = None
 
     @property
     def pictures(self) -> tuple[CameraResult, ...]:
@@ -190,6 +149,8 @@ class Picture:
 
 
 _CAMERAS: Final = TypeAdapter(list[CameraEntry])
+_RESULT: Final = TypeAdapter(SnapshotResult)
+_RESULTS: Final = TypeAdapter(SnapshotResults)
 
 
 def parse_cameras(data: bytes, source: str) -> list[CameraEntry]:
@@ -202,27 +163,53 @@ def parse_cameras(data: bytes, source: str) -> list[CameraEntry]:
     Raises:
         RemoteProtocolError: It is none.
     """
-    return _parsed(_CAMERAS.validate_json, data, source, "list of cameras")
+    return _parsed(_CAMERAS, data, source, "list of cameras")
 
 
 def parse_result(data: bytes, source: str) -> SnapshotResult:
     """The answer to a capture of one camera; errors as of `parse_cameras`."""
-    return _parsed(SnapshotResult.model_validate_json, data, source, "result of a capture")
+    return _parsed(_RESULT, data, source, "result of a capture")
 
 
 def parse_results(data: bytes, source: str) -> SnapshotResults:
     """The answer to a capture of several cameras; errors as of `parse_cameras`."""
-    return _parsed(SnapshotResults.model_validate_json, data, source, "list of results")
+    return _parsed(_RESULTS, data, source, "list of results")
 
 
-def _parsed(parse: Callable[[bytes], M], data: bytes, source: str, what: str) -> M:
+def _parsed(kind: TypeAdapter[M], data: bytes, source: str, what: str) -> M:
     try:
-        return parse(data)
+        return kind.validate_json(data)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(step) for step in first["loc"]) or "the whole"
-        raise RemoteProtocolError(
-            f"{source} sent what is no {what}: {where}: {first['msg']}",
-            status_code=200,
-            response_text=data.decode(errors="replace"),
-        ) from None
+        try:
+            return kind.validate_python(_mended(data, error))
+        except (ValidationError, ValueError, RecursionError):
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(step) for step in first["loc"]) or "the whole"
+            raise RemoteProtocolError(
+                f"{source} sent what is no {what}: {where}: {first['msg']}",
+                status_code=200,
+                response_text=data.decode(errors="replace"),
+            ) from None
+
+
+def _mended(data: bytes, error: ValidationError) -> Any:
+    """What was sent, with everything that cannot be read made text where text belongs, or left out."""
+    document = json.loads(data)
+    for flaw in error.errors(include_url=False):
+        *way, last = flaw["loc"] or ("",)
+        parent = document
+        for step in way:
+            parent = parent[step]
+        if flaw["type"] == "string_type":
+            parent[last] = _text(flaw["input"])
+        elif flaw["type"] == "model_type" and way == ["results"]:
+            # It counts as a failure, so that it hides no other camera's result.
+            words = f"the server sent {_text(flaw['input']) or 'null'} for a result"
+            parent[last] = {"status": "failure", "error": words}
+        elif isinstance(parent, dict):
+            parent.pop(last, None)
+    return document
+
+
+def _text(value: object) -> str:
+    return "" if value is None else json.dumps(value, ensure_ascii=False)
