@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -21,7 +22,6 @@ from asynccam.systems.snapshot.server.settings import ImuSettings
 from asynccam.systems.snapshot.server.shots import Reading
 
 _MAX_PAYLOAD: Final = 64 << 10
-_ANSWER_SECONDS: Final = 5.0
 _CLOSE_SECONDS: Final = 30.0
 """A connection being made runs in a thread, which cannot be called back."""
 
@@ -36,6 +36,7 @@ class ImuFeed:
         base: What ``password_file`` is relative to.
         events: Where `ImuChanged` is told, or None.
         backoff: The waits between two tries to reach the broker.
+        timeout: Seconds for the broker to answer.
 
     Attributes:
         settings: What is in force, see `use`.
@@ -52,6 +53,7 @@ class ImuFeed:
         base: Path = Path(),
         events: EventHub | None = None,
         backoff: Backoff | None = None,
+        timeout: float = 5.0,
     ) -> None:
         self.settings = settings or ImuSettings()
         self.connected = False
@@ -60,6 +62,7 @@ class ImuFeed:
         self.events = events
         self._base = base
         self._backoff = backoff or Backoff(initial=0.5, maximum=15.0)
+        self._timeout = timeout
         self._newest: tuple[Reading, float] | None = None
         self._scope = TaskScope("snapshot-imu")
         self._task: asyncio.Task[None] | None = None
@@ -94,7 +97,7 @@ class ImuFeed:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._scope.aclose(timeout=_CLOSE_SECONDS)
+        await self._scope.aclose(timeout=_CLOSE_SECONDS + 2 * self._timeout)
         self._task = None
 
     # -- within ---------------------------------------------------------------------------------
@@ -121,7 +124,7 @@ class ImuFeed:
                 settings.port,
                 username=settings.username,
                 password=password,
-                timeout=_ANSWER_SECONDS,
+                timeout=self._timeout,
             )
             await _connect(client)
             try:
@@ -160,9 +163,12 @@ async def _connect(client: aiomqtt.Client) -> None:
     """To its end even when cancelled: a thread connects, and the socket has to be closed."""
     try:
         await finish(client.__aenter__())
-    except asyncio.CancelledError as error:
-        if error.__cause__ is None:
-            await finish(client.__aexit__(None, None, None))
+    except (aiomqtt.MqttError, asyncio.CancelledError) as error:
+        failure = error.__cause__ if isinstance(error, asyncio.CancelledError) else error
+        # A broker that takes the connection and does not answer is left connected by aiomqtt.
+        if failure is None or "timed out" in str(failure):
+            with suppress(aiomqtt.MqttError):
+                await finish(client.__aexit__(None, None, None))
         raise
 
 
