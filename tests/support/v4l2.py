@@ -97,7 +97,7 @@ class Devices:
         self.systemctl = _script(directory / "bin" / "systemctl", _SYSTEMCTL, directory=str(self._services))
 
     def device(self, name: str, do: str = "picture", frame: bytes | None = None, **ways: Any) -> Path:
-        """A device that does as is said: ``picture``, ``hang``, ``deaf``, ``fail``, ``short`` or ``nothing``."""
+        """A device that does as is said: picture, hang, deaf, fail, short or nothing."""
         path = self._directory / name
         content = self._directory / f"{name}.frame"
         content.write_bytes(a_jpeg() if frame is None else frame)

@@ -160,6 +160,7 @@ class SnapshotService:
 
     async def aclose(self) -> None:
         """What leaving the block does; harmless when called twice."""
+        self._open = False
         await finish(self._close())
 
     async def __aenter__(self) -> "SnapshotService":
@@ -219,7 +220,6 @@ class SnapshotService:
         return task.result()
 
     async def _close(self) -> None:
-        self._open = False
         if self._subscription is not None:
             self._subscription.cancel()
         running = self._scope.tasks
