@@ -53,7 +53,7 @@ PINNED = {
     """,
     "asynccam.systems.snapshot": """
         CameraEntry CameraResult ImuReading Picture SnapshotCamera SnapshotClient SnapshotClientError
-        SnapshotResult SnapshotResults read_imu
+        SnapshotResult SnapshotResults StoredPicture read_imu
     """,
     "asynccam.systems.thorvision": """
         Camera CameraAdded CameraRemoved Capability ConnectionStateChanged OpenStream PortPool

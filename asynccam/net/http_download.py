@@ -235,7 +235,8 @@ class _Transfer:
         """Whether it is sent from the beginning by a server that cannot do otherwise nor tell its length."""
         assert self.part is not None
         unknown = self.part.size is None and _length(response) is None
-        return response.status == 200 and unknown and not self._identity.validator
+        changed = self._identity.differs_from(_Identity.of(response))
+        return response.status == 200 and unknown and not changed
 
     async def _begin(self, response: aiohttp.ClientResponse, digest: bool) -> int:
         if response.status != 200:

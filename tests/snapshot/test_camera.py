@@ -15,7 +15,7 @@ from asynccam.model.info import CameraState
 from asynccam.model.manifest import FileState, Manifest, Outcome
 from asynccam.take import Take, TakeLimits
 from tests.support.scripted_camera import ScriptedCamera
-from tests.support.snapshot_field_server import RAW_FRAME, FieldServer, camera, in_the_field, jpeg
+from tests.support.snapshot_field_server import RAW_FRAME, FieldServer, camera, in_the_field, jpeg, says
 from tests.support.waiting import eventually
 
 
@@ -56,6 +56,29 @@ async def test_pictures_come_home_and_are_remembered(field: FieldServer, tmp_pat
     for file in (listed, listed.name):
         again = await one.feature(Files).download(file, tmp_path)
         assert again.sha256 == local.sha256
+    await one.aclose()
+
+
+async def test_a_server_of_our_own_lists_its_pictures(field: FieldServer) -> None:
+    def some(*names: str, after: str | None) -> bytes:
+        items = [{"filename": name, "size": 5, "taken_at": 1.5, "camera": "a b"} for name in names]
+        return says({"items": items, "next": after, "total": 3})
+
+    field.cameras = [camera("a b")]
+    field.raw["GET /api/v1/snapshots?limit=1000&camera=a%20b"] = some("3.jpg", "2.jpg", after="x/y")
+    field.raw["GET /api/v1/snapshots?limit=1000&camera=a%20b&after=x%2Fy"] = some("1.jpg", after=None)
+    one = await SnapshotCamera.connect(at(field))
+    listed = await one.feature(Files).list_files()
+    assert [(file.name, file.size, file.created) for file in listed] == [
+        ("3.jpg", 5, 1.5),
+        ("2.jpg", 5, 1.5),
+        ("1.jpg", 5, 1.5),
+    ]
+    field.raw["GET /api/v1/snapshots?limit=1000&camera=a%20b&after=x%2Fy"] = some("3.jpg", after="x/y")
+    assert len(await one.list_files()) == 2  # one that goes round in circles
+    field.raw["GET /api/v1/snapshots?limit=1000&camera=a%20b"] = says({"items": 5})
+    with pytest.raises(errors.RemoteProtocolError):
+        await one.list_files()
     await one.aclose()
 
 

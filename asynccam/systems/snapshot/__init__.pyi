@@ -3,7 +3,14 @@ from .camera import SnapshotCamera
 from .client import SnapshotClient
 from .errors import SnapshotClientError
 from .imu import ImuReading, read_imu
-from .models import CameraEntry, CameraResult, Picture, SnapshotResult, SnapshotResults
+from .models import (
+    CameraEntry,
+    CameraResult,
+    Picture,
+    SnapshotResult,
+    SnapshotResults,
+    StoredPicture,
+)
 
 __all__ = [
     "CameraEntry",
@@ -15,5 +22,6 @@ __all__ = [
     "SnapshotClientError",
     "SnapshotResult",
     "SnapshotResults",
+    "StoredPicture",
     "read_imu",
 ]

@@ -27,7 +27,7 @@ _REMEMBERED: Final = 1000
 class SnapshotCamera(Camera):
     """One camera, known by its server's address and its name there.
 
-    It takes a `Snapshot`, and has the pictures it took as `Files`. In a `Take` it takes one picture at T0.
+    It takes a `Snapshot`, and has its pictures as `Files`. In a `Take` it takes one picture at T0.
 
     Args:
         client: Its server.
@@ -139,8 +139,16 @@ class SnapshotCamera(Camera):
         return file
 
     async def list_files(self) -> tuple[MediaFile, ...]:
-        """The pictures taken by this object, newest last: servers in the field have no list."""
-        return tuple(self._taken)
+        """The camera's pictures, newest first; at servers in the field, which have no list, those taken here.
+
+        Raises:
+            SnapshotClientError: The server cannot be asked.
+        """
+        try:
+            stored = await self.client.list_snapshots(self.entry.name)
+        except NotFoundError:
+            return tuple(reversed(self._taken))
+        return tuple(MediaFile(one.filename, one.size, created=one.taken_at) for one in stored)
 
     async def download(
         self, file: MediaFile | str, directory: Path, *, progress: Progress | None = None

@@ -26,7 +26,9 @@ from asynccam.systems.snapshot.models import (
     Picture,
     SnapshotResult,
     SnapshotResults,
+    StoredPicture,
     parse_cameras,
+    parse_page,
     parse_result,
     parse_results,
 )
@@ -239,6 +241,30 @@ class SnapshotClient:
     async def snapshot_stereo(self, directory: Path | str) -> tuple[Picture, ...]:
         """Take a picture of every camera of the stereo pair and bring them home; as `snapshot_all`."""
         return await self._bring_home(await self.snapshot_stereo_cameras(), directory)
+
+    async def list_snapshots(self, camera_name: str | None = None) -> list[StoredPicture]:
+        """The pictures a server of our own has, newest first.
+
+        Args:
+            camera_name: Only those of one camera.
+
+        Raises:
+            NotFoundError: A server in the field, which has no such list.
+            SnapshotClientError: The server cannot be asked, refuses, or answers nonsense.
+        """
+        pictures: dict[str, StoredPicture] = {}
+        after: str | None = None
+        while True:
+            url = self._places.stored(camera_name, after)
+            answer = await self._ask("GET", url, self._limits)
+            if answer.status != 200:
+                raise self._refusal("list of pictures", url, answer)
+            page = parse_page(answer.body, self.base_url)
+            known = len(pictures)
+            pictures.update((one.filename, one) for one in page.items)
+            after = page.next
+            if after is None or len(pictures) == known:
+                return list(pictures.values())
 
     # -- the end ------------------------------------------------------------------------------------
 

@@ -133,6 +133,34 @@ class SnapshotResults(Answer):
         return tuple(one for one in self.results if not one.success)
 
 
+class StoredPicture(Answer):
+    """A picture in the store of a server of our own.
+
+    Attributes:
+        filename: The server's name for it; **not** safe as a path.
+        camera: The camera's name, or None where it is not known.
+        taken_at: Unix seconds.
+        size: Bytes.
+    """
+
+    filename: str
+    camera: str | None = None
+    taken_at: float | None = None
+    size: int | None = None
+
+
+class PicturePage(Answer):
+    """Some pictures of a store, newest first.
+
+    Attributes:
+        items: The pictures.
+        next: Asks for those that follow, or None.
+    """
+
+    items: tuple[StoredPicture, ...]
+    next: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Picture:
     """What came home of one camera among several.
@@ -151,6 +179,7 @@ class Picture:
 _CAMERAS: Final = TypeAdapter(list[CameraEntry])
 _RESULT: Final = TypeAdapter(SnapshotResult)
 _RESULTS: Final = TypeAdapter(SnapshotResults)
+_PAGE: Final = TypeAdapter(PicturePage)
 
 
 def parse_cameras(data: bytes, source: str) -> list[CameraEntry]:
@@ -174,6 +203,11 @@ def parse_result(data: bytes, source: str) -> SnapshotResult:
 def parse_results(data: bytes, source: str) -> SnapshotResults:
     """The answer to a capture of several cameras; errors as of `parse_cameras`."""
     return _parsed(_RESULTS, data, source, "list of results")
+
+
+def parse_page(data: bytes, source: str) -> PicturePage:
+    """The answer to ``GET /api/v1/snapshots``; errors as of `parse_cameras`."""
+    return _parsed(_PAGE, data, source, "list of pictures")
 
 
 def _parsed(kind: TypeAdapter[M], data: bytes, source: str, what: str) -> M:

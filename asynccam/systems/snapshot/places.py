@@ -72,6 +72,14 @@ class Places:
         encoded = quote(name, safe="") if name.strip(".") else "%2E" * len(name)
         return self._at(f"/api/snapshot/{encoded}")
 
+    def stored(self, camera: str | None, after: str | None) -> URL:
+        """Of a list of the pictures there are, at servers of our own."""
+        query = {"limit": "1000", "camera": camera, "after": after}
+        words = "&".join(
+            f"{key}={quote(value, safe='')}" for key, value in query.items() if value is not None
+        )
+        return self._at(f"/api/v1/snapshots?{words}")
+
     def image(self, path: str) -> URL:
         """Of a picture, from what the server calls its path.
 
