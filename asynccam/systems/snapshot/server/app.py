@@ -36,6 +36,8 @@ _BACKLOG: Final = 1024
 _KEEP_ALIVE: Final = 30.0
 _SPARE_DESCRIPTORS: Final = 200
 """For cameras, files and processes, which must never want for one because of the web."""
+_LINGERING: Final = 1.0
+"""Seconds that a body nobody wants is read for, before the connection is closed."""
 _SENDING_SECONDS: Final = 300.0
 _SHUTDOWN_SECONDS: Final = 6.0
 
@@ -138,6 +140,7 @@ class SnapshotWeb:
             access_log=None,
             keepalive_timeout=_KEEP_ALIVE,
             shutdown_timeout=_SHUTDOWN_SECONDS,
+            lingering_time=_LINGERING,
             max_line_size=8190,
         )
         await self._runner.setup()

@@ -86,10 +86,10 @@ class Metrics:
 
     def answered(self, method: str, route: str, status: int) -> None:
         """Count a request; ``route`` is a route's pattern, so that their number is bounded."""
-        key = (method, route, status)
+        key = (method if method in hdrs.METH_ALL else "other", route, status)
         child = self._children.get(key)
         if child is None:
-            child = self._children[key] = self._requests.labels(method, route, str(status))
+            child = self._children[key] = self._requests.labels(*map(str, key))
         child.inc()
 
     def refused(self, reason: str) -> None:

@@ -324,7 +324,11 @@ class ApiV1:
 
     def _problems(self, fields: CameraFields, instead_of: str | None) -> tuple[Problem, ...]:
         taken = [camera.name for camera in self._service.cameras() if camera.name != instead_of]
-        return check_camera(fields, taken=taken)[1]
+        camera, problems = check_camera(fields, taken=taken)
+        if camera is None and fields.get("name") in taken and all(one.field != "name" for one in problems):
+            # Found out last, but told at once with the rest.
+            problems = (Problem("another camera has this name already", "name"), *problems)
+        return problems
 
     def _refuse_problems(self, problems: tuple[Problem, ...]) -> None:
         if problems:
