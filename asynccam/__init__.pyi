@@ -48,6 +48,7 @@ from .runtime.hub import EventHub, EventStream, Subscription
 from .session import Session
 from .systems.mediamtx import CameraClient, MediaMtxCamera, MediaMTXSimulator
 from .systems.multicam import MultiCamCamera, MultiCamClient, MultiCamDevice
+from .systems.snapshot import SnapshotCamera, SnapshotClient, SnapshotClientError
 from .systems.thorvision import ThorVisionCamera, ThorVisionClient, ThorVisionSimulator
 from .take import Take
 
@@ -106,6 +107,9 @@ __all__ = [
     "ScheduledStart",
     "Session",
     "Snapshot",
+    "SnapshotCamera",
+    "SnapshotClient",
+    "SnapshotClientError",
     "StateError",
     "StorageError",
     "Stream",

@@ -24,9 +24,9 @@ PINNED = {
         FileProgress Files Gap InsufficientSpaceError LocalFile Manifest MediaFile MediaMTXSimulator
         MediaMtxCamera MultiCamCamera MultiCamClient MultiCamDevice NotFoundError PermissionDeniedError
         Record RecordingError RecordingStarted RecordingStopped RemoteProtocolError RetryableError
-        ScheduledStart Session Snapshot StateError StorageError Stream Subscription Take TakePhaseChanged
-        TargetExistsError ThorVisionCamera ThorVisionClient ThorVisionSimulator TimeoutError TokenProvider
-        TransferError UsageError
+        ScheduledStart Session Snapshot SnapshotCamera SnapshotClient SnapshotClientError StateError
+        StorageError Stream Subscription Take TakePhaseChanged TargetExistsError ThorVisionCamera
+        ThorVisionClient ThorVisionSimulator TimeoutError TokenProvider TransferError UsageError
     """,
     "asynccam.recording": """
         EndReason FileVerdict Gap HlsFiles Limits Pipeline Recorder RecorderDiskLow RecorderEnded
@@ -50,6 +50,10 @@ PINNED = {
         GstRecorder ListFilesResponse MAX_ROUND_TRIP MultiCamCamera MultiCamClient MultiCamDevice
         MultiCamDiscovery NTP_PORT NTP_SERVER NtpOffset RecorderHook SAFE_COMMAND_SIZE SERVICE_TYPE
         SYNC_DELAY StatusResponse StopRecordingResponse TCP_PORT UploadItem UploadStatus discover
+    """,
+    "asynccam.systems.snapshot": """
+        CameraEntry CameraResult ImuReading Picture SnapshotCamera SnapshotClient SnapshotClientError
+        SnapshotResult SnapshotResults StoredPicture read_imu
     """,
     "asynccam.systems.thorvision": """
         Camera CameraAdded CameraRemoved Capability ConnectionStateChanged OpenStream PortPool

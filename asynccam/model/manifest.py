@@ -161,6 +161,9 @@ class CameraRecord(_Record):
     address: str = Field(default="", description="Where it was reached.")
     directory: str = Field(description="Its folder, relative to the take's directory.")
     features: list[str] = Field(default_factory=list, description="What it can do.")
+    kind: Literal["video", "still"] = Field(
+        default="video", description="What it makes in the take: video, or one still picture at T0."
+    )
     outcome: Outcome = Field(default=Outcome.RUNNING, description="How its part ended.")
     clock: ClockRecord | None = Field(default=None, description="Its clock minus this computer's.")
     commanded_at: Moment | None = Field(default=None, description="The start left this computer.")

@@ -5,7 +5,7 @@ import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 from yarl import URL
@@ -26,6 +26,20 @@ from asynccam.errors import (
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for DNS, connecting and TLS."""
+
+
+class Answer(NamedTuple):
+    """A whole answer.
+
+    Attributes:
+        status: HTTP status.
+        body: All of it.
+        location: Where a redirect points to, or ``""``.
+    """
+
+    status: int
+    body: bytes
+    location: str = ""
 
 
 class HttpClient:
@@ -86,6 +100,54 @@ class HttpClient:
             ) as response:
                 yield response
 
+    async def fetch(
+        self,
+        method: str,
+        url: URL,
+        *,
+        limits: aiohttp.ClientTimeout,
+        most: int,
+        headers: Mapping[str, str] | None = None,
+        maybe_executed: bool = False,
+    ) -> Answer:
+        """Send a request and take the whole answer, whatever its status, into memory.
+
+        The short way for what is asked often: limits are made once, not at each call. Redirects are not
+        followed.
+
+        Args:
+            method: ``GET`` for example.
+            url: Sent as it is.
+            limits: Deadlines; see `limits_of`.
+            most: Bytes the body may have.
+            headers: Sent with it.
+            maybe_executed: As for `request`.
+
+        Raises:
+            ConnectionError, TimeoutError, AuthenticationError, StateError: As for `request`.
+            RemoteProtocolError: What came is not HTTP, or has more than ``most`` bytes.
+        """
+        session = self._open()
+        tls = True if self.tls is None else self.tls
+        try:
+            async with session.request(
+                method, url, headers=headers, timeout=limits, allow_redirects=False, ssl=tls
+            ) as response:
+                body = await _whole(response.content, most)
+                if len(body) > most:
+                    raise RemoteProtocolError(f"{bare(url)} answers with more than {most} bytes")
+                return Answer(response.status, body, response.headers.get("Location", ""))
+        except (aiohttp.ClientError, OSError):
+            with http_errors(url, maybe_executed=maybe_executed):  # only when there is one to tell
+                raise
+
+    async def rest(self) -> None:
+        """Close the session if it is our own; the next request makes another."""
+        if not self._borrowed:
+            session, self._session = self._session, None
+            if session is not None:
+                await session.close()
+
     async def aclose(self) -> None:
         """Close the session if it is our own; harmless when called twice."""
         self._closed = True
@@ -107,6 +169,24 @@ class HttpClient:
         if self._session is None:
             self._session = aiohttp.ClientSession()
         return self._session
+
+
+async def _whole(content: aiohttp.StreamReader, most: int) -> bytes:
+    """Everything that comes, or a little more than ``most`` bytes of it."""
+    body = await content.readany()
+    if content.at_eof() or len(body) > most:
+        return body
+    pieces = [body]
+    length = len(body)
+    while length <= most and (body := await content.readany()):
+        pieces.append(body)
+        length += len(body)
+    return b"".join(pieces)
+
+
+def limits_of(timeout: float | None) -> aiohttp.ClientTimeout:
+    """Deadlines for `HttpClient.fetch`: seconds for the whole, or None, and `CONNECT_TIMEOUT`."""
+    return aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT)
 
 
 @contextmanager

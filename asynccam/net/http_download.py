@@ -38,6 +38,17 @@ _AGAIN: Final = Backoff(initial=0.5, maximum=10.0, immediate=True)
 Headers = Mapping[str, str] | Callable[[], Awaitable[Mapping[str, str]]]
 """Headers, or what is asked for them before each request, because credentials expire."""
 
+CheckHead = Callable[[bytes], None]
+"""Looks at the first bytes of a file, and raises if it is not what was hoped for."""
+
+CheckTail = Callable[[bytes], bool]
+"""Says of the last bytes of a file whether it can end so."""
+
+HEAD: Final = 64
+"""Bytes a `CheckHead` is given, less of a shorter file."""
+TAIL: Final = 4096
+"""Bytes a `CheckTail` is given, less of a shorter file."""
+
 TRIES: Final = 6
 """Tries in a row that may bring no new byte."""
 
@@ -53,14 +64,17 @@ async def download_http(
     progress: Progress | None = None,
     stall_timeout: float = 600.0,
     digest: bool = True,
+    check_head: CheckHead | None = None,
+    check_tail: CheckTail | None = None,
     backoff: Backoff = _AGAIN,
     clock: Clock = SYSTEM_CLOCK,
 ) -> LocalFile:
     """GET a file whole, under a name made safe, never over an existing file.
 
     When the connection breaks in the middle, the rest is asked for with ``Range``, as long as the
-    server shows by ``ETag``, ``Last-Modified`` and length that it still has the same file. Memory does
-    not grow with the file.
+    server shows by ``ETag``, ``Last-Modified`` and length that it still has the same file. A server that
+    tells no length and heeds no ``Range`` sends it anew from the beginning. Memory does not grow with the
+    file.
 
     Args:
         client: Sends the requests.
@@ -73,6 +87,9 @@ async def download_http(
         stall_timeout: Seconds without a single byte after which a connection is given up; there is no
             limit for the whole.
         digest: Compute SHA-256 beside the transfer.
+        check_head: Looks at the first bytes before any is written; what it raises is raised here.
+        check_tail: Asked of a file whose length was not told, for which a closed connection may be the end
+            of the file or a broken one.
         backoff: Waits between tries that bring nothing.
         clock: Time, for tests.
 
@@ -85,6 +102,7 @@ async def download_http(
         InsufficientSpaceError, StorageError: This computer's disk.
     """
     transfer = _Transfer(client, url, directory, name, headers or {}, progress, stall_timeout, clock)
+    transfer.check_head, transfer.check_tail = check_head, check_tail
     try:
         delays = backoff.delays()
         tries = 0
@@ -168,6 +186,9 @@ class _Transfer:
         clock: Clock,
     ) -> None:
         self.part: PartFile | None = None
+        self.check_head: CheckHead | None = None
+        self.check_tail: CheckTail | None = None
+        self._head = self._tail = b""
         self._client, self._url, self._directory, self._name = client, url, directory, name
         self._headers = headers
         self._progress = progress
@@ -202,9 +223,20 @@ class _Transfer:
             read_bufsize=_BUFFER,
         ) as response:
             # Leaving this block without the whole body closes the connection: no body is waited for.
+            if start and self._starts_over(response):
+                assert self.part is not None
+                await self.part.discard()
+                self.part, start = None, 0
             skip = await self._begin(response, digest) if not start else self._rejoin(response, start)
             if skip is not None:
                 await self._take(response, skip)
+
+    def _starts_over(self, response: aiohttp.ClientResponse) -> bool:
+        """Whether it is sent from the beginning by a server that cannot do otherwise nor tell its length."""
+        assert self.part is not None
+        unknown = self.part.size is None and _length(response) is None
+        changed = self._identity.differs_from(_Identity.of(response))
+        return response.status == 200 and unknown and not changed
 
     async def _begin(self, response: aiohttp.ClientResponse, digest: bool) -> int:
         if response.status != 200:
@@ -216,6 +248,7 @@ class _Transfer:
             )
         elif self.part.size != _length(response):
             raise _ChangedError("the file changed on the server meanwhile")
+        self._head = self._tail = b""
         self._tell(first_or_last=True)
         return 0
 
@@ -256,11 +289,25 @@ class _Transfer:
                 skip -= cut
                 data = data[cut:]
             if data:
-                await part.write(data)
-                self._tell()
-        if part.size is not None and part.received < part.size:
+                await self._write(part, data)
+        if part.size is not None and (part.received or len(self._head)) < part.size:
             raise ConnectionError(f"{bare(self._url)} ended the file early")
+        if self.check_head is not None and not part.received:  # a short file waits for a look at it
+            await self._write(part, b"", last=True)
+        if part.size is None and self.check_tail is not None and not self.check_tail(self._tail):
+            raise ConnectionError(f"{bare(self._url)} broke off before the end of the file")
         self._tell(first_or_last=True)
+
+    async def _write(self, part: PartFile, data: bytes, *, last: bool = False) -> None:
+        if self.check_head is not None and not part.received:
+            data = self._head = self._head + data
+            if len(data) < HEAD and not last:
+                return
+            self.check_head(data[:HEAD])
+        if self.check_tail is not None and part.size is None:
+            self._tail = (self._tail + data[-TAIL:])[-TAIL:]
+        await part.write(data)
+        self._tell()
 
     def _tell(self, *, first_or_last: bool = False) -> None:
         if self._progress is None or self.part is None:

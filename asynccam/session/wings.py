@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from asynccam.systems.mediamtx.client import CameraClient
     from asynccam.systems.multicam.camera import MultiCamCamera
+    from asynccam.systems.snapshot.client import SnapshotClient
     from asynccam.systems.thorvision.client import ThorVisionClient
 
 
@@ -150,12 +151,40 @@ async def _behind_thorvision(address: Address, means: Means) -> list[CameraInfo]
     return [camera.info for camera in await ThorVisionCamera.all_of(client)]
 
 
+async def _snapshot_client(address: Address, means: Means) -> "SnapshotClient":
+    """The one client of a server."""
+    from asynccam.systems.snapshot.camera import base_url_of
+    from asynccam.systems.snapshot.client import SnapshotClient
+
+    service = address.with_camera("")
+    return await means.shared.service(
+        (service, means.credentials),
+        lambda: SnapshotClient(
+            base_url_of(service), session=means.shared.http(), token=means.credentials.token
+        ),
+    )
+
+
+async def _connect_snapshot(address: Address, means: Means) -> Camera:
+    from asynccam.systems.snapshot.camera import SnapshotCamera
+
+    return await SnapshotCamera.at(address, await _snapshot_client(address, means))
+
+
+async def _behind_snapshot(address: Address, means: Means) -> list[CameraInfo]:
+    from asynccam.systems.snapshot.camera import SnapshotCamera
+
+    client = await _snapshot_client(address, means)
+    return [camera.info for camera in await SnapshotCamera.all_of(client)]
+
+
 WINGS: Final[Mapping[str, Wing]] = MappingProxyType(
     {
         "multicam": Wing(
             ("camera", "discovery"), _connect_multicam, None, _discover_multicam, _follow_multicam
         ),
         "mediamtx": Wing(("camera", "client"), _connect_mediamtx, _behind_mediamtx, None, _stay),
+        "snapshot": Wing(("camera", "client"), _connect_snapshot, _behind_snapshot, None, _stay),
         "thorvision": Wing(("camera", "client"), _connect_thorvision, _behind_thorvision, None, _stay),
     }
 )

@@ -50,7 +50,7 @@ class Finding(Protocol):
 
 
 Verify = Callable[[Path], Awaitable[Finding]]
-"""Looks into a file; `asynccam.recording` has one for video."""
+"""Looks into a video file; `asynccam.recording` has one. Still pictures are not shown to it."""
 
 
 class Collector:
@@ -85,7 +85,8 @@ class Collector:
             if record.state is FileState.PENDING:
                 async with self._slots:
                     local = await self._bring_home(member, file, record)
-                    if local is not None and self._verify is not None:
+                    video = member.record.kind == "video"
+                    if local is not None and self._verify is not None and video:
                         await self._look_into(member, self._verify, local.path, record)
                 await self._arrived(member)
 

@@ -33,7 +33,9 @@ from asynccam.model.features import (
     Record,
     RecordPlan,
     ScheduledStart,
+    Snapshot,
     StartReport,
+    SupportsRecord,
 )
 from asynccam.model.info import CameraState, CameraStatus, MediaFile
 from asynccam.model.manifest import (
@@ -47,6 +49,7 @@ from asynccam.model.manifest import (
 from asynccam.runtime.tasks import finish
 from asynccam.runtime.timing import deadline
 from asynccam.take.limits import TakeLimits
+from asynccam.take.stills import StillPicture
 
 _LOG = logging.getLogger(__name__)
 
@@ -81,7 +84,11 @@ class TakeMember:
         self.record = record
         self.files: tuple[MediaFile, ...] = ()
         self.names: tuple[str, ...] = ()
-        self.scheduled = camera.supports(ScheduledStart)
+        pictures_only = camera.supports(Snapshot) and not camera.supports(Record)
+        self._still = StillPicture(camera) if pictures_only else None
+        if self._still is not None:
+            record.kind = "still"
+        self.scheduled = camera.supports(ScheduledStart) and self._still is None
         self.armed: ArmedStart | None = None
         self._released_at = 0.0
         self._release_error: Exception | None = None
@@ -108,7 +115,7 @@ class TakeMember:
         plan = RecordPlan(directory=directory, duration=duration, timeout=self._limits.start_timeout)
         with self.recording_errors("arm"):
             async with deadline(self._limits.arm_timeout, f"readiness of {self.camera.id} to start"):
-                self.armed = await self.camera.feature(Record).arm(plan)
+                self.armed = await self._recorder().arm(plan)
 
     async def disarm(self) -> None:
         """Let go of what arming opened."""
@@ -139,7 +146,7 @@ class TakeMember:
             try:
                 report = await self._answer(self.armed)
             except Exception as error:
-                self.may_record = _may_have_started(error)
+                self.may_record = self._still is None and _may_have_started(error)
                 raise
             finally:
                 await finish(self.disarm())
@@ -175,8 +182,8 @@ class TakeMember:
         """
         try:
             await self._await_acceptance(patience)
-            if not self.may_record:
-                return
+            if not self.may_record or (self._still is not None and not self.accepted):
+                return  # a picture that did not come cannot be stopped
             if self.scheduled and asyncio.get_running_loop().time() < t0:
                 await self._call_off(t0)
             elif self.accepted:
@@ -259,7 +266,7 @@ class TakeMember:
     async def _ask_to_stop(self, timeout: float) -> None:
         what = f"answer of {self.camera.id} to the stop"
         async with deadline(_with_grace(timeout), what, maybe_executed=True):
-            report = await self.camera.feature(Record).stop(timeout=timeout)
+            report = await self._recorder().stop(timeout=timeout)
         self.record.stop_commanded_at = Moment.of(report.commanded_at)
         self.record.stopped_at = Moment.of(report.stopped_at)
         self.record.stop_status = report.status
@@ -316,11 +323,12 @@ class TakeMember:
     def _made(self, files: tuple[MediaFile, ...]) -> None:
         self.files = files
         self.record.files = [
-            FileRecord(
-                name=file.name, id=file.id, source="device" if file.path is None else "local", size=file.size
-            )
-            for file in files
+            FileRecord(name=file.name, id=file.id, source="local" if local else "device", size=file.size)
+            for file, local in ((file, file.path is not None and self._still is None) for file in files)
         ]
+
+    def _recorder(self) -> SupportsRecord:
+        return self._still or self.camera.feature(Record)
 
 
 def _may_have_started(error: Exception) -> bool:

@@ -23,7 +23,7 @@ from asynccam.model.events import (
 )
 from asynccam.model.info import CameraState
 from tests.bridge.rig import QUICK, place, watching
-from tests.support.broker import Broker
+from tests.support.broker import Broker, free_port
 from tests.support.broker import broker as running_broker
 from tests.support.scripted_camera import ScriptedCamera
 from tests.support.waiting import eventually
@@ -97,6 +97,7 @@ async def test_after_the_broker_was_away_the_latest_is_told_again(broker: Broker
 
 async def test_a_broker_that_comes_later_is_found(tmp_path: Path) -> None:
     broker = Broker(tmp_path / "broker")
+    broker.port = free_port()
     async with Session() as session, MqttBridge(session, place(broker), backoff=QUICK) as bridge:
         with pytest.raises(TimeoutError):
             await bridge.wait_connected(timeout=0.2)

@@ -22,7 +22,7 @@ from asynccam.errors import (
     TransferError,
 )
 from asynccam.net.http import HttpClient
-from asynccam.net.http_download import TRIES, download_http
+from asynccam.net.http_download import HEAD, TAIL, TRIES, download_http
 from asynccam.runtime.backoff import Backoff
 from tests.support.file_server import CONTENT, FileServer, serving
 from tests.support.waiting import eventually
@@ -245,3 +245,85 @@ async def test_a_request_has_a_deadline(http: HttpClient) -> None:
             async with http.request("POST", files.url(), timeout=0.1, maybe_executed=True) as response:
                 await response.read()
         assert raised.value.maybe_executed
+
+
+def at_the_end(tail: bytes) -> bool:
+    return tail == CONTENT[-TAIL:]
+
+
+async def test_a_server_that_tells_no_length_and_ignores_range_sends_it_anew(
+    http: HttpClient, tmp_path: Path
+) -> None:
+    files = FileServer(announce=False, breaks=[300_001, 200_001], ranges=False, etag="")
+    async with serving(files):
+        local = await download_http(http, files.url(), tmp_path, "a.jpg", backoff=SOON, check_tail=at_the_end)
+    assert len(files.requests) == 3
+    assert local.path.read_bytes() == CONTENT
+    assert local.sha256 == hashlib.sha256(CONTENT).hexdigest()
+    assert list(tmp_path.iterdir()) == [local.path]
+
+
+async def test_a_file_of_unknown_length_that_changed_meanwhile_is_not_begun_anew(
+    http: HttpClient, tmp_path: Path
+) -> None:
+    files = FileServer(announce=False, breaks=[300_001], ranges=False)
+
+    async def change() -> dict[str, str]:
+        if files.requests:
+            files.etag = '"v2"'
+        return {}
+
+    async with serving(files):
+        with pytest.raises(TransferError, match="changed") as raised:
+            await download_http(
+                http,
+                files.url(),
+                tmp_path,
+                "a.jpg",
+                headers=change,
+                backoff=SOON,
+                check_tail=at_the_end,
+            )
+    assert raised.value.part is not None
+    assert raised.value.part.read_bytes() == CONTENT[: raised.value.received]
+
+
+@pytest.mark.parametrize("announce", [True, False])
+@pytest.mark.parametrize("size", [0, 1, HEAD - 1, HEAD, HEAD + 1, 100_000])
+async def test_the_first_bytes_are_looked_at_before_any_is_written(
+    http: HttpClient, tmp_path: Path, size: int, announce: bool
+) -> None:
+    seen: list[bytes] = []
+
+    def refuse(head: bytes) -> None:
+        seen.append(head)
+        raise DeviceError("not what was hoped for")
+
+    async with serving(FileServer(content=CONTENT[:size], announce=announce)) as files:
+        local = await download_http(http, files.url(), tmp_path, "good", check_head=seen.append)
+        assert local.path.read_bytes() == CONTENT[:size]
+        with pytest.raises(DeviceError, match="hoped"):
+            await download_http(http, files.url(), tmp_path, "bad", check_head=refuse)
+    assert seen == [CONTENT[: min(size, HEAD)]] * 2
+    assert list(tmp_path.iterdir()) == [local.path]
+
+
+async def test_the_last_bytes_tell_the_end_of_a_file_from_a_broken_connection(
+    http: HttpClient, tmp_path: Path
+) -> None:
+    tails: list[bytes] = []
+
+    def ends(tail: bytes) -> bool:
+        tails.append(tail)
+        return len(tails) > 1
+
+    async with serving(FileServer(announce=False, ranges=False)) as files:
+        local = await download_http(
+            http, files.url(), tmp_path, "a", check_tail=ends, check_head=lambda head: None, backoff=SOON
+        )
+        assert len(files.requests) == 2
+    assert local.path.read_bytes() == CONTENT
+    assert tails == [CONTENT[-TAIL:]] * 2
+    async with serving(FileServer()) as files:
+        await download_http(http, files.url(), tmp_path, "b", check_tail=ends)
+    assert len(tails) == 2  # a length that was told says more

@@ -19,6 +19,7 @@ from asynccam.model.features import (
     Record,
     RecordPlan,
     ScheduledStart,
+    Snapshot,
     StartReport,
     StopReport,
 )
@@ -234,3 +235,54 @@ class _Armed:
 
 def broken_transfer(part: Path, received: int, expected: int) -> Behaviour:
     return refuse(TransferError("the device went away", part=part, received=received, expected=expected))
+
+
+class ScriptedStillCamera(Camera):
+    """Takes pictures and no video.
+
+    Args:
+        name: Its name.
+        script: What happens at ``status snapshot``; by default all is well.
+        state: What it says of itself.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        script: Mapping[str, Behaviour] | None = None,
+        state: CameraState = CameraState.READY,
+    ) -> None:
+        self._info = CameraInfo(id=f"scripted://{name}", system="scripted", name=name)
+        self.script = dict(script or {})
+        self.state = state
+        self.calls: list[str] = []
+        self.asked_at: list[float] = []
+
+    @property
+    def info(self) -> CameraInfo:
+        return self._info
+
+    @property
+    def features(self) -> Mapping[FeatureKey[Any], object]:
+        return {Snapshot: self}
+
+    async def status(self) -> CameraStatus:
+        await self._act("status")
+        return CameraStatus(self.state, "so it says")
+
+    async def snapshot(self, directory: Path) -> LocalFile:
+        self.asked_at.append(time.time())
+        await self._act("snapshot")
+        data = self._info.name.encode() * 10
+        path = directory / f"{self._info.name}.jpg"
+        await asyncio.to_thread(path.write_bytes, data)
+        return LocalFile(path, len(data), hashlib.sha256(data).hexdigest(), f"{self._info.name}.jpg", 0.01)
+
+    async def aclose(self) -> None:
+        self.calls.append("close")
+
+    async def _act(self, step: str) -> None:
+        self.calls.append(step)
+        if step in self.script:
+            await self.script[step]()

@@ -1,0 +1,6 @@
+"""Snapshot: pictures of V4L2 cameras, over REST; a client here, a server of our own in `server`."""
+
+import lazy_loader
+
+# The names stand in __init__.pyi: a client does not load the server.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

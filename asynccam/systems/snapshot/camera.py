@@ -1,0 +1,182 @@
+"""SnapshotCamera: one camera of a Snapshot server behind the face that all cameras share."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+from urllib.parse import quote
+
+from asynccam.errors import AddressError
+from asynccam.model.address import Address
+from asynccam.model.camera import Camera
+from asynccam.model.features import FeatureKey, Files, Progress, Snapshot
+from asynccam.model.info import CameraInfo, CameraState, CameraStatus, LocalFile, MediaFile
+from asynccam.runtime.tasks import finish
+from asynccam.systems.snapshot.client import SnapshotClient
+from asynccam.systems.snapshot.errors import NotFoundError
+from asynccam.systems.snapshot.models import CameraEntry
+
+MakeClient = Callable[[str], SnapshotClient]
+"""Makes a client from a base URL."""
+
+_REMEMBERED: Final = 1000
+
+
+class SnapshotCamera(Camera):
+    """One camera, known by its server's address and its name there.
+
+    It takes a `Snapshot`, and has its pictures as `Files`. In a `Take` it takes one picture at T0.
+
+    Args:
+        client: Its server.
+        entry: The camera as the server lists it.
+        owns_client: Whether closing the camera closes the client.
+
+    Attributes:
+        client: For what only this system has.
+        entry: As the server listed it last.
+    """
+
+    def __init__(self, client: SnapshotClient, entry: CameraEntry, *, owns_client: bool = False) -> None:
+        self.client = client
+        self.entry = entry
+        self._owns_client = owns_client
+        self._taken: deque[MediaFile] = deque(maxlen=_REMEMBERED)
+        self._features: Mapping[FeatureKey[Any], object] = MappingProxyType({Snapshot: self, Files: self})
+
+    @classmethod
+    async def connect(
+        cls, address: Address | str, *, make_client: MakeClient = SnapshotClient
+    ) -> "SnapshotCamera":
+        """Find one camera of a server.
+
+        Args:
+            address: `Address` or ``snapshot[s]://HOST[:PORT][/CAMERA]``; the camera may be left out when the
+                server has a single one.
+            make_client: Makes the client; for a token or a session, hand in
+                ``functools.partial(SnapshotClient, token=...)``.
+
+        Raises:
+            AddressError: It is no address of this system, or does not say which camera.
+            NotFoundError: The server has no such camera.
+            SnapshotClientError: The server cannot be asked, or is none.
+        """
+        place = _address(address)
+        client = make_client(base_url_of(place))
+        try:
+            await client.__aenter__()
+            camera = await cls.at(place, client)
+        except BaseException:
+            await finish(client.aclose())
+            raise
+        camera._owns_client = True
+        return camera
+
+    @classmethod
+    async def at(cls, address: Address | str, client: SnapshotClient) -> "SnapshotCamera":
+        """Find one camera of a client's server; the client stays the caller's to close.
+
+        Raises:
+            AddressError, NotFoundError, SnapshotClientError: As for `connect`.
+        """
+        place = _address(address)
+        entries = await client.get_cameras()
+        names = ", ".join(repr(entry.name) for entry in entries) or "no camera"
+        if not place.camera:
+            if len(entries) == 1:
+                return cls(client, entries[0])
+            raise AddressError(f"{place} has {len(entries)} cameras; name one of: {names}")
+        for entry in entries:
+            if entry.name == place.camera:
+                return cls(client, entry)
+        raise NotFoundError(f"{place} is not there; the server has {names}")
+
+    @classmethod
+    async def all_of(cls, client: SnapshotClient) -> "tuple[SnapshotCamera, ...]":
+        """All cameras of a client's server; the client stays the caller's to close."""
+        return tuple(cls(client, entry) for entry in await client.get_cameras())
+
+    @property
+    def info(self) -> CameraInfo:
+        """Who the camera is, as the server told last."""
+        address = f"{self.client.address}/{quote(self.entry.name, safe='')}"
+        return CameraInfo(
+            id=address,
+            system="snapshot",
+            name=self.entry.name,
+            address=address,
+            model=self.entry.type,
+            extra=MappingProxyType(self.entry.model_dump(exclude={"name", "type"}, exclude_unset=True)),
+        )
+
+    @property
+    def features(self) -> Mapping[FeatureKey[Any], object]:
+        """What the camera can do, by key."""
+        return self._features
+
+    async def status(self) -> CameraStatus:
+        """Ask the server whether it still has the camera; it does not tell more.
+
+        Raises:
+            SnapshotClientError: The server cannot be asked.
+        """
+        for entry in await self.client.get_cameras():
+            if entry.name == self.entry.name:
+                self.entry = entry
+                return CameraStatus(CameraState.READY, entry.device_path)
+        return CameraStatus(CameraState.AWAY, "the server has no such camera any more")
+
+    async def snapshot(self, directory: Path) -> LocalFile:
+        """Take a picture and bring it home.
+
+        Raises:
+            SnapshotClientError, TransferError, StorageError: As `SnapshotClient.snapshot`.
+        """
+        file = await self.client.snapshot(self.entry, directory)
+        self._taken.append(MediaFile(file.source, file.size, created=time.time()))
+        return file
+
+    async def list_files(self) -> tuple[MediaFile, ...]:
+        """The camera's pictures, newest first; at servers in the field, which have no list, those taken here.
+
+        Raises:
+            SnapshotClientError: The server cannot be asked.
+        """
+        try:
+            stored = await self.client.list_snapshots(self.entry.name)
+        except NotFoundError:
+            return tuple(reversed(self._taken))
+        return tuple(MediaFile(one.filename, one.size, created=one.taken_at) for one in stored)
+
+    async def download(
+        self, file: MediaFile | str, directory: Path, *, progress: Progress | None = None
+    ) -> LocalFile:
+        """Bring one picture of the server home whole; see `SnapshotClient.download`.
+
+        Args:
+            file: As listed, or the server's name for it.
+            directory: Where it goes; made if missing.
+            progress: Called with bytes so far and the total.
+        """
+        name = file if isinstance(file, str) else file.name
+        return await self.client.download(f"/snapshots/{quote(name, safe='')}", directory, progress=progress)
+
+    async def aclose(self) -> None:
+        """Close the client if it is the camera's own; harmless when called twice."""
+        if self._owns_client:
+            await self.client.aclose()
+
+
+def base_url_of(address: Address) -> str:
+    """Where the server at an address is asked."""
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    return f"{'https' if address.secure else 'http'}://{host}:{address.port}"
+
+
+def _address(address: Address | str) -> Address:
+    place = Address.parse(address) if isinstance(address, str) else address
+    if place.system != "snapshot":
+        raise AddressError(f"{place} is not the address of a Snapshot camera")
+    return place

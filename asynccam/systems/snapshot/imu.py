@@ -1,0 +1,100 @@
+"""The IMU's reading in a picture's EXIF; needs Pillow (the extra ``server``).
+
+See docs/protocols/snapshot.md.
+"""
+
+import asyncio
+import struct
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from asynccam.errors import RemoteProtocolError, UsageError
+from asynccam.runtime.disk import storage_errors
+
+_EXIF: Final = 0x8769
+_USER_COMMENT: Final = 0x9286
+_UNICODE: Final = b"UNICODE\0"
+_MARK: Final = 8  # bytes that name the encoding
+
+
+class ImuReading(BaseModel):
+    """Where a camera looked when it took a picture.
+
+    Attributes:
+        roll: Degrees.
+        pitch: Degrees.
+        yaw: Degrees.
+        timestamp: When the reading came: Unix seconds, or whatever words the server has for it, or None.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+
+    roll: float
+    pitch: float
+    yaw: float
+    timestamp: float | str | None = None
+
+
+async def read_imu(path: Path | str) -> ImuReading | None:
+    """Read the IMU's reading from a picture, off the loop.
+
+    Args:
+        path: A JPEG file.
+
+    Returns:
+        The reading, or None if the picture was taken without one.
+
+    Raises:
+        RemoteProtocolError: The file is no picture, or what it says of the IMU is no reading.
+        StorageError: It cannot be read.
+        UsageError: Pillow is not installed.
+    """
+    file = Path(path)
+    comment = await asyncio.to_thread(_comment, file)
+    text = "" if comment is None else _decoded(comment)
+    if not text.startswith("{"):  # what other programs write there
+        return None
+    try:
+        return ImuReading.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(step) for step in first["loc"]) or "the whole"
+        raise RemoteProtocolError(f"{file} holds a broken IMU reading: {where}: {first['msg']}") from None
+
+
+def _comment(path: Path) -> bytes | None:
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ImportError:
+        raise UsageError("reading EXIF needs Pillow: install asynccam[server]") from None
+    with storage_errors("read", path), path.open("rb") as file:
+        try:
+            # Only the header is read, no picture is decoded.
+            with Image.open(file, formats=("JPEG",)) as picture:
+                found: Any = picture.getexif().get_ifd(_EXIF).get(_USER_COMMENT)
+        except UnidentifiedImageError:
+            raise RemoteProtocolError(f"{path} is no JPEG picture") from None
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            raise RemoteProtocolError(f"{path} is cut short: {error}") from None  # Pillow's, not the disk's
+        except (SyntaxError, ValueError, struct.error, Warning, Image.DecompressionBombError) as error:
+            # Warnings only where a program has made them errors.
+            raise RemoteProtocolError(f"{path} has broken EXIF: {error}") from error
+    return found.encode("latin-1", "replace") if isinstance(found, str) else found
+
+
+def _decoded(comment: bytes) -> str:
+    """The text of a comment, whatever the writer took UNICODE to mean."""
+    body = comment[_MARK:]
+    if not comment.startswith(_UNICODE):
+        encoding = "utf-8"
+    elif body.startswith((b"\xff\xfe", b"\xfe\xff")):
+        encoding = "utf-16"
+    elif body[1:2] == b"\0":
+        encoding = "utf-16-le"
+    else:
+        encoding = "utf-16-be" if body[:1] == b"\0" else "utf-8"
+    return body.decode(encoding, "replace").strip("\0 \r\n\t\ufeff")

@@ -1,0 +1,249 @@
+"""What a Snapshot server says, typed, and readable like the dictionaries of the maker's client.
+
+Servers in the field leave keys out and write numbers as text, so whatever can be understood is, and one odd
+entry hides no other. See docs/protocols/snapshot.md.
+"""
+
+import json
+from collections.abc import KeysView
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from asynccam.errors import AsynccamError
+from asynccam.model.info import LocalFile
+from asynccam.systems.snapshot.errors import RemoteProtocolError
+
+M = TypeVar("M")
+
+
+class Answer(BaseModel):
+    """A part of an answer; its fields, and those nobody knows, can be read as ``answer["field"]`` too."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=(), coerce_numbers_to_str=True)
+
+    def __getitem__(self, key: str) -> Any:
+        if key in type(self).model_fields:
+            return getattr(self, key)
+        return (self.model_extra or {})[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.model_fields_set
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value of a field the server sent, or ``default``."""
+        return self[key] if key in self.model_fields_set else default
+
+    def keys(self) -> KeysView[str]:
+        """The fields the server sent."""
+        return self.model_dump(exclude_unset=True).keys()
+
+
+class CameraEntry(Answer):
+    """A camera as the server is configured for it.
+
+    Attributes:
+        name: What it is asked for by; may hold anything.
+        device_path: ``/dev/video0`` for example; two cameras may share one.
+        type: ``v4l2`` or ``stream_interrupt``.
+        width: Pixels, or None.
+        height: Pixels, or None.
+        pixel_format: A FOURCC, ``MJPG`` for example.
+        stereo: Whether it belongs to the stereo pair.
+        service_name: The service that is stopped for a picture, or ``""``.
+        roll_offset: Added to the IMU's reading, or None.
+        pitch_offset: As above.
+        yaw_offset: As above.
+    """
+
+    name: str = ""
+    device_path: str = ""
+    type: str = ""
+    width: int | None = None
+    height: int | None = None
+    pixel_format: str = ""
+    stereo: bool = False
+    service_name: str = ""
+    roll_offset: float | None = None
+    pitch_offset: float | None = None
+    yaw_offset: float | None = None
+
+
+class SnapshotResult(Answer):
+    """What became of a picture of one camera.
+
+    Attributes:
+        success: Whether it was taken.
+        filename: The server's name for it, or None; **not** safe as a path.
+        message: The server's words.
+        image_url_path: Where it is, below the base URL, or None.
+        error: Why there is none, or None.
+    """
+
+    success: bool
+    filename: str | None = None
+    message: str = ""
+    image_url_path: str | None = None
+    error: str | None = None
+
+
+class CameraResult(Answer):
+    """What became of one camera's picture among several.
+
+    Attributes:
+        camera_name: The camera.
+        status: ``success`` or ``failure``.
+        filename: The server's name for the picture, or None; **not** safe as a path.
+        image_url_path: Where it is, below the base URL, or None.
+        error: Why there is none, or None.
+    """
+
+    camera_name: str = ""
+    status: str = ""
+    filename: str | None = None
+    image_url_path: str | None = None
+    error: str | None = None
+
+    @property
+    def success(self) -> bool:
+        """Whether the picture was taken."""
+        return self.status == "success"
+
+
+class SnapshotResults(Answer):
+    """What became of the pictures of several cameras.
+
+    Attributes:
+        results: One for each camera, in the server's order.
+        error: What the server says of the whole, or None.
+    """
+
+    results: tuple[CameraResult, ...]
+    error: str | None = None
+
+    @property
+    def pictures(self) -> tuple[CameraResult, ...]:
+        """Those of which there is a picture."""
+        return tuple(one for one in self.results if one.success)
+
+    @property
+    def failures(self) -> tuple[CameraResult, ...]:
+        """Those of which there is none."""
+        return tuple(one for one in self.results if not one.success)
+
+
+class StoredPicture(Answer):
+    """A picture in the store of a server of our own.
+
+    Attributes:
+        filename: The server's name for it; **not** safe as a path.
+        camera: The camera's name, or None where it is not known.
+        taken_at: Unix seconds.
+        size: Bytes.
+    """
+
+    filename: str
+    camera: str | None = None
+    taken_at: float | None = None
+    size: int | None = None
+
+
+class PicturePage(Answer):
+    """Some pictures of a store, newest first.
+
+    Attributes:
+        items: The pictures.
+        next: Asks for those that follow, or None.
+    """
+
+    items: tuple[StoredPicture, ...]
+    next: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What came home of one camera among several.
+
+    Attributes:
+        camera: The camera's name.
+        file: The picture, or None.
+        error: Why there is none, or None.
+    """
+
+    camera: str
+    file: LocalFile | None = None
+    error: AsynccamError | None = None
+
+
+_CAMERAS: Final = TypeAdapter(list[CameraEntry])
+_RESULT: Final = TypeAdapter(SnapshotResult)
+_RESULTS: Final = TypeAdapter(SnapshotResults)
+_PAGE: Final = TypeAdapter(PicturePage)
+
+
+def parse_cameras(data: bytes, source: str) -> list[CameraEntry]:
+    """The answer to ``GET /api/cameras``.
+
+    Args:
+        data: As it came.
+        source: Names the peer in the error.
+
+    Raises:
+        RemoteProtocolError: It is none.
+    """
+    return _parsed(_CAMERAS, data, source, "list of cameras")
+
+
+def parse_result(data: bytes, source: str) -> SnapshotResult:
+    """The answer to a capture of one camera; errors as of `parse_cameras`."""
+    return _parsed(_RESULT, data, source, "result of a capture")
+
+
+def parse_results(data: bytes, source: str) -> SnapshotResults:
+    """The answer to a capture of several cameras; errors as of `parse_cameras`."""
+    return _parsed(_RESULTS, data, source, "list of results")
+
+
+def parse_page(data: bytes, source: str) -> PicturePage:
+    """The answer to ``GET /api/v1/snapshots``; errors as of `parse_cameras`."""
+    return _parsed(_PAGE, data, source, "list of pictures")
+
+
+def _parsed(kind: TypeAdapter[M], data: bytes, source: str, what: str) -> M:
+    try:
+        return kind.validate_json(data)
+    except ValidationError as error:
+        try:
+            return kind.validate_python(_mended(data, error))
+        except (ValidationError, ValueError, RecursionError):
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(step) for step in first["loc"]) or "the whole"
+            raise RemoteProtocolError(
+                f"{source} sent what is no {what}: {where}: {first['msg']}",
+                status_code=200,
+                response_text=data.decode(errors="replace"),
+            ) from None
+
+
+def _mended(data: bytes, error: ValidationError) -> Any:
+    """What was sent, with everything that cannot be read made text where text belongs, or left out."""
+    document = json.loads(data)
+    for flaw in error.errors(include_url=False):
+        *way, last = flaw["loc"] or ("",)
+        parent = document
+        for step in way:
+            parent = parent[step]
+        if flaw["type"] == "string_type":
+            parent[last] = _text(flaw["input"])
+        elif flaw["type"] == "model_type" and way == ["results"]:
+            # It counts as a failure, so that it hides no other camera's result.
+            words = f"the server sent {_text(flaw['input']) or 'null'} for a result"
+            parent[last] = {"status": "failure", "error": words}
+        elif isinstance(parent, dict):
+            parent.pop(last, None)
+    return document
+
+
+def _text(value: object) -> str:
+    return "" if value is None else json.dumps(value, ensure_ascii=False)

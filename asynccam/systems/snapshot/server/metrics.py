@@ -1,0 +1,126 @@
+"""``/metrics`` for Prometheus, in a registry of its own."""
+
+from typing import Final
+
+from aiohttp import hdrs, web
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from asynccam.runtime.hub import Subscription
+from asynccam.systems.snapshot.server import events
+from asynccam.systems.snapshot.server.door import Door
+from asynccam.systems.snapshot.server.service import SnapshotService
+from asynccam.systems.snapshot.server.sse import EventFeed
+
+_SECONDS: Final = (0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
+
+
+class Metrics:
+    """Counts what the server does.
+
+    Args:
+        service: What it counts.
+        feed: Whose streams are counted.
+
+    Attributes:
+        registry: Where every metric is.
+    """
+
+    def __init__(self, service: SnapshotService, feed: EventFeed) -> None:
+        self._service = service
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "asynccam_snapshot_requests",
+            "Requests answered",
+            ("method", "route", "status"),
+            registry=self.registry,
+        )
+        self._captures = Counter(
+            "asynccam_snapshot_captures", "Captures ended", ("camera", "result"), registry=self.registry
+        )
+        self._seconds = Histogram(
+            "asynccam_snapshot_capture_seconds",
+            "Seconds from the device's turn to the picture in the store",
+            ("camera",),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._refused = Counter(
+            "asynccam_snapshot_refused", "Requests refused", ("reason",), registry=self.registry
+        )
+        store = service.store
+        for name, words, value in (
+            ("captures_running", "Captures that run", lambda: service.capturing),
+            ("captures_waiting", "Captures that wait", lambda: service.waiting),
+            ("cameras", "Cameras that are configured", lambda: len(service.cameras())),
+            ("config_problems", "Entries of config.json that cannot be used", lambda: self._problems()),
+            ("pictures", "Pictures in the store", lambda: len(store)),
+            ("pictures_bytes", "Bytes of all pictures", lambda: store.size),
+            ("event_streams", "Event streams that are open", lambda: len(feed)),
+            ("event_streams_let_go", "Event streams that read too slowly", lambda: feed.let_go),
+            ("services_stopped", "Services stopped at this moment", lambda: len(service.services.stopped)),
+            ("imu_connected", "Whether the broker is reached", lambda: self._imu_connected()),
+        ):
+            Gauge(f"asynccam_snapshot_{name}", words, registry=self.registry).set_function(value)
+        self._children: dict[tuple[str, str, int], Counter] = {}
+        self._started: dict[str, float] = {}
+        self._subscription: Subscription | None = None
+
+    def open(self) -> None:
+        """Begin to count captures."""
+        self._subscription = self._service.events.subscribe(self._on_event, events.CaptureEvent)
+
+    def close(self) -> None:
+        """Stop counting."""
+        if self._subscription is not None:
+            self._subscription.cancel()
+
+    def watch(self, door: Door) -> None:
+        """Count what happens at the door."""
+        for name, words, value in (
+            ("connections", "Connections that are open", lambda: len(door)),
+            ("connections_refused", "Connections beyond the limit", lambda: door.refused),
+            ("connections_dropped", "Connections that were silent too long", lambda: door.dropped),
+        ):
+            Gauge(f"asynccam_snapshot_{name}", words, registry=self.registry).set_function(value)
+
+    def answered(self, method: str, route: str, status: int) -> None:
+        """Count a request; ``route`` is a route's pattern, so that their number is bounded."""
+        key = (method if method in hdrs.METH_ALL else "other", route, status)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = self._requests.labels(*map(str, key))
+        child.inc()
+
+    def refused(self, reason: str) -> None:
+        """Count a refusal."""
+        self._refused.labels(reason).inc()
+
+    async def show(self, request: web.Request) -> web.StreamResponse:
+        """``GET /metrics``."""
+        headers = {hdrs.CONTENT_TYPE: CONTENT_TYPE_LATEST, hdrs.CACHE_CONTROL: "no-store"}
+        return web.Response(body=generate_latest(self.registry), headers=headers)
+
+    def value(self, name: str, **labels: str) -> float:
+        """A metric's value, 0 if it was never counted."""
+        return self.registry.get_sample_value(f"asynccam_snapshot_{name}", labels) or 0.0
+
+    # -- within ---------------------------------------------------------------------------------
+
+    def _problems(self) -> int:
+        return len(self._service.config.problems)
+
+    def _imu_connected(self) -> bool:
+        return self._service.imu is not None and self._service.imu.connected
+
+    def _on_event(self, event: events.CaptureEvent) -> None:
+        match event:
+            case events.CaptureStarted():
+                self._started[event.camera] = event.at
+            case events.CaptureDone():
+                self._captures.labels(event.camera, "done").inc()
+                began = self._started.pop(event.camera, event.at)
+                self._seconds.labels(event.camera).observe(max(0.0, event.at - began))
+            case events.CaptureFailed():
+                self._captures.labels(event.camera, "failed").inc()
+                self._started.pop(event.camera, None)

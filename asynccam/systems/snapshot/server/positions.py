@@ -1,0 +1,97 @@
+"""Where in a JSON document each value stands, so that an error can be shown at its line."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Final
+
+Path = tuple[str | int, ...]
+"""Keys and indices from the document's top down to a value."""
+
+_BLANK: Final = " \t\r\n"
+_END: Final = ",]} \t\r\n"
+_STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
+
+
+def line_and_column(text: str, offset: int) -> tuple[int, int]:
+    """Line and column of a character, both from 1."""
+    before = text[:offset]
+    return before.count("\n") + 1, offset - (before.rfind("\n") + 1) + 1
+
+
+def offsets(text: str) -> Mapping[Path, int]:
+    """The offset of every value in a document that `json.loads` has accepted; ``()`` is the whole."""
+    found: dict[Path, int] = {}
+    _value(text, _skip(text, 0), (), found)
+    return found
+
+
+def offset_of(path: Path, found: Mapping[Path, int]) -> int:
+    """Where a value stands; for one that is missing, what should hold it."""
+    while path not in found:
+        path = path[:-1]
+    return found[path]
+
+
+def _skip(text: str, at: int) -> int:
+    while at < len(text) and text[at] in _BLANK:
+        at += 1
+    return at
+
+
+def _value(text: str, at: int, path: Path, found: dict[Path, int]) -> int:
+    """Note a value and all below it; the offset behind it."""
+    found[path] = at
+    if text[at] == "{":
+        return _members(text, at, path, found)
+    if text[at] == "[":
+        return _items(text, at, path, found)
+    if text[at] == '"':
+        return _string_end(text, at)
+    while at < len(text) and text[at] not in _END:
+        at += 1
+    return at
+
+
+def _string_end(text: str, at: int) -> int:
+    match = _STRING.match(text, at)
+    assert match is not None  # json.loads has accepted it
+    return match.end()
+
+
+def _members(text: str, at: int, path: Path, found: dict[Path, int]) -> int:
+    at = _skip(text, at + 1)
+    while text[at] != "}":
+        if text[at] == ",":
+            at = _skip(text, at + 1)
+        end = _string_end(text, at)
+        key = str(json.loads(text[at:end]))
+        at = _skip(text, _skip(text, end) + 1)
+        at = _skip(text, _value(text, at, (*path, key), found))
+    return at + 1
+
+
+def _items(text: str, at: int, path: Path, found: dict[Path, int]) -> int:
+    at = _skip(text, at + 1)
+    index = 0
+    while text[at] != "]":
+        if text[at] == ",":
+            at = _skip(text, at + 1)
+        at = _skip(text, _value(text, at, (*path, index), found))
+        index += 1
+    return at + 1
+
+
+def parse(text: str) -> object:
+    """`json.loads` that knows only what JSON knows.
+
+    Raises:
+        ValueError: Not JSON; a `json.JSONDecodeError` says where. ``NaN`` and ``Infinity`` are none.
+        RecursionError: Nested beyond reason.
+    """
+
+    def refuse(word: str) -> object:
+        raise json.JSONDecodeError(f"{word} is no JSON number", text, max(text.find(word), 0))
+
+    value: object = json.loads(text, parse_constant=refuse)
+    return value

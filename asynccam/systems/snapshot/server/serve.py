@@ -1,0 +1,97 @@
+"""A Snapshot server as one coroutine: what ``asynccam serve snapshot`` runs."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final, Literal
+
+from asynccam.runtime.disk import on_disk, storage_errors
+from asynccam.runtime.hub import EventHub
+from asynccam.systems.snapshot.server.app import SnapshotWeb
+from asynccam.systems.snapshot.server.capture import Backend
+from asynccam.systems.snapshot.server.config import ConfigFile
+from asynccam.systems.snapshot.server.gstreamer import CameraBackend, GStreamerBackend, simulated_cameras
+from asynccam.systems.snapshot.server.imu import ImuFeed
+from asynccam.systems.snapshot.server.service import SnapshotService
+from asynccam.systems.snapshot.server.services import Services
+from asynccam.systems.snapshot.server.store import SnapshotStore
+from asynccam.systems.snapshot.server.v4l2ctl import V4l2CtlBackend
+
+DEFAULT_PORT: Final = 88
+PICTURES: Final = "snapshots"
+JOURNAL: Final = ".stopped-services.json"
+
+BackendName = Literal["v4l2-ctl", "gstreamer"]
+
+
+async def serve(
+    config: Path,
+    *,
+    directory: Path | None = None,
+    host: str = "127.0.0.1",
+    port: int = DEFAULT_PORT,
+    token: str | None = None,
+    hosts: Iterable[str] = (),
+    test_cameras: int = 0,
+    backend: BackendName = "v4l2-ctl",
+    on_ready: Callable[[SnapshotWeb], None] = lambda _: None,
+) -> None:
+    """Be a Snapshot server until cancelled; captures that run are then given some seconds.
+
+    Args:
+        config: ``config.json``; one that is missing has no cameras, and is made with the first.
+        directory: Where pictures are kept; ``snapshots`` beside the configuration if None.
+        host: Address to listen at; off loopback only when another one is asked for.
+        port: TCP port; 0 takes a free one.
+        token: What every request has to show; if None, what the configuration names.
+        hosts: Names under which it is reached, besides addresses and names of the local network.
+        test_cameras: How many cameras with a test picture are added to the configuration.
+        backend: What takes pictures of real devices.
+        on_ready: Called once it listens.
+
+    Raises:
+        UsageError: The token is shorter than 16 characters, or where it should be there is none.
+        StorageError: The configuration or the directory cannot be used.
+        ConnectionError: The address cannot be listened at.
+    """
+    await on_disk(_make, config.parent)
+    events = EventHub("snapshot-server")
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(events.aclose)
+        file = ConfigFile(config)
+        await file.reload()
+        await _add_test_cameras(file, test_cameras)
+        limits = file.current.limits
+        real: Backend = V4l2CtlBackend() if backend == "v4l2-ctl" else GStreamerBackend()
+        service = SnapshotService(
+            file,
+            SnapshotStore(directory or config.parent / PICTURES, retention=file.current.retention),
+            backend=CameraBackend(real),
+            services=Services(config.parent / JOURNAL),
+            imu=ImuFeed(file.current.imu, base=config.parent),
+            events=events,
+            max_captures=limits.captures,
+            max_waiting=limits.waiting,
+        )
+        if token is None:
+            token = await file.token()
+        await stack.enter_async_context(service)
+        on_ready(
+            await stack.enter_async_context(
+                SnapshotWeb(service, host=host, port=port, token=token, hosts=hosts)
+            )
+        )
+        await asyncio.Event().wait()
+
+
+async def _add_test_cameras(file: ConfigFile, count: int) -> None:
+    taken = {camera.name for camera in file.cameras}
+    for camera in simulated_cameras(count):
+        if camera.name not in taken:
+            await file.add_camera(camera)
+
+
+def _make(directory: Path) -> None:
+    with storage_errors("make", directory):
+        directory.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,94 @@
+"""The state of a server as documents: what the page, the API and the event stream all show."""
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+from asynccam.errors import NotFoundError
+from asynccam.systems.snapshot.server.documents import (
+    CameraDocument,
+    ConfigProblem,
+    ImuDocument,
+    ReadingDocument,
+    SnapshotDocument,
+    StateDocument,
+    StoreDocument,
+)
+from asynccam.systems.snapshot.server.service import SnapshotService
+from asynccam.systems.snapshot.server.settings import CameraConfig
+from asynccam.systems.snapshot.server.shots import CaptureState
+
+
+def _version() -> str:
+    try:
+        return version("asynccam")
+    except PackageNotFoundError:  # run from sources that are not installed
+        return "unknown"
+
+
+VERSION: Final = _version()
+"""asynccam's own; read once, as that takes a look at the disk."""
+
+
+def camera_document(service: SnapshotService, camera: CameraConfig) -> CameraDocument:
+    """A camera with what it does."""
+    state = capture_state(service, camera.name)
+    newest = service.store.newest(camera.name)
+    return CameraDocument.model_construct(
+        **camera.model_dump(),
+        phase=state.phase.value,
+        error=state.error,
+        last=None if newest is None else SnapshotDocument.of(newest),
+    )
+
+
+def capture_state(service: SnapshotService, name: str) -> CaptureState:
+    """What a camera does; idle for one that is gone."""
+    try:
+        return service.state_of(name)
+    except NotFoundError:
+        return CaptureState()
+
+
+def camera_documents(service: SnapshotService) -> tuple[CameraDocument, ...]:
+    """Every camera, in the file's order."""
+    return tuple(camera_document(service, camera) for camera in service.cameras())
+
+
+def imu_document(service: SnapshotService) -> ImuDocument | None:
+    """The IMU, or None where none is asked."""
+    feed, settings = service.imu, service.config.current.imu
+    if feed is None:
+        return None
+    return ImuDocument(
+        enabled=settings.enabled,
+        connected=feed.connected,
+        error=feed.error,
+        broker=settings.broker,
+        port=settings.port,
+        topic=settings.topic,
+        reading=ReadingDocument.of(feed.newest),
+        fresh=feed.reading() is not None,
+    )
+
+
+def state_document(service: SnapshotService) -> StateDocument:
+    """Everything the page shows."""
+    retention = service.config.current.retention
+    return StateDocument(
+        version=VERSION,
+        cameras=camera_documents(service),
+        problems=tuple(
+            ConfigProblem(
+                field=one.field, message=one.message, line=one.line, column=one.column, camera=one.camera
+            )
+            for one in service.config.problems
+        ),
+        imu=imu_document(service),
+        store=StoreDocument(
+            pictures=len(service.store),
+            bytes=service.store.size,
+            max_age_days=retention.max_age_days,
+            max_size_mb=retention.max_size_mb,
+        ),
+        stopped_services=service.services.stopped,
+    )

@@ -1,0 +1,180 @@
+// Settings: the list of configured cameras, and a form that is checked by the server as it is filled in.
+
+import { $, ask, bytes, icon, make, sentence, sure, tell, unseen } from "./dom.js";
+
+const TEXTS = ["name", "device_path", "type", "service_name", "width", "height", "pixel_format"];
+const OFFSETS = ["roll_offset", "pitch_offset", "yaw_offset"];
+const PAUSE = 250;
+
+let editing = null;
+let touched = new Set();
+let timer = 0;
+let asked = 0;
+
+export function setUpSettings() {
+  const form = $("camera-form");
+  form.addEventListener("submit", save);
+  form.addEventListener("input", (event) => {
+    touched.add(event.target.name);
+    showService();
+    clearTimeout(timer);
+    timer = setTimeout(check, PAUSE);
+  });
+  form.addEventListener("focusout", (event) => {
+    if (event.target.name && event.target.value) touched.add(event.target.name);
+  });
+  $("form-cancel").addEventListener("click", () => { fill(null); $("f-name").focus(); });
+  showService();
+}
+
+/** List these cameras. */
+export function showEntries(cameras) {
+  const held = document.activeElement && document.activeElement.dataset.entry;
+  $("entries").replaceChildren(...cameras.map(entry));
+  $("no-entries").hidden = cameras.length > 0;
+  if (editing !== null && !cameras.some((one) => one.name === editing)) fill(null);
+  if (held) {
+    const again = [...$("entries").querySelectorAll("button")].find((one) => one.dataset.entry === held);
+    (again || $("f-name")).focus();
+  }
+}
+
+/** Say what the server is and keeps. */
+export function showAbout(state) {
+  const rows = [["Version", `asynccam ${state.version}`],
+    ["Pictures", `${state.store.pictures}, ${bytes(state.store.bytes)}`],
+    ["Kept", kept(state.store)]];
+  if (state.imu && state.imu.enabled) {
+    rows.push(["IMU", `MQTT ${state.imu.broker}:${state.imu.port}, topic ${state.imu.topic}`]);
+    rows.push(["Broker", state.imu.connected ? "connected" : state.imu.error || "not connected"]);
+  } else {
+    rows.push(["IMU", "switched off"]);
+  }
+  if (state.stopped_services.length) rows.push(["Stopped now", state.stopped_services.join(", ")]);
+  $("about").replaceChildren(...rows.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
+}
+
+// -- within ---------------------------------------------------------------------------------------
+
+function kept(store) {
+  const limits = [];
+  if (store.max_age_days !== null) limits.push(`for ${store.max_age_days} days`);
+  if (store.max_size_mb !== null) limits.push(`up to ${store.max_size_mb} MB`);
+  return limits.join(", ") || "for ever";
+}
+
+function entry(camera) {
+  const words = `${camera.device_path} · ${camera.width} × ${camera.height} · ${camera.pixel_format}${camera.stereo ? " · stereo" : ""}`;
+  const edit = make("button", { class: "button", type: "button", "data-entry": `edit ${camera.name}`, onclick: () => begin(camera) },
+    icon("pencil"), "Edit", unseen(` ${camera.name}`));
+  const bin = make("button", { class: "button danger", type: "button", "data-entry": `delete ${camera.name}`, onclick: () => remove(camera) },
+    icon("bin"), "Delete", unseen(` ${camera.name}`));
+  return make("li", {}, make("div", {}, make("p", { class: "name" }, camera.name), make("p", { class: "sub" }, words)), edit, bin);
+}
+
+function begin(camera) {
+  fill(camera);
+  $("f-name").focus();
+  $("form-title").scrollIntoView({ block: "nearest" });
+}
+
+function fill(camera) {
+  editing = camera ? camera.name : null;
+  touched = new Set();
+  clearTimeout(timer);
+  asked += 1;
+  const form = $("camera-form");
+  form.reset();
+  $("form-problems").replaceChildren();
+  showProblems([]);
+  if (camera) {
+    for (const name of TEXTS) form.elements[name].value = camera[name] ?? "";
+    for (const name of OFFSETS) form.elements[name].value = camera[name] ?? "";
+    form.elements.stereo.checked = camera.stereo;
+  } else {
+    const blank = { name: "", device_path: "", type: "v4l2", service_name: "", width: "640", height: "480", pixel_format: "MJPG" };
+    for (const name of TEXTS) form.elements[name].value = blank[name];
+    for (const name of OFFSETS) form.elements[name].value = "";
+    form.elements.stereo.checked = false;
+  }
+  $("form-title").textContent = camera ? `Edit ${camera.name}` : "Add a camera";
+  $("form-save").textContent = camera ? "Save changes" : "Add camera";
+  $("form-cancel").hidden = !camera;
+  showService();
+}
+
+function fields() {
+  const form = $("camera-form");
+  const found = Object.fromEntries([...TEXTS, ...OFFSETS].map((name) => [name, form.elements[name].value.trim()]));
+  found.stereo = form.elements.stereo.checked;
+  return found;
+}
+
+function showService() {
+  const needed = $("camera-form").elements.type.value === "stream_interrupt";
+  document.querySelector('[data-field="service_name"]').hidden = !needed;
+}
+
+async function check() {
+  const mine = ++asked;
+  const query = editing === null ? "" : `?instead_of=${encodeURIComponent(editing)}`;
+  try {
+    const { problems } = await ask("POST", `api/v1/camera-check${query}`, fields());
+    // Only fields that were filled in: an empty form is not full of faults.
+    if (mine === asked) showProblems(problems.filter((one) => touched.has(one.field)));
+  } catch { /* Saving will tell. */ }
+}
+
+function showProblems(problems) {
+  const wrong = new Map(problems.map((one) => [one.field, sentence(one.message)]));
+  for (const name of [...TEXTS, ...OFFSETS]) {
+    const words = wrong.get(name) || "";
+    const input = $("camera-form").elements[name];
+    if (words) input.setAttribute("aria-invalid", "true");
+    else input.removeAttribute("aria-invalid");
+    const said = $(`e-${name}`);
+    if (said.textContent !== words) said.textContent = words;
+  }
+}
+
+async function save(event) {
+  event.preventDefault();
+  clearTimeout(timer);
+  const mine = ++asked;
+  const button = $("form-save");
+  button.disabled = true;
+  try {
+    const values = fields();
+    if (editing === null) await ask("POST", "api/v1/cameras", values);
+    else await ask("PATCH", `api/v1/cameras/${encodeURIComponent(editing)}`, forChange(values));
+    tell(editing === null ? `${values.name} was added` : `${values.name} was saved`);
+    fill(null);
+    $("f-name").focus();
+  } catch (error) {
+    if (mine !== asked) return;
+    const known = (error.problems || []).filter((one) => $(`e-${one.field}`));
+    showProblems(known);
+    for (const one of known) touched.add(one.field);
+    if (known.length) $(`f-${known[0].field}`).focus();
+    else $("form-problems").replaceChildren(make("p", {}, sentence(error.message)));
+  } finally {
+    button.disabled = false;
+  }
+}
+
+/** An offset that was emptied is taken back, not left as it was. */
+function forChange(values) {
+  const changed = { ...values };
+  for (const name of OFFSETS) if (changed[name] === "") changed[name] = null;
+  return changed;
+}
+
+async function remove(camera) {
+  if (!await sure(`Delete ${camera.name}?`, "Its settings go; the pictures it took stay.")) return;
+  try {
+    await ask("DELETE", `api/v1/cameras/${encodeURIComponent(camera.name)}`);
+    tell(`${camera.name} was deleted`);
+  } catch (error) {
+    tell(error.message, true);
+  }
+}

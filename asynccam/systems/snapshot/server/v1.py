@@ -1,0 +1,400 @@
+"""``/api/v1/``: cameras, captures, pictures and events, described by its own OpenAPI document."""
+
+import functools
+import json
+from typing import Any, Final
+
+from aiohttp import hdrs, web
+from pydantic import TypeAdapter, ValidationError
+
+from asynccam.errors import AsynccamError, TimeoutError, UsageError
+from asynccam.runtime.timing import deadline
+from asynccam.systems.snapshot.server.answers import failed, json_answer, json_bytes, problem
+from asynccam.systems.snapshot.server.documents import (
+    CameraDocument,
+    CameraFields,
+    CameraList,
+    CaptureDocument,
+    CaptureOrder,
+    CaptureResult,
+    CaptureResults,
+    CheckResult,
+    FieldProblem,
+    HealthDocument,
+    SnapshotPage,
+    StateDocument,
+)
+from asynccam.systems.snapshot.server.openapi import Answer, Handler, Operation, document
+from asynccam.systems.snapshot.server.service import SnapshotService
+from asynccam.systems.snapshot.server.settings import CameraConfig, Problem, check_camera
+from asynccam.systems.snapshot.server.shots import ShotResult
+from asynccam.systems.snapshot.server.sse import EventFeed
+from asynccam.systems.snapshot.server.state import VERSION, camera_document, camera_documents, state_document
+
+BODY_SECONDS: Final = 10.0
+"""Within which a request's body has to be there."""
+_PAGE: Final = 50
+_JPEG: Final = "image/jpeg"
+_FIELDS: Final = TypeAdapter(CameraFields)
+_BUSY: Final = {503: "Too many captures wait already."}
+_BODY_ERRORS: Final = {
+    400: "The body is no JSON object.",
+    413: "The body is too large.",
+    415: "The body is not announced as JSON.",
+    422: "A field is wrong; problems says which.",
+}
+_SAVE_ERRORS: Final = {
+    **_BODY_ERRORS,
+    409: "config.json is broken at the moment and has to be mended first.",
+    507: "The disk refuses.",
+}
+_NO_CAMERA: Final = {404: "There is no such camera."}
+_NO_PICTURE: Final = {404: "There is no such picture."}
+
+
+class _RefusedError(Exception):
+    """A request that is answered by this, from wherever it was found out."""
+
+    def __init__(self, answer: web.Response) -> None:
+        super().__init__()
+        self.answer = answer
+
+
+class ApiV1:
+    """The operations under ``/api/v1/``, and ``/healthz``.
+
+    Args:
+        service: Takes the pictures.
+        feed: Streams what happens.
+    """
+
+    def __init__(self, service: SnapshotService, feed: EventFeed) -> None:
+        self._service = service
+        self._feed = feed
+        self._document = b""
+
+    def routes(self) -> list[web.RouteDef]:
+        """Every operation, and the document that describes them."""
+        return [*(one.route() for one in self.operations()), web.get("/api/v1/openapi.json", self.openapi)]
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Every operation there is."""
+        camera, fields, pictures = "/api/v1/cameras/{name}", CameraConfig, "/api/v1/snapshots"
+        return (
+            self._get("/api/v1/state", self.state, "state", "Everything the page shows.", StateDocument),
+            self._get("/api/v1/cameras", self.cameras, "listCameras", "Every camera.", CameraList),
+            self._get(camera, self.camera, "getCamera", "One camera.", CameraDocument, errors=_NO_CAMERA),
+            Operation(
+                "POST",
+                "/api/v1/cameras",
+                _typed(self.add),
+                "addCamera",
+                "Add a camera.",
+                {201: Answer("The camera was added.", CameraDocument)},
+                body=fields,
+                errors=_SAVE_ERRORS,
+            ),
+            Operation(
+                "PATCH",
+                camera,
+                _typed(self.change),
+                "changeCamera",
+                "Change fields of a camera; those not given stay.",
+                {200: Answer("The camera as it is now.", CameraDocument)},
+                body=fields,
+                errors=_SAVE_ERRORS | _NO_CAMERA,
+            ),
+            Operation(
+                "DELETE",
+                camera,
+                _typed(self.remove),
+                "deleteCamera",
+                "Delete a camera; its pictures stay.",
+                {204: Answer("It is gone.")},
+                errors=_NO_CAMERA | {409: _SAVE_ERRORS[409], 507: _SAVE_ERRORS[507]},
+            ),
+            Operation(
+                "POST",
+                "/api/v1/camera-check",
+                _typed(self.check),
+                "checkCamera",
+                "Say what is wrong with a camera's fields, without saving them.",
+                {200: Answer("What was found.", CheckResult)},
+                body=fields,
+                query={"instead_of": {"type": "string", "description": "The camera that is being changed."}},
+                errors={status: _BODY_ERRORS[status] for status in (400, 413, 415)},
+            ),
+            Operation(
+                "POST",
+                f"{camera}/captures",
+                _typed(self.capture),
+                "capture",
+                "Take a picture with one camera.",
+                {201: Answer("The picture.", CaptureDocument)},
+                errors=_NO_CAMERA
+                | _BUSY
+                | {502: "There is no picture, and why.", 504: "It took too long.", 507: "The disk refuses."},
+            ),
+            Operation(
+                "POST",
+                "/api/v1/captures",
+                _typed(self.capture_group),
+                "captureGroup",
+                "Take a picture with all cameras, or with the stereo pair.",
+                {200: Answer("What came of each; some may have failed.", CaptureResults)},
+                body=CaptureOrder,
+                errors=_BODY_ERRORS | _BUSY | {404: "There is no such camera at all."},
+            ),
+            self._get(
+                pictures,
+                self.snapshots,
+                "listSnapshots",
+                "Pictures, newest first.",
+                SnapshotPage,
+                query={
+                    "limit": {
+                        "type": "integer",
+                        "minimum": 1,
+                        "maximum": 1000,
+                        "default": _PAGE,
+                        "description": "How many at most.",
+                    },
+                    "after": {"type": "string", "description": "The next of the page before."},
+                    "camera": {"type": "string", "description": "Only those of this camera."},
+                },
+                errors={422: "A parameter is out of bounds."},
+            ),
+            Operation(
+                "DELETE",
+                f"{pictures}/{{filename}}",
+                _typed(self.delete_snapshot),
+                "deleteSnapshot",
+                "Delete a picture.",
+                {204: Answer("It is gone.")},
+                errors=_NO_PICTURE | {507: "The disk refuses."},
+            ),
+            Operation(
+                "GET",
+                f"{pictures}/{{filename}}/thumbnail",
+                _typed(self.thumbnail),
+                "getThumbnail",
+                "A small JPEG of a picture.",
+                {200: Answer("The JPEG.", None, _JPEG)},
+                query={
+                    "side": {
+                        "type": "integer",
+                        "minimum": 16,
+                        "maximum": 1024,
+                        "description": "Pixels of its longest side.",
+                    }
+                },
+                errors=_NO_PICTURE | {422: "The side is out of bounds.", 502: "The file is no picture."},
+            ),
+            Operation(
+                "GET",
+                "/api/v1/events",
+                self._feed.stream,
+                "streamEvents",
+                "What happens, as Server-Sent Events: state, capture, deleted, imu, trouble, restored.",
+                {200: Answer("The stream.", None, "text/event-stream")},
+                errors={503: "Too many streams are open."},
+            ),
+            Operation(
+                "GET",
+                "/healthz",
+                self.health,
+                "health",
+                "Say that the server answers.",
+                {200: Answer("It does.", HealthDocument)},
+                open=True,
+            ),
+        )
+
+    # -- reading --------------------------------------------------------------------------------
+
+    async def openapi(self, request: web.Request) -> web.StreamResponse:
+        """``GET /api/v1/openapi.json``."""
+        if not self._document:
+            self._document = json.dumps(document(self.operations(), version=VERSION)).encode()
+        return json_bytes(self._document)
+
+    async def health(self, request: web.Request) -> web.StreamResponse:
+        """``GET /healthz``."""
+        return json_answer(HealthDocument())
+
+    async def state(self, request: web.Request) -> web.StreamResponse:
+        """``GET /api/v1/state``."""
+        return json_answer(state_document(self._service))
+
+    async def cameras(self, request: web.Request) -> web.StreamResponse:
+        """``GET /api/v1/cameras``."""
+        return json_answer(CameraList(cameras=camera_documents(self._service)))
+
+    async def camera(self, request: web.Request) -> web.StreamResponse:
+        """``GET /api/v1/cameras/{name}``."""
+        return json_answer(self._camera(request.match_info["name"]))
+
+    async def snapshots(self, request: web.Request) -> web.StreamResponse:
+        """``GET /api/v1/snapshots``."""
+        page = self._service.store.page(
+            limit=_number(request, "limit", _PAGE),
+            after=request.query.get("after") or None,
+            camera=request.query.get("camera"),
+        )
+        return json_answer(SnapshotPage.of(page))
+
+    async def thumbnail(self, request: web.Request) -> web.StreamResponse:
+        """``GET /api/v1/snapshots/{filename}/thumbnail``."""
+        name = request.match_info["filename"]
+        store = self._service.store
+        if "side" in request.query:
+            data = await store.thumbnail(name, side=_number(request, "side", 0))
+        else:
+            data = await store.thumbnail(name)
+        headers = {hdrs.CONTENT_TYPE: _JPEG, hdrs.CACHE_CONTROL: "private, max-age=86400"}
+        return web.Response(body=data, headers=headers)
+
+    # -- changing -------------------------------------------------------------------------------
+
+    async def add(self, request: web.Request) -> web.StreamResponse:
+        """``POST /api/v1/cameras``."""
+        fields = await _fields(request)
+        self._refuse_problems(self._problems(fields, None))
+        camera = await self._service.config.add_camera(fields)
+        return json_answer(self._camera(camera.name), status=201)
+
+    async def change(self, request: web.Request) -> web.StreamResponse:
+        """``PATCH /api/v1/cameras/{name}``."""
+        name = request.match_info["name"]
+        fields = await _fields(request)
+        before = self._service.config.camera(name).entry()
+        self._refuse_problems(self._problems({**before, **fields}, name))
+        camera = await self._service.config.replace_camera(name, fields)
+        return json_answer(self._camera(camera.name))
+
+    async def remove(self, request: web.Request) -> web.StreamResponse:
+        """``DELETE /api/v1/cameras/{name}``."""
+        await self._service.config.delete_camera(request.match_info["name"])
+        return web.Response(status=204)
+
+    async def check(self, request: web.Request) -> web.StreamResponse:
+        """``POST /api/v1/camera-check``."""
+        problems = self._problems(await _fields(request), request.query.get("instead_of"))
+        found = tuple(FieldProblem(field=one.field, message=one.message) for one in problems)
+        return json_answer(CheckResult(ok=not found, problems=found))
+
+    async def capture(self, request: web.Request) -> web.StreamResponse:
+        """``POST /api/v1/cameras/{name}/captures``."""
+        shot = await self._service.capture(request.match_info["name"])
+        return json_answer(CaptureDocument.taken(shot, "snapshot"), status=201)
+
+    async def capture_group(self, request: web.Request) -> web.StreamResponse:
+        """``POST /api/v1/captures``."""
+        try:
+            order = CaptureOrder.model_validate(await _object(request))
+        except ValidationError as error:
+            found = tuple(
+                FieldProblem(field=".".join(map(str, one["loc"])), message=one["msg"])
+                for one in error.errors()
+            )
+            raise _RefusedError(_invalid(found)) from None
+        if order.group == "all":
+            prefix, results = "api_all_cams", await self._service.capture_all()
+        else:
+            prefix, results = "api_stereo", await self._service.capture_stereo()
+        if not results:
+            which = "is configured" if order.group == "all" else "is marked stereo"
+            return problem(404, "no_cameras", f"No camera {which}.")
+        return json_answer(_documents(results, prefix))
+
+    async def delete_snapshot(self, request: web.Request) -> web.StreamResponse:
+        """``DELETE /api/v1/snapshots/{filename}``."""
+        await self._service.store.delete(request.match_info["filename"])
+        return web.Response(status=204)
+
+    # -- within ---------------------------------------------------------------------------------
+
+    def _get(
+        self, path: str, handler: Handler, name: str, summary: str, model: Any, **more: Any
+    ) -> Operation:
+        return Operation("GET", path, _typed(handler), name, summary, {200: Answer(summary, model)}, **more)
+
+    def _camera(self, name: str) -> CameraDocument:
+        return camera_document(self._service, self._service.config.camera(name))
+
+    def _problems(self, fields: CameraFields, instead_of: str | None) -> tuple[Problem, ...]:
+        taken = [camera.name for camera in self._service.cameras() if camera.name != instead_of]
+        camera, problems = check_camera(fields, taken=taken)
+        if camera is None and fields.get("name") in taken and all(one.field != "name" for one in problems):
+            # Found out last, but told at once with the rest.
+            problems = (Problem("another camera has this name already", "name"), *problems)
+        return problems
+
+    def _refuse_problems(self, problems: tuple[Problem, ...]) -> None:
+        if problems:
+            found = tuple(FieldProblem(field=one.field, message=one.message) for one in problems)
+            raise _RefusedError(_invalid(found))
+
+
+def _typed(handler: Handler) -> Handler:
+    """Answer the library's errors with problem objects."""
+
+    @functools.wraps(handler)
+    async def answered(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except _RefusedError as refused:
+            return refused.answer
+        except AsynccamError as error:
+            return failed(error)
+
+    return answered
+
+
+def _invalid(problems: tuple[FieldProblem, ...]) -> web.Response:
+    words = "; ".join(f"{one.field}: {one.message}" if one.field else one.message for one in problems)
+    return problem(422, "invalid", words, problems=problems)
+
+
+async def _fields(request: web.Request) -> CameraFields:
+    return _FIELDS.validate_python(await _object(request))
+
+
+async def _object(request: web.Request) -> dict[str, Any]:
+    """The JSON object in a request's body."""
+    if request.content_type != "application/json":
+        raise _RefusedError(problem(415, "not_json", "The body has to be application/json."))
+    try:
+        async with deadline(BODY_SECONDS, "request body"):
+            value = json.loads(await request.read())
+    except TimeoutError as error:
+        raise _RefusedError(problem(408, "too_slow", str(error))) from None
+    except (ValueError, RecursionError) as error:
+        raise _RefusedError(problem(400, "not_json", f"The body is no JSON: {error}")) from None
+    if not isinstance(value, dict):
+        raise _RefusedError(problem(400, "not_json", "The body has to be a JSON object."))
+    return value
+
+
+def _number(request: web.Request, name: str, default: int) -> int:
+    text = request.query.get(name, "")
+    if not text:
+        return default
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise UsageError(f"{name} is a whole number, not {text!r}")
+    return int(text)
+
+
+def _documents(results: tuple[ShotResult, ...], prefix: str) -> CaptureResults:
+    moments = [one.shot.taken_at for one in results if one.shot is not None]
+    return CaptureResults(
+        results=tuple(
+            CaptureResult(
+                camera=one.camera,
+                snapshot=None if one.shot is None else CaptureDocument.taken(one.shot, prefix),
+                error=one.error,
+            )
+            for one in results
+        ),
+        spread=max(moments) - min(moments) if len(moments) > 1 else None,
+    )

@@ -1,0 +1,100 @@
+"""A camera that takes pictures and no video, in a take: one picture at T0. See docs/take.md."""
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Final
+
+from asynccam.errors import ConnectionError, DeviceError, RecordingError, StateError
+from asynccam.model.camera import Camera
+from asynccam.model.features import ArmedStart, RecordPlan, Snapshot, StartReport, StopReport
+from asynccam.model.info import CameraState, LocalFile, MediaFile
+from asynccam.runtime.tasks import TaskScope
+
+_TAKEN: Final = "picture taken"
+
+
+class StillPicture:
+    """Stands in a take for the `Record` feature of a camera that has only `Snapshot`.
+
+    The start asks for one picture and is answered once that is home; the stop only names it.
+
+    Args:
+        camera: The camera; only its common interface is used.
+    """
+
+    def __init__(self, camera: Camera) -> None:
+        self._camera = camera
+        self._picture: LocalFile | None = None
+
+    async def arm(self, plan: RecordPlan) -> ArmedStart:
+        """See that the camera answers.
+
+        Raises:
+            ConnectionError: Whoever answers for the camera says that it is away.
+            DeviceError: It says that it is in trouble.
+            AsynccamError: Nobody answers, see `Camera.status`.
+        """
+        status = await self._camera.status()
+        if status.state is CameraState.AWAY:
+            raise ConnectionError(f"{self._camera.id} is away: {status.detail}")
+        if status.state is CameraState.ERROR:
+            raise DeviceError(f"{self._camera.id} is in trouble: {status.detail}", status=status.detail)
+        return _ArmedPicture(self, plan.directory)
+
+    async def stop(self, *, timeout: float = 60.0) -> StopReport:
+        """Name the picture.
+
+        Raises:
+            RecordingError: There is none.
+        """
+        now = time.time()
+        if self._picture is None:
+            raise RecordingError(f"{self._camera.id} has taken no picture")
+        picture = self._picture
+        file = MediaFile(picture.source or picture.path.name, picture.size, path=picture.path)
+        return StopReport(now, now, _TAKEN, (file,))
+
+    async def take(self, directory: Path) -> None:
+        """Take the picture and bring it home."""
+        self._picture = await self._camera.feature(Snapshot).snapshot(directory)
+
+
+class _ArmedPicture:
+    """A picture that waits for its moment."""
+
+    def __init__(self, still: StillPicture, directory: Path) -> None:
+        self._still = still
+        self._directory = directory
+        # A picture that fails is told by `accepted`, and by nobody else.
+        self._scope = TaskScope("picture", on_failure=lambda name, error: None)
+        self._commanded_at = 0.0
+        self._taking: asyncio.Task[float] | None = None
+
+    def release(self, at: float | None) -> None:
+        """Ask for the picture; never waits."""
+        self._commanded_at = time.time()
+        self._taking = self._scope.spawn(self._take(), name="take")
+
+    async def accepted(self) -> StartReport:
+        """Wait for the picture; all that is known is that it was taken between command and arrival."""
+        if self._taking is None:
+            raise StateError("a picture is waited for that was not asked for")
+        await asyncio.wait({self._taking})
+        arrived_at = self._taking.result()
+        half = (arrived_at - self._commanded_at) / 2
+        return StartReport(
+            self._commanded_at,
+            arrived_at,
+            _TAKEN,
+            first_frame_at=self._commanded_at + half,
+            first_frame_bound=half,
+        )
+
+    async def aclose(self) -> None:
+        """Give up a picture that has not come."""
+        await self._scope.aclose()
+
+    async def _take(self) -> float:
+        await self._still.take(self._directory)
+        return time.time()

@@ -1,0 +1,77 @@
+"""Where the camera looked, in the picture's EXIF."""
+
+import io
+import json
+from pathlib import Path
+
+import piexif
+import piexif.helper
+import pytest
+from PIL import Image
+
+from asynccam.errors import StorageError
+from asynccam.systems.snapshot.server.exif import write_reading
+from asynccam.systems.snapshot.server.shots import Reading
+from tests.support.v4l2 import a_jpeg
+
+READING = Reading(1.5, -2.25, 359.0, 1_790_000_000.5)
+
+
+def test_a_reading_is_written_as_the_field_writes_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(a_jpeg())
+    assert write_reading(path, READING)
+    tags = piexif.load(str(path))
+    comment = tags["Exif"][piexif.ExifIFD.UserComment]
+    assert comment.startswith(b"UNICODE\0")
+    assert json.loads(comment[8:].decode("utf-16-be")) == {
+        "roll": 1.5,
+        "pitch": -2.25,
+        "yaw": 359.0,
+        "timestamp": 1_790_000_000.5,
+    }
+    assert json.loads(piexif.helper.UserComment.load(comment))["yaw"] == 359.0
+    assert tags["0th"][piexif.ImageIFD.Software].startswith(b"asynccam ")
+    with Image.open(path) as after, Image.open(io.BytesIO(a_jpeg())) as before:
+        assert after.tobytes() == before.tobytes(), "the picture itself is not encoded again"
+    assert [one.name for one in tmp_path.iterdir()] == ["a.jpg"]
+
+
+def test_what_the_camera_itself_wrote_stays(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    data = io.BytesIO()
+    own = piexif.dump({"0th": {piexif.ImageIFD.Make: b"Lens & Co"}})
+    piexif.insert(own, a_jpeg(), data)
+    path.write_bytes(data.getvalue())
+    assert write_reading(path, READING)
+    tags = piexif.load(str(path))
+    assert tags["0th"][piexif.ImageIFD.Make] == b"Lens & Co"
+    assert piexif.ExifIFD.UserComment in tags["Exif"]
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff\xd8", b"\xff\xd8\xff\xe1\xff\xff", b"YUYV" * 500, bytes(10)])
+def test_a_picture_that_takes_none_is_left_as_it_is(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(data)
+    assert not write_reading(path, READING)
+    assert path.read_bytes() == data
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_cut_anywhere_a_picture_is_tagged_or_left(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    whole = io.BytesIO()
+    piexif.insert(piexif.dump({"0th": {piexif.ImageIFD.Make: b"x"}}), a_jpeg(16, 16), whole)
+    for cut in range(400):
+        data = whole.getvalue()[:cut]
+        path.write_bytes(data)
+        assert write_reading(path, READING) or path.read_bytes() == data
+
+
+def test_a_file_that_is_not_there_is_a_storage_error(tmp_path: Path) -> None:
+    with pytest.raises(StorageError):
+        write_reading(tmp_path / "none.jpg", READING)
+
+
+def test_offsets_are_added() -> None:
+    assert READING.turned(1, None, -9) == Reading(2.5, -2.25, 350.0, READING.at)
