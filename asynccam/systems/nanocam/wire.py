@@ -47,9 +47,16 @@ class Ours:
 
     Attributes:
         token: What a server of our own may want to see, or None.
+
+    Raises:
+        UsageError: The token is empty, or no printable text.
     """
 
     token: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.token is not None:  # a lone half of a character is JSON, and no text
+            _check(bool(self.token) and self.token.isprintable(), "a token is printable text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,10 +386,7 @@ def _ours(value: object) -> Ours | None:
     if value is None:
         return None
     token = value.get("token") if isinstance(value, dict) else None
-    if token is None:
-        return Ours()
-    # A lone half of a character is JSON, and no text.
-    _check(isinstance(token, str) and token.isprintable(), "a token is printable text")
+    _check(token is None or isinstance(token, str), "a token is text")
     return Ours(token)
 
 
