@@ -47,14 +47,18 @@ class Ours:
 
     Attributes:
         token: What a server of our own may want to see, or None.
+        port: UDP port the client wants a stream at, or None for the server's own choice, which is all that
+            an original server knows.
 
     Raises:
-        UsageError: The token is empty, or no printable text.
+        UsageError: The token is empty, or no printable text, or the port is none a client may listen at.
     """
 
     token: str | None = field(default=None, repr=False)
+    port: int | None = None
 
     def __post_init__(self) -> None:
+        _check(self.port is None or 1024 <= self.port <= 65535, f"{self.port} is no UDP port for a stream")
         if self.token is not None:  # a lone half of a character is JSON, and no text
             _check(bool(self.token) and self.token.isprintable(), "a token is printable text")
 
@@ -188,7 +192,8 @@ def encode_request(request: Request) -> bytes:
         document = {"type": "kill"}
     if request.ours is not None:
         token = {} if request.ours.token is None else {"token": request.ours.token}
-        document[OUR_KEY] = {"v": OUR_VERSION, **token, **exact}
+        port = {} if request.ours.port is None else {"port": request.ours.port}
+        document[OUR_KEY] = {"v": OUR_VERSION, **token, **port, **exact}
     elif exact:
         raise UsageError(f"an original server counts whole seconds only: {exact}")
     data = json.dumps(document, separators=(",", ":")).encode()
@@ -385,9 +390,10 @@ def local_name(name: str) -> str:
 def _ours(value: object) -> Ours | None:
     if value is None:
         return None
-    token = value.get("token") if isinstance(value, dict) else None
+    fields = value if isinstance(value, dict) else {}
+    token = fields.get("token")
     _check(token is None or isinstance(token, str), "a token is text")
-    return Ours(token)
+    return Ours(token, None if fields.get("port") is None else _integer(fields, "port"))
 
 
 def _parse(fields: Mapping[str, Any]) -> Request:
