@@ -1,7 +1,6 @@
 """Who has the camera: one job at a time, the others wait in line. Plain bookkeeping of one media server."""
 
 import asyncio
-from collections import deque
 from typing import Final, Literal, Protocol
 
 from asynccam.errors import BusyError
@@ -25,8 +24,11 @@ class Job(Protocol):
         """Its client's IP address."""
         ...
 
-    async def end(self) -> None:
-        """End it now, as a kill does; returns when the camera is free. Harmless when it is over."""
+    async def kill(self) -> None:
+        """End it now and throw away what it has.
+
+        Returns when the camera is free; harmless when it is over.
+        """
         ...
 
     def extend(self, seconds: float) -> bool:
@@ -47,7 +49,7 @@ class Desk:
     def __init__(self, waiting: int) -> None:
         self.job: Job | None = None
         self._most = waiting
-        self._line: deque[tuple[Job, asyncio.Future[None]]] = deque()
+        self._line: dict[Job, asyncio.Future[None]] = {}
 
     @property
     def streaming(self) -> bool:
@@ -59,54 +61,46 @@ class Desk:
         """How many jobs wait."""
         return len(self._line)
 
-    def take(self, job: Job) -> bool:
-        """Give the camera to a job if nobody has it and nobody waits; whether it got it."""
-        if self.job is not None or self._line:
-            return False
-        self.job = job
-        return True
-
-    async def queue(self, job: Job, timeout: float, *, first: bool = False) -> None:
-        """Wait for the camera.
-
-        Args:
-            job: Who waits.
-            timeout: Seconds it may take.
-            first: Go before all who wait, as the client does who ended what had the camera.
+    def ask(self, job: Job) -> bool:
+        """Give the camera to a job, or a place at the end of the line; whether it has the camera.
 
         Raises:
             BusyError: Too many wait already.
+        """
+        if self.job is None:
+            self.job = job
+        elif self.job is not job and job not in self._line:
+            if len(self._line) >= self._most:
+                raise BusyError(f"{len(self._line)} requests wait for the camera already")
+            self._line[job] = asyncio.get_running_loop().create_future()
+        return self.job is job
+
+    def ask_first(self, job: Job) -> None:
+        """The same for the client who ends what has the camera: its place is before all others."""
+        if self.job is None:
+            self.job = job
+        elif self.job is not job:
+            self._line = {job: asyncio.get_running_loop().create_future(), **self._line}
+
+    async def turn(self, job: Job, timeout: float) -> None:
+        """Wait until a job that asked has the camera; a job that cannot wait has no place any more.
+
+        Raises:
             TimeoutError: Its turn did not come.
         """
-        if self.take(job):
+        if self.job is job:
             return
-        if len(self._line) >= self._most and not first:
-            raise BusyError(f"{len(self._line)} requests wait for the camera already")
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        entry = (job, turn)
-        if first:
-            self._line.appendleft(entry)
-        else:
-            self._line.append(entry)
         try:
             async with deadline(timeout, "turn with the camera"):
-                await turn
+                await self._line[job]
         except BaseException:
-            if entry in self._line:
-                self._line.remove(entry)
-            self.release(job)  # its turn may have come in this very moment
+            self.leave(job)
             raise
 
-    def release(self, job: Job) -> None:
-        """Take the camera from a job that is done with it, and give it to the next; harmless otherwise."""
-        if self.job is not job:
-            return
-        self.job = None
-        while self._line:
-            following, turn = self._line.popleft()
-            if not turn.done():
-                self.job = following
-                turn.set_result(None)
-                return
-
-
+    def leave(self, job: Job) -> None:
+        """Take the camera, or the place in line, from a job that is done; harmless when it has neither."""
+        self._line.pop(job, None)
+        if self.job is job:
+            self.job = next(iter(self._line), None)
+            if self.job is not None:
+                self._line.pop(self.job).set_result(None)

@@ -1,6 +1,7 @@
 """What a media server puts up with, and how it deals with more clients than cameras."""
 
-from dataclasses import dataclass, fields
+import hmac
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Final
 
@@ -67,7 +68,43 @@ class ServerLimits:
     shutdown_timeout: float = 30.0
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for limit in fields(self):
+            value = getattr(self, limit.name)
             if not value > 0:
-                raise UsageError(f"{field.name} of a media server is above 0, not {value}")
+                raise UsageError(f"{limit.name} of a media server is above 0, not {value}")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerPolicy:
+    """Whom a `MediaServer` serves, and in which order.
+
+    Attributes:
+        token: What our own clients must show; None for no token. Anybody may speak the original's protocol,
+            which has no place for one, so with a token the original's clients are closed.
+        originals: Serve the original's clients all the same; None for whenever there is no token.
+        when_busy: What becomes of requests while another client has the camera.
+        override: Whether a client may end what another one has running, as the original allows everybody to.
+            Without, only clients at the same address may.
+
+    Raises:
+        UsageError: The token is empty.
+    """
+
+    token: str | None = field(default=None, repr=False)
+    originals: bool | None = None
+    when_busy: WhenBusy = WhenBusy.QUEUE
+    override: bool = True
+
+    def __post_init__(self) -> None:
+        if self.token == "":
+            raise UsageError("a token is not empty")
+
+    def admits_originals(self) -> bool:
+        """Whether requests without a token are served."""
+        return self.token is None if self.originals is None else self.originals
+
+    def admits(self, token: str | None) -> bool:
+        """Whether our own client may come in; takes the same time for every wrong token."""
+        if self.token is None:
+            return True
+        return hmac.compare_digest((token or "").encode(), self.token.encode())
