@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from asynccam.errors import AsynccamError, ConnectionError, RemoteProtocolError, StorageError
+from asynccam.net.sendfile import is_open_and_quiet, send_file, unacknowledged
 from asynccam.runtime.timing import deadline
 from asynccam.systems.multicam.device_answers import Answers
 from asynccam.systems.multicam.device_commands import DeviceCommands
 from asynccam.systems.multicam.device_faults import DeviceFaults
 from asynccam.systems.multicam.device_storage import OpenFile, Storage, StoredFile
-from asynccam.systems.multicam.device_transfer import is_open_and_quiet, send_file, unacknowledged
 from asynccam.systems.multicam.models import Message
 from asynccam.systems.multicam.wire import Command, CommandReader
 

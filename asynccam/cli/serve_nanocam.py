@@ -1,0 +1,130 @@
+"""``asynccam serve nanocam``: a media server for nanocam clients, the maker's and our own."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from asynccam.cli import words
+from asynccam.cli.errors import ExitCode
+from asynccam.cli.options import JsonOption, VerboseOption
+from asynccam.cli.output import Output
+from asynccam.cli.running import execute
+
+if TYPE_CHECKING:
+    from asynccam.systems.nanocam.server import MediaServer
+
+_TOKEN_VARIABLE = "ASYNCCAM_TOKEN"  # noqa: S105 - the variable's name
+
+
+def nanocam(
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, metavar="P", help="TCP port; 0 takes a free one.")
+    ] = 7200,
+    host: Annotated[
+        str, typer.Option("--host", metavar="IP", help="Address to listen at.", show_default="every one")
+    ] = "",
+    camera: Annotated[
+        str | None,
+        typer.Option(
+            "--camera",
+            metavar="DEVICE",
+            help="Serve this V4L2 camera, /dev/video0 for example.",
+            show_default="the Jetson's; elsewhere a test picture",
+        ),
+    ] = None,
+    media_port: Annotated[
+        int, typer.Option("--media-port", min=1, max=65535, metavar="P", help="UDP port of clients.")
+    ] = 5004,
+    keep: Annotated[
+        Path | None,
+        typer.Option("--keep", metavar="DIR", help="Keep what is captured here.", show_default=False),
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            "--token",
+            metavar="TOKEN",
+            envvar=_TOKEN_VARIABLE,
+            help="Serve only asynccam clients that show it; better in the environment.",
+            show_default=False,
+        ),
+    ] = None,
+    originals: Annotated[
+        bool, typer.Option("--originals", help="Serve the maker's clients too, which know no token.")
+    ] = False,
+    refuse: Annotated[
+        bool, typer.Option("--refuse", help="Refuse who comes while the camera is in use; else they wait.")
+    ] = False,
+    override: Annotated[
+        bool, typer.Option(help="Let clients end what others have running, as the maker's server does.")
+    ] = True,
+    max_duration: Annotated[
+        float, typer.Option("--max-duration", min=1, metavar="SECONDS", help="Longest video.")
+    ] = 3600.0,
+    while_stdin_open: Annotated[
+        bool, typer.Option("--while-stdin-open", help="Also end when standard input is closed.")
+    ] = False,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Be a nanocam media server: pictures and video of this computer's camera for clients on the network."""
+    output = Output(json=json, verbose=verbose)
+
+    async def main() -> ExitCode:
+        from asynccam.cli.serve import _while_open
+        from asynccam.systems.nanocam.csi import CSIcamera
+        from asynccam.systems.nanocam.serve import serve
+        from asynccam.systems.nanocam.server_options import ServerLimits, ServerPolicy, WhenBusy
+
+        served = False
+
+        def ready(server: "MediaServer") -> None:
+            nonlocal served
+            served = True
+            _listening(output, server, host, with_token=token is not None)
+
+        policy = ServerPolicy(
+            token=token,
+            originals=True if originals else None,
+            when_busy=WhenBusy.REFUSE if refuse else WhenBusy.QUEUE,
+            override=override,
+        )
+        try:
+            async with _while_open(stdin=while_stdin_open):
+                await serve(
+                    port,
+                    host=host,
+                    camera=CSIcamera(device=camera) if camera else CSIcamera(),
+                    media_port=media_port,
+                    media_path=keep,
+                    policy=policy,
+                    limits=ServerLimits(duration=max_duration),
+                    on_ready=ready,
+                )
+        finally:
+            if served:
+                output.line({"event": "stopped"})
+        return ExitCode.OK
+
+    execute("serve nanocam", main, output, terminated=ExitCode.OK)
+
+
+def _listening(output: Output, server: "MediaServer", host: str, *, with_token: bool) -> None:
+    output.line(
+        {
+            "event": "listening",
+            "system": "nanocam",
+            "host": host or "*",
+            "port": server.port,
+            "stand_in": server.stand_in,
+            "token": with_token,
+        }
+    )
+    place = f"[{host}]:{server.port}" if ":" in host else f"{host or '*'}:{server.port}"
+    source = f"Without a Jetson's camera it shows {server.stand_in}." if server.stand_in else ""
+    output.show(
+        words.told(f"A nanocam media server listens at {place}."),
+        *((source,) if source else ()),
+        "Ctrl-C ends what is being captured, and leaves.",
+    )

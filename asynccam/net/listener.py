@@ -1,0 +1,98 @@
+"""A listening TCP port: accepts connections and hands out bare sockets, whatever befalls the process."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from asynccam.errors import ConnectionError
+from asynccam.runtime.tasks import TaskScope
+
+_LOG = logging.getLogger(__name__)
+_BACKLOG: Final = 128
+_ACCEPT_PAUSE: Final = 0.5
+"""Seconds to wait when the process has run out of sockets."""
+
+Admit = Callable[[socket.socket, str], None]
+"""Given a connected, non-blocking socket, which is now its own to close, and the peer's IP address."""
+
+
+class Listener:
+    """Listens at every address of a host name.
+
+    Args:
+        host: Address or name to listen at; ``""`` for every address of this computer.
+        port: TCP port; 0 takes a free one, the same for every address.
+        admit: Given each connection; must not block.
+    """
+
+    def __init__(self, host: str, port: int, admit: Admit) -> None:
+        self._host = host
+        self._port = port
+        self._admit = admit
+        self._sockets: list[socket.socket] = []
+        self._accepting = TaskScope("listener")
+
+    @property
+    def port(self) -> int:
+        """The TCP port it listens at, or was told to."""
+        return int(self._sockets[0].getsockname()[1]) if self._sockets else self._port
+
+    async def open(self) -> None:
+        """Listen.
+
+        Raises:
+            ConnectionError: The address cannot be listened at; nothing is left open.
+        """
+        try:
+            await self._listen()
+        except OSError as error:
+            self._close_sockets()
+            raise ConnectionError(f"cannot listen at {self._host or '*'}:{self._port}: {error}") from error
+        except BaseException:
+            self._close_sockets()
+            raise
+        for listener in self._sockets:
+            self._accepting.spawn(self._accept(listener), name="accept")
+
+    async def aclose(self) -> None:
+        """Accept no more; harmless when called twice."""
+        try:
+            await self._accepting.aclose()
+        finally:
+            self._close_sockets()
+
+    async def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        port = self._port
+        found = await loop.getaddrinfo(
+            self._host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            listener = socket.socket(family, kind, protocol)
+            self._sockets.append(listener)
+            listener.setblocking(False)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind((address[0], port, *address[2:]))
+            listener.listen(_BACKLOG)
+            port = listener.getsockname()[1]  # If it was 0, the other addresses follow the first.
+
+    def _close_sockets(self) -> None:
+        for listener in self._sockets:
+            listener.close()
+        self._sockets.clear()
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                sock, address = await loop.sock_accept(listener)
+            except OSError as error:
+                _LOG.warning("cannot accept a connection: %s", error)
+                await asyncio.sleep(_ACCEPT_PAUSE)
+                continue
+            self._admit(sock, address[0])
+            await asyncio.sleep(0)  # sock_accept does not yield while connections wait

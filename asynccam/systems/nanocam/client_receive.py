@@ -1,0 +1,212 @@
+"""Streams that a media server sends over UDP, received into a file or an HLS playlist by a recorder."""
+
+import asyncio
+import builtins
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from asynccam.errors import AsynccamError, RecordingError, TargetExistsError, UsageError
+from asynccam.recording.events import RecorderStalled
+from asynccam.recording.gstlaunch import Element, printf_literal
+from asynccam.recording.outputs import FileSet, Output, Sink
+from asynccam.recording.pipeline import Pipeline
+from asynccam.recording.recorder import Recorder
+from asynccam.recording.sources import Codec, RtpSource
+from asynccam.recording.verdict import FileVerdict
+from asynccam.runtime.tasks import TaskScope
+from asynccam.runtime.timing import deadline
+from asynccam.systems.nanocam.client_conversation import Conversation, unexpected
+from asynccam.systems.nanocam.client_link import ClientTimeouts
+from asynccam.systems.nanocam.wire import Ok, VideoRequest
+
+_NUMBER: Final = re.compile(r"%0(\d)d")
+
+
+@dataclass(frozen=True, slots=True)
+class HlsPlaylist:
+    """An HLS playlist and its segments under names of one's own, as the maker's client has them.
+
+    Attributes:
+        root: URL of the directory of the segments, which the playlist puts before their names.
+        playlist: The playlist's path.
+        location: The segments' path with one number like ``%05d`` in its name.
+        length: Segments the playlist names, 0 for all.
+        max_files: Segments that are kept, 0 for all.
+        segment_seconds: Length of a segment, 1 or more.
+
+    Raises:
+        UsageError: One of these cannot be.
+    """
+
+    root: str
+    playlist: Path
+    location: str
+    length: int = 10
+    max_files: int = 10
+    segment_seconds: int = 5
+
+    def __post_init__(self) -> None:
+        numbers = _NUMBER.findall(Path(self.location).name)
+        if len(numbers) != 1 or self.location.count("%") != 1:
+            raise UsageError(f"{self.location!r}: the name of a segment has one number in it, such as %05d")
+        if self.segment_seconds < 1 or self.length < 0 or self.max_files < 0:
+            raise UsageError(f"not a usable HLS output: {self}")
+
+    @property
+    def directory(self) -> Path:
+        """The directory of the segments, which must exist."""
+        return Path(self.location).absolute().parent
+
+    def sink(self, codec: Codec, run: int) -> Sink:
+        """The elements for one run."""
+        if codec != "h264":
+            raise UsageError(f"HLS is written from h264, not from {codec}")
+        playlist = self.playlist.absolute()
+        if playlist.exists():
+            raise TargetExistsError(f"{playlist} exists; a recording never writes over a file")
+        head, _, tail = Path(self.location).name.partition("%")
+        digits, tail = int(tail[1]), tail[3:]
+        files = FileSet(self.directory, re.compile(rf"{re.escape(head)}(\d{{{digits},}}){re.escape(tail)}"))
+        taken = files.sizes()
+        if taken:
+            raise TargetExistsError(f"{next(iter(taken))} exists; a recording never writes over a file")
+        location = f"{printf_literal(f'{self.directory}/{head}')}%0{digits}d{printf_literal(tail)}"
+        element = Element(
+            "hlssink2",
+            {
+                "playlist-root": self.root.rstrip("/"),
+                "playlist-location": str(playlist),
+                "location": location,
+                "target-duration": self.segment_seconds,
+                "playlist-length": self.length,
+                "max-files": self.max_files,
+            },
+        )
+        return Sink((element,), files, frozenset({"splitmuxsink", "mpegtsmux"}))
+
+
+class Receiver:
+    """Receives one stream; a context manager that ends it.
+
+    Args:
+        port: UDP port to listen at.
+        output: Where it goes.
+        duration: Seconds from its first frame.
+    """
+
+    def __init__(self, port: int, output: Output, duration: float) -> None:
+        self._recorder = Recorder(Pipeline(RtpSource(port), output), name="nanocam stream")
+        self._duration = duration
+        self._until: float | None = None
+        self._limit: asyncio.Timeout | None = None
+
+    async def listen(self, timeout: float) -> None:
+        """Listen, and return when the first frame has been written, or the recorder gave up: `run` says so.
+
+        Args:
+            timeout: Seconds it may take.
+        """
+        with suppress(AsynccamError):  # kept by the recorder
+            await self._recorder.start(timeout=timeout)
+
+    async def run(self) -> tuple[FileVerdict, ...]:
+        """Record until the time is over, the stream ends or `stop` is called.
+
+        Returns:
+            What is in each file.
+
+        Raises:
+            RecordingError: The recorder failed, or nothing is in the files.
+        """
+        if self._until is None:
+            self.reset_timer(self._duration)
+        with self._recorder.events.subscribe(self._stalled, RecorderStalled):
+            with suppress(builtins.TimeoutError):
+                async with asyncio.timeout_at(self._until) as self._limit:
+                    await self._recorder.wait()
+            self._limit = None
+        verdicts = await self._recorder.stop()
+        if self._recorder.error is not None:
+            raise self._recorder.error
+        if not any(verdict.frames for verdict in verdicts):
+            raise RecordingError("the stream had no frame")
+        return verdicts
+
+    def reset_timer(self, duration: float) -> None:
+        """Let it go on for so many seconds from now."""
+        self._until = asyncio.get_running_loop().time() + duration
+        if self._limit is not None and not self._limit.expired():
+            self._limit.reschedule(self._until)
+
+    async def stop(self) -> None:
+        """End it; what is there is finished properly. Harmless before it began."""
+        if self._recorder.first_frame_at is not None:
+            await self._recorder.stop()
+
+    async def __aenter__(self) -> "Receiver":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._recorder.aclose()
+
+    async def _stalled(self, event: RecorderStalled) -> None:
+        """A stream that stopped: nothing tells that it ended."""
+        await self._recorder.stop()
+
+
+async def receive(
+    receiver: Receiver,
+    conversation: Conversation,
+    request: VideoRequest,
+    timeouts: ClientTimeouts,
+    *,
+    override: bool,
+) -> tuple[FileVerdict, ...]:
+    """Have a stream sent, and receive it to its end; however this ends, a server of our own stops sending.
+
+    Args:
+        receiver: New, and open.
+        conversation: With the server.
+        request: What is asked, with ``udp`` as its format.
+        timeouts: How patient it is.
+        override: Whether a stream that has the camera is ended.
+
+    Returns:
+        What is in each file.
+
+    Raises:
+        BusyError: A stream has the camera.
+        DeviceError, AuthenticationError: The server refuses.
+        ConnectionError, TimeoutError, RemoteProtocolError: As everywhere.
+        RecordingError, StorageError: As `Receiver.run`.
+    """
+    began = False
+    async with TaskScope("nanocam stream") as scope:
+        try:
+            # Listening before the stream begins, so that its first key frame is not missed.
+            listening = scope.spawn(receiver.listen(timeouts.capture), name="first frame")
+            async with conversation.exchange() as link:
+                answer = await conversation.begin(link, request, timeouts.capture, override=override)
+                if not isinstance(answer, Ok):
+                    raise unexpected(answer, link.peer)
+            began = True
+            conversation.stream_until = asyncio.get_running_loop().time() + request.duration
+            async with deadline(timeouts.first_frame, f"first frame from {link.peer}"):
+                await listening
+            return await receiver.run()
+        finally:
+            if began:
+                conversation.part_from_ours()
+            conversation.stream_until = 0.0
+
+
+def free_path(path: Path) -> Path:
+    """This path, or with a number, where no file is."""
+    candidate, number = path, 0
+    while candidate.exists():
+        number += 1
+        candidate = path.with_stem(f"{path.stem}-{number}")
+    return candidate

@@ -1,0 +1,201 @@
+"""What a media server does with its camera: one capture for one client, into files or as a stream."""
+
+import asyncio
+import copy
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from asynccam.runtime.tasks import TaskScope, finish
+from asynccam.systems.nanocam.csi import CSIcamera
+from asynccam.systems.nanocam.server_desk import Desk, JobKind
+from asynccam.systems.nanocam.server_files import CaptureFolder
+from asynccam.systems.nanocam.server_options import ServerLimits
+from asynccam.systems.nanocam.server_requests import Pictures, Video, Wanted
+from asynccam.systems.nanocam.streams import ImageStream, VideoStream
+
+T = TypeVar("T")
+Began = Callable[[], Awaitable[None]]
+"""Awaited once a video runs."""
+
+_LEAST: Final = 0.1
+"""Seconds a video goes on at least when its time is set anew."""
+
+
+class Studio:
+    """The camera of a media server, and who has it.
+
+    Args:
+        camera: The camera.
+        kept: Where captured files stay, or None.
+        limits: Numbers and deadlines.
+
+    Attributes:
+        desk: Who has the camera.
+        limits: As given.
+    """
+
+    def __init__(self, camera: CSIcamera, kept: Path | None, limits: ServerLimits) -> None:
+        self.desk = Desk(limits.waiting)
+        self.limits = limits
+        self._camera = camera
+        self._kept = kept
+
+    @property
+    def stand_in(self) -> str | None:
+        """What takes the camera's place on a computer that has none, in words, or None."""
+        return self._camera.stand_in
+
+    async def prepare(self) -> None:
+        """See that files can be kept.
+
+        Raises:
+            StorageError: They cannot.
+        """
+        folder = self.folder()
+        await folder.open()
+        await folder.aclose()
+
+    def folder(self) -> CaptureFolder:
+        """A place for one capture's files; still to be opened."""
+        return CaptureFolder(self._kept, self.limits.reserve)
+
+    def camera(self, width: int, height: int) -> CSIcamera:
+        """The camera at a resolution."""
+        camera = copy.copy(self._camera)
+        camera.set_resolution(width, height)
+        return camera
+
+
+class CaptureJob:
+    """One capture: runs once, ends by itself, is told to finish, or is killed.
+
+    Args:
+        studio: Whose camera it needs.
+        wanted: What to capture.
+        address: The client's IP address.
+
+    Attributes:
+        wanted: As given.
+        address: As given.
+        killed: Whether a client ended it, so that there is nothing to deliver.
+    """
+
+    def __init__(self, studio: Studio, wanted: Wanted, address: str) -> None:
+        self.wanted = wanted
+        self.address = address
+        self.killed = False
+        self._studio = studio
+        self._running: VideoStream | None = None
+        self._until = 0.0
+        self._scope = TaskScope(f"capture for {address}")
+        self._over = asyncio.Event()
+
+    @property
+    def kind(self) -> JobKind:
+        """What it captures."""
+        return self.wanted.kind
+
+    async def capture(self, directory: Path) -> tuple[Path, ...]:
+        """Capture files; the camera must have been given to the job, and is given back, however this ends.
+
+        Args:
+            directory: Where they go.
+
+        Returns:
+            The files, in order; none when it was killed.
+
+        Raises:
+            RecordingError, TimeoutError, StorageError: The camera or the disk does not work.
+        """
+        if isinstance(self.wanted, Pictures):
+            return await self._run(self._pictures(self.wanted, directory)) or ()
+        return await self._run(self._video(self.wanted, directory)) or ()
+
+    async def stream(self, port: int, began: Began) -> None:
+        """Send RTP to the client until the end; the camera as for `capture`.
+
+        Args:
+            port: The client's UDP port.
+            began: Awaited once the first frame is on its way.
+
+        Raises:
+            RecordingError, TimeoutError: The camera does not work.
+        """
+        assert isinstance(self.wanted, Video)
+        await self._run(self._rtp(self.wanted, port, began))
+
+    def leave(self) -> None:
+        """Give the camera, or the place in line, back; harmless when called twice."""
+        self._studio.desk.leave(self)
+        self._over.set()
+
+    async def kill(self) -> None:
+        """End it now and throw away what it has.
+
+        Returns when the camera is free; harmless when it is over.
+        """
+        if self._over.is_set():
+            return
+        self.killed = True
+        await finish(self._scope.aclose())
+        await self._over.wait()
+
+    def extend(self, seconds: float) -> bool:
+        """Let a video go on for so many seconds from now, within the limit; False if none runs."""
+        if self._running is None:
+            return False
+        self._running.reset_timer(max(_LEAST, min(seconds, self._until - time.monotonic())))
+        return True
+
+    async def _run(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """Do the work while nobody kills it; None if somebody does."""
+        try:
+            if self.killed:
+                work.close()
+                return None
+            task = self._scope.spawn(work, name=self.kind)
+            await asyncio.wait({task})
+            return None if task.cancelled() else task.result()
+        finally:
+            try:
+                await finish(self._scope.aclose())
+            finally:
+                self.leave()
+
+    async def _pictures(self, wanted: Pictures, directory: Path) -> tuple[Path, ...]:
+        pictures = ImageStream(wanted.frames, wanted.interval, sink="file")
+        pictures.media_path = directory
+        pictures.connect_camera(self._camera())
+        return (await pictures.start_stream()).files
+
+    async def _video(self, wanted: Video, directory: Path) -> tuple[Path, ...]:
+        video = VideoStream(wanted.duration, src="camera", sink="file")
+        video.media_path = directory
+        return await self._play(video, _say_nothing)
+
+    async def _rtp(self, wanted: Video, port: int, began: Began) -> None:
+        video = VideoStream(wanted.duration, src="camera", sink="udp")
+        video.set_host(self.address)
+        video.set_port(port)
+        await self._play(video, began)
+
+    async def _play(self, video: VideoStream, began: Began) -> tuple[Path, ...]:
+        video.connect_camera(self._camera())
+        await video.start()
+        try:
+            self._until = time.monotonic() + self._studio.limits.duration
+            self._running = video
+            await began()
+            return await video.wait()
+        finally:
+            self._running = None
+            await finish(video.stop())
+
+    def _camera(self) -> CSIcamera:
+        return self._studio.camera(self.wanted.width, self.wanted.height)
+
+
+async def _say_nothing() -> None:
+    """A file is announced when it is complete."""

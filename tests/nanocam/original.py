@@ -1,0 +1,95 @@
+"""The maker's client as bare bytes on a socket: what it writes, and what it reads, without any of our code."""
+
+import asyncio
+import json
+import pickle
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from asynccam.systems.nanocam.server import MediaServer
+
+PATIENCE = 30.0
+
+
+class OriginalClient:
+    """One connection to a media server."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    @property
+    def sock(self) -> socket.socket:
+        return self.writer.get_extra_info("socket")._sock  # type: ignore[no-any-return]
+
+    def say(self, message: dict[str, Any] | bytes) -> None:
+        self.writer.write(message if isinstance(message, bytes) else json.dumps(message).encode())
+
+    async def word(self, expected: bytes) -> None:
+        """Read exactly these bytes."""
+        found = await asyncio.wait_for(self.reader.readexactly(len(expected)), PATIENCE)
+        assert found == expected
+
+    async def names(self) -> list[str]:
+        """The pickled list in front of the files."""
+        data = await asyncio.wait_for(self.reader.readuntil(b"e.DONE"), PATIENCE)
+        names = pickle.loads(data.removesuffix(b"DONE"))
+        assert isinstance(names, list)
+        return names
+
+    async def rest(self) -> bytes:
+        """All there is to come up to `QUIT` that is followed by nothing; ends the connection politely."""
+        data = b""
+        while not data.endswith(b"QUIT"):
+            piece = await asyncio.wait_for(self.reader.read(65536), PATIENCE)
+            assert piece, f"the server left after {data[-40:]!r}"
+            data += piece
+        return data.removesuffix(b"QUIT")
+
+    async def gone(self) -> bytes:
+        """What comes until the server closes."""
+        try:
+            return await asyncio.wait_for(self.reader.read(), PATIENCE)
+        except ConnectionResetError:
+            return b""
+
+    async def quiet(self) -> None:
+        """The connection is open, and nothing was said: a kill that finds nothing is answered next."""
+        self.say(b"OK")
+        self.say({"type": "kill"})
+        await self.word(b"OK")
+
+
+@asynccontextmanager
+async def original(server: MediaServer, address: str = "127.0.0.1") -> AsyncIterator[OriginalClient]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port, local_addr=(address, 0))
+    client = OriginalClient(reader, writer)
+    try:
+        yield client
+    finally:
+        writer.close()
+        try:
+            await writer.wait_closed()
+        except OSError:
+            pass
+
+
+def image(frames: int = 1, interval: float = 1, **fields: Any) -> dict[str, Any]:
+    asked = {
+        "type": "image",
+        "width": 64,
+        "height": 48,
+        "frames": frames,
+        "interval": interval,
+        "format": "file",
+    }
+    return {**asked, **fields}
+
+
+def video(duration: float, form: str = "file", **fields: Any) -> dict[str, Any]:
+    return {"type": "video", "width": 160, "height": 120, "duration": duration, "format": form, **fields}
+
+
+KILL = {"type": "kill"}
