@@ -105,7 +105,7 @@ async def test_devices_are_found_by_mdns_on_loopback(tmp_path: Path) -> None:
 
     loopback = ["127.0.0.1"]
     async with Session(interfaces=loopback) as session:
-        session.subscribe(note, CameraEvent)
+        session.subscribe(note, CameraFound, CameraChanged, CameraLost)
         async with rig(tmp_path, 2, prefix=prefix, announce=True, interfaces=loopback) as peers:
             assert await session.discover(timeout=15, count=1)
             await eventually(lambda: latest.keys() >= set(ids), 15)
