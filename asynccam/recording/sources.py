@@ -4,18 +4,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from typing import Final, Literal, Protocol
+from typing import Literal, Protocol
 
 from asynccam.errors import UsageError
 from asynccam.recording import timecode
+from asynccam.recording.encoders import Codec, encode
 from asynccam.recording.gstlaunch import Chain, Element, PadOf, Value, caps
 
-Codec = Literal["h264", "h265", "jpeg"]
 Feed = Callable[[], Iterator[bytes]]
 """Makes the chunks that the process is given on its standard input."""
-
-ENCODERS: Final = ("x264enc", "openh264enc")
-"""H.264 encoders by preference; one of them must be installed for raw pictures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +52,7 @@ class TestPattern:
         fps: Frames a second.
         time_code: Whether each frame shows its running time.
         bitrate: kbit/s.
-        encoder: One of `ENCODERS`, or None for the best that is installed.
+        encoder: One of `asynccam.recording.encoders.ENCODERS`, or None for the best that is installed.
         codec: ``h264``, or ``jpeg`` for Motion JPEG.
     """
 
@@ -81,10 +78,10 @@ class TestPattern:
         """The elements for it."""
         fps = Fraction(self.fps)
         size = caps("video/x-raw", format="I420", width=self.width, height=self.height, framerate=fps)
-        encode = _encode(self.codec, self.encoder, installed, self.bitrate, fps)
+        encoded = encode(self.codec, self.encoder, installed, self.bitrate, fps)
         if not self.time_code:
             picture = Element("videotestsrc", {"is-live": True, "pattern": self.pattern})
-            return Stream((picture, size, *encode), self.codec)
+            return Stream((picture, size, *encoded), self.codec)
         # Not live, so that the compositor waits for both pictures of a frame and never shows one
         # without the other; the pace is set behind it.
         picture = Element("videotestsrc", {"pattern": self.pattern})
@@ -111,7 +108,7 @@ class TestPattern:
             PadOf("mix"),
         )
         feed = partial(timecode.pictures, self.label, fps, scale)
-        main = (picture, size, mix, size, Element("clocksync"), *encode)
+        main = (picture, size, mix, size, Element("clocksync"), *encoded)
         return Stream(main, self.codec, (overlay,), feed)
 
 
@@ -127,7 +124,7 @@ class V4l2Source:
         media: What the device is asked for: ``raw`` pictures, or ``jpeg``, which USB cameras need
             for their larger sizes and which is decoded here.
         bitrate: kbit/s.
-        encoder: One of `ENCODERS`, or None for the best that is installed.
+        encoder: One of `asynccam.recording.encoders.ENCODERS`, or None for the best that is installed.
     """
 
     device: str = "/dev/video0"
@@ -148,7 +145,7 @@ class V4l2Source:
                 caps(media, width=self.width, height=self.height, framerate=self.fps),
                 Element("queue"),
                 *decode,
-                *_encode("h264", self.encoder, installed, self.bitrate, self.fps),
+                *encode("h264", self.encoder, installed, self.bitrate, self.fps),
             ),
             "h264",
         )
@@ -258,31 +255,6 @@ def _depay(codec: Literal["h264", "h265"]) -> Chain:
     # alignment au keeps a frame's slices together.
     parse = Element(f"{codec}parse", {"config-interval": -1})
     return (Element(f"rtp{codec}depay"), parse, caps(f"video/x-{codec}", alignment="au"))
-
-
-def _encode(
-    codec: Codec, encoder: str | None, installed: frozenset[str], bitrate: int, fps: Fraction | None
-) -> Chain:
-    if codec == "jpeg":
-        return (Element("videoconvert"), Element("jpegenc"), Element("jpegparse"))
-    name = encoder or next((one for one in ENCODERS if one in installed), ENCODERS[0])
-    keyframes = round(fps) if fps and fps >= 1 else 30
-    if name == "x264enc":
-        element = Element(
-            name,
-            {
-                "bitrate": bitrate,
-                "tune": "zerolatency",
-                "speed-preset": "ultrafast",
-                "key-int-max": keyframes,
-                "threads": 1,
-            },
-        )
-    elif name == "openh264enc":
-        element = Element(name, {"bitrate": bitrate * 1000, "complexity": "low", "gop-size": keyframes})
-    else:
-        raise UsageError(f"no known H.264 encoder: {name!r}; known are {', '.join(ENCODERS)}")
-    return (Element("videoconvert"), caps("video/x-raw", format="I420"), element, Element("h264parse"))
 
 
 def _bracketed(host: str) -> str:
