@@ -41,14 +41,14 @@ async def test_a_camera_is_added_checked_as_it_is_typed_changed_and_deleted(tmp_
         await page.fill("#f-name", "left")
         await page.fill("#f-device_path", "video0")
         await page.fill("#f-width", "wide")
-        for name in ("name", "device_path", "width"):
-            await expect(page.locator(f"#e-{name}")).not_to_be_empty()
-            await expect(page.locator(f"#f-{name}")).to_have_attribute("aria-invalid", "true")
+        for field in ("name", "device_path", "width"):
+            await expect(page.locator(f"#e-{field}")).not_to_be_empty()
+            await expect(page.locator(f"#f-{field}")).to_have_attribute("aria-invalid", "true")
         await expect(page.locator("#e-height")).to_be_empty()
         device = rig.camera("Küche")["device_path"]
-        for name, value in (("name", "Küche"), ("device_path", device), ("width", "1280")):
-            await page.fill(f"#f-{name}", value)
-            await expect(page.locator(f"#e-{name}")).to_be_empty()
+        for field, value in (("name", "Küche"), ("device_path", device), ("width", "1280")):
+            await page.fill(f"#f-{field}", value)
+            await expect(page.locator(f"#e-{field}")).to_be_empty()
         await expect(page.locator("#f-service_name")).to_be_hidden()
         await page.select_option("#f-type", "stream_interrupt")
         await page.fill("#f-service_name", "streamer.service")
