@@ -98,7 +98,7 @@ async def test_what_goes_wrong_is_told_once_and_disturbs_nobody(
             failures.append(event)
 
     still = ScriptedStillCamera("still", script=script, state=state)  # type: ignore[arg-type]  # parametrized
-    limits = TakeLimits(arm_timeout=0.3, start_timeout=0.3)
+    limits = TakeLimits(arm_timeout=1, start_timeout=1) if hang in script.values() else TakeLimits()
     cameras: list[Camera] = [still, ScriptedCamera("video")]
     with caplog.at_level(logging.ERROR):
         take = await Take(cameras, tmp_path, limits=limits, emit=note).run(duration=0.01, start_in=0.01)

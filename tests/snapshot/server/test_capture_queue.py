@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from asynccam.errors import BusyError, UsageError
+from asynccam.errors import BusyError, StateError, UsageError
 from asynccam.systems.snapshot.server.queue import CaptureQueue, device_key
 from tests.support.waiting import passes
 
@@ -105,3 +105,10 @@ def test_limits_make_sense() -> None:
         CaptureQueue(0, 0)
     with pytest.raises(UsageError):
         CaptureQueue(1, -1)
+    queue = CaptureQueue(1, 0)
+    (ticket,) = queue.admit()
+    with pytest.raises(StateError):
+        queue.limit(2, 0)
+    ticket.leave()
+    queue.limit(2, 0)
+    assert queue.at_once == 2

@@ -210,6 +210,18 @@ async def test_not_more_than_so_many_at_once_and_a_queue_with_an_end(one: Rig, t
     assert len(one.pictures) == 6
 
 
+async def test_the_limits_are_the_configuration_s_where_nothing_else_is_said(one: Rig) -> None:
+    one.configure(one.camera("a", "hang"), limits={"captures": 1, "waiting": 1})
+    async with one.service(grace=0) as service:
+        tasks = [asyncio.create_task(service.capture("a")) for _ in range(2)]
+        await eventually(lambda: (service.capturing, service.waiting) == (1, 1), 20)
+        with pytest.raises(BusyError):
+            await service.capture("a")
+    for task in tasks:
+        with pytest.raises(StateError):
+            await task
+
+
 async def test_a_reading_goes_into_the_picture_with_the_camera_s_offsets(one: Rig, tmp_path: Path) -> None:
     cameras = [
         one.camera("a", yaw_offset="90"),

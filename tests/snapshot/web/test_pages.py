@@ -10,7 +10,6 @@ import pytest
 
 from tests.snapshot.web.rig import Rig, serving
 
-
 VOID = {"meta", "link", "input", "img", "br", "base", "hr", "option", "use", "circle", "path", "rect"}
 
 

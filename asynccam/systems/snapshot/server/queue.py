@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from weakref import WeakValueDictionary
 
-from asynccam.errors import BusyError, UsageError
+from asynccam.errors import BusyError, StateError, UsageError
 from asynccam.runtime.disk import on_disk
 
 
@@ -49,15 +49,26 @@ class CaptureQueue:
     """
 
     def __init__(self, at_once: int, max_waiting: int) -> None:
-        if at_once < 1 or max_waiting < 0:
-            raise UsageError(f"at least 1 capture runs and 0 wait, not {at_once} and {max_waiting}")
-        self.at_once = at_once
         self.inside = 0
         self.running = 0
-        self._capacity = at_once + max_waiting
-        self._slots = asyncio.Semaphore(at_once)
+        self.limit(at_once, max_waiting)
         self._devices: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._several = asyncio.Lock()
+
+    def limit(self, at_once: int, max_waiting: int) -> None:
+        """Set other limits, while nobody is inside.
+
+        Raises:
+            UsageError: They make no sense.
+            StateError: Somebody is inside.
+        """
+        if at_once < 1 or max_waiting < 0:
+            raise UsageError(f"at least 1 capture runs and 0 wait, not {at_once} and {max_waiting}")
+        if self.inside:
+            raise StateError(f"{self.inside} captures run or wait")
+        self.at_once = at_once
+        self._capacity = at_once + max_waiting
+        self._slots = asyncio.Semaphore(at_once)
 
     @property
     def waiting(self) -> int:

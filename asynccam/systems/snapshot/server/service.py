@@ -44,8 +44,8 @@ class SnapshotService:
         services: Stops and restarts what holds a device.
         imu: Where readings come from, or None.
         events: Where all parts tell what happens; closed by whoever made it.
-        max_captures: Captures at the same time.
-        max_waiting: Captures that may wait; more are refused.
+        max_captures: Captures at the same time, or None for what the configuration says.
+        max_waiting: Captures that may wait, more are refused; or None for what the configuration says.
         grace: Seconds that running captures have at the end.
 
     Attributes:
@@ -65,8 +65,8 @@ class SnapshotService:
         services: Services,
         imu: ImuFeed | None,
         events: EventHub,
-        max_captures: int = 4,
-        max_waiting: int = 256,
+        max_captures: int | None = None,
+        max_waiting: int | None = None,
         grace: float = 5.0,
     ) -> None:
         if grace < 0:
@@ -80,7 +80,9 @@ class SnapshotService:
         if imu is not None:
             imu.events = events
         store.cameras = lambda: [camera.name for camera in config.cameras]
-        self._queue = CaptureQueue(max_captures, max_waiting)
+        self._max_captures = max_captures
+        self._max_waiting = max_waiting
+        self._queue = CaptureQueue(*self._limits())
         self._standings = Standings(events)
         self._rounds = Rounds(store, backend, services, imu, self._queue, self._standings)
         self._grace = grace
@@ -167,6 +169,7 @@ class SnapshotService:
         try:
             self._subscription = self.events.subscribe(self._config_changed, ConfigChanged)
             await self._parts.enter_async_context(self.config)
+            self._queue.limit(*self._limits())
             self.store.retention = self.config.current.retention
             await self._parts.enter_async_context(self.store)
             await self._parts.enter_async_context(self.services)
@@ -199,6 +202,13 @@ class SnapshotService:
         finally:
             for ticket in tickets:
                 ticket.leave()
+
+    def _limits(self) -> tuple[int, int]:
+        said = self.config.current.limits
+        return (
+            said.captures if self._max_captures is None else self._max_captures,
+            said.waiting if self._max_waiting is None else self._max_waiting,
+        )
 
     def _check(self, prefix: str) -> None:
         if prefix not in PREFIXES:

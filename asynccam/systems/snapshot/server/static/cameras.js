@@ -124,14 +124,14 @@ class Card {
     this.last = snapshot;
     this.when.textContent = snapshot ? `Last picture ${moment(snapshot.taken_at)}` : "No picture yet";
     this.frame.disabled = !snapshot;
+    this.frame.setAttribute("aria-label", snapshot ? `Last picture of ${this.name}` : `No picture of ${this.name} yet`);
     this.blank.toggleAttribute("hidden", Boolean(snapshot));
     if (!snapshot) {
       if (this.image) this.image.remove();
       this.image = null;
-      this.frame.removeAttribute("aria-label");
     } else if (snapshot.filename !== before) {
       // The one before stays until the new one is there, so that nothing flickers.
-      const image = make("img", { alt: `Last picture of ${this.name}`, decoding: "async" });
+      const image = make("img", { alt: "", decoding: "async" });
       const old = this.image;
       this.image = image;
       image.addEventListener("load", () => old && old.remove(), { once: true });
