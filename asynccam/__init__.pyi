@@ -1,4 +1,5 @@
 # The public names and where they live; `__init__.py` brings each in when it is first asked for.
+from .bridge.mqtt import MqttBridge
 from .errors import (
     AddressError,
     AsynccamError,
@@ -44,8 +45,9 @@ from .model.events import (
 from .model.features import DeviceClock, Files, Record, ScheduledStart, Snapshot, Stream
 from .model.info import CameraInfo, CameraState, CameraStatus, ClockOffset, LocalFile, MediaFile
 from .model.manifest import Manifest
+from .net.mqtt import MqttBroker
 from .runtime.hub import EventHub, EventStream, Subscription
-from .session import Session
+from .session import Away, Fleet, FleetError, Place, Session
 from .systems.mediamtx import CameraClient, MediaMtxCamera, MediaMTXSimulator
 from .systems.multicam import MultiCamCamera, MultiCamClient, MultiCamDevice
 from .systems.snapshot import SnapshotCamera, SnapshotClient, SnapshotClientError
@@ -59,6 +61,7 @@ __all__ = [
     "AddressError",
     "AsynccamError",
     "AuthenticationError",
+    "Away",
     "BusyError",
     "Camera",
     "CameraChanged",
@@ -86,6 +89,8 @@ __all__ = [
     "FileArrived",
     "FileProgress",
     "Files",
+    "Fleet",
+    "FleetError",
     "Gap",
     "InsufficientSpaceError",
     "LocalFile",
@@ -93,11 +98,14 @@ __all__ = [
     "MediaFile",
     "MediaMTXSimulator",
     "MediaMtxCamera",
+    "MqttBridge",
+    "MqttBroker",
     "MultiCamCamera",
     "MultiCamClient",
     "MultiCamDevice",
     "NotFoundError",
     "PermissionDeniedError",
+    "Place",
     "Record",
     "RecordingError",
     "RecordingStarted",

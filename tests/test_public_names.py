@@ -17,12 +17,13 @@ import asynccam
 
 PINNED = {
     "asynccam": """
-        Address AddressError AsynccamError AuthenticationError BusyError Camera CameraChanged CameraClient
-        CameraEvent CameraFailed CameraFound CameraInfo CameraLost CameraState CameraStateChanged
-        CameraStatus ClockMeasured ClockNotSynchronizedError ClockOffset ConnectionError Credentials
-        DeviceClock DeviceError Event EventHub EventStream FatalError FeatureError FileArrived
-        FileProgress Files Gap InsufficientSpaceError LocalFile Manifest MediaFile MediaMTXSimulator
-        MediaMtxCamera MultiCamCamera MultiCamClient MultiCamDevice NotFoundError PermissionDeniedError
+        Address AddressError AsynccamError AuthenticationError Away BusyError Camera CameraChanged
+        CameraClient CameraEvent CameraFailed CameraFound CameraInfo CameraLost CameraState
+        CameraStateChanged CameraStatus ClockMeasured ClockNotSynchronizedError ClockOffset
+        ConnectionError Credentials DeviceClock DeviceError Event EventHub EventStream FatalError
+        FeatureError FileArrived FileProgress Files Fleet FleetError Gap InsufficientSpaceError
+        LocalFile Manifest MediaFile MediaMTXSimulator MediaMtxCamera MqttBridge MqttBroker
+        MultiCamCamera MultiCamClient MultiCamDevice NotFoundError PermissionDeniedError Place
         Record RecordingError RecordingStarted RecordingStopped RemoteProtocolError RetryableError
         ScheduledStart Session Snapshot SnapshotCamera SnapshotClient SnapshotClientError StateError
         StorageError Stream Subscription Take TakePhaseChanged TargetExistsError ThorVisionCamera
@@ -35,7 +36,7 @@ PINNED = {
         StopDeadlines TestPattern V4l2Source Verdict Watch verify_file
     """,
     "asynccam.session": """
-        Session
+        Away Fleet FleetError Place Session
     """,
     "asynccam.systems.mediamtx": """
         AuthenticationError CameraBusyError CameraClient CameraInfo CameraNotFoundError CameraServiceError
@@ -55,13 +56,21 @@ PINNED = {
         CameraEntry CameraResult ImuReading Picture SnapshotCamera SnapshotClient SnapshotClientError
         SnapshotResult SnapshotResults StoredPicture read_imu
     """,
+    "asynccam.systems.snapshot.server": """
+        Backend CameraBackend CameraConfig CaptureDone CaptureFailed CaptureQueued CaptureStarted
+        CaptureState ConfigChanged ConfigFile Exposure GStreamerBackend ImuChanged ImuFeed
+        ImuSettings Limits Page Phase Problem Reading Retention ServerConfig ServiceRestored
+        ServiceTrouble Services Shot ShotResult SnapshotDeleted SnapshotService SnapshotStore
+        StoredSnapshot TestBackend V4l2CtlBackend check_camera simulated_cameras
+    """,
     "asynccam.systems.thorvision": """
         Camera CameraAdded CameraRemoved Capability ConnectionStateChanged OpenStream PortPool
         ServerFaults ServerNotice Split StreamSettings StreamStart StreamStop ThorVisionCamera
         ThorVisionClient ThorVisionSimulator Versions XdaqClient simulated_camera
     """,
     "asynccam.take": """
-        Finding Take TakeLimits TakeState TimeServer Verify
+        AlignedCamera AlignedFile Alignment Connector CutPoint Finding Take TakeLimits TakeState
+        TimeServer Verify align_take resume_take
     """,
 }
 
