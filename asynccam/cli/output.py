@@ -1,18 +1,14 @@
 """What the command says: results on stdout, for people or as JSON; everything else on stderr."""
 
-import dataclasses
 import json
 import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import Enum
-from pathlib import PurePath
 from typing import Any, Final
 
-from pydantic import BaseModel
 from rich.console import Console, RenderableType
 from rich.logging import RichHandler
 from rich.progress import (
@@ -31,6 +27,7 @@ from rich.text import Text
 from rich.theme import Theme
 
 from asynccam.cli.errors import one_line
+from asynccam.model.event_json import plain
 from asynccam.model.features import Progress as Report
 
 THEME: Final = Theme(
@@ -159,27 +156,6 @@ def console(**options: Any) -> Console:
 def complain(text: str) -> None:
     """Write one plain line about trouble to stderr."""
     print(f"asynccam: {text}", file=sys.stderr, flush=True)
-
-
-def plain(value: Any) -> Any:
-    """A value of the library as what JSON knows: objects, lists, text, numbers, true, false and null."""
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {item.name: plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
-    if isinstance(value, Enum):
-        return plain(value.value)
-    if isinstance(value, Mapping):
-        return {str(key): plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(inner) for inner in value]
-    if isinstance(value, BaseException):
-        return {"error": type(value).__name__, "message": one_line(value)}
-    if isinstance(value, PurePath):
-        return str(value)
-    if isinstance(value, bytes):
-        return value.decode(errors="backslashreplace")
-    return value
 
 
 def _width(terminal: bool) -> int | None:

@@ -3,18 +3,25 @@
 import json
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 
-from asynccam.cli.output import Output, plain
+from asynccam.cli.output import Output
 from asynccam.errors import DeviceError
 from asynccam.model.info import CameraInfo, CameraState, CameraStatus, MediaFile
 from asynccam.model.manifest import Moment
+from asynccam.systems.multicam.models import UploadItem
 
 
-def test_descriptions_become_objects_with_the_same_names() -> None:
+def said(value: object, capsys: pytest.CaptureFixture[str]) -> Any:
+    Output(json=True).document({"value": value})
+    return json.loads(capsys.readouterr().out)["value"]
+
+
+def test_descriptions_become_objects_with_the_same_names(capsys: pytest.CaptureFixture[str]) -> None:
     info = CameraInfo(id="multicam://a", system="multicam", name="a", extra=MappingProxyType({"x": (1, 2)}))
-    assert plain(info) == {
+    assert said(info, capsys) == {
         "id": "multicam://a",
         "system": "multicam",
         "name": "a",
@@ -25,12 +32,20 @@ def test_descriptions_become_objects_with_the_same_names() -> None:
     }
 
 
-def test_enumerations_paths_and_models_become_text_and_objects() -> None:
-    assert plain(CameraStatus(CameraState.READY))["state"] == "ready"
-    assert plain(MediaFile("a.mp4", path=Path("here/a.mp4")))["path"] == str(Path("here/a.mp4"))
-    assert plain(Moment.of(0.0)) == {"unix": 0.0, "utc": "1970-01-01T00:00:00.000Z"}
-    assert plain(DeviceError("no")) == {"error": "DeviceError", "message": "no"}
-    assert plain({"name": b"caf\xe9"}) == {"name": "caf\\xe9"}
+def test_enumerations_paths_and_models_become_text_and_objects(capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(CameraStatus(CameraState.READY), capsys)["state"] == "ready"
+    assert said(MediaFile("a.mp4", path=Path("here/a.mp4")), capsys)["path"] == str(Path("here/a.mp4"))
+    assert said(Moment.of(0.0), capsys) == {"unix": 0.0, "utc": "1970-01-01T00:00:00.000Z"}
+    assert said({"name": b"caf\xe9", "size": float("nan")}, capsys) == {"name": "caf\\xe9", "size": None}
+
+
+def test_what_hides_itself_stays_hidden(capsys: pytest.CaptureFixture[str]) -> None:
+    item = UploadItem(fileName="a", status="QUEUED", uploadUrl="https://bucket/x?Signature=S3CRET")
+    extra = MappingProxyType({"uploads": (item,)})
+    status = CameraStatus(CameraState.READY, extra=extra)
+    shown = said(status, capsys)
+    assert shown["extra"]["uploads"][0]["fileName"] == "a"
+    assert "S3CRET" not in json.dumps(shown)
 
 
 def test_json_is_all_that_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
