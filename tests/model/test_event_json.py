@@ -47,6 +47,8 @@ def example(kind: Any, name: str = "x") -> Any:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         return example(next(one for one in arguments if one is not type(None)), name)
+    if origin is typing.Literal:
+        return arguments[0]
     if origin is tuple or kind is tuple:
         return (example(arguments[0], name),) if arguments else ()
     if isinstance(origin, type) and issubclass(origin, Mapping):
