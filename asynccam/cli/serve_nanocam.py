@@ -10,6 +10,7 @@ from asynccam.cli.errors import ExitCode
 from asynccam.cli.options import JsonOption, VerboseOption
 from asynccam.cli.output import Output
 from asynccam.cli.running import execute
+from asynccam.cli.serving import WhileStdinOption, while_open
 
 if TYPE_CHECKING:
     from asynccam.systems.nanocam.server import MediaServer
@@ -62,9 +63,7 @@ def nanocam(
     max_duration: Annotated[
         float, typer.Option("--max-duration", min=1, metavar="SECONDS", help="Longest video.")
     ] = 3600.0,
-    while_stdin_open: Annotated[
-        bool, typer.Option("--while-stdin-open", help="Also end when standard input is closed.")
-    ] = False,
+    while_stdin_open: WhileStdinOption = False,
     json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
@@ -72,7 +71,6 @@ def nanocam(
     output = Output(json=json, verbose=verbose)
 
     async def main() -> ExitCode:
-        from asynccam.cli.serve import _while_open
         from asynccam.systems.nanocam.csi import CSIcamera
         from asynccam.systems.nanocam.serve import serve
         from asynccam.systems.nanocam.server_options import ServerLimits, ServerPolicy, WhenBusy
@@ -91,7 +89,7 @@ def nanocam(
             override=override,
         )
         try:
-            async with _while_open(stdin=while_stdin_open):
+            async with while_open(stdin=while_stdin_open):
                 await serve(
                     port,
                     host=host,

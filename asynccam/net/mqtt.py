@@ -95,42 +95,51 @@ async def stay_connected(
         AuthenticationError: The broker refuses the credentials; nothing is tried again.
         UsageError: aiomqtt is not installed.
     """
-    try:
-        from aiomqtt import Client, MqttCodeError, MqttError, Will
-    except ImportError:
-        raise UsageError('MQTT needs aiomqtt: pip install "asynccam[server]"') from None
     patience = backoff or Backoff(immediate=True)
     delays = patience.delays()
     while True:
-        client = Client(
-            broker.host,
-            broker.port,
-            username=broker.username,
-            password=broker.password,
-            identifier=broker.client_id,
-            tls_context=broker.tls,
-            keepalive=broker.keepalive,
-            timeout=broker.answer_timeout,
-            will=None if will is None else Will(will.topic, will.payload, qos=1, retain=True),
-        )
         try:
-            async with _entered(client):
+            async with connect_mqtt(broker, will=will) as client:
                 delays = patience.delays()
                 await work(client)
                 return
-        except (MqttError, TimeoutError) as error:
-            if isinstance(error, MqttCodeError) and _code(error) in _REFUSED:
-                raise AuthenticationError(f"{broker.name} refuses the credentials: {error}") from error
+        except ConnectionError as error:
+            _LOG.info("%s", error)
+            on_lost(error)
+        except TimeoutError as error:
             _LOG.info("%s: %s", broker.name, error)
             on_lost(ConnectionError(f"{broker.name}: {error}"))
         await clock.sleep(next(delays))
 
 
 @asynccontextmanager
-async def _entered(client: "Client") -> AsyncIterator[None]:
-    """The client connected; a cancellation in the middle of it leaves no socket behind."""
-    from aiomqtt import MqttError
+async def connect_mqtt(broker: MqttBroker, *, will: LastWill | None = None) -> AsyncIterator["Client"]:
+    """A connection for the length of the block; a cancellation in the middle of it leaves no socket behind.
 
+    Args:
+        broker: Where, and as whom.
+        will: Left with the broker.
+
+    Raises:
+        ConnectionError: The broker cannot be reached, or the connection was lost in the block.
+        AuthenticationError: It refuses the credentials.
+        UsageError: aiomqtt is not installed.
+    """
+    try:
+        from aiomqtt import Client, MqttCodeError, MqttError, Will
+    except ImportError:
+        raise UsageError('MQTT needs aiomqtt: pip install "asynccam[server]"') from None
+    client = Client(
+        broker.host,
+        broker.port,
+        username=broker.username,
+        password=broker.password,
+        identifier=broker.client_id,
+        tls_context=broker.tls,
+        keepalive=broker.keepalive,
+        timeout=broker.answer_timeout,
+        will=None if will is None else Will(will.topic, will.payload, qos=1, retain=True),
+    )
     entered = False
 
     async def enter() -> None:
@@ -144,11 +153,16 @@ async def _entered(client: "Client") -> AsyncIterator[None]:
         entered = True
 
     try:
-        await finish(enter())
-        yield
-    finally:
-        if entered:
-            await finish(client.__aexit__(None, None, None))
+        try:
+            await finish(enter())  # a thread connects, which cannot be called back
+            yield client
+        finally:
+            if entered:
+                await finish(client.__aexit__(None, None, None))
+    except MqttError as error:
+        if isinstance(error, MqttCodeError) and _code(error) in _REFUSED:
+            raise AuthenticationError(f"{broker.name} refuses the credentials: {error}") from error
+        raise ConnectionError(f"{broker.name}: {error}") from error
 
 
 async def publish(client: "Client", topic: str, payload: str | bytes, *, retain: bool = False) -> None:

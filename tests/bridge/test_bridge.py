@@ -149,7 +149,8 @@ async def test_a_camera_that_was_removed_leaves_nothing(broker: Broker) -> None:
             await session.remove(HILL)
             await watcher.sees_word(f"asynccam/{KEY}/state", None)
             await watcher.sees_word(f"asynccam/{KEY}/availability", None)
-            await eventually(lambda: not [topic for topic in watcher.latest if KEY in topic])
+            lost = f"asynccam/{KEY}/event"  # is told, and kept by nobody
+            await eventually(lambda: {topic for topic in watcher.latest if KEY in topic} == {lost})
 
 
 async def test_home_assistant_finds_cameras_and_is_told_again_when_it_starts(broker: Broker) -> None:

@@ -4,14 +4,12 @@ import asyncio
 import json
 import math
 import time
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Final
-
-import aiomqtt
+from typing import TYPE_CHECKING, Final
 
 from asynccam.errors import AsynccamError, ConnectionError
+from asynccam.net.mqtt import MqttBroker, connect_mqtt, subscribe
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.hub import EventHub
 from asynccam.runtime.supervisor import Supervisor
@@ -20,6 +18,9 @@ from asynccam.systems.snapshot.server.events import ImuChanged
 from asynccam.systems.snapshot.server.secret import read_secret
 from asynccam.systems.snapshot.server.settings import ImuSettings
 from asynccam.systems.snapshot.server.shots import Reading
+
+if TYPE_CHECKING:
+    from aiomqtt import Message
 
 _MAX_PAYLOAD: Final = 64 << 10
 _CLOSE_SECONDS: Final = 30.0
@@ -119,30 +120,27 @@ class ImuFeed:
         settings = self.settings
         try:
             password = await read_secret(settings.password_file, settings.password_env, base=self._base)
-            client = aiomqtt.Client(
+            broker = MqttBroker(
                 settings.broker,
                 settings.port,
                 username=settings.username,
                 password=password,
-                timeout=self._timeout,
+                answer_timeout=self._timeout,
             )
-            await _connect(client)
-            try:
-                await client.subscribe(settings.topic)
+            async with connect_mqtt(broker) as client:
+                await subscribe(client, settings.topic)
                 self._tell(connected=True)
                 async for message in client.messages:
                     self._take(message)
-            finally:
-                await finish(client.__aexit__(None, None, None))
-        except (aiomqtt.MqttError, AsynccamError, OSError, ValueError) as error:
-            words = f"{settings.broker}:{settings.port}: {str(error) or type(error).__name__}"
+        except (AsynccamError, OSError, ValueError) as error:
+            words = str(error) or type(error).__name__
             self._tell(connected=False, error=words)
             raise ConnectionError(words) from error
         except asyncio.CancelledError:
             self._tell(connected=False)
             raise
 
-    def _take(self, message: aiomqtt.Message) -> None:
+    def _take(self, message: "Message") -> None:
         # What the broker has kept for newcomers may be from another day.
         if message.retain:
             return
@@ -157,19 +155,6 @@ class ImuFeed:
         self.connected, self.error = connected, error
         if changed and self.events is not None:
             self.events.emit(ImuChanged(connected=connected, error=error))
-
-
-async def _connect(client: aiomqtt.Client) -> None:
-    """To its end even when cancelled: a thread connects, and the socket has to be closed."""
-    try:
-        await finish(client.__aenter__())
-    except (aiomqtt.MqttError, asyncio.CancelledError) as error:
-        failure = error.__cause__ if isinstance(error, asyncio.CancelledError) else error
-        # A broker that takes the connection and does not answer is left connected by aiomqtt.
-        if failure is None or "timed out" in str(failure):
-            with suppress(aiomqtt.MqttError):
-                await finish(client.__aexit__(None, None, None))
-        raise
 
 
 def parse_reading(payload: object, at: float) -> Reading | None:
