@@ -55,6 +55,13 @@ PINNED = {
         CameraEntry CameraResult ImuReading Picture SnapshotCamera SnapshotClient SnapshotClientError
         SnapshotResult SnapshotResults StoredPicture read_imu
     """,
+    "asynccam.systems.snapshot.server": """
+        Backend CameraBackend CameraConfig CaptureDone CaptureFailed CaptureQueued CaptureStarted
+        CaptureState ConfigChanged ConfigFile Exposure GStreamerBackend ImuChanged ImuFeed
+        ImuSettings Limits Page Phase Problem Reading Retention ServerConfig ServiceRestored
+        ServiceTrouble Services Shot ShotResult SnapshotDeleted SnapshotService SnapshotStore
+        StoredSnapshot TestBackend V4l2CtlBackend check_camera simulated_cameras
+    """,
     "asynccam.systems.thorvision": """
         Camera CameraAdded CameraRemoved Capability ConnectionStateChanged OpenStream PortPool
         ServerFaults ServerNotice Split StreamSettings StreamStart StreamStop ThorVisionCamera
