@@ -1,8 +1,8 @@
-"""The list of cameras of a Snapshot server: our client beside bare aiohttp and the maker's `requests`.
+"""The list of cameras of a Snapshot server: our client and our server beside the maker's and bare aiohttp.
 
     python -m benchmarks.http [--quick] [--json]
 
-All ask one server process whose answers cost next to nothing, one question after the other and fifty at
+All clients ask one server process whose answers cost next to nothing, one question after the other and fifty at
 once, in turns. Every case ends with the cameras as objects: ours typed, the others' as they come out of JSON.
 """
 
@@ -22,10 +22,12 @@ import aiohttp
 import requests
 
 from asynccam.systems.snapshot import SnapshotClient
+from benchmarks._http_server import answers_a_second, module
 from benchmarks._report import Row, arguments, emit, interleave
 
 AT_ONCE: Final = 50
 BARE: Final = "bare aiohttp"
+FLASK: Final = "Flask"
 _MODULE: Final = (sys.executable, "-m", "benchmarks.http")
 _CAMERA: Final = {
     "device_path": "/dev/video0",
@@ -155,6 +157,20 @@ def client_rows(*, calls: int, rounds: int) -> list[Row]:
     return rows
 
 
+# -- the servers -----------------------------------------------------------------------------------
+
+
+def server_rows(*, calls: int, rounds: int) -> list[Row]:
+    """Fifty clients at once. Flask's own server ends every connection, so its clients come anew each time."""
+    with serving(*module("asynccam")) as ours, serving(*module("flask")) as flask:
+        cases: Mapping[str, Case] = {
+            FLASK: partial(answers_a_second, flask, calls // 5, stay=False),
+            "asynccam": partial(answers_a_second, ours, calls, stay=True),
+            "asynccam, a connection each": partial(answers_a_second, ours, calls // 2, stay=False),
+        }
+        return compared("http server", f"{AT_ONCE} at once", interleave(cases, rounds), FLASK)
+
+
 # -- the results -----------------------------------------------------------------------------------
 
 
@@ -180,8 +196,10 @@ def main() -> None:
     if options.serve:
         asyncio.run(serve())
         return
-    calls, rounds = (100, 1) if options.quick else (600, 25)
-    emit(client_rows(calls=calls, rounds=rounds), as_json=options.json)
+    calls, rounds = (100, 1) if options.quick else (200, 60)  # short rounds share the noise
+    rows = client_rows(calls=calls, rounds=rounds)
+    rows += server_rows(calls=10 * calls, rounds=min(rounds, 9))
+    emit(rows, as_json=options.json)
 
 
 if __name__ == "__main__":

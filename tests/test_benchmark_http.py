@@ -18,3 +18,7 @@ def test_quick_run() -> None:
             row = rows["http client", f"{name}, {words}"]
             assert row["value"] > 0
             assert (row["unit"], row["ratio_to"]) == ("/s", "bare aiohttp")
+    for name in ("Flask", "asynccam", "asynccam, a connection each"):
+        row = rows["http server", f"{name}, 50 at once"]
+        assert row["value"] > 0
+        assert (row["unit"], row["ratio_to"]) == ("/s", "Flask")
