@@ -18,7 +18,7 @@ AddressesArgument = Annotated[
 UrisArgument = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[URI]...",
+        metavar="URI",
         help=f"Any number of {ADDRESS_FORM}; a service without a camera means all behind it.",
         show_default=False,
     ),
