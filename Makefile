@@ -11,10 +11,9 @@ demo:  ## Record three simulated cameras in one take, in under a minute
 	@.ci/setup run gstreamer
 	@$(BIN)/python -m asynccam demo $(ARGS)
 
-# Four at a time, whatever the cores: most tests wait more than they work.
 test:  ## Run every test
 	@.ci/setup dev gstreamer broker browser
-	@$(BIN)/python -m pytest --quiet --numprocesses 4 --dist loadfile $(ARGS)
+	@.ci/test $(ARGS)
 
 lint:  ## Check style and types
 	@.ci/setup dev

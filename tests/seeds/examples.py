@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SECONDS = 60.0
+SECONDS = 50.0
 
 _CHILD = """
 import ast, asyncio, inspect, sys
@@ -65,7 +65,7 @@ class Ran:
     err: str
 
 
-async def run(source: str, directory: Path) -> Ran:
+async def run(source: str, directory: Path, *, seconds: float = SECONDS) -> Ran:
     """Run a program, which may await at its top level, in a directory of its own."""
     program = directory / "example.py"
     await asyncio.to_thread(program.write_text, source, encoding="utf-8")
@@ -78,7 +78,7 @@ async def run(source: str, directory: Path) -> Ran:
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(seconds):
             out, err = await process.communicate()
     finally:
         if process.returncode is None:
