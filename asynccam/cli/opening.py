@@ -9,6 +9,11 @@ from collections.abc import Sequence
 from asynccam.session import Session
 
 
-def open_session(interfaces: Sequence[str] | None = None) -> Session:
-    """A Session whose mDNS keeps to the interfaces with these addresses, or uses all."""
-    return Session(interfaces=list(interfaces) if interfaces else None)
+def open_session(interfaces: Sequence[str] | None = None, *, ntp_server: str | None = None) -> Session:
+    """A Session whose mDNS keeps to the interfaces with these addresses, or uses all.
+
+    Args:
+        interfaces: Their addresses.
+        ntp_server: As for `Session`.
+    """
+    return Session(interfaces=list(interfaces) if interfaces else None, ntp_server=ntp_server)

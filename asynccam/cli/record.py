@@ -12,6 +12,7 @@ from asynccam.cli.options import (
     ADDRESS_FORM,
     ApiKeyOption,
     DirectoryOption,
+    FleetOption,
     InterfacesOption,
     JsonOption,
     TokenOption,
@@ -24,8 +25,9 @@ from asynccam.errors import NotFoundError, UsageError
 from asynccam.model.credentials import Credentials
 
 if TYPE_CHECKING:
+    from asynccam.model.address import Address
     from asynccam.model.camera import Camera
-    from asynccam.session import Session
+    from asynccam.session import Place, Session
 
 
 def record(
@@ -36,6 +38,7 @@ def record(
         list[str] | None,
         typer.Argument(metavar="URI", help=f"Cameras, each as {ADDRESS_FORM}.", show_default=False),
     ] = None,
+    fleet: FleetOption = None,
     everything: Annotated[
         bool,
         typer.Option("--all", help="Every camera that discovery finds, and every one behind each URI."),
@@ -58,7 +61,9 @@ def record(
 ) -> None:
     """Start cameras together, stop them, and bring every file home."""
     output = Output(json=json, verbose=verbose)
-    which = Which(uris or (), credentials_of(token, api_key), timeout if everything else None, interface)
+    which = Which(
+        uris or (), credentials_of(token, api_key), timeout if everything else None, interface, fleet
+    )
     execute("record", lambda: _record(which, duration, to, start_in, name, output), output)
 
 
@@ -70,17 +75,27 @@ class Which:
         uris: Their addresses.
         credentials: For the services that want them.
         discover: Seconds to look for others, which also takes all cameras behind each address, or None.
-        interfaces: Where to look.
+        interfaces: Where to look; by default where the fleet says.
+        fleet: A fleet.toml with more of them.
     """
 
     uris: Sequence[str]
     credentials: Credentials | None
     discover: float | None
     interfaces: Sequence[str] | None
+    fleet: Path | None = None
 
 
-async def cameras_of(session: "Session", which: Which, output: Output) -> "list[Camera]":
+async def cameras_of(
+    session: "Session", which: Which, output: Output, places: "Sequence[Place]" = ()
+) -> "list[Camera]":
     """Reach the cameras that were asked for: each once, those that were named first.
+
+    Args:
+        session: Gets them.
+        which: What was asked for.
+        output: Shows what is waited for.
+        places: Those of the fleet.
 
     Raises:
         UsageError: None was asked for.
@@ -88,23 +103,40 @@ async def cameras_of(session: "Session", which: Which, output: Output) -> "list[
         AsynccamError: One that was named cannot be reached, see `Session.connect`.
     """
     if which.discover is None:
-        if not which.uris:
-            raise UsageError("name a camera by its address, or use --all")
+        if not which.uris and not places:
+            raise UsageError("name a camera by its address, or use --fleet or --all")
         with output.waiting("connecting"):
-            return await session.connect_all(which.uris, credentials=which.credentials)
+            named = await session.connect_all(which.uris, credentials=which.credentials)
+            return _each_once(named, await _fleet_of(session, places))
     with output.waiting("looking for cameras", which.discover):
         found = await session.discover(timeout=which.discover)
     with output.waiting("connecting"):
-        places = [
+        behind = [
             info.address
             for uri in which.uris
             for info in await session.cameras_behind(uri, credentials=which.credentials)
         ]
-        named = await session.connect_all(places, credentials=which.credentials)
-    cameras = {camera.id: camera for camera in (*named, *found)}
+        named = await session.connect_all(behind, credentials=which.credentials)
+        cameras = _each_once(named, await _fleet_of(session, places), found)
     if not cameras:
         raise NotFoundError(f"no camera answered within {which.discover:g} s")
-    return list(cameras.values())
+    return cameras
+
+
+async def _fleet_of(session: "Session", places: "Sequence[Place]") -> "list[Camera]":
+    """The cameras at the places of a fleet, also those behind its services."""
+    cameras: list[Camera] = []
+    for place in places:
+        at: list[Address | str] = [place.address]
+        if place.is_service:
+            behind = await session.cameras_behind(place.address, credentials=place.credentials)
+            at = [info.address for info in behind]
+        cameras += await session.connect_all(at, credentials=place.credentials)
+    return cameras
+
+
+def _each_once(*lists: "Sequence[Camera]") -> "list[Camera]":
+    return list({camera.id: camera for cameras in lists for camera in cameras}.values())
 
 
 async def _record(
@@ -119,9 +151,12 @@ async def _record(
     from asynccam.cli.taking import run_take
     from asynccam.cli.view import TakeView
     from asynccam.recording.verdict import verify_file
+    from asynccam.session import Fleet
 
-    async with open_session(which.interfaces) as session:
-        cameras = await cameras_of(session, which, output)
+    fleet = Fleet() if which.fleet is None else await Fleet.load(which.fleet)
+    interfaces = which.interfaces or fleet.interfaces
+    async with open_session(interfaces, ntp_server=fleet.ntp_server) as session:
+        cameras = await cameras_of(session, which, output, fleet.places)
         take = session.new_take(cameras, directory, name=name, verify=verify_file)
         view = TakeView("asynccam record", duration=duration, start_in=start_in)
         return await run_take(session, take, view, output)

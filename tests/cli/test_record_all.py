@@ -14,7 +14,7 @@ from asynccam.cli.record import Which, cameras_of
 from asynccam.errors import NotFoundError, UsageError
 from asynccam.model.camera import Camera
 from asynccam.model.credentials import Credentials
-from asynccam.session import Session
+from asynccam.session import Fleet, Session
 from tests.support.command import asynccam
 from tests.support.mediamtx_service import simulator
 from tests.support.multicam_device import running
@@ -70,3 +70,35 @@ async def test_the_command_wants_a_camera_or_all(tmp_path: Path) -> None:
     ended = await asynccam("record", "--duration", 1, "--to", tmp_path)
     assert (ended.code, ended.out) == (2, "")
     assert "--all" in ended.err
+
+
+async def test_a_fleet_is_recorded_with_its_own_credentials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path / "device") as device, simulator(2, directory=tmp_path) as service:
+        monkeypatch.setenv("LAB_TOKEN", service.token("admin"))
+        one = f"multicam://127.0.0.1:{device.port}"
+        fleet = Fleet.parse(
+            f'[[camera]]\naddress = "{one}"\nlabel = "hill"\n'
+            f'[[camera]]\naddress = "mediamtx://{service.host}:{service.port}"\ntoken_env = "LAB_TOKEN"\n'
+        )
+        async with Finder() as session:
+            found = await cameras_of(session, which([one], None), Output(json=True), fleet.places)
+        async with Finder() as session:
+            same = await cameras_of(session, which([], 0.5), Output(json=True), fleet.places)
+    assert [camera.info.system for camera in found] == ["multicam", "mediamtx", "mediamtx"]
+    assert {camera.id for camera in same} == {camera.id for camera in found}
+
+
+async def test_the_command_reads_a_fleet_and_says_what_is_wrong_with_it(tmp_path: Path) -> None:
+    fleet = tmp_path / "fleet.toml"
+    fleet.write_text('[session]\ninterfaces = ["127.0.0.1"]\n[[camera]]\naddress = "multicamm://h"\n')
+    line = ("record", "--fleet", fleet, "--duration", 0.2, "--start-in", 0.2, "--to", tmp_path, "--json")
+    ended = await asynccam(*line)
+    assert (ended.code, ended.out) == (2, "")
+    assert "fleet.toml:4" in ended.err
+    async with running(tmp_path / "device") as device:
+        fleet.write_text(f'[[camera]]\naddress = "multicam://127.0.0.1:{device.port}"\n')
+        ended = await asynccam(*line)
+    assert [camera["serial"] for camera in ended.json()["manifest"]["cameras"]] == [device.device_id]
+    assert ended.code == 8  # what the device here hands out is no video
