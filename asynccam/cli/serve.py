@@ -4,7 +4,12 @@ from collections.abc import Callable
 from typing import Final
 
 from asynccam.cli.serve_multicam import multicam
+from asynccam.cli.serve_nanocam import nanocam
 from asynccam.cli.serve_snapshot import snapshot
 
-SERVERS: Final[dict[str, Callable[..., None]]] = {"multicam": multicam, "snapshot": snapshot}
+SERVERS: Final[dict[str, Callable[..., None]]] = {
+    "multicam": multicam,
+    "nanocam": nanocam,
+    "snapshot": snapshot,
+}
 """What this computer can be, by the word after ``asynccam serve``."""

@@ -7,6 +7,7 @@ import typer
 
 from asynccam.cli import words
 from asynccam.cli.errors import ExitCode
+from asynccam.cli.faults import FaultsOption, faults_of
 from asynccam.cli.options import InterfacesOption, JsonOption, VerboseOption
 from asynccam.cli.output import Output
 from asynccam.cli.running import execute
@@ -44,6 +45,7 @@ def multicam(
     ] = None,
     announce: Annotated[bool, typer.Option(help="Announce the device by mDNS.")] = True,
     interface: InterfacesOption = None,
+    fault: FaultsOption = None,
     while_stdin_open: WhileStdinOption = False,
     json: JsonOption = False,
     verbose: VerboseOption = False,
@@ -56,6 +58,7 @@ def multicam(
 
         from asynccam.cli.gstreamer import require_gstreamer
         from asynccam.recording import TestPattern, V4l2Source
+        from asynccam.systems.multicam.device_faults import DeviceFaults
         from asynccam.systems.multicam.device_serve import serve
 
         served = False
@@ -80,6 +83,7 @@ def multicam(
                     ntp_server=ntp,
                     announce=announce,
                     interfaces=interface or InterfaceChoice.All,
+                    faults=faults_of(DeviceFaults, fault),
                     on_ready=ready,
                 )
         finally:

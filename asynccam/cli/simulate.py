@@ -8,9 +8,11 @@ import typer
 
 from asynccam.cli import words
 from asynccam.cli.errors import ExitCode
+from asynccam.cli.faults import FaultsOption, faults_of
 from asynccam.cli.options import JsonOption, VerboseOption
 from asynccam.cli.output import Output
 from asynccam.cli.running import execute
+from asynccam.cli.serving import WhileStdinOption, while_open
 from asynccam.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,7 +43,11 @@ def mediamtx(
         list[str] | None,
         typer.Option("--api-key", metavar="KEY=ROLE", help="A key that signs in; may be repeated."),
     ] = None,
-    live: Annotated[bool, typer.Option("--live", help="Record with GStreamer each time.")] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="Record with GStreamer each time, a picture with the time of day.")
+    ] = False,
+    fault: FaultsOption = None,
+    while_stdin_open: WhileStdinOption = False,
     json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
@@ -50,28 +56,39 @@ def mediamtx(
 
     async def main() -> ExitCode:
         from asynccam.systems.mediamtx.sim_serve import serve
+        from asynccam.systems.mediamtx.sim_ways import ServiceFaults
 
         def ready(simulator: "MediaMTXSimulator") -> None:
             place = f"mediamtx://{host}:{simulator.port}"
             token = simulator.token("admin")
-            output.line({"event": "listening", "system": "mediamtx", "address": place, "token": token})
+            output.line(
+                {
+                    "event": "listening",
+                    "system": "mediamtx",
+                    "address": place,
+                    "http_port": simulator.http_port,
+                    "token": token,
+                }
+            )
             output.show(
                 words.told(f"A generation {generation} service with {cameras} cameras listens at {place}."),
                 words.told(f"An administrator's token: {token}"),
             )
 
-        await serve(
-            host=host,
-            port=port,
-            http_port=http_port,
-            generation=generation,
-            directory=directory,
-            cameras=cameras,
-            secret=secret,
-            api_keys=_roles(api_key or []),
-            live=live,
-            on_ready=ready,
-        )
+        async with while_open(stdin=while_stdin_open):
+            await serve(
+                host=host,
+                port=port,
+                http_port=http_port,
+                generation=generation,
+                directory=directory,
+                cameras=cameras,
+                secret=secret,
+                api_keys=_roles(api_key or []),
+                live=live,
+                faults=faults_of(ServiceFaults, fault),
+                on_ready=ready,
+            )
         return ExitCode.OK
 
     execute("simulate mediamtx", main, output, terminated=ExitCode.OK)
@@ -89,6 +106,8 @@ def thorvision(
         float | None,
         typer.Option("--replug", metavar="S", help="Unplug the last camera and plug it in, every S seconds."),
     ] = None,
+    fault: FaultsOption = None,
+    while_stdin_open: WhileStdinOption = False,
     json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
@@ -96,6 +115,7 @@ def thorvision(
     output = Output(json=json, verbose=verbose)
 
     async def main() -> ExitCode:
+        from asynccam.systems.thorvision.simulator_faults import ServerFaults
         from asynccam.systems.thorvision.simulator_serve import serve
 
         def ready(simulator: "ThorVisionSimulator") -> None:
@@ -103,15 +123,17 @@ def thorvision(
             output.line({"event": "listening", "system": "thorvision", "address": place})
             output.show(words.told(f"A ThorVision server with {cameras} cameras listens at {place}."))
 
-        await serve(
-            host=host,
-            port=port,
-            cameras=cameras,
-            width=width,
-            height=height,
-            replug=replug,
-            on_ready=ready,
-        )
+        async with while_open(stdin=while_stdin_open):
+            await serve(
+                host=host,
+                port=port,
+                cameras=cameras,
+                width=width,
+                height=height,
+                replug=replug,
+                faults=faults_of(ServerFaults, fault),
+                on_ready=ready,
+            )
         return ExitCode.OK
 
     execute("simulate thorvision", main, output, terminated=ExitCode.OK)

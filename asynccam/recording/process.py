@@ -7,6 +7,7 @@ that thread ends.
 """
 
 import asyncio
+import fcntl
 import os
 import signal
 from collections import deque
@@ -23,6 +24,7 @@ OutputCallback = Callable[[bytes], None]
 
 _TAIL_BYTES: Final = 16 * 1024
 _FEED_AHEAD: Final = 16 * 1024
+_SHORT_PIPE: Final = 4096
 _SIGNALLED: Final = 128
 
 
@@ -84,7 +86,10 @@ class _Protocol(asyncio.SubprocessProtocol):
         if self._feed is not None:
             pipe = cast("asyncio.SubprocessTransport", transport).get_pipe_transport(0)
             self._input = cast("asyncio.WriteTransport", pipe)
-            self._input.set_write_buffer_limits(high=_FEED_AHEAD, low=0)
+            prompt = getattr(self._feed, "prompt", False)
+            if prompt:
+                _shorten(self._input)
+            self._input.set_write_buffer_limits(high=0 if prompt else _FEED_AHEAD, low=0)
             self._write()
 
     def pause_writing(self) -> None:
@@ -252,3 +257,11 @@ class LaunchProcess:
         finally:
             self._transport.close()
         raise RecordingError(f"process {self.pid} outlived SIGKILL", output=self.output)
+
+
+def _shorten(pipe: asyncio.WriteTransport) -> None:
+    """Let as little as possible wait in a pipe, where the system has a say in that."""
+    ours = pipe.get_extra_info("pipe")
+    if ours is not None and hasattr(fcntl, "F_SETPIPE_SZ"):
+        with suppress(OSError):  # not a pipe, but a socket, with some event loops
+            fcntl.fcntl(ours.fileno(), fcntl.F_SETPIPE_SZ, _SHORT_PIPE)

@@ -50,7 +50,8 @@ class TestPattern:
         width: Pixels, even.
         height: Pixels, even.
         fps: Frames a second.
-        time_code: Whether each frame shows its running time.
+        time_code: What each frame shows: its ``running`` time, which True means too, the ``day``'s time by
+            this computer's clock, or nothing for False.
         bitrate: kbit/s.
         encoder: One of `asynccam.recording.encoders.ENCODERS`, or None for the best that is installed.
         codec: ``h264``, or ``jpeg`` for Motion JPEG.
@@ -63,7 +64,7 @@ class TestPattern:
     width: int = 640
     height: int = 360
     fps: Fraction = Fraction(30)
-    time_code: bool = True
+    time_code: bool | Literal["running", "day"] = True
     bitrate: int = 2000
     encoder: str | None = None
     codec: Literal["h264", "jpeg"] = "h264"
@@ -107,7 +108,8 @@ class TestPattern:
             Element("videoconvert"),
             PadOf("mix"),
         )
-        feed = partial(timecode.pictures, self.label, fps, scale)
+        pictures = timecode.DayTime if self.time_code == "day" else timecode.pictures
+        feed = partial(pictures, self.label, fps, scale)
         main = (picture, size, mix, size, Element("clocksync"), *encoded)
         return Stream(main, self.codec, (overlay,), feed)
 

@@ -6,7 +6,9 @@ a second's worth, so a busy loop does not hold up the recording.
 """
 
 import functools
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from fractions import Fraction
 from typing import Final
 
@@ -28,6 +30,11 @@ _ROWS: Final = 9  # seven and a margin above and below
 _INK: Final = 235
 _PAPER: Final = 16
 CODE_LENGTH: Final = len("00:00:00.000")
+_NOT_YET: Final = "--:--:--.---"
+_AHEAD: Final = 4.4
+"""Pictures that are on their way inside the process when the next one is asked for at the last moment."""
+_PIPE: Final = 4096
+"""Bytes that wait in the pipe to it."""
 
 
 @functools.cache
@@ -75,3 +82,52 @@ def pictures(label: str, fps: Fraction, scale: int) -> Iterator[bytes]:
     while True:
         yield draw(f"{label} {code(frame, fps)}" if label else code(frame, fps), scale)
         frame += 1
+
+
+class DayTime:
+    """Frame after frame of label and this computer's time of day, without end.
+
+    The pictures are asked for as late as the process can bear, see `asynccam.recording.process`. How late
+    that is shows when the first ones have gone in, and those have dashes in place of a time; later ones
+    are right to within a frame or two.
+
+    Args:
+        label: Stands before the time.
+        fps: Frames a second.
+        scale: Size of the letters.
+        now: Unix seconds.
+    """
+
+    prompt: Final = True
+    """Asks whoever feeds a process with it to keep none in store."""
+
+    def __init__(self, label: str, fps: Fraction, scale: int, now: Callable[[], float] = time.time) -> None:
+        self._label = label
+        self._fps = fps
+        self._scale = scale
+        self._now = now
+        self._frame = 0
+        self._began: float | None = None
+        width, height = text_size(len(self._text()), scale)
+        self._ahead = _AHEAD + _PIPE / (width * height)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._frame > self._ahead + 1:
+            # A busy loop makes this later than it was, and never earlier.
+            seen = self._now() - (self._frame - self._ahead) / float(self._fps)
+            self._began = seen if self._began is None else min(self._began, seen)
+        text = self._text()
+        self._frame += 1
+        return draw(text, self._scale)
+
+    def _text(self) -> str:
+        time = _NOT_YET if self._began is None else day_time(self._began + float(self._frame / self._fps))
+        return f"{self._label} {time}" if self._label else time
+
+
+def day_time(unix: float) -> str:
+    """This computer's time of day at a moment, ``HH:MM:SS.mmm``."""
+    return datetime.fromtimestamp(unix).astimezone().strftime("%H:%M:%S.%f")[:-3]

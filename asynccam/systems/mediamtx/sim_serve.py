@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from asynccam.systems.mediamtx.sim_ways import ServiceFaults
 from asynccam.systems.mediamtx.simulator import MediaMTXSimulator
 
 DEFAULT_PORT: Final = 8002
@@ -22,6 +23,7 @@ async def serve(
     secret: str = "",
     api_keys: Mapping[str, str] | None = None,
     live: bool = False,
+    faults: ServiceFaults | None = None,
     on_ready: Callable[[MediaMTXSimulator], None] = lambda _: None,
 ) -> None:
     """Be a service until cancelled.
@@ -36,6 +38,7 @@ async def serve(
         secret: Signs tokens; a random one if empty.
         api_keys: Key -> role.
         live: Record with GStreamer each time, instead of copying one recording.
+        faults: How it misbehaves.
         on_ready: Called once it listens.
 
     Raises:
@@ -53,6 +56,7 @@ async def serve(
         secret=secret,
         api_keys=api_keys,
         live=live,
+        faults=faults,
     )
     async with simulator:
         on_ready(simulator)

@@ -21,6 +21,8 @@ RECORDINGS: Final = "recordings"
 SNAPSHOTS: Final = "snapshots"
 KINDS: Final = (RECORDINGS, SNAPSHOTS)
 _FIRST_FRAME: Final = 15.0
+_PATTERNS: Final = ("pinwheel", "ball", "smpte", "spokes")
+"""Test pictures of cameras, by their devices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,12 @@ class Store:
             return _Copied(self._clips, path)
         width, _, height = camera.resolution.partition("x")
         source = TestPattern(
-            label=camera.name, width=int(width), height=int(height), fps=Fraction(camera.fps)
+            label=camera.name,
+            pattern=_PATTERNS[ord(camera.device[-1]) % len(_PATTERNS)],
+            width=int(width),
+            height=int(height),
+            fps=Fraction(camera.fps),
+            time_code="day",
         )
         recorder = Recorder(Pipeline(source, SingleFile(path)), name=path.name)
         try:

@@ -12,6 +12,7 @@ from asynccam.net.mdns import Interfaces
 from asynccam.recording.sources import Source, TestPattern, V4l2Source
 from asynccam.systems.multicam.device import MultiCamDevice
 from asynccam.systems.multicam.device_clock import NtpOffset
+from asynccam.systems.multicam.device_faults import DeviceFaults
 from asynccam.systems.multicam.device_recorder import GstRecorder
 from asynccam.systems.multicam.models import TCP_PORT
 
@@ -30,6 +31,7 @@ async def serve(
     require_sync: bool = False,
     announce: bool = True,
     interfaces: Interfaces = InterfaceChoice.All,
+    faults: DeviceFaults | None = None,
     on_ready: Callable[[MultiCamDevice], None] = lambda _: None,
 ) -> None:
     """Be a MultiCam device until cancelled; a running recording is then finished first.
@@ -42,11 +44,12 @@ async def serve(
         dialect: 1 or 2: whose fields the answers have.
         camera: A V4L2 device file, ``/dev/video0`` for example; None for a moving test picture.
         pattern: The test picture, a GStreamer ``videotestsrc`` pattern.
-        label: Text in the test picture, beside the running time code; the id if empty.
+        label: Text in the test picture, beside the time of day; the id if empty.
         ntp_server: Time scheduled starts by it; None for this computer's clock.
         require_sync: Refuse starts while the time is not known.
         announce: Whether to announce the device by mDNS.
         interfaces: Where mDNS speaks.
+        faults: Trouble on purpose.
         on_ready: Called once it listens and is announced.
 
     Raises:
@@ -56,7 +59,9 @@ async def serve(
         BusyError: Another device on this network has that id.
     """
     name = device_id or socket.gethostname()
-    source: Source = V4l2Source(camera) if camera else TestPattern(label=label or name, pattern=pattern)
+    source: Source = (
+        V4l2Source(camera) if camera else TestPattern(label=label or name, pattern=pattern, time_code="day")
+    )
     async with AsyncExitStack() as stack:
         offset = None
         if ntp_server is not None:
@@ -72,6 +77,7 @@ async def serve(
             require_sync=require_sync,
             announce=announce,
             interfaces=interfaces,
+            faults=faults,
         )
         await stack.enter_async_context(device)
         on_ready(device)

@@ -36,7 +36,7 @@ class SimulatedStream:
     """One stream, from an accepted start to a stop.
 
     Args:
-        label: Shown in the picture beside the running time code.
+        label: Shown in the picture beside the time of day.
         capability: Size and rate of the picture.
         host: Address to listen at.
         port: Port to listen on.
@@ -68,7 +68,13 @@ class SimulatedStream:
         self.paused = False
         self._fps = capability.fps or Fraction(30)
         self._picture = TestPattern(
-            label, width=capability.width, height=capability.height, fps=self._fps, codec="jpeg"
+            label,
+            pattern="spokes",
+            width=capability.width,
+            height=capability.height,
+            fps=self._fps,
+            codec="jpeg",
+            time_code="day",
         )
         # In the address, because GStreamer 1.22 forgets a mode that is set beside it.
         self._uri = f"srt://{f'[{host}]' if ':' in host else host}:{port}?mode=listener"
