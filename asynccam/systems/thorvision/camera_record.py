@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from asynccam.errors import BusyError, StateError, UsageError
 from asynccam.model.features import RecordingGap, RecordPlan, StartReport, StopReport
@@ -16,6 +16,9 @@ from asynccam.systems.thorvision.stream import prepare_recording
 
 if TYPE_CHECKING:
     from asynccam.systems.thorvision.camera import ThorVisionCamera
+
+_ON_THE_WAY: Final = 0.05
+"""Seconds that a frame may be older than SRT's latency tells, for what it takes to encode and to send it."""
 
 
 class ThorVisionRecord:
@@ -92,8 +95,8 @@ class ThorVisionRecord:
             stopped_at=stopped.stopped_at,
             status=_status(stopped),
             files=tuple(MediaFile(one.path.name, one.size, path=one.path) for one in stopped.files),
-            first_frame_at=stopped.first_frame_at,
-            first_frame_bound=stopped.first_frame_bound,
+            first_frame_at=self.shown_at(stopped.first_frame_at),
+            first_frame_bound=_wider(stopped.first_frame_bound),
             gaps=tuple(
                 RecordingGap(gap.began, gap.ended, gap.restarted, "no frame came") for gap in stopped.gaps
             ),
@@ -114,6 +117,10 @@ class ThorVisionRecord:
         """End what there is to end; harmless when called twice."""
         if self._streaming:
             await self._end()
+
+    def shown_at(self, arrived_at: float | None) -> float | None:
+        """When a frame that arrived then was made: SRT hands every one on by its latency later."""
+        return None if arrived_at is None else arrived_at - self._camera.client.settings.latency / 1000
 
     @property
     def _streaming(self) -> bool:
@@ -177,8 +184,8 @@ class ThorVisionStart:
             commanded_at=self._released_at,
             accepted_at=started.first_frame_at,
             status=RecorderState.RECORDING.value,
-            first_frame_at=started.first_frame_at,
-            first_frame_bound=started.first_frame_bound,
+            first_frame_at=self._record.shown_at(started.first_frame_at),
+            first_frame_bound=_wider(started.first_frame_bound),
         )
 
     async def aclose(self) -> None:
@@ -189,6 +196,10 @@ class ThorVisionStart:
         await self._scope.aclose()
         if self._starting is None or self._starting.cancelled() or self._starting.exception():
             await self._record.aclose()
+
+
+def _wider(bound: float | None) -> float | None:
+    return None if bound is None else bound + _ON_THE_WAY
 
 
 def _status(stopped: StreamStop) -> str:

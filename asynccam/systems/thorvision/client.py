@@ -53,7 +53,7 @@ class ThorVisionClient:
 
     Attributes:
         events: Hot-plug events, what recorders tell, `Gap`: see `asynccam.systems.thorvision.events`.
-        ports: As above.
+        ports, settings: As above.
         address: ``thorvision://HOST:PORT``.
     """
 
@@ -75,7 +75,7 @@ class ThorVisionClient:
         self._own_events = events is None
         self._http = HttpClient(session)
         self._api = ServerApi(host, port, self._http, timeout)
-        self._settings = settings
+        self.settings = settings
         self._timeout = timeout
         self._backoff = backoff
         self._streams: dict[int, CameraStream] = {}
@@ -324,7 +324,7 @@ class ThorVisionClient:
                 camera,
                 self.camera_id(camera),
                 capability,
-                self._settings,
+                self.settings,
                 self.events,
             )
         return self._streams[camera.id]
