@@ -57,6 +57,8 @@ Emit = Callable[[Event], None]
 
 _COARSENESS: Final = 1.0
 """Seconds a file's creation time may be off: some devices give whole seconds."""
+_LOOK_AGAIN: Final = 0.5
+"""Seconds between two looks for a file that a device may still be finishing."""
 SURELY_REFUSED: Final = (DeviceError, AuthenticationError, BusyError, UsageError)
 """Errors after which what was asked for has certainly not been done."""
 
@@ -249,19 +251,25 @@ class TakeMember:
             await self._look_for_files()
 
     async def _look_for_files(self) -> None:
-        """Find on the device what an unanswered stop did not name: files made since the start."""
+        """Find on the device what an unanswered stop did not name.
+
+        That is the file the start named, once the device has finished it, or else all made since the start.
+        """
         if not self.camera.supports(Files):
             return
         with self.recording_errors("stop"):
             async with deadline(self._limits.status_timeout, f"list of files of {self.camera.id}"):
                 listed = await self.camera.feature(Files).list_files()
+                while self.names and not any(file.name in self.names for file in listed):
+                    await asyncio.sleep(_LOOK_AGAIN)
+                    listed = await self.camera.feature(Files).list_files()
             ahead = self.record.clock.offset if self.record.clock else 0.0
             began = self.record.commanded_at.unix if self.record.commanded_at else 0.0
             since = began + ahead - _COARSENESS
-            made = tuple(file for file in listed if file.name in self.names) or tuple(
-                file for file in listed if file.created and file.created >= since
-            )
-            self._made(made)
+            if self.names:  # others may be those of other cameras of one service
+                self._made(tuple(file for file in listed if file.name in self.names))
+            else:
+                self._made(tuple(file for file in listed if file.created and file.created >= since))
 
     async def _ask_to_stop(self, timeout: float) -> None:
         what = f"answer of {self.camera.id} to the stop"
