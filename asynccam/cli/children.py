@@ -1,13 +1,14 @@
-"""Device servers as real processes of this same command, which never outlive the one that started them."""
+"""Servers as real processes of this same command, which never outlive the one that started them."""
 
 import asyncio
+import json
 import os
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
 
 from asynccam.errors import RecordingError
 from asynccam.runtime.tasks import TaskScope, finish
@@ -15,59 +16,68 @@ from asynccam.runtime.timing import deadline
 
 _START_TIMEOUT: Final = 30.0
 _PATIENCE: Final = 8.0
-"""Seconds a device has to finish its recording before it is terminated, and again before it is killed."""
+"""Seconds a server has to finish its recording before it is terminated, and again before it is killed."""
 _TAIL: Final = 20
-"""Lines of a device's stderr that are kept for the error."""
+"""Lines of a server's stderr that are kept for the error."""
+_SETTINGS: Final = ("ASYNCCAM_", "MEDIAMTX_")
 
 
-class DeviceProcess:
-    """One ``asynccam serve multicam`` on a free port of this computer.
+class ServerProcess:
+    """One ``asynccam serve ...`` or ``asynccam simulate ...`` of this computer.
 
     The process watches its standard input, whose other end only this process holds: it ends when
     this one does, whatever ends it. It has a session of its own, so that Ctrl-C at the terminal
     does not reach it before its recording is brought home.
 
     Args:
-        device_id: Its identity.
-        directory: Where it keeps its recordings.
-        options: More options of ``serve multicam``.
+        name: What it is called in errors.
+        arguments: Those of ``asynccam``; the command must know ``--json`` and ``--while-stdin-open``.
+
+    Attributes:
+        name: As given.
+        said: What it said once it listened: its address, its port, and so on.
     """
 
-    def __init__(self, device_id: str, directory: Path, options: Sequence[str]) -> None:
-        self.device_id = device_id
-        self._directory = directory
-        self._options = options
+    def __init__(self, name: str, arguments: Sequence[str]) -> None:
+        self.name = name
+        self.said: Mapping[str, Any] = MappingProxyType({})
+        self._arguments = arguments
         self._process: asyncio.subprocess.Process | None = None
         self._tail: deque[str] = deque(maxlen=_TAIL)
-        self._scope = TaskScope(f"device {device_id}")
+        self._scope = TaskScope(f"server {name}")
 
     async def start(self) -> None:
-        """Start it and wait until it accepts commands and is announced.
+        """Start it and wait until it listens.
 
         Raises:
             RecordingError: It ended instead; its own words are in the message.
             TimeoutError: It is not up within half a minute.
         """
         process = self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "asynccam", "serve", "multicam", "--json", "--while-stdin-open"),
-            *("--host", "127.0.0.1", "--port", "0", "--device-id", self.device_id),
-            *("--directory", str(self._directory)),
-            *self._options,
+            *(sys.executable, "-m", "asynccam", *self._arguments, "--json", "--while-stdin-open"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            env=_environment(),
         )
         assert process.stdout is not None
         assert process.stderr is not None
         errors = self._scope.spawn(self._drain(process.stderr), name="stderr")
-        async with deadline(_START_TIMEOUT, f"start of the device {self.device_id}"):
+        async with deadline(_START_TIMEOUT, f"start of {self.name}"):
             line = await process.stdout.readline()
             if not line:
                 await errors
                 raise RecordingError(self._last_words(), output="\n".join(self._tail))
+        self.said = MappingProxyType(json.loads(line))
         self._scope.spawn(self._drain(process.stdout), name="stdout")
+
+    async def kill(self) -> None:
+        """Let it die at once and without a word, as a device does whose power fails."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
 
     async def end(self) -> None:
         """Ask it to end, and see to it that it does; not cut short by a cancellation."""
@@ -87,8 +97,9 @@ class DeviceProcess:
         await self._scope.aclose()
 
     def _last_words(self) -> str:
-        said = self._tail[-1].removeprefix("asynccam: serve multicam: ") if self._tail else "it said nothing"
-        return f"the device {self.device_id} did not start: {said}"
+        command = " ".join(self._arguments[:2])
+        said = self._tail[-1].removeprefix(f"asynccam: {command}: ") if self._tail else "it said nothing"
+        return f"{self.name} did not start: {said}"
 
     async def _drain(self, stream: asyncio.StreamReader) -> None:
         """Read what the process says, so that it never has to wait for a reader."""
@@ -97,30 +108,38 @@ class DeviceProcess:
 
 
 @asynccontextmanager
-async def running(devices: Sequence[DeviceProcess], up: Callable[[str], None]) -> AsyncIterator[None]:
-    """Devices for the block, started side by side and ended side by side.
+async def running(
+    servers: Sequence[ServerProcess], up: Callable[[ServerProcess], None] = lambda _: None
+) -> AsyncIterator[None]:
+    """Servers for the block, started side by side and ended side by side.
 
     Args:
-        devices: The devices, not started yet.
-        up: Called with the id of each as soon as it is up.
+        servers: Not started yet; each with a name of its own.
+        up: Called with each as soon as it is up.
 
     Raises:
-        RecordingError, TimeoutError: See `DeviceProcess.start`, of the first device that failed.
+        RecordingError, TimeoutError: See `ServerProcess.start`, of the first one that failed.
     """
-    async with TaskScope("devices") as scope:
+    async with TaskScope("servers") as scope:
         try:
-            starts = {device.device_id: _start(device, up) for device in devices}
+            starts = {server.name: _start(server, up) for server in servers}
             for result in (await scope.gather(starts, name="start")).values():
                 if isinstance(result, Exception):
                     raise result
             yield
         finally:
-            await finish(scope.gather({device.device_id: device.end() for device in devices}, name="end"))
+            await finish(scope.gather({server.name: server.end() for server in servers}, name="end"))
 
 
-async def _start(device: DeviceProcess, up: Callable[[str], None]) -> None:
-    await device.start()
-    up(device.device_id)
+async def _start(server: ServerProcess, up: Callable[[ServerProcess], None]) -> None:
+    await server.start()
+    up(server)
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment without what would make its user's settings those of the servers."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS)}
+    return kept | {"PYTHONUNBUFFERED": "1"}
 
 
 async def _ended(process: asyncio.subprocess.Process, seconds: float) -> bool:

@@ -1,8 +1,8 @@
-"""``asynccam demo``: the main job, on device servers of its own."""
+"""``asynccam demo``: the main job over all five systems, on servers of its own."""
 
 import asyncio
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -11,11 +11,13 @@ from asynccam.cli.options import JsonOption, VerboseOption
 from asynccam.cli.output import Output
 from asynccam.cli.running import execute
 
-PLACES: Final = (
-    *("east", "north", "west", "south", "attic", "cellar"),
-    *("garden", "hall", "kitchen", "porch", "stairs", "yard"),
-)
-"""What the demo's devices are called."""
+if TYPE_CHECKING:
+    from asynccam.cli.demo_take import Demo
+
+_MOST: Final = 30
+"""Cameras; each is a video that is encoded while it is recorded."""
+_USUAL: Final = 5
+_USUAL_IN_CHAOS: Final = 7
 
 
 def demo(
@@ -26,29 +28,71 @@ def demo(
         ),
     ] = None,
     cameras: Annotated[
-        int, typer.Option("--cameras", min=1, max=len(PLACES), help="How many device servers.")
-    ] = 3,
+        int | None,
+        typer.Option(
+            "--cameras",
+            min=1,
+            max=_MOST,
+            help="How many cameras, spread over the five systems.",
+            show_default="5, one of each; 7 with --chaos",
+        ),
+    ] = None,
     duration: Annotated[
         float, typer.Option("--duration", min=1.0, max=600.0, metavar="S", help="Seconds to record.")
     ] = 5.0,
+    chaos: Annotated[
+        bool,
+        typer.Option("--chaos", help="Let cameras refuse, die, hang up and be slow: what comes home?"),
+    ] = False,
     json: JsonOption = False,
     verbose: VerboseOption = False,
     save_picture: Annotated[Path | None, typer.Option("--save-picture", metavar="FILE", hidden=True)] = None,
 ) -> None:
-    """Record three device servers of this computer together, and check what comes home."""
+    """Record cameras of all five systems, played by this computer, in one take, and explain it."""
     output = Output(json=json, verbose=verbose)
-    execute("demo", lambda: _demo(to, cameras, duration, output, save_picture), output)
+    count = cameras or (_USUAL_IN_CHAOS if chaos else _USUAL)
+    execute("demo", lambda: _demo(to, count, duration, chaos, output, save_picture), output)
 
 
 async def _demo(
-    to: Path | None, count: int, duration: float, output: Output, picture: Path | None
+    to: Path | None, count: int, duration: float, chaos: bool, output: Output, save_picture: Path | None
 ) -> ExitCode:
-    from asynccam.cli.demo_take import run_demo
+    from asynccam.cli.demo_take import Demo
     from asynccam.cli.picture import Picture
     from asynccam.cli.report import whole
 
-    shown = Picture("asynccam demo")
-    take = await run_demo(to, count, duration, output, shown)
-    if picture is not None:
-        await asyncio.to_thread(shown.save, picture)
-    return ExitCode.OK if whole(take.manifest) else ExitCode.INCOMPLETE
+    picture = Picture("asynccam demo --chaos" if chaos else "asynccam demo")
+    played = Demo(to, count, duration, output, picture, chaos=chaos)
+    try:
+        await played.run()
+    finally:
+        _tell(played, output)
+    assert played.take is not None
+    if save_picture is not None:
+        await asyncio.to_thread(picture.save, save_picture)
+    return ExitCode.OK if whole(played.take.manifest) else ExitCode.INCOMPLETE
+
+
+def _tell(played: "Demo", output: Output) -> None:
+    """Give the take as the result, if it got so far as to have a directory."""
+    from asynccam.cli.demo_words import lesson
+    from asynccam.cli.report import take_report, whole
+    from asynccam.cli.taking import directory_of
+
+    take = played.take
+    directory = None if take is None else directory_of(take)
+    if take is None or directory is None:
+        return
+    manifest = take.manifest
+    output.document(
+        {
+            "directory": directory,
+            "complete": whole(manifest),
+            "sheet": played.sheet,
+            "fates": played.fates,
+            "manifest": manifest,
+        }
+    )
+    report = take_report(manifest, directory)
+    output.show(report, *lesson(manifest, played.fates, played.sheet))
+    played.picture.add(report)

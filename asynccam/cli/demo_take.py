@@ -1,109 +1,236 @@
-"""The demo itself: device servers as processes, found by mDNS, recorded together, looked into."""
+"""The demo itself: servers of all systems as processes, met, recorded together, looked into."""
 
 import asyncio
+import os
 import secrets
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from asynccam.cli import words
-from asynccam.cli.children import DeviceProcess, running
-from asynccam.cli.demo import PLACES
+from asynccam.cli.align import panels
+from asynccam.cli.children import ServerProcess, running
+from asynccam.cli.demo_cast import LOOPBACK, Part, cast
 from asynccam.cli.gstreamer import require_gstreamer
 from asynccam.cli.live import drawn
 from asynccam.cli.opening import open_session
 from asynccam.cli.output import Output
 from asynccam.cli.picture import Picture
-from asynccam.cli.report import take_report
-from asynccam.cli.taking import follow, tell
+from asynccam.cli.taking import follow
 from asynccam.cli.view import TakeView
+from asynccam.errors import AsynccamError
 from asynccam.model.camera import Camera
 from asynccam.model.events import CameraFound, TakePhaseChanged
 from asynccam.recording import TestPattern, verify_file
+from asynccam.recording.mosaic import write_sheet
 from asynccam.runtime.tasks import TaskScope
 from asynccam.runtime.timing import deadline
 from asynccam.session import Session
-from asynccam.take import Take
+from asynccam.take import Take, TakeLimits, align_take
 
-_LOOPBACK: Final = "127.0.0.1"
+SHEET_NAME: Final = "contact-sheet.png"
 _START_IN: Final = 3.0
-_FIND_TIMEOUT: Final = 20.0
-_PATTERNS: Final = ("ball", "smpte", "circular")
+_FIND_TIMEOUT: Final = 30.0
+_SHEET_TIMEOUT: Final = 60.0
+_KILL_AT: Final = 0.5
+"""When in the recording servers die that are to die."""
+_INTO: Final = 0.75
+"""Seconds into what all cameras share that the contact sheet shows, where there is so much."""
+_IMPATIENT: Final = TakeLimits(
+    clock_timeout=5.0,
+    arm_timeout=15.0,
+    start_timeout=15.0,
+    stop_timeout=10.0,
+    status_timeout=3.0,
+    stall_timeout=10.0,
+    wind_up_timeout=40.0,
+)
+"""For ``--chaos``: nobody at a demo wants to wait as long for the dead as an experimenter does."""
 
 
-async def run_demo(
-    parent: Path | None, count: int, duration: float, output: Output, picture: Picture
-) -> Take:
-    """Record device servers of this computer's own, and give the ended take as the result.
+class Demo:
+    """One run of it.
 
     Args:
         parent: Where the take goes; a new temporary directory if None.
-        count: How many devices, at most as many as there are `PLACES`.
+        count: How many cameras.
         duration: Seconds.
-        output: Where progress and the result go.
+        chaos: Whether things are to go wrong.
+        output: Where progress goes.
         picture: Gets what a person sees of it.
 
-    Returns:
-        The take, ended.
-
-    Raises:
-        RecordingError: A device did not start, for want of GStreamer perhaps.
-        TimeoutError: Devices were not found.
+    Attributes:
+        picture: As given.
+        take: Once there is one.
+        fates: What is done on purpose, by the ids of the cameras it is done to.
+        sheet: The contact sheet, once there is one.
     """
-    await require_gstreamer(TestPattern())
-    # The suffix keeps devices of other demos on this computer out of the take.
-    suffix = secrets.token_hex(2)
-    ids = [f"demo-{place}-{suffix}" for place in PLACES[:count]]
-    view = TakeView("asynccam demo", duration=duration, start_in=_START_IN, before=("serve", "find"))
-    for one in ids:
-        view.add(f"multicam://{one}", one, "starting")
-    view.step("serve", f"starting {words.cameras(count)}, each a process of its own")
-    take: Take | None = None
-    try:
-        async with drawn(view, output), _devices(ids, view), open_session([_LOOPBACK]) as session:
-            view.step("find", "looking for them by mDNS on the loopback interface")
+
+    def __init__(
+        self,
+        parent: Path | None,
+        count: int,
+        duration: float,
+        output: Output,
+        picture: Picture,
+        *,
+        chaos: bool,
+    ) -> None:
+        self.take: Take | None = None
+        self.fates: dict[str, str] = {}
+        self.sheet: Path | None = None
+        self._parent = parent
+        self._count = count
+        self._output = output
+        self.picture = picture
+        self._limits = _IMPATIENT if chaos else TakeLimits()
+        self._chaos = chaos
+        # The suffix keeps devices of other demos on this computer out of the take.
+        self._suffix = secrets.token_hex(2)
+        self._view = TakeView(
+            "asynccam demo",
+            duration=duration,
+            start_in=_START_IN,
+            before=("serve", "find"),
+            after=("align",),
+        )
+
+    async def run(self) -> None:
+        """Play it.
+
+        Raises:
+            RecordingError: A server did not start, for want of GStreamer perhaps.
+            TimeoutError: Devices were not found.
+        """
+        await require_gstreamer(TestPattern())
+        view = self._view
+        async with drawn(view, self._output), self._servers() as parts, open_session([LOOPBACK]) as session:
+            view.step("find", "the MultiCam phones by mDNS, all others by their addresses")
             with session.subscribe(view.handle, CameraFound):
-                cameras = await _find(session, ids)
-            directory = parent or Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="asynccam-demo-"))
-            take = session.new_take(cameras, directory, name=f"demo-{suffix}", verify=verify_file)
-            with session.events.events(TakePhaseChanged) as phases:
-                async with TaskScope("picture") as scope:
-                    scope.spawn(picture.watch(view, phases), name="watch")
-                    await follow(session, take, view)
-    finally:
-        if take is not None:
-            tell(take, output)
-    picture.add(view, take_report(take.manifest, take.directory))
-    return take
-
-
-@asynccontextmanager
-async def _devices(ids: Sequence[str], view: TakeView) -> AsyncIterator[None]:
-    """Device servers for the block, each with its own picture; what they recorded goes with them."""
-    place = await asyncio.to_thread(tempfile.TemporaryDirectory, prefix="asynccam-devices-")
-    try:
-        devices = [
-            DeviceProcess(
-                one,
-                Path(place.name, one),
-                ("--pattern", _PATTERNS[number % len(_PATTERNS)], "--interface", _LOOPBACK),
+                cameras, mortal = await self._find(session, parts)
+            directory = self._parent or await _temporary("asynccam-demo-")
+            self.take = session.new_take(
+                cameras, directory, name=f"demo-{self._suffix}", limits=self._limits, verify=verify_file
             )
-            for number, one in enumerate(ids)
+            await self._play(session, self.take, mortal)
+            view.step("align", "making one picture of all cameras at the same instant")
+            self.sheet = await contact_sheet(self.take)
+            view.over()
+        self.picture.add(view)
+
+    async def _play(self, session: Session, take: Take, mortal: Sequence[ServerProcess]) -> None:
+        """The take itself, while servers die that are to die, and a picture is made of it."""
+        hub = session.events
+        with hub.events(TakePhaseChanged) as phases, hub.events(TakePhaseChanged) as signs:
+            async with TaskScope("demo") as scope:
+                scope.spawn(self.picture.watch(self._view, phases), name="picture")
+                scope.spawn(self._kill(mortal, signs), name="kill")
+                await follow(session, take, self._view)
+
+    @asynccontextmanager
+    async def _servers(self) -> AsyncIterator[list[Part]]:
+        """Servers for the block; what they recorded goes with them."""
+        view = self._view
+        place = await asyncio.to_thread(tempfile.TemporaryDirectory, prefix="asynccam-devices-")
+        try:
+            parts = cast(self._count, Path(place.name), self._suffix, chaos=self._chaos)
+            keys = {part.server.name: _keys(part) for part in parts}
+            for part in parts:
+                for key in keys[part.server.name]:
+                    view.add(key, "...", "starting")
+            view.step("serve", f"starting {len(parts)} servers of five systems, each a process of its own")
+
+            def up(server: ServerProcess) -> None:
+                for key in keys[server.name]:
+                    view.say(key, "listening")
+
+            async with running([part.server for part in parts], up):
+                yield parts
+        finally:
+            await asyncio.to_thread(place.cleanup)
+
+    async def _find(
+        self, session: Session, parts: Sequence[Part]
+    ) -> tuple[list[Camera], list[ServerProcess]]:
+        """All cameras, in the order of the parts, and who of the servers is to die."""
+        found: dict[str, list[Camera]] = {}
+        async with deadline(_FIND_TIMEOUT, f"{words.cameras(self._count)} on {LOOPBACK}"):
+            jobs = {part.server.name: _connect(session, part) for part in parts if part.system != "multicam"}
+            phones = [part.server.name for part in parts if part.system == "multicam"]
+            jobs["phones"] = _discover(session, phones)
+            async with TaskScope("find") as scope:
+                results = await scope.gather(jobs, name="find")
+            for name, result in results.items():
+                if isinstance(result, Exception):
+                    raise result
+                found[name] = result
+        found |= {one.info.serial: [one] for one in found.pop("phones")}
+        cameras: list[Camera] = []
+        for part in parts:
+            for key, camera in zip(_keys(part), found[part.server.name], strict=True):
+                cameras.append(camera)
+                self._view.become(key, camera.id, camera.info.name)
+                self._view.say(camera.id, "found")
+                if part.fate is not None:
+                    self.fates[camera.id] = part.fate.words
+        return cameras, [part.server for part in parts if part.fate is not None and part.fate.dies]
+
+    async def _kill(self, servers: Sequence[ServerProcess], phases: AsyncIterator[TakePhaseChanged]) -> None:
+        async for event in phases:
+            if event.phase == "recording":
+                await asyncio.sleep(_KILL_AT * self._view.duration)
+                for server in servers:
+                    await server.kill()
+                return
+
+
+async def contact_sheet(take: Take) -> Path | None:
+    """Put all cameras at one instant into one picture beside the manifest; None if there is no instant."""
+    alignment = align_take(take.manifest)
+    if alignment.window is None:
+        return None
+    await alignment.save(take.directory)
+    at = min(_INTO, alignment.window.seconds / 2)
+    try:
+        beside = [
+            replace(panel, label=f"{camera.id.partition(':')[0]} {panel.label}")
+            for camera, panel in zip(alignment.cameras, panels(alignment, take.directory, at), strict=True)
         ]
-        async with running(devices, lambda one: view.say(f"multicam://{one}", "listening")):
-            yield
-    finally:
-        await asyncio.to_thread(place.cleanup)
+        return await write_sheet(beside, take.directory / SHEET_NAME, timeout=_SHEET_TIMEOUT)
+    except AsynccamError:
+        return None  # a file that no decoder likes has its verdict in the manifest
 
 
-async def _find(session: Session, ids: Sequence[str]) -> list[Camera]:
-    """Wait until all of the devices have been found; others on this computer are passed over."""
-    wanted = [f"multicam://{one}" for one in ids]
-    async with deadline(_FIND_TIMEOUT, f"mDNS answer on {_LOOPBACK} from all of {', '.join(ids)}"):
-        with session.events.events(CameraFound) as arrivals:
-            await session.discover(systems=["multicam"], timeout=_FIND_TIMEOUT, count=len(wanted))
-            while not session.cameras.keys() >= set(wanted):
-                await anext(arrivals)
+def _keys(part: Part) -> list[str]:
+    """What stands for a part's cameras before they are met."""
+    return [f"{part.system}://{part.server.name}/{number}" for number in range(part.cameras)]
+
+
+async def _connect(session: Session, part: Part) -> list[Camera]:
+    """All cameras of a service."""
+    if part.system == "mediamtx":
+        # As a person would say where the file server is.
+        os.environ["MEDIAMTX_HTTP_PORT"] = str(part.server.said["http_port"])
+    if part.system == "nanocam":
+        return [await session.connect(part.address)]
+    behind = await session.cameras_behind(part.address, credentials=part.credentials)
+    return await session.connect_all([info.address for info in behind], credentials=part.credentials)
+
+
+async def _discover(session: Session, names: Sequence[str]) -> list[Camera]:
+    """Wait until all of the phones have been found; others on this computer are passed over."""
+    if not names:
+        return []
+    wanted = [f"multicam://{name}" for name in names]
+    with session.events.events(CameraFound) as arrivals:
+        await session.discover(systems=["multicam"], timeout=_FIND_TIMEOUT, count=len(wanted))
+        while not session.cameras.keys() >= set(wanted):
+            await anext(arrivals)
     return [session.cameras[one] for one in wanted]
+
+
+async def _temporary(prefix: str) -> Path:
+    return Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=prefix))

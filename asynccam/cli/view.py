@@ -48,6 +48,7 @@ _SPINNER: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 class _Row:
     """One camera's line."""
 
+    system: str
     name: str
     word: str = "waiting"
     style: str = "faint"
@@ -70,6 +71,7 @@ class TakeView:
         duration: Seconds of recording.
         start_in: Seconds from the start command to T0.
         before: Steps that come ahead of the take's own.
+        after: Steps that come when the take is over.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class TakeView:
         duration: float,
         start_in: float,
         before: Sequence[str] = (),
+        after: Sequence[str] = (),
     ) -> None:
         self.title = title
         self.duration = duration
@@ -87,7 +90,8 @@ class TakeView:
         """T0 in Unix seconds once the take has set it."""
         self.note = ""
         """A line about the present step, while it is not counting anything."""
-        self._steps = (*before, *_TAKE_STEPS)
+        self._steps = (*before, *_TAKE_STEPS, *after)
+        self._more = bool(after)
         self._at = 0
         self._ended = False
         self._rows: dict[str, _Row] = {}
@@ -100,8 +104,11 @@ class TakeView:
         self.note = note
 
     def end(self, manifest: Manifest) -> None:
-        """The take is over and has the last word, because its last events may still be on their way."""
-        self._ended = True
+        """The take is over and has the last word, because its last events may still be on their way.
+
+        If there are no steps after it, all is `over`.
+        """
+        self._ended = not self._more
         for camera in manifest.cameras:
             row = self._rows[camera.id]
             arrived = [file for file in camera.files if file.state is FileState.ARRIVED]
@@ -114,9 +121,18 @@ class TakeView:
             else:
                 row.say("no file", "bad")
 
+    def over(self) -> None:
+        """All steps are done."""
+        self._ended = True
+
     def add(self, camera: str, name: str, word: str = "found") -> None:
         """Show a camera, by its id and its name."""
-        self._rows[camera] = _Row(name=name or camera, word=word, style="busy")
+        self._rows[camera] = _Row(camera.partition("://")[0], name or camera, word=word, style="busy")
+
+    def become(self, camera: str, now: str, name: str) -> None:
+        """A camera that was shown before it was met has this id and this name."""
+        self._rows = {now if key == camera else key: row for key, row in self._rows.items()}
+        self._rows[now].name = name or now
 
     def say(self, camera: str, word: str) -> None:
         """Something good about a camera that no event tells."""
@@ -188,7 +204,7 @@ class TakeView:
         strip = Text(no_wrap=True, overflow="ellipsis")
         for index, name in enumerate(self._steps):
             if index:
-                strip.append("  ")
+                strip.append("   ")
             if self._ended or index < self._at:
                 strip.append(f"✔ {name}", "good")
             elif index == self._at:
@@ -210,13 +226,17 @@ class TakeView:
 
     def _cameras(self) -> RenderableType:
         table = Table(box=None, padding=(0, 2, 0, 0), expand=True, header_style="faint")
+        mixed = len({row.system for row in self._rows.values()}) > 1
+        if mixed:
+            table.add_column("system", style="key", no_wrap=True, width=10)
         table.add_column("camera", style="name", no_wrap=True, ratio=3)
-        table.add_column("state", no_wrap=True, ratio=2)
-        table.add_column("clock", no_wrap=True, ratio=3)
-        table.add_column("file", no_wrap=True, ratio=6)
+        table.add_column("state", no_wrap=True, width=11)
+        table.add_column("clock", no_wrap=True, width=15)
+        table.add_column("file", no_wrap=True, ratio=5)
         for row in self._rows.values():
             offset = words.clock(row.clock.offset, row.clock.bound) if row.clock else ""
-            table.add_row(words.told(row.name), self._state(row), offset, _file(row))
+            cells = (words.told(row.name), self._state(row), offset, _file(row))
+            table.add_row(*((row.system,) if mixed else ()), *cells)
         return table
 
     def _state(self, row: _Row) -> Text:

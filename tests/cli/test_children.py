@@ -1,27 +1,51 @@
-"""Device servers of the demo: how their start fails, and how they end."""
+"""Servers of the demo: how their start fails, and how they end."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
-from asynccam.cli.children import DeviceProcess, running
+from asynccam.cli.children import ServerProcess, running
 from asynccam.errors import RecordingError
 
 
-async def test_a_device_that_cannot_start_is_told_in_its_own_words(tmp_path: Path) -> None:
+def device(name: str, directory: Path) -> ServerProcess:
+    where = ("--host", "127.0.0.1", "--port", "0", "--directory", str(directory), "--no-announce")
+    return ServerProcess(name, ("serve", "multicam", "--device-id", name, *where))
+
+
+async def test_a_server_that_cannot_start_is_told_in_its_own_words(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     up: list[str] = []
-    devices = [
-        DeviceProcess("well", tmp_path / "well", ("--no-announce",)),
-        DeviceProcess("broken", tmp_path / "file" / "inside", ("--no-announce",)),
-    ]
-    with pytest.raises(RecordingError, match="the device broken did not start: cannot record in"):
-        async with running(devices, up.append):
+    well, broken = device("well", tmp_path / "well"), device("broken", tmp_path / "file" / "inside")
+    with pytest.raises(RecordingError, match="broken did not start: cannot record in"):
+        async with running([well, broken], lambda server: up.append(server.name)):
             pytest.fail("the block is not to be entered")
     assert up == ["well"]
+    assert well.said["device_id"] == "well"
 
 
-async def test_its_block_failing_ends_the_devices(tmp_path: Path) -> None:
+async def test_its_block_failing_ends_the_servers(tmp_path: Path) -> None:
     with pytest.raises(LookupError):
-        async with running([DeviceProcess("well", tmp_path, ("--no-announce",))], lambda _: None):
+        async with running([device("well", tmp_path)]):
             raise LookupError
+
+
+async def test_one_that_is_killed_is_gone_and_the_end_does_not_mind(tmp_path: Path) -> None:
+    well = device("well", tmp_path)
+    async with running([well]):
+        await well.kill()
+        await well.kill()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", well.said["port"])
+
+
+async def test_settings_of_the_user_are_not_those_of_the_servers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASYNCCAM_SNAPSHOT_TOKEN", "wanted of everybody")
+    server = ServerProcess(
+        "snapshot", ("serve", "snapshot", "--host", "127.0.0.1", "--port", "0", "--test-cameras", "1")
+    )
+    async with running([server]):
+        assert server.said["token"] is False
