@@ -194,6 +194,44 @@ async def test_a_recorder_here_that_outlived_its_process_is_found_whole(tmp_path
     assert "nothing of it is left to resume" in again.err
 
 
+async def test_a_picture_that_came_before_the_end_is_home(tmp_path: Path) -> None:
+    take = tmp_path / "take"
+    async with device_process("snapshot", tmp_path / "server") as server:
+        line = ("record", server.address, "--to", tmp_path, "--name", "take", "--duration", 60)
+        async with started(*line, "--start-in", 0.2) as process:
+            await eventually(lambda: bool(list(take.glob("*/*.jpg"))) and said(take, "camera")(), 40)
+            process.kill()
+            await process.wait()
+        ended = await asynccam("resume", take, "--json", timeout=120)
+    assert (ended.code, ended.err) == (0, "")
+    manifest = await Manifest.load(take)
+    (camera,) = manifest.cameras
+    (file,) = camera.files
+    assert (camera.kind, camera.outcome, camera.errors) == ("still", Outcome.COMPLETE, [])
+    assert (file.state, file.verdict, camera.stop_status) == (FileState.ARRIVED, None, "picture taken")
+    assert file.path is not None
+    assert (take / file.path).stat().st_size == file.size
+
+
+async def test_a_picture_that_never_came_is_told(tmp_path: Path) -> None:
+    take = tmp_path / "take"
+    async with device_process("snapshot", tmp_path / "server") as server:
+        line = ("record", server.address, "--to", tmp_path, "--name", "take", "--duration", 60)
+        async with started(*line, "--start-in", 0.2) as process:
+            await eventually(lambda: bool(list(take.glob("*/*.jpg"))), 40)
+            process.kill()
+            await process.wait()
+        for picture in take.glob("*/*.jpg"):
+            picture.unlink()
+        ended = await asynccam("resume", take, "--json", timeout=120)
+    assert (ended.code, ended.err) == (8, "")
+    (camera,) = (await Manifest.load(take)).cameras
+    assert camera.outcome is Outcome.FAILED
+    assert [(error.step, error.message) for error in camera.errors] == [
+        ("resume", "its picture was not here when the process of the take died")
+    ]
+
+
 async def test_a_take_that_runs_is_not_resumed(tmp_path: Path) -> None:
     take = tmp_path / "take"
     async with device_process("multicam", tmp_path / "device") as device:

@@ -112,7 +112,7 @@ class Collector:
         """Take for home what a process before this one had brought here whole, and look into it."""
         with member.recording_errors("collect"):
             self._arrive(member, record, await _measure(path, record.name))
-            if self._verify is not None:
+            if self._verify is not None and member.record.kind == "video":
                 await self._look_into(member, self._verify, path, record)
 
     def _arrive(self, member: TakeMember, record: FileRecord, local: LocalFile) -> None:

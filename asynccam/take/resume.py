@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
-from asynccam.errors import AsynccamError, NotFoundError, StateError, StorageError
+from asynccam.errors import AsynccamError, NotFoundError, RecordingError, StateError, StorageError
 from asynccam.model.camera import Camera
 from asynccam.model.credentials import Credentials
 from asynccam.model.events import Event, TakePhaseChanged
@@ -169,7 +169,7 @@ class _Resumption:
         member.names = self._left.names.get(record.id, ())
         if not self._left.ended or may_record:
             await member.end_leftovers()
-        if may_record and "files" not in record.features:
+        if may_record and (record.kind == "still" or "files" not in record.features):
             await self._find_here(member)
         elif may_record and not isinstance(member.camera, _Away):
             await member.stop_leftover(self._t0)
@@ -191,8 +191,8 @@ class _Resumption:
         return away
 
     async def _find_here(self, member: TakeMember) -> None:
-        """The files of a recorder on this computer, which was interrupted when its process died."""
-        record = member.record
+        """A picture; or the files of a recorder here, which was interrupted when its process died."""
+        record, still = member.record, member.record.kind == "still"
         with member.recording_errors("resume"):
             place = self._folder.path / record.directory
             async with deadline(self._limits.stop_timeout, f"end of the files in {place}"):
@@ -205,7 +205,11 @@ class _Resumption:
             record.files = [FileRecord(name=one.name, source="local", size=one.size) for one in member.files]
             if found:
                 record.stopped_at = Moment.of(_last(found))
-                record.stop_status = "its recorder ended with the process of the take"
+                record.stop_status = (
+                    "picture taken" if still else "its recorder ended with the process of the take"
+                )
+            elif still and not self._called_off:
+                raise RecordingError("its picture was not here when the process of the take died")
 
     async def _bring_home(self, member: TakeMember) -> None:
         record = member.record

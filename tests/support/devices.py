@@ -23,16 +23,17 @@ class Device:
 
     @property
     def address(self) -> str:
-        return str(self.said.get("address") or f"multicam://127.0.0.1:{self.said['port']}")
+        return str(self.said.get("address") or f"{self.said['system']}://127.0.0.1:{self.said['port']}")
 
 
 @asynccontextmanager
 async def device_process(kind: str, directory: Path, *options: object) -> AsyncIterator[Device]:
-    """One process, once it listens: ``multicam``, ``mediamtx`` or ``thorvision``."""
+    """One process, once it listens: ``multicam``, ``mediamtx``, ``thorvision`` or ``snapshot``."""
     http_port = free_port()
     line: tuple[object, ...] = {
         "multicam": ("serve", "multicam", "--host", "127.0.0.1", "--no-announce", "--directory", directory),
         "mediamtx": ("simulate", "mediamtx", "--http-port", http_port, "--directory", directory),
+        "snapshot": ("serve", "snapshot", "--test-cameras", 1),
         "thorvision": ("simulate", "thorvision", "--cameras", 1, "--width", 160, "--height", 120),
     }[kind]
     async with started(*line, "--port", 0, "--json", *options) as process:
