@@ -48,6 +48,7 @@ from .runtime.hub import EventHub, EventStream, Subscription
 from .session import Session
 from .systems.mediamtx import CameraClient, MediaMtxCamera, MediaMTXSimulator
 from .systems.multicam import MultiCamCamera, MultiCamClient, MultiCamDevice
+from .systems.nanocam import CSIcamera, MediaClient, MediaServer, NanocamCamera
 from .systems.thorvision import ThorVisionCamera, ThorVisionClient, ThorVisionSimulator
 from .take import Take
 
@@ -59,6 +60,7 @@ __all__ = [
     "AsynccamError",
     "AuthenticationError",
     "BusyError",
+    "CSIcamera",
     "Camera",
     "CameraChanged",
     "CameraClient",
@@ -89,12 +91,15 @@ __all__ = [
     "InsufficientSpaceError",
     "LocalFile",
     "Manifest",
+    "MediaClient",
     "MediaFile",
     "MediaMTXSimulator",
     "MediaMtxCamera",
+    "MediaServer",
     "MultiCamCamera",
     "MultiCamClient",
     "MultiCamDevice",
+    "NanocamCamera",
     "NotFoundError",
     "PermissionDeniedError",
     "Record",

@@ -17,12 +17,13 @@ import asynccam
 
 PINNED = {
     "asynccam": """
-        Address AddressError AsynccamError AuthenticationError BusyError Camera CameraChanged CameraClient
-        CameraEvent CameraFailed CameraFound CameraInfo CameraLost CameraState CameraStateChanged
+        Address AddressError AsynccamError AuthenticationError BusyError CSIcamera Camera CameraChanged
+        CameraClient CameraEvent CameraFailed CameraFound CameraInfo CameraLost CameraState CameraStateChanged
         CameraStatus ClockMeasured ClockNotSynchronizedError ClockOffset ConnectionError Credentials
         DeviceClock DeviceError Event EventHub EventStream FatalError FeatureError FileArrived
-        FileProgress Files Gap InsufficientSpaceError LocalFile Manifest MediaFile MediaMTXSimulator
-        MediaMtxCamera MultiCamCamera MultiCamClient MultiCamDevice NotFoundError PermissionDeniedError
+        FileProgress Files Gap InsufficientSpaceError LocalFile Manifest MediaClient MediaFile
+        MediaMTXSimulator MediaMtxCamera MediaServer MultiCamCamera MultiCamClient MultiCamDevice
+        NanocamCamera NotFoundError PermissionDeniedError
         Record RecordingError RecordingStarted RecordingStopped RemoteProtocolError RetryableError
         ScheduledStart Session Snapshot StateError StorageError Stream Subscription Take TakePhaseChanged
         TargetExistsError ThorVisionCamera ThorVisionClient ThorVisionSimulator TimeoutError TokenProvider
@@ -50,6 +51,11 @@ PINNED = {
         GstRecorder ListFilesResponse MAX_ROUND_TRIP MultiCamCamera MultiCamClient MultiCamDevice
         MultiCamDiscovery NTP_PORT NTP_SERVER NtpOffset RecorderHook SAFE_COMMAND_SIZE SERVICE_TYPE
         SYNC_DELAY StatusResponse StopRecordingResponse TCP_PORT UploadItem UploadStatus discover
+    """,
+    "asynccam.systems.nanocam": """
+        Antibanding CSIcamera ClientTimeouts EdgeEnhancement Encoder FlipMethod ImageStream
+        MEDIA_PORT MESSAGE_PORT MediaClient MediaPorts MediaServer NanocamCamera NoiseReduction
+        ServerLimits ServerPolicy VideoStream WhenBusy WhiteBalance
     """,
     "asynccam.systems.thorvision": """
         Camera CameraAdded CameraRemoved Capability ConnectionStateChanged OpenStream PortPool

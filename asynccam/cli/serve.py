@@ -14,6 +14,7 @@ from asynccam.cli.errors import ExitCode
 from asynccam.cli.options import InterfacesOption, JsonOption, VerboseOption
 from asynccam.cli.output import Output
 from asynccam.cli.running import execute
+from asynccam.cli.serve_nanocam import nanocam
 from asynccam.errors import UsageError
 from asynccam.runtime.tasks import TaskScope
 
@@ -97,7 +98,7 @@ def multicam(
     execute("serve multicam", main, output, terminated=ExitCode.OK)
 
 
-SERVERS: Final[dict[str, Callable[..., None]]] = {"multicam": multicam}
+SERVERS: Final[dict[str, Callable[..., None]]] = {"multicam": multicam, "nanocam": nanocam}
 """What this computer can be, by the word after ``asynccam serve``."""
 
 

@@ -1,11 +1,11 @@
-"""The maker's client as bare bytes on a socket: what it writes, and what it reads, without any of our code."""
+"""The maker's client as bare bytes on a socket: what it writes and reads, without any of our code."""
 
 import asyncio
 import json
 import pickle
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from asynccam.systems.nanocam.server import MediaServer
@@ -70,10 +70,8 @@ async def original(server: MediaServer, address: str = "127.0.0.1") -> AsyncIter
         yield client
     finally:
         writer.close()
-        try:
+        with suppress(OSError):
             await writer.wait_closed()
-        except OSError:
-            pass
 
 
 def image(frames: int = 1, interval: float = 1, **fields: Any) -> dict[str, Any]:

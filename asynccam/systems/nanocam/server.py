@@ -93,7 +93,7 @@ class MediaServer:
 
     @property
     def stand_in(self) -> str | None:
-        """What takes the camera's place on a computer that has none, in words, or None."""
+        """What takes the camera's place where there is none, in words, or None; known once started."""
         return self._studio.stand_in
 
     async def start(self) -> None:
@@ -101,6 +101,7 @@ class MediaServer:
 
         Raises:
             ConnectionError: The address cannot be listened at.
+            RecordingError: GStreamer is not installed.
             StorageError: ``media_path`` cannot be written.
             StateError: It was started before.
         """

@@ -1,7 +1,6 @@
 """What a media server does with its camera: one capture for one client, into files or as a stream."""
 
 import asyncio
-import copy
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -48,11 +47,13 @@ class Studio:
         return self._camera.stand_in
 
     async def prepare(self) -> None:
-        """See that files can be kept.
+        """See what the camera is, and that files can be kept.
 
         Raises:
-            StorageError: They cannot.
+            RecordingError: GStreamer is not installed.
+            StorageError: Files cannot be kept.
         """
+        await self._camera.look()
         folder = self.folder()
         await folder.open()
         await folder.aclose()
@@ -63,9 +64,7 @@ class Studio:
 
     def camera(self, width: int, height: int) -> CSIcamera:
         """The camera at a resolution."""
-        camera = copy.copy(self._camera)
-        camera.set_resolution(width, height)
-        return camera
+        return self._camera.with_resolution(width, height)
 
 
 class CaptureJob:

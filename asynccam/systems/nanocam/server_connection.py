@@ -57,6 +57,7 @@ class _Order:
         self.answers = answers
         self.job: CaptureJob | None = None
         self.killed_here = False
+        self.answered = False
         self.over = asyncio.Event()
 
 
@@ -236,6 +237,7 @@ class ServerConnection:
                 await self._end(job)
             await answers.ok()
             if order is not None:
+                order.answered = not order.answers.ours  # the original's one OK is for both
                 self._add(order)
         except BaseException:
             if order is not None:
@@ -302,13 +304,20 @@ class ServerConnection:
             else:
                 async with self._studio.folder() as folder:
                     await self._capture(order, order.job, folder.path)
+        except UsageError as error:
+            await order.answers.refuse("request", error)
         except (RecordingError, StorageError) as error:
             await order.answers.refuse("capture", error)
 
     async def _stream(self, order: _Order, job: CaptureJob) -> None:
         """Send a stream to its end, of which nothing tells."""
+
+        async def began() -> None:
+            if not order.answered:
+                await order.answers.ok()
+
         try:
-            await job.stream(order.port, order.answers.ok)
+            await job.stream(order.port, began)
         except TimeoutError as error:
             await order.answers.refuse("capture", error)
 
