@@ -92,6 +92,11 @@ class MediaServer:
         return None if job is None else job.kind
 
     @property
+    def waiting(self) -> int:
+        """How many requests wait for the camera."""
+        return self._studio.desk.waiting
+
+    @property
     def stand_in(self) -> str | None:
         """What takes the camera's place where there is none, in words, or None; known once started."""
         return self._studio.stand_in
