@@ -6,13 +6,15 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from asynccam.errors import RecordingError
+from asynccam.recording import Verdict
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.systems.nanocam.csi import CSIcamera
 from asynccam.systems.nanocam.server_desk import Desk, JobKind
 from asynccam.systems.nanocam.server_files import CaptureFolder
 from asynccam.systems.nanocam.server_options import ServerLimits
 from asynccam.systems.nanocam.server_requests import Pictures, Video, Wanted
-from asynccam.systems.nanocam.streams import ImageStream, VideoStream
+from asynccam.systems.nanocam.streams import ImageStream, VideoResult, VideoStream
 
 T = TypeVar("T")
 Began = Callable[[], Awaitable[None]]
@@ -145,8 +147,7 @@ class CaptureJob:
         """Let a video go on for so many seconds from now, within the limit; False if none runs."""
         if self._running is None:
             return False
-        self._running.reset_timer(max(_LEAST, min(seconds, self._until - time.monotonic())))
-        return True
+        return self._running.reset_timer(max(_LEAST, min(seconds, self._until - time.monotonic())))
 
     async def _run(self, work: Coroutine[Any, Any, T]) -> T | None:
         """Do the work while nobody kills it; None if somebody does."""
@@ -170,9 +171,13 @@ class CaptureJob:
         return (await pictures.start_stream()).files
 
     async def _video(self, wanted: Video, directory: Path) -> tuple[Path, ...]:
-        video = VideoStream(wanted.duration, src="camera", sink="file")
+        video = VideoStream(wanted.duration, src="camera", sink="file", size=self._studio.limits.size)
         video.media_path = directory
-        return await self._play(video, _say_nothing)
+        result = await self._play(video, _say_nothing)
+        for one in result.verdicts:
+            if one.verdict is not Verdict.COMPLETE:
+                raise RecordingError(f"the video is {one.verdict.value}: {one.detail}")
+        return result.files
 
     async def _rtp(self, wanted: Video, port: int, began: Began) -> None:
         video = VideoStream(wanted.duration, src="camera", sink="udp")
@@ -180,17 +185,17 @@ class CaptureJob:
         video.set_port(port)
         await self._play(video, began)
 
-    async def _play(self, video: VideoStream, began: Began) -> tuple[Path, ...]:
+    async def _play(self, video: VideoStream, began: Began) -> VideoResult:
         video.connect_camera(self._camera())
-        await video.start()
         try:
+            await video.start()
             self._until = time.monotonic() + self._studio.limits.duration
             self._running = video
             await began()
             return await video.wait()
         finally:
             self._running = None
-            await finish(video.stop())
+            await video.aclose()
 
     def _camera(self) -> CSIcamera:
         return self._studio.camera(self.wanted.width, self.wanted.height)
