@@ -10,6 +10,8 @@ import pickle
 import socket
 import sys
 import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 from asynccam.net.partfile import PartFile
@@ -66,34 +68,40 @@ _REQUEST = VideoRequest(1, 1920, 1080)
 
 
 def original(port: int, directory: Path) -> None:
-    """As the maker's client does it: 1024 bytes at a time, the words looked for in each of them."""
+    """As the maker's client does it: 1024 bytes at a time, each of them searched for every word, and counted."""
     names: list[str] = []
-    listed = b""
+    listed, total, first = b"", 0, True
     with socket.create_connection((HOST, port)) as sock:
         sock.send(b"{}")
-        data = sock.recv(1024)
-        while b"DONE" not in data:
-            listed += data
-            data = sock.recv(1024)
-        before, data = data.split(b"DONE")
-        names = [str(name).replace(":", "+") for name in pickle.loads(listed + before)]
-        file = (directory / names.pop(0)).open("wb")
         while True:
-            if data.find(b"MORE") != -1 and names:
+            data = sock.recv(1024)
+            if first and data.find(b"BUSY") != -1:
+                return
+            first = False
+            if data.find(b"DONE") != -1:
+                before, data = data.split(b"DONE", 1)
+                names = [str(name).replace(":", "+") for name in pickle.loads(listed + before)]
+                file = (directory / names.pop(0)).open("wb")
+                file.write(data)
+                total += sys.getsizeof(data)
+            elif data.find(b"MORE") != -1 and names:
                 before, data = data.split(b"MORE", 1)
                 file.write(before)
                 file.close()
                 file = (directory / names.pop(0)).open("wb")
-            if data.find(b"QUIT") != -1 or not data:
+                file.write(data)
+                total += sys.getsizeof(data)
+            elif data.find(b"QUIT") != -1 or not data:
                 file.write(data[:-4])
                 file.close()
                 return
-            file.write(data)
-            data = sock.recv(1024)
+            else:
+                file.write(data)
+                total += sys.getsizeof(data)
 
 
-async def ours(port: int, directory: Path) -> list[PartFile]:
-    """The product, up to the last file's digest."""
+async def ours(port: int, directory: Path, *, digest: bool) -> list[PartFile]:
+    """The product, up to the last file's digest, or without one."""
     timeouts, parts = ClientTimeouts(), []
     link = await Link.open(HOST, port, timeouts)
     try:
@@ -102,7 +110,7 @@ async def ours(port: int, directory: Path) -> list[PartFile]:
         assert isinstance(listed, FileList)
         for file in listed.files:
             assert isinstance(await link.answer(10, "file"), FileBegins)
-            part = await PartFile.open(directory, local_name(file.name), size=None)
+            part = await PartFile.open(directory, local_name(file.name), size=None, digest=digest)
             parts.append(part)
             await link.receive(part, None)
             await part.digest()
@@ -116,6 +124,13 @@ async def committed(port: int, directory: Path) -> list[PartFile]:
     async with MediaClient(HOST, port, media_path=directory) as client:
         await client.fetch_video(1)
     return []
+
+
+KINDS: dict[str, Callable[[int, Path], Awaitable[list[PartFile]]]] = {
+    "digest": partial(ours, digest=True),
+    "plain": partial(ours, digest=False),
+    "committed": committed,
+}
 
 
 async def _tick(worst: list[float]) -> None:
@@ -143,7 +158,7 @@ async def _run(kind: str, port: int, directory: Path) -> None:
     if kind == "original":
         original(port, directory)
     else:
-        parts = await {"ours": ours, "committed": committed}[kind](port, directory)
+        parts = await KINDS[kind](port, directory)
     seconds = time.perf_counter() - began
     growth = (_memory("VmHWM") - before) / 1024
     ticker.cancel()
