@@ -26,12 +26,17 @@ from asynccam.recording.messages import (
 from asynccam.recording.outputs import FileSet
 from asynccam.recording.pipeline import Plan
 from asynccam.recording.process import LaunchProcess, StopDeadlines
+from asynccam.recording.verdict import Verdict, verify_files
 
 SegmentCallback = Callable[[Path | None, float], None]
 """Called with a finished segment's path, if it is known, and its length in seconds."""
 
 _CONFIRM_SECONDS: Final = 0.02
 """A sink's first data may be the end of a stream without frames; that follows within this time."""
+
+
+_FINISH_SECONDS: Final = 5.0
+"""For a process whose stream has ended to close its files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +173,19 @@ class Run:
         return TimeoutError(f"{name}: no frame came within {timeout:g} s")
 
     async def has_frame(self) -> bool:
-        """Whether the first frame came; only to be asked once `first_frame` is done."""
+        """Whether the first frame came; only to be asked once `first_frame` is done.
+
+        A stream that has ended by then may still have been one of a few frames: its files tell. Where there
+        are none, the first data is taken for a frame.
+        """
+        assert self._process is not None
         await asyncio.wait({self._ended}, timeout=_CONFIRM_SECONDS)
-        return not self._ended.done() or self.frames > 0
+        if not self._ended.done() or self.frames > 0 or self.files.directory is None:
+            return True
+        if self.interrupted:
+            return False
+        await asyncio.wait({self._process.exited}, timeout=_FINISH_SECONDS)
+        return any(one.verdict is not Verdict.EMPTY for one in await verify_files(self.files))
 
     def grew_to(self, total: int) -> None:
         """Take the bytes of a survey."""
