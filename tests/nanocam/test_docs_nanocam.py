@@ -76,4 +76,4 @@ async def test_a_session(
             Path=Path,
             Session=Session,
         )
-    assert re.fullmatch(r"\S+\.jpg True\n", capsys.readouterr().out)
+    assert re.fullmatch(r".+\.jpg True\n", capsys.readouterr().out)

@@ -110,6 +110,16 @@ async def test_a_recording_begins_ends_and_is_whole(tmp_path: Path) -> None:
     assert verdict.frames
 
 
+async def test_a_server_with_an_ipv6_address(tmp_path: Path) -> None:
+    async with MediaServer(0, host="::1") as server:
+        camera = await NanocamCamera.connect(
+            f"nanocam://[::1]:{server.port}", ports=MediaPorts(free_udp_port()), **SIZE
+        )
+        await record(camera, tmp_path)
+        assert (await camera.feature(Stream).stream_urls())["udp"].startswith("rtp://[::]:")
+        await camera.aclose()
+
+
 async def test_what_cannot_be_done_meanwhile(tmp_path: Path) -> None:
     async with rig() as (server, camera):
         recorder = camera.feature(Record)

@@ -277,6 +277,14 @@ async def test_media_go_to_the_clients_own_address(media: socket.socket) -> None
                 media.recv(1)
 
 
+async def test_who_left_keeps_nobody_busy() -> None:
+    async with server_at(media_port=free_udp_port()) as server:
+        for _ in range(3):
+            async with original(server) as client:
+                client.say(video(LONG, "udp"))
+                await client.word(b"OK")
+
+
 async def test_closing_the_server_ends_what_runs(temporary: Path) -> None:
     async with server_at() as server, original(server) as first, original(server) as second:
         first.say(video(LONG))

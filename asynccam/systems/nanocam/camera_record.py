@@ -294,7 +294,7 @@ class NanocamStart:
         self._record = record
         self._reception = reception
         self._plan = plan
-        self._scope = TaskScope("armed start")
+        self._scope = TaskScope("armed start", on_failure=_told_by_accepted)
         self._starting: asyncio.Task[tuple[float, float]] | None = None
         self._released_at = 0.0
         self._over = False
@@ -331,7 +331,6 @@ class NanocamStart:
         if self._starting.cancelled():
             raise StateError("this start was closed before the first frame")
         at, bound = self._starting.result()
-        self._record.began()
         return StartReport(
             commanded_at=self._released_at,
             accepted_at=time.time(),
@@ -352,7 +351,13 @@ class NanocamStart:
     async def _start(self) -> tuple[float, float]:
         async with deadline(self._plan.timeout, "first frame"):
             await self._reception.ask(self._plan.timeout)
-            return await self._reception.first_frame()
+            first_frame = await self._reception.first_frame()
+        self._record.began()
+        return first_frame
+
+
+def _told_by_accepted(task: str, error: Exception) -> None:
+    """Whoever waits for the start hears of it."""
 
 
 def _status(verdicts: tuple[FileVerdict, ...], trouble: str) -> str:

@@ -81,12 +81,14 @@ class CaptureJob:
         wanted: As given.
         address: As given.
         killed: Whether a client ended it, so that there is nothing to deliver.
+        ending: Whether it is about to give the camera back.
     """
 
     def __init__(self, studio: Studio, wanted: Wanted, address: str) -> None:
         self.wanted = wanted
         self.address = address
         self.killed = False
+        self.ending = False
         self._studio = studio
         self._running: VideoStream | None = None
         self._until = 0.0
@@ -139,7 +141,7 @@ class CaptureJob:
         """
         if self._over.is_set():
             return
-        self.killed = True
+        self.killed = self.ending = True
         await finish(self._scope.aclose())
         await self._over.wait()
 
@@ -159,6 +161,7 @@ class CaptureJob:
             await asyncio.wait({task})
             return None if task.cancelled() else task.result()
         finally:
+            self.ending = True
             try:
                 await finish(self._scope.aclose())
             finally:

@@ -115,7 +115,10 @@ class ServerConnection:
         try:
             async with TaskScope(self.peer) as scope:
                 scope.spawn(self._work(), name="work")
-                await self._listen()
+                try:
+                    await self._listen()
+                finally:
+                    self._stop_all()
         except (AsynccamError, OSError) as error:
             _LOG.warning("%s is parted with: %s", self.peer, self._failure or error)
         finally:
@@ -292,8 +295,9 @@ class ServerConnection:
                 return
             order.job = self._job(order)
         try:
-            if not self._desk.ask(order.job) and self._policy.when_busy is WhenBusy.REFUSE:
+            if self._desk.taken and self._desk.job is not order.job and self._refuses:
                 raise BusyError("another client has the camera")
+            self._desk.ask(order.job)
             await self._desk.turn(order.job, self._limits.waiting_timeout)
         except (BusyError, TimeoutError) as error:
             await order.answers.refuse("busy", error)
@@ -334,6 +338,16 @@ class ServerConnection:
             await order.answers.refuse("killed", ConnectionError("another client ended this capture"))
 
     # -- helpers --------------------------------------------------------------------------------
+
+    @property
+    def _refuses(self) -> bool:
+        return self._policy.when_busy is WhenBusy.REFUSE
+
+    def _stop_all(self) -> None:
+        """Nothing goes on for a client that left; said at once, so that the next one is not busy."""
+        for order in self._orders:
+            if order.job is not None:
+                order.job.ending = True
 
     def _job(self, order: _Order) -> CaptureJob:
         return CaptureJob(self._studio, order.wanted, self.address)
