@@ -50,6 +50,7 @@ from .runtime.hub import EventHub, EventStream, Subscription
 from .session import Away, Fleet, FleetError, Place, Session
 from .systems.mediamtx import CameraClient, MediaMtxCamera, MediaMTXSimulator
 from .systems.multicam import MultiCamCamera, MultiCamClient, MultiCamDevice
+from .systems.nanocam import CSIcamera, MediaClient, MediaServer, NanocamCamera
 from .systems.snapshot import SnapshotCamera, SnapshotClient, SnapshotClientError
 from .systems.thorvision import ThorVisionCamera, ThorVisionClient, ThorVisionSimulator
 from .take import Take
@@ -63,6 +64,7 @@ __all__ = [
     "AuthenticationError",
     "Away",
     "BusyError",
+    "CSIcamera",
     "Camera",
     "CameraChanged",
     "CameraClient",
@@ -95,14 +97,17 @@ __all__ = [
     "InsufficientSpaceError",
     "LocalFile",
     "Manifest",
+    "MediaClient",
     "MediaFile",
     "MediaMTXSimulator",
     "MediaMtxCamera",
+    "MediaServer",
     "MqttBridge",
     "MqttBroker",
     "MultiCamCamera",
     "MultiCamClient",
     "MultiCamDevice",
+    "NanocamCamera",
     "NotFoundError",
     "PermissionDeniedError",
     "Place",

@@ -17,13 +17,14 @@ import asynccam
 
 PINNED = {
     "asynccam": """
-        Address AddressError AsynccamError AuthenticationError Away BusyError Camera CameraChanged
-        CameraClient CameraEvent CameraFailed CameraFound CameraInfo CameraLost CameraState
-        CameraStateChanged CameraStatus ClockMeasured ClockNotSynchronizedError ClockOffset
+        Address AddressError AsynccamError AuthenticationError Away BusyError CSIcamera Camera
+        CameraChanged CameraClient CameraEvent CameraFailed CameraFound CameraInfo CameraLost
+        CameraState CameraStateChanged CameraStatus ClockMeasured ClockNotSynchronizedError ClockOffset
         ConnectionError Credentials DeviceClock DeviceError Event EventHub EventStream FatalError
         FeatureError FileArrived FileProgress Files Fleet FleetError Gap InsufficientSpaceError
-        LocalFile Manifest MediaFile MediaMTXSimulator MediaMtxCamera MqttBridge MqttBroker
-        MultiCamCamera MultiCamClient MultiCamDevice NotFoundError PermissionDeniedError Place
+        LocalFile Manifest MediaClient MediaFile MediaMTXSimulator MediaMtxCamera MediaServer MqttBridge
+        MqttBroker MultiCamCamera MultiCamClient MultiCamDevice NanocamCamera NotFoundError
+        PermissionDeniedError Place
         Record RecordingError RecordingStarted RecordingStopped RemoteProtocolError RetryableError
         ScheduledStart Session Snapshot SnapshotCamera SnapshotClient SnapshotClientError StateError
         StorageError Stream Subscription Take TakePhaseChanged TargetExistsError ThorVisionCamera
@@ -62,6 +63,11 @@ PINNED = {
         ImuSettings Limits Page Phase Problem Reading Retention ServerConfig ServiceRestored
         ServiceTrouble Services Shot ShotResult SnapshotDeleted SnapshotService SnapshotStore
         StoredSnapshot TestBackend V4l2CtlBackend check_camera simulated_cameras
+    """,
+    "asynccam.systems.nanocam": """
+        Antibanding CSIcamera ClientTimeouts EdgeEnhancement Encoder FlipMethod ImageStream
+        MEDIA_PORT MESSAGE_PORT MediaClient MediaPorts MediaServer NanocamCamera NoiseReduction
+        ServerLimits ServerPolicy VideoStream WhenBusy WhiteBalance
     """,
     "asynccam.systems.thorvision": """
         Camera CameraAdded CameraRemoved Capability ConnectionStateChanged OpenStream PortPool

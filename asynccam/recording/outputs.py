@@ -6,7 +6,7 @@ A recorder that restarts begins a new *run*; no run ever writes over a file that
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
@@ -23,13 +23,13 @@ class FileSet:
     """The files one run writes.
 
     Attributes:
-        directory: Where they are.
+        directory: Where they are, or None for an output that writes none.
         pattern: Matches their whole names; its first group, if it has one, is their number.
         least: The lowest number that is this run's.
         keep: How many of the newest files of all runs the recorder keeps, 0 for all.
     """
 
-    directory: Path
+    directory: Path | None
     pattern: re.Pattern[str]
     least: int = 0
     keep: int = 0
@@ -37,6 +37,8 @@ class FileSet:
     def sizes(self) -> dict[Path, int]:
         """Paths, oldest first, and bytes of the files that exist; reads the directory."""
         found: list[tuple[int, Path, int]] = []
+        if self.directory is None:
+            return {}
         try:
             with os.scandir(self.directory) as entries:
                 for entry in entries:
@@ -59,19 +61,21 @@ class Sink:
         chain: Muxer and sink.
         files: The files they write.
         inner: Factories they need besides themselves.
+        pass_fds: Descriptors of this process that they write to, inherited under their numbers.
     """
 
     chain: Chain
     files: FileSet
     inner: frozenset[str] = frozenset()
+    pass_fds: tuple[int, ...] = ()
 
 
 class Output(Protocol):
     """Describes where recordings go."""
 
     @property
-    def directory(self) -> Path:
-        """The directory, which must exist."""
+    def directory(self) -> Path | None:
+        """The directory, which must exist, or None for an output that writes no files."""
         ...
 
     def sink(self, codec: Codec, run: int) -> Sink:
@@ -95,9 +99,17 @@ class SingleFile:
     A restart goes on in ``NAME-1.mp4`` or the next name that is free. MP4 is written in fragments
     of a second and made an ordinary MP4 at the end, so that a killed process leaves all but the
     last second or two.
+
+    Attributes:
+        path: The file.
+        plain: Write MP4 as GStreamer before 1.20 can, with its index at the end: a killed process leaves
+            nothing that plays.
+        reserved: The file exists, empty, made by the caller to have its name.
     """
 
     path: Path
+    plain: bool = False
+    reserved: bool = False
 
     def __post_init__(self) -> None:
         if self.path.suffix.lower() not in _MUXERS:
@@ -111,15 +123,15 @@ class SingleFile:
     def sink(self, codec: Codec, run: int) -> Sink:
         """The elements for one run."""
         suffix = self.path.suffix.lower()
-        if codec == "jpeg" and suffix == ".mp4":
-            raise UsageError("an .mp4 cannot hold Motion JPEG; record it to .mkv or .mov")
+        _check_container(suffix, codec)
         path = self.path.absolute()
         if run:
             path = _free(lambda number: self.path.absolute().with_stem(f"{self.path.stem}-{number}"))
-        elif path.exists():
+        elif path.exists() and not (self.reserved and path.stat().st_size == 0):
             raise TargetExistsError(f"{path} exists; a recording never writes over a file")
         files = FileSet(path.parent, re.compile(re.escape(path.name)))
-        return Sink((_MUXERS[suffix], Element("filesink", {"location": str(path)})), files)
+        muxer = Element("qtmux") if self.plain and suffix != ".mkv" else _MUXERS[suffix]
+        return Sink((muxer, Element("filesink", {"location": str(path)})), files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +164,7 @@ class SplitFiles:
 
     def sink(self, codec: Codec, run: int) -> Sink:
         """The elements for one run."""
-        if codec == "jpeg" and self.container == "mp4":
-            raise UsageError("an .mp4 cannot hold Motion JPEG; record it to .mkv")
+        _check_container(f".{self.container}", codec)
         directory = self.directory.absolute()
         pattern = re.compile(rf"{re.escape(self.stem)}-(\d{{2,}})\.{self.container}")
         numbers = [int(match[1]) for path in directory.iterdir() if (match := pattern.fullmatch(path.name))]
@@ -223,6 +234,53 @@ class HlsFiles:
         return Sink((element,), files, frozenset({"splitmuxsink", "mpegtsmux"}))
 
 
+@dataclass(frozen=True, slots=True)
+class PictureFiles:
+    """A file for every frame of Motion JPEG: ``STEM-00000.jpg``, ``STEM-00001.jpg`` and so on.
+
+    Attributes:
+        directory: Where they go; none of these names may be taken there.
+        stem: What their names begin with.
+        max_files: Only the newest so many stay, 0 for all.
+    """
+
+    directory: Path
+    stem: str = "frame"
+    max_files: int = 0
+
+    def __post_init__(self) -> None:
+        _check_stem(self.stem)
+        if self.max_files < 0:
+            raise UsageError(f"{self.max_files} files cannot be kept")
+
+    def files(self) -> FileSet:
+        """The files it writes, those of every run."""
+        pattern = re.compile(rf"{re.escape(self.stem)}-(\d{{5,}})\.jpg")
+        return FileSet(self.directory.absolute(), pattern)
+
+    def sink(self, codec: Codec, run: int) -> Sink:
+        """The elements for one run."""
+        if codec != "jpeg":
+            raise UsageError(f"pictures are written from jpeg, not from {codec}")
+        directory, files = self.directory.absolute(), self.files()
+        first = max((int(path.stem.rpartition("-")[2]) for path in files.sizes()), default=-1) + 1
+        if first and not run:
+            raise TargetExistsError(f"{directory} holds pictures named {self.stem}-NUMBER.jpg already")
+        properties: dict[str, Value] = {
+            "location": f"{printf_literal(f'{directory}/{self.stem}')}-%05d.jpg",
+            "max-files": self.max_files,
+            "index": first,
+        }
+        element = Element("multifilesink", properties)
+        return Sink((element,), replace(files, least=first))
+
+
+def _check_container(suffix: str, codec: Codec) -> None:
+    if codec not in _HOLDS[suffix]:
+        fitting = [other for other, codecs in _HOLDS.items() if codec in codecs]
+        raise UsageError(f"an {suffix} cannot hold {codec}; record it to {' or '.join(fitting) or 'memory'}")
+
+
 def _check_stem(stem: str) -> None:
     if not stem or "/" in stem or "\0" in stem:
         raise UsageError(f"{stem!r} is not the beginning of a file name")
@@ -235,6 +293,11 @@ def _free(name: Callable[[int], Path]) -> Path:
     return path
 
 
+_HOLDS: Final[dict[str, tuple[Codec, ...]]] = {
+    ".mp4": ("h264", "h265"),
+    ".mov": ("h264", "h265", "jpeg"),
+    ".mkv": ("h264", "h265", "vp8", "vp9", "jpeg"),
+}
 _FRAGMENTS: Final[dict[str, Value]] = {"fragment-duration": 1000, "fragment-mode": "first-moov-then-finalise"}
 _MUXERS: Final = {
     ".mp4": Element("mp4mux", _FRAGMENTS),

@@ -16,11 +16,13 @@ class Plan:
         graph: Its elements.
         files: The files it writes.
         feed: Data for the standard input of the process, or None.
+        pass_fds: Descriptors that it inherits.
     """
 
     graph: Graph
     files: FileSet
     feed: Feed | None
+    pass_fds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,4 +63,4 @@ class Pipeline:
             {"name": "counter", "silent": True, "do-query": False, "format": "buffers", "update-freq": 1},
         )
         main = (*stream.chain, Element("queue"), counter, *sink.chain)
-        return Plan(Graph((main, *stream.others), sink.inner), sink.files, stream.feed)
+        return Plan(Graph((main, *stream.others), sink.inner), sink.files, stream.feed, sink.pass_fds)

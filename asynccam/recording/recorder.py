@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Final
 
-from asynccam.errors import AsynccamError, RecordingError, StateError, StorageError, TimeoutError
+from asynccam.errors import AsynccamError, RecordingError, StateError, StorageError, UsageError
 from asynccam.recording.events import (
     TRANSITIONS,
     EndReason,
@@ -36,6 +36,7 @@ FIRST_FRAME_BOUND: Final = 0.01
 """Seconds by which a first frame's time may be late on a computer that is not overloaded."""
 _SET_UP_SECONDS: Final = 60.0
 _DISK_SECONDS: Final = 30.0
+_RUNNING: Final = {RecorderState.RECORDING, RecorderState.STALLED, RecorderState.RESTARTING}
 _NO_VARIABLES: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -162,6 +163,22 @@ class Recorder:
         await asyncio.shield(self._over)
         return self.verdicts
 
+    def reset_timer(self, seconds: float) -> bool:
+        """Let it go on for so many seconds from now, whatever its limit was; noticed within a second.
+
+        Returns:
+            Whether there was something to go on with: False before the first frame, and when it is over.
+
+        Raises:
+            UsageError: ``seconds`` is not above 0.
+        """
+        if not seconds > 0:
+            raise UsageError(f"a recording goes on for more than 0 s, not for {seconds}")
+        if self.state not in _RUNNING:
+            return False
+        self._until = time.monotonic() + seconds
+        return True
+
     async def aclose(self) -> None:
         """Stop if it runs, and let every listener go; harmless when called twice."""
         if self._stop is not None:
@@ -225,7 +242,7 @@ class Recorder:
 
     def _plan(self, tools: Installation) -> Plan:
         directory = self._pipeline.output.directory
-        if not directory.is_dir():
+        if directory is not None and not directory.is_dir():
             raise StorageError(f"{directory} is not a directory")
         return self._pipeline.plan(tools.elements, len(self._runs))
 
@@ -246,7 +263,7 @@ class Recorder:
         finally:
             await finish(self._close_run(run))
         if reason is None and first:
-            raise self._no_frame(run, process, patience)
+            raise run.no_frame(self.name, patience)
         return reason
 
     async def _first_frame(self, run: Run, process: LaunchProcess, timeout: float) -> EndReason | None:
@@ -254,17 +271,6 @@ class Recorder:
         signs: set[asyncio.Future[Any]] = {run.first_frame, process.exited, self._stop}
         await asyncio.wait(signs, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         return EndReason.STOPPED if self._stop.done() and not run.first_frame.done() else None
-
-    def _no_frame(self, run: Run, process: LaunchProcess, timeout: float) -> AsynccamError:
-        """The error for a run that never had a frame; its process has ended."""
-        if run.failure:
-            return RecordingError(f"{self.name}: {run.failure}", output=process.output)
-        if run.end_of_stream and not run.interrupted:
-            return RecordingError(f"{self.name}: the stream ended without a frame", output=process.output)
-        if process.ended_by_itself:
-            status = f"gst-launch-1.0 ended with status {process.returncode} before the first frame"
-            return RecordingError(f"{self.name}: {status}", output=process.output)
-        return TimeoutError(f"{self.name}: no frame came within {timeout:g} s")
 
     def _started(self, run: Run, ready: Ready[float]) -> None:
         at = run.first_frame.result()
@@ -352,7 +358,7 @@ class Recorder:
                 dropped=sum(one.dropped for one in self._runs),
             )
         )
-        if seen.free >= self._watch.low_space:
+        if seen.free is None or seen.free >= self._watch.low_space:
             self._told_low = False
         elif not self._told_low:
             self._told_low = True

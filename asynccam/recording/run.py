@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from asynccam.errors import StorageError
+from asynccam.errors import AsynccamError, RecordingError, StorageError, TimeoutError
 from asynccam.recording.installation import Installation
 from asynccam.recording.messages import (
     AsyncDone,
@@ -26,6 +26,7 @@ from asynccam.recording.messages import (
 from asynccam.recording.outputs import FileSet
 from asynccam.recording.pipeline import Plan
 from asynccam.recording.process import LaunchProcess, StopDeadlines
+from asynccam.recording.verdict import Verdict, verify_files
 
 SegmentCallback = Callable[[Path | None, float], None]
 """Called with a finished segment's path, if it is known, and its length in seconds."""
@@ -34,17 +35,21 @@ _CONFIRM_SECONDS: Final = 0.02
 """A sink's first data may be the end of a stream without frames; that follows within this time."""
 
 
+_FINISH_SECONDS: Final = 5.0
+"""For a process whose stream has ended to close its files."""
+
+
 @dataclass(frozen=True, slots=True)
 class Survey:
     """What is on the disk.
 
     Attributes:
         sizes: The files of all runs, oldest first, and their bytes.
-        free: Bytes left.
+        free: Bytes left, or None if nothing is written there.
     """
 
     sizes: Mapping[Path, int]
-    free: int
+    free: int | None
 
 
 def survey(sets: Sequence[FileSet]) -> Survey:
@@ -58,6 +63,8 @@ def survey(sets: Sequence[FileSet]) -> Survey:
     """
     present = sets[-1]
     sizes = {path: size for files in sets for path, size in files.sizes().items()}
+    if present.directory is None:
+        return Survey(sizes, None)
     try:
         for path in list(sizes)[: -present.keep] if present.keep else ():
             path.unlink(missing_ok=True)
@@ -109,10 +116,15 @@ class Run:
             RecordingError: It cannot be started.
         """
         # -e: an interrupt ends the stream, so that the muxer finishes its file.
-        argv = [*tools.guard, tools.launch, "-e", "-m", *self._plan.graph.arguments()]
-        feed = self._plan.feed() if self._plan.feed is not None else None
+        plan = self._plan
+        argv = [*tools.guard, tools.launch, "-e", "-m", *plan.graph.arguments()]
         self._process = await LaunchProcess.start(
-            argv, self._take, feed=feed, environment=environment, outlives=bool(tools.guard)
+            argv,
+            self._take,
+            feed=plan.feed() if plan.feed is not None else None,
+            environment=environment,
+            pass_fds=plan.pass_fds,
+            outlives=bool(tools.guard),
         )
         return self._process
 
@@ -142,10 +154,38 @@ class Run:
         told = (message for message in map(parse_line, lines) if isinstance(message, Failure))
         return next((f"{one.element}: {one.text}" if one.element else one.text for one in told), "")
 
+    def no_frame(self, name: str, timeout: float) -> AsynccamError:
+        """The error of a run whose process has ended without a frame.
+
+        Args:
+            name: What the recorder is called.
+            timeout: Seconds it was waited for.
+        """
+        process = self._process
+        assert process is not None
+        if self.failure:
+            return RecordingError(f"{name}: {self.failure}", output=process.output)
+        if self.end_of_stream and not self.interrupted:
+            return RecordingError(f"{name}: the stream ended without a frame", output=process.output)
+        if process.ended_by_itself:
+            status = f"gst-launch-1.0 ended with status {process.returncode} before the first frame"
+            return RecordingError(f"{name}: {status}", output=process.output)
+        return TimeoutError(f"{name}: no frame came within {timeout:g} s")
+
     async def has_frame(self) -> bool:
-        """Whether the first frame came; only to be asked once `first_frame` is done."""
+        """Whether the first frame came; only to be asked once `first_frame` is done.
+
+        A stream that has ended by then may still have been one of a few frames: its files tell. Where there
+        are none, the first data is taken for a frame.
+        """
+        assert self._process is not None
         await asyncio.wait({self._ended}, timeout=_CONFIRM_SECONDS)
-        return not self._ended.done() or self.frames > 0
+        if not self._ended.done() or self.frames > 0 or self.files.directory is None:
+            return True
+        if self.interrupted:
+            return False
+        await asyncio.wait({self._process.exited}, timeout=_FINISH_SECONDS)
+        return any(one.verdict is not Verdict.EMPTY for one in await verify_files(self.files))
 
     def grew_to(self, total: int) -> None:
         """Take the bytes of a survey."""

@@ -16,6 +16,7 @@ from asynccam.errors import AsynccamError, NotFoundError, RecordingError, Storag
 from asynccam.recording.fileview import AbortedError, FileView, Scan
 from asynccam.recording.gstlaunch import Element, Graph
 from asynccam.recording.installation import find_installation
+from asynccam.recording.jpeg import is_jpeg, scan_jpeg
 from asynccam.recording.matroska import is_matroska, scan_matroska
 from asynccam.recording.messages import Failure, FrameSeen, LaunchReader, parse_line
 from asynccam.recording.mp4 import is_mp4, scan_mp4
@@ -60,7 +61,7 @@ class FileVerdict:
 
 
 async def verify_file(path: Path, *, timeout: float = 60.0, decode: bool = False) -> FileVerdict:
-    """Read a file's structure to its end (MP4, QuickTime, Matroska, WebM, MPEG-TS), off the loop.
+    """Read a file's structure to its end (MP4, QuickTime, Matroska, WebM, MPEG-TS, JPEG), off the loop.
 
     Args:
         path: The file.
@@ -126,7 +127,9 @@ def _scan(view: FileView) -> Scan:
         return scan_mp4(view)
     if is_mpegts(head):
         return scan_mpegts(view)
-    return Scan(None, None, "is no MP4, Matroska or MPEG-TS file")
+    if is_jpeg(head):
+        return scan_jpeg(view)
+    return Scan(None, None, "is no MP4, Matroska, MPEG-TS or JPEG file")
 
 
 async def _decoded(verdict: FileVerdict) -> FileVerdict:

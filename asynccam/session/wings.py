@@ -178,6 +178,17 @@ async def _behind_snapshot(address: Address, means: Means) -> list[CameraInfo]:
     return [camera.info for camera in await SnapshotCamera.all_of(client)]
 
 
+async def _connect_nanocam(address: Address, means: Means) -> Camera:
+    """All cameras of a session draw their UDP ports from one pool."""
+    from asynccam.systems.nanocam.camera import NanocamCamera
+    from asynccam.systems.nanocam.camera_ports import MediaPorts
+
+    ports = await means.shared.service("nanocam ports", lambda: nullcontext(MediaPorts()))
+    token = means.credentials.token
+    shown = token if token is None or isinstance(token, str) else await token()
+    return await NanocamCamera.connect(address, token=shown, ports=ports)
+
+
 WINGS: Final[Mapping[str, Wing]] = MappingProxyType(
     {
         "multicam": Wing(
@@ -186,6 +197,7 @@ WINGS: Final[Mapping[str, Wing]] = MappingProxyType(
         "mediamtx": Wing(("camera", "client"), _connect_mediamtx, _behind_mediamtx, None, _stay),
         "snapshot": Wing(("camera", "client"), _connect_snapshot, _behind_snapshot, None, _stay),
         "thorvision": Wing(("camera", "client"), _connect_thorvision, _behind_thorvision, None, _stay),
+        "nanocam": Wing(("camera", "client"), _connect_nanocam, None, None, _stay),
     }
 )
 """Every system a Session knows, by the name in camera addresses."""

@@ -1,11 +1,11 @@
-"""The maker's client as bare bytes on a socket: what it writes, and what it reads, without any of our code."""
+"""The maker's client as bare bytes on a socket: what it writes and reads, without any of our code."""
 
 import asyncio
 import json
 import pickle
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from asynccam.systems.nanocam.server import MediaServer
@@ -35,7 +35,7 @@ class OriginalClient:
     async def names(self) -> list[str]:
         """The pickled list in front of the files."""
         data = await asyncio.wait_for(self.reader.readuntil(b"e.DONE"), PATIENCE)
-        names = pickle.loads(data.removesuffix(b"DONE"))
+        names = pickle.loads(data[data.index(b"\x80\x02](") :].removesuffix(b"DONE"))
         assert isinstance(names, list)
         return names
 
@@ -55,6 +55,11 @@ class OriginalClient:
         except ConnectionResetError:
             return b""
 
+    async def alive(self) -> None:
+        """The connection is open, and its messages are answered; nothing else is changed by that."""
+        self.say({"type": "reset_timer", "duration": "1"})
+        await self.word(b"OK")
+
     async def quiet(self) -> None:
         """The connection is open, and nothing was said: a kill that finds nothing is answered next."""
         self.say(b"OK")
@@ -70,13 +75,11 @@ async def original(server: MediaServer, address: str = "127.0.0.1") -> AsyncIter
         yield client
     finally:
         writer.close()
-        try:
+        with suppress(OSError):
             await writer.wait_closed()
-        except OSError:
-            pass
 
 
-def image(frames: int = 1, interval: float = 1, **fields: Any) -> dict[str, Any]:
+def image(frames: Any = 1, interval: Any = 1, **fields: Any) -> dict[str, Any]:
     asked = {
         "type": "image",
         "width": 64,
@@ -88,7 +91,7 @@ def image(frames: int = 1, interval: float = 1, **fields: Any) -> dict[str, Any]
     return {**asked, **fields}
 
 
-def video(duration: float, form: str = "file", **fields: Any) -> dict[str, Any]:
+def video(duration: Any, form: str = "file", **fields: Any) -> dict[str, Any]:
     return {"type": "video", "width": 160, "height": 120, "duration": duration, "format": form, **fields}
 
 

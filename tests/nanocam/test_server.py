@@ -1,4 +1,4 @@
-"""MediaServer spoken to as the maker's client speaks: bare bytes on a real socket, real pictures and videos."""
+"""MediaServer spoken to as the maker's client speaks: bare bytes on a real socket, real pictures."""
 
 import asyncio
 import io
@@ -130,8 +130,12 @@ async def test_busy_then_kill_then_what_was_refused_runs(media: socket.socket) -
         client.say(video(LONG, "udp"))
         await client.word(b"BUSY")
         client.say(KILL)
-        await client.word(b"OKOK")
+        await client.word(b"OK")  # for both
         assert server.capturing == "udp"
+        await rtp(media)
+        client.say(KILL)
+        await client.word(b"OK")
+        await client.quiet()
 
 
 async def test_another_client_is_busy_too_and_may_take_over(media: socket.socket) -> None:
@@ -271,6 +275,14 @@ async def test_media_go_to_the_clients_own_address(media: socket.socket) -> None
             await rtp(other)
             with pytest.raises(BlockingIOError):
                 media.recv(1)
+
+
+async def test_who_left_keeps_nobody_busy() -> None:
+    async with server_at(media_port=free_udp_port()) as server:
+        for _ in range(3):
+            async with original(server) as client:
+                client.say(video(LONG, "udp"))
+                await client.word(b"OK")
 
 
 async def test_closing_the_server_ends_what_runs(temporary: Path) -> None:

@@ -14,6 +14,7 @@ class SomeJob:
         self.name = name
         self.kind: JobKind = kind
         self.address = "127.0.0.1"
+        self.ending = False
 
     async def kill(self) -> None:
         """Never asked for here."""
@@ -47,8 +48,14 @@ async def test_one_job_at_a_time() -> None:
 def test_only_udp_is_called_a_stream(kind: JobKind, streaming: bool) -> None:
     desk = Desk(waiting=1)
     assert not desk.streaming
-    desk.ask(SomeJob("one", kind))
+    job = SomeJob("one", kind)
+    assert not desk.taken
+    desk.ask(job)
     assert desk.streaming is streaming
+    assert desk.taken
+    job.ending = True
+    assert not desk.streaming
+    assert not desk.taken
 
 
 async def test_turns_come_in_order_but_for_who_ended_the_job() -> None:

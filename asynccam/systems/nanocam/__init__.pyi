@@ -1,9 +1,32 @@
 # The public names and where they live; `__init__.py` brings each in when it is first asked for.
-from .server_options import MEDIA_PORT, MESSAGE_PORT, ServerLimits, WhenBusy
+from .camera import NanocamCamera
+from .camera_ports import MediaPorts
+from .client import MediaClient
+from .client_link import ClientTimeouts
+from .csi import CSIcamera
+from .modes import Antibanding, EdgeEnhancement, Encoder, FlipMethod, NoiseReduction, WhiteBalance
+from .server import MediaServer
+from .server_options import MEDIA_PORT, MESSAGE_PORT, ServerLimits, ServerPolicy, WhenBusy
+from .streams import ImageStream, VideoStream
 
 __all__ = [
     "MEDIA_PORT",
     "MESSAGE_PORT",
+    "Antibanding",
+    "CSIcamera",
+    "ClientTimeouts",
+    "EdgeEnhancement",
+    "Encoder",
+    "FlipMethod",
+    "ImageStream",
+    "MediaClient",
+    "MediaPorts",
+    "MediaServer",
+    "NanocamCamera",
+    "NoiseReduction",
     "ServerLimits",
+    "ServerPolicy",
+    "VideoStream",
     "WhenBusy",
+    "WhiteBalance",
 ]

@@ -20,7 +20,8 @@ from asynccam.systems.nanocam.client_arrays import as_arrays
 from asynccam.systems.nanocam.client_conversation import Conversation
 from asynccam.systems.nanocam.client_fetch import fetch, prepare
 from asynccam.systems.nanocam.client_link import ClientTimeouts
-from asynccam.systems.nanocam.client_receive import HlsPlaylist, Receiver, free_path, receive
+from asynccam.systems.nanocam.client_receive import Receiver, free_path, receive
+from asynccam.systems.nanocam.hls import HlsPlaylist
 from asynccam.systems.nanocam.server_options import MEDIA_PORT, MESSAGE_PORT
 from asynccam.systems.nanocam.wire import ImageRequest, Ours, VideoRequest, local_name
 

@@ -70,6 +70,7 @@ class JpegWalker:
         self.bulk = 0
         self._in_scan = False
         self._ended = False
+        self._fresh = True
 
     def walk(self, data: bytes, start: int) -> tuple[int, Way]:
         """See `Walker.walk`; after an end it goes on only with another picture."""
@@ -110,13 +111,16 @@ class JpegWalker:
         if self._ended:
             if code != b"\xd8":
                 return place, Way.LOST
-            self._ended = False
+            self._ended, self._fresh = False, True
         if code == b"\xff":  # filling before a marker
             return place + 1, Way.MORE
         if code == b"\xd9":
             self._ended = True
             return place + 2, Way.END
+        if code == b"\xd8" and not self._fresh:  # the next picture: this one never ended
+            return place, Way.LOST
         if code in (b"\xd8", b"\x01") or b"\xd0" <= code <= b"\xd7":
+            self._fresh = False
             return place + 2, Way.MORE
         if len(data) < place + 4:
             return None

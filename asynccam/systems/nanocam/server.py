@@ -92,8 +92,13 @@ class MediaServer:
         return None if job is None else job.kind
 
     @property
+    def waiting(self) -> int:
+        """How many requests wait for the camera."""
+        return self._studio.desk.waiting
+
+    @property
     def stand_in(self) -> str | None:
-        """What takes the camera's place on a computer that has none, in words, or None."""
+        """What takes the camera's place where there is none, in words, or None; known once started."""
         return self._studio.stand_in
 
     async def start(self) -> None:
@@ -101,6 +106,7 @@ class MediaServer:
 
         Raises:
             ConnectionError: The address cannot be listened at.
+            RecordingError: GStreamer is not installed.
             StorageError: ``media_path`` cannot be written.
             StateError: It was started before.
         """

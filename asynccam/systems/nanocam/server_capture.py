@@ -1,19 +1,20 @@
 """What a media server does with its camera: one capture for one client, into files or as a stream."""
 
 import asyncio
-import copy
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from asynccam.errors import RecordingError
+from asynccam.recording import Verdict
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.systems.nanocam.csi import CSIcamera
 from asynccam.systems.nanocam.server_desk import Desk, JobKind
 from asynccam.systems.nanocam.server_files import CaptureFolder
 from asynccam.systems.nanocam.server_options import ServerLimits
 from asynccam.systems.nanocam.server_requests import Pictures, Video, Wanted
-from asynccam.systems.nanocam.streams import ImageStream, VideoStream
+from asynccam.systems.nanocam.streams import ImageStream, VideoResult, VideoStream
 
 T = TypeVar("T")
 Began = Callable[[], Awaitable[None]]
@@ -48,11 +49,13 @@ class Studio:
         return self._camera.stand_in
 
     async def prepare(self) -> None:
-        """See that files can be kept.
+        """See what the camera is, and that files can be kept.
 
         Raises:
-            StorageError: They cannot.
+            RecordingError: GStreamer is not installed.
+            StorageError: Files cannot be kept.
         """
+        await self._camera.look()
         folder = self.folder()
         await folder.open()
         await folder.aclose()
@@ -63,9 +66,7 @@ class Studio:
 
     def camera(self, width: int, height: int) -> CSIcamera:
         """The camera at a resolution."""
-        camera = copy.copy(self._camera)
-        camera.set_resolution(width, height)
-        return camera
+        return self._camera.with_resolution(width, height)
 
 
 class CaptureJob:
@@ -80,12 +81,14 @@ class CaptureJob:
         wanted: As given.
         address: As given.
         killed: Whether a client ended it, so that there is nothing to deliver.
+        ending: Whether it is about to give the camera back.
     """
 
     def __init__(self, studio: Studio, wanted: Wanted, address: str) -> None:
         self.wanted = wanted
         self.address = address
         self.killed = False
+        self.ending = False
         self._studio = studio
         self._running: VideoStream | None = None
         self._until = 0.0
@@ -138,7 +141,7 @@ class CaptureJob:
         """
         if self._over.is_set():
             return
-        self.killed = True
+        self.killed = self.ending = True
         await finish(self._scope.aclose())
         await self._over.wait()
 
@@ -146,8 +149,7 @@ class CaptureJob:
         """Let a video go on for so many seconds from now, within the limit; False if none runs."""
         if self._running is None:
             return False
-        self._running.reset_timer(max(_LEAST, min(seconds, self._until - time.monotonic())))
-        return True
+        return self._running.reset_timer(max(_LEAST, min(seconds, self._until - time.monotonic())))
 
     async def _run(self, work: Coroutine[Any, Any, T]) -> T | None:
         """Do the work while nobody kills it; None if somebody does."""
@@ -159,6 +161,7 @@ class CaptureJob:
             await asyncio.wait({task})
             return None if task.cancelled() else task.result()
         finally:
+            self.ending = True
             try:
                 await finish(self._scope.aclose())
             finally:
@@ -171,9 +174,13 @@ class CaptureJob:
         return (await pictures.start_stream()).files
 
     async def _video(self, wanted: Video, directory: Path) -> tuple[Path, ...]:
-        video = VideoStream(wanted.duration, src="camera", sink="file")
+        video = VideoStream(wanted.duration, src="camera", sink="file", size=self._studio.limits.size)
         video.media_path = directory
-        return await self._play(video, _say_nothing)
+        result = await self._play(video, _say_nothing)
+        for one in result.verdicts:
+            if one.verdict is not Verdict.COMPLETE:
+                raise RecordingError(f"the video is {one.verdict.value}: {one.detail}")
+        return result.files
 
     async def _rtp(self, wanted: Video, port: int, began: Began) -> None:
         video = VideoStream(wanted.duration, src="camera", sink="udp")
@@ -181,17 +188,17 @@ class CaptureJob:
         video.set_port(port)
         await self._play(video, began)
 
-    async def _play(self, video: VideoStream, began: Began) -> tuple[Path, ...]:
+    async def _play(self, video: VideoStream, began: Began) -> VideoResult:
         video.connect_camera(self._camera())
-        await video.start()
         try:
+            await video.start()
             self._until = time.monotonic() + self._studio.limits.duration
             self._running = video
             await began()
             return await video.wait()
         finally:
             self._running = None
-            await finish(video.stop())
+            await video.aclose()
 
     def _camera(self) -> CSIcamera:
         return self._studio.camera(self.wanted.width, self.wanted.height)

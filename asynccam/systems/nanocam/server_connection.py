@@ -57,6 +57,7 @@ class _Order:
         self.answers = answers
         self.job: CaptureJob | None = None
         self.killed_here = False
+        self.answered = False
         self.over = asyncio.Event()
 
 
@@ -114,7 +115,10 @@ class ServerConnection:
         try:
             async with TaskScope(self.peer) as scope:
                 scope.spawn(self._work(), name="work")
-                await self._listen()
+                try:
+                    await self._listen()
+                finally:
+                    self._stop_all()
         except (AsynccamError, OSError) as error:
             _LOG.warning("%s is parted with: %s", self.peer, self._failure or error)
         finally:
@@ -236,6 +240,7 @@ class ServerConnection:
                 await self._end(job)
             await answers.ok()
             if order is not None:
+                order.answered = not order.answers.ours  # the original's one OK is for both
                 self._add(order)
         except BaseException:
             if order is not None:
@@ -290,8 +295,9 @@ class ServerConnection:
                 return
             order.job = self._job(order)
         try:
-            if not self._desk.ask(order.job) and self._policy.when_busy is WhenBusy.REFUSE:
+            if self._desk.taken and self._desk.job is not order.job and self._refuses:
                 raise BusyError("another client has the camera")
+            self._desk.ask(order.job)
             await self._desk.turn(order.job, self._limits.waiting_timeout)
         except (BusyError, TimeoutError) as error:
             await order.answers.refuse("busy", error)
@@ -302,13 +308,20 @@ class ServerConnection:
             else:
                 async with self._studio.folder() as folder:
                     await self._capture(order, order.job, folder.path)
+        except UsageError as error:
+            await order.answers.refuse("request", error)
         except (RecordingError, StorageError) as error:
             await order.answers.refuse("capture", error)
 
     async def _stream(self, order: _Order, job: CaptureJob) -> None:
         """Send a stream to its end, of which nothing tells."""
+
+        async def began() -> None:
+            if not order.answered:
+                await order.answers.ok()
+
         try:
-            await job.stream(order.port, order.answers.ok)
+            await job.stream(order.port, began)
         except TimeoutError as error:
             await order.answers.refuse("capture", error)
 
@@ -325,6 +338,16 @@ class ServerConnection:
             await order.answers.refuse("killed", ConnectionError("another client ended this capture"))
 
     # -- helpers --------------------------------------------------------------------------------
+
+    @property
+    def _refuses(self) -> bool:
+        return self._policy.when_busy is WhenBusy.REFUSE
+
+    def _stop_all(self) -> None:
+        """Nothing goes on for a client that left; said at once, so that the next one is not busy."""
+        for order in self._orders:
+            if order.job is not None:
+                order.job.ending = True
 
     def _job(self, order: _Order) -> CaptureJob:
         return CaptureJob(self._studio, order.wanted, self.address)

@@ -24,6 +24,11 @@ class Job(Protocol):
         """Its client's IP address."""
         ...
 
+    @property
+    def ending(self) -> bool:
+        """Whether it was told to end, and is about to give the camera back."""
+        ...
+
     async def kill(self) -> None:
         """End it now and throw away what it has.
 
@@ -53,8 +58,13 @@ class Desk:
 
     @property
     def streaming(self) -> bool:
-        """Whether a UDP stream has the camera, which is what the original calls busy."""
-        return self.job is not None and self.job.kind == UDP
+        """Whether a UDP stream has the camera and goes on, which is what the original calls busy."""
+        return self.job is not None and self.job.kind == UDP and not self.job.ending
+
+    @property
+    def taken(self) -> bool:
+        """Whether anything has the camera and goes on, or waits for it."""
+        return bool(self._line) or (self.job is not None and not self.job.ending)
 
     @property
     def waiting(self) -> int:

@@ -112,7 +112,12 @@ class VideoRequest:
 
 @dataclass(frozen=True, slots=True)
 class KillRequest:
-    """End what runs; an original server dies of it when nothing does."""
+    """End what runs.
+
+    An original server dies of it when nothing runs, when nothing was refused before it, and when what
+    was refused is not a stream. Its one `OK` answers the kill and the refused stream together; our own
+    server's framed answers are two, the kill's and then that of the request that runs.
+    """
 
     ours: Ours | None = None
 

@@ -1,0 +1,311 @@
+"""Pictures at an interval, taken by real pipelines."""
+
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+import av
+import pytest
+
+from asynccam.errors import RecordingError, StateError, StorageError, UsageError
+from asynccam.recording import Verdict
+from asynccam.recording.events import RecorderEnded, RecorderStarted
+from asynccam.runtime.hub import EventHub
+from asynccam.systems.nanocam.csi import CSIcamera
+from asynccam.systems.nanocam.image_stream import SETTLE, ImageStream
+from asynccam.systems.nanocam.tools import CSIcamera as MakersCamera
+from asynccam.systems.nanocam.tools import ImageStream as MakersImageStream
+from asynccam.systems.nanocam.tools import VideoStream as MakersVideoStream
+from tests.support.gst import gst_processes
+from tests.support.waiting import eventually
+
+Sink = Literal["file", "opencv"]
+
+
+def small(**settings: object) -> CSIcamera:
+    return CSIcamera().copy(resolution=(160, 120), framerate=100, **settings)
+
+
+def stream(
+    tmp_path: Path, frames: int = 1, interval: float = 0, sink: Sink = "file", camera: CSIcamera | None = None
+) -> ImageStream:
+    """A stream whose pictures settle quickly, in directories of the test."""
+    made = ImageStream(frames, interval, sink=sink)
+    made.media_path, made.tmppath = tmp_path / "media", tmp_path / "tmp"
+    made.media_path.mkdir(exist_ok=True)
+    made.tmppath.mkdir(exist_ok=True)
+    made.settle = 3
+    made.connect_camera(camera or small())
+    return made
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    with av.open(str(path)) as container:
+        (frame,) = container.decode(video=0)
+        assert isinstance(frame, av.VideoFrame)
+        return frame.width, frame.height
+
+
+async def test_pictures_are_files_named_by_the_second(tmp_path: Path) -> None:
+    pictures = stream(tmp_path, 3, 0.05)
+    result = await pictures.start_stream()
+    assert len(result.files) == len(result.taken_at) == 3
+    assert result.frames == ()
+    assert list(result.taken_at) == sorted(result.taken_at)
+    assert sorted(result.files) == sorted((tmp_path / "media").iterdir())
+    for path, verdict in zip(result.files, result.verdicts, strict=True):
+        assert (verdict.path, verdict.verdict, verdict.frames) == (path, Verdict.COMPLETE, 1)
+        assert size_of(path) == (160, 120)
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert gst_processes(tmp_path) == []
+
+
+async def test_pictures_in_memory_are_as_opencv_has_them(tmp_path: Path) -> None:
+    result = await stream(tmp_path, 2, sink="opencv", camera=small(flip_method="clockwise")).start_stream()
+    assert (len(result.frames), len(result.taken_at), result.files, result.verdicts) == (2, 2, (), ())
+    for frame in result.frames:
+        assert (frame.shape, frame.dtype.name) == ((160, 120, 3), "uint8")
+        assert frame.flags.c_contiguous
+        assert frame.max() > frame.min()
+    assert list((tmp_path / "media").iterdir()) == []
+
+
+async def test_the_last_of_twenty_frames_is_the_picture(tmp_path: Path) -> None:
+    pictures = stream(tmp_path)
+    pictures.settle = ImageStream(1, 1).settle
+    assert pictures.settle == SETTLE == 20
+    names = set[str]()
+    work = asyncio.ensure_future(pictures.start_stream())
+    while not work.done():
+        names |= {path.name for path in (tmp_path / "tmp").glob("*/frame-*.jpg")}
+        await asyncio.sleep(0)
+    await work
+    assert names <= {f"frame-{number:05d}.jpg" for number in range(20)}
+
+
+@pytest.mark.parametrize("settings", [{"num_buffers": 2}, {"timeout": 1}])
+async def test_the_cameras_own_length_of_a_picture_goes_first(
+    tmp_path: Path, settings: dict[str, object]
+) -> None:
+    camera = CSIcamera().copy(resolution=(160, 120), framerate=4, **settings)
+    pictures = stream(tmp_path, camera=camera)
+    pictures.settle = 10_000
+    assert len((await pictures.start_stream()).files) == 1
+
+
+async def test_the_temporary_directory_loses_only_what_the_stream_put_there(tmp_path: Path) -> None:
+    pictures = stream(tmp_path, 2)
+    foreign = tmp_path / "tmp" / "frame-00000.jpg"
+    foreign.write_bytes(b"mine")
+    work = asyncio.ensure_future(pictures.start_stream())
+
+    def own() -> list[Path]:
+        return [path for path in (tmp_path / "tmp").iterdir() if path.is_dir()]
+
+    (folder,) = await eventually(own, 20)
+    (folder / "notes.txt").write_text("mine too")
+    await work
+    assert foreign.read_bytes() == b"mine"
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+    assert own() == [folder]
+
+
+async def test_without_a_temporary_directory_it_takes_the_systems(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    pictures = stream(tmp_path)
+    pictures.tmppath = None
+    await pictures.start_stream()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["media", "tmp"]
+
+
+async def test_two_streams_in_the_same_second_keep_their_own(tmp_path: Path) -> None:
+    results = await asyncio.gather(*(stream(tmp_path, 2).start_stream() for _ in range(3)))
+    files = [path for result in results for path in result.files]
+    assert len(set(files)) == 6
+    assert sorted(files) == sorted((tmp_path / "media").iterdir())
+
+
+# -- the clock --------------------------------------------------------------------------------------
+
+
+class LateClock:
+    """A clock by which pictures take ``busy`` seconds, and every wait ends ``late``."""
+
+    def __init__(self, late: float, busy: float) -> None:
+        self.now = 1000.0
+        self.late = late
+        self.busy = busy
+        self.woken: list[float] = []
+
+    def time(self) -> float:
+        self.now += self.busy
+        return self.now
+
+    def monotonic(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(0)
+        self.now += seconds + self.late
+        self.woken.append(self.now)
+
+
+async def timed(tmp_path: Path, clock: LateClock, frames: int, interval: float) -> None:
+    made = ImageStream(frames, interval, sink="opencv", clock=clock)
+    made.settle = 1
+    made.connect_camera(small())
+    await made.start_stream()
+
+
+async def test_intervals_do_not_drift(tmp_path: Path) -> None:
+    clock = LateClock(late=0.25, busy=1.5)
+    await timed(tmp_path, clock, 5, 5.0)
+    assert clock.woken == [1005.25, 1010.25, 1015.25, 1020.25]
+
+
+async def test_a_picture_that_takes_too_long_delays_the_next_and_none_after_it(tmp_path: Path) -> None:
+    clock = LateClock(late=0.0, busy=7.0)
+    work = asyncio.ensure_future(timed(tmp_path, clock, 4, 5.0))
+    # At 0, late at 7, late at 14 which is near enough to the place of the fourth: 15.
+    await work
+    assert clock.woken == []
+    clock = LateClock(late=0.0, busy=4.0)
+    await timed(tmp_path, clock, 3, 5.0)
+    assert clock.woken == [1005.0, 1010.0]
+
+
+async def test_an_interval_is_waited_for_by_the_real_clock_too(tmp_path: Path) -> None:
+    result = await stream(tmp_path, 3, 1.0).start_stream()
+    first, _, last = result.taken_at
+    assert last - first > 1.0  # the third is begun 2 s after the first is
+
+
+# -- stopping ---------------------------------------------------------------------------------------
+
+
+async def test_stopped_between_two_pictures_it_keeps_what_it_has(tmp_path: Path) -> None:
+    pictures = stream(tmp_path, 100, 3600)
+    work = asyncio.ensure_future(pictures.start_stream())
+    await eventually(lambda: list((tmp_path / "media").iterdir()), 20)
+    assert pictures.running
+    await pictures.stop()
+    assert not pictures.running
+    assert len((await work).files) == 1
+    await pictures.stop()
+
+
+@pytest.mark.parametrize("sink", ["file", "opencv"])
+async def test_stopped_in_a_picture_it_gives_that_up(tmp_path: Path, sink: Sink) -> None:
+    hub = EventHub()
+    pictures = ImageStream(2, 0, sink=sink, events=hub)
+    pictures.media_path, pictures.tmppath = tmp_path, tmp_path
+    pictures.settle = 1_000_000
+    pictures.connect_camera(small())
+    with hub.events(RecorderStarted, RecorderEnded) as events:
+        work = asyncio.ensure_future(pictures.start_stream())
+        async with asyncio.timeout(20):
+            assert isinstance(await anext(events), RecorderStarted)
+        await pictures.stop()
+        assert (await work).taken_at == ()
+    assert list(tmp_path.iterdir()) == []
+    await hub.aclose()
+
+
+async def test_stopped_while_the_camera_opens(tmp_path: Path) -> None:
+    pictures = stream(tmp_path)
+    work = asyncio.ensure_future(pictures.start_stream())
+    await eventually(lambda: list((tmp_path / "tmp").iterdir()), 20)
+    await pictures.stop()
+    result = await work
+    assert len(result.files) <= 1
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+async def test_it_can_be_started_again_but_not_twice_at_once(tmp_path: Path) -> None:
+    pictures = stream(tmp_path)
+    await pictures.stop()  # never started
+    work = asyncio.ensure_future(pictures.start_stream())
+    await eventually(lambda: pictures.running, 10)
+    with pytest.raises(StateError, match="running"):
+        await pictures.start_stream()
+    await work
+    assert len((await pictures.start_stream()).files) == 1
+    assert len(list((tmp_path / "media").iterdir())) == 2
+
+
+# -- refusals ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("frames", "interval", "sink"),
+    [(0, 1, "file"), (1, -1, "file"), (1, float("nan"), "file"), (1, 1, "udp")],
+)
+def test_what_cannot_be_is_refused(frames: int, interval: float, sink: Sink) -> None:
+    with pytest.raises(UsageError):
+        ImageStream(frames, interval, sink=sink)
+
+
+async def test_without_a_camera_or_a_place_nothing_is_started(tmp_path: Path) -> None:
+    pictures = ImageStream(1, 1)
+    with pytest.raises(StateError, match="connect_camera"):
+        await pictures.start_stream()
+    pictures.connect_camera(small())
+    with pytest.raises(UsageError, match="media_path"):
+        await pictures.start_stream()
+    pictures.media_path = tmp_path / "missing"
+    with pytest.raises(StorageError, match="missing"):
+        await pictures.start_stream()
+    pictures.media_path = tmp_path
+    pictures.tmppath = tmp_path / "missing"
+    with pytest.raises(StorageError, match="missing"):
+        await pictures.start_stream()
+    pictures.settle = 0
+    with pytest.raises(UsageError, match="1 frame or more"):
+        await pictures.start_stream()
+    assert not pictures.running
+
+
+async def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
+    camera = CSIcamera(device="/dev/video-none", resolution=(160, 120))
+    with pytest.raises(RecordingError, match="/dev/video-none"):
+        await stream(tmp_path, camera=camera).start_stream()
+    assert list((tmp_path / "tmp").iterdir()) == list((tmp_path / "media").iterdir()) == []
+
+
+async def test_pictures_take_no_more_memory_than_they_may(tmp_path: Path) -> None:
+    pictures = stream(tmp_path, 3, sink="opencv")
+    pictures.memory = 2 * 160 * 120 * 3
+    with pytest.raises(RecordingError, match="memory"):
+        await pictures.start_stream()
+    pictures.frames = 2
+    assert len((await pictures.start_stream()).frames) == 2
+
+
+# -- the maker's examples ---------------------------------------------------------------------------
+
+
+async def test_the_makers_example_of_pictures_awaited(tmp_path: Path) -> None:
+    cam = MakersCamera()
+    cam.set_sensorid("0")
+    cam.set_exposure_time(500000, 100000000)
+    cam.set_resolution(160, 120)
+    cam.set_framerate(100)
+    imgstream = MakersImageStream(3, 0.1, sink="file")
+    imgstream.media_path = str(tmp_path)
+    imgstream.connect_camera(cam)
+    await imgstream.start_stream()
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_the_makers_example_that_means_a_video_makes_one() -> None:
+    video = MakersImageStream(10, src="camera", sink="file")
+    assert isinstance(video, MakersVideoStream)
+    assert (video.duration, video.src, video.sink) == (10, "camera", "file")
+    assert isinstance(MakersImageStream(10, 1), ImageStream)
+    with pytest.raises(UsageError, match="takes pictures"):
+        MakersImageStream(10)  # type: ignore[call-overload] # what is refused
+    with pytest.raises(UsageError, match="takes pictures"):
+        MakersImageStream(10, 1, src="camera")  # type: ignore[call-overload] # what is refused
