@@ -81,6 +81,19 @@ def test_what_is_missing_or_too_much_is_found() -> None:
             check(wrong)
 
 
+def test_the_guide_names_every_command_and_only_options_there_are() -> None:
+    guide = (ROOT / "docs/cli.md").read_text()
+    code = {name: options | HELP for name, options, _ in of_code()}
+    table = guide[guide.index("## Commands") : guide.index("### discover")]
+    named = re.findall(r"^\| `(asynccam(?: [a-z]+)+)", table, re.MULTILINE)
+    assert sorted(named) == sorted(set(code) - {"asynccam", "asynccam serve", "asynccam simulate"})
+    # What stands in backticks may go on in the next ones.
+    for usage in re.findall(r"^`asynccam [^\n]*`(?:\n`[^\n]*`)*$", guide, re.MULTILINE):
+        for line in usage.split(" · "):
+            name = max((one for one in code if line.lstrip("`").startswith(one)), key=len)
+            assert set(re.findall(r"(?<![\w-])--[a-z-]+", line)) <= code[name], line
+
+
 def test_it_can_be_written_anew(tmp_path: Path) -> None:
     target = tmp_path / "commands.md"
     subprocess.run([sys.executable, ROOT / ".ci/manual.py", target], check=True, timeout=60)
