@@ -13,6 +13,7 @@ from asynccam.cli.running import execute
 
 if TYPE_CHECKING:
     from asynccam.cli.demo_take import Demo
+    from asynccam.model.manifest import Manifest
 
 _MOST: Final = 30
 """Cameras; each is a video that is encoded while it is recorded."""
@@ -59,7 +60,6 @@ async def _demo(
 ) -> ExitCode:
     from asynccam.cli.demo_take import Demo
     from asynccam.cli.picture import Picture
-    from asynccam.cli.report import whole
 
     picture = Picture("asynccam demo --chaos" if chaos else "asynccam demo")
     played = Demo(to, count, duration, output, picture, chaos=chaos)
@@ -70,13 +70,20 @@ async def _demo(
     assert played.take is not None
     if save_picture is not None:
         await asyncio.to_thread(picture.save, save_picture)
-    return ExitCode.OK if whole(played.take.manifest) else ExitCode.INCOMPLETE
+    return ExitCode.OK if _all_is_here(played.take.manifest) else ExitCode.INCOMPLETE
+
+
+def _all_is_here(manifest: "Manifest") -> bool:
+    from asynccam.cli.demo_words import cut_short
+    from asynccam.cli.report import whole
+
+    return whole(manifest) and not cut_short(manifest)
 
 
 def _tell(played: "Demo", output: Output) -> None:
     """Give the take as the result, if it got so far as to have a directory."""
     from asynccam.cli.demo_words import lesson
-    from asynccam.cli.report import take_report, whole
+    from asynccam.cli.report import take_report
     from asynccam.cli.taking import directory_of
 
     take = played.take
@@ -87,12 +94,12 @@ def _tell(played: "Demo", output: Output) -> None:
     output.document(
         {
             "directory": directory,
-            "complete": whole(manifest),
+            "complete": _all_is_here(manifest),
             "sheet": played.sheet,
             "fates": played.fates,
             "manifest": manifest,
         }
     )
-    report = take_report(manifest, directory)
-    output.show(report, *lesson(manifest, played.fates, played.sheet))
-    played.picture.add(report)
+    parts = (take_report(manifest, directory), *lesson(manifest, played.fates, played.sheet))
+    output.show(*parts)
+    played.picture.add(*parts)

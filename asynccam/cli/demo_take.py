@@ -24,6 +24,7 @@ from asynccam.cli.view import TakeView
 from asynccam.errors import AsynccamError
 from asynccam.model.camera import Camera
 from asynccam.model.events import CameraFound, TakePhaseChanged
+from asynccam.model.features import Record
 from asynccam.recording import TestPattern, verify_file
 from asynccam.recording.mosaic import write_sheet
 from asynccam.runtime.tasks import TaskScope
@@ -119,7 +120,6 @@ class Demo:
             view.step("align", "making one picture of all cameras at the same instant")
             self.sheet = await contact_sheet(self.take)
             view.over()
-        self.picture.add(view)
 
     async def _play(self, session: Session, take: Take, mortal: Sequence[ServerProcess]) -> None:
         """The take itself, while servers die that are to die, and a picture is made of it."""
@@ -140,7 +140,7 @@ class Demo:
             keys = {part.server.name: _keys(part) for part in parts}
             for part in parts:
                 for key in keys[part.server.name]:
-                    view.add(key, "...", "starting")
+                    view.add(key, "…", "starting")
             view.step("serve", f"starting {len(parts)} servers of five systems, each a process of its own")
 
             def up(server: ServerProcess) -> None:
@@ -172,7 +172,8 @@ class Demo:
         for part in parts:
             for key, camera in zip(_keys(part), found[part.server.name], strict=True):
                 cameras.append(camera)
-                self._view.become(key, camera.id, camera.info.name)
+                still = not camera.supports(Record)
+                self._view.become(key, camera.id, camera.info.name, still=still)
                 self._view.say(camera.id, "found")
                 if part.fate is not None:
                     self.fates[camera.id] = part.fate.words

@@ -15,6 +15,8 @@ from asynccam.model.manifest import CameraRecord, FileState, Manifest, Moment, O
 from asynccam.take import align_take
 
 _WIDTH: Final = 96
+_MUCH: Final = 1.0
+"""Seconds, and a tenth of the take, that a video may lack before anybody is told."""
 
 
 class Start(Enum):
@@ -28,18 +30,18 @@ class Start(Enum):
 
 _MEANING: Final = {
     Start.SCHEDULED: (
-        "is told T0 ahead and starts by its own clock: commanded and accepted lie before T0. It does not tell"
-        " its first frame: that is T0, within what its maker states and what its clock was found to be off."
+        "is told T0 ahead and starts by its own clock, so commanded and accepted lie before T0. It does not"
+        " tell its first frame: that is T0, within what makers state and what its clock was found to be off."
     ),
     Start.RELEASED: (
-        "cannot wait by itself. Its connection stood open, and the start was sent at T0: its first frame lies"
-        " somewhere between command and answer, unless the camera tells more."
+        "cannot wait by itself. The connection stood open and the start was sent at T0: the first frame lies"
+        " somewhere between command and answer."
     ),
     Start.LOCAL: (
-        "only sends a live stream. A recorder on this computer, ready before T0, was let go at T0 and saw the"
-        " first frame come."
+        "sends a stream and does not record. A recorder on this computer, ready before T0, was let go at T0"
+        " and saw the first frame come."
     ),
-    Start.STILL: "makes no video: one picture is taken at T0, between command and arrival.",
+    Start.STILL: "makes no video. One picture was taken at T0, between command and arrival.",
 }
 
 
@@ -68,6 +70,24 @@ def lesson(manifest: Manifest, fates: Mapping[str, str], sheet: Path | None) -> 
         parts += [_heading("When each camera started, seen from T0"), _starts(manifest, t0), _terms(manifest)]
     parts.append(_places(manifest, sheet))
     return parts
+
+
+def cut_short(manifest: Manifest) -> dict[str, float]:
+    """Seconds that are missing at the end of cameras' videos, by their ids, where that is much.
+
+    A recorder here takes what comes; of a stream whose sender died it has a whole file, which ends early.
+    """
+    if manifest.start is None or manifest.duration is None:
+        return {}
+    end = manifest.start.t0_computer.unix + manifest.duration
+    found: dict[str, float] = {}
+    for camera in manifest.cameras:
+        lengths = [file.verdict.duration or 0.0 for file in camera.files if file.verdict is not None]
+        if lengths and camera.first_frame_at is not None:
+            missing = end - camera.first_frame_at.unix - sum(lengths)
+            if missing > _MUCH + manifest.duration / 10:
+                found[camera.id] = missing
+    return found
 
 
 def _heading(text: str) -> RenderableType:
@@ -111,7 +131,8 @@ def _terms(manifest: Manifest) -> RenderableType:
     for way in Start:
         systems = dict.fromkeys(one.system for one in manifest.cameras if start_of(one) is way)
         if systems:
-            grid.add_row(way.value, Text.assemble((" and ".join(systems), "name"), f" {_MEANING[way]}"))
+            who = Text(" and ".join(systems), style="name")
+            grid.add_row(way.value, Text.assemble("each camera of ", who, f" {_MEANING[way]}"))
     return grid
 
 
@@ -121,20 +142,23 @@ def _chaos(manifest: Manifest, fates: Mapping[str, str]) -> Table:
     table.add_column("camera", style="name", overflow="fold")
     table.add_column("what was done", overflow="fold", max_width=30)
     table.add_column("what came of it", overflow="fold", max_width=46)
+    short = cut_short(manifest)
     for camera in manifest.cameras:
         done = fates.get(camera.id)
         fate = Text(done) if done else Text("nothing", style="faint")
-        table.add_row(camera.system, words.told(camera.name), fate, _came_of_it(camera))
+        table.add_row(camera.system, words.told(camera.name), fate, _came_of_it(camera, short.get(camera.id)))
     return table
 
 
-def _came_of_it(camera: CameraRecord) -> Text:
+def _came_of_it(camera: CameraRecord, missing: float | None) -> Text:
     home = [file for file in camera.files if file.state is FileState.ARRIVED]
     flawed = [file for file in home if file.verdict is not None and file.verdict.verdict != "complete"]
     told: list[str] = []
     if home:
         what = "picture" if camera.kind == "still" else "file"
-        told.append(f"{len(home)} {what}{'s' if len(home) > 1 else ''} home" + ("" if flawed else ", whole"))
+        whole = "" if flawed or missing else ", whole"
+        told.append(f"{len(home)} {what}{'s' if len(home) > 1 else ''} home{whole}")
+        told += [f"its last {missing:.1f} s are missing"] if missing else []
         told += [f"one is {file.verdict.verdict}" for file in flawed if file.verdict]
     else:
         told.append("no file")
@@ -142,7 +166,7 @@ def _came_of_it(camera: CameraRecord) -> Text:
         ended = gap.ended_at
         told.append(f"gap of {ended.unix - gap.began_at.unix:.1f} s" if ended else "a gap without an end")
     told += [f"{error.step}: {error.message}" for error in camera.errors[:1]]
-    if camera.outcome is Outcome.COMPLETE and not flawed:
+    if camera.outcome is Outcome.COMPLETE and not flawed and not missing:
         mark = ("✔ ", "good")
     else:  # all that matters may be here, though something went wrong
         mark = ("! ", "busy") if home and not flawed else ("✗ ", "bad")

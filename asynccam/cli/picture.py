@@ -13,7 +13,7 @@ from asynccam.cli.output import console
 from asynccam.cli.view import TakeView
 from asynccam.model.events import TakePhaseChanged
 
-_WIDTH: Final = 92
+_WIDTH: Final = 108
 
 
 class Picture:

@@ -23,10 +23,12 @@ def whole(manifest: Manifest) -> bool:
 def take_report(manifest: Manifest, directory: Path) -> RenderableType:
     """Every file of a take in a table, what went wrong, and where it all is."""
     problems: list[RenderableType] = []
+    mixed = _is_mixed(manifest)
     for camera in manifest.cameras:
         problems += [
             Text.assemble(
                 ("✗ ", "bad"),
+                (f"{camera.system} " if mixed else "", "key"),
                 words.told(camera.name, "name"),
                 words.told(f"  {problem.step}: {problem.message}"),
             )
@@ -43,7 +45,10 @@ def take_report(manifest: Manifest, directory: Path) -> RenderableType:
 
 def _table(manifest: Manifest) -> Table:
     table = Table(box=box.SIMPLE_HEAD, header_style="faint", pad_edge=False)
-    table.add_column("camera", style="name")
+    mixed = _is_mixed(manifest)
+    if mixed:
+        table.add_column("system", style="key", no_wrap=True)
+    table.add_column("camera", style="name", overflow="fold")
     table.add_column("answered", justify="right", no_wrap=True)
     table.add_column("file", overflow="fold")
     table.add_column("size", justify="right", no_wrap=True)
@@ -51,12 +56,17 @@ def _table(manifest: Manifest) -> Table:
     table.add_column("length", justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for camera in manifest.cameras:
+        who = (*((camera.system,) if mixed else ()), words.told(camera.name), _answered(camera))
         if not camera.files:
-            table.add_row(words.told(camera.name), _answered(camera), *[""] * 4, _outcome(camera))
+            table.add_row(*who, *[""] * 4, _outcome(camera))
         for number, file in enumerate(camera.files):
-            first = (words.told(camera.name), _answered(camera)) if number == 0 else ("", "")
-            table.add_row(*first, *_file(file))
+            table.add_row(*(who if number == 0 else [""] * len(who)), *_file(file))
     return table
+
+
+def _is_mixed(manifest: Manifest) -> bool:
+    """Whether cameras of several systems took part, so that a name alone does not say which it is."""
+    return len({camera.system for camera in manifest.cameras}) > 1
 
 
 def _answered(camera: CameraRecord) -> str:

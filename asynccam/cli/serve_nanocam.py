@@ -93,7 +93,7 @@ def nanocam(
                 await serve(
                     port,
                     host=host,
-                    camera=CSIcamera(device=camera) if camera else CSIcamera(),
+                    camera=CSIcamera(device=camera, time_code=True),
                     media_port=media_port,
                     media_path=keep,
                     policy=policy,

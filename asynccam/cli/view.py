@@ -56,6 +56,7 @@ class _Row:
     received: int | None = None
     total: int | None = None
     note: str = ""
+    still: bool = False
 
     def say(self, word: str, style: str) -> None:
         # What has failed stays so, whatever its other steps still tell.
@@ -129,10 +130,18 @@ class TakeView:
         """Show a camera, by its id and its name."""
         self._rows[camera] = _Row(camera.partition("://")[0], name or camera, word=word, style="busy")
 
-    def become(self, camera: str, now: str, name: str) -> None:
-        """A camera that was shown before it was met has this id and this name."""
+    def become(self, camera: str, now: str, name: str, *, still: bool = False) -> None:
+        """A camera that was shown before it was met has this id and this name.
+
+        Args:
+            camera: What it was added as.
+            now: Its id.
+            name: Its name, or nothing.
+            still: Whether it takes one picture and does not record.
+        """
         self._rows = {now if key == camera else key: row for key, row in self._rows.items()}
         self._rows[now].name = name or now
+        self._rows[now].still = still
 
     def say(self, camera: str, word: str) -> None:
         """Something good about a camera that no event tells."""
@@ -151,7 +160,8 @@ class TakeView:
         elif isinstance(event, ClockMeasured):
             row.clock = event.offset
         elif isinstance(event, RecordingStarted):
-            row.say("scheduled" if event.scheduled_for else "recording", "busy")
+            word = "picture" if row.still else "scheduled" if event.scheduled_for else "recording"
+            row.say(word, "busy")
         elif isinstance(event, RecordingStopped):
             row.say("stopped", "busy")
         elif isinstance(event, FileProgress):
@@ -229,10 +239,10 @@ class TakeView:
         mixed = len({row.system for row in self._rows.values()}) > 1
         if mixed:
             table.add_column("system", style="key", no_wrap=True, width=10)
-        table.add_column("camera", style="name", no_wrap=True, ratio=3)
+        table.add_column("camera", style="name", no_wrap=True, ratio=2)
         table.add_column("state", no_wrap=True, width=11)
         table.add_column("clock", no_wrap=True, width=15)
-        table.add_column("file", no_wrap=True, ratio=5)
+        table.add_column("file", no_wrap=True, ratio=3)
         for row in self._rows.values():
             offset = words.clock(row.clock.offset, row.clock.bound) if row.clock else ""
             cells = (words.told(row.name), self._state(row), offset, _file(row))

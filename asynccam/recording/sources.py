@@ -83,35 +83,11 @@ class TestPattern:
         if not self.time_code:
             picture = Element("videotestsrc", {"is-live": True, "pattern": self.pattern})
             return Stream((picture, size, *encoded), self.codec)
-        # Not live, so that the compositor waits for both pictures of a frame and never shows one
-        # without the other; the pace is set behind it.
-        picture = Element("videotestsrc", {"pattern": self.pattern})
-        length = timecode.CODE_LENGTH + (len(self.label) + 1 if self.label else 0)
-        scale = max(1, min(4, self.width * 9 // 10 // timecode.text_size(length, 1)[0]))
-        width, height = timecode.text_size(length, scale)
-        mix = Element(
-            "compositor",
-            {
-                "name": "mix",
-                # At the end a time code may be left over for which there is no picture any more.
-                "sink_0::repeat-after-eos": True,
-                "sink_1::xpos": 2 * scale,
-                "sink_1::ypos": 2 * scale,
-            },
+        day = self.time_code == "day"
+        main, overlay, feed = with_time_code(
+            self.pattern, self.label, (self.width, self.height), fps, of_day=day
         )
-        overlay: Chain = (
-            Element("fdsrc", {"fd": 0, "blocksize": width * height}),
-            Element(
-                "rawvideoparse",
-                {"format": "gray8", "width": width, "height": height, "framerate": fps},
-            ),
-            Element("videoconvert"),
-            PadOf("mix"),
-        )
-        pictures = timecode.DayTime if self.time_code == "day" else timecode.pictures
-        feed = partial(pictures, self.label, fps, scale)
-        main = (picture, size, mix, size, Element("clocksync"), *encoded)
-        return Stream(main, self.codec, (overlay,), feed)
+        return Stream((*main, *encoded), self.codec, (overlay,), feed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +226,51 @@ class RtpSource:
             ),
             self.codec,
         )
+
+
+def with_time_code(
+    pattern: str, label: str, size: tuple[int, int], fps: Fraction, *, of_day: bool
+) -> tuple[Chain, Chain, Feed]:
+    """A raw test picture at the pace of this computer's clock with a time code in it.
+
+    Args:
+        pattern: A ``videotestsrc`` pattern.
+        label: Shown beside the time code.
+        size: Width and height in pixels.
+        fps: Frames a second.
+        of_day: Whether it is the time of day, and not the running time.
+
+    Returns:
+        The picture's chain, the one that it is fed by, and what the process is given for that.
+    """
+    # Not live, so that the compositor waits for both pictures of a frame and never shows one
+    # without the other; the pace is set behind it.
+    picture = Element("videotestsrc", {"pattern": pattern})
+    shape = caps("video/x-raw", format="I420", width=size[0], height=size[1], framerate=fps)
+    length = timecode.CODE_LENGTH + (len(label) + 1 if label else 0)
+    scale = max(1, min(max(4, size[0] // 160), size[0] * 9 // 10 // timecode.text_size(length, 1)[0]))
+    width, height = timecode.text_size(length, scale)
+    mix = Element(
+        "compositor",
+        {
+            "name": "mix",
+            # At the end a time code may be left over for which there is no picture any more.
+            "sink_0::repeat-after-eos": True,
+            "sink_1::xpos": 2 * scale,
+            "sink_1::ypos": 2 * scale,
+        },
+    )
+    overlay: Chain = (
+        Element("fdsrc", {"fd": 0, "blocksize": width * height}),
+        Element(
+            "rawvideoparse",
+            {"format": "gray8", "width": width, "height": height, "framerate": fps},
+        ),
+        Element("videoconvert"),
+        PadOf("mix"),
+    )
+    feed = partial(timecode.DayTime if of_day else timecode.pictures, label, fps, scale)
+    return (picture, shape, mix, shape, Element("clocksync")), overlay, feed
 
 
 def _depay(codec: Literal["h264", "h265"]) -> Chain:

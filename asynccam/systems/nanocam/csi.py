@@ -23,19 +23,21 @@ class CSIcamera(CameraSettings):
 
     Args:
         device: A V4L2 camera to take in its place, ``/dev/video0`` for example, on a Jetson too.
+        time_code: Whether a test picture in its place shows the time of day in video.
         settings: Any setting.
 
     Attributes:
-        device: As given.
+        device, time_code: As given.
 
     Raises:
         UsageError: There is no such setting, or one is out of its range.
     """
 
-    def __init__(self, *, device: str | None = None, **settings: object) -> None:
+    def __init__(self, *, device: str | None = None, time_code: bool = False, **settings: object) -> None:
         if device == "":
             raise UsageError("a device has a name, /dev/video0 for example")
         self.device = device
+        self.time_code = time_code
         super().__init__(**settings)
 
     def __repr__(self) -> str:
@@ -49,7 +51,7 @@ class CSIcamera(CameraSettings):
         Raises:
             UsageError: As for the constructor.
         """
-        return CSIcamera(device=self.device, **{**self.changed, **settings})
+        return CSIcamera(device=self.device, time_code=self.time_code, **{**self.changed, **settings})
 
     def with_resolution(self, width: int, height: int) -> "CSIcamera":
         """The same camera at another resolution.
@@ -89,4 +91,4 @@ class CSIcamera(CameraSettings):
             media: ``video`` encoded, ``pictures`` as JPEG, or ``raw`` frames.
             frames: It ends after so many, or after `num_buffers` or `timeout` where one is set; 0 for never.
         """
-        return CameraSource(self.copy(), self.device, media, frames)
+        return CameraSource(self.copy(), self.device, media, frames, self.time_code)

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 from asynccam.recording.encoders import Codec, encode
 from asynccam.recording.gstlaunch import Chain, Element, Value, caps
-from asynccam.recording.sources import Stream
+from asynccam.recording.sources import Stream, with_time_code
 from asynccam.systems.nanocam.csi_settings import CameraSettings
 from asynccam.systems.nanocam.modes import Encoder, FlipMethod
 
@@ -45,12 +45,14 @@ class CameraSource:
         media: What it gives.
         frames: It ends after so many, or after the camera's ``num_buffers`` or ``timeout`` where one is set;
             0 for video, which does not end by itself.
+        time_code: Whether a test picture in its place shows the time of day in video.
     """
 
     camera: CameraSettings
     device: str | None
     media: Media
     frames: int
+    time_code: bool = False
 
     @property
     def codec(self) -> Codec:
@@ -63,6 +65,12 @@ class CameraSource:
         """The elements for it: the Jetson's where there are any and no device takes their place."""
         if stand_in_for(self.device, installed) is None:
             return Stream((*self._jetson_picture(), *self._jetson_encode(installed)), self.codec)
+        if self.time_code and self.device is None and self.media == "video":
+            # As large as it is when turned, and upright: it is there to be read.
+            fps = Fraction(self.camera.framerate)
+            picture, code, feed = with_time_code("ball", "nanocam", self._turned, fps, of_day=True)
+            chain = (*picture, *self._stand_in_encode(installed))
+            return Stream(chain, self.codec, (code,), feed)
         return Stream((*self._stand_in_picture(), *self._stand_in_encode(installed)), self.codec)
 
     @property
