@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 _INTERVAL: Final = 0.25
 _CHECK_EVERY: Final = 2.0
-_LOOK_SECONDS: Final = 3.0
+_DISCOVER_SECONDS: Final = 3.0
+_LOOK_SECONDS: Final = 10.0
+"""How long one look waits for those who do not answer; it ends as soon as all have."""
 
 
 def top(
@@ -75,7 +77,7 @@ async def _top(
         *uris, fleet=fleet, credentials=credentials, timeout=wait, check_every=_CHECK_EVERY, **settings
     ) as session:
         if everything:
-            await session.discover(timeout=wait)
+            await session.discover(timeout=_DISCOVER_SECONDS if once else 0.0)
         view = TopView(session)
         with session.events.subscribe(view.handle, replay=True):
             if once:

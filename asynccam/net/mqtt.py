@@ -1,10 +1,11 @@
 """A connection to an MQTT broker that comes back; by aiomqtt (the extra ``server``)."""
 
+import builtins
 import logging
 import math
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -147,8 +148,9 @@ async def connect_mqtt(broker: MqttBroker, *, will: LastWill | None = None) -> A
         try:
             await client.__aenter__()
         except MqttError as error:
-            # A broker that says nothing leaves an open socket in aiomqtt's hands.
-            entered = not isinstance(error.__context__, OSError)
+            # A broker that says nothing leaves an open socket in aiomqtt's hands, one that is not there none.
+            reason = error.__context__
+            entered = isinstance(reason, builtins.TimeoutError) or not isinstance(reason, OSError)
             raise
         entered = True
 
@@ -158,7 +160,9 @@ async def connect_mqtt(broker: MqttBroker, *, will: LastWill | None = None) -> A
             yield client
         finally:
             if entered:
-                await finish(client.__aexit__(None, None, None))
+                # What goes wrong with the goodbye must not take the place of why one leaves.
+                with suppress(MqttError):
+                    await finish(client.__aexit__(None, None, None))
     except MqttError as error:
         if isinstance(error, MqttCodeError) and _code(error) in _REFUSED:
             raise AuthenticationError(f"{broker.name} refuses the credentials: {error}") from error

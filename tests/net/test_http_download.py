@@ -124,7 +124,8 @@ async def test_a_file_of_another_length_is_not_the_same_even_without_a_validator
         return {}
 
     async with serving(files):
-        with pytest.raises(TransferError, match="bytes now"):
+        # Of a connection that is dropped, nothing at all may have arrived; then it begins anew.
+        with pytest.raises(TransferError, match=r"bytes now|changed on the server"):
             await download_http(http, files.url(), tmp_path, "a.mp4", headers=grow, backoff=SOON)
 
 
