@@ -43,7 +43,7 @@ def test_numbers_are_true() -> None:
     assert f"{app.MAX_CONNECTIONS:,} connections" in words
     assert f"{app.MAX_REQUESTS:,} requests" in words
     assert f"within {door.SILENCE:.0f} s" in words
-    assert f"Bodies up to {app.MAX_BODY // 1000} kB" in words
+    assert f"Bodies up to {app.MAX_BODY // 1024} KiB" in words
     assert f"At least {security.MIN_TOKEN} characters" in words
     assert f"cookie for {security.COOKIE_SECONDS // 86400} days" in words
     assert f"every {sse.HEARTBEAT:.0f} s shows" in words
