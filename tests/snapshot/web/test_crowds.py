@@ -1,8 +1,8 @@
 """Too many at once are refused or queued, silent ones are let go, and the server is well afterwards."""
 
 import asyncio
-import os
 import contextlib
+import os
 import time
 from collections import Counter
 from pathlib import Path
