@@ -44,7 +44,7 @@ def module(server: str) -> tuple[str, ...]:
 
 
 class Asking(asyncio.Protocol):
-    """Asks again and again, on one connection or on a new one each time; understands no more than it has to."""
+    """Asks again and again, on one connection or on a new one each time."""
 
     def __init__(self, request: bytes, counter: "Counter", *, stay: bool) -> None:
         self._request = request

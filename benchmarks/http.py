@@ -2,8 +2,9 @@
 
     python -m benchmarks.http [--quick] [--json]
 
-All clients ask one server process whose answers cost next to nothing, one question after the other and fifty at
-once, in turns. Every case ends with the cameras as objects: ours typed, the others' as they come out of JSON.
+All clients ask one server process whose answers cost next to nothing, one question after the other and
+fifty at once, in turns. Every case ends with the cameras as objects: ours typed, the others' as they come
+out of JSON. The servers are asked by one client, which costs as little.
 """
 
 import asyncio

@@ -1,8 +1,10 @@
 """The site: every page is reached, and the reference has every public name."""
 
+import ast
 import importlib
 import inspect
 import re
+import textwrap
 from pathlib import Path
 from types import ModuleType
 
@@ -67,3 +69,39 @@ def test_the_picture_of_the_house_shows_every_room_on_its_floor() -> None:
             floors[room[1]] = floor
     wanted = {name: number for name, number in FLOORS.items() if not name.startswith("__")}
     assert floors == wanted
+
+
+PAGES = [DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md"))]
+
+
+def blocks(page: Path, *languages: str) -> list[str]:
+    """The code blocks of a page, moved to the left where they stand in a list."""
+    fence = rf"^ *```(?:{'|'.join(languages)})\n(.*?)^ *```"
+    found = re.findall(fence, page.read_text(), re.MULTILINE | re.DOTALL)
+    return [textwrap.dedent(block) for block in found]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_on_every_page_is_python_and_what_it_imports_is_there(page: Path) -> None:
+    for block in blocks(page, "python", "py"):
+        tree = compile(block, page.name, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("asynccam"):
+                for one in node.names:
+                    assert resolved(f"{node.module}.{one.name}") is not None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_on_every_page_are_commands_with_options_there_are(page: Path) -> None:
+    manual = (DOCS / "commands.md").read_text()
+    known = re.findall(r"^##+ `(asynccam [a-z ]+)`$", manual, re.MULTILINE)
+    for block in blocks(page, "sh", "text", "ini"):
+        for line in block.replace("\\\n", " ").splitlines():
+            match = re.match(r"(?:[A-Z_]+=\S+ |ExecStart=\S*/)*(asynccam [a-z].*?)(?: +#.*)?$", line)
+            if match is None or page.name == "commands.md":
+                continue
+            name = max((one for one in known if f"{match[1]} ".startswith(f"{one} ")), key=len, default="")
+            assert name, f"{page.name}: {line}"
+            section = manual[manual.index(f"# `{name}`\n") :].split("\n## ")[0].split("\n### ")[0]
+            for option in re.findall(r"(?<=\s)--[a-z-]+", match[1]):
+                assert re.search(rf"`[^`]*{option}\b", section), f"{page.name}: {line}: {option}"

@@ -52,6 +52,10 @@ async def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
             wrong = {one["field"] for one in answer["problems"]}
             assert wrong == {"name", "device_path", "width", "height", "pixel_format"}
         assert (answer["ok"], rig.config.read_bytes()) == (False, before)
+        words = {one["field"]: one["message"] for one in answer["problems"]}
+        assert words["width"] == "should be a whole number"
+        assert words["height"] == "should be 1 or more"
+        assert words["device_path"].startswith("a device is given by its whole path")
 
 
 async def test_a_check_knows_what_is_being_changed(tmp_path: Path) -> None:

@@ -90,27 +90,27 @@ async def test_all_are_captured_seen_downloaded_and_deleted(tmp_path: Path) -> N
         await page.click("#capture-stereo")
         await expect(page.locator(".shot")).to_have_count(4)
         await expect(page.get_by_text("2 pictures taken within")).to_be_visible()
-        name = await page.locator(".shot").first.get_attribute("data-filename")
-        assert name is not None
+        newest = await page.locator(".shot").first.get_attribute("data-filename")
+        assert newest is not None
         async with page.expect_download() as downloading:
             await page.locator(".shot a[download]").first.click()
         download = await downloading.value
         target = tmp_path / "downloaded.jpg"
         await download.save_as(target)
-        assert download.suggested_filename == name
-        assert target.read_bytes() == (tmp_path / "snapshots" / name).read_bytes()
+        assert download.suggested_filename == newest
+        assert target.read_bytes() == (tmp_path / "snapshots" / newest).read_bytes()
         await page.locator(".shot .picture").first.click()
         picture = page.locator("#viewer-picture")
         await expect(picture).to_have_js_property("complete", value=True)
         assert await picture.evaluate("one => one.naturalWidth") == 64
         await page.keyboard.press("ArrowRight")
-        await expect(picture).not_to_have_attribute("src", f"snapshots/{name}")
+        await expect(picture).not_to_have_attribute("src", f"snapshots/{newest}")
         await page.keyboard.press("ArrowLeft")
-        await expect(picture).to_have_attribute("src", f"snapshots/{name}")
+        await expect(picture).to_have_attribute("src", f"snapshots/{newest}")
         await page.click("#viewer-delete")
         await page.locator("#ask").get_by_role("button", name="Delete").click()
         await expect(page.locator(".shot")).to_have_count(3)
-        assert not (tmp_path / "snapshots" / name).exists()
+        assert not (tmp_path / "snapshots" / newest).exists()
         await page.keyboard.press("Escape")
         await expect(page.locator("#viewer")).to_be_hidden()
         await page.select_option("#gallery-camera", "left")

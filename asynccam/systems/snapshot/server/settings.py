@@ -233,6 +233,22 @@ class ServerConfig(_Settings):
 
 SECRETS: Final = frozenset({"token", "password"})
 """Keys whose values never belong into the file."""
+_PLAIN: Final = {
+    **dict.fromkeys(
+        ("int_parsing", "int_type", "int_from_float", "int_parsing_size"), "should be a whole number"
+    ),
+    **dict.fromkeys(("float_parsing", "float_type", "finite_number"), "should be a number"),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "should be true or false"),
+    "string_type": "should be a text",
+    "string_too_short": "should not be empty",
+    "missing": "is needed",
+    "literal_error": "should be {expected}",
+    "greater_than_equal": "should be {ge} or more",
+    "greater_than": "should be more than {gt}",
+    "less_than_equal": "should be {le} or less",
+    "value_error": "{error}",
+}
+"""What pydantic finds, as a person would say it."""
 _GROUPS: Final[dict[str, type[_Settings]]] = {"retention": Retention, "limits": Limits, "imu": ImuSettings}
 
 
@@ -347,8 +363,11 @@ def _group(
 
 def _words(error: ValidationError, place: positions.Path) -> list[Finding]:
     return [
-        ((*place, *one["loc"]), one["msg"].removeprefix("Value error, "))
-        for one in error.errors(include_url=False, include_input=False, include_context=False)
+        (
+            (*place, *one["loc"]),
+            _PLAIN[one["type"]].format_map(one.get("ctx", {})) if one["type"] in _PLAIN else one["msg"],
+        )
+        for one in error.errors(include_url=False, include_input=False)
     ]
 
 

@@ -83,8 +83,11 @@ export function bytes(count) {
   return `${value < 10 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`;
 }
 
-/** The server's words as a sentence of their own. */
-export const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
+/** The server's words as a sentence of their own; names at its beginning stay as they are. */
+export function sentence(text) {
+  const begun = /^[a-z]+[ ,.]/.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text;
+  return /[.!?]$/.test(begun) ? begun : `${begun}.`;
+}
 
 export const count = (number, one, many) => `${number} ${number === 1 ? one : many}`;
 
