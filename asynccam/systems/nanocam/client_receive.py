@@ -34,6 +34,11 @@ class Receiver:
         self._until: float | None = None
         self._limit: asyncio.Timeout | None = None
 
+    @property
+    def receiving(self) -> bool:
+        """Whether its first frame has come."""
+        return self._recorder.first_frame_at is not None
+
     async def listen(self, timeout: float) -> None:
         """Listen, and return when the first frame has been written, or the recorder gave up: `run` says so.
 
@@ -74,7 +79,7 @@ class Receiver:
 
     async def stop(self) -> None:
         """End it; what is there is finished properly. Harmless before it began."""
-        if self._recorder.first_frame_at is not None:
+        if self.receiving:
             await self._recorder.stop()
 
     async def __aenter__(self) -> "Receiver":
