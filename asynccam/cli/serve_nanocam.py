@@ -72,6 +72,7 @@ def nanocam(
     output = Output(json=json, verbose=verbose)
 
     async def main() -> ExitCode:
+        from asynccam.cli.gstreamer import require_gstreamer
         from asynccam.cli.serve import _while_open
         from asynccam.systems.nanocam.csi import CSIcamera
         from asynccam.systems.nanocam.serve import serve
@@ -90,12 +91,14 @@ def nanocam(
             when_busy=WhenBusy.REFUSE if refuse else WhenBusy.QUEUE,
             override=override,
         )
+        source = CSIcamera(device=camera)
+        await require_gstreamer(source.source())
         try:
             async with _while_open(stdin=while_stdin_open):
                 await serve(
                     port,
                     host=host,
-                    camera=CSIcamera(device=camera) if camera else CSIcamera(),
+                    camera=source,
                     media_port=media_port,
                     media_path=keep,
                     policy=policy,
