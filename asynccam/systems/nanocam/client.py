@@ -388,15 +388,8 @@ class MediaClient:
         progress: Progress | None,
     ) -> tuple[LocalFile, ...]:
         self.received = []
-        where, timeouts = directory or self.media_path, self._timeouts
+        where, files, timeouts = directory or self.media_path, self.received, self._timeouts
         await fetch(
-            self._talk,
-            request,
-            where,
-            self.received,
-            timeouts,
-            took=took,
-            override=override,
-            progress=progress,
+            self._talk, request, where, files, timeouts, took=took, override=override, progress=progress
         )
         return tuple(self.received)
