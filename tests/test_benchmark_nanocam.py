@@ -1,4 +1,4 @@
-"""The benchmark of media servers' files runs, compares every case with its rivals, and checks what arrived."""
+"""The benchmark of media servers' files runs, compares each case with its rivals, and checks what arrived."""
 
 import asyncio
 import json
