@@ -105,6 +105,11 @@ async def test_the_makers_example(server: OriginalServer, tmp_path: Path) -> Non
     ]
 
 
+async def test_a_digest_is_not_computed_unasked(server: OriginalServer, tmp_path: Path) -> None:
+    async with client_of(server, tmp_path, digest=False) as client:
+        assert (await client.fetch_video(1)).sha256 == ""
+
+
 async def test_without_display_there_are_no_arrays(client: MediaClient) -> None:
     assert (await client.image_request(1, 1))[1] == []
 
@@ -196,6 +201,22 @@ async def test_a_stream_into_a_file_made_longer_and_killed(tmp_path: Path) -> No
         verdict = await verify_file(path)
         assert verdict.verdict is Verdict.COMPLETE
         assert len(arrays) == verdict.frames
+    assert server.died is None
+
+
+async def test_a_cancelled_stream_leaves_a_whole_file(tmp_path: Path) -> None:
+    port = free_udp_port()
+    async with (
+        original_server(stream=(LAUNCH, "-q", *rtp_sender(port))) as server,
+        client_of(server, tmp_path, media_port=port) as client,
+    ):
+        receiving = asyncio.create_task(client.video_request(60, src="udp"))
+        await eventually(lambda: client._receiver is not None and client._receiver.receiving, 30)
+        receiving.cancel()
+        await asyncio.wait({receiving})
+        assert receiving.cancelled()
+        (path,) = (tmp_path / "media").iterdir()
+        assert (await verify_file(path)).verdict is Verdict.COMPLETE
     assert server.died is None
 
 
