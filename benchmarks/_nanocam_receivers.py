@@ -68,7 +68,7 @@ _REQUEST = VideoRequest(1, 1920, 1080)
 
 
 def original(port: int, directory: Path) -> None:
-    """As the maker's client does it: 1024 bytes at a time, each of them searched for every word, and counted."""
+    """As the maker's client does it: 1024 bytes at a time, each searched for every word, and counted."""
     names: list[str] = []
     listed, total, first = b"", 0, True
     with socket.create_connection((HOST, port)) as sock:

@@ -5,12 +5,12 @@
 Another process answers as the original does, names, `DONE`, files without a length, `MORE` and `QUIT`, but
 by ``sendfile`` from the page cache, so that it takes little of this machine, as a Jetson elsewhere would.
 Every receiver is a fresh process that connects, asks, and puts the files on this disk. Afterwards each file
-is compared with what was sent, but for the maker's loop, which gets them wrong where a read cuts a word, and
-the C program's series, which it puts into one file. The C program is told where the file begins and how long
-it is, and looks at nothing; asynccam and the maker's loop have to find that out. Time runs from before the
+is compared with what was sent, but for the maker's client, which errs where a read cuts a word, and for the
+C program's series, which it puts into one file. The C program is told where the file begins and how long
+it is, and looks at nothing; asynccam and the maker's client have to find that out. Time runs from before the
 connection to the last byte written, with asynccam to the digest; without fsync, but where "committed" says
 so. "Stall" is how late a 1 ms ticker on the receiver's loop came at worst, "growth" how far resident
-memory rose.
+memory rose. One row has the maker's server too, which sends 1024 bytes at a time.
 """
 
 import hashlib
@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import BinaryIO
 
 from benchmarks._nanocam_receivers import C_SOURCE
 from benchmarks._receivers import CLAIM, HOST
@@ -36,7 +37,8 @@ from benchmarks._report import Row, arguments, emit, interleave
 
 MIB = 1024 * 1024
 C = "C recv 256 KiB + write, told the size"
-ORIGINAL = "maker's loop, 1024 bytes"
+ORIGINAL = "maker's client, 1024 bytes at a time"
+BOTH = "maker's client and server, 1024 bytes at a time"
 KINDS = {
     "asynccam, no digest": "plain",
     "asynccam, digest": "digest",
@@ -116,10 +118,11 @@ def _noise(size: int) -> bytes:
 
 
 @contextmanager
-def serving(directory: Path, answer: Answer) -> Iterator[int]:
-    """A process that gives this answer to whoever asks; its port."""
+def serving(directory: Path, answer: Answer, *, original: bool = False) -> Iterator[int]:
+    """A process that gives this answer to whoever asks, in its own way or in the maker's; its port."""
     block = directory / "block"
     block.write_bytes(answer.block)
+    serve = _serve_as_the_maker if original else _serve
     listener = socket.create_server((HOST, 0), backlog=4)
     process = os.fork()
     if not process:
@@ -127,7 +130,7 @@ def serving(directory: Path, answer: Answer) -> Iterator[int]:
             with block.open("rb") as file:
                 while True:
                     with suppress(ConnectionError):  # a receiver that does not read the last word
-                        _serve(listener, file.fileno(), answer)
+                        serve(listener, file, answer)
         finally:
             os._exit(1)
     try:
@@ -139,7 +142,7 @@ def serving(directory: Path, answer: Answer) -> Iterator[int]:
         block.unlink()
 
 
-def _serve(listener: socket.socket, block: int, answer: Answer) -> None:
+def _serve(listener: socket.socket, block: BinaryIO, answer: Answer) -> None:
     connection, _ = listener.accept()
     with connection:
         connection.recv(1024)
@@ -147,10 +150,27 @@ def _serve(listener: socket.socket, block: int, answer: Answer) -> None:
         for _ in range(answer.count):
             done = 0
             while done < len(answer.block):
-                done += os.sendfile(connection.fileno(), block, done, len(answer.block) - done)
+                done += os.sendfile(connection.fileno(), block.fileno(), done, len(answer.block) - done)
         connection.sendall(answer.tail)
         connection.shutdown(socket.SHUT_WR)  # the maker's loop waits for ever for a word that a read has cut
         connection.recv(1024)  # until the client leaves
+
+
+def _serve_as_the_maker(listener: socket.socket, block: BinaryIO, answer: Answer) -> None:
+    """1024 bytes read, sent and counted at a time."""
+    connection, _ = listener.accept()
+    total = 0
+    with connection:
+        connection.recv(1024)
+        connection.sendall(answer.head)
+        for _ in range(answer.count):
+            block.seek(0)
+            while data := block.read(1024):
+                connection.send(data)
+                total += sys.getsizeof(data)
+        connection.sendall(answer.tail)
+        connection.shutdown(socket.SHUT_WR)
+        connection.recv(1024)
 
 
 def receive(directory: Path, command: list[str], answer: Answer, *, whole: bool, checked: bool) -> Run:
@@ -204,20 +224,25 @@ def compile_c(directory: Path) -> Path | None:
 def compare(directory: Path, what: str, answer: Answer, rounds: int, kinds: dict[str, str]) -> list[Row]:
     program = compile_c(directory)
     script = [sys.executable, "-m", "benchmarks._nanocam_receivers"]
-    with serving(directory, answer) as port:
+    both = directory / "both"
+    both.mkdir()
+    with serving(directory, answer) as port, serving(both, answer, original=True) as slow:
         cases: dict[str, Callable[[], Run]] = {
             name: partial(receive, directory, [*script, kind, str(port)], answer, whole=False, checked=True)
             for name, kind in kinds.items()
         }
         command = [*script, "original", str(port)]
         cases[ORIGINAL] = partial(receive, directory, command, answer, whole=False, checked=False)
+        command = [*script, "original", str(slow)]
+        cases[BOTH] = partial(receive, directory, command, answer, whole=False, checked=False)
         if program is not None:
             command = [str(program), str(port), str(answer.listed), str(answer.size)]
             one = len(answer.digests) == 1
             cases[C] = partial(receive, directory, command, answer, whole=True, checked=one)
         runs = interleave(cases, rounds)
+    both.rmdir()
     speed = {name: median(run.speed for run in found) for name, found in runs.items()}
-    rivals = [rival for rival in (ORIGINAL, C) if rival in speed]
+    rivals = [rival for rival in (ORIGINAL, BOTH, C) if rival in speed]
     rows = [Row("nanocam", f"{what}: {rival}", speed[rival], "MB/s") for rival in rivals]
     for rival in rivals:
         for name in kinds:

@@ -71,6 +71,7 @@ def nanocam(
     output = Output(json=json, verbose=verbose)
 
     async def main() -> ExitCode:
+        from asynccam.cli.gstreamer import require_gstreamer
         from asynccam.systems.nanocam.csi import CSIcamera
         from asynccam.systems.nanocam.serve import serve
         from asynccam.systems.nanocam.server_options import ServerLimits, ServerPolicy, WhenBusy
@@ -88,12 +89,14 @@ def nanocam(
             when_busy=WhenBusy.REFUSE if refuse else WhenBusy.QUEUE,
             override=override,
         )
+        source = CSIcamera(device=camera, time_code=True)
+        await require_gstreamer(source.source())
         try:
             async with while_open(stdin=while_stdin_open):
                 await serve(
                     port,
                     host=host,
-                    camera=CSIcamera(device=camera, time_code=True),
+                    camera=source,
                     media_port=media_port,
                     media_path=keep,
                     policy=policy,

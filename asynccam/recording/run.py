@@ -163,7 +163,8 @@ class Run:
         """
         process = self._process
         assert process is not None
-        if self.failure:
+        # What fails for want of data when it is told to end is not the cause.
+        if self.failure and not self.interrupted:
             return RecordingError(f"{name}: {self.failure}", output=process.output)
         if self.end_of_stream and not self.interrupted:
             return RecordingError(f"{name}: the stream ended without a frame", output=process.output)

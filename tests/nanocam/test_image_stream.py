@@ -11,13 +11,15 @@ import pytest
 from asynccam.errors import RecordingError, StateError, StorageError, UsageError
 from asynccam.recording import Verdict
 from asynccam.recording.events import RecorderEnded, RecorderStarted
+from asynccam.recording.gstlaunch import Graph
 from asynccam.runtime.hub import EventHub
 from asynccam.systems.nanocam.csi import CSIcamera
+from asynccam.systems.nanocam.csi_graph import Media
 from asynccam.systems.nanocam.image_stream import SETTLE, ImageStream
 from asynccam.systems.nanocam.tools import CSIcamera as MakersCamera
 from asynccam.systems.nanocam.tools import ImageStream as MakersImageStream
 from asynccam.systems.nanocam.tools import VideoStream as MakersVideoStream
-from tests.support.gst import gst_processes
+from tests.support.gst import LAUNCH, gst_processes
 from tests.support.waiting import eventually
 
 Sink = Literal["file", "opencv"]
@@ -71,17 +73,34 @@ async def test_pictures_in_memory_are_as_opencv_has_them(tmp_path: Path) -> None
     assert list((tmp_path / "media").iterdir()) == []
 
 
+async def last_frame(media: Media, *tail: str) -> bytes:
+    """What twenty frames of the stand-in's picture end with, by a pipeline of the test's own."""
+    source = small().source(media, frames=20).stream(frozenset()).chain
+    process = await asyncio.create_subprocess_exec(
+        LAUNCH, "-q", *Graph((source,)).arguments(), *tail, stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    return output
+
+
 async def test_the_last_of_twenty_frames_is_the_picture(tmp_path: Path) -> None:
     pictures = stream(tmp_path)
     pictures.settle = ImageStream(1, 1).settle
     assert pictures.settle == SETTLE == 20
-    names = set[str]()
-    work = asyncio.ensure_future(pictures.start_stream())
-    while not work.done():
-        names |= {path.name for path in (tmp_path / "tmp").glob("*/frame-*.jpg")}
-        await asyncio.sleep(0)
-    await work
-    assert names <= {f"frame-{number:05d}.jpg" for number in range(20)}
+    (path,) = (await pictures.start_stream()).files
+    await last_frame("pictures", "!", "multifilesink", f"location={tmp_path}/%d.jpg")
+    assert path.read_bytes() == (tmp_path / "19.jpg").read_bytes()
+    assert path.read_bytes() != (tmp_path / "18.jpg").read_bytes()  # the ball moves
+
+
+async def test_and_so_it_is_in_memory(tmp_path: Path) -> None:
+    pictures = stream(tmp_path, sink="opencv")
+    pictures.settle = SETTLE
+    (frame,) = (await pictures.start_stream()).frames
+    form = ["capsfilter", 'caps="video/x-raw,format=BGR"']
+    output = await last_frame("raw", "!", "videoconvert", "!", *form, "!", "fdsink")
+    assert output[-frame.nbytes :] == frame.tobytes()
+    assert output[-2 * frame.nbytes : -frame.nbytes] != frame.tobytes()
 
 
 @pytest.mark.parametrize("settings", [{"num_buffers": 2}, {"timeout": 1}])
@@ -132,16 +151,17 @@ async def test_two_streams_in_the_same_second_keep_their_own(tmp_path: Path) -> 
 
 
 class LateClock:
-    """A clock by which pictures take ``busy`` seconds, and every wait ends ``late``."""
+    """A clock by which pictures take ``busy`` seconds each, and every wait ends ``late``."""
 
-    def __init__(self, late: float, busy: float) -> None:
+    def __init__(self, late: float, *busy: float) -> None:
         self.now = 1000.0
         self.late = late
-        self.busy = busy
+        self.busy = iter(busy)
         self.woken: list[float] = []
 
     def time(self) -> float:
-        self.now += self.busy
+        """Asked once for each picture, when it is there."""
+        self.now += next(self.busy)
         return self.now
 
     def monotonic(self) -> float:
@@ -153,28 +173,22 @@ class LateClock:
         self.woken.append(self.now)
 
 
-async def timed(tmp_path: Path, clock: LateClock, frames: int, interval: float) -> None:
-    made = ImageStream(frames, interval, sink="opencv", clock=clock)
-    made.settle = 1
-    made.connect_camera(small())
-    await made.start_stream()
-
-
-async def test_intervals_do_not_drift(tmp_path: Path) -> None:
-    clock = LateClock(late=0.25, busy=1.5)
-    await timed(tmp_path, clock, 5, 5.0)
-    assert clock.woken == [1005.25, 1010.25, 1015.25, 1020.25]
-
-
-async def test_a_picture_that_takes_too_long_delays_the_next_and_none_after_it(tmp_path: Path) -> None:
-    clock = LateClock(late=0.0, busy=7.0)
-    work = asyncio.ensure_future(timed(tmp_path, clock, 4, 5.0))
-    # At 0, late at 7, late at 14 which is near enough to the place of the fourth: 15.
-    await work
-    assert clock.woken == []
-    clock = LateClock(late=0.0, busy=4.0)
-    await timed(tmp_path, clock, 3, 5.0)
-    assert clock.woken == [1005.0, 1010.0]
+@pytest.mark.parametrize(
+    ("clock", "woken"),
+    [
+        (LateClock(0.25, 1.5, 1.5, 1.5, 1.5), [1005.25, 1010.25, 1015.25]),
+        (LateClock(0.0, 4.0, 4.5, 0.0, 1.0), [1005.0, 1010.0, 1015.0]),
+        # The first is done when the second has been due for 2 s: that one begins at once, the third in time.
+        (LateClock(0.0, 7.0, 1.0, 1.0, 1.0), [1010.0, 1015.0]),
+        (LateClock(0.0, 7.0, 7.0, 7.0, 7.0), []),
+    ],
+)
+async def test_intervals_do_not_drift(clock: LateClock, woken: list[float]) -> None:
+    pictures = ImageStream(4, 5.0, sink="opencv", clock=clock)
+    pictures.settle = 1
+    pictures.connect_camera(small())
+    assert len((await pictures.start_stream()).frames) == 4
+    assert clock.woken == woken
 
 
 async def test_an_interval_is_waited_for_by_the_real_clock_too(tmp_path: Path) -> None:

@@ -288,6 +288,19 @@ async def test_our_own_client_is_told_that_its_capture_was_killed(request_: dict
         assert await client.answer() == {"answer": "ok"}
 
 
+async def test_a_stream_that_is_killed_while_the_camera_opens() -> None:
+    port = free_udp_port()
+    async with server_at(media_port=port) as server, original(server) as one, original(server) as other:
+        client = ours(one)
+        client.ask(video(60, "udp"))
+        await eventually(lambda: server.capturing, 30)
+        other.say(KILL)
+        await other.word(b"OK")
+        answer = await client.answer()
+        assert answer == {"answer": "ok"} or answer["kind"] == "killed"
+        await still_serves(server)
+
+
 async def test_our_own_client_is_busy_and_takes_over() -> None:
     async with (
         server_at(media_port=free_udp_port()) as server,

@@ -79,12 +79,18 @@ class OriginalServer:
                 self.clients += 1
                 with sock:
                     sock.setblocking(False)
-                    while message := await loop.sock_recv(sock, 1024):
+                    while message := await self._read(sock):
                         self.heard.append(message)
                         await self._heed(message, sock)
         except (DiedError, OSError, KeyError, ValueError, TypeError) as error:
             self.died = repr(error)
             listener.close()
+
+    async def _read(self, sock: socket.socket) -> bytes:
+        try:
+            return await asyncio.get_running_loop().sock_recv(sock, 1024)
+        except ConnectionResetError:  # which it survives while it listens
+            return b""
 
     async def _heed(self, message: bytes, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()

@@ -18,7 +18,7 @@ from asynccam.runtime.disk import on_disk
 from asynccam.runtime.tasks import finish
 from asynccam.systems.nanocam.client_arrays import as_arrays
 from asynccam.systems.nanocam.client_conversation import Conversation
-from asynccam.systems.nanocam.client_fetch import fetch, prepare
+from asynccam.systems.nanocam.client_fetch import FetchOptions, fetch, prepare
 from asynccam.systems.nanocam.client_link import ClientTimeouts
 from asynccam.systems.nanocam.client_receive import Receiver, free_path, receive
 from asynccam.systems.nanocam.hls import HlsPlaylist
@@ -53,6 +53,7 @@ class MediaClient:
         media_port: UDP port streams come to. The maker's servers know 5004 only.
         token: For a server of our own that wants one. It goes over the network as it is.
         timeouts: How patient it is.
+        digest: Whether files get a SHA-256 digest, which takes another core's time.
 
     Attributes:
         media_path: Where files go.
@@ -68,10 +69,12 @@ class MediaClient:
         media_port: int = MEDIA_PORT,
         token: str | None = None,
         timeouts: ClientTimeouts | None = None,
+        digest: bool = True,
     ) -> None:
         self.received: list[LocalFile] = []
         self.media_path = Path(media_path)
         self._timeouts = timeouts or ClientTimeouts()
+        self._digest = digest
         self._talk = Conversation(host, port, Ours(token, media_port), self._timeouts)
         self._receiver: Receiver | None = None
 
@@ -388,15 +391,7 @@ class MediaClient:
         progress: Progress | None,
     ) -> tuple[LocalFile, ...]:
         self.received = []
-        where, timeouts = directory or self.media_path, self._timeouts
-        await fetch(
-            self._talk,
-            request,
-            where,
-            self.received,
-            timeouts,
-            took=took,
-            override=override,
-            progress=progress,
-        )
+        where, files, timeouts = directory or self.media_path, self.received, self._timeouts
+        options = FetchOptions(override, self._digest, progress)
+        await fetch(self._talk, request, where, files, timeouts, took=took, options=options)
         return tuple(self.received)

@@ -1,6 +1,7 @@
 """Files a media server captures, onto this computer's disk."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from asynccam.errors import DeviceError, RemoteProtocolError, StorageError
@@ -14,6 +15,21 @@ from asynccam.systems.nanocam.replies import FileBegins
 from asynccam.systems.nanocam.wire import FileList, Finished, ImageRequest, VideoRequest, local_name
 
 
+@dataclass(frozen=True, slots=True)
+class FetchOptions:
+    """How files are brought home.
+
+    Attributes:
+        override: Whether a stream that has the camera is ended.
+        digest: Whether files get a SHA-256 digest.
+        progress: Told of the bytes of each file, or None.
+    """
+
+    override: bool
+    digest: bool
+    progress: Progress | None
+
+
 async def fetch(
     conversation: Conversation,
     request: ImageRequest | VideoRequest,
@@ -22,8 +38,7 @@ async def fetch(
     timeouts: ClientTimeouts,
     *,
     took: float,
-    override: bool,
-    progress: Progress | None,
+    options: FetchOptions,
 ) -> None:
     """Ask for a capture and bring its files home.
 
@@ -34,8 +49,7 @@ async def fetch(
         files: Gets each file when it is home, so that they are known when a later one fails.
         timeouts: How patient it is.
         took: Seconds the capture takes by itself.
-        override: Whether a stream that has the camera is ended.
-        progress: Told of the bytes of each file.
+        options: How files are brought home.
 
     Raises:
         BusyError: A stream has the camera.
@@ -46,16 +60,17 @@ async def fetch(
     """
     await on_disk(prepare, directory)
     async with conversation.exchange() as link:
-        answer = await conversation.begin(link, request, took + timeouts.capture, override=override)
+        answer = await conversation.begin(link, request, took + timeouts.capture, override=options.override)
         if not isinstance(answer, FileList):
             raise unexpected(answer, link.peer)
         for file in answer.files:
             start = await link.answer(timeouts.stall, "file")
             if not isinstance(start, FileBegins):
                 raise RemoteProtocolError(f"{link.peer} does not send {file.name!r}")
-            part = await PartFile.open(directory, local_name(file.name), size=file.size)
+            name = local_name(file.name)
+            part = await PartFile.open(directory, name, size=file.size, digest=options.digest)
             async with part:
-                await link.receive(part, progress)
+                await link.receive(part, options.progress)
                 files.append(await part.commit(file.name))
         end = await link.answer(timeouts.stall, "end of the files")
         if not isinstance(end, Finished):

@@ -26,6 +26,8 @@ from asynccam.systems.nanocam.wire import GOODBYE, Busy, Finished, Ok, Refused, 
 _READ: Final = 256 * 1024
 _BULK: Final = 256 * 1024
 """Bytes that are worth a download engine."""
+_BATCH: Final = 1024 * 1024
+"""Bytes that are worth a way to the disk and back; less costs speed, more memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,25 +134,30 @@ class Link:
             StorageError: The disk refuses; the part is kept.
             RemoteProtocolError: What came makes no sense.
         """
-        while True:
-            if not self._events and self._reader.bulk >= _BULK:
-                await self._bulk(part, progress)
-                continue
-            try:
+        batch: list[memoryview] = []
+        try:
+            while True:
+                if not self._events and self._reader.bulk >= _BULK:
+                    await _write(part, batch)
+                    await self._bulk(part, progress)
+                    continue
                 event = await self.answer(self._timeouts.stall, f"further byte of {part.target.name}")
-            except (ConnectionError, TimeoutError) as error:
-                raise TransferError(
-                    f"{part.target.name} ended after {part.received} bytes: {error}",
-                    part=await part.keep(),
-                    received=part.received,
-                    expected=part.size,
-                ) from error
-            if isinstance(event, FileEnds):
-                return
-            assert isinstance(event, FileData)
-            await part.write(event.data)
-            if progress is not None:
-                progress(part.received, part.size)
+                if isinstance(event, FileData):
+                    batch.append(event.data)
+                if isinstance(event, FileEnds) or sum(map(len, batch)) >= _BATCH:
+                    await _write(part, batch)
+                    if progress is not None:
+                        progress(part.received, part.size)
+                if isinstance(event, FileEnds):
+                    return
+        except (ConnectionError, TimeoutError) as error:
+            await _write(part, batch)
+            raise TransferError(
+                f"{part.target.name} ended after {part.received} bytes: {error}",
+                part=await part.keep(),
+                received=part.received,
+                expected=part.size,
+            ) from error
 
     async def settle(self) -> None:
         """See every answer that is owed to its end, and throw it away.
@@ -222,3 +229,11 @@ class Link:
         return ConnectionError(
             f"{self.peer} is gone: {error.strerror or error}", maybe_executed=self.owed > 0
         )
+
+
+async def _write(part: PartFile, batch: list[memoryview]) -> None:
+    """Write what has come, in one go."""
+    if batch:
+        data = batch[0] if len(batch) == 1 else b"".join(batch)
+        batch.clear()
+        await part.write(data)

@@ -1,12 +1,12 @@
 """Streams that a media server sends over UDP, received into a file or an HLS playlist by a recorder."""
 
 import asyncio
-import builtins
 from contextlib import suppress
 from pathlib import Path
 
 from asynccam.errors import AsynccamError, RecordingError
 from asynccam.recording.events import RecorderStalled
+from asynccam.recording.options import Limits
 from asynccam.recording.outputs import Output
 from asynccam.recording.pipeline import Pipeline
 from asynccam.recording.recorder import Recorder
@@ -29,10 +29,15 @@ class Receiver:
     """
 
     def __init__(self, port: int, output: Output, duration: float) -> None:
-        self._recorder = Recorder(Pipeline(RtpSource(port), output), name="nanocam stream")
-        self._duration = duration
-        self._until: float | None = None
-        self._limit: asyncio.Timeout | None = None
+        self._recorder = Recorder(
+            Pipeline(RtpSource(port), output), name="nanocam stream", limits=Limits(seconds=duration)
+        )
+        self._told: float | None = None
+
+    @property
+    def receiving(self) -> bool:
+        """Whether its first frame has come."""
+        return self._recorder.first_frame_at is not None
 
     async def listen(self, timeout: float) -> None:
         """Listen, and return when the first frame has been written, or the recorder gave up: `run` says so.
@@ -52,13 +57,10 @@ class Receiver:
         Raises:
             RecordingError: The recorder failed, or nothing is in the files.
         """
-        if self._until is None:
-            self.reset_timer(self._duration)
+        if self._told is not None:
+            self._recorder.reset_timer(self._told)
         with self._recorder.events.subscribe(self._stalled, RecorderStalled):
-            with suppress(builtins.TimeoutError):
-                async with asyncio.timeout_at(self._until) as self._limit:
-                    await self._recorder.wait()
-            self._limit = None
+            await self._recorder.wait()
         verdicts = await self._recorder.stop()
         if self._recorder.error is not None:
             raise self._recorder.error
@@ -67,14 +69,13 @@ class Receiver:
         return verdicts
 
     def reset_timer(self, duration: float) -> None:
-        """Let it go on for so many seconds from now."""
-        self._until = asyncio.get_running_loop().time() + duration
-        if self._limit is not None and not self._limit.expired():
-            self._limit.reschedule(self._until)
+        """Let it go on for so many seconds from now, or from its first frame if that has not come."""
+        self._told = duration
+        self._recorder.reset_timer(duration)
 
     async def stop(self) -> None:
         """End it; what is there is finished properly. Harmless before it began."""
-        if self._recorder.first_frame_at is not None:
+        if self.receiving:
             await self._recorder.stop()
 
     async def __aenter__(self) -> "Receiver":

@@ -32,7 +32,7 @@ _PREFIX: Final = "asynccam-picture-"
 _STEM: Final = "frame"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ImageResult:
     """The pictures of one stream, in the order they were taken.
 

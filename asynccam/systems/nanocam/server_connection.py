@@ -134,9 +134,7 @@ class ServerConnection:
                     for event in self._reader.feed(data):
                         if not await self._heed(event):
                             return
-                    self._reader.feed(
-                        b""
-                    )  # Raises the fault that stood behind the messages, if there is one.
+                    self._reader.feed(b"")  # raises the fault that stood behind the messages
         except TimeoutError:
             raise
         except builtins.TimeoutError:
@@ -318,12 +316,16 @@ class ServerConnection:
 
         async def began() -> None:
             if not order.answered:
+                order.answered = True
                 await order.answers.ok()
 
         try:
             await job.stream(order.port, began)
         except TimeoutError as error:
             await order.answers.refuse("capture", error)
+            return
+        if not order.answered:
+            await self._tell_killed(order)
 
     async def _capture(self, order: _Order, job: CaptureJob, directory: Path) -> None:
         """Capture files, then send them while others have the camera."""
@@ -332,10 +334,15 @@ class ServerConnection:
         except TimeoutError as error:
             await order.answers.refuse("capture", error)
             return
-        if not job.killed:
+        if job.killed:
+            await self._tell_killed(order)
+        else:
             await order.answers.deliver(files)
-        elif order.answers.ours or not order.killed_here:
-            await order.answers.refuse("killed", ConnectionError("another client ended this capture"))
+
+    async def _tell_killed(self, order: _Order) -> None:
+        """Say that there is nothing to wait for; to an original that killed it itself, its `OK` says so."""
+        if order.answers.ours or not order.killed_here:
+            await order.answers.refuse("killed", ConnectionError("a client ended this capture"))
 
     # -- helpers --------------------------------------------------------------------------------
 

@@ -43,7 +43,7 @@ _SINKS: Final = ("file", "opencv", "udp", "hls")
 _A_MOMENT: Final = 1e-3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class VideoResult:
     """What became of one stream.
 
