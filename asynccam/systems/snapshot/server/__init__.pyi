@@ -1,4 +1,5 @@
 # The public names and where they live; `__init__.py` brings each in when it is first asked for.
+from .app import SnapshotWeb
 from .capture import Backend, Exposure
 from .config import ConfigFile
 from .events import (
@@ -15,6 +16,7 @@ from .events import (
 from .gstreamer import CameraBackend, GStreamerBackend, TestBackend, simulated_cameras
 from .imu import ImuFeed
 from .index import Page, StoredSnapshot
+from .serve import serve
 from .service import SnapshotService
 from .services import Services
 from .settings import CameraConfig, ImuSettings, Limits, Problem, Retention, ServerConfig, check_camera
@@ -53,9 +55,11 @@ __all__ = [
     "SnapshotDeleted",
     "SnapshotService",
     "SnapshotStore",
+    "SnapshotWeb",
     "StoredSnapshot",
     "TestBackend",
     "V4l2CtlBackend",
     "check_camera",
+    "serve",
     "simulated_cameras",
 ]
