@@ -62,7 +62,7 @@ PINNED = {
         CaptureState ConfigChanged ConfigFile Exposure GStreamerBackend ImuChanged ImuFeed
         ImuSettings Limits Page Phase Problem Reading Retention ServerConfig ServiceRestored
         ServiceTrouble Services Shot ShotResult SnapshotDeleted SnapshotService SnapshotStore
-        StoredSnapshot TestBackend V4l2CtlBackend check_camera serve simulated_cameras
+        SnapshotWeb StoredSnapshot TestBackend V4l2CtlBackend check_camera serve simulated_cameras
     """,
     "asynccam.systems.nanocam": """
         Antibanding CSIcamera ClientTimeouts EdgeEnhancement Encoder FlipMethod ImageStream
