@@ -7,7 +7,7 @@ BIN := .venv/bin
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
-demo:  ## Record three simulated cameras in one take, in under a minute
+demo:  ## Record cameras of five systems, all simulated, in one take, in under a minute
 	@.ci/setup run gstreamer
 	@$(BIN)/python -m asynccam demo $(ARGS)
 

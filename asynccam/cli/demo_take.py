@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +34,8 @@ from asynccam.session import Session
 from asynccam.take import Take, TakeLimits, align_take
 
 SHEET_NAME: Final = "contact-sheet.png"
+_OF_SERVERS: Final = ("jwt", "piexif", "PIL", "prometheus_client", "aiomqtt")
+"""What the simulators and servers need beyond the library, from the extra ``server``."""
 _START_IN: Final = 3.0
 _FIND_TIMEOUT: Final = 30.0
 _SHEET_TIMEOUT: Final = 60.0
@@ -103,9 +106,11 @@ class Demo:
         """Play it.
 
         Raises:
+            ModuleNotFoundError: The extra ``server`` is not installed.
             RecordingError: A server did not start, for want of GStreamer perhaps.
             TimeoutError: Devices were not found.
         """
+        await asyncio.to_thread(_require_servers)
         await require_gstreamer(TestPattern())
         view = self._view
         async with drawn(view, self._output), self._servers() as parts, open_session([LOOPBACK]) as session:
@@ -203,6 +208,13 @@ async def contact_sheet(take: Take) -> Path | None:
         return await write_sheet(beside, take.directory / SHEET_NAME, timeout=_SHEET_TIMEOUT)
     except AsynccamError:
         return None  # a file that no decoder likes has its verdict in the manifest
+
+
+def _require_servers() -> None:
+    """Find out before any server is started whether all of them can be."""
+    for module in _OF_SERVERS:
+        if find_spec(module) is None:
+            raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
 
 def _keys(part: Part) -> list[str]:

@@ -34,6 +34,18 @@ class ExitCode(IntEnum):
     TERMINATED = 143
 
 
+_EXTRAS: Final = {
+    "aiomqtt": "server",
+    "jwt": "server",
+    "piexif": "server",
+    "PIL": "server",
+    "prometheus_client": "server",
+    "av": "video",
+    "numpy": "video",
+}
+"""Which extra brings a package that may not be installed."""
+
+
 def visible(text: str) -> str:
     """Text with all that a terminal would obey or could not show written as an escape."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
@@ -65,6 +77,8 @@ def exit_code(error: BaseException) -> ExitCode:
     first = leaves(error)[0]
     if isinstance(first, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
+    if _extra_of(first) is not None:
+        return ExitCode.NOT_INSTALLED
     return next((code for kind, code in _CODES if isinstance(first, kind)), ExitCode.INTERNAL)
 
 
@@ -76,4 +90,14 @@ def one_line(error: BaseException) -> str:
 def _words(error: BaseException) -> str:
     if isinstance(error, AsynccamError):
         return str(error) or type(error).__name__
+    extra = _extra_of(error)
+    if isinstance(error, ModuleNotFoundError) and extra is not None:
+        return f'this needs {error.name}: pip install "asynccam[{extra}]"'
     return f"unexpected {type(error).__name__}: {error} (--verbose shows where)"
+
+
+def _extra_of(error: BaseException) -> str | None:
+    """The extra that is not installed, if that is what is wrong."""
+    if not isinstance(error, ModuleNotFoundError):
+        return None
+    return _EXTRAS.get((error.name or "").partition(".")[0])

@@ -26,6 +26,8 @@ CODES = [
     (errors.TargetExistsError("x"), 6),
     (errors.RecordingError("x"), 7),
     (errors.TransferError("x"), 8),
+    (ModuleNotFoundError("x", name="jwt.api"), 9),
+    (ModuleNotFoundError("x", name="somewhere.else"), 1),
     (ValueError("x"), 1),
     (KeyboardInterrupt(), 130),
 ]
@@ -76,3 +78,10 @@ def test_the_docs_list_every_exit_code() -> None:
     page = (Path(__file__).parents[2] / "docs/cli.md").read_text()
     for code in ExitCode:
         assert f"| {code.value} |" in page, code
+
+
+def test_an_extra_that_is_missing_is_named() -> None:
+    assert one_line(ModuleNotFoundError("x", name="piexif")) == (
+        'this needs piexif: pip install "asynccam[server]"'
+    )
+    assert "unexpected ModuleNotFoundError" in one_line(ModuleNotFoundError("x", name="nobody_has_it"))
