@@ -144,6 +144,22 @@ def test_what_cannot_be_aligned_says_why_and_narrows_nothing() -> None:
     assert (good.problem, round(found.window.seconds, 6)) == ("", 3.0)
 
 
+def test_a_still_picture_has_nothing_to_be_cut_and_is_no_problem() -> None:
+    lost = video("s/2.jpg", None, state="failed")
+    found = align_take(
+        take(
+            camera("good", video("g.mp4", 5.0), **seen(0.0)),
+            camera("still", video("s/1.jpg", None), kind="still", **seen(4.0)),
+            camera("lost", lost, kind="still", **seen(4.0)),
+        )
+    )
+    good, still, gone = found.cameras
+    assert (still.problem, still.pictures, still.begin) == ("", ["s/1.jpg"], None)
+    assert gone.problem == "its picture is not here"
+    assert found.window is not None
+    assert (good.problem, round(found.window.seconds, 6)) == ("", 5.0)
+
+
 def test_cameras_that_never_recorded_together_have_no_window() -> None:
     found = align_take(
         take(camera("a", video("a.mp4", 1.0), **seen(0.0)), camera("b", video("b.mp4", 1.0), **seen(2.0)))

@@ -148,7 +148,9 @@ def _report(alignment: "Alignment", files: list[Path]) -> RenderableType:
     table.add_column("within", justify="right", no_wrap=True)
     table.add_column("known from", no_wrap=True)
     for camera in alignment.cameras:
-        if camera.problem or camera.begin is None:
+        if camera.pictures and not camera.files and not camera.problem:
+            table.add_row(words.told(camera.name), "a picture, which has nothing to be cut")
+        elif camera.problem or camera.begin is None:
             problem = Text(camera.problem or "it has a gap where the common stretch begins", style="bad")
             table.add_row(words.told(camera.name), problem)
         if camera.begin is not None and camera.bound is not None:

@@ -172,7 +172,9 @@ def _camera(record: CameraRecord) -> AlignedCamera:
         pictures=[file.path or "" for file in here if _is_picture(file)],
         gaps=record.gaps,
     )
-    if not videos:
+    if record.kind == "still":
+        camera.problem = "" if camera.pictures else "its picture is not here"
+    elif not videos:
         camera.problem = "none of its videos is here"
     elif record.first_frame_at is None:
         camera.problem = "nothing tells when its first frame was"
