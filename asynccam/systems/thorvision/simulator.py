@@ -57,7 +57,7 @@ def simulated_camera(
 class ThorVisionSimulator:
     """A server with cameras that GStreamer makes up; a context manager.
 
-    Pictures show the camera's name and a running time code, and carry the metadata of an XDAQ.
+    Pictures show the camera's name and the time of day, and carry the metadata of an XDAQ.
 
     Args:
         cameras: Those that are plugged in; by default one with a device id.
