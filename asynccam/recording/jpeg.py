@@ -51,8 +51,7 @@ def scan_jpeg(view: FileView) -> Scan:
         return Scan(int(scanned), None, "is cut off before its end of image")
     if not scanned:
         return Scan(0, None, "holds no picture")
-    flaw = f"has {view.size - offset} bytes behind its end of image" if offset < view.size else ""
-    return Scan(1, None, flaw)
+    return Scan(1, None)  # whatever stands behind it: some cameras' encoders fill their buffers up
 
 
 def _after_scan(view: FileView, offset: int) -> int:

@@ -25,7 +25,7 @@ class Limits:
     segments: int | None = None
 
     def __post_init__(self) -> None:
-        if any(limit is not None and limit <= 0 for limit in (self.seconds, self.size, self.segments)):
+        if any(limit is not None and not limit > 0 for limit in (self.seconds, self.size, self.segments)):
             raise UsageError(f"a limit is above 0, or None: {self}")
 
 

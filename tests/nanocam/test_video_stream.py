@@ -315,6 +315,7 @@ async def test_hls_never_writes_over_a_file(tmp_path: Path) -> None:
     [
         (0, {}),
         (-1, {}),
+        (float("nan"), {}),
         (1, {"src": "file"}),
         (1, {"sink": "display"}),
         (1, {"size": 0}),

@@ -1,6 +1,6 @@
 """CSIcamera: everything that can be set on a Jetson's CSI camera, and the graph it becomes.
 
-See docs/protocols/nanocam.md, "Camera".
+See docs/protocols/nanocam.md, "The camera".
 """
 
 from asynccam.errors import StateError, UsageError

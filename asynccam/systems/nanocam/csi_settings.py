@@ -1,4 +1,4 @@
-"""The settings of a CSI camera, and the maker's setters for them. See docs/protocols/nanocam.md, "Camera"."""
+"""The settings of a CSI camera, and the maker's setters for them. See docs/protocols/nanocam.md."""
 
 from collections.abc import Mapping
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""ImageStream: pictures at an interval. See docs/protocols/nanocam.md, "Pipelines"."""
+"""ImageStream: pictures at an interval. See docs/protocols/nanocam.md, "The camera"."""
 
 import asyncio
 import errno

@@ -1,6 +1,6 @@
 """VideoStream: video of a camera, or received over UDP, to wherever it is wanted.
 
-See docs/protocols/nanocam.md, "Pipelines".
+See docs/protocols/nanocam.md, "The camera".
 """
 
 import asyncio
