@@ -18,7 +18,13 @@ from asynccam.net.partfile import PartFile
 from asynccam.systems.nanocam.client import MediaClient
 from asynccam.systems.nanocam.client_link import ClientTimeouts, Link
 from asynccam.systems.nanocam.replies import FileBegins
-from asynccam.systems.nanocam.wire import FileList, VideoRequest, local_name
+from asynccam.systems.nanocam.wire import (
+    VideoRequest,
+)
+from asynccam.systems.nanocam.wire_answers import (
+    FileList,
+    local_name,
+)
 from benchmarks._receivers import CLAIM, HOST
 
 C_SOURCE = r"""

@@ -128,11 +128,9 @@ class Recorder:
         loop = asyncio.get_running_loop()
         self._move(RecorderState.STARTING)
         self._stop, self._over, self._enough = (loop.create_future() for _ in range(3))
-
-        async def record(ready: Ready[float]) -> None:
-            await self._record(ready, timeout)
-
-        return await self._scope.start(record, name="record", timeout=timeout + _SET_UP_SECONDS)
+        return await self._scope.start(
+            lambda ready: self._record(ready, timeout), name="record", timeout=timeout + _SET_UP_SECONDS
+        )
 
     async def stop(self) -> tuple[FileVerdict, ...]:
         """Finish the recording and read its files; harmless when it is over already.
@@ -362,8 +360,7 @@ class Recorder:
             self._told_low = False
         elif not self._told_low:
             self._told_low = True
-            rate = run.rate
-            seconds = seen.free / rate if rate else None
+            seconds = seen.free / run.rate if run.rate else None
             self.events.emit(RecorderDiskLow(recorder=self.name, free=seen.free, seconds=seconds))
         return total
 
@@ -382,8 +379,7 @@ class Recorder:
     def _close_gap(self, ended: float, *, restarted: bool) -> None:
         if self._gap_began is None:
             return
-        gap = Gap(self._gap_began, ended, restarted)
-        self._gap_began = None
+        gap, self._gap_began = Gap(self._gap_began, ended, restarted), None
         self.gaps = (*self.gaps, gap)
         if self.state is RecorderState.RECORDING:
             self.events.emit(RecorderResumed(recorder=self.name, gap=gap))

@@ -15,7 +15,11 @@ from asynccam.systems.nanocam.replies import (
     ReplyEvent,
     ReplyReader,
 )
-from asynccam.systems.nanocam.wire import FileList, Finished, encode_names
+from asynccam.systems.nanocam.wire_answers import (
+    FileList,
+    Finished,
+    encode_names,
+)
 from tests.support.nanocam_media import WORDS, box, boxes, comment, jpeg, mp4
 
 PICTURE, PROGRESSIVE, RESTARTS = jpeg(1), jpeg(2, progressive=True), jpeg(3, restarts=True)

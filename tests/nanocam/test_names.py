@@ -10,7 +10,9 @@ import pytest
 from asynccam.errors import StorageError
 from asynccam.model.safe_name import safe_name
 from asynccam.systems.nanocam.names import drop_empty, reserve, settle, stamp
-from asynccam.systems.nanocam.wire import local_name
+from asynccam.systems.nanocam.wire_answers import (
+    local_name,
+)
 
 
 def test_a_stamp_is_the_makers_as_their_client_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,7 @@ async def test_pictures_video_and_hls_from_a_server(tmp_path: Path) -> None:
         }
         calls = ("client.connect", "client.image_request", "client.video_request", "client.hls_request")
         example = Changes(IMPORTS, calls, places).to(BLOCKS["Client setup"])
-        first = 'print(len(fname))\n\n# Receive video from server and save as a file'
+        first = "print(len(fname))\n\n# Receive video from server and save as a file"
         example = example.replace("# Receive video from server and save as a file", first)
         ran = await run(example, tmp_path, seconds=200)
     assert ran.code == 0, ran.err

@@ -28,9 +28,7 @@ async def address(tmp_path: Path) -> AsyncIterator[str]:
 
 
 def changes(address: str) -> Changes:
-    return Changes(
-        {"snapshot_client": "asynccam.systems.snapshot"}, CALLS, {"your_server_ip:88": address}
-    )
+    return Changes({"snapshot_client": "asynccam.systems.snapshot"}, CALLS, {"your_server_ip:88": address})
 
 
 async def test_a_picture_is_taken(address: str, tmp_path: Path) -> None:

@@ -17,7 +17,10 @@ from asynccam.systems.nanocam.camera_ports import MediaPorts
 from asynccam.systems.nanocam.camera_record import NanocamRecord
 from asynccam.systems.nanocam.client import MediaClient
 from asynccam.systems.nanocam.client_link import ClientTimeouts
-from asynccam.systems.nanocam.wire import GOODBYE, Ours
+from asynccam.systems.nanocam.wire import (
+    GOODBYE,
+    Ours,
+)
 
 WIDTH: Final = 1920
 HEIGHT: Final = 1080

@@ -30,7 +30,13 @@ from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
 from asynccam.systems.nanocam.client_conversation import Conversation, unexpected
 from asynccam.systems.nanocam.client_receive import free_path
-from asynccam.systems.nanocam.wire import Ok, Ours, VideoRequest
+from asynccam.systems.nanocam.wire import (
+    Ours,
+    VideoRequest,
+)
+from asynccam.systems.nanocam.wire_answers import (
+    Ok,
+)
 
 if TYPE_CHECKING:
     from asynccam.systems.nanocam.camera import NanocamCamera

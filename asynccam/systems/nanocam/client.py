@@ -23,7 +23,14 @@ from asynccam.systems.nanocam.client_link import ClientTimeouts
 from asynccam.systems.nanocam.client_receive import Receiver, free_path, receive
 from asynccam.systems.nanocam.hls import HlsPlaylist
 from asynccam.systems.nanocam.server_options import MEDIA_PORT, MESSAGE_PORT
-from asynccam.systems.nanocam.wire import ImageRequest, Ours, VideoRequest, local_name
+from asynccam.systems.nanocam.wire import (
+    ImageRequest,
+    Ours,
+    VideoRequest,
+)
+from asynccam.systems.nanocam.wire_answers import (
+    local_name,
+)
 
 if TYPE_CHECKING:
     from asynccam.systems.nanocam.client_arrays import Picture

@@ -22,15 +22,17 @@ from asynccam.errors import (
 from asynccam.systems.nanocam.client_link import ClientTimeouts, Link
 from asynccam.systems.nanocam.replies import ReplyEvent
 from asynccam.systems.nanocam.wire import (
-    Busy,
     ImageRequest,
     KillRequest,
-    Ok,
     Ours,
-    Refused,
     Request,
     ResetTimerRequest,
     VideoRequest,
+)
+from asynccam.systems.nanocam.wire_answers import (
+    Busy,
+    Ok,
+    Refused,
 )
 
 _MARGIN: Final = 1.5

@@ -12,7 +12,15 @@ from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.systems.nanocam.client_conversation import Conversation, unexpected
 from asynccam.systems.nanocam.client_link import ClientTimeouts
 from asynccam.systems.nanocam.replies import FileBegins
-from asynccam.systems.nanocam.wire import FileList, Finished, ImageRequest, VideoRequest, local_name
+from asynccam.systems.nanocam.wire import (
+    ImageRequest,
+    VideoRequest,
+)
+from asynccam.systems.nanocam.wire_answers import (
+    FileList,
+    Finished,
+    local_name,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,17 @@ from asynccam.net.download import PartFile, receive_file
 from asynccam.net.tcp import connect_tcp
 from asynccam.runtime.timing import deadline
 from asynccam.systems.nanocam.replies import FileData, FileEnds, ReplyEvent, ReplyReader
-from asynccam.systems.nanocam.wire import GOODBYE, Busy, Finished, Ok, Refused, Request, encode_request
+from asynccam.systems.nanocam.wire import (
+    GOODBYE,
+    Request,
+    encode_request,
+)
+from asynccam.systems.nanocam.wire_answers import (
+    Busy,
+    Finished,
+    Ok,
+    Refused,
+)
 
 _READ: Final = 256 * 1024
 _BULK: Final = 256 * 1024

@@ -16,7 +16,12 @@ from asynccam.runtime.tasks import TaskScope
 from asynccam.runtime.timing import deadline
 from asynccam.systems.nanocam.client_conversation import Conversation, unexpected
 from asynccam.systems.nanocam.client_link import ClientTimeouts
-from asynccam.systems.nanocam.wire import Ok, VideoRequest
+from asynccam.systems.nanocam.wire import (
+    VideoRequest,
+)
+from asynccam.systems.nanocam.wire_answers import (
+    Ok,
+)
 
 
 class Receiver:

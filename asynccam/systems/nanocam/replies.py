@@ -11,7 +11,7 @@ from typing import Any, Final, get_args
 from asynccam.errors import RemoteProtocolError
 from asynccam.systems.nanocam.media_end import HEAD, JPEG_START, Walker, Way, recognise
 from asynccam.systems.nanocam.pickles import MAX_ITEMS, PickleReader
-from asynccam.systems.nanocam.wire import (
+from asynccam.systems.nanocam.wire_answers import (
     BUSY,
     DONE,
     MORE,

@@ -15,7 +15,7 @@ from asynccam.errors import AsynccamError, ConnectionError
 from asynccam.net.sendfile import send_file
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.timing import deadline
-from asynccam.systems.nanocam.wire import (
+from asynccam.systems.nanocam.wire_answers import (
     BUSY,
     MORE,
     OK,

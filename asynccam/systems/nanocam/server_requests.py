@@ -6,7 +6,10 @@ from typing import Final
 from asynccam.errors import UsageError
 from asynccam.systems.nanocam.server_desk import JobKind
 from asynccam.systems.nanocam.server_options import ServerLimits
-from asynccam.systems.nanocam.wire import ImageRequest, VideoRequest
+from asynccam.systems.nanocam.wire import (
+    ImageRequest,
+    VideoRequest,
+)
 
 
 @dataclass(frozen=True, slots=True)
