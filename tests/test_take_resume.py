@@ -179,6 +179,8 @@ async def test_a_recorder_here_that_outlived_its_process_is_found_whole(tmp_path
         line = ("record", server.address, "--to", tmp_path, "--name", "take", "--duration", 60)
         async with started(*line, "--start-in", 0.2) as process:
             await eventually(said(take, "camera"), 40)
+            # Some frames are on the disk, so that there is something to be found.
+            await eventually(lambda: [one for one in take.rglob("*.mkv") if one.stat().st_size > 20_000], 40)
             process.kill()
             await process.wait()
         ended = await asynccam("resume", take, "--json", timeout=120)

@@ -98,7 +98,7 @@ async def cameras_of(
         places: Those of the fleet.
 
     Raises:
-        UsageError: None was asked for.
+        UsageError: None was asked for, or one was named twice.
         NotFoundError: Discovery was asked for and found none.
         AsynccamError: One that was named cannot be reached, see `Session.connect`.
     """
@@ -107,7 +107,10 @@ async def cameras_of(
             raise UsageError("name a camera by its address, or use --fleet or --all")
         with output.waiting("connecting"):
             named = await session.connect_all(which.uris, credentials=which.credentials)
-            return _each_once(named, await _fleet_of(session, places))
+            cameras = _each_once(named)
+            if len(cameras) < len(named):
+                raise UsageError("a camera is named twice")
+            return _each_once(cameras, await _fleet_of(session, places))
     with output.waiting("looking for cameras", which.discover):
         found = await session.discover(timeout=which.discover)
     with output.waiting("connecting"):

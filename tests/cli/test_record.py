@@ -74,6 +74,7 @@ async def test_a_camera_that_is_not_there_stops_the_take_before_it_begins(
 async def test_the_same_camera_twice_is_a_mistake(device: MultiCamDevice, tmp_path: Path) -> None:
     ended = await asynccam(*("record", uri(device), uri(device), "--duration", 1, "--to", tmp_path))
     assert (ended.code, ended.out) == (2, "")
+    assert "named twice" in ended.err
 
 
 async def test_ctrl_c_stops_the_cameras_and_brings_the_files_home(
