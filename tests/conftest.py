@@ -14,6 +14,26 @@ GRACE = 2.0
 """Seconds a test's threads, processes and descriptors may take to go away by themselves."""
 
 
+SLOWEST_FIRST = (
+    "test_take_resume.py",
+    "test_nanocam.py",
+    "test_tutorial.py",
+    "test_demo.py",
+    "test_client.py",
+    "test_server_answers.py",
+    "test_restart.py",
+    "test_live_outputs.py",
+    "test_browser.py",
+)
+"""Files that take longest for what they have to wait for: begun last, one of them would be waited for alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the slowest files first; all else keeps its order."""
+    place = {name: number for number, name in enumerate(SLOWEST_FIRST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_blocking_call_on_the_loop() -> Iterator[None]:
     """A call that can block, made from asynccam code on a running loop, raises BlockingError."""

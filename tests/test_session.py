@@ -199,7 +199,7 @@ async def test_leaving_winds_up_running_takes_before_cameras_are_closed(tmp_path
 
 async def test_leaving_is_bounded_even_if_everything_hangs(tmp_path: Path) -> None:
     camera = ScriptedCamera("one", script={"stop": hang, "close": hang})
-    async with Session(shutdown_timeout=2.0) as session:
+    async with Session(shutdown_timeout=5.0) as session:
         session.add(camera)
         take = session.new_take(directory=tmp_path, limits=TakeLimits(start_timeout=1))
         await take.arm()
