@@ -25,7 +25,7 @@ SLOWEST_FIRST = (
     "test_live_outputs.py",
     "test_browser.py",
 )
-"""Files that take longest for what they have to wait for: begun last, one of them would be waited for alone."""
+"""Files that take longest, for what they wait for: begun last, one of them would run alone."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,7 +3,6 @@
 import io
 import sys
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from typing import Annotated, Any, Final
 
 import typer
@@ -65,6 +64,8 @@ _simulate = typer.Typer(help="Stand in for a maker's service, to try things out.
 
 def _show_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         typer.echo(f"asynccam {version('asynccam')}")
         raise typer.Exit
 

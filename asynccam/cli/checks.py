@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
@@ -83,6 +82,7 @@ _PROBE_PORT: Final = 9  # discard: nobody is to connect
 def check_python() -> list[Finding]:
     """The interpreter, the extras, and how many cameras it may hold open."""
     import resource
+    from importlib.metadata import version
 
     found = [
         Finding("Python", Verdict.GOOD, f"Python {sys.version.split()[0]}, asynccam {version('asynccam')}")
@@ -263,6 +263,8 @@ async def check_time_server(name: str) -> list[Finding]:
 
 
 def _has(package: str) -> bool:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         version(package)
     except PackageNotFoundError:

@@ -2,12 +2,11 @@
 
 import dataclasses
 import math
+import sys
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import PurePath
 from typing import Any
-
-from pydantic import BaseModel
 
 from asynccam.errors import RetryableError
 from asynccam.model.events import Event
@@ -34,7 +33,7 @@ def plain(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if isinstance(value, BaseModel):
+    if _is_model(value):
         return {name: plain(inner) for name, inner in value.__repr_args__() if name}  # hides what repr hides
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
@@ -58,3 +57,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, (bytes, bytearray)):
         return bytes(value).decode(errors="backslashreplace")
     return str(value) if isinstance(value, PurePath) else repr(value)
+
+
+def _is_model(value: Any) -> bool:
+    # Whoever has such a value has loaded pydantic, which takes longer than all the rest of a short command.
+    pydantic = sys.modules.get("pydantic")
+    return pydantic is not None and isinstance(value, pydantic.BaseModel)
