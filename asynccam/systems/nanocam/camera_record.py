@@ -30,13 +30,8 @@ from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
 from asynccam.systems.nanocam.client_conversation import Conversation, unexpected
 from asynccam.systems.nanocam.client_receive import free_path
-from asynccam.systems.nanocam.wire import (
-    Ours,
-    VideoRequest,
-)
-from asynccam.systems.nanocam.wire_answers import (
-    Ok,
-)
+from asynccam.systems.nanocam.wire import Ours, VideoRequest
+from asynccam.systems.nanocam.wire_answers import Ok
 
 if TYPE_CHECKING:
     from asynccam.systems.nanocam.camera import NanocamCamera
@@ -51,6 +46,10 @@ _SPARE: Final = 30.0
 """Seconds asked for beyond the intended length, since the stop comes by hand."""
 _LAST: Final = 1.0
 """Seconds that one of the maker's servers is left to stream, because it cannot be stopped at once."""
+_JITTER: Final = 0.2
+"""Seconds of jitter buffer."""
+_ON_ITS_WAY: Final = 0.1
+"""Seconds that a frame may be older, for what it takes to encode and to send it."""
 _LISTENING: Final = 5.0
 _FOREVER: Final = 86_400.0
 """Seconds a recorder listens; the first frame is bounded where it is waited for."""
@@ -95,7 +94,7 @@ class Reception:
         """
         if path is not None:
             address = "::" if ":" in self._camera.host else "0.0.0.0"  # noqa: S104 - where the server sends to
-            source = RtpSource(self._held.port, address=address)
+            source = RtpSource(self._held.port, address=address, latency=round(_JITTER * 1000))
             pipeline = Pipeline(source, SingleFile(path))
             tools = await find_installation()
             plan = await on_disk(pipeline.plan, tools.elements)
@@ -131,14 +130,17 @@ class Reception:
             raise DeviceError(taken)
 
     async def first_frame(self) -> tuple[float, float]:
-        """Wait for the first frame: its time, and by how much it may be late.
+        """Wait for the first frame: when it was made, and by how much that may be wrong.
+
+        It is handed on by the jitter buffer's length later; encoder and network take a little more.
 
         Raises:
             RecordingError, StorageError: The recorder failed.
         """
         assert self._first is not None
         assert self._recorder is not None
-        return await asyncio.shield(self._first), self._recorder.first_frame_bound
+        arrived_at = await asyncio.shield(self._first)
+        return arrived_at - _JITTER, self._recorder.first_frame_bound + _ON_ITS_WAY
 
     async def end(self) -> tuple[FileVerdict, ...]:
         """Finish the file, then have the server stop; harmless when called twice."""
