@@ -14,7 +14,7 @@ def test_quick_run() -> None:
     rows = {(row["benchmark"], row["case"]): row for row in map(json.loads, run.stdout.splitlines())}
     for words in ("one after the other", "50 at once"):
         assert rows["http client", f"bare aiohttp, {words}"]["ratio"] == 1
-        for name in ("asynccam", "requests.get", "requests.Session"):
+        for name in ("bare aiohttp, again", "asynccam", "requests.get", "requests.Session"):
             row = rows["http client", f"{name}, {words}"]
             assert row["value"] > 0
             assert (row["unit"], row["ratio_to"]) == ("/s", "bare aiohttp")
