@@ -10,12 +10,12 @@ from asynccam.errors import ConnectionError
 from asynccam.runtime.tasks import TaskScope
 
 _LOG = logging.getLogger(__name__)
-_BACKLOG: Final = 128
+_BACKLOG: Final = 512
 _ACCEPT_PAUSE: Final = 0.5
 """Seconds to wait when the process has run out of sockets."""
 
-Admit = Callable[[socket.socket, str], None]
-"""Given a connected, non-blocking socket, which is now its own to close, and the peer's IP address."""
+Admit = Callable[[socket.socket, str, int], None]
+"""Given a connected, non-blocking socket, its own to close from now on, and the peer's address and port."""
 
 
 class Listener:
@@ -38,6 +38,11 @@ class Listener:
     def port(self) -> int:
         """The TCP port it listens at, or was told to."""
         return int(self._sockets[0].getsockname()[1]) if self._sockets else self._port
+
+    @property
+    def addresses(self) -> list[str]:
+        """The IP addresses it listens at; none before it is open."""
+        return [str(listener.getsockname()[0]) for listener in self._sockets]
 
     async def open(self) -> None:
         """Listen.
@@ -94,5 +99,5 @@ class Listener:
                 _LOG.warning("cannot accept a connection: %s", error)
                 await asyncio.sleep(_ACCEPT_PAUSE)
                 continue
-            self._admit(sock, address[0])
+            self._admit(sock, address[0], address[1])
             await asyncio.sleep(0)  # sock_accept does not yield while connections wait

@@ -16,7 +16,8 @@ import aiohttp
 from zeroconf import InterfaceChoice
 from zeroconf.asyncio import AsyncZeroconf
 
-from asynccam.errors import ConnectionError, UsageError
+from asynccam.errors import UsageError
+from asynccam.net.listener import Listener
 from asynccam.net.mdns import Interfaces, announce
 from asynccam.recording.sources import TestPattern
 from asynccam.runtime.tasks import TaskScope, finish
@@ -32,9 +33,6 @@ from asynccam.systems.multicam.device_upload import UploadQueue
 from asynccam.systems.multicam.models import SERVICE_TYPE, TCP_PORT
 
 _LOG = logging.getLogger(__name__)
-_BACKLOG: Final = 512
-_ACCEPT_PAUSE: Final = 0.5
-"""Seconds to wait when the process has run out of sockets."""
 _LONGEST_ID: Final = 54
 """Bytes: ``multiCam-`` and the id make one DNS label of at most 63."""
 
@@ -99,8 +97,6 @@ class MultiCamDevice:
         if not self.device_id.isprintable() or len(self.device_id.encode()) > _LONGEST_ID:
             raise UsageError(f"a device id is at most {_LONGEST_ID} printable bytes, not {device_id!r}")
         self.directory = directory
-        self._host = host
-        self._port = port
         self._announce = announce
         self._zeroconf = zeroconf
         self._interfaces = interfaces
@@ -125,17 +121,16 @@ class MultiCamDevice:
         self._commands = DeviceCommands(
             self._answers, self._storage, self._control, self._uploads, self._faults, s3_endpoint=s3_endpoint
         )
-        self._accepting = TaskScope("multicam-accept")
+        self._listener = Listener(host, port, self._admit)
         self._serving = TaskScope("multicam-serve")
         self._connections: dict[asyncio.Task[None], DeviceConnection] = {}
-        self._listeners: list[socket.socket] = []
         self._stack = AsyncExitStack()
         self._closing = asyncio.Lock()
 
     @property
     def port(self) -> int:
         """The TCP port it listens at, or was told to."""
-        return int(self._listeners[0].getsockname()[1]) if self._listeners else self._port
+        return self._listener.port
 
     @property
     def phase(self) -> Phase:
@@ -189,13 +184,10 @@ class MultiCamDevice:
         self._stack.push_async_callback(self._serving.aclose)
         self._stack.push_async_callback(self._uploads.aclose)
         self._stack.push_async_callback(self._control.aclose, timeout=self._limits.shutdown_timeout)
-        self._stack.callback(self._close_listeners)
-        self._stack.push_async_callback(self._accepting.aclose)
-        await self._listen()
-        for listener in self._listeners:
-            self._accepting.spawn(self._accept(listener), name="accept")
+        self._stack.push_async_callback(self._listener.aclose)
+        await self._listener.open()
         if self._announce:
-            addresses = [str(listener.getsockname()[0]) for listener in self._listeners]
+            addresses = self._listener.addresses
             everywhere = any(ip_address(one.partition("%")[0]).is_unspecified for one in addresses)
             await self._stack.enter_async_context(
                 announce(
@@ -212,44 +204,8 @@ class MultiCamDevice:
         async with self._closing:  # Whoever else closes it waits for the end of the first.
             await self._stack.aclose()
 
-    async def _listen(self) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            found = await loop.getaddrinfo(
-                self._host or None, self._port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )
-            port = self._port
-            for family, kind, protocol, _, address in dict.fromkeys(found):
-                listener = socket.socket(family, kind, protocol)
-                self._listeners.append(listener)
-                listener.setblocking(False)
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if family == socket.AF_INET6:
-                    listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                listener.bind((address[0], port, *address[2:]))
-                listener.listen(_BACKLOG)
-                port = listener.getsockname()[1]  # If it was 0, the other addresses follow the first.
-        except OSError as error:
-            raise ConnectionError(f"cannot listen at {self._host or '*'}:{self._port}: {error}") from error
-
-    def _close_listeners(self) -> None:
-        for listener in self._listeners:
-            listener.close()
-        self._listeners.clear()
-
-    async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                sock, address = await loop.sock_accept(listener)
-            except OSError as error:
-                _LOG.warning("cannot accept a connection: %s", error)
-                await asyncio.sleep(_ACCEPT_PAUSE)
-                continue
-            self._admit(sock, f"{address[0]}:{address[1]}")
-            await asyncio.sleep(0)
-
-    def _admit(self, sock: socket.socket, peer: str) -> None:
+    def _admit(self, sock: socket.socket, address: str, port: int) -> None:
+        peer = f"{address}:{port}"
         if len(self._connections) >= self._limits.connections and not self._make_room():
             _LOG.warning("%s is turned away: %d connections are busy", peer, len(self._connections))
             sock.close()

@@ -145,7 +145,7 @@ class MediaServer:
         async with self._closing:  # Whoever else closes it waits for the end of the first.
             await self._stack.aclose()
 
-    def _admit(self, sock: socket.socket, address: str) -> None:
+    def _admit(self, sock: socket.socket, address: str, port: int) -> None:
         from_there = sum(one.address == address for one in self._connections.values())
         if from_there >= self._limits.per_address or not self._has_room():
             _LOG.warning("%s is turned away: %d clients are connected", address, len(self._connections))
