@@ -5,11 +5,9 @@ JSON object: seconds, stall (ms), growth (MiB).
 """
 
 import asyncio
-import json
 import pickle
 import socket
 import sys
-import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -18,57 +16,31 @@ from asynccam.net.partfile import PartFile
 from asynccam.systems.nanocam.client import MediaClient
 from asynccam.systems.nanocam.client_link import ClientTimeouts, Link
 from asynccam.systems.nanocam.replies import FileBegins
-from asynccam.systems.nanocam.wire import (
-    VideoRequest,
-)
-from asynccam.systems.nanocam.wire_answers import (
-    FileList,
-    local_name,
-)
+from asynccam.systems.nanocam.wire import VideoRequest
+from asynccam.systems.nanocam.wire_answers import FileList, local_name
+from benchmarks._native import C_COPY, C_HEAD
 from benchmarks._receivers import CLAIM, HOST
+from benchmarks._watch import watched
 
-C_SOURCE = r"""
-#include <arpa/inet.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
-
-static char buffer[256 * 1024];
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec + t.tv_nsec * 1e-9;
-}
-
+C_SOURCE = (
+    C_HEAD
+    + C_COPY
+    + r"""
 /* port, bytes before the file, bytes of it, path */
 int main(int argc, char **argv) {
     struct sockaddr_in where = {.sin_family = AF_INET, .sin_port = htons(atoi(argv[1]))};
-    long long head = atoll(argv[2]), left = atoll(argv[3]);
+    long long head = atoll(argv[2]);
     inet_pton(AF_INET, "127.0.0.1", &where.sin_addr);
     double began = now();
     int sock = socket(AF_INET, SOCK_STREAM, 0);
     if (argc != 5 || connect(sock, (struct sockaddr *)&where, sizeof where) != 0) return 1;
     if (send(sock, "{}", 2, 0) != 2 || recv(sock, buffer, head, MSG_WAITALL) != head) return 2;
-    int file = open(argv[4], O_WRONLY | O_CREAT | O_EXCL, 0666);
-    while (left > 0) {
-        ssize_t count = recv(sock, buffer, left < (long long)sizeof buffer ? left : sizeof buffer, 0);
-        if (count <= 0) return 4;
-        for (ssize_t done = 0; done < count;) {
-            ssize_t written = write(file, buffer + done, count - done);
-            if (written < 0) return 5;
-            done += written;
-        }
-        left -= count;
-    }
+    int failed = copy(sock, open(argv[4], O_WRONLY | O_CREAT | O_EXCL, 0666), atoll(argv[3]));
     printf("{\"seconds\": %.6f, \"stall\": 0, \"growth\": 0}\n", now() - began);
-    return 0;
+    return failed;
 }
 """
+)
 
 _REQUEST = VideoRequest(1, 1920, 1080)
 
@@ -139,36 +111,17 @@ KINDS: dict[str, Callable[[int, Path], Awaitable[list[PartFile]]]] = {
 }
 
 
-async def _tick(worst: list[float]) -> None:
-    while True:
-        began = time.perf_counter()
-        await asyncio.sleep(0.001)
-        worst[0] = max(worst[0], time.perf_counter() - began - 0.001)
-
-
-def _memory(field: str) -> int:
-    status = Path("/proc/self/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(field))
-
-
 async def _run(kind: str, port: int, directory: Path) -> None:
     (directory / CLAIM).unlink()
-    worst = [0.0]
-    ticker = asyncio.create_task(_tick(worst))
-    await asyncio.sleep(0.05)
-    worst[0] = 0.0
-    before = _memory("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    began = time.perf_counter()
     parts: list[PartFile] = []
-    if kind == "original":
-        original(port, directory)
-    else:
-        parts = await KINDS[kind](port, directory)
-    seconds = time.perf_counter() - began
-    growth = (_memory("VmHWM") - before) / 1024
-    ticker.cancel()
-    print(json.dumps({"seconds": seconds, "stall": worst[0] * 1000, "growth": growth}))
+
+    async def all_of_them() -> None:
+        if kind == "original":
+            original(port, directory)
+        else:
+            parts.extend(await KINDS[kind](port, directory))
+
+    await watched(all_of_them)
     for part in parts:
         await part.keep()
 

@@ -8,7 +8,6 @@ import asyncio
 import json
 import struct
 import sys
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -16,32 +15,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from asynccam.net.download import EngineChoice, PartFile, receive_file
 from asynccam.net.tcp import connect_tcp
+from benchmarks._native import C_COPY, C_HEAD
+from benchmarks._watch import watched
 
 HOST = "127.0.0.1"
 CLAIM = "claim"
 """A file that keeps memory until a receiver starts."""
 
-C_SOURCE = r"""
-#include <arpa/inet.h>
-#include <endian.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
-
-static char buffer[256 * 1024];
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec + t.tv_nsec * 1e-9;
-}
-
+C_SOURCE = (
+    C_HEAD
+    + C_COPY
+    + r"""
 int main(int argc, char **argv) {
     struct sockaddr_in where = {.sin_family = AF_INET, .sin_port = htons(atoi(argv[1]))};
     uint32_t length;
@@ -52,23 +36,14 @@ int main(int argc, char **argv) {
     if (recv(sock, &length, 4, MSG_WAITALL) != 4) return 2;
     length = be32toh(length);
     if (length >= sizeof header || recv(sock, header, length, MSG_WAITALL) != (ssize_t)length) return 3;
-    long long left = atoll(strstr(header, "\"fileSize\": ") + 12);
     int file = open(argv[2], O_WRONLY | O_CREAT | O_EXCL, 0666);
     double began = now();
-    while (left > 0) {
-        ssize_t count = recv(sock, buffer, left < (long long)sizeof buffer ? left : sizeof buffer, 0);
-        if (count <= 0) return 4;
-        for (ssize_t done = 0; done < count;) {
-            ssize_t written = write(file, buffer + done, count - done);
-            if (written < 0) return 5;
-            done += written;
-        }
-        left -= count;
-    }
+    int failed = copy(sock, file, atoll(strstr(header, "\"fileSize\": ") + 12));
     printf("%.6f\n", now() - began);
-    return 0;
+    return failed;
 }
 """
+)
 
 Fetch = Callable[[int, Path, int], Awaitable[None]]
 
@@ -145,33 +120,15 @@ CLOCKED: list[float] = []
 """Seconds that a program measured itself."""
 
 
-async def _tick(worst: list[float]) -> None:
-    while True:
-        began = time.perf_counter()
-        await asyncio.sleep(0.001)
-        worst[0] = max(worst[0], time.perf_counter() - began - 0.001)
-
-
-def _memory(field: str) -> int:
-    status = Path("/proc/self/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(field))
-
-
 async def _run(kind: str, port: int, count: int, directory: Path) -> None:
     fetch = program(kind) if "/" in kind else KINDS[kind]
     (directory / CLAIM).unlink()
-    worst = [0.0]
-    ticker = asyncio.create_task(_tick(worst))
-    await asyncio.sleep(0.05)
-    worst[0] = 0.0
-    before = _memory("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    began = time.perf_counter()
-    await asyncio.gather(*(fetch(port, directory, number) for number in range(count)))
-    seconds = max(CLOCKED, default=time.perf_counter() - began)
-    growth = _memory("VmHWM") - before
-    ticker.cancel()
-    print(json.dumps({"seconds": seconds, "stall": worst[0] * 1000, "growth": growth / 1024}))
+
+    async def all_of_them() -> float | None:
+        await asyncio.gather(*(fetch(port, directory, number) for number in range(count)))
+        return max(CLOCKED, default=None)
+
+    await watched(all_of_them)
     for part in PARTS:
         await part.keep()
 

@@ -30,6 +30,7 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks._native import compile_c
 from benchmarks._receivers import C_SOURCE, CLAIM, HOST
 from benchmarks._report import Row, arguments, emit, interleave
 
@@ -163,20 +164,8 @@ def receiver(kind: str, source: Sender, count: int = 1) -> list[str]:
     return [sys.executable, str(script), kind, str(source.port), str(count)]
 
 
-def compile_c(directory: Path) -> Path | None:
-    """The C program, or None, with a word about it, where there is no compiler."""
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
-        print("no C compiler (cc, gcc, clang): the C rows are left out", file=sys.stderr)
-        return None
-    source, program = directory / "receive.c", directory / "receive"
-    source.write_text(C_SOURCE)
-    subprocess.run([compiler, "-O2", "-o", str(program), str(source)], check=True)
-    return program
-
-
 def one_file(directory: Path, size: int, rounds: int) -> list[Row]:
-    program = compile_c(directory)
+    program = compile_c(directory, "receive", C_SOURCE)
     with sender(directory, size) as source, sender(directory, max(size // 8, MIB)) as small:
         cases = {
             name: partial(receive, directory, receiver(kind, source), source, 1)

@@ -32,6 +32,7 @@ from statistics import median
 from typing import BinaryIO
 
 from benchmarks._nanocam_receivers import C_SOURCE
+from benchmarks._native import compile_c
 from benchmarks._receivers import CLAIM, HOST
 from benchmarks._report import Row, arguments, emit, interleave
 
@@ -209,20 +210,8 @@ def check(target: Path, answer: Answer) -> None:
     assert tuple(found) == answer.digests, f"{sorted(target.iterdir())} are not what was sent"
 
 
-def compile_c(directory: Path) -> Path | None:
-    """The C program, or None, with a word about it, where there is no compiler."""
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
-        print("no C compiler (cc, gcc, clang): the C rows are left out", file=sys.stderr)
-        return None
-    source, program = directory / "nanocam.c", directory / "nanocam"
-    source.write_text(C_SOURCE)
-    subprocess.run([compiler, "-O2", "-o", str(program), str(source)], check=True)
-    return program
-
-
 def compare(directory: Path, what: str, answer: Answer, rounds: int, kinds: dict[str, str]) -> list[Row]:
-    program = compile_c(directory)
+    program = compile_c(directory, "nanocam", C_SOURCE)
     script = [sys.executable, "-m", "benchmarks._nanocam_receivers"]
     both = directory / "both"
     both.mkdir()

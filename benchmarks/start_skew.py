@@ -13,7 +13,6 @@ import contextlib
 import json
 import resource
 import select
-import shutil
 import socket
 import statistics
 import subprocess
@@ -25,6 +24,7 @@ from pathlib import Path
 
 from asynccam.systems.multicam import CommandMessage
 from asynccam.systems.multicam.client import MultiCamClient
+from benchmarks._native import C_HEAD, compile_c
 from benchmarks._report import Row, arguments, emit, interleave
 
 HOST = "127.0.0.1"
@@ -40,23 +40,9 @@ ABSENT = (
     "awsRegion",
 )
 
-C_SOURCE = r"""
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec + t.tv_nsec * 1e-9;
-}
-
+C_SOURCE = (
+    C_HEAD
+    + r"""
 int main(int argc, char **argv) {
     const char *payload = argv[1];
     size_t length = strlen(payload);
@@ -80,6 +66,7 @@ int main(int argc, char **argv) {
     return 0;
 }
 """
+)
 
 
 # -- the devices ----------------------------------------------------------------------------------
@@ -234,15 +221,11 @@ def by_hand(ports: list[int]) -> float:
 @contextlib.contextmanager
 def in_c() -> Iterator[Callable[[list[int]], float] | None]:
     """The same in C, or None without a compiler."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        yield None
-        return
     with tempfile.TemporaryDirectory() as directory:
-        program = Path(directory) / "client"
-        subprocess.run(
-            [compiler, "-O2", "-o", program, "-x", "c", "-"], input=C_SOURCE, text=True, check=True
-        )
+        program = compile_c(Path(directory), "client", C_SOURCE)
+        if program is None:
+            yield None
+            return
 
         def run(ports: list[int]) -> float:
             payload = CommandMessage.start_recording(time.time() + 3).to_json()
