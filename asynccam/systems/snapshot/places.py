@@ -108,9 +108,15 @@ class Places:
                 raise RemoteProtocolError(f"{self.base} names a picture at another server: {path}")
             path = path[whole.end() :]
         encoded = "/" + _encoded(path).removeprefix("/")
-        if whole or (self.path and encoded.startswith(self.path + _SNAPSHOTS)):  # it knows of its own path
+        if whole or (path.startswith("/") and self._knows_itself(encoded)):
             return URL(str(own) + encoded, encoded=True)
         return self._at(encoded)
+
+    def _knows_itself(self, path: str) -> bool:
+        """Whether a server that lives below a path has put it before that of a picture."""
+        if path.startswith(_SNAPSHOTS):  # as servers in the field say it, whatever they live below
+            return bool(self.path) and path.startswith(self.path + _SNAPSHOTS)
+        return bool(self.path) and path.startswith(f"{self.path}/")
 
     def _at(self, path: str) -> URL:
         return URL(self.base + path, encoded=True)
