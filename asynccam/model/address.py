@@ -1,9 +1,13 @@
-"""Camera addresses: ``SYSTEM://HOST[:PORT][/CAMERA]``, the one way a camera is named by hand."""
+"""Camera addresses: ``SYSTEM://HOST[:PORT][/CAMERA]``, the one way a camera is named by hand.
+
+A Snapshot server may live below a path: ``snapshot://HOST[:PORT][/PATH]/[CAMERA]``. What follows the last
+slash is the camera, what stands before it the path; a slash within a name is ``%2F``.
+"""
 
 import re
 from dataclasses import dataclass, replace
 from typing import Final
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 
 from asynccam.errors import AddressError
 
@@ -17,6 +21,8 @@ SCHEMES: Final[dict[str, tuple[str, bool, int]]] = {
     "snapshots": ("snapshot", True, 443),
     "nanocam": ("nanocam", False, 7200),
 }
+# Systems whose services may live below a path of an HTTP server.
+_WITH_PATH: Final = frozenset({"snapshot"})
 _HOST = re.compile(r"[A-Za-z0-9_.:%-]+")
 
 
@@ -30,9 +36,12 @@ class Address:
         port: TCP port, 1 to 65535.
         camera: The camera on that host, decoded, or ``""`` where the host is the camera.
         secure: True for the TLS form of the scheme (``mediamtxs``, ``snapshots``).
+        path: The path the service lives below, percent-encoded and without a slash at its end, or ``""``;
+            only ``snapshot`` has one.
 
     Raises:
-        AddressError: There is no such system, it has no TLS form, or the port is none.
+        AddressError: There is no such system, it has no TLS form or no path, the port is none, the path has
+            segments ``.`` or ``..``, or a part is no Unicode.
     """
 
     system: str
@@ -40,16 +49,28 @@ class Address:
     port: int
     camera: str = ""
     secure: bool = False
+    path: str = ""
 
     def __post_init__(self) -> None:
         if not any((self.system, self.secure) == known[:2] for known in SCHEMES.values()):
             raise AddressError(f"there is no {'secure ' if self.secure else ''}system {self.system!r}")
         if not 1 <= self.port <= 65535:
             raise AddressError(f"{self.port} is not a TCP port")
+        if self.path:
+            if self.system not in _WITH_PATH:
+                raise AddressError(f"an address of {self.system} has no path")
+            object.__setattr__(self, "path", _canonical(self.path))
+        if not _is_unicode(self.camera):  # bytes of a command line that are no UTF-8
+            raise AddressError(f"{self.camera!r} is not the name of a camera")
+
+    @property
+    def authority(self) -> str:
+        """``HOST:PORT``, an IPv6 address in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @classmethod
     def parse(cls, text: str) -> "Address":
-        """Read ``SYSTEM://HOST[:PORT][/CAMERA]``.
+        """Read ``SYSTEM://HOST[:PORT][/CAMERA]``, or ``snapshot://HOST[:PORT][/PATH]/[CAMERA]``.
 
         Raises:
             AddressError: The text is not such an address, names an unknown system, or carries
@@ -71,9 +92,10 @@ class Address:
         host = parts.hostname or ""
         if not _HOST.fullmatch(host) or parts.query or parts.fragment:
             raise AddressError(f"{text!r} is not a camera address; write SYSTEM://HOST[:PORT][/CAMERA]")
-        return cls(
-            system, host, default_port if port is None else port, unquote(parts.path.strip("/")), secure
-        )
+        path, camera = "", parts.path.strip("/")
+        if system in _WITH_PATH:
+            path, _, camera = parts.path.rpartition("/")
+        return cls(system, host, default_port if port is None else port, unquote(camera), secure, path)
 
     def with_camera(self, camera: str) -> "Address":
         """The same host, another camera on it."""
@@ -83,6 +105,20 @@ class Address:
         scheme = next(
             name for name, (sys, tls, _) in SCHEMES.items() if (sys, tls) == (self.system, self.secure)
         )
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        camera = f"/{quote(self.camera, safe='')}" if self.camera else ""
-        return f"{scheme}://{host}:{self.port}{camera}"
+        camera = f"/{quote(self.camera, safe='')}" if self.camera or self.path else ""
+        return f"{scheme}://{self.authority}{self.path}{camera}"
+
+
+def _canonical(path: str) -> str:
+    """A path in the one form that is compared and written."""
+    if not _is_unicode(path):
+        raise AddressError(f"{path!r} is not a path")
+    segments = path.rstrip("/").removeprefix("/").split("/")
+    segments = [quote(unquote_to_bytes(segment), safe="") for segment in segments]
+    if "." in segments or ".." in segments:
+        raise AddressError(f"a path has no segments '.' or '..': {path}")
+    return "/" + "/".join(segments) if path.strip("/") else ""
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)

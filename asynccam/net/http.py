@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import aiohttp
+from aiohttp.http_exceptions import ContentEncodingError
 from yarl import URL
 
 from asynccam.errors import (
@@ -22,6 +23,7 @@ from asynccam.errors import (
     RemoteProtocolError,
     StateError,
     TimeoutError,
+    UsageError,
 )
 
 CONNECT_TIMEOUT = 10.0
@@ -35,11 +37,14 @@ class Answer(NamedTuple):
         status: HTTP status.
         body: All of it.
         location: Where a redirect points to, or ``""``.
+        bounded: Whether the server said where the body ends; without, it ends with the connection, broken
+            or not.
     """
 
     status: int
     body: bytes
     location: str = ""
+    bounded: bool = True
 
 
 class HttpClient:
@@ -88,17 +93,26 @@ class HttpClient:
             TimeoutError: Too slow.
             AuthenticationError: The certificate is not trusted.
             RemoteProtocolError: What came is not HTTP.
-            StateError: The client is closed.
+            StateError: The client, or the session it was lent, is closed.
+            UsageError: A header or the address cannot be sent.
         """
         limits = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT, sock_read=quiet_timeout)
         if self.tls is not None:
             options["ssl"] = self.tls
         options.setdefault("allow_redirects", False)  # credentials go where the caller sends them
-        with http_errors(url, maybe_executed=maybe_executed):
-            async with self._open().request(
-                method, url, headers=headers, timeout=limits, **options
-            ) as response:
-                yield response
+        options.setdefault("raise_for_status", False)  # whatever a borrowed session is set to
+        sending = True
+        try:
+            with http_errors(url, maybe_executed=maybe_executed):
+                async with self._open().request(
+                    method, url, headers=headers, timeout=limits, **options
+                ) as response:
+                    sending = False
+                    yield response
+        except ValueError as error:
+            if not sending or isinstance(error, AsynccamError):
+                raise
+            raise _unsendable(url, error) from error
 
     async def fetch(
         self,
@@ -124,22 +138,32 @@ class HttpClient:
             maybe_executed: As for `request`.
 
         Raises:
-            ConnectionError, TimeoutError, AuthenticationError, StateError: As for `request`.
+            ConnectionError, TimeoutError, AuthenticationError, StateError, UsageError: As for `request`.
             RemoteProtocolError: What came is not HTTP, or has more than ``most`` bytes.
         """
         session = self._open()
         tls = True if self.tls is None else self.tls
         try:
             async with session.request(
-                method, url, headers=headers, timeout=limits, allow_redirects=False, ssl=tls
+                method,
+                url,
+                headers=headers,
+                timeout=limits,
+                allow_redirects=False,
+                raise_for_status=False,
+                ssl=tls,
             ) as response:
                 body = await _whole(response.content, most)
                 if len(body) > most:
                     raise RemoteProtocolError(f"{bare(url)} answers with more than {most} bytes")
-                return Answer(response.status, body, response.headers.get("Location", ""))
+                told = response.headers
+                bounded = "Content-Length" in told or "Transfer-Encoding" in told
+                return Answer(response.status, body, told.get("Location", ""), bounded)
         except (aiohttp.ClientError, OSError):
             with http_errors(url, maybe_executed=maybe_executed):  # only when there is one to tell
                 raise
+        except ValueError as error:
+            raise _unsendable(url, error) from error
 
     async def rest(self) -> None:
         """Close the session if it is our own; the next request makes another."""
@@ -168,7 +192,14 @@ class HttpClient:
             raise StateError("the HTTP client is closed")
         if self._session is None:
             self._session = aiohttp.ClientSession()
+        elif self._session.closed:
+            raise StateError("the HTTP session is closed")
         return self._session
+
+
+def _unsendable(url: str | URL, error: ValueError) -> UsageError:
+    """What aiohttp refuses to send: a header of several lines, a host name that is none."""
+    return UsageError(f"{bare(url)} cannot be asked so: {' '.join(str(error).split())}")
 
 
 async def _whole(content: aiohttp.StreamReader, most: int) -> bytes:
@@ -211,7 +242,18 @@ def http_errors(url: str | URL, *, maybe_executed: bool = False) -> Iterator[Non
             f"cannot reach {bare(url)}: {error.os_error.strerror or error.os_error}"
         ) from error
     except aiohttp.ClientResponseError as error:
-        raise RemoteProtocolError(f"{bare(url)} does not speak HTTP: {error.message}") from error
+        words = " ".join(error.message.split())  # aiohttp draws an arrow below
+        raise RemoteProtocolError(f"{bare(url)} does not speak HTTP: {words}") from error
+    except aiohttp.ClientPayloadError as error:
+        if isinstance(error.__cause__, ContentEncodingError):
+            encoded = error.__cause__.message
+            raise RemoteProtocolError(
+                f"{bare(url)} answers what is not encoded as it says: {encoded}"
+            ) from error
+        raise ConnectionError(
+            f"the connection to {bare(url)} was lost in the middle of its answer",
+            maybe_executed=maybe_executed,
+        ) from error
     except (aiohttp.ClientError, OSError) as error:
         raise ConnectionError(
             f"the connection to {bare(url)} was lost: {error}", maybe_executed=maybe_executed

@@ -44,6 +44,9 @@ CheckHead = Callable[[bytes], None]
 CheckTail = Callable[[bytes], bool]
 """Says of the last bytes of a file whether it can end so."""
 
+Refused = Callable[[aiohttp.ClientResponse], Awaitable[AsynccamError]]
+"""Makes the error of an answer that is no file."""
+
 HEAD: Final = 64
 """Bytes a `CheckHead` is given, less of a shorter file."""
 TAIL: Final = 4096
@@ -66,6 +69,7 @@ async def download_http(
     digest: bool = True,
     check_head: CheckHead | None = None,
     check_tail: CheckTail | None = None,
+    refused: Refused | None = None,
     backoff: Backoff = _AGAIN,
     clock: Clock = SYSTEM_CLOCK,
 ) -> LocalFile:
@@ -90,6 +94,7 @@ async def download_http(
         check_head: Looks at the first bytes before any is written; what it raises is raised here.
         check_tail: Asked of a file whose length was not told, for which a closed connection may be the end
             of the file or a broken one.
+        refused: Makes the error of an answer that is no file; without, its status alone says what it means.
         backoff: Waits between tries that bring nothing.
         clock: Time, for tests.
 
@@ -102,19 +107,19 @@ async def download_http(
         InsufficientSpaceError, StorageError: This computer's disk.
     """
     transfer = _Transfer(client, url, directory, name, headers or {}, progress, stall_timeout, clock)
-    transfer.check_head, transfer.check_tail = check_head, check_tail
+    transfer.check_head, transfer.check_tail, transfer.refused = check_head, check_tail, refused
     try:
         delays = backoff.delays()
-        tries = 0
+        tries = most = 0
         while True:
-            before = transfer.received
             try:
                 await transfer.go_on(digest)
                 break
             except (ConnectionError, TimeoutError, BusyError) as error:
-                fresh = transfer.received > before
+                # More than ever: where each try begins anew, a longer one after a shorter is no progress.
+                fresh = transfer.received > most
                 if fresh:
-                    tries, delays = 0, backoff.delays()
+                    tries, delays, most = 0, backoff.delays(), transfer.received
                 tries += 1
                 stalled = isinstance(error, TimeoutError) and not fresh
                 if transfer.part is None or not resume or stalled or tries >= TRIES:
@@ -188,6 +193,7 @@ class _Transfer:
         self.part: PartFile | None = None
         self.check_head: CheckHead | None = None
         self.check_tail: CheckTail | None = None
+        self.refused: Refused | None = None
         self._head = self._tail = b""
         self._client, self._url, self._directory, self._name = client, url, directory, name
         self._headers = headers
@@ -222,6 +228,8 @@ class _Transfer:
             quiet_timeout=self._stall_timeout,
             read_bufsize=_BUFFER,
         ) as response:
+            if self.refused is not None and response.status not in ((200, 206, 416) if start else (200,)):
+                raise await self.refused(response)
             # Leaving this block without the whole body closes the connection: no body is waited for.
             if start and self._starts_over(response):
                 assert self.part is not None

@@ -1,5 +1,7 @@
 """Camera addresses by hand and back."""
 
+from urllib.parse import quote
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +25,15 @@ from asynccam.model.address import SCHEMES, Address
         ("nanocam://under_score", Address("nanocam", "under_score", 7200)),
         ("mediamtx://host/a%2Fb%20c", Address("mediamtx", "host", 8002, "a/b c")),
         ("mediamtx://host/a/b", Address("mediamtx", "host", 8002, "a/b")),
+        ("snapshot://host/left", Address("snapshot", "host", 88, "left")),
+        ("snapshot://host/", Address("snapshot", "host", 88)),
+        ("snapshot://host//", Address("snapshot", "host", 88)),
+        ("snapshot://host/cams/", Address("snapshot", "host", 88, path="/cams")),
+        ("snapshot://host/cams/left", Address("snapshot", "host", 88, "left", path="/cams")),
+        ("snapshots://host/a/b/c%2Fd", Address("snapshot", "host", 443, "c/d", secure=True, path="/a/b")),
+        ("snapshot://host/a%2fb/süd/x", Address("snapshot", "host", 88, "x", path="/a%2Fb/s%C3%BCd")),
+        ("snapshot://host//cams//left", Address("snapshot", "host", 88, "left", path="//cams")),
+        ("snapshot://host/cams/..", Address("snapshot", "host", 88, "..", path="/cams")),
     ],
 )
 def test_addresses_are_read(text: str, address: Address) -> None:
@@ -48,6 +59,10 @@ def test_addresses_are_read(text: str, address: Address) -> None:
         ("multicam://host?token=x", "not a camera address"),
         ("multicam://host#here", "not a camera address"),
         ("multicam://bücher", "not a camera address"),
+        ("snapshot://host/../left", "no segments"),
+        ("snapshot://host/a/%2E/left", "no segments"),
+        ("snapshot://host/\udcff/left", "not a path"),
+        ("snapshot://host/\udcff", "not the name of a camera"),
     ],
 )
 def test_what_is_no_address_is_refused(text: str, words: str) -> None:
@@ -72,6 +87,21 @@ def test_an_address_made_by_hand_is_checked(wrong: tuple[str, bool, int]) -> Non
         Address(system, "host", port, secure=secure)
 
 
+@pytest.mark.parametrize("system", ["multicam", "mediamtx", "thorvision", "nanocam"])
+def test_only_an_http_server_of_many_lives_below_a_path(system: str) -> None:
+    with pytest.raises(AddressError, match="has no path"):
+        Address(system, "host", 1, path="/cams")
+
+
+@pytest.mark.parametrize("path", ["cams", "/cams", "/cams/", "/c%61ms//"])
+def test_a_path_has_one_form(path: str) -> None:
+    address = Address("snapshot", "host", 88, path=path)
+    assert address == Address("snapshot", "host", 88, path="/cams")
+    assert str(address) == "snapshot://host:88/cams/"
+    assert str(address.with_camera("a/b")) == "snapshot://host:88/cams/a%2Fb"
+    assert address.with_camera("a").with_camera("") == address
+
+
 def test_another_camera_on_the_same_host() -> None:
     assert str(Address.parse("mediamtxs://host/a").with_camera("b c")) == "mediamtxs://host:8002/b%20c"
 
@@ -90,6 +120,14 @@ def test_every_scheme_comes_back(scheme: str) -> None:
 def test_every_address_survives_its_text(kind: tuple[str, bool], host: str, port: int, camera: str) -> None:
     system, secure = kind
     address = Address(system, host, port, camera, secure)
+    assert Address.parse(str(address)) == address
+
+
+@given(st.text(), st.lists(st.text()), st.booleans())
+def test_a_path_and_a_camera_are_told_apart(camera: str, segments: list[str], secure: bool) -> None:
+    path = "".join(f"/{quote(segment, safe='')}" for segment in segments if segment.strip("."))
+    address = Address("snapshot", "host", 88, camera, secure, path)
+    assert address.path == path
     assert Address.parse(str(address)) == address
 
 

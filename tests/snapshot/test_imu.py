@@ -1,12 +1,14 @@
 """read_imu: where a camera looked, out of the picture's EXIF as writers in the field put it there."""
 
 import json
+import struct
 import sys
 from pathlib import Path
 
 import piexif
 import piexif.helper
 import pytest
+from PIL import Image
 
 from asynccam.errors import RemoteProtocolError, StorageError, UsageError
 from asynccam.systems.snapshot import ImuReading, read_imu
@@ -33,11 +35,62 @@ def picture(path: Path, comment: bytes | None) -> Path:
         b"UNICODE\0" + TEXT.encode("utf-16"),
         b"UNICODE\0" + TEXT.encode(),
         b"\0" * 8 + TEXT.encode() + b"\0\0",
+        b"UNICODE\0" + TEXT.encode("utf-16-le") + b"\0",
+        b"UNICODE\0" + TEXT.encode("utf-16-be") + b"\0",
+        b"Unicode " + TEXT.encode("utf-16-be"),
+        b"ASCII   " + TEXT.encode(),
+        b"\0" * 8 + TEXT.encode("utf-16-le"),
+        TEXT.encode(),
+        TEXT.encode("utf-16-le"),
     ],
-    ids=["unicode", "ascii", "little-endian", "byte-order-mark", "utf-8", "undefined"],
+    ids=[
+        "unicode",
+        "ascii",
+        "little-endian",
+        "byte-order-mark",
+        "utf-8",
+        "undefined",
+        "little-endian, ended",
+        "big-endian, ended",
+        "unicode, spelt freely",
+        "ascii, filled with spaces",
+        "undefined, little-endian",
+        "no code",
+        "no code, little-endian",
+    ],
 )
 async def test_a_reading_in_whatever_the_writer_took_unicode_to_mean(tmp_path: Path, comment: bytes) -> None:
     assert await read_imu(picture(tmp_path / "a.jpg", comment)) == ImuReading(**READING)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", [1, 2, 7])
+async def test_in_either_byte_order_and_whatever_type_the_tag_has(
+    tmp_path: Path, order: str, kind: int
+) -> None:
+    encoding = "utf-16-le" if order == "<" else "utf-16-be"
+    comment = b"UNICODE\0" + TEXT.encode(encoding)
+    tiff = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 8)
+    tiff += struct.pack(f"{order}HHHIII", 1, 0x8769, 4, 1, 26, 0)  # the way to the EXIF
+    tiff += struct.pack(f"{order}HHHIII", 1, 0x9286, kind, len(comment), 44, 0)
+    body = b"Exif\0\0" + tiff + comment
+    path = tmp_path / "a.jpg"
+    path.write_bytes(jpeg()[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + jpeg()[2:])
+    assert await read_imu(path) == ImuReading(**READING)
+
+
+async def test_beside_the_pictures_own_tags_where_some_writers_put_it(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x9286] = b"UNICODE\0" + TEXT.encode("utf-16-be")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", exif=exif)
+    assert await read_imu(tmp_path / "a.jpg") == ImuReading(**READING)
+
+
+async def test_a_comment_of_numbers_is_none(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x9286] = 5
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", exif=exif)
+    assert await read_imu(tmp_path / "a.jpg") is None
 
 
 async def test_numbers_may_be_text_and_the_time_anything(tmp_path: Path) -> None:

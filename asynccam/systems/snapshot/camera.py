@@ -22,6 +22,8 @@ MakeClient = Callable[[str], SnapshotClient]
 """Makes a client from a base URL."""
 
 _REMEMBERED: Final = 1000
+_OWN: Final = ("name", "type")
+_READ: Final = "what follows the last slash is the camera, and what stands before it the server's path"
 
 
 class SnapshotCamera(Camera):
@@ -53,8 +55,8 @@ class SnapshotCamera(Camera):
         """Find one camera of a server.
 
         Args:
-            address: `Address` or ``snapshot[s]://HOST[:PORT][/CAMERA]``; the camera may be left out when the
-                server has a single one.
+            address: `Address` or ``snapshot[s]://HOST[:PORT][/PATH]/[CAMERA]``; the camera may be left out
+                when the server has a single one.
             make_client: Makes the client; for a token or a session, hand in
                 ``functools.partial(SnapshotClient, token=...)``.
 
@@ -82,7 +84,11 @@ class SnapshotCamera(Camera):
             AddressError, NotFoundError, SnapshotClientError: As for `connect`.
         """
         place = _address(address)
-        entries = await client.get_cameras()
+        try:
+            entries = await _named(client)
+        except NotFoundError as error:
+            error.args = (f"{error}; in {place} {_READ}",)
+            raise
         names = ", ".join(repr(entry.name) for entry in entries) or "no camera"
         if not place.camera:
             if len(entries) == 1:
@@ -91,24 +97,25 @@ class SnapshotCamera(Camera):
         for entry in entries:
             if entry.name == place.camera:
                 return cls(client, entry)
-        raise NotFoundError(f"{place} is not there; the server has {names}")
+        hint = f"; in {place} {_READ}" if "/" in place.camera or place.path else ""
+        raise NotFoundError(f"{place} is not there; the server has {names}{hint}")
 
     @classmethod
     async def all_of(cls, client: SnapshotClient) -> "tuple[SnapshotCamera, ...]":
         """All cameras of a client's server; the client stays the caller's to close."""
-        return tuple(cls(client, entry) for entry in await client.get_cameras())
+        return tuple(cls(client, entry) for entry in await _named(client))
 
     @property
     def info(self) -> CameraInfo:
         """Who the camera is, as the server told last."""
-        address = f"{self.client.address}/{quote(self.entry.name, safe='')}"
+        address = self.client.address_of(self.entry.name)
         return CameraInfo(
             id=address,
             system="snapshot",
             name=self.entry.name,
             address=address,
             model=self.entry.type,
-            extra=MappingProxyType(self.entry.model_dump(exclude={"name", "type"}, exclude_unset=True)),
+            extra=MappingProxyType({key: self.entry[key] for key in self.entry if key not in _OWN}),
         )
 
     @property
@@ -171,8 +178,16 @@ class SnapshotCamera(Camera):
 
 def base_url_of(address: Address) -> str:
     """Where the server at an address is asked."""
-    host = f"[{address.host}]" if ":" in address.host else address.host
-    return f"{'https' if address.secure else 'http'}://{host}:{address.port}"
+    return f"{'https' if address.secure else 'http'}://{address.authority}{address.path}"
+
+
+async def _named(client: SnapshotClient) -> list[CameraEntry]:
+    """The cameras that can be asked for: servers know none without a name, and the first of each name."""
+    named: dict[str, CameraEntry] = {}
+    for entry in await client.get_cameras():
+        if entry.name:
+            named.setdefault(entry.name, entry)
+    return list(named.values())
 
 
 def _address(address: Address | str) -> Address:

@@ -1,6 +1,7 @@
 """SnapshotClient: the cameras of one Snapshot server. See docs/snapshot.md."""
 
 import asyncio
+import json
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ from asynccam.model.info import LocalFile
 from asynccam.net.http import Answer, HttpClient, limits_of
 from asynccam.net.http_download import download_http
 from asynccam.runtime.tasks import TaskScope, finish
-from asynccam.systems.snapshot.errors import DeviceError, NotFoundError, refusal, translated
+from asynccam.systems.snapshot.errors import ConnectionError, DeviceError, NotFoundError, refusal, translated
 from asynccam.systems.snapshot.jpeg import check_head, ends_whole
 from asynccam.systems.snapshot.models import (
     CameraEntry,
@@ -39,6 +40,8 @@ MAX_IMAGE: Final = 256 * 1024 * 1024
 """Bytes a picture may have that is fetched into memory."""
 STALL_TIMEOUT: Final = 30.0
 _FETCHES: Final = 4
+_TAKEN: Final = (200, 201, 202)
+_MOST_REFUSAL: Final = 64 * 1024
 _NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
@@ -92,10 +95,12 @@ class SnapshotClient:
 
     @property
     def address(self) -> str:
-        """The server as the ids of its cameras begin: ``snapshot[s]://HOST:PORT[/PATH]``."""
-        url = self._places.url
-        host = f"[{url.raw_host}]" if ":" in (url.raw_host or "") else url.raw_host
-        return f"snapshot{'s' if url.scheme == 'https' else ''}://{host}:{url.port}{self._places.path}"
+        """The server as `Session` takes it: ``snapshot[s]://HOST:PORT[/PATH/]``."""
+        return str(self._places.address)
+
+    def address_of(self, camera_name: str) -> str:
+        """A camera of the server as `Session` takes it, which is its id."""
+        return str(self._places.address.with_camera(camera_name))
 
     # -- the maker's calls --------------------------------------------------------------------------
 
@@ -122,7 +127,7 @@ class SnapshotClient:
         """
         url = self._places.capture(camera_name)
         answer = await self._ask("POST", url, self._capture_limits, maybe_executed=True)
-        if answer.status != 200:
+        if answer.status not in _TAKEN:
             raise self._refusal(f"picture of {camera_name!r}", url, answer)
         return parse_result(answer.body, self.base_url)
 
@@ -167,6 +172,8 @@ class SnapshotClient:
         if answer.status != 200:
             raise self._refusal("picture", url, answer)
         check_head(answer.body, str(url))
+        if not answer.bounded and not ends_whole(answer.body):
+            raise ConnectionError(f"{url} broke off before the end of the picture")
         return answer.body
 
     async def download(
@@ -202,6 +209,7 @@ class SnapshotClient:
                     stall_timeout=STALL_TIMEOUT,
                     check_head=lambda head: check_head(head, str(url)),
                     check_tail=ends_whole,
+                    refused=self._refused,
                 )
             except AsynccamError as error:
                 raise translated(error) from error
@@ -226,7 +234,7 @@ class SnapshotClient:
             raise DeviceError(
                 f"picture of {name!r}: {result.error or result.message or 'the server gives no reason'}",
                 status_code=200,
-                response_text=result.model_dump_json(exclude_unset=True),
+                response_text=json.dumps(result),
             )
         return await self.download(result, directory, progress=progress)
 
@@ -327,20 +335,28 @@ class SnapshotClient:
         if self._token is None:
             return _NO_HEADERS
         token = self._token if isinstance(self._token, str) else await self._token()
-        return {"Authorization": f"Bearer {token}"}
+        return {"Authorization": f"Bearer {token.strip()}"}  # files of tokens end with a line's end
 
     async def _several(self, url: URL, what: str) -> SnapshotResults:
         answer = await self._ask("POST", url, self._all_limits, maybe_executed=True)
-        if answer.status == 200:
-            return parse_results(answer.body, self.base_url)
-        refused = self._refusal(what, url, answer)
+        taken = answer.status in _TAKEN
         try:
             results = parse_results(answer.body, self.base_url)
         except AsynccamError:
-            raise refused from None
-        if not results.results:
-            raise refused
-        return results  # whatever the status: some cameras may have a picture
+            if taken:
+                raise
+            raise self._refusal(what, url, answer) from None
+        if results.results:  # whatever the status: some cameras may have a picture
+            return results
+        if not taken:
+            raise self._refusal(what, url, answer)
+        if results.error or results.get("success") is False:
+            raise DeviceError(
+                f"{what}: {results.error or 'the server gives no reason'}",
+                status_code=answer.status,
+                response_text=answer.body.decode(errors="replace"),
+            )
+        return results
 
     async def _bring_home(self, results: SnapshotResults, directory: Path | str) -> tuple[Picture, ...]:
         slots = asyncio.Semaphore(_FETCHES)
@@ -365,6 +381,14 @@ class SnapshotClient:
                 raise one
             pictures.append(one)
         return tuple(pictures)
+
+    async def _refused(self, response: aiohttp.ClientResponse) -> AsynccamError:
+        try:
+            body = await response.content.readexactly(_MOST_REFUSAL)
+        except asyncio.IncompleteReadError as error:
+            body = error.partial
+        answer = Answer(response.status, body, response.headers.get("Location", ""))
+        return self._refusal("picture", response.url, answer)
 
     def _refusal(self, what: str, url: URL, answer: Answer) -> AsynccamError:
         error = refusal(what, str(url), answer.status, answer.location, answer.body)

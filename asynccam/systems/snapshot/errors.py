@@ -23,9 +23,11 @@ from typing import Any, Final
 from asynccam import errors
 
 _UNSHOWN: Final = re.compile(
-    r"<(script|style|title)\b.*?</\1\s*>|<!--.*?-->|<[^>]*>", re.DOTALL | re.IGNORECASE
+    r"<(script|style|title)\b.*?(?:</\1\s*>|\Z)|<!--.*?(?:-->|\Z)|<[^<>]*>", re.DOTALL | re.IGNORECASE
 )
+"""What a page does not show; what is never closed reaches to its end, so that nothing is looked at twice."""
 _MOST_WORDS: Final = 300
+_MOST_READ: Final = 100_000
 
 
 class SnapshotClientError(errors.AsynccamError):
@@ -126,11 +128,12 @@ def refusal(what: str, url: str, status: int, location: str, body: bytes) -> Sna
 
 def said_in(text: str) -> str:
     """What the body of an error says: its ``error`` in JSON, the words of a page, or itself; shortened."""
+    text = text[:_MOST_READ]  # who sends more makes nobody wait until it is understood
     try:
         said = _error_of(json.loads(text))
     except (ValueError, RecursionError):
         said = html.unescape(_UNSHOWN.sub(" ", text))
-    said = " ".join(said.split())
+    said = " ".join(said.split()).encode(errors="replace").decode()  # JSON lets halves of characters through
     return said if len(said) <= _MOST_WORDS else f"{said[:_MOST_WORDS]}..."
 
 

@@ -15,8 +15,9 @@ from asynccam.runtime.disk import storage_errors
 
 _EXIF: Final = 0x8769
 _USER_COMMENT: Final = 0x9286
-_UNICODE: Final = b"UNICODE\0"
-_MARK: Final = 8  # bytes that name the encoding
+_MARK: Final = 8
+"""Bytes that name the encoding."""
+_CODES: Final = (b"UNICODE", b"ASCII", b"JIS", b"")
 
 
 class ImuReading(BaseModel):
@@ -73,7 +74,9 @@ def _comment(path: Path) -> bytes | None:
         try:
             # Only the header is read, no picture is decoded.
             with Image.open(file, formats=("JPEG",)) as picture:
-                found: Any = picture.getexif().get_ifd(_EXIF).get(_USER_COMMENT)
+                exif = picture.getexif()
+                # Some writers put it where the picture's own tags are.
+                found: Any = exif.get_ifd(_EXIF).get(_USER_COMMENT, exif.get(_USER_COMMENT))
         except UnidentifiedImageError:
             raise RemoteProtocolError(f"{path} is no JPEG picture") from None
         except OSError as error:
@@ -83,18 +86,21 @@ def _comment(path: Path) -> bytes | None:
         except (SyntaxError, ValueError, struct.error, Warning, Image.DecompressionBombError) as error:
             # Warnings only where a program has made them errors.
             raise RemoteProtocolError(f"{path} has broken EXIF: {error}") from error
-    return found.encode("latin-1", "replace") if isinstance(found, str) else found
+    if isinstance(found, str):
+        return found.encode("latin-1", "replace")
+    return found if isinstance(found, bytes) else None  # numbers are no comment
 
 
 def _decoded(comment: bytes) -> str:
-    """The text of a comment, whatever the writer took UNICODE to mean."""
-    body = comment[_MARK:]
-    if not comment.startswith(_UNICODE):
-        encoding = "utf-8"
-    elif body.startswith((b"\xff\xfe", b"\xfe\xff")):
+    """The text of a comment, whatever the writer took its code to mean."""
+    code = comment[:_MARK].strip(b"\0 ").upper()
+    body = comment[_MARK:] if code in _CODES else comment
+    if body.startswith((b"\xff\xfe", b"\xfe\xff")):
         encoding = "utf-16"
     elif body[1:2] == b"\0":
         encoding = "utf-16-le"
     else:
         encoding = "utf-16-be" if body[:1] == b"\0" else "utf-8"
+    if encoding != "utf-8" and len(body) % 2:  # an end mark of one byte, or the last one taken for such
+        body += b"\0"
     return body.decode(encoding, "replace").strip("\0 \r\n\t\ufeff")

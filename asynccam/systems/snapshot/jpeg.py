@@ -27,6 +27,11 @@ def check_head(head: bytes, source: str) -> None:
         raise RemoteProtocolError(
             f"{source} is a page, no picture", status_code=200, response_text=head.decode(errors="replace")
         )
+    if head.lstrip()[:1] == b"{":
+        words = head.decode(errors="replace")
+        raise RemoteProtocolError(
+            f"{source} is an answer, no picture: {words}", status_code=200, response_text=words
+        )
     raise RemoteProtocolError(
         f"{source} is no JPEG, it begins with {head[:_SHOWN].hex(' ')}: a raw frame perhaps, which servers "
         "hand out under that name for a camera whose pixel format is not MJPG",

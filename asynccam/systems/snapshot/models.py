@@ -1,43 +1,21 @@
-"""What a Snapshot server says, typed, and readable like the dictionaries of the maker's client.
+"""What a Snapshot server says: dictionaries as the maker's client gives them, fields as typed attributes too.
 
 Servers in the field leave keys out and write numbers as text, so whatever can be understood is, and one odd
 entry hides no other. See docs/protocols/snapshot.md.
 """
 
 import json
-from collections.abc import KeysView
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from asynccam.errors import AsynccamError
 from asynccam.model.info import LocalFile
-from asynccam.systems.snapshot.errors import RemoteProtocolError
+from asynccam.systems.snapshot.answer import Answer, Told
+from asynccam.systems.snapshot.errors import RemoteProtocolError, said_in
 
 M = TypeVar("M")
-
-
-class Answer(BaseModel):
-    """A part of an answer; its fields, and those nobody knows, can be read as ``answer["field"]`` too."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=(), coerce_numbers_to_str=True)
-
-    def __getitem__(self, key: str) -> Any:
-        if key in type(self).model_fields:
-            return getattr(self, key)
-        return (self.model_extra or {})[key]
-
-    def __contains__(self, key: object) -> bool:
-        return key in self.model_fields_set
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """The value of a field the server sent, or ``default``."""
-        return self[key] if key in self.model_fields_set else default
-
-    def keys(self) -> KeysView[str]:
-        """The fields the server sent."""
-        return self.model_dump(exclude_unset=True).keys()
 
 
 class CameraEntry(Answer):
@@ -57,17 +35,19 @@ class CameraEntry(Answer):
         yaw_offset: As above.
     """
 
-    name: str = ""
-    device_path: str = ""
-    type: str = ""
-    width: int | None = None
-    height: int | None = None
-    pixel_format: str = ""
-    stereo: bool = False
-    service_name: str = ""
-    roll_offset: float | None = None
-    pitch_offset: float | None = None
-    yaw_offset: float | None = None
+    __slots__ = ()
+
+    name: Told[str] = Told("")
+    device_path: Told[str] = Told("")
+    type: Told[str] = Told("")
+    width: Told[int | None] = Told(None)
+    height: Told[int | None] = Told(None)
+    pixel_format: Told[str] = Told("")
+    stereo: Told[bool] = Told(False)
+    service_name: Told[str] = Told("")
+    roll_offset: Told[float | None] = Told(None)
+    pitch_offset: Told[float | None] = Told(None)
+    yaw_offset: Told[float | None] = Told(None)
 
 
 class SnapshotResult(Answer):
@@ -81,11 +61,13 @@ class SnapshotResult(Answer):
         error: Why there is none, or None.
     """
 
-    success: bool
-    filename: str | None = None
-    message: str = ""
-    image_url_path: str | None = None
-    error: str | None = None
+    __slots__ = ()
+
+    success: Told[bool] = Told()
+    filename: Told[str | None] = Told(None)
+    message: Told[str] = Told("")
+    image_url_path: Told[str | None] = Told(None)
+    error: Told[str | None] = Told(None)
 
 
 class CameraResult(Answer):
@@ -99,16 +81,19 @@ class CameraResult(Answer):
         error: Why there is none, or None.
     """
 
-    camera_name: str = ""
-    status: str = ""
-    filename: str | None = None
-    image_url_path: str | None = None
-    error: str | None = None
+    __slots__ = ()
+
+    camera_name: Told[str] = Told("")
+    status: Told[str] = Told("")
+    filename: Told[str | None] = Told(None)
+    image_url_path: Told[str | None] = Told(None)
+    error: Told[str | None] = Told(None)
 
     @property
     def success(self) -> bool:
-        """Whether the picture was taken."""
-        return self.status == "success"
+        """Whether the picture was taken; a server that leaves the status out says so by where it is."""
+        taken = self.image_url_path is not None and not self.error
+        return self.status.lower() == "success" or (not self.status and taken)
 
 
 class SnapshotResults(Answer):
@@ -119,8 +104,10 @@ class SnapshotResults(Answer):
         error: What the server says of the whole, or None.
     """
 
-    results: tuple[CameraResult, ...]
-    error: str | None = None
+    __slots__ = ()
+
+    results: Told[list[CameraResult]] = Told()
+    error: Told[str | None] = Told(None)
 
     @property
     def pictures(self) -> tuple[CameraResult, ...]:
@@ -143,13 +130,15 @@ class StoredPicture(Answer):
         size: Bytes.
     """
 
-    filename: str
-    camera: str | None = None
-    taken_at: float | None = None
-    size: int | None = None
+    __slots__ = ()
+
+    filename: Told[str] = Told()
+    camera: Told[str | None] = Told(None)
+    taken_at: Told[float | None] = Told(None)
+    size: Told[int | None] = Told(None)
 
 
-class PicturePage(Answer):
+class PicturePage(BaseModel):
     """Some pictures of a store, newest first.
 
     Attributes:
@@ -215,20 +204,32 @@ def _parsed(kind: TypeAdapter[M], data: bytes, source: str, what: str) -> M:
         return kind.validate_json(data)
     except ValidationError as error:
         try:
-            return kind.validate_python(_mended(data, error))
+            return _understood(kind, data)
         except (ValidationError, ValueError, RecursionError):
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(str(step) for step in first["loc"]) or "the whole"
+            text = data.decode(errors="replace")
+            said = said_in(text)
             raise RemoteProtocolError(
-                f"{source} sent what is no {what}: {where}: {first['msg']}",
+                f"{source} sent what is no {what}: {where}: {first['msg']}" + (said and f"; it says: {said}"),
                 status_code=200,
-                response_text=data.decode(errors="replace"),
+                response_text=text,
             ) from None
 
 
-def _mended(data: bytes, error: ValidationError) -> Any:
-    """What was sent, with everything that cannot be read made text where text belongs, or left out."""
+def _understood(kind: TypeAdapter[M], data: bytes) -> M:
+    """What can be made of an answer with flaws."""
     document = json.loads(data)
+    # Halves of characters, which JSON lets through, could be neither printed nor asked for.
+    document = json.loads(json.dumps(document, ensure_ascii=False).encode(errors="replace"))
+    try:
+        return kind.validate_python(document)
+    except ValidationError as error:
+        return kind.validate_python(_mended(document, error))
+
+
+def _mended(document: Any, error: ValidationError) -> Any:
+    """What was sent, with everything that cannot be read made text where text belongs, or left out."""
     for flaw in error.errors(include_url=False):
         *way, last = flaw["loc"] or ("",)
         parent = document
@@ -236,13 +237,14 @@ def _mended(data: bytes, error: ValidationError) -> Any:
             parent = parent[step]
         if flaw["type"] == "string_type":
             parent[last] = _text(flaw["input"])
-        elif flaw["type"] == "model_type" and way == ["results"]:
+        elif flaw["type"] == "dict_type" and way == ["results"]:
             # It counts as a failure, so that it hides no other camera's result.
             words = f"the server sent {_text(flaw['input']) or 'null'} for a result"
             parent[last] = {"status": "failure", "error": words}
         elif isinstance(parent, dict):
             parent.pop(last, None)
-    return document
+    cameras = [one for one in document if isinstance(one, dict)] if isinstance(document, list) else []
+    return cameras or document  # entries that are none hide no camera
 
 
 def _text(value: object) -> str:

@@ -7,12 +7,16 @@ from urllib.parse import quote, unquote
 from yarl import URL
 
 from asynccam.errors import AddressError, UsageError
+from asynccam.model.address import Address
 from asynccam.systems.snapshot.errors import RemoteProtocolError
 from asynccam.systems.snapshot.models import CameraResult, SnapshotResult
 
 TAKEN: Final = ("all", "stereo")
 """Names by which servers understand several cameras."""
 _SNAPSHOTS: Final = "/snapshots/"
+_ABSOLUTE: Final = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?//([^/?#]*)")
+_QUERY: Final = re.compile(r"\?(?=[^/?]*=)|(?<=\.jpg)\?|(?<=\.jpeg)\?", re.IGNORECASE)
+"""Where a query begins; any other question mark belongs to a name that was not encoded."""
 _LONE_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _SAFE: Final = "/%:@!$&'()*+,;=~"
 
@@ -27,6 +31,7 @@ class Places:
         base: The base URL without a slash at its end.
         path: Its path, ``""`` for none.
         url: The same as a `yarl.URL`.
+        address: The same as an address without a camera.
         cameras: Of the list of cameras.
         all: Of a capture of all cameras.
         stereo: Of a capture of the stereo pair.
@@ -37,7 +42,7 @@ class Places:
 
     def __init__(self, base_url: str) -> None:
         try:
-            url = URL(base_url)
+            url = URL(base_url.encode().decode().strip())  # what is no Unicode would be left out
             valid = url.scheme in ("http", "https") and bool(url.host)
             port = url.port
         except ValueError:
@@ -51,6 +56,9 @@ class Places:
                 f"{base_url!r} has a query or a fragment, which the address of a server has not"
             )
         self.path = url.raw_path.rstrip("/")
+        secure = url.scheme == "https"
+        address = Address("snapshot", url.raw_host or "", port, secure=secure, path=self.path)
+        self.address = Address.parse(str(address))  # what is told can be given back, or is refused here
         self.url = url.with_path(self.path, encoded=True)
         self.base = str(self.url.origin()) + self.path
         self.cameras = self._at("/api/cameras")
@@ -61,8 +69,9 @@ class Places:
         """Of a capture of one camera.
 
         Raises:
-            UsageError: Servers take the name for something else.
+            UsageError: Servers take the name for something else, or it is no Unicode.
         """
+        _check_text(name)
         if not name or name in TAKEN:
             raise UsageError(
                 f"a camera named {name!r} cannot be asked for singly: servers take that for something else; "
@@ -85,20 +94,29 @@ class Places:
 
         Raises:
             RemoteProtocolError: It leads to another server.
+            UsageError: It is no Unicode.
         """
-        if "://" in path.partition("?")[0] or path.startswith("//"):
+        _check_text(path)
+        own = self.url.origin()
+        if whole := _ABSOLUTE.match(path):
+            scheme, authority = whole[1] or own.scheme, whole[2]
             try:
-                url = URL(path, encoded=True)
-                here = url.origin() == self.url.origin()
+                here = URL(f"{scheme}://{authority}").origin() == own
             except ValueError:
                 here = False
             if not here:
                 raise RemoteProtocolError(f"{self.base} names a picture at another server: {path}")
-            return url
-        encoded = quote(_LONE_PERCENT.sub("%25", path), safe=_SAFE)
-        if self.path and encoded.startswith(self.path + _SNAPSHOTS):  # it knows of its own path
-            return URL(str(self.url.origin()) + encoded, encoded=True)
-        return self._at(encoded if encoded.startswith("/") else f"/{encoded}")
+            path = path[whole.end() :]
+        encoded = "/" + _encoded(path).removeprefix("/")
+        if whole or (path.startswith("/") and self._knows_itself(encoded)):
+            return URL(str(own) + encoded, encoded=True)
+        return self._at(encoded)
+
+    def _knows_itself(self, path: str) -> bool:
+        """Whether a server that lives below a path has put it before that of a picture."""
+        if path.startswith(_SNAPSHOTS):  # as servers in the field say it, whatever they live below
+            return bool(self.path) and path.startswith(self.path + _SNAPSHOTS)
+        return bool(self.path) and path.startswith(f"{self.path}/")
 
     def _at(self, path: str) -> URL:
         return URL(self.base + path, encoded=True)
@@ -111,18 +129,33 @@ def picture_path(picture: SnapshotResult | CameraResult | str) -> str:
         RemoteProtocolError: The result names neither.
         UsageError: No path was given.
     """
-    if isinstance(picture, str):
+    if not isinstance(picture, dict):
         if not picture:
             raise UsageError("a picture without a path cannot be fetched")
         return picture
-    if picture.image_url_path:
-        return picture.image_url_path
-    if picture.filename:
-        return _SNAPSHOTS + quote(picture.filename, safe="")
+    if path := picture.get("image_url_path"):
+        return str(path)
+    if name := picture.get("filename"):
+        return _SNAPSHOTS + quote(str(name), safe="")
     raise RemoteProtocolError("the server says that it took a picture, and not where it is")
 
 
 def picture_name(picture: SnapshotResult | CameraResult | str, path: str) -> str:
     """What to call a picture here; not yet safe as a path."""
-    named = None if isinstance(picture, str) else picture.filename
-    return named or unquote(path.partition("?")[0].rpartition("/")[2]) or "snapshot.jpg"
+    named = picture.get("filename") if isinstance(picture, dict) else None
+    return str(named or "") or unquote(_QUERY.split(path, 1)[0].rpartition("/")[2]) or "snapshot.jpg"
+
+
+def _encoded(path: str) -> str:
+    """A path and perhaps a query, encoded unless they are."""
+    parts = _QUERY.split(_LONE_PERCENT.sub("%25", path), 1)
+    return "?".join(quote(part, safe=_SAFE) for part in parts)
+
+
+def _check_text(text: object) -> None:
+    if not isinstance(text, str):  # None for example, out of a result without a picture
+        raise UsageError(f"{text!r} is no text, and cannot be asked for")
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # halves of characters
+        raise UsageError(f"{text!r} is no Unicode, and cannot be asked for") from None
