@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from asynccam.recording.fileview import CutShortError, FileView, Scan
+from asynccam.recording.fileview import CutShortError, FileView, Intervals, Scan
 
 _EBML, _SEGMENT, _CLUSTER, _BLOCK_GROUP = 0x1A45DFA3, 0x18538067, 0x1F43B675, 0xA0
 _INFO, _TRACKS, _TRACK_ENTRY = 0x1549A966, 0x1654AE6B, 0xAE
@@ -36,6 +36,7 @@ class _Contents:
     frames: int = 0
     first: int | None = None
     last: int = 0
+    intervals: Intervals = field(default_factory=Intervals)
 
 
 def is_matroska(head: bytes) -> bool:
@@ -50,9 +51,11 @@ def scan_matroska(view: FileView) -> Scan:
     try:
         for kind, begin, size in walk:
             _take(view, kind, begin, size, found)
+        flaw = walk.flaw()
     except CutShortError:
-        return Scan(found.frames, _seconds(found), walk.cut())
-    return Scan(found.frames, _seconds(found), walk.flaw())
+        flaw = walk.cut()
+    usual = found.intervals.usual
+    return Scan(found.frames, _seconds(found), flaw, None if usual is None else usual * found.scale / 1e9)
 
 
 class _Walk:
@@ -251,8 +254,13 @@ def _take(view: FileView, kind: int, begin: int, size: int, found: _Contents) ->
         track, length = _variable(head, 0, keep_marker=False)
         if track in found.video:
             when = found.cluster + int.from_bytes(head[length : length + 2], "big", signed=True)
-            found.first = when if found.first is None else min(found.first, when)
-            found.last = max(found.last, when)
+            if found.first is None:
+                found.first = found.last = when
+            elif when > found.last:
+                found.intervals.add(when - found.last)
+                found.last = when
+            else:
+                found.first = min(found.first, when)
             found.frames += 1
     elif kind == _TIMESTAMP:
         found.cluster = _number(view, begin, size)
