@@ -10,7 +10,7 @@ from asynccam.recording.fileview import CutShortError, FileView, Intervals, Scan
 _EBML, _SEGMENT, _CLUSTER, _BLOCK_GROUP = 0x1A45DFA3, 0x18538067, 0x1F43B675, 0xA0
 _INFO, _TRACKS, _TRACK_ENTRY = 0x1549A966, 0x1654AE6B, 0xAE
 _TIMESTAMP, _SIMPLE_BLOCK, _BLOCK = 0xE7, 0xA3, 0xA1
-_CODEC, _ENCODINGS = 0x86, 0x6D80
+_CODEC, _ENCODINGS, _VOID = 0x86, 0x6D80, 0xEC
 _SCALE, _DURATION, _TRACK_NUMBER, _TRACK_TYPE, _FRAME_DURATION = 0x2AD7B1, 0x4489, 0xD7, 0x83, 0x23E383
 _OPENED: Final = frozenset({_SEGMENT, _CLUSTER, _BLOCK_GROUP, _INFO, _TRACKS, _TRACK_ENTRY})
 """Elements whose children are walked in one flat pass; every other one is stepped over."""
@@ -85,6 +85,10 @@ class _Walk:
                 raise CutShortError
             yield kind, begin, size
             self.position = max(self.position, begin + size)
+            if kind == _VOID and self._view.read_some(self.position, 1) == b"\0":
+                # GStreamer strikes out the length of a single frame by a void that is a byte too short. No
+                # element begins with a zero.
+                self.position += 1
 
     def cut(self) -> str:
         """The flaw of a file at whose present position nothing more can be read."""

@@ -132,6 +132,17 @@ async def test_one_frame_a_second_is_not_called_early_and_its_death_is(tmp_path:
     assert recorder.ended_early is None
 
 
+async def test_a_recording_that_is_stopped_at_its_first_frame_is_whole(tmp_path: Path) -> None:
+    for number in range(4):
+        pipeline, sender = srt(SplitFiles(tmp_path, f"cam{number}"), latency=500)
+        async with sender(), Recorder(pipeline) as recorder:
+            await recorder.start()
+            (verdict,) = await recorder.stop()
+        assert verdict.verdict is Verdict.COMPLETE, verdict
+        assert verdict.frames
+        assert recorder.ended_early is None
+
+
 async def test_files_that_were_rotated_away_are_no_end(tmp_path: Path) -> None:
     output = SplitFiles(tmp_path, "cam", max_files=1, max_seconds=0.5)
     async with Recorder(Pipeline(SMALL, output), watch=QUICK) as recorder:
