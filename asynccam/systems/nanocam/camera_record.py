@@ -170,6 +170,8 @@ class Reception:
                 await self._recorder.aclose()
             if self._recorder.error is not None:
                 self.trouble = f"ended early: {self._recorder.error}"
+            elif self._recorder.ended_early is not None:
+                self.trouble = f"ended early: {self._recorder.ended_early.reason}"
             return self._recorder.verdicts
         finally:
             await finish(self._leave())

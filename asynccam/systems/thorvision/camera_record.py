@@ -214,6 +214,8 @@ def _status(stopped: StreamStop) -> str:
     words = [f"{one.path.name}: {one.verdict.value}" for one in flawed] or ["complete"]
     if stopped.error is not None:
         words.append(f"ended early: {stopped.error}")
+    elif stopped.ended_early is not None:
+        words.append(f"ended early: {stopped.ended_early.reason}")
     if stopped.server_error is not None:
         words.append(f"the server may still stream: {stopped.server_error}")
     return "; ".join(words)
