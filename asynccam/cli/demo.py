@@ -13,7 +13,6 @@ from asynccam.cli.running import execute
 
 if TYPE_CHECKING:
     from asynccam.cli.demo_take import Demo
-    from asynccam.model.manifest import Manifest
 
 _MOST: Final = 30
 """Cameras; each is a video that is encoded while it is recorded."""
@@ -60,6 +59,7 @@ async def _demo(
 ) -> ExitCode:
     from asynccam.cli.demo_take import Demo
     from asynccam.cli.picture import Picture
+    from asynccam.cli.report import whole
 
     picture = Picture("asynccam demo --chaos" if chaos else "asynccam demo")
     played = Demo(to, count, duration, output, picture, chaos=chaos)
@@ -70,20 +70,13 @@ async def _demo(
     assert played.take is not None
     if save_picture is not None:
         await asyncio.to_thread(picture.save, save_picture)
-    return ExitCode.OK if _all_is_here(played.take.manifest) else ExitCode.INCOMPLETE
-
-
-def _all_is_here(manifest: "Manifest") -> bool:
-    from asynccam.cli.demo_words import cut_short
-    from asynccam.cli.report import whole
-
-    return whole(manifest) and not cut_short(manifest)
+    return ExitCode.OK if whole(played.take.manifest) else ExitCode.INCOMPLETE
 
 
 def _tell(played: "Demo", output: Output) -> None:
     """Give the take as the result, if it got so far as to have a directory."""
     from asynccam.cli.demo_words import lesson
-    from asynccam.cli.report import take_report
+    from asynccam.cli.report import take_report, whole
     from asynccam.cli.taking import directory_of
 
     take = played.take
@@ -94,7 +87,7 @@ def _tell(played: "Demo", output: Output) -> None:
     output.document(
         {
             "directory": directory,
-            "complete": _all_is_here(manifest),
+            "complete": whole(manifest),
             "sheet": played.sheet,
             "fates": played.fates,
             "manifest": manifest,

@@ -11,12 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from asynccam.cli import words
+from asynccam.cli.report import missing
 from asynccam.model.manifest import CameraRecord, FileState, Manifest, Moment, Outcome
 from asynccam.take import align_take
 
 _WIDTH: Final = 96
-_MUCH: Final = 1.0
-"""Seconds, and a tenth of the take, that a video may lack before anybody is told."""
 
 
 class Start(Enum):
@@ -72,24 +71,6 @@ def lesson(manifest: Manifest, fates: Mapping[str, str], sheet: Path | None) -> 
     return parts
 
 
-def cut_short(manifest: Manifest) -> dict[str, float]:
-    """Seconds that are missing at the end of cameras' videos, by their ids, where that is much.
-
-    A recorder here takes what comes; of a stream whose sender died it has a whole file, which ends early.
-    """
-    if manifest.start is None or manifest.duration is None:
-        return {}
-    end = manifest.start.t0_computer.unix + manifest.duration
-    found: dict[str, float] = {}
-    for camera in manifest.cameras:
-        lengths = [file.verdict.duration or 0.0 for file in camera.files if file.verdict is not None]
-        if lengths and camera.first_frame_at is not None:
-            missing = end - camera.first_frame_at.unix - sum(lengths)
-            if missing > _MUCH + manifest.duration / 10:
-                found[camera.id] = missing
-    return found
-
-
 def _heading(text: str) -> RenderableType:
     return Text.assemble("\n", (text, "name"))
 
@@ -142,31 +123,27 @@ def _chaos(manifest: Manifest, fates: Mapping[str, str]) -> Table:
     table.add_column("camera", style="name", overflow="fold")
     table.add_column("what was done", overflow="fold", max_width=30)
     table.add_column("what came of it", overflow="fold", max_width=46)
-    short = cut_short(manifest)
     for camera in manifest.cameras:
         done = fates.get(camera.id)
         fate = Text(done) if done else Text("nothing", style="faint")
-        table.add_row(camera.system, words.told(camera.name), fate, _came_of_it(camera, short.get(camera.id)))
+        table.add_row(camera.system, words.told(camera.name), fate, _came_of_it(camera))
     return table
 
 
-def _came_of_it(camera: CameraRecord, missing: float | None) -> Text:
+def _came_of_it(camera: CameraRecord) -> Text:
     home = [file for file in camera.files if file.state is FileState.ARRIVED]
     flawed = [file for file in home if file.verdict is not None and file.verdict.verdict != "complete"]
     told: list[str] = []
     if home:
         what = "picture" if camera.kind == "still" else "file"
-        whole = "" if flawed or missing else ", whole"
+        whole = "" if flawed or camera.ended_early or camera.gaps else ", whole"
         told.append(f"{len(home)} {what}{'s' if len(home) > 1 else ''} home{whole}")
-        told += [f"its last {missing:.1f} s are missing"] if missing else []
         told += [f"one is {file.verdict.verdict}" for file in flawed if file.verdict]
     else:
         told.append("no file")
-    for gap in camera.gaps:
-        ended = gap.ended_at
-        told.append(f"gap of {ended.unix - gap.began_at.unix:.1f} s" if ended else "a gap without an end")
+    told += missing(camera)
     told += [f"{error.step}: {error.message}" for error in camera.errors[:1]]
-    if camera.outcome is Outcome.COMPLETE and not flawed and not missing:
+    if camera.outcome is Outcome.COMPLETE and not flawed:
         mark = ("✔ ", "good")
     else:  # all that matters may be here, though something went wrong
         mark = ("! ", "busy") if home and not flawed else ("✗ ", "bad")

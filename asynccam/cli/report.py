@@ -12,7 +12,7 @@ from asynccam.model.manifest import CameraRecord, FileRecord, FileState, Manifes
 
 
 def whole(manifest: Manifest) -> bool:
-    """Whether every camera's every file came home and, where somebody looked, plays to its end."""
+    """Whether every camera's every file came home and, where somebody looked, plays to the take's end."""
     return manifest.outcome in (Outcome.COMPLETE, Outcome.RESUMED) and all(
         file.state is FileState.ARRIVED and (file.verdict is None or file.verdict.verdict == "complete")
         for camera in manifest.cameras
@@ -20,19 +20,34 @@ def whole(manifest: Manifest) -> bool:
     )
 
 
+def missing(camera: CameraRecord) -> list[str]:
+    """What is known to be missing from a camera's videos, however whole their files are, in words."""
+    told: list[str] = []
+    for gap in camera.gaps:
+        if gap.ended_at is not None:
+            told.append(f"a gap of {gap.ended_at.unix - gap.began_at.unix:.1f} s: {gap.reason}")
+        elif camera.ended_early is None:
+            told.append(f"a gap to the end: {gap.reason}")
+    if camera.ended_early is not None:
+        early = camera.ended_early
+        told.append(f"ended early, its last {early.seconds:.1f} s are missing: {early.reason}")
+    return told
+
+
 def take_report(manifest: Manifest, directory: Path) -> RenderableType:
     """Every file of a take in a table, what went wrong, and where it all is."""
     problems: list[RenderableType] = []
     mixed = _is_mixed(manifest)
     for camera in manifest.cameras:
+        told = [*missing(camera), *(f"{problem.step}: {problem.message}" for problem in camera.errors)]
         problems += [
             Text.assemble(
                 ("✗ ", "bad"),
                 (f"{camera.system} " if mixed else "", "key"),
                 words.told(camera.name, "name"),
-                words.told(f"  {problem.step}: {problem.message}"),
+                words.told(f"  {problem}"),
             )
-            for problem in camera.errors
+            for problem in told
         ]
     problems += [
         Text.assemble(("✗ ", "bad"), words.told(f"{problem.step}: {problem.message}"))
@@ -60,7 +75,9 @@ def _table(manifest: Manifest) -> Table:
         if not camera.files:
             table.add_row(*who, *[""] * 4, _outcome(camera))
         for number, file in enumerate(camera.files):
-            table.add_row(*(who if number == 0 else [""] * len(who)), *_file(file))
+            last = number == len(camera.files) - 1
+            early = camera.ended_early is not None and last
+            table.add_row(*(who if number == 0 else [""] * len(who)), *_file(file, early=early))
     return table
 
 
@@ -80,19 +97,20 @@ def _outcome(camera: CameraRecord) -> Text:
     return Text(camera.outcome.value, style="good" if camera.outcome is Outcome.COMPLETE else "bad")
 
 
-def _file(file: FileRecord) -> tuple[RenderableType, ...]:
+def _file(file: FileRecord, *, early: bool) -> tuple[RenderableType, ...]:
     name = words.told(Path(file.path or file.part or file.name).name)
     size = words.size(file.size)
     if file.state is not FileState.ARRIVED:
         return name, size, "", "", Text(file.state.value, style="bad")
+    ends = ", ends early" if early else ""
     if file.verdict is None:
-        return name, size, "", "", Text("arrived", style="good")
+        return name, size, "", "", Text(f"arrived{ends}", style="bad" if early else "good")
     found = file.verdict
-    style = "good" if found.verdict == "complete" else "bad"
+    good = found.verdict == "complete" and not early
     frames = "?" if found.frames is None else str(found.frames)
     length = "?" if found.duration is None else f"{found.duration:.2f} s"
-    glyph = "✔" if style == "good" else "✗"
-    return name, size, frames, length, Text(f"{glyph} {found.verdict}", style=style)
+    verdict = f"{'✔' if good else '✗'} {found.verdict}{ends}"
+    return name, size, frames, length, Text(verdict, style="good" if good else "bad")
 
 
 def _summary(manifest: Manifest, directory: Path) -> RenderableType:

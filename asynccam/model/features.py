@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar, runtime_checkable
 
+from asynccam.model.ending import EarlyEnd
 from asynccam.model.info import ClockOffset, LocalFile, MediaFile
 
 F_co = TypeVar("F_co", covariant=True)
@@ -91,6 +92,7 @@ class StopReport:
         first_frame_at: The first frame's time where only the stop tells it, else None.
         first_frame_bound: Half the width of the interval that holds it, in seconds.
         gaps: Stretches that are missing from the files, as far as known, in order.
+        ended_early: That the video ends clearly before the stop, where a recorder here saw it.
     """
 
     commanded_at: float
@@ -100,6 +102,7 @@ class StopReport:
     first_frame_at: float | None = None
     first_frame_bound: float | None = None
     gaps: tuple[RecordingGap, ...] = ()
+    ended_early: EarlyEnd | None = None
 
 
 class ArmedStart(Protocol):

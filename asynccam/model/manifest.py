@@ -150,6 +150,14 @@ class GapRecord(_Record):
     reason: str = Field(default="", description="Why, in words.")
 
 
+class EarlyEndRecord(_Record):
+    """The end of a video that ends clearly before it was told to."""
+
+    at: Moment = Field(description="Time of its last frame.")
+    seconds: float = Field(description="What is missing from there to the stop.")
+    reason: str = Field(default="", description="Why, in words.")
+
+
 class CameraRecord(_Record):
     """One camera's part in the take."""
 
@@ -187,6 +195,9 @@ class CameraRecord(_Record):
     stop_status: str = Field(default="", description="The camera's own word for its stop.")
     files: list[FileRecord] = Field(default_factory=list, description="What it recorded.")
     gaps: list[GapRecord] = Field(default_factory=list, description="Known gaps; empty if none is known.")
+    ended_early: EarlyEndRecord | None = Field(
+        default=None, description="Its video ends clearly before it was told to; null if that is not known."
+    )
     errors: list[ErrorRecord] = Field(default_factory=list, description="What went wrong, in order.")
 
 

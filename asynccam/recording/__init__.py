@@ -1,5 +1,6 @@
 """GStreamer recorders run as subprocesses."""
 
+from asynccam.model.ending import EarlyEnd
 from asynccam.recording.events import (
     EndReason,
     Gap,
@@ -22,6 +23,7 @@ from asynccam.recording.sources import RtpSource, RtspSource, SrtJpegSource, Tes
 from asynccam.recording.verdict import FileVerdict, Verdict, verify_file
 
 __all__ = [
+    "EarlyEnd",
     "EndReason",
     "FileVerdict",
     "Gap",

@@ -5,6 +5,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
+from asynccam.model.ending import EarlyEnd
 from asynccam.model.events import Event
 from asynccam.recording.verdict import FileVerdict
 
@@ -54,13 +55,15 @@ class Gap:
 
     Attributes:
         began: When the last growth was seen, Unix seconds.
-        ended: When frames came again, Unix seconds.
+        ended: When frames came again, Unix seconds; or when the recording was ended without one.
         restarted: Whether a new process, and so a new file, was begun for it.
+        resumed: Whether frames came again.
     """
 
     began: float
     ended: float
     restarted: bool
+    resumed: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,8 +161,10 @@ class RecorderEnded(RecorderEvent):
         reason: Why it ended.
         verdicts: What each file is worth.
         error: What went wrong, or None.
+        ended_early: As of `Recorder.ended_early` at that moment.
     """
 
     reason: EndReason
     verdicts: tuple[FileVerdict, ...]
     error: Exception | None = None
+    ended_early: EarlyEnd | None = None

@@ -26,11 +26,35 @@ class Scan:
         frames: Video frames that are there whole, or None if the index that says so is missing.
         duration: Seconds from the first frame to the end of the last, or None.
         flaw: Why the file is not complete, or ``""``.
+        interval: As of `Intervals.usual`, in seconds.
     """
 
     frames: int | None
     duration: float | None
     flaw: str = ""
+    interval: float | None = None
+
+
+class Intervals:
+    """The times between frames: how long a stream may be silent before it is the end of it."""
+
+    __slots__ = ("_longest", "_second")
+
+    def __init__(self) -> None:
+        self._longest = 0.0
+        self._second = 0.0
+
+    def add(self, interval: float, times: int = 1) -> None:
+        """Take the time from one frame to the next, as often as it came up."""
+        if interval > self._second and times > 0:
+            longest = max(interval, self._longest)
+            self._second = interval if times > 1 else min(interval, self._longest)
+            self._longest = longest
+
+    @property
+    def usual(self) -> float | None:
+        """The longest that came up more than once, for one may be an outage; the only one; or None."""
+        return self._second or self._longest or None
 
 
 class FileView:

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from asynccam.recording.fileview import CutShortError, FileView, Scan
+from asynccam.recording.fileview import CutShortError, FileView, Intervals, Scan
 
 _EBML, _SEGMENT, _CLUSTER, _BLOCK_GROUP = 0x1A45DFA3, 0x18538067, 0x1F43B675, 0xA0
 _INFO, _TRACKS, _TRACK_ENTRY = 0x1549A966, 0x1654AE6B, 0xAE
 _TIMESTAMP, _SIMPLE_BLOCK, _BLOCK = 0xE7, 0xA3, 0xA1
-_CODEC, _ENCODINGS = 0x86, 0x6D80
+_CODEC, _ENCODINGS, _VOID = 0x86, 0x6D80, 0xEC
 _SCALE, _DURATION, _TRACK_NUMBER, _TRACK_TYPE, _FRAME_DURATION = 0x2AD7B1, 0x4489, 0xD7, 0x83, 0x23E383
 _OPENED: Final = frozenset({_SEGMENT, _CLUSTER, _BLOCK_GROUP, _INFO, _TRACKS, _TRACK_ENTRY})
 """Elements whose children are walked in one flat pass; every other one is stepped over."""
@@ -36,6 +36,7 @@ class _Contents:
     frames: int = 0
     first: int | None = None
     last: int = 0
+    intervals: Intervals = field(default_factory=Intervals)
 
 
 def is_matroska(head: bytes) -> bool:
@@ -50,9 +51,11 @@ def scan_matroska(view: FileView) -> Scan:
     try:
         for kind, begin, size in walk:
             _take(view, kind, begin, size, found)
+        flaw = walk.flaw()
     except CutShortError:
-        return Scan(found.frames, _seconds(found), walk.cut())
-    return Scan(found.frames, _seconds(found), walk.flaw())
+        flaw = walk.cut()
+    usual = found.intervals.usual
+    return Scan(found.frames, _seconds(found), flaw, None if usual is None else usual * found.scale / 1e9)
 
 
 class _Walk:
@@ -82,6 +85,10 @@ class _Walk:
                 raise CutShortError
             yield kind, begin, size
             self.position = max(self.position, begin + size)
+            if kind == _VOID and self._view.read_some(self.position, 1) == b"\0":
+                # GStreamer strikes out the length of a single frame by a void that is a byte too short. No
+                # element begins with a zero.
+                self.position += 1
 
     def cut(self) -> str:
         """The flaw of a file at whose present position nothing more can be read."""
@@ -251,8 +258,13 @@ def _take(view: FileView, kind: int, begin: int, size: int, found: _Contents) ->
         track, length = _variable(head, 0, keep_marker=False)
         if track in found.video:
             when = found.cluster + int.from_bytes(head[length : length + 2], "big", signed=True)
-            found.first = when if found.first is None else min(found.first, when)
-            found.last = max(found.last, when)
+            if found.first is None:
+                found.first = found.last = when
+            elif when > found.last:
+                found.intervals.add(when - found.last)
+                found.last = when
+            else:
+                found.first = min(found.first, when)
             found.frames += 1
     elif kind == _TIMESTAMP:
         found.cluster = _number(view, begin, size)

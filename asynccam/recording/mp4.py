@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from asynccam.recording.fileview import CutShortError, FileView, Scan
+from asynccam.recording.fileview import CutShortError, FileView, Intervals, Scan
 
 _CONTAINERS: Final = frozenset({b"moov", b"trak", b"mdia", b"minf", b"stbl", b"mvex", b"moof", b"traf"})
 _MAX_TABLE: Final = 256 << 20
@@ -21,6 +21,7 @@ class _Track:
     unseen: int = 0
     ticks: int = 0
     default_ticks: int = 0
+    intervals: Intervals = field(default_factory=Intervals)
 
 
 @dataclass(slots=True)
@@ -63,7 +64,10 @@ def scan_mp4(view: FileView) -> Scan:
     # A lone picture is shown however short its time is.
     frames = sum(max(track.frames - track.unseen, min(track.frames, 1)) for track in video)
     durations = [track.ticks / track.timescale for track in video if track.timescale]
-    return Scan(frames, max(durations, default=None), flaw)
+    intervals = [
+        usual / track.timescale for track in video if track.timescale and (usual := track.intervals.usual)
+    ]
+    return Scan(frames, max(durations, default=None), flaw, max(intervals, default=None))
 
 
 def _boxes(view: FileView, begin: int, end: int) -> Iterator[tuple[bytes, int, int]]:
@@ -145,6 +149,8 @@ def _sample_sizes(box: _Fields, movie: _Movie) -> None:
 def _sample_times(box: _Fields, movie: _Movie) -> None:
     if movie.tracks:
         times = [(box.number(), box.number()) for _ in range(box.number())]
+        for count, ticks in times:
+            movie.tracks[-1].intervals.add(ticks, count)
         movie.tracks[-1].ticks = sum(count * ticks for count, ticks in times)
         # GStreamer gives the last picture of some streams no time at all; no player shows it.
         movie.tracks[-1].unseen = sum(count for count, ticks in times if not ticks)
@@ -174,10 +180,13 @@ def _fragment_run(box: _Fields, movie: _Movie) -> None:
     track.frames += count
     if not box.flags & _RUN_DURATION:
         track.ticks += count * movie.fragment_ticks
+        track.intervals.add(movie.fragment_ticks, count)
         return
     others = 4 * sum(bool(box.flags & flag) for flag in (_RUN_SIZE, _RUN_FLAGS, _RUN_OFFSET))
     for _ in range(count):
-        track.ticks += box.number()
+        ticks = box.number()
+        track.ticks += ticks
+        track.intervals.add(ticks)
         box.skip(others)
 
 

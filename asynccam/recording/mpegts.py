@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from asynccam.recording.fileview import FileView, Scan
+from asynccam.recording.fileview import FileView, Intervals, Scan
 
 _PACKET: Final = 188
 _PACKETS: Final = 2048
@@ -21,6 +21,7 @@ def scan_mpegts(view: FileView) -> Scan:
     frames, flaw = 0, ""
     first: int | None = None
     last = latest = 0
+    intervals = Intervals()
     whole = view.size - view.size % _PACKET
     for offset in range(0, whole, _PACKET * _PACKETS):
         data = view.read(offset, min(_PACKET * _PACKETS, whole - offset))
@@ -41,12 +42,16 @@ def scan_mpegts(view: FileView) -> Scan:
             # Some muxers write one packet a slice, all with the time of their frame.
             if not frames or time != last:
                 frames, last = frames + 1, time
-                latest = max(latest, (time - first) % _WRAP)
+                since = (time - first) % _WRAP
+                if since > latest:
+                    intervals.add(since - latest)
+                    latest = since
     if not flaw and whole != view.size:
         flaw = "ends inside a packet"
     # The last frame lasts as long as the others.
     duration = latest * frames / (frames - 1) / _TICKS if frames > 1 else None
-    return Scan(frames, duration, flaw)
+    usual = intervals.usual
+    return Scan(frames, duration, flaw, None if usual is None else usual / _TICKS)
 
 
 def _timestamp(data: bytes) -> int:

@@ -9,16 +9,14 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Final
 
 from asynccam.errors import AsynccamError, RecordingError, StateError, StorageError, UsageError
+from asynccam.model.ending import EarlyEnd
+from asynccam.recording.ending import Ending, ending_of
 from asynccam.recording.events import (
     TRANSITIONS,
     EndReason,
     Gap,
-    RecorderDiskLow,
     RecorderEnded,
-    RecorderProgress,
-    RecorderResumed,
     RecorderSegmentClosed,
-    RecorderStalled,
     RecorderStarted,
     RecorderState,
 )
@@ -26,7 +24,8 @@ from asynccam.recording.installation import Installation, find_installation
 from asynccam.recording.options import DEFAULT_WATCH, NO_LIMITS, Limits, Watch
 from asynccam.recording.pipeline import Pipeline, Plan
 from asynccam.recording.process import DEFAULT_DEADLINES, NOTHING_TO_FINISH, LaunchProcess, StopDeadlines
-from asynccam.recording.run import Run, Survey, survey
+from asynccam.recording.progress import ProgressTeller
+from asynccam.recording.run import Run, survey
 from asynccam.recording.verdict import FileVerdict, verify_files
 from asynccam.runtime.hub import EventHub
 from asynccam.runtime.tasks import Ready, TaskScope, finish
@@ -61,7 +60,6 @@ class Recorder:
         state: Where it stands.
         first_frame_at: When the first frame reached the muxer, Unix seconds, or None.
         first_frame_bound: It was there at most this many seconds earlier.
-        gaps: Times without frames so far.
         verdicts: What each file is worth; filled when the recording is over.
         error: What ended the recording, or None.
         reason: Why it ended, or None while it has not.
@@ -84,7 +82,6 @@ class Recorder:
         self.state = RecorderState.IDLE
         self.first_frame_at: float | None = None
         self.first_frame_bound = FIRST_FRAME_BOUND
-        self.gaps: tuple[Gap, ...] = ()
         self.verdicts: tuple[FileVerdict, ...] = ()
         self.error: AsynccamError | None = None
         self.reason: EndReason | None = None
@@ -101,9 +98,11 @@ class Recorder:
         self._runs: list[Run] = []
         self._enough: asyncio.Future[None] | None = None
         self._until: float | None = None
-        self._gap_began: float | None = None
         self._discarded: list[FileVerdict] = []
-        self._told_low = False
+        self._teller = ProgressTeller(name, self.events, watch.low_space)
+        self._last: Run | None = None  # the last one that had a frame
+        self._asked_at: float | None = None  # when it was told to end, monotonic
+        self._ending: Ending | None = None
 
     async def start(self, *, timeout: float = 10.0) -> float:
         """Start, and return when the first frame has reached the muxer.
@@ -145,6 +144,7 @@ class Recorder:
         """
         if self._stop is None or self._over is None:
             raise StateError(f"{self.name} was never started")
+        self._asked()
         if not self._stop.done():
             self._stop.set_result(None)
         await finish(self._over)
@@ -176,6 +176,19 @@ class Recorder:
             return False
         self._until = time.monotonic() + seconds
         return True
+
+    @property
+    def gaps(self) -> tuple[Gap, ...]:
+        """Times without frames so far."""
+        return self._teller.gaps
+
+    @property
+    def ended_early(self) -> EarlyEnd | None:
+        """That its video ends clearly before it was told to, or None; None too while it is not over.
+
+        A file may well be whole and yet end early, when its sender died. See docs/recording.md.
+        """
+        return None if self._ending is None else self._ending.early(self._asked_at)
 
     async def aclose(self) -> None:
         """Stop if it runs, and let every listener go; harmless when called twice."""
@@ -209,18 +222,24 @@ class Recorder:
                     raise  # to whoever waits in `start`
             finally:
                 if self.reason is None:  # cancelled
+                    self._asked()
                     self.reason = EndReason.STOPPED
                 self._move(RecorderState.STOPPING)
-                self._close_gap(time.time(), restarted=False)
+                self._teller.close_gap(time.time(), resumed=False)
                 await finish(self._judge())
         finally:
             assert self.reason is not None
             self._move(RecorderState.FAILED if self.error is not None else RecorderState.ENDED)
             self._over.set_result(None)
-            ended = RecorderEnded(
-                recorder=self.name, reason=self.reason, verdicts=self.verdicts, error=self.error
+            self.events.emit(
+                RecorderEnded(
+                    recorder=self.name,
+                    reason=self.reason,
+                    verdicts=self.verdicts,
+                    error=self.error,
+                    ended_early=self.ended_early,
+                )
             )
-            self.events.emit(ended)
 
     async def _run_on(self, ready: Ready[float], timeout: float) -> EndReason:
         """One run after another."""
@@ -272,6 +291,7 @@ class Recorder:
 
     def _started(self, run: Run, ready: Ready[float]) -> None:
         at = run.first_frame.result()
+        self._last = run
         self._move(RecorderState.RECORDING)
         if self.first_frame_at is None:
             self.first_frame_at = at
@@ -284,7 +304,7 @@ class Recorder:
             )
             ready(at)
         else:
-            self._close_gap(at, restarted=True)
+            self._teller.close_gap(at, restarted=True)
 
     async def _follow(self, run: Run, process: LaunchProcess) -> EndReason | None:
         """Watch a run that has its first frame until something ends it."""
@@ -300,19 +320,21 @@ class Recorder:
             if self._stop.done():
                 return EndReason.STOPPED
             async with deadline(_DISK_SECONDS, f"answer from the disk of {self.name}"):
-                total = self._look(run, await asyncio.to_thread(survey, [one.files for one in self._runs]))
-            if self._enough.done() or (self._until is not None and time.monotonic() >= self._until):
-                return EndReason.LIMIT
-            if self._limits.size is not None and total >= self._limits.size:
+                seen = await asyncio.to_thread(survey, [one.files for one in self._runs])
+            total = self._teller.look(self._runs, seen)
+            over = self._until is not None and time.monotonic() >= self._until
+            if over or self._enough.done() or (self._limits.size is not None and total >= self._limits.size):
+                self._asked()
                 return EndReason.LIMIT
             if process.exited.done():
                 return self._ended_by_itself(run, process)
             stalled = time.monotonic() - run.grown_at >= self._watch.stall
             if stalled and self.state is RecorderState.RECORDING:
-                self._open_gap(run, RecorderState.STALLED, f"nothing came for {self._watch.stall:g} s")
+                self._move(RecorderState.STALLED)
+                self._teller.open_gap(run, f"nothing came for {self._watch.stall:g} s")
             elif not stalled and self.state is RecorderState.STALLED:
                 self._move(RecorderState.RECORDING)
-                self._close_gap(run.grown_wall, restarted=False)
+                self._teller.close_gap(run.grown_wall)
             if stalled and self._watch.restart:
                 self._move(RecorderState.RESTARTING)
                 return None
@@ -323,10 +345,10 @@ class Recorder:
             "the stream ended" if finished else f"gst-launch-1.0 ended with status {process.returncode}"
         )
         if self._watch.restart:
-            if self.state is RecorderState.RECORDING:
-                self._open_gap(run, RecorderState.RESTARTING, why)
-            else:
-                self._move(RecorderState.RESTARTING)
+            recorded = self.state is RecorderState.RECORDING
+            self._move(RecorderState.RESTARTING)
+            if recorded:
+                self._teller.open_gap(run, why)
             return None
         if finished:
             return EndReason.END_OF_STREAM
@@ -343,46 +365,12 @@ class Recorder:
             if self.first_frame_at is None:
                 self._discarded.append(replace(verdict, detail=f"{verdict.detail}; removed".lstrip("; ")))
 
-    def _look(self, run: Run, seen: Survey) -> int:
-        """Take a survey: growth, progress, room on the disk. Returns bytes of all files."""
-        total = sum(seen.sizes.values())
-        run.grew_to(total)
-        self.events.emit(
-            RecorderProgress(
-                recorder=self.name,
-                bytes=total,
-                frames=sum(one.frames for one in self._runs),
-                fps=run.fps,
-                dropped=sum(one.dropped for one in self._runs),
-            )
-        )
-        if seen.free is None or seen.free >= self._watch.low_space:
-            self._told_low = False
-        elif not self._told_low:
-            self._told_low = True
-            seconds = seen.free / run.rate if run.rate else None
-            self.events.emit(RecorderDiskLow(recorder=self.name, free=seen.free, seconds=seconds))
-        return total
-
     def _segment_closed(self, path: Path | None, duration: float) -> None:
         assert self._enough is not None
         self.events.emit(RecorderSegmentClosed(recorder=self.name, path=path, duration=duration))
         limit = self._limits.segments
         if limit is not None and sum(run.segments for run in self._runs) >= limit and not self._enough.done():
             self._enough.set_result(None)
-
-    def _open_gap(self, run: Run, state: RecorderState, reason: str) -> None:
-        self._gap_began = run.grown_wall
-        self._move(state)
-        self.events.emit(RecorderStalled(recorder=self.name, since=run.grown_wall, reason=reason))
-
-    def _close_gap(self, ended: float, *, restarted: bool) -> None:
-        if self._gap_began is None:
-            return
-        gap, self._gap_began = Gap(self._gap_began, ended, restarted), None
-        self.gaps = (*self.gaps, gap)
-        if self.state is RecorderState.RECORDING:
-            self.events.emit(RecorderResumed(recorder=self.name, gap=gap))
 
     async def _judge(self) -> None:
         """Read every file that is kept; the last ones were finished since the disk was last looked at."""
@@ -392,9 +380,18 @@ class Recorder:
             except StorageError as error:
                 if self.error is None:
                     self.error, self.reason = error, EndReason.FAILED
-        verdicts = [one for run in self._runs for one in await verify_files(run.files, decode=self._decode)]
+        verdicts: list[FileVerdict] = []
+        for run in self._runs:
+            found = await verify_files(run.files, decode=self._decode)
+            if run is self._last:
+                self._ending = ending_of(self, run, found, self._watch.stall)
+            verdicts += found
         by_path = {verdict.path: verdict for verdict in (*self._discarded, *verdicts)}
         self.verdicts = tuple(by_path.values())
+
+    def _asked(self) -> None:
+        if self._asked_at is None:
+            self._asked_at = time.monotonic()
 
     def _move(self, state: RecorderState) -> None:
         if state not in TRANSITIONS[self.state]:

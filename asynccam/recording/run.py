@@ -26,7 +26,7 @@ from asynccam.recording.messages import (
 from asynccam.recording.outputs import FileSet
 from asynccam.recording.pipeline import Plan
 from asynccam.recording.process import LaunchProcess, StopDeadlines
-from asynccam.recording.verdict import Verdict, verify_files
+from asynccam.recording.verdict import FileVerdict, Verdict, verify_files
 
 SegmentCallback = Callable[[Path | None, float], None]
 """Called with a finished segment's path, if it is known, and its length in seconds."""
@@ -86,6 +86,8 @@ class Run:
         segments: Files finished so far.
         grown_at: When frames or bytes were last seen to grow, monotonic seconds.
         grown_wall: The same, Unix seconds.
+        began_at: When the first frame came, monotonic seconds.
+        seen_at: When the latest frame came of which is known when, monotonic seconds.
         bytes: On disk when last looked at, earlier runs included.
         interrupted: Whether the process heeded an interrupt.
     """
@@ -99,6 +101,7 @@ class Run:
         self.interrupted = False
         self.grown_at = time.monotonic()
         self.grown_wall = time.time()
+        self.began_at = self.seen_at = self.grown_at
         self.first_frame: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self._plan = plan
         self._on_segment = on_segment
@@ -107,6 +110,10 @@ class Run:
         self._dropped: dict[str, int] = {}
         self._counted_at: float | None = None
         self._opened_at = 0.0
+        self._span: tuple[float, float] | None = (
+            None  # running times, from the first file to the last finished
+        )
+        self._closed: Path | None = None
         self._process: LaunchProcess | None = None
 
     async def start(self, tools: Installation, environment: Mapping[str, str]) -> LaunchProcess:
@@ -201,6 +208,23 @@ class Run:
             return None
         return self.bytes / max(time.time() - self.first_frame.result(), 1.0)
 
+    def length(self, verdicts: Sequence[FileVerdict]) -> float | None:
+        """Seconds of video in all files, those that were rotated away included; None if it is not known.
+
+        Args:
+            verdicts: On the files that are there, oldest first.
+        """
+        total = 0.0
+        left = verdicts
+        if self._span is not None:
+            total = self._span[1] - self._span[0]
+            # Files are finished one after the other; only a process that was killed leaves one that is not.
+            left = [one for one in verdicts[-1:] if self._closed not in (None, one.path)]
+        elif not verdicts:
+            return None
+        lengths = [one.duration for one in left]
+        return None if None in lengths else total + sum(length or 0.0 for length in lengths)
+
     def _grew(self) -> None:
         self.grown_at = time.monotonic()
         self.grown_wall = time.time()
@@ -215,6 +239,7 @@ class Run:
             case AsyncDone() if not self.first_frame.done() and not self._ended.done():
                 self.first_frame.set_result(now)
                 self._grew()
+                self.began_at = self.seen_at = self.grown_at
             case EndOfStream() | Interrupted():
                 # After an interrupt a sink may be woken by the end of the stream alone.
                 self.interrupted |= isinstance(message, Interrupted)
@@ -226,6 +251,7 @@ class Run:
                 self._counted_at = now
                 if frames > self.frames:
                     self._grew()
+                    self.seen_at = self.grown_at
                 self.frames = frames
                 if dropped is not None:
                     self._dropped[message.element] = dropped
@@ -236,6 +262,8 @@ class Run:
             case SegmentClosed(location=location, running_time=running_time):
                 self.segments += 1
                 path = Path(location) if location is not None else None
+                began = self._opened_at if self._span is None else self._span[0]
+                self._span, self._closed = (began, running_time), path
                 self._on_segment(path, running_time - self._opened_at)
             case _:
                 pass

@@ -50,6 +50,7 @@ class FileVerdict:
         duration: Seconds, or None.
         size: Bytes.
         detail: What is wrong with it in a sentence, or ``""``.
+        interval: Longest time between two frames that came up more than once, in seconds, or None.
     """
 
     path: Path
@@ -58,6 +59,7 @@ class FileVerdict:
     duration: float | None
     size: int
     detail: str = ""
+    interval: float | None = None
 
 
 async def verify_file(path: Path, *, timeout: float = 60.0, decode: bool = False) -> FileVerdict:
@@ -114,7 +116,7 @@ def _read(path: Path, abort: threading.Event) -> FileVerdict:
     if scan.frames == 0:
         return FileVerdict(path, Verdict.EMPTY, 0, None, size, scan.flaw or "holds no frame")
     verdict = Verdict.TRUNCATED if scan.flaw else Verdict.COMPLETE
-    return FileVerdict(path, verdict, scan.frames, scan.duration, size, scan.flaw)
+    return FileVerdict(path, verdict, scan.frames, scan.duration, size, scan.flaw, scan.interval)
 
 
 def _scan(view: FileView) -> Scan:

@@ -41,6 +41,7 @@ from asynccam.model.info import CameraState, CameraStatus, MediaFile
 from asynccam.model.manifest import (
     CameraRecord,
     ClockRecord,
+    EarlyEndRecord,
     ErrorRecord,
     FileRecord,
     GapRecord,
@@ -288,6 +289,12 @@ class TakeMember:
             )
             for gap in report.gaps
         ]
+        early = report.ended_early
+        if early is not None:
+            missing = report.commanded_at - early.at if early.seconds is None else early.seconds
+            self.record.ended_early = EarlyEndRecord(
+                at=Moment.of(early.at), seconds=missing, reason=early.reason
+            )
         self._made(report.files)
         names = tuple(file.name for file in report.files)
         self._emit(RecordingStopped(camera=self.camera.id, files=names))

@@ -27,6 +27,7 @@ from asynccam.model.safe_name import safe_name
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
+from asynccam.take.ending import judge_end
 from asynccam.take.files import Collector, Verify
 from asynccam.take.first_frame import infer_first_frames
 from asynccam.take.folder import TakeFolder
@@ -146,7 +147,11 @@ class _Resumption:
             for key, result in (await scope.gather(jobs, name="resume")).items():
                 if isinstance(result, Exception):
                     parts[key].errors.append(error_record("resume", result))
+        infer_first_frames(self._manifest)
+        start, duration = self._manifest.start, self._manifest.duration
+        until = None if start is None or duration is None else start.t0_computer.unix + duration
         for record in parts.values():
+            judge_end(record, until)
             started = record.id in self._left.told and not self._called_off
             record.outcome = outcome_of(record, Outcome.FAILED if started else Outcome.CANCELLED)
         outcome = outcome_of_all(self._manifest.cameras)

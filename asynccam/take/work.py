@@ -22,6 +22,7 @@ from asynccam.model.manifest import (
 from asynccam.runtime.disk import on_disk
 from asynccam.runtime.tasks import TaskScope
 from asynccam.runtime.timing import deadline
+from asynccam.take.ending import judge_end
 from asynccam.take.files import Collector, Verify
 from asynccam.take.first_frame import infer_first_frames
 from asynccam.take.folder import TakeFolder, distinct_names
@@ -87,6 +88,7 @@ class TakeWork:
         }
         self.scope = TaskScope(f"take {folder.name}", on_failure=self.failed)
         self.t0 = 0.0
+        self._until: float | None = None
         self._folder = folder
         self._limits = limits
         self._time_server = time_server
@@ -159,6 +161,11 @@ class TakeWork:
 
     async def stop(self, patience: float | None) -> None:
         """Stop every camera that may record; ``patience`` as for `TakeMember.stop`."""
+        if self.manifest.start is not None:
+            # By the loop's time, because this computer's clock may be set while cameras record.
+            lasted = asyncio.get_running_loop().time() - self.t0
+            planned = lasted if self.manifest.duration is None else min(lasted, self.manifest.duration)
+            self._until = self.manifest.start.t0_computer.unix + planned
         await self._note("stopping")
         stops = {
             key: self._stop(member, patience) for key, member in self.members.items() if member.may_record
@@ -186,7 +193,9 @@ class TakeWork:
         except TimeoutError as error:
             self.failed("end", error)
         unfinished = Outcome.CANCELLED if outcome is Outcome.CANCELLED else Outcome.FAILED
+        infer_first_frames(self.manifest)
         for member in self.members.values():
+            judge_end(member.record, self._until)
             member.record.outcome = outcome_of(member.record, unfinished)
         self.manifest.outcome = outcome or outcome_of_all(self.manifest.cameras)
 
@@ -314,6 +323,7 @@ def outcome_of(camera: CameraRecord, unfinished: Outcome) -> Outcome:
     if not home:
         return unfinished
     whole = all(file.verdict is None or file.verdict.verdict == "complete" for file in home)
+    whole = whole and not camera.gaps and camera.ended_early is None
     answered = camera.accepted_at is not None and camera.stopped_at is not None
     return Outcome.COMPLETE if whole and answered and len(home) == len(camera.files) else Outcome.INCOMPLETE
 

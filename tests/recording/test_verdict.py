@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from asynccam.errors import NotFoundError, StorageError, TimeoutError
+from asynccam.recording.fileview import Intervals
 from asynccam.recording.verdict import Verdict, verify_file
 from tests.support.gst import LAUNCH, decoded_frames
 
@@ -55,6 +56,49 @@ async def test_a_whole_file_is_complete_with_its_frames_and_length(files: dict[s
     assert verdict.duration == pytest.approx(shown / 10, abs=0.02)
     assert verdict.size == files[name].stat().st_size
     assert await decoded_frames(files[name]) == shown
+
+
+@pytest.mark.parametrize("name", KINDS)
+async def test_the_time_between_frames_is_known(files: dict[str, Path], name: str) -> None:
+    verdict = await verify_file(files[name])
+    assert verdict.interval == pytest.approx(0.1, abs=0.002)
+
+
+def test_the_usual_interval_is_the_longest_that_came_twice() -> None:
+    intervals = Intervals()
+    assert intervals.usual is None
+    intervals.add(0.1)
+    assert intervals.usual == 0.1
+    for interval in (0.1, 9.0, 0.2, 0.0):
+        intervals.add(interval)
+    assert intervals.usual == 0.2
+    intervals.add(5.0, 0)
+    assert intervals.usual == 0.2
+    intervals.add(3.0, 2)
+    assert intervals.usual == 3.0
+    intervals.add(10.0)
+    assert intervals.usual == 9.0
+    intervals.add(11.0, 4)
+    assert intervals.usual == 11.0
+
+
+@pytest.fixture
+def single_frame(tmp_path: Path) -> Path:
+    """A Matroska file of one frame that nobody gave a length."""
+    picture, path = tmp_path / "a.jpg", tmp_path / "a.mkv"
+    source = ["videotestsrc", "num-buffers=1", "!", "video/x-raw,width=64,height=48", "!", "jpegenc"]
+    subprocess.run([LAUNCH, "-q", *source, "!", "filesink", f"location={picture}"], check=True)
+    frame = ["filesrc", f"location={picture}", "blocksize=1000000", "!", "jpegparse", "!", "matroskamux"]
+    subprocess.run([LAUNCH, "-q", *frame, "!", "filesink", f"location={path}"], check=True)
+    return path
+
+
+async def test_a_single_frame_without_a_length_is_complete_as_it_plays(single_frame: Path) -> None:
+    """GStreamer leaves one byte over, where the length of the video would stand."""
+    assert b"\xec\x88\x88" + bytes(8) in single_frame.read_bytes()
+    verdict = await verify_file(single_frame, decode=True)
+    assert (verdict.verdict, verdict.frames, verdict.detail) == (Verdict.COMPLETE, 1, "")
+    assert verdict.interval is None
 
 
 @pytest.mark.parametrize("name", ["plain.mp4", "finalized.mp4", "jpeg.mov", "h264.mkv", "jpeg.mkv"])

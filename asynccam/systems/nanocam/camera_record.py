@@ -20,7 +20,8 @@ from asynccam.errors import (
     StateError,
     UsageError,
 )
-from asynccam.model.features import RecordPlan, StartReport, StopReport
+from asynccam.model.ending import EarlyEnd
+from asynccam.model.features import RecordingGap, RecordPlan, StartReport, StopReport
 from asynccam.model.info import MediaFile
 from asynccam.model.safe_name import safe_name
 from asynccam.recording import FileVerdict, Pipeline, Recorder, RecorderState, RtpSource, SingleFile, Verdict
@@ -84,6 +85,21 @@ class Reception:
     def state(self) -> RecorderState | None:
         """Where the recorder stands, or None without one."""
         return None if self._recorder is None else self._recorder.state
+
+    @property
+    def gaps(self) -> tuple[RecordingGap, ...]:
+        """Times without frames."""
+        gaps = () if self._recorder is None else self._recorder.gaps
+        return tuple(
+            RecordingGap(gap.began, gap.ended if gap.resumed else None, gap.restarted, "no frame came")
+            for gap in gaps
+        )
+
+    @property
+    def ended_early(self) -> EarlyEnd | None:
+        """That the video ends clearly before the recording was ended, or None."""
+        early = None if self._recorder is None else self._recorder.ended_early
+        return None if early is None else early.made_earlier(_JITTER)
 
     async def prepare(self, path: Path | None) -> None:
         """Connect, and listen; with no path only connect.
@@ -154,6 +170,8 @@ class Reception:
                 await self._recorder.aclose()
             if self._recorder.error is not None:
                 self.trouble = f"ended early: {self._recorder.error}"
+            elif self._recorder.ended_early is not None:
+                self.trouble = f"ended early: {self._recorder.ended_early.reason}"
             return self._recorder.verdicts
         finally:
             await finish(self._leave())
@@ -280,6 +298,8 @@ class NanocamRecord:
             stopped_at=time.time(),
             status=_status(verdicts, reception.trouble),
             files=tuple(MediaFile(one.path.name, one.size, path=one.path) for one in verdicts),
+            gaps=reception.gaps,
+            ended_early=reception.ended_early,
         )
 
     async def aclose(self) -> None:

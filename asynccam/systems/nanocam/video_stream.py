@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal
 
 from asynccam.errors import AsynccamError, StateError, UsageError
+from asynccam.model.ending import EarlyEnd
 from asynccam.recording import (
     EndReason,
     FileVerdict,
@@ -54,6 +55,7 @@ class VideoResult:
         first_frame_at: When the first frame was there, Unix seconds.
         gaps: Times without frames.
         reason: Why it ended.
+        ended_early: That it ends clearly before it was to, or None.
     """
 
     files: tuple[Path, ...]
@@ -62,6 +64,7 @@ class VideoResult:
     first_frame_at: float
     gaps: tuple[Gap, ...]
     reason: EndReason
+    ended_early: EarlyEnd | None = None
 
 
 class VideoStream(BaseStream):
@@ -323,6 +326,7 @@ class VideoStream(BaseStream):
                         first_frame_at=recorder.first_frame_at,
                         gaps=recorder.gaps,
                         reason=recorder.reason,
+                        ended_early=recorder.ended_early,
                     )
                 finally:
                     await self._let_go()

@@ -90,6 +90,7 @@ class ThorVisionRecord:
         """
         async with deadline(timeout, f"end of the recording of {self._camera.id}"):
             stopped = await self._end()
+        early = stopped.ended_early
         return StopReport(
             commanded_at=stopped.commanded_at,
             stopped_at=stopped.stopped_at,
@@ -98,8 +99,10 @@ class ThorVisionRecord:
             first_frame_at=self.shown_at(stopped.first_frame_at),
             first_frame_bound=_wider(stopped.first_frame_bound),
             gaps=tuple(
-                RecordingGap(gap.began, gap.ended, gap.restarted, "no frame came") for gap in stopped.gaps
+                RecordingGap(gap.began, gap.ended if gap.resumed else None, gap.restarted, "no frame came")
+                for gap in stopped.gaps
             ),
+            ended_early=early.made_earlier(self._latency) if early is not None else None,
         )
 
     async def end_leftovers(self, *, timeout: float = 60.0) -> None:
@@ -120,7 +123,11 @@ class ThorVisionRecord:
 
     def shown_at(self, arrived_at: float | None) -> float | None:
         """When a frame that arrived then was made: SRT hands every one on by its latency later."""
-        return None if arrived_at is None else arrived_at - self._camera.client.settings.latency / 1000
+        return None if arrived_at is None else arrived_at - self._latency
+
+    @property
+    def _latency(self) -> float:
+        return self._camera.client.settings.latency / 1000
 
     @property
     def _streaming(self) -> bool:
@@ -207,6 +214,8 @@ def _status(stopped: StreamStop) -> str:
     words = [f"{one.path.name}: {one.verdict.value}" for one in flawed] or ["complete"]
     if stopped.error is not None:
         words.append(f"ended early: {stopped.error}")
+    elif stopped.ended_early is not None:
+        words.append(f"ended early: {stopped.ended_early.reason}")
     if stopped.server_error is not None:
         words.append(f"the server may still stream: {stopped.server_error}")
     return "; ".join(words)

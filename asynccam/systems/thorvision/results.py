@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from asynccam.errors import AsynccamError
+from asynccam.model.ending import EarlyEnd
 from asynccam.recording import FileVerdict, Gap
 
 
@@ -79,6 +80,7 @@ class StreamStop(DictLike):
         stopped_at: When the server had answered, or been given up, Unix seconds.
         error: What had ended the recording before the stop did, or None.
         server_error: Why the server may still be streaming, or None; the files do not suffer from it.
+        ended_early: That the video ends clearly before the stop, or None.
     """
 
     camera_id: int
@@ -91,3 +93,4 @@ class StreamStop(DictLike):
     stopped_at: float
     error: AsynccamError | None = None
     server_error: AsynccamError | None = None
+    ended_early: EarlyEnd | None = None

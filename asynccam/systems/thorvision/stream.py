@@ -311,6 +311,7 @@ class CameraStream:
             stopped_at=stopped_at,
             error=recorder.error if recorder else None,
             server_error=server_error,
+            ended_early=recorder.ended_early if recorder else None,
         )
 
     async def _end_server(self) -> AsynccamError | None:

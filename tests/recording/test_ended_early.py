@@ -1,0 +1,275 @@
+"""Files that are whole and end too soon: told, and never told of a stream that lasted to its stop."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from asynccam.model.ending import EarlyEnd, end_tolerance
+from asynccam.recording import (
+    EndReason,
+    Gap,
+    HlsFiles,
+    Limits,
+    Pipeline,
+    Recorder,
+    RecorderEnded,
+    RecorderSegmentClosed,
+    RecorderStalled,
+    RtpSource,
+    RtspSource,
+    SingleFile,
+    SplitFiles,
+    SrtJpegSource,
+    TestPattern,
+    Verdict,
+    Watch,
+)
+from asynccam.recording.ending import Ending
+from asynccam.recording.outputs import Output, PictureFiles
+from tests.support.gst import free_udp_port, recorder_process, rtp_sender, running, srt_sender
+from tests.support.rtsp import RtspServer
+
+SMALL = TestPattern(width=64, height=48, fps=Fraction(20), time_code=False)
+SLOW = TestPattern(width=64, height=48, fps=Fraction(1), time_code=False)
+QUICK = Watch(interval=0.1, stall=2.0)
+SILENCE = 1.6
+"""Seconds, more than the rule lets pass at 20 frames a second."""
+
+Sender = Callable[[], AbstractAsyncContextManager[object]]
+
+
+def srt(output: Output, latency: int = 20) -> tuple[Pipeline, Sender]:
+    port = free_udp_port()
+    return Pipeline(SrtJpegSource("127.0.0.1", port, latency), output), lambda: running(*srt_sender(port))
+
+
+def rtp(output: Output) -> tuple[Pipeline, Sender]:
+    port = free_udp_port()
+    return Pipeline(RtpSource(port, "127.0.0.1", latency=20), output), lambda: running(*rtp_sender(port))
+
+
+def way(name: str, directory: Path) -> tuple[Pipeline, Sender]:
+    match name:
+        case "srt to split files":
+            return srt(SplitFiles(directory, "cam", max_seconds=1))
+        case "srt with a long latency":
+            return srt(SplitFiles(directory, "cam"), latency=800)
+        case "rtp to mkv":
+            return rtp(SingleFile(directory / "a.mkv"))
+        case "rtp to mp4":
+            return rtp(SingleFile(directory / "a.mp4"))
+        case "rtp to hls":
+            return rtp(HlsFiles(directory, segment_seconds=1))
+        case "srt to pictures":
+            return srt(PictureFiles(directory))
+    raise AssertionError(name)
+
+
+WAYS = [
+    "srt to split files",
+    "srt with a long latency",
+    "rtp to mkv",
+    "rtp to mp4",
+    "rtp to hls",
+    "srt to pictures",
+]
+
+
+async def let_pass(seconds: float) -> None:
+    """So much time, and not less."""
+    await asyncio.sleep(seconds)
+
+
+@pytest.mark.parametrize("name", WAYS)
+async def test_a_sender_that_is_killed_is_told_though_the_files_are_whole(tmp_path: Path, name: str) -> None:
+    pipeline, sender = way(name, tmp_path)
+    async with Recorder(pipeline) as recorder:
+        ended = recorder.events.events(RecorderEnded)
+        async with sender():
+            await recorder.start()
+            await let_pass(1.2)  # so that frames were counted
+            assert recorder.ended_early is None
+            killed_at = time.time()
+        await let_pass(SILENCE + 2.0)
+        asked_at = time.time()
+        verdicts = await recorder.stop()
+        early = recorder.ended_early
+        assert (await anext(ended)).ended_early == early
+    assert verdicts
+    assert {one.verdict for one in verdicts} == {Verdict.COMPLETE}
+    assert (recorder.reason, recorder.error) == (EndReason.STOPPED, None)
+    assert early is not None
+    assert early.reason == "no frame came any more"
+    assert early.seconds is not None
+    assert early.seconds > SILENCE
+    assert early.at < killed_at + 1.5
+    assert early.at + early.seconds == pytest.approx(asked_at, abs=0.5)
+
+
+@pytest.mark.parametrize("name", WAYS)
+async def test_a_stream_that_lasts_is_not_called_early(tmp_path: Path, name: str) -> None:
+    pipeline, sender = way(name, tmp_path)
+    async with sender(), Recorder(pipeline) as recorder:
+        await recorder.start()
+        await let_pass(2.3)
+        await recorder.stop()
+    assert recorder.ended_early is None
+
+
+async def test_one_frame_a_second_is_not_called_early_and_its_death_is(tmp_path: Path) -> None:
+    async with Recorder(Pipeline(SLOW, SingleFile(tmp_path / "a.mkv"))) as recorder:
+        await recorder.start()
+        await let_pass(3.9)  # the next frame is almost due
+        (verdict,) = await recorder.stop()
+    assert verdict.interval == pytest.approx(1.0, abs=0.2)
+    assert recorder.ended_early is None
+
+
+async def test_a_recording_that_is_stopped_at_its_first_frame_is_whole(tmp_path: Path) -> None:
+    for number in range(4):
+        pipeline, sender = srt(SplitFiles(tmp_path, f"cam{number}"), latency=500)
+        async with sender(), Recorder(pipeline) as recorder:
+            await recorder.start()
+            (verdict,) = await recorder.stop()
+        assert verdict.verdict is Verdict.COMPLETE, verdict
+        assert verdict.frames
+        assert recorder.ended_early is None
+
+
+async def test_files_that_were_rotated_away_are_no_end(tmp_path: Path) -> None:
+    output = SplitFiles(tmp_path, "cam", max_files=1, max_seconds=0.5)
+    async with Recorder(Pipeline(SMALL, output), watch=QUICK) as recorder:
+        closed = recorder.events.events(RecorderSegmentClosed)
+        await recorder.start()
+        for _ in range(6):
+            await anext(closed)
+        (verdict,) = await recorder.stop()
+    assert verdict.duration is not None
+    assert verdict.duration < 1.0
+    assert recorder.ended_early is None
+
+
+async def test_a_clock_that_is_set_meanwhile_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true_time = time.time
+    async with Recorder(Pipeline(SMALL, SingleFile(tmp_path / "a.mp4")), watch=QUICK) as recorder:
+        await recorder.start()
+        monkeypatch.setattr(time, "time", lambda: true_time() + 86_400)
+        await let_pass(1.2)
+        await recorder.stop()
+    assert recorder.ended_early is None
+
+
+async def test_a_stall_to_the_end_is_a_gap_without_return(tmp_path: Path) -> None:
+    pipeline, sender = rtp(SingleFile(tmp_path / "a.mkv"))
+    async with Recorder(pipeline, watch=QUICK) as recorder:
+        stalls = recorder.events.events(RecorderStalled)
+        async with sender():
+            await recorder.start()
+        await anext(stalls)
+        await recorder.stop()
+    (gap,) = recorder.gaps
+    assert gap == Gap(gap.began, gap.ended, restarted=False, resumed=False)
+    assert recorder.ended_early is not None
+
+
+async def test_a_stream_that_ends_by_itself_ended_early_until_it_is_asked_to(tmp_path: Path) -> None:
+    async with RtspServer("h264").serving() as server:
+        pipeline = Pipeline(RtspSource(server.url, latency=20), SingleFile(tmp_path / "a.mp4"))
+        async with Recorder(pipeline, watch=QUICK) as recorder:
+            ended = recorder.events.events(RecorderEnded)
+            await recorder.start()
+            await let_pass(0.5)
+            server.hang_up()
+            event = await anext(ended)
+            assert event.ended_early is not None
+            assert (event.ended_early.seconds, recorder.ended_early) == (None, event.ended_early)
+            await let_pass(SILENCE + 1.0)
+            await recorder.stop()
+    early = recorder.ended_early
+    assert early is not None
+    assert early.seconds is not None
+    assert early.seconds > SILENCE
+    assert early.reason == ("the stream ended" if recorder.error is None else str(recorder.error))
+
+
+async def test_a_stream_that_ends_just_before_the_stop_is_as_good_as_whole(tmp_path: Path) -> None:
+    ending = Ending(at=5.0, came_at=5.0, seen_at=5.0, began_at=0.0, interval=0.05, reason="the stream ended")
+    assert ending.early(None) == EarlyEnd(5.0, None, "the stream ended")
+    assert ending.early(5.9) is None
+    assert ending.early(7.5) == EarlyEnd(5.0, 2.5, "the stream ended")
+
+
+async def test_a_process_that_is_killed_is_told_with_its_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    async with Recorder(Pipeline(SMALL, SingleFile(path)), watch=QUICK) as recorder:
+        await recorder.start()
+        await let_pass(1.2)
+        os.kill(recorder_process(path), signal.SIGKILL)
+        (verdict,) = await recorder.wait()
+        await let_pass(SILENCE + 1.5)
+        await recorder.stop()
+    assert verdict.verdict is not Verdict.COMPLETE
+    assert recorder.ended_early is not None
+    assert recorder.ended_early.reason == str(recorder.error)
+
+
+async def test_a_limit_that_was_reached_in_silence(tmp_path: Path) -> None:
+    pipeline, sender = rtp(SingleFile(tmp_path / "a.mkv"))
+    async with Recorder(pipeline, limits=Limits(seconds=3.5), watch=QUICK) as recorder:
+        async with sender():
+            await recorder.start()
+        await recorder.wait()
+    assert recorder.reason is EndReason.LIMIT
+    assert recorder.ended_early is not None
+
+
+async def test_a_limit_that_was_reached_is_no_early_end(tmp_path: Path) -> None:
+    pipeline = Pipeline(SMALL, SingleFile(tmp_path / "a.mkv"))
+    async with Recorder(pipeline, limits=Limits(seconds=1.5), watch=QUICK) as recorder:
+        await recorder.start()
+        await recorder.wait()
+        assert recorder.reason is EndReason.LIMIT
+        assert recorder.ended_early is None
+        await let_pass(SILENCE)
+    assert recorder.ended_early is None
+
+
+def test_a_busy_computer_is_not_called_early() -> None:
+    lags = Ending(at=3.0, came_at=3.0, seen_at=9.5, began_at=0.0, interval=0.05, reason="")
+    assert lags.early(10.0) is None  # frames were counted to the end, though their own time lags behind
+    unread = Ending(at=9.9, came_at=9.9, seen_at=3.0, began_at=0.0, interval=0.05, reason="")
+    assert unread.early(10.0) is None  # the file has them, though nobody came to read their count
+    assert Ending(at=3.0, came_at=3.0, seen_at=3.0, began_at=0.0, interval=0.05, reason="").early(10.0)
+
+
+def test_a_stream_that_pauses_as_a_habit_is_not_called_early_in_a_pause() -> None:
+    pauses = Ending(at=30.0, came_at=30.0, seen_at=30.0, began_at=0.0, interval=3.0, reason="")
+    assert pauses.early(35.0) is None
+    assert pauses.early(38.0) is not None
+
+
+def test_where_no_file_tells_the_counts_have_a_second_more() -> None:
+    counted = Ending(at=5.0, came_at=None, seen_at=5.0, began_at=0.0, interval=0.05, reason="")
+    assert counted.early(7.0) is None
+    assert counted.early(7.5) == EarlyEnd(5.0, 2.5, "")
+
+
+def test_what_may_be_missing() -> None:
+    assert end_tolerance(5.0, 1 / 30) == pytest.approx(1.0 + 2 / 30 + 0.01)
+    assert end_tolerance(5.0, 1.0) == pytest.approx(3.01)
+    assert end_tolerance(3600.0, 1 / 30) < 9
+    assert end_tolerance(5.0, 1.0, files=3, bound=2.0) == pytest.approx(6.01)
+
+
+def test_a_frame_that_arrived_late_was_made_earlier() -> None:
+    assert EarlyEnd(10.0, 2.0, "so").made_earlier(0.5) == EarlyEnd(9.5, 2.5, "so")
+    assert EarlyEnd(10.0, None, "so").made_earlier(0.5) == EarlyEnd(9.5, None, "so")
