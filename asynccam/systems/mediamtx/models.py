@@ -5,7 +5,7 @@ missing field never fails a parse: released servers leave out what they do not k
 See docs/protocols/mediamtx.md.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, TypeVar
 
@@ -53,6 +53,11 @@ def _words(value: Any) -> Any:
     if isinstance(value, list):
         return [word if isinstance(word, str) else str(word) for word in value]
     return [] if value is None else value
+
+
+def _told(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that say something."""
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 UnixSeconds = Annotated[float | None, BeforeValidator(_seconds)]
@@ -129,6 +134,22 @@ class CameraInfo(Answer):
     capabilities: Annotated[list[str], BeforeValidator(_words)] = Field(default_factory=list)
     metrics: Metrics | None = None
 
+    def __init__(
+        self,
+        device_path: str | None = None,
+        name: str | None = None,
+        capabilities: Sequence[str] | None = None,
+        status: str | None = None,
+        stream_url: str | None = None,
+        **fields: Any,
+    ) -> None:
+        """As in the SDK; any other field by its name."""
+        given = {"device_path": device_path, "name": name, "capabilities": capabilities, "status": status}
+        super().__init__(**_told({**given, "stream_url": stream_url, **fields}))
+
+    # Tells pydantic, as its own classes do, that parsing need not go through this method.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
     @model_validator(mode="before")
     @classmethod
     def _stream_url(cls, value: Any) -> Any:
@@ -161,6 +182,24 @@ class RecordingInfo(Answer):
     duration: float | None = None
     file_size: int | None = None
     format: str | None = None
+
+    def __init__(
+        self,
+        device_path: str | None = None,
+        recording_id: str | None = None,
+        filename: str | None = None,
+        start_time: float | None = None,
+        duration: float | None = None,
+        status: str = "active",
+        **fields: Any,
+    ) -> None:
+        """As in the SDK; any other field by its name. What a service leaves out stays empty."""
+        given = {"device_path": device_path, "recording_id": recording_id, "filename": filename}
+        times = {"start_time": start_time, "duration": duration}
+        super().__init__(**_told({**given, **times, "status": status, **fields}))
+
+    # As above.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     @property
     def device_path(self) -> str:
