@@ -23,6 +23,11 @@ from asynccam.errors import RemoteProtocolError
 
 M = TypeVar("M", bound="Answer")
 
+_TIMES: Final = frozenset({"start_time", "end_time", "timestamp", "modified_time"})
+_FIGURES: Final = frozenset({"duration", "file_size", "fps", "bytes_sent", "readers", "uptime"})
+_NUMBERS: Final = _TIMES | _FIGURES | {"total", "limit", "offset", "connected"}
+"""Fields in which an empty text says nothing; times are among them."""
+
 _OTHER_NAMES: Final = frozenset({"device_path", "recording_id"})
 """The SDK's names for fields that the service calls otherwise."""
 
@@ -33,9 +38,14 @@ def _seconds(value: Any) -> Any:
         try:
             moment = datetime.fromisoformat(value)
         except ValueError:
+            pass
+        else:
+            # A time that names no zone is taken for UTC, whatever zone this computer is in.
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        try:
             return float(value)
-        # A time that names no zone is taken for UTC, whatever zone this computer is in.
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        except ValueError:
+            raise ValueError("should be a time") from None
     return value
 
 
@@ -66,7 +76,7 @@ UnixSeconds = Annotated[float | None, BeforeValidator(_seconds)]
 class Answer(BaseModel):
     """Base of all answers: unknown fields are kept, as attributes and when dumped.
 
-    Null is as good as missing in the fields that are known.
+    Null is as good as missing in the fields that are known, and so is an empty text for a number or time.
     """
 
     model_config = ConfigDict(
@@ -80,10 +90,15 @@ class Answer(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _without_nulls(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and None in value.values():
-            known = cls.model_fields.keys() | _OTHER_NAMES
-            return {name: given for name, given in value.items() if given is not None or name not in known}
-        return value
+        if not isinstance(value, Mapping) or not (None in value.values() or "" in value.values()):
+            return value
+        fields = cls.model_fields
+        nulls, blanks = fields.keys() | _OTHER_NAMES, fields.keys() & _NUMBERS
+        return {
+            name: given
+            for name, given in value.items()
+            if not ((given is None and name in nulls) or (given == "" and name in blanks))
+        }
 
     @classmethod
     def read(cls: type[M], value: Any, *, method: str) -> M:
