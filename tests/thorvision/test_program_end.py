@@ -42,6 +42,14 @@ async def test_streams_and_recordings_are_stopped(tmp_path: Path, end: str, code
     assert (await verify_file(file)).verdict is Verdict.COMPLETE
 
 
+async def test_a_connection_is_closed_when_nothing_was_streamed(tmp_path: Path) -> None:
+    async with rig() as made:
+        source = _PROGRAM.replace("await client.start", "return\n    await client.start")
+        program = source.format(port=made.simulator.port, ports=free_ports(20), directory="out", end="return")
+        ran = await run(program, tmp_path)
+    assert (ran.code, ran.out, ran.err) == (0, "", "")
+
+
 async def test_a_task_that_stops_its_stream_itself_comes_first(tmp_path: Path) -> None:
     background = """
     async def record():

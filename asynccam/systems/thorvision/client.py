@@ -97,6 +97,7 @@ class ThorVisionClient:
             RemoteProtocolError: It answers nonsense.
             DeviceError: It refuses.
         """
+        self._expect_end()
         return list(await self._api.cameras())
 
     async def list_logs(self) -> list[str]:
@@ -135,6 +136,7 @@ class ThorVisionClient:
         self._check_open()
         if self._hot_plug is not None:
             return
+        self._expect_end()
         self._hot_plug = hot_plug = HotPlug(
             self.address,
             self._api.events_url,
@@ -324,8 +326,7 @@ class ThorVisionClient:
     def _stream(self, camera: Camera, capability: Capability) -> CameraStream:
         """The camera's stream, a new one if there is none."""
         self._check_open()
-        if not self._guard.tasks:
-            _GUARDS.add(self._guard.spawn(self._await_end(), name="end of the program"))
+        self._expect_end()
         if camera.id not in self._streams:
             self._streams[camera.id] = CameraStream(
                 self._api,
@@ -340,6 +341,11 @@ class ThorVisionClient:
 
     async def _end(self, camera_id: int) -> StreamStop:
         return await self._streams.pop(camera_id).close()
+
+    def _expect_end(self) -> None:
+        """See that what is opened now is closed at the end of the program."""
+        if not self._closed and not self._guard.tasks:
+            _GUARDS.add(self._guard.spawn(self._await_end(), name="end of the program"))
 
     async def _await_end(self) -> None:
         """Clean up when ``asyncio.run`` cancels all tasks that a program has left, and this one with them."""
