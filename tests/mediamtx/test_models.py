@@ -14,6 +14,7 @@ from asynccam.systems.mediamtx.models import (
     CameraList,
     FileInfo,
     FileList,
+    Metrics,
     RecordingInfo,
     Report,
     SignIn,
@@ -99,3 +100,30 @@ def test_a_protocol_error_names_the_method_and_the_place_and_no_value() -> None:
     with pytest.raises(RemoteProtocolError, match=r"list_recordings.*files\.0\.file_size") as raised:
         FileList.read({"files": [{"file_size": "secret"}]}, method="list_recordings")
     assert "secret" not in str(raised.value)
+    with pytest.raises(RemoteProtocolError, match=r"x.*start_time") as raised:
+        RecordingInfo.read({"start_time": "secret"}, method="x")
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("nothing", ["", None])
+def test_a_number_or_time_may_be_left_empty(nothing: object) -> None:
+    started = RecordingInfo.read(
+        {
+            "device": "camera0",
+            "status": "STARTED",
+            "end_time": nothing,
+            "duration": nothing,
+            "file_size": nothing,
+        },
+        method="start_recording",
+    )
+    assert (started.end_time, started.duration, started.file_size) == (None, None, None)
+    (camera,) = CameraList.read(
+        {
+            "cameras": [{"device": "camera0", "fps": nothing, "metrics": {"uptime": nothing}}],
+            "total": nothing,
+        },
+        method="get_camera_list",
+    ).cameras
+    assert (camera.fps, camera.metrics) == (None, Metrics())
+    assert CameraInfo.read({"device": "camera0", "name": ""}, method="x").name == ""

@@ -33,6 +33,13 @@ async def test_the_environment_fills_in_what_was_not_given(monkeypatch: pytest.M
     assert (given.auth_type, await given.secret()) == ("jwt", "mine")
 
 
+def test_what_is_empty_in_the_environment_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in NAMES:
+        monkeypatch.setenv(f"MEDIAMTX_{name}", "")
+    assert CameraClient().endpoint.url == "ws://localhost:8080/ws"
+    assert credentials(None, None, None).auth_type == "jwt"
+
+
 @pytest.mark.parametrize(
     ("arguments", "kind", "secret"),
     [

@@ -88,7 +88,18 @@ async def test_a_scheduled_start_reports_its_moment() -> None:
 
 async def test_androids_answer_to_a_start_for_now_schedules_nothing() -> None:
     async with Peer(Android().talk) as peer:
-        assert (await start(record(peer))).scheduled_for is None
+        report = await start(record(peer))
+    assert (report.status, report.scheduled_for) == ("recording", None)
+
+
+async def test_androids_answer_to_a_start_for_now_proves_nothing() -> None:
+    class Lazy(Android):
+        def start_at(self, moment: float) -> None:
+            """Never begins."""
+
+    async with Peer(Lazy().talk) as peer:
+        with pytest.raises(DeviceError, match="does not record"):
+            await start(record(peer, confirm=0.2))
 
 
 async def test_a_device_that_records_already_is_busy() -> None:

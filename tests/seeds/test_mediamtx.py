@@ -110,10 +110,18 @@ assert list(there) == list(here)[: len(there)], (list(there), list(here))
 for theirs in (CameraInfo, RecordingInfo):
     known = {"device_path": "/dev/video0", "name": "n", "capabilities": ["a"], "status": "S"}
     known |= {"recording_id": "r", "filename": "f", "start_time": 1.5}
-    wanted = {field.name for field in dataclasses.fields(theirs)}
-    values = {name: value for name, value in known.items() if name in wanted}
-    made = getattr(ours, theirs.__name__).model_validate(values)
-    for name, value in dataclasses.asdict(theirs(**values)).items():
-        assert getattr(made, name) == value, (theirs, name)
+    fields = dataclasses.fields(theirs)
+    required = {field.name: known[field.name] for field in fields if field.default is dataclasses.MISSING}
+    whole = {field.name: known.get(field.name, field.default) for field in fields}
+    made = getattr(ours, theirs.__name__)
+    for there, here in (
+        (theirs(**required), made(**required)),
+        (theirs(*required.values()), made(*required.values())),
+        (theirs(**whole), made(**whole)),
+        (theirs(*whole.values()), made(*whole.values())),
+        (theirs(**whole), made.model_validate(whole)),
+    ):
+        for name, value in dataclasses.asdict(there).items():
+            assert getattr(here, name) == value, (there, here, name)
 print("same")
 """

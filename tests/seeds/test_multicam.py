@@ -1,7 +1,20 @@
 """multicam-common: every example of its README against our device server."""
 
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from asynccam.errors import UsageError
+from asynccam.systems.multicam import (
+    CommandMessage,
+    CommandType,
+    FileMetadata,
+    FileResponse,
+    ListFilesResponse,
+    StatusResponse,
+)
+from asynccam.systems.multicam.models import Message
 from tests.seeds.examples import Changes, blocks, run
 from tests.support.multicam_device import running
 
@@ -66,3 +79,43 @@ async def test_a_file_is_fetched(tmp_path: Path) -> None:
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.endswith("Downloaded to: video.mp4\n")
     assert (tmp_path / "video.mp4").read_bytes() == content
+
+
+FIELDS: list[tuple[type[Message], dict[str, Any]]] = [
+    (
+        CommandMessage,
+        {"command": CommandType.GET_VIDEO, "timestamp": 1.5, "deviceId": "controller", "fileId": FILE_ID},
+    ),
+    (
+        StatusResponse,
+        {
+            "deviceId": "d",
+            "status": "ready",
+            "timestamp": 1.5,
+            "isRecording": False,
+            "message": "m",
+            "fileId": FILE_ID,
+            "fileSize": 3,
+        },
+    ),
+    (FileResponse, {"deviceId": "d", "fileId": "i", "fileName": "n", "fileSize": 3, "status": "ready"}),
+    (
+        FileMetadata,
+        {"fileId": "i", "fileName": "n", "fileSize": 3, "creationDate": 1.5, "modificationDate": 2.5},
+    ),
+    (ListFilesResponse, {"deviceId": "d", "status": "ready", "timestamp": 1.5, "files": []}),
+]
+"""The fields of "Data Classes", in the order of that page."""
+
+
+@pytest.mark.parametrize(("message", "fields"), FIELDS, ids=[message.__name__ for message, _ in FIELDS])
+def test_data_classes_take_their_fields_by_name_and_by_place(
+    message: type[Message], fields: dict[str, Any]
+) -> None:
+    for made in (message(**fields), message(*fields.values())):
+        assert {name: getattr(made, name) for name in fields} == fields
+    first, value = next(iter(fields.items()))
+    with pytest.raises(UsageError, match=f"{first} is given twice"):
+        message(value, **fields)
+    with pytest.raises(UsageError, match="too many"):
+        message(*range(50))

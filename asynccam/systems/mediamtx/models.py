@@ -5,7 +5,7 @@ missing field never fails a parse: released servers leave out what they do not k
 See docs/protocols/mediamtx.md.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, TypeVar
 
@@ -23,6 +23,11 @@ from asynccam.errors import RemoteProtocolError
 
 M = TypeVar("M", bound="Answer")
 
+_TIMES: Final = frozenset({"start_time", "end_time", "timestamp", "modified_time"})
+_FIGURES: Final = frozenset({"duration", "file_size", "fps", "bytes_sent", "readers", "uptime"})
+_NUMBERS: Final = _TIMES | _FIGURES | {"total", "limit", "offset", "connected"}
+"""Fields in which an empty text says nothing; times are among them."""
+
 _OTHER_NAMES: Final = frozenset({"device_path", "recording_id"})
 """The SDK's names for fields that the service calls otherwise."""
 
@@ -33,9 +38,14 @@ def _seconds(value: Any) -> Any:
         try:
             moment = datetime.fromisoformat(value)
         except ValueError:
+            pass
+        else:
+            # A time that names no zone is taken for UTC, whatever zone this computer is in.
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        try:
             return float(value)
-        # A time that names no zone is taken for UTC, whatever zone this computer is in.
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        except ValueError:
+            raise ValueError("should be a time") from None
     return value
 
 
@@ -55,13 +65,18 @@ def _words(value: Any) -> Any:
     return [] if value is None else value
 
 
+def _told(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that say something."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
 UnixSeconds = Annotated[float | None, BeforeValidator(_seconds)]
 
 
 class Answer(BaseModel):
     """Base of all answers: unknown fields are kept, as attributes and when dumped.
 
-    Null is as good as missing in the fields that are known.
+    Null is as good as missing in the fields that are known, and so is an empty text for a number or time.
     """
 
     model_config = ConfigDict(
@@ -75,10 +90,15 @@ class Answer(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _without_nulls(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and None in value.values():
-            known = cls.model_fields.keys() | _OTHER_NAMES
-            return {name: given for name, given in value.items() if given is not None or name not in known}
-        return value
+        if not isinstance(value, Mapping) or not (None in value.values() or "" in value.values()):
+            return value
+        fields = cls.model_fields
+        nulls, blanks = fields.keys() | _OTHER_NAMES, fields.keys() & _NUMBERS
+        return {
+            name: given
+            for name, given in value.items()
+            if not ((given is None and name in nulls) or (given == "" and name in blanks))
+        }
 
     @classmethod
     def read(cls: type[M], value: Any, *, method: str) -> M:
@@ -129,6 +149,22 @@ class CameraInfo(Answer):
     capabilities: Annotated[list[str], BeforeValidator(_words)] = Field(default_factory=list)
     metrics: Metrics | None = None
 
+    def __init__(
+        self,
+        device_path: str | None = None,
+        name: str | None = None,
+        capabilities: Sequence[str] | None = None,
+        status: str | None = None,
+        stream_url: str | None = None,
+        **fields: Any,
+    ) -> None:
+        """As in the SDK; any other field by its name."""
+        given = {"device_path": device_path, "name": name, "capabilities": capabilities, "status": status}
+        super().__init__(**_told({**given, "stream_url": stream_url, **fields}))
+
+    # Tells pydantic, as its own classes do, that parsing need not go through this method.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
     @model_validator(mode="before")
     @classmethod
     def _stream_url(cls, value: Any) -> Any:
@@ -161,6 +197,24 @@ class RecordingInfo(Answer):
     duration: float | None = None
     file_size: int | None = None
     format: str | None = None
+
+    def __init__(
+        self,
+        device_path: str | None = None,
+        recording_id: str | None = None,
+        filename: str | None = None,
+        start_time: float | None = None,
+        duration: float | None = None,
+        status: str = "active",
+        **fields: Any,
+    ) -> None:
+        """As in the SDK; any other field by its name. What a service leaves out stays empty."""
+        given = {"device_path": device_path, "recording_id": recording_id, "filename": filename}
+        times = {"start_time": start_time, "duration": duration}
+        super().__init__(**_told({**given, **times, "status": status, **fields}))
+
+    # As above.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     @property
     def device_path(self) -> str:

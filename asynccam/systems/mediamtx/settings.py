@@ -142,7 +142,7 @@ def credentials(
     """
     token = auth_token or os.environ.get("MEDIAMTX_AUTH_TOKEN") or None
     key = api_key or os.environ.get("MEDIAMTX_API_KEY") or None
-    kind = auth_type or os.environ.get("MEDIAMTX_AUTH_TYPE")
+    kind = auth_type or os.environ.get("MEDIAMTX_AUTH_TYPE") or None
     if kind is None:  # said nothing: what was handed over decides
         by_key = auth_token is None and (api_key is not None or (token is None and key is not None))
         kind = "api_key" if by_key else "jwt"

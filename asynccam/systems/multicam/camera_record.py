@@ -1,8 +1,9 @@
 """Starting and stopping a MultiCam device so that what it answers can be believed.
 
 Three things a device's answer does not say: ``command_received`` comes from an OAK whose camera did not
-open, ``recording`` from a device that was recording already, and a start still scheduled fires even
-after a STOP. Each is settled here by status queries. See docs/protocols/multicam.md.
+open (and ``scheduled_recording_accepted`` from Android whatever it was told), ``recording`` from a device
+that was recording already, and a start still scheduled fires even after a STOP. Each is
+settled here by status queries. See docs/protocols/multicam.md.
 """
 
 import asyncio
@@ -210,7 +211,8 @@ class MultiCamStart:
         commanded_at, accepted_at = self._armed.commanded_at, self._armed.answered_at
         assert commanded_at is not None
         assert accepted_at is not None
-        scheduled = answer.status == DeviceStatus.SCHEDULED_RECORDING_ACCEPTED
+        # Android says so to a start for now too, which then proves nothing.
+        scheduled = answer.status == DeviceStatus.SCHEDULED_RECORDING_ACCEPTED and self._at is not None
         if not scheduled and answer.status != DeviceStatus.RECORDING:
             answer = await self._record.confirm(self._at, self._plan.timeout)
         return StartReport(

@@ -3,7 +3,8 @@
 import json
 import math
 import re
-from typing import Annotated, Any, Final, Self
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Final, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
@@ -45,16 +46,21 @@ def _faults(error: ValidationError) -> str:
 class Message(BaseModel):
     """One JSON object of the protocol: frozen, with whatever unknown fields it came with.
 
+    Fields may be given by name, or by place as in the maker's package.
+
     Raises:
         UsageError: When it is made from values that its fields do not allow.
     """
 
+    _places: ClassVar[tuple[str, ...]] = ()
+    """Fields in the maker's order, where that is not the order in which they stand here."""
+
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
     __pydantic_extra__: dict[str, Annotated[JsonValue, AfterValidator(_finite)]]
 
-    def __init__(self, /, **values: Any) -> None:
+    def __init__(self, /, *given: Any, **values: Any) -> None:
         try:
-            super().__init__(**values)
+            super().__init__(**_by_name(self._places or tuple(type(self).model_fields), given, values))
         except ValidationError as error:
             raise UsageError(f"not a usable {type(self).__name__}: {_faults(error)}") from None
 
@@ -106,6 +112,16 @@ class Message(BaseModel):
                 yield name, _shown(value) if name in (self.model_extra or ()) else _without_query(value)
             elif value is not None:
                 yield name, "***"
+
+
+def _by_name(places: Sequence[str], given: Sequence[Any], values: dict[str, Any]) -> dict[str, Any]:
+    """All fields by name; the given ones are in these places."""
+    if len(given) > len(places):
+        raise UsageError(f"{len(given)} values are too many; there are {len(places)} fields")
+    placed = dict(zip(places, given, strict=False))
+    if twice := placed.keys() & values.keys():
+        raise UsageError(f"{', '.join(sorted(twice))} is given twice")
+    return placed | values
 
 
 def _shown(value: Any) -> Any:

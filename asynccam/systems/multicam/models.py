@@ -285,6 +285,7 @@ class ErrorResponse(Reply):
 class FileResponse(Reply):
     """The header before a file. Only the size is vital: the device may delete its copy once it is sent."""
 
+    _places = ("deviceId", "fileId", "fileName", "fileSize", "status")
     status: str = DeviceStatus.READY.value
     fileId: str = ""
     fileName: str = ""

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
+from weakref import WeakSet
 
 import aiohttp
 
@@ -32,6 +33,8 @@ from asynccam.systems.thorvision.results import OpenStream, StreamStart, StreamS
 from asynccam.systems.thorvision.stream import CameraStream, Split, StreamSettings, prepare_recording
 
 _DEFAULT_SETTINGS: Final = StreamSettings()
+_GUARDS: Final[WeakSet[asyncio.Task[None]]] = WeakSet()
+"""Tasks that wait for the end of the program, and not for one another."""
 
 
 class ThorVisionClient:
@@ -81,6 +84,7 @@ class ThorVisionClient:
         self._streams: dict[int, CameraStream] = {}
         self._locks: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._hot_plug: HotPlug | None = None
+        self._guard = TaskScope(f"guard of {self.address}")
         self._closed = False
 
     # -- what the server tells ----------------------------------------------------------------------
@@ -93,6 +97,7 @@ class ThorVisionClient:
             RemoteProtocolError: It answers nonsense.
             DeviceError: It refuses.
         """
+        self._expect_end()
         return list(await self._api.cameras())
 
     async def list_logs(self) -> list[str]:
@@ -131,6 +136,7 @@ class ThorVisionClient:
         self._check_open()
         if self._hot_plug is not None:
             return
+        self._expect_end()
         self._hot_plug = hot_plug = HotPlug(
             self.address,
             self._api.events_url,
@@ -274,6 +280,8 @@ class ThorVisionClient:
     async def cleanup(self) -> dict[int, StreamStop]:
         """Stop all streams and recordings and close every connection; harmless when called twice.
 
+        Where a program ends without it, ``asyncio.run`` brings it about, once all other tasks have ended.
+
         Returns:
             What `stop_stream` would have said of each stream.
         """
@@ -294,6 +302,7 @@ class ThorVisionClient:
         await self._http.aclose()
         if self._own_events:
             await self.events.aclose()
+        await self._guard.aclose()
         failures = [result for result in stopped.values() if isinstance(result, Exception)]
         if failures:
             raise failures[0]
@@ -317,6 +326,7 @@ class ThorVisionClient:
     def _stream(self, camera: Camera, capability: Capability) -> CameraStream:
         """The camera's stream, a new one if there is none."""
         self._check_open()
+        self._expect_end()
         if camera.id not in self._streams:
             self._streams[camera.id] = CameraStream(
                 self._api,
@@ -331,6 +341,25 @@ class ThorVisionClient:
 
     async def _end(self, camera_id: int) -> StreamStop:
         return await self._streams.pop(camera_id).close()
+
+    def _expect_end(self) -> None:
+        """See that what is opened now is closed at the end of the program."""
+        if not self._closed and not self._guard.tasks:
+            _GUARDS.add(self._guard.spawn(self._await_end(), name="end of the program"))
+
+    async def _await_end(self) -> None:
+        """Clean up when ``asyncio.run`` cancels all tasks that a program has left, and this one with them."""
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            if not self._closed:
+                # Whoever stops a stream in the last moment is to hear what is in its files.
+                others = {task for task in asyncio.all_tasks() if task.cancelling()} - set(_GUARDS)
+                if others:
+                    await asyncio.wait(others)
+                self._closed = True
+                await self._cleanup()
+            raise
 
     def _check_open(self) -> None:
         if self._closed:
