@@ -268,6 +268,13 @@ def check_camera(
     return camera, tuple(Problem(message, _field(path), camera=_name_of(fields)) for path, message in found)
 
 
+def check_group(key: str, raw: Mapping[str, Any]) -> tuple[BaseModel, tuple[Problem, ...]]:
+    """``retention``, ``limits`` or ``imu``, its defaults if it is wrong, and what is wrong with it."""
+    found: list[Finding] = []
+    group = _group({key: dict(raw)}, key, _GROUPS[key], ServerConfig(), found)
+    return group, tuple(Problem(message, _field(path)) for path, message in found)
+
+
 def read_document(document: object, previous: ServerConfig) -> tuple[ServerConfig, list[Finding]]:
     """A parsed ``config.json``: what of it can be used, and each problem with its place.
 
