@@ -201,6 +201,32 @@ async def test_many_pictures_come_as_one_goes_down(tmp_path: Path) -> None:
             f"/api/v1/snapshots/snapshot_left_{start:%Y%m%d_%H%M%S}000000.jpg", "DELETE", status=204
         )
         await expect(page.locator("#gallery-sub")).to_have_text("299 pictures, the newest 24 are shown")
+        await page.click('nav [data-go="settings"]')
+        size = round(299 * len(picture) / 1000)
+        await expect(page.locator("#about")).to_contain_text(f"299, {size} kB")
+
+
+async def test_there_and_back(tmp_path: Path) -> None:
+    async with serving(tmp_path, ["left"]) as rig, chromium() as browser, a_page(browser) as page:
+        await live(page, rig)
+        await page.click('nav [data-go="settings"]')
+        assert await page.title() == "Settings · Snapshot"
+        # It leads to what stands here, not to the other view.
+        await page.locator(".skip").focus()
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#main")).to_be_focused()
+        await expect(page.locator("#view-settings")).to_be_visible()
+        await page.get_by_role("link", name="API description").click()
+        await page.wait_for_url("**/openapi.json")
+        await page.go_back()
+        await expect(page.locator("#view-settings")).to_be_visible()
+        await expect(page.locator("#live")).to_have_attribute("data-state", "live")
+        await rig.json("/api/snapshot/left")
+        await expect(page.locator("#about")).to_contain_text("1, ")
+        await page.click('nav [data-go="cameras"]')
+        await expect(page.locator(".shot")).to_have_count(1)
+        await page.go_back()
+        await expect(page.locator("#view-settings")).to_be_visible()
 
 
 async def test_yesterday_is_not_taken_for_today(tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ class Pages:
             web.post("/settings/delete/{camera_name}", self.delete),
             web.post("/settings/server", self.change),
             web.get("/static/{name}", self.static),
+            web.get("/favicon.ico", self.icon),
             web.get("/login", self.login),
             web.post("/login", self.sign_in),
             web.post("/logout", self.sign_out),
@@ -110,9 +111,16 @@ class Pages:
             return self._page("settings", base="../", status=400, server=form, server_problems=problems)
         return _see("../settings")
 
+    async def icon(self, request: web.Request) -> web.StreamResponse:
+        """``GET /favicon.ico``: what a browser asks for beside a picture or a document of its own."""
+        return self._file(request, "icon.svg")
+
     async def static(self, request: web.Request) -> web.StreamResponse:
         """``GET /static/{name}``: from memory, so that no name is ever a path."""
-        found = self._static.get(request.match_info["name"])
+        return self._file(request, request.match_info["name"])
+
+    def _file(self, request: web.Request, name: str) -> web.Response:
+        found = self._static.get(name)
         if found is None:
             return html_error(404)
         data, content_type, tag = found

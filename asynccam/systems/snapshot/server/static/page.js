@@ -18,6 +18,7 @@ let stream = null;
 /** Whether something may have been missed, so that what is shown may be of another day. */
 let missed = false;
 let warning = 0;
+let weighing = 0;
 
 // -- views ----------------------------------------------------------------------------------------
 
@@ -89,8 +90,20 @@ function onCapture(event) {
 }
 
 function onDeleted(event) {
-  count(-1, -removeShot(event.filename, event.camera));
+  const size = removeShot(event.filename, event.camera);
+  count(-1, -size);
+  // How large one was that is not in the gallery is not known here.
+  if (!size && !weighing) weighing = setTimeout(weigh, PATIENCE);
   forgetPicture(event.filename);
+}
+
+/** Ask how much there is now. */
+async function weigh() {
+  weighing = 0;
+  const fresh = await ask("GET", "api/v1/state").catch(() => null);
+  if (!fresh || !state) return;
+  state.store = fresh.store;
+  showAbout(state);
 }
 
 function count(by, size) {
