@@ -122,6 +122,9 @@ async def test_a_broker_that_gets_a_password_is_not_changed_here(tmp_path: Path)
         await page.click("#server-save")
         await expect(page.get_by_text("Settings saved")).to_be_visible()
         assert written(rig)["imu"] == imu | {"topic": "other"}
+        # Nor does it take another look at the page to see that it may be changed again, or may not.
+        rig.config.write_text(json.dumps({"cameras": [], "imu": {"enabled": False}}))
+        await expect(page.locator("#f-imu-broker")).to_have_js_property("readOnly", value=False)
 
 
 async def test_without_javascript(tmp_path: Path) -> None:

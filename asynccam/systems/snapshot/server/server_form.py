@@ -61,7 +61,7 @@ def settings_html(
     retention, limits = ([input_html(one, given, wrong) for one in group] for group in (_RETENTION, _LIMITS))
     return (
         _group("How long pictures stay", retention, "Empty: for ever.")
-        + _group("IMU, by MQTT", [box, *imu], _KEPT if held else _AGE)
+        + _group("IMU, by MQTT", [box, *imu], _AGE)
         + _group("Captures", limits, "In force when the server starts next.")
     )
 
@@ -87,7 +87,11 @@ def _given(settings: SettingsDocument) -> dict[str, str]:
 
 
 def _held(one: Field, given: Mapping[str, str], wrong: Mapping[str, str]) -> str:
-    return input_html(Field(one.name, one.label, one.default, one.width, one.hint, "readonly"), given, wrong)
+    return input_html(
+        Field(one.name, one.label, one.default, one.width, _KEPT if one.hint else "", "readonly"),
+        given,
+        wrong,
+    )
 
 
 def _group(legend: str, fields: Iterable[str], hint: str) -> str:

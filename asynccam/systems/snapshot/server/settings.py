@@ -244,7 +244,7 @@ _PLAIN: Final = {
     "missing": "is needed",
     "literal_error": "should be {expected}",
     "greater_than_equal": "should be {ge} or more",
-    "greater_than": "should be more than {gt}",
+    "greater_than": "should be more than {gt:g}",
     "less_than_equal": "should be {le} or less",
     "value_error": "{error}",
 }

@@ -187,6 +187,7 @@ function tellCount() {
   $("gallery-sub").textContent = total ? count(total, "picture", "pictures") + some : "";
   if (shown) tellWhere();
   $("no-shots").hidden = shots.length > 0;
+  $("gallery-pick").hidden = shots.length === 0 && !camera;
   $("more").hidden = next === null;
 }
 

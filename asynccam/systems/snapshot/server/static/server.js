@@ -15,6 +15,7 @@ export function setUpServer() {
 export function showServer(fresh) {
   state = fresh;
   for (const field of form.fields) {
+    if (field.name === "imu.broker" || field.name === "imu.port") field.readOnly = fresh.settings.imu.password;
     if (form.touched.has(field.name)) continue;
     const value = valueOf(field.name);
     if (field.type === "checkbox") field.checked = value;
