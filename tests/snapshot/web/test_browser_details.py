@@ -209,6 +209,8 @@ async def test_many_pictures_come_as_one_goes_down(tmp_path: Path) -> None:
 async def test_there_and_back(tmp_path: Path) -> None:
     async with serving(tmp_path, ["left"]) as rig, chromium() as browser, a_page(browser) as page:
         await live(page, rig)
+        await expect(page.locator("#no-shots")).to_be_visible()
+        await expect(page.locator("#gallery-pick")).to_be_hidden()
         await page.click('nav [data-go="settings"]')
         assert await page.title() == "Settings · Snapshot"
         # It leads to what stands here, not to the other view.
@@ -225,6 +227,7 @@ async def test_there_and_back(tmp_path: Path) -> None:
         await expect(page.locator("#about")).to_contain_text("1, ")
         await page.click('nav [data-go="cameras"]')
         await expect(page.locator(".shot")).to_have_count(1)
+        await expect(page.locator("#gallery-pick")).to_be_visible()
         await page.go_back()
         await expect(page.locator("#view-settings")).to_be_visible()
 
