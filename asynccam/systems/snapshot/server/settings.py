@@ -244,7 +244,7 @@ _PLAIN: Final = {
     "missing": "is needed",
     "literal_error": "should be {expected}",
     "greater_than_equal": "should be {ge} or more",
-    "greater_than": "should be more than {gt}",
+    "greater_than": "should be more than {gt:g}",
     "less_than_equal": "should be {le} or less",
     "value_error": "{error}",
 }
@@ -266,6 +266,13 @@ def check_camera(
     """
     camera, found = _camera(fields, (), set(taken))
     return camera, tuple(Problem(message, _field(path), camera=_name_of(fields)) for path, message in found)
+
+
+def check_group(key: str, raw: Mapping[str, Any]) -> tuple[BaseModel, tuple[Problem, ...]]:
+    """``retention``, ``limits`` or ``imu``, its defaults if it is wrong, and what is wrong with it."""
+    found: list[Finding] = []
+    group = _group({key: dict(raw)}, key, _GROUPS[key], ServerConfig(), found)
+    return group, tuple(Problem(message, _field(path)) for path, message in found)
 
 
 def read_document(document: object, previous: ServerConfig) -> tuple[ServerConfig, list[Finding]]:
