@@ -12,11 +12,11 @@ from asynccam.errors import AsynccamError, NotFoundError, TimeoutError
 from asynccam.runtime.disk import on_disk
 from asynccam.runtime.timing import deadline
 from asynccam.systems.snapshot.server.answers import html_error
+from asynccam.systems.snapshot.server.body import BODY_SECONDS
 from asynccam.systems.snapshot.server.form import entries_html, fields_html, fields_of, problems_html
 from asynccam.systems.snapshot.server.security import COOKIE, COOKIE_SECONDS, Guard
 from asynccam.systems.snapshot.server.service import SnapshotService
 from asynccam.systems.snapshot.server.settings import Problem, check_camera
-from asynccam.systems.snapshot.server.v1 import BODY_SECONDS
 
 _STATIC: Final = "asynccam.systems.snapshot.server"
 _TEMPLATES: Final = (".html",)
@@ -214,4 +214,6 @@ async def _form(request: web.Request) -> dict[str, str]:
             form = await request.post()
     except TimeoutError:
         raise web.HTTPRequestTimeout from None
+    except (ValueError, LookupError):  # no text in its character set, or a character set that is none
+        raise web.HTTPBadRequest from None
     return {name: value for name, value in form.items() if isinstance(value, str)}

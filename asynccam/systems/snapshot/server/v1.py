@@ -5,11 +5,11 @@ import json
 from typing import Any, Final
 
 from aiohttp import hdrs, web
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from asynccam.errors import AsynccamError, TimeoutError, UsageError
-from asynccam.runtime.timing import deadline
+from asynccam.errors import AsynccamError, UsageError
 from asynccam.systems.snapshot.server.answers import failed, json_answer, json_bytes, problem
+from asynccam.systems.snapshot.server.body import RefusedError, camera_fields, json_object
 from asynccam.systems.snapshot.server.documents import (
     CameraDocument,
     CameraFields,
@@ -29,13 +29,11 @@ from asynccam.systems.snapshot.server.service import SnapshotService
 from asynccam.systems.snapshot.server.settings import CameraConfig, Problem, check_camera
 from asynccam.systems.snapshot.server.shots import ShotResult
 from asynccam.systems.snapshot.server.sse import EventFeed
-from asynccam.systems.snapshot.server.state import VERSION, camera_document, camera_documents, state_document
+from asynccam.systems.snapshot.server.state import camera_document, camera_documents, state_document
+from asynccam.systems.snapshot.server.version import VERSION
 
-BODY_SECONDS: Final = 10.0
-"""Within which a request's body has to be there."""
 _PAGE: Final = 50
 _JPEG: Final = "image/jpeg"
-_FIELDS: Final = TypeAdapter(CameraFields)
 _BUSY: Final = {503: "Too many captures wait already."}
 _BODY_ERRORS: Final = {
     400: "The body is no JSON object.",
@@ -50,14 +48,6 @@ _SAVE_ERRORS: Final = {
 }
 _NO_CAMERA: Final = {404: "There is no such camera."}
 _NO_PICTURE: Final = {404: "There is no such picture."}
-
-
-class _RefusedError(Exception):
-    """A request that is answered by this, from wherever it was found out."""
-
-    def __init__(self, answer: web.Response) -> None:
-        super().__init__()
-        self.answer = answer
 
 
 class ApiV1:
@@ -258,7 +248,7 @@ class ApiV1:
 
     async def add(self, request: web.Request) -> web.StreamResponse:
         """``POST /api/v1/cameras``."""
-        fields = await _fields(request)
+        fields = await camera_fields(request)
         self._refuse_problems(self._problems(fields, None))
         camera = await self._service.config.add_camera(fields)
         return json_answer(self._camera(camera.name), status=201)
@@ -266,7 +256,7 @@ class ApiV1:
     async def change(self, request: web.Request) -> web.StreamResponse:
         """``PATCH /api/v1/cameras/{name}``."""
         name = request.match_info["name"]
-        fields = await _fields(request)
+        fields = await camera_fields(request)
         before = self._service.config.camera(name).entry()
         self._refuse_problems(self._problems({**before, **fields}, name))
         camera = await self._service.config.replace_camera(name, fields)
@@ -279,7 +269,7 @@ class ApiV1:
 
     async def check(self, request: web.Request) -> web.StreamResponse:
         """``POST /api/v1/camera-check``."""
-        problems = self._problems(await _fields(request), request.query.get("instead_of"))
+        problems = self._problems(await camera_fields(request), request.query.get("instead_of"))
         found = tuple(FieldProblem(field=one.field, message=one.message) for one in problems)
         return json_answer(CheckResult(ok=not found, problems=found))
 
@@ -291,13 +281,13 @@ class ApiV1:
     async def capture_group(self, request: web.Request) -> web.StreamResponse:
         """``POST /api/v1/captures``."""
         try:
-            order = CaptureOrder.model_validate(await _object(request))
+            order = CaptureOrder.model_validate(await json_object(request))
         except ValidationError as error:
             found = tuple(
                 FieldProblem(field=".".join(map(str, one["loc"])), message=one["msg"])
                 for one in error.errors()
             )
-            raise _RefusedError(_invalid(found)) from None
+            raise RefusedError(_invalid(found)) from None
         if order.group == "all":
             prefix, results = "api_all_cams", await self._service.capture_all()
         else:
@@ -333,7 +323,7 @@ class ApiV1:
     def _refuse_problems(self, problems: tuple[Problem, ...]) -> None:
         if problems:
             found = tuple(FieldProblem(field=one.field, message=one.message) for one in problems)
-            raise _RefusedError(_invalid(found))
+            raise RefusedError(_invalid(found))
 
 
 def _typed(handler: Handler) -> Handler:
@@ -343,7 +333,7 @@ def _typed(handler: Handler) -> Handler:
     async def answered(request: web.Request) -> web.StreamResponse:
         try:
             return await handler(request)
-        except _RefusedError as refused:
+        except RefusedError as refused:
             return refused.answer
         except AsynccamError as error:
             return failed(error)
@@ -354,26 +344,6 @@ def _typed(handler: Handler) -> Handler:
 def _invalid(problems: tuple[FieldProblem, ...]) -> web.Response:
     words = "; ".join(f"{one.field}: {one.message}" if one.field else one.message for one in problems)
     return problem(422, "invalid", words, problems=problems)
-
-
-async def _fields(request: web.Request) -> CameraFields:
-    return _FIELDS.validate_python(await _object(request))
-
-
-async def _object(request: web.Request) -> dict[str, Any]:
-    """The JSON object in a request's body."""
-    if request.content_type != "application/json":
-        raise _RefusedError(problem(415, "not_json", "The body has to be application/json."))
-    try:
-        async with deadline(BODY_SECONDS, "request body"):
-            value = json.loads(await request.read())
-    except TimeoutError as error:
-        raise _RefusedError(problem(408, "too_slow", str(error))) from None
-    except (ValueError, RecursionError) as error:
-        raise _RefusedError(problem(400, "not_json", f"The body is no JSON: {error}")) from None
-    if not isinstance(value, dict):
-        raise _RefusedError(problem(400, "not_json", "The body has to be a JSON object."))
-    return value
 
 
 def _number(request: web.Request, name: str, default: int) -> int:
