@@ -247,4 +247,5 @@ async def test_a_client_that_hangs_up_leaves_the_server_well(tmp_path: Path) -> 
         await asyncio.wait({asking})
         gate.touch()
         await eventually(lambda: rig.service.capturing == 0, 20)
+        assert len(rig.service.store) == 1, "the picture is kept, as in the field"
         assert (await rig.json("/api/snapshot/slow"))["success"]

@@ -72,6 +72,7 @@ class Services:
         backoff: The waits between two tries to restart a service.
 
     Attributes:
+        journal: The file.
         events: Where trouble is told, or None.
     """
 
@@ -87,7 +88,7 @@ class Services:
         if not command or timeout <= 0:
             raise UsageError("services need a command, and more than 0 s")
         self.events = events
-        self._journal = journal
+        self.journal = journal
         self._command = tuple(command)
         self._timeout = timeout
         self._backoff = backoff or Backoff(initial=1.0, maximum=60.0)
@@ -156,8 +157,8 @@ class Services:
             await finish(scope.gather(jobs, name="restart"))
 
     async def __aenter__(self) -> "Services":
-        await on_disk(remove_leftovers, self._journal)
-        for name in await on_disk(_read, self._journal):
+        await on_disk(remove_leftovers, self.journal)
+        for name in await on_disk(_read, self.journal):
             service = self._services[name] = _Service(name, _State.UNSURE)
             self._mend(service, at_once=True)
         return self
@@ -259,7 +260,7 @@ class Services:
     async def _write(self) -> None:
         async with self._written:
             text = json.dumps({"stopped": self.stopped})
-            await on_disk(replace_file, self._journal, text.encode())
+            await on_disk(replace_file, self.journal, text.encode())
 
     async def _call(self, action: Literal["stop", "restart"], name: str) -> None:
         """Run the command to its end.
