@@ -301,6 +301,22 @@ async def test_a_directory_that_goes_away_and_comes_back(tmp_path: Path) -> None
         await eventually(lambda: len(store) == 2, 20)
 
 
+async def test_pictures_on_a_card_that_was_taken_out_are_not_listed(tmp_path: Path, events: EventHub) -> None:
+    directory = tmp_path / "card"
+    async with SnapshotStore(directory, look=0.01, events=events) as store:
+        stored = await keep(store)
+        with events.events(SnapshotDeleted) as told:
+            directory.rename(tmp_path / "away")
+            await eventually(lambda: len(store) == 0)
+            assert (await anext(told)).filename == stored.filename
+        assert store.newest("front") is None
+        with pytest.raises(StorageError, match=f"not there: {directory}$"):
+            async with store.part():
+                raise AssertionError
+        (tmp_path / "away").rename(directory)
+        await eventually(lambda: len(store) == 1)
+
+
 async def test_a_directory_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError):

@@ -33,6 +33,8 @@ PART_PREFIX: Final = ".asynccam-"
 _DAY: Final = 86400.0
 _MEGABYTE: Final = 1_000_000
 _TRIES: Final = 1000
+_AWAY: Final = -1
+"""Stands for the moment of change of a directory that is not there, and has no pictures."""
 _NO_CLOCK: Final = 10**9
 """Unix seconds before which a moment is that of a computer whose clock was not set yet."""
 
@@ -79,7 +81,7 @@ class SnapshotStore:
         self._thumbnails = Thumbnails(thumbnail_bytes)
         self._scope = TaskScope("snapshot-store")
         self._wake = asyncio.Event()
-        self._seen = -1
+        self._seen = _AWAY
         self._changes: dict[str, StoredSnapshot | None] = {}
 
     # -- reading --------------------------------------------------------------------------------
@@ -248,7 +250,10 @@ class SnapshotStore:
         while True:
             self._wake.clear()
             try:
-                if await on_disk(_stamp, self.directory) != self._seen:
+                stamp = await on_disk(_stamp, self.directory)
+                if stamp != self._seen:
+                    if stamp == _AWAY:
+                        _LOG.warning("%s is not there any more", self.directory)
                     await self.look_again()
                 await self.sweep()
             except StorageError as error:  # the disk may come back
@@ -293,7 +298,11 @@ def _tidy(directory: Path) -> None:
 
 def _make_folder(folder: Path) -> None:
     with storage_errors("make", folder):
-        folder.mkdir(0o700)
+        try:
+            folder.mkdir(0o700)
+        except FileNotFoundError:
+            # Not made anew: it may be a card that was taken out, and will be back.
+            raise StorageError(f"the directory of the pictures is not there: {folder.parent}") from None
 
 
 def _remove_folder(folder: Path) -> None:
@@ -302,11 +311,16 @@ def _remove_folder(folder: Path) -> None:
 
 def _stamp(directory: Path) -> int:
     with storage_errors("look at", directory):
-        return directory.stat().st_mtime_ns
+        try:
+            return directory.stat().st_mtime_ns
+        except FileNotFoundError:
+            return _AWAY
 
 
 def _scan(directory: Path, known: Mapping[str, StoredSnapshot], cameras: Iterable[str]) -> tuple[int, Index]:
     stamp = _stamp(directory)
+    if stamp == _AWAY:
+        return stamp, Index()
     pictures = []
     with storage_errors("read", directory), os.scandir(directory) as entries:
         for entry in entries:
