@@ -16,7 +16,7 @@ from asynccam.systems.snapshot.server.body import BODY_SECONDS
 from asynccam.systems.snapshot.server.form import entries_html, fields_html, fields_of, problems_html
 from asynccam.systems.snapshot.server.security import COOKIE, COOKIE_SECONDS, Guard
 from asynccam.systems.snapshot.server.service import SnapshotService
-from asynccam.systems.snapshot.server.settings import Problem, check_camera
+from asynccam.systems.snapshot.server.settings import Problem, check_reachable
 
 _STATIC: Final = "asynccam.systems.snapshot.server"
 _TEMPLATES: Final = (".html",)
@@ -72,7 +72,7 @@ class Pages:
         """``POST /settings/add``: back to the settings, or the form with what is wrong with it."""
         form = await _form(request)
         fields = fields_of(form)
-        camera, problems = check_camera(fields, taken=[one.name for one in self._service.cameras()])
+        camera, problems = check_reachable(fields, taken=[one.name for one in self._service.cameras()])
         if camera is not None:
             try:
                 await self._service.config.add_camera(fields)

@@ -8,7 +8,7 @@ from aiohttp import hdrs, web
 from pydantic import ValidationError
 
 from asynccam.errors import AsynccamError, UsageError
-from asynccam.systems.snapshot.server.answers import failed, json_answer, json_bytes, problem
+from asynccam.systems.snapshot.server.answers import HEALTH, failed, json_answer, json_bytes, problem
 from asynccam.systems.snapshot.server.body import RefusedError, camera_fields, json_object
 from asynccam.systems.snapshot.server.documents import (
     CameraDocument,
@@ -26,7 +26,7 @@ from asynccam.systems.snapshot.server.documents import (
 )
 from asynccam.systems.snapshot.server.openapi import Answer, Handler, Operation, document
 from asynccam.systems.snapshot.server.service import SnapshotService
-from asynccam.systems.snapshot.server.settings import CameraConfig, Problem, check_camera
+from asynccam.systems.snapshot.server.settings import CameraConfig, Problem, check_reachable
 from asynccam.systems.snapshot.server.shots import ShotResult
 from asynccam.systems.snapshot.server.sse import EventFeed
 from asynccam.systems.snapshot.server.state import camera_document, camera_documents, state_document
@@ -34,7 +34,7 @@ from asynccam.systems.snapshot.server.version import VERSION
 
 _PAGE: Final = 50
 _JPEG: Final = "image/jpeg"
-_BUSY: Final = {503: "Too many captures wait already."}
+_BUSY: Final = {409: "The server is being shut down.", 503: "Too many captures wait already."}
 _BODY_ERRORS: Final = {
     400: "The body is no JSON object.",
     413: "The body is too large.",
@@ -92,6 +92,7 @@ class ApiV1:
                 "Change fields of a camera; those not given stay.",
                 {200: Answer("The camera as it is now.", CameraDocument)},
                 body=fields,
+                partial=True,
                 errors=_SAVE_ERRORS | _NO_CAMERA,
             ),
             Operation(
@@ -111,6 +112,7 @@ class ApiV1:
                 "Say what is wrong with a camera's fields, without saving them.",
                 {200: Answer("What was found.", CheckResult)},
                 body=fields,
+                partial=True,
                 query={"instead_of": {"type": "string", "description": "The camera that is being changed."}},
                 errors={status: _BODY_ERRORS[status] for status in (400, 413, 415)},
             ),
@@ -191,7 +193,7 @@ class ApiV1:
             ),
             Operation(
                 "GET",
-                "/healthz",
+                HEALTH,
                 self.health,
                 "health",
                 "Say that the server answers.",
@@ -314,7 +316,7 @@ class ApiV1:
 
     def _problems(self, fields: CameraFields, instead_of: str | None) -> tuple[Problem, ...]:
         taken = [camera.name for camera in self._service.cameras() if camera.name != instead_of]
-        camera, problems = check_camera(fields, taken=taken)
+        camera, problems = check_reachable(fields, taken=taken)
         if camera is None and fields.get("name") in taken and all(one.field != "name" for one in problems):
             # Found out last, but told at once with the rest.
             problems = (Problem("another camera has this name already", "name"), *problems)
