@@ -18,6 +18,7 @@ from asynccam.systems.snapshot.server.index import StoredSnapshot
 from asynccam.systems.snapshot.server.settings import Retention
 from asynccam.systems.snapshot.server.store import SnapshotStore
 from tests.support.cancelling import cancelled_at
+from tests.support.fake_clock import FakeClock
 from tests.support.v4l2 import a_jpeg
 from tests.support.waiting import eventually
 
@@ -275,6 +276,26 @@ async def test_the_oldest_go_when_they_are_too_old_or_too_many(tmp_path: Path, e
         store.retention = Retention(max_size_mb=3.5 * size / 1e6)
         assert await store.sweep() == (unset.filename, recent[0].filename)
         assert files(tmp_path) == sorted(["holiday.jpg", *(one.filename for one in recent[1:])])
+
+
+async def test_a_clock_that_leaps_calls_nothing_old(tmp_path: Path) -> None:
+    clock = FakeClock(NOON)
+    keeping = Retention(max_age_days=2)
+    async with SnapshotStore(tmp_path, look=600, retention=keeping, clock=clock) as store:
+        stored = await keep(store, at=NOON)
+        clock.leap(3600 * 24 * 365)
+        assert await store.sweep() == ()
+        clock.leap(-3600 * 24 * 365)
+        assert await store.sweep() == ()
+        clock.move(3 * DAY)
+        assert await store.sweep() == (stored.filename,), "time that went by is no leap"
+        stored = await keep(store, at=NOON)
+        clock.leap(3 * DAY)
+        assert await store.sweep() == ()
+        clock.move(3000)
+        assert await store.sweep() == ()
+        clock.move(700)
+        assert await store.sweep() == (stored.filename,), "a clock that stays like that is right"
 
 
 async def test_new_settings_are_felt_at_once_and_new_pictures_push_out_old_ones(tmp_path: Path) -> None:

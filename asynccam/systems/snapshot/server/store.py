@@ -6,7 +6,6 @@ import os
 import secrets
 import shutil
 import stat
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -17,8 +16,10 @@ from asynccam.errors import NotFoundError, StorageError, UsageError
 from asynccam.runtime.disk import on_disk, rename_new, storage_errors, sync_directory
 from asynccam.runtime.hub import EventHub
 from asynccam.runtime.tasks import TaskScope, finish
+from asynccam.runtime.timing import SYSTEM_CLOCK, Clock
 from asynccam.systems.snapshot.server.events import SnapshotDeleted
 from asynccam.systems.snapshot.server.index import Index, Page, StoredSnapshot
+from asynccam.systems.snapshot.server.leaps import Steadiness
 from asynccam.systems.snapshot.server.names import camera_of, file_name, is_safe, parse_name
 from asynccam.systems.snapshot.server.settings import Retention
 from asynccam.systems.snapshot.server.thumbnails import THUMBNAIL_SIDE, Thumbnails
@@ -52,6 +53,7 @@ class SnapshotStore:
         cameras: Gives the names of the cameras there are, for names too long to stand in a file's.
         look: Seconds between two looks at the directory and at what is to be deleted.
         thumbnail_bytes: Memory for thumbnails.
+        clock: For tests.
 
     Attributes:
         directory: Where the pictures are.
@@ -69,6 +71,7 @@ class SnapshotStore:
         cameras: Callable[[], Iterable[str]] = tuple,
         look: float = 5.0,
         thumbnail_bytes: int = 16 << 20,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         if look <= 0:
             raise UsageError(f"a time between two looks is above 0 s, not {look:g}")
@@ -80,6 +83,8 @@ class SnapshotStore:
         self._index = Index()
         self._thumbnails = Thumbnails(thumbnail_bytes)
         self._scope = TaskScope("snapshot-store")
+        self._clock = clock
+        self._steadiness = Steadiness(clock)
         self._wake = asyncio.Event()
         self._seen = _AWAY
         self._changes: dict[str, StoredSnapshot | None] = {}
@@ -219,7 +224,7 @@ class SnapshotStore:
 
     async def sweep(self) -> tuple[str, ...]:
         """Delete what is older or more than may be kept; the names of what was deleted."""
-        doomed = self._doomed(time.time())
+        doomed = self._doomed(self._clock.time())
         if not doomed:
             return ()
         deleted = await on_disk(_delete_all, self.directory, tuple(doomed))
@@ -231,6 +236,8 @@ class SnapshotStore:
 
     def _doomed(self, now: float) -> dict[str, _Reason]:
         days, megabytes = self.retention.max_age_days, self.retention.max_size_mb
+        if not self._steadiness.holds():
+            days = None  # what a clock gone wrong calls old may be from today
         oldest_ns = -1 if days is None else (now - days * _DAY) * 1e9
         excess = 0 if megabytes is None else self._index.own_bytes - megabytes * _MEGABYTE
         doomed: dict[str, _Reason] = {}
