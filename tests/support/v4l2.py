@@ -92,10 +92,10 @@ class Devices:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory / "devices"
-        self._directory.mkdir()
+        self._directory.mkdir(exist_ok=True)
         self._services = directory / "services"
-        self._services.mkdir()
-        (directory / "bin").mkdir()
+        self._services.mkdir(exist_ok=True)
+        (directory / "bin").mkdir(exist_ok=True)
         self.v4l2_ctl = _script(directory / "bin" / "v4l2-ctl", _V4L2_CTL)
         self.systemctl = _script(directory / "bin" / "systemctl", _SYSTEMCTL, directory=str(self._services))
 

@@ -13,6 +13,7 @@ from asynccam.runtime.hub import EventHub
 from asynccam.runtime.tasks import TaskScope
 from asynccam.systems.snapshot.server import positions
 from asynccam.systems.snapshot.server.atomic import remove_leftovers, replace_file
+from asynccam.systems.snapshot.server.changes import CHANGEABLE, changed_settings
 from asynccam.systems.snapshot.server.events import ConfigChanged
 from asynccam.systems.snapshot.server.secret import read_secret
 from asynccam.systems.snapshot.server.settings import (
@@ -159,6 +160,34 @@ class ConfigFile:
 
         await self._change(delete)
 
+    def check_settings(self, changes: Mapping[str, Any]) -> tuple[Problem, ...]:
+        """What is wrong with a change of settings; see `change_settings`."""
+        in_force = {key: getattr(self.current, key).model_dump(exclude_none=True) for key in CHANGEABLE}
+        return changed_settings(in_force, changes)[1]
+
+    async def change_settings(self, changes: Mapping[str, Any]) -> None:
+        """Change settings of the server in the file; those not given and those nobody knows stay.
+
+        A file that is a bare list of cameras becomes an object that has them.
+
+        Args:
+            changes: Group (``retention``, ``limits`` or ``imu``) -> setting -> value; null is its default.
+
+        Raises:
+            UsageError: A setting is wrong, or is none that is changed like this; the message names it.
+            StateError: The file is no JSON at the moment; it is left alone.
+            StorageError: The disk refuses.
+        """
+
+        def change(document: Any) -> tuple[Any, None]:
+            whole = {"cameras": document} if isinstance(document, list) else document
+            groups, problems = changed_settings(whole, changes)
+            if problems:
+                raise UsageError("; ".join(map(str, problems)))
+            return (whole | groups if groups else document), None
+
+        await self._rewrite(change)
+
     async def __aenter__(self) -> "ConfigFile":
         await on_disk(remove_leftovers, self.path)
         await self.reload()
@@ -225,10 +254,17 @@ class ConfigFile:
 
     async def _change(self, edit: Callable[[list[Any]], T]) -> T:
         """Edit the list of cameras that is in the file now, and put the file in force."""
-        async with self._in_turn:
-            document = await self._document()
+
+        def change(document: Any) -> tuple[Any, T]:
             entries = document if isinstance(document, list) else document.setdefault("cameras", [])
-            result = edit(entries)
+            return document, edit(entries)
+
+        return await self._rewrite(change)
+
+    async def _rewrite(self, edit: Callable[[Any], tuple[Any, T]]) -> T:
+        """Edit what is in the file now, and put the file in force."""
+        async with self._in_turn:
+            document, result = edit(await self._document())
             text = _written(document)
             await on_disk(replace_file, self.path, text.encode())
             self._seen = await on_disk(_stamp, self.path)

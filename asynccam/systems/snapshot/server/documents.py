@@ -203,6 +203,94 @@ class StoreDocument(_Document):
     """The oldest are deleted while all together are larger."""
 
 
+class RetentionChange(_Document):
+    """How long pictures stay."""
+
+    max_age_days: float | None = None
+    """Older pictures are deleted; null keeps them."""
+    max_size_mb: float | None = None
+    """The oldest are deleted while all together are larger, 1,000,000 bytes; null keeps them."""
+
+
+class LimitsChange(_Document):
+    """How much is done at once; read when the server starts."""
+
+    captures: int | None = None
+    """Captures at the same time."""
+    waiting: int | None = None
+    """Captures that may wait for their turn."""
+
+
+class ImuChange(_Document):
+    """Where the IMU's readings come from."""
+
+    enabled: bool | None = None
+    """Whether the broker is asked at all."""
+    broker: str | None = None
+    """Host name or address; stays while a password goes to it."""
+    port: int | None = None
+    """TCP port; stays while a password goes to the broker."""
+    topic: str | None = None
+    """MQTT topic."""
+    max_age: float | None = None
+    """An older reading is not used, seconds."""
+    username: str | None = None
+    """For the broker; null for none."""
+
+
+class SettingsChange(_Document):
+    """Settings to change: those not given stay, null is the default again."""
+
+    retention: RetentionChange | None = None
+    limits: LimitsChange | None = None
+    imu: ImuChange | None = None
+
+
+class RetentionDocument(_Document):
+    """How long pictures stay."""
+
+    max_age_days: float | None
+    """Older pictures are deleted."""
+    max_size_mb: float | None
+    """The oldest are deleted while all together are larger, 1,000,000 bytes."""
+
+
+class LimitsDocument(_Document):
+    """How much is done at once; read when the server starts."""
+
+    captures: int
+    """Captures at the same time."""
+    waiting: int
+    """Captures that may wait for their turn."""
+
+
+class ImuSettingsDocument(_Document):
+    """Where the IMU's readings come from."""
+
+    enabled: bool
+    """Whether the broker is asked at all."""
+    broker: str
+    """Host name or address."""
+    port: int
+    """TCP port."""
+    topic: str
+    """MQTT topic."""
+    max_age: float
+    """An older reading is not used, seconds."""
+    username: str | None
+    """For the broker."""
+    password: bool
+    """Whether one goes to the broker, which is then changed by hand only. What it is is never told."""
+
+
+class SettingsDocument(_Document):
+    """The settings that may be changed over the web."""
+
+    retention: RetentionDocument
+    limits: LimitsDocument
+    imu: ImuSettingsDocument
+
+
 class StateDocument(_Document):
     """Everything the page shows."""
 
@@ -211,6 +299,7 @@ class StateDocument(_Document):
     problems: tuple[ConfigProblem, ...]
     imu: ImuDocument | None
     store: StoreDocument
+    settings: SettingsDocument
     stopped_services: tuple[str, ...]
     """Services that are stopped at this moment."""
 

@@ -10,11 +10,11 @@ from asynccam.systems.snapshot.server.settings import INTERRUPT, V4L2, CameraCon
 
 
 @dataclass(frozen=True, slots=True)
-class _Field:
+class Field:
     """One input.
 
     Attributes:
-        name: As in ``config.json``.
+        name: As in ``config.json``, with its group: ``imu.port``.
         label: For people.
         default: What it holds at first.
         width: CSS class of how wide it is.
@@ -31,16 +31,16 @@ class _Field:
 
 
 _FIELDS: Final = (
-    _Field("name", "Name", hint="Unique. Pictures are named after it.", more='required maxlength="100"'),
-    _Field(
+    Field("name", "Name", hint="Unique. Pictures are named after it.", more='required maxlength="100"'),
+    Field(
         "device_path",
         "Device",
         hint="For example /dev/video0, or a link to it that stays the same; test:ball is a test picture.",
         more='required placeholder="/dev/video0" spellcheck="false" autocapitalize="none"',
     ),
-    _Field("width", "Width", "640", "third", more='inputmode="numeric"'),
-    _Field("height", "Height", "480", "third", more='inputmode="numeric"'),
-    _Field(
+    Field("width", "Width", "640", "third", more='inputmode="numeric"'),
+    Field("height", "Height", "480", "third", more='inputmode="numeric"'),
+    Field(
         "pixel_format",
         "Pixel format",
         "MJPG",
@@ -48,14 +48,14 @@ _FIELDS: Final = (
         more='list="formats" maxlength="4" spellcheck="false" autocapitalize="characters"',
     ),
 )
-_SERVICE: Final = _Field(
+_SERVICE: Final = Field(
     "service_name",
     "Service",
     hint="systemd service that holds the device, stopped during a capture and always started again.",
     more='placeholder="mjpg_streamer.service" spellcheck="false" autocapitalize="none"',
 )
 _OFFSETS: Final = tuple(
-    _Field(f"{axis}_offset", axis.capitalize(), width="third", more='inputmode="decimal"')
+    Field(f"{axis}_offset", axis.capitalize(), width="third", more='inputmode="decimal"')
     for axis in ("roll", "pitch", "yaw")
 )
 _TYPES: Final = {V4L2: "V4L2 camera", INTERRUPT: "V4L2 camera held by a service"}
@@ -68,9 +68,9 @@ def fields_html(values: Mapping[str, str] | None = None, problems: Iterable[Prob
     for one in problems:
         wrong.setdefault(one.field, one.message)
     parts = ['<div class="fields">']
-    parts += [_input(one, given, wrong) for one in _FIELDS[:2]]
-    parts += [_select("type", "Kind", given.get("type", V4L2), wrong), _input(_SERVICE, given, wrong)]
-    parts += [_input(one, given, wrong) for one in _FIELDS[2:]]
+    parts += [input_html(one, given, wrong) for one in _FIELDS[:2]]
+    parts += [_select("type", "Kind", given.get("type", V4L2), wrong), input_html(_SERVICE, given, wrong)]
+    parts += [input_html(one, given, wrong) for one in _FIELDS[2:]]
     parts.append(
         '<datalist id="formats"><option>MJPG<option>YUYV<option>UYVY<option>NV12<option>RGB3</datalist>'
     )
@@ -80,7 +80,7 @@ def fields_html(values: Mapping[str, str] | None = None, problems: Iterable[Prob
         "One of a stereo pair</label>"
     )
     parts.append('<fieldset><legend>Orientation offsets, degrees</legend><div class="fields">')
-    parts += [_input(one, given, wrong) for one in _OFFSETS]
+    parts += [input_html(one, given, wrong) for one in _OFFSETS]
     parts.append('</div><p class="hint">Added to what the IMU says, before it goes into the picture.</p>')
     parts.append("</fieldset>")
     parts.append("</div>")
@@ -122,18 +122,20 @@ def _about(camera: CameraConfig) -> str:
     return f"{words} · stereo" if camera.stereo else words
 
 
-def _input(one: _Field, given: Mapping[str, str], wrong: Mapping[str, str]) -> str:
+def input_html(one: Field, given: Mapping[str, str], wrong: Mapping[str, str]) -> str:
+    """One input with its label, its hint and what is wrong with it."""
     value = escape(given.get(one.name, one.default))
     message = wrong.get(one.name, "")
-    described = f"e-{one.name}" + (f" h-{one.name}" if one.hint else "")
-    hint = f'<p class="hint" id="h-{one.name}">{escape(one.hint)}</p>' if one.hint else ""
+    key = one.name.replace(".", "-")
+    described = f"e-{key}" + (f" h-{key}" if one.hint else "")
+    hint = f'<p class="hint" id="h-{key}">{escape(one.hint)}</p>' if one.hint else ""
     invalid = ' aria-invalid="true"' if message else ""
     return (
         f'<div class="field {one.width}" data-field="{one.name}">'
-        f'<label for="f-{one.name}">{one.label}</label>'
-        f'<input id="f-{one.name}" name="{one.name}" value="{value}" aria-describedby="{described}" '
+        f'<label for="f-{key}">{one.label}</label>'
+        f'<input id="f-{key}" name="{one.name}" value="{value}" aria-describedby="{described}" '
         f"{one.more}{invalid}>"
-        f'{hint}<p class="wrong" id="e-{one.name}">{escape(message)}</p></div>'
+        f'{hint}<p class="wrong" id="e-{key}">{escape(message)}</p></div>'
     )
 
 

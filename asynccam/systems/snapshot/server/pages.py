@@ -12,11 +12,13 @@ from asynccam.errors import AsynccamError, NotFoundError, TimeoutError
 from asynccam.runtime.disk import on_disk
 from asynccam.runtime.timing import deadline
 from asynccam.systems.snapshot.server.answers import html_error
-from asynccam.systems.snapshot.server.body import BODY_SECONDS
 from asynccam.systems.snapshot.server.form import entries_html, fields_html, fields_of, problems_html
+from asynccam.systems.snapshot.server.requests import BODY_SECONDS
 from asynccam.systems.snapshot.server.security import COOKIE, COOKIE_SECONDS, Guard
+from asynccam.systems.snapshot.server.server_form import settings_html, settings_of
 from asynccam.systems.snapshot.server.service import SnapshotService
 from asynccam.systems.snapshot.server.settings import Problem, check_reachable
+from asynccam.systems.snapshot.server.state import settings_document
 
 _STATIC: Final = "asynccam.systems.snapshot.server"
 _TEMPLATES: Final = (".html",)
@@ -54,7 +56,9 @@ class Pages:
             web.get("/settings", self.settings),
             web.post("/settings/add", self.add),
             web.post("/settings/delete/{camera_name}", self.delete),
+            web.post("/settings/server", self.change),
             web.get("/static/{name}", self.static),
+            web.get("/favicon.ico", self.icon),
             web.get("/login", self.login),
             web.post("/login", self.sign_in),
             web.post("/logout", self.sign_out),
@@ -93,9 +97,30 @@ class Pages:
             return self._page("settings", base="../../", status=409, problems=(Problem(str(error)),))
         return _see("../../settings")
 
+    async def change(self, request: web.Request) -> web.StreamResponse:
+        """``POST /settings/server``: back to the settings, or the form with what is wrong with it."""
+        form = await _form(request)
+        changes = settings_of(form)
+        problems = self._service.config.check_settings(changes)
+        if not problems:
+            try:
+                await self._service.config.change_settings(changes)
+            except AsynccamError as error:
+                problems = (Problem(str(error)),)
+        if problems:
+            return self._page("settings", base="../", status=400, server=form, server_problems=problems)
+        return _see("../settings")
+
+    async def icon(self, request: web.Request) -> web.StreamResponse:
+        """``GET /favicon.ico``: what a browser asks for beside a picture or a document of its own."""
+        return self._file(request, "icon.svg")
+
     async def static(self, request: web.Request) -> web.StreamResponse:
         """``GET /static/{name}``: from memory, so that no name is ever a path."""
-        found = self._static.get(request.match_info["name"])
+        return self._file(request, request.match_info["name"])
+
+    def _file(self, request: web.Request, name: str) -> web.Response:
+        found = self._static.get(name)
         if found is None:
             return html_error(404)
         data, content_type, tag = found
@@ -154,8 +179,10 @@ class Pages:
         status: int = 200,
         values: Mapping[str, str] | None = None,
         problems: Iterable[Problem] = (),
+        server: Mapping[str, str] | None = None,
+        server_problems: Iterable[Problem] = (),
     ) -> web.Response:
-        cameras, found = self._service.cameras(), tuple(problems)
+        cameras, found, wrong = self._service.cameras(), tuple(problems), tuple(server_problems)
         slots = {
             "view": view,
             "base": base,
@@ -167,6 +194,8 @@ class Pages:
             "no_entries": " hidden" if cameras else "",
             "problems": problems_html(found),
             "fields": fields_html(values, found),
+            "server_problems": problems_html(wrong),
+            "server_fields": settings_html(settings_document(self._service), server, wrong),
         }
         return _html(_filled(self._templates["page.html"], slots), status)
 

@@ -245,7 +245,7 @@ _PLAIN: Final = {
     "missing": "is needed",
     "literal_error": "should be {expected}",
     "greater_than_equal": "should be {ge} or more",
-    "greater_than": "should be more than {gt}",
+    "greater_than": "should be more than {gt:g}",
     "less_than_equal": "should be {le} or less",
     "value_error": "{error}",
 }
@@ -277,6 +277,13 @@ def check_reachable(
     if camera is not None and camera.name in _DOTS:
         return None, (Problem("dots alone are a place to a browser, and no name", "name"),)
     return camera, problems
+
+
+def check_group(key: str, raw: Mapping[str, Any]) -> tuple[BaseModel, tuple[Problem, ...]]:
+    """``retention``, ``limits`` or ``imu``, its defaults if it is wrong, and what is wrong with it."""
+    found: list[Finding] = []
+    group = _group({key: dict(raw)}, key, _GROUPS[key], ServerConfig(), found)
+    return group, tuple(Problem(message, _field(path)) for path, message in found)
 
 
 def read_document(document: object, previous: ServerConfig) -> tuple[ServerConfig, list[Finding]]:

@@ -5,7 +5,11 @@ from asynccam.systems.snapshot.server.documents import (
     CameraDocument,
     ConfigProblem,
     ImuDocument,
+    ImuSettingsDocument,
+    LimitsDocument,
     ReadingDocument,
+    RetentionDocument,
+    SettingsDocument,
     SnapshotDocument,
     StateDocument,
     StoreDocument,
@@ -59,6 +63,25 @@ def imu_document(service: SnapshotService) -> ImuDocument | None:
     )
 
 
+def settings_document(service: SnapshotService) -> SettingsDocument:
+    """The settings that may be changed over the web, as they are in force."""
+    config = service.config.current
+    retention, limits, imu = config.retention, config.limits, config.imu
+    return SettingsDocument(
+        retention=RetentionDocument(max_age_days=retention.max_age_days, max_size_mb=retention.max_size_mb),
+        limits=LimitsDocument(captures=limits.captures, waiting=limits.waiting),
+        imu=ImuSettingsDocument(
+            enabled=imu.enabled,
+            broker=imu.broker,
+            port=imu.port,
+            topic=imu.topic,
+            max_age=imu.max_age,
+            username=imu.username,
+            password=bool(imu.password_file or imu.password_env),
+        ),
+    )
+
+
 def state_document(service: SnapshotService) -> StateDocument:
     """Everything the page shows."""
     retention = service.config.current.retention
@@ -78,5 +101,6 @@ def state_document(service: SnapshotService) -> StateDocument:
             max_age_days=retention.max_age_days,
             max_size_mb=retention.max_size_mb,
         ),
+        settings=settings_document(service),
         stopped_services=service.services.stopped,
     )

@@ -1,15 +1,13 @@
 """``/api/v1/``: cameras, captures, pictures and events, described by its own OpenAPI document."""
 
-import functools
 import json
 from typing import Any, Final
 
 from aiohttp import hdrs, web
 from pydantic import ValidationError
 
-from asynccam.errors import AsynccamError, UsageError
-from asynccam.systems.snapshot.server.answers import HEALTH, failed, json_answer, json_bytes, problem
-from asynccam.systems.snapshot.server.body import RefusedError, camera_fields, json_object
+from asynccam.errors import UsageError
+from asynccam.systems.snapshot.server.answers import HEALTH, json_answer, json_bytes, problem
 from asynccam.systems.snapshot.server.documents import (
     CameraDocument,
     CameraFields,
@@ -25,27 +23,26 @@ from asynccam.systems.snapshot.server.documents import (
     StateDocument,
 )
 from asynccam.systems.snapshot.server.openapi import Answer, Handler, Operation, document
+from asynccam.systems.snapshot.server.requests import (
+    BODY_ERRORS,
+    SAVE_ERRORS,
+    RefusedError,
+    camera_fields,
+    invalid,
+    json_object,
+    typed,
+)
 from asynccam.systems.snapshot.server.service import SnapshotService
 from asynccam.systems.snapshot.server.settings import CameraConfig, Problem, check_reachable
 from asynccam.systems.snapshot.server.shots import ShotResult
 from asynccam.systems.snapshot.server.sse import EventFeed
 from asynccam.systems.snapshot.server.state import camera_document, camera_documents, state_document
+from asynccam.systems.snapshot.server.v1_settings import SettingsApi
 from asynccam.systems.snapshot.server.version import VERSION
 
 _PAGE: Final = 50
 _JPEG: Final = "image/jpeg"
 _BUSY: Final = {409: "The server is being shut down.", 503: "Too many captures wait already."}
-_BODY_ERRORS: Final = {
-    400: "The body is no JSON object.",
-    413: "The body is too large.",
-    415: "The body is not announced as JSON.",
-    422: "A field is wrong; problems says which.",
-}
-_SAVE_ERRORS: Final = {
-    **_BODY_ERRORS,
-    409: "config.json is broken at the moment and has to be mended first.",
-    507: "The disk refuses.",
-}
 _NO_CAMERA: Final = {404: "There is no such camera."}
 _NO_PICTURE: Final = {404: "There is no such picture."}
 
@@ -77,49 +74,50 @@ class ApiV1:
             Operation(
                 "POST",
                 "/api/v1/cameras",
-                _typed(self.add),
+                typed(self.add),
                 "addCamera",
                 "Add a camera.",
                 {201: Answer("The camera was added.", CameraDocument)},
                 body=fields,
-                errors=_SAVE_ERRORS,
+                errors=SAVE_ERRORS,
             ),
             Operation(
                 "PATCH",
                 camera,
-                _typed(self.change),
+                typed(self.change),
                 "changeCamera",
                 "Change fields of a camera; those not given stay.",
                 {200: Answer("The camera as it is now.", CameraDocument)},
                 body=fields,
                 partial=True,
-                errors=_SAVE_ERRORS | _NO_CAMERA,
+                errors=SAVE_ERRORS | _NO_CAMERA,
             ),
             Operation(
                 "DELETE",
                 camera,
-                _typed(self.remove),
+                typed(self.remove),
                 "deleteCamera",
                 "Delete a camera; its pictures stay.",
                 {204: Answer("It is gone.")},
-                errors=_NO_CAMERA | {409: _SAVE_ERRORS[409], 507: _SAVE_ERRORS[507]},
+                errors=_NO_CAMERA | {409: SAVE_ERRORS[409], 507: SAVE_ERRORS[507]},
             ),
             Operation(
                 "POST",
                 "/api/v1/camera-check",
-                _typed(self.check),
+                typed(self.check),
                 "checkCamera",
                 "Say what is wrong with a camera's fields, without saving them.",
                 {200: Answer("What was found.", CheckResult)},
                 body=fields,
                 partial=True,
                 query={"instead_of": {"type": "string", "description": "The camera that is being changed."}},
-                errors={status: _BODY_ERRORS[status] for status in (400, 413, 415)},
+                errors={status: BODY_ERRORS[status] for status in (400, 413, 415)},
             ),
+            *SettingsApi(self._service).operations(),
             Operation(
                 "POST",
                 f"{camera}/captures",
-                _typed(self.capture),
+                typed(self.capture),
                 "capture",
                 "Take a picture with one camera.",
                 {201: Answer("The picture.", CaptureDocument)},
@@ -130,12 +128,12 @@ class ApiV1:
             Operation(
                 "POST",
                 "/api/v1/captures",
-                _typed(self.capture_group),
+                typed(self.capture_group),
                 "captureGroup",
                 "Take a picture with all cameras, or with the stereo pair.",
                 {200: Answer("What came of each; some may have failed.", CaptureResults)},
                 body=CaptureOrder,
-                errors=_BODY_ERRORS | _BUSY | {404: "There is no such camera at all."},
+                errors=BODY_ERRORS | _BUSY | {404: "There is no such camera at all."},
             ),
             self._get(
                 pictures,
@@ -159,7 +157,7 @@ class ApiV1:
             Operation(
                 "DELETE",
                 f"{pictures}/{{filename}}",
-                _typed(self.delete_snapshot),
+                typed(self.delete_snapshot),
                 "deleteSnapshot",
                 "Delete a picture.",
                 {204: Answer("It is gone.")},
@@ -168,7 +166,7 @@ class ApiV1:
             Operation(
                 "GET",
                 f"{pictures}/{{filename}}/thumbnail",
-                _typed(self.thumbnail),
+                typed(self.thumbnail),
                 "getThumbnail",
                 "A small JPEG of a picture.",
                 {200: Answer("The JPEG.", None, _JPEG)},
@@ -289,7 +287,7 @@ class ApiV1:
                 FieldProblem(field=".".join(map(str, one["loc"])), message=one["msg"])
                 for one in error.errors()
             )
-            raise RefusedError(_invalid(found)) from None
+            raise RefusedError(invalid(found)) from None
         if order.group == "all":
             prefix, results = "api_all_cams", await self._service.capture_all()
         else:
@@ -309,7 +307,7 @@ class ApiV1:
     def _get(
         self, path: str, handler: Handler, name: str, summary: str, model: Any, **more: Any
     ) -> Operation:
-        return Operation("GET", path, _typed(handler), name, summary, {200: Answer(summary, model)}, **more)
+        return Operation("GET", path, typed(handler), name, summary, {200: Answer(summary, model)}, **more)
 
     def _camera(self, name: str) -> CameraDocument:
         return camera_document(self._service, self._service.config.camera(name))
@@ -325,27 +323,7 @@ class ApiV1:
     def _refuse_problems(self, problems: tuple[Problem, ...]) -> None:
         if problems:
             found = tuple(FieldProblem(field=one.field, message=one.message) for one in problems)
-            raise RefusedError(_invalid(found))
-
-
-def _typed(handler: Handler) -> Handler:
-    """Answer the library's errors with problem objects."""
-
-    @functools.wraps(handler)
-    async def answered(request: web.Request) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except RefusedError as refused:
-            return refused.answer
-        except AsynccamError as error:
-            return failed(error)
-
-    return answered
-
-
-def _invalid(problems: tuple[FieldProblem, ...]) -> web.Response:
-    words = "; ".join(f"{one.field}: {one.message}" if one.field else one.message for one in problems)
-    return problem(422, "invalid", words, problems=problems)
+            raise RefusedError(invalid(found))
 
 
 def _number(request: web.Request, name: str, default: int) -> int:

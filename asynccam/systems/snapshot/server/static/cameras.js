@@ -1,11 +1,15 @@
 // The live list of cameras: last picture, state, and the buttons that take pictures.
 
-import { $, ask, count, icon, make, moment, place, sentence, tell, unseen } from "./dom.js";
+import { $, ask, count, icon, make, named, place, say, sentence, tell, timeOf, unseen, untell } from "./dom.js";
 import { openViewer } from "./gallery.js";
 
 const WORDS = { idle: "Ready", waiting: "Waiting", capturing: "Capturing", failed: "Failed" };
 
+/** Seconds after which it is said how long a capture has taken. */
+const SLOW = 2;
+
 const cards = new Map();
+let ticking = 0;
 
 /** Show these cameras, and no others. */
 export function showCameras(list) {
@@ -28,16 +32,27 @@ export function showCameras(list) {
   });
   $("no-cameras").hidden = list.length > 0;
   const stereo = list.filter((camera) => camera.stereo).length;
-  $("cameras-sub").textContent = list.length === 0 ? "Nothing to capture from yet"
-    : count(list.length, "camera", "cameras") + (stereo ? `, ${stereo} of them stereo` : "");
+  tellBusy();
   $("capture-all").disabled = list.length === 0;
   $("capture-stereo").disabled = stereo === 0;
+}
+
+/** How many there are, and how many of them are at work. */
+function tellBusy() {
+  const all = [...cards.values()];
+  const busy = all.filter((card) => card.busy).length;
+  const stereo = all.filter((card) => !card.pair.hidden).length;
+  const more = busy ? `, ${busy} at work` : stereo ? `, ${stereo} of them stereo` : "";
+  $("cameras-sub").textContent = all.length ? count(all.length, "camera", "cameras") + more : "Nothing to capture from yet";
+  if (busy && !ticking) ticking = setInterval(() => cards.forEach((card) => card.tick()), 1000);
+  if (!busy) { clearInterval(ticking); ticking = 0; }
 }
 
 /** Take in what an event tells of a camera. */
 export function noteCapture(event) {
   const card = cards.get(event.camera);
   if (card) card.note(event.phase, event.error, event.snapshot);
+  tellBusy();
 }
 
 /** A picture is gone: a camera that showed it shows the one before. */
@@ -59,6 +74,7 @@ export function setUpActions() {
 async function captureGroup(button, group) {
   if (button.getAttribute("aria-disabled")) return;
   button.setAttribute("aria-disabled", "true");
+  say("Capturing");
   try {
     const { results, spread } = await ask("POST", "api/v1/captures", { group });
     const failed = results.filter((one) => one.error !== null);
@@ -67,7 +83,7 @@ async function captureGroup(button, group) {
       const within = spread !== null && group === "stereo" ? ` within ${(spread * 1000).toFixed(spread < 0.01 ? 1 : 0)} ms` : "";
       tell(`${count(taken, "picture", "pictures")} taken${within}`);
     }
-    for (const one of failed.slice(0, 3)) tell(`${one.camera}: ${one.error}`, true);
+    for (const one of failed.slice(0, 3)) tell(`${named(one.camera)}: ${one.error}`, true, one.camera);
   } catch (error) {
     tell(error.message, true);
   } finally {
@@ -79,16 +95,18 @@ class Card {
   constructor(name) {
     this.name = name;
     this.last = null;
+    this.busy = false;
+    this.since = Date.now();
     this.image = null;
     this.blank = icon("camera");
     this.frame = make("button", { class: "picture", type: "button", disabled: true, onclick: () => openViewer(this.last) });
     this.state = make("span", { class: "pill state" });
     this.pair = make("span", { class: "pill", hidden: true }, "Stereo");
     this.running = make("span", { class: "running", "aria-hidden": "true" });
-    this.title = make("h2", {}, name);
+    this.title = make("h2", { dir: "auto" }, name);
     this.setup = make("p", { class: "sub" });
     this.when = make("p", { class: "sub" });
-    this.why = make("p", { class: "why", role: "alert", hidden: true });
+    this.why = make("p", { class: "why", hidden: true });
     this.shoot = make("button", { class: "button", type: "button", onclick: () => this.capture() },
       icon("shutter"), "Capture", unseen(` ${name}`));
     this.frame.append(this.blank, this.running);
@@ -111,18 +129,29 @@ class Card {
   }
 
   phase(phase, error) {
+    const before = this.root.dataset.phase;
     this.root.dataset.phase = phase;
-    this.root.setAttribute("aria-busy", String(phase === "capturing" || phase === "waiting"));
-    this.state.textContent = WORDS[phase];
+    this.busy = phase === "capturing" || phase === "waiting";
+    this.root.setAttribute("aria-busy", String(this.busy));
+    if (phase !== before) this.since = Date.now();
+    this.tick();
+    if (phase === "idle" && before !== "idle") untell(this.name);
     const why = phase === "failed" ? sentence(error || "the capture failed") : "";
     if (this.why.textContent !== why) this.why.textContent = why;
     this.why.hidden = !why;
   }
 
+  /** Say what it does, and for how long when that is long. */
+  tick() {
+    const seconds = Math.floor((Date.now() - this.since) / 1000);
+    const words = WORDS[this.root.dataset.phase] + (this.busy && seconds >= SLOW ? ` ${seconds} s` : "");
+    if (this.state.textContent !== words) this.state.textContent = words;
+  }
+
   picture(snapshot) {
     const before = this.last && this.last.filename;
     this.last = snapshot;
-    this.when.textContent = snapshot ? `Last picture ${moment(snapshot.taken_at)}` : "No picture yet";
+    this.when.replaceChildren(...snapshot ? ["Last picture ", timeOf(snapshot.taken_at)] : ["No picture yet"]);
     this.frame.disabled = !snapshot;
     this.frame.setAttribute("aria-label", snapshot ? `Last picture of ${this.name}` : `No picture of ${this.name} yet`);
     this.blank.toggleAttribute("hidden", Boolean(snapshot));
@@ -144,10 +173,13 @@ class Card {
   async capture() {
     if (this.shoot.getAttribute("aria-disabled")) return;
     this.shoot.setAttribute("aria-disabled", "true");
+    say(`Capturing ${this.name}`);
     try {
       await ask("POST", `api/v1/cameras/${encodeURIComponent(this.name)}/captures`);
+      untell(this.name);
+      say(`Picture of ${this.name} taken`);
     } catch (error) {
-      tell(`${this.name}: ${error.message}`, true);
+      tell(`${named(this.name)}: ${error.message}`, true, this.name);
     } finally {
       this.shoot.removeAttribute("aria-disabled");
     }

@@ -52,11 +52,16 @@ export async function ask(method, path, body) {
   } catch {
     throw new Refused(0, { detail: "The server cannot be reached." });
   }
-  if (response.status === 401) location.assign("login");
+  if (response.status === 401) signIn();
   const type = response.headers.get("Content-Type") || "";
   const answer = type.includes("json") ? await response.json() : null;
   if (!response.ok) throw new Refused(response.status, answer || {});
   return answer;
+}
+
+/** Go where the token is asked for, and come back to this view. */
+function signIn() {
+  location.assign(document.documentElement.dataset.view === "settings" ? "login?next=settings" : "login");
 }
 
 // -- words ----------------------------------------------------------------------------------------
@@ -71,6 +76,22 @@ export function moment(seconds) {
   const today = date.toDateString() === new Date().toDateString();
   return today ? clock.format(date) : `${day.format(date)}, ${clock.format(date)}`;
 }
+
+/** The same as an element that stays true when the day ends, see `refreshTimes`. */
+export function timeOf(seconds) {
+  const datetime = new Date(seconds * 1000).toISOString();
+  return make("time", { datetime, "data-at": seconds, title: wholeMoment(seconds) }, moment(seconds));
+}
+
+export function refreshTimes() {
+  for (const time of document.querySelectorAll("time[data-at]")) {
+    const words = moment(Number(time.dataset.at));
+    if (time.textContent !== words) time.textContent = words;
+  }
+}
+
+/** A name within a sentence: whatever its letters do to the direction of writing ends with it. */
+export const named = (name) => `\u2068${name}\u2069`;
 
 export const wholeMoment = (seconds) => whole.format(new Date(seconds * 1000));
 
@@ -95,15 +116,32 @@ export const count = (number, one, many) => `${number} ${number === 1 ? one : ma
 
 const STAY = 6000;
 
-/** Tell something for some seconds; what went wrong stays until it is closed. */
-export function tell(text, bad = false) {
-  const shelf = $(bad ? "alerts" : "toasts");
+/**
+ * Tell something for some seconds; what went wrong stays until it is closed. What is told about the same
+ * thing (a camera, say) takes the place of what was told before.
+ */
+export function tell(text, bad = false, about = null) {
+  if (about !== null) untell(about);
+  // What lies behind an open dialog can neither be seen, nor heard, nor clicked.
+  const inside = $("viewer").open ? "viewer-" : "";
+  const shelf = $(inside + (bad ? "alerts" : "toasts"));
   const close = make("button", { class: "button icon quiet", type: "button", "aria-label": "Dismiss" }, icon("close"));
-  const toast = make("div", { class: bad ? "toast bad" : "toast" }, make("p", {}, text), close);
+  const toast = make("div", { class: bad ? "toast bad" : "toast" }, make("p", { title: text }, text), close);
+  if (about !== null) toast.dataset.about = about;
   close.addEventListener("click", () => toast.remove());
   while (shelf.children.length > 2) shelf.firstElementChild.remove();
   shelf.append(toast);
   if (!bad) setTimeout(() => toast.remove(), STAY);
+}
+
+/** What was told about it is over. */
+export function untell(about) {
+  for (const toast of document.querySelectorAll(".toast")) if (toast.dataset.about === about) toast.remove();
+}
+
+/** Say something to those who cannot see it happen. */
+export function say(text) {
+  $("said").textContent = text;
 }
 
 /** Ask for a yes in a dialog. */

@@ -1,8 +1,11 @@
 // The pictures there are, newest first, and the dialog that shows one of them whole.
 
-import { $, ask, bytes, count, icon, make, moment, place, sure, tell, unseen, wholeMoment } from "./dom.js";
+import { $, ask, bytes, count, icon, make, place, say, sure, tell, timeOf, unseen, wholeMoment } from "./dom.js";
 
 const PAGE = 24;
+const LARGEST = 96;
+/** The API gives no more at once. */
+const MOST = 1000;
 
 let shots = [];
 let next = null;
@@ -10,16 +13,28 @@ let total = 0;
 let camera = "";
 let asked = 0;
 let shown = null;
+let lastShown = null;
+let opener = null;
+let loading = false;
+/** Whether older pictures come by themselves when one scrolls to the end: not before they were asked for once. */
+let flowing = false;
 
-/** Fetch the newest pictures anew. */
-export async function loadGallery() {
+const watch = new IntersectionObserver((entries) => {
+  if (flowing && entries.some((one) => one.isIntersecting)) loadMore();
+}, { rootMargin: "600px" });
+
+/** Fetch the newest pictures anew, as many as there were. */
+export async function loadGallery(many = Math.min(MOST, Math.max(PAGE, shots.length))) {
   const mine = ++asked;
-  const page = await fetchPage(null);
+  const page = await fetchPage(null, many);
   if (mine !== asked || !page) return;
+  const there = new Map([...$("shots").children].map((item) => [item.dataset.filename, item]));
+  const held = document.activeElement;
   shots = page.items;
   next = page.next;
   total = page.total;
-  $("shots").replaceChildren(...shots.map((shot) => tile(shot)));
+  $("shots").replaceChildren(...shots.map((shot) => there.get(shot.filename) || tile(shot)));
+  if ($("shots").contains(held)) held.focus({ preventScroll: true });
   tellCount();
 }
 
@@ -36,10 +51,15 @@ export function addShot(shot) {
   tellCount();
 }
 
-/** A picture is gone; its size, as far as it is known. */
-export function removeShot(filename) {
+/** A picture of that camera is gone; its size, as far as it is known. */
+export function removeShot(filename, of) {
   const index = shots.findIndex((one) => one.filename === filename);
-  if (index < 0) return 0;
+  if (index < 0) {
+    // One further down than was looked.
+    if ((!camera || camera === of) && total > shots.length) total -= 1;
+    tellCount();
+    return 0;
+  }
   const [{ size }] = shots.splice(index, 1);
   const item = $("shots").children[index];
   const held = item.contains(document.activeElement);
@@ -54,26 +74,38 @@ export function removeShot(filename) {
 /** The cameras that pictures can be chosen by. */
 export function offerCameras(names) {
   const pick = $("gallery-camera");
+  // A list that is being chosen from is not pulled away.
+  if (JSON.stringify(names) === JSON.stringify([...pick.options].slice(1).map((one) => one.value))) return;
   const options = ["", ...names].map((name) => make("option", { value: name }, name || "All cameras"));
   pick.replaceChildren(...options);
   pick.value = names.includes(camera) ? camera : "";
   if (pick.value !== camera) {
     camera = "";
-    loadGallery();
+    loadGallery(PAGE);
   }
 }
 
 export function setUpGallery() {
   $("gallery-camera").addEventListener("change", (event) => {
     camera = event.target.value;
-    loadGallery();
+    flowing = false;
+    loadGallery(PAGE);
   });
-  $("more").addEventListener("click", loadMore);
+  $("more").addEventListener("click", async (event) => {
+    const first = shots.length;
+    flowing = true;
+    await loadMore();
+    // By keyboard one goes on with what came; a mouse stays where it is.
+    const item = $("shots").children[first];
+    if (item && event.detail === 0) item.querySelector("button").focus();
+  });
+  watch.observe($("more"));
   $("viewer-close").addEventListener("click", () => $("viewer").close());
   $("viewer-newer").addEventListener("click", () => step(-1));
   $("viewer-older").addEventListener("click", () => step(1));
   $("viewer-delete").addEventListener("click", () => shown && remove(shown));
-  $("viewer").addEventListener("close", () => { shown = null; });
+  $("viewer").addEventListener("close", onClose);
+  $("viewer-picture").addEventListener("error", () => { $("viewer-broken").hidden = false; });
   $("viewer").addEventListener("click", (event) => { if (event.target === $("viewer")) $("viewer").close(); });
   $("viewer").addEventListener("keydown", (event) => {
     if (event.key === "ArrowLeft") step(-1);
@@ -85,19 +117,49 @@ export function setUpGallery() {
 /** Show one picture whole. */
 export function openViewer(shot) {
   if (!shot) return;
-  shown = shot;
+  shown = lastShown = shot;
+  $("viewer-broken").hidden = true;
   $("viewer-title").textContent = shot.camera || shot.filename;
   $("viewer-sub").textContent = `${wholeMoment(shot.taken_at)} · ${bytes(shot.size)}${orientation(shot.imu)}`;
   $("viewer-picture").src = place(shot.image_url_path);
   $("viewer-picture").alt = title(shot);
   $("viewer-download").href = place(shot.download_url_path);
-  const index = shots.findIndex((one) => one.filename === shot.filename);
-  $("viewer-newer").disabled = index <= 0;
-  $("viewer-older").disabled = index < 0 || (index === shots.length - 1 && !next);
-  if (!$("viewer").open) $("viewer").showModal();
+  tellWhere();
+  if (!$("viewer").open) {
+    opener = document.activeElement;
+    $("viewer").showModal();
+  }
 }
 
 // -- within ---------------------------------------------------------------------------------------
+
+const indexOf = (shot) => shots.findIndex((one) => one.filename === shot.filename);
+
+/** Which of the pictures is looked at. */
+function tellWhere() {
+  const index = indexOf(shown);
+  $("viewer-where").textContent = index < 0 ? "" : `${index + 1} of ${total}`;
+  able($("viewer-newer"), index > 0);
+  able($("viewer-older"), index >= 0 && (index < shots.length - 1 || next !== null));
+}
+
+/** A button that cannot be used keeps the focus, or the arrow keys would go with it. */
+function able(button, yes) {
+  if (yes) button.removeAttribute("aria-disabled");
+  else button.setAttribute("aria-disabled", "true");
+}
+
+/** Back to the picture that was looked at last, which may be another one than the first, or gone. */
+function onClose() {
+  shown = null;
+  $("viewer-picture").removeAttribute("src");
+  $("alerts").append(...$("viewer-alerts").children);
+  $("toasts").append(...$("viewer-toasts").children);
+  if (opener && opener.isConnected && !opener.disabled && !$("shots").contains(opener)) return;
+  const index = indexOf(lastShown);
+  const older = shots.findIndex((one) => one.taken_at <= lastShown.taken_at);
+  focusNear(index >= 0 ? index : older >= 0 ? older : shots.length - 1);
+}
 
 const title = (shot) => `${shot.camera || shot.filename}, ${wholeMoment(shot.taken_at)}`;
 
@@ -114,20 +176,23 @@ function tile(shot) {
     icon("download"), unseen(`Download ${title(shot)}`));
   const bin = make("button", { class: "button icon quiet", type: "button", onclick: () => remove(shot) },
     icon("bin"), unseen(`Delete ${title(shot)}`));
-  const words = make("div", {}, make("p", { class: "name" }, shot.camera || shot.filename),
-    make("p", { class: "sub" }, moment(shot.taken_at)));
+  const words = make("div", {}, make("p", { class: "name", dir: "auto", title: shot.camera || shot.filename }, shot.camera || shot.filename),
+    make("p", { class: "sub" }, timeOf(shot.taken_at)));
   return make("li", { class: "shot", "data-filename": shot.filename }, picture,
     make("div", { class: "shot-bar" }, words, download, bin));
 }
 
 function tellCount() {
-  $("gallery-sub").textContent = total ? count(total, "picture", "pictures") : "";
+  const some = shots.length < total ? `, the newest ${shots.length} are shown` : "";
+  $("gallery-sub").textContent = total ? count(total, "picture", "pictures") + some : "";
+  if (shown) tellWhere();
   $("no-shots").hidden = shots.length > 0;
+  $("gallery-pick").hidden = shots.length === 0 && !camera;
   $("more").hidden = next === null;
 }
 
-async function fetchPage(after) {
-  const query = new URLSearchParams({ limit: String(PAGE) });
+async function fetchPage(after, many) {
+  const query = new URLSearchParams({ limit: String(many) });
   if (after) query.set("after", after);
   if (camera) query.set("camera", camera);
   try {
@@ -139,17 +204,23 @@ async function fetchPage(after) {
 }
 
 async function loadMore() {
+  if (loading || !next) return;
+  loading = true;
   const mine = asked;
-  const page = next && await fetchPage(next);
+  // The further one goes, the more there is to go through.
+  const page = await fetchPage(next, Math.min(LARGEST, Math.max(PAGE, shots.length)));
+  loading = false;
   if (!page || mine !== asked) return;
   const known = new Set(shots.map((one) => one.filename));
   const fresh = page.items.filter((one) => !known.has(one.filename));
-  const first = shots.length;
   shots.push(...fresh);
   next = page.next;
   $("shots").append(...fresh.map((shot) => tile(shot)));
   tellCount();
-  if (fresh.length && document.activeElement === document.body) $("shots").children[first].querySelector("button").focus();
+  // It tells of changes only, and the end may still be in sight.
+  watch.unobserve($("more"));
+  watch.observe($("more"));
+  say(`${shots.length} of ${count(total, "picture", "pictures")} shown`);
 }
 
 async function remove(shot) {
@@ -167,11 +238,13 @@ async function remove(shot) {
 }
 
 async function step(by, from) {
-  let index = from === undefined ? shots.findIndex((one) => one.filename === shown.filename) + by : from;
+  const gone = from !== undefined;
+  const index = gone ? from : indexOf(shown) + by;
+  if (!gone && (index < 0 || indexOf(shown) < 0)) return;
   if (index >= shots.length && next) await loadMore();
-  index = Math.min(index, shots.length - 1);
-  if (index < 0) $("viewer").close();
-  else openViewer(shots[index]);
+  const shot = shots[gone ? Math.min(index, shots.length - 1) : index];
+  if (shown && shot) openViewer(shot);
+  else if (gone) $("viewer").close();
 }
 
 function focusNear(index) {

@@ -1,20 +1,32 @@
 // Starts the page: views, the event stream, and who is told what it brings.
 
-import { $, make } from "./dom.js";
+import { $, ask, make, refreshTimes, say } from "./dom.js";
 import { forgetPicture, noteCapture, setUpActions, showCameras } from "./cameras.js";
 import { addShot, loadGallery, offerCameras, removeShot, setUpGallery } from "./gallery.js";
+import { setUpServer, showServer } from "./server.js";
 import { setUpSettings, showAbout, showEntries } from "./settings.js";
 
+/** Milliseconds that a lost connection may be mended in before much is made of it. */
+const PATIENCE = 1500;
+const AGAIN = 3000;
+const MINUTE = 60000;
 const LIVE = { connecting: "Connecting", live: "Live", lost: "Connection lost, trying again" };
 const trouble = new Map();
 let state = null;
 let counted = 0;
+let stream = null;
+/** Whether something may have been missed, so that what is shown may be of another day. */
+let missed = false;
+let warning = 0;
+let weighing = 0;
 
 // -- views ----------------------------------------------------------------------------------------
 
 function show(view) {
   document.documentElement.dataset.view = view;
   document.title = view === "settings" ? "Settings · Snapshot" : "Snapshot";
+  // Relative to the base, it would lead to the other view.
+  document.querySelector(".skip").href = view === "settings" ? "settings#main" : "./#main";
   for (const link of document.querySelectorAll("nav [data-go]")) {
     if (link.dataset.go === view) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
@@ -30,7 +42,8 @@ function setUpViews() {
       history.pushState(null, "", link.href);
       show(link.dataset.go);
       scrollTo(0, 0);
-      if (!link.closest("nav")) $("main").focus();
+      if (link.dataset.then) $(link.dataset.then).focus();
+    else if (!link.closest("nav")) $("main").focus();
     }
   });
   addEventListener("popstate", () => show(location.pathname.endsWith("/settings") ? "settings" : "cameras"));
@@ -44,12 +57,16 @@ function onState(fresh) {
   showCameras(state.cameras);
   showEntries(state.cameras);
   showAbout(state);
+  showServer(state);
   offerCameras(state.cameras.map((camera) => camera.name));
   showImu(state.imu);
   $("problems").hidden = state.problems.length === 0;
   $("problem-list").replaceChildren(...state.problems.map((one) => make("li", {}, problem(one))));
   // After a change of settings the gallery is as it was; after a pause it may not be.
-  if (state.store.pictures !== counted) loadGallery();
+  if (missed || state.store.pictures !== counted) loadGallery();
+  if (missed) trouble.clear();
+  showTrouble();
+  missed = false;
   counted = state.store.pictures;
 }
 
@@ -73,8 +90,20 @@ function onCapture(event) {
 }
 
 function onDeleted(event) {
-  count(-1, -removeShot(event.filename));
+  const size = removeShot(event.filename, event.camera);
+  count(-1, -size);
+  // How large one was that is not in the gallery is not known here.
+  if (!size && !weighing) weighing = setTimeout(weigh, PATIENCE);
   forgetPicture(event.filename);
+}
+
+/** Ask how much there is now. */
+async function weigh() {
+  weighing = 0;
+  const fresh = await ask("GET", "api/v1/state").catch(() => null);
+  if (!fresh || !state) return;
+  state.store = fresh.store;
+  showAbout(state);
 }
 
 function count(by, size) {
@@ -92,6 +121,7 @@ function showImu(imu) {
   if (!reading) return;
   $("imu").toggleAttribute("data-stale", !imu.fresh);
   $("imu").title = imu.fresh ? "Goes into every picture" : "Too old to go into a picture";
+  $("imu-old").hidden = imu.fresh;
   for (const axis of ["roll", "pitch", "yaw"]) $(`imu-${axis}`).textContent = `${reading[axis].toFixed(1)}°`;
   const sink = Math.max(-14, Math.min(14, reading.pitch / 4));
   $("ground").style.transform = `rotate(${-reading.roll}deg) translateY(${sink}px)`;
@@ -107,10 +137,18 @@ function showTrouble() {
 function live(word) {
   $("live").dataset.state = word;
   $("live-text").textContent = LIVE[word];
+  if (word === "live") {
+    clearTimeout(warning);
+    warning = 0;
+    if (!$("lost").hidden) say("Connected again");
+    $("lost").hidden = true;
+  } else if (!warning) {
+    warning = setTimeout(() => { $("lost").hidden = false; }, PATIENCE);
+  }
 }
 
 function listen() {
-  const stream = new EventSource("api/v1/events");
+  stream = new EventSource("api/v1/events");
   const on = (kind, take) => stream.addEventListener(kind, (event) => take(JSON.parse(event.data)));
   on("state", onState);
   on("capture", onCapture);
@@ -124,15 +162,26 @@ function listen() {
   stream.addEventListener("open", () => live("live"));
   stream.addEventListener("error", () => {
     live("lost");
-    // A stream that was refused does not try again by itself.
-    if (stream.readyState === EventSource.CLOSED) setTimeout(listen, 3000);
+    missed = true;
+    // A stream that was refused does not try again by itself, nor does it say why: what is asked for by hand does.
+    if (stream.readyState === EventSource.CLOSED) {
+      setTimeout(() => ask("GET", "api/v1/state").then(onState, () => {}).finally(listen), AGAIN);
+    }
   });
-  addEventListener("pagehide", () => stream.close(), { once: true });
 }
 
 setUpViews();
 setUpActions();
 setUpGallery();
 setUpSettings();
+setUpServer();
 loadGallery();
 listen();
+setInterval(refreshTimes, MINUTE);
+addEventListener("pagehide", () => stream.close());
+// Come back to by the back button, as it was left.
+addEventListener("pageshow", (event) => {
+  if (!event.persisted) return;
+  missed = true;
+  listen();
+});

@@ -1,27 +1,18 @@
-// Settings: the list of configured cameras, and a form that is checked by the server as it is filled in.
+// Settings: the list of configured cameras, the form of one, and what the server says of itself.
 
-import { $, ask, bytes, icon, make, sentence, sure, tell, unseen } from "./dom.js";
+import { $, ask, bytes, icon, make, named, sure, tell, unseen } from "./dom.js";
+import { CheckedForm } from "./form.js";
 
 const TEXTS = ["name", "device_path", "type", "service_name", "width", "height", "pixel_format"];
 const OFFSETS = ["roll_offset", "pitch_offset", "yaw_offset"];
-const PAUSE = 250;
 
 let editing = null;
-let touched = new Set();
-let timer = 0;
-let asked = 0;
+let form = null;
 
 export function setUpSettings() {
-  const form = $("camera-form");
-  form.addEventListener("submit", save);
-  form.addEventListener("input", (event) => {
-    touched.add(event.target.name);
-    showService();
-    clearTimeout(timer);
-    timer = setTimeout(check, PAUSE);
-  });
-  form.addEventListener("focusout", (event) => {
-    if (event.target.name && event.target.value) touched.add(event.target.name);
+  form = new CheckedForm($("camera-form"), $("form-problems"), { check, send, done: () => { fill(null); $("f-name").focus(); }, changed: showService });
+  form.form.addEventListener("focusout", (event) => {
+    if (event.target.name && event.target.value) form.touched.add(event.target.name);
   });
   $("form-cancel").addEventListener("click", () => { fill(null); $("f-name").focus(); });
   showService();
@@ -69,7 +60,8 @@ function entry(camera) {
     icon("pencil"), "Edit", unseen(` ${camera.name}`));
   const bin = make("button", { class: "button danger", type: "button", "data-entry": `delete ${camera.name}`, onclick: () => remove(camera) },
     icon("bin"), "Delete", unseen(` ${camera.name}`));
-  return make("li", {}, make("div", {}, make("p", { class: "name" }, camera.name), make("p", { class: "sub" }, words)), edit, bin);
+  return make("li", {}, make("div", {}, make("p", { class: "name", dir: "auto" }, camera.name), make("p", { class: "sub" }, words)),
+    make("div", { class: "actions" }, edit, bin));
 }
 
 function begin(camera) {
@@ -80,22 +72,18 @@ function begin(camera) {
 
 function fill(camera) {
   editing = camera ? camera.name : null;
-  touched = new Set();
-  clearTimeout(timer);
-  asked += 1;
-  const form = $("camera-form");
+  const { elements } = form.form;
+  form.form.reset();
   form.reset();
-  $("form-problems").replaceChildren();
-  showProblems([]);
   if (camera) {
-    for (const name of TEXTS) form.elements[name].value = camera[name] ?? "";
-    for (const name of OFFSETS) form.elements[name].value = camera[name] ?? "";
-    form.elements.stereo.checked = camera.stereo;
+    for (const name of TEXTS) elements[name].value = camera[name] ?? "";
+    for (const name of OFFSETS) elements[name].value = camera[name] ?? "";
+    elements.stereo.checked = camera.stereo;
   } else {
     const blank = { name: "", device_path: "", type: "v4l2", service_name: "", width: "640", height: "480", pixel_format: "MJPG" };
-    for (const name of TEXTS) form.elements[name].value = blank[name];
-    for (const name of OFFSETS) form.elements[name].value = "";
-    form.elements.stereo.checked = false;
+    for (const name of TEXTS) elements[name].value = blank[name];
+    for (const name of OFFSETS) elements[name].value = "";
+    elements.stereo.checked = false;
   }
   $("form-title").textContent = camera ? `Edit ${camera.name}` : "Add a camera";
   $("form-save").textContent = camera ? "Save changes" : "Add camera";
@@ -104,62 +92,27 @@ function fill(camera) {
 }
 
 function fields() {
-  const form = $("camera-form");
-  const found = Object.fromEntries([...TEXTS, ...OFFSETS].map((name) => [name, form.elements[name].value.trim()]));
-  found.stereo = form.elements.stereo.checked;
+  const { elements } = form.form;
+  const found = Object.fromEntries([...TEXTS, ...OFFSETS].map((name) => [name, elements[name].value.trim()]));
+  found.stereo = elements.stereo.checked;
   return found;
 }
 
 function showService() {
-  const needed = $("camera-form").elements.type.value === "stream_interrupt";
+  const needed = form.form.elements.type.value === "stream_interrupt";
   document.querySelector('[data-field="service_name"]').hidden = !needed;
 }
 
-async function check() {
-  const mine = ++asked;
+function check() {
   const query = editing === null ? "" : `?instead_of=${encodeURIComponent(editing)}`;
-  try {
-    const { problems } = await ask("POST", `api/v1/camera-check${query}`, fields());
-    // Only fields that were filled in: an empty form is not full of faults.
-    if (mine === asked) showProblems(problems.filter((one) => touched.has(one.field)));
-  } catch { /* Saving will tell. */ }
+  return ask("POST", `api/v1/camera-check${query}`, fields());
 }
 
-function showProblems(problems) {
-  const wrong = new Map(problems.map((one) => [one.field, sentence(one.message)]));
-  for (const name of [...TEXTS, ...OFFSETS]) {
-    const words = wrong.get(name) || "";
-    const input = $("camera-form").elements[name];
-    if (words) input.setAttribute("aria-invalid", "true");
-    else input.removeAttribute("aria-invalid");
-    const said = $(`e-${name}`);
-    if (said.textContent !== words) said.textContent = words;
-  }
-}
-
-async function save(event) {
-  event.preventDefault();
-  clearTimeout(timer);
-  const mine = ++asked;
-  const button = $("form-save");
-  button.disabled = true;
-  try {
-    const values = fields();
-    if (editing === null) await ask("POST", "api/v1/cameras", values);
-    else await ask("PATCH", `api/v1/cameras/${encodeURIComponent(editing)}`, forChange(values));
-    tell(editing === null ? `${values.name} was added` : `${values.name} was saved`);
-    fill(null);
-    $("f-name").focus();
-  } catch (error) {
-    if (mine !== asked) return;
-    const known = (error.problems || []).filter((one) => $(`e-${one.field}`));
-    showProblems(known);
-    for (const one of known) touched.add(one.field);
-    if (known.length) $(`f-${known[0].field}`).focus();
-    else $("form-problems").replaceChildren(make("p", {}, sentence(error.message)));
-  } finally {
-    button.disabled = false;
-  }
+async function send() {
+  const values = fields();
+  if (editing === null) await ask("POST", "api/v1/cameras", values);
+  else await ask("PATCH", `api/v1/cameras/${encodeURIComponent(editing)}`, forChange(values));
+  tell(`${named(values.name)} was ${editing === null ? "added" : "saved"}`);
 }
 
 /** An offset that was emptied is taken back, not left as it was. */
@@ -170,10 +123,10 @@ function forChange(values) {
 }
 
 async function remove(camera) {
-  if (!await sure(`Delete ${camera.name}?`, "Its settings go; the pictures it took stay.")) return;
+  if (!await sure(`Delete ${named(camera.name)}?`, "Its settings go; the pictures it took stay.")) return;
   try {
     await ask("DELETE", `api/v1/cameras/${encodeURIComponent(camera.name)}`);
-    tell(`${camera.name} was deleted`);
+    tell(`${named(camera.name)} was deleted`);
   } catch (error) {
     tell(error.message, true);
   }
