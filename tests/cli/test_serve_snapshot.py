@@ -123,6 +123,36 @@ async def test_a_port_that_is_taken_is_one_line_and_code_3(tmp_path: Path) -> No
     assert ended.err.count("\n") == 1
 
 
+async def test_a_second_server_disturbs_no_capture_of_the_first(tmp_path: Path) -> None:
+    devices, gate = Devices(tmp_path), tmp_path / "gate"
+    sudo = Path(devices.systemctl).with_name("sudo")
+    sudo.write_text('#!/bin/sh\nexec "$@"\n')
+    sudo.chmod(0o755)
+    env = {"PATH": f"{sudo.parent}:{os.environ['PATH']}"}
+    slow = {
+        "name": "slow",
+        "device_path": str(devices.device("slow", gate=str(gate))),
+        "type": "stream_interrupt",
+        "service_name": "streamer.service",
+    }
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps([slow]))
+    before = config.read_bytes()
+    line = ("serve", "snapshot", "--config", config, "--port", 0, "--json")
+    async with started(*line, env=env) as process:
+        url = (await listening(process))["url"]
+        capturing = asyncio.ensure_future(get(f"{url}/api/snapshot/slow"))
+        await eventually(lambda: devices.captures, 30)
+        second = await asynccam(*line, "--test-cameras", 1, env=env)
+        assert (second.code, second.err.count("\n")) == (3, 1)
+        assert f"another Snapshot server works in {tmp_path}" in second.err
+        assert devices.calls == [("stop", "streamer.service")]
+        gate.touch()
+        assert (await capturing)["success"]
+    assert devices.calls == [("stop", "streamer.service"), ("restart", "streamer.service")]
+    assert config.read_bytes() == before
+
+
 async def test_people_read_where_it_listens_and_who_may_come(tmp_path: Path) -> None:
     line = ("serve", "snapshot", "--config", tmp_path / "config.json", "--port", 0, "--while-stdin-open")
     async with started(*line) as process:

@@ -43,6 +43,10 @@ class FakeClock:
         self._now += seconds
         self._elapsed += seconds
 
+    def leap(self, seconds: float) -> None:
+        """Set the time of day to another one, while no time goes by."""
+        self._now += seconds
+
     async def advance(self, seconds: float) -> None:
         """Let time go by; everyone due wakes at their own moment, in order, and may sleep again."""
         end = self._elapsed + seconds

@@ -48,6 +48,9 @@ if ways["do"] == "nothing":
 data = open(ways["frame"], "rb").read()
 if ways["do"] == "short":
     data = data[:999]
+if ways["do"] == "full":
+    print(4096, "!=", len(data), file=sys.stderr)
+    data = data[:4096]
 with open(words["stream-to"], "wb") as file:
     file.write(data)
 """
@@ -97,7 +100,7 @@ class Devices:
         self.systemctl = _script(directory / "bin" / "systemctl", _SYSTEMCTL, directory=str(self._services))
 
     def device(self, name: str, do: str = "picture", frame: bytes | None = None, **ways: Any) -> Path:
-        """A device that does as is said: picture, hang, deaf, fail, short or nothing."""
+        """A device that does as is said: picture, hang, deaf, fail, short, full or nothing."""
         path = self._directory / name
         content = self._directory / f"{name}.frame"
         content.write_bytes(a_jpeg() if frame is None else frame)

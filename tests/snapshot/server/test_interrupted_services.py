@@ -110,6 +110,17 @@ async def test_overlapping_captures_stop_it_once(tmp_path: Path, devices: Device
         assert devices.calls == [STOP, RESTART]
 
 
+async def test_with_and_without_its_ending_a_service_is_one(tmp_path: Path, devices: Devices) -> None:
+    async with made(tmp_path, devices) as services:
+        async with services.interrupted("a.service"):
+            async with services.interrupted("a"):
+                pass
+            assert devices.calls == [STOP], "whoever still captures needs it stopped"
+            async with services.all_interrupted(["a", "a.service", "a.timer"]) as refused:
+                assert refused == {}
+        assert sorted(devices.calls) == sorted([STOP, ("stop", "a.timer"), ("restart", "a.timer"), RESTART])
+
+
 async def test_several_are_stopped_together_and_one_that_cannot_be_hinders_no_other(
     tmp_path: Path, devices: Devices
 ) -> None:

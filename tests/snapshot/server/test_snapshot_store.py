@@ -18,6 +18,7 @@ from asynccam.systems.snapshot.server.index import StoredSnapshot
 from asynccam.systems.snapshot.server.settings import Retention
 from asynccam.systems.snapshot.server.store import SnapshotStore
 from tests.support.cancelling import cancelled_at
+from tests.support.fake_clock import FakeClock
 from tests.support.v4l2 import a_jpeg
 from tests.support.waiting import eventually
 
@@ -277,6 +278,26 @@ async def test_the_oldest_go_when_they_are_too_old_or_too_many(tmp_path: Path, e
         assert files(tmp_path) == sorted(["holiday.jpg", *(one.filename for one in recent[1:])])
 
 
+async def test_a_clock_that_leaps_calls_nothing_old(tmp_path: Path) -> None:
+    clock = FakeClock(NOON)
+    keeping = Retention(max_age_days=2)
+    async with SnapshotStore(tmp_path, look=600, retention=keeping, clock=clock) as store:
+        stored = await keep(store, at=NOON)
+        clock.leap(3600 * 24 * 365)
+        assert await store.sweep() == ()
+        clock.leap(-3600 * 24 * 365)
+        assert await store.sweep() == ()
+        clock.move(3 * DAY)
+        assert await store.sweep() == (stored.filename,), "time that went by is no leap"
+        stored = await keep(store, at=NOON)
+        clock.leap(3 * DAY)
+        assert await store.sweep() == ()
+        clock.move(3000)
+        assert await store.sweep() == ()
+        clock.move(700)
+        assert await store.sweep() == (stored.filename,), "a clock that stays like that is right"
+
+
 async def test_new_settings_are_felt_at_once_and_new_pictures_push_out_old_ones(tmp_path: Path) -> None:
     async with SnapshotStore(tmp_path, look=600) as store:
         names = [(await keep(store, at=NOON + one)).filename for one in range(3)]
@@ -299,6 +320,22 @@ async def test_a_directory_that_goes_away_and_comes_back(tmp_path: Path) -> None
         (tmp_path / "away").rename(directory)
         (directory / "more.jpg").write_bytes(b"x")
         await eventually(lambda: len(store) == 2, 20)
+
+
+async def test_pictures_on_a_card_that_was_taken_out_are_not_listed(tmp_path: Path, events: EventHub) -> None:
+    directory = tmp_path / "card"
+    async with SnapshotStore(directory, look=0.01, events=events) as store:
+        stored = await keep(store)
+        with events.events(SnapshotDeleted) as told:
+            directory.rename(tmp_path / "away")
+            await eventually(lambda: len(store) == 0)
+            assert (await anext(told)).filename == stored.filename
+        assert store.newest("front") is None
+        with pytest.raises(StorageError, match=f"not there: {directory}$"):
+            async with store.part():
+                raise AssertionError
+        (tmp_path / "away").rename(directory)
+        await eventually(lambda: len(store) == 1)
 
 
 async def test_a_directory_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None:

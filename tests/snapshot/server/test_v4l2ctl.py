@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from asynccam.errors import RecordingError, TimeoutError, UsageError
+from asynccam.errors import RecordingError, StorageError, TimeoutError, UsageError
 from asynccam.systems.snapshot.server.settings import CameraConfig
 from asynccam.systems.snapshot.server.v4l2ctl import V4l2CtlBackend
 from tests.support.v4l2 import Devices, a_jpeg
@@ -89,6 +89,15 @@ async def test_what_fails_fails_in_words_and_leaves_no_file(
     with pytest.raises(RecordingError, match=words):
         await shoot(backend, camera(devices.device("video0", do)), target, hold=hold)
     assert not target.exists()
+
+
+@HOLD
+async def test_a_frame_that_did_not_fit_on_the_disk_is_no_picture(
+    tmp_path: Path, devices: Devices, hold: bool
+) -> None:
+    backend = V4l2CtlBackend(command=[devices.v4l2_ctl])
+    with pytest.raises(StorageError, match=r"only 4096 of the picture's \d+ bytes"):
+        await shoot(backend, camera(devices.device("video0", "full")), tmp_path / "picture.jpg", hold=hold)
 
 
 @HOLD

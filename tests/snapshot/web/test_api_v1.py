@@ -187,6 +187,47 @@ async def test_a_body_that_is_no_json(body: bytes, tmp_path: Path) -> None:
         assert await rig.json("/healthz") == {"status": "ok"}
 
 
+@pytest.mark.parametrize("note", ["1e999", "NaN", "-Infinity", '"\\ud800"', "[" * 600 + "]" * 600])
+async def test_what_the_file_cannot_hold_is_refused(note: str, tmp_path: Path) -> None:
+    headers = {"Content-Type": "application/json"}
+    async with serving(tmp_path, ["left"]) as rig:
+        before = rig.config.read_bytes()
+        body = f'{{"name": "a", "device_path": "test:ball", "note": {note}}}'
+        told = await rig.json("/api/v1/cameras", "POST", data=body, headers=headers, status=400)
+        assert told["code"] == "not_json"
+        assert rig.config.read_bytes() == before
+        assert (await rig.json("/api/v1/state"))["problems"] == []
+
+
+async def test_a_camera_can_be_sent_back_as_it_was_answered(tmp_path: Path) -> None:
+    async with serving(tmp_path, ["left"]) as rig:
+        before = json.loads(rig.config.read_text())
+        await rig.json("/api/v1/cameras/left/captures", "POST", status=201)
+        camera = await rig.json("/api/v1/cameras/left")
+        assert camera["last"]
+        await rig.json("/api/v1/cameras/left", "PATCH", json=camera)
+        assert json.loads(rig.config.read_text()) == before
+
+
+@pytest.mark.parametrize(
+    "key", ["phase", "error", "last", "cls", "self", "_fields_set", "model_config", "name_"]
+)
+async def test_a_field_that_nobody_knows_may_be_named_like_anything(key: str, tmp_path: Path) -> None:
+    async with serving(tmp_path) as rig:
+        rig.config.write_text(json.dumps([{**rig.camera("left"), key: "mine"}]))
+        await eventually(lambda: rig.service.cameras())
+        assert (await rig.json("/api/cameras"))[0][key] == "mine"
+        camera = (await rig.json("/api/v1/state"))["cameras"][0]
+        assert (camera["name"], camera["phase"], camera["error"], camera["last"]) == (
+            "left",
+            "idle",
+            None,
+            None,
+        )
+        await rig.json("/api/v1/cameras/left", "PATCH", json={"width": 320})
+        assert json.loads(rig.config.read_text())[0][key] == "mine"
+
+
 async def test_a_capture_that_failed_is_told_and_remembered(tmp_path: Path) -> None:
     async with serving(tmp_path) as rig:
         await rig.add("broken", "fail")
@@ -206,4 +247,5 @@ async def test_a_client_that_hangs_up_leaves_the_server_well(tmp_path: Path) -> 
         await asyncio.wait({asking})
         gate.touch()
         await eventually(lambda: rig.service.capturing == 0, 20)
+        assert len(rig.service.store) == 1, "the picture is kept, as in the field"
         assert (await rig.json("/api/snapshot/slow"))["success"]

@@ -126,3 +126,13 @@ async def test_only_so_many_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         async with rig.http.get("/api/v1/events") as answer:
             assert answer.status == 503
             assert json.loads(await answer.text())["code"] == "busy"
+
+
+async def test_a_head_is_answered_without_a_stream(tmp_path: Path) -> None:
+    async with serving(tmp_path) as rig:
+        ask = b"HEAD /api/v1/events HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        head, _, body = (await rig.raw(ask)).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 ")
+        assert b"\r\nContent-Type: text/event-stream" in head
+        assert body == b""
+        assert rig.web.metrics.value("event_streams") == 0

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.snapshot.web.rig import Rig, serving
+from tests.support.v4l2 import a_jpeg
 from tests.support.waiting import eventually
 
 # As the maker's client sends it, by the `requests` library. Recorded, but for host and port.
@@ -174,13 +175,36 @@ async def test_pictures_are_shown_or_kept(tmp_path: Path) -> None:
         name = (await rig.json("/api/snapshot/Küche"))["filename"]
         async with rig.http.get(f"/snapshots/{name}") as shown, rig.http.get(f"/download/{name}") as kept:
             assert (shown.status, kept.status) == (200, 200)
-            assert shown.headers["Content-Disposition"] == f"inline; filename*=UTF-8''{quote(name)}"
-            assert kept.headers["Content-Disposition"] == f"attachment; filename*=UTF-8''{quote(name)}"
+            called = f"filename={name.replace('ü', '_')}; filename*=UTF-8''{quote(name)}"
+            assert shown.headers["Content-Disposition"] == f"inline; {called}"
+            assert kept.headers["Content-Disposition"] == f"attachment; {called}"
             assert shown.content_type == kept.content_type == "image/jpeg"
             whole = await shown.read()
             assert whole == await kept.read()
         async with rig.http.get(f"/snapshots/{name}", headers={"Range": "bytes=10-19"}) as part:
             assert (part.status, await part.read()) == (206, whole[10:20])
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("snapshot_left_20260101_120000000000.jpg", "filename=snapshot_left_20260101_120000000000.jpg"),
+        ("x y (1), z.jpg", 'filename="x y (1), z.jpg"'),
+        ('a"; x=y.jpg', "filename=\"a__ x_y.jpg\"; filename*=UTF-8''a%22%3B%20x%3Dy.jpg"),
+        ("a\r\nSet-Cookie: b\r\n.jpg", None),
+    ],
+)
+async def test_a_picture_is_called_what_it_is_called(name: str, said: str | None, tmp_path: Path) -> None:
+    async with serving(tmp_path) as rig:
+        (tmp_path / "snapshots" / name).write_bytes(a_jpeg())
+        head = (
+            f"HEAD /download/{quote(name, safe='')} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        )
+        lines = (await rig.raw(head.encode())).partition(b"\r\n\r\n")[0].decode().split("\r\n")
+        assert lines[0] == "HTTP/1.1 200 OK"
+        assert not any(line.startswith("Set-Cookie") for line in lines)
+        if said is not None:
+            assert f"Content-Disposition: attachment; {said}" in lines
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 from asynccam.systems.snapshot.server.openapi import document
 from asynccam.systems.snapshot.server.sse import EventFeed
 from asynccam.systems.snapshot.server.v1 import ApiV1
-from tests.snapshot.web.rig import serving
+from tests.snapshot.web.rig import TOKEN, serving
 
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 TYPES = {"string", "number", "integer", "boolean", "array", "object", "null"}
@@ -106,3 +106,37 @@ async def test_answers_are_what_it_says(tmp_path: Path) -> None:
             schema = api["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
             assert schema["required"] if schema.get("required") else True
             assert set(schema.get("required", [])) <= answer.keys() <= schema["properties"].keys()
+
+
+async def test_refusals_are_what_it_says(tmp_path: Path) -> None:
+    async with serving(tmp_path, token=TOKEN, max_requests=0) as rig:
+        api = document(ApiV1(rig.service, EventFeed(rig.service)).operations(), version="1")
+        for path, methods in api["paths"].items():
+            for method, operation in methods.items():
+                cases = [
+                    ({"Host": "evil.example"}, 421),
+                    ({}, 401),
+                    ({"Authorization": f"Bearer {TOKEN}"}, 503),
+                ]
+                if method != "get":
+                    cases.append(({"Origin": "http://evil.example"}, 403))
+                for headers, status in cases:
+                    if path == "/healthz" and status == 401:
+                        continue
+                    async with rig.http.request(method, path, headers=headers) as answer:
+                        told = await answer.json(content_type=None)
+                        assert (answer.status, told["status"]) == (status, status), path
+                    said = operation["responses"][str(status)]["content"]
+                    assert said.keys() == {answer.content_type} == {"application/problem+json"}
+
+
+async def test_a_change_needs_no_field_and_knows_no_default(tmp_path: Path) -> None:
+    async with serving(tmp_path) as rig:
+        schemas = (await rig.json("/api/v1/openapi.json"))["components"]["schemas"]
+        paths = (await rig.json("/api/v1/openapi.json"))["paths"]
+    change = paths["/api/v1/cameras/{name}"]["patch"]["requestBody"]["content"]["application/json"]["schema"]
+    assert change == {"$ref": "#/components/schemas/CameraConfigChange"}
+    assert schemas["CameraConfig"]["required"] == ["name", "device_path"]
+    assert "required" not in schemas["CameraConfigChange"]
+    assert schemas["CameraConfigChange"]["properties"].keys() == schemas["CameraConfig"]["properties"].keys()
+    assert all("default" not in one for one in schemas["CameraConfigChange"]["properties"].values())

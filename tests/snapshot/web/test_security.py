@@ -56,6 +56,16 @@ async def test_a_stranger_s_name_is_not_answered(host: str, allowed: bool, tmp_p
             assert found == 200 if allowed else found in (421, 400), found
 
 
+@pytest.mark.parametrize(("version", "found"), [("1.0", 200), ("1.1", 400)])
+async def test_programs_of_before_may_leave_the_host_out(version: str, found: int, tmp_path: Path) -> None:
+    async with serving(tmp_path, ["left"]) as rig:
+        for path in ("/healthz", "/api/cameras", "/api/snapshot/left"):
+            answer = await rig.raw(f"GET {path} HTTP/{version}\r\n{CLOSE}\r\n".encode())
+            assert int(answer.split(b" ")[1]) == found
+        posed = await rig.raw(b"GET /api/snapshot/left HTTP/1.0\r\nOrigin: http://evil.example\r\n\r\n")
+        assert int(posed.split(b" ")[1]) == 403
+
+
 # -- other sites ---------------------------------------------------------------------------------
 
 ACTING = [

@@ -24,6 +24,7 @@ JSON: Final = "application/json"
 PROBLEM_JSON: Final = "application/problem+json"
 NO_STORE: Final = "no-store"
 API_V1: Final = "/api/v1/"
+HEALTH: Final = "/healthz"
 RETRY_SECONDS: Final = "2"
 
 _WORDS: Final = {
@@ -103,8 +104,13 @@ def html_error(status: int, text: str = "") -> web.Response:
     return answer
 
 
+def is_described(request: web.BaseRequest) -> bool:
+    """Whether the OpenAPI document tells of a path, so that its errors are problems."""
+    return request.path.startswith(API_V1) or request.path == HEALTH
+
+
 def plain_error(request: web.BaseRequest, status: int, code: str, text: str = "") -> web.Response:
-    """The error of a request that no handler took: a problem under ``/api/v1/``, HTML elsewhere."""
-    if request.path.startswith(API_V1):
+    """The error of a request that no handler took: a problem where one is described, HTML elsewhere."""
+    if is_described(request):
         return problem(status, code, text or _WORDS.get(status, HTTPStatus(status).phrase))
     return html_error(status, text)

@@ -5,6 +5,7 @@ path, so that clients and scripts written for them go on working.
 """
 
 import json
+import re
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -20,6 +21,8 @@ _NO_CAMERAS: Final = "No cameras configured"
 _NO_STEREO: Final = "No stereo cameras configured"
 _PICTURE_SECONDS: Final = 86_400
 _JPEG: Final = "image/jpeg"
+_NOT_PLAIN: Final = re.compile(r"[^A-Za-z0-9_.,+() ~-]")
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_.+~-]+")
 
 
 class FieldApi:
@@ -138,13 +141,20 @@ class FieldApi:
             return html_error(404)
         except AsynccamError as error:
             return html_error(500, str(error))
-        # Quoted, a name is letters, digits, "_.-~" and "%" alone: nothing that could end the header.
         headers = {
             hdrs.CONTENT_TYPE: _JPEG,
-            hdrs.CONTENT_DISPOSITION: f"{disposition}; filename*=UTF-8''{quote(name, safe='')}",
+            hdrs.CONTENT_DISPOSITION: _disposition(disposition, name),
             hdrs.CACHE_CONTROL: f"private, max-age={_PICTURE_SECONDS}",
         }
         return web.FileResponse(path, headers=headers)
+
+
+def _disposition(kind: str, name: str) -> str:
+    """How a picture is called: plainly, as the field does and as ``curl -J`` needs it, and exactly."""
+    plain = _NOT_PLAIN.sub("_", name)
+    said = f"{kind}; filename={plain}" if _TOKEN.fullmatch(plain) else f'{kind}; filename="{plain}"'
+    # Quoted, a name is letters, digits, "_.-~" and "%" alone: nothing that could end the header.
+    return said if plain == name else f"{said}; filename*=UTF-8''{quote(name, safe='')}"
 
 
 def _results(results: tuple[ShotResult, ...], none: str) -> web.Response:

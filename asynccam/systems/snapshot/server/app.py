@@ -12,8 +12,8 @@ from aiohttp.typedefs import Handler
 
 from asynccam.errors import AsynccamError, ConnectionError
 from asynccam.systems.snapshot.server.answers import (
-    API_V1,
     html_error,
+    is_described,
     json_answer,
     plain_error,
     problem,
@@ -233,7 +233,7 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
 def _refusal(request: web.Request, refusal: Refusal) -> web.Response:
     if refusal.status == 401 and request.path in ("/", "/settings") and request.method == "GET":
         return web.Response(status=302, headers={hdrs.LOCATION: f"login?next={request.path.strip('/')}"})
-    if request.path.startswith(API_V1):
+    if is_described(request):
         response = problem(refusal.status, refusal.code, refusal.words)
     elif request.path.startswith(("/api/", "/ui/")):
         response = json_answer({"success": False, "error": refusal.words}, status=refusal.status)

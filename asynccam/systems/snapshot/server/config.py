@@ -71,6 +71,7 @@ class ConfigFile:
         self.problems: tuple[Problem, ...] = ()
         self._poll = poll
         self._seen: _Stamp = None
+        self._text: str | None = None
         self._in_turn = asyncio.Lock()
         self._scope = TaskScope("snapshot-config")
 
@@ -212,6 +213,7 @@ class ConfigFile:
         stamp = await on_disk(_stamp, self.path)
         if stamp == self._seen:
             return False
+        self._seen = None  # one that cannot be read now is news when it comes back unchanged
         try:
             self._take(await on_disk(_read, self.path))
         except UsageError as error:
@@ -237,6 +239,7 @@ class ConfigFile:
             problems.append(Problem(message, field_name(path), line, column, camera_at(path, document)))
         self.current = config
         self.problems = tuple(problems)
+        self._text = text
         self._tell()
 
     def _report(self, problems: tuple[Problem, ...]) -> None:
@@ -261,22 +264,27 @@ class ConfigFile:
     async def _rewrite(self, edit: Callable[[Any], tuple[Any, T]]) -> T:
         """Edit what is in the file now, and put the file in force."""
         async with self._in_turn:
-            if await on_disk(_stamp, self.path) is None:
-                document: Any = {"cameras": [one.entry() for one in self.current.cameras]}
-            else:
-                try:
-                    document = _parsed(await on_disk(_read, self.path))
-                    read_document(document, self.current)
-                except _BrokenError as error:
-                    raise StateError(f"{self.path.name} has to be mended first: {error.problem}") from error
-                except UsageError as error:
-                    raise StateError(f"{self.path.name} has to be mended first: {error}") from error
-            document, result = edit(document)
-            text = json.dumps(document, indent=4, ensure_ascii=False) + "\n"
+            document, result = edit(await self._document())
+            text = _written(document)
             await on_disk(replace_file, self.path, text.encode())
             self._seen = await on_disk(_stamp, self.path)
             self._take(text)
             return result
+
+    async def _document(self) -> Any:
+        """What is in the file now; where it was deleted, the last of it that was in force."""
+        if await on_disk(_stamp, self.path) is None:
+            if self._text is not None:
+                return _parsed(self._text)
+            return {"cameras": [one.entry() for one in self.current.cameras]}
+        try:
+            document = _parsed(await on_disk(_read, self.path))
+            read_document(document, self.current)
+        except _BrokenError as error:
+            raise StateError(f"{self.path.name} has to be mended first: {error.problem}") from error
+        except UsageError as error:
+            raise StateError(f"{self.path.name} has to be mended first: {error}") from error
+        return document
 
 
 class _BrokenError(UsageError):
@@ -292,6 +300,16 @@ def _parsed(text: str) -> Any:
         raise _BrokenError(Problem(f"no JSON: {error.msg}", "", error.lineno, error.colno)) from error
     except (ValueError, RecursionError) as error:
         raise _BrokenError(Problem(f"no usable JSON: {error}", "", 1, 1)) from error
+
+
+def _written(document: Any) -> str:
+    """A document as it goes into the file, which is one that can be read again."""
+    try:
+        text = json.dumps(document, indent=4, ensure_ascii=False, allow_nan=False) + "\n"
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UsageError(f"this cannot stand in a JSON file: {error}") from error
+    _parsed(text)
+    return text
 
 
 def _checked(entry: Mapping[str, Any], taken: Iterable[str]) -> CameraConfig:

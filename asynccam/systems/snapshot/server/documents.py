@@ -1,6 +1,6 @@
 """What ``/api/v1/`` takes and gives, as models; the OpenAPI document is made from them."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -96,6 +96,10 @@ class CameraDocument(CameraConfig):
     """Why its latest capture failed."""
     last: SnapshotDocument | None
     """Its newest picture."""
+
+
+STATE_FIELDS: Final = frozenset(CameraDocument.model_fields) - frozenset(CameraConfig.model_fields)
+"""What a `CameraDocument` says of a camera beyond how it is set up; never saved."""
 
 
 class CameraList(_Document):

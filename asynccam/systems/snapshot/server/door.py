@@ -1,7 +1,8 @@
 """The door: how many connections there may be, and how long one may say nothing.
 
-Beyond the limit the one that was idle for longest makes room; where none is idle the new one is told
-503 and closed, which costs next to nothing however many come.
+Beyond the limit one that waits between requests makes room, or one that has been slow to bring its first: so
+a crowd that says nothing keeps nobody out. Where there is none the new one is told 503 and closed,
+which costs next to nothing however many come.
 """
 
 import asyncio
@@ -14,6 +15,11 @@ from asynccam.runtime.tasks import TaskScope
 
 SILENCE: Final = 30.0
 """Seconds within which a new connection has to bring a whole request head."""
+_HURRY: Final = 1 / 6
+"""Of the silence: after so much of it without a first request a connection makes room where there is none."""
+_TOLD: Final = 64
+"""Refused connections that are given the time to read why; more are closed at once."""
+_TOLD_SECONDS: Final = 1.0
 _FULL: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n"
     b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: 37\r\n\r\n"
@@ -41,6 +47,7 @@ class Door:
         self._limit = limit
         self._silence = silence
         self._open: dict[Connection, None] = {}
+        self._told: set[_Refusing] = set()
         self._scope = TaskScope("snapshot-door")
         self.refused = 0
         self.dropped = 0
@@ -53,7 +60,7 @@ class Door:
         """The protocol of a new connection."""
         if len(self._open) >= self._limit and not self._make_room():
             self.refused += 1
-            return _Refusing()
+            return _Refusing(self._told)
         return Connection(self._make(), self)
 
     def open(self) -> None:
@@ -63,6 +70,8 @@ class Door:
     async def aclose(self) -> None:
         """Stop looking after them."""
         await self._scope.aclose()
+        for refusing in tuple(self._told):
+            refusing.end()
 
     def entered(self, connection: "Connection") -> None:
         """Count a connection in."""
@@ -76,7 +85,8 @@ class Door:
         # Insertion order is the order of arrival, so the first idle one has waited about longest.
         now = asyncio.get_running_loop().time()
         for connection in self._open:
-            if connection.served and connection.idle_since is not None and connection.idle_since <= now:
+            since, patience = connection.idle_since, 0.0 if connection.served else self._silence * _HURRY
+            if since is not None and since <= now - patience:
                 self._drop(connection)
                 return True
         return False
@@ -155,7 +165,32 @@ class Connection(asyncio.Protocol):
 
 
 class _Refusing(asyncio.Protocol):
+    """Tells a connection that it is one too many, and waits a moment for it to read that.
+
+    Closed with a request unread, it would be told by a reset instead, which takes the answer along.
+    """
+
+    def __init__(self, told: "set[_Refusing]") -> None:
+        self._told = told
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        writing = cast("asyncio.Transport", transport)
-        writing.write(_FULL)
-        writing.close()
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.write(_FULL)
+        if len(self._told) >= _TOLD:
+            self._transport.close()
+            return
+        self._told.add(self)
+        self._transport.write_eof()
+        self._timer = asyncio.get_running_loop().call_later(_TOLD_SECONDS, self.end)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._told.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def end(self) -> None:
+        """Close it."""
+        if self._transport is not None:
+            self._transport.abort()

@@ -4,7 +4,6 @@ import io
 import json
 import struct
 from contextlib import suppress
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +12,7 @@ import piexif.helper
 
 from asynccam.runtime.disk import storage_errors
 from asynccam.systems.snapshot.server.shots import Reading
+from asynccam.systems.snapshot.server.version import VERSION
 
 _START_OF_IMAGE: Final = b"\xff\xd8"
 
@@ -37,7 +37,7 @@ def write_reading(path: Path, reading: Reading) -> bool:
     tagged = io.BytesIO()
     try:
         tags = _tags(data)
-        tags["0th"][piexif.ImageIFD.Software] = f"asynccam {version('asynccam')}".encode()
+        tags["0th"][piexif.ImageIFD.Software] = f"asynccam {VERSION}".encode()
         tags["Exif"][piexif.ExifIFD.UserComment] = piexif.helper.UserComment.dump(
             json.dumps(comment), encoding="unicode"
         )

@@ -46,6 +46,7 @@ class Operation:
         summary: One line.
         answers: By status; errors that any operation may answer are added by themselves.
         body: Of the request, or None.
+        partial: Whether the body's fields may be left out.
         query: Name -> schema and words of a query parameter.
         errors: Statuses of problems, and when they come.
         open: Whether no token is needed.
@@ -58,6 +59,7 @@ class Operation:
     summary: str
     answers: Mapping[int, Answer]
     body: type[BaseModel] | None = None
+    partial: bool = False
     query: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     errors: Mapping[int, str] = field(default_factory=dict)
     open: bool = False
@@ -80,6 +82,9 @@ def document(operations: Sequence[Operation], *, version: str) -> dict[str, Any]
         [(model, "validation" if model is CameraConfig else "serialization") for model in wanted],
         ref_template=_REF,
     )
+    for one in operations:
+        if one.body is not None and one.partial:
+            schemas["$defs"][_body_name(one)] = _partial(schemas["$defs"][one.body.__name__])
     paths: dict[str, dict[str, Any]] = {}
     for one in operations:
         paths.setdefault(one.path, {})[one.method.lower()] = _operation(one)
@@ -113,17 +118,20 @@ def _operation(one: Operation) -> dict[str, Any]:
     for name, schema in one.query.items():
         words = schema.get("description", "")
         parameters.append({"name": name, "in": "query", "description": words, "schema": dict(schema)})
-    general = {} if one.open else {401: "The token is missing or wrong.", 421: "An unknown host name."}
+    general = {421: "An unknown host name.", 503: "Too many requests at once."}
+    if not one.open:
+        general[401] = "The token is missing or wrong."
     if one.method != "GET":
         general[403] = "A page of another site asked."
     answers = {str(status): _answer(answer) for status, answer in one.answers.items()}
-    for status, words in sorted({**one.errors, **general}.items()):
+    for status, words in sorted({**general, **one.errors}.items()):
         answers[str(status)] = _answer(Answer(words, ProblemDocument, PROBLEM_JSON))
     said: dict[str, Any] = {"operationId": one.name, "summary": one.summary, "responses": answers}
     if parameters:
         said["parameters"] = parameters
     if one.body is not None:
-        said["requestBody"] = {"required": True, "content": {JSON: {"schema": _ref(one.body)}}}
+        schema = {"$ref": _REF.format(model=_body_name(one))}
+        said["requestBody"] = {"required": True, "content": {JSON: {"schema": schema}}}
     if one.open:
         said["security"] = []
     return said
@@ -136,6 +144,21 @@ def _answer(answer: Answer) -> dict[str, Any]:
     elif answer.content_type != JSON:
         said["content"] = {answer.content_type: {"schema": {"type": "string"}}}
     return said
+
+
+def _body_name(one: Operation) -> str:
+    assert one.body is not None
+    return f"{one.body.__name__}Change" if one.partial else one.body.__name__
+
+
+def _partial(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of some of a model's fields: none is needed, and none that is left out means its default."""
+    fields = {
+        name: {key: value for key, value in field.items() if key != "default"}
+        for name, field in schema["properties"].items()
+    }
+    more = {key: value for key, value in schema.items() if key != "required"}
+    return more | {"title": f"{schema['title']}Change", "properties": fields}
 
 
 def _ref(model: type[BaseModel]) -> dict[str, str]:

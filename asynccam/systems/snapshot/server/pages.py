@@ -17,7 +17,7 @@ from asynccam.systems.snapshot.server.requests import BODY_SECONDS
 from asynccam.systems.snapshot.server.security import COOKIE, COOKIE_SECONDS, Guard
 from asynccam.systems.snapshot.server.server_form import settings_html, settings_of
 from asynccam.systems.snapshot.server.service import SnapshotService
-from asynccam.systems.snapshot.server.settings import Problem, check_camera
+from asynccam.systems.snapshot.server.settings import Problem, check_reachable
 from asynccam.systems.snapshot.server.state import settings_document
 
 _STATIC: Final = "asynccam.systems.snapshot.server"
@@ -76,7 +76,7 @@ class Pages:
         """``POST /settings/add``: back to the settings, or the form with what is wrong with it."""
         form = await _form(request)
         fields = fields_of(form)
-        camera, problems = check_camera(fields, taken=[one.name for one in self._service.cameras()])
+        camera, problems = check_reachable(fields, taken=[one.name for one in self._service.cameras()])
         if camera is not None:
             try:
                 await self._service.config.add_camera(fields)
@@ -243,4 +243,6 @@ async def _form(request: web.Request) -> dict[str, str]:
             form = await request.post()
     except TimeoutError:
         raise web.HTTPRequestTimeout from None
+    except (ValueError, LookupError):  # no text in its character set, or a character set that is none
+        raise web.HTTPBadRequest from None
     return {name: value for name, value in form.items() if isinstance(value, str)}

@@ -1,6 +1,7 @@
 """Where in a JSON document each value stands, so that an error can be shown at its line."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Final
@@ -10,6 +11,7 @@ Path = tuple[str | int, ...]
 
 _BLANK: Final = " \t\r\n"
 _END: Final = ",]} \t\r\n"
+_MAX_DEPTH: Final = 50
 _STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
@@ -83,15 +85,48 @@ def _items(text: str, at: int, path: Path, found: dict[Path, int]) -> int:
 
 
 def parse(text: str) -> object:
-    """`json.loads` that knows only what JSON knows.
+    """`json.loads` that takes only what can be written as JSON again, and read by everybody.
 
     Raises:
-        ValueError: Not JSON; a `json.JSONDecodeError` says where. ``NaN`` and ``Infinity`` are none.
-        RecursionError: Nested beyond reason.
+        ValueError: Not JSON; a `json.JSONDecodeError` says where. ``NaN``, ``Infinity`` and numbers beyond
+            every float are none; nor is text that is no Unicode, nor what is nested deeper than 50 levels.
+        RecursionError: Nested beyond all reason.
     """
 
     def refuse(word: str) -> object:
         raise json.JSONDecodeError(f"{word} is no JSON number", text, max(text.find(word), 0))
 
-    value: object = json.loads(text, parse_constant=refuse)
+    def finite(word: str) -> float:
+        number = float(word)
+        if not math.isfinite(number):
+            raise json.JSONDecodeError(f"{word} is too large a number", text, max(text.find(word), 0))
+        return number
+
+    value: object = json.loads(text, parse_constant=refuse, parse_float=finite)
+    _check(value)
     return value
+
+
+def _check(value: object) -> None:
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        below: list[object] = []
+        for one in level:
+            if isinstance(one, str):
+                _check_text(one)
+            elif isinstance(one, list):
+                below += one
+            elif isinstance(one, dict):
+                below += [*one, *one.values()]
+        if not below:
+            return
+        level = below
+    raise ValueError(f"nested deeper than {_MAX_DEPTH} levels")
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        code = ord(text[error.start])
+        raise ValueError(f"\\u{code:04x} alone is half a character, and no text") from None

@@ -1,17 +1,19 @@
 """What every operation under ``/api/v1/`` does with a request: read its JSON, and say why it is refused."""
 
 import functools
-import json
 from typing import Any, Final
 
 from aiohttp import web
+from pydantic import TypeAdapter
 
 from asynccam.errors import AsynccamError, TimeoutError
 from asynccam.runtime.timing import deadline
+from asynccam.systems.snapshot.server import positions
 from asynccam.systems.snapshot.server.answers import failed, problem
-from asynccam.systems.snapshot.server.documents import FieldProblem
+from asynccam.systems.snapshot.server.documents import STATE_FIELDS, CameraFields, FieldProblem
 from asynccam.systems.snapshot.server.openapi import Handler
 
+_FIELDS: Final = TypeAdapter(CameraFields)
 BODY_SECONDS: Final = 10.0
 """Within which a request's body has to be there."""
 BODY_ERRORS: Final = {
@@ -68,7 +70,7 @@ async def json_object(request: web.Request) -> dict[str, Any]:
         raise RefusedError(problem(415, "not_json", "The body has to be application/json."))
     try:
         async with deadline(BODY_SECONDS, "request body"):
-            value = json.loads(await request.read())
+            value = positions.parse((await request.read()).decode())
     except TimeoutError as error:
         raise RefusedError(problem(408, "too_slow", str(error))) from None
     except (ValueError, RecursionError) as error:
@@ -76,3 +78,14 @@ async def json_object(request: web.Request) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RefusedError(problem(400, "not_json", "The body has to be a JSON object."))
     return value
+
+
+async def camera_fields(request: web.Request) -> CameraFields:
+    """A camera as a client sends it.
+
+    Raises:
+        RefusedError: The body is no JSON object.
+    """
+    fields = _FIELDS.validate_python(await json_object(request))
+    # Who sends back what was answered means the camera, not what it did.
+    return {key: value for key, value in fields.items() if key not in STATE_FIELDS}

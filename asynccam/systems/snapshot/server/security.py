@@ -94,8 +94,11 @@ class Guard:
 
     def check(self, request: web.BaseRequest) -> Refusal | None:
         """Why the request is refused, or None."""
-        host = request.headers.get(hdrs.HOST, "")
-        if host not in self._known and not self._admit(host):
+        host = request.headers.get(hdrs.HOST)
+        if host is None:
+            # Programs that speak HTTP/1.0, which need not say it; every browser does, and HTTP/1.1 has to.
+            host = ""
+        elif host not in self._known and not self._admit(host):
             return Refusal(
                 421, "unknown_host", f"This server does not go by the name {host!r}; --allow-host adds one."
             )

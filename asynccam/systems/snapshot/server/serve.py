@@ -52,6 +52,7 @@ async def serve(
 
     Raises:
         UsageError: The token is shorter than 16 characters, or where it should be there is none.
+        BusyError: Another server works in the directory of the configuration, or of the pictures.
         StorageError: The configuration or the directory cannot be used.
         ConnectionError: The address cannot be listened at.
     """
@@ -61,7 +62,6 @@ async def serve(
         stack.push_async_callback(events.aclose)
         file = ConfigFile(config)
         await file.reload()
-        await _add_test_cameras(file, test_cameras)
         limits = file.current.limits
         real: Backend = V4l2CtlBackend() if backend == "v4l2-ctl" else GStreamerBackend()
         service = SnapshotService(
@@ -77,6 +77,7 @@ async def serve(
         if token is None:
             token = await file.token()
         await stack.enter_async_context(service)
+        await _add_test_cameras(file, test_cameras)
         on_ready(
             await stack.enter_async_context(
                 SnapshotWeb(service, host=host, port=port, token=token, hosts=hosts)

@@ -11,6 +11,7 @@ from asynccam.errors import NotFoundError, StateError, UsageError
 from asynccam.runtime.hub import EventHub, Subscription
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.systems.snapshot.server.capture import Backend
+from asynccam.systems.snapshot.server.claim import claimed
 from asynccam.systems.snapshot.server.config import CameraConfig, ConfigFile
 from asynccam.systems.snapshot.server.events import ConfigChanged
 from asynccam.systems.snapshot.server.imu import ImuFeed
@@ -32,10 +33,11 @@ _END_SECONDS: Final = 150.0
 class SnapshotService:
     """Takes pictures with the cameras of a configuration; an async context manager that owns its parts.
 
-    Entered, it opens the configuration, the store, the services and the IMU it was given, in this order,
-    and mends what a crash left; left, it refuses new captures, gives running ones ``grace`` seconds, cancels
-    the others, starts every stopped service again and closes its parts. Captures run in tasks of its
-    own; one whose caller is cancelled is cancelled too.
+    Entered, it takes the directories of its pictures and its journal for itself, opens the configuration,
+    the store, the services and the IMU it was given, in this order, and mends what a crash left; with
+    `asynccam.errors.BusyError` it is not entered, while another server works there. Left, it refuses new
+    captures, gives running ones ``grace`` seconds, cancels the others, starts every stopped service again
+    and closes its parts. Captures run in tasks of its own; one whose caller is cancelled is cancelled too.
 
     Args:
         config: The cameras. Changes of its retention and IMU settings are put in force.
@@ -168,6 +170,7 @@ class SnapshotService:
     async def __aenter__(self) -> "SnapshotService":
         try:
             self._subscription = self.events.subscribe(self._config_changed, ConfigChanged)
+            await self._parts.enter_async_context(claimed(self.store.directory, self.services.journal.parent))
             await self._parts.enter_async_context(self.config)
             self._queue.limit(*self._limits())
             self.store.retention = self.config.current.retention

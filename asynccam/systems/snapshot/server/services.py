@@ -30,6 +30,11 @@ from asynccam.systems.snapshot.server.settings import check_service
 _LOG = logging.getLogger(__name__)
 
 SYSTEMCTL: Final = ("sudo", "systemctl")
+_UNITS: Final = (
+    *(".service", ".socket", ".target", ".device", ".mount", ".automount"),
+    *(".swap", ".timer", ".path", ".slice", ".scope"),
+)
+"""Endings of units' names, see ``systemd.unit(5)``; a name without one is a service's."""
 _GIVE_UP: Final = StopDeadlines(interrupt=1.0, terminate=1.0, kill=5.0)
 
 
@@ -72,6 +77,7 @@ class Services:
         backoff: The waits between two tries to restart a service.
 
     Attributes:
+        journal: The file.
         events: Where trouble is told, or None.
     """
 
@@ -87,7 +93,7 @@ class Services:
         if not command or timeout <= 0:
             raise UsageError("services need a command, and more than 0 s")
         self.events = events
-        self._journal = journal
+        self.journal = journal
         self._command = tuple(command)
         self._timeout = timeout
         self._backoff = backoff or Backoff(initial=1.0, maximum=60.0)
@@ -156,9 +162,9 @@ class Services:
             await finish(scope.gather(jobs, name="restart"))
 
     async def __aenter__(self) -> "Services":
-        await on_disk(remove_leftovers, self._journal)
-        for name in await on_disk(_read, self._journal):
-            service = self._services[name] = _Service(name, _State.UNSURE)
+        await on_disk(remove_leftovers, self.journal)
+        for name in await on_disk(_read, self.journal):
+            service = self._services[_unit(name)] = _Service(name, _State.UNSURE)
             self._mend(service, at_once=True)
         return self
 
@@ -171,7 +177,7 @@ class Services:
 
     async def _acquire(self, name: str) -> _Service:
         try:
-            service = self._services.setdefault(check_service(name), _Service(name, _State.UP))
+            service = self._services.setdefault(_unit(check_service(name)), _Service(name, _State.UP))
         except ValueError as error:
             raise UsageError(f"{name!r}: {error}") from error
         service.users += 1
@@ -259,7 +265,7 @@ class Services:
     async def _write(self) -> None:
         async with self._written:
             text = json.dumps({"stopped": self.stopped})
-            await on_disk(replace_file, self._journal, text.encode())
+            await on_disk(replace_file, self.journal, text.encode())
 
     async def _call(self, action: Literal["stop", "restart"], name: str) -> None:
         """Run the command to its end.
@@ -283,6 +289,11 @@ class Services:
         _LOG.warning("service %s %s", service.name, error)
         if self.events is not None:
             self.events.emit(ServiceTrouble(service=service.name, error=error))
+
+
+def _unit(name: str) -> str:
+    """What systemd takes a name for, so that ``streamer`` and ``streamer.service`` are counted as one."""
+    return name if name.endswith(_UNITS) else f"{name}.service"
 
 
 def _read(journal: Path) -> tuple[str, ...]:

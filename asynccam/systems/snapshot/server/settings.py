@@ -20,6 +20,7 @@ _SERVICE_LETTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQ
 _PATTERN_LETTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 _MAX_SERVICE: Final = 255
 _FOURCC_LENGTH: Final = 4
+_DOTS: Final = frozenset({".", ".."})
 
 
 Finding = tuple[positions.Path, str]
@@ -266,6 +267,16 @@ def check_camera(
     """
     camera, found = _camera(fields, (), set(taken))
     return camera, tuple(Problem(message, _field(path), camera=_name_of(fields)) for path, message in found)
+
+
+def check_reachable(
+    fields: Mapping[str, Any], *, taken: Iterable[str] = ()
+) -> tuple[CameraConfig | None, tuple[Problem, ...]]:
+    """As `check_camera`, for a camera that browsers are to ask for by its name."""
+    camera, problems = check_camera(fields, taken=taken)
+    if camera is not None and camera.name in _DOTS:
+        return None, (Problem("dots alone are a place to a browser, and no name", "name"),)
+    return camera, problems
 
 
 def check_group(key: str, raw: Mapping[str, Any]) -> tuple[BaseModel, tuple[Problem, ...]]:

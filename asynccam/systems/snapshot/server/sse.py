@@ -36,6 +36,11 @@ MAX_STREAMS: Final = 256
 _WRITE_SECONDS: Final = 10.0
 _IMU_SECONDS: Final = 0.5
 _BEAT: Final = b": still here\n\n"
+_HEADERS: Final = {
+    hdrs.CONTENT_TYPE: "text/event-stream",
+    hdrs.CACHE_CONTROL: "no-store",
+    "X-Accel-Buffering": "no",
+}
 
 
 class EventFeed:
@@ -92,13 +97,9 @@ class EventFeed:
         """``GET /api/v1/events``."""
         if len(self._readers) >= MAX_STREAMS:
             return problem(503, "busy", "Too many event streams are open.")
-        response = web.StreamResponse(
-            headers={
-                hdrs.CONTENT_TYPE: "text/event-stream",
-                hdrs.CACHE_CONTROL: "no-store",
-                "X-Accel-Buffering": "no",
-            }
-        )
+        if request.method == hdrs.METH_HEAD:  # which has no body, so nothing to wait for
+            return web.Response(headers=_HEADERS)
+        response = web.StreamResponse(headers=_HEADERS)
         await response.prepare(request)
         with self._reading(request) as reader:
             reader.put(self._beginning(request.headers.get("Last-Event-ID", "")))

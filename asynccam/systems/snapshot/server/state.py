@@ -1,8 +1,5 @@
 """The state of a server as documents: what the page, the API and the event stream all show."""
 
-from importlib.metadata import PackageNotFoundError, version
-from typing import Final
-
 from asynccam.errors import NotFoundError
 from asynccam.systems.snapshot.server.documents import (
     CameraDocument,
@@ -20,29 +17,20 @@ from asynccam.systems.snapshot.server.documents import (
 from asynccam.systems.snapshot.server.service import SnapshotService
 from asynccam.systems.snapshot.server.settings import CameraConfig
 from asynccam.systems.snapshot.server.shots import CaptureState
-
-
-def _version() -> str:
-    try:
-        return version("asynccam")
-    except PackageNotFoundError:  # run from sources that are not installed
-        return "unknown"
-
-
-VERSION: Final = _version()
-"""asynccam's own; read once, as that takes a look at the disk."""
+from asynccam.systems.snapshot.server.version import VERSION
 
 
 def camera_document(service: SnapshotService, camera: CameraConfig) -> CameraDocument:
     """A camera with what it does."""
     state = capture_state(service, camera.name)
     newest = service.store.newest(camera.name)
-    return CameraDocument.model_construct(
-        **camera.model_dump(),
-        phase=state.phase.value,
-        error=state.error,
-        last=None if newest is None else SnapshotDocument.of(newest),
-    )
+    own = {
+        "phase": state.phase.value,
+        "error": state.error,
+        "last": None if newest is None else SnapshotDocument.of(newest),
+    }
+    # In a dictionary, as an unknown field of the file may be named like anything, like these too.
+    return CameraDocument.model_validate(camera.model_dump() | own)
 
 
 def capture_state(service: SnapshotService, name: str) -> CaptureState:

@@ -6,7 +6,6 @@ import os
 import secrets
 import shutil
 import stat
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -17,8 +16,10 @@ from asynccam.errors import NotFoundError, StorageError, UsageError
 from asynccam.runtime.disk import on_disk, rename_new, storage_errors, sync_directory
 from asynccam.runtime.hub import EventHub
 from asynccam.runtime.tasks import TaskScope, finish
+from asynccam.runtime.timing import SYSTEM_CLOCK, Clock
 from asynccam.systems.snapshot.server.events import SnapshotDeleted
 from asynccam.systems.snapshot.server.index import Index, Page, StoredSnapshot
+from asynccam.systems.snapshot.server.leaps import Steadiness
 from asynccam.systems.snapshot.server.names import camera_of, file_name, is_safe, parse_name
 from asynccam.systems.snapshot.server.settings import Retention
 from asynccam.systems.snapshot.server.thumbnails import THUMBNAIL_SIDE, Thumbnails
@@ -33,6 +34,8 @@ PART_PREFIX: Final = ".asynccam-"
 _DAY: Final = 86400.0
 _MEGABYTE: Final = 1_000_000
 _TRIES: Final = 1000
+_AWAY: Final = -1
+"""Stands for the moment of change of a directory that is not there, and has no pictures."""
 _NO_CLOCK: Final = 10**9
 """Unix seconds before which a moment is that of a computer whose clock was not set yet."""
 
@@ -50,6 +53,7 @@ class SnapshotStore:
         cameras: Gives the names of the cameras there are, for names too long to stand in a file's.
         look: Seconds between two looks at the directory and at what is to be deleted.
         thumbnail_bytes: Memory for thumbnails.
+        clock: For tests.
 
     Attributes:
         directory: Where the pictures are.
@@ -67,6 +71,7 @@ class SnapshotStore:
         cameras: Callable[[], Iterable[str]] = tuple,
         look: float = 5.0,
         thumbnail_bytes: int = 16 << 20,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         if look <= 0:
             raise UsageError(f"a time between two looks is above 0 s, not {look:g}")
@@ -78,8 +83,10 @@ class SnapshotStore:
         self._index = Index()
         self._thumbnails = Thumbnails(thumbnail_bytes)
         self._scope = TaskScope("snapshot-store")
+        self._clock = clock
+        self._steadiness = Steadiness(clock)
         self._wake = asyncio.Event()
-        self._seen = -1
+        self._seen = _AWAY
         self._changes: dict[str, StoredSnapshot | None] = {}
 
     # -- reading --------------------------------------------------------------------------------
@@ -217,7 +224,7 @@ class SnapshotStore:
 
     async def sweep(self) -> tuple[str, ...]:
         """Delete what is older or more than may be kept; the names of what was deleted."""
-        doomed = self._doomed(time.time())
+        doomed = self._doomed(self._clock.time())
         if not doomed:
             return ()
         deleted = await on_disk(_delete_all, self.directory, tuple(doomed))
@@ -229,6 +236,8 @@ class SnapshotStore:
 
     def _doomed(self, now: float) -> dict[str, _Reason]:
         days, megabytes = self.retention.max_age_days, self.retention.max_size_mb
+        if not self._steadiness.holds():
+            days = None  # what a clock gone wrong calls old may be from today
         oldest_ns = -1 if days is None else (now - days * _DAY) * 1e9
         excess = 0 if megabytes is None else self._index.own_bytes - megabytes * _MEGABYTE
         doomed: dict[str, _Reason] = {}
@@ -248,7 +257,10 @@ class SnapshotStore:
         while True:
             self._wake.clear()
             try:
-                if await on_disk(_stamp, self.directory) != self._seen:
+                stamp = await on_disk(_stamp, self.directory)
+                if stamp != self._seen:
+                    if stamp == _AWAY:
+                        _LOG.warning("%s is not there any more", self.directory)
                     await self.look_again()
                 await self.sweep()
             except StorageError as error:  # the disk may come back
@@ -293,7 +305,11 @@ def _tidy(directory: Path) -> None:
 
 def _make_folder(folder: Path) -> None:
     with storage_errors("make", folder):
-        folder.mkdir(0o700)
+        try:
+            folder.mkdir(0o700)
+        except FileNotFoundError:
+            # Not made anew: it may be a card that was taken out, and will be back.
+            raise StorageError(f"the directory of the pictures is not there: {folder.parent}") from None
 
 
 def _remove_folder(folder: Path) -> None:
@@ -302,11 +318,16 @@ def _remove_folder(folder: Path) -> None:
 
 def _stamp(directory: Path) -> int:
     with storage_errors("look at", directory):
-        return directory.stat().st_mtime_ns
+        try:
+            return directory.stat().st_mtime_ns
+        except FileNotFoundError:
+            return _AWAY
 
 
 def _scan(directory: Path, known: Mapping[str, StoredSnapshot], cameras: Iterable[str]) -> tuple[int, Index]:
     stamp = _stamp(directory)
+    if stamp == _AWAY:
+        return stamp, Index()
     pictures = []
     with storage_errors("read", directory), os.scandir(directory) as entries:
         for entry in entries:

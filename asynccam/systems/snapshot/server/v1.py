@@ -4,10 +4,10 @@ import json
 from typing import Any, Final
 
 from aiohttp import hdrs, web
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from asynccam.errors import UsageError
-from asynccam.systems.snapshot.server.answers import json_answer, json_bytes, problem
+from asynccam.systems.snapshot.server.answers import HEALTH, json_answer, json_bytes, problem
 from asynccam.systems.snapshot.server.documents import (
     CameraDocument,
     CameraFields,
@@ -27,21 +27,22 @@ from asynccam.systems.snapshot.server.requests import (
     BODY_ERRORS,
     SAVE_ERRORS,
     RefusedError,
+    camera_fields,
     invalid,
     json_object,
     typed,
 )
 from asynccam.systems.snapshot.server.service import SnapshotService
-from asynccam.systems.snapshot.server.settings import CameraConfig, Problem, check_camera
+from asynccam.systems.snapshot.server.settings import CameraConfig, Problem, check_reachable
 from asynccam.systems.snapshot.server.shots import ShotResult
 from asynccam.systems.snapshot.server.sse import EventFeed
-from asynccam.systems.snapshot.server.state import VERSION, camera_document, camera_documents, state_document
+from asynccam.systems.snapshot.server.state import camera_document, camera_documents, state_document
 from asynccam.systems.snapshot.server.v1_settings import SettingsApi
+from asynccam.systems.snapshot.server.version import VERSION
 
 _PAGE: Final = 50
 _JPEG: Final = "image/jpeg"
-_FIELDS: Final = TypeAdapter(CameraFields)
-_BUSY: Final = {503: "Too many captures wait already."}
+_BUSY: Final = {409: "The server is being shut down.", 503: "Too many captures wait already."}
 _NO_CAMERA: Final = {404: "There is no such camera."}
 _NO_PICTURE: Final = {404: "There is no such picture."}
 
@@ -88,6 +89,7 @@ class ApiV1:
                 "Change fields of a camera; those not given stay.",
                 {200: Answer("The camera as it is now.", CameraDocument)},
                 body=fields,
+                partial=True,
                 errors=SAVE_ERRORS | _NO_CAMERA,
             ),
             Operation(
@@ -107,6 +109,7 @@ class ApiV1:
                 "Say what is wrong with a camera's fields, without saving them.",
                 {200: Answer("What was found.", CheckResult)},
                 body=fields,
+                partial=True,
                 query={"instead_of": {"type": "string", "description": "The camera that is being changed."}},
                 errors={status: BODY_ERRORS[status] for status in (400, 413, 415)},
             ),
@@ -188,7 +191,7 @@ class ApiV1:
             ),
             Operation(
                 "GET",
-                "/healthz",
+                HEALTH,
                 self.health,
                 "health",
                 "Say that the server answers.",
@@ -245,7 +248,7 @@ class ApiV1:
 
     async def add(self, request: web.Request) -> web.StreamResponse:
         """``POST /api/v1/cameras``."""
-        fields = await _fields(request)
+        fields = await camera_fields(request)
         self._refuse_problems(self._problems(fields, None))
         camera = await self._service.config.add_camera(fields)
         return json_answer(self._camera(camera.name), status=201)
@@ -253,7 +256,7 @@ class ApiV1:
     async def change(self, request: web.Request) -> web.StreamResponse:
         """``PATCH /api/v1/cameras/{name}``."""
         name = request.match_info["name"]
-        fields = await _fields(request)
+        fields = await camera_fields(request)
         before = self._service.config.camera(name).entry()
         self._refuse_problems(self._problems({**before, **fields}, name))
         camera = await self._service.config.replace_camera(name, fields)
@@ -266,7 +269,7 @@ class ApiV1:
 
     async def check(self, request: web.Request) -> web.StreamResponse:
         """``POST /api/v1/camera-check``."""
-        problems = self._problems(await _fields(request), request.query.get("instead_of"))
+        problems = self._problems(await camera_fields(request), request.query.get("instead_of"))
         found = tuple(FieldProblem(field=one.field, message=one.message) for one in problems)
         return json_answer(CheckResult(ok=not found, problems=found))
 
@@ -311,7 +314,7 @@ class ApiV1:
 
     def _problems(self, fields: CameraFields, instead_of: str | None) -> tuple[Problem, ...]:
         taken = [camera.name for camera in self._service.cameras() if camera.name != instead_of]
-        camera, problems = check_camera(fields, taken=taken)
+        camera, problems = check_reachable(fields, taken=taken)
         if camera is None and fields.get("name") in taken and all(one.field != "name" for one in problems):
             # Found out last, but told at once with the rest.
             problems = (Problem("another camera has this name already", "name"), *problems)
@@ -321,10 +324,6 @@ class ApiV1:
         if problems:
             found = tuple(FieldProblem(field=one.field, message=one.message) for one in problems)
             raise RefusedError(invalid(found))
-
-
-async def _fields(request: web.Request) -> CameraFields:
-    return _FIELDS.validate_python(await json_object(request))
 
 
 def _number(request: web.Request, name: str, default: int) -> int:

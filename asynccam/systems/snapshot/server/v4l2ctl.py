@@ -1,11 +1,12 @@
 """Pictures by ``v4l2-ctl``, one process each. See docs/protocols/snapshot.md."""
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from asynccam.errors import RecordingError, UsageError
+from asynccam.errors import RecordingError, StorageError, UsageError
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.systems.snapshot.server.convert import develop
 from asynccam.systems.snapshot.server.formats import JPEGS, check_known
@@ -15,6 +16,8 @@ from asynccam.systems.snapshot.server.settings import CameraConfig
 SECONDS: Final = 30.0
 MIN_BYTES: Final = 1000
 """Fewer bytes are no picture."""
+_CUT: Final = re.compile(r"^(\d+) != (\d+)$", re.MULTILINE)
+"""What ``v4l2-ctl`` says of a frame that it could not write as a whole."""
 
 
 class V4l2CtlBackend:
@@ -95,6 +98,10 @@ class _Exposure:
     async def _wait(self, process: CaptureProcess) -> float:
         await process.ended(self._timeout, f"v4l2-ctl for {self._camera.device_path}")
         size, taken_ns = await on_disk(_measure, self._raw)
+        # It says so and ends well, as if nothing were wrong.
+        cut = _CUT.search(process.output)
+        if cut is not None:
+            raise StorageError(f"only {cut[1]} of the picture's {cut[2]} bytes went to disk: it may be full")
         if size < MIN_BYTES:
             raise RecordingError(
                 f"{self._camera.device_path} gave {size} bytes, which is no picture{words(process.output)}",
