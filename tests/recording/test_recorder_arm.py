@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -29,6 +30,20 @@ from tests.support.gst import free_udp_port, gst_processes, running, srt_sender
 from tests.support.waiting import eventually
 
 FRAME = 1 / 30
+PARENT = """
+import asyncio, sys
+from pathlib import Path
+from asynccam.recording import Pipeline, Recorder, SingleFile, TestPattern
+
+async def main():
+    source = TestPattern(width=64, height=48, time_code=sys.argv[2] == "True")
+    async with Recorder(Pipeline(source, SingleFile(Path(sys.argv[1])))) as recorder:
+        await recorder.arm()
+        print("armed", flush=True)
+        await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
 SOURCES = {
     "a picture with a time code": TestPattern(width=160, height=120),
     "a picture with the time of day": TestPattern(width=160, height=120, time_code="day"),
@@ -140,6 +155,22 @@ async def test_an_armed_recording_cancelled_at_each_await_in_turn_leaves_nothing
         if path.exists():
             assert (await verify_file(path)).verdict is Verdict.COMPLETE
     assert count >= 4
+
+
+@pytest.mark.parametrize("time_code", [True, False])
+async def test_nothing_runs_on_when_the_program_dies_before_the_start(
+    tmp_path: Path, time_code: bool
+) -> None:
+    path = tmp_path / "a.mp4"
+    program = await asyncio.create_subprocess_exec(
+        *[sys.executable, "-c", PARENT, str(path), str(time_code)], stdout=asyncio.subprocess.PIPE
+    )
+    assert program.stdout is not None
+    assert await program.stdout.readline() == b"armed\n"
+    assert gst_processes(path)
+    program.kill()
+    await program.wait()
+    await eventually(lambda: not gst_processes(path))
 
 
 async def test_a_process_that_is_killed_while_it_waits_fails_the_start(tmp_path: Path) -> None:
