@@ -250,3 +250,27 @@ async def test_the_file_in_the_docs_is_right(tmp_path: Path) -> None:
         "multicam://192.168.1.20:8080",
         "mediamtx://service:8002",
     ]
+
+
+def test_a_file_server_has_a_port_of_its_own() -> None:
+    first, second = Fleet.parse(
+        "[[camera]]\naddress = 'mediamtx://host'\nhttp_port = 9003\n\n[[camera]]\naddress = 'mediamtx://two'\n"
+    ).places
+    assert (first.http_port, second.http_port) == (9003, None)
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "told"),
+    [
+        ("mediamtx://host", "0", "0 is no port; http_port is 1 to 65535"),
+        ("mediamtx://host", "65536", "65536 is no port"),
+        ("mediamtx://host", "'9003'", "input should be a valid integer"),
+        ("multicam://host", "9003", "http_port is for mediamtx only"),
+    ],
+)
+def test_a_port_of_a_file_server_that_cannot_be(address: str, port: str, told: str) -> None:
+    with pytest.raises(FleetError) as caught:
+        Fleet.parse(f"[[camera]]\naddress = '{address}'\nhttp_port = {port}\n")
+    ((line, path, what),) = caught.value.problems
+    assert (line, path) == (3, "camera[0].http_port")
+    assert told in what

@@ -47,9 +47,9 @@ PINNED = {
         Streams UnsupportedError
     """,
     "asynccam.systems.multicam": """
-        ArmedCommand COMMAND_TIMEOUT CommandMessage CommandType DOWNLOAD_CHUNK_SIZE DOWNLOAD_STALL_TIMEOUT
-        DeviceFaults DeviceLimits DeviceStatus DeviceType ErrorResponse FileMetadata FileResponse
-        GstRecorder ListFilesResponse MAX_ROUND_TRIP MultiCamCamera MultiCamClient MultiCamDevice
+        ArmedCommand ArmsAhead COMMAND_TIMEOUT CommandMessage CommandType DOWNLOAD_CHUNK_SIZE
+        DOWNLOAD_STALL_TIMEOUT DeviceFaults DeviceLimits DeviceStatus DeviceType ErrorResponse FileMetadata
+        FileResponse GstRecorder ListFilesResponse MAX_ROUND_TRIP MultiCamCamera MultiCamClient MultiCamDevice
         MultiCamDiscovery NTP_PORT NTP_SERVER NtpOffset RecorderHook SAFE_COMMAND_SIZE SERVICE_TYPE
         SYNC_DELAY StatusResponse StopRecordingResponse TCP_PORT UploadItem UploadStatus discover
     """,

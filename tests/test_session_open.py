@@ -21,9 +21,10 @@ from asynccam.model.events import (
     RecordingStarted,
     RecordingStopped,
 )
+from asynccam.model.features import Files, Record, RecordPlan
 from asynccam.model.info import CameraState
 from asynccam.runtime.backoff import Backoff
-from asynccam.session import Place, Session
+from asynccam.session import Fleet, Place, Session
 from asynccam.systems.thorvision import ThorVisionSimulator
 from tests.support.mediamtx_service import simulator, token
 from tests.support.multicam_device import running
@@ -137,6 +138,49 @@ async def test_two_places_of_one_label_are_refused() -> None:
             Place(Address("multicam", "a", 1), label="x"), Place(Address("multicam", "b", 1), label="x")
         ):
             pytest.fail("it was opened")
+
+
+@pytest.mark.parametrize(("port", "words"), [(0, "no port"), (65536, "no port"), (-1, "no port")])
+async def test_a_file_servers_port_that_cannot_be_is_refused(port: int, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        async with Session.open(Place(Address("mediamtx", "a", 1), http_port=port)):
+            pytest.fail("it was opened")
+    async with Session() as session:
+        with pytest.raises(UsageError, match=words):
+            await session.connect("mediamtx://a/camera0", http_port=port)
+        with pytest.raises(UsageError, match="for mediamtx only"):
+            await session.connect("multicam://a", http_port=8003)
+
+
+@pytest.mark.parametrize("way", ["place", "label", "fleet", "connect"])
+async def test_files_come_from_the_port_that_a_service_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setenv("MEDIAMTX_HTTP_PORT", str(free_port()))  # what is said goes before it
+    monkeypatch.setenv("LAB_TOKEN", token())
+    async with simulator(2, directory=tmp_path, cameras=1, http_port=0) as service:
+        address = Address("mediamtx", "127.0.0.1", service.port, "camera0")
+        place = Place(address, credentials=credentials(), http_port=service.http_port)
+        text = f"[[camera]]\naddress = '{address}'\nhttp_port = {service.http_port}\ntoken_env = 'LAB_TOKEN'"
+        ways: dict[str, dict[str, Any]] = {
+            "place": {"fleet": Fleet(places=(place,))},
+            "label": {"cameras": {"door": place}},
+            "fleet": {"fleet": Fleet.parse(text)},
+            "connect": {},
+        }
+        async with Session.open(**ways[way], timeout=PATIENT, **LOOPBACK) as session:
+            if way == "connect":
+                camera = await session.connect(
+                    address, credentials=credentials(), http_port=service.http_port
+                )
+            (camera,) = session.cameras.values()
+            start = await camera.feature(Record).arm(RecordPlan(tmp_path))
+            start.release(None)
+            await start.accepted()
+            await start.aclose()
+            (file,) = (await camera.feature(Record).stop()).files
+            home = await camera.feature(Files).download(file, tmp_path)
+            assert home.path.read_bytes() == b"a recording"
 
 
 @pytest.mark.parametrize("settings", [{"shutdown_timeout": 0}, {"check_every": -1.0}])

@@ -15,6 +15,7 @@ class RecorderState(Enum):
 
     IDLE = "idle"
     STARTING = "starting"
+    ARMED = "armed"
     RECORDING = "recording"
     STALLED = "stalled"
     RESTARTING = "restarting"
@@ -25,7 +26,8 @@ class RecorderState(Enum):
 
 TRANSITIONS: Final[dict[RecorderState, frozenset[RecorderState]]] = {
     RecorderState.IDLE: frozenset({RecorderState.STARTING}),
-    RecorderState.STARTING: frozenset({RecorderState.RECORDING, RecorderState.STOPPING}),
+    RecorderState.STARTING: frozenset({RecorderState.ARMED, RecorderState.RECORDING, RecorderState.STOPPING}),
+    RecorderState.ARMED: frozenset({RecorderState.RECORDING, RecorderState.STOPPING}),
     RecorderState.RECORDING: frozenset(
         {RecorderState.STALLED, RecorderState.RESTARTING, RecorderState.STOPPING}
     ),

@@ -15,14 +15,15 @@ _LOOKUP_SECONDS: Final = 30.0
 """The first look on a fresh machine scans every plugin; later ones take 20 ms."""
 
 _PACKAGES: Final[dict[str, str]] = {
-    "libgstreamer1.0-0": "capsfilter clocksync fakesink fdsink fdsrc filesink filesrc identity queue tee",
+    "libgstreamer1.0-0": "capsfilter clocksync concat fakesink fdsink fdsrc filesink filesrc identity queue"
+    " tee",
     "gstreamer1.0-plugins-base": "compositor decodebin rawvideoparse videoconvert videorate videoscale"
     " videotestsrc",
     "gstreamer1.0-plugins-good": "imagefreeze jpegdec jpegenc matroskamux mp4mux multifilesink pngenc"
     " progressreport qtmux rtph264depay rtph264pay rtph265depay rtph265pay rtpjitterbuffer rtpvp8pay"
     " rtpvp9pay rtspsrc splitmuxsink udpsink udpsrc v4l2src videoflip vp8enc vp9enc",
-    "gstreamer1.0-plugins-bad": "fpsdisplaysink gdppay h264parse h265parse hlssink2 jpegparse mpegtsmux"
-    " openh264enc srtsrc x265enc",
+    "gstreamer1.0-plugins-bad": "fpsdisplaysink gdpdepay gdppay h264parse h265parse hlssink2 jpegparse"
+    " mpegtsmux openh264enc srtsrc x265enc",
     "gstreamer1.0-plugins-ugly": "x264enc",
 }
 _PACKAGE_OF: Final = {name: package for package, names in _PACKAGES.items() for name in names.split()}

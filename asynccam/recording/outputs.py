@@ -170,16 +170,18 @@ class SplitFiles:
         numbers = [int(match[1]) for path in directory.iterdir() if (match := pattern.fullmatch(path.name))]
         first = max(numbers, default=-1) + 1
         muxer = _MUXERS[f".{self.container}"].factory
-        element = Element(
-            "splitmuxsink",
-            {
-                "location": f"{printf_literal(f'{directory}/{self.stem}')}-%02d.{self.container}",
-                "muxer-factory": muxer,
-                "max-size-time": round(self.max_seconds * _SECOND),
-                "max-size-bytes": round(self.max_megabytes * _MEGABYTE),
-                "start-index": first,
-            },
-        )
+        properties: dict[str, Value] = {
+            "location": f"{printf_literal(f'{directory}/{self.stem}')}-%02d.{self.container}",
+            "max-size-time": round(self.max_seconds * _SECOND),
+            "max-size-bytes": round(self.max_megabytes * _MEGABYTE),
+            "start-index": first,
+        }
+        if self.container == "mkv" and not self.max_seconds and not self.max_megabytes:
+            # A single file begins at 0, however long its start was waited for; several go on in time.
+            properties["muxer"] = f"{muxer} offset-to-zero=true"
+        else:
+            properties["muxer-factory"] = muxer
+        element = Element("splitmuxsink", properties)
         files = FileSet(directory, pattern, first, self.max_files)
         return Sink((element,), files, frozenset({muxer, "filesink"}))
 

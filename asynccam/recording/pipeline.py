@@ -1,9 +1,11 @@
 """Pipelines: a source and an output, described without starting anything."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from asynccam.errors import AsynccamError, StorageError
 from asynccam.recording.gstlaunch import Element, Graph
+from asynccam.recording.hold import BACKLOG, gated
 from asynccam.recording.outputs import FileSet, Output
 from asynccam.recording.sources import Feed, Source
 
@@ -17,12 +19,16 @@ class Plan:
         files: The files it writes.
         feed: Data for the standard input of the process, or None.
         pass_fds: Descriptors that it inherits.
+        held: Whether no frame comes to the output before the feed begins.
+        backlog: Seconds of frames that came before that, and are recorded.
     """
 
     graph: Graph
     files: FileSet
     feed: Feed | None
     pass_fds: tuple[int, ...] = ()
+    held: bool = False
+    backlog: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +43,13 @@ class Pipeline:
     source: Source
     output: Output
 
-    def plan(self, installed: frozenset[str], run: int = 0) -> Plan:
+    def plan(self, installed: frozenset[str], run: int = 0, *, held: bool = False) -> Plan:
         """The graph of one run; reads the output's directory where numbering depends on it.
 
         Args:
             installed: Names of the elements there are.
             run: 0 for the first run, one more after each restart.
+            held: Whether its first frame is to be held back, if that is possible with this source.
 
         Raises:
             UsageError: The output cannot hold what the source gives.
@@ -62,5 +69,16 @@ class Pipeline:
             "progressreport",
             {"name": "counter", "silent": True, "do-query": False, "format": "buffers", "update-freq": 1},
         )
-        main = (*stream.chain, Element("queue"), counter, *sink.chain)
-        return Plan(Graph((main, *stream.others), sink.inner), sink.files, stream.feed, sink.pass_fds)
+        chain, others, feed, backlog = stream.chain, stream.others, stream.feed, 0.0
+        if held and stream.live and feed is None:
+            gate, feeding = gated(chain[: stream.live])
+            chain, others = (gate, *chain[stream.live :]), (*others, *feeding)
+            feed, backlog = _nothing, BACKLOG
+        main = (*chain, Element("queue"), counter, *sink.chain)
+        graph = Graph((main, *others), sink.inner)
+        return Plan(graph, sink.files, feed, sink.pass_fds, held and feed is not None, backlog)
+
+
+def _nothing() -> Iterator[bytes]:
+    """A feed that has only an end."""
+    return iter(())

@@ -73,11 +73,11 @@ class Tail:
 class _Protocol(asyncio.SubprocessProtocol):
     """Takes output as it comes and feeds the standard input as it is wanted."""
 
-    def __init__(self, on_output: OutputCallback, feed: Iterator[bytes] | None) -> None:
+    def __init__(self, on_output: OutputCallback, feed: Iterator[bytes] | None, *, held: bool) -> None:
         self._on_output = on_output
         self._feed = feed
         self._input: asyncio.WriteTransport | None = None
-        self._paused = False
+        self._paused = held
         self.errors = Tail()
         self.output = Tail()
         self.exited: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -149,6 +149,7 @@ class LaunchProcess:
         on_output: OutputCallback,
         *,
         feed: Iterator[bytes] | None = None,
+        held: bool = False,
         environment: Mapping[str, str] | None = None,
         pass_fds: Sequence[int] = (),
         outlives: bool = False,
@@ -159,6 +160,7 @@ class LaunchProcess:
             argv: Program and arguments.
             on_output: Given what the process prints.
             feed: Chunks for its standard input, made as they are wanted.
+            held: Whether none is given before `release`.
             environment: Variables on top of this process's own.
             pass_fds: Descriptors that the process inherits under their numbers.
             outlives: Whether ``argv`` begins with a guard that ends the process when Python dies.
@@ -173,7 +175,7 @@ class LaunchProcess:
 
         async def spawn() -> None:
             transport, protocol = await loop.subprocess_exec(
-                lambda: _Protocol(on_output, feed),
+                lambda: _Protocol(on_output, feed, held=held),
                 *argv,
                 stdin=asyncio.subprocess.DEVNULL if feed is None else asyncio.subprocess.PIPE,
                 start_new_session=True,
@@ -218,6 +220,10 @@ class LaunchProcess:
     def output(self) -> str:
         """The last of what it printed to standard output, then to standard error."""
         return f"{self._protocol.output.text}\n{self._protocol.errors.text}".strip()
+
+    def release(self) -> None:
+        """Begin to feed a process that was started held."""
+        self._protocol.resume_writing()
 
     async def wait(self) -> int:
         """Wait until it has ended and everything it printed was taken; its exit status."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from asynccam.errors import AsynccamError, RecordingError, StateError, StorageError, UsageError
 from asynccam.model.ending import EarlyEnd
+from asynccam.recording.arming import Arming
 from asynccam.recording.ending import Ending, ending_of
 from asynccam.recording.events import (
     TRANSITIONS,
@@ -25,17 +26,16 @@ from asynccam.recording.options import DEFAULT_WATCH, NO_LIMITS, Limits, Watch
 from asynccam.recording.pipeline import Pipeline, Plan
 from asynccam.recording.process import DEFAULT_DEADLINES, NOTHING_TO_FINISH, LaunchProcess, StopDeadlines
 from asynccam.recording.progress import ProgressTeller
-from asynccam.recording.run import Run, survey
+from asynccam.recording.run import FIRST_FRAME_BOUND, Run, survey
 from asynccam.recording.verdict import FileVerdict, verify_files
 from asynccam.runtime.hub import EventHub
 from asynccam.runtime.tasks import Ready, TaskScope, finish
 from asynccam.runtime.timing import deadline
 
-FIRST_FRAME_BOUND: Final = 0.01
-"""Seconds by which a first frame's time may be late on a computer that is not overloaded."""
 _SET_UP_SECONDS: Final = 60.0
 _DISK_SECONDS: Final = 30.0
 _RUNNING: Final = {RecorderState.RECORDING, RecorderState.STALLED, RecorderState.RESTARTING}
+_NOT_BEGUN: Final = {RecorderState.STARTING, RecorderState.ARMED}
 _NO_VARIABLES: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -97,6 +97,7 @@ class Recorder:
         self._over: asyncio.Future[None] | None = None
         self._runs: list[Run] = []
         self._enough: asyncio.Future[None] | None = None
+        self._arming: Arming | None = None
         self._until: float | None = None
         self._discarded: list[FileVerdict] = []
         self._teller = ProgressTeller(name, self.events, watch.low_space)
@@ -104,13 +105,36 @@ class Recorder:
         self._asked_at: float | None = None  # when it was told to end, monotonic
         self._ending: Ending | None = None
 
+    async def arm(self, *, timeout: float = 10.0) -> None:
+        """Start the process ahead of time and throw its frames away; `start` records the next one.
+
+        Returns when that can be done at once: when frames come, or where they are made here, when they could
+        be. A source that sends frames which build on each other cannot be held back so; then this only looks
+        whether all is there, and `start` starts the process. When it raises, nothing is left.
+
+        Args:
+            timeout: Seconds that may take.
+
+        Raises:
+            StateError: It was armed or started before.
+            RecordingError, TimeoutError, TargetExistsError, StorageError: As for `start`.
+        """
+        self._begin()
+
+        def record(armed: Ready[None]) -> Coroutine[Any, Any, None]:
+            self._arming = Arming(self.name, armed)
+            return self._record(self._arming.began, timeout)
+
+        await self._scope.start(record, name="record", timeout=timeout + _SET_UP_SECONDS)
+
     async def start(self, *, timeout: float = 10.0) -> float:
         """Start, and return when the first frame has reached the muxer.
 
-        When it raises, the process is gone, and so is what it wrote.
+        When it raises, the process is gone, and so is what it wrote. After `arm` the first frame is the first
+        one that comes after this call.
 
         Args:
-            timeout: Seconds the first frame may take from the start of the process.
+            timeout: Seconds the first frame may take from the start of the process, or after `arm`.
 
         Returns:
             The first frame's time, ``first_frame_at``.
@@ -122,11 +146,9 @@ class Recorder:
             TimeoutError: No frame came.
             TargetExistsError, StorageError: The output is taken or cannot be written.
         """
-        if self.state is not RecorderState.IDLE:
-            raise StateError(f"{self.name} was started before; a recorder records once")
-        loop = asyncio.get_running_loop()
-        self._move(RecorderState.STARTING)
-        self._stop, self._over, self._enough = (loop.create_future() for _ in range(3))
+        if self._arming is not None and self._arming.waiting:
+            return await self._start_armed(self._arming, timeout)
+        self._begin()
         return await self._scope.start(
             lambda ready: self._record(ready, timeout), name="record", timeout=timeout + _SET_UP_SECONDS
         )
@@ -206,6 +228,26 @@ class Recorder:
     ) -> None:
         await self.aclose()
 
+    # -- start ----------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        if self.state is not RecorderState.IDLE:
+            raise StateError(f"{self.name} was started before; a recorder records once")
+        loop = asyncio.get_running_loop()
+        self._move(RecorderState.STARTING)
+        self._stop, self._over, self._enough = (loop.create_future() for _ in range(3))
+
+    async def _start_armed(self, arming: Arming, timeout: float) -> float:
+        assert self._over is not None
+        try:
+            at = await arming.start(timeout, self._over)
+        except BaseException:
+            await self.stop()
+            raise
+        if at is None:
+            raise self.error or StateError(f"{self.name} was closed before the first frame")
+        return at
+
     # -- the recording's own task ---------------------------------------------------------------
 
     async def _record(self, ready: Ready[float], timeout: float) -> None:
@@ -218,8 +260,8 @@ class Recorder:
                     raise RecordingError(f"{self.name}: stopped before the first frame")
             except AsynccamError as error:
                 self.error, self.reason = error, EndReason.FAILED
-                if self.first_frame_at is None:
-                    raise  # to whoever waits in `start`
+                if self.first_frame_at is None and (self._arming is None or not self._arming.armed):
+                    raise  # to whoever waits in `arm` or `start`; once armed, `start` asks
             finally:
                 if self.reason is None:  # cancelled
                     self._asked()
@@ -261,18 +303,29 @@ class Recorder:
         directory = self._pipeline.output.directory
         if directory is not None and not directory.is_dir():
             raise StorageError(f"{directory} is not a directory")
-        return self._pipeline.plan(tools.elements, len(self._runs))
+        number = len(self._runs)
+        return self._pipeline.plan(tools.elements, number, held=self._arming is not None and not number)
 
     async def _run_once(
         self, run: Run, tools: Installation, ready: Ready[float], timeout: float
     ) -> EndReason | None:
         """One process from start to end; None if another is to follow."""
+        assert self._stop is not None
         first = self.first_frame_at is None
         self._runs.append(run)
         patience = timeout if first else 2 * self._watch.stall
         process: LaunchProcess | None = None
         try:
-            process = await run.start(tools, self._environment)
+            if self._arming is None or not first:
+                process = await run.start(tools, self._environment)
+            else:
+                process, patience = await self._arming.hold(
+                    run,
+                    lambda: run.start(tools, self._environment),
+                    self._stop,
+                    timeout,
+                    lambda: self._move(RecorderState.ARMED),
+                )
             reason = await self._first_frame(run, process, patience)
             if reason is None and run.first_frame.done() and await run.has_frame():
                 self._started(run, ready)
@@ -294,7 +347,7 @@ class Recorder:
         self._last = run
         self._move(RecorderState.RECORDING)
         if self.first_frame_at is None:
-            self.first_frame_at = at
+            self.first_frame_at, self.first_frame_bound = at, run.first_frame_bound
             if self._limits.seconds is not None:
                 self._until = time.monotonic() + self._limits.seconds - (time.time() - at)
             self.events.emit(
@@ -356,7 +409,7 @@ class Recorder:
 
     async def _close_run(self, run: Run) -> None:
         """End the process; a run that never started leaves no file."""
-        had_frame = run.first_frame.done() and self.state is not RecorderState.STARTING
+        had_frame = run.first_frame.done() and self.state not in _NOT_BEGUN
         await run.stop(self._deadlines if had_frame else NOTHING_TO_FINISH)
         if had_frame:
             return

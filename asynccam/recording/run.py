@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from asynccam.errors import AsynccamError, RecordingError, StorageError, TimeoutError
+from asynccam.recording.hold import SOURCE
 from asynccam.recording.installation import Installation
 from asynccam.recording.messages import (
     AsyncDone,
@@ -21,6 +22,7 @@ from asynccam.recording.messages import (
     Message,
     SegmentClosed,
     SegmentOpened,
+    StateChanged,
     parse_line,
 )
 from asynccam.recording.outputs import FileSet
@@ -31,6 +33,12 @@ from asynccam.recording.verdict import FileVerdict, Verdict, verify_files
 SegmentCallback = Callable[[Path | None, float], None]
 """Called with a finished segment's path, if it is known, and its length in seconds."""
 
+FIRST_FRAME_BOUND: Final = 0.01
+"""Seconds by which a first frame's time may be late on a computer that is not overloaded."""
+_LONG_INTERVAL: Final = 0.1
+"""Seconds between frames, where that is not known."""
+_PROMPT: Final = 0.1
+"""Seconds in which a frame that waits before an opened gate reaches the muxer."""
 _CONFIRM_SECONDS: Final = 0.02
 """A sink's first data may be the end of a stream without frames; that follows within this time."""
 
@@ -81,6 +89,8 @@ class Run:
     Attributes:
         files: What it writes.
         first_frame: Its time in Unix seconds, once the muxer has it.
+        first_frame_bound: It was there at most this many seconds earlier.
+        ready: Done once a start that is held back can be let go.
         frames: Frames counted so far.
         fps: Frames a second between the last two counts, or None.
         segments: Files finished so far.
@@ -103,7 +113,12 @@ class Run:
         self.grown_wall = time.time()
         self.began_at = self.seen_at = self.grown_at
         self.first_frame: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self.first_frame_bound = FIRST_FRAME_BOUND
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._plan = plan
+        self._released_at = 0.0
+        self._came: tuple[float, int] | None = None  # before the gate: the first count and its time
+        self._coming: tuple[float, int] = (0.0, 0)  # the last count and its time
         self._on_segment = on_segment
         self._reader = LaunchReader()
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -129,11 +144,28 @@ class Run:
             argv,
             self._take,
             feed=plan.feed() if plan.feed is not None else None,
+            held=plan.held,
             environment=environment,
             pass_fds=plan.pass_fds,
             outlives=bool(tools.guard),
         )
         return self._process
+
+    @property
+    def held(self) -> bool:
+        """Whether its first frame is held back until `release`."""
+        return self._plan.held
+
+    @property
+    def backlog(self) -> float:
+        """Seconds of frames that `release` lets through, older ones are thrown away."""
+        return self._plan.backlog
+
+    def release(self) -> None:
+        """Let the first frame through."""
+        assert self._process is not None
+        self._released_at = time.time()
+        self._process.release()
 
     async def stop(self, deadlines: StopDeadlines) -> None:
         """End the process, if there is one.
@@ -229,17 +261,43 @@ class Run:
         self.grown_at = time.monotonic()
         self.grown_wall = time.time()
 
+    def _say_ready(self) -> None:
+        if not self.ready.done():
+            self.ready.set_result(None)
+
     def _take(self, data: bytes) -> None:
         now = time.time()
         for message in self._reader.feed(data):
             self._heed(message, now)
 
+    def _first_came(self, now: float) -> float:
+        """When the first frame came that is recorded; ``now`` the muxer has it."""
+        if self._came is None:
+            return now
+        (first_at, first), (last_at, last) = self._came, self._coming
+        oldest = self._released_at - self.backlog
+        if first_at >= oldest:
+            return first_at
+        # Of the frames that were kept the first one came within one interval, unless none came for a while.
+        interval = (last_at - first_at) / (last - first) if last > first else _LONG_INTERVAL
+        kept = now - self._released_at < interval + _PROMPT
+        came = min(oldest + interval, now) if kept else now
+        self.first_frame_bound += came - oldest
+        return came
+
     def _heed(self, message: Message, now: float) -> None:
         match message:
             case AsyncDone() if not self.first_frame.done() and not self._ended.done():
-                self.first_frame.set_result(now)
+                first = self._first_came(now)
+                self.first_frame.set_result(first)
                 self._grew()
-                self.began_at = self.seen_at = self.grown_at
+                self.began_at, self.seen_at = self.grown_at - (now - first), self.grown_at
+            case StateChanged(element="pipeline0", new="paused") if not self.backlog:
+                self._say_ready()
+            case FrameCount(element=element, frames=frames) if element == SOURCE:
+                self._coming = (now, frames)
+                self._came = self._came or self._coming
+                self._say_ready()
             case EndOfStream() | Interrupted():
                 # After an interrupt a sink may be woken by the end of the stream alone.
                 self.interrupted |= isinstance(message, Interrupted)

@@ -23,13 +23,16 @@ class Stream:
         chain: Elements up to the encoded and parsed stream.
         codec: What that stream is.
         others: Further chains the first one is fed by.
-        feed: Data for the standard input of the process, or None.
+        feed: Data for the standard input of the process, or None; without it no frame comes.
+        live: So many elements of ``chain`` give frames as they come, each to be understood without another:
+            those before a start can be thrown away behind them. 0 where that is not so.
     """
 
     chain: Chain
     codec: Codec
     others: tuple[Chain, ...] = ()
     feed: Feed | None = None
+    live: int = 0
 
 
 class Source(Protocol):
@@ -82,7 +85,7 @@ class TestPattern:
         encoded = encode(self.codec, self.encoder, installed, self.bitrate, fps)
         if not self.time_code:
             picture = Element("videotestsrc", {"is-live": True, "pattern": self.pattern})
-            return Stream((picture, size, *encoded), self.codec)
+            return Stream((picture, size, *encoded), self.codec, live=2)
         day = self.time_code == "day"
         main, overlay, feed = with_time_code(
             self.pattern, self.label, (self.width, self.height), fps, of_day=day
@@ -126,6 +129,7 @@ class V4l2Source:
                 *encode("h264", self.encoder, installed, self.bitrate, self.fps),
             ),
             "h264",
+            live=2,
         )
 
 
@@ -153,6 +157,7 @@ class SrtJpegSource:
                 Element("jpegparse"),
             ),
             "jpeg",
+            live=3,
         )
 
 
@@ -244,7 +249,7 @@ def with_time_code(
         The picture's chain, the one that it is fed by, and what the process is given for that.
     """
     # Not live, so that the compositor waits for both pictures of a frame and never shows one
-    # without the other; the pace is set behind it.
+    # without the other; the pace is set behind it, from the first frame on, however long that was waited for.
     picture = Element("videotestsrc", {"pattern": pattern})
     shape = caps("video/x-raw", format="I420", width=size[0], height=size[1], framerate=fps)
     length = timecode.CODE_LENGTH + (len(label) + 1 if label else 0)
@@ -270,7 +275,8 @@ def with_time_code(
         PadOf("mix"),
     )
     feed = partial(timecode.DayTime if of_day else timecode.pictures, label, fps, scale)
-    return (picture, shape, mix, shape, Element("clocksync")), overlay, feed
+    pace = Element("clocksync", {"sync-to-first": True})
+    return (picture, shape, mix, shape, pace), overlay, feed
 
 
 def _depay(codec: Literal["h264", "h265"]) -> Chain:

@@ -29,7 +29,7 @@ class Attendance:
     Args:
         roster: What is known.
         keeper: Does the trying.
-        means: What a wing gets to connect with, for these credentials.
+        means: What a wing gets to connect with, for these credentials and this port of a file server.
         busy: Whether a camera is in a take, so that no check may get in its way.
         check_every: Seconds between two checks of a camera; None for no checks.
     """
@@ -38,7 +38,7 @@ class Attendance:
         self,
         roster: Roster,
         keeper: Keeper,
-        means: Callable[[Credentials | None], Means],
+        means: Callable[[Credentials | None, int | None], Means],
         busy: Callable[[str], bool],
         check_every: float | None,
     ) -> None:
@@ -49,11 +49,13 @@ class Attendance:
         self._check_every = check_every
         self._dismissed: set[str] = set()
 
-    async def connect(self, address: Address, credentials: Credentials | None, timeout: float) -> Camera:
+    async def connect(
+        self, address: Address, credentials: Credentials | None, timeout: float, http_port: int | None = None
+    ) -> Camera:
         """The camera at an address; the caller adopts it."""
         wing = await load_wing(address.system)
         async with deadline(timeout, f"answer from {address}"):
-            return await wing.connect(address, self._means(credentials))
+            return await wing.connect(address, self._means(credentials, http_port))
 
     # -- places -------------------------------------------------------------------------------------
 
@@ -77,7 +79,7 @@ class Attendance:
         wing = await load_wing(place.address.system)
         assert wing.behind is not None
         async with deadline(_ANSWER_TIMEOUT, f"answer from {place.address}"):
-            there = await wing.behind(place.address, self._means(place.credentials))
+            there = await wing.behind(place.address, self._means(place.credentials, place.http_port))
         self._roster.answered(str(place.address))
         for info in there:
             if info.id in self._roster.cameras or info.id in self._dismissed:
@@ -88,7 +90,7 @@ class Attendance:
                 self._roster.failed(info.id, error)
 
     async def _meet_at(self, address: Address, place: Place) -> None:
-        camera = await self.connect(address, place.credentials, _ANSWER_TIMEOUT)
+        camera = await self.connect(address, place.credentials, _ANSWER_TIMEOUT, place.http_port)
         if self.take_in(camera, place) is not camera:
             await camera.aclose()
 

@@ -20,7 +20,7 @@ from asynccam.session.block import Block
 from asynccam.session.discoveries import Discoveries, News
 from asynccam.session.ending import Ending
 from asynccam.session.keeper import Keeper
-from asynccam.session.places import Away, Place, places
+from asynccam.session.places import Away, Place, check_http_port, places
 from asynccam.session.roster import Roster
 from asynccam.session.shared import SharedResources
 from asynccam.session.wings import Means, load_wing, wing_of
@@ -114,6 +114,7 @@ class Company(Block):
         address: Address | str,
         *,
         credentials: Credentials | None = None,
+        http_port: int | None = None,
         timeout: float = 15.0,
     ) -> Camera:
         """The camera at an address, such as ``multicam://127.0.0.1:8080``; needs no discovery.
@@ -123,17 +124,21 @@ class Company(Block):
         Args:
             address: Where it is.
             credentials: For the services that want them; without, what their environment variables hold.
+            http_port: Of the file server of a MediaMTX service, likewise.
             timeout: Seconds it may take to answer.
 
         Raises:
             AddressError: Not an address, or of a system unknown here.
+            UsageError: ``http_port`` is none, or for another system.
             AuthenticationError: The credentials are missing or wrong.
             ConnectionError, TimeoutError: Nobody answers.
             RemoteProtocolError: What answers is no such camera.
         """
         self._check_open()
         place = Address.parse(address) if isinstance(address, str) else address
-        camera = await self._attendance.connect(place, credentials, timeout)
+        if http_port is not None:
+            check_http_port(place, http_port)
+        camera = await self._attendance.connect(place, credentials, timeout, http_port)
         if self._closed:
             await camera.aclose()
         self._check_open()
@@ -181,7 +186,7 @@ class Company(Block):
         if wing.behind is None:
             return [(await self.connect(place, credentials=credentials, timeout=timeout)).info]
         async with deadline(timeout, f"answer from {place}"):
-            return await wing.behind(place, self._means(credentials))
+            return await wing.behind(place, self._means(credentials, None))
 
     async def connect_all(
         self,
@@ -294,8 +299,8 @@ class Company(Block):
         if not self._closed:
             self._attendance.heard(event)
 
-    def _means(self, credentials: Credentials | None) -> Means:
-        return Means(credentials or Credentials(), self._shared, self.events)
+    def _means(self, credentials: Credentials | None, http_port: int | None) -> Means:
+        return Means(credentials or Credentials(), self._shared, self.events, http_port)
 
     def _task_failed(self, name: str, error: Exception) -> None:
         _LOG.error("%s failed", name, exc_info=error)

@@ -12,7 +12,7 @@ from asynccam.errors import AddressError, AsynccamError, AuthenticationError, St
 from asynccam.model.address import Address
 from asynccam.model.credentials import Credentials
 from asynccam.runtime.disk import on_disk, storage_errors
-from asynccam.session.places import Place, check
+from asynccam.session.places import Place, check, check_http_port
 from asynccam.session.secrets import KINDS, SecretFile, from_environment, read_secret
 from asynccam.session.shared import time_server
 from asynccam.session.toml_lines import line_of, syntax_error
@@ -72,6 +72,7 @@ class _CameraTable(_Table):
     token_file: Name | None = None
     api_key_env: Name | None = None
     api_key_file: Name | None = None
+    http_port: int | None = None
 
     @field_validator("address")
     @classmethod
@@ -191,6 +192,12 @@ class _Reader:
 
     def _place(self, number: int, camera: _CameraTable) -> Place | None:
         before = len(self.problems)
+        address = Address.parse(camera.address)
+        if camera.http_port is not None:
+            try:
+                check_http_port(address, camera.http_port)
+            except UsageError as error:
+                self._problem(("camera", number, "http_port"), str(error))
         secrets: dict[str, Any] = {}
         for kind in KINDS:
             variable, file = getattr(camera, f"{kind}_env"), getattr(camera, f"{kind}_file")
@@ -211,10 +218,11 @@ class _Reader:
         if len(self.problems) > before:
             return None
         return Place(
-            Address.parse(camera.address),
+            address,
             camera.label or "",
             frozenset(camera.groups),
             Credentials(**secrets),
+            camera.http_port,
         )
 
     def _problem(self, path: tuple[str | int, ...], what: str) -> None:

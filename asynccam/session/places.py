@@ -1,7 +1,7 @@
 """Where a Session's cameras are looked for, and what it says of those that are away."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from asynccam.errors import UsageError
 from asynccam.model.address import Address
@@ -18,12 +18,14 @@ class Place:
         label: What a person calls the camera, or ``""``; see `Session.camera`.
         groups: Names of groups it belongs to; see `Session.group`.
         credentials: For the services that want them.
+        http_port: Of the file server of a MediaMTX service; None for ``MEDIAMTX_HTTP_PORT``, or 8003.
     """
 
     address: Address
     label: str = ""
     groups: frozenset[str] = frozenset()
     credentials: Credentials = field(default_factory=Credentials)
+    http_port: int | None = None
 
     @property
     def is_service(self) -> bool:
@@ -64,7 +66,7 @@ def places(
 
     Raises:
         AddressError: One is no address, or of a system unknown here.
-        UsageError: An address or a label is given twice, or a label names a whole service.
+        UsageError: An address or a label is given twice, a label names a whole service, or a port is none.
     """
     found = [_place(one, "", credentials) for one in given]
     found += [_place(one, label, credentials) for label, one in labelled.items()]
@@ -79,6 +81,8 @@ def check(found: list[Place]) -> None:
     for place in found:
         if place.is_service and place.label:
             raise UsageError(f"a label names one camera, and {place.address} may have many; use a group")
+        if place.http_port is not None:
+            check_http_port(place.address, place.http_port)
         if place.address in addresses:
             raise UsageError(f"{place.address} is given twice")
         if place.label in labels:
@@ -87,8 +91,20 @@ def check(found: list[Place]) -> None:
         labels.update({place.label} - {""})
 
 
+def check_http_port(address: Address, port: int) -> None:
+    """See that an address has a file server at a port of its own.
+
+    Raises:
+        UsageError: It is none of MediaMTX, or that is no port.
+    """
+    if address.system != "mediamtx":
+        raise UsageError(f"{address} has no file server of its own; http_port is for mediamtx only")
+    if not 1 <= port <= 65535:
+        raise UsageError(f"{port} is no port; http_port is 1 to 65535")
+
+
 def _place(one: Place | Address | str, label: str, credentials: Credentials | None) -> Place:
     if isinstance(one, Place):
-        return Place(one.address, label or one.label, one.groups, one.credentials)
+        return replace(one, label=label or one.label)
     address = Address.parse(one) if isinstance(one, str) else one
     return Place(address, label, credentials=credentials or Credentials())

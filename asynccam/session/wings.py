@@ -46,11 +46,13 @@ class Means:
         credentials: For the services that want them.
         shared: What the session's cameras share: an HTTP session, clients of services.
         events: Where the camera's own news go.
+        http_port: Of a service's file server, or None for what its environment variable says.
     """
 
     credentials: Credentials
     shared: SharedResources
     events: EventHub
+    http_port: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +101,14 @@ async def _mediamtx_client(address: Address, means: Means) -> "CameraClient":
 
     service = address.with_camera("")
     return await means.shared.service(
-        (service, means.credentials),
+        (service, means.credentials, means.http_port),
         lambda: CameraClient(
             service.host,
             service.port,
             service.secure,
             auth_token=means.credentials.token,
             api_key=means.credentials.api_key,
+            http_port=means.http_port,
             http=means.shared.http(),
             events=means.events,
         ),

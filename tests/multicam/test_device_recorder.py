@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,12 @@ from asynccam.errors import StateError
 from asynccam.recording.sources import TestPattern, V4l2Source
 from asynccam.recording.verdict import Verdict, verify_file
 from asynccam.runtime.tasks import TaskScope
+from asynccam.systems.multicam import device_recording
 from asynccam.systems.multicam.device import MultiCamDevice
 from asynccam.systems.multicam.device_recorder import GstRecorder
 from asynccam.systems.multicam.device_recording import Phase
 from asynccam.systems.multicam.device_serve import serve
+from tests.support.gst import gst_processes
 from tests.support.multicam_device import ROOMY, ask, fetch
 from tests.support.waiting import eventually
 
@@ -116,3 +119,65 @@ def processes_that_write(directory: Path) -> list[int]:
         if int(entry.parent.name) != os.getpid() and any(file.startswith(f"{directory}/") for file in files):
             found.append(int(entry.parent.name))
     return found
+
+
+async def test_a_scheduled_start_opens_the_camera_ahead_and_records_from_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_recording, "ARM_LEAD", 1000.0)
+    async with MultiCamDevice(tmp_path, recorder=small_picture(), port=0, limits=ROOMY) as device:
+        at = time.time() + 4
+        assert (await ask(device, "START_RECORDING", timestamp=at))[
+            "status"
+        ] == "scheduled_recording_accepted"
+        await eventually(lambda: list(tmp_path.iterdir()))
+        assert (time.time() < at, device.phase) == (True, Phase.SCHEDULED)
+        assert (await ask(device, "LIST_FILES"))["files"] == []
+        await eventually(lambda: device.phase is Phase.RECORDING)
+        await asyncio.sleep(0.5)
+        stopped = await ask(device, "STOP_RECORDING")
+        over = time.time()
+    assert device.first_frame_at is not None
+    assert device.first_frame_at >= at
+    verdict = await verify_file(tmp_path / stopped["fileName"])
+    assert verdict.verdict is Verdict.COMPLETE
+    assert verdict.duration is not None
+    assert verdict.duration <= over - at + 0.1
+
+
+@pytest.mark.parametrize("command", ["STOP_RECORDING", "START_RECORDING", None])
+async def test_a_scheduled_start_that_is_given_up_leaves_neither_process_nor_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str | None
+) -> None:
+    monkeypatch.setattr(device_recording, "ARM_LEAD", 1000.0)
+    async with MultiCamDevice(tmp_path, recorder=small_picture(), port=0, limits=ROOMY) as device:
+        await ask(device, "START_RECORDING", timestamp=time.time() + 500)
+        await eventually(lambda: list(tmp_path.iterdir()))
+        (armed,) = tmp_path.iterdir()
+        if command is not None:
+            await ask(device, command)
+            assert not armed.exists()
+    assert not armed.exists()
+    assert gst_processes(tmp_path) == []
+    assert len(list(tmp_path.iterdir())) == (command == "START_RECORDING")
+
+
+async def test_a_camera_that_goes_while_it_waits_is_opened_anew(tmp_path: Path) -> None:
+    recorder = small_picture()
+    path = tmp_path / "a.mp4"
+    await recorder.arm(path)
+    for process in gst_processes(tmp_path):
+        os.kill(process, signal.SIGKILL)
+    await eventually(lambda: not path.exists())
+    await recorder.start(path)
+    assert (await recorder.stop()).verdict is Verdict.COMPLETE
+    await recorder.disarm()
+
+
+async def test_what_is_armed_for_another_file_is_let_go(tmp_path: Path) -> None:
+    recorder = small_picture()
+    await recorder.arm(tmp_path / "a.mp4")
+    await recorder.arm(tmp_path / "b.mp4")
+    await recorder.start(tmp_path / "c.mp4")
+    assert [path.name for path in tmp_path.iterdir()] == ["c.mp4"]
+    await recorder.stop()

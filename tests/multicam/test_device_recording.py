@@ -60,6 +60,91 @@ async def test_a_correction_of_the_clock_during_the_wait_moves_the_start(tmp_pat
         await eventually(lambda: device.phase is Phase.RECORDING)
 
 
+class ArmedRecorder(BytesRecorder):
+    """A recorder hook that is told ahead of a start; notes every call with its path and time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[str, Path | None, float]] = []
+        self.arm_failure: Exception | None = None
+
+    async def arm(self, path: Path) -> None:
+        self.calls.append(("arm", path, time.time()))
+        if self.arm_failure is not None:
+            raise self.arm_failure
+
+    async def disarm(self) -> None:
+        self.calls.append(("disarm", None, time.time()))
+
+    async def start(self, path: Path) -> float:
+        self.calls.append(("start", path, time.time()))
+        return await super().start(path)
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _, _ in self.calls]
+
+
+@pytest.mark.parametrize("short_lead", [0.0, 100.0], ids=["scheduled", "about due"])
+async def test_a_recorder_that_can_is_armed_ahead_of_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short_lead: float
+) -> None:
+    monkeypatch.setattr(device_recording, "SHORT_LEAD", short_lead)
+    recorder = ArmedRecorder()
+    async with running(tmp_path, recorder) as device:
+        at = time.time() + 1
+        await ask(device, "START_RECORDING", timestamp=at)
+        await eventually(lambda: device.phase is Phase.RECORDING)
+    assert recorder.names == ["arm", "start"]
+    (_, armed_for, armed_at), (_, started_for, started_at) = recorder.calls
+    assert armed_at < at <= started_at
+    assert armed_for == started_for == recorder.started[0]
+    assert str(int(at)) in recorder.started[0].name, "named by the start, not by what went before"
+
+
+@pytest.mark.parametrize("timestamp", [None, -1.0])
+async def test_a_start_at_once_or_in_the_past_is_not_armed(tmp_path: Path, timestamp: float | None) -> None:
+    recorder = ArmedRecorder()
+    told = {} if timestamp is None else {"timestamp": time.time() + timestamp}
+    async with running(tmp_path, recorder) as device:
+        assert (await ask(device, "START_RECORDING", **told))["status"] == "recording"
+    assert recorder.names == ["start"]
+
+
+async def test_a_recorder_is_armed_a_short_time_ahead_only(tmp_path: Path) -> None:
+    recorder = ArmedRecorder()
+    async with running(tmp_path, recorder) as device:
+        await ask(device, "START_RECORDING", timestamp=time.time() + 1000)
+        await asyncio.sleep(0.2)
+        assert recorder.names == []
+
+
+async def test_a_recorder_that_cannot_be_armed_is_started_all_the_same(tmp_path: Path) -> None:
+    recorder = ArmedRecorder()
+    recorder.arm_failure = OSError("no camera yet")
+    async with running(tmp_path, recorder) as device:
+        await ask(device, "START_RECORDING", timestamp=time.time() + 0.4)
+        await eventually(lambda: device.phase is Phase.RECORDING)
+    assert recorder.names == ["arm", "disarm", "start"]
+
+
+async def test_an_armed_start_that_is_given_up_is_disarmed_before_the_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_recording, "ARM_LEAD", 1000.0)
+    recorder = ArmedRecorder()
+    async with running(tmp_path, recorder) as device:
+        await ask(device, "START_RECORDING", timestamp=time.time() + 500)
+        await eventually(lambda: recorder.names == ["arm"])
+        assert (await ask(device, "STOP_RECORDING"))["status"] == "recording_stopped"
+        assert recorder.names == ["arm", "disarm"]
+        assert (await ask(device, "STOP_RECORDING"))["status"] == "error"
+        await ask(device, "START_RECORDING", timestamp=time.time() + 500)
+        await eventually(lambda: recorder.names == ["arm", "disarm", "arm"])
+    assert recorder.names == ["arm", "disarm", "arm", "disarm"]
+    assert recorder.started == []
+
+
 @pytest.mark.parametrize("dialect", [1, 2])
 async def test_a_stop_forgets_a_scheduled_start(tmp_path: Path, dialect: int) -> None:
     recorder = BytesRecorder()

@@ -1,6 +1,8 @@
 """One camera behind the common face: found, armed, let go, stopped, and in a take."""
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -158,6 +160,79 @@ async def test_an_armed_start_that_is_let_go_of_ends_the_stream(tmp_path: Path) 
         assert not simulator.streams
         with pytest.raises(StateError):
             armed.release(None)
+
+
+async def test_frames_come_before_the_release_and_are_thrown_away(tmp_path: Path) -> None:
+    async with connected() as (_, camera):
+        armed = await camera.feature(Record).arm(RecordPlan(tmp_path))
+        assert recorder_pids(tmp_path)
+        await asyncio.sleep(1.2)
+        assert not list(tmp_path.iterdir())
+        assert (await camera.status()).state is CameraState.READY
+        recorders = recorder_pids(tmp_path)
+        released = time.time()
+        armed.release(None)
+        report = await armed.accepted()
+        assert recorder_pids(tmp_path) == recorders
+        await asyncio.sleep(0.3)
+        (file,) = (await camera.feature(Record).stop()).files
+        over = time.time()
+    assert report.first_frame_at is not None
+    assert report.first_frame_bound is not None
+    assert released <= report.first_frame_at <= over
+    assert report.first_frame_at - report.first_frame_bound >= released - 0.08
+    assert file.path is not None
+    verdict = await verify_file(file.path)
+    assert verdict.duration is not None
+    assert verdict.duration <= over - released + 0.1
+    assert first_time_code(file.path) == 0, "it begins at 0, however long the start was waited for"
+
+
+async def test_an_armed_start_that_is_let_go_of_ends_its_recorder(tmp_path: Path) -> None:
+    async with connected() as (simulator, camera):
+        armed = await camera.feature(Record).arm(RecordPlan(tmp_path))
+        assert recorder_pids(tmp_path)
+        await armed.aclose()
+        assert not recorder_pids(tmp_path)
+        assert not simulator.streams
+        assert not list(tmp_path.iterdir())
+
+
+async def test_a_recorder_that_dies_while_it_waits_is_started_anew(tmp_path: Path) -> None:
+    async with connected() as (_, camera):
+        armed = await camera.feature(Record).arm(RecordPlan(tmp_path))
+        for pid in recorder_pids(tmp_path):
+            os.kill(pid, signal.SIGKILL)
+        await eventually(lambda: not recorder_pids(tmp_path))
+        await asyncio.sleep(0.2)
+        armed.release(None)
+        await armed.accepted()
+        await asyncio.sleep(0.3)
+        assert (await camera.feature(Record).stop()).status == "complete"
+
+
+async def test_a_camera_is_armed_for_the_files_that_are_asked_for_last(tmp_path: Path) -> None:
+    async with connected() as (simulator, camera):
+        client, capability = camera.client, camera.chosen_capability()
+        await client.arm_recording(camera.device, capability, output_dir=tmp_path / "a")
+        await client.arm_recording(camera.device, capability, output_dir=tmp_path / "b")
+        assert not recorder_pids(tmp_path / "a")
+        await client.start_stream_with_recording(camera.device, capability, output_dir=tmp_path / "c")
+        assert not recorder_pids(tmp_path / "b")
+        with pytest.raises(BusyError):
+            await client.arm_recording(camera.device, capability, output_dir=tmp_path / "d")
+        stopped = await client.stop_stream(0)
+        assert [file.path.parent.name for file in stopped.files] == ["c"]
+        assert not simulator.streams
+
+
+def first_time_code(path: Path) -> int:
+    """Milliseconds at which the first cluster of a Matroska file begins."""
+    data = path.read_bytes()
+    at = data.index(b"\x1f\x43\xb6\x75") + 12  # its id, and its size in eight bytes
+    assert data[at] == 0xE7
+    length = data[at + 1] & 0x7F
+    return int.from_bytes(data[at + 2 : at + 2 + length])
 
 
 async def test_a_released_start_that_is_closed_leaves_nothing(tmp_path: Path) -> None:

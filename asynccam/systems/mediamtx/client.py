@@ -45,7 +45,8 @@ class CameraClient(CameraMethods, FileMethods, ServiceMethods):
     """One MediaMTX Camera Service, over a connection that comes back by itself.
 
     What is None comes from the environment (``MEDIAMTX_HOST``, ``_PORT``, ``_USE_SSL``, ``_AUTH_TYPE``,
-    ``_AUTH_TOKEN``, ``_API_KEY``), then from the defaults ``localhost``, 8080, no TLS, ``jwt``. The three
+    ``_AUTH_TOKEN``, ``_API_KEY``, ``_HTTP_PORT``), then from the defaults ``localhost``, 8080, no TLS,
+    ``jwt`` and 8003. The three
     ``on_...`` handlers may be set at any time and be functions or coroutine functions; what they raise is
     counted and logged, and never ends anything.
 

@@ -7,7 +7,7 @@ from .device_clock import NtpOffset
 from .device_connection import DeviceLimits
 from .device_faults import DeviceFaults
 from .device_recorder import GstRecorder
-from .device_recording import RecorderHook
+from .device_recording import ArmsAhead, RecorderHook
 from .discovery import MultiCamDiscovery, discover
 from .models import (
     COMMAND_TIMEOUT,
@@ -46,6 +46,7 @@ __all__ = [
     "SYNC_DELAY",
     "TCP_PORT",
     "ArmedCommand",
+    "ArmsAhead",
     "CommandMessage",
     "CommandType",
     "DeviceFaults",

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from asynccam.errors import RecordingError, StateError
+from asynccam.recording.events import RecorderState
 from asynccam.recording.outputs import SingleFile
 from asynccam.recording.pipeline import Pipeline
 from asynccam.recording.recorder import Recorder
@@ -16,7 +17,7 @@ _FIRST_FRAME: Final = 15.0
 
 
 class GstRecorder:
-    """A `RecorderHook` that records a GStreamer source in a process of its own.
+    """A `RecorderHook`, `ArmsAhead` too, that records a GStreamer source in a process of its own.
 
     Args:
         source: A `V4l2Source` or `TestPattern`, for example; a new process opens it for each recording.
@@ -24,17 +25,45 @@ class GstRecorder:
 
     def __init__(self, source: Source) -> None:
         self._source = source
+        self._armed: tuple[Path, Recorder] | None = None
         self._recorder: Recorder | None = None
+
+    async def arm(self, path: Path) -> None:
+        """Open the camera for a start that comes soon; returns when it gives frames, which are thrown away.
+
+        Raises:
+            RecordingError, TimeoutError, StorageError: As for `start`; then nothing is left.
+        """
+        await self.disarm()
+        recorder = self._recorder_for(path)
+        try:
+            await recorder.arm(timeout=_FIRST_FRAME)
+        except BaseException:
+            await finish(recorder.aclose())
+            raise
+        self._armed = path, recorder
+
+    async def disarm(self) -> None:
+        """Forget a start that was armed: neither a process nor a file is left; harmless without one."""
+        armed, self._armed = self._armed, None
+        if armed is not None:
+            await finish(armed[1].aclose())
 
     async def start(self, path: Path) -> float:
         """Record into ``path``; returns at the first frame, with its time.
+
+        What was armed for this path is used, unless its camera has gone meanwhile: then it is opened anew.
 
         Raises:
             RecordingError: GStreamer or an element is missing, or the camera did not open.
             TimeoutError: No frame came.
             StorageError: The file cannot be written.
         """
-        recorder = Recorder(Pipeline(self._source, SingleFile(path)), name=path.name)
+        if self._armed is not None and self._armed[0] == path and self._armed[1].state is RecorderState.ARMED:
+            recorder, self._armed = self._armed[1], None
+        else:
+            await self.disarm()
+            recorder = self._recorder_for(path)
         try:
             first_frame_at = await recorder.start(timeout=_FIRST_FRAME)
         except BaseException:
@@ -68,6 +97,9 @@ class GstRecorder:
         recorder = self._running()
         await recorder.wait()
         return str(recorder.error or "the source has ended")
+
+    def _recorder_for(self, path: Path) -> Recorder:
+        return Recorder(Pipeline(self._source, SingleFile(path)), name=path.name)
 
     def _running(self) -> Recorder:
         if self._recorder is None:

@@ -10,16 +10,18 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 from asynccam.errors import AsynccamError, InsufficientSpaceError, TimeoutError
 from asynccam.recording.verdict import FileVerdict, Verdict
-from asynccam.runtime.tasks import TaskScope
+from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import Clock, deadline
 from asynccam.systems.multicam.device_storage import Storage
 
 _LOG = logging.getLogger(__name__)
 
+ARM_LEAD: Final = 2.0
+"""Seconds before a scheduled start at which the camera is opened, or at once if there is less time."""
 SHORT_LEAD: Final = 0.2
 """Seconds: a start no further ahead is waited for before it is answered, with ``recording``."""
 MAX_LATE: Final = 5.0
@@ -55,6 +57,22 @@ class RecorderHook(Protocol):
 
     async def ended(self) -> str:
         """Wait until the recording ends without having been asked to, and say why."""
+        ...
+
+
+@runtime_checkable
+class ArmsAhead(Protocol):
+    """What a `RecorderHook` has besides if its camera can be opened ahead of a scheduled start."""
+
+    async def arm(self, path: Path) -> None:
+        """Get ready to record into ``path``, so that `RecorderHook.start` has its first frame at once.
+
+        Cancelling it, or an exception from it, leaves nothing running; the start is then tried without it.
+        """
+        ...
+
+    async def disarm(self) -> None:
+        """Let go of what was armed, and remove its file; harmless if there is nothing."""
         ...
 
 
@@ -186,7 +204,7 @@ class RecordingControl:
                 return Outcome("error", "the device is shutting down")
             if self.phase is Phase.RECORDING:
                 return Outcome("recording", "already recording")
-            self._unschedule()
+            await self._unschedule()
             if at is not None and ahead > SHORT_LEAD:
                 lack = await self._lack_of_space(storage)
                 if lack:
@@ -194,13 +212,14 @@ class RecordingControl:
                 self.phase = Phase.SCHEDULED
                 self._schedule = self._scope.spawn(self._start_later(storage, at), name="schedule")
                 return Outcome("scheduled_recording_accepted", f"recording starts in {ahead:.3f} s")
-            await self._until(at)
+            if at is not None and ahead > 0:
+                return await self._begin_at(storage, at)
             return await self._begin(storage)
 
     async def _stop(self) -> Outcome:
         async with self._lock:
             if self.phase is Phase.SCHEDULED:
-                self._unschedule()
+                await self._unschedule()
                 return Outcome("recording_stopped", "the scheduled start was cancelled")
             if self._left is not None:
                 left, self._left = self._left, None
@@ -218,17 +237,46 @@ class RecordingControl:
             await self._clock.sleep(min(wait, 1.0))
 
     async def _start_later(self, storage: Storage, at: float) -> None:
-        await self._until(at)
-        async with self._lock:
-            self._schedule = None
-            outcome = await self._begin(storage)
+        try:
+            path = await self._arm(storage, at)
+            await self._until(at)
+            async with self._lock:
+                self._schedule = None
+                outcome = await self._begin(storage, path)
+        except BaseException:
+            await finish(self._disarm())
+            raise
         if outcome.status != "recording":
             _LOG.error("the scheduled recording did not start: %s", outcome.message)
 
-    def _unschedule(self) -> None:
-        if self._schedule is not None:
-            self._schedule.cancel()
-            self._schedule = None
+    async def _arm(self, storage: Storage, at: float) -> Path | None:
+        """Have the recorder ready for a time; the path if it is."""
+        if not isinstance(self._recorder, ArmsAhead):
+            return None
+        await self._until(at - ARM_LEAD)
+        try:
+            self.path = await storage.new_path(at - (self._offset() or 0.0))
+            async with deadline(self._start_timeout, "camera"):
+                await self._recorder.arm(self.path)
+        except Exception as error:  # noqa: BLE001 - as in `_begin`, which will tell if it lasts
+            _LOG.info("the recorder is not ready ahead of its start: %s", error)
+            await self._disarm()
+            return None
+        return self.path
+
+    async def _disarm(self) -> None:
+        self.path = None
+        if isinstance(self._recorder, ArmsAhead):
+            try:
+                await self._recorder.disarm()
+            except Exception as error:  # noqa: BLE001 - as in `_begin`
+                _LOG.error("the recorder did not let go of a scheduled start", exc_info=error)
+
+    async def _unschedule(self) -> None:
+        schedule, self._schedule = self._schedule, None
+        if schedule is not None:
+            schedule.cancel()
+            await asyncio.wait({schedule})  # it lets go of what it armed
         if self.phase is Phase.SCHEDULED:
             self.phase = Phase.READY
 
@@ -238,18 +286,30 @@ class RecordingControl:
             return ""
         return f"{free:,} bytes are free for recordings, {self._reserve:,} are needed"
 
-    async def _begin(self, storage: Storage) -> Outcome:
-        """Start the recorder; the lock is held."""
+    async def _begin_at(self, storage: Storage, at: float) -> Outcome:
+        """Start the recorder at a time that is about to come; the lock is held."""
+        try:
+            path = await self._arm(storage, at)
+            await self._until(at)
+        except BaseException:
+            await finish(self._disarm())
+            raise
+        return await self._begin(storage, path)
+
+    async def _begin(self, storage: Storage, armed: Path | None = None) -> Outcome:
+        """Start the recorder, which may be armed for a path; the lock is held."""
         self.phase = Phase.STARTING
         self.message = ""
         self._left = None
         try:
-            lack = await self._lack_of_space(storage)
-            if lack:
-                raise InsufficientSpaceError(lack, needed=self._reserve, free=0)
-            self.path = await storage.new_path(self._clock.time())
+            path = self.path = armed
+            if path is None:
+                lack = await self._lack_of_space(storage)
+                if lack:
+                    raise InsufficientSpaceError(lack, needed=self._reserve, free=0)
+                path = self.path = await storage.new_path(self._clock.time())
             async with deadline(self._start_timeout, "first frame"):
-                self.first_frame_at = await self._recorder.start(self.path)
+                self.first_frame_at = await self._recorder.start(path)
         except Exception as error:  # noqa: BLE001 - the recorder is the caller's code and may raise anything
             path, self.path = self.path, None
             self._fail(error)

@@ -12,7 +12,7 @@ from .ports import PortPool
 from .results import OpenStream, StreamStart, StreamStop
 from .simulator import ThorVisionSimulator, simulated_camera
 from .simulator_faults import ServerFaults
-from .stream import Split, StreamSettings
+from .stream_settings import Split, StreamSettings
 
 __all__ = [
     "Camera",

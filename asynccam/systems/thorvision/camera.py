@@ -15,7 +15,7 @@ from asynccam.systems.thorvision import models
 from asynccam.systems.thorvision.camera_record import ThorVisionRecord
 from asynccam.systems.thorvision.client import ThorVisionClient
 from asynccam.systems.thorvision.hotplug import describe
-from asynccam.systems.thorvision.stream import Split
+from asynccam.systems.thorvision.stream_settings import Split
 
 MakeClient = Callable[[str, int], ThorVisionClient]
 """Makes a client from host and port."""

@@ -8,11 +8,11 @@ from asynccam.errors import BusyError, StateError, UsageError
 from asynccam.model.features import RecordingGap, RecordPlan, StartReport, StopReport
 from asynccam.model.info import MediaFile
 from asynccam.recording import RecorderState, Verdict
-from asynccam.runtime.tasks import TaskScope
+from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
 from asynccam.systems.thorvision import models
 from asynccam.systems.thorvision.results import OpenStream, StreamStart, StreamStop
-from asynccam.systems.thorvision.stream import prepare_recording
+from asynccam.systems.thorvision.stream_settings import prepare_recording
 
 if TYPE_CHECKING:
     from asynccam.systems.thorvision.camera import ThorVisionCamera
@@ -47,7 +47,7 @@ class ThorVisionRecord:
         return opened
 
     async def arm(self, plan: RecordPlan) -> "ThorVisionStart":
-        """See that everything is there, and have the server stream; only the recorder is not started.
+        """Have the server stream and a recorder take what comes; only nothing is kept before the release.
 
         Raises:
             BusyError: The camera is being recorded by this client.
@@ -62,6 +62,17 @@ class ThorVisionRecord:
         if state is not None:
             await self._end()
         await self.open()
+        assert self._device is not None
+        try:
+            await self._camera.client.arm_recording(
+                self._device,
+                self._camera.chosen_capability(),
+                output_dir=plan.directory,
+                split=self._camera.split,
+            )
+        except BaseException:
+            await finish(self.aclose())
+            raise
         return ThorVisionStart(self, plan)
 
     async def start(self, plan: RecordPlan) -> StreamStart:
@@ -140,7 +151,7 @@ class ThorVisionRecord:
 
 
 class ThorVisionStart:
-    """`ArmedStart` of one camera: the server streams, and the recorder waits to be let go.
+    """`ArmedStart` of one camera: its frames come, and are thrown away until it is let go.
 
     Args:
         record: Whose start it is.
@@ -156,7 +167,7 @@ class ThorVisionStart:
         self._over = False
 
     def release(self, at: float | None) -> None:
-        """Start the recorder; what goes wrong is told by `accepted`.
+        """Record from the next frame of the server on; what goes wrong is told by `accepted`.
 
         Args:
             at: Always None: there is no scheduled start.

@@ -30,7 +30,8 @@ from asynccam.systems.thorvision.models import (
 )
 from asynccam.systems.thorvision.ports import PortPool
 from asynccam.systems.thorvision.results import OpenStream, StreamStart, StreamStop
-from asynccam.systems.thorvision.stream import CameraStream, Split, StreamSettings, prepare_recording
+from asynccam.systems.thorvision.stream import CameraStream
+from asynccam.systems.thorvision.stream_settings import Split, StreamSettings, prepare_recording
 
 _DEFAULT_SETTINGS: Final = StreamSettings()
 _GUARDS: Final[WeakSet[asyncio.Task[None]]] = WeakSet()
@@ -185,6 +186,48 @@ class ThorVisionClient:
                 return await self._stream(camera, capability).open()
             except BaseException:
                 self._streams.pop(camera.id, None)
+                raise
+
+    async def arm_recording(
+        self,
+        camera: Camera,
+        capability: Capability,
+        *,
+        output_dir: str | Path,
+        split: Split | None = None,
+        patience: float = 3.0,
+    ) -> None:
+        """Get ready for `start_stream_with_recording` with the same files.
+
+        The server sends, and a recorder takes what comes and throws it away. The recording then begins with
+        the first frame that the server sends after its start. When this raises or is cancelled, no process
+        and no stream on the server is left; `stop_stream` ends both.
+
+        Args:
+            camera: From `list_cameras`.
+            capability: One of its capabilities.
+            output_dir: Where the files will go; made if missing.
+            split: How they will be split.
+            patience: Seconds to wait for frames. That none come is told by the start only.
+
+        Raises:
+            BusyError: The camera is being recorded.
+            UsageError, RecordingError, StorageError: As for `start_stream_with_recording`.
+            AsynccamError: The server cannot be asked or refuses, see `open_stream`.
+        """
+        _check_recordable(capability)
+        split = split or Split()
+        directory = await prepare_recording(Path(output_dir), split)
+        async with self._locks[camera.id]:
+            running = self._streams.get(camera.id)
+            if running is not None and running.recording:
+                raise BusyError(f"{self.camera_id(camera)} is being recorded; stop that first")
+            if running is not None and (running.recorder or running.capability != capability):
+                await self._end(camera.id)
+            try:
+                await self._stream(camera, capability).arm(directory, split, patience=patience)
+            except BaseException:
+                await finish(self._end(camera.id))
                 raise
 
     async def start_stream_with_recording(

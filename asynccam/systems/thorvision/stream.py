@@ -22,7 +22,6 @@ from asynccam.errors import (
     NotFoundError,
     RecordingError,
     TimeoutError,
-    UsageError,
 )
 from asynccam.recording import (
     FileVerdict,
@@ -32,13 +31,9 @@ from asynccam.recording import (
     RecorderEvent,
     RecorderStalled,
     RecorderState,
-    SplitFiles,
     SrtJpegSource,
-    Watch,
 )
-from asynccam.recording.installation import find_installation
 from asynccam.runtime.backoff import Backoff
-from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.hub import EventHub, EventStream
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
@@ -46,11 +41,10 @@ from asynccam.systems.thorvision.api import ServerApi
 from asynccam.systems.thorvision.models import Camera, Capability
 from asynccam.systems.thorvision.ports import PortPool
 from asynccam.systems.thorvision.results import OpenStream, StreamStart, StreamStop
+from asynccam.systems.thorvision.stream_settings import Split, StreamSettings, files_of
 
 _LOG = logging.getLogger(__name__)
 
-_STALL_SECONDS: Final = 5.0
-_STALL_FRAMES: Final = 5
 _WITHDRAW_SECONDS: Final = 5.0
 _MAX_NAME: Final = 100
 _RENEWALS: Final = Backoff(initial=2.0, maximum=30.0)
@@ -63,51 +57,6 @@ _DEBUG_LEVEL: Final = "*:4"
 _NO_VARIABLES: Final[Mapping[str, str]] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
-    """How a recording is split into files; 0 is no limit.
-
-    Attributes:
-        max_files: Keep only the newest so many.
-        max_seconds: Length of a file.
-        max_megabytes: Size of a file in megabytes of 1,000,000 bytes.
-    """
-
-    max_files: int = 0
-    max_seconds: float = 0
-    max_megabytes: float = 0
-
-
-@dataclass(frozen=True, slots=True)
-class StreamSettings:
-    """How streams of a client behave.
-
-    Attributes:
-        latency: Milliseconds within which SRT mends losses.
-        first_frame_timeout: Seconds the first frame may take on each port.
-        attempts: Ports to try.
-        watch: What recorders look for; None for a stall timeout that suits the frame rate.
-        renew: Whether the server is told to start again when frames stay away during a recording.
-    """
-
-    latency: int = 500
-    first_frame_timeout: float = 10.0
-    attempts: int = 3
-    watch: Watch | None = None
-    renew: bool = True
-
-    def __post_init__(self) -> None:
-        if self.attempts < 1 or self.latency < 0 or self.first_frame_timeout <= 0:
-            raise UsageError(f"not usable for streams: {self}")
-
-    def watch_for(self, capability: Capability) -> Watch:
-        """What a recorder of this capability looks for."""
-        if self.watch is not None:
-            return self.watch
-        fps = capability.fps
-        return Watch(stall=max(_STALL_SECONDS, float(_STALL_FRAMES / fps)) if fps else _STALL_SECONDS)
-
-
 def file_stem(camera: Camera, at: float) -> str:
     """What a recording's files are called before their number: id, name and local time."""
     name = "".join(letter if letter.isalnum() else "_" for letter in camera.name)
@@ -115,38 +64,19 @@ def file_stem(camera: Camera, at: float) -> str:
     return f"{camera.id}_{short}_{time.strftime('%Y%m%d_%H%M%S', time.localtime(at))}"
 
 
-async def prepare_recording(directory: Path, split: Split) -> Path:
-    """Do what a recording needs before it may start: a directory, and all elements of the pipeline.
+@dataclass(frozen=True, slots=True)
+class _Armed:
+    """A recorder that is made ready for its start, and what for."""
 
-    Returns:
-        The directory, absolute.
+    recorder: Recorder
+    stem: str
+    purpose: tuple[Path, Split]
+    arming: asyncio.Task[None]
 
-    Raises:
-        UsageError: A limit is below 0.
-        RecordingError: GStreamer or one of its elements is missing.
-        StorageError: The directory cannot be made.
-    """
-    target = await on_disk(_make_directory, directory)
-    pipeline = Pipeline(SrtJpegSource("localhost", 1), _files(target, "any", split))
-    plan = await on_disk(pipeline.plan, frozenset[str]())
-    await find_installation(plan.graph.factories)
-    return target
-
-
-def _make_directory(directory: Path) -> Path:
-    with storage_errors("make the directory", directory):
-        directory.mkdir(parents=True, exist_ok=True)
-    return directory.absolute()
-
-
-def _files(directory: Path, stem: str, split: Split) -> SplitFiles:
-    return SplitFiles(
-        directory,
-        stem,
-        max_files=split.max_files,
-        max_seconds=split.max_seconds,
-        max_megabytes=split.max_megabytes,
-    )
+    def fits(self, directory: Path, split: Split, debug: bool) -> bool:
+        """Whether it can record these files, as far as is known now."""
+        gone = self.arming.done() and self.recorder.state is not RecorderState.ARMED
+        return not gone and not debug and self.purpose == (directory, split)
 
 
 class CameraStream:
@@ -190,7 +120,8 @@ class CameraStream:
         self._name = name
         self._settings = settings
         self._events = events
-        self._scope = TaskScope(f"stream of {name}")
+        self._scope = TaskScope(f"stream of {name}", on_failure=_told_by_the_start)
+        self._armed: _Armed | None = None
         self._told: EventStream[RecorderEvent] | None = None
         self._server_error: AsynccamError | None = None
 
@@ -233,12 +164,33 @@ class CameraStream:
         assert refusal is not None
         raise refusal
 
+    async def arm(self, directory: Path, split: Split, *, patience: float) -> None:
+        """Have a recorder take the stream and throw it away, until `record` is called for the same files.
+
+        Whether that works, `record` tells.
+
+        Args:
+            directory: Where the files will go; exists.
+            split: How they will be split.
+            patience: Seconds to wait here for the first frame.
+
+        Raises:
+            AsynccamError: As of `open`.
+        """
+        await self._disarm()
+        opened = self.opened or await self.open()
+        recorder, stem = self._make_recorder(opened.port, directory, split, debug=False)
+        arming = self._scope.spawn(recorder.arm(timeout=self._settings.first_frame_timeout), name="arming")
+        self._armed = _Armed(recorder, stem, (directory, split), arming)
+        await asyncio.wait({arming}, timeout=patience)
+
     async def record(
         self, directory: Path, split: Split, *, commanded_at: float, debug: bool = False
     ) -> StreamStart:
         """Record it from the next frame on; a port from which no frame comes is given up for another.
 
-        Cancelled or failed, neither a process nor the server's stream is left.
+        After `arm` that is the first frame that the server sends after ``commanded_at``. Cancelled or failed,
+        neither a process nor the server's stream is left.
 
         Args:
             directory: Where the files go; exists.
@@ -251,11 +203,21 @@ class CameraStream:
             StorageError: The files cannot be written.
             AsynccamError: As of `open`.
         """
+        if self._armed is not None and not self._armed.fits(directory, split, debug):
+            await self._disarm()
         for left in range(self._settings.attempts - 1, -1, -1):
+            armed, self._armed = self._armed, None
             opened = self.opened or await self.open()
-            stem = file_stem(self.camera, time.time())
-            recorder = self._make_recorder(opened.port, _files(directory, stem, split), debug=debug)
+            if armed is not None:
+                recorder, stem = armed.recorder, armed.stem
+            else:
+                recorder, stem = self._make_recorder(opened.port, directory, split, debug=debug)
             try:
+                if armed is not None:
+                    await armed.arming
+                    # What the server sends now is handed on by SRT's latency later.
+                    sent_at = commanded_at + self._settings.latency / 1000
+                    await asyncio.sleep(max(0.0, sent_at - time.time()))
                 first = await recorder.start(timeout=self._settings.first_frame_timeout)
             except BaseException as error:
                 await finish(self._give_up(recorder, opened.port))
@@ -287,6 +249,7 @@ class CameraStream:
         await self._scope.aclose()
         if self._told is not None:
             self._told.cancel()
+        await self._disarm()
         files: tuple[FileVerdict, ...] = ()
         recorder = self.recorder
         async with TaskScope(f"end of {self._name}") as scope:
@@ -343,6 +306,11 @@ class CameraStream:
             async with deadline(_WITHDRAW_SECONDS, f"answer of {self._name} to a stop"):
                 await self._api.stop(self.camera.id)
 
+    async def _disarm(self) -> None:
+        armed, self._armed = self._armed, None
+        if armed is not None:
+            await finish(armed.recorder.aclose())
+
     async def _give_up(self, recorder: Recorder, port: int) -> None:
         """After a recorder that had no frame."""
         self.opened = None
@@ -351,15 +319,20 @@ class CameraStream:
 
     # -- meanwhile --------------------------------------------------------------------------------
 
-    def _make_recorder(self, port: int, files: SplitFiles, *, debug: bool) -> Recorder:
+    def _make_recorder(
+        self, port: int, directory: Path, split: Split, *, debug: bool
+    ) -> tuple[Recorder, str]:
+        stem = file_stem(self.camera, time.time())
+        files = files_of(directory, stem, split)
         log = files.directory / f"{files.stem}.gstreamer.log"
-        return Recorder(
+        recorder = Recorder(
             Pipeline(SrtJpegSource(self._api.host, port, self._settings.latency), files),
             name=self._name,
             watch=self._settings.watch_for(self.capability),
             environment={"GST_DEBUG": _DEBUG_LEVEL, "GST_DEBUG_FILE": str(log)} if debug else _NO_VARIABLES,
             events=self._events,
         )
+        return recorder, stem
 
     async def _supervise(self, recorder: Recorder, told: EventStream[RecorderEvent]) -> None:
         """See to the server while its stream is recorded: when frames stay away, and when it is over."""
@@ -396,3 +369,9 @@ class CameraStream:
             _LOG.debug("%s does not stream again yet: %s", self._name, error)
             return False
         return True
+
+
+def _told_by_the_start(task: str, error: Exception) -> None:
+    """A recorder that could not be armed is heard of when it is to start."""
+    if "arming" not in task:
+        _LOG.error("task %s failed", task, exc_info=error)
