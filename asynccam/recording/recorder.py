@@ -2,9 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Final
 
@@ -17,10 +16,10 @@ from asynccam.recording.events import (
     EndReason,
     Gap,
     RecorderEnded,
-    RecorderSegmentClosed,
     RecorderStarted,
     RecorderState,
 )
+from asynccam.recording.follower import Follower
 from asynccam.recording.installation import Installation, find_installation
 from asynccam.recording.options import DEFAULT_WATCH, NO_LIMITS, Limits, Watch
 from asynccam.recording.pipeline import Pipeline, Plan
@@ -30,10 +29,8 @@ from asynccam.recording.run import FIRST_FRAME_BOUND, Run, survey
 from asynccam.recording.verdict import FileVerdict, verify_files
 from asynccam.runtime.hub import EventHub
 from asynccam.runtime.tasks import Ready, TaskScope, finish
-from asynccam.runtime.timing import deadline
 
 _SET_UP_SECONDS: Final = 60.0
-_DISK_SECONDS: Final = 30.0
 _RUNNING: Final = {RecorderState.RECORDING, RecorderState.STALLED, RecorderState.RESTARTING}
 _NOT_BEGUN: Final = {RecorderState.STARTING, RecorderState.ARMED}
 _NO_VARIABLES: Final[Mapping[str, str]] = MappingProxyType({})
@@ -93,12 +90,9 @@ class Recorder:
         self._environment = environment
         self._own_events = events is None
         self._scope = TaskScope(f"recorder {name}")
-        self._stop: asyncio.Future[None] | None = None
+        self._follower: Follower | None = None
         self._over: asyncio.Future[None] | None = None
-        self._runs: list[Run] = []
-        self._enough: asyncio.Future[None] | None = None
         self._arming: Arming | None = None
-        self._until: float | None = None
         self._discarded: list[FileVerdict] = []
         self._teller = ProgressTeller(name, self.events, watch.low_space)
         self._last: Run | None = None  # the last one that had a frame
@@ -119,11 +113,11 @@ class Recorder:
             StateError: It was armed or started before.
             RecordingError, TimeoutError, TargetExistsError, StorageError: As for `start`.
         """
-        self._begin()
+        follower = self._begin()
 
         def record(armed: Ready[None]) -> Coroutine[Any, Any, None]:
             self._arming = Arming(self.name, armed)
-            return self._record(self._arming.began, timeout)
+            return self._record(follower, self._arming.began, timeout)
 
         await self._scope.start(record, name="record", timeout=timeout + _SET_UP_SECONDS)
 
@@ -148,9 +142,11 @@ class Recorder:
         """
         if self._arming is not None and self._arming.waiting:
             return await self._start_armed(self._arming, timeout)
-        self._begin()
+        follower = self._begin()
         return await self._scope.start(
-            lambda ready: self._record(ready, timeout), name="record", timeout=timeout + _SET_UP_SECONDS
+            lambda ready: self._record(follower, ready, timeout),
+            name="record",
+            timeout=timeout + _SET_UP_SECONDS,
         )
 
     async def stop(self) -> tuple[FileVerdict, ...]:
@@ -164,11 +160,11 @@ class Recorder:
         Raises:
             StateError: It was never started.
         """
-        if self._stop is None or self._over is None:
+        if self._follower is None or self._over is None:
             raise StateError(f"{self.name} was never started")
         self._asked()
-        if not self._stop.done():
-            self._stop.set_result(None)
+        if not self._follower.stop.done():
+            self._follower.stop.set_result(None)
         await finish(self._over)
         return self.verdicts
 
@@ -194,9 +190,9 @@ class Recorder:
         """
         if not seconds > 0:
             raise UsageError(f"a recording goes on for more than 0 s, not for {seconds}")
-        if self.state not in _RUNNING:
+        if self._follower is None or self.state not in _RUNNING:
             return False
-        self._until = time.monotonic() + seconds
+        self._follower.go_on_for(seconds)
         return True
 
     @property
@@ -214,7 +210,7 @@ class Recorder:
 
     async def aclose(self) -> None:
         """Stop if it runs, and let every listener go; harmless when called twice."""
-        if self._stop is not None:
+        if self._follower is not None:
             await self.stop()
         await self._scope.aclose()
         if self._own_events:
@@ -230,12 +226,13 @@ class Recorder:
 
     # -- start ----------------------------------------------------------------------------------
 
-    def _begin(self) -> None:
+    def _begin(self) -> Follower:
         if self.state is not RecorderState.IDLE:
             raise StateError(f"{self.name} was started before; a recorder records once")
-        loop = asyncio.get_running_loop()
         self._move(RecorderState.STARTING)
-        self._stop, self._over, self._enough = (loop.create_future() for _ in range(3))
+        self._over = asyncio.get_running_loop().create_future()
+        self._follower = Follower(self.name, self.events, self._limits, self._watch, self._teller, self._move)
+        return self._follower
 
     async def _start_armed(self, arming: Arming, timeout: float) -> float:
         assert self._over is not None
@@ -250,12 +247,12 @@ class Recorder:
 
     # -- the recording's own task ---------------------------------------------------------------
 
-    async def _record(self, ready: Ready[float], timeout: float) -> None:
+    async def _record(self, follower: Follower, ready: Ready[float], timeout: float) -> None:
         """Run until the end, whatever it is, then read the files."""
         assert self._over is not None
         try:
             try:
-                self.reason = await self._run_on(ready, timeout)
+                self.reason = await self._run_on(follower, ready, timeout)
                 if self.first_frame_at is None:
                     raise RecordingError(f"{self.name}: stopped before the first frame")
             except AsynccamError as error:
@@ -268,7 +265,7 @@ class Recorder:
                     self.reason = EndReason.STOPPED
                 self._move(RecorderState.STOPPING)
                 self._teller.close_gap(time.time(), resumed=False)
-                await finish(self._judge())
+                await finish(self._judge(follower.runs))
         finally:
             assert self.reason is not None
             self._move(RecorderState.FAILED if self.error is not None else RecorderState.ENDED)
@@ -283,36 +280,33 @@ class Recorder:
                 )
             )
 
-    async def _run_on(self, ready: Ready[float], timeout: float) -> EndReason:
+    async def _run_on(self, follower: Follower, ready: Ready[float], timeout: float) -> EndReason:
         """One run after another."""
-        assert self._stop is not None
         tools = await find_installation()
         delays = self._watch.backoff.delays()
         while True:
-            plan = await asyncio.to_thread(self._plan, tools)
+            plan = await asyncio.to_thread(self._plan, tools, len(follower.runs))
             if not plan.graph.factories <= tools.elements:
                 tools = await find_installation(plan.graph.factories)
-            reason = await self._run_once(Run(plan, self._segment_closed), tools, ready, timeout)
+            reason = await self._run_once(follower, Run(plan, follower.segment_closed), tools, ready, timeout)
             if reason is not None:
                 return reason
-            await asyncio.wait({self._stop}, timeout=next(delays))
-            if self._stop.done():
+            await asyncio.wait({follower.stop}, timeout=next(delays))
+            if follower.stop.done():
                 return EndReason.STOPPED
 
-    def _plan(self, tools: Installation) -> Plan:
+    def _plan(self, tools: Installation, number: int) -> Plan:
         directory = self._pipeline.output.directory
         if directory is not None and not directory.is_dir():
             raise StorageError(f"{directory} is not a directory")
-        number = len(self._runs)
         return self._pipeline.plan(tools.elements, number, held=self._arming is not None and not number)
 
     async def _run_once(
-        self, run: Run, tools: Installation, ready: Ready[float], timeout: float
+        self, follower: Follower, run: Run, tools: Installation, ready: Ready[float], timeout: float
     ) -> EndReason | None:
         """One process from start to end; None if another is to follow."""
-        assert self._stop is not None
         first = self.first_frame_at is None
-        self._runs.append(run)
+        follower.runs.append(run)
         patience = timeout if first else 2 * self._watch.stall
         process: LaunchProcess | None = None
         try:
@@ -322,34 +316,30 @@ class Recorder:
                 process, patience = await self._arming.hold(
                     run,
                     lambda: run.start(tools, self._environment),
-                    self._stop,
+                    follower.stop,
                     timeout,
                     lambda: self._move(RecorderState.ARMED),
                 )
-            reason = await self._first_frame(run, process, patience)
+            reason = await follower.first_frame(process, patience)
             if reason is None and run.first_frame.done() and await run.has_frame():
-                self._started(run, ready)
-                return await self._follow(run, process)
+                self._started(follower, run, ready)
+                reason = await follower.follow(process)
+                if reason is EndReason.LIMIT:
+                    self._asked()
+                return reason
         finally:
             await finish(self._close_run(run))
         if reason is None and first:
             raise run.no_frame(self.name, patience)
         return reason
 
-    async def _first_frame(self, run: Run, process: LaunchProcess, timeout: float) -> EndReason | None:
-        assert self._stop is not None
-        signs: set[asyncio.Future[Any]] = {run.first_frame, process.exited, self._stop}
-        await asyncio.wait(signs, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        return EndReason.STOPPED if self._stop.done() and not run.first_frame.done() else None
-
-    def _started(self, run: Run, ready: Ready[float]) -> None:
+    def _started(self, follower: Follower, run: Run, ready: Ready[float]) -> None:
         at = run.first_frame.result()
         self._last = run
         self._move(RecorderState.RECORDING)
         if self.first_frame_at is None:
             self.first_frame_at, self.first_frame_bound = at, run.first_frame_bound
-            if self._limits.seconds is not None:
-                self._until = time.monotonic() + self._limits.seconds - (time.time() - at)
+            follower.begin_at(at)
             self.events.emit(
                 RecorderStarted(
                     recorder=self.name, first_frame_at=at, first_frame_bound=self.first_frame_bound
@@ -358,54 +348,6 @@ class Recorder:
             ready(at)
         else:
             self._teller.close_gap(at, restarted=True)
-
-    async def _follow(self, run: Run, process: LaunchProcess) -> EndReason | None:
-        """Watch a run that has its first frame until something ends it."""
-        assert self._stop is not None
-        assert self._enough is not None
-        while True:
-            left = self._until - time.monotonic() if self._until is not None else self._watch.interval
-            await asyncio.wait(
-                {process.exited, self._stop, self._enough},
-                timeout=max(0.0, min(left, self._watch.interval)),
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            if self._stop.done():
-                return EndReason.STOPPED
-            async with deadline(_DISK_SECONDS, f"answer from the disk of {self.name}"):
-                seen = await asyncio.to_thread(survey, [one.files for one in self._runs])
-            total = self._teller.look(self._runs, seen)
-            over = self._until is not None and time.monotonic() >= self._until
-            if over or self._enough.done() or (self._limits.size is not None and total >= self._limits.size):
-                self._asked()
-                return EndReason.LIMIT
-            if process.exited.done():
-                return self._ended_by_itself(run, process)
-            stalled = time.monotonic() - run.grown_at >= self._watch.stall
-            if stalled and self.state is RecorderState.RECORDING:
-                self._move(RecorderState.STALLED)
-                self._teller.open_gap(run, f"nothing came for {self._watch.stall:g} s")
-            elif not stalled and self.state is RecorderState.STALLED:
-                self._move(RecorderState.RECORDING)
-                self._teller.close_gap(run.grown_wall)
-            if stalled and self._watch.restart:
-                self._move(RecorderState.RESTARTING)
-                return None
-
-    def _ended_by_itself(self, run: Run, process: LaunchProcess) -> EndReason | None:
-        finished = run.end_of_stream and process.returncode == 0
-        why = run.failure or (
-            "the stream ended" if finished else f"gst-launch-1.0 ended with status {process.returncode}"
-        )
-        if self._watch.restart:
-            recorded = self.state is RecorderState.RECORDING
-            self._move(RecorderState.RESTARTING)
-            if recorded:
-                self._teller.open_gap(run, why)
-            return None
-        if finished:
-            return EndReason.END_OF_STREAM
-        raise RecordingError(f"{self.name}: {why}", output=process.output)
 
     async def _close_run(self, run: Run) -> None:
         """End the process; a run that never started leaves no file."""
@@ -418,23 +360,16 @@ class Recorder:
             if self.first_frame_at is None:
                 self._discarded.append(replace(verdict, detail=f"{verdict.detail}; removed".lstrip("; ")))
 
-    def _segment_closed(self, path: Path | None, duration: float) -> None:
-        assert self._enough is not None
-        self.events.emit(RecorderSegmentClosed(recorder=self.name, path=path, duration=duration))
-        limit = self._limits.segments
-        if limit is not None and sum(run.segments for run in self._runs) >= limit and not self._enough.done():
-            self._enough.set_result(None)
-
-    async def _judge(self) -> None:
+    async def _judge(self, runs: Sequence[Run]) -> None:
         """Read every file that is kept; the last ones were finished since the disk was last looked at."""
-        if self._runs:
+        if runs:
             try:
-                await asyncio.to_thread(survey, [run.files for run in self._runs])
+                await asyncio.to_thread(survey, [run.files for run in runs])
             except StorageError as error:
                 if self.error is None:
                     self.error, self.reason = error, EndReason.FAILED
         verdicts: list[FileVerdict] = []
-        for run in self._runs:
+        for run in runs:
             found = await verify_files(run.files, decode=self._decode)
             if run is self._last:
                 self._ending = ending_of(self, run, found, self._watch.stall)

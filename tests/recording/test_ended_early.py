@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from fractions import Fraction
 from pathlib import Path
 
@@ -121,6 +121,25 @@ async def test_a_stream_that_lasts_is_not_called_early(tmp_path: Path, name: str
         await let_pass(2.3)
         await recorder.stop()
     assert recorder.ended_early is None
+
+
+@pytest.mark.parametrize("name", ["srt to split files", "srt with a long latency"])
+@pytest.mark.parametrize("killed", [True, False])
+async def test_an_armed_recording_counts_from_its_own_first_frame(
+    tmp_path: Path, name: str, *, killed: bool
+) -> None:
+    pipeline, sender = way(name, tmp_path)
+    async with AsyncExitStack() as stack, Recorder(pipeline) as recorder:
+        await stack.enter_async_context(sender())
+        await recorder.arm()
+        await let_pass(1.5)
+        await recorder.start()
+        await let_pass(1.2)
+        if killed:
+            await stack.aclose()
+            await let_pass(SILENCE + 2.0)
+        await recorder.stop()
+    assert (recorder.ended_early is not None) is killed
 
 
 async def test_one_frame_a_second_is_not_called_early_and_its_death_is(tmp_path: Path) -> None:
