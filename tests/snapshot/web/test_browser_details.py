@@ -50,6 +50,26 @@ async def test_a_failure_stays_without_standing_in_the_way(tmp_path: Path) -> No
         await expect(page.locator("#said")).to_have_text("Picture of broken taken")
 
 
+AT_ONCE = """async () => {
+    const { sure } = await import(new URL("static/dom.js", document.baseURI));
+    const dialog = document.querySelector("#ask");
+    const first = sure("First?", "");
+    dialog.close("no");  // of which it tells in a moment
+    const second = sure("Second?", "");
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    dialog.close("yes");
+    const third = sure("Third?", "");
+    dialog.close("no");
+    return await Promise.all([first, second, third]);
+}"""
+
+
+async def test_each_question_has_its_own_answer(tmp_path: Path) -> None:
+    async with serving(tmp_path) as rig, chromium() as browser, a_page(browser) as page:
+        await live(page, rig)
+        assert await page.evaluate(AT_ONCE) == [False, True, False]
+
+
 @pytest.mark.parametrize("size", [DESKTOP, SMALL], ids=["desktop", "telephone"])
 async def test_odd_names(size: tuple[int, int], tmp_path: Path) -> None:
     names = ["<img src=x onerror=alert(1)>", "\u202eevil", "مرحبا", "W" * 100, "a/b c", "all"]

@@ -144,15 +144,25 @@ export function say(text) {
   $("said").textContent = text;
 }
 
+/** Answers the latest question, if it is not answered yet. */
+let answer = () => {};
+
 /** Ask for a yes in a dialog. */
 export function sure(title, text, yes = "Delete") {
   const dialog = $("ask");
+  answer(); // a dialog tells late that it was closed: the next question may be open by then
   $("ask-title").textContent = title;
   $("ask-text").textContent = text;
   $("ask-yes").textContent = yes;
   dialog.returnValue = "no";
   dialog.showModal();
   return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
+    const closed = () => dialog.open || answer();
+    answer = () => {
+      dialog.removeEventListener("close", closed);
+      answer = () => {};
+      resolve(dialog.returnValue === "yes");
+    };
+    dialog.addEventListener("close", closed);
   });
 }
