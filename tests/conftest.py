@@ -23,7 +23,9 @@ SLOWEST_FIRST = (
     "test_server_answers.py",
     "test_restart.py",
     "test_live_outputs.py",
+    "test_browser_details.py",
     "test_browser.py",
+    "test_ended_early.py",
 )
 """Files that take longest, for what they wait for: begun last, one of them would run alone."""
 

@@ -4,10 +4,11 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,48 +88,58 @@ async def let_pass(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
-@pytest.mark.parametrize("name", WAYS)
-async def test_a_sender_that_is_killed_is_told_though_the_files_are_whole(tmp_path: Path, name: str) -> None:
-    pipeline, sender = way(name, tmp_path)
-    async with Recorder(pipeline) as recorder:
-        ended = recorder.events.events(RecorderEnded)
-        async with sender():
+async def side_by_side(check: Callable[[str, Path], Coroutine[Any, Any, None]], directory: Path) -> None:
+    """Check every way at once, as each waits more than it works."""
+    async with asyncio.TaskGroup() as group:
+        for number, name in enumerate(WAYS):
+            place = directory / str(number)
+            place.mkdir()
+            group.create_task(check(name, place), name=name)
+
+
+async def test_a_sender_that_is_killed_is_told_though_the_files_are_whole(tmp_path: Path) -> None:
+    async def check(name: str, directory: Path) -> None:
+        pipeline, sender = way(name, directory)
+        async with Recorder(pipeline) as recorder:
+            ended = recorder.events.events(RecorderEnded)
+            async with sender():
+                await recorder.start()
+                await let_pass(1.2)  # so that frames were counted
+                assert recorder.ended_early is None, name
+                killed_at = time.time()
+            await let_pass(SILENCE + 2.0)
+            asked_at = time.time()
+            verdicts = await recorder.stop()
+            early = recorder.ended_early
+            assert (await anext(ended)).ended_early == early
+        assert verdicts, name
+        assert {one.verdict for one in verdicts} == {Verdict.COMPLETE}, name
+        assert (recorder.reason, recorder.error) == (EndReason.STOPPED, None), name
+        assert early is not None, name
+        assert early.reason == "no frame came any more"
+        assert early.seconds is not None
+        assert early.seconds > SILENCE, name
+        assert early.at < killed_at + 1.5, name
+        assert early.at + early.seconds == pytest.approx(asked_at, abs=0.5), name
+
+    await side_by_side(check, tmp_path)
+
+
+async def test_a_stream_that_lasts_is_not_called_early(tmp_path: Path) -> None:
+    async def check(name: str, directory: Path) -> None:
+        pipeline, sender = way(name, directory)
+        async with sender(), Recorder(pipeline) as recorder:
             await recorder.start()
-            await let_pass(1.2)  # so that frames were counted
-            assert recorder.ended_early is None
-            killed_at = time.time()
-        await let_pass(SILENCE + 2.0)
-        asked_at = time.time()
-        verdicts = await recorder.stop()
-        early = recorder.ended_early
-        assert (await anext(ended)).ended_early == early
-    assert verdicts
-    assert {one.verdict for one in verdicts} == {Verdict.COMPLETE}
-    assert (recorder.reason, recorder.error) == (EndReason.STOPPED, None)
-    assert early is not None
-    assert early.reason == "no frame came any more"
-    assert early.seconds is not None
-    assert early.seconds > SILENCE
-    assert early.at < killed_at + 1.5
-    assert early.at + early.seconds == pytest.approx(asked_at, abs=0.5)
+            await let_pass(2.3)
+            await recorder.stop()
+        assert recorder.ended_early is None, name
+
+    await side_by_side(check, tmp_path)
 
 
-@pytest.mark.parametrize("name", WAYS)
-async def test_a_stream_that_lasts_is_not_called_early(tmp_path: Path, name: str) -> None:
-    pipeline, sender = way(name, tmp_path)
-    async with sender(), Recorder(pipeline) as recorder:
-        await recorder.start()
-        await let_pass(2.3)
-        await recorder.stop()
-    assert recorder.ended_early is None
-
-
-@pytest.mark.parametrize("name", ["srt to split files", "srt with a long latency"])
 @pytest.mark.parametrize("killed", [True, False])
-async def test_an_armed_recording_counts_from_its_own_first_frame(
-    tmp_path: Path, name: str, *, killed: bool
-) -> None:
-    pipeline, sender = way(name, tmp_path)
+async def test_an_armed_recording_counts_from_its_own_first_frame(tmp_path: Path, *, killed: bool) -> None:
+    pipeline, sender = way("srt with a long latency", tmp_path)
     async with AsyncExitStack() as stack, Recorder(pipeline) as recorder:
         await stack.enter_async_context(sender())
         await recorder.arm()
