@@ -162,13 +162,15 @@ async def test_a_scheduled_start_that_is_given_up_leaves_neither_process_nor_fil
     assert len(list(tmp_path.iterdir())) == (command == "START_RECORDING")
 
 
-async def test_a_camera_that_goes_while_it_waits_is_opened_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize("noticed", [True, False])
+async def test_a_camera_that_goes_while_it_waits_is_opened_anew(tmp_path: Path, *, noticed: bool) -> None:
     recorder = small_picture()
     path = tmp_path / "a.mp4"
     await recorder.arm(path)
     for process in gst_processes(tmp_path):
         os.kill(process, signal.SIGKILL)
-    await eventually(lambda: not path.exists())
+    if noticed:
+        await eventually(lambda: not gst_processes(tmp_path) and not path.exists())
     await recorder.start(path)
     assert (await recorder.stop()).verdict is Verdict.COMPLETE
     await recorder.disarm()

@@ -1,5 +1,6 @@
 """The recorder of a MultiCam device that nobody gave another one: GStreamer to MP4."""
 
+import logging
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,7 @@ from asynccam.recording.sources import Source
 from asynccam.recording.verdict import FileVerdict
 from asynccam.runtime.tasks import finish
 
+_LOG = logging.getLogger(__name__)
 _FIRST_FRAME: Final = 15.0
 """Seconds a camera may take to open."""
 
@@ -61,16 +63,12 @@ class GstRecorder:
         """
         if self._armed is not None and self._armed[0] == path and self._armed[1].state is RecorderState.ARMED:
             recorder, self._armed = self._armed[1], None
-        else:
-            await self.disarm()
-            recorder = self._recorder_for(path)
-        try:
-            first_frame_at = await recorder.start(timeout=_FIRST_FRAME)
-        except BaseException:
-            await finish(recorder.aclose())
-            raise
-        self._recorder = recorder
-        return first_frame_at
+            try:
+                return await self._begin(recorder)
+            except RecordingError as error:
+                _LOG.warning("%s: the camera went while it waited, and is opened anew: %s", path.name, error)
+        await self.disarm()
+        return await self._begin(self._recorder_for(path))
 
     async def stop(self) -> FileVerdict:
         """Finish the file, and say what it is worth.
@@ -97,6 +95,15 @@ class GstRecorder:
         recorder = self._running()
         await recorder.wait()
         return str(recorder.error or "the source has ended")
+
+    async def _begin(self, recorder: Recorder) -> float:
+        try:
+            first_frame_at = await recorder.start(timeout=_FIRST_FRAME)
+        except BaseException:
+            await finish(recorder.aclose())
+            raise
+        self._recorder = recorder
+        return first_frame_at
 
     def _recorder_for(self, path: Path) -> Recorder:
         return Recorder(Pipeline(self._source, SingleFile(path)), name=path.name)
