@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -14,26 +15,35 @@ GRACE = 2.0
 """Seconds a test's threads, processes and descriptors may take to go away by themselves."""
 
 
-SLOWEST_FIRST = (
+SLOWEST = (
     "test_take_resume.py",
+    "test_browser_details.py",
     "test_nanocam.py",
-    "test_tutorial.py",
     "test_demo.py",
+    "test_tutorial.py",
+    "test_ended_early.py",
+    "test_browser.py",
     "test_client.py",
     "test_server_answers.py",
     "test_restart.py",
     "test_live_outputs.py",
-    "test_browser_details.py",
-    "test_browser.py",
-    "test_ended_early.py",
 )
-"""Files that take longest, for what they wait for: begun last, one of them would run alone."""
+"""Files that take longest."""
+BETWEEN = 8
+"""Other files that begin between two of them, which side by side would fight for the processor."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the slowest files first; all else keeps its order."""
-    place = {name: number for number, name in enumerate(SLOWEST_FIRST)}
-    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+    """Spread the slowest files over the first half, so that none runs alone in the end."""
+    slowest = {name: number for number, name in enumerate(SLOWEST)}
+    others: dict[Path, int] = {}
+
+    def place(item: pytest.Item) -> float:
+        if item.path.name in slowest:
+            return slowest[item.path.name] * BETWEEN - 0.5
+        return others.setdefault(item.path, len(others))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session", autouse=True)
