@@ -216,6 +216,19 @@ async def test_deleting_is_told_and_final(tmp_path: Path, events: EventHub) -> N
             await store.delete(stored.filename)
 
 
+async def test_a_look_that_sees_a_deletion_first_tells_the_same_of_it(
+    tmp_path: Path, events: EventHub
+) -> None:
+    async with SnapshotStore(tmp_path, events=events) as store:
+        with events.events(SnapshotDeleted) as told:
+            for number in range(100):
+                stored = await keep(store, at=NOON + number)
+                await asyncio.gather(store.delete(stored.filename), store.look_again(), store.look_again())
+            async with asyncio.timeout(20):
+                reasons = [(await anext(told)).reason for _ in range(100)]
+    assert set(reasons) == {"asked"}
+
+
 async def test_a_thumbnail_is_small_upright_and_made_once(tmp_path: Path) -> None:
     async with SnapshotStore(tmp_path) as store:
         stored = await keep(store, data=a_jpeg(800, 400))
@@ -287,15 +300,19 @@ async def test_a_clock_that_leaps_calls_nothing_old(tmp_path: Path) -> None:
         assert await store.sweep() == ()
         clock.leap(-3600 * 24 * 365)
         assert await store.sweep() == ()
+        assert files(tmp_path) == [stored.filename]
         clock.move(3 * DAY)
-        assert await store.sweep() == (stored.filename,), "time that went by is no leap"
-        stored = await keep(store, at=NOON)
+        await store.sweep()
+        await eventually(lambda: files(tmp_path) == [], what="time that went by is no leap")
+        stored = await keep(store, at=clock.time())
         clock.leap(3 * DAY)
         assert await store.sweep() == ()
         clock.move(3000)
         assert await store.sweep() == ()
+        assert files(tmp_path) == [stored.filename]
         clock.move(700)
-        assert await store.sweep() == (stored.filename,), "a clock that stays like that is right"
+        await store.sweep()  # or the one that the new picture woke
+        await eventually(lambda: files(tmp_path) == [], what="a clock that stays like that is right")
 
 
 async def test_new_settings_are_felt_at_once_and_new_pictures_push_out_old_ones(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal
@@ -88,6 +88,7 @@ class SnapshotStore:
         self._wake = asyncio.Event()
         self._seen = _AWAY
         self._changes: dict[str, StoredSnapshot | None] = {}
+        self._leaving: dict[str, _Reason] = {}  # what a thread is deleting, and why
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -185,8 +186,9 @@ class SnapshotStore:
             StorageError: The disk refuses.
         """
         path = self._path(name)
-        await on_disk(_delete, path)
-        self._gone(name, "asked")
+        with self._letting_go({name: "asked"}):
+            await on_disk(_delete, path)
+            self._gone(name, "asked")
 
     def wake(self) -> None:
         """Look now at what is to be deleted."""
@@ -220,17 +222,18 @@ class SnapshotStore:
         self._seen, self._index = seen, index
         for name, picture in known.items():
             if index.get(name) is None and name not in self._changes:
-                self._tell(picture, "found")
+                self._tell(picture, self._leaving.get(name, "found"))
 
     async def sweep(self) -> tuple[str, ...]:
         """Delete what is older or more than may be kept; the names of what was deleted."""
         doomed = self._doomed(self._clock.time())
         if not doomed:
             return ()
-        deleted = await on_disk(_delete_all, self.directory, tuple(doomed))
-        for name in deleted:
-            self._gone(name, doomed[name])
-        return deleted
+        with self._letting_go(doomed):
+            deleted = await on_disk(_delete_all, self.directory, tuple(doomed))
+            for name in deleted:
+                self._gone(name, doomed[name])
+            return deleted
 
     # -- within ---------------------------------------------------------------------------------
 
@@ -278,6 +281,16 @@ class SnapshotStore:
         self._changes[name] = picture
         if picture is not None:
             self._index.add(picture)
+
+    @contextmanager
+    def _letting_go(self, reasons: Mapping[str, _Reason]) -> Iterator[None]:
+        """Keep the reasons for a look that sees them gone before it is known here that they are."""
+        self._leaving.update(reasons)
+        try:
+            yield
+        finally:
+            for name in reasons:
+                self._leaving.pop(name, None)
 
     def _gone(self, name: str, reason: _Reason) -> None:
         self._changes[name] = None
