@@ -12,7 +12,6 @@ from tests.snapshot.web.rig import TOKEN, Rig, serving
 from tests.support.broker import Broker
 from tests.support.browser import TELEPHONE, WAIT_MS, Scheme, a_page, chromium
 
-pytestmark = pytest.mark.usefixtures("one_browser")
 expect.set_options(timeout=WAIT_MS)
 REFUSED = ("status of 502", "status of 422", "status of 404")
 """What the browser itself writes into its console about an answer that is an error."""

@@ -17,7 +17,6 @@ from tests.support.broker import Broker
 from tests.support.browser import DESKTOP, WAIT_MS, a_page, chromium
 from tests.support.v4l2 import a_jpeg
 
-pytestmark = pytest.mark.usefixtures("one_browser")
 expect.set_options(timeout=WAIT_MS)
 SMALL = (360, 740)
 GONE = ("ERR_", "Failed to load", "status of")

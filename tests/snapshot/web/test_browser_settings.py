@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
 from playwright.async_api import expect
 
 from asynccam.systems.snapshot.server import ImuSettings
@@ -13,7 +12,6 @@ from tests.snapshot.web.test_browser import REFUSED, live, serious
 from tests.support.browser import WAIT_MS, a_page, chromium
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.usefixtures("one_browser")
 expect.set_options(timeout=WAIT_MS)
 OFF = ImuSettings(enabled=False)
 

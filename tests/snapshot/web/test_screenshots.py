@@ -7,7 +7,6 @@ from PIL import Image, ImageChops, ImageStat
 
 from tests.snapshot.web.screenshots import IMAGES, SCENES, take
 
-pytestmark = pytest.mark.usefixtures("one_browser")
 DOCUMENT = IMAGES.parent / "snapshot-server.md"
 NEAR = 16.0
 """Shades of 256 by which two pictures may differ on average; fonts and the time of day do less."""
