@@ -111,6 +111,35 @@ async def test_a_start_at_once_or_in_the_past_is_not_armed(tmp_path: Path, times
     assert recorder.names == ["start"]
 
 
+async def test_an_armed_start_is_refused_where_there_is_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_recording, "SHORT_LEAD", 100.0)
+    recorder = ArmedRecorder()
+    async with running(tmp_path, recorder, limits=DeviceLimits(reserve=1 << 60)) as device:
+        answer = await ask(device, "START_RECORDING", timestamp=time.time() + 0.5)
+    assert answer["status"] == "error"
+    assert "are free for recordings" in answer["message"]
+    assert recorder.names[:2] == ["arm", "disarm"]
+    assert "start" not in recorder.names
+
+
+async def test_a_recorder_that_does_not_let_go_keeps_no_stop_waiting(tmp_path: Path) -> None:
+    class Clinging(ArmedRecorder):
+        async def disarm(self) -> None:
+            await super().disarm()
+            await asyncio.Event().wait()
+
+    recorder = Clinging()
+    async with running(tmp_path, recorder, limits=DeviceLimits(reserve=0, stop_timeout=0.1)) as device:
+        await ask(device, "START_RECORDING", timestamp=time.time() + 1.5)
+        await eventually(lambda: "arm" in recorder.names)
+        async with asyncio.timeout(20):
+            assert (await ask(device, "STOP_RECORDING"))["status"] == "recording_stopped"
+        assert device.phase is Phase.READY
+    assert "disarm" in recorder.names
+
+
 async def test_a_recorder_is_armed_a_short_time_ahead_only(tmp_path: Path) -> None:
     recorder = ArmedRecorder()
     async with running(tmp_path, recorder) as device:

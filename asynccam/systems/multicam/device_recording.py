@@ -268,7 +268,8 @@ class RecordingControl:
         self.path = None
         if isinstance(self._recorder, ArmsAhead):
             try:
-                await self._recorder.disarm()
+                async with deadline(self._stop_timeout, "end of what was armed"):
+                    await self._recorder.disarm()
             except Exception as error:  # noqa: BLE001 - as in `_begin`
                 _LOG.error("the recorder did not let go of a scheduled start", exc_info=error)
 
@@ -302,19 +303,19 @@ class RecordingControl:
         self.message = ""
         self._left = None
         try:
-            path = self.path = armed
-            if path is None:
-                lack = await self._lack_of_space(storage)
-                if lack:
-                    raise InsufficientSpaceError(lack, needed=self._reserve, free=0)
-                path = self.path = await storage.new_path(self._clock.time())
+            lack = await self._lack_of_space(storage)
+            if lack:
+                raise InsufficientSpaceError(lack, needed=self._reserve, free=0)
+            path = self.path = armed or await storage.new_path(self._clock.time())
             async with deadline(self._start_timeout, "first frame"):
                 self.first_frame_at = await self._recorder.start(path)
         except Exception as error:  # noqa: BLE001 - the recorder is the caller's code and may raise anything
-            path, self.path = self.path, None
+            begun, self.path = self.path, None
+            if armed is not None:
+                await self._disarm()
             self._fail(error)
-            if path is not None:
-                await storage.drop_empty(path)
+            if begun is not None:
+                await storage.drop_empty(begun)
             return Outcome("error", self.message)
         self.phase = Phase.RECORDING
         self._watch = self._scope.spawn(self._end_if_needed(storage), name="watch")
