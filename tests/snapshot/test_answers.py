@@ -3,26 +3,13 @@
 import copy
 import json
 import pickle
-from collections.abc import AsyncIterator
 
 import pytest
 
 from asynccam import errors
 from asynccam.systems.snapshot import CameraEntry, CameraResult, SnapshotClient, SnapshotResult
 from asynccam.systems.snapshot.models import parse_cameras, parse_result, parse_results
-from tests.support.snapshot_field_server import FieldServer, in_the_field, says, text
-
-
-@pytest.fixture
-async def field() -> AsyncIterator[FieldServer]:
-    async with in_the_field() as server:
-        yield server
-
-
-@pytest.fixture
-async def client(field: FieldServer) -> AsyncIterator[SnapshotClient]:
-    async with SnapshotClient(base_url=field.url) as client:
-        yield client
+from tests.support.snapshot_field_server import FieldServer, says, text
 
 
 def entry(**fields: object) -> CameraEntry:

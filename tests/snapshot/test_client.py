@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
@@ -12,18 +11,6 @@ from asynccam import errors
 from asynccam.errors import AddressError, StateError, UsageError
 from asynccam.systems.snapshot import SnapshotClient, SnapshotClientError
 from tests.support.snapshot_field_server import FieldServer, camera, in_the_field, jpeg, says
-
-
-@pytest.fixture
-async def field() -> AsyncIterator[FieldServer]:
-    async with in_the_field() as server:
-        yield server
-
-
-@pytest.fixture
-async def client(field: FieldServer) -> AsyncIterator[SnapshotClient]:
-    async with SnapshotClient(base_url=field.url) as client:
-        yield client
 
 
 async def test_cameras_are_typed_and_answer_like_dictionaries(

@@ -2,37 +2,16 @@
 
 import gzip
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from asynccam import errors
-from asynccam.net import http_download
-from asynccam.runtime.backoff import Backoff
 from asynccam.systems.snapshot import SnapshotClient, SnapshotClientError
-from tests.support.snapshot_field_server import FieldServer, in_the_field, jpeg, page, says, text
+from tests.support.snapshot_field_server import FieldServer, jpeg, page, says, text
 
-
-@pytest.fixture
-async def field() -> AsyncIterator[FieldServer]:
-    async with in_the_field() as server:
-        yield server
-
-
-@pytest.fixture
-async def client(field: FieldServer) -> AsyncIterator[SnapshotClient]:
-    async with SnapshotClient(base_url=field.url) as client:
-        yield client
-
-
-@pytest.fixture(autouse=True)
-def no_waits_between_tries(monkeypatch: pytest.MonkeyPatch) -> None:
-    soon = Backoff(initial=0.001, maximum=0.001, immediate=True)
-    assert http_download.download_http.__kwdefaults__ is not None
-    monkeypatch.setitem(http_download.download_http.__kwdefaults__, "backoff", soon)
-
+pytestmark = pytest.mark.usefixtures("no_waits_between_tries")
 
 # -- where they are -----------------------------------------------------------------------------
 
