@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from asynccam.systems.snapshot.server import ImuSettings
 from tests.snapshot.web.rig import TOKEN, serving
@@ -224,6 +224,24 @@ async def test_many_pictures_come_as_one_goes_down(tmp_path: Path) -> None:
         await page.click('nav [data-go="settings"]')
         size = round(299 * len(picture) / 1000)
         await expect(page.locator("#about")).to_contain_text(f"299, {size} kB")
+
+
+async def test_a_picture_that_goes_while_the_list_is_fetched_stays_away(tmp_path: Path) -> None:
+    async with serving(tmp_path, ["left", "right"]) as rig, chromium() as browser, a_page(browser) as page:
+        taken = [await rig.json(f"/api/snapshot/{name}") for name in ("left", "left", "right")]
+        await live(page, rig)
+        await expect(page.locator(".shot")).to_have_count(3)
+
+        async def late(route: Route) -> None:
+            answer = await route.fetch()
+            await rig.json(f"/api/v1/snapshots/{taken[0]['filename']}", "DELETE", status=204)
+            await expect(page.locator(".shot")).to_have_count(2)
+            await route.fulfill(response=answer)
+
+        await page.route("**/api/v1/snapshots?*", late, times=1)
+        await page.select_option("#gallery-camera", "left")
+        await expect(page.locator("#gallery-sub")).to_have_text("1 picture")
+        await expect(page.locator(".shot")).to_have_count(1)
 
 
 async def test_there_and_back(tmp_path: Path) -> None:

@@ -6,12 +6,16 @@ const PAGE = 24;
 const LARGEST = 96;
 /** The API gives no more at once. */
 const MOST = 1000;
+/** How often a list is fetched anew that was overtaken by a change. */
+const TRIES = 5;
 
 let shots = [];
 let next = null;
 let total = 0;
 let camera = "";
 let asked = 0;
+/** Counts what was told of pictures that came and went. */
+let changes = 0;
 let shown = null;
 let lastShown = null;
 let opener = null;
@@ -26,8 +30,13 @@ const watch = new IntersectionObserver((entries) => {
 /** Fetch the newest pictures anew, as many as there were. */
 export async function loadGallery(many = Math.min(MOST, Math.max(PAGE, shots.length))) {
   const mine = ++asked;
-  const page = await fetchPage(null, many);
-  if (mine !== asked || !page) return;
+  let page = null;
+  let before = null;
+  for (let tries = 0; tries < TRIES && before !== changes; tries += 1) {
+    before = changes; // what is told meanwhile may be younger than the answer
+    page = await fetchPage(null, many);
+    if (mine !== asked || !page) return;
+  }
   const there = new Map([...$("shots").children].map((item) => [item.dataset.filename, item]));
   const held = document.activeElement;
   shots = page.items;
@@ -40,6 +49,7 @@ export async function loadGallery(many = Math.min(MOST, Math.max(PAGE, shots.len
 
 /** A picture was taken. */
 export function addShot(shot) {
+  changes += 1;
   if ((camera && shot.camera !== camera) || shots.some((one) => one.filename === shot.filename)) return;
   let index = shots.findIndex((one) => one.taken_at <= shot.taken_at);
   if (index < 0) index = shots.length;
@@ -53,6 +63,7 @@ export function addShot(shot) {
 
 /** A picture of that camera is gone; its size, as far as it is known. */
 export function removeShot(filename, of) {
+  changes += 1;
   const index = shots.findIndex((one) => one.filename === filename);
   if (index < 0) {
     // One further down than was looked.
