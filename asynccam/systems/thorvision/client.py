@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
+from weakref import WeakSet
 
 import aiohttp
 
@@ -28,12 +29,13 @@ from asynccam.systems.thorvision.models import (
     Versions,
 )
 from asynccam.systems.thorvision.ports import PortPool
-from asynccam.systems.thorvision.program_end import ProgramEnd
 from asynccam.systems.thorvision.results import OpenStream, StreamStart, StreamStop
 from asynccam.systems.thorvision.stream import CameraStream
 from asynccam.systems.thorvision.stream_settings import Split, StreamSettings, prepare_recording
 
 _DEFAULT_SETTINGS: Final = StreamSettings()
+_GUARDS: Final[WeakSet[asyncio.Task[None]]] = WeakSet()
+"""Tasks that wait for the end of the program, and not for one another."""
 
 
 class ThorVisionClient:
@@ -83,7 +85,7 @@ class ThorVisionClient:
         self._streams: dict[int, CameraStream] = {}
         self._locks: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._hot_plug: HotPlug | None = None
-        self._program_end = ProgramEnd(self.address, self._clean_up_at_the_end)
+        self._guard = TaskScope(f"guard of {self.address}")
         self._closed = False
 
     # -- what the server tells ----------------------------------------------------------------------
@@ -343,7 +345,7 @@ class ThorVisionClient:
         await self._http.aclose()
         if self._own_events:
             await self.events.aclose()
-        await self._program_end.aclose()
+        await self._guard.aclose()
         failures = [result for result in stopped.values() if isinstance(result, Exception)]
         if failures:
             raise failures[0]
@@ -385,13 +387,22 @@ class ThorVisionClient:
 
     def _expect_end(self) -> None:
         """See that what is opened now is closed at the end of the program."""
-        if not self._closed:
-            self._program_end.expect()
+        if not self._closed and not self._guard.tasks:
+            _GUARDS.add(self._guard.spawn(self._await_end(), name="end of the program"))
 
-    async def _clean_up_at_the_end(self) -> None:
-        if not self._closed:
-            self._closed = True
-            await self._cleanup()
+    async def _await_end(self) -> None:
+        """Clean up when ``asyncio.run`` cancels all tasks that a program has left, and this one with them."""
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            if not self._closed:
+                # Whoever stops a stream in the last moment is to hear what is in its files.
+                others = {task for task in asyncio.all_tasks() if task.cancelling()} - set(_GUARDS)
+                if others:
+                    await asyncio.wait(others, timeout=60.0)
+                self._closed = True
+                await self._cleanup()
+            raise
 
     def _check_open(self) -> None:
         if self._closed:
