@@ -132,7 +132,7 @@ def _chaos(manifest: Manifest, fates: Mapping[str, str]) -> Table:
 
 def _came_of_it(camera: CameraRecord) -> Text:
     home = [file for file in camera.files if file.state is FileState.ARRIVED]
-    flawed = [file for file in home if file.verdict is not None and file.verdict.verdict != "complete"]
+    flawed = [file for file in home if file.verdict is not None and file.verdict.is_failure]
     told: list[str] = []
     if home:
         what = "picture" if camera.kind == "still" else "file"

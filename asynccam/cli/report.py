@@ -14,7 +14,7 @@ from asynccam.model.manifest import CameraRecord, FileRecord, FileState, Manifes
 def whole(manifest: Manifest) -> bool:
     """Whether every camera's every file came home and, where somebody looked, plays to the take's end."""
     return manifest.outcome in (Outcome.COMPLETE, Outcome.RESUMED) and all(
-        file.state is FileState.ARRIVED and (file.verdict is None or file.verdict.verdict == "complete")
+        file.state is FileState.ARRIVED and (file.verdict is None or not file.verdict.is_failure)
         for camera in manifest.cameras
         for file in camera.files
     )
@@ -106,10 +106,11 @@ def _file(file: FileRecord, *, early: bool) -> tuple[RenderableType, ...]:
     if file.verdict is None:
         return name, size, "", "", Text(f"arrived{ends}", style="bad" if early else "good")
     found = file.verdict
-    good = found.verdict == "complete" and not early
+    good = not found.is_failure and not early
     frames = "?" if found.frames is None else str(found.frames)
     length = "?" if found.duration is None else f"{found.duration:.2f} s"
-    verdict = f"{'✔' if good else '✗'} {found.verdict}{ends}"
+    sign = "✗" if not good else "?" if found.verdict == "unknown" else "✔"
+    verdict = f"{sign} {found.verdict}{ends}"
     return name, size, frames, length, Text(verdict, style="good" if good else "bad")
 
 

@@ -19,7 +19,7 @@ from asynccam.errors import StorageError
 from asynccam.model.info import ClockOffset
 
 MANIFEST_NAME: Final = "manifest.json"
-MANIFEST_VERSION: Final = 1
+MANIFEST_VERSION: Final = 2
 
 
 class Outcome(StrEnum):
@@ -117,10 +117,19 @@ class StartRecord(_Record):
 class VerdictRecord(_Record):
     """What a look into a video file found."""
 
-    verdict: str = Field(description="complete, truncated or empty.")
-    frames: int | None = Field(default=None, description="Frames counted, or null.")
-    duration: float | None = Field(default=None, description="Length of the video in seconds, or null.")
-    detail: str = Field(default="", description="The finding in words.")
+    verdict: str = Field(description="complete, truncated, damaged, empty or unknown.")
+    frames: int | None = Field(
+        default=None, description="Video frames that are there and that a player shows, or null for unknown."
+    )
+    duration: float | None = Field(
+        default=None, description="Presentation time of these frames in s, or null."
+    )
+    detail: str = Field(default="", description="What is wrong or remarkable, in words.")
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether the file is known not to hold what it should; a word of a later version counts as one."""
+        return self.verdict not in ("complete", "unknown")
 
 
 class FileRecord(_Record):

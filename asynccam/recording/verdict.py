@@ -13,30 +13,37 @@ from pathlib import Path
 from typing import Final
 
 from asynccam.errors import AsynccamError, NotFoundError, RecordingError, StorageError
-from asynccam.recording.fileview import AbortedError, FileView, Scan
+from asynccam.recording.containers.reader import AbortedError, FileView, Scan
+from asynccam.recording.containers.scan import scan_file
 from asynccam.recording.gstlaunch import Element, Graph
 from asynccam.recording.installation import find_installation
-from asynccam.recording.jpeg import is_jpeg, scan_jpeg
-from asynccam.recording.matroska import is_matroska, scan_matroska
 from asynccam.recording.messages import Failure, FrameSeen, LaunchReader, parse_line
-from asynccam.recording.mp4 import is_mp4, scan_mp4
-from asynccam.recording.mpegts import is_mpegts, scan_mpegts
 from asynccam.recording.outputs import FileSet
 from asynccam.recording.process import LaunchProcess, StopDeadlines
 from asynccam.runtime.timing import deadline
 
-_HEAD: Final = 512
-
 
 class Verdict(Enum):
-    """What a recorded file is worth."""
+    """What a recorded file holds, compared with what it should hold. See docs/recording.md."""
 
     COMPLETE = "complete"
-    """Finished by its muxer, and whole: it plays to its end."""
+    """Everything that the file announces is in it."""
     TRUNCATED = "truncated"
-    """There is something in it, but its end, its index or some of its pictures are missing."""
+    """The end is missing."""
+    DAMAGED = "damaged"
+    """Something inside is missing or spoiled: lost packets, zeroed stretches, broken pictures."""
     EMPTY = "empty"
-    """Not one frame."""
+    """The whole file was read, and there is not one frame in it."""
+    UNKNOWN = "unknown"
+    """The format is not understood; only size and digest are known."""
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether the file is known not to hold what it should."""
+        return self in _FAILURES
+
+
+_FAILURES: Final = frozenset({Verdict.TRUNCATED, Verdict.DAMAGED, Verdict.EMPTY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +52,11 @@ class FileVerdict:
 
     Attributes:
         path: The file.
-        verdict: What it is worth.
-        frames: Video frames in it, or None where the part that tells is missing.
-        duration: Seconds, or None.
+        verdict: What it holds, in a word.
+        frames: Video frames that are really there and that a player shows, or None where that is unknown.
+        duration: Presentation time of these frames in seconds, or None where that is unknown.
         size: Bytes.
-        detail: What is wrong with it in a sentence, or ``""``.
+        detail: What is wrong or remarkable, in a sentence, or ``""``.
         interval: Longest time between two frames that came up more than once, in seconds, or None.
     """
 
@@ -63,7 +70,7 @@ class FileVerdict:
 
 
 async def verify_file(path: Path, *, timeout: float = 60.0, decode: bool = False) -> FileVerdict:
-    """Read a file's structure to its end (MP4, QuickTime, Matroska, WebM, MPEG-TS, JPEG), off the loop.
+    """Read a file's structure to its end, off the loop, and say what it holds.
 
     Args:
         path: The file.
@@ -88,7 +95,7 @@ async def verify_file(path: Path, *, timeout: float = 60.0, decode: bool = False
 
 
 async def verify_files(files: FileSet, *, decode: bool = False) -> list[FileVerdict]:
-    """The verdict on every file of a set, oldest first; what cannot be read is not called whole.
+    """Return the verdict on every file of a set, oldest first; a file that cannot be read is unknown.
 
     Raises:
         StorageError: The directory cannot be read.
@@ -98,7 +105,7 @@ async def verify_files(files: FileSet, *, decode: bool = False) -> list[FileVerd
         try:
             verdicts.append(await verify_file(path, decode=decode))
         except AsynccamError as error:
-            verdicts.append(FileVerdict(path, Verdict.TRUNCATED, None, None, size, str(error)))
+            verdicts.append(FileVerdict(path, Verdict.UNKNOWN, None, None, size, str(error)))
     return verdicts
 
 
@@ -106,32 +113,31 @@ def _read(path: Path, abort: threading.Event) -> FileVerdict:
     try:
         with FileView(path, abort) as view:
             size = view.size
-            scan = _scan(view)
+            scan = scan_file(view)
     except FileNotFoundError:
         raise NotFoundError(f"{path} does not exist") from None
     except AbortedError:
         raise StorageError(f"reading {path} was given up") from None
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error}") from error
-    if scan.frames == 0:
-        return FileVerdict(path, Verdict.EMPTY, 0, None, size, scan.flaw or "holds no frame")
-    verdict = Verdict.TRUNCATED if scan.flaw else Verdict.COMPLETE
-    return FileVerdict(path, verdict, scan.frames, scan.duration, size, scan.flaw, scan.interval)
+    return _verdict(path, size, scan)
 
 
-def _scan(view: FileView) -> Scan:
-    if not view.size:
-        return Scan(0, None, "has no bytes")
-    head = view.read(0, min(_HEAD, view.size))
-    if is_matroska(head):
-        return scan_matroska(view)
-    if is_mp4(head):
-        return scan_mp4(view)
-    if is_mpegts(head):
-        return scan_mpegts(view)
-    if is_jpeg(head):
-        return scan_jpeg(view)
-    return Scan(None, None, "is no MP4, Matroska, MPEG-TS or JPEG file")
+def _verdict(path: Path, size: int, scan: Scan) -> FileVerdict:
+    """Give a scan its word: a missing end outweighs damage, and damage outweighs having no frame."""
+    if not scan.understood:
+        verdict = Verdict.UNKNOWN
+    elif scan.truncated:
+        verdict = Verdict.TRUNCATED
+    elif scan.damaged:
+        verdict = Verdict.DAMAGED
+    elif scan.frames == 0:
+        verdict = Verdict.EMPTY
+    else:
+        verdict = Verdict.COMPLETE
+    sentences = [one for one in (scan.truncated, scan.damaged, scan.note) if one]
+    detail = "; ".join(sentences) or ("holds no frame" if verdict is Verdict.EMPTY else "")
+    return FileVerdict(path, verdict, scan.frames, scan.duration, size, detail, scan.interval)
 
 
 async def _decoded(verdict: FileVerdict) -> FileVerdict:
@@ -161,5 +167,5 @@ async def _decoded(verdict: FileVerdict) -> FileVerdict:
     if failures or (verdict.frames is not None and decoded < verdict.frames):
         reason = f": {failures[0]}" if failures else ""
         detail = f"only {decoded} of {verdict.frames} frames decode{reason}"
-        return replace(verdict, verdict=Verdict.TRUNCATED, detail=detail)
+        return replace(verdict, verdict=Verdict.DAMAGED, detail=detail)
     return verdict

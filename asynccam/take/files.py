@@ -30,7 +30,7 @@ class Finding(Protocol):
 
     @property
     def verdict(self) -> Enum:
-        """``complete``, ``truncated`` or ``empty``."""
+        """``complete``, ``truncated``, ``damaged``, ``empty`` or ``unknown``."""
         ...
 
     @property

@@ -322,7 +322,7 @@ def outcome_of(camera: CameraRecord, unfinished: Outcome) -> Outcome:
     home = [file for file in camera.files if file.state is FileState.ARRIVED]
     if not home:
         return unfinished
-    whole = all(file.verdict is None or file.verdict.verdict == "complete" for file in home)
+    whole = not any(file.verdict is not None and file.verdict.is_failure for file in home)
     whole = whole and not camera.gaps and camera.ended_early is None
     answered = camera.accepted_at is not None and camera.stopped_at is not None
     return Outcome.COMPLETE if whole and answered and len(home) == len(camera.files) else Outcome.INCOMPLETE

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from asynccam.errors import NotFoundError, StorageError, TimeoutError
-from asynccam.recording.fileview import Intervals
+from asynccam.recording.containers.reader import Intervals
 from asynccam.recording.verdict import Verdict, verify_file
 from tests.support.gst import LAUNCH, decoded_frames
 

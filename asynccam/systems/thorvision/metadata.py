@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from asynccam.errors import NotFoundError, StorageError, UsageError
-from asynccam.recording.fileview import AbortedError, FileView
-from asynccam.recording.matroska import BlockReader, BlockRun, is_matroska
+from asynccam.recording.containers.matroska import BlockReader, BlockRun, is_matroska
+from asynccam.recording.containers.reader import AbortedError, FileView
 
 FRAME: Final = np.dtype(
     [

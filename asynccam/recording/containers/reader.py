@@ -20,19 +20,28 @@ class AbortedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What a file's structure says.
+    """Result of reading a file's structure.
+
+    The three sentences follow the file's name in a detail: "is cut off inside its last box".
 
     Attributes:
-        frames: Video frames that are there whole, or None if the index that says so is missing.
-        duration: Seconds from the first frame to the end of the last, or None.
-        flaw: Why the file is not complete, or ``""``.
+        frames: Video frames whose media is in the file and that a player shows, or None if that is unknown.
+        duration: Presentation time of these frames in seconds, the last one's length included, or None.
+        truncated: Why the end of the file is missing, or ``""``. A reader leaves it empty where nothing
+            announces a frame and none is there: such a file is empty.
+        damaged: What is missing or spoiled inside the file, or ``""``.
+        note: What is worth mentioning and no failure, bytes behind the end for example, or ``""``.
         interval: As of `Intervals.usual`, in seconds.
+        understood: False for a format that is not read here; nothing else is known then.
     """
 
     frames: int | None
     duration: float | None
-    flaw: str = ""
+    truncated: str = ""
+    damaged: str = ""
+    note: str = ""
     interval: float | None = None
+    understood: bool = True
 
 
 class Intervals:

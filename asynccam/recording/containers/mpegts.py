@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from asynccam.recording.fileview import FileView, Intervals, Scan
+from asynccam.recording.containers.reader import FileView, Intervals, Scan
 
 _PACKET: Final = 188
 _PACKETS: Final = 2048
@@ -51,7 +51,8 @@ def scan_mpegts(view: FileView) -> Scan:
     # The last frame lasts as long as the others.
     duration = latest * frames / (frames - 1) / _TICKS if frames > 1 else None
     usual = intervals.usual
-    return Scan(frames, duration, flaw, None if usual is None else usual / _TICKS)
+    interval = None if usual is None else usual / _TICKS
+    return Scan(frames, duration, truncated=flaw, interval=interval)
 
 
 def _timestamp(data: bytes) -> int:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from asynccam.recording.fileview import CutShortError, FileView, Scan
+from asynccam.recording.containers.reader import CutShortError, FileView, Scan
 
 _BLOCK: Final = 1 << 16
 _START: Final = 0xD8
@@ -50,7 +50,7 @@ def scan_jpeg(view: FileView) -> Scan:
     except CutShortError:
         return Scan(int(scanned), None, "is cut off before its end of image")
     if not scanned:
-        return Scan(0, None, "holds no picture")
+        return Scan(0, None, note="holds no picture")
     return Scan(1, None)  # whatever stands behind it: some cameras' encoders fill their buffers up
 
 

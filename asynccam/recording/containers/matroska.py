@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from asynccam.recording.fileview import CutShortError, FileView, Intervals, Scan
+from asynccam.recording.containers.reader import CutShortError, FileView, Intervals, Scan
 
 _EBML, _SEGMENT, _CLUSTER, _BLOCK_GROUP = 0x1A45DFA3, 0x18538067, 0x1F43B675, 0xA0
 _INFO, _TRACKS, _TRACK_ENTRY = 0x1549A966, 0x1654AE6B, 0xAE
@@ -55,7 +55,8 @@ def scan_matroska(view: FileView) -> Scan:
     except CutShortError:
         flaw = walk.cut()
     usual = found.intervals.usual
-    return Scan(found.frames, _seconds(found), flaw, None if usual is None else usual * found.scale / 1e9)
+    interval = None if usual is None else usual * found.scale / 1e9
+    return Scan(found.frames, _seconds(found), truncated=flaw, interval=interval)
 
 
 class _Walk:

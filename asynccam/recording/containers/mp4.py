@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from asynccam.recording.fileview import CutShortError, FileView, Intervals, Scan
+from asynccam.recording.containers.reader import CutShortError, FileView, Intervals, Scan
 
 _CONTAINERS: Final = frozenset({b"moov", b"trak", b"mdia", b"minf", b"stbl", b"mvex", b"moof", b"traf"})
 _MAX_TABLE: Final = 256 << 20
@@ -56,7 +56,7 @@ def scan_mp4(view: FileView) -> Scan:
         flaw = f"cut off inside its last box ({order[-1].decode('latin-1')})" if order else "cut off at once"
     if b"moov" not in order:
         media = any(kind == b"mdat" for kind in order)
-        return Scan(None if media else 0, None, "its index was never written")
+        return Scan(None if media else 0, None, truncated="its index was never written" if media else "")
     if not flaw and movie.fragmented and b"mdat" in order and order.index(b"mdat") < order.index(b"moov"):
         # GStreamer's first-moov-then-finalise: only the final pass puts an index over all of it.
         flaw = "never finalized: what came after its last fragment is not indexed"
@@ -67,7 +67,7 @@ def scan_mp4(view: FileView) -> Scan:
     intervals = [
         usual / track.timescale for track in video if track.timescale and (usual := track.intervals.usual)
     ]
-    return Scan(frames, max(durations, default=None), flaw, max(intervals, default=None))
+    return Scan(frames, max(durations, default=None), truncated=flaw, interval=max(intervals, default=None))
 
 
 def _boxes(view: FileView, begin: int, end: int) -> Iterator[tuple[bytes, int, int]]:

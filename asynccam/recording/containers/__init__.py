@@ -1,0 +1,1 @@
+"""Readers of media containers: what a file really holds, found by reading its structure."""

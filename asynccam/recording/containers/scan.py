@@ -1,0 +1,47 @@
+"""Choice of the reader for a file by its first bytes."""
+
+from collections.abc import Callable
+from typing import Final
+
+from asynccam.recording.containers.jpeg import is_jpeg, scan_jpeg
+from asynccam.recording.containers.matroska import is_matroska, scan_matroska
+from asynccam.recording.containers.mp4 import is_mp4, scan_mp4
+from asynccam.recording.containers.mpegts import is_mpegts, scan_mpegts
+from asynccam.recording.containers.reader import FileView, Scan
+
+_HEAD: Final = 4096
+"""Bytes that a format is recognised by."""
+_BLOCK: Final = 1 << 20
+
+_FORMATS: Final[tuple[tuple[Callable[[bytes], bool], Callable[[FileView], Scan]], ...]] = (
+    (is_matroska, scan_matroska),
+    (is_mp4, scan_mp4),
+    (is_mpegts, scan_mpegts),
+    (is_jpeg, scan_jpeg),
+)
+
+
+def scan_file(view: FileView) -> Scan:
+    """Read a file's structure with the reader of its format.
+
+    Raises:
+        AbortedError, OSError: From the view.
+    """
+    if not view.size:
+        return Scan(0, None, note="has no bytes")
+    head = view.read_some(0, _HEAD)
+    for is_format, scan_format in _FORMATS:
+        if is_format(head):
+            return scan_format(view)
+    if _only_zeros(view):
+        return Scan(0, None, damaged="holds nothing but zeros")
+    return Scan(None, None, note="is of a format that is not understood", understood=False)
+
+
+def _only_zeros(view: FileView) -> bool:
+    offset = 0
+    while block := view.read_some(offset, _BLOCK):
+        if block.count(0) != len(block):
+            return False
+        offset += len(block)
+    return True
