@@ -1,0 +1,50 @@
+"""The files of the corpus with both answers, ready to be compared."""
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+from asynccam.recording import FileVerdict, verify_file
+from tests.support.media_corpus.cache import base_bytes
+from tests.support.media_corpus.expectations import Case
+from tests.support.media_corpus.mutations import mutations_of, unit_ends
+from tests.support.media_corpus.probe import Probe, probe
+from tests.support.media_corpus.recipes import Recipe
+
+_AT_ONCE: Final = 2
+"""Probes that run side by side."""
+
+
+def probe_all(recipe: Recipe, contents: Iterable[bytes]) -> list[Probe]:
+    """Ask ffprobe about several contents of a recipe's file."""
+    ending = Path(recipe.name).suffix
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(lambda data: probe(data, ending), contents))
+
+
+async def verify_bytes(recipe: Recipe, data: bytes) -> FileVerdict:
+    """The verdict on a recipe's file with another content."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / recipe.name
+        path.write_bytes(data)
+        return await verify_file(path)
+
+
+async def cases_of(recipe: Recipe) -> list[Case]:
+    """Every mutation of a recipe's file, judged by asynccam and ffprobe."""
+    good = base_bytes(recipe.name)
+    mutations = mutations_of(recipe, good)
+    contents = [mutation.apply(good) for mutation in mutations]
+    probes = probe_all(recipe, contents)
+    ends = unit_ends(recipe, good)
+    return [
+        Case(recipe, mutation, probes[0], answer, await verify_bytes(recipe, data), len(data) in ends)
+        for mutation, data, answer in zip(mutations, contents, probes, strict=True)
+    ]
+
+
+def by_name(recipes: Iterable[Recipe]) -> Iterator[str]:
+    """Names of recipes, as the names of tests."""
+    return (recipe.name for recipe in recipes)

@@ -1,0 +1,117 @@
+"""Comparison of a verdict with what ffprobe decodes, and the differences that are right."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from asynccam.recording import FileVerdict, Verdict
+from tests.support.media_corpus.mutations import Kind, Mutation
+from tests.support.media_corpus.probe import Probe
+from tests.support.media_corpus.recipes import JPEG, RAW, Recipe
+
+TOLERANCE: Final = 0.12
+"""Seconds that durations may differ by, or one frame interval if that is longer."""
+
+_WORDS: Final = {
+    Kind.WHOLE: {Verdict.COMPLETE},
+    Kind.TRAILING: {Verdict.COMPLETE},
+    Kind.LEADING: {Verdict.COMPLETE, Verdict.DAMAGED},
+    Kind.JOINED: {Verdict.COMPLETE, Verdict.DAMAGED},
+    Kind.CUT: {Verdict.TRUNCATED, Verdict.DAMAGED},
+    Kind.ZEROED_TAIL: {Verdict.TRUNCATED, Verdict.DAMAGED},
+    Kind.SPOILED: {Verdict.TRUNCATED, Verdict.DAMAGED},
+}
+"""The verdicts that are right, by what happened to the file."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A file of the corpus with both answers.
+
+    Attributes:
+        recipe: How the good file was made.
+        mutation: What happened to it then.
+        whole: What ffprobe says of the good file.
+        probe: What ffprobe says of this one.
+        verdict: What asynccam says of this one.
+        may_end_here: Nothing in the file says that more was to come, see `mutations.unit_ends`.
+    """
+
+    recipe: Recipe
+    mutation: Mutation
+    whole: Probe
+    probe: Probe
+    verdict: FileVerdict
+    may_end_here: bool = False
+
+    def __str__(self) -> str:
+        ours, theirs = self.verdict, self.probe
+        return (
+            f"{self.recipe.name}, {self.mutation.name}: {ours.verdict.value}, {ours.frames} frames,"
+            f" {_seconds(ours.duration)} ({ours.detail or 'no detail'});"
+            f" ffprobe: {theirs.frames} frames, {_seconds(theirs.duration)}"
+        )
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A kind of difference from ffprobe that is right.
+
+    Attributes:
+        name: What differs.
+        why: Why asynccam's answer is right, or as right as ffprobe's.
+        applies: Whether a case is of the kind; called only for cases whose verdict is one of the right ones.
+    """
+
+    name: str
+    why: str
+    applies: Callable[[Case], bool]
+
+
+def _seconds(value: float | None) -> str:
+    return "no duration" if value is None else f"{value:.3f} s"
+
+
+def word_is_right(case: Case) -> bool:
+    """Whether the verdict is one of those that are right for what happened to the file."""
+    verdict = case.verdict.verdict
+    if case.recipe.container == RAW and verdict is Verdict.UNKNOWN:
+        return True
+    if case.mutation.kind is Kind.CUT and case.may_end_here:
+        return verdict is not Verdict.EMPTY or case.probe.frames == 0
+    return verdict in _WORDS[case.mutation.kind]
+
+
+def names_trailing_bytes(case: Case) -> bool:
+    """Whether bytes behind the end are in the detail."""
+    return bool(case.verdict.detail) or case.mutation.kind is not Kind.TRAILING
+
+
+def same_frames(case: Case) -> bool:
+    """Whether as many frames are counted as ffprobe decodes."""
+    return case.verdict.frames == case.probe.frames
+
+
+def same_duration(case: Case) -> bool:
+    """Whether the duration is that of ffprobe's frames; a raw stream and a still picture have none."""
+    ours, theirs = case.verdict.duration, case.probe.duration
+    if case.recipe.container in (RAW, JPEG) and ours is None:
+        return True
+    if ours is None or theirs is None:
+        return case.probe.frames == 0 and not ours
+    return abs(ours - theirs) <= max(TOLERANCE, case.probe.interval) + 1e-6
+
+
+def agrees(case: Case) -> bool:
+    """Whether verdict, frames and duration are what ffprobe's answer says."""
+    return word_is_right(case) and names_trailing_bytes(case) and same_frames(case) and same_duration(case)
+
+
+def difference(case: Case) -> Difference | None:
+    """The documented kind that a case which does not agree belongs to, or None: then it is a fault."""
+    if word_is_right(case) and names_trailing_bytes(case):
+        return next((kind for kind in DIFFERENCES if kind.applies(case)), None)
+    return None
+
+
+DIFFERENCES: Final[tuple[Difference, ...]] = ()
