@@ -1,7 +1,7 @@
 """The files of the corpus with both answers, ready to be compared."""
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -10,7 +10,7 @@ from asynccam.recording import FileVerdict, verify_file
 from tests.support.media_corpus.cache import base_bytes
 from tests.support.media_corpus.expectations import Case
 from tests.support.media_corpus.mutations import mutations_of, unit_ends
-from tests.support.media_corpus.probe import Probe, probe
+from tests.support.media_corpus.probe import Probe, packets, probe
 from tests.support.media_corpus.recipes import Recipe
 
 _AT_ONCE: Final = 2
@@ -39,12 +39,16 @@ async def cases_of(recipe: Recipe) -> list[Case]:
     contents = [mutation.apply(good) for mutation in mutations]
     probes = probe_all(recipe, contents)
     ends = unit_ends(recipe, good)
+    places = packets(good, Path(recipe.name).suffix)
     return [
-        Case(recipe, mutation, probes[0], answer, await verify_bytes(recipe, data), len(data) in ends)
+        Case(
+            recipe,
+            mutation,
+            whole=probes[0],
+            probe=answer,
+            verdict=await verify_bytes(recipe, data),
+            may_end_here=len(data) in ends,
+            untouched=sum(good[at : at + size] == data[at : at + size] for at, size in places),
+        )
         for mutation, data, answer in zip(mutations, contents, probes, strict=True)
     ]
-
-
-def by_name(recipes: Iterable[Recipe]) -> Iterator[str]:
-    """Names of recipes, as the names of tests."""
-    return (recipe.name for recipe in recipes)

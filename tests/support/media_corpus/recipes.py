@@ -165,7 +165,7 @@ def _gst(name: str, container: str, chain: str, *, sound: bool = False, open_end
         blocks = FRAMES * 48000 // RATE // 960
         words += (
             f" audiotestsrc num-buffers={blocks} samplesperbuffer=960 ! audio/x-raw,rate=48000,channels=1"
-            " ! voaacenc ! aacparse ! queue ! mux."
+            " ! avenc_aac ! aacparse ! queue ! mux."
         )
     return Recipe(name, container, ("gst-launch-1.0", "-q", *words.split()), open_ended)
 
