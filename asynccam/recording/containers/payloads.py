@@ -1,0 +1,154 @@
+"""Whether the bytes of a frame look like a frame of its codec: the beginning and the end, not the picture."""
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Final
+
+Read = Callable[[int, int], bytes]
+"""Reads so many bytes at an offset within the payload."""
+
+
+class Picture(Enum):
+    """What a payload holds."""
+
+    SHOWN = "shown"
+    """A frame that a player shows."""
+    SPOILED = "spoiled"
+    """A frame that a decoder shows as well as it can: a part of it is missing."""
+    ENDLESS = "endless"
+    """A JPEG without its end marker."""
+    HIDDEN = "hidden"
+    """No frame of its own: parameters, or a reference that is never shown."""
+    BROKEN = "broken"
+    """Nothing a decoder can make a frame of."""
+
+
+HEAD: Final = 64
+"""Bytes at the beginning of a payload that `judge` wants at least."""
+_TAIL: Final = 64
+_LOOK_BACK: Final = 1 << 16
+_NALS: Final = 1024
+_RUN: Final = bytes(64)
+_START: Final = b"\0\0\1"
+
+Judge = Callable[[bytes, int, Read], Picture]
+"""Takes the first bytes of a payload (`HEAD` at least, or all), its size and a function to read more."""
+
+
+def judge_anything(data: bytes, size: int, read: Read) -> Picture:
+    """Judge a frame of a codec of which nothing is known: only an empty one is none."""
+    return Picture.SHOWN if size else Picture.BROKEN
+
+
+def judge_jpeg(data: bytes, size: int, read: Read) -> Picture:
+    """Judge a JPEG picture by its two ends (ITU-T T.81, B.1.1.3); some encoders fill up behind the end."""
+    if data[:2] != b"\xff\xd8":
+        # A few encoders put bytes of their own in front, which decoders step over.
+        start = data.find(b"\xff\xd8\xff")
+        if start < 0 or not any(data[:start]):
+            return Picture.BROKEN
+    tail = data if len(data) == size else read(max(0, size - _TAIL), min(_TAIL, size))
+    if tail.endswith(b"\xff\xd9"):
+        return Picture.SHOWN
+    if len(data) < size:
+        tail = read(max(0, size - _LOOK_BACK), min(_LOOK_BACK, size))
+    filled = len(tail)
+    tail = tail.rstrip(b"\0")
+    if tail.endswith(b"\xff\xd9") or (filled - len(tail) < len(_RUN) and b"\xff\xd9" in tail):
+        return Picture.SHOWN
+    return Picture.SPOILED if filled - len(tail) >= len(_RUN) else Picture.ENDLESS
+
+
+def judge_start_codes(data: bytes, size: int, read: Read) -> Picture:
+    """Judge a frame of a codec whose units begin with 00 00 01: MPEG video, H.264 and H.265 by annex B."""
+    start = data.find(_START, 0, HEAD)
+    if start < 0 or any(data[:start]):
+        return Picture.BROKEN
+    return Picture.SPOILED if _zeroed(data, size, read) else Picture.SHOWN
+
+
+def nal_judge(length: int, *, hevc: bool) -> Judge:
+    """Return the judge of H.264 or H.265 frames whose NAL units have their length in front.
+
+    Args:
+        length: Bytes of such a length, 1 to 4 (ISO/IEC 14496-15, 5.3.3.1).
+        hevc: Whether it is H.265.
+    """
+
+    def judge(data: bytes, size: int, read: Read) -> Picture:
+        at, known, found = 0, len(data), False
+        for _ in range(_NALS):
+            if at + length >= size:
+                break
+            head = data[at : at + length + 1] if at + length < known else read(at, length + 1)
+            unit = int.from_bytes(head[:length], "big")
+            # H.264 7.3.1, H.265 7.3.1.2: the first bit of a unit is zero.
+            if not unit or head[length] & 0x80:
+                return Picture.BROKEN
+            at += length + unit
+            # H.264 table 7-1: 1 to 5 are slices. H.265 table 7-1: 0 to 31 are.
+            found |= head[length] >> 1 < 32 if hevc else 1 <= head[length] & 0x1F <= 5
+        else:
+            at = size  # more units than a frame has by any level: not followed to the end
+        if at != size:
+            return Picture.BROKEN
+        if not found:
+            return Picture.HIDDEN
+        return Picture.SPOILED if _zeroed(data, size, read) else Picture.SHOWN
+
+    return judge
+
+
+def judge_vp8(data: bytes, size: int, read: Read) -> Picture:
+    """Judge a VP8 frame by its tag and, of a key frame, its start code (RFC 6386, 9.1)."""
+    if len(data) < 3:
+        return Picture.BROKEN
+    key = not data[0] & 0x01
+    if key and data[3:6] != b"\x9d\x01\x2a":
+        return Picture.BROKEN
+    if not data[0] & 0x10:
+        return Picture.HIDDEN
+    return Picture.SPOILED if _zero_tail(data, size, read) else Picture.SHOWN
+
+
+def judge_vp9(data: bytes, size: int, read: Read) -> Picture:
+    """Judge a VP9 frame or superframe by its uncompressed header (VP9 bitstream, 6.2 and annex B)."""
+    if not data or data[0] >> 6 != 2:
+        return Picture.BROKEN
+    last = data[-1] if len(data) == size else read(size - 1, 1)[0]
+    if last & 0xE0 == 0xC0:  # the index of a superframe, which has one shown frame
+        return Picture.SHOWN
+    bits = data[0] << 8 | (data[1] if len(data) > 1 else 0)
+    at = 12 if bits >> 12 & 3 != 3 else 11  # profile 3 has one reserved bit more
+    existing, shown = bits >> at - 1 & 1, bits >> at - 3 & 1
+    if not existing and not shown:
+        return Picture.HIDDEN
+    return Picture.SPOILED if size > _TAIL and _zero_tail(data, size, read) else Picture.SHOWN
+
+
+def judge_av1(data: bytes, size: int, read: Read) -> Picture:
+    """Judge an AV1 temporal unit by its first header, whose first bit is zero (AV1 bitstream, 5.3.2)."""
+    if not data or data[0] & 0x80 or not data[0] >> 3 & 0x0F:
+        return Picture.BROKEN
+    return Picture.SPOILED if size > _TAIL and _zero_tail(data, size, read) else Picture.SHOWN
+
+
+FOURCC: Final[dict[bytes, Judge]] = {
+    **dict.fromkeys((b"MJPG", b"JPEG", b"AVRN", b"DMB1"), judge_jpeg),
+    **dict.fromkeys((b"H264", b"X264", b"AVC1", b"HEVC", b"H265", b"HEV1"), judge_start_codes),
+    **dict.fromkeys((b"XVID", b"DIVX", b"DX50", b"FMP4", b"MP4V", b"MPG1", b"MPG2"), judge_start_codes),
+    b"VP80": judge_vp8,
+    b"VP90": judge_vp9,
+    b"AV01": judge_av1,
+}
+"""Judges by the four letters of a codec, in capitals."""
+
+
+def _zero_tail(data: bytes, size: int, read: Read) -> bool:
+    tail = data[-_TAIL:] if len(data) == size else read(max(0, size - _TAIL), min(_TAIL, size))
+    return len(tail) == _TAIL and not any(tail)
+
+
+def _zeroed(data: bytes, size: int, read: Read) -> bool:
+    """Whether zeros stand where the codec's emulation prevention keeps them out (H.264 7.4.1)."""
+    return _RUN in data or (len(data) < size and _zero_tail(data, size, read))
