@@ -20,7 +20,7 @@ LONGEST: Final = 16
 _AHEAD: Final = 64 * 1024
 _LARGE: Final = 8192
 """Above it, a block is stepped over and not read, which saves more than the larger number of reads costs."""
-_HEADS: Final = 512
+_HEADS: Final = 2048
 """Bytes read ahead where blocks are large."""
 _SEARCHED: Final = 1 << 20
 _TOP: Final = frozenset({SEEK_HEAD, INFO, TRACKS, CUES, TAGS, CHAPTERS, ATTACHMENTS, CLUSTER})

@@ -23,13 +23,17 @@ class Picture(Enum):
     """Nothing a decoder can make a frame of."""
 
 
-HEAD: Final = 64
+HEAD: Final = 1024
 """Bytes at the beginning of a payload that `judge` wants at least."""
 _TAIL: Final = 64
 _LOOK_BACK: Final = 1 << 16
 _NALS: Final = 1024
+_SEGMENTS: Final = 256
 _RUN: Final = bytes(64)
 _START: Final = b"\0\0\1"
+_START_WITHIN: Final = 64
+_TABLE_RUN: Final = bytes(32)
+"""More zeros than stand in a row in any JPEG table that a picture can be decoded with."""
 
 Judge = Callable[[bytes, int, Read], Picture]
 """Takes the first bytes of a payload (`HEAD` at least, or all), its size and a function to read more."""
@@ -47,6 +51,8 @@ def judge_jpeg(data: bytes, size: int, read: Read) -> Picture:
         start = data.find(b"\xff\xd8\xff")
         if start < 0 or not any(data[:start]):
             return Picture.BROKEN
+    elif _TABLE_RUN in data and not _has_tables(data, size, read):
+        return Picture.BROKEN
     tail = data if len(data) == size else read(max(0, size - _TAIL), min(_TAIL, size))
     if tail.endswith(b"\xff\xd9"):
         return Picture.SHOWN
@@ -59,9 +65,33 @@ def judge_jpeg(data: bytes, size: int, read: Read) -> Picture:
     return Picture.SPOILED if filled - len(tail) >= len(_RUN) else Picture.ENDLESS
 
 
+def _has_tables(data: bytes, size: int, read: Read) -> bool:
+    """Whether the segments of a JPEG picture lead to its scan, and none that is needed is zeroed."""
+    at = 2
+    for _ in range(_SEGMENTS):
+        if at + 4 > len(data) and len(data) < min(size, _LOOK_BACK):
+            data = read(0, min(size, _LOOK_BACK))
+        if at + 4 > len(data):
+            return len(data) < size  # longer headers than are looked at
+        if data[at] != 0xFF:
+            return False
+        marker = data[at + 1]
+        if marker == 0xFF:
+            at += 1
+            continue
+        if marker == 0xDA:
+            return True
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        # T.81 table B.1: DQT and the frame headers with DHT among them; all else is not decoded with.
+        if (marker == 0xDB or 0xC0 <= marker < 0xD0) and _TABLE_RUN in data[at:end]:
+            return False
+        at = end
+    return True
+
+
 def judge_start_codes(data: bytes, size: int, read: Read) -> Picture:
     """Judge a frame of a codec whose units begin with 00 00 01: MPEG video, H.264 and H.265 by annex B."""
-    start = data.find(_START, 0, HEAD)
+    start = data.find(_START, 0, _START_WITHIN)
     if start < 0 or any(data[:start]):
         return Picture.BROKEN
     return Picture.SPOILED if _zeroed(data, size, read) else Picture.SHOWN
