@@ -1,58 +1,451 @@
-"""Reads the structure of MPEG transport streams (ISO/IEC 13818-1), as HLS segments are."""
+"""Reads the structure of MPEG transport streams (ISO/IEC 13818-1), as HLS segments are.
 
+Frames are the elementary packets (PES) of the first video stream, told apart by their presentation times.
+Packets that only continue a frame are skipped in bulk: what is read in Python is a packet here and there.
+"""
+
+import re
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
-from asynccam.recording.containers.reader import FileView, Intervals, Scan
+from asynccam.recording.containers.mpegts_packets import (
+    NULL_PID,
+    PACKET,
+    Block,
+    Layout,
+    PacketReader,
+    SectionReader,
+    find_layout,
+    program_maps,
+    streams,
+    unwrap_payload,
+)
+from asynccam.recording.containers.presentation import Presentation
+from asynccam.recording.containers.raw_video import SPOILED, Codec, begins_picture, count_slices
+from asynccam.recording.containers.reader import FileView, Scan
 
-_PACKET: Final = 188
-_PACKETS: Final = 2048
-_VIDEO_STREAMS: Final = range(0xE0, 0xF0)
 _TICKS: Final = 90_000
 _WRAP: Final = 1 << 33
+_HEAD: Final = 1 << 16
+_PROBED: Final = 1 << 23
+"""Bytes in which the tables and the video are looked for."""
+_PIDS_AT_MOST: Final = 8192
+_VIDEO_STREAMS: Final = range(0xE0, 0xF0)
+_PRIVATE: Final = 0x06
+# Table 2-34, and what ATSC, Blu-ray and AVS have taken from the user's range.
+_VIDEO_TYPES: Final = {
+    **dict.fromkeys((0x01, 0x02, 0x80), Codec.MPEG2),
+    **dict.fromkeys((0x10, 0x21, 0x42, 0xD1, 0xD2, 0xEA), Codec.OTHER),
+    0x1B: Codec.H264,
+    0x24: Codec.H265,
+    0x33: Codec.OTHER,
+}
+_HEVC_REGISTRATION: Final = b"\x05\x04HEVC"
+_PICTURE_HEAD: Final = 8
+_TAIL_FRAMES: Final = 12
+_TAIL: Final = 1 << 22
+_MARKED: Final = re.compile(rb"[^\0]")
+_CYCLE: Final = bytes(range(0x10, 0x20)) * 257
 
 
 def is_mpegts(head: bytes) -> bool:
-    """Whether a file that begins so is read here."""
-    return head[:1] == b"\x47" and head[_PACKET : _PACKET + 1] in (b"\x47", b"")
+    """Return whether a file that begins so is a transport stream, maybe behind other bytes."""
+    return find_layout(head) is not None
 
 
 def scan_mpegts(view: FileView) -> Scan:
-    """Frames, duration and flaws; a frame is told from the next by its presentation time."""
-    frames, flaw = 0, ""
-    first: int | None = None
-    last = latest = 0
-    intervals = Intervals()
-    whole = view.size - view.size % _PACKET
-    for offset in range(0, whole, _PACKET * _PACKETS):
-        data = view.read(offset, min(_PACKET * _PACKETS, whole - offset))
-        if data[::_PACKET].strip(b"\x47"):
-            flaw = "loses its packet rhythm"
+    """Frames, duration and flaws of the first video stream.
+
+    Raises:
+        AbortedError, OSError: From the view.
+    """
+    layout = find_layout(view.read_some(0, _HEAD))
+    if layout is None:
+        return Scan(None, None, note="is of a format that is not understood", understood=False)
+    candidates = _find_videos(view, layout)
+    demultiplexer = _Demultiplexer(view, layout, *(candidates[0] if candidates else (None, Codec.OTHER)))
+    for pid, codec in candidates:
+        demultiplexer = _Demultiplexer(view, layout, pid, codec)
+        demultiplexer.run()
+        if demultiplexer.frames or demultiplexer.is_scrambled:
             break
-        for at in range(0, len(data), _PACKET):
-            if not data[at + 1] & 0x40:  # no elementary packet begins here
+    if not candidates:
+        demultiplexer.run()
+    return demultiplexer.scan()
+
+
+def _find_videos(view: FileView, layout: Layout) -> list[tuple[int, Codec]]:
+    """Video streams in the order of the program maps, and after them those that only their ids name."""
+    maps: dict[int, SectionReader] = {0: SectionReader()}
+    named: dict[int, Codec] = {}
+    private: dict[int, Codec] = {}
+    seen: dict[int, Codec] = {}
+    for block in PacketReader(view, layout):
+        for at in range(0, block.count * layout.stride, layout.stride):
+            data = block.data
+            pid = (data[at + 1] & 0x1F) << 8 | data[at + 2]
+            is_start = bool(data[at + 1] & 0x40)
+            unwrapped = unwrap_payload(data, at)
+            if unwrapped is None or data[at + 1] & 0x80 or not data[at + 3] & 0x10:
                 continue
-            begin = at + 4 + (1 + data[at + 4] if data[at + 3] & 0x20 else 0)
-            head = data[begin : min(begin + 14, at + _PACKET)]
-            is_video = len(head) == 14 and head[:3] == b"\0\0\1" and head[3] in _VIDEO_STREAMS
-            if not is_video or not head[7] & 0x80:
+            payload = data[unwrapped[0] : at + PACKET]
+            if pid in maps:
+                for section in maps[pid].feed(payload, is_start):
+                    if pid == 0:
+                        maps |= {one: SectionReader() for one in program_maps(section) if one not in maps}
+                    for kind, stream, descriptors in streams(section):
+                        if kind == _PRIVATE:
+                            private[stream] = Codec.H265 if _HEVC_REGISTRATION in descriptors else Codec.OTHER
+                        elif kind in _VIDEO_TYPES:
+                            named.setdefault(stream, _VIDEO_TYPES[kind])
+            elif is_start and payload[:3] == b"\0\0\1" and len(payload) > 3 and payload[3] in _VIDEO_STREAMS:
+                seen.setdefault(pid, private.get(pid, Codec.OTHER))
+        if block.offset > _PROBED and (named or seen):
+            break
+    return [*named.items(), *((pid, codec) for pid, codec in seen.items() if pid not in named)][:4]
+
+
+@dataclass(slots=True)
+class _Pid:
+    """State of the packets of one PID.
+
+    Attributes:
+        counter: Continuity counter of the last packet.
+        place: Where that packet is in the file.
+        is_repeated: Whether that packet came twice.
+        missing: Bytes of its elementary packet that have not come yet, None where their number is not given.
+    """
+
+    counter: int
+    place: int
+    is_repeated: bool = False
+    missing: int | None = None
+
+
+@dataclass(slots=True)
+class _Frame:
+    """A frame that has begun."""
+
+    place: int
+    shown: int | None
+    decoded: int | None
+
+
+@dataclass(slots=True)
+class _Losses:
+    """What is known to be missing."""
+
+    packets: int = 0
+    errors: int = 0
+    zeroed: int = 0
+    joints: int = 0
+    # Counters that began at 0 again: another stream, if that of the video does so, too.
+    pending: int = 0
+    # Where the last other stream begins.
+    joint: int = -1
+
+
+class _Demultiplexer:
+    """One way through a file for one video stream.
+
+    Attributes:
+        frames: Frames that have begun.
+        is_scrambled: Whether the video is encrypted.
+    """
+
+    def __init__(self, view: FileView, layout: Layout, video: int | None, codec: Codec) -> None:
+        self._view = view
+        self._layout = layout
+        self._video = video
+        self._codec = codec
+        self._packets = PacketReader(view, layout)
+        self._pids: dict[int, _Pid] = {}
+        self._losses = _Losses()
+        self._presentation = Presentation(_TICKS, _WRAP)
+        self._open: _Frame | None = None
+        self._head: tuple[int, bytes] | None = None
+        self._places: deque[int] = deque(maxlen=_TAIL_FRAMES)
+        self._is_full = False
+        self._may_be_cut = False
+        self._truncated = ""
+        self.frames = 0
+        self.is_scrambled = False
+        high, low = divmod(0xFFFF if video is None else video, 256)
+        # Marks of a packet that is more than a piece of a video frame: by each byte of its header.
+        self._high = bytes(value & 0xDF != high for value in range(256))
+        self._low = bytes(value != low for value in range(256))
+        self._flags = bytes(not 0x10 <= value < 0x20 for value in range(256))
+
+    def run(self) -> None:
+        """Read the file."""
+        for block in self._packets:
+            self._take_block(block)
+        self._end_head()
+        self._losses.packets += self._losses.pending
+        self._judge_end()
+        self._close()
+
+    def _take_block(self, block: Block) -> None:
+        stride, count = self._layout.stride, block.count
+        high, low, flags = (block.data[1 + at :: stride][:count] for at in range(3))
+        marks = (
+            int.from_bytes(high.translate(self._high))
+            | int.from_bytes(low.translate(self._low))
+            | int.from_bytes(flags.translate(self._flags))
+        ).to_bytes(count)
+        done = 0
+        for found in _MARKED.finditer(marks):
+            at = found.start()
+            self._take_run(block, flags, done, at)
+            self._take_packet(block, at)
+            done = at + 1
+        self._take_run(block, flags, done, count)
+        if self._codec in (Codec.H264, Codec.H265):
+            self._look_for_zeros(block)
+
+    def _take_run(self, block: Block, flags: bytes, begin: int, end: int) -> None:
+        """Take packets that are nothing but pieces of a video frame."""
+        while begin < end and self._video is not None:
+            state = self._pids.get(self._video)
+            counter = -1 if state is None else state.counter + 1 & 15
+            run = flags[begin:end]
+            if (
+                state is None
+                or self._head is not None
+                or self._losses.pending
+                or run != _CYCLE[counter : counter + len(run)]
+            ):
+                self._take_packet(block, begin)
+                begin += 1
                 continue
-            time = _timestamp(head[9:14])
-            if first is None:
-                first = time
-            # Some muxers write one packet a slice, all with the time of their frame.
-            if not frames or time != last:
-                frames, last = frames + 1, time
-                since = (time - first) % _WRAP
-                if since > latest:
-                    intervals.add(since - latest)
-                    latest = since
-    if not flaw and whole != view.size:
-        flaw = "ends inside a packet"
-    # The last frame lasts as long as the others.
-    duration = latest * frames / (frames - 1) / _TICKS if frames > 1 else None
-    usual = intervals.usual
-    interval = None if usual is None else usual / _TICKS
-    return Scan(frames, duration, truncated=flaw, interval=interval)
+            state.counter, state.is_repeated = run[-1] & 15, False
+            state.place = block.offset + (end - 1) * self._layout.stride
+            if state.missing is not None:
+                state.missing -= 184 * len(run)
+            self._is_full = True
+            return
+
+    def _take_packet(self, block: Block, index: int) -> None:
+        data, at = block.data, index * self._layout.stride
+        high, flags = data[at + 1], data[at + 3]
+        if high & 0x80:  # 2.4.3.3: transport_error_indicator; not even the PID is to be relied on
+            self._losses.errors += 1
+            return
+        pid = (high & 0x1F) << 8 | data[at + 2]
+        if pid == NULL_PID or not flags & 0x30:  # 2.4.3.3: 00 is reserved and discarded
+            return
+        unwrapped = unwrap_payload(data, at)
+        if unwrapped is None:
+            self._losses.errors += 1
+            return
+        begin, is_announced = unwrapped
+        place = block.offset + at
+        is_start = bool(high & 0x40)
+        has_payload = bool(flags & 0x10)
+        if not self._is_next(pid, flags & 15, place, has_payload, is_start, is_announced):
+            return
+        if not has_payload:
+            return
+        payload = data[begin : at + PACKET]
+        if pid == self._video:
+            self.is_scrambled |= bool(flags & 0xC0)
+            self._is_full = begin == at + 4
+        self._take_payload(pid, place, payload, is_start)
+
+    def _is_next(
+        self, pid: int, counter: int, place: int, has_payload: bool, is_start: bool, is_announced: bool
+    ) -> bool:
+        """Return whether the packet is new; hold its continuity counter against the last one (2.4.3.3)."""
+        state = self._pids.get(pid)
+        if state is None:
+            if len(self._pids) < _PIDS_AT_MOST:
+                self._pids[pid] = _Pid(counter, place)
+            return True
+        # The counter of a packet without a payload is that of the one before.
+        step = counter - state.counter - has_payload & 15
+        if step == 15 and has_payload and not state.is_repeated and self._is_same(state.place, place):
+            state.is_repeated = True  # a packet may be sent twice
+            return False
+        if pid == self._video:
+            self._settle(state, counter, is_start)
+        if step and not is_announced and state.place >= self._losses.joint:
+            state.missing = None
+            if pid != self._video and counter == 0 and is_start:
+                self._losses.pending += step
+            else:
+                self._losses.packets += step
+        state.counter, state.place, state.is_repeated = counter, place, False
+        return True
+
+    def _settle(self, video: _Pid, counter: int, is_start: bool) -> None:
+        """Decide by a packet of the video whether another stream begins here, as in joined files.
+
+        Muxers begin with the association table and count from 0.
+        """
+        losses, table = self._losses, self._pids.get(0)
+        if counter == 0 and is_start and table and table.counter == 0 and table.place > video.place:
+            if video.counter != 15 or losses.pending:
+                self._end_head()
+                self._close()
+                self._presentation.restart()
+                losses.joint, losses.joints = table.place, losses.joints + 1
+        else:
+            losses.packets += losses.pending
+        losses.pending = 0
+
+    def _is_same(self, one: int, other: int) -> bool:
+        first, second = (self._view.read_some(place, PACKET) for place in (one, other))
+        # 2.4.3.3: each byte but those of the clock reference is repeated.
+        same_from = 12 if first[3] & 0x20 and first[4] > 6 and first[5] & 0x10 else 4
+        return first[:4] == second[:4] and first[same_from:] == second[same_from:]
+
+    def _take_payload(self, pid: int, place: int, payload: bytes, is_start: bool) -> None:
+        state = self._pids.get(pid)
+        if is_start:
+            length = int.from_bytes(payload[4:6]) if payload[:3] == b"\0\0\1" else 0
+            if state is not None:
+                state.missing = 6 + length - len(payload) if length else None
+            if pid == self._video:
+                self._end_head()
+                self._head = (place, payload)
+        else:
+            if state is not None and state.missing is not None:
+                state.missing -= len(payload)
+            if pid == self._video and self._head is not None:
+                self._head = (self._head[0], self._head[1] + payload)
+        if self._head is not None:
+            head = self._head[1]
+            if len(head) > 8 and len(head) >= 9 + head[8] + _PICTURE_HEAD:
+                self._end_head()
+
+    def _end_head(self) -> None:
+        """Take the beginning of an elementary packet of the video (2.4.3.6), as far as it came."""
+        if self._head is None:
+            return
+        (place, data), self._head = self._head, None
+        if data[:3] != b"\0\0\1" or len(data) < 9 or data[6] & 0xC0 != 0x80:
+            return
+        times = data[7] >> 6
+        shown = _timestamp(data[9:14]) if times & 2 and len(data) >= 14 else None
+        decoded = _timestamp(data[14:19]) if times == 3 and len(data) >= 19 else None
+        # Some muxers write one packet a slice: with the time of its frame, with that of the next (GStreamer),
+        # or with none.
+        begins = begins_picture(self._codec, data[9 + data[8] :])
+        if shown is None:
+            begins = begins or self._codec is Codec.OTHER
+        else:
+            begins = begins is not False and (self._open is None or self._open.shown != shown)
+        if not begins:
+            return
+        self._close()
+        self._open = _Frame(place, shown, decoded)
+        self._places.append(place)
+        self.frames += 1
+
+    def _close(self) -> None:
+        if self._open is not None:
+            self._presentation.add(self._open.shown, self._open.decoded)
+            self._open = None
+
+    def _look_for_zeros(self, block: Block) -> None:
+        if bytes(32) not in block.data:
+            return
+        stride = self._layout.stride
+        for found in SPOILED.finditer(block.data, 0, block.count * stride):
+            at = found.start() // stride * stride
+            unwrapped = unwrap_payload(block.data, at)
+            pid = (block.data[at + 1] & 0x1F) << 8 | block.data[at + 2]
+            if unwrapped is not None and pid == self._video and unwrapped[0] <= found.start():
+                self._losses.zeroed += found.end() <= at + PACKET
+
+    def _judge_end(self) -> None:
+        """Look for an end that is missing: an open packet, a last frame that has no picture."""
+        if self._packets.is_cut:
+            self._truncated = "ends inside a packet"
+        for pid, state in self._pids.items():
+            if state.missing is not None and state.missing > 0:
+                self._truncated = self._truncated or "ends inside an elementary packet"
+                if pid == self._video:
+                    self._drop_last()
+        video = self._pids.get(NULL_PID if self._video is None else self._video)
+        if video is None or video.missing is not None or not self._is_full or self._open is None:
+            return
+        # A muxer fills the last packet of each frame up (2.4.3.5): one that is full may have had another
+        # behind it. That alone is no proof, for some frames fit.
+        slices = self._last_slices()
+        if slices and slices[-1] == 0:
+            self._truncated = self._truncated or "is cut off before its last frame's picture"
+            self._drop_last()
+        elif len(slices) > _TAIL_FRAMES // 2 and slices[-1] < slices[0] and len({*slices[:-1]}) == 1:
+            self._truncated = self._truncated or "is cut off inside its last frame"
+        self._may_be_cut = not self._truncated
+
+    def _drop_last(self) -> None:
+        if self._open is not None:
+            self._open = None
+            self.frames -= 1
+
+    def _last_slices(self) -> list[int]:
+        """Return the number of slices in each of the last frames, as far as they can be told."""
+        places = [place for place in self._places if place >= self._view.size - _TAIL]
+        if self._codec not in (Codec.H264, Codec.H265) or not places:
+            return []
+        pieces: list[list[bytes]] = [[] for _ in places]
+        stride = self._layout.stride
+        for block in PacketReader(self._view, Layout(places[0], stride)):
+            for at in range(0, block.count * stride, stride):
+                data = block.data
+                unwrapped = unwrap_payload(data, at)
+                pid = (data[at + 1] & 0x1F) << 8 | data[at + 2]
+                if pid != self._video or unwrapped is None or not data[at + 3] & 0x10:
+                    continue
+                payload = data[unwrapped[0] : at + PACKET]
+                if data[at + 1] & 0x40 and len(payload) > 8:
+                    payload = payload[9 + payload[8] :]
+                index = sum(place <= block.offset + at for place in places) - 1
+                pieces[index].append(payload)
+        return [count_slices(self._codec, b"".join(one)) for one in pieces]
+
+    def scan(self) -> Scan:
+        """Return what the file holds."""
+        if self.is_scrambled:
+            return Scan(None, None, note="is encrypted", understood=False)
+        packets, losses = self._packets, self._losses
+        seconds, usual = self._presentation.finish()
+        begin = self._layout.begin - (4 if self._layout.stride == 192 else 0)
+        is_zeroed = begin >= PACKET and not self._view.read_some(0, begin).strip(b"\0")
+        damages = (
+            (losses.packets, "has lost {} packet{}"),
+            (losses.errors, "has {} packet{} with errors"),
+            (packets.stray, "has {} byte{} that are not of packets"),
+            (losses.zeroed, "has {} run{} of zeros in its pictures"),
+            (packets.zeros >= PACKET and packets.zeros, "ends with {} zero byte{}"),
+            (is_zeroed and begin, "begins with {} zero byte{}"),
+        )
+        behind = packets.behind if packets.zeros < PACKET else 0
+        notes = (
+            (begin if not is_zeroed else 0, "has {} byte{} before its first packet"),
+            (behind, "has {} byte{} behind its last packet"),
+            (losses.joints, "is joined to another stream {} time{}"),
+            (self._presentation.jumps, "jumps in time {} time{}"),
+        )
+        note = _sentences(notes)
+        if self._may_be_cut:
+            note = "; ".join(one for one in (note, "may be cut off inside its last frame") if one)
+        return Scan(
+            self.frames,
+            seconds if self.frames > 1 else None,
+            truncated=self._truncated,
+            damaged=_sentences(damages),
+            note=note,
+            interval=usual,
+        )
+
+
+def _sentences(parts: Iterable[tuple[int, str]]) -> str:
+    return "; ".join(text.format(count, "s" * (count != 1)) for count, text in parts if count)
 
 
 def _timestamp(data: bytes) -> int:

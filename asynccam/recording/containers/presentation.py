@@ -1,0 +1,123 @@
+"""Presentation times of frames that are read in the order of decoding, of clocks that wrap and jump."""
+
+import heapq
+from collections import Counter
+from typing import Final
+
+from asynccam.recording.containers.reader import Intervals
+
+_REORDERED: Final = 32
+"""Frames that may be decoded before one that is shown earlier: H.264 and H.265 allow 16, as fields 32."""
+_JITTER: Final = 0.05
+_REORDERED_FOR: Final = 1.0
+_JUMP: Final = 10.0
+"""Seconds from which on a step is a jump of the clock, as for ffmpeg (dts_delta_threshold)."""
+_LONGEST: Final = 3600.0
+"""Seconds that no frame is shown for."""
+_KINDS: Final = 256
+"""Different steps that are counted apart."""
+
+
+class Presentation:
+    """Adds up how long frames are shown, from their time stamps in ticks.
+
+    Attributes:
+        jumps: Steps in time that are none of the stream's own.
+    """
+
+    def __init__(self, rate: int, wrap: int) -> None:
+        self._rate = rate
+        self._wrap = wrap
+        self._base: int | None = None
+        self._decoded = 0
+        self._waiting: list[tuple[int, int]] = []
+        self._shown: int | None = None
+        self._untimed = 0
+        self._steps: Counter[int] = Counter()
+        self._intervals = Intervals()
+        self._seconds_of_jumps = 0.0
+        self._long_steps = 0
+        self._count = 0
+        self._sum = 0
+        self._ends = 0
+        self.jumps = 0
+
+    def add(self, shown: int | None, decoded: int | None = None) -> None:
+        """Take a frame's presentation time and, where it is another, its decoding time.
+
+        None for the presentation time of a frame that has none.
+        """
+        if shown is None:
+            self._untimed += 1
+            return
+        clock = shown if decoded is None else decoded
+        if self._base is None:
+            self._base = self._decoded = clock
+        step = self._signed(clock - self._decoded)
+        # Decoding times never go back, but for some jitter. Where a muxer leaves them out, times of
+        # presentation stand for them, and those do.
+        back = _JITTER if decoded is not None else _REORDERED_FOR
+        if step < -back * self._rate or step > _JUMP * self._rate:
+            self._end_stretch(step)
+            self._base = self._decoded = clock
+            step = 0
+        self._decoded += step
+        later = self._signed(shown - clock)
+        at = self._decoded + (later if abs(later) <= _JUMP * self._rate else 0)
+        heapq.heappush(self._waiting, (at, self._untimed))
+        self._untimed = 0
+        if len(self._waiting) > _REORDERED:
+            self._show(*heapq.heappop(self._waiting))
+
+    def restart(self) -> None:
+        """Begin anew: the next frame's clock has nothing to do with the last one's."""
+        self._drain()
+        self._base = None
+
+    def finish(self) -> tuple[float | None, float | None]:
+        """Return the seconds that the frames are shown, and the usual interval, where they are known."""
+        self._drain()
+        if self._long_steps > 1 and self._long_steps * 2 >= self._count + self._long_steps:
+            # They are what this stream's frames are apart.
+            self._sum += round(self._seconds_of_jumps * self._rate)
+            self._intervals.add(self._seconds_of_jumps / self._long_steps, self._long_steps)
+            self._steps[round(self._seconds_of_jumps / self._long_steps * self._rate)] += self._long_steps
+            self.jumps -= self._long_steps
+            self._ends -= self._long_steps
+        if not self._steps:
+            return None, None
+        usual = self._steps.most_common(1)[0][0]
+        seconds = (self._sum + (self._ends + self._untimed) * usual) / self._rate
+        return seconds, self._intervals.usual
+
+    def _end_stretch(self, step: int) -> None:
+        self._drain()
+        self.jumps += 1
+        if _JUMP * self._rate < step <= _LONGEST * self._rate:
+            self._long_steps += 1
+            self._seconds_of_jumps += step / self._rate
+
+    def _drain(self) -> None:
+        while self._waiting:
+            self._show(*heapq.heappop(self._waiting))
+        if self._shown is not None:
+            self._ends += 1  # the last frame of a stretch is shown as long as the others
+        self._shown = None
+
+    def _show(self, at: int, untimed: int) -> None:
+        step = 0 if self._shown is None else at - self._shown
+        # More frames than can be reordered: what comes too late is shown at once.
+        self._shown = at if self._shown is None else max(at, self._shown)
+        if not 0 < step <= _JUMP * self._rate:
+            return
+        self._sum += step
+        self._count += 1
+        # Frames without a time stand evenly between those with one.
+        one = step // (untimed + 1)
+        self._intervals.add(one / self._rate, untimed + 1)
+        if one in self._steps or len(self._steps) < _KINDS:
+            self._steps[one] += untimed + 1
+
+    def _signed(self, step: int) -> int:
+        half = self._wrap // 2
+        return (step + half) % self._wrap - half
