@@ -11,7 +11,7 @@ from tests.support.media_corpus.cache import base_bytes
 from tests.support.media_corpus.corpus import cases_of, probe_all, verify_bytes
 from tests.support.media_corpus.expectations import agrees, difference
 from tests.support.media_corpus.mutations import mutations_of, unit_ends
-from tests.support.media_corpus.recipes import BASES, RECIPES, Recipe
+from tests.support.media_corpus.recipes import BASES, Recipe
 
 CONTAINERS = sorted({recipe.container for recipe in BASES})
 PARTS = 10**6
