@@ -93,7 +93,7 @@ class AviFrames:
         self._cut: int | None = None
         self._zeros: int | None = None
         self._lost = self._lost_at = 0
-        self._spoiled = self._broken = 0
+        self._spoiled = self._broken = self._hidden = 0
         self._streams = 0
         self._flags = 0
         self._wrong_size = self._open = self._indexed = False
@@ -127,6 +127,8 @@ class AviFrames:
             sentences.append(f"has {self._lost} bytes that cannot be read, the first at byte {self._lost_at}")
         if self._broken:
             sentences.append(f"has {self._broken} frames without a picture")
+        if self._hidden and not count:
+            sentences.append(f"has {self._hidden} frames, and none that decoding can begin with")
         spoiled = self._spoiled + (self.endless if self.endless < count else 0)
         if spoiled:
             sentences.append(f"has {spoiled} spoiled pictures")
@@ -241,7 +243,7 @@ class AviFrames:
                 self._take_stream(data)
         elif kind == b"strf" and self._candidate:
             codec = data[16:20].upper()
-            self._judge = payloads.FOURCC.get(codec, payloads.judge_anything)
+            self._judge = payloads.judge_of(codec)
             self._packed = codec in _PACKED
         elif kind == b"indx":
             self._read_index(data)
@@ -281,6 +283,7 @@ class AviFrames:
         self._spoiled += picture is Picture.SPOILED
         self.endless += picture is Picture.ENDLESS
         self._broken += picture is Picture.BROKEN
+        self._hidden += picture is Picture.HIDDEN
         return picture in (Picture.SHOWN, Picture.SPOILED, Picture.ENDLESS)
 
     def _step_back(self, position: int) -> bool:

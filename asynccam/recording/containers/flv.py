@@ -88,7 +88,7 @@ class FlvFrames:
         self._zeros: int | None = None
         self._lost = self._lost_at = 0
         self._right = self._wrong = 0
-        self._spoiled = self._broken = 0
+        self._spoiled = self._broken = self._hidden = 0
         self._latest = 0
         self._judge: Judge = payloads.judge_anything
         self._told: dict[str, float] = {}
@@ -116,7 +116,7 @@ class FlvFrames:
             self._cut = self._position
 
     def damage(self, count: int) -> list[str]:
-        """What is spoiled inside the file, in sentences."""
+        """What is spoiled inside the file of so many frames, in sentences."""
         sentences = []
         if self._lost:
             sentences.append(f"has {self._lost} bytes that cannot be read, the first at byte {self._lost_at}")
@@ -124,6 +124,8 @@ class FlvFrames:
             sentences.append(f"has {self._wrong} tags whose sizes do not match")
         if self._broken:
             sentences.append(f"has {self._broken} frames without a picture")
+        if self._hidden and not count:
+            sentences.append(f"has {self._hidden} frames, and none that decoding can begin with")
         if self._spoiled:
             sentences.append(f"has {self._spoiled} spoiled pictures")
         return sentences
@@ -182,9 +184,11 @@ class FlvFrames:
                         yield _tag(head, position + _TAG)
                     return
                 continue
-            borne_out = self._is_linked(end, size) or self._is_tag(end + _POINTER)
-            if not borne_out and self._resume(position + 1):
-                continue
+            if not self._is_linked(end, size) and not self._is_tag(end + _POINTER):
+                # Neither the size behind the tag nor what follows bears its own size out.
+                if self._recover(position):
+                    continue
+                return
             yield _tag(head, position + _TAG)
             self._position = end + _POINTER
 
@@ -258,6 +262,7 @@ class FlvFrames:
         )
         self._spoiled += picture in (Picture.SPOILED, Picture.ENDLESS)
         self._broken += picture is Picture.BROKEN
+        self._hidden += picture is Picture.HIDDEN
         return picture in (Picture.SHOWN, Picture.SPOILED, Picture.ENDLESS)
 
     def _recover(self, position: int) -> bool:
@@ -305,7 +310,7 @@ def _tag(head: bytes, begin: int) -> _Tag:
 
 def _avc_judge(private: bytes) -> Judge:
     if len(private) > 4 and private[0] == 1:
-        return payloads.nal_judge((private[4] & 3) + 1, hevc=False)
+        return payloads.NalJudge((private[4] & 3) + 1, hevc=False)
     return payloads.judge_anything
 
 
@@ -313,7 +318,7 @@ def _judge_of(codec: bytes, private: bytes) -> Judge:
     if codec == b"avc1":
         return _avc_judge(private)
     if codec == b"hvc1" and len(private) > 21:
-        return payloads.nal_judge((private[21] & 3) + 1, hevc=True)
+        return payloads.NalJudge((private[21] & 3) + 1, hevc=True)
     return {b"av01": payloads.judge_av1, b"vp09": payloads.judge_vp9, b"vp08": payloads.judge_vp8}.get(
         codec, payloads.judge_anything
     )

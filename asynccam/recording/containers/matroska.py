@@ -159,6 +159,7 @@ class MatroskaFrames:
         endless: JPEG pictures without an end marker.
         spoiled: Frames of which a part is missing.
         broken: Frames that nothing can be made of; not given.
+        hidden: Frames that are not shown, among them those before the first that stands for itself; not given.
         announced: Whether the file claims to have had a frame.
     """
 
@@ -168,7 +169,7 @@ class MatroskaFrames:
         self.is_matroska = True
         self.has_video = False
         self.untold = False
-        self.endless = self.spoiled = self.broken = 0
+        self.endless = self.spoiled = self.broken = self.hidden = 0
         self.announced = False
         self._view = view
         self._headers = _Headers()
@@ -225,6 +226,8 @@ class MatroskaFrames:
             sentences.append(f"has {walk.lost} bytes that cannot be read, the first at byte {walk.lost_at}")
         if self.broken:
             sentences.append(f"has {self.broken} frames without a picture")
+        if self.hidden and not count:
+            sentences.append(f"has {self.hidden} frames, and none that decoding can begin with")
         spoiled = self.spoiled + (self.endless if self.endless < count else 0)
         if spoiled:
             sentences.append(f"has {spoiled} spoiled pictures")
@@ -369,7 +372,9 @@ class MatroskaFrames:
         picture = self._judge(data, size, lambda at, length: view.read(begin + at, min(length, size - at)))
         if picture is Picture.SHOWN:
             return True
-        if picture is Picture.SPOILED:
+        if picture is Picture.HIDDEN:
+            self.hidden += 1
+        elif picture is Picture.SPOILED:
             self.spoiled += 1
         elif picture is Picture.ENDLESS:
             self.endless += 1
@@ -647,14 +652,14 @@ def _judge_of(track: Track) -> Judge:
         return payloads.judge_anything
     if track.codec == "V_MPEG4/ISO/AVC":
         if len(private) > 4 and private[0] == 1:  # ISO/IEC 14496-15, 5.3.3.1
-            return payloads.nal_judge((private[4] & 3) + 1, hevc=False)
-        return payloads.judge_start_codes
+            return payloads.NalJudge((private[4] & 3) + 1, hevc=False)
+        return payloads.NalJudge(0, hevc=False)
     if track.codec == "V_MPEGH/ISO/HEVC":
         if len(private) > 21 and private[0] <= 1:  # ISO/IEC 14496-15, 8.3.3.1
-            return payloads.nal_judge((private[21] & 3) + 1, hevc=True)
-        return payloads.judge_start_codes
+            return payloads.NalJudge((private[21] & 3) + 1, hevc=True)
+        return payloads.NalJudge(0, hevc=True)
     if track.codec == "V_MS/VFW/FOURCC":
-        return payloads.FOURCC.get(private[16:20].upper(), payloads.judge_anything)
+        return payloads.judge_of(private[16:20])
     return _JUDGES.get(track.codec, payloads.judge_anything)
 
 

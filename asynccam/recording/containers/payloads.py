@@ -46,87 +46,153 @@ def judge_anything(data: bytes, size: int, read: Read) -> Picture:
 
 def judge_jpeg(data: bytes, size: int, read: Read) -> Picture:
     """Judge a JPEG picture by its two ends (ITU-T T.81, B.1.1.3); some encoders fill up behind the end."""
+    zeroed = False
     if data[:2] != b"\xff\xd8":
         # A few encoders put bytes of their own in front, which decoders step over.
         start = data.find(b"\xff\xd8\xff")
         if start < 0 or not any(data[:start]):
             return Picture.BROKEN
-    elif _TABLE_RUN in data and not _has_tables(data, size, read):
-        return Picture.BROKEN
+    elif _TABLE_RUN in data:
+        scan = _find_scan(data, size, read)
+        if scan is None:
+            return Picture.BROKEN
+        zeroed = _has_hole(data, scan)
     tail = data if len(data) == size else read(max(0, size - _TAIL), min(_TAIL, size))
     if tail.endswith(b"\xff\xd9"):
-        return Picture.SHOWN
+        return Picture.SPOILED if zeroed else Picture.SHOWN
     if len(data) < size:
         tail = read(max(0, size - _LOOK_BACK), min(_LOOK_BACK, size))
     filled = len(tail)
     tail = tail.rstrip(b"\0")
     if tail.endswith(b"\xff\xd9") or (filled - len(tail) < len(_RUN) and b"\xff\xd9" in tail):
-        return Picture.SHOWN
+        return Picture.SPOILED if zeroed else Picture.SHOWN
     return Picture.SPOILED if filled - len(tail) >= len(_RUN) else Picture.ENDLESS
 
 
-def _has_tables(data: bytes, size: int, read: Read) -> bool:
-    """Whether the segments of a JPEG picture lead to its scan, and none that is needed is zeroed."""
+def _find_scan(data: bytes, size: int, read: Read) -> int | None:
+    """Where a JPEG's scan begins, or None if its segments do not lead there, or one is zeroed."""
     at = 2
     for _ in range(_SEGMENTS):
         if at + 4 > len(data) and len(data) < min(size, _LOOK_BACK):
             data = read(0, min(size, _LOOK_BACK))
         if at + 4 > len(data):
-            return len(data) < size  # longer headers than are looked at
+            return size if len(data) < size else None  # longer headers than are looked at
         if data[at] != 0xFF:
-            return False
+            return None
         marker = data[at + 1]
         if marker == 0xFF:
             at += 1
             continue
         if marker == 0xDA:
-            return True
+            return at
         end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
         # T.81 table B.1: DQT and the frame headers with DHT among them; all else is not decoded with.
         if (marker == 0xDB or 0xC0 <= marker < 0xD0) and _TABLE_RUN in data[at:end]:
-            return False
+            return None
         at = end
+    return size
+
+
+def _has_hole(data: bytes, scan: int) -> bool:
+    """Whether zeros stand in a scan whose codes cannot make them up.
+
+    They can where the end of a block is coded by the first code of the table, which is all zeros, as tables
+    that are made for a picture with large even areas have it. The usual table (T.81, K.3.3.2) has not.
+    """
+    end = data.find(b"\xff\xd9", scan)
+    if data.find(_RUN, scan, len(data) if end < 0 else end) < 0:
+        return False
+    at = data.find(b"\xff\xc4")
+    while 0 <= at < scan:
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        place, stop = at + 4, min(at + 2 + length, scan)
+        while place + 17 < stop:
+            count = sum(data[place + 1 : place + 17])
+            if data[place] >> 4 and not data[place + 17]:  # an AC table whose first code is the end of block
+                return False
+            place += 17 + count
+        at = data.find(b"\xff\xc4", max(stop, at + 2))
     return True
 
 
 def judge_start_codes(data: bytes, size: int, read: Read) -> Picture:
-    """Judge a frame of a codec whose units begin with 00 00 01: MPEG video, H.264 and H.265 by annex B."""
+    """Judge a frame of a codec whose units begin with 00 00 01: MPEG-1, 2 and 4."""
     start = data.find(_START, 0, _START_WITHIN)
     if start < 0 or any(data[:start]):
         return Picture.BROKEN
     return Picture.SPOILED if _zeroed(data, size, read) else Picture.SHOWN
 
 
-def nal_judge(length: int, *, hevc: bool) -> Judge:
-    """Return the judge of H.264 or H.265 frames whose NAL units have their length in front.
+class NalJudge:
+    """The judge of the frames of one H.264 or H.265 stream, in their order.
 
     Args:
-        length: Bytes of such a length, 1 to 4 (ISO/IEC 14496-15, 5.3.3.1).
+        length: Bytes of the length in front of each NAL unit, 1 to 4 (ISO/IEC 14496-15, 5.3.3.1); 0 where
+            start codes are (annex B), and the parameters stand in the stream.
         hevc: Whether it is H.265.
     """
 
-    def judge(data: bytes, size: int, read: Read) -> Picture:
-        at, known, found = 0, len(data), False
+    def __init__(self, length: int, *, hevc: bool) -> None:
+        self._length = length
+        self._hevc = hevc
+        # H.265 decoders make up what a first picture refers to, as long as they have the parameters.
+        self._begun = hevc and length > 0
+
+    def __call__(self, data: bytes, size: int, read: Read) -> Picture:
+        """Judge the next frame."""
+        if self._length:
+            picture, begins = self._units(data, size, read)
+        else:
+            picture, begins = self._start_codes(data, size, read)
+        if picture in (Picture.SHOWN, Picture.SPOILED) and not self._begun:
+            # Decoders show nothing before a picture that stands for itself.
+            self._begun = begins
+            return picture if begins else Picture.HIDDEN
+        return picture
+
+    def _units(self, data: bytes, size: int, read: Read) -> tuple[Picture, bool]:
+        length, at, known = self._length, 0, len(data)
+        found = begins = False
         for _ in range(_NALS):
             if at + length >= size:
                 break
-            head = data[at : at + length + 1] if at + length < known else read(at, length + 1)
+            end = at + length + 2
+            head = data[at:end] if end <= known else read(at, length + 2)
             unit = int.from_bytes(head[:length], "big")
             # H.264 7.3.1, H.265 7.3.1.2: the first bit of a unit is zero.
             if not unit or head[length] & 0x80:
-                return Picture.BROKEN
+                return Picture.BROKEN, False
             at += length + unit
-            # H.264 table 7-1: 1 to 5 are slices. H.265 table 7-1: 0 to 31 are.
-            found |= head[length] >> 1 < 32 if hevc else 1 <= head[length] & 0x1F <= 5
+            slices, begin = self._kind(head[length:])
+            found |= slices
+            begins |= begin
         else:
             at = size  # more units than a frame has by any level: not followed to the end
         if at != size:
-            return Picture.BROKEN
+            return Picture.BROKEN, False
         if not found:
-            return Picture.HIDDEN
-        return Picture.SPOILED if _zeroed(data, size, read) else Picture.SHOWN
+            return Picture.HIDDEN, begins
+        return (Picture.SPOILED if _zeroed(data, size, read) else Picture.SHOWN), begins
 
-    return judge
+    def _start_codes(self, data: bytes, size: int, read: Read) -> tuple[Picture, bool]:
+        picture = judge_start_codes(data, size, read)
+        begins = self._begun
+        at = 0
+        while not begins and 0 <= (at := data.find(_START, at)) < len(data) - 3:
+            at += 3
+            # Without a sequence parameter set no picture can be decoded: type 7 of H.264, 33 of H.265.
+            begins = data[at] >> 1 & 0x3F == 33 if self._hevc else data[at] & 0x1F == 7
+        return picture, begins
+
+    def _kind(self, head: bytes) -> tuple[bool, bool]:
+        """Whether a unit is a slice, and whether decoding may begin at its picture."""
+        if self._hevc:
+            # H.265 table 7-1: 0 to 31 are slices, 16 to 23 of pictures that can be begun at.
+            kind = head[0] >> 1 & 0x3F
+            return kind < 32, 16 <= kind < 24
+        # H.264 table 7-1: 1 to 5 are slices, 5 of an IDR picture; 6 with payload 6 is a recovery point (D.1).
+        kind = head[0] & 0x1F
+        return 1 <= kind <= 5, kind == 5 or (kind == 6 and head[1:2] == b"\6")
 
 
 def judge_vp8(data: bytes, size: int, read: Read) -> Picture:
@@ -163,15 +229,21 @@ def judge_av1(data: bytes, size: int, read: Read) -> Picture:
     return Picture.SPOILED if size > _TAIL and _zero_tail(data, size, read) else Picture.SHOWN
 
 
-FOURCC: Final[dict[bytes, Judge]] = {
+_FOURCC: Final[dict[bytes, Judge]] = {
     **dict.fromkeys((b"MJPG", b"JPEG", b"AVRN", b"DMB1"), judge_jpeg),
-    **dict.fromkeys((b"H264", b"X264", b"AVC1", b"HEVC", b"H265", b"HEV1"), judge_start_codes),
     **dict.fromkeys((b"XVID", b"DIVX", b"DX50", b"FMP4", b"MP4V", b"MPG1", b"MPG2"), judge_start_codes),
     b"VP80": judge_vp8,
     b"VP90": judge_vp9,
     b"AV01": judge_av1,
 }
-"""Judges by the four letters of a codec, in capitals."""
+
+
+def judge_of(letters: bytes) -> Judge:
+    """Return the judge of a stream whose codec has these four letters, with start codes where it has both."""
+    letters = letters.upper()
+    if letters in (b"H264", b"X264", b"AVC1", b"HEVC", b"H265", b"HEV1"):
+        return NalJudge(0, hevc=letters[:1] == b"H" and letters != b"H264")
+    return _FOURCC.get(letters, judge_anything)
 
 
 def _zero_tail(data: bytes, size: int, read: Read) -> bool:
