@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from asynccam.recording import Verdict
 from tests.support.media_corpus.cache import base_bytes
-from tests.support.media_corpus.corpus import cases_of, probe_all, verify_bytes
+from tests.support.media_corpus.corpus import cases_of, decodable, probe_all, verify_bytes
 from tests.support.media_corpus.expectations import agrees, difference
 from tests.support.media_corpus.mutations import mutations_of, unit_ends
 from tests.support.media_corpus.recipes import BASES, Recipe
@@ -45,11 +45,11 @@ SEARCH = settings(
 def claims_too_much(recipe: Recipe, data: bytes, *, may_end_here: bool) -> str:
     """What a verdict on a spoiled file says that is not so, or ``""``."""
     verdict = asyncio.run(verify_bytes(recipe, data))
-    (decoded,) = probe_all(recipe, [data])
+    decoded = decodable(recipe, data)
     if verdict.verdict is Verdict.COMPLETE and not may_end_here:
-        return f"complete, {decoded.frames} frames decode"
-    if verdict.frames is not None and verdict.frames > decoded.frames:
-        return f"{verdict.frames} frames, {decoded.frames} decode ({verdict.detail})"
+        return f"complete, {decoded} frames decode"
+    if verdict.frames is not None and verdict.frames > decoded:
+        return f"{verdict.frames} frames, {decoded} decode ({verdict.detail})"
     return ""
 
 

@@ -9,12 +9,20 @@ from typing import Final
 from asynccam.recording import FileVerdict, verify_file
 from tests.support.media_corpus.cache import base_bytes
 from tests.support.media_corpus.expectations import Case
-from tests.support.media_corpus.mutations import mutations_of, unit_ends
+from tests.support.media_corpus.mutations import Kind, mutations_of, unit_ends, without_cut_box
 from tests.support.media_corpus.probe import Probe, packets, probe
-from tests.support.media_corpus.recipes import Recipe
+from tests.support.media_corpus.recipes import MP4, Recipe
 
 _AT_ONCE: Final = 2
 """Probes that run side by side."""
+
+
+def decodable(recipe: Recipe, data: bytes) -> int:
+    """Frames that decode of a cut file, also where ffmpeg refuses the file for its last box."""
+    contents = [data]
+    if recipe.container == MP4:
+        contents.append(without_cut_box(data))
+    return max(answer.frames for answer in probe_all(recipe, contents))
 
 
 def probe_all(recipe: Recipe, contents: Iterable[bytes]) -> list[Probe]:
@@ -48,6 +56,7 @@ async def cases_of(recipe: Recipe) -> list[Case]:
             probe=answer,
             verdict=await verify_bytes(recipe, data),
             may_end_here=len(data) in ends,
+            decodable=decodable(recipe, data) if mutation.kind is Kind.CUT else answer.frames,
             untouched=sum(good[at : at + size] == data[at : at + size] for at, size in places),
         )
         for mutation, data, answer in zip(mutations, contents, probes, strict=True)

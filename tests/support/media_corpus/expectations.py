@@ -35,6 +35,7 @@ class Case:
         probe: What ffprobe says of this one.
         verdict: What asynccam says of this one.
         may_end_here: Nothing in the file says that more was to come, see `mutations.unit_ends`.
+        decodable: Frames that decode once an MP4 file is rid of its last box, if that is cut off.
         untouched: Coded pictures that are at their place as they were.
     """
 
@@ -44,6 +45,7 @@ class Case:
     probe: Probe
     verdict: FileVerdict
     may_end_here: bool
+    decodable: int
     untouched: int
 
     def __str__(self) -> str:
@@ -131,6 +133,11 @@ def _no_index(case: Case) -> bool:
     return case.recipe.container == MP4 and case.probe.frames == 0 and case.verdict.frames is None
 
 
+def _cut_index(case: Case) -> bool:
+    ours, most = case.verdict.frames, case.decodable
+    return ours is not None and most - case.mutation.edges <= ours <= most and case.probe.frames < ours
+
+
 def _second_file(case: Case) -> bool:
     return (
         case.mutation.kind is Kind.JOINED and case.verdict.frames == case.whole.frames and same_length(case)
@@ -181,6 +188,12 @@ DIFFERENCES: Final = (
         "no index",
         "the media is there and nothing says where its frames are: their number is unknown",
         _no_index,
+    ),
+    Difference(
+        "index cut off",
+        "ffmpeg refuses the whole file for a moov or moof that is cut off; as many frames decode when the box"
+        " ends where its last whole part ends",
+        _cut_index,
     ),
     Difference(
         "a second file behind the first",

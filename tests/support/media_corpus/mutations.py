@@ -120,10 +120,37 @@ def unit_ends(recipe: Recipe, data: bytes) -> set[int]:
     if recipe.container == TS:
         return set(range(0, len(data), packet_size(data)))
     if recipe.container == MP4:
-        return {end for kind, _, end in boxes(data) if kind in (b"mdat", b"moov", b"sidx", b"styp", b"ftyp")}
+        return _ends_of_fragments(data)
     if recipe.container == MKV:
         return {end for _, _, end in elements(data)}
     return set(range(len(data)))
+
+
+def _ends_of_fragments(data: bytes) -> set[int]:
+    """Ends of what comes in front of the fragments, and of those behind which an index lists no more."""
+    found = list(boxes(data))
+    kinds = [kind for kind, _, _ in found]
+    ends = {end for kind, _, end in found if kind in (b"ftyp", b"moov", b"mdat", b"sidx", b"styp")}
+    if b"sidx" in kinds[: kinds.index(b"moof")] and kinds.count(b"sidx") == 1:
+        last = max(end for kind, _, end in found if kind == b"mdat")
+        ends = {end for kind, _, end in found if kind in (b"ftyp", b"moov")} | {last}
+    return ends
+
+
+def without_cut_box(data: bytes) -> bytes:
+    """A cut MP4 file whose last box ends where the last whole box within it ends; a fragment goes as a whole.
+
+    ffmpeg refuses a file for a cut moov or moof, though the media of other tracks and fragments is there.
+    """
+    last = next((one for one in boxes(data) if one[2] > len(data)), None)
+    if last is None or last[0] not in (b"moov", b"moof"):
+        return data
+    kind, begin, _ = last
+    if kind == b"moof":
+        return data[:begin]
+    inside = data[begin + 8 :]
+    length = max((end for _, _, end in boxes(inside) if end <= len(inside)), default=0)
+    return data[:begin] + (length + 8).to_bytes(4, "big") + kind + inside[:length]
 
 
 def _boundaries(recipe: Recipe, data: bytes) -> dict[str, int]:

@@ -114,7 +114,7 @@ _FFMPEG: Final = (
     _copy("h264b-aac.faststart.mp4", MP4, "h264b+aac", "-movflags +faststart"),
     _copy("h264-aac.fragments.mp4", MP4, "h264+aac", _FRAGMENTS, open_ended=True),
     _copy("h264b.fragments.mp4", MP4, "h264b", f"{_FRAGMENTS}+default_base_moof", open_ended=True),
-    _copy("h264b.sidx.mp4", MP4, "h264b", f"{_FRAGMENTS}+dash+global_sidx"),
+    _copy("h264b.sidx.mp4", MP4, "h264b", f"{_FRAGMENTS}+dash+global_sidx", open_ended=True),
     _copy("h265b.dash.mp4", MP4, "h265b", f"{_FRAGMENTS}+dash", open_ended=True),
     _copy("h264.moov-then-fragments.mp4", MP4, "h264", "-movflags +frag_keyframe", open_ended=True),
     _copy("h265b-aac.plain.mp4", MP4, "h265b+aac", "-tag:v hvc1"),
