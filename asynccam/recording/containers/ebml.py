@@ -186,10 +186,11 @@ class Walk:
                 if not self._overlong(position, begin, kind):
                     return
                 continue
-            if self.cluster_end is not None and end > self.cluster_end > position:
-                if self._continues(self.cluster_end):
-                    self._lose(position, self.cluster_end)
-                    self.position = self.cluster_end
+            limit = self.cluster_end
+            if limit is not None and end > limit > position:
+                if self._continues(limit):
+                    self._lose(position, limit)
+                    self.position = limit
                     continue
                 self.cluster_end = None
             if kind == EBML:

@@ -159,7 +159,7 @@ class MatroskaFrames:
         endless: JPEG pictures without an end marker.
         spoiled: Frames of which a part is missing.
         broken: Frames that nothing can be made of; not given.
-        hidden: Frames that are not shown, among them those before the first that stands for itself; not given.
+        hidden: Frames that are not shown, also all before the first that stands for itself; not given.
         announced: Whether the file claims to have had a frame.
     """
 

@@ -29,6 +29,8 @@ _TAIL: Final = 64
 _LOOK_BACK: Final = 1 << 16
 _NALS: Final = 1024
 _SEGMENTS: Final = 256
+_LUMA_AC: Final = 0x10
+"""Class and number of the table of luminance AC codes (T.81, B.2.4.2)."""
 _RUN: Final = bytes(64)
 _START: Final = b"\0\0\1"
 _START_WITHIN: Final = 64
@@ -96,8 +98,9 @@ def _find_scan(data: bytes, size: int, read: Read) -> int | None:
 def _has_hole(data: bytes, scan: int) -> bool:
     """Whether zeros stand in a scan whose codes cannot make them up.
 
-    They can where the end of a block is coded by the first code of the table, which is all zeros, as tables
-    that are made for a picture with large even areas have it. The usual table (T.81, K.3.3.2) has not.
+    They can where the end of a luminance block is coded by the first code of the table, which is all zeros,
+    as tables that are made for a picture with large even areas have it. The usual table (T.81, K.3.3.2) has
+    not.
     """
     end = data.find(b"\xff\xd9", scan)
     if data.find(_RUN, scan, len(data) if end < 0 else end) < 0:
@@ -108,7 +111,7 @@ def _has_hole(data: bytes, scan: int) -> bool:
         place, stop = at + 4, min(at + 2 + length, scan)
         while place + 17 < stop:
             count = sum(data[place + 1 : place + 17])
-            if data[place] >> 4 and not data[place + 17]:  # an AC table whose first code is the end of block
+            if data[place] == _LUMA_AC and not data[place + 17]:
                 return False
             place += 17 + count
         at = data.find(b"\xff\xc4", max(stop, at + 2))
