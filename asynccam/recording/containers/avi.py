@@ -20,6 +20,8 @@ _HAS_INDEX: Final = 0x10
 _DISABLED: Final = 0x1
 _SEARCHED: Final = 1 << 20
 _SMALL: Final = 8192
+_BITMAP: Final = 40
+"""Bytes of a stream format in front of what is said of the codec (BITMAPINFOHEADER)."""
 _INDEX_READ: Final = 1 << 20
 _NOT_CODED: Final = 7
 """Bytes of an MPEG-4 frame that only says that there is none, at most: what packed B frames leave behind."""
@@ -243,7 +245,7 @@ class AviFrames:
                 self._take_stream(data)
         elif kind == b"strf" and self._candidate:
             codec = data[16:20].upper()
-            self._judge = payloads.judge_of(codec)
+            self._judge = payloads.judge_of(codec, data[_BITMAP:])
             self._packed = codec in _PACKED
         elif kind == b"indx":
             self._read_index(data)

@@ -131,15 +131,17 @@ class NalJudge:
 
     Args:
         length: Bytes of the length in front of each NAL unit, 1 to 4 (ISO/IEC 14496-15, 5.3.3.1); 0 where
-            start codes are (annex B), and the parameters stand in the stream.
+            start codes are (annex B).
         hevc: Whether it is H.265.
+        parameters: Whether the container has the parameter sets. Otherwise they stand in the stream.
     """
 
-    def __init__(self, length: int, *, hevc: bool) -> None:
+    def __init__(self, length: int, *, hevc: bool, parameters: bool = False) -> None:
         self._length = length
         self._hevc = hevc
+        self._parameters = parameters or length > 0
         # H.265 decoders make up what a first picture refers to, as long as they have the parameters.
-        self._begun = hevc and length > 0
+        self._begun = hevc and self._parameters
 
     def __call__(self, data: bytes, size: int, read: Read) -> Picture:
         """Judge the next frame."""
@@ -185,6 +187,7 @@ class NalJudge:
             at += 3
             # Without a sequence parameter set no picture can be decoded: type 7 of H.264, 33 of H.265.
             begins = data[at] >> 1 & 0x3F == 33 if self._hevc else data[at] & 0x1F == 7
+            begins |= self._parameters and self._kind(data[at : at + 2])[1]
         return picture, begins
 
     def _kind(self, head: bytes) -> tuple[bool, bool]:
@@ -241,11 +244,17 @@ _FOURCC: Final[dict[bytes, Judge]] = {
 }
 
 
-def judge_of(letters: bytes) -> Judge:
-    """Return the judge of a stream whose codec has these four letters, with start codes where it has both."""
+def judge_of(letters: bytes, private: bytes = b"") -> Judge:
+    """Return the judge of a stream whose codec has these four letters, with start codes where it has both.
+
+    Args:
+        letters: The codec.
+        private: What the container says of the codec: parameter sets, for example.
+    """
     letters = letters.upper()
     if letters in (b"H264", b"X264", b"AVC1", b"HEVC", b"H265", b"HEV1"):
-        return NalJudge(0, hevc=letters[:1] == b"H" and letters != b"H264")
+        hevc = letters[:1] == b"H" and letters != b"H264"
+        return NalJudge(0, hevc=hevc, parameters=private.startswith((_START, b"\0" + _START)))
     return _FOURCC.get(letters, judge_anything)
 
 
