@@ -35,7 +35,7 @@ def test_the_corpus_has_several_hundred_files() -> None:
 
 SEARCH = settings(
     derandomize=True,
-    max_examples=25,
+    max_examples=20,
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.too_slow],
