@@ -137,6 +137,7 @@ class AviFrames:
     def ending(self) -> tuple[str, str]:
         """Why the end of the file is missing, or ``""``; and what else to say of it."""
         size = self._view.size
+        self.announced |= not self._open and self._end > size
         if self._cut is not None:
             return f"is cut off at byte {self._cut} of {size}", ""
         if self._zeros is not None:
