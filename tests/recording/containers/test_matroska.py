@@ -85,7 +85,7 @@ def test_a_cut_is_never_complete_and_never_has_more_frames(
     )
     for cut in [*(place for place in places if place > 3), len(whole) - 1]:
         found = scan_bytes(tmp_path, whole[:cut])
-        assert word(found) == ("truncated" if cut > HEADERS else word(found)) != "complete", cut
+        assert word(found) in (("truncated",) if cut > HEADERS else ("truncated", "empty")), cut
         assert found.frames is not None
         counts.append(found.frames)
     assert counts == sorted(counts)
