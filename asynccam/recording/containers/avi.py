@@ -139,6 +139,7 @@ class AviFrames:
     def ending(self) -> tuple[str, str]:
         """Why the end of the file is missing, or ``""``; and what else to say of it."""
         size = self._view.size
+        self.announced |= not self._open and self._end > size
         if self._cut is not None:
             return f"is cut off at byte {self._cut} of {size}", ""
         if self._zeros is not None:
@@ -184,7 +185,11 @@ class AviFrames:
             self._position = begin + size + (size & 1)
         if self._position < view.size and self._end > self._position and self._end <= view.size:
             self._zeros = self._position
-        elif self._position < view.size and (self._open or self._end > view.size):
+        elif self._position < view.size and (
+            self._open
+            or self._end > view.size
+            or _begins_riff(view.read(self._position, view.size - self._position))
+        ):
             self._cut = self._position
         elif self._position < view.size:
             self.trailing = self._position
@@ -210,6 +215,9 @@ class AviFrames:
         """Whether the walk is over where a RIFF ends: behind it stands neither one more nor more of it."""
         if head[:4] == b"RIFF" and head[8:] == b"AVIX":
             return False
+        if _begins_riff(head):
+            self._cut = position
+            return True
         if self._wrong_size or (head[:4] not in (b"RIFF", b"LIST", b"JUNK") and self._is_media(position)):
             self._wrong_size, self._end = True, 0
             return False
@@ -331,3 +339,8 @@ class AviFrames:
                 return False
             begin += len(block)
         return True
+
+
+def _begins_riff(head: bytes) -> bool:
+    """Whether these bytes are the head of another part of the file, cut off (OpenDML 1.02)."""
+    return len(head) < 12 and b"RIFF".startswith(head[:4]) and b"AVIX".startswith(head[8:])

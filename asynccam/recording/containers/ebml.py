@@ -172,7 +172,7 @@ class Walk:
                     return
                 continue
             kind, begin, size = element
-            if kind in OPENED:
+            if kind in OPENED and (kind != BLOCK_GROUP or begin + (size or 0) <= self._size):
                 self._open(element)
                 self.position = begin
                 yield element

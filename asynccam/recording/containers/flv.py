@@ -91,6 +91,7 @@ class FlvFrames:
         self._spoiled = self._broken = self._hidden = 0
         self._latest = 0
         self._judge: Judge = payloads.judge_anything
+        self._configured = b"", b""
         self._told: dict[str, float] = {}
         self._avc = self._ended = False
 
@@ -133,13 +134,13 @@ class FlvFrames:
     def ending(self) -> tuple[str, str]:
         """Why the end of the file is missing, or ``""``; and what else to say of it."""
         size = self._view.size
+        length, seconds = self._told.get("filesize"), self._told.get("duration", 0.0)
+        self.announced |= length is not None and length > size
         if self._cut is not None:
             return f"is cut off at byte {self._cut} of {size}", ""
         if self._zeros is not None:
             return f"holds nothing but zeros from byte {self._zeros} on", ""
-        length, seconds = self._told.get("filesize"), self._told.get("duration", 0.0)
         if length is not None and size < length < 1 << 62:
-            self.announced = True
             return f"is {int(length) - size} bytes short of the length in its header", ""
         if length == 0 and not self._ended and (self._avc or seconds == _PLACEHOLDER):
             return "was never finalized: its length was not written", ""
@@ -219,7 +220,7 @@ class FlvFrames:
             return None
         # FLV 10.1, E.4.3.2: 0 is the configuration, 2 the end of the sequence.
         if data[1] == _SEQUENCE_START:
-            self._judge = _avc_judge(data[5:])
+            self._configure(b"avc1", data[5:])
         self._ended = data[1] == _SEQUENCE_END
         if data[1] != _CODED or not self._is_shown(data, tag, 5):
             return None
@@ -243,7 +244,7 @@ class FlvFrames:
                 return None
             at += 1 if tracks == 1 else 4
         if kind == _SEQUENCE_START:
-            self._judge = _judge_of(codec, data[at:])
+            self._configure(codec, data[at:])
         self._ended = kind == _SEQUENCE_END
         if kind not in (_CODED, _CODED_X):
             return None
@@ -251,6 +252,12 @@ class FlvFrames:
         if kind == _CODED and codec in (b"avc1", b"hvc1"):
             offset, at = int.from_bytes(data[at : at + 3], "big", signed=True), at + 3
         return offset if self._is_shown(data, tag, at) else None
+
+    def _configure(self, codec: bytes, private: bytes) -> None:
+        """Take a codec's parameters, which some servers repeat."""
+        if (codec, private) != self._configured:
+            self._configured = codec, private
+            self._judge = _judge_of(codec, private)
 
     def _is_shown(self, data: bytes, tag: _Tag, at: int) -> bool:
         size, begin, view = tag.size - at, tag.begin + at, self._view
@@ -308,22 +315,20 @@ def _tag(head: bytes, begin: int) -> _Tag:
     return _Tag(head[0] & 0x1F, time, begin, int.from_bytes(head[1:4], "big"))
 
 
-def _avc_judge(private: bytes) -> Judge:
-    if len(private) > 4 and private[0] == 1:
-        return payloads.NalJudge((private[4] & 3) + 1, hevc=False)
-    return payloads.judge_anything
-
-
 def _judge_of(codec: bytes, private: bytes) -> Judge:
-    if codec == b"avc1":
-        return _avc_judge(private)
+    # ISO/IEC 14496-15, 5.3.3.1 and 8.3.3.1: how long the lengths in front of NAL units are.
+    if codec == b"avc1" and len(private) > 4 and private[0] == 1:
+        return payloads.NalJudge((private[4] & 3) + 1, hevc=False)
     if codec == b"hvc1" and len(private) > 21:
         return payloads.NalJudge((private[21] & 3) + 1, hevc=True)
-    return {b"av01": payloads.judge_av1, b"vp09": payloads.judge_vp9, b"vp08": payloads.judge_vp8}.get(
-        codec, payloads.judge_anything
-    )
+    return _JUDGES.get(codec, payloads.judge_anything)
 
 
+_JUDGES: Final[dict[bytes, Judge]] = {
+    b"av01": payloads.judge_av1,
+    b"vp09": payloads.judge_vp9,
+    b"vp08": payloads.judge_vp8,
+}
 _TOLD: Final = re.compile(rb"\0(?:\x08(?:duration|filesize)|\x09framerate)\0")
 
 

@@ -185,7 +185,6 @@ class MatroskaFrames:
 
     def __iter__(self) -> Iterator[tuple[int | None, int | None]]:
         group: tuple[int, int] | None = None
-        group_end: int | None = None
         duration: int | None = None
         try:
             for element in self.walk:
@@ -206,14 +205,10 @@ class MatroskaFrames:
                         yield from self._block(*group, duration)
                         group = None
                     duration = None
-                    if kind == BLOCK_GROUP:
-                        group_end = None if size is None else begin + size
-                    else:
+                    if kind != BLOCK_GROUP:
                         yield from self._other(element)
-            if group is not None and (group_end is None or group_end <= self._view.size):
+            if group is not None:
                 yield from self._block(*group, duration)
-            elif group is not None:
-                self.announced = True
         except CutShortError:  # only where the file is cut while it is read
             self.walk.cut = self.walk.position
         yield from self._flush()
@@ -239,8 +234,9 @@ class MatroskaFrames:
     def ending(self, size: int, seconds: float | None) -> tuple[str, str]:
         """Why the end of a file of that size and length is missing, or ``""``; and what else to say of it."""
         walk, evidence = self.walk, self._evidence
+        self.announced |= walk.segment_end is not None and walk.segment_end > size
         if walk.cut is not None:
-            self.announced |= walk.cut_kind in (SIMPLE_BLOCK, BLOCK)
+            self.announced |= walk.cut_kind in (SIMPLE_BLOCK, BLOCK_GROUP, BLOCK)
             return f"is cut off at byte {walk.cut} of {size}", ""
         if walk.zeros is not None:
             return f"holds nothing but zeros from byte {walk.zeros} on", ""
