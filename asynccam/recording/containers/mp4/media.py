@@ -14,7 +14,7 @@ _MAX_UNITS: Final = 1 << 12
 """NAL units of a sample that are walked over: H.264 has at most one slice a macroblock row and field."""
 _JPEG_START: Final = b"\xff\xd8"
 _JPEG_END: Final = b"\xff\xd9"
-_START_CODES: Final = (b"\0\0\0\1", b"\0\0\1")
+_START_CODE: Final = b"\0\0\0\1"
 _NAL: Final = frozenset({Coding.H264, Coding.H265, Coding.H266})
 _UNCHECKED: Final = frozenset({Coding.RAW})
 _NEVER_ZEROS: Final = _NAL | {Coding.COMPRESSED, Coding.ENCRYPTED}
@@ -64,14 +64,14 @@ class Media:
             return Look.ZEROS
         if form.coding is Coding.JPEG:
             return self._look_at_jpeg(head, take, size)
+        # In the order of the file: the end of a sample is read together with the beginning of the next.
+        look = _look_at_units(form, take, size) if form.length_size else Look.GOOD
         if form.coding in _NEVER_ZEROS:
             if size > 2 * _PROBE and not any(take(size - _PROBE, _PROBE)):
                 return Look.ZEROS
             if self._is_thorough and self._has_zeros(offset, size):
                 return Look.ZEROS
-        if form.length_size:
-            return _look_at_units(form, take, size)
-        return Look.GOOD
+        return look
 
     def _reader(self, form: Format, offset: int, size: int) -> Callable[[int, int], bytes]:
         """A function that gives bytes of the sample: of all of it at once where all of it is read anyhow."""
@@ -112,7 +112,7 @@ def _look_at_units(form: Format, take: Callable[[int, int], bytes], size: int) -
     at, width = 0, form.length_size
     has_picture = False
     for _ in range(_MAX_UNITS):
-        if at + width >= size:
+        if at + width > size:
             break
         head = take(at, min(width + 2, size - at))
         length, header = int.from_bytes(head[:width]), head[width:]
@@ -120,15 +120,15 @@ def _look_at_units(form: Format, take: Callable[[int, int], bytes], size: int) -
             # No unit is that short, and zeros have that length. ffmpeg loses the picture then.
             return Look.ZEROS if not any(take(at, min(size - at, _PROBE))) else Look.SPOILED
         if length > size - at - width or not _is_header(form.coding, header):
-            return _look_at_start_codes(take, at)
+            return _look_at_start_code(take)
         has_picture = has_picture or _is_picture(form.coding, header)
         at += width + length
     return Look.GOOD if has_picture else Look.NO_PICTURE
 
 
-def _look_at_start_codes(take: Callable[[int, int], bytes], at: int) -> Look:
+def _look_at_start_code(take: Callable[[int, int], bytes]) -> Look:
     """Some cameras leave start codes (H.264, annex B) where lengths should be, and decoders take them."""
-    return Look.GOOD if at == 0 and take(0, 4).startswith(_START_CODES) else Look.SPOILED
+    return Look.GOOD if take(0, 4) == _START_CODE else Look.SPOILED
 
 
 def _is_header(coding: Coding, header: bytes) -> bool:

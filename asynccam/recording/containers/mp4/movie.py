@@ -9,6 +9,12 @@ from asynccam.recording.containers.mp4.tables import Sizes, Table
 from asynccam.recording.containers.reader import CutShortError, FileView
 
 _MAX_TRACKS: Final = 256
+_WITHIN: Final = {
+    b"trak": (b"edts", b"mdia"),
+    b"mdia": (b"minf",),
+    b"minf": (b"stbl", b"dinf"),
+}
+"""Boxes that are looked into, by the box around them, so that no nesting is deeper than the format's."""
 _UNKNOWN_DURATIONS: Final = frozenset({0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF})
 
 
@@ -144,7 +150,7 @@ def _read_track(view: FileView, box: Box, track: Track, trouble: Trouble) -> Non
     for child in children(view, box.start, box.end, trouble):
         try:
             match child.kind:
-                case b"edts" | b"mdia" | b"minf" | b"stbl" | b"dinf":
+                case kind if kind in _WITHIN.get(box.kind, ()):
                     _read_track(view, child, track, trouble)
                 case b"tkhd":
                     fields = Fields(view, child)

@@ -47,15 +47,12 @@ class Presentation:
         self.edits = edits or (Edit(-_FOREVER, _FOREVER, 0),)
         self._is_edited = bool(edits)
         self._places = sorted({place for edit in self.edits for place in (edit.begin, edit.end)})
-        self._stretches = [_Stretch() for _ in self._places]
+        self._stretches = [_Stretch() for _ in range(len(self._places) + 1)]
 
     def add(self, sample: Sample) -> None:
         """Take a frame."""
         begin = sample.time + sample.shift
-        place = bisect_right(self._places, begin) - 1
-        if place < 0:
-            return  # before everything that is shown
-        stretch = self._stretches[place]
+        stretch = self._stretches[bisect_right(self._places, begin)]
         stretch.frames += 1
         stretch.first = min(stretch.first, begin)
         # A duration below zero steps back with the next frame's time; this one is shown no shorter for it.
@@ -65,13 +62,16 @@ class Presentation:
         """Frames shown, and ticks from the first one's beginning to the last one's end, pauses included."""
         frames, first, last = 0, _FOREVER, -_FOREVER
         for edit in self.edits:
-            begin, end = bisect_right(self._places, edit.begin) - 1, bisect_right(self._places, edit.end) - 1
+            begin, end = bisect_right(self._places, edit.begin), bisect_right(self._places, edit.end)
             inside = [stretch for stretch in self._stretches[begin:end] if stretch.frames]
             if not inside:
                 continue
             frames += sum(stretch.frames for stretch in inside)
             offset = edit.shown - edit.begin if self._is_edited else 0
-            first = min(first, offset + min(stretch.first for stretch in inside))
+            # A frame that begins before the edit fills it up to the first frame inside.
+            is_filled = self._stretches[begin - 1].last > edit.begin
+            start = edit.begin if is_filled else min(stretch.first for stretch in inside)
+            first = min(first, offset + start)
             last = max(last, offset + min(max(stretch.last for stretch in inside), edit.end))
         return frames, max(last - first, 0) if frames else 0
 
