@@ -317,6 +317,8 @@ class _Reading:
 _STREAM: Final = 3
 _WINDOW: Final = 1 << 20
 _WINDOW_AT_MOST: Final = 1 << 26
+_LEAD_OF_FILE: Final = 512
+"""Bytes that may stand before the picture of a file; a tar archive has as many."""
 # What begins so and has a JPEG inside is something else.
 _OTHERS: Final = (
     b"%PDF",
@@ -335,7 +337,7 @@ _OTHERS: Final = (
 
 def is_jpeg(head: bytes) -> bool:
     """Return whether a file that begins so is read here: a picture, maybe behind other bytes."""
-    begin = _BEGIN.search(head)
+    begin = _BEGIN.search(head, 0, min(len(head), _LEAD_OF_FILE))
     if begin is None or head.startswith(_OTHERS):
         return False
     at = begin.start()

@@ -328,8 +328,8 @@ class _Demultiplexer:
         if data[:3] != b"\0\0\1" or len(data) < 9 or data[6] & 0xC0 != 0x80:
             return
         times = data[7] >> 6
-        shown = _timestamp(data[9:14]) if times & 2 and len(data) >= 14 else None
-        decoded = _timestamp(data[14:19]) if times == 3 and len(data) >= 19 else None
+        shown = _timestamp(data[9:14]) if times & 2 else None
+        decoded = _timestamp(data[14:19]) if times == 3 else None
         # Some muxers write one packet a slice: with the time of its frame, with that of the next (GStreamer),
         # or with none.
         begins = begins_picture(self._codec, data[9 + data[8] :])
@@ -448,5 +448,8 @@ def _sentences(parts: Iterable[tuple[int, str]]) -> str:
     return "; ".join(text.format(count, "s" * (count != 1)) for count, text in parts if count)
 
 
-def _timestamp(data: bytes) -> int:
+def _timestamp(data: bytes) -> int | None:
+    """33 bits in three parts, each with a marker bit of 1 behind it (2.4.3.6); None if one is not there."""
+    if len(data) < 5 or not data[0] & data[2] & data[4] & 1:
+        return None
     return (data[0] >> 1 & 7) << 30 | data[1] << 22 | data[2] >> 1 << 15 | data[3] << 7 | data[4] >> 1

@@ -21,8 +21,8 @@ _PACKETS: Final = 4096
 _ENOUGH: Final = 8
 """Packets in a row by which a stream is known that begins behind other bytes."""
 _SEARCHED: Final = 1 << 20
-# What the first packet of a file is where it is the only one: the PAT or the SDT, beginning.
-_FIRST_PACKETS: Final = (b"\x47\x40\x00\x10", b"\x47\x40\x11\x10")
+# The association table or the description of services begins in it, as in the first packet of most files.
+_TABLES: Final = re.compile(rb"\x47[\x40\x60][\x00\x11][\x10-\x3f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +71,20 @@ def find_layout(head: bytes) -> Layout | None:
     """Return where the packets stand in a file that begins so, or None if it is not a transport stream."""
     found = [(match.start(), stride) for stride in _STRIDES if (match := _FIRST[stride].search(head))]
     if found:
-        return Layout(*min(found))
+        begin, stride = min(found)
+        # The packets before may have some flaw among them.
+        front = 4 if stride == 192 else 0
+        for earlier in (front, *range(begin % stride, begin, stride)):
+            syncs = head[earlier : earlier + stride + 1 : stride]
+            if syncs == SYNC * 2 or (earlier == front == begin % stride and syncs[:1] == SYNC):
+                return Layout(earlier, stride)
+        return Layout(begin, stride)
     # Too short for that: packets have to be everything that is there.
     for stride, begin in ((188, 0), (192, 4), (204, 0)):
         syncs = head[begin::stride]
-        if head[begin : begin + 4].startswith(_FIRST_PACKETS) and not syncs.strip(SYNC):
+        if not syncs or syncs.strip(SYNC):
+            continue
+        if _TABLES.match(head, begin) or (len(syncs) > 3 and _NEXT[stride].match(head, begin)):
             return Layout(begin, stride)
     return None
 

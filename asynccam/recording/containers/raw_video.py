@@ -21,6 +21,8 @@ class Codec(Enum):
 
 
 _BLOCK: Final = 1 << 20
+_PARAMETERS: Final = 512
+"""Bytes in which the first fields of a sequence parameter set are, scaling lists included."""
 _HEAD: Final = 1 << 14
 # A start code (B.1.1) with the header of its unit and the first byte of what is in it.
 _UNIT: Final = re.compile(b"\0\0\1(.)(.)(.)", re.DOTALL)
@@ -94,6 +96,8 @@ class PictureCounter:
         self._pictures = 0
         self._has_parameters = False
         self._is_sure = True
+        # A sequence parameter set that goes on in the next piece.
+        self._parameters = b""
         # 8.1.3 of H.265: pictures that refer to what is before the point where decoding begins.
         self._skips_leading = True
         self._began = False
@@ -102,10 +106,12 @@ class PictureCounter:
     @property
     def pictures(self) -> int | None:
         """Pictures so far, or None if they cannot be told from fields."""
-        return self._pictures if self._is_sure else None
+        return self._pictures if self._is_sure and self._are_frames(self._parameters) else None
 
     def feed(self, data: bytes) -> None:
         """Take the next piece."""
+        if self._parameters:
+            self._take_parameters(self._parameters + data)
         data = self._rest + data
         take = self._take_h264 if self._codec is Codec.H264 else self._take_h265
         for unit in _UNIT.finditer(data):
@@ -122,12 +128,22 @@ class PictureCounter:
         kind = head & 31
         if kind == _H264_SPS:
             self._has_parameters = True
-            # With fields two slices of a picture begin at macroblock 0.
-            if _has_only_frames(data[at + 1 : at + 257]) is not True:
-                self._is_sure = False
+            self._take_parameters(data[at + 1 : at + 1 + _PARAMETERS])
         elif kind in _H264_SLICES and self._has_parameters:
             self._began = True
             self._pictures += first >= 0x80
+
+    def _take_parameters(self, data: bytes) -> None:
+        if len(data) < _PARAMETERS:
+            self._parameters = data
+            return
+        self._is_sure = self._is_sure and self._are_frames(data)
+        self._parameters = b""
+
+    @staticmethod
+    def _are_frames(parameters: bytes) -> bool:
+        """Whether each picture is a frame: of a frame of fields two slices begin at macroblock 0."""
+        return not parameters or _has_only_frames(parameters[:_PARAMETERS]) is True
 
     def _take_h265(self, head: int, first: int, second: int, data: bytes, at: int) -> None:
         kind = head >> 1 & 63

@@ -9,9 +9,11 @@ from asynccam.recording.containers.jpeg import is_jpeg, scan_jpeg
 from asynccam.recording.containers.matroska import is_matroska, scan_matroska
 from asynccam.recording.containers.mp4 import is_mp4, scan_mp4
 from asynccam.recording.containers.mpegts import is_mpegts, scan_mpegts
+from asynccam.recording.containers.raw_video import is_raw_video, scan_raw_video
 from asynccam.recording.containers.reader import FileView, Scan
+from asynccam.recording.containers.zip import is_zip, scan_zip
 
-_HEAD: Final = 4096
+_HEAD: Final = 1 << 16
 """Bytes that a format is recognised by."""
 _BLOCK: Final = 1 << 20
 
@@ -20,9 +22,13 @@ _FORMATS: Final[tuple[tuple[Callable[[bytes], bool], Callable[[FileView], Scan]]
     (is_mp4, scan_mp4),
     (is_avi, scan_avi),
     (is_flv, scan_flv),
+    (is_zip, scan_zip),
+    (is_raw_video, scan_raw_video),
+    # These two may stand behind other bytes, so that all formats with a mark at their begin come first.
     (is_mpegts, scan_mpegts),
     (is_jpeg, scan_jpeg),
 )
+"""By likelihood where it does not matter; the first that fits reads the file."""
 
 
 def scan_file(view: FileView) -> Scan:
