@@ -16,6 +16,7 @@ GRACE = 2.0
 
 
 SLOWEST = (
+    "test_corpus.py",
     "test_take_resume.py",
     "test_browser_details.py",
     "test_nanocam.py",

@@ -1,107 +1,56 @@
-"""Reads the structure of Matroska and WebM files (RFC 9559): block headers, not their contents."""
+"""Reads the structure of Matroska and WebM files (RFC 9559): blocks and what they hold, not the pictures."""
 
 import struct
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from asynccam.recording.containers.reader import CutShortError, FileView, Intervals, Scan
+from asynccam.recording.containers import payloads
+from asynccam.recording.containers.ebml import (
+    BLOCK,
+    BLOCK_GROUP,
+    CHECKSUM,
+    CLUSTER,
+    CUES,
+    EBML,
+    INFO,
+    LONGEST,
+    SEEK_HEAD,
+    SEGMENT,
+    SIMPLE_BLOCK,
+    TIMESTAMP,
+    TRACKS,
+    UNKNOWN,
+    VOID,
+    BadElementError,
+    Element,
+    Walk,
+    children,
+    number,
+    parse_vint,
+)
+from asynccam.recording.containers.payloads import Judge, Picture
+from asynccam.recording.containers.reader import CutShortError, FileView, Scan
+from asynccam.recording.containers.timeline import Timeline
 
-_EBML, _SEGMENT, _CLUSTER, _BLOCK_GROUP = 0x1A45DFA3, 0x18538067, 0x1F43B675, 0xA0
-_INFO, _TRACKS, _TRACK_ENTRY = 0x1549A966, 0x1654AE6B, 0xAE
-_TIMESTAMP, _SIMPLE_BLOCK, _BLOCK = 0xE7, 0xA3, 0xA1
-_CODEC, _ENCODINGS, _VOID = 0x86, 0x6D80, 0xEC
-_SCALE, _DURATION, _TRACK_NUMBER, _TRACK_TYPE, _FRAME_DURATION = 0x2AD7B1, 0x4489, 0xD7, 0x83, 0x23E383
-_OPENED: Final = frozenset({_SEGMENT, _CLUSTER, _BLOCK_GROUP, _INFO, _TRACKS, _TRACK_ENTRY})
-"""Elements whose children are walked in one flat pass; every other one is stepped over."""
+_TRACK_ENTRY, _CODEC, _CODEC_PRIVATE, _ENCODINGS, _DOC_TYPE = 0xAE, 0x86, 0x63A2, 0x6D80, 0x4282
+_SCALE, _DURATION, _BLOCK_DURATION, _TRACK_SCALE = 0x2AD7B1, 0x4489, 0x9B, 0x23314F
+_TRACK_NUMBER, _TRACK_TYPE, _FRAME_DURATION, _ENABLED, _DEFAULT = 0xD7, 0x83, 0x23E383, 0xB9, 0x88
+_SEEK, _SEEK_POSITION, _CUE_POINT, _CUE_POSITIONS, _CUE_CLUSTER = 0x4DBB, 0x53AC, 0xBB, 0xB7, 0xF1
 _VIDEO: Final = 1
+_SECOND: Final = 1_000_000_000
+_WRAP: Final = (1 << 64) - 1
+_USUAL_SCALE: Final = 1_000_000
 _RUN: Final = 4096
 _AHEAD: Final = 64 * 1024
 _LARGE: Final = 8192
-"""Above it, a block is stepped over and not read, which saves more than the larger number of reads costs."""
-_LONGEST: Final = 12
-"""Bytes of an element's id and size, at most."""
-_UNKNOWN: Final = tuple((1 << 7 * length) - 1 for length in range(9))
-"""Sizes of the elements that do not tell their size, by the length of that number."""
-
-
-@dataclass(slots=True)
-class _Contents:
-    scale: int = 1_000_000
-    duration: float = 0.0
-    track: int = 0
-    video: set[int] = field(default_factory=set)
-    frame_duration: int = 0
-    cluster: int = 0
-    frames: int = 0
-    first: int | None = None
-    last: int = 0
-    intervals: Intervals = field(default_factory=Intervals)
-
-
-def is_matroska(head: bytes) -> bool:
-    """Whether a file that begins so is read here."""
-    return head[:4] == _EBML.to_bytes(4, "big")
-
-
-def scan_matroska(view: FileView) -> Scan:
-    """Frames, duration and flaws of a Matroska file."""
-    found = _Contents()
-    walk = _Walk(view)
-    try:
-        for kind, begin, size in walk:
-            _take(view, kind, begin, size, found)
-        flaw = walk.flaw()
-    except CutShortError:
-        flaw = walk.cut()
-    usual = found.intervals.usual
-    interval = None if usual is None else usual * found.scale / 1e9
-    return Scan(found.frames, _seconds(found), truncated=flaw, interval=interval)
-
-
-class _Walk:
-    """The elements of a file in one flat pass: id, begin and size of what is in them (0 for what is opened).
-
-    Raises CutShortError where the file ends, or stops making sense, within an element.
-
-    Attributes:
-        position: Where the present element begins; who iterates may move it on.
-    """
-
-    def __init__(self, view: FileView) -> None:
-        self.position = 0
-        self._view = view
-        self._segment_end: int | None = None
-
-    def __iter__(self) -> Iterator[tuple[int, int, int]]:
-        while self.position < self._view.size:
-            kind, size, begin = _element(self._view, self.position)
-            if kind in _OPENED:
-                if kind == _SEGMENT:
-                    self._segment_end = None if size is None else begin + size
-                self.position = begin
-                yield kind, begin, 0
-                continue
-            if size is None or begin + size > self._view.size:
-                raise CutShortError
-            yield kind, begin, size
-            self.position = max(self.position, begin + size)
-            if kind == _VOID and self._view.read_some(self.position, 1) == b"\0":
-                # GStreamer strikes out the length of a single frame by a void that is a byte too short. No
-                # element begins with a zero.
-                self.position += 1
-
-    def cut(self) -> str:
-        """The flaw of a file at whose present position nothing more can be read."""
-        return f"cut off at byte {self.position} of {self._view.size}"
-
-    def flaw(self) -> str:
-        """The flaw of a file that was read to its end."""
-        if self._segment_end is None:
-            return "never finalized: its length and index were not written"
-        if self._segment_end > self._view.size:
-            return f"{self._segment_end - self._view.size} bytes short of the length in its header"
-        return ""
+_TRACKS_AT_MOST: Final = 256
+_LACE_HEAD: Final = 1 << 16
+"""Bytes that the sizes of the frames in a laced block may take up."""
+_CUES_READ: Final = 1 << 16
+_CHECKED: Final = 256 << 20
+"""Bytes of a file that are read to hold them against its checksums, at most."""
 
 
 @dataclass(slots=True)
@@ -113,12 +62,613 @@ class Track:
         video: Whether it holds pictures.
         codec: Matroska's name of the codec, ``V_MJPEG`` for example.
         encoded: Whether the bytes in its blocks are compressed or encrypted once more.
+        enabled: Whether a player may use it.
+        default: Whether a player uses it without being told.
+        frame_duration: Nanoseconds of every frame, or 0 if that is not said.
+        scale: What times in its blocks are multiplied with.
+        private: The codec's own parameters, their beginning.
     """
 
     number: int = 0
     video: bool = False
     codec: str = ""
     encoded: bool = False
+    enabled: bool = True
+    default: bool = True
+    frame_duration: int = 0
+    scale: float = 1.0
+    private: bytes = b""
+
+
+@dataclass(slots=True)
+class _Headers:
+    """What a segment says of itself, wherever it does.
+
+    Attributes:
+        scale: Nanoseconds of a tick.
+        duration: Ticks, as announced; 0 if they are not.
+        tracks: The tracks, or None where nothing was said of any.
+    """
+
+    scale: int = _USUAL_SCALE
+    duration: float = 0.0
+    tracks: list[Track] | None = None
+
+
+def is_matroska(head: bytes) -> bool:
+    """Whether a file that begins so is read here."""
+    return head[:4] == EBML.to_bytes(4, "big")
+
+
+def scan_matroska(view: FileView) -> Scan:
+    """Frames, duration and flaws of a Matroska or WebM file."""
+    frames = MatroskaFrames(view)
+    timeline = Timeline(_SECOND)
+    count = 0
+    for time, duration in frames:
+        count += 1
+        if time is not None:
+            timeline.add(time, duration)
+    if not frames.is_matroska:
+        return Scan(None, None, note="is of a format that is not understood", understood=False)
+    seconds, interval = timeline.finish(frames.frame_duration)
+    walk = frames.walk
+    damaged = frames.damage(count)
+    if timeline.astray:
+        damaged.append(f"has {timeline.astray} time stamps that cannot be")
+    truncated, note = frames.ending(view.size, seconds)
+    if frames.untold:
+        damaged.append("does not tell what its tracks are")
+    elif not count and truncated and not frames.announced:
+        # A file that was created and never got a frame is empty, wherever its headers end.
+        truncated, note = "", truncated
+    notes = [note] if note else []
+    if walk.trailing is not None:
+        notes.append(f"has {view.size - walk.trailing} bytes behind its end")
+    if walk.documents > 1:
+        notes.append(f"is followed by another Matroska file at byte {walk.joined}")
+    if frames.endless and frames.endless == count:
+        notes.append("has no end marker in any of its pictures")
+    if not count and not frames.untold and not frames.has_video:
+        notes.append("has no video track")
+    return Scan(
+        None if frames.untold else count,
+        seconds,
+        truncated,
+        "; ".join(damaged),
+        "; ".join(notes),
+        interval,
+    )
+
+
+class MatroskaFrames:
+    """The frames of a file's first video track, one by one, in constant memory; for use in a thread.
+
+    Iterating gives presentation time and duration of each frame that is really there, in nanoseconds, in the
+    order of the file; None where one is not known. The attributes hold after that.
+
+    Args:
+        view: The file.
+
+    Attributes:
+        walk: Where the file's structure led to.
+        frame_duration: Nanoseconds of every frame as the track declares it, or None.
+        is_matroska: False for EBML of another kind.
+        has_video: Whether there is a video track.
+        untold: Whether there are blocks and nothing says of which tracks.
+        endless: JPEG pictures without an end marker.
+        spoiled: Frames of which a part is missing.
+        broken: Frames that nothing can be made of; not given.
+        hidden: Frames that are not shown, also all before the first that stands for itself; not given.
+        announced: Whether the file claims to have had a frame.
+    """
+
+    def __init__(self, view: FileView) -> None:
+        self.walk = Walk(view)
+        self.frame_duration: int | None = None
+        self.is_matroska = True
+        self.has_video = False
+        self.untold = False
+        self.endless = self.spoiled = self.broken = self.hidden = 0
+        self.announced = False
+        self._view = view
+        self._headers = _Headers()
+        self._track: Track | None = None
+        self._judge: Judge = payloads.judge_anything
+        self._segment = 0
+        self._evidence = _Evidence()
+        self._sums = _Checksums(view)
+        self._cluster: int | None = None
+        self._early: list[tuple[int, int, int | None]] = []
+        self._latest = 0
+        self._lace = _Lace()
+
+    def __iter__(self) -> Iterator[tuple[int | None, int | None]]:
+        group: tuple[int, int] | None = None
+        duration: int | None = None
+        try:
+            for element in self.walk:
+                kind, begin, size = element
+                if kind == SIMPLE_BLOCK:
+                    if group is not None:
+                        yield from self._block(*group, duration)
+                        group = duration = None
+                    yield from self._block(begin, size or 0, None)
+                elif kind == BLOCK:
+                    group = (begin, size or 0)
+                elif kind == _BLOCK_DURATION:
+                    duration = number(self._view, element)
+                elif kind == TIMESTAMP:
+                    yield from self._timestamp(number(self._view, element))
+                elif kind in (BLOCK_GROUP, CLUSTER) or group is None:
+                    if group is not None:
+                        yield from self._block(*group, duration)
+                        group = None
+                    duration = None
+                    if kind != BLOCK_GROUP:
+                        yield from self._other(element)
+            if group is not None:
+                yield from self._block(*group, duration)
+        except CutShortError:  # only where the file is cut while it is read
+            self.walk.cut = self.walk.position
+        yield from self._flush()
+        yield from self._lace.finish()
+
+    def damage(self, count: int) -> list[str]:
+        """What is spoiled inside the file of so many frames, in sentences."""
+        walk, sentences = self.walk, []
+        if walk.lost:
+            sentences.append(f"has {walk.lost} bytes that cannot be read, the first at byte {walk.lost_at}")
+        if self.broken:
+            sentences.append(f"has {self.broken} frames without a picture")
+        if self.hidden and not count:
+            sentences.append(f"has {self.hidden} frames, and none that decoding can begin with")
+        spoiled = self.spoiled + (self.endless if self.endless < count else 0)
+        if spoiled:
+            sentences.append(f"has {spoiled} spoiled pictures")
+        if self._sums.wrong and self._sums.right:
+            # Where no checksum is right, they say something of the program that wrote them.
+            sentences.append(f"has {self._sums.wrong} wrong checksums")
+        return sentences
+
+    def ending(self, size: int, seconds: float | None) -> tuple[str, str]:
+        """Why the end of a file of that size and length is missing, or ``""``; and what else to say of it."""
+        walk, evidence = self.walk, self._evidence
+        self.announced |= walk.segment_end is not None and walk.segment_end > size
+        if walk.cut is not None:
+            self.announced |= walk.cut_kind in (SIMPLE_BLOCK, BLOCK_GROUP, BLOCK)
+            return f"is cut off at byte {walk.cut} of {size}", ""
+        if walk.zeros is not None:
+            return f"holds nothing but zeros from byte {walk.zeros} on", ""
+        for end in (walk.segment_end, walk.cluster_end):
+            if end is not None and end > size:
+                return f"is {end - size} bytes short of the length in its header", ""
+        if evidence.beyond is not None:
+            self.announced = True
+            return f"has an index of what lies at byte {evidence.beyond} of {size}", ""
+        if walk.segment_end is not None or not evidence.segments:
+            return "", ""
+        if evidence.reserved or (evidence.closed and evidence.open_last):
+            return "was never finalized: its length and index were not written", ""
+        announced = self._headers.duration * self._headers.scale / _SECOND
+        there = max(seconds or 0.0, self._latest * self._headers.scale / _SECOND)
+        if there > 0 and there + max(1.0, 0.05 * there) < announced < _YEAR:
+            return f"announces {announced:.1f} s and ends before", ""
+        return "", "was never finalized, as live streams are: nothing tells whether more was to follow"
+
+    def _other(self, element: Element) -> Iterator[tuple[int | None, int | None]]:
+        """Take whatever is neither a block nor within a group of one."""
+        kind, begin, size = element
+        evidence = self._evidence
+        if kind == CLUSTER:
+            yield from self._flush()
+            self._cluster = None
+            evidence.clusters += 1
+            evidence.open_last = size is None
+            evidence.closed |= size is not None
+        elif kind == SEGMENT:
+            yield from self._flush()
+            self._begin_segment(element)
+        elif kind == EBML:
+            for child in children(self._view, begin, begin + (size or 0)):
+                if child.kind == _DOC_TYPE and self.walk.documents == 1:
+                    name = self._view.read(child.begin, min(child.size or 0, 16)).rstrip(b"\0")
+                    self.is_matroska = name in (b"matroska", b"webm", b"")
+        elif kind == SEEK_HEAD:
+            evidence.read_seek_head(self._view, element, self._segment)
+        elif kind == CUES and not evidence.clusters:
+            evidence.read_cues(self._view, element, self._segment)
+        elif kind == VOID and begin - self._segment <= LONGEST:
+            evidence.reserved = True  # of an index, which a live stream does not reserve room for
+        elif kind == CHECKSUM and self.walk.cluster_end is not None:
+            self._sums.check(element, self.walk.cluster_end)
+        if kind in (SEEK_HEAD, INFO, TRACKS, CUES) and size:
+            first = next(children(self._view, begin, begin + size), None)
+            if first is not None and first.kind == CHECKSUM:
+                self._sums.check(first, begin + size)
+
+    def _begin_segment(self, element: Element) -> None:
+        self._segment = element.begin
+        self._evidence.segments += 1
+        headers = _find_headers(self._view, element)
+        if headers.tracks is None:  # a second segment without any of its own
+            headers.tracks = self._headers.tracks
+        self._headers = headers
+        self._track = _shown_track(headers.tracks or [])
+        self.has_video |= self._track is not None
+        if self._track is not None:
+            self.frame_duration = self._track.frame_duration or None
+            self._judge = _judge_of(self._track)
+            self._lace.step = self._track.frame_duration or None
+
+    def _timestamp(self, time: int) -> Iterator[tuple[int | None, int | None]]:
+        self._cluster = time
+        yield from self._flush()
+
+    def _flush(self) -> Iterator[tuple[int | None, int | None]]:
+        """Give the blocks that stand before their cluster's timestamp."""
+        early, self._early = self._early, []
+        for begin, size, duration in early:
+            yield from self._timed_block(begin, size, duration)
+
+    def _block(self, begin: int, size: int, duration: int | None) -> Iterator[tuple[int | None, int | None]]:
+        if self._cluster is None:
+            # RFC 9559 5.1.3.1 only recommends that the timestamp comes first.
+            if len(self._early) >= _RUN:
+                yield from self._flush()
+            self._early.append((begin, size, duration))
+        else:
+            yield from self._timed_block(begin, size, duration)
+
+    def _timed_block(
+        self, begin: int, size: int, duration: int | None
+    ) -> Iterator[tuple[int | None, int | None]]:
+        """Give the frames of a block (RFC 9559, 10.2)."""
+        head = self.walk.payload(begin, size if size <= _LARGE else payloads.HEAD + LONGEST)
+        if self._headers.tracks is None:
+            self.untold = True
+            return
+        try:
+            of, at = parse_vint(head, 0)
+        except (CutShortError, BadElementError):
+            return
+        if at + 3 > len(head):
+            return
+        relative = int.from_bytes(head[at : at + 2], "big", signed=True)
+        self._latest = max(self._latest, min((self._cluster or 0) + relative, _WRAP))
+        track = self._track
+        if track is None or of != track.number:
+            return
+        flags, at = head[at + 2], at + 3
+        time = None if self._cluster is None else self._time(relative, track)
+        if duration is not None:
+            duration = int(duration * self._headers.scale * track.scale) or None
+        if not flags & 0x06:
+            if self._is_shown(head[at:], begin + at, size - at):
+                yield from self._lace.single(time, duration)
+            return
+        sizes = self._laced(begin + at, size - at, flags & 0x06)
+        yield from self._lace.several(time, duration, [self._is_shown(b"", *one) for one in sizes])
+
+    def _time(self, relative: int, track: Track) -> int:
+        scale = self._headers.scale
+        time = (self._cluster or 0) * scale
+        time += relative * scale if track.scale == 1.0 else round(relative * scale * track.scale)
+        # What a program counts in 64 bits of nanoseconds, and where one that fell below zero comes back.
+        return time if time <= _WRAP else time & _WRAP
+
+    def _is_shown(self, data: bytes, begin: int, size: int) -> bool:
+        """Whether bytes of the file are a frame that a player shows."""
+        if size <= 0:
+            return False
+        self.announced = True
+        if not data:
+            data = self._view.read(begin, size if size <= _LARGE else payloads.HEAD)
+        view = self._view
+        picture = self._judge(data, size, lambda at, length: view.read(begin + at, min(length, size - at)))
+        if picture is Picture.SHOWN:
+            return True
+        if picture is Picture.HIDDEN:
+            self.hidden += 1
+        elif picture is Picture.SPOILED:
+            self.spoiled += 1
+        elif picture is Picture.ENDLESS:
+            self.endless += 1
+        elif picture is Picture.BROKEN:
+            self.broken += 1
+        return picture in (Picture.SPOILED, Picture.ENDLESS)
+
+    def _laced(self, begin: int, size: int, lacing: int) -> list[tuple[int, int]]:
+        """Begin and size of each frame of a laced block (RFC 9559, 10.3)."""
+        sizes = _lace_sizes(self._view.read(begin, max(0, min(size, _LACE_HEAD))), size, lacing)
+        if sizes is None:
+            self.announced = True
+            self.broken += 1
+            return []
+        begin += size - sum(sizes)
+        frames = []
+        for one in sizes:
+            frames.append((begin, one))
+            begin += one
+        return frames
+
+
+_YEAR: Final = 366 * 86400.0
+
+
+class _Lace:
+    """Times of the frames in laced blocks, where only the first has one (RFC 9559, 10.3.4)."""
+
+    def __init__(self) -> None:
+        self.step: int | None = None
+        self._waiting: tuple[int, list[bool]] | None = None
+        self._found: int | None = None
+
+    def single(self, time: int | None, duration: int | None) -> Iterator[tuple[int | None, int | None]]:
+        if self._waiting is not None:
+            yield from self._release(time)
+        yield time, duration
+
+    def several(
+        self, time: int | None, duration: int | None, shown: list[bool]
+    ) -> Iterator[tuple[int | None, int | None]]:
+        yield from self._release(time)
+        if not shown:
+            return
+        step = self.step if duration is None else duration // len(shown)
+        if time is None:
+            yield from ((None, step) for one in shown if one)
+        elif step is None:
+            self._waiting = (time, shown)  # until the next block tells how long this one was
+        else:
+            yield from ((time + index * step, step) for index, one in enumerate(shown) if one)
+
+    def finish(self) -> Iterator[tuple[int | None, int | None]]:
+        yield from self._release(None)
+
+    def _release(self, until: int | None) -> Iterator[tuple[int | None, int | None]]:
+        if self._waiting is None:
+            return
+        (time, shown), self._waiting = self._waiting, None
+        if until is not None and time < until < time + _YEAR * _SECOND:
+            self._found = (until - time) // len(shown)
+        step = self._found
+        for index, one in enumerate(shown):
+            if one:
+                yield (time if not index else None if step is None else time + index * step), step
+
+
+def _lace_sizes(data: bytes, size: int, lacing: int) -> list[int] | None:
+    """Sizes of the frames in a laced block's payload, or None if they do not fit into it."""
+    if not data:
+        return []
+    count, at, sizes = data[0] + 1, 1, []
+    if lacing == 0x04:
+        one, rest = divmod(size - 1, count)
+        return None if rest else [one] * count
+    try:
+        for index in range(count - 1):
+            if lacing == 0x02:  # Xiph: as many 255 as there are, and the rest
+                begin = at
+                while data[at] == 255:
+                    at += 1
+                sizes.append(255 * (at - begin) + data[at])
+                at += 1
+            else:
+                value, end = parse_vint(data, at)
+                # EBML lacing: but for the first, differences, signed by half of their range.
+                sizes.append(value if not index else sizes[-1] + value - (UNKNOWN[end - at] >> 1))
+                at = end
+    except (IndexError, CutShortError, BadElementError):
+        return None
+    sizes.append(size - at - sum(sizes))
+    return None if min(sizes) < 0 else sizes
+
+
+class _Evidence:
+    """What a segment tells of its own end.
+
+    Attributes:
+        segments: How many began; clusters: how many of these.
+        closed: Whether a cluster tells its size; open_last: Whether the last does not.
+        reserved: Whether there is room for an index that was never written.
+        beyond: A place behind the end of the file that an index points to, or None.
+    """
+
+    def __init__(self) -> None:
+        self.segments = self.clusters = 0
+        self.closed = self.open_last = self.reserved = False
+        self.beyond: int | None = None
+
+    def read_seek_head(self, view: FileView, element: Element, segment: int) -> None:
+        for seek in _within(view, element):
+            if seek.kind == _SEEK:
+                for child in _within(view, seek):
+                    if child.kind == _SEEK_POSITION:
+                        self._point(view, number(view, child), segment)
+
+    def read_cues(self, view: FileView, element: Element, segment: int) -> None:
+        for index, point in enumerate(_within(view, element)):
+            if index == _CUES_READ:
+                return
+            if point.kind != _CUE_POINT:
+                continue
+            for positions in _within(view, point):
+                if positions.kind == _CUE_POSITIONS:
+                    for child in _within(view, positions):
+                        if child.kind == _CUE_CLUSTER:
+                            self._point(view, number(view, child), segment)
+
+    def _point(self, view: FileView, position: int, segment: int) -> None:
+        if position == _WRAP:  # what GStreamer writes until it knows better
+            self.reserved = True
+        elif segment + position >= view.size and self.beyond is None:
+            self.beyond = segment + position
+
+
+class _Checksums:
+    """Holds elements against the CRC-32 that some begin with (RFC 8794, 11.3.1)."""
+
+    def __init__(self, view: FileView) -> None:
+        self.right = self.wrong = 0
+        self._view = view
+        self._left = _CHECKED
+
+    def check(self, checksum: Element, end: int) -> None:
+        """Check the element that ends there, whose first child the checksum is."""
+        at = checksum.begin + (checksum.size or 0)
+        if checksum.size != 4 or end > self._view.size or end - at > self._left:
+            return
+        self._left -= end - at
+        told = int.from_bytes(self._view.read(checksum.begin, 4), "little")
+        found = 0
+        while at < end and (block := self._view.read_some(at, min(end - at, _AHEAD))):
+            found = zlib.crc32(block, found)
+            at += len(block)
+        if found == told:
+            self.right += 1
+        else:
+            self.wrong += 1
+
+
+def _within(view: FileView, element: Element) -> Iterator[Element]:
+    return children(view, element.begin, element.begin + (element.size or 0))
+
+
+def _find_headers(view: FileView, segment: Element) -> _Headers:
+    """Read what a segment says of itself and its tracks, which may stand behind its clusters."""
+    headers, informed = _Headers(), False
+    walk = Walk(view, segment.begin)
+    walk.segment_end = None if segment.size is None else segment.begin + segment.size
+    for element in walk:
+        kind, begin, size = element
+        if kind in (EBML, SEGMENT):
+            break
+        if kind == INFO and not informed:
+            informed = True
+            _read_info(view, element, headers)
+        elif kind == TRACKS and headers.tracks is None:
+            headers.tracks = read_tracks(view, element)
+        elif kind == CLUSTER:
+            if informed and headers.tracks is not None:
+                break
+            if size is not None and begin + size <= view.size:
+                walk.position = begin + size
+    return headers
+
+
+def _read_info(view: FileView, info: Element, headers: _Headers) -> None:
+    for child in _within(view, info):
+        if child.kind == _SCALE:
+            headers.scale = number(view, child) or _USUAL_SCALE
+        elif child.kind == _DURATION:
+            headers.duration = _float(view, child)
+
+
+def read_tracks(view: FileView, tracks: Element) -> list[Track]:
+    """Read the tracks that an element lists, in its order."""
+    found: list[Track] = []
+    for entry in _within(view, tracks):
+        if entry.kind != _TRACK_ENTRY or len(found) == _TRACKS_AT_MOST:
+            continue
+        track = Track()
+        for child in _within(view, entry):
+            reader = _TRACK_FIELDS.get(child.kind)
+            if reader is not None:
+                reader(view, child, track)
+        found.append(track)
+    return found
+
+
+def _number_field(name: str) -> "Callable[[FileView, Element, Track], None]":
+    def read(view: FileView, child: Element, track: Track) -> None:
+        setattr(track, name, number(view, child))
+
+    return read
+
+
+def _flag_field(name: str, value: int | None = None) -> "Callable[[FileView, Element, Track], None]":
+    def read(view: FileView, child: Element, track: Track) -> None:
+        found = number(view, child)
+        setattr(track, name, bool(found) if value is None else found == value)
+
+    return read
+
+
+def _read_codec(view: FileView, child: Element, track: Track) -> None:
+    name = view.read(child.begin, min(child.size or 0, 64)).rstrip(b"\0")
+    track.codec = name.decode("ascii", "replace")
+
+
+def _read_private(view: FileView, child: Element, track: Track) -> None:
+    track.private = view.read(child.begin, min(child.size or 0, 256))
+
+
+def _read_encodings(view: FileView, child: Element, track: Track) -> None:
+    track.encoded = True
+
+
+def _read_scale(view: FileView, child: Element, track: Track) -> None:
+    scale = _float(view, child)
+    # As libavformat takes it: what is next to nothing is an error, and no scale.
+    track.scale = scale if 0.01 <= scale <= 1000 else 1.0
+
+
+_TRACK_FIELDS: "Final[dict[int, Callable[[FileView, Element, Track], None]]]" = {
+    _TRACK_NUMBER: _number_field("number"),
+    _TRACK_TYPE: _flag_field("video", _VIDEO),
+    _FRAME_DURATION: _number_field("frame_duration"),
+    _ENABLED: _flag_field("enabled"),
+    _DEFAULT: _flag_field("default"),
+    _CODEC: _read_codec,
+    _CODEC_PRIVATE: _read_private,
+    _ENCODINGS: _read_encodings,
+    _TRACK_SCALE: _read_scale,
+}
+
+
+def _float(view: FileView, element: Element) -> float:
+    """The number that an element holds, or 0.0 where it is none that can be reckoned with."""
+    if element.size not in (4, 8):
+        return 0.0
+    (value,) = struct.unpack(">f" if element.size == 4 else ">d", view.read(element.begin, element.size))
+    return float(value) if 0 <= value < 1e300 else 0.0
+
+
+def _shown_track(tracks: list[Track]) -> Track | None:
+    """The video track that a player shows: the first that is enabled, by preference a default one."""
+    video = [track for track in tracks if track.video]
+    return min(video, key=lambda one: (not one.enabled, not one.default), default=None)
+
+
+def _judge_of(track: Track) -> Judge:
+    """Return how the frames of a track are told from other bytes."""
+    private = track.private
+    if track.encoded:
+        return payloads.judge_anything
+    if track.codec == "V_MPEG4/ISO/AVC":
+        if len(private) > 4 and private[0] == 1:  # ISO/IEC 14496-15, 5.3.3.1
+            return payloads.NalJudge((private[4] & 3) + 1, hevc=False)
+        return payloads.NalJudge(0, hevc=False)
+    if track.codec == "V_MPEGH/ISO/HEVC":
+        if len(private) > 21 and private[0] <= 1:  # ISO/IEC 14496-15, 8.3.3.1
+            return payloads.NalJudge((private[21] & 3) + 1, hevc=True)
+        return payloads.NalJudge(0, hevc=True)
+    if track.codec == "V_MS/VFW/FOURCC":
+        return payloads.judge_of(private[16:20])
+    return _JUDGES.get(track.codec, payloads.judge_anything)
+
+
+_JUDGES: Final[dict[str, Judge]] = {
+    "V_MJPEG": payloads.judge_jpeg,
+    "V_VP8": payloads.judge_vp8,
+    "V_VP9": payloads.judge_vp9,
+    "V_AV1": payloads.judge_av1,
+    **dict.fromkeys(
+        ("V_MPEG1", "V_MPEG2", "V_MPEG4/ISO/SP", "V_MPEG4/ISO/ASP", "V_MPEG4/ISO/AP"),
+        payloads.judge_start_codes,
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +682,7 @@ class BlockRun:
     """
 
     time: int | None
-    heads: list[bytes]
+    heads: list[bytes] = field(default_factory=list)
 
 
 class BlockReader:
@@ -156,45 +706,30 @@ class BlockReader:
 
     def runs(self) -> Iterator[BlockRun]:
         """Every whole block, in the order of the file."""
-        walk = _Walk(self._view)
+        walk = Walk(self._view)
         time: int | None = None
         try:
-            for kind, begin, size in walk:
-                if kind in (_SIMPLE_BLOCK, _BLOCK):
-                    self._heads.append(self._view.read(begin, min(size, self._length)))
-                    walk.position = self._hop(begin + size)
-                elif kind in (_CLUSTER, _TIMESTAMP):
+            for element in walk:
+                kind, begin, size = element
+                if kind in (SIMPLE_BLOCK, BLOCK):
+                    self._heads.append(walk.payload(begin, min(size or 0, self._length)))
+                    walk.position = self._hop(begin + (size or 0))
+                elif kind in (CLUSTER, TIMESTAMP):
                     yield from self._run(time)
-                    time = None if kind == _CLUSTER else _number(self._view, begin, size)
-                else:
-                    self._note(kind, begin, size)
+                    time = None if kind == CLUSTER else number(self._view, element)
+                elif kind == SEGMENT and not self.tracks:
+                    self.tracks = _find_headers(self._view, element).tracks or []
                 if len(self._heads) >= _RUN:
                     yield from self._run(time)
-            self.flaw = walk.flaw()
         except CutShortError:
-            self.flaw = walk.cut()
+            walk.cut = walk.position
+        self.flaw = _flaw(walk, self._view.size)
         yield from self._run(time)
 
     def _run(self, time: int | None) -> Iterator[BlockRun]:
         heads, self._heads = self._heads, []
         if heads:
             yield BlockRun(time, heads)
-
-    def _note(self, kind: int, begin: int, size: int) -> None:
-        """Take what is said of tracks."""
-        if kind == _TRACK_ENTRY:
-            self.tracks.append(Track())
-        elif not self.tracks:
-            return
-        elif kind == _TRACK_NUMBER:
-            self.tracks[-1].number = _number(self._view, begin, size)
-        elif kind == _TRACK_TYPE:
-            self.tracks[-1].video = _number(self._view, begin, size) == _VIDEO
-        elif kind == _CODEC:
-            name = self._view.read(begin, min(size, 64)).rstrip(b"\0")
-            self.tracks[-1].codec = name.decode("ascii", "replace")
-        elif kind == _ENCODINGS:
-            self.tracks[-1].encoded = True
 
     def _hop(self, position: int) -> int:
         """Take the simple blocks that begin here, the usual case, fast; gives where something else begins.
@@ -205,14 +740,14 @@ class BlockReader:
         ahead = _AHEAD
         while len(heads) < _RUN:
             data = self._view.read_some(position, ahead)
-            here, last = 0, len(data) - length - _LONGEST
-            while here <= last and data[here] == _SIMPLE_BLOCK:
+            here, last = 0, len(data) - length - LONGEST
+            while here <= last and data[here] == SIMPLE_BLOCK:
                 width = 9 - data[here + 1].bit_length()
                 if width > 8:
                     return position + here
                 begin = here + 1 + width
-                size = int.from_bytes(data[here + 1 : begin], "big") & _UNKNOWN[width]
-                if size == _UNKNOWN[width] or position + begin + size > end:
+                size = int.from_bytes(data[here + 1 : begin], "big") & UNKNOWN[width]
+                if size == UNKNOWN[width] or position + begin + size > end:
                     return position + here
                 here = begin + size
                 heads.append(data[begin : begin + length] if size >= length else data[begin:here])
@@ -221,65 +756,18 @@ class BlockReader:
             if here <= last:
                 return position + here
             position += here
-            ahead = length + _LONGEST if size > _LARGE else _AHEAD
+            ahead = length + LONGEST if size > _LARGE else _AHEAD
         return position
 
 
-def _seconds(found: _Contents) -> float | None:
-    if found.first is None:
-        return None
-    if found.duration > 0:
-        return found.duration * found.scale / 1e9
-    return ((found.last - found.first) * found.scale + found.frame_duration) / 1e9
-
-
-def _element(view: FileView, position: int) -> tuple[int, int | None, int]:
-    """Id, size (None if open-ended) and begin of the contents of the element at a position."""
-    head = view.read(position, min(12, view.size - position))
-    kind, length = _variable(head, 0, keep_marker=True)
-    size, size_length = _variable(head, length, keep_marker=False)
-    open_ended = size == (1 << 7 * size_length) - 1
-    return kind, None if open_ended else size, position + length + size_length
-
-
-def _variable(data: bytes, at: int, *, keep_marker: bool) -> tuple[int, int]:
-    """An EBML number of variable length, and that length."""
-    if at >= len(data) or data[at] == 0:
-        raise CutShortError
-    length = 9 - data[at].bit_length()
-    if at + length > len(data) or (keep_marker and length > 4):
-        raise CutShortError
-    value = int.from_bytes(data[at : at + length], "big")
-    return (value if keep_marker else value & ((1 << 7 * length) - 1)), length
-
-
-def _take(view: FileView, kind: int, begin: int, size: int, found: _Contents) -> None:
-    if kind in (_SIMPLE_BLOCK, _BLOCK):
-        head = view.read(begin, min(size, 12))
-        track, length = _variable(head, 0, keep_marker=False)
-        if track in found.video:
-            when = found.cluster + int.from_bytes(head[length : length + 2], "big", signed=True)
-            if found.first is None:
-                found.first = found.last = when
-            elif when > found.last:
-                found.intervals.add(when - found.last)
-                found.last = when
-            else:
-                found.first = min(found.first, when)
-            found.frames += 1
-    elif kind == _TIMESTAMP:
-        found.cluster = _number(view, begin, size)
-    elif kind == _SCALE:
-        found.scale = _number(view, begin, size)
-    elif kind == _DURATION and size in (4, 8):
-        found.duration = struct.unpack(">f" if size == 4 else ">d", view.read(begin, size))[0]
-    elif kind == _TRACK_NUMBER:
-        found.track = _number(view, begin, size)
-    elif kind == _TRACK_TYPE and _number(view, begin, size) == _VIDEO:
-        found.video.add(found.track)
-    elif kind == _FRAME_DURATION:
-        found.frame_duration = _number(view, begin, size)
-
-
-def _number(view: FileView, begin: int, size: int) -> int:
-    return int.from_bytes(view.read(begin, min(size, 8)), "big")
+def _flaw(walk: Walk, size: int) -> str:
+    """Why a file that was read to its end is not complete, or ``""``."""
+    if walk.cut is not None:
+        return f"cut off at byte {walk.cut} of {size}"
+    if walk.lost or walk.zeros is not None:
+        return f"cannot be read at byte {walk.lost_at if walk.lost else walk.zeros}"
+    if walk.segment_end is None:
+        return "never finalized: its length and index were not written"
+    if walk.segment_end > size:
+        return f"{walk.segment_end - size} bytes short of the length in its header"
+    return ""

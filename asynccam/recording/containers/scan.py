@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Final
 
+from asynccam.recording.containers.avi import is_avi, scan_avi
+from asynccam.recording.containers.flv import is_flv, scan_flv
 from asynccam.recording.containers.jpeg import is_jpeg, scan_jpeg
 from asynccam.recording.containers.matroska import is_matroska, scan_matroska
 from asynccam.recording.containers.mp4 import is_mp4, scan_mp4
@@ -18,6 +20,8 @@ _BLOCK: Final = 1 << 20
 _FORMATS: Final[tuple[tuple[Callable[[bytes], bool], Callable[[FileView], Scan]], ...]] = (
     (is_matroska, scan_matroska),
     (is_mp4, scan_mp4),
+    (is_avi, scan_avi),
+    (is_flv, scan_flv),
     (is_zip, scan_zip),
     (is_raw_video, scan_raw_video),
     # These two may stand behind other bytes, so that all formats with a mark at their begin come first.

@@ -1,0 +1,346 @@
+"""Reads the structure of AVI files (RIFF, with the OpenDML extensions): chunks, not the pictures in them."""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from asynccam.recording.containers import payloads
+from asynccam.recording.containers.payloads import Judge, Picture
+from asynccam.recording.containers.reader import CutShortError, FileView, Scan
+from asynccam.recording.containers.timeline import Timeline
+
+_LISTS: Final = frozenset({b"hdrl", b"strl", b"movi", b"rec "})
+"""Lists whose chunks are read; all others are stepped over."""
+_MEDIA: Final = re.compile(rb"[0-9][0-9](?:dc|db|wb|tx|pc|iv|sb)")
+_CHUNK: Final = re.compile(rb"[0-9][0-9](?:dc|db|wb|tx|pc|iv|sb)|ix[0-9][0-9]|idx1|LIST|RIFF|JUNK")
+"""Chunks among or behind the media (OpenDML 1.02, "Stream Data" and "Index Locations in RIFF File")."""
+_PRINTABLE: Final = re.compile(rb"[ -~]{4}")
+_OPEN: Final = 0xFFFFFFFF
+_HAS_INDEX: Final = 0x10
+_DISABLED: Final = 0x1
+_SEARCHED: Final = 1 << 20
+_SMALL: Final = 8192
+_BITMAP: Final = 40
+"""Bytes of a stream format in front of what is said of the codec (BITMAPINFOHEADER)."""
+_INDEX_READ: Final = 1 << 20
+_NOT_CODED: Final = 7
+"""Bytes of an MPEG-4 frame that only says that there is none, at most: what packed B frames leave behind."""
+_PACKED: Final = frozenset({b"XVID", b"DIVX", b"DX50", b"FMP4", b"MP4V"})
+
+
+def is_avi(head: bytes) -> bool:
+    """Whether a file that begins so is read here."""
+    return head[:4] == b"RIFF" and head[8:12] == b"AVI "
+
+
+def scan_avi(view: FileView) -> Scan:
+    """Frames, duration and flaws of an AVI file."""
+    frames = AviFrames(view)
+    timeline = Timeline(frames.rate)
+    count = 0
+    for time in frames:
+        if not count:
+            timeline = Timeline(frames.rate)
+        count += 1
+        timeline.add(time, 1)
+    seconds, interval = timeline.finish()
+    if seconds is not None and frames.rate:
+        # A chunk without bytes shows the picture before it once more, also at the end.
+        seconds = (frames.ticks - frames.first_tick) / frames.rate
+    if not frames.timed:
+        seconds = interval = None
+    truncated, note = frames.ending()
+    if not count and truncated and not frames.announced:
+        truncated, note = "", truncated
+    notes = [note] if note else []
+    if frames.trailing is not None:
+        notes.append(f"has {view.size - frames.trailing} bytes behind its end")
+    if frames.endless and frames.endless == count:
+        notes.append("has no end marker in any of its pictures")
+    if frames.stream is None and not truncated:
+        notes.append("has no video stream")
+    return Scan(count, seconds, truncated, "; ".join(frames.damage(count)), "; ".join(notes), interval)
+
+
+class AviFrames:
+    """The frames of a file's first video stream, one by one, in constant memory; for use in a thread.
+
+    Iterating gives the presentation time of each frame that is really there, in ticks, of which a second has
+    `rate`. The other attributes hold after that.
+
+    Args:
+        view: The file.
+
+    Attributes:
+        rate: Ticks of a second; known with the first frame.
+        timed: Whether the file says so.
+        stream: Number of the video stream, or None.
+        ticks: Chunks of the stream, those without bytes too; first_tick: the first frame's.
+        endless: JPEG pictures without an end marker.
+        announced: Whether the file claims to have had a frame.
+        trailing: Where the bytes behind the end begin, or None.
+    """
+
+    def __init__(self, view: FileView) -> None:
+        self.rate = 1.0
+        self.timed = False
+        self.stream: int | None = None
+        self.ticks = self.first_tick = 0
+        self.endless = 0
+        self.announced = False
+        self.trailing: int | None = None
+        self._view = view
+        self._position = 0
+        self._end = 0
+        self._cut: int | None = None
+        self._zeros: int | None = None
+        self._lost = self._lost_at = 0
+        self._spoiled = self._broken = self._hidden = 0
+        self._streams = 0
+        self._flags = 0
+        self._wrong_size = self._open = self._indexed = False
+        self._beyond: int | None = None
+        self._judge: Judge = payloads.judge_anything
+        self._packed = False
+        self._ids: frozenset[bytes] = frozenset()
+        self._candidate = False
+
+    def __iter__(self) -> Iterator[int]:
+        try:
+            for kind, begin, size in self._chunks():
+                if kind in self._ids:
+                    self.ticks += 1
+                    if size and self._is_shown(begin, size):
+                        if not self.announced:
+                            self.first_tick = self.ticks - 1
+                        self.announced = True
+                        yield self.ticks - 1
+                    elif size:
+                        self.announced = True
+                elif not _MEDIA.match(kind):
+                    self._read(kind, begin, size)
+        except CutShortError:  # only where the file is cut while it is read
+            self._cut = self._position
+
+    def damage(self, count: int) -> list[str]:
+        """What is spoiled inside the file of so many frames, in sentences."""
+        sentences = []
+        if self._lost:
+            sentences.append(f"has {self._lost} bytes that cannot be read, the first at byte {self._lost_at}")
+        if self._broken:
+            sentences.append(f"has {self._broken} frames without a picture")
+        if self._hidden and not count:
+            sentences.append(f"has {self._hidden} frames, and none that decoding can begin with")
+        spoiled = self._spoiled + (self.endless if self.endless < count else 0)
+        if spoiled:
+            sentences.append(f"has {spoiled} spoiled pictures")
+        return sentences
+
+    def ending(self) -> tuple[str, str]:
+        """Why the end of the file is missing, or ``""``; and what else to say of it."""
+        size = self._view.size
+        self.announced |= not self._open and self._end > size
+        if self._cut is not None:
+            return f"is cut off at byte {self._cut} of {size}", ""
+        if self._zeros is not None:
+            return f"holds nothing but zeros from byte {self._zeros} on", ""
+        if not self._open and self._end > size:
+            return f"is {self._end - size} bytes short of the length in its header", ""
+        if self._beyond is not None:
+            self.announced = True
+            return f"has an index of what lies at byte {self._beyond} of {size}", ""
+        if not self._open and not self._wrong_size:
+            return "", ""
+        if self._indexed:
+            return "", "does not tell its length"
+        if self._wrong_size or self._flags & _HAS_INDEX:
+            return "was never finalized: its length and index were not written", ""
+        return "", "was never finalized, as streams are: nothing tells whether more was to follow"
+
+    def _chunks(self) -> Iterator[tuple[bytes, int, int]]:
+        """Id, begin and size of each chunk in one flat pass, lists that are read given as ``LIST`` too."""
+        view = self._view
+        while self._position + 8 <= view.size:
+            position = self._position
+            head = view.read(position, min(12, view.size - position))
+            kind, size, begin = head[:4], int.from_bytes(head[4:8], "little"), position + 8
+            if self._end and position >= self._end and not self._open and self._behind(position, head):
+                return
+            if kind in (b"RIFF", b"LIST") and len(head) == 12 and self._enter(kind, head[8:], begin, size):
+                continue
+            if not _PRINTABLE.match(kind) or kind in (b"RIFF", b"\0\0\0\0"):
+                if self._step_back(position) or self._recover(position, position + 1):
+                    continue
+                return
+            if begin + size > view.size:
+                if self._resume(position, begin):
+                    continue
+                if self._end and self._end <= view.size and not self._open:
+                    self._lose(position, view.size)  # nothing is cut off: the size itself is wrong
+                else:
+                    self._cut = position
+                    self.announced |= kind in self._ids
+                return
+            yield kind, begin, size
+            self._position = begin + size + (size & 1)
+        if self._position < view.size and self._end > self._position and self._end <= view.size:
+            self._zeros = self._position
+        elif self._position < view.size and (
+            self._open
+            or self._end > view.size
+            or _begins_riff(view.read(self._position, view.size - self._position))
+        ):
+            self._cut = self._position
+        elif self._position < view.size:
+            self.trailing = self._position
+
+    def _enter(self, kind: bytes, form: bytes, begin: int, size: int) -> bool:
+        """Whether a list is gone into."""
+        if kind == b"RIFF":
+            if form not in (b"AVI ", b"AVIX"):
+                return False
+            self._open |= size in (0, _OPEN)
+            self._end = begin + size + (size & 1)
+        elif form not in _LISTS:
+            return False
+        elif form == b"strl":
+            self._streams += 1
+        elif form == b"movi" and size not in (0, _OPEN) and begin + size <= self._view.size:
+            # GStreamer writes a list of no chunk, and its size when all is done.
+            self._wrong_size |= size == 4 and self._is_media(begin + size)
+        self._position = begin + 4
+        return True
+
+    def _behind(self, position: int, head: bytes) -> bool:
+        """Whether the walk is over where a RIFF ends: behind it stands neither one more nor more of it."""
+        if head[:4] == b"RIFF" and head[8:] == b"AVIX":
+            return False
+        if _begins_riff(head):
+            self._cut = position
+            return True
+        if self._wrong_size or (head[:4] not in (b"RIFF", b"LIST", b"JUNK") and self._is_media(position)):
+            self._wrong_size, self._end = True, 0
+            return False
+        self.trailing = position
+        return True
+
+    def _is_media(self, position: int) -> bool:
+        return self._is_chunk(self._view.read_some(position, 8), position, _CHUNK)
+
+    def _is_chunk(self, head: bytes, position: int, pattern: re.Pattern[bytes]) -> bool:
+        if len(head) < 8 or not pattern.match(head):
+            return False
+        end = position + 8 + int.from_bytes(head[4:8], "little")
+        if head[:4] in (b"LIST", b"RIFF"):
+            return self._view.read_some(position + 8, 4) in (b"movi", b"rec ", b"AVIX")
+        if end >= self._view.size:
+            return head[:4] == b"idx1" or end == self._view.size
+        # One chunk alone may be part of a picture; it is believed with the one behind it.
+        return any(_CHUNK.match(self._view.read_some(end + pad, 4)) for pad in (end & 1, 0))
+
+    def _read(self, kind: bytes, begin: int, size: int) -> None:
+        """Take what a chunk of the headers says."""
+        data = self._view.read(begin, min(size, _INDEX_READ))
+        if kind == b"avih":
+            self._flags = int.from_bytes(data[12:16], "little")
+            if not self.timed and (micros := int.from_bytes(data[:4], "little")):
+                self.rate, self.timed = 1e6 / micros, True
+        elif kind == b"strh" and self._streams:
+            self._candidate = data[:4] == b"vids" and (
+                self.stream is None or (self._disabled and not data[8] & _DISABLED)
+            )
+            if self._candidate:
+                self._take_stream(data)
+        elif kind == b"strf" and self._candidate:
+            codec = data[16:20].upper()
+            self._judge = payloads.judge_of(codec, data[_BITMAP:])
+            self._packed = codec in _PACKED
+        elif kind == b"indx":
+            self._read_index(data)
+        elif kind == b"idx1":
+            self._indexed = True
+
+    def _take_stream(self, data: bytes) -> None:
+        self.stream = self._streams - 1
+        self._disabled = bool(data[8] & _DISABLED) if len(data) > 8 else False
+        number = b"%02d" % min(self.stream, 99)
+        self._ids = frozenset({number + b"dc", number + b"db", number + b"iv"})
+        scale, rate = (int.from_bytes(data[at : at + 4], "little") for at in (20, 24))
+        if scale and rate:
+            self.rate, self.timed = rate / scale, True
+
+    _disabled = False
+
+    def _read_index(self, data: bytes) -> None:
+        """Hold an index of indexes against the file (OpenDML 1.02, "AVI Super Index Chunk")."""
+        if len(data) < 24 or data[3] != 0 or data[:2] != b"\4\0":
+            return
+        used = int.from_bytes(data[4:8], "little")
+        for at in range(24, min(len(data) - 15, 24 + 16 * used), 16):
+            end = int.from_bytes(data[at : at + 8], "little") + int.from_bytes(
+                data[at + 8 : at + 12], "little"
+            )
+            if end > self._view.size:
+                self._beyond = int.from_bytes(data[at : at + 8], "little")
+                return
+
+    def _is_shown(self, begin: int, size: int) -> bool:
+        if self._packed and size <= _NOT_CODED:
+            return False
+        view = self._view
+        data = view.read(begin, size if size <= _SMALL else payloads.HEAD)
+        picture = self._judge(data, size, lambda at, length: view.read(begin + at, min(length, size - at)))
+        self._spoiled += picture is Picture.SPOILED
+        self.endless += picture is Picture.ENDLESS
+        self._broken += picture is Picture.BROKEN
+        self._hidden += picture is Picture.HIDDEN
+        return picture in (Picture.SHOWN, Picture.SPOILED, Picture.ENDLESS)
+
+    def _step_back(self, position: int) -> bool:
+        """Whether the last chunk, of an odd size, was not padded; moves to the next."""
+        if not position & 1 and self._is_chunk(self._view.read_some(position - 1, 8), position - 1, _CHUNK):
+            self._position = position - 1
+            return True
+        return False
+
+    def _recover(self, position: int, begin: int) -> bool:
+        if self._resume(position, begin):
+            return True
+        end = min(self._end, self._view.size) if self._end and not self._open else self._view.size
+        if self._only_zeros(position, end):
+            self._zeros = position
+        else:
+            self._lose(position, end)
+        return False
+
+    def _resume(self, position: int, begin: int) -> bool:
+        while begin < self._view.size:
+            block = self._view.read_some(begin, _SEARCHED)
+            for match in _CHUNK.finditer(block):
+                found = begin + match.start()
+                if self._is_chunk(self._view.read_some(found, 8), found, _CHUNK):
+                    self._lose(position, found)
+                    self._position = found
+                    return True
+            if len(block) < _SEARCHED:
+                return False
+            begin += len(block) - 3
+        return False
+
+    def _lose(self, begin: int, end: int) -> None:
+        if not self._lost:
+            self._lost_at = begin
+        self._lost += max(0, end - begin)
+
+    def _only_zeros(self, begin: int, end: int) -> bool:
+        while begin < end:
+            block = self._view.read_some(begin, min(_SEARCHED, end - begin))
+            if not block or block.count(0) != len(block):
+                return False
+            begin += len(block)
+        return True
+
+
+def _begins_riff(head: bytes) -> bool:
+    """Whether these bytes are the head of another part of the file, cut off (OpenDML 1.02)."""
+    return len(head) < 12 and b"RIFF".startswith(head[:4]) and b"AVIX".startswith(head[8:])

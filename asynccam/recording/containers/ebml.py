@@ -1,0 +1,329 @@
+"""EBML, the structure below Matroska (RFC 8794): numbers, elements, and a walk that gets over garbage."""
+
+import re
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from asynccam.recording.containers.reader import CutShortError, FileView
+
+EBML, SEGMENT, CLUSTER, VOID, CHECKSUM = 0x1A45DFA3, 0x18538067, 0x1F43B675, 0xEC, 0xBF
+SEEK_HEAD, INFO, TRACKS, CUES = 0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB6B
+TAGS, CHAPTERS, ATTACHMENTS = 0x1254C367, 0x1043A770, 0x1941A469
+BLOCK_GROUP, SIMPLE_BLOCK, BLOCK, TIMESTAMP = 0xA0, 0xA3, 0xA1, 0xE7
+_MAX_ID_LENGTH: Final = 0x42F2
+OPENED: Final = frozenset({SEGMENT, CLUSTER, BLOCK_GROUP})
+"""Elements whose children a walk gives one by one; all others it gives whole."""
+UNKNOWN: Final = tuple((1 << 7 * length) - 1 for length in range(9))
+"""Sizes of the elements that do not tell their size, by the length of that number (RFC 8794, 6.2)."""
+LONGEST: Final = 16
+"""Bytes of an element's id and size, at most."""
+_AHEAD: Final = 64 * 1024
+_LARGE: Final = 8192
+"""Above it, a block is stepped over and not read, which saves more than the larger number of reads costs."""
+_HEADS: Final = 2048
+"""Bytes read ahead where blocks are large."""
+_SEARCHED: Final = 1 << 20
+_TOP: Final = frozenset({SEEK_HEAD, INFO, TRACKS, CUES, TAGS, CHAPTERS, ATTACHMENTS, CLUSTER})
+"""Elements directly within a segment (RFC 9559, 5.1)."""
+_FIRST: Final[dict[int, frozenset[int]]] = {
+    EBML: frozenset({0x4282, 0x4285, 0x4286, 0x4287, 0x42F2, 0x42F3, 0x42F7}),
+    SEGMENT: _TOP,
+    CLUSTER: frozenset({TIMESTAMP, 0xA7, 0xAB, SIMPLE_BLOCK, BLOCK_GROUP, 0x5854}),
+    SEEK_HEAD: frozenset({0x4DBB}),
+    INFO: frozenset({0x73A4, 0x7384, 0x2AD7B1, 0x4489, 0x4461, 0x7BA9, 0x4D80, 0x5741}),
+    TRACKS: frozenset({0xAE}),
+    CUES: frozenset({0xBB}),
+    TAGS: frozenset({0x7373}),
+    CHAPTERS: frozenset({0x45B9}),
+    ATTACHMENTS: frozenset({0x61A7}),
+}
+"""What an element's first child may be, besides the global ones; tells it from four bytes of a picture."""
+_IDS: Final = re.compile(b"|".join(re.escape(one.to_bytes(4, "big")) for one in _FIRST))
+
+
+class BadElementError(Exception):
+    """No element can begin with these bytes; never leaves a public call."""
+
+
+class Element(NamedTuple):
+    """An element: its id, where its contents begin, and their size, or None where it does not tell."""
+
+    kind: int
+    begin: int
+    size: int | None
+
+
+def parse_vint(data: bytes, at: int, *, longest: int = 8, keep_marker: bool = False) -> tuple[int, int]:
+    """Return a number of variable length (RFC 8794, 4) and where the next byte stands.
+
+    Raises:
+        CutShortError: The bytes end within it.
+        BadElementError: It is longer than that.
+    """
+    if at >= len(data):
+        raise CutShortError
+    length = 9 - data[at].bit_length()
+    if length > longest:
+        raise BadElementError
+    end = at + length
+    if end > len(data):
+        raise CutShortError
+    value = int.from_bytes(data[at:end], "big")
+    return (value if keep_marker else value & UNKNOWN[length]), end
+
+
+def parse_element(data: bytes, at: int, position: int, id_length: int = 4) -> Element:
+    """Return the element whose head is in some bytes, which stand at a position of the file.
+
+    Raises:
+        CutShortError: The bytes end within its head.
+        BadElementError: It is none.
+    """
+    kind, middle = parse_vint(data, at, longest=id_length, keep_marker=True)
+    size, end = parse_vint(data, middle)
+    return Element(kind, position + end, None if size == UNKNOWN[end - middle] else size)
+
+
+def children(view: FileView, begin: int, end: int) -> Iterator[Element]:
+    """The elements within one that is small, as far as they make sense."""
+    end = min(end, view.size)
+    while begin < end:
+        try:
+            element = parse_element(view.read(begin, min(LONGEST, end - begin)), 0, begin)
+        except (CutShortError, BadElementError):
+            return
+        if element.size is None or element.begin + element.size > end:
+            return
+        yield element
+        begin = element.begin + element.size
+        if element.kind == VOID and begin < end and view.read(begin, 1) == b"\0":
+            # GStreamer strikes out an unknown duration by a void that is a byte too short. No element begins
+            # with a zero.
+            begin += 1
+
+
+def number(view: FileView, element: Element) -> int:
+    """The unsigned integer that an element holds (RFC 8794, 7.2)."""
+    return int.from_bytes(view.read(element.begin, min(element.size or 0, 8)), "big")
+
+
+class Walk:
+    """The elements of a file in one flat pass, across whatever is no element.
+
+    Masters in `OPENED` are followed by their children; all other elements are given whole, voids too. Where
+    no element can be, the walk goes on at the next one that stands directly in a segment, as players do.
+
+    Args:
+        view: The file.
+        position: Where to begin.
+
+    Attributes:
+        position: Where the present element begins; who iterates may move it on.
+        data: Bytes read ahead, and `data_at` their position in the file.
+        id_length: Bytes of an id, at most (RFC 8794, 11.2.4).
+        cut: Where the file ends within an element, or None.
+        cut_kind: What that element is, 0 where even its head is cut off.
+        lost: Bytes that were skipped because they are no elements, and `lost_at` where they begin first.
+        zeros: Where nothing but zeros follow to the end of the file, or None.
+        trailing: Where the bytes behind the last segment begin, or None.
+        segment_end: Where the present segment ends, None where it does not tell.
+        cluster_end: Where the present cluster ends, None where it does not tell or outside of one.
+        documents: EBML headers that were seen: above 1 where files are joined.
+        joined: Where the second one stands.
+    """
+
+    def __init__(self, view: FileView, position: int = 0) -> None:
+        self.position = position
+        self.data = b""
+        self.data_at = position
+        self.cut: int | None = None
+        self.cut_kind = 0
+        self.lost = 0
+        self.lost_at = 0
+        self.zeros: int | None = None
+        self.trailing: int | None = None
+        self.segment_end: int | None = None
+        self.cluster_end: int | None = None
+        self.documents = 0
+        self.joined = 0
+        self.id_length = 4
+        self._view = view
+        self._size = view.size
+        self._large = False
+
+    def __iter__(self) -> Iterator[Element]:
+        while self.position < self._size:
+            position = self.position
+            if self.segment_end is not None and position >= self.segment_end and self._behind(position):
+                return
+            here = position - self.data_at
+            if here < 0 or here + LONGEST > len(self.data):
+                self._fill(position)
+                here = 0
+            try:
+                element = parse_element(self.data, here, self.data_at, self.id_length)
+            except CutShortError:
+                if not self._resume(position + 1):
+                    self.cut = position
+                    return
+                continue
+            except BadElementError:
+                if not self._recover(position):
+                    return
+                continue
+            kind, begin, size = element
+            if kind in OPENED and (kind != BLOCK_GROUP or begin + (size or 0) <= self._size):
+                self._open(element)
+                self.position = begin
+                yield element
+                continue
+            end = begin + (size or 0)
+            if size is None or end > self._size:
+                if size is None and kind in _TOP:  # not allowed, and yet its children can be stepped over
+                    self.position = begin
+                    yield element
+                    continue
+                if not self._overlong(position, begin, kind):
+                    return
+                continue
+            limit = self.cluster_end
+            if limit is not None and end > limit > position:
+                if self._continues(limit):
+                    self._lose(position, limit)
+                    self.position = limit
+                    continue
+                self.cluster_end = None
+            if kind == EBML:
+                self._document(position, element)
+            elif kind in _TOP:
+                self.cluster_end = None
+            self._large = end - begin > _LARGE
+            yield element
+            self.position = max(self.position, end)
+
+    def payload(self, begin: int, length: int) -> bytes:
+        """At most so many bytes of the present element, from what was read ahead if possible.
+
+        Raises:
+            CutShortError: The file has become shorter meanwhile.
+        """
+        here = begin - self.data_at
+        if here >= 0 and here + length <= len(self.data):
+            return self.data[here : here + length]
+        return self._view.read(begin, length)
+
+    def _fill(self, position: int) -> None:
+        self.data = self._view.read_some(position, _HEADS if self._large else _AHEAD)
+        self.data_at = position
+
+    def _open(self, element: Element) -> None:
+        end = None if element.size is None else element.begin + element.size
+        if element.kind == SEGMENT:
+            self.segment_end, self.cluster_end = end, None
+        elif element.kind == CLUSTER:
+            self.cluster_end = end
+
+    def _document(self, position: int, header: Element) -> None:
+        self.documents += 1
+        self.segment_end = self.cluster_end = None
+        if self.documents == 2:
+            self.joined = position
+        self.id_length = 4
+        for child in children(self._view, header.begin, header.begin + (header.size or 0)):
+            if child.kind == _MAX_ID_LENGTH:
+                self.id_length = max(4, min(number(self._view, child), 8))
+
+    def _behind(self, position: int) -> bool:
+        """Whether the walk is over where a segment ends: behind it stands neither a file nor more of it."""
+        head = self._view.read_some(position, LONGEST)
+        try:
+            element = parse_element(head, 0, position)
+        except (CutShortError, BadElementError):
+            self.trailing = position
+            return True
+        whole = element.size is not None and element.begin + element.size <= self._size
+        if element.kind in (EBML, SEGMENT) or (element.kind == VOID and whole):
+            return False
+        if element.kind in _TOP and self._is_plausible(position):
+            self.segment_end = None
+            return False
+        self.trailing = position
+        return True
+
+    def _overlong(self, position: int, begin: int, kind: int) -> bool:
+        """Whether the walk goes on though an element says that it ends behind the file."""
+        end = self.cluster_end
+        if end is not None and position < end < self._size and self._continues(end):
+            self._lose(position, end)
+            self.position = end
+            return True
+        if self._resume(begin):
+            return True
+        if self.segment_end is not None and self.segment_end <= self._size:
+            # Nothing is cut off: the size itself is wrong.
+            self._lose(position, self._size)
+        else:
+            self.cut, self.cut_kind = position, kind
+        return False
+
+    def _recover(self, position: int) -> bool:
+        """Whether the walk goes on behind what is no element."""
+        if self._resume(position + 1):
+            return True
+        end = self._size if self.segment_end is None else min(self.segment_end, self._size)
+        if self._only_zeros(position, end):
+            self.zeros = position
+        else:
+            self._lose(position, end)
+        return False
+
+    def _resume(self, begin: int) -> bool:
+        """Whether an element of a segment is found from here on; moves there."""
+        position = self.position
+        found = self._search(begin)
+        if found is None:
+            return False
+        self._lose(position, found)
+        self.position = found
+        return True
+
+    def _lose(self, begin: int, end: int) -> None:
+        if not self.lost:
+            self.lost_at = begin
+        self.lost += end - begin
+        self.cluster_end = None
+
+    def _search(self, begin: int) -> int | None:
+        while begin < self._size:
+            block = self._view.read_some(begin, _SEARCHED)
+            for match in _IDS.finditer(block):
+                if self._is_plausible(begin + match.start()):
+                    return begin + match.start()
+            if len(block) < _SEARCHED:
+                return None
+            begin += len(block) - 3
+        return None
+
+    def _continues(self, position: int) -> bool:
+        """Whether another element of a segment, or nothing at all, stands where a cluster ends."""
+        return position in (self._size, self.segment_end) or self._is_plausible(position)
+
+    def _is_plausible(self, position: int) -> bool:
+        head = self._view.read_some(position, 2 * LONGEST)
+        try:
+            kind, begin, size = parse_element(head, 0, position)
+            allowed = _FIRST.get(kind)
+            if allowed is None or size == 0:
+                return False
+            child = parse_element(head, begin - position, position)
+        except (CutShortError, BadElementError):
+            return False
+        return child.kind in allowed or child.kind in (VOID, CHECKSUM)
+
+    def _only_zeros(self, begin: int, end: int) -> bool:
+        while begin < end:
+            block = self._view.read_some(begin, min(_SEARCHED, end - begin))
+            if not block or block.count(0) != len(block):
+                return False
+            begin += len(block)
+        return True

@@ -1,0 +1,346 @@
+"""Reads the structure of Flash video files (Adobe FLV 10.1, enhanced RTMP v2): tags, not pictures."""
+
+import re
+import struct
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from asynccam.recording.containers import payloads
+from asynccam.recording.containers.payloads import Judge, Picture
+from asynccam.recording.containers.reader import CutShortError, FileView, Scan
+from asynccam.recording.containers.timeline import Timeline
+
+_HEADER: Final = 9
+_TAG: Final = 11
+_POINTER: Final = 4
+_VIDEO, _SCRIPT = 9, 18
+_KINDS: Final = frozenset({8, _VIDEO, _SCRIPT})
+_AVC: Final = 7
+_COMMAND: Final = 5
+_SEQUENCE_START, _CODED, _SEQUENCE_END, _CODED_X = 0, 1, 2, 3
+_MULTITRACK, _MODIFIED = 6, 7
+_SEARCHED: Final = 1 << 20
+_SMALL: Final = 8192
+_SCRIPT_READ: Final = 1 << 16
+_PLACEHOLDER: Final = 86400.0
+"""Seconds that GStreamer announces until it knows better."""
+# A tag: its kind, 7 bytes of anything, and the number of its stream, which is always 0 (FLV 10.1, E.4.1).
+_TAG_HEAD: Final = re.compile(rb"(?=[\x08\x09\x12].{7}\0\0\0)", re.DOTALL)
+
+
+def is_flv(head: bytes) -> bool:
+    """Whether a file that begins so is read here."""
+    return head[:4] == b"FLV\1"
+
+
+def scan_flv(view: FileView) -> Scan:
+    """Frames, duration and flaws of a Flash video file."""
+    frames = FlvFrames(view)
+    timeline = Timeline(1000)
+    count = 0
+    for time in frames:
+        count += 1
+        timeline.add(time)
+    seconds, interval = timeline.finish(frames.frame_duration)
+    truncated, note = frames.ending()
+    if not count and truncated and not frames.announced:
+        truncated, note = "", truncated
+    damaged = frames.damage(count)
+    if timeline.astray:
+        damaged.append(f"has {timeline.astray} time stamps that cannot be")
+    notes = [note] if note else []
+    if frames.joined is not None:
+        notes.append(f"is followed by another Flash video at byte {frames.joined}")
+    if frames.trailing is not None:
+        notes.append(f"has {view.size - frames.trailing} bytes behind its end")
+    return Scan(count, seconds, truncated, "; ".join(damaged), "; ".join(notes), interval)
+
+
+class _Tag(NamedTuple):
+    kind: int
+    time: int
+    begin: int
+    size: int
+
+
+class FlvFrames:
+    """The frames of a file's video, one by one, in constant memory; for use in a thread.
+
+    Iterating gives the presentation time of each frame that is really there, in milliseconds. The attributes
+    hold after that.
+
+    Args:
+        view: The file.
+
+    Attributes:
+        announced: Whether the file claims to have had a frame.
+        joined: Where another file of the kind begins behind this one, or None.
+        trailing: Where the bytes behind the end begin, or None.
+    """
+
+    def __init__(self, view: FileView) -> None:
+        self.announced = False
+        self.joined: int | None = None
+        self.trailing: int | None = None
+        self._view = view
+        self._position = 0
+        self._cut: int | None = None
+        self._zeros: int | None = None
+        self._lost = self._lost_at = 0
+        self._right = self._wrong = 0
+        self._spoiled = self._broken = self._hidden = 0
+        self._latest = 0
+        self._judge: Judge = payloads.judge_anything
+        self._configured = b"", b""
+        self._told: dict[str, float] = {}
+        self._avc = self._ended = False
+
+    @property
+    def frame_duration(self) -> int | None:
+        """Milliseconds of every frame as the file announces it, or None."""
+        rate = self._told.get("framerate", 0.0)
+        return round(1000 / rate) if 0.001 <= rate <= 1000 else None
+
+    def __iter__(self) -> Iterator[int]:
+        try:
+            for tag in self._tags():
+                if tag.kind == _VIDEO:
+                    offset = self._frame(tag)
+                    if offset is not None:
+                        yield tag.time + offset
+                elif tag.kind == _SCRIPT and not self._told:
+                    data = self._view.read(tag.begin, min(tag.size, _SCRIPT_READ))
+                    self._told = _read_metadata(data)
+                if tag.size:
+                    self._latest = max(self._latest, tag.time)
+        except CutShortError:  # only where the file is cut while it is read
+            self._cut = self._position
+
+    def damage(self, count: int) -> list[str]:
+        """What is spoiled inside the file of so many frames, in sentences."""
+        sentences = []
+        if self._lost:
+            sentences.append(f"has {self._lost} bytes that cannot be read, the first at byte {self._lost_at}")
+        if self._wrong and self._right and not self._lost:
+            sentences.append(f"has {self._wrong} tags whose sizes do not match")
+        if self._broken:
+            sentences.append(f"has {self._broken} frames without a picture")
+        if self._hidden and not count:
+            sentences.append(f"has {self._hidden} frames, and none that decoding can begin with")
+        if self._spoiled:
+            sentences.append(f"has {self._spoiled} spoiled pictures")
+        return sentences
+
+    def ending(self) -> tuple[str, str]:
+        """Why the end of the file is missing, or ``""``; and what else to say of it."""
+        size = self._view.size
+        length, seconds = self._told.get("filesize"), self._told.get("duration", 0.0)
+        self.announced |= length is not None and length > size
+        if self._cut is not None:
+            return f"is cut off at byte {self._cut} of {size}", ""
+        if self._zeros is not None:
+            return f"holds nothing but zeros from byte {self._zeros} on", ""
+        if length is not None and size < length < 1 << 62:
+            return f"is {int(length) - size} bytes short of the length in its header", ""
+        if length == 0 and not self._ended and (self._avc or seconds == _PLACEHOLDER):
+            return "was never finalized: its length was not written", ""
+        there = self._latest / 1000
+        if self.announced and not self._ended and there + max(0.5, 0.05 * there) < seconds < _PLACEHOLDER:
+            return f"announces {seconds:.1f} s and ends before", ""
+        if self._ended or length:
+            return "", ""
+        return "", "does not tell its length: nothing tells whether more was to follow"
+
+    def _tags(self) -> Iterator[_Tag]:
+        view = self._view
+        if view.size < _HEADER:
+            self._cut = 0
+            return
+        offset = int.from_bytes(view.read(5, 4), "big")
+        self._position = (offset if _HEADER <= offset <= view.size else _HEADER) + _POINTER
+        if self._position > view.size:
+            self._cut = self._position - _POINTER
+        while self._position < view.size:
+            position = self._position
+            head = view.read(position, min(_TAG, view.size - position))
+            if head[:4] == b"FLV\1":
+                self.joined = position  # players show the first only
+                return
+            if head[0] & 0xDF not in _KINDS:
+                length = self._told.get("filesize")
+                if length and position >= length:
+                    self.trailing = position
+                    return
+                if not self._recover(position):
+                    return
+                continue
+            size = int.from_bytes(head[1:4], "big")
+            end = position + _TAG + size
+            if len(head) < _TAG or end + _POINTER > view.size:
+                if not self._resume(position + 1):
+                    self._cut = position
+                    self.announced |= head[0] & 0x1F == _VIDEO and len(head) == _TAG and size > 5
+                    # A frame all of whose bytes are there is one, also without what follows it.
+                    if len(head) == _TAG and end <= view.size:
+                        yield _tag(head, position + _TAG)
+                    return
+                continue
+            if not self._is_linked(end, size) and not self._is_tag(end + _POINTER):
+                # Neither the size behind the tag nor what follows bears its own size out.
+                if self._recover(position):
+                    continue
+                return
+            yield _tag(head, position + _TAG)
+            self._position = end + _POINTER
+
+    def _is_linked(self, end: int, size: int) -> bool:
+        """Whether the size that stands behind a tag is the tag's (FLV 10.1, E.3)."""
+        linked = int.from_bytes(self._view.read(end, _POINTER), "big") == _TAG + size
+        self._right += linked
+        self._wrong += not linked
+        return linked
+
+    def _is_tag(self, position: int) -> bool:
+        if position >= self._view.size:
+            return True
+        head = self._view.read_some(position, _TAG)
+        return head[0] & 0xDF in _KINDS and (len(head) < _TAG or head[8:] == b"\0\0\0")
+
+    def _frame(self, tag: _Tag) -> int | None:
+        """Composition time of the frame in a video tag, or None if it holds none that is shown."""
+        data = self._view.read(tag.begin, min(tag.size, _SMALL))
+        if not data or data[0] >> 4 & 0x7 == _COMMAND:
+            return None
+        if data[0] & 0x80:
+            return self._enhanced_frame(data, tag)
+        if data[0] & 0x0F != _AVC:
+            return 0 if self._is_shown(data, tag, 1) else None
+        self._avc = True
+        if len(data) < 5:
+            return None
+        # FLV 10.1, E.4.3.2: 0 is the configuration, 2 the end of the sequence.
+        if data[1] == _SEQUENCE_START:
+            self._configure(b"avc1", data[5:])
+        self._ended = data[1] == _SEQUENCE_END
+        if data[1] != _CODED or not self._is_shown(data, tag, 5):
+            return None
+        return int.from_bytes(data[2:5], "big", signed=True)
+
+    def _enhanced_frame(self, data: bytes, tag: _Tag) -> int | None:
+        """As `_frame`, of a tag with a four-letter codec (enhanced RTMP v2, "Enhanced Video")."""
+        kind, at = data[0] & 0x0F, 1
+        while kind == _MODIFIED and at + 3 < len(data):
+            length = data[at] + 1
+            if length == 256:
+                length, at = int.from_bytes(data[at + 1 : at + 3], "big") + 1, at + 2
+            at += 1 + length
+            kind, at = (data[at] & 0x0F if at < len(data) else _SEQUENCE_START), at + 1
+        tracks = 0
+        if kind == _MULTITRACK and at < len(data):
+            tracks, kind, at = 1 + (data[at] >> 4), data[at] & 0x0F, at + 1
+        codec, at = data[at : at + 4], at + 4
+        if tracks:
+            if data[at : at + 1] != b"\0":  # the first track is the one that counts
+                return None
+            at += 1 if tracks == 1 else 4
+        if kind == _SEQUENCE_START:
+            self._configure(codec, data[at:])
+        self._ended = kind == _SEQUENCE_END
+        if kind not in (_CODED, _CODED_X):
+            return None
+        offset = 0
+        if kind == _CODED and codec in (b"avc1", b"hvc1"):
+            offset, at = int.from_bytes(data[at : at + 3], "big", signed=True), at + 3
+        return offset if self._is_shown(data, tag, at) else None
+
+    def _configure(self, codec: bytes, private: bytes) -> None:
+        """Take a codec's parameters, which some servers repeat."""
+        if (codec, private) != self._configured:
+            self._configured = codec, private
+            self._judge = _judge_of(codec, private)
+
+    def _is_shown(self, data: bytes, tag: _Tag, at: int) -> bool:
+        size, begin, view = tag.size - at, tag.begin + at, self._view
+        if size <= 0:
+            return False
+        self.announced = True
+        picture = self._judge(
+            data[at:], size, lambda place, length: view.read(begin + place, min(length, size - place))
+        )
+        self._spoiled += picture in (Picture.SPOILED, Picture.ENDLESS)
+        self._broken += picture is Picture.BROKEN
+        self._hidden += picture is Picture.HIDDEN
+        return picture in (Picture.SHOWN, Picture.SPOILED, Picture.ENDLESS)
+
+    def _recover(self, position: int) -> bool:
+        """Whether the walk goes on behind what is no tag."""
+        if self._resume(position + 1):
+            return True
+        offset = position
+        while block := self._view.read_some(offset, _SEARCHED):
+            if block.count(0) != len(block):
+                self._lose(position, self._view.size)
+                return False
+            offset += len(block)
+        self._zeros = position
+        return False
+
+    def _resume(self, begin: int) -> bool:
+        """Whether a tag that the size behind it bears out is found from here on; moves there."""
+        position, view = self._position, self._view
+        while begin < view.size:
+            block = view.read_some(begin, _SEARCHED)
+            for match in _TAG_HEAD.finditer(block):
+                at = match.start()
+                size = int.from_bytes(block[at + 1 : at + 4], "big")
+                pointer = view.read_some(begin + at + _TAG + size, _POINTER) if size else b""
+                if len(pointer) == _POINTER and int.from_bytes(pointer, "big") == _TAG + size:
+                    self._lose(position, begin + at)
+                    self._position = begin + at
+                    return True
+            if len(block) < _SEARCHED:
+                return False
+            begin += len(block) - _TAG + 1
+        return False
+
+    def _lose(self, begin: int, end: int) -> None:
+        if not self._lost:
+            self._lost_at = begin
+        self._lost += end - begin
+
+
+def _tag(head: bytes, begin: int) -> _Tag:
+    # FLV 10.1, E.4.1: 24 bits of milliseconds, then the upper 8, signed together.
+    time = int.from_bytes(head[7:8] + head[4:7], "big", signed=True)
+    return _Tag(head[0] & 0x1F, time, begin, int.from_bytes(head[1:4], "big"))
+
+
+def _judge_of(codec: bytes, private: bytes) -> Judge:
+    # ISO/IEC 14496-15, 5.3.3.1 and 8.3.3.1: how long the lengths in front of NAL units are.
+    if codec == b"avc1" and len(private) > 4 and private[0] == 1:
+        return payloads.NalJudge((private[4] & 3) + 1, hevc=False)
+    if codec == b"hvc1" and len(private) > 21:
+        return payloads.NalJudge((private[21] & 3) + 1, hevc=True)
+    return _JUDGES.get(codec, payloads.judge_anything)
+
+
+_JUDGES: Final[dict[bytes, Judge]] = {
+    b"av01": payloads.judge_av1,
+    b"vp09": payloads.judge_vp9,
+    b"vp08": payloads.judge_vp8,
+}
+_TOLD: Final = re.compile(rb"\0(?:\x08(?:duration|filesize)|\x09framerate)\0")
+
+
+def _read_metadata(data: bytes) -> dict[str, float]:
+    """The numbers in ``onMetaData`` that tell of the file's end (FLV 10.1, E.5; AMF0, 2.2)."""
+    told: dict[str, float] = {}
+    if b"onMetaData" not in data[:16]:
+        return told
+    for match in _TOLD.finditer(data):
+        value = data[match.end() : match.end() + 8]
+        if len(value) == 8:
+            (number,) = struct.unpack(">d", value)
+            if 0 <= number < 1 << 62:
+                told.setdefault(match.group()[2:-1].decode(), number)
+    return told

@@ -1,0 +1,156 @@
+"""Boxes: the units that MP4 and QuickTime files consist of (ISO/IEC 14496-12, 4.2)."""
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from asynccam.recording.containers.reader import CutShortError, FileView
+
+HEADER: Final = 8
+_LARGE_HEADER: Final = 16
+_MAX_CHILDREN: Final = 1 << 16
+
+
+class Box(NamedTuple):
+    """A box of a file; it may announce more bytes than the file has.
+
+    Attributes:
+        kind: Its type, four characters.
+        begin: Where its header begins.
+        start: Where its contents begin.
+        end: Where it ends, by its size.
+        is_open: Whether it has no size of its own and reaches as far as what it is in.
+    """
+
+    kind: bytes
+    begin: int
+    start: int
+    end: int
+    is_open: bool = False
+
+
+class Trouble:
+    """Flaws of the structure that reading came across.
+
+    Attributes:
+        cut: Whether a box that was read goes on behind the end of the file.
+        spoiled: Where a box is not one or does not fit into the one around it, or None.
+    """
+
+    __slots__ = ("cut", "spoiled")
+
+    def __init__(self) -> None:
+        self.cut = False
+        self.spoiled: int | None = None
+
+    def spoil(self, offset: int) -> None:
+        """Note the first spoiled place."""
+        if self.spoiled is None:
+            self.spoiled = offset
+
+
+def read_box(view: FileView, begin: int, limit: int) -> Box | None:
+    """Read the header of a box, or return None where none can be.
+
+    Args:
+        view: The file.
+        begin: Where the header begins.
+        limit: Where the box around it ends, which a box of size 0 reaches to.
+
+    Raises:
+        CutShortError: The file ends inside the header.
+    """
+    head = view.read(begin, HEADER)
+    size, kind, start = int.from_bytes(head[:4]), head[4:], begin + HEADER
+    if not is_kind(kind):
+        return None
+    if size == 0:
+        return Box(kind, begin, start, limit, True)
+    if size == 1:
+        size, start = int.from_bytes(view.read(begin + HEADER, 8)), begin + _LARGE_HEADER
+    return Box(kind, begin, start, begin + size) if size >= start - begin else None
+
+
+def is_kind(kind: bytes) -> bool:
+    """Whether four bytes can be the type of a box: printable, or QuickTime's copyright sign."""
+    return all(0x20 <= letter < 0x7F or letter == 0xA9 for letter in kind)
+
+
+def children(view: FileView, begin: int, end: int, trouble: Trouble) -> Iterator[Box]:
+    """Read the boxes inside a box as far as they are in the file and fit.
+
+    QuickTime File Format, "Atoms": a list may end in 32 bits that are zero. Anything else that is not a
+    box ends the list too, and spoils it.
+    """
+    for _ in range(_MAX_CHILDREN):
+        if begin >= end:
+            return
+        if begin >= view.size:
+            trouble.cut = True
+            return
+        if end - begin < HEADER:
+            _check_rest(view, begin, end, trouble)
+            return
+        try:
+            box = read_box(view, begin, end)
+        except CutShortError:
+            trouble.cut = True
+            return
+        if box is None or box.is_open:
+            _check_rest(view, begin, end, trouble)
+            return
+        if box.end > end:
+            trouble.spoil(begin)
+            box = box._replace(end=end)
+        if box.end > view.size:
+            trouble.cut = True
+        yield box
+        begin = box.end
+    trouble.spoil(begin)
+
+
+def _check_rest(view: FileView, begin: int, end: int, trouble: Trouble) -> None:
+    """What stands where the next box should begin may be zeros, and nothing else."""
+    if end > view.size:
+        trouble.cut = True
+    while begin < min(end, view.size):
+        block = view.read_some(begin, min(end - begin, 1 << 16))
+        if not block:
+            raise CutShortError
+        if any(block):
+            trouble.spoil(begin)
+            return
+        begin += len(block)
+
+
+class Fields:
+    """Numbers of a full box, one after another (ISO/IEC 14496-12, 4.2: version and flags come first).
+
+    Attributes:
+        version: The box's version.
+        flags: Its flags.
+        at: Where the next number stands.
+    """
+
+    __slots__ = ("_end", "_view", "at", "flags", "version")
+
+    def __init__(self, view: FileView, box: Box) -> None:
+        self._view = view
+        self._end = box.end
+        self.at = box.start
+        head = self.number()
+        self.version, self.flags = head >> 24, head & 0xFFFFFF
+
+    def number(self, size: int = 4, *, signed: bool = False) -> int:
+        """Read a number.
+
+        Raises:
+            CutShortError: The box or the file ends before it does.
+        """
+        if self.at + size > self._end:
+            raise CutShortError
+        self.at += size
+        return int.from_bytes(self._view.read(self.at - size, size), signed=signed)
+
+    def skip(self, size: int) -> None:
+        """Pass over bytes."""
+        self.at += size

@@ -1,0 +1,171 @@
+"""The boxes of a file from its beginning to its end, and what stands where none is."""
+
+import re
+from array import array
+from bisect import bisect_right
+from typing import Final
+
+from asynccam.recording.containers.mp4.boxes import HEADER, Box, is_kind, read_box
+from asynccam.recording.containers.reader import CutShortError, FileView
+
+_MAX_BOXES: Final = 1 << 22
+_BLOCK: Final = 1 << 20
+_LEADING: Final = frozenset(
+    {b"ftyp", b"moov", b"mdat", b"moof", b"styp", b"sidx", b"free", b"skip", b"wide", b"uuid", b"pnot"}
+    | {b"pdin", b"junk", b"prfl", b"imda"}
+)
+"""Boxes that a file is recognised by: ISO/IEC 14496-12, QuickTime, and what cameras put in front."""
+_KNOWN: Final = _LEADING | {b"mfra", b"meta", b"udta", b"emsg", b"prft", b"ssix", b"meco", b"PICT", b"pict"}
+_FIRST_WORDS: Final = re.compile(rb"moof\0\0\0.mfhd|moov\0\0\0.(?:mvhd|trak|cmov)", re.DOTALL)
+"""The beginning of a box with an index, by its type and the type of its first child."""
+_STILL_BRANDS: Final = frozenset(
+    {b"heic", b"heix", b"heim", b"heis", b"mif1", b"mif2", b"avif", b"jp2 ", b"jpx ", b"jxl ", b"miaf"}
+)
+
+
+def is_mp4(head: bytes) -> bool:
+    """Whether a file that begins so is read here; its first box may be one that nobody knows."""
+    at = 0
+    for _ in range(4):
+        if head[at + 4 : at + 8] in _LEADING:
+            return True
+        size = int.from_bytes(head[at : at + 4])
+        if size < HEADER or at + size + HEADER > len(head) or not is_kind(head[at + 4 : at + 8]):
+            return False
+        at += size
+    return False
+
+
+class Layout:
+    """The boxes of a file that matter, found without what is in them.
+
+    Attributes:
+        moov: The first index, or None.
+        moofs: Where fragments begin.
+        mfra: The index of fragments, or None.
+        sidx: Segment indexes, as where they begin.
+        has_meta: Whether there is a ``meta`` box at the top, as still pictures have.
+        brand: The major brand, or ``b""``.
+        is_media_first: Whether media comes before the index.
+        cut: The type of the box that goes on behind the end of the file, or ``""``; ``"?"`` where not even
+            that is there.
+        spoiled: Where there is something that is not a box and boxes follow, or None.
+        rest: Where what is behind the last box begins, or None.
+        is_zeros: Whether that is nothing but zeros.
+        second: Where a second file begins, or None.
+        is_overlong: Whether there are more boxes than are looked at.
+    """
+
+    def __init__(self, view: FileView) -> None:
+        self._view = view
+        self.moov: Box | None = None
+        self.moofs = array("Q")
+        self.mfra: Box | None = None
+        self.sidx = array("Q")
+        self.has_meta = False
+        self.brand = b""
+        self.is_media_first = False
+        self.cut = ""
+        self.spoiled: int | None = None
+        self.rest: int | None = None
+        self.is_zeros = False
+        self.second: int | None = None
+        self.is_overlong = False
+        self._begins = array("Q")
+        self._ends = array("Q")
+        self._walk()
+
+    @property
+    def media_bytes(self) -> int:
+        """Bytes of media boxes that are in the file."""
+        return sum(map(int.__sub__, self._ends, self._begins))
+
+    @property
+    def is_still(self) -> bool:
+        """Whether it is a still picture (HEIF, AVIF, JPEG 2000), which has neither index nor fragments."""
+        return self.moov is None and not self.moofs and (self.has_meta or self.brand in _STILL_BRANDS)
+
+    def holds(self, begin: int, end: int) -> bool:
+        """Whether bytes lie wholly in one media box, and in the file."""
+        place = bisect_right(self._begins, begin) - 1
+        return place >= 0 and end <= self._ends[place]
+
+    def has_fragment(self, offset: int) -> bool:
+        """Whether a fragment begins there."""
+        place = bisect_right(self.moofs, offset) - 1
+        return place >= 0 and self.moofs[place] == offset
+
+    def _walk(self) -> None:
+        view, at = self._view, 0
+        for _ in range(_MAX_BOXES):
+            if at >= view.size:
+                return
+            try:
+                box = read_box(view, at, view.size)
+            except CutShortError:
+                self._end_in_header(at)
+                return
+            if box is None or (box.end > view.size and box.kind not in _KNOWN and at):
+                self._end_at_rest(at)
+                return
+            if box.kind == b"ftyp" and (self.moov is not None or self.moofs or self._begins):
+                self.second = at
+                return
+            self._take(box)
+            at = box.end
+        self.is_overlong = True
+
+    def _take(self, box: Box) -> None:
+        size = self._view.size
+        if box.end > size:
+            self.cut = box.kind.decode("latin-1")
+        match box.kind:
+            case b"moov" if self.moov is None:
+                self.moov = box
+                self.is_media_first = bool(self._begins)
+            case b"moov":
+                self.second = box.begin
+            case b"moof":
+                self.moofs.append(box.begin)
+            case b"mdat" | b"imda" if box.start < size:
+                self._begins.append(box.start)
+                self._ends.append(min(box.end, size))
+            case b"sidx":
+                self.sidx.append(box.begin)
+            case b"mfra":
+                self.mfra = box
+            case b"meta":
+                self.has_meta = True
+            case b"ftyp" if box.start + 4 <= size:
+                self.brand = self._view.read(box.start, 4)
+
+    def _end_in_header(self, at: int) -> None:
+        """What is left is shorter than a box's header, or than one with a size of 64 bits."""
+        tail = self._view.read_some(at, 2 * HEADER)
+        may_be_box = (
+            tail[4:8] in _KNOWN
+            if len(tail) >= HEADER
+            # The types begin with letters, and a box whose size begins so is no larger than 16 MB.
+            else tail[:1] == b"\0" and any(kind.startswith(tail[4:]) for kind in _KNOWN)
+        )
+        # 32 zero bits end a list in QuickTime, and no size and no type of a box begins so.
+        if len(tail) == 4 and not any(tail):
+            may_be_box = False
+        # Without an index or with fragments more had to follow; behind a whole index nothing has to.
+        if may_be_box and (any(tail) or self.moov is None or self.moofs):
+            self.cut = "?"
+        else:
+            self.rest, self.is_zeros = at, not any(tail)
+
+    def _end_at_rest(self, at: int) -> None:
+        """What is left is not a box: find out whether boxes with an index follow, or only zeros."""
+        self.rest, self.is_zeros = at, True
+        before = b""
+        offset = at
+        while block := self._view.read_some(offset, _BLOCK):
+            self.is_zeros = self.is_zeros and block.count(0) == len(block)
+            if _FIRST_WORDS.search(before + block):
+                self.spoiled = at
+                return
+            before = block[-12:]
+            offset += len(block)

@@ -1,0 +1,155 @@
+"""Whether the bytes of a sample can be what its format says."""
+
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Final
+
+from asynccam.recording.containers.mp4.formats import Coding, Format
+from asynccam.recording.containers.reader import FileView
+
+_PROBE: Final = 64
+_BLOCK: Final = 1 << 20
+_WHOLE: Final = 256 << 20
+_MAX_UNITS: Final = 1 << 12
+"""NAL units of a sample that are walked over: H.264 has at most one slice a macroblock row and field."""
+_JPEG_START: Final = b"\xff\xd8"
+_JPEG_END: Final = b"\xff\xd9"
+_START_CODE: Final = b"\0\0\0\1"
+_NAL: Final = frozenset({Coding.H264, Coding.H265, Coding.H266})
+_UNCHECKED: Final = frozenset({Coding.RAW})
+_NEVER_ZEROS: Final = _NAL | {Coding.COMPRESSED, Coding.ENCRYPTED}
+"""Codings whose samples have no long run of zeros anywhere: NAL units and MPEG-4 part 2 forbid a few zero
+bytes in a row, arithmetic coders and ciphers do not make them. JPEG is not among them: a picture of one
+colour can be zeros but for its headers, and cameras fill pictures up with zeros behind their end."""
+
+
+class Look(Enum):
+    """What the media of a sample looks like."""
+
+    GOOD = auto()
+    ZEROS = auto()
+    """Zeros where media should be, throughout or in part."""
+    SPOILED = auto()
+    """Bytes that are not of this format."""
+    NO_PICTURE = auto()
+    """Nothing wrong, and no picture in it: parameter sets alone, for example."""
+
+
+class Media:
+    """Looks at the media of samples.
+
+    What is looked at:
+
+    - Every sample: its first and its last 64 bytes are not zeros. Uncompressed video is exempt, where black
+      is zeros; of codings that may end in zeros only the beginning is looked at.
+    - H.264, H.265 and H.266: the lengths before the NAL units lead from the first to the end of the sample,
+      each unit's header is one, and one of them is part of a picture.
+    - JPEG: the first two bytes are a start marker, and zeros at the end come behind an end marker.
+    - Files with up to 256 MB of media: no 64 zeros in a row anywhere in a sample of a coding that never has
+      them. In larger files that would take longer than a verdict may; there a zeroed stretch is found if it
+      covers the beginning or the end of a sample, or a NAL unit's header.
+    """
+
+    def __init__(self, view: FileView, media_bytes: int) -> None:
+        self._view = view
+        self._is_thorough = media_bytes <= _WHOLE
+
+    def look(self, form: Format, offset: int, size: int) -> Look:
+        """Look at a sample that lies in the file."""
+        if form.coding in _UNCHECKED:
+            return Look.GOOD
+        take = self._reader(form, offset, size)
+        head = take(0, min(size, _PROBE))
+        if not any(head):
+            return Look.ZEROS
+        if form.coding is Coding.JPEG:
+            return self._look_at_jpeg(head, take, size)
+        # In the order of the file: the end of a sample is read together with the beginning of the next.
+        look = _look_at_units(form, take, size) if form.length_size else Look.GOOD
+        if form.coding in _NEVER_ZEROS:
+            if size > 2 * _PROBE and not any(take(size - _PROBE, _PROBE)):
+                return Look.ZEROS
+            if self._is_thorough and self._has_zeros(offset, size):
+                return Look.ZEROS
+        return look
+
+    def _reader(self, form: Format, offset: int, size: int) -> Callable[[int, int], bytes]:
+        """A function that gives bytes of the sample: of all of it at once where all of it is read anyhow."""
+        view = self._view
+        if self._is_thorough and form.coding in _NEVER_ZEROS and size <= _BLOCK:
+            data = view.read(offset, size)
+            return lambda at, length: data[at : at + length]
+        return lambda at, length: view.read(offset + at, length)
+
+    def _has_zeros(self, offset: int, size: int) -> bool:
+        end = offset + size
+        zeros = bytes(_PROBE)
+        while offset < end:
+            length = min(_BLOCK, end - offset)
+            if zeros in self._view.read(offset, length):
+                return True
+            # The next block begins early enough to see what crosses the border.
+            offset += length if offset + length == end else length - _PROBE
+        return False
+
+    def _look_at_jpeg(self, head: bytes, take: Callable[[int, int], bytes], size: int) -> Look:
+        if not head.startswith(_JPEG_START):
+            return Look.SPOILED
+        end = size
+        while end > 0:
+            length = min(_PROBE if end == size else _BLOCK, end)
+            block = take(end - length, length).rstrip(b"\0")
+            if block:
+                # Zeros in front of the end marker are where the rest of the picture should be.
+                is_padded = end - length + len(block) < size - _PROBE
+                return Look.ZEROS if is_padded and not block.endswith(_JPEG_END) else Look.GOOD
+            end -= length
+        return Look.ZEROS
+
+
+def _look_at_units(form: Format, take: Callable[[int, int], bytes], size: int) -> Look:
+    """Walk over the NAL units of a sample (ISO/IEC 14496-15, 4.3.3): a length and a unit each."""
+    at, width = 0, form.length_size
+    has_picture = False
+    for _ in range(_MAX_UNITS):
+        if at + width > size:
+            break
+        head = take(at, min(width + 2, size - at))
+        length, header = int.from_bytes(head[:width]), head[width:]
+        if length == 0:
+            # No unit is that short, and zeros have that length. ffmpeg loses the picture then.
+            return Look.ZEROS if not any(take(at, min(size - at, _PROBE))) else Look.SPOILED
+        if length > size - at - width or not _is_header(form.coding, header):
+            return _look_at_start_code(take)
+        has_picture = has_picture or _is_picture(form.coding, header)
+        at += width + length
+    return Look.GOOD if has_picture else Look.NO_PICTURE
+
+
+def _look_at_start_code(take: Callable[[int, int], bytes]) -> Look:
+    """Some cameras leave start codes (H.264, annex B) where lengths should be, and decoders take them."""
+    return Look.GOOD if take(0, 4) == _START_CODE else Look.SPOILED
+
+
+def _is_header(coding: Coding, header: bytes) -> bool:
+    """Whether a NAL unit can begin so: its first bit is 0, and the byte with its type is not zero.
+
+    H.264, 7.3.1: type 0 is unspecified. H.265, 7.3.1.2 and H.266, 7.3.1.2: nuh_temporal_id_plus1, the last
+    three bits, is not 0.
+    """
+    if header[0] & 0x80:
+        return False
+    if coding is Coding.H264:
+        return header[0] != 0
+    return len(header) > 1 and header[1] & 0x07 != 0
+
+
+def _is_picture(coding: Coding, header: bytes) -> bool:
+    """Whether a NAL unit holds a slice of a picture (H.264 table 7-1, H.265 table 7-1, H.266 table 5)."""
+    match coding:
+        case Coding.H264:
+            return 1 <= header[0] & 0x1F <= 5
+        case Coding.H265:
+            return header[0] >> 1 <= 31
+        case _:
+            return header[1] >> 3 <= 11

@@ -1,0 +1,103 @@
+"""When frames are shown: edit lists and composition times (ISO/IEC 14496-12, 8.6)."""
+
+from bisect import bisect_right
+from typing import Final, NamedTuple
+
+from asynccam.recording.containers.mp4.movie import Movie, Track
+from asynccam.recording.containers.mp4.samples import Sample
+
+_MAX_EDITS: Final = 1024
+_EMPTY: Final = -1
+_FOREVER: Final = 1 << 70
+
+
+class Edit(NamedTuple):
+    """A stretch of media that is shown, in the track's ticks.
+
+    Attributes:
+        begin: Where it begins in the media.
+        end: Where it ends in the media.
+        shown: When that begins to be shown.
+    """
+
+    begin: int
+    end: int
+    shown: int
+
+
+class _Stretch:
+    """Frames between two places at which an edit begins or ends."""
+
+    __slots__ = ("first", "frames", "last")
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.first = _FOREVER
+        self.last = -_FOREVER
+
+
+class Presentation:
+    """Counts frames as a player shows them: an edit list leaves some out, and may show others twice.
+
+    Attributes:
+        edits: What is shown; all of the media where there is no edit list.
+    """
+
+    def __init__(self, edits: tuple[Edit, ...]) -> None:
+        self.edits = edits or (Edit(-_FOREVER, _FOREVER, 0),)
+        self._is_edited = bool(edits)
+        self._places = sorted({place for edit in self.edits for place in (edit.begin, edit.end)})
+        self._stretches = [_Stretch() for _ in range(len(self._places) + 1)]
+
+    def add(self, sample: Sample) -> None:
+        """Take a frame."""
+        begin = sample.time + sample.shift
+        stretch = self._stretches[bisect_right(self._places, begin)]
+        stretch.frames += 1
+        stretch.first = min(stretch.first, begin)
+        # A duration below zero steps back with the next frame's time; this one is shown no shorter for it.
+        stretch.last = max(stretch.last, begin + max(sample.ticks, 0))
+
+    def total(self) -> tuple[int, int]:
+        """Frames shown, and ticks from the first one's beginning to the last one's end, pauses included."""
+        frames, first, last = 0, _FOREVER, -_FOREVER
+        for edit in self.edits:
+            begin, end = bisect_right(self._places, edit.begin), bisect_right(self._places, edit.end)
+            inside = [stretch for stretch in self._stretches[begin:end] if stretch.frames]
+            if not inside:
+                continue
+            frames += sum(stretch.frames for stretch in inside)
+            offset = edit.shown - edit.begin if self._is_edited else 0
+            # A frame that begins before the edit fills it up to the first frame inside.
+            is_filled = self._stretches[begin - 1].last > edit.begin
+            start = edit.begin if is_filled else min(stretch.first for stretch in inside)
+            first = min(first, offset + start)
+            last = max(last, offset + min(max(stretch.last for stretch in inside), edit.end))
+        return frames, max(last - first, 0) if frames else 0
+
+
+def read_edits(movie: Movie, track: Track) -> tuple[Edit, ...]:
+    """Read what a track's edit list shows; nothing where there is no list that can be followed.
+
+    As ffmpeg does, a frame is shown if it begins inside an edit, a media rate is left alone, and durations
+    are rounded to the track's ticks. A duration of 0 is that of a file whose end was not known (8.6.6.1), and
+    reaches to the end.
+    """
+    if track.edits is None or not movie.timescale or not track.timescale:
+        return ()
+    if not 0 < track.edits.count <= _MAX_EDITS:
+        return ()
+    edits: list[Edit] = []
+    shown = 0
+    for duration, begin, _ in track.edits:
+        ticks = (duration * track.timescale + movie.timescale // 2) // movie.timescale
+        if begin != _EMPTY:
+            edits.append(Edit(begin, begin + ticks if ticks else _FOREVER, shown))
+        shown += ticks
+    # A list of nothing but pauses shows no frame: it has one edit that nothing is in.
+    return tuple(edits) or (Edit(_FOREVER - 1, _FOREVER, 0),)
+
+
+def is_followed(track: Track) -> bool:
+    """Whether a track's edit list is short enough to be followed."""
+    return track.edits is None or track.edits.count <= _MAX_EDITS

@@ -1,0 +1,217 @@
+"""What an MP4 or QuickTime file holds, in words."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from asynccam.recording.containers.mp4.count import Tally, TooLongError, TrackCount
+from asynccam.recording.containers.mp4.layout import Layout
+from asynccam.recording.containers.mp4.listings import lists_missing_segments, missing_fragments
+from asynccam.recording.containers.mp4.movie import Movie, Track, read_movie
+from asynccam.recording.containers.mp4.presentation import is_followed
+from asynccam.recording.containers.mp4.samples import indexed_end
+from asynccam.recording.containers.reader import CutShortError, FileView, Scan
+
+_NO_INDEX: Final = "has no index: it was never finished"
+_TOLERANCE: Final = 0.1
+"""Seconds by which the times of writers differ from each other."""
+
+
+def scan_mp4(view: FileView) -> Scan:
+    """Read an MP4 or QuickTime file: its boxes, the tables of its samples, and the media of each sample.
+
+    Raises:
+        AbortedError, OSError: From the view.
+    """
+    try:
+        layout = Layout(view)
+        if layout.is_overlong:
+            return _unknown("has more boxes than are read")
+        if layout.is_still:
+            return _unknown("is a still picture in boxes (HEIF), which is not read")
+        if layout.moov is None:
+            return _scan_without_index(layout)
+        movie = read_movie(view, layout.moov)
+        if movie.is_compressed:
+            return _unknown("has a compressed index, which is not read")
+        return _scan_movie(view, layout, movie)
+    except TooLongError:
+        return _unknown("announces more frames than are read")
+    except CutShortError:
+        return Scan(None, None, truncated="became shorter while it was read")
+
+
+def _unknown(note: str) -> Scan:
+    return Scan(None, None, note=note, understood=False)
+
+
+def _scan_without_index(layout: Layout) -> Scan:
+    if layout.spoiled is not None:
+        return Scan(None, None, damaged=f"does not consist of boxes from byte {layout.spoiled} on")
+    if layout.moofs:
+        return _unknown("is a segment whose index is in another file")
+    if layout.media_bytes or layout.cut in ("mdat", "imda"):
+        return Scan(None, None, truncated=_NO_INDEX)
+    if layout.rest is not None and layout.is_zeros:
+        return Scan(0, None, damaged=f"is zeros from byte {layout.rest} on")
+    if layout.rest is not None:
+        return Scan(None, None, truncated=_NO_INDEX)
+    return Scan(0, None, note="holds no frame: it ends before any media")
+
+
+def _scan_movie(view: FileView, layout: Layout, movie: Movie) -> Scan:
+    count: TrackCount | None = None
+    for track in movie.video():
+        count = TrackCount(view, layout, movie, track)
+        if count.tally.announced:
+            break  # a player passes over a track without a sample
+    count = count or TrackCount(view, layout, movie, Track())
+    track, tally = count.track, count.tally
+    if tally.announced and not tally.there and track.is_external:
+        return _unknown("is an index of media that is in another file")
+    words = _Words(view, layout, movie, count)
+    truncated = "; ".join(words.missing())
+    frames: int | None = tally.frames
+    if not truncated and _is_unindexed(layout, movie):
+        truncated, frames = "has media that its index does not list: it was never finished", None
+    scale, usual = track.timescale, tally.intervals.usual
+    return Scan(
+        frames,
+        tally.ticks / scale if scale and tally.frames else None,
+        truncated=truncated,
+        damaged="; ".join(words.flaws()),
+        note="; ".join(words.remarks()),
+        interval=usual / scale if scale and usual else None,
+    )
+
+
+def _is_unindexed(layout: Layout, movie: Movie) -> bool:
+    """Whether there is media, and not one sample that says what it is."""
+    has_samples = any(track.sizes is not None and track.sizes.announced for track in movie.tracks)
+    return bool(layout.media_bytes and not layout.moofs and not has_samples)
+
+
+class _Words:
+    """Sentences about a file with an index; each follows the file's name."""
+
+    def __init__(self, view: FileView, layout: Layout, movie: Movie, count: TrackCount) -> None:
+        self._view = view
+        self._layout = layout
+        self._movie = movie
+        self._count = count
+        self._tally: Tally = count.tally
+        self._spoiled = (
+            movie.trouble.spoiled if movie.trouble.spoiled is not None else count.fragments.trouble.spoiled
+        )
+        self._has_lost = self._tally.there < self._tally.announced
+
+    def missing(self) -> Iterator[str]:
+        """Yield why the end is missing."""
+        layout, tally = self._layout, self._tally
+        is_zero_tail = layout.rest is not None and layout.is_zeros and self._is_fragmented
+        match layout.cut:
+            case "":
+                pass
+            case "?":
+                yield "is cut off inside the header of its last box"
+            case "moov":
+                yield "is cut off inside its index (moov)"
+            case kind:
+                yield f"is cut off inside its last box ({kind})"
+        if self._movie.is_fragmented and layout.is_media_first:
+            # GStreamer's first-moov-then-finalise: only the final pass puts an index over all of it.
+            yield "was never finalized: what came after its last fragment is not indexed"
+        if tally.beyond:
+            yield f"lacks {tally.beyond} of {tally.announced} frames"
+        elif self._lacks_other_media():
+            yield "lacks media of another track"
+        if self._movie.trouble.cut and tally.unplaced:
+            yield f"has no place for {tally.unplaced} of {tally.announced} frames in what is left of it"
+        if tally.zeros_at_end:
+            yield f"is zeros from byte {tally.zeros_from} on"
+        elif is_zero_tail:
+            yield f"is zeros from byte {layout.rest} on"
+        if lists_missing_segments(self._view, layout):
+            yield "lists segments that are missing (sidx)"
+        if lost := missing_fragments(self._view, layout):
+            yield f"lists {lost} fragments that are missing (mfra)"
+        if (seconds := self._announced_seconds()) is not None:
+            yield f"announces {seconds:.1f} s (mehd), and is shorter"
+
+    def flaws(self) -> Iterator[str]:
+        """Yield what is missing or spoiled inside."""
+        tally = self._tally
+        if self._layout.spoiled is not None:
+            yield f"does not consist of boxes from byte {self._layout.spoiled} on"
+        if self._spoiled is not None and (self._has_lost or not tally.announced):
+            yield f"has a spoiled index at byte {self._spoiled}"
+        if zeros := tally.zeros - tally.zeros_at_end:
+            yield f"has zeros in {zeros} of {tally.announced} frames"
+        if tally.spoiled:
+            yield f"has {tally.spoiled} of {tally.announced} frames whose media is not of their format"
+        if tally.outside:
+            yield f"has {tally.outside} of {tally.announced} frames outside its media boxes"
+        if tally.unplaced and not self._movie.trouble.cut:
+            yield f"has no place for {tally.unplaced} of {tally.announced} frames in its index"
+        if tally.unusable:
+            yield f"has {tally.unusable} frames whose key frame is missing"
+        if tally.there > tally.unusable and not tally.frames:
+            yield f"has an edit list that shows none of its {tally.there} frames"
+
+    def remarks(self) -> Iterator[str]:
+        """Yield what is worth mentioning and not a failure."""
+        layout, tally = self._layout, self._tally
+        if layout.second is not None:
+            yield f"has a second file joined on at byte {layout.second}, which players do not show"
+        if layout.rest is not None and layout.spoiled is None:
+            yield f"has {self._view.size - layout.rest} bytes behind its last box"
+        if self._spoiled is not None and tally.announced and not self._has_lost:
+            yield f"has something else than a box in its index, at byte {self._spoiled}"
+        if not is_followed(self._count.track):
+            yield "has an edit list too long to be followed"
+        if not tally.announced and not layout.cut:
+            if self._movie.video():
+                yield "holds no frame"
+            elif any(track.handler == b"soun" for track in self._movie.tracks):
+                yield "has no video track, only sound"
+            else:
+                yield "has no video track"
+        if self._is_fragmented and tally.announced and not self._has_end:
+            yield "has nothing that says whether more fragments followed"
+
+    @property
+    def _is_fragmented(self) -> bool:
+        return self._movie.is_fragmented or bool(self._layout.moofs)
+
+    @property
+    def _has_end(self) -> bool:
+        layout = self._layout
+        return bool(layout.mfra is not None or layout.sidx or self._movie.fragment_ticks or layout.cut)
+
+    def _lacks_other_media(self) -> bool:
+        size = self._view.size
+        if any(other.end > size for other in self._count.others.values()):
+            return True
+        return any(
+            indexed_end(track) > size
+            for track in self._movie.tracks
+            if track is not self._count.track and not track.is_external and not _has_odd_sizes(track)
+        )
+
+    def _announced_seconds(self) -> float | None:
+        """The length that a fragmented file announces, if it is longer than what is there."""
+        movie, tally = self._movie, self._tally
+        if not movie.timescale or not movie.fragment_ticks or not self._count.track.timescale:
+            return None
+        lengths = [tally.ticks / self._count.track.timescale]
+        for number, other in self._count.others.items():
+            track = movie.track(number)
+            if track is not None and track.timescale:
+                lengths.append(other.ticks / track.timescale)
+        announced = movie.fragment_ticks / movie.timescale
+        usual = (tally.intervals.usual or 0.0) / self._count.track.timescale
+        return announced if max(lengths) + 2 * usual + _TOLERANCE < announced else None
+
+
+def _has_odd_sizes(track: Track) -> bool:
+    """Whether sizes are not in bytes: QuickTime calls one sample of compressed sound one byte long."""
+    return track.handler == b"soun" and track.sizes is not None and track.sizes.constant == 1

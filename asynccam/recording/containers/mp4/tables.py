@@ -1,0 +1,154 @@
+"""Tables of samples, read in pieces, so that neither a long nor a lying one takes memory."""
+
+import struct
+from collections.abc import Iterator
+from typing import Final
+
+from asynccam.recording.containers.mp4.boxes import Box, Fields, Trouble
+from asynccam.recording.containers.reader import CutShortError, FileView
+
+_PIECE: Final = 1 << 16
+_ENDLESS: Final = 1 << 62
+
+
+class Table:
+    """Rows of numbers inside a box, of which as many are read as are really there.
+
+    Attributes:
+        announced: How many rows the box says it has.
+        count: How many it has.
+    """
+
+    __slots__ = ("_row", "_start", "_view", "announced", "count")
+
+    def __init__(
+        self, view: FileView, box: Box, start: int, announced: int, row: str, trouble: Trouble
+    ) -> None:
+        self._view = view
+        self._start = start
+        self._row = struct.Struct(">" + row)
+        self.announced = announced
+        room = max(min(box.end, view.size) - start, 0) // self._row.size
+        self.count = min(announced, room)
+        if announced > room and box.end <= view.size:
+            trouble.spoil(box.begin)
+
+    def __iter__(self) -> Iterator[tuple[int, ...]]:
+        row = self._row
+        rows = max(_PIECE // row.size, 1)
+        for first in range(0, self.count, rows):
+            length = min(rows, self.count - first) * row.size
+            piece = self._view.read_some(self._start + first * row.size, length)
+            if len(piece) < length:
+                raise CutShortError
+            yield from row.iter_unpack(piece)
+
+    def last(self) -> tuple[int, ...]:
+        """The last row that is there.
+
+        Raises:
+            CutShortError: There is none.
+        """
+        if not self.count:
+            raise CutShortError
+        return self._row.unpack(
+            self._view.read(self._start + (self.count - 1) * self._row.size, self._row.size)
+        )
+
+
+class Sizes:
+    """Sizes of a track's samples (ISO/IEC 14496-12, 8.7.3).
+
+    Attributes:
+        announced: How many samples the box says there are.
+        constant: The size of every sample, or None where each has its own.
+    """
+
+    __slots__ = ("_bits", "_table", "announced", "constant")
+
+    def __init__(self, view: FileView, box: Box, trouble: Trouble) -> None:
+        fields = Fields(view, box)
+        self.constant: int | None = None
+        self._bits = 32
+        self._table: Table | None = None
+        if box.kind == b"stsz":
+            self.constant = fields.number() or None
+        else:
+            # stz2: 24 bits reserved, then 4, 8 or 16 bits a sample; of two in a byte the upper comes first.
+            self._bits = fields.number() & 0xFF
+        self.announced = fields.number()
+        if self.constant is not None:
+            return
+        row = {4: "B", 8: "B", 16: "H", 32: "I"}.get(self._bits)
+        if row is None:
+            trouble.spoil(box.begin)
+            return
+        rows = (self.announced + 1) // 2 if self._bits == 4 else self.announced
+        self._table = Table(view, box, fields.at, rows, row, trouble)
+
+    @property
+    def count(self) -> int:
+        """How many samples have a size that can be read."""
+        if self.constant is not None or self._table is None:
+            return self.announced if self.constant is not None else 0
+        return min(self.announced, self._table.count * (2 if self._bits == 4 else 1))
+
+    def __iter__(self) -> Iterator[int]:
+        """Give the sizes where each sample has its own."""
+        if self._table is None:
+            return
+        if self._bits != 4:
+            for (size,) in self._table:
+                yield size
+            return
+        left = self.announced
+        for (pair,) in self._table:
+            yield pair >> 4
+            if left > 1:
+                yield pair & 0xF
+            left -= 2
+
+
+class Runs:
+    """A value for each sample from a table that gives it for runs of samples: ``stts`` and ``ctts``.
+
+    Attributes:
+        value: The value of the next sample, valid while ``left`` is not 0.
+        left: How many samples in a row have it.
+    """
+
+    __slots__ = ("_goes_on", "_rows", "left", "value")
+
+    def __init__(self, table: Table | None, *, goes_on: bool) -> None:
+        """Begin at the first sample.
+
+        Args:
+            table: Rows of a count and a value.
+            goes_on: Whether the last value holds for samples that the table leaves out; else 0 does.
+        """
+        self._rows = iter(table) if table is not None else iter(())
+        self._goes_on = goes_on
+        self.value = 0
+        self.left = 0
+
+    def advance(self) -> None:
+        """Go to the next run."""
+        for count, value in self._rows:
+            if count:
+                self.left, self.value = count, value
+                return
+        self.left = _ENDLESS
+        if not self._goes_on:
+            self.value = 0
+
+    def skip(self, count: int) -> int:
+        """Pass over samples and return the sum of their values."""
+        total = 0
+        while count > 0:
+            if not self.left:
+                self.advance()
+            some = min(self.left, count)
+            total += some * self.value
+            self.left -= some
+            count -= some
+        return total

@@ -1,0 +1,268 @@
+"""Whether the bytes of a frame look like a frame of its codec: the beginning and the end, not the picture."""
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Final
+
+Read = Callable[[int, int], bytes]
+"""Reads so many bytes at an offset within the payload."""
+
+
+class Picture(Enum):
+    """What a payload holds."""
+
+    SHOWN = "shown"
+    """A frame that a player shows."""
+    SPOILED = "spoiled"
+    """A frame that a decoder shows as well as it can: a part of it is missing."""
+    ENDLESS = "endless"
+    """A JPEG without its end marker."""
+    HIDDEN = "hidden"
+    """No frame of its own: parameters, or a reference that is never shown."""
+    BROKEN = "broken"
+    """Nothing a decoder can make a frame of."""
+
+
+HEAD: Final = 1024
+"""Bytes at the beginning of a payload that `judge` wants at least."""
+_TAIL: Final = 64
+_LOOK_BACK: Final = 1 << 16
+_NALS: Final = 1024
+_SEGMENTS: Final = 256
+_LUMA_AC: Final = 0x10
+"""Class and number of the table of luminance AC codes (T.81, B.2.4.2)."""
+_RUN: Final = bytes(64)
+_START: Final = b"\0\0\1"
+_START_WITHIN: Final = 64
+_TABLE_RUN: Final = bytes(32)
+"""More zeros than stand in a row in any JPEG table that a picture can be decoded with."""
+
+Judge = Callable[[bytes, int, Read], Picture]
+"""Takes the first bytes of a payload (`HEAD` at least, or all), its size and a function to read more."""
+
+
+def judge_anything(data: bytes, size: int, read: Read) -> Picture:
+    """Judge a frame of a codec of which nothing is known: only an empty one is none."""
+    return Picture.SHOWN if size else Picture.BROKEN
+
+
+def judge_jpeg(data: bytes, size: int, read: Read) -> Picture:
+    """Judge a JPEG picture by its two ends (ITU-T T.81, B.1.1.3); some encoders fill up behind the end."""
+    zeroed = False
+    if data[:2] != b"\xff\xd8":
+        # A few encoders put bytes of their own in front, which decoders step over.
+        start = data.find(b"\xff\xd8\xff")
+        if start < 0 or not any(data[:start]):
+            return Picture.BROKEN
+    elif _TABLE_RUN in data:
+        scan = _find_scan(data, size, read)
+        if scan is None:
+            return Picture.BROKEN
+        zeroed = _has_hole(data, scan)
+    tail = data if len(data) == size else read(max(0, size - _TAIL), min(_TAIL, size))
+    if tail.endswith(b"\xff\xd9"):
+        return Picture.SPOILED if zeroed else Picture.SHOWN
+    if len(data) < size:
+        tail = read(max(0, size - _LOOK_BACK), min(_LOOK_BACK, size))
+    filled = len(tail)
+    tail = tail.rstrip(b"\0")
+    if tail.endswith(b"\xff\xd9") or (filled - len(tail) < len(_RUN) and b"\xff\xd9" in tail):
+        return Picture.SPOILED if zeroed else Picture.SHOWN
+    return Picture.SPOILED if filled - len(tail) >= len(_RUN) else Picture.ENDLESS
+
+
+def _find_scan(data: bytes, size: int, read: Read) -> int | None:
+    """Where a JPEG's scan begins, or None if its segments do not lead there, or one is zeroed."""
+    at = 2
+    for _ in range(_SEGMENTS):
+        if at + 4 > len(data) and len(data) < min(size, _LOOK_BACK):
+            data = read(0, min(size, _LOOK_BACK))
+        if at + 4 > len(data):
+            return size if len(data) < size else None  # longer headers than are looked at
+        if data[at] != 0xFF:
+            return None
+        marker = data[at + 1]
+        if marker == 0xFF:
+            at += 1
+            continue
+        if marker == 0xDA:
+            return at
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        # T.81 table B.1: DQT and the frame headers with DHT among them; all else is not decoded with.
+        if (marker == 0xDB or 0xC0 <= marker < 0xD0) and _TABLE_RUN in data[at:end]:
+            return None
+        at = end
+    return size
+
+
+def _has_hole(data: bytes, scan: int) -> bool:
+    """Whether zeros stand in a scan whose codes cannot make them up.
+
+    They can where the end of a luminance block is coded by the first code of the table, which is all zeros,
+    as tables that are made for a picture with large even areas have it. The usual table (T.81, K.3.3.2) has
+    not.
+    """
+    end = data.find(b"\xff\xd9", scan)
+    if data.find(_RUN, scan, len(data) if end < 0 else end) < 0:
+        return False
+    at = data.find(b"\xff\xc4")
+    while 0 <= at < scan:
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        place, stop = at + 4, min(at + 2 + length, scan)
+        while place + 17 < stop:
+            count = sum(data[place + 1 : place + 17])
+            if data[place] == _LUMA_AC and not data[place + 17]:
+                return False
+            place += 17 + count
+        at = data.find(b"\xff\xc4", max(stop, at + 2))
+    return True
+
+
+def judge_start_codes(data: bytes, size: int, read: Read) -> Picture:
+    """Judge a frame of a codec whose units begin with 00 00 01: MPEG-1, 2 and 4."""
+    start = data.find(_START, 0, _START_WITHIN)
+    if start < 0 or any(data[:start]):
+        return Picture.BROKEN
+    return Picture.SPOILED if _zeroed(data, size, read) else Picture.SHOWN
+
+
+class NalJudge:
+    """The judge of the frames of one H.264 or H.265 stream, in their order.
+
+    Args:
+        length: Bytes of the length in front of each NAL unit, 1 to 4 (ISO/IEC 14496-15, 5.3.3.1); 0 where
+            start codes are (annex B).
+        hevc: Whether it is H.265.
+        parameters: Whether the container has the parameter sets. Otherwise they stand in the stream.
+    """
+
+    def __init__(self, length: int, *, hevc: bool, parameters: bool = False) -> None:
+        self._length = length
+        self._hevc = hevc
+        self._parameters = parameters or length > 0
+        # H.265 decoders make up what a first picture refers to, as long as they have the parameters.
+        self._begun = hevc and self._parameters
+
+    def __call__(self, data: bytes, size: int, read: Read) -> Picture:
+        """Judge the next frame."""
+        if self._length:
+            picture, begins = self._units(data, size, read)
+        else:
+            picture, begins = self._start_codes(data, size, read)
+        if picture in (Picture.SHOWN, Picture.SPOILED) and not self._begun:
+            # Decoders show nothing before a picture that stands for itself.
+            self._begun = begins
+            return picture if begins else Picture.HIDDEN
+        return picture
+
+    def _units(self, data: bytes, size: int, read: Read) -> tuple[Picture, bool]:
+        length, at, known = self._length, 0, len(data)
+        found = begins = False
+        for _ in range(_NALS):
+            if at + length >= size:
+                break
+            end = at + length + 2
+            head = data[at:end] if end <= known else read(at, length + 2)
+            unit = int.from_bytes(head[:length], "big")
+            # H.264 7.3.1, H.265 7.3.1.2: the first bit of a unit is zero.
+            if not unit or head[length] & 0x80:
+                return Picture.BROKEN, False
+            at += length + unit
+            slices, begin = self._kind(head[length:])
+            found |= slices
+            begins |= begin
+        else:
+            at = size  # more units than a frame has by any level: not followed to the end
+        if at != size:
+            return Picture.BROKEN, False
+        if not found:
+            return Picture.HIDDEN, begins
+        return (Picture.SPOILED if _zeroed(data, size, read) else Picture.SHOWN), begins
+
+    def _start_codes(self, data: bytes, size: int, read: Read) -> tuple[Picture, bool]:
+        picture = judge_start_codes(data, size, read)
+        begins = self._begun
+        at = 0
+        while not begins and 0 <= (at := data.find(_START, at)) < len(data) - 3:
+            at += 3
+            # Without a sequence parameter set no picture can be decoded: type 7 of H.264, 33 of H.265.
+            begins = data[at] >> 1 & 0x3F == 33 if self._hevc else data[at] & 0x1F == 7
+            begins |= self._parameters and self._kind(data[at : at + 2])[1]
+        return picture, begins
+
+    def _kind(self, head: bytes) -> tuple[bool, bool]:
+        """Whether a unit is a slice, and whether decoding may begin at its picture."""
+        if self._hevc:
+            # H.265 table 7-1: 0 to 31 are slices, 16 to 23 of pictures that can be begun at.
+            kind = head[0] >> 1 & 0x3F
+            return kind < 32, 16 <= kind < 24
+        # H.264 table 7-1: 1 to 5 are slices, 5 of an IDR picture; 6 with payload 6 is a recovery point (D.1).
+        kind = head[0] & 0x1F
+        return 1 <= kind <= 5, kind == 5 or (kind == 6 and head[1:2] == b"\6")
+
+
+def judge_vp8(data: bytes, size: int, read: Read) -> Picture:
+    """Judge a VP8 frame by its tag and, of a key frame, its start code (RFC 6386, 9.1)."""
+    if len(data) < 3:
+        return Picture.BROKEN
+    key = not data[0] & 0x01
+    if key and data[3:6] != b"\x9d\x01\x2a":
+        return Picture.BROKEN
+    if not data[0] & 0x10:
+        return Picture.HIDDEN
+    return Picture.SPOILED if _zero_tail(data, size, read) else Picture.SHOWN
+
+
+def judge_vp9(data: bytes, size: int, read: Read) -> Picture:
+    """Judge a VP9 frame or superframe by its uncompressed header (VP9 bitstream, 6.2 and annex B)."""
+    if not data or data[0] >> 6 != 2:
+        return Picture.BROKEN
+    last = data[-1] if len(data) == size else read(size - 1, 1)[0]
+    if last & 0xE0 == 0xC0:  # the index of a superframe, which has one shown frame
+        return Picture.SHOWN
+    bits = data[0] << 8 | (data[1] if len(data) > 1 else 0)
+    at = 12 if bits >> 12 & 3 != 3 else 11  # profile 3 has one reserved bit more
+    existing, shown = bits >> at - 1 & 1, bits >> at - 3 & 1
+    if not existing and not shown:
+        return Picture.HIDDEN
+    return Picture.SPOILED if size > _TAIL and _zero_tail(data, size, read) else Picture.SHOWN
+
+
+def judge_av1(data: bytes, size: int, read: Read) -> Picture:
+    """Judge an AV1 temporal unit by its first header, whose first bit is zero (AV1 bitstream, 5.3.2)."""
+    if not data or data[0] & 0x80 or not data[0] >> 3 & 0x0F:
+        return Picture.BROKEN
+    return Picture.SPOILED if size > _TAIL and _zero_tail(data, size, read) else Picture.SHOWN
+
+
+_FOURCC: Final[dict[bytes, Judge]] = {
+    **dict.fromkeys((b"MJPG", b"JPEG", b"AVRN", b"DMB1"), judge_jpeg),
+    **dict.fromkeys((b"XVID", b"DIVX", b"DX50", b"FMP4", b"MP4V", b"MPG1", b"MPG2"), judge_start_codes),
+    b"VP80": judge_vp8,
+    b"VP90": judge_vp9,
+    b"AV01": judge_av1,
+}
+
+
+def judge_of(letters: bytes, private: bytes = b"") -> Judge:
+    """Return the judge of a stream whose codec has these four letters, with start codes where it has both.
+
+    Args:
+        letters: The codec.
+        private: What the container says of the codec: parameter sets, for example.
+    """
+    letters = letters.upper()
+    if letters in (b"H264", b"X264", b"AVC1", b"HEVC", b"H265", b"HEV1"):
+        hevc = letters[:1] == b"H" and letters != b"H264"
+        return NalJudge(0, hevc=hevc, parameters=private.startswith((_START, b"\0" + _START)))
+    return _FOURCC.get(letters, judge_anything)
+
+
+def _zero_tail(data: bytes, size: int, read: Read) -> bool:
+    tail = data[-_TAIL:] if len(data) == size else read(max(0, size - _TAIL), min(_TAIL, size))
+    return len(tail) == _TAIL and not any(tail)
+
+
+def _zeroed(data: bytes, size: int, read: Read) -> bool:
+    """Whether zeros stand where the codec's emulation prevention keeps them out (H.264 7.4.1)."""
+    return _RUN in data or (len(data) < size and _zero_tail(data, size, read))

@@ -1,0 +1,68 @@
+"""Verdicts on several hundred files, held against what ffprobe decodes. See tests/support/media_corpus."""
+
+import asyncio
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from asynccam.recording import Verdict
+from tests.support.media_corpus.cache import base_bytes
+from tests.support.media_corpus.corpus import cases_of, decodable, probe_all, verify_bytes
+from tests.support.media_corpus.expectations import agrees, difference
+from tests.support.media_corpus.mutations import mutations_of, unit_ends
+from tests.support.media_corpus.recipes import BASES, Recipe
+
+CONTAINERS = sorted({recipe.container for recipe in BASES})
+PARTS = 10**6
+
+
+@pytest.mark.parametrize("recipe", BASES, ids=str)
+async def test_verdicts_are_what_ffprobe_decodes(recipe: Recipe) -> None:
+    cases = await cases_of(recipe)
+    assert [str(case) for case in cases if not agrees(case) and difference(case) is None] == []
+
+
+@pytest.mark.parametrize("recipe", BASES, ids=str)
+def test_the_good_files_are_good(recipe: Recipe) -> None:
+    (whole,) = probe_all(recipe, [base_bytes(recipe.name)])
+    assert whole.frames == recipe.frames
+
+
+def test_the_corpus_has_several_hundred_files() -> None:
+    assert sum(len(mutations_of(recipe, base_bytes(recipe.name))) for recipe in BASES) > 500
+
+
+SEARCH = settings(
+    derandomize=True,
+    max_examples=20,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+
+def claims_too_much(recipe: Recipe, data: bytes, *, may_end_here: bool) -> str:
+    """What a verdict on a spoiled file says that is not so, or ``""``."""
+    verdict = asyncio.run(verify_bytes(recipe, data))
+    decoded = decodable(recipe, data)
+    if verdict.verdict is Verdict.COMPLETE and not may_end_here:
+        return f"complete, {decoded} frames decode"
+    if verdict.frames is not None and verdict.frames > decoded:
+        return f"{verdict.frames} frames, {decoded} decode ({verdict.detail})"
+    return ""
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_a_file_whose_end_is_cut_off_is_never_complete(container: str) -> None:
+    @SEARCH
+    @given(st.sampled_from([one for one in BASES if one.container == container]), st.integers(1, PARTS - 1))
+    def search(recipe: Recipe, part: int) -> None:
+        good = base_bytes(recipe.name)
+        end = max(1, len(good) * part // PARTS)
+        may_end_here = end in unit_ends(recipe, good)
+        assert claims_too_much(recipe, good[:end], may_end_here=may_end_here) == "", (
+            f"{end} bytes of {len(good)}"
+        )
+
+    search()
