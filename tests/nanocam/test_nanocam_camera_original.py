@@ -17,7 +17,7 @@ from tests.support.gst import LAUNCH, free_udp_port, rtp_sender
 from tests.support.nanocam_original_server import OriginalServer, original_server
 from tests.support.waiting import eventually
 
-JPEG = b"\xff\xd8\xff\xd9"
+JPEG = jpeg(1)
 
 
 @asynccontextmanager
