@@ -132,16 +132,16 @@ async def test_a_broken_picture_is_kept_with_its_verdict(tmp_path: Path, verify:
 
     async def broken() -> None:
         directory = tmp_path / "take" / "still"
-        (directory / "a.jpg").write_bytes(b"somebody else's")
         part = directory / "a.jpg.part"
-        part.write_bytes(data)
+        await asyncio.to_thread((directory / "a.jpg").write_bytes, b"somebody else's")
+        await asyncio.to_thread(part.write_bytes, data)
         raise DamagedFileError("half a picture", part=part, received=len(data), verdict="truncated")
 
     still = ScriptedStillCamera("still", script={"snapshot": broken})
     take = await Take([still], tmp_path, name="take", verify=verify).run(duration=0, start_in=0)
     (record,) = take.manifest.cameras
-    (file,) = record.files
     assert (record.outcome, record.errors) == (Outcome.INCOMPLETE, [])
+    (file,) = record.files
     assert (file.name, file.state, file.path, file.size) == (
         "a-1.jpg",
         FileState.ARRIVED,
@@ -158,7 +158,8 @@ async def test_a_broken_picture_that_is_nowhere_is_an_error(tmp_path: Path) -> N
     still = ScriptedStillCamera("still", script={"snapshot": refuse(DamagedFileError("half a picture"))})
     take = await Take([still], tmp_path).run(duration=0, start_in=0)
     (record,) = take.manifest.cameras
-    assert (record.outcome, [error.error for error in record.errors]) == (Outcome.FAILED, ["DamagedFileError"])
+    assert record.outcome is Outcome.FAILED
+    assert [error.error for error in record.errors] == ["DamagedFileError"]
 
 
 async def test_cancelled_while_the_picture_is_taken(tmp_path: Path) -> None:

@@ -98,7 +98,6 @@ class LocalFile:
         sha256: Lower-case hexadecimal digest of its contents, or ``""`` when none was asked for.
         source: The device's name for it.
         seconds: How long the transfer took.
-        verdict: ``complete`` where its content was read before it got its name, as of pictures; else ``""``.
     """
 
     path: Path
@@ -106,7 +105,6 @@ class LocalFile:
     sha256: str = ""
     source: str = ""
     seconds: float = 0.0
-    verdict: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,11 +115,11 @@ class StartRecord(_Record):
 
 
 class VerdictRecord(_Record):
-    """What a look into a file found."""
+    """What a look into a video file found."""
 
     verdict: str = Field(description="complete, truncated, damaged, empty or unknown.")
     frames: int | None = Field(
-        default=None, description="Video frames that are there and that a player shows, or null for unknown; 1 for a whole picture."
+        default=None, description="Video frames that are there and that a player shows, or null for unknown."
     )
     duration: float | None = Field(
         default=None, description="Presentation time of these frames in s, or null."

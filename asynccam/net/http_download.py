@@ -128,7 +128,7 @@ async def download_http(
             await clock.sleep(next(delays))
         assert transfer.part is not None
         await transfer.settle_begin()
-        return await transfer.part.commit(name, verdict="" if inspect is None else "complete")
+        return await transfer.part.commit(name)
     except BaseException as error:
         part = transfer.part
         if part is None:

@@ -161,14 +161,13 @@ class PartFile:
                 self._digest.close()
                 self._digest = await on_disk(FollowingDigest, self.path)
 
-    async def commit(self, source: str, *, verdict: str = "") -> LocalFile:
+    async def commit(self, source: str) -> LocalFile:
         """Check the size, put the file on disk for good and give it its name in one step.
 
         An existing file is never replaced. If anything fails the part is kept.
 
         Args:
             source: The device's name for the file, for the result.
-            verdict: What reading the part found, for the result.
 
         Raises:
             TransferError: Fewer bytes were received than announced.
@@ -189,8 +188,7 @@ class PartFile:
         except BaseException:
             await self.keep()
             raise
-        seconds = time.monotonic() - self._began
-        return LocalFile(self.target, self.received, digest, source, seconds, verdict)
+        return LocalFile(self.target, self.received, digest, source, time.monotonic() - self._began)
 
     async def keep(self) -> Path | None:
         """End here and leave the part, safely on disk, with exactly what was received.

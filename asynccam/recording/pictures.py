@@ -48,7 +48,7 @@ def begin_of(found: Picture, size: int, source: str) -> int:
         source: Names the picture in the error.
 
     Raises:
-        DamagedFileError: The picture is broken. It is ``truncated`` where its bytes ran out, else ``damaged``.
+        DamagedFileError: The picture is broken: ``truncated`` where its bytes ran out, else ``damaged``.
         RemoteProtocolError: There is no JPEG.
     """
     if not found.flaw:

@@ -9,7 +9,14 @@ from typing import Final
 
 from asynccam.errors import ConnectionError, DamagedFileError, DeviceError, RecordingError, StateError
 from asynccam.model.camera import Camera
-from asynccam.model.features import ArmedStart, RecordPlan, Snapshot, StartReport, StopReport
+from asynccam.model.features import (
+    ArmedStart,
+    ReadsPictures,
+    RecordPlan,
+    Snapshot,
+    StartReport,
+    StopReport,
+)
 from asynccam.model.info import CameraState, LocalFile, MediaFile
 from asynccam.model.manifest import VerdictRecord
 from asynccam.runtime.disk import on_disk, rename_new, storage_errors
@@ -71,8 +78,9 @@ class StillPicture:
         Raises:
             AsynccamError: There is none, see `asynccam.model.features.SupportsSnapshot`.
         """
+        camera = self._camera.feature(Snapshot)
         try:
-            picture = await self._camera.feature(Snapshot).snapshot(directory)
+            self._picture = await camera.snapshot(directory)
         except DamagedFileError as error:
             if error.part is None:
                 raise
@@ -80,9 +88,8 @@ class StillPicture:
             self._picture = LocalFile(path, error.received)
             self._verdict = VerdictRecord(verdict=error.verdict, frames=0, detail=str(error))
             return
-        self._picture = picture
-        if picture.verdict:
-            self._verdict = VerdictRecord(verdict=picture.verdict, frames=1)
+        if isinstance(camera, ReadsPictures):
+            self._verdict = VerdictRecord(verdict="complete", frames=1)
 
 
 class _ArmedPicture:

@@ -365,7 +365,7 @@ async def test_a_broken_file_without_a_length_is_a_connection_that_broke(
         def never(path: Path) -> int:
             raise DamagedFileError("half of it")
 
-        with pytest.raises(TransferError, match="broke off.*half of it") as raised:
+        with pytest.raises(TransferError, match=r"broke off.*half of it") as raised:
             await download_http(http, files.url(), tmp_path, "b", inspect=never, backoff=SOON)
     assert raised.value.part is not None
     assert raised.value.part.read_bytes() == CONTENT

@@ -52,7 +52,6 @@ async def test_a_whole_picture_comes_home_whatever_stands_around_it(
     data = local.path.read_bytes()
     assert data == expected
     assert (local.size, local.sha256) == (len(expected), hashlib.sha256(expected).hexdigest())
-    assert local.verdict == "complete"
     assert await client.fetch_image(PATH) == expected
     assert len(field.requests) == 2
     assert list(tmp_path.iterdir()) == [local.path]
@@ -119,8 +118,9 @@ async def test_a_picture_whose_connection_breaks_is_not_taken(
     field.raw[f"GET {PATH}"] = way(jpeg_of_kind(kind))[:-40]
     with pytest.raises(errors.TransferError) as raised:
         await client.download(PATH, tmp_path)
-    assert raised.value.part is not None
-    assert jpeg_of_kind(kind).startswith(raised.value.part.read_bytes())
+    part = raised.value.part
+    assert part is None or jpeg_of_kind(kind).startswith(part.read_bytes())
+    assert list(tmp_path.iterdir()) == [part] * (part is not None)
     with pytest.raises(errors.ConnectionError):
         await client.fetch_image(PATH)
 

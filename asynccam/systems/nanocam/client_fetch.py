@@ -86,12 +86,12 @@ async def fetch(
             async with part:
                 await link.receive(part, options.progress)
                 try:
-                    verdict = await _inspected(part)
+                    await _settle_picture(part)
                 except DamagedFileError as error:
                     # The others are still to come, and an original server dies if it is left before.
                     broken = broken or error
                 else:
-                    files.append(await part.commit(file.name, verdict=verdict))
+                    files.append(await part.commit(file.name))
         end = await link.answer(timeouts.stall, "end of the files")
         if not isinstance(end, Finished):
             raise unexpected(end, link.peer)
@@ -101,15 +101,15 @@ async def fetch(
         raise broken
 
 
-async def _inspected(part: PartFile) -> str:
-    """Read a picture that came, drop what precedes it, and return the verdict; ``""`` for other files.
+async def _settle_picture(part: PartFile) -> None:
+    """Read a picture that came, and drop what precedes it; any other file is left alone.
 
     Raises:
         DamagedFileError: The picture is broken, or there is none; the part is kept.
         StorageError: This computer's disk.
     """
     if part.target.suffix.lower() not in _JPEGS:
-        return ""
+        return
     try:
         begin = await on_disk(inspect_picture, part.path, part.target.name)
     except RemoteProtocolError as error:
@@ -118,7 +118,6 @@ async def _inspected(part: PartFile) -> str:
         raise DamagedFileError(str(error), part=kept, received=part.received, verdict=verdict) from error
     if begin:
         await part.drop_head(begin)
-    return "complete"
 
 
 def prepare(directory: Path) -> None:

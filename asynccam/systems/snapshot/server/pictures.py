@@ -26,9 +26,8 @@ def check_picture(path: Path, device: str) -> None:
     """
     found, size = read_picture(path)
     if found.flaw and not is_jpeg_picture(found):
-        raise BrokenPictureError(
-            f"{device} gave {size} bytes that are no JPEG: it may not know this pixel format, or not this size"
-        )
+        why = "it does not know this pixel format, or not this size"
+        raise BrokenPictureError(f"{device} gave {size} bytes that are no JPEG: {why}")
     if found.flaw:
         raise BrokenPictureError(f"{device} gave a broken picture: it {found.flaw}")
     if found.begin:
