@@ -66,7 +66,7 @@ async def fetch(
     Raises:
         BusyError: A stream has the camera.
         TransferError: A file ended early; what came of it is kept.
-        DamagedFileError: A picture is broken, the first of several; all that came is kept. The others are here.
+        DamagedFileError: A picture is broken, the first of several; what came is kept. The others are here.
         DeviceError, AuthenticationError: The server refuses, or captured nothing.
         ConnectionError, TimeoutError, RemoteProtocolError: As everywhere.
         StorageError: This computer's disk.
