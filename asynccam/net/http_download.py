@@ -138,6 +138,7 @@ async def download_http(
         kept = await part.keep()
         if isinstance(error, DamagedFileError):
             error.part, error.received = kept, part.received
+            error.args = (f"{error}; what came is kept as {kept}",)
         if not isinstance(error, (ConnectionError, TimeoutError, BusyError, _ChangedError)):
             raise
         raise TransferError(

@@ -115,7 +115,8 @@ async def _settle_picture(part: PartFile) -> None:
     except RemoteProtocolError as error:
         verdict = error.verdict if isinstance(error, DamagedFileError) else "damaged"
         kept = await part.keep()
-        raise DamagedFileError(str(error), part=kept, received=part.received, verdict=verdict) from error
+        words = f"{error}; what came is kept as {kept}"
+        raise DamagedFileError(words, part=kept, received=part.received, verdict=verdict) from error
     if begin:
         await part.drop_head(begin)
 
