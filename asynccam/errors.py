@@ -14,6 +14,7 @@
     │   └── TransferError                       a file stopped half way; ``part`` says what is kept
     ├── FatalError                              the same call will fail again
     │   ├── RemoteProtocolError                 the peer broke its protocol
+    │   │   └── DamagedFileError                a file came, and what it holds is broken; ``part`` is kept
     │   ├── DeviceError                         the peer understood, and refused
     │   │   ├── NotFoundError                   it has no such camera or file
     │   │   └── ClockNotSynchronizedError       it does not trust its own clock
@@ -121,6 +122,24 @@ class FatalError(AsynccamError):
 
 class RemoteProtocolError(FatalError):
     """The peer sent something its protocol does not allow."""
+
+
+class DamagedFileError(RemoteProtocolError):
+    """A file came as the peer has it, and what it holds is broken: half a picture, for example.
+
+    Attributes:
+        part: What came, kept on disk under another name than the file's own, or None.
+        received: Bytes in ``part``.
+        verdict: ``truncated`` or ``damaged``; see docs/recording.md.
+    """
+
+    def __init__(
+        self, message: str, *, part: Path | None = None, received: int = 0, verdict: str = "damaged"
+    ) -> None:
+        super().__init__(message)
+        self.part = part
+        self.received = received
+        self.verdict = verdict
 
 
 class DeviceError(FatalError):

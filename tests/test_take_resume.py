@@ -210,7 +210,9 @@ async def test_a_picture_that_came_before_the_end_is_home(tmp_path: Path) -> Non
     (camera,) = manifest.cameras
     (file,) = camera.files
     assert (camera.kind, camera.outcome, camera.errors) == ("still", Outcome.COMPLETE, [])
-    assert (file.state, file.verdict, camera.stop_status) == (FileState.ARRIVED, None, "picture taken")
+    assert (file.state, camera.stop_status) == (FileState.ARRIVED, "picture taken")
+    assert file.verdict is not None
+    assert (file.verdict.verdict, file.verdict.frames) == ("complete", 1)
     assert file.path is not None
     assert (take / file.path).stat().st_size == file.size
 

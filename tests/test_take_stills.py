@@ -7,15 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from asynccam.errors import ConnectionError, DeviceError, RecordingError, StateError
+from asynccam.errors import ConnectionError, DamagedFileError, DeviceError, RecordingError, StateError
 from asynccam.model.camera import Camera
 from asynccam.model.events import CameraFailed, Event, FileArrived, RecordingStarted, RecordingStopped
 from asynccam.model.features import RecordPlan
 from asynccam.model.info import CameraState
 from asynccam.model.manifest import FileState, Manifest, Outcome
+from asynccam.recording import verify_file
 from asynccam.take import Take, TakeLimits
+from asynccam.take.files import Verify
 from asynccam.take.stills import StillPicture
 from tests.support.cancelling import cancelled_at
+from tests.support.jpegs import jpeg_of_kind
 from tests.support.scripted_camera import ScriptedCamera, ScriptedStillCamera, hang, late, refuse
 from tests.support.waiting import eventually
 
@@ -109,14 +112,54 @@ async def test_what_goes_wrong_is_told_once_and_disturbs_nobody(
     assert not caplog.records
 
 
-async def test_a_verifier_of_videos_is_not_shown_pictures(tmp_path: Path) -> None:
-    async def verify(path: Path) -> object:
-        raise AssertionError(path)
+@pytest.mark.parametrize("kind", ["ok", "leadjunk", "cut60", "twosoi", "raw"])
+async def test_a_picture_has_a_verdict_as_a_video_has(tmp_path: Path, kind: str) -> None:
+    still = ScriptedStillCamera("still", content=jpeg_of_kind(kind))
+    take = await Take([still], tmp_path, verify=verify_file).run(duration=0, start_in=0)
+    (record,) = (await Manifest.load(take.directory)).cameras
+    (file,) = record.files
+    assert file.verdict is not None
+    words = {"cut60": "truncated", "twosoi": "damaged", "raw": "unknown"}
+    assert file.verdict.verdict == words.get(kind, "complete")
+    whole = kind not in ("cut60", "twosoi")
+    assert record.outcome is (Outcome.COMPLETE if whole else Outcome.INCOMPLETE)
+    assert take.ok is whole
 
-    take = await Take([ScriptedStillCamera("still")], tmp_path, verify=verify).run(  # type: ignore[arg-type]  # never asked
-        duration=0, start_in=0
+
+@pytest.mark.parametrize("verify", [None, verify_file])
+async def test_a_broken_picture_is_kept_with_its_verdict(tmp_path: Path, verify: Verify | None) -> None:
+    data = jpeg_of_kind("cut60")
+
+    async def broken() -> None:
+        directory = tmp_path / "take" / "still"
+        part = directory / "a.jpg.part"
+        await asyncio.to_thread((directory / "a.jpg").write_bytes, b"somebody else's")
+        await asyncio.to_thread(part.write_bytes, data)
+        raise DamagedFileError("half a picture", part=part, received=len(data), verdict="truncated")
+
+    still = ScriptedStillCamera("still", script={"snapshot": broken})
+    take = await Take([still], tmp_path, name="take", verify=verify).run(duration=0, start_in=0)
+    (record,) = take.manifest.cameras
+    assert (record.outcome, record.errors) == (Outcome.INCOMPLETE, [])
+    (file,) = record.files
+    assert (file.name, file.state, file.path, file.size) == (
+        "a-1.jpg",
+        FileState.ARRIVED,
+        "still/a-1.jpg",
+        len(data),
     )
-    assert take.ok
+    assert (take.directory / "still/a-1.jpg").read_bytes() == data
+    assert file.verdict is not None
+    assert (file.verdict.verdict, file.verdict.frames) == ("truncated", 0)
+    assert file.sha256 == hashlib.sha256(data).hexdigest()
+
+
+async def test_a_broken_picture_that_is_nowhere_is_an_error(tmp_path: Path) -> None:
+    still = ScriptedStillCamera("still", script={"snapshot": refuse(DamagedFileError("half a picture"))})
+    take = await Take([still], tmp_path).run(duration=0, start_in=0)
+    (record,) = take.manifest.cameras
+    assert record.outcome is Outcome.FAILED
+    assert [error.error for error in record.errors] == ["DamagedFileError"]
 
 
 async def test_cancelled_while_the_picture_is_taken(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Final
 from asynccam.errors import (
     AsynccamError,
     AuthenticationError,
+    DamagedFileError,
     DeviceError,
     RecordingError,
     RemoteProtocolError,
@@ -55,6 +56,7 @@ def visible(text: str) -> str:
 _CODES: Final[tuple[tuple[type[AsynccamError], ExitCode], ...]] = (
     (UsageError, ExitCode.USAGE),
     (TransferError, ExitCode.INCOMPLETE),
+    (DamagedFileError, ExitCode.INCOMPLETE),
     (RetryableError, ExitCode.UNREACHABLE),
     (AuthenticationError, ExitCode.CREDENTIALS),
     (StorageError, ExitCode.STORAGE),

@@ -7,7 +7,7 @@ knows which. Keys, not inheritance, because what a camera can do is known only o
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Final, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from asynccam.model.ending import EarlyEnd
 from asynccam.model.info import ClockOffset, LocalFile, MediaFile
@@ -178,7 +178,21 @@ class SupportsSnapshot(Protocol):
     """A single picture."""
 
     async def snapshot(self, directory: Path) -> LocalFile:
-        """Take a picture and bring it home."""
+        """Take a picture and bring it home.
+
+        Raises:
+            DamagedFileError: The picture is broken, where the system reads it; ``part`` is what came of it.
+        """
+        ...
+
+
+@runtime_checkable
+class ReadsPictures(Protocol):
+    """A `Snapshot` whose pictures are read to their end: one that it returns is whole."""
+
+    @property
+    def reads_pictures(self) -> Literal[True]:
+        """Always True."""
         ...
 
 

@@ -18,6 +18,7 @@ from asynccam.errors import (
     AsynccamError,
     BusyError,
     ConnectionError,
+    DamagedFileError,
     RemoteProtocolError,
     TimeoutError,
     TransferError,
@@ -27,6 +28,7 @@ from asynccam.model.info import LocalFile
 from asynccam.net.http import HttpClient, bare, status_error
 from asynccam.net.partfile import PartFile
 from asynccam.runtime.backoff import Backoff
+from asynccam.runtime.disk import on_disk
 from asynccam.runtime.timing import SYSTEM_CLOCK, Clock
 
 _LOG = logging.getLogger(__name__)
@@ -38,19 +40,15 @@ _AGAIN: Final = Backoff(initial=0.5, maximum=10.0, immediate=True)
 Headers = Mapping[str, str] | Callable[[], Awaitable[Mapping[str, str]]]
 """Headers, or what is asked for them before each request, because credentials expire."""
 
-CheckHead = Callable[[bytes], None]
-"""Looks at the first bytes of a file, and raises if it is not what was hoped for."""
+Inspect = Callable[[Path], int]
+"""Reads a file that came, in a thread: the offset at which its content begins, 0 unless bytes precede it.
 
-CheckTail = Callable[[bytes], bool]
-"""Says of the last bytes of a file whether it can end so."""
+It raises `DamagedFileError` for a file that is broken, which is kept as a part, and
+`RemoteProtocolError` for what is no such file at all, which is removed.
+"""
 
 Refused = Callable[[aiohttp.ClientResponse], Awaitable[AsynccamError]]
 """Makes the error of an answer that is no file."""
-
-HEAD: Final = 64
-"""Bytes a `CheckHead` is given, less of a shorter file."""
-TAIL: Final = 4096
-"""Bytes a `CheckTail` is given, less of a shorter file."""
 
 TRIES: Final = 6
 """Tries in a row that may bring no new byte."""
@@ -67,8 +65,8 @@ async def download_http(
     progress: Progress | None = None,
     stall_timeout: float = 600.0,
     digest: bool = True,
-    check_head: CheckHead | None = None,
-    check_tail: CheckTail | None = None,
+    inspect: Inspect | None = None,
+    most: int | None = None,
     refused: Refused | None = None,
     backoff: Backoff = _AGAIN,
     clock: Clock = SYSTEM_CLOCK,
@@ -91,23 +89,25 @@ async def download_http(
         stall_timeout: Seconds without a single byte after which a connection is given up; there is no
             limit for the whole.
         digest: Compute SHA-256 beside the transfer.
-        check_head: Looks at the first bytes before any is written; what it raises is raised here.
-        check_tail: Asked of a file whose length was not told, for which a closed connection may be the end
-            of the file or a broken one.
+        inspect: Reads the file before it gets its name. What precedes its content is removed; size and
+            digest are those of what is left. Where only a closed connection tells the end, a broken file
+            counts as a broken connection.
+        most: Bytes the file may have, or None for any number.
         refused: Makes the error of an answer that is no file; without, its status alone says what it means.
         backoff: Waits between tries that bring nothing.
         clock: Time, for tests.
 
     Raises:
         TransferError: It broke off for good, or the file changed meanwhile; ``part`` is what arrived.
+        DamagedFileError: ``inspect`` says so; ``part`` is what arrived.
         NotFoundError: No such file.
         AuthenticationError, PermissionDeniedError, BusyError, DeviceError: The server refuses.
         ConnectionError, TimeoutError: It cannot be reached.
-        RemoteProtocolError: It answers nonsense.
+        RemoteProtocolError: It answers nonsense, or more than ``most`` bytes.
         InsufficientSpaceError, StorageError: This computer's disk.
     """
     transfer = _Transfer(client, url, directory, name, headers or {}, progress, stall_timeout, clock)
-    transfer.check_head, transfer.check_tail, transfer.refused = check_head, check_tail, refused
+    transfer.inspect, transfer.most, transfer.refused = inspect, most, refused
     try:
         delays = backoff.delays()
         tries = most = 0
@@ -127,12 +127,18 @@ async def download_http(
                 _LOG.info("%s broke off at byte %d: %s", bare(url), transfer.received, error)
             await clock.sleep(next(delays))
         assert transfer.part is not None
+        await transfer.settle_begin()
         return await transfer.part.commit(name)
     except BaseException as error:
         part = transfer.part
         if part is None:
             raise
+        if transfer.useless:
+            await part.discard()
         kept = await part.keep()
+        if isinstance(error, DamagedFileError):
+            error.part, error.received = kept, part.received
+            error.args = (f"{error}; what came is kept as {kept}",)
         if not isinstance(error, (ConnectionError, TimeoutError, BusyError, _ChangedError)):
             raise
         raise TransferError(
@@ -191,10 +197,11 @@ class _Transfer:
         clock: Clock,
     ) -> None:
         self.part: PartFile | None = None
-        self.check_head: CheckHead | None = None
-        self.check_tail: CheckTail | None = None
+        self.inspect: Inspect | None = None
+        self.most: int | None = None
         self.refused: Refused | None = None
-        self._head = self._tail = b""
+        self.useless = False
+        self._begins_at: int | None = None
         self._client, self._url, self._directory, self._name = client, url, directory, name
         self._headers = headers
         self._progress = progress
@@ -256,7 +263,8 @@ class _Transfer:
             )
         elif self.part.size != _length(response):
             raise _ChangedError("the file changed on the server meanwhile")
-        self._head = self._tail = b""
+        self._begins_at = None
+        self._check_size(self.part.size or 0)
         self._tell(first_or_last=True)
         return 0
 
@@ -298,24 +306,42 @@ class _Transfer:
                 data = data[cut:]
             if data:
                 await self._write(part, data)
-        if part.size is not None and (part.received or len(self._head)) < part.size:
+        if part.size is not None and part.received < part.size:
             raise ConnectionError(f"{bare(self._url)} ended the file early")
-        if self.check_head is not None and not part.received:  # a short file waits for a look at it
-            await self._write(part, b"", last=True)
-        if part.size is None and self.check_tail is not None and not self.check_tail(self._tail):
-            raise ConnectionError(f"{bare(self._url)} broke off before the end of the file")
+        # RFC 9112 6.3: without a length or chunks the body ends where the connection does.
+        if part.size is None and "Transfer-Encoding" not in response.headers:
+            try:
+                await self._inspect(part)
+            except DamagedFileError as error:
+                words = f"{bare(self._url)} broke off before the end of the file: {error}"
+                raise ConnectionError(words) from error
         self._tell(first_or_last=True)
 
-    async def _write(self, part: PartFile, data: bytes, *, last: bool = False) -> None:
-        if self.check_head is not None and not part.received:
-            data = self._head = self._head + data
-            if len(data) < HEAD and not last:
-                return
-            self.check_head(data[:HEAD])
-        if self.check_tail is not None and part.size is None:
-            self._tail = (self._tail + data[-TAIL:])[-TAIL:]
+    async def _write(self, part: PartFile, data: bytes) -> None:
+        self._check_size(part.received + len(data))
         await part.write(data)
         self._tell()
+
+    async def settle_begin(self) -> None:
+        """Read the whole file, and remove what precedes its content."""
+        assert self.part is not None
+        await self._inspect(self.part)
+        if self._begins_at:
+            await self.part.drop_head(self._begins_at)
+
+    async def _inspect(self, part: PartFile) -> None:
+        if self.inspect is None or self._begins_at is not None:
+            return
+        try:
+            self._begins_at = await on_disk(self.inspect, part.path)
+        except RemoteProtocolError as error:
+            self.useless = not isinstance(error, DamagedFileError)
+            raise
+
+    def _check_size(self, size: int) -> None:
+        if self.most is not None and size > self.most:
+            self.useless = True
+            raise RemoteProtocolError(f"{bare(self._url)} has more than {self.most} bytes")
 
     def _tell(self, *, first_or_last: bool = False) -> None:
         if self._progress is None or self.part is None:

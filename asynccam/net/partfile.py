@@ -27,6 +27,7 @@ from asynccam.runtime.disk import on_disk, rename_new, reserve_space, storage_er
 from asynccam.runtime.tasks import finish
 
 _O_BINARY = getattr(os, "O_BINARY", 0)  # only Windows tells text from binary
+_MOVED = 1024 * 1024
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -140,6 +141,26 @@ class PartFile:
         """
         return "" if self._digest is None else await self._digest.result(self.received)
 
+    async def drop_head(self, count: int) -> None:
+        """Remove the first ``count`` bytes: `size`, `received` and the digest are of what is left.
+
+        For when no more is to come. Bytes are moved within the part, so no room is needed.
+
+        Raises:
+            StorageError: The disk refuses.
+            StateError: The file has been ended.
+            UsageError: There are not so many bytes.
+        """
+        if not 0 <= count <= self.received:
+            raise UsageError(f"{count} of {self.received} bytes cannot be removed")
+        async with self._in_turn:
+            if self._digest is not None:
+                await self._digest.stop()
+            await on_disk(self._move_up, count)
+            if self._digest is not None:
+                self._digest.close()
+                self._digest = await on_disk(FollowingDigest, self.path)
+
     async def commit(self, source: str) -> LocalFile:
         """Check the size, put the file on disk for good and give it its name in one step.
 
@@ -242,6 +263,25 @@ class PartFile:
         free = self._free()
         message = f"{self._name} needs {needed} bytes, {self._directory} has room for {free}"
         return InsufficientSpaceError(message, needed=needed, free=free)
+
+    def _move_up(self, count: int) -> None:
+        with storage_errors("write", self.path):
+            left = self.received - count
+            moved = 0
+            while moved < left:
+                os.lseek(self.fd, count + moved, os.SEEK_SET)
+                data = memoryview(os.read(self.fd, min(_MOVED, left - moved)))
+                if not data:
+                    raise StorageError(f"{self.path} became shorter while it was being written")
+                os.lseek(self.fd, moved, os.SEEK_SET)
+                moved += len(data)
+                while data:
+                    data = data[os.write(self.fd, data) :]
+            os.ftruncate(self.fd, left)
+            os.lseek(self.fd, left, os.SEEK_SET)
+            self.received = left
+            if self.size is not None:
+                self.size -= count
 
     def _publish(self) -> None:
         with storage_errors("put on disk", self.path):

@@ -26,7 +26,7 @@ _READ: Final = 1024 * 1024
 
 
 class Finding(Protocol):
-    """What a `Verify` function found in a video file."""
+    """What a `Verify` function found in a file."""
 
     @property
     def verdict(self) -> Enum:
@@ -50,7 +50,7 @@ class Finding(Protocol):
 
 
 Verify = Callable[[Path], Awaitable[Finding]]
-"""Looks into a video file; `asynccam.recording` has one. Still pictures are not shown to it."""
+"""Looks into a video or a still picture; `asynccam.recording` has one."""
 
 
 class Collector:
@@ -85,8 +85,7 @@ class Collector:
             if record.state is FileState.PENDING:
                 async with self._slots:
                     local = await self._bring_home(member, file, record)
-                    video = member.record.kind == "video"
-                    if local is not None and self._verify is not None and video:
+                    if local is not None and self._verify is not None:
                         await self._look_into(member, self._verify, local.path, record)
                 await self._arrived(member)
 
@@ -112,7 +111,7 @@ class Collector:
         """Take for home what a process before this one had brought here whole, and look into it."""
         with member.recording_errors("collect"):
             self._arrive(member, record, await _measure(path, record.name))
-            if self._verify is not None and member.record.kind == "video":
+            if self._verify is not None:
                 await self._look_into(member, self._verify, path, record)
 
     def _arrive(self, member: TakeMember, record: FileRecord, local: LocalFile) -> None:

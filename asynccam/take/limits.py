@@ -20,7 +20,7 @@ class TakeLimits:
         stop_timeout: For one camera to stop; phones pack the file before they answer.
         status_timeout: For asking a camera how it is after something went wrong.
         stall_timeout: For a transfer without one new byte. There is no total timeout.
-        verify_timeout: For looking into one video file.
+        verify_timeout: For looking into one file.
         wind_up_timeout: For stopping and collecting after a cancellation, all together.
         transfers: Files brought home at the same time.
         measurements: Clocks measured at the same time; more of them disturb one another.

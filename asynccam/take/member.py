@@ -341,6 +341,9 @@ class TakeMember:
             FileRecord(name=file.name, id=file.id, source="local" if local else "device", size=file.size)
             for file, local in ((file, file.path is not None and self._still is None) for file in files)
         ]
+        if self._still is not None:
+            for record in self.record.files:
+                record.verdict = self._still.verdict
 
     def _recorder(self) -> SupportsRecord:
         return self._still or self.camera.feature(Record)

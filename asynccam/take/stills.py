@@ -1,14 +1,25 @@
 """A camera that takes pictures and no video, in a take: one picture at T0. See docs/take.md."""
 
 import asyncio
+import itertools
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from asynccam.errors import ConnectionError, DeviceError, RecordingError, StateError
+from asynccam.errors import ConnectionError, DamagedFileError, DeviceError, RecordingError, StateError
 from asynccam.model.camera import Camera
-from asynccam.model.features import ArmedStart, RecordPlan, Snapshot, StartReport, StopReport
+from asynccam.model.features import (
+    ArmedStart,
+    ReadsPictures,
+    RecordPlan,
+    Snapshot,
+    StartReport,
+    StopReport,
+)
 from asynccam.model.info import CameraState, LocalFile, MediaFile
+from asynccam.model.manifest import VerdictRecord
+from asynccam.runtime.disk import on_disk, rename_new, storage_errors
 from asynccam.runtime.tasks import TaskScope
 
 _TAKEN: Final = "picture taken"
@@ -26,6 +37,7 @@ class StillPicture:
     def __init__(self, camera: Camera) -> None:
         self._camera = camera
         self._picture: LocalFile | None = None
+        self._verdict: VerdictRecord | None = None
 
     async def arm(self, plan: RecordPlan) -> ArmedStart:
         """See that the camera answers.
@@ -55,9 +67,29 @@ class StillPicture:
         file = MediaFile(picture.source or picture.path.name, picture.size, path=picture.path)
         return StopReport(now, now, _TAKEN, (file,))
 
+    @property
+    def verdict(self) -> VerdictRecord | None:
+        """What is known of the picture because it was read on its way here, or None."""
+        return self._verdict
+
     async def take(self, directory: Path) -> None:
-        """Take the picture and bring it home."""
-        self._picture = await self._camera.feature(Snapshot).snapshot(directory)
+        """Take the picture and bring it home; one that is broken is kept, as a broken video is.
+
+        Raises:
+            AsynccamError: There is none, see `asynccam.model.features.SupportsSnapshot`.
+        """
+        camera = self._camera.feature(Snapshot)
+        try:
+            self._picture = await camera.snapshot(directory)
+        except DamagedFileError as error:
+            if error.part is None:
+                raise
+            path = await on_disk(_with_its_name, error.part)
+            self._picture = LocalFile(path, error.received)
+            self._verdict = VerdictRecord(verdict=error.verdict, frames=0, detail=str(error))
+            return
+        if isinstance(camera, ReadsPictures):
+            self._verdict = VerdictRecord(verdict="complete", frames=1)
 
 
 class _ArmedPicture:
@@ -98,3 +130,15 @@ class _ArmedPicture:
     async def _take(self) -> float:
         await self._still.take(self._directory)
         return time.time()
+
+
+def _with_its_name(part: Path) -> Path:
+    """Give a part the name it would have had, in a thread; never over an existing file."""
+    plain = part.with_suffix("") if part.suffix == ".part" else part
+    with storage_errors("rename", part):
+        for number in itertools.count():
+            target = plain.with_stem(f"{plain.stem}-{number}") if number else plain
+            with suppress(FileExistsError):
+                rename_new(part, target)
+                break
+    return target

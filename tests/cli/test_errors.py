@@ -26,6 +26,7 @@ CODES = [
     (errors.TargetExistsError("x"), 6),
     (errors.RecordingError("x"), 7),
     (errors.TransferError("x"), 8),
+    (errors.DamagedFileError("x"), 8),
     (ModuleNotFoundError("x", name="jwt.api"), 9),
     (ModuleNotFoundError("x", name="somewhere.else"), 1),
     (ValueError("x"), 1),

@@ -1,17 +1,19 @@
 """Files of the service: lists page by page, the release that cannot list, and contents by HTTP."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from asynccam.errors import NotFoundError, UsageError
+from asynccam.errors import DamagedFileError, NotFoundError, RemoteProtocolError, UsageError
 from asynccam.systems.mediamtx import AuthenticationError, CameraServiceError, FileInfo
 from asynccam.systems.mediamtx.settings import Endpoint
 from tests.mediamtx.clients import connected
 from tests.mediamtx.peer import TOKEN, Gen1, Gen2, Request, Visitor, error, running
 from tests.support.file_server import CONTENT, FileServer, serving
+from tests.support.jpegs import BROKEN, NONE, WHOLE, jpeg_of_kind, picture_in
 
 
 def listing(names: list[str], *, total: bool = True, most: int = 1000) -> Callable[[Visitor, Request], str]:
@@ -110,10 +112,38 @@ async def test_a_recording_comes_home_with_the_token_in_the_right_header(tmp_pat
         assert files.requests[1]["range"].startswith("bytes=")
 
 
+@pytest.mark.parametrize("kind", [*WHOLE, *BROKEN, *NONE])
+async def test_a_picture_is_read_before_it_gets_its_name(tmp_path: Path, kind: str) -> None:
+    data = jpeg_of_kind(kind)
+    async with (
+        running(Gen1()) as peer,
+        serving(FileServer(content=data)) as files,
+        connected(peer, http_port=files.port) as client,
+    ):
+        if kind in WHOLE:
+            local = await client.download_snapshot("s.jpg", tmp_path)
+            assert local.path.read_bytes() == picture_in(kind)
+            assert (local.size, local.sha256) == (
+                len(picture_in(kind)),
+                hashlib.sha256(picture_in(kind)).hexdigest(),
+            )
+            return
+        with pytest.raises(RemoteProtocolError, match=r"s\.jpg is (a broken|not a JPEG)") as raised:
+            await client.download_snapshot("s.jpg", tmp_path)
+        if kind in NONE:
+            assert list(tmp_path.iterdir()) == []
+            return
+        assert isinstance(raised.value, DamagedFileError)
+        assert raised.value.part is not None
+        assert raised.value.part.read_bytes() == data
+        other = await client.download_snapshot("s.png", tmp_path)
+        assert other.path.read_bytes() == data
+
+
 async def test_a_key_goes_into_the_keys_header_and_pictures_have_a_folder_of_their_own(
     tmp_path: Path,
 ) -> None:
-    async with running(Gen1()) as peer, serving(FileServer()) as files:
+    async with running(Gen1()) as peer, serving(FileServer(content=jpeg_of_kind("ok"))) as files:
         async with connected(peer, auth_token=None, api_key=TOKEN, http_port=files.port) as client:
             await client.download_snapshot(FileInfo(filename="s.jpg"), tmp_path)
         assert files.requests[0]["path"] == "/files/snapshots/s.jpg"

@@ -28,6 +28,7 @@ from asynccam.systems.mediamtx import (
 from asynccam.systems.mediamtx.sim_ways import LISTING_FAULT, ServiceFaults
 from asynccam.systems.mediamtx.simulator import MediaMTXSimulator
 from asynccam.take.take import Take
+from tests.support.jpegs import jpeg_of_kind
 from tests.support.mediamtx_service import simulator
 from tests.support.waiting import eventually
 
@@ -48,7 +49,11 @@ async def client_of(service: MediaMTXSimulator, **options: Any) -> AsyncIterator
 
 @BOTH
 async def test_record_and_bring_home(generation: int, tmp_path: Path) -> None:
-    async with simulator(generation, directory=tmp_path, clip=CLIP) as service, client_of(service) as client:
+    picture = jpeg_of_kind("ok")
+    async with (
+        simulator(generation, directory=tmp_path, clip=CLIP, picture=picture) as service,
+        client_of(service) as client,
+    ):
         assert client.generation == generation
         assert client.role == "operator"
         cameras = await client.get_camera_list()
@@ -61,13 +66,13 @@ async def test_record_and_bring_home(generation: int, tmp_path: Path) -> None:
         stopped = await client.stop_recording(cameras[0].device)
         assert stopped.filename == started.filename
         await eventually(lambda: len(told) == 2)
-        picture = await client.take_snapshot(cameras[1].device)
+        taken = await client.take_snapshot(cameras[1].device)
         assert [file.filename async for file in client.iter_recordings()] == [stopped.filename]
-        assert [file.filename async for file in client.iter_snapshots()] == [picture.filename]
+        assert [file.filename async for file in client.iter_snapshots()] == [taken.filename]
         (file,) = (await client.list_recordings()).files
         local = await client.download_recording(file, tmp_path / "home")
         assert local.path.read_bytes() == CLIP
-        assert (await client.download_snapshot(picture.filename, tmp_path / "home")).size == len(CLIP)
+        assert (await client.download_snapshot(taken.filename, tmp_path / "home")).size == len(picture)
 
 
 async def test_a_take_over_two_services_of_different_generations(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from asynccam.errors import (
     AuthenticationError,
     BusyError,
     ConnectionError,
+    DamagedFileError,
     DeviceError,
     RemoteProtocolError,
     StateError,
@@ -37,6 +38,7 @@ from asynccam.systems.nanocam.wire_answers import (
 )
 from tests.support.cancelling import cancelled_at
 from tests.support.gst import LAUNCH, free_udp_port, rtp_sender
+from tests.support.jpegs import BROKEN, jpeg_of_kind, picture_in
 from tests.support.nanocam_media import box, comment, jpeg, mp4
 from tests.support.nanocam_original_server import OriginalServer, original_server
 from tests.support.parts import contents, sha256
@@ -421,17 +423,17 @@ def framed(files: dict[str, bytes]) -> bytes:
 async def test_our_own_server(scripted: Any, tmp_path: Path) -> None:
     refused = [Refused("request", "r"), Refused("busy", "b"), Refused("token", "t"), Refused("capture", "c")]
     server = await scripted(
-        framed({"a:b.jpg": b"MORE", "../b.jpg": b""}),
+        framed({"a:b.raw": b"MORE", "../b.raw": b""}),
         *map(encode_framed, refused),
         encode_framed(Busy()),
-        encode_framed(Ok()) + framed({"c.jpg": b"c"}),
+        encode_framed(Ok()) + framed({"c.raw": b"c"}),
         encode_framed(Ok()),
         encode_framed(Ok()),
     )
     async with client_of(server, tmp_path, token="secret") as client:
         await client.image_request(2, 0.25)
         assert client.framed
-        assert contents(tmp_path / "media") == {"a+b.jpg": b"MORE", "b.jpg": b""}
+        assert contents(tmp_path / "media") == {"a+b.raw": b"MORE", "b.raw": b""}
         for error in (DeviceError, BusyError, AuthenticationError, DeviceError):
             with pytest.raises(error):
                 await client.image_request(1, 1)
@@ -452,6 +454,24 @@ async def test_our_own_server_allows_no_override(scripted: Any, tmp_path: Path) 
     async with client_of(server, tmp_path) as client:
         with pytest.raises(BusyError, match="does not let"):
             await client.image_request(1, 1, override=True)
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+async def test_a_broken_picture_costs_no_other(scripted: Any, tmp_path: Path, kind: str) -> None:
+    good, spoiled = jpeg(1), jpeg_of_kind(kind)
+    lead = jpeg_of_kind("leadzero")
+    files = {"a.jpg": good, "b.jpg": spoiled, "c.JPG": lead, "d.jpeg": good}
+    server = await scripted(framed(files), encode_framed(Ok()))
+    async with client_of(server, tmp_path) as client:
+        with pytest.raises(DamagedFileError, match=r"b\.jpg is a broken picture: it ") as raised:
+            await client.image_request(4, 0.25)
+        await client.send_timer_reset(5)  # the conversation goes on
+        home = {one.path.name: one.size for one in client.received}
+    assert home == {"a.jpg": len(good), "c.JPG": len(picture_in("leadzero")), "d.jpeg": len(good)}
+    assert raised.value.part is not None
+    assert (raised.value.part.name, raised.value.received) == ("b.jpg.part", len(spoiled))
+    expected = {"a.jpg": good, "b.jpg.part": spoiled, "c.JPG": picture_in("leadzero"), "d.jpeg": good}
+    assert contents(tmp_path / "media") == expected
 
 
 async def test_hostile_names_stay_in_the_folder(scripted: Any, tmp_path: Path) -> None:

@@ -14,10 +14,11 @@ from asynccam.recording import Verdict, verify_file
 from asynccam.systems.nanocam.camera import NanocamCamera
 from asynccam.systems.nanocam.camera_ports import HeldPort, MediaPorts
 from tests.support.gst import LAUNCH, free_udp_port, rtp_sender
+from tests.support.nanocam_media import jpeg
 from tests.support.nanocam_original_server import OriginalServer, original_server
 from tests.support.waiting import eventually
 
-JPEG = b"\xff\xd8\xff\xd9"
+JPEG = jpeg(1)
 
 
 @asynccontextmanager

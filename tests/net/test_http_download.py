@@ -13,6 +13,7 @@ from asynccam.errors import (
     AuthenticationError,
     BusyError,
     ConnectionError,
+    DamagedFileError,
     DeviceError,
     NotFoundError,
     PermissionDeniedError,
@@ -22,7 +23,7 @@ from asynccam.errors import (
     TransferError,
 )
 from asynccam.net.http import HttpClient
-from asynccam.net.http_download import HEAD, TAIL, TRIES, download_http
+from asynccam.net.http_download import TRIES, download_http
 from asynccam.runtime.backoff import Backoff
 from tests.support.file_server import CONTENT, FileServer, serving
 from tests.support.waiting import eventually
@@ -248,8 +249,10 @@ async def test_a_request_has_a_deadline(http: HttpClient) -> None:
         assert raised.value.maybe_executed
 
 
-def at_the_end(tail: bytes) -> bool:
-    return tail == CONTENT[-TAIL:]
+def at_the_end(path: Path) -> int:
+    if path.stat().st_size < len(CONTENT):
+        raise DamagedFileError("is cut off")
+    return 0
 
 
 async def test_a_server_that_tells_no_length_and_ignores_range_sends_it_anew(
@@ -257,7 +260,7 @@ async def test_a_server_that_tells_no_length_and_ignores_range_sends_it_anew(
 ) -> None:
     files = FileServer(announce=False, breaks=[300_001, 200_001], ranges=False, etag="")
     async with serving(files):
-        local = await download_http(http, files.url(), tmp_path, "a.jpg", backoff=SOON, check_tail=at_the_end)
+        local = await download_http(http, files.url(), tmp_path, "a.jpg", backoff=SOON, inspect=at_the_end)
     assert len(files.requests) == 3
     assert local.path.read_bytes() == CONTENT
     assert local.sha256 == hashlib.sha256(CONTENT).hexdigest()
@@ -283,48 +286,96 @@ async def test_a_file_of_unknown_length_that_changed_meanwhile_is_not_begun_anew
                 "a.jpg",
                 headers=change,
                 backoff=SOON,
-                check_tail=at_the_end,
+                inspect=at_the_end,
             )
     assert raised.value.part is not None
     assert raised.value.part.read_bytes() == CONTENT[: raised.value.received]
 
 
 @pytest.mark.parametrize("announce", [True, False])
-@pytest.mark.parametrize("size", [0, 1, HEAD - 1, HEAD, HEAD + 1, 100_000])
-async def test_the_first_bytes_are_looked_at_before_any_is_written(
-    http: HttpClient, tmp_path: Path, size: int, announce: bool
+@pytest.mark.parametrize("digest", [True, False])
+@pytest.mark.parametrize("lead", [0, 1, 70_000, 3_000_000, len(CONTENT)])
+async def test_what_precedes_the_content_is_removed(
+    http: HttpClient, tmp_path: Path, lead: int, digest: bool, announce: bool
 ) -> None:
-    seen: list[bytes] = []
-
-    def refuse(head: bytes) -> None:
-        seen.append(head)
-        raise DeviceError("not what was hoped for")
-
-    async with serving(FileServer(content=CONTENT[:size], announce=announce)) as files:
-        local = await download_http(http, files.url(), tmp_path, "good", check_head=seen.append)
-        assert local.path.read_bytes() == CONTENT[:size]
-        with pytest.raises(DeviceError, match="hoped"):
-            await download_http(http, files.url(), tmp_path, "bad", check_head=refuse)
-    assert seen == [CONTENT[: min(size, HEAD)]] * 2
+    content = CONTENT * (lead // len(CONTENT) + 1)
+    told: list[tuple[int, int | None]] = []
+    async with serving(FileServer(content=content, announce=announce)) as files:
+        local = await download_http(
+            http,
+            files.url(),
+            tmp_path,
+            "a",
+            inspect=lambda path: lead,
+            digest=digest,
+            progress=lambda *counts: told.append(counts),
+        )
+    left = content[lead:]
+    assert local.path.read_bytes() == left
+    assert local.size == len(left)
+    assert local.sha256 == (hashlib.sha256(left).hexdigest() if digest else "")
+    assert told[-1] == (len(content), len(content) if announce else None)
     assert list(tmp_path.iterdir()) == [local.path]
 
 
-async def test_the_last_bytes_tell_the_end_of_a_file_from_a_broken_connection(
+@pytest.mark.parametrize("announce", [True, False])
+async def test_what_is_no_such_file_leaves_nothing(http: HttpClient, tmp_path: Path, announce: bool) -> None:
+    def refuse(path: Path) -> int:
+        assert path.read_bytes() == CONTENT
+        raise RemoteProtocolError("not what was hoped for")
+
+    async with serving(FileServer(announce=announce)) as files:
+        with pytest.raises(RemoteProtocolError, match="hoped"):
+            await download_http(http, files.url(), tmp_path, "bad", inspect=refuse)
+        assert len(files.requests) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_broken_file_is_kept_as_a_part(http: HttpClient, tmp_path: Path) -> None:
+    def refuse(path: Path) -> int:
+        raise DamagedFileError("broken", verdict="truncated")
+
+    async with serving(FileServer()) as files:
+        with pytest.raises(DamagedFileError, match="broken") as raised:
+            await download_http(http, files.url(), tmp_path, "bad", inspect=refuse)
+        assert len(files.requests) == 1
+    assert raised.value.part is not None
+    assert raised.value.part.read_bytes() == CONTENT
+    assert (raised.value.received, raised.value.verdict) == (len(CONTENT), "truncated")
+    assert list(tmp_path.iterdir()) == [raised.value.part]
+
+
+async def test_a_broken_file_without_a_length_is_a_connection_that_broke(
     http: HttpClient, tmp_path: Path
 ) -> None:
-    tails: list[bytes] = []
+    seen: list[int] = []
 
-    def ends(tail: bytes) -> bool:
-        tails.append(tail)
-        return len(tails) > 1
+    def inspect(path: Path) -> int:
+        seen.append(path.stat().st_size)
+        if len(seen) == 1:
+            raise DamagedFileError("broken")
+        return 0
 
     async with serving(FileServer(announce=False, ranges=False)) as files:
-        local = await download_http(
-            http, files.url(), tmp_path, "a", check_tail=ends, check_head=lambda head: None, backoff=SOON
-        )
+        local = await download_http(http, files.url(), tmp_path, "a", inspect=inspect, backoff=SOON)
         assert len(files.requests) == 2
-    assert local.path.read_bytes() == CONTENT
-    assert tails == [CONTENT[-TAIL:]] * 2
-    async with serving(FileServer()) as files:
-        await download_http(http, files.url(), tmp_path, "b", check_tail=ends)
-    assert len(tails) == 2  # a length that was told says more
+        assert local.path.read_bytes() == CONTENT
+        assert seen == [len(CONTENT)] * 2  # not read again before it gets its name
+
+        def never(path: Path) -> int:
+            raise DamagedFileError("half of it")
+
+        with pytest.raises(TransferError, match=r"broke off.*half of it") as raised:
+            await download_http(http, files.url(), tmp_path, "b", inspect=never, backoff=SOON)
+    assert raised.value.part is not None
+    assert raised.value.part.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("announce", [True, False])
+async def test_a_file_beyond_its_limit_is_refused(http: HttpClient, tmp_path: Path, announce: bool) -> None:
+    async with serving(FileServer(announce=announce)) as files:
+        with pytest.raises(RemoteProtocolError, match="more than 1000 bytes"):
+            await download_http(http, files.url(), tmp_path, "a", most=1000)
+        assert len(files.requests) == 1
+        local = await download_http(http, files.url(), tmp_path, "b", most=len(CONTENT))
+    assert list(tmp_path.iterdir()) == [local.path]

@@ -30,12 +30,16 @@ async def simulator(
     *,
     directory: Path | None = None,
     clip: bytes | None = b"a recording",
+    picture: bytes | None = None,
     cameras: int | list[str] = 2,
     faults: ServiceFaults | None = None,
     http_port: int | None = None,
     **ways: Any,
 ) -> AsyncIterator[MediaMTXSimulator]:
-    """A started service; unless ``clip`` is None its recordings and pictures are made of these bytes."""
+    """A started service; unless ``clip`` is None its recordings are made of these bytes.
+
+    Its pictures are made of ``picture``, or of ``clip``.
+    """
     chosen = ServiceWays.of(generation)
     for name, value in ways.items():
         setattr(chosen, name, value)
@@ -44,6 +48,11 @@ async def simulator(
         assert directory is not None, "a clip needs a directory"
         sample = directory / "sample"
         sample.write_bytes(clip)
+    shown = sample
+    if picture is not None:
+        assert directory is not None, "a picture needs a directory"
+        shown = directory / "shown"
+        shown.write_bytes(picture)
     async with MediaMTXSimulator(
         generation=generation,
         directory=directory / "service" if directory is not None else None,
@@ -53,7 +62,7 @@ async def simulator(
         ways=chosen,
         faults=faults,
         clip=sample,
-        picture=sample,
+        picture=shown,
         http_port=http_port,
     ) as service:
         yield service

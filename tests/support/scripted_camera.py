@@ -244,6 +244,7 @@ class ScriptedStillCamera(Camera):
         name: Its name.
         script: What happens at ``status snapshot``; by default all is well.
         state: What it says of itself.
+        content: Bytes of its pictures, or None for some that are none.
     """
 
     def __init__(
@@ -252,8 +253,10 @@ class ScriptedStillCamera(Camera):
         *,
         script: Mapping[str, Behaviour] | None = None,
         state: CameraState = CameraState.READY,
+        content: bytes | None = None,
     ) -> None:
         self._info = CameraInfo(id=f"scripted://{name}", system="scripted", name=name)
+        self._content = content
         self.script = dict(script or {})
         self.state = state
         self.calls: list[str] = []
@@ -274,7 +277,7 @@ class ScriptedStillCamera(Camera):
     async def snapshot(self, directory: Path) -> LocalFile:
         self.asked_at.append(time.time())
         await self._act("snapshot")
-        data = self._info.name.encode() * 10
+        data = self._info.name.encode() * 10 if self._content is None else self._content
         path = directory / f"{self._info.name}.jpg"
         await asyncio.to_thread(path.write_bytes, data)
         return LocalFile(path, len(data), hashlib.sha256(data).hexdigest(), f"{self._info.name}.jpg", 0.01)

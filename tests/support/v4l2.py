@@ -8,6 +8,7 @@ import io
 import json
 import random
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,7 +46,11 @@ form = dict(word.split("=") for word in words["set-fmt-video"].split(","))
 if ways["do"] == "nothing":
     print("The pixelformat '" + form["pixelformat"] + "' is invalid")
     sys.exit(0)
-data = open(ways["frame"], "rb").read()
+frame = ways["frame"]
+if ways.get("frames"):
+    done = open(ways["log"]).read().count(json.dumps(device))
+    frame = ways["frames"][min(done, len(ways["frames"])) - 1]
+data = open(frame, "rb").read()
 if ways["do"] == "short":
     data = data[:999]
 if ways["do"] == "full":
@@ -99,12 +104,26 @@ class Devices:
         self.v4l2_ctl = _script(directory / "bin" / "v4l2-ctl", _V4L2_CTL)
         self.systemctl = _script(directory / "bin" / "systemctl", _SYSTEMCTL, directory=str(self._services))
 
-    def device(self, name: str, do: str = "picture", frame: bytes | None = None, **ways: Any) -> Path:
-        """A device that does as is said: picture, hang, deaf, fail, short, full or nothing."""
+    def device(
+        self,
+        name: str,
+        do: str = "picture",
+        frame: bytes | None = None,
+        frames: Sequence[bytes] = (),
+        **ways: Any,
+    ) -> Path:
+        """A device that does as is said: picture, hang, deaf, fail, short, full or nothing.
+
+        It gives ``frame``, or ``frames`` one after the other and then the last of them again and again.
+        """
         path = self._directory / name
         content = self._directory / f"{name}.frame"
         content.write_bytes(a_jpeg() if frame is None else frame)
+        series = [self._directory / f"{name}.frame{number}" for number in range(len(frames))]
+        for one, data in zip(series, frames, strict=True):
+            one.write_bytes(data)
         ways = {"do": do, "frame": str(content), "log": str(self._directory / "log"), **ways}
+        ways["frames"] = [str(one) for one in series]
         path.write_text(json.dumps(ways))
         return path
 

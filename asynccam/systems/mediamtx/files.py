@@ -3,7 +3,8 @@
 import logging
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from yarl import URL
@@ -13,6 +14,7 @@ from asynccam.model.features import Progress
 from asynccam.model.info import LocalFile
 from asynccam.net.http import HttpClient
 from asynccam.net.http_download import download_http
+from asynccam.recording.pictures import MAX_PICTURE, inspect_picture
 from asynccam.systems.mediamtx.asking import Asking, given
 from asynccam.systems.mediamtx.errors import CameraServiceError
 from asynccam.systems.mediamtx.models import FileInfo, FileList, Report
@@ -23,6 +25,7 @@ _LOG = logging.getLogger(__name__)
 
 RECORDINGS: Final = "recordings"
 SNAPSHOTS: Final = "snapshots"
+_JPEGS: Final = (".jpg", ".jpeg")
 PAGE: Final = 100
 """Files asked for at a time when iterating."""
 
@@ -110,8 +113,17 @@ class FileMethods(Asking):
     async def download_snapshot(
         self, file: FileInfo | str, directory: Path, *, progress: Progress | None = None
     ) -> LocalFile:
-        """Bring a picture home whole; see `download_recording`."""
-        return await self._download(SNAPSHOTS, file, directory, progress)
+        """Bring a picture home whole; see `download_recording`.
+
+        A JPEG, as its name says, is read before it gets its name here. Bytes that precede it are not kept.
+
+        Raises:
+            DamagedFileError: The JPEG is broken; ``part`` is what arrived.
+            RemoteProtocolError: A file named ``.jpg`` or ``.jpeg`` is no JPEG.
+        """
+        name = file if isinstance(file, str) else file.filename
+        jpeg = PurePosixPath(name).suffix.lower() in _JPEGS
+        return await self._download(SNAPSHOTS, file, directory, progress, jpeg=jpeg)
 
     # -- inside -----------------------------------------------------------------------------------
 
@@ -150,7 +162,13 @@ class FileMethods(Asking):
         return broken
 
     async def _download(
-        self, folder: str, file: FileInfo | str, directory: Path, progress: Progress | None
+        self,
+        folder: str,
+        file: FileInfo | str,
+        directory: Path,
+        progress: Progress | None,
+        *,
+        jpeg: bool = False,
     ) -> LocalFile:
         name = file if isinstance(file, str) else file.filename
         try:
@@ -162,6 +180,8 @@ class FileMethods(Asking):
                 headers=self._credentials.headers,
                 progress=progress,
                 stall_timeout=self._stall_timeout,
+                inspect=partial(inspect_picture, source=name) if jpeg else None,
+                most=MAX_PICTURE if jpeg else None,
             )
         except AsynccamError as error:
             problem = translated(error, 2, None)

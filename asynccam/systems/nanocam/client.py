@@ -173,6 +173,7 @@ class MediaClient:
             BusyError: A stream has the camera, and ``override`` was not asked for or not allowed.
             ConnectionError, TimeoutError: The server is gone, or does not answer.
             TransferError: A file ended early; what came of it is kept. Those before it are in `received`.
+            DamagedFileError: A picture is broken; it is kept as ``part``, and the others are in `received`.
             DeviceError: The server took no picture.
             AuthenticationError: The token is missing or wrong.
             RemoteProtocolError: The server sends nonsense.

@@ -3,11 +3,13 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from asynccam.errors import DeviceError, RemoteProtocolError, StorageError
+from asynccam.errors import DamagedFileError, DeviceError, RemoteProtocolError, StorageError
 from asynccam.model.features import Progress
 from asynccam.model.info import LocalFile
 from asynccam.net.download import PartFile
+from asynccam.recording.pictures import inspect_picture
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.systems.nanocam.client_conversation import Conversation, unexpected
 from asynccam.systems.nanocam.client_link import ClientTimeouts
@@ -21,6 +23,8 @@ from asynccam.systems.nanocam.wire_answers import (
     Finished,
     local_name,
 )
+
+_JPEGS: Final = (".jpg", ".jpeg")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +66,13 @@ async def fetch(
     Raises:
         BusyError: A stream has the camera.
         TransferError: A file ended early; what came of it is kept.
+        DamagedFileError: A picture is broken, the first of several; what came is kept. The others are here.
         DeviceError, AuthenticationError: The server refuses, or captured nothing.
         ConnectionError, TimeoutError, RemoteProtocolError: As everywhere.
         StorageError: This computer's disk.
     """
     await on_disk(prepare, directory)
+    broken: DamagedFileError | None = None
     async with conversation.exchange() as link:
         answer = await conversation.begin(link, request, took + timeouts.capture, override=options.override)
         if not isinstance(answer, FileList):
@@ -79,12 +85,40 @@ async def fetch(
             part = await PartFile.open(directory, name, size=file.size, digest=options.digest)
             async with part:
                 await link.receive(part, options.progress)
-                files.append(await part.commit(file.name))
+                try:
+                    await _settle_picture(part)
+                except DamagedFileError as error:
+                    # The others are still to come, and an original server dies if it is left before.
+                    broken = broken or error
+                else:
+                    files.append(await part.commit(file.name))
         end = await link.answer(timeouts.stall, "end of the files")
         if not isinstance(end, Finished):
             raise unexpected(end, link.peer)
-        if not files:
+        if not files and broken is None:
             raise DeviceError(f"{link.peer} captured nothing")
+    if broken is not None:
+        raise broken
+
+
+async def _settle_picture(part: PartFile) -> None:
+    """Read a picture that came, and drop what precedes it; any other file is left alone.
+
+    Raises:
+        DamagedFileError: The picture is broken, or there is none; the part is kept.
+        StorageError: This computer's disk.
+    """
+    if part.target.suffix.lower() not in _JPEGS:
+        return
+    try:
+        begin = await on_disk(inspect_picture, part.path, part.target.name)
+    except RemoteProtocolError as error:
+        verdict = error.verdict if isinstance(error, DamagedFileError) else "damaged"
+        kept = await part.keep()
+        words = f"{error}; what came is kept as {kept}"
+        raise DamagedFileError(words, part=kept, received=part.received, verdict=verdict) from error
+    if begin:
+        await part.drop_head(begin)
 
 
 def prepare(directory: Path) -> None:

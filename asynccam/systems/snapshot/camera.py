@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import quote
 
 from asynccam.errors import AddressError
@@ -135,10 +135,16 @@ class SnapshotCamera(Camera):
                 return CameraStatus(CameraState.READY, entry.device_path)
         return CameraStatus(CameraState.AWAY, "the server has no such camera any more")
 
+    @property
+    def reads_pictures(self) -> Literal[True]:
+        """Always True, see `asynccam.model.features.ReadsPictures`."""
+        return True
+
     async def snapshot(self, directory: Path) -> LocalFile:
         """Take a picture and bring it home.
 
         Raises:
+            DamagedFileError: The picture is broken; ``part`` is what came of it.
             SnapshotClientError, TransferError, StorageError: As `SnapshotClient.snapshot`.
         """
         file = await self.client.snapshot(self.entry, directory)

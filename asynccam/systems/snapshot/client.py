@@ -5,6 +5,7 @@ import json
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -12,15 +13,23 @@ from typing import Final, Self
 import aiohttp
 from yarl import URL
 
-from asynccam.errors import AsynccamError, StateError, UsageError
+from asynccam.errors import AsynccamError, DamagedFileError, StateError, UsageError
 from asynccam.model.credentials import TokenProvider
 from asynccam.model.features import Progress
 from asynccam.model.info import LocalFile
 from asynccam.net.http import Answer, HttpClient, limits_of
 from asynccam.net.http_download import download_http
+from asynccam.recording.pictures import MAX_PICTURE
+from asynccam.runtime.disk import on_disk
 from asynccam.runtime.tasks import TaskScope, finish
-from asynccam.systems.snapshot.errors import ConnectionError, DeviceError, NotFoundError, refusal, translated
-from asynccam.systems.snapshot.jpeg import check_head, ends_whole
+from asynccam.systems.snapshot.errors import (
+    ConnectionError,
+    DeviceError,
+    NotFoundError,
+    refusal,
+    translated,
+)
+from asynccam.systems.snapshot.jpeg import begin_in_memory, begin_on_disk
 from asynccam.systems.snapshot.models import (
     CameraEntry,
     CameraResult,
@@ -36,8 +45,8 @@ from asynccam.systems.snapshot.models import (
 from asynccam.systems.snapshot.places import Places, picture_name, picture_path
 
 MAX_ANSWER: Final = 16 * 1024 * 1024
-MAX_IMAGE: Final = 256 * 1024 * 1024
-"""Bytes a picture may have that is fetched into memory."""
+MAX_IMAGE: Final = MAX_PICTURE
+"""Bytes a picture may have."""
 STALL_TIMEOUT: Final = 30.0
 _FETCHES: Final = 4
 _TAKEN: Final = (200, 201, 202)
@@ -159,22 +168,27 @@ class SnapshotClient:
     # -- pictures, brought home ---------------------------------------------------------------------
 
     async def fetch_image(self, picture: SnapshotResult | CameraResult | str) -> bytes:
-        """A picture, whole, in memory.
+        """A picture, whole, in memory, from its first byte on.
 
         Args:
             picture: A result, or its ``image_url_path``.
 
         Raises:
             SnapshotClientError: The server cannot be asked or refuses, or what it sends is no JPEG.
+            DamagedFileError: What it sends is a broken JPEG; a `SnapshotClientError` too.
         """
         url = self._places.image(picture_path(picture))
         answer = await self._ask("GET", url, self._capture_limits, most=MAX_IMAGE)
         if answer.status != 200:
             raise self._refusal("picture", url, answer)
-        check_head(answer.body, str(url))
-        if not answer.bounded and not ends_whole(answer.body):
-            raise ConnectionError(f"{url} broke off before the end of the picture")
-        return answer.body
+        try:
+            begin = await on_disk(begin_in_memory, answer.body, str(url))
+        except DamagedFileError as error:
+            if answer.bounded:
+                raise translated(error) from error
+            # RFC 9112 6.3: without a length the body ends where the connection does.
+            raise ConnectionError(f"{url} broke off before the end of the picture: {error}") from error
+        return answer.body[begin:]
 
     async def download(
         self,
@@ -185,6 +199,9 @@ class SnapshotClient:
     ) -> LocalFile:
         """Bring a picture home whole, under a name made safe, never over an existing file.
 
+        Bytes before the picture are not kept, for other programs do not look for it behind them. Size and
+        digest are of the file on disk.
+
         Args:
             picture: A result, or its ``image_url_path``.
             directory: Where it goes; made if missing.
@@ -192,6 +209,7 @@ class SnapshotClient:
 
         Raises:
             SnapshotClientError: The server cannot be asked or refuses, or what it sends is no JPEG.
+            DamagedFileError: What it sends is a broken JPEG; ``part`` is what arrived.
             TransferError: It broke off for good; ``part`` is what arrived.
             StorageError: This computer's disk.
         """
@@ -207,8 +225,8 @@ class SnapshotClient:
                     headers=self._headers,
                     progress=progress,
                     stall_timeout=STALL_TIMEOUT,
-                    check_head=lambda head: check_head(head, str(url)),
-                    check_tail=ends_whole,
+                    inspect=partial(begin_on_disk, source=str(url)),
+                    most=MAX_IMAGE,
                     refused=self._refused,
                 )
             except AsynccamError as error:

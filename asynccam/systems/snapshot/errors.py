@@ -9,6 +9,7 @@
     ├── AuthenticationError                    it wants a token, or another one
     │   └── PermissionDeniedError              it has the token, and still refuses
     ├── RemoteProtocolError                    the answer is none
+    │   └── DamagedFileError                   the picture is broken; ``part`` is what came of it
     ├── ConnectionError                        the server cannot be reached, or went away
     └── TimeoutError                           it did not answer in time
 
@@ -18,6 +19,7 @@ Each is the error of the same name in `asynccam.errors` too.
 import html
 import json
 import re
+from pathlib import Path
 from typing import Any, Final
 
 from asynccam import errors
@@ -70,6 +72,24 @@ class RemoteProtocolError(SnapshotClientError, errors.RemoteProtocolError):
     """What the server sent is not what its protocol allows."""
 
 
+class DamagedFileError(RemoteProtocolError, errors.DamagedFileError):
+    """The picture that the server sent is broken: half of one, for example.
+
+    Attributes:
+        part: What came, kept on disk as ``NAME.part``, or None for a picture in memory.
+        received: Bytes in ``part``.
+        verdict: ``truncated`` or ``damaged``.
+    """
+
+    def __init__(
+        self, message: str, *, part: Path | None = None, received: int = 0, verdict: str = "damaged"
+    ) -> None:
+        super().__init__(message, status_code=200)
+        self.part = part
+        self.received = received
+        self.verdict = verdict
+
+
 class ConnectionError(SnapshotClientError, errors.ConnectionError):
     """The server cannot be reached, or went away."""
 
@@ -97,6 +117,10 @@ def translated(error: errors.AsynccamError) -> errors.AsynccamError:
             return TimeoutError(str(error), maybe_executed=error.maybe_executed)
         case errors.AuthenticationError():
             return AuthenticationError(str(error))
+        case errors.DamagedFileError():
+            return DamagedFileError(
+                str(error), part=error.part, received=error.received, verdict=error.verdict
+            )
         case errors.RemoteProtocolError():
             return RemoteProtocolError(str(error))
         case _:

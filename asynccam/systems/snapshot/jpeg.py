@@ -1,25 +1,53 @@
-"""Whether bytes are a JPEG picture: servers in the field also hand out raw frames under that name."""
+"""Whether an answer is a whole JPEG picture: servers in the field hand out raw frames and broken ones too."""
 
+from pathlib import Path
 from typing import Final
 
+from asynccam.recording.containers.jpeg import Picture, find_picture
+from asynccam.recording.pictures import begin_of, is_jpeg_picture, read_picture
+from asynccam.runtime.disk import storage_errors
 from asynccam.systems.snapshot.errors import RemoteProtocolError
 
-_START: Final = b"\xff\xd8\xff"
-_END: Final = b"\xff\xd9"
+_HEAD: Final = 4096
+"""Bytes that tell what an answer is instead of a picture."""
 _SHOWN: Final = 8
 
 
-def check_head(head: bytes, source: str) -> None:
-    """See that a picture begins as one.
+def begin_in_memory(data: bytes, source: str) -> int:
+    """Return the offset at which a picture begins; takes up to a second for each 4 MB.
 
     Args:
-        head: Its first bytes.
+        data: What the server sent.
         source: Names it in the error.
 
     Raises:
-        RemoteProtocolError: It does not.
+        DamagedFileError: It is a broken picture.
+        RemoteProtocolError: It is not a JPEG.
     """
-    if head.startswith(_START):
+    found = find_picture(data)
+    _check_kind(found, data[:_HEAD], source)
+    return begin_of(found, len(data), source)
+
+
+def begin_on_disk(path: Path, source: str) -> int:
+    """Return the offset at which the picture in a file begins; as `begin_in_memory`, and blocking.
+
+    Raises:
+        StorageError: The file cannot be read.
+    """
+    found, size = read_picture(path)
+    with storage_errors("read", path), path.open("rb") as file:
+        _check_kind(found, file.read(_HEAD), source)
+    return begin_of(found, size, source)
+
+
+def _check_kind(found: Picture, head: bytes, source: str) -> None:
+    """Say what an answer is that holds no JPEG at all.
+
+    Raises:
+        RemoteProtocolError: It holds none.
+    """
+    if is_jpeg_picture(found):
         return
     if not head:
         raise RemoteProtocolError(f"{source} is empty", status_code=200, response_text="")
@@ -37,8 +65,3 @@ def check_head(head: bytes, source: str) -> None:
         "hand out under that name for a camera whose pixel format is not MJPG",
         status_code=200,
     )
-
-
-def ends_whole(tail: bytes) -> bool:
-    """Whether a picture can end with these bytes; cameras may fill up its last block with zeros."""
-    return tail.rstrip(b"\0").endswith(_END)

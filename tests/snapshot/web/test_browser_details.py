@@ -1,6 +1,7 @@
 """The page put to the test: odd names, many pictures, lost servers, other eyes and other hands."""
 
 import asyncio
+import os
 import re
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.snapshot.web.rig import TOKEN, serving
 from tests.snapshot.web.test_browser import REFUSED, live
 from tests.support.broker import Broker
 from tests.support.browser import DESKTOP, WAIT_MS, a_page, chromium
+from tests.support.jpegs import jpeg_of_kind
 from tests.support.v4l2 import a_jpeg
 
 expect.set_options(timeout=WAIT_MS)
@@ -365,3 +367,28 @@ async def large_enough(page: Page) -> None:
         .filter(([, box]) => Math.min(box.width, box.height) < 44).map(([html]) => html)"""
     )
     assert small == []
+
+
+async def test_a_broken_picture_that_others_put_there_is_told(tmp_path: Path) -> None:
+    (tmp_path / "snapshots").mkdir()
+    stem = "snapshot_left_20260131_1425"
+    names = {"ok": f"{stem}30000000.jpg", "cut60end": f"{stem}31000000.jpg"}
+    for moment, (kind, name) in enumerate(names.items(), 1_769_869_530):
+        (tmp_path / "snapshots" / name).write_bytes(jpeg_of_kind(kind))
+        os.utime(tmp_path / "snapshots" / name, (moment, moment))
+    async with (
+        serving(tmp_path, ["left"]) as rig,
+        chromium() as browser,
+        a_page(browser, expected=GONE) as page,
+    ):
+        await live(page, rig)
+        broken, whole = (page.locator(f'.shot[data-filename="{names[kind]}"]') for kind in ("cut60end", "ok"))
+        await expect(broken.locator(".broken")).to_have_text("Broken picture")
+        await expect(whole.locator("img")).to_have_js_property("complete", value=True)
+        await expect(whole.locator(".broken")).to_have_count(0)
+        await expect(page.locator('[data-camera="left"] .broken')).to_have_text("Broken picture")
+        await broken.locator(".picture").click()
+        await expect(page.locator("#viewer-broken")).to_contain_text("lacks a part of its picture data")
+        await page.keyboard.press("ArrowRight")
+        await expect(page.locator("#viewer-broken")).to_be_hidden()
+        assert await any_fault(page) == []

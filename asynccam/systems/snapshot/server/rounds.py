@@ -12,7 +12,9 @@ from asynccam.runtime.disk import on_disk
 from asynccam.runtime.tasks import TaskScope
 from asynccam.systems.snapshot.server.capture import Backend, Exposure
 from asynccam.systems.snapshot.server.exif import write_reading
+from asynccam.systems.snapshot.server.formats import JPEGS
 from asynccam.systems.snapshot.server.imu import ImuFeed
+from asynccam.systems.snapshot.server.pictures import BrokenPictureError, check_picture
 from asynccam.systems.snapshot.server.queue import CaptureQueue, Ticket, device_key
 from asynccam.systems.snapshot.server.services import Services
 from asynccam.systems.snapshot.server.settings import CameraConfig
@@ -128,12 +130,41 @@ class Rounds:
                 await held.enter_async_context(
                     self._services.interrupted(camera.interrupts if interrupts else "")
                 )
-                exposure = await held.enter_async_context(self._backend.prepare(camera, part))
-                exposure.fire()
-                taken_at = await exposure.taken()
-                reading = self._reading(camera)
+                exposure, taken_at, reading = await self._whole(camera, part, held)
             await exposure.develop()
             return await self._keep(camera, prefix, part, taken_at, reading)
+
+    async def _whole(
+        self, camera: CameraConfig, part: Path, held: AsyncExitStack
+    ) -> tuple[Exposure, float, Reading | None]:
+        """Take a picture whose device and slot are held, and once more if the first is broken."""
+        exposure = await held.enter_async_context(self._backend.prepare(camera, part))
+        exposure.fire()
+        try:
+            taken_at = await self._came(camera, part, exposure)
+        except BrokenPictureError as error:
+            return await self._again(camera, part, held, error)
+        return exposure, taken_at, self._reading(camera)
+
+    async def _again(
+        self, camera: CameraConfig, part: Path, held: AsyncExitStack, first: BrokenPictureError
+    ) -> tuple[Exposure, float, Reading | None]:
+        """Take the picture that replaces a broken one, with the same device and slot."""
+        _LOG.warning("%s; the picture is taken once more", first)
+        exposure = await held.enter_async_context(self._backend.prepare(camera, part))
+        exposure.fire()
+        try:
+            taken_at = await self._came(camera, part, exposure)
+        except BrokenPictureError as error:
+            raise BrokenPictureError(f"{error} (at the second capture too)") from error
+        return exposure, taken_at, self._reading(camera)
+
+    async def _came(self, camera: CameraConfig, part: Path, exposure: Exposure) -> float:
+        """Wait for a picture and read it; one that still has to be made of a raw frame is read later."""
+        taken_at = await exposure.taken()
+        if camera.pixel_format in JPEGS:
+            await on_disk(check_picture, part, camera.device_path)
+        return taken_at
 
     async def _expose(
         self,
@@ -202,8 +233,12 @@ class Rounds:
             if number:
                 one.exposure.fire()
             try:
-                one.taken_at = await one.exposure.taken()
-                one.reading = self._reading(one.camera)
+                try:
+                    one.taken_at = await self._came(one.camera, one.part, one.exposure)
+                    one.reading = self._reading(one.camera)
+                except BrokenPictureError as error:
+                    again = await self._again(one.camera, one.part, one.held, error)
+                    one.exposure, one.taken_at, one.reading = again
                 await one.held.aclose()
             except AsynccamError as error:
                 results[one.camera.name] = error
@@ -218,9 +253,11 @@ class Rounds:
     async def _keep(
         self, camera: CameraConfig, prefix: str, part: Path, taken_at: float, reading: Reading | None
     ) -> Shot:
+        if camera.pixel_format not in JPEGS:  # the others were read before their device was let go
+            await on_disk(check_picture, part, camera.device_path)
         if reading is not None and not await on_disk(write_reading, part, reading):
             reading = None
-        stored = await self._store.add(part, prefix=prefix, camera=camera.name, taken_at=taken_at)
+        stored = await self._store.add(part, prefix=prefix, camera=camera.name, taken_at=taken_at, whole=True)
         return Shot(camera.name, stored.filename, stored.taken_at, stored.size, reading)
 
     def _reading(self, camera: CameraConfig) -> Reading | None:

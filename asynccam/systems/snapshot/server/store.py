@@ -133,7 +133,7 @@ class SnapshotStore:
 
         Raises:
             NotFoundError: There is no such picture.
-            DeviceError: The file is no picture.
+            DeviceError: The file is no picture, or a broken one.
             StorageError: It cannot be read.
             UsageError: ``side`` is out of bounds.
         """
@@ -158,7 +158,9 @@ class SnapshotStore:
         finally:
             await finish(on_disk(_remove_folder, folder))
 
-    async def add(self, part: Path, *, prefix: str, camera: str, taken_at: float) -> StoredSnapshot:
+    async def add(
+        self, part: Path, *, prefix: str, camera: str, taken_at: float, whole: bool = False
+    ) -> StoredSnapshot:
         """Give a finished picture its name, in one step and safe on disk.
 
         Args:
@@ -166,6 +168,7 @@ class SnapshotStore:
             prefix: One of `asynccam.systems.snapshot.server.names.PREFIXES`.
             camera: The camera's name.
             taken_at: The moment of the picture, Unix seconds.
+            whole: Whether it was read and found whole, so that its thumbnails need not read it again.
 
         Raises:
             StorageError: The disk refuses.
@@ -174,6 +177,8 @@ class SnapshotStore:
         names = (file_name(prefix, camera, taken_at, later=later) for later in range(_TRIES))
         name, size, taken_ns = await on_disk(_publish, part, self.directory, names, taken_at)
         picture = StoredSnapshot(name, camera, prefix, size, taken_ns)
+        if whole:
+            self._thumbnails.trust(self.directory / name, (taken_ns, size))
         self._note(name, picture)
         self.wake()
         return picture
@@ -222,6 +227,7 @@ class SnapshotStore:
         self._seen, self._index = seen, index
         for name, picture in known.items():
             if index.get(name) is None and name not in self._changes:
+                self._thumbnails.forget(self.directory / name)
                 self._tell(picture, self._leaving.get(name, "found"))
 
     async def sweep(self) -> tuple[str, ...]:

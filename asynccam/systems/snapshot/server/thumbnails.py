@@ -9,6 +9,7 @@ from typing import Final
 from PIL import Image, ImageOps
 
 from asynccam.errors import DeviceError, UsageError
+from asynccam.recording.containers.jpeg import find_picture
 from asynccam.runtime.disk import on_disk, storage_errors
 
 THUMBNAIL_SIDE: Final = 320
@@ -33,6 +34,7 @@ class Thumbnails:
         self._max_bytes = max_bytes
         self._kept: OrderedDict[tuple[Path, int], tuple[Stamp, bytes]] = OrderedDict()
         self._bytes = 0
+        self._whole: dict[Path, Stamp] = {}
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._making: dict[tuple[Path, int], asyncio.Lock] = {}
 
@@ -40,7 +42,7 @@ class Thumbnails:
         """A JPEG whose longest side has ``side`` pixels at most.
 
         Raises:
-            DeviceError: The file is no picture.
+            DeviceError: The file is no picture, or a broken one.
             StorageError: It cannot be read.
             UsageError: ``side`` is out of bounds.
         """
@@ -56,15 +58,20 @@ class Thumbnails:
                 kept = self._get(key, stamp)  # made while this one waited
                 if kept is None:
                     async with self._slots:
-                        kept = await on_disk(_shrink, path, side)
+                        kept = await on_disk(_shrink, path, side, self._whole.get(path) == stamp)
                     self._keep(key, stamp, kept)
                 return kept
         finally:
             if not turn.locked():
                 self._making.pop(key, None)
 
+    def trust(self, path: Path, stamp: Stamp) -> None:
+        """Take a picture for whole, as it was read before; any other is read first."""
+        self._whole[path] = stamp
+
     def forget(self, path: Path) -> None:
         """Let go of a picture's thumbnails."""
+        self._whole.pop(path, None)
         for key in [key for key in self._kept if key[0] == path]:
             self._drop(key)
 
@@ -88,9 +95,14 @@ class Thumbnails:
             self._bytes -= len(found[1])
 
 
-def _shrink(path: Path, side: int) -> bytes:
+def _shrink(path: Path, side: int, known: bool) -> bytes:
     with storage_errors("read", path):
         data = path.read_bytes()
+    if not known:
+        found = find_picture(data)
+        if found.flaw:
+            raise DeviceError(f"{path.name} is no picture that is whole: it {found.flaw}")
+        data = data[found.begin :]
     try:
         with Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
             if picture.width * picture.height > _MAX_PIXELS:

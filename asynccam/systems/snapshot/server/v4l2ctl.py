@@ -10,6 +10,7 @@ from asynccam.errors import RecordingError, StorageError, UsageError
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.systems.snapshot.server.convert import develop
 from asynccam.systems.snapshot.server.formats import JPEGS, check_known
+from asynccam.systems.snapshot.server.pictures import BrokenPictureError
 from asynccam.systems.snapshot.server.process import CaptureProcess, capturing, gated, words
 from asynccam.systems.snapshot.server.settings import CameraConfig
 
@@ -103,7 +104,9 @@ class _Exposure:
         if cut is not None:
             raise StorageError(f"only {cut[1]} of the picture's {cut[2]} bytes went to disk: it may be full")
         if size < MIN_BYTES:
-            raise RecordingError(
+            # A device that gave nothing at all refused; one that gave too little may do better.
+            kind = BrokenPictureError if size else RecordingError
+            raise kind(
                 f"{self._camera.device_path} gave {size} bytes, which is no picture{words(process.output)}",
                 output=process.output,
             )

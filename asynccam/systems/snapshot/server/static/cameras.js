@@ -1,7 +1,7 @@
 // The live list of cameras: last picture, state, and the buttons that take pictures.
 
 import { $, ask, count, icon, make, named, place, say, sentence, tell, timeOf, unseen, untell } from "./dom.js";
-import { openViewer } from "./gallery.js";
+import { findFlaw, openViewer } from "./gallery.js";
 
 const WORDS = { idle: "Ready", waiting: "Waiting", capturing: "Capturing", failed: "Failed" };
 
@@ -99,6 +99,7 @@ class Card {
     this.since = Date.now();
     this.image = null;
     this.blank = icon("camera");
+    this.broken = make("span", { class: "broken" }, "Broken picture");
     this.frame = make("button", { class: "picture", type: "button", disabled: true, onclick: () => openViewer(this.last) });
     this.state = make("span", { class: "pill state" });
     this.pair = make("span", { class: "pill", hidden: true }, "Stereo");
@@ -157,14 +158,21 @@ class Card {
     this.blank.toggleAttribute("hidden", Boolean(snapshot));
     if (!snapshot) {
       if (this.image) this.image.remove();
+      this.broken.remove();
       this.image = null;
     } else if (snapshot.filename !== before) {
+      this.broken.remove();
       // The one before stays until the new one is there, so that nothing flickers.
       const image = make("img", { alt: "", decoding: "async" });
       const old = this.image;
       this.image = image;
       image.addEventListener("load", () => old && old.remove(), { once: true });
-      image.addEventListener("error", () => { image.remove(); if (old) old.remove(); }, { once: true });
+      image.addEventListener("error", async () => {
+        image.remove();
+        if (old) old.remove();
+        await findFlaw(snapshot);
+        if (this.image === image && snapshot.flaw) this.frame.append(this.broken);
+      }, { once: true });
       image.src = place(`${snapshot.thumbnail_url_path}?side=800`);
       this.frame.insertBefore(image, this.running);
     }

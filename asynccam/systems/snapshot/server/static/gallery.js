@@ -129,7 +129,7 @@ export function setUpGallery() {
 export function openViewer(shot) {
   if (!shot) return;
   shown = lastShown = shot;
-  $("viewer-broken").hidden = true;
+  tellFlaw(shot);
   $("viewer-title").textContent = shot.camera || shot.filename;
   $("viewer-sub").textContent = `${wholeMoment(shot.taken_at)} · ${bytes(shot.size)}${orientation(shot.imu)}`;
   $("viewer-picture").src = place(shot.image_url_path);
@@ -180,9 +180,31 @@ function orientation(imu) {
   return ` · roll ${degrees(imu.roll)}, pitch ${degrees(imu.pitch)}, yaw ${degrees(imu.yaw)}`;
 }
 
+/** Why there is no thumbnail of a picture: the server reads it, and says what is wrong with it. */
+export async function findFlaw(shot) {
+  try {
+    await ask("GET", place(shot.thumbnail_url_path));
+  } catch (error) {
+    if (error.status === 502) shot.flaw = error.message;
+  }
+  if (shot.flaw && shown && shown.filename === shot.filename) tellFlaw(shot);
+}
+
+/** A browser shows half a picture without a word, so the words come first. */
+function tellFlaw(shot) {
+  $("viewer-broken").hidden = !shot.flaw;
+  $("viewer-broken").textContent = shot.flaw
+    ? `This picture is broken: ${shot.flaw}. What there is of it can be downloaded.`
+    : "This picture cannot be shown. It may have been deleted.";
+}
+
 function tile(shot) {
-  const picture = make("button", { class: "picture", type: "button", onclick: () => openViewer(shot) },
-    make("img", { src: place(shot.thumbnail_url_path), alt: title(shot), loading: "lazy", decoding: "async" }));
+  const image = make("img", { src: place(shot.thumbnail_url_path), alt: title(shot), loading: "lazy", decoding: "async" });
+  const picture = make("button", { class: "picture", type: "button", onclick: () => openViewer(shot) }, image);
+  image.addEventListener("error", async () => {
+    await findFlaw(shot);
+    picture.append(make("span", { class: "broken" }, shot.flaw ? "Broken picture" : "Cannot be shown"));
+  }, { once: true });
   const download = make("a", { class: "button icon quiet", href: place(shot.download_url_path), download: shot.filename },
     icon("download"), unseen(`Download ${title(shot)}`));
   const bin = make("button", { class: "button icon quiet", type: "button", onclick: () => remove(shot) },

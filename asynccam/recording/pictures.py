@@ -1,0 +1,93 @@
+"""JPEG pictures that came from a camera or a service: whether they are whole, and where they begin."""
+
+import mmap
+import os
+from pathlib import Path
+from typing import Final
+
+from asynccam.errors import DamagedFileError, RemoteProtocolError, StorageError
+from asynccam.recording.containers.jpeg import Picture, find_picture
+from asynccam.runtime.disk import storage_errors
+
+MAX_PICTURE: Final = 256 * 1024 * 1024
+"""Bytes beyond which a file is not read as a picture."""
+_LEAST: Final = 3
+"""Bytes by which a JPEG is recognised: its start marker, and the beginning of the next."""
+_BLOCK: Final = 1024 * 1024
+
+
+def read_picture(path: Path) -> tuple[Picture, int]:
+    """Return the picture in a file, and the file's size in bytes; blocking.
+
+    Nobody may write to the file meanwhile.
+
+    Raises:
+        StorageError: The file cannot be read, or has more than `MAX_PICTURE` bytes.
+    """
+    with storage_errors("read", path), path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_PICTURE:
+            raise StorageError(f"{path} has {size} bytes; a picture has at most {MAX_PICTURE}")
+        if not size:
+            return find_picture(b""), 0
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as area, memoryview(area) as data:
+            return find_picture(data), size
+
+
+def is_jpeg_picture(found: Picture) -> bool:
+    """Return whether there is a JPEG at all, whole or broken."""
+    return found.end - found.begin >= _LEAST
+
+
+def begin_of(found: Picture, size: int, source: str) -> int:
+    """Return the offset at which a whole picture begins.
+
+    Args:
+        found: What `find_picture` found.
+        size: Bytes that it was given.
+        source: Names the picture in the error.
+
+    Raises:
+        DamagedFileError: The picture is broken: ``truncated`` where its bytes ran out, else ``damaged``.
+        RemoteProtocolError: There is no JPEG.
+    """
+    if not found.flaw:
+        return found.begin
+    if not is_jpeg_picture(found):
+        raise RemoteProtocolError(f"{source} is not a JPEG picture")
+    verdict = "truncated" if found.end == size else "damaged"
+    raise DamagedFileError(f"{source} is a broken picture: it {found.flaw}", verdict=verdict)
+
+
+def inspect_picture(path: Path, source: str) -> int:
+    """Return the offset at which the picture in a file begins; blocking.
+
+    Raises:
+        DamagedFileError, RemoteProtocolError: As `begin_of`.
+        StorageError: As `read_picture`.
+    """
+    found, size = read_picture(path)
+    return begin_of(found, size, source)
+
+
+def drop_head(path: Path, count: int) -> None:
+    """Remove the first bytes of a file in one step; blocking.
+
+    Args:
+        path: The file; nobody else may have it open.
+        count: Bytes to remove.
+
+    Raises:
+        StorageError: The disk refuses; the file is as it was.
+    """
+    beside = path.with_name(f"{path.name}.whole")
+    with storage_errors("write", path):
+        try:
+            with path.open("rb") as source, beside.open("wb") as target:
+                source.seek(count)
+                while data := source.read(_BLOCK):
+                    target.write(data)
+            beside.replace(path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
