@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from asynccam.cli.report import missing, whole
-from asynccam.model.ending import EarlyEnd
+from asynccam.model.coverage import EarlyEnd
 from asynccam.model.features import RecordingGap, StopReport
 from asynccam.model.manifest import (
     CameraRecord,
@@ -30,7 +30,7 @@ from asynccam.systems.nanocam.camera_ports import MediaPorts
 from asynccam.systems.nanocam.server import MediaServer
 from asynccam.systems.thorvision import ThorVisionCamera
 from asynccam.take import Take
-from asynccam.take.ending import judge_end
+from asynccam.take.coverage import judge_coverage
 from asynccam.take.work import outcome_of
 from tests.support.command import asynccam, started
 from tests.support.devices import device_process
@@ -209,7 +209,7 @@ def record_of(
 
 def test_two_of_five_seconds_are_told() -> None:
     record = record_of(2.0, frames=60)
-    judge_end(record, T0 + 5.0)
+    judge_coverage(record, T0 + 5.0)
     assert record.ended_early is not None
     assert record.ended_early.seconds == pytest.approx(3.0)
     assert record.ended_early.at.unix == pytest.approx(T0 + 2.0)
@@ -240,23 +240,23 @@ def test_two_of_five_seconds_are_told() -> None:
     ],
 )
 def test_what_is_not_called_early(record: CameraRecord) -> None:
-    judge_end(record, T0 + 5.0)
+    judge_coverage(record, T0 + 5.0)
     assert record.ended_early is None
 
 
 def test_nothing_is_said_where_nobody_knows_the_end() -> None:
     record = record_of(1.0).model_copy(update={"stop_commanded_at": None})
-    judge_end(record, None)
+    judge_coverage(record, None)
     assert record.ended_early is None
 
 
 def test_an_hour_at_a_rate_that_is_a_little_off_is_whole() -> None:
     """29.97 frames a second that a device calls 30."""
     record = record_of(3596.4, frames=107_892, stop=3600.0)
-    judge_end(record, T0 + 3600.0)
+    judge_coverage(record, T0 + 3600.0)
     assert record.ended_early is None
     record = record_of(3580.0, frames=107_400, stop=3600.0)
-    judge_end(record, T0 + 3600.0)
+    judge_coverage(record, T0 + 3600.0)
     assert record.ended_early is not None
 
 

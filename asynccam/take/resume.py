@@ -27,7 +27,7 @@ from asynccam.model.safe_name import safe_name
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
-from asynccam.take.ending import judge_end
+from asynccam.take.coverage import judge_coverage
 from asynccam.take.files import Collector, Verify
 from asynccam.take.first_frame import infer_first_frames
 from asynccam.take.folder import TakeFolder
@@ -151,7 +151,7 @@ class _Resumption:
         start, duration = self._manifest.start, self._manifest.duration
         until = None if start is None or duration is None else start.t0_computer.unix + duration
         for record in parts.values():
-            judge_end(record, until)
+            judge_coverage(record, self._manifest, until)
             started = record.id in self._left.told and not self._called_off
             record.outcome = outcome_of(record, Outcome.FAILED if started else Outcome.CANCELLED)
         outcome = outcome_of_all(self._manifest.cameras)
@@ -241,6 +241,7 @@ class _Resumption:
             await self._collector.collect(member)
         for number, part in parts.items():
             await self._settle_part(member, record.files[number], part)
+        await self._collector.take_in_left(member)
         await self._note(member)
 
     async def _settle_part(self, member: TakeMember, file: FileRecord, part: Path) -> None:
