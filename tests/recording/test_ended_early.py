@@ -336,24 +336,6 @@ def test_a_first_frame_that_comes_late_is_told() -> None:
     assert ending.late(101.4, 1.4, 0.0) == LateBegin(100.9, 1.4, "no frame came at the start")
 
 
-async def test_a_sender_that_pauses_at_an_armed_start_is_told(tmp_path: Path) -> None:
-    pipeline, sender = srt(SplitFiles(tmp_path, "cam"))
-    async with Recorder(pipeline) as recorder:
-        async with sender():
-            await recorder.arm()
-        starting = asyncio.ensure_future(recorder.start(timeout=20))
-        await let_pass(1.4)
-        async with sender():
-            await starting
-            await let_pass(0.7)
-            assert recorder.begins_late is None
-            await recorder.stop()
-    late = recorder.begins_late
-    assert late is not None
-    assert late.seconds > 1.3
-    assert late.reason == "no frame came at the start"
-
-
 def test_a_busy_computer_is_not_called_early() -> None:
     lags = Ending(at=3.0, came_at=3.0, seen_at=9.5, began_at=0.0, interval=0.05, reason="")
     assert lags.early(10.0) is None  # frames were counted to the end, though their own time lags behind
