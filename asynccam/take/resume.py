@@ -16,6 +16,7 @@ from asynccam.model.features import FeatureKey
 from asynccam.model.info import CameraInfo, CameraState, CameraStatus, MediaFile
 from asynccam.model.manifest import (
     MANIFEST_NAME,
+    MANIFEST_VERSION,
     CameraRecord,
     FileRecord,
     FileState,
@@ -138,6 +139,7 @@ class _Resumption:
 
     async def run(self) -> None:
         """All cameras side by side; then the manifest for the last time."""
+        self._manifest.version = MANIFEST_VERSION  # what is written from here on has today's words
         self._manifest.resumed.append(Moment.of(time.time()))
         await self._journal.write("resumed", cameras=sorted(self._left.may_record))
         await self._enter("resuming")
