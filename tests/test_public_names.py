@@ -31,8 +31,8 @@ PINNED = {
         ThorVisionClient ThorVisionSimulator TimeoutError TokenProvider TransferError UsageError
     """,
     "asynccam.recording": """
-        EarlyEnd EndReason FileVerdict Gap HlsFiles Limits Pipeline Recorder RecorderDiskLow RecorderEnded
-        RecorderEvent RecorderProgress RecorderResumed RecorderSegmentClosed RecorderStalled
+        EarlyEnd EndReason FileVerdict Gap HlsFiles LateBegin Limits Pipeline Recorder RecorderDiskLow
+        RecorderEnded RecorderEvent RecorderProgress RecorderResumed RecorderSegmentClosed RecorderStalled
         RecorderStarted RecorderState RtpSource RtspSource SingleFile SplitFiles SrtJpegSource
         StopDeadlines TestPattern V4l2Source Verdict Watch verify_file
     """,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from asynccam.cli.report import missing, whole
-from asynccam.model.ending import EarlyEnd
+from asynccam.model.coverage import EarlyEnd, LateBegin
 from asynccam.model.features import RecordingGap, StopReport
 from asynccam.model.manifest import (
     CameraRecord,
@@ -22,6 +22,7 @@ from asynccam.model.manifest import (
     Manifest,
     Moment,
     Outcome,
+    StartRecord,
     VerdictRecord,
 )
 from asynccam.recording import Verdict, verify_file
@@ -30,7 +31,7 @@ from asynccam.systems.nanocam.camera_ports import MediaPorts
 from asynccam.systems.nanocam.server import MediaServer
 from asynccam.systems.thorvision import ThorVisionCamera
 from asynccam.take import Take
-from asynccam.take.ending import judge_end
+from asynccam.take.coverage import judge_coverage
 from asynccam.take.work import outcome_of
 from tests.support.command import asynccam, started
 from tests.support.devices import device_process
@@ -79,6 +80,46 @@ async def test_a_stream_that_breaks_off_makes_the_take_incomplete(tmp_path: Path
     assert record.ended_early.seconds > SILENCE - 0.3
     assert record.ended_early.reason == "no frame came any more"
     assert (record.outcome, manifest.outcome, take.ok) == (Outcome.INCOMPLETE, Outcome.INCOMPLETE, False)
+
+
+@pytest.mark.parametrize("latency", [20, 500])
+async def test_a_take_with_thorvision_has_its_last_half_second(tmp_path: Path, latency: int) -> None:
+    async with rig(settings=replace(QUICK, latency=latency)) as made:
+        camera = ThorVisionCamera(made.client, made.camera)
+        take = await Take([camera], tmp_path, name="take").run(duration=1.5, start_in=0.5)
+    (record,) = take.manifest.cameras
+    assert (record.outcome, record.ended_early, record.begins_late) == (Outcome.COMPLETE, None, None)
+    assert covered_until(record) >= record_stop(record) - 0.04  # a frame at 30 a second
+    assert record_stop(record) < t0_of(take.manifest) + 1.5 + 0.4  # it says when it was commanded
+
+
+async def test_a_take_with_nanocam_has_its_last_moments(tmp_path: Path) -> None:
+    async with MediaServer(0, host="127.0.0.1") as server:
+        camera = await NanocamCamera.connect(
+            f"nanocam://127.0.0.1:{server.port}", width=160, height=120, ports=MediaPorts(free_udp_port())
+        )
+        async with aclosing(camera):
+            take = await Take([camera], tmp_path, name="take").run(duration=1.5, start_in=0.5)
+    (record,) = take.manifest.cameras
+    assert (record.outcome, record.ended_early, record.begins_late) == (Outcome.COMPLETE, None, None)
+    assert covered_until(record) >= record_stop(record) - 0.06 - 0.11  # a frame at 20 a second, and the bound
+
+
+def covered_until(record: CameraRecord) -> float:
+    assert record.first_frame_at is not None
+    return record.first_frame_at.unix + sum(
+        file.verdict.duration or 0.0 for file in record.files if file.verdict is not None
+    )
+
+
+def record_stop(record: CameraRecord) -> float:
+    assert record.stop_commanded_at is not None
+    return record.stop_commanded_at.unix
+
+
+def t0_of(manifest: Manifest) -> float:
+    assert manifest.start is not None
+    return manifest.start.t0_computer.unix
 
 
 async def test_a_server_of_nanocam_that_goes_away_makes_the_take_incomplete(tmp_path: Path) -> None:
@@ -152,6 +193,34 @@ async def test_a_stop_that_comes_late_is_not_held_against_the_camera(tmp_path: P
     assert take.ok
 
 
+async def test_a_video_that_begins_late_makes_the_take_incomplete(tmp_path: Path) -> None:
+    class Late(ScriptedCamera):
+        async def stop(self, *, timeout: float = 60.0) -> StopReport:
+            report = await super().stop(timeout=timeout)
+            return replace(report, first_frame_at=self.released_at[0] + 1.4, first_frame_bound=0.05)
+
+    camera = Late("late", contents={"a.mp4": b"a"})
+    take = await Take([camera], tmp_path, verify=found).run(duration=2.0, start_in=0)
+    (record,) = (await Manifest.load(take.directory)).cameras
+    assert record.begins_late is not None
+    assert record.begins_late.seconds == pytest.approx(1.4, abs=0.3)
+    assert (record.outcome, take.ok) == (Outcome.INCOMPLETE, False)
+    assert not whole(take.manifest)
+
+
+async def test_what_a_recorder_here_reports_of_its_begin_is_written_down(tmp_path: Path) -> None:
+    class Recorder(ScriptedCamera):
+        async def stop(self, *, timeout: float = 60.0) -> StopReport:
+            report = await super().stop(timeout=timeout)
+            return replace(report, begins_late=LateBegin(report.commanded_at, 0.5, "dust"))
+
+    take = await Take([Recorder("one", local=True)], tmp_path).run(duration=0.05, start_in=0)
+    (record,) = take.manifest.cameras
+    assert record.begins_late is not None
+    assert (record.begins_late.seconds, record.begins_late.reason) == (0.5, "dust")
+    assert record.outcome is Outcome.INCOMPLETE
+
+
 async def test_what_a_recorder_here_reports_is_written_down(tmp_path: Path) -> None:
     class Recorder(ScriptedCamera):
         async def stop(self, *, timeout: float = 60.0) -> StopReport:
@@ -182,7 +251,12 @@ T0 = 1_800_000_000.0
 
 
 def record_of(
-    *lengths: float | None, frames: int = 150, source: str = "device", bound: float = 0.1, stop: float = 5.0
+    *lengths: float | None,
+    frames: int = 150,
+    source: str = "device",
+    bound: float = 0.1,
+    stop: float = 5.0,
+    answered: float = 0.0,
 ) -> CameraRecord:
     files = [
         FileRecord(
@@ -202,14 +276,86 @@ def record_of(
         first_frame_at=Moment.of(T0),
         first_frame_bound=bound,
         stop_commanded_at=Moment.of(T0 + stop),
-        stopped_at=Moment.of(T0 + stop),
+        stopped_at=Moment.of(T0 + stop + answered),
         files=files,
     )
 
 
+def taken() -> Manifest:
+    now = Moment.of(T0)
+    start = StartRecord(t0=now, t0_computer=now, source="system", start_in=3.0)
+    return Manifest(take="take", phase="done", created_at=now, written_at=now, start=start)
+
+
+@pytest.mark.parametrize(
+    ("record", "seconds"),
+    [
+        (record_of(2.75, stop=4.0), 1.25),
+        (record_of(1 / 30, frames=1, stop=4.0), 4.0),  # one frame
+        (record_of(0.0, frames=1, stop=4.0), 4.0),
+        (
+            record_of(2.6, stop=4.0),
+            1.4,
+        ),  # began late, which the file alone does not tell
+        (record_of(3.5), 1.5),
+        (record_of(2.9, frames=3), 2.1),
+        (record_of(4.2), 0.8),
+    ],
+)
+def test_a_device_whose_video_is_short_is_told(record: CameraRecord, seconds: float) -> None:
+    until = None if record.stop_commanded_at is None else record.stop_commanded_at.unix
+    judge_coverage(record, taken(), until)
+    assert record.ended_early is not None
+    assert record.ended_early.seconds == pytest.approx(seconds, abs=0.04)
+    assert outcome_of(record, Outcome.FAILED) is Outcome.INCOMPLETE
+
+
+def seen(record: CameraRecord, late: float, bound: float = 0.01) -> CameraRecord:
+    first = Moment.of(T0 + late)
+    return record.model_copy(
+        update={"first_frame_at": first, "first_frame_bound": bound, "first_frame_source": "seen"}
+    )
+
+
+@pytest.mark.parametrize("source", ["device", "local"])
+@pytest.mark.parametrize("late", [0.1, 1.4, 7.0])  # the last one begins after the take ended
+def test_a_video_that_begins_late_is_told(late: float, source: str) -> None:
+    record = seen(record_of(5.0 - min(late, 4.5), source=source), late)
+    judge_coverage(record, taken(), T0 + 5.0)
+    assert record.begins_late is not None
+    assert record.begins_late.seconds == pytest.approx(late)
+    assert record.begins_late.at.unix == pytest.approx(T0 + late)
+    assert record.ended_early is None
+    assert outcome_of(record, Outcome.FAILED) is Outcome.INCOMPLETE
+    assert missing(record) == [
+        f"begins late, its first {late:.1f} s are missing: its first frame came after the start"
+    ]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        seen(record_of(5.0), 0.03),
+        seen(record_of(5.0), 0.3, bound=0.3),
+        seen(record_of(5.0), -0.2),
+        seen(
+            record_of(4.0).model_copy(update={"accepted_at": Moment.of(T0 + 1.0)}), 1.0
+        ),  # its reaction time
+        seen(record_of(4.5, frames=4), 0.9),  # a frame a second
+        record_of(5.0).model_copy(
+            update={"first_frame_at": Moment.of(T0 + 1), "first_frame_source": "answer"}
+        ),
+        seen(record_of(4.0), 1.0).model_copy(update={"kind": "still"}),
+    ],
+)
+def test_what_is_not_called_late(record: CameraRecord) -> None:
+    judge_coverage(record, taken(), T0 + 5.0)
+    assert record.begins_late is None
+
+
 def test_two_of_five_seconds_are_told() -> None:
     record = record_of(2.0, frames=60)
-    judge_end(record, T0 + 5.0)
+    judge_coverage(record, taken(), T0 + 5.0)
     assert record.ended_early is not None
     assert record.ended_early.seconds == pytest.approx(3.0)
     assert record.ended_early.at.unix == pytest.approx(T0 + 2.0)
@@ -224,12 +370,12 @@ def test_two_of_five_seconds_are_told() -> None:
     [
         record_of(5.0),
         record_of(6.5),
-        record_of(3.5),  # a camera that needed a while until its first frame
-        record_of(2.9, frames=3),  # one frame a second; the last one has no length
-        record_of(1.0, frames=1),  # nobody knows how often its frames come
-        record_of(2.0, frames=60, bound=1.5),  # its clock was found to be off by more than a second
+        record_of(4.9),  # within the bound of its first frame
+        record_of(3.95, frames=4),  # one frame a second; the last one has no length
+        record_of(4.2, answered=0.8),  # a stop that took so long to be answered
+        record_of(3.6, frames=60, bound=1.5),  # its clock was found to be off by more than a second
         record_of(*[0.4] * 10, frames=4),  # in segments, each short by its last frame
-        record_of(2.0, stop=3.0),  # stopped before the end that was planned
+        record_of(2.95, stop=3.0),  # stopped before the end that was planned
         record_of(None),  # nobody could tell its length
         record_of(2.0, source="local"),  # its recorder has told already
         record_of(2.0).model_copy(update={"kind": "still"}),
@@ -240,23 +386,23 @@ def test_two_of_five_seconds_are_told() -> None:
     ],
 )
 def test_what_is_not_called_early(record: CameraRecord) -> None:
-    judge_end(record, T0 + 5.0)
+    judge_coverage(record, taken(), T0 + 5.0)
     assert record.ended_early is None
 
 
 def test_nothing_is_said_where_nobody_knows_the_end() -> None:
     record = record_of(1.0).model_copy(update={"stop_commanded_at": None})
-    judge_end(record, None)
+    judge_coverage(record, taken(), None)
     assert record.ended_early is None
 
 
 def test_an_hour_at_a_rate_that_is_a_little_off_is_whole() -> None:
     """29.97 frames a second that a device calls 30."""
     record = record_of(3596.4, frames=107_892, stop=3600.0)
-    judge_end(record, T0 + 3600.0)
+    judge_coverage(record, taken(), T0 + 3600.0)
     assert record.ended_early is None
     record = record_of(3580.0, frames=107_400, stop=3600.0)
-    judge_end(record, T0 + 3600.0)
+    judge_coverage(record, taken(), T0 + 3600.0)
     assert record.ended_early is not None
 
 

@@ -38,7 +38,7 @@ async def both(directory: Path) -> AsyncIterator[tuple[Device, Device]]:
     """A MultiCam device that starts by its own clock, and a MediaMTX service that starts when told."""
     async with (
         device_process("multicam", directory / "device", "--device-id", directory.name[:20]) as device,
-        device_process("mediamtx", directory / "service") as service,
+        device_process("mediamtx", directory / "service", "--live") as service,
     ):
         yield device, service
 

@@ -136,7 +136,7 @@ def _came_of_it(camera: CameraRecord) -> Text:
     told: list[str] = []
     if home:
         what = "picture" if camera.kind == "still" else "file"
-        whole = "" if flawed or camera.ended_early or camera.gaps else ", whole"
+        whole = "" if flawed or missing(camera) else ", whole"
         told.append(f"{len(home)} {what}{'s' if len(home) > 1 else ''} home{whole}")
         told += [f"one is {file.verdict.verdict}" for file in flawed if file.verdict]
     else:

@@ -1,5 +1,6 @@
 """The table and the summary that a take ends with."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
@@ -23,6 +24,9 @@ def whole(manifest: Manifest) -> bool:
 def missing(camera: CameraRecord) -> list[str]:
     """What is known to be missing from a camera's videos, however whole their files are, in words."""
     told: list[str] = []
+    if camera.begins_late is not None:
+        late = camera.begins_late
+        told.append(f"begins late, its first {late.seconds:.1f} s are missing: {late.reason}")
     for gap in camera.gaps:
         if gap.ended_at is not None:
             told.append(f"a gap of {gap.ended_at.unix - gap.began_at.unix:.1f} s: {gap.reason}")
@@ -76,8 +80,9 @@ def _table(manifest: Manifest) -> Table:
             table.add_row(*who, *[""] * 4, _outcome(camera))
         for number, file in enumerate(camera.files):
             last = number == len(camera.files) - 1
-            early = camera.ended_early is not None and last
-            table.add_row(*(who if number == 0 else [""] * len(who)), *_file(file, early=early))
+            ends = ["begins late"] if camera.begins_late is not None and number == 0 else []
+            ends += ["ends early"] if camera.ended_early is not None and last else []
+            table.add_row(*(who if number == 0 else [""] * len(who)), *_file(file, ends))
     return table
 
 
@@ -97,16 +102,16 @@ def _outcome(camera: CameraRecord) -> Text:
     return Text(camera.outcome.value, style="good" if camera.outcome is Outcome.COMPLETE else "bad")
 
 
-def _file(file: FileRecord, *, early: bool) -> tuple[RenderableType, ...]:
+def _file(file: FileRecord, missing_ends: Sequence[str]) -> tuple[RenderableType, ...]:
     name = words.told(Path(file.path or file.part or file.name).name)
     size = words.size(file.size)
     if file.state is not FileState.ARRIVED:
         return name, size, "", "", Text(file.state.value, style="bad")
-    ends = ", ends early" if early else ""
+    ends = "".join(f", {end}" for end in missing_ends)
     if file.verdict is None:
-        return name, size, "", "", Text(f"arrived{ends}", style="bad" if early else "good")
+        return name, size, "", "", Text(f"arrived{ends}", style="bad" if ends else "good")
     found = file.verdict
-    good = not found.is_failure and not early
+    good = not found.is_failure and not ends
     frames = "?" if found.frames is None else str(found.frames)
     length = "?" if found.duration is None else f"{found.duration:.2f} s"
     sign = "✗" if not good else "?" if found.verdict == "unknown" else "✔"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
-from asynccam.model.ending import EarlyEnd
+from asynccam.model.coverage import EarlyEnd, LateBegin
 from asynccam.model.info import ClockOffset, LocalFile, MediaFile
 
 F_co = TypeVar("F_co", covariant=True)
@@ -85,7 +85,8 @@ class StopReport:
     """How a stop went.
 
     Attributes:
-        commanded_at: The command left this computer, Unix seconds.
+        commanded_at: When the stop was commanded, Unix seconds. A recorder on this computer goes on until
+            what the camera showed then has arrived, so that its files may be a little longer.
         stopped_at: The camera's answer arrived, Unix seconds.
         status: The camera's own word for it.
         files: What was recorded; files with a ``path`` are already here.
@@ -93,6 +94,7 @@ class StopReport:
         first_frame_bound: Half the width of the interval that holds it, in seconds.
         gaps: Stretches that are missing from the files, as far as known, in order.
         ended_early: That the video ends clearly before the stop, where a recorder here saw it.
+        begins_late: That it begins clearly after the start, likewise.
     """
 
     commanded_at: float
@@ -103,6 +105,7 @@ class StopReport:
     first_frame_bound: float | None = None
     gaps: tuple[RecordingGap, ...] = ()
     ended_early: EarlyEnd | None = None
+    begins_late: LateBegin | None = None
 
 
 class ArmedStart(Protocol):

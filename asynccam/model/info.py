@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 _EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -69,6 +69,30 @@ class CameraStatus:
     extra: Mapping[str, Any] = field(default_factory=_empty)
 
 
+class Finding(Protocol):
+    """What a look into a video file found."""
+
+    @property
+    def verdict(self) -> Enum:
+        """``complete``, ``truncated``, ``damaged``, ``empty`` or ``unknown``."""
+        ...
+
+    @property
+    def frames(self) -> int | None:
+        """Frames that are there and that a player shows, or None."""
+        ...
+
+    @property
+    def duration(self) -> float | None:
+        """Presentation time of these frames in seconds, or None."""
+        ...
+
+    @property
+    def detail(self) -> str:
+        """The finding in words."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class MediaFile:
     """A recording or picture on a device.
@@ -79,6 +103,7 @@ class MediaFile:
         id: A second name the system uses to fetch it, or ``""``.
         created: Unix seconds, or None.
         path: Set when the file is already on this computer (recorders that run here).
+        verdict: What the recorder found in it, or None where nobody has looked.
     """
 
     name: str
@@ -86,6 +111,7 @@ class MediaFile:
     id: str = ""
     created: float | None = None
     path: Path | None = None
+    verdict: Finding | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from asynccam.errors import StorageError
-from asynccam.model.info import ClockOffset
+from asynccam.model.info import ClockOffset, Finding
 
 MANIFEST_NAME: Final = "manifest.json"
 MANIFEST_VERSION: Final = 2
@@ -126,6 +126,16 @@ class VerdictRecord(_Record):
     )
     detail: str = Field(default="", description="What is wrong or remarkable, in words.")
 
+    @classmethod
+    def of(cls, finding: Finding) -> Self:
+        """A finding as a record."""
+        return cls(
+            verdict=str(finding.verdict.value),
+            frames=finding.frames,
+            duration=finding.duration,
+            detail=finding.detail,
+        )
+
     @property
     def is_failure(self) -> bool:
         """Whether the file is known not to hold what it should; a word of a later version counts as one."""
@@ -156,6 +166,14 @@ class GapRecord(_Record):
     began_at: Moment = Field(description="Last moment known to be recorded.")
     ended_at: Moment | None = Field(default=None, description="First moment recorded again, or null.")
     restarted: bool = Field(default=False, description="Whether a new file was begun after it.")
+    reason: str = Field(default="", description="Why, in words.")
+
+
+class LateBeginRecord(_Record):
+    """The begin of a video that begins clearly after it was told to."""
+
+    at: Moment = Field(description="Time of its first frame.")
+    seconds: float = Field(description="What is missing from the start to there.")
     reason: str = Field(default="", description="Why, in words.")
 
 
@@ -204,6 +222,9 @@ class CameraRecord(_Record):
     stop_status: str = Field(default="", description="The camera's own word for its stop.")
     files: list[FileRecord] = Field(default_factory=list, description="What it recorded.")
     gaps: list[GapRecord] = Field(default_factory=list, description="Known gaps; empty if none is known.")
+    begins_late: LateBeginRecord | None = Field(
+        default=None, description="Its video begins clearly after it was told to; null if that is not known."
+    )
     ended_early: EarlyEndRecord | None = Field(
         default=None, description="Its video ends clearly before it was told to; null if that is not known."
     )

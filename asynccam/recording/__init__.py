@@ -1,6 +1,6 @@
 """GStreamer recorders run as subprocesses."""
 
-from asynccam.model.ending import EarlyEnd
+from asynccam.model.coverage import EarlyEnd, LateBegin
 from asynccam.recording.events import (
     EndReason,
     Gap,
@@ -28,6 +28,7 @@ __all__ = [
     "FileVerdict",
     "Gap",
     "HlsFiles",
+    "LateBegin",
     "Limits",
     "Pipeline",
     "Recorder",

@@ -5,7 +5,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
-from asynccam.model.ending import EarlyEnd
+from asynccam.model.coverage import EarlyEnd, LateBegin
 from asynccam.model.events import Event
 from asynccam.recording.verdict import FileVerdict
 
@@ -164,9 +164,11 @@ class RecorderEnded(RecorderEvent):
         verdicts: What each file is worth.
         error: What went wrong, or None.
         ended_early: As of `Recorder.ended_early` at that moment.
+        begins_late: As of `Recorder.begins_late`.
     """
 
     reason: EndReason
     verdicts: tuple[FileVerdict, ...]
     error: Exception | None = None
     ended_early: EarlyEnd | None = None
+    begins_late: LateBegin | None = None

@@ -21,6 +21,7 @@ class Plan:
         pass_fds: Descriptors that it inherits.
         held: Whether no frame comes to the output before the feed begins.
         backlog: Seconds of frames that came before that, and are recorded.
+        latency: Seconds that the source holds every frame back.
     """
 
     graph: Graph
@@ -29,6 +30,7 @@ class Plan:
     pass_fds: tuple[int, ...] = ()
     held: bool = False
     backlog: float = 0.0
+    latency: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,9 @@ class Pipeline:
             feed, backlog = _nothing, BACKLOG
         main = (*chain, Element("queue"), counter, *sink.chain)
         graph = Graph((main, *others), sink.inner)
-        return Plan(graph, sink.files, feed, sink.pass_fds, held and feed is not None, backlog)
+        return Plan(
+            graph, sink.files, feed, sink.pass_fds, held and feed is not None, backlog, stream.latency
+        )
 
 
 def _nothing() -> Iterator[bytes]:

@@ -8,9 +8,9 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Final
 
 from asynccam.errors import AsynccamError, RecordingError, StateError, StorageError, UsageError
-from asynccam.model.ending import EarlyEnd
+from asynccam.model.coverage import EarlyEnd, LateBegin
 from asynccam.recording.arming import Arming
-from asynccam.recording.ending import Ending, ending_of
+from asynccam.recording.coverage import Ending, ending_of
 from asynccam.recording.events import (
     TRANSITIONS,
     EndReason,
@@ -31,6 +31,8 @@ from asynccam.runtime.hub import EventHub
 from asynccam.runtime.tasks import Ready, TaskScope, finish
 
 _SET_UP_SECONDS: Final = 60.0
+_ON_THE_WAY: Final = 0.1
+"""Seconds that a frame takes from the camera to the source's buffer: to encode and to send it. Assumed."""
 _RUNNING: Final = {RecorderState.RECORDING, RecorderState.STALLED, RecorderState.RESTARTING}
 _NOT_BEGUN: Final = {RecorderState.STARTING, RecorderState.ARMED}
 _NO_VARIABLES: Final[Mapping[str, str]] = MappingProxyType({})
@@ -96,7 +98,9 @@ class Recorder:
         self._discarded: list[FileVerdict] = []
         self._teller = ProgressTeller(name, self.events, watch.low_space)
         self._last: Run | None = None  # the last one that had a frame
-        self._asked_at: float | None = None  # when it was told to end, monotonic
+        self._wanted_at: float | None = None  # when an armed start was let go, monotonic
+        self._began_at: float | None = None  # when the first frame was there, monotonic
+        self._asked_at: float | None = None  # until when it was to show what happens, monotonic
         self._ending: Ending | None = None
 
     async def arm(self, *, timeout: float = 10.0) -> None:
@@ -151,6 +155,9 @@ class Recorder:
 
     async def stop(self) -> tuple[FileVerdict, ...]:
         """Finish the recording and read its files; harmless when it is over already.
+
+        Where the source holds frames back (`SrtJpegSource`, `RtpSource`, `RtspSource`), the recording goes on
+        for its latency and a tenth of a second, until the frames that show this moment have arrived.
 
         Cancelled, it still sees the process end and the files read before it lets go.
 
@@ -208,6 +215,18 @@ class Recorder:
         """
         return None if self._ending is None else self._ending.early(self._asked_at)
 
+    @property
+    def begins_late(self) -> LateBegin | None:
+        """That its video begins clearly after an armed start was let go, or None.
+
+        None too while it is not over, and for a start that was not armed.
+        """
+        if self._ending is None or self._wanted_at is None:
+            return None
+        if self._began_at is None or self.first_frame_at is None:
+            return None
+        return self._ending.late(self.first_frame_at, self._began_at, self._wanted_at)
+
     async def aclose(self) -> None:
         """Stop if it runs, and let every listener go; harmless when called twice."""
         if self._follower is not None:
@@ -236,6 +255,7 @@ class Recorder:
 
     async def _start_armed(self, arming: Arming, timeout: float) -> float:
         assert self._over is not None
+        self._wanted_at = time.monotonic()
         try:
             at = await arming.start(timeout, self._over)
         except BaseException:
@@ -277,6 +297,7 @@ class Recorder:
                     verdicts=self.verdicts,
                     error=self.error,
                     ended_early=self.ended_early,
+                    begins_late=self.begins_late,
                 )
             )
 
@@ -325,7 +346,11 @@ class Recorder:
                 self._started(follower, run, ready)
                 reason = await follower.follow(process)
                 if reason is EndReason.LIMIT:
-                    self._asked()
+                    self._asked(
+                        run.latency
+                    )  # it counts from the first frame, which is as late as the last one
+                elif reason is EndReason.STOPPED:
+                    await self._drain(run, process)
                 return reason
         finally:
             await finish(self._close_run(run))
@@ -339,6 +364,7 @@ class Recorder:
         self._move(RecorderState.RECORDING)
         if self.first_frame_at is None:
             self.first_frame_at, self.first_frame_bound = at, run.first_frame_bound
+            self._began_at = run.began_at
             follower.begin_at(at)
             self.events.emit(
                 RecorderStarted(
@@ -348,6 +374,12 @@ class Recorder:
             ready(at)
         else:
             self._teller.close_gap(at, restarted=True)
+
+    async def _drain(self, run: Run, process: LaunchProcess) -> None:
+        """Go on until the frames that were made when the recording was told to end have arrived."""
+        if run.latency and self._asked_at is not None:
+            left = self._asked_at + run.latency + _ON_THE_WAY - time.monotonic()
+            await asyncio.wait({process.exited}, timeout=max(0.0, left))
 
     async def _close_run(self, run: Run) -> None:
         """End the process; a run that never started leaves no file."""
@@ -377,9 +409,9 @@ class Recorder:
         by_path = {verdict.path: verdict for verdict in (*self._discarded, *verdicts)}
         self.verdicts = tuple(by_path.values())
 
-    def _asked(self) -> None:
+    def _asked(self, ago: float = 0.0) -> None:
         if self._asked_at is None:
-            self._asked_at = time.monotonic()
+            self._asked_at = time.monotonic() - ago
 
     def _move(self, state: RecorderState) -> None:
         if state not in TRANSITIONS[self.state]:

@@ -161,6 +161,11 @@ class Run:
         """Seconds of frames that `release` lets through, older ones are thrown away."""
         return self._plan.backlog
 
+    @property
+    def latency(self) -> float:
+        """Seconds that its source holds every frame back."""
+        return self._plan.latency
+
     def release(self) -> None:
         """Let the first frame through."""
         assert self._process is not None
@@ -282,7 +287,8 @@ class Run:
         interval = (last_at - first_at) / (last - first) if last > first else _LONG_INTERVAL
         kept = now - self._released_at < interval + _PROMPT
         came = min(oldest + interval, now) if kept else now
-        self.first_frame_bound += came - oldest
+        # One that came later found the gate open, and was at the muxer as promptly.
+        self.first_frame_bound += came - oldest if kept else _PROMPT
         return came
 
     def _heed(self, message: Message, now: float) -> None:

@@ -26,6 +26,7 @@ class Stream:
         feed: Data for the standard input of the process, or None; without it no frame comes.
         live: So many elements of ``chain`` give frames as they come, each to be understood without another:
             those before a start can be thrown away behind them. 0 where that is not so.
+        latency: Seconds that every frame is held back, for losses to be mended or frames to be put in order.
     """
 
     chain: Chain
@@ -33,6 +34,7 @@ class Stream:
     others: tuple[Chain, ...] = ()
     feed: Feed | None = None
     live: int = 0
+    latency: float = 0.0
 
 
 class Source(Protocol):
@@ -158,6 +160,7 @@ class SrtJpegSource:
             ),
             "jpeg",
             live=3,
+            latency=self.latency / 1000,
         )
 
 
@@ -189,6 +192,7 @@ class RtspSource:
                 *_depay(self.codec),
             ),
             self.codec,
+            latency=self.latency / 1000,
         )
 
 
@@ -230,6 +234,7 @@ class RtpSource:
                 *_depay(self.codec),
             ),
             self.codec,
+            latency=self.latency / 1000,
         )
 
 

@@ -1,7 +1,8 @@
 """A take: cameras started together, stopped, and every file brought home with a manifest."""
 
+from asynccam.model.info import Finding
 from asynccam.take.align import AlignedCamera, AlignedFile, Alignment, CutPoint, align_take
-from asynccam.take.files import Finding, Verify
+from asynccam.take.files import Verify
 from asynccam.take.limits import TakeLimits
 from asynccam.take.resume import Connector, resume_take
 from asynccam.take.states import TakeState

@@ -5,15 +5,15 @@ import builtins
 import hashlib
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from enum import Enum
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from asynccam.errors import TimeoutError, TransferError
 from asynccam.model.events import FileArrived, FileProgress
 from asynccam.model.features import Files
-from asynccam.model.info import LocalFile, MediaFile
+from asynccam.model.info import Finding, LocalFile, MediaFile
 from asynccam.model.manifest import FileRecord, FileState, VerdictRecord
+from asynccam.model.safe_name import safe_name
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.timing import deadline
 from asynccam.take.folder import TakeFolder
@@ -23,30 +23,10 @@ from asynccam.take.member import Emit, TakeMember
 _SLICE: Final = 32 * 1024 * 1024
 """Bytes hashed in one go; a cancellation waits for no more than that."""
 _READ: Final = 1024 * 1024
-
-
-class Finding(Protocol):
-    """What a `Verify` function found in a file."""
-
-    @property
-    def verdict(self) -> Enum:
-        """``complete``, ``truncated``, ``damaged``, ``empty`` or ``unknown``."""
-        ...
-
-    @property
-    def frames(self) -> int | None:
-        """Frames counted, or None."""
-        ...
-
-    @property
-    def duration(self) -> float | None:
-        """Length in seconds, or None."""
-        ...
-
-    @property
-    def detail(self) -> str:
-        """The finding in words."""
-        ...
+_LOOK: Final = 0.5
+"""Seconds between two looks at a file that nobody named; once it is the same, nothing writes to it."""
+_UNFINISHED: Final = frozenset({".part", ".interrupted", ".log"})
+"""Endings of transfers that broke off, and of GStreamer's debug logs."""
 
 
 Verify = Callable[[Path], Awaitable[Finding]]
@@ -114,6 +94,37 @@ class Collector:
             if self._verify is not None:
                 await self._look_into(member, self._verify, path, record)
 
+    async def take_in_left(self, member: TakeMember) -> None:
+        """Put on record what lies in the camera's directory though no answer named it.
+
+        The answer to a stop may not have come in time. Parts of transfers and links are passed over.
+        """
+        place = self._folder.path / member.record.directory
+        known = {self._folder.path / file.path for file in member.record.files if file.path}
+        for path, size in (await self._left_in(member, place, known)).items():
+            record = next((one for one in member.record.files if _is_copy(one, path, size)), None)
+            if record is None:
+                record = FileRecord(name=path.name, source="local")
+                member.record.files.append(record)
+            record.state, record.size = FileState.FAILED, size  # until the opposite is shown
+            record.path = self._folder.relative(path)
+            with member.recording_errors("collect"):
+                async with deadline(self._limits.verify_timeout, f"digest of {path}"):
+                    await self.take_in(member, record, path)
+
+    async def _left_in(self, member: TakeMember, place: Path, known: set[Path]) -> dict[Path, int]:
+        """Files in a directory that are not known, with their sizes, once nothing writes to them."""
+        left: dict[Path, tuple[int, float]] = {}
+        with member.recording_errors("collect"):
+            async with deadline(self._limits.status_timeout, f"end of the files in {place}"):
+                left = await on_disk(_look_in, place, known)
+                while left:
+                    await asyncio.sleep(_LOOK)
+                    before, left = left, await on_disk(_look_in, place, known)
+                    if left == before:
+                        break
+        return {path: size for path, (size, _) in left.items()}
+
     def _arrive(self, member: TakeMember, record: FileRecord, local: LocalFile) -> None:
         record.state = FileState.ARRIVED
         record.path = self._folder.relative(local.path)
@@ -154,12 +165,7 @@ class Collector:
         with member.recording_errors("verify"):
             async with deadline(self._limits.verify_timeout, f"verdict on {path}"):
                 finding = await verify(path)
-            record.verdict = VerdictRecord(
-                verdict=str(finding.verdict.value),
-                frames=finding.frames,
-                duration=finding.duration,
-                detail=finding.detail,
-            )
+            record.verdict = VerdictRecord.of(finding)
 
 
 async def _measure(path: Path, name: str) -> LocalFile:
@@ -169,6 +175,25 @@ async def _measure(path: Path, name: str) -> LocalFile:
     while count := await on_disk(_hash_slice, path, size, sha):
         size += count
     return LocalFile(path=path, size=size, sha256=sha.hexdigest(), source=name)
+
+
+def _is_copy(record: FileRecord, path: Path, size: int) -> bool:
+    """Whether a file is what a record names, come whole without anybody having written that down."""
+    named = record.state is not FileState.ARRIVED and safe_name(record.name) == path.name
+    return named and record.size in (None, size)
+
+
+def _look_in(place: Path, known: set[Path]) -> dict[Path, tuple[int, float]]:
+    """Files in a directory that are not known: their sizes and times, in the order of their names."""
+    found: dict[Path, tuple[int, float]] = {}
+    with storage_errors("read", place):
+        for path in sorted(place.iterdir()) if place.is_dir() else ():
+            hidden = path.name.startswith(".") or path.suffix.lower() in _UNFINISHED
+            if path in known or hidden or path.is_symlink() or not path.is_file():
+                continue
+            seen = path.stat()
+            found[path] = seen.st_size, seen.st_mtime
+    return found
 
 
 def _hash_slice(path: Path, offset: int, sha: "hashlib._Hash") -> int:

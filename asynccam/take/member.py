@@ -45,7 +45,9 @@ from asynccam.model.manifest import (
     ErrorRecord,
     FileRecord,
     GapRecord,
+    LateBeginRecord,
     Moment,
+    VerdictRecord,
 )
 from asynccam.runtime.tasks import finish
 from asynccam.runtime.timing import deadline
@@ -295,6 +297,11 @@ class TakeMember:
             self.record.ended_early = EarlyEndRecord(
                 at=Moment.of(early.at), seconds=missing, reason=early.reason
             )
+        late = report.begins_late
+        if late is not None:
+            self.record.begins_late = LateBeginRecord(
+                at=Moment.of(late.at), seconds=late.seconds, reason=late.reason
+            )
         self._made(report.files)
         names = tuple(file.name for file in report.files)
         self._emit(RecordingStopped(camera=self.camera.id, files=names))
@@ -338,7 +345,13 @@ class TakeMember:
     def _made(self, files: tuple[MediaFile, ...]) -> None:
         self.files = files
         self.record.files = [
-            FileRecord(name=file.name, id=file.id, source="local" if local else "device", size=file.size)
+            FileRecord(
+                name=file.name,
+                id=file.id,
+                source="local" if local else "device",
+                size=file.size,
+                verdict=None if file.verdict is None else VerdictRecord.of(file.verdict),
+            )
             for file, local in ((file, file.path is not None and self._still is None) for file in files)
         ]
         if self._still is not None:

@@ -16,6 +16,7 @@ from asynccam.model.features import FeatureKey
 from asynccam.model.info import CameraInfo, CameraState, CameraStatus, MediaFile
 from asynccam.model.manifest import (
     MANIFEST_NAME,
+    MANIFEST_VERSION,
     CameraRecord,
     FileRecord,
     FileState,
@@ -27,7 +28,7 @@ from asynccam.model.safe_name import safe_name
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
-from asynccam.take.ending import judge_end
+from asynccam.take.coverage import judge_coverage
 from asynccam.take.files import Collector, Verify
 from asynccam.take.first_frame import infer_first_frames
 from asynccam.take.folder import TakeFolder
@@ -138,6 +139,7 @@ class _Resumption:
 
     async def run(self) -> None:
         """All cameras side by side; then the manifest for the last time."""
+        self._manifest.version = MANIFEST_VERSION  # what is written from here on has today's words
         self._manifest.resumed.append(Moment.of(time.time()))
         await self._journal.write("resumed", cameras=sorted(self._left.may_record))
         await self._enter("resuming")
@@ -151,7 +153,7 @@ class _Resumption:
         start, duration = self._manifest.start, self._manifest.duration
         until = None if start is None or duration is None else start.t0_computer.unix + duration
         for record in parts.values():
-            judge_end(record, until)
+            judge_coverage(record, self._manifest, until)
             started = record.id in self._left.told and not self._called_off
             record.outcome = outcome_of(record, Outcome.FAILED if started else Outcome.CANCELLED)
         outcome = outcome_of_all(self._manifest.cameras)
@@ -241,6 +243,7 @@ class _Resumption:
             await self._collector.collect(member)
         for number, part in parts.items():
             await self._settle_part(member, record.files[number], part)
+        await self._collector.take_in_left(member)
         await self._note(member)
 
     async def _settle_part(self, member: TakeMember, file: FileRecord, part: Path) -> None:

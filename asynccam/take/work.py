@@ -22,7 +22,7 @@ from asynccam.model.manifest import (
 from asynccam.runtime.disk import on_disk
 from asynccam.runtime.tasks import TaskScope
 from asynccam.runtime.timing import deadline
-from asynccam.take.ending import judge_end
+from asynccam.take.coverage import judge_coverage
 from asynccam.take.files import Collector, Verify
 from asynccam.take.first_frame import infer_first_frames
 from asynccam.take.folder import TakeFolder, distinct_names
@@ -192,10 +192,13 @@ class TakeWork:
             await self.scope.aclose()
         except TimeoutError as error:
             self.failed("end", error)
+        if self._folder.exists:
+            for member in self.members.values():
+                await self._collector.take_in_left(member)
         unfinished = Outcome.CANCELLED if outcome is Outcome.CANCELLED else Outcome.FAILED
         infer_first_frames(self.manifest)
         for member in self.members.values():
-            judge_end(member.record, self._until)
+            judge_coverage(member.record, self.manifest, self._until)
             member.record.outcome = outcome_of(member.record, unfinished)
         self.manifest.outcome = outcome or outcome_of_all(self.manifest.cameras)
 
@@ -323,7 +326,8 @@ def outcome_of(camera: CameraRecord, unfinished: Outcome) -> Outcome:
     if not home:
         return unfinished
     whole = not any(file.verdict is not None and file.verdict.is_failure for file in home)
-    whole = whole and not camera.gaps and camera.ended_early is None
+    covered = camera.begins_late is None and camera.ended_early is None
+    whole = whole and not camera.gaps and covered
     answered = camera.accepted_at is not None and camera.stopped_at is not None
     return Outcome.COMPLETE if whole and answered and len(home) == len(camera.files) else Outcome.INCOMPLETE
 

@@ -13,7 +13,7 @@ from asynccam.systems.multicam.device import MultiCamDevice
 from asynccam.systems.multicam.device_faults import DeviceFaults
 from asynccam.systems.multicam.device_recording import Phase
 from tests.support.command import asynccam, started
-from tests.support.multicam_device import BytesRecorder, running
+from tests.support.multicam_device import CUT, BytesRecorder, running
 from tests.support.waiting import eventually
 
 
@@ -27,22 +27,33 @@ def uri(device: MultiCamDevice) -> str:
     return f"multicam://127.0.0.1:{device.port}"
 
 
-async def test_files_that_do_not_play_make_the_take_incomplete(
-    device: MultiCamDevice, tmp_path: Path
-) -> None:
-    # These recorders write bytes that are no video, so all is well but the verdict.
-    ended = await asynccam(
-        *("record", uri(device), "--duration", 0.3, "--start-in", 0.2),
-        *("--to", tmp_path / "takes", "--name", "first", "--json"),
-    )
+async def test_files_that_do_not_play_make_the_take_incomplete(tmp_path: Path) -> None:
+    # This recorder writes a file that is cut off, so all is well but the verdict.
+    async with running(tmp_path / "device", BytesRecorder(CUT)) as device:
+        ended = await asynccam(
+            *("record", uri(device), "--duration", 0.3, "--start-in", 0.2),
+            *("--to", tmp_path / "takes", "--name", "first", "--json"),
+        )
     assert (ended.code, ended.err) == (8, "")
     said = ended.json()
     assert said["complete"] is False
     assert said["directory"] == str(tmp_path / "takes" / "first")
     assert said["manifest"]["cameras"][0]["files"][0]["state"] == "arrived"
-    assert said["manifest"]["cameras"][0]["files"][0]["verdict"]["verdict"] != "complete"
+    assert said["manifest"]["cameras"][0]["files"][0]["verdict"]["verdict"] == "truncated"
     on_disk = await Manifest.load(said["directory"])
     assert on_disk.model_dump(mode="json") == said["manifest"]
+
+
+async def test_files_of_a_format_that_is_not_understood_are_no_failure(
+    device: MultiCamDevice, tmp_path: Path
+) -> None:
+    line = ("record", uri(device), "--duration", 0.3, "--start-in", 0.2, "--to", tmp_path, "--name", "take")
+    ended = await asynccam(*line)
+    assert (ended.code, ended.err) == (0, ""), ended.out
+    assert "? unknown" in ended.out
+    (camera,) = (await Manifest.load(tmp_path / "take")).cameras
+    assert camera.files[0].verdict is not None
+    assert camera.files[0].verdict.verdict == "unknown"
 
 
 async def test_a_camera_that_refuses_is_in_the_table_and_the_code(

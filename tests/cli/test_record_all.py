@@ -17,7 +17,7 @@ from asynccam.model.credentials import Credentials
 from asynccam.session import Fleet, Session
 from tests.support.command import asynccam
 from tests.support.mediamtx_service import simulator
-from tests.support.multicam_device import running
+from tests.support.multicam_device import CUT, BytesRecorder, running
 
 
 class Finder(Session):
@@ -97,8 +97,8 @@ async def test_the_command_reads_a_fleet_and_says_what_is_wrong_with_it(tmp_path
     ended = await asynccam(*line)
     assert (ended.code, ended.out) == (2, "")
     assert "fleet.toml:4" in ended.err
-    async with running(tmp_path / "device") as device:
+    async with running(tmp_path / "device", BytesRecorder(CUT)) as device:
         fleet.write_text(f'[[camera]]\naddress = "multicam://127.0.0.1:{device.port}"\n')
         ended = await asynccam(*line)
     assert [camera["serial"] for camera in ended.json()["manifest"]["cameras"]] == [device.device_id]
-    assert ended.code == 8  # what the device here hands out is no video
+    assert ended.code == 8  # what the device here hands out is cut off

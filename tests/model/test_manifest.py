@@ -59,7 +59,7 @@ def test_a_time_no_calendar_holds_does_not_break_the_manifest(absurd: float) -> 
         (b"{}", "take: Field required"),
         (TEXT.replace(b'"asynccam-take"', b'"other"'), "format"),
         (TEXT.replace(b'"arrived"', b'"lost"'), r"cameras\.0\.files\.0\.state"),
-        (TEXT.replace(b'"version": 2', b'"version": 3'), "version 3; known are up to 2"),
+        (TEXT.replace(b'"version": 1', b'"version": 3'), "version 3; known are up to 2"),
         (TEXT.replace(b"multicam://A", b"\xff"), "the whole"),
     ],
 )

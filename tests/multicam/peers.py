@@ -170,6 +170,7 @@ class Oak(Device):
         broken: The camera does not open: a start is taken all the same.
         disconnected: The camera is not plugged in.
         unpacked: Recordings that are packed, and listed, only when they are fetched.
+        packs: What each recording becomes.
     """
 
     def __init__(self, files: dict[str, bytes] | None = None) -> None:
@@ -177,6 +178,7 @@ class Oak(Device):
         self.broken = False
         self.disconnected = False
         self.unpacked: dict[str, bytes] = {}
+        self.packs = b"PK" * 5000
         self._failed = False
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -226,7 +228,7 @@ class Oak(Device):
                     return self._answer("error", '"fileName": null, "fileSize": 0')
                 self.recording = False
                 name = f"video_{len(self.unpacked) + 1}.zip"
-                self.unpacked[name] = b"PK" * 5000
+                self.unpacked[name] = self.packs
                 return self._answer("recording_stopped", f'"fileName": "{name}", "fileSize": 0')
             case "LIST_FILES":
                 entries = ", ".join(

@@ -281,3 +281,56 @@ async def test_twenty_downloads_of_one_name_at_once(tmp_path: Path) -> None:
             await peer.__aexit__(None, None, None)
     assert [file.path.read_bytes() for file in files] == bodies
     assert len(names_in(tmp_path)) == 20
+
+
+def nameless(size: bytes, body: bytes) -> bytes:
+    return framed(b'{"deviceId":"a","fileName":"v.mp4","fileSize":%b,"status":"ready"}' % size, body)
+
+
+@pytest.mark.parametrize("then", ["close", "wait"])
+@pytest.mark.parametrize("size", [b"0", b'"0"', b"-1", b"NaN", b"1e400", b'"big"'])
+async def test_bytes_behind_a_header_that_tells_no_size_are_kept(
+    size: bytes, then: str, tmp_path: Path
+) -> None:
+    wire = nameless(size, BODY)
+    seen: list[tuple[int, int | None]] = []
+    async with Peer(says(wire[:100], wire[100:], then=then)) as peer:
+        file = await client(peer, stall_timeout=0.5).download(
+            "v.mp4", tmp_path, progress=lambda done, total: seen.append((done, total))
+        )
+    assert file.path.read_bytes() == BODY
+    assert (file.size, file.sha256) == (len(BODY), hashlib.sha256(BODY).hexdigest())
+    assert seen[-1] == (len(BODY), len(BODY))
+    assert names_in(tmp_path) == ["v.mp4"]
+
+
+@pytest.mark.parametrize("size", [b'"%d"', b"%d.0", b'"%d.0"'])
+async def test_a_size_that_is_text_or_a_float_is_understood(size: bytes, tmp_path: Path) -> None:
+    async with Peer(says(nameless(size % len(BODY), BODY + b"and more"))) as peer:
+        file = await client(peer).download("v.mp4", tmp_path)
+    assert file.path.read_bytes() == BODY
+
+
+async def test_a_file_of_no_bytes_is_a_file(tmp_path: Path) -> None:
+    async with Peer(says(nameless(b"0", b""))) as peer:
+        file = await client(peer, stall_timeout=0.5).download("v.mp4", tmp_path)
+    assert (file.size, file.path.read_bytes()) == (0, b"")
+
+
+@pytest.mark.parametrize("then", ["close", "wait", "reset"])
+async def test_a_file_of_unknown_size_that_is_shorter_than_it_was_listed_is_a_part(
+    then: str, tmp_path: Path
+) -> None:
+    async with Peer(says(nameless(b"0", BODY), then=then)) as peer:
+        with pytest.raises(TransferError) as failure:
+            await client(peer, stall_timeout=0.5).download("v.mp4", tmp_path, size=len(BODY) + 1)
+    assert failure.value.part is not None
+    assert failure.value.received == failure.value.part.stat().st_size
+    assert failure.value.expected == len(BODY) + 1
+    assert names_in(tmp_path) == ["v.mp4.part"]
+
+
+async def test_a_listed_size_ends_a_file_of_unknown_size(tmp_path: Path) -> None:
+    async with Peer(says(nameless(b"0", BODY))) as peer:
+        file = await client(peer, stall_timeout=600).download("v.mp4", tmp_path, size=len(BODY))
+    assert file.path.read_bytes() == BODY

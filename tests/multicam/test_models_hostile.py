@@ -32,12 +32,6 @@ MESSAGES: list[type[Message]] = [
 @pytest.mark.parametrize(
     "fields",
     [
-        '"fileSize":-1',
-        '"fileSize":9223372036854775808',
-        '"fileSize":1.5',
-        '"fileSize":"12"',
-        '"fileSize":true',
-        '"fileSize":NaN',
         '"isRecording":1',
         '"isRecording":"true"',
         '"timestamp":"1729000000"',
@@ -54,7 +48,6 @@ MESSAGES: list[type[Message]] = [
         '"batteryLevel":Infinity',
         '"uploadQueue":{}',
         '"uploadQueue":[7]',
-        '"uploadQueue":[{"fileName":"a","status":"queued","bytesUploaded":-5}]',
         '"unknown":NaN',
         '"unknown":[{"deep":1e999}]',
         '"unknown":"\\ud800"',
@@ -141,3 +134,51 @@ def test_any_bytes_are_a_message_or_a_protocol_error(message: type[Message], doc
         message.from_json(document)
     except RemoteProtocolError:
         return  # the other good outcome
+
+
+SIZES = [
+    ("12", 12),
+    ('"12"', 12),
+    ('" 12 "', 12),
+    ('"12.0"', 12),
+    ("12.0", 12),
+    ("1.2e1", 12),
+    ("0", 0),
+    ('"0"', 0),
+    ("-1", None),
+    ("9223372036854775808", None),
+    ("1.5", None),
+    ("-0.5", None),
+    ("true", None),
+    ("null", None),
+    ("NaN", None),
+    ("1e400", None),
+    ("-Infinity", None),
+    ('"-1"', None),
+    ('"many"', None),
+    ('""', None),
+    ('"1_000"', None),
+    ('"' + "9" * 5000 + '"', None),
+    ('"' + "0" * 5000 + '5"', None),
+    ("9" * 400, None),
+    ("[5]", None),
+    ('{"bytes": 5}', None),
+]
+
+
+@pytest.mark.parametrize(("written", "meant"), SIZES)
+def test_a_size_is_understood_however_it_is_written_and_nonsense_is_unknown(
+    written: str, meant: int | None
+) -> None:
+    file = f'{{"fileName":"v.mp4","fileSize":{written}}}'
+    head = '"deviceId":"d","status":"ready","timestamp":1'
+    assert FileMetadata.from_json(file).fileSize == meant
+    assert (
+        StopRecordingResponse.from_json(f'{{{head},"fileName":"v","fileSize":{written}}}').fileSize == meant
+    )
+    assert FileResponse.from_json(file).fileSize == meant
+    listing = ListFilesResponse.from_json(f'{{{head},"files":[{file},{{"fileName":"w","fileSize":7}}]}}')
+    assert [one.fileSize for one in listing.files] == [meant, 7]
+    item = f'{{"fileName":"a","status":"queued","fileSize":{written},"bytesUploaded":{written}}}'
+    (upload,) = StatusResponse.from_json(f'{{{head},"uploadQueue":[{item}]}}').uploadQueue
+    assert (upload.fileSize, upload.bytesUploaded) == (meant or 0, meant or 0)

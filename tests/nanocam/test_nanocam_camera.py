@@ -1,6 +1,7 @@
 """NanocamCamera against a real media server of ours: pictures, recordings, streams, and two in one take."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -83,7 +84,9 @@ async def record(camera: NanocamCamera, directory: Path) -> Path:
     started = await armed.accepted()
     await armed.aclose()
     assert started.first_frame_at is not None
-    assert started.commanded_at <= started.first_frame_at <= started.accepted_at
+    assert started.first_frame_bound is not None
+    assert started.commanded_at <= started.accepted_at <= time.time()
+    assert started.commanded_at <= started.first_frame_at + started.first_frame_bound
     assert (await camera.status()).state is CameraState.RECORDING
     path = await asyncio.to_thread(lambda: next(directory.iterdir()))
     size = (await asyncio.to_thread(path.stat)).st_size

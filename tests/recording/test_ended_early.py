@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from asynccam.model.ending import EarlyEnd, end_tolerance
+from asynccam.model.coverage import EarlyEnd, LateBegin, begin_tolerance, end_tolerance
 from asynccam.recording import (
     EndReason,
     Gap,
@@ -32,7 +32,7 @@ from asynccam.recording import (
     Verdict,
     Watch,
 )
-from asynccam.recording.ending import Ending
+from asynccam.recording.coverage import Ending
 from asynccam.recording.outputs import Output, PictureFiles
 from tests.support.gst import free_udp_port, recorder_process, rtp_sender, running, srt_sender
 from tests.support.rtsp import RtspServer
@@ -232,9 +232,11 @@ async def test_a_stream_that_ends_by_itself_ended_early_until_it_is_asked_to(tmp
 
 
 async def test_a_stream_that_ends_just_before_the_stop_is_as_good_as_whole(tmp_path: Path) -> None:
-    ending = Ending(at=5.0, came_at=5.0, seen_at=5.0, began_at=0.0, interval=0.05, reason="the stream ended")
+    why = "the stream ended"
+    ending = Ending(5.0, came_at=5.0, seen_at=5.0, began_at=0.0, interval=0.05, reason=why, counted_at=5.0)
     assert ending.early(None) == EarlyEnd(5.0, None, "the stream ended")
-    assert ending.early(5.9) is None
+    assert ending.early(5.06) is None
+    assert ending.early(5.5) == EarlyEnd(5.0, 0.5, "the stream ended")
     assert ending.early(7.5) == EarlyEnd(5.0, 2.5, "the stream ended")
 
 
@@ -273,31 +275,93 @@ async def test_a_limit_that_was_reached_is_no_early_end(tmp_path: Path) -> None:
     assert recorder.ended_early is None
 
 
+@pytest.mark.parametrize("name", ["srt with a long latency", "rtp to mkv", "rtp to mp4"])
+async def test_the_last_moments_before_the_stop_are_in_the_file(tmp_path: Path, name: str) -> None:
+    """What the source holds back at the stop still comes to the file."""
+    pipeline, sender = way(name, tmp_path)
+    delay = pipeline.source.stream(frozenset()).latency
+    async with sender(), Recorder(pipeline) as recorder:
+        began = await recorder.start()
+        await let_pass(1.5)
+        asked_at = time.time()
+        verdicts = await recorder.stop()
+    assert verdicts[-1].verdict is Verdict.COMPLETE
+    length = sum(one.duration or 0.0 for one in verdicts)
+    shown_until = began + length - delay
+    assert shown_until > asked_at - 0.1
+    assert recorder.ended_early is None
+
+
+async def test_what_is_missing_of_the_latency_is_told(tmp_path: Path) -> None:
+    """A sender that dies at the stop: its last frames never leave it, and the file is short by them."""
+    pipeline, sender = way("srt with a long latency", tmp_path)
+    async with AsyncExitStack() as stack, Recorder(pipeline) as recorder:
+        await stack.enter_async_context(sender())
+        await recorder.start()
+        await let_pass(1.5)
+        stopping = asyncio.ensure_future(recorder.stop())
+        await let_pass(0.05)
+        os.kill(recorder_process(tmp_path), signal.SIGINT)  # before they could arrive
+        await stopping
+    assert recorder.ended_early is not None
+    assert recorder.ended_early.seconds is not None
+    assert recorder.ended_early.seconds > 0.5
+
+
+def test_a_second_and_a_quarter_of_four_are_told() -> None:
+    ending = Ending(
+        2.75, came_at=2.75, seen_at=2.6, began_at=0.0, interval=1 / 30, reason="", counted_at=2.75
+    )
+    assert ending.early(4.0) == EarlyEnd(2.75, 1.25, "")
+    assert ending.early(2.79) is None
+
+
+def test_frames_that_arrived_late_count_from_when_they_were_made() -> None:
+    ending = Ending(
+        4.0, came_at=4.0, seen_at=4.0, began_at=0.0, interval=0.03, reason="", counted_at=4.0, delay=0.5
+    )
+    assert ending.early(3.5) is None
+    assert ending.early(4.0) == EarlyEnd(3.5, 0.5, "")
+
+
+def test_a_recording_of_one_frame_is_told() -> None:
+    ending = Ending(0.0, came_at=0.03, seen_at=0.0, began_at=0.0, interval=1.0, reason="", counted_at=0.0)
+    assert ending.early(4.0) == EarlyEnd(0.0, 3.97, "")
+    assert ending.early(0.9) is None
+
+
+def test_a_first_frame_that_comes_late_is_told() -> None:
+    ending = Ending(9.0, came_at=9.0, seen_at=9.0, began_at=1.4, interval=0.05, reason="", delay=0.5)
+    assert ending.late(101.4, 1.4, 1.35) is None
+    assert ending.late(101.4, 1.4, 0.0) == LateBegin(100.9, 1.4, "no frame came at the start")
+
+
 def test_a_busy_computer_is_not_called_early() -> None:
     lags = Ending(at=3.0, came_at=3.0, seen_at=9.5, began_at=0.0, interval=0.05, reason="")
     assert lags.early(10.0) is None  # frames were counted to the end, though their own time lags behind
-    unread = Ending(at=9.9, came_at=9.9, seen_at=3.0, began_at=0.0, interval=0.05, reason="")
+    unread = Ending(at=9.9, came_at=9.95, seen_at=3.0, began_at=0.0, interval=0.05, reason="")
     assert unread.early(10.0) is None  # the file has them, though nobody came to read their count
     assert Ending(at=3.0, came_at=3.0, seen_at=3.0, began_at=0.0, interval=0.05, reason="").early(10.0)
 
 
 def test_a_stream_that_pauses_as_a_habit_is_not_called_early_in_a_pause() -> None:
     pauses = Ending(at=30.0, came_at=30.0, seen_at=30.0, began_at=0.0, interval=3.0, reason="")
-    assert pauses.early(35.0) is None
+    assert pauses.early(33.0) is None
     assert pauses.early(38.0) is not None
 
 
 def test_where_no_file_tells_the_counts_have_a_second_more() -> None:
     counted = Ending(at=5.0, came_at=None, seen_at=5.0, began_at=0.0, interval=0.05, reason="")
-    assert counted.early(7.0) is None
+    assert counted.early(6.0) is None
     assert counted.early(7.5) == EarlyEnd(5.0, 2.5, "")
 
 
 def test_what_may_be_missing() -> None:
-    assert end_tolerance(5.0, 1 / 30) == pytest.approx(1.0 + 2 / 30 + 0.01)
-    assert end_tolerance(5.0, 1.0) == pytest.approx(3.01)
-    assert end_tolerance(3600.0, 1 / 30) < 9
-    assert end_tolerance(5.0, 1.0, files=3, bound=2.0) == pytest.approx(6.01)
+    assert end_tolerance(5.0, 1 / 30, bound=0.01) == pytest.approx(0.01 + 1 / 30 + 0.01)
+    assert end_tolerance(5.0, 1.0, bound=0.0) == pytest.approx(1.01)
+    assert end_tolerance(3600.0, 1 / 30, bound=0.1) < 8
+    assert end_tolerance(5.0, 1.0, files=3, bound=0.1) == pytest.approx(3.11)
+    assert begin_tolerance(1 / 30, bound=0.1) == pytest.approx(0.1 + 1 / 30)
 
 
 def test_a_frame_that_arrived_late_was_made_earlier() -> None:

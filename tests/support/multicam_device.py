@@ -15,6 +15,8 @@ from asynccam.systems.multicam.device_connection import DeviceLimits
 
 ROOMY = DeviceLimits(reserve=0)
 Answer = dict[str, Any]
+CUT = b"\0\0\0\x10ftypisom\0\0\2\0" + b"\0\0\1\0mdat" + b"frame"
+"""An MP4 that ends before its media does, and has no index."""
 
 
 class BytesRecorder:

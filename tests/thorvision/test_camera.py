@@ -131,7 +131,8 @@ async def test_an_armed_camera_streams_and_a_released_one_records(tmp_path: Path
         assert len(simulator.requests) == asked  # nothing between the release and the first frame
         assert released <= report.commanded_at <= report.accepted_at
         held_back = camera.client.settings.latency / 1000  # by SRT, each frame
-        assert report.first_frame_at == pytest.approx(report.accepted_at - held_back)
+        assert report.first_frame_at is not None
+        assert report.accepted_at <= report.first_frame_at + held_back  # it streamed before the release
         assert report.first_frame_bound is not None
         assert report.first_frame_bound > 0.05
         with pytest.raises(BusyError):

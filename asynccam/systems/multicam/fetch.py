@@ -8,10 +8,18 @@ command leaves once, and what arrives is kept. See docs/protocols/multicam.md, "
 import logging
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Final
 
-from asynccam.errors import ConnectionError, InsufficientSpaceError, StorageError
+from asynccam.errors import (
+    ConnectionError,
+    InsufficientSpaceError,
+    RemoteProtocolError,
+    StorageError,
+    TimeoutError,
+    TransferError,
+)
 from asynccam.model.features import Progress
 from asynccam.model.info import LocalFile
 from asynccam.net.download import PartFile, receive_file
@@ -27,6 +35,13 @@ _LOG = logging.getLogger(__name__)
 SMALL_FILE: Final = 16 << 20
 """A file up to about this many bytes fits into the buffers between device and controller, so a device
 may have deleted it before a byte was read; so much room there must be before a file is asked for."""
+
+
+_FIRST_BYTES: Final = 2.0
+"""Seconds in which the bytes of a file come that is announced with none, if there are any."""
+_SILENCE: Final = 10.0
+"""Seconds without a byte after which a file of unknown size has ended, where the device does not close."""
+_PROGRESS_INTERVAL: Final = 0.1
 
 
 async def prepare_directory(directory: Path, size: int | None) -> None:
@@ -77,6 +92,9 @@ async def receive(
         stall_timeout: Seconds without a byte, or without a header, after which it is given up.
         progress: Told of the bytes so far, at most about ten times a second.
 
+    A file that is announced with 0 bytes, or with what is no size, lasts until the device closes the
+    connection or falls silent.
+
     Raises:
         NotFoundError, DeviceError: The device refused.
         ConnectionError, TimeoutError: Nothing of the file came; the device may have deleted it.
@@ -89,8 +107,11 @@ async def receive(
         header = await _header(connection, reader, name)
     if size and size != header.fileSize:
         _LOG.warning(
-            "%s listed %r with %d bytes and now sends %d", connection.peer, name, size, header.fileSize
+            "%s listed %r with %d bytes and now announces %s", connection.peer, name, size, header.fileSize
         )
+    if not header.fileSize:
+        source = _Unannounced(connection, header, name, size, stall_timeout)
+        return await source.receive(directory, reader.leftover, progress)
     part = await PartFile.open(directory, header.fileName or name, size=header.fileSize)
     async with part:
         await receive_file(
@@ -102,6 +123,80 @@ async def receive(
             progress=progress,
         )
         return await part.commit(header.fileName or name)
+
+
+class _Unannounced:
+    """A file whose header tells no size: it ends where the device closes, or has nothing more to send.
+
+    Args:
+        connection: Where it comes from.
+        header: What announced it.
+        name: What was asked for.
+        listed: Bytes the device has listed before, or None.
+        stall_timeout: As of `receive`.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        header: FileResponse,
+        name: str,
+        listed: int | None,
+        stall_timeout: float,
+    ) -> None:
+        self._connection = connection
+        self._announced = header.fileSize
+        self._name = header.fileName or name
+        self._listed = listed or 0
+        self._stall_timeout = stall_timeout
+
+    async def receive(self, directory: Path, prefix: bytes, progress: Progress | None) -> LocalFile:
+        """Keep whatever comes."""
+        async with await PartFile.open(directory, self._name, size=None) as part:
+            broken: ConnectionError | None = None
+            try:
+                await self._fill(part, prefix, progress)
+            except ConnectionError as error:
+                if not part.received:
+                    raise
+                broken = error
+            if not part.received and self._announced is None:
+                raise RemoteProtocolError(
+                    f"{self._connection.peer} announced no size for {self._name!r}, and sent nothing"
+                )
+            if part.received < self._listed or broken is not None:
+                raise TransferError(
+                    f"{self._name} from {self._connection.peer} ended after {part.received} of"
+                    f" {self._listed or 'an unknown number of'} bytes",
+                    part=await part.keep(),
+                    received=part.received,
+                    expected=self._listed or None,
+                ) from broken
+            if progress is not None:
+                progress(part.received, part.received)
+            return await part.commit(self._name)
+
+    async def _fill(self, part: PartFile, data: bytes, progress: Progress | None) -> None:
+        told_at = 0.0
+        while data or (data := await self._next(part.received)):
+            await part.write(data)
+            data = b""
+            if progress is not None and time.monotonic() - told_at >= _PROGRESS_INTERVAL:
+                told_at = time.monotonic()
+                progress(part.received, None)
+
+    async def _next(self, received: int) -> bytes:
+        """Some more bytes, or none at the end."""
+        patience = _FIRST_BYTES if not received and not self._listed else _SILENCE
+        if received and received == self._listed:
+            patience = _FIRST_BYTES
+        elif self._listed:
+            patience = self._stall_timeout
+        try:
+            async with deadline(min(patience, self._stall_timeout), "more bytes"):
+                return await self._connection.receive()
+        except TimeoutError:
+            return b""
 
 
 async def _header(connection: Connection, reader: FileReader, name: str) -> FileResponse:

@@ -6,10 +6,23 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Final, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    model_validator,
+)
 
 from asynccam.errors import RemoteProtocolError, UsageError
 
+_WHOLE: Final = re.compile(r"[0-9]+(\.0*)?")
+_LONGEST_SIZE: Final = 40
+"""Characters; more digits are no size, and Python refuses to read thousands of them."""
+_MOST_BYTES: Final = 2**63
 _PADDING: Final = " \t\r\n\0"
 _SECRET_NAME: Final = re.compile("aws|url|secret|token|password|credential", re.IGNORECASE)
 _URL_QUERY: Final = re.compile(r"(://[^\s?#]*)[?#]\S*")
@@ -28,8 +41,23 @@ def _finite(value: JsonValue) -> JsonValue:
     return value
 
 
+def size_of(value: object) -> int | None:
+    """A number of bytes, as devices write it: a whole number, also as a float or as text; else None."""
+    if isinstance(value, str):
+        if len(value) > _LONGEST_SIZE or not _WHOLE.fullmatch(value.strip()):
+            return None
+        value = int(value.partition(".")[0])
+    if isinstance(value, float) and value.is_integer():  # neither infinite nor not a number
+        value = int(value)
+    known = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_BYTES
+    return value if known and isinstance(value, int) else None
+
+
 Number = Annotated[float, Field(strict=True)]
-Size = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
+Size = Annotated[int | None, BeforeValidator(size_of)]
+"""Bytes; None where a device writes what is no size. One bad number does not spoil a list of files."""
+Count = Annotated[int, BeforeValidator(lambda value: size_of(value) or 0)]
+"""Bytes; 0 where that is not known."""
 Flag = Annotated[bool, Field(strict=True)]
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import Field, PrivateAttr, field_serializer
 
 from asynccam.errors import UsageError
-from asynccam.systems.multicam.message import Flag, Message, Number, Size
+from asynccam.systems.multicam.message import Count, Flag, Message, Number, Size
 from asynccam.systems.multicam.vocabulary import (
     COMMAND_TIMEOUT,
     DOWNLOAD_CHUNK_SIZE,
@@ -227,8 +227,8 @@ class UploadItem(Message):
     """One recording on its way to the cloud: sizes in bytes, progress 0 to 100, speed in bytes a second."""
 
     fileName: str
-    fileSize: Size = 0
-    bytesUploaded: Size = 0
+    fileSize: Count = 0
+    bytesUploaded: Count = 0
     uploadProgress: Number = 0.0
     uploadSpeed: Number = 0.0
     status: Annotated[UploadStatus | str, Field(union_mode="left_to_right")]
@@ -248,7 +248,7 @@ class StatusResponse(Reply):
     isRecording: Flag = False
     message: str | None = None
     fileId: str | None = None
-    fileSize: Size | None = None
+    fileSize: Size = None
     batteryLevel: Number | None = None
     deviceType: Annotated[DeviceType | str | None, Field(union_mode="left_to_right")] = None
     uploadQueue: list[UploadItem] = Field(default_factory=list)
@@ -271,7 +271,7 @@ class StopRecordingResponse(Reply):
     timestamp: Number
     fileName: str | None = None
     fileId: str | None = None
-    fileSize: Size | None = None
+    fileSize: Size = None
     message: str | None = None
 
 
@@ -283,7 +283,10 @@ class ErrorResponse(Reply):
 
 
 class FileResponse(Reply):
-    """The header before a file. Only the size is vital: the device may delete its copy once it is sent."""
+    """The header before a file, of which the device may delete its copy once it is sent.
+
+    ``fileSize`` is None where the device writes what is no size, and may be 0 with a file behind it.
+    """
 
     _places = ("deviceId", "fileId", "fileName", "fileSize", "status")
     status: str = DeviceStatus.READY.value
@@ -293,7 +296,7 @@ class FileResponse(Reply):
 
 
 class FileMetadata(Message):
-    """One recording on a device: size in bytes, dates in Unix seconds; dialect 2 has no ``fileId``."""
+    """One recording on a device: bytes or None, dates in Unix seconds; dialect 2 has no ``fileId``."""
 
     fileId: str = ""
     fileName: str

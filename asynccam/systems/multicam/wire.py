@@ -6,9 +6,12 @@ A controller reads answers with `AnswerReader` and files with `FileReader`; a de
 
 import json
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Annotated, Final, Generic, TypeVar
+
+from pydantic import BeforeValidator
 
 from asynccam.errors import RemoteProtocolError
+from asynccam.systems.multicam.message import size_of
 from asynccam.systems.multicam.models import (
     CommandMessage,
     DeviceStatus,
@@ -38,7 +41,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class FileHeader:
-    """A file of ``header.fileSize`` bytes follows."""
+    """A file of ``header.fileSize`` bytes follows; if that is None, it lasts until the device closes."""
 
     header: FileResponse
 
@@ -186,7 +189,8 @@ class FileReader(_DeviceReader[FileEvent]):
 
     Attributes:
         header: The header, once it has come.
-        leftover: With ``header_only``: the first bytes of the file, never more than it has.
+        leftover: With ``header_only``: the first bytes of the file, never more than it is said to have,
+            unless that is nothing.
         received: Bytes of the file that went out as `FileData`.
     """
 
@@ -204,6 +208,8 @@ class FileReader(_DeviceReader[FileEvent]):
             RemoteProtocolError: It did so inside the header or the file, or a fault was still to be told.
         """
         super().eof()
+        if self.header is not None and self.header.fileSize is None:
+            self.done = True
         if self.header is not None and not self.done:
             raise RemoteProtocolError(
                 f"{self._peer} ended the file after {self.received} of {self.header.fileSize} bytes"
@@ -214,11 +220,11 @@ class FileReader(_DeviceReader[FileEvent]):
             return None
         if self.header is None:
             return self._next_header()
-        missing = self.header.fileSize - self.received
-        if missing == 0:
+        size = self.header.fileSize
+        if size == self.received:
             self.done = True
             return FileEnd()
-        data = self._frames.take_rest()[:missing]
+        data = self._frames.take_rest()[: None if size is None else size - self.received]
         self.received += len(data)
         return FileData(data) if data else None
 
@@ -232,7 +238,8 @@ class FileReader(_DeviceReader[FileEvent]):
         self.header = FileResponse.from_json(frame.document, peer=self._peer)
         if self._header_only:
             self.done = True
-            self.leftover = self._frames.take_rest()[: self.header.fileSize]
+            # Devices have been seen to announce 0 bytes and to send the file all the same.
+            self.leftover = self._frames.take_rest()[: self.header.fileSize or None]
         return FileHeader(self.header)
 
 
@@ -303,6 +310,15 @@ def _is_refusal(frame: Frame, peer: str) -> bool:
     """
     if not frame.prefixed:
         return True
-    fields = Message.from_json(frame.document, peer=peer).model_extra or {}
-    size, status = fields.get("fileSize"), fields.get("status")
-    return size is None or (size == 0 and isinstance(status, str) and DeviceStatus.is_error(status))
+    head = _Head.from_json(frame.document, peer=peer)
+    status = (head.model_extra or {}).get("status")
+    refused = isinstance(status, str) and DeviceStatus.is_error(status)
+    return head.fileSize is None or (refused and head.fileSize == 0)
+
+
+class _Head(Message):
+    """What tells a file's header from a refusal: that there is a size, whatever it is."""
+
+    fileSize: Annotated[  # noqa: N815 - named as on the wire
+        int | None, BeforeValidator(lambda value: None if value is None else size_of(value) or 0)
+    ] = None

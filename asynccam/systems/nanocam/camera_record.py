@@ -20,7 +20,7 @@ from asynccam.errors import (
     StateError,
     UsageError,
 )
-from asynccam.model.ending import EarlyEnd
+from asynccam.model.coverage import EarlyEnd
 from asynccam.model.features import RecordingGap, RecordPlan, StartReport, StopReport
 from asynccam.model.info import MediaFile
 from asynccam.model.safe_name import safe_name
@@ -98,8 +98,7 @@ class Reception:
     @property
     def ended_early(self) -> EarlyEnd | None:
         """That the video ends clearly before the recording was ended, or None."""
-        early = None if self._recorder is None else self._recorder.ended_early
-        return None if early is None else early.made_earlier(_JITTER)
+        return None if self._recorder is None else self._recorder.ended_early
 
     async def prepare(self, path: Path | None) -> None:
         """Connect, and listen; with no path only connect.
@@ -124,8 +123,11 @@ class Reception:
             if self._first.done():
                 self._first.result()
 
-    async def ask(self, timeout: float) -> None:
+    async def ask(self, timeout: float) -> float:
         """Have the server stream.
+
+        Returns:
+            When the server had answered, Unix seconds.
 
         Raises:
             BusyError: It streams to somebody else, or captures.
@@ -139,11 +141,13 @@ class Reception:
             if not isinstance(answer, Ok):
                 raise unexpected(answer, link.peer)
             self._streams = True
+            accepted_at = time.time()
         self._talk.stream_until = asyncio.get_running_loop().time() + self._seconds
         self._scope.spawn(self._renew(), name="renew")
         if not self._talk.framed and self.port != camera.ports.preferred:
             taken = f"{camera.id} streams to UDP port {camera.ports.preferred} only, which is taken here"
             raise DeviceError(taken)
+        return accepted_at
 
     async def first_frame(self) -> tuple[float, float]:
         """Wait for the first frame: when it was made, and by how much that may be wrong.
@@ -297,7 +301,7 @@ class NanocamRecord:
             commanded_at=commanded_at,
             stopped_at=time.time(),
             status=_status(verdicts, reception.trouble),
-            files=tuple(MediaFile(one.path.name, one.size, path=one.path) for one in verdicts),
+            files=tuple(MediaFile(one.path.name, one.size, path=one.path, verdict=one) for one in verdicts),
             gaps=reception.gaps,
             ended_early=reception.ended_early,
         )
@@ -323,7 +327,7 @@ class NanocamStart:
         self._reception = reception
         self._plan = plan
         self._scope = TaskScope("armed start", on_failure=_told_by_accepted)
-        self._starting: asyncio.Task[tuple[float, float]] | None = None
+        self._starting: asyncio.Task[tuple[float, float, float]] | None = None
         self._released_at = 0.0
         self._over = False
 
@@ -358,10 +362,10 @@ class NanocamStart:
         await asyncio.wait({self._starting})
         if self._starting.cancelled():
             raise StateError("this start was closed before the first frame")
-        at, bound = self._starting.result()
+        accepted_at, at, bound = self._starting.result()
         return StartReport(
             commanded_at=self._released_at,
-            accepted_at=time.time(),
+            accepted_at=accepted_at,
             status=RecorderState.RECORDING.value,
             first_frame_at=at,
             first_frame_bound=bound,
@@ -376,12 +380,12 @@ class NanocamStart:
         if self._starting is None or self._starting.cancelled() or self._starting.exception():
             await finish(self._record.drop(self._reception))
 
-    async def _start(self) -> tuple[float, float]:
+    async def _start(self) -> tuple[float, float, float]:
         async with deadline(self._plan.timeout, "first frame"):
-            await self._reception.ask(self._plan.timeout)
-            first_frame = await self._reception.first_frame()
+            accepted_at = await self._reception.ask(self._plan.timeout)
+            at, bound = await self._reception.first_frame()
         self._record.began()
-        return first_frame
+        return accepted_at, at, bound
 
 
 def _told_by_accepted(task: str, error: Exception) -> None:

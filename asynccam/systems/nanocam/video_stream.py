@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal
 
 from asynccam.errors import AsynccamError, StateError, UsageError
-from asynccam.model.ending import EarlyEnd
+from asynccam.model.coverage import EarlyEnd
 from asynccam.recording import (
     EndReason,
     FileVerdict,

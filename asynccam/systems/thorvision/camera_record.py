@@ -101,19 +101,21 @@ class ThorVisionRecord:
         """
         async with deadline(timeout, f"end of the recording of {self._camera.id}"):
             stopped = await self._end()
-        early = stopped.ended_early
         return StopReport(
             commanded_at=stopped.commanded_at,
             stopped_at=stopped.stopped_at,
             status=_status(stopped),
-            files=tuple(MediaFile(one.path.name, one.size, path=one.path) for one in stopped.files),
+            files=tuple(
+                MediaFile(one.path.name, one.size, path=one.path, verdict=one) for one in stopped.files
+            ),
             first_frame_at=self.shown_at(stopped.first_frame_at),
             first_frame_bound=_wider(stopped.first_frame_bound),
             gaps=tuple(
                 RecordingGap(gap.began, gap.ended if gap.resumed else None, gap.restarted, "no frame came")
                 for gap in stopped.gaps
             ),
-            ended_early=early.made_earlier(self._latency) if early is not None else None,
+            ended_early=stopped.ended_early,
+            begins_late=stopped.begins_late,
         )
 
     async def end_leftovers(self, *, timeout: float = 60.0) -> None:
@@ -200,7 +202,7 @@ class ThorVisionStart:
         started = self._starting.result()
         return StartReport(
             commanded_at=self._released_at,
-            accepted_at=started.first_frame_at,
+            accepted_at=started.accepted_at,
             status=RecorderState.RECORDING.value,
             first_frame_at=self._record.shown_at(started.first_frame_at),
             first_frame_bound=_wider(started.first_frame_bound),
@@ -227,6 +229,8 @@ def _status(stopped: StreamStop) -> str:
         words.append(f"ended early: {stopped.error}")
     elif stopped.ended_early is not None:
         words.append(f"ended early: {stopped.ended_early.reason}")
+    if stopped.begins_late is not None:
+        words.append(f"begins late: {stopped.begins_late.reason}")
     if stopped.server_error is not None:
         words.append(f"the server may still stream: {stopped.server_error}")
     return "; ".join(words)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from asynccam.errors import AsynccamError
-from asynccam.model.ending import EarlyEnd
+from asynccam.model.coverage import EarlyEnd, LateBegin
 from asynccam.recording import FileVerdict, Gap
 
 
@@ -56,6 +56,7 @@ class StreamStart(OpenStream):
         commanded_at: When the start was called, Unix seconds.
         first_frame_at: When the first frame reached the muxer, Unix seconds.
         first_frame_bound: It was there at most this many seconds earlier.
+        accepted_at: When the server had accepted to stream, but not before ``commanded_at``, Unix seconds.
     """
 
     output_dir: Path
@@ -63,6 +64,7 @@ class StreamStart(OpenStream):
     commanded_at: float
     first_frame_at: float
     first_frame_bound: float
+    accepted_at: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,6 +83,7 @@ class StreamStop(DictLike):
         error: What had ended the recording before the stop did, or None.
         server_error: Why the server may still be streaming, or None; the files do not suffer from it.
         ended_early: That the video ends clearly before the stop, or None.
+        begins_late: That it begins clearly after the start, or None.
     """
 
     camera_id: int
@@ -94,3 +97,4 @@ class StreamStop(DictLike):
     error: AsynccamError | None = None
     server_error: AsynccamError | None = None
     ended_early: EarlyEnd | None = None
+    begins_late: LateBegin | None = None

@@ -124,6 +124,7 @@ class CameraStream:
         self._armed: _Armed | None = None
         self._told: EventStream[RecorderEvent] | None = None
         self._server_error: AsynccamError | None = None
+        self._opened_at = 0.0
 
     @property
     def recording(self) -> bool:
@@ -156,6 +157,7 @@ class CameraStream:
                 _LOG.info("%s does not take port %d: %s", self._name, port, error)
                 refusal = error
                 continue
+            self._opened_at = time.time()
             host = f"[{self._api.host}]" if ":" in self._api.host else self._api.host
             self.opened = OpenStream(
                 self.camera.id, self._name, str(self.capability), port, f"srt://{host}:{port}"
@@ -208,6 +210,7 @@ class CameraStream:
         for left in range(self._settings.attempts - 1, -1, -1):
             armed, self._armed = self._armed, None
             opened = self.opened or await self.open()
+            accepted_at = max(commanded_at, self._opened_at)
             if armed is not None:
                 recorder, stem = armed.recorder, armed.stem
             else:
@@ -233,6 +236,7 @@ class CameraStream:
                 commanded_at=commanded_at,
                 first_frame_at=first,
                 first_frame_bound=recorder.first_frame_bound,
+                accepted_at=accepted_at,
             )
             self._told = self._events.events(RecorderStalled, RecorderEnded)
             self._scope.spawn(self._supervise(recorder, self._told), name="supervisor")
@@ -275,6 +279,7 @@ class CameraStream:
             error=recorder.error if recorder else None,
             server_error=server_error,
             ended_early=recorder.ended_early if recorder else None,
+            begins_late=recorder.begins_late if recorder else None,
         )
 
     async def _end_server(self) -> AsynccamError | None:

@@ -1,0 +1,66 @@
+"""Coverage: the stretch of time that a video holds, against the one asked for. See docs/recording.md."""
+
+from dataclasses import dataclass
+from typing import Final
+
+SINGLE_FRAME_INTERVAL: Final = 1.0
+"""Seconds between two frames where there is one frame only: assumed, a slower stream is not called video."""
+_DRIFT: Final = 0.002
+"""By which a video's time may run slower than ours: clocks that drift, 29.97 frames a second called 30."""
+
+
+@dataclass(frozen=True, slots=True)
+class LateBegin:
+    """A video begins later than it was to.
+
+    Attributes:
+        at: When its first frame was made, Unix seconds of this computer.
+        seconds: What is missing from the start that was asked for to there.
+        reason: Why, in words.
+    """
+
+    at: float
+    seconds: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyEnd:
+    """A video ends earlier than it was to.
+
+    Attributes:
+        at: When its last frame was made, Unix seconds of this computer.
+        seconds: What is missing from there to the stop or the limit; None while nobody has told it to end.
+        reason: Why, in words.
+    """
+
+    at: float
+    seconds: float | None
+    reason: str
+
+    def made_earlier(self, delay: float) -> "EarlyEnd":
+        """The same, by when its frames were made and not when they arrived, ``delay`` seconds later."""
+        seconds = None if self.seconds is None else self.seconds + delay
+        return EarlyEnd(self.at - delay, seconds, self.reason)
+
+
+def begin_tolerance(interval: float, *, bound: float) -> float:
+    """Seconds by which a first frame may come after the start that was asked for.
+
+    Args:
+        interval: Longest usual time between two frames, in seconds: the next one was not due yet.
+        bound: Seconds by which the first frame's time may be wrong.
+    """
+    return bound + interval
+
+
+def end_tolerance(length: float, interval: float, *, bound: float, files: int = 1) -> float:
+    """Seconds that a video may lack at its end before it is said to have ended early.
+
+    Args:
+        length: Seconds it should last.
+        interval: Longest usual time between two of its frames, in seconds: the next one was not due yet.
+        bound: Seconds by which its first frame's time and the time of the stop may be wrong together.
+        files: How many files it is in; each may leave out how long its last frame lasts.
+    """
+    return bound + files * interval + _DRIFT * length

@@ -1,0 +1,93 @@
+"""Whether the videos of a camera cover the stretch of time that a take asked for. See docs/recording.md.
+
+A recorder on this computer tells this by itself, more closely, at its stop.
+"""
+
+from asynccam.model.coverage import SINGLE_FRAME_INTERVAL, begin_tolerance, end_tolerance
+from asynccam.model.manifest import (
+    CameraRecord,
+    EarlyEndRecord,
+    FileState,
+    LateBeginRecord,
+    Manifest,
+    Moment,
+    VerdictRecord,
+)
+
+
+def judge_coverage(record: CameraRecord, manifest: Manifest, until: float | None) -> None:
+    """Put it on record if a camera's video begins clearly after the start, or ends clearly before the stop.
+
+    Nothing is said where the time of the first frame or the length of a file is not known.
+
+    Args:
+        record: Of a camera whose files are here.
+        manifest: Of its take.
+        until: When the take's recording was over, Unix seconds of this computer, or None if nobody knows.
+    """
+    if record.kind == "still" or not any(file.state is FileState.ARRIVED for file in record.files):
+        return
+    _judge_begin(record, None if manifest.start is None else manifest.start.t0_computer.unix)
+    _judge_end(record, until)
+
+
+def _judge_begin(record: CameraRecord, t0: float | None) -> None:
+    """Judge by a first frame that was seen; one that is inferred from the start cannot be late."""
+    first = record.first_frame_at
+    if first is None or record.first_frame_source != "seen" or record.begins_late is not None:
+        return
+    # A camera without a schedule begins between the command and its answer.
+    starts = [moment.unix for moment in (record.commanded_at, record.accepted_at) if moment is not None]
+    if record.scheduled_for is not None:
+        starts = []
+    asked_at = max([*starts, *([] if t0 is None else [t0])], default=None)
+    if asked_at is None:
+        return
+    interval = max((_interval(one) for one in _verdicts(record)), default=0.0)
+    missing = first.unix - asked_at
+    if missing > begin_tolerance(interval, bound=record.first_frame_bound or 0.0):
+        record.begins_late = LateBeginRecord(
+            at=first, seconds=missing, reason="its first frame came after the start"
+        )
+
+
+def _judge_end(record: CameraRecord, until: float | None) -> None:
+    """Judge a device's files by their length."""
+    first, told = record.first_frame_at, record.stop_commanded_at
+    ends = [end for end in (until, None if told is None else told.unix) if end is not None]
+    here = any(file.source == "local" for file in record.files)
+    if here or record.ended_early is not None or first is None or not ends:
+        return
+    verdicts = _verdicts(record)
+    lengths = [one.duration for one in verdicts if one.duration is not None]
+    if not lengths or len(lengths) < len(record.files):
+        return
+    gaps = sum(gap.ended_at.unix - gap.began_at.unix for gap in record.gaps if gap.ended_at is not None)
+    at = first.unix + sum(lengths) + gaps
+    missing = min(ends) - at
+    tolerance = end_tolerance(
+        max(0.0, min(ends) - first.unix),
+        max(_interval(one) for one in verdicts),
+        bound=(record.first_frame_bound or 0.0) + _stop_bound(record),
+        files=len(lengths),
+    )
+    if missing > tolerance:
+        record.ended_early = EarlyEndRecord(
+            at=Moment.of(at), seconds=missing, reason="the video is shorter than the recording lasted"
+        )
+
+
+def _verdicts(record: CameraRecord) -> list[VerdictRecord]:
+    return [file.verdict for file in record.files if file.state is FileState.ARRIVED and file.verdict]
+
+
+def _interval(verdict: VerdictRecord) -> float:
+    frames = verdict.frames or 0
+    return (verdict.duration or 0.0) / frames if frames > 1 else SINGLE_FRAME_INTERVAL
+
+
+def _stop_bound(record: CameraRecord) -> float:
+    """Seconds from the command to the answer: a busy device may lose so much of what it has not written."""
+    if record.stop_commanded_at is None or record.stopped_at is None:
+        return 0.0
+    return max(0.0, record.stopped_at.unix - record.stop_commanded_at.unix)

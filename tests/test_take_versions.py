@@ -1,0 +1,70 @@
+"""Manifests and journals that the version before this one wrote: read, aligned and resumed."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from asynccam.errors import ConnectionError
+from asynccam.model.camera import Camera
+from asynccam.model.credentials import Credentials
+from asynccam.model.events import Event
+from asynccam.model.manifest import MANIFEST_VERSION, Manifest, Outcome
+from asynccam.take import TakeLimits, align_take, resume_take
+from tests.support.command import asynccam
+
+TAKES = Path(__file__).parent / "data" / "takes-version-1"
+SHORT = TakeLimits(arm_timeout=1, stop_timeout=1, status_timeout=1)
+
+
+class Nobody:
+    """A session that reaches no camera."""
+
+    @property
+    def cameras(self) -> Mapping[str, Camera]:
+        return {}
+
+    async def connect(self, address: str, *, credentials: Credentials | None = None) -> Camera:
+        raise ConnectionError(f"{address} refuses")
+
+    def emit(self, event: Event) -> None:
+        pass
+
+
+async def test_a_manifest_of_version_1_is_read_and_written_back_as_it_was() -> None:
+    manifest = await Manifest.load(TAKES / "whole")
+    assert (manifest.version, manifest.outcome) == (1, Outcome.COMPLETE)
+    assert [one.begins_late for one in manifest.cameras] == [None, None]
+    verdicts = [file.verdict for one in manifest.cameras for file in one.files]
+    assert [None if one is None else one.verdict for one in verdicts] == ["complete", "complete"]
+    again = Manifest.from_bytes(manifest.to_bytes())
+    assert again == manifest
+
+
+async def test_a_take_of_version_1_is_aligned() -> None:
+    alignment = align_take(await Manifest.load(TAKES / "whole"))
+    assert alignment.window is not None
+    assert alignment.window.seconds > 1.0
+
+
+async def test_the_command_aligns_a_take_of_version_1(tmp_path: Path) -> None:
+    take = tmp_path / "take"
+    shutil.copytree(TAKES / "whole", take)
+    ended = await asynccam("align", take, "--json")
+    assert ended.code == 0, ended
+
+
+@pytest.mark.parametrize("lost", [None, "manifest.json", "journal.jsonl"])
+async def test_a_take_of_version_1_is_resumed_and_is_of_this_version_then(
+    tmp_path: Path, lost: str | None
+) -> None:
+    take = tmp_path / "take"
+    shutil.copytree(TAKES / "killed", take)
+    if lost is not None:
+        (take / lost).unlink()
+    manifest = await resume_take(take, Nobody(), limits=SHORT)
+    assert manifest.version == MANIFEST_VERSION
+    assert len(manifest.cameras) == 2
+    assert manifest.outcome is not Outcome.RUNNING
+    assert (await Manifest.load(take)).version == MANIFEST_VERSION
