@@ -1,7 +1,6 @@
 """A camera that takes pictures and no video, in a take: one picture at T0. See docs/take.md."""
 
 import asyncio
-import time
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +9,7 @@ from asynccam.model.camera import Camera
 from asynccam.model.features import ArmedStart, RecordPlan, Snapshot, StartReport, StopReport
 from asynccam.model.info import CameraState, LocalFile, MediaFile
 from asynccam.runtime.tasks import TaskScope
+from asynccam.wall_clock import unix_now
 
 _TAKEN: Final = "picture taken"
 
@@ -48,7 +48,7 @@ class StillPicture:
         Raises:
             RecordingError: There is none.
         """
-        now = time.time()
+        now = unix_now()
         if self._picture is None:
             raise RecordingError(f"{self._camera.id} has taken no picture")
         picture = self._picture
@@ -73,7 +73,7 @@ class _ArmedPicture:
 
     def release(self, at: float | None) -> None:
         """Ask for the picture; never waits."""
-        self._commanded_at = time.time()
+        self._commanded_at = unix_now()
         self._taking = self._scope.spawn(self._take(), name="take")
 
     async def accepted(self) -> StartReport:
@@ -97,4 +97,4 @@ class _ArmedPicture:
 
     async def _take(self) -> float:
         await self._still.take(self._directory)
-        return time.time()
+        return unix_now()
