@@ -1,4 +1,4 @@
-"""Watch of this computer's clocks: a wall clock that was set, a computer that slept, a loop that was blocked."""
+"""Watch of this computer's clocks: steps of the wall clock, sleep of the computer, a blocked event loop."""
 
 import asyncio
 import time
