@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +35,7 @@ from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
 from asynccam.session import Session
+from asynccam.wall_clock import unix_now
 
 if TYPE_CHECKING:
     from aiomqtt import Client, Message
@@ -243,10 +243,9 @@ class MqttBridge:
 
     async def _tell_events(self) -> None:
         with self._session.events.events(replay=True) as events:
-            replayed = time.time()
             async for event in events:
                 if isinstance(event, CameraEvent):
-                    await self._tell_camera_event(event, fresh=event.at >= replayed)
+                    await self._tell_camera_event(event, fresh=not events.replaying)
                 else:
                     await self._publish(self.topics.event, encoded(event_document(event)))
         raise StateError("the session's events have ended")
@@ -278,7 +277,7 @@ class MqttBridge:
             "system": info.system,
             "address": info.address,
             "features": sorted(key.name for key in known.features),
-            "at": round(time.time(), 3),
+            "at": round(unix_now(), 3),
         }
         key = key_of(camera)
         there = OFFLINE if state["state"] == CameraState.AWAY.value else ONLINE

@@ -1,7 +1,6 @@
 """Draws a `TakeView` on the terminal while a take runs."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -11,6 +10,7 @@ from rich.live import Live
 from asynccam.cli.output import Output
 from asynccam.cli.view import TakeView
 from asynccam.runtime.tasks import TaskScope
+from asynccam.wall_clock import unix_now
 
 _INTERVAL: Final = 0.1
 """Seconds between two pictures."""
@@ -34,6 +34,6 @@ async def drawn(view: TakeView, output: Output) -> AsyncIterator[None]:
 
 async def _refresh(view: TakeView, live: Live) -> None:
     while True:
-        if view.t0 is None or abs(view.t0 - time.time()) > _HUSH:
+        if view.t0 is None or abs(view.t0 - unix_now()) > _HUSH:
             live.refresh()
         await asyncio.sleep(_INTERVAL)

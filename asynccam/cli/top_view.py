@@ -1,6 +1,5 @@
 """The live picture of a session: every camera, how it is, and what it did last."""
 
-import time
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +20,7 @@ from asynccam.model.events import (
     RecordingStopped,
 )
 from asynccam.model.info import CameraState
+from asynccam.wall_clock import unix_now
 
 if TYPE_CHECKING:
     from asynccam.session import Session
@@ -119,7 +119,7 @@ class TopView:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         rows = self.rows()
-        now = time.time()
+        now = unix_now()
         table = Table(
             box=box.SIMPLE_HEAD,
             expand=True,

@@ -27,6 +27,7 @@ from asynccam.model.events import (
 )
 from asynccam.model.info import ClockOffset
 from asynccam.model.manifest import FileState, Manifest
+from asynccam.wall_clock import unix_now
 
 _TAKE_STEPS: Final = ("arm", "start", "record", "stop", "collect")
 _PHASES: Final = {
@@ -227,7 +228,7 @@ class TakeView:
         """What is being counted at this moment: the way to T0, or the recording."""
         step = self._steps[self._at]
         if self.t0 is not None and step in ("start", "record"):
-            left = self.t0 - time.time()
+            left = self.t0 - unix_now()
             if left > 0:
                 return _gauge(f"T0 in {left:.1f} s", self.start_in - left, self.start_in, "busy")
             gone = min(-left, self.duration)
@@ -251,8 +252,8 @@ class TakeView:
 
     def _state(self, row: _Row) -> Text:
         recording = self._steps[self._at] == "record" and row.word in ("scheduled", "recording")
-        if recording and self.t0 is not None and time.time() >= self.t0:
-            return Text("● REC" if int(time.time() * 2) % 2 else "○ REC", style="recording")
+        if recording and self.t0 is not None and unix_now() >= self.t0:
+            return Text("● REC" if int(unix_now() * 2) % 2 else "○ REC", style="recording")
         glyph = {"good": "✔", "bad": "✗", "busy": "●"}.get(row.style, "·")
         return Text(f"{glyph} {row.word}", style=row.style)
 

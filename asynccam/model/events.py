@@ -1,10 +1,10 @@
 """Events: frozen values that say what happened, the same for all five systems."""
 
-import time
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from asynccam.model.info import CameraInfo, CameraState, ClockOffset, LocalFile
+from asynccam.wall_clock import unix_now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +17,7 @@ class Event:
             of each slot and subject is kept for those who begin to listen later.
     """
 
-    at: float = field(default_factory=time.time)
+    at: float = field(default_factory=unix_now)
     slot: ClassVar[str] = ""
 
     @property

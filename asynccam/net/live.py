@@ -114,6 +114,7 @@ class LiveLink(Generic[L]):
         """What ended the last try or the last link."""
         self.lost_at: float | None = None
         """Unix seconds of the last loss, while it lasts."""
+        self._lost_since = 0.0  # the same by the monotonic clock
         self.connects = 0
         """How often the connection became ready."""
 
@@ -230,7 +231,7 @@ class LiveLink(Generic[L]):
         link = await self._open_link()
         try:
             self._move(LinkState.SIGNING_IN, "")
-            gap = None if self.lost_at is None else self._clock.time() - self.lost_at
+            gap = None if self.lost_at is None else self._clock.monotonic() - self._lost_since
             async with deadline(self._sign_in_timeout, f"completed sign-in at {self.name}"):
                 await self._sign_in(link, gap)
             if link.closed.done():
@@ -247,7 +248,7 @@ class LiveLink(Generic[L]):
         self.connects += 1
         self.error = None
         if self.lost_at is not None:
-            _LOG.info("%s is back after %.1f s", self.name, self._clock.time() - self.lost_at)
+            _LOG.info("%s is back after %.1f s", self.name, self._clock.monotonic() - self._lost_since)
             self.lost_at = None
         self._move(LinkState.READY, "")
 
@@ -255,7 +256,7 @@ class LiveLink(Generic[L]):
         self.link = None
         reason = f"{closed.result().reason} (code {closed.result().code})"
         self.error = ConnectionError(f"the connection to {self.name} was lost: {reason}")
-        self.lost_at = self._clock.time()
+        self.lost_at, self._lost_since = self._clock.time(), self._clock.monotonic()
         _LOG.warning("lost %s: %s", self.name, reason)  # once a loss; the tries that follow are silent
         self._move(LinkState.LOST, reason)
 

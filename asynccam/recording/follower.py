@@ -55,10 +55,10 @@ class Follower:
         self._teller = teller
         self._move = move
 
-    def begin_at(self, first_frame_at: float) -> None:
-        """Count the limit's seconds from the recording's first frame, Unix seconds."""
+    def begin_at(self, first_frame: float) -> None:
+        """Count the limit's seconds from the recording's first frame, monotonic seconds."""
         if self._limits.seconds is not None:
-            self.go_on_for(self._limits.seconds - (time.time() - first_frame_at))
+            self.go_on_for(self._limits.seconds - (time.monotonic() - first_frame))
 
     def go_on_for(self, seconds: float) -> None:
         """End so many seconds from now, whatever the limit was."""

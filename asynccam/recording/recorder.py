@@ -29,6 +29,7 @@ from asynccam.recording.run import FIRST_FRAME_BOUND, Run, survey
 from asynccam.recording.verdict import FileVerdict, verify_files
 from asynccam.runtime.hub import EventHub
 from asynccam.runtime.tasks import Ready, TaskScope, finish
+from asynccam.wall_clock import unix_now
 
 _SET_UP_SECONDS: Final = 60.0
 _ON_THE_WAY: Final = 0.1
@@ -284,7 +285,7 @@ class Recorder:
                     self._asked()
                     self.reason = EndReason.STOPPED
                 self._move(RecorderState.STOPPING)
-                self._teller.close_gap(time.time(), resumed=False)
+                self._teller.close_gap(unix_now(), resumed=False)
                 await finish(self._judge(follower.runs))
         finally:
             assert self.reason is not None
@@ -365,7 +366,7 @@ class Recorder:
         if self.first_frame_at is None:
             self.first_frame_at, self.first_frame_bound = at, run.first_frame_bound
             self._began_at = run.began_at
-            follower.begin_at(at)
+            follower.begin_at(run.began_at)
             self.events.emit(
                 RecorderStarted(
                     recorder=self.name, first_frame_at=at, first_frame_bound=self.first_frame_bound

@@ -29,6 +29,7 @@ from asynccam.recording.outputs import FileSet
 from asynccam.recording.pipeline import Plan
 from asynccam.recording.process import LaunchProcess, StopDeadlines
 from asynccam.recording.verdict import FileVerdict, Verdict, verify_files
+from asynccam.wall_clock import unix_now
 
 SegmentCallback = Callable[[Path | None, float], None]
 """Called with a finished segment's path, if it is known, and its length in seconds."""
@@ -110,7 +111,7 @@ class Run:
         self.bytes = 0
         self.interrupted = False
         self.grown_at = time.monotonic()
-        self.grown_wall = time.time()
+        self.grown_wall = unix_now()
         self.began_at = self.seen_at = self.grown_at
         self.first_frame: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self.first_frame_bound = FIRST_FRAME_BOUND
@@ -169,7 +170,7 @@ class Run:
     def release(self) -> None:
         """Let the first frame through."""
         assert self._process is not None
-        self._released_at = time.time()
+        self._released_at = unix_now()
         self._process.release()
 
     async def stop(self, deadlines: StopDeadlines) -> None:
@@ -243,7 +244,7 @@ class Run:
         """Bytes a second since the first frame, or None if it is not known."""
         if not self.first_frame.done() or not self.bytes:
             return None
-        return self.bytes / max(time.time() - self.first_frame.result(), 1.0)
+        return self.bytes / max(time.monotonic() - self.began_at, 1.0)
 
     def length(self, verdicts: Sequence[FileVerdict]) -> float | None:
         """Seconds of video in all files, those that were rotated away included; None if it is not known.
@@ -264,14 +265,14 @@ class Run:
 
     def _grew(self) -> None:
         self.grown_at = time.monotonic()
-        self.grown_wall = time.time()
+        self.grown_wall = unix_now()
 
     def _say_ready(self) -> None:
         if not self.ready.done():
             self.ready.set_result(None)
 
     def _take(self, data: bytes) -> None:
-        now = time.time()
+        now = unix_now()
         for message in self._reader.feed(data):
             self._heed(message, now)
 

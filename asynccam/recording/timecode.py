@@ -6,11 +6,12 @@ a second's worth, so a busy loop does not hold up the recording.
 """
 
 import functools
-import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from fractions import Fraction
 from typing import Final
+
+from asynccam.wall_clock import unix_now
 
 # Columns of five-by-seven letters, lowest bit on top, for the characters " " to "_" in order.
 _GLYPHS: Final = bytes.fromhex(
@@ -101,7 +102,7 @@ class DayTime:
     prompt: Final = True
     """Asks whoever feeds a process with it to keep none in store."""
 
-    def __init__(self, label: str, fps: Fraction, scale: int, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, label: str, fps: Fraction, scale: int, now: Callable[[], float] = unix_now) -> None:
         self._label = label
         self._fps = fps
         self._scale = scale

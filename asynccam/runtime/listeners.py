@@ -206,12 +206,17 @@ class EventStream(Listener, AsyncIterator[E], Generic[E]):
 
     Listening begins when the stream is made, not at the first ``async for``. It has one reader at a
     time, who now and then gives way to the rest of the program even while more events are queued.
+
+    Attributes:
+        replaying: Whether the event that was read last is one of those that were replayed.
     """
 
     def __init__(
         self, hub: Hub, types: tuple[type[E], ...], cameras: frozenset[str] | None, maxsize: int
     ) -> None:
         super().__init__(hub, "event stream", types, cameras, maxsize)
+        self.replaying = False
+        self._replays = 0
         self._waiter: asyncio.Future[None] | None = None
 
     def cancel(self) -> None:
@@ -232,6 +237,7 @@ class EventStream(Listener, AsyncIterator[E], Generic[E]):
     def replay(self, events: list[Event]) -> None:
         """Queue what was before it came."""
         self._queue.extend(events)
+        self._replays = len(events)
 
     def __aiter__(self) -> "EventStream[E]":
         return self
@@ -251,7 +257,14 @@ class EventStream(Listener, AsyncIterator[E], Generic[E]):
                 self._waiter = None
         self.delivered += 1
         event: E = self._queue.popleft()
+        self.replaying = self._replays > 0
+        self._replays -= self.replaying
         return event
+
+    def _drop(self) -> None:
+        # The oldest goes first, and what was replayed is older than anything else.
+        self._replays = max(0, self._replays - 1)
+        super()._drop()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 
 from asynccam.errors import TimeoutError
+from asynccam.wall_clock import unix_now
 
 
 class Clock(Protocol):
@@ -31,7 +32,7 @@ class SystemClock:
 
     def time(self) -> float:
         """Unix seconds."""
-        return time.time()
+        return unix_now()
 
     def monotonic(self) -> float:
         """Seconds of the system's monotonic clock."""

@@ -1,6 +1,5 @@
 """Who is in a Session: its cameras, which of them are away, and what is told of their coming and going."""
 
-import time
 from collections.abc import Callable
 
 from asynccam.errors import ConnectionError, NotFoundError, RetryableError, UsageError
@@ -18,6 +17,7 @@ from asynccam.model.info import CameraState
 from asynccam.runtime.hub import EventHub
 from asynccam.session.places import Away, Place
 from asynccam.session.wings import wing_of
+from asynccam.wall_clock import unix_now
 
 
 class Roster:
@@ -150,7 +150,7 @@ class Roster:
         before = self.away.get(key)
         camera = self.cameras.get(key)
         address = key if camera is None else camera.info.address
-        self.away[key] = Away(address, time.time() if before is None else before.since, error, tries)
+        self.away[key] = Away(address, unix_now() if before is None else before.since, error, tries)
         self._tell(key, CameraState.AWAY, reason)
 
     def _tell(self, key: str, state: CameraState, reason: str) -> None:

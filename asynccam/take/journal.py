@@ -7,7 +7,6 @@ is at work on the take. It goes once the manifest says how the take ended. See d
 import asyncio
 import json
 import os
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any, Final
 
 from asynccam.errors import BusyError, StateError, StorageError
 from asynccam.runtime.disk import on_disk, storage_errors, sync_directory
+from asynccam.wall_clock import unix_now
 
 try:
     import fcntl
@@ -92,7 +92,7 @@ class Journal:
             StateError: The journal is closed.
             StorageError: The disk refuses.
         """
-        line = json.dumps({"at": time.time(), "event": event, **facts}, ensure_ascii=False) + "\n"
+        line = json.dumps({"at": unix_now(), "event": event, **facts}, ensure_ascii=False) + "\n"
         async with self._writing:
             if not self.is_open:
                 raise StateError(f"{self.path} is closed")

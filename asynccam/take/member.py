@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,6 +52,7 @@ from asynccam.runtime.tasks import finish
 from asynccam.runtime.timing import deadline
 from asynccam.take.limits import TakeLimits
 from asynccam.take.stills import StillPicture
+from asynccam.wall_clock import unix_now
 
 _LOG = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ class TakeMember:
         """Send the start; never waits. One of many in a tight loop, so the rest is left to `accept`."""
         assert self.armed is not None
         self.may_record = True
-        self._released_at = time.time()
+        self._released_at = unix_now()
         try:
             self.armed.release(at)
         except Exception as error:  # noqa: BLE001 - as in `recording_errors`, without its cost in the loop
@@ -381,5 +381,5 @@ def error_record(step: str, error: Exception) -> ErrorRecord:
         error=type(error).__name__,
         message=str(error) or type(error).__name__,
         retryable=isinstance(error, RetryableError),
-        at=Moment.of(time.time()),
+        at=Moment.of(unix_now()),
     )

@@ -1,7 +1,6 @@
 """Finishing a take whose process died: stop what still runs, bring home what exists. See docs/take.md."""
 
 import asyncio
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +37,7 @@ from asynccam.take.limits import TakeLimits
 from asynccam.take.member import Emit, TakeMember, error_record
 from asynccam.take.replay import Leftover, missing_files, replay
 from asynccam.take.work import outcome_of, outcome_of_all
+from asynccam.wall_clock import unix_now
 
 _MEDIA: Final = frozenset({".mp4", ".mov", ".mkv", ".webm", ".ts", ".avi", ".jpg", ".jpeg", ".png"})
 _QUIET: Final = 2.0
@@ -133,14 +133,14 @@ class _Resumption:
         self._verify = verify
         self._emit = emit
         self._collector = Collector(folder, self._limits, emit, verify, self._note)
-        ahead = 0.0 if left.t0 is None else left.t0 - time.time()
+        ahead = 0.0 if left.t0 is None else left.t0 - unix_now()
         self._called_off = left.t0 is None or ahead > 0
         self._t0 = asyncio.get_running_loop().time() + ahead
 
     async def run(self) -> None:
         """All cameras side by side; then the manifest for the last time."""
         self._manifest.version = MANIFEST_VERSION  # what is written from here on has today's words
-        self._manifest.resumed.append(Moment.of(time.time()))
+        self._manifest.resumed.append(Moment.of(unix_now()))
         await self._journal.write("resumed", cameras=sorted(self._left.may_record))
         await self._enter("resuming")
         parts = {record.id: record for record in self._manifest.cameras if self._left.has_work(record)}
@@ -164,7 +164,7 @@ class _Resumption:
         self._manifest.phase = phase
         self._emit(TakePhaseChanged(take=self._folder.name, phase=phase))
         self._manifest.take = self._folder.name
-        self._manifest.written_at = Moment.of(time.time())
+        self._manifest.written_at = Moment.of(unix_now())
         infer_first_frames(self._manifest)
         await self._folder.write_manifest(self._manifest.to_bytes())
 
@@ -204,7 +204,7 @@ class _Resumption:
             place = self._folder.path / record.directory
             async with deadline(self._limits.stop_timeout, f"end of the files in {place}"):
                 found = await on_disk(_media_in, place)
-                while found and time.time() - _last(found) < _QUIET:
+                while found and unix_now() - _last(found) < _QUIET:
                     await asyncio.sleep(_LOOK)
                     found = await on_disk(_media_in, place)
             member.may_record = False

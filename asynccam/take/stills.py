@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -21,6 +20,7 @@ from asynccam.model.info import CameraState, LocalFile, MediaFile
 from asynccam.model.manifest import VerdictRecord
 from asynccam.runtime.disk import on_disk, rename_new, storage_errors
 from asynccam.runtime.tasks import TaskScope
+from asynccam.wall_clock import unix_now
 
 _TAKEN: Final = "picture taken"
 
@@ -60,7 +60,7 @@ class StillPicture:
         Raises:
             RecordingError: There is none.
         """
-        now = time.time()
+        now = unix_now()
         if self._picture is None:
             raise RecordingError(f"{self._camera.id} has taken no picture")
         picture = self._picture
@@ -105,7 +105,7 @@ class _ArmedPicture:
 
     def release(self, at: float | None) -> None:
         """Ask for the picture; never waits."""
-        self._commanded_at = time.time()
+        self._commanded_at = unix_now()
         self._taking = self._scope.spawn(self._take(), name="take")
 
     async def accepted(self) -> StartReport:
@@ -129,7 +129,7 @@ class _ArmedPicture:
 
     async def _take(self) -> float:
         await self._still.take(self._directory)
-        return time.time()
+        return unix_now()
 
 
 def _with_its_name(part: Path) -> Path:

@@ -3,7 +3,6 @@
 import asyncio
 import builtins
 import math
-import time
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +22,7 @@ from asynccam.take.member import Emit
 from asynccam.take.resume import Connector, resume_take
 from asynccam.take.states import TRANSITIONS, TakeState
 from asynccam.take.work import TakeWork, TimeServer, sleep_until
+from asynccam.wall_clock import local_now
 
 
 class Take:
@@ -67,7 +67,7 @@ class Take:
             raise UsageError(f"a take needs cameras, each of them once, not {ids}")
         self.state = TakeState.NEW
         self.limits = limits or TakeLimits()
-        chosen = safe_name(name or time.strftime("take-%Y%m%d-%H%M%S"), fallback="take")
+        chosen = safe_name(name or local_now().strftime("take-%Y%m%d-%H%M%S"), fallback="take")
         self._folder = TakeFolder(Path(directory), chosen)
         self._work = TakeWork(cameras, self._folder, self.limits, time_server, verify, emit)
         self._emit = emit

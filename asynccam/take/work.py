@@ -1,6 +1,7 @@
 """The work of a take's steps, and the manifest that keeps up with it."""
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from asynccam.take.folder import TakeFolder, distinct_names
 from asynccam.take.journal import JOURNAL_VERSION, Journal
 from asynccam.take.limits import TakeLimits
 from asynccam.take.member import Emit, TakeMember, error_record
+from asynccam.wall_clock import unix_now
 
 _SAVE_EVERY: Final = 1.0
 """Seconds between manifests while files arrive."""
@@ -78,7 +80,7 @@ class TakeWork:
     ) -> None:
         directories = distinct_names([camera.info.name or camera.info.serial for camera in cameras])
         records = [_describe(camera, name) for camera, name in zip(cameras, directories, strict=True)]
-        now = Moment.of(time.time())
+        now = Moment.of(unix_now())
         self.manifest = Manifest(
             take=folder.name, phase="new", created_at=now, written_at=now, cameras=records
         )
@@ -94,7 +96,7 @@ class TakeWork:
         self._time_server = time_server
         self._reference: ClockOffset | None = None
         self._collector = Collector(folder, limits, emit, verify, self._arrived)
-        self._saved_at = 0.0
+        self._saved_at = -math.inf
         self._journal: Journal | None = None
 
     # -- the steps ------------------------------------------------------------------------------
@@ -141,7 +143,7 @@ class TakeWork:
         await self.save_if_possible()
         scheduled = [member for member in armed if member.scheduled]
         others = [member for member in armed if not member.scheduled]
-        computer_t0 = time.time() + start_in
+        computer_t0 = unix_now() + start_in
         self.t0 = asyncio.get_running_loop().time() + start_in
         t0 = computer_t0 + (self._reference.offset if self._reference else 0.0)
         for member in scheduled:
@@ -215,10 +217,11 @@ class TakeWork:
             StorageError: The disk refuses.
         """
         if self._folder.exists:
-            self._saved_at = time.time()
+            now = unix_now()
+            self._saved_at = time.monotonic()
             infer_first_frames(self.manifest)
             self.manifest.take = self._folder.name
-            self.manifest.written_at = Moment.of(self._saved_at)
+            self.manifest.written_at = Moment.of(now)
             await self._folder.write_manifest(self.manifest.to_bytes())
 
     async def save_if_possible(self) -> None:
@@ -268,7 +271,7 @@ class TakeWork:
 
     async def _arrived(self, member: TakeMember) -> None:
         await self._note_camera(member)
-        if not 0 <= time.time() - self._saved_at < _SAVE_EVERY:
+        if time.monotonic() - self._saved_at >= _SAVE_EVERY:
             await self.save_if_possible()
 
     # -- helpers --------------------------------------------------------------------------------

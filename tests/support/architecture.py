@@ -11,6 +11,7 @@ PACKAGE: Final = "asynccam"
 # A room imports only from rooms on floors below it, and from itself.
 FLOORS: Final = {
     "errors": 1,
+    "wall_clock": 1,
     "model": 2,
     "wire": 2,
     "runtime": 3,
@@ -35,6 +36,23 @@ LOGGING_SETTERS: Final = {
     "setLevel",
     "captureWarnings",
 }
+WALL_CLOCK_READS: Final = {
+    "time.time",
+    "time.time_ns",
+    "time.CLOCK_REALTIME",
+    "datetime.now",
+    "datetime.utcnow",
+    "datetime.today",
+    "date.today",
+}
+IMPLICIT_READS: Final = {
+    "time.strftime": 2,
+    "time.localtime": 1,
+    "time.gmtime": 1,
+    "time.ctime": 1,
+    "time.asctime": 1,
+}
+"""Functions that read the time of day unless they are given so many arguments."""
 SIGNAL_SETTERS: Final = {"add_signal_handler", "set_wakeup_fd", "sigwait"}
 
 
@@ -66,7 +84,13 @@ def breaches(package: Path) -> list[str]:
     modules = {module.name: module for module in _read(package)}
     found = []
     for module in modules.values():
-        checks = [_arrows(module, modules), _sans_io(module, modules), _tasks(module), _bare_excepts(module)]
+        checks = [
+            _arrows(module, modules),
+            _sans_io(module, modules),
+            _tasks(module),
+            _bare_excepts(module),
+            _wall_clock(module),
+        ]
         if module.room not in ("cli", "__main__"):
             checks.append(_cli_only(module))
         if module.path.name == "__init__.py":
@@ -130,6 +154,22 @@ def _tasks(module: Module) -> Breaches:
         for name in _names(node):
             if name in TASK_MAKERS or name in ("asyncio.gather", "gather"):
                 yield _line(node), f"{name}: tasks are made in runtime/tasks.py only"
+
+
+def _wall_clock(module: Module) -> Breaches:
+    """Only `asynccam.wall_clock` reads the time of day, however the call is spelled."""
+    if module.name == "wall_clock":
+        return
+    for node in ast.walk(module.tree):
+        names = set(_names(node))
+        if isinstance(node, ast.Attribute):
+            names.add(".".join(ast.unparse(node).split(".")[-2:]))
+        for name in sorted(names & WALL_CLOCK_READS):
+            yield _line(node), f"{name}: only wall_clock.py reads the time of day"
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in IMPLICIT_READS:
+            given = len(node.args) + len(node.keywords)
+            if given < IMPLICIT_READS[ast.unparse(node.func)]:
+                yield _line(node), f"{ast.unparse(node.func)}: only wall_clock.py reads the time of day"
 
 
 def _cli_only(module: Module) -> Breaches:

@@ -5,7 +5,6 @@ whatever it does. A call that was lost may have been, so only a read is. See doc
 """
 
 import asyncio
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Final
@@ -24,6 +23,7 @@ from asynccam.systems.mediamtx.errors import (
 )
 from asynccam.systems.mediamtx.settings import Credentials
 from asynccam.systems.mediamtx.signin import NO_SUCH_METHOD, LinkFacts, authenticate, translated
+from asynccam.wall_clock import unix_now
 
 SLOW: Final = frozenset({"start_recording", "stop_recording", "take_snapshot"})
 """Methods that may take the service long."""
@@ -240,7 +240,7 @@ class PostedCall:
         timeout: float,
         future: "asyncio.Future[Any]",
     ) -> None:
-        self.sent_at = time.time()
+        self.sent_at = unix_now()
         self.answered_at: float | None = None
         self._caller = caller
         self._method = method
@@ -266,7 +266,7 @@ class PostedCall:
                 raise StateError(f"{self._method} was forgotten before it was answered") from None
             raise
         if self._future.exception() is not None:  # another answer than the first one
-            self.answered_at = time.time()
+            self.answered_at = unix_now()
         return value
 
     def forget(self) -> None:
@@ -274,4 +274,4 @@ class PostedCall:
         self._future.cancel()
 
     def _answered(self, future: "asyncio.Future[Any]") -> None:
-        self.answered_at = time.time()
+        self.answered_at = unix_now()

@@ -14,6 +14,7 @@ from asynccam.systems.mediamtx.errors import CameraNotFoundError, ConnectionErro
 from asynccam.systems.mediamtx.files import RECORDINGS
 from asynccam.systems.mediamtx.models import RecordingInfo
 from asynccam.systems.mediamtx.roster import has_ended
+from asynccam.wall_clock import unix_now
 
 
 class ArmedRecording:
@@ -74,7 +75,7 @@ class ArmedRecording:
         self._absences.watch()
         return StartReport(
             commanded_at=posted.sent_at,
-            accepted_at=time.time() if posted.answered_at is None else posted.answered_at,
+            accepted_at=unix_now() if posted.answered_at is None else posted.answered_at,
             status=answer.status,
             names=(answer.filename,) if answer.filename else (),
         )
@@ -173,11 +174,11 @@ class MediaMtxRecord:
             CameraServiceError: The service refused, or the connection went and nothing told of the stop.
             TimeoutError: No answer in time, and nothing told of the stop.
         """
-        commanded = time.time()
+        began = time.monotonic()
         async with deadline(timeout, f"connection to {self._client.endpoint.address}"):
             await self._client.wait_until_connected()
-        left = max(timeout - (time.time() - commanded), 0.001)
-        sent = time.time()
+        left = max(timeout - (time.monotonic() - began), 0.001)
+        sent = unix_now()
         before = self._client.recording(self._device)
         try:
             answer = await self._client.stop_recording(self._device, timeout=left)
@@ -191,7 +192,7 @@ class MediaMtxRecord:
         size = answer.file_size or known.file_size
         return StopReport(
             commanded_at=sent,
-            stopped_at=time.time(),
+            stopped_at=unix_now(),
             status=answer.status,
             files=(MediaFile(name, size or None, f"{RECORDINGS}/{name}"),) if name else (),
             gaps=self._absences.end(),

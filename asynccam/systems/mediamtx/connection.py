@@ -6,7 +6,6 @@ replaced), subscribes again and fetches the cameras; after a loss the difference
 
 import logging
 import ssl
-import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -30,6 +29,7 @@ from asynccam.systems.mediamtx.notifications import read_notice
 from asynccam.systems.mediamtx.roster import Roster
 from asynccam.systems.mediamtx.settings import Credentials, Endpoint
 from asynccam.systems.mediamtx.signin import ask, sign_in, translated
+from asynccam.wall_clock import unix_now
 
 _LOG = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class ServiceConnection:
         if gap is None:
             self.emit(self._roster.listed(cameras))
         else:
-            now = time.time()
+            now = unix_now()
             self.emit(self._roster.gap(now - gap, now, cameras))
 
     async def _subscribe(self, link: RpcLink) -> None:

@@ -1,12 +1,13 @@
 """Who may do what at a simulated service: JWT and API keys, roles, and how often one may call."""
 
 import secrets
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import jwt
+
+from asynccam.wall_clock import unix_now
 
 ROLES: Final = ("viewer", "operator", "admin")
 _ALGORITHM: Final = "HS256"
@@ -52,13 +53,13 @@ class Access:
 
     def token(self, role: str, lifetime: float) -> str:
         """A JWT for a role, good for ``lifetime`` seconds; one in the past is expired already."""
-        now = time.time()
+        now = unix_now()
         claims = {"user_id": f"simulated-{role}", "role": role, "iat": now, "exp": now + lifetime}
         return jwt.encode(claims, self._secret, algorithm=_ALGORITHM)
 
     def expire_tokens(self) -> None:
         """Whatever token was issued until now has expired."""
-        self._expired_before = time.time()
+        self._expired_before = unix_now()
 
     def check(self, text: Any, auth_type: str) -> Credential:
         """The credential a client showed.
@@ -76,7 +77,7 @@ class Access:
 
     def is_expired(self, credential: Credential) -> bool:
         """Whether a credential that was accepted is so no longer."""
-        return time.time() >= credential.expires or credential.issued <= self._expired_before
+        return unix_now() >= credential.expires or credential.issued <= self._expired_before
 
     def _token(self, text: str) -> Credential:
         try:

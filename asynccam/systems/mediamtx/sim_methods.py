@@ -1,7 +1,6 @@
 """The methods both generations of a simulated service have. See docs/protocols/mediamtx.md."""
 
 import re
-import time
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
@@ -12,6 +11,7 @@ from asynccam.systems.mediamtx.sim_cameras import SimCamera, told_time
 from asynccam.systems.mediamtx.sim_refusals import Refusal, Why
 from asynccam.systems.mediamtx.sim_service import Service
 from asynccam.systems.mediamtx.sim_store import KINDS, RECORDINGS, SNAPSHOTS, StoredFile
+from asynccam.wall_clock import unix_now
 
 _FORMATS: Final = ("mp4", "fmp4")
 _PAGE: Final = 100
@@ -98,7 +98,7 @@ class Methods:
             return {"device": call.params["device"], "status": "DISCONNECTED", **nothing}
         return {
             **camera.told(self.service.host),
-            "metrics": camera.metrics(self.service.ways, time.time() - self.service.began),
+            "metrics": camera.metrics(self.service.ways, unix_now() - self.service.began),
             "capabilities": camera.capabilities(),
         }
 
@@ -140,7 +140,7 @@ class Methods:
         except Refusal as refusal:
             if self.service.ways.generation != 1:
                 raise
-            now = told_time(time.time(), self.service.ways)
+            now = told_time(unix_now(), self.service.ways)
             return {**told, "status": "FAILED", "timestamp": now, "file_size": 0, "error": str(refusal)}
         told["status"] = "completed" if self.service.ways.generation == 1 else "SUCCESS"
         told["timestamp"] = told_time(file.modified, self.service.ways)
@@ -243,7 +243,7 @@ class Methods:
     async def get_status(self, call: Call) -> Any:
         """How it does."""
         parts = {"websocket_server": "running", "camera_monitor": "running", "mediamtx": "running"}
-        uptime = time.time() - self.service.began
+        uptime = unix_now() - self.service.began
         return {"status": "healthy", "uptime": uptime, "version": self._version, "components": parts}
 
     async def get_server_info(self, call: Call) -> Any:
@@ -296,7 +296,7 @@ class Methods:
         every.sort(key=lambda pair: pair[0].modified)
         doomed: list[tuple[StoredFile, str]] = []
         if policy["enabled"] and policy["policy_type"] == "age":
-            oldest = time.time() - policy["max_age_days"] * _DAY
+            oldest = unix_now() - policy["max_age_days"] * _DAY
             doomed = [pair for pair in every if pair[0].modified < oldest]
         elif policy["enabled"] and policy["policy_type"] == "size":
             excess = sum(file.size for file, _ in every) - policy["max_size_gb"] * _GIGABYTE

@@ -1,6 +1,5 @@
 """The methods only generation 2 of a simulated service has. See docs/protocols/mediamtx.md."""
 
-import time
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -8,6 +7,7 @@ from asynccam.systems.mediamtx.sim_calls import Call, Method
 from asynccam.systems.mediamtx.sim_cameras import SimCamera, told_time
 from asynccam.systems.mediamtx.sim_methods import Methods
 from asynccam.systems.mediamtx.sim_refusals import Refusal, Why
+from asynccam.wall_clock import unix_now
 
 TOPICS: Final = (
     "camera.connected",
@@ -65,7 +65,7 @@ class MoreMethods(Methods):
             "device": camera.device,
             "status": self._stream_state(camera),
             "ready": camera.stream_ready.is_set(),
-            "metrics": camera.metrics(self.service.ways, time.time() - self.service.began),
+            "metrics": camera.metrics(self.service.ways, unix_now() - self.service.began),
         }
 
     async def start_streaming(self, call: Call) -> Any:
@@ -80,7 +80,7 @@ class MoreMethods(Methods):
             "stream_name": camera.stream,
             "stream_url": camera.streams(self.service.host)["rtsp"],
             "status": "STARTED",
-            "start_time": told_time(time.time(), self.service.ways),
+            "start_time": told_time(unix_now(), self.service.ways),
         }
 
     async def stop_streaming(self, call: Call) -> Any:
@@ -140,7 +140,7 @@ class MoreMethods(Methods):
 
     async def discover_external_streams(self, call: Call) -> Any:
         """Look for streams elsewhere; there are none."""
-        now = told_time(time.time(), self.service.ways)
+        now = told_time(unix_now(), self.service.ways)
         return {"discovered_streams": [], "total_found": 0, "scan_timestamp": now}
 
     async def add_external_stream(self, call: Call) -> Any:
@@ -150,7 +150,7 @@ class MoreMethods(Methods):
             raise Refusal(Why.PARAMS, detail="stream_url must be the address of a stream")
         if url in self.service.external:
             raise Refusal(Why.STATE, {"stream_url": url}, detail="Stream was added already")
-        now = told_time(time.time(), self.service.ways)
+        now = told_time(unix_now(), self.service.ways)
         stream = {"url": url, "name": call.text("stream_name"), "status": "ADDED", "discovered_at": now}
         self.service.external[url] = stream
         return {"stream_url": url, "stream_name": stream["name"], "status": "ADDED", "timestamp": now}
@@ -160,7 +160,7 @@ class MoreMethods(Methods):
         url = call.text("stream_url")
         if self.service.external.pop(url, None) is None:
             raise Refusal(Why.FILE, {"resource": "stream", "id": url}, detail="Stream not found")
-        now = told_time(time.time(), self.service.ways)
+        now = told_time(unix_now(), self.service.ways)
         return {"stream_url": url, "status": "REMOVED", "timestamp": now}
 
     async def get_external_streams(self, call: Call) -> Any:

@@ -1,7 +1,6 @@
 """The inside of a simulated service, without sockets: cameras, recordings, and who is told of them."""
 
 import asyncio
-import time
 import uuid
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -14,6 +13,7 @@ from asynccam.systems.mediamtx.sim_cameras import SimCamera, SimRecording, devic
 from asynccam.systems.mediamtx.sim_refusals import Refusal, Why
 from asynccam.systems.mediamtx.sim_store import RECORDINGS, Store, StoredFile
 from asynccam.systems.mediamtx.sim_ways import ServiceFaults, ServiceWays
+from asynccam.wall_clock import unix_now
 
 _CLASSIC: Final = {
     "camera.connected": "camera_status_update",
@@ -52,7 +52,7 @@ class Service:
         self.callers: list[Caller] = []
         self.external: dict[str, dict[str, Any]] = {}
         self.retention: dict[str, Any] = {"policy_type": "manual", "enabled": False}
-        self.began = time.time()
+        self.began = unix_now()
         self.requests = 0
         self.errors = 0
         self.scope = TaskScope("simulated service")
@@ -68,7 +68,7 @@ class Service:
         """Start with this disk."""
         self._store = store
         self.scope = TaskScope("simulated service")
-        self.began = time.time()
+        self.began = unix_now()
 
     async def aclose(self) -> None:
         """Break off what is under way, and finish the files of recordings that run."""
@@ -139,7 +139,7 @@ class Service:
             raise Refusal(Why.MEDIA, {"reason": str(error)}) from error
         finally:
             camera.starting = False
-        recording = SimRecording(str(uuid.uuid4()), name, path, form, time.time(), duration, filming)
+        recording = SimRecording(str(uuid.uuid4()), name, path, form, unix_now(), duration, filming)
         camera.recording = recording
         if duration is not None:
             timer = self.scope.spawn(self._time_out(camera, duration), name=f"timer of {name}")
@@ -175,7 +175,7 @@ class Service:
         if not self.ways.stuck_after_timed:
             for timer in camera.timers - {asyncio.current_task()}:
                 timer.cancel()
-        ended = time.time()
+        ended = unix_now()
         try:
             await finish(recording.filming.finish())
             file = await self.store.add(RECORDINGS, recording.filename)

@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import time
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +15,7 @@ from asynccam.recording.sources import TestPattern
 from asynccam.runtime.tasks import finish
 from asynccam.systems.mediamtx.sim_cameras import Filming, SimCamera
 from asynccam.systems.mediamtx.sim_clips import Clips
+from asynccam.wall_clock import local_now
 
 RECORDINGS: Final = "recordings"
 SNAPSHOTS: Final = "snapshots"
@@ -103,7 +103,7 @@ class Store:
 
     def free_name(self, stem: str, suffix: str) -> str:
         """A name no file has; nobody else gets it."""
-        stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+        stamp = local_now().strftime("%Y-%m-%d_%H-%M-%S")
         name, number = f"{stem}_{stamp}{suffix}", 0
         while name in self._taken:
             number += 1

@@ -26,6 +26,7 @@ from asynccam.runtime.tasks import TaskScope
 from asynccam.runtime.timing import deadline
 from asynccam.systems.multicam.connection import Connection
 from asynccam.systems.multicam.models import CommandMessage, StatusResponse
+from asynccam.wall_clock import unix_now
 
 Connect = Callable[[], Awaitable[Connection]]
 Judge = Callable[[bytes], StatusResponse]
@@ -134,7 +135,7 @@ class ArmedCommand:
         """
         if self.commanded_at is not None or self._over.is_set():
             raise StateError(f"the start of {self._peer} was let go or closed before")
-        now = time.time()
+        now = unix_now()
         payload = _start_command(self._sender, now if at is None else at)
         self.commanded_at = now
         connection = self._connection
@@ -212,7 +213,9 @@ class ArmedCommand:
         await asyncio.wait({self._watcher})  # it reads from the socket that is closed next
         self._disconnect()
         delays = _AGAIN.delays()
-        while at is not None and (remaining := at - time.time()) > 0:
+        # Counted on from here: the wall clock may be set before the start is due.
+        due = None if at is None else time.monotonic() + at - unix_now()
+        while due is not None and (remaining := due - time.monotonic()) > 0:
             try:
                 async with deadline(remaining, f"connection to {self._peer}"):
                     self._connection = await self._connect()
@@ -220,7 +223,7 @@ class ArmedCommand:
                 reason = str(error)
                 await asyncio.sleep(next(delays))
                 continue
-            self.commanded_at = time.time()
+            self.commanded_at = unix_now()
             try:
                 await self._connection.send(payload)
             except ConnectionError as error:
@@ -241,7 +244,7 @@ class ArmedCommand:
             return connection.sent
         self._lost = f"{self._peer} spoke before it was asked"
         if connection.sent:
-            self.answered_at = time.time()
+            self.answered_at = unix_now()
             self._document = document
             self._over.set()
         return connection.sent

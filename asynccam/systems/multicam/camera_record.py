@@ -24,6 +24,7 @@ from asynccam.systems.multicam.models import (
     StopRecordingResponse,
 )
 from asynccam.systems.multicam.refusal import refusal
+from asynccam.wall_clock import unix_now
 
 _POLL: Final = 0.25
 """Seconds between two status queries."""
@@ -44,7 +45,7 @@ class MultiCamRecord:
         self._client = client
         self._confirm = confirm
         self._settle = settle
-        self._may_fire_at: float | None = None
+        self._may_fire_at: float | None = None  # monotonic
 
     @property
     def lead(self) -> float:
@@ -68,7 +69,7 @@ class MultiCamRecord:
 
     def released(self, at: float | None) -> None:
         """Remember when the device may begin; None once it certainly will not."""
-        self._may_fire_at = at
+        self._may_fire_at = None if at is None else time.monotonic() + at - unix_now()
 
     async def confirm(self, at: float | None, timeout: float) -> StatusResponse:
         """Ask until the device records.
@@ -84,11 +85,12 @@ class MultiCamRecord:
             DeviceError: It has failed, or is idle after all.
             ConnectionError, TimeoutError: It does not answer any more; it may be recording.
         """
-        now = time.time()
-        until = min(now + timeout, max(now, at or now) + self._confirm)
+        now = time.monotonic()
+        ahead = 0.0 if at is None else max(0.0, at - unix_now())
+        until = now + min(timeout, ahead + self._confirm)
         for pause in _pauses():
             try:
-                status = await self._client.device_status(timeout=max(_POLL, until - time.time()))
+                status = await self._client.device_status(timeout=max(_POLL, until - time.monotonic()))
             except (ConnectionError, TimeoutError) as error:
                 error.maybe_executed = True
                 raise
@@ -96,7 +98,7 @@ class MultiCamRecord:
                 return status
             if DeviceStatus.is_error(status.status):
                 raise refusal(self._client.address, CommandType.START_RECORDING, status)
-            if time.time() >= until:
+            if time.monotonic() >= until:
                 if status.status == DeviceStatus.READY:
                     raise DeviceError(
                         f"{self._client.address} took the start but does not record", status=status.raw_status
@@ -119,7 +121,7 @@ class MultiCamRecord:
             TimeoutError: It does not answer, or its scheduled moment is too far away to wait for.
             ConnectionError, RemoteProtocolError: As everywhere.
         """
-        commanded_at = time.time()
+        commanded_at, asked = unix_now(), time.monotonic()
         may_fire_at = self._may_fire_at
         answer: StopRecordingResponse | None = None
         files: tuple[MediaFile, ...] = ()
@@ -129,10 +131,10 @@ class MultiCamRecord:
             files = _files(answer)
         except DeviceError as error:
             refused = error
-        ahead = may_fire_at is not None and commanded_at < may_fire_at
-        just_passed = may_fire_at is not None and commanded_at < may_fire_at + self._settle
+        ahead = may_fire_at is not None and asked < may_fire_at
+        just_passed = may_fire_at is not None and asked < may_fire_at + self._settle
         if may_fire_at is not None and (ahead or (just_passed and not files)):
-            late = await self._watch(may_fire_at, commanded_at, timeout)
+            late = await self._watch(may_fire_at, asked + timeout, timeout)
             if late is not None:
                 answer, files = late, files + _files(late)
             refused = None
@@ -140,23 +142,22 @@ class MultiCamRecord:
         if refused is not None:
             raise refused
         status = answer.status if answer is not None else DeviceStatus.READY.value
-        return StopReport(commanded_at, time.time(), status, files)
+        return StopReport(commanded_at, unix_now(), status, files)
 
     async def _watch(
-        self, may_fire_at: float, commanded_at: float, timeout: float
+        self, may_fire_at: float, give_up: float, timeout: float
     ) -> StopRecordingResponse | None:
-        """See whether a start that was called off fires all the same, and stop it then."""
+        """See whether a start that was called off fires all the same, and stop it then (times: monotonic)."""
         until = may_fire_at + self._settle
-        give_up = commanded_at + timeout
         while True:
             unreachable: RetryableError | None = None
             try:
-                status = await self._client.device_status(timeout=max(_POLL, until - time.time()))
+                status = await self._client.device_status(timeout=max(_POLL, until - time.monotonic()))
                 if status.isRecording:
                     return await self._client.stop_recording(timeout=timeout)
             except RetryableError as error:
                 unreachable = error
-            now = time.time()
+            now = time.monotonic()
             if now >= until:
                 if unreachable is not None:
                     raise unreachable

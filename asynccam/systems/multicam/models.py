@@ -7,7 +7,6 @@ written again. See docs/protocols/multicam.md.
 # ruff: noqa: N815 - the fields are named as on the wire, which is what callers of the protocol expect.
 
 import json
-import time
 from typing import Annotated, Any, Final, Self
 
 from pydantic import Field, PrivateAttr, field_serializer
@@ -30,6 +29,7 @@ from asynccam.systems.multicam.vocabulary import (
     DeviceType,
     UploadStatus,
 )
+from asynccam.wall_clock import unix_now
 
 __all__ = [
     "COMMAND_TIMEOUT",
@@ -67,7 +67,7 @@ class CommandMessage(Message):
     """
 
     command: Annotated[CommandType | str, Field(union_mode="left_to_right")]
-    timestamp: Number = Field(default_factory=time.time)
+    timestamp: Number = Field(default_factory=unix_now)
     deviceId: str = "controller"
     fileId: str | None = None
     fileName: str | None = None
@@ -90,7 +90,7 @@ class CommandMessage(Message):
     @classmethod
     def start_recording(cls, timestamp: float | None = None, *, device_id: str = "controller") -> Self:
         """Start now, or at ``timestamp`` (Unix seconds)."""
-        when = time.time() if timestamp is None else timestamp
+        when = unix_now() if timestamp is None else timestamp
         return cls(command=CommandType.START_RECORDING, timestamp=when, deviceId=device_id)
 
     @classmethod

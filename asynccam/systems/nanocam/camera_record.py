@@ -8,7 +8,6 @@ give none of that. See docs/protocols/nanocam.md.
 
 import asyncio
 import logging
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -33,6 +32,7 @@ from asynccam.systems.nanocam.client_conversation import Conversation, unexpecte
 from asynccam.systems.nanocam.client_receive import free_path
 from asynccam.systems.nanocam.wire import Ours, VideoRequest
 from asynccam.systems.nanocam.wire_answers import Ok
+from asynccam.wall_clock import local_now, unix_now
 
 if TYPE_CHECKING:
     from asynccam.systems.nanocam.camera import NanocamCamera
@@ -141,7 +141,7 @@ class Reception:
             if not isinstance(answer, Ok):
                 raise unexpected(answer, link.peer)
             self._streams = True
-            accepted_at = time.time()
+            accepted_at = unix_now()
         self._talk.stream_until = asyncio.get_running_loop().time() + self._seconds
         self._scope.spawn(self._renew(), name="renew")
         if not self._talk.framed and self.port != camera.ports.preferred:
@@ -245,7 +245,7 @@ class NanocamRecord:
         """
         if self._reception is not None:
             raise BusyError(f"{self._camera.id} is being recorded or streamed; stop that first")
-        name = safe_name(f"{self._camera.info.name}_{time.strftime('%Y%m%d_%H%M%S')}.mp4")
+        name = safe_name(f"{self._camera.info.name}_{local_now().strftime('%Y%m%d_%H%M%S')}.mp4")
         reception = self._reception = Reception(self._camera, plan.duration)
         try:
             await reception.prepare(await on_disk(free_path, plan.directory / name))
@@ -291,7 +291,7 @@ class NanocamRecord:
         reception = self._reception
         if reception is None or not self._recording:
             raise StateError(f"{self._camera.id} is not being recorded")
-        commanded_at = time.time()
+        commanded_at = unix_now()
         self._reception, self._recording = None, False
         async with deadline(timeout, f"end of the recording of {self._camera.id}"):
             verdicts = await reception.end()
@@ -299,7 +299,7 @@ class NanocamRecord:
             raise RecordingError(f"{self._camera.id}: no file was written")
         return StopReport(
             commanded_at=commanded_at,
-            stopped_at=time.time(),
+            stopped_at=unix_now(),
             status=_status(verdicts, reception.trouble),
             files=tuple(MediaFile(one.path.name, one.size, path=one.path, verdict=one) for one in verdicts),
             gaps=reception.gaps,
@@ -345,7 +345,7 @@ class NanocamStart:
             raise UsageError("a nanocam camera starts at once; it has no scheduled start")
         if self._over or self._starting is not None:
             raise StateError("this start was let go or closed before")
-        self._released_at = time.time()
+        self._released_at = unix_now()
         self._starting = self._scope.spawn(self._start(), name="start")
 
     async def accepted(self) -> StartReport:

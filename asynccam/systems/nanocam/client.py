@@ -4,7 +4,6 @@ See docs/protocols/nanocam.md for the wire, and docs/nanocam.md for its use.
 """
 
 import os
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal
@@ -31,6 +30,7 @@ from asynccam.systems.nanocam.wire import (
 from asynccam.systems.nanocam.wire_answers import (
     local_name,
 )
+from asynccam.wall_clock import local_now
 
 if TYPE_CHECKING:
     from asynccam.systems.nanocam.client_arrays import Picture
@@ -218,7 +218,7 @@ class MediaClient:
         if src != "udp":
             raise UsageError(f"a video comes as a file or by udp, not as {src!r}")
         await on_disk(prepare, self.media_path)
-        name = local_name(time.strftime("%Y-%m-%d %H:%M:%S.mp4"))
+        name = local_name(local_now().strftime("%Y-%m-%d %H:%M:%S.mp4"))
         output = SingleFile(await on_disk(free_path, self.media_path / name))
         verdicts = await self.receive_stream(output, duration, width=width, height=height, override=override)
         return await as_arrays([one.path for one in verdicts], display)

@@ -4,7 +4,6 @@ See docs/protocols/nanocam.md, "The camera".
 """
 
 import asyncio
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +34,7 @@ from asynccam.systems.nanocam.hls import HlsPlaylist
 from asynccam.systems.nanocam.names import drop_empty, reserve, stamp
 from asynccam.systems.nanocam.server_options import MEDIA_PORT
 from asynccam.systems.nanocam.stream_base import DRAIN, FIRST_FRAME, BaseStream
+from asynccam.wall_clock import unix_now
 
 if TYPE_CHECKING:
     from asynccam.systems.nanocam.frames import Frame
@@ -293,7 +293,7 @@ class VideoStream(BaseStream):
         """Take a name that nobody has, and remember it even when cancelled meanwhile."""
 
         def take() -> None:
-            self._reserved = reserve(directory, stamp(time.time()), suffix)
+            self._reserved = reserve(directory, stamp(unix_now()), suffix)
 
         await on_disk(take)
 

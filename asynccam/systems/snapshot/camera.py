@@ -1,6 +1,5 @@
 """SnapshotCamera: one camera of a Snapshot server behind the face that all cameras share."""
 
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from asynccam.runtime.tasks import finish
 from asynccam.systems.snapshot.client import SnapshotClient
 from asynccam.systems.snapshot.errors import NotFoundError
 from asynccam.systems.snapshot.models import CameraEntry
+from asynccam.wall_clock import unix_now
 
 MakeClient = Callable[[str], SnapshotClient]
 """Makes a client from a base URL."""
@@ -148,7 +148,7 @@ class SnapshotCamera(Camera):
             SnapshotClientError, TransferError, StorageError: As `SnapshotClient.snapshot`.
         """
         file = await self.client.snapshot(self.entry, directory)
-        self._taken.append(MediaFile(file.source, file.size, created=time.time()))
+        self._taken.append(MediaFile(file.source, file.size, created=unix_now()))
         return file
 
     async def list_files(self) -> tuple[MediaFile, ...]:

@@ -1,7 +1,6 @@
 """Start and stop of a recording on this computer, in the terms all systems share."""
 
 import asyncio
-import time
 from typing import TYPE_CHECKING, Final
 
 from asynccam.errors import BusyError, StateError, UsageError
@@ -13,6 +12,7 @@ from asynccam.runtime.timing import deadline
 from asynccam.systems.thorvision import models
 from asynccam.systems.thorvision.results import OpenStream, StreamStart, StreamStop
 from asynccam.systems.thorvision.stream_settings import prepare_recording
+from asynccam.wall_clock import unix_now
 
 if TYPE_CHECKING:
     from asynccam.systems.thorvision.camera import ThorVisionCamera
@@ -182,7 +182,7 @@ class ThorVisionStart:
             raise UsageError("a ThorVision camera starts at once; it has no scheduled start")
         if self._over or self._starting is not None:
             raise StateError("this start was let go or closed before")
-        self._released_at = time.time()
+        self._released_at = unix_now()
         self._starting = self._scope.spawn(self._record.start(self._plan), name="recorder")
 
     async def accepted(self) -> StartReport:

@@ -1,7 +1,6 @@
 """ThorVisionClient: cameras of one server, and their recordings on this computer. See docs/thorvision.md."""
 
 import asyncio
-import time
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
@@ -32,6 +31,7 @@ from asynccam.systems.thorvision.ports import PortPool
 from asynccam.systems.thorvision.results import OpenStream, StreamStart, StreamStop
 from asynccam.systems.thorvision.stream import CameraStream
 from asynccam.systems.thorvision.stream_settings import Split, StreamSettings, prepare_recording
+from asynccam.wall_clock import unix_now
 
 _DEFAULT_SETTINGS: Final = StreamSettings()
 _GUARDS: Final[WeakSet[asyncio.Task[None]]] = WeakSet()
@@ -263,7 +263,7 @@ class ThorVisionClient:
             StorageError: The directory cannot be written.
             AsynccamError: The server cannot be asked or refuses, see `open_stream`.
         """
-        commanded_at = time.time()
+        commanded_at = unix_now()
         _check_recordable(capability)
         split = Split(split_max_files, split_max_time_sec, split_max_size_mb)
         directory = await prepare_recording(Path(output_dir), split)

@@ -4,7 +4,6 @@ The server replays nothing, so all cameras are fetched on every fresh connection
 while they were being fetched is heard afterwards. See docs/protocols/thorvision.md.
 """
 
-import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
@@ -24,6 +23,7 @@ from asynccam.systems.thorvision.events import (
     ServerNotice,
 )
 from asynccam.systems.thorvision.models import ADDED, REMOVED, Camera, parse_hot_plug
+from asynccam.wall_clock import unix_now
 
 _MAX_MESSAGE: Final = 1 << 20
 _MAX_HELD: Final = 1000
@@ -169,7 +169,7 @@ class HotPlug:
 
     async def _catch_up(self, link: WebSocket, gap: float | None) -> None:
         cameras = await self._fetch()
-        now = time.time()
+        now = unix_now()
         self._tell(self.roster.listed(cameras) if gap is None else self.roster.gap(now - gap, now, cameras))
         held, self._held = self._held or [], None
         for message in held:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
@@ -18,6 +17,7 @@ from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.systems.thorvision.models import Camera, Capability, StreamCommand
 from asynccam.systems.thorvision.simulator_faults import ServerFaults
 from asynccam.systems.thorvision.simulator_stream import SimulatedStream
+from asynccam.wall_clock import unix_now
 
 _REMEMBERED: Final = 1000
 _GOODBYE_SECONDS: Final = 1.0
@@ -212,7 +212,7 @@ class ThorVisionSimulator:
         if request.can_read_body:
             with suppress(ValueError):
                 body = await request.json()
-        self.requests.append(Request(request.method, request.raw_path, body, time.time()))
+        self.requests.append(Request(request.method, request.raw_path, body, unix_now()))
         if request.path == "/ws":
             return await handler(request)
         if self.faults.slow:

@@ -42,6 +42,7 @@ from asynccam.systems.thorvision.models import Camera, Capability
 from asynccam.systems.thorvision.ports import PortPool
 from asynccam.systems.thorvision.results import OpenStream, StreamStart, StreamStop
 from asynccam.systems.thorvision.stream_settings import Split, StreamSettings, files_of
+from asynccam.wall_clock import unix_now
 
 _LOG = logging.getLogger(__name__)
 
@@ -157,7 +158,7 @@ class CameraStream:
                 _LOG.info("%s does not take port %d: %s", self._name, port, error)
                 refusal = error
                 continue
-            self._opened_at = time.time()
+            self._opened_at = unix_now()
             host = f"[{self._api.host}]" if ":" in self._api.host else self._api.host
             self.opened = OpenStream(
                 self.camera.id, self._name, str(self.capability), port, f"srt://{host}:{port}"
@@ -205,6 +206,8 @@ class CameraStream:
             StorageError: The files cannot be written.
             AsynccamError: As of `open`.
         """
+        # What the server sends now is handed on by SRT's latency later.
+        sent = time.monotonic() + commanded_at - unix_now() + self._settings.latency / 1000
         if self._armed is not None and not self._armed.fits(directory, split, debug):
             await self._disarm()
         for left in range(self._settings.attempts - 1, -1, -1):
@@ -218,9 +221,7 @@ class CameraStream:
             try:
                 if armed is not None:
                     await armed.arming
-                    # What the server sends now is handed on by SRT's latency later.
-                    sent_at = commanded_at + self._settings.latency / 1000
-                    await asyncio.sleep(max(0.0, sent_at - time.time()))
+                    await asyncio.sleep(max(0.0, sent - time.monotonic()))
                 first = await recorder.start(timeout=self._settings.first_frame_timeout)
             except BaseException as error:
                 await finish(self._give_up(recorder, opened.port))
@@ -247,7 +248,7 @@ class CameraStream:
 
     async def close(self) -> StreamStop:
         """End the recording, then the server's stream; done to the end even when cancelled."""
-        return await finish(self._close(time.time()))
+        return await finish(self._close(unix_now()))
 
     async def _close(self, commanded_at: float) -> StreamStop:
         await self._scope.aclose()
@@ -263,7 +264,7 @@ class CameraStream:
                 while not ending.done() and recorder.state not in _WRITTEN:
                     await asyncio.wait({ending}, timeout=_LOOK_SECONDS)
             server_error = await self._end_server()
-            stopped_at = time.time()
+            stopped_at = unix_now()
             if recorder is not None:
                 files = await ending
                 await recorder.aclose()
@@ -327,7 +328,7 @@ class CameraStream:
     def _make_recorder(
         self, port: int, directory: Path, split: Split, *, debug: bool
     ) -> tuple[Recorder, str]:
-        stem = file_stem(self.camera, time.time())
+        stem = file_stem(self.camera, unix_now())
         files = files_of(directory, stem, split)
         log = files.directory / f"{files.stem}.gstreamer.log"
         recorder = Recorder(

@@ -1,6 +1,5 @@
 """Pictures by GStreamer: from V4L2 devices, and test pictures where there is no camera."""
 
-import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
@@ -17,6 +16,7 @@ from asynccam.systems.snapshot.server.convert import TO_JPEG
 from asynccam.systems.snapshot.server.formats import JPEGS, check_known
 from asynccam.systems.snapshot.server.process import ArgumentsFor, CaptureProcess, capturing, gated, words
 from asynccam.systems.snapshot.server.settings import TEST_DEVICE, CameraConfig
+from asynccam.wall_clock import unix_now
 
 SECONDS: Final = 30.0
 _PREROLLING: Final = "PREROLLING"
@@ -217,7 +217,7 @@ class _Exposure:
         self._fired_at = 0.0
 
     def fire(self) -> None:
-        self._fired_at = time.time()
+        self._fired_at = unix_now()
         if self._label is None:
             self._process.fire()
         else:

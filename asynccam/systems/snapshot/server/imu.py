@@ -18,6 +18,7 @@ from asynccam.systems.snapshot.server.events import ImuChanged
 from asynccam.systems.snapshot.server.secret import read_secret
 from asynccam.systems.snapshot.server.settings import ImuSettings
 from asynccam.systems.snapshot.server.shots import Reading
+from asynccam.wall_clock import unix_now
 
 if TYPE_CHECKING:
     from aiomqtt import Message
@@ -144,7 +145,7 @@ class ImuFeed:
         # What the broker has kept for newcomers may be from another day.
         if message.retain:
             return
-        reading = parse_reading(message.payload, time.time())
+        reading = parse_reading(message.payload, unix_now())
         if reading is None:
             self.garbage += 1
         else:

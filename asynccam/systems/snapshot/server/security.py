@@ -9,7 +9,6 @@ import hashlib
 import hmac
 import ipaddress
 import socket
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -19,6 +18,7 @@ from aiohttp import hdrs, web
 from multidict import istr
 
 from asynccam.errors import UsageError
+from asynccam.wall_clock import unix_now
 
 COOKIE: Final = "asynccam-snapshot"
 COOKIE_SECONDS: Final = 30 * 24 * 3600
@@ -76,7 +76,7 @@ class Guard:
     """
 
     def __init__(
-        self, *, token: str | None = None, hosts: Iterable[str] = (), clock: Callable[[], float] = time.time
+        self, *, token: str | None = None, hosts: Iterable[str] = (), clock: Callable[[], float] = unix_now
     ) -> None:
         if token is not None and len(token) < MIN_TOKEN:
             raise UsageError(f"a token has {MIN_TOKEN} characters at least, not {len(token)}")

@@ -1,0 +1,139 @@
+"""The wall clock: the only module that asks this computer for the time of day.
+
+The time of day can be set at any moment, by a person or by NTP. Whatever waits or measures uses monotonic
+time. Whatever writes a wall time uses `unix_now`, which counts on from one pair of wall and elapsed time, so
+that all times of one take are of one scale. See docs/clocks.md.
+"""
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+_AGREES: Final = 0.005
+"""Seconds within which two readings of the same clocks agree; readings are some microseconds apart."""
+_SIMULTANEOUS: Final = 0.001
+"""Seconds that one reading of both clocks may take before it is read again."""
+_ATTEMPTS: Final = 5
+
+
+def _boot_time() -> float:
+    """Return seconds that also count while the computer sleeps, where the system has such a clock."""
+    # CLOCK_MONOTONIC stands still during a suspend on Linux; CLOCK_BOOTTIME does not.
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+elapsed: Final[Callable[[], float]] = _boot_time if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
+"""Seconds from an arbitrary start that never go back, and that count while the computer sleeps (on Linux)."""
+
+
+def _system_time() -> float:
+    # Looked up at each call, so that a test can set the clock.
+    return time.time()
+
+
+class ClockPin:
+    """Keeps the scale of a `WallClock` until it is released.
+
+    Args:
+        on_release: Called once.
+    """
+
+    def __init__(self, on_release: Callable[[], None]) -> None:
+        self._on_release: Callable[[], None] | None = on_release
+
+    def release(self) -> None:
+        """Let the clock follow the system again; harmless when called twice."""
+        on_release, self._on_release = self._on_release, None
+        if on_release is not None:
+            on_release()
+
+
+class WallClock:
+    """Wall time that is counted by elapsed time from one pair of both.
+
+    While nothing has pinned it, it takes a new pair whenever the system's clock was set, so that a program
+    which runs for months follows the system. While it is pinned, the pair stays.
+
+    Args:
+        time_of_day: The system's wall clock, Unix seconds.
+        elapsed: Seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        time_of_day: Callable[[], float] = _system_time,
+        elapsed: Callable[[], float] = elapsed,
+    ) -> None:
+        self._time_of_day = time_of_day
+        self._elapsed = elapsed
+        self._pins = 0
+        self._scale = self._pair()  # one value, because threads read it too
+
+    def now(self) -> float:
+        """Return the time of this scale, Unix seconds."""
+        if not self._pins:
+            self._follow()
+        return self.at(self._elapsed())
+
+    def at(self, elapsed: float) -> float:
+        """Return the Unix time of this scale at a moment of elapsed time."""
+        wall, origin = self._scale
+        return wall + (elapsed - origin)
+
+    def elapsed(self) -> float:
+        """Return seconds from an arbitrary start that never go back and count while the computer sleeps."""
+        return self._elapsed()
+
+    def step(self) -> float:
+        """Return the system's wall clock minus this scale in seconds; 0 where they agree within 5 ms."""
+        wall, moment = self._pair()
+        apart = wall - self.at(moment)
+        return apart if abs(apart) > _AGREES else 0.0
+
+    def pin(self) -> ClockPin:
+        """Keep the scale as it is now until the pin is released."""
+        if not self._pins:
+            self._follow()
+        self._pins += 1
+        return ClockPin(self._unpin)
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the scale is kept although the system's clock may have been set."""
+        return self._pins > 0
+
+    def _unpin(self) -> None:
+        self._pins -= 1
+
+    def _follow(self) -> None:
+        if self.step():
+            self._scale = self._pair()
+
+    def _pair(self) -> tuple[float, float]:
+        """Return wall and elapsed time of the same moment; a reading that was interrupted is made again."""
+        best: tuple[float, float, float] | None = None
+        for _ in range(_ATTEMPTS):
+            before = self._elapsed()
+            wall = self._time_of_day()
+            took = self._elapsed() - before
+            if best is None or took < best[0]:
+                best = took, wall, before + took / 2
+            if took <= _SIMULTANEOUS:
+                break
+        assert best is not None
+        return best[1], best[2]
+
+
+WALL_CLOCK: Final = WallClock()
+"""The scale of this process."""
+
+
+def unix_now() -> float:
+    """Return the time of day as Unix seconds, on the scale of this process."""
+    return WALL_CLOCK.now()
+
+
+def local_now() -> datetime:
+    """Return the time of day in the local time zone, on the scale of this process."""
+    return datetime.fromtimestamp(WALL_CLOCK.now()).astimezone()

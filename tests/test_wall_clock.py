@@ -1,0 +1,101 @@
+"""The wall clock's scale: pinned it is never set, not pinned it follows the system."""
+
+import time
+
+import pytest
+
+from asynccam.runtime.timing import SYSTEM_CLOCK
+from asynccam.wall_clock import WALL_CLOCK, WallClock, local_now, unix_now
+
+
+class Clocks:
+    """A time of day and an elapsed time, both set by hand."""
+
+    def __init__(self) -> None:
+        self.wall = 1_700_000_000.0
+        self.monotonic = 50.0
+
+    def make(self) -> WallClock:
+        return WallClock(lambda: self.wall, lambda: self.monotonic)
+
+    def pass_time(self, seconds: float) -> None:
+        self.wall += seconds
+        self.monotonic += seconds
+
+
+@pytest.fixture
+def clocks() -> Clocks:
+    return Clocks()
+
+
+def test_now_counts_by_elapsed_time(clocks: Clocks) -> None:
+    clock = clocks.make()
+    clocks.pass_time(12.5)
+    assert clock.now() == pytest.approx(1_700_000_012.5)
+    assert clock.at(clock.elapsed() - 2.5) == pytest.approx(1_700_000_010)
+    assert clock.step() == 0
+
+
+@pytest.mark.parametrize("step", [3.0, -3.0, 7200.0, -7200.0, -31_536_000.0, 0.02])
+def test_a_pinned_scale_stays_when_the_clock_is_set(clocks: Clocks, step: float) -> None:
+    clock = clocks.make()
+    pin = clock.pin()
+    clocks.pass_time(1)
+    clocks.wall += step
+    clocks.pass_time(1)
+    assert clock.now() == pytest.approx(1_700_000_002)
+    assert clock.step() == pytest.approx(step)
+    pin.release()
+    assert clock.now() == pytest.approx(1_700_000_002 + step)
+    assert clock.step() == 0
+
+
+def test_a_scale_without_a_pin_follows_the_system(clocks: Clocks) -> None:
+    clock = clocks.make()
+    clocks.wall -= 3600
+    assert clock.now() == pytest.approx(1_700_000_000 - 3600)
+    clocks.pass_time(5)
+    assert clock.now() == pytest.approx(1_700_000_005 - 3600)
+
+
+def test_the_scale_stays_until_the_last_pin_is_released(clocks: Clocks) -> None:
+    clock = clocks.make()
+    first, second = clock.pin(), clock.pin()
+    clocks.wall += 100
+    first.release()
+    first.release()  # harmless
+    assert clock.is_pinned
+    assert clock.now() == pytest.approx(1_700_000_000)
+    second.release()
+    assert not clock.is_pinned
+    assert clock.now() == pytest.approx(1_700_000_100)
+
+
+def test_a_pin_begins_at_the_systems_time(clocks: Clocks) -> None:
+    clock = clocks.make()
+    clocks.wall += 100  # set while nothing read the clock
+    pin = clock.pin()
+    assert clock.now() == pytest.approx(1_700_000_100)
+    assert clock.step() == 0
+    pin.release()
+
+
+def test_a_reading_that_was_interrupted_is_made_again() -> None:
+    readings = iter([0.0, 30.0, 40.0, 40.0002, 41.0])  # 30 s between both halves of the first pair
+    clock = WallClock(lambda: 1_700_000_000.0, lambda: next(readings))
+    assert clock.at(40.0001) == pytest.approx(1_700_000_000.0, abs=1e-6)
+
+
+def test_the_process_has_one_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert unix_now() == pytest.approx(time.time(), abs=1)
+    assert SYSTEM_CLOCK.time() == pytest.approx(time.time(), abs=1)
+    pin = WALL_CLOCK.pin()
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() - 7200)
+    try:
+        assert unix_now() == pytest.approx(real(), abs=1)
+        assert local_now().timestamp() == pytest.approx(real(), abs=1)
+        assert WALL_CLOCK.step() == pytest.approx(-7200, abs=1)
+    finally:
+        pin.release()
+    assert unix_now() == pytest.approx(real() - 7200, abs=1)
