@@ -226,7 +226,8 @@ def intersect_exchanges(
     other times as well, loosened by ``drift_limit`` for each second between.
 
     Round trips that exclude one another, and one whose two stamps are further apart than the trip was long,
-    are contradictions. The result then covers all that take part, at the time of the last round trip.
+    are contradictions. The result then covers what each round trip says, at the time of the last one: it
+    contains the truth if at least one of them, or one of the two stamps of one, is right.
 
     Args:
         exchanges: At least one.
@@ -257,13 +258,9 @@ def intersect_exchanges(
     every = sorted({*times, *(time for time, _ in lows), *(time for time, _ in highs)})
     low = dict(zip(every, _greatest(lows, every, drift_limit), strict=True))
     high = dict(zip(every, _least(highs, every, drift_limit), strict=True))
-    disputed = [
-        value > high[time] + _ROUNDING or limit < low[sent] - _ROUNDING
-        for (time, value), (sent, limit) in zip(lows, highs, strict=True)
-    ]
-    if any(disputed):
+    if any(value > high[time] + _ROUNDING for time, value in lows):
         at = max(times)
-        return OffsetInterval(at, _cover(lows, highs, disputed, at, drift_limit), False)
+        return OffsetInterval(at, _cover(lows, highs, [True] * len(lows), at, drift_limit), False)
     narrowest = min(high[at] - low[at] for at in every)
     # Of times that are as good, the last: the offset will be used later. A middle where there is one, because
     # it is when the other clock was most likely read.
