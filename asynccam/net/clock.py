@@ -13,6 +13,7 @@ import math
 import secrets
 import socket
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -66,19 +67,21 @@ class MeasurementLimiter:
         if concurrent < 1 or not hold > 0:
             raise UsageError(f"concurrent must be >= 1 and hold > 0, not {concurrent} and {hold}")
         self._hold = hold
-        self._places = asyncio.Semaphore(concurrent)
+        self._free = concurrent
+        # Not an asyncio.Semaphore, which keeps its event loop alive: see `_LIMITERS`.
+        self._waiting: deque[asyncio.Future[None]] = deque()
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
         """Wait for a place, and hold it for the block or ``hold`` seconds, whichever is shorter."""
-        await self._places.acquire()
+        await self._acquire()
         held = True
 
         def give_up() -> None:
             nonlocal held
             if held:
                 held = False
-                self._places.release()
+                self._release()
 
         timer = asyncio.get_running_loop().call_later(self._hold, give_up)
         try:
@@ -87,9 +90,31 @@ class MeasurementLimiter:
             timer.cancel()
             give_up()
 
+    async def _acquire(self) -> None:
+        if self._free:  # Nobody waits then: a place that comes free goes to the first who does.
+            self._free -= 1
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except BaseException:
+            if turn.done() and not turn.cancelled():
+                self._release()  # The place came together with the cancellation.
+            raise
+
+    def _release(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
+
 
 _LIMITERS: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, MeasurementLimiter]] = WeakKeyDictionary()
-"""One for each event loop, because it is the loop that measurements have in common."""
+"""One for each event loop, because it is the loop that measurements have in common. A limiter does not refer
+to its loop, so it goes when the loop does."""
 
 
 def limiter_of_loop() -> MeasurementLimiter:
@@ -212,19 +237,13 @@ async def measure_offset(
     for index in range(samples):
         if index and interval > 0:
             await clock.sleep(min(_pause(interval, index), max(0.0, until - clock.monotonic())))
-        left = until - clock.monotonic()
-        if left <= 0:
-            break
-        scope = asyncio.timeout(None if timeout is None else left)
         try:
-            async with scope, limiter.place():
-                reply = await _timed(probe, clock)
+            reply = await _in_turn(probe, clock, limiter, until - clock.monotonic())
         except RetryableError as error:
             failure = error
             continue
-        except builtins.TimeoutError:
-            if not scope.expired():
-                raise
+        if reply is None:
+            failure = failure or TimeoutError(f"no answer within {timeout:g} s")
             break
         if reply.received - reply.sent <= max_round_trip:
             measurement.add_reply(reply)
@@ -232,9 +251,21 @@ async def measure_offset(
                 break
     if measurement.samples:
         return measurement.result()
-    if failure is None and timeout is not None and clock.monotonic() >= until:
-        raise TimeoutError(f"no answer within {timeout:g} s")
     raise failure or TimeoutError(f"no answer took less than {max_round_trip:g} s")
+
+
+async def _in_turn(probe: Probe, clock: Clock, limiter: MeasurementLimiter, left: float) -> TimedReply | None:
+    """Call a probe as soon as the limiter has a place; None if that takes longer than ``left`` seconds."""
+    if left <= 0:
+        return None
+    scope = asyncio.timeout(left if math.isfinite(left) else None)
+    try:
+        async with scope, limiter.place():
+            return await _timed(probe, clock)
+    except builtins.TimeoutError:
+        if not scope.expired():  # The probe's own.
+            raise
+        return None
 
 
 async def _timed(probe: Probe, clock: Clock) -> TimedReply:

@@ -1,9 +1,11 @@
 """Clock offsets: by SNTP from a real UDP server on loopback, and from any probe."""
 
 import asyncio
+import gc
 import math
 import socket
 import time
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -589,6 +591,21 @@ async def test_cancelled_measurements_give_their_places_back() -> None:
     async with asyncio.timeout(20):
         async with limiter.place():
             pass
+
+
+def test_a_loops_limiter_does_not_keep_the_loop_alive() -> None:
+    async def contend() -> "weakref.ref[asyncio.AbstractEventLoop]":
+        async def probe() -> float:
+            await asyncio.sleep(0)
+            return time.time()
+
+        async with task_scope("contend") as scope:
+            await scope.gather({n: measure_offset(probe, samples=2) for n in range(5)}, name="measure")
+        return weakref.ref(asyncio.get_running_loop())
+
+    reference = asyncio.run(contend())
+    gc.collect()
+    assert reference() is None
 
 
 @pytest.mark.parametrize("limits", [{"concurrent": 0}, {"hold": 0.0}, {"hold": math.nan}])
