@@ -133,16 +133,28 @@ class LocalFile:
     seconds: float = 0.0
 
 
+DRIFT_LIMIT: Final = 500e-6
+"""Seconds per second by which two clocks are assumed to run apart at most. Quartz clocks stay within 100 ppm
+each, and the kernel's NTP discipline steers by up to 500 ppm (ntp_adjtime(2)). Assumed, not measured."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClockOffset:
     """How far a device's clock is from this computer's.
 
     Attributes:
         offset: Device minus computer, in seconds.
-        bound: The true offset lies within ``offset`` plus or minus this many seconds.
-        round_trip: The shortest round trip seen, in seconds, which set the bound.
-        samples: How many usable answers there were.
-        measured_at: Computer's time of the best sample, Unix seconds.
+        bound: The true offset at ``measured_at`` lies within ``offset`` plus or minus this many seconds.
+        round_trip: The shortest round trip seen, in seconds.
+        samples: How many usable answers there were; all of them set the bound together.
+        measured_at: Computer's time for which the offset holds, Unix seconds.
+        resolution: Step of the device's stamps in seconds, as seen in them or as the device states it,
+            whichever is coarser; it is part of the bound.
+        consistent: Whether one clock can have given all answers. If not, the clock was set meanwhile or
+            its answers are wrong, and the bound covers all of them.
+        drift_limit: Seconds per second by which the two clocks are assumed to run apart at most.
+        source_bound: How far a time server says that it may be from true time, in seconds (half its root
+            delay plus its root dispersion, RFC 5905); None where nothing says it. Not part of ``bound``.
     """
 
     offset: float
@@ -150,3 +162,11 @@ class ClockOffset:
     round_trip: float
     samples: int
     measured_at: float = field(default=0.0)
+    resolution: float = 0.0
+    consistent: bool = True
+    drift_limit: float = DRIFT_LIMIT
+    source_bound: float | None = None
+
+    def bound_at(self, when: float) -> float:
+        """Return the bound of the same offset at another time, Unix seconds of the computer."""
+        return self.bound + self.drift_limit * abs(when - self.measured_at)

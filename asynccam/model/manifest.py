@@ -87,7 +87,7 @@ class ClockRecord(_Record):
     bound: float = Field(description="The true offset lies within offset plus or minus this, in seconds.")
     round_trip: float = Field(description="Shortest round trip seen, in seconds.")
     samples: int = Field(description="Usable answers.")
-    measured_at: Moment = Field(description="Time of the best sample.")
+    measured_at: Moment = Field(description="Time for which the offset holds.")
 
     @classmethod
     def of(cls, clock: ClockOffset) -> Self:

@@ -5,7 +5,7 @@ begin again from zero in February 2036, so a timestamp alone names a moment in e
 """
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from asynccam.errors import BusyError, ClockNotSynchronizedError, DeviceError, RemoteProtocolError
@@ -25,7 +25,9 @@ _VERSION: Final = 4
 _STRATUM_KISS: Final = 0
 _STRATUM_UNSYNCHRONIZED: Final = 16
 # leap+version+mode, stratum, poll, precision, root delay, root dispersion, reference id, four timestamps
-_LAYOUT: Final = struct.Struct("!BBbbII4sQQQQ")
+_LAYOUT: Final = struct.Struct("!BBbbiI4sQQQQ")
+_SHORT: Final = 1 << 16
+"""Parts of a second in root delay and root dispersion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +38,16 @@ class SntpReply:
         received: When the server received the request, as an NTP timestamp by its clock.
         sent: When it sent the reply, as an NTP timestamp by its clock.
         stratum: Hops from a reference clock, 1 to 15.
+        precision: Step of the server's clock in seconds, as the server states it: a power of two. Like
+            ``source_bound`` a property of the server, and not part of what makes two replies equal.
+        source_bound: How far the server says that it may be from true time, in seconds.
     """
 
     received: int
     sent: int
     stratum: int
+    precision: float = field(default=0.0, compare=False)
+    source_bound: float = field(default=0.0, compare=False)
 
 
 def build_request(nonce: int) -> bytes:
@@ -80,7 +87,9 @@ def parse_reply(data: bytes, nonce: int) -> SntpReply:
     """
     if echoed_nonce(data) != nonce:
         raise RemoteProtocolError("a reply to a request that was not made")
-    first, stratum, _, _, _, _, reference, _, _, received, sent = _LAYOUT.unpack_from(data)
+    first, stratum, _, precision, delay, dispersion, reference, _, _, received, sent = _LAYOUT.unpack_from(
+        data
+    )
     if stratum == _STRATUM_KISS:
         code = reference.rstrip(b"\0").decode("ascii", "replace")
         if code == "RATE":
@@ -96,7 +105,10 @@ def parse_reply(data: bytes, nonce: int) -> SntpReply:
         raise RemoteProtocolError("a reply without times")
     if signed_difference(sent, received) < 0:
         raise RemoteProtocolError("a reply sent before its request was received")
-    return SntpReply(received, sent, stratum)
+    # RFC 4330 section 4: the precision is an exponent of two, and the root delay may be negative. RFC 5905
+    # appendix A.5.5.2: half the root delay and the root dispersion are what the source may be wrong by.
+    source_bound = (abs(delay) / 2 + dispersion) / _SHORT
+    return SntpReply(received, sent, stratum, 2.0**precision, source_bound)
 
 
 def to_ntp(unix: float) -> int:

@@ -250,6 +250,38 @@ async def test_clock_of_a_device_that_is_ahead() -> None:
     assert device.told("HEARTBEAT") == 4
 
 
+async def test_many_clock_samples_open_a_few_connections_at_a_time() -> None:
+    opened: list[int] = []
+    device = Android()
+
+    def milliseconds(command: object) -> bytes:
+        opened.append(peer.opened)
+        return b'{"deviceId":"a","status":"ready","timestamp":%.3f}' % time.time()
+
+    device.obey = milliseconds  # type: ignore[method-assign]
+    async with Peer(device.talk) as peer:
+        offset = await client(peer).measure_clock(samples=20)
+    assert offset.samples == 20
+    assert opened[0] <= 8
+    assert opened[-1] == 20
+    assert offset.resolution >= 0.001
+    assert abs(offset.offset) <= offset.bound
+
+
+async def test_a_device_that_goes_in_the_middle_of_a_clock_measurement_keeps_what_it_told() -> None:
+    device = Android()
+
+    def last_words(command: object) -> bytes:
+        peer.vanish()  # what is open stays open
+        return b'{"deviceId":"a","status":"ready","timestamp":%f}' % time.time()
+
+    device.obey = last_words  # type: ignore[method-assign]
+    async with Peer(device.talk) as peer:
+        offset = await client(peer, retries=0).measure_clock(samples=20)
+    assert offset.samples == 8
+    assert abs(offset.offset) <= offset.bound
+
+
 async def test_several_addresses_are_tried_and_the_good_one_remembered() -> None:
     async with Peer(Android().talk) as peer:
         controller = MultiCamClient(["127.0.0.9", "::1", "127.0.0.1"], peer.port, timeout=5.0)

@@ -31,7 +31,7 @@ async def test_the_offset_is_the_servers_clock_minus_this_computers() -> None:
 async def test_it_is_measured_again_and_forgotten_when_no_answer_comes_any_more(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    clock = FakeClock()
+    clock = FakeClock(1_700_000_000.123457)  # not a whole second, which would be taken for the clock's step
     good: Answer = says(0.0, clock.time)
     answers = [good] * 8 + [says(2.0, clock.time)] * 8 + [silent]
     async with (

@@ -1,11 +1,13 @@
 """Clock offsets: by SNTP from a real UDP server on loopback, and from any probe."""
 
 import asyncio
+import gc
 import math
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 
@@ -19,11 +21,12 @@ from asynccam.errors import (
     UsageError,
 )
 from asynccam.model.info import ClockOffset
-from asynccam.net.clock import best_of, measure_offset, query_sntp, sntp_offset
+from asynccam.net.clock import MeasurementLimiter, TimedReply, measure_offset, query_sntp, sntp_offset
+from asynccam.runtime.tasks import TaskScope
 from asynccam.wire import sntp
 from tests.support.fake_clock import FakeClock
 from tests.support.ntp_server import Address, NtpServer, late, ntp_server, raw, reply, says, silence
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, passes
 
 LOOPBACK = "127.0.0.1"
 
@@ -61,14 +64,11 @@ def test_work_longer_than_the_exchange_is_impossible_beyond_what_clocks_differ()
     answer = sntp.SntpReply(sntp.to_ntp(1000.0), sntp.to_ntp(1000.1), 1)
     with pytest.raises(RemoteProtocolError, match="work"):
         sntp_offset(answer, 1000.0, 0.05)
-    assert sntp_offset(answer, 1000.0, 0.0995).bound == 0.0
-
-
-def test_the_shortest_round_trip_wins_and_all_samples_count() -> None:
-    slow, fast = ClockOffset(1.0, 0.2, 0.4, 2, 10.0), ClockOffset(2.0, 0.05, 0.1, 1, 20.0)
-    assert best_of([slow, fast]) == ClockOffset(2.0, 0.05, 0.1, 3, 20.0)
-    with pytest.raises(UsageError):
-        best_of([])
+    contradiction = sntp_offset(answer, 1000.0, 0.0995)
+    assert not contradiction.consistent
+    # Either stamp may be right: from the first one read as late as possible to the last one as early.
+    assert contradiction.offset - contradiction.bound == pytest.approx(-0.0995, abs=1e-6)
+    assert contradiction.offset + contradiction.bound == pytest.approx(0.1, abs=1e-6)
 
 
 # -- SNTP ---------------------------------------------------------------------------------------
@@ -80,7 +80,8 @@ async def test_the_offset_of_a_server_is_found() -> None:
         found = await query_sntp(LOOPBACK, server.port, samples=3, interval=0.0)
     assert abs(found.offset - 5.0) <= found.bound + 1e-4
     assert 0 <= found.round_trip < 0.5
-    assert found.bound == found.round_trip / 2
+    assert 0 < found.bound < 0.25 + 1e-5
+    assert found.consistent
     assert found.samples == 3
     assert began <= found.measured_at <= time.time()
 
@@ -92,18 +93,76 @@ async def test_a_server_over_ipv6_is_asked_as_well() -> None:
 
 
 async def test_a_given_clock_is_the_one_compared() -> None:
-    clock = FakeClock(1_000_000.0)
+    clock = FakeClock(1_000_000.123457)
     async with ntp_server(says(5.0, clock.time)) as server:
         found = await query_sntp(LOOPBACK, server.port, samples=2, interval=0.0, clock=clock)
     assert found.offset == pytest.approx(5.0, abs=1e-6)
-    assert (found.bound, found.round_trip, found.measured_at) == (0.0, 0.0, 1_000_000.0)
+    assert (found.round_trip, found.measured_at) == (0.0, 1_000_000.123457)
+    assert 0 < found.bound < 2e-6  # the step that the server states, 2**-20 s
 
 
-async def test_the_best_of_several_samples_is_used() -> None:
-    answers = (late(says(9.0, time.time), 0.05), says(1.0, time.time), late(says(9.0, time.time), 0.05))
+async def test_what_a_server_states_of_its_clock_is_in_the_result() -> None:
+    # Precision -6 (a 64th of a second), root delay 0.5 s, root dispersion 0.25 s.
+    head = bytes.fromhex("2401 06fa 00008000 00004000")
+
+    def answer(server: NtpServer, request: bytes, addr: Address) -> None:
+        server.transport.sendto(head + reply(request, received=time.time() + 5.0)[12:], addr)
+
+    async with ntp_server(answer) as server:
+        found = await query_sntp(LOOPBACK, server.port, samples=2, interval=0.0)
+    assert found.resolution == 1 / 64
+    assert found.source_bound == 0.5
+    assert found.bound >= 1 / 128
+    assert abs(found.offset - 5.0) <= found.bound
+
+
+@pytest.mark.parametrize("step", [1.0, 0.01, 0.001])
+async def test_the_step_of_the_stamps_is_part_of_the_bound(step: float) -> None:
+    def coarse() -> float:
+        return math.floor(time.time() / step) * step
+
+    async with ntp_server(says(0.0, coarse)) as server:
+        found = await query_sntp(LOOPBACK, server.port, samples=8, interval=0.0)
+    assert found.resolution >= step
+    assert found.consistent
+    assert abs(found.offset) <= found.bound
+
+
+async def test_a_server_that_claims_more_work_than_the_trip_took_never_has_a_bound_of_0() -> None:
+    def answer(server: NtpServer, request: bytes, addr: Address) -> None:
+        now = time.time()
+        server.transport.sendto(reply(request, received=now - 0.0004, sent=now + 0.0004), addr)
+
+    async with ntp_server(answer) as server:
+        # The fake clock stands still: every trip took no time at all.
+        clock = FakeClock(time.time())
+        found = await query_sntp(LOOPBACK, server.port, samples=3, interval=0.0, clock=clock)
+    assert not found.consistent
+    assert found.bound >= 0.0004
+
+
+async def test_a_server_whose_clock_is_set_meanwhile_is_a_contradiction_that_covers_both() -> None:
+    answers = (says(1.0, time.time), says(1.0, time.time), says(4.0, time.time))
+    async with ntp_server(*answers) as server:
+        found = await query_sntp(LOOPBACK, server.port, samples=4, interval=0.0)
+    assert not found.consistent
+    assert found.offset - found.bound <= 1.0
+    assert found.offset + found.bound >= 4.0
+
+
+async def test_no_more_samples_than_the_bound_needs() -> None:
+    async with ntp_server(says(1.0, time.time)) as server:
+        found = await query_sntp(LOOPBACK, server.port, samples=500, interval=0.0, target_bound=0.25)
+    assert found.samples < 500
+    assert found.bound <= 0.25
+
+
+async def test_slow_samples_do_not_widen_what_a_fast_one_found() -> None:
+    answers = (late(says(1.0, time.time), 0.3), says(1.0, time.time), late(says(1.0, time.time), 0.3))
     async with ntp_server(*answers) as server:
         found = await query_sntp(LOOPBACK, server.port, samples=3, interval=0.0)
-    assert found.offset == pytest.approx(1.0, abs=0.25)
+    assert found.offset == pytest.approx(1.0, abs=0.15)
+    assert found.bound < 0.15
     assert found.samples == 3
 
 
@@ -251,26 +310,128 @@ class Device:
 
     def __init__(self, clock: FakeClock, ahead: float, delays: list[tuple[float, float]]) -> None:
         self._clock = clock
-        self._ahead = ahead
+        self.ahead = ahead
         self._delays = iter(delays)
 
     async def probe(self) -> float:
         there, back = next(self._delays)
         self._clock.move(there)
-        answer = self._clock.time() + self._ahead
+        answer = self._clock.time() + self.ahead
         self._clock.move(back)
         return answer
 
 
-async def test_the_shortest_of_the_round_trips_decides() -> None:
-    clock = FakeClock(1000.0)
+async def test_a_short_round_trip_inside_the_others_decides_alone() -> None:
+    clock = FakeClock(1000.123457)
     device = Device(clock, 2.0, [(0.2, 0.1), (0.03, 0.01), (0.1, 0.1)])
     found = await measure_offset(device.probe, samples=3, clock=clock)
     assert found.round_trip == pytest.approx(0.04)
-    assert found.bound == pytest.approx(0.02)
-    assert found.offset == pytest.approx(2.01)  # off by half the difference of the ways
+    assert found.bound == pytest.approx(0.02, abs=2e-5)  # drift within the trip
+    assert found.offset == pytest.approx(2.01, abs=1e-6)  # off by half the difference of the ways
     assert found.samples == 3
-    assert found.measured_at == pytest.approx(1000.32)
+    assert found.measured_at == pytest.approx(1000.443457)
+
+
+async def test_two_long_round_trips_bound_the_offset_from_either_side() -> None:
+    """Neither way is short in one of the two, but each is short in one."""
+    clock = FakeClock(1000.123457)
+    device = Device(clock, 2.0, [(0.2, 0.001), (0.002, 0.2)])
+    found = await measure_offset(device.probe, samples=2, clock=clock)
+    # At least 2 - 0.001 by the first, at most 2 + 0.002 by the second; 500 ppm for the 0.001 s between.
+    assert found.offset == pytest.approx(2.0005, abs=1e-5)
+    assert found.bound == pytest.approx(0.0015, abs=1e-5)
+    assert found.round_trip == pytest.approx(0.201)
+    assert found.consistent
+
+
+async def test_a_clock_set_between_two_answers_is_a_contradiction_that_covers_both() -> None:
+    clock = FakeClock(1000.123457)
+    device = Device(clock, 2.0, [(0.01, 0.01)] * 4)
+
+    async def probe() -> float:
+        if clock.monotonic() > 0.03:
+            device.ahead = -1.0
+        return await device.probe()
+
+    found = await measure_offset(probe, samples=4, clock=clock)
+    assert not found.consistent
+    assert found.offset - found.bound <= -1.0
+    assert found.offset + found.bound >= 2.0
+
+
+async def test_this_computers_wall_clock_may_be_set_meanwhile() -> None:
+    clock = FakeClock(1000.123457)
+    device = Device(clock, 2.0, [(0.01, 0.01)] * 4)
+
+    async def probe() -> float:
+        answer = await device.probe()
+        clock.leap(3.0)
+        device.ahead -= 3.0
+        return answer
+
+    found = await measure_offset(probe, samples=4, clock=clock)
+    assert found.consistent
+    assert abs(found.offset - 2.0) <= found.bound
+
+
+async def test_a_probe_that_takes_its_own_times_gives_a_tighter_bound() -> None:
+    clock = FakeClock(1000.123457)
+
+    async def probe() -> TimedReply:
+        clock.move(0.1)  # a connection, say
+        sent = clock.monotonic()
+        clock.move(0.001)
+        answer = clock.time() + 2.0
+        clock.move(0.001)
+        received = clock.monotonic()
+        clock.move(0.1)  # parsing
+        return TimedReply(sent, received, answer)
+
+    found = await measure_offset(probe, samples=2, clock=clock)
+    assert found.bound == pytest.approx(0.001, abs=1e-5)
+    assert found.offset == pytest.approx(2.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("times", [(-1.0, 0.0), (0.0, 9.0), (0.02, 0.01), (math.nan, 0.0)])
+async def test_times_outside_the_probes_call_are_refused(times: tuple[float, float]) -> None:
+    clock = FakeClock(1000.123457)
+
+    async def probe() -> TimedReply:
+        clock.move(0.05)
+        return TimedReply(*times, 1000.0)
+
+    with pytest.raises(UsageError, match="within its call"):
+        await measure_offset(probe, samples=2, clock=clock)
+
+
+async def test_the_deadline_ends_a_measurement_with_what_there_is() -> None:
+    replies = iter([time.time()])
+
+    async def probe() -> float:
+        try:
+            return next(replies)
+        except StopIteration:
+            await asyncio.Event().wait()
+            raise AssertionError("nobody sets it") from None
+
+    found = await measure_offset(probe, samples=100, timeout=0.2)
+    assert found.samples == 1
+
+
+async def test_a_probe_that_never_answers_is_a_timeout() -> None:
+    async def probe() -> float:
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets it")
+
+    with pytest.raises(TimeoutError, match=r"no answer within 0\.05 s"):
+        await measure_offset(probe, timeout=0.05)
+
+
+async def test_a_measurement_ends_when_its_bound_is_small_enough() -> None:
+    clock = FakeClock(1000.123457)
+    device = Device(clock, 2.0, [(0.2, 0.2), (0.001, 0.001), (0.2, 0.2)])
+    found = await measure_offset(device.probe, samples=3, target_bound=0.01, clock=clock)
+    assert found.samples == 2
 
 
 async def test_round_trips_over_the_limit_do_not_count() -> None:
@@ -278,7 +439,9 @@ async def test_round_trips_over_the_limit_do_not_count() -> None:
     device = Device(clock, 0.0, [(0.6, 0.0), (0.2, 0.2), (0.0, 0.6)])
     found = await measure_offset(device.probe, samples=3, max_round_trip=0.5, clock=clock)
     assert found.samples == 1
-    assert found.bound == pytest.approx(0.2)
+    # A stamp of 1,700,000,000.8 s alone may come from a clock of tenths of a second.
+    assert found.resolution == 0.1
+    assert found.bound == pytest.approx(0.2 + 0.75 * 0.1, abs=2e-4)
 
 
 async def test_only_long_round_trips_are_a_timeout() -> None:
@@ -289,8 +452,8 @@ async def test_only_long_round_trips_are_a_timeout() -> None:
 
 
 async def test_a_sample_that_fails_is_made_up_for_by_others() -> None:
-    outcomes: Iterator[float | Exception] = iter([TimeoutError("lost"), 5.0, ConnectionError("gone")])
-    clock = FakeClock(4.0)
+    outcomes: Iterator[float | Exception] = iter([TimeoutError("lost"), 5.123457, ConnectionError("gone")])
+    clock = FakeClock(4.123457)
 
     async def probe() -> float:
         outcome = next(outcomes)
@@ -299,7 +462,8 @@ async def test_a_sample_that_fails_is_made_up_for_by_others() -> None:
         return outcome
 
     found = await measure_offset(probe, samples=3, clock=clock)
-    assert (found.offset, found.samples) == (1.0, 1)
+    assert found.offset == pytest.approx(1.0, abs=1e-6)
+    assert found.samples == 1
 
 
 async def test_when_every_sample_fails_the_last_failure_is_raised() -> None:
@@ -337,3 +501,114 @@ async def test_no_samples_are_refused() -> None:
 
     with pytest.raises(UsageError):
         await measure_offset(probe, samples=0)
+
+
+# -- many at once -------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def task_scope(name: str) -> AsyncIterator[TaskScope]:
+    scope = TaskScope(name)
+    try:
+        yield scope
+    finally:
+        await scope.aclose()
+
+
+async def test_only_a_few_samples_are_under_way_at_the_same_time() -> None:
+    """However many devices are measured; and the samples of all alternate."""
+    limiter = MeasurementLimiter(concurrent=2, hold=30.0)
+    under_way: set[int] = set()
+    most, order = 0, []
+
+    def probe_of(device: int) -> Callable[[], Awaitable[float]]:
+        async def probe() -> float:
+            nonlocal most
+            under_way.add(device)
+            order.append(device)
+            most = max(most, len(under_way))
+            await passes(3)
+            under_way.remove(device)
+            return time.time()
+
+        return probe
+
+    async with task_scope("many") as scope:
+        found = await scope.gather(
+            {number: measure_offset(probe_of(number), samples=4, limiter=limiter) for number in range(20)},
+            name="measure",
+        )
+    assert all(isinstance(one, ClockOffset) and one.samples == 4 for one in found.values())
+    assert most == 2
+    assert sorted(order[:20]) == list(range(20))
+
+
+async def test_measurements_on_one_loop_share_a_limiter() -> None:
+    most, under_way = 0, 0
+
+    async def probe() -> float:
+        nonlocal most, under_way
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0)
+        under_way -= 1
+        return time.time()
+
+    async with task_scope("many") as scope:
+        await scope.gather({number: measure_offset(probe, samples=2) for number in range(20)}, name="measure")
+    assert most < 10  # two, and a few more should a machine so slow that places are given up run this
+
+
+async def test_a_silent_device_does_not_hold_up_the_others() -> None:
+    limiter = MeasurementLimiter(concurrent=1, hold=0.01)
+
+    async def silent() -> float:
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets it")
+
+    async def quick() -> float:
+        return time.time()
+
+    async with task_scope("silent") as scope:
+        stuck = scope.spawn(measure_offset(silent, limiter=limiter), name="stuck")
+        await passes()
+        found = await measure_offset(quick, samples=3, limiter=limiter)
+        assert not stuck.done()
+    assert found.samples == 3
+
+
+async def test_cancelled_measurements_give_their_places_back() -> None:
+    limiter = MeasurementLimiter(concurrent=1, hold=30.0)
+
+    async def silent() -> float:
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets it")
+
+    async with task_scope("cancelled") as scope:
+        for _ in range(3):  # one holds the place, two wait for it
+            scope.spawn(measure_offset(silent, limiter=limiter), name="stuck")
+        await passes()
+    async with asyncio.timeout(20):
+        async with limiter.place():
+            pass
+
+
+def test_a_loops_limiter_does_not_keep_the_loop_alive() -> None:
+    async def contend() -> "weakref.ref[asyncio.AbstractEventLoop]":
+        async def probe() -> float:
+            await asyncio.sleep(0)
+            return time.time()
+
+        async with task_scope("contend") as scope:
+            await scope.gather({n: measure_offset(probe, samples=2) for n in range(5)}, name="measure")
+        return weakref.ref(asyncio.get_running_loop())
+
+    reference = asyncio.run(contend())
+    gc.collect()
+    assert reference() is None
+
+
+@pytest.mark.parametrize("limits", [{"concurrent": 0}, {"hold": 0.0}, {"hold": math.nan}])
+def test_senseless_limiters_are_refused(limits: dict[str, float]) -> None:
+    with pytest.raises(UsageError):
+        MeasurementLimiter(**limits)  # type: ignore[arg-type]

@@ -1,18 +1,20 @@
 """MultiCamClient: every command of the MultiCam protocol, from the controller's side."""
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from asynccam.errors import RemoteProtocolError, UsageError
+from asynccam.errors import RemoteProtocolError, RetryableError, UsageError
 from asynccam.model.features import Progress
 from asynccam.model.info import ClockOffset, LocalFile
-from asynccam.net.clock import measure_offset
+from asynccam.net.clock import TimedReply, limiter_of_loop, measure_offset
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.timing import deadline
 from asynccam.systems.multicam.armed import ArmedCommand
+from asynccam.systems.multicam.connection import Connection
 from asynccam.systems.multicam.fetch import prepare_directory, receive
 from asynccam.systems.multicam.link import DeviceLink
 from asynccam.systems.multicam.models import (
@@ -31,6 +33,10 @@ from asynccam.systems.multicam.models import (
 )
 from asynccam.systems.multicam.wire import parse_list, parse_status, parse_stop
 
+_AHEAD: Final = 8
+"""Connections opened ahead for a clock measurement: devices queue only some."""
+_CLOCK_INTERVAL: Final = 0.01
+"""Mean seconds between two samples of a clock: they meet the steps of its stamps at different phases."""
 _PARSERS: Final[dict[str, Callable[..., Reply]]] = {
     CommandType.STOP_RECORDING: parse_stop,
     CommandType.LIST_FILES: parse_list,
@@ -298,11 +304,12 @@ class MultiCamClient:
     async def measure_clock(self, *, samples: int = 8) -> ClockOffset:
         """Compare the device's system clock with this computer's, by HEARTBEAT round trips.
 
-        Connections are opened ahead, so that a round trip is the command's and the answer's alone. The
-        device's NTP-corrected clock, by which it starts, may differ from its system clock.
+        Connections are opened ahead, a few at a time, so that a round trip is the command's and the
+        answer's alone. The device's NTP-corrected clock, by which it starts, may differ from its system
+        clock.
 
         Args:
-            samples: How many round trips; those over 0.5 s are not used.
+            samples: How many round trips; those over 0.5 s are not used. All others count together.
 
         Raises:
             ConnectionError, TimeoutError, RemoteProtocolError: No round trip was of use.
@@ -310,17 +317,42 @@ class MultiCamClient:
         message = CommandMessage.heartbeat(device_id=self._sender)
         payload = self._link.encode(message)
         with ExitStack() as stack:
-            ready = [stack.enter_context(await self._link.connect_patiently()) for _ in range(samples)]
-            ready.reverse()
+            ready: deque[Connection] = deque()
+            unopened = samples
+            unreachable: RetryableError | None = None
 
-            async def probe() -> float:
-                with ready.pop() as connection:
+            async def open_some() -> None:
+                nonlocal unopened
+                count = min(_AHEAD, unopened)
+                unopened -= count
+                for _ in range(count):
+                    ready.append(stack.enter_context(await self._link.connect_patiently()))
+
+            async def probe() -> TimedReply:
+                nonlocal unreachable
+                if (
+                    unreachable is not None
+                ):  # It was tried patiently; once more for every sample takes too long.
+                    raise unreachable
+                if not ready:
+                    try:
+                        await open_some()
+                    except RetryableError as error:
+                        unreachable = error
+                        raise
+                # The oldest first: some devices serve one connection after another.
+                with ready.popleft() as connection:
                     async with deadline(self._link.timeout, f"answer from {self.address} to HEARTBEAT"):
                         await connection.send(payload)
                         document = await connection.answer()
-                return parse_status(document, peer=self.address).timestamp
+                told = parse_status(document, peer=self.address).timestamp
+                return TimedReply(connection.sent_at, connection.received_at, told)
 
-            return await measure_offset(probe, samples=samples, max_round_trip=MAX_ROUND_TRIP)
+            async with limiter_of_loop().place():
+                await open_some()
+            return await measure_offset(
+                probe, samples=samples, max_round_trip=MAX_ROUND_TRIP, interval=_CLOCK_INTERVAL
+            )
 
     async def send(self, message: CommandMessage, *, timeout: float | None = None) -> Reply:
         """Send any command but GET_VIDEO and return the answer as it is, refusals too.

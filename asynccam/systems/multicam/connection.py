@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Final
 
 from asynccam.errors import ConnectionError
+from asynccam.runtime.timing import SYSTEM_CLOCK
 from asynccam.systems.multicam.models import SAFE_COMMAND_SIZE
 from asynccam.systems.multicam.wire import AnswerReader
 
@@ -25,13 +26,17 @@ class Connection:
     Attributes:
         peer: The device's address, for errors.
         sent: Whether any part of the command has left: from then on the device may carry it out.
+        sent_at: Monotonic time just before the command was last written, seconds.
+        received_at: Monotonic time at which the last bytes were read, seconds.
     """
 
-    __slots__ = ("_answers", "_sock", "peer", "sent")
+    __slots__ = ("_answers", "_sock", "peer", "received_at", "sent", "sent_at")
 
     def __init__(self, sock: socket.socket, peer: str) -> None:
         self.peer = peer
         self.sent = False
+        self.sent_at = 0.0
+        self.received_at = 0.0
         self._sock = sock
         self._answers = AnswerReader(peer=peer)
 
@@ -61,6 +66,7 @@ class Connection:
         Raises:
             ConnectionError: The connection is gone, and nothing left.
         """
+        self.sent_at = SYSTEM_CLOCK.monotonic()
         try:
             taken = self._sock.send(payload)
         except BlockingIOError:
@@ -98,6 +104,7 @@ class Connection:
             data = await asyncio.get_running_loop().sock_recv(self._sock, _READ_SIZE)
         except OSError as error:
             raise self._broken(error, "before its answer was complete") from error
+        self.received_at = SYSTEM_CLOCK.monotonic()
         # sock_recv does not yield while there is data: a peer that floods must not hold the loop.
         await asyncio.sleep(0)
         return data
