@@ -288,7 +288,9 @@ class _Reading:
         step = self.restart_interval or units
         wanted = -(-units // step)
         # Some encoders write a restart marker behind the last interval, too.
-        if not wanted <= len(intervals) <= wanted + 1:
+        # A block has two codes at least, of a bit at least.
+        bits = 8 * sum(end - begin for begin, end in intervals)
+        if not wanted <= len(intervals) <= wanted + 1 or bits < 2 * units * len(blocks):
             raise _FlawError("lacks a part of its picture data")
         self.budget -= _SCAN_COST
         for index, (begin, end) in enumerate(intervals[:wanted]):

@@ -234,10 +234,10 @@ class _Demultiplexer:
             self._losses.errors += 1
             return
         pid = (high & 0x1F) << 8 | data[at + 2]
-        if pid == NULL_PID or not flags & 0x30:  # 2.4.3.3: 00 is reserved and discarded
+        if pid == NULL_PID:
             return
         unwrapped = unwrap_payload(data, at)
-        if unwrapped is None:
+        if unwrapped is None or not flags & 0x30:  # 2.4.3.3: 00 is reserved and to be discarded
             self._losses.errors += 1
             return
         begin, is_announced = unwrapped

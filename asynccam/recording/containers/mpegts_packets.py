@@ -202,11 +202,6 @@ class SectionReader:
     def __init__(self) -> None:
         self._section = b""
 
-    @property
-    def is_open(self) -> bool:
-        """Whether a section has begun and not ended."""
-        return bool(self._section)
-
     def feed(self, payload: bytes, is_start: bool) -> list[bytes]:
         """Return the sections that are whole with this payload, from table_id to CRC."""
         if is_start:

@@ -37,6 +37,8 @@ class Presentation:
         self._intervals = Intervals()
         self._seconds_of_jumps = 0.0
         self._long_steps = 0
+        self._longest = 0.0
+        self._shortest = _LONGEST
         self._count = 0
         self._sum = 0
         self._ends = 0
@@ -77,7 +79,8 @@ class Presentation:
     def finish(self) -> tuple[float | None, float | None]:
         """Return the seconds that the frames are shown, and the usual interval, where they are known."""
         self._drain()
-        if self._long_steps > 1 and self._long_steps * 2 >= self._count + self._long_steps:
+        is_regular = self._long_steps > 1 and self._longest <= 1.5 * self._shortest
+        if is_regular and self._long_steps * 2 >= self._count + self._long_steps:
             # They are what this stream's frames are apart.
             self._sum += round(self._seconds_of_jumps * self._rate)
             self._intervals.add(self._seconds_of_jumps / self._long_steps, self._long_steps)
@@ -95,7 +98,9 @@ class Presentation:
         self.jumps += 1
         if _JUMP * self._rate < step <= _LONGEST * self._rate:
             self._long_steps += 1
-            self._seconds_of_jumps += step / self._rate
+            seconds = step / self._rate
+            self._seconds_of_jumps += seconds
+            self._longest, self._shortest = max(self._longest, seconds), min(self._shortest, seconds)
 
     def _drain(self) -> None:
         while self._waiting:

@@ -171,6 +171,12 @@ BROKEN = {
         KINDS["progressive"][: KINDS["progressive"].index(b"\xff\xda")] + END,
         "holds no picture data",
     ),
+    "too little for its size": (
+        WHOLE.replace(b"\x08\0\x30\0\x40", b"\x08\xff\xff\xff\xff")[:-2]
+        + random.Random(4).randbytes(1 << 19).replace(b"\xff", b"\xfe")
+        + END,
+        "lacks a part of its picture data",
+    ),
     "too far behind": (bytes(70_000) + WHOLE, "holds no picture"),
 }
 

@@ -311,6 +311,17 @@ def test_jumps_in_time_are_not_hours_of_video(tmp_path: Path, plain: bytes, hour
     assert found.duration == pytest.approx(SECONDS, abs=0.13)
 
 
+def test_times_without_sense_are_not_added_up(tmp_path: Path, plain: bytes) -> None:
+    """A minute to an hour between all frames, never the same."""
+    noise = random.Random(9)
+    data = plain
+    for frame in range(0, FRAMES, 2):
+        data = shifted(data, noise.randrange(60, 3600) * 90_000, frame)
+    found = scan(tmp_path / "a.ts", data)
+    assert found.frames == FRAMES
+    assert found.duration is None or found.duration < 60
+
+
 def test_an_outage_of_seconds_is_a_part_of_the_presentation(tmp_path: Path, plain: bytes) -> None:
     found = scan(tmp_path / "a.ts", shifted(plain, 3 * 90_000, 20))
     assert found.duration == pytest.approx(SECONDS + 3, abs=0.13)

@@ -159,20 +159,7 @@ def _last_picture_dropped(case: Case) -> bool:
     return behind and case.verdict.frames == case.whole.frames and same_length(case)
 
 
-def _raw(case: Case) -> bool:
-    return (
-        case.recipe.container == RAW
-        and case.verdict.verdict is Verdict.UNKNOWN
-        and case.verdict.frames is None
-    )
-
-
 DIFFERENCES: Final = (
-    Difference(
-        "raw streams",
-        "nothing in them says where they begin and end, so they are unknown and no frames are claimed",
-        _raw,
-    ),
     Difference(
         "pictures hit in part",
         "ffmpeg makes up the rest of a picture whose media is not all there; asynccam does not count it",
