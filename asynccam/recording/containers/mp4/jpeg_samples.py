@@ -12,6 +12,8 @@ _SEQUENTIAL: Final = frozenset({0xC0, 0xC1})
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _ALONE: Final = frozenset({0x01, *range(0xD0, 0xD9)})
 _MAX_SEGMENTS: Final = 256
+_LUMINANCE: Final = 0x10
+"""Class 1 (AC) and destination 0, which encoders have brightness in."""
 _END_OF_BLOCK: Final = 0x00
 _ZEROS_ONLY: Final = 0xF0
 
@@ -58,11 +60,14 @@ def _find_scan(take: Callable[[int, int], bytes], size: int) -> tuple[int, bool]
 
 
 def _have_zero_code(tables: bytes) -> bool:
-    """Whether a table of AC coefficients gives the code that is zeros to the end of a block, or to zeros."""
+    """Whether the luminance's AC table gives the code that is zeros to the end of a block, or to zeros.
+
+    That of the chrominance always does; but brightness is coded in between.
+    """
     at = 0
     while at + 17 < len(tables):
         symbols = sum(tables[at + 1 : at + 17])
-        if tables[at] >> 4 and symbols and tables[at + 17] in (_END_OF_BLOCK, _ZEROS_ONLY):
+        if tables[at] == _LUMINANCE and symbols and tables[at + 17] in (_END_OF_BLOCK, _ZEROS_ONLY):
             return True
         at += 17 + symbols
     return False
