@@ -16,7 +16,9 @@ _LEADING: Final = frozenset(
 )
 """Boxes that a file is recognised by: ISO/IEC 14496-12, QuickTime, and what cameras put in front."""
 _KNOWN: Final = _LEADING | {b"mfra", b"meta", b"udta", b"emsg", b"prft", b"ssix", b"meco", b"PICT", b"pict"}
-_FIRST_WORDS: Final = re.compile(rb"moof\0\0\0.mfhd|moov\0\0\0.(?:mvhd|trak|cmov)", re.DOTALL)
+_FIRST_WORDS: Final = re.compile(
+    rb"moof\0\0\0.mfhd|moov\0\0\0.(?:mvhd|trak|cmov)|mfra\0\0..(?:tfra|mfro)", re.DOTALL
+)
 """The beginning of a box with an index, by its type and the type of its first child."""
 _STILL_BRANDS: Final = frozenset(
     {b"heic", b"heix", b"heim", b"heis", b"mif1", b"mif2", b"avif", b"jp2 ", b"jpx ", b"jxl ", b"miaf"}
