@@ -11,7 +11,7 @@ from tests.support.media_corpus.cache import base_bytes
 from tests.support.media_corpus.corpus import cases_of, decodable, probe_all, verify_bytes
 from tests.support.media_corpus.expectations import agrees, difference
 from tests.support.media_corpus.mutations import mutations_of, unit_ends
-from tests.support.media_corpus.recipes import BASES, RECIPES, Recipe
+from tests.support.media_corpus.recipes import BASES, JPEG, RECIPES, Recipe
 
 CONTAINERS = sorted({recipe.container for recipe in BASES})
 PARTS = 10**6
@@ -69,9 +69,10 @@ def test_a_file_whose_end_is_cut_off_is_never_complete(container: str) -> None:
     search()
 
 
-@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize("container", [one for one in CONTAINERS if one != JPEG])
 def test_a_file_that_lacks_a_stretch_is_never_complete(container: str) -> None:
-    # Nothing numbers the blocks of a live Matroska file, so that one less is not missed.
+    # Nothing numbers the blocks of a live Matroska file, so that one less is not missed. Nor are those of a
+    # JPEG numbered: its codes fall into step again, and now and then as many blocks as before come out.
     names = [one.name for one in BASES if one.container == container and "live" not in one.name]
 
     @SEARCH
