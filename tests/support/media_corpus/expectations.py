@@ -115,7 +115,7 @@ def agrees(case: Case) -> bool:
 
 
 def _plausible_duration(case: Case) -> bool:
-    """Whether the duration differs from ffprobe's by no more than frames missing at its ends and their reordering."""
+    """Whether the duration differs from ffprobe's by no more than a few frames that may be missing."""
     ours, theirs = case.verdict.duration, case.probe.duration
     if ours is None or theirs is None:
         return same_duration(case) or not case.verdict.frames
