@@ -279,8 +279,8 @@ async def test_a_picture_is_taken_and_comes_home(tmp_path: Path) -> None:
 async def test_files_know_their_folder_and_bare_names_are_guessed_by_suffix(tmp_path: Path) -> None:
     async with running(Gen1()) as peer, serving(FileServer(content=JPEG)) as files:
         peer.answers["list_recordings"] = lambda visitor, request: (
-            '"result": {"files": [{"filename": "odd.jpg", "file_size": %d, "modified_time": 5}], "total": 1}'
-            % len(JPEG)
+            f'"result": {{"files": [{{"filename": "odd.jpg", "file_size": {len(JPEG)}, "modified_time": 5}}],'
+            ' "total": 1}'
         )
         peer.answers["list_snapshots"] = lambda visitor, request: (
             '"result": {"files": [{"filename": "s.png"}], "total": 1}'
