@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from asynccam.errors import AsynccamError, StorageError
-from asynccam.recording.gstlaunch import Element, Graph
+from asynccam.recording.encoders import Codec
+from asynccam.recording.gstlaunch import Chain, Element, Graph, caps
 from asynccam.recording.hold import BACKLOG, gated
-from asynccam.recording.outputs import FileSet, Output
-from asynccam.recording.sources import Feed, Source
+from asynccam.recording.outputs import FileSet, Output, Sink
+from asynccam.recording.sources import Feed, Source, Stream
+
+_WITH_LENGTHS: Final[dict[Codec, str]] = {"h264": "avc", "h265": "hvc1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,7 @@ class Plan:
         pass_fds: Descriptors that it inherits.
         held: Whether no frame comes to the output before the feed begins.
         backlog: Seconds of frames that came before that, and are recorded.
+        caution: What may be wrong with the files, or ``""``.
     """
 
     graph: Graph
@@ -29,6 +34,7 @@ class Plan:
     pass_fds: tuple[int, ...] = ()
     held: bool = False
     backlog: float = 0.0
+    caution: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +80,19 @@ class Pipeline:
             gate, feeding = gated(chain[: stream.live])
             chain, others = (gate, *chain[stream.live :]), (*others, *feeding)
             feed, backlog = _nothing, BACKLOG
-        main = (*chain, Element("queue"), counter, *sink.chain)
+        main = (*chain, Element("queue"), counter, *_behind(stream, sink), *sink.chain)
         graph = Graph((main, *others), sink.inner)
-        return Plan(graph, sink.files, feed, sink.pass_fds, held and feed is not None, backlog)
+        holding = held and feed is not None
+        return Plan(graph, sink.files, feed, sink.pass_fds, holding, backlog, stream.caution)
+
+
+def _behind(stream: Stream, sink: Sink) -> Chain:
+    """The elements between the counter and the output."""
+    if not stream.behind:
+        return ()
+    # They do not hand on which form of the stream the output wants, so that is said before them.
+    form = "byte-stream" if sink.byte_stream else _WITH_LENGTHS[stream.codec]
+    return (caps(f"video/x-{stream.codec}", stream_format=form), *stream.behind)
 
 
 def _nothing() -> Iterator[bytes]:

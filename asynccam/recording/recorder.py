@@ -370,7 +370,7 @@ class Recorder:
                     self.error, self.reason = error, EndReason.FAILED
         verdicts: list[FileVerdict] = []
         for run in runs:
-            found = await verify_files(run.files, decode=self._decode)
+            found = await run.verdicts(decode=self._decode)
             if run is self._last:
                 self._ending = ending_of(self, run, found, self._watch.stall)
             verdicts += found
