@@ -90,9 +90,14 @@ def _behind(stream: Stream, sink: Sink) -> Chain:
     """The elements between the counter and the output."""
     if not stream.behind:
         return ()
-    # They do not hand on which form of the stream the output wants, so that is said before them.
-    form = "byte-stream" if sink.byte_stream else _WITH_LENGTHS[stream.codec]
-    return (caps(f"video/x-{stream.codec}", stream_format=form), *stream.behind)
+    # They do not hand on which form of the stream the output wants. With start codes GStreamer's timestampers
+    # give the second frame the time of the first, and so on, when frames come in the order they are shown in.
+    kind = f"video/x-{stream.codec}"
+    behind: Chain = (caps(kind, stream_format=_WITH_LENGTHS[stream.codec]), *stream.behind)
+    if not sink.byte_stream:
+        return behind
+    parse = Element(f"{stream.codec}parse", {"config-interval": -1})
+    return (*behind, parse, caps(kind, stream_format="byte-stream", alignment="au"))
 
 
 def _nothing() -> Iterator[bytes]:

@@ -308,7 +308,7 @@ def _depay(codec: Literal["h264", "h265"]) -> Chain:
     parse = Element(f"{codec}parse", {"config-interval": -1})
     # As a byte stream the parameter sets come with the first frame and not before it, so that what is known
     # of them is a sign of that frame, see `TIMESTAMPER`.
-    stream = caps(f"video/x-{codec}", stream_format="byte-stream")
+    stream = caps(f"video/x-{codec}", stream_format="byte-stream", alignment="au")
     return (Element(f"rtp{codec}depay"), stream, parse, caps(f"video/x-{codec}", alignment="au"))
 
 
