@@ -26,6 +26,7 @@ class Plan:
         held: Whether no frame comes to the output before the feed begins.
         backlog: Seconds of frames that came before that, and are recorded.
         caution: What may be wrong with the files, or ``""``.
+        filtered: Whether spoiled pictures are left out on the way, see `asynccam.recording.sources.Stream`.
     """
 
     graph: Graph
@@ -35,6 +36,7 @@ class Plan:
     held: bool = False
     backlog: float = 0.0
     caution: str = ""
+    filtered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ class Pipeline:
         main = (*chain, Element("queue"), counter, *_behind(stream, sink), *sink.chain)
         graph = Graph((main, *others), sink.inner)
         holding = held and feed is not None
-        return Plan(graph, sink.files, feed, sink.pass_fds, holding, backlog, stream.caution)
+        return Plan(graph, sink.files, feed, sink.pass_fds, holding, backlog, stream.caution, stream.filtered)
 
 
 def _behind(stream: Stream, sink: Sink) -> Chain:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from asynccam.errors import AsynccamError, RecordingError, StorageError, TimeoutError
+from asynccam.recording.filtering import FilterPipes, FilterProcess
 from asynccam.recording.hold import SOURCE
 from asynccam.recording.installation import Installation
 from asynccam.recording.messages import (
@@ -135,6 +136,7 @@ class Run:
         self._closed: Path | None = None
         self._process: LaunchProcess | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._filter: FilterProcess | None = None
 
     async def start(self, tools: Installation, environment: Mapping[str, str]) -> LaunchProcess:
         """Start the process; the caller must `stop` the run, also when this raises.
@@ -142,16 +144,30 @@ class Run:
         Raises:
             RecordingError: It cannot be started.
         """
-        # -e: an interrupt ends the stream, so that the muxer finishes its file.
+        if not self._plan.filtered:
+            return await self._launch(tools, environment, self._plan.graph.arguments(), self._plan.pass_fds)
+        with FilterPipes() as pipes:
+            self._filter = FilterProcess()
+            await self._filter.start(pipes.filter_source, pipes.filter_target)
+            arguments = pipes.arguments(self._plan.graph.arguments())
+            return await self._launch(tools, environment, arguments, (*self._plan.pass_fds, *pipes.theirs))
+
+    async def _launch(
+        self,
+        tools: Installation,
+        environment: Mapping[str, str],
+        arguments: Sequence[str],
+        pass_fds: Sequence[int],
+    ) -> LaunchProcess:
         plan = self._plan
-        argv = [*tools.guard, tools.launch, "-e", "-m", *plan.graph.arguments()]
         self._process = await LaunchProcess.start(
-            argv,
+            # -e: an interrupt ends the stream, so that the muxer finishes its file.
+            [*tools.guard, tools.launch, "-e", "-m", *arguments],
             self._take,
             feed=plan.feed() if plan.feed is not None else None,
             held=plan.held,
             environment=environment,
-            pass_fds=plan.pass_fds,
+            pass_fds=pass_fds,
             outlives=bool(tools.guard),
         )
         return self._process
@@ -180,13 +196,22 @@ class Run:
         """
         if self._timer is not None:
             self._timer.cancel()
-        if self._process is not None:
-            await self._process.stop(deadlines)
+        try:
+            if self._process is not None:
+                await self._process.stop(deadlines)
+        finally:
+            if self._filter is not None:
+                await self._filter.stop()
 
     @property
     def dropped(self) -> int:
         """Frames that elements reported as lost."""
         return sum(self._dropped.values())
+
+    @property
+    def spoiled(self) -> int:
+        """Pictures that were left out because they are spoiled."""
+        return 0 if self._filter is None else self._filter.spoiled
 
     @property
     def end_of_stream(self) -> bool:

@@ -11,6 +11,10 @@ from asynccam.recording import timecode
 from asynccam.recording.encoders import Codec, encode
 from asynccam.recording.gstlaunch import Chain, Element, PadOf, Value, caps
 
+TO_FILTER: Final = "@to-filter"
+"""Stands for the descriptor that leads into `asynccam.recording.jpeg_filter` in a property named ``fd``."""
+FROM_FILTER: Final = "@from-filter"
+"""Stands for the descriptor that comes from there."""
 TIMESTAMPER: Final = "timestamper"
 """The element that works out decoding times. It tells its latency when it has seen the first frame."""
 
@@ -39,6 +43,8 @@ class Stream:
             those before a start can be thrown away behind them. 0 where that is not so.
         behind: Elements that hold frames back for a while, and so follow the one that counts them.
         caution: What may be wrong with what is recorded, for want of an element, or ``""``.
+        filtered: Whether one of ``others`` writes Motion JPEG to `TO_FILTER`, and ``chain`` reads from
+            `FROM_FILTER` what is left of it without spoiled pictures, in GStreamer's data protocol.
     """
 
     chain: Chain
@@ -48,6 +54,7 @@ class Stream:
     live: int = 0
     behind: Chain = ()
     caution: str = ""
+    filtered: bool = False
 
 
 class Source(Protocol):
@@ -165,15 +172,13 @@ class SrtJpegSource:
     def stream(self, installed: frozenset[str]) -> Stream:
         """The elements for it."""
         uri = f"srt://{_bracketed(self.host)}:{self.port}"
-        return Stream(
-            (
-                Element("srtsrc", {"uri": uri, "mode": "caller", "latency": self.latency}),
-                Element("queue"),
-                Element("jpegparse"),
-            ),
-            "jpeg",
-            live=3,
+        receive: Chain = (
+            Element("srtsrc", {"uri": uri, "mode": "caller", "latency": self.latency}),
+            Element("queue"),
+            Element("fdsink", {"fd": TO_FILTER, "sync": False, "async": False}),
         )
+        pictures = Element("fdsrc", {"fd": FROM_FILTER, "blocksize": 1 << 16})
+        return Stream((pictures, Element("gdpdepay")), "jpeg", (receive,), live=2, filtered=True)
 
 
 @dataclass(frozen=True, slots=True)
