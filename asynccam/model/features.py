@@ -93,6 +93,7 @@ class StopReport:
         first_frame_bound: Half the width of the interval that holds it, in seconds.
         gaps: Stretches that are missing from the files, as far as known, in order.
         ended_early: That the video ends clearly before the stop, where a recorder here saw it.
+        spoiled_frames: Pictures that came spoiled and are not in the files; None where nobody counted.
     """
 
     commanded_at: float
@@ -103,6 +104,7 @@ class StopReport:
     first_frame_bound: float | None = None
     gaps: tuple[RecordingGap, ...] = ()
     ended_early: EarlyEnd | None = None
+    spoiled_frames: int | None = None
 
 
 class ArmedStart(Protocol):

@@ -101,12 +101,14 @@ class RecorderProgress(RecorderEvent):
         frames: That reached the muxer, as of the last count (once a second).
         fps: Frames a second between the last two counts, or None before there are two.
         dropped: Frames that elements reported as lost.
+        spoiled: Pictures that were left out because they are spoiled, see `Recorder.spoiled`.
     """
 
     bytes: int
     frames: int
     fps: float | None
     dropped: int
+    spoiled: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,9 +166,11 @@ class RecorderEnded(RecorderEvent):
         verdicts: What each file is worth.
         error: What went wrong, or None.
         ended_early: As of `Recorder.ended_early` at that moment.
+        spoiled: As of `Recorder.spoiled`.
     """
 
     reason: EndReason
     verdicts: tuple[FileVerdict, ...]
     error: Exception | None = None
     ended_early: EarlyEnd | None = None
+    spoiled: int = 0

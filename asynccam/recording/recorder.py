@@ -201,6 +201,11 @@ class Recorder:
         return self._teller.gaps
 
     @property
+    def spoiled(self) -> int:
+        """Pictures of Motion JPEG that were left out so far because they came broken."""
+        return 0 if self._follower is None else sum(run.spoiled for run in self._follower.runs)
+
+    @property
     def ended_early(self) -> EarlyEnd | None:
         """That its video ends clearly before it was told to, or None; None too while it is not over.
 
@@ -277,6 +282,7 @@ class Recorder:
                     verdicts=self.verdicts,
                     error=self.error,
                     ended_early=self.ended_early,
+                    spoiled=self.spoiled,
                 )
             )
 

@@ -295,6 +295,7 @@ class TakeMember:
             self.record.ended_early = EarlyEndRecord(
                 at=Moment.of(early.at), seconds=missing, reason=early.reason
             )
+        self.record.spoiled_frames = report.spoiled_frames
         self._made(report.files)
         names = tuple(file.name for file in report.files)
         self._emit(RecordingStopped(camera=self.camera.id, files=names))

@@ -114,6 +114,7 @@ class ThorVisionRecord:
                 for gap in stopped.gaps
             ),
             ended_early=early.made_earlier(self._latency) if early is not None else None,
+            spoiled_frames=stopped.spoiled_frames,
         )
 
     async def end_leftovers(self, *, timeout: float = 60.0) -> None:

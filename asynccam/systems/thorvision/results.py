@@ -81,6 +81,7 @@ class StreamStop(DictLike):
         error: What had ended the recording before the stop did, or None.
         server_error: Why the server may still be streaming, or None; the files do not suffer from it.
         ended_early: That the video ends clearly before the stop, or None.
+        spoiled_frames: Pictures that came spoiled and are not in the files.
     """
 
     camera_id: int
@@ -94,3 +95,4 @@ class StreamStop(DictLike):
     error: AsynccamError | None = None
     server_error: AsynccamError | None = None
     ended_early: EarlyEnd | None = None
+    spoiled_frames: int = 0

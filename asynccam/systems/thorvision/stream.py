@@ -275,6 +275,7 @@ class CameraStream:
             error=recorder.error if recorder else None,
             server_error=server_error,
             ended_early=recorder.ended_early if recorder else None,
+            spoiled_frames=recorder.spoiled if recorder else 0,
         )
 
     async def _end_server(self) -> AsynccamError | None:
