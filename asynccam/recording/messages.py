@@ -115,6 +115,11 @@ class CapsSet(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class LatencyChanged(Message):
+    """An element holds frames back for another time than before."""
+
+
+@dataclass(frozen=True, slots=True)
 class OtherLine(Message):
     """A line this parser has no use for, or does not know."""
 
@@ -184,6 +189,8 @@ def _from_bus(element: str, kind: str, details: str) -> Message | None:
         return AsyncDone(element)
     if kind == "eos":
         return EndOfStream(element)
+    if kind == "latency":
+        return LatencyChanged(element)
     fields = {match[1]: _unescape(match[2]) for match in _FIELD.finditer(details)}
     try:
         match kind:

@@ -16,6 +16,7 @@ from asynccam.recording.messages import (
     FramesDropped,
     FrameSeen,
     Interrupted,
+    LatencyChanged,
     LaunchReader,
     Message,
     OtherLine,
@@ -39,7 +40,9 @@ def read(*pieces: bytes) -> list[Message]:
 
 
 def telling(messages: list[Message]) -> list[Message]:
-    return [one for one in messages if not isinstance(one, (OtherLine, StateChanged, CapsSet))]
+    return [
+        one for one in messages if not isinstance(one, (OtherLine, StateChanged, CapsSet, LatencyChanged))
+    ]
 
 
 def test_a_split_recording_tells_its_segments_by_their_true_names() -> None:
