@@ -307,7 +307,7 @@ async def _watch_children(pid: int) -> list[int]:
 
     Returns none where the system has no such descriptors (Linux before 5.3) or is too busy to tell in time.
     """
-    asked = asyncio.ensure_future(asyncio.to_thread(_open_children, pid))
+    asked = asyncio.get_running_loop().run_in_executor(None, _open_children, pid)
     done, _ = await asyncio.wait({asked}, timeout=_ASK_SECONDS)
     if not done:
         asked.add_done_callback(lambda late: _close(late.result()))

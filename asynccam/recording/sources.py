@@ -180,14 +180,8 @@ class SrtJpegSource:
             Element("fdsink", {"fd": TO_FILTER, "sync": False, "async": False}),
         )
         pictures = Element("fdsrc", {"fd": FROM_FILTER, "blocksize": 1 << 16})
-        return Stream(
-            (pictures, Element("gdpdepay")),
-            "jpeg",
-            (receive,),
-            live=2,
-            latency=self.latency / 1000,
-            filtered=True,
-        )
+        frames: Chain = (pictures, Element("gdpdepay"), Element("jpegparse"))
+        return Stream(frames, "jpeg", (receive,), live=3, latency=self.latency / 1000, filtered=True)
 
 
 @dataclass(frozen=True, slots=True)
