@@ -54,6 +54,24 @@ asyncio.run(main())
 """
 
 
+DIES_AT_ITS_START = """
+import asyncio, os, signal, sys, threading
+from pathlib import Path
+from asynccam.recording import Pipeline, Recorder, SingleFile, TestPattern
+
+async def main():
+    path, seconds = Path(sys.argv[1]), float(sys.argv[2])
+    source = TestPattern(width=64, height=48, time_code=False)
+    async with Recorder(Pipeline(source, SingleFile(path))) as recorder:
+        await recorder.arm()
+        threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        await recorder.start()
+        await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
 async def test_a_recording_cancelled_at_each_await_in_turn_leaves_nothing(tmp_path: Path) -> None:
     count = 0
 
@@ -150,6 +168,26 @@ async def test_a_python_that_is_killed_just_after_a_stop_leaves_whole_files(tmp_
     await eventually(lambda: not gst_processes(tmp_path))
     unfinished = [one for path in paths if (one := await verify_file(path)).verdict is not Verdict.COMPLETE]
     assert unfinished == []
+
+
+async def test_a_python_that_is_killed_at_its_start_leaves_an_empty_file_or_a_whole_one(
+    tmp_path: Path,
+) -> None:
+    paths = [tmp_path / f"{number}.mp4" for number in range(12)]
+    for first in range(0, len(paths), 4):
+        programs = [
+            await asyncio.create_subprocess_exec(
+                *[sys.executable, "-c", DIES_AT_ITS_START, str(paths[number]), str(number * 0.005)]
+            )
+            for number in range(first, first + 4)
+        ]
+        for program in programs:
+            assert await program.wait() == -signal.SIGKILL
+    await eventually(lambda: not gst_processes(tmp_path))
+    for path in paths:
+        verdict = await verify_file(path)
+        whole = verdict.verdict is Verdict.COMPLETE and verdict.frames == await decoded_frames(path)
+        assert whole or (verdict.verdict, verdict.frames) == (Verdict.EMPTY, 0), verdict
 
 
 async def test_without_setpriv_a_killed_python_leaves_no_orphan_either(tmp_path: Path) -> None:
