@@ -193,6 +193,16 @@ async def test_a_stop_that_comes_late_is_not_held_against_the_camera(tmp_path: P
     assert take.ok
 
 
+async def test_spoiled_pictures_are_in_the_manifest(tmp_path: Path) -> None:
+    class Spoiling(ScriptedCamera):
+        async def stop(self, *, timeout: float = 60.0) -> StopReport:
+            return replace(await super().stop(timeout=timeout), spoiled_frames=3)
+
+    take = await Take([Spoiling("a"), ScriptedCamera("b")], tmp_path).run(duration=0, start_in=0)
+    counted, uncounted = (await Manifest.load(take.directory)).cameras
+    assert (counted.spoiled_frames, uncounted.spoiled_frames) == (3, None)
+
+
 async def test_a_video_that_begins_late_makes_the_take_incomplete(tmp_path: Path) -> None:
     class Late(ScriptedCamera):
         async def stop(self, *, timeout: float = 60.0) -> StopReport:

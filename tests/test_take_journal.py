@@ -69,7 +69,12 @@ async def test_a_journal_cut_anywhere_gives_its_whole_lines_and_takes_new_ones(t
 
 
 @pytest.mark.parametrize(
-    "line", [b"null", b"[1]", b'{"at": "x", "event": "e"}', b'{"at": 1}', b"\xff", b"[" * 9999]
+    "line",
+    [
+        *[b"null", b"[1]", b'{"at": "x", "event": "e"}', b'{"at": 1}', b"\xff", b"[" * 9999],
+        *[b'{"at": %s, "event": "e"}' % (b"9" * digits) for digits in (400, 5000)],
+        *[b'{"at": %s, "event": "e"}' % word for word in (b"NaN", b"Infinity", b"true")],
+    ],
 )
 def test_a_line_that_is_none_is_passed_over(line: bytes) -> None:
     assert len(read_journal(line + b'\n{"at": 1, "event": "e"}\n')) == 1

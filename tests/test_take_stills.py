@@ -141,7 +141,8 @@ async def test_a_broken_picture_is_kept_with_its_verdict(tmp_path: Path, verify:
     take = await Take([still], tmp_path, name="take", verify=verify).run(duration=0, start_in=0)
     (record,) = take.manifest.cameras
     assert (record.outcome, record.errors) == (Outcome.INCOMPLETE, [])
-    (file,) = record.files
+    file, found = record.files
+    assert (found.name, found.source) == ("a.jpg", "local")  # whatever lies there is on record
     assert (file.name, file.state, file.path, file.size) == (
         "a-1.jpg",
         FileState.ARRIVED,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from asynccam.cli import words
 from asynccam.cli.errors import one_line
@@ -67,6 +67,7 @@ _USES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "simulate streams": ("note", ("jpegenc", "srtsink", "compositor")),
 }
 _ENCODERS: Final = ("x264enc", "openh264enc", "nvv4l2h264enc", "v4l2h264enc", "vah264enc")
+_RECEIVED: Final[tuple[Literal["h264", "h265"], ...]] = ("h264", "h265")
 _GSTREAMER_CURE: Final = (
     "apt install gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good"
     " gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav"
@@ -111,6 +112,7 @@ def check_python() -> list[Finding]:
 async def check_gstreamer() -> list[Finding]:
     """Which of the library's own pipelines this computer can run."""
     from asynccam.recording.installation import find_installation
+    from asynccam.recording.sources import restores_decode_times
 
     try:
         tools = await find_installation()
@@ -123,6 +125,10 @@ async def check_gstreamer() -> list[Finding]:
     else:
         cure = "apt install gstreamer1.0-plugins-ugly"
         found.append(Finding("GStreamer", Verdict.NOTE, "encode H.264: no encoder", cure))
+    untimed = [codec for codec in _RECEIVED if not restores_decode_times(codec, tools.elements)]
+    if untimed:
+        lost = f"B frames of {' and '.join(untimed)} over RTP and RTSP would be recorded with wrong times"
+        found.append(Finding("GStreamer", Verdict.NOTE, lost, "GStreamer 1.22 or newer"))
     if tools.guard:
         found.append(Finding("GStreamer", Verdict.GOOD, "recordings are finished even if Python is killed"))
     else:

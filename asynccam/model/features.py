@@ -95,6 +95,7 @@ class StopReport:
         gaps: Stretches that are missing from the files, as far as known, in order.
         ended_early: That the video ends clearly before the stop, where a recorder here saw it.
         begins_late: That it begins clearly after the start, likewise.
+        spoiled_frames: Pictures that came spoiled and are not in the files; None where nobody counted.
     """
 
     commanded_at: float
@@ -106,6 +107,7 @@ class StopReport:
     gaps: tuple[RecordingGap, ...] = ()
     ended_early: EarlyEnd | None = None
     begins_late: LateBegin | None = None
+    spoiled_frames: int | None = None
 
 
 class ArmedStart(Protocol):

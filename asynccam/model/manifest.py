@@ -228,6 +228,9 @@ class CameraRecord(_Record):
     ended_early: EarlyEndRecord | None = Field(
         default=None, description="Its video ends clearly before it was told to; null if that is not known."
     )
+    spoiled_frames: int | None = Field(
+        default=None, description="Pictures that came spoiled and are in no file; null if nobody counted."
+    )
     errors: list[ErrorRecord] = Field(default_factory=list, description="What went wrong, in order.")
 
 

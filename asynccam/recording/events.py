@@ -101,12 +101,14 @@ class RecorderProgress(RecorderEvent):
         frames: That reached the muxer, as of the last count (once a second).
         fps: Frames a second between the last two counts, or None before there are two.
         dropped: Frames that elements reported as lost.
+        spoiled: Pictures that were left out because they are spoiled, see `Recorder.spoiled`.
     """
 
     bytes: int
     frames: int
     fps: float | None
     dropped: int
+    spoiled: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +167,7 @@ class RecorderEnded(RecorderEvent):
         error: What went wrong, or None.
         ended_early: As of `Recorder.ended_early` at that moment.
         begins_late: As of `Recorder.begins_late`.
+        spoiled: As of `Recorder.spoiled`.
     """
 
     reason: EndReason
@@ -172,3 +175,4 @@ class RecorderEnded(RecorderEvent):
     error: Exception | None = None
     ended_early: EarlyEnd | None = None
     begins_late: LateBegin | None = None
+    spoiled: int = 0

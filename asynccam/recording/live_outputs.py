@@ -47,7 +47,7 @@ class RtpOutput:
             pay["config-interval"] = -1
             form = (caps(f"video/x-{codec}", stream_format="byte-stream"),)
         send = Element("udpsink", {"host": self.host, "port": self.port})
-        return Sink((*form, Element(f"rtp{codec}pay", pay), send), NO_FILES)
+        return Sink((*form, Element(f"rtp{codec}pay", pay), send), NO_FILES, byte_stream=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,11 @@ class CapsSet(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class LatencyChanged(Message):
+    """An element holds frames back for another time than before."""
+
+
+@dataclass(frozen=True, slots=True)
 class OtherLine(Message):
     """A line this parser has no use for, or does not know."""
 
@@ -127,6 +132,8 @@ _BUS: Final = re.compile(
 _FIELD: Final = re.compile(r'([\w-]+)=\([^)]*\)("(?:[^"\\]|\\.)*"|[^,;]*)')
 _STDERR: Final = re.compile(r"(ERROR|WARNING): (?:from element (\S+): )?(.*)", re.DOTALL)
 _NOTIFY: Final = re.compile(r"(/GstPipeline:\S+): (caps|last-message) = (.*)", re.DOTALL)
+_MOST_DIGITS: Final = 20
+"""Digits of a number of 64 bits, its sign included."""
 _RENDERED: Final = re.compile(r"rendered: (\d+), dropped: (\d+)")
 _ESCAPE: Final = re.compile(rb"\\([0-7]{3}|.)", re.DOTALL)
 
@@ -172,7 +179,8 @@ def parse_line(line: str) -> Message:
         element = notified[1].rpartition(":")[2]
         if notified[2] == "caps":
             return CapsSet(element, notified[3])
-        if counted := _RENDERED.search(notified[3]):
+        counted = _RENDERED.search(notified[3])
+        if counted and max(len(counted[1]), len(counted[2])) <= _MOST_DIGITS:
             return FrameCount(element, int(counted[1]), int(counted[2]))
         if notified[3].startswith("chain "):
             return FrameSeen(element)
@@ -184,21 +192,23 @@ def _from_bus(element: str, kind: str, details: str) -> Message | None:
         return AsyncDone(element)
     if kind == "eos":
         return EndOfStream(element)
+    if kind == "latency":
+        return LatencyChanged(element)
     fields = {match[1]: _unescape(match[2]) for match in _FIELD.finditer(details)}
     try:
         match kind:
             case "state-changed":
                 return StateChanged(element, fields["old-state"], fields["new-state"])
             case "element" if details.startswith("splitmuxsink-fragment-opened"):
-                return SegmentOpened(element, _location(fields), int(fields["running-time"]) / 1e9)
+                return SegmentOpened(element, _location(fields), _number(fields["running-time"]) / 1e9)
             case "element" if details.startswith("splitmuxsink-fragment-closed"):
-                return SegmentClosed(element, _location(fields), int(fields["running-time"]) / 1e9)
+                return SegmentClosed(element, _location(fields), _number(fields["running-time"]) / 1e9)
             case "element" if details.startswith("progress,"):
-                return FrameCount(element, int(fields["current"]))
+                return FrameCount(element, _number(fields["current"]))
             case "application" if details.startswith("GstLaunchInterrupt"):
                 return Interrupted(element)
             case "qos":
-                return FramesDropped(element, max(0, int(fields["dropped"])))
+                return FramesDropped(element, max(0, _number(fields["dropped"])))
             case "error":
                 return Failure(element, fields.get("debug", details))
             case "warning":
@@ -206,6 +216,13 @@ def _from_bus(element: str, kind: str, details: str) -> Message | None:
     except (KeyError, ValueError):
         pass  # worded differently by another version: not a message this parser knows
     return None
+
+
+def _number(text: str) -> int:
+    """Read a number of at most 64 bits; raises ValueError for anything else."""
+    if len(text) > _MOST_DIGITS:
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
 
 
 def _location(fields: dict[str, str]) -> str | None:

@@ -62,12 +62,14 @@ class Sink:
         files: The files they write.
         inner: Factories they need besides themselves.
         pass_fds: Descriptors of this process that they write to, inherited under their numbers.
+        byte_stream: Whether H.264 and H.265 are wanted with start codes and not with lengths.
     """
 
     chain: Chain
     files: FileSet
     inner: frozenset[str] = frozenset()
     pass_fds: tuple[int, ...] = ()
+    byte_stream: bool = False
 
 
 class Output(Protocol):
@@ -233,7 +235,7 @@ class HlsFiles:
             },
         )
         files = FileSet(directory, re.compile(rf"{re.escape(base.name)}-(\d{{5,}})\.ts"))
-        return Sink((element,), files, frozenset({"splitmuxsink", "mpegtsmux"}))
+        return Sink((element,), files, frozenset({"splitmuxsink", "mpegtsmux"}), byte_stream=True)
 
 
 @dataclass(frozen=True, slots=True)

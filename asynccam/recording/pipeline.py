@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from asynccam.errors import AsynccamError, StorageError
-from asynccam.recording.gstlaunch import Element, Graph
+from asynccam.recording.encoders import Codec
+from asynccam.recording.gstlaunch import Chain, Element, Graph, caps
 from asynccam.recording.hold import BACKLOG, gated
-from asynccam.recording.outputs import FileSet, Output
-from asynccam.recording.sources import Feed, Source
+from asynccam.recording.outputs import FileSet, Output, Sink
+from asynccam.recording.sources import Feed, Source, Stream
+
+_WITH_LENGTHS: Final[dict[Codec, str]] = {"h264": "avc", "h265": "hvc1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,8 @@ class Plan:
         held: Whether no frame comes to the output before the feed begins.
         backlog: Seconds of frames that came before that, and are recorded.
         latency: Seconds that the source holds every frame back.
+        caution: What may be wrong with the files, or ``""``.
+        filtered: Whether spoiled pictures are left out on the way, see `asynccam.recording.sources.Stream`.
     """
 
     graph: Graph
@@ -31,6 +37,8 @@ class Plan:
     held: bool = False
     backlog: float = 0.0
     latency: float = 0.0
+    caution: str = ""
+    filtered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +84,34 @@ class Pipeline:
             gate, feeding = gated(chain[: stream.live])
             chain, others = (gate, *chain[stream.live :]), (*others, *feeding)
             feed, backlog = _nothing, BACKLOG
-        main = (*chain, Element("queue"), counter, *sink.chain)
+        main = (*chain, Element("queue"), counter, *_behind(stream, sink), *sink.chain)
         graph = Graph((main, *others), sink.inner)
+        holding = held and feed is not None
         return Plan(
-            graph, sink.files, feed, sink.pass_fds, held and feed is not None, backlog, stream.latency
+            graph,
+            sink.files,
+            feed,
+            sink.pass_fds,
+            held=holding,
+            backlog=backlog,
+            latency=stream.latency,
+            caution=stream.caution,
+            filtered=stream.filtered,
         )
+
+
+def _behind(stream: Stream, sink: Sink) -> Chain:
+    """The elements between the counter and the output."""
+    if not stream.behind:
+        return ()
+    # They do not hand on which form of the stream the output wants. With start codes GStreamer's timestampers
+    # give the second frame the time of the first, and so on, when frames come in the order they are shown in.
+    kind = f"video/x-{stream.codec}"
+    behind: Chain = (caps(kind, stream_format=_WITH_LENGTHS[stream.codec]), *stream.behind)
+    if not sink.byte_stream:
+        return behind
+    parse = Element(f"{stream.codec}parse", {"config-interval": -1})
+    return (*behind, parse, caps(kind, stream_format="byte-stream", alignment="au"))
 
 
 def _nothing() -> Iterator[bytes]:

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, cast
 
 from asynccam.errors import RecordingError
@@ -26,6 +27,9 @@ _TAIL_BYTES: Final = 16 * 1024
 _FEED_AHEAD: Final = 16 * 1024
 _SHORT_PIPE: Final = 4096
 _SIGNALLED: Final = 128
+_ASK_SECONDS: Final = 0.1
+_ENDED_SECONDS: Final = 1.0
+"""For a process that has closed its output to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +135,23 @@ class _Protocol(asyncio.SubprocessProtocol):
 class LaunchProcess:
     """A running process; whoever started it must `stop` it.
 
+    Args:
+        transport: The process.
+        protocol: What takes its output.
+        guarded: Whether the process is the guard of another one, which is interrupted when the guard dies.
+
     Attributes:
         pid: Process id of what was started, which is its group's and session's too.
         ended_by_itself: Whether it had ended when it was to be stopped.
     """
 
-    def __init__(self, transport: asyncio.SubprocessTransport, protocol: _Protocol) -> None:
+    def __init__(
+        self, transport: asyncio.SubprocessTransport, protocol: _Protocol, *, guarded: bool = False
+    ) -> None:
         self._transport = transport
         self._protocol = protocol
+        self._guarded = guarded
+        self._interrupted = False
         self.pid = transport.get_pid()
         self.ended_by_itself = False
 
@@ -163,7 +176,7 @@ class LaunchProcess:
             held: Whether none is given before `release`.
             environment: Variables on top of this process's own.
             pass_fds: Descriptors that the process inherits under their numbers.
-            outlives: Whether ``argv`` begins with a guard that ends the process when Python dies.
+            outlives: Whether ``argv`` begins with a guard that interrupts the process when Python dies.
 
         Raises:
             RecordingError: The program cannot be started.
@@ -185,7 +198,7 @@ class LaunchProcess:
                 env=variables,
                 pass_fds=pass_fds,
             )
-            started.append(cls(transport, protocol))
+            started.append(cls(transport, protocol, guarded=outlives))
 
         try:
             # To its end even when cancelled: asyncio, cancelled while it connects the pipes, may wait
@@ -201,7 +214,10 @@ class LaunchProcess:
 
     @property
     def returncode(self) -> int | None:
-        """Exit status, minus the signal's number if one ended it, or None while it runs."""
+        """Exit status, minus the signal's number if one ended it, or None while it runs.
+
+        Of a guarded process that was stopped it is the guard's.
+        """
         code = self._transport.get_returncode()
         # A shell in between says 128 and more for what was ended by a signal.
         return code if code is None or code <= _SIGNALLED else _SIGNALLED - code
@@ -235,8 +251,10 @@ class LaunchProcess:
     async def stop(self, deadlines: StopDeadlines = DEFAULT_DEADLINES) -> int:
         """Interrupt, then terminate, then kill, and reap; done to its end even when cancelled.
 
+        However often this is called, and if Python dies meanwhile, the process is interrupted once.
+
         Returns:
-            The exit status.
+            The exit status, see `returncode`.
 
         Raises:
             RecordingError: The process outlived even SIGKILL.
@@ -245,24 +263,93 @@ class LaunchProcess:
 
     async def _stop(self, deadlines: StopDeadlines) -> int:
         steps = (
-            (signal.SIGINT, deadlines.interrupt),
-            (signal.SIGTERM, deadlines.terminate),
-            (signal.SIGKILL, deadlines.kill),
+            (self._interrupt, deadlines.interrupt),
+            (lambda: os.killpg(self.pid, signal.SIGTERM), deadlines.terminate),
+            (lambda: os.killpg(self.pid, signal.SIGKILL), deadlines.kill),
         )
-        self.ended_by_itself = self.ended_by_itself or self.returncode is not None
+        self.ended_by_itself = self.ended_by_itself or (self.returncode is not None and not self._interrupted)
+        ask = self._guarded and not self._protocol.exited.done()
+        watched = await _watch_children(self.pid) if ask else []
         try:
-            for number, seconds in steps:
+            for step, seconds in steps:
                 if not self._protocol.exited.done():
                     # The group: a plugin scanner that GStreamer started goes with it, also one that
                     # outlives it and holds its pipes.
                     with suppress(ProcessLookupError):
-                        os.killpg(self.pid, number)
+                        step()
                 done, _ = await asyncio.wait({self._protocol.exited}, timeout=seconds)
                 if done:
+                    await _ended(watched)
                     return await self.wait()
         finally:
+            _close(watched)
             self._transport.close()
         raise RecordingError(f"process {self.pid} outlived SIGKILL", output=self.output)
+
+    def _interrupt(self) -> None:
+        """Interrupt the process, unless that was done.
+
+        gst-launch-1.0 finishes its file at the first SIGINT and dies of the second. The kernel sends one
+        when the guard dies, so a guarded process gets its only one from there: whether Python kills the
+        guard here, or dies itself and takes it along, a guard dies once.
+        """
+        if self._interrupted:
+            return
+        self._interrupted = True
+        if not self._guarded:
+            os.killpg(self.pid, signal.SIGINT)
+        elif self._transport.get_returncode() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+
+async def _watch_children(pid: int) -> list[int]:
+    """Descriptors that can be read once the children of a process of one thread have ended.
+
+    Returns none where the system has no such descriptors (Linux before 5.3) or is too busy to tell in time.
+    """
+    asked = asyncio.get_running_loop().run_in_executor(None, _open_children, pid)
+    done, _ = await asyncio.wait({asked}, timeout=_ASK_SECONDS)
+    if not done:
+        asked.add_done_callback(lambda late: _close(late.result()))
+    return asked.result() if done else []
+
+
+def _open_children(pid: int) -> list[int]:
+    opened: list[int] = []
+    with suppress(OSError, AttributeError):
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        opened.extend(os.pidfd_open(int(child)) for child in children)
+    return opened
+
+
+async def _ended(watched: Sequence[int]) -> None:
+    """Wait until processes that have closed their output have ended, and reap those that fell to this one.
+
+    A process whose parent has died belongs to the first process of the system, or of the container. Where
+    that is this one, nobody else would reap it.
+    """
+    loop = asyncio.get_running_loop()
+    for descriptor in watched:
+        ended = asyncio.Event()
+        loop.add_reader(descriptor, ended.set)
+        try:
+            async with asyncio.timeout(_ENDED_SECONDS):
+                await ended.wait()
+        except TimeoutError:
+            continue
+        finally:
+            loop.remove_reader(descriptor)
+        await asyncio.to_thread(_reap, descriptor)
+
+
+def _reap(descriptor: int) -> None:
+    with suppress(ChildProcessError):
+        os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOHANG)
+
+
+def _close(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _shorten(pipe: asyncio.WriteTransport) -> None:

@@ -44,6 +44,7 @@ class ProgressTeller:
                 frames=sum(one.frames for one in runs),
                 fps=run.fps,
                 dropped=sum(one.dropped for one in runs),
+                spoiled=sum(one.spoiled for one in runs),
             )
         )
         if seen.free is None or seen.free >= self._low_space:

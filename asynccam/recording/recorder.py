@@ -209,6 +209,11 @@ class Recorder:
         return self._teller.gaps
 
     @property
+    def spoiled(self) -> int:
+        """Pictures of Motion JPEG that were left out so far because they came broken."""
+        return 0 if self._follower is None else sum(run.spoiled for run in self._follower.runs)
+
+    @property
     def ended_early(self) -> EarlyEnd | None:
         """That its video ends clearly before it was told to, or None; None too while it is not over.
 
@@ -299,6 +304,7 @@ class Recorder:
                     error=self.error,
                     ended_early=self.ended_early,
                     begins_late=self.begins_late,
+                    spoiled=self.spoiled,
                 )
             )
 
@@ -403,7 +409,7 @@ class Recorder:
                     self.error, self.reason = error, EndReason.FAILED
         verdicts: list[FileVerdict] = []
         for run in runs:
-            found = await verify_files(run.files, decode=self._decode)
+            found = await run.verdicts(decode=self._decode)
             if run is self._last:
                 self._ending = ending_of(self, run, found, self._watch.stall)
             verdicts += found

@@ -4,11 +4,12 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from asynccam.errors import AsynccamError, RecordingError, StorageError, TimeoutError
+from asynccam.recording.filtering import FilterPipes, FilterProcess
 from asynccam.recording.hold import SOURCE
 from asynccam.recording.installation import Installation
 from asynccam.recording.messages import (
@@ -18,6 +19,7 @@ from asynccam.recording.messages import (
     FrameCount,
     FramesDropped,
     Interrupted,
+    LatencyChanged,
     LaunchReader,
     Message,
     SegmentClosed,
@@ -28,7 +30,8 @@ from asynccam.recording.messages import (
 from asynccam.recording.outputs import FileSet
 from asynccam.recording.pipeline import Plan
 from asynccam.recording.process import LaunchProcess, StopDeadlines
-from asynccam.recording.verdict import FileVerdict, Verdict, verify_files
+from asynccam.recording.sources import TIMESTAMPER
+from asynccam.recording.verdict import FileVerdict, verify_files
 from asynccam.wall_clock import unix_now
 
 SegmentCallback = Callable[[Path | None, float], None]
@@ -40,6 +43,8 @@ _LONG_INTERVAL: Final = 0.1
 """Seconds between frames, where that is not known."""
 _PROMPT: Final = 0.1
 """Seconds in which a frame that waits before an opened gate reaches the muxer."""
+_HELD_SECONDS: Final = 1.0
+"""A frame that is held back so long before the muxer counts as the first."""
 _CONFIRM_SECONDS: Final = 0.02
 """A sink's first data may be the end of a stream without frames; that follows within this time."""
 
@@ -131,6 +136,8 @@ class Run:
         )
         self._closed: Path | None = None
         self._process: LaunchProcess | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._filter: FilterProcess | None = None
 
     async def start(self, tools: Installation, environment: Mapping[str, str]) -> LaunchProcess:
         """Start the process; the caller must `stop` the run, also when this raises.
@@ -138,16 +145,30 @@ class Run:
         Raises:
             RecordingError: It cannot be started.
         """
-        # -e: an interrupt ends the stream, so that the muxer finishes its file.
+        if not self._plan.filtered:
+            return await self._launch(tools, environment, self._plan.graph.arguments(), self._plan.pass_fds)
+        with FilterPipes() as pipes:
+            self._filter = FilterProcess()
+            await self._filter.start(pipes.filter_source, pipes.filter_target)
+            arguments = pipes.arguments(self._plan.graph.arguments())
+            return await self._launch(tools, environment, arguments, (*self._plan.pass_fds, *pipes.theirs))
+
+    async def _launch(
+        self,
+        tools: Installation,
+        environment: Mapping[str, str],
+        arguments: Sequence[str],
+        pass_fds: Sequence[int],
+    ) -> LaunchProcess:
         plan = self._plan
-        argv = [*tools.guard, tools.launch, "-e", "-m", *plan.graph.arguments()]
         self._process = await LaunchProcess.start(
-            argv,
+            # -e: an interrupt ends the stream, so that the muxer finishes its file.
+            [*tools.guard, tools.launch, "-e", "-m", *arguments],
             self._take,
             feed=plan.feed() if plan.feed is not None else None,
             held=plan.held,
             environment=environment,
-            pass_fds=plan.pass_fds,
+            pass_fds=pass_fds,
             outlives=bool(tools.guard),
         )
         return self._process
@@ -179,13 +200,24 @@ class Run:
         Raises:
             RecordingError: It outlived even SIGKILL.
         """
-        if self._process is not None:
-            await self._process.stop(deadlines)
+        if self._timer is not None:
+            self._timer.cancel()
+        try:
+            if self._process is not None:
+                await self._process.stop(deadlines)
+        finally:
+            if self._filter is not None:
+                await self._filter.stop()
 
     @property
     def dropped(self) -> int:
         """Frames that elements reported as lost."""
         return sum(self._dropped.values())
+
+    @property
+    def spoiled(self) -> int:
+        """Pictures that were left out because they are spoiled."""
+        return 0 if self._filter is None else self._filter.spoiled
 
     @property
     def end_of_stream(self) -> bool:
@@ -218,6 +250,22 @@ class Run:
             return RecordingError(f"{name}: {status}", output=process.output)
         return TimeoutError(f"{name}: no frame came within {timeout:g} s")
 
+    async def verdicts(self, *, decode: bool = False) -> list[FileVerdict]:
+        """Return the verdict on every file, oldest first.
+
+        Args:
+            decode: Whether every picture is decoded.
+
+        Raises:
+            StorageError: The directory cannot be read.
+        """
+        found = await verify_files(self.files, decode=decode)
+        if not self._plan.caution:
+            return found
+        return [
+            replace(one, detail="; ".join(filter(None, (one.detail, self._plan.caution)))) for one in found
+        ]
+
     async def has_frame(self) -> bool:
         """Whether the first frame came; only to be asked once `first_frame` is done.
 
@@ -231,7 +279,7 @@ class Run:
         if self.interrupted:
             return False
         await asyncio.wait({self._process.exited}, timeout=_FINISH_SECONDS)
-        return any(one.verdict is not Verdict.EMPTY for one in await verify_files(self.files))
+        return any(one.frames != 0 for one in await verify_files(self.files))
 
     def grew_to(self, total: int) -> None:
         """Take the bytes of a survey."""
@@ -292,13 +340,25 @@ class Run:
         self.first_frame_bound += came - oldest if kept else _PROMPT
         return came
 
+    def _begin(self, now: float) -> None:
+        if self.first_frame.done() or self._ended.done():
+            return
+        first = self._first_came(now)
+        self.first_frame.set_result(first)
+        self._grew()
+        self.began_at, self.seen_at = self.grown_at - (now - first), self.grown_at
+
+    def _begin_held(self) -> None:
+        self._begin(time.time())
+
     def _heed(self, message: Message, now: float) -> None:
         match message:
-            case AsyncDone() if not self.first_frame.done() and not self._ended.done():
-                first = self._first_came(now)
-                self.first_frame.set_result(first)
-                self._grew()
-                self.began_at, self.seen_at = self.grown_at - (now - first), self.grown_at
+            case AsyncDone():
+                self._begin(now)
+            case LatencyChanged(element=element) if element == TIMESTAMPER and self._came is None:
+                # With B frames that may be many frames before the muxer has the first one.
+                self._came = self._coming = (now, 1)
+                self._timer = asyncio.get_running_loop().call_later(_HELD_SECONDS, self._begin_held)
             case StateChanged(element="pipeline0", new="paused") if not self.backlog:
                 self._say_ready()
             case FrameCount(element=element, frames=frames) if element == SOURCE:

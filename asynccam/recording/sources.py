@@ -4,12 +4,27 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from asynccam.errors import UsageError
 from asynccam.recording import timecode
 from asynccam.recording.encoders import Codec, encode
 from asynccam.recording.gstlaunch import Chain, Element, PadOf, Value, caps
+
+TO_FILTER: Final = "@to-filter"
+"""Stands for the descriptor that leads into `asynccam.recording.jpeg_filter` in a property named ``fd``."""
+FROM_FILTER: Final = "@from-filter"
+"""Stands for the descriptor that comes from there."""
+TIMESTAMPER: Final = "timestamper"
+"""The element that works out decoding times. It tells its latency when it has seen the first frame."""
+
+_PACE: Final = "synced"
+"""How far apart frames are: as far as the sender says.
+
+GStreamer would correct the sender's clock by the packets that come earliest. With B frames a frame is sent
+before others that are shown earlier, which would count for a clock that is wrong: in the first seconds times
+are out of order by a tenth of a second and more, and a video comes out shorter than it is.
+"""
 
 Feed = Callable[[], Iterator[bytes]]
 """Makes the chunks that the process is given on its standard input."""
@@ -27,6 +42,10 @@ class Stream:
         live: So many elements of ``chain`` give frames as they come, each to be understood without another:
             those before a start can be thrown away behind them. 0 where that is not so.
         latency: Seconds that every frame is held back, for losses to be mended or frames to be put in order.
+        behind: Elements that hold frames back for a while, and so follow the one that counts them.
+        caution: What may be wrong with what is recorded, for want of an element, or ``""``.
+        filtered: Whether one of ``others`` writes Motion JPEG to `TO_FILTER`, and ``chain`` reads from
+            `FROM_FILTER` what is left of it without spoiled pictures, in GStreamer's data protocol.
     """
 
     chain: Chain
@@ -35,6 +54,9 @@ class Stream:
     feed: Feed | None = None
     live: int = 0
     latency: float = 0.0
+    behind: Chain = ()
+    caution: str = ""
+    filtered: bool = False
 
 
 class Source(Protocol):
@@ -152,16 +174,14 @@ class SrtJpegSource:
     def stream(self, installed: frozenset[str]) -> Stream:
         """The elements for it."""
         uri = f"srt://{_bracketed(self.host)}:{self.port}"
-        return Stream(
-            (
-                Element("srtsrc", {"uri": uri, "mode": "caller", "latency": self.latency}),
-                Element("queue"),
-                Element("jpegparse"),
-            ),
-            "jpeg",
-            live=3,
-            latency=self.latency / 1000,
+        receive: Chain = (
+            Element("srtsrc", {"uri": uri, "mode": "caller", "latency": self.latency}),
+            Element("queue"),
+            Element("fdsink", {"fd": TO_FILTER, "sync": False, "async": False}),
         )
+        pictures = Element("fdsrc", {"fd": FROM_FILTER, "blocksize": 1 << 16})
+        frames: Chain = (pictures, Element("gdpdepay"), Element("jpegparse"))
+        return Stream(frames, "jpeg", (receive,), live=3, latency=self.latency / 1000, filtered=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,16 +203,22 @@ class RtspSource:
 
     def stream(self, installed: frozenset[str]) -> Stream:
         """The elements for it."""
+        receive: dict[str, Value] = {
+            "location": self.url,
+            "protocols": self.transport,
+            "latency": self.latency,
+            "buffer-mode": _PACE,
+        }
         return Stream(
             (
-                Element(
-                    "rtspsrc", {"location": self.url, "protocols": self.transport, "latency": self.latency}
-                ),
+                Element("rtspsrc", receive),
                 caps("application/x-rtp", media="video"),
                 *_depay(self.codec),
             ),
             self.codec,
             latency=self.latency / 1000,
+            behind=_decode_times(self.codec, installed),
+            caution=_without_decode_times(self.codec, installed),
         )
 
 
@@ -230,11 +256,13 @@ class RtpSource:
         return Stream(
             (
                 Element("udpsrc", listen),
-                Element("rtpjitterbuffer", {"latency": self.latency}),
+                Element("rtpjitterbuffer", {"latency": self.latency, "mode": _PACE}),
                 *_depay(self.codec),
             ),
             self.codec,
             latency=self.latency / 1000,
+            behind=_decode_times(self.codec, installed),
+            caution=_without_decode_times(self.codec, installed),
         )
 
 
@@ -288,7 +316,37 @@ def _depay(codec: Literal["h264", "h265"]) -> Chain:
     # config-interval -1 puts parameter sets before every key frame, so each segment stands alone;
     # alignment au keeps a frame's slices together.
     parse = Element(f"{codec}parse", {"config-interval": -1})
-    return (Element(f"rtp{codec}depay"), parse, caps(f"video/x-{codec}", alignment="au"))
+    # As a byte stream the parameter sets come with the first frame and not before it, so that what is known
+    # of them is a sign of that frame, see `TIMESTAMPER`.
+    stream = caps(f"video/x-{codec}", stream_format="byte-stream", alignment="au")
+    return (Element(f"rtp{codec}depay"), stream, parse, caps(f"video/x-{codec}", alignment="au"))
+
+
+def restores_decode_times(codec: Literal["h264", "h265"], installed: frozenset[str]) -> bool:
+    """Whether B frames of a codec get right times from RTP and RTSP: GStreamer 1.22 and later can do that.
+
+    Args:
+        codec: What is received.
+        installed: Names of the elements there are.
+    """
+    return f"{codec}timestamper" in installed
+
+
+def _decode_times(codec: Literal["h264", "h265"], installed: frozenset[str]) -> Chain:
+    """Work out when each frame is to be decoded.
+
+    RTP carries the time at which a frame is shown only (RFC 6184, 5.1; RFC 7798, 4.1). With B frames the
+    order of decoding is another one, and MP4 and MPEG-TS want to know both times.
+    """
+    if not restores_decode_times(codec, installed):
+        return ()
+    return (Element(f"{codec}timestamper", {"name": TIMESTAMPER}),)
+
+
+def _without_decode_times(codec: Literal["h264", "h265"], installed: frozenset[str]) -> str:
+    if restores_decode_times(codec, installed):
+        return ""
+    return f"B frames would have wrong times: {codec}timestamper is missing, which GStreamer 1.22 has"
 
 
 def _bracketed(host: str) -> str:

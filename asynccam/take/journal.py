@@ -6,6 +6,7 @@ is at work on the take. It goes once the manifest says how the take ended. See d
 
 import asyncio
 import json
+import math
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -169,6 +170,18 @@ def read_journal(data: bytes) -> tuple[Entry, ...]:
         if not isinstance(facts, dict):
             continue
         at, event = facts.pop("at", None), facts.pop("event", None)
-        if isinstance(at, (int, float)) and isinstance(event, str):
-            entries.append(Entry(float(at), event, MappingProxyType(facts)))
+        when = finite(at)
+        if when is not None and isinstance(event, str):
+            entries.append(Entry(when, event, MappingProxyType(facts)))
     return tuple(entries)
+
+
+def finite(value: object) -> float | None:
+    """Return a JSON number as a finite float; None for anything else, huge integers included."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None

@@ -302,6 +302,7 @@ class TakeMember:
             self.record.begins_late = LateBeginRecord(
                 at=Moment.of(late.at), seconds=late.seconds, reason=late.reason
             )
+        self.record.spoiled_frames = report.spoiled_frames
         self._made(report.files)
         names = tuple(file.name for file in report.files)
         self._emit(RecordingStopped(camera=self.camera.id, files=names))

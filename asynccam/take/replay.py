@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from asynccam.errors import StorageError
 from asynccam.model.manifest import CameraRecord, FileState, Manifest, Moment, Outcome, StartRecord
-from asynccam.take.journal import Entry
+from asynccam.take.journal import Entry, finite
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -103,10 +103,10 @@ def _created(entry: Entry) -> Leftover | None:
 
 
 def _starting(left: Leftover, entry: Entry) -> None:
-    cameras, start_in = entry.facts.get("cameras"), entry.facts.get("start_in")
+    cameras, start_in = entry.facts.get("cameras"), finite(entry.facts.get("start_in"))
     told = {key for key in cameras if isinstance(key, str)} if isinstance(cameras, list) else set()
     left.told |= told
-    if isinstance(start_in, (int, float)):
+    if start_in is not None:
         left.t0 = entry.at + start_in
     for record in left.manifest.cameras:
         if record.id in told and record.commanded_at is None:

@@ -23,8 +23,10 @@ from asynccam.systems.mediamtx import (
 from tests.mediamtx.clients import connected
 from tests.mediamtx.peer import TOKEN, Gen1, Gen2, Held, Request, Visitor, Words, error, never, running
 from tests.support.file_server import CONTENT, FileServer, serving
+from tests.support.jpegs import noise
 from tests.support.waiting import eventually
 
+JPEG = noise()
 DEVICE = "/dev/video0"
 
 
@@ -266,18 +268,19 @@ async def test_the_name_of_a_start_is_kept_for_a_stop_that_tells_none() -> None:
 
 
 async def test_a_picture_is_taken_and_comes_home(tmp_path: Path) -> None:
-    async with running(Gen1()) as peer, serving(FileServer(content=b"jpg")) as files:
+    async with running(Gen1()) as peer, serving(FileServer(content=JPEG)) as files:
         async with connected(peer, http_port=files.port) as client:
             (camera,) = await MediaMtxCamera.all_of(client)
             local = await camera.feature(Snapshot).snapshot(tmp_path)
-        assert (local.path.name, local.path.read_bytes()) == ("s.jpg", b"jpg")
+        assert (local.path.name, local.path.read_bytes()) == ("s.jpg", JPEG)
         assert files.requests[0]["path"] == "/files/snapshots/s.jpg"
 
 
 async def test_files_know_their_folder_and_bare_names_are_guessed_by_suffix(tmp_path: Path) -> None:
-    async with running(Gen1()) as peer, serving(FileServer(content=b"x")) as files:
+    async with running(Gen1()) as peer, serving(FileServer(content=JPEG)) as files:
         peer.answers["list_recordings"] = lambda visitor, request: (
-            '"result": {"files": [{"filename": "odd.jpg", "file_size": 1, "modified_time": 5}], "total": 1}'
+            f'"result": {{"files": [{{"filename": "odd.jpg", "file_size": {len(JPEG)}, "modified_time": 5}}],'
+            ' "total": 1}'
         )
         peer.answers["list_snapshots"] = lambda visitor, request: (
             '"result": {"files": [{"filename": "s.png"}], "total": 1}'
@@ -286,7 +289,7 @@ async def test_files_know_their_folder_and_bare_names_are_guessed_by_suffix(tmp_
             (camera,) = await MediaMtxCamera.all_of(client)
             listed = await camera.feature(Files).list_files()
             assert listed == (
-                MediaFile("odd.jpg", 1, "recordings/odd.jpg", 5.0),
+                MediaFile("odd.jpg", len(JPEG), "recordings/odd.jpg", 5.0),
                 MediaFile("s.png", None, "snapshots/s.png"),
             )
             for file in (*listed, "s.JPEG", "b.mp4"):

@@ -31,6 +31,47 @@ asyncio.run(main())
 """
 
 
+DIES_AFTER_THE_STOP = """
+import asyncio, os, signal, sys, threading
+from pathlib import Path
+from asynccam.recording import Pipeline, Recorder, SingleFile, TestPattern
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+async def main():
+    path, seconds = Path(sys.argv[1]), float(sys.argv[2])
+    source = TestPattern(width=64, height=48, time_code=False)
+    async with Recorder(Pipeline(source, SingleFile(path))) as recorder:
+        await recorder.start()
+        await asyncio.sleep(0.3)
+        timer = threading.Timer(seconds, die)
+        timer.start()
+        await recorder.stop()
+        timer.join()
+
+asyncio.run(main())
+"""
+
+
+DIES_AT_ITS_START = """
+import asyncio, os, signal, sys, threading
+from pathlib import Path
+from asynccam.recording import Pipeline, Recorder, SingleFile, TestPattern
+
+async def main():
+    path, seconds = Path(sys.argv[1]), float(sys.argv[2])
+    source = TestPattern(width=64, height=48, time_code=False)
+    async with Recorder(Pipeline(source, SingleFile(path))) as recorder:
+        await recorder.arm()
+        threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        await recorder.start()
+        await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
 async def test_a_recording_cancelled_at_each_await_in_turn_leaves_nothing(tmp_path: Path) -> None:
     count = 0
 
@@ -110,6 +151,43 @@ async def test_a_python_that_is_killed_leaves_a_whole_file_and_no_orphan(
     assert verdict.verdict is Verdict.COMPLETE
     assert verdict.frames == await decoded_frames(path)
     assert (verdict.frames or 0) >= 5
+
+
+@pytest.mark.timeout(240)  # forty programs
+async def test_a_python_that_is_killed_just_after_a_stop_leaves_whole_files(tmp_path: Path) -> None:
+    """GStreamer finishes its file at the first interrupt and dies of a second one."""
+    paths = [tmp_path / f"{number}.mp4" for number in range(40)]
+    for first in range(0, len(paths), 4):
+        programs = [
+            await asyncio.create_subprocess_exec(
+                *[sys.executable, "-c", DIES_AFTER_THE_STOP, str(paths[number]), str(number * 0.0005)]
+            )
+            for number in range(first, first + 4)
+        ]
+        for program in programs:
+            assert await program.wait() == -signal.SIGKILL
+    await eventually(lambda: not gst_processes(tmp_path))
+    unfinished = [one for path in paths if (one := await verify_file(path)).verdict is not Verdict.COMPLETE]
+    assert unfinished == []
+
+
+@pytest.mark.timeout(180)  # twelve programs
+async def test_a_python_that_is_killed_at_its_start_leaves_nothing_broken(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.mp4" for number in range(12)]
+    for first in range(0, len(paths), 4):
+        programs = [
+            await asyncio.create_subprocess_exec(
+                *[sys.executable, "-c", DIES_AT_ITS_START, str(paths[number]), str(number * 0.005)]
+            )
+            for number in range(first, first + 4)
+        ]
+        for program in programs:
+            assert await program.wait() == -signal.SIGKILL
+    await eventually(lambda: not gst_processes(tmp_path))
+    for path in paths:
+        verdict = await verify_file(path)
+        whole = verdict.verdict is Verdict.COMPLETE and verdict.frames == await decoded_frames(path)
+        assert whole or (verdict.verdict, verdict.frames) == (Verdict.EMPTY, 0), verdict
 
 
 async def test_without_setpriv_a_killed_python_leaves_no_orphan_either(tmp_path: Path) -> None:

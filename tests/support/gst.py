@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from tests.support.waiting import eventually
+
 LAUNCH = "gst-launch-1.0"
 
 
@@ -17,6 +19,20 @@ def free_udp_port() -> int:
         one.bind(("127.0.0.1", 0))
         port: int = one.getsockname()[1]
         return port
+
+
+async def listened_at(port: int) -> None:
+    """Wait until somebody listens at a UDP port."""
+
+    def taken() -> bool:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+            try:
+                one.bind(("127.0.0.1", port))
+            except OSError:
+                return True
+        return False
+
+    await eventually(taken)
 
 
 @asynccontextmanager
@@ -56,6 +72,46 @@ def rtp_sender(port: int, codec: str = "h264") -> list[str]:
     encode = [codec.replace("h", "x", 1) + "enc", *speed]
     pay = [f"rtp{codec}pay", "config-interval=-1", "pt=96"]
     return [*picture(), "!", *encode, "!", *pay, "!", "udpsink", "host=127.0.0.1", f"port={port}"]
+
+
+def b_frame_sender(port: int, codec: str, frames: int = 0) -> list[str]:
+    """RTP over UDP to a port of 127.0.0.1, three B frames between two others, a key frame a second.
+
+    Args:
+        port: Where to send.
+        codec: ``h264`` or ``h265``.
+        frames: How many are sent, 0 for no end.
+    """
+    source = picture()
+    source[1:1] = [f"num-buffers={frames}"] if frames else []
+    encode = ["speed-preset=ultrafast", "key-int-max=20"]
+    if codec == "h264":
+        encode = ["x264enc", "bframes=3", "b-adapt=false", *encode]
+    else:
+        encode = ["x265enc", "option-string=bframes=3:b-adapt=0:rc-lookahead=4:log-level=none", *encode]
+    pay = [f"rtp{codec}pay", "config-interval=-1", "pt=96"]
+    return [*source, "!", *encode, "!", *pay, "!", "udpsink", "host=127.0.0.1", f"port={port}"]
+
+
+async def shown_times(path: Path) -> list[float]:
+    """When a player shows each frame of a file, in order, by ffprobe."""
+    arguments = ["-v", "error", "-select_streams", "v", "-show_entries", "frame=pts_time", "-of", "csv=p=0"]
+    process = await asyncio.create_subprocess_exec(
+        *["ffprobe", *arguments, str(path)], stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    return [float(line.strip(b",")) for line in output.split()]
+
+
+async def packets(path: Path) -> list[tuple[float, str]]:
+    """When each packet of a file is decoded, in order, and ``K`` for a key frame, by ffprobe."""
+    arguments = ["-v", "error", "-select_streams", "v", "-show_entries", "packet=dts_time,flags"]
+    process = await asyncio.create_subprocess_exec(
+        *["ffprobe", *arguments, "-of", "csv=p=0", str(path)], stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    rows = [line.decode().split(",") for line in output.split()]
+    return [(float(row[0]) if row[0] != "N/A" else float("nan"), row[1][:1]) for row in rows]
 
 
 async def decoded_frames(path: Path) -> int:

@@ -1,7 +1,7 @@
 """A small RTSP server for one stream over TCP, fed with RTP by GStreamer; just what a player asks for."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from tests.support.gst import rtp_sender, running
@@ -21,8 +21,9 @@ class _Rtp(asyncio.DatagramProtocol):
 class RtspServer:
     """Serves ``rtsp://127.0.0.1:PORT/camera``."""
 
-    def __init__(self, codec: str) -> None:
+    def __init__(self, codec: str, sender: Callable[[int, str], list[str]] = rtp_sender) -> None:
         self._codec = codec.upper()
+        self._sender = sender
         self._rtp = _Rtp()
         self._writers: set[asyncio.StreamWriter] = set()
         self.url = ""
@@ -35,7 +36,7 @@ class RtspServer:
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.url = f"rtsp://127.0.0.1:{server.sockets[0].getsockname()[1]}/camera"
         try:
-            async with running(*rtp_sender(rtp_port, self._codec.lower())):
+            async with running(*self._sender(rtp_port, self._codec.lower())):
                 yield self
         finally:
             self.hang_up()

@@ -172,7 +172,7 @@ class Walk:
                     return
                 continue
             kind, begin, size = element
-            if kind in OPENED and (kind != BLOCK_GROUP or begin + (size or 0) <= self._size):
+            if kind in OPENED and not (kind == BLOCK_GROUP and self._is_too_long(begin, size)):
                 self._open(element)
                 self.position = begin
                 yield element
@@ -265,6 +265,11 @@ class Walk:
         else:
             self.cut, self.cut_kind = position, kind
         return False
+
+    def _is_too_long(self, begin: int, size: int | None) -> bool:
+        """Whether an element's size is wrong: it ends behind a file that is not cut off."""
+        whole = self.segment_end is not None and self.segment_end <= self._size
+        return size is not None and begin + size > self._size and whole
 
     def _recover(self, position: int) -> bool:
         """Whether the walk goes on behind what is no element."""

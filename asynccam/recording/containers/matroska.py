@@ -185,6 +185,7 @@ class MatroskaFrames:
 
     def __iter__(self) -> Iterator[tuple[int | None, int | None]]:
         group: tuple[int, int] | None = None
+        group_end = 0
         duration: int | None = None
         try:
             for element in self.walk:
@@ -205,10 +206,14 @@ class MatroskaFrames:
                         yield from self._block(*group, duration)
                         group = None
                     duration = None
-                    if kind != BLOCK_GROUP:
+                    if kind == BLOCK_GROUP:
+                        group_end = begin + (size or 0)
+                    else:
                         yield from self._other(element)
-            if group is not None:
+            if group is not None and group_end <= self._view.size:
                 yield from self._block(*group, duration)
+            elif group is not None:
+                self.announced = True  # players drop a group that is cut off
         except CutShortError:  # only where the file is cut while it is read
             self.walk.cut = self.walk.position
         yield from self._flush()

@@ -18,6 +18,7 @@ from asynccam.recording.containers.mpegts_packets import (
     PacketReader,
     SectionReader,
     find_layout,
+    is_filled_up,
     program_maps,
     streams,
     unwrap_payload,
@@ -251,7 +252,7 @@ class _Demultiplexer:
         payload = data[begin : at + PACKET]
         if pid == self._video:
             self.is_scrambled |= bool(flags & 0xC0)
-            self._is_full = begin == at + 4
+            self._is_full = not is_filled_up(data, at)
         self._take_payload(pid, place, payload, is_start)
 
     def _is_next(

@@ -196,6 +196,27 @@ def unwrap_payload(data: bytes, at: int) -> tuple[int, bool] | None:
     return at + 5 + length, length > 0 and bool(data[at + 5] & 0x80)
 
 
+def is_filled_up(data: bytes, at: int) -> bool:
+    """Return whether the packet at ``at`` has stuffing, as the last packet of a frame has (2.4.3.4 and 5).
+
+    A field with a clock reference alone has none, and says nothing of where its frame ends.
+    """
+    if not data[at + 3] & 0x20:
+        return False
+    length = data[at + 4]
+    if length == 0:
+        return True
+    flags = data[at + 5]
+    end = 1 + (6 if flags & 0x10 else 0) + (6 if flags & 0x08 else 0) + (1 if flags & 0x04 else 0)
+    # What is private, and what came later into the standard, tells its own length.
+    for flag in (0x02, 0x01):
+        if flags & flag:
+            if end >= length:
+                return False
+            end += 1 + data[at + 5 + end]
+    return length > end
+
+
 class SectionReader:
     """The sections of one PID (2.4.4), put together from their packets."""
 

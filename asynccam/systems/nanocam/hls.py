@@ -73,4 +73,4 @@ class HlsPlaylist:
                 "max-files": self.max_files,
             },
         )
-        return Sink((element,), files, frozenset({"splitmuxsink", "mpegtsmux"}))
+        return Sink((element,), files, frozenset({"splitmuxsink", "mpegtsmux"}), byte_stream=True)

@@ -116,6 +116,7 @@ class ThorVisionRecord:
             ),
             ended_early=stopped.ended_early,
             begins_late=stopped.begins_late,
+            spoiled_frames=stopped.spoiled_frames,
         )
 
     async def end_leftovers(self, *, timeout: float = 60.0) -> None:

@@ -84,6 +84,7 @@ class StreamStop(DictLike):
         server_error: Why the server may still be streaming, or None; the files do not suffer from it.
         ended_early: That the video ends clearly before the stop, or None.
         begins_late: That it begins clearly after the start, or None.
+        spoiled_frames: Pictures that came spoiled and are not in the files.
     """
 
     camera_id: int
@@ -98,3 +99,4 @@ class StreamStop(DictLike):
     server_error: AsynccamError | None = None
     ended_early: EarlyEnd | None = None
     begins_late: LateBegin | None = None
+    spoiled_frames: int = 0

@@ -281,6 +281,7 @@ class CameraStream:
             server_error=server_error,
             ended_early=recorder.ended_early if recorder else None,
             begins_late=recorder.begins_late if recorder else None,
+            spoiled_frames=recorder.spoiled if recorder else 0,
         )
 
     async def _end_server(self) -> AsynccamError | None:

@@ -114,9 +114,19 @@ def agrees(case: Case) -> bool:
     return word_is_right(case) and names_trailing_bytes(case) and same_frames(case) and same_duration(case)
 
 
+def _plausible_duration(case: Case) -> bool:
+    """Whether the duration differs from ffprobe's by no more than a few frames that may be missing."""
+    ours, theirs = case.verdict.duration, case.probe.duration
+    if ours is None or theirs is None:
+        return same_duration(case) or not case.verdict.frames
+    return abs(ours - theirs) <= max(TOLERANCE, (case.mutation.edges + 3) * case.probe.interval)
+
+
 def _hit_in_part(case: Case) -> bool:
     ours = case.verdict.frames
     if ours is None or case.mutation.kind not in (Kind.CUT, Kind.ZEROED_TAIL, Kind.SPOILED):
+        return False
+    if not _plausible_duration(case):
         return False
     return case.probe.frames - case.mutation.edges <= ours < case.probe.frames
 
@@ -125,12 +135,15 @@ def _refused_by_the_decoder(case: Case) -> bool:
     ours = case.verdict.frames
     if ours is None or case.mutation.kind not in (Kind.ZEROED_TAIL, Kind.SPOILED):
         return False
+    if not _plausible_duration(case):
+        return False
     most = case.whole.frames if case.recipe.container == TS else case.untouched + case.mutation.edges
     return case.probe.frames < ours <= min(most, case.whole.frames)
 
 
 def _no_index(case: Case) -> bool:
-    return case.recipe.container == MP4 and case.probe.frames == 0 and case.verdict.frames is None
+    nothing_claimed = case.verdict.frames is None and case.verdict.duration is None
+    return case.recipe.container == MP4 and case.probe.frames == 0 and nothing_claimed
 
 
 def _cut_index(case: Case) -> bool:
@@ -151,7 +164,10 @@ def same_length(case: Case) -> bool:
 
 
 def _times_begin_again(case: Case) -> bool:
-    return case.mutation.kind is Kind.JOINED and same_frames(case)
+    ours, whole = case.verdict.duration, case.whole.duration
+    if case.mutation.kind is not Kind.JOINED or ours is None or whole is None:
+        return False
+    return same_frames(case) and abs(ours - 2 * whole) <= 2 * TOLERANCE
 
 
 def _last_picture_dropped(case: Case) -> bool:
@@ -159,20 +175,7 @@ def _last_picture_dropped(case: Case) -> bool:
     return behind and case.verdict.frames == case.whole.frames and same_length(case)
 
 
-def _raw(case: Case) -> bool:
-    return (
-        case.recipe.container == RAW
-        and case.verdict.verdict is Verdict.UNKNOWN
-        and case.verdict.frames is None
-    )
-
-
 DIFFERENCES: Final = (
-    Difference(
-        "raw streams",
-        "nothing in them says where they begin and end, so they are unknown and no frames are claimed",
-        _raw,
-    ),
     Difference(
         "pictures hit in part",
         "ffmpeg makes up the rest of a picture whose media is not all there; asynccam does not count it",

@@ -112,8 +112,7 @@ def unit_ends(recipe: Recipe, data: bytes) -> set[int]:
     """Positions at which a good file may end as well: nothing in it says that more was to come.
 
     Only for recipes that are `Recipe.open_ended`: MPEG-TS has no end mark, a live Matroska file no sizes, and
-    a fragmented MP4 file without an index in front ends with any of its fragments. A raw stream may end at
-    any byte.
+    a fragmented MP4 file without an index in front ends with any of its fragments.
     """
     if not recipe.open_ended:
         return set()
@@ -121,9 +120,7 @@ def unit_ends(recipe: Recipe, data: bytes) -> set[int]:
         return set(range(0, len(data), packet_size(data)))
     if recipe.container == MP4:
         return _ends_of_fragments(data)
-    if recipe.container == MKV:
-        return {end for _, _, end in elements(data)}
-    return set(range(len(data)))
+    return {end for _, _, end in elements(data)}
 
 
 def _ends_of_fragments(data: bytes) -> set[int]:

@@ -151,8 +151,8 @@ _FFMPEG: Final = (
     _copy("mpeg4.avi", AVI, "mpeg4"),
     _copy("h264.flv", FLV, "h264"),
     _copy("h264b-aac.flv", FLV, "h264b+aac"),
-    _copy("raw.h264", RAW, "h264", "-bsf:v dump_extra", open_ended=True),
-    _copy("raw.h265", RAW, "h265b", "-bsf:v dump_extra", open_ended=True),
+    _copy("raw.h264", RAW, "h264", "-bsf:v dump_extra"),
+    _copy("raw.h265", RAW, "h265b", "-bsf:v dump_extra"),
     Recipe("still.jpg", JPEG, _ffmpeg("-i", "{mjpeg.nut}", "-c", "copy", "-frames:v", "1", "-f", "mjpeg")),
 )
 

@@ -16,7 +16,9 @@ _LEADING: Final = frozenset(
 )
 """Boxes that a file is recognised by: ISO/IEC 14496-12, QuickTime, and what cameras put in front."""
 _KNOWN: Final = _LEADING | {b"mfra", b"meta", b"udta", b"emsg", b"prft", b"ssix", b"meco", b"PICT", b"pict"}
-_FIRST_WORDS: Final = re.compile(rb"moof\0\0\0.mfhd|moov\0\0\0.(?:mvhd|trak|cmov)", re.DOTALL)
+_FIRST_WORDS: Final = re.compile(
+    rb"moof\0\0\0.mfhd|moov\0\0\0.(?:mvhd|trak|cmov)|mfra\0\0..(?:tfra|mfro)", re.DOTALL
+)
 """The beginning of a box with an index, by its type and the type of its first child."""
 _STILL_BRANDS: Final = frozenset(
     {b"heic", b"heix", b"heim", b"heis", b"mif1", b"mif2", b"avif", b"jp2 ", b"jpx ", b"jxl ", b"miaf"}
@@ -148,11 +150,7 @@ class Layout:
             # The types begin with letters, and a box whose size begins so is no larger than 16 MB.
             else tail[:1] == b"\0" and any(kind.startswith(tail[4:]) for kind in _KNOWN)
         )
-        # 32 zero bits end a list in QuickTime, and no size and no type of a box begins so.
-        if len(tail) == 4 and not any(tail):
-            may_be_box = False
-        # Without an index or with fragments more had to follow; behind a whole index nothing has to.
-        if may_be_box and (any(tail) or self.moov is None or self.moofs):
+        if may_be_box and any(tail):
             self.cut = "?"
         else:
             self.rest, self.is_zeros = at, not any(tail)
