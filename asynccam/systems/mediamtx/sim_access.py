@@ -95,8 +95,8 @@ class Access:
 
     def _token(self, text: str) -> Credential:
         try:
-            # The library knows whole seconds only; the end is checked below. RFC 7519 4.1.6 gives no reason to
-            # refuse a token for when it was issued, which is ahead once the clock was set back.
+            # The library knows whole seconds only; the end is checked below. RFC 7519 4.1.6 gives no reason
+            # to refuse a token for when it was issued, which is ahead once the clock was set back.
             claims = jwt.decode(
                 text,
                 self._secret,
