@@ -8,6 +8,8 @@ that all times of one take are of one scale. See docs/clocks.md.
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import cache
+from pathlib import Path
 from typing import Final
 
 _AGREES: Final = 0.005
@@ -91,10 +93,25 @@ class WallClock:
         apart = wall - self.at(moment)
         return apart if abs(apart) > _AGREES else 0.0
 
-    def pin(self) -> ClockPin:
-        """Keep the scale as it is now until the pin is released."""
+    def pair(self) -> tuple[float, float]:
+        """Return the time of this scale and elapsed time at the same moment."""
         if not self._pins:
             self._follow()
+        moment = self._elapsed()
+        return self.at(moment), moment
+
+    def pin(self, scale: tuple[float, float] | None = None) -> ClockPin:
+        """Keep the scale as it is now until the pin is released.
+
+        Args:
+            scale: Another process's scale to go on with, as its `pair` returned it since this computer was
+                started. It has no effect while something else has pinned this clock.
+        """
+        if not self._pins:
+            if scale is None:
+                self._follow()
+            else:
+                self._scale = scale
         self._pins += 1
         return ClockPin(self._unpin)
 
@@ -123,6 +140,18 @@ class WallClock:
                 break
         assert best is not None
         return best[1], best[2]
+
+
+@cache
+def boot_id() -> str | None:
+    """Return what names this run of the computer, or None where the system does not say; reads a file.
+
+    `elapsed` of two processes can be compared if both ran under the same name.
+    """
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 WALL_CLOCK: Final = WallClock()

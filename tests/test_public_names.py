@@ -20,11 +20,12 @@ PINNED = {
         Address AddressError AsynccamError AuthenticationError Away BusyError CSIcamera Camera
         CameraChanged CameraClient CameraEvent CameraFailed CameraFound CameraInfo CameraLost
         CameraState CameraStateChanged CameraStatus ClockMeasured ClockNotSynchronizedError ClockOffset
+        ClockStepped
         ConnectionError Credentials DeviceClock DeviceError Event EventHub EventStream FatalError
         FeatureError FileArrived FileProgress Files Fleet FleetError Gap InsufficientSpaceError
         LocalFile Manifest MediaClient MediaFile MediaMTXSimulator MediaMtxCamera MediaServer MqttBridge
         MqttBroker MultiCamCamera MultiCamClient MultiCamDevice NanocamCamera NotFoundError
-        PermissionDeniedError Place
+        PermissionDeniedError Place ProgramPaused
         Record RecordingError RecordingStarted RecordingStopped RemoteProtocolError RetryableError
         ScheduledStart Session Snapshot SnapshotCamera SnapshotClient SnapshotClientError StateError
         StorageError Stream Subscription Take TakePhaseChanged TargetExistsError ThorVisionCamera

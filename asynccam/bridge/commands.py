@@ -16,8 +16,10 @@ from asynccam.model.camera import Camera
 from asynccam.model.features import Record, Snapshot
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.tasks import TaskScope
+from asynccam.runtime.timing import sleep_until
 from asynccam.session import Session
 from asynccam.take import Take
+from asynccam.wall_clock import WALL_CLOCK, unix_now
 
 _LOG = logging.getLogger(__name__)
 
@@ -188,11 +190,7 @@ class Commands:
                 await take.aclose()
                 return
             started.set_result(None)
-            try:
-                async with asyncio.timeout(wish.duration):
-                    await end.wait()
-            except TimeoutError:
-                _LOG.debug("take %s has its length", take.name)
+            await self._until_end(take, wish.duration, end)
             await take.stop()
             await take.collect()
         except AsynccamError as error:
@@ -200,6 +198,21 @@ class Commands:
         finally:
             del self._takes[key], self._running[key], self._ends[key]
             self._on_takes()
+
+    async def _until_end(self, take: Take, duration: float | None, end: asyncio.Event) -> None:
+        """Wait until a take has its length, counted from T0 as `Take.run` does, or is ended."""
+        asked = self._scope.spawn(end.wait(), name="end")
+        waits: set[asyncio.Task[Any]] = {asked}
+        start = take.manifest.start
+        if duration is not None and start is not None:
+            left = start.t0_computer.unix + duration - unix_now()
+            moment = WALL_CLOCK.elapsed() + left
+            waits.add(self._scope.spawn(sleep_until(moment), name="length"))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waits:
+                task.cancel()
 
     async def _end(self, key: str) -> dict[str, Any]:
         take = self._takes.get(key)

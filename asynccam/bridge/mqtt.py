@@ -107,6 +107,7 @@ class MqttBridge:
     async def __aenter__(self) -> Self:
         if self._scope.tasks:
             raise StateError("a bridge is entered once")
+        self._session.watch_clocks()
         self._scope.spawn(self._run(), name="connection")
         return self
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -10,6 +11,9 @@ from rich.text import Text
 
 from asynccam.cli import words
 from asynccam.model.manifest import CameraRecord, FileRecord, FileState, Manifest, Outcome
+
+_MOST_NOTES: Final = 5
+"""Notes about clocks that are printed; the manifest has all of them."""
 
 
 def whole(manifest: Manifest) -> bool:
@@ -57,9 +61,22 @@ def take_report(manifest: Manifest, directory: Path) -> RenderableType:
         Text.assemble(("✗ ", "bad"), words.told(f"{problem.step}: {problem.message}"))
         for problem in manifest.errors
     ]
+    problems += [Text.assemble(("! ", "busy"), words.told(note)) for note in _clock_notes(manifest)]
     if problems:
         problems.append(Text())
     return Group(_table(manifest), *problems, _summary(manifest, directory))
+
+
+def _clock_notes(manifest: Manifest) -> list[str]:
+    """What happened to this computer's clock and to the program during a take, in words."""
+    told = [
+        f"this computer's clock was set by {step.seconds:+.3f} s; the times of the take do not follow it"
+        for step in manifest.clock_steps
+    ]
+    for pause in manifest.pauses:
+        who = "this computer slept" if pause.slept else "the program did not run"
+        told.append(f"{who} for {pause.seconds:.2f} s from {words.moment(pause.at.unix)} on")
+    return [*told[:_MOST_NOTES], *([f"{len(told) - _MOST_NOTES} more"] if len(told) > _MOST_NOTES else [])]
 
 
 def _table(manifest: Manifest) -> Table:
@@ -75,7 +92,7 @@ def _table(manifest: Manifest) -> Table:
     table.add_column("length", justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for camera in manifest.cameras:
-        who = (*((camera.system,) if mixed else ()), words.told(camera.name), _answered(camera))
+        who = (*((camera.system,) if mixed else ()), words.told(camera.name), _answered(camera, manifest))
         if not camera.files:
             table.add_row(*who, *[""] * 4, _outcome(camera))
         for number, file in enumerate(camera.files):
@@ -91,11 +108,12 @@ def _is_mixed(manifest: Manifest) -> bool:
     return len({camera.system for camera in manifest.cameras}) > 1
 
 
-def _answered(camera: CameraRecord) -> str:
-    """How long after the start command the camera's answer arrived."""
+def _answered(camera: CameraRecord, manifest: Manifest) -> str:
+    """How long after the start command the camera's answer arrived, and how late that command was."""
     if camera.accepted_at is None or camera.commanded_at is None:
         return "never"
-    return words.milliseconds(camera.accepted_at.unix - camera.commanded_at.unix)
+    told = words.milliseconds(camera.accepted_at.unix - camera.commanded_at.unix)
+    return f"{camera.start_lateness:.2f} s late, {told}" if manifest.started_late(camera) else told
 
 
 def _outcome(camera: CameraRecord) -> Text:

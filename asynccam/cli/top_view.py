@@ -20,7 +20,7 @@ from asynccam.model.events import (
     RecordingStopped,
 )
 from asynccam.model.info import CameraState
-from asynccam.wall_clock import unix_now
+from asynccam.wall_clock import WALL_CLOCK, unix_now
 
 if TYPE_CHECKING:
     from asynccam.session import Session
@@ -74,6 +74,7 @@ class TopView:
         self._session = session
         self._last: dict[str, tuple[float, str]] = {}
         self._recording: dict[str, float] = {}
+        self._begun: dict[str, tuple[float, float]] = {}
 
     def handle(self, event: Event) -> None:
         """Take an event into the picture."""
@@ -117,6 +118,15 @@ class TopView:
             )
         return TopRow(key, info.name or key, info.system, info.address, now, since, reason, last, last_at)
 
+    def _lasted(self, row: TopRow, now: float) -> float:
+        """Seconds since a row's state began; counted by elapsed time from when it was first drawn."""
+        assert row.since is not None
+        elapsed = WALL_CLOCK.elapsed()
+        known = self._begun.get(row.id)
+        if known is None or known[0] != row.since:
+            known = self._begun[row.id] = row.since, elapsed - max(0.0, now - row.since)
+        return elapsed - known[1]
+
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         rows = self.rows()
         now = unix_now()
@@ -144,7 +154,7 @@ class TopView:
                 words.told(row.name),
                 row.system,
                 Text(f"{mark} {row.state}", style=style),
-                "" if row.since is None else words.length(max(0.0, now - row.since)),
+                "" if row.since is None else words.length(self._lasted(row, now)),
                 told,
             )
         yield table

@@ -228,6 +228,7 @@ class TakeView:
         """What is being counted at this moment: the way to T0, or the recording."""
         step = self._steps[self._at]
         if self.t0 is not None and step in ("start", "record"):
+            # Both are on the scale that the take has pinned, so that a clock that is set moves neither.
             left = self.t0 - unix_now()
             if left > 0:
                 return _gauge(f"T0 in {left:.1f} s", self.start_in - left, self.start_in, "busy")

@@ -173,3 +173,29 @@ class TakePhaseChanged(Event):
     def subject(self) -> str:
         """The take's name."""
         return self.take
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockStepped(Event):
+    """This computer's clock was set. Nothing that asynccam waits for or measures follows it.
+
+    Attributes:
+        seconds: By how much, forward above 0.
+    """
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramPaused(Event):
+    """Nothing of this program ran for a while: no start left, no answer was read.
+
+    Attributes:
+        began: When it was last seen running, Unix seconds.
+        seconds: How long nothing ran.
+        slept: Whether the computer slept; False for a stopped process or a blocked event loop.
+    """
+
+    began: float
+    seconds: float
+    slept: bool

@@ -112,6 +112,9 @@ class StartRecord(_Record):
         default=None, description="NTP time minus this computer's; null for source system."
     )
     start_in: float = Field(description="Seconds from the decision to T0.")
+    tolerance: float | None = Field(
+        default=None, description="How late after T0 a start may leave, in seconds; null if not judged."
+    )
 
 
 class VerdictRecord(_Record):
@@ -185,6 +188,23 @@ class EarlyEndRecord(_Record):
     reason: str = Field(default="", description="Why, in words.")
 
 
+class ClockStepRecord(_Record):
+    """This computer's clock was set during the take, to which the times in the manifest do not follow."""
+
+    at: Moment = Field(description="When that was noticed, on the scale of all times here.")
+    seconds: float = Field(description="By how much, forward above 0.")
+
+
+class PauseRecord(_Record):
+    """A stretch in which nothing of the program that ran the take went on."""
+
+    at: Moment = Field(description="When it was last seen running.")
+    seconds: float = Field(description="How long nothing ran.")
+    slept: bool = Field(
+        description="Whether the computer slept; false for a stopped process or a blocked event loop."
+    )
+
+
 class CameraRecord(_Record):
     """One camera's part in the take."""
 
@@ -202,6 +222,10 @@ class CameraRecord(_Record):
     outcome: Outcome = Field(default=Outcome.RUNNING, description="How its part ended.")
     clock: ClockRecord | None = Field(default=None, description="Its clock minus this computer's.")
     commanded_at: Moment | None = Field(default=None, description="The start left this computer.")
+    start_lateness: float | None = Field(
+        default=None,
+        description="Seconds after T0 at which the start left; below 0 for one that was sent ahead.",
+    )
     accepted_at: Moment | None = Field(default=None, description="The answer to the start arrived.")
     scheduled_for: Moment | None = Field(
         default=None, description="When it promised to start, by its own clock; null for at once."
@@ -250,8 +274,23 @@ class Manifest(_Record):
     resumed: list[Moment] = Field(
         default_factory=list, description="When it was resumed after its process had died; empty if never."
     )
+    clock_steps: list[ClockStepRecord] = Field(
+        default_factory=list, description="When this computer's clock was set; the first thousand."
+    )
+    pauses: list[PauseRecord] = Field(
+        default_factory=list, description="When the program did not run; the first thousand."
+    )
+    journal_lines: int | None = Field(
+        default=None, description="How many lines of the journal this covers; null in older manifests."
+    )
     cameras: list[CameraRecord] = Field(default_factory=list, description="Every camera of the take.")
     errors: list[ErrorRecord] = Field(default_factory=list, description="Errors of no single camera.")
+
+    def started_late(self, camera: CameraRecord) -> bool:
+        """Whether a camera's start left later after T0 than it may."""
+        tolerance = None if self.start is None else self.start.tolerance
+        lateness = camera.start_lateness
+        return tolerance is not None and lateness is not None and lateness > tolerance
 
     def to_bytes(self) -> bytes:
         """The manifest as it is written to disk."""

@@ -15,7 +15,7 @@ from asynccam.errors import AsynccamError, AuthenticationError, ConnectionError,
 from asynccam.net.websocket import Closed
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.tasks import Ready, TaskScope
-from asynccam.runtime.timing import SYSTEM_CLOCK, Clock, deadline
+from asynccam.runtime.timing import SYSTEM_CLOCK, Clock, deadline, slept
 
 _LOG = logging.getLogger(__name__)
 
@@ -115,6 +115,7 @@ class LiveLink(Generic[L]):
         self.lost_at: float | None = None
         """Unix seconds of the last loss, while it lasts."""
         self._lost_since = 0.0  # the same by the monotonic clock
+        self._slept_before = 0.0
         self.connects = 0
         """How often the connection became ready."""
 
@@ -231,7 +232,7 @@ class LiveLink(Generic[L]):
         link = await self._open_link()
         try:
             self._move(LinkState.SIGNING_IN, "")
-            gap = None if self.lost_at is None else self._clock.monotonic() - self._lost_since
+            gap = None if self.lost_at is None else self._away()
             async with deadline(self._sign_in_timeout, f"completed sign-in at {self.name}"):
                 await self._sign_in(link, gap)
             if link.closed.done():
@@ -248,15 +249,20 @@ class LiveLink(Generic[L]):
         self.connects += 1
         self.error = None
         if self.lost_at is not None:
-            _LOG.info("%s is back after %.1f s", self.name, self._clock.monotonic() - self._lost_since)
+            _LOG.info("%s is back after %.1f s", self.name, self._away())
             self.lost_at = None
         self._move(LinkState.READY, "")
+
+    def _away(self) -> float:
+        """Seconds since the loss, those included that the computer slept."""
+        return self._clock.monotonic() - self._lost_since + slept() - self._slept_before
 
     def _lost(self, closed: "asyncio.Future[Closed]") -> None:
         self.link = None
         reason = f"{closed.result().reason} (code {closed.result().code})"
         self.error = ConnectionError(f"the connection to {self.name} was lost: {reason}")
         self.lost_at, self._lost_since = self._clock.time(), self._clock.monotonic()
+        self._slept_before = slept()
         _LOG.warning("lost %s: %s", self.name, reason)  # once a loss; the tries that follow are silent
         self._move(LinkState.LOST, reason)
 

@@ -32,7 +32,7 @@ from asynccam.recording.pipeline import Plan
 from asynccam.recording.process import LaunchProcess, StopDeadlines
 from asynccam.recording.sources import TIMESTAMPER
 from asynccam.recording.verdict import FileVerdict, verify_files
-from asynccam.wall_clock import unix_now
+from asynccam.wall_clock import WALL_CLOCK, unix_now
 
 SegmentCallback = Callable[[Path | None, float], None]
 """Called with a finished segment's path, if it is known, and its length in seconds."""
@@ -101,7 +101,6 @@ class Run:
         fps: Frames a second between the last two counts, or None.
         segments: Files finished so far.
         grown_at: When frames or bytes were last seen to grow, monotonic seconds.
-        grown_wall: The same, Unix seconds.
         began_at: When the first frame came, monotonic seconds.
         seen_at: When the latest frame came of which is known when, monotonic seconds.
         bytes: On disk when last looked at, earlier runs included.
@@ -116,7 +115,6 @@ class Run:
         self.bytes = 0
         self.interrupted = False
         self.grown_at = time.monotonic()
-        self.grown_wall = unix_now()
         self.began_at = self.seen_at = self.grown_at
         self.first_frame: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self.first_frame_bound = FIRST_FRAME_BOUND
@@ -191,7 +189,7 @@ class Run:
     def release(self) -> None:
         """Let the first frame through."""
         assert self._process is not None
-        self._released_at = unix_now()
+        self._released_at = WALL_CLOCK.elapsed()
         self._process.release()
 
     async def stop(self, deadlines: StopDeadlines) -> None:
@@ -313,19 +311,23 @@ class Run:
 
     def _grew(self) -> None:
         self.grown_at = time.monotonic()
-        self.grown_wall = unix_now()
 
     def _say_ready(self) -> None:
         if not self.ready.done():
             self.ready.set_result(None)
 
     def _take(self, data: bytes) -> None:
-        now = unix_now()
+        now = WALL_CLOCK.elapsed()
         for message in self._reader.feed(data):
             self._heed(message, now)
 
+    @property
+    def grown_wall(self) -> float:
+        """When frames or bytes were last seen to grow, Unix seconds."""
+        return unix_now() - (time.monotonic() - self.grown_at)
+
     def _first_came(self, now: float) -> float:
-        """When the first frame came that is recorded; ``now`` the muxer has it."""
+        """When the first frame came that is recorded; ``now`` the muxer has it. Times are elapsed ones."""
         if self._came is None:
             return now
         (first_at, first), (last_at, last) = self._came, self._coming
@@ -341,15 +343,16 @@ class Run:
         return came
 
     def _begin(self, now: float) -> None:
+        """Take the first frame, which the muxer has ``now``, elapsed seconds."""
         if self.first_frame.done() or self._ended.done():
             return
         first = self._first_came(now)
-        self.first_frame.set_result(first)
+        self.first_frame.set_result(unix_now() - (WALL_CLOCK.elapsed() - first))
         self._grew()
         self.began_at, self.seen_at = self.grown_at - (now - first), self.grown_at
 
     def _begin_held(self) -> None:
-        self._begin(time.time())
+        self._begin(WALL_CLOCK.elapsed())
 
     def _heed(self, message: Message, now: float) -> None:
         match message:

@@ -74,9 +74,24 @@ class ClockWatch:
         self._sleep = sleep
         # Pinned for good: the program's own scale may follow the system before this looks.
         self._reference.pin()
+        self._timer: asyncio.TimerHandle | None = None
         self._departed = 0.0
         self._seen = self._reference.elapsed()
         self._seen_monotonic = monotonic()
+
+    def start(self) -> None:
+        """Compare from now on, by a timer of the running loop, until `stop`; there is no task to await."""
+        self._timer = asyncio.get_running_loop().call_later(_INTERVAL, self._tick)
+
+    def stop(self) -> None:
+        """Compare no longer; harmless when called twice."""
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def _tick(self) -> None:
+        self.start()  # first, so that a callback may stop it
+        self.check()
 
     async def run(self) -> None:
         """Compare until cancelled."""

@@ -5,10 +5,15 @@ import builtins
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Protocol
+from typing import Final, Protocol
 
 from asynccam.errors import TimeoutError
-from asynccam.wall_clock import unix_now
+from asynccam.wall_clock import WALL_CLOCK, unix_now
+
+_TIMER_SLACK: Final = 0.003
+"""Seconds by which an event loop's timer may be late."""
+_LONGEST_SLEEP: Final = 0.25
+"""Seconds after which elapsed time is looked at again: a timer stands still while the computer sleeps."""
 
 
 class Clock(Protocol):
@@ -43,6 +48,11 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
+def slept() -> float:
+    """Return how long the computer has slept since it was started, or since some other fixed moment."""
+    return WALL_CLOCK.elapsed() - time.monotonic()
+
+
 SYSTEM_CLOCK: Clock = SystemClock()
 
 
@@ -67,3 +77,19 @@ async def deadline(seconds: float | None, what: str, *, maybe_executed: bool = F
         if not scope.expired():
             raise
         raise TimeoutError(f"no {what} within {seconds:g} s", maybe_executed=maybe_executed) from None
+
+
+async def sleep_until(moment: float) -> None:
+    """Wait for a moment of elapsed time, closer than timers can: the last bit in turns of the loop.
+
+    A moment that comes while the computer sleeps is noticed within a quarter of a second after it wakes up.
+
+    Args:
+        moment: Of `asynccam.wall_clock.elapsed`, which counts while the computer sleeps.
+    """
+    left = moment - _TIMER_SLACK - WALL_CLOCK.elapsed()
+    while left > 0:
+        await asyncio.sleep(min(left, _LONGEST_SLEEP))
+        left = moment - _TIMER_SLACK - WALL_CLOCK.elapsed()
+    while WALL_CLOCK.elapsed() < moment:  # noqa: ASYNC110 - nothing sets an event at a moment
+        await asyncio.sleep(0)

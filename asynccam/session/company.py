@@ -9,9 +9,10 @@ from asynccam.errors import ConnectionError, UsageError
 from asynccam.model.address import Address
 from asynccam.model.camera import Camera
 from asynccam.model.credentials import Credentials
-from asynccam.model.events import CameraFailed, CameraLost, Event
+from asynccam.model.events import CameraFailed, CameraLost, ClockStepped, Event, ProgramPaused
 from asynccam.model.info import CameraInfo
 from asynccam.runtime.backoff import Backoff
+from asynccam.runtime.clock_watch import ClockStep, ClockWatch, Pause
 from asynccam.runtime.hub import EventHub
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
@@ -66,6 +67,7 @@ class Company(Block):
         keeper = Keeper(self._scope, backoff or Backoff(initial=1.0))
         self._attendance = Attendance(self._roster, keeper, self._means, busy, check_every)
         self._discoveries = Discoveries(shared, self._scope, self._heard)
+        self._clocks: ClockWatch | None = None
 
     def emit(self, event: Event) -> None:
         """Tell everyone who listens. With ``fail_fast``, a `CameraFailed` ends the session."""
@@ -238,6 +240,36 @@ class Company(Block):
         there = await self._discoveries.look(systems, count, timeout)
         self._check_open()
         return [self._attendance.take_in(camera) for camera in there]
+
+    def watch_clocks(self) -> None:
+        """Emit `ClockStepped` and `ProgramPaused` until the session ends; harmless when called twice.
+
+        A session that polls its cameras does so by itself.
+
+        Raises:
+            StateError: The session is not open.
+        """
+        self._check_open()
+        if self._clocks is None:
+            self._clocks = ClockWatch(self._clock_stepped, self._paused)
+            self._clocks.start()
+
+    @property
+    def watches_clocks(self) -> bool:
+        """Whether the session emits `ClockStepped` and `ProgramPaused` by itself."""
+        return self._clocks is not None
+
+    def _clock_stepped(self, step: ClockStep) -> None:
+        _LOG.warning("this computer's clock was set by %+.3f s", step.seconds)
+        self.emit(ClockStepped(seconds=step.seconds))
+
+    def _paused(self, pause: Pause) -> None:
+        _LOG.warning("the program did not run for %.2f s", pause.seconds)
+        self.emit(ProgramPaused(began=pause.began, seconds=pause.seconds, slept=pause.slept))
+
+    def _unwatch_clocks(self) -> None:
+        if self._clocks is not None:
+            self._clocks.stop()
 
     def add(self, camera: Camera) -> None:
         """Make a camera the session's, to be closed with it; for systems of one's own.

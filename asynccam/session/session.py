@@ -10,7 +10,7 @@ from asynccam.errors import UsageError
 from asynccam.model.address import Address
 from asynccam.model.camera import Camera
 from asynccam.model.credentials import Credentials
-from asynccam.model.events import CameraFailed
+from asynccam.model.events import CameraFailed, ClockStepped, Event, ProgramPaused
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.hub import Callback, Cameras, E, Subscription
 from asynccam.session.company import Company
@@ -96,7 +96,15 @@ class Session(Company):
             check_every=check_every,
             backoff=backoff,
         )
-        self._takes = Takes(self.events, self.emit, None if ntp_server is None else time_server(ntp_server))
+        reference = None if ntp_server is None else time_server(ntp_server)
+        self._takes = Takes(self.events, self._tell_of_take, reference)
+        self._polls = check_every is not None
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        if self._polls:
+            self.watch_clocks()
+        return self
 
     @classmethod
     @asynccontextmanager
@@ -145,8 +153,14 @@ class Session(Company):
             await session._attendance.settle(first_tries, timeout)
             yield session
 
+    def _tell_of_take(self, event: Event) -> None:
+        """Emit what a take tells, but for what the session has seen itself."""
+        if not (self.watches_clocks and isinstance(event, (ClockStepped, ProgramPaused))):
+            self.emit(event)
+
     async def _close(self) -> None:
         """Nothing new first; then takes, while their cameras still answer; cameras; what they share."""
+        self._unwatch_clocks()
         ending = Ending(self._shutdown_timeout)
         reserve = min(self._shutdown_timeout / 5, 10.0)
         first = await ending.step({"search": self._scope.aclose()}, leaving=ending.beyond(reserve / 4))

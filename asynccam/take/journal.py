@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from asynccam.errors import BusyError, StateError, StorageError
 from asynccam.runtime.disk import on_disk, storage_errors, sync_directory
-from asynccam.wall_clock import unix_now
+from asynccam.wall_clock import WALL_CLOCK, boot_id
 
 try:
     import fcntl
@@ -35,14 +35,20 @@ class Entry:
 
     Attributes:
         at: When it was written, Unix seconds.
-        event: What it tells of: ``created``, ``armed``, ``starting``, ``released``, ``camera``,
-            ``stopping``, ``collecting``, ``resumed``.
+        event: What it tells of: ``created``, ``armed``, ``starting``, ``released``, ``clock``,
+            ``camera``, ``stopping``, ``collecting``, ``resumed``.
         facts: Everything else in it.
+        elapsed: The same moment by `asynccam.wall_clock.elapsed`, or None in older journals.
+        boot: The run of the computer in which that counts, or None.
+        number: Its place in the journal, from 1, or None in older journals.
     """
 
     at: float
     event: str
     facts: Mapping[str, Any]
+    elapsed: float | None = None
+    boot: str | None = None
+    number: int | None = None
 
 
 class Journal:
@@ -53,17 +59,26 @@ class Journal:
 
     Attributes:
         path: The journal.
+        lines: How many lines have been given to `write`, those of earlier processes included. What they
+            tell was so when they were given.
     """
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / JOURNAL_NAME
+        self.lines = 0
         self._fd = -1
+        self._boot: str | None = None
         self._writing = asyncio.Lock()
 
     @property
     def is_open(self) -> bool:
         """Whether it takes lines."""
         return self._fd >= 0
+
+    @property
+    def boot(self) -> str | None:
+        """The present run of the computer, once the journal is open; None where the system does not say."""
+        return self._boot
 
     async def create(self) -> None:
         """Make the journal of a new take.
@@ -84,7 +99,9 @@ class Journal:
             StorageError: The disk refuses.
         """
         await on_disk(self._open, os.O_CREAT)
-        return await on_disk(self._read)
+        entries = await on_disk(self._read)
+        self.lines = max([len(entries), *(entry.number or 0 for entry in entries)])
+        return entries
 
     async def write(self, event: str, **facts: object) -> None:
         """Append a line, and return once it is on the disk.
@@ -93,7 +110,11 @@ class Journal:
             StateError: The journal is closed.
             StorageError: The disk refuses.
         """
-        line = json.dumps({"at": unix_now(), "event": event, **facts}, ensure_ascii=False) + "\n"
+        # Wall time may be set before somebody resumes the take. Elapsed time cannot.
+        at, elapsed = WALL_CLOCK.pair()
+        self.lines += 1
+        head = {"at": at, "elapsed": elapsed, "boot": self._boot, "line": self.lines, "event": event}
+        line = json.dumps(head | facts, ensure_ascii=False) + "\n"
         async with self._writing:
             if not self.is_open:
                 raise StateError(f"{self.path} is closed")
@@ -128,6 +149,7 @@ class Journal:
             except BaseException:
                 os.close(fd)
                 raise
+        self._boot = boot_id()
         self._fd = fd  # by this thread, so that a cancelled caller finds it when it closes
 
     def _read(self) -> tuple[Entry, ...]:
@@ -170,9 +192,19 @@ def read_journal(data: bytes) -> tuple[Entry, ...]:
         if not isinstance(facts, dict):
             continue
         at, event = facts.pop("at", None), facts.pop("event", None)
+        elapsed, boot, number = (facts.pop(key, None) for key in ("elapsed", "boot", "line"))
         when = finite(at)
         if when is not None and isinstance(event, str):
-            entries.append(Entry(when, event, MappingProxyType(facts)))
+            entries.append(
+                Entry(
+                    when,
+                    event,
+                    MappingProxyType(facts),
+                    elapsed=finite(elapsed),
+                    boot=boot if isinstance(boot, str) else None,
+                    number=number if isinstance(number, int) else None,
+                )
+            )
     return tuple(entries)
 
 

@@ -1,11 +1,12 @@
 """One camera's part in a take whose process died: what ends it there, with whatever happens put on record."""
 
-import asyncio
 import logging
 
 from asynccam.model.features import EndsLeftovers, Record
-from asynccam.runtime.timing import deadline
+from asynccam.model.info import CameraState
+from asynccam.runtime.timing import deadline, sleep_until
 from asynccam.take.member import SURELY_REFUSED, TakeMember
+from asynccam.wall_clock import WALL_CLOCK
 
 _LOG = logging.getLogger(__name__)
 
@@ -13,15 +14,16 @@ _LOG = logging.getLogger(__name__)
 class LeftoverMember(TakeMember):
     """A camera that another process had told to start."""
 
-    async def stop_leftover(self, t0: float) -> None:
+    async def stop_leftover(self, t0: float, latest: float) -> None:
         """Stop what a process that died had started, and learn what files it made.
 
         Unlike `stop`, a camera that refuses is no failure: it may have ended by itself meanwhile.
 
         Args:
-            t0: T0 in the loop's time; a start that was scheduled may be ahead still.
+            t0: T0 by elapsed time, as far as it is known; a start that was scheduled may be ahead still.
+            latest: The same as late as it can have been; after ``t0`` where only wall time tells.
         """
-        if self.scheduled and asyncio.get_running_loop().time() < t0 + self._limits.fires_within:
+        if self.scheduled and WALL_CLOCK.elapsed() < t0 + self._limits.fires_within:
             await self._call_off(t0)
             if self.record.stopped_at is None:  # it did not start
                 self.may_record = False
@@ -34,9 +36,24 @@ class LeftoverMember(TakeMember):
                 self.record.stop_status = str(error)
             except Exception as error:  # noqa: BLE001 - as in `recording_errors`; tried once more if it records
                 await self._stop_again(error, self._limits.stop_timeout)
+            if (
+                self.scheduled
+                and not self.files
+                and WALL_CLOCK.elapsed() < latest + self._limits.fires_within
+            ):
+                await self._stop_late_fire(latest)
         if not self.files:
             await self._look_for_files()
         self.may_record = False
+
+    async def _stop_late_fire(self, until: float) -> None:
+        """Stop a camera that did not record yet, if it starts after all by a moment of elapsed time."""
+        if WALL_CLOCK.elapsed() >= until:
+            return
+        await sleep_until(until)
+        status = await self._status()
+        if status is not None and status.state is CameraState.RECORDING:
+            await self._stop(self._limits.stop_timeout)
 
     async def end_leftovers(self) -> None:
         """End what a process that died left at the camera and a stop would not reach."""

@@ -14,6 +14,9 @@ class TakeLimits:
         clock_timeout: For measuring all clocks, and for asking the NTP server.
         arm_timeout: For arming one camera.
         start_timeout: For one camera to accept the start once it has been sent.
+        start_tolerance: How late after T0 a start may leave this computer; a camera whose start leaves later
+            is incomplete. A loop that runs is late by some milliseconds, by tenths of a second only if
+            something blocks it, and a device that starts by its own clock may be late by 0.1 s.
         settle: How long past T0 the start waits for cameras that have not answered; they may
             still answer later, up to ``start_timeout``.
         fires_within: How long past T0 a scheduled start that was called off may still show itself.
@@ -30,6 +33,7 @@ class TakeLimits:
     clock_timeout: float = 10.0
     arm_timeout: float = 30.0
     start_timeout: float = 60.0
+    start_tolerance: float = 0.25
     settle: float = 5.0
     fires_within: float = 1.0
     stop_timeout: float = 75.0

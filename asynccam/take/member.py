@@ -49,10 +49,10 @@ from asynccam.model.manifest import (
     VerdictRecord,
 )
 from asynccam.runtime.tasks import finish
-from asynccam.runtime.timing import deadline
+from asynccam.runtime.timing import deadline, sleep_until
 from asynccam.take.limits import TakeLimits
 from asynccam.take.stills import StillPicture
-from asynccam.wall_clock import unix_now
+from asynccam.wall_clock import WALL_CLOCK, unix_now
 
 _LOG = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ class TakeMember:
             record.kind = "still"
         self.scheduled = camera.supports(ScheduledStart) and self._still is None
         self.armed: ArmedStart | None = None
-        self._released_at = 0.0
+        self._released = 0.0
         self._release_error: Exception | None = None
         self.accepting: asyncio.Task[None] | None = None
         self.may_record = False
@@ -137,16 +137,29 @@ class TakeMember:
         """Send the start; never waits. One of many in a tight loop, so the rest is left to `accept`."""
         assert self.armed is not None
         self.may_record = True
-        self._released_at = unix_now()
+        self._released = WALL_CLOCK.elapsed()
         try:
             self.armed.release(at)
         except Exception as error:  # noqa: BLE001 - as in `recording_errors`, without its cost in the loop
             self._release_error = error
 
+    def judge_start(self, t0: float, tolerance: float, why: Callable[[float], str]) -> None:
+        """Put on record how long after T0 the start left, and that it was late if it was.
+
+        Args:
+            t0: T0 by elapsed time.
+            tolerance: Seconds after T0 that are not late.
+            why: Says what held it up until a moment of elapsed time, to be added to the error, or ``""``.
+        """
+        lateness = self.record.start_lateness = self._released - t0
+        if lateness > tolerance:
+            words = f"its start left {lateness:.2f} s after T0, at most {tolerance:g} s are allowed"
+            self.fail("start", TimeoutError(words + why(self._released), maybe_executed=True))
+
     async def accept(self) -> None:
         """Wait for the camera's answer to the start that was released."""
         assert self.armed is not None
-        self.record.commanded_at = Moment.of(self._released_at)
+        self.record.commanded_at = Moment.of(WALL_CLOCK.at(self._released))
         with self.recording_errors("start"):
             try:
                 report = await self._answer(self.armed)
@@ -183,13 +196,13 @@ class TakeMember:
         Args:
             patience: Seconds to wait for a start that has not been answered, or None for as long as
                 `TakeLimits.start_timeout` allows. A camera silent until then is stopped all the same.
-            t0: T0 in the loop's time.
+            t0: T0 by elapsed time.
         """
         try:
             await self._await_acceptance(patience)
             if not self.may_record or (self._still is not None and not self.accepted):
                 return  # a picture that did not come cannot be stopped
-            if self.scheduled and asyncio.get_running_loop().time() < t0:
+            if self.scheduled and WALL_CLOCK.elapsed() < t0:
                 await self._call_off(t0)
             elif self.accepted:
                 await self._stop(self._limits.stop_timeout)
@@ -223,8 +236,7 @@ class TakeMember:
             await self._ask_to_stop(self._limits.stop_timeout)
         except Exception as error:  # noqa: BLE001 - many devices refuse to stop what has not begun
             _LOG.info("%s answered a stop before T0 with: %s", self.camera.id, error)
-        loop = asyncio.get_running_loop()
-        await asyncio.sleep(max(0.0, t0 + self._limits.fires_within - loop.time()))
+        await sleep_until(t0 + self._limits.fires_within)
         status = await self._status()
         if status is None:
             silent = f"{self.camera.id} does not say whether its scheduled start was called off"

@@ -7,8 +7,18 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from asynccam.errors import StorageError
-from asynccam.model.manifest import CameraRecord, FileState, Manifest, Moment, Outcome, StartRecord
+from asynccam.model.manifest import (
+    CameraRecord,
+    ClockStepRecord,
+    FileState,
+    Manifest,
+    Moment,
+    Outcome,
+    PauseRecord,
+    StartRecord,
+)
 from asynccam.take.journal import Entry, finite
+from asynccam.wall_clock import WALL_CLOCK
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -24,6 +34,9 @@ class Leftover:
         may_record: Ids of the cameras that may record still.
         names: What cameras said they would record, by id.
         t0: The moment cameras were told to start at, Unix seconds of this computer, or None.
+        start_in: How long before that moment they were told, in seconds.
+        scale: Wall time and elapsed time of one moment, as the process that died counted them, or None if
+            that was in another run of the computer, or if the journal does not tell.
     """
 
     manifest: Manifest
@@ -32,6 +45,8 @@ class Leftover:
     may_record: set[str] = field(default_factory=set)
     names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     t0: float | None = None
+    start_in: float = 0.0
+    scale: tuple[float, float] | None = None
 
     def has_work(self, record: CameraRecord) -> bool:
         """Whether something of a camera's part is left to do."""
@@ -52,18 +67,21 @@ def missing_files(record: CameraRecord) -> list[int]:
     ]
 
 
-def replay(manifest: Manifest | None, entries: Iterable[Entry], where: str) -> Leftover:
+def replay(
+    manifest: Manifest | None, entries: Iterable[Entry], where: str, *, boot: str | None = None
+) -> Leftover:
     """Put a manifest and a journal together.
 
     Args:
         manifest: As it was written last, or None if it cannot be read.
         entries: The journal; empty if there is none.
         where: Names the take in the error.
+        boot: The present run of the computer, see `asynccam.wall_clock.boot_id`.
 
     Raises:
         StorageError: Neither says what take this is.
     """
-    written_at = 0.0 if manifest is None else manifest.written_at.unix
+    entries = tuple(entries)
     left = None if manifest is None else Leftover(manifest, ended=manifest.outcome is not Outcome.RUNNING)
     flags: dict[str, bool] = {}
     for entry in entries:
@@ -75,11 +93,14 @@ def replay(manifest: Manifest | None, entries: Iterable[Entry], where: str) -> L
         elif entry.event == "released" and left.manifest.start is None:
             left.manifest.start = _read(StartRecord, entry.facts.get("start"))
         elif entry.event == "camera":
-            _camera(left, entry, flags, newer=entry.at >= written_at)
+            _camera(left, entry, flags, newer=_is_newer(entry, manifest))
+        elif entry.event == "clock" and _is_newer(entry, manifest):
+            _clock(left.manifest, entry)
     if left is None:
         raise StorageError(f"{where} has neither a manifest nor a journal that says what take it is")
     if left.manifest.start is not None:
-        left.t0 = left.manifest.start.t0_computer.unix
+        left.t0, left.start_in = left.manifest.start.t0_computer.unix, left.manifest.start.start_in
+    left.scale = _scale(entries, boot)
     for record in left.manifest.cameras:
         if record.commanded_at is not None:
             left.told.add(record.id)
@@ -90,6 +111,28 @@ def replay(manifest: Manifest | None, entries: Iterable[Entry], where: str) -> L
         ):
             left.may_record.add(record.id)
     return left
+
+
+def _is_newer(entry: Entry, manifest: Manifest | None) -> bool:
+    """Whether a line tells more than the manifest; by their order, because the clock may have been set."""
+    if manifest is None:
+        return True
+    if entry.number is not None and manifest.journal_lines is not None:
+        return entry.number > manifest.journal_lines
+    # Before lines were numbered, time was all there was to tell.
+    return entry.at >= manifest.written_at.unix
+
+
+def _scale(entries: Iterable[Entry], boot: str | None) -> tuple[float, float] | None:
+    """The scale that T0 was set on, or that of the last line, if this computer has run on since then."""
+    now = WALL_CLOCK.elapsed()
+    here = [
+        one
+        for one in entries
+        if boot is not None and one.boot == boot and one.elapsed is not None and one.elapsed <= now
+    ]
+    chosen = next((one for one in here if one.event == "starting"), here[-1] if here else None)
+    return None if chosen is None or chosen.elapsed is None else (chosen.at, chosen.elapsed)
 
 
 def _is_open(left: Leftover, record: CameraRecord) -> bool:
@@ -107,10 +150,20 @@ def _starting(left: Leftover, entry: Entry) -> None:
     told = {key for key in cameras if isinstance(key, str)} if isinstance(cameras, list) else set()
     left.told |= told
     if start_in is not None:
-        left.t0 = entry.at + start_in
+        left.t0, left.start_in = entry.at + start_in, start_in
     for record in left.manifest.cameras:
         if record.id in told and record.commanded_at is None:
             record.commanded_at = Moment.of(entry.at)  # not before; files made since may be of this take
+
+
+def _clock(manifest: Manifest, entry: Entry) -> None:
+    steps, pauses = entry.facts.get("clock_steps"), entry.facts.get("pauses")
+    if isinstance(steps, list):
+        read = (_read(ClockStepRecord, step) for step in steps)
+        manifest.clock_steps = [step for step in read if step is not None]
+    if isinstance(pauses, list):
+        found = (_read(PauseRecord, pause) for pause in pauses)
+        manifest.pauses = [pause for pause in found if pause is not None]
 
 
 def _camera(left: Leftover, entry: Entry, flags: dict[str, bool], *, newer: bool) -> None:

@@ -1,6 +1,7 @@
 """Finishing a take whose process died: stop what still runs, bring home what exists. See docs/take.md."""
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from asynccam.model.safe_name import safe_name
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
+from asynccam.take.clocks import TakeClock
 from asynccam.take.coverage import judge_coverage
 from asynccam.take.files import Collector, Verify
 from asynccam.take.first_frame import infer_first_frames
@@ -37,12 +39,21 @@ from asynccam.take.limits import TakeLimits
 from asynccam.take.member import Emit, TakeMember, error_record
 from asynccam.take.replay import Leftover, missing_files, replay
 from asynccam.take.work import outcome_of, outcome_of_all
-from asynccam.wall_clock import unix_now
+from asynccam.wall_clock import WALL_CLOCK, unix_now
 
 _MEDIA: Final = frozenset({".mp4", ".mov", ".mkv", ".webm", ".ts", ".avi", ".jpg", ".jpeg", ".png"})
 _QUIET: Final = 2.0
 """Seconds without a change after which a file is taken to be finished."""
 _LOOK: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A file on the disk; ``written`` is when it last was, Unix seconds of the file system."""
+
+    path: Path
+    size: int
+    written: float
 
 
 class Connector(Protocol):
@@ -96,7 +107,7 @@ async def resume_take(
     settled = False
     try:
         entries = await journal.reopen()
-        left = replay(await _manifest(folder), entries, str(folder.path))
+        left = replay(await _manifest(folder), entries, str(folder.path), boot=journal.boot)
         if left.is_settled:
             settled = True
             ended = left.manifest.outcome.value
@@ -133,12 +144,36 @@ class _Resumption:
         self._verify = verify
         self._emit = emit
         self._collector = Collector(folder, self._limits, emit, verify, self._note)
-        ahead = 0.0 if left.t0 is None else left.t0 - unix_now()
-        self._called_off = left.t0 is None or ahead > 0
-        self._t0 = asyncio.get_running_loop().time() + ahead
+        self._clock = TakeClock(self._manifest, emit)
+        self._called_off = True
+        self._t0 = self._latest_t0 = 0.0
 
     async def run(self) -> None:
         """All cameras side by side; then the manifest for the last time."""
+        self._clock.pin(self._left.scale)
+        try:
+            await self._run()
+        finally:
+            self._clock.release()
+
+    def _place_t0(self) -> None:
+        """Find T0 in elapsed time."""
+        now, t0 = WALL_CLOCK.elapsed(), self._left.t0
+        if t0 is None:
+            self._t0 = self._latest_t0 = now
+            return
+        # T0 was decided on before this began.
+        latest = now + self._left.start_in
+        if self._left.scale is not None:
+            wall, elapsed = self._left.scale
+            self._t0 = self._latest_t0 = min(elapsed + (t0 - wall), latest)
+        else:
+            # Only wall time tells, and it may have been set since.
+            self._t0, self._latest_t0 = min(now + t0 - unix_now(), latest), latest
+        self._called_off = self._t0 > now
+
+    async def _run(self) -> None:
+        self._place_t0()
         self._manifest.version = MANIFEST_VERSION  # what is written from here on has today's words
         self._manifest.resumed.append(Moment.of(unix_now()))
         await self._journal.write("resumed", cameras=sorted(self._left.may_record))
@@ -149,13 +184,15 @@ class _Resumption:
             for key, result in (await scope.gather(jobs, name="resume")).items():
                 if isinstance(result, Exception):
                     parts[key].errors.append(error_record("resume", result))
+        self._clock.check()
         infer_first_frames(self._manifest)
         start, duration = self._manifest.start, self._manifest.duration
         until = None if start is None or duration is None else start.t0_computer.unix + duration
         for record in parts.values():
             judge_coverage(record, self._manifest, until)
             started = record.id in self._left.told and not self._called_off
-            record.outcome = outcome_of(record, Outcome.FAILED if started else Outcome.CANCELLED)
+            unfinished = Outcome.FAILED if started else Outcome.CANCELLED
+            record.outcome = outcome_of(record, unfinished, late=self._manifest.started_late(record))
         outcome = outcome_of_all(self._manifest.cameras)
         self._manifest.outcome = Outcome.RESUMED if outcome is Outcome.COMPLETE else outcome
         await self._enter("done")
@@ -165,6 +202,7 @@ class _Resumption:
         self._emit(TakePhaseChanged(take=self._folder.name, phase=phase))
         self._manifest.take = self._folder.name
         self._manifest.written_at = Moment.of(unix_now())
+        self._manifest.journal_lines = self._journal.lines
         infer_first_frames(self._manifest)
         await self._folder.write_manifest(self._manifest.to_bytes())
 
@@ -179,7 +217,7 @@ class _Resumption:
         if may_record and (record.kind == "still" or "files" not in record.features):
             await self._find_here(member)
         elif may_record and not isinstance(member.camera, _Away):
-            await member.stop_leftover(self._t0)
+            await member.stop_leftover(self._t0, self._latest_t0)
         await self._note(member)
         await self._bring_home(member)
 
@@ -203,15 +241,12 @@ class _Resumption:
         with member.recording_errors("resume"):
             place = self._folder.path / record.directory
             async with deadline(self._limits.stop_timeout, f"end of the files in {place}"):
-                found = await on_disk(_media_in, place)
-                while found and unix_now() - _last(found) < _QUIET:
-                    await asyncio.sleep(_LOOK)
-                    found = await on_disk(_media_in, place)
+                found = await _finished_media(place)
             member.may_record = False
             member.files = tuple(MediaFile(one.path.name, one.size, path=one.path) for one in found)
             record.files = [FileRecord(name=one.name, source="local", size=one.size) for one in member.files]
             if found:
-                record.stopped_at = Moment.of(_last(found))
+                record.stopped_at = Moment.of(_on_scale(_last(found), record))
                 record.stop_status = (
                     "picture taken" if still else "its recorder ended with the process of the take"
                 )
@@ -280,6 +315,30 @@ class _Away(Camera):
         pass
 
 
+async def _finished_media(place: Path) -> list[_Found]:
+    """The recordings in a camera's directory, once nothing has written to them for a while."""
+    found = await on_disk(_media_in, place)
+    # Their times are the file system's, which the clock may have been set between: only a change tells.
+    quiet_since = time.monotonic()
+    while found and time.monotonic() - quiet_since < _QUIET:
+        await asyncio.sleep(_LOOK)
+        before, found = found, await on_disk(_media_in, place)
+        if found != before:
+            quiet_since = time.monotonic()
+    return found
+
+
+def _on_scale(written: float, record: CameraRecord) -> float:
+    """When a file was written last on the manifest's scale, by its time in the file system.
+
+    That is of the system's clock as it was then. If it was set later, the time is on the scale already.
+    """
+    began = record.commanded_at.unix if record.commanded_at else 0.0
+    now = unix_now()
+    fits = [one for one in (written, written - WALL_CLOCK.step()) if began <= one <= now]
+    return fits[0] if fits else min(max(written, began), now)
+
+
 async def _manifest(folder: TakeFolder) -> Manifest | None:
     """The manifest, or None where the journal has to do."""
     try:
@@ -289,15 +348,6 @@ async def _manifest(folder: TakeFolder) -> Manifest | None:
 
 
 # -- in a thread ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A file on the disk; ``written`` is when it last was, Unix seconds."""
-
-    path: Path
-    size: int
-    written: float
 
 
 def _last(found: Sequence[_Found]) -> float:

@@ -15,13 +15,14 @@ from asynccam.model.events import TakePhaseChanged
 from asynccam.model.manifest import Manifest, Outcome
 from asynccam.model.safe_name import safe_name
 from asynccam.runtime.tasks import TaskScope, finish
+from asynccam.runtime.timing import sleep_until
 from asynccam.take.files import Verify
 from asynccam.take.folder import TakeFolder
 from asynccam.take.limits import TakeLimits
 from asynccam.take.member import Emit
 from asynccam.take.resume import Connector, resume_take
 from asynccam.take.states import TRANSITIONS, TakeState
-from asynccam.take.work import TakeWork, TimeServer, sleep_until
+from asynccam.take.work import TakeWork, TimeServer
 from asynccam.wall_clock import local_now
 
 
@@ -131,6 +132,9 @@ class Take:
             duration: Seconds from T0 to the stop.
             start_in: Seconds from the moment all are armed to T0.
 
+        If T0 passes while the computer sleeps or the loop is blocked, the starts leave late, or not at all if
+        the take would be over, and the take still ends ``duration`` seconds after T0.
+
         Raises:
             UsageError: A time is not one.
             StateError: The take has been used before.
@@ -141,7 +145,7 @@ class Take:
         await self.arm(duration=duration)
         members = self._work.members.values()
         if any(member.armed is not None for member in members):
-            await self._start(start_in, min(duration, self.limits.settle))
+            await self._start(start_in, min(duration, self.limits.settle), until=duration)
             if any(member.may_record for member in members):
                 await self._run_step("record", None, sleep_until(self._work.t0 + duration))
             await self.stop()
@@ -220,11 +224,12 @@ class Take:
 
     # -- how a step runs ------------------------------------------------------------------------
 
-    async def _start(self, start_in: float, settle: float) -> None:
+    async def _start(self, start_in: float, settle: float, until: float | None = None) -> None:
         def on_t0() -> None:
             self._move(TakeState.RECORDING)
 
-        await self._run_step("start", TakeState.STARTING, self._work.start(start_in, settle, on_t0))
+        work = self._work.start(start_in, settle, on_t0, until=until)
+        await self._run_step("start", TakeState.STARTING, work)
         await self._run_step("save", None, self._work.save_if_possible())
 
     async def _stop(self, patience: float | None) -> None:
@@ -316,9 +321,12 @@ class Take:
             await asyncio.wait({self._step})
 
     async def _finish(self, outcome: Outcome | None) -> None:
-        await self._work.finish(outcome)
-        self._move(TakeState.DONE)
-        await self._work.save_for_good()
+        try:
+            await self._work.finish(outcome)
+            self._move(TakeState.DONE)
+            await self._work.save_for_good()
+        finally:
+            self._work.let_clock_go()
 
 
 def _check(what: str, seconds: float) -> None:

@@ -4,11 +4,12 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Final
 
-from asynccam.errors import StorageError, TimeoutError
+from asynccam.errors import StateError, StorageError, TimeoutError
 from asynccam.model.camera import Camera
 from asynccam.model.info import ClockOffset
 from asynccam.model.manifest import (
@@ -22,7 +23,8 @@ from asynccam.model.manifest import (
 )
 from asynccam.runtime.disk import on_disk
 from asynccam.runtime.tasks import TaskScope
-from asynccam.runtime.timing import deadline
+from asynccam.runtime.timing import deadline, sleep_until
+from asynccam.take.clocks import TakeClock, note_sleep
 from asynccam.take.coverage import judge_coverage
 from asynccam.take.files import Collector, Verify
 from asynccam.take.first_frame import infer_first_frames
@@ -30,12 +32,10 @@ from asynccam.take.folder import TakeFolder, distinct_names
 from asynccam.take.journal import JOURNAL_VERSION, Journal
 from asynccam.take.limits import TakeLimits
 from asynccam.take.member import Emit, TakeMember, error_record
-from asynccam.wall_clock import unix_now
+from asynccam.wall_clock import WALL_CLOCK, unix_now
 
 _SAVE_EVERY: Final = 1.0
 """Seconds between manifests while files arrive."""
-_TIMER_SLACK: Final = 0.003
-"""Seconds by which an event loop's timer may be late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class TakeWork:
         manifest: What happened so far.
         members: The cameras' parts, by camera id.
         scope: Owns every task but the one that ends the take.
-        t0: T0 in the loop's time, once `start` has set it.
+        t0: T0 by elapsed time, which counts while the computer sleeps, once `start` has set it.
     """
 
     def __init__(
@@ -96,6 +96,7 @@ class TakeWork:
         self._time_server = time_server
         self._reference: ClockOffset | None = None
         self._collector = Collector(folder, limits, emit, verify, self._arrived)
+        self._clock = TakeClock(self.manifest, emit, self._note_clock)
         self._saved_at = -math.inf
         self._journal: Journal | None = None
 
@@ -107,6 +108,8 @@ class TakeWork:
         Raises:
             StorageError: The folder, the journal or the first manifest cannot be written.
         """
+        self._clock.pin()
+        self.manifest.created_at = Moment.of(unix_now())
         self.manifest.duration = duration
         self.manifest.asynccam = await on_disk(version, "asynccam")
         await self._folder.create([member.record.directory for member in self.members.values()])
@@ -129,13 +132,19 @@ class TakeWork:
         armed = [key for key, member in self.members.items() if member.armed is not None]
         await self._note("armed", cameras=armed)
 
-    async def start(self, start_in: float, settle: float, on_t0: Callable[[], None]) -> None:
+    async def start(
+        self, start_in: float, settle: float, on_t0: Callable[[], None], *, until: float | None = None
+    ) -> None:
         """Release every armed camera for T0, and wait a while for the answers.
+
+        Where T0 was missed, cameras that do not start by their own clock are started all the same, late,
+        unless the take is over by then.
 
         Args:
             start_in: Seconds from now to T0.
             settle: Seconds past T0 to wait for answers.
             on_t0: Called when every start has been sent, which is T0.
+            until: Seconds from T0 after which no start is sent any more, or None for no such moment.
         """
         armed = [member for member in self.members.values() if member.armed is not None]
         # On disk before any camera hears of it.
@@ -143,29 +152,36 @@ class TakeWork:
         await self.save_if_possible()
         scheduled = [member for member in armed if member.scheduled]
         others = [member for member in armed if not member.scheduled]
-        computer_t0 = unix_now() + start_in
-        self.t0 = asyncio.get_running_loop().time() + start_in
+        self.t0 = WALL_CLOCK.elapsed() + start_in
+        computer_t0 = WALL_CLOCK.at(self.t0)
         t0 = computer_t0 + (self._reference.offset if self._reference else 0.0)
         for member in scheduled:
             member.release(t0)
-        self._await_answers(scheduled)
         self.manifest.start = self._start_record(t0, computer_t0, start_in)
+        self._await_answers(scheduled)
         saving = self.scope.spawn(self._note_release(), name="save")
         await sleep_until(self.t0)
-        for member in others:
-            member.release(None)
-        self._await_answers(others)
+        late = WALL_CLOCK.elapsed() - self.t0
+        missed = until is not None and late >= max(until, self._limits.start_tolerance)
+        if not missed:
+            for member in others:
+                member.release(None)
+        self._clock.check()  # why they are late, if they are
+        if missed:
+            self._give_up_starts(others)
+        else:
+            self._await_answers(others)
         on_t0()
         answers = {member.accepting for member in armed if member.accepting is not None}
         if answers:
-            await asyncio.wait(answers, timeout=settle)
+            await asyncio.wait(answers, timeout=max(0.0, self.t0 + settle - WALL_CLOCK.elapsed()))
         await asyncio.wait({saving})
 
     async def stop(self, patience: float | None) -> None:
         """Stop every camera that may record; ``patience`` as for `TakeMember.stop`."""
+        self._clock.check()
         if self.manifest.start is not None:
-            # By the loop's time, because this computer's clock may be set while cameras record.
-            lasted = asyncio.get_running_loop().time() - self.t0
+            lasted = WALL_CLOCK.elapsed() - self.t0
             planned = lasted if self.manifest.duration is None else min(lasted, self.manifest.duration)
             self._until = self.manifest.start.t0_computer.unix + planned
         await self._note("stopping")
@@ -197,11 +213,14 @@ class TakeWork:
         if self._folder.exists:
             for member in self.members.values():
                 await self._collector.take_in_left(member)
+        self._clock.check()
         unfinished = Outcome.CANCELLED if outcome is Outcome.CANCELLED else Outcome.FAILED
         infer_first_frames(self.manifest)
         for member in self.members.values():
+            note_sleep(member.record, self.manifest.pauses)
             judge_coverage(member.record, self.manifest, self._until)
-            member.record.outcome = outcome_of(member.record, unfinished)
+            late = self.manifest.started_late(member.record)
+            member.record.outcome = outcome_of(member.record, unfinished, late=late)
         self.manifest.outcome = outcome or outcome_of_all(self.manifest.cameras)
 
     # -- the manifest ---------------------------------------------------------------------------
@@ -217,11 +236,11 @@ class TakeWork:
             StorageError: The disk refuses.
         """
         if self._folder.exists:
-            now = unix_now()
             self._saved_at = time.monotonic()
             infer_first_frames(self.manifest)
             self.manifest.take = self._folder.name
-            self.manifest.written_at = Moment.of(now)
+            self.manifest.written_at = Moment.of(unix_now())
+            self.manifest.journal_lines = None if self._journal is None else self._journal.lines
             await self._folder.write_manifest(self.manifest.to_bytes())
 
     async def save_if_possible(self) -> None:
@@ -245,6 +264,16 @@ class TakeWork:
             if self._journal is not None:
                 await self._journal.close(remove=saved)
 
+    def let_clock_go(self) -> None:
+        """Write no further wall time on the take's scale."""
+        self._clock.release()
+
+    def _note_clock(self) -> None:
+        """Write a step or a pause to the journal; one noticed at the very end is in the manifest only."""
+        if self._journal is not None and self._journal.is_open:
+            with suppress(StateError):
+                self.scope.spawn(self._note("clock", **clock_facts(self.manifest)), name="clock")
+
     async def _note(self, event: str, **facts: object) -> None:
         """Write to the journal; a full disk is recorded, and cameras that run are not stopped."""
         if self._journal is not None and self._journal.is_open:
@@ -261,7 +290,20 @@ class TakeWork:
         await self._note("released", start=None if start is None else start.model_dump(mode="json"))
         await self.save_if_possible()
 
+    def _give_up_starts(self, members: Sequence[TakeMember]) -> None:
+        """Put it on record that starts were not sent, because the take was over when they could have been."""
+        now = WALL_CLOCK.elapsed()
+        for member in members:
+            because = self._why_late(now)
+            words = f"its start was not sent: {now - self.t0:.2f} s after T0 the take was over{because}"
+            member.fail("start", TimeoutError(words))
+
+    def _why_late(self, moment: float) -> str:
+        cause = self._clock.pause_at(WALL_CLOCK.at(self.t0))
+        return f"; {cause}" if cause and moment > self.t0 else ""
+
     async def _accept(self, member: TakeMember) -> None:
+        member.judge_start(self.t0, self._limits.start_tolerance, self._why_late)
         await member.accept()
         await self._note_camera(member)
 
@@ -298,15 +340,8 @@ class TakeWork:
             server=None if self._time_server is None else self._time_server.name,
             clock=None if self._reference is None else ClockRecord.of(self._reference),
             start_in=start_in,
+            tolerance=self._limits.start_tolerance,
         )
-
-
-async def sleep_until(moment: float) -> None:
-    """Wait for a moment of the loop's time, closer than timers can: the last bit in turns of the loop."""
-    loop = asyncio.get_running_loop()
-    await asyncio.sleep(max(0.0, moment - _TIMER_SLACK - loop.time()))
-    while loop.time() < moment:  # noqa: ASYNC110 - nothing sets an event at a moment
-        await asyncio.sleep(0)
 
 
 def _describe(camera: Camera, directory: str) -> CameraRecord:
@@ -323,14 +358,28 @@ def _describe(camera: Camera, directory: str) -> CameraRecord:
     )
 
 
-def outcome_of(camera: CameraRecord, unfinished: Outcome) -> Outcome:
-    """How one camera's part ended; ``unfinished`` is the word for one that left no file."""
+def clock_facts(manifest: Manifest) -> dict[str, Any]:
+    """What a journal has to hold of the clocks, as JSON knows it."""
+    return {
+        "clock_steps": [step.model_dump(mode="json") for step in manifest.clock_steps],
+        "pauses": [pause.model_dump(mode="json") for pause in manifest.pauses],
+    }
+
+
+def outcome_of(camera: CameraRecord, unfinished: Outcome, *, late: bool = False) -> Outcome:
+    """How one camera's part ended.
+
+    Args:
+        camera: Its record.
+        unfinished: The word for one that left no file.
+        late: Whether its start left too late, see `Manifest.started_late`.
+    """
     home = [file for file in camera.files if file.state is FileState.ARRIVED]
     if not home:
         return unfinished
     whole = not any(file.verdict is not None and file.verdict.is_failure for file in home)
     covered = camera.begins_late is None and camera.ended_early is None
-    whole = whole and not camera.gaps and covered
+    whole = whole and not camera.gaps and covered and not late
     answered = camera.accepted_at is not None and camera.stopped_at is not None
     return Outcome.COMPLETE if whole and answered and len(home) == len(camera.files) else Outcome.INCOMPLETE
 

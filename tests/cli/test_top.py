@@ -23,6 +23,7 @@ from asynccam.model.info import CameraState
 from asynccam.systems.thorvision import ThorVisionSimulator
 from tests.support.command import asynccam
 from tests.support.scripted_camera import ScriptedCamera
+from tests.support.set_clock import SetClock
 
 HILL, LAKE = "scripted://Hill", "scripted://Lake"
 
@@ -63,6 +64,22 @@ def drawn(view: TopView) -> str:
     file = console.file
     assert isinstance(file, io.StringIO)
     return file.getvalue()
+
+
+@pytest.mark.parametrize("seconds", [3.0, -3.0, 7200.0, -31_536_000.0])
+async def test_how_long_a_state_has_lasted_does_not_follow_a_clock_that_is_set(
+    monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    clock = SetClock(monkeypatch)
+    async with Session() as session:
+        view = TopView(session)
+        session.add(ScriptedCamera("Lake"))
+        session.emit(CameraStateChanged(camera=LAKE, state=CameraState.READY))
+        clock.sleep(300)
+        before = drawn(view)
+        clock.step(seconds)
+        assert " 5:0" in before
+        assert " 5:0" in drawn(view)
 
 
 async def test_the_picture_follows_what_happens() -> None:

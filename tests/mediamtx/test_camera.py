@@ -218,6 +218,22 @@ async def test_a_camera_that_is_away_cannot_be_armed(tmp_path: Path) -> None:
             await camera.feature(Record).arm(plan(tmp_path))
 
 
+async def test_a_camera_that_records_already_cannot_be_armed(tmp_path: Path) -> None:
+    async with running(Gen1()) as peer, connected(peer) as client:
+        (camera,) = await MediaMtxCamera.all_of(client)
+        await client.start_recording(DEVICE)
+        with pytest.raises(CameraBusyError, match="recording already"):
+            await camera.feature(Record).arm(plan(tmp_path))
+        await client.stop_recording(DEVICE)
+        armed = await camera.feature(Record).arm(plan(tmp_path))
+        await armed.aclose()
+        peer.answers["get_camera_status"] = lambda visitor, request: (
+            '"result": {"device": "/dev/video0", "status": "RECORDING"}'
+        )
+        with pytest.raises(CameraBusyError, match="recording already"):
+            await camera.feature(Record).arm(plan(tmp_path))
+
+
 async def test_a_stop_waits_out_a_lost_connection(tmp_path: Path) -> None:
     async with running(Gen1()) as peer, connected(peer) as client:
         (camera,) = await MediaMtxCamera.all_of(client)

@@ -7,8 +7,10 @@ from pathlib import Path
 import jwt
 import pytest
 
+from asynccam.systems.mediamtx.sim_access import Access, BadCredentialError
 from asynccam.systems.mediamtx.simulator import MediaMTXSimulator
 from tests.support.mediamtx_service import SECRET, simulator, talker, token
+from tests.support.set_clock import SetClock
 
 both = pytest.mark.parametrize("generation", [1, 2])
 
@@ -138,6 +140,19 @@ async def test_after_expiry_generation_2_takes_a_new_token_on_the_same_connectio
         assert (await one.refused("authenticate", auth_token=old))["data"] == {"reason": "token_expired"}
         assert (await one.ask("authenticate", auth_token=token()))["authenticated"] is True
         assert (await one.ask("get_camera_list"))["total"] == 2
+
+
+@pytest.mark.parametrize("seconds", [7200.0, -7200.0])
+def test_tokens_that_are_called_in_are_so_whatever_the_clock_says(
+    monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    access = Access("s" * 32, {})
+    old = access.token("viewer", 86_400)
+    SetClock(monkeypatch).step(seconds)
+    access.expire_tokens()
+    with pytest.raises(BadCredentialError, match="token_expired"):
+        access.check(old, "jwt")
+    assert access.check(access.token("viewer", 86_400), "jwt").role == "viewer"
 
 
 @both

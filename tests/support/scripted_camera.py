@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -24,6 +23,7 @@ from asynccam.model.features import (
     StopReport,
 )
 from asynccam.model.info import CameraInfo, CameraState, CameraStatus, ClockOffset, LocalFile, MediaFile
+from asynccam.wall_clock import unix_now
 
 Behaviour = Callable[[], Awaitable[None]]
 
@@ -146,7 +146,7 @@ class ScriptedCamera(Camera):
     async def measure_clock(self, *, samples: int = 8) -> ClockOffset:
         await self.act("clock")
         assert self.offset is not None
-        return ClockOffset(self.offset, 0.001, 0.002, samples, time.time())
+        return ClockOffset(self.offset, 0.001, 0.002, samples, unix_now())
 
     async def arm(self, plan: RecordPlan) -> ArmedStart:
         await self.act("arm")
@@ -155,18 +155,18 @@ class ScriptedCamera(Camera):
         return _Armed(self)
 
     async def stop(self, *, timeout: float = 60.0) -> StopReport:
-        began = time.time()
+        began = unix_now()
         await self.act("stop")
         if self.timer is not None and not self.stubborn:
             self.timer.cancel()
         if not self.recording:
             raise DeviceError(f"{self.id} does not record", status="error")
         self.recording = False
-        return StopReport(began, time.time(), "recording_stopped", self._files())
+        return StopReport(began, unix_now(), "recording_stopped", self._files())
 
     async def list_files(self) -> tuple[MediaFile, ...]:
         await self.act("list")
-        old = MediaFile("yesterday.mp4", size=3, created=time.time() - 86_400)
+        old = MediaFile("yesterday.mp4", size=3, created=unix_now() - 86_400)
         return (old, *self._files())
 
     async def download(
@@ -184,7 +184,7 @@ class ScriptedCamera(Camera):
         return LocalFile(path, len(data), hashlib.sha256(data).hexdigest(), name, 0.01)
 
     def _files(self) -> tuple[MediaFile, ...]:
-        created = time.time() + (self.offset or 0.0)
+        created = unix_now() + (self.offset or 0.0)
         if not self.local:
             return tuple(MediaFile(name, len(data), created=created) for name, data in self.contents.items())
         assert self.plan is not None
@@ -202,9 +202,9 @@ class _Armed:
         camera = self._camera
         camera.calls.append("release")
         camera.released_with.append(at)
-        camera.released_at.append(time.time())
-        self._at, self._commanded_at = at, time.time()
-        delay = 0.0 if at is None else max(0.0, at - time.time() - (camera.offset or 0.0))
+        camera.released_at.append(unix_now())
+        self._at, self._commanded_at = at, unix_now()
+        delay = 0.0 if at is None else max(0.0, at - unix_now() - (camera.offset or 0.0))
         if "release" in camera.script:
             raise DeviceError("nothing goes out")
         camera.timer = asyncio.get_running_loop().call_later(delay, self._begin)
@@ -217,7 +217,7 @@ class _Armed:
             self._camera.timer.cancel()
             self._camera.recording = False
             raise
-        return StartReport(self._commanded_at, time.time(), "recording", self._at)
+        return StartReport(self._commanded_at, unix_now(), "recording", self._at)
 
     async def aclose(self) -> None:
         if self._open:
@@ -275,7 +275,7 @@ class ScriptedStillCamera(Camera):
         return CameraStatus(self.state, "so it says")
 
     async def snapshot(self, directory: Path) -> LocalFile:
-        self.asked_at.append(time.time())
+        self.asked_at.append(unix_now())
         await self._act("snapshot")
         data = self._info.name.encode() * 10 if self._content is None else self._content
         path = directory / f"{self._info.name}.jpg"

@@ -10,7 +10,7 @@ from asynccam.runtime.hub import Subscription
 from asynccam.runtime.timing import deadline
 from asynccam.systems.mediamtx.calls import PostedCall
 from asynccam.systems.mediamtx.client import CameraClient
-from asynccam.systems.mediamtx.errors import CameraNotFoundError, ConnectionError
+from asynccam.systems.mediamtx.errors import CameraBusyError, CameraNotFoundError, ConnectionError
 from asynccam.systems.mediamtx.files import RECORDINGS
 from asynccam.systems.mediamtx.models import RecordingInfo
 from asynccam.systems.mediamtx.roster import has_ended
@@ -156,12 +156,17 @@ class MediaMtxRecord:
 
         Raises:
             CameraNotFoundError: The camera is away.
+            CameraBusyError: It records already, as far as the service has told.
             CameraServiceError, TimeoutError, RemoteProtocolError: The service cannot be asked.
         """
         async with deadline(plan.timeout, f"connection to {self._client.endpoint.address}"):
             await self._client.wait_until_connected()
         answer = await self._client.get_camera_status(self._device)
-        if self._client.camera_state(self._device, answer) is CameraState.AWAY:
+        state = self._client.camera_state(self._device, answer)
+        if state is CameraState.RECORDING:
+            address = self._client.endpoint.address
+            raise CameraBusyError(f"{self._device} at {address} is recording already; stop that first")
+        if state is CameraState.AWAY:
             raise CameraNotFoundError(f"{self._device} is {answer.status} at {self._client.endpoint.address}")
         return ArmedRecording(self._client, self._device, plan.timeout, self._absences)
 

@@ -11,6 +11,8 @@ from asynccam.wall_clock import unix_now
 
 ROLES: Final = ("viewer", "operator", "admin")
 _ALGORITHM: Final = "HS256"
+_NUMBER: Final = "number"
+"""A claim of tokens made here."""
 
 
 class BadCredentialError(Exception):
@@ -26,12 +28,14 @@ class Credential:
         method: ``jwt`` or ``api_key``.
         issued: When the token was made, Unix seconds; infinity for a key.
         expires: When it ends, Unix seconds; infinity for a key.
+        number: Which of the tokens made here it is, from 1; None for keys and for tokens made elsewhere.
     """
 
     role: str
     method: str
     issued: float
     expires: float
+    number: int | None = None
 
     def allows(self, role: str) -> bool:
         """Whether it is enough for what needs ``role``."""
@@ -50,15 +54,21 @@ class Access:
         self._secret = secret or secrets.token_hex(32)
         self._api_keys = dict(api_keys)
         self._expired_before = 0.0
+        self._issued = 0
+        self._expired = 0
 
     def token(self, role: str, lifetime: float) -> str:
         """A JWT for a role, good for ``lifetime`` seconds; one in the past is expired already."""
+        # RFC 7519 4.1.4: a token's end is a time of day, which who reads it compares with its own clock.
         now = unix_now()
-        claims = {"user_id": f"simulated-{role}", "role": role, "iat": now, "exp": now + lifetime}
+        self._issued += 1
+        claims: dict[str, Any] = {"user_id": f"simulated-{role}", "role": role, "iat": now}
+        claims |= {"exp": now + lifetime, _NUMBER: self._issued}
         return jwt.encode(claims, self._secret, algorithm=_ALGORITHM)
 
     def expire_tokens(self) -> None:
         """Whatever token was issued until now has expired."""
+        self._expired = self._issued  # by their order, because the clock may have been set between
         self._expired_before = unix_now()
 
     def check(self, text: Any, auth_type: str) -> Credential:
@@ -77,16 +87,21 @@ class Access:
 
     def is_expired(self, credential: Credential) -> bool:
         """Whether a credential that was accepted is so no longer."""
-        return unix_now() >= credential.expires or credential.issued <= self._expired_before
+        if credential.number is not None:
+            called_in = credential.number <= self._expired
+        else:
+            called_in = credential.issued <= self._expired_before
+        return called_in or unix_now() >= credential.expires
 
     def _token(self, text: str) -> Credential:
         try:
-            # The library knows whole seconds only; the end is checked below.
+            # The library knows whole seconds only; the end is checked below. RFC 7519 4.1.6 gives no reason
+            # to refuse a token for when it was issued, which is ahead once the clock was set back.
             claims = jwt.decode(
                 text,
                 self._secret,
                 algorithms=[_ALGORITHM],
-                options={"require": ["exp"], "verify_exp": False},
+                options={"require": ["exp"], "verify_exp": False, "verify_iat": False},
             )
             # A token without ``iat`` counts as issued at the dawn of time.
             issued, expires = float(claims.get("iat", 0.0)), float(claims["exp"])
@@ -95,7 +110,8 @@ class Access:
         role = claims.get("role")
         if role not in ROLES:
             raise BadCredentialError("invalid_role")
-        credential = Credential(role, "jwt", issued, expires)
+        number = claims.get(_NUMBER)
+        credential = Credential(role, "jwt", issued, expires, number if isinstance(number, int) else None)
         if self.is_expired(credential):
             raise BadCredentialError("token_expired")
         return credential

@@ -98,7 +98,7 @@ class Methods:
             return {"device": call.params["device"], "status": "DISCONNECTED", **nothing}
         return {
             **camera.told(self.service.host),
-            "metrics": camera.metrics(self.service.ways, unix_now() - self.service.began),
+            "metrics": camera.metrics(self.service.ways, self.service.uptime),
             "capabilities": camera.capabilities(),
         }
 
@@ -243,7 +243,7 @@ class Methods:
     async def get_status(self, call: Call) -> Any:
         """How it does."""
         parts = {"websocket_server": "running", "camera_monitor": "running", "mediamtx": "running"}
-        uptime = unix_now() - self.service.began
+        uptime = self.service.uptime
         return {"status": "healthy", "uptime": uptime, "version": self._version, "components": parts}
 
     async def get_server_info(self, call: Call) -> Any:
@@ -296,6 +296,7 @@ class Methods:
         every.sort(key=lambda pair: pair[0].modified)
         doomed: list[tuple[StoredFile, str]] = []
         if policy["enabled"] and policy["policy_type"] == "age":
+            # By wall time, as the files' own times are.
             oldest = unix_now() - policy["max_age_days"] * _DAY
             doomed = [pair for pair in every if pair[0].modified < oldest]
         elif policy["enabled"] and policy["policy_type"] == "size":

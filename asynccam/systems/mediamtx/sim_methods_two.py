@@ -65,7 +65,7 @@ class MoreMethods(Methods):
             "device": camera.device,
             "status": self._stream_state(camera),
             "ready": camera.stream_ready.is_set(),
-            "metrics": camera.metrics(self.service.ways, unix_now() - self.service.began),
+            "metrics": camera.metrics(self.service.ways, self.service.uptime),
         }
 
     async def start_streaming(self, call: Call) -> Any:

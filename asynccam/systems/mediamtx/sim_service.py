@@ -1,6 +1,7 @@
 """The inside of a simulated service, without sockets: cameras, recordings, and who is told of them."""
 
 import asyncio
+import time
 import uuid
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -39,7 +40,6 @@ class Service:
         callers: Connections open now, the newest last.
         external: External streams of generation 2, by URL.
         retention: The last retention policy that was set.
-        began: When it started, Unix seconds.
         requests: Requests it has read.
         errors: Requests it has refused.
     """
@@ -52,7 +52,7 @@ class Service:
         self.callers: list[Caller] = []
         self.external: dict[str, dict[str, Any]] = {}
         self.retention: dict[str, Any] = {"policy_type": "manual", "enabled": False}
-        self.began = unix_now()
+        self._began = time.monotonic()
         self.requests = 0
         self.errors = 0
         self.scope = TaskScope("simulated service")
@@ -64,11 +64,16 @@ class Service:
         assert self._store is not None
         return self._store
 
+    @property
+    def uptime(self) -> float:
+        """Seconds since it started."""
+        return time.monotonic() - self._began
+
     def open(self, store: Store) -> None:
         """Start with this disk."""
         self._store = store
         self.scope = TaskScope("simulated service")
-        self.began = unix_now()
+        self._began = time.monotonic()
 
     async def aclose(self) -> None:
         """Break off what is under way, and finish the files of recordings that run."""

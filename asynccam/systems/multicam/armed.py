@@ -26,7 +26,7 @@ from asynccam.runtime.tasks import TaskScope
 from asynccam.runtime.timing import deadline
 from asynccam.systems.multicam.connection import Connection
 from asynccam.systems.multicam.models import CommandMessage, StatusResponse
-from asynccam.wall_clock import unix_now
+from asynccam.wall_clock import WALL_CLOCK, unix_now
 
 Connect = Callable[[], Awaitable[Connection]]
 Judge = Callable[[bytes], StatusResponse]
@@ -149,7 +149,9 @@ class ArmedCommand:
                 if rest:
                     self._scope.spawn(self._send_rest(connection, rest), name="send the rest")
                 return
-        self._scope.spawn(self._deliver_late(payload, at, reason), name="deliver late")
+        # Counted from here on: the wall clock may be set before the start is due.
+        due = None if at is None else WALL_CLOCK.elapsed() + at - now
+        self._scope.spawn(self._deliver_late(payload, due, reason), name="deliver late")
 
     async def accepted(self, *, timeout: float | None = None) -> StatusResponse:
         """Wait for the answer to `release`.
@@ -207,15 +209,13 @@ class ArmedCommand:
             if time.monotonic() - opened > _AGAIN.maximum:
                 delays = _AGAIN.delays()
 
-    async def _deliver_late(self, payload: bytes, at: float | None, reason: str) -> None:
+    async def _deliver_late(self, payload: bytes, due: float | None, reason: str) -> None:
         """Find a connection for a start that is still ahead; otherwise say that it never left."""
         self._watcher.cancel()
         await asyncio.wait({self._watcher})  # it reads from the socket that is closed next
         self._disconnect()
         delays = _AGAIN.delays()
-        # Counted on from here: the wall clock may be set before the start is due.
-        due = None if at is None else time.monotonic() + at - unix_now()
-        while due is not None and (remaining := due - time.monotonic()) > 0:
+        while due is not None and (remaining := due - WALL_CLOCK.elapsed()) > 0:
             try:
                 async with deadline(remaining, f"connection to {self._peer}"):
                     self._connection = await self._connect()

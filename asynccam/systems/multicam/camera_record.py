@@ -24,7 +24,7 @@ from asynccam.systems.multicam.models import (
     StopRecordingResponse,
 )
 from asynccam.systems.multicam.refusal import refusal
-from asynccam.wall_clock import unix_now
+from asynccam.wall_clock import WALL_CLOCK, unix_now
 
 _POLL: Final = 0.25
 """Seconds between two status queries."""
@@ -45,7 +45,7 @@ class MultiCamRecord:
         self._client = client
         self._confirm = confirm
         self._settle = settle
-        self._may_fire_at: float | None = None  # monotonic
+        self._may_fire_at: float | None = None  # elapsed time
 
     @property
     def lead(self) -> float:
@@ -69,13 +69,12 @@ class MultiCamRecord:
 
     def released(self, at: float | None) -> None:
         """Remember when the device may begin; None once it certainly will not."""
-        self._may_fire_at = None if at is None else time.monotonic() + at - unix_now()
+        self._may_fire_at = None if at is None else WALL_CLOCK.elapsed() + at - unix_now()
 
-    async def confirm(self, at: float | None, timeout: float) -> StatusResponse:
-        """Ask until the device records.
+    async def confirm(self, timeout: float) -> StatusResponse:
+        """Ask until the device records, which it is to do since the moment that `released` was told.
 
         Args:
-            at: When it is to begin, Unix seconds; None for now.
             timeout: Seconds this may take at most.
 
         Returns:
@@ -85,8 +84,8 @@ class MultiCamRecord:
             DeviceError: It has failed, or is idle after all.
             ConnectionError, TimeoutError: It does not answer any more; it may be recording.
         """
-        now = time.monotonic()
-        ahead = 0.0 if at is None else max(0.0, at - unix_now())
+        now, due = time.monotonic(), self._may_fire_at
+        ahead = 0.0 if due is None else max(0.0, due - WALL_CLOCK.elapsed())
         until = now + min(timeout, ahead + self._confirm)
         for pause in _pauses():
             try:
@@ -121,7 +120,7 @@ class MultiCamRecord:
             TimeoutError: It does not answer, or its scheduled moment is too far away to wait for.
             ConnectionError, RemoteProtocolError: As everywhere.
         """
-        commanded_at, asked = unix_now(), time.monotonic()
+        commanded_at, asked = WALL_CLOCK.pair()
         may_fire_at = self._may_fire_at
         answer: StopRecordingResponse | None = None
         files: tuple[MediaFile, ...] = ()
@@ -147,17 +146,17 @@ class MultiCamRecord:
     async def _watch(
         self, may_fire_at: float, give_up: float, timeout: float
     ) -> StopRecordingResponse | None:
-        """See whether a start that was called off fires all the same, and stop it then (times: monotonic)."""
+        """See whether a start that was called off fires all the same, and stop it then (times: elapsed)."""
         until = may_fire_at + self._settle
         while True:
             unreachable: RetryableError | None = None
             try:
-                status = await self._client.device_status(timeout=max(_POLL, until - time.monotonic()))
+                status = await self._client.device_status(timeout=max(_POLL, until - WALL_CLOCK.elapsed()))
                 if status.isRecording:
                     return await self._client.stop_recording(timeout=timeout)
             except RetryableError as error:
                 unreachable = error
-            now = time.monotonic()
+            now = WALL_CLOCK.elapsed()
             if now >= until:
                 if unreachable is not None:
                     raise unreachable
@@ -215,7 +214,7 @@ class MultiCamStart:
         # Android says so to a start for now too, which then proves nothing.
         scheduled = answer.status == DeviceStatus.SCHEDULED_RECORDING_ACCEPTED and self._at is not None
         if not scheduled and answer.status != DeviceStatus.RECORDING:
-            answer = await self._record.confirm(self._at, self._plan.timeout)
+            answer = await self._record.confirm(self._plan.timeout)
         return StartReport(
             commanded_at, accepted_at, answer.status, scheduled_for=self._at if scheduled else None
         )

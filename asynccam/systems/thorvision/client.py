@@ -31,7 +31,7 @@ from asynccam.systems.thorvision.ports import PortPool
 from asynccam.systems.thorvision.results import OpenStream, StreamStart, StreamStop
 from asynccam.systems.thorvision.stream import CameraStream
 from asynccam.systems.thorvision.stream_settings import Split, StreamSettings, prepare_recording
-from asynccam.wall_clock import unix_now
+from asynccam.wall_clock import WALL_CLOCK
 
 _DEFAULT_SETTINGS: Final = StreamSettings()
 _GUARDS: Final[WeakSet[asyncio.Task[None]]] = WeakSet()
@@ -263,7 +263,7 @@ class ThorVisionClient:
             StorageError: The directory cannot be written.
             AsynccamError: The server cannot be asked or refuses, see `open_stream`.
         """
-        commanded_at = unix_now()
+        commanded_at, commanded = WALL_CLOCK.pair()
         _check_recordable(capability)
         split = Split(split_max_files, split_max_time_sec, split_max_size_mb)
         directory = await prepare_recording(Path(output_dir), split)
@@ -275,7 +275,9 @@ class ThorVisionClient:
                 await self._end(camera.id)  # a recording that ended by itself, or another picture
             stream = self._stream(camera, capability)
             try:
-                return await stream.record(directory, split, commanded_at=commanded_at, debug=gstreamer_debug)
+                return await stream.record(
+                    directory, split, commanded_at=commanded_at, commanded=commanded, debug=gstreamer_debug
+                )
             except BaseException:
                 await finish(self._end(camera.id))
                 raise

@@ -42,7 +42,7 @@ from asynccam.systems.thorvision.models import Camera, Capability
 from asynccam.systems.thorvision.ports import PortPool
 from asynccam.systems.thorvision.results import OpenStream, StreamStart, StreamStop
 from asynccam.systems.thorvision.stream_settings import Split, StreamSettings, files_of
-from asynccam.wall_clock import unix_now
+from asynccam.wall_clock import WALL_CLOCK, unix_now
 
 _LOG = logging.getLogger(__name__)
 
@@ -188,7 +188,7 @@ class CameraStream:
         await asyncio.wait({arming}, timeout=patience)
 
     async def record(
-        self, directory: Path, split: Split, *, commanded_at: float, debug: bool = False
+        self, directory: Path, split: Split, *, commanded_at: float, commanded: float, debug: bool = False
     ) -> StreamStart:
         """Record it from the next frame on; a port from which no frame comes is given up for another.
 
@@ -199,6 +199,7 @@ class CameraStream:
             directory: Where the files go; exists.
             split: How they are split.
             commanded_at: Goes into the result.
+            commanded: The same moment by elapsed time.
             debug: Whether GStreamer writes its debug log beside the files.
 
         Raises:
@@ -207,7 +208,7 @@ class CameraStream:
             AsynccamError: As of `open`.
         """
         # What the server sends now is handed on by SRT's latency later.
-        sent = time.monotonic() + commanded_at - unix_now() + self._settings.latency / 1000
+        sent = commanded + self._settings.latency / 1000
         if self._armed is not None and not self._armed.fits(directory, split, debug):
             await self._disarm()
         for left in range(self._settings.attempts - 1, -1, -1):
@@ -221,7 +222,7 @@ class CameraStream:
             try:
                 if armed is not None:
                     await armed.arming
-                    await asyncio.sleep(max(0.0, sent - time.monotonic()))
+                    await asyncio.sleep(max(0.0, sent - WALL_CLOCK.elapsed()))
                 first = await recorder.start(timeout=self._settings.first_frame_timeout)
             except BaseException as error:
                 await finish(self._give_up(recorder, opened.port))

@@ -230,7 +230,10 @@ class _Exposure:
             raise RecordingError(
                 f"{self._device} gave no picture{words(self._process.output)}", output=self._process.output
             )
-        return written_at if self._label is None else self._fired_at
+        if self._label is not None:
+            return self._fired_at
+        # A file's time is the system's; the clock may have been set since the picture was asked for.
+        return min(max(written_at, self._fired_at), unix_now())
 
     async def develop(self) -> None:
         """Nothing: what GStreamer wrote is a JPEG."""

@@ -24,6 +24,7 @@ class Steadiness:
 
     def holds(self) -> bool:
         """Whether an hour has gone by since the time of day last leapt by more than one."""
+        # Pictures' ages are by the files' own times, which outlive this process; those are of wall time.
         now = self._clock.monotonic()
         offset = self._clock.time() - now
         if abs(offset - self._offset) > _LEAP:

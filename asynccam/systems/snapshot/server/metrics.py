@@ -1,5 +1,6 @@
 """``/metrics`` for Prometheus, in a registry of its own."""
 
+import time
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -116,11 +117,11 @@ class Metrics:
     def _on_event(self, event: events.CaptureEvent) -> None:
         match event:
             case events.CaptureStarted():
-                self._started[event.camera] = event.at
+                self._started[event.camera] = time.monotonic()
             case events.CaptureDone():
                 self._captures.labels(event.camera, "done").inc()
-                began = self._started.pop(event.camera, event.at)
-                self._seconds.labels(event.camera).observe(max(0.0, event.at - began))
+                now = time.monotonic()
+                self._seconds.labels(event.camera).observe(now - self._started.pop(event.camera, now))
             case events.CaptureFailed():
                 self._captures.labels(event.camera, "failed").inc()
                 self._started.pop(event.camera, None)

@@ -116,6 +116,7 @@ class Guard:
 
     def cookie(self) -> str:
         """A cookie's value that signs in for `COOKIE_SECONDS`."""
+        # A cookie outlives this process, so its end is a time of day: RFC 6265 5.2.1.
         until = str(int(self._clock()) + COOKIE_SECONDS)
         return f"{until}.{self._sign(until)}"
 
