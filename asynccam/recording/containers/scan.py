@@ -7,7 +7,8 @@ from asynccam.recording.containers.avi import is_avi, scan_avi
 from asynccam.recording.containers.flv import is_flv, scan_flv
 from asynccam.recording.containers.jpeg import is_jpeg, scan_jpeg
 from asynccam.recording.containers.matroska import is_matroska, scan_matroska
-from asynccam.recording.containers.mp4 import is_mp4, scan_mp4
+from asynccam.recording.containers.mp4.layout import is_mp4
+from asynccam.recording.containers.mp4.scan import scan_mp4
 from asynccam.recording.containers.mpegts import is_mpegts, scan_mpegts
 from asynccam.recording.containers.raw_video import is_raw_video, scan_raw_video
 from asynccam.recording.containers.reader import FileView, Scan

@@ -49,6 +49,7 @@ FFMPEG = {
     "sidx.mp4": [*X264, "-movflags", "+dash+global_sidx+frag_keyframe"],
     "hevc.mp4": ["-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none:keyint=25"],
     "vp9.mp4": ["-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8"],
+    "av1.mp4": ["-c:v", "libsvtav1", "-preset", "12"],
     "mpeg4.mp4": ["-c:v", "mpeg4", "-bf", "2"],
     "mjpeg.mp4": MJPEG,
     "mjpeg.mov": MJPEG,
@@ -370,6 +371,26 @@ def test_zeros_inside_a_frame_are_found(files: dict[str, Path], judge: Judge) ->
         assert verdict.verdict is Verdict.DAMAGED, (place, length)
 
 
+def test_zeros_inside_a_jpeg_are_found_where_its_tables_have_none(
+    files: dict[str, Path], judge: Judge
+) -> None:
+    data = files["mjpeg.mov"].read_bytes()
+    begin = struct.unpack_from(">I", cut_out(data, STBL + "stco"), 16)[0]
+    size = sizes_of(data)[0]
+    for place in (200, size // 2, size - 300):
+        verdict = judge(data[: begin + place] + bytes(200) + data[begin + place + 200 :])
+        assert (verdict.verdict, verdict.frames) == (Verdict.DAMAGED, FRAMES - 1), place
+
+
+def test_a_black_jpeg_with_tables_of_its_own_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "black.mov"
+    source = ["-f", "lavfi", "-i", "color=black:size=640x480:rate=25", "-frames:v", "3"]
+    subprocess.run(["ffmpeg", "-v", "error", *source, "-c:v", "mjpeg", str(path)], check=True)
+    assert bytes(64) in path.read_bytes()[path.read_bytes().index(b"\xff\xda") :][:2000]
+    result = scan(path)
+    assert (result.frames, result.damaged) == (3, "")
+
+
 def test_in_a_large_file_zeros_at_either_end_of_a_frame_are_found(
     files: dict[str, Path], judge: Judge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -397,10 +418,10 @@ def test_after_a_million_frames_a_sample_of_them_is_looked_at(
 
 
 def test_bytes_that_are_not_of_the_format(files: dict[str, Path], judge: Judge) -> None:
-    for name in ("plain.mp4", "hevc.mp4", "mjpeg.mov"):
+    for name in ("plain.mp4", "hevc.mp4", "mjpeg.mov", "vp9.mp4", "mpeg4.mp4", "prores.mov", "av1.mp4"):
         data = files[name].read_bytes()
         begin = struct.unpack_from(">I", cut_out(data, STBL + "stco"), 16)[0]
-        verdict = judge(data[:begin] + b"\x77" * 40 + data[begin + 40 :])
+        verdict = judge(data[:begin] + b"\xf7" * 40 + data[begin + 40 :])
         assert verdict.verdict is Verdict.DAMAGED, name
         assert "1 of 50 frames whose media is not of their format" in verdict.detail
 
@@ -551,7 +572,10 @@ def test_between_two_fragments_it_is_said_that_more_may_have_followed(
     for size in range(second + 2, second + 16):
         assert judge(data[:size]).verdict is Verdict.TRUNCATED, size - second
     assert judge(data[:second] + bytes(500)).verdict is Verdict.TRUNCATED
-    assert judge(data + b"\1\2\3\4\5").verdict is Verdict.COMPLETE
+    for behind_index in (b"\1\2\3\4\5", bytes(3), bytes(4), bytes(500)):
+        assert judge(data + behind_index).verdict is Verdict.COMPLETE
+    listed = files["sidx.mp4"].read_bytes()
+    assert judge(listed + bytes(3)).verdict is Verdict.COMPLETE
 
 
 def test_a_spoiled_box_between_fragments_is_damage(files: dict[str, Path], judge: Judge) -> None:
@@ -735,9 +759,14 @@ def test_cut_anywhere_it_is_never_complete_and_never_has_more_frames_than_decode
     verdict = asyncio.run(verify_file(path))
     assert verdict.verdict is not Verdict.COMPLETE
     decoded, _ = probe(path)
-    if b"mdat" in data[:size] and find(data, "moov")[0][0] > find(data, "mdat")[0][0]:
-        # ffprobe refuses some files whose index is cut; what they prove decodes once the index is whole.
+    kind, begin = next((kind, begin) for kind, begin, end in boxes(data) if end > size)
+    if kind == b"moov" and begin > find(data, "mdat")[0][0]:
+        # ffprobe refuses most files whose index is cut; what is left of it proves frames of the whole file.
         decoded = FRAMES
+    elif kind in (b"moof", b"mfra") and not decoded:
+        # It refuses those with a fragment's header cut too, where every player shows the fragments before.
+        path.write_bytes(data[:begin])
+        decoded, _ = probe(path)
     assert (result.frames or 0) <= decoded
 
 

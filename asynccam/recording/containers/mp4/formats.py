@@ -18,8 +18,13 @@ class Coding(Enum):
     H265 = auto()
     H266 = auto()
     JPEG = auto()
+    MPEG4 = auto()
+    """MPEG-4 part 2."""
+    VP9 = auto()
+    AV1 = auto()
+    PRORES = auto()
     COMPRESSED = auto()
-    """Any other whose bytes are never zeros for long: MPEG-4 part 2, VP8, VP9, AV1."""
+    """Any other whose bytes are never zeros for long: VP8, H.263."""
     ENCRYPTED = auto()
     RAW = auto()
     """Uncompressed: a black picture is zeros throughout."""
@@ -40,7 +45,12 @@ class Format(NamedTuple):
 
 _OTHER: Final = Format(Coding.OTHER)
 _JPEG: Final = frozenset({b"jpeg", b"mjpa", b"mjpg", b"MJPG", b"AVDJ", b"dmb1"})
-_COMPRESSED: Final = frozenset({b"vp08", b"vp09", b"av01", b"s263", b"h263", b"H263"})
+_BY_TYPE: Final = {
+    b"vp09": Coding.VP9,
+    b"av01": Coding.AV1,
+    **dict.fromkeys((b"vp08", b"s263", b"h263", b"H263"), Coding.COMPRESSED),
+    **dict.fromkeys((b"apco", b"apcs", b"apcn", b"apch", b"ap4h", b"ap4x"), Coding.PRORES),
+}
 _ENCRYPTED: Final = frozenset({b"encv", b"drmi"})
 _RAW: Final = frozenset(
     {b"raw ", b"rawv", b"uncv", b"yuv2", b"yuvs", b"2vuy", b"2Vuy", b"UYVY", b"YUY2", b"v210", b"v216"}
@@ -56,7 +66,7 @@ _CONFIGURATIONS: Final = {
 }
 _OBJECT_TYPES: Final = {
     # ISO/IEC 14496-1, 7.2.6.6.2 and the registration authority's list.
-    0x20: Format(Coding.COMPRESSED),
+    0x20: Format(Coding.MPEG4),
     0x6C: Format(Coding.JPEG),
 }
 
@@ -77,8 +87,8 @@ def _read_format(view: FileView, entry: Box) -> Format:
         return Format(Coding.ENCRYPTED)
     if entry.kind in _JPEG:
         return Format(Coding.JPEG)
-    if entry.kind in _COMPRESSED:
-        return Format(Coding.COMPRESSED)
+    if entry.kind in _BY_TYPE:
+        return Format(_BY_TYPE[entry.kind])
     if entry.kind in _RAW:
         return Format(Coding.RAW)
     # What follows an entry's fields is none of this reader's business unless it can be read.
@@ -90,7 +100,7 @@ def _read_format(view: FileView, entry: Box) -> Format:
                 return _OBJECT_TYPES.get(_object_type(view, child), _OTHER)
         except CutShortError:
             break
-    return Format(Coding.COMPRESSED) if entry.kind == b"mp4v" else _OTHER
+    return _OTHER
 
 
 def _read_configuration(view: FileView, box: Box) -> Format:

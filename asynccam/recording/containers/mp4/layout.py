@@ -148,11 +148,7 @@ class Layout:
             # The types begin with letters, and a box whose size begins so is no larger than 16 MB.
             else tail[:1] == b"\0" and any(kind.startswith(tail[4:]) for kind in _KNOWN)
         )
-        # 32 zero bits end a list in QuickTime, and no size and no type of a box begins so.
-        if len(tail) == 4 and not any(tail):
-            may_be_box = False
-        # Without an index or with fragments more had to follow; behind a whole index nothing has to.
-        if may_be_box and (any(tail) or self.moov is None or self.moofs):
+        if may_be_box and any(tail):
             self.cut = "?"
         else:
             self.rest, self.is_zeros = at, not any(tail)

@@ -17,6 +17,14 @@ def lists_missing_segments(view: FileView, layout: Layout) -> bool:
     return False
 
 
+def ends_where_listed(view: FileView, layout: Layout) -> bool:
+    """Whether the boxes of a file end where its one segment index says that its media ends."""
+    try:
+        return len(layout.sidx) == 1 and _segments_end(view, layout.sidx[0]) == layout.rest
+    except CutShortError:
+        return False
+
+
 def _segments_end(view: FileView, begin: int) -> int:
     box = read_box(view, begin, view.size)
     if box is None:

@@ -5,6 +5,7 @@ from enum import Enum, auto
 from typing import Final
 
 from asynccam.recording.containers.mp4.formats import Coding, Format
+from asynccam.recording.containers.mp4.jpeg_samples import has_zeroed_header, zeros_are_damage
 from asynccam.recording.containers.reader import FileView
 
 _PROBE: Final = 64
@@ -13,11 +14,13 @@ _WHOLE: Final = 256 << 20
 _MAX_UNITS: Final = 1 << 12
 """NAL units of a sample that are walked over: H.264 has at most one slice a macroblock row and field."""
 _JPEG_START: Final = b"\xff\xd8"
+_LARGEST_JPEG: Final = 16 << 20
 _JPEG_END: Final = b"\xff\xd9"
+_OBUS: Final = frozenset({*range(1, 9), 15})
 _START_CODE: Final = b"\0\0\0\1"
 _NAL: Final = frozenset({Coding.H264, Coding.H265, Coding.H266})
 _UNCHECKED: Final = frozenset({Coding.RAW})
-_NEVER_ZEROS: Final = _NAL | {Coding.COMPRESSED, Coding.ENCRYPTED}
+_NEVER_ZEROS: Final = _NAL | {Coding.MPEG4, Coding.VP9, Coding.AV1, Coding.COMPRESSED, Coding.ENCRYPTED}
 """Codings whose samples have no long run of zeros anywhere: NAL units and MPEG-4 part 2 forbid a few zero
 bytes in a row, arithmetic coders and ciphers do not make them. JPEG is not among them: a picture of one
 colour can be zeros but for its headers, and cameras fill pictures up with zeros behind their end."""
@@ -44,7 +47,9 @@ class Media:
       is zeros; of codings that may end in zeros only the beginning is looked at.
     - H.264, H.265 and H.266: the lengths before the NAL units lead from the first to the end of the sample,
       each unit's header is one, and one of them is part of a picture.
-    - JPEG: the first two bytes are a start marker, and zeros at the end come behind an end marker.
+    - JPEG: the first two bytes are a start marker, segments lead from there to the first scan, and zeros at
+      the end come behind an end marker.
+    - MPEG-4 part 2, VP9, AV1 and ProRes: the first bytes are those of a picture's header.
     - Files with up to 256 MB of media: no 64 zeros in a row anywhere in a sample of a coding that never has
       them. In larger files that would take longer than a verdict may; there a zeroed stretch is found if it
       covers the beginning or the end of a sample, or a NAL unit's header.
@@ -64,6 +69,8 @@ class Media:
             return Look.ZEROS
         if form.coding is Coding.JPEG:
             return self._look_at_jpeg(head, take, size)
+        if not _is_head(form.coding, head):
+            return Look.SPOILED
         # In the order of the file: the end of a sample is read together with the beginning of the next.
         look = _look_at_units(form, take, size) if form.length_size else Look.GOOD
         if form.coding in _NEVER_ZEROS:
@@ -95,16 +102,30 @@ class Media:
     def _look_at_jpeg(self, head: bytes, take: Callable[[int, int], bytes], size: int) -> Look:
         if not head.startswith(_JPEG_START):
             return Look.SPOILED
+        if has_zeroed_header(take, size):
+            return Look.ZEROS
         end = size
         while end > 0:
             length = min(_PROBE if end == size else _BLOCK, end)
             block = take(end - length, length).rstrip(b"\0")
             if block:
+                end += len(block) - length
                 # Zeros in front of the end marker are where the rest of the picture should be.
-                is_padded = end - length + len(block) < size - _PROBE
-                return Look.ZEROS if is_padded and not block.endswith(_JPEG_END) else Look.GOOD
+                if end < size - _PROBE and not block.endswith(_JPEG_END):
+                    return Look.ZEROS
+                return self._look_at_scan(take, end)
             end -= length
         return Look.ZEROS
+
+    def _look_at_scan(self, take: Callable[[int, int], bytes], size: int) -> Look:
+        begin = zeros_are_damage(take, size) if self._is_thorough and size <= _LARGEST_JPEG else None
+        if begin is None:
+            return Look.GOOD
+        data = take(begin, size - begin)
+        place = data.find(bytes(_PROBE))
+        # Of a sample with two fields the first may be filled up with zeros behind its end too.
+        is_padding = place < 0 or data[:place].endswith(_JPEG_END)
+        return Look.GOOD if is_padding else Look.ZEROS
 
 
 def _look_at_units(form: Format, take: Callable[[int, int], bytes], size: int) -> Look:
@@ -129,6 +150,26 @@ def _look_at_units(form: Format, take: Callable[[int, int], bytes], size: int) -
 def _look_at_start_code(take: Callable[[int, int], bytes]) -> Look:
     """Some cameras leave start codes (H.264, annex B) where lengths should be, and decoders take them."""
     return Look.GOOD if take(0, 4) == _START_CODE else Look.SPOILED
+
+
+def _is_head(coding: Coding, head: bytes) -> bool:
+    """Whether a sample can begin so."""
+    match coding:
+        case Coding.MPEG4:
+            # ISO/IEC 14496-2, 6.2: a start code, or a short video header. Packed B frames leave samples of a
+            # few bytes behind, in which no picture is coded.
+            return (
+                len(head) < 8 or head.startswith(b"\0\0\1") or (head[:2] == b"\0\0" and head[2] & 0x80 != 0)
+            )
+        case Coding.VP9:
+            return head[0] >> 6 == 0b10  # frame_marker (VP9 bitstream, 7.2)
+        case Coding.AV1:
+            # obu_header (AV1 bitstream, 5.3.2): a bit that is 0, a type of which 0 and 9 to 14 are reserved.
+            return not head[0] & 0x80 and (head[0] >> 3 & 0xF) in _OBUS
+        case Coding.PRORES:
+            return head[4:8] == b"icpf"
+        case _:
+            return True
 
 
 def _is_header(coding: Coding, header: bytes) -> bool:

@@ -5,13 +5,19 @@ from typing import Final
 
 from asynccam.recording.containers.mp4.count import Tally, TooLongError, TrackCount
 from asynccam.recording.containers.mp4.layout import Layout
-from asynccam.recording.containers.mp4.listings import lists_missing_segments, missing_fragments
+from asynccam.recording.containers.mp4.listings import (
+    ends_where_listed,
+    lists_missing_segments,
+    missing_fragments,
+)
 from asynccam.recording.containers.mp4.movie import Movie, Track, read_movie
 from asynccam.recording.containers.mp4.presentation import is_followed
 from asynccam.recording.containers.mp4.samples import indexed_end
 from asynccam.recording.containers.reader import CutShortError, FileView, Scan
 
 _NO_INDEX: Final = "has no index: it was never finished"
+_TERMINATOR: Final = 4
+"""Zero bytes that may end a list of boxes in QuickTime."""
 _TOLERANCE: Final = 0.1
 """Seconds by which the times of writers differ from each other."""
 
@@ -107,7 +113,14 @@ class _Words:
     def missing(self) -> Iterator[str]:
         """Yield why the end is missing."""
         layout, tally = self._layout, self._tally
+        # Zeros behind fragments are where more of them should be, unless an index says that these are all.
         is_zero_tail = layout.rest is not None and layout.is_zeros and self._is_fragmented
+        is_zero_tail = (
+            is_zero_tail
+            and self._rest != _TERMINATOR
+            and layout.mfra is None
+            and not ends_where_listed(self._view, layout)
+        )
         match layout.cut:
             case "":
                 pass
@@ -163,7 +176,7 @@ class _Words:
         if layout.second is not None:
             yield f"has a second file joined on at byte {layout.second}, which players do not show"
         if layout.rest is not None and layout.spoiled is None:
-            yield f"has {self._view.size - layout.rest} bytes behind its last box"
+            yield f"has {self._rest} bytes behind its last box"
         if self._spoiled is not None and tally.announced and not self._has_lost:
             yield f"has something else than a box in its index, at byte {self._spoiled}"
         if not is_followed(self._count.track):
@@ -177,6 +190,11 @@ class _Words:
                 yield "has no video track"
         if self._is_fragmented and tally.announced and not self._has_end:
             yield "has nothing that says whether more fragments followed"
+
+    @property
+    def _rest(self) -> int:
+        """Bytes behind the last box."""
+        return self._view.size - self._layout.rest if self._layout.rest is not None else 0
 
     @property
     def _is_fragmented(self) -> bool:
