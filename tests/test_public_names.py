@@ -31,10 +31,10 @@ PINNED = {
         ThorVisionClient ThorVisionSimulator TimeoutError TokenProvider TransferError UsageError
     """,
     "asynccam.recording": """
-        EarlyEnd EndReason FileVerdict Gap HlsFiles LateBegin Limits Pipeline Recorder RecorderDiskLow
+        EarlyEnd EndReason FileVerdict FrameTime Gap HlsFiles LateBegin Limits Pipeline Recorder RecorderDiskLow
         RecorderEnded RecorderEvent RecorderProgress RecorderResumed RecorderSegmentClosed RecorderStalled
         RecorderStarted RecorderState RtpSource RtspSource SingleFile SplitFiles SrtJpegSource
-        StopDeadlines TestPattern V4l2Source Verdict Watch verify_file
+        StopDeadlines TestPattern V4l2Source Verdict Watch frame_times verify_file
     """,
     "asynccam.session": """
         Away Fleet FleetError Place Session

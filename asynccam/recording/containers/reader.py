@@ -18,6 +18,13 @@ class AbortedError(Exception):
     """Nobody waits for the result any more; never leaves a public call."""
 
 
+class NoTimesError(Exception):
+    """The file does not tell when its frames are shown; never leaves a public call.
+
+    Its message follows the file's name, as the sentences of `Scan` do.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class Scan:
     """Result of reading a file's structure.
