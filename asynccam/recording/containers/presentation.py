@@ -70,7 +70,9 @@ class Presentation:
             self._end_stretch(step)
         self._decoded += step
         later = self._signed(shown - clock)
-        at = self._decoded + (later if abs(later) <= _JUMP * self._rate else 0)
+        if abs(later) > _JUMP * self._rate and self._times is None:
+            later = 0  # adds no video; a time that is asked for is what the stream says
+        at = self._decoded + later
         heapq.heappush(self._waiting, (at, self._untimed))
         self._untimed = 0
         if len(self._waiting) > _REORDERED:
@@ -109,7 +111,9 @@ class Presentation:
         return seconds, self._intervals.usual
 
     def _end_stretch(self, step: int) -> None:
-        self._drain()
+        # Before an outage, the first frame behind it may have been decoded already: times go on in order.
+        if self._times is None or step < 0:
+            self._drain()
         self.jumps += 1
         if _JUMP * self._rate < step <= _LONGEST * self._rate:
             self._long_steps += 1

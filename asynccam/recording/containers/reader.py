@@ -82,7 +82,7 @@ class FileView:
 
     def __init__(self, path: Path, abort: threading.Event) -> None:
         self._abort = abort
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         self.size = os.fstat(self._fd).st_size
         self._window = b""
         self._window_at = 0

@@ -50,7 +50,8 @@ class Mp4Frames:
             raise NoTimesError("became shorter while it was read") from None
 
     def _movie(self, layout: Layout, movie: Movie) -> Iterator[Stamp]:
-        if is_unindexed(layout, movie):
+        # What is cut off inside its index holds no frame, by its verdict.
+        if is_unindexed(layout, movie) and not layout.cut:
             raise NoTimesError("has media that its index does not list: it was never finished")
         for track in movie.video():
             count = TrackCount(self._view, layout, movie, track)
