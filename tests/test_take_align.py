@@ -58,18 +58,20 @@ def test_each_file_is_cut_where_the_latest_camera_began() -> None:
     assert found.window.seconds == pytest.approx(8.0)
     assert found.window.bound == pytest.approx(0.03)
     a, b = found.cameras
-    assert (a.begin and a.begin.model_dump()) == {"file": "a/v.mp4", "offset": 0.75, "frame": 8}
-    assert (b.begin and b.begin.model_dump()) == {"file": "b/v.mkv", "offset": 0.0, "frame": 0}
+    # Without the files nothing tells which frame that is.
+    assert (a.begin and (a.begin.file, a.begin.offset, a.begin.frame)) == ("a/v.mp4", 0.75, None)
+    assert (b.begin and (b.begin.file, b.begin.offset, b.begin.frame)) == ("b/v.mkv", 0.0, None)
     assert a.end is not None
-    assert (round(a.end.offset, 6), a.end.frame) == (8.75, 88)
-    assert [(file.offset, file.frame, file.bound) for file in a.files] == [(0.75, 8, 0.01)]
+    assert (round(a.end.offset, 6), a.end.frame) == (8.75, None)
+    assert [(file.offset, file.frame, file.bound) for file in a.files] == [(0.75, None, 0.01)]
+    assert a.frames_problem == "the times of its frames were not read"
 
 
 def test_a_segmented_recording_goes_on_where_each_segment_ended() -> None:
     parts = [video(f"a/v-0{n}.mkv", 2.0) for n in range(4)]
     found = align_take(take(camera("a", *parts, **seen(0.0)), camera("b", video("b.mp4", 3.0), **seen(4.5))))
     a = found.cameras[0]
-    assert (a.begin and (a.begin.file, a.begin.offset, a.begin.frame)) == ("a/v-02.mkv", 0.5, 5)
+    assert (a.begin and (a.begin.file, a.begin.offset, a.begin.frame)) == ("a/v-02.mkv", 0.5, None)
     assert (a.end and (a.end.file, round(a.end.offset, 6))) == ("a/v-03.mkv", 1.5)
     assert [round(file.begins_at.unix - T0, 6) for file in a.files] == [0.0, 2.0, 4.0, 6.0]
     assert [file.offset for file in a.files] == [4.5, 2.5, 0.5, -1.5]

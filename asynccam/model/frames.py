@@ -1,6 +1,6 @@
 """Times of the frames in a recorded file."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,5 +24,5 @@ class FrameTime:
     resolution: float = 0.0
 
 
-FrameTimeReader = Callable[[Path], AsyncIterator[FrameTime]]
+FrameTimeReader = Callable[[Path], AsyncGenerator[FrameTime, None]]
 """Reads the times of a file's frames: `asynccam.recording.frame_times`, for example."""

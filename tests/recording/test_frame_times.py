@@ -1,11 +1,12 @@
 """Times of frames, held against ffprobe's and against what verdicts count."""
 
-import asyncio
 import json
 import os
 import subprocess
 import tracemalloc
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from asynccam.errors import AsynccamError, NotFoundError, StorageError, TimeoutError, UsageError
 from asynccam.recording import FrameTime, frame_times, verify_file
 from tests.recording.containers.test_mp4 import edits
+from tests.support.cancelling import cancelled_at
 from tests.support.media_corpus.cache import base_bytes, base_file
 from tests.support.media_corpus.mutations import mutations_of
 from tests.support.media_corpus.recipes import AVI, BASES, FLV, MKV, MP4, TS, Recipe
@@ -22,6 +24,10 @@ TIMED = (MP4, MKV, TS, AVI, FLV)
 
 async def read(path: Path) -> list[FrameTime]:
     return [frame async for frame in frame_times(path)]
+
+
+async def drained(path: Path) -> None:
+    await read(path)
 
 
 def told(frames: Sequence[FrameTime]) -> list[float]:
@@ -146,7 +152,7 @@ async def test_an_outage_in_a_stream_is_in_its_times_and_a_second_stream_begins_
     path = ffmpeg(tmp_path / "outage.ts", *outage, *X264)
     times = told(await read(path))
     assert farthest(times, ffprobe(path)) <= 0.001
-    assert max(b - a for a, b in zip(times, times[1:], strict=False)) == pytest.approx(30, abs=0.1)
+    assert max(b - a for a, b in pairwise(times)) == pytest.approx(30, abs=0.1)
     (tmp_path / "two.ts").write_bytes(path.read_bytes() * 2)
     frames = await read(tmp_path / "two.ts")
     assert told(frames) == [*times, *times]
@@ -203,7 +209,7 @@ async def test_durations_are_stated_or_last_until_the_next_frame(tmp_path: Path)
     path = ffmpeg(tmp_path / "v.mp4", *VARIABLE, *X264)
     frames = await read(path)
     times = told(frames)
-    steps = [b - a for a, b in zip(times, times[1:], strict=False)]
+    steps = [b - a for a, b in pairwise(times)]
     assert [frame.duration for frame in frames[:-1]] == pytest.approx(steps)
     verdict = await verify_file(path)
     assert times[-1] + (frames[-1].duration or 0) - times[0] == pytest.approx(verdict.duration)
@@ -232,14 +238,12 @@ async def test_memory_does_not_grow_with_a_file(tmp_path: Path) -> None:
 # -- errors and leaving -----------------------------------------------------------------------------
 
 
-def opened(path: Path) -> list[str]:
+def opened(path: Path) -> list[Path]:
     links = []
-    for one in os.listdir("/proc/self/fd"):
-        try:
-            links.append(os.readlink(f"/proc/self/fd/{one}"))
-        except OSError:
-            continue
-    return [link for link in links if link == str(path)]
+    for one in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            links.append(one.readlink())
+    return [link for link in links if link == path]
 
 
 async def test_files_without_times_say_why(tmp_path: Path) -> None:
@@ -273,13 +277,9 @@ async def test_who_leaves_early_leaves_no_file_open(tmp_path: Path) -> None:
     assert opened(path)
     await frames.aclose()
     assert not opened(path)
-    task = asyncio.create_task(read(path))
-    while not opened(path) and not task.done():
-        await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert not opened(path)
+    for turns in range(1, 9):
+        await cancelled_at(drained(path), turns)
+        assert not opened(path)
 
 
 async def test_a_deadline_holds_and_closes_the_file(tmp_path: Path) -> None:
