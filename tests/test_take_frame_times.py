@@ -197,6 +197,15 @@ async def test_a_bound_grows_with_drift_and_with_the_step_of_the_times(tmp_path:
     assert [frame.bound for frame in told][-1] == pytest.approx(0.01 + 600.04e-5)
 
 
+async def test_a_first_frame_that_waited_does_not_make_all_others_late(tmp_path: Path) -> None:
+    (tmp_path / "v.mkv").touch()
+    record = CameraRecord.model_validate(camera("a", video("v.mkv", None, source="local"), **seen(1.0)))
+    made = given({"v.mkv": [0.0, 0.1, 0.2, 0.3]})
+    came = given({"v.mkv": [7.0, 7.02, 7.13, 7.22]})
+    frames = await FrameTimes.of_camera(record, tmp_path, made, drift=0.0, arrivals=came)
+    assert instants(frames) == pytest.approx([0.92, 1.02, 1.12, 1.22])
+
+
 async def test_segments_follow_each_other_and_go_on_where_their_times_do(tmp_path: Path) -> None:
     ramp = [n / 10 for n in range(10)]
     anew = await frames_of(tmp_path, {"v-0.mkv": ramp, "v-1.mkv": ramp, "v-2.mkv": ramp}, drift=0.0)

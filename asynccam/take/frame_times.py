@@ -22,6 +22,8 @@ from asynccam.model.manifest import CameraRecord, FileRecord, FileState, GapReco
 ASSUMED_DRIFT: Final = DRIFT_LIMIT
 """Seconds per second by which the clock of a device's frames is assumed to run apart from this computer's
 where the device's clock was not measured often enough to know it."""
+ARRIVALS: Final = 64
+"""Frames at the beginning whose arrival is held against when they were made: so few that no drift matters."""
 ROUNDING: Final = 1e-6
 """Seconds lost where Unix seconds are added up."""
 _GOES_ON: Final = 4
@@ -150,7 +152,13 @@ class FrameTimes:
 
     @classmethod
     async def of_camera(
-        cls, record: CameraRecord, directory: Path, read: FrameTimeReader, *, drift: float | None = None
+        cls,
+        record: CameraRecord,
+        directory: Path,
+        read: FrameTimeReader,
+        *,
+        drift: float | None = None,
+        arrivals: FrameTimeReader | None = None,
     ) -> "FrameTimes":
         """Read the times of a camera's frames from its files, off the loop, eight bytes a frame.
 
@@ -164,6 +172,9 @@ class FrameTimes:
             read: Reads one file, as `asynccam.recording.frame_times` does.
             drift: Seconds per second by which the clock that ``read`` gives may run apart from this
                 computer's, instead of what is said above.
+            arrivals: Reads when the same frames arrived, where ``read`` gives when a device made them: the
+                recording's own times. A first frame that waited at the device does not make all others late
+                then; the one that took the shortest of the first `ARRIVALS` tells.
 
         Returns:
             What could be placed; a file that cannot be read, and those behind it, are told in ``problem``.
@@ -181,8 +192,11 @@ class FrameTimes:
                 break
         if not videos:
             problem = "none of its videos is here"
+        waited = 0.0
+        if arrivals is not None and files:
+            waited, problem = await _waited(files[0], directory, arrivals, problem)
         rate, bound = (0.0, drift) if drift is not None else _clock_rate(record, videos)
-        _place(files, record, rate, bound)
+        _place(files, record, rate, bound, waited)
         return cls(record.id, files, problem)
 
     def __iter__(self) -> Iterator[TimedFrame]:
@@ -351,7 +365,32 @@ def _clock_rate(record: CameraRecord, videos: Sequence[FileRecord]) -> tuple[flo
     return 0.0, ASSUMED_DRIFT
 
 
-def _place(files: Sequence[TimedFile], record: CameraRecord, rate: float, drift: float) -> None:
+async def _waited(
+    file: TimedFile, directory: Path, arrivals: FrameTimeReader, problem: str
+) -> tuple[float, str]:
+    """Seconds by which the first frame of a file took longer to arrive than a later one, and the problem."""
+    began: float | None = None
+    waited = 0.0
+    try:
+        async with aclosing(arrivals(directory / file.path)) as frames:
+            async for frame in frames:
+                if frame.index >= min(ARRIVALS, len(file)):
+                    break
+                if frame.time is None:
+                    continue
+                if frame.index == 0:
+                    began = frame.time
+                if began is not None:
+                    made = file.frame(frame.index).time - file.first_time
+                    waited = max(waited, made - (frame.time - began))
+    except AsynccamError as error:
+        return 0.0, problem or str(error)
+    return waited, problem
+
+
+def _place(
+    files: Sequence[TimedFile], record: CameraRecord, rate: float, drift: float, waited: float
+) -> None:
     """Put files one behind the other, but after a restart where its gap ended.
 
     Where the times of the file before go on, they tell the place. Otherwise a file follows within a frame,
@@ -362,7 +401,7 @@ def _place(files: Sequence[TimedFile], record: CameraRecord, rate: float, drift:
     first, bound = record.first_frame_at.unix, record.first_frame_bound or 0.0
     pace = 1.0 + rate
     begun = restarts([file.length / pace for file in files], first, record.gaps)
-    begins, spread = first, bound
+    begins, spread = first - waited, bound
     before: TimedFile | None = None
     for number, file in enumerate(files):
         if number in begun:

@@ -376,9 +376,13 @@ async def test_a_take_names_frames_by_the_clock_of_the_xdaq(tmp_path: Path) -> N
             "files": [{"name": "v", "source": "local", "state": "arrived", "path": file.path.name}],
         }
     )
-    frames = await FrameTimes.of_camera(record, tmp_path, xdaq_frame_times, drift=1e-4)
-    assert len(frames) == file.frames
+    frames = await FrameTimes.of_camera(record, tmp_path, xdaq_frame_times, drift=1e-4, arrivals=frame_times)
+    assert (len(frames), frames.problem) == (file.frames, "")
     tenth = frames.files[0].frame(10)
-    found = frames.at(tenth.at + 0.004)
-    assert found == tenth
-    assert tenth.bound == pytest.approx(0.01 + 1e-9 + (tenth.at - 1000.0) * 1e-4)
+    assert frames.at(tenth.at + 0.004) == tenth
+    begins = frames.files[0].begins_at
+    assert tenth.bound == pytest.approx(0.01 + 1e-9 + (tenth.at - begins) * 1e-4)
+    # The first frame waited for the caller. None was made after it arrived, and one at that moment.
+    arrived = await FrameTimes.of_camera(record, tmp_path, frame_times)
+    early = [one.at - made.at for one, made in zip(arrived, frames, strict=True)][:64]
+    assert min(early) == pytest.approx(0.0, abs=0.002)
