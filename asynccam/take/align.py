@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from asynccam.errors import StorageError, UsageError
 from asynccam.model.manifest import CameraRecord, FileRecord, FileState, GapRecord, Manifest, Moment
 from asynccam.runtime.disk import on_disk
-from asynccam.take.first_frame import infer_first_frames
 from asynccam.take.folder import ALIGNMENT_NAME, replace_file
+from asynccam.take.timing import infer_first_frames
 
 ALIGNMENT_VERSION: Final = 1
 _ROUNDING: Final = 1e-6

@@ -25,11 +25,11 @@ from asynccam.runtime.tasks import TaskScope
 from asynccam.runtime.timing import deadline
 from asynccam.take.coverage import judge_coverage
 from asynccam.take.files import Collector, Verify
-from asynccam.take.first_frame import infer_first_frames
 from asynccam.take.folder import TakeFolder, distinct_names
 from asynccam.take.journal import JOURNAL_VERSION, Journal
 from asynccam.take.limits import TakeLimits
 from asynccam.take.member import Emit, TakeMember, error_record
+from asynccam.take.timing import infer_first_frames
 from asynccam.wall_clock import unix_now
 
 _SAVE_EVERY: Final = 1.0
@@ -98,6 +98,8 @@ class TakeWork:
         self._collector = Collector(folder, limits, emit, verify, self._arrived)
         self._saved_at = -math.inf
         self._journal: Journal | None = None
+        self._slots = asyncio.Semaphore(limits.measurements)
+        self._watching: dict[str, asyncio.Task[None]] = {}
 
     # -- the steps ------------------------------------------------------------------------------
 
@@ -116,10 +118,10 @@ class TakeWork:
             "created", version=JOURNAL_VERSION, manifest=self.manifest.model_dump(mode="json")
         )
         await self.save()
-        slots = asyncio.Semaphore(self._limits.measurements)
         reference = self.scope.spawn(self._ask_time_server(), name="time server")
         # Before arming: a device that serves one connection at a time could not answer beside an armed one.
-        await self._each("clock", {key: member.measure_clock(slots) for key, member in self.members.items()})
+        measuring = {key: member.measure_clock(self._slots) for key, member in self.members.items()}
+        await self._each("clock", measuring)
         await asyncio.wait({reference})
         arming = {
             key: member.arm(self._folder.path / member.record.directory, duration)
@@ -149,6 +151,7 @@ class TakeWork:
         for member in scheduled:
             member.release(t0)
         self._await_answers(scheduled)
+        self._watch(scheduled)
         self.manifest.start = self._start_record(t0, computer_t0, start_in)
         saving = self.scope.spawn(self._note_release(), name="save")
         await sleep_until(self.t0)
@@ -156,6 +159,7 @@ class TakeWork:
             member.release(None)
         self._await_answers(others)
         on_t0()
+        self._watch(others)
         answers = {member.accepting for member in armed if member.accepting is not None}
         if answers:
             await asyncio.wait(answers, timeout=settle)
@@ -173,6 +177,13 @@ class TakeWork:
             key: self._stop(member, patience) for key, member in self.members.items() if member.may_record
         }
         await self._each("stop", stops)
+        if patience is None:  # a take that is ended early has no time for it
+            again = {
+                key: member.measure_clock_again(self._slots)
+                for key, member in self.members.items()
+                if member.record.stopped_at is not None
+            }
+            await self._each("clock", again)
 
     async def collect(self) -> None:
         """Bring every file home."""
@@ -266,6 +277,7 @@ class TakeWork:
         await self._note_camera(member)
 
     async def _stop(self, member: TakeMember, patience: float | None) -> None:
+        await self._end_watch(member)
         await member.stop(patience=patience, t0=self.t0)
         await self._note_camera(member)
 
@@ -289,6 +301,24 @@ class TakeWork:
     def _await_answers(self, members: Sequence[TakeMember]) -> None:
         for member in members:
             member.accepting = self.scope.spawn(self._accept(member), name=f"accept[{member.camera.id}]")
+
+    def _watch(self, members: Sequence[TakeMember]) -> None:
+        for member in members:
+            watching = self.scope.spawn(self._watch_one(member), name=f"watch[{member.camera.id}]")
+            self._watching[member.camera.id] = watching
+
+    async def _watch_one(self, member: TakeMember) -> None:
+        await member.watch_begin(self.t0, self._slots)
+        if member.accepted:
+            await self._note_camera(member)
+            await member.watch_clock(self._slots)
+
+    async def _end_watch(self, member: TakeMember) -> None:
+        """Ask the camera nothing more, so that its stop is alone with it."""
+        watching = self._watching.pop(member.camera.id, None)
+        if watching is not None:
+            watching.cancel()
+            await asyncio.wait({watching})
 
     def _start_record(self, t0: float, computer_t0: float, start_in: float) -> StartRecord:
         return StartRecord(
@@ -330,7 +360,7 @@ def outcome_of(camera: CameraRecord, unfinished: Outcome) -> Outcome:
         return unfinished
     whole = not any(file.verdict is not None and file.verdict.is_failure for file in home)
     covered = camera.begins_late is None and camera.ended_early is None
-    whole = whole and not camera.gaps and covered
+    whole = whole and not camera.gaps and covered and not camera.contradictions
     answered = camera.accepted_at is not None and camera.stopped_at is not None
     return Outcome.COMPLETE if whole and answered and len(home) == len(camera.files) else Outcome.INCOMPLETE
 
