@@ -119,7 +119,7 @@ class ClockPoint(_Record):
 
 
 class ClockRecord(_Record):
-    """One clock held against this computer's: an offset at one time, and a line where it was measured often."""
+    """One clock held against this computer's: an offset at one time, and a line if it was measured often."""
 
     offset: float = Field(description="Other clock minus this computer's at measured_at, in seconds.")
     bound: float = Field(description="The true offset lies within offset plus or minus this, in seconds.")
@@ -280,7 +280,7 @@ class DeviceMomentRecord(_Record):
 
 
 FirstFrameSource = Literal["seen", "device", "answer", "schedule", "status", "length"]
-"""What a first frame's time can rest on."""
+"""What a first frame's time can rest on, the closest to the frame itself first."""
 
 
 class EvidenceRecord(_Record):
@@ -327,7 +327,7 @@ class CameraRecord(_Record):
     )
     first_frame_source: FirstFrameSource | None = Field(
         default=None,
-        description="What closes the interval: seen, device, answer, status, length or schedule; null: nothing.",
+        description="Strongest evidence that closes it: seen, device, answer, schedule, status, length; or null.",
     )
     answer_meaning: Literal["recording", "scheduled", "heard"] | None = Field(
         default=None,

@@ -15,7 +15,7 @@ from asynccam.model.manifest import (
     Moment,
     VerdictRecord,
 )
-from asynccam.take.timing import first_frame
+from asynccam.take.timing import SCHEDULE_BOUND, first_frame
 
 _PROVEN: Final = ("seen", "device", "status", "length")
 """What a late first frame can rest on; one that is inferred from the start itself cannot be late."""
@@ -47,7 +47,10 @@ def _judge_begin(record: CameraRecord, t0: float | None) -> None:
         return
     interval = max((_interval(one) for one in _verdicts(record)), default=0.0)
     missing = first.unix - asked_at
-    if missing > begin_tolerance(interval, bound=record.first_frame_bound or 0.0):
+    bound = record.first_frame_bound or 0.0
+    if record.scheduled_for is not None and record.first_frame_source != "seen":
+        bound += SCHEDULE_BOUND  # a device that is as late as its maker allows has kept its promise
+    if missing > begin_tolerance(interval, bound=bound):
         record.begins_late = LateBeginRecord(
             at=first, seconds=missing, reason="its first frame came after the start"
         )
@@ -75,6 +78,9 @@ def _judge_end(record: CameraRecord, manifest: Manifest, until: float | None) ->
     # Not by a first frame that follows from the length.
     first = first_frame(record, manifest, without=["length"]).interval
     asked_at = _asked_at(record, None if manifest.start is None else manifest.start.t0_computer.unix)
+    # If nothing says when it began, it should have by the answer. What is missing may be its begin then.
+    if first is None and (record.commanded_at is None or record.accepted_at is None):
+        return
     begin = asked_at if first is None else first.middle
     if begin is None:
         return
@@ -87,15 +93,9 @@ def _judge_end(record: CameraRecord, manifest: Manifest, until: float | None) ->
         bound=(0.0 if first is None else first.bound) + _stop_bound(record),
         files=len(lengths),
     )
-    if missing <= tolerance:
-        return
-    if first is not None:
-        reason = "the video is shorter than the recording lasted"
-        record.ended_early = EarlyEndRecord(at=Moment.of(at), seconds=missing, reason=reason)
-    elif record.begins_late is None:
-        reason = "the video is shorter than the recording lasted; its begin or its end is missing"
-        record.begins_late = LateBeginRecord(
-            at=Moment.of(begin + missing), seconds=missing, reason=reason
+    if missing > tolerance:
+        record.ended_early = EarlyEndRecord(
+            at=Moment.of(at), seconds=missing, reason="the video is shorter than the recording lasted"
         )
 
 

@@ -239,23 +239,9 @@ class TakeMember:
             t0: T0 in the loop's time.
             slots: Bounds how many cameras are asked at the same time.
         """
-        if self.accepting is not None:
-            await asyncio.wait({self.accepting})
-        if not self.accepted or self._still is not None:
-            return
         recorder = self._recorder()
-        if isinstance(recorder, TellsRecording):
-            await self._look_whether_it_records(recorder, t0, slots)
-
-    async def watch_clock(self, slots: asyncio.Semaphore) -> None:
-        """Compare the camera's clock every `TakeLimits.clock_interval` seconds until cancelled."""
-        while self.record.clock is not None:
-            await asyncio.sleep(self._limits.clock_interval)
-            await self._measure_quietly(_BETWEEN_SAMPLES, self._limits.status_timeout, slots)
-
-    async def _look_whether_it_records(
-        self, recorder: TellsRecording, t0: float, slots: asyncio.Semaphore
-    ) -> None:
+        if not isinstance(recorder, TellsRecording):
+            return
         loop = asyncio.get_running_loop()
         if loop.time() < t0 - _LAST_LOOK:
             # One that records before its time has been started by somebody else, or by another clock.
@@ -271,6 +257,16 @@ class TakeMember:
                     return
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LOOK_AGAIN)
+
+    @property
+    def tells_recording(self) -> bool:
+        """Whether it accepted the start, and the device itself can be asked whether it records."""
+        return self.accepted and self._still is None and isinstance(self._recorder(), TellsRecording)
+
+    async def measure_clock_between(self, slots: asyncio.Semaphore) -> None:
+        """Compare the clock of a camera that records, by a few samples."""
+        if self.record.clock is not None and self.accepted and self.record.stop_commanded_at is None:
+            await self._measure_quietly(_BETWEEN_SAMPLES, self._limits.status_timeout, slots)
 
     async def _look(self, recorder: TellsRecording) -> bool:
         """Ask once; whether the device says that it records."""

@@ -7,7 +7,7 @@ whether it records) and kept in the record, or follows from other fields and is 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final, cast, get_args
 
 from asynccam.model.coverage import LENGTH_DRIFT, SINGLE_FRAME_INTERVAL
 from asynccam.model.features import AnswerMeaning, RecordingSeen
@@ -58,7 +58,7 @@ class FirstFrame:
 
     Attributes:
         interval: Contains the first frame; None if nothing says until when it was.
-        source: What sets the upper end, or None.
+        source: The strongest evidence that says until when it was, or None.
         evidence: All there is.
         contradictions: Each two pieces that exclude one another, in words.
     """
@@ -81,7 +81,8 @@ def infer_first_frames(manifest: Manifest) -> None:
         camera.evidence = [_record(one) for one in found.evidence]
         camera.contradictions = list(found.contradictions)
         # Kept as the recorder gave it where that is all there is: a middle and a half lose the last digits.
-        if found.source == "seen" and not found.contradictions and camera.first_frame_source in (None, "seen"):
+        as_given = camera.first_frame_source in (None, "seen")
+        if as_given and found.source == "seen" and not found.contradictions:
             continue
         camera.first_frame_at = None if found.interval is None else Moment.of(found.interval.middle)
         camera.first_frame_bound = None if found.interval is None else found.interval.bound
@@ -102,14 +103,15 @@ def first_frame(camera: CameraRecord, manifest: Manifest, *, without: Iterable[s
         return FirstFrame(None, None, tuple(every), tuple(_already(camera)))
     combined = combine((one.source, one.interval) for one in every)
     told = [*_already(camera), *_in_words(every, combined.contradictions, manifest.start)]
+    used = every
     if combined.consistent:
         used = [one for one in every if _may_narrow(one, every, manifest.start)]
         combined = combine((one.source, one.interval) for one in used)
     interval: Interval | None = combined.interval
     if not (math.isfinite(combined.interval.low) and math.isfinite(combined.interval.high)):
         interval = None
-    source = _closing_source(combined.limits[1], closing)
-    return FirstFrame(interval, source if interval else None, tuple(every), tuple(told))
+    source = _strongest([one.source for one in used if one.bounds_end]) if interval else None
+    return FirstFrame(interval, source, tuple(every), tuple(told))
 
 
 def note_seen(camera: CameraRecord, at: float, bound: float) -> None:
@@ -133,7 +135,8 @@ def note_status(camera: CameraRecord, seen: RecordingSeen) -> None:
         if entry.latest is None or seen.answered_at < entry.latest.unix:
             entry.latest = Moment.of(seen.answered_at)
     elif entry.latest is None:
-        entry.earliest = Moment.of(max(seen.asked_at - STATUS_LAG, entry.earliest.unix if entry.earliest else 0))
+        earlier = 0.0 if entry.earliest is None else entry.earliest.unix
+        entry.earliest = Moment.of(max(seen.asked_at - STATUS_LAG, earlier))
     if known is None:
         camera.evidence.append(entry)
 
@@ -298,10 +301,10 @@ def _may_narrow(piece: Evidence, every: list[Evidence], start: StartRecord | Non
     return tied or "length" in sources or not sources
 
 
-def _closing_source(limit: str, closing: list[Evidence]) -> FirstFrameSource:
-    names = [one.source for one in closing]
-    source = limit if limit in names else min(closing, key=lambda one: one.interval.high).source
-    return cast("FirstFrameSource", source)
+def _strongest(sources: Iterable[str]) -> FirstFrameSource:
+    """The kind of evidence that is closest to the frame itself."""
+    order = get_args(FirstFrameSource)
+    return cast("FirstFrameSource", min(sources, key=order.index))
 
 
 def _already(camera: CameraRecord) -> list[str]:

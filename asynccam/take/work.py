@@ -100,6 +100,7 @@ class TakeWork:
         self._journal: Journal | None = None
         self._slots = asyncio.Semaphore(limits.measurements)
         self._watching: dict[str, asyncio.Task[None]] = {}
+        self._clocks: asyncio.Task[None] | None = None
 
     # -- the steps ------------------------------------------------------------------------------
 
@@ -151,7 +152,6 @@ class TakeWork:
         for member in scheduled:
             member.release(t0)
         self._await_answers(scheduled)
-        self._watch(scheduled)
         self.manifest.start = self._start_record(t0, computer_t0, start_in)
         saving = self.scope.spawn(self._note_release(), name="save")
         await sleep_until(self.t0)
@@ -159,7 +159,7 @@ class TakeWork:
             member.release(None)
         self._await_answers(others)
         on_t0()
-        self._watch(others)
+        self._clocks = self.scope.spawn(self._measure_clocks(), name="clocks")
         answers = {member.accepting for member in armed if member.accepting is not None}
         if answers:
             await asyncio.wait(answers, timeout=settle)
@@ -173,6 +173,9 @@ class TakeWork:
             planned = lasted if self.manifest.duration is None else min(lasted, self.manifest.duration)
             self._until = self.manifest.start.t0_computer.unix + planned
         await self._note("stopping")
+        if self._clocks is not None:
+            self._clocks.cancel()
+            await asyncio.wait({self._clocks})
         stops = {
             key: self._stop(member, patience) for key, member in self.members.items() if member.may_record
         }
@@ -275,6 +278,9 @@ class TakeWork:
     async def _accept(self, member: TakeMember) -> None:
         await member.accept()
         await self._note_camera(member)
+        if member.tells_recording:
+            watching = self.scope.spawn(self._watch_begin(member), name=f"watch[{member.camera.id}]")
+            self._watching[member.camera.id] = watching
 
     async def _stop(self, member: TakeMember, patience: float | None) -> None:
         await self._end_watch(member)
@@ -302,16 +308,19 @@ class TakeWork:
         for member in members:
             member.accepting = self.scope.spawn(self._accept(member), name=f"accept[{member.camera.id}]")
 
-    def _watch(self, members: Sequence[TakeMember]) -> None:
-        for member in members:
-            watching = self.scope.spawn(self._watch_one(member), name=f"watch[{member.camera.id}]")
-            self._watching[member.camera.id] = watching
-
-    async def _watch_one(self, member: TakeMember) -> None:
+    async def _watch_begin(self, member: TakeMember) -> None:
         await member.watch_begin(self.t0, self._slots)
-        if member.accepted:
-            await self._note_camera(member)
-            await member.watch_clock(self._slots)
+        await self._note_camera(member)
+
+    async def _measure_clocks(self) -> None:
+        """Measure the clocks of cameras that record now and then, a few at a time, until cancelled."""
+        members = [member for member in self.members.values() if member.record.clock is not None]
+        while members:
+            await asyncio.sleep(self._limits.clock_interval)
+            for index in range(0, len(members), self._limits.measurements):
+                some = members[index : index + self._limits.measurements]
+                jobs = {one.camera.id: one.measure_clock_between(self._slots) for one in some}
+                await self._each("clock", jobs)
 
     async def _end_watch(self, member: TakeMember) -> None:
         """Ask the camera nothing more, so that its stop is alone with it."""

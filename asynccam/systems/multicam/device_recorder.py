@@ -86,6 +86,11 @@ class GstRecorder:
             raise RecordingError(f"{recorder.name}: {recorder.error or 'no file was written'}")
         return verdicts[-1]
 
+    @property
+    def first_frame_bound(self) -> float:
+        """Seconds by which the time of the first frame may be wrong; see `Recorder.first_frame_bound`."""
+        return self._running().first_frame_bound
+
     async def ended(self) -> str:
         """Wait until the recording ends by itself, and say why.
 
