@@ -327,7 +327,7 @@ class CameraRecord(_Record):
     )
     first_frame_source: FirstFrameSource | None = Field(
         default=None,
-        description="Strongest evidence that closes it: seen, device, answer, schedule, status, length; or null.",
+        description="The strongest that closes it: seen, device, answer, schedule, status, length; or null.",
     )
     answer_meaning: Literal["recording", "scheduled", "heard"] | None = Field(
         default=None,

@@ -101,17 +101,18 @@ def first_frame(camera: CameraRecord, manifest: Manifest, *, without: Iterable[s
     closing = [one for one in every if one.bounds_end]
     if not closing:
         return FirstFrame(None, None, tuple(every), tuple(_already(camera)))
-    combined = combine((one.source, one.interval) for one in every)
-    told = [*_already(camera), *_in_words(every, combined.contradictions, manifest.start)]
-    used = every
-    if combined.consistent:
-        used = [one for one in every if _may_narrow(one, every, manifest.start)]
-        combined = combine((one.source, one.interval) for one in used)
-    interval: Interval | None = combined.interval
-    if not (math.isfinite(combined.interval.low) and math.isfinite(combined.interval.high)):
-        interval = None
-    source = _strongest([one.source for one in used if one.bounds_end]) if interval else None
-    return FirstFrame(interval, source, tuple(every), tuple(told))
+    pairs = combine((one.source, one.interval) for one in every).contradictions
+    used = every if pairs else [one for one in every if _may_narrow(one, every, manifest.start)]
+    interval = combine((one.source, one.interval) for one in used).interval
+    if _began_before_its_start(every):
+        # Somebody else had started it, perhaps before our command left.
+        since_then = combine((one.source, one.interval) for one in every if one.source != "command").interval
+        interval = Interval(min(interval.low, since_then.low), max(interval.high, since_then.high))
+    told = (*_already(camera), *_in_words(every, pairs, manifest.start))
+    if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
+        return FirstFrame(None, None, tuple(every), told)
+    source = _strongest(one.source for one in used if one.bounds_end)
+    return FirstFrame(interval, source, tuple(every), told)
 
 
 def note_seen(camera: CameraRecord, at: float, bound: float) -> None:
@@ -265,11 +266,8 @@ def _length(camera: CameraRecord, commanded: float | None, *, checked: bool) -> 
     # As in asynccam.model.coverage: each file may lack its last frame, and a busy device what it has not
     # written when it is stopped.
     earliest = told.unix - took - length * (1 + LENGTH_DRIFT) - frame * len(lengths) - gaps
-    ended = (
-        camera.ended_early is not None
-        or any(gap.ended_at is None for gap in camera.gaps)
-        or any(one.is_failure for one in verdicts)
-    )
+    # An early end that was judged by the length is no news here.
+    ended = any(gap.ended_at is None for gap in camera.gaps) or any(one.is_failure for one in verdicts)
     if (ended or not checked) and commanded is not None:
         earliest = min(earliest, commanded)
     return [Evidence("length", Interval(min(earliest, latest), latest), assumed=True)]
@@ -299,6 +297,12 @@ def _may_narrow(piece: Evidence, every: list[Evidence], start: StartRecord | Non
     tied = start is not None and start.source == "ntp"
     sources = {one.source for one in every if one.bounds_end and one.source != "schedule"}
     return tied or "length" in sources or not sources
+
+
+def _began_before_its_start(every: list[Evidence]) -> bool:
+    """Whether a file is longer than its stop minus what else is known of its first frame."""
+    length = next((one for one in every if one.source == "length"), None)
+    return length is not None and any(length.interval.high < one.interval.low for one in every)
 
 
 def _strongest(sources: Iterable[str]) -> FirstFrameSource:

@@ -310,7 +310,7 @@ class TakeWork:
 
     async def _watch_begin(self, member: TakeMember) -> None:
         await member.watch_begin(self.t0, self._slots)
-        await self._note_camera(member)
+        await self._note("begun", **member.state())
 
     async def _measure_clocks(self) -> None:
         """Measure the clocks of cameras that record now and then, a few at a time, until cancelled."""
