@@ -118,7 +118,7 @@ def panels(
         point = points.get(camera.id)
         if point is not None and point.frame_offset is not None:
             clips = (Clip(directory / point.file, -(point.frame_offset + _INTO_FRAME)),)
-        label = f"{camera.name} +-{(camera.bound or 0.0) * 1000:.0f} MS"
+        label = f"{camera.name} +-{(camera.cut_bound or camera.bound or 0.0) * 1000:.0f} MS"
         if not clips and camera.pictures:
             clips, label = (Clip(directory / camera.pictures[0], still=True),), f"{camera.name} (PICTURE)"
         beside.append(Panel(label if clips else camera.name, clips))
@@ -159,6 +159,19 @@ def _lead(alignment: "Alignment") -> float:
     return max((file.offset or 0.0 for camera in alignment.cameras for file in camera.files), default=0.0)
 
 
+def _known_from(camera: "AlignedCamera") -> str:
+    """What the bound consists of: the first frame and its evidence, drift, and one frame interval."""
+    others = [one for one in camera.evidence if one not in (camera.source, "command")]
+    evidence = " with ".join([camera.source or "", *([", ".join(others)] if others else [])])
+    parts = [f"{evidence} {(camera.bound or 0.0) * 1000:.1f}"]
+    if camera.drift:
+        how = "" if camera.drift_measured else " assumed"
+        parts.append(f"drift {camera.drift * 1e6:.0f} ppm{how}")
+    if camera.frame_interval:
+        parts.append(f"frame {camera.frame_interval * 1000:.1f}")
+    return " + ".join(parts)
+
+
 def _report(alignment: "Alignment", files: list[Path]) -> RenderableType:
     table = Table(box=box.SIMPLE_HEAD, header_style="faint", pad_edge=False)
     table.add_column("camera", style="name")
@@ -166,7 +179,8 @@ def _report(alignment: "Alignment", files: list[Path]) -> RenderableType:
     table.add_column("cut at", justify="right", no_wrap=True)
     table.add_column("frame", justify="right")
     table.add_column("within", justify="right", no_wrap=True)
-    table.add_column("known from", no_wrap=True)
+    table.add_column("known from", overflow="fold")
+    lines_of_doubt: list[RenderableType] = []
     for camera in alignment.cameras:
         if camera.pictures and not camera.files and not camera.problem:
             table.add_row(words.told(camera.name), "a picture, which has nothing to be cut")
@@ -180,10 +194,11 @@ def _report(alignment: "Alignment", files: list[Path]) -> RenderableType:
                 words.told(point.file),
                 f"{point.offset:.3f} s",
                 "?" if point.frame is None else str(point.frame),
-                f"± {camera.bound * 1000:.1f} ms",
-                camera.source or "",
+                f"± {(camera.cut_bound or camera.bound) * 1000:.1f} ms",
+                _known_from(camera),
             )
-    lines: list[RenderableType] = [table]
+        lines_of_doubt += [Text(f"{camera.name}: {told}", style="bad") for told in camera.contradictions]
+    lines: list[RenderableType] = [table, *lines_of_doubt]
     if alignment.window is None:
         lines.append(Text("The cameras share no stretch.", style="bad"))
     else:

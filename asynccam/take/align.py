@@ -12,11 +12,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from asynccam.errors import StorageError, UsageError
 from asynccam.model.frames import FrameTimeReader
-from asynccam.model.manifest import CameraRecord, FileRecord, FileState, GapRecord, Manifest, Moment
+from asynccam.model.info import DRIFT_LIMIT
+from asynccam.model.manifest import (
+    CameraRecord,
+    FileRecord,
+    FileState,
+    FirstFrameSource,
+    GapRecord,
+    Manifest,
+    Moment,
+)
 from asynccam.runtime.disk import on_disk
-from asynccam.take.first_frame import infer_first_frames
 from asynccam.take.folder import ALIGNMENT_NAME, replace_file
 from asynccam.take.frame_times import ROUNDING, FrameTimes, is_picture, restarts, videos_of
+from asynccam.take.timing import infer_first_frames
 
 ALIGNMENT_VERSION: Final = 1
 
@@ -82,10 +91,29 @@ class AlignedCamera(_Record):
 
     id: str = Field(description="As in the manifest.")
     name: str = Field(description="As in the manifest.")
-    source: Literal["seen", "schedule", "answer"] | None = Field(
+    source: FirstFrameSource | None = Field(
         default=None, description="What its first frame's time rests on, as in the manifest."
     )
+    evidence: list[str] = Field(
+        default_factory=list, description="Sources of all evidence on its first frame, as in the manifest."
+    )
+    contradictions: list[str] = Field(default_factory=list, description="As in the manifest.")
     bound: float | None = Field(default=None, description="Of its first frame's time, in seconds.")
+    drift: float = Field(
+        default=0.0, description="Seconds per second by which its files may run fast or slow; part of bounds."
+    )
+    drift_measured: bool = Field(
+        default=False,
+        description="Whether drift was measured or follows from where it records; else assumed.",
+    )
+    frame_interval: float = Field(
+        default=0.0,
+        description="Longest step between two frames, or mean without their times, seconds; part of bounds.",
+    )
+    cut_bound: float | None = Field(
+        default=None,
+        description="Of any frame in the window: bound, drift until there and one frame interval, seconds.",
+    )
     files: list[AlignedFile] = Field(default_factory=list, description="Its videos, in order.")
     pictures: list[str] = Field(default_factory=list, description="Its still pictures, as paths.")
     gaps: list[GapRecord] = Field(default_factory=list, description="As in the manifest.")
@@ -103,7 +131,7 @@ class Window(_Record):
 
     begins_at: Moment = Field(description="The latest first frame of any camera.")
     seconds: float = Field(description="Until the earliest end of any camera.")
-    bound: float = Field(description="How far any two cameras' cut files may be apart, seconds.")
+    bound: float = Field(description="How far any two cameras' pictures of a moment may be apart, seconds.")
 
 
 class Alignment(_Record):
@@ -221,19 +249,51 @@ def align_take(manifest: Manifest, times: Mapping[str, FrameTimes] | None = None
             file.offset = begins - file.begins_at.unix
             if camera.begin is not None and camera.begin.file == file.path:
                 file.frame = camera.begin.frame
-    worst = sorted(max(file.bound for file in camera.files) for camera in placed)
+        camera.cut_bound = _cut_bound(camera, ends)
+    worst = sorted(camera.cut_bound or 0.0 for camera in placed)
     alignment.window = Window(begins_at=Moment.of(begins), seconds=ends - begins, bound=sum(worst[-2:]))
     return alignment
+
+
+def _cut_bound(camera: AlignedCamera, until: float) -> float:
+    """How far any frame of the window may be from its stated time.
+
+    A file that runs fast or slow is the further off the longer it has run; the frame that stands for a moment
+    is up to an interval away from it.
+    """
+    return (
+        max(
+            file.bound + camera.drift * max(0.0, min(until, file.ends) - file.begins_at.unix)
+            for file in camera.files
+        )
+        + camera.frame_interval
+    )
+
+
+def _drift(record: CameraRecord) -> tuple[float, bool]:
+    """By how much a camera's files may run fast or slow, and whether that is known."""
+    if any(file.source == "local" for file in record.files):
+        return 0.0, True  # time stamps are given by a recorder here, by this computer's own clock
+    clock = record.clock
+    if clock is None or clock.drift is None or clock.drift_bound is None or not clock.consistent:
+        return DRIFT_LIMIT, False
+    measured = abs(clock.drift) + clock.drift_bound
+    return (measured, True) if measured < DRIFT_LIMIT else (DRIFT_LIMIT, False)
 
 
 def _camera(record: CameraRecord, times: FrameTimes | None) -> AlignedCamera:
     here = [file for file in record.files if file.state is FileState.ARRIVED and file.path]
     videos = videos_of(record)
+    drift, measured = _drift(record)
     camera = AlignedCamera(
         id=record.id,
         name=record.name,
         source=record.first_frame_source or ("seen" if record.first_frame_at else None),
+        evidence=list(dict.fromkeys(one.source for one in record.evidence)),
+        contradictions=record.contradictions,
         bound=record.first_frame_bound,
+        drift=drift,
+        drift_measured=measured,
         pictures=[file.path or "" for file in here if is_picture(file)],
         gaps=record.gaps,
     )
@@ -246,25 +306,28 @@ def _camera(record: CameraRecord, times: FrameTimes | None) -> AlignedCamera:
     elif times is not None and len(times.files) == len(videos):
         camera.files = _timed(times)
         camera.frames_problem = times.problem
+        # The rate that was measured is in the times already.
+        camera.drift = times.drift
+        camera.frame_interval = max((file.longest for file in times.files), default=0.0)
     else:
         # Without times of all files the manifest tells how long each is.
         if times is not None:
             camera.frames_problem = times.problem
-        camera.files = _placed(
-            videos, record.first_frame_at.unix, record.first_frame_bound or 0.0, record.gaps
-        )
+        first, bound = record.first_frame_at.unix, record.first_frame_bound or 0.0
+        camera.files = _placed(videos, first, bound, drift, record.gaps)
+        camera.frame_interval = max((1 / file.fps for file in camera.files if file.fps), default=0.0)
         if len(camera.files) < len(videos):
             camera.problem = f"nobody knows how long {videos[len(camera.files)].name} is"
     return camera
 
 
 def _placed(
-    videos: Sequence[FileRecord], first: float, bound: float, gaps: Sequence[GapRecord]
+    videos: Sequence[FileRecord], first: float, bound: float, drift: float, gaps: Sequence[GapRecord]
 ) -> list[AlignedFile]:
     """Each file's place in time: one after the other, but after a restart where its gap ended.
 
-    A file follows the one before it within a frame, which widens the bound. What follows a file of
-    unknown length has no place.
+    A file follows the one before it within a frame, which widens the bound, as does how fast or slow that
+    one may have run. What follows a file of unknown length has no place.
     """
     lengths: list[float] = []
     for video in videos:
@@ -285,7 +348,7 @@ def _placed(
             )
         )
         begins += length
-        spread += 1 / fps if fps else 0.0
+        spread += (1 / fps if fps else 0.0) + drift * length
     return placed
 
 
@@ -295,7 +358,7 @@ def _timed(times: FrameTimes) -> list[AlignedFile]:
         AlignedFile(
             path=file.path,
             begins_at=Moment.of(file.begins_at),
-            bound=file.frame(len(file) - 1).bound,
+            bound=file.bound + file.resolution,
             duration=file.ends_at - file.begins_at,
             fps=len(file) / file.length if file.length else None,
             frames=len(file),

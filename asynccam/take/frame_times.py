@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -62,6 +63,8 @@ class TimedFile:
         first_time: Presentation time of the first frame in the file.
         length: Seconds from the first frame to the end of the last one, by the clock of the file.
         interval: Seconds between two frames, at the end or on average, whichever is longer.
+        longest: Longest step from one frame to the next, seconds.
+        resolution: Step of the times in the file, seconds; not part of ``bound``.
     """
 
     def __init__(self, path: str, frames: "_Frames") -> None:
@@ -76,6 +79,10 @@ class TimedFile:
         last = times[-1] - times[-2] if len(times) > 1 else 0.0
         mean = whole / (len(times) - 1) if len(times) > 1 else 0.0
         self.interval: float = max(frames.last_duration or last, mean)
+        self.longest: float = max(
+            (after - before for before, after in pairwise(times)), default=self.interval
+        )
+        self.resolution = frames.resolution
         self.length: float = whole + (frames.last_duration if frames.last_duration is not None else last)
 
     def __len__(self) -> int:
@@ -143,12 +150,16 @@ class FrameTimes:
         camera: The camera's id.
         files: Its videos in order, as far as they have a place in time.
         problem: Why some frames have no instant, in words; ``""`` if all have one.
+        drift: Seconds per second by which bounds grow with the distance from the first frame.
     """
 
-    def __init__(self, camera: str, files: Sequence[TimedFile], problem: str = "") -> None:
+    def __init__(
+        self, camera: str, files: Sequence[TimedFile], problem: str = "", *, drift: float = 0.0
+    ) -> None:
         self.camera = camera
         self.files = tuple(files)
         self.problem = problem
+        self.drift = drift
 
     @classmethod
     async def of_camera(
@@ -197,7 +208,7 @@ class FrameTimes:
             waited, problem = await _waited(files[0], directory, arrivals, problem)
         rate, bound = (0.0, drift) if drift is not None else _clock_rate(record, videos)
         _place(files, record, rate, bound, waited)
-        return cls(record.id, files, problem)
+        return cls(record.id, files, problem, drift=bound)
 
     def __iter__(self) -> Iterator[TimedFrame]:
         return (frame for file in self.files for frame in file)
@@ -355,13 +366,14 @@ class _Gatherer:
 
 def _clock_rate(record: CameraRecord, videos: Sequence[FileRecord]) -> tuple[float, float]:
     """Seconds per second by which the clock of the files runs faster than this computer's, and the bound."""
-    if all(video.source == "local" for video in videos):
+    if any(video.source == "local" for video in videos):
         return 0.0, 0.0
     clock = record.clock
-    drift, bound = getattr(clock, "drift", None), getattr(clock, "drift_bound", None)
-    if isinstance(drift, float) and isinstance(bound, float) and getattr(clock, "consistent", True):
+    if clock is not None and clock.drift is not None and clock.drift_bound is not None and clock.consistent:
         # The rate at any time may differ from the mean rate that was measured.
-        return drift, bound + WANDER
+        bound = clock.drift_bound + WANDER
+        if bound < ASSUMED_DRIFT:
+            return clock.drift, bound
     return 0.0, ASSUMED_DRIFT
 
 

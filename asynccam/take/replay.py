@@ -74,7 +74,7 @@ def replay(manifest: Manifest | None, entries: Iterable[Entry], where: str) -> L
             _starting(left, entry)
         elif entry.event == "released" and left.manifest.start is None:
             left.manifest.start = _read(StartRecord, entry.facts.get("start"))
-        elif entry.event == "camera":
+        elif entry.event in ("camera", "begun"):
             _camera(left, entry, flags, newer=entry.at >= written_at)
     if left is None:
         raise StorageError(f"{where} has neither a manifest nor a journal that says what take it is")
