@@ -32,10 +32,11 @@ PINNED = {
         ThorVisionClient ThorVisionSimulator TimeoutError TokenProvider TransferError UsageError
     """,
     "asynccam.recording": """
-        EarlyEnd EndReason FileVerdict Gap HlsFiles LateBegin Limits Pipeline Recorder RecorderDiskLow
-        RecorderEnded RecorderEvent RecorderProgress RecorderResumed RecorderSegmentClosed RecorderStalled
+        EarlyEnd EndReason FileVerdict FrameTime Gap HlsFiles LateBegin Limits Pipeline Recorder
+        RecorderDiskLow RecorderEnded RecorderEvent RecorderProgress RecorderResumed
+        RecorderSegmentClosed RecorderStalled
         RecorderStarted RecorderState RtpSource RtspSource SingleFile SplitFiles SrtJpegSource
-        StopDeadlines TestPattern V4l2Source Verdict Watch verify_file
+        StopDeadlines TestPattern V4l2Source Verdict Watch frame_times verify_file
     """,
     "asynccam.session": """
         Away Fleet FleetError Place Session
@@ -76,8 +77,8 @@ PINNED = {
         ThorVisionClient ThorVisionSimulator Versions XdaqClient simulated_camera
     """,
     "asynccam.take": """
-        AlignedCamera AlignedFile Alignment Connector CutPoint Finding Take TakeLimits TakeState
-        TimeServer Verify align_take resume_take
+        AlignedCamera AlignedFile Alignment Connector CutPoint Finding FrameTimes Take TakeLimits TakeState
+        TimeServer TimedFile TimedFrame Verify align_take read_frame_times resume_take
     """,
 }
 

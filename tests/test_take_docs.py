@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from asynccam.take import Alignment, TakeState
+from tests.support.levels import write_levels
 from tests.support.multicam_device import running
 
 PAGE = (Path(__file__).parents[1] / "docs" / "take.md").read_text()
@@ -38,7 +39,8 @@ def test_the_page_names_every_state() -> None:
 
 
 async def test_the_program_about_aligning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (program,) = re.findall(r"```python\n(.*?)```", ALIGNING, re.DOTALL)
+    program = re.findall(r"```python\n(.*?)```", ALIGNING, re.DOTALL)[0]
+    await write_levels(tmp_path / "v.mp4", range(30, 40))
     names: dict[str, Any] = {}
     exec(compile(program, "docs/aligning.md", "exec"), names)
     moment = {"unix": 1.0, "utc": ""}

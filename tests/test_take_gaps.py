@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from asynccam.model.events import CameraFound, CameraLost, CameraStateChanged
-from asynccam.model.features import RecordingGap, StopReport
+from asynccam.model.features import AnswerMeaning, RecordingGap, StopReport
 from asynccam.model.info import CameraState
 from asynccam.model.manifest import Manifest
 from asynccam.recording import RecorderResumed, RecorderStalled, Watch
@@ -69,16 +69,11 @@ async def test_a_camera_that_was_away_from_its_service_left_a_gap(tmp_path: Path
     ended = first.gaps[1].ended_at
     assert ended is None or ended.unix >= first.stop_commanded_at.unix
     assert second.gaps == []
-    assert second.first_frame_source == "answer"
-    assert second.first_frame_at is not None
-    assert second.first_frame_bound is not None
-    assert second.commanded_at is not None
-    assert second.accepted_at is not None
-    earliest = second.first_frame_at.unix - second.first_frame_bound
-    assert earliest == pytest.approx(second.commanded_at.unix, abs=1e-5)
+    # A service of generation 2 answers without a word on its recorder, and nobody looked into the file.
+    assert (second.answer_meaning, second.first_frame_source, second.first_frame_at) == ("heard", None, None)
 
 
-async def test_every_camera_that_accepted_has_a_first_frame_with_a_bound(tmp_path: Path) -> None:
+async def test_a_first_frame_has_a_bound_where_something_closes_it(tmp_path: Path) -> None:
     class Recorder(ScriptedCamera):
         async def stop(self, *, timeout: float = 60.0) -> StopReport:
             report = await super().stop(timeout=timeout)
@@ -87,17 +82,27 @@ async def test_every_camera_that_accepted_has_a_first_frame_with_a_bound(tmp_pat
             return replace(report, first_frame_at=seen, first_frame_bound=0.01, gaps=(gap,))
 
     cameras = [
-        ScriptedCamera("answers"),
+        ScriptedCamera("answers", meaning=AnswerMeaning.RECORDING),
+        ScriptedCamera("hears"),
         ScriptedCamera("schedules", scheduled=True, clock=0.02),
         Recorder("tells"),
     ]
-    take = await Take(cameras, tmp_path).run(duration=0.05, start_in=0.1)
-    answers, schedules, tells = take.manifest.cameras
+    take = await Take(cameras, tmp_path).run(duration=0.2, start_in=0.3)
+    answers, hears, schedules, tells = take.manifest.cameras
     sources = [camera.first_frame_source for camera in take.manifest.cameras]
-    assert sources == ["answer", "schedule", "seen"]
+    assert sources == ["answer", None, "schedule", "seen"]
     assert take.manifest.start is not None
-    assert schedules.first_frame_at == take.manifest.start.t0_computer
-    assert schedules.first_frame_bound == pytest.approx(0.1 + 0.02 + 0.001)
+    assert schedules.first_frame_at is not None
+    assert schedules.first_frame_at.unix == pytest.approx(take.manifest.start.t0_computer.unix, abs=1e-5)
+    assert schedules.first_frame_bound == pytest.approx(0.1 + 0.02 + 0.001, abs=0.001)
+    assert (hears.first_frame_at, hears.first_frame_bound) == (None, None)
+    assert [one.source for one in hears.evidence] == ["command"]
+    assert answers.commanded_at is not None
+    assert answers.accepted_at is not None
+    assert answers.first_frame_at is not None
+    assert answers.first_frame_bound is not None
+    earliest = answers.first_frame_at.unix - answers.first_frame_bound
+    assert earliest == pytest.approx(answers.commanded_at.unix, abs=1e-5)
     assert tells.first_frame_bound == 0.01
     assert [(gap.restarted, gap.reason) for gap in tells.gaps] == [(True, "dust")]
     assert answers.gaps == []

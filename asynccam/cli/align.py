@@ -1,5 +1,6 @@
 """``asynccam align``: where a take's files have to be cut, and what they look like beside each other."""
 
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -20,11 +21,13 @@ from asynccam.errors import UsageError
 
 if TYPE_CHECKING:
     from asynccam.recording.mosaic import Clip, Panel
-    from asynccam.take import AlignedCamera, Alignment
+    from asynccam.take import AlignedCamera, Alignment, FrameTimes
 
 _PATIENCE: Final = 60.0
 """Seconds that GStreamer has for anything, and beyond it ten for each second of video."""
 _USUAL_RATE: Final = Fraction(25)
+_INTO_FRAME: Final = 0.001
+"""Seconds behind the beginning of a frame at which it is shown for certain: times are rounded on the way."""
 
 
 def align(
@@ -56,10 +59,14 @@ async def _align(
     directory: Path, preview: Path | None, sheet: Path | None, at: float, cut: Path | None, output: Output
 ) -> ExitCode:
     from asynccam.model.manifest import Manifest
+    from asynccam.recording import frame_times
     from asynccam.recording.mosaic import write_mosaic, write_sheet
-    from asynccam.take import align_take
+    from asynccam.take import align_take, read_frame_times
 
-    alignment = align_take(await Manifest.load(directory))
+    manifest = await Manifest.load(directory)
+    with output.waiting("reading the times of all frames"):
+        times = await read_frame_times(manifest, directory, frame_times)
+    alignment = align_take(manifest, times)
     saved = await alignment.save(directory)
     made: list[Path] = []
     if preview or sheet or cut:
@@ -71,7 +78,9 @@ async def _align(
         patience = _PATIENCE + 10 * (seconds + max(at, _lead(alignment)))
         if sheet:
             with output.waiting("making the contact sheet"):
-                made.append(await write_sheet(panels(alignment, directory, at), sheet, timeout=patience))
+                made.append(
+                    await write_sheet(panels(alignment, directory, at, times), sheet, timeout=patience)
+                )
         if preview:
             with output.waiting("making the preview"):
                 beside = panels(alignment, directory)
@@ -85,20 +94,31 @@ async def _align(
     return ExitCode.OK if aligned else ExitCode.INCOMPLETE
 
 
-def panels(alignment: "Alignment", directory: Path, at: float = 0.0) -> "list[Panel]":
+def panels(
+    alignment: "Alignment",
+    directory: Path,
+    at: float | None = None,
+    times: "Mapping[str, FrameTimes] | None" = None,
+) -> "list[Panel]":
     """Every camera of a take as a panel that begins at an instant.
 
     Args:
         alignment: With a window.
         directory: The take's.
-        at: Seconds from the window's beginning.
+        at: Seconds from the window's beginning, or None for a video that begins with the window.
+        times: Of the cameras' frames: each shows the one nearest to ``at``, and without them the one that a
+            player shows then.
     """
     from asynccam.recording.mosaic import Clip, Panel
 
     beside: list[Panel] = []
+    points = {} if at is None else alignment.at(at, times)
     for camera in alignment.cameras:
-        clips = _clips(camera, directory, at)
-        label = f"{camera.name} +-{(camera.bound or 0.0) * 1000:.0f} MS"
+        clips = _clips(camera, directory, at or 0.0)
+        point = points.get(camera.id)
+        if point is not None and point.frame_offset is not None:
+            clips = (Clip(directory / point.file, -(point.frame_offset + _INTO_FRAME)),)
+        label = f"{camera.name} +-{(camera.cut_bound or camera.bound or 0.0) * 1000:.0f} MS"
         if not clips and camera.pictures:
             clips, label = (Clip(directory / camera.pictures[0], still=True),), f"{camera.name} (PICTURE)"
         beside.append(Panel(label if clips else camera.name, clips))
@@ -139,6 +159,19 @@ def _lead(alignment: "Alignment") -> float:
     return max((file.offset or 0.0 for camera in alignment.cameras for file in camera.files), default=0.0)
 
 
+def _known_from(camera: "AlignedCamera") -> str:
+    """What the bound consists of: the first frame and its evidence, drift, and one frame interval."""
+    others = [one for one in camera.evidence if one not in (camera.source, "command")]
+    evidence = " with ".join([camera.source or "", *([", ".join(others)] if others else [])])
+    parts = [f"{evidence} {(camera.bound or 0.0) * 1000:.1f}"]
+    if camera.drift:
+        how = "" if camera.drift_measured else " assumed"
+        parts.append(f"drift {camera.drift * 1e6:.0f} ppm{how}")
+    if camera.frame_interval:
+        parts.append(f"frame {camera.frame_interval * 1000:.1f}")
+    return " + ".join(parts)
+
+
 def _report(alignment: "Alignment", files: list[Path]) -> RenderableType:
     table = Table(box=box.SIMPLE_HEAD, header_style="faint", pad_edge=False)
     table.add_column("camera", style="name")
@@ -146,7 +179,8 @@ def _report(alignment: "Alignment", files: list[Path]) -> RenderableType:
     table.add_column("cut at", justify="right", no_wrap=True)
     table.add_column("frame", justify="right")
     table.add_column("within", justify="right", no_wrap=True)
-    table.add_column("known from", no_wrap=True)
+    table.add_column("known from", overflow="fold")
+    lines_of_doubt: list[RenderableType] = []
     for camera in alignment.cameras:
         if camera.pictures and not camera.files and not camera.problem:
             table.add_row(words.told(camera.name), "a picture, which has nothing to be cut")
@@ -160,10 +194,11 @@ def _report(alignment: "Alignment", files: list[Path]) -> RenderableType:
                 words.told(point.file),
                 f"{point.offset:.3f} s",
                 "?" if point.frame is None else str(point.frame),
-                f"± {camera.bound * 1000:.1f} ms",
-                camera.source or "",
+                f"± {(camera.cut_bound or camera.bound) * 1000:.1f} ms",
+                _known_from(camera),
             )
-    lines: list[RenderableType] = [table]
+        lines_of_doubt += [Text(f"{camera.name}: {told}", style="bad") for told in camera.contradictions]
+    lines: list[RenderableType] = [table, *lines_of_doubt]
     if alignment.window is None:
         lines.append(Text("The cameras share no stretch.", style="bad"))
     else:
@@ -174,5 +209,10 @@ def _report(alignment: "Alignment", files: list[Path]) -> RenderableType:
                 f" two cameras are at most {window.bound * 1000:.1f} ms apart."
             )
         )
+    lines += [
+        words.told(f"{camera.name}: some frames have no number, because {camera.frames_problem}")
+        for camera in alignment.cameras
+        if camera.files and camera.frames_problem
+    ]
     lines += [words.told(str(file), "key") for file in files]
     return Group(*lines)

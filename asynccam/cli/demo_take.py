@@ -26,12 +26,12 @@ from asynccam.errors import AsynccamError
 from asynccam.model.camera import Camera
 from asynccam.model.events import CameraFound, TakePhaseChanged
 from asynccam.model.features import Record
-from asynccam.recording import TestPattern, verify_file
+from asynccam.recording import TestPattern, frame_times, verify_file
 from asynccam.recording.mosaic import write_sheet
 from asynccam.runtime.tasks import TaskScope
 from asynccam.runtime.timing import deadline
 from asynccam.session import Session
-from asynccam.take import Take, TakeLimits, align_take
+from asynccam.take import Take, TakeLimits, align_take, read_frame_times
 
 SHEET_NAME: Final = "contact-sheet.png"
 _OF_SERVERS: Final = ("jwt", "piexif", "PIL", "prometheus_client", "aiomqtt")
@@ -195,15 +195,17 @@ class Demo:
 
 async def contact_sheet(take: Take) -> Path | None:
     """Put all cameras at one instant into one picture beside the manifest; None if there is no instant."""
-    alignment = align_take(take.manifest)
+    times = await read_frame_times(take.manifest, take.directory, frame_times)
+    alignment = align_take(take.manifest, times)
     if alignment.window is None:
         return None
     await alignment.save(take.directory)
     at = min(_INTO, alignment.window.seconds / 2)
     try:
+        all_panels = panels(alignment, take.directory, at, times)
         beside = [
             replace(panel, label=f"{camera.id.partition(':')[0]} {panel.label}")
-            for camera, panel in zip(alignment.cameras, panels(alignment, take.directory, at), strict=True)
+            for camera, panel in zip(alignment.cameras, all_panels, strict=True)
         ]
         return await write_sheet(beside, take.directory / SHEET_NAME, timeout=_SHEET_TIMEOUT)
     except AsynccamError:

@@ -47,7 +47,12 @@ def take_report(manifest: Manifest, directory: Path) -> RenderableType:
     problems: list[RenderableType] = []
     mixed = _is_mixed(manifest)
     for camera in manifest.cameras:
-        told = [*missing(camera), *(f"{problem.step}: {problem.message}" for problem in camera.errors)]
+        doubts = [f"not well timed: {told}" for told in camera.contradictions]
+        told = [
+            *missing(camera),
+            *doubts,
+            *(f"{problem.step}: {problem.message}" for problem in camera.errors),
+        ]
         problems += [
             Text.assemble(
                 ("✗ ", "bad"),

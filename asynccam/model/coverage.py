@@ -5,7 +5,7 @@ from typing import Final
 
 SINGLE_FRAME_INTERVAL: Final = 1.0
 """Seconds between two frames where there is one frame only: assumed, a slower stream is not called video."""
-_DRIFT: Final = 0.002
+LENGTH_DRIFT: Final = 0.002
 """By which a video's time may run slower than ours: clocks that drift, 29.97 frames a second called 30."""
 
 
@@ -63,4 +63,4 @@ def end_tolerance(length: float, interval: float, *, bound: float, files: int = 
         bound: Seconds by which its first frame's time and the time of the stop may be wrong together.
         files: How many files it is in; each may leave out how long its last frame lasts.
     """
-    return bound + files * interval + _DRIFT * length
+    return bound + files * interval + LENGTH_DRIFT * length

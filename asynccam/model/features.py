@@ -6,6 +6,7 @@ knows which. Keys, not inheritance, because what a camera can do is known only o
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Final, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -40,6 +41,47 @@ class RecordPlan:
     timeout: float = 60.0
 
 
+class AnswerMeaning(StrEnum):
+    """What a camera's answer to a start says of the recording itself; a table of each system decides."""
+
+    RECORDING = "recording"
+    """The recording has begun: the first frame came before the answer."""
+    SCHEDULED = "scheduled"
+    """The recording will begin at the time that was given."""
+    HEARD = "heard"
+    """The start was heard. Nothing is known of the recording."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceMoment:
+    """A time by a device's own clock, the one that `DeviceClock` measures.
+
+    Attributes:
+        time: Unix seconds of the device.
+        bound: The device's word is right within this many seconds of its own clock; None if it does not say.
+    """
+
+    time: float
+    bound: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingSeen:
+    """What a device answered when it was asked whether it records. Times are this computer's Unix seconds.
+
+    Attributes:
+        asked_at: The question left.
+        answered_at: The answer arrived.
+        recording: Whether the device says that it records.
+        first_frame: When its first frame was, where the device tells.
+    """
+
+    asked_at: float
+    answered_at: float
+    recording: bool
+    first_frame: DeviceMoment | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class StartReport:
     """How a start went. All times are this computer's Unix seconds.
@@ -52,6 +94,10 @@ class StartReport:
         first_frame_at: The first frame's time where it is known, else None.
         first_frame_bound: Half the width of the interval that holds it, in seconds.
         names: The camera's names for the files it now writes, where it tells them this early.
+        meaning: What the answer says of the recording.
+        seen: What the device said of its recording when it was asked after the start.
+        first_frame: When the first frame was by the device's own clock, where its answer tells.
+        already_recording: Whether the device was recording before this start, as far as it says so.
     """
 
     commanded_at: float
@@ -61,6 +107,10 @@ class StartReport:
     first_frame_at: float | None = None
     first_frame_bound: float | None = None
     names: tuple[str, ...] = ()
+    meaning: AnswerMeaning = AnswerMeaning.HEARD
+    seen: tuple[RecordingSeen, ...] = ()
+    first_frame: DeviceMoment | None = None
+    already_recording: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +146,7 @@ class StopReport:
         ended_early: That the video ends clearly before the stop, where a recorder here saw it.
         begins_late: That it begins clearly after the start, likewise.
         spoiled_frames: Pictures that came spoiled and are not in the files; None where nobody counted.
+        first_frame: When the first frame was by the device's own clock, where the stop tells.
     """
 
     commanded_at: float
@@ -108,6 +159,7 @@ class StopReport:
     ended_early: EarlyEnd | None = None
     begins_late: LateBegin | None = None
     spoiled_frames: int | None = None
+    first_frame: DeviceMoment | None = None
 
 
 class ArmedStart(Protocol):
@@ -153,6 +205,18 @@ class EndsLeftovers(Protocol):
 
     async def end_leftovers(self, *, timeout: float = 60.0) -> None:
         """End what another controller started and a stop would not reach; harmless if there is nothing."""
+        ...
+
+
+@runtime_checkable
+class TellsRecording(Protocol):
+    """What a `Record` has besides where the device itself can be asked whether it records.
+
+    A service that only repeats what it was told to do is not such a device.
+    """
+
+    async def recording_seen(self, *, timeout: float = 10.0) -> RecordingSeen:
+        """Ask the device whether it records; raises if it does not answer within ``timeout`` seconds."""
         ...
 
 
@@ -213,7 +277,7 @@ class SupportsDeviceClock(Protocol):
     """A clock that can be compared with this computer's."""
 
     async def measure_clock(self, *, samples: int = 8) -> ClockOffset:
-        """Offset and its bound, from the shortest of several round trips."""
+        """Offset and its bound, from all of several round trips."""
         ...
 
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from asynccam.errors import StorageError
 from asynccam.model.info import ClockOffset, Finding
+from asynccam.model.intervals import ClockLine, fit_line
 
 MANIFEST_NAME: Final = "manifest.json"
 MANIFEST_VERSION: Final = 2
@@ -80,14 +81,16 @@ class ErrorRecord(_Record):
     at: Moment = Field(description="When it was noticed.")
 
 
-class ClockRecord(_Record):
-    """One clock held against this computer's."""
+class ClockPoint(_Record):
+    """One measurement of a clock."""
 
-    offset: float = Field(description="Other clock minus this computer's, in seconds.")
-    bound: float = Field(description="The true offset lies within offset plus or minus this, in seconds.")
-    round_trip: float = Field(description="Shortest round trip seen, in seconds.")
-    samples: int = Field(description="Usable answers.")
-    measured_at: Moment = Field(description="Time for which the offset holds.")
+    offset: float = Field(description="Other clock minus this computer's at measured_at, in seconds.")
+    bound: float = Field(description="Of this measurement alone, in seconds.")
+    round_trip: float = Field(description="Its shortest round trip, in seconds.")
+    samples: int = Field(description="Its usable answers.")
+    measured_at: Moment = Field(description="Time for which this offset holds.")
+    resolution: float = Field(default=0.0, description="Step of the other clock's stamps, in seconds.")
+    consistent: bool = Field(default=True, description="Whether one clock can have given all its answers.")
 
     @classmethod
     def of(cls, clock: ClockOffset) -> Self:
@@ -98,7 +101,91 @@ class ClockRecord(_Record):
             round_trip=clock.round_trip,
             samples=clock.samples,
             measured_at=Moment.of(clock.measured_at),
+            resolution=clock.resolution,
+            consistent=clock.consistent,
         )
+
+    def clock_offset(self) -> ClockOffset:
+        """The record as a measured offset."""
+        return ClockOffset(
+            self.offset,
+            self.bound,
+            self.round_trip,
+            self.samples,
+            self.measured_at.unix,
+            resolution=self.resolution,
+            consistent=self.consistent,
+        )
+
+
+class ClockRecord(_Record):
+    """One clock held against this computer's: an offset at one time, and a line if it was measured often."""
+
+    offset: float = Field(description="Other clock minus this computer's at measured_at, in seconds.")
+    bound: float = Field(description="The true offset lies within offset plus or minus this, in seconds.")
+    round_trip: float = Field(description="Shortest round trip seen, in seconds.")
+    samples: int = Field(description="Usable answers of all measurements.")
+    measured_at: Moment = Field(description="Time for which the offset holds: that of the first measurement.")
+    resolution: float = Field(
+        default=0.0, description="Coarsest step of the other clock's stamps, in seconds; part of bound."
+    )
+    consistent: bool = Field(
+        default=True, description="Whether one clock can have given all answers of all measurements."
+    )
+    drift: float | None = Field(
+        default=None,
+        description="Seconds per second by which the other clock runs faster; null if measured once.",
+    )
+    drift_bound: float | None = Field(
+        default=None, description="The mean drift lies within drift plus or minus this; null like drift."
+    )
+    points: list[ClockPoint] = Field(
+        default_factory=list, description="Every measurement, by time; empty in version 1."
+    )
+
+    @classmethod
+    def of(cls, *measurements: ClockOffset) -> Self:
+        """Measured offsets of one clock as a record, with the line through them; at least one."""
+        line = fit_line(measurements)
+        first = line.measurements[0]
+        # Alone, a measurement stands as it is; a line sees more, and covers what contradicts.
+        several = len(line.measurements) > 1
+        at_first = line.interval(first.measured_at)
+        return cls(
+            offset=at_first.middle if several else first.offset,
+            bound=at_first.bound if several else first.bound,
+            round_trip=min(one.round_trip for one in measurements),
+            samples=sum(one.samples for one in measurements),
+            measured_at=Moment.of(first.measured_at),
+            resolution=max(one.resolution for one in measurements),
+            consistent=line.consistent,
+            drift=line.rate if several else None,
+            drift_bound=line.rate_bound if several else None,
+            points=[ClockPoint.of(one) for one in line.measurements],
+        )
+
+    def with_measurement(self, measurement: ClockOffset) -> Self:
+        """The record with one measurement more."""
+        return type(self).of(*(point.clock_offset() for point in self._points()), measurement)
+
+    def line(self) -> ClockLine:
+        """The offset over time, with its bound at every time."""
+        return fit_line([point.clock_offset() for point in self._points()])
+
+    def _points(self) -> list[ClockPoint]:
+        if self.points:
+            return self.points
+        return [
+            ClockPoint(
+                offset=self.offset,
+                bound=self.bound,
+                round_trip=self.round_trip,
+                samples=self.samples,
+                measured_at=self.measured_at,
+                resolution=self.resolution,
+                consistent=self.consistent,
+            )
+        ]
 
 
 class StartRecord(_Record):
@@ -205,6 +292,32 @@ class PauseRecord(_Record):
     )
 
 
+class DeviceMomentRecord(_Record):
+    """A time by a device's own clock."""
+
+    unix: float = Field(description="Unix seconds of the device's clock, not of this computer's.")
+    bound: float | None = Field(default=None, description="What the device says of its error, in seconds.")
+
+
+FirstFrameSource = Literal["seen", "device", "answer", "schedule", "status", "length"]
+"""What a first frame's time can rest on, the closest to the frame itself first."""
+
+
+class EvidenceRecord(_Record):
+    """One thing that says when a camera's first frame was."""
+
+    source: str = Field(
+        description="command, answer, schedule, status, device, length, or seen by a recorder here."
+    )
+    earliest: Moment | None = Field(
+        default=None, description="The first frame was not before this; null if it does not say."
+    )
+    latest: Moment | None = Field(
+        default=None, description="The first frame was not after this; null if it does not say."
+    )
+    assumed: bool = Field(default=False, description="Whether it rests on an assumption, not on an event.")
+
+
 class CameraRecord(_Record):
     """One camera's part in the take."""
 
@@ -236,9 +349,25 @@ class CameraRecord(_Record):
     first_frame_bound: float | None = Field(
         default=None, description="The first frame lies within first_frame_at plus or minus this, seconds."
     )
-    first_frame_source: Literal["seen", "schedule", "answer"] | None = Field(
+    first_frame_source: FirstFrameSource | None = Field(
         default=None,
-        description="seen by the camera or a recorder here, or inferred from the schedule or the answer.",
+        description="The strongest that closes it: seen, device, answer, schedule, status, length; or null.",
+    )
+    answer_meaning: Literal["recording", "scheduled", "heard"] | None = Field(
+        default=None,
+        description="What the answer to the start says: recording has begun, will begin, or was only heard.",
+    )
+    already_recording: bool = Field(
+        default=False, description="Whether it said at the start that it was recording already."
+    )
+    device_first_frame: DeviceMomentRecord | None = Field(
+        default=None, description="Its first frame as it tells it, by its own clock; null if it does not."
+    )
+    evidence: list[EvidenceRecord] = Field(
+        default_factory=list, description="All that says when its first frame was."
+    )
+    contradictions: list[str] = Field(
+        default_factory=list, description="Evidence that excludes other evidence; the bound covers both."
     )
     stop_commanded_at: Moment | None = Field(default=None, description="The stop left this computer.")
     stopped_at: Moment | None = Field(default=None, description="The answer to the stop arrived.")

@@ -1,6 +1,7 @@
 """GStreamer recorders run as subprocesses."""
 
 from asynccam.model.coverage import EarlyEnd, LateBegin
+from asynccam.model.frames import FrameTime
 from asynccam.recording.events import (
     EndReason,
     Gap,
@@ -14,6 +15,7 @@ from asynccam.recording.events import (
     RecorderStarted,
     RecorderState,
 )
+from asynccam.recording.frame_times import frame_times
 from asynccam.recording.options import Limits, Watch
 from asynccam.recording.outputs import HlsFiles, SingleFile, SplitFiles
 from asynccam.recording.pipeline import Pipeline
@@ -26,6 +28,7 @@ __all__ = [
     "EarlyEnd",
     "EndReason",
     "FileVerdict",
+    "FrameTime",
     "Gap",
     "HlsFiles",
     "LateBegin",
@@ -51,5 +54,6 @@ __all__ = [
     "V4l2Source",
     "Verdict",
     "Watch",
+    "frame_times",
     "verify_file",
 ]

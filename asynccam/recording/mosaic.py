@@ -8,14 +8,17 @@ import asyncio
 import math
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from asynccam.errors import RecordingError, TargetExistsError, UsageError
+from asynccam.errors import AsynccamError, RecordingError, TargetExistsError, UsageError
 from asynccam.recording import timecode
+from asynccam.recording.containers.mp4.layout import is_mp4
+from asynccam.recording.frame_times import frame_times
 from asynccam.recording.gstlaunch import Chain, Element, Graph, PadOf, Value, caps
 from asynccam.recording.installation import find_installation
 from asynccam.recording.messages import Failure, parse_line
@@ -31,6 +34,7 @@ _STRIP: Final = timecode.text_size(1, _SCALE)[1]
 """Rows of pixels above each panel, for its label."""
 _PAPER: Final = b"\x10"
 _SECOND: Final = 1_000_000_000
+_HEAD: Final = 1 << 16
 _PICTURES: Final = {".png": "pngenc", ".jpg": "jpegenc", ".jpeg": "jpegenc"}
 _MUXERS: Final = {".mp4": "mp4mux", ".mkv": "matroskamux", ".mov": "qtmux"}
 
@@ -101,7 +105,7 @@ async def write_mosaic(
     """
     if target.suffix.lower() not in _MUXERS:
         raise UsageError(f"{target.name!r}: a preview ends in {', '.join(_MUXERS)}")
-    await _make(_beside(panels, size, seconds, fps), _video(target), target, timeout)
+    await _make(_beside(await _fitted(panels), size, seconds, fps), _video(target), target, timeout)
     return target
 
 
@@ -127,7 +131,8 @@ async def write_sheet(
     if encoder is None:
         raise UsageError(f"{target.name!r}: a contact sheet ends in {', '.join(_PICTURES)}")
     # One frame of a rate so high that it shows no more than its own moment.
-    await _make(_beside(panels, size, 0.04, Fraction(25)), (Element(encoder),), target, timeout)
+    beside = _beside(await _fitted(panels), size, 0.04, Fraction(25))
+    await _make(beside, (Element(encoder),), target, timeout)
     return target
 
 
@@ -151,6 +156,7 @@ async def write_cut(
     seen = [clip for clip in clips if clip.is_seen(seconds)]
     if not seen:
         raise UsageError(f"nothing of {target.name!r} lies in the stretch that was asked for")
+    seen = [await _as_gstreamer_shows(clip) for clip in seen]
     mix = _Mix(seconds, fps, [clip.begins for clip in seen])
     inputs = [mix.input(number, clip, None, {}) for number, clip in enumerate(seen)]
     await _make(_Scene(mix, (), tuple(inputs), None), _video(target), target, timeout)
@@ -228,6 +234,39 @@ class _Mix:
     @property
     def _outlasting(self) -> int:
         return self.frames + math.ceil(self._lead * self.fps) + 5
+
+
+async def _fitted(panels: Sequence[Panel]) -> list[Panel]:
+    """Panels whose clips begin where GStreamer shows their first frame."""
+    return [
+        replace(panel, clips=tuple([await _as_gstreamer_shows(clip) for clip in panel.clips]))
+        for panel in panels
+    ]
+
+
+async def _as_gstreamer_shows(clip: Clip) -> Clip:
+    """The clip counted from the beginning of its file's time line instead of its first frame.
+
+    GStreamer lets the first frame of a file begin at 0; in MP4 it follows the edit list, and shows a pause in
+    front of the first frame.
+    """
+    if clip.still:
+        return clip
+    try:
+        if is_mp4(await on_disk(_head, clip.path)):
+            async with aclosing(frame_times(clip.path)) as frames:
+                first = await anext(frames, None)
+            if first is not None and first.time:
+                length = None if clip.seconds is None else clip.seconds + first.time
+                return replace(clip, begins=clip.begins - first.time, seconds=length)
+    except AsynccamError:
+        pass  # GStreamer is going to say what is wrong with it
+    return clip
+
+
+def _head(path: Path) -> bytes:
+    with storage_errors("read", path), path.open("rb") as file:
+        return file.read(_HEAD)
 
 
 @dataclass(frozen=True, slots=True)

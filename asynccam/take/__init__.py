@@ -1,8 +1,16 @@
 """A take: cameras started together, stopped, and every file brought home with a manifest."""
 
 from asynccam.model.info import Finding
-from asynccam.take.align import AlignedCamera, AlignedFile, Alignment, CutPoint, align_take
+from asynccam.take.align import (
+    AlignedCamera,
+    AlignedFile,
+    Alignment,
+    CutPoint,
+    align_take,
+    read_frame_times,
+)
 from asynccam.take.files import Verify
+from asynccam.take.frame_times import FrameTimes, TimedFile, TimedFrame
 from asynccam.take.limits import TakeLimits
 from asynccam.take.resume import Connector, resume_take
 from asynccam.take.states import TakeState
@@ -16,11 +24,15 @@ __all__ = [
     "Connector",
     "CutPoint",
     "Finding",
+    "FrameTimes",
     "Take",
     "TakeLimits",
     "TakeState",
     "TimeServer",
+    "TimedFile",
+    "TimedFrame",
     "Verify",
     "align_take",
+    "read_frame_times",
     "resume_take",
 ]

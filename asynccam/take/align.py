@@ -1,25 +1,33 @@
 """Alignment: where in each camera's files the stretch lies that all of them recorded. See docs/aligning.md.
 
-Computed from a manifest alone: the files need not be at hand.
+Computed from a manifest, and from the times of the frames where the files are at hand.
 """
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from asynccam.errors import StorageError, UsageError
-from asynccam.model.manifest import CameraRecord, FileRecord, FileState, GapRecord, Manifest, Moment
+from asynccam.model.frames import FrameTimeReader
+from asynccam.model.info import DRIFT_LIMIT
+from asynccam.model.manifest import (
+    CameraRecord,
+    FileRecord,
+    FileState,
+    FirstFrameSource,
+    GapRecord,
+    Manifest,
+    Moment,
+)
 from asynccam.runtime.disk import on_disk
-from asynccam.take.first_frame import infer_first_frames
 from asynccam.take.folder import ALIGNMENT_NAME, replace_file
+from asynccam.take.frame_times import ROUNDING, FrameTimes, is_picture, restarts, videos_of
+from asynccam.take.timing import infer_first_frames
 
 ALIGNMENT_VERSION: Final = 1
-_ROUNDING: Final = 1e-6
-"""Seconds lost where Unix seconds are added up."""
-_PICTURES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 
 class _Record(BaseModel):
@@ -31,7 +39,21 @@ class CutPoint(_Record):
 
     file: str = Field(description="Path relative to the take's directory, with forward slashes.")
     offset: float = Field(description="Seconds from the file's first frame.")
-    frame: int | None = Field(default=None, description="Frames from the file's first; null if not counted.")
+    frame: int | None = Field(
+        default=None,
+        description="The frame nearest to it, from 0; the number of frames for the very end of a file."
+        " Null if the times of the frames were not read.",
+    )
+    frame_time: float | None = Field(
+        default=None, description="That frame's presentation time in the file, in seconds; null like frame."
+    )
+    frame_offset: float | None = Field(
+        default=None, description="Seconds from the file's first frame to that frame; null like frame."
+    )
+    frame_bound: float | None = Field(
+        default=None,
+        description="That frame was at its own time plus or minus this, seconds; null like frame.",
+    )
 
 
 class AlignedFile(_Record):
@@ -46,7 +68,17 @@ class AlignedFile(_Record):
         default=None,
         description="Seconds from its first frame to the window; below 0 for a file that begins inside it.",
     )
-    frame: int | None = Field(default=None, description="The same in frames; null if they were not counted.")
+    frame: int | None = Field(
+        default=None,
+        description="The frame nearest to the window's beginning; null if that is not in this file, or the"
+        " times of the frames were not read.",
+    )
+    frames: int | None = Field(
+        default=None, description="Number of frames that have a time; null if their times were not read."
+    )
+    first_time: float | None = Field(
+        default=None, description="Presentation time of the first frame in the file; null like frames."
+    )
 
     @property
     def ends(self) -> float:
@@ -59,16 +91,39 @@ class AlignedCamera(_Record):
 
     id: str = Field(description="As in the manifest.")
     name: str = Field(description="As in the manifest.")
-    source: Literal["seen", "schedule", "answer"] | None = Field(
+    source: FirstFrameSource | None = Field(
         default=None, description="What its first frame's time rests on, as in the manifest."
     )
+    evidence: list[str] = Field(
+        default_factory=list, description="Sources of all evidence on its first frame, as in the manifest."
+    )
+    contradictions: list[str] = Field(default_factory=list, description="As in the manifest.")
     bound: float | None = Field(default=None, description="Of its first frame's time, in seconds.")
+    drift: float = Field(
+        default=0.0, description="Seconds per second by which its files may run fast or slow; part of bounds."
+    )
+    drift_measured: bool = Field(
+        default=False,
+        description="Whether drift was measured or follows from where it records; else assumed.",
+    )
+    frame_interval: float = Field(
+        default=0.0,
+        description="Longest step between two frames, or mean without their times, seconds; part of bounds.",
+    )
+    cut_bound: float | None = Field(
+        default=None,
+        description="Of any frame in the window: bound, drift until there and one frame interval, seconds.",
+    )
     files: list[AlignedFile] = Field(default_factory=list, description="Its videos, in order.")
     pictures: list[str] = Field(default_factory=list, description="Its still pictures, as paths.")
     gaps: list[GapRecord] = Field(default_factory=list, description="As in the manifest.")
     begin: CutPoint | None = Field(default=None, description="Where the window begins in its recording.")
     end: CutPoint | None = Field(default=None, description="Where the window ends in its recording.")
     problem: str = Field(default="", description="Why it is not aligned, if it is not.")
+    frames_problem: str = Field(
+        default="the times of its frames were not read",
+        description="Why frames are not numbered in some of its files; empty if they are in all.",
+    )
 
 
 class Window(_Record):
@@ -76,7 +131,7 @@ class Window(_Record):
 
     begins_at: Moment = Field(description="The latest first frame of any camera.")
     seconds: float = Field(description="Until the earliest end of any camera.")
-    bound: float = Field(description="How far any two cameras' cut files may be apart, seconds.")
+    bound: float = Field(description="How far any two cameras' pictures of a moment may be apart, seconds.")
 
 
 class Alignment(_Record):
@@ -88,11 +143,14 @@ class Alignment(_Record):
     window: Window | None = Field(default=None, description="Null if no stretch is common to all.")
     cameras: list[AlignedCamera] = Field(default_factory=list, description="In the manifest's order.")
 
-    def at(self, seconds: float) -> Mapping[str, CutPoint | None]:
+    def at(
+        self, seconds: float, times: Mapping[str, FrameTimes] | None = None
+    ) -> Mapping[str, CutPoint | None]:
         """Where a moment lies in each camera's recording; None for one that has no picture then.
 
         Args:
             seconds: From the window's beginning.
+            times: Of `read_frame_times`; without them no frame is named.
 
         Raises:
             UsageError: There is no common window.
@@ -100,7 +158,9 @@ class Alignment(_Record):
         if self.window is None:
             raise UsageError(f"take {self.take} has no stretch that its cameras share")
         moment = self.window.begins_at.unix + seconds
-        return {camera.id: _point(camera.files, moment) for camera in self.cameras}
+        return {
+            camera.id: _point(camera.files, moment, (times or {}).get(camera.id)) for camera in self.cameras
+        }
 
     def to_bytes(self) -> bytes:
         """As it is written to ``align.json``."""
@@ -133,43 +193,108 @@ class Alignment(_Record):
             raise StorageError(f"{where} holds no alignment: {error.errors()[0]['msg']}") from None
 
 
-def align_take(manifest: Manifest) -> Alignment:
+async def read_frame_times(
+    manifest: Manifest, directory: Path, read: FrameTimeReader
+) -> dict[str, FrameTimes]:
+    """Read the times of the frames of every camera in a take, one file after another.
+
+    Args:
+        manifest: The take's; it is left as it is.
+        directory: The take's.
+        read: Reads one file: `asynccam.recording.frame_times`.
+
+    Returns:
+        By the cameras' ids; cameras with pictures only are left out. A file that cannot be read is told in
+        `FrameTimes.problem`.
+    """
+    copy = manifest.model_copy(deep=True)
+    infer_first_frames(copy)
+    return {
+        record.id: await FrameTimes.of_camera(record, directory, read)
+        for record in copy.cameras
+        if record.kind != "still"
+    }
+
+
+def align_take(manifest: Manifest, times: Mapping[str, FrameTimes] | None = None) -> Alignment:
     """Compute where each camera's files have to be cut; the manifest is left as it is.
 
     A camera that cannot be placed in time, or has no video here, says why in ``problem`` and does
     not narrow the window.
+
+    Args:
+        manifest: The take's.
+        times: Of `read_frame_times`. Without them cut points are in seconds only, since a mean frame rate
+            does not tell which frame that is: phones drop frames, and many streams have no constant rate.
     """
     copy = manifest.model_copy(deep=True)
     infer_first_frames(copy)
-    cameras = [_camera(record) for record in copy.cameras]
+    known = dict(times or {})
+    cameras = [_camera(record, known.get(record.id)) for record in copy.cameras]
+    alignment = Alignment(take=manifest.take, cameras=cameras)
     placed = [camera for camera in cameras if camera.files]
     if not placed:
-        return Alignment(take=manifest.take, cameras=cameras)
+        return alignment
     begins = max(camera.files[0].begins_at.unix for camera in placed)
     ends = min(camera.files[-1].ends for camera in placed)
     if ends <= begins:
         for camera in placed:
             camera.problem = "it has no stretch in common with all others"
-        return Alignment(take=manifest.take, cameras=cameras)
+        return alignment
     for camera in placed:
+        frames = known.get(camera.id)
+        camera.begin = _point(camera.files, begins, frames)
+        camera.end = _point(camera.files, ends, frames, last=True)
         for file in camera.files:
             file.offset = begins - file.begins_at.unix
-            file.frame = _frames(file.offset, file.fps)
-        camera.begin, camera.end = _point(camera.files, begins), _point(camera.files, ends, last=True)
-    worst = sorted(max(file.bound for file in camera.files) for camera in placed)
-    window = Window(begins_at=Moment.of(begins), seconds=ends - begins, bound=sum(worst[-2:]))
-    return Alignment(take=manifest.take, window=window, cameras=cameras)
+            if camera.begin is not None and camera.begin.file == file.path:
+                file.frame = camera.begin.frame
+        camera.cut_bound = _cut_bound(camera, ends)
+    worst = sorted(camera.cut_bound or 0.0 for camera in placed)
+    alignment.window = Window(begins_at=Moment.of(begins), seconds=ends - begins, bound=sum(worst[-2:]))
+    return alignment
 
 
-def _camera(record: CameraRecord) -> AlignedCamera:
+def _cut_bound(camera: AlignedCamera, until: float) -> float:
+    """How far any frame of the window may be from its stated time.
+
+    A file that runs fast or slow is the further off the longer it has run; the frame that stands for a moment
+    is up to an interval away from it.
+    """
+    return (
+        max(
+            file.bound + camera.drift * max(0.0, min(until, file.ends) - file.begins_at.unix)
+            for file in camera.files
+        )
+        + camera.frame_interval
+    )
+
+
+def _drift(record: CameraRecord) -> tuple[float, bool]:
+    """By how much a camera's files may run fast or slow, and whether that is known."""
+    if any(file.source == "local" for file in record.files):
+        return 0.0, True  # time stamps are given by a recorder here, by this computer's own clock
+    clock = record.clock
+    if clock is None or clock.drift is None or clock.drift_bound is None or not clock.consistent:
+        return DRIFT_LIMIT, False
+    measured = abs(clock.drift) + clock.drift_bound
+    return (measured, True) if measured < DRIFT_LIMIT else (DRIFT_LIMIT, False)
+
+
+def _camera(record: CameraRecord, times: FrameTimes | None) -> AlignedCamera:
     here = [file for file in record.files if file.state is FileState.ARRIVED and file.path]
-    videos = [file for file in here if not _is_picture(file)]
+    videos = videos_of(record)
+    drift, measured = _drift(record)
     camera = AlignedCamera(
         id=record.id,
         name=record.name,
         source=record.first_frame_source or ("seen" if record.first_frame_at else None),
+        evidence=list(dict.fromkeys(one.source for one in record.evidence)),
+        contradictions=record.contradictions,
         bound=record.first_frame_bound,
-        pictures=[file.path or "" for file in here if _is_picture(file)],
+        drift=drift,
+        drift_measured=measured,
+        pictures=[file.path or "" for file in here if is_picture(file)],
         gaps=record.gaps,
     )
     if record.kind == "still":
@@ -178,84 +303,97 @@ def _camera(record: CameraRecord) -> AlignedCamera:
         camera.problem = "none of its videos is here"
     elif record.first_frame_at is None:
         camera.problem = "nothing tells when its first frame was"
+    elif times is not None and len(times.files) == len(videos):
+        camera.files = _timed(times)
+        camera.frames_problem = times.problem
+        # The rate that was measured is in the times already.
+        camera.drift = times.drift
+        camera.frame_interval = max((file.longest for file in times.files), default=0.0)
     else:
-        camera.files = _placed(
-            videos, record.first_frame_at.unix, record.first_frame_bound or 0.0, record.gaps
-        )
+        # Without times of all files the manifest tells how long each is.
+        if times is not None:
+            camera.frames_problem = times.problem
+        first, bound = record.first_frame_at.unix, record.first_frame_bound or 0.0
+        camera.files = _placed(videos, first, bound, drift, record.gaps)
+        camera.frame_interval = max((1 / file.fps for file in camera.files if file.fps), default=0.0)
         if len(camera.files) < len(videos):
             camera.problem = f"nobody knows how long {videos[len(camera.files)].name} is"
     return camera
 
 
 def _placed(
-    videos: Sequence[FileRecord], first: float, bound: float, gaps: Sequence[GapRecord]
+    videos: Sequence[FileRecord], first: float, bound: float, drift: float, gaps: Sequence[GapRecord]
 ) -> list[AlignedFile]:
     """Each file's place in time: one after the other, but after a restart where its gap ended.
 
-    A file follows the one before it within a frame, which widens the bound. What follows a file of
-    unknown length has no place.
+    A file follows the one before it within a frame, which widens the bound, as does how fast or slow that
+    one may have run. What follows a file of unknown length has no place.
     """
     lengths: list[float] = []
     for video in videos:
         if video.verdict is None or not video.verdict.duration or not video.verdict.frames:
             break
         lengths.append(video.verdict.duration)
-    restarts = _restarts(lengths, first, gaps)
+    begun = restarts(lengths, first, gaps)
     placed: list[AlignedFile] = []
     begins, spread = first, bound
     for number, (video, length) in enumerate(zip(videos, lengths, strict=False)):
         frames = video.verdict.frames if video.verdict else None
         fps = frames / length if frames else None
-        if number in restarts:
-            begins, spread = restarts[number], bound
+        if number in begun:
+            begins, spread = begun[number], bound
         placed.append(
             AlignedFile(
                 path=video.path or "", begins_at=Moment.of(begins), bound=spread, duration=length, fps=fps
             )
         )
         begins += length
-        spread += 1 / fps if fps else 0.0
+        spread += (1 / fps if fps else 0.0) + drift * length
     return placed
 
 
-def _restarts(lengths: Sequence[float], first: float, gaps: Sequence[GapRecord]) -> dict[int, float]:
-    """Which files were begun after a gap, and when: the gap is where a file's end comes closest to it."""
-    found: dict[int, float] = {}
-    place, begins = 0, first
-    for gap in gaps:
-        if not gap.restarted or gap.ended_at is None:
-            continue
-        ends: list[float] = []
-        moment = begins
-        for length in lengths[place:]:
-            moment += length
-            ends.append(moment)
-        if len(ends) < 2:
-            break
-        nearest = min(range(len(ends) - 1), key=lambda n: abs(ends[n] - gap.began_at.unix))
-        place += nearest + 1
-        begins = found[place] = gap.ended_at.unix
-    return found
+def _timed(times: FrameTimes) -> list[AlignedFile]:
+    """Each file's place in time by the times of its frames."""
+    return [
+        AlignedFile(
+            path=file.path,
+            begins_at=Moment.of(file.begins_at),
+            bound=file.bound + file.resolution,
+            duration=file.ends_at - file.begins_at,
+            fps=len(file) / file.length if file.length else None,
+            frames=len(file),
+            first_time=file.first_time,
+        )
+        for file in times.files
+    ]
 
 
-def _point(files: Sequence[AlignedFile], moment: float, *, last: bool = False) -> CutPoint | None:
+def _point(
+    files: Sequence[AlignedFile], moment: float, times: FrameTimes | None, *, last: bool = False
+) -> CutPoint | None:
     """The place of a moment, None in a gap; the very end of a file is in it only for ``last``."""
     for file in files:
         offset = moment - file.begins_at.unix
-        if offset >= -_ROUNDING and (
-            offset < file.duration or (last and offset <= file.duration + _ROUNDING)
-        ):
+        if offset >= -ROUNDING and (offset < file.duration or (last and offset <= file.duration + ROUNDING)):
             offset = max(0.0, offset)
-            return CutPoint(file=file.path, offset=offset, frame=_frames(offset, file.fps))
+            return _named(file, offset, times, last=last)
     return None
 
 
-def _frames(seconds: float, fps: float | None) -> int | None:
-    return None if fps is None else round(seconds * fps)
-
-
-def _is_picture(file: FileRecord) -> bool:
-    return PurePosixPath(file.path or file.name).suffix.lower() in _PICTURES
+def _named(file: AlignedFile, offset: float, times: FrameTimes | None, *, last: bool) -> CutPoint:
+    """A place in a file with its frame, if the times of its frames are known."""
+    point = CutPoint(file=file.path, offset=offset)
+    timed = None if times is None else next((one for one in times.files if one.path == file.path), None)
+    if timed is None:
+        return point
+    frame = timed.nearest(timed.begins_at + offset)
+    point.frame, point.frame_time, point.frame_bound = frame.index, frame.time, frame.bound
+    point.frame_offset = frame.at - timed.begins_at
+    if last and file.duration - offset < abs(offset - point.frame_offset):
+        # Nearer to the end of the last frame than to any frame's begin: nothing is left behind it.
+        point.frame, point.frame_offset = len(timed), file.duration
+        point.frame_time = timed.first_time + timed.length
+    return point
 
 
 def _read(where: Path) -> bytes:

@@ -3,6 +3,8 @@
 A recorder on this computer tells this by itself, more closely, at its stop.
 """
 
+from typing import Final
+
 from asynccam.model.coverage import SINGLE_FRAME_INTERVAL, begin_tolerance, end_tolerance
 from asynccam.model.manifest import (
     CameraRecord,
@@ -13,6 +15,10 @@ from asynccam.model.manifest import (
     Moment,
     VerdictRecord,
 )
+from asynccam.take.timing import SCHEDULE_BOUND, first_frame
+
+_PROVEN: Final = ("seen", "device", "status", "length")
+"""What a late first frame can rest on; one that is inferred from the start itself cannot be late."""
 
 
 def judge_coverage(record: CameraRecord, manifest: Manifest, until: float | None) -> None:
@@ -28,47 +34,63 @@ def judge_coverage(record: CameraRecord, manifest: Manifest, until: float | None
     if record.kind == "still" or not any(file.state is FileState.ARRIVED for file in record.files):
         return
     _judge_begin(record, None if manifest.start is None else manifest.start.t0_computer.unix)
-    _judge_end(record, until)
+    _judge_end(record, manifest, until)
 
 
 def _judge_begin(record: CameraRecord, t0: float | None) -> None:
-    """Judge by a first frame that was seen; one that is inferred from the start cannot be late."""
+    """Judge by a first frame that is known from more than the start."""
     first = record.first_frame_at
-    if first is None or record.first_frame_source != "seen" or record.begins_late is not None:
+    if first is None or record.first_frame_source not in _PROVEN or record.begins_late is not None:
         return
-    # A camera without a schedule begins between the command and its answer.
-    starts = [moment.unix for moment in (record.commanded_at, record.accepted_at) if moment is not None]
-    if record.scheduled_for is not None:
-        starts = []
-    asked_at = max([*starts, *([] if t0 is None else [t0])], default=None)
+    asked_at = _asked_at(record, t0)
     if asked_at is None:
         return
     interval = max((_interval(one) for one in _verdicts(record)), default=0.0)
     missing = first.unix - asked_at
-    if missing > begin_tolerance(interval, bound=record.first_frame_bound or 0.0):
+    bound = record.first_frame_bound or 0.0
+    if record.scheduled_for is not None and record.first_frame_source != "seen":
+        bound += SCHEDULE_BOUND  # a device that is as late as its maker allows has kept its promise
+    if missing > begin_tolerance(interval, bound=bound):
         record.begins_late = LateBeginRecord(
             at=first, seconds=missing, reason="its first frame came after the start"
         )
 
 
-def _judge_end(record: CameraRecord, until: float | None) -> None:
+def _asked_at(record: CameraRecord, t0: float | None) -> float | None:
+    # A camera without a schedule begins between the command and its answer.
+    starts = [moment.unix for moment in (record.commanded_at, record.accepted_at) if moment is not None]
+    if record.scheduled_for is not None:
+        starts = []
+    return max([*starts, *([] if t0 is None else [t0])], default=None)
+
+
+def _judge_end(record: CameraRecord, manifest: Manifest, until: float | None) -> None:
     """Judge a device's files by their length."""
-    first, told = record.first_frame_at, record.stop_commanded_at
+    told = record.stop_commanded_at
     ends = [end for end in (until, None if told is None else told.unix) if end is not None]
     here = any(file.source == "local" for file in record.files)
-    if here or record.ended_early is not None or first is None or not ends:
+    if here or record.ended_early is not None or not ends:
         return
     verdicts = _verdicts(record)
     lengths = [one.duration for one in verdicts if one.duration is not None]
     if not lengths or len(lengths) < len(record.files):
         return
+    # Not by a first frame that follows from the length.
+    first = first_frame(record, manifest, without=["length"]).interval
+    asked_at = _asked_at(record, None if manifest.start is None else manifest.start.t0_computer.unix)
+    # If nothing says when it began, it should have by the answer. What is missing may be its begin then.
+    if first is None and (record.commanded_at is None or record.accepted_at is None):
+        return
+    begin = asked_at if first is None else first.middle
+    if begin is None:
+        return
     gaps = sum(gap.ended_at.unix - gap.began_at.unix for gap in record.gaps if gap.ended_at is not None)
-    at = first.unix + sum(lengths) + gaps
+    at = begin + sum(lengths) + gaps
     missing = min(ends) - at
     tolerance = end_tolerance(
-        max(0.0, min(ends) - first.unix),
+        max(0.0, min(ends) - begin),
         max(_interval(one) for one in verdicts),
-        bound=(record.first_frame_bound or 0.0) + _stop_bound(record),
+        bound=(0.0 if first is None else first.bound) + _stop_bound(record),
         files=len(lengths),
     )
     if missing > tolerance:

@@ -10,7 +10,8 @@ class TakeLimits:
     """Bounds of everything a take waits for; all times in seconds.
 
     Attributes:
-        clock_samples: Round trips for each clock measurement.
+        clock_samples: Round trips for the first measurement of each clock; only 8 where they are slow.
+        clock_interval: Between two measurements of a clock while cameras record.
         clock_timeout: For measuring all clocks, and for asking the NTP server.
         arm_timeout: For arming one camera.
         start_timeout: For one camera to accept the start once it has been sent.
@@ -29,7 +30,8 @@ class TakeLimits:
         measurements: Clocks measured at the same time; more of them disturb one another.
     """
 
-    clock_samples: int = 8
+    clock_samples: int = 32
+    clock_interval: float = 60.0
     clock_timeout: float = 10.0
     arm_timeout: float = 30.0
     start_timeout: float = 60.0

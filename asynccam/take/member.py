@@ -26,8 +26,10 @@ from asynccam.model.events import (
     RecordingStopped,
 )
 from asynccam.model.features import (
+    AnswerMeaning,
     ArmedStart,
     DeviceClock,
+    DeviceMoment,
     Files,
     Record,
     RecordPlan,
@@ -35,11 +37,13 @@ from asynccam.model.features import (
     Snapshot,
     StartReport,
     SupportsRecord,
+    TellsRecording,
 )
-from asynccam.model.info import CameraState, CameraStatus, MediaFile
+from asynccam.model.info import CameraState, CameraStatus, ClockOffset, MediaFile
 from asynccam.model.manifest import (
     CameraRecord,
     ClockRecord,
+    DeviceMomentRecord,
     EarlyEndRecord,
     ErrorRecord,
     FileRecord,
@@ -52,6 +56,7 @@ from asynccam.runtime.tasks import finish
 from asynccam.runtime.timing import deadline, sleep_until
 from asynccam.take.limits import TakeLimits
 from asynccam.take.stills import StillPicture
+from asynccam.take.timing import note_seen, note_status
 from asynccam.wall_clock import WALL_CLOCK, unix_now
 
 _LOG = logging.getLogger(__name__)
@@ -60,6 +65,18 @@ Emit = Callable[[Event], None]
 
 _COARSENESS: Final = 1.0
 """Seconds a file's creation time may be off: some devices give whole seconds."""
+_FIRST_SAMPLES: Final = 8
+"""Samples of a clock that a take waits for in any case; more are taken while there is time."""
+_SPARE: Final = 1.5
+"""Seconds that further samples of a clock may take while a take is armed."""
+_BETWEEN_SAMPLES: Final = 4
+"""Samples of each measurement while cameras record, which is to disturb nothing."""
+_BEFORE_T0: Final = 0.4
+"""Seconds before T0 from which on no device is asked anything: the starts are to leave on time."""
+_AFTER_T0: Final = 0.1
+"""Seconds after T0 at which a device is asked for the first time, and between the first two questions."""
+_LAST_LOOK: Final = 0.5
+"""Seconds before T0 at which a scheduled device is asked whether it records already."""
 _LOOK_AGAIN: Final = 0.5
 """Seconds between two looks for a file that a device may still be finishing."""
 SURELY_REFUSED: Final = (DeviceError, AuthenticationError, BusyError, UsageError)
@@ -105,15 +122,43 @@ class TakeMember:
     # -- before T0 ------------------------------------------------------------------------------
 
     async def measure_clock(self, slots: asyncio.Semaphore) -> None:
-        """Compare the camera's clock with this computer's, where it has one to compare."""
+        """Compare the camera's clock with this computer's, where it has one to compare.
+
+        `TakeLimits.clock_samples` are taken if the first of them show that this is quick.
+        """
         if not self.camera.supports(DeviceClock):
             return
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        first = min(_FIRST_SAMPLES, self._limits.clock_samples)
         with self.recording_errors("clock"):
-            async with deadline(self._limits.clock_timeout, f"clock of {self.camera.id}"), slots:
-                clock = self.camera.feature(DeviceClock)
-                offset = await clock.measure_clock(samples=self._limits.clock_samples)
-            self.record.clock = ClockRecord.of(offset)
-            self._emit(ClockMeasured(camera=self.camera.id, offset=offset))
+            await self._measure(first, self._limits.clock_timeout, slots)
+        took = loop.time() - began
+        further = self._limits.clock_samples - first
+        left = min(_SPARE, self._limits.clock_timeout - took)
+        if self.record.clock is not None and further > 0 and took * further / first <= left:
+            await self._measure_quietly(further, left, slots)
+
+    async def measure_clock_again(self, slots: asyncio.Semaphore) -> None:
+        """Compare the clock once more, for its drift; a camera that does not answer is left alone."""
+        if self.record.clock is not None:
+            await self._measure_quietly(_FIRST_SAMPLES, self._limits.clock_timeout, slots)
+
+    async def _measure(self, samples: int, timeout: float, slots: asyncio.Semaphore) -> None:
+        async with deadline(timeout, f"clock of {self.camera.id}"), slots:
+            offset = await self.camera.feature(DeviceClock).measure_clock(samples=samples)
+        self._note_clock(offset)
+
+    async def _measure_quietly(self, samples: int, timeout: float, slots: asyncio.Semaphore) -> None:
+        try:
+            await self._measure(samples, timeout, slots)
+        except Exception as error:  # noqa: BLE001 - as in `recording_errors`; the first measurement stands
+            _LOG.info("the clock of %s was not measured again: %s", self.camera.id, error)
+
+    def _note_clock(self, offset: ClockOffset) -> None:
+        known = self.record.clock
+        self.record.clock = ClockRecord.of(offset) if known is None else known.with_measurement(offset)
+        self._emit(ClockMeasured(camera=self.camera.id, offset=offset))
 
     async def arm(self, directory: Path, duration: float | None) -> None:
         """Have the camera do all that a start needs short of starting."""
@@ -173,7 +218,7 @@ class TakeMember:
             self.record.scheduled_for = Moment.maybe(report.scheduled_for)
             self.record.start_status = report.status
             self.names = report.names
-            self._first_frame(report.first_frame_at, report.first_frame_bound)
+            self._note_meaning(report)
             self._emit(RecordingStarted(camera=self.camera.id, scheduled_for=report.scheduled_for))
 
     async def _answer(self, armed: ArmedStart) -> StartReport:
@@ -187,6 +232,66 @@ class TakeMember:
     def accepted(self) -> bool:
         """Whether the camera said that it starts."""
         return self.record.accepted_at is not None
+
+    def _note_meaning(self, report: StartReport) -> None:
+        self.record.answer_meaning = AnswerMeaning(report.meaning).value
+        self.record.already_recording = report.already_recording
+        for seen in report.seen:
+            note_status(self.record, seen)
+        self._note_device_moment(report.first_frame)
+        self._first_frame(report.first_frame_at, report.first_frame_bound)
+
+    # -- while it records -----------------------------------------------------------------------
+
+    async def watch_begin(self, t0: float, slots: asyncio.Semaphore) -> None:
+        """Ask the device whether it records until it says so, where it can be asked.
+
+        Nothing is asked shortly before T0, and nothing while an armed start of this device waits.
+
+        Args:
+            t0: T0 in the loop's time.
+            slots: Bounds how many cameras are asked at the same time.
+        """
+        recorder = self._recorder()
+        if not isinstance(recorder, TellsRecording):
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() < t0 - _LAST_LOOK:
+            # One that records before its time has been started by somebody else, or by another clock.
+            await asyncio.sleep(t0 - _LAST_LOOK - loop.time())
+            async with slots:
+                if loop.time() < t0 - _BEFORE_T0:
+                    await self._look(recorder)
+        await asyncio.sleep(max(0.0, t0 + _AFTER_T0 - loop.time()))
+        pause, until = _AFTER_T0, loop.time() + self._limits.status_timeout
+        while loop.time() < until:
+            async with slots:
+                if await self._look(recorder):
+                    return
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LOOK_AGAIN)
+
+    @property
+    def tells_recording(self) -> bool:
+        """Whether it accepted the start, and the device itself can be asked whether it records."""
+        return self.accepted and self._still is None and isinstance(self._recorder(), TellsRecording)
+
+    async def measure_clock_between(self, slots: asyncio.Semaphore) -> None:
+        """Compare the clock of a camera that records, by a few samples."""
+        if self.record.clock is not None and self.accepted and self.record.stop_commanded_at is None:
+            await self._measure_quietly(_BETWEEN_SAMPLES, self._limits.status_timeout, slots)
+
+    async def _look(self, recorder: TellsRecording) -> bool:
+        """Ask once; whether the device says that it records."""
+        try:
+            async with deadline(self._limits.status_timeout, f"status of {self.camera.id}"):
+                seen = await recorder.recording_seen(timeout=self._limits.status_timeout)
+        except Exception as error:  # noqa: BLE001 - as in `recording_errors`; unknown stays unknown
+            _LOG.info("%s does not say whether it records: %s", self.camera.id, error)
+            return False
+        note_status(self.record, seen)
+        self._note_device_moment(seen.first_frame)
+        return seen.recording
 
     # -- the stop -------------------------------------------------------------------------------
 
@@ -293,6 +398,7 @@ class TakeMember:
         self.record.stop_commanded_at = Moment.of(report.commanded_at)
         self.record.stopped_at = Moment.of(report.stopped_at)
         self.record.stop_status = report.status
+        self._note_device_moment(report.first_frame)
         self._first_frame(report.first_frame_at, report.first_frame_bound)
         self.record.gaps = [
             GapRecord(
@@ -351,9 +457,11 @@ class TakeMember:
 
     def _first_frame(self, at: float | None, bound: float | None) -> None:
         if at is not None:
-            self.record.first_frame_at = Moment.of(at)
-            self.record.first_frame_bound = bound
-            self.record.first_frame_source = "seen"
+            note_seen(self.record, at, bound or 0.0)
+
+    def _note_device_moment(self, told: DeviceMoment | None) -> None:
+        if told is not None:
+            self.record.device_first_frame = DeviceMomentRecord(unix=told.time, bound=told.bound)
 
     def _made(self, files: tuple[MediaFile, ...]) -> None:
         self.files = files

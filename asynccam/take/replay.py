@@ -92,7 +92,7 @@ def replay(
             _starting(left, entry)
         elif entry.event == "released" and left.manifest.start is None:
             left.manifest.start = _read(StartRecord, entry.facts.get("start"))
-        elif entry.event == "camera":
+        elif entry.event in ("camera", "begun"):
             _camera(left, entry, flags, newer=_is_newer(entry, manifest))
         elif entry.event == "clock" and _is_newer(entry, manifest):
             _clock(left.manifest, entry)

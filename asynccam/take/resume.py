@@ -31,13 +31,13 @@ from asynccam.runtime.timing import deadline
 from asynccam.take.clocks import TakeClock
 from asynccam.take.coverage import judge_coverage
 from asynccam.take.files import Collector, Verify
-from asynccam.take.first_frame import infer_first_frames
 from asynccam.take.folder import TakeFolder
 from asynccam.take.journal import JOURNAL_NAME, Journal
 from asynccam.take.leftover import LeftoverMember
 from asynccam.take.limits import TakeLimits
 from asynccam.take.member import Emit, TakeMember, error_record
 from asynccam.take.replay import Leftover, missing_files, replay
+from asynccam.take.timing import infer_first_frames
 from asynccam.take.work import outcome_of, outcome_of_all
 from asynccam.wall_clock import WALL_CLOCK, unix_now
 

@@ -9,6 +9,7 @@ from typing import Final
 from asynccam.errors import ConnectionError, DamagedFileError, DeviceError, RecordingError, StateError
 from asynccam.model.camera import Camera
 from asynccam.model.features import (
+    AnswerMeaning,
     ArmedStart,
     ReadsPictures,
     RecordPlan,
@@ -121,6 +122,7 @@ class _ArmedPicture:
             _TAKEN,
             first_frame_at=self._commanded_at + half,
             first_frame_bound=half,
+            meaning=AnswerMeaning.RECORDING,
         )
 
     async def aclose(self) -> None:

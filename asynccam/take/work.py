@@ -27,11 +27,11 @@ from asynccam.runtime.timing import deadline, sleep_until
 from asynccam.take.clocks import TakeClock, note_sleep
 from asynccam.take.coverage import judge_coverage
 from asynccam.take.files import Collector, Verify
-from asynccam.take.first_frame import infer_first_frames
 from asynccam.take.folder import TakeFolder, distinct_names
 from asynccam.take.journal import JOURNAL_VERSION, Journal
 from asynccam.take.limits import TakeLimits
 from asynccam.take.member import Emit, TakeMember, error_record
+from asynccam.take.timing import infer_first_frames
 from asynccam.wall_clock import WALL_CLOCK, unix_now
 
 _SAVE_EVERY: Final = 1.0
@@ -99,6 +99,9 @@ class TakeWork:
         self._clock = TakeClock(self.manifest, emit, self._note_clock)
         self._saved_at = -math.inf
         self._journal: Journal | None = None
+        self._slots = asyncio.Semaphore(limits.measurements)
+        self._watching: dict[str, asyncio.Task[None]] = {}
+        self._clocks: asyncio.Task[None] | None = None
 
     # -- the steps ------------------------------------------------------------------------------
 
@@ -119,10 +122,10 @@ class TakeWork:
             "created", version=JOURNAL_VERSION, manifest=self.manifest.model_dump(mode="json")
         )
         await self.save()
-        slots = asyncio.Semaphore(self._limits.measurements)
         reference = self.scope.spawn(self._ask_time_server(), name="time server")
         # Before arming: a device that serves one connection at a time could not answer beside an armed one.
-        await self._each("clock", {key: member.measure_clock(slots) for key, member in self.members.items()})
+        measuring = {key: member.measure_clock(self._slots) for key, member in self.members.items()}
+        await self._each("clock", measuring)
         await asyncio.wait({reference})
         arming = {
             key: member.arm(self._folder.path / member.record.directory, duration)
@@ -172,6 +175,7 @@ class TakeWork:
         else:
             self._await_answers(others)
         on_t0()
+        self._clocks = self.scope.spawn(self._measure_clocks(), name="clocks")
         answers = {member.accepting for member in armed if member.accepting is not None}
         if answers:
             await asyncio.wait(answers, timeout=max(0.0, self.t0 + settle - WALL_CLOCK.elapsed()))
@@ -185,10 +189,20 @@ class TakeWork:
             planned = lasted if self.manifest.duration is None else min(lasted, self.manifest.duration)
             self._until = self.manifest.start.t0_computer.unix + planned
         await self._note("stopping")
+        if self._clocks is not None:
+            self._clocks.cancel()
+            await asyncio.wait({self._clocks})
         stops = {
             key: self._stop(member, patience) for key, member in self.members.items() if member.may_record
         }
         await self._each("stop", stops)
+        if patience is None:  # a take that is ended early has no time for it
+            again = {
+                key: member.measure_clock_again(self._slots)
+                for key, member in self.members.items()
+                if member.record.stopped_at is not None
+            }
+            await self._each("clock", again)
 
     async def collect(self) -> None:
         """Bring every file home."""
@@ -306,8 +320,12 @@ class TakeWork:
         member.judge_start(self.t0, self._limits.start_tolerance, self._why_late)
         await member.accept()
         await self._note_camera(member)
+        if member.tells_recording:
+            watching = self.scope.spawn(self._watch_begin(member), name=f"watch[{member.camera.id}]")
+            self._watching[member.camera.id] = watching
 
     async def _stop(self, member: TakeMember, patience: float | None) -> None:
+        await self._end_watch(member)
         await member.stop(patience=patience, t0=self.t0)
         await self._note_camera(member)
 
@@ -331,6 +349,27 @@ class TakeWork:
     def _await_answers(self, members: Sequence[TakeMember]) -> None:
         for member in members:
             member.accepting = self.scope.spawn(self._accept(member), name=f"accept[{member.camera.id}]")
+
+    async def _watch_begin(self, member: TakeMember) -> None:
+        await member.watch_begin(self.t0, self._slots)
+        await self._note("begun", **member.state())
+
+    async def _measure_clocks(self) -> None:
+        """Measure the clocks of cameras that record now and then, a few at a time, until cancelled."""
+        members = [member for member in self.members.values() if member.record.clock is not None]
+        while members:
+            await asyncio.sleep(self._limits.clock_interval)
+            for index in range(0, len(members), self._limits.measurements):
+                some = members[index : index + self._limits.measurements]
+                jobs = {one.camera.id: one.measure_clock_between(self._slots) for one in some}
+                await self._each("clock", jobs)
+
+    async def _end_watch(self, member: TakeMember) -> None:
+        """Ask the camera nothing more, so that its stop is alone with it."""
+        watching = self._watching.pop(member.camera.id, None)
+        if watching is not None:
+            watching.cancel()
+            await asyncio.wait({watching})
 
     def _start_record(self, t0: float, computer_t0: float, start_in: float) -> StartRecord:
         return StartRecord(
@@ -379,7 +418,7 @@ def outcome_of(camera: CameraRecord, unfinished: Outcome, *, late: bool = False)
         return unfinished
     whole = not any(file.verdict is not None and file.verdict.is_failure for file in home)
     covered = camera.begins_late is None and camera.ended_early is None
-    whole = whole and not camera.gaps and covered and not late
+    whole = whole and not camera.gaps and covered and not late and not camera.contradictions
     answered = camera.accepted_at is not None and camera.stopped_at is not None
     return Outcome.COMPLETE if whole and answered and len(home) == len(camera.files) else Outcome.INCOMPLETE
 

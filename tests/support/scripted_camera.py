@@ -10,6 +10,7 @@ from typing import Any
 from asynccam.errors import DeviceError, TransferError
 from asynccam.model.camera import Camera
 from asynccam.model.features import (
+    AnswerMeaning,
     ArmedStart,
     DeviceClock,
     FeatureKey,
@@ -73,6 +74,8 @@ class ScriptedCamera(Camera):
         contents: Its files by name.
         local: Whether it records into the plan's directory.
         on_call: Awaited at every call, with the camera and the step.
+        meaning: What its answer to a start means.
+        opens: Seconds from the start, or from its schedule, to its first frame.
     """
 
     def __init__(
@@ -86,6 +89,8 @@ class ScriptedCamera(Camera):
         contents: Mapping[str, bytes] | None = None,
         local: bool = False,
         on_call: Callable[["ScriptedCamera", str], Awaitable[None]] | None = None,
+        meaning: AnswerMeaning = AnswerMeaning.HEARD,
+        opens: float = 0.0,
     ) -> None:
         self._info = CameraInfo(id=f"scripted://{name}", system="scripted", name=name, serial=name)
         self.script = dict(script or {})
@@ -93,6 +98,9 @@ class ScriptedCamera(Camera):
         self.stubborn = stubborn
         self.local = local
         self.offset = clock
+        self.meaning = meaning
+        self.opens = opens
+        self.first_frame_at = 0.0
         self.calls: list[str] = []
         self.recording = False
         self.held = 0
@@ -207,7 +215,7 @@ class _Armed:
         delay = 0.0 if at is None else max(0.0, at - unix_now() - (camera.offset or 0.0))
         if "release" in camera.script:
             raise DeviceError("nothing goes out")
-        camera.timer = asyncio.get_running_loop().call_later(delay, self._begin)
+        camera.timer = asyncio.get_running_loop().call_later(delay + camera.opens, self._begin)
 
     async def accepted(self) -> StartReport:
         try:
@@ -217,7 +225,8 @@ class _Armed:
             self._camera.timer.cancel()
             self._camera.recording = False
             raise
-        return StartReport(self._commanded_at, unix_now(), "recording", self._at)
+        meaning = self._camera.meaning
+        return StartReport(self._commanded_at, unix_now(), "recording", self._at, meaning=meaning)
 
     async def aclose(self) -> None:
         if self._open:
@@ -227,6 +236,7 @@ class _Armed:
 
     def _begin(self) -> None:
         self._camera.recording = True
+        self._camera.first_frame_at = unix_now()
         if self._camera.local:
             assert self._camera.plan is not None
             for name, data in self._camera.contents.items():

@@ -12,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asynccam.errors import NotFoundError, StorageError, UsageError
-from asynccam.systems.thorvision.metadata import FRAME, Metadata, iter_metadata, read_metadata
+from asynccam.model.manifest import CameraRecord
+from asynccam.recording import frame_times
+from asynccam.systems.thorvision.metadata import (
+    FRAME,
+    Metadata,
+    iter_metadata,
+    read_metadata,
+    xdaq_frame_times,
+)
+from asynccam.take import FrameTimes
 from tests.support.cancelling import cancelled_at
 from tests.support.waiting import eventually
 from tests.thorvision.rig import PICTURE, rig
@@ -306,3 +315,74 @@ def test_align_is_what_looking_at_every_sample_gives(values: list[int], samples:
         return min(range(len(samples)), key=lambda index: (abs(samples[index] - value), index))
 
     assert clocked(values).align(samples).tolist() == [nearest(value) for value in values]
+
+
+# -- times of frames --------------------------------------------------------------------------------
+
+
+async def test_the_clock_in_the_frames_tells_their_times(tmp_path: Path) -> None:
+    plain = b"\xff\xd8\xff\xdb" + bytes(60)
+    path = written(
+        tmp_path, cluster(0, block(frame(0)), block(plain, 33), block(frame(2), 66), block(frame(3), 99))
+    )
+    told = [one async for one in xdaq_frame_times(path)]
+    assert [(one.index, one.time, one.duration) for one in told] == [
+        *((0, 0.0, None), (1, None, None), (2, 2e-9, pytest.approx(1e-9)), (3, pytest.approx(3e-9), None))
+    ]
+    # The sample index of these frames counts down over 2**32 - 1; a step back is no wrap.
+    back = [one.time async for one in xdaq_frame_times(path, clock="sample_index", rate=1000.0)]
+    assert back == [0.0, None, -0.002, -0.003]
+    for words in ({"clock": "xdaq_timestamp"}, {"clock": "sample_index", "rate": 0.0}, {"clock": "ttl_in"}):
+        with pytest.raises(UsageError):
+            await anext(xdaq_frame_times(path, **words))
+
+
+async def test_a_counter_that_wraps_goes_on(tmp_path: Path) -> None:
+    records = [struct.pack("<QQIIIIQ", 0, 0, (2**32 - 2 + 1000 * n) % 2**32, 0, 0, 0, 0) for n in range(5)]
+    (tmp_path / "m.bin").write_bytes(b"".join(records))
+    times = [
+        one.time async for one in xdaq_frame_times(tmp_path / "m.bin", clock="sample_index", rate=30_000.0)
+    ]
+    assert times == pytest.approx([n / 30 for n in range(5)])
+
+
+async def test_a_real_recording_has_both_times_for_every_frame(tmp_path: Path) -> None:
+    async with rig() as made:
+        await made.client.start_stream_with_recording(made.camera, PICTURE, output_dir=tmp_path)
+        await asyncio.sleep(1.0)
+        (file,) = (await made.client.stop_stream(0)).files
+    own = [one async for one in xdaq_frame_times(file.path)]
+    container = [one async for one in frame_times(file.path)]
+    assert len(own) == len(container) == file.frames
+    ticks = [one.time async for one in xdaq_frame_times(file.path, clock="xdaq_timestamp", rate=1e8)]
+    assert ticks == pytest.approx([one.time for one in own], abs=1e-6)
+    steps = [round((one.duration or 0) * 30, 3) for one in own[:-1]]
+    assert set(steps[5:]) == {1.0}
+
+
+async def test_a_take_names_frames_by_the_clock_of_the_xdaq(tmp_path: Path) -> None:
+    async with rig() as made:
+        await made.client.start_stream_with_recording(made.camera, PICTURE, output_dir=tmp_path)
+        await asyncio.sleep(1.0)
+        (file,) = (await made.client.stop_stream(0)).files
+    record = CameraRecord.model_validate(
+        {
+            "id": "thorvision://a",
+            "name": "a",
+            "system": "thorvision",
+            "directory": "",
+            "first_frame_at": {"unix": 1000.0, "utc": ""},
+            "first_frame_bound": 0.01,
+            "files": [{"name": "v", "source": "local", "state": "arrived", "path": file.path.name}],
+        }
+    )
+    frames = await FrameTimes.of_camera(record, tmp_path, xdaq_frame_times, drift=1e-4, arrivals=frame_times)
+    assert (len(frames), frames.problem) == (file.frames, "")
+    tenth = frames.files[0].frame(10)
+    assert frames.at(tenth.at + 0.004) == tenth
+    begins = frames.files[0].begins_at
+    assert tenth.bound == pytest.approx(0.01 + 1e-9 + (tenth.at - begins) * 1e-4)
+    # The first frame waited for the caller. None was made after it arrived, and one at that moment.
+    arrived = await FrameTimes.of_camera(record, tmp_path, frame_times)
+    early = [one.at - made.at for one, made in zip(arrived, frames, strict=True)][:64]
+    assert min(early) == pytest.approx(0.0, abs=0.002)

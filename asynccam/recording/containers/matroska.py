@@ -219,6 +219,11 @@ class MatroskaFrames:
         yield from self._flush()
         yield from self._lace.finish()
 
+    @property
+    def tick(self) -> float:
+        """Nanoseconds of a step in the times."""
+        return self._headers.scale * (1.0 if self._track is None else self._track.scale)
+
     def damage(self, count: int) -> list[str]:
         """What is spoiled inside the file of so many frames, in sentences."""
         walk, sentences = self.walk, []

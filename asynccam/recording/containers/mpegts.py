@@ -6,7 +6,7 @@ Packets that only continue a frame are skipped in bulk: what is read in Python i
 
 import re
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -75,6 +75,41 @@ def scan_mpegts(view: FileView) -> Scan:
     if not candidates:
         demultiplexer.run()
     return demultiplexer.scan()
+
+
+class MpegTsFrames:
+    """The frames of a stream's first video, one by one, in constant memory; for use in a thread.
+
+    Iterating gives the presentation time of each frame in ticks, in the order in which frames are shown; None
+    where it is not known. The attributes hold after that.
+
+    Args:
+        view: The file.
+
+    Attributes:
+        rate: Ticks of a second.
+        is_scrambled: Whether the video is encrypted, so that its frames cannot be told.
+    """
+
+    rate: Final = _TICKS
+
+    def __init__(self, view: FileView) -> None:
+        self.is_scrambled = False
+        self._view = view
+
+    def __iter__(self) -> Iterator[int | None]:
+        layout = find_layout(self._view.read_some(0, _HEAD))
+        if layout is None:
+            return
+        for pid, codec in _find_videos(self._view, layout):
+            demultiplexer = _Demultiplexer(self._view, layout, pid, codec, keeps_times=True)
+            for time in demultiplexer.times():
+                if demultiplexer.is_scrambled:
+                    break
+                yield time
+            self.is_scrambled = demultiplexer.is_scrambled
+            if demultiplexer.frames or demultiplexer.is_scrambled:
+                return
 
 
 def _find_videos(view: FileView, layout: Layout) -> list[tuple[int, Codec]]:
@@ -156,7 +191,9 @@ class _Demultiplexer:
         is_scrambled: Whether the video is encrypted.
     """
 
-    def __init__(self, view: FileView, layout: Layout, video: int | None, codec: Codec) -> None:
+    def __init__(
+        self, view: FileView, layout: Layout, video: int | None, codec: Codec, *, keeps_times: bool = False
+    ) -> None:
         self._view = view
         self._layout = layout
         self._video = video
@@ -164,7 +201,7 @@ class _Demultiplexer:
         self._packets = PacketReader(view, layout)
         self._pids: dict[int, _Pid] = {}
         self._losses = _Losses()
-        self._presentation = Presentation(_TICKS, _WRAP)
+        self._presentation = Presentation(_TICKS, _WRAP, keeps_times=keeps_times)
         self._open: _Frame | None = None
         self._head: tuple[int, bytes] | None = None
         self._places: deque[int] = deque(maxlen=_TAIL_FRAMES)
@@ -183,6 +220,18 @@ class _Demultiplexer:
         """Read the file."""
         for block in self._packets:
             self._take_block(block)
+        self._end()
+
+    def times(self) -> Iterator[int | None]:
+        """Read the file and give the frames' times as they come, where they are kept."""
+        for block in self._packets:
+            self._take_block(block)
+            yield from self._presentation.shown()
+        self._end()
+        self._presentation.finish()
+        yield from self._presentation.shown()
+
+    def _end(self) -> None:
         self._end_head()
         self._losses.packets += self._losses.pending
         self._judge_end()

@@ -1,7 +1,8 @@
 """Presentation times of frames that are read in the order of decoding, of clocks that wrap and jump."""
 
 import heapq
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterator
 from typing import Final
 
 from asynccam.recording.containers.reader import Intervals
@@ -21,14 +22,20 @@ _KINDS: Final = 256
 class Presentation:
     """Adds up how long frames are shown, from their time stamps in ticks.
 
+    Args:
+        rate: Ticks a second.
+        wrap: Ticks after which stamps begin at 0 again.
+        keeps_times: Whether `shown` is going to be asked for the times; they are kept until then.
+
     Attributes:
         jumps: Steps in time that are none of the stream's own.
     """
 
-    def __init__(self, rate: int, wrap: int) -> None:
+    def __init__(self, rate: int, wrap: int, *, keeps_times: bool = False) -> None:
         self._rate = rate
         self._wrap = wrap
-        self._base: int | None = None
+        self._times: deque[int | None] | None = deque() if keeps_times else None
+        self._has_begun = False
         self._decoded = 0
         self._waiting: list[tuple[int, int]] = []
         self._shown: int | None = None
@@ -53,19 +60,19 @@ class Presentation:
             self._untimed += 1
             return
         clock = shown if decoded is None else decoded
-        if self._base is None:
-            self._base = self._decoded = clock
+        if not self._has_begun:
+            self._has_begun, self._decoded = True, clock
         step = self._signed(clock - self._decoded)
         # Decoding times never go back, but for some jitter. Where a muxer leaves them out, times of
         # presentation stand for them, and those do.
         back = _JITTER if decoded is not None else _REORDERED_FOR
         if step < -back * self._rate or step > _JUMP * self._rate:
             self._end_stretch(step)
-            self._base = self._decoded = clock
-            step = 0
         self._decoded += step
         later = self._signed(shown - clock)
-        at = self._decoded + (later if abs(later) <= _JUMP * self._rate else 0)
+        if abs(later) > _JUMP * self._rate and self._times is None:
+            later = 0  # adds no video; a time that is asked for is what the stream says
+        at = self._decoded + later
         heapq.heappush(self._waiting, (at, self._untimed))
         self._untimed = 0
         if len(self._waiting) > _REORDERED:
@@ -74,11 +81,21 @@ class Presentation:
     def restart(self) -> None:
         """Begin anew: the next frame's clock has nothing to do with the last one's."""
         self._drain()
-        self._base = None
+        self._has_begun = False
+
+    def shown(self) -> Iterator[int | None]:
+        """Give the times of the frames whose turn has come, in the order in which they are shown, once.
+
+        Ticks without wraps: they go on above the wrap. None for a frame without a time.
+        """
+        while self._times:
+            yield self._times.popleft()
 
     def finish(self) -> tuple[float | None, float | None]:
         """Return the seconds that the frames are shown, and the usual interval, where they are known."""
         self._drain()
+        if self._times is not None:
+            self._times.extend([None] * self._untimed)
         is_regular = self._long_steps > 1 and self._longest <= 1.5 * self._shortest
         if is_regular and self._long_steps * 2 >= self._count + self._long_steps:
             # They are what this stream's frames are apart.
@@ -94,7 +111,9 @@ class Presentation:
         return seconds, self._intervals.usual
 
     def _end_stretch(self, step: int) -> None:
-        self._drain()
+        # Before an outage, the first frame behind it may have been decoded already: times go on in order.
+        if self._times is None or step < 0:
+            self._drain()
         self.jumps += 1
         if _JUMP * self._rate < step <= _LONGEST * self._rate:
             self._long_steps += 1
@@ -110,6 +129,9 @@ class Presentation:
         self._shown = None
 
     def _show(self, at: int, untimed: int) -> None:
+        if self._times is not None:
+            self._times.extend([None] * untimed)
+            self._times.append(at)
         step = 0 if self._shown is None else at - self._shown
         # More frames than can be reordered: what comes too late is shown at once.
         self._shown = at if self._shown is None else max(at, self._shown)

@@ -18,6 +18,13 @@ class AbortedError(Exception):
     """Nobody waits for the result any more; never leaves a public call."""
 
 
+class NoTimesError(Exception):
+    """The file does not tell when its frames are shown; never leaves a public call.
+
+    Its message follows the file's name, as the sentences of `Scan` do.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class Scan:
     """Result of reading a file's structure.
@@ -75,7 +82,7 @@ class FileView:
 
     def __init__(self, path: Path, abort: threading.Event) -> None:
         self._abort = abort
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         self.size = os.fstat(self._fd).st_size
         self._window = b""
         self._window_at = 0

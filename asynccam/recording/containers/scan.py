@@ -40,16 +40,26 @@ def scan_file(view: FileView) -> Scan:
     """
     if not view.size:
         return Scan(0, None, note="has no bytes")
-    head = view.read_some(0, _HEAD)
-    for is_format, scan_format in _FORMATS:
-        if is_format(head):
-            return scan_format(view)
-    if _only_zeros(view):
+    is_format = choose_format(view)
+    if is_format is not None:
+        return dict(_FORMATS)[is_format](view)
+    if only_zeros(view):
         return Scan(0, None, damaged="holds nothing but zeros")
     return Scan(None, None, note="is of a format that is not understood", understood=False)
 
 
-def _only_zeros(view: FileView) -> bool:
+def choose_format(view: FileView) -> Callable[[bytes], bool] | None:
+    """Return the test by which the format of a file is recognised, ``is_mp4`` for example, or None.
+
+    Raises:
+        AbortedError, OSError: From the view.
+    """
+    head = view.read_some(0, _HEAD)
+    return next((is_format for is_format, _ in _FORMATS if is_format(head)), None)
+
+
+def only_zeros(view: FileView) -> bool:
+    """Return whether a file is zeros to its end; True for one without bytes."""
     offset = 0
     while block := view.read_some(offset, _BLOCK):
         if block.count(0) != len(block):

@@ -1,10 +1,19 @@
 """Start and stop of a recording on the service, in the terms all systems share."""
 
 import time
+from collections.abc import Mapping
+from typing import Final
 
 from asynccam.errors import AsynccamError, StateError, TimeoutError, UsageError
 from asynccam.model.events import CameraEvent, CameraFound, CameraLost, CameraStateChanged
-from asynccam.model.features import ArmedStart, RecordingGap, RecordPlan, StartReport, StopReport
+from asynccam.model.features import (
+    AnswerMeaning,
+    ArmedStart,
+    RecordingGap,
+    RecordPlan,
+    StartReport,
+    StopReport,
+)
 from asynccam.model.info import CameraState, MediaFile
 from asynccam.runtime.hub import Subscription
 from asynccam.runtime.timing import deadline
@@ -15,6 +24,17 @@ from asynccam.systems.mediamtx.files import RECORDINGS
 from asynccam.systems.mediamtx.models import RecordingInfo
 from asynccam.systems.mediamtx.roster import has_ended
 from asynccam.wall_clock import unix_now
+
+ANSWER_MEANINGS: Final[Mapping[tuple[int, str], AnswerMeaning]] = {
+    # Its start waits for the stream and for the recorder, and is refused if one of the two does not come.
+    (1, "STARTED"): AnswerMeaning.RECORDING,
+    # It triggers the publisher and answers; the recorder may have its first frame more than a second later.
+    (2, "STARTED"): AnswerMeaning.HEARD,
+}
+"""What the answer to ``start_recording`` says of the recording, by generation and status; all else was heard.
+
+The service's own statuses and notifications repeat what it was told to do, so they are no evidence.
+"""
 
 
 class ArmedRecording:
@@ -78,6 +98,9 @@ class ArmedRecording:
             accepted_at=unix_now() if posted.answered_at is None else posted.answered_at,
             status=answer.status,
             names=(answer.filename,) if answer.filename else (),
+            meaning=ANSWER_MEANINGS.get(
+                (self._client.generation, answer.status.upper()), AnswerMeaning.HEARD
+            ),
         )
 
     async def aclose(self) -> None:

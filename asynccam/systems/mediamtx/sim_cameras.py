@@ -1,11 +1,14 @@
 """The cameras of a simulated service, and how it tells of them."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from asynccam.errors import RecordingError
+from asynccam.runtime.tasks import TaskScope
 from asynccam.systems.mediamtx.sim_ways import ServiceWays
 
 
@@ -15,6 +18,39 @@ class Filming(Protocol):
     async def finish(self) -> None:
         """End the recording; its file is whole then."""
         ...
+
+
+class LateFilming:
+    """A recording that begins only some time after its start was answered.
+
+    Args:
+        scope: Owns the task that waits.
+        delay: Seconds.
+        film: Begins it.
+    """
+
+    def __init__(self, scope: TaskScope, delay: float, film: Callable[[], Awaitable[Filming]]) -> None:
+        self._film = film
+        self._delay = delay
+        self._beginning = scope.spawn(self._begin(), name="late recorder")
+
+    async def finish(self) -> None:
+        """End the recording.
+
+        Raises:
+            RecordingError: It was ended before it began, so there is no file.
+            AsynccamError: It could not begin.
+        """
+        if not self._beginning.done():
+            self._beginning.cancel()
+        await asyncio.wait({self._beginning})
+        if self._beginning.cancelled():
+            raise RecordingError("the recording was stopped before its recorder had started")
+        await self._beginning.result().finish()
+
+    async def _begin(self) -> Filming:
+        await asyncio.sleep(self._delay)
+        return await self._film()
 
 
 @dataclass(slots=True)

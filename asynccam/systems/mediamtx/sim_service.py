@@ -4,13 +4,21 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, Final
 
 from asynccam.errors import AsynccamError, TimeoutError, UsageError
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
 from asynccam.systems.mediamtx.sim_calls import Caller
-from asynccam.systems.mediamtx.sim_cameras import SimCamera, SimRecording, device_name, told_time
+from asynccam.systems.mediamtx.sim_cameras import (
+    Filming,
+    LateFilming,
+    SimCamera,
+    SimRecording,
+    device_name,
+    told_time,
+)
 from asynccam.systems.mediamtx.sim_refusals import Refusal, Why
 from asynccam.systems.mediamtx.sim_store import RECORDINGS, Store, StoredFile
 from asynccam.systems.mediamtx.sim_ways import ServiceFaults, ServiceWays
@@ -139,7 +147,7 @@ class Service:
             await self.stream_of(camera)
             name = self.store.free_name(camera.stream, ".mp4")
             path = self.store.path(RECORDINGS, name)
-            filming = await self.store.film(camera, path)
+            filming = await self._film(camera, path)
         except AsynccamError as error:
             raise Refusal(Why.MEDIA, {"reason": str(error)}) from error
         finally:
@@ -151,6 +159,13 @@ class Service:
             camera.timers.add(timer)
             timer.add_done_callback(camera.timers.discard)
         return recording
+
+    async def _film(self, camera: SimCamera, path: Path) -> Filming:
+        """Begin to film, or answer first and begin later."""
+        delay = self.faults.recorder_delay
+        if not delay:
+            return await self.store.film(camera, path)
+        return LateFilming(self.scope, delay, lambda: self.store.film(camera, path))
 
     async def stream_of(self, camera: SimCamera) -> None:
         """Wait until a camera's stream is up.

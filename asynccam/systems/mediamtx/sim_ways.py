@@ -123,6 +123,7 @@ class ServiceFaults:
         string_ids: An answer's id is the request's, as text.
         metadata: Answers have ``metadata`` beside ``result``.
         storage_full: Pictures and recordings are refused for want of room.
+        recorder_delay: Seconds by which a recorder starts later than its start is answered.
         cut_files_after: The file server breaks off after this many bytes of a body, or None.
     """
 
@@ -136,4 +137,5 @@ class ServiceFaults:
     string_ids: bool = False
     metadata: bool = False
     storage_full: bool = False
+    recorder_delay: float = 0.0
     cut_files_after: int | None = None

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from asynccam.errors import BusyError, ConnectionError, DeviceError, RetryableError, TimeoutError
-from asynccam.model.features import RecordPlan, StartReport, StopReport
+from asynccam.model.features import DeviceMoment, RecordingSeen, RecordPlan, StartReport, StopReport
 from asynccam.model.info import MediaFile
 from asynccam.systems.multicam.armed import ArmedCommand
 from asynccam.systems.multicam.client import MultiCamClient
@@ -24,10 +24,13 @@ from asynccam.systems.multicam.models import (
     StopRecordingResponse,
 )
 from asynccam.systems.multicam.refusal import refusal
+from asynccam.systems.multicam.vocabulary import answer_meaning
 from asynccam.wall_clock import WALL_CLOCK, unix_now
 
 _POLL: Final = 0.25
 """Seconds between two status queries."""
+_SHORT_LEAD: Final = 0.3
+"""Seconds ahead of its time from which on ``recording`` may answer a start that the device waited for."""
 
 
 class MultiCamRecord:
@@ -46,6 +49,7 @@ class MultiCamRecord:
         self._confirm = confirm
         self._settle = settle
         self._may_fire_at: float | None = None  # elapsed time
+        self._idle: RecordingSeen | None = None
 
     @property
     def lead(self) -> float:
@@ -60,7 +64,9 @@ class MultiCamRecord:
             DeviceError: Its camera is disconnected.
             ConnectionError, TimeoutError, RemoteProtocolError: It cannot be asked.
         """
+        asked_at = unix_now()
         status = await self._client.device_status(timeout=plan.timeout)
+        self._idle = RecordingSeen(asked_at, unix_now(), recording=False)
         if status.isRecording or status.status in (DeviceStatus.RECORDING, DeviceStatus.STOPPING):
             raise BusyError(f"{self._client.address} is {status.status}; stop that first")
         if status.status == DeviceStatus.CAMERA_DISCONNECTED:
@@ -71,14 +77,35 @@ class MultiCamRecord:
         """Remember when the device may begin; None once it certainly will not."""
         self._may_fire_at = None if at is None else WALL_CLOCK.elapsed() + at - unix_now()
 
-    async def confirm(self, timeout: float) -> StatusResponse:
-        """Ask until the device records, which it is to do since the moment that `released` was told.
+    @property
+    def idle(self) -> RecordingSeen | None:
+        """When the device last said that it is free, ahead of a start."""
+        return self._idle
+
+    async def recording_seen(self, *, timeout: float = 10.0) -> RecordingSeen:
+        """Ask the device whether it records, and since when, where it tells.
+
+        Raises:
+            ConnectionError, TimeoutError, RemoteProtocolError: It cannot be asked.
+        """
+        _, seen = await self._ask(timeout)
+        return seen
+
+    async def _ask(self, timeout: float) -> tuple[StatusResponse, RecordingSeen]:
+        asked_at = unix_now()
+        status = await self._client.device_status(timeout=timeout, first_frame=True)
+        told = _device_moment(status.firstFrameAt, status.firstFrameBound) if status.isRecording else None
+        return status, RecordingSeen(asked_at, unix_now(), status.isRecording, told)
+
+    async def confirm(self, timeout: float) -> tuple[StatusResponse, tuple[RecordingSeen, ...]]:
+        """Ask until the device records, which it is to do since the moment that `released` was given.
 
         Args:
             timeout: Seconds this may take at most.
 
         Returns:
-            The answer that says so, or the last one if the device uses words nobody knows.
+            The answer that says so, or the last one if the device uses words nobody knows; and what each
+            answer said.
 
         Raises:
             DeviceError: It has failed, or is idle after all.
@@ -87,14 +114,16 @@ class MultiCamRecord:
         now, due = time.monotonic(), self._may_fire_at
         ahead = 0.0 if due is None else max(0.0, due - WALL_CLOCK.elapsed())
         until = now + min(timeout, ahead + self._confirm)
+        seen: list[RecordingSeen] = []
         for pause in _pauses():
             try:
-                status = await self._client.device_status(timeout=max(_POLL, until - time.monotonic()))
+                status, one = await self._ask(max(_POLL, until - time.monotonic()))
             except (ConnectionError, TimeoutError) as error:
                 error.maybe_executed = True
                 raise
+            seen.append(one)
             if status.isRecording:
-                return status
+                return status, tuple(seen)
             if DeviceStatus.is_error(status.status):
                 raise refusal(self._client.address, CommandType.START_RECORDING, status)
             if time.monotonic() >= until:
@@ -102,7 +131,7 @@ class MultiCamRecord:
                     raise DeviceError(
                         f"{self._client.address} took the start but does not record", status=status.raw_status
                     )
-                return status
+                return status, tuple(seen)
             await asyncio.sleep(pause)
         raise AssertionError("the pauses have no end")
 
@@ -126,7 +155,7 @@ class MultiCamRecord:
         files: tuple[MediaFile, ...] = ()
         refused: DeviceError | None = None
         try:
-            answer = await self._client.stop_recording(timeout=timeout)
+            answer = await self._client.stop_recording(timeout=timeout, first_frame=True)
             files = _files(answer)
         except DeviceError as error:
             refused = error
@@ -140,8 +169,10 @@ class MultiCamRecord:
         self._may_fire_at = None
         if refused is not None:
             raise refused
-        status = answer.status if answer is not None else DeviceStatus.READY.value
-        return StopReport(commanded_at, unix_now(), status, files)
+        if answer is None:
+            return StopReport(commanded_at, unix_now(), DeviceStatus.READY.value, files)
+        told = _device_moment(answer.firstFrameAt, answer.firstFrameBound)
+        return StopReport(commanded_at, unix_now(), answer.status, files, first_frame=told)
 
     async def _watch(
         self, may_fire_at: float, give_up: float, timeout: float
@@ -153,7 +184,7 @@ class MultiCamRecord:
             try:
                 status = await self._client.device_status(timeout=max(_POLL, until - WALL_CLOCK.elapsed()))
                 if status.isRecording:
-                    return await self._client.stop_recording(timeout=timeout)
+                    return await self._client.stop_recording(timeout=timeout, first_frame=True)
             except RetryableError as error:
                 unreachable = error
             now = WALL_CLOCK.elapsed()
@@ -213,10 +244,24 @@ class MultiCamStart:
         assert accepted_at is not None
         # Android says so to a start for now too, which then proves nothing.
         scheduled = answer.status == DeviceStatus.SCHEDULED_RECORDING_ACCEPTED and self._at is not None
-        if not scheduled and answer.status != DeviceStatus.RECORDING:
-            answer = await self._record.confirm(self._plan.timeout)
+        meaning = answer_meaning(answer.dialect, answer.status, scheduled=self._at is not None)
+        seen: tuple[RecordingSeen, ...] = ()
+        begun = answer.status == DeviceStatus.RECORDING
+        # A device that records already says "recording" to any start, also to one whose time is far ahead.
+        early = begun and self._at is not None and accepted_at < self._at - _SHORT_LEAD
+        if early and self._record.idle is not None:
+            seen = (self._record.idle,)
+        if not scheduled and not begun:
+            answer, seen = await self._record.confirm(self._plan.timeout)
         return StartReport(
-            commanded_at, accepted_at, answer.status, scheduled_for=self._at if scheduled else None
+            commanded_at,
+            accepted_at,
+            answer.status,
+            scheduled_for=self._at if scheduled else None,
+            meaning=meaning,
+            seen=seen,
+            first_frame=_device_moment(answer.firstFrameAt, answer.firstFrameBound),
+            already_recording=early,
         )
 
     async def aclose(self) -> None:
@@ -230,6 +275,12 @@ def _pauses() -> Iterator[float]:
     yield 0.1
     while True:
         yield _POLL
+
+
+def _device_moment(at: float | None, bound: float | None) -> DeviceMoment | None:
+    if at is None:
+        return None
+    return DeviceMoment(at, bound if bound is not None and bound >= 0 else None)
 
 
 def _files(answer: StopRecordingResponse) -> tuple[MediaFile, ...]:

@@ -128,17 +128,20 @@ class MultiCamClient:
 
     # -- commands ---------------------------------------------------------------------------------
 
-    async def device_status(self, *, timeout: float | None = None) -> StatusResponse:
+    async def device_status(
+        self, *, timeout: float | None = None, first_frame: bool = False
+    ) -> StatusResponse:
         """Ask what the device is doing; an error *status* is an answer here, not an exception.
 
         Args:
             timeout: Seconds, instead of the client's own.
+            first_frame: Ask when the recording's first frame was; only asynccam's own device server tells.
 
         Raises:
             ConnectionError, TimeoutError: It does not answer.
             RemoteProtocolError: It answers nonsense.
         """
-        message = CommandMessage.device_status(device_id=self._sender)
+        message = CommandMessage.device_status(device_id=self._sender, first_frame=first_frame)
         return parse_status(
             await self._link.exchange(message, timeout=timeout, repeatable=True), peer=self.address
         )
@@ -170,13 +173,16 @@ class MultiCamClient:
         message = CommandMessage.start_recording(timestamp, device_id=self._sender)
         return await self._link.ask(message, parse_status, timeout=timeout)
 
-    async def stop_recording(self, *, timeout: float | None = None) -> StopRecordingResponse:
+    async def stop_recording(
+        self, *, timeout: float | None = None, first_frame: bool = False
+    ) -> StopRecordingResponse:
         """Stop, and learn the file's name. Sent once, never repeated; may take a minute.
 
         ``fileSize`` is 0 where the device packs the file later: fetch it by the name all the same.
+        ``first_frame`` asks when the first frame was, see `device_status`.
         Errors as of `start_recording`.
         """
-        message = CommandMessage.stop_recording(device_id=self._sender)
+        message = CommandMessage.stop_recording(device_id=self._sender, first_frame=first_frame)
         return await self._link.ask(message, parse_stop, timeout=timeout)
 
     async def list_files(self, *, timeout: float | None = None) -> ListFilesResponse:

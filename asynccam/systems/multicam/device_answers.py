@@ -1,11 +1,12 @@
 """The answers of a MultiCam device in either dialect. See docs/protocols/multicam.md."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
 
 from asynccam.recording.verdict import FileVerdict
-from asynccam.runtime.timing import Clock
-from asynccam.systems.multicam.device_faults import DeviceFaults
+from asynccam.systems.multicam.device_faults import DeviceFaults, SkewedClock
 from asynccam.systems.multicam.device_storage import StoredFile
 from asynccam.systems.multicam.models import (
     CommandMessage,
@@ -20,6 +21,22 @@ from asynccam.systems.multicam.models import (
     UploadItem,
 )
 
+NO_WORD: Final[Mapping[str, float]] = MappingProxyType({})
+"""What is told of a first frame where nobody asked or nothing is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class FirstFrameTold:
+    """When the first frame of a recording was, for a controller that asks.
+
+    Attributes:
+        at: Unix seconds of this computer.
+        bound: It was within so many seconds of that; None if the recorder does not say.
+    """
+
+    at: float
+    bound: float | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class DeviceState:
@@ -31,6 +48,7 @@ class DeviceState:
         message: What to say to a person, or ``""``.
         uploads: Files on their way to the cloud.
         failed_uploads: Files that did not get there.
+        first_frame: Of the recording, if the controller asked and there is one.
     """
 
     status: str
@@ -38,6 +56,7 @@ class DeviceState:
     message: str = ""
     uploads: Sequence[UploadItem] = ()
     failed_uploads: Sequence[UploadItem] = ()
+    first_frame: FirstFrameTold | None = None
 
 
 class Answers:
@@ -52,7 +71,7 @@ class Answers:
     """
 
     def __init__(
-        self, device_id: str, device_type: str, dialect: int, clock: Clock, faults: DeviceFaults
+        self, device_id: str, device_type: str, dialect: int, clock: SkewedClock, faults: DeviceFaults
     ) -> None:
         self._device_id = device_id
         self._device_type = device_type
@@ -63,19 +82,23 @@ class Answers:
     def status(self, state: DeviceState) -> Message:
         """The answer to most commands."""
         head = {"deviceId": self._device_id, "status": self._word(state.status), "timestamp": self._now()}
+        told = self._told(state.first_frame)
         if self._dialect == 2:
             return StatusResponse(
                 **head,
+                **told,
                 deviceType=self._device_type,
                 uploadQueue=list(state.uploads),
                 failedUploadQueue=list(state.failed_uploads),
             )
         words = {"message": state.message} if state.message else {}
-        return StatusResponse(**head, isRecording=state.recording, **words)
+        return StatusResponse(**head, isRecording=state.recording, **words, **told)
 
-    def stopped(self, file: FileVerdict | None, message: str) -> Message:
+    def stopped(
+        self, file: FileVerdict | None, message: str, first_frame: FirstFrameTold | None = None
+    ) -> Message:
         """The answer to a stop that went well; without a file a scheduled start was cancelled."""
-        return self._stop_answer(DeviceStatus.RECORDING_STOPPED, file, message)
+        return self._stop_answer(DeviceStatus.RECORDING_STOPPED, file, message, self._told(first_frame))
 
     def not_stopped(self, message: str) -> Message:
         """The answer to a stop that failed."""
@@ -125,14 +148,25 @@ class Answers:
         """A command, as iOS sends it unasked."""
         return CommandMessage(command=CommandType.HEARTBEAT, deviceId=self._device_id, timestamp=self._now())
 
-    def _stop_answer(self, status: str, file: FileVerdict | None, message: str) -> Message:
+    def _stop_answer(
+        self, status: str, file: FileVerdict | None, message: str, told: Mapping[str, float] = NO_WORD
+    ) -> Message:
         head = {"deviceId": self._device_id, "status": self._word(status), "timestamp": self._now()}
         size = file.size if file else 0
         if self._dialect == 2:
-            return StopRecordingResponse(**head, fileName=file.path.name if file else None, fileSize=size)
+            name = file.path.name if file else None
+            return StopRecordingResponse(**head, fileName=name, fileSize=size, **told)
         words = {"message": message} if message else {}
         names = {"fileId": file.path.stem, "fileSize": size} if file else {}
-        return StatusResponse(**head, isRecording=False, **words, **names)
+        return StatusResponse(**head, isRecording=False, **words, **names, **told)
+
+    def _told(self, first_frame: FirstFrameTold | None) -> Mapping[str, float]:
+        """The first frame by this device's system clock, as ``timestamp`` is."""
+        if first_frame is None:
+            return NO_WORD
+        at = self._clock.shows(first_frame.at) + self._faults.first_frame_error
+        bound = {} if first_frame.bound is None else {"firstFrameBound": first_frame.bound}
+        return {"firstFrameAt": at, **bound}
 
     def _word(self, status: str) -> str:
         return self._faults.word(status)

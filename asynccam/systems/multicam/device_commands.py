@@ -4,7 +4,7 @@ import asyncio
 from typing import Final
 
 from asynccam.errors import AsynccamError
-from asynccam.systems.multicam.device_answers import Answers, DeviceState
+from asynccam.systems.multicam.device_answers import Answers, DeviceState, FirstFrameTold
 from asynccam.systems.multicam.device_faults import DeviceFaults
 from asynccam.systems.multicam.device_recording import Outcome, Phase, RecordingControl
 from asynccam.systems.multicam.device_storage import Storage, StoredFile
@@ -59,11 +59,11 @@ class DeviceCommands:
         try:
             match command.command:
                 case CommandType.START_RECORDING:
-                    return await self._start(command.timestamp)
+                    return await self._start(command)
                 case CommandType.STOP_RECORDING:
-                    return self._stopped(await self._control.stop())
+                    return self._stopped(await self._control.stop(), command)
                 case CommandType.DEVICE_STATUS | CommandType.HEARTBEAT:
-                    return self._answers.status(self._state())
+                    return self._answers.status(self._state(told=self._first_frame(command)))
                 case CommandType.LIST_FILES:
                     files = await self._storage.files()
                     return await asyncio.to_thread(self._answers.files, files)
@@ -80,18 +80,30 @@ class DeviceCommands:
         """The answer to what is not carried out."""
         return self._answers.refusal(message, recording=self._recording(), status=status)
 
-    async def _start(self, at: float) -> Message:
+    async def _start(self, command: CommandMessage) -> Message:
         if self._faults.refuse_start is not None:
             return self.refusal(self._faults.refuse_start)
-        outcome = await self._control.start(self._storage, at)
+        outcome = await self._control.start(self._storage, command.timestamp)
         if DeviceStatus.is_error(outcome.status):
             return self.refusal(outcome.message, status=outcome.status)
-        return self._answers.status(self._state(outcome.status, outcome.message))
+        told = self._first_frame(command)
+        return self._answers.status(self._state(outcome.status, outcome.message, told=told))
 
-    def _stopped(self, outcome: Outcome) -> Message:
+    def _stopped(self, outcome: Outcome, command: CommandMessage) -> Message:
         if outcome.status != DeviceStatus.RECORDING_STOPPED:
             return self._answers.not_stopped(outcome.message)
-        return self._answers.stopped(outcome.file, outcome.message)
+        told = None if outcome.file is None else self._word(command)
+        return self._answers.stopped(outcome.file, outcome.message, told)
+
+    def _first_frame(self, command: CommandMessage) -> FirstFrameTold | None:
+        """Of the recording that runs, if the command asks for it."""
+        return self._word(command) if self._recording() else None
+
+    def _word(self, command: CommandMessage) -> FirstFrameTold | None:
+        at = self._control.first_frame_at
+        if not command.firstFrame or at is None:
+            return None
+        return FirstFrameTold(at, self._control.first_frame_bound)
 
     async def _upload(self, command: CommandMessage) -> Message:
         target = UploadTarget.of(command, s3_endpoint=self._s3_endpoint)
@@ -110,11 +122,14 @@ class DeviceCommands:
     def _recording(self) -> bool:
         return self._control.phase is Phase.RECORDING
 
-    def _state(self, status: str | None = None, message: str | None = None) -> DeviceState:
+    def _state(
+        self, status: str | None = None, message: str | None = None, told: FirstFrameTold | None = None
+    ) -> DeviceState:
         return DeviceState(
             status or _STATUS[self._control.phase],
             self._recording(),
             self._control.message if message is None else message,
             self._uploads.items,
             self._uploads.failed,
+            told,
         )

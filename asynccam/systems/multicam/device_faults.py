@@ -19,6 +19,7 @@ class DeviceFaults:
         delete_on_write: A file is deleted once it was written to the socket, as OAK does, whether or not
             anybody read it.
         clock_skew: Seconds the device's system clock is ahead of this computer's.
+        first_frame_error: Seconds by which the first frame is told later than it was.
     """
 
     refuse_start: str | None = None
@@ -29,6 +30,7 @@ class DeviceFaults:
     unasked_heartbeat: bool = False
     delete_on_write: bool = False
     clock_skew: float = 0.0
+    first_frame_error: float = 0.0
 
     def word(self, status: str) -> str:
         """A status as this device writes it."""
@@ -50,6 +52,10 @@ class SkewedClock:
     def time(self) -> float:
         """Unix seconds, wrong."""
         return self._clock.time() + self._faults.clock_skew
+
+    def shows(self, moment: float) -> float:
+        """What this clock shows at a moment of the right one."""
+        return moment + self._faults.clock_skew
 
     def monotonic(self) -> float:
         """Seconds that never go back; these are right."""

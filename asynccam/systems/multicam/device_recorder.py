@@ -14,6 +14,9 @@ from asynccam.recording.verdict import FileVerdict
 from asynccam.runtime.tasks import finish
 
 _LOG = logging.getLogger(__name__)
+_ENCODING: Final = 0.05
+"""Seconds by which a frame may be older than its arrival at the muxer tells, for what it takes to encode it
+on a computer that is busy. Assumed."""
 _FIRST_FRAME: Final = 15.0
 """Seconds a camera may take to open."""
 
@@ -85,6 +88,11 @@ class GstRecorder:
         if not verdicts:
             raise RecordingError(f"{recorder.name}: {recorder.error or 'no file was written'}")
         return verdicts[-1]
+
+    @property
+    def first_frame_bound(self) -> float:
+        """Seconds by which the time of the first frame may be wrong: as the recorder states, and encoding."""
+        return self._running().first_frame_bound + _ENCODING
 
     async def ended(self) -> str:
         """Wait until the recording ends by itself, and say why.

@@ -76,6 +76,16 @@ class ArmsAhead(Protocol):
         ...
 
 
+@runtime_checkable
+class BoundsFirstFrame(Protocol):
+    """What a `RecorderHook` has besides if it knows how exact the time of its first frame is."""
+
+    @property
+    def first_frame_bound(self) -> float:
+        """Seconds by which the time that the latest `RecorderHook.start` returned may be wrong."""
+        ...
+
+
 class Phase(Enum):
     """What the device is doing."""
 
@@ -119,6 +129,7 @@ class RecordingControl:
         message: Why it failed, while ``phase`` is ``FAILED``.
         path: The file being written, or None.
         first_frame_at: First frame of the latest recording, Unix seconds, or None.
+        first_frame_bound: Seconds by which that may be wrong, or None if the recorder does not say.
     """
 
     def __init__(
@@ -149,6 +160,7 @@ class RecordingControl:
         self.message = ""
         self.path: Path | None = None
         self.first_frame_at: float | None = None
+        self.first_frame_bound: float | None = None
 
     def now(self) -> float:
         """Reference time, as far as it is known: Unix seconds."""
@@ -309,6 +321,10 @@ class RecordingControl:
             path = self.path = armed or await storage.new_path(self._clock.time())
             async with deadline(self._start_timeout, "first frame"):
                 self.first_frame_at = await self._recorder.start(path)
+            recorder: object = self._recorder
+            self.first_frame_bound = (
+                recorder.first_frame_bound if isinstance(recorder, BoundsFirstFrame) else None
+            )
         except Exception as error:  # noqa: BLE001 - the recorder is the caller's code and may raise anything
             begun, self.path = self.path, None
             if armed is not None:

@@ -53,11 +53,24 @@ def size_of(value: object) -> int | None:
     return value if known and isinstance(value, int) else None
 
 
+def number_of(value: object) -> float | None:
+    """A finite number, or None: one that is optional does not spoil an answer."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
 Number = Annotated[float, Field(strict=True)]
 Size = Annotated[int | None, BeforeValidator(size_of)]
 """Bytes; None where a device writes what is no size. One bad number does not spoil a list of files."""
 Count = Annotated[int, BeforeValidator(lambda value: size_of(value) or 0)]
 """Bytes; 0 where that is not known."""
+Reported = Annotated[float | None, BeforeValidator(number_of)]
+"""A number that a device need not tell; None where it writes what is no number."""
 Flag = Annotated[bool, Field(strict=True)]
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import Field, PrivateAttr, field_serializer
 
 from asynccam.errors import UsageError
-from asynccam.systems.multicam.message import Count, Flag, Message, Number, Size
+from asynccam.systems.multicam.message import Count, Flag, Message, Number, Reported, Size
 from asynccam.systems.multicam.vocabulary import (
     COMMAND_TIMEOUT,
     DOWNLOAD_CHUNK_SIZE,
@@ -63,7 +63,8 @@ class CommandMessage(Message):
     """What a controller asks of a device.
 
     ``timestamp`` is Unix seconds; in START_RECORDING a future one means: start then, by the device's
-    NTP-corrected clock. A command nobody knows is kept as text. See docs/protocols/multicam.md.
+    NTP-corrected clock. A command nobody knows is kept as text. ``firstFrame`` asks for the time of the first
+    frame, which only asynccam's own device server tells; others ignore it. See docs/protocols/multicam.md.
     """
 
     command: Annotated[CommandType | str, Field(union_mode="left_to_right")]
@@ -78,6 +79,7 @@ class CommandMessage(Message):
     awsSecretAccessKey: str | None = None
     awsSessionToken: str | None = None
     awsRegion: str | None = None
+    firstFrame: bool | None = None
 
     def to_json(self) -> str:
         """This command as JSON text; ``fileId`` is always there, other optional fields when they are set."""
@@ -94,14 +96,16 @@ class CommandMessage(Message):
         return cls(command=CommandType.START_RECORDING, timestamp=when, deviceId=device_id)
 
     @classmethod
-    def stop_recording(cls, *, device_id: str = "controller") -> Self:
-        """Stop the recording that runs."""
-        return cls(command=CommandType.STOP_RECORDING, deviceId=device_id)
+    def stop_recording(cls, *, device_id: str = "controller", first_frame: bool = False) -> Self:
+        """Stop the recording that runs; ``first_frame`` asks when its first frame was."""
+        asks = True if first_frame else None
+        return cls(command=CommandType.STOP_RECORDING, deviceId=device_id, firstFrame=asks)
 
     @classmethod
-    def device_status(cls, *, device_id: str = "controller") -> Self:
-        """Ask what the device is doing."""
-        return cls(command=CommandType.DEVICE_STATUS, deviceId=device_id)
+    def device_status(cls, *, device_id: str = "controller", first_frame: bool = False) -> Self:
+        """Ask what the device is doing; ``first_frame`` asks when the first frame was, while it records."""
+        asks = True if first_frame else None
+        return cls(command=CommandType.DEVICE_STATUS, deviceId=device_id, firstFrame=asks)
 
     @classmethod
     def heartbeat(cls, *, device_id: str = "controller") -> Self:
@@ -241,6 +245,8 @@ class StatusResponse(Reply):
 
     ``timestamp`` is the device's system clock in Unix seconds, ``batteryLevel`` is percent.
     ``isRecording`` is taken from the status where the device does not tell, as in dialect 2.
+    ``firstFrameAt`` is when the recording's first frame was, by the same clock as ``timestamp`` and within
+    ``firstFrameBound`` seconds.
     """
 
     deviceId: str
@@ -253,12 +259,20 @@ class StatusResponse(Reply):
     deviceType: Annotated[DeviceType | str | None, Field(union_mode="left_to_right")] = None
     uploadQueue: list[UploadItem] = Field(default_factory=list)
     failedUploadQueue: list[UploadItem] = Field(default_factory=list)
+    firstFrameAt: Reported = None
+    firstFrameBound: Reported = None
 
     def model_post_init(self, context: Any, /) -> None:
         """Fill in what dialect 2 leaves out."""
         super().model_post_init(context)
         if "isRecording" not in self.model_fields_set:
             self.__dict__["isRecording"] = self.status == DeviceStatus.RECORDING.value
+
+    @property
+    def dialect(self) -> int:
+        """The dialect that the fields are of, 1 or 2; statuses as sentences are of dialect 1 as well."""
+        sentence = self.raw_status != self.raw_status.lower()
+        return 1 if sentence or "isRecording" in self.model_fields_set else 2
 
 
 class StopRecordingResponse(Reply):
@@ -273,6 +287,8 @@ class StopRecordingResponse(Reply):
     fileId: str | None = None
     fileSize: Size = None
     message: str | None = None
+    firstFrameAt: Reported = None
+    firstFrameBound: Reported = None
 
 
 class ErrorResponse(Reply):

@@ -1,7 +1,10 @@
 """The words and figures of the MultiCam protocol. See docs/protocols/multicam.md."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
+
+from asynccam.model.features import AnswerMeaning
 
 TCP_PORT: Final = 8080
 SERVICE_TYPE: Final = "_multicam._tcp.local."
@@ -89,6 +92,36 @@ _ERRORS: Final = frozenset(
     }
 )
 _SUCCESSES: Final = frozenset(DeviceStatus) - _ERRORS
+
+
+ANSWER_MEANINGS: Final[Mapping[tuple[int, DeviceStatus], AnswerMeaning]] = {
+    # An OAK answers so when its camera runs, and today's phones in the callback of their recorder.
+    (2, DeviceStatus.RECORDING): AnswerMeaning.RECORDING,
+    # Early iOS builds answer a start for now at once, whatever their camera does.
+    (1, DeviceStatus.RECORDING): AnswerMeaning.HEARD,
+    (1, DeviceStatus.SCHEDULED_RECORDING_ACCEPTED): AnswerMeaning.SCHEDULED,
+    (2, DeviceStatus.SCHEDULED_RECORDING_ACCEPTED): AnswerMeaning.SCHEDULED,
+    # An OAK answers so although its camera did not open.
+    (1, DeviceStatus.COMMAND_RECEIVED): AnswerMeaning.HEARD,
+    (2, DeviceStatus.COMMAND_RECEIVED): AnswerMeaning.HEARD,
+}
+"""What an answer to START_RECORDING says of the recording, by dialect and status; all else: only heard."""
+
+
+def answer_meaning(dialect: int, status: str, *, scheduled: bool) -> AnswerMeaning:
+    """Return what the answer to a start says of the recording.
+
+    Args:
+        dialect: 1 or 2: whose fields the answer has.
+        status: In any spelling.
+        scheduled: Whether the start named a time ahead. Android accepts a schedule whatever it was told.
+    """
+    word = DeviceStatus.of(status)
+    known = None if word is None else ANSWER_MEANINGS.get((dialect, word))
+    meaning = known or AnswerMeaning.HEARD
+    if meaning is AnswerMeaning.SCHEDULED and not scheduled:
+        return AnswerMeaning.HEARD
+    return meaning
 
 
 class DeviceType(_Word):

@@ -5,9 +5,11 @@ the size of their pictures. See docs/protocols/thorvision.md.
 """
 
 import asyncio
+import math
 import threading
 from collections.abc import AsyncGenerator, Generator, Iterator
-from dataclasses import dataclass
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -15,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from asynccam.errors import NotFoundError, StorageError, UsageError
+from asynccam.model.frames import FrameTime
 from asynccam.recording.containers.matroska import BlockReader, BlockRun, is_matroska
 from asynccam.recording.containers.reader import AbortedError, FileView
 
@@ -55,6 +58,14 @@ _BLOCK_TYPE: Final = np.dtype(
 _BLOCK_HEAD: Final = 4
 _TAKEN: Final = _RECORD_TYPE.names[:5] if _RECORD_TYPE.names else ()
 _LACED: Final = 0x06
+Clock = Literal["gstreamer_pts", "xdaq_timestamp", "sample_index"]
+"""A field of the metadata that counts time."""
+_RATES: Final[dict[Clock, float | None]] = {
+    "gstreamer_pts": 1e9,
+    "xdaq_timestamp": None,
+    "sample_index": None,
+}
+"""Ticks a second, where that is specified."""
 _CODECS: Final = ("V_MJPEG", "V_MS/VFW/FOURCC")
 
 
@@ -65,12 +76,14 @@ class Metadata:
     Attributes:
         frames: A row of `FRAME` for each frame that has metadata, in the order of the file.
         without_metadata: Frames that have none, and no row.
+        positions: For each row, the number of its frame in this part, counting those without metadata.
         flaw: Why the file is not complete (all that can be read is here), or ``""``.
     """
 
     frames: NDArray[np.void]
     without_metadata: int
     flaw: str = ""
+    positions: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, np.intp))
 
     def align(
         self,
@@ -123,13 +136,75 @@ async def read_metadata(path: Path) -> Metadata:
         StorageError: It cannot be read.
         UsageError: It is a file of another kind.
     """
-    parts, without, flaw = [np.empty(0, FRAME)], 0, ""
+    parts, places, without, flaw = [np.empty(0, FRAME)], [np.empty(0, np.intp)], 0, ""
+    count = 0
     async for part in iter_metadata(path):
         parts.append(part.frames)
+        places.append(part.positions + count)
+        count += len(part.frames) + part.without_metadata
         without += part.without_metadata
         flaw = part.flaw
     frames: NDArray[np.void] = np.concatenate(parts)
-    return Metadata(frames, without, flaw)
+    return Metadata(frames, without, flaw, np.concatenate(places))
+
+
+async def xdaq_frame_times(
+    path: Path, *, clock: Clock = "gstreamer_pts", rate: float | None = None
+) -> AsyncGenerator[FrameTime, None]:
+    """The times of a recording's frames by the XDAQ's own clock, as the metadata in each frame has them.
+
+    Pass it to `asynccam.take.FrameTimes.of_camera` instead of `asynccam.recording.frame_times`. The times do
+    not depend on when each frame arrived here. The server's clock may run apart from this computer's, so pass
+    ``drift`` as well. The steps between frames are used; the first frame's instant is the manifest's.
+
+    Args:
+        path: As for `read_metadata`.
+        clock: The field that the times are taken from. A counter of 32 bits goes on over its wraps.
+        rate: Ticks a second of that field; may be left out for ``gstreamer_pts``, which is in nanoseconds.
+            The makers state no rate for the others.
+
+    Yields:
+        Each frame in the order of the file; ``time`` is None for one without metadata. Times count from the
+        first frame that has some.
+
+    Raises:
+        NotFoundError, StorageError: As for `read_metadata`.
+        UsageError: As for `read_metadata`, or the rate is missing or not above 0.
+    """
+    if clock not in _RATES:
+        raise UsageError(f"no clock of an XDAQ: {clock!r}")
+    ticks = _RATES[clock] if rate is None else rate
+    if ticks is None or not 0 < ticks < math.inf:
+        raise UsageError(f"the rate of {clock} has to be told, in ticks a second above 0, not {rate}")
+    wrap = 1 << (8 * FRAME[clock].itemsize)
+    first: int | None = None
+    latest = elapsed = index = 0
+    before: FrameTime | None = None
+    async with aclosing(iter_metadata(path)) as parts:
+        async for part in parts:
+            told = dict(zip(part.positions.tolist(), part.frames[clock].tolist(), strict=True))
+            for position in range(len(part.frames) + part.without_metadata):
+                stamp: int | None = told.get(position)
+                time = None
+                if stamp is not None:
+                    if first is None:
+                        first = latest = stamp
+                    # The shorter way round: a clock that went back a little has not wrapped.
+                    step = (stamp - latest + wrap // 2) % wrap - wrap // 2
+                    latest, elapsed = stamp, elapsed + step
+                    time = elapsed / ticks
+                if before is not None:
+                    yield _lasting_until(before, time)
+                before = FrameTime(index, time, None, 1 / ticks)
+                index += 1
+    if before is not None:
+        yield before
+
+
+def _lasting_until(frame: FrameTime, following: float | None) -> FrameTime:
+    if frame.time is None or following is None or following < frame.time:
+        return frame
+    return replace(frame, duration=following - frame.time)
 
 
 async def iter_metadata(path: Path, *, rows: int = 8192) -> AsyncGenerator[Metadata, None]:
@@ -202,9 +277,9 @@ def _records(view: FileView, rows: int) -> Iterator[Metadata]:
         _copy(np.frombuffer(data, _RECORD_TYPE, count), frames)
         if len(data) < rows * width:
             flaw = f"{rest} bytes of a record at the end are no whole one" if rest else ""
-            yield Metadata(frames, 0, flaw)
+            yield Metadata(frames, 0, flaw, np.arange(count))
             return
-        yield Metadata(frames, 0)
+        yield Metadata(frames, 0, "", np.arange(count))
 
 
 def _recording(view: FileView, rows: int, path: Path) -> Iterator[Metadata]:
@@ -259,7 +334,8 @@ def _part(runs: list[BlockRun], track: int, path: Path, flaw: str = "") -> Metad
     frames = np.empty(int(np.count_nonzero(told)), FRAME)
     frames["frame_pts"] = pts[told]
     _copy(blocks[told], frames)
-    return Metadata(frames, int(np.count_nonzero(chosen)) - len(frames), flaw)
+    positions = np.flatnonzero(told[chosen])
+    return Metadata(frames, int(np.count_nonzero(chosen)) - len(frames), flaw, positions)
 
 
 def _copy(source: NDArray[np.void], target: NDArray[np.void]) -> None:

@@ -89,18 +89,12 @@ class TrackCount:
 
     Attributes:
         track: The track.
-        tally: The result.
+        tally: The result, known when `count` has returned or the last of `frames` was given.
         others: What fragments have for the other tracks, by their IDs.
         fragments: The fragments, with their flaws.
     """
 
     def __init__(self, view: FileView, layout: Layout, movie: Movie, track: Track) -> None:
-        """Count them.
-
-        Raises:
-            TooLongError: There are more than are read.
-            CutShortError: The file became shorter meanwhile.
-        """
         self.track = track
         self.tally = Tally()
         self.others: dict[int, OtherTrack] = {}
@@ -111,30 +105,47 @@ class TrackCount:
         self._with_ticks = bool(movie.fragment_ticks)
         self._seen = 0
         self._last_look = Look.GOOD
+        self._movie = movie
+
+    def count(self) -> None:
+        """Count the samples.
+
+        Raises:
+            TooLongError: There are more than are read.
+            CutShortError: The file became shorter meanwhile.
+        """
+        layout, track, tally = self._layout, self.track, self.tally
         # Edits of a fragmented file are about the samples before its first fragment at most: ffmpeg leaves
         # nothing of the fragments out for them.
-        edits = () if layout.moofs else read_edits(movie, track)
-        self._presentation = Presentation(edits)
-        self._count()
-        tally = self.tally
-        tally.frames, tally.ticks = self._presentation.total()
+        edits = () if layout.moofs else read_edits(self._movie, track)
+        presentation = Presentation(edits)
+        for sample in self.frames():
+            presentation.add(sample)
+        tally.frames, tally.ticks = presentation.total()
         if tally.frames and track.ticks and not layout.moofs and not (edits and tally.ticks):
             # As ffmpeg does: a last frame that is said to last for days lasts no longer than its track.
             tally.ticks = min(tally.ticks or track.ticks, track.ticks)
 
-    def _count(self) -> None:
+    def frames(self) -> Iterator[Sample]:
+        """Give the samples that are frames and really there, in decoding order; an edit may leave them out.
+
+        Raises:
+            TooLongError, CutShortError: As for `count`.
+        """
         track, tally = self.track, self.tally
         announced = tally.announced = track.sizes.announced if track.sizes is not None else 0
         time = 0
         for sample in indexed_samples(self._view, track):
             time = sample.time + sample.ticks
-            self._take(sample)
+            if self._take(sample):
+                yield sample
         placed = placed_samples(track)
         tally.unplaced += announced - placed
         # Those that were not given lie behind the end of the file.
         tally.beyond += placed - self._seen
         for sample in self.fragments.samples(self._runs(), time, track.timescale):
-            self._take(sample)
+            if self._take(sample):
+                yield sample
 
     def _runs(self) -> Iterator[Run]:
         """Runs of the track; what the other tracks' runs say is kept."""
@@ -147,7 +158,8 @@ class TrackCount:
                 other = self.others.setdefault(run.track, OtherTrack())
                 other.take(run, self._view, with_ticks=self._with_ticks)
 
-    def _take(self, sample: Sample) -> None:
+    def _take(self, sample: Sample) -> bool:
+        """Count a sample; return whether it is a frame that is there."""
         self._seen += 1
         if self._seen > _MAX_SAMPLES:
             raise TooLongError
@@ -160,9 +172,10 @@ class TrackCount:
         elif not self._layout.holds(sample.offset, end):
             self.tally.outside += 1
         else:
-            self._take_media(sample, self._look(sample))
+            return self._take_media(sample, self._look(sample))
+        return False
 
-    def _take_media(self, sample: Sample, look: Look) -> None:
+    def _take_media(self, sample: Sample, look: Look) -> bool:
         tally = self.tally
         if look is Look.ZEROS:
             if not tally.zeros_at_end:
@@ -175,14 +188,16 @@ class TrackCount:
             tally.announced -= 1
         else:
             lost = tally.zeros + tally.spoiled + tally.outside + tally.beyond
-            if lost and tally.there == tally.unusable and not sample.is_sync:
-                # Nothing before it could be decoded, and it refers to something before it.
+            # Nothing before it could be decoded, and it refers to something before it.
+            is_unusable = bool(lost and tally.there == tally.unusable and not sample.is_sync)
+            if is_unusable:
                 tally.unusable += 1
             else:
-                self._presentation.add(sample)
                 tally.intervals.add(sample.ticks)
             tally.there += 1
             tally.zeros_at_end = 0
+            return not is_unusable
+        return False
 
     def _look(self, sample: Sample) -> Look:
         if self._seen <= _ALL_LOOKED_AT or self._seen % _THEN_EVERY == 0:

@@ -94,8 +94,22 @@ def read_edits(movie: Movie, track: Track) -> tuple[Edit, ...]:
         if begin != _EMPTY:
             edits.append(Edit(begin, begin + ticks if ticks else _FOREVER, shown))
         shown += ticks
-    # A list of nothing but pauses shows no frame: it has one edit that nothing is in.
-    return tuple(edits) or (Edit(_FOREVER - 1, _FOREVER, 0),)
+    return tuple(edits) or _PAUSES
+
+
+_PAUSES: Final = (Edit(_FOREVER - 1, _FOREVER, 0),)
+"""A list of nothing but pauses shows no frame: it has one edit that nothing is in."""
+
+
+def shows_media(edits: tuple[Edit, ...]) -> bool:
+    """Whether edits of `read_edits` show anything but pauses."""
+    return edits is not _PAUSES
+
+
+def pauses_between(edits: tuple[Edit, ...]) -> int:
+    """Return the ticks of all pauses before the last edit."""
+    lengths = (edit.end - edit.begin for edit in edits[:-1] if edit.end < _FOREVER)
+    return edits[-1].shown - sum(lengths)
 
 
 def is_followed(track: Track) -> bool:

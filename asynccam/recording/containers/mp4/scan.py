@@ -29,21 +29,32 @@ def scan_mp4(view: FileView) -> Scan:
         AbortedError, OSError: From the view.
     """
     try:
-        layout = Layout(view)
-        if layout.is_overlong:
-            return _unknown("has more boxes than are read")
-        if layout.is_still:
-            return _unknown("is a still picture in boxes (HEIF), which is not read")
-        if layout.moov is None:
-            return _scan_without_index(layout)
-        movie = read_movie(view, layout.moov)
-        if movie.is_compressed:
-            return _unknown("has a compressed index, which is not read")
-        return _scan_movie(view, layout, movie)
+        opened = open_movie(view)
+        return opened if isinstance(opened, Scan) else _scan_movie(view, *opened)
     except TooLongError:
         return _unknown("announces more frames than are read")
     except CutShortError:
         return Scan(None, None, truncated="became shorter while it was read")
+
+
+def open_movie(view: FileView) -> tuple[Layout, Movie] | Scan:
+    """Read the boxes and the index of a file, or say why there is no index that can be read.
+
+    Raises:
+        CutShortError: The file became shorter meanwhile.
+        AbortedError, OSError: From the view.
+    """
+    layout = Layout(view)
+    if layout.is_overlong:
+        return _unknown("has more boxes than are read")
+    if layout.is_still:
+        return _unknown("is a still picture in boxes (HEIF), which is not read")
+    if layout.moov is None:
+        return _scan_without_index(layout)
+    movie = read_movie(view, layout.moov)
+    if movie.is_compressed:
+        return _unknown("has a compressed index, which is not read")
+    return layout, movie
 
 
 def _unknown(note: str) -> Scan:
@@ -68,16 +79,19 @@ def _scan_movie(view: FileView, layout: Layout, movie: Movie) -> Scan:
     count: TrackCount | None = None
     for track in movie.video():
         count = TrackCount(view, layout, movie, track)
+        count.count()
         if count.tally.announced:
             break  # a player passes over a track without a sample
-    count = count or TrackCount(view, layout, movie, Track())
+    if count is None:
+        count = TrackCount(view, layout, movie, Track())
+        count.count()
     track, tally = count.track, count.tally
     if tally.announced and not tally.there and track.is_external:
         return _unknown("is an index of media that is in another file")
     words = _Words(view, layout, movie, count)
     truncated = "; ".join(words.missing())
     frames: int | None = tally.frames
-    if not truncated and _is_unindexed(layout, movie):
+    if not truncated and is_unindexed(layout, movie):
         truncated, frames = "has media that its index does not list: it was never finished", None
     scale, usual = track.timescale, tally.intervals.usual
     return Scan(
@@ -90,7 +104,7 @@ def _scan_movie(view: FileView, layout: Layout, movie: Movie) -> Scan:
     )
 
 
-def _is_unindexed(layout: Layout, movie: Movie) -> bool:
+def is_unindexed(layout: Layout, movie: Movie) -> bool:
     """Whether there is media, and not one sample that says what it is."""
     has_samples = any(track.sizes is not None and track.sizes.announced for track in movie.tracks)
     return bool(layout.media_bytes and not layout.moofs and not has_samples)

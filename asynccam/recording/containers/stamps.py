@@ -1,0 +1,81 @@
+"""Frames put in the order in which they are shown, with how long, in constant memory."""
+
+import heapq
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+_REORDERED: Final = 32
+"""Frames that may be decoded before one that is shown earlier: H.264 and H.265 allow 16, as fields 32."""
+_JUMP: Final = 10.0
+"""Seconds back that are no reordering but another clock: a second file behind the first, for example."""
+
+
+class Stamp(NamedTuple):
+    """What a file says of one frame, in its ticks.
+
+    Attributes:
+        time: When it is shown, or None where that is not said.
+        stated: For how long, if that is said for this frame.
+        usual: For how long if no other frame follows, or None.
+    """
+
+    time: int | None
+    stated: int | None = None
+    usual: int | None = None
+
+
+def in_order(stamps: Iterable[Stamp], rate: float) -> Iterator[Stamp]:
+    """Give frames in the order of their times, where they are given in the order of decoding.
+
+    A frame without a time stays behind those that came before it. Where the clock jumps back, all frames
+    before the jump are given first.
+
+    Args:
+        stamps: The frames.
+        rate: Ticks of a second.
+    """
+    waiting: list[tuple[int, int, Stamp]] = []
+    latest: int | None = None
+    given: int | None = None
+    for number, stamp in enumerate(stamps):
+        time = stamp.time if stamp.time is not None else latest if latest is not None else 0
+        is_late = given is not None and time < given
+        if is_late or (latest is not None and time < latest - _JUMP * rate):
+            while waiting:
+                yield heapq.heappop(waiting)[2]
+            latest = None
+        latest = time if latest is None else max(latest, time)
+        heapq.heappush(waiting, (time, number, stamp))
+        if len(waiting) > _REORDERED:
+            given, _, earliest = heapq.heappop(waiting)
+            yield earliest
+        elif is_late:
+            given = None
+    while waiting:
+        yield heapq.heappop(waiting)[2]
+
+
+def with_durations(stamps: Iterable[Stamp]) -> Iterator[tuple[int | None, int | None]]:
+    """Give each frame's time and for how long it is shown, or None: as stated, or until the next one.
+
+    Args:
+        stamps: The frames in the order in which they are shown.
+    """
+    before: Stamp | None = None
+    for stamp in stamps:
+        if before is not None:
+            yield before.time, _duration(before, stamp)
+        before = stamp
+    if before is not None:
+        yield before.time, _duration(before, None)
+
+
+def _duration(stamp: Stamp, following: Stamp | None) -> int | None:
+    if stamp.stated is not None and stamp.stated > 0:
+        return stamp.stated
+    if following is None:
+        return stamp.usual
+    if stamp.time is None or following.time is None:
+        return None
+    # Behind a jump back, the next frame does not tell how long this one was shown.
+    return following.time - stamp.time if following.time >= stamp.time else stamp.usual

@@ -1,0 +1,431 @@
+"""Frames of a camera's recording on the common time: which frame of which file was at which instant.
+
+Read from the files themselves, by the presentation times of their frames. See docs/aligning.md.
+"""
+
+import asyncio
+import math
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from asynccam.errors import AsynccamError
+from asynccam.model.frames import FrameTime, FrameTimeReader
+from asynccam.model.info import DRIFT_LIMIT
+from asynccam.model.intervals import WANDER
+from asynccam.model.manifest import CameraRecord, FileRecord, FileState, GapRecord
+
+ASSUMED_DRIFT: Final = DRIFT_LIMIT
+"""Seconds per second by which the clock of a device's frames is assumed to run apart from this computer's
+where the device's clock was not measured often enough to know it."""
+ARRIVALS: Final = 64
+"""Frames at the beginning whose arrival is held against when they were made: so few that no drift matters."""
+ROUNDING: Final = 1e-6
+"""Seconds lost where Unix seconds are added up."""
+_GOES_ON: Final = 4
+"""Frame intervals within which a file's times go on from those of the file before it."""
+_PICTURES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+
+
+@dataclass(frozen=True, slots=True)
+class TimedFrame:
+    """One frame on the common time.
+
+    Attributes:
+        file: Its file, relative to the take's directory, with forward slashes.
+        index: Its number in the file, from 0, in the order in which frames are shown.
+        time: Its presentation time in the file, in seconds.
+        at: When it was, Unix seconds of this computer's clock.
+        bound: The frame was at ``at`` plus or minus this, in seconds.
+        duration: Seconds until the next frame of the file, or None for the last where nothing says it.
+    """
+
+    file: str
+    index: int
+    time: float
+    at: float
+    bound: float
+    duration: float | None
+
+
+class TimedFile:
+    """The frames of one file on the common time; eight bytes a frame.
+
+    Attributes:
+        path: Relative to the take's directory, with forward slashes.
+        begins_at: When its first frame was, Unix seconds.
+        bound: Of that, in seconds.
+        first_time: Presentation time of the first frame in the file.
+        length: Seconds from the first frame to the end of the last one, by the clock of the file.
+        interval: Seconds between two frames, at the end or on average, whichever is longer.
+        longest: Longest step from one frame to the next, seconds.
+        resolution: Step of the times in the file, seconds; not part of ``bound``.
+    """
+
+    def __init__(self, path: str, frames: "_Frames") -> None:
+        self.path = path
+        self.begins_at = self.bound = 0.0
+        self._frames = frames
+        self._pace = 1.0
+        self._drift = 0.0
+        times = frames.times
+        self.first_time: float = times[0]
+        whole: float = times[-1] - times[0]
+        last = times[-1] - times[-2] if len(times) > 1 else 0.0
+        mean = whole / (len(times) - 1) if len(times) > 1 else 0.0
+        self.interval: float = max(frames.last_duration or last, mean)
+        self.longest: float = max(
+            (after - before for before, after in pairwise(times)), default=self.interval
+        )
+        self.resolution = frames.resolution
+        self.length: float = whole + (frames.last_duration if frames.last_duration is not None else last)
+
+    def __len__(self) -> int:
+        """Number of frames that have an instant."""
+        return len(self._frames.times)
+
+    def __iter__(self) -> Iterator[TimedFrame]:
+        return (self.frame(index) for index in range(len(self)))
+
+    @property
+    def ends_at(self) -> float:
+        """When the last frame ends, Unix seconds."""
+        return self.begins_at + self.length / self._pace
+
+    @property
+    def last_time(self) -> float:
+        """Presentation time of the last frame in the file."""
+        time: float = self._frames.times[-1]
+        return time
+
+    def place(self, begins_at: float, bound: float, rate: float, drift: float) -> None:
+        """Put the file at its place in time.
+
+        Args:
+            begins_at: When its first frame was, Unix seconds.
+            bound: Of that.
+            rate: Seconds per second by which the file's clock runs faster than this computer's.
+            drift: Of that, the bound.
+        """
+        self.begins_at, self.bound = begins_at, bound
+        self._pace, self._drift = 1.0 + rate, drift
+
+    def frame(self, index: int) -> TimedFrame:
+        """Return a frame by its number.
+
+        Raises:
+            IndexError: There is no such frame.
+        """
+        frames = self._frames
+        if not 0 <= index < len(frames.times):
+            raise IndexError(f"{self.path} has no frame {index}")
+        time: float = frames.times[index]
+        elapsed = (time - self.first_time) / self._pace
+        bound = self.bound + elapsed * self._drift + (frames.resolution if index else 0.0)
+        if frames.loose is not None:
+            bound += frames.loose[index]
+        is_last = index + 1 == len(frames.times)
+        duration = frames.last_duration if is_last else frames.times[index + 1] - time
+        return TimedFrame(self.path, index, time, self.begins_at + elapsed, bound, duration)
+
+    def nearest(self, instant: float) -> TimedFrame:
+        """Return the frame nearest to an instant; of two equally near, the earlier."""
+        times = self._frames.times
+        wanted = self.first_time + (instant - self.begins_at) * self._pace
+        after = min(bisect_left(times, wanted), len(times) - 1)
+        if after and wanted - times[after - 1] <= times[after] - wanted + ROUNDING:
+            after -= 1
+        return self.frame(after)
+
+
+class FrameTimes:
+    """All frames of one camera's recording on the common time.
+
+    Attributes:
+        camera: The camera's id.
+        files: Its videos in order, as far as they have a place in time.
+        problem: Why some frames have no instant, in words; ``""`` if all have one.
+        drift: Seconds per second by which bounds grow with the distance from the first frame.
+    """
+
+    def __init__(
+        self, camera: str, files: Sequence[TimedFile], problem: str = "", *, drift: float = 0.0
+    ) -> None:
+        self.camera = camera
+        self.files = tuple(files)
+        self.problem = problem
+        self.drift = drift
+
+    @classmethod
+    async def of_camera(
+        cls,
+        record: CameraRecord,
+        directory: Path,
+        read: FrameTimeReader,
+        *,
+        drift: float | None = None,
+        arrivals: FrameTimeReader | None = None,
+    ) -> "FrameTimes":
+        """Read the times of a camera's frames from its files, off the loop, eight bytes a frame.
+
+        The first frame is taken from the record, with its bound. The bound grows with the distance from the
+        first frame: by the drift that was measured between the device's clock and this computer's, or by
+        `ASSUMED_DRIFT`. Files that a recorder wrote on this computer have its own clock.
+
+        Args:
+            record: Of the camera, with the time of its first frame.
+            directory: The take's.
+            read: Reads one file, as `asynccam.recording.frame_times` does.
+            drift: Seconds per second by which the clock that ``read`` gives may run apart from this
+                computer's, instead of what is said above.
+            arrivals: Reads when the same frames arrived, where ``read`` gives when a device made them: the
+                recording's own times. A first frame that waited at the device does not make all others late
+                then; the one that took the shortest of the first `ARRIVALS` tells.
+
+        Returns:
+            What could be placed; a file that cannot be read, and those behind it, are told in ``problem``.
+        """
+        if record.first_frame_at is None:
+            return cls(record.id, (), "nothing tells when its first frame was")
+        videos = [one for one in videos_of(record) if one.path]
+        files: list[TimedFile] = []
+        problem = ""
+        for video in videos:
+            frames, problem = await _read(video, directory / (video.path or ""), read)
+            if frames is not None:
+                files.append(TimedFile(video.path or "", frames))
+            if problem:
+                break
+        if not videos:
+            problem = "none of its videos is here"
+        waited = 0.0
+        if arrivals is not None and files:
+            waited, problem = await _waited(files[0], directory, arrivals, problem)
+        rate, bound = (0.0, drift) if drift is not None else _clock_rate(record, videos)
+        _place(files, record, rate, bound, waited)
+        return cls(record.id, files, problem, drift=bound)
+
+    def __iter__(self) -> Iterator[TimedFrame]:
+        return (frame for file in self.files for frame in file)
+
+    def __len__(self) -> int:
+        """Number of frames that have an instant."""
+        return sum(len(file) for file in self.files)
+
+    def at(self, instant: float) -> TimedFrame | None:
+        """Return the frame nearest to an instant, or None where nothing was recorded.
+
+        The frame's own time is in its ``at``: in an outage within a file it may be far from the instant.
+
+        Args:
+            instant: Unix seconds of this computer's clock.
+        """
+        for number, file in enumerate(self.files):
+            if file.begins_at - ROUNDING <= instant < file.ends_at:
+                frame = file.nearest(instant)
+                following = self.files[number + 1] if number + 1 < len(self.files) else None
+                if following is not None and following.begins_at - instant < instant - frame.at:
+                    return following.frame(0)
+                return frame
+        return None
+
+
+def is_picture(file: FileRecord) -> bool:
+    """Whether a file is a still picture, by its name."""
+    return PurePosixPath(file.path or file.name).suffix.lower() in _PICTURES
+
+
+def videos_of(record: CameraRecord) -> list[FileRecord]:
+    """Return the videos of a camera that are here, in order."""
+    here = [file for file in record.files if file.state is FileState.ARRIVED and file.path]
+    return [file for file in here if not is_picture(file)]
+
+
+def restarts(lengths: Sequence[float], first: float, gaps: Sequence[GapRecord]) -> dict[int, float]:
+    """Which files were begun after a gap, and when: the gap is where a file's end comes closest to it.
+
+    Args:
+        lengths: Seconds of each file.
+        first: When the first one began, Unix seconds.
+        gaps: As in the manifest.
+    """
+    found: dict[int, float] = {}
+    place, begins = 0, first
+    for gap in gaps:
+        if not gap.restarted or gap.ended_at is None:
+            continue
+        ends: list[float] = []
+        moment = begins
+        for length in lengths[place:]:
+            moment += length
+            ends.append(moment)
+        if len(ends) < 2:
+            break
+        nearest = min(range(len(ends) - 1), key=lambda n: abs(ends[n] - gap.began_at.unix))
+        place += nearest + 1
+        begins = found[place] = gap.ended_at.unix
+    return found
+
+
+@dataclass(slots=True)
+class _Frames:
+    """Frames of one file that have a time.
+
+    Attributes:
+        times: Their presentation times, which never fall.
+        loose: By how much each of these may be wrong, where a file gives some frames no time; else None.
+        last_duration: Seconds that the last one is shown, or None.
+        resolution: Step of the times.
+    """
+
+    times: "array[float]"
+    loose: "array[float] | None"
+    last_duration: float | None
+    resolution: float
+
+
+async def _read(video: FileRecord, path: Path, read: FrameTimeReader) -> tuple[_Frames | None, str]:
+    """The frames of a file, and why some or all are missing."""
+    try:
+        size = await asyncio.to_thread(lambda: path.stat().st_size)
+    except OSError as error:
+        return None, f"{video.name} cannot be read: {error.strerror or error}"
+    if video.size is not None and video.size != size:
+        return None, f"{video.name} is not the file of this take: it has {size} bytes instead of {video.size}"
+    gathered = _Gatherer()
+    try:
+        async with aclosing(read(path)) as frames:
+            async for frame in frames:
+                gathered.add(frame)
+    except AsynccamError as error:
+        return None, str(error)
+    return gathered.finish(video.name)
+
+
+class _Gatherer:
+    """Takes the frames of a file in order, up to where its times go back."""
+
+    def __init__(self) -> None:
+        self._times: array[float] = array("d")
+        self._untimed: list[tuple[int, int]] = []
+        self._resolution = 0.0
+        self._last: FrameTime | None = None
+        self._back: int | None = None
+
+    def add(self, frame: FrameTime) -> None:
+        if self._back is not None:
+            return
+        if frame.time is None:
+            if not self._untimed or sum(self._untimed[-1]) != frame.index:
+                self._untimed.append((frame.index, 0))
+            begin, count = self._untimed[-1]
+            self._untimed[-1] = begin, count + 1
+            self._times.append(math.nan)
+        elif self._last is not None and self._last.time is not None and frame.time < self._last.time:
+            self._back = frame.index
+            return
+        else:
+            self._times.append(frame.time)
+            self._last = frame
+        self._resolution = max(self._resolution, frame.resolution)
+
+    def finish(self, name: str) -> tuple[_Frames | None, str]:
+        times, last = self._times, self._last
+        if last is None:
+            return None, f"{name} tells the time of none of its frames"
+        if math.isnan(times[0]):
+            return None, f"{name} does not tell the time of its first frame"
+        problem = ""
+        if self._back is not None:
+            problem = f"the times in {name} go back at frame {self._back}"
+        elif last.index + 1 < len(times):
+            problem = f"{name} tells no time of its last {len(times) - last.index - 1} frames"
+        del times[last.index + 1 :]
+        return _Frames(times, self._between(), last.duration, self._resolution), problem
+
+    def _between(self) -> "array[float] | None":
+        """Put frames without a time evenly between those with one: nothing but their order is known."""
+        times = self._times
+        runs = [(begin, count) for begin, count in self._untimed if begin + count < len(times)]
+        if not runs:
+            return None
+        loose = array("d", bytes(8 * len(times)))
+        for begin, count in runs:
+            low, high = times[begin - 1], times[begin + count]
+            for number in range(count):
+                part = (number + 1) / (count + 1)
+                times[begin + number] = low + (high - low) * part
+                loose[begin + number] = (high - low) * max(part, 1 - part)
+        return loose
+
+
+def _clock_rate(record: CameraRecord, videos: Sequence[FileRecord]) -> tuple[float, float]:
+    """Seconds per second by which the clock of the files runs faster than this computer's, and the bound."""
+    if any(video.source == "local" for video in videos):
+        return 0.0, 0.0
+    clock = record.clock
+    if clock is not None and clock.drift is not None and clock.drift_bound is not None and clock.consistent:
+        # The rate at any time may differ from the mean rate that was measured.
+        bound = clock.drift_bound + WANDER
+        if bound < ASSUMED_DRIFT:
+            return clock.drift, bound
+    return 0.0, ASSUMED_DRIFT
+
+
+async def _waited(
+    file: TimedFile, directory: Path, arrivals: FrameTimeReader, problem: str
+) -> tuple[float, str]:
+    """Seconds by which the first frame of a file took longer to arrive than a later one, and the problem."""
+    began: float | None = None
+    waited = 0.0
+    try:
+        async with aclosing(arrivals(directory / file.path)) as frames:
+            async for frame in frames:
+                if frame.index >= min(ARRIVALS, len(file)):
+                    break
+                if frame.time is None:
+                    continue
+                if frame.index == 0:
+                    began = frame.time
+                if began is not None:
+                    made = file.frame(frame.index).time - file.first_time
+                    waited = max(waited, made - (frame.time - began))
+    except AsynccamError as error:
+        return 0.0, problem or str(error)
+    return waited, problem
+
+
+def _place(
+    files: Sequence[TimedFile], record: CameraRecord, rate: float, drift: float, waited: float
+) -> None:
+    """Put files one behind the other, but after a restart where its gap ended.
+
+    Where the times of the file before go on, they tell the place. Otherwise a file follows within a frame,
+    which widens the bound.
+    """
+    if record.first_frame_at is None or not files:
+        return
+    first, bound = record.first_frame_at.unix, record.first_frame_bound or 0.0
+    pace = 1.0 + rate
+    begun = restarts([file.length / pace for file in files], first, record.gaps)
+    begins, spread = first - waited, bound
+    before: TimedFile | None = None
+    for number, file in enumerate(files):
+        if number in begun:
+            begins, spread = begun[number], bound
+        elif before is not None:
+            step = file.first_time - before.last_time
+            elapsed = before.length
+            if 0 < step <= _GOES_ON * before.interval:
+                elapsed = file.first_time - before.first_time
+            else:
+                spread += before.interval
+            begins += elapsed / pace
+            spread += elapsed / pace * drift
+        file.place(begins, spread, rate, drift)
+        before = file
