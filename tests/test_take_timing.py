@@ -243,6 +243,21 @@ async def test_a_take_of_version_1_gets_what_its_files_say() -> None:
     assert align_take(manifest).window is not None
 
 
+def test_a_clock_that_is_measured_for_hours_keeps_a_few_points() -> None:
+    record = clock(0.0, 1e-4, 0.0)
+    for number in range(1, 600):
+        when = 60.0 * number
+        record = record.with_measurement(ClockOffset(20e-6 * when, 1e-4, 2e-4, 4, T0 + when))
+    assert len(record.points) <= 24
+    assert record.samples == 8 + 599 * 4
+    assert record.consistent
+    assert record.line().interval(T0 + 18_000).contains(20e-6 * 18_000)
+    record = record.with_measurement(ClockOffset(5.0, 1e-4, 2e-4, 4, T0 + 36_060))
+    for number in range(602, 700):
+        record = record.with_measurement(ClockOffset(5.0, 1e-4, 2e-4, 4, T0 + 60.0 * number))
+    assert not record.consistent
+
+
 # -- any truth ------------------------------------------------------------------------------------
 
 SPANS = st.floats(0.0, 0.2)

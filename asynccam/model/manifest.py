@@ -21,6 +21,8 @@ from asynccam.model.intervals import ClockLine, fit_line
 
 MANIFEST_NAME: Final = "manifest.json"
 MANIFEST_VERSION: Final = 2
+_MOST_POINTS: Final = 24
+"""Measurements of one clock that are kept: a line through them is fitted at every save of the manifest."""
 
 
 class Outcome(StrEnum):
@@ -140,7 +142,7 @@ class ClockRecord(_Record):
         default=None, description="The mean drift lies within drift plus or minus this; null like drift."
     )
     points: list[ClockPoint] = Field(
-        default_factory=list, description="Every measurement, by time; empty in version 1."
+        default_factory=list, description="Its measurements, by time, at most 24; empty in version 1."
     )
 
     @classmethod
@@ -165,8 +167,14 @@ class ClockRecord(_Record):
         )
 
     def with_measurement(self, measurement: ClockOffset) -> Self:
-        """The record with one measurement more."""
-        return type(self).of(*(point.clock_offset() for point in self._points()), measurement)
+        """The record with one measurement more; of many every second goes, which only widens bounds."""
+        points = self._points()
+        if len(points) >= _MOST_POINTS:
+            points = [points[0], *points[1:-1:2], points[-1]]
+        made = type(self).of(*(point.clock_offset() for point in points), measurement)
+        made.samples = self.samples + measurement.samples
+        made.consistent = made.consistent and self.consistent
+        return made
 
     def line(self) -> ClockLine:
         """The offset over time, with its bound at every time."""
