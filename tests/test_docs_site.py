@@ -65,7 +65,7 @@ def test_the_picture_of_the_house_shows_every_room_on_its_floor() -> None:
     for line in picture.splitlines():
         if begun := re.match(r" (?:floor (\d)|ground)", line):
             floor = int(begun[1] or 1)
-        if room := re.match(r" (?:floor \d|ground {2}| {7}) {2,}([a-z_]+)(?:/|\.py)", line):
+        if room := re.match(r" (?:floor \d|ground {2}| {7}) {2,}([a-z][a-z_]*)(?:/|\.py)", line):
             floors[room[1]] = floor
     wanted = {name: number for name, number in FLOORS.items() if not name.startswith("__")}
     assert floors == wanted
