@@ -29,8 +29,9 @@ class Start(Enum):
 
 _MEANING: Final = {
     Start.SCHEDULED: (
-        "is told T0 ahead and starts by its own clock, so commanded and accepted lie before T0. It does not"
-        " tell its first frame: that is T0, within what makers state and what its clock was found to be off."
+        "is sent T0 ahead and starts by its own clock, so commanded and accepted lie before T0. Its first"
+        " frame is where all evidence agrees: T0 within what makers state, what the device says by its clock,"
+        " which was measured, and how long its file was when it stopped."
     ),
     Start.RELEASED: (
         "cannot wait by itself. The connection stood open and the start was sent at T0: the first frame lies"
