@@ -140,7 +140,7 @@ async def test_from_the_first_command_to_the_last(
         told = capsys.readouterr().out
         assert told.startswith("first complete\n")
         assert told.count(" bytes\n") == told.count("first frame ") == 5
-        for source in ("seen", "device", "answer"):
+        for source in ("seen", "device", "length"):
             assert f": {source}\n" in told
 
         ended = await stage.run("asynccam align", at="0.1")
