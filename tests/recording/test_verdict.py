@@ -209,6 +209,15 @@ async def test_a_file_that_is_not_there_or_not_readable_is_an_error(tmp_path: Pa
         await verify_file(tmp_path / "gone.mp4")
     with pytest.raises(StorageError, match="cannot read"):
         await verify_file(tmp_path)
+    with pytest.raises(NotFoundError, match="does not exist"):
+        await verify_file(tmp_path / "a\0b")
+
+
+@pytest.mark.parametrize("path", ["pipe", "/dev/zero"])
+async def test_what_is_not_a_regular_file_is_an_error_at_once(tmp_path: Path, path: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StorageError, match="not a regular file"):
+        await verify_file(tmp_path / path, timeout=10)
 
 
 async def test_the_deadline_holds_and_the_reader_stops(files: dict[str, Path]) -> None:

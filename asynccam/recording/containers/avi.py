@@ -19,9 +19,10 @@ _OPEN: Final = 0xFFFFFFFF
 _HAS_INDEX: Final = 0x10
 _DISABLED: Final = 0x1
 _SEARCHED: Final = 1 << 20
-_SMALL: Final = 8192
 _BITMAP: Final = 40
 """Bytes of a stream format in front of what is said of the codec (BITMAPINFOHEADER)."""
+_ENTRY: Final = 16
+"""Bytes of an entry of the index (``idx1``)."""
 _INDEX_READ: Final = 1 << 20
 _NOT_CODED: Final = 7
 """Bytes of an MPEG-4 frame that only says that there is none, at most: what packed B frames leave behind."""
@@ -98,7 +99,7 @@ class AviFrames:
         self._spoiled = self._broken = self._hidden = 0
         self._streams = 0
         self._flags = 0
-        self._wrong_size = self._open = self._indexed = False
+        self._wrong_size = self._open = self._indexed = self._is_index_zeroed = False
         self._beyond: int | None = None
         self._judge: Judge = payloads.judge_anything
         self._packed = False
@@ -131,6 +132,8 @@ class AviFrames:
             sentences.append(f"has {self._broken} frames without a picture")
         if self._hidden and not count:
             sentences.append(f"has {self._hidden} frames, and none that decoding can begin with")
+        if self._is_index_zeroed:
+            sentences.append("has zeros in its index")
         spoiled = self._spoiled + (self.endless if self.endless < count else 0)
         if spoiled:
             sentences.append(f"has {spoiled} spoiled pictures")
@@ -259,6 +262,8 @@ class AviFrames:
             self._read_index(data)
         elif kind == b"idx1":
             self._indexed = True
+            # Each entry begins with the id of its chunk.
+            self._is_index_zeroed = size >= _ENTRY and not any(self._view.read(begin + size - _ENTRY, _ENTRY))
 
     def _take_stream(self, data: bytes) -> None:
         self.stream = self._streams - 1
@@ -288,7 +293,7 @@ class AviFrames:
         if self._packed and size <= _NOT_CODED:
             return False
         view = self._view
-        data = view.read(begin, size if size <= _SMALL else payloads.HEAD)
+        data = view.read(begin, payloads.wanted(size, view.size))
         picture = self._judge(data, size, lambda at, length: view.read(begin + at, min(length, size - at)))
         self._spoiled += picture is Picture.SPOILED
         self.endless += picture is Picture.ENDLESS
@@ -298,8 +303,9 @@ class AviFrames:
 
     def _step_back(self, position: int) -> bool:
         """Whether the last chunk, of an odd size, was not padded; moves to the next."""
-        if not position & 1 and self._is_chunk(self._view.read_some(position - 1, 8), position - 1, _CHUNK):
-            self._position = position - 1
+        before = position - 1
+        if before > 0 and before & 1 and self._is_chunk(self._view.read_some(before, 8), before, _CHUNK):
+            self._position = before
             return True
         return False
 

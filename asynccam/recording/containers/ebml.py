@@ -222,6 +222,8 @@ class Walk:
             self.segment_end, self.cluster_end = end, None
         elif element.kind == CLUSTER:
             self.cluster_end = end
+            if self.segment_end is not None and end is not None and self.segment_end < end <= self._size:
+                self.segment_end = None  # a segment is no shorter than what is in it
 
     def _document(self, position: int, header: Element) -> None:
         self.documents += 1

@@ -20,7 +20,6 @@ _COMMAND: Final = 5
 _SEQUENCE_START, _CODED, _SEQUENCE_END, _CODED_X = 0, 1, 2, 3
 _MULTITRACK, _MODIFIED = 6, 7
 _SEARCHED: Final = 1 << 20
-_SMALL: Final = 8192
 _SCRIPT_READ: Final = 1 << 16
 _PLACEHOLDER: Final = 86400.0
 """Seconds that GStreamer announces until it knows better."""
@@ -208,7 +207,7 @@ class FlvFrames:
 
     def _frame(self, tag: _Tag) -> int | None:
         """Composition time of the frame in a video tag, or None if it holds none that is shown."""
-        data = self._view.read(tag.begin, min(tag.size, _SMALL))
+        data = self._view.read(tag.begin, payloads.wanted(tag.size, self._view.size))
         if not data or data[0] >> 4 & 0x7 == _COMMAND:
             return None
         if data[0] & 0x80:

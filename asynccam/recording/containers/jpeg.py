@@ -337,6 +337,12 @@ _OTHERS: Final = (
 )
 
 
+# Types of MP4 boxes and AVI lists, and ids of Matroska's segment, headers and clusters.
+_CONTAINER: Final = re.compile(
+    rb"mdat|moov|ftyp|wide|AVI |LIST|movi|\x18\x53\x80\x67|\x15\x49\xa9\x66|\x16\x54\xae\x6b|\x1f\x43\xb6\x75"
+)
+
+
 def is_jpeg(head: bytes) -> bool:
     """Return whether a file that begins so is read here: a picture, maybe behind other bytes."""
     begin = _BEGIN.search(head, 0, min(len(head), _LEAD_OF_FILE))
@@ -373,16 +379,26 @@ def scan_jpeg(view: FileView) -> Scan:
         return Scan(0, None, note="holds no picture")
     if is_stream and whole >= _STREAM:
         broken = spoiled - last_is_cut
+        flaws = [f"has {broken} spoiled picture{'s' * (broken != 1)}"] if broken else []
+        if _is_container(view.read_some(0, 2 * _LEAD_OF_FILE)):
+            flaws.append("begins with what is left of another container")
         return Scan(
             whole,
             None,
             truncated="is cut off inside its last picture" if last_is_cut else "",
-            damaged=f"has {broken} spoiled picture{'s' * (broken != 1)}" if broken else "",
+            damaged="; ".join(flaws),
         )
     if flaw:
         return Scan(0, None, truncated=flaw if is_cut else "", damaged="" if is_cut else flaw)
     behind = view.size - end
     return Scan(1, None, note=f"has {behind} bytes behind its picture" if behind else "")
+
+
+def _is_container(head: bytes) -> bool:
+    """Whether zeros, or pieces of a container's headers, stand in front of the first picture of a stream."""
+    begin = _BEGIN.search(head)
+    lead = head if begin is None else head[: begin.start()]
+    return bool(lead) and (not any(lead[:4]) or _CONTAINER.search(lead) is not None)
 
 
 def _read_pictures(view: FileView) -> Iterator[tuple[int, "_Reading"]]:

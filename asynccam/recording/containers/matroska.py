@@ -46,6 +46,8 @@ _RUN: Final = 4096
 _AHEAD: Final = 64 * 1024
 _LARGE: Final = 8192
 _TRACKS_AT_MOST: Final = 256
+_CHOICES: Final = 4
+"""Video tracks that are looked at until one has a frame."""
 _LACE_HEAD: Final = 1 << 16
 """Bytes that the sizes of the frames in a laced block may take up."""
 _CUES_READ: Final = 1 << 16
@@ -102,13 +104,14 @@ def is_matroska(head: bytes) -> bool:
 
 def scan_matroska(view: FileView) -> Scan:
     """Frames, duration and flaws of a Matroska or WebM file."""
-    frames = MatroskaFrames(view)
-    timeline = Timeline(_SECOND)
-    count = 0
-    for time, duration in frames:
-        count += 1
-        if time is not None:
-            timeline.add(time, duration)
+    frames, timeline, count = _count(view, 0)
+    for choice in range(1, min(frames.video_tracks, _CHOICES)):
+        if count or frames.announced:
+            break
+        # A player passes over a track without a frame.
+        other, times, found = _count(view, choice)
+        if found or other.announced:
+            frames, timeline, count = other, times, found
     if not frames.is_matroska:
         return Scan(None, None, note="is of a format that is not understood", understood=False)
     seconds, interval = timeline.finish(frames.frame_duration)
@@ -141,6 +144,16 @@ def scan_matroska(view: FileView) -> Scan:
     )
 
 
+def _count(view: FileView, choice: int) -> tuple["MatroskaFrames", Timeline, int]:
+    """Read the frames of one of the video tracks: what was found on the way, their times, their number."""
+    frames, timeline, count = MatroskaFrames(view, choice), Timeline(_SECOND), 0
+    for time, duration in frames:
+        count += 1
+        if time is not None:
+            timeline.add(time, duration)
+    return frames, timeline, count
+
+
 class MatroskaFrames:
     """The frames of a file's first video track, one by one, in constant memory; for use in a thread.
 
@@ -149,9 +162,11 @@ class MatroskaFrames:
 
     Args:
         view: The file.
+        choice: Which of the video tracks, in the order in which a player chooses one.
 
     Attributes:
         walk: Where the file's structure led to.
+        video_tracks: How many video tracks there are.
         frame_duration: Nanoseconds of every frame as the track declares it, or None.
         is_matroska: False for EBML of another kind.
         has_video: Whether there is a video track.
@@ -163,8 +178,10 @@ class MatroskaFrames:
         announced: Whether the file claims to have had a frame.
     """
 
-    def __init__(self, view: FileView) -> None:
+    def __init__(self, view: FileView, choice: int = 0) -> None:
         self.walk = Walk(view)
+        self.video_tracks = 0
+        self._choice = choice
         self.frame_duration: int | None = None
         self.is_matroska = True
         self.has_video = False
@@ -304,7 +321,9 @@ class MatroskaFrames:
         if headers.tracks is None:  # a second segment without any of its own
             headers.tracks = self._headers.tracks
         self._headers = headers
-        self._track = _shown_track(headers.tracks or [])
+        video = _video_tracks(headers.tracks or [])
+        self.video_tracks = max(self.video_tracks, len(video))
+        self._track = video[self._choice] if self._choice < len(video) else None
         self.has_video |= self._track is not None
         if self._track is not None:
             self.frame_duration = self._track.frame_duration or None
@@ -334,7 +353,7 @@ class MatroskaFrames:
         self, begin: int, size: int, duration: int | None
     ) -> Iterator[tuple[int | None, int | None]]:
         """Give the frames of a block (RFC 9559, 10.2)."""
-        head = self.walk.payload(begin, size if size <= _LARGE else payloads.HEAD + LONGEST)
+        head = self.walk.payload(begin, min(size, payloads.wanted(size, self._view.size) + LONGEST))
         if self._headers.tracks is None:
             self.untold = True
             return
@@ -373,7 +392,7 @@ class MatroskaFrames:
             return False
         self.announced = True
         if not data:
-            data = self._view.read(begin, size if size <= _LARGE else payloads.HEAD)
+            data = self._view.read(begin, payloads.wanted(size, self._view.size))
         view = self._view
         picture = self._judge(data, size, lambda at, length: view.read(begin + at, min(length, size - at)))
         if picture is Picture.SHOWN:
@@ -645,10 +664,10 @@ def _float(view: FileView, element: Element) -> float:
     return float(value) if 0 <= value < 1e300 else 0.0
 
 
-def _shown_track(tracks: list[Track]) -> Track | None:
-    """The video track that a player shows: the first that is enabled, by preference a default one."""
+def _video_tracks(tracks: list[Track]) -> list[Track]:
+    """The video tracks in the order in which a player chooses one: enabled ones first, default ones first."""
     video = [track for track in tracks if track.video]
-    return min(video, key=lambda one: (not one.enabled, not one.default), default=None)
+    return sorted(video, key=lambda one: (not one.enabled, not one.default))
 
 
 def _judge_of(track: Track) -> Judge:

@@ -24,7 +24,13 @@ from asynccam.recording.containers.mpegts_packets import (
     unwrap_payload,
 )
 from asynccam.recording.containers.presentation import Presentation
-from asynccam.recording.containers.raw_video import SPOILED, Codec, begins_picture, count_slices
+from asynccam.recording.containers.raw_video import (
+    SPOILED,
+    Codec,
+    begins_picture,
+    count_slices,
+    has_parameters,
+)
 from asynccam.recording.containers.reader import FileView, Scan
 
 _TICKS: Final = 90_000
@@ -44,7 +50,8 @@ _VIDEO_TYPES: Final = {
     0x33: Codec.OTHER,
 }
 _HEVC_REGISTRATION: Final = b"\x05\x04HEVC"
-_PICTURE_HEAD: Final = 8
+_PICTURE_HEAD: Final = 16
+"""Bytes of a picture that tell what begins with it: a delimiter, and a parameter set behind it."""
 _TAIL_FRAMES: Final = 12
 _TAIL: Final = 1 << 22
 _MARKED: Final = re.compile(rb"[^\0]")
@@ -188,6 +195,7 @@ class _Demultiplexer:
 
     Attributes:
         frames: Frames that have begun.
+        keyless: How many come before the first that decoding can begin with.
         is_scrambled: Whether the video is encrypted.
     """
 
@@ -208,7 +216,9 @@ class _Demultiplexer:
         self._is_full = False
         self._may_be_cut = False
         self._truncated = ""
+        self._has_begun = codec not in (Codec.H264, Codec.H265)
         self.frames = 0
+        self.keyless = 0
         self.is_scrambled = False
         high, low = divmod(0xFFFF if video is None else video, 256)
         # Marks of a packet that is more than a piece of a video frame: by each byte of its header.
@@ -390,6 +400,9 @@ class _Demultiplexer:
         if not begins:
             return
         self._close()
+        if not self._has_begun and has_parameters(self._codec, data[9 + data[8] :]):
+            self._has_begun = True
+            self.keyless = self.frames
         self._open = _Frame(place, shown, decoded)
         self._places.append(place)
         self.frames += 1
@@ -465,19 +478,20 @@ class _Demultiplexer:
         packets, losses = self._packets, self._losses
         seconds, usual = self._presentation.finish()
         begin = self._layout.begin - (4 if self._layout.stride == 192 else 0)
-        is_zeroed = begin >= PACKET and not self._view.read_some(0, begin).strip(b"\0")
+        is_zeroed = begin >= PACKET and not any(self._view.read_some(0, PACKET))
         damages = (
             (losses.packets, "has lost {} packet{}"),
             (losses.errors, "has {} packet{} with errors"),
             (packets.stray, "has {} byte{} that are not of packets"),
             (losses.zeroed, "has {} run{} of zeros in its pictures"),
             (packets.zeros >= PACKET and packets.zeros, "ends with {} zero byte{}"),
-            (is_zeroed and begin, "begins with {} zero byte{}"),
+            (is_zeroed and begin, "begins with {} byte{} that are zeros or no packets"),
         )
         behind = packets.behind if packets.zeros < PACKET else 0
         notes = (
             (begin if not is_zeroed else 0, "has {} byte{} before its first packet"),
             (behind, "has {} byte{} behind its last packet"),
+            (self.keyless, "begins with {} frame{} whose key frame is missing"),
             (losses.joints, "is joined to another stream {} time{}"),
             (self._presentation.jumps, "jumps in time {} time{}"),
         )

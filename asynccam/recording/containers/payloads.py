@@ -25,6 +25,9 @@ class Picture(Enum):
 
 HEAD: Final = 1024
 """Bytes at the beginning of a payload that `judge` wants at least."""
+_SMALL: Final = 8192
+_LARGEST: Final = 1 << 22
+_WHOLE: Final = 256 << 20
 _TAIL: Final = 64
 _LOOK_BACK: Final = 1 << 16
 _NALS: Final = 1024
@@ -39,6 +42,19 @@ _TABLE_RUN: Final = bytes(32)
 
 Judge = Callable[[bytes, int, Read], Picture]
 """Takes the first bytes of a payload (`HEAD` at least, or all), its size and a function to read more."""
+
+
+def wanted(size: int, file_size: int) -> int:
+    """How many bytes of a payload to read for its judge: a zeroed stretch may lie anywhere in it.
+
+    Only of large files less is read, where all of it would take longer than a verdict may.
+
+    Args:
+        size: Bytes of the payload.
+        file_size: Bytes of the file that it is in.
+    """
+    is_read = size <= _SMALL or (size <= _LARGEST and file_size <= _WHOLE)
+    return size if is_read else HEAD
 
 
 def judge_anything(data: bytes, size: int, read: Read) -> Picture:
@@ -210,7 +226,7 @@ def judge_vp8(data: bytes, size: int, read: Read) -> Picture:
         return Picture.BROKEN
     if not data[0] & 0x10:
         return Picture.HIDDEN
-    return Picture.SPOILED if _zero_tail(data, size, read) else Picture.SHOWN
+    return Picture.SPOILED if _zeroed(data, size, read) else Picture.SHOWN
 
 
 def judge_vp9(data: bytes, size: int, read: Read) -> Picture:
@@ -219,20 +235,20 @@ def judge_vp9(data: bytes, size: int, read: Read) -> Picture:
         return Picture.BROKEN
     last = data[-1] if len(data) == size else read(size - 1, 1)[0]
     if last & 0xE0 == 0xC0:  # the index of a superframe, which has one shown frame
-        return Picture.SHOWN
+        return Picture.SPOILED if _zeroed(data, size, read) else Picture.SHOWN
     bits = data[0] << 8 | (data[1] if len(data) > 1 else 0)
     at = 12 if bits >> 12 & 3 != 3 else 11  # profile 3 has one reserved bit more
     existing, shown = bits >> at - 1 & 1, bits >> at - 3 & 1
     if not existing and not shown:
         return Picture.HIDDEN
-    return Picture.SPOILED if size > _TAIL and _zero_tail(data, size, read) else Picture.SHOWN
+    return Picture.SPOILED if size > _TAIL and _zeroed(data, size, read) else Picture.SHOWN
 
 
 def judge_av1(data: bytes, size: int, read: Read) -> Picture:
     """Judge an AV1 temporal unit by its first header, whose first bit is zero (AV1 bitstream, 5.3.2)."""
     if not data or data[0] & 0x80 or not data[0] >> 3 & 0x0F:
         return Picture.BROKEN
-    return Picture.SPOILED if size > _TAIL and _zero_tail(data, size, read) else Picture.SHOWN
+    return Picture.SPOILED if size > _TAIL and _zeroed(data, size, read) else Picture.SHOWN
 
 
 _FOURCC: Final[dict[bytes, Judge]] = {
@@ -264,5 +280,8 @@ def _zero_tail(data: bytes, size: int, read: Read) -> bool:
 
 
 def _zeroed(data: bytes, size: int, read: Read) -> bool:
-    """Whether zeros stand where the codec's emulation prevention keeps them out (H.264 7.4.1)."""
+    """Whether zeros stand where there are none: emulation prevention keeps them out (H.264 7.4.1).
+
+    Arithmetic coders (VP8, VP9, AV1) do not make as many in a row.
+    """
     return _RUN in data or (len(data) < size and _zero_tail(data, size, read))

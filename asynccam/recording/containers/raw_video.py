@@ -75,6 +75,17 @@ def begins_picture(codec: Codec, data: bytes) -> bool | None:
     return None
 
 
+def has_parameters(codec: Codec, data: bytes) -> bool:
+    """Return whether a parameter set begins in a piece of an H.264 or H.265 stream.
+
+    Without one nothing can be decoded, and streams repeat them in front of pictures that can be begun at.
+    """
+    kinds = (unit[1][0] for unit in _UNIT.finditer(data))
+    if codec is Codec.H264:
+        return any(not kind & 0x80 and kind & 31 == _H264_SPS for kind in kinds)
+    return any(kind >> 1 in (_H265_VPS, _H265_SPS) for kind in kinds)
+
+
 def count_slices(codec: Codec, data: bytes) -> int:
     """Return the number of slices that begin in a piece of an H.264 or H.265 stream."""
     kinds = [unit[1][0] for unit in _UNIT.finditer(data)]

@@ -1,6 +1,8 @@
 """Reading a media file's structure without its pictures: small reads anywhere, in constant memory."""
 
+import errno
 import os
+import stat
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,9 +83,22 @@ class FileView:
     """
 
     def __init__(self, path: Path, abort: threading.Event) -> None:
+        """Open it.
+
+        Raises:
+            OSError: It cannot be opened, or is no regular file.
+        """
         self._abort = abort
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        self.size = os.fstat(self._fd).st_size
+        try:
+            # A pipe that nobody writes to would keep a thread waiting for good.
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except ValueError:  # a zero byte in the path
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
+        status = os.fstat(self._fd)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(self._fd)
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        self.size = status.st_size
         self._window = b""
         self._window_at = 0
 
@@ -94,6 +109,15 @@ class FileView:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         os.close(self._fd)
+
+    def check(self) -> None:
+        """For loops that go on for long without reading.
+
+        Raises:
+            AbortedError: Nobody waits any more.
+        """
+        if self._abort.is_set():
+            raise AbortedError
 
     def read(self, offset: int, length: int) -> bytes:
         """Exactly ``length`` bytes.

@@ -27,6 +27,8 @@ _ZIP_64: Final = 0x0001
 _STORED: Final = 0
 _DEFLATED: Final = 8
 _IN: Final = 1 << 16
+_BEHIND: Final = 1 << 26
+"""Bytes behind an archive in which its end is looked for, at most."""
 _OUT: Final = 1 << 20
 # Video hardly shrinks and text about it some twenty times; what grows more is made to fill memory or time.
 _GROWTH: Final = 64
@@ -124,19 +126,32 @@ def scan_zip(view: FileView) -> Scan:
     return Scan(contents.frames, None, damaged=damaged, note=note)
 
 
+def _find_end(view: FileView) -> int | None:
+    """Where the last end of central directory record begins, None if there is none."""
+    limit = view.size
+    for length in (_END_SIZE + _COMMENT + _IN, _BEHIND):
+        base = max(0, view.size - length)
+        tail = view.read_some(base, limit - base)
+        at = len(tail)
+        while (at := tail.rfind(_END, 0, at)) >= 0:
+            record = tail[at : at + _END_SIZE]
+            if len(record) < _END_SIZE or base + at + _END_SIZE + _number(record, 20, 2) > view.size:
+                continue
+            # Far from the end of the file there may be anything: its directory has to be there as well.
+            if limit == view.size or _number(record, 12, 4) + _number(record, 16, 4) == base + at:
+                return base + at
+        if not base:
+            return None
+        limit = base + _END_SIZE
+    return None
+
+
 def _find_directory(view: FileView) -> _Directory | None:
     """Read the end of central directory record (4.3.16) and that of ZIP64 (4.3.14); None if there is none."""
-    length = min(view.size, _END_SIZE + _COMMENT + _IN)
-    base = view.size - length
-    tail = view.read_some(base, length)
-    at = len(tail)
-    while (at := tail.rfind(_END, 0, at)) >= 0:
-        record = tail[at : at + _END_SIZE]
-        if len(record) == _END_SIZE and at + _END_SIZE + _number(record, 20, 2) <= len(tail):
-            break
-    else:
+    place = _find_end(view)
+    if place is None:
         return None
-    place = base + at
+    record = view.read(place, _END_SIZE)
     end = place + _END_SIZE + _number(record, 20, 2)
     entries, size, begin = _number(record, 10, 2), _number(record, 12, 4), _number(record, 16, 4)
     stop = place

@@ -160,3 +160,12 @@ def test_whatever_is_done_to_a_file_gives_a_scan(data: st.DataObject, tmp_path: 
         whole += bytes(max(0, 13 - len(whole)))
     found = scan_bytes(tmp_path, bytes(whole))
     assert found.frames is None or found.frames <= 8
+
+
+def test_zeros_in_place_of_the_index_are_damage(tmp_path: Path) -> None:
+    body = avi(*[chunk(b"00dc", PICTURE)] * 5)[8:]
+    entry = b"00dc" + bytes(12)
+    for last, verdict in ((entry, "complete"), (bytes(16), "damaged")):
+        whole = chunk(b"RIFF", body + chunk(b"idx1", entry * 4 + last))
+        found = scan_bytes(tmp_path, whole)
+        assert (word(found), found.frames) == (verdict, 5), found

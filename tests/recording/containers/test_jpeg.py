@@ -267,3 +267,13 @@ def test_nothing_is_raised_whatever_the_bytes_are(
     picture = find_picture(data)
     assert 0 <= picture.begin <= picture.end <= len(data)
     scan(tmp_path / "a.jpg", bytes(data))
+
+
+@pytest.mark.parametrize(
+    "lead", [bytes(40), b"\0\0\0\0\0\0\0\0wide\0\1\0\0mdat", bytes.fromhex("85 1549a966")]
+)
+def test_pictures_behind_spoiled_headers_of_a_container_are_no_whole_file(
+    lead: bytes, tmp_path: Path
+) -> None:
+    found = scan(tmp_path / "a.mkv", lead + WHOLE * 9)
+    assert (found.frames, found.damaged) == (9, "begins with what is left of another container")

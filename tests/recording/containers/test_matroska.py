@@ -284,6 +284,12 @@ SHAPES = {
     "attachments": segment(
         element("1941A469", element("61A7", segment(*HEAD, *JPEGS))), info(), tracks(), *JPEGS
     ),
+    "segment too short": header()
+    + bytes.fromhex("18538067 42bc")
+    + info()
+    + tracks()
+    + cluster(0, *(block(relative=index * 40) for index in range(20))),
+    "first without a frame": segment(info(), tracks(track(4), track()), *JPEGS),
     "segment size 0": header() + bytes.fromhex("18538067 80") + info() + tracks() + b"".join(JPEGS),
     "stripped headers": segment(
         info(),
@@ -306,7 +312,7 @@ def test_shapes_that_are_cut_are_never_complete(shape: str, tmp_path: Path) -> N
     for cut in range(0, len(whole), 3):
         found = scan_bytes(tmp_path, whole[:cut])
         if word(found) == "complete":
-            assert shape in ("unknown all", "segment size 0")
+            assert shape in ("unknown all", "segment size 0", "segment too short")
             assert "nothing tells whether more" in found.note
         assert found.frames is None or found.frames <= 20
 
@@ -420,3 +426,22 @@ def test_sizes_of_a_hostile_file_are_only_numbers(kind: str, tmp_path: Path) -> 
         assert word(scan_bytes(tmp_path, whole)) != "complete"
     nested = header() + (bytes.fromhex("18538067") + OPEN + bytes.fromhex("1F43B675") + OPEN) * 20_000
     assert word(scan_bytes(tmp_path, nested)) != "complete"
+
+
+@pytest.mark.parametrize("codec", [b"V_VP8", b"V_VP9", b"V_AV1", b"V_MPEG4/ISO/AVC", b"V_MJPEG"])
+def test_zeros_in_the_middle_of_a_large_frame_are_damage(codec: bytes, tmp_path: Path) -> None:
+    noise = bytes(random.Random(3).choices(range(1, 255), k=50_000))
+    begin = {
+        b"V_VP8": b"\x10\0\0\x9d\x01\x2a",
+        b"V_VP9": b"\x82",
+        b"V_AV1": b"\x12\0",
+        b"V_MPEG4/ISO/AVC": b"\0\0\1\x67\0\0\1\x65",
+        b"V_MJPEG": PICTURE[:-2],
+    }[codec]
+    end = b"\xff\xd9" if codec == b"V_MJPEG" else b"\1"
+    whole, spoiled = (begin + noise + middle + noise + end for middle in (b"", bytes(4096)))
+    head = (info(), tracks(track(codec=codec)))
+    found = scan_bytes(tmp_path, segment(*head, cluster(0, block(whole), block(whole, 40))))
+    assert (word(found), found.frames) == ("complete", 2), found
+    found = scan_bytes(tmp_path, segment(*head, cluster(0, block(whole), block(spoiled, 40))))
+    assert word(found) == "damaged", found

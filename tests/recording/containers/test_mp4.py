@@ -787,3 +787,39 @@ def test_any_number_may_be_wrong(
     path.write_bytes(data)
     result = scan(path)
     assert result.frames is None or 0 <= result.frames <= 2 * FRAMES
+
+
+def test_a_track_without_a_handler_is_video_by_its_media_header(files: dict[str, Path], judge: Judge) -> None:
+    data = files["plain.mp4"].read_bytes()
+    hdlr = cut_out(data, "moov/trak/mdia/hdlr")
+    for changed in (b"", hdlr[:16] + bytes(4) + hdlr[20:]):
+        verdict = judge(replace(data, "moov/trak/mdia/hdlr", changed))
+        assert (verdict.verdict, verdict.frames) == (Verdict.COMPLETE, FRAMES), verdict
+
+
+def test_media_that_nothing_describes_is_damage(files: dict[str, Path], judge: Judge) -> None:
+    data = files["plain.mp4"].read_bytes()
+    verdict = judge(replace(data, STBL + "stsd", b""))
+    assert verdict.verdict is Verdict.DAMAGED
+    assert "does not say how its media is coded" in verdict.detail
+
+
+def test_a_large_step_back_in_time_costs_no_frame(files: dict[str, Path], judge: Judge) -> None:
+    data = files["plain.mp4"].read_bytes()
+    verdict = judge(sample_times(25, TICKS, 1, -25 * TICKS, 24, TICKS)(data))
+    assert (verdict.verdict, verdict.frames) == (Verdict.COMPLETE, FRAMES), verdict
+    verdict = judge(sample_times(1, -TICKS, 49, TICKS)(data))
+    assert (verdict.verdict, verdict.frames) == (Verdict.COMPLETE, FRAMES), verdict
+
+
+def test_a_first_fragment_far_in_the_future_is_not_believed(files: dict[str, Path], judge: Judge) -> None:
+    data = bytearray(files["frag.mp4"].read_bytes())
+    at = data.index(b"tfdt") + 8
+    data[at : at + 4] = b"\x10\0\0\0"
+    verdict = judge(bytes(data))
+    assert verdict.duration == pytest.approx(SECONDS, abs=0.05)
+
+
+def test_a_filler_of_many_boxes_is_given_up(files: dict[str, Path], judge: Judge) -> None:
+    verdict = judge(files["plain.mp4"].read_bytes() + box(b"free") * 200_000)
+    assert verdict.verdict is Verdict.UNKNOWN

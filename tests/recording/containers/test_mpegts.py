@@ -412,3 +412,16 @@ def test_packets_of_nonsense_are_read_to_their_end(tmp_path: Path, heads: list[t
     tables = b"\x47\x40\x00\x10" + bytes(184)
     data = b"".join((b"\x47" + head).ljust(PACKET, bytes([fill])) for head, fill in heads)
     scan(tmp_path / "a.ts", tables + data)
+
+
+def test_a_zeroed_beginning_is_damage_wherever_it_ends(tmp_path: Path, plain: bytes) -> None:
+    assert "begins with" in scan(tmp_path / "a.ts", bytes(2000) + plain[2000:]).damaged
+
+
+def test_frames_before_the_first_key_frame_are_named(tmp_path: Path, plain: bytes) -> None:
+    all_packets = packets(plain)
+    video = pid(next(one for one in all_packets if one[4:7] != b"" and pid(one) not in (0, 17, 4096)))
+    starts = [at for at, one in enumerate(all_packets) if pid(one) == video and one[1] & 0x40]
+    without = all_packets[: starts[0]] + all_packets[starts[1] :]
+    found = scan(tmp_path / "a.ts", b"".join(without))
+    assert "whose key frame is missing" in found.note

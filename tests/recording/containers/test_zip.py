@@ -197,3 +197,9 @@ def test_nothing_is_raised_whatever_the_directory_says(
         data[len(data) - back : len(data) - back + len(spoil)] = spoil
     scan(tmp_path / "a.zip", bytes(data))
     scan(tmp_path / "a.zip", bytes(data[: len(data) // 2]) + bytes(data[-200:]))
+
+
+@pytest.mark.parametrize("size", [1, 70_000, 300_000])
+def test_bytes_behind_an_archive_are_named_and_no_failure(oak: bytes, tmp_path: Path, size: int) -> None:
+    found = scan(tmp_path / "a.zip", oak + b"\1" * size)
+    assert found == Scan(FRAMES, None, note=f"has {size} bytes behind its end")

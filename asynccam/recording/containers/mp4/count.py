@@ -23,6 +23,7 @@ _MAX_SAMPLES: Final = 1 << 23
 _ALL_LOOKED_AT: Final = 1 << 20
 _THEN_EVERY: Final = 16
 """Behind the first million samples every sixteenth is looked at; those between are as the last one was."""
+_CHECKED_EVERY: Final = 4096
 _UNDESCRIBED: Final = Format(Coding.OTHER)
 
 
@@ -81,7 +82,7 @@ class OtherTrack:
         """Take one of its runs."""
         self.end = max(self.end, run.offset + run.bytes())
         if with_ticks:
-            self.ticks += sum(ticks for ticks, _, _, _ in run.rows(view.size))
+            self.ticks += run.ticks(view.size)
 
 
 class TrackCount:
@@ -163,6 +164,8 @@ class TrackCount:
         self._seen += 1
         if self._seen > _MAX_SAMPLES:
             raise TooLongError
+        if not self._seen % _CHECKED_EVERY:
+            self._view.check()
         end = sample.offset + sample.size
         if not sample.size:
             # QuickTime: the picture before it goes on. ffmpeg does not count it as a frame either.

@@ -9,12 +9,15 @@ from asynccam.recording.containers.mp4.boxes import HEADER, Box, is_kind, read_b
 from asynccam.recording.containers.reader import CutShortError, FileView
 
 _MAX_BOXES: Final = 1 << 22
+_MAX_FILLERS: Final = 1 << 17
+"""Boxes besides those that each fragment may have."""
 _BLOCK: Final = 1 << 20
 _LEADING: Final = frozenset(
     {b"ftyp", b"moov", b"mdat", b"moof", b"styp", b"sidx", b"free", b"skip", b"wide", b"uuid", b"pnot"}
     | {b"pdin", b"junk", b"prfl", b"imda"}
 )
 """Boxes that a file is recognised by: ISO/IEC 14496-12, QuickTime, and what cameras put in front."""
+_OF_FRAGMENTS: Final = frozenset({b"moof", b"mdat", b"imda", b"styp", b"sidx", b"emsg", b"prft"})
 _KNOWN: Final = _LEADING | {b"mfra", b"meta", b"udta", b"emsg", b"prft", b"ssix", b"meco", b"PICT", b"pict"}
 _FIRST_WORDS: Final = re.compile(
     rb"moof\0\0\0.mfhd|moov\0\0\0.(?:mvhd|trak|cmov)|mfra\0\0..(?:tfra|mfro)", re.DOTALL
@@ -99,6 +102,7 @@ class Layout:
 
     def _walk(self) -> None:
         view, at = self._view, 0
+        fillers = 0
         for _ in range(_MAX_BOXES):
             if at >= view.size:
                 return
@@ -115,6 +119,9 @@ class Layout:
                 return
             self._take(box)
             at = box.end
+            fillers += box.kind not in _OF_FRAGMENTS
+            if fillers > _MAX_FILLERS:
+                break
         self.is_overlong = True
 
     def _take(self, box: Box) -> None:

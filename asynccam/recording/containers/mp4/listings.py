@@ -1,14 +1,19 @@
 """What a file says about fragments besides the fragments: segment and fragment indexes."""
 
+from typing import Final
+
 from asynccam.recording.containers.mp4.boxes import Fields, Trouble, children, read_box
 from asynccam.recording.containers.mp4.layout import Layout
 from asynccam.recording.containers.mp4.tables import Table
 from asynccam.recording.containers.reader import CutShortError, FileView
 
+_SEGMENT_INDEXES: Final = 64
+
 
 def lists_missing_segments(view: FileView, layout: Layout) -> bool:
     """Whether a segment index (``sidx``, ISO/IEC 14496-12, 8.16.3) lists media behind the end of the file."""
-    for begin in layout.sidx:
+    # One is at the beginning, or one in front of each fragment; of more only the last can go beyond the end.
+    for begin in (*layout.sidx[:_SEGMENT_INDEXES], *layout.sidx[-1:]):
         try:
             if _segments_end(view, begin) > view.size:
                 return True

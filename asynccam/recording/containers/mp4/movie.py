@@ -162,6 +162,8 @@ def _read_track(view: FileView, box: Box, track: Track, trouble: Trouble) -> Non
                 case b"hdlr" if not track.handler:
                     # QuickTime has a second handler box, inside minf, that says how data is referenced.
                     track.handler = view.read(child.start + 8, 4)
+                case b"vmhd" if not track.handler.strip(b"\0"):
+                    track.handler = b"vide"  # this header is of video alone (ISO/IEC 14496-12, 12.1.2)
                 case b"dref":
                     track.is_external = _is_external(view, child, trouble)
                 case b"stsd" if not track.formats:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from asynccam.recording.containers.mp4.boxes import Box, Fields, Trouble, children, read_box
 from asynccam.recording.containers.mp4.layout import Layout
 from asynccam.recording.containers.mp4.movie import Defaults, Movie, Track
-from asynccam.recording.containers.mp4.tables import Runs, Table
+from asynccam.recording.containers.mp4.tables import Durations, Runs, Table
 from asynccam.recording.containers.reader import CutShortError, FileView
 
 # Flags of tfhd and trun (ISO/IEC 14496-12, 8.8.7 and 8.8.8).
@@ -57,7 +57,7 @@ def indexed_samples(view: FileView, track: Track) -> Iterator[Sample]:
         return
     if sizes.constant is None:
         own = iter(sizes)
-    times, shifts = Runs(track.times, goes_on=True), Runs(track.shifts, goes_on=False)
+    times, shifts = Durations(track.times), Runs(track.shifts, goes_on=False)
     sync = None if track.sync is None else (row[0] for row in track.sync)
     next_sync = next(sync, 0) if sync is not None else 0
     time = number = 0
@@ -189,6 +189,12 @@ class Run(NamedTuple):
         size = self.defaults.size
         return min(self.length, max(limit - self.offset, 0) // size) if size else 0
 
+    def ticks(self, limit: int) -> int:
+        """How long the samples last that `rows` gives."""
+        if self.fields & _RUN_TICKS:
+            return sum(ticks for ticks, _, _, _ in self.rows(limit))
+        return self.count_there(limit) * self.defaults.ticks
+
     def bytes(self) -> int:
         """Bytes of all of its media."""
         if self.table is None or not self.fields & _RUN_SIZE:
@@ -230,8 +236,9 @@ class Fragments:
         """
         has_begun = time > 0
         for run in runs:
-            # Times may begin anywhere, the time of day included; later no camera pauses for days.
-            if run.time is not None and (not has_begun or run.time - time <= _LONGEST_PAUSE * timescale):
+            # Times may begin anywhere, the time of day included; later no camera leaps by days.
+            step = 0 if run.time is None else run.time - time
+            if run.time is not None and (not has_begun or abs(step) <= _LONGEST_PAUSE * timescale):
                 time = run.time
             has_begun = True
             offset, flags = run.offset, run.first_flags

@@ -171,6 +171,8 @@ class _Words:
             yield f"does not consist of boxes from byte {self._layout.spoiled} on"
         if self._spoiled is not None and (self._has_lost or not tally.announced):
             yield f"has a spoiled index at byte {self._spoiled}"
+        if tally.announced and not self._count.track.formats and not self._movie.trouble.cut:
+            yield "does not say how its media is coded"
         if zeros := tally.zeros - tally.zeros_at_end:
             yield f"has zeros in {zeros} of {tally.announced} frames"
         if tally.spoiled:

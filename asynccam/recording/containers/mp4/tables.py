@@ -152,3 +152,29 @@ class Runs:
             self.left -= some
             count -= some
         return total
+
+
+class Durations(Runs):
+    """Durations of samples (``stts``), where a negative one steps back and no two samples have one time.
+
+    As ffmpeg does, a sample with a negative duration lasts one tick, and the samples behind it one tick each
+    until the time that they have by the table is reached.
+    """
+
+    def __init__(self, table: Table | None) -> None:
+        """Begin at the first sample."""
+        super().__init__(table, goes_on=True)
+        self._ahead = 0
+
+    def advance(self) -> None:
+        """Go to the next run."""
+        super().advance()
+        value, self.value = self.value, max(self.value, 1 if self.value < 0 else 0)
+        count = self.left
+        self._ahead += (self.value - value) * (count if value < 0 else 0)
+        if value <= 1 or not self._ahead:
+            return
+        # What can be taken back in this run, evenly.
+        share = min(self._ahead // count, value - 1)
+        self.value -= share
+        self._ahead -= share * count
