@@ -187,7 +187,9 @@ class _Resumption:
         self._clock.check()
         infer_first_frames(self._manifest)
         start, duration = self._manifest.start, self._manifest.duration
-        until = None if start is None or duration is None else start.t0_computer.unix + duration
+        planned = None if start is None or duration is None else start.t0_computer.unix + duration
+        ends = [end for end in (planned, self._left.stopping_at) if end is not None]
+        until = min(ends, default=None)
         for record in parts.values():
             judge_coverage(record, self._manifest, until)
             started = record.id in self._left.told and not self._called_off
@@ -217,7 +219,8 @@ class _Resumption:
         if may_record and (record.kind == "still" or "files" not in record.features):
             await self._find_here(member)
         elif may_record and not isinstance(member.camera, _Away):
-            await member.stop_leftover(self._t0, self._latest_t0)
+            stop_sent = self._left.stopping_at is not None
+            await member.stop_leftover(self._t0, self._latest_t0, stop_sent=stop_sent)
         await self._note(member)
         await self._bring_home(member)
 
