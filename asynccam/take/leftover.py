@@ -27,8 +27,9 @@ class LeftoverMember(TakeMember):
                 order, though the answer was not heard; else it ended by itself.
         """
         if self.scheduled and WALL_CLOCK.elapsed() < t0 + self._limits.fires_within:
+            ahead = WALL_CLOCK.elapsed() < t0
             await self._call_off(t0)
-            if self.record.stopped_at is None:  # it did not start
+            if self.record.stopped_at is None and ahead:  # it did not start
                 self.may_record = False
                 return
         else:

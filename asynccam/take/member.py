@@ -320,7 +320,7 @@ class TakeMember:
 
     @property
     def may_still_record(self) -> bool:
-        """Whether it may have started, and neither an answer to a stop nor its status says that it is idle."""
+        """Whether it may have started, and neither an answer to a stop nor its status says it is idle."""
         started = self.may_record and self._still is None
         return started and self.record.stopped_at is None and not self._idle
 
