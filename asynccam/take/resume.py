@@ -284,6 +284,8 @@ class _Resumption:
             place = self._folder.path / record.directory
             async with deadline(self._limits.stop_timeout, f"end of the files in {place}"):
                 found = await _finished_media(place)
+            if self._called_off:  # an empty file is what arming made, and is removed below
+                found = [one for one in found if one.size]
             member.may_record = False
             member.files = tuple(MediaFile(one.path.name, one.size, path=one.path) for one in found)
             record.files = [FileRecord(name=one.name, source="local", size=one.size) for one in member.files]
