@@ -352,3 +352,29 @@ async def test_nothing_is_logged_by_asyncio_itself(caplog: pytest.LogCaptureFixt
     await asyncio.wait({task})
     del task
     assert not [record for record in caplog.records if record.name == "asyncio"]
+
+
+async def test_a_wait_outlasts_any_number_of_cancellations_and_leaves_their_count() -> None:
+    over = asyncio.Event()
+    counts: list[int] = []
+
+    async def own() -> None:
+        try:
+            await finish(over.wait())
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            assert task is not None
+            counts.append(task.cancelling())
+            assert (str(error), str(error.__context__)) == ("the last", "the first")
+            raise
+
+    owner = asyncio.create_task(own())
+    await asyncio.sleep(0)
+    for words in ("the first", "another", "the last"):
+        owner.cancel(words)
+        await asyncio.sleep(0)
+        assert not owner.done()
+    over.set()
+    with pytest.raises(asyncio.CancelledError):
+        await owner
+    assert counts == [3]
