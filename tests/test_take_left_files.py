@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from asynccam.model.features import StopReport
 from asynccam.model.info import MediaFile
 from asynccam.model.manifest import FileState, Manifest, Outcome
 from asynccam.recording import FileVerdict, Verdict
-from asynccam.take import Take, TakeLimits
+from asynccam.session import Session
+from asynccam.take import Take, TakeLimits, TakeState, resume_take
 from tests.support.scripted_camera import ScriptedCamera, hang, in_turn
 from tests.support.waiting import eventually
 
@@ -142,3 +144,37 @@ async def test_verdicts_of_recorders_here_are_written_without_a_verify_function(
     verdict = looked.manifest.cameras[0].files[0].verdict
     assert verdict is not None
     assert (verdict.verdict, verdict.detail) == ("complete", "read")  # who asks for a look gets one
+
+
+@pytest.mark.parametrize("how", ["cancel", "abort", "killed"])
+@pytest.mark.parametrize("content", [b"", b"header"], ids=["empty", "some bytes"])
+async def test_what_arming_left_of_a_take_called_off_is_removed_or_listed(
+    tmp_path: Path, how: str, content: bytes
+) -> None:
+    async def on_call(camera: ScriptedCamera, step: str) -> None:
+        if step == "disarm" and camera.plan is not None:
+            await asyncio.to_thread((camera.plan.directory / "left.mp4").write_bytes, content)
+
+    camera = ScriptedCamera("one", local=True, on_call=on_call)
+    take = Take([camera], tmp_path, name="take")
+    running = asyncio.ensure_future(take.run(duration=30, start_in=20))
+    await eventually(lambda: take.state is TakeState.STARTING)
+    if how == "killed":  # what it had written so far is all that is left
+        copy = tmp_path / "killed"
+        await asyncio.to_thread(shutil.copytree, take.directory, copy)
+        await asyncio.to_thread((copy / "one" / "left.mp4").write_bytes, content)
+    if how == "abort":
+        await take.abort()
+    running.cancel()
+    await asyncio.wait({running})
+    directory = take.directory
+    if how == "killed":
+        directory = copy
+        async with Session() as session:
+            session.add(camera)
+            await resume_take(directory, session)
+    manifest = await Manifest.load(directory)
+    listed = [file.path for file in manifest.cameras[0].files]
+    assert listed == (["one/left.mp4"] if content else [])
+    assert (directory / "one" / "left.mp4").exists() == bool(content)
+    assert manifest.outcome is not Outcome.RUNNING

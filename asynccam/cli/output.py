@@ -62,6 +62,7 @@ class Output:
     def __init__(self, *, json: bool = False, verbose: bool = False) -> None:
         self.json = json
         self.verbose = verbose
+        self._muted = False
         self.animate = sys.stderr.isatty()
         self.stdout = console(width=_width(sys.stdout.isatty()))
         self.stderr = console(stderr=True, width=_width(self.animate))
@@ -76,14 +77,18 @@ class Output:
         else:
             root.addHandler(logging.NullHandler())
 
+    def mute(self) -> None:
+        """Give no result any more: the command is being left."""
+        self._muted = True
+
     def show(self, *parts: RenderableType) -> None:
         """Show a result to a person; says nothing with ``--json``."""
-        if not self.json:
+        if not self.json and not self._muted:
             self.stdout.print(*parts, sep="\n")
 
     def document(self, value: Any) -> None:
         """Give the whole result as one JSON document; says nothing without ``--json``."""
-        if self.json:
+        if self.json and not self._muted:
             sys.stdout.write(json.dumps(plain(value), indent=2) + "\n")
             sys.stdout.flush()
 

@@ -4,26 +4,47 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import typer
 
 from asynccam.cli.errors import ExitCode, exit_code
 from asynccam.cli.output import Output
+from asynccam.errors import StorageError
+from asynccam.runtime.tasks import TaskScope
 
 Main = Callable[[], Coroutine[Any, Any, ExitCode]]
 
 _SHOW_CURSOR: Final = "\x1b[?25h"
+_ABORT_WITHIN: Final = 4.0
+"""Seconds after the second signal at which the process ends, whatever a take still has to write."""
+
+_ABORTS: Final[list[Callable[[], Awaitable[None]]]] = []
+
+
+@contextmanager
+def second_signal(abort: Callable[[], Awaitable[None]]) -> Iterator[None]:
+    """For the block, have the second signal do something before the process ends.
+
+    Args:
+        abort: Begins it, and returns what is awaited for its end.
+    """
+    _ABORTS.append(abort)
+    try:
+        yield
+    finally:
+        _ABORTS.remove(abort)
 
 
 def execute(command: str, main: Main, output: Output, *, terminated: ExitCode = ExitCode.TERMINATED) -> None:
     """Run a command to its end and leave with its exit code.
 
     The first SIGINT or SIGTERM cancels the command, which then tidies up: a take stops its cameras
-    and brings their files home. The second leaves at once.
+    and brings their files home. The second leaves at once; a take only writes down what it gave up,
+    so that it can be resumed. The third does not wait for that.
 
     Args:
         command: The command's name, for error lines.
@@ -49,19 +70,22 @@ def execute(command: str, main: Main, output: Output, *, terminated: ExitCode = 
 
 
 class _Signals:
-    """Turns the first signal into a cancellation and the second into an exit."""
+    """Turns the first signal into a cancellation and the second into an exit, with takes aborted first."""
 
     def __init__(self, output: Output, terminated: ExitCode) -> None:
         self._output = output
         self._codes = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: terminated}
         self._task: asyncio.Task[Any] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._aborting = TaskScope("second signal")
+        self._aborted = False
         self.received = False
         self.code = ExitCode.INTERRUPTED
 
     async def watch(self, main: Coroutine[Any, Any, ExitCode]) -> ExitCode:
         """Run ``main`` in this task with the signals handled."""
         self._task = asyncio.current_task()
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         for number in self._codes:
             # Not every platform's loop has this; asyncio.run then still cancels at the first Ctrl-C.
             with suppress(NotImplementedError):
@@ -70,7 +94,7 @@ class _Signals:
 
     def _on_signal(self, number: signal.Signals) -> None:
         if self.received:
-            _leave_at_once(self._output, self.code)
+            return  # `_on_second` has heard it as well
         self.received = True
         self.code = self._codes[number]
         if self._output.animate:
@@ -82,10 +106,28 @@ class _Signals:
             signal.signal(one, self._on_second)
 
     def _on_second(self, number: int, frame: FrameType | None) -> None:
-        _leave_at_once(self._output, self.code)
+        if self._aborted or self._loop is None or not (_ABORTS and hasattr(signal, "setitimer")):
+            _leave_at_once(self._output, self.code)
+        self._aborted = True
+        self._output.mute()
+        # Not a timer of the loop, which may be blocked.
+        signal.signal(signal.SIGALRM, self._on_second)
+        signal.setitimer(signal.ITIMER_REAL, _ABORT_WITHIN)
+        self._loop.call_soon_threadsafe(self._abort)
+
+    def _abort(self) -> None:
+        self._aborting.spawn(self._abort_and_leave([abort() for abort in _ABORTS]), name="abort")
+
+    async def _abort_and_leave(self, endings: Sequence[Awaitable[None]]) -> None:
+        try:
+            for ending in endings:
+                with suppress(StorageError):  # what was written before has to do
+                    await ending
+        finally:
+            _leave_at_once(self._output, self.code)
 
 
-def _leave_at_once(output: Output, code: ExitCode) -> None:
+def _leave_at_once(output: Output, code: ExitCode) -> NoReturn:
     """End the process without any clean-up but the terminal's cursor."""
     if output.animate:
         os.write(sys.stderr.fileno(), f"{_SHOW_CURSOR}\n".encode())

@@ -25,6 +25,7 @@ async def while_open(*, stdin: bool) -> AsyncIterator[None]:
     owner = asyncio.current_task()
     assert owner is not None
     closed = False
+    cancelling = owner.cancelling()
 
     async def watch(reader: asyncio.StreamReader) -> None:
         nonlocal closed
@@ -44,7 +45,7 @@ async def while_open(*, stdin: bool) -> AsyncIterator[None]:
         try:
             yield
         except asyncio.CancelledError:
-            if not closed or owner.uncancel() > 0:
+            if not closed or owner.uncancel() > cancelling:
                 raise
         finally:
             transport.close()

@@ -6,6 +6,7 @@ from asynccam.cli.errors import ExitCode
 from asynccam.cli.live import drawn
 from asynccam.cli.output import Output
 from asynccam.cli.report import take_report, whole
+from asynccam.cli.running import second_signal
 from asynccam.cli.view import TakeView
 from asynccam.errors import StateError
 from asynccam.session import Session
@@ -30,7 +31,7 @@ async def run_take(session: Session, take: Take, view: TakeView, output: Output)
 
 async def follow(session: Session, take: Take, view: TakeView) -> None:
     """Run a take to its end while the view follows it."""
-    with session.subscribe(view.handle):
+    with session.subscribe(view.handle), second_signal(take.abort):
         try:
             await take.run(duration=view.duration, start_in=view.start_in)
         finally:

@@ -14,7 +14,7 @@ from typing import Final, Generic, Protocol, TypeVar
 from asynccam.errors import AsynccamError, AuthenticationError, ConnectionError, StateError
 from asynccam.net.websocket import Closed
 from asynccam.runtime.backoff import Backoff
-from asynccam.runtime.tasks import Ready, TaskScope
+from asynccam.runtime.tasks import Ready, TaskScope, finish
 from asynccam.runtime.timing import SYSTEM_CLOCK, Clock, deadline, slept
 
 _LOG = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ class LiveLink(Generic[L]):
         try:
             await scope.start(lambda ready: self._run(ready, attempts), name="link", timeout=None)
         except BaseException:
-            await self.aclose()
+            await finish(self.aclose())
             raise
 
     async def aclose(self) -> None:

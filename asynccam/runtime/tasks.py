@@ -6,7 +6,7 @@ outlives it; a failing task is reported once, to the owner's ``on_failure``.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable, Mapping
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -172,20 +172,45 @@ async def _reap(tasks: set["asyncio.Task[Any]"], timeout: float = 10.0) -> None:
     pending = {task for task in tasks if not task.done()}
     for task in pending:
         task.cancel()
-    cancelled: asyncio.CancelledError | None = None
     loop = asyncio.get_running_loop()
     until = loop.time() + timeout
-    while pending and loop.time() < until:
+    try:
+        await see_done(pending, until=until)
+    finally:
+        late = ", ".join(sorted(task.get_name() for task in pending if not task.done()))
+        if late:
+            _LOG.warning("tasks did not heed their cancellation within %g s: %s", timeout, late)
+    if late:
+        raise TimeoutError(f"tasks did not heed their cancellation within {timeout:g} s: {late}")
+
+
+async def see_done(futures: Collection["asyncio.Future[Any]"], *, until: float | None = None) -> None:
+    """Wait until all futures are done, however often the caller is cancelled, then raise the cancellation.
+
+    Some frameworks deliver one cancellation at every turn of the loop, and a timeout and a failing sibling
+    deliver one each. Every delivery was counted by the task and is taken back by whoever made it, so
+    the count, `asyncio.Task.cancelling`, is left alone here.
+
+    Args:
+        futures: Also tasks; they are not cancelled.
+        until: The loop's time at which the wait ends all the same; None for no end.
+    """
+    loop = asyncio.get_running_loop()
+    first: asyncio.CancelledError | None = None
+    latest: asyncio.CancelledError | None = None
+    while pending := [future for future in futures if not future.done()]:
+        left = None if until is None else until - loop.time()
+        if left is not None and left <= 0:
+            break
         try:
-            _, pending = await asyncio.wait(pending, timeout=until - loop.time())
+            await asyncio.wait(pending, timeout=left)
         except asyncio.CancelledError as error:
-            cancelled = error
-            pending = {task for task in pending if not task.done()}
-    if cancelled is not None:
-        raise cancelled
-    if pending:
-        names = ", ".join(sorted(task.get_name() for task in pending))
-        raise TimeoutError(f"tasks did not heed their cancellation within {timeout:g} s: {names}")
+            first, latest = first or error, error
+    if latest is not None:
+        if latest is not first:
+            # Whoever knows its own cancellation by its words looks for it here as well.
+            latest.__context__ = first
+        raise latest
 
 
 async def finish(awaitable: Awaitable[T]) -> T:
@@ -196,13 +221,9 @@ async def finish(awaitable: Awaitable[T]) -> T:
     the cancellation.
     """
     task = asyncio.ensure_future(awaitable)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
+    try:
+        await see_done({task})
+    except asyncio.CancelledError as cancelled:
         # The cancellation is what the caller hears of; a failure meanwhile is its cause.
         raise cancelled from (None if task.cancelled() else task.exception())
     return task.result()

@@ -21,6 +21,7 @@ class Block(ABC):
 
     def __init__(self) -> None:
         self._owner: asyncio.Task[Any] | None = None
+        self._cancelling = 0
         self._closed = False
         self._interrupted = False
         self._failures: list[Exception] = []
@@ -33,6 +34,8 @@ class Block(ABC):
         if self._owner is not None:
             raise StateError("a session is entered once")
         self._owner = asyncio.current_task()
+        # As in asyncio.timeout: a task may have been cancelled before, and gone on all the same.
+        self._cancelling = 0 if self._owner is None else self._owner.cancelling()
         return self
 
     async def __aexit__(
@@ -45,7 +48,7 @@ class Block(ABC):
         except asyncio.CancelledError as late:
             leaving = late
         assert self._owner is not None
-        ours = self._interrupted and self._owner.uncancel() == 0
+        ours = self._interrupted and self._owner.uncancel() <= self._cancelling
         if isinstance(leaving, asyncio.CancelledError) and ours:
             leaving = None  # it was this session's own way of ending the block
         errors = [failure for failure in self._failures if failure is not leaving]

@@ -165,7 +165,7 @@ class Session(Company):
         reserve = min(self._shutdown_timeout / 5, 10.0)
         first = await ending.step({"search": self._scope.aclose()}, leaving=ending.beyond(reserve / 4))
         self._failures += first.values()
-        takes = self._takes.endings(max(ending.left - reserve, 0.0))
+        takes = self._takes.endings(max(ending.left - reserve, 0.0), reserve * 0.2)
         self._failures += (await ending.step(takes, leaving=reserve * 0.4)).values()
         closings = {key: camera.aclose() for key, camera in self._roster.cameras.items()}
         for key, error in (await ending.step(closings, leaving=ending.beyond(reserve * 0.8))).items():

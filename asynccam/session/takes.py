@@ -1,5 +1,6 @@
 """The takes of a Session: which cameras they hold, what they tell, how they end with it."""
 
+import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,10 +57,10 @@ class Takes:
         idle = (TakeState.NEW, TakeState.DONE)
         return any(camera in ids and take.state not in idle for take, ids in self._running)
 
-    def endings(self, timeout: float) -> dict[str, Coroutine[Any, Any, None]]:
-        """What winds up each take, within so many seconds."""
+    def endings(self, timeout: float, grace: float) -> dict[str, Coroutine[Any, Any, None]]:
+        """What winds up each take, within so many seconds; one that takes longer by the grace is aborted."""
         return {
-            f"take {number} {take.name}": take.aclose(timeout=timeout)
+            f"take {number} {take.name}": _end(take, timeout, grace)
             for number, (take, _) in enumerate(self._running, 1)
         }
 
@@ -75,3 +76,11 @@ class Takes:
                 return
             self._told[event.camera] = event
         self._emit(event)
+
+
+async def _end(take: Take, timeout: float, grace: float) -> None:
+    late = asyncio.get_running_loop().call_later(timeout + grace, take.abort)
+    try:
+        await take.aclose(timeout=timeout)
+    finally:
+        late.cancel()

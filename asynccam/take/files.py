@@ -97,12 +97,18 @@ class Collector:
     async def take_in_left(self, member: TakeMember) -> None:
         """Put on record what lies in the camera's directory though no answer named it.
 
-        The answer to a stop may not have come in time. Parts of transfers and links are passed over.
+        The answer to a stop may not have come in time. Parts of transfers and links are passed over. An
+        empty file of a camera that never answered a start is what arming left of a take that was called
+        off: it is removed.
         """
         place = self._folder.path / member.record.directory
         known = {self._folder.path / file.path for file in member.record.files if file.path}
         for path, size in (await self._left_in(member, place, known)).items():
             record = next((one for one in member.record.files if _is_copy(one, path, size)), None)
+            if record is None and size == 0 and member.record.accepted_at is None:
+                with member.recording_errors("collect"):
+                    await on_disk(_remove_empty, path)
+                    continue
             if record is None:
                 record = FileRecord(name=path.name, source="local")
                 member.record.files.append(record)
@@ -194,6 +200,12 @@ def _look_in(place: Path, known: set[Path]) -> dict[Path, tuple[int, float]]:
             seen = path.stat()
             found[path] = seen.st_size, seen.st_mtime
     return found
+
+
+def _remove_empty(path: Path) -> None:
+    with storage_errors("remove", path):
+        if path.stat().st_size == 0:
+            path.unlink()
 
 
 def _hash_slice(path: Path, offset: int, sha: "hashlib._Hash") -> int:

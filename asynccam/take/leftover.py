@@ -4,9 +4,10 @@ import logging
 
 from asynccam.model.features import EndsLeftovers, Record
 from asynccam.model.info import CameraState
+from asynccam.model.manifest import Moment
 from asynccam.runtime.timing import deadline, sleep_until
 from asynccam.take.member import SURELY_REFUSED, TakeMember
-from asynccam.wall_clock import WALL_CLOCK
+from asynccam.wall_clock import WALL_CLOCK, unix_now
 
 _LOG = logging.getLogger(__name__)
 
@@ -14,7 +15,7 @@ _LOG = logging.getLogger(__name__)
 class LeftoverMember(TakeMember):
     """A camera that another process had told to start."""
 
-    async def stop_leftover(self, t0: float, latest: float) -> None:
+    async def stop_leftover(self, t0: float, latest: float, *, stop_sent: bool) -> None:
         """Stop what a process that died had started, and learn what files it made.
 
         Unlike `stop`, a camera that refuses is no failure: it may have ended by itself meanwhile.
@@ -22,10 +23,13 @@ class LeftoverMember(TakeMember):
         Args:
             t0: T0 by elapsed time, as far as it is known; a start that was scheduled may be ahead still.
             latest: The same as late as it can have been; after ``t0`` where only wall time tells.
+            stop_sent: Whether that process may have stopped it. Then one that is idle has been stopped in
+                order, though the answer was not heard; else it ended by itself.
         """
         if self.scheduled and WALL_CLOCK.elapsed() < t0 + self._limits.fires_within:
+            ahead = WALL_CLOCK.elapsed() < t0
             await self._call_off(t0)
-            if self.record.stopped_at is None:  # it did not start
+            if self.record.stopped_at is None and ahead:  # it did not start
                 self.may_record = False
                 return
         else:
@@ -44,6 +48,10 @@ class LeftoverMember(TakeMember):
                 await self._stop_late_fire(latest)
         if not self.files:
             await self._look_for_files()
+        if self.record.stopped_at is None and self.files and stop_sent:
+            status = await self._status()
+            if status is not None and status.state is CameraState.READY:
+                self.record.stopped_at = Moment.of(unix_now())  # no later than this
         self.may_record = False
 
     async def _stop_late_fire(self, until: float) -> None:

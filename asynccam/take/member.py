@@ -116,6 +116,7 @@ class TakeMember:
         self._release_error: Exception | None = None
         self.accepting: asyncio.Task[None] | None = None
         self.may_record = False
+        self._idle = False
         self._limits = limits
         self._emit = emit
 
@@ -314,8 +315,20 @@ class TakeMember:
             else:
                 await self._stop_unanswered()
         except asyncio.CancelledError:
-            self.fail("stop", TimeoutError(f"no time was left to stop {self.camera.id}; it may still record"))
+            self.note_not_stopped()
             raise
+
+    @property
+    def may_still_record(self) -> bool:
+        """Whether it may have started, and neither an answer to a stop nor its status says it is idle."""
+        started = self.may_record and self._still is None
+        return started and self.record.stopped_at is None and not self._idle
+
+    def note_not_stopped(self) -> None:
+        """Put it on record that the camera may record still, if nothing on record says so."""
+        if not any(error.step == "stop" for error in self.record.errors):
+            words = f"no time was left to stop {self.camera.id}; it may still record"
+            self.fail("stop", TimeoutError(words))
 
     async def _await_acceptance(self, patience: float | None) -> None:
         if self.accepting is None or self.accepting.done():
@@ -341,12 +354,18 @@ class TakeMember:
             await self._ask_to_stop(self._limits.stop_timeout)
         except Exception as error:  # noqa: BLE001 - many devices refuse to stop what has not begun
             _LOG.info("%s answered a stop before T0 with: %s", self.camera.id, error)
-        await sleep_until(t0 + self._limits.fires_within)
-        status = await self._status()
+        try:
+            await sleep_until(t0 + self._limits.fires_within)
+            status = await self._status()
+        except asyncio.CancelledError:
+            self.record.stopped_at = None  # an answer before T0 does not say that it stays idle
+            raise
         if status is None:
+            self.record.stopped_at = None
             silent = f"{self.camera.id} does not say whether its scheduled start was called off"
             self.fail("stop", TimeoutError(silent, maybe_executed=True))
         elif status.state is CameraState.RECORDING:
+            self.record.stopped_at = None
             await self._stop(self._limits.stop_timeout)
 
     async def _stop(self, timeout: float) -> None:
@@ -428,7 +447,9 @@ class TakeMember:
     async def _status(self) -> CameraStatus | None:
         with self.recording_errors("status"):
             async with deadline(self._limits.status_timeout, f"status of {self.camera.id}"):
-                return await self.camera.status()
+                status = await self.camera.status()
+            self._idle = status.state is CameraState.READY
+            return status
         return None
 
     # -- the record -----------------------------------------------------------------------------

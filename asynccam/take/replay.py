@@ -35,6 +35,7 @@ class Leftover:
         names: What cameras said they would record, by id.
         t0: The moment cameras were told to start at, Unix seconds of this computer, or None.
         start_in: How long before that moment they were told, in seconds.
+        stopping_at: When the cameras were about to be stopped, Unix seconds, or None if they never were.
         scale: Wall time and elapsed time of one moment, as the process that died counted them, or None if
             that was in another run of the computer, or if the journal does not tell.
     """
@@ -46,6 +47,7 @@ class Leftover:
     names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     t0: float | None = None
     start_in: float = 0.0
+    stopping_at: float | None = None
     scale: tuple[float, float] | None = None
 
     def has_work(self, record: CameraRecord) -> bool:
@@ -94,6 +96,8 @@ def replay(
             left.manifest.start = _read(StartRecord, entry.facts.get("start"))
         elif entry.event in ("camera", "begun"):
             _camera(left, entry, flags, newer=_is_newer(entry, manifest))
+        elif entry.event == "stopping":
+            left.stopping_at = entry.at
         elif entry.event == "clock" and _is_newer(entry, manifest):
             _clock(left.manifest, entry)
     if left is None:

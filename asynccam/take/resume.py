@@ -8,7 +8,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
-from asynccam.errors import AsynccamError, NotFoundError, RecordingError, StateError, StorageError
+from asynccam.errors import (
+    AsynccamError,
+    NotFoundError,
+    RecordingError,
+    StateError,
+    StorageError,
+    TimeoutError,
+)
 from asynccam.model.camera import Camera
 from asynccam.model.credentials import Credentials
 from asynccam.model.events import Event, TakePhaseChanged
@@ -85,6 +92,8 @@ async def resume_take(
     """Finish a take whose process died: stop what still runs, bring home what exists, close the manifest.
 
     Also for a take that ended with files or cameras it could not reach. Interrupted, it can be done again.
+    Cancelled, however often, it still stops what may record, within `TakeLimits.wind_up_timeout`, and leaves
+    the files to the next time.
 
     Args:
         directory: The take's own directory.
@@ -145,6 +154,9 @@ class _Resumption:
         self._emit = emit
         self._collector = Collector(folder, self._limits, emit, verify, self._note)
         self._clock = TakeClock(self._manifest, emit)
+        self._scope = TaskScope(f"resuming {folder.name}", on_failure=lambda name, error: None)
+        self._transfers: set[asyncio.Task[None]] = set()
+        self._leaving = False
         self._called_off = True
         self._t0 = self._latest_t0 = 0.0
 
@@ -179,15 +191,21 @@ class _Resumption:
         await self._journal.write("resumed", cameras=sorted(self._left.may_record))
         await self._enter("resuming")
         parts = {record.id: record for record in self._manifest.cameras if self._left.has_work(record)}
-        async with TaskScope(f"resuming {self._folder.name}") as scope:
-            jobs = {key: self._settle(record) for key, record in parts.items()}
-            for key, result in (await scope.gather(jobs, name="resume")).items():
-                if isinstance(result, Exception):
-                    parts[key].errors.append(error_record("resume", result))
+        work = self._scope.spawn(self._settle_all(parts), name="resume")
+        try:
+            await asyncio.wait({work})
+        except asyncio.CancelledError:
+            await finish(self._leave(work))
+            raise
+        finally:
+            await self._scope.aclose()
+        work.result()
         self._clock.check()
         infer_first_frames(self._manifest)
         start, duration = self._manifest.start, self._manifest.duration
-        until = None if start is None or duration is None else start.t0_computer.unix + duration
+        planned = None if start is None or duration is None else start.t0_computer.unix + duration
+        ends = [end for end in (planned, self._left.stopping_at) if end is not None]
+        until = min(ends, default=None)
         for record in parts.values():
             judge_coverage(record, self._manifest, until)
             started = record.id in self._left.told and not self._called_off
@@ -196,6 +214,24 @@ class _Resumption:
         outcome = outcome_of_all(self._manifest.cameras)
         self._manifest.outcome = Outcome.RESUMED if outcome is Outcome.COMPLETE else outcome
         await self._enter("done")
+
+    async def _settle_all(self, parts: Mapping[str, CameraRecord]) -> None:
+        jobs = {key: self._settle(record) for key, record in parts.items()}
+        for key, result in (await self._scope.gather(jobs, name="resume")).items():
+            if isinstance(result, Exception):
+                parts[key].errors.append(error_record("resume", result))
+
+    async def _leave(self, work: "asyncio.Task[None]") -> None:
+        """Cancelled, still stop what may record; files are left to the next resuming."""
+        self._leaving = True
+        for transfer in self._transfers:
+            transfer.cancel()
+        _, late = await asyncio.wait({work}, timeout=self._limits.wind_up_timeout)
+        if late:
+            words = f"it could not be left in order within {self._limits.wind_up_timeout:g} s"
+            self._manifest.errors.append(error_record("resume", TimeoutError(words)))
+        await self._scope.aclose()
+        await self._enter("resuming")
 
     async def _enter(self, phase: str) -> None:
         self._manifest.phase = phase
@@ -217,9 +253,15 @@ class _Resumption:
         if may_record and (record.kind == "still" or "files" not in record.features):
             await self._find_here(member)
         elif may_record and not isinstance(member.camera, _Away):
-            await member.stop_leftover(self._t0, self._latest_t0)
+            stop_sent = self._left.stopping_at is not None
+            await member.stop_leftover(self._t0, self._latest_t0, stop_sent=stop_sent)
         await self._note(member)
-        await self._bring_home(member)
+        if not self._leaving:
+            transfer = self._scope.spawn(self._bring_home(member), name=f"files of {record.id}")
+            self._transfers.add(transfer)
+            await asyncio.wait({transfer})
+            if not transfer.cancelled():
+                transfer.result()
 
     async def _reach(self, record: CameraRecord) -> Camera:
         """The camera, where it was; one that cannot be reached is stood in for."""
@@ -242,6 +284,8 @@ class _Resumption:
             place = self._folder.path / record.directory
             async with deadline(self._limits.stop_timeout, f"end of the files in {place}"):
                 found = await _finished_media(place)
+            if self._called_off:  # an empty file is what arming made, and is removed below
+                found = [one for one in found if one.size]
             member.may_record = False
             member.files = tuple(MediaFile(one.path.name, one.size, path=one.path) for one in found)
             record.files = [FileRecord(name=one.name, source="local", size=one.size) for one in member.files]

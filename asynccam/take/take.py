@@ -3,10 +3,11 @@
 import asyncio
 import builtins
 import math
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from asynccam.errors import StateError, StorageError, TimeoutError, UsageError
 from asynccam.model.camera import Camera
@@ -14,7 +15,7 @@ from asynccam.model.credentials import Credentials
 from asynccam.model.events import TakePhaseChanged
 from asynccam.model.manifest import Manifest, Outcome
 from asynccam.model.safe_name import safe_name
-from asynccam.runtime.tasks import TaskScope, finish
+from asynccam.runtime.tasks import TaskScope, finish, see_done
 from asynccam.runtime.timing import sleep_until
 from asynccam.take.files import Verify
 from asynccam.take.folder import TakeFolder
@@ -25,15 +26,18 @@ from asynccam.take.states import TRANSITIONS, TakeState
 from asynccam.take.work import TakeWork, TimeServer
 from asynccam.wall_clock import local_now
 
+_STOPPING: Final = frozenset({TakeState.STARTING, TakeState.RECORDING, TakeState.STOPPING})
+"""Where cameras may record; a take that ends there has not been ended in order."""
+
 
 class Take:
     """One take: `arm`, `start`, `stop`, `collect`, or all of it by `run`.
 
     What one camera does wrong stands in its own record and disturbs no other. Cancelled at any
     step, the take stops what was started, brings home what exists within
-    `TakeLimits.wind_up_timeout`, writes the manifest and lets the cancellation go on; a second
-    cancellation cuts that short. As a context manager it does the same when the block is left
-    before the end.
+    `TakeLimits.wind_up_timeout`, writes the manifest and lets the cancellation go on. Further
+    cancellations change nothing; only `abort` cuts that short. As a context manager it does the same
+    when the block is left before the end.
 
     Args:
         cameras: The cameras, each once.
@@ -76,6 +80,8 @@ class Take:
         # A scope of its own, because the end closes the one of the work.
         self._endings = TaskScope(f"end of take {chosen}", on_failure=self._work.failed)
         self._ending: asyncio.Task[None] | None = None
+        self._limit = asyncio.timeout(None)
+        self._aborted = False
 
     # -- what it is -----------------------------------------------------------------------------
 
@@ -214,6 +220,22 @@ class Take:
         if self._ending is None or not self._ending.done():
             await self._end(Outcome.CANCELLED, timeout)
 
+    def abort(self) -> Awaitable[None]:
+        """End the take at once; harmless when it has ended.
+
+        No camera is asked for anything more, and no file is fetched. What was given up stands in the
+        manifest's errors. If a camera may record still, the take's ``outcome`` stays ``running`` and its
+        journal stays, so that `resume` stops that camera.
+
+        Returns:
+            What can be awaited for the end; it need not be. Awaited, it may raise `StorageError`: the
+            manifest cannot be written.
+        """
+        self._aborted = True
+        self._work.hurry()
+        self._bring_forward(0.0)
+        return self._endings.spawn(self.aclose(timeout=0.0), name="abort")
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -258,6 +280,8 @@ class Take:
             await self._end_quietly(Outcome.CANCELLED)
             raise
         if step.cancelled():
+            if self._ending is not None:
+                await self._end_quietly(Outcome.CANCELLED)
             raise StateError(f"take {self.name} was ended during {name}")
         error = step.exception()
         if error is not None:
@@ -281,23 +305,29 @@ class Take:
             self._work.failed("manifest", error)
 
     async def _end(self, outcome: Outcome | None, timeout: float | None = None) -> None:
-        """End the take once; whoever else asks waits for the same end. Cancelled meanwhile, cut it short."""
+        """End the take once; whoever else asks waits for the same end, however often cancelled meanwhile."""
         if self._ending is None:
             work = self._wind_up(outcome, self.limits.wind_up_timeout if timeout is None else timeout)
             self._ending = self._endings.spawn(work, name="end")
-        try:
-            await asyncio.wait({self._ending})
-        except asyncio.CancelledError:
-            self._ending.cancel()
-            await finish(asyncio.wait({self._ending}))
-            raise
+        elif timeout is not None:
+            self._bring_forward(timeout)
+        await see_done({self._ending})
         if not self._ending.cancelled():
             self._ending.result()
 
+    def _bring_forward(self, timeout: float) -> None:
+        """Have the winding up end in so many seconds, if it would last longer."""
+        until = asyncio.get_running_loop().time() + timeout
+        when = self._limit.when()
+        if when is not None and until < when:
+            with suppress(RuntimeError):  # it is over
+                self._limit.reschedule(until)
+
     async def _wind_up(self, outcome: Outcome | None, timeout: float) -> None:
         """Stop what was started, bring home what exists, and write down how it ended."""
+        in_order = False
         try:
-            async with asyncio.timeout(timeout) as limit:
+            async with asyncio.timeout(timeout) as self._limit:
                 await self._end_step()
                 if self.state in (TakeState.STARTING, TakeState.RECORDING):
                     self._move(TakeState.STOPPING)
@@ -305,13 +335,18 @@ class Take:
                 if self.state is TakeState.STOPPED:
                     self._move(TakeState.COLLECTING)
                     await self._work.collect()
+            in_order = self.state not in _STOPPING
         except builtins.TimeoutError:
-            if not limit.expired():
+            if not self._limit.expired():
                 raise
-            late = f"the take could not be ended in order within {timeout:g} s"
-            self._work.failed("end", TimeoutError(late))
+            self._work.failed("end", TimeoutError(self._why_given_up(timeout)))
         finally:
-            await finish(self._finish(outcome))
+            await finish(self._finish(outcome, in_order))
+
+    def _why_given_up(self, timeout: float) -> str:
+        if self._aborted:
+            return "the take was aborted before it could be ended in order"
+        return f"the take could not be ended in order within {timeout:g} s"
 
     async def _end_step(self) -> None:
         """Cut the running step short, unless it is one that has to be gone through anyway."""
@@ -320,10 +355,13 @@ class Take:
                 self._step.cancel()
             await asyncio.wait({self._step})
 
-    async def _finish(self, outcome: Outcome | None) -> None:
+    async def _finish(self, outcome: Outcome | None, in_order: bool) -> None:
         try:
-            await self._work.finish(outcome)
+            await self._work.finish(outcome, in_order=in_order)
+            phase = self._work.manifest.phase
             self._move(TakeState.DONE)
+            if self._work.manifest.outcome is Outcome.RUNNING:
+                self._work.manifest.phase = phase  # what is left of it is up to `resume`
             await self._work.save_for_good()
         finally:
             self._work.let_clock_go()

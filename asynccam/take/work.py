@@ -1,6 +1,7 @@
 """The work of a take's steps, and the manifest that keeps up with it."""
 
 import asyncio
+import builtins
 import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -36,6 +37,8 @@ from asynccam.wall_clock import WALL_CLOCK, unix_now
 
 _SAVE_EVERY: Final = 1.0
 """Seconds between manifests while files arrive."""
+_HURRY: Final = 1.0
+"""Seconds that each part of the clean-up may take once the take is aborted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,9 @@ class TakeWork:
         self._slots = asyncio.Semaphore(limits.measurements)
         self._watching: dict[str, asyncio.Task[None]] = {}
         self._clocks: asyncio.Task[None] | None = None
+        self._tidying = asyncio.timeout(None)
+        self._hurried = False
+        self._unstopped = False
 
     # -- the steps ------------------------------------------------------------------------------
 
@@ -212,21 +218,28 @@ class TakeWork:
         }
         await self._each("collect", collecting)
 
-    async def finish(self, outcome: Outcome | None) -> None:
+    def hurry(self) -> None:
+        """Have `finish` take no longer than it must."""
+        self._hurried = True
+        with suppress(RuntimeError):  # it has not begun, or is over
+            self._tidying.reschedule(asyncio.get_running_loop().time() + _HURRY)
+
+    async def finish(self, outcome: Outcome | None, *, in_order: bool) -> None:
         """Let go of everything and decide how it ended.
 
         Args:
             outcome: How the take ended, or None to judge by what came home.
+            in_order: Whether every camera that could be stopped has been. If not, and a camera may record
+                still, the outcome stays ``running``.
         """
         disarming = {key: member.disarm() for key, member in self.members.items()}
-        await self._each("disarm", disarming)
+        await self._tidy(self._each("disarm", disarming))
         try:
             await self.scope.aclose()
         except TimeoutError as error:
             self.failed("end", error)
         if self._folder.exists:
-            for member in self.members.values():
-                await self._collector.take_in_left(member)
+            await self._tidy(self._take_in_left())
         self._clock.check()
         unfinished = Outcome.CANCELLED if outcome is Outcome.CANCELLED else Outcome.FAILED
         infer_first_frames(self.manifest)
@@ -236,6 +249,30 @@ class TakeWork:
             late = self.manifest.started_late(member.record)
             member.record.outcome = outcome_of(member.record, unfinished, late=late)
         self.manifest.outcome = outcome or outcome_of_all(self.manifest.cameras)
+        await self._leave_to_resume(in_order)
+
+    async def _tidy(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do a part of the clean-up, or as much of it as an aborted take has time for."""
+        try:
+            async with asyncio.timeout(_HURRY if self._hurried else None) as self._tidying:
+                await work
+        except builtins.TimeoutError:
+            if not self._tidying.expired():
+                raise
+
+    async def _take_in_left(self) -> None:
+        for member in self.members.values():
+            await self._collector.take_in_left(member)
+
+    async def _leave_to_resume(self, in_order: bool) -> None:
+        """Say which cameras may record still, in the manifest and in the journal."""
+        left = [member for member in self.members.values() if member.may_still_record]
+        for member in left:
+            member.note_not_stopped()
+            if not in_order:
+                self.manifest.outcome = Outcome.RUNNING
+            await self._note_camera(member)
+        self._unstopped = bool(left)
 
     # -- the manifest ---------------------------------------------------------------------------
 
@@ -267,6 +304,8 @@ class TakeWork:
     async def save_for_good(self) -> None:
         """Write the manifest of a take that has ended, and let go of its journal.
 
+        The journal is removed, unless a camera may record still.
+
         Raises:
             StorageError: The disk refuses; the journal stays.
         """
@@ -276,7 +315,7 @@ class TakeWork:
             saved = True
         finally:
             if self._journal is not None:
-                await self._journal.close(remove=saved)
+                await self._journal.close(remove=saved and not self._unstopped)
 
     def let_clock_go(self) -> None:
         """Write no further wall time on the take's scale."""

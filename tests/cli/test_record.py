@@ -119,3 +119,37 @@ async def test_the_second_ctrl_c_does_not_wait_for_the_camera(tmp_path: Path) ->
             out, err = await asyncio.wait_for(process.communicate(), 5)
         recorder.may_stop.set()
     assert (process.returncode, out, err) == (130, b"", b"")
+
+
+async def test_what_the_second_ctrl_c_gave_up_is_written_down_and_resumed(tmp_path: Path) -> None:
+    recorder = BytesRecorder(b"moving pictures")
+    recorder.may_stop.clear()
+    async with running(tmp_path / "device", recorder) as device:
+        line = (
+            "record",
+            uri(device),
+            "--duration",
+            60,
+            "--start-in",
+            0.1,
+            "--to",
+            tmp_path,
+            "--name",
+            "take",
+        )
+        async with started(*line) as process:
+            await eventually(lambda: device.phase is Phase.RECORDING, 20)
+            process.send_signal(signal.SIGINT)
+            await eventually(lambda: device.phase is Phase.STOPPING, 20)
+            process.send_signal(signal.SIGINT)
+            await asyncio.wait_for(process.communicate(), 20)
+        manifest = await Manifest.load(tmp_path / "take")
+        assert manifest.outcome == "running"
+        assert ["aborted" in error.message for error in manifest.errors] == [True]
+        assert "it may still record" in manifest.cameras[0].errors[0].message
+        recorder.may_stop.set()
+        ended = await asynccam("resume", tmp_path / "take", "--json")
+    assert ended.code == 0, ended.err
+    manifest = await Manifest.load(tmp_path / "take")
+    assert manifest.outcome == "resumed"
+    assert [camera.outcome for camera in manifest.cameras] == ["complete"]

@@ -258,11 +258,12 @@ class PostedCall:
             StateError: `forget` was called.
         """
         left = max(self._until - asyncio.get_running_loop().time(), 0.001)
+        task = asyncio.current_task()
+        before = 0 if task is None else task.cancelling()
         try:
             value = await self._caller.call(self._method, self._params, timeout=left, posted=self._future)
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if self._future.cancelled() and task is not None and not task.cancelling():
+            if self._future.cancelled() and task is not None and task.cancelling() <= before:
                 raise StateError(f"{self._method} was forgotten before it was answered") from None
             raise
         if self._future.exception() is not None:  # another answer than the first one

@@ -10,6 +10,7 @@ from asynccam.model.address import Address
 from asynccam.model.camera import Camera
 from asynccam.model.features import FeatureKey, Files, Progress, Record, Snapshot, Stream
 from asynccam.model.info import CameraInfo, CameraStatus, LocalFile, MediaFile
+from asynccam.runtime.tasks import finish
 from asynccam.systems.mediamtx import models
 from asynccam.systems.mediamtx.camera_record import MediaMtxRecord
 from asynccam.systems.mediamtx.client import CameraClient
@@ -69,7 +70,7 @@ class MediaMtxCamera(Camera):
             await client.connect()
             camera = await cls.at(place, client)
         except BaseException:
-            await client.disconnect()
+            await finish(client.disconnect())
             raise
         camera._owns_client = True
         return camera

@@ -18,6 +18,7 @@ from asynccam.net.live import LinkState
 from asynccam.net.tls import client_context
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.hub import EventHub, Subscription
+from asynccam.runtime.tasks import finish
 from asynccam.systems.mediamtx.calls import PostedCall
 from asynccam.systems.mediamtx.connection import ServiceConnection, Subscriptions
 from asynccam.systems.mediamtx.errors import ConnectionError
@@ -195,7 +196,7 @@ class CameraClient(CameraMethods, FileMethods, ServiceMethods):
         try:
             await connection.start(self._attempts)
         except BaseException:
-            await self._release()
+            await finish(self._release())
             raise
 
     async def disconnect(self) -> None:
@@ -212,7 +213,7 @@ class CameraClient(CameraMethods, FileMethods, ServiceMethods):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.disconnect()
+        await finish(self.disconnect())
 
     @property
     def state(self) -> LinkState:

@@ -12,6 +12,7 @@ from asynccam.model.address import Address
 from asynccam.model.camera import Camera
 from asynccam.model.features import DeviceClock, FeatureKey, Files, Progress, Record, ScheduledStart
 from asynccam.model.info import CameraInfo, CameraState, CameraStatus, ClockOffset, LocalFile, MediaFile
+from asynccam.runtime.tasks import finish
 from asynccam.systems.multicam.camera_record import MultiCamRecord
 from asynccam.systems.multicam.client import MultiCamClient
 from asynccam.systems.multicam.models import TCP_PORT, DeviceStatus, StatusResponse
@@ -92,7 +93,7 @@ class MultiCamCamera(Camera):
             if address.camera not in ("", answer.deviceId):
                 raise NotFoundError(f"{client.address} is {answer.deviceId!r}, not {address.camera!r}")
         except BaseException:
-            await client.aclose()
+            await finish(client.aclose())
             raise
         return cls(answer.deviceId, client, model=str(answer.deviceType or ""))
 
