@@ -90,6 +90,7 @@ COMBINATIONS: Final[Mapping[str, Mapping[str, Device]]] = {
         "scheduled, its clocks 0.3 s ahead": Device(offset=0.3, corrected=0.3),
         "scheduled, only its system clock 1 s ahead": Device(offset=1.0),
         "scheduled, only its corrected clock 0.3 s behind": Device(corrected=-0.3),
+        "scheduled, only its corrected clock 0.2 s ahead": Device(corrected=0.2, packs=0.3),
         "scheduled, says so 0.4 s later": Device(lag=0.4),
         "scheduled, takes 0.4 s to stop": Device(packs=0.4),
         "scheduled, for others since 0.3 s": Device(already=0.3),

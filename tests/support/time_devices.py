@@ -189,9 +189,7 @@ class _Camera:
             ours = moment - device.corrected
             self.first = max(now, self._origin.at + ours - self._origin.wall) + device.late
         if device.answers == "recording":
-            await asyncio.sleep(max(0.0, self.first - now))
-            while time.monotonic() < self.first:
-                await asyncio.sleep(1e-4)
+            await asyncio.sleep(max(0.0, self.first - now) + 1e-3)  # a timer may be early by its resolution
         words = {"scheduled": "scheduled_recording_accepted", "heard": "command_received"}
         return self._answer(words.get(device.answers, "recording"))
 
