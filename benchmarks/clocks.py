@@ -44,7 +44,7 @@ TOGETHER = 20
 """Runs side by side where the network's delays, not the computer, decide."""
 FEW_TOGETHER = 4
 """Runs side by side on a quiet network, where the computer decides. Their samples take turns."""
-TAKES_TOGETHER = 4
+TAKES_TOGETHER = 6
 """Takes of one kind side by side, each over devices of its own."""
 
 

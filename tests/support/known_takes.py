@@ -32,19 +32,21 @@ class Kind:
 
     Attributes:
         start_in: Seconds from the start to T0.
+        armed_for: Seconds that the devices are armed before they are started.
         server: A time server for T0, or None.
         looks: Whether files are looked into.
         duration: Seconds.
     """
 
     start_in: float = 0.8
+    armed_for: float = 0.0
     server: Peer | None = None
     looks: bool = True
     duration: float = 0.5
 
 
 KINDS: Final[Mapping[str, Kind]] = {
-    "now": Kind(start_in=0.0),
+    "now": Kind(start_in=0.0, armed_for=1.5),
     "ahead": Kind(),
     "server": Kind(server=Peer(offset=0.6, network="symmetric")),
     "unseen": Kind(looks=False),
@@ -66,8 +68,8 @@ COMBINATIONS: Final[Mapping[str, Mapping[str, Device]]] = {
         "says at once that it records, 0.6 s late": Device("early", late=0.6),
         "says at once that it records, slow back": Device("early", late=0.2, network="slow back"),
         "accepts a schedule, 0.5 s late": Device("scheduled", late=0.5),
-        "records for others since 0.3 s": Device("recording", already=0.3),
-        "heard, for others since 0.2 s": Device("heard", already=0.2),
+        "records for others since 1.4 s": Device("recording", already=1.4),
+        "heard, for others since 1.2 s": Device("heard", already=1.2),
         "tells, 1 s stamps": Device("recording", late=0.3, step=1.0, tells=True, spread=3600.0),
         "tells, jitter": Device("heard", late=0.3, network="jitter", tells=True, spread=3600.0),
     },
@@ -176,7 +178,8 @@ def stage(kind: str, devices: Sequence[Device]) -> Iterator[Stage]:
     """Run devices for takes of a kind; the wall clock is pinned meanwhile, so that all is of one scale."""
     pin = WALL_CLOCK.pin()
     try:
-        origin = Origin(WALL_CLOCK.now(), time.monotonic())
+        moment = time.monotonic()
+        origin = Origin(moment + _scale(), moment)
         server = KINDS[kind].server
         with devices_running(devices, origin) as ports, peers_running([server or Peer()], origin) as (port,):
 
@@ -203,13 +206,30 @@ async def run_take(staged: Stage, directory: Path, seed: int) -> list[Judged]:
     try:
         verify = verify_file if kind.looks else None
         take = Take(cameras, directory, name=f"{seed}", verify=verify, time_server=staged.time_server)
-        await take.run(duration=kind.duration, start_in=kind.start_in)
+        if kind.armed_for:
+            await take.arm(duration=kind.duration)
+            await asyncio.sleep(kind.armed_for)  # somebody else may start them meanwhile
+            await take.start(start_in=kind.start_in)
+            await asyncio.sleep(kind.duration)
+            await take.stop()
+            await take.collect()
+        else:
+            await take.run(duration=kind.duration, start_in=kind.start_in)
     finally:
         for camera in cameras:
             await camera.aclose()
     told = await asyncio.gather(*(ask(port, "TRUTH") for port in staged.ports))
-    scale = WALL_CLOCK.now() - time.monotonic()
+    scale = _scale()
     return [
         Judged(record, truth["first"] + scale)
         for record, truth in zip(take.manifest.cameras, told, strict=True)
     ]
+
+
+def _scale() -> float:
+    """What the wall clock shows at the monotonic clock's 0, by the closest of several readings."""
+    readings = []
+    for _ in range(100):
+        before, now, after = time.monotonic(), WALL_CLOCK.now(), time.monotonic()
+        readings.append((after - before, now - (before + after) / 2))
+    return min(readings)[1]
