@@ -202,6 +202,21 @@ def test_a_file_longer_than_its_recording_was_begun_by_somebody_else() -> None:
     assert outcome_of(record, Outcome.FAILED) is Outcome.INCOMPLETE
 
 
+def test_a_command_bounds_nothing_where_somebody_else_started_the_device_just_before() -> None:
+    """It films since T0 - 1.09 s, the start left at T0 - 0.8 s, and the stop took long."""
+    told = {
+        "commanded_at": at(-0.8),
+        "accepted_at": at(-0.79),
+        "stop_commanded_at": at(0.5),
+        "stopped_at": at(0.95),
+    }
+    early = scheduled(clock=clock(), files=[video(1.6)], **told)
+    note_status(early, RecordingSeen(T0 + 0.1, T0 + 0.102, recording=True))
+    record = inferred(early)
+    assert contains(record, -1.09)
+    assert any("schedule" in told and "length" in told for told in record.contradictions)
+
+
 def test_a_device_that_says_it_was_recording_already_is_judged() -> None:
     record = camera(
         features=["scheduled_start"],

@@ -5,7 +5,7 @@ whether it records) and kept in the record, or follows from other fields and is 
 """
 
 import math
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final, cast, get_args
 
@@ -105,8 +105,8 @@ def first_frame(camera: CameraRecord, manifest: Manifest, *, without: Iterable[s
     used = [one for piece in every if (one := _as_used(piece, every, disputed, manifest.start)) is not None]
     interval = combine((one.source, one.interval) for one in used).interval
     if _began_before_its_start(every):
-        # Somebody else had started it, perhaps before our command left.
-        since_then = combine((one.source, one.interval) for one in every if one.source != "command").interval
+        # Somebody else had started it, perhaps before our command left, which then bounds nothing.
+        since_then = combine(_without_command(camera, manifest.start, without)).interval
         interval = Interval(min(interval.low, since_then.low), max(interval.high, since_then.high))
     told = (*_already(camera), *_in_words(every, pairs, manifest.start))
     closing = [one.source for one in used if one.bounds_end]
@@ -318,6 +318,22 @@ def _began_before_its_start(every: list[Evidence]) -> bool:
     """Whether a file is longer than its stop minus what else is known of its first frame."""
     length = next((one for one in every if one.source == "length"), None)
     return length is not None and any(length.interval.high < one.interval.low for one in every)
+
+
+def _without_command(
+    camera: CameraRecord, start: StartRecord | None, without: Iterable[str]
+) -> Iterator[tuple[str, Interval]]:
+    """All evidence as if the command had not started it; what has no lower end has the length's."""
+    noted = [record.model_copy() for record in camera.evidence]
+    for record in noted:
+        if record.source == "status" and record.earliest == camera.commanded_at:
+            record.earliest = None  # the command's, and not the device's word
+    others = camera.model_copy(update={"already_recording": True, "evidence": noted})
+    pieces = [one for one in _gather(others, start) if one.source not in without]
+    floor = min(one.interval.low for one in pieces if one.source == "length")
+    for one in pieces:
+        interval = one.interval
+        yield one.source, replace(interval, low=max(interval.low, min(floor, interval.high)))
 
 
 def _strongest(sources: Iterable[str]) -> FirstFrameSource:

@@ -13,7 +13,7 @@ from asynccam.model.manifest import Manifest
 from asynccam.recording import frame_times, verify_file
 from asynccam.session import Session
 from asynccam.take import Take, align_take, read_frame_times
-from tests.support.day_codes import pictures_of, read_time
+from tests.support.day_codes import pictures_of, put_right, read_time
 
 INSTANTS = 5
 CODE_STEP = 1e-3
@@ -30,7 +30,7 @@ class Seen:
         bound: What is stated for the picture to be off from the instant.
         frame_bound: What is stated for the picture's own time.
         interval: Seconds between two of its frames, 0 for a still.
-        shown: The time of day in the picture, or None.
+        shown: The time of day in the picture, without what its code was late (see `put_right`), or None.
     """
 
     system: str
@@ -55,8 +55,8 @@ class Seen:
     def code_bound(self) -> float:
         """What the time code itself may be off.
 
-        It is cut to whole milliseconds. It is as late as the server's loop was blocked while the first
-        pictures were made, for which one frame is allowed.
+        It is cut to whole milliseconds. Where a server has not found out yet how late its code is, it may be
+        late by more: one frame is allowed for that.
         """
         return CODE_STEP + self.interval
 
@@ -100,12 +100,11 @@ async def look(manifest: Manifest, directory: Path) -> list[Seen]:
         if known.kind == "still":
             found += await _stills(known.system, manifest, directory)
             continue
-        films = {file.path: await pictures_of(directory / file.path) for file in camera.files}
+        films = {file.path: await _times_shown(directory / file.path, begins) for file in camera.files}
         for instant, places in points:
             point = places[camera.id]
             assert point is not None, camera
             assert point.frame is not None, camera
-            width, pictures = films[point.file]
             timed = times[camera.id].files[[file.path for file in camera.files].index(point.file)]
             frame = timed.frame(point.frame)
             found.append(
@@ -116,10 +115,15 @@ async def look(manifest: Manifest, directory: Path) -> list[Seen]:
                     camera.cut_bound or 0.0,
                     frame.bound,
                     camera.frame_interval,
-                    read_time(pictures[point.frame], width, near=instant),
+                    films[point.file][point.frame],
                 )
             )
     return found
+
+
+async def _times_shown(path: Path, near: float) -> list[float | None]:
+    width, pictures = await pictures_of(path)
+    return put_right([read_time(picture, width, near=near) for picture in pictures])
 
 
 async def _stills(system: str, manifest: Manifest, directory: Path) -> list[Seen]:
