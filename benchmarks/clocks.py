@@ -1,23 +1,33 @@
 """Whether the bounds of clock measurements hold, how small they are, and how much of them was needed.
 
-    python -m benchmarks.clocks [--runs 100] [--seed 1] [--only WORDS] [--quick] [--json]
+    python -m benchmarks.clocks [--takes] [--runs 100] [--seed 1] [--only WORDS] [--quick] [--json]
 
 Against peers of known truth in a process of their own (`tests.support.time_peers`): clocks that are off,
 drift, show whole milliseconds or seconds, are set meanwhile; networks that are slow one way, jitter by 50 ms,
 come in bursts. For each combination: in how many runs the bound contained the truth, the median bound of 32
 samples, and the median and the greatest share of a bound that was needed. Then many devices at once, beside
 one alone, with samples that take turns and without. It ends with an error if a bound did not hold.
+
+With ``--takes``, whole takes instead, over devices whose first frame is known (`tests.support.known_takes`):
+in how many runs the stated bound contained it (or nothing was stated), the bounds, how much of them was
+needed, and in how many runs a contradiction was named.
 """
 
 import asyncio
 import contextlib
 import resource
 import statistics
+import sys
+import tempfile
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from asynccam.model.intervals import fit_line
 from asynccam.net.clock import MeasurementLimiter
 from benchmarks._report import Row, arguments, emit
+from tests.support.known_takes import COMBINATIONS as TAKES
+from tests.support.known_takes import Judged, run_take, stage
+from tests.support.time_devices import Device
 from tests.support.time_peers import (
     COMBINATIONS,
     Origin,
@@ -34,6 +44,8 @@ TOGETHER = 20
 """Runs side by side where the network's delays, not the computer, decide."""
 FEW_TOGETHER = 4
 """Runs side by side on a quiet network, where the computer decides. Their samples take turns."""
+TAKES_TOGETHER = 6
+"""Takes of one kind side by side, each over devices of its own."""
 
 
 async def outcomes(
@@ -127,22 +139,81 @@ def crowd(count: int, seed: int, samples: int) -> list[Row]:
     return result
 
 
+def measurements(runs: int, seed: int, only: str, *, quick: bool) -> Iterator[Row]:
+    """The rows of all that is measured without takes."""
+    for name, peer in COMBINATIONS.items():
+        if only in name and not (quick and peer.network != "quiet"):
+            yield from combination(name, peer, runs, seed)
+    yield from lines(runs, seed)
+    for count in (20,) if quick else (20, 200):
+        yield from crowd(count, seed, 8)
+
+
+# -- whole takes ------------------------------------------------------------------------------------------
+
+
+async def takes(kind: str, devices: Sequence[Device], seeds: Sequence[int]) -> list[list[Judged]]:
+    """Takes over the same devices, one for each seed, some of them side by side."""
+
+    async def some(mine: Sequence[int]) -> list[list[Judged]]:
+        with stage(kind, devices) as staged, tempfile.TemporaryDirectory() as directory:
+            return [await run_take(staged, Path(directory), seed) for seed in mine]
+
+    shares = [seeds[number::TAKES_TOGETHER] for number in range(min(TAKES_TOGETHER, len(seeds)))]
+    return [one for found in await asyncio.gather(*map(some, shares)) for one in found]
+
+
+def take_rows(name: str, found: Sequence[Judged]) -> list[Row]:
+    """What is told of one device in many takes."""
+    known = [one for one in found if one.bound]
+    for one in found:
+        if not one.holds:
+            print(f"{name}: {one}", file=sys.stderr)
+    told = sum(bool(one.record.contradictions) for one in found)
+    result = [
+        Row("clocks", f"{name}: bound held", sum(one.holds for one in found) * 100 / len(found), "%"),
+        Row("clocks", f"{name}: nothing stated", (len(found) - len(known)) * 100 / len(found), "%"),
+        Row("clocks", f"{name}: contradictions named", told * 100 / len(found), "%"),
+    ]
+    if known:
+        shares = [abs(one.error) / (one.bound or 1.0) * 100 for one in known]
+        result += [
+            Row(
+                "clocks",
+                f"{name}: median bound",
+                statistics.median(one.bound or 0.0 for one in known) * 1e3,
+                "ms",
+            ),
+            Row("clocks", f"{name}: median share needed", statistics.median(shares), "%"),
+            Row("clocks", f"{name}: greatest share needed", max(shares), "%"),
+        ]
+    return result
+
+
+def all_takes(runs: int, seed: int, only: str) -> Iterator[Row]:
+    """The rows of every device, kind of take by kind of take."""
+    for kind, every in TAKES.items():
+        chosen = {name: device for name, device in every.items() if only in name}
+        if chosen:
+            found = asyncio.run(takes(kind, list(chosen.values()), range(seed, seed + runs)))
+            for number, name in enumerate(chosen):
+                yield from take_rows(f"{kind}: {name}", [one[number] for one in found])
+
+
 def main() -> None:
     parser = arguments("Whether the bounds of clock measurements hold.")
     parser.add_argument("--runs", type=int, help="runs of each combination")
     parser.add_argument("--seed", type=int, default=1, help="of offsets and networks")
     parser.add_argument("--only", default="", help="combinations whose name has these words")
+    parser.add_argument("--takes", action="store_true", help="whole takes instead")
     options = parser.parse_args()
     runs = options.runs or (2 if options.quick else 100)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4096)), hard))
-    result: list[Row] = []
-    for name, peer in COMBINATIONS.items():
-        if options.only in name and not (options.quick and peer.network != "quiet"):
-            result += combination(name, peer, runs, options.seed)
-    result += lines(runs, options.seed)
-    for count in (20,) if options.quick else (20, 200):
-        result += crowd(count, options.seed, 8)
+    if options.takes:
+        result = list(all_takes(runs, options.seed, options.only))
+    else:
+        result = list(measurements(runs, options.seed, options.only, quick=options.quick))
     with contextlib.suppress(BrokenPipeError):
         emit(result, as_json=options.json)
     missed = [row.case for row in result if row.case.endswith("held") and row.value < 100]

@@ -144,6 +144,38 @@ def test_a_schedule_counts_beside_a_status_only_if_a_time_server_tied_t0_to_it()
     assert tied.first_frame_bound == pytest.approx(SCHEDULE_BOUND, abs=0.01)
 
 
+@pytest.mark.parametrize("ntp", [None, clock(0.0)])
+def test_a_schedule_sets_no_end_that_other_evidence_leaves_open(ntp: ClockRecord | None) -> None:
+    """Its start was 0.3 s late. The stop took 1.2 s, so the length of its file does not show it."""
+    late = scheduled(clock=clock(), stopped_at=at(6.2), files=[video(4.7)])
+    note_status(late, RecordingSeen(T0 - 0.5, T0 - 0.498, recording=False))
+    note_status(late, RecordingSeen(T0 + 0.1, T0 + 0.102, recording=False))
+    note_status(late, RecordingSeen(T0 + 0.4, T0 + 0.402, recording=True))
+    record = inferred(late, ntp=ntp)
+    assert record.contradictions == []
+    assert contains(record, 0.3)
+    assert record.first_frame_bound is not None
+    assert record.first_frame_bound < 0.41
+
+
+def test_a_schedule_alone_says_nothing_once_the_device_has_denied_it() -> None:
+    late = scheduled(clock=clock())
+    note_status(late, RecordingSeen(T0 - 0.5, T0 - 0.498, recording=False))
+    assert inferred(late.model_copy(deep=True)).first_frame_source == "schedule"
+    note_status(late, RecordingSeen(T0 + 0.1, T0 + 0.102, recording=False))
+    record = inferred(late)
+    assert (record.first_frame_at, record.first_frame_bound, record.first_frame_source) == (None, None, None)
+
+
+def test_a_device_whose_corrected_clock_is_ahead_of_ours_is_bounded_by_what_was_seen() -> None:
+    """It began 0.3 s before T0. No time server tied T0 to its clock, and the stop took a second."""
+    early = scheduled(clock=clock(), stopped_at=at(6.0), files=[video(5.3)])
+    note_status(early, RecordingSeen(T0 + 0.1, T0 + 0.102, recording=True))
+    record = inferred(early)
+    assert (record.first_frame_source, record.contradictions) == ("status", [])
+    assert contains(record, -0.3)
+
+
 def test_a_device_that_records_before_its_schedule_is_found_out() -> None:
     early = scheduled(clock=clock())
     note_status(early, RecordingSeen(T0 - 0.5, T0 - 0.498, recording=True))
@@ -168,6 +200,21 @@ def test_a_file_longer_than_its_recording_was_begun_by_somebody_else() -> None:
     assert contains(record, -3.03)
     assert any("schedule" in told and "length" in told for told in record.contradictions)
     assert outcome_of(record, Outcome.FAILED) is Outcome.INCOMPLETE
+
+
+def test_a_command_bounds_nothing_where_somebody_else_started_the_device_just_before() -> None:
+    """It films since T0 - 1.09 s, the start left at T0 - 0.8 s, and the stop took long."""
+    told = {
+        "commanded_at": at(-0.8),
+        "accepted_at": at(-0.79),
+        "stop_commanded_at": at(0.5),
+        "stopped_at": at(0.95),
+    }
+    early = scheduled(clock=clock(), files=[video(1.6)], **told)
+    note_status(early, RecordingSeen(T0 + 0.1, T0 + 0.102, recording=True))
+    record = inferred(early)
+    assert contains(record, -1.09)
+    assert any("schedule" in told and "length" in told for told in record.contradictions)
 
 
 def test_a_device_that_says_it_was_recording_already_is_judged() -> None:

@@ -5,8 +5,8 @@ whether it records) and kept in the record, or follows from other fields and is 
 """
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Final, cast, get_args
 
 from asynccam.model.coverage import LENGTH_DRIFT, SINGLE_FRAME_INTERVAL
@@ -98,20 +98,21 @@ def first_frame(camera: CameraRecord, manifest: Manifest, *, without: Iterable[s
         without: Sources to leave out.
     """
     every = [one for one in _gather(camera, manifest.start) if one.source not in without]
-    closing = [one for one in every if one.bounds_end]
-    if not closing:
+    if not any(one.bounds_end for one in every):
         return FirstFrame(None, None, tuple(every), tuple(_already(camera)))
     pairs = combine((one.source, one.interval) for one in every).contradictions
-    used = every if pairs else [one for one in every if _may_narrow(one, every, manifest.start)]
+    disputed = {name for pair in pairs for name in pair}
+    used = [one for piece in every if (one := _as_used(piece, every, disputed, manifest.start)) is not None]
     interval = combine((one.source, one.interval) for one in used).interval
     if _began_before_its_start(every):
-        # Somebody else had started it, perhaps before our command left.
-        since_then = combine((one.source, one.interval) for one in every if one.source != "command").interval
+        # Somebody else had started it, perhaps before our command left, which then bounds nothing.
+        since_then = combine(_without_command(camera, manifest.start, without)).interval
         interval = Interval(min(interval.low, since_then.low), max(interval.high, since_then.high))
     told = (*_already(camera), *_in_words(every, pairs, manifest.start))
-    if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
+    closing = [one.source for one in used if one.bounds_end]
+    if not closing or not (math.isfinite(interval.low) and math.isfinite(interval.high)):
         return FirstFrame(None, None, tuple(every), told)
-    source = _strongest(one.source for one in used if one.bounds_end)
+    source = _strongest(closing)
     return FirstFrame(interval, source, tuple(every), told)
 
 
@@ -286,23 +287,53 @@ def _interval(verdict: VerdictRecord) -> float:
 # -- what it says together --------------------------------------------------------------------------
 
 
-def _may_narrow(piece: Evidence, every: list[Evidence], start: StartRecord | None) -> bool:
-    """Whether evidence may narrow the interval, beside being a thing that others could contradict.
+def _as_used(
+    piece: Evidence, every: list[Evidence], disputed: Container[str], start: StartRecord | None
+) -> Evidence | None:
+    """What of a piece of evidence may narrow the interval, beside being what others could contradict.
 
-    A schedule that is kept by a device's own corrected clock says nothing of this computer's clock, unless
-    a time server tied T0 to true time, or a file's length agrees, or there is nothing else.
+    A schedule is a promise. A device may break it by starting late, and other evidence that leaves room for
+    that does not show it. So a schedule sets no upper end where something else does, or where the device was
+    asked after T0 and did not say that it records. It sets a lower end only if a time server tied T0 to true
+    time, or if there is nothing else: it is kept by a device's own corrected clock, and says nothing of this
+    computer's.
     """
-    if piece.source != "schedule":
-        return True
-    tied = start is not None and start.source == "ntp"
-    sources = {one.source for one in every if one.bounds_end and one.source != "schedule"}
-    return tied or "length" in sources or not sources
+    if piece.source != "schedule" or piece.source in disputed or start is None:
+        return piece
+    others = any(one.bounds_end for one in every if one.source != "schedule")
+    if not others and not _denied_after(every, start.t0_computer.unix):
+        return piece
+    if others and start.source != "ntp":
+        return None
+    return replace(piece, interval=Interval(piece.interval.low, math.inf), bounds_end=others)
+
+
+def _denied_after(every: list[Evidence], t0: float) -> bool:
+    """Whether a device was asked after T0 whether it records, and never said that it does."""
+    status = next((one for one in every if one.source == "status"), None)
+    return status is not None and not status.bounds_end and status.interval.low + STATUS_LAG > t0
 
 
 def _began_before_its_start(every: list[Evidence]) -> bool:
     """Whether a file is longer than its stop minus what else is known of its first frame."""
     length = next((one for one in every if one.source == "length"), None)
     return length is not None and any(length.interval.high < one.interval.low for one in every)
+
+
+def _without_command(
+    camera: CameraRecord, start: StartRecord | None, without: Iterable[str]
+) -> Iterator[tuple[str, Interval]]:
+    """All evidence as if the command had not started it; what has no lower end has the length's."""
+    noted = [record.model_copy() for record in camera.evidence]
+    for record in noted:
+        if record.source == "status" and record.earliest == camera.commanded_at:
+            record.earliest = None  # the command's, and not the device's word
+    others = camera.model_copy(update={"already_recording": True, "evidence": noted})
+    pieces = [one for one in _gather(others, start) if one.source not in without]
+    floor = min(one.interval.low for one in pieces if one.source == "length")
+    for one in pieces:
+        interval = one.interval
+        yield one.source, replace(interval, low=max(interval.low, min(floor, interval.high)))
 
 
 def _strongest(sources: Iterable[str]) -> FirstFrameSource:

@@ -101,6 +101,7 @@ class ThorVisionRecord:
         """
         async with deadline(timeout, f"end of the recording of {self._camera.id}"):
             stopped = await self._end()
+        at, bound = self.made_at(stopped.first_frame_at, stopped.first_frame_bound)
         return StopReport(
             commanded_at=stopped.commanded_at,
             stopped_at=stopped.stopped_at,
@@ -108,8 +109,8 @@ class ThorVisionRecord:
             files=tuple(
                 MediaFile(one.path.name, one.size, path=one.path, verdict=one) for one in stopped.files
             ),
-            first_frame_at=self.shown_at(stopped.first_frame_at),
-            first_frame_bound=_wider(stopped.first_frame_bound),
+            first_frame_at=at,
+            first_frame_bound=bound,
             gaps=tuple(
                 RecordingGap(gap.began, gap.ended if gap.resumed else None, gap.restarted, "no frame came")
                 for gap in stopped.gaps
@@ -135,9 +136,14 @@ class ThorVisionRecord:
         if self._streaming:
             await self._end()
 
-    def shown_at(self, arrived_at: float | None) -> float | None:
-        """When a frame that arrived then was made: SRT hands every one on by its latency later."""
-        return None if arrived_at is None else arrived_at - self._latency
+    def made_at(self, arrived_at: float | None, bound: float | None) -> tuple[float | None, float | None]:
+        """When a frame that arrived then was made, and by how much that may be wrong.
+
+        SRT hands every one on by its latency later. Encoder and network make it older than that by up to
+        `_ON_THE_WAY`, and never younger, so the middle of what is possible is earlier by half of that.
+        """
+        at = None if arrived_at is None else arrived_at - self._latency - _ON_THE_WAY / 2
+        return at, None if bound is None else bound + _ON_THE_WAY / 2
 
     @property
     def _latency(self) -> float:
@@ -201,12 +207,13 @@ class ThorVisionStart:
         if self._starting.cancelled():
             raise StateError("this start was closed before the first frame")
         started = self._starting.result()
+        at, bound = self._record.made_at(started.first_frame_at, started.first_frame_bound)
         return StartReport(
             commanded_at=self._released_at,
             accepted_at=started.accepted_at,
             status=RecorderState.RECORDING.value,
-            first_frame_at=self._record.shown_at(started.first_frame_at),
-            first_frame_bound=_wider(started.first_frame_bound),
+            first_frame_at=at,
+            first_frame_bound=bound,
         )
 
     async def aclose(self) -> None:
@@ -217,10 +224,6 @@ class ThorVisionStart:
         await self._scope.aclose()
         if self._starting is None or self._starting.cancelled() or self._starting.exception():
             await self._record.aclose()
-
-
-def _wider(bound: float | None) -> float | None:
-    return None if bound is None else bound + _ON_THE_WAY
 
 
 def _status(stopped: StreamStop) -> str:
