@@ -93,7 +93,8 @@ async def look(manifest: Manifest, directory: Path) -> list[Seen]:
     begins, seconds = alignment.window.begins_at.unix, alignment.window.seconds
     points = [
         (begins + at, alignment.at(at, times))
-        for at in (seconds * (number + 0.5) / INSTANTS for number in range(INSTANTS))
+        # Not at the very beginning: the first pictures have dashes in place of a time.
+        for at in (seconds * (number + 1.5) / (INSTANTS + 1) for number in range(INSTANTS))
     ]
     found: list[Seen] = []
     for camera, known in zip(alignment.cameras, manifest.cameras, strict=True):
