@@ -23,6 +23,7 @@ class LeftoverMember(TakeMember):
             t0: T0 by elapsed time, as far as it is known; a start that was scheduled may be ahead still.
             latest: The same as late as it can have been; after ``t0`` where only wall time tells.
         """
+        self.bound_stop(max(t0, latest))
         if self.scheduled and WALL_CLOCK.elapsed() < t0 + self._limits.fires_within:
             await self._call_off(t0)
             if self.record.stopped_at is None:  # it did not start
