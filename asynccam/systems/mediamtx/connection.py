@@ -159,6 +159,7 @@ class ServiceConnection:
             self._hub.emit(CameraStatusUpdate(camera=self._roster.camera_id(told.device), info=known))
         elif isinstance(told, RecordingInfo):
             self.emit(self._roster.recorded(told))
+            told = self._roster.identified(told)
             self._hub.emit(RecordingStatusUpdate(camera=self._roster.camera_id(told.device), recording=told))
         else:
             self._hub.emit(ServiceNotice(service=self._service, topic=topic, data=payload))
