@@ -1,11 +1,10 @@
 """Host names below ``local.``, asked for by mDNS where the system's resolver does not know them."""
 
 import zeroconf as zc
-from zeroconf import (
-    AddressResolver,  # type: ignore[attr-defined]  # public, and missing from its __all__
-    DNSQuestionType,
-    InterfaceChoice,
-)
+from zeroconf import DNSQuestionType, InterfaceChoice
+
+# Public, and missing from what zeroconf says that it exports.
+from zeroconf import AddressResolver  # type: ignore[attr-defined]  # isort: skip
 
 from asynccam.net.mdns_sockets import Interfaces, open_zeroconf
 
