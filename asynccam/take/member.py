@@ -240,6 +240,9 @@ class TakeMember:
     def _note_meaning(self, report: StartReport) -> None:
         self.record.answer_meaning = AnswerMeaning(report.meaning).value
         self.record.already_recording = report.already_recording
+        if report.already_recording:
+            words = f"{self.camera.id} was recording already, so somebody else's recording runs"
+            self.fail("start", BusyError(f"{words}; the stop of this take ends it"))
         for seen in report.seen:
             note_status(self.record, seen)
         self._note_device_moment(report.first_frame)
