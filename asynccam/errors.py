@@ -200,7 +200,13 @@ class RecordingError(FatalError):
 
 
 class AuthenticationError(AsynccamError):
-    """Credentials are missing, wrong or expired; new ones are needed, not another try."""
+    """Credentials are missing, wrong or expired; new ones are needed, not another try.
+
+    Attributes:
+        may_pass: True for a token that may only be too early for the peer's clock: another try may succeed.
+    """
+
+    may_pass: bool = False
 
 
 class PermissionDeniedError(AuthenticationError):

@@ -268,6 +268,8 @@ async def test_a_device_that_says_recording_long_before_its_schedule_is_judged(t
         await camera.aclose()
     (record,) = take.manifest.cameras
     assert record.already_recording
+    told = [error.message for error in record.errors if error.step == "start"]
+    assert any("somebody else's recording runs" in words for words in told)
     assert record.contradictions[0] == "it said at its start that it was recording already"
     assert contains(record, recorder.started_at[0])
     assert (record.outcome, take.ok) == (Outcome.INCOMPLETE, False)

@@ -25,6 +25,7 @@ from asynccam.errors import (
     TimeoutError,
     UsageError,
 )
+from asynccam.net.tls import untrusted
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for DNS, connecting and TLS."""
@@ -230,9 +231,7 @@ def http_errors(url: str | URL, *, maybe_executed: bool = False) -> Iterator[Non
     except aiohttp.InvalidURL as error:
         raise AddressError(f"not an HTTP address: {bare(url)}") from error
     except aiohttp.ClientConnectorCertificateError as error:
-        raise AuthenticationError(
-            f"the certificate of {bare(url)} is not trusted: {error.certificate_error}"
-        ) from error
+        raise AuthenticationError(untrusted(bare(url), error.certificate_error)) from error
     except aiohttp.ConnectionTimeoutError as error:
         raise TimeoutError(f"no connection to {bare(url)} within {CONNECT_TIMEOUT:g} s") from error
     except builtins.TimeoutError as error:

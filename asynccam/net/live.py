@@ -5,13 +5,14 @@ the state, wait for one, or listen to every change. See docs/reconnecting.md for
 """
 
 import asyncio
+import builtins
 import logging
 import random
 from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import Final, Generic, Protocol, TypeVar
 
-from asynccam.errors import AsynccamError, AuthenticationError, ConnectionError, StateError
+from asynccam.errors import AsynccamError, AuthenticationError, ConnectionError, StateError, TimeoutError
 from asynccam.net.websocket import Closed
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.tasks import Ready, TaskScope, finish
@@ -59,6 +60,9 @@ class Link(Protocol):
         """End it."""
         ...
 
+
+_EARLY_PAUSE: Final = 1.0
+"""Seconds at most between tries with a token that may be too early for the peer's clock."""
 
 L = TypeVar("L", bound=Link)
 StateListener = Callable[[LinkState, LinkState, str], None]
@@ -124,25 +128,41 @@ class LiveLink(Generic[L]):
         """Where the connection stands."""
         return self._state
 
-    async def start(self, *, attempts: int = 1) -> None:
+    async def start(self, *, attempts: int = 1, timeout: float | None = None) -> None:
         """Open the connection and wait until it is ready; from then on it is kept open.
 
         Args:
-            attempts: Tries before giving up.
+            attempts: Tries before giving up; those whose credentials may only be early do not count.
+            timeout: Seconds for all tries and the waits between them, or None.
 
         Raises:
             StateError: It is already started.
             AuthenticationError: The credentials were refused.
+            TimeoutError: The connection was not ready in time.
             AsynccamError: Whatever the last try failed with.
         """
         if self._scope is not None:
             raise StateError(f"{self.name} is already connected; its state is {self._state.value}")
         self._scope = scope = TaskScope(self.name)
+        limit = asyncio.timeout(timeout)
         try:
-            await scope.start(lambda ready: self._run(ready, attempts), name="link", timeout=None)
+            async with limit:
+                await scope.start(lambda ready: self._run(ready, attempts), name="link", timeout=None)
+        except builtins.TimeoutError:
+            await self.aclose()
+            if not limit.expired():  # a try's own
+                raise
+            raise self._late(timeout or 0.0) from self.error
         except BaseException:
             await finish(self.aclose())
             raise
+
+    def _late(self, timeout: float) -> AsynccamError:
+        """What to raise when the first connection took too long."""
+        if isinstance(self.error, AuthenticationError):
+            return self.error
+        before = "" if self.error is None else f"; the try before: {self.error}"
+        return TimeoutError(f"no usable connection to {self.name} within {timeout:g} s{before}")
 
     async def aclose(self) -> None:
         """Close the connection for good; harmless when called twice."""
@@ -197,6 +217,11 @@ class LiveLink(Generic[L]):
             try:
                 link = await self._attempt()
             except AuthenticationError as error:
+                if error.may_pass:
+                    self.error = error
+                    self._move(LinkState.WAITING, str(error))
+                    await self._pause(min(next(delays), _EARLY_PAUSE))
+                    continue
                 if not self.connects:
                     raise
                 self._refused(error)

@@ -22,7 +22,7 @@ from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZerocon
 from asynccam.errors import StateError, UsageError
 from asynccam.net.mdns_announce import Announcement, announce
 from asynccam.net.mdns_service import Service, check_service_type, instance_of, service_of
-from asynccam.net.mdns_sockets import Interfaces, open_zeroconf
+from asynccam.net.mdns_sockets import Interfaces, follow_interfaces, local_addresses, open_zeroconf
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.tasks import TaskScope, finish
 
@@ -114,6 +114,7 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
     meanwhile changes once, one that came and went is not mentioned. So nothing piles up.
     A service that dies without a goodbye is lost when its announcement expires, which may be
     75 minutes later.
+    Network interfaces that come and go while it runs are followed, within about two seconds.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
         self._interfaces = interfaces
         self._resolve_timeout = resolve_timeout
         self._zeroconf: AsyncZeroconf
+        self._asking: AsyncServiceBrowser
         self._scope = TaskScope(f"mdns {service_type}")
         self._stack: AsyncExitStack | None = None
         self._announced: dict[str, asyncio.Task[None] | None] = {}  # key -> its resolver, while there is one
@@ -148,15 +150,17 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
     async def __aenter__(self) -> "ServiceBrowser":
         if self._stack is not None or self._closed:
             raise StateError("a service browser is entered once")
+        known = await asyncio.to_thread(local_addresses)
         async with AsyncExitStack() as stack:
             self._zeroconf = await stack.enter_async_context(
                 open_zeroconf(self._borrowed, interfaces=self._interfaces)
             )
             await stack.enter_async_context(self._scope)
-            browser = AsyncServiceBrowser(
-                self._zeroconf.zeroconf, self._type, handlers=[self._on_change], question_type=_ASK_FOR
-            )
-            stack.push_async_callback(browser.async_cancel)
+            self._asking = self._ask()
+            stack.push_async_callback(self._stop_asking)
+            follower = follow_interfaces(self._zeroconf, known, self._ask_again)
+            following = self._scope.spawn(follower, name="interfaces")
+            stack.callback(following.cancel)
             self._stack = stack.pop_all()
         return self
 
@@ -212,6 +216,19 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def _ask(self) -> AsyncServiceBrowser:
+        return AsyncServiceBrowser(
+            self._zeroconf.zeroconf, self._type, handlers=[self._on_change], question_type=_ASK_FOR
+        )
+
+    async def _stop_asking(self) -> None:
+        await self._asking.async_cancel()
+
+    async def _ask_again(self) -> None:
+        """Ask who is there on an interface that appeared: the pauses between questions grow to an hour."""
+        await self._asking.async_cancel()
+        self._asking = self._ask()
 
     # Called by zeroconf while it digests a packet, so nothing may be raised here.
     def _on_change(

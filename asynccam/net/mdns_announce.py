@@ -6,13 +6,19 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 import zeroconf as zc
-from zeroconf import DNSQuestionType, InterfaceChoice, ServiceInfo
+from zeroconf import DNSQuestionType, InterfaceChoice, IPVersion, ServiceInfo
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
 
 from asynccam.errors import BusyError, StateError, UsageError
 from asynccam.net.mdns_service import Service, check_service_type, is_usable, parse_ip, service_of
-from asynccam.net.mdns_sockets import Interfaces, open_zeroconf, own_addresses
-from asynccam.runtime.tasks import finish
+from asynccam.net.mdns_sockets import (
+    Interfaces,
+    follow_interfaces,
+    local_addresses,
+    open_zeroconf,
+    own_addresses,
+)
+from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
 
 _GOODBYE_LASTS: Final = 1.1
@@ -32,6 +38,7 @@ class Announcement:
         self._info = info
         self._timeout = timeout
         self._told_at = asyncio.get_running_loop().time()
+        self._moved = False
 
     @property
     def service(self) -> Service:
@@ -49,6 +56,10 @@ class Announcement:
         """
         new_port = self._info.port if port is None else port
         _check_place(addresses, new_port)
+        self._moved = self._moved or addresses is not None
+        await self._move(addresses, new_port)
+
+    async def _move(self, addresses: Sequence[str] | None, new_port: int | None) -> None:
         if addresses is not None:
             self._info.addresses = [parse_ip(one).packed for one in addresses]
         self._info.port = new_port
@@ -59,6 +70,12 @@ class Announcement:
         async with deadline(self._timeout, f"mDNS announcement of {self._info.name}"):
             await (await self._zeroconf.async_update_service(self._info))
         self._told_at = loop.time()
+
+    async def follow(self, addresses: Sequence[str]) -> None:
+        """Announce what addresses this computer has now, unless `move` gave others; errors as of `move`."""
+        told = {parse_ip(one).packed for one in addresses}
+        if addresses and not self._moved and told != set(self._info.addresses_by_version(IPVersion.All)):
+            await self._move(addresses, self._info.port)
 
 
 @asynccontextmanager
@@ -82,7 +99,7 @@ async def announce(
         service_type: ``_multicam._tcp.local.`` for example.
         instance: The service's name: any text of up to 63 bytes without control characters.
         port: Where it listens, 1 to 65535.
-        addresses: IP addresses to announce; by default those of ``interfaces``.
+        addresses: IP addresses to announce; by default those of ``interfaces``, also when they change later.
         properties: The TXT record.
         zeroconf: Sockets to borrow; they are never closed here. Without them own ones are opened.
         interfaces: Where own sockets listen and speak.
@@ -96,6 +113,7 @@ async def announce(
     """
     check_service_type(service_type)
     _check_place(addresses, port)
+    known = local_addresses()
     place = own_addresses(interfaces) if addresses is None else list(addresses)
     try:
         info = ServiceInfo(
@@ -110,7 +128,15 @@ async def announce(
     async with open_zeroconf(zeroconf, interfaces=interfaces) as sockets:
         try:
             await _register(sockets, info, timeout)
-            yield Announcement(sockets, info, timeout)
+            announcement = Announcement(sockets, info, timeout)
+
+            async def changed() -> None:
+                await announcement.follow(await asyncio.to_thread(own_addresses, interfaces))
+
+            async with TaskScope(f"announcement of {info.name}") as scope:
+                if addresses is None:
+                    scope.spawn(follow_interfaces(sockets, known, changed), name="interfaces")
+                yield announcement
         finally:
             await finish(_withdraw(sockets, info, timeout))
 

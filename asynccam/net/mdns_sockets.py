@@ -1,24 +1,33 @@
 """The sockets of mDNS: borrowed or own, and the interfaces they listen and speak on."""
 
+import asyncio
 import ipaddress
+import logging
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
+from weakref import WeakSet
 
 import ifaddr
 import zeroconf as zc
 from zeroconf import InterfaceChoice, IPVersion
 from zeroconf.asyncio import AsyncZeroconf
 
-from asynccam.errors import ConnectionError, StateError, UsageError
+from asynccam.errors import AsynccamError, ConnectionError, StateError, UsageError
 from asynccam.net.mdns_service import parse_ip
 from asynccam.runtime.tasks import finish
+
+_LOG = logging.getLogger(__name__)
 
 Interfaces = InterfaceChoice | Sequence[str | int]
 """All interfaces, the default one, or a list of their IP addresses (IPv6 ones by index too)."""
 
 _START_TIMEOUT: Final = 5.0
+_LOOK_EVERY: Final = 2.0
+"""Seconds between two looks at this computer's network interfaces."""
+_OWN: Final[WeakSet[AsyncZeroconf]] = WeakSet()
+"""Sockets opened here, whose interfaces are followed; whoever lends sockets follows them himself."""
 
 
 @asynccontextmanager
@@ -46,10 +55,12 @@ async def open_zeroconf(
         own = AsyncZeroconf(interfaces=choice, ip_version=_ip_version(interfaces))
     except (OSError, RuntimeError) as error:
         raise ConnectionError(f"mDNS cannot be opened on {_words(interfaces)}: {error}") from error
+    _OWN.add(own)
     try:
         await _wait_for_start(own)
         yield own
     finally:
+        _OWN.discard(own)
         await finish(own.async_close())
 
 
@@ -62,9 +73,40 @@ def own_addresses(interfaces: Interfaces) -> list[str]:
     if not isinstance(interfaces, InterfaceChoice):
         _check_interfaces(interfaces)
         named = [one for one in interfaces if isinstance(one, str)]
-        return named + [one for one, index in _local_addresses() if index in interfaces]
-    every = [one for one, _ in _local_addresses()]
+        return named + [one for one, index in local_addresses() if index in interfaces]
+    every = [one for one, _ in local_addresses()]
     return [one for one in every if not ipaddress.ip_address(one).is_loopback] or every
+
+
+async def follow_interfaces(
+    sockets: AsyncZeroconf,
+    known: Collection[tuple[str, int | None]],
+    changed: Callable[[], Awaitable[object]],
+) -> None:
+    """Have sockets keep up with this computer's network interfaces, until cancelled.
+
+    Args:
+        sockets: Own sockets are updated; borrowed ones are left to their owner.
+        known: `local_addresses` from before the sockets were opened.
+        changed: Awaited after every change of interfaces or addresses.
+    """
+    before = set(known)
+    while True:
+        try:
+            now = set(await asyncio.to_thread(local_addresses))
+            if now != before:
+                words = ", ".join(sorted(one for one, _ in now)) or "none"
+                _LOG.info("the network interfaces changed: %s", words)
+                # Older releases of zeroconf cannot; then only new addresses are announced.
+                if sockets in _OWN and hasattr(sockets, "async_update_interfaces"):
+                    await sockets.async_update_interfaces()
+                await changed()
+                before = now  # not earlier: what failed is done again
+        except zc.NotRunningException:  # the owner of borrowed sockets closed them
+            return
+        except (OSError, RuntimeError, zc.Error, AsynccamError) as error:
+            _LOG.warning("mDNS does not follow a change of network interfaces yet: %s", error)
+        await asyncio.sleep(_LOOK_EVERY)
 
 
 async def _wait_for_start(sockets: AsyncZeroconf) -> None:
@@ -82,16 +124,16 @@ def _check_interfaces(interfaces: Interfaces) -> None:
         raise UsageError("interfaces is a list of at least one IP address or interface index")
     for interface in interfaces:
         if isinstance(interface, int):
-            known = any(index == interface for _, index in _local_addresses())
+            known = any(index == interface for _, index in local_addresses())
         elif parse_ip(interface).version == 6:
-            known = any(address == interface.partition("%")[0] for address, _ in _local_addresses())
+            known = any(address == interface.partition("%")[0] for address, _ in local_addresses())
         else:
             known = _can_bind(socket.AF_INET, interface)
         if not known:
             raise ConnectionError(f"this computer has no network interface {interface}")
 
 
-def _local_addresses() -> list[tuple[str, int | None]]:
+def local_addresses() -> list[tuple[str, int | None]]:
     """Every IP address of this computer, with the index of its interface."""
     return [
         (ip.ip if isinstance(ip.ip, str) else ip.ip[0], adapter.index)

@@ -92,9 +92,9 @@ class RpcClient:
         """Where the connection stands."""
         return self.live.state
 
-    async def start(self, *, attempts: int = 1) -> None:
+    async def start(self, *, attempts: int = 1, timeout: float | None = None) -> None:
         """Connect and sign in; see `LiveLink.start`."""
-        await self.live.start(attempts=attempts)
+        await self.live.start(attempts=attempts, timeout=timeout)
 
     async def aclose(self) -> None:
         """Close for good; open calls fail. Harmless when called twice."""

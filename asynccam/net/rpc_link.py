@@ -15,6 +15,10 @@ from asynccam.runtime.timing import deadline
 from asynccam.wire.jsonrpc import Failure, Id, JsonRpcCaller, Notice, Oddity, Params, Result
 
 DEFAULT_TIMEOUT: Final = 30.0
+_GOODBYE: Final = 2.0
+"""Seconds a peer gets to agree to the end of the connection."""
+_SHORT_GOODBYE: Final = 0.2
+"""The same for a peer that has not said a word on it."""
 
 NoticeHandler = Callable[[str, Any], None]
 """Called with a notification's method and params; must not block."""
@@ -55,6 +59,7 @@ class RpcLink:
         self._on_oddity = on_oddity
         self._calls: dict[Id, tuple[asyncio.Future[Any], str]] = {}
         self._socket: WebSocket | None = None
+        self._heard = False
         self._loop = asyncio.get_running_loop()
 
     @classmethod
@@ -206,13 +211,14 @@ class RpcLink:
     async def aclose(self) -> None:
         """Close the connection; open calls fail."""
         if self._socket is not None:
-            await self._socket.aclose()
+            await self._socket.aclose(timeout=_GOODBYE if self._heard else _SHORT_GOODBYE)
 
     async def _until_writable(self, socket: WebSocket, method: str, timeout: float | None) -> None:
         async with deadline(timeout, f"room to send {method} to {self.name}"):
             await socket.drain()
 
     def _received(self, message: bytes) -> None:
+        self._heard = True
         for event in self.caller.receive(message):
             if type(event) is Result:
                 call = self._calls.pop(event.id, None)

@@ -81,8 +81,34 @@ async def _resolve(host: str, port: int) -> list[AddrInfoType]:
             return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))]
         if "%" not in host:  # a zone is an interface's name, which the resolver turns into its number
             return [(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port, 0, 0))]
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror:
+        # Many systems do not ask the local network: containers, and those without nss-mdns.
+        local = await _resolve_by_mdns(host)
+        if not local:
+            raise
+        return [_local_address(one, port) for one in local]
     return list(found)
+
+
+async def _resolve_by_mdns(host: str) -> list[str]:
+    if not host.rstrip(".").lower().endswith(".local"):
+        return []
+    from asynccam.net.mdns_names import resolve_local  # seldom needed, and zeroconf takes a while to load
+
+    try:
+        return await resolve_local(host)
+    except ConnectionError:  # no mDNS here: the resolver's own words say more
+        return []
+
+
+def _local_address(address: str, port: int) -> AddrInfoType:
+    if ":" not in address:
+        return (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port))
+    plain, _, zone = address.partition("%")
+    place = (plain, port, 0, int(zone) if zone.isdecimal() else 0)
+    return (socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", place)
 
 
 def _undelayed_socket(info: AddrInfoType) -> socket.socket:

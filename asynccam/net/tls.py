@@ -20,6 +20,17 @@ async def client_context(*, verify: bool = True, ca_file: Path | None = None) ->
     return await asyncio.to_thread(_build, verify, ca_file)
 
 
+def untrusted(url: str, error: Exception) -> str:
+    """Say why the certificate of an address is refused, in the same words for every protocol.
+
+    Args:
+        url: Without credentials.
+        error: As the check of the certificate raised it.
+    """
+    why = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else str(error)
+    return f"the certificate of {url} is not trusted: {why.rstrip('.')}"
+
+
 def _build(verify: bool, ca_file: Path | None) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=ca_file)

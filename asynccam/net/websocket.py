@@ -30,6 +30,7 @@ from asynccam.errors import (
     UsageError,
 )
 from asynccam.net.tcp import connect_tcp
+from asynccam.net.tls import untrusted
 from asynccam.runtime.tasks import finish
 from asynccam.runtime.timing import deadline
 
@@ -359,15 +360,14 @@ async def open_websocket(
                 factory,
                 sock=sock,
                 ssl=tls if uri.secure else None,
-                server_hostname=uri.host if uri.secure else None,
+                # RFC 6066, section 3: the name goes without its trailing dot, as certificates have it.
+                server_hostname=uri.host.rstrip(".") if uri.secure else None,
             )
             assert socket is not None
             await socket.opened
         opened = True
     except ssl.SSLCertVerificationError as error:
-        raise AuthenticationError(
-            f"the certificate of {url} is not trusted: {error.verify_message}"
-        ) from error
+        raise AuthenticationError(untrusted(url, error)) from error
     except (ConnectionError, TimeoutError):
         raise
     except OSError as error:

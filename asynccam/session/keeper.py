@@ -48,7 +48,7 @@ class Keeper:
     """Keeps trying.
 
     A try that fails is followed by another after a wait that grows; wrong credentials are not tried
-    again until `wake` says that something has changed.
+    again until `wake` says that something has changed, unless they may only be too early.
 
     Args:
         scope: Owns the tasks.
@@ -152,4 +152,5 @@ class Keeper:
         """Seconds to wait after a failure."""
         if charge.delays is None:
             charge.delays = self._backoff.delays()
-        return math.inf if isinstance(error, AuthenticationError) else next(charge.delays)
+        refused = isinstance(error, AuthenticationError) and not error.may_pass
+        return math.inf if refused else next(charge.delays)

@@ -26,6 +26,7 @@ class LeftoverMember(TakeMember):
             stop_sent: Whether that process may have stopped it. Then one that is idle has been stopped in
                 order, though the answer was not heard; else it ended by itself.
         """
+        self.bound_stop(max(t0, latest))
         if self.scheduled and WALL_CLOCK.elapsed() < t0 + self._limits.fires_within:
             ahead = WALL_CLOCK.elapsed() < t0
             await self._call_off(t0)

@@ -19,9 +19,12 @@ class TakeLimits:
             is incomplete. A loop that runs is late by some milliseconds, by tenths of a second only if
             something blocks it, and a device that starts by its own clock may be late by 0.1 s.
         settle: How long past T0 the start waits for cameras that have not answered; they may
-            still answer later, up to ``start_timeout``.
+            still answer later, up to ``start_timeout``. A camera that has stopped waits as long for
+            the others before its files are downloaded.
         fires_within: How long past T0 a scheduled start that was called off may still show itself.
-        stop_timeout: For one camera to stop; phones pack the file before they answer.
+        stop_timeout: For one camera to stop; phones pack the file before they answer. Where the stop fails,
+            all that follows (status, second stop, list of files) gets what is left of it, and no more than
+            ``status_timeout`` beyond it.
         status_timeout: For asking a camera how it is after something went wrong.
         stall_timeout: For a transfer without one new byte. There is no total timeout.
         verify_timeout: For looking into one file.

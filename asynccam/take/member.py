@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,6 +80,8 @@ _LAST_LOOK: Final = 0.5
 """Seconds before T0 at which a scheduled device is asked whether it records already."""
 _LOOK_AGAIN: Final = 0.5
 """Seconds between two looks for a file that a device may still be finishing."""
+_SHORTEST: Final = 0.05
+"""Seconds that a stop gets though nothing is left: one that is sent late is better than none."""
 SURELY_REFUSED: Final = (DeviceError, AuthenticationError, BusyError, UsageError)
 """Errors after which what was asked for has certainly not been done."""
 
@@ -117,6 +120,7 @@ class TakeMember:
         self.accepting: asyncio.Task[None] | None = None
         self.may_record = False
         self._idle = False
+        self._stop_until = math.inf  # in the loop's time
         self._limits = limits
         self._emit = emit
 
@@ -237,6 +241,9 @@ class TakeMember:
     def _note_meaning(self, report: StartReport) -> None:
         self.record.answer_meaning = AnswerMeaning(report.meaning).value
         self.record.already_recording = report.already_recording
+        if report.already_recording:
+            words = f"{self.camera.id} was recording already, so somebody else's recording runs"
+            self.fail("start", BusyError(f"{words}; the stop of this take ends it"))
         for seen in report.seen:
             note_status(self.record, seen)
         self._note_device_moment(report.first_frame)
@@ -308,6 +315,7 @@ class TakeMember:
             await self._await_acceptance(patience)
             if not self.may_record or (self._still is not None and not self.accepted):
                 return  # a picture that did not come cannot be stopped
+            self.bound_stop(t0)
             if self.scheduled and WALL_CLOCK.elapsed() < t0:
                 await self._call_off(t0)
             elif self.accepted:
@@ -329,6 +337,20 @@ class TakeMember:
         if not any(error.step == "stop" for error in self.record.errors):
             words = f"no time was left to stop {self.camera.id}; it may still record"
             self.fail("stop", TimeoutError(words))
+
+    def bound_stop(self, t0: float) -> None:
+        """Bound everything that stopping takes from now on; a start that is called off is watched until T0.
+
+        Args:
+            t0: T0 by elapsed time.
+        """
+        ahead = max(0.0, t0 + self._limits.fires_within - WALL_CLOCK.elapsed()) if self.scheduled else 0.0
+        most = _with_grace(self._limits.stop_timeout) + self._limits.status_timeout
+        self._stop_until = asyncio.get_running_loop().time() + ahead + most
+
+    def _left(self, timeout: float) -> float:
+        """The timeout, or the time that is left for stopping if that is shorter."""
+        return max(0.0, min(timeout, self._stop_until - asyncio.get_running_loop().time()))
 
     async def _await_acceptance(self, patience: float | None) -> None:
         if self.accepting is None or self.accepting.done():
@@ -386,7 +408,8 @@ class TakeMember:
                 return
         else:
             self.fail("stop", first)
-        if status is not None and self.accepted:
+        # Whose sign-in is over may still list its files: services differ in what they ask credentials for.
+        if self.accepted and (status is not None or isinstance(first, AuthenticationError)):
             await self._look_for_files()
 
     async def _look_for_files(self) -> None:
@@ -397,7 +420,8 @@ class TakeMember:
         if not self.camera.supports(Files):
             return
         with self.recording_errors("stop"):
-            async with deadline(self._limits.status_timeout, f"list of files of {self.camera.id}"):
+            left = self._left(self._limits.status_timeout)
+            async with deadline(left, f"list of files of {self.camera.id}"):
                 listed = await self.camera.feature(Files).list_files()
                 while self.names and not any(file.name in self.names for file in listed):
                     await asyncio.sleep(_LOOK_AGAIN)
@@ -412,6 +436,7 @@ class TakeMember:
 
     async def _ask_to_stop(self, timeout: float) -> None:
         what = f"answer of {self.camera.id} to the stop"
+        timeout = max(self._left(timeout), _SHORTEST)
         async with deadline(_with_grace(timeout), what, maybe_executed=True):
             report = await self._recorder().stop(timeout=timeout)
         self.record.stop_commanded_at = Moment.of(report.commanded_at)
@@ -445,11 +470,13 @@ class TakeMember:
         self._emit(RecordingStopped(camera=self.camera.id, files=names))
 
     async def _status(self) -> CameraStatus | None:
-        with self.recording_errors("status"):
-            async with deadline(self._limits.status_timeout, f"status of {self.camera.id}"):
-                status = await self.camera.status()
-            self._idle = status.state is CameraState.READY
-            return status
+        left = self._left(self._limits.status_timeout)
+        if left > 0:
+            with self.recording_errors("status"):
+                async with deadline(left, f"status of {self.camera.id}"):
+                    status = await self.camera.status()
+                self._idle = status.state is CameraState.READY
+                return status
         return None
 
     # -- the record -----------------------------------------------------------------------------

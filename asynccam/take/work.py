@@ -108,6 +108,7 @@ class TakeWork:
         self._tidying = asyncio.timeout(None)
         self._hurried = False
         self._unstopped = False
+        self._early: dict[str, asyncio.Task[None]] = {}
 
     # -- the steps ------------------------------------------------------------------------------
 
@@ -188,7 +189,10 @@ class TakeWork:
         await asyncio.wait({saving})
 
     async def stop(self, patience: float | None) -> None:
-        """Stop every camera that may record; ``patience`` as for `TakeMember.stop`."""
+        """Stop every camera that may record; ``patience`` as for `TakeMember.stop`.
+
+        Files of those that have stopped are downloaded while others are still waited for.
+        """
         self._clock.check()
         if self.manifest.start is not None:
             lasted = WALL_CLOCK.elapsed() - self.t0
@@ -198,24 +202,22 @@ class TakeWork:
         if self._clocks is not None:
             self._clocks.cancel()
             await asyncio.wait({self._clocks})
-        stops = {
-            key: self._stop(member, patience) for key, member in self.members.items() if member.may_record
-        }
+        to_stop = {key: member for key, member in self.members.items() if member.may_record}
+        waiting = _Waiting(len(to_stop))
+        stops = {key: self._stop(member, patience, waiting) for key, member in to_stop.items()}
         await self._each("stop", stops)
         if patience is None:  # a take that is ended early has no time for it
             again = {
                 key: member.measure_clock_again(self._slots)
                 for key, member in self.members.items()
-                if member.record.stopped_at is not None
+                if member.record.stopped_at is not None and key not in self._early
             }
             await self._each("clock", again)
 
     async def collect(self) -> None:
         """Bring every file home."""
         await self._note("collecting")
-        collecting = {
-            key: self._collector.collect(member) for key, member in self.members.items() if member.files
-        }
+        collecting = {key: self._collect(key, member) for key, member in self.members.items() if member.files}
         await self._each("collect", collecting)
 
     def hurry(self) -> None:
@@ -363,10 +365,26 @@ class TakeWork:
             watching = self.scope.spawn(self._watch_begin(member), name=f"watch[{member.camera.id}]")
             self._watching[member.camera.id] = watching
 
-    async def _stop(self, member: TakeMember, patience: float | None) -> None:
-        await self._end_watch(member)
-        await member.stop(patience=patience, t0=self.t0)
-        await self._note_camera(member)
+    async def _stop(self, member: TakeMember, patience: float | None, waiting: "_Waiting") -> None:
+        """Stop one camera; its files do not wait for others that take `TakeLimits.settle` longer."""
+        try:
+            await self._end_watch(member)
+            await member.stop(patience=patience, t0=self.t0)
+            await self._note_camera(member)
+        finally:
+            waiting.leave()
+        if member.files and not await waiting.all_left(self._limits.settle):
+            job = self._collect_early(member, measure=patience is None)
+            self._early[member.camera.id] = self.scope.spawn(job, name=f"collect[{member.camera.id}]")
+
+    async def _collect_early(self, member: TakeMember, *, measure: bool) -> None:
+        if measure and member.record.stopped_at is not None:
+            await member.measure_clock_again(self._slots)
+        await self._collector.collect(member)
+
+    async def _collect(self, key: str, member: TakeMember) -> None:
+        early = self._early.get(key)
+        await (self._collector.collect(member) if early is None else early)
 
     async def _arrived(self, member: TakeMember) -> None:
         await self._note_camera(member)
@@ -420,6 +438,33 @@ class TakeWork:
             start_in=start_in,
             tolerance=self._limits.start_tolerance,
         )
+
+
+class _Waiting:
+    """Lets those who have finished see whether the others do so soon.
+
+    Args:
+        count: Those who have not finished.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._over = asyncio.Event()
+
+    def leave(self) -> None:
+        """One more has finished."""
+        self._count -= 1
+        if self._count <= 0:
+            self._over.set()
+
+    async def all_left(self, timeout: float) -> bool:
+        """Wait until everyone has finished; False if that took longer than the timeout in seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._over.wait()
+        except builtins.TimeoutError:
+            return False
+        return True
 
 
 def _describe(camera: Camera, directory: str) -> CameraRecord:

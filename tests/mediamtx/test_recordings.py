@@ -26,7 +26,7 @@ async def test_start_and_stop_are_typed_with_the_sdks_names() -> None:
         )
         assert started.start_time == 1736951400.0
         stopped = await client.stop_recording("/dev/video0")
-        assert (stopped.recording_id, stopped.duration, stopped.file_size) == ("a.mp4", 3, 5)
+        assert (stopped.recording_id, stopped.duration, stopped.file_size) == ("s-1", 3, 5)
         assert stopped.end_time == 1736951403.0
 
 

@@ -23,6 +23,7 @@ from asynccam.systems.mediamtx.errors import (
 )
 from asynccam.systems.mediamtx.settings import Credentials
 from asynccam.systems.mediamtx.signin import NO_SUCH_METHOD, LinkFacts, authenticate, translated
+from asynccam.systems.mediamtx.tokens import advice
 from asynccam.wall_clock import unix_now
 
 SLOW: Final = frozenset({"start_recording", "stop_recording", "take_snapshot"})
@@ -32,6 +33,8 @@ HOLD_UP: Final = 15.0
 
 _GRACE: Final = 2.0
 """Seconds the calls on a connection get to be answered before it is replaced."""
+_EARLY_PAUSE: Final = 0.5
+"""Seconds between sign-ins with a token that may be too early for the service's clock."""
 _RATE: Final = Backoff(initial=0.5, maximum=10.0)
 _SETTLED: Final = (LinkState.READY, LinkState.REFUSED, LinkState.CLOSED)
 
@@ -149,7 +152,7 @@ class Caller:
                         raise problem from cause
                     await asyncio.sleep(wait)
                 elif self._not_signed_in(problem, facts, cause):
-                    secret = await self._admitted(refusals, link, facts, problem, until)
+                    secret = await self._admit_in_time(method, refusals, link, facts, problem, until)
                     refusals += 1
                 else:
                     raise problem from cause
@@ -171,6 +174,26 @@ class Caller:
             and facts.secret is not None
         )
 
+    async def _admit_in_time(
+        self,
+        method: str,
+        refusals: int,
+        link: RpcLink | None,
+        facts: LinkFacts,
+        problem: AsynccamError,
+        until: float,
+    ) -> str | None:
+        """As `_admitted`, where the token provider and the new sign-in take no longer than the call may."""
+        left = max(until - asyncio.get_running_loop().time(), 0.001)
+        try:
+            async with deadline(left, f"renewed sign-in at {self._rpc.url} for {method}"):
+                return await self._admitted(refusals, link, facts, problem, until)
+        except TimeoutError:
+            why = self._rpc.live.error
+            if isinstance(why, AuthenticationError):  # says more than that it took long
+                raise why from None
+            raise
+
     async def _admitted(
         self, refusals: int, link: RpcLink | None, facts: LinkFacts, problem: AsynccamError, until: float
     ) -> str | None:
@@ -181,17 +204,17 @@ class Caller:
         """
         if facts.generation != 1:
             if refusals:
-                raise problem
-            await self._sign_in_again(link, facts)
+                raise self._advised(problem, facts.secret)
+            await self._sign_in_again(link, facts, until)
             return None
         if refusals in (0, 2):  # the sign-in fault
             return facts.secret
         if refusals == 1 and self._credentials.renewable(facts.secret):
             await self._connect_anew(link, until)
             return None
-        raise problem
+        raise self._advised(problem, facts.secret)
 
-    async def _sign_in_again(self, link: RpcLink | None, facts: LinkFacts) -> None:
+    async def _sign_in_again(self, link: RpcLink | None, facts: LinkFacts, until: float) -> None:
         """Generation 2: a new token is taken on the same connection."""
         used = facts.secret
         async with self._renewing:
@@ -200,11 +223,26 @@ class Caller:
             secret = await self._credentials.secret()
             if secret is None:
                 return
-            try:
-                facts.role = await authenticate(link, self._credentials.auth_type, secret)
-            except AsynccamError as error:
-                raise translated(error, facts.generation, secret) from error
+            while True:
+                try:
+                    facts.role = await authenticate(link, self._credentials, secret)
+                    break
+                except AuthenticationError as error:
+                    if not error.may_pass or asyncio.get_running_loop().time() + _EARLY_PAUSE >= until:
+                        raise
+                    await asyncio.sleep(_EARLY_PAUSE)
+                except AsynccamError as error:
+                    raise translated(error, facts.generation, secret) from error
             facts.secret = secret
+
+    def _advised(self, problem: AsynccamError, secret: str | None) -> AsynccamError:
+        """The refusal, with what to do about it."""
+        if not isinstance(problem, AuthenticationError):
+            return problem
+        words = advice(secret, problem.message, provided=self._credentials.provided)
+        return AuthenticationError(
+            f"{problem.message}{words}", code=problem.code, data=problem.data, method=problem.method
+        )
 
     async def _connect_anew(self, link: RpcLink | None, until: float) -> None:
         """Generation 1: after a token's expiry only a new connection helps."""
@@ -212,6 +250,8 @@ class Caller:
         loop = asyncio.get_running_loop()
         async with self._renewing:
             if link is not None and live.link is link:
+                # Before the connection is given up: a provider that fails leaves it as it is.
+                await self._credentials.renew()
                 # The other calls on it are answered or refused one after the other; none is to be lost.
                 with suppress(TimeoutError):
                     async with deadline(_GRACE, "end of the other calls"):

@@ -182,9 +182,9 @@ class MediaMtxRecord:
             CameraBusyError: It records already, as far as the service has told.
             CameraServiceError, TimeoutError, RemoteProtocolError: The service cannot be asked.
         """
-        async with deadline(plan.timeout, f"connection to {self._client.endpoint.address}"):
+        async with deadline(plan.timeout, f"readiness of {self._device} at {self._client.endpoint.address}"):
             await self._client.wait_until_connected()
-        answer = await self._client.get_camera_status(self._device)
+            answer = await self._client.get_camera_status(self._device)
         state = self._client.camera_state(self._device, answer)
         if state is CameraState.RECORDING:
             address = self._client.endpoint.address

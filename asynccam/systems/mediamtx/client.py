@@ -58,13 +58,14 @@ class CameraClient(CameraMethods, FileMethods, ServiceMethods):
         auth_type: ``jwt``, ``api_key`` or ``auto``; by default the one that a secret was given for.
         auth_token: The JWT, or an async callable that gives a valid one whenever the client signs in.
         api_key: The key for ``api_key``.
-        max_retries: Tries of the first connection; a lost one is tried again without end.
+        max_retries: Tries of the first connection, all within ``timeout``; a lost one is tried again
+            without end.
         retry_delay: Seconds before the second retry; each following wait is twice as long.
         max_retry_delay: Seconds no wait exceeds.
         path: Of the WebSocket.
         http_port: Of the file server.
         verify: Whether certificates are checked; False accepts whoever answers.
-        timeout: Seconds a call may take that is given none of its own.
+        timeout: Seconds that `connect` may take with all its tries, and a call that is given none of its own.
         stall_timeout: Seconds without a byte after which a download is given up.
         topics: What to be told of by a service of generation 2.
         quiet_limit: Seconds of silence after which the service counts as dead, or None.
@@ -168,6 +169,9 @@ class CameraClient(CameraMethods, FileMethods, ServiceMethods):
     async def connect(self) -> None:
         """Connect and sign in; from then on the connection comes back whenever it is lost.
 
+        All tries together take the client's ``timeout`` at most. A token that may only be too early for
+        the service's clock is tried again for as long.
+
         Raises:
             AuthenticationError: The credentials, or the certificate, are refused.
             ConnectionError, TimeoutError: The service cannot be reached.
@@ -194,7 +198,7 @@ class CameraClient(CameraMethods, FileMethods, ServiceMethods):
             self._hub.subscribe(self._on_state, ConnectionStateChanged),
         )
         try:
-            await connection.start(self._attempts)
+            await connection.start(self._attempts, self._timeout)
         except BaseException:
             await finish(self._release())
             raise
@@ -250,8 +254,10 @@ class CameraClient(CameraMethods, FileMethods, ServiceMethods):
             AuthenticationError: The credentials are refused.
             TimeoutError: Not within ``timeout`` seconds.
         """
-        rpc = self._connected().rpc
-        state = await rpc.live.wait_for(LinkState.READY, LinkState.REFUSED, LinkState.CLOSED, timeout=timeout)
+        live = self._connected().rpc.live
+        if self._credentials.provided:  # it may have another token by now
+            live.rearm()
+        state = await live.wait_for(LinkState.READY, LinkState.REFUSED, LinkState.CLOSED, timeout=timeout)
         if state is not LinkState.READY:
             await self.ping()  # raises why not
 
@@ -272,8 +278,7 @@ class CameraClient(CameraMethods, FileMethods, ServiceMethods):
         Raises:
             UsageError: No such ``auth_type``.
         """
-        new = credentials(auth_type, auth_token, api_key)
-        self._credentials.auth_type, self._credentials.token = new.auth_type, new.token
+        self._credentials.replace(credentials(auth_type, auth_token, api_key))
         if self._connection is not None:
             self._connection.rpc.live.rearm()
 

@@ -8,7 +8,7 @@ import logging
 import ssl
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from asynccam.errors import AsynccamError, RemoteProtocolError
 from asynccam.model.events import Event
@@ -32,6 +32,8 @@ from asynccam.systems.mediamtx.signin import ask, sign_in, translated
 from asynccam.wall_clock import unix_now
 
 _LOG = logging.getLogger(__name__)
+_OPEN: Final = 10.0
+"""Seconds at most for one try to open a connection."""
 
 Subscriptions = dict[str, dict[str, Any] | None]
 """Topic -> filters."""
@@ -76,6 +78,7 @@ class ServiceConnection:
         self._roster = roster
         self._subscriptions = subscriptions
         self._hub = hub
+        # No step of a connection may take longer than a call: who gives 5 s is not to wait for 30.
         self.rpc = RpcClient(
             endpoint.url,
             sign_in=self._sign_in,
@@ -83,14 +86,16 @@ class ServiceConnection:
             on_state=self._moved,
             tls=tls,
             backoff=backoff,
+            open_timeout=min(timeout, _OPEN),
+            sign_in_timeout=timeout,
             quiet_limit=quiet_limit,
         )
         self.caller = Caller(self.rpc, credentials, timeout)
 
-    async def start(self, attempts: int) -> None:
-        """Connect; raises what the last try failed with, in the client's own exceptions."""
+    async def start(self, attempts: int, timeout: float) -> None:
+        """Connect in ``timeout`` seconds; raises what the last try failed with, in the client's own words."""
         try:
-            await self.rpc.start(attempts=attempts)
+            await self.rpc.start(attempts=attempts, timeout=timeout)
         except AsynccamError as error:
             problem = translated(error, 2, None)
             if problem is error:
@@ -154,6 +159,7 @@ class ServiceConnection:
             self._hub.emit(CameraStatusUpdate(camera=self._roster.camera_id(told.device), info=known))
         elif isinstance(told, RecordingInfo):
             self.emit(self._roster.recorded(told))
+            told = self._roster.identified(told)
             self._hub.emit(RecordingStatusUpdate(camera=self._roster.camera_id(told.device), recording=told))
         else:
             self._hub.emit(ServiceNotice(service=self._service, topic=topic, data=payload))

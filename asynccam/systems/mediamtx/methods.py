@@ -107,6 +107,7 @@ class CameraMethods(Asking):
             timeout=timeout,
         )
         self._learned(self._roster.recorded(answer.of(camera)))
+        answer = self._identified(answer, camera)
         if by_hand and duration is not None:
             self._timed.stop_after(camera, duration)
         return answer
@@ -119,7 +120,7 @@ class CameraMethods(Asking):
         self._timed.cancel(camera)
         answer = await self._change(RecordingInfo, "stop_recording", {"device": camera}, timeout=timeout)
         self._learned(self._roster.recorded(answer.of(camera)))
-        return answer
+        return self._identified(answer, camera)
 
     async def get_recording_status(self, device_path: str = "", *, device: str = "") -> RecordingInfo:
         """The camera's present or last recording.
@@ -131,7 +132,8 @@ class CameraMethods(Asking):
         method = "get_recording_status"
         if method not in self._facts.missing:
             try:
-                return (await self._read(RecordingInfo, method, {"device": camera})).of(camera)
+                answer = await self._read(RecordingInfo, method, {"device": camera})
+                return self._roster.identified(answer.of(camera))
             except UnsupportedError:
                 if method not in self._facts.missing:
                     raise
@@ -140,3 +142,8 @@ class CameraMethods(Asking):
             return known
         info = await self.get_camera_status(camera)
         return RecordingInfo(device=info.device or camera, status=UNKNOWN)
+
+    def _identified(self, answer: RecordingInfo, camera: str) -> RecordingInfo:
+        """The answer as it came, under the id that its recording is known by."""
+        known = self._roster.recordings.get(answer.device or camera)
+        return answer if known is None or not known.recording_id else answer.known_as(known.recording_id)

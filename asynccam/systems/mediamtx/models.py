@@ -15,6 +15,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     ValidationError,
     model_validator,
 )
@@ -221,10 +222,25 @@ class RecordingInfo(Answer):
         """The camera, under the SDK's name."""
         return self.device
 
+    # The id it was first known by, where the words of this message would give another.
+    _first_id: str = PrivateAttr(default="")
+
     @property
     def recording_id(self) -> str:
-        """The session's id, or the file's name where the service gives none."""
-        return self.session_id or self.filename
+        """The id of the recording, the same from its start to its stop in all a client tells of it.
+
+        It is the session's id, or the file's name where the first message gave none, or else an id of the
+        client's own.
+        """
+        return self._first_id or self.session_id or self.filename
+
+    def known_as(self, recording_id: str) -> "RecordingInfo":
+        """The same under the id it was first known by."""
+        if recording_id == self.recording_id:
+            return self
+        same = self.model_copy()
+        same._first_id = recording_id
+        return same
 
     def of(self, device: str) -> "RecordingInfo":
         """The same, of this camera if the answer does not name one."""

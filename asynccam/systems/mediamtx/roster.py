@@ -5,6 +5,7 @@ share (`RecordingStarted` and its like) is told once.
 """
 
 from collections.abc import Iterable, Iterator
+from pathlib import PurePosixPath
 from typing import Final
 
 from asynccam.model import info as model
@@ -32,6 +33,7 @@ _STATES: Final = {
     "FAILED": CameraState.ERROR,
 }
 _RUNNING: Final = ("STARTED", "RECORDING", "ACTIVE", "STARTING")
+_BEGINS: Final = ("STARTED", "STARTING")
 _ENDED: Final = ("STOPPED", "COMPLETED", "FINISHED")
 _REMEMBERED: Final = 1000
 UNKNOWN: Final = "UNKNOWN"
@@ -49,9 +51,17 @@ def has_ended(recording: RecordingInfo | None) -> bool:
 
 def _is_same(known: RecordingInfo, told: RecordingInfo) -> bool:
     """Whether what is told is of the recording that is known; its file may be named now or left out."""
+    if told.session_id and known.session_id:
+        return told.session_id == known.session_id
+    # After a gap nobody knows whether it still runs; only a beginning is that of another one.
+    lasts = is_running(known) or (known.status == UNKNOWN and told.status.upper() not in _BEGINS)
     if not told.filename:
-        return is_running(known) or not is_running(told)
-    return told.filename == known.filename or (is_running(known) and not known.filename)
+        return lasts or not is_running(told)
+    if told.filename == known.filename or (lasts and not known.filename):
+        return True
+    # Some services tell the name without its ending at the start and with it at the stop.
+    same_stem = PurePosixPath(told.filename).stem == PurePosixPath(known.filename).stem
+    return same_stem and not is_running(told)
 
 
 class Roster:
@@ -71,6 +81,7 @@ class Roster:
         self.cameras: dict[str, CameraInfo] = {}
         self.recordings: dict[str, RecordingInfo] = {}
         self.files: dict[str, FileInfo] = {}
+        self._nameless = 0
 
     def camera_id(self, device: str) -> str:
         """A camera's stable id."""
@@ -139,7 +150,11 @@ class Roster:
                 for name in recording.model_fields_set
                 if (value := getattr(recording, name)) is not None
             }
-            recording = known.model_copy(update=told | (recording.model_extra or {}))
+            first_id = known.recording_id
+            recording = known.model_copy(update=told | (recording.model_extra or {})).known_as(first_id)
+        elif is_running(recording) and not recording.recording_id:
+            self._nameless += 1
+            recording = recording.known_as(f"{device}#{self._nameless}")
         self.recordings[device] = recording
         yield from self._changes(before)
         if is_running(recording) and not (same and is_running(known)):
@@ -151,6 +166,13 @@ class Roster:
             )
         elif has_ended(recording):
             self._remember(recording)
+
+    def identified(self, recording: RecordingInfo) -> RecordingInfo:
+        """A message about a recording under the id that the recording is known by."""
+        known = self.recordings.get(recording.device)
+        if known is None or not known.recording_id or not _is_same(known, recording):
+            return recording
+        return recording.known_as(known.recording_id)
 
     def gap(self, began: float, ended: float, cameras: Iterable[CameraInfo]) -> Iterator[Event]:
         """All cameras there are after the connection was away; gives the gap, then what changed."""

@@ -82,6 +82,7 @@ class Credentials:
 
     auth_type: str
     token: str | TokenProvider | None = field(default=None, repr=False)
+    _fresh: str | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.auth_type not in AUTH_TYPES:
@@ -95,8 +96,33 @@ class Credentials:
         """
         if self.token is None or isinstance(self.token, str):
             return self.token
+        fresh, self._fresh = self._fresh, None
+        return fresh if fresh is not None else await self._ask(self.token)
+
+    async def renew(self) -> str | None:
+        """Get what to use from the next sign-in on; a provider's token is kept for that one.
+
+        Raises:
+            ConnectionError: The token provider failed, for the moment.
+        """
+        if self.token is None or isinstance(self.token, str):
+            return self.token
+        self._fresh = fresh = await self._ask(self.token)
+        return fresh
+
+    def replace(self, other: "Credentials") -> None:
+        """Use those of another from now on."""
+        self.auth_type, self.token, self._fresh = other.auth_type, other.token, None
+
+    @property
+    def provided(self) -> bool:
+        """Whether a provider gives the token."""
+        return callable(self.token)
+
+    @staticmethod
+    async def _ask(provider: TokenProvider) -> str:
         try:
-            return await self.token()
+            return await provider()
         except AsynccamError:
             raise
         except Exception as error:

@@ -20,6 +20,7 @@ from asynccam.systems.mediamtx.errors import (
 )
 from asynccam.systems.mediamtx.models import SignIn
 from asynccam.systems.mediamtx.settings import Credentials
+from asynccam.systems.mediamtx.tokens import advice, may_be_early
 
 NO_SUCH_METHOD: Final = -32601
 INVALID_PARAMS: Final = -32602
@@ -58,11 +59,11 @@ async def sign_in(link: RpcLink, credentials: Credentials) -> LinkFacts:
         CameraServiceError: The service fails in another way.
     """
     secret = await credentials.secret()
-    role = "" if secret is None else await authenticate(link, credentials.auth_type, secret)
+    role = "" if secret is None else await authenticate(link, credentials, secret)
     return LinkFacts(await _generation(link, secret), secret, role)
 
 
-async def authenticate(link: RpcLink, auth_type: str, secret: str) -> str:
+async def authenticate(link: RpcLink, credentials: Credentials, secret: str) -> str:
     """Sign in, or sign in again, on a connection.
 
     Returns:
@@ -73,7 +74,7 @@ async def authenticate(link: RpcLink, auth_type: str, secret: str) -> str:
         CameraServiceError: The service fails in another way.
     """
     # Older services read ``token``.
-    params = {"auth_token": secret, "token": secret, "auth_type": auth_type}
+    params = {"auth_token": secret, "token": secret, "auth_type": credentials.auth_type}
     try:
         try:
             value = await link.call("authenticate", params)
@@ -83,7 +84,8 @@ async def authenticate(link: RpcLink, auth_type: str, secret: str) -> str:
             value = await link.call("authenticate", {"auth_token": secret})
     except RpcError as refusal:
         if refusal.code == NOT_SIGNED_IN:
-            raise translated(refusal, 2, secret) from None
+            clean = translated(refusal, 2, secret)
+            raise _refused(str(clean), refusal.message, credentials, secret, refusal) from None
         raise CameraServiceError(
             hidden(f"sign-in at {link.name} failed: {refusal.message} (code {refusal.code})", secret),
             code=refusal.code,
@@ -92,8 +94,22 @@ async def authenticate(link: RpcLink, auth_type: str, secret: str) -> str:
     answer = SignIn.read(value, method="authenticate")
     if not answer.authenticated:
         why = hidden(answer.error or "no reason given", secret)
-        raise AuthenticationError(f"{link.name} refuses the credentials: {why}", method="authenticate")
+        raise _refused(f"{link.name} refuses the credentials: {why}", why, credentials, secret, None)
     return answer.role or ""
+
+
+def _refused(
+    text: str, words: str, credentials: Credentials, secret: str, refusal: RpcError | None
+) -> AuthenticationError:
+    """The error for a refused sign-in: what to do, and whether another try may succeed."""
+    error = AuthenticationError(
+        text + advice(secret, words, provided=credentials.provided),
+        code=0 if refusal is None else refusal.code,
+        data=None if refusal is None else refusal.data,
+        method="authenticate",
+    )
+    error.may_pass = may_be_early(secret, words)
+    return error
 
 
 async def ask(link: RpcLink, facts: LinkFacts, method: str, params: dict[str, Any] | None = None) -> Any:

@@ -8,7 +8,7 @@ camera's id.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from asynccam.model.events import CameraFound, CameraLost, Event
+from asynccam.model.events import CameraEvent, CameraFound, CameraLost, Event
 from asynccam.net.live import LinkState
 from asynccam.systems.thorvision.models import Camera
 
@@ -33,6 +33,14 @@ class CameraRemoved(CameraLost):
     """
 
     device: Camera
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamTakenOver(CameraEvent):
+    """The server was sending the camera's stream for somebody else, and was told to end it for this client.
+
+    Another program may have been recording it, or one that died had left it.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,7 @@ from asynccam.runtime.hub import EventHub, EventStream
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
 from asynccam.systems.thorvision.api import ServerApi
+from asynccam.systems.thorvision.events import StreamTakenOver
 from asynccam.systems.thorvision.models import Camera, Capability
 from asynccam.systems.thorvision.ports import PortPool
 from asynccam.systems.thorvision.results import OpenStream, StreamStart, StreamStop
@@ -145,7 +146,9 @@ class CameraStream:
             DeviceError, BusyError: The server refused every port.
             ConnectionError, TimeoutError, AuthenticationError: It cannot be asked.
         """
-        await self._clear()
+        if await self._clear():
+            _LOG.warning("%s was streaming for somebody else; its stream is taken over", self._name)
+            self._events.emit(StreamTakenOver(camera=self._name))
         refusal: AsynccamError | None = None
         for _ in range(self._settings.attempts):
             port = self._ports.take()
@@ -298,12 +301,14 @@ class CameraStream:
             self._server_error = error
         return self._server_error
 
-    async def _clear(self) -> None:
-        """Stop what an earlier client left; a server may well refuse that to an idle camera."""
+    async def _clear(self) -> bool:
+        """Stop what another client has or left; False if the server refuses, as for an idle camera."""
         try:
             await self._api.stop(self.camera.id)
         except (DeviceError, BusyError) as error:
             _LOG.debug("%s had nothing to stop: %s", self._name, error)
+            return False
+        return True
 
     async def _withdraw(self, port: int, error: BaseException) -> None:
         """After a start that failed: see that nothing came of it, and give the port back."""

@@ -1,0 +1,36 @@
+"""Host names below ``local.``, asked for by mDNS where the system's resolver does not know them."""
+
+import zeroconf as zc
+from zeroconf import DNSQuestionType, InterfaceChoice
+
+# Public, and missing from what zeroconf says that it exports.
+from zeroconf import AddressResolver  # type: ignore[attr-defined]  # isort: skip
+
+from asynccam.net.mdns_sockets import Interfaces, open_zeroconf
+
+EVERYWHERE: Interfaces = InterfaceChoice.All
+
+
+async def resolve_local(host: str, *, timeout: float = 3.0) -> list[str]:
+    """Ask the local network for the addresses of a host.
+
+    Args:
+        host: ``phone.local``, with or without its dot.
+        timeout: Seconds to wait for an answer.
+
+    Returns:
+        IP addresses; one that is link-local has its interface's number behind a ``%``, and is left out where
+        that is not known. None if nobody answers.
+
+    Raises:
+        ConnectionError: mDNS cannot be opened.
+    """
+    try:
+        asked = AddressResolver(f"{host.rstrip('.')}.")
+    except zc.Error:  # no name on the wire
+        return []
+    async with open_zeroconf(interfaces=EVERYWHERE) as sockets:
+        await asked.async_request(sockets.zeroconf, timeout * 1000, DNSQuestionType.QM)
+    return [
+        one for one in asked.parsed_scoped_addresses() if "%" in one or not one.lower().startswith("fe80:")
+    ]

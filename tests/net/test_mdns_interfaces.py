@@ -1,0 +1,118 @@
+"""mDNS follows the network interfaces of this computer, in a network namespace where that is allowed."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ifaddr
+import pytest
+from zeroconf import InterfaceChoice
+
+from asynccam.net import mdns_sockets
+from asynccam.net.mdns import announce, browse
+from asynccam.net.mdns_sockets import own_addresses
+from tests.support.mdns_packets import unique_service_type
+from tests.support.waiting import eventually
+
+TIMEOUT = 20.0
+
+
+@pytest.fixture
+def appear(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Adds an address to the list of this computer's interfaces."""
+    monkeypatch.setattr(mdns_sockets, "_LOOK_EVERY", 0.05)
+    adapters: list[Any] = []
+
+    def listed(include_unconfigured: bool = False) -> list[Any]:
+        return list(adapters)
+
+    def add(address: str) -> None:
+        number = len(adapters) + 1
+        adapters.append(
+            ifaddr.Adapter(f"net{number}", f"net{number}", [ifaddr.IP(address, 8, "net")], number)
+        )
+
+    add("127.0.0.1")
+    monkeypatch.setattr(ifaddr, "get_adapters", listed)
+    return add
+
+
+async def test_a_changed_address_is_announced(appear: Callable[[str], None]) -> None:
+    kind = unique_service_type()
+    async with announce(kind, "here", 8080) as announcement:
+        assert announcement.service.addresses == ("127.0.0.1",)
+        appear("127.0.0.2")  # both are loopback addresses, so both count
+        async with asyncio.timeout(TIMEOUT):
+            await eventually(lambda: "127.0.0.2" in announcement.service.addresses, timeout=TIMEOUT)
+        assert set(announcement.service.addresses) == set(own_addresses(InterfaceChoice.All))
+
+
+async def test_addresses_that_were_given_stay(appear: Callable[[str], None]) -> None:
+    kind = unique_service_type()
+    asked = asyncio.Event()
+    async with (
+        announce(kind, "here", 8080, addresses=["10.1.2.3"]) as announcement,
+        announce(kind, "other", 8080) as other,
+    ):
+        await other.move(["10.1.2.4"])
+        appear("127.0.0.2")
+        async with browse(kind) as browser, asyncio.timeout(TIMEOUT):
+            await anext(browser)
+            asked.set()
+        assert announcement.service.addresses == ("10.1.2.3",)
+        assert other.service.addresses == ("10.1.2.4",)
+
+
+_PROGRAM = """
+import asyncio, subprocess
+from asynccam.net.mdns import announce, browse
+
+def ip(*words):
+    subprocess.run(["ip", *words], check=True)
+
+async def main():
+    ip("link", "set", "lo", "up")
+    async with browse("_late._tcp.local.") as browser, announce("_late._tcp.local.", "late", 8080) as told:
+        ip("link", "add", "net0", "type", "veth", "peer", "name", "net1")
+        ip("link", "set", "net1", "up")
+        ip("addr", "add", "10.77.0.1/24", "dev", "net0")
+        ip("link", "set", "net0", "up", "multicast", "on")
+        async with asyncio.timeout(30):
+            while "10.77.0.1" not in told.service.addresses:
+                await asyncio.sleep(0.05)
+            async for event in browser:
+                if "10.77.0.1" in event.service.addresses:
+                    break
+        ip("addr", "del", "10.77.0.1/24", "dev", "net0")
+        ip("addr", "add", "10.77.0.9/24", "dev", "net0")
+        async with asyncio.timeout(30):
+            async for event in browser:
+                if "10.77.0.9" in event.service.addresses:
+                    break
+    print("followed")
+
+asyncio.run(main())
+"""
+
+
+async def test_a_network_that_comes_after_the_opening_is_used_and_a_new_address_announced() -> None:
+    allowed = await asyncio.to_thread(
+        subprocess.run, ["unshare", "-rn", "ip", "link", "add", "x", "type", "veth"], capture_output=True
+    )
+    if allowed.returncode:
+        pytest.skip("no network namespace with interfaces of its own here")
+    process = await asyncio.create_subprocess_exec(
+        "unshare",
+        "-rn",
+        sys.executable,
+        "-c",
+        _PROGRAM,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )
+    out, err = await process.communicate()
+    assert out == b"followed\n", err.decode()

@@ -1,0 +1,47 @@
+"""Names below ``local.`` are found by mDNS where the system cannot."""
+
+import asyncio
+import socket
+from typing import Any
+
+import pytest
+
+from asynccam.errors import ConnectionError
+from asynccam.net import mdns_names
+from asynccam.net.tcp import connect_tcp
+from tests.support.mdns_packets import LOOPBACK, address, answer, labels, shout, unique_service_type
+
+
+@pytest.fixture(autouse=True)
+def only_mdns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system whose resolver knows no name, with mDNS on the loopback interface."""
+
+    async def unknown(self: Any, host: Any, port: Any, **options: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(asyncio.base_events.BaseEventLoop, "getaddrinfo", unknown)
+    monkeypatch.setattr(mdns_names, "EVERYWHERE", LOOPBACK)
+
+
+@pytest.mark.parametrize("dot", ["", "."])
+async def test_a_local_name_is_found_and_a_useless_address_spoils_nothing(dot: str) -> None:
+    name = f"{unique_service_type().partition('.')[0].strip('_')}.local"
+
+    async def tell() -> None:
+        while True:
+            shout(answer(address(labels(name), "127.0.0.1"), address(labels(name), "fe80::1")))
+            await asyncio.sleep(0.05)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        telling = asyncio.create_task(tell())
+        try:
+            with await connect_tcp(name + dot, server.getsockname()[1], timeout=10) as sock:
+                assert sock.getpeername() == server.getsockname()
+        finally:
+            telling.cancel()
+
+
+@pytest.mark.parametrize("name", ["nobody-there.local", "cam.lan", "..local"])
+async def test_a_name_nobody_has_is_the_systems_error(name: str) -> None:
+    with pytest.raises(ConnectionError, match="not known"):
+        await connect_tcp(name, 80, timeout=10)
