@@ -32,6 +32,12 @@ _CLOSE_TIMEOUT: Final = 10.0
 """Seconds a camera has to close when it is removed."""
 
 
+def _waits(check_every: float | None) -> Backoff:
+    """The waits between tries: a camera that is back is to be noticed as soon as one that goes."""
+    longest = 30.0 if check_every is None else min(30.0, check_every)
+    return Backoff(initial=min(1.0, longest), maximum=longest)
+
+
 class Company(Block):
     """The part of a `Session` that its cameras are in.
 
@@ -41,7 +47,7 @@ class Company(Block):
         fail_fast: Whether the first failure of a camera ends the block.
         shutdown_timeout: Seconds that a camera has to close.
         check_every: Seconds between two questions to each camera how it is, or None.
-        backoff: Waits between tries to reach a camera that is away.
+        backoff: Waits between tries to reach a camera that is away, or None.
 
     Attributes:
         events: Everything that happens.
@@ -64,8 +70,8 @@ class Company(Block):
         self._shutdown_timeout = shutdown_timeout
         self._scope = TaskScope("session", on_failure=self._task_failed)
         self._roster = Roster(self.events, self.emit)
-        keeper = Keeper(self._scope, backoff or Backoff(initial=1.0))
-        self._attendance = Attendance(self._roster, keeper, self._means, busy, check_every)
+        keeper = Keeper(self._scope, backoff or _waits(check_every))
+        self._attendance = Attendance(self._roster, keeper, self._scope, self._means, busy, check_every)
         self._discoveries = Discoveries(shared, self._scope, self._heard)
         self._clocks: ClockWatch | None = None
 
@@ -163,7 +169,7 @@ class Company(Block):
         self._check_open()
         (new,) = places((place,), {}, None)
         places((*self._roster.places.values(), new), {}, None)
-        await self._attendance.settle([self._attendance.seek(new)], timeout)
+        await self._attendance.settle({str(new.address): self._attendance.seek(new)}, timeout)
 
     def wake(self, camera: str | None = None) -> None:
         """Try a camera or an address again now, or all that are away: something says that it is back.

@@ -1,6 +1,6 @@
 """Who is in a Session: its cameras, which of them are away, and what is told of their coming and going."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from asynccam.errors import ConnectionError, NotFoundError, RetryableError, UsageError
 from asynccam.model.address import Address
@@ -31,12 +31,14 @@ class Roster:
         cameras: Every camera that was met, by id; those that are away stay.
         away: Who does not answer now: cameras by id, and by address the places nobody has answered at.
         places: The places that are looked at, by address.
+        reached: Addresses of services that have answered.
     """
 
     def __init__(self, events: EventHub, emit: Callable[[Event], None]) -> None:
         self.cameras: dict[str, Camera] = {}
         self.away: dict[str, Away] = {}
         self.places: dict[str, Place] = {}
+        self.reached: set[str] = set()
         self._origin: dict[str, Place] = {}
         self._events = events
         self._emit = emit
@@ -100,6 +102,7 @@ class Roster:
         self.cameras.pop(key, None)
         self.places.pop(key, None)
         self.away.pop(key, None)
+        self.reached.discard(key)
         place = self._origin.pop(key, None)
         if place is not None and not place.is_service:
             self.places.pop(str(place.address), None)
@@ -132,8 +135,30 @@ class Roster:
         self.away.pop(key, None)
         self._tell(key, state, reason)
 
+    def expect(self, key: str) -> None:
+        """A camera, or a place, is to answer; until it does it is away, which is not told as news yet."""
+        if key not in self.cameras and key not in self.away:
+            self.away[key] = Away(key, unix_now())
+
+    def expect_only(self, service: Place, ids: Collection[str]) -> None:
+        """These cameras behind a service are to answer, and no others that were never met."""
+        for key in list(self.away):
+            never_met = key not in self.cameras and key not in self.places
+            if never_met and key not in ids and self.service_of(key) is service:
+                del self.away[key]
+                self._events.forget(key)
+        for key in ids:
+            self.expect(key)
+
+    def unanswered(self, key: str, error: Exception) -> None:
+        """A camera, or a place, that is still to answer has not done so up to now."""
+        before = self.away.get(key)
+        if before is not None and before.error is None and not before.tries:
+            self._gone(key, error, str(error))
+
     def answered(self, key: str) -> None:
         """A place has been reached."""
+        self.reached.add(key)
         if self.away.pop(key, None) is not None:
             self._tell(key, CameraState.READY, "reached")
 
@@ -158,6 +183,10 @@ class Roster:
         previous = CameraState.UNKNOWN if known is None else known.state
         if state is not previous:
             self._emit(CameraStateChanged(camera=key, state=state, previous=previous, reason=reason))
+
+    def behind(self, service: str) -> list[str]:
+        """Ids of the cameras that were met and are behind a service."""
+        return [key for key in self.cameras if key.startswith(f"{service}/")]
 
     # -- where ------------------------------------------------------------------------------------
 

@@ -64,7 +64,7 @@ class Session(Company):
         check_every: Seconds between two questions to each camera how it is, from which `CameraStateChanged`
             and `away` come; None to ask nobody.
         backoff: Waits between tries to reach a camera that is away; by default one second at first,
-            and half a minute at most.
+            and ``check_every`` at most, or half a minute if that is shorter.
 
     Attributes:
         events: Everything that happens; also by `subscribe`.
@@ -147,7 +147,7 @@ class Session(Company):
         found = places((*plan.places, *at), cameras or {}, credentials)
         merged: Settings = {"check_every": 10.0, **plan.settings(), **settings}
         async with cls(**merged) as session:
-            first_tries = [session._attendance.seek(place) for place in found]
+            first_tries = {str(place.address): session._attendance.seek(place) for place in found}
             if mdns and plan.mdns:
                 await session._listen({place.address.system for place in found})
             await session._attendance.settle(first_tries, timeout)
