@@ -14,6 +14,7 @@ from asynccam.model.events import (
     Event,
 )
 from asynccam.model.info import CameraState
+from asynccam.model.manifest import MissingRecord, Moment
 from asynccam.runtime.hub import EventHub
 from asynccam.session.places import Away, Place
 from asynccam.session.wings import wing_of
@@ -46,6 +47,24 @@ class Roster:
     def present(self) -> list[Camera]:
         """The cameras that are not away."""
         return [camera for key, camera in self.cameras.items() if key not in self.away]
+
+    def absent(self) -> dict[str, Away]:
+        """Who is away; a service only where none of its cameras was met, for they say it all."""
+        return {key: away for key, away in self.away.items() if key in self.cameras or not self.behind(key)}
+
+    def missing(self, key: str, away: Away) -> MissingRecord:
+        """One who is away, as a manifest has it."""
+        camera = self.cameras.get(key)
+        place = self._origin.get(key) or self.places.get(key)
+        label = "" if place is None else place.label
+        return MissingRecord(
+            id="" if camera is None else key,
+            name="" if camera is None else camera.info.name,
+            label=label,
+            address=away.address,
+            since=Moment.of(away.since),
+            reason="said goodbye" if away.error is None else str(away.error),
+        )
 
     # -- by name ----------------------------------------------------------------------------------
 
