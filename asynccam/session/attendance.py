@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping
 from contextlib import suppress
 from typing import Final
 
-from asynccam.errors import AsynccamError, ConnectionError, TimeoutError
+from asynccam.errors import AsynccamError, ConnectionError, TimeoutError, UsageError
 from asynccam.model.address import Address
 from asynccam.model.camera import Camera
 from asynccam.model.credentials import Credentials
@@ -13,7 +13,7 @@ from asynccam.model.events import CameraFound, Event
 from asynccam.model.info import CameraInfo
 from asynccam.net.live import LinkState, LinkStateChanged
 from asynccam.runtime.backoff import Backoff, retry
-from asynccam.runtime.tasks import TaskScope
+from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
 from asynccam.session.keeper import Keeper
 from asynccam.session.places import Place
@@ -23,6 +23,8 @@ from asynccam.session.wings import Means, load_wing
 
 _ANSWER_TIMEOUT: Final = 15.0
 """Seconds a camera or a service has to answer."""
+_ALIVE: Final = 2.0
+"""Seconds a device has to show that it is still where it was."""
 _ONCE_MORE: Final = Backoff(initial=0.2)
 """A check that fails is made twice: one lost packet takes no camera away."""
 
@@ -124,8 +126,54 @@ class Attendance:
 
     async def _meet_at(self, address: Address, place: Place) -> None:
         camera = await self.connect(address, place.credentials, _ANSWER_TIMEOUT, place.http_port)
-        if self.take_in(camera, place) is not camera:
+        await self.admit(camera, place, credentials=place.credentials, http_port=place.http_port)
+
+    async def admit(
+        self,
+        camera: Camera,
+        place: Place | None = None,
+        *,
+        credentials: Credentials | None,
+        http_port: int | None,
+    ) -> Camera:
+        """Take in a camera that has just answered; gives the one that is held.
+
+        Raises:
+            UsageError: The one that is held answers elsewhere, at another port: these are two devices.
+        """
+        try:
+            await self._tell_apart(camera, credentials, http_port)
+        except BaseException:
+            await finish(camera.aclose())
+            raise
+        held = self.take_in(camera, place)
+        if held is not camera:
             await camera.aclose()
+        return held
+
+    async def _tell_apart(
+        self, camera: Camera, credentials: Credentials | None, http_port: int | None
+    ) -> None:
+        """See that a camera is not a second device with the id of one that lives at another port.
+
+        A device with two network interfaces answers at two addresses and at one port.
+        """
+        held = self._roster.cameras.get(camera.id)
+        if held is None or not held.info.address or not camera.info.address:
+            return
+        known, new = Address.parse(held.info.address), Address.parse(camera.info.address)
+        if known.port == new.port:
+            return
+        try:
+            other = await self.connect(known, credentials, _ALIVE, http_port)
+        except AsynccamError:
+            return  # it has moved
+        same = other.id == camera.id
+        await other.aclose()
+        if same:
+            raise UsageError(
+                f"two devices answer as {camera.id}, at {known} and at {new}; rename one of them"
+            )
 
     # -- cameras ------------------------------------------------------------------------------------
 

@@ -137,7 +137,7 @@ class Company(Block):
 
         Raises:
             AddressError: Not an address, or of a system unknown here.
-            UsageError: ``http_port`` is none, or for another system.
+            UsageError: ``http_port`` is none, or for another system; or two devices there are have one id.
             AuthenticationError: The credentials are missing or wrong.
             ConnectionError, TimeoutError: Nobody answers.
             RemoteProtocolError: What answers is no such camera.
@@ -150,10 +150,7 @@ class Company(Block):
         if self._closed:
             await camera.aclose()
         self._check_open()
-        held = self._attendance.take_in(camera)
-        if held is not camera:
-            await camera.aclose()
-        return held
+        return await self._attendance.admit(camera, credentials=credentials, http_port=http_port)
 
     async def look_at(self, place: Place | Address | str, *, timeout: float = 5.0) -> None:
         """Look at one more address, as `open` does: whoever does not answer is `away`, and tried again.
@@ -196,6 +193,21 @@ class Company(Block):
         async with deadline(timeout, f"answer from {place}"):
             return await wing.behind(place, self._means(credentials, None))
 
+    async def connect_each(
+        self,
+        addresses: Iterable[Address | str],
+        *,
+        credentials: Credentials | None = None,
+        timeout: float = 15.0,
+    ) -> "list[Camera | Exception]":
+        """The camera at each of several addresses, or why there is none, in the same order."""
+        jobs = {
+            number: self.connect(place, credentials=credentials, timeout=timeout)
+            for number, place in enumerate(addresses)
+        }
+        results = await self._scope.gather(jobs, name="connect")
+        return list(results.values())
+
     async def connect_all(
         self,
         addresses: Iterable[Address | str],
@@ -209,18 +221,13 @@ class Company(Block):
             ExceptionGroup: More than one could not be reached; a single error is raised as it is.
                 The others are in the session all the same.
         """
-        places = list(addresses)
-        jobs = {
-            number: self.connect(place, credentials=credentials, timeout=timeout)
-            for number, place in enumerate(places)
-        }
-        results = await self._scope.gather(jobs, name="connect")
-        errors = [result for result in results.values() if isinstance(result, Exception)]
+        results = await self.connect_each(addresses, credentials=credentials, timeout=timeout)
+        errors = [result for result in results if isinstance(result, Exception)]
         if len(errors) > 1:
-            raise ExceptionGroup(f"{len(errors)} of {len(places)} cameras could not be reached", errors)
+            raise ExceptionGroup(f"{len(errors)} of {len(results)} cameras could not be reached", errors)
         if errors:
             raise errors[0]
-        return [result for result in results.values() if isinstance(result, Camera)]
+        return [result for result in results if isinstance(result, Camera)]
 
     async def discover(
         self, *, timeout: float = 5.0, systems: Sequence[str] | None = None, count: int | None = None

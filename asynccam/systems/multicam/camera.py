@@ -55,7 +55,7 @@ class MultiCamCamera(Camera):
         self._device_id = device_id
         self._model = model
         self._answers_as = device_id
-        record = MultiCamRecord(client)
+        record = MultiCamRecord(client, device_id=device_id)
         self._features: Mapping[FeatureKey[Any], object] = MappingProxyType(
             {Record: record, ScheduledStart: record, Files: self, DeviceClock: self}
         )
