@@ -170,6 +170,22 @@ async def test_a_connection_that_goes_takes_its_cameras_away_without_a_check(tmp
         await eventually(lambda: is_so(session, {camera}, CameraState.READY), PATIENT)
 
 
+async def test_a_service_that_returns_in_mid_recording_is_not_unknown(tmp_path: Path) -> None:
+    async with (
+        row(tmp_path, ("mediamtx",)) as devices,
+        Session.open(*places(devices, ("mediamtx",)), timeout=PATIENT, mdns=False, **LOOPBACK) as session,
+    ):
+        (camera,) = session.cameras.values()
+        take = session.new_take([camera], tmp_path / "takes")
+        await take.arm()
+        await take.start(start_in=0.1)
+        await devices.kill()
+        await eventually(lambda: is_so(session, {camera.id}, CameraState.AWAY), PATIENT)
+        await devices.start()
+        await eventually(lambda: is_so(session, {camera.id}, CameraState.READY), PATIENT)
+        assert take.manifest.outcome.value == "running"
+
+
 async def test_who_was_named_is_away_until_it_answers() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # nobody takes its connections
         port = silent.getsockname()[1]

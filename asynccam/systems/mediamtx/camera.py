@@ -111,6 +111,8 @@ class MediaMtxCamera(Camera):
         if self.client.state is LinkState.WAITING:
             self.client.wake()
         answer = await self.client.get_camera_status(self.device)
+        if answer.metrics is not None and answer.metrics.uptime is not None:
+            self.client.note_uptime(self.device, answer.metrics.uptime)
         return CameraStatus(
             state=self.client.camera_state(self.device, answer),
             detail=answer.status,
