@@ -45,7 +45,8 @@ class MultiCamRecord:
 
     Args:
         client: Talks to it.
-        device_id: The device that is meant; another one at its address is not started.
+        device_id: The device that is meant, for another one at its address is not started; by default the one
+            that is armed first.
         confirm: Seconds after its moment within which a start that was only ``command_received`` has to
             show.
         settle: Seconds after its moment within which a start that was called off may still fire, for a
@@ -80,6 +81,7 @@ class MultiCamRecord:
         status = await self._client.device_status(timeout=plan.timeout)
         if self._device_id and status.deviceId and status.deviceId != self._device_id:
             raise NotFoundError(f"{self._client.address} is {status.deviceId!r}, not {self._device_id!r}")
+        self._device_id = self._device_id or status.deviceId
         self._idle = RecordingSeen(asked_at, unix_now(), recording=False)
         if status.isRecording or status.status in (DeviceStatus.RECORDING, DeviceStatus.STOPPING):
             raise BusyError(f"{self._client.address} is {status.status}; stop that first")
