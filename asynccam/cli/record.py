@@ -1,7 +1,8 @@
 """``asynccam record``: one take over any cameras."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,15 +20,23 @@ from asynccam.cli.options import (
     VerboseOption,
     credentials_of,
 )
-from asynccam.cli.output import Output
+from asynccam.cli.output import Output, complain
 from asynccam.cli.running import execute
-from asynccam.errors import NotFoundError, UsageError
+from asynccam.errors import AsynccamError, NotFoundError, UsageError
 from asynccam.model.credentials import Credentials
+from asynccam.wall_clock import unix_now
 
 if TYPE_CHECKING:
     from asynccam.model.address import Address
     from asynccam.model.camera import Camera
-    from asynccam.session import Place, Session
+    from asynccam.session import Away, Place, Session
+
+
+class Require(StrEnum):
+    """Who has to be there for a take to begin."""
+
+    ALL = "all"
+    ANY = "any"
 
 
 def record(
@@ -47,6 +56,10 @@ def record(
         float, typer.Option("--timeout", min=0.1, metavar="S", help="Seconds that --all looks for cameras.")
     ] = 5.0,
     interface: InterfacesOption = None,
+    require: Annotated[
+        Require,
+        typer.Option("--require", help="Whether all that were named have to be there, or any of them."),
+    ] = Require.ALL,
     to: DirectoryOption = Path(),
     start_in: Annotated[
         float, typer.Option("--start-in", min=0.0, metavar="S", help="Seconds from the command to T0.")
@@ -62,7 +75,12 @@ def record(
     """Start cameras together, stop them, and bring every file home."""
     output = Output(json=json, verbose=verbose)
     which = Which(
-        uris or (), credentials_of(token, api_key), timeout if everything else None, interface, fleet
+        uris or (),
+        credentials_of(token, api_key),
+        timeout if everything else None,
+        interface,
+        fleet,
+        require,
     )
     execute("record", lambda: _record(which, duration, to, start_in, name, output), output)
 
@@ -77,6 +95,8 @@ class Which:
         discover: Seconds to look for others, which also takes all cameras behind each address, or None.
         interfaces: Where to look; by default where the fleet says.
         fleet: A fleet.toml with more of them.
+        require: Whether one that was named and cannot be reached is an error, or is left out.
+        missing: Those that were left out, by address.
     """
 
     uris: Sequence[str]
@@ -84,6 +104,46 @@ class Which:
     discover: float | None
     interfaces: Sequence[str] | None
     fleet: Path | None = None
+    require: Require = Require.ALL
+    missing: "dict[str, Away]" = field(default_factory=dict)
+
+    async def reach(
+        self,
+        session: "Session",
+        addresses: "Sequence[Address | str]",
+        credentials: Credentials | None,
+        *,
+        behind: bool = False,
+    ) -> "list[Camera]":
+        """The cameras at these addresses, or behind them; who is not there is noted, where allowed."""
+        if behind:
+            at: list[Address | str] = []
+            for address in addresses:
+                try:
+                    found = await session.cameras_behind(address, credentials=credentials)
+                except (AsynccamError, ExceptionGroup) as error:
+                    self._leave_out(address, error)
+                else:
+                    at += [info.address for info in found]
+            addresses = at
+        if self.require is Require.ALL:
+            return await session.connect_all(addresses, credentials=credentials)
+        cameras: list[Camera] = []
+        results = await session.connect_each(addresses, credentials=credentials)
+        for address, result in zip(addresses, results, strict=True):
+            if isinstance(result, Exception):
+                self._leave_out(address, result)
+            else:
+                cameras.append(result)
+        return cameras
+
+    def _leave_out(self, address: "Address | str", error: Exception) -> None:
+        """Note that nobody is reached at an address; an error unless some may be missing."""
+        from asynccam.session import Away
+
+        if self.require is Require.ALL or isinstance(error, UsageError):
+            raise error
+        self.missing[str(address)] = Away(str(address), unix_now(), error, 1)
 
 
 async def cameras_of(
@@ -106,35 +166,34 @@ async def cameras_of(
         if not which.uris and not places:
             raise UsageError("name a camera by its address, or use --fleet or --all")
         with output.waiting("connecting"):
-            named = await session.connect_all(which.uris, credentials=which.credentials)
+            named = await which.reach(session, which.uris, which.credentials)
             cameras = _each_once(named)
             if len(cameras) < len(named):
                 raise UsageError("a camera is named twice")
-            return _each_once(cameras, await _fleet_of(session, places))
+            cameras = _each_once(cameras, await _fleet_of(session, which, places))
+            return _some(which, cameras)
     with output.waiting("looking for cameras", which.discover):
         found = await session.discover(timeout=which.discover)
     with output.waiting("connecting"):
-        behind = [
-            info.address
-            for uri in which.uris
-            for info in await session.cameras_behind(uri, credentials=which.credentials)
-        ]
-        named = await session.connect_all(behind, credentials=which.credentials)
-        cameras = _each_once(named, await _fleet_of(session, places), found)
-    if not cameras:
+        named = await which.reach(session, which.uris, which.credentials, behind=True)
+        cameras = _each_once(named, await _fleet_of(session, which, places), found)
+    if not cameras and not which.missing:
         raise NotFoundError(f"no camera answered within {which.discover:g} s")
+    return _some(which, cameras)
+
+
+def _some(which: Which, cameras: "list[Camera]") -> "list[Camera]":
+    """The cameras, of which there has to be one."""
+    if not cameras and which.missing:
+        raise NotFoundError("no camera is there: " + "; ".join(map(str, which.missing.values())))
     return cameras
 
 
-async def _fleet_of(session: "Session", places: "Sequence[Place]") -> "list[Camera]":
+async def _fleet_of(session: "Session", which: Which, places: "Sequence[Place]") -> "list[Camera]":
     """The cameras at the places of a fleet, also those behind its services."""
     cameras: list[Camera] = []
     for place in places:
-        at: list[Address | str] = [place.address]
-        if place.is_service:
-            behind = await session.cameras_behind(place.address, credentials=place.credentials)
-            at = [info.address for info in behind]
-        cameras += await session.connect_all(at, credentials=place.credentials)
+        cameras += await which.reach(session, [place.address], place.credentials, behind=place.is_service)
     return cameras
 
 
@@ -160,6 +219,8 @@ async def _record(
     interfaces = which.interfaces or fleet.interfaces
     async with open_session(interfaces, ntp_server=fleet.ntp_server) as session:
         cameras = await cameras_of(session, which, output, fleet.places)
-        take = session.new_take(cameras, directory, name=name, verify=verify_file)
+        for away in which.missing.values():
+            complain(f"record: without {away}")
+        take = session.new_take(cameras, directory, name=name, verify=verify_file, missing=which.missing)
         view = TakeView("asynccam record", duration=duration, start_in=start_in)
         return await run_take(session, take, view, output)

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from asynccam.cli import words
-from asynccam.model.manifest import CameraRecord, FileRecord, FileState, Manifest, Outcome
+from asynccam.model.manifest import CameraRecord, FileRecord, FileState, Manifest, MissingRecord, Outcome
 
 _MOST_NOTES: Final = 5
 """Notes about clocks that are printed; the manifest has all of them."""
@@ -42,6 +42,11 @@ def missing(camera: CameraRecord) -> list[str]:
     return told
 
 
+def absence(missing: MissingRecord) -> str:
+    """What to call somebody who is missing from a take."""
+    return missing.label or missing.name or missing.address
+
+
 def take_report(manifest: Manifest, directory: Path) -> RenderableType:
     """Every file of a take in a table, what went wrong, and where it all is."""
     problems: list[RenderableType] = []
@@ -62,6 +67,10 @@ def take_report(manifest: Manifest, directory: Path) -> RenderableType:
             )
             for problem in told
         ]
+    problems += [
+        Text.assemble(("✗ ", "bad"), words.told(f"{absence(one)} is missing: {one.reason}"))
+        for one in manifest.missing
+    ]
     problems += [
         Text.assemble(("✗ ", "bad"), words.told(f"{problem.step}: {problem.message}"))
         for problem in manifest.errors

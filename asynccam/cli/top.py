@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 _INTERVAL: Final = 0.25
 _CHECK_EVERY: Final = 2.0
 _DISCOVER_SECONDS: Final = 3.0
-_LOOK_SECONDS: Final = 10.0
+_LOOK_SECONDS: Final = 5.0
 """How long one look waits for those who do not answer; it ends as soon as all have."""
+_ASK_SECONDS: Final = 2.0
+"""How long it then waits for those who are there to say how they are."""
 
 
 def top(
@@ -93,9 +95,10 @@ async def _until_asked(session: "Session") -> None:
     """Until every camera has said how it is, or for a few seconds."""
     from asynccam.model.events import CameraStateChanged
 
-    until = time.monotonic() + _LOOK_SECONDS
+    until = time.monotonic() + _ASK_SECONDS
     while time.monotonic() < until:
-        if all(session.events.latest(CameraStateChanged, key) for key in session.cameras):
+        asked = session.cameras.keys() - session.away.keys()
+        if all(session.events.latest(CameraStateChanged, key) for key in asked):
             return
         await asyncio.sleep(0.05)
 

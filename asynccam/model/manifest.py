@@ -395,6 +395,17 @@ class CameraRecord(_Record):
     errors: list[ErrorRecord] = Field(default_factory=list, description="What went wrong, in order.")
 
 
+class MissingRecord(_Record):
+    """A camera, or an address, that was to take part and was not there when the take was made."""
+
+    id: str = Field(default="", description="Stable identity; empty if no camera has answered there yet.")
+    name: str = Field(default="", description="What to show a person; empty if that is not known.")
+    label: str = Field(default="", description="What a person calls it.")
+    address: str = Field(description="Where it was looked for.")
+    since: Moment | None = Field(default=None, description="From when on it was away; null if not known.")
+    reason: str = Field(default="", description="Why it was away, in words.")
+
+
 class Manifest(_Record):
     """What happened in a take."""
 
@@ -421,6 +432,10 @@ class Manifest(_Record):
         default=None, description="How many lines of the journal this covers; null in older manifests."
     )
     cameras: list[CameraRecord] = Field(default_factory=list, description="Every camera of the take.")
+    missing: list[MissingRecord] = Field(
+        default_factory=list,
+        description="Who was to take part and was not there; empty if nobody was missing.",
+    )
     errors: list[ErrorRecord] = Field(default_factory=list, description="Errors of no single camera.")
 
     def started_late(self, camera: CameraRecord) -> bool:

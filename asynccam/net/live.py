@@ -9,10 +9,12 @@ import builtins
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Generic, Protocol, TypeVar
+from typing import ClassVar, Final, Generic, Protocol, TypeVar
 
 from asynccam.errors import AsynccamError, AuthenticationError, ConnectionError, StateError, TimeoutError
+from asynccam.model.events import Event
 from asynccam.net.websocket import Closed
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.tasks import Ready, TaskScope, finish
@@ -46,6 +48,24 @@ TRANSITIONS: Final[dict[LinkState, frozenset[LinkState]]] = {
     LinkState.WAITING: frozenset({LinkState.CONNECTING, LinkState.CLOSED}),
     LinkState.REFUSED: frozenset({LinkState.CONNECTING, LinkState.CLOSED}),
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkStateChanged(Event):
+    """The connection to a service is in another state; each system has a kind of its own.
+
+    Its ``subject`` is the service's address.
+
+    Attributes:
+        state: Where it stands now.
+        previous: Where it stood.
+        reason: Why, in words.
+    """
+
+    slot: ClassVar[str] = "connection"
+    state: LinkState
+    previous: LinkState
+    reason: str = ""
 
 
 class Link(Protocol):

@@ -103,7 +103,7 @@ class EventHub:
 
         Raises:
             StateError: The hub is closed.
-            UsageError: ``maxsize`` is less than 1.
+            UsageError: ``maxsize`` is less than 1, or a type is not a class of events.
         """
         return self._add(Subscription(self, callback, types, _ids(camera), maxsize), replay)
 
@@ -124,7 +124,7 @@ class EventHub:
 
         Raises:
             StateError: The hub is closed.
-            UsageError: ``maxsize`` is less than 1.
+            UsageError: ``maxsize`` is less than 1, or a type is not a class of events.
         """
         return self._add(EventStream(self, types, _ids(camera), maxsize), replay)
 

@@ -53,6 +53,10 @@ class Listener:
         cameras: frozenset[str] | None,
         maxsize: int,
     ) -> None:
+        given: tuple[object, ...] = types
+        for one in given:
+            if not (isinstance(one, type) and issubclass(one, Event)):
+                raise UsageError(f"{one!r} is not a class of events; write the class, not its name")
         if maxsize < 1:
             raise UsageError(f"a queue holds at least one event, not {maxsize}")
         self.types = types

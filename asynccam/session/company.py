@@ -32,6 +32,12 @@ _CLOSE_TIMEOUT: Final = 10.0
 """Seconds a camera has to close when it is removed."""
 
 
+def _waits(check_every: float | None) -> Backoff:
+    """The waits between tries: a camera that is back is to be noticed as soon as one that goes."""
+    longest = 30.0 if check_every is None else min(30.0, check_every)
+    return Backoff(initial=min(1.0, longest), maximum=longest)
+
+
 class Company(Block):
     """The part of a `Session` that its cameras are in.
 
@@ -41,7 +47,7 @@ class Company(Block):
         fail_fast: Whether the first failure of a camera ends the block.
         shutdown_timeout: Seconds that a camera has to close.
         check_every: Seconds between two questions to each camera how it is, or None.
-        backoff: Waits between tries to reach a camera that is away.
+        backoff: Waits between tries to reach a camera that is away, or None.
 
     Attributes:
         events: Everything that happens.
@@ -64,8 +70,8 @@ class Company(Block):
         self._shutdown_timeout = shutdown_timeout
         self._scope = TaskScope("session", on_failure=self._task_failed)
         self._roster = Roster(self.events, self.emit)
-        keeper = Keeper(self._scope, backoff or Backoff(initial=1.0))
-        self._attendance = Attendance(self._roster, keeper, self._means, busy, check_every)
+        keeper = Keeper(self._scope, backoff or _waits(check_every))
+        self._attendance = Attendance(self._roster, keeper, self._scope, self._means, busy, check_every)
         self._discoveries = Discoveries(shared, self._scope, self._heard)
         self._clocks: ClockWatch | None = None
 
@@ -131,7 +137,7 @@ class Company(Block):
 
         Raises:
             AddressError: Not an address, or of a system unknown here.
-            UsageError: ``http_port`` is none, or for another system.
+            UsageError: ``http_port`` is none, or for another system; or two devices there are have one id.
             AuthenticationError: The credentials are missing or wrong.
             ConnectionError, TimeoutError: Nobody answers.
             RemoteProtocolError: What answers is no such camera.
@@ -144,10 +150,7 @@ class Company(Block):
         if self._closed:
             await camera.aclose()
         self._check_open()
-        held = self._attendance.take_in(camera)
-        if held is not camera:
-            await camera.aclose()
-        return held
+        return await self._attendance.admit(camera, credentials=credentials, http_port=http_port)
 
     async def look_at(self, place: Place | Address | str, *, timeout: float = 5.0) -> None:
         """Look at one more address, as `open` does: whoever does not answer is `away`, and tried again.
@@ -163,7 +166,7 @@ class Company(Block):
         self._check_open()
         (new,) = places((place,), {}, None)
         places((*self._roster.places.values(), new), {}, None)
-        await self._attendance.settle([self._attendance.seek(new)], timeout)
+        await self._attendance.settle({str(new.address): self._attendance.seek(new)}, timeout)
 
     def wake(self, camera: str | None = None) -> None:
         """Try a camera or an address again now, or all that are away: something says that it is back.
@@ -190,6 +193,21 @@ class Company(Block):
         async with deadline(timeout, f"answer from {place}"):
             return await wing.behind(place, self._means(credentials, None))
 
+    async def connect_each(
+        self,
+        addresses: Iterable[Address | str],
+        *,
+        credentials: Credentials | None = None,
+        timeout: float = 15.0,
+    ) -> "list[Camera | Exception]":
+        """The camera at each of several addresses, or why there is none, in the same order."""
+        jobs = {
+            number: self.connect(place, credentials=credentials, timeout=timeout)
+            for number, place in enumerate(addresses)
+        }
+        results = await self._scope.gather(jobs, name="connect")
+        return list(results.values())
+
     async def connect_all(
         self,
         addresses: Iterable[Address | str],
@@ -203,18 +221,13 @@ class Company(Block):
             ExceptionGroup: More than one could not be reached; a single error is raised as it is.
                 The others are in the session all the same.
         """
-        places = list(addresses)
-        jobs = {
-            number: self.connect(place, credentials=credentials, timeout=timeout)
-            for number, place in enumerate(places)
-        }
-        results = await self._scope.gather(jobs, name="connect")
-        errors = [result for result in results.values() if isinstance(result, Exception)]
+        results = await self.connect_each(addresses, credentials=credentials, timeout=timeout)
+        errors = [result for result in results if isinstance(result, Exception)]
         if len(errors) > 1:
-            raise ExceptionGroup(f"{len(errors)} of {len(places)} cameras could not be reached", errors)
+            raise ExceptionGroup(f"{len(errors)} of {len(results)} cameras could not be reached", errors)
         if errors:
             raise errors[0]
-        return [result for result in results.values() if isinstance(result, Camera)]
+        return [result for result in results if isinstance(result, Camera)]
 
     async def discover(
         self, *, timeout: float = 5.0, systems: Sequence[str] | None = None, count: int | None = None

@@ -5,7 +5,7 @@ What is tried (connecting to an address, asking a camera how it is) is not known
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -58,17 +58,17 @@ class Keeper:
     def __init__(self, scope: TaskScope, backoff: Backoff) -> None:
         self._scope = scope
         self._backoff = backoff
-        self._charges: dict[str, _Charge] = {}
+        self._charges: dict[Hashable, _Charge] = {}
         self._changed = asyncio.Event()
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._runs = False
 
-    def __contains__(self, key: str) -> bool:
+    def __contains__(self, key: Hashable) -> bool:
         return key in self._charges
 
     def keep(
         self,
-        key: str,
+        key: Hashable,
         attempt: Callable[[], Awaitable[None]],
         failed: Callable[[Exception], None],
         *,
@@ -98,13 +98,13 @@ class Keeper:
         self._changed.set()
         return charge.tried
 
-    def drop(self, key: str) -> None:
+    def drop(self, key: Hashable) -> None:
         """Try it no more; a try that is under way is broken off."""
         charge = self._charges.pop(key, None)
         if charge is not None and charge.trying is not None:
             charge.trying.cancel()
 
-    def wake(self, key: str | None = None) -> None:
+    def wake(self, key: Hashable | None = None) -> None:
         """Try something again now, or everything that waits after a failure."""
         for name, charge in self._charges.items():
             if name == key or (key is None and charge.delays is not None):
@@ -129,7 +129,7 @@ class Keeper:
                     timer.cancel()
             await asyncio.sleep(_SLACK)
 
-    async def _try(self, key: str, charge: _Charge) -> None:
+    async def _try(self, key: Hashable, charge: _Charge) -> None:
         charge.due = math.inf  # `wake` during the try sets another
         try:
             async with self._slots:

@@ -1,6 +1,6 @@
 """Who is in a Session: its cameras, which of them are away, and what is told of their coming and going."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from asynccam.errors import ConnectionError, NotFoundError, RetryableError, UsageError
 from asynccam.model.address import Address
@@ -14,6 +14,7 @@ from asynccam.model.events import (
     Event,
 )
 from asynccam.model.info import CameraState
+from asynccam.model.manifest import MissingRecord, Moment
 from asynccam.runtime.hub import EventHub
 from asynccam.session.places import Away, Place
 from asynccam.session.wings import wing_of
@@ -31,12 +32,14 @@ class Roster:
         cameras: Every camera that was met, by id; those that are away stay.
         away: Who does not answer now: cameras by id, and by address the places nobody has answered at.
         places: The places that are looked at, by address.
+        reached: Addresses of services that have answered.
     """
 
     def __init__(self, events: EventHub, emit: Callable[[Event], None]) -> None:
         self.cameras: dict[str, Camera] = {}
         self.away: dict[str, Away] = {}
         self.places: dict[str, Place] = {}
+        self.reached: set[str] = set()
         self._origin: dict[str, Place] = {}
         self._events = events
         self._emit = emit
@@ -44,6 +47,24 @@ class Roster:
     def present(self) -> list[Camera]:
         """The cameras that are not away."""
         return [camera for key, camera in self.cameras.items() if key not in self.away]
+
+    def absent(self) -> dict[str, Away]:
+        """Who is away; a service only where none of its cameras was met, for they say it all."""
+        return {key: away for key, away in self.away.items() if key in self.cameras or not self.behind(key)}
+
+    def missing(self, key: str, away: Away) -> MissingRecord:
+        """One who is away, as a manifest has it."""
+        camera = self.cameras.get(key)
+        place = self._origin.get(key) or self.places.get(key)
+        label = "" if place is None else place.label
+        return MissingRecord(
+            id="" if camera is None else key,
+            name="" if camera is None else camera.info.name,
+            label=label,
+            address=away.address,
+            since=Moment.of(away.since),
+            reason="said goodbye" if away.error is None else str(away.error),
+        )
 
     # -- by name ----------------------------------------------------------------------------------
 
@@ -100,6 +121,7 @@ class Roster:
         self.cameras.pop(key, None)
         self.places.pop(key, None)
         self.away.pop(key, None)
+        self.reached.discard(key)
         place = self._origin.pop(key, None)
         if place is not None and not place.is_service:
             self.places.pop(str(place.address), None)
@@ -132,8 +154,30 @@ class Roster:
         self.away.pop(key, None)
         self._tell(key, state, reason)
 
+    def expect(self, key: str) -> None:
+        """A camera, or a place, is to answer; until it does it is away, which is not told as news yet."""
+        if key not in self.cameras and key not in self.away:
+            self.away[key] = Away(key, unix_now())
+
+    def expect_only(self, service: Place, ids: Collection[str]) -> None:
+        """These cameras behind a service are to answer, and no others that were never met."""
+        for key in list(self.away):
+            never_met = key not in self.cameras and key not in self.places
+            if never_met and key not in ids and self.service_of(key) is service:
+                del self.away[key]
+                self._events.forget(key)
+        for key in ids:
+            self.expect(key)
+
+    def unanswered(self, key: str, error: Exception) -> None:
+        """A camera, or a place, that is still to answer has not done so up to now."""
+        before = self.away.get(key)
+        if before is not None and before.error is None and not before.tries:
+            self._gone(key, error, str(error))
+
     def answered(self, key: str) -> None:
         """A place has been reached."""
+        self.reached.add(key)
         if self.away.pop(key, None) is not None:
             self._tell(key, CameraState.READY, "reached")
 
@@ -158,6 +202,10 @@ class Roster:
         previous = CameraState.UNKNOWN if known is None else known.state
         if state is not previous:
             self._emit(CameraStateChanged(camera=key, state=state, previous=previous, reason=reason))
+
+    def behind(self, service: str) -> list[str]:
+        """Ids of the cameras that were met and are behind a service."""
+        return [key for key in self.cameras if key.startswith(f"{service}/")]
 
     # -- where ------------------------------------------------------------------------------------
 

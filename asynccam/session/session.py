@@ -16,7 +16,7 @@ from asynccam.runtime.hub import Callback, Cameras, E, Subscription
 from asynccam.session.company import Company
 from asynccam.session.ending import Ending
 from asynccam.session.fleet import Fleet
-from asynccam.session.places import Place, places
+from asynccam.session.places import Away, Place, places
 from asynccam.session.shared import SharedResources, time_server
 from asynccam.session.takes import Takes
 from asynccam.take import Take, TakeLimits, Verify
@@ -64,7 +64,7 @@ class Session(Company):
         check_every: Seconds between two questions to each camera how it is, from which `CameraStateChanged`
             and `away` come; None to ask nobody.
         backoff: Waits between tries to reach a camera that is away; by default one second at first,
-            and half a minute at most.
+            and ``check_every`` at most, or half a minute if that is shorter.
 
     Attributes:
         events: Everything that happens; also by `subscribe`.
@@ -147,7 +147,7 @@ class Session(Company):
         found = places((*plan.places, *at), cameras or {}, credentials)
         merged: Settings = {"check_every": 10.0, **plan.settings(), **settings}
         async with cls(**merged) as session:
-            first_tries = [session._attendance.seek(place) for place in found]
+            first_tries = {str(place.address): session._attendance.seek(place) for place in found}
             if mdns and plan.mdns:
                 await session._listen({place.address.system for place in found})
             await session._attendance.settle(first_tries, timeout)
@@ -195,7 +195,8 @@ class Session(Company):
         """Record with several cameras at once and bring every file home; see `Take.run` and `new_take`.
 
         Args:
-            cameras: The cameras; by default all of the session that are not away.
+            cameras: The cameras; by default all of the session that are not away. Who is away is then in the
+                manifest, as missing, and the take is not complete.
             duration: Seconds from T0 to the stop.
             directory: Where takes are kept; this one becomes a new directory in it.
             start_in: Seconds from the moment all are armed to T0.
@@ -217,17 +218,30 @@ class Session(Company):
         name: str | None = None,
         limits: TakeLimits | None = None,
         verify: Verify | None = None,
+        missing: Mapping[str, Away] | None = None,
     ) -> Take:
         """A take to go through step by step; wound up with the session if it has not ended by then.
 
-        Args: as for `take`.
+        Args: as for `take`, and
+            missing: Who was to be among ``cameras`` and is not there, as of `away`: that is in the manifest,
+                and the take is not complete. Without ``cameras`` these are all that are `away`.
 
         Raises:
             UsageError: There are no cameras, or one is named twice.
         """
         self._check_open()
         chosen = self._roster.present() if cameras is None else cameras
-        return self._takes.new(chosen, directory, name=name, limits=limits, verify=verify)
+        absent = self._roster.absent() if cameras is None and missing is None else missing or {}
+        labels = {key: label for label, key in self.labels.items()}
+        return self._takes.new(
+            chosen,
+            directory,
+            name=name,
+            limits=limits,
+            verify=verify,
+            labels=labels,
+            missing=[self._roster.missing(key, away) for key, away in absent.items()],
+        )
 
     # -- events ---------------------------------------------------------------------------------
 

@@ -1,12 +1,13 @@
 """The takes of a Session: which cameras they hold, what they tell, how they end with it."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from asynccam.model.camera import Camera
 from asynccam.model.events import Event, RecordingStarted, RecordingStopped
+from asynccam.model.manifest import MissingRecord
 from asynccam.runtime.hub import EventHub
 from asynccam.take import Take, TakeLimits, TakeState, TimeServer, Verify
 
@@ -37,6 +38,8 @@ class Takes:
         name: str | None,
         limits: TakeLimits | None,
         verify: Verify | None,
+        labels: Mapping[str, str],
+        missing: Sequence[MissingRecord],
     ) -> Take:
         """A take; raises as `Session.new_take`."""
         take = Take(
@@ -47,6 +50,8 @@ class Takes:
             time_server=self._time_server,
             verify=verify,
             emit=self._tell,
+            labels=labels,
+            missing=missing,
         )
         self._running = [one for one in self._running if one[0].state is not TakeState.DONE]
         self._running.append((take, frozenset(camera.id for camera in cameras)))

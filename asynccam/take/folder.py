@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -84,6 +84,16 @@ class TakeFolder:
             self.exists = True  # here and not by the caller, whom a cancellation may keep from knowing
             for camera in cameras:
                 (self.path / camera).mkdir()
+
+
+def camera_directories(words: Mapping[str, str]) -> dict[str, str]:
+    """The directory of each camera, which does not depend on the order in which they are given.
+
+    Args:
+        words: By id, what a camera is called.
+    """
+    ids = sorted(words)
+    return dict(zip(ids, distinct_names([words[one] for one in ids]), strict=True))
 
 
 def distinct_names(words: Sequence[str]) -> list[str]:

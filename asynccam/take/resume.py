@@ -211,7 +211,7 @@ class _Resumption:
             started = record.id in self._left.told and not self._called_off
             unfinished = Outcome.FAILED if started else Outcome.CANCELLED
             record.outcome = outcome_of(record, unfinished, late=self._manifest.started_late(record))
-        outcome = outcome_of_all(self._manifest.cameras)
+        outcome = outcome_of_all(self._manifest)
         self._manifest.outcome = Outcome.RESUMED if outcome is Outcome.COMPLETE else outcome
         await self._enter("done")
 

@@ -3,7 +3,7 @@
 import asyncio
 import builtins
 import math
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +13,7 @@ from asynccam.errors import StateError, StorageError, TimeoutError, UsageError
 from asynccam.model.camera import Camera
 from asynccam.model.credentials import Credentials
 from asynccam.model.events import TakePhaseChanged
-from asynccam.model.manifest import Manifest, Outcome
+from asynccam.model.manifest import Manifest, MissingRecord, Outcome
 from asynccam.model.safe_name import safe_name
 from asynccam.runtime.tasks import TaskScope, finish, see_done
 from asynccam.runtime.timing import sleep_until
@@ -47,6 +47,8 @@ class Take:
         time_server: Reference for T0 instead of this computer's clock.
         verify: Looks into each file that arrived.
         emit: Where events go.
+        labels: What a person calls the cameras, by id; their directories are called so.
+        missing: Who was to take part and is not there; a take that misses somebody is not complete.
 
     Attributes:
         state: Where the take stands.
@@ -66,6 +68,8 @@ class Take:
         time_server: TimeServer | None = None,
         verify: Verify | None = None,
         emit: Emit = lambda event: None,
+        labels: Mapping[str, str] | None = None,
+        missing: Sequence[MissingRecord] = (),
     ) -> None:
         ids = [camera.id for camera in cameras]
         if not ids or len(set(ids)) < len(ids):
@@ -74,7 +78,9 @@ class Take:
         self.limits = limits or TakeLimits()
         chosen = safe_name(name or local_now().strftime("take-%Y%m%d-%H%M%S"), fallback="take")
         self._folder = TakeFolder(Path(directory), chosen)
-        self._work = TakeWork(cameras, self._folder, self.limits, time_server, verify, emit)
+        self._work = TakeWork(
+            cameras, self._folder, self.limits, time_server, verify, emit, labels or {}, missing
+        )
         self._emit = emit
         self._step: asyncio.Task[None] | None = None
         # A scope of its own, because the end closes the one of the work.

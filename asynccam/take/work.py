@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import Any, Final
 
 from asynccam.errors import StateError, StorageError, TimeoutError
@@ -18,6 +19,7 @@ from asynccam.model.manifest import (
     ClockRecord,
     FileState,
     Manifest,
+    MissingRecord,
     Moment,
     Outcome,
     StartRecord,
@@ -28,7 +30,7 @@ from asynccam.runtime.timing import deadline, sleep_until
 from asynccam.take.clocks import TakeClock, note_sleep
 from asynccam.take.coverage import judge_coverage
 from asynccam.take.files import Collector, Verify
-from asynccam.take.folder import TakeFolder, distinct_names
+from asynccam.take.folder import TakeFolder, camera_directories
 from asynccam.take.journal import JOURNAL_VERSION, Journal
 from asynccam.take.limits import TakeLimits
 from asynccam.take.member import Emit, TakeMember, error_record
@@ -64,6 +66,8 @@ class TakeWork:
         time_server: Reference for T0, or None for this computer's clock.
         verify: Looks into each file that arrived, or None.
         emit: Where events go.
+        labels: What a person calls the cameras, by id.
+        missing: Who was to take part and is not there.
 
     Attributes:
         manifest: What happened so far.
@@ -80,12 +84,24 @@ class TakeWork:
         time_server: TimeServer | None,
         verify: Verify | None,
         emit: Emit,
+        labels: Mapping[str, str] = MappingProxyType({}),
+        missing: Sequence[MissingRecord] = (),
     ) -> None:
-        directories = distinct_names([camera.info.name or camera.info.serial for camera in cameras])
-        records = [_describe(camera, name) for camera, name in zip(cameras, directories, strict=True)]
+        # Those that are missing keep their names, so that nobody else has them in this take.
+        words = {one.id or one.address: one.label or one.name for one in missing if one.label or one.name}
+        words |= {
+            camera.id: labels.get(camera.id) or camera.info.name or camera.info.serial for camera in cameras
+        }
+        directories = camera_directories(words)
+        records = [_describe(camera, directories[camera.id]) for camera in cameras]
         now = Moment.of(unix_now())
         self.manifest = Manifest(
-            take=folder.name, phase="new", created_at=now, written_at=now, cameras=records
+            take=folder.name,
+            phase="new",
+            created_at=now,
+            written_at=now,
+            cameras=records,
+            missing=list(missing),
         )
         self.members = {
             camera.id: TakeMember(camera, record, limits, emit)
@@ -250,7 +266,7 @@ class TakeWork:
             judge_coverage(member.record, self.manifest, self._until)
             late = self.manifest.started_late(member.record)
             member.record.outcome = outcome_of(member.record, unfinished, late=late)
-        self.manifest.outcome = outcome or outcome_of_all(self.manifest.cameras)
+        self.manifest.outcome = outcome or outcome_of_all(self.manifest)
         await self._leave_to_resume(in_order)
 
     async def _tidy(self, work: Coroutine[Any, Any, None]) -> None:
@@ -507,7 +523,8 @@ def outcome_of(camera: CameraRecord, unfinished: Outcome, *, late: bool = False)
     return Outcome.COMPLETE if whole and answered and len(home) == len(camera.files) else Outcome.INCOMPLETE
 
 
-def outcome_of_all(cameras: Sequence[CameraRecord]) -> Outcome:
-    """How a take ended whose cameras' parts ended so."""
-    outcomes = {camera.outcome for camera in cameras}
-    return outcomes.pop() if len(outcomes) == 1 else Outcome.INCOMPLETE
+def outcome_of_all(manifest: Manifest) -> Outcome:
+    """How a take ended whose cameras' parts ended so: never complete while one of them was missing."""
+    outcomes = {camera.outcome for camera in manifest.cameras}
+    outcome = outcomes.pop() if len(outcomes) == 1 else Outcome.INCOMPLETE
+    return Outcome.INCOMPLETE if manifest.missing and outcome is Outcome.COMPLETE else outcome

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,11 +29,12 @@ class Device:
 
 @asynccontextmanager
 async def device_process(kind: str, directory: Path, *options: object) -> AsyncIterator[Device]:
-    """One process, once it listens: ``multicam``, ``mediamtx``, ``thorvision`` or ``snapshot``."""
+    """One process, once it listens: ``multicam``, ``mediamtx``, ``thorvision`` and so on."""
     http_port = free_port()
     line: tuple[object, ...] = {
         "multicam": ("serve", "multicam", "--host", "127.0.0.1", "--no-announce", "--directory", directory),
         "mediamtx": ("simulate", "mediamtx", "--http-port", http_port, "--directory", directory),
+        "nanocam": ("serve", "nanocam", "--host", "127.0.0.1"),
         "snapshot": ("serve", "snapshot", "--test-cameras", 1),
         "thorvision": ("simulate", "thorvision", "--cameras", 1, "--width", 160, "--height", 120),
     }[kind]
@@ -44,6 +46,7 @@ async def device_process(kind: str, directory: Path, *options: object) -> AsyncI
         finally:
             if process.returncode is None:
                 process.terminate()
+                process.send_signal(signal.SIGCONT)  # one that was stopped
             await asyncio.wait_for(process.communicate(), 30)
 
 

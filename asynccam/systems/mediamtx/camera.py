@@ -10,6 +10,7 @@ from asynccam.model.address import Address
 from asynccam.model.camera import Camera
 from asynccam.model.features import FeatureKey, Files, Progress, Record, Snapshot, Stream
 from asynccam.model.info import CameraInfo, CameraStatus, LocalFile, MediaFile
+from asynccam.net.live import LinkState
 from asynccam.runtime.tasks import finish
 from asynccam.systems.mediamtx import models
 from asynccam.systems.mediamtx.camera_record import MediaMtxRecord
@@ -101,14 +102,18 @@ class MediaMtxCamera(Camera):
         return self._features
 
     async def status(self) -> CameraStatus:
-        """Ask the service how the camera is.
+        """Ask the service how the camera is; a connection that waits for its next try is tried at once.
 
         Raises:
             CameraServiceError: The service refuses, or cannot be reached.
             TimeoutError: It does not answer.
             RemoteProtocolError: It answers nonsense.
         """
+        if self.client.state is LinkState.WAITING:
+            self.client.wake()
         answer = await self.client.get_camera_status(self.device)
+        if answer.metrics is not None and answer.metrics.uptime is not None:
+            self.client.note_uptime(self.device, answer.metrics.uptime)
         return CameraStatus(
             state=self.client.camera_state(self.device, answer),
             detail=answer.status,

@@ -36,6 +36,7 @@ from asynccam.systems.mediamtx.service import ServiceMethods
 from asynccam.systems.mediamtx.settings import credentials, endpoint
 from asynccam.systems.mediamtx.signin import LinkFacts
 from asynccam.systems.mediamtx.timed import TimedStops
+from asynccam.wall_clock import unix_now
 
 CameraHandler = Callable[[CameraInfo], Awaitable[object] | object]
 RecordingHandler = Callable[[RecordingInfo], Awaitable[object] | object]
@@ -157,6 +158,10 @@ class CameraClient(CameraMethods, FileMethods, ServiceMethods):
     def note_recording(self, recording: RecordingInfo) -> None:
         """Take note of a recording learned of by `post` or `call`, and tell who listens."""
         self._learned(self._roster.recorded(recording))
+
+    def note_uptime(self, device: str, uptime: float) -> None:
+        """Take note of how many seconds a camera has been served without a break, by an answer of now."""
+        self._learned(self._roster.up_since(device, unix_now() - uptime))
 
     @property
     def calls_under_way(self) -> int:

@@ -5,10 +5,10 @@ Beside these the client emits what all systems share: `CameraFound`, `CameraLost
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from asynccam.model.events import CameraEvent, Event
-from asynccam.net.live import LinkState
+from asynccam.net.live import LinkStateChanged
 from asynccam.systems.mediamtx.models import CameraInfo, RecordingInfo
 
 
@@ -42,21 +42,14 @@ class ServiceNotice(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionStateChanged(Event):
+class ConnectionStateChanged(LinkStateChanged):
     """The connection to a service is in another state.
 
     Attributes:
         service: The service's address.
-        state: Where it stands now.
-        previous: Where it stood.
-        reason: Why, in words.
     """
 
-    slot: ClassVar[str] = "connection"
     service: str
-    state: LinkState
-    previous: LinkState
-    reason: str = ""
 
     @property
     def subject(self) -> str:

@@ -37,6 +37,8 @@ _BEGINS: Final = ("STARTED", "STARTING")
 _ENDED: Final = ("STOPPED", "COMPLETED", "FINISHED")
 _REMEMBERED: Final = 1000
 UNKNOWN: Final = "UNKNOWN"
+_INTERRUPTED: Final = "INTERRUPTED"
+"""Of a recording that ran when its service was started anew."""
 
 
 def is_running(recording: RecordingInfo | None) -> bool:
@@ -82,6 +84,7 @@ class Roster:
         self.recordings: dict[str, RecordingInfo] = {}
         self.files: dict[str, FileInfo] = {}
         self._nameless = 0
+        self._in_doubt_since: dict[str, float] = {}
 
     def camera_id(self, device: str) -> str:
         """A camera's stable id."""
@@ -177,6 +180,9 @@ class Roster:
     def gap(self, began: float, ended: float, cameras: Iterable[CameraInfo]) -> Iterator[Event]:
         """All cameras there are after the connection was away; gives the gap, then what changed."""
         before = self._states()
+        for device, recording in self.recordings.items():
+            if is_running(recording):
+                self._in_doubt_since[device] = began
         # Whether a recording survived the gap, nobody has said yet.
         self.recordings = {
             device: recording.model_copy(update={"status": UNKNOWN}) if is_running(recording) else recording
@@ -192,6 +198,22 @@ class Roster:
             vanished=self._ids(before.keys() - after.keys()),
             changed=self._ids(device for device in after.keys() & before if after[device] != before[device]),
         )
+        yield from self._changes(before)
+
+    def up_since(self, device: str, moment: float) -> Iterator[Event]:
+        """A camera has been served without a break since a moment, Unix seconds; gives what this changes.
+
+        A recording that ran before the connection was lost has ended if the service was started after that.
+        """
+        recording = self.recordings.get(device)
+        if (
+            recording is None
+            or recording.status != UNKNOWN
+            or moment < self._in_doubt_since.get(device, moment + 1)
+        ):
+            return
+        before = self._states()
+        self.recordings[device] = recording.model_copy(update={"status": _INTERRUPTED})
         yield from self._changes(before)
 
     # -- inside -----------------------------------------------------------------------------------

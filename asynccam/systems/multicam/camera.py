@@ -46,17 +46,20 @@ class MultiCamCamera(Camera):
         device_id: The device's own id.
         client: How it is reached; closed with the camera.
         model: Kind of device, if known.
+        is_told: Whether the device itself tells that id: then no other one is recorded in its place.
 
     Attributes:
         client: For what only MultiCam has: uploads, heartbeats, bare commands.
     """
 
-    def __init__(self, device_id: str, client: MultiCamClient, *, model: str = "") -> None:
+    def __init__(
+        self, device_id: str, client: MultiCamClient, *, model: str = "", is_told: bool = False
+    ) -> None:
         self.client = client
         self._device_id = device_id
         self._model = model
         self._answers_as = device_id
-        record = MultiCamRecord(client)
+        record = MultiCamRecord(client, device_id=device_id if is_told else "")
         self._features: Mapping[FeatureKey[Any], object] = MappingProxyType(
             {Record: record, ScheduledStart: record, Files: self, DeviceClock: self}
         )
@@ -95,7 +98,7 @@ class MultiCamCamera(Camera):
         except BaseException:
             await finish(client.aclose())
             raise
-        return cls(answer.deviceId, client, model=str(answer.deviceType or ""))
+        return cls(answer.deviceId, client, model=str(answer.deviceType or ""), is_told=True)
 
     @property
     def info(self) -> CameraInfo:

@@ -11,7 +11,14 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from asynccam.errors import BusyError, ConnectionError, DeviceError, RetryableError, TimeoutError
+from asynccam.errors import (
+    BusyError,
+    ConnectionError,
+    DeviceError,
+    NotFoundError,
+    RetryableError,
+    TimeoutError,
+)
 from asynccam.model.features import DeviceMoment, RecordingSeen, RecordPlan, StartReport, StopReport
 from asynccam.model.info import MediaFile
 from asynccam.systems.multicam.armed import ArmedCommand
@@ -38,14 +45,19 @@ class MultiCamRecord:
 
     Args:
         client: Talks to it.
+        device_id: The device that is meant, for another one at its address is not started; by default the one
+            that is armed first.
         confirm: Seconds after its moment within which a start that was only ``command_received`` has to
             show.
         settle: Seconds after its moment within which a start that was called off may still fire, for a
             device whose clock is off.
     """
 
-    def __init__(self, client: MultiCamClient, *, confirm: float = 10.0, settle: float = 2.0) -> None:
+    def __init__(
+        self, client: MultiCamClient, *, device_id: str = "", confirm: float = 10.0, settle: float = 2.0
+    ) -> None:
         self._client = client
+        self._device_id = device_id
         self._confirm = confirm
         self._settle = settle
         self._may_fire_at: float | None = None  # elapsed time
@@ -61,11 +73,15 @@ class MultiCamRecord:
 
         Raises:
             BusyError: It records or is stopping: a start now would be lost in what runs.
+            NotFoundError: Another device is at its address.
             DeviceError: Its camera is disconnected.
             ConnectionError, TimeoutError, RemoteProtocolError: It cannot be asked.
         """
         asked_at = unix_now()
         status = await self._client.device_status(timeout=plan.timeout)
+        if self._device_id and status.deviceId and status.deviceId != self._device_id:
+            raise NotFoundError(f"{self._client.address} is {status.deviceId!r}, not {self._device_id!r}")
+        self._device_id = self._device_id or status.deviceId
         self._idle = RecordingSeen(asked_at, unix_now(), recording=False)
         if status.isRecording or status.status in (DeviceStatus.RECORDING, DeviceStatus.STOPPING):
             raise BusyError(f"{self._client.address} is {status.status}; stop that first")

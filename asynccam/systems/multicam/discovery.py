@@ -91,7 +91,8 @@ class MultiCamDiscovery(AsyncIterator[DiscoveryEvent]):
     def _camera(self, service: Service) -> MultiCamCamera:
         name = device_id_of(service)
         if name not in self._seen:
-            self._seen[name] = MultiCamCamera(name, self._make_client(service.addresses, service.port))
+            client = self._make_client(service.addresses, service.port)
+            self._seen[name] = MultiCamCamera(name, client, is_told=True)
         return self._seen[name]
 
 

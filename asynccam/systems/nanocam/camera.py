@@ -1,6 +1,9 @@
 """NanocamCamera: a media server's camera behind the face that all cameras share."""
 
+import asyncio
+import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -13,6 +16,7 @@ from asynccam.model.info import CameraInfo, CameraState, CameraStatus, LocalFile
 from asynccam.net.tcp import connect_tcp
 from asynccam.recording import RecorderState
 from asynccam.runtime.tasks import finish
+from asynccam.runtime.timing import deadline
 from asynccam.systems.nanocam.camera_ports import MediaPorts
 from asynccam.systems.nanocam.camera_record import NanocamRecord
 from asynccam.systems.nanocam.client import MediaClient
@@ -120,12 +124,14 @@ class NanocamCamera(Camera):
         return self._features
 
     async def status(self) -> CameraStatus:
-        """See whether the server accepts a connection; what it does for this object, this computer knows.
+        """See whether the server serves; what it does for this object, this computer knows.
 
-        The maker's servers have no more to say, and one of them that is busy with another client accepts too.
+        The maker's servers have nothing to say, but like our own one they hang up after a goodbye. One that
+        is frozen accepts a connection and does not; neither does one of the maker's while it serves another
+        client.
 
         Raises:
-            ConnectionError, TimeoutError: It does not.
+            ConnectionError, TimeoutError: Nobody accepts a connection, or nobody hangs up.
         """
         state = self._record.state
         if self._record.active:  # One of the maker's serves one connection, which is in use.
@@ -133,12 +139,11 @@ class NanocamCamera(Camera):
             return CameraStatus(doing, "streaming" if state is None else state.value)
         sock = await connect_tcp(self.host, self.port, timeout=self.timeouts.connect)
         try:
-            sock.send(GOODBYE)
-        except OSError:
-            pass  # It hung up at once; that it is there is all that was asked.
+            async with deadline(self.timeouts.answer, f"end of a connection that {self.id} is to hang up"):
+                await _see_off(sock)
         finally:
             sock.close()
-        return CameraStatus(CameraState.READY, "accepts connections")
+        return CameraStatus(CameraState.READY, "serves")
 
     async def snapshot(self, directory: Path) -> LocalFile:
         """Take a picture and bring it home.
@@ -174,3 +179,12 @@ class NanocamCamera(Camera):
     async def aclose(self) -> None:
         """End its recording and its stream; harmless when called twice."""
         await self._record.aclose()
+
+
+async def _see_off(sock: socket.socket) -> None:
+    """Say goodbye, and wait until the server hangs up, or sends something: only a program that runs does."""
+    loop = asyncio.get_running_loop()
+    with suppress(OSError):  # It hung up at once; that it is there is all that was asked.
+        sock.send(GOODBYE)
+        sock.shutdown(socket.SHUT_WR)
+        await loop.sock_recv(sock, 1)

@@ -6,10 +6,9 @@ camera's id.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from asynccam.model.events import CameraEvent, CameraFound, CameraLost, Event
-from asynccam.net.live import LinkState
+from asynccam.net.live import LinkStateChanged
 from asynccam.systems.thorvision.models import Camera
 
 
@@ -57,21 +56,14 @@ class ServerNotice(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionStateChanged(Event):
+class ConnectionStateChanged(LinkStateChanged):
     """The connection for hot-plug events is in another state.
 
     Attributes:
         server: The server's address.
-        state: Where it stands now.
-        previous: Where it stood.
-        reason: Why, in words.
     """
 
-    slot: ClassVar[str] = "connection"
     server: str
-    state: LinkState
-    previous: LinkState
-    reason: str = ""
 
     @property
     def subject(self) -> str:

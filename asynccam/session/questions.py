@@ -1,0 +1,85 @@
+"""Questions to cameras and services that are waited for shortly, and whose late answers still count."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Any, Final, TypeVar
+
+from asynccam.errors import TimeoutError
+from asynccam.runtime.tasks import TaskScope
+from asynccam.runtime.timing import deadline
+
+T = TypeVar("T")
+
+_PROMPT: Final = 1.5
+"""Seconds within which a camera answers that is there."""
+_LATEST: Final = 4.0
+"""Seconds after which a question is asked anew: one that was lost with its connection is never answered."""
+
+
+class Questions:
+    """Asks, and remembers what is still unanswered.
+
+    A question that gets no prompt answer raises `TimeoutError`, and stays open a few seconds longer; when
+    its answer comes, ``late`` is called, and the next question waits long enough for such an answer.
+
+    Args:
+        scope: Owns the tasks.
+        late: Called with the key of a question that was answered late.
+    """
+
+    def __init__(self, scope: TaskScope, late: Callable[[Hashable], None]) -> None:
+        self._scope = scope
+        self._late = late
+        self._open: dict[Hashable, asyncio.Task[Any]] = {}
+        self._patience: dict[Hashable, float] = {}
+        self._given_up: set[Hashable] = set()
+
+    async def ask(self, key: Hashable, question: Callable[[], Awaitable[T]], what: str) -> T:
+        """The answer to a question, asked now or before.
+
+        Args:
+            key: Names the question; one that is open already is not asked twice.
+            question: Asks it.
+            what: Whose answer is awaited, for the error.
+
+        Raises:
+            TimeoutError: No answer came in time.
+        """
+        asked = self._open.get(key)
+        if asked is None or asked.done():
+            asked = self._open[key] = self._scope.spawn(self._answer(key, question, what), name=f"ask {what}")
+        self._given_up.discard(key)
+        patience = self._patience.get(key, _PROMPT)
+        await asyncio.wait({asked}, timeout=patience)
+        if not asked.done():
+            self._given_up.add(key)
+            raise TimeoutError(f"{what} has not answered within {patience:.1f} s")
+        if self._open.get(key) is asked:
+            del self._open[key]
+        answer: T | Exception = asked.result()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def drop(self, key: Hashable) -> None:
+        """Ask no more; a question that is open is broken off."""
+        asked = self._open.pop(key, None)
+        if asked is not None:
+            asked.cancel()
+        self._patience.pop(key, None)
+        self._given_up.discard(key)
+
+    async def _answer(self, key: Hashable, question: Callable[[], Awaitable[T]], what: str) -> T | Exception:
+        """The answer, or the error: nobody may be left to hear it."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            async with deadline(_LATEST, f"answer from {what}"):
+                answer = await question()
+        except Exception as error:  # noqa: BLE001 - whatever it is, `ask` raises it
+            return error
+        self._patience[key] = min(max(_PROMPT, 2 * (loop.time() - began)), _LATEST)
+        if key in self._given_up:
+            self._given_up.discard(key)
+            self._late(key)
+        return answer
