@@ -2,6 +2,7 @@
 
 import json
 import socket
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,21 @@ async def test_events_are_told_once_and_as_they_are(broker: Broker) -> None:
             service = key_of("mediamtx://127.0.0.1:1")
             await watcher.hears(f"asynccam/{service}/event", event="Gap", ended=2.0)
         assert [topic for topic, _ in watcher.heard].count(f"asynccam/{KEY}/event") == 1
+
+
+@pytest.mark.parametrize("step", [-7200.0, 7200.0, -3.0, -31_536_000.0])
+async def test_events_are_told_at_once_after_the_clock_was_set(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, step: float
+) -> None:
+    real = time.time
+    async with watching(broker) as watcher, Session() as session:
+        session.add(ScriptedCamera("Hill"))
+        async with MqttBridge(session, place(broker), backoff=QUICK) as bridge:
+            await bridge.wait_connected(timeout=20)
+            await watcher.sees(f"asynccam/{KEY}/state", state="ready")
+            monkeypatch.setattr(time, "time", lambda: real() + step)
+            session.emit(CameraFailed(camera=HILL, step="stop", error=StateError("nothing runs")))
+            await watcher.hears(f"asynccam/{KEY}/event", event="CameraFailed")
 
 
 async def test_after_the_broker_was_away_the_latest_is_told_again(broker: Broker) -> None:

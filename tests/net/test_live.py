@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -117,6 +118,24 @@ async def test_the_sign_in_learns_how_long_the_gap_was(server: RpcServer) -> Non
     assert gaps[0] is None
     assert gaps[1] is not None
     assert gaps[1] >= 0
+
+
+@pytest.mark.parametrize("step", [-7200.0, 7200.0, -3.0, -31_536_000.0])
+async def test_a_gap_is_as_long_as_it_was_though_the_clock_was_set(
+    server: RpcServer, monkeypatch: pytest.MonkeyPatch, step: float
+) -> None:
+    gaps: list[float | None] = []
+    real, began = time.time, time.monotonic()
+
+    async def sign_in(link: RpcLink, gap: float | None) -> None:
+        gaps.append(gap)
+
+    async with connect(server.url, backoff=QUICK, sign_in=sign_in) as client:
+        server.drop()
+        monkeypatch.setattr(time, "time", lambda: real() + step)
+        await eventually(lambda: client.live.connects == 2)
+    assert gaps[1] is not None
+    assert 0 <= gaps[1] <= time.monotonic() - began
 
 
 async def test_wrong_credentials_at_first_are_raised_and_nothing_is_tried_again(server: RpcServer) -> None:
