@@ -181,7 +181,7 @@ async def a_web_app(directory: Path) -> None:
             async with http.get(f"{url}/events") as stream:
                 assert stream.content_type == "text/event-stream"
                 async with http.post(f"{url}/take", json={"duration": 0.1, "start_in": 0.1}) as answer:
-                    assert (await answer.json())["outcome"] == "complete"
+                    assert (await answer.json())["outcome"] == "incomplete"  # one camera is away
                 seen: list[dict[str, Any]] = []
                 async with asyncio.timeout(PATIENT):
                     while not seen or seen[-1].get("phase") != "done":
