@@ -117,7 +117,7 @@ class WallClock:
 
     @property
     def is_pinned(self) -> bool:
-        """Whether the scale is kept although the system's clock may have been set."""
+        """Return whether the scale is kept although the system's clock may have been set."""
         return self._pins > 0
 
     def _unpin(self) -> None:

@@ -160,7 +160,7 @@ def _lead(alignment: "Alignment") -> float:
 
 
 def _known_from(camera: "AlignedCamera") -> str:
-    """What the bound consists of: the first frame and its evidence, drift, and one frame interval."""
+    """Describe the parts of the bound: first frame and its evidence, drift, one frame interval."""
     others = [one for one in camera.evidence if one not in (camera.source, "command")]
     evidence = " with ".join([camera.source or "", *([", ".join(others)] if others else [])])
     parts = [f"{evidence} {(camera.bound or 0.0) * 1000:.1f}"]

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Require(StrEnum):
-    """Who has to be there for a take to begin."""
+    """Cameras that must be available for a take to begin."""
 
     ALL = "all"
     ANY = "any"

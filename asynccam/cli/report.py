@@ -43,7 +43,7 @@ def missing(camera: CameraRecord) -> list[str]:
 
 
 def absence(missing: MissingRecord) -> str:
-    """What to call somebody who is missing from a take."""
+    """Return the name to show for a camera that is missing from a take."""
     return missing.label or missing.name or missing.address
 
 
@@ -82,7 +82,7 @@ def take_report(manifest: Manifest, directory: Path) -> RenderableType:
 
 
 def _clock_notes(manifest: Manifest) -> list[str]:
-    """What happened to this computer's clock and to the program during a take, in words."""
+    """Describe clock steps and pauses of the program during a take."""
     told = [
         f"this computer's clock was set by {step.seconds:+.3f} s; the times of the take do not follow it"
         for step in manifest.clock_steps

@@ -105,7 +105,7 @@ class Combined:
 
     @property
     def consistent(self) -> bool:
-        """Whether one value agrees with all of the evidence."""
+        """Return whether one value agrees with all of the evidence."""
         return not self.contradictions
 
 

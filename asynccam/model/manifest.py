@@ -439,7 +439,7 @@ class Manifest(_Record):
     errors: list[ErrorRecord] = Field(default_factory=list, description="Errors of no single camera.")
 
     def started_late(self, camera: CameraRecord) -> bool:
-        """Whether a camera's start left later after T0 than it may."""
+        """Return whether a camera's start left later after T0 than it may."""
         tolerance = None if self.start is None else self.start.tolerance
         lateness = camera.start_lateness
         return tolerance is not None and lateness is not None and lateness > tolerance

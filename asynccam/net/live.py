@@ -178,7 +178,7 @@ class LiveLink(Generic[L]):
             raise
 
     def _late(self, timeout: float) -> AsynccamError:
-        """What to raise when the first connection took too long."""
+        """Return the error to raise when the first connection took too long."""
         if isinstance(self.error, AuthenticationError):
             return self.error
         before = "" if self.error is None else f"; the try before: {self.error}"

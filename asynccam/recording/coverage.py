@@ -50,7 +50,7 @@ class Ending:
     bound: float = FIRST_FRAME_BOUND
 
     def early(self, asked_at: float | None) -> EarlyEnd | None:
-        """Whether it ended early.
+        """Return whether it ended early.
 
         Both the files and the counts have to say so: the files alone would call it early when a busy computer
         makes a video whose time lags behind, the counts alone when a busy program has not read them yet.
@@ -73,7 +73,7 @@ class Ending:
         return EarlyEnd(self.at - self.delay, missing, self.reason) if silent > tolerance else None
 
     def late(self, first_at: float, came_at: float, wanted_at: float) -> LateBegin | None:
-        """Whether the recording began late.
+        """Return whether the recording began late.
 
         Args:
             first_at: When its very first frame was there, Unix seconds.

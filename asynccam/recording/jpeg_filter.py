@@ -171,7 +171,7 @@ class JpegFilter:
         self._picture = None
 
     def _overtaken(self) -> bool:
-        """Whether pictures have come that the length of a segment would swallow."""
+        """Return whether pictures have come that the length of a segment would swallow."""
         assert self._picture is not None
         if not self._picture.waits:
             return False

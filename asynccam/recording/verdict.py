@@ -39,7 +39,7 @@ class Verdict(Enum):
 
     @property
     def is_failure(self) -> bool:
-        """Whether the file is known not to hold what it should."""
+        """Return whether the file is known not to hold what it should."""
         return self in _FAILURES
 
 

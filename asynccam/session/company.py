@@ -269,7 +269,7 @@ class Company(Block):
 
     @property
     def watches_clocks(self) -> bool:
-        """Whether the session emits `ClockStepped` and `ProgramPaused` by itself."""
+        """Return whether the session emits `ClockStepped` and `ProgramPaused` by itself."""
         return self._clocks is not None
 
     def _clock_stepped(self, step: ClockStep) -> None:

@@ -184,7 +184,7 @@ async def _measure(path: Path, name: str) -> LocalFile:
 
 
 def _is_copy(record: FileRecord, path: Path, size: int) -> bool:
-    """Whether a file is what a record names, come whole without anybody having written that down."""
+    """Return whether a file is what a record names, come whole without anybody having written that down."""
     named = record.state is not FileState.ARRIVED and safe_name(record.name) == path.name
     return named and record.size in (None, size)
 

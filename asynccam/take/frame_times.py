@@ -236,7 +236,7 @@ class FrameTimes:
 
 
 def is_picture(file: FileRecord) -> bool:
-    """Whether a file is a still picture, by its name."""
+    """Return whether a file is a still picture, by its name."""
     return PurePosixPath(file.path or file.name).suffix.lower() in _PICTURES
 
 

@@ -281,7 +281,7 @@ class TakeMember:
 
     @property
     def tells_recording(self) -> bool:
-        """Whether it accepted the start, and the device itself can be asked whether it records."""
+        """Return whether it accepted the start, and the device itself can be asked whether it records."""
         return self.accepted and self._still is None and isinstance(self._recorder(), TellsRecording)
 
     async def measure_clock_between(self, slots: asyncio.Semaphore) -> None:

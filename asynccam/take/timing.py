@@ -201,7 +201,7 @@ def _meaning(camera: CameraRecord) -> AnswerMeaning:
 
 
 def _was_scheduled(camera: CameraRecord, start: StartRecord) -> bool:
-    """Whether it was told in time to begin at T0; a start that came late begins when it can."""
+    """Return whether it was told in time to begin at T0; a start that came late begins when it can."""
     may = camera.scheduled_for is not None or "scheduled_start" in camera.features
     return may and camera.accepted_at is not None and camera.accepted_at.unix < start.t0_computer.unix
 
@@ -309,13 +309,13 @@ def _as_used(
 
 
 def _denied_after(every: list[Evidence], t0: float) -> bool:
-    """Whether a device was asked after T0 whether it records, and never said that it does."""
+    """Return whether a device was asked after T0 whether it records, and never said that it does."""
     status = next((one for one in every if one.source == "status"), None)
     return status is not None and not status.bounds_end and status.interval.low + STATUS_LAG > t0
 
 
 def _began_before_its_start(every: list[Evidence]) -> bool:
-    """Whether a file is longer than its stop minus what else is known of its first frame."""
+    """Return whether a file is longer than its stop minus what else is known of its first frame."""
     length = next((one for one in every if one.source == "length"), None)
     return length is not None and any(length.interval.high < one.interval.low for one in every)
 

@@ -30,7 +30,7 @@ _PACKED: Final = frozenset({b"XVID", b"DIVX", b"DX50", b"FMP4", b"MP4V"})
 
 
 def is_avi(head: bytes) -> bool:
-    """Whether a file that begins so is read here."""
+    """Return whether a file that begins so is read here."""
     return head[:4] == b"RIFF" and head[8:12] == b"AVI "
 
 
@@ -198,7 +198,7 @@ class AviFrames:
             self.trailing = self._position
 
     def _enter(self, kind: bytes, form: bytes, begin: int, size: int) -> bool:
-        """Whether a list is gone into."""
+        """Return whether a list is gone into."""
         if kind == b"RIFF":
             if form not in (b"AVI ", b"AVIX"):
                 return False
@@ -302,7 +302,7 @@ class AviFrames:
         return picture in (Picture.SHOWN, Picture.SPOILED, Picture.ENDLESS)
 
     def _step_back(self, position: int) -> bool:
-        """Whether the last chunk, of an odd size, was not padded; moves to the next."""
+        """Return whether the last chunk, of an odd size, was not padded; moves to the next."""
         before = position - 1
         if before > 0 and before & 1 and self._is_chunk(self._view.read_some(before, 8), before, _CHUNK):
             self._position = before
@@ -348,5 +348,5 @@ class AviFrames:
 
 
 def _begins_riff(head: bytes) -> bool:
-    """Whether these bytes are the head of another part of the file, cut off (OpenDML 1.02)."""
+    """Return whether these bytes are the head of another part of the file, cut off (OpenDML 1.02)."""
     return len(head) < 12 and b"RIFF".startswith(head[:4]) and b"AVIX".startswith(head[8:])

@@ -253,7 +253,7 @@ class Walk:
         return True
 
     def _overlong(self, position: int, begin: int, kind: int) -> bool:
-        """Whether the walk goes on though an element says that it ends behind the file."""
+        """Return whether the walk goes on though an element says that it ends behind the file."""
         end = self.cluster_end
         if end is not None and position < end < self._size and self._continues(end):
             self._lose(position, end)
@@ -269,12 +269,12 @@ class Walk:
         return False
 
     def _is_too_long(self, begin: int, size: int | None) -> bool:
-        """Whether an element's size is wrong: it ends behind a file that is not cut off."""
+        """Return whether an element's size is wrong: it ends behind a file that is not cut off."""
         whole = self.segment_end is not None and self.segment_end <= self._size
         return size is not None and begin + size > self._size and whole
 
     def _recover(self, position: int) -> bool:
-        """Whether the walk goes on behind what is no element."""
+        """Return whether the walk goes on behind what is no element."""
         if self._resume(position + 1):
             return True
         end = self._size if self.segment_end is None else min(self.segment_end, self._size)
@@ -285,7 +285,7 @@ class Walk:
         return False
 
     def _resume(self, begin: int) -> bool:
-        """Whether an element of a segment is found from here on; moves there."""
+        """Return whether an element of a segment is found from here on; moves there."""
         position = self.position
         found = self._search(begin)
         if found is None:
@@ -312,7 +312,7 @@ class Walk:
         return None
 
     def _continues(self, position: int) -> bool:
-        """Whether another element of a segment, or nothing at all, stands where a cluster ends."""
+        """Return whether another element of a segment, or nothing at all, stands where a cluster ends."""
         return position in (self._size, self.segment_end) or self._is_plausible(position)
 
     def _is_plausible(self, position: int) -> bool:

@@ -28,7 +28,7 @@ _TAG_HEAD: Final = re.compile(rb"(?=[\x08\x09\x12].{7}\0\0\0)", re.DOTALL)
 
 
 def is_flv(head: bytes) -> bool:
-    """Whether a file that begins so is read here."""
+    """Return whether a file that begins so is read here."""
     return head[:4] == b"FLV\1"
 
 
@@ -193,7 +193,7 @@ class FlvFrames:
             self._position = end + _POINTER
 
     def _is_linked(self, end: int, size: int) -> bool:
-        """Whether the size that stands behind a tag is the tag's (FLV 10.1, E.3)."""
+        """Return whether the size that stands behind a tag is the tag's (FLV 10.1, E.3)."""
         linked = int.from_bytes(self._view.read(end, _POINTER), "big") == _TAG + size
         self._right += linked
         self._wrong += not linked
@@ -272,7 +272,7 @@ class FlvFrames:
         return picture in (Picture.SHOWN, Picture.SPOILED, Picture.ENDLESS)
 
     def _recover(self, position: int) -> bool:
-        """Whether the walk goes on behind what is no tag."""
+        """Return whether the walk goes on behind what is no tag."""
         if self._resume(position + 1):
             return True
         offset = position
@@ -285,7 +285,7 @@ class FlvFrames:
         return False
 
     def _resume(self, begin: int) -> bool:
-        """Whether a tag that the size behind it bears out is found from here on; moves there."""
+        """Return whether a tag that the size behind it bears out is found from here on; moves there."""
         position, view = self._position, self._view
         while begin < view.size:
             block = view.read_some(begin, _SEARCHED)

@@ -98,7 +98,7 @@ class _Headers:
 
 
 def is_matroska(head: bytes) -> bool:
-    """Whether a file that begins so is read here."""
+    """Return whether a file that begins so is read here."""
     return head[:4] == EBML.to_bytes(4, "big")
 
 
@@ -387,7 +387,7 @@ class MatroskaFrames:
         return time if time <= _WRAP else time & _WRAP
 
     def _is_shown(self, data: bytes, begin: int, size: int) -> bool:
-        """Whether bytes of the file are a frame that a player shows."""
+        """Return whether bytes of the file are a frame that a player shows."""
         if size <= 0:
             return False
         self.announced = True

@@ -112,7 +112,7 @@ def _find_scan(data: bytes, size: int, read: Read) -> int | None:
 
 
 def _has_hole(data: bytes, scan: int) -> bool:
-    """Whether zeros stand in a scan whose codes cannot make them up.
+    """Return whether zeros stand in a scan whose codes cannot make them up.
 
     They can where the end of a luminance block is coded by the first code of the table, which is all zeros,
     as tables that are made for a picture with large even areas have it. The usual table (T.81, K.3.3.2) has
@@ -207,7 +207,7 @@ class NalJudge:
         return picture, begins
 
     def _kind(self, head: bytes) -> tuple[bool, bool]:
-        """Whether a unit is a slice, and whether decoding may begin at its picture."""
+        """Return whether a unit is a slice, and whether decoding may begin at its picture."""
         if self._hevc:
             # H.265 table 7-1: 0 to 31 are slices, 16 to 23 of pictures that can be begun at.
             kind = head[0] >> 1 & 0x3F
@@ -280,7 +280,7 @@ def _zero_tail(data: bytes, size: int, read: Read) -> bool:
 
 
 def _zeroed(data: bytes, size: int, read: Read) -> bool:
-    """Whether zeros stand where there are none: emulation prevention keeps them out (H.264 7.4.1).
+    """Return whether zeros stand where there are none: emulation prevention keeps them out (H.264 7.4.1).
 
     Arithmetic coders (VP8, VP9, AV1) do not make as many in a row.
     """

@@ -153,7 +153,7 @@ class PictureCounter:
 
     @staticmethod
     def _are_frames(parameters: bytes) -> bool:
-        """Whether each picture is a frame: of a frame of fields two slices begin at macroblock 0."""
+        """Return whether each picture is a frame: of a frame of fields two slices begin at macroblock 0."""
         return not parameters or _has_only_frames(parameters[:_PARAMETERS]) is True
 
     def _take_h265(self, head: int, first: int, second: int, data: bytes, at: int) -> None:
@@ -260,7 +260,7 @@ class _Bits:
 
     @property
     def is_over(self) -> bool:
-        """Whether more was taken than there is."""
+        """Return whether more was taken than there is."""
         return self._left < 0
 
 

@@ -116,7 +116,7 @@ class Credentials:
 
     @property
     def provided(self) -> bool:
-        """Whether a provider gives the token."""
+        """Return whether a provider gives the token."""
         return callable(self.token)
 
     @staticmethod

@@ -52,7 +52,7 @@ def token_times(secret: str) -> TokenTimes:
 
 
 def may_be_early(secret: str, words: str, *, now: float | None = None) -> bool:
-    """Whether a refused token may become valid by itself, because a clock is behind its issuer's.
+    """Return whether a refused token may become valid by itself, because a clock is behind its issuer's.
 
     Args:
         secret: What was refused.

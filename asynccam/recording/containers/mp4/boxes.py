@@ -71,7 +71,7 @@ def read_box(view: FileView, begin: int, limit: int) -> Box | None:
 
 
 def is_kind(kind: bytes) -> bool:
-    """Whether four bytes can be the type of a box: printable, or QuickTime's copyright sign."""
+    """Return whether four bytes can be the type of a box: printable, or QuickTime's copyright sign."""
     return all(0x20 <= letter < 0x7F or letter == 0xA9 for letter in kind)
 
 

@@ -19,7 +19,7 @@ _ZEROS_ONLY: Final = 0xF0
 
 
 def has_zeroed_header(take: Callable[[int, int], bytes], size: int) -> bool:
-    """Whether zeros stand where a marker or a table should be, before the first scan."""
+    """Return whether zeros stand where a marker or a table should be, before the first scan."""
     return _find_scan(take, size)[0] == 0
 
 

@@ -29,7 +29,7 @@ _STILL_BRANDS: Final = frozenset(
 
 
 def is_mp4(head: bytes) -> bool:
-    """Whether a file that begins so is read here; its first box may be one that nobody knows."""
+    """Return whether a file that begins so is read here; its first box may be one that nobody knows."""
     at = 0
     for _ in range(4):
         if head[at + 4 : at + 8] in _LEADING:
@@ -91,12 +91,12 @@ class Layout:
         return self.moov is None and not self.moofs and (self.has_meta or self.brand in _STILL_BRANDS)
 
     def holds(self, begin: int, end: int) -> bool:
-        """Whether bytes lie wholly in one media box, and in the file."""
+        """Return whether bytes lie wholly in one media box, and in the file."""
         place = bisect_right(self._begins, begin) - 1
         return place >= 0 and end <= self._ends[place]
 
     def has_fragment(self, offset: int) -> bool:
-        """Whether a fragment begins there."""
+        """Return whether a fragment begins there."""
         place = bisect_right(self.moofs, offset) - 1
         return place >= 0 and self.moofs[place] == offset
 

@@ -23,7 +23,7 @@ def lists_missing_segments(view: FileView, layout: Layout) -> bool:
 
 
 def ends_where_listed(view: FileView, layout: Layout) -> bool:
-    """Whether the boxes of a file end where its one segment index says that its media ends."""
+    """Return whether the boxes of a file end where its one segment index says that its media ends."""
     try:
         return len(layout.sidx) == 1 and _segments_end(view, layout.sidx[0]) == layout.rest
     except CutShortError:

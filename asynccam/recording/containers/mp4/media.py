@@ -153,7 +153,7 @@ def _look_at_start_code(take: Callable[[int, int], bytes]) -> Look:
 
 
 def _is_head(coding: Coding, head: bytes) -> bool:
-    """Whether a sample can begin so."""
+    """Return whether a sample can begin so."""
     match coding:
         case Coding.MPEG4:
             # ISO/IEC 14496-2, 6.2: a start code, or a short video header. Packed B frames leave samples of a
@@ -173,7 +173,7 @@ def _is_head(coding: Coding, head: bytes) -> bool:
 
 
 def _is_header(coding: Coding, header: bytes) -> bool:
-    """Whether a NAL unit can begin so: its first bit is 0, and the byte with its type is not zero.
+    """Return whether a NAL unit can begin so: its first bit is 0, and the byte with its type is not zero.
 
     H.264, 7.3.1: type 0 is unspecified. H.265, 7.3.1.2 and H.266, 7.3.1.2: nuh_temporal_id_plus1, the last
     three bits, is not 0.

@@ -204,7 +204,7 @@ def _read_table(view: FileView, box: Box, track: Track, trouble: Trouble) -> Non
 
 
 def _is_external(view: FileView, box: Box, trouble: Trouble) -> bool:
-    """Whether each data reference names another file: flag 1 says that it is this one (8.7.2)."""
+    """Return whether each data reference names another file: flag 1 says that it is this one (8.7.2)."""
     entries = list(children(view, box.start + 8, box.end, trouble))[:_MAX_TRACKS]
     # An entry without a name in it can only mean this file, whatever its flag says.
     return bool(entries) and all(

@@ -102,7 +102,7 @@ _PAUSES: Final = (Edit(_FOREVER - 1, _FOREVER, 0),)
 
 
 def shows_media(edits: tuple[Edit, ...]) -> bool:
-    """Whether edits of `read_edits` show anything but pauses."""
+    """Return whether edits of `read_edits` show anything but pauses."""
     return edits is not _PAUSES
 
 
@@ -113,5 +113,5 @@ def pauses_between(edits: tuple[Edit, ...]) -> int:
 
 
 def is_followed(track: Track) -> bool:
-    """Whether a track's edit list is short enough to be followed."""
+    """Return whether a track's edit list is short enough to be followed."""
     return track.edits is None or track.edits.count <= _MAX_EDITS

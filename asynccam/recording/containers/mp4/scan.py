@@ -105,7 +105,7 @@ def _scan_movie(view: FileView, layout: Layout, movie: Movie) -> Scan:
 
 
 def is_unindexed(layout: Layout, movie: Movie) -> bool:
-    """Whether there is media, and not one sample that says what it is."""
+    """Return whether there is media, and not one sample that says what it is."""
     has_samples = any(track.sizes is not None and track.sizes.announced for track in movie.tracks)
     return bool(layout.media_bytes and not layout.moofs and not has_samples)
 
@@ -247,5 +247,5 @@ class _Words:
 
 
 def _has_odd_sizes(track: Track) -> bool:
-    """Whether sizes are not in bytes: QuickTime calls one sample of compressed sound one byte long."""
+    """Return whether sizes are not in bytes: QuickTime calls one sample of compressed sound one byte long."""
     return track.handler == b"soun" and track.sizes is not None and track.sizes.constant == 1
