@@ -12,7 +12,6 @@ import json
 import math
 import random
 import struct
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -23,7 +22,14 @@ from typing import Any, Final
 
 from tests.support.jpegs import noise
 from tests.support.mp4 import box, full_box, words
-from tests.support.time_peers import HOST, NETWORKS, PROJECT, Origin, Peer
+from tests.support.time_peers import (
+    HOST,
+    NETWORKS,
+    Origin,
+    Peer,
+    program_running,
+    serve_until_closed,
+)
 
 FPS: Final = 30
 _TICKS: Final = 90_000
@@ -238,11 +244,7 @@ class _Camera:
 async def _serve(devices: Sequence[Device], origin: Origin) -> None:
     cameras = [_Camera(number, device, origin) for number, device in enumerate(devices)]
     servers = [await asyncio.start_server(camera.talk, HOST, 0, backlog=256) for camera in cameras]
-    sys.stdout.write(json.dumps([server.sockets[0].getsockname()[1] for server in servers]) + "\n")
-    sys.stdout.flush()
-    ended = asyncio.Event()
-    asyncio.get_running_loop().add_reader(sys.stdin, ended.set)
-    await ended.wait()
+    await serve_until_closed([server.sockets[0].getsockname()[1] for server in servers])
 
 
 def main() -> None:
@@ -253,28 +255,9 @@ def main() -> None:
 @contextmanager
 def devices_running(devices: Sequence[Device], origin: Origin) -> Iterator[list[int]]:
     """All devices in one other process; gives their ports."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.time_devices"],
-        cwd=PROJECT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        document = {"devices": [asdict(one) for one in devices], "origin": asdict(origin)}
-        process.stdin.write(json.dumps(document) + "\n")
-        process.stdin.flush()
-        yield json.loads(process.stdout.readline())
-    finally:
-        process.stdin.close()
-        try:
-            process.wait(10)
-        finally:
-            process.kill()
-            process.wait()
-            process.stdout.close()
+    document = {"devices": [asdict(one) for one in devices], "origin": asdict(origin)}
+    with program_running("tests.support.time_devices", document) as ports:
+        yield ports
 
 
 async def ask(port: int, command: str, **fields: Any) -> dict[str, Any]:

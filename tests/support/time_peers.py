@@ -22,7 +22,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from asynccam.errors import ConnectionError, TimeoutError
 from asynccam.model.info import ClockOffset
@@ -257,7 +257,11 @@ async def _open(peer: Peer, origin: Origin) -> int:
 
 
 async def _serve(peers: Sequence[Peer], origin: Origin) -> None:
-    ports = [await _open(peer, origin) for peer in peers]
+    await serve_until_closed([await _open(peer, origin) for peer in peers])
+
+
+async def serve_until_closed(ports: Sequence[int]) -> None:
+    """Tell the parent the ports, and wait until it closes this program's standard input."""
     sys.stdout.write(json.dumps(ports) + "\n")
     sys.stdout.flush()
     ended = asyncio.Event()
@@ -271,10 +275,10 @@ def main() -> None:
 
 
 @contextmanager
-def peers_running(peers: Sequence[Peer], origin: Origin) -> Iterator[list[int]]:
-    """All peers in one other process; gives their ports."""
+def program_running(module: str, document: dict[str, Any]) -> Iterator[list[int]]:
+    """A module as a process of its own that is given a document and answers with its ports."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.time_peers"],
+        [sys.executable, "-m", module],
         cwd=PROJECT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -283,7 +287,6 @@ def peers_running(peers: Sequence[Peer], origin: Origin) -> Iterator[list[int]]:
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        document = {"peers": [asdict(one) for one in peers], "origin": asdict(origin)}
         process.stdin.write(json.dumps(document) + "\n")
         process.stdin.flush()
         yield json.loads(process.stdout.readline())
@@ -295,6 +298,14 @@ def peers_running(peers: Sequence[Peer], origin: Origin) -> Iterator[list[int]]:
             process.kill()
             process.wait()
             process.stdout.close()
+
+
+@contextmanager
+def peers_running(peers: Sequence[Peer], origin: Origin) -> Iterator[list[int]]:
+    """All peers in one other process; gives their ports."""
+    document = {"peers": [asdict(one) for one in peers], "origin": asdict(origin)}
+    with program_running("tests.support.time_peers", document) as ports:
+        yield ports
 
 
 # -- our side ---------------------------------------------------------------------------------------------
