@@ -35,7 +35,8 @@ async def test_a_recording_in_dialect_1(tmp_path: Path) -> None:
         listed = await ask(device, "LIST_FILES")
     assert (started["status"], started["isRecording"]) == ("recording", True)
     assert (during["status"], during["isRecording"]) == ("recording", True)
-    assert set(stopped) == {*STATUS_1, "fileId", "fileSize"}
+    assert set(stopped) == {*STATUS_1, "fileId", "fileName", "fileSize"}
+    assert stopped["fileName"] == stopped["fileId"] + ".mp4"
     assert (stopped["status"], stopped["isRecording"]) == ("recording_stopped", False)
     device_id, _, milliseconds = stopped["fileId"].rpartition("_")
     assert device_id == "bench-1"
@@ -93,7 +94,8 @@ async def test_a_stop_without_a_recording_is_an_error_in_each_dialects_own_way(t
     async with running(tmp_path, dialect=1) as device:
         answer = await ask(device, "STOP_RECORDING")
     assert (answer["status"], answer["message"]) == ("error", "not recording")
-    assert set(answer) == {*STATUS_1, "message"}
+    assert set(answer) == {*STATUS_1, "fileName", "message"}
+    assert answer["fileName"] is None
 
 
 async def test_a_stop_says_stopping_to_others_until_the_file_is_finished(tmp_path: Path) -> None:

@@ -153,12 +153,13 @@ class Answers:
     ) -> Message:
         head = {"deviceId": self._device_id, "status": self._word(status), "timestamp": self._now()}
         size = file.size if file else 0
+        name = file.path.name if file else None
         if self._dialect == 2:
-            name = file.path.name if file else None
             return StopRecordingResponse(**head, fileName=name, fileSize=size, **told)
         words = {"message": message} if message else {}
         names = {"fileId": file.path.stem, "fileSize": size} if file else {}
-        return StatusResponse(**head, isRecording=False, **words, **names, **told)
+        # The newest controllers read the name of dialect 2 from every stop, and fail where it is missing.
+        return StatusResponse(**head, isRecording=False, fileName=name, **words, **names, **told)
 
     def _told(self, first_frame: FirstFrameTold | None) -> Mapping[str, float]:
         """The first frame by this device's system clock, as ``timestamp`` is."""

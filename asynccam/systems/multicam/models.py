@@ -261,6 +261,7 @@ class StatusResponse(Reply):
     failedUploadQueue: list[UploadItem] = Field(default_factory=list)
     firstFrameAt: Reported = None
     firstFrameBound: Reported = None
+    fileName: str | None = None
 
     def model_post_init(self, context: Any, /) -> None:
         """Fill in what dialect 2 leaves out."""
