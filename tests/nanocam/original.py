@@ -56,12 +56,13 @@ class OriginalClient:
             return b""
 
     async def alive(self) -> None:
-        """The connection is open, and its messages are answered; nothing else is changed by that."""
-        self.say({"type": "reset_timer", "duration": "1"})
-        await self.word(b"OK")
+        """Check that messages are answered, by a request of asynccam's own client that changes nothing."""
+        self.say({"type": "reset_timer", "duration": "1", "asynccam": {}})
+        answer = await asyncio.wait_for(self.reader.readuntil(b"}"), PATIENCE)
+        assert b"refused" in answer
 
     async def quiet(self) -> None:
-        """The connection is open, and nothing was said: a kill that finds nothing is answered next."""
+        """Check that nothing was said: a kill that finds nothing is answered next."""
         self.say(b"OK")
         self.say({"type": "kill"})
         await self.word(b"OK")

@@ -74,7 +74,7 @@ async def test_what_makes_no_sense_closes_the_connection_with_a_line_in_the_log(
 
 
 async def test_requests_cut_anywhere_are_understood() -> None:
-    request = json.dumps({"type": "reset_timer", "duration": "1"}).encode()
+    request = json.dumps(KILL).encode()
     async with server_at() as server, original(server) as client:
         for cut in range(1, len(request)):
             client.say(request[:cut])

@@ -254,14 +254,18 @@ class ServerConnection:
             await current.over.wait()  # Whatever there is to say to that comes before the answer to the kill.
 
     async def _reset_timer(self, seconds: float, answers: Answers) -> None:
-        """Let a video go on; the original says `BUSY` to that, and dies when there is none."""
+        """Extend a running video: the original answers `BUSY`, and dies when no video is running.
+
+        An original client does not read an answer to the latter, and would take it for the answer to
+        its next request. So it gets none.
+        """
         job = self._desk.job
         if job is not None and job.address == self.address and job.extend(seconds):
             await (answers.ok() if answers.ours else answers.busy())
         elif answers.ours:
-            await answers.refuse("request", UsageError("no video for this client runs that could go on"))
-        else:
-            await answers.ok()
+            await answers.refuse(
+                "request", UsageError("no video for this client is running, so none was extended")
+            )
 
     # -- the worker -----------------------------------------------------------------------------
 
