@@ -110,6 +110,18 @@ async def test_an_older_server_reads_the_token_as_token() -> None:
         assert (await one.ask("authenticate", auth_token=token(), token=token()))["authenticated"] is True
 
 
+@pytest.mark.parametrize("name", ["token", "auth_token"])
+async def test_generation_1_takes_the_token_under_either_name(name: str) -> None:
+    async with simulator(1, clip=None) as service, talker(service, None) as one:
+        assert (await one.ask("authenticate", **{name: token()}))["authenticated"] is True
+        assert await one.ask("ping") == "pong"
+
+
+async def test_generation_2_refuses_a_token_named_as_the_first_generation_may() -> None:
+    async with simulator(2, clip=None) as service, talker(service, None) as one:
+        assert await one.code("authenticate", token=token()) == -32001
+
+
 @both
 async def test_a_strict_server_takes_the_token_alone(generation: int) -> None:
     async with (

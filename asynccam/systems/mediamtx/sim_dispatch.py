@@ -12,6 +12,7 @@ from asynccam.systems.mediamtx.sim_methods import Methods
 from asynccam.systems.mediamtx.sim_methods_two import MoreMethods
 from asynccam.systems.mediamtx.sim_refusals import Refusal, Why
 from asynccam.systems.mediamtx.sim_service import Service
+from asynccam.systems.mediamtx.sim_ways import ServiceWays
 
 _SIGN_IN = "authenticate"
 _PERMISSIONS = {
@@ -110,8 +111,7 @@ class Dispatcher:
         try:
             if self._is_spoilt(caller):
                 raise BadCredentialError("token_expired")
-            token = params.get("token" if ways.reads_only_token else "auth_token")
-            credential = self._access.check(token, auth_type)
+            credential = self._access.check(_sign_in_token(params, ways), auth_type)
         except BadCredentialError as error:
             if ways.failure_is_result:
                 return {"authenticated": False, "error": f"Authentication failed: {error}"}
@@ -158,3 +158,12 @@ class Dispatcher:
         if self._service.ways.expiry_sticks and credential is not None:
             caller.spoilt = caller.spoilt or self._access.is_expired(credential)
         return caller.spoilt
+
+
+def _sign_in_token(params: dict[str, Any], ways: ServiceWays) -> object:
+    """Return the token of ``authenticate``; generation 1 takes it under either name."""
+    if ways.reads_only_token:
+        return params.get("token")
+    if ways.generation == 1 and params.get("auth_token") is None:
+        return params.get("token")
+    return params.get("auth_token")
