@@ -58,6 +58,7 @@ async def test_a_recording_says_what_is_on_the_disk(tmp_path: Path) -> None:
         stopped = await made.client.stop_stream(0)
         (file,) = stopped["files"]
         assert file.path == tmp_path / "new" / "dir" / (started.file_pattern % 0)
+        assert started.video_path == started["video_path"] == file.path
         assert (file.verdict, file.size) == (Verdict.COMPLETE, file.path.stat().st_size)
         assert 20 <= file.frames <= 45
         assert (stopped.error, stopped.server_error, stopped.gaps) == (None, None, ())

@@ -53,6 +53,7 @@ class StreamStart(OpenStream):
     Attributes:
         output_dir: Where the files go.
         file_pattern: Their names; ``%02d`` stands for their number.
+        video_path: The first of them, as the maker's client from 0.3 on names it.
         commanded_at: When the start was called, Unix seconds.
         first_frame_at: When the first frame reached the muxer, Unix seconds.
         first_frame_bound: It was there at most this many seconds earlier.
@@ -61,6 +62,7 @@ class StreamStart(OpenStream):
 
     output_dir: Path
     file_pattern: str
+    video_path: Path
     commanded_at: float
     first_frame_at: float
     first_frame_bound: float

@@ -238,6 +238,7 @@ class CameraStream:
                 **opened,
                 output_dir=directory,
                 file_pattern=f"{stem}-%02d.mkv",
+                video_path=directory / f"{stem}-00.mkv",
                 commanded_at=commanded_at,
                 first_frame_at=first,
                 first_frame_bound=recorder.first_frame_bound,
