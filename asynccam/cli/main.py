@@ -1,15 +1,18 @@
 """Where the ``asynccam`` command begins, which has to work where Typer and Rich are missing."""
 
+import os
 import sys
 from typing import Final
 
 from asynccam.cli.errors import ExitCode
 
 _EXTRA: Final = ("typer", "rich")
+_STANDARD_STREAMS: Final = (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w"))
 
 
 def run() -> None:
     """Run the command line and leave with its exit code."""
+    open_standard_streams()
     try:
         from asynccam.cli.app import invoke
     except ModuleNotFoundError as error:
@@ -20,3 +23,23 @@ def run() -> None:
     except KeyboardInterrupt:
         sys.exit(ExitCode.INTERRUPTED)
     sys.exit(invoke(sys.argv[1:]))
+
+
+def open_standard_streams() -> None:
+    """Connect each standard stream that the parent process closed to the null device.
+
+    Otherwise Python has None in its place, and the next file or socket that is opened gets its number,
+    into which a child process would write what it prints.
+    """
+    for name, number, mode in _STANDARD_STREAMS:
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null == number:
+                os.set_inheritable(number, True)
+            else:
+                os.dup2(null, number)
+                os.close(null)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115

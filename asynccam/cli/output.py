@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from rich.console import Console, RenderableType
@@ -27,6 +27,7 @@ from rich.text import Text
 from rich.theme import Theme
 
 from asynccam.cli.errors import one_line
+from asynccam.errors import StorageError
 from asynccam.model.event_json import plain
 from asynccam.model.features import Progress as Report
 
@@ -84,19 +85,18 @@ class Output:
     def show(self, *parts: RenderableType) -> None:
         """Show a result to a person; says nothing with ``--json``."""
         if not self.json and not self._muted:
-            self.stdout.print(*parts, sep="\n")
+            with _to_stdout():
+                self.stdout.print(*parts, sep="\n")
 
     def document(self, value: Any) -> None:
         """Give the whole result as one JSON document; says nothing without ``--json``."""
         if self.json and not self._muted:
-            sys.stdout.write(json.dumps(plain(value), indent=2) + "\n")
-            sys.stdout.flush()
+            _write_line(json.dumps(plain(value), indent=2))
 
     def line(self, value: Any) -> None:
         """Give one JSON line of a stream; says nothing without ``--json``."""
         if self.json:
-            sys.stdout.write(json.dumps(plain(value)) + "\n")
-            sys.stdout.flush()
+            _write_line(json.dumps(plain(value)))
 
     def note(self, text: str) -> None:
         """Tell a person at a terminal something that is not the result."""
@@ -158,9 +158,27 @@ def console(**options: Any) -> Console:
     return Console(theme=THEME, markup=False, emoji=False, highlight=False, **options)
 
 
+def _write_line(text: str) -> None:
+    with _to_stdout():
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+
+@contextmanager
+def _to_stdout() -> Iterator[None]:
+    """Raise `StorageError` for what cannot be written, but `BrokenPipeError` as it is."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise StorageError(f"standard output cannot be written: {error.strerror}") from error
+
+
 def complain(text: str) -> None:
-    """Write one plain line about trouble to stderr."""
-    print(f"asynccam: {text}", file=sys.stderr, flush=True)
+    """Write one plain line about trouble to stderr, if stderr takes it."""
+    with suppress(OSError):  # a full disk or a closed pipe behind stderr must not end a take
+        print(f"asynccam: {text}", file=sys.stderr, flush=True)
 
 
 def _width(terminal: bool) -> int | None:
