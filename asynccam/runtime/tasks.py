@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from asynccam.errors import StateError, TimeoutError
+from asynccam.runtime.fork import abandon_in_child, belongs_to_parent, leave_child
 from asynccam.runtime.timing import deadline
 
 T = TypeVar("T")
@@ -152,6 +153,7 @@ class TaskScope:
             raise StateError(f"{self.name} is closed and runs no further task ({name})")
         task = asyncio.get_running_loop().create_task(coroutine, name=f"{self.name}:{name}")
         self._tasks.add(task)
+        abandon_in_child(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
@@ -169,6 +171,8 @@ class TaskScope:
 
 async def _reap(tasks: set["asyncio.Task[Any]"], timeout: float = 10.0) -> None:
     """Cancel tasks and see every one of them end, even while being cancelled oneself."""
+    if belongs_to_parent():
+        leave_child()
     pending = {task for task in tasks if not task.done()}
     for task in pending:
         task.cancel()
@@ -195,6 +199,8 @@ async def see_done(futures: Collection["asyncio.Future[Any]"], *, until: float |
         futures: Also tasks; they are not cancelled.
         until: The loop's time at which the wait ends all the same; None for no end.
     """
+    if belongs_to_parent():
+        leave_child()
     loop = asyncio.get_running_loop()
     first: asyncio.CancelledError | None = None
     latest: asyncio.CancelledError | None = None
@@ -219,7 +225,13 @@ async def finish(awaitable: Awaitable[T]) -> T:
     For clean-up that must not be cut short: closing a file, reaping a process. The awaitable has
     to bound itself. If it fails after the caller was cancelled, its exception is the ``__cause__`` of
     the cancellation.
+
+    In a forked child nothing is done, for what would be ended belongs to the parent; see `leave_child`.
     """
+    if belongs_to_parent():
+        if isinstance(awaitable, Coroutine):
+            awaitable.close()
+        leave_child()
     task = asyncio.ensure_future(awaitable)
     try:
         await see_done({task})

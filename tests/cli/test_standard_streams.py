@@ -20,7 +20,9 @@ _PATIENCE: Final = 60.0
 
 _NO_TEMPORARY: Final = """
 mount --make-rprivate / || exit 99
-for place in /tmp /var/tmp /usr/tmp /dev/shm; do [ ! -d $place ] || mount --bind $place $place || exit 99; done
+for place in /tmp /var/tmp /usr/tmp /dev/shm; do
+  [ ! -d $place ] || mount --bind $place $place || exit 99
+done
 mount --bind {kept} {kept} || exit 99
 for place in /tmp /var/tmp /usr/tmp /dev/shm; do
   [ ! -d $place ] || mount -o remount,bind,ro $place || exit 99

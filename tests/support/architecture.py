@@ -172,6 +172,10 @@ def _wall_clock(module: Module) -> Breaches:
                 yield _line(node), f"{ast.unparse(node.func)}: only wall_clock.py reads the time of day"
 
 
+ENDS_CHILDREN = "runtime.fork"
+"""Flushes the standard streams before a forked child ends, as the interpreter does at its end."""
+
+
 def _cli_only(module: Module) -> Breaches:
     for node in ast.walk(module.tree):
         if (
@@ -181,7 +185,7 @@ def _cli_only(module: Module) -> Breaches:
         ):
             yield _line(node), f"{node.func.id}(): only the command talks to the terminal"
         for name in _names(node):
-            if name in ("sys.stdout", "sys.stderr", "sys.stdin"):
+            if name in ("sys.stdout", "sys.stderr", "sys.stdin") and module.name != ENDS_CHILDREN:
                 yield _line(node), f"{name}: only the command talks to the terminal"
             elif name in LOGGING_SETTERS or name in ("logging.config", "logging.disable"):
                 yield _line(node), f"{name}: the library never configures logging"

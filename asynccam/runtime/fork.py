@@ -1,0 +1,82 @@
+"""Keeps a forked child from ending what belongs to its parent: cameras that record, connections, processes.
+
+A child that `os.fork` makes inside a coroutine has a copy of the parent's event loop and tasks, on the same
+sockets. When it leaves by `SystemExit`, `asyncio.run` cancels the copies, and their clean-up would stop the
+parent's cameras. `multiprocessing` with its ``fork`` method does not unwind coroutines and is not affected.
+"""
+
+import asyncio
+import os
+import sys
+from contextlib import suppress
+from typing import Any, Final, NoReturn
+from weakref import WeakKeyDictionary, WeakSet
+
+from asynccam.errors import StateError
+
+_LOOPS: Final["WeakKeyDictionary[asyncio.AbstractEventLoop, int]"] = WeakKeyDictionary()
+"""The process that each event loop was first seen in."""
+_TASKS: Final["WeakSet[asyncio.Task[Any]]"] = WeakSet()
+_ABANDONED: Final[list["asyncio.Task[Any]"]] = []
+"""Tasks of the parent; dropping the last reference would run their ``finally`` blocks."""
+
+
+def belongs_to_parent() -> bool:
+    """Return whether the current coroutine was copied from a parent process by `os.fork`."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        # asyncio knows no running loop in a child until the child runs one itself.
+        return True
+    pid = os.getpid()
+    return _LOOPS.setdefault(loop, pid) != pid
+
+
+def abandon_in_child(task: "asyncio.Task[Any]") -> None:
+    """Have a forked child not cancel its copy of this task when its event loop ends."""
+    _LOOPS.setdefault(task.get_loop(), os.getpid())
+    _TASKS.add(task)
+
+
+def leave_child() -> NoReturn:
+    """Go on leaving a forked child, in place of a clean-up that is the parent's.
+
+    `SystemExit`, also where `asyncio.run` cancels the child's copies of tasks because of it, ends the process
+    here with its code: asyncio would go on to wait for threads that only the parent has. Any other
+    exception is raised again.
+
+    Raises:
+        StateError: The child is not being left, but uses what belongs to the parent.
+    """
+    error = cause = sys.exc_info()[1]
+    while cause is not None and not isinstance(cause, SystemExit):
+        cause = cause.__context__
+    if cause is not None:
+        _exit(cause.code)
+    if error is not None:
+        raise error
+    raise StateError("this process is a fork of the one that runs the event loop; use a new loop in it")
+
+
+def _exit(code: object) -> NoReturn:
+    """End the process as `SystemExit` with this code would."""
+    status = code if isinstance(code, int) else int(code is not None)
+    for stream in (sys.stdout, sys.stderr):
+        # A stream may be None, closed, or not take what is still in its buffer.
+        with suppress(AttributeError, OSError, ValueError):
+            if stream is sys.stderr and not isinstance(code, int | None):
+                stream.write(f"{code}\n")
+            stream.flush()
+    os._exit(status & 0xFF)
+
+
+def _abandon() -> None:
+    for task in list(_TASKS):
+        if not task.done():
+            asyncio._unregister_task(task)
+            _ABANDONED.append(task)
+    _TASKS.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon)
