@@ -274,3 +274,15 @@ def test_a_port_of_a_file_server_that_cannot_be(address: str, port: str, told: s
     ((line, path, what),) = caught.value.problems
     assert (line, path) == (3, "camera[0].http_port")
     assert told in what
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("# a comment\nntp_server = " + "9" * 5000 + "\n", "a number has too many digits"),
+        ("# a comment\ninterfaces = " + "[" * 20_000 + "\n", "values are nested too deep"),
+    ],
+)
+def test_what_the_parser_cannot_hold_is_a_fleet_error_with_its_line(text: str, what: str) -> None:
+    with pytest.raises(FleetError, match=rf"fleet.toml:2: {what}"):
+        Fleet.parse(text)

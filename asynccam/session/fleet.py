@@ -158,7 +158,7 @@ class _Reader:
     def fleet(self) -> Fleet:
         try:
             document = tomllib.loads(self.text)
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:  # tomllib raises these two for what it cannot hold
             line, what = syntax_error(error, self.text)
             raise FleetError(self.name, [(line, "", what)]) from None
         try:

@@ -14,6 +14,8 @@ Path = Sequence[str | int]
 """Keys of tables and indices of arrays, from the outside in."""
 
 _WHERE: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+_DIGITS: Final = re.compile(r"[0-9_]+")
+_BRACKETS: Final = re.compile(r"[\[{]+")
 
 
 def line_of(text: str, path: Path) -> int:
@@ -53,18 +55,28 @@ def line_of(text: str, path: Path) -> int:
             without = middle
 
 
-def syntax_error(error: tomllib.TOMLDecodeError, text: str) -> tuple[int, str]:
-    """The line, from 1, of a syntax error, and what it is."""
+def syntax_error(error: ValueError | RecursionError, text: str) -> tuple[int, str]:
+    """Return the line, from 1, of what tomllib cannot read, and what is wrong with it."""
+    if isinstance(error, RecursionError):
+        return _line_of_longest(_BRACKETS, text), "values are nested too deep"
+    if not isinstance(error, tomllib.TOMLDecodeError):
+        # Python reads no integer of more than some thousand digits from text.
+        return _line_of_longest(_DIGITS, text), "a number has too many digits"
     words = str(error)
     found = _WHERE.search(words)
     line = int(found[1]) if found and found[1] else max(len(text.splitlines()), 1)
     return line, _WHERE.sub("", words)
 
 
+def _line_of_longest(pattern: re.Pattern[str], text: str) -> int:
+    longest = max(pattern.finditer(text), key=lambda found: len(found[0]), default=None)
+    return 1 if longest is None else text.count("\n", 0, longest.start()) + 1
+
+
 def _document(lines: Sequence[str]) -> dict[str, Any] | None:
     try:
         return tomllib.loads("".join(lines))
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return None
 
 
