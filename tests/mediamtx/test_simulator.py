@@ -1,5 +1,6 @@
 """Both generations of the simulated service, talked to by hand: methods, shapes, files."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -246,3 +247,17 @@ async def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
                 pass
         with pytest.raises(StateError, match="enter it first"):
             await MediaMTXSimulator().start()
+
+
+@pytest.mark.parametrize("step", [3.0, -3.0, 7200.0, -7200.0, -31_536_000.0])
+async def test_a_recording_is_as_long_as_it_lasted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: float
+) -> None:
+    clock = SetClock(monkeypatch)
+    async with simulator(1, directory=tmp_path) as service, talker(service) as one:
+        began = time.monotonic()
+        await one.ask("start_recording", device=DEVICES[1])
+        clock.step(step)
+        async with talker(service) as another:  # signed in anew: a token ends by the time of day
+            told = await another.ask("stop_recording", device=DEVICES[1])
+        assert 0 <= told["duration"] <= time.monotonic() - began + 1e-3
