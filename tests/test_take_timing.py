@@ -406,3 +406,20 @@ def test_evidence_is_written_with_finite_times() -> None:
     for one in record.evidence:
         for moment in (one.earliest, one.latest):
             assert moment is None or math.isfinite(moment.unix)
+
+
+def test_a_schedule_is_placed_by_all_that_is_known_of_the_reference() -> None:
+    """T0 was sent by an offset that was known to 50 ms. What was measured since is better."""
+    rough, fine = ClockOffset(1.0, 0.05, 0.1, 8, T0 - 3), ClockOffset(1.04, 0.001, 0.002, 8, T0 + 20)
+    manifest = take(scheduled(clock=clock(1.04)), ntp=ClockRecord.of(rough, fine))
+    assert manifest.start is not None
+    manifest.start.t0 = at(1.0)
+    infer_first_frames(manifest)
+    (record,) = manifest.cameras
+    assert record.first_frame_source == "schedule"
+    assert record.first_frame_bound is not None
+    assert record.first_frame_bound < SCHEDULE_BOUND + 0.05
+    assert contains(record, -0.04)
+    assert record.first_frame_at is not None
+    frame = record.first_frame_at.unix - T0
+    assert frame == pytest.approx(-0.04, abs=0.01 + FRAME)

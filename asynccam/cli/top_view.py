@@ -81,7 +81,7 @@ class TopView:
         if not isinstance(event, CameraEvent):
             return
         if isinstance(event, RecordingStarted):
-            self._recording[event.camera] = event.scheduled_for or event.at
+            self._recording[event.camera] = event.at if event.due is None else event.due
         elif isinstance(event, RecordingStopped):
             self._recording.pop(event.camera, None)
         if not isinstance(event, _QUIET):

@@ -111,10 +111,17 @@ class CameraFailed(CameraEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordingStarted(CameraEvent):
-    """The camera accepted a start."""
+    """The camera accepted a start.
+
+    Attributes:
+        scheduled_for: When it promised to start, Unix seconds by its own clock; None for at once.
+        due: The same moment by this computer's clock, Unix seconds; the two differ where a take's T0 is on
+            the scale of a time server.
+    """
 
     slot: ClassVar[str] = "recording"
     scheduled_for: float | None = None
+    due: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

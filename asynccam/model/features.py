@@ -26,6 +26,10 @@ class FeatureKey(Generic[F_co]):
     name: str
 
 
+def _unchanged(when: float) -> float:
+    return when
+
+
 @dataclass(frozen=True, slots=True)
 class RecordPlan:
     """What a camera is told ahead of a start.
@@ -34,11 +38,14 @@ class RecordPlan:
         directory: Where a camera that records on this computer puts its files; it exists.
         duration: Intended length in seconds, or None; a hint, the take stops by hand.
         timeout: Seconds the camera may take to accept the start.
+        computer_time: Converts the time that `ArmedStart.release` is given to Unix seconds of this computer.
+            The two differ where T0 is on a time server's scale.
     """
 
     directory: Path
     duration: float | None = None
     timeout: float = 60.0
+    computer_time: Callable[[float], float] = _unchanged
 
 
 class AnswerMeaning(StrEnum):

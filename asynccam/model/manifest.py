@@ -144,18 +144,23 @@ class ClockRecord(_Record):
     points: list[ClockPoint] = Field(
         default_factory=list, description="Its measurements, by time, at most 24; empty in version 1."
     )
+    rejected: list[ClockPoint] = Field(
+        default_factory=list,
+        description="Measurements of a time server that contradict the points, not used; the first 24.",
+    )
 
     @classmethod
     def of(cls, *measurements: ClockOffset) -> Self:
         """Measured offsets of one clock as a record, with the line through them; at least one."""
         line = fit_line(measurements)
         first = line.measurements[0]
-        # Alone, a measurement stands as it is; a line sees more, and covers what contradicts.
         several = len(line.measurements) > 1
+        # A measurement stands as it is, unless the line sees more, or covers what contradicts.
         at_first = line.interval(first.measured_at)
+        by_line = several and (not line.consistent or at_first.bound < first.bound)
         return cls(
-            offset=at_first.middle if several else first.offset,
-            bound=at_first.bound if several else first.bound,
+            offset=at_first.middle if by_line else first.offset,
+            bound=at_first.bound if by_line else first.bound,
             round_trip=min(one.round_trip for one in measurements),
             samples=sum(one.samples for one in measurements),
             measured_at=Moment.of(first.measured_at),
@@ -174,7 +179,13 @@ class ClockRecord(_Record):
         made = type(self).of(*(point.clock_offset() for point in points), measurement)
         made.samples = self.samples + measurement.samples
         made.consistent = made.consistent and self.consistent
+        made.rejected = self.rejected
         return made
+
+    def with_rejected(self, measurement: ClockOffset) -> Self:
+        """The record with a measurement that is told, and not used."""
+        rejected = [*self.rejected, ClockPoint.of(measurement)][:_MOST_POINTS]
+        return self.model_copy(update={"rejected": rejected})
 
     def line(self) -> ClockLine:
         """The offset over time, with its bound at every time."""

@@ -141,6 +141,60 @@ Probe = Callable[[], Awaitable[float | TimedReply]]
 """Asks a device for its time: Unix seconds, alone or as a `TimedReply`."""
 
 
+class SntpServer:
+    """A time server that is asked again and again, at the address that answered first while it answers.
+
+    The addresses of one name may be those of many servers whose clocks differ, as behind pool.ntp.org.
+
+    Args:
+        host: Name or address of an NTP or SNTP server.
+        port: UDP port.
+    """
+
+    def __init__(self, host: str, port: int = NTP_PORT) -> None:
+        self._host = host
+        self._port = port
+        self._answered: tuple[str, int] | None = None
+
+    async def query(
+        self,
+        *,
+        samples: int = 8,
+        timeout: float = 10.0,
+        max_round_trip: float = 0.5,
+        interval: float = 0.1,
+        target_bound: float = 0.0,
+        limiter: MeasurementLimiter | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> ClockOffset:
+        """Return how far its clock is from this computer's; arguments and errors as of `query_sntp`."""
+        _check_limits(samples, max_round_trip)
+        what = f"time server {self._host}:{self._port}"
+        until = asyncio.get_running_loop().time() + timeout
+        failure: AsynccamError = TimeoutError(f"no answer from {what} within {timeout:g} s")
+        for address in await self._addresses(timeout):
+            query = _SntpQuery(what, until, max_round_trip, clock, limiter or limiter_of_loop())
+            try:
+                found = await query.run(address, samples, interval, target_bound)
+            except AsynccamError as error:
+                failure = error
+            else:
+                self._answered = address
+                return found
+        raise failure
+
+    async def _addresses(self, timeout: float) -> list[tuple[str, int]]:
+        """Those to try, in turn; the one that answered goes first, and needs no name to be found."""
+        first = [] if self._answered is None else [self._answered]
+        try:
+            found = await _resolve(self._host, self._port, timeout)
+        except (ConnectionError, TimeoutError):
+            if not first:
+                raise
+            found = []
+        return list(dict.fromkeys([*first, *found]))[:_ADDRESSES]
+
+
 async def query_sntp(
     host: str,
     port: int = NTP_PORT,
@@ -181,18 +235,15 @@ async def query_sntp(
         ClockNotSynchronizedError: The server does not trust its own clock.
         BusyError, DeviceError: The server refuses (kiss-o'-death).
     """
-    _check_limits(samples, max_round_trip)
-    what = f"time server {host}:{port}"
-    until = asyncio.get_running_loop().time() + timeout
-    addresses = await _resolve(host, port, timeout)
-    failure: AsynccamError = TimeoutError(f"no answer from {what} within {timeout:g} s")
-    for address in addresses[:_ADDRESSES]:
-        query = _SntpQuery(what, until, max_round_trip, clock, limiter or limiter_of_loop())
-        try:
-            return await query.run(address, samples, interval, target_bound)
-        except AsynccamError as error:
-            failure = error
-    raise failure
+    return await SntpServer(host, port).query(
+        samples=samples,
+        timeout=timeout,
+        max_round_trip=max_round_trip,
+        interval=interval,
+        target_bound=target_bound,
+        limiter=limiter,
+        clock=clock,
+    )
 
 
 async def measure_offset(
@@ -446,7 +497,8 @@ class _SntpQuery:
                 if self._remaining() <= 0 or self._is_enough(target_bound):
                     break
                 await self._sample_in_turn(transport, mailbox, nonces)
-        except BusyError:
+        except (BusyError, ConnectionError):
+            # One that dies, or has enough of questions, leaves what it has answered.
             if not self._measurement.samples:
                 raise
         finally:

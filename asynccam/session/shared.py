@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from zeroconf.asyncio import AsyncZeroconf
 
     from asynccam.model.info import ClockOffset
+    from asynccam.net.clock import SntpServer
     from asynccam.net.mdns_sockets import Interfaces
 
 T = TypeVar("T")
@@ -115,9 +116,14 @@ def time_server(name: str) -> TimeServer:
     if not host or parts.path or parts.username:
         raise UsageError(f"{name!r} is no time server; write HOST[:PORT]")
 
-    async def query() -> "ClockOffset":
-        from asynccam.net.clock import query_sntp
+    server: SntpServer | None = None
 
-        return await query_sntp(host, port)
+    async def query() -> "ClockOffset":
+        nonlocal server
+        if server is None:
+            from asynccam.net.clock import SntpServer
+
+            server = SntpServer(host, port)
+        return await server.query()
 
     return TimeServer(f"{host}:{port}", query)

@@ -12,10 +12,10 @@ from asynccam.take.align import (
 from asynccam.take.files import Verify
 from asynccam.take.frame_times import FrameTimes, TimedFile, TimedFrame
 from asynccam.take.limits import TakeLimits
+from asynccam.take.reference import TimeServer
 from asynccam.take.resume import Connector, resume_take
 from asynccam.take.states import TakeState
 from asynccam.take.take import Take
-from asynccam.take.work import TimeServer
 
 __all__ = [
     "AlignedCamera",

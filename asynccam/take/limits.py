@@ -11,7 +11,8 @@ class TakeLimits:
 
     Attributes:
         clock_samples: Round trips for the first measurement of each clock; only 8 where they are slow.
-        clock_interval: Between two measurements of a clock while cameras record.
+        clock_interval: Between two measurements of a clock while cameras record; of the time server's also
+            while the take is armed.
         clock_timeout: For measuring all clocks, and for asking the NTP server.
         arm_timeout: For arming one camera.
         start_timeout: For one camera to accept the start once it has been sent.

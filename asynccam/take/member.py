@@ -94,6 +94,7 @@ class TakeMember:
         record: Its place in the manifest, kept true at every moment.
         limits: How long to wait.
         emit: Where events go.
+        computer_time: Converts times of the scale that T0 is on, see `RecordPlan`.
 
     Attributes:
         files: What the camera said it recorded, beside ``record.files``.
@@ -104,7 +105,14 @@ class TakeMember:
         may_record: Whether a start may have reached the camera and nothing says it did not begin.
     """
 
-    def __init__(self, camera: Camera, record: CameraRecord, limits: TakeLimits, emit: Emit) -> None:
+    def __init__(
+        self,
+        camera: Camera,
+        record: CameraRecord,
+        limits: TakeLimits,
+        emit: Emit,
+        computer_time: Callable[[float], float] = lambda when: when,
+    ) -> None:
         self.camera = camera
         self.record = record
         self.files: tuple[MediaFile, ...] = ()
@@ -123,6 +131,7 @@ class TakeMember:
         self._stop_until = math.inf  # in the loop's time
         self._limits = limits
         self._emit = emit
+        self._computer_time = computer_time
 
     # -- before T0 ------------------------------------------------------------------------------
 
@@ -167,7 +176,7 @@ class TakeMember:
 
     async def arm(self, directory: Path, duration: float | None) -> None:
         """Have the camera do all that a start needs short of starting."""
-        plan = RecordPlan(directory=directory, duration=duration, timeout=self._limits.start_timeout)
+        plan = RecordPlan(directory, duration, self._limits.start_timeout, self._computer_time)
         with self.recording_errors("arm"):
             async with deadline(self._limits.arm_timeout, f"readiness of {self.camera.id} to start"):
                 self.armed = await self._recorder().arm(plan)
@@ -224,7 +233,8 @@ class TakeMember:
             self.record.start_status = report.status
             self.names = report.names
             self._note_meaning(report)
-            self._emit(RecordingStarted(camera=self.camera.id, scheduled_for=report.scheduled_for))
+            due = None if report.scheduled_for is None else self._computer_time(report.scheduled_for)
+            self._emit(RecordingStarted(camera=self.camera.id, scheduled_for=report.scheduled_for, due=due))
 
     async def _answer(self, armed: ArmedStart) -> StartReport:
         if self._release_error is not None:
@@ -426,13 +436,18 @@ class TakeMember:
                 while self.names and not any(file.name in self.names for file in listed):
                     await asyncio.sleep(_LOOK_AGAIN)
                     listed = await self.camera.feature(Files).list_files()
-            ahead = self.record.clock.offset if self.record.clock else 0.0
             began = self.record.commanded_at.unix if self.record.commanded_at else 0.0
-            since = began + ahead - _COARSENESS
+            since = began + self._ahead(began) - _COARSENESS
             if self.names:  # others may be those of other cameras of one service
                 self._made(tuple(file for file in listed if file.name in self.names))
             else:
                 self._made(tuple(file for file in listed if file.created and file.created >= since))
+
+    def _ahead(self, when: float) -> float:
+        """Return the camera's clock minus this computer's; one that was not measured is taken for T0's."""
+        if self.record.clock is not None:
+            return self.record.clock.line().offset(when)
+        return when - self._computer_time(when)
 
     async def _ask_to_stop(self, timeout: float) -> None:
         what = f"answer of {self.camera.id} to the stop"

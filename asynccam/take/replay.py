@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from asynccam.errors import StorageError
 from asynccam.model.manifest import (
     CameraRecord,
+    ClockRecord,
     ClockStepRecord,
     FileState,
     Manifest,
@@ -162,6 +163,9 @@ def _starting(left: Leftover, entry: Entry) -> None:
 
 def _clock(manifest: Manifest, entry: Entry) -> None:
     steps, pauses = entry.facts.get("clock_steps"), entry.facts.get("pauses")
+    reference = _read(ClockRecord, entry.facts.get("reference"))
+    if reference is not None and manifest.start is not None and manifest.start.source == "ntp":
+        manifest.start.clock = reference
     if isinstance(steps, list):
         read = (_read(ClockStepRecord, step) for step in steps)
         manifest.clock_steps = [step for step in read if step is not None]

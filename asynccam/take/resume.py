@@ -245,7 +245,9 @@ class _Resumption:
     async def _settle(self, record: CameraRecord) -> None:
         """One camera: reach it, stop it, bring its files home."""
         may_record = record.id in self._left.may_record
-        member = LeftoverMember(await self._reach(record), record, self._limits, self._emit)
+        member = LeftoverMember(
+            await self._reach(record), record, self._limits, self._emit, self._computer_time
+        )
         member.may_record = may_record
         member.names = self._left.names.get(record.id, ())
         if not self._left.ended or may_record:
@@ -262,6 +264,11 @@ class _Resumption:
             await asyncio.wait({transfer})
             if not transfer.cancelled():
                 transfer.result()
+
+    def _computer_time(self, when: float) -> float:
+        """Convert a time of the scale that T0 is on."""
+        start = self._manifest.start
+        return when if start is None else when - (start.t0.unix - start.t0_computer.unix)
 
     async def _reach(self, record: CameraRecord) -> Camera:
         """The camera, where it was; one that cannot be reached is stood in for."""

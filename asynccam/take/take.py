@@ -21,9 +21,10 @@ from asynccam.take.files import Verify
 from asynccam.take.folder import TakeFolder
 from asynccam.take.limits import TakeLimits
 from asynccam.take.member import Emit
+from asynccam.take.reference import TimeServer
 from asynccam.take.resume import Connector, resume_take
 from asynccam.take.states import TRANSITIONS, TakeState
-from asynccam.take.work import TakeWork, TimeServer
+from asynccam.take.work import TakeWork
 from asynccam.wall_clock import local_now
 
 _STOPPING: Final = frozenset({TakeState.STARTING, TakeState.RECORDING, TakeState.STOPPING})

@@ -212,6 +212,8 @@ def _schedule(camera: CameraRecord, start: StartRecord) -> Evidence:
     reference = Interval(0.0, 0.0)
     if start.clock is not None:
         reference = start.clock.line().interval(t0)
+        if len(start.clock.points) > 1:  # what was sent, by all that is known of the reference by now
+            t0 = start.t0.unix - reference.middle
     bound = SCHEDULE_BOUND + reference.bound
     if camera.clock is not None:
         # Compared on the scale that T0 is on: a time server's, or this computer's.

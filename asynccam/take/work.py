@@ -4,19 +4,16 @@ import asyncio
 import builtins
 import math
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any, Final
 
-from asynccam.errors import StateError, StorageError, TimeoutError
+from asynccam.errors import RemoteProtocolError, StateError, StorageError, TimeoutError
 from asynccam.model.camera import Camera
-from asynccam.model.info import ClockOffset
 from asynccam.model.manifest import (
     CameraRecord,
-    ClockRecord,
     FileState,
     Manifest,
     MissingRecord,
@@ -26,7 +23,7 @@ from asynccam.model.manifest import (
 )
 from asynccam.runtime.disk import on_disk
 from asynccam.runtime.tasks import TaskScope
-from asynccam.runtime.timing import deadline, sleep_until
+from asynccam.runtime.timing import sleep_until
 from asynccam.take.clocks import TakeClock, note_sleep
 from asynccam.take.coverage import judge_coverage
 from asynccam.take.files import Collector, Verify
@@ -34,26 +31,16 @@ from asynccam.take.folder import TakeFolder, camera_directories
 from asynccam.take.journal import JOURNAL_VERSION, Journal
 from asynccam.take.limits import TakeLimits
 from asynccam.take.member import Emit, TakeMember, error_record
+from asynccam.take.reference import Reference, TimeServer
 from asynccam.take.timing import infer_first_frames
 from asynccam.wall_clock import WALL_CLOCK, unix_now
 
 _SAVE_EVERY: Final = 1.0
 """Seconds between manifests while files arrive."""
+_QUIET_BEFORE_T0: Final = 2.0
+"""Seconds before T0 in which the time server is not asked: the starts are to leave on time."""
 _HURRY: Final = 1.0
 """Seconds that each part of the clean-up may take once the take is aborted."""
-
-
-@dataclass(frozen=True, slots=True)
-class TimeServer:
-    """A reference clock for T0.
-
-    Attributes:
-        name: Goes into the manifest, ``pool.ntp.org:123`` for example.
-        query: Asks it: server minus this computer.
-    """
-
-    name: str
-    query: Callable[[], Awaitable[ClockOffset]]
 
 
 class TakeWork:
@@ -103,8 +90,9 @@ class TakeWork:
             cameras=records,
             missing=list(missing),
         )
+        self._reference = Reference(time_server, self._note_reference, self._note_contradiction)
         self.members = {
-            camera.id: TakeMember(camera, record, limits, emit)
+            camera.id: TakeMember(camera, record, limits, emit, self._reference.computer_time)
             for camera, record in zip(cameras, records, strict=True)
         }
         self.scope = TaskScope(f"take {folder.name}", on_failure=self.failed)
@@ -112,8 +100,7 @@ class TakeWork:
         self._until: float | None = None
         self._folder = folder
         self._limits = limits
-        self._time_server = time_server
-        self._reference: ClockOffset | None = None
+        self._asking: asyncio.Task[None] | None = None
         self._collector = Collector(folder, limits, emit, verify, self._arrived)
         self._clock = TakeClock(self.manifest, emit, self._note_clock)
         self._saved_at = -math.inf
@@ -145,7 +132,7 @@ class TakeWork:
             "created", version=JOURNAL_VERSION, manifest=self.manifest.model_dump(mode="json")
         )
         await self.save()
-        reference = self.scope.spawn(self._ask_time_server(), name="time server")
+        reference = self.scope.spawn(self._reference.ask(self._limits.clock_timeout), name="time server")
         # Before arming: a device that serves one connection at a time could not answer beside an armed one.
         measuring = {key: member.measure_clock(self._slots) for key, member in self.members.items()}
         await self._each("clock", measuring)
@@ -155,6 +142,8 @@ class TakeWork:
             for key, member in self.members.items()
         }
         await self._each("arm", arming)
+        if self._reference.name is not None:
+            self._asking = self.scope.spawn(self._follow_reference(), name="time server")
         armed = [key for key, member in self.members.items() if member.armed is not None]
         await self._note("armed", cameras=armed)
 
@@ -180,7 +169,7 @@ class TakeWork:
         others = [member for member in armed if not member.scheduled]
         self.t0 = WALL_CLOCK.elapsed() + start_in
         computer_t0 = WALL_CLOCK.at(self.t0)
-        t0 = computer_t0 + (self._reference.offset if self._reference else 0.0)
+        t0 = self._reference.at_computer_time(computer_t0)
         for member in scheduled:
             member.release(t0)
         self.manifest.start = self._start_record(t0, computer_t0, start_in)
@@ -215,14 +204,19 @@ class TakeWork:
             planned = lasted if self.manifest.duration is None else min(lasted, self.manifest.duration)
             self._until = self.manifest.start.t0_computer.unix + planned
         await self._note("stopping")
-        if self._clocks is not None:
-            self._clocks.cancel()
-            await asyncio.wait({self._clocks})
+        measuring = {one for one in (self._clocks, self._asking) if one is not None}
+        for task in measuring:
+            task.cancel()
+        if measuring:
+            await asyncio.wait(measuring)
         to_stop = {key: member for key, member in self.members.items() if member.may_record}
         waiting = _Waiting(len(to_stop))
         stops = {key: self._stop(member, patience, waiting) for key, member in to_stop.items()}
         await self._each("stop", stops)
         if patience is None:  # a take that is ended early has no time for it
+            if self._has_reference:
+                asking = self._reference.ask_again(self._limits.clock_timeout)
+                self._asking = self.scope.spawn(asking, name="time server")
             again = {
                 key: member.measure_clock_again(self._slots)
                 for key, member in self.members.items()
@@ -235,6 +229,8 @@ class TakeWork:
         await self._note("collecting")
         collecting = {key: self._collect(key, member) for key, member in self.members.items() if member.files}
         await self._each("collect", collecting)
+        if self._asking is not None:
+            await asyncio.wait({self._asking})
 
     def hurry(self) -> None:
         """Have `finish` take no longer than it must."""
@@ -345,6 +341,15 @@ class TakeWork:
             with suppress(StateError):
                 self.scope.spawn(self._note("clock", **clock_facts(self.manifest)), name="clock")
 
+    def _note_reference(self) -> None:
+        """Keep T0's record up with the time server's clock."""
+        if self.manifest.start is not None and self.manifest.start.source == "ntp":
+            self.manifest.start.clock = self._reference.clock
+            self._note_clock()
+
+    def _note_contradiction(self, error: RemoteProtocolError) -> None:
+        self.failed("time server", error)
+
     async def _note(self, event: str, **facts: object) -> None:
         """Write to the journal; a full disk is recorded, and cameras that run are not stopped."""
         if self._journal is not None and self._journal.is_open:
@@ -414,10 +419,20 @@ class TakeWork:
             if isinstance(result, Exception):
                 self.members[key].fail(name, result)
 
-    async def _ask_time_server(self) -> None:
-        if self._time_server is not None:
-            async with deadline(self._limits.clock_timeout, f"time from {self._time_server.name}"):
-                self._reference = await self._time_server.query()
+    @property
+    def _has_reference(self) -> bool:
+        """Whether T0 is on the scale of a time server, or may still be."""
+        start = self.manifest.start
+        return self._reference.name is not None if start is None else start.source == "ntp"
+
+    async def _follow_reference(self) -> None:
+        """Measure the time server's clock now and then, until cancelled."""
+        while self._has_reference:
+            await asyncio.sleep(self._limits.clock_interval)
+            ahead = self.t0 - WALL_CLOCK.elapsed()
+            if 0 < ahead < _QUIET_BEFORE_T0:
+                await asyncio.sleep(ahead)
+            await self._reference.ask_again(self._limits.clock_timeout)
 
     def _await_answers(self, members: Sequence[TakeMember]) -> None:
         for member in members:
@@ -448,9 +463,9 @@ class TakeWork:
         return StartRecord(
             t0=Moment.of(t0),
             t0_computer=Moment.of(computer_t0),
-            source="system" if self._reference is None else "ntp",
-            server=None if self._time_server is None else self._time_server.name,
-            clock=None if self._reference is None else ClockRecord.of(self._reference),
+            source="system" if self._reference.clock is None else "ntp",
+            server=self._reference.name,
+            clock=self._reference.clock,
             start_in=start_in,
             tolerance=self._limits.start_tolerance,
         )
@@ -499,7 +514,9 @@ def _describe(camera: Camera, directory: str) -> CameraRecord:
 
 def clock_facts(manifest: Manifest) -> dict[str, Any]:
     """What a journal has to hold of the clocks, as JSON knows it."""
+    reference = None if manifest.start is None else manifest.start.clock
     return {
+        "reference": None if reference is None else reference.model_dump(mode="json"),
         "clock_steps": [step.model_dump(mode="json") for step in manifest.clock_steps],
         "pauses": [pause.model_dump(mode="json") for pause in manifest.pauses],
     }

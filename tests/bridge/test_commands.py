@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests.bridge.rig import QUICK, Watcher, place, watching
 from tests.support.broker import Broker
 from tests.support.broker import broker as running_broker
 from tests.support.scripted_camera import ScriptedCamera, hang, refuse
+from tests.support.set_clock import SetClock
 from tests.support.waiting import eventually
 
 KEY = key_of("scripted://Hill")
@@ -105,6 +107,32 @@ async def test_a_take_over_all_cameras_with_a_length_and_a_name(
     manifest = json.loads((Path(begun["directory"]) / "manifest.json").read_text())
     assert manifest["outcome"] == "complete"
     assert len(manifest["cameras"]) == 2
+
+
+@pytest.mark.parametrize("step", [3.0, -3.0, 7200.0, -7200.0, -31_536_000.0])
+async def test_a_take_ends_after_its_length_though_the_clock_is_set(
+    watcher: Watcher,
+    bridge: MqttBridge,
+    camera: PictureCamera,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    step: float,
+) -> None:
+    clock = SetClock(monkeypatch)
+
+    async def set_clock() -> None:
+        clock.step(step)
+
+    camera.script["accepted"] = set_clock
+    wish = {"duration": 0.8, "start_in": 0.05}
+    began = time.monotonic()
+    await watcher.say("asynccam/take/set/record", json.dumps(wish))
+    await watcher.hears("asynccam/take", running=True)
+    await watcher.sees("asynccam/take", running=False)
+    assert time.monotonic() - began >= 0.8, "not before its end"
+    manifest = json.loads(next((tmp_path / "takes").glob("*/manifest.json")).read_text())
+    assert manifest["outcome"] == "complete"
+    assert [one["seconds"] for one in manifest["clock_steps"]] == [pytest.approx(step, abs=0.05)]
 
 
 async def test_a_take_over_some_cameras(

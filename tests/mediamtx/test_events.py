@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 
 import pytest
 
@@ -26,8 +27,10 @@ from asynccam.systems.mediamtx import (
     RecordingStatusUpdate,
     ServiceNotice,
 )
+from asynccam.wall_clock import unix_now
 from tests.mediamtx.clients import client_of, connected, lose_and_return
 from tests.mediamtx.peer import Gen1, Gen2, error, running
+from tests.support.set_clock import SetClock
 from tests.support.waiting import eventually
 
 AWAY = '"result": {"cameras": [{"device": "/dev/video1", "status": "CONNECTED", "name": "Other"}]}'
@@ -198,6 +201,32 @@ async def test_after_a_gap_the_difference_is_told() -> None:
         assert gap.began <= gap.ended
         await client.wait_until_connected(timeout=5)
         await eventually(lambda: recorder.of(CameraFound) and recorder.of(CameraLost))
+
+
+@pytest.mark.parametrize("step", [0.0, 3.0, -7200.0, 7200.0, -31_536_000.0])
+@pytest.mark.parametrize("slept", [0.0, 3600.0])
+async def test_a_gap_is_as_long_as_it_was_by_the_clock_as_it_is_then(
+    monkeypatch: pytest.MonkeyPatch, slept: float, step: float
+) -> None:
+    """The clock is set, and the computer sleeps, while the connection comes back."""
+    clock = SetClock(monkeypatch)
+    began = time.monotonic()
+
+    def listed(visitor: object, request: object) -> str:
+        clock.sleep(slept)
+        clock.step(step)
+        return AWAY
+
+    async with running(Gen1()) as peer, connected(peer) as client:
+        recorder = Recorder(client.events)
+        peer.answers["get_camera_list"] = listed
+        await lose_and_return(client, peer)
+        await eventually(lambda: recorder.of(Gap))
+        (gap,) = recorder.of(Gap)
+        assert isinstance(gap, Gap)
+        lasted = time.monotonic() - began
+        assert slept - 1e-3 <= gap.ended - gap.began <= slept + lasted
+        assert clock.true_time() + slept + step - lasted <= gap.ended <= unix_now()
 
 
 async def test_after_a_gap_a_recording_counts_as_unknown_until_somebody_tells() -> None:

@@ -7,8 +7,10 @@ import pytest
 from asynccam.model.address import Address
 from asynccam.systems.mediamtx.models import CameraInfo, RecordingInfo
 from asynccam.systems.mediamtx.roster import Roster
+from asynccam.wall_clock import WALL_CLOCK, unix_now
 from tests.mediamtx.clients import connected, lose_and_return
 from tests.mediamtx.peer import Gen1, Gen2, running
+from tests.support.set_clock import SetClock
 from tests.support.waiting import eventually
 
 NAMES: tuple[dict[str, str], ...] = (
@@ -61,6 +63,24 @@ def test_a_gap_does_not_change_the_id() -> None:
         list(known.recorded(message))
         assert known.identified(message).recording_id == "s-1"
         assert known.recordings["camera0"].recording_id == "s-1"
+
+
+@pytest.mark.parametrize("step", [0.0, 3.0, -3.0, 7200.0, -7200.0, -31_536_000.0])
+def test_whether_a_service_was_started_anew_is_not_judged_by_the_time_of_day(
+    monkeypatch: pytest.MonkeyPatch, step: float
+) -> None:
+    """The connection was lost for ten seconds, an hour ago; the clock was set since."""
+    clock = SetClock(monkeypatch)
+    for uptime, status in ((7200.0, "UNKNOWN"), (3605.0, "INTERRUPTED")):
+        known = roster()
+        list(known.listed([CameraInfo(device="camera0", status="CONNECTED")]))
+        list(known.recorded(told("STARTED", session_id="s-1", filename="a")))
+        now = unix_now()
+        list(known.gap(now - 10, now, [CameraInfo(device="camera0", status="CONNECTED")]))
+        clock.sleep(3600)
+        clock.step(step)
+        list(known.up_since("camera0", WALL_CLOCK.elapsed() - uptime))
+        assert known.recordings["camera0"].status == status
 
 
 async def test_answers_and_notifications_of_a_service_bear_one_id() -> None:

@@ -1,5 +1,6 @@
 """Both generations of the simulated service, talked to by hand: methods, shapes, files."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from asynccam.recording.verdict import Verdict, verify_file
 from asynccam.systems.mediamtx.sim_ways import ServiceWays
 from asynccam.systems.mediamtx.simulator import MediaMTXSimulator
 from tests.support.mediamtx_service import simulator, talker
+from tests.support.set_clock import SetClock
 
 DEVICES = {1: "/dev/video0", 2: "camera0"}
 both = pytest.mark.parametrize("generation", [1, 2])
@@ -122,6 +124,39 @@ async def test_retention_deletes_what_the_policy_says(generation: int, tmp_path:
             assert await one.code("set_retention_policy", **params) == -32602
 
 
+@pytest.mark.parametrize("step", [3.0, -3.0, 7200.0, -7200.0, 31_536_000.0, -31_536_000.0])
+async def test_retention_goes_by_time_that_went_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: float
+) -> None:
+    clock = SetClock(monkeypatch)
+    device = DEVICES[1]
+
+    async def ask(service: MediaMTXSimulator, method: str, **params: Any) -> Any:
+        async with talker(service) as one:  # signed in anew: a token ends by the time of day
+            return await one.ask(method, **params)
+
+    async def names(service: MediaMTXSimulator) -> list[str]:
+        return sorted(file["filename"] for file in (await ask(service, "list_snapshots"))["files"])
+
+    by_age = {"policy_type": "age", "max_age_days": 1 / 48, "enabled": True}
+    by_size = {"policy_type": "size", "max_size_gb": 2.5 * len(b"a recording") / 1e9, "enabled": True}
+    async with simulator(1, directory=tmp_path) as service:
+        await ask(service, "take_snapshot", device=device, filename="old.jpg")
+    async with simulator(1, directory=tmp_path) as service:
+        await ask(service, "take_snapshot", device=device, filename="a.jpg")
+        clock.step(step)
+        await ask(service, "take_snapshot", device=device, filename="b.jpg")
+        await ask(service, "set_retention_policy", **by_age)
+        assert (await ask(service, "cleanup_old_files"))["files_deleted"] == 0, "all were made just now"
+        await ask(service, "set_retention_policy", **by_size)
+        await ask(service, "cleanup_old_files")
+        assert await names(service) == ["a.jpg", "b.jpg"], "the oldest makes room"
+        clock.sleep(3600)
+        await ask(service, "set_retention_policy", **by_age)
+        await ask(service, "cleanup_old_files")
+        assert await names(service) == []
+
+
 async def test_generation_2_streams(tmp_path: Path) -> None:
     async with simulator(2, directory=tmp_path) as service, talker(service) as one:
         assert (await one.ask("get_stream_status", device="camera0"))["status"] == "INACTIVE"
@@ -212,3 +247,17 @@ async def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
                 pass
         with pytest.raises(StateError, match="enter it first"):
             await MediaMTXSimulator().start()
+
+
+@pytest.mark.parametrize("step", [3.0, -3.0, 7200.0, -7200.0, -31_536_000.0])
+async def test_a_recording_is_as_long_as_it_lasted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: float
+) -> None:
+    clock = SetClock(monkeypatch)
+    async with simulator(1, directory=tmp_path) as service, talker(service) as one:
+        began = time.monotonic()
+        await one.ask("start_recording", device=DEVICES[1])
+        clock.step(step)
+        async with talker(service) as another:  # signed in anew: a token ends by the time of day
+            told = await another.ask("stop_recording", device=DEVICES[1])
+        assert 0 <= told["duration"] <= time.monotonic() - began + 1e-3

@@ -26,6 +26,7 @@ from asynccam.net.websocket import open_websocket
 from asynccam.runtime.backoff import Backoff
 from tests.support.fake_clock import FakeClock
 from tests.support.rpc_server import RpcServer, never, rpc_server
+from tests.support.set_clock import SetClock
 from tests.support.waiting import eventually
 
 QUICK = Backoff(initial=0.01, maximum=0.05, immediate=True)
@@ -136,6 +137,31 @@ async def test_a_gap_is_as_long_as_it_was_though_the_clock_was_set(
         await eventually(lambda: client.live.connects == 2)
     assert gaps[1] is not None
     assert 0 <= gaps[1] <= time.monotonic() - began
+
+
+@pytest.mark.parametrize("step", [0.0, -7200.0, 7200.0, -31_536_000.0])
+@pytest.mark.parametrize("slept", [0.0, 3600.0])
+async def test_a_gap_counts_what_the_computer_slept_meanwhile(
+    server: RpcServer, monkeypatch: pytest.MonkeyPatch, slept: float, step: float
+) -> None:
+    clock = SetClock(monkeypatch)
+    gaps: list[float | None] = []
+    began = time.monotonic()
+
+    async def sign_in(link: RpcLink, gap: float | None) -> None:
+        gaps.append(gap)
+
+    async with connect(server.url, backoff=QUICK, sign_in=sign_in) as client:
+        clock.sleep(500.0)  # before the loss: no part of the gap
+        await server.stop()
+        await eventually(lambda: client.live.error is not None and "refused" in str(client.live.error))
+        clock.sleep(slept)
+        clock.step(step)
+        await server.start()
+        await eventually(lambda: client.live.connects == 2)
+    (_, gap) = gaps
+    assert gap is not None
+    assert slept <= gap <= slept + time.monotonic() - began
 
 
 async def test_wrong_credentials_at_first_are_raised_and_nothing_is_tried_again(server: RpcServer) -> None:

@@ -1,6 +1,7 @@
 """Cameras that come and go, told by a server written by hand."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -17,6 +18,8 @@ from asynccam.systems.thorvision import (
     ServerNotice,
     ThorVisionClient,
 )
+from asynccam.wall_clock import unix_now
+from tests.support.set_clock import SetClock
 from tests.support.waiting import eventually
 from tests.thorvision.server import ANOTHER, CAMERA, Asked, RawServer, cameras, in_turn, ok
 
@@ -81,6 +84,31 @@ async def test_a_number_may_become_another_cameras() -> None:
         await eventually(lambda: heard.names()[1:] == ["CameraRemoved usb-1", "CameraAdded usb-9"])
         server.tell('{"event_type": "Added", "camera": {"id": 3, "name": "Renamed", "device_id": "usb-9"}}')
         await eventually(lambda: heard.names()[3:] == ["CameraChanged usb-9"])
+
+
+@pytest.mark.parametrize("step", [0.0, 3.0, -7200.0, 7200.0, -31_536_000.0])
+@pytest.mark.parametrize("slept", [0.0, 3600.0])
+async def test_a_gap_is_as_long_as_it_was_by_the_clock_as_it_is_then(
+    monkeypatch: pytest.MonkeyPatch, slept: float, step: float
+) -> None:
+    """The clock is set, and the computer sleeps, once the loss was noticed."""
+    clock = SetClock(monkeypatch)
+    began = time.monotonic()
+    async with RawServer({"/cameras": cameras(CAMERA)}) as server, watching(server) as (client, heard):
+        await eventually(lambda: heard.names() == ["CameraAdded usb-1"])
+
+        def set_clock(event: ConnectionStateChanged) -> None:
+            if event.state is LinkState.LOST:
+                clock.sleep(slept)
+                clock.step(step)
+
+        client.events.subscribe(set_clock, ConnectionStateChanged)
+        server.hang_up()
+        (gap,) = await eventually(lambda: heard.of(Gap))
+        assert isinstance(gap, Gap)
+        lasted = time.monotonic() - began
+        assert slept - 1e-3 <= gap.ended - gap.began <= slept + lasted
+        assert clock.true_time() + slept + step - lasted <= gap.ended <= unix_now()
 
 
 async def test_a_loss_is_followed_by_a_gap_with_what_changed_meanwhile() -> None:

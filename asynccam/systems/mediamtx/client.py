@@ -36,7 +36,7 @@ from asynccam.systems.mediamtx.service import ServiceMethods
 from asynccam.systems.mediamtx.settings import credentials, endpoint
 from asynccam.systems.mediamtx.signin import LinkFacts
 from asynccam.systems.mediamtx.timed import TimedStops
-from asynccam.wall_clock import unix_now
+from asynccam.wall_clock import WALL_CLOCK
 
 CameraHandler = Callable[[CameraInfo], Awaitable[object] | object]
 RecordingHandler = Callable[[RecordingInfo], Awaitable[object] | object]
@@ -161,7 +161,7 @@ class CameraClient(CameraMethods, FileMethods, ServiceMethods):
 
     def note_uptime(self, device: str, uptime: float) -> None:
         """Take note of how many seconds a camera has been served without a break, by an answer of now."""
-        self._learned(self._roster.up_since(device, unix_now() - uptime))
+        self._learned(self._roster.up_since(device, WALL_CLOCK.elapsed() - uptime))
 
     @property
     def calls_under_way(self) -> int:

@@ -29,7 +29,7 @@ from asynccam.systems.mediamtx.notifications import read_notice
 from asynccam.systems.mediamtx.roster import Roster
 from asynccam.systems.mediamtx.settings import Credentials, Endpoint
 from asynccam.systems.mediamtx.signin import ask, sign_in, translated
-from asynccam.wall_clock import unix_now
+from asynccam.wall_clock import WALL_CLOCK
 
 _LOG = logging.getLogger(__name__)
 _OPEN: Final = 10.0
@@ -110,6 +110,7 @@ class ServiceConnection:
     # -- hooks of the connection ------------------------------------------------------------------
 
     async def _sign_in(self, link: RpcLink, gap: float | None) -> None:
+        lost = None if gap is None else WALL_CLOCK.elapsed() - gap
         facts = await sign_in(link, self._credentials)
         self.caller.facts = facts
         if facts.generation == 2 and self._subscriptions:
@@ -118,11 +119,11 @@ class ServiceConnection:
             except RpcError as refusal:
                 _LOG.warning("%s does not send events: %s", self._service, refusal)
         cameras = await self._cameras(link)
-        if gap is None:
+        if lost is None:
             self.emit(self._roster.listed(cameras))
         else:
-            now = unix_now()
-            self.emit(self._roster.gap(now - gap, now, cameras))
+            now, elapsed = WALL_CLOCK.pair()
+            self.emit(self._roster.gap(now - (elapsed - lost), now, cameras))
 
     async def _subscribe(self, link: RpcLink) -> None:
         groups: list[tuple[dict[str, Any] | None, list[str]]] = []

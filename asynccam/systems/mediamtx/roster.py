@@ -21,6 +21,7 @@ from asynccam.model.events import (
 )
 from asynccam.model.info import CameraState
 from asynccam.systems.mediamtx.models import CameraInfo, FileInfo, RecordingInfo
+from asynccam.wall_clock import WALL_CLOCK
 
 _STATES: Final = {
     "CONNECTED": CameraState.READY,
@@ -180,9 +181,10 @@ class Roster:
     def gap(self, began: float, ended: float, cameras: Iterable[CameraInfo]) -> Iterator[Event]:
         """All cameras there are after the connection was away; gives the gap, then what changed."""
         before = self._states()
+        lost = WALL_CLOCK.elapsed() - (ended - began)  # wall time may be set before anybody asks
         for device, recording in self.recordings.items():
             if is_running(recording):
-                self._in_doubt_since[device] = began
+                self._in_doubt_since[device] = lost
         # Whether a recording survived the gap, nobody has said yet.
         self.recordings = {
             device: recording.model_copy(update={"status": UNKNOWN}) if is_running(recording) else recording
@@ -201,7 +203,7 @@ class Roster:
         yield from self._changes(before)
 
     def up_since(self, device: str, moment: float) -> Iterator[Event]:
-        """A camera has been served without a break since a moment, Unix seconds; gives what this changes.
+        """A camera has been served without a break since a moment of elapsed time; gives what this changes.
 
         A recording that ran before the connection was lost has ended if the service was started after that.
         """

@@ -63,6 +63,7 @@ class SimRecording:
         path: The file.
         format: Its container.
         began: Unix seconds.
+        counted_from: The same moment by elapsed time.
         duration: Seconds after which it ends by itself, or None.
         filming: What writes the file.
     """
@@ -72,6 +73,7 @@ class SimRecording:
     path: Path
     format: str
     began: float
+    counted_from: float
     duration: float | None
     filming: Filming
 

@@ -293,12 +293,11 @@ class Methods:
         """Delete what the policy says."""
         store, policy = self.service.store, self.service.retention
         every = [(file, kind) for kind in KINDS for file in store.files[kind].values()]
-        every.sort(key=lambda pair: pair[0].modified)
+        every.sort(key=lambda pair: (pair[0].began, pair[0].modified))
         doomed: list[tuple[StoredFile, str]] = []
         if policy["enabled"] and policy["policy_type"] == "age":
-            # By wall time, as the files' own times are.
-            oldest = unix_now() - policy["max_age_days"] * _DAY
-            doomed = [pair for pair in every if pair[0].modified < oldest]
+            limit = policy["max_age_days"] * _DAY
+            doomed = [pair for pair in every if pair[0].age() > limit]
         elif policy["enabled"] and policy["policy_type"] == "size":
             excess = sum(file.size for file, _ in every) - policy["max_size_gb"] * _GIGABYTE
             for file, kind in every:

@@ -22,7 +22,7 @@ from asynccam.systems.mediamtx.sim_cameras import (
 from asynccam.systems.mediamtx.sim_refusals import Refusal, Why
 from asynccam.systems.mediamtx.sim_store import RECORDINGS, Store, StoredFile
 from asynccam.systems.mediamtx.sim_ways import ServiceFaults, ServiceWays
-from asynccam.wall_clock import unix_now
+from asynccam.wall_clock import WALL_CLOCK
 
 _CLASSIC: Final = {
     "camera.connected": "camera_status_update",
@@ -152,7 +152,8 @@ class Service:
             raise Refusal(Why.MEDIA, {"reason": str(error)}) from error
         finally:
             camera.starting = False
-        recording = SimRecording(str(uuid.uuid4()), name, path, form, unix_now(), duration, filming)
+        began, elapsed = WALL_CLOCK.pair()
+        recording = SimRecording(str(uuid.uuid4()), name, path, form, began, elapsed, duration, filming)
         camera.recording = recording
         if duration is not None:
             timer = self.scope.spawn(self._time_out(camera, duration), name=f"timer of {name}")
@@ -195,7 +196,8 @@ class Service:
         if not self.ways.stuck_after_timed:
             for timer in camera.timers - {asyncio.current_task()}:
                 timer.cancel()
-        ended = unix_now()
+        # On the scale that its begin was told on; the time of day may have been set since.
+        ended = recording.began + (WALL_CLOCK.elapsed() - recording.counted_from)
         try:
             await finish(recording.filming.finish())
             file = await self.store.add(RECORDINGS, recording.filename)

@@ -15,7 +15,7 @@ from asynccam.recording.sources import TestPattern
 from asynccam.runtime.tasks import finish
 from asynccam.systems.mediamtx.sim_cameras import Filming, SimCamera
 from asynccam.systems.mediamtx.sim_clips import Clips
-from asynccam.wall_clock import local_now
+from asynccam.wall_clock import WALL_CLOCK, local_now, unix_now
 
 RECORDINGS: Final = "recordings"
 SNAPSHOTS: Final = "snapshots"
@@ -34,12 +34,23 @@ class StoredFile:
         path: Where it is.
         size: Bytes.
         modified: Unix seconds.
+        began: When it was made, by elapsed time: as this service saw it, or as the file's time and that of
+            day told when the service was opened.
+        made_here: Whether this service made it.
     """
 
     name: str
     path: Path
     size: int
     modified: float
+    began: float
+    made_here: bool
+
+    def age(self) -> float:
+        """Seconds for which it is there; setting the clock makes no file old."""
+        age = WALL_CLOCK.elapsed() - self.began
+        # The time of day may have been wrong when the file was found.
+        return age if self.made_here else min(age, unix_now() - self.modified)
 
 
 class _Copied:
@@ -162,7 +173,9 @@ class Store:
             status = await asyncio.to_thread(path.stat)
         except OSError as error:
             raise StorageError(f"cannot read {path}: {error}") from error
-        file = StoredFile(name, path, status.st_size, status.st_mtime)
+        file = StoredFile(
+            name, path, status.st_size, status.st_mtime, began=WALL_CLOCK.elapsed(), made_here=True
+        )
         self.files[kind].pop(name, None)
         self.files[kind][name] = file
         return file
@@ -192,7 +205,11 @@ class Store:
 def _scan(directory: Path) -> list[StoredFile]:
     directory.mkdir(parents=True, exist_ok=True)
     found = []
+    wall, elapsed = WALL_CLOCK.pair()
     for path in directory.iterdir():
         status = path.stat()
-        found.append(StoredFile(path.name, path, status.st_size, status.st_mtime))
+        began = elapsed - max(0.0, wall - status.st_mtime)
+        found.append(
+            StoredFile(path.name, path, status.st_size, status.st_mtime, began=began, made_here=False)
+        )
     return sorted(found, key=lambda file: (file.modified, file.name))

@@ -123,11 +123,12 @@ class ArmedCommand:
         """Whether it is over: answered and read, failed, or closed."""
         return self._over.is_set() and self._connection is None
 
-    def release(self, at: float | None = None) -> None:
+    def release(self, at: float | None = None, *, due: float | None = None) -> None:
         """Send the start in place; never waits, and never raises for the device's sake.
 
         Args:
             at: Unix seconds at which the device is to start by its own clock; None for now.
+            due: The same moment by this computer's clock, Unix seconds; None for the same time.
 
         Raises:
             StateError: It was released or closed before.
@@ -150,8 +151,8 @@ class ArmedCommand:
                     self._scope.spawn(self._send_rest(connection, rest), name="send the rest")
                 return
         # Counted from here on: the wall clock may be set before the start is due.
-        due = None if at is None else WALL_CLOCK.elapsed() + at - now
-        self._scope.spawn(self._deliver_late(payload, due, reason), name="deliver late")
+        until = None if at is None else WALL_CLOCK.elapsed() + (at if due is None else due) - now
+        self._scope.spawn(self._deliver_late(payload, until, reason), name="deliver late")
 
     async def accepted(self, *, timeout: float | None = None) -> StatusResponse:
         """Wait for the answer to `release`.

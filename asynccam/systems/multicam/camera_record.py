@@ -90,7 +90,11 @@ class MultiCamRecord:
         return MultiCamStart(self, await self._client.arm(), plan)
 
     def released(self, at: float | None) -> None:
-        """Remember when the device may begin; None once it certainly will not."""
+        """Remember when the device may begin.
+
+        Args:
+            at: Unix seconds of this computer; None once it certainly will not.
+        """
         self._may_fire_at = None if at is None else WALL_CLOCK.elapsed() + at - unix_now()
 
     @property
@@ -231,12 +235,14 @@ class MultiCamStart:
         self._armed = armed
         self._plan = plan
         self._at: float | None = None
+        self._due: float | None = None  # the same moment by this computer's clock
 
     def release(self, at: float | None) -> None:
         """Send the start in place; never waits. Errors as of `ArmedCommand.release`."""
-        self._armed.release(at)
-        self._at = at
-        self._record.released(self._armed.commanded_at if at is None else at)
+        due = None if at is None else self._plan.computer_time(at)
+        self._armed.release(at, due=due)
+        self._at, self._due = at, due
+        self._record.released(self._armed.commanded_at if due is None else due)
 
     async def accepted(self) -> StartReport:
         """Wait for the answer, and where that proves nothing for the recording itself.
@@ -264,7 +270,7 @@ class MultiCamStart:
         seen: tuple[RecordingSeen, ...] = ()
         begun = answer.status == DeviceStatus.RECORDING
         # A device that records already says "recording" to any start, also to one whose time is far ahead.
-        early = begun and self._at is not None and accepted_at < self._at - _SHORT_LEAD
+        early = begun and self._due is not None and accepted_at < self._due - _SHORT_LEAD
         if early and self._record.idle is not None:
             seen = (self._record.idle,)
         if not scheduled and not begun:

@@ -23,7 +23,7 @@ from asynccam.systems.thorvision.events import (
     ServerNotice,
 )
 from asynccam.systems.thorvision.models import ADDED, REMOVED, Camera, parse_hot_plug
-from asynccam.wall_clock import unix_now
+from asynccam.wall_clock import WALL_CLOCK
 
 _MAX_MESSAGE: Final = 1 << 20
 _MAX_HELD: Final = 1000
@@ -168,9 +168,13 @@ class HotPlug:
         )
 
     async def _catch_up(self, link: WebSocket, gap: float | None) -> None:
+        lost = None if gap is None else WALL_CLOCK.elapsed() - gap
         cameras = await self._fetch()
-        now = unix_now()
-        self._tell(self.roster.listed(cameras) if gap is None else self.roster.gap(now - gap, now, cameras))
+        now, elapsed = WALL_CLOCK.pair()
+        if lost is None:
+            self._tell(self.roster.listed(cameras))
+        else:
+            self._tell(self.roster.gap(now - (elapsed - lost), now, cameras))
         held, self._held = self._held or [], None
         for message in held:
             self._heard(message)

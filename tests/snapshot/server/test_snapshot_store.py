@@ -307,12 +307,83 @@ async def test_a_clock_that_leaps_calls_nothing_old(tmp_path: Path) -> None:
         stored = await keep(store, at=clock.time())
         clock.leap(3 * DAY)
         assert await store.sweep() == ()
-        clock.move(3000)
+        clock.move(3700)
+        assert await store.sweep() == ()
+        assert files(tmp_path) == [stored.filename], "it is an hour old, whatever the clock says"
+        clock.move(2 * DAY)
+        await store.sweep()  # or the one that the new picture woke
+        await eventually(lambda: files(tmp_path) == [], what="time that went by")
+
+
+@pytest.mark.parametrize("found", [False, True])
+@pytest.mark.parametrize("step", [3.0, -3.0, 7200.0, -7200.0, 365 * DAY, -365 * DAY])
+async def test_no_picture_gets_old_by_a_clock_that_is_set(tmp_path: Path, step: float, found: bool) -> None:
+    clock = FakeClock(NOON)
+    keeping = Retention(max_age_days=2)
+    async with SnapshotStore(tmp_path, look=600, retention=keeping, clock=clock) as store:
+        names = [(await keep(store, at=NOON - DAY)).filename]
+    async with SnapshotStore(tmp_path, look=600, retention=keeping, clock=clock) as store:
+        if not found:
+            await store.delete(names[0])
+            names = [(await keep(store, at=NOON)).filename]
+            clock.move(DAY)
+        clock.leap(step)
+        assert await store.sweep() == ()
+        clock.move(DAY - 5)
+        assert await store.sweep() == ()
+        assert files(tmp_path) == names
+        clock.move(10)
+        if found and step < -10:
+            # Nobody knows whether the clock is wrong now, or was when the picture was made.
+            assert await store.sweep() == ()
+            clock.move(-step)
+        await store.sweep()
+        await eventually(lambda: files(tmp_path) == [], what="two days went by")
+
+
+@pytest.mark.parametrize("step", [3.0, -3.0, 7200.0, -7200.0, 365 * DAY, -365 * DAY])
+async def test_the_clock_is_set_between_a_picture_and_its_name(tmp_path: Path, step: float) -> None:
+    clock = FakeClock(NOON)
+    keeping = Retention(max_age_days=0.05)
+    async with SnapshotStore(tmp_path, look=600, retention=keeping, clock=clock) as store:
+        taken_at = clock.time()
+        clock.leap(step)
+        stored = await keep(store, at=taken_at)
         assert await store.sweep() == ()
         assert files(tmp_path) == [stored.filename]
-        clock.move(700)
-        await store.sweep()  # or the one that the new picture woke
-        await eventually(lambda: files(tmp_path) == [], what="a clock that stays like that is right")
+        clock.move(0.06 * DAY)
+        await store.sweep()
+        await eventually(lambda: files(tmp_path) == [])
+
+
+@pytest.mark.parametrize("step", [3.0, -3.0, 7200.0, -7200.0, 365 * DAY, -365 * DAY])
+async def test_the_oldest_make_room_though_the_clock_was_set_between(tmp_path: Path, step: float) -> None:
+    clock = FakeClock(NOON)
+    async with SnapshotStore(tmp_path, look=600, clock=clock) as store:
+        before = [(await keep(store, at=NOON - 20)).filename]
+    async with SnapshotStore(tmp_path, look=600, clock=clock) as store:
+        clock.move(10)
+        before.append((await keep(store, at=clock.time())).filename)
+        clock.move(10)
+        clock.leap(step)
+        after = [(await keep(store, at=clock.time() + one)).filename for one in range(2)]
+        store.retention = Retention(max_size_mb=3.5 * len(a_jpeg()) / 1e6)
+        assert await store.sweep() == (before[0],)
+        store.retention = Retention(max_size_mb=2.5 * len(a_jpeg()) / 1e6)
+        assert await store.sweep() == (before[1],)
+        assert files(tmp_path) == sorted(after)
+
+
+async def test_a_clock_that_was_ahead_at_the_start_and_is_put_right_calls_nothing_old(tmp_path: Path) -> None:
+    clock = FakeClock(NOON)
+    async with SnapshotStore(tmp_path, look=600, clock=clock) as store:
+        stored = await keep(store, at=NOON)
+    clock.leap(30 * DAY)
+    async with SnapshotStore(tmp_path, look=600, clock=clock) as store:
+        clock.leap(-30 * DAY)
+        store.retention = Retention(max_age_days=2)
+        assert await store.sweep() == ()
+        assert files(tmp_path) == [stored.filename]
 
 
 async def test_new_settings_are_felt_at_once_and_new_pictures_push_out_old_ones(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import os
 import secrets
 import shutil
@@ -17,9 +18,9 @@ from asynccam.runtime.disk import on_disk, rename_new, storage_errors, sync_dire
 from asynccam.runtime.hub import EventHub
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import SYSTEM_CLOCK, Clock
+from asynccam.systems.snapshot.server.ages import Ages
 from asynccam.systems.snapshot.server.events import SnapshotDeleted
 from asynccam.systems.snapshot.server.index import Index, Page, StoredSnapshot
-from asynccam.systems.snapshot.server.leaps import Steadiness
 from asynccam.systems.snapshot.server.names import camera_of, file_name, is_safe, parse_name
 from asynccam.systems.snapshot.server.settings import Retention
 from asynccam.systems.snapshot.server.thumbnails import THUMBNAIL_SIDE, Thumbnails
@@ -83,8 +84,7 @@ class SnapshotStore:
         self._index = Index()
         self._thumbnails = Thumbnails(thumbnail_bytes)
         self._scope = TaskScope("snapshot-store")
-        self._clock = clock
-        self._steadiness = Steadiness(clock)
+        self._ages = Ages(clock)
         self._wake = asyncio.Event()
         self._seen = _AWAY
         self._changes: dict[str, StoredSnapshot | None] = {}
@@ -225,6 +225,7 @@ class SnapshotStore:
             else:
                 index.add(picture)
         self._seen, self._index = seen, index
+        self._see(index)
         for name, picture in known.items():
             if index.get(name) is None and name not in self._changes:
                 self._thumbnails.forget(self.directory / name)
@@ -232,7 +233,7 @@ class SnapshotStore:
 
     async def sweep(self) -> tuple[str, ...]:
         """Delete what is older or more than may be kept; the names of what was deleted."""
-        doomed = self._doomed(self._clock.time())
+        doomed = self._doomed()
         if not doomed:
             return ()
         with self._letting_go(doomed):
@@ -243,24 +244,31 @@ class SnapshotStore:
 
     # -- within ---------------------------------------------------------------------------------
 
-    def _doomed(self, now: float) -> dict[str, _Reason]:
+    def _doomed(self) -> dict[str, _Reason]:
         days, megabytes = self.retention.max_age_days, self.retention.max_size_mb
-        if not self._steadiness.holds():
-            days = None  # what a clock gone wrong calls old may be from today
-        oldest_ns = -1 if days is None else (now - days * _DAY) * 1e9
+        limit = math.inf if days is None else days * _DAY
         excess = 0 if megabytes is None else self._index.own_bytes - megabytes * _MEGABYTE
         doomed: dict[str, _Reason] = {}
-        for picture in self._index:
-            if picture.prefix is None:  # put here by somebody else, who did not ask for this
+        for name in self._ages:
+            if excess <= 0 and self._ages.counted(name) <= limit:
+                break
+            picture = self._index.get(name)
+            if picture is None:
                 continue
-            too_old = _NO_CLOCK * 1e9 < picture.taken_ns < oldest_ns
-            if not too_old and excess <= 0:
-                if picture.taken_ns > oldest_ns:
-                    break
-                continue
-            doomed[picture.filename] = "age" if too_old else "size"
-            excess -= picture.size
+            too_old = picture.taken_ns > _NO_CLOCK * 1e9 and self._ages.certain(name) > limit
+            if too_old or excess > 0:
+                doomed[name] = "age" if too_old else "size"
+                excess -= picture.size
         return doomed
+
+    def _see(self, index: Index) -> None:
+        """Begin to count the ages of pictures that were found, and forget those of others that went."""
+        for name in self._ages.names():
+            if index.get(name) is None:
+                self._ages.forget(name)
+        for picture in index:
+            if picture.prefix is not None:  # others were put here by somebody who did not ask for this
+                self._ages.add(picture, made_here=False)
 
     async def _keep_house(self) -> None:
         while True:
@@ -287,6 +295,7 @@ class SnapshotStore:
         self._changes[name] = picture
         if picture is not None:
             self._index.add(picture)
+            self._ages.add(picture, made_here=True)
 
     @contextmanager
     def _letting_go(self, reasons: Mapping[str, _Reason]) -> Iterator[None]:
@@ -301,6 +310,7 @@ class SnapshotStore:
     def _gone(self, name: str, reason: _Reason) -> None:
         self._changes[name] = None
         self._thumbnails.forget(self.directory / name)
+        self._ages.forget(name)
         picture = self._index.remove(name)
         if picture is not None:
             self._tell(picture, reason)
