@@ -11,6 +11,7 @@ from typing import ClassVar
 from weakref import WeakKeyDictionary
 
 from asynccam.errors import StorageError
+from asynccam.model.safe_files import open_file
 from asynccam.runtime.disk import storage_errors
 from asynccam.runtime.tasks import finish
 
@@ -26,11 +27,12 @@ class FollowingDigest:
 
     Args:
         path: The file; it may grow, but what is in it does not change.
+        fd: The file open for reading, closed with this; by default it is opened.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, fd: int | None = None) -> None:
         self._path = path
-        self._file = path.open("rb", buffering=0)
+        self._file = os.fdopen(open_file(path) if fd is None else fd, "rb", buffering=0)
         self._sha = hashlib.sha256()
         # The thread changes these two; everything below them belongs to the loop.
         self._hashed = 0

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from asynccam.errors import DamagedFileError, RemoteProtocolError, StorageError
+from asynccam.model.safe_files import open_file
 from asynccam.recording.containers.jpeg import Picture, find_picture
 from asynccam.runtime.disk import storage_errors
 
@@ -24,7 +25,7 @@ def read_picture(path: Path) -> tuple[Picture, int]:
     Raises:
         StorageError: The file cannot be read, or has more than `MAX_PICTURE` bytes.
     """
-    with storage_errors("read", path), path.open("rb") as file:
+    with storage_errors("read", path), os.fdopen(open_file(path), "rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size > MAX_PICTURE:
             raise StorageError(f"{path} has {size} bytes; a picture has at most {MAX_PICTURE}")

@@ -31,6 +31,7 @@ from asynccam.model.manifest import (
     Moment,
     Outcome,
 )
+from asynccam.model.safe_files import Folder, Root, confined
 from asynccam.model.safe_name import safe_name
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.tasks import TaskScope, finish
@@ -39,7 +40,7 @@ from asynccam.take.clocks import TakeClock
 from asynccam.take.coverage import judge_coverage
 from asynccam.take.files import Collector, Verify
 from asynccam.take.folder import TakeFolder
-from asynccam.take.journal import JOURNAL_NAME, Journal
+from asynccam.take.journal import JOURNAL_NAME, Entry, Journal
 from asynccam.take.leftover import LeftoverMember
 from asynccam.take.limits import TakeLimits
 from asynccam.take.member import Emit, TakeMember, error_record
@@ -52,6 +53,8 @@ _MEDIA: Final = frozenset({".mp4", ".mov", ".mkv", ".webm", ".ts", ".avi", ".jpg
 _QUIET: Final = 2.0
 """Seconds without a change after which a file is taken to be finished."""
 _LOOK: Final = 0.2
+_FEW: Final = 100
+"""Lines of a journal that are read on the loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +115,11 @@ async def resume_take(
         StorageError: It is no take, or the disk refuses.
     """
     folder = TakeFolder.existing(await on_disk(_take_directory, Path(directory)))
-    journal = Journal(folder.path)
+    journal = Journal(folder.root)
     settled = False
     try:
         entries = await journal.reopen()
-        left = replay(await _manifest(folder), entries, str(folder.path), boot=journal.boot)
+        left = await _left(await _manifest(folder), entries, str(folder.path), journal.boot)
         if left.is_settled:
             settled = True
             ended = left.manifest.outcome.value
@@ -283,7 +286,8 @@ class _Resumption:
         with member.recording_errors("resume"):
             place = self._folder.path / record.directory
             async with deadline(self._limits.stop_timeout, f"end of the files in {place}"):
-                found = await _finished_media(place)
+                with confined(self._folder.root):
+                    found = await _finished_media(place)
             if self._called_off:  # an empty file is what arming made, and is removed below
                 found = [one for one in found if one.size]
             member.may_record = False
@@ -304,7 +308,8 @@ class _Resumption:
         for number in missing_files(record):
             file = record.files[number]
             with member.recording_errors("collect"):
-                whole, part = await on_disk(_look_for, place, file.name, file.size)
+                with confined(self._folder.root):
+                    whole, part = await on_disk(_look_for, place, file.name, file.size)
                 if whole is not None:
                     await self._collector.take_in(member, file, whole)
                     continue
@@ -327,7 +332,7 @@ class _Resumption:
 
     async def _settle_part(self, member: TakeMember, file: FileRecord, part: Path) -> None:
         """What the dead process had of a file: let go once the file is here, and else kept."""
-        with member.recording_errors("collect"):
+        with member.recording_errors("collect"), confined(self._folder.root):
             if file.state is FileState.ARRIVED:
                 await on_disk(_remove, part)
             elif file.part is None:
@@ -391,6 +396,15 @@ async def _manifest(folder: TakeFolder) -> Manifest | None:
         return None
 
 
+async def _left(
+    manifest: Manifest | None, entries: Sequence[Entry], where: str, boot: str | None
+) -> Leftover:
+    """Put manifest and journal together; a long journal in a thread, since it would hold the loop."""
+    if len(entries) <= _FEW:
+        return replay(manifest, entries, where, boot=boot)
+    return await asyncio.to_thread(replay, manifest, entries, where, boot=boot)
+
+
 # -- in a thread ----------------------------------------------------------------------------------
 
 
@@ -398,40 +412,45 @@ def _last(found: Sequence[_Found]) -> float:
     return max(one.written for one in found)
 
 
-def _take_directory(directory: Path) -> Path:
+def _take_directory(directory: Path) -> Root:
     with storage_errors("read", directory):
-        path = directory.expanduser().absolute()
-        names = {entry.name for entry in path.iterdir()}
-    if not names & {MANIFEST_NAME, JOURNAL_NAME}:
+        root = Root.of(directory)
+        with confined(root), Folder(root.given) as folder:
+            found = folder.exists(MANIFEST_NAME) or folder.exists(JOURNAL_NAME)
+    if not found:
         raise StorageError(f"{directory} is not the directory of a take: it has no manifest and no journal")
-    return path
+    return root
 
 
 def _media_in(place: Path) -> list[_Found]:
     """The recordings in a camera's directory, in the order of their names."""
-    with storage_errors("read", place):
-        paths = [path for path in sorted(place.iterdir()) if path.suffix.lower() in _MEDIA]
-        return [_Found(path, (seen := path.stat()).st_size, seen.st_mtime) for path in paths]
+    with storage_errors("read", place), Folder(place) as folder:
+        found = folder.files()
+    return [
+        _Found(place / name, seen.st_size, seen.st_mtime)
+        for name, seen in found.items()
+        if Path(name).suffix.lower() in _MEDIA
+    ]
 
 
 def _look_for(place: Path, name: str, size: int | None) -> tuple[Path | None, Path | None]:
     """The whole file of a name, or what there is of it, moved out of the way of a new transfer."""
     whole = place / safe_name(name)
-    with storage_errors("look for", whole):
-        if whole.is_file() and size in (None, whole.stat().st_size):
+    part, kept = f"{whole.name}.part", f"{whole.name}.interrupted"
+    with storage_errors("look for", whole), Folder(place, make=True) as folder:
+        found = folder.find(whole.name)
+        if found is not None and size in (None, found.st_size):
             return whole, None
-        part = whole.with_name(whole.name + ".part")
-        kept = whole.with_name(whole.name + ".interrupted")
-        if part.is_file():
-            part.replace(kept)
-        return None, kept if kept.is_file() else None
+        if folder.find(part) is not None:
+            folder.replace(part, kept)
+        return None, place / kept if folder.find(kept) is not None else None
 
 
 def _remove(path: Path) -> None:
-    with storage_errors("remove", path):
-        path.unlink(missing_ok=True)
+    with storage_errors("remove", path), Folder(path.parent) as folder:
+        folder.remove(path.name)
 
 
 def _size(path: Path) -> int:
-    with storage_errors("read", path):
-        return path.stat().st_size
+    with storage_errors("read", path), Folder(path.parent) as folder:
+        return folder.status(path.name).st_size
