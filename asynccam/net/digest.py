@@ -11,7 +11,6 @@ from typing import ClassVar
 from weakref import WeakKeyDictionary
 
 from asynccam.errors import StorageError
-from asynccam.model.safe_files import open_file
 from asynccam.runtime.disk import storage_errors
 from asynccam.runtime.tasks import finish
 
@@ -32,7 +31,7 @@ class FollowingDigest:
 
     def __init__(self, path: Path, fd: int | None = None) -> None:
         self._path = path
-        self._file = os.fdopen(open_file(path) if fd is None else fd, "rb", buffering=0)
+        self._file = path.open("rb", buffering=0) if fd is None else os.fdopen(fd, "rb", buffering=0)
         self._sha = hashlib.sha256()
         # The thread changes these two; everything below them belongs to the loop.
         self._hashed = 0
