@@ -164,6 +164,7 @@ class Collector:
             self._emit(FileProgress(camera=member.camera.id, name=file.name, received=received, total=total))
 
         directory = self._folder.path / member.record.directory
+        await on_disk(_see_directory, directory)
         try:
             async with watch:
                 return await files.download(file, directory, progress=progress)
@@ -212,6 +213,11 @@ def _look_in(place: Path, known: set[Path]) -> dict[Path, tuple[int, float]]:
                 if path not in known and not hidden:
                     found[path] = seen.st_size, seen.st_mtime
     return found
+
+
+def _see_directory(path: Path) -> None:
+    with storage_errors("store files in", path):
+        Folder(path, make=True).close()
 
 
 def _see_regular(path: Path) -> None:
