@@ -281,7 +281,10 @@ async def test_a_file_of_a_take_that_is_something_else_is_not_taken_in(
 
 
 def hostile(data: bytes) -> Callable[[Path], None]:
-    return lambda path: path.write_bytes(data) and None
+    def write(path: Path) -> None:
+        path.write_bytes(data)
+
+    return write
 
 
 def _endless(path: Path) -> None:

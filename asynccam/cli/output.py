@@ -27,6 +27,7 @@ from rich.text import Text
 from rich.theme import Theme
 
 from asynccam.cli.errors import one_line
+from asynccam.model.credentials import CREDENTIALS_LOG
 from asynccam.model.event_json import plain
 from asynccam.model.features import Progress as Report
 
@@ -76,6 +77,7 @@ class Output:
             logging.getLogger("asynccam").setLevel(logging.DEBUG)
         else:
             root.addHandler(logging.NullHandler())
+            logging.getLogger(CREDENTIALS_LOG).addHandler(_Complaints(logging.WARNING))
 
     def mute(self) -> None:
         """Give no result any more: the command is being left."""
@@ -161,6 +163,13 @@ def console(**options: Any) -> Console:
 def complain(text: str) -> None:
     """Write one plain line about trouble to stderr."""
     print(f"asynccam: {text}", file=sys.stderr, flush=True)
+
+
+class _Complaints(logging.Handler):
+    """Writes what is logged to stderr, a line each, however the command was called."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        complain(record.getMessage())
 
 
 def _width(terminal: bool) -> int | None:

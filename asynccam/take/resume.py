@@ -10,12 +10,14 @@ from typing import Any, Final, Protocol
 
 from asynccam.errors import (
     AsynccamError,
+    AuthenticationError,
     NotFoundError,
     RecordingError,
     StateError,
     StorageError,
     TimeoutError,
 )
+from asynccam.model.address import Address
 from asynccam.model.camera import Camera
 from asynccam.model.credentials import Credentials
 from asynccam.model.events import Event, TakePhaseChanged
@@ -40,6 +42,7 @@ from asynccam.take.clocks import TakeClock
 from asynccam.take.coverage import judge_coverage
 from asynccam.take.files import Collector, Verify
 from asynccam.take.folder import TakeFolder
+from asynccam.take.hosts import Hosts, KnownHosts
 from asynccam.take.journal import JOURNAL_NAME, Entry, Journal
 from asynccam.take.leftover import LeftoverMember
 from asynccam.take.limits import TakeLimits
@@ -53,6 +56,8 @@ _MEDIA: Final = frozenset({".mp4", ".mov", ".mkv", ".webm", ".ts", ".avi", ".jpg
 _QUIET: Final = 2.0
 """Seconds without a change after which a file is taken to be finished."""
 _LOOK: Final = 0.2
+_AT_ONCE: Final = 256
+"""Cameras that are seen to at the same time; a manifest from elsewhere may name any number."""
 _FEW: Final = 100
 """Lines of a journal that are read on the loop."""
 
@@ -88,6 +93,7 @@ async def resume_take(
     session: Connector,
     *,
     credentials: Credentials | None = None,
+    hosts: Hosts = (),
     limits: TakeLimits | None = None,
     verify: Verify | None = None,
     emit: Emit | None = None,
@@ -101,7 +107,10 @@ async def resume_take(
     Args:
         directory: The take's own directory.
         session: Reaches the cameras, at the addresses they had.
-        credentials: For the services that want them; a take keeps none.
+        credentials: For the services at ``hosts`` that want them; a take keeps none.
+        hosts: ``HOST`` or ``HOST:PORT`` of services that may be sent credentials; as a mapping, with their
+            own. A host that only the take names is sent none, not even those of the environment. Hosts of
+            places that the session looks at need not be named.
         limits: Bounds of every wait.
         verify: Looks into each file.
         emit: Where events go; by default the session's.
@@ -112,8 +121,11 @@ async def resume_take(
     Raises:
         StateError: The take has ended, and nothing of it is left to do.
         BusyError: The process that runs it, or another one that resumes it, is alive.
-        StorageError: It is no take, or the disk refuses.
+        StorageError: It is no take, or the disk refuses; or a link, a pipe or a device has the name of the
+            journal. Nothing outside of the directory is read or written.
+        UsageError: One of ``hosts`` is not a host.
     """
+    known = KnownHosts(hosts, credentials, session)
     folder = TakeFolder.existing(await on_disk(_take_directory, Path(directory)))
     journal = Journal(folder.root)
     settled = False
@@ -124,7 +136,7 @@ async def resume_take(
             settled = True
             ended = left.manifest.outcome.value
             raise StateError(f"take {folder.name} has ended ({ended}); nothing of it is left to resume")
-        work = _Resumption(left, folder, journal, session, credentials, limits, verify, emit or session.emit)
+        work = _Resumption(left, folder, journal, session, known, limits, verify, emit or session.emit)
         await work.run()
         settled = True
         return left.manifest
@@ -141,7 +153,7 @@ class _Resumption:
         folder: TakeFolder,
         journal: Journal,
         session: Connector,
-        credentials: Credentials | None,
+        hosts: KnownHosts,
         limits: TakeLimits | None,
         verify: Verify | None,
         emit: Emit,
@@ -151,7 +163,8 @@ class _Resumption:
         self._folder = folder
         self._journal = journal
         self._session = session
-        self._credentials = credentials
+        self._hosts = hosts
+        self._cameras = asyncio.Semaphore(_AT_ONCE)
         self._limits = limits or TakeLimits()
         self._verify = verify
         self._emit = emit
@@ -247,6 +260,10 @@ class _Resumption:
 
     async def _settle(self, record: CameraRecord) -> None:
         """One camera: reach it, stop it, bring its files home."""
+        async with self._cameras:
+            await self._settle_in_turn(record)
+
+    async def _settle_in_turn(self, record: CameraRecord) -> None:
         may_record = record.id in self._left.may_record
         member = LeftoverMember(await self._reach(record), record, self._limits, self._emit)
         member.may_record = may_record
@@ -274,11 +291,21 @@ class _Resumption:
             async with deadline(self._limits.arm_timeout, f"connection to {record.id}"):
                 camera = self._session.cameras.get(record.id)
                 if camera is None:
-                    camera = await self._session.connect(record.address, credentials=self._credentials)
+                    camera = await self._connect(Address.parse(record.address))
             if camera.id != record.id:
                 raise NotFoundError(f"{camera.id} is at {record.address} now, not {record.id}")
             return camera
         return away
+
+    async def _connect(self, address: Address) -> Camera:
+        """Connect to an address of the take, with credentials only for a host that a person named."""
+        try:
+            return await self._session.connect(str(address), credentials=self._hosts.credentials_for(address))
+        except AuthenticationError as error:
+            hint = self._hosts.hint(address)
+            if not hint:
+                raise
+            raise AuthenticationError(f"{error}{hint}") from error
 
     async def _find_here(self, member: TakeMember) -> None:
         """A picture; or the files of a recorder here, which was interrupted when its process died."""
