@@ -3,10 +3,8 @@
 import logging
 from collections.abc import Collection, Mapping
 from typing import Final, Protocol, runtime_checkable
-from urllib.parse import urlsplit
 
-from asynccam.errors import UsageError
-from asynccam.model.address import Address
+from asynccam.model.address import Address, host_and_port
 from asynccam.model.credentials import CREDENTIALS_LOG, Credentials
 
 Hosts = Collection[str] | Mapping[str, Credentials | None]
@@ -41,7 +39,7 @@ class KnownHosts:
     def __init__(self, hosts: Hosts, credentials: Credentials | None, session: object) -> None:
         named = {hosts: None} if isinstance(hosts, str) else hosts
         own = named if isinstance(named, Mapping) else dict.fromkeys(named)
-        self._named = {_host_and_port(name): found or credentials for name, found in own.items()}
+        self._named = {host_and_port(name): found or credentials for name, found in own.items()}
         self._given = credentials
         self._session = session
         self._told: set[str] = set()
@@ -81,16 +79,3 @@ class KnownHosts:
                 address.authority,
                 address.authority,
             )
-
-
-def _host_and_port(name: str) -> tuple[str, int | None]:
-    """Read ``HOST``, ``HOST:PORT``, an IPv6 address, or one in brackets."""
-    text = f"[{name}]" if name.count(":") > 1 and not name.startswith("[") else name
-    try:
-        parts = urlsplit(f"//{text}")
-        port = parts.port
-    except ValueError as error:
-        raise UsageError(f"{name!r} is not a host: {error}") from None
-    if not parts.hostname or parts.netloc != text or "@" in text or port == 0:
-        raise UsageError(f"{name!r} is not a host; write HOST or HOST:PORT")
-    return parts.hostname.lower(), port
