@@ -21,7 +21,7 @@ from asynccam.net.partfile import PartFile
 from asynccam.recording import frame_times
 from asynccam.recording.mosaic import Clip, Panel, write_cut, write_mosaic, write_sheet
 from asynccam.recording.verdict import verify_file
-from asynccam.take import Alignment, align_take, read_frame_times, resume_take
+from asynccam.take import Alignment, Take, align_take, read_frame_times, resume_take
 from asynccam.take.journal import JOURNAL_NAME
 from tests.support.command import asynccam
 from tests.support.levels import write_levels
@@ -450,3 +450,34 @@ async def test_a_playlist_that_is_named_like_a_video_opens_nothing(
                 with pytest.raises(RecordingError, match="not of a format that is known"):
                     await work()
         assert heard == []
+
+
+async def test_labels_and_names_that_are_paths_stay_in_the_output_directory(
+    tmp_path: Path, outside: Path
+) -> None:
+    cameras = [
+        ScriptedCamera("one", contents={"../../outside/file": b"x"}, local=False),
+        ScriptedCamera("two"),
+    ]
+    labels = {cameras[0].id: "../../outside", cameras[1].id: str(outside)}
+    out = tmp_path / "out"
+    take = await Take(cameras, out, name="../../outside", labels=labels).run(duration=0.02, start_in=0)
+    assert take.directory == out / "outside"
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "outside"}
+    directories = {camera.directory for camera in take.manifest.cameras}
+    assert len(directories) == 2
+    assert all((take.directory / one).is_dir() and "/" not in one for one in directories)
+
+
+@pytest.mark.parametrize("depth", [90, 150, 300, 900, 100_000])
+async def test_a_journal_that_is_nested_deeply_can_be_resumed_and_written(tmp_path: Path, depth: int) -> None:
+    camera = ScriptedCamera("one")
+    directory = await left_behind(tmp_path, camera)
+    lines = (directory / JOURNAL_NAME).read_text().splitlines()
+    deep = "[" * depth + "]" * depth
+    found = [line[:-1] + f', "deep": {deep}}}' for line in lines]
+    created = lines[0].replace('"manifest": {', f'"manifest": {{"deep": {deep}, ', 1)
+    (directory / JOURNAL_NAME).write_text("\n".join([*lines, *found, created]) + "\n")
+    resumed = await resume_take(directory, Held(camera))
+    assert resumed.cameras[0].files[0].state is FileState.ARRIVED
+    assert (await Manifest.load(directory)) == resumed

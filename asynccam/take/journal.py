@@ -28,6 +28,8 @@ except ImportError:  # Windows has no such lock; there, two controllers are not 
 JOURNAL_NAME: Final = "journal.jsonl"
 JOURNAL_VERSION: Final = 1
 _MOST_BYTES: Final = 256 << 20
+_DEEPEST: Final = 100
+"""Levels of nesting in a line. The parser takes more than pydantic writes, and a take has fewer than ten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +200,7 @@ def read_journal(data: bytes) -> tuple[Entry, ...]:
             facts = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if not isinstance(facts, dict):
+        if not isinstance(facts, dict) or not is_shallow(facts):
             continue
         at, event = facts.pop("at", None), facts.pop("event", None)
         elapsed, boot, number = (facts.pop(key, None) for key in ("elapsed", "boot", "line"))
@@ -215,6 +217,12 @@ def read_journal(data: bytes) -> tuple[Entry, ...]:
                 )
             )
     return tuple(entries)
+
+
+def is_shallow(value: object, depth: int = _DEEPEST) -> bool:
+    """Return whether a JSON value is nested no deeper than what can be written again."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return depth > 0 and all(is_shallow(one, depth - 1) for one in inner if isinstance(one, dict | list))
 
 
 def finite(value: object) -> float | None:
