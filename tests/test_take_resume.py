@@ -16,6 +16,7 @@ from tests.support.command import asynccam, started
 from tests.support.devices import Device, device_process
 from tests.support.waiting import eventually
 
+HOST = "127.0.0.1"
 HANGS_WHILE_COLLECTING = """
 import asyncio, sys
 from asynccam import Credentials, Session
@@ -85,7 +86,7 @@ async def record_and_kill(
 
 
 async def resume(take: Path, devices: tuple[Device, Device]) -> tuple[int, Manifest]:
-    ended = await asynccam("resume", take, "--json", env=access(devices), timeout=120)
+    ended = await asynccam("resume", take, "--host", HOST, "--json", env=access(devices), timeout=120)
     assert ended.err == ""
     manifest = await Manifest.load(take)
     assert ended.json()["manifest"] == manifest.model_dump(mode="json")
@@ -279,7 +280,7 @@ async def test_a_camera_that_is_gone_is_resumed_when_it_is_back(tmp_path: Path) 
             assert process.stdout is not None
             told = json.loads(await asyncio.wait_for(process.stdout.readline(), 40))
             again = access(devices) | {"ASYNCCAM_TOKEN": told["token"]}
-            await asynccam("resume", take, "--json", env=again, timeout=120)
+            await asynccam("resume", take, "--host", HOST, "--json", env=again, timeout=120)
             process.terminate()
             await process.communicate()
     manifest = await Manifest.load(take)

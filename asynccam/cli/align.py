@@ -18,6 +18,7 @@ from asynccam.cli.output import Output
 from asynccam.cli.resume import TakeArgument
 from asynccam.cli.running import execute
 from asynccam.errors import UsageError
+from asynccam.runtime.disk import on_disk
 
 if TYPE_CHECKING:
     from asynccam.recording.mosaic import Clip, Panel
@@ -59,6 +60,7 @@ async def _align(
     directory: Path, preview: Path | None, sheet: Path | None, at: float, cut: Path | None, output: Output
 ) -> ExitCode:
     from asynccam.model.manifest import Manifest
+    from asynccam.model.safe_files import Root, confined
     from asynccam.recording import frame_times
     from asynccam.recording.mosaic import write_mosaic, write_sheet
     from asynccam.take import align_take, read_frame_times
@@ -76,17 +78,18 @@ async def _align(
         if at >= seconds:
             raise UsageError(f"--at {at:g} lies behind the common stretch, which is {seconds:.3f} s long")
         patience = _PATIENCE + 10 * (seconds + max(at, _lead(alignment)))
+        root = await on_disk(Root.of, directory)
         if sheet:
-            with output.waiting("making the contact sheet"):
+            with output.waiting("making the contact sheet"), confined(root):
                 made.append(
                     await write_sheet(panels(alignment, directory, at, times), sheet, timeout=patience)
                 )
         if preview:
-            with output.waiting("making the preview"):
+            with output.waiting("making the preview"), confined(root):
                 beside = panels(alignment, directory)
                 made.append(await write_mosaic(beside, preview, seconds=seconds, timeout=patience))
         if cut:
-            with output.waiting("cutting"):
+            with output.waiting("cutting"), confined(root):
                 made += await _cut(alignment, directory, cut, seconds, patience)
     output.document({"alignment": alignment, "saved": saved, "made": made})
     output.show(_report(alignment, [saved, *made]))

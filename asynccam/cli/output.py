@@ -28,6 +28,7 @@ from rich.theme import Theme
 
 from asynccam.cli.errors import one_line
 from asynccam.errors import StorageError
+from asynccam.model.credentials import CREDENTIALS_LOG
 from asynccam.model.event_json import plain
 from asynccam.model.features import Progress as Report
 
@@ -77,6 +78,7 @@ class Output:
             logging.getLogger("asynccam").setLevel(logging.DEBUG)
         else:
             root.addHandler(logging.NullHandler())
+            logging.getLogger(CREDENTIALS_LOG).addHandler(_Complaints(logging.WARNING))
 
     def mute(self) -> None:
         """Give no result any more: the command is being left."""
@@ -179,6 +181,13 @@ def complain(text: str) -> None:
     """Write one plain line about trouble to stderr, if stderr takes it."""
     with suppress(OSError):  # a full disk or a closed pipe behind stderr must not end a take
         print(f"asynccam: {text}", file=sys.stderr, flush=True)
+
+
+class _Complaints(logging.Handler):
+    """Writes what is logged to stderr, a line each, however the command was called."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        complain(record.getMessage())
 
 
 def _width(terminal: bool) -> int | None:

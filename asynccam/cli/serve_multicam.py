@@ -43,6 +43,15 @@ def multicam(
         str | None,
         typer.Option("--ntp", metavar="HOST", help="Time scheduled starts by this NTP server."),
     ] = None,
+    upload_to: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--upload-to",
+            metavar="HOST",
+            help="Host that controllers may have recordings uploaded to, HOST or HOST:PORT; may be repeated.",
+            show_default="none",
+        ),
+    ] = None,
     announce: Annotated[bool, typer.Option(help="Announce the device by mDNS.")] = True,
     interface: InterfacesOption = None,
     fault: FaultsOption = None,
@@ -84,6 +93,7 @@ def multicam(
                     announce=announce,
                     interfaces=interface or InterfaceChoice.All,
                     faults=faults_of(DeviceFaults, fault),
+                    upload_to=upload_to or (),
                     on_ready=ready,
                 )
         finally:

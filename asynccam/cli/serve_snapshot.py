@@ -83,6 +83,24 @@ def snapshot(
             show_default=False,
         ),
     ] = None,
+    allow_device: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-device",
+            metavar="PATH",
+            help="Let the web page name this device, all below DIR/ or all like PATH*; may be repeated.",
+            show_default="/dev/video*, /dev/v4l/",
+        ),
+    ] = None,
+    allow_service: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-service",
+            metavar="NAME",
+            help="Let the web page name this service; may be repeated.",
+            show_default="those of the configuration",
+        ),
+    ] = None,
     while_stdin_open: WhileStdinOption = False,
     json: JsonOption = False,
     verbose: VerboseOption = False,
@@ -137,6 +155,8 @@ def snapshot(
                     hosts=allow_host or [],
                     test_cameras=test_cameras,
                     backend=backend.value,
+                    allow_devices=allow_device or (),
+                    allow_services=allow_service or (),
                     on_ready=ready,
                 )
         finally:

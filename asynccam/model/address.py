@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 
-from asynccam.errors import AddressError
+from asynccam.errors import AddressError, UsageError
 
 # scheme -> (system, TLS, default port)
 SCHEMES: Final[dict[str, tuple[str, bool, int]]] = {
@@ -107,6 +107,24 @@ class Address:
         )
         camera = f"/{quote(self.camera, safe='')}" if self.camera or self.path else ""
         return f"{scheme}://{self.authority}{self.path}{camera}"
+
+
+def host_and_port(name: str) -> tuple[str, int | None]:
+    """Read ``HOST`` or ``HOST:PORT``, an IPv6 address with brackets or without; the host in lower case.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    text = f"[{name}]" if name.count(":") > 1 and not name.startswith("[") else name
+    try:
+        parts = urlsplit(f"//{text}")
+        port = parts.port
+    except ValueError as error:
+        raise UsageError(f"{name!r} is not a host: {error}") from None
+    plain = parts.netloc == text and "@" not in text and port != 0
+    if not plain or not _HOST.fullmatch(parts.hostname or ""):
+        raise UsageError(f"{name!r} is not a host; write HOST or HOST:PORT")
+    return (parts.hostname or "").lower(), port
 
 
 def _canonical(path: str) -> str:

@@ -11,16 +11,19 @@ import math
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from asynccam.errors import StorageError
 from asynccam.model.info import ClockOffset, Finding
 from asynccam.model.intervals import ClockLine, fit_line
+from asynccam.model.safe_files import Root, confined, read_file
 
 MANIFEST_NAME: Final = "manifest.json"
 MANIFEST_VERSION: Final = 2
+_MOST_BYTES: Final = 64 << 20
+"""Bytes of a manifest that is read; one with ten thousand files has about ten million."""
 _MOST_POINTS: Final = 24
 """Measurements of one clock that are kept: a line through them is fitted at every save of the manifest."""
 
@@ -472,8 +475,10 @@ class Manifest(_Record):
         """
         try:
             manifest = cls.model_validate_json(data)
+        except RecursionError:
+            raise StorageError(f"{source} is not the manifest of a take: it is nested too deeply") from None
         except ValidationError as error:
-            first = error.errors()[0]
+            first = error.errors(include_input=False)[0]
             where = ".".join(str(step) for step in first["loc"]) or "the whole"
             raise StorageError(f"{source} is not the manifest of a take: {where}: {first['msg']}") from None
         if manifest.version > MANIFEST_VERSION:
@@ -486,15 +491,19 @@ class Manifest(_Record):
     async def load(cls, path: str | Path) -> Self:
         """Read ``manifest.json``, or the one in a take's directory, without blocking the loop.
 
+        It is read only as a regular file: a link, a pipe or a device of that name is refused.
+
         Raises:
             StorageError: It cannot be read, is not a manifest, or is of a version not known here.
         """
         where = Path(path)
         try:
-            where, data = await asyncio.to_thread(_read, where)
+            return await asyncio.to_thread(_load, cls, where)
         except OSError as error:
             raise StorageError(f"cannot read the manifest {where}: {error.strerror or error}") from error
-        return cls.from_bytes(data, source=str(where))
+
+
+M = TypeVar("M", bound=Manifest)
 
 
 def manifest_schema() -> dict[str, Any]:
@@ -508,6 +517,9 @@ def manifest_schema_text() -> str:
     return json.dumps(manifest_schema(), indent=2) + "\n"
 
 
-def _read(path: Path) -> tuple[Path, bytes]:
+def _load(model: type[M], path: Path) -> M:
+    """Read and parse in one thread, since a manifest from elsewhere may be large."""
     file = path / MANIFEST_NAME if path.is_dir() else path
-    return file, file.read_bytes()
+    with confined(Root.of(file.parent)):
+        data = read_file(file, _MOST_BYTES)
+    return model.from_bytes(data, source=str(file))

@@ -26,11 +26,12 @@ class FollowingDigest:
 
     Args:
         path: The file; it may grow, but what is in it does not change.
+        fd: The file open for reading, closed with this; by default it is opened.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, fd: int | None = None) -> None:
         self._path = path
-        self._file = path.open("rb", buffering=0)
+        self._file = path.open("rb", buffering=0) if fd is None else os.fdopen(fd, "rb", buffering=0)
         self._sha = hashlib.sha256()
         # The thread changes these two; everything below them belongs to the loop.
         self._hashed = 0

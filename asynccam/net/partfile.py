@@ -21,12 +21,12 @@ from asynccam.errors import (
     UsageError,
 )
 from asynccam.model.info import LocalFile
+from asynccam.model.safe_files import Folder
 from asynccam.model.safe_name import safe_name
 from asynccam.net.digest import FollowingDigest
-from asynccam.runtime.disk import on_disk, rename_new, reserve_space, storage_errors, sync_directory
+from asynccam.runtime.disk import on_disk, reserve_space, storage_errors
 from asynccam.runtime.tasks import finish
 
-_O_BINARY = getattr(os, "O_BINARY", 0)  # only Windows tells text from binary
 _MOVED = 1024 * 1024
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -61,6 +61,7 @@ class PartFile:
         self._directory = directory
         self._name = name
         self._fd = -1
+        self._folder: Folder | None = None
         self._made = False
         self._digest: FollowingDigest | None = None
         self._state = _State.OPEN
@@ -159,7 +160,7 @@ class PartFile:
             await on_disk(self._move_up, count)
             if self._digest is not None:
                 self._digest.close()
-                self._digest = await on_disk(FollowingDigest, self.path)
+                self._digest = await on_disk(self._new_digest)
 
     async def commit(self, source: str) -> LocalFile:
         """Check the size, put the file on disk for good and give it its name in one step.
@@ -226,10 +227,11 @@ class PartFile:
 
     def _create(self, digest: bool) -> None:
         with storage_errors("make a file in", self._directory):
-            self._directory.mkdir(parents=True, exist_ok=True)
+            # Held open, so that the file ends where it began, whatever becomes of the path meanwhile.
+            self._folder = Folder(self._directory, make=True)
             if self.size is not None and self.size > self._free():
                 raise self._no_room(self.size)
-            self._take_name()
+            self._take_name(self._folder)
             if self.size is not None:
                 try:
                     reserve_space(self._fd, self.size)
@@ -238,15 +240,19 @@ class PartFile:
                         raise self._no_room(self.size) from error
                     raise
             if digest:
-                self._digest = FollowingDigest(self.path)
+                self._digest = self._new_digest()
 
-    def _take_name(self) -> None:
+    def _new_digest(self) -> FollowingDigest:
+        assert self._folder is not None
+        return FollowingDigest(self.path, self._folder.open(self.path.name))
+
+    def _take_name(self, folder: Folder) -> None:
         for target in self._candidates():
             self.target, self.path = target, target.with_name(target.name + ".part")
-            if os.path.lexists(target):
+            if folder.exists(target.name):
                 continue
             with suppress(FileExistsError):
-                self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _O_BINARY, 0o666)
+                self._fd = folder.create(self.path.name)
                 self._made = True
                 return
 
@@ -290,13 +296,17 @@ class PartFile:
             if found != self.received:
                 raise StorageError(f"{self.path} holds {found} bytes, {self.received} were written")
             self._close()  # Windows renames no open file
+            assert self._folder is not None
             for target in itertools.chain([self.target], self._candidates()):
                 with suppress(FileExistsError):
-                    rename_new(self.path, target)
+                    self._folder.rename_new(self.path.name, target.name)
                     self.target = target
                     break
             self._state = _State.COMMITTED
-            sync_directory(self._directory)
+            try:
+                self._folder.sync()
+            finally:
+                self._folder.close()
 
     def _settle(self) -> None:
         with storage_errors("close", self.path if self._made else self._directory):
@@ -306,8 +316,10 @@ class PartFile:
                     os.fsync(self._fd)
             finally:
                 self._close()
-                if self._state is _State.DISCARDED and self._made:
-                    self.path.unlink(missing_ok=True)
+                if self._folder is not None:
+                    if self._state is _State.DISCARDED and self._made:
+                        self._folder.remove(self.path.name)
+                    self._folder.close()
 
     def _close(self) -> None:
         if self._digest is not None:

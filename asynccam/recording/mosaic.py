@@ -6,9 +6,10 @@ frame rate. Sound is left out. Nothing is written over, and nothing is left of w
 
 import asyncio
 import math
+import os
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -16,11 +17,13 @@ from pathlib import Path
 from typing import Final
 
 from asynccam.errors import AsynccamError, RecordingError, TargetExistsError, UsageError
+from asynccam.model.safe_files import confined, open_file
 from asynccam.recording import timecode
 from asynccam.recording.containers.mp4.layout import is_mp4
 from asynccam.recording.frame_times import frame_times
 from asynccam.recording.gstlaunch import Chain, Element, Graph, PadOf, Value, caps
 from asynccam.recording.installation import find_installation
+from asynccam.recording.media_files import MediaFiles
 from asynccam.recording.messages import Failure, parse_line
 from asynccam.recording.process import NOTHING_TO_FINISH, LaunchProcess
 from asynccam.recording.sources import Feed
@@ -105,7 +108,9 @@ async def write_mosaic(
     """
     if target.suffix.lower() not in _MUXERS:
         raise UsageError(f"{target.name!r}: a preview ends in {', '.join(_MUXERS)}")
-    await _make(_beside(await _fitted(panels), size, seconds, fps), _video(target), target, timeout)
+    async with _opened(_seen(panels), target) as files:
+        beside = _beside(await _fitted(panels), size, seconds, fps, files)
+        await _make(beside, _video(target), target, timeout)
     return target
 
 
@@ -131,8 +136,9 @@ async def write_sheet(
     if encoder is None:
         raise UsageError(f"{target.name!r}: a contact sheet ends in {', '.join(_PICTURES)}")
     # One frame of a rate so high that it shows no more than its own moment.
-    beside = _beside(await _fitted(panels), size, 0.04, Fraction(25))
-    await _make(beside, (Element(encoder),), target, timeout)
+    async with _opened(_seen(panels), target) as files:
+        beside = _beside(await _fitted(panels), size, 0.04, Fraction(25), files)
+        await _make(beside, (Element(encoder),), target, timeout)
     return target
 
 
@@ -156,11 +162,34 @@ async def write_cut(
     seen = [clip for clip in clips if clip.is_seen(seconds)]
     if not seen:
         raise UsageError(f"nothing of {target.name!r} lies in the stretch that was asked for")
-    seen = [await _as_gstreamer_shows(clip) for clip in seen]
-    mix = _Mix(seconds, fps, [clip.begins for clip in seen])
-    inputs = [mix.input(number, clip, None, {}) for number, clip in enumerate(seen)]
-    await _make(_Scene(mix, (), tuple(inputs), None), _video(target), target, timeout)
+    async with _opened([clip.path for clip in seen], target) as files:
+        seen = [await _as_gstreamer_shows(clip) for clip in seen]
+        mix = _Mix(seconds, fps, [clip.begins for clip in seen])
+        inputs = [mix.input(number, clip, files, None, {}) for number, clip in enumerate(seen)]
+        await _make(_Scene(mix, (), tuple(inputs), None, files), _video(target), target, timeout)
     return target
+
+
+def _seen(panels: Sequence[Panel]) -> list[Path]:
+    return [clip.path for panel in panels for clip in panel.clips]
+
+
+@asynccontextmanager
+async def _opened(paths: Sequence[Path], target: Path) -> AsyncIterator[MediaFiles]:
+    """Hold the files open for the block.
+
+    Raises:
+        RecordingError: One cannot be opened, or is of no known format.
+    """
+    files = MediaFiles()
+    try:
+        try:
+            await on_disk(files.open, tuple(dict.fromkeys(paths)))
+        except RecordingError as error:
+            raise RecordingError(f"{target.name} could not be made: {error}") from error
+        yield files
+    finally:
+        files.close()
 
 
 class _Mix:
@@ -190,7 +219,12 @@ class _Mix:
         return PadOf("mix", f"sink_{number}")
 
     def input(
-        self, number: int, clip: Clip, size: tuple[int, int] | None, properties: dict[str, Value]
+        self,
+        number: int,
+        clip: Clip,
+        files: MediaFiles,
+        size: tuple[int, int] | None,
+        properties: dict[str, Value],
     ) -> Chain:
         """A file's chain up to the compositor."""
         fit: Chain = ()
@@ -200,8 +234,7 @@ class _Mix:
             fit = (Element("videoscale", {"add-borders": True}), shape)
         still: Chain = (Element("imagefreeze", {"num-buffers": self._outlasting}),) if clip.still else ()
         return (
-            Element("filesrc", {"location": str(clip.path.absolute())}),
-            Element("decodebin", {"caps": "video/x-raw(ANY)", "expose-all-streams": False}),
+            *files.decoded(clip.path, {"caps": "video/x-raw(ANY)", "expose-all-streams": False}),
             *still,
             Element("videoconvert"),
             *fit,
@@ -265,7 +298,7 @@ async def _as_gstreamer_shows(clip: Clip) -> Clip:
 
 
 def _head(path: Path) -> bytes:
-    with storage_errors("read", path), path.open("rb") as file:
+    with storage_errors("read", path), os.fdopen(open_file(path), "rb") as file:
         return file.read(_HEAD)
 
 
@@ -277,10 +310,13 @@ class _Scene:
     canvas: Chain
     inputs: tuple[Chain, ...]
     size: tuple[int, int] | None
+    files: MediaFiles
     feed: Feed | None = None
 
 
-def _beside(panels: Sequence[Panel], size: tuple[int, int], seconds: float, fps: Fraction) -> _Scene:
+def _beside(
+    panels: Sequence[Panel], size: tuple[int, int], seconds: float, fps: Fraction, files: MediaFiles
+) -> _Scene:
     width, height = size
     if not panels or min(size) < 16 or width % 4 or height % 2:
         raise UsageError(
@@ -297,7 +333,7 @@ def _beside(panels: Sequence[Panel], size: tuple[int, int], seconds: float, fps:
     for place, (number, clip) in enumerate(seen, start=1):
         row, column = divmod(number, columns)
         position: dict[str, Value] = {"xpos": column * width, "ypos": row * (height + _STRIP) + _STRIP}
-        inputs.append(mix.input(place, clip, size, position))
+        inputs.append(mix.input(place, clip, files, size, position))
     shown = {number for number, _ in seen}
     texts = [
         (number % columns * width, number // columns * (height + _STRIP), panel.label)
@@ -308,7 +344,7 @@ def _beside(panels: Sequence[Panel], size: tuple[int, int], seconds: float, fps:
         if number not in shown
     ]
     return _Scene(
-        mix, mix.canvas(0, whole), tuple(inputs), whole, partial(_canvas, whole, width, tuple(texts))
+        mix, mix.canvas(0, whole), tuple(inputs), whole, files, partial(_canvas, whole, width, tuple(texts))
     )
 
 
@@ -351,9 +387,10 @@ async def _make(scene: _Scene, end: Chain, target: Path, timeout: float) -> None
     await on_disk(_check_target, target)
     try:
         async with deadline(timeout, f"end of the work on {target.name}"):
-            await _run([*tools.guard, tools.launch, "-q", *graph.arguments()], scene.feed, target)
+            await _run([*tools.guard, tools.launch, "-q", *graph.arguments()], scene, target)
             if target.suffix.lower() in _MUXERS:
-                found = await verify_file(fresh)
+                with confined(None):  # what is made may lie anywhere
+                    found = await verify_file(fresh)
                 if found.verdict is not Verdict.COMPLETE:
                     raise RecordingError(f"{target.name} could not be made: {found.detail}")
         await on_disk(_publish, fresh, target)
@@ -361,8 +398,9 @@ async def _make(scene: _Scene, end: Chain, target: Path, timeout: float) -> None
         await finish(asyncio.to_thread(fresh.unlink, missing_ok=True))
 
 
-async def _run(argv: Sequence[str], feed: Feed | None, target: Path) -> None:
-    process = await LaunchProcess.start(argv, lambda _: None, feed=None if feed is None else feed())
+async def _run(argv: Sequence[str], scene: _Scene, target: Path) -> None:
+    feed = None if scene.feed is None else scene.feed()
+    process = await LaunchProcess.start(argv, lambda _: None, feed=feed, pass_fds=scene.files.fds)
     try:
         status = await process.wait()
     finally:

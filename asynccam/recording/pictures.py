@@ -2,10 +2,12 @@
 
 import mmap
 import os
+import secrets
 from pathlib import Path
 from typing import Final
 
 from asynccam.errors import DamagedFileError, RemoteProtocolError, StorageError
+from asynccam.model.safe_files import Folder, open_file
 from asynccam.recording.containers.jpeg import Picture, find_picture
 from asynccam.runtime.disk import storage_errors
 
@@ -24,7 +26,7 @@ def read_picture(path: Path) -> tuple[Picture, int]:
     Raises:
         StorageError: The file cannot be read, or has more than `MAX_PICTURE` bytes.
     """
-    with storage_errors("read", path), path.open("rb") as file:
+    with storage_errors("read", path), os.fdopen(open_file(path), "rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size > MAX_PICTURE:
             raise StorageError(f"{path} has {size} bytes; a picture has at most {MAX_PICTURE}")
@@ -80,14 +82,17 @@ def drop_head(path: Path, count: int) -> None:
     Raises:
         StorageError: The disk refuses; the file is as it was.
     """
-    beside = path.with_name(f"{path.name}.whole")
-    with storage_errors("write", path):
+    beside = f".{path.name}.{secrets.token_hex(8)}.whole"
+    with storage_errors("write", path), Folder(path.parent) as folder:
         try:
-            with path.open("rb") as source, beside.open("wb") as target:
+            with (
+                os.fdopen(folder.open(path.name), "rb") as source,
+                os.fdopen(folder.create(beside), "wb") as target,
+            ):
                 source.seek(count)
                 while data := source.read(_BLOCK):
                     target.write(data)
-            beside.replace(path)
+            folder.replace(beside, path.name)
         except BaseException:
-            beside.unlink(missing_ok=True)
+            folder.remove(beside)
             raise

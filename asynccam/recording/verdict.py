@@ -17,9 +17,11 @@ from asynccam.recording.containers.reader import AbortedError, FileView, Scan
 from asynccam.recording.containers.scan import scan_file
 from asynccam.recording.gstlaunch import Element, Graph
 from asynccam.recording.installation import find_installation
+from asynccam.recording.media_files import MediaFiles
 from asynccam.recording.messages import Failure, FrameSeen, LaunchReader, parse_line
 from asynccam.recording.outputs import FileSet
 from asynccam.recording.process import LaunchProcess, StopDeadlines
+from asynccam.runtime.disk import on_disk
 from asynccam.runtime.timing import deadline
 
 
@@ -142,10 +144,18 @@ def _verdict(path: Path, size: int, scan: Scan) -> FileVerdict:
 
 async def _decoded(verdict: FileVerdict) -> FileVerdict:
     """The verdict after every picture went through a decoder."""
+    files = MediaFiles()
+    try:
+        await on_disk(files.open, (verdict.path,))
+        return await _decoded_by(verdict, files)
+    finally:
+        files.close()
+
+
+async def _decoded_by(verdict: FileVerdict, files: MediaFiles) -> FileVerdict:
     tools = await find_installation({"filesrc", "decodebin", "identity", "fakesink"})
-    source = Element("filesrc", {"location": str(verdict.path.absolute())})
     counter = Element("identity", {"silent": False})
-    graph = Graph(((source, Element("decodebin"), counter, Element("fakesink", {"sync": False})),))
+    graph = Graph(((*files.decoded(verdict.path), counter, Element("fakesink", {"sync": False})),))
     reader = LaunchReader()
     decoded = 0
 
@@ -153,7 +163,8 @@ async def _decoded(verdict: FileVerdict) -> FileVerdict:
         nonlocal decoded
         decoded += sum(isinstance(message, FrameSeen) for message in reader.feed(data))
 
-    process = await LaunchProcess.start([*tools.guard, tools.launch, "-v", *graph.arguments()], count)
+    argv = [*tools.guard, tools.launch, "-v", *graph.arguments()]
+    process = await LaunchProcess.start(argv, count, pass_fds=files.fds)
     try:
         code = await process.wait()
     finally:

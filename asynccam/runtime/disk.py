@@ -7,6 +7,8 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
@@ -26,7 +28,9 @@ async def on_disk(function: Callable[[*Ts], T], *args: *Ts) -> T:
     A cancelled caller still waits for the operation, for a thread cannot be called back and must
     not be left behind with an open file.
     """
-    return await finish(asyncio.get_running_loop().run_in_executor(None, function, *args))
+    # In the caller's context, as `asyncio.to_thread` does: see `asynccam.model.safe_files.confined`.
+    run = partial(copy_context().run, function, *args)
+    return await finish(asyncio.get_running_loop().run_in_executor(None, run))
 
 
 @contextmanager

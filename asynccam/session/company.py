@@ -152,6 +152,17 @@ class Company(Block):
         self._check_open()
         return await self._attendance.admit(camera, credentials=credentials, http_port=http_port)
 
+    def credentials_at(self, address: Address) -> Credentials | None:
+        """Credentials of the place at the host and port of an address, or None where no place is.
+
+        Places are what `open`, `look_at` or a fleet names.
+        """
+        for place in self._roster.places.values():
+            known = place.address
+            if (known.system, known.host, known.port) == (address.system, address.host, address.port):
+                return place.credentials
+        return None
+
     async def look_at(self, place: Place | Address | str, *, timeout: float = 5.0) -> None:
         """Look at one more address, as `open` does: whoever does not answer is `away`, and tried again.
 

@@ -1,19 +1,18 @@
 """Secrets that stand in the environment or in files of their own, never in a fleet's file."""
 
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from asynccam.errors import AuthenticationError, StorageError
-from asynccam.model.credentials import Credentials
 from asynccam.runtime.disk import on_disk, storage_errors
 
 _LARGEST: Final = 64 * 1024
 """Bytes of a secret; a larger file is surely another one."""
 
-KINDS: Final = tuple(item.name for item in fields(Credentials))
-"""What `Credentials` hold."""
+KINDS: Final = ("token", "api_key")
+"""What `Credentials` hold that is secret."""
 
 
 @dataclass(frozen=True, slots=True)

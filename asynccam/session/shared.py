@@ -43,6 +43,13 @@ class SharedResources:
         self._services: dict[Hashable, Any] = {}
         self._opening: dict[Hashable, asyncio.Lock] = {}
         self._own_services: dict[str, AbstractAsyncContextManager[Any]] = {}
+        self._warned: set[Hashable] = set()
+
+    def is_news(self, key: Hashable) -> bool:
+        """Return whether a warning has not been given before; it counts as given from now on."""
+        fresh = key not in self._warned
+        self._warned.add(key)
+        return fresh
 
     async def service(self, key: Hashable, client: Callable[[], AbstractAsyncContextManager[T]]) -> T:
         """The one client of a service that several cameras share, opened at its first use.

@@ -1,6 +1,8 @@
 """The systems a Session knows: one table, and what it needs of each."""
 
 import asyncio
+import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
@@ -11,11 +13,13 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 from asynccam.errors import AddressError
 from asynccam.model.address import Address
 from asynccam.model.camera import Camera
-from asynccam.model.credentials import Credentials
+from asynccam.model.credentials import CREDENTIALS_LOG, Credentials, is_loopback
 from asynccam.model.events import CameraChanged, CameraFound, CameraLost
 from asynccam.model.info import CameraInfo
 from asynccam.runtime.hub import EventHub
 from asynccam.session.shared import SharedResources
+
+_LOG = logging.getLogger(CREDENTIALS_LOG)
 
 # At run time these are imported where they are first needed: they take longer to import than all the rest.
 if TYPE_CHECKING:
@@ -53,6 +57,24 @@ class Means:
     shared: SharedResources
     events: EventHub
     http_port: int | None = None
+
+    def warn(self, address: Address, *variables: str) -> None:
+        """Warn, once for each service of a session, of credentials that go to another machine in clear.
+
+        Args:
+            address: Where they are sent.
+            variables: Of the environment that stand in for credentials that are not given.
+        """
+        found = self.credentials.token or self.credentials.api_key
+        if not found and self.credentials.environment:
+            found = next((os.environ[name] for name in variables if os.environ.get(name)), None)
+        service = address.with_camera("")
+        if found and not address.secure and not is_loopback(address.host) and self.shared.is_news(service):
+            _LOG.warning(
+                "a token or key is sent to %s without encryption; whoever is on the way can read it%s",
+                service,
+                "" if address.system == "nanocam" else f" (write {address.system}s:// where it has TLS)",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +122,7 @@ async def _mediamtx_client(address: Address, means: Means) -> "CameraClient":
     from asynccam.systems.mediamtx.client import CameraClient
 
     service = address.with_camera("")
+    means.warn(address, "MEDIAMTX_AUTH_TOKEN", "MEDIAMTX_API_KEY")
     return await means.shared.service(
         (service, means.credentials, means.http_port),
         lambda: CameraClient(
@@ -111,6 +134,7 @@ async def _mediamtx_client(address: Address, means: Means) -> "CameraClient":
             http_port=means.http_port,
             http=means.shared.http(),
             events=means.events,
+            environment=means.credentials.environment,
         ),
     )
 
@@ -160,6 +184,7 @@ async def _snapshot_client(address: Address, means: Means) -> "SnapshotClient":
     from asynccam.systems.snapshot.client import SnapshotClient
 
     service = address.with_camera("")
+    means.warn(address)
     return await means.shared.service(
         (service, means.credentials),
         lambda: SnapshotClient(
@@ -189,6 +214,7 @@ async def _connect_nanocam(address: Address, means: Means) -> Camera:
     ports = await means.shared.service("nanocam ports", lambda: nullcontext(MediaPorts()))
     token = means.credentials.token
     shown = token if token is None or isinstance(token, str) else await token()
+    means.warn(address)
     return await NanocamCamera.connect(address, token=shown, ports=ports)
 
 

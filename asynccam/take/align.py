@@ -22,12 +22,14 @@ from asynccam.model.manifest import (
     Manifest,
     Moment,
 )
-from asynccam.runtime.disk import on_disk
+from asynccam.model.safe_files import Root, confined, read_file
+from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.take.folder import ALIGNMENT_NAME, replace_file
 from asynccam.take.frame_times import ROUNDING, FrameTimes, is_picture, restarts, videos_of
 from asynccam.take.timing import infer_first_frames
 
 ALIGNMENT_VERSION: Final = 1
+_MOST_BYTES: Final = 64 << 20
 
 
 class _Record(BaseModel):
@@ -172,9 +174,8 @@ class Alignment(_Record):
         Raises:
             StorageError: The disk refuses.
         """
-        path = directory / ALIGNMENT_NAME
-        await on_disk(replace_file, path, self.to_bytes())
-        return path
+        await on_disk(_save, directory, self.to_bytes())
+        return directory / ALIGNMENT_NAME
 
     @classmethod
     async def load(cls, directory: str | Path) -> Self:
@@ -186,7 +187,7 @@ class Alignment(_Record):
         where = Path(directory)
         try:
             data = await asyncio.to_thread(_read, where)
-            return cls.model_validate_json(data)
+            return await asyncio.to_thread(cls.model_validate_json, data)
         except OSError as error:
             raise StorageError(f"cannot read the alignment in {where}: {error.strerror or error}") from error
         except ValidationError as error:
@@ -396,5 +397,13 @@ def _named(file: AlignedFile, offset: float, times: FrameTimes | None, *, last: 
     return point
 
 
+def _save(directory: Path, data: bytes) -> None:
+    with storage_errors("write", directory / ALIGNMENT_NAME):
+        root = Root.of(directory)
+    replace_file(root, ALIGNMENT_NAME, data)
+
+
 def _read(where: Path) -> bytes:
-    return (where / ALIGNMENT_NAME if where.is_dir() else where).read_bytes()
+    file = where / ALIGNMENT_NAME if where.is_dir() else where
+    with confined(Root.of(file.parent)):
+        return read_file(file, _MOST_BYTES)

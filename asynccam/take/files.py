@@ -3,6 +3,7 @@
 import asyncio
 import builtins
 import hashlib
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from asynccam.model.events import FileArrived, FileProgress
 from asynccam.model.features import Files
 from asynccam.model.info import Finding, LocalFile, MediaFile
 from asynccam.model.manifest import FileRecord, FileState, VerdictRecord
+from asynccam.model.safe_files import Folder, confined, open_file
 from asynccam.model.safe_name import safe_name
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.timing import deadline
@@ -73,9 +75,10 @@ class Collector:
         record.state = FileState.FAILED  # until the opposite is shown
         with member.recording_errors("collect"):
             try:
-                local = await (
-                    self._fetch(member, file) if file.path is None else _measure(file.path, file.name)
-                )
+                with confined(self._folder.root):
+                    local = await (
+                        self._fetch(member, file) if file.path is None else _measure(file.path, file.name)
+                    )
             except asyncio.CancelledError:
                 member.fail("collect", TimeoutError(f"no time was left to bring {file.name!r} home"))
                 raise
@@ -90,7 +93,8 @@ class Collector:
     async def take_in(self, member: TakeMember, record: FileRecord, path: Path) -> None:
         """Take for home what a process before this one had brought here whole, and look into it."""
         with member.recording_errors("collect"):
-            self._arrive(member, record, await _measure(path, record.name))
+            with confined(self._folder.root):
+                self._arrive(member, record, await _measure(path, record.name))
             if self._verify is not None:
                 await self._look_into(member, self._verify, path, record)
 
@@ -103,10 +107,13 @@ class Collector:
         """
         place = self._folder.path / member.record.directory
         known = {self._folder.path / file.path for file in member.record.files if file.path}
+        named: dict[str, list[FileRecord]] = {}
+        for file in member.record.files:
+            named.setdefault(safe_name(file.name), []).append(file)
         for path, size in (await self._left_in(member, place, known)).items():
-            record = next((one for one in member.record.files if _is_copy(one, path, size)), None)
+            record = next((one for one in named.get(path.name, ()) if _is_copy(one, size)), None)
             if record is None and size == 0 and member.record.accepted_at is None:
-                with member.recording_errors("collect"):
+                with member.recording_errors("collect"), confined(self._folder.root):
                     await on_disk(_remove_empty, path)
                     continue
             if record is None:
@@ -121,7 +128,7 @@ class Collector:
     async def _left_in(self, member: TakeMember, place: Path, known: set[Path]) -> dict[Path, int]:
         """Files in a directory that are not known, with their sizes, once nothing writes to them."""
         left: dict[Path, tuple[int, float]] = {}
-        with member.recording_errors("collect"):
+        with member.recording_errors("collect"), confined(self._folder.root):
             async with deadline(self._limits.status_timeout, f"end of the files in {place}"):
                 left = await on_disk(_look_in, place, known)
                 while left:
@@ -157,6 +164,7 @@ class Collector:
             self._emit(FileProgress(camera=member.camera.id, name=file.name, received=received, total=total))
 
         directory = self._folder.path / member.record.directory
+        await on_disk(_see_directory, directory)
         try:
             async with watch:
                 return await files.download(file, directory, progress=progress)
@@ -170,7 +178,9 @@ class Collector:
     async def _look_into(self, member: TakeMember, verify: Verify, path: Path, record: FileRecord) -> None:
         with member.recording_errors("verify"):
             async with deadline(self._limits.verify_timeout, f"verdict on {path}"):
-                finding = await verify(path)
+                with confined(self._folder.root):
+                    await on_disk(_see_regular, path)  # for a ``verify`` that opens any path
+                    finding = await verify(path)
             record.verdict = VerdictRecord.of(finding)
 
 
@@ -183,34 +193,48 @@ async def _measure(path: Path, name: str) -> LocalFile:
     return LocalFile(path=path, size=size, sha256=sha.hexdigest(), source=name)
 
 
-def _is_copy(record: FileRecord, path: Path, size: int) -> bool:
-    """Return whether a file is what a record names, come whole without anybody having written that down."""
-    named = record.state is not FileState.ARRIVED and safe_name(record.name) == path.name
-    return named and record.size in (None, size)
+def _is_copy(record: FileRecord, size: int) -> bool:
+    """Return whether a file is what a record of its name names, come whole and not written down."""
+    return record.state is not FileState.ARRIVED and record.size in (None, size)
 
 
 def _look_in(place: Path, known: set[Path]) -> dict[Path, tuple[int, float]]:
     """Files in a directory that are not known: their sizes and times, in the order of their names."""
     found: dict[Path, tuple[int, float]] = {}
     with storage_errors("read", place):
-        for path in sorted(place.iterdir()) if place.is_dir() else ():
-            hidden = path.name.startswith(".") or path.suffix.lower() in _UNFINISHED
-            if path in known or hidden or path.is_symlink() or not path.is_file():
-                continue
-            seen = path.stat()
-            found[path] = seen.st_size, seen.st_mtime
+        try:
+            folder = Folder(place)
+        except FileNotFoundError:
+            return {}
+        with folder:
+            for name, seen in folder.files().items():
+                path = place / name
+                hidden = name.startswith(".") or path.suffix.lower() in _UNFINISHED
+                if path not in known and not hidden:
+                    found[path] = seen.st_size, seen.st_mtime
     return found
 
 
+def _see_directory(path: Path) -> None:
+    with storage_errors("store files in", path):
+        Folder(path, make=True).close()
+
+
+def _see_regular(path: Path) -> None:
+    with storage_errors("read", path):
+        os.close(open_file(path))
+
+
 def _remove_empty(path: Path) -> None:
-    with storage_errors("remove", path):
-        if path.stat().st_size == 0:
-            path.unlink()
+    with storage_errors("remove", path), Folder(path.parent) as folder:
+        found = folder.find(path.name)
+        if found is not None and found.st_size == 0:
+            folder.remove(path.name)
 
 
 def _hash_slice(path: Path, offset: int, sha: "hashlib._Hash") -> int:
     hashed = 0
-    with storage_errors("read", path), path.open("rb", buffering=0) as file:
+    with storage_errors("read", path), os.fdopen(open_file(path), "rb", buffering=0) as file:
         file.seek(offset)
         while hashed < _SLICE and (data := file.read(min(_READ, _SLICE - hashed))):
             sha.update(data)

@@ -1,7 +1,6 @@
 """The folder of a take: ``TAKE/CAMERA/FILE`` and ``TAKE/manifest.json``, all touched off the loop."""
 
 import asyncio
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Final
 
 from asynccam.errors import StorageError
 from asynccam.model.manifest import MANIFEST_NAME
+from asynccam.model.safe_files import Folder, Root, confined
 from asynccam.model.safe_name import safe_name
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.take.journal import JOURNAL_NAME
@@ -26,18 +26,21 @@ class TakeFolder:
 
     Attributes:
         path: The directory, absolute once it exists.
+        root: The same, for `asynccam.model.safe_files.confined`: nothing outside of it is read or written.
         exists: Whether it has been made.
     """
 
     def __init__(self, parent: Path, name: str) -> None:
         self.path = parent / name
+        self.root = Root(self.path, self.path)
         self.exists = False
         self._writing = asyncio.Lock()
 
     @classmethod
-    def existing(cls, path: Path) -> "TakeFolder":
+    def existing(cls, root: Root) -> "TakeFolder":
         """The directory of a take that was made before."""
-        folder = cls(path.parent, path.name)
+        folder = cls(root.given.parent, root.given.name)
+        folder.root = root
         folder.exists = True
         return folder
 
@@ -69,7 +72,7 @@ class TakeFolder:
             StorageError: The disk refuses; the old manifest stands.
         """
         async with self._writing:  # so that of two writers the later one has the last word
-            await on_disk(replace_file, self.manifest_path, data)
+            await on_disk(replace_file, self.root, MANIFEST_NAME, data)
 
     def relative(self, path: Path) -> str:
         """``path`` from the take's directory with forward slashes; absolute if it is elsewhere."""
@@ -82,8 +85,10 @@ class TakeFolder:
             root.mkdir(parents=True, exist_ok=True)
             self.path = _new_directory(root, name)
             self.exists = True  # here and not by the caller, whom a cancellation may keep from knowing
-            for camera in cameras:
-                (self.path / camera).mkdir()
+            self.root = Root.of(self.path)
+            with confined(self.root):
+                for camera in cameras:
+                    Folder(self.path / camera, make=True).close()
 
 
 def camera_directories(words: Mapping[str, str]) -> dict[str, str]:
@@ -120,26 +125,12 @@ def _new_directory(root: Path, name: str) -> Path:
     raise StorageError(f"{root} holds too many takes named {name}")
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Replace a file in one step, synced to disk; for use in a thread.
+def replace_file(root: Root, name: str, data: bytes) -> None:
+    """Replace a file of a take's directory in one step, synced to disk; for use in a thread.
 
     Raises:
         StorageError: The disk refuses; what was there stands.
     """
-    fresh = path.with_name(f".{path.name}.new")
-    with storage_errors("write", path):
-        try:
-            with fresh.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(path)
-        except OSError:
-            with suppress(OSError):  # the first error is the one to tell
-                fresh.unlink(missing_ok=True)
-            raise
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+    with storage_errors("write", root.given / name), confined(root), Folder(root.given) as folder:
+        folder.write_new(name, data)
+        folder.sync()

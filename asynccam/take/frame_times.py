@@ -5,6 +5,7 @@ Read from the files themselves, by the presentation times of their frames. See d
 
 import asyncio
 import math
+import os
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ from asynccam.model.frames import FrameTime, FrameTimeReader
 from asynccam.model.info import DRIFT_LIMIT
 from asynccam.model.intervals import WANDER
 from asynccam.model.manifest import CameraRecord, FileRecord, FileState, GapRecord
+from asynccam.model.safe_files import Root, confined, open_file
 
 ASSUMED_DRIFT: Final = DRIFT_LIMIT
 """Seconds per second by which the clock of a device's frames is assumed to run apart from this computer's
@@ -192,6 +194,20 @@ class FrameTimes:
         """
         if record.first_frame_at is None:
             return cls(record.id, (), "nothing tells when its first frame was")
+        root = await asyncio.to_thread(Root.of, directory)
+        with confined(root):
+            return await cls._of_files(record, directory, read, drift, arrivals)
+
+    @classmethod
+    async def _of_files(
+        cls,
+        record: CameraRecord,
+        directory: Path,
+        read: FrameTimeReader,
+        drift: float | None,
+        arrivals: FrameTimeReader | None,
+    ) -> "FrameTimes":
+        """Do the work of `of_camera`, confined to the take's directory."""
         videos = [one for one in videos_of(record) if one.path]
         files: list[TimedFile] = []
         problem = ""
@@ -292,7 +308,7 @@ class _Frames:
 async def _read(video: FileRecord, path: Path, read: FrameTimeReader) -> tuple[_Frames | None, str]:
     """The frames of a file, and why some or all are missing."""
     try:
-        size = await asyncio.to_thread(lambda: path.stat().st_size)
+        size = await asyncio.to_thread(_size, path)
     except OSError as error:
         return None, f"{video.name} cannot be read: {error.strerror or error}"
     if video.size is not None and video.size != size:
@@ -305,6 +321,14 @@ async def _read(video: FileRecord, path: Path, read: FrameTimeReader) -> tuple[_
     except AsynccamError as error:
         return None, str(error)
     return gathered.finish(video.name)
+
+
+def _size(path: Path) -> int:
+    fd = open_file(path)
+    try:
+        return os.fstat(fd).st_size
+    finally:
+        os.close(fd)
 
 
 class _Gatherer:

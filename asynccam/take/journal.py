@@ -8,15 +8,16 @@ import asyncio
 import json
 import math
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from asynccam.errors import BusyError, StateError, StorageError
-from asynccam.runtime.disk import on_disk, storage_errors, sync_directory
+from asynccam.errors import BusyError, StateError
+from asynccam.model.safe_files import Folder, Root, confined, read_descriptor
+from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.wall_clock import WALL_CLOCK, boot_id
 
 try:
@@ -27,6 +28,8 @@ except ImportError:  # Windows has no such lock; there, two controllers are not 
 JOURNAL_NAME: Final = "journal.jsonl"
 JOURNAL_VERSION: Final = 1
 _MOST_BYTES: Final = 256 << 20
+_DEEPEST: Final = 100
+"""Levels of nesting in a line. The parser takes more than pydantic writes, and a take has fewer than ten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class Journal:
     """A take's journal, open and locked.
 
     Args:
-        directory: The take's.
+        directory: The take's, as a path or resolved before.
 
     Attributes:
         path: The journal.
@@ -63,8 +66,9 @@ class Journal:
             tell was so when they were given.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self.path = directory / JOURNAL_NAME
+    def __init__(self, directory: Path | Root) -> None:
+        self._root = directory if isinstance(directory, Root) else None
+        self.path = (directory.given if isinstance(directory, Root) else directory) / JOURNAL_NAME
         self.lines = 0
         self._fd = -1
         self._boot: str | None = None
@@ -133,14 +137,14 @@ class Journal:
     # -- in a thread ----------------------------------------------------------------------------
 
     def _open(self, flags: int) -> None:
-        with storage_errors("open the journal", self.path):
-            fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | flags, 0o666)
+        with storage_errors("open the journal", self.path), self._folder() as folder:
+            fd = folder.open(JOURNAL_NAME, os.O_RDWR | os.O_APPEND | flags)
             try:
                 if fcntl is not None:
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if os.fstat(fd).st_nlink == 0:
                     raise BlockingIOError  # the take ended in this very moment
-                sync_directory(self.path.parent)
+                folder.sync()
             except BlockingIOError:
                 os.close(fd)
                 raise BusyError(
@@ -152,13 +156,19 @@ class Journal:
         self._boot = boot_id()
         self._fd = fd  # by this thread, so that a cancelled caller finds it when it closes
 
+    @contextmanager
+    def _folder(self) -> Iterator[Folder]:
+        """The take's directory, in which no link is followed."""
+        if self._root is None:
+            self._root = Root.of(self.path.parent)
+        with confined(self._root), Folder(self._root.given) as folder:
+            yield folder
+
     def _read(self) -> tuple[Entry, ...]:
         with storage_errors("read the journal", self.path):
-            data = self.path.read_bytes()
+            data = read_descriptor(self._fd, _MOST_BYTES, self.path)
             if data and not data.endswith(b"\n"):
                 os.write(self._fd, b"\n")  # so that the next line is one
-        if len(data) > _MOST_BYTES:
-            raise StorageError(f"{self.path} is too long to be the journal of a take")
         return read_journal(data)
 
     def _append(self, line: bytes) -> None:
@@ -172,7 +182,8 @@ class Journal:
         fd, self._fd = self._fd, -1
         with suppress(OSError):  # a journal that stays does no harm: the manifest counts
             if remove:
-                self.path.unlink()
+                with self._folder() as folder:
+                    folder.remove(JOURNAL_NAME)
         with suppress(OSError):
             os.close(fd)
 
@@ -189,7 +200,7 @@ def read_journal(data: bytes) -> tuple[Entry, ...]:
             facts = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if not isinstance(facts, dict):
+        if not isinstance(facts, dict) or not is_shallow(facts):
             continue
         at, event = facts.pop("at", None), facts.pop("event", None)
         elapsed, boot, number = (facts.pop(key, None) for key in ("elapsed", "boot", "line"))
@@ -206,6 +217,12 @@ def read_journal(data: bytes) -> tuple[Entry, ...]:
                 )
             )
     return tuple(entries)
+
+
+def is_shallow(value: object, depth: int = _DEEPEST) -> bool:
+    """Return whether a JSON value is nested no deeper than what can be written again."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return depth > 0 and all(is_shallow(one, depth - 1) for one in inner if isinstance(one, dict | list))
 
 
 def finite(value: object) -> float | None:

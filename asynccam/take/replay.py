@@ -87,6 +87,7 @@ def replay(
     entries = tuple(entries)
     left = None if manifest is None else Leftover(manifest, ended=manifest.outcome is not Outcome.RUNNING)
     flags: dict[str, bool] = {}
+    places: dict[str, int] = {}
     for entry in entries:
         if left is None:
             left = _created(entry)
@@ -96,7 +97,9 @@ def replay(
         elif entry.event == "released" and left.manifest.start is None:
             left.manifest.start = _read(StartRecord, entry.facts.get("start"))
         elif entry.event in ("camera", "begun"):
-            _camera(left, entry, flags, newer=_is_newer(entry, manifest))
+            if not places:
+                places = {record.id: place for place, record in enumerate(left.manifest.cameras)}
+            _camera(left, entry, flags, places, newer=_is_newer(entry, manifest))
         elif entry.event == "stopping":
             left.stopping_at = entry.at
         elif entry.event == "clock" and _is_newer(entry, manifest):
@@ -174,13 +177,15 @@ def _clock(manifest: Manifest, entry: Entry) -> None:
         manifest.pauses = [pause for pause in found if pause is not None]
 
 
-def _camera(left: Leftover, entry: Entry, flags: dict[str, bool], *, newer: bool) -> None:
+def _camera(
+    left: Leftover, entry: Entry, flags: dict[str, bool], places: Mapping[str, int], *, newer: bool
+) -> None:
     key, names = entry.facts.get("camera"), entry.facts.get("names")
-    place = next((n for n, record in enumerate(left.manifest.cameras) if record.id == key), None)
+    place = places.get(key) if isinstance(key, str) else None
     if place is None or not isinstance(key, str):
         return
     record = _read(CameraRecord, entry.facts.get("record"))
-    if newer and record is not None:
+    if newer and record is not None and record.id == key:
         left.manifest.cameras[place] = record
     flags[key] = bool(entry.facts.get("may_record", True))
     if isinstance(names, list):

@@ -10,12 +10,14 @@ from typing import Any, Final, Protocol
 
 from asynccam.errors import (
     AsynccamError,
+    AuthenticationError,
     NotFoundError,
     RecordingError,
     StateError,
     StorageError,
     TimeoutError,
 )
+from asynccam.model.address import Address
 from asynccam.model.camera import Camera
 from asynccam.model.credentials import Credentials
 from asynccam.model.events import Event, TakePhaseChanged
@@ -31,6 +33,7 @@ from asynccam.model.manifest import (
     Moment,
     Outcome,
 )
+from asynccam.model.safe_files import Folder, Root, confined
 from asynccam.model.safe_name import safe_name
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.tasks import TaskScope, finish
@@ -39,7 +42,8 @@ from asynccam.take.clocks import TakeClock
 from asynccam.take.coverage import judge_coverage
 from asynccam.take.files import Collector, Verify
 from asynccam.take.folder import TakeFolder
-from asynccam.take.journal import JOURNAL_NAME, Journal
+from asynccam.take.hosts import Hosts, KnownHosts
+from asynccam.take.journal import JOURNAL_NAME, Entry, Journal
 from asynccam.take.leftover import LeftoverMember
 from asynccam.take.limits import TakeLimits
 from asynccam.take.member import Emit, TakeMember, error_record
@@ -52,6 +56,10 @@ _MEDIA: Final = frozenset({".mp4", ".mov", ".mkv", ".webm", ".ts", ".avi", ".jpg
 _QUIET: Final = 2.0
 """Seconds without a change after which a file is taken to be finished."""
 _LOOK: Final = 0.2
+_AT_ONCE: Final = 256
+"""Cameras that are seen to at the same time; a manifest from elsewhere may name any number."""
+_FEW: Final = 100
+"""Lines of a journal that are read on the loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +93,7 @@ async def resume_take(
     session: Connector,
     *,
     credentials: Credentials | None = None,
+    hosts: Hosts = (),
     limits: TakeLimits | None = None,
     verify: Verify | None = None,
     emit: Emit | None = None,
@@ -98,7 +107,10 @@ async def resume_take(
     Args:
         directory: The take's own directory.
         session: Reaches the cameras, at the addresses they had.
-        credentials: For the services that want them; a take keeps none.
+        credentials: For the services at ``hosts`` that want them; a take keeps none.
+        hosts: ``HOST`` or ``HOST:PORT`` of services that may be sent credentials; as a mapping, with their
+            own. A host that only the take names is sent none, not even those of the environment. Hosts of
+            places that the session looks at need not be named.
         limits: Bounds of every wait.
         verify: Looks into each file.
         emit: Where events go; by default the session's.
@@ -109,19 +121,22 @@ async def resume_take(
     Raises:
         StateError: The take has ended, and nothing of it is left to do.
         BusyError: The process that runs it, or another one that resumes it, is alive.
-        StorageError: It is no take, or the disk refuses.
+        StorageError: It is no take, or the disk refuses; or a link, a pipe or a device has the name of the
+            journal. Nothing outside of the directory is read or written.
+        UsageError: One of ``hosts`` is not a host.
     """
+    known = KnownHosts(hosts, credentials, session)
     folder = TakeFolder.existing(await on_disk(_take_directory, Path(directory)))
-    journal = Journal(folder.path)
+    journal = Journal(folder.root)
     settled = False
     try:
         entries = await journal.reopen()
-        left = replay(await _manifest(folder), entries, str(folder.path), boot=journal.boot)
+        left = await _left(await _manifest(folder), entries, str(folder.path), journal.boot)
         if left.is_settled:
             settled = True
             ended = left.manifest.outcome.value
             raise StateError(f"take {folder.name} has ended ({ended}); nothing of it is left to resume")
-        work = _Resumption(left, folder, journal, session, credentials, limits, verify, emit or session.emit)
+        work = _Resumption(left, folder, journal, session, known, limits, verify, emit or session.emit)
         await work.run()
         settled = True
         return left.manifest
@@ -138,7 +153,7 @@ class _Resumption:
         folder: TakeFolder,
         journal: Journal,
         session: Connector,
-        credentials: Credentials | None,
+        hosts: KnownHosts,
         limits: TakeLimits | None,
         verify: Verify | None,
         emit: Emit,
@@ -148,7 +163,8 @@ class _Resumption:
         self._folder = folder
         self._journal = journal
         self._session = session
-        self._credentials = credentials
+        self._hosts = hosts
+        self._cameras = asyncio.Semaphore(_AT_ONCE)
         self._limits = limits or TakeLimits()
         self._verify = verify
         self._emit = emit
@@ -244,6 +260,10 @@ class _Resumption:
 
     async def _settle(self, record: CameraRecord) -> None:
         """One camera: reach it, stop it, bring its files home."""
+        async with self._cameras:
+            await self._settle_in_turn(record)
+
+    async def _settle_in_turn(self, record: CameraRecord) -> None:
         may_record = record.id in self._left.may_record
         member = LeftoverMember(
             await self._reach(record), record, self._limits, self._emit, self._computer_time
@@ -278,11 +298,21 @@ class _Resumption:
             async with deadline(self._limits.arm_timeout, f"connection to {record.id}"):
                 camera = self._session.cameras.get(record.id)
                 if camera is None:
-                    camera = await self._session.connect(record.address, credentials=self._credentials)
+                    camera = await self._connect(Address.parse(record.address))
             if camera.id != record.id:
                 raise NotFoundError(f"{camera.id} is at {record.address} now, not {record.id}")
             return camera
         return away
+
+    async def _connect(self, address: Address) -> Camera:
+        """Connect to an address of the take, with credentials only for a host that a person named."""
+        try:
+            return await self._session.connect(str(address), credentials=self._hosts.credentials_for(address))
+        except AuthenticationError as error:
+            hint = self._hosts.hint(address)
+            if not hint:
+                raise
+            raise AuthenticationError(f"{error}{hint}") from error
 
     async def _find_here(self, member: TakeMember) -> None:
         """A picture; or the files of a recorder here, which was interrupted when its process died."""
@@ -290,7 +320,8 @@ class _Resumption:
         with member.recording_errors("resume"):
             place = self._folder.path / record.directory
             async with deadline(self._limits.stop_timeout, f"end of the files in {place}"):
-                found = await _finished_media(place)
+                with confined(self._folder.root):
+                    found = await _finished_media(place)
             if self._called_off:  # an empty file is what arming made, and is removed below
                 found = [one for one in found if one.size]
             member.may_record = False
@@ -311,7 +342,8 @@ class _Resumption:
         for number in missing_files(record):
             file = record.files[number]
             with member.recording_errors("collect"):
-                whole, part = await on_disk(_look_for, place, file.name, file.size)
+                with confined(self._folder.root):
+                    whole, part = await on_disk(_look_for, place, file.name, file.size)
                 if whole is not None:
                     await self._collector.take_in(member, file, whole)
                     continue
@@ -334,7 +366,7 @@ class _Resumption:
 
     async def _settle_part(self, member: TakeMember, file: FileRecord, part: Path) -> None:
         """What the dead process had of a file: let go once the file is here, and else kept."""
-        with member.recording_errors("collect"):
+        with member.recording_errors("collect"), confined(self._folder.root):
             if file.state is FileState.ARRIVED:
                 await on_disk(_remove, part)
             elif file.part is None:
@@ -398,6 +430,15 @@ async def _manifest(folder: TakeFolder) -> Manifest | None:
         return None
 
 
+async def _left(
+    manifest: Manifest | None, entries: Sequence[Entry], where: str, boot: str | None
+) -> Leftover:
+    """Put manifest and journal together; a long journal in a thread, since it would hold the loop."""
+    if len(entries) <= _FEW:
+        return replay(manifest, entries, where, boot=boot)
+    return await asyncio.to_thread(replay, manifest, entries, where, boot=boot)
+
+
 # -- in a thread ----------------------------------------------------------------------------------
 
 
@@ -405,40 +446,45 @@ def _last(found: Sequence[_Found]) -> float:
     return max(one.written for one in found)
 
 
-def _take_directory(directory: Path) -> Path:
+def _take_directory(directory: Path) -> Root:
     with storage_errors("read", directory):
-        path = directory.expanduser().absolute()
-        names = {entry.name for entry in path.iterdir()}
-    if not names & {MANIFEST_NAME, JOURNAL_NAME}:
+        root = Root.of(directory)
+        with confined(root), Folder(root.given) as folder:
+            found = folder.exists(MANIFEST_NAME) or folder.exists(JOURNAL_NAME)
+    if not found:
         raise StorageError(f"{directory} is not the directory of a take: it has no manifest and no journal")
-    return path
+    return root
 
 
 def _media_in(place: Path) -> list[_Found]:
     """The recordings in a camera's directory, in the order of their names."""
-    with storage_errors("read", place):
-        paths = [path for path in sorted(place.iterdir()) if path.suffix.lower() in _MEDIA]
-        return [_Found(path, (seen := path.stat()).st_size, seen.st_mtime) for path in paths]
+    with storage_errors("read", place), Folder(place) as folder:
+        found = folder.files()
+    return [
+        _Found(place / name, seen.st_size, seen.st_mtime)
+        for name, seen in found.items()
+        if Path(name).suffix.lower() in _MEDIA
+    ]
 
 
 def _look_for(place: Path, name: str, size: int | None) -> tuple[Path | None, Path | None]:
     """The whole file of a name, or what there is of it, moved out of the way of a new transfer."""
     whole = place / safe_name(name)
-    with storage_errors("look for", whole):
-        if whole.is_file() and size in (None, whole.stat().st_size):
+    part, kept = f"{whole.name}.part", f"{whole.name}.interrupted"
+    with storage_errors("look for", whole), Folder(place, make=True) as folder:
+        found = folder.find(whole.name)
+        if found is not None and size in (None, found.st_size):
             return whole, None
-        part = whole.with_name(whole.name + ".part")
-        kept = whole.with_name(whole.name + ".interrupted")
-        if part.is_file():
-            part.replace(kept)
-        return None, kept if kept.is_file() else None
+        if folder.find(part) is not None:
+            folder.replace(part, kept)
+        return None, place / kept if folder.find(kept) is not None else None
 
 
 def _remove(path: Path) -> None:
-    with storage_errors("remove", path):
-        path.unlink(missing_ok=True)
+    with storage_errors("remove", path), Folder(path.parent) as folder:
+        folder.remove(path.name)
 
 
 def _size(path: Path) -> int:
-    with storage_errors("read", path):
-        return path.stat().st_size
+    with storage_errors("read", path), Folder(path.parent) as folder:
+        return folder.status(path.name).st_size

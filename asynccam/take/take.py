@@ -19,6 +19,7 @@ from asynccam.runtime.tasks import TaskScope, finish, see_done
 from asynccam.runtime.timing import sleep_until
 from asynccam.take.files import Verify
 from asynccam.take.folder import TakeFolder
+from asynccam.take.hosts import Hosts
 from asynccam.take.limits import TakeLimits
 from asynccam.take.member import Emit
 from asynccam.take.reference import TimeServer
@@ -124,11 +125,14 @@ class Take:
         session: Connector,
         *,
         credentials: Credentials | None = None,
+        hosts: Hosts = (),
         limits: TakeLimits | None = None,
         verify: Verify | None = None,
     ) -> Manifest:
         """Finish a take whose process died; arguments, result and errors as of `resume_take`."""
-        return await resume_take(directory, session, credentials=credentials, limits=limits, verify=verify)
+        return await resume_take(
+            directory, session, credentials=credentials, hosts=hosts, limits=limits, verify=verify
+        )
 
     def __repr__(self) -> str:
         return f"<Take {self.name} {self.state.value}, cameras: {len(self._work.members)}>"

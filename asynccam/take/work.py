@@ -126,7 +126,7 @@ class TakeWork:
         self.manifest.duration = duration
         self.manifest.asynccam = await on_disk(version, "asynccam")
         await self._folder.create([member.record.directory for member in self.members.values()])
-        self._journal = Journal(self._folder.path)
+        self._journal = Journal(self._folder.root)
         await self._journal.create()
         await self._journal.write(
             "created", version=JOURNAL_VERSION, manifest=self.manifest.model_dump(mode="json")

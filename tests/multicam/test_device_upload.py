@@ -11,12 +11,14 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from asynccam.errors import UsageError
 from asynccam.runtime.backoff import Backoff
 from asynccam.systems.multicam import device_upload
 from asynccam.systems.multicam.device import MultiCamDevice
 from tests.support.multicam_device import Answer, ask, running
 from tests.support.waiting import eventually
 
+HOSTS = ("127.0.0.1",)
 NAME = "video_1729000000.mp4"
 SECRET = "X-Amz-Signature=c0ffee%2Fc0ffee"
 IAM = {
@@ -100,7 +102,7 @@ def under_way(status: Answer) -> bool:
 async def test_a_recording_is_put_under_its_presigned_url_and_deleted(tmp_path: Path) -> None:
     footage = os.urandom(1_000_000)
     (tmp_path / NAME).write_bytes(footage)
-    async with cloud() as server, running(tmp_path) as device:
+    async with cloud() as server, running(tmp_path, upload_to=HOSTS) as device:
         answer = await upload(device, server.url)
         await eventually(lambda: not (tmp_path / NAME).exists())
         status = await ask(device, "DEVICE_STATUS")
@@ -121,7 +123,7 @@ async def test_progress_and_speed_show_in_the_status_and_credentials_do_not(
     (tmp_path / NAME).write_bytes(bytes(size))
     (tmp_path / "video_2.mp4").write_bytes(b"next")
     caplog.set_level(logging.DEBUG)
-    async with cloud() as server, running(tmp_path) as device:
+    async with cloud() as server, running(tmp_path, upload_to=HOSTS) as device:
         server.go_on.clear()
         first = await upload(device, server.url)
         await upload(device, server.url, "video_2.mp4")
@@ -142,7 +144,7 @@ async def test_progress_and_speed_show_in_the_status_and_credentials_do_not(
 
 async def test_failures_that_may_pass_are_tried_again(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(b"footage")
-    async with cloud() as server, running(tmp_path) as device:
+    async with cloud() as server, running(tmp_path, upload_to=HOSTS) as device:
         server.statuses = [503, 500, 429]
         await upload(device, server.url)
         await eventually(lambda: not (tmp_path / NAME).exists())
@@ -155,7 +157,7 @@ async def test_a_refused_upload_is_listed_as_failed_and_the_recording_stays(
 ) -> None:
     (tmp_path / NAME).write_bytes(b"footage")
     caplog.set_level(logging.DEBUG)
-    async with cloud() as server, running(tmp_path) as device:
+    async with cloud() as server, running(tmp_path, upload_to=HOSTS) as device:
         server.statuses = [status]
         await upload(device, server.url)
         shown = await status_when(device, failed)
@@ -176,7 +178,7 @@ async def test_a_server_that_cannot_be_reached_fails_after_all_tries(
     (tmp_path / NAME).write_bytes(b"footage")
     (tmp_path / "video_2.mp4").write_bytes(b"next")
     caplog.set_level(logging.DEBUG)
-    async with cloud() as server, running(tmp_path) as device:
+    async with cloud() as server, running(tmp_path, upload_to=HOSTS) as device:
         await upload(device, "http://127.0.0.1:1")
         await upload(device, server.url, "video_2.mp4")
         shown = await status_when(device, failed)
@@ -192,7 +194,7 @@ async def test_a_server_that_stops_reading_is_given_up(
     monkeypatch.setattr(device_upload, "STALL_TIMEOUT", 0.1)
     monkeypatch.setattr(device_upload, "ATTEMPTS", 2)
     (tmp_path / NAME).write_bytes(bytes(32 * 1024 * 1024))
-    async with cloud() as server, running(tmp_path) as device:
+    async with cloud() as server, running(tmp_path, upload_to=HOSTS) as device:
         server.go_on.clear()
         await upload(device, server.url)
         shown = await status_when(device, failed)
@@ -220,7 +222,7 @@ async def test_iam_fields_sign_the_request(tmp_path: Path, caplog: pytest.LogCap
 )
 async def test_incomplete_iam_fields_are_refused_by_name(tmp_path: Path, missing: str) -> None:
     (tmp_path / NAME).write_bytes(b"footage")
-    async with running(tmp_path) as device:
+    async with running(tmp_path, upload_to=HOSTS) as device:
         answer = await ask(device, "UPLOAD_TO_CLOUD", fileName=NAME, **{**IAM, missing: None})
     assert answer["status"] == "error"
     assert missing in answer["message"]
@@ -232,21 +234,21 @@ async def test_incomplete_iam_fields_are_refused_by_name(tmp_path: Path, missing
 )
 async def test_an_unusable_url_is_refused_and_not_repeated(tmp_path: Path, url: str) -> None:
     (tmp_path / NAME).write_bytes(b"footage")
-    async with running(tmp_path) as device:
+    async with running(tmp_path, upload_to=HOSTS) as device:
         answer = await ask(device, "UPLOAD_TO_CLOUD", fileName=NAME, uploadUrl=url)
     assert answer["status"] == "error"
     assert "c0ffee" not in str(answer)
 
 
 async def test_an_unknown_recording_is_not_queued(tmp_path: Path) -> None:
-    async with running(tmp_path) as device:
+    async with running(tmp_path, upload_to=HOSTS) as device:
         answer = await ask(device, "UPLOAD_TO_CLOUD", fileName="../x.mp4", uploadUrl="http://127.0.0.1/")
     assert answer["status"] == "file_not_found"
 
 
 async def test_a_recording_that_is_asked_for_twice_is_uploaded_once(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(b"footage")
-    async with cloud() as server, running(tmp_path) as device:
+    async with cloud() as server, running(tmp_path, upload_to=HOSTS) as device:
         server.go_on.clear()
         await upload(device, server.url)
         again = await upload(device, server.url)
@@ -260,7 +262,7 @@ async def test_closing_the_device_breaks_an_upload_off_and_keeps_the_recording(t
     (tmp_path / NAME).write_bytes(bytes(32 * 1024 * 1024))
     async with cloud() as server:
         server.go_on.clear()
-        async with running(tmp_path) as device:
+        async with running(tmp_path, upload_to=HOSTS) as device:
             await upload(device, server.url)
             await eventually(lambda: server.requests)
     assert (tmp_path / NAME).exists()
@@ -269,8 +271,56 @@ async def test_closing_the_device_breaks_an_upload_off_and_keeps_the_recording(t
 async def test_a_borrowed_session_is_used_and_not_closed(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(b"footage")
     async with cloud() as server, aiohttp.ClientSession(headers={"X-Mine": "yes"}) as session:
-        async with running(tmp_path, http=session) as device:
+        async with running(tmp_path, http=session, upload_to=HOSTS) as device:
             await upload(device, server.url)
             await eventually(lambda: not (tmp_path / NAME).exists())
         assert not session.closed
     assert server.requests[0][1]["X-Mine"] == "yes"
+
+
+@pytest.mark.parametrize("allowed", [(), ("localhost",), ("127.0.0.1:1",), ("127.0.0.10", "example.org")])
+async def test_an_upload_to_a_host_that_was_not_given_is_refused(
+    tmp_path: Path, allowed: tuple[str, ...]
+) -> None:
+    (tmp_path / NAME).write_bytes(b"footage")
+    async with cloud() as server, running(tmp_path, upload_to=allowed) as device:
+        answer = await upload(device, server.url)
+        status = await ask(device, "DEVICE_STATUS")
+    assert answer["status"] == "error"
+    assert f"--upload-to {server.url.removeprefix('http://')}" in answer["message"]
+    assert "c0ffee" not in str(answer)
+    assert (status["uploadQueue"], status["failedUploadQueue"], server.requests) == ([], [], [])
+    assert (tmp_path / NAME).exists()
+
+
+async def test_a_host_with_its_port_is_compared_exactly(tmp_path: Path) -> None:
+    (tmp_path / NAME).write_bytes(b"footage")
+    async with cloud() as server:
+        place = server.url.removeprefix("http://")
+        async with running(tmp_path, upload_to=[place]) as device:
+            for url in (
+                f"http://{place}@127.0.0.2/x",
+                f"http://user@{place}/x",
+                f"http://127.0.0.2/{place}",
+                f"http://127.0.0.2#@{place}",
+                f"http://127.0.0.2\\@{place}/x",
+                f"http://{place}0/x",
+                "http://[::1/x",
+                "http://127.0.0.1:99999/x",
+                "http://127.0.0.1:0/x",
+            ):
+                answer = await ask(device, "UPLOAD_TO_CLOUD", fileName=NAME, uploadUrl=url)
+                assert answer["status"] == "error", url
+            assert (await upload(device, server.url))["status"] == "upload_queued"
+            await eventually(lambda: not (tmp_path / NAME).exists())
+    assert server.bodies == [b"footage"]
+
+
+async def test_amazon_has_to_be_given_too(tmp_path: Path) -> None:
+    (tmp_path / NAME).write_bytes(b"footage")
+    async with running(tmp_path) as device:
+        answer = await ask(device, "UPLOAD_TO_CLOUD", fileName=NAME, **IAM)
+    assert answer["status"] == "error"
+    assert "--upload-to takes.s3.eu-central-1.amazonaws.com:443" in answer["message"]
+    with pytest.raises(UsageError, match="not a host"):
+        MultiCamDevice(tmp_path, upload_to=["http://host/"])

@@ -1,13 +1,13 @@
 """Reading a media file's structure without its pictures: small reads anywhere, in constant memory."""
 
-import errno
 import os
-import stat
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final
+
+from asynccam.model.safe_files import open_file
 
 _WINDOW: Final = 16 * 1024
 
@@ -89,15 +89,8 @@ class FileView:
             OSError: It cannot be opened, or is no regular file.
         """
         self._abort = abort
-        try:
-            # A pipe that nobody writes to would keep a thread waiting for good.
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except ValueError:  # a zero byte in the path
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
+        self._fd = open_file(path)
         status = os.fstat(self._fd)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(self._fd)
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
         self.size = status.st_size
         self._window = b""
         self._window_at = 0

@@ -54,7 +54,11 @@ def choose_format(view: FileView) -> Callable[[bytes], bool] | None:
     Raises:
         AbortedError, OSError: From the view.
     """
-    head = view.read_some(0, _HEAD)
+    return format_of(view.read_some(0, _HEAD))
+
+
+def format_of(head: bytes) -> Callable[[bytes], bool] | None:
+    """Return the test by which a format is recognised in the first bytes of a file, 65,536 of them."""
     return next((is_format for is_format, _ in _FORMATS if is_format(head)), None)
 
 

@@ -78,6 +78,7 @@ class CameraClient(CameraMethods, FileMethods, ServiceMethods):
         on_camera_status_update: Called with a `CameraInfo` when the service tells of a camera.
         on_recording_status_update: Called with a `RecordingInfo` when it tells of a recording.
         on_connection_lost: Called when the connection is lost.
+        environment: Whether credentials that are not given may come from the environment.
 
     Raises:
         UsageError: An argument, or the environment, makes no sense.
@@ -104,12 +105,13 @@ class CameraClient(CameraMethods, FileMethods, ServiceMethods):
         quiet_limit: float | None = None,
         http: aiohttp.ClientSession | None = None,
         events: EventHub | None = None,
+        environment: bool = True,
     ) -> None:
         self.endpoint = endpoint(host, port, use_ssl, path, http_port)
         self.on_camera_status_update: CameraHandler | None = None
         self.on_recording_status_update: RecordingHandler | None = None
         self.on_connection_lost: LossHandler | None = None
-        self._credentials = credentials(auth_type, auth_token, api_key)
+        self._credentials = credentials(auth_type, auth_token, api_key, environment=environment)
         self._attempts = max(max_retries, 1)
         self._backoff = Backoff(
             initial=retry_delay, maximum=max(max_retry_delay, retry_delay), immediate=True

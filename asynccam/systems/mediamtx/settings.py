@@ -159,16 +159,21 @@ def endpoint(
 
 
 def credentials(
-    auth_type: str | None, auth_token: str | TokenProvider | None, api_key: str | None
+    auth_type: str | None,
+    auth_token: str | TokenProvider | None,
+    api_key: str | None,
+    *,
+    environment: bool = True,
 ) -> Credentials:
-    """What to sign in with; what is None comes from the environment.
+    """What to sign in with; what is None comes from the environment, unless that is to be left alone.
 
     Raises:
         UsageError: No such ``auth_type``.
     """
-    token = auth_token or os.environ.get("MEDIAMTX_AUTH_TOKEN") or None
-    key = api_key or os.environ.get("MEDIAMTX_API_KEY") or None
-    kind = auth_type or os.environ.get("MEDIAMTX_AUTH_TYPE") or None
+    variables: Mapping[str, str] = os.environ if environment else {}
+    token = auth_token or variables.get("MEDIAMTX_AUTH_TOKEN") or None
+    key = api_key or variables.get("MEDIAMTX_API_KEY") or None
+    kind = auth_type or variables.get("MEDIAMTX_AUTH_TYPE") or None
     if kind is None:  # said nothing: what was handed over decides
         by_key = auth_token is None and (api_key is not None or (token is None and key is not None))
         kind = "api_key" if by_key else "jwt"

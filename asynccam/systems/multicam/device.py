@@ -6,6 +6,7 @@ See docs/protocols/multicam.md for the wire and docs/multicam-device.md for runn
 import asyncio
 import logging
 import socket
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from ipaddress import ip_address
 from pathlib import Path
@@ -29,7 +30,7 @@ from asynccam.systems.multicam.device_faults import DeviceFaults, SkewedClock
 from asynccam.systems.multicam.device_recorder import GstRecorder
 from asynccam.systems.multicam.device_recording import OffsetProvider, Phase, RecorderHook, RecordingControl
 from asynccam.systems.multicam.device_storage import Storage
-from asynccam.systems.multicam.device_upload import UploadQueue
+from asynccam.systems.multicam.device_upload import UploadHosts, UploadQueue
 from asynccam.systems.multicam.models import SERVICE_TYPE, TCP_PORT
 
 _LOG = logging.getLogger(__name__)
@@ -60,13 +61,16 @@ class MultiCamDevice:
         zeroconf: mDNS sockets to borrow; they are not closed.
         interfaces: Where own mDNS sockets speak.
         http: For uploads; not closed. Without one the device makes its own.
-        s3_endpoint: A server that takes Amazon's place in uploads with IAM fields.
+        s3_endpoint: A server that takes Amazon's place in uploads with IAM fields; uploads to it are allowed.
+        upload_to: Hosts that recordings may be uploaded to, ``HOST`` or ``HOST:PORT``; by default none, and
+            UPLOAD_TO_CLOUD is refused.
         limits: Numbers and deadlines.
         faults: Trouble on purpose.
         clock: Time, for tests.
 
     Raises:
-        UsageError: The dialect is neither 1 nor 2, or the id does not fit into a DNS label.
+        UsageError: The dialect is neither 1 nor 2, the id does not fit into a DNS label, or one of
+            ``upload_to`` is not a host.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class MultiCamDevice:
         interfaces: Interfaces = InterfaceChoice.All,
         http: aiohttp.ClientSession | None = None,
         s3_endpoint: str | None = None,
+        upload_to: Iterable[str] = (),
         limits: DeviceLimits | None = None,
         faults: DeviceFaults | None = None,
         clock: Clock = SYSTEM_CLOCK,
@@ -119,7 +124,13 @@ class MultiCamDevice:
         self._answers = Answers(self.device_id, device_type, dialect, skewed, self._faults)
         self._uploads = UploadQueue(self._storage, clock=clock, http=http)
         self._commands = DeviceCommands(
-            self._answers, self._storage, self._control, self._uploads, self._faults, s3_endpoint=s3_endpoint
+            self._answers,
+            self._storage,
+            self._control,
+            self._uploads,
+            self._faults,
+            s3_endpoint=s3_endpoint,
+            upload_hosts=UploadHosts(upload_to, s3_endpoint=s3_endpoint),
         )
         self._listener = Listener(host, port, self._admit)
         self._serving = TaskScope("multicam-serve")

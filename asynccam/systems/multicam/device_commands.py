@@ -8,7 +8,7 @@ from asynccam.systems.multicam.device_answers import Answers, DeviceState, First
 from asynccam.systems.multicam.device_faults import DeviceFaults
 from asynccam.systems.multicam.device_recording import Outcome, Phase, RecordingControl
 from asynccam.systems.multicam.device_storage import Storage, StoredFile
-from asynccam.systems.multicam.device_upload import UploadQueue, UploadTarget
+from asynccam.systems.multicam.device_upload import UploadHosts, UploadQueue, UploadTarget
 from asynccam.systems.multicam.models import CommandMessage, CommandType, DeviceStatus, Message
 
 _STATUS: Final = {
@@ -31,6 +31,7 @@ class DeviceCommands:
         uploads: The upload queue.
         faults: May refuse a start.
         s3_endpoint: A server that takes Amazon's place for uploads, or None.
+        upload_hosts: Where recordings may be uploaded to.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class DeviceCommands:
         faults: DeviceFaults,
         *,
         s3_endpoint: str | None,
+        upload_hosts: UploadHosts,
     ) -> None:
         self._answers = answers
         self._storage = storage
@@ -49,6 +51,7 @@ class DeviceCommands:
         self._uploads = uploads
         self._faults = faults
         self._s3_endpoint = s3_endpoint
+        self._upload_hosts = upload_hosts
 
     async def handle(self, command: CommandMessage) -> Message | StoredFile:
         """Carry out a command.
@@ -110,6 +113,7 @@ class DeviceCommands:
         file = await self._find(command)
         if file is None:
             return self._no_such_file()
+        self._upload_hosts.check(target)
         self._uploads.add(file, target)
         return self._answers.status(self._state(DeviceStatus.UPLOAD_QUEUED))
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -32,6 +32,7 @@ async def serve(
     announce: bool = True,
     interfaces: Interfaces = InterfaceChoice.All,
     faults: DeviceFaults | None = None,
+    upload_to: Iterable[str] = (),
     on_ready: Callable[[MultiCamDevice], None] = lambda _: None,
 ) -> None:
     """Be a MultiCam device until cancelled; a running recording is then finished first.
@@ -50,10 +51,11 @@ async def serve(
         announce: Whether to announce the device by mDNS.
         interfaces: Where mDNS speaks.
         faults: Trouble on purpose.
+        upload_to: Hosts that recordings may be uploaded to, as for `MultiCamDevice`.
         on_ready: Called once it listens and is announced.
 
     Raises:
-        UsageError: The dialect, id or source is unusable.
+        UsageError: The dialect, id, source or one of ``upload_to`` is unusable.
         StorageError: The directory cannot be written.
         ConnectionError: The address cannot be listened at, or mDNS cannot be opened.
         BusyError: Another device on this network has that id.
@@ -78,6 +80,7 @@ async def serve(
             announce=announce,
             interfaces=interfaces,
             faults=faults,
+            upload_to=upload_to,
         )
         await stack.enter_async_context(device)
         on_ready(device)

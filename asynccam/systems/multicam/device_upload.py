@@ -9,7 +9,7 @@ import builtins
 import logging
 import os
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -22,11 +22,13 @@ from asynccam.errors import (
     AsynccamError,
     ConnectionError,
     DeviceError,
+    PermissionDeniedError,
     RetryableError,
     StorageError,
     TimeoutError,
     UsageError,
 )
+from asynccam.model.address import host_and_port
 from asynccam.runtime.backoff import Backoff, retry
 from asynccam.runtime.tasks import TaskScope
 from asynccam.runtime.timing import Clock
@@ -77,8 +79,12 @@ class UploadTarget:
             UsageError: It names neither a usable URL nor a bucket with a key and credentials.
         """
         if command.uploadUrl:
-            parts = urlsplit(command.uploadUrl)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
+            try:
+                parts = urlsplit(command.uploadUrl)
+                usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+            except ValueError:  # half of an IPv6 address
+                usable = False
+            if not usable:
                 raise UsageError("uploadUrl is not an http or https URL")
             return cls(command.uploadUrl)
         needed = {
@@ -94,6 +100,49 @@ class UploadTarget:
             raise UsageError(f"no uploadUrl, and {', '.join(missing)} missing")
         credentials = AwsCredentials(access_key_id, secret, command.awsSessionToken or "", region)
         return cls(object_url(bucket, key, region, endpoint=s3_endpoint), credentials)
+
+
+class UploadHosts:
+    """Hosts that a device may upload to: whoever reaches its port could send recordings anywhere else.
+
+    Args:
+        allowed: ``HOST`` for any port of it, or ``HOST:PORT``.
+        s3_endpoint: A server that takes Amazon's place, which is allowed too, or None.
+
+    Raises:
+        UsageError: One is not a host.
+    """
+
+    def __init__(self, allowed: Iterable[str], *, s3_endpoint: str | None = None) -> None:
+        self._allowed = {host_and_port(one) for one in ((allowed,) if isinstance(allowed, str) else allowed)}
+        if s3_endpoint is not None:
+            self._allowed.add(_host_of(s3_endpoint))
+
+    def check(self, target: UploadTarget) -> None:
+        """See that a recording may go there.
+
+        Raises:
+            UsageError: The URL is not usable.
+            PermissionDeniedError: The host is not allowed.
+        """
+        host, port = _host_of(target.url)
+        if not {(host, port), (host, None)} & self._allowed:
+            place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            raise PermissionDeniedError(
+                f"uploads to {place} are not allowed on this device; start it with --upload-to {place}"
+            )
+
+
+def _host_of(url: str) -> tuple[str, int]:
+    """Read the host and port that `_put` connects to, as aiohttp reads them."""
+    try:
+        found = URL(url, encoded=True)
+        host, port = found.host, found.port
+    except ValueError:
+        raise UsageError("the upload URL is not usable") from None
+    if not host or not port or found.user is not None or found.password is not None:
+        raise UsageError("the upload URL is not usable: it must name a host, and no user")
+    return host.lower(), port
 
 
 @dataclass(slots=True)
@@ -265,5 +314,7 @@ class UploadQueue:
         if self._http is not None:
             return self._http
         if self._own_http is None:
-            self._own_http = aiohttp.ClientSession()
+            # Names are resolved once: an allowed one cannot become another address later.
+            connector = aiohttp.TCPConnector(use_dns_cache=True, ttl_dns_cache=None)
+            self._own_http = aiohttp.ClientSession(connector=connector)
         return self._own_http

@@ -22,6 +22,7 @@ from asynccam.errors import (
 )
 from asynccam.model.features import Progress
 from asynccam.model.info import LocalFile
+from asynccam.model.safe_files import Folder
 from asynccam.net.download import PartFile, receive_file
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.timing import deadline
@@ -59,7 +60,7 @@ async def prepare_directory(directory: Path, size: int | None) -> None:
 
     def prepare() -> int:
         with storage_errors("store files in", directory):
-            directory.mkdir(parents=True, exist_ok=True)
+            Folder(directory, make=True).close()
             if not os.access(directory, os.W_OK | os.X_OK):
                 raise StorageError(f"cannot store files in {directory}: no permission to write there")
             return shutil.disk_usage(directory).free

@@ -8,6 +8,7 @@ from typing import Final
 from asynccam.errors import DamagedFileError, DeviceError, RemoteProtocolError, StorageError
 from asynccam.model.features import Progress
 from asynccam.model.info import LocalFile
+from asynccam.model.safe_files import Folder
 from asynccam.net.download import PartFile
 from asynccam.recording.pictures import inspect_picture
 from asynccam.runtime.disk import on_disk, storage_errors
@@ -128,6 +129,6 @@ def prepare(directory: Path) -> None:
         StorageError: They cannot.
     """
     with storage_errors("store files in", directory):
-        directory.mkdir(parents=True, exist_ok=True)
+        Folder(directory, make=True).close()
         if not os.access(directory, os.W_OK | os.X_OK):
             raise StorageError(f"cannot store files in {directory}: no permission to write there")

@@ -21,10 +21,14 @@ from asynccam.systems.snapshot.server import (
     SnapshotStore,
     V4l2CtlBackend,
 )
+from asynccam.systems.snapshot.server.allowed import Allowed
 from asynccam.systems.snapshot.server.app import SnapshotWeb
 from tests.support.v4l2 import Devices
 
 TOKEN: Final = "correct horse battery staple"
+
+
+SERVICES = ("streamer.service", "mjpg_streamer.service")
 
 
 @dataclass
@@ -79,12 +83,17 @@ async def serving(
     imu: ImuSettings | None = None,
     max_captures: int = 4,
     max_waiting: int = 256,
+    allowed: Allowed | None = None,
     **web: Any,
 ) -> AsyncIterator[Rig]:
-    """A server with cameras of these names, each with a device that gives pictures."""
+    """A server with cameras of these names, each with a device that gives pictures.
+
+    Its own devices may be named over the web, and the services of `SERVICES`, unless it is told otherwise.
+    """
     devices = Devices(directory)
     events = EventHub("snapshot-test")
-    config = ConfigFile(directory / "config.json", poll=0.05)
+    allowed = allowed or Allowed([f"{directory}/", "/dev/a"], SERVICES)
+    config = ConfigFile(directory / "config.json", poll=0.05, allowed=allowed)
     service = SnapshotService(
         config,
         SnapshotStore(directory / "snapshots"),

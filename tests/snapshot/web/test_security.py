@@ -119,6 +119,48 @@ async def test_scripts_and_the_page_itself_may(headers: tuple[str, ...], tmp_pat
         assert await status(rig, "POST", "/api/snapshot/left", "Host: 127.0.0.1:88", *headers) == 200
 
 
+CHROMIUM = "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/131.0.0.0 Safari/537.36"
+
+
+@pytest.mark.parametrize("sign", [CHROMIUM, "User-Agent: Opera/9.80", "Upgrade-Insecure-Requests: 1"])
+@pytest.mark.parametrize("path", ["/api/snapshot/left", "/api/snapshot/all", "/api/snapshot%2fall"])
+async def test_a_browser_that_hides_the_page_has_no_picture_taken(
+    sign: str, path: str, tmp_path: Path
+) -> None:
+    """Plain HTTP to a local network and ``referrerpolicy="no-referrer"``: an image of another site's page."""
+    host = "Host: 192.168.1.20:88"
+    async with serving(tmp_path, ["left"]) as rig:
+        for method in ("GET", "HEAD"):
+            assert await status(rig, method, path, host, sign) == 403
+            for header in FOREIGN:
+                assert await status(rig, method, path, host, sign, header) == 403
+        assert len(rig.service.store) == 0
+        for proof in ("Referer: http://192.168.1.20:88/", "Origin: http://192.168.1.20:88"):
+            assert await status(rig, "GET", "/api/snapshot/left", host, sign, proof) == 200
+        for proof in ("Sec-Fetch-Site: same-origin", "Sec-Fetch-Site: none"):
+            assert await status(rig, "GET", "/api/snapshot/left", host, sign, proof) == 200
+        assert await status(rig, "GET", "/api/cameras", host, sign) == 200
+
+
+@pytest.mark.parametrize(
+    "agent", ["python-requests/2.32.3", "curl/8.5.0", "aiohttp/3.9", "okhttp/4.12.0", ""]
+)
+async def test_original_clients_capture_by_get_as_ever(agent: str, tmp_path: Path) -> None:
+    async with serving(tmp_path, ["left"]) as rig:
+        header = f"User-Agent: {agent}" if agent else "Accept: */*"
+        assert await status(rig, "GET", "/api/snapshot/left", "Host: 192.168.1.20:88", header) == 200
+
+
+async def test_a_browser_that_is_signed_in_has_shown_that_it_is_the_page(tmp_path: Path) -> None:
+    async with serving(tmp_path, ["left"], token=TOKEN) as rig:
+        host, path = "Host: 192.168.1.20:88", "/api/snapshot/left"
+        cookie = f"Cookie: {COOKIE}={Guard(token=TOKEN).cookie()}"  # SameSite=Strict
+        assert await status(rig, "GET", path, host, CHROMIUM) == 403
+        assert await status(rig, "GET", path, host, CHROMIUM, cookie) == 200
+        assert await status(rig, "GET", path, host, CHROMIUM, cookie, "Sec-Fetch-Site: cross-site") == 403
+        assert await status(rig, "GET", path, host, CHROMIUM, f"Authorization: Bearer {TOKEN}") == 200
+
+
 # -- the token -----------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.hub import EventHub
 from asynccam.runtime.tasks import TaskScope
 from asynccam.systems.snapshot.server import positions
+from asynccam.systems.snapshot.server.allowed import Allowed
 from asynccam.systems.snapshot.server.atomic import remove_leftovers, replace_file
 from asynccam.systems.snapshot.server.changes import CHANGEABLE, changed_settings
 from asynccam.systems.snapshot.server.events import ConfigChanged
@@ -47,10 +48,14 @@ class ConfigFile:
         default: Cameras there are while there is no file; they go into it when it is first written.
         events: Where `ConfigChanged` is told, or None.
         poll: Seconds between two looks at whether it was changed by hand.
+        allowed: Devices and services that may be named over the web; by default those of `allowed.DEVICES`
+            and those that the file names.
 
     Attributes:
         path: The file.
         events: Where `ConfigChanged` is told, or None.
+        allowed: As given; `add_camera` and `replace_camera` do not ask it, but those who call them for a
+            request do.
         current: What is in force.
         problems: What in the file cannot be used.
     """
@@ -62,12 +67,15 @@ class ConfigFile:
         default: Iterable[CameraConfig] = (),
         events: EventHub | None = None,
         poll: float = 1.0,
+        allowed: Allowed | None = None,
     ) -> None:
         if poll <= 0:
             raise UsageError(f"a time between two looks is above 0 s, not {poll:g}")
         self.path = path
         self.events = events
+        self.allowed = allowed or Allowed()
         self.current = ServerConfig(cameras=tuple(default))
+        self.allowed.learn(self.current.cameras)
         self.problems: tuple[Problem, ...] = ()
         self._poll = poll
         self._seen: _Stamp = None
@@ -238,6 +246,7 @@ class ConfigFile:
             line, column = positions.line_and_column(text, positions.offset_of(path, places))
             problems.append(Problem(message, field_name(path), line, column, camera_at(path, document)))
         self.current = config
+        self.allowed.learn(config.cameras)
         self.problems = tuple(problems)
         self._text = text
         self._tell()

@@ -78,6 +78,8 @@ class Pages:
         fields = fields_of(form)
         camera, problems = check_reachable(fields, taken=[one.name for one in self._service.cameras()])
         if camera is not None:
+            problems = self._service.config.allowed.problems(camera)
+        if camera is not None and not problems:
             try:
                 await self._service.config.add_camera(fields)
             except AsynccamError as error:

@@ -28,6 +28,8 @@ _BEARER: Final = "bearer "
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _ACTING_PATHS: Final = ("/api/snapshot/",)
 """What acts even when it is asked for by GET, as in the field."""
+_BROWSERS: Final = ("Mozilla/", "Opera/")
+_OF_BROWSERS: Final = ("Sec-Fetch-Mode", "Sec-Fetch-Dest", "Upgrade-Insecure-Requests", "Sec-GPC", "DNT")
 _OPEN_PATHS: Final = ("/healthz", "/login", "/static/")
 _PRIVATE_SUFFIXES: Final = (".local", ".localhost", ".lan", ".internal", ".home.arpa")
 """Names that no stranger can register, so that none can point them here."""
@@ -140,7 +142,14 @@ class Guard:
         # Over plain HTTP browsers send no Sec-Fetch-Site; a GET then has no Origin either.
         source = headers.get(hdrs.ORIGIN) or headers.get(hdrs.REFERER)
         if source is None:
-            return True
+            # A page can hide where a GET comes from, but not that a browser carries it out. POST has an
+            # Origin in every browser.
+            return (
+                request.method not in _READING
+                or "Sec-Fetch-Site" in headers
+                or not _is_browser(headers)
+                or (self.wants_token and self._is_signed_in(request))  # which another site's page is not
+            )
         try:
             origin = urlsplit(source)
             name = (origin.hostname or "").rstrip(".")
@@ -176,6 +185,17 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _is_browser(headers: Mapping[str, str]) -> bool:
+    """Return whether a request was sent by a browser, which carries out what any page tells it to.
+
+    Every browser's ``User-Agent`` begins alike (RFC 9110, 10.1.5), and programs have names of their own. The
+    other headers are the browser's alone: no page can set or remove them.
+    """
+    return headers.get(hdrs.USER_AGENT, "").startswith(_BROWSERS) or any(
+        name in headers for name in _OF_BROWSERS
+    )
 
 
 def _host_name(host: str) -> str | None:

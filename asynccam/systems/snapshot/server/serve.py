@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.hub import EventHub
+from asynccam.systems.snapshot.server.allowed import Allowed
 from asynccam.systems.snapshot.server.app import SnapshotWeb
 from asynccam.systems.snapshot.server.capture import Backend
 from asynccam.systems.snapshot.server.config import ConfigFile
@@ -35,6 +36,8 @@ async def serve(
     hosts: Iterable[str] = (),
     test_cameras: int = 0,
     backend: BackendName = "v4l2-ctl",
+    allow_devices: Iterable[str] = (),
+    allow_services: Iterable[str] = (),
     on_ready: Callable[[SnapshotWeb], None] = lambda _: None,
 ) -> None:
     """Be a Snapshot server until cancelled; captures that run are then given some seconds.
@@ -48,19 +51,24 @@ async def serve(
         hosts: Names under which it is reached, besides addresses and names of the local network.
         test_cameras: How many cameras with a test picture are added to the configuration.
         backend: What takes pictures of real devices.
+        allow_devices: Devices that settings over the web may name besides ``/dev/video*``, ``/dev/v4l/`` and
+            those of the configuration: a path, ``DIRECTORY/`` or ``BEGINNING*``.
+        allow_services: Services that they may name besides those of the configuration.
         on_ready: Called once it listens.
 
     Raises:
-        UsageError: The token is shorter than 16 characters, or where it should be there is none.
+        UsageError: The token is shorter than 16 characters, or where it should be there is none; or a device
+            or service is not one.
         BusyError: Another server works in the directory of the configuration, or of the pictures.
         StorageError: The configuration or the directory cannot be used.
         ConnectionError: The address cannot be listened at.
     """
+    allowed = Allowed(allow_devices, allow_services)
     await on_disk(_make, config.parent)
     events = EventHub("snapshot-server")
     async with AsyncExitStack() as stack:
         stack.push_async_callback(events.aclose)
-        file = ConfigFile(config)
+        file = ConfigFile(config, allowed=allowed)
         await file.reload()
         limits = file.current.limits
         real: Backend = V4l2CtlBackend() if backend == "v4l2-ctl" else GStreamerBackend()

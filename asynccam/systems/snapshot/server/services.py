@@ -164,7 +164,7 @@ class Services:
     async def __aenter__(self) -> "Services":
         await on_disk(remove_leftovers, self.journal)
         for name in await on_disk(_read, self.journal):
-            service = self._services[_unit(name)] = _Service(name, _State.UNSURE)
+            service = self._services[unit_name(name)] = _Service(name, _State.UNSURE)
             self._mend(service, at_once=True)
         return self
 
@@ -177,7 +177,7 @@ class Services:
 
     async def _acquire(self, name: str) -> _Service:
         try:
-            service = self._services.setdefault(_unit(check_service(name)), _Service(name, _State.UP))
+            service = self._services.setdefault(unit_name(check_service(name)), _Service(name, _State.UP))
         except ValueError as error:
             raise UsageError(f"{name!r}: {error}") from error
         service.users += 1
@@ -291,7 +291,7 @@ class Services:
             self.events.emit(ServiceTrouble(service=service.name, error=error))
 
 
-def _unit(name: str) -> str:
+def unit_name(name: str) -> str:
     """What systemd takes a name for, so that ``streamer`` and ``streamer.service`` are counted as one."""
     return name if name.endswith(_UNITS) else f"{name}.service"
 

@@ -318,6 +318,8 @@ class ApiV1:
         if camera is None and fields.get("name") in taken and all(one.field != "name" for one in problems):
             # Found out last, but told at once with the rest.
             problems = (Problem("another camera has this name already", "name"), *problems)
+        if camera is not None:
+            problems = self._service.config.allowed.problems(camera)
         return problems
 
     def _refuse_problems(self, problems: tuple[Problem, ...]) -> None:
