@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeVar
 
 from asynccam.errors import AsynccamError, ConnectionError, TimeoutError, UsageError
 from asynccam.model.address import Address
@@ -21,8 +21,11 @@ from asynccam.session.questions import Questions
 from asynccam.session.roster import Roster
 from asynccam.session.wings import Means, load_wing
 
-_ANSWER_TIMEOUT: Final = 15.0
-"""Seconds a camera or a service has to answer."""
+T = TypeVar("T")
+
+_LONGEST_FIRST: Final = 15.0
+_SHORTEST_FIRST: Final = 4.0
+"""Seconds between which the first try at an address has to end; later ones have those of a check."""
 _ALIVE: Final = 2.0
 """Seconds a device has to show that it is still where it was."""
 _ONCE_MORE: Final = Backoff(initial=0.2)
@@ -68,6 +71,7 @@ class Attendance:
         self._dismissed: set[str] = set()
         self._questions = Questions(scope, keeper.wake)
         self._reconnected: set[str] = set()
+        self._first: dict[str, float] = {}  # seconds for the first try, by address
 
     async def connect(
         self, address: Address, credentials: Credentials | None, timeout: float, http_port: int | None = None
@@ -79,12 +83,18 @@ class Attendance:
 
     # -- places -------------------------------------------------------------------------------------
 
-    def seek(self, place: Place) -> asyncio.Event:
+    def seek(self, place: Place, timeout: float = 0.0) -> asyncio.Event:
         """Look at a place until somebody answers; gives what is set when the first try has ended.
 
         Until then the place is away.
+
+        Args:
+            place: Where.
+            timeout: Seconds for which somebody waits for the first try: it may then take as long, if that is
+                between 4 and 15 s. Every later one has the time of a check.
         """
         key = str(place.address)
+        self._first[key] = min(max(timeout, _SHORTEST_FIRST), _LONGEST_FIRST)
         self._roster.places[key] = place
         self._roster.expect(key)
         attempt: Callable[[Place], Awaitable[None]] = self._meet_all if place.is_service else self._meet
@@ -112,20 +122,28 @@ class Attendance:
             except AsynccamError as error:
                 self._roster.failed(info.id, error)
 
+    async def _contact(self, key: str, question: Callable[[], Awaitable[T]]) -> T:
+        """Ask at an address: as patiently as somebody waits at first, then as a camera is checked."""
+        first = self._first.pop(key, None)
+        if first is None:
+            return await self._questions.ask(_looking(key), question, key)
+        async with deadline(first, f"answer from {key}"):
+            return await question()
+
     async def _behind(self, place: Place) -> list[CameraInfo]:
-        """Describe the cameras behind a service; one that has answered before has to do so promptly."""
+        """Describe the cameras behind a service."""
         key = str(place.address)
         wing = await load_wing(place.address.system)
         behind = wing.behind
         assert behind is not None
         means = self._means(place.credentials, place.http_port)
-        if key in self._roster.reached:
-            return await self._questions.ask(_looking(key), lambda: behind(place.address, means), key)
-        async with deadline(_ANSWER_TIMEOUT, f"answer from {key}"):
-            return await behind(place.address, means)
+        return await self._contact(key, lambda: behind(place.address, means))
 
     async def _meet_at(self, address: Address, place: Place) -> None:
-        camera = await self.connect(address, place.credentials, _ANSWER_TIMEOUT, place.http_port)
+        camera = await self._contact(
+            str(address),
+            lambda: self.connect(address, place.credentials, _LONGEST_FIRST, place.http_port),
+        )
         await self.admit(camera, place, credentials=place.credentials, http_port=place.http_port)
 
     async def admit(
@@ -196,6 +214,7 @@ class Attendance:
         for name in (_looking(key), _checking(key)):
             self._keeper.drop(name)
             self._questions.drop(name)
+        self._first.pop(key, None)
         self._roster.forget(key)
         self._dismissed.add(key)
 
@@ -268,6 +287,8 @@ class Attendance:
 
     def announced(self, camera: Camera) -> None:
         """A camera announces itself: who is away at this place may answer now."""
+        if camera.id in self._roster.away:
+            self._questions.renew(_checking(camera.id))
         self.wake(camera.id)
         place = self._roster.place_at(camera.info.address)
         if place is not None:

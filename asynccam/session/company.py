@@ -166,7 +166,7 @@ class Company(Block):
         self._check_open()
         (new,) = places((place,), {}, None)
         places((*self._roster.places.values(), new), {}, None)
-        await self._attendance.settle({str(new.address): self._attendance.seek(new)}, timeout)
+        await self._attendance.settle({str(new.address): self._attendance.seek(new, timeout)}, timeout)
 
     def wake(self, camera: str | None = None) -> None:
         """Try a camera or an address again now, or all that are away: something says that it is back.
