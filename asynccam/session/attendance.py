@@ -19,7 +19,8 @@ from asynccam.session.keeper import Keeper
 from asynccam.session.places import Place
 from asynccam.session.questions import Questions
 from asynccam.session.roster import Roster
-from asynccam.session.wings import Means, load_wing
+from asynccam.session.twins import Twins
+from asynccam.session.wings import Means, load_wing, wing_of
 
 T = TypeVar("T")
 
@@ -72,6 +73,9 @@ class Attendance:
         self._questions = Questions(scope, keeper.wake)
         self._reconnected: set[str] = set()
         self._first: dict[str, float] = {}  # seconds for the first try, by address
+        self._twins = Twins()
+        self._told_of: set[tuple[str, str]] = set()  # ids and addresses of devices that were refused
+        self._lives_at: dict[str, str] = {}  # where each camera that was met is for certain
 
     async def connect(
         self, address: Address, credentials: Credentials | None, timeout: float, http_port: int | None = None
@@ -157,7 +161,7 @@ class Attendance:
         """Take in a camera that has just answered; gives the one that is held.
 
         Raises:
-            UsageError: The one that is held answers elsewhere, at another port: these are two devices.
+            UsageError: The one that is held answers elsewhere: these are two devices.
         """
         try:
             await self._tell_apart(camera, credentials, http_port)
@@ -172,26 +176,38 @@ class Attendance:
     async def _tell_apart(
         self, camera: Camera, credentials: Credentials | None, http_port: int | None
     ) -> None:
-        """See that a camera is not a second device with the id of one that lives at another port.
-
-        A device with two network interfaces answers at two addresses and at one port.
-        """
-        held = self._roster.cameras.get(camera.id)
-        if held is None or not held.info.address or not camera.info.address:
-            return
-        known, new = Address.parse(held.info.address), Address.parse(camera.info.address)
-        if known.port == new.port:
-            return
-        try:
-            other = await self.connect(known, credentials, _ALIVE, http_port)
-        except AsynccamError:
-            return  # it has moved
-        same = other.id == camera.id
-        await other.aclose()
-        if same:
-            raise UsageError(
-                f"two devices answer as {camera.id}, at {known} and at {new}; rename one of them"
+        """See that a camera is not a second device with the id of one that lives at another address."""
+        held = self._lives_at.get(camera.id)
+        if camera.id in self._roster.cameras and held and camera.info.address:
+            await self._twins.tell_apart(
+                held, camera, lambda known: self.connect(known, credentials, _ALIVE, http_port)
             )
+
+    def knows(self, camera: Camera) -> bool:
+        """Return whether a camera that announces itself is new, or is where its id was already."""
+        held = self._lives_at.get(camera.id)
+        if camera.id not in self._roster.cameras or not held:
+            return True
+        return self._twins.is_at(camera, held)
+
+    async def follow(self, camera: Camera) -> Camera | None:
+        """Take in a camera that announces itself; gives the one held, or None if it is another device.
+
+        Where one of its id lives elsewhere, the session keeps to that one, and a `CameraFailed` says so once.
+        """
+        address = camera.info.address
+        try:
+            if camera.id not in self._roster.away or self._twins.is_stranger(camera):
+                await self._tell_apart(camera, None, None)
+        except AsynccamError as error:
+            held = self._roster.cameras.get(camera.id)
+            if held is camera:  # discovery has moved it already
+                wing_of(camera.info.system).settle(camera, Address.parse(self._lives_at[camera.id]))
+            if isinstance(error, UsageError) and (camera.id, address) not in self._told_of:
+                self._told_of.add((camera.id, address))
+                self._roster.refused(camera.id, error)
+            return None
+        return self.take_in(camera)
 
     # -- cameras ------------------------------------------------------------------------------------
 
@@ -200,6 +216,7 @@ class Attendance:
         held = self._roster.adopt(camera, place)
         self._dismissed.discard(held.id)
         key = held.id
+        self._lives_at[key] = held.info.address
         if self._check_every is not None and _checking(key) not in self._keeper:
             self._keeper.keep(
                 _checking(key),
@@ -215,6 +232,9 @@ class Attendance:
             self._keeper.drop(name)
             self._questions.drop(name)
         self._first.pop(key, None)
+        self._lives_at.pop(key, None)
+        self._twins.forget(key)
+        self._told_of = {(other, address) for other, address in self._told_of if other != key}
         self._roster.forget(key)
         self._dismissed.add(key)
 

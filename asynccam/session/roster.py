@@ -186,6 +186,10 @@ class Roster:
         if new and not isinstance(error, (RetryableError, NotFoundError)):
             self._emit(CameraFailed(camera=key, step="connect", error=error))
 
+    def refused(self, key: str, error: Exception) -> None:
+        """Another device has announced itself with the id of a camera, which stays what it is."""
+        self._emit(CameraFailed(camera=key, step="connect", error=error))
+
     def _gone(self, key: str, error: Exception | None, reason: str, tries: int = 0) -> None:
         before = self.away.get(key)
         camera = self.cameras.get(key)
