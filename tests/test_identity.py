@@ -111,7 +111,12 @@ async def test_a_device_that_announces_the_id_of_one_that_lives_elsewhere_is_not
     tmp_path: Path,
 ) -> None:
     name = f"twin-{uuid4().hex[:12]}"
-    announced = {"device_id": name, "announce": True, "interfaces": ["127.0.0.1"], "host": "127.0.0.1"}
+    announced: dict[str, Any] = {
+        "device_id": name,
+        "announce": True,
+        "interfaces": ["127.0.0.1"],
+        "host": "127.0.0.1",
+    }
     async with running(tmp_path / "a", device_id=name) as known:
         there = f"multicam://127.0.0.1:{known.port}"
         async with Session.open(there, timeout=PATIENT, **QUICK) as session:
@@ -129,7 +134,12 @@ async def test_a_device_that_announces_the_id_of_one_that_lives_elsewhere_is_not
 
 async def test_a_device_that_was_found_and_has_moved_is_followed(tmp_path: Path) -> None:
     name = f"mover-{uuid4().hex[:12]}"
-    announced = {"device_id": name, "announce": True, "interfaces": ["127.0.0.1"], "host": "127.0.0.1"}
+    announced: dict[str, Any] = {
+        "device_id": name,
+        "announce": True,
+        "interfaces": ["127.0.0.1"],
+        "host": "127.0.0.1",
+    }
     async with AsyncExitStack() as stack:
         async with running(tmp_path / "a", device_id=name) as known:
             there = f"multicam://127.0.0.1:{known.port}"
