@@ -4,6 +4,7 @@ import asyncio
 import signal
 import socket
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -180,3 +181,47 @@ async def test_a_camera_whose_cable_is_cut_goes_and_comes_back(tmp_path: Path) -
         for session in sessions:
             known = set(session.cameras)
             await eventually(partial(is_so, session, known, CameraState.READY), PATIENT)
+
+
+async def test_who_was_named_is_in_exactly_one_place_at_every_moment(tmp_path: Path) -> None:
+    async with row(tmp_path) as devices:
+        singles = [str(devices.address(system)) for system in SYSTEMS]
+        services = [str(devices.address(system, of_service=True)) for system in SERVICES]
+        given: dict[str, Any] = {"timeout": 0, "mdns": False, **LOOPBACK}
+        async with (
+            Session.open(*devices.places(SYSTEMS), **given) as single,
+            Session.open(*devices.places(SERVICES, of_service=True), **given) as service,
+        ):
+            assert single.away.keys() == set(singles)
+            assert service.away.keys() == set(services)
+
+            def all_are_there() -> bool:
+                here = {camera.info.address for camera in single.cameras.values()}
+                for address in singles:
+                    assert (address in single.away) != (address in here), (address, dict(single.away), here)
+                behind = {*service.cameras, *service.away}
+                for address in services:
+                    met = any(key.startswith(f"{address}/") for key in behind)
+                    assert (address in service.away) != met, (address, dict(service.away), behind)
+                return not single.away and not service.away
+
+            await eventually(all_are_there, PATIENT)
+
+
+async def test_directories_of_one_fleet_are_the_same_however_it_is_opened(tmp_path: Path) -> None:
+    async with row(tmp_path / "one") as one, row(tmp_path / "other", ("snapshot", "mediamtx")) as other:
+        places = [*one.places(SYSTEMS), *other.places(("snapshot", "mediamtx"))]
+        labelled = [replace(place, label=f"camera {number}") for number, place in enumerate(places)]
+        for chosen in (places, labelled):
+            made = []
+            for given in (chosen, chosen[::-1], [*chosen[3:], *chosen[:3]]):
+                for opened in (
+                    Session.open(*given, timeout=PATIENT, mdns=False, **LOOPBACK),
+                    Session.open(fleet=Fleet(places=tuple(given)), timeout=PATIENT, mdns=False, **LOOPBACK),
+                ):
+                    async with opened as session:
+                        assert len(session.cameras) == len(places), dict(session.away)
+                        take = session.new_take(directory=tmp_path)
+                        made.append({record.id: record.directory for record in take.manifest.cameras})
+            assert len(set(made[0].values())) == len(places)
+            assert made == made[:1] * len(made)
