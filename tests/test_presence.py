@@ -14,7 +14,11 @@ import pytest
 from asynccam import Session
 from asynccam.model.events import CameraStateChanged
 from asynccam.model.info import CameraState
+from asynccam.runtime.backoff import Backoff
+from asynccam.runtime.tasks import TaskScope
 from asynccam.session import Fleet
+from asynccam.session.keeper import Keeper
+from asynccam.session.questions import Questions
 from tests.support.rows import CAMERA, SERVICES, SYSTEMS, Row, row
 from tests.support.swallowing import swallowing
 from tests.support.waiting import eventually
@@ -225,3 +229,32 @@ async def test_directories_of_one_fleet_are_the_same_however_it_is_opened(tmp_pa
                         made.append({record.id: record.directory for record in take.manifest.cameras})
             assert len(set(made[0].values())) == len(places)
             assert made == made[:1] * len(made)
+
+
+async def test_a_try_can_be_had_sooner_than_its_turn() -> None:
+    tries = 0
+    async with TaskScope("test") as scope:
+        keeper = Keeper(scope, Backoff())
+
+        async def attempt() -> None:
+            nonlocal tries
+            tries += 1
+            keeper.within("one", 0.01)
+
+        keeper.keep("one", attempt, pytest.fail, every=3000.0)
+        await eventually(lambda: tries >= 3, PATIENT)
+        keeper.within("unknown", 0.01)
+        keeper.drop("one")
+
+
+async def test_a_slow_camera_is_asked_sooner_by_what_is_waited_longer_for_it() -> None:
+    async with TaskScope("test") as scope:
+        questions = Questions(scope, lambda key: None)
+
+        async def answer() -> str:
+            await asyncio.sleep(0.8)
+            return "here"
+
+        assert questions.patience_beyond_usual("one") == 0
+        assert await questions.ask("one", answer, "one") == "here"
+        assert questions.patience_beyond_usual("one") > 0

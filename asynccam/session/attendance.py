@@ -247,6 +247,9 @@ class Attendance:
         )
         self._reconnected.discard(key)
         self._roster.stands(key, status.state, status.detail)
+        extra = self._questions.patience_beyond_usual(_checking(key))
+        if extra > 0 and self._check_every is not None:  # so that the sum of both waits stays the same
+            self._keeper.within(_checking(key), max(self._check_every - extra, self._check_every / 2))
 
     def _missed(self, key: str, error: Exception) -> None:
         if not self._busy(key):

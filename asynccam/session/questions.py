@@ -70,6 +70,10 @@ class Questions:
             raise answer
         return answer
 
+    def patience_beyond_usual(self, key: Hashable) -> float:
+        """Seconds for which an answer is awaited longer than usual, as the one before was slow."""
+        return self._patience.get(key, _PROMPT) - _PROMPT
+
     def renew(self, key: Hashable) -> None:
         """Ask an open question anew: it was asked where nobody is any longer."""
         asked = self._open.pop(key, None)
