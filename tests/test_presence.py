@@ -241,7 +241,7 @@ async def test_a_try_can_be_had_sooner_than_its_turn() -> None:
             tries += 1
             keeper.within("one", 0.01)
 
-        keeper.keep("one", attempt, pytest.fail, every=3000.0)
+        keeper.keep("one", attempt, lambda error: pytest.fail(str(error)), every=3000.0)
         await eventually(lambda: tries >= 3, PATIENT)
         keeper.within("unknown", 0.01)
         keeper.drop("one")
