@@ -3,95 +3,29 @@
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
 from asynccam import Session
-from asynccam.model.address import Address
-from asynccam.model.credentials import Credentials
 from asynccam.model.events import CameraStateChanged
 from asynccam.model.info import CameraState
-from asynccam.session import Fleet, Place
-from tests.support.devices import Device, device_process, free_port
+from asynccam.runtime.backoff import Backoff
+from asynccam.runtime.tasks import TaskScope
+from asynccam.session import Fleet
+from asynccam.session.keeper import Keeper
+from asynccam.session.questions import Questions
+from tests.support.rows import CAMERA, SERVICES, SYSTEMS, Row, row
+from tests.support.swallowing import swallowing
 from tests.support.waiting import eventually
 
 PATIENT = 30.0
 EVERY = 0.3
-SYSTEMS = ("multicam", "mediamtx", "thorvision", "snapshot", "nanocam")
-SERVICES = ("mediamtx", "thorvision", "snapshot")
-SECRET = "one secret of at least thirty-two bytes for all"
-OWN: Mapping[str, tuple[object, ...]] = {"mediamtx": ("--secret", SECRET, "--cameras", 1)}
-CAMERA = {"mediamtx": "camera0", "thorvision": "simulated-0", "snapshot": "test1"}
 LOOPBACK: dict[str, Any] = {"interfaces": ["127.0.0.1"], "check_every": EVERY}
-
-
-class Row:
-    """One device of each system, at ports they keep."""
-
-    def __init__(self, directory: Path, systems: tuple[str, ...]) -> None:
-        self._directory = directory
-        self._stack = AsyncExitStack()
-        self.ports = {system: free_port() for system in systems}
-        self.name = f"row-{uuid4().hex[:12]}"
-        self.running: dict[str, Device] = {}
-        self.options: dict[str, tuple[object, ...]] = {"multicam": ("--device-id", self.name)}
-
-    async def start(self) -> None:
-        """Start all, side by side, where they were before."""
-        await asyncio.gather(*map(self._start, self.ports))
-
-    async def _start(self, system: str) -> None:
-        options = (*OWN.get(system, ()), *self.options.get(system, ()), "--port", self.ports[system])
-        opened = device_process(system, self._directory / system, *options)
-        self.running[system] = await opened.__aenter__()
-        self._stack.push_async_exit(opened)
-
-    async def kill(self) -> None:
-        self.signal(signal.SIGKILL)
-        await asyncio.gather(*(device.process.wait() for device in self.running.values()))
-
-    def signal(self, number: signal.Signals) -> None:
-        for device in self.running.values():
-            device.process.send_signal(number)
-
-    def address(self, system: str, *, of_service: bool = False) -> Address:
-        camera = "" if of_service else CAMERA.get(system, "")
-        return Address(system, "127.0.0.1", self.ports[system], camera)
-
-    def has(self, address: str) -> bool:
-        return Address.parse(address).port in self.ports.values()
-
-    def credentials(self, system: str) -> Credentials:
-        return Credentials(token=str(self.running[system].said["token"]) if system == "mediamtx" else None)
-
-    async def aclose(self) -> None:
-        await self._stack.aclose()
-
-
-@asynccontextmanager
-async def row(
-    directory: Path, systems: tuple[str, ...] = SYSTEMS, *, multicam: tuple[str, ...] = ()
-) -> AsyncIterator[Row]:
-    one = Row(directory, systems)
-    one.options["multicam"] += multicam
-    try:
-        await one.start()
-        yield one
-    finally:
-        await one.aclose()
-
-
-def places(devices: Row, systems: tuple[str, ...], *, of_service: bool = False) -> list[Place]:
-    return [
-        Place(devices.address(system, of_service=of_service), credentials=devices.credentials(system))
-        for system in systems
-    ]
 
 
 async def go_and_come(devices: Row, *sessions: Session) -> None:
@@ -131,12 +65,12 @@ def is_so(session: Session, cameras: set[str], state: CameraState) -> bool:
 @pytest.mark.timeout(180)
 async def test_every_system_goes_and_comes_back_however_it_was_named(tmp_path: Path) -> None:
     announced = ("--announce", "--interface", "127.0.0.1")
-    async with row(tmp_path, SYSTEMS, multicam=announced) as devices:
+    async with row(tmp_path, SYSTEMS, *announced) as devices:
         given = {"mdns": False, "timeout": PATIENT, **LOOPBACK}
-        fleet = Fleet(places=tuple(places(devices, SYSTEMS)), check_every=EVERY)
+        fleet = Fleet(places=tuple(devices.places(SYSTEMS)), check_every=EVERY)
         async with (
-            Session.open(*places(devices, SYSTEMS), **given) as single,
-            Session.open(*places(devices, SERVICES, of_service=True), **given) as service,
+            Session.open(*devices.places(SYSTEMS), **given) as single,
+            Session.open(*devices.places(SERVICES, of_service=True), **given) as service,
             Session.open(fleet=fleet, **given) as whole,
             Session(**LOOPBACK) as found,
         ):
@@ -159,7 +93,7 @@ async def test_a_connection_that_goes_takes_its_cameras_away_without_a_check(tmp
     never: dict[str, Any] = {"interfaces": ["127.0.0.1"], "check_every": 3000.0, "mdns": False}
     async with (
         row(tmp_path, ("mediamtx",)) as devices,
-        Session.open(*places(devices, ("mediamtx",)), timeout=PATIENT, **never) as session,
+        Session.open(*devices.places(("mediamtx",)), timeout=PATIENT, **never) as session,
     ):
         (camera,) = session.cameras
         await eventually(lambda: is_so(session, {camera}, CameraState.READY), PATIENT)
@@ -173,7 +107,7 @@ async def test_a_connection_that_goes_takes_its_cameras_away_without_a_check(tmp
 async def test_a_service_that_returns_in_mid_recording_is_not_unknown(tmp_path: Path) -> None:
     async with (
         row(tmp_path, ("mediamtx",)) as devices,
-        Session.open(*places(devices, ("mediamtx",)), timeout=PATIENT, mdns=False, **LOOPBACK) as session,
+        Session.open(*devices.places(("mediamtx",)), timeout=PATIENT, mdns=False, **LOOPBACK) as session,
     ):
         (camera,) = session.cameras.values()
         take = session.new_take([camera], tmp_path / "takes")
@@ -200,3 +134,127 @@ async def test_who_was_named_is_away_until_it_answers() -> None:
             looking = asyncio.ensure_future(session.look_at(named[0], timeout=PATIENT))
             await eventually(lambda: named[0] in session.away, PATIENT)
             looking.cancel()
+
+
+async def test_an_address_that_never_answered_is_asked_as_often_as_a_camera_that_was_met() -> None:
+    """At 15 s a try, three would take longer than this test waits."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # nobody takes its connections
+        port = silent.getsockname()[1]
+        named = [f"{system}://127.0.0.1:{port}" for system in SYSTEMS]
+        async with Session.open(*named, timeout=0, mdns=False, **LOOPBACK) as session:
+            assert session.away.keys() == set(named)
+            await eventually(lambda: all(away.tries >= 3 for away in session.away.values()), PATIENT)
+
+
+async def test_a_service_is_back_by_a_new_connection_while_the_old_one_stays_mute(tmp_path: Path) -> None:
+    async with row(tmp_path, ("mediamtx",)) as devices, swallowing(devices.ports["mediamtx"]) as wire:
+        devices.shown["mediamtx"] = wire.port
+        async with Session.open(
+            *devices.places(("mediamtx",)), timeout=PATIENT, mdns=False, **LOOPBACK
+        ) as session:
+            (camera,) = session.cameras
+            await eventually(lambda: is_so(session, {camera}, CameraState.READY), PATIENT)
+            wire.cut()
+            await eventually(lambda: is_so(session, {camera}, CameraState.AWAY), PATIENT)
+            wire.mend()
+            await eventually(lambda: is_so(session, {camera}, CameraState.READY), PATIENT)
+
+
+async def test_a_camera_whose_cable_is_cut_goes_and_comes_back(tmp_path: Path) -> None:
+    async with row(tmp_path) as devices, AsyncExitStack() as stack:
+        wires = {
+            system: await stack.enter_async_context(swallowing(port))
+            for system, port in devices.ports.items()
+        }
+        devices.shown = {system: wire.port for system, wire in wires.items()}
+        given = {"mdns": False, "timeout": PATIENT, **LOOPBACK}
+        enter = stack.enter_async_context
+        fleet = Fleet(places=tuple(devices.places(SYSTEMS)), check_every=EVERY)
+        sessions = (
+            await enter(Session.open(*devices.places(SYSTEMS), **given)),
+            await enter(Session.open(*devices.places(SERVICES, of_service=True), **given)),
+            await enter(Session.open(fleet=fleet, **given)),
+        )
+        for wire in wires.values():
+            wire.cut()
+        for session in sessions:
+            known = set(session.cameras)
+            await eventually(partial(is_so, session, known, CameraState.AWAY), PATIENT)
+        for wire in wires.values():
+            wire.mend()
+        for session in sessions:
+            known = set(session.cameras)
+            await eventually(partial(is_so, session, known, CameraState.READY), PATIENT)
+
+
+async def test_who_was_named_is_in_exactly_one_place_at_every_moment(tmp_path: Path) -> None:
+    async with row(tmp_path) as devices:
+        singles = [str(devices.address(system)) for system in SYSTEMS]
+        services = [str(devices.address(system, of_service=True)) for system in SERVICES]
+        given: dict[str, Any] = {"timeout": 0, "mdns": False, **LOOPBACK}
+        async with (
+            Session.open(*devices.places(SYSTEMS), **given) as single,
+            Session.open(*devices.places(SERVICES, of_service=True), **given) as service,
+        ):
+            assert single.away.keys() == set(singles)
+            assert service.away.keys() == set(services)
+
+            def all_are_there() -> bool:
+                here = {camera.info.address for camera in single.cameras.values()}
+                for address in singles:
+                    assert (address in single.away) != (address in here), (address, dict(single.away), here)
+                behind = {*service.cameras, *service.away}
+                for address in services:
+                    met = any(key.startswith(f"{address}/") for key in behind)
+                    assert (address in service.away) != met, (address, dict(service.away), behind)
+                return not single.away and not service.away
+
+            await eventually(all_are_there, PATIENT)
+
+
+async def test_directories_of_one_fleet_are_the_same_however_it_is_opened(tmp_path: Path) -> None:
+    async with row(tmp_path / "one") as one, row(tmp_path / "other", ("snapshot", "mediamtx")) as other:
+        places = [*one.places(SYSTEMS), *other.places(("snapshot", "mediamtx"))]
+        labelled = [replace(place, label=f"camera {number}") for number, place in enumerate(places)]
+        for chosen in (places, labelled):
+            made = []
+            for given in (chosen, chosen[::-1], [*chosen[3:], *chosen[:3]]):
+                for opened in (
+                    Session.open(*given, timeout=PATIENT, mdns=False, **LOOPBACK),
+                    Session.open(fleet=Fleet(places=tuple(given)), timeout=PATIENT, mdns=False, **LOOPBACK),
+                ):
+                    async with opened as session:
+                        assert len(session.cameras) == len(places), dict(session.away)
+                        take = session.new_take(directory=tmp_path)
+                        made.append({record.id: record.directory for record in take.manifest.cameras})
+            assert len(set(made[0].values())) == len(places)
+            assert made == made[:1] * len(made)
+
+
+async def test_a_try_can_be_had_sooner_than_its_turn() -> None:
+    tries = 0
+    async with TaskScope("test") as scope:
+        keeper = Keeper(scope, Backoff())
+
+        async def attempt() -> None:
+            nonlocal tries
+            tries += 1
+            keeper.within("one", 0.01)
+
+        keeper.keep("one", attempt, lambda error: pytest.fail(str(error)), every=3000.0)
+        await eventually(lambda: tries >= 3, PATIENT)
+        keeper.within("unknown", 0.01)
+        keeper.drop("one")
+
+
+async def test_a_slow_camera_is_asked_sooner_by_what_is_waited_longer_for_it() -> None:
+    async with TaskScope("test") as scope:
+        questions = Questions(scope, lambda key: None)
+
+        async def answer() -> str:
+            await asyncio.sleep(0.8)
+            return "here"
+
+        assert questions.patience_beyond_usual("one") == 0
+        assert await questions.ask("one", answer, "one") == "here"
+        assert questions.patience_beyond_usual("one") > 0

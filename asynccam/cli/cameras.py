@@ -9,6 +9,7 @@ from asynccam.cli import words
 from asynccam.cli.errors import ExitCode
 from asynccam.cli.options import (
     AddressArgument,
+    AnswerTimeoutOption,
     ApiKeyOption,
     DirectoryOption,
     JsonOption,
@@ -25,6 +26,7 @@ from asynccam.model.info import CameraInfo
 
 def cameras(
     uri: AddressArgument,
+    timeout: AnswerTimeoutOption = 5.0,
     token: TokenOption = None,
     api_key: ApiKeyOption = None,
     json: JsonOption = False,
@@ -32,7 +34,7 @@ def cameras(
 ) -> None:
     """List the cameras behind the address of a service."""
     output = Output(json=json, verbose=verbose)
-    execute("cameras", lambda: _cameras(uri, credentials_of(token, api_key), output), output)
+    execute("cameras", lambda: _cameras(uri, timeout, credentials_of(token, api_key), output), output)
 
 
 def snapshot(
@@ -48,12 +50,12 @@ def snapshot(
     execute("snapshot", lambda: _snapshot(uri, to, credentials_of(token, api_key), output), output)
 
 
-async def _cameras(uri: str, credentials: Credentials | None, output: Output) -> ExitCode:
+async def _cameras(uri: str, timeout: float, credentials: Credentials | None, output: Output) -> ExitCode:
     from asynccam.cli.opening import open_session
 
     async with open_session() as session:
         with output.waiting(f"asking {uri}"):
-            found = await session.cameras_behind(uri, credentials=credentials)
+            found = await session.cameras_behind(uri, credentials=credentials, timeout=timeout)
     output.document({"cameras": found})
     output.show(_table(found) if found else words.told(f"There is no camera behind {uri}."))
     return ExitCode.OK

@@ -1,10 +1,11 @@
 """``asynccam doctor``: what on this computer would keep a take from working, and the cure of each."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 from rich.table import Table
@@ -14,6 +15,7 @@ from asynccam.cli import checks, words
 from asynccam.cli.checks import Finding, Verdict
 from asynccam.cli.errors import ExitCode, one_line
 from asynccam.cli.options import (
+    AnswerTimeoutOption,
     ApiKeyOption,
     InterfacesOption,
     JsonOption,
@@ -25,6 +27,8 @@ from asynccam.cli.output import Output
 from asynccam.cli.running import execute
 from asynccam.errors import AsynccamError
 from asynccam.model.credentials import Credentials
+from asynccam.runtime.tasks import TaskScope
+from asynccam.runtime.timing import deadline
 
 _PORTS: Final = (
     ("simulate thorvision", 8000, False),
@@ -57,21 +61,22 @@ def doctor(
     ] = None,
     token: TokenOption = None,
     api_key: ApiKeyOption = None,
+    timeout: AnswerTimeoutOption = 5.0,
     json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Look for what would keep a take from working; each finding comes with its cure."""
     output = Output(json=json, verbose=verbose)
     credentials = credentials_of(token, api_key)
-    execute("doctor", lambda: _doctor(uris or [], directory, interface, ntp, credentials, output), output)
+    asks = [partial(_ask, uri, credentials, timeout) for uri in uris or ()]
+    execute("doctor", lambda: _doctor(asks, directory, interface, ntp, output), output)
 
 
 async def _doctor(
-    uris: Sequence[str],
+    asks: Sequence[Callable[[], Coroutine[Any, Any, Finding]]],
     directory: Path,
     interfaces: Sequence[str] | None,
     ntp: str | None,
-    credentials: Credentials | None,
     output: Output,
 ) -> ExitCode:
     with output.waiting("looking around"):
@@ -86,18 +91,27 @@ async def _doctor(
         ]
         if ntp is not None:
             findings += await checks.check_time_server(ntp)
-        findings += [await _ask(uri, credentials) for uri in uris]
+        findings += await _side_by_side(asks)
     bad = sum(one.verdict is Verdict.BAD for one in findings)
     output.document({"healthy": not bad, "findings": findings})
     output.show(_sheet(findings), _summary(findings))
     return ExitCode.NOT_INSTALLED if bad else ExitCode.OK
 
 
-async def _ask(uri: str, credentials: Credentials | None) -> Finding:
+async def _side_by_side(asks: Sequence[Callable[[], Coroutine[Any, Any, Finding]]]) -> list[Finding]:
+    scope = TaskScope("doctor")
+    async with scope:
+        tasks = [scope.spawn(ask(), name="ask") for ask in asks]
+        if tasks:
+            await asyncio.wait(tasks)
+    return [task.result() for task in tasks]
+
+
+async def _ask(uri: str, credentials: Credentials | None, timeout: float) -> Finding:
     from asynccam.cli.opening import open_session
 
     try:
-        async with open_session() as session:
+        async with open_session() as session, deadline(timeout, f"answer from {uri}"):
             camera = await session.connect(uri, credentials=credentials)
             answer = await camera.status()
     except AsynccamError as error:

@@ -57,6 +57,10 @@ ApiKeyOption = Annotated[
         show_default=False,
     ),
 ]
+AnswerTimeoutOption = Annotated[
+    float,
+    typer.Option("--timeout", min=0.1, metavar="S", help="Seconds to wait for those who do not answer."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
 VerboseOption = Annotated[
     bool, typer.Option("--verbose", "-v", help="Show the log, and tracebacks of errors, on stderr.")

@@ -10,6 +10,7 @@ import typer
 
 from asynccam.cli.errors import ExitCode
 from asynccam.cli.options import (
+    AnswerTimeoutOption,
     ApiKeyOption,
     FleetOption,
     InterfacesOption,
@@ -31,10 +32,8 @@ if TYPE_CHECKING:
 _INTERVAL: Final = 0.25
 _CHECK_EVERY: Final = 2.0
 _DISCOVER_SECONDS: Final = 3.0
-_LOOK_SECONDS: Final = 5.0
-"""How long one look waits for those who do not answer; it ends as soon as all have."""
 _ASK_SECONDS: Final = 2.0
-"""How long it then waits for those who are there to say how they are."""
+"""How long one look waits, at most, for those who are there to say how they are."""
 
 
 def top(
@@ -46,6 +45,7 @@ def top(
     once: Annotated[
         bool, typer.Option("--once", help="Look once and leave; so it does where there is no terminal.")
     ] = False,
+    timeout: AnswerTimeoutOption = 5.0,
     interface: InterfacesOption = None,
     token: TokenOption = None,
     api_key: ApiKeyOption = None,
@@ -56,14 +56,15 @@ def top(
     output = Output(json=json, verbose=verbose)
     credentials = credentials_of(token, api_key)
     once = once or json or not output.stdout.is_terminal
-    execute("top", lambda: _top(uris or (), fleet, everything, once, interface, credentials, output), output)
+    wait = timeout if once else 0.0
+    execute("top", lambda: _top(uris or (), fleet, everything, wait, interface, credentials, output), output)
 
 
 async def _top(
     uris: Sequence[str],
     fleet: Path | None,
     everything: bool,
-    once: bool,
+    wait: float,
     interfaces: Sequence[str] | None,
     credentials: Credentials | None,
     output: Output,
@@ -73,7 +74,7 @@ async def _top(
     if not uris and fleet is None and not everything:
         raise UsageError("there is nothing to show; name addresses, a --fleet, or --all")
     settings: Any = {"interfaces": list(interfaces)} if interfaces else {}
-    wait = _LOOK_SECONDS if once else 0.0
+    once = wait > 0
     output.note("Connecting.")
     async with Session.open(
         *uris, fleet=fleet, credentials=credentials, timeout=wait, check_every=_CHECK_EVERY, **settings
@@ -83,7 +84,7 @@ async def _top(
         view = TopView(session)
         with session.events.subscribe(view.handle, replay=True):
             if once:
-                await _until_asked(session)
+                await _until_asked(session, min(wait, _ASK_SECONDS))
                 output.document({"cameras": view.rows()})
                 output.show(view)
             else:
@@ -91,11 +92,11 @@ async def _top(
     return ExitCode.OK
 
 
-async def _until_asked(session: "Session") -> None:
-    """Until every camera has said how it is, or for a few seconds."""
+async def _until_asked(session: "Session", seconds: float) -> None:
+    """Until every camera has said how it is, or for some seconds."""
     from asynccam.model.events import CameraStateChanged
 
-    until = time.monotonic() + _ASK_SECONDS
+    until = time.monotonic() + seconds
     while time.monotonic() < until:
         asked = session.cameras.keys() - session.away.keys()
         if all(session.events.latest(CameraStateChanged, key) for key in asked):

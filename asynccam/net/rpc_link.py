@@ -114,6 +114,11 @@ class RpcLink:
         """Calls without an answer."""
         return len(self._calls)
 
+    def probe(self, timeout: float) -> None:
+        """Ping now; without a pong within ``timeout`` seconds the connection is lost."""
+        if self._socket is not None:
+            self._socket.probe(timeout)
+
     async def call(
         self, method: str, params: Params = None, *, timeout: float | None = DEFAULT_TIMEOUT
     ) -> Any:

@@ -97,6 +97,7 @@ class WebSocket(asyncio.Protocol):
         self._why: str | None = None
         self._heard = self._loop.time()
         self._ping_sent: float | None = None
+        self._pong_due = 0.0
         self._next_ping = self._heard + (ping_interval or 0.0)
         self._timer: asyncio.TimerHandle | None = None
         self.pongs = 0
@@ -136,6 +137,24 @@ class WebSocket(asyncio.Protocol):
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush)
+
+    def probe(self, timeout: float) -> None:
+        """Ping now: without a pong within ``timeout`` seconds the connection counts as dead.
+
+        TCP sends what was lost again after waits that double, so a connection whose network was cut for a
+        minute may stay silent for another one after the network is back. A new connection does not.
+        """
+        if not self.is_open:
+            return
+        now = self._loop.time()
+        if self._ping_sent is None:
+            self._ping(now)
+            self._pong_due = now + timeout
+        else:
+            self._pong_due = min(self._pong_due, now + timeout)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._watch()
 
     async def drain(self) -> None:
         """Wait until the peer has taken enough of what was sent; returns at once when it is gone."""
@@ -271,8 +290,8 @@ class WebSocket(asyncio.Protocol):
     def _watch(self) -> None:
         """Ping when it is time, and give up on a peer that is silent for too long."""
         now = self._loop.time()
-        if self._ping_sent is not None and now >= self._ping_sent + self._ping_timeout:
-            self._abort(f"no pong within {self._ping_timeout:g} s")
+        if self._ping_sent is not None and now >= self._pong_due:
+            self._abort(f"no pong within {self._pong_due - self._ping_sent:.3g} s")
             return
         if self._quiet_limit is not None and now >= self._heard + self._quiet_limit:
             self._abort(f"silent for {self._quiet_limit:g} s")
@@ -280,15 +299,19 @@ class WebSocket(asyncio.Protocol):
         wakes = [] if self._quiet_limit is None else [self._heard + self._quiet_limit]
         if self._ping_interval is not None:
             if self._ping_sent is None and now >= self._next_ping and self._core.state is State.OPEN:
-                self._core.send_ping(b"")
-                self._flush()
-                self._ping_sent, self._next_ping = now, now + self._ping_interval
-            if self._ping_sent is not None:
-                wakes.append(self._ping_sent + self._ping_timeout)
+                self._ping(now)
+                self._next_ping = now + self._ping_interval
             if self._next_ping > now:
                 wakes.append(self._next_ping)
+        if self._ping_sent is not None:
+            wakes.append(self._pong_due)
         if wakes:
             self._timer = self._loop.call_at(min(wakes), self._watch)
+
+    def _ping(self, now: float) -> None:
+        self._core.send_ping(b"")
+        self._flush()
+        self._ping_sent, self._pong_due = now, now + self._ping_timeout
 
     def _abort(self, why: str) -> None:
         self._why = self._why or why

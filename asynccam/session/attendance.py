@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeVar
 
 from asynccam.errors import AsynccamError, ConnectionError, TimeoutError, UsageError
 from asynccam.model.address import Address
@@ -19,10 +19,14 @@ from asynccam.session.keeper import Keeper
 from asynccam.session.places import Place
 from asynccam.session.questions import Questions
 from asynccam.session.roster import Roster
-from asynccam.session.wings import Means, load_wing
+from asynccam.session.twins import Twins
+from asynccam.session.wings import Means, load_wing, wing_of
 
-_ANSWER_TIMEOUT: Final = 15.0
-"""Seconds a camera or a service has to answer."""
+T = TypeVar("T")
+
+_LONGEST_FIRST: Final = 15.0
+_SHORTEST_FIRST: Final = 4.0
+"""Seconds between which the first try at an address has to end; later ones have those of a check."""
 _ALIVE: Final = 2.0
 """Seconds a device has to show that it is still where it was."""
 _ONCE_MORE: Final = Backoff(initial=0.2)
@@ -68,6 +72,10 @@ class Attendance:
         self._dismissed: set[str] = set()
         self._questions = Questions(scope, keeper.wake)
         self._reconnected: set[str] = set()
+        self._first: dict[str, float] = {}  # seconds for the first try, by address
+        self._twins = Twins()
+        self._told_of: set[tuple[str, str]] = set()  # ids and addresses of devices that were refused
+        self._lives_at: dict[str, str] = {}  # where each camera that was met is for certain
 
     async def connect(
         self, address: Address, credentials: Credentials | None, timeout: float, http_port: int | None = None
@@ -79,12 +87,18 @@ class Attendance:
 
     # -- places -------------------------------------------------------------------------------------
 
-    def seek(self, place: Place) -> asyncio.Event:
+    def seek(self, place: Place, timeout: float = 0.0) -> asyncio.Event:
         """Look at a place until somebody answers; gives what is set when the first try has ended.
 
         Until then the place is away.
+
+        Args:
+            place: Where.
+            timeout: Seconds for which somebody waits for the first try: it may then take as long, if that is
+                between 4 and 15 s. Every later one has the time of a check.
         """
         key = str(place.address)
+        self._first[key] = min(max(timeout, _SHORTEST_FIRST), _LONGEST_FIRST)
         self._roster.places[key] = place
         self._roster.expect(key)
         attempt: Callable[[Place], Awaitable[None]] = self._meet_all if place.is_service else self._meet
@@ -112,20 +126,28 @@ class Attendance:
             except AsynccamError as error:
                 self._roster.failed(info.id, error)
 
+    async def _contact(self, key: str, question: Callable[[], Awaitable[T]]) -> T:
+        """Ask at an address: as patiently as somebody waits at first, then as a camera is checked."""
+        first = self._first.pop(key, None)
+        if first is None:
+            return await self._questions.ask(_looking(key), question, key)
+        async with deadline(first, f"answer from {key}"):
+            return await question()
+
     async def _behind(self, place: Place) -> list[CameraInfo]:
-        """Describe the cameras behind a service; one that has answered before has to do so promptly."""
+        """Describe the cameras behind a service."""
         key = str(place.address)
         wing = await load_wing(place.address.system)
         behind = wing.behind
         assert behind is not None
         means = self._means(place.credentials, place.http_port)
-        if key in self._roster.reached:
-            return await self._questions.ask(_looking(key), lambda: behind(place.address, means), key)
-        async with deadline(_ANSWER_TIMEOUT, f"answer from {key}"):
-            return await behind(place.address, means)
+        return await self._contact(key, lambda: behind(place.address, means))
 
     async def _meet_at(self, address: Address, place: Place) -> None:
-        camera = await self.connect(address, place.credentials, _ANSWER_TIMEOUT, place.http_port)
+        camera = await self._contact(
+            str(address),
+            lambda: self.connect(address, place.credentials, _LONGEST_FIRST, place.http_port),
+        )
         await self.admit(camera, place, credentials=place.credentials, http_port=place.http_port)
 
     async def admit(
@@ -139,7 +161,7 @@ class Attendance:
         """Take in a camera that has just answered; gives the one that is held.
 
         Raises:
-            UsageError: The one that is held answers elsewhere, at another port: these are two devices.
+            UsageError: The one that is held answers elsewhere: these are two devices.
         """
         try:
             await self._tell_apart(camera, credentials, http_port)
@@ -154,26 +176,38 @@ class Attendance:
     async def _tell_apart(
         self, camera: Camera, credentials: Credentials | None, http_port: int | None
     ) -> None:
-        """See that a camera is not a second device with the id of one that lives at another port.
-
-        A device with two network interfaces answers at two addresses and at one port.
-        """
-        held = self._roster.cameras.get(camera.id)
-        if held is None or not held.info.address or not camera.info.address:
-            return
-        known, new = Address.parse(held.info.address), Address.parse(camera.info.address)
-        if known.port == new.port:
-            return
-        try:
-            other = await self.connect(known, credentials, _ALIVE, http_port)
-        except AsynccamError:
-            return  # it has moved
-        same = other.id == camera.id
-        await other.aclose()
-        if same:
-            raise UsageError(
-                f"two devices answer as {camera.id}, at {known} and at {new}; rename one of them"
+        """See that a camera is not a second device with the id of one that lives at another address."""
+        held = self._lives_at.get(camera.id)
+        if camera.id in self._roster.cameras and held and camera.info.address:
+            await self._twins.tell_apart(
+                held, camera, lambda known: self.connect(known, credentials, _ALIVE, http_port)
             )
+
+    def knows(self, camera: Camera) -> bool:
+        """Return whether a camera that announces itself is new, or is where its id was already."""
+        held = self._lives_at.get(camera.id)
+        if camera.id not in self._roster.cameras or not held:
+            return True
+        return self._twins.is_at(camera, held)
+
+    async def follow(self, camera: Camera) -> Camera | None:
+        """Take in a camera that announces itself; gives the one held, or None if it is another device.
+
+        Where one of its id lives elsewhere, the session keeps to that one, and a `CameraFailed` says so once.
+        """
+        address = camera.info.address
+        try:
+            if camera.id not in self._roster.away or self._twins.is_stranger(camera):
+                await self._tell_apart(camera, None, None)
+        except AsynccamError as error:
+            held = self._roster.cameras.get(camera.id)
+            if held is camera:  # discovery has moved it already
+                wing_of(camera.info.system).settle(camera, Address.parse(self._lives_at[camera.id]))
+            if isinstance(error, UsageError) and (camera.id, address) not in self._told_of:
+                self._told_of.add((camera.id, address))
+                self._roster.refused(camera.id, error)
+            return None
+        return self.take_in(camera)
 
     # -- cameras ------------------------------------------------------------------------------------
 
@@ -182,6 +216,7 @@ class Attendance:
         held = self._roster.adopt(camera, place)
         self._dismissed.discard(held.id)
         key = held.id
+        self._lives_at[key] = held.info.address
         if self._check_every is not None and _checking(key) not in self._keeper:
             self._keeper.keep(
                 _checking(key),
@@ -196,6 +231,10 @@ class Attendance:
         for name in (_looking(key), _checking(key)):
             self._keeper.drop(name)
             self._questions.drop(name)
+        self._first.pop(key, None)
+        self._lives_at.pop(key, None)
+        self._twins.forget(key)
+        self._told_of = {(other, address) for other, address in self._told_of if other != key}
         self._roster.forget(key)
         self._dismissed.add(key)
 
@@ -208,6 +247,9 @@ class Attendance:
         )
         self._reconnected.discard(key)
         self._roster.stands(key, status.state, status.detail)
+        extra = self._questions.patience_beyond_usual(_checking(key))
+        if extra > 0 and self._check_every is not None:  # so that the sum of both waits stays the same
+            self._keeper.within(_checking(key), max(self._check_every - extra, self._check_every / 2))
 
     def _missed(self, key: str, error: Exception) -> None:
         if not self._busy(key):
@@ -268,6 +310,8 @@ class Attendance:
 
     def announced(self, camera: Camera) -> None:
         """A camera announces itself: who is away at this place may answer now."""
+        if camera.id in self._roster.away:
+            self._questions.renew(_checking(camera.id))
         self.wake(camera.id)
         place = self._roster.place_at(camera.info.address)
         if place is not None:

@@ -177,7 +177,7 @@ class Company(Block):
         self._check_open()
         (new,) = places((place,), {}, None)
         places((*self._roster.places.values(), new), {}, None)
-        await self._attendance.settle({str(new.address): self._attendance.seek(new)}, timeout)
+        await self._attendance.settle({str(new.address): self._attendance.seek(new, timeout)}, timeout)
 
     def wake(self, camera: str | None = None) -> None:
         """Try a camera or an address again now, or all that are away: something says that it is back.
@@ -263,7 +263,14 @@ class Company(Block):
         self._check_open()
         there = await self._discoveries.look(systems, count, timeout)
         self._check_open()
-        return [self._attendance.take_in(camera) for camera in there]
+        held: list[Camera] = []
+        for camera in there:
+            one = self._attendance.take_in(camera) if self._attendance.knows(camera) else None
+            one = one or await self._attendance.follow(camera)
+            if one is not None:
+                held.append(one)
+        self._check_open()
+        return held
 
     def watch_clocks(self) -> None:
         """Emit `ClockStepped` and `ProgramPaused` until the session ends; harmless when called twice.
@@ -344,12 +351,23 @@ class Company(Block):
             self.emit(event)
         elif event.camera not in self.cameras and not wanted:
             self._attendance.announced(camera)
-        else:
+        elif self._attendance.knows(camera):
             is_here = self.cameras.get(camera.id) is camera and camera.id not in self.away
             self._attendance.take_in(camera)
-            self._attendance.announced(camera)
-            if is_here:  # discovery has moved it already, so that nothing was left to do and to tell
-                self.emit(event)
+            self._welcome(camera, event, is_here)
+        else:
+            self._scope.spawn(self._follow(camera, event), name=f"follow {camera.id}")
+
+    async def _follow(self, camera: Camera, event: News) -> None:
+        """Follow a camera that is elsewhere now, unless that is another device with its id."""
+        is_here = self.cameras.get(camera.id) is camera and camera.id not in self.away
+        if await self._attendance.follow(camera) is not None and not self._closed:
+            self._welcome(camera, event, is_here)
+
+    def _welcome(self, camera: Camera, event: News, is_here: bool) -> None:
+        self._attendance.announced(camera)
+        if is_here:  # discovery has moved it already, so that nothing was left to do and to tell
+            self.emit(event)
 
     def _passes(self, event: Event) -> None:
         if not self._closed:

@@ -111,6 +111,13 @@ class Keeper:
                 charge.due = 0.0
         self._changed.set()
 
+    def within(self, key: Hashable, seconds: float) -> None:
+        """Have the next try no later than so many seconds from now; for a try that is under way, too."""
+        charge = self._charges.get(key)
+        if charge is not None:
+            charge.due = min(charge.due, asyncio.get_running_loop().time() + seconds)
+            self._changed.set()
+
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:

@@ -32,14 +32,12 @@ class Roster:
         cameras: Every camera that was met, by id; those that are away stay.
         away: Who does not answer now: cameras by id, and by address the places nobody has answered at.
         places: The places that are looked at, by address.
-        reached: Addresses of services that have answered.
     """
 
     def __init__(self, events: EventHub, emit: Callable[[Event], None]) -> None:
         self.cameras: dict[str, Camera] = {}
         self.away: dict[str, Away] = {}
         self.places: dict[str, Place] = {}
-        self.reached: set[str] = set()
         self._origin: dict[str, Place] = {}
         self._events = events
         self._emit = emit
@@ -121,7 +119,6 @@ class Roster:
         self.cameras.pop(key, None)
         self.places.pop(key, None)
         self.away.pop(key, None)
-        self.reached.discard(key)
         place = self._origin.pop(key, None)
         if place is not None and not place.is_service:
             self.places.pop(str(place.address), None)
@@ -177,7 +174,6 @@ class Roster:
 
     def answered(self, key: str) -> None:
         """A place has been reached."""
-        self.reached.add(key)
         if self.away.pop(key, None) is not None:
             self._tell(key, CameraState.READY, "reached")
 
@@ -189,6 +185,10 @@ class Roster:
         self._gone(key, error, str(error), tries + 1)
         if new and not isinstance(error, (RetryableError, NotFoundError)):
             self._emit(CameraFailed(camera=key, step="connect", error=error))
+
+    def refused(self, key: str, error: Exception) -> None:
+        """Another device has announced itself with the id of a camera, which stays what it is."""
+        self._emit(CameraFailed(camera=key, step="connect", error=error))
 
     def _gone(self, key: str, error: Exception | None, reason: str, tries: int = 0) -> None:
         before = self.away.get(key)

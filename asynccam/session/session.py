@@ -147,7 +147,7 @@ class Session(Company):
         found = places((*plan.places, *at), cameras or {}, credentials)
         merged: Settings = {"check_every": 10.0, **plan.settings(), **settings}
         async with cls(**merged) as session:
-            first_tries = {str(place.address): session._attendance.seek(place) for place in found}
+            first_tries = {str(place.address): session._attendance.seek(place, timeout) for place in found}
             if mdns and plan.mdns:
                 await session._listen({place.address.system for place in found})
             await session._attendance.settle(first_tries, timeout)

@@ -69,9 +69,10 @@ class SharedResources:
     def http(self) -> "ClientSession":
         """The HTTP session."""
         if self._http is None:
-            from aiohttp import ClientSession
+            from aiohttp import ClientSession, TCPConnector
 
-            self._http = self._own_http = ClientSession()
+            # Connections are kept, so a name is seldom looked up; and whoever moves is to be found at once.
+            self._http = self._own_http = ClientSession(connector=TCPConnector(use_dns_cache=False))
         return self._http
 
     async def mdns(self) -> "AsyncZeroconf":

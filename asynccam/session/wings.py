@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol, cast
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from asynccam.systems.multicam.camera import MultiCamCamera
     from asynccam.systems.snapshot.client import SnapshotClient
     from asynccam.systems.thorvision.client import ThorVisionClient
+
+
+_MARK_TIMEOUT: Final = 2.0
+"""Seconds a device has to tell a mark of its run."""
 
 
 class Discovery(Protocol):
@@ -87,6 +91,9 @@ class Wing:
         behind: Describes every camera behind an address; None if an address is one camera.
         discovery: Opens discovery on shared mDNS sockets; None if the system has none.
         follow: Tells a camera that it is now where another object of the same camera is.
+        mark: Asks a camera for a mark of its run, ``""`` if it tells none; None where ids hold the address.
+        endpoints: Hosts and ports at which a camera says it is.
+        settle: Tells a camera that it is at this address after all.
     """
 
     modules: tuple[str, ...]
@@ -94,10 +101,18 @@ class Wing:
     behind: Callable[[Address, Means], Awaitable[list[CameraInfo]]] | None
     discovery: Callable[["AsyncZeroconf"], AbstractAsyncContextManager[Discovery]] | None
     follow: Callable[[Camera, Camera], None]
+    mark: Callable[[Camera], Awaitable[str]] | None = None
+    endpoints: Callable[[Camera], frozenset[tuple[str, int]]] = field(default=lambda camera: _told_at(camera))
+    settle: Callable[[Camera, Address], None] = field(default=lambda camera, address: None)
 
 
 def _stay(camera: Camera, now: Camera) -> None:
     """A camera whose id holds its address is where it was."""
+
+
+def _told_at(camera: Camera) -> frozenset[tuple[str, int]]:
+    address = Address.parse(camera.info.address)
+    return frozenset({(address.host, address.port)})
 
 
 async def _connect_multicam(address: Address, means: Means) -> Camera:
@@ -115,6 +130,19 @@ def _discover_multicam(zeroconf: "AsyncZeroconf") -> AbstractAsyncContextManager
 def _follow_multicam(camera: Camera, now: Camera) -> None:
     client = cast("MultiCamCamera", now).client
     cast("MultiCamCamera", camera).follow(client.hosts, client.port)
+
+
+async def _mark_multicam(camera: Camera) -> str:
+    return await cast("MultiCamCamera", camera).client.run_mark(timeout=_MARK_TIMEOUT)
+
+
+def _endpoints_of_multicam(camera: Camera) -> frozenset[tuple[str, int]]:
+    client = cast("MultiCamCamera", camera).client
+    return frozenset((host, client.port) for host in client.hosts)
+
+
+def _settle_multicam(camera: Camera, address: Address) -> None:
+    cast("MultiCamCamera", camera).follow(address.host, address.port)
 
 
 async def _mediamtx_client(address: Address, means: Means) -> "CameraClient":
@@ -221,7 +249,14 @@ async def _connect_nanocam(address: Address, means: Means) -> Camera:
 WINGS: Final[Mapping[str, Wing]] = MappingProxyType(
     {
         "multicam": Wing(
-            ("camera", "discovery"), _connect_multicam, None, _discover_multicam, _follow_multicam
+            ("camera", "discovery"),
+            _connect_multicam,
+            None,
+            _discover_multicam,
+            _follow_multicam,
+            _mark_multicam,
+            _endpoints_of_multicam,
+            _settle_multicam,
         ),
         "mediamtx": Wing(("camera", "client"), _connect_mediamtx, _behind_mediamtx, None, _stay),
         "snapshot": Wing(("camera", "client"), _connect_snapshot, _behind_snapshot, None, _stay),

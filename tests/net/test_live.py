@@ -316,6 +316,34 @@ async def test_a_frame_over_the_limit_ends_the_connection_with_the_reason(server
         assert client.live.error is not None
 
 
+async def test_a_peer_that_is_doubted_has_to_answer_a_ping_at_once() -> None:
+    doubted = asyncio.Event()
+
+    async def frozen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await accept_websocket(reader.read, writer.write)
+        doubted.set()
+        await reader.read(-1)
+        writer.close()
+
+    async with await asyncio.start_server(frozen, "127.0.0.1", 0) as listener:
+        url = f"ws://127.0.0.1:{listener.sockets[0].getsockname()[1]}/ws"
+        sock = await open_websocket(url, print, ping_interval=None)
+        await doubted.wait()
+        sock.probe(3000.0)
+        sock.probe(0.05)  # one that was asked for sooner is meant
+        closed = await asyncio.wait_for(asyncio.shield(sock.closed), 20)
+        assert closed.reason == "no pong within 0.05 s"
+
+
+async def test_a_peer_that_is_doubted_and_answers_is_kept(server: RpcServer) -> None:
+    sock = await open_websocket(server.url, print, ping_interval=None)
+    for pongs in (1, 2):
+        sock.probe(30.0)
+        await eventually(lambda pongs=pongs: sock.pongs == pongs)  # type: ignore[misc]
+    assert sock.is_open
+    await sock.aclose()
+
+
 async def test_a_peer_that_answers_no_ping_is_given_up() -> None:
     async def frozen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await accept_websocket(reader.read, writer.write)

@@ -98,7 +98,46 @@ asyncio.run(main())
 """
 
 
-async def test_a_network_that_comes_after_the_opening_is_used_and_a_new_address_announced() -> None:
+_SESSION = """
+import asyncio, subprocess, tempfile
+from pathlib import Path
+from asynccam import Session
+from asynccam.systems.multicam import MultiCamDevice
+
+def ip(*words):
+    subprocess.run(["ip", *words], check=True)
+
+async def reached(session, address):
+    async with asyncio.timeout(40):
+        while not any(address in camera.client.hosts for camera in session.cameras.values()):
+            await asyncio.sleep(0.05)
+
+async def main():
+    ip("link", "set", "lo", "up")
+    with tempfile.TemporaryDirectory() as kept:
+        device = MultiCamDevice(Path(kept), port=0, host="0.0.0.0", device_id="late", announce=True)
+        async with device, Session() as session:
+            await session.discover(timeout=0.1, systems=["multicam"])
+            ip("link", "add", "net0", "type", "veth", "peer", "name", "net1")
+            ip("link", "set", "net1", "up")
+            ip("addr", "add", "10.77.0.1/24", "dev", "net0")
+            ip("link", "set", "net0", "up", "multicast", "on")
+            await reached(session, "10.77.0.1")
+            ip("addr", "del", "10.77.0.1/24", "dev", "net0")
+            ip("addr", "add", "10.77.0.9/24", "dev", "net0")
+            await reached(session, "10.77.0.9")
+            (camera,) = session.cameras.values()
+            assert (await camera.status()).state.value == "ready"
+    print("followed")
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("program", [_PROGRAM, _SESSION], ids=["announcement", "session"])
+async def test_a_network_that_comes_after_the_opening_is_used_and_a_new_address_announced(
+    program: str,
+) -> None:
     allowed = await asyncio.to_thread(
         subprocess.run, ["unshare", "-rn", "ip", "link", "add", "x", "type", "veth"], capture_output=True
     )
@@ -109,7 +148,7 @@ async def test_a_network_that_comes_after_the_opening_is_used_and_a_new_address_
         "-rn",
         sys.executable,
         "-c",
-        _PROGRAM,
+        program,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         cwd=Path(__file__).parents[2],

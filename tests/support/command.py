@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -35,10 +35,17 @@ async def asynccam(*arguments: object, timeout: float = 40.0, env: Mapping[str, 
 
 @asynccontextmanager
 async def started(
-    *arguments: object, env: Mapping[str, str] | None = None
+    *arguments: object, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The command while it runs; killed at the end if it still does."""
+    """The command while it runs; killed at the end if it still does.
+
+    Args:
+        arguments: Of the command.
+        env: More environment variables.
+        prefix: A command that becomes this one, ``nsenter`` for example.
+    """
     process = await asyncio.create_subprocess_exec(
+        *prefix,
         *COMMAND,
         *map(str, arguments),
         stdin=asyncio.subprocess.PIPE,

@@ -4,7 +4,7 @@ import asyncio
 import json
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +28,17 @@ class Device:
 
 
 @asynccontextmanager
-async def device_process(kind: str, directory: Path, *options: object) -> AsyncIterator[Device]:
-    """One process, once it listens: ``multicam``, ``mediamtx``, ``thorvision`` and so on."""
+async def device_process(
+    kind: str, directory: Path, *options: object, prefix: Sequence[str] = ()
+) -> AsyncIterator[Device]:
+    """One process, once it listens: ``multicam``, ``mediamtx``, ``thorvision`` and so on.
+
+    Args:
+        kind: Its system.
+        directory: Where it keeps its files.
+        options: More options of its command.
+        prefix: As for `started`.
+    """
     http_port = free_port()
     line: tuple[object, ...] = {
         "multicam": ("serve", "multicam", "--host", "127.0.0.1", "--no-announce", "--directory", directory),
@@ -38,9 +47,13 @@ async def device_process(kind: str, directory: Path, *options: object) -> AsyncI
         "snapshot": ("serve", "snapshot", "--test-cameras", 1),
         "thorvision": ("simulate", "thorvision", "--cameras", 1, "--width", 160, "--height", 120),
     }[kind]
-    async with started(*line, "--port", 0, "--json", *options) as process:
+    async with started(*line, "--port", 0, "--json", *options, prefix=prefix) as process:
         assert process.stdout is not None
-        said = json.loads(await asyncio.wait_for(process.stdout.readline(), 40))
+        line_said = await asyncio.wait_for(process.stdout.readline(), 40)
+        if not line_said:
+            _, err = await process.communicate()
+            raise RuntimeError(f"{kind} did not start: {err.decode()}")
+        said = json.loads(line_said)
         try:
             yield Device(process, said, directory, http_port)
         finally:

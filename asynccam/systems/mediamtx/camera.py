@@ -10,7 +10,6 @@ from asynccam.model.address import Address
 from asynccam.model.camera import Camera
 from asynccam.model.features import FeatureKey, Files, Progress, Record, Snapshot, Stream
 from asynccam.model.info import CameraInfo, CameraStatus, LocalFile, MediaFile
-from asynccam.net.live import LinkState
 from asynccam.runtime.tasks import finish
 from asynccam.systems.mediamtx import models
 from asynccam.systems.mediamtx.camera_record import MediaMtxRecord
@@ -84,12 +83,16 @@ class MediaMtxCamera(Camera):
             AddressError, CameraNotFoundError: As for `connect`.
             CameraServiceError: The service refuses.
         """
-        return cls(client, _chosen(await client.get_camera_list(), _address(address)))
+        with client.pressing():
+            cameras = await client.get_camera_list()
+        return cls(client, _chosen(cameras, _address(address)))
 
     @classmethod
     async def all_of(cls, client: CameraClient) -> "tuple[MediaMtxCamera, ...]":
         """All cameras of a connected client's service; the client stays the caller's to disconnect."""
-        return tuple(cls(client, camera.device) for camera in await client.get_camera_list())
+        with client.pressing():
+            cameras = await client.get_camera_list()
+        return tuple(cls(client, camera.device) for camera in cameras)
 
     @property
     def info(self) -> CameraInfo:
@@ -102,16 +105,15 @@ class MediaMtxCamera(Camera):
         return self._features
 
     async def status(self) -> CameraStatus:
-        """Ask the service how the camera is; a connection that waits for its next try is tried at once.
+        """Ask the service how the camera is; see `CameraClient.pressing` for how soon a loss is known.
 
         Raises:
             CameraServiceError: The service refuses, or cannot be reached.
             TimeoutError: It does not answer.
             RemoteProtocolError: It answers nonsense.
         """
-        if self.client.state is LinkState.WAITING:
-            self.client.wake()
-        answer = await self.client.get_camera_status(self.device)
+        with self.client.pressing():
+            answer = await self.client.get_camera_status(self.device)
         if answer.metrics is not None and answer.metrics.uptime is not None:
             self.client.note_uptime(self.device, answer.metrics.uptime)
         return CameraStatus(

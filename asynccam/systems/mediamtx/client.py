@@ -1,10 +1,11 @@
 """CameraClient: a MediaMTX Camera Service of either generation. See docs/mediamtx.md."""
 
+import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 
@@ -41,6 +42,11 @@ from asynccam.wall_clock import WALL_CLOCK
 CameraHandler = Callable[[CameraInfo], Awaitable[object] | object]
 RecordingHandler = Callable[[RecordingInfo], Awaitable[object] | object]
 LossHandler = Callable[[], Awaitable[object] | object]
+
+_PRESS: Final = 1.0
+"""Seconds between two pushes of `CameraClient.pressing`."""
+_PONG: Final = 3.0
+"""Seconds a service that is silent has to answer a ping."""
 
 
 class CameraClient(CameraMethods, FileMethods, ServiceMethods):
@@ -129,6 +135,7 @@ class CameraClient(CameraMethods, FileMethods, ServiceMethods):
         self._hub = events or EventHub(str(self.endpoint.address))
         self._handlers: tuple[Subscription, ...] = ()
         self._connection: ServiceConnection | None = None
+        self._pressing = 0  # blocks of `pressing`, each with one call at most
 
     def __repr__(self) -> str:
         return f"<CameraClient {self.endpoint.address} {self.state.value}>"
@@ -272,6 +279,35 @@ class CameraClient(CameraMethods, FileMethods, ServiceMethods):
         """Try again now, because something says that the service is back."""
         if self._connection is not None:
             self._connection.rpc.live.wake()
+
+    @contextmanager
+    def pressing(self) -> Iterator[None]:
+        """Find out in the block, within seconds, whether the service is there.
+
+        A lost connection is tried again at once and every second, whatever its waits are. One that is silent
+        for a second is pinged, and counts as lost without a pong within three seconds; not while another call
+        is under way, which may hold up a service of generation 1.
+        """
+        loop = asyncio.get_running_loop()
+        timer: asyncio.TimerHandle
+        self._pressing += 1
+
+        def push() -> None:
+            nonlocal timer
+            timer = loop.call_later(_PRESS, push)
+            link = None if self._connection is None else self._connection.rpc.live.link
+            if link is None:
+                self.wake()
+            elif link.pending <= self._pressing:
+                link.probe(_PONG)
+
+        timer = loop.call_later(_PRESS, push)
+        try:
+            self.wake()
+            yield
+        finally:
+            self._pressing -= 1
+            timer.cancel()
 
     def set_credentials(
         self,

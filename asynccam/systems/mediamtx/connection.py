@@ -32,8 +32,11 @@ from asynccam.systems.mediamtx.signin import ask, sign_in, translated
 from asynccam.wall_clock import WALL_CLOCK
 
 _LOG = logging.getLogger(__name__)
-_OPEN: Final = 10.0
-"""Seconds at most for one try to open a connection."""
+_OPEN: Final = 5.0
+"""Seconds at most for one try to open a connection.
+
+TCP repeats its first segment after 1, 3 and 7 s: a try that is older than 5 s is slower than a new one.
+"""
 
 Subscriptions = dict[str, dict[str, Any] | None]
 """Topic -> filters."""

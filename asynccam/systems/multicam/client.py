@@ -31,6 +31,7 @@ from asynccam.systems.multicam.models import (
     StatusResponse,
     StopRecordingResponse,
 )
+from asynccam.systems.multicam.vocabulary import RUN_MARK
 from asynccam.systems.multicam.wire import parse_list, parse_status, parse_stop
 
 _AHEAD: Final = 8
@@ -145,6 +146,20 @@ class MultiCamClient:
         return parse_status(
             await self._link.exchange(message, timeout=timeout, repeatable=True), peer=self.address
         )
+
+    async def run_mark(self, *, timeout: float | None = None) -> str:
+        """Ask for the mark of the device's present run: the same at every address of one device.
+
+        Only asynccam's own device server tells one; ``""`` for all others. See docs/protocols/multicam.md.
+
+        Raises:
+            ConnectionError, TimeoutError: It does not answer.
+            RemoteProtocolError: It answers nonsense.
+        """
+        message = CommandMessage(command=CommandType.DEVICE_STATUS, deviceId=self._sender, **{RUN_MARK: True})
+        document = await self._link.exchange(message, timeout=timeout, repeatable=True)
+        told = (parse_status(document, peer=self.address).model_extra or {}).get(RUN_MARK)
+        return told if isinstance(told, str) else ""
 
     async def heartbeat(self, *, timeout: float | None = None) -> StatusResponse:
         """Ask whether the device is there; arguments and errors as of `device_status`."""

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
+from uuid import uuid4
 
 from asynccam.recording.verdict import FileVerdict
 from asynccam.systems.multicam.device_faults import DeviceFaults, SkewedClock
@@ -20,6 +21,7 @@ from asynccam.systems.multicam.models import (
     StopRecordingResponse,
     UploadItem,
 )
+from asynccam.systems.multicam.vocabulary import RUN_MARK
 
 NO_WORD: Final[Mapping[str, float]] = MappingProxyType({})
 """What is told of a first frame where nobody asked or nothing is known."""
@@ -78,11 +80,14 @@ class Answers:
         self._dialect = dialect
         self._clock = clock
         self._faults = faults
+        self._mark = uuid4().hex
 
-    def status(self, state: DeviceState) -> Message:
-        """The answer to most commands."""
+    def status(self, state: DeviceState, *, mark: bool = False) -> Message:
+        """The answer to most commands, with the mark of this run for a controller that asks."""
         head = {"deviceId": self._device_id, "status": self._word(state.status), "timestamp": self._now()}
-        told = self._told(state.first_frame)
+        told: dict[str, Any] = {**self._told(state.first_frame)}
+        if mark:
+            told[RUN_MARK] = self._mark
         if self._dialect == 2:
             return StatusResponse(
                 **head,

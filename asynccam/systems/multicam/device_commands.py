@@ -10,6 +10,7 @@ from asynccam.systems.multicam.device_recording import Outcome, Phase, Recording
 from asynccam.systems.multicam.device_storage import Storage, StoredFile
 from asynccam.systems.multicam.device_upload import UploadHosts, UploadQueue, UploadTarget
 from asynccam.systems.multicam.models import CommandMessage, CommandType, DeviceStatus, Message
+from asynccam.systems.multicam.vocabulary import RUN_MARK
 
 _STATUS: Final = {
     Phase.READY: DeviceStatus.READY,
@@ -66,7 +67,9 @@ class DeviceCommands:
                 case CommandType.STOP_RECORDING:
                     return self._stopped(await self._control.stop(), command)
                 case CommandType.DEVICE_STATUS | CommandType.HEARTBEAT:
-                    return self._answers.status(self._state(told=self._first_frame(command)))
+                    asks_mark = (command.model_extra or {}).get(RUN_MARK) is True
+                    state = self._state(told=self._first_frame(command))
+                    return self._answers.status(state, mark=asks_mark)
                 case CommandType.LIST_FILES:
                     files = await self._storage.files()
                     return await asyncio.to_thread(self._answers.files, files)

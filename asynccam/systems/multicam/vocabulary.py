@@ -19,6 +19,8 @@ DOWNLOAD_STALL_TIMEOUT: Final = 600.0
 DOWNLOAD_CHUNK_SIZE: Final = 8192
 MAX_ROUND_TRIP: Final = 0.5
 """Seconds; a clock sample that took longer is not used."""
+RUN_MARK: Final = "runMark"
+"""Key of asynccam's own: a mark of the device's present run, by which its addresses are known to be one's."""
 SAFE_COMMAND_SIZE: Final = 4096
 """Bytes; Android reads a command once, up to this size, and ignores the rest."""
 
