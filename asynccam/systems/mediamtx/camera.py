@@ -1,6 +1,7 @@
 """MediaMtxCamera: one camera of a MediaMTX Camera Service behind the face that all cameras share."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any, Final
@@ -9,6 +10,7 @@ from asynccam.errors import AddressError
 from asynccam.model.address import Address
 from asynccam.model.camera import Camera
 from asynccam.model.features import FeatureKey, Files, Progress, Record, Snapshot, Stream
+from asynccam.model.identity import Identity
 from asynccam.model.info import CameraInfo, CameraStatus, LocalFile, MediaFile
 from asynccam.net.live import LinkState
 from asynccam.runtime.tasks import finish
@@ -43,8 +45,14 @@ class MediaMtxCamera(Camera):
         self.client = client
         self.device = device
         self._owns_client = owns_client
+        self._identity = Identity(client.facts(device), error=CameraNotFoundError)
         self._features: Mapping[FeatureKey[Any], object] = MappingProxyType(
-            {Record: MediaMtxRecord(client, device), Snapshot: self, Files: self, Stream: self}
+            {
+                Record: MediaMtxRecord(client, device, self._identity),
+                Snapshot: self,
+                Files: self,
+                Stream: self,
+            }
         )
 
     @classmethod
@@ -94,7 +102,7 @@ class MediaMtxCamera(Camera):
     @property
     def info(self) -> CameraInfo:
         """Who the camera is, as far as the service has told."""
-        return self.client.describe(self.device)
+        return replace(self.client.describe(self.device), identity=self._identity.facts)
 
     @property
     def features(self) -> Mapping[FeatureKey[Any], object]:
@@ -105,6 +113,7 @@ class MediaMtxCamera(Camera):
         """Ask the service how the camera is; a connection that waits for its next try is tried at once.
 
         Raises:
+            CameraNotFoundError: The service has another camera under this name.
             CameraServiceError: The service refuses, or cannot be reached.
             TimeoutError: It does not answer.
             RemoteProtocolError: It answers nonsense.
@@ -112,6 +121,7 @@ class MediaMtxCamera(Camera):
         if self.client.state is LinkState.WAITING:
             self.client.wake()
         answer = await self.client.get_camera_status(self.device)
+        self._identity.check(self.id, self.client.facts(self.device, answer))
         if answer.metrics is not None and answer.metrics.uptime is not None:
             self.client.note_uptime(self.device, answer.metrics.uptime)
         return CameraStatus(

@@ -1,7 +1,7 @@
 """CameraClient: a MediaMTX Camera Service of either generation. See docs/mediamtx.md."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any
@@ -150,6 +150,15 @@ class CameraClient(CameraMethods, FileMethods, ServiceMethods):
             info: What was just answered about it, or None to go by what was last told.
         """
         return self._roster.state(device, info)
+
+    def facts(self, device: str, info: CameraInfo | None = None) -> Mapping[str, str]:
+        """What the service tells to know a camera by; empty if it tells nothing, or the camera is away.
+
+        Args:
+            device: The camera.
+            info: What was just answered about it, or None to go by what was last told.
+        """
+        return self._roster.facts(info or self._roster.cameras.get(device))
 
     def recording(self, device: str) -> RecordingInfo | None:
         """A camera's present or last recording, as far as this client was told."""

@@ -1,0 +1,100 @@
+"""Two programs at one camera: neither ends the other's recording, and both say what happened."""
+
+import asyncio
+from pathlib import Path
+
+from asynccam import MultiCamCamera
+from asynccam.model.features import Record, RecordPlan
+from asynccam.model.info import CameraState
+from asynccam.model.manifest import Outcome
+from asynccam.take import Take
+from tests.support.devices import free_port
+from tests.support.multicam_device import BytesRecorder, ask, running
+from tests.support.waiting import eventually
+
+PATIENT = 20.0
+
+
+async def camera_at(port: int) -> MultiCamCamera:
+    return await MultiCamCamera.connect(f"multicam://127.0.0.1:{port}")
+
+
+async def test_a_stop_is_not_sent_for_somebody_elses_recording(tmp_path: Path) -> None:
+    recorder = BytesRecorder()
+    async with running(tmp_path / "device", recorder) as device:
+        camera = await camera_at(device.port)
+        take = Take([camera], tmp_path / "takes")
+        await take.arm()
+        await ask(device, "START_RECORDING")  # the other program, after this one had asked
+        await take.start(start_in=1.0)
+        await take.stop()
+        await take.collect()
+        assert (await camera.status()).state is CameraState.RECORDING
+        assert recorder.stops == 0
+        await camera.aclose()
+    (record,) = take.manifest.cameras
+    assert not take.ok
+    assert not record.files
+    assert any("left alone" in error.message for error in record.errors)
+
+
+async def test_a_recording_that_somebody_else_ended_and_began_anew_is_left_alone(tmp_path: Path) -> None:
+    recorder = BytesRecorder()
+    async with running(tmp_path / "device", recorder) as device:
+        camera = await camera_at(device.port)
+        take = Take([camera], tmp_path / "takes")
+        await take.arm()
+        await take.start(start_in=0.0)
+        await eventually(lambda: take.manifest.cameras[0].device_first_frame is not None, PATIENT)
+        await ask(device, "STOP_RECORDING")
+        began = asyncio.get_running_loop().time()
+        await eventually(lambda: asyncio.get_running_loop().time() > began + 1.0, PATIENT)
+        await ask(device, "START_RECORDING")
+        await take.stop()
+        await take.collect()
+        assert (await camera.status()).state is CameraState.RECORDING
+        assert recorder.stops == 1
+        await camera.aclose()
+    (record,) = take.manifest.cameras
+    assert record.outcome is Outcome.INCOMPLETE
+    assert record.stopped_at is None
+    assert any("records for somebody else" in error.message for error in record.errors)
+    assert [file.name for file in record.files] == [recorder.started[0].name]
+
+
+async def test_a_recording_that_somebody_else_ended_is_named(tmp_path: Path) -> None:
+    async with running(tmp_path / "device") as device:
+        camera = await camera_at(device.port)
+        take = Take([camera], tmp_path / "takes")
+        await take.arm()
+        await take.start(start_in=0.0)
+        await ask(device, "STOP_RECORDING")
+        await take.stop()
+        await take.collect()
+        await camera.aclose()
+    (record,) = take.manifest.cameras
+    assert record.outcome is Outcome.INCOMPLETE
+    assert any("ended before this stop" in error.message for error in record.errors)
+    assert len(record.files) == 1
+
+
+async def test_another_device_at_the_address_is_not_stopped(tmp_path: Path) -> None:
+    port = free_port()
+    plan = RecordPlan(directory=tmp_path, duration=None, timeout=PATIENT)
+    async with running(tmp_path / "first", port=port, device_id="first"):
+        camera = await camera_at(port)
+        armed = await camera.feature(Record).arm(plan)
+        armed.release(None)
+        await armed.accepted()
+    recorder = BytesRecorder()
+    async with running(tmp_path / "second", recorder, port=port, device_id="second") as device:
+        await ask(device, "START_RECORDING")
+        told = ""
+        try:
+            await camera.feature(Record).stop(timeout=10.0)
+        except Exception as error:  # noqa: BLE001 - its words are what counts
+            told = str(error)
+        assert "'first'" in told
+        assert "'second'" in told
+        assert recorder.stops == 0
+    await camera.aclose()
