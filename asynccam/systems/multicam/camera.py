@@ -61,6 +61,7 @@ class MultiCamCamera(Camera):
         self._model = model
         self._answers_as = device_id
         self._is_told = is_told
+        self._told_id = ""  # by the device itself; an announcement may write it otherwise
         record = MultiCamRecord(client, device_id=device_id if is_told else "")
         self._features: Mapping[FeatureKey[Any], object] = MappingProxyType(
             {Record: record, ScheduledStart: record, Files: self, DeviceClock: self}
@@ -100,7 +101,9 @@ class MultiCamCamera(Camera):
         except BaseException:
             await finish(client.aclose())
             raise
-        return cls(answer.deviceId, client, model=str(answer.deviceType or ""), is_told=True)
+        camera = cls(answer.deviceId, client, model=str(answer.deviceType or ""), is_told=True)
+        camera._told_id = answer.deviceId
+        return camera
 
     @property
     def info(self) -> CameraInfo:
@@ -201,10 +204,10 @@ class MultiCamCamera(Camera):
         return next((file for file in listed if name in (file.name, file.id)), MediaFile(name))
 
     def _learn(self, answer: StatusResponse) -> None:
-        if self._is_told and answer.deviceId:
-            other = stranger(self.client.address, self.info.identity, {"deviceId": answer.deviceId})
-            if other:
-                raise NotFoundError(other)
+        self._told_id = self._told_id or answer.deviceId
+        other = stranger(self.client.address, {"deviceId": self._told_id}, {"deviceId": answer.deviceId})
+        if other and answer.deviceId:
+            raise NotFoundError(other)
         if answer.deviceType:
             self._model = str(answer.deviceType)
         if answer.deviceId != self._answers_as:
