@@ -61,9 +61,9 @@ class SharedResources:
     def http(self) -> "ClientSession":
         """The HTTP session."""
         if self._http is None:
-            from aiohttp import ClientSession
+            from asynccam.net.http import new_session
 
-            self._http = self._own_http = ClientSession()
+            self._http = self._own_http = new_session()
         return self._http
 
     async def mdns(self) -> "AsyncZeroconf":

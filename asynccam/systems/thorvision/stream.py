@@ -24,6 +24,7 @@ from asynccam.errors import (
     TimeoutError,
 )
 from asynccam.model.identity import stranger
+from asynccam.net.tcp import host_for_others
 from asynccam.recording import (
     FileVerdict,
     Pipeline,
@@ -123,6 +124,7 @@ class CameraStream:
         self.started: StreamStart | None = None
         self._first_id = camera.id
         self._api = api
+        self._host = api.host
         self._ports = ports
         self._name = name
         self._settings = settings
@@ -172,7 +174,8 @@ class CameraStream:
                 refusal = error
                 continue
             self._opened_at = unix_now()
-            host = f"[{self._api.host}]" if ":" in self._api.host else self._api.host
+            self._host = await host_for_others(self._api.host)  # GStreamer does not ask our mDNS
+            host = f"[{self._host}]" if ":" in self._host else self._host
             self.opened = OpenStream(
                 self.camera.id, self._name, str(self.capability), port, f"srt://{host}:{port}"
             )
@@ -355,7 +358,7 @@ class CameraStream:
         files = files_of(directory, stem, split)
         log = files.directory / f"{files.stem}.gstreamer.log"
         recorder = Recorder(
-            Pipeline(SrtJpegSource(self._api.host, port, self._settings.latency), files),
+            Pipeline(SrtJpegSource(self._host, port, self._settings.latency), files),
             name=self._name,
             watch=self._settings.watch_for(self.capability),
             environment={"GST_DEBUG": _DEBUG_LEVEL, "GST_DEBUG_FILE": str(log)} if debug else _NO_VARIABLES,
