@@ -1,14 +1,16 @@
 """Two programs at one camera: neither ends the other's recording, and both say what happened."""
 
 import asyncio
+import json
 from pathlib import Path
 
 from asynccam import MultiCamCamera
 from asynccam.model.features import Record, RecordPlan
 from asynccam.model.info import CameraState
-from asynccam.model.manifest import Outcome
+from asynccam.model.manifest import Manifest, Outcome
 from asynccam.take import Take
-from tests.support.devices import free_port
+from tests.support.command import asynccam, started
+from tests.support.devices import device_process, free_port
 from tests.support.multicam_device import BytesRecorder, ask, running
 from tests.support.waiting import eventually
 
@@ -17,6 +19,14 @@ PATIENT = 20.0
 
 async def camera_at(port: int) -> MultiCamCamera:
     return await MultiCamCamera.connect(f"multicam://127.0.0.1:{port}")
+
+
+async def until_it_records(camera: MultiCamCamera) -> None:
+    async with asyncio.timeout(PATIENT):
+        while True:
+            if (await camera.status()).state is CameraState.RECORDING:
+                return
+            await asyncio.sleep(0.05)
 
 
 async def test_a_stop_is_not_sent_for_somebody_elses_recording(tmp_path: Path) -> None:
@@ -98,3 +108,22 @@ async def test_another_device_at_the_address_is_not_stopped(tmp_path: Path) -> N
         assert "'second'" in told
         assert recorder.stops == 0
     await camera.aclose()
+
+
+async def test_a_second_program_is_refused_at_arming_and_ends_nothing(tmp_path: Path) -> None:
+    async with device_process("multicam", tmp_path / "device", "--device-id", "phone") as device:
+        line = ("record", device.address, "--json", "--start-in", 0.5, "--to")
+        async with started(*line, tmp_path / "first", "--duration", 25) as first:
+            camera = await MultiCamCamera.connect(device.address)
+            await until_it_records(camera)
+            second = await asynccam(*line, tmp_path / "second", "--duration", 1)
+            assert (await camera.status()).state is CameraState.RECORDING
+            out, _ = await asyncio.wait_for(first.communicate(), 3 * PATIENT)
+            await camera.aclose()
+    assert second.code != 0
+    (refused,) = Manifest.model_validate(second.json()["manifest"]).cameras
+    assert (refused.commanded_at, refused.stop_commanded_at, refused.files) == (None, None, [])
+    assert any("recording" in error.message for error in refused.errors if error.step == "arm")
+    assert first.returncode == 0
+    (kept,) = Manifest.model_validate(json.loads(out)["manifest"]).cameras
+    assert kept.outcome is Outcome.COMPLETE
