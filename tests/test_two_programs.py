@@ -4,11 +4,11 @@ import asyncio
 import json
 from pathlib import Path
 
-from asynccam import MultiCamCamera
+from asynccam import MultiCamCamera, Session
 from asynccam.model.features import Record, RecordPlan
 from asynccam.model.info import CameraState
 from asynccam.model.manifest import Manifest, Outcome
-from asynccam.take import Take
+from asynccam.take import Take, resume_take
 from tests.support.command import asynccam, started
 from tests.support.devices import device_process, free_port
 from tests.support.multicam_device import BytesRecorder, ask, running
@@ -127,3 +127,30 @@ async def test_a_second_program_is_refused_at_arming_and_ends_nothing(tmp_path: 
     assert first.returncode == 0
     (kept,) = Manifest.model_validate(json.loads(out)["manifest"]).cameras
     assert kept.outcome is Outcome.COMPLETE
+
+
+async def test_a_resuming_leaves_a_later_recording_of_somebody_else_alone(tmp_path: Path) -> None:
+    recorder = BytesRecorder()
+    async with running(tmp_path / "device", recorder) as device:
+        camera = await camera_at(device.port)
+        take = Take([camera], tmp_path / "takes")
+        task = asyncio.create_task(take.run(duration=600.0, start_in=0.2))
+        await eventually(lambda: take.manifest.cameras[0].device_first_frame is not None, PATIENT)
+        await take.abort()  # as if the program had died: nothing is stopped
+        await asyncio.wait({task})
+        assert (task.exception() is not None, recorder.stops) == (True, 0)
+        await ask(device, "STOP_RECORDING")
+        began = asyncio.get_running_loop().time()
+        await eventually(lambda: asyncio.get_running_loop().time() > began + 2.5, PATIENT)
+        await ask(device, "START_RECORDING")  # another program's
+        await camera.aclose()
+        async with Session() as session:
+            manifest = await resume_take(take.directory, session)
+        assert recorder.stops == 1
+        camera = await camera_at(device.port)
+        assert (await camera.status()).state is CameraState.RECORDING
+        await camera.aclose()
+    (record,) = manifest.cameras
+    assert any("somebody else" in error.message for error in record.errors)
+    assert [file.name for file in record.files] == [recorder.started[0].name]
+    assert record.outcome is Outcome.INCOMPLETE
