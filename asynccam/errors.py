@@ -11,6 +11,7 @@
     │   ├── ConnectionError (ConnectionError)   the peer cannot be reached, or went away
     │   ├── TimeoutError (TimeoutError)         a deadline passed
     │   ├── BusyError                           the device is doing something else
+    │   │   └── TakenOverError                  it works for another client now
     │   └── TransferError                       a file stopped half way; ``part`` says what is kept
     ├── FatalError                              the same call will fail again
     │   ├── RemoteProtocolError                 the peer broke its protocol
@@ -92,6 +93,10 @@ class TimeoutError(RetryableError, builtins.TimeoutError):
 
 class BusyError(RetryableError):
     """The device is occupied by another client or another task."""
+
+
+class TakenOverError(BusyError):
+    """The device works for another client now; what was started from here had been ended before."""
 
 
 class TransferError(RetryableError):

@@ -105,6 +105,8 @@ class StartReport:
         seen: What the device said of its recording when it was asked after the start.
         first_frame: When the first frame was by the device's own clock, where its answer tells.
         already_recording: Whether the device was recording before this start, as far as it says so.
+        somebody_elses: Whether what it records is another controller's for certain, so that it is not to be
+            stopped: by the device's own clock too, the time of this start had not come.
     """
 
     commanded_at: float
@@ -118,6 +120,7 @@ class StartReport:
     seen: tuple[RecordingSeen, ...] = ()
     first_frame: DeviceMoment | None = None
     already_recording: bool = False
+    somebody_elses: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +215,16 @@ class EndsLeftovers(Protocol):
 
     async def end_leftovers(self, *, timeout: float = 60.0) -> None:
         """End what another controller started and a stop would not reach; harmless if there is nothing."""
+        ...
+
+
+@runtime_checkable
+class TakesOver(Protocol):
+    """What an `ArmedStart` has besides where arming may end what the camera did for another program."""
+
+    @property
+    def took_over(self) -> str:
+        """What was taken from whom, in words, or ``""``."""
         ...
 
 

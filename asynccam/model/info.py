@@ -39,6 +39,8 @@ class CameraInfo:
         address: Where it was last reached, as ``SYSTEM://HOST:PORT[/CAMERA]``, or ``""``.
         model: Kind of device, or ``""``.
         extra: Whatever else the system tells, by its own names.
+        identity: Facts by which another device at this address is noticed, such as ``deviceId``; empty where
+            the system tells none.
     """
 
     id: str
@@ -48,6 +50,7 @@ class CameraInfo:
     address: str = ""
     model: str = ""
     extra: Mapping[str, Any] = field(default_factory=_empty)
+    identity: Mapping[str, str] = field(default_factory=_empty)
 
 
 @dataclass(frozen=True, slots=True)

@@ -349,6 +349,10 @@ class CameraRecord(_Record):
     serial: str = Field(default="", description="The device's own identifier.")
     model: str = Field(default="", description="Kind of device.")
     address: str = Field(default="", description="Where it was reached.")
+    identity: dict[str, str] = Field(
+        default_factory=dict,
+        description="What it told of itself, to notice another device at its address; empty: unknown.",
+    )
     directory: str = Field(description="Its folder, relative to the take's directory.")
     features: list[str] = Field(default_factory=list, description="What it can do.")
     kind: Literal["video", "still"] = Field(
@@ -381,6 +385,10 @@ class CameraRecord(_Record):
     )
     already_recording: bool = Field(
         default=False, description="Whether it said at the start that it was recording already."
+    )
+    took_over: bool = Field(
+        default=False,
+        description="Whether it was streaming for another program when it was armed, and was taken over.",
     )
     device_first_frame: DeviceMomentRecord | None = Field(
         default=None, description="Its first frame as it tells it, by its own clock; null if it does not."

@@ -1,6 +1,7 @@
 """HTTP by aiohttp: a session that is borrowed or our own, and its errors in asynccam's words."""
 
 import builtins
+import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -8,7 +9,9 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import aiohttp
+from aiohttp.abc import ResolveResult
 from aiohttp.http_exceptions import ContentEncodingError
+from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
 from asynccam.errors import (
@@ -25,10 +28,47 @@ from asynccam.errors import (
     TimeoutError,
     UsageError,
 )
+from asynccam.net.tcp import resolve_by_mdns
 from asynccam.net.tls import untrusted
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for DNS, connecting and TLS."""
+
+
+class _LocalResolver(ThreadedResolver):
+    """The system's resolver, and mDNS for names below ``local.`` that it does not know."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        try:
+            return await super().resolve(host, port, family)
+        except OSError:
+            # Many systems do not ask the local network: containers, and those without nss-mdns.
+            found = await resolve_by_mdns(host)
+            answers = [_resolved(host, one, port) for one in found]
+            chosen = [one for one in answers if family in (socket.AF_UNSPEC, one["family"])]
+            if not chosen:
+                raise
+            return chosen
+
+
+def _resolved(host: str, address: str, port: int) -> ResolveResult:
+    return ResolveResult(
+        hostname=host,
+        host=address,
+        port=port,
+        family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+        proto=socket.IPPROTO_TCP,
+        flags=socket.AI_NUMERICHOST,
+    )
+
+
+def new_session() -> aiohttp.ClientSession:
+    """Return a session that finds names below ``local.`` by mDNS where the system does not; the caller's."""
+    # Connections are kept, so a name is seldom looked up; and whoever moves is to be found at once.
+    connector = aiohttp.TCPConnector(resolver=_LocalResolver(), use_dns_cache=False)
+    return aiohttp.ClientSession(connector=connector)
 
 
 class Answer(NamedTuple):
@@ -192,7 +232,7 @@ class HttpClient:
         if self._closed:
             raise StateError("the HTTP client is closed")
         if self._session is None:
-            self._session = aiohttp.ClientSession()
+            self._session = new_session()
         elif self._session.closed:
             raise StateError("the HTTP session is closed")
         return self._session

@@ -43,7 +43,7 @@ class Announcement:
     @property
     def service(self) -> Service:
         """How it is announced now."""
-        service = service_of(self._info)
+        service = service_of(self._info, ours=True)
         assert service is not None  # port and addresses were checked
         return service
 

@@ -6,6 +6,7 @@ from zeroconf import DNSQuestionType, InterfaceChoice
 # Public, and missing from what zeroconf says that it exports.
 from zeroconf import AddressResolver  # type: ignore[attr-defined]  # isort: skip
 
+from asynccam.net.mdns_service import reachable_addresses
 from asynccam.net.mdns_sockets import Interfaces, open_zeroconf
 
 EVERYWHERE: Interfaces = InterfaceChoice.All
@@ -19,8 +20,7 @@ async def resolve_local(host: str, *, timeout: float = 3.0) -> list[str]:
         timeout: Seconds to wait for an answer.
 
     Returns:
-        IP addresses; one that is link-local has its interface's number behind a ``%``, and is left out where
-        that is not known. None if nobody answers.
+        IP addresses that can be reached from here, as `Service.addresses`; none if nobody answers.
 
     Raises:
         ConnectionError: mDNS cannot be opened.
@@ -31,6 +31,4 @@ async def resolve_local(host: str, *, timeout: float = 3.0) -> list[str]:
         return []
     async with open_zeroconf(interfaces=EVERYWHERE) as sockets:
         await asked.async_request(sockets.zeroconf, timeout * 1000, DNSQuestionType.QM)
-    return [
-        one for one in asked.parsed_scoped_addresses() if "%" in one or not one.lower().startswith("fe80:")
-    ]
+    return list(reachable_addresses(asked.parsed_scoped_addresses()))

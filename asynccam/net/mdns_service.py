@@ -2,7 +2,8 @@
 
 import ipaddress
 import re
-from collections.abc import Mapping
+import socket
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
@@ -24,8 +25,10 @@ class Service:
     Attributes:
         name: Full name, ``INSTANCE._TYPE._tcp.local.``.
         instance: Its first part, the announcer's word: any text, **not** safe as a path.
-        addresses: IP addresses, at least one; IPv4 before IPv6, the newest first; link-local IPv6
-            ones carry their scope (``fe80::1%2``) where it is known.
+        addresses: IP addresses, at least one; IPv4 before IPv6, the newest first, and link-local ones last.
+            Those of IPv6 carry the number of the interface they were heard on (``fe80::1%2``) and are left
+            out where it is not known; those of IPv4 (``169.254.0.0/16``) are left out where this computer
+            has no such address of its own to reach them from.
         port: TCP or UDP port.
         properties: The TXT record as far as it has come, often empty; not to be relied on.
     """
@@ -42,9 +45,15 @@ class Service:
         return frozenset(self.addresses), self.port
 
 
-def service_of(info: ServiceInfo) -> Service | None:
-    """What zeroconf knows of a service, or None while its port or every usable address is missing."""
-    addresses = tuple(one for one in info.parsed_scoped_addresses(IPVersion.All) if is_usable(one))
+def service_of(info: ServiceInfo, *, ours: bool = False) -> Service | None:
+    """What zeroconf knows of a service, or None while its port or every usable address is missing.
+
+    Args:
+        info: As zeroconf has it.
+        ours: Whether this computer announces it, so that every address of it is told.
+    """
+    told = info.parsed_scoped_addresses(IPVersion.All)
+    addresses = tuple(filter(is_usable, told)) if ours else reachable_addresses(told)
     if not info.port or not addresses:
         return None
     properties = {key.decode("ascii", "replace"): value for key, value in info.properties.items()}
@@ -52,6 +61,31 @@ def service_of(info: ServiceInfo) -> Service | None:
     # The type as it was asked for; the announcer may write it in another case.
     name = f"{instance}.{info.type}"
     return Service(name, instance, addresses, info.port, MappingProxyType(properties))
+
+
+def reachable_addresses(addresses: Iterable[str]) -> tuple[str, ...]:
+    """Return the addresses that name one host from here, in their order, link-local ones last."""
+    usable = [one for one in addresses if is_usable(one)]
+    local = {one for one in usable if parse_ip(one).is_link_local}
+    return (
+        *(one for one in usable if one not in local),
+        *(one for one in usable if one in local and _is_on_link(one)),
+    )
+
+
+def _is_on_link(address: str) -> bool:
+    """Return whether a link-local address can be meant: the same one may exist on every link."""
+    if ":" in address:
+        return "%" in address
+    # RFC 3927, 2.6.2: it is reached on its link only, where this computer has one of them as well.
+    # Connecting a datagram socket sends nothing; it chooses a route and the address to send from.
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.setblocking(False)
+            sock.connect((address, 9))
+            return parse_ip(sock.getsockname()[0]).is_link_local
+    except OSError:
+        return False
 
 
 def instance_of(name: str, service_type: str) -> str:

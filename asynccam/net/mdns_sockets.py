@@ -65,7 +65,9 @@ async def open_zeroconf(
 
 
 def own_addresses(interfaces: Interfaces) -> list[str]:
-    """The IP addresses this computer has on some interfaces; loopback ones only if there are no others.
+    """The IP addresses to announce on some interfaces; loopback ones only if there are no others.
+
+    Link-local ones as well: a record is sent on every interface, and on all but one it would mislead.
 
     Raises:
         UsageError, ConnectionError: As for `open_zeroconf`.
@@ -73,9 +75,17 @@ def own_addresses(interfaces: Interfaces) -> list[str]:
     if not isinstance(interfaces, InterfaceChoice):
         _check_interfaces(interfaces)
         named = [one for one in interfaces if isinstance(one, str)]
-        return named + [one for one, index in local_addresses() if index in interfaces]
+        chosen = named + [one for one, index in local_addresses() if index in interfaces]
+        return [one for one in chosen if not _ip(one).is_link_local] or chosen
     every = [one for one, _ in local_addresses()]
-    return [one for one in every if not ipaddress.ip_address(one).is_loopback] or every
+    lasting = [one for one in every if not _ip(one).is_link_local]
+    beyond = [one for one in lasting if not _ip(one).is_loopback]
+    linked = [one for one in every if _ip(one).is_link_local]
+    return beyond or linked or every
+
+
+def _ip(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return ipaddress.ip_address(address)
 
 
 async def follow_interfaces(

@@ -85,15 +85,34 @@ async def _resolve(host: str, port: int) -> list[AddrInfoType]:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror:
         # Many systems do not ask the local network: containers, and those without nss-mdns.
-        local = await _resolve_by_mdns(host)
+        local = await resolve_by_mdns(host)
         if not local:
             raise
         return [_local_address(one, port) for one in local]
     return list(found)
 
 
-async def _resolve_by_mdns(host: str) -> list[str]:
-    if not host.rstrip(".").lower().endswith(".local"):
+async def host_for_others(host: str) -> str:
+    """Return what another program reaches a host by: an address, where only our own mDNS knows its name.
+
+    A name that nobody knows is returned as it is, for that program's own words to say so.
+    """
+    if not _is_local(host):
+        return host
+    try:
+        await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except socket.gaierror:
+        return next(iter(await resolve_by_mdns(host)), host)
+    return host
+
+
+def _is_local(host: str) -> bool:
+    return host.rstrip(".").lower().endswith(".local")
+
+
+async def resolve_by_mdns(host: str) -> list[str]:
+    """Return the addresses of a name below ``local.`` by mDNS; none for any other, or if nobody answers."""
+    if not _is_local(host):
         return []
     from asynccam.net.mdns_names import resolve_local  # seldom needed, and zeroconf takes a while to load
 

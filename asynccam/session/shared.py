@@ -69,10 +69,9 @@ class SharedResources:
     def http(self) -> "ClientSession":
         """The HTTP session."""
         if self._http is None:
-            from aiohttp import ClientSession, TCPConnector
+            from asynccam.net.http import new_session
 
-            # Connections are kept, so a name is seldom looked up; and whoever moves is to be found at once.
-            self._http = self._own_http = ClientSession(connector=TCPConnector(use_dns_cache=False))
+            self._http = self._own_http = new_session()
         return self._http
 
     async def mdns(self) -> "AsyncZeroconf":

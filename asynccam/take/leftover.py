@@ -1,8 +1,10 @@
 """One camera's part in a take whose process died: what ends it there, with whatever happens put on record."""
 
 import logging
+from typing import Final
 
-from asynccam.model.features import EndsLeftovers, Record
+from asynccam.errors import TakenOverError
+from asynccam.model.features import EndsLeftovers, Record, TellsRecording
 from asynccam.model.info import CameraState
 from asynccam.model.manifest import Moment
 from asynccam.runtime.timing import deadline, sleep_until
@@ -10,6 +12,8 @@ from asynccam.take.member import SURELY_REFUSED, TakeMember
 from asynccam.wall_clock import WALL_CLOCK, unix_now
 
 _LOG = logging.getLogger(__name__)
+_SAME_CLOCK: Final = 2.0
+"""Seconds by which a device's clock, or its word on one first frame, may differ between two programs."""
 
 
 class LeftoverMember(TakeMember):
@@ -27,6 +31,12 @@ class LeftoverMember(TakeMember):
                 order, though the answer was not heard; else it ended by itself.
         """
         self.bound_stop(max(t0, latest))
+        if await self._records_for_another():
+            words = f"{self.camera.id} records for somebody else now; that recording is left alone"
+            self.fail("resume", TakenOverError(words))
+            await self._look_for_files()
+            self.may_record = False
+            return
         if self.scheduled and WALL_CLOCK.elapsed() < t0 + self._limits.fires_within:
             ahead = WALL_CLOCK.elapsed() < t0
             await self._call_off(t0)
@@ -54,6 +64,27 @@ class LeftoverMember(TakeMember):
             if status is not None and status.state is CameraState.READY:
                 self.record.stopped_at = Moment.of(unix_now())  # no later than this
         self.may_record = False
+
+    async def _records_for_another(self) -> bool:
+        """Return whether the device tells of a first frame that is later than the one of this take.
+
+        Both are words of its own clock; one that was set meanwhile tells nothing, and what runs is stopped.
+        """
+        told, clock = self.record.device_first_frame, self.record.clock
+        recorder = self.camera.feature(Record)
+        if told is None or clock is None or not isinstance(recorder, TellsRecording):
+            return False
+        try:
+            async with deadline(self._limits.status_timeout, f"status of {self.camera.id}"):
+                seen = await recorder.recording_seen(timeout=self._limits.status_timeout)
+                status = await self.camera.status()
+        except Exception as error:  # noqa: BLE001 - as in `recording_errors`; unknown, so it is stopped
+            _LOG.info("%s does not say what it records: %s", self.camera.id, error)
+            return False
+        if not seen.recording or seen.first_frame is None or status.device_time is None:
+            return False
+        was_set = abs(status.device_time - unix_now() - clock.offset) > _SAME_CLOCK
+        return not was_set and seen.first_frame.time - told.unix > _SAME_CLOCK
 
     async def _stop_late_fire(self, until: float) -> None:
         """Stop a camera that did not record yet, if it starts after all by a moment of elapsed time."""

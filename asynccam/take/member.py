@@ -15,6 +15,7 @@ from asynccam.errors import (
     DeviceError,
     RecordingError,
     RetryableError,
+    TakenOverError,
     TimeoutError,
     UsageError,
 )
@@ -38,6 +39,7 @@ from asynccam.model.features import (
     Snapshot,
     StartReport,
     SupportsRecord,
+    TakesOver,
     TellsRecording,
 )
 from asynccam.model.info import CameraState, CameraStatus, ClockOffset, MediaFile
@@ -180,6 +182,9 @@ class TakeMember:
         with self.recording_errors("arm"):
             async with deadline(self._limits.arm_timeout, f"readiness of {self.camera.id} to start"):
                 self.armed = await self._recorder().arm(plan)
+        if isinstance(self.armed, TakesOver) and self.armed.took_over:
+            self.record.took_over = True
+            _LOG.warning("%s", self.armed.took_over)
 
     async def disarm(self) -> None:
         """Let go of what arming opened."""
@@ -253,7 +258,9 @@ class TakeMember:
         self.record.already_recording = report.already_recording
         if report.already_recording:
             words = f"{self.camera.id} was recording already, so somebody else's recording runs"
-            self.fail("start", BusyError(f"{words}; the stop of this take ends it"))
+            self.may_record = not report.somebody_elses
+            then = "the stop of this take ends it" if self.may_record else "it is left alone and records on"
+            self.fail("start", BusyError(f"{words}; {then}"))
         for seen in report.seen:
             note_status(self.record, seen)
         self._note_device_moment(report.first_frame)
@@ -411,7 +418,10 @@ class TakeMember:
     async def _stop_again(self, first: Exception, timeout: float) -> None:
         """After a stop that failed: stop once more if the camera says that it still records."""
         status = await self._status()
-        if status is not None and status.state in (CameraState.RECORDING, CameraState.STOPPING):
+        if isinstance(first, TakenOverError):
+            self.may_record = False  # what records there now is not to be stopped, by a resuming either
+            self.fail("stop", first)
+        elif status is not None and status.state in (CameraState.RECORDING, CameraState.STOPPING):
             with self.recording_errors("stop"):
                 await self._ask_to_stop(timeout)
                 _LOG.info("%s stopped at the second try; the first: %s", self.camera.id, first)

@@ -22,6 +22,7 @@ from asynccam.model.camera import Camera
 from asynccam.model.credentials import Credentials
 from asynccam.model.events import Event, TakePhaseChanged
 from asynccam.model.features import FeatureKey
+from asynccam.model.identity import stranger
 from asynccam.model.info import CameraInfo, CameraState, CameraStatus, MediaFile
 from asynccam.model.manifest import (
     MANIFEST_NAME,
@@ -301,6 +302,9 @@ class _Resumption:
                     camera = await self._connect(Address.parse(record.address))
             if camera.id != record.id:
                 raise NotFoundError(f"{camera.id} is at {record.address} now, not {record.id}")
+            other = stranger(record.address, record.identity, camera.info.identity)
+            if other:
+                raise NotFoundError(other)
             return camera
         return away
 

@@ -507,6 +507,7 @@ def _describe(camera: Camera, directory: str) -> CameraRecord:
         serial=info.serial,
         model=info.model,
         address=info.address,
+        identity=dict(info.identity),
         directory=directory,
         features=sorted(key.name for key in camera.features),
     )
@@ -532,7 +533,9 @@ def outcome_of(camera: CameraRecord, unfinished: Outcome, *, late: bool = False)
     """
     home = [file for file in camera.files if file.state is FileState.ARRIVED]
     if not home:
-        return unfinished
+        # One that was left alone because it recorded for somebody else did record.
+        left = camera.already_recording and unfinished is Outcome.FAILED
+        return Outcome.INCOMPLETE if left else unfinished
     whole = not any(file.verdict is not None and file.verdict.is_failure for file in home)
     covered = camera.begins_late is None and camera.ended_early is None
     whole = whole and not camera.gaps and covered and not late and not camera.contradictions

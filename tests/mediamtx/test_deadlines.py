@@ -214,3 +214,19 @@ def test_a_token_is_early_for_ten_seconds_and_for_a_minute_if_the_service_says_s
     assert not may_be_early(web_token(iat=1000.0, exp=1001.0), "", now=1005.0)
     assert "expired 5 s ago" in advice(token, "", provided=False, now=2005.0)
     assert "provider has to give a new one" in advice(token, "", provided=True, now=2005.0)
+
+
+async def test_a_provider_that_raises_is_named_after_the_tries_of_a_first_connection() -> None:
+    asked = 0
+
+    async def fails() -> str:
+        nonlocal asked
+        asked += 1
+        raise RuntimeError("the password is hunter2")
+
+    async with running(Gen2()) as peer:
+        client = CameraClient("127.0.0.1", peer.port, auth_token=fails, max_retries=3, retry_delay=0.01)
+        with pytest.raises(ConnectionError, match="token provider failed with RuntimeError") as told:
+            await client.connect()
+    assert 1 <= asked <= 3
+    assert "hunter2" not in str(told.value)

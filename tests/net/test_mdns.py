@@ -1,6 +1,8 @@
 """Browsing by mDNS, on the loopback interface only; the answers are written by hand."""
 
 import asyncio
+import socket
+from contextlib import suppress
 
 import pytest
 from zeroconf._protocol.incoming import DNSIncoming
@@ -109,6 +111,22 @@ async def test_a_link_local_address_carries_the_scope_it_was_heard_on() -> None:
         heard = DNSIncoming(packet, ("fe80::7", 5353), scope_id=3)
         sockets.zeroconf.record_manager.async_updates_from_response(heard)
         assert (await found(browser)).service.addresses == ("fe80::7%3",)
+
+
+async def test_link_local_addresses_that_cannot_be_meant_spoil_no_other() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        with suppress(OSError):
+            sock.connect(("169.254.7.9", 9))  # sends nothing
+        on_link = sock.getsockname()[0].startswith("169.254.")
+    kind = unique_service_type()
+    async with browse(kind, interfaces=LOOPBACK) as browser:
+        shout(service(kind, "a", 1, "169.254.7.9", "fe80::7", "10.0.0.1", "fd00::7"))
+        addresses = (await found(browser)).service.addresses
+        shout(service(kind, "b", 1, "fe80::8"))
+        shout(service(kind, "c", 1, "10.0.0.2"))
+        assert (await found(browser)).service.instance == "c"
+    assert addresses == ("10.0.0.1", "fd00::7", *(["169.254.7.9"] if on_link else []))
 
 
 async def test_records_that_come_one_by_one_add_up() -> None:

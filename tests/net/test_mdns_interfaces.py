@@ -50,6 +50,23 @@ async def test_a_changed_address_is_announced(appear: Callable[[str], None]) -> 
         assert set(announcement.service.addresses) == set(own_addresses(InterfaceChoice.All))
 
 
+def test_link_local_addresses_are_announced_only_if_there_are_no_others(
+    appear: Callable[[str], None],
+) -> None:
+    appear("169.254.8.1")
+    assert own_addresses(InterfaceChoice.All) == ["169.254.8.1"]
+    assert own_addresses([2]) == ["169.254.8.1"]
+    appear("10.9.8.7")
+    assert own_addresses(InterfaceChoice.All) == ["10.9.8.7"]
+    assert own_addresses([2, 3]) == ["10.9.8.7"]
+
+
+async def test_a_link_local_address_that_was_given_is_announced() -> None:
+    kind = unique_service_type()
+    async with announce(kind, "here", 8080, addresses=["fe80::7"], interfaces=["127.0.0.1"]) as announcement:
+        assert announcement.service.addresses == ("fe80::7",)
+
+
 async def test_addresses_that_were_given_stay(appear: Callable[[str], None]) -> None:
     kind = unique_service_type()
     asked = asyncio.Event()

@@ -5,10 +5,14 @@ import socket
 from typing import Any
 
 import pytest
+from aiohttp import web
 
+from asynccam import Session
 from asynccam.errors import ConnectionError
 from asynccam.net import mdns_names
-from asynccam.net.tcp import connect_tcp
+from asynccam.net.http import HttpClient
+from asynccam.net.tcp import connect_tcp, host_for_others
+from asynccam.systems.snapshot import SnapshotClient
 from tests.support.mdns_packets import LOOPBACK, address, answer, labels, shout, unique_service_type
 
 
@@ -39,6 +43,44 @@ async def test_a_local_name_is_found_and_a_useless_address_spoils_nothing(dot: s
                 assert sock.getpeername() == server.getsockname()
         finally:
             telling.cancel()
+
+
+@pytest.mark.parametrize("dot", ["", "."])
+async def test_a_local_name_is_found_over_http_and_by_other_programs(dot: str) -> None:
+    name = f"{unique_service_type().partition('.')[0].strip('_')}.local"
+
+    async def tell() -> None:
+        while True:
+            shout(answer(address(labels(name), "fe80::1"), address(labels(name), "127.0.0.1")))
+            await asyncio.sleep(0.05)
+
+    async def hello(request: web.Request) -> web.Response:
+        return web.json_response([{"name": "door"}])
+
+    app = web.Application()
+    app.router.add_get("/api/cameras", hello)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port = runner.addresses[0][1]
+    telling = asyncio.create_task(tell())
+    try:
+        assert await host_for_others(name + dot) == "127.0.0.1"
+        async with SnapshotClient(f"http://{name}{dot}:{port}") as client:
+            assert [one.name for one in await client.get_cameras()] == ["door"]
+        async with Session() as session:
+            camera = await session.connect(f"snapshot://{name}{dot}:{port}/door", timeout=20.0)
+            assert camera.info.name == "door"
+    finally:
+        telling.cancel()
+        await runner.cleanup()
+
+
+async def test_a_local_name_nobody_has_is_an_error_over_http() -> None:
+    async with HttpClient() as http:
+        with pytest.raises(ConnectionError, match="cannot reach"):
+            async with http.request("GET", "http://nobody-there.local:80/", timeout=15.0):
+                pass
 
 
 @pytest.mark.parametrize("name", ["nobody-there.local", "cam.lan", "..local"])

@@ -237,7 +237,7 @@ def _whole(status: str, headers: list[str], body: bytes) -> bytes:
 async def in_the_field(server: FieldServer | None = None) -> AsyncIterator[FieldServer]:
     """A server on loopback."""
     field_server = server or FieldServer()
-    listening = await asyncio.start_server(field_server.serve, field_server.host, 0)
+    listening = await asyncio.start_server(field_server.serve, field_server.host, field_server.port)
     field_server._server = listening
     field_server.port = listening.sockets[0].getsockname()[1]
     try:

@@ -22,7 +22,7 @@ from asynccam.systems.mediamtx.errors import (
     RateLimitedError,
 )
 from asynccam.systems.mediamtx.settings import Credentials
-from asynccam.systems.mediamtx.signin import NO_SUCH_METHOD, LinkFacts, authenticate, translated
+from asynccam.systems.mediamtx.signin import NO_SUCH_METHOD, LinkFacts, authenticate_by_any, translated
 from asynccam.systems.mediamtx.tokens import advice
 from asynccam.wall_clock import unix_now
 
@@ -225,7 +225,7 @@ class Caller:
                 return
             while True:
                 try:
-                    facts.role = await authenticate(link, self._credentials, secret)
+                    facts.role, secret = await authenticate_by_any(link, self._credentials, secret)
                     break
                 except AuthenticationError as error:
                     if not error.may_pass or asyncio.get_running_loop().time() + _EARLY_PAUSE >= until:

@@ -1,6 +1,7 @@
 """MediaMtxCamera: one camera of a MediaMTX Camera Service behind the face that all cameras share."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any, Final
@@ -9,6 +10,7 @@ from asynccam.errors import AddressError
 from asynccam.model.address import Address
 from asynccam.model.camera import Camera
 from asynccam.model.features import FeatureKey, Files, Progress, Record, Snapshot, Stream
+from asynccam.model.identity import Identity
 from asynccam.model.info import CameraInfo, CameraStatus, LocalFile, MediaFile
 from asynccam.runtime.tasks import finish
 from asynccam.systems.mediamtx import models
@@ -42,8 +44,14 @@ class MediaMtxCamera(Camera):
         self.client = client
         self.device = device
         self._owns_client = owns_client
+        self._identity = Identity(client.facts(device), error=CameraNotFoundError)
         self._features: Mapping[FeatureKey[Any], object] = MappingProxyType(
-            {Record: MediaMtxRecord(client, device), Snapshot: self, Files: self, Stream: self}
+            {
+                Record: MediaMtxRecord(client, device, self._identity),
+                Snapshot: self,
+                Files: self,
+                Stream: self,
+            }
         )
 
     @classmethod
@@ -97,7 +105,7 @@ class MediaMtxCamera(Camera):
     @property
     def info(self) -> CameraInfo:
         """Who the camera is, as far as the service has told."""
-        return self.client.describe(self.device)
+        return replace(self.client.describe(self.device), identity=self._identity.facts)
 
     @property
     def features(self) -> Mapping[FeatureKey[Any], object]:
@@ -108,12 +116,14 @@ class MediaMtxCamera(Camera):
         """Ask the service how the camera is; see `CameraClient.pressing` for how soon a loss is known.
 
         Raises:
+            CameraNotFoundError: The service has another camera under this name.
             CameraServiceError: The service refuses, or cannot be reached.
             TimeoutError: It does not answer.
             RemoteProtocolError: It answers nonsense.
         """
         with self.client.pressing():
             answer = await self.client.get_camera_status(self.device)
+        self._identity.check(self.id, self.client.facts(self.device, answer))
         if answer.metrics is not None and answer.metrics.uptime is not None:
             self.client.note_uptime(self.device, answer.metrics.uptime)
         return CameraStatus(

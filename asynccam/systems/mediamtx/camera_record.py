@@ -14,6 +14,7 @@ from asynccam.model.features import (
     StartReport,
     StopReport,
 )
+from asynccam.model.identity import Identity
 from asynccam.model.info import CameraState, MediaFile
 from asynccam.runtime.hub import Subscription
 from asynccam.runtime.timing import deadline
@@ -21,7 +22,7 @@ from asynccam.systems.mediamtx.calls import PostedCall
 from asynccam.systems.mediamtx.client import CameraClient
 from asynccam.systems.mediamtx.errors import CameraBusyError, CameraNotFoundError, ConnectionError
 from asynccam.systems.mediamtx.files import RECORDINGS
-from asynccam.systems.mediamtx.models import RecordingInfo
+from asynccam.systems.mediamtx.models import CameraInfo, RecordingInfo
 from asynccam.systems.mediamtx.roster import has_ended
 from asynccam.wall_clock import unix_now
 
@@ -37,6 +38,20 @@ The service's own statuses and notifications repeat what it was told to do, so t
 """
 
 
+def check_identity(
+    client: CameraClient, device: str, identity: Identity, answer: CameraInfo | None = None
+) -> None:
+    """See that a camera is the one that is known, by what its service told last.
+
+    Raises:
+        CameraNotFoundError: Another one has its name.
+    """
+    where = client.describe(device).id
+    identity.check(where, client.facts(device))
+    if answer is not None:
+        identity.check(where, client.facts(device, answer))
+
+
 class ArmedRecording:
     """A ``start_recording`` on a connection that is open and signed in.
 
@@ -45,11 +60,20 @@ class ArmedRecording:
         device: The camera.
         timeout: Seconds the service may take to accept.
         absences: Watches the camera from the answer on.
+        identity: The camera that is meant.
     """
 
-    def __init__(self, client: CameraClient, device: str, timeout: float, absences: "Absences") -> None:
+    def __init__(
+        self,
+        client: CameraClient,
+        device: str,
+        timeout: float,
+        absences: "Absences",
+        identity: Identity,
+    ) -> None:
         self._client = client
         self._device = device
+        self._identity = identity
         self._timeout = timeout
         self._absences = absences
         self._posted: PostedCall | None = None
@@ -71,10 +95,12 @@ class ArmedRecording:
         if self._over or self._posted is not None or self._error is not None:
             raise StateError(f"the start of {self._device} was let go or closed before")
         try:
+            # The connection may have been made anew since it was armed.
+            check_identity(self._client, self._device, self._identity)
             self._posted = self._client.post(
                 "start_recording", {"device": self._device}, timeout=self._timeout
             )
-        except ConnectionError as error:
+        except (ConnectionError, CameraNotFoundError) as error:
             self._error = error
 
     async def accepted(self) -> StartReport:
@@ -164,11 +190,13 @@ class MediaMtxRecord:
     Args:
         client: The service's.
         device: The camera.
+        identity: What is known to notice another camera by; nothing by default.
     """
 
-    def __init__(self, client: CameraClient, device: str) -> None:
+    def __init__(self, client: CameraClient, device: str, identity: Identity | None = None) -> None:
         self._client = client
         self._device = device
+        self._identity = identity or Identity({}, error=CameraNotFoundError)
         self._absences = Absences(client, device)
 
     async def arm(self, plan: RecordPlan) -> ArmedStart:
@@ -178,20 +206,21 @@ class MediaMtxRecord:
         ends a recording by itself.
 
         Raises:
-            CameraNotFoundError: The camera is away.
+            CameraNotFoundError: The camera is away, or another one has its name.
             CameraBusyError: It records already, as far as the service has told.
             CameraServiceError, TimeoutError, RemoteProtocolError: The service cannot be asked.
         """
         async with deadline(plan.timeout, f"readiness of {self._device} at {self._client.endpoint.address}"):
             await self._client.wait_until_connected()
             answer = await self._client.get_camera_status(self._device)
+        check_identity(self._client, self._device, self._identity, answer)
         state = self._client.camera_state(self._device, answer)
         if state is CameraState.RECORDING:
             address = self._client.endpoint.address
             raise CameraBusyError(f"{self._device} at {address} is recording already; stop that first")
         if state is CameraState.AWAY:
             raise CameraNotFoundError(f"{self._device} is {answer.status} at {self._client.endpoint.address}")
-        return ArmedRecording(self._client, self._device, plan.timeout, self._absences)
+        return ArmedRecording(self._client, self._device, plan.timeout, self._absences, self._identity)
 
     async def stop(self, *, timeout: float = 60.0) -> StopReport:
         """Stop the recording and name its file; waits out a lost connection first.
@@ -199,12 +228,14 @@ class MediaMtxRecord:
         When the answer does not come, the service's own notification of the stop counts.
 
         Raises:
+            CameraNotFoundError: Another camera has its name now; nothing was sent.
             CameraServiceError: The service refused, or the connection went and nothing told of the stop.
             TimeoutError: No answer in time, and nothing told of the stop.
         """
         began = time.monotonic()
         async with deadline(timeout, f"connection to {self._client.endpoint.address}"):
             await self._client.wait_until_connected()
+        check_identity(self._client, self._device, self._identity)  # connected anew, perhaps to another one
         left = max(timeout - (time.monotonic() - began), 0.001)
         sent = unix_now()
         before = self._client.recording(self._device)

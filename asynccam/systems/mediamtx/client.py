@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Final
@@ -159,6 +159,15 @@ class CameraClient(CameraMethods, FileMethods, ServiceMethods):
             info: What was just answered about it, or None to go by what was last told.
         """
         return self._roster.state(device, info)
+
+    def facts(self, device: str, info: CameraInfo | None = None) -> Mapping[str, str]:
+        """What the service tells to know a camera by; empty if it tells nothing, or the camera is away.
+
+        Args:
+            device: The camera.
+            info: What was just answered about it, or None to go by what was last told.
+        """
+        return self._roster.facts(info or self._roster.cameras.get(device))
 
     def recording(self, device: str) -> RecordingInfo | None:
         """A camera's present or last recording, as far as this client was told."""

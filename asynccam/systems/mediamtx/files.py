@@ -16,7 +16,7 @@ from asynccam.net.http import HttpClient
 from asynccam.net.http_download import download_http
 from asynccam.recording.pictures import MAX_PICTURE, inspect_picture
 from asynccam.systems.mediamtx.asking import Asking, given
-from asynccam.systems.mediamtx.errors import CameraServiceError
+from asynccam.systems.mediamtx.errors import AuthenticationError, CameraServiceError, PermissionDeniedError
 from asynccam.systems.mediamtx.models import FileInfo, FileList, Report
 from asynccam.systems.mediamtx.settings import Credentials, Endpoint
 from asynccam.systems.mediamtx.signin import INTERNAL_ERROR, translated
@@ -169,6 +169,24 @@ class FileMethods(Asking):
         progress: Progress | None,
         *,
         jpeg: bool = False,
+    ) -> LocalFile:
+        try:
+            return await self._download_once(folder, file, directory, progress, jpeg=jpeg)
+        except PermissionDeniedError:
+            raise
+        except AuthenticationError:
+            if not self._credentials.turn():
+                raise
+        return await self._download_once(folder, file, directory, progress, jpeg=jpeg)
+
+    async def _download_once(
+        self,
+        folder: str,
+        file: FileInfo | str,
+        directory: Path,
+        progress: Progress | None,
+        *,
+        jpeg: bool,
     ) -> LocalFile:
         name = file if isinstance(file, str) else file.filename
         try:

@@ -4,7 +4,7 @@ A recording is told of twice, by a notification and by an answer, in either orde
 share (`RecordingStarted` and its like) is told once.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -19,6 +19,7 @@ from asynccam.model.events import (
     RecordingStarted,
     RecordingStopped,
 )
+from asynccam.model.identity import told_facts
 from asynccam.model.info import CameraState
 from asynccam.systems.mediamtx.models import CameraInfo, FileInfo, RecordingInfo
 from asynccam.wall_clock import WALL_CLOCK
@@ -100,7 +101,14 @@ class Roster:
             serial=camera.device,
             address=self.camera_id(camera.device),
             extra=camera.model_dump(exclude={"device", "name", "status", "metrics"}, exclude_none=True),
+            identity=self.facts(camera),
         )
+
+    def facts(self, camera: CameraInfo | None) -> Mapping[str, str]:
+        """What a camera's service tells to know the camera by; nothing of one that is not there."""
+        if camera is None or _STATES.get(camera.status.upper()) is CameraState.AWAY:
+            return {}
+        return told_facts(camera.model_extra or {}, name=camera.name)
 
     def state(self, device: str, info: CameraInfo | None = None) -> CameraState:
         """What a camera does, as far as known; ``info`` is newer than what was told before."""

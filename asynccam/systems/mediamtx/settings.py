@@ -78,10 +78,13 @@ class Credentials:
 
     Attributes:
         auth_type: ``jwt``, ``api_key`` or ``auto``.
+        token: The token, its provider, or the key.
+        second: Another secret and its ``auth_type``, used once the first one is refused; or None.
     """
 
     auth_type: str
     token: str | TokenProvider | None = field(default=None, repr=False)
+    second: tuple[str, str | TokenProvider] | None = field(default=None, repr=False)
     _fresh: str | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -113,6 +116,15 @@ class Credentials:
     def replace(self, other: "Credentials") -> None:
         """Use those of another from now on."""
         self.auth_type, self.token, self._fresh = other.auth_type, other.token, None
+        self.second = other.second
+
+    def turn(self) -> bool:
+        """Use the second secret from now on, and keep the first one as the second; False if there is none."""
+        if self.second is None or self.token is None:
+            return False
+        first = self.auth_type, self.token
+        (self.auth_type, self.token), self.second, self._fresh = self.second, first, None
+        return True
 
     @property
     def provided(self) -> bool:
@@ -131,7 +143,7 @@ class Credentials:
 
     def renewable(self, used: str | None) -> bool:
         """Whether another sign-in would use something else than ``used``, as far as can be told."""
-        return self.token != used
+        return self.token != used or self.second is not None
 
     async def headers(self) -> Mapping[str, str]:
         """What the file server wants to see."""
@@ -177,7 +189,12 @@ def credentials(
     if kind is None:  # said nothing: what was handed over decides
         by_key = auth_token is None and (api_key is not None or (token is None and key is not None))
         kind = "api_key" if by_key else "jwt"
-    return Credentials(kind, (key if kind == "api_key" else token if kind == "jwt" else token or key))
+    first = key if kind == "api_key" else token if kind == "jwt" else token or key
+    # One that was handed over is not joined by one of the environment, which may be another service's.
+    if auth_token is not None or api_key is not None:
+        token, key = auth_token, api_key
+    other = ("jwt", token) if first == key else ("api_key", key)
+    return Credentials(kind, first, None if first is None or not other[1] else (other[0], other[1]))
 
 
 def _port(given: int | None, name: str, default: int) -> int:

@@ -59,8 +59,37 @@ async def sign_in(link: RpcLink, credentials: Credentials) -> LinkFacts:
         CameraServiceError: The service fails in another way.
     """
     secret = await credentials.secret()
-    role = "" if secret is None else await authenticate(link, credentials, secret)
+    role = ""
+    if secret is not None:
+        role, secret = await authenticate_by_any(link, credentials, secret)
     return LinkFacts(await _generation(link, secret), secret, role)
+
+
+async def authenticate_by_any(link: RpcLink, credentials: Credentials, secret: str) -> tuple[str, str]:
+    """Sign in as `authenticate` does, and with the second secret where the first one is refused.
+
+    Returns:
+        The role, and the secret that was accepted.
+
+    Raises:
+        AuthenticationError: Both are refused, or the first one where it may only be early or is the only one.
+        ConnectionError: The connection went, or there is no token for the moment.
+        CameraServiceError: The service fails in another way.
+    """
+    try:
+        return await authenticate(link, credentials, secret), secret
+    except AuthenticationError as error:
+        if error.may_pass or not credentials.turn():
+            raise
+        first = error
+    other = await credentials.secret()
+    assert other is not None  # a second secret is one
+    try:
+        return await authenticate(link, credentials, other), other
+    except AuthenticationError as error:
+        credentials.turn()
+        first.args = (f"{first}; the second secret is refused as well",)
+        raise first from error
 
 
 async def authenticate(link: RpcLink, credentials: Credentials, secret: str) -> str:

@@ -90,7 +90,7 @@ def advice(secret: str | None, words: str, *, provided: bool, now: float | None 
     renew = (
         "the token provider has to give a new one"
         if provided
-        else "give a new one with set_credentials(), or a token provider instead of a token"
+        else "give a new one with set_credentials(), a token provider instead, or an API key beside it"
     )
     if times.ends is not None and times.ends <= now:
         return f"; the token expired {now - times.ends:.0f} s ago: {renew}"

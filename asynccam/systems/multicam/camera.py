@@ -11,6 +11,7 @@ from asynccam.errors import AddressError, DeviceError, NotFoundError, RemoteProt
 from asynccam.model.address import Address
 from asynccam.model.camera import Camera
 from asynccam.model.features import DeviceClock, FeatureKey, Files, Progress, Record, ScheduledStart
+from asynccam.model.identity import stranger
 from asynccam.model.info import CameraInfo, CameraState, CameraStatus, ClockOffset, LocalFile, MediaFile
 from asynccam.runtime.tasks import finish
 from asynccam.systems.multicam.camera_record import MultiCamRecord
@@ -59,6 +60,8 @@ class MultiCamCamera(Camera):
         self._device_id = device_id
         self._model = model
         self._answers_as = device_id
+        self._is_told = is_told
+        self._told_id = ""  # by the device itself; an announcement may write it otherwise
         record = MultiCamRecord(client, device_id=device_id if is_told else "")
         self._features: Mapping[FeatureKey[Any], object] = MappingProxyType(
             {Record: record, ScheduledStart: record, Files: self, DeviceClock: self}
@@ -98,7 +101,9 @@ class MultiCamCamera(Camera):
         except BaseException:
             await finish(client.aclose())
             raise
-        return cls(answer.deviceId, client, model=str(answer.deviceType or ""), is_told=True)
+        camera = cls(answer.deviceId, client, model=str(answer.deviceType or ""), is_told=True)
+        camera._told_id = answer.deviceId
+        return camera
 
     @property
     def info(self) -> CameraInfo:
@@ -110,6 +115,7 @@ class MultiCamCamera(Camera):
             serial=self._device_id,
             address=self.client.address,
             model=self._model,
+            identity={"deviceId": self._device_id} if self._is_told else {},
         )
 
     @property
@@ -129,6 +135,7 @@ class MultiCamCamera(Camera):
         """Ask the device how it is.
 
         Raises:
+            NotFoundError: Another device is at its address.
             ConnectionError, TimeoutError: It does not answer.
             RemoteProtocolError: It answers nonsense.
         """
@@ -197,6 +204,10 @@ class MultiCamCamera(Camera):
         return next((file for file in listed if name in (file.name, file.id)), MediaFile(name))
 
     def _learn(self, answer: StatusResponse) -> None:
+        self._told_id = self._told_id or answer.deviceId
+        other = stranger(self.client.address, {"deviceId": self._told_id}, {"deviceId": answer.deviceId})
+        if other and answer.deviceId:
+            raise NotFoundError(other)
         if answer.deviceType:
             self._model = str(answer.deviceType)
         if answer.deviceId != self._answers_as:

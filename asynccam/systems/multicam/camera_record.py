@@ -9,6 +9,7 @@ settled here by status queries. See docs/protocols/multicam.md.
 import asyncio
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from asynccam.errors import (
@@ -16,7 +17,9 @@ from asynccam.errors import (
     ConnectionError,
     DeviceError,
     NotFoundError,
+    RemoteProtocolError,
     RetryableError,
+    TakenOverError,
     TimeoutError,
 )
 from asynccam.model.features import DeviceMoment, RecordingSeen, RecordPlan, StartReport, StopReport
@@ -36,8 +39,32 @@ from asynccam.wall_clock import WALL_CLOCK, unix_now
 
 _POLL: Final = 0.25
 """Seconds between two status queries."""
+_ASK: Final = 2.0
+"""Seconds a device gets to say what it records before it is stopped; a busy one is stopped unasked."""
+_SAME_CLOCK: Final = 0.25
+"""Seconds by which a clock, or its word on one first frame, may be corrected without being set."""
 _SHORT_LEAD: Final = 0.3
 """Seconds ahead of its time from which on ``recording`` may answer a start that the device waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Began:
+    """When a device says that its recording began, by its own clock, and how that clock stood then.
+
+    Attributes:
+        at: The first frame.
+        bound: Its word is right within this many seconds.
+        clock: Its clock minus this computer's elapsed time, when it said so.
+    """
+
+    at: float
+    bound: float
+    clock: float
+
+    def is_of_another(self, now: "_Began") -> bool:
+        """Return whether a later word is on another recording; a clock that was set tells nothing."""
+        steady = abs(now.clock - self.clock) < _SAME_CLOCK
+        return steady and now.at - self.at > _SAME_CLOCK + self.bound + now.bound
 
 
 class MultiCamRecord:
@@ -62,6 +89,9 @@ class MultiCamRecord:
         self._settle = settle
         self._may_fire_at: float | None = None  # elapsed time
         self._idle: RecordingSeen | None = None
+        self._file_id = ""  # of the recording that was started here
+        self._began: _Began | None = None
+        self._has_recorded = False
 
     @property
     def lead(self) -> float:
@@ -83,6 +113,7 @@ class MultiCamRecord:
             raise NotFoundError(f"{self._client.address} is {status.deviceId!r}, not {self._device_id!r}")
         self._device_id = self._device_id or status.deviceId
         self._idle = RecordingSeen(asked_at, unix_now(), recording=False)
+        self._file_id, self._began, self._has_recorded = "", None, False
         if status.isRecording or status.status in (DeviceStatus.RECORDING, DeviceStatus.STOPPING):
             raise BusyError(f"{self._client.address} is {status.status}; stop that first")
         if status.status == DeviceStatus.CAMERA_DISCONNECTED:
@@ -115,7 +146,46 @@ class MultiCamRecord:
         asked_at = unix_now()
         status = await self._client.device_status(timeout=timeout, first_frame=True)
         told = _device_moment(status.firstFrameAt, status.firstFrameBound) if status.isRecording else None
+        if status.isRecording:
+            self.learn(status)
         return status, RecordingSeen(asked_at, unix_now(), status.isRecording, told)
+
+    def learn(self, answer: StatusResponse) -> None:
+        """Remember what a device tells of the recording that was started here: its file, its first frame."""
+        self._has_recorded = True
+        self._file_id = self._file_id or answer.fileId or ""
+        self._began = self._began or _began(answer)
+
+    async def _see_that_it_is_ours(self, timeout: float) -> bool | None:
+        """Ask who is there and what it records, before a stop that would end whatever runs.
+
+        A device that does not answer, or tells nothing to know its recording by, is stopped as before.
+
+        Returns:
+            Whether it records, or None if it does not tell.
+
+        Raises:
+            NotFoundError: Another device is at the address.
+            TakenOverError: It records for somebody else: the recording that was started here has ended.
+        """
+        if not self._device_id and not self._file_id and self._began is None:
+            return None
+        try:
+            status = await self._client.device_status(timeout=min(_ASK, timeout / 4), first_frame=True)
+        except (RetryableError, RemoteProtocolError):
+            return None
+        if self._device_id and status.deviceId and status.deviceId != self._device_id:
+            raise NotFoundError(f"{self._client.address} is {status.deviceId!r}, not {self._device_id!r}")
+        if not status.isRecording:
+            return False
+        began = _began(status)
+        other = bool(self._file_id and status.fileId and status.fileId != self._file_id)
+        if other or (self._began is not None and began is not None and self._began.is_of_another(began)):
+            raise TakenOverError(
+                f"{self._client.address} records for somebody else; the recording that was started here was"
+                f" ended before this stop, which was not sent"
+            )
+        return True
 
     async def confirm(self, timeout: float) -> tuple[StatusResponse, tuple[RecordingSeen, ...]]:
         """Ask until the device records, which it is to do since the moment that `released` was given.
@@ -165,10 +235,15 @@ class MultiCamRecord:
             timeout: Seconds a device may take to answer, and a called-off start is watched at most.
 
         Raises:
+            NotFoundError: Another device is at its address; nothing was sent.
+            TakenOverError: It records for somebody else, as far as it tells; nothing was sent.
             DeviceError: The device refuses; it was not recording, for example.
             TimeoutError: It does not answer, or its scheduled moment is too far away to wait for.
             ConnectionError, RemoteProtocolError: As everywhere.
         """
+        began = time.monotonic()
+        recording = await self._see_that_it_is_ours(timeout)
+        timeout = max(timeout - (time.monotonic() - began), 0.001)
         commanded_at, asked = WALL_CLOCK.pair()
         may_fire_at = self._may_fire_at
         answer: StopRecordingResponse | None = None
@@ -180,7 +255,10 @@ class MultiCamRecord:
         except DeviceError as error:
             refused = error
         ahead = may_fire_at is not None and asked < may_fire_at
-        just_passed = may_fire_at is not None and asked < may_fire_at + self._settle
+        # One that was seen to record, and does not, was ended by somebody: its start has fired.
+        just_passed = (
+            may_fire_at is not None and asked < may_fire_at + self._settle and not self._has_recorded
+        )
         if may_fire_at is not None and (ahead or (just_passed and not files)):
             late = await self._watch(may_fire_at, asked + timeout, timeout)
             if late is not None:
@@ -188,6 +266,9 @@ class MultiCamRecord:
             refused = None
         self._may_fire_at = None
         if refused is not None:
+            if recording is False:
+                why = "its recording was ended before this stop, by somebody else or by itself"
+                refused.args = (f"{refused}; {why}",)
             raise refused
         if answer is None:
             return StopReport(commanded_at, unix_now(), DeviceStatus.READY.value, files)
@@ -268,6 +349,8 @@ class MultiCamStart:
         scheduled = answer.status == DeviceStatus.SCHEDULED_RECORDING_ACCEPTED and self._at is not None
         meaning = answer_meaning(answer.dialect, answer.status, scheduled=self._at is not None)
         seen: tuple[RecordingSeen, ...] = ()
+        if answer.isRecording:
+            self._record.learn(answer)
         begun = answer.status == DeviceStatus.RECORDING
         # A device that records already says "recording" to any start, also to one whose time is far ahead.
         early = begun and self._due is not None and accepted_at < self._due - _SHORT_LEAD
@@ -284,7 +367,12 @@ class MultiCamStart:
             seen=seen,
             first_frame=_device_moment(answer.firstFrameAt, answer.firstFrameBound),
             already_recording=early,
+            somebody_elses=early and not self._by_its_clock(answer.timestamp),
         )
+
+    def _by_its_clock(self, told: float | None) -> bool:
+        """Return whether a device may have begun because its own clock, which is ahead, says it is time."""
+        return self._at is None or told is None or told > self._at - _SHORT_LEAD
 
     async def aclose(self) -> None:
         """Close the connection; a start that has left is not called back by this."""
@@ -303,6 +391,13 @@ def _device_moment(at: float | None, bound: float | None) -> DeviceMoment | None
     if at is None:
         return None
     return DeviceMoment(at, bound if bound is not None and bound >= 0 else None)
+
+
+def _began(answer: StatusResponse) -> _Began | None:
+    moment = _device_moment(answer.firstFrameAt, answer.firstFrameBound) if answer.isRecording else None
+    if moment is None or answer.timestamp is None:
+        return None
+    return _Began(moment.time, moment.bound or 0.0, answer.timestamp - WALL_CLOCK.elapsed())
 
 
 def _files(answer: StopRecordingResponse) -> tuple[MediaFile, ...]:

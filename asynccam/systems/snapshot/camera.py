@@ -11,6 +11,7 @@ from asynccam.errors import AddressError
 from asynccam.model.address import Address
 from asynccam.model.camera import Camera
 from asynccam.model.features import FeatureKey, Files, Progress, Snapshot
+from asynccam.model.identity import Identity, told_facts
 from asynccam.model.info import CameraInfo, CameraState, CameraStatus, LocalFile, MediaFile
 from asynccam.runtime.tasks import finish
 from asynccam.systems.snapshot.client import SnapshotClient
@@ -45,6 +46,7 @@ class SnapshotCamera(Camera):
         self.client = client
         self.entry = entry
         self._owns_client = owns_client
+        self._identity = Identity(_facts(entry), error=NotFoundError)
         self._taken: deque[MediaFile] = deque(maxlen=_REMEMBERED)
         self._features: Mapping[FeatureKey[Any], object] = MappingProxyType({Snapshot: self, Files: self})
 
@@ -116,6 +118,7 @@ class SnapshotCamera(Camera):
             address=address,
             model=self.entry.type,
             extra=MappingProxyType({key: self.entry[key] for key in self.entry if key not in _OWN}),
+            identity=self._identity.facts,
         )
 
     @property
@@ -127,10 +130,12 @@ class SnapshotCamera(Camera):
         """Ask the server whether it still has the camera; it does not tell more.
 
         Raises:
+            NotFoundError: The server has another camera under this name.
             SnapshotClientError: The server cannot be asked.
         """
         for entry in await self.client.get_cameras():
             if entry.name == self.entry.name:
+                self._identity.check(self.id, _facts(entry))
                 self.entry = entry
                 return CameraStatus(CameraState.READY, entry.device_path)
         return CameraStatus(CameraState.AWAY, "the server has no such camera any more")
@@ -180,6 +185,11 @@ class SnapshotCamera(Camera):
         """Close the client if it is the camera's own; harmless when called twice."""
         if self._owns_client:
             await self.client.aclose()
+
+
+def _facts(entry: CameraEntry) -> Mapping[str, str]:
+    """What a server tells to know a camera by; all else may be changed in its settings."""
+    return told_facts(entry, device_path=entry.device_path)
 
 
 def base_url_of(address: Address) -> str:

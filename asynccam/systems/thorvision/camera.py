@@ -1,6 +1,7 @@
 """ThorVisionCamera: one camera of a server behind the face that all cameras share."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -8,6 +9,7 @@ from asynccam.errors import AddressError, NotFoundError
 from asynccam.model.address import Address
 from asynccam.model.camera import Camera
 from asynccam.model.features import FeatureKey, Record, Stream
+from asynccam.model.identity import Identity
 from asynccam.model.info import CameraInfo, CameraState, CameraStatus
 from asynccam.recording import RecorderState
 from asynccam.runtime.tasks import finish
@@ -62,6 +64,7 @@ class ThorVisionCamera(Camera):
         self.capability = capability
         self.split = split or Split()
         self._owns_client = owns_client
+        self._identity = Identity(device.facts)
         self._record = ThorVisionRecord(self)
         self._features: Mapping[FeatureKey[Any], object] = MappingProxyType(
             {Record: self._record, Stream: self}
@@ -112,7 +115,7 @@ class ThorVisionCamera(Camera):
     @property
     def info(self) -> CameraInfo:
         """Who the camera is, as the server told last."""
-        return describe(self.client.address, self.device)
+        return replace(describe(self.client.address, self.device), identity=self._identity.facts)
 
     @property
     def features(self) -> Mapping[FeatureKey[Any], object]:
@@ -123,14 +126,17 @@ class ThorVisionCamera(Camera):
         """The camera as the server lists it now, perhaps under another number than before.
 
         Raises:
-            NotFoundError: It is unplugged.
+            NotFoundError: It is unplugged, or another camera is in its place.
             AsynccamError: The server cannot be asked, see `ThorVisionClient.list_cameras`.
         """
-        for device in await self.client.list_cameras():
+        there = await self.client.list_cameras()
+        for device in there:
             if device.key == self.device.key:
+                self._identity.check(self.id, device.facts)
                 self.device = device
                 return device
-        raise NotFoundError(f"{self.id} is not at its server now")
+        listed = ", ".join(repr(device.key) for device in there) or "no camera"
+        raise NotFoundError(f"{self.id} is not at its server now; the server has {listed}")
 
     async def status(self) -> CameraStatus:
         """Ask the server whether the camera is there; what it does, this computer knows.
@@ -143,8 +149,8 @@ class ThorVisionCamera(Camera):
         detail = "" if recorder is None else recorder.value
         try:
             await self.find()
-        except NotFoundError:
-            return CameraStatus(CameraState.AWAY, detail)
+        except NotFoundError as error:
+            return CameraStatus(CameraState.AWAY, detail or str(error))
         ready = CameraState.READY
         return CameraStatus(ready if recorder is None else _AT_WORK.get(recorder, ready), detail)
 

@@ -21,6 +21,9 @@ _ON_THE_WAY: Final = 0.05
 """Seconds that a frame may be older than SRT's latency tells, for what it takes to encode and to send it."""
 
 
+_TAKEN_AWAY: Final = "another program seems to have taken the stream over"
+
+
 class ThorVisionRecord:
     """`SupportsRecord` of one camera.
 
@@ -101,6 +104,7 @@ class ThorVisionRecord:
         """
         async with deadline(timeout, f"end of the recording of {self._camera.id}"):
             stopped = await self._end()
+        why = f"no frame came; {_TAKEN_AWAY}" if stopped.taken_away else "no frame came"
         at, bound = self.made_at(stopped.first_frame_at, stopped.first_frame_bound)
         return StopReport(
             commanded_at=stopped.commanded_at,
@@ -112,7 +116,7 @@ class ThorVisionRecord:
             first_frame_at=at,
             first_frame_bound=bound,
             gaps=tuple(
-                RecordingGap(gap.began, gap.ended if gap.resumed else None, gap.restarted, "no frame came")
+                RecordingGap(gap.began, gap.ended if gap.resumed else None, gap.restarted, why)
                 for gap in stopped.gaps
             ),
             ended_early=stopped.ended_early,
@@ -130,6 +134,13 @@ class ThorVisionRecord:
         if not self._streaming:
             async with deadline(timeout, f"end of the stream of {self._camera.id}"):
                 await self._camera.client.end_leftover(await self._camera.find())
+
+    @property
+    def took_over(self) -> str:
+        """What somebody else lost when the stream was opened, or ``""``."""
+        if self._device is None or not self._camera.client.took_over(self._device.id):
+            return ""
+        return f"{self._camera.id} was streaming for somebody else, whose stream was taken over"
 
     async def aclose(self) -> None:
         """End what there is to end; harmless when called twice."""
@@ -174,6 +185,11 @@ class ThorVisionStart:
         self._starting: asyncio.Task[StreamStart] | None = None
         self._released_at = 0.0
         self._over = False
+
+    @property
+    def took_over(self) -> str:
+        """What somebody else lost by this being armed, or ``""``."""
+        return self._record.took_over
 
     def release(self, at: float | None) -> None:
         """Record from the next frame of the server on; what goes wrong is told by `accepted`.
@@ -233,6 +249,8 @@ def _status(stopped: StreamStop) -> str:
         words.append(f"ended early: {stopped.error}")
     elif stopped.ended_early is not None:
         words.append(f"ended early: {stopped.ended_early.reason}")
+    if stopped.taken_away:
+        words.append(_TAKEN_AWAY)
     if stopped.begins_late is not None:
         words.append(f"begins late: {stopped.begins_late.reason}")
     if stopped.server_error is not None:

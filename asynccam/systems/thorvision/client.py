@@ -315,6 +315,11 @@ class ThorVisionClient:
         """What this client streams, by the number it was started under; None where the server has ended."""
         return {camera_id: stream.opened for camera_id, stream in self._streams.items()}
 
+    def took_over(self, camera_id: int) -> bool:
+        """Return whether a camera was streaming for somebody else when its stream was opened here."""
+        stream = self._streams.get(camera_id)
+        return stream is not None and stream.took_over
+
     def recorder_state(self, camera_id: int) -> RecorderState | None:
         """Where the recorder of a stream stands; None if nothing of that camera is recorded."""
         stream = self._streams.get(camera_id)

@@ -43,6 +43,15 @@ class StreamTakenOver(CameraEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StreamTakenAway(CameraEvent):
+    """The server accepts a new start of the camera's stream and sends nothing here.
+
+    Another program has taken the stream over, or the server hangs. The stream is asked for again until it
+    is free; it is never taken back by force.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerNotice(Event):
     """The server told of something that nobody here knows.
 

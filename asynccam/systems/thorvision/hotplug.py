@@ -45,6 +45,7 @@ def describe(server: str, camera: Camera) -> CameraInfo:
         serial=camera.device_id or "",
         address=place,
         extra=MappingProxyType(extra | (camera.model_extra or {})),
+        identity=camera.facts,
     )
 
 

@@ -1,12 +1,13 @@
 """What a ThorVision server says and is told. See docs/protocols/thorvision.md."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from asynccam.errors import FeatureError, RemoteProtocolError, UsageError
+from asynccam.model.identity import told_facts
 
 HTTP_PORT: Final = 8000
 DEFAULT_HOST: Final = "192.168.177.100"
@@ -81,6 +82,11 @@ class Camera(_Message):
     def key(self) -> str:
         """What the camera is known by at its server: ``device_id``, else ``NAME:ID``."""
         return self.device_id or f"{self.name}:{self.id}"
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """What the server tells to know the camera by; many ``device_id`` name a USB port, not a camera."""
+        return told_facts(self.model_extra or {}, name=self.name, device_id=self.device_id or "")
 
     @property
     def is_test(self) -> bool:

@@ -87,6 +87,8 @@ class StreamStop(DictLike):
         ended_early: That the video ends clearly before the stop, or None.
         begins_late: That it begins clearly after the start, or None.
         spoiled_frames: Pictures that came spoiled and are not in the files.
+        taken_away: Whether the server sent nothing here for a while though it took a new start, as when
+            another program has taken the stream over.
     """
 
     camera_id: int
@@ -102,3 +104,4 @@ class StreamStop(DictLike):
     ended_early: EarlyEnd | None = None
     begins_late: LateBegin | None = None
     spoiled_frames: int = 0
+    taken_away: bool = False

@@ -23,6 +23,8 @@ from asynccam.errors import (
     RecordingError,
     TimeoutError,
 )
+from asynccam.model.identity import stranger
+from asynccam.net.tcp import host_for_others
 from asynccam.recording import (
     FileVerdict,
     Pipeline,
@@ -38,7 +40,7 @@ from asynccam.runtime.hub import EventHub, EventStream
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
 from asynccam.systems.thorvision.api import ServerApi
-from asynccam.systems.thorvision.events import StreamTakenOver
+from asynccam.systems.thorvision.events import StreamTakenAway, StreamTakenOver
 from asynccam.systems.thorvision.models import Camera, Capability
 from asynccam.systems.thorvision.ports import PortPool
 from asynccam.systems.thorvision.results import OpenStream, StreamStart, StreamStop
@@ -99,6 +101,10 @@ class CameraStream:
         recorder: Records it, or None.
         opened: What the server sends, or None.
         started: How the recording started, or None.
+        took_over: Whether the camera was streaming for somebody else when this stream was opened.
+        taken_away: Whether the server takes a new start and sends nothing, as when another program has taken
+            the stream over; False again once frames come.
+        was_taken_away: Whether that was so at any time.
     """
 
     def __init__(
@@ -118,6 +124,7 @@ class CameraStream:
         self.started: StreamStart | None = None
         self._first_id = camera.id
         self._api = api
+        self._host = api.host
         self._ports = ports
         self._name = name
         self._settings = settings
@@ -127,6 +134,10 @@ class CameraStream:
         self._told: EventStream[RecorderEvent] | None = None
         self._server_error: AsynccamError | None = None
         self._opened_at = 0.0
+        self._stranger: NotFoundError | None = None
+        self.took_over = False
+        self.taken_away = False
+        self.was_taken_away = False
 
     @property
     def recording(self) -> bool:
@@ -149,6 +160,7 @@ class CameraStream:
         if await self._clear():
             _LOG.warning("%s was streaming for somebody else; its stream is taken over", self._name)
             self._events.emit(StreamTakenOver(camera=self._name))
+            self.took_over = True
         refusal: AsynccamError | None = None
         for _ in range(self._settings.attempts):
             port = self._ports.take()
@@ -162,7 +174,8 @@ class CameraStream:
                 refusal = error
                 continue
             self._opened_at = unix_now()
-            host = f"[{self._api.host}]" if ":" in self._api.host else self._api.host
+            self._host = await host_for_others(self._api.host)  # GStreamer does not ask our mDNS
+            host = f"[{self._host}]" if ":" in self._host else self._host
             self.opened = OpenStream(
                 self.camera.id, self._name, str(self.capability), port, f"srt://{host}:{port}"
             )
@@ -287,6 +300,7 @@ class CameraStream:
             ended_early=recorder.ended_early if recorder else None,
             begins_late=recorder.begins_late if recorder else None,
             spoiled_frames=recorder.spoiled if recorder else 0,
+            taken_away=self.was_taken_away,
         )
 
     async def _end_server(self) -> AsynccamError | None:
@@ -295,6 +309,11 @@ class CameraStream:
         if opened is None:
             return self._server_error
         self._ports.release(opened.port)
+        if self._stranger is not None or self.taken_away:
+            # What streams there now is not this recording.
+            taken = BusyError(f"{self._name} sends its stream to somebody else, which is left alone")
+            self._server_error = self._stranger or taken
+            return self._server_error
         try:
             await self._api.stop(self.camera.id)
         except AsynccamError as error:
@@ -340,7 +359,7 @@ class CameraStream:
         files = files_of(directory, stem, split)
         log = files.directory / f"{files.stem}.gstreamer.log"
         recorder = Recorder(
-            Pipeline(SrtJpegSource(self._api.host, port, self._settings.latency), files),
+            Pipeline(SrtJpegSource(self._host, port, self._settings.latency), files),
             name=self._name,
             watch=self._settings.watch_for(self.capability),
             environment={"GST_DEBUG": _DEBUG_LEVEL, "GST_DEBUG_FILE": str(log)} if debug else _NO_VARIABLES,
@@ -357,16 +376,29 @@ class CameraStream:
                 break
             delays = _RENEWALS.delays()
             while self._settings.renew and recorder.state is RecorderState.STALLED:
-                wait = _RECONNECT_SECONDS if await self._renew() else next(delays)
+                accepted = await self._renew()
+                wait = _RECONNECT_SECONDS if accepted else next(delays)
                 with suppress(builtins.TimeoutError):
                     async with asyncio.timeout(wait):
                         await recorder.wait()
+                if accepted and recorder.state is RecorderState.STALLED:
+                    self._note_taken_away()
+            self.taken_away = False if recorder.state is RecorderState.RECORDING else self.taken_away
         await self._end_server()
 
-    async def _renew(self) -> bool:
-        """Start the server's stream again: the server, or the camera at it, may have been away.
+    def _note_taken_away(self) -> None:
+        """The server took a start, and sends nothing to this port: it sends to another one."""
+        if not self.taken_away:
+            self.taken_away = self.was_taken_away = True
+            _LOG.warning("%s sends nothing here; another program may have taken its stream over", self._name)
+            self._events.emit(StreamTakenAway(camera=self._name))
 
-        The recorder goes on calling the same port, so it has to be that one.
+    async def _renew(self) -> bool:
+        """Ask the server to stream again: the server, or the camera at it, may have been away.
+
+        The recorder goes on calling the same port, so it has to be that one. Nothing is stopped for it: a
+        server that streams takes the start and goes on as before, so that the stream of a program that has
+        taken the camera over is left alone, and begins here once that program has ended.
 
         Returns:
             Whether the server accepted.
@@ -376,8 +408,11 @@ class CameraStream:
             camera = next((one for one in await self._api.cameras() if one.key == self.camera.key), None)
             if camera is None:
                 return False
+            other = stranger(self._name, self.camera.facts, camera.facts)
+            self._stranger = NotFoundError(other) if other else None
+            if self._stranger is not None:
+                return False
             self.camera = camera
-            await self._clear()
             await self._api.start(camera, self.opened.port, self.capability)
         except AsynccamError as error:
             _LOG.debug("%s does not stream again yet: %s", self._name, error)
