@@ -5,7 +5,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from asynccam.bridge.commands import Commands
 from asynccam.bridge.home_assistant import (
@@ -30,15 +30,20 @@ from asynccam.model.events import (
     RecordingStopped,
 )
 from asynccam.model.info import CameraState
-from asynccam.net.mqtt import LastWill, MqttBroker, publish, stay_connected, subscribe
+from asynccam.net.mqtt import (
+    LastWill,
+    MqttBroker,
+    MqttConnection,
+    MqttMessage,
+    publish,
+    stay_connected,
+    subscribe,
+)
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
 from asynccam.session import Session
 from asynccam.wall_clock import unix_now
-
-if TYPE_CHECKING:
-    from aiomqtt import Client, Message
 
 _LOG = logging.getLogger(__name__)
 
@@ -91,7 +96,7 @@ class MqttBridge:
         self._backoff = backoff
         self._told: dict[str, str] = {}  # key of each camera that was introduced, by its id
         self._states: dict[str, dict[str, Any]] = {}
-        self._client: Client | None = None
+        self._client: MqttConnection | None = None
         self._changed = asyncio.Event()
         self._over = asyncio.Event()
         self._scope = TaskScope("mqtt bridge", on_failure=self._failed)
@@ -160,7 +165,7 @@ class MqttBridge:
         will = LastWill(self.topics.status, OFFLINE)
         await stay_connected(self.broker, self._work, will=will, backoff=self._backoff)
 
-    async def _work(self, client: "Client") -> None:
+    async def _work(self, client: MqttConnection) -> None:
         try:
             if self._commands is not None:
                 await subscribe(client, self.topics.commands)
@@ -195,12 +200,12 @@ class MqttBridge:
         except Exception as error:  # noqa: BLE001 - the broker may be gone, and then its will is carried out
             _LOG.debug("no goodbye to %s: %s", self.broker.name, error)
 
-    async def _listen(self, client: "Client") -> None:
+    async def _listen(self, client: MqttConnection) -> None:
         async for message in client.messages:
             await self._heed(message)
-        raise StateError("aiomqtt ended its messages")
+        raise StateError("the broker's messages have ended")
 
-    async def _heed(self, message: "Message") -> None:
+    async def _heed(self, message: MqttMessage) -> None:
         topic = str(message.topic)
         if self._discovery is not None and topic == birth_topic(self._discovery):
             if message.payload == ONLINE.encode() and not message.retain:
@@ -309,11 +314,9 @@ class MqttBridge:
 
     async def _publish_if_possible(self, topic: str, payload: str | bytes, *, retain: bool = False) -> None:
         """For what does not come from the connection's own tasks: with no broker, nobody hears it."""
-        from aiomqtt import MqttError
-
         try:
             await self._publish(topic, payload, retain=retain)
-        except (MqttError, AsynccamError) as error:
+        except AsynccamError as error:
             _LOG.warning("%s was not told: %s", topic, error)
 
     async def _publish_all(self, messages: Mapping[str, str]) -> None:
