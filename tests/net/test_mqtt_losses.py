@@ -1,9 +1,10 @@
-"""Brokers that refuse, drop, restart and flood: what is a refusal, what is a loss, and what nobody notices."""
+"""Brokers that refuse, drop, restart and flood: refusals, losses, and work in portions."""
 
 import asyncio
 import random
 import sys
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -125,7 +126,7 @@ async def test_a_flood_is_read_in_portions_and_nothing_is_lost() -> None:
         with suppress(asyncio.CancelledError):
             await other
     assert got == list(range(many))
-    assert max(after - before for before, after in zip(turns, turns[1:], strict=False)) <= 64
+    assert max(after - before for before, after in pairwise(turns)) <= 64
 
 
 async def test_messages_that_nobody_takes_stop_the_reading() -> None:
