@@ -73,7 +73,13 @@ def bridge(
     who = _Cameras(uris or (), fleet, everything, interface, credentials_of(token, api_key))
     there = _Broker(broker, username, password_file)
     way = _Way(prefix, discovery or None, commands, to)
-    execute("bridge", lambda: _bridge(who, there, way, output), output, terminated=ExitCode.OK, within=_LEAVE_SECONDS)
+    execute(
+        "bridge",
+        lambda: _bridge(who, there, way, output),
+        output,
+        terminated=ExitCode.OK,
+        within=_LEAVE_SECONDS,
+    )
 
 
 @dataclass(frozen=True, slots=True)
