@@ -363,10 +363,10 @@ class Recordings:
                 return  # it records, and OFF ends it
             await sleep_until(one.take.ends_at)
         while one.take.name in self.interrupted:
-            here = self._session.cameras
-            if all(camera in here and camera not in self._session.away for camera in one.take.left):
-                if (await self._resumed(one)).get("ok", True) or one.problem:
-                    return
+            here = self._session.cameras.keys() - self._session.away.keys()
+            if one.take.left <= here:
+                await self._resumed(one)
+                return  # what failed is a notice, and OFF tries again
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def _resumed(self, one: Interrupted) -> dict[str, Any]:

@@ -99,12 +99,14 @@ async def test_a_known_camera_that_is_dead_at_the_start_is_unavailable(
             await watcher.sees_word(f"asynccam/{key}/availability", "online")
     config = f"homeassistant/sensor/{node_of('asynccam', key)}/state/config"
     watcher.heard.clear()
-    async with Session.open(address, check_every=0.3, timeout=0) as session:
-        async with _bridge(session, broker, tmp_path) as bridge:
-            await bridge.wait_connected(timeout=20)
-            await watcher.sees_word("asynccam/status", "online")
-            await watcher.sees_word(f"asynccam/{key}/availability", "offline")
-            await watcher.sees(config)
+    async with (
+        Session.open(address, check_every=0.3, timeout=0) as session,
+        _bridge(session, broker, tmp_path) as bridge,
+    ):
+        await bridge.wait_connected(timeout=20)
+        await watcher.sees_word("asynccam/status", "online")
+        await watcher.sees_word(f"asynccam/{key}/availability", "offline")
+        await watcher.sees(config)
     # It is unavailable before the bridge says that it is there itself.
     told = [topic for topic, _ in watcher.heard]
     assert told.index(f"asynccam/{key}/availability") < told.index("asynccam/status")
@@ -175,7 +177,8 @@ async def test_configurations_are_as_home_assistant_wants_them(
 
 
 _ALLOWED = {
-    "name", "icon", "unique_id", "device", "origin", "availability", "availability_mode", "availability_topic",
+    "name", "icon", "unique_id", "device", "origin",
+    "availability", "availability_mode", "availability_topic",
     "payload_available", "payload_not_available", "json_attributes_topic", "entity_category",
 }  # fmt: skip
 _ALLOWED_OF = {

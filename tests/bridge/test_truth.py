@@ -252,6 +252,7 @@ async def test_a_flood_of_commands_is_refused_in_order_and_starves_nobody(
     for _ in range(8):  # fewer in all than mosquitto keeps for a client that is slow
         await asyncio.gather(*(watcher.say(RECORD, "ON") for _ in range(25)))
         await asyncio.gather(*(watcher.say(f"asynccam/nobody{n}/set/record", "ON") for n in range(25)))
+    camera.script.clear()
     answer = await _answer(watcher, "ON", f"asynccam/{LAKE_KEY}/set/record")
     assert answer["ok"] is True
     await watcher.hears(RESULT, error="BusyError", command="record")

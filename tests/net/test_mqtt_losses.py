@@ -4,6 +4,7 @@ import asyncio
 import random
 import sys
 from contextlib import suppress
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -30,6 +31,9 @@ async def test_a_broker_that_is_restarted_at_any_moment_refuses_no_credentials(t
         while True:
             await publish(client, "a/b", b"x" * rng.randrange(4000))
 
+    def came_back(before: int) -> bool:
+        return connects > before or staying.done()
+
     async with running_broker(tmp_path, {"lab": "secret"}) as broker:
         place = MqttBroker(broker.host, broker.port, username="lab", password="secret")
         staying = asyncio.create_task(stay_connected(place, work, backoff=QUICK))
@@ -38,13 +42,13 @@ async def test_a_broker_that_is_restarted_at_any_moment_refuses_no_credentials(t
             await broker.restart()
             # Now and then the next restart comes before the client is through with its subscription.
             if rng.random() < 0.6:
-                await eventually(lambda before=before: connects > before or staying.done())
+                await eventually(partial(came_back, before))
             for _ in range(rng.randrange(60)):
                 await asyncio.sleep(0.001)
             assert not staying.done(), staying
         before = connects
         await broker.restart()
-        await eventually(lambda: connects > before or staying.done())
+        await eventually(partial(came_back, before))
         staying.cancel()
         with pytest.raises(asyncio.CancelledError):
             await staying
