@@ -348,13 +348,21 @@ class Recordings:
         return {key_of(camera) for camera in one.take.cameras}
 
     async def _adopt(self) -> None:
-        for take in await interrupted_takes(self._directory):
-            if not any(self._session.expects(camera) for camera in take.cameras):
-                continue  # of cameras that this bridge has nothing to do with
-            one = self.interrupted[take.name] = Interrupted(take)
-            _LOG.warning("take %s in %s was interrupted; %s", take.name, take.directory, _what_to_do(take))
-            self._scope.spawn(self._finish_in_time(one), name=f"interrupted take {take.name}")
-        self._changed()
+        """Take on what is left, and what none of the cameras is here for once one of them comes."""
+        found = await interrupted_takes(self._directory)
+        while found:
+            for take in [one for one in found if self._is_ours(one)]:
+                found.remove(take)
+                one = self.interrupted[take.name] = Interrupted(take)
+                _LOG.warning(
+                    "take %s in %s was interrupted; %s", take.name, take.directory, _what_to_do(take)
+                )
+                self._scope.spawn(self._finish_in_time(one), name=f"interrupted take {take.name}")
+                self._changed()
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    def _is_ours(self, take: InterruptedTake) -> bool:
+        return any(self._session.expects(camera, where) for camera, where in take.cameras.items())
 
     async def _finish_in_time(self, one: Interrupted) -> None:
         """Resume an interrupted take that need not go on: nothing records, or its length is over."""

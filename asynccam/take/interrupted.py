@@ -1,9 +1,10 @@
 """Takes in a directory that lost their process, or were cut short: what is left of each for `resume_take`."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from asynccam.errors import AsynccamError, BusyError
@@ -27,7 +28,7 @@ class InterruptedTake:
     Attributes:
         name: Its name.
         directory: Its own directory.
-        cameras: Ids of all its cameras.
+        cameras: Ids of all its cameras, with the addresses they had.
         left: Ids of those of which something is left to do.
         may_record: Ids of those that may record still.
         devices: Those of ``may_record`` that keep their recordings themselves. A recorder on this computer
@@ -37,7 +38,7 @@ class InterruptedTake:
 
     name: str
     directory: Path
-    cameras: tuple[str, ...]
+    cameras: Mapping[str, str]
     left: frozenset[str]
     may_record: frozenset[str]
     devices: frozenset[str]
@@ -81,7 +82,7 @@ def _described(left: Leftover, path: Path) -> InterruptedTake | None:
     return InterruptedTake(
         path.name,
         path,
-        tuple(record.id for record in left.manifest.cameras),
+        MappingProxyType({record.id: record.address for record in left.manifest.cameras}),
         frozenset(record.id for record in with_work),
         frozenset(left.may_record),
         frozenset(left.may_record & devices),

@@ -1,5 +1,6 @@
 """What a bridge finds that follows another one: on the broker, and in the directory of takes."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from asynccam.systems.thorvision import ThorVisionSimulator, simulated_camera
 from tests.bridge.rig import QUICK, Watcher, place, watching
 from tests.support.broker import Broker
 from tests.support.broker import broker as running_broker
-from tests.support.scripted_camera import ScriptedCamera
+from tests.support.scripted_camera import ScriptedCamera, hang
 from tests.support.waiting import eventually
 
 HILL, LAKE = "scripted://Hill", "scripted://Lake"
@@ -266,6 +267,48 @@ async def test_a_take_with_a_length_ends_by_itself(broker: Broker, watcher: Watc
             await eventually(lambda: not hill.recording)
             await watcher.sees("asynccam/notice", problems=[])
     assert (await Manifest.load(directory / "manifest.json")).outcome.value == "resumed"
+
+
+async def test_files_that_there_was_no_time_for_are_collected_by_the_next_bridge(
+    broker: Broker, watcher: Watcher, tmp_path: Path
+) -> None:
+    async with Session(check_every=0.3) as session:
+        hill = ScriptedCamera("Hill")
+        session.add(hill)
+        async with _bridge(session, broker, tmp_path, shutdown_timeout=1.0) as bridge:
+            await bridge.wait_connected(timeout=20)
+            await watcher.say(f"asynccam/{KEY}/set/record", "ON")
+            begun = await watcher.sees(f"asynccam/{KEY}/result", ok=True)
+            hill.script["download"] = hang
+        assert not hill.recording
+        manifest = Path(begun["directory"]) / "manifest.json"
+        assert (await Manifest.load(manifest)).cameras[0].files[0].state.value != "arrived"
+        hill.script.clear()
+        async with _bridge(session, broker, tmp_path):
+            async with asyncio.timeout(20):
+                while (await Manifest.load(manifest)).outcome.value != "resumed":
+                    await asyncio.sleep(0.05)
+            await watcher.sees("asynccam/notice", problems=[])
+        loaded = await Manifest.load(manifest)
+        assert loaded.cameras[0].files[0].state.value == "arrived"
+
+
+async def test_a_camera_that_comes_later_brings_its_interrupted_take(
+    broker: Broker, watcher: Watcher, tmp_path: Path
+) -> None:
+    async with Session(check_every=0.3) as session:
+        hill = ScriptedCamera("Hill")
+        async with Session() as before:
+            before.add(hill)
+            await _killed(before, tmp_path, hill)
+            async with _bridge(session, broker, tmp_path) as bridge:
+                await bridge.wait_connected(timeout=20)
+                await watcher.sees("asynccam/notice", problems=[])
+                session.add(hill)
+                await watcher.sees(f"asynccam/{KEY}/state", state="recording", recording_by="interrupted")
+                await watcher.say(f"asynccam/{KEY}/set/record", "OFF")
+                await watcher.sees(f"asynccam/{KEY}/result", ok=True)
+        assert not hill.recording
 
 
 async def test_a_take_of_cameras_that_are_not_the_bridges_is_left_alone(
