@@ -1,6 +1,5 @@
 """What a bridge finds that follows another one: on the broker, and in the directory of takes."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -285,9 +284,7 @@ async def test_files_that_there_was_no_time_for_are_collected_by_the_next_bridge
         assert (await Manifest.load(manifest)).cameras[0].files[0].state.value != "arrived"
         hill.script.clear()
         async with _bridge(session, broker, tmp_path):
-            async with asyncio.timeout(20):
-                while (await Manifest.load(manifest)).outcome.value != "resumed":
-                    await asyncio.sleep(0.05)
+            await eventually(lambda: json.loads(manifest.read_text())["outcome"] == "resumed")
             await watcher.sees("asynccam/notice", problems=[])
         loaded = await Manifest.load(manifest)
         assert loaded.cameras[0].files[0].state.value == "arrived"
