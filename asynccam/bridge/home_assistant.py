@@ -5,16 +5,59 @@ They follow "MQTT Discovery" of Home Assistant: one retained configuration for e
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, Self
 
-from asynccam.bridge.topics import OFF, OFFLINE, ON, ONLINE, PRESS, Topics, encoded, key_of
+from asynccam.bridge.topics import OFF, OFFLINE, ON, ONLINE, PRESS, Topics, decoded, encoded, key_of, node_of
 from asynccam.model.camera import Camera
 from asynccam.model.features import Record, Snapshot
 from asynccam.model.info import CameraState
 
 DISCOVERY_PREFIX: Final = "homeassistant"
+STARTING: Final = "starting"
+"""State of a camera in a take that has not begun to record; no camera says that of itself."""
 _COMPONENTS: Final = (("sensor", "state"), ("switch", "record"), ("button", "snapshot"), ("image", "picture"))
 _ORIGIN: Final = {"name": "asynccam"}
+_TOPICS: Final = ("state_topic", "command_topic", "image_topic")
+
+
+@dataclass(frozen=True, slots=True)
+class Portrait:
+    """What a camera's entities are made of.
+
+    Attributes:
+        key: Its key in topics.
+        id: Its id.
+        name: Its name.
+        system: Its system.
+        model: Kind of device, or ``""``.
+        serial: The device's own identifier, or ``""``.
+        features: Names of what it can do.
+    """
+
+    key: str
+    id: str
+    name: str
+    system: str
+    model: str
+    serial: str
+    features: frozenset[str]
+
+    @classmethod
+    def of(cls, camera: Camera) -> Self:
+        """Return that of a camera of the session."""
+        info, features = camera.info, frozenset(key.name for key in camera.features)
+        return cls(key_of(camera.id), camera.id, info.name, info.system, info.model, info.serial, features)
+
+    @classmethod
+    def kept(cls, key: str, state: Mapping[str, Any]) -> Self | None:
+        """Return that of a camera which an earlier bridge knew, from its retained state."""
+        words = [state.get(name, "") for name in ("id", "name", "system", "model", "serial")]
+        features = state.get("features")
+        if not words[0] or not all(isinstance(word, str) for word in words) or not isinstance(features, list):
+            return None
+        able = frozenset(one for one in features if isinstance(one, str))
+        return cls(key, words[0], words[1], words[2], words[3], words[4], able)
 
 
 def birth_topic(prefix: str) -> str:
@@ -22,30 +65,35 @@ def birth_topic(prefix: str) -> str:
     return f"{prefix}/status"
 
 
-def camera_entities(camera: Camera, topics: Topics, prefix: str) -> dict[str, str]:
+def kept_filter(prefix: str) -> str:
+    """Return the filter for configurations of entities, those of others too."""
+    return f"{prefix}/+/+/+/config"
+
+
+def camera_entities(camera: Portrait, topics: Topics, prefix: str) -> dict[str, str]:
     """The configurations of one camera's entities, by topic; those it does not have are empty."""
-    key = key_of(camera.id)
-    common = _common(topics, key, _device(camera))
+    key, node = camera.key, node_of(topics.prefix, camera.key)
+    common = _common(topics, key, _device(camera, node))
     wanted: dict[str, Mapping[str, Any]] = {
         "state": {
             "name": "State",
             "icon": "mdi:cctv",
             "device_class": "enum",
-            "options": [state.value for state in CameraState],
+            "options": [*(state.value for state in CameraState), STARTING],
             "state_topic": topics.of(key, "state"),
             "value_template": "{{ value_json.state }}",
             "json_attributes_topic": topics.of(key, "state"),
         }
     }
-    if camera.supports(Record):
+    if Record.name in camera.features:
         wanted["record"] = {
             "name": "Recording",
             "icon": "mdi:record-rec",
             "state_topic": topics.of(key, "state"),
-            "value_template": f"{{{{ '{ON}' if value_json.state == 'recording' else '{OFF}' }}}}",
+            "value_template": _SWITCH,
             "command_topic": topics.command(key, "record"),
         }
-    if camera.supports(Snapshot):
+    if Snapshot.name in camera.features:
         wanted["snapshot"] = {
             "name": "Take a picture",
             "icon": "mdi:camera",
@@ -58,8 +106,8 @@ def camera_entities(camera: Camera, topics: Topics, prefix: str) -> dict[str, st
             "image_topic": topics.of(key, "picture"),
         }
     return {
-        _config(prefix, component, key, name): encoded(
-            {**wanted[name], **common, "unique_id": f"asynccam_{key}_{name}"}
+        _config(prefix, component, node, name): encoded(
+            {**wanted[name], **common, "unique_id": f"{node}_{name}"}
         )
         if name in wanted
         else ""
@@ -67,28 +115,71 @@ def camera_entities(camera: Camera, topics: Topics, prefix: str) -> dict[str, st
     }
 
 
-def no_camera_entities(key: str, prefix: str) -> dict[str, str]:
+def no_camera_entities(key: str, topics: Topics, prefix: str) -> dict[str, str]:
     """What takes all entities of a camera away again."""
-    return {_config(prefix, component, key, name): "" for component, name in _COMPONENTS}
+    node = node_of(topics.prefix, key)
+    return {_config(prefix, component, node, name): "" for component, name in _COMPONENTS}
 
 
-def take_entity(topics: Topics, prefix: str) -> dict[str, str]:
-    """The switch that starts and ends a take over all cameras."""
-    key = key_of(topics.prefix)
-    device = {"identifiers": [f"asynccam_bridge_{key}"], "name": "asynccam", "manufacturer": "asynccam"}
-    config = {
+def bridge_entities(topics: Topics, prefix: str) -> dict[str, str]:
+    """The switch that starts and ends a take over all cameras, and what says that something is to be done."""
+    node = f"asynccam_bridge_{key_of(topics.prefix)}"
+    common = {
+        "availability_topic": topics.status,
+        "payload_available": ONLINE,
+        "payload_not_available": OFFLINE,
+        "device": {"identifiers": [node], "name": "asynccam", "manufacturer": "asynccam"},
+        "origin": _ORIGIN,
+    }
+    take = {
         "name": "Take with all cameras",
         "icon": "mdi:movie-open",
-        "unique_id": f"asynccam_bridge_{key}_take",
+        "unique_id": f"{node}_take",
         "state_topic": topics.take,
         "value_template": f"{{{{ '{ON}' if value_json.running else '{OFF}' }}}}",
         "json_attributes_topic": topics.take,
         "command_topic": topics.command("take", "record"),
-        "availability_topic": topics.status,
-        "device": device,
-        "origin": _ORIGIN,
     }
-    return {_config(prefix, "switch", f"bridge_{key}", "take"): encoded(config)}
+    notice = {
+        "name": "Notice",
+        "device_class": "problem",
+        "entity_category": "diagnostic",
+        "unique_id": f"{node}_notice",
+        "state_topic": topics.notice,
+        "value_template": f"{{{{ '{ON}' if value_json.problems else '{OFF}' }}}}",
+        "json_attributes_topic": topics.notice,
+    }
+    return {
+        _config(prefix, "switch", node, "take"): encoded(take | common),
+        _config(prefix, "binary_sensor", node, "notice"): encoded(notice | common),
+    }
+
+
+def key_of_config(payload: bytes, topics: Topics) -> str | None:
+    """Return the key whose entity a bridge of this prefix configured with a payload; None for all others.
+
+    Other bridges' prefixes may begin with this one, so that only whole topics count.
+    """
+    config = decoded(payload)
+    if config is None or config.get("origin") != _ORIGIN:
+        return None
+    for name in _TOPICS:
+        topic = config.get(name)
+        if not isinstance(topic, str):
+            continue
+        if topic in (topics.take, topics.notice):
+            return ""
+        found = topics.read_kept(topic) or topics.read_command(topic)
+        if found is not None:
+            return found[0]
+    return None
+
+
+_SWITCH: Final = (
+    f"{{% set s = value_json.state %}}"
+    f"{{{{ '{ON}' if s in ('recording', '{STARTING}') else 'None' if s == 'unknown' else '{OFF}' }}}}"
+)
+"""``None`` is Home Assistant's word for a switch of which it is not known how it stands."""
 
 
 def _common(topics: Topics, key: str, device: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,17 +193,16 @@ def _common(topics: Topics, key: str, device: Mapping[str, Any]) -> dict[str, An
     }
 
 
-def _device(camera: Camera) -> dict[str, Any]:
-    info = camera.info
+def _device(camera: Portrait, node: str) -> dict[str, Any]:
     device = {
-        "identifiers": [f"asynccam_{key_of(camera.id)}"],
-        "name": info.name or camera.id,
-        "manufacturer": info.system,
-        "model": info.model,
-        "serial_number": info.serial,
+        "identifiers": [node],
+        "name": camera.name or camera.id,
+        "manufacturer": camera.system,
+        "model": camera.model,
+        "serial_number": camera.serial,
     }
     return {name: value for name, value in device.items() if value}
 
 
-def _config(prefix: str, component: str, key: str, name: str) -> str:
-    return f"{prefix}/{component}/asynccam_{key}/{name}/config"
+def _config(prefix: str, component: str, node: str, name: str) -> str:
+    return f"{prefix}/{component}/{node}/{name}/config"

@@ -1,9 +1,13 @@
 """Topics and payloads of the bridge, as plain values. See docs/mqtt.md."""
 
 import hashlib
+import ipaddress
 import json
 import re
+import socket
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from asynccam.errors import UsageError
@@ -11,24 +15,68 @@ from asynccam.errors import UsageError
 _UNFIT: Final = re.compile(r"[^A-Za-z0-9_-]+")
 _MAX_KEY: Final = 60
 
+DEFAULT_PREFIX: Final = "asynccam"
 ONLINE: Final = "online"
 OFFLINE: Final = "offline"
 ON: Final = "ON"
 OFF: Final = "OFF"
 PRESS: Final = "PRESS"
+_KEPT: Final = frozenset({"state", "availability", "picture"})
 ALL: Final = "take"
 """Stands where a camera's key would, and means all of them."""
 
 
 def key_of(camera: str) -> str:
-    """A camera's id as one level of a topic, which is also fit to be an id in Home Assistant.
+    """Return a camera's id as one level of a topic, which is also fit to be an id in Home Assistant.
 
-    Ids that differ never give the same key: what had to be changed gets a digest of the id behind it.
+    Ids that differ never give the same key: what had to be changed gets a digest of the id behind it. An id
+    that names this computer (``thorvision://127.0.0.1:8000/cam``) gives another key on each computer.
     """
     fit = _UNFIT.sub("_", camera.replace("://", "_")).strip("_")[:_MAX_KEY]
     if fit == camera != ALL:
         return fit
-    return f"{fit}_{hashlib.sha256(camera.encode()).hexdigest()[:6]}"
+    told = f"{camera} at {this_computer()}" if _names_this_computer(camera) else camera
+    return f"{fit}_{_digest(told)}"
+
+
+def node_of(prefix: str, key: str) -> str:
+    """Return the id of a camera's device in Home Assistant, which differs where prefix or key differ."""
+    if prefix == DEFAULT_PREFIX:
+        return f"asynccam_{key}"
+    fit = _UNFIT.sub("_", prefix).strip("_")[:_MAX_KEY]
+    return f"asynccam_{fit}_{_digest(prefix)}_{key}"
+
+
+def this_computer() -> str:
+    """Return what tells this computer from others: a digest of its name and of its machine id."""
+    return _THIS_COMPUTER
+
+
+def _read_this_computer() -> str:
+    known = ""
+    for place in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
+        with suppress(OSError):
+            known = known or Path(place).read_text(errors="replace").strip()
+    return hashlib.sha256(f"{socket.gethostname()}\n{known}".encode()).hexdigest()[:12]
+
+
+_THIS_COMPUTER: Final = _read_this_computer()  # at import, because keys are made in the event loop
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:6]
+
+
+def _names_this_computer(camera: str) -> bool:
+    place = camera.partition("://")[2].partition("/")[0]
+    host = place[1:].partition("]")[0] if place.startswith("[") else place.rpartition(":")[0] or place
+    if host.casefold().rstrip(".") == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +87,7 @@ class Topics:
         prefix: In front of all; may have several levels.
     """
 
-    prefix: str = "asynccam"
+    prefix: str = DEFAULT_PREFIX
 
     def __post_init__(self) -> None:
         levels = self.prefix.split("/")
@@ -62,6 +110,21 @@ class Topics:
         return f"{self.prefix}/take"
 
     @property
+    def notice(self) -> str:
+        """What a person has to look after, retained."""
+        return f"{self.prefix}/notice"
+
+    @property
+    def sync(self) -> str:
+        """Where the bridge hears itself, behind all that the broker has retained."""
+        return f"{self.prefix}/sync"
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Filters for what is retained of cameras."""
+        return tuple(f"{self.prefix}/+/{what}" for what in ("state", "availability", "picture"))
+
+    @property
     def commands(self) -> str:
         """A filter for every command."""
         return f"{self.prefix}/+/set/+"
@@ -74,6 +137,14 @@ class Topics:
         """Where a command is awaited; the key of the take over all cameras is ``take``."""
         return f"{self.prefix}/{key}/set/{name}"
 
+    def read_kept(self, topic: str) -> tuple[str, str] | None:
+        """Key and kind of what is retained of a camera, or None for any other topic."""
+        start = f"{self.prefix}/"
+        parts = topic.removeprefix(start).split("/")
+        if not topic.startswith(start) or len(parts) != 2 or parts[1] not in _KEPT:
+            return None
+        return parts[0], parts[1]
+
     def read_command(self, topic: str) -> tuple[str, str] | None:
         """Key and name of a command, or None for any other topic."""
         start = f"{self.prefix}/"
@@ -84,5 +155,15 @@ class Topics:
 
 
 def encoded(value: Any) -> str:
-    """A JSON payload."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    """Return a JSON payload; what no UTF-8 can carry (a lone surrogate) becomes a question mark."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text.encode(errors="replace").decode()
+
+
+def decoded(payload: bytes) -> dict[str, Any] | None:
+    """Return the object that a payload holds, or None if it does not hold one."""
+    try:
+        document = json.loads(payload)
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 _PASSWORD: Final = "ASYNCCAM_MQTT_PASSWORD"  # noqa: S105 - the name of a variable, not what it holds
 _TLS_PORT: Final = 8883
+_LEAVE_SECONDS: Final = 4.5
+"""Seconds after a signal at which the process ends in any case; service managers kill soon after."""
+_TAKES_SECONDS: Final = 1.6
+_SESSION_SECONDS: Final = 1.2
 
 
 def bridge(
@@ -69,7 +73,13 @@ def bridge(
     who = _Cameras(uris or (), fleet, everything, interface, credentials_of(token, api_key))
     there = _Broker(broker, username, password_file)
     way = _Way(prefix, discovery or None, commands, to)
-    execute("bridge", lambda: _bridge(who, there, way, output), output, terminated=ExitCode.OK)
+    execute(
+        "bridge",
+        lambda: _bridge(who, there, way, output),
+        output,
+        terminated=ExitCode.OK,
+        within=_LEAVE_SECONDS,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +115,9 @@ async def _bridge(who: _Cameras, there: _Broker, way: _Way, output: Output) -> E
         raise UsageError("there is nothing to bridge; name addresses, a --fleet, or --all")
     broker = await _place(there)
     topics = Topics(way.prefix)
-    settings: Any = {"interfaces": list(who.interfaces)} if who.interfaces else {}
+    settings: Any = {"shutdown_timeout": _SESSION_SECONDS}
+    if who.interfaces:
+        settings["interfaces"] = list(who.interfaces)
     async with Session.open(
         *who.uris, fleet=who.fleet, credentials=who.credentials, timeout=0, **settings
     ) as session:
@@ -118,6 +130,7 @@ async def _bridge(who: _Cameras, there: _Broker, way: _Way, output: Output) -> E
             discovery=way.discovery,
             directory=way.directory,
             commands=way.commands,
+            shutdown_timeout=_TAKES_SECONDS,
         ) as bridge:
             with output.waiting(f"connecting to {broker.name}"):
                 await bridge.wait_connected()

@@ -50,7 +50,7 @@ class Finding:
 _EXTRAS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "server": (
         "the Snapshot server, simulated tokens, MQTT",
-        ("aiomqtt", "piexif", "pillow", "prometheus-client", "PyJWT"),
+        ("paho-mqtt", "piexif", "pillow", "prometheus-client", "PyJWT"),
     ),
     "video": ("frames in memory, XDAQ metadata", ("av", "numpy")),
     "speed": ("a faster event loop", ("uvloop",)),

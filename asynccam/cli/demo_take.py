@@ -34,7 +34,7 @@ from asynccam.session import Session
 from asynccam.take import Take, TakeLimits, align_take, read_frame_times
 
 SHEET_NAME: Final = "contact-sheet.png"
-_OF_SERVERS: Final = ("jwt", "piexif", "PIL", "prometheus_client", "aiomqtt")
+_OF_SERVERS: Final = ("jwt", "piexif", "PIL", "prometheus_client", "paho")
 """What the simulators and servers need beyond the library, from the extra ``server``."""
 _START_IN: Final = 3.0
 _FIND_TIMEOUT: Final = 30.0

@@ -36,7 +36,7 @@ class ExitCode(IntEnum):
 
 
 _EXTRAS: Final = {
-    "aiomqtt": "server",
+    "paho": "server",
     "jwt": "server",
     "piexif": "server",
     "PIL": "server",

@@ -39,7 +39,14 @@ def second_signal(abort: Callable[[], Awaitable[None]]) -> Iterator[None]:
         _ABORTS.remove(abort)
 
 
-def execute(command: str, main: Main, output: Output, *, terminated: ExitCode = ExitCode.TERMINATED) -> None:
+def execute(
+    command: str,
+    main: Main,
+    output: Output,
+    *,
+    terminated: ExitCode = ExitCode.TERMINATED,
+    within: float | None = None,
+) -> None:
     """Run a command to its end and leave with its exit code.
 
     The first SIGINT or SIGTERM cancels the command, which then tidies up: a take stops its cameras
@@ -51,12 +58,14 @@ def execute(command: str, main: Main, output: Output, *, terminated: ExitCode = 
         main: The command.
         output: Where it talks.
         terminated: The exit code after SIGTERM; a server that is told to end has not failed.
+        within: Seconds after the first signal at which the process leaves whatever it does then; None to wait
+            for the command's own end.
 
     Raises:
         typer.Exit: Always, with the exit code.
     """
     output.set_up_logging()
-    signals = _Signals(output, terminated)
+    signals = _Signals(output, terminated, within)
     try:
         code = asyncio.run(signals.watch(main()))
     except (asyncio.CancelledError, KeyboardInterrupt):
@@ -72,8 +81,9 @@ def execute(command: str, main: Main, output: Output, *, terminated: ExitCode = 
 class _Signals:
     """Turns the first signal into a cancellation and the second into an exit, with takes aborted first."""
 
-    def __init__(self, output: Output, terminated: ExitCode) -> None:
+    def __init__(self, output: Output, terminated: ExitCode, within: float | None) -> None:
         self._output = output
+        self._within = within
         self._codes = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: terminated}
         self._task: asyncio.Task[Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -101,6 +111,10 @@ class _Signals:
             self._output.stderr.print("Stopping; once more to leave at once.", style="busy")
         if self._task is not None:
             self._task.cancel()
+        if self._within is not None and hasattr(signal, "setitimer"):
+            # Not a timer of the loop: a thread that connects, or a blocked loop, must not hold it up.
+            signal.signal(signal.SIGALRM, lambda number, frame: _leave_at_once(self._output, self.code))
+            signal.setitimer(signal.ITIMER_REAL, self._within)
         # From here on even a loop that is kept busy must not hold up the second signal.
         for one in self._codes:
             signal.signal(one, self._on_second)

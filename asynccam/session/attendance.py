@@ -10,7 +10,8 @@ from asynccam.model.address import Address
 from asynccam.model.camera import Camera
 from asynccam.model.credentials import Credentials
 from asynccam.model.events import CameraFound, Event
-from asynccam.model.info import CameraInfo
+from asynccam.model.features import Files
+from asynccam.model.info import CameraInfo, CameraState
 from asynccam.net.live import LinkState, LinkStateChanged
 from asynccam.runtime.backoff import Backoff, retry
 from asynccam.runtime.tasks import TaskScope, finish
@@ -21,6 +22,7 @@ from asynccam.session.questions import Questions
 from asynccam.session.roster import Roster
 from asynccam.session.twins import Twins
 from asynccam.session.wings import Means, load_wing, wing_of
+from asynccam.take import Take, TakeState
 
 T = TypeVar("T")
 
@@ -33,6 +35,9 @@ _ONCE_MORE: Final = Backoff(initial=0.2)
 """A check that fails is made twice: one lost packet takes no camera away."""
 
 
+_AT_REST: Final = frozenset({CameraState.READY, CameraState.UNKNOWN})
+
+
 def _looking(key: str) -> Hashable:
     """Names the looking at an address: a camera's id may be the same text."""
     return "look", key
@@ -43,6 +48,11 @@ def _checking(key: str) -> Hashable:
     return "check", key
 
 
+def _records_itself(camera: Camera) -> bool:
+    """Return whether a camera keeps its recordings itself, so that it knows whether it records."""
+    return camera.supports(Files)
+
+
 class Attendance:
     """Keeps a `Roster` true.
 
@@ -51,7 +61,7 @@ class Attendance:
         keeper: Does the trying.
         scope: Owns the tasks of questions that are still open.
         means: What a wing gets to connect with, for these credentials and this port of a file server.
-        busy: Whether a camera is in a take, so that no check may get in its way.
+        take_of: Gives the take that a camera is in, or None.
         check_every: Seconds between two checks of a camera; None for no checks.
     """
 
@@ -61,13 +71,13 @@ class Attendance:
         keeper: Keeper,
         scope: TaskScope,
         means: Callable[[Credentials | None, int | None], Means],
-        busy: Callable[[str], bool],
+        take_of: Callable[[str], Take | None],
         check_every: float | None,
     ) -> None:
         self._roster = roster
         self._keeper = keeper
         self._means = means
-        self._busy = busy
+        self._take_of = take_of
         self._check_every = check_every
         self._dismissed: set[str] = set()
         self._questions = Questions(scope, keeper.wake)
@@ -239,21 +249,33 @@ class Attendance:
         self._dismissed.add(key)
 
     async def _check(self, key: str) -> None:
-        if self._busy(key) and key not in self._reconnected:
+        if self._in_the_way(key) and key not in self._reconnected:
             return
         camera = self._roster.cameras[key]
         status = await self._questions.ask(
             _checking(key), lambda: retry(camera.status, attempts=2, backoff=_ONCE_MORE), key
         )
         self._reconnected.discard(key)
-        self._roster.stands(key, status.state, status.detail)
+        if self._take_of(key) is None or _records_itself(camera) or status.state not in _AT_REST:
+            self._roster.stands(key, status.state, status.detail)
+        elif key in self._roster.away:
+            # Its recorder runs here, so its own word says nothing of the recording.
+            self._roster.stands(key, CameraState.UNKNOWN, "answers again")
         extra = self._questions.patience_beyond_usual(_checking(key))
         if extra > 0 and self._check_every is not None:  # so that the sum of both waits stays the same
             self._keeper.within(_checking(key), max(self._check_every - extra, self._check_every / 2))
 
     def _missed(self, key: str, error: Exception) -> None:
-        if not self._busy(key):
+        if not self._in_the_way(key):
             self._roster.failed(key, error)
+
+    def _in_the_way(self, key: str) -> bool:
+        """Return whether a question would get in the way of a take: before T0, and when it stops its cameras.
+
+        Some devices serve one connection at a time, and an armed start or a stop has to have it.
+        """
+        take = self._take_of(key)
+        return take is not None and (take.state is not TakeState.RECORDING or key in take.awaited)
 
     async def settle(self, tried: Mapping[str, asyncio.Event], timeout: float) -> None:
         """Wait until first tries have ended, however they did, or until the time is over.

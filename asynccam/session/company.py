@@ -25,6 +25,7 @@ from asynccam.session.places import Away, Place, check_http_port, places
 from asynccam.session.roster import Roster
 from asynccam.session.shared import SharedResources
 from asynccam.session.wings import Means, load_wing, wing_of
+from asynccam.take import Take
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class Company(Block):
 
     Args:
         shared: What the cameras share.
-        busy: Whether a camera is in a take.
+        take_of: Gives the take that a camera is in, or None.
         fail_fast: Whether the first failure of a camera ends the block.
         shutdown_timeout: Seconds that a camera has to close.
         check_every: Seconds between two questions to each camera how it is, or None.
@@ -56,7 +57,7 @@ class Company(Block):
     def __init__(
         self,
         shared: SharedResources,
-        busy: Callable[[str], bool],
+        take_of: Callable[[str], Take | None],
         *,
         fail_fast: bool,
         shutdown_timeout: float,
@@ -71,7 +72,7 @@ class Company(Block):
         self._scope = TaskScope("session", on_failure=self._task_failed)
         self._roster = Roster(self.events, self.emit)
         keeper = Keeper(self._scope, backoff or _waits(check_every))
-        self._attendance = Attendance(self._roster, keeper, self._scope, self._means, busy, check_every)
+        self._attendance = Attendance(self._roster, keeper, self._scope, self._means, take_of, check_every)
         self._discoveries = Discoveries(shared, self._scope, self._heard)
         self._clocks: ClockWatch | None = None
 
@@ -99,6 +100,23 @@ class Company(Block):
     def labels(self) -> Mapping[str, str]:
         """Ids of cameras by the labels they were given."""
         return self._roster.labels()
+
+    def place_of(self, camera: str) -> str:
+        """Return the address that was given for a camera, or for the service it is behind; ``""`` without."""
+        return self._roster.place_of(camera)
+
+    def expects(self, camera: str, *addresses: str) -> bool:
+        """Return whether a camera is the session's, or may still become so.
+
+        That is so if the session looks at the camera's place, or takes in whatever its system announces.
+
+        Args:
+            camera: Its id.
+            addresses: Where it was known to be: places, or where it was reached.
+        """
+        if camera in self.cameras or self._discoveries.takes_in(camera.partition("://")[0]):
+            return True
+        return any(self._roster.place_at(one) is not None for one in (camera, *addresses) if one)
 
     def camera(self, name: str) -> Camera:
         """The camera with this id or label, or the only one that calls itself so.

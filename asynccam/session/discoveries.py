@@ -65,6 +65,10 @@ class Discoveries:
                 raise
         return self._there(names)
 
+    def takes_in(self, system: str) -> bool:
+        """Return whether every camera of a system that announces itself becomes the session's."""
+        return system in self._wanted
+
     async def listen(self, system: str) -> None:
         """Hear from now on what cameras of a system announce.
 

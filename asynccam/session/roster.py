@@ -92,6 +92,11 @@ class Roster:
         """Ids of cameras by label."""
         return {place.label: key for key, place in self._origin.items() if place.label}
 
+    def place_of(self, camera: str) -> str:
+        """Return the address that a camera was met at, as it was given; ``""`` for none."""
+        place = self._origin.get(camera)
+        return "" if place is None else str(place.address)
+
     # -- who comes and goes -------------------------------------------------------------------------
 
     def adopt(self, camera: Camera, place: Place | None = None) -> Camera:

@@ -90,7 +90,7 @@ class Session(Company):
         shared = SharedResources(http, zeroconf, interfaces)
         super().__init__(
             shared,
-            self._is_busy,
+            self.take_of,
             fail_fast=fail_fast,
             shutdown_timeout=shutdown_timeout,
             check_every=check_every,
@@ -243,7 +243,16 @@ class Session(Company):
             missing=[self._roster.missing(key, away) for key, away in absent.items()],
         )
 
+    def take_of(self, camera: Camera | str) -> Take | None:
+        """Return the take of this session that has begun, has not ended and has this camera, or None."""
+        return self._takes.holder(camera if isinstance(camera, str) else camera.id)
+
     # -- events ---------------------------------------------------------------------------------
+
+    @property
+    def polls(self) -> bool:
+        """Return whether the session asks its cameras from time to time how they are (``check_every``)."""
+        return self._polls
 
     def subscribe(
         self,
@@ -266,9 +275,6 @@ class Session(Company):
     ) -> E:
         """The next event of the given types and cameras; see `EventHub.wait_for`, also for the errors."""
         return await self.events.wait_for(*types, camera=camera, timeout=timeout, where=where, replay=replay)
-
-    def _is_busy(self, camera: str) -> bool:
-        return self._takes.holds(camera)
 
     # -- what cameras share ---------------------------------------------------------------------
 

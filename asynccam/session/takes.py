@@ -57,10 +57,11 @@ class Takes:
         self._running.append((take, frozenset(camera.id for camera in cameras)))
         return take
 
-    def holds(self, camera: str) -> bool:
-        """Whether a take that has begun and not ended has this camera."""
+    def holder(self, camera: str) -> Take | None:
+        """Return the take that has begun and not ended and has this camera, or None."""
         idle = (TakeState.NEW, TakeState.DONE)
-        return any(camera in ids and take.state not in idle for take, ids in self._running)
+        holders = (take for take, ids in self._running if camera in ids and take.state not in idle)
+        return next(holders, None)
 
     def endings(self, timeout: float, grace: float) -> dict[str, Coroutine[Any, Any, None]]:
         """What winds up each take, within so many seconds; one that takes longer by the grace is aborted."""

@@ -249,6 +249,11 @@ class TakeMember:
             return await armed.accepted()
 
     @property
+    def is_awaited(self) -> bool:
+        """Return whether its answer to the start is awaited."""
+        return self.accepting is not None and not self.accepting.done()
+
+    @property
     def accepted(self) -> bool:
         """Whether the camera said that it starts."""
         return self.record.accepted_at is not None

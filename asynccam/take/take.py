@@ -115,6 +115,11 @@ class Take:
         return self._work.manifest.model_copy(deep=True)
 
     @property
+    def awaited(self) -> tuple[str, ...]:
+        """Ids of the cameras whose answer to the start has not come yet."""
+        return tuple(key for key, member in self._work.members.items() if member.is_awaited)
+
+    @property
     def ok(self) -> bool:
         """Whether the take has ended and every camera's every file came home whole."""
         return self._work.manifest.outcome is Outcome.COMPLETE

@@ -11,7 +11,7 @@ import pytest
 
 from asynccam import Session
 from asynccam.bridge.mqtt import MqttBridge
-from asynccam.bridge.topics import Topics, key_of
+from asynccam.bridge.topics import Topics, key_of, node_of
 from asynccam.errors import AuthenticationError, StateError, TimeoutError
 from asynccam.model.events import (
     CameraFailed,
@@ -173,18 +173,20 @@ async def test_home_assistant_finds_cameras_and_is_told_again_when_it_starts(bro
     async with watching(broker) as watcher, Session() as session:
         session.add(ScriptedCamera("Hill"))
         async with MqttBridge(session, place(broker), topics=Topics("lab/cams"), backoff=QUICK):
-            config = f"homeassistant/switch/asynccam_{KEY}/record/config"
+            node = node_of("lab/cams", KEY)
+            config = f"homeassistant/switch/{node}/record/config"
             switch = await watcher.sees(config, command_topic=f"lab/cams/{KEY}/set/record")
             assert switch["state_topic"] == f"lab/cams/{KEY}/state"
             assert switch["device"]["name"] == "Hill"
-            assert switch["unique_id"] == f"asynccam_{KEY}_record"
+            assert switch["unique_id"] == f"{node}_record"
+            assert switch["device"]["identifiers"] == [node]
             assert {one["topic"] for one in switch["availability"]} == {
                 "lab/cams/status",
                 f"lab/cams/{KEY}/availability",
             }
             bridge = f"asynccam_bridge_{key_of('lab/cams')}"
             await watcher.sees(f"homeassistant/switch/{bridge}/take/config", state_topic="lab/cams/take")
-            assert f"homeassistant/button/asynccam_{KEY}/snapshot/config" not in watcher.latest
+            assert f"homeassistant/button/{node}/snapshot/config" not in watcher.latest
 
             watcher.heard.clear()
             await watcher.say("homeassistant/status", "online")

@@ -18,7 +18,7 @@ def test_every_topic_is_named() -> None:
         topics.command("KEY", "snapshot"),
         topics.command(ALL, "record"),
     }
-    assert named == told | heard | {topics.status, topics.event, topics.take}
+    assert named == told | heard | {topics.status, topics.event, topics.take, topics.notice, topics.sync}
 
 
 def test_the_limits_are_named() -> None:

@@ -6,10 +6,10 @@ import math
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from asynccam.errors import AsynccamError, ConnectionError
-from asynccam.net.mqtt import MqttBroker, connect_mqtt, subscribe
+from asynccam.net.mqtt import MqttBroker, MqttMessage, connect_mqtt, subscribe
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.hub import EventHub
 from asynccam.runtime.supervisor import Supervisor
@@ -19,9 +19,6 @@ from asynccam.systems.snapshot.server.secret import read_secret
 from asynccam.systems.snapshot.server.settings import ImuSettings
 from asynccam.systems.snapshot.server.shots import Reading
 from asynccam.wall_clock import unix_now
-
-if TYPE_CHECKING:
-    from aiomqtt import Message
 
 _MAX_PAYLOAD: Final = 64 << 10
 _CLOSE_SECONDS: Final = 30.0
@@ -141,7 +138,7 @@ class ImuFeed:
             self._tell(connected=False)
             raise
 
-    def _take(self, message: "Message") -> None:
+    def _take(self, message: MqttMessage) -> None:
         # What the broker has kept for newcomers may be from another day.
         if message.retain:
             return
