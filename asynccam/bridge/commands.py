@@ -1,7 +1,6 @@
 """Commands that arrive as messages: read strictly, carried out in turn. See docs/mqtt.md."""
 
 import asyncio
-import json
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -14,6 +13,7 @@ from asynccam.bridge.topics import ALL, OFF, ON, PRESS, key_of
 from asynccam.errors import AsynccamError, BusyError, NotFoundError, StateError, UsageError
 from asynccam.model.camera import Camera
 from asynccam.model.features import Record, Snapshot
+from asynccam.outside import read_json
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.tasks import TaskScope
 from asynccam.runtime.timing import sleep_until
@@ -65,9 +65,9 @@ def read_wish(payload: bytes) -> TakeWish | None:
     if payload == OFF.encode():
         return None
     try:
-        document = json.loads(payload)
-    except ValueError:
-        document = None
+        document = read_json(payload)
+    except ValueError as error:
+        raise UsageError(f"a recording is commanded by {ON}, {OFF} or a JSON object: {error}") from None
     if not isinstance(document, dict):
         raise UsageError(f"a recording is commanded by {ON}, {OFF} or a JSON object")
     known = {"cameras", "duration", "start_in", "name"}
@@ -148,6 +148,9 @@ class Commands:
             answer["ok"] = True
         except AsynccamError as error:
             _LOG.info("command %s for %s: %s", name, key, error)
+            answer |= {"ok": False, "error": type(error).__name__, "message": str(error)}
+        except Exception as error:  # noqa: BLE001 - who asked hears of it, and not only the log
+            _LOG.error("command %s for %s failed", name, key, exc_info=error)
             answer |= {"ok": False, "error": type(error).__name__, "message": str(error)}
         await self._tell(key, answer)
 

@@ -198,6 +198,7 @@ class MqttBridge:
     async def _listen(self, client: "Client") -> None:
         async for message in client.messages:
             await self._heed(message)
+            await asyncio.sleep(0)  # aiomqtt does not suspend while messages are queued
         raise StateError("aiomqtt ended its messages")
 
     async def _heed(self, message: "Message") -> None:

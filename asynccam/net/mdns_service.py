@@ -10,6 +10,7 @@ from typing import Final
 from zeroconf import IPVersion, ServiceInfo
 
 from asynccam.errors import UsageError
+from asynccam.outside import clean_text
 
 # RFC 6335, 5.1: at most 15 letters, digits and single hyphens inside, one letter at least.
 _TYPE: Final = re.compile(
@@ -47,7 +48,7 @@ def service_of(info: ServiceInfo) -> Service | None:
     addresses = tuple(one for one in info.parsed_scoped_addresses(IPVersion.All) if is_usable(one))
     if not info.port or not addresses:
         return None
-    properties = {key.decode("ascii", "replace"): value for key, value in info.properties.items()}
+    properties = {clean_text(key.decode("ascii", "replace")): value for key, value in info.properties.items()}
     instance = instance_of(info.name, info.type)
     # The type as it was asked for; the announcer may write it in another case.
     name = f"{instance}.{info.type}"
@@ -56,7 +57,7 @@ def service_of(info: ServiceInfo) -> Service | None:
 
 def instance_of(name: str, service_type: str) -> str:
     """The part of a service's full name that stands before its type."""
-    return name[: -len(service_type) - 1]
+    return clean_text(name[: -len(service_type) - 1])
 
 
 def check_service_type(service_type: str) -> None:

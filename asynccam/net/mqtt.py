@@ -9,9 +9,10 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from asynccam.errors import AuthenticationError, ConnectionError, TimeoutError, UsageError
+from asynccam.errors import AuthenticationError, BusyError, ConnectionError, TimeoutError, UsageError
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.tasks import finish
+from asynccam.runtime.threads import thread_errors
 from asynccam.runtime.timing import SYSTEM_CLOCK, Clock, deadline
 
 if TYPE_CHECKING:
@@ -146,7 +147,10 @@ async def connect_mqtt(broker: MqttBroker, *, will: LastWill | None = None) -> A
     async def enter() -> None:
         nonlocal entered
         try:
-            await client.__aenter__()
+            with thread_errors():
+                await client.__aenter__()
+        except BusyError as error:
+            raise ConnectionError(f"{broker.name}: {error}") from error
         except MqttError as error:
             # A broker that says nothing leaves an open socket in aiomqtt's hands, one that is not there none.
             reason = error.__context__

@@ -6,12 +6,14 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
-from asynccam.errors import StorageError
+from asynccam.errors import BusyError, StorageError
 from asynccam.runtime.tasks import finish
+from asynccam.runtime.threads import thread_errors
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -25,8 +27,28 @@ async def on_disk(function: Callable[[*Ts], T], *args: *Ts) -> T:
 
     A cancelled caller still waits for the operation, for a thread cannot be called back and must
     not be left behind with an open file.
+
+    Raises:
+        StorageError: No thread can be started for it; nothing was done.
     """
-    return await finish(asyncio.get_running_loop().run_in_executor(None, function, *args))
+    work: Future[T] = Future()
+
+    def run() -> None:
+        if work.set_running_or_notify_cancel():
+            try:
+                work.set_result(function(*args))
+            except BaseException as error:  # noqa: BLE001 - raised where it is awaited
+                work.set_exception(error)
+
+    try:
+        with thread_errors():
+            await finish(asyncio.get_running_loop().run_in_executor(None, run))
+    except BusyError as error:
+        # The executor keeps what it could not start a thread for, and another thread of it may do it yet.
+        if work.cancel():
+            raise StorageError(f"the disk was not used: {error}") from error
+        await finish(asyncio.wrap_future(work))
+    return work.result()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from asynccam.errors import StorageError, UsageError
 from asynccam.model.frames import FrameTimeReader
@@ -21,7 +21,10 @@ from asynccam.model.manifest import (
     GapRecord,
     Manifest,
     Moment,
+    Record,
+    record_bytes,
 )
+from asynccam.outside import clean_json
 from asynccam.runtime.disk import on_disk
 from asynccam.take.folder import ALIGNMENT_NAME, replace_file
 from asynccam.take.frame_times import ROUNDING, FrameTimes, is_picture, restarts, videos_of
@@ -30,11 +33,7 @@ from asynccam.take.timing import infer_first_frames
 ALIGNMENT_VERSION: Final = 1
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
-
-class CutPoint(_Record):
+class CutPoint(Record):
     """A moment in a camera's recording."""
 
     file: str = Field(description="Path relative to the take's directory, with forward slashes.")
@@ -56,7 +55,7 @@ class CutPoint(_Record):
     )
 
 
-class AlignedFile(_Record):
+class AlignedFile(Record):
     """One video file on the common time."""
 
     path: str = Field(description="Relative to the take's directory, with forward slashes.")
@@ -86,7 +85,7 @@ class AlignedFile(_Record):
         return self.begins_at.unix + self.duration
 
 
-class AlignedCamera(_Record):
+class AlignedCamera(Record):
     """One camera's files on the common time."""
 
     id: str = Field(description="As in the manifest.")
@@ -126,7 +125,7 @@ class AlignedCamera(_Record):
     )
 
 
-class Window(_Record):
+class Window(Record):
     """The stretch that every aligned camera recorded."""
 
     begins_at: Moment = Field(description="The latest first frame of any camera.")
@@ -134,7 +133,7 @@ class Window(_Record):
     bound: float = Field(description="How far any two cameras' pictures of a moment may be apart, seconds.")
 
 
-class Alignment(_Record):
+class Alignment(Record):
     """Where each camera's files have to be cut to begin at the same moment."""
 
     format: Literal["asynccam-alignment"] = "asynccam-alignment"
@@ -164,7 +163,7 @@ class Alignment(_Record):
 
     def to_bytes(self) -> bytes:
         """As it is written to ``align.json``."""
-        return self.model_dump_json(indent=2).encode() + b"\n"
+        return record_bytes(self)
 
     async def save(self, directory: Path) -> Path:
         """Write ``align.json`` into a take's directory, in one step.
@@ -186,11 +185,13 @@ class Alignment(_Record):
         where = Path(directory)
         try:
             data = await asyncio.to_thread(_read, where)
-            return cls.model_validate_json(data)
+            return cls.model_validate_json(clean_json(data))
         except OSError as error:
             raise StorageError(f"cannot read the alignment in {where}: {error.strerror or error}") from error
         except ValidationError as error:
             raise StorageError(f"{where} holds no alignment: {error.errors()[0]['msg']}") from None
+        except ValueError as error:
+            raise StorageError(f"{where} holds no alignment: {error}") from None
 
 
 async def read_frame_times(

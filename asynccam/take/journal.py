@@ -16,6 +16,8 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from asynccam.errors import BusyError, StateError, StorageError
+from asynccam.model.event_json import plain
+from asynccam.outside import read_json
 from asynccam.runtime.disk import on_disk, storage_errors, sync_directory
 from asynccam.wall_clock import WALL_CLOCK, boot_id
 
@@ -27,6 +29,8 @@ except ImportError:  # Windows has no such lock; there, two controllers are not 
 JOURNAL_NAME: Final = "journal.jsonl"
 JOURNAL_VERSION: Final = 1
 _MOST_BYTES: Final = 256 << 20
+_MOST_LINES: Final = 1 << 40
+"""Numbers of lines beyond this are not ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +118,12 @@ class Journal:
         at, elapsed = WALL_CLOCK.pair()
         self.lines += 1
         head = {"at": at, "elapsed": elapsed, "boot": self._boot, "line": self.lines, "event": event}
-        line = json.dumps(head | facts, ensure_ascii=False) + "\n"
+        # Whatever came from outside: what cannot be written is replaced, and the line is written.
+        line = json.dumps(plain(head | facts), ensure_ascii=False) + "\n"
         async with self._writing:
             if not self.is_open:
                 raise StateError(f"{self.path} is closed")
-            await on_disk(self._append, line.encode(errors="backslashreplace"))
+            await on_disk(self._append, line.encode())
 
     async def close(self, *, remove: bool) -> None:
         """Let go of the take; harmless when called twice.
@@ -186,8 +191,8 @@ def read_journal(data: bytes) -> tuple[Entry, ...]:
     entries: list[Entry] = []
     for line in data.split(b"\n"):
         try:
-            facts = json.loads(line)
-        except (ValueError, RecursionError):
+            facts = read_json(line, lenient=True)
+        except ValueError:
             continue
         if not isinstance(facts, dict):
             continue
@@ -202,7 +207,7 @@ def read_journal(data: bytes) -> tuple[Entry, ...]:
                     MappingProxyType(facts),
                     elapsed=finite(elapsed),
                     boot=boot if isinstance(boot, str) else None,
-                    number=number if isinstance(number, int) else None,
+                    number=number if isinstance(number, int) and 0 < number < _MOST_LINES else None,
                 )
             )
     return tuple(entries)

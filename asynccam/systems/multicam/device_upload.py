@@ -27,6 +27,7 @@ from asynccam.errors import (
     TimeoutError,
     UsageError,
 )
+from asynccam.outside import clean_text
 from asynccam.runtime.backoff import Backoff, retry
 from asynccam.runtime.tasks import TaskScope
 from asynccam.runtime.timing import Clock
@@ -77,8 +78,7 @@ class UploadTarget:
             UsageError: It names neither a usable URL nor a bucket with a key and credentials.
         """
         if command.uploadUrl:
-            parts = urlsplit(command.uploadUrl)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
+            if not _is_http(command.uploadUrl):
                 raise UsageError("uploadUrl is not an http or https URL")
             return cls(command.uploadUrl)
         needed = {
@@ -93,7 +93,19 @@ class UploadTarget:
         if missing:
             raise UsageError(f"no uploadUrl, and {', '.join(missing)} missing")
         credentials = AwsCredentials(access_key_id, secret, command.awsSessionToken or "", region)
-        return cls(object_url(bucket, key, region, endpoint=s3_endpoint), credentials)
+        url = object_url(bucket, key, region, endpoint=s3_endpoint)
+        if not _is_http(url):
+            raise UsageError("s3Bucket and awsRegion make no address")
+        return cls(url, credentials)
+
+
+def _is_http(url: str) -> bool:
+    """Return whether something can be sent to a URL; half an IPv6 address, or port 99999, is not one."""
+    try:
+        parts = URL(url, encoded=True)
+        return parts.scheme in ("http", "https") and bool(parts.host) and urlsplit(url).port != 0
+    except ValueError:
+        return False
 
 
 @dataclass(slots=True)
@@ -236,7 +248,7 @@ class UploadQueue:
                     timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT),
                 ) as response,
             ):
-                status, words = response.status, response.reason or ""
+                status, words = response.status, clean_text(response.reason or "")
         except builtins.TimeoutError:
             raise TimeoutError(f"{target.host} made no progress in {STALL_TIMEOUT:g} s") from None
         except (aiohttp.InvalidURL, ValueError):

@@ -1,7 +1,6 @@
 """The IMU's readings, by MQTT. See docs/protocols/snapshot.md."""
 
 import asyncio
-import json
 import math
 import time
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from asynccam.errors import AsynccamError, ConnectionError
 from asynccam.net.mqtt import MqttBroker, connect_mqtt, subscribe
+from asynccam.outside import read_json
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.hub import EventHub
 from asynccam.runtime.supervisor import Supervisor
@@ -133,6 +133,7 @@ class ImuFeed:
                 self._tell(connected=True)
                 async for message in client.messages:
                     self._take(message)
+                    await asyncio.sleep(0)  # aiomqtt does not suspend while messages are queued
         except (AsynccamError, OSError, ValueError) as error:
             words = str(error) or type(error).__name__
             self._tell(connected=False, error=words)
@@ -168,9 +169,9 @@ def parse_reading(payload: object, at: float) -> Reading | None:
     if not isinstance(payload, bytes | bytearray | str) or len(payload) > _MAX_PAYLOAD:
         return None
     try:
-        found = json.loads(payload)
+        found = read_json(payload)
         return Reading(_degrees(found["roll"]), _degrees(found["pitch"]), _degrees(found["yaw"]), at)
-    except (ValueError, TypeError, LookupError, RecursionError, OverflowError):
+    except (ValueError, TypeError, LookupError):
         return None
 
 
