@@ -6,19 +6,24 @@ See docs/reconnecting.md.
 
 import asyncio
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from asynccam.errors import ConnectionError, FatalError, TimeoutError
-from asynccam.net.websocket import MAX_MESSAGE, Closed, WebSocket, open_websocket
+from asynccam.errors import ConnectionError, FatalError, RemoteProtocolError, TimeoutError
+from asynccam.net.websocket import MAX_MESSAGE, Closed, Room, WebSocket, open_websocket
 from asynccam.runtime.timing import deadline
-from asynccam.wire.jsonrpc import Failure, Id, JsonRpcCaller, Notice, Oddity, Params, Result
+from asynccam.wire.jsonrpc import Event, Failure, Id, JsonRpcCaller, Notice, Oddity, Params, Result
 
 DEFAULT_TIMEOUT: Final = 30.0
 _GOODBYE: Final = 2.0
 """Seconds a peer gets to agree to the end of the connection."""
 _SHORT_GOODBYE: Final = 0.2
 """The same for a peer that has not said a word on it."""
+
+_LARGE: Final = 1 << 20
+"""Bytes of a message that are looked through in one go; all values in as many are read in 50 ms."""
+_MOST_VALUES: Final = 350_000
+"""Values of one message; reading a message cannot be interrupted, and so many take about 50 ms."""
 
 NoticeHandler = Callable[[str, Any], None]
 """Called with a notification's method and params; must not block."""
@@ -69,6 +74,7 @@ class RpcLink:
         *,
         on_notice: NoticeHandler | None = None,
         on_oddity: Callable[[Oddity], None] | None = None,
+        room: Room | None = None,
         headers: Mapping[str, str] | None = None,
         tls: ssl.SSLContext | None = None,
         timeout: float = 10.0,
@@ -82,6 +88,7 @@ class RpcLink:
         link._socket = await open_websocket(
             url,
             link._received,
+            room=room,
             headers=headers,
             tls=tls,
             timeout=timeout,
@@ -217,22 +224,46 @@ class RpcLink:
         async with deadline(timeout, f"room to send {method} to {self.name}"):
             await socket.drain()
 
-    def _received(self, message: bytes) -> None:
+    def _received(self, message: bytes) -> Iterator[None] | None:
+        """Take a message; what a batch holds is taken one by one, as the socket's reader has time for it."""
         self._heard = True
-        for event in self.caller.receive(message):
-            if type(event) is Result:
-                call = self._calls.pop(event.id, None)
-                if call is not None and not call[0].done():
-                    call[0].set_result(event.value)
-            elif type(event) is Failure:
-                call = self._calls.pop(event.id, None)
-                if call is not None and not call[0].done():
-                    call[0].set_exception(RpcError(event.code, event.message, event.data, method=call[1]))
-            elif type(event) is Notice:
-                if self._on_notice is not None:
-                    self._on_notice(event.method, event.params)
-            elif type(event) is Oddity and self._on_oddity is not None:
-                self._on_oddity(event)
+        return self._receive(message) if len(message) <= _LARGE else self._receive_large(message)
+
+    def _receive_large(self, message: bytes) -> Iterator[None]:
+        values = 0
+        for start in range(0, len(message), _LARGE):
+            values += sum(message.count(sign, start, start + _LARGE) for sign in (b",", b"[", b"{"))
+            if values > _MOST_VALUES:
+                raise RemoteProtocolError(f"{self.name} sent a message of more than {_MOST_VALUES:,} values")
+            yield
+        yield from self._receive(message) or ()
+
+    def _receive(self, message: bytes) -> Iterator[None] | None:
+        events = self.caller.receive(message)
+        if len(events) > 1:
+            return self._take_in_turn(events)
+        self._take(events[0])
+        return None
+
+    def _take_in_turn(self, events: list[Event]) -> Iterator[None]:
+        for event in events:
+            self._take(event)
+            yield
+
+    def _take(self, event: Event) -> None:
+        if type(event) is Notice:
+            if self._on_notice is not None:
+                self._on_notice(event.method, event.params)
+        elif type(event) is Result:
+            call = self._calls.pop(event.id, None)
+            if call is not None and not call[0].done():
+                call[0].set_result(event.value)
+        elif type(event) is Failure:
+            call = self._calls.pop(event.id, None)
+            if call is not None and not call[0].done():
+                call[0].set_exception(RpcError(event.code, event.message, event.data, method=call[1]))
+        elif type(event) is Oddity and self._on_oddity is not None:
+            self._on_oddity(event)
 
     def _expired(self, future: "asyncio.Future[Any]", method: str, timeout: float) -> None:
         if not future.done():
