@@ -18,12 +18,12 @@ DEFAULT_TIMEOUT: Final = 30.0
 _GOODBYE: Final = 2.0
 """Seconds a peer gets to agree to the end of the connection."""
 _SHORT_GOODBYE: Final = 0.2
-"""The same for a peer that has not said a word on it."""
+"""The same for a peer that has not answered a call on it, whatever else it sends."""
 
-_LARGE: Final = 1 << 20
-"""Bytes of a message that are looked through in one go; all values in as many are read in 50 ms."""
-_MOST_VALUES: Final = 350_000
-"""Values of one message; reading a message cannot be interrupted, and so many take about 50 ms."""
+_LARGE: Final = 128 << 10
+"""Bytes of a message that are looked through in one go."""
+_MOST_VALUES: Final = 200_000
+"""Values of one message; reading a message cannot be interrupted, and so many take about 20 ms."""
 
 NoticeHandler = Callable[[str, Any], None]
 """Called with a notification's method and params; must not block."""
@@ -64,7 +64,7 @@ class RpcLink:
         self._on_oddity = on_oddity
         self._calls: dict[Id, tuple[asyncio.Future[Any], str]] = {}
         self._socket: WebSocket | None = None
-        self._heard = False
+        self._answered = False
         self._loop = asyncio.get_running_loop()
 
     @classmethod
@@ -218,7 +218,7 @@ class RpcLink:
     async def aclose(self) -> None:
         """Close the connection; open calls fail."""
         if self._socket is not None:
-            await self._socket.aclose(timeout=_GOODBYE if self._heard else _SHORT_GOODBYE)
+            await self._socket.aclose(timeout=_GOODBYE if self._answered else _SHORT_GOODBYE)
 
     async def _until_writable(self, socket: WebSocket, method: str, timeout: float | None) -> None:
         async with deadline(timeout, f"room to send {method} to {self.name}"):
@@ -226,7 +226,6 @@ class RpcLink:
 
     def _received(self, message: bytes) -> Iterator[None] | None:
         """Take a message; what a batch holds is taken one by one, as the socket's reader has time for it."""
-        self._heard = True
         return self._receive(message) if len(message) <= _LARGE else self._receive_large(message)
 
     def _receive_large(self, message: bytes) -> Iterator[None]:
@@ -255,10 +254,12 @@ class RpcLink:
             if self._on_notice is not None:
                 self._on_notice(event.method, event.params)
         elif type(event) is Result:
+            self._answered = True
             call = self._calls.pop(event.id, None)
             if call is not None and not call[0].done():
                 call[0].set_result(event.value)
         elif type(event) is Failure:
+            self._answered = True
             call = self._calls.pop(event.id, None)
             if call is not None and not call[0].done():
                 call[0].set_exception(RpcError(event.code, event.message, event.data, method=call[1]))
