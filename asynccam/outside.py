@@ -15,6 +15,8 @@ from pydantic_core import from_json
 
 MAX_DEPTH: Final = 200
 """Nesting beyond which a document is refused; as deep as pydantic reads."""
+OVERLAP: Final = 32
+"""Bytes; longer than anything `is_suspicious` looks for."""
 MAX_TEXT: Final = 16_384
 """Characters of one text in a manifest or journal."""
 _MOST: Final = 2**64
@@ -47,12 +49,13 @@ def is_bounded(value: int | float) -> bool:
     return math.isfinite(value)
 
 
-def read_json(data: bytes | bytearray | str, *, lenient: bool = False) -> Any:
+def read_json(data: bytes | bytearray | str, *, lenient: bool = False, suspicious: bool | None = None) -> Any:
     """Read one JSON document from outside.
 
     Args:
         data: The document, as UTF-8 or as text.
         lenient: Whether a number that is out of bounds becomes None instead of spoiling the document.
+        suspicious: What `is_suspicious` said of its pieces, for a long one; by default it is asked here.
 
     Returns:
         Any JSON value: its text without lone surrogates, its integers of 64 bits, its floats finite.
@@ -60,8 +63,10 @@ def read_json(data: bytes | bytearray | str, *, lenient: bool = False) -> Any:
     Raises:
         ValueError: It is not JSON, has a number out of bounds, or is nested more than `MAX_DEPTH` deep.
     """
-    encoded = _encoded(data)
-    if not _is_suspicious(encoded):
+    encoded = data if isinstance(data, bytes) else _encoded(data)
+    if suspicious is None:
+        suspicious = is_suspicious(encoded)
+    if not suspicious:
         try:
             return from_json(encoded, allow_inf_nan=False)
         except ValueError:
@@ -84,7 +89,7 @@ def clean_json(data: bytes | bytearray | str) -> bytes | bytearray | str:
     encoded = _encoded(data)
     # NaN, Infinity, and half of a surrogate pair that was encoded alone.
     odd = b"NaN" in encoded or b"Infinity" in encoded or b"\xed" in encoded
-    return json.dumps(_read_slowly(encoded, lenient=True)) if odd or _is_suspicious(encoded) else data
+    return json.dumps(_read_slowly(encoded, lenient=True)) if odd or is_suspicious(encoded) else data
 
 
 def clean_values(value: Any, *, depth: int = MAX_DEPTH) -> Any:
@@ -108,12 +113,15 @@ def _encoded(data: bytes | bytearray | str) -> bytes | bytearray:
     return data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
 
 
-def _is_suspicious(data: bytes | bytearray) -> bool:
-    """Return whether a document may hold text or numbers that `from_json` would let through."""
+def is_suspicious(data: bytes | bytearray) -> bool:
+    """Return whether a document, or a piece of one, may hold text or numbers that have to be cleaned.
+
+    Pieces must overlap by `OVERLAP` bytes.
+    """
     if b"\\u" in data and _ESCAPED.search(data) is not None:
         return True
     shape = data.translate(_SHAPE)  # every digit is a 0: several times faster than a regular expression
-    return _LONG in shape or b"0e000" in shape or b"0e+000" in shape
+    return _LONG in shape or (b"0e" in shape and (b"0e000" in shape or b"0e+000" in shape))
 
 
 def _read_slowly(data: bytes | bytearray, *, lenient: bool) -> Any:

@@ -1,4 +1,4 @@
-"""A peer that sends as fast as it can, in a process of its own. Run as ``python -m benchmarks._flood_peer KIND``.
+"""A peer that sends as fast as it can: ``python -m benchmarks._flood_peer KIND``.
 
 Prints the port it listens on; serves one connection after another until it is killed.
 """

@@ -1,4 +1,4 @@
-"""How long other tasks wait while a peer sends as fast as it can, on every wire. Run as ``python -m benchmarks.flood``.
+"""How long other tasks wait while a peer sends as fast as it can: ``python -m benchmarks.flood``.
 
 The peer is a process of its own. A task of the measured process asks for a turn of the loop again and again;
 the longest wait between two turns is printed, how much processor time of it this process used (the rest is
@@ -120,25 +120,33 @@ async def _probe(waits: list[float], worked: list[float]) -> None:
         last, busy = now, used
 
 
-async def measure(name: str, seconds: float) -> tuple[float, float, float, str]:
-    """Longest wait and longest work between two turns in seconds, how long all took, and what became of it."""
-    kind, answered, work = CASES[name]
-    peer = subprocess.Popen(
-        [*_PEER, kind, *(["answered"] if answered else [])], stdout=subprocess.PIPE, text=True
-    )
+Measured = tuple[float, float, float, str]
+
+
+async def measure(name: str, seconds: float, peer: "subprocess.Popen[str]") -> Measured:
+    """Longest wait and longest work between two turns, how long all took (seconds), and what became of it."""
+    kind, _, work = CASES[name]
+    assert peer.stdout is not None
+    port = int(peer.stdout.readline()) if kind != "lines" else 0
+    gc.collect()
+    waits, worked = [0.0], [0.0]
+    probe = asyncio.ensure_future(_probe(waits, worked))
+    began = time.perf_counter()
+    told = await work(port, seconds)
+    took = time.perf_counter() - began
+    probe.cancel()
+    with suppress(asyncio.CancelledError):
+        await probe
+    return waits[0], worked[0], took, told
+
+
+def flooded(name: str, seconds: float) -> Measured:
+    """Measure one case; see `measure`."""
+    kind, answered, _ = CASES[name]
+    command = [*_PEER, kind, *(["answered"] if answered else [])]
+    peer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
-        assert peer.stdout is not None
-        port = int(peer.stdout.readline()) if kind != "lines" else 0
-        gc.collect()
-        waits, worked = [0.0], [0.0]
-        probe = asyncio.ensure_future(_probe(waits, worked))
-        began = time.perf_counter()
-        told = await work(port, seconds)
-        took = time.perf_counter() - began
-        probe.cancel()
-        with suppress(asyncio.CancelledError):
-            await probe
-        return waits[0], worked[0], took, told
+        return asyncio.run(measure(name, seconds, peer))
     finally:
         peer.kill()
         peer.communicate()
@@ -152,7 +160,7 @@ def main() -> None:
     seconds = 0.3 if options.quick else 2.0
     rows = []
     for name in [options.case] if options.case else CASES:
-        wait, work, took, told = asyncio.run(measure(name, seconds))
+        wait, work, took, told = flooded(name, seconds)
         rows.append(Row("flood", f"{name}: {told} after", took, "s"))
         rows.append(Row("flood", f"{name}: longest wait of another task", wait * 1e3, "ms"))
         rows.append(Row("flood", f"{name}: longest work in one turn", work * 1e3, "ms"))

@@ -31,7 +31,7 @@ class RpcClient:
         on_notice: Called with every notification's method and params; must not block.
         on_oddity: Called with what fits nothing.
         on_state: Called at every change of state; see `LiveLink`.
-        room: Asked before each message: while there is no room, nothing more is read; see `EventHub.room`.
+        room: While there is no room, nothing more is read from the socket; see `EventHub.room`.
         headers: Sent with every handshake.
         tls: The context for ``wss://``.
         backoff: The waits between tries.

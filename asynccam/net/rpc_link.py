@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from asynccam.errors import ConnectionError, FatalError, RemoteProtocolError, TimeoutError
 from asynccam.net.websocket import MAX_MESSAGE, Closed, Room, WebSocket, open_websocket
+from asynccam.outside import OVERLAP, is_suspicious
 from asynccam.runtime.timing import deadline
 from asynccam.wire.jsonrpc import Event, Failure, Id, JsonRpcCaller, Notice, Oddity, Params, Result
 
@@ -24,6 +25,8 @@ _LARGE: Final = 128 << 10
 """Bytes of a message that are looked through in one go."""
 _MOST_VALUES: Final = 200_000
 """Values of one message; reading a message cannot be interrupted, and so many take about 20 ms."""
+_MOST_TO_CLEAN: Final = 60_000
+"""The same where something in it has to be replaced, which takes longer."""
 
 NoticeHandler = Callable[[str, Any], None]
 """Called with a notification's method and params; must not block."""
@@ -226,23 +229,24 @@ class RpcLink:
 
     def _received(self, message: bytes) -> Iterator[None] | None:
         """Take a message; what a batch holds is taken one by one, as the socket's reader has time for it."""
-        return self._receive(message) if len(message) <= _LARGE else self._receive_large(message)
-
-    def _receive_large(self, message: bytes) -> Iterator[None]:
-        values = 0
-        for start in range(0, len(message), _LARGE):
-            values += sum(message.count(sign, start, start + _LARGE) for sign in (b",", b"[", b"{"))
-            if values > _MOST_VALUES:
-                raise RemoteProtocolError(f"{self.name} sent a message of more than {_MOST_VALUES:,} values")
-            yield
-        yield from self._receive(message) or ()
-
-    def _receive(self, message: bytes) -> Iterator[None] | None:
+        if len(message) > _LARGE:
+            return self._receive_large(message)
         events = self.caller.receive(message)
         if len(events) > 1:
             return self._take_in_turn(events)
         self._take(events[0])
         return None
+
+    def _receive_large(self, message: bytes) -> Iterator[None]:
+        values, suspicious = 0, False
+        for start in range(0, len(message), _LARGE):
+            suspicious = suspicious or is_suspicious(message[start : start + _LARGE + OVERLAP])
+            values += sum(message.count(sign, start, start + _LARGE) for sign in (b",", b"[", b"{"))
+            most = _MOST_TO_CLEAN if suspicious else _MOST_VALUES
+            if values > most:
+                raise RemoteProtocolError(f"{self.name} sent a message of more than {most:,} values")
+            yield
+        yield from self._take_in_turn(self.caller.receive(message, suspicious=suspicious))
 
     def _take_in_turn(self, events: list[Event]) -> Iterator[None]:
         for event in events:

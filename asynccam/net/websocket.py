@@ -37,9 +37,11 @@ from asynccam.runtime.timing import deadline
 
 MAX_MESSAGE: Final = 20 * 1024 * 1024
 """Bytes of one message; more of text takes longer than 50 ms to parse, during which nothing else runs."""
-_SLICE: Final = 1024
-"""Bytes given to the protocol at once; they hold at most 512 frames (RFC 6455, 5.2: two bytes each)."""
-_TURN: Final = 0.002
+_SLICE: Final = 4096
+"""Bytes given to the protocol at once; they hold at most 2,048 frames (RFC 6455, 5.2: two bytes each)."""
+_MESSAGES: Final = 16
+"""Messages that are worked on between two looks at the time, and at whether there is room for more."""
+_TURN: Final = 0.004
 """Seconds of work on what came in before everything else in the loop has its turn."""
 _MOST_UNSENT: Final = 4 << 20
 """Bytes of answers to pings that wait for a peer who does not read."""
@@ -76,7 +78,7 @@ class WebSocket(asyncio.Protocol):
         url: ``ws://`` or ``wss://``.
         on_message: Called with the payload of every whole message, text and binary alike; must
             not block. What it raises ends the connection.
-        room: Asked before each message: while there is no room, nothing more is read from the socket.
+        room: Asked before every few messages: while there is no room, nothing more is read from the socket.
         headers: Sent with the handshake.
         max_message: Bytes a message may have; the connection is closed with 1009 over it.
         ping_interval: Seconds between pings, or None for none.
@@ -277,7 +279,7 @@ class WebSocket(asyncio.Protocol):
                 self._hold()
                 room.add_done_callback(lambda _: self._work())
                 return
-            self._step()
+            self._portion()
             if self._loop.time() >= until:
                 self._hold()
                 self._loop.call_soon(self._work)
@@ -287,25 +289,30 @@ class WebSocket(asyncio.Protocol):
         if self._core.close_expected() and self._transport is not None and not self._local:
             self._transport.close()
 
-    def _step(self) -> None:
-        if self._rest is not None:
-            self._advance(self._rest)
-        elif self._events:
-            self._handle(self._events.popleft())
-        elif self._input:
+    def _portion(self) -> None:
+        """Work on a few messages, or have the protocol read the next few."""
+        events = self._events
+        if self._rest is None and not events:
+            self._read_on()
+        for _ in range(_MESSAGES):
+            if self._rest is not None:
+                self._advance(self._rest)
+            elif events:
+                self._handle(events.popleft())
+            else:
+                return
+
+    def _read_on(self) -> None:
+        if self._input:
             data, start = self._input[0], self._place
             self._place = start + _SLICE
             if self._place >= len(data):
                 self._input.popleft()
                 self._place = 0
-            self._core.receive_data(data[start : start + _SLICE])
-            self._received()
+            self._core.receive_data(data[start : start + _SLICE] if len(data) > _SLICE else data)
         else:
             self._eof = False
             self._core.receive_eof()
-            self._received()
-
-    def _received(self) -> None:
         self._events.extend(self._core.events_received())
         self._flush()  # pongs and close frames of the core's own
         if self._transport is not None and self._transport.get_write_buffer_size() > _MOST_UNSENT:
@@ -339,7 +346,10 @@ class WebSocket(asyncio.Protocol):
     def _handle(self, event: Event) -> None:
         if isinstance(event, Frame):
             if event.opcode in _DATA:
-                self._data(event)
+                if event.fin and not self._fragments:
+                    self._deliver(bytes(event.data))
+                else:
+                    self._collect(event)
             elif event.opcode is Opcode.PONG:
                 self._ping_sent = None
                 self.pongs += 1
@@ -347,10 +357,7 @@ class WebSocket(asyncio.Protocol):
             self.opened.set_result(None)
             self._watch()
 
-    def _data(self, frame: Frame) -> None:
-        if frame.fin and not self._fragments:
-            self._deliver(bytes(frame.data))
-            return
+    def _collect(self, frame: Frame) -> None:
         if frame.data or not self._fragments:  # no end of empty fragments is kept
             self._fragments.append(bytes(frame.data))
         if frame.fin:

@@ -134,10 +134,18 @@ class JsonRpcCaller:
         """Give up on a request; its answer, should it come, is an oddity."""
         self._pending.pop(str(request_id), None)
 
-    def receive(self, frame: bytes | bytearray | memoryview | str) -> list[Event]:
-        """Tell what one received frame means; never raises, whatever it holds."""
+    def receive(
+        self, frame: bytes | bytearray | memoryview | str, *, suspicious: bool | None = None
+    ) -> list[Event]:
+        """Tell what one received frame means; never raises, whatever it holds.
+
+        Args:
+            frame: As it came.
+            suspicious: See `asynccam.outside.read_json`.
+        """
         try:
-            document = read_json(bytes(frame) if isinstance(frame, memoryview) else frame, lenient=True)
+            data = bytes(frame) if isinstance(frame, memoryview) else frame
+            document = read_json(data, lenient=True, suspicious=suspicious)
         except ValueError:
             return [self._odd("not-json", frame)]
         if type(document) is dict:
