@@ -325,7 +325,8 @@ class EventStream(Listener, AsyncIterator[E], Generic[E]):
                 self._waiter = None
         self.delivered += 1
         event: E = self._queue.popleft()
-        self._note_room()
+        if self._pressing or self.is_slow:
+            self._note_room()
         self.replaying = self._replays > 0
         self._replays -= self.replaying
         return event
