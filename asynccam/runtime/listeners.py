@@ -227,21 +227,22 @@ class Subscription(Listener):
         queue, callback = self._queue, self._callback
         loop = asyncio.get_running_loop()
         until = loop.time() + _TURN
-        for number in range(_BATCH):
-            if not queue:
+        for _ in range(_BATCH // _LOOK):
+            for _ in range(_LOOK):
+                if not queue:
+                    break
+                self.delivered += 1
+                try:
+                    result = callback(queue.popleft())
+                except Exception as error:  # noqa: BLE001 - a listener's fault must not reach the emitter
+                    self._failed(error)
+                    continue
+                if result is not None and isawaitable(result):
+                    self._hub.finish(self._finish(result))
+                    self._note_room()
+                    return
+            if not queue or loop.time() >= until:
                 break
-            if number % _LOOK == _LOOK - 1 and loop.time() >= until:
-                break
-            self.delivered += 1
-            try:
-                result = callback(queue.popleft())
-            except Exception as error:  # noqa: BLE001 - a listener's fault must not reach the emitter
-                self._failed(error)
-                continue
-            if result is not None and isawaitable(result):
-                self._hub.finish(self._finish(result))
-                self._note_room()
-                return
         self._note_room()
         if queue:
             loop.call_soon(self._drain)
