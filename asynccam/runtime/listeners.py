@@ -17,7 +17,7 @@ Callback = Callable[[E], Awaitable[object] | object]
 _LOG = logging.getLogger(__name__)
 _BATCH: Final = 64
 """Events a listener gets in one turn of the loop before others have theirs."""
-_LOOK: Final = 8
+_LOOK: Final = 16
 """Events after which a callback's time is looked at."""
 _TURN: Final = 0.002
 """Seconds a callback that does not suspend has in one turn of the loop, unless one call takes longer."""
