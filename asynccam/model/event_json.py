@@ -1,7 +1,6 @@
 """Events as JSON: one form for all of them, whatever their system. See docs/events.md."""
 
 import dataclasses
-import math
 import sys
 from collections.abc import Mapping
 from enum import Enum
@@ -10,6 +9,7 @@ from typing import Any
 
 from asynccam.errors import RetryableError
 from asynccam.model.events import Event
+from asynccam.outside import MAX_DEPTH, clean_text, is_bounded
 
 
 def event_document(event: Event) -> dict[str, Any]:
@@ -24,39 +24,48 @@ def event_document(event: Event) -> dict[str, Any]:
     return {"event": kinds[0], "kinds": kinds, "at": event.at, "subject": event.subject} | fields
 
 
-def plain(value: Any) -> Any:
+def plain(value: Any, *, depth: int = MAX_DEPTH) -> Any:
     """A value of the library as what JSON knows: objects, lists, text, numbers, true, false and null.
 
-    Numbers that JSON has no word for (infinities, what is no number) become null.
+    Text is cleaned (see `asynccam.outside`). Numbers that JSON has no word for (infinities, what is not a
+    number), and integers of more than 64 bits, become null; so does what is nested more than 200 deep.
     """
-    if value is None or (isinstance(value, (str, bool, int)) and not isinstance(value, Enum)):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if _is_model(value):
-        return {name: plain(inner) for name, inner in value.__repr_args__() if name}  # hides what repr hides
+    if value is None or depth <= 0:
+        return None
+    if isinstance(value, str) and not isinstance(value, Enum):
+        return clean_text(str(value))
+    if isinstance(value, (int, float)) and not isinstance(value, Enum):
+        return value if is_bounded(value) else None
+    return _plain_object(value, depth - 1)
+
+
+def _plain_object(value: Any, depth: int) -> Any:
+    if _is_model(value):  # hides what repr hides
+        return {clean_text(name): plain(inner, depth=depth) for name, inner in value.__repr_args__() if name}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
-            item.name: plain(getattr(value, item.name)) for item in dataclasses.fields(value) if item.repr
+            item.name: plain(getattr(value, item.name), depth=depth)
+            for item in dataclasses.fields(value)
+            if item.repr
         }
     if isinstance(value, Enum):
-        return plain(value.value)
+        return plain(value.value, depth=depth)
     if isinstance(value, Mapping):
-        return {str(key): plain(inner) for key, inner in value.items()}
+        return {clean_text(str(key)): plain(inner, depth=depth) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(inner) for inner in value]
+        return [plain(inner, depth=depth) for inner in value]
     if isinstance(value, (set, frozenset)):
-        return sorted((plain(inner) for inner in value), key=repr)
+        return sorted((plain(inner, depth=depth) for inner in value), key=repr)
     if isinstance(value, BaseException):
         message = " ".join(str(value).split()) or type(value).__name__
         return {
             "error": type(value).__name__,
-            "message": message,
+            "message": clean_text(message),
             "retryable": isinstance(value, RetryableError),
         }
     if isinstance(value, (bytes, bytearray)):
         return bytes(value).decode(errors="backslashreplace")
-    return str(value) if isinstance(value, PurePath) else repr(value)
+    return clean_text(str(value) if isinstance(value, PurePath) else repr(value))
 
 
 def _is_model(value: Any) -> bool:

@@ -7,23 +7,27 @@ the JSON schema.
 
 import asyncio
 import json
-import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticSerializationError
 
 from asynccam.errors import StorageError
+from asynccam.model.event_json import plain
 from asynccam.model.info import ClockOffset, Finding
 from asynccam.model.intervals import ClockLine, fit_line
 from asynccam.model.safe_files import Root, confined, read_file
+from asynccam.outside import MAX_DEPTH, MAX_TEXT, clean_json, clean_text, is_bounded
 
 MANIFEST_NAME: Final = "manifest.json"
 MANIFEST_VERSION: Final = 2
 _MOST_BYTES: Final = 64 << 20
 """Bytes of a manifest that is read; one with ten thousand files has about ten million."""
+_MOST_REPAIRS: Final = 4
 _MOST_POINTS: Final = 24
 """Measurements of one clock that are kept: a line through them is fitted at every save of the manifest."""
 
@@ -47,13 +51,25 @@ class FileState(StrEnum):
     FAILED = "failed"
 
 
-class _Record(BaseModel):
-    """Fields a later version adds are kept, so that an older reader can write the file back."""
+class Record(BaseModel):
+    """Base of what a manifest is made of: any text and number is accepted, and can be written.
 
-    model_config = ConfigDict(extra="allow")
+    Text is cleaned (see `asynccam.outside`) and cut to 16,384 characters. A number that does not fit (not
+    finite, or an integer of more than 64 bits) is null where the field may be null, and refused elsewhere.
+    Fields that a later version adds are kept, so that an older reader can write the file back.
+    """
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False, ser_json_inf_nan="constants")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _clean(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        return {name: _bounded(value) for name, value in data.items()}
 
 
-class Moment(_Record):
+class Moment(Record):
     """A point in time, twice: for programs and for people."""
 
     unix: float = Field(description="Unix seconds, with fraction.")
@@ -65,7 +81,7 @@ class Moment(_Record):
         try:
             text = datetime.fromtimestamp(unix, UTC).isoformat(timespec="milliseconds")
         except (OverflowError, ValueError, OSError):
-            return cls(unix=unix if math.isfinite(unix) else 0.0, utc="")
+            return cls(unix=unix if is_bounded(unix) else 0.0, utc="")
         return cls(unix=unix, utc=text.replace("+00:00", "Z"))
 
     @classmethod
@@ -74,7 +90,7 @@ class Moment(_Record):
         return None if unix is None else cls.of(unix)
 
 
-class ErrorRecord(_Record):
+class ErrorRecord(Record):
     """One thing that went wrong."""
 
     step: str = Field(
@@ -86,7 +102,7 @@ class ErrorRecord(_Record):
     at: Moment = Field(description="When it was noticed.")
 
 
-class ClockPoint(_Record):
+class ClockPoint(Record):
     """One measurement of a clock."""
 
     offset: float = Field(description="Other clock minus this computer's at measured_at, in seconds.")
@@ -123,7 +139,7 @@ class ClockPoint(_Record):
         )
 
 
-class ClockRecord(_Record):
+class ClockRecord(Record):
     """One clock held against this computer's: an offset at one time, and a line if it was measured often."""
 
     offset: float = Field(description="Other clock minus this computer's at measured_at, in seconds.")
@@ -210,7 +226,7 @@ class ClockRecord(_Record):
         ]
 
 
-class StartRecord(_Record):
+class StartRecord(Record):
     """T0: the one moment every camera was told to start at."""
 
     t0: Moment = Field(description="T0 by the reference clock; scheduled cameras were sent exactly this.")
@@ -226,7 +242,7 @@ class StartRecord(_Record):
     )
 
 
-class VerdictRecord(_Record):
+class VerdictRecord(Record):
     """What a look into a video file found."""
 
     verdict: str = Field(description="complete, truncated, damaged, empty or unknown.")
@@ -254,7 +270,7 @@ class VerdictRecord(_Record):
         return self.verdict not in ("complete", "unknown")
 
 
-class FileRecord(_Record):
+class FileRecord(Record):
     """One recorded file."""
 
     name: str = Field(description="The camera's own name for it; never a path.")
@@ -272,7 +288,7 @@ class FileRecord(_Record):
     verdict: VerdictRecord | None = Field(default=None, description="Null where nobody looked.")
 
 
-class GapRecord(_Record):
+class GapRecord(Record):
     """A stretch in which a camera is known not to have recorded."""
 
     began_at: Moment = Field(description="Last moment known to be recorded.")
@@ -281,7 +297,7 @@ class GapRecord(_Record):
     reason: str = Field(default="", description="Why, in words.")
 
 
-class LateBeginRecord(_Record):
+class LateBeginRecord(Record):
     """The begin of a video that begins clearly after it was told to."""
 
     at: Moment = Field(description="Time of its first frame.")
@@ -289,7 +305,7 @@ class LateBeginRecord(_Record):
     reason: str = Field(default="", description="Why, in words.")
 
 
-class EarlyEndRecord(_Record):
+class EarlyEndRecord(Record):
     """The end of a video that ends clearly before it was told to."""
 
     at: Moment = Field(description="Time of its last frame.")
@@ -297,14 +313,14 @@ class EarlyEndRecord(_Record):
     reason: str = Field(default="", description="Why, in words.")
 
 
-class ClockStepRecord(_Record):
+class ClockStepRecord(Record):
     """This computer's clock was set during the take, to which the times in the manifest do not follow."""
 
     at: Moment = Field(description="When that was noticed, on the scale of all times here.")
     seconds: float = Field(description="By how much, forward above 0.")
 
 
-class PauseRecord(_Record):
+class PauseRecord(Record):
     """A stretch in which nothing of the program that ran the take went on."""
 
     at: Moment = Field(description="When it was last seen running.")
@@ -314,7 +330,7 @@ class PauseRecord(_Record):
     )
 
 
-class DeviceMomentRecord(_Record):
+class DeviceMomentRecord(Record):
     """A time by a device's own clock."""
 
     unix: float = Field(description="Unix seconds of the device's clock, not of this computer's.")
@@ -325,7 +341,7 @@ FirstFrameSource = Literal["seen", "device", "answer", "schedule", "status", "le
 """What a first frame's time can rest on, the closest to the frame itself first."""
 
 
-class EvidenceRecord(_Record):
+class EvidenceRecord(Record):
     """One thing that says when a camera's first frame was."""
 
     source: str = Field(
@@ -340,7 +356,7 @@ class EvidenceRecord(_Record):
     assumed: bool = Field(default=False, description="Whether it rests on an assumption, not on an event.")
 
 
-class CameraRecord(_Record):
+class CameraRecord(Record):
     """One camera's part in the take."""
 
     id: str = Field(description="Stable identity, such as multicam://Mountain-A1B2C3D4.")
@@ -417,7 +433,7 @@ class CameraRecord(_Record):
     errors: list[ErrorRecord] = Field(default_factory=list, description="What went wrong, in order.")
 
 
-class MissingRecord(_Record):
+class MissingRecord(Record):
     """A camera, or an address, that was to take part and was not there when the take was made."""
 
     id: str = Field(default="", description="Stable identity; empty if no camera has answered there yet.")
@@ -428,7 +444,7 @@ class MissingRecord(_Record):
     reason: str = Field(default="", description="Why it was away, in words.")
 
 
-class Manifest(_Record):
+class Manifest(Record):
     """What happened in a take."""
 
     format: Literal["asynccam-take"] = Field(default="asynccam-take", description="Always asynccam-take.")
@@ -468,7 +484,7 @@ class Manifest(_Record):
 
     def to_bytes(self) -> bytes:
         """The manifest as it is written to disk."""
-        return self.model_dump_json(indent=2).encode() + b"\n"
+        return record_bytes(self)
 
     @classmethod
     def from_bytes(cls, data: bytes, *, source: str = "these bytes") -> Self:
@@ -482,13 +498,15 @@ class Manifest(_Record):
             StorageError: They are not a manifest, or one of a version not known here.
         """
         try:
-            manifest = cls.model_validate_json(data)
+            manifest = cls.model_validate_json(clean_json(data))
         except RecursionError:
             raise StorageError(f"{source} is not the manifest of a take: it is nested too deeply") from None
         except ValidationError as error:
             first = error.errors(include_input=False)[0]
             where = ".".join(str(step) for step in first["loc"]) or "the whole"
             raise StorageError(f"{source} is not the manifest of a take: {where}: {first['msg']}") from None
+        except ValueError as error:
+            raise StorageError(f"{source} is not the manifest of a take: {error}") from None
         if manifest.version > MANIFEST_VERSION:
             raise StorageError(
                 f"{source} is a manifest of version {manifest.version}; known are up to {MANIFEST_VERSION}"
@@ -512,6 +530,76 @@ class Manifest(_Record):
 
 
 M = TypeVar("M", bound=Manifest)
+
+
+def record_bytes(record: Record) -> bytes:
+    """Return a record as the JSON of a file, whatever was assigned to its fields.
+
+    A value that cannot be written is replaced: text is cleaned, and a number or object that no reader would
+    accept becomes null, or what the field is by default.
+    """
+    try:
+        data = record.model_dump_json(indent=2, warnings="error").encode()
+        clean = not (b"NaN" in data or b"Infinity" in data) and clean_json(data) is data
+    except (PydanticSerializationError, UnicodeError, ValueError, RecursionError):
+        clean = False
+    return (data if clean else _mended(record)) + b"\n"
+
+
+def _mended(record: Record) -> bytes:
+    document = _document(record)
+    for _ in range(_MOST_REPAIRS):
+        try:
+            type(record).model_validate(document)
+        except ValidationError as error:
+            flaws = error.errors(include_url=False, include_context=False, include_input=False)
+            for flaw in reversed(flaws):  # the places of earlier ones stay as they are
+                _repair(document, flaw["loc"], flaw["type"])
+        else:
+            break
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False).encode()
+
+
+def _document(value: Any, depth: int = MAX_DEPTH) -> Any:
+    """Return a value as JSON, field by field; models too, whose own way stops at the first flaw."""
+    if depth <= 0:
+        return None
+    if isinstance(value, BaseModel):
+        fields = {name: getattr(value, name, None) for name in type(value).model_fields}
+        return {
+            clean_text(name): _document(item, depth - 1)
+            for name, item in (fields | (value.model_extra or {})).items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [_document(item, depth - 1) for item in value]
+    return plain(value)
+
+
+def _repair(document: Any, place: tuple[int | str, ...], flaw: str) -> None:
+    """Put something in the place of what a reader refuses."""
+    *way, last = place or ("",)
+    holder = document
+    for step in way:
+        if not isinstance(holder, (dict, list)):
+            return
+        holder = holder[step]  # type: ignore[index]  # a place in what was validated
+    if isinstance(holder, dict):
+        if flaw.startswith(("float", "int", "finite", "missing")):
+            holder[last] = 0
+        elif flaw.startswith("string"):
+            holder[last] = json.dumps(holder[last], ensure_ascii=False)
+        else:
+            holder.pop(last, None)  # the field's default
+    elif isinstance(holder, list) and isinstance(last, int):
+        del holder[last]
+
+
+def _bounded(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean_text(value, most=MAX_TEXT) if type(value) is str else value
+    if isinstance(value, (int, float)) and not is_bounded(value):
+        return None
+    return value
 
 
 def manifest_schema() -> dict[str, Any]:

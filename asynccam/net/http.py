@@ -30,6 +30,8 @@ from asynccam.errors import (
 )
 from asynccam.net.tcp import resolve_by_mdns
 from asynccam.net.tls import untrusted
+from asynccam.outside import clean_text
+from asynccam.runtime.threads import thread_errors
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for DNS, connecting and TLS."""
@@ -199,8 +201,8 @@ class HttpClient:
                     raise RemoteProtocolError(f"{bare(url)} answers with more than {most} bytes")
                 told = response.headers
                 bounded = "Content-Length" in told or "Transfer-Encoding" in told
-                return Answer(response.status, body, told.get("Location", ""), bounded)
-        except (aiohttp.ClientError, OSError):
+                return Answer(response.status, body, clean_text(told.get("Location", "")), bounded)
+        except (aiohttp.ClientError, OSError, RuntimeError):
             with http_errors(url, maybe_executed=maybe_executed):  # only when there is one to tell
                 raise
         except ValueError as error:
@@ -265,7 +267,8 @@ def limits_of(timeout: float | None) -> aiohttp.ClientTimeout:
 def http_errors(url: str | URL, *, maybe_executed: bool = False) -> Iterator[None]:
     """Turn aiohttp's errors into asynccam's, naming the address without credentials."""
     try:
-        yield
+        with thread_errors():  # host names are looked up in threads
+            yield
     except AsynccamError:
         raise
     except aiohttp.InvalidURL as error:
@@ -307,7 +310,9 @@ def status_error(response: aiohttp.ClientResponse, what: str) -> AsynccamError:
         what: What was asked for, for the words.
     """
     status = response.status
-    words = f"{what}: {bare(response.url)} answered HTTP {status} {response.reason or ''}".rstrip()
+    words = (
+        f"{what}: {bare(response.url)} answered HTTP {status} {clean_text(response.reason or '')}".rstrip()
+    )
     if status == 401:
         return AuthenticationError(words)
     if status == 403:

@@ -11,6 +11,7 @@ from typing import Final
 from zeroconf import IPVersion, ServiceInfo
 
 from asynccam.errors import UsageError
+from asynccam.outside import clean_text
 
 # RFC 6335, 5.1: at most 15 letters, digits and single hyphens inside, one letter at least.
 _TYPE: Final = re.compile(
@@ -56,7 +57,7 @@ def service_of(info: ServiceInfo, *, ours: bool = False) -> Service | None:
     addresses = tuple(filter(is_usable, told)) if ours else reachable_addresses(told)
     if not info.port or not addresses:
         return None
-    properties = {key.decode("ascii", "replace"): value for key, value in info.properties.items()}
+    properties = {clean_text(key.decode("ascii", "replace")): value for key, value in info.properties.items()}
     instance = instance_of(info.name, info.type)
     # The type as it was asked for; the announcer may write it in another case.
     name = f"{instance}.{info.type}"
@@ -90,7 +91,7 @@ def _is_on_link(address: str) -> bool:
 
 def instance_of(name: str, service_type: str) -> str:
     """The part of a service's full name that stands before its type."""
-    return name[: -len(service_type) - 1]
+    return clean_text(name[: -len(service_type) - 1])
 
 
 def check_service_type(service_type: str) -> None:

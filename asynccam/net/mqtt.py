@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from asynccam.errors import (
     AuthenticationError,
+    BusyError,
     ConnectionError,
     PermissionDeniedError,
     TimeoutError,
@@ -19,6 +20,7 @@ from asynccam.errors import (
 )
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.tasks import finish
+from asynccam.runtime.threads import thread_errors
 from asynccam.runtime.timing import SYSTEM_CLOCK, Clock, deadline
 
 if TYPE_CHECKING:
@@ -177,8 +179,9 @@ class MqttConnection:
         self._client.on_socket_register_write = self._on_register_write
         self._client.on_socket_unregister_write = self._on_unregister_write
         try:
-            await finish(asyncio.to_thread(self._connect))
-        except (OSError, ValueError) as error:
+            with thread_errors():
+                await finish(asyncio.to_thread(self._connect))
+        except (BusyError, OSError, ValueError) as error:
             raise ConnectionError(f"{name}: {str(error) or type(error).__name__}") from error
         self._attach()
         async with deadline(self._broker.answer_timeout, f"answer from {name}"):

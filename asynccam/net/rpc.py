@@ -14,7 +14,7 @@ from typing import Any, Final
 from asynccam.errors import AsynccamError, AuthenticationError, ConnectionError
 from asynccam.net.live import LinkState, LiveLink, StateListener
 from asynccam.net.rpc_link import DEFAULT_TIMEOUT, NoticeHandler, RpcLink
-from asynccam.net.websocket import MAX_MESSAGE
+from asynccam.net.websocket import MAX_MESSAGE, Room
 from asynccam.runtime.backoff import Backoff
 from asynccam.wire.jsonrpc import Oddity, Params
 
@@ -31,6 +31,7 @@ class RpcClient:
         on_notice: Called with every notification's method and params; must not block.
         on_oddity: Called with what fits nothing.
         on_state: Called at every change of state; see `LiveLink`.
+        room: While there is no room, nothing more is read from the socket; see `EventHub.room`.
         headers: Sent with every handshake.
         tls: The context for ``wss://``.
         backoff: The waits between tries.
@@ -50,6 +51,7 @@ class RpcClient:
         on_notice: NoticeHandler | None = None,
         on_oddity: Callable[[Oddity], None] | None = None,
         on_state: StateListener | None = None,
+        room: Room | None = None,
         headers: Mapping[str, str] | None = None,
         tls: ssl.SSLContext | None = None,
         backoff: Backoff | None = None,
@@ -65,6 +67,7 @@ class RpcClient:
                 url,
                 on_notice=on_notice,
                 on_oddity=on_oddity,
+                room=room,
                 headers=headers,
                 tls=tls,
                 timeout=open_timeout,

@@ -6,19 +6,27 @@ See docs/reconnecting.md.
 
 import asyncio
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from asynccam.errors import ConnectionError, FatalError, TimeoutError
-from asynccam.net.websocket import MAX_MESSAGE, Closed, WebSocket, open_websocket
+from asynccam.errors import ConnectionError, FatalError, RemoteProtocolError, TimeoutError
+from asynccam.net.websocket import MAX_MESSAGE, Closed, Room, WebSocket, open_websocket
+from asynccam.outside import OVERLAP, is_suspicious
 from asynccam.runtime.timing import deadline
-from asynccam.wire.jsonrpc import Failure, Id, JsonRpcCaller, Notice, Oddity, Params, Result
+from asynccam.wire.jsonrpc import Event, Failure, Id, JsonRpcCaller, Notice, Oddity, Params, Result
 
 DEFAULT_TIMEOUT: Final = 30.0
 _GOODBYE: Final = 2.0
 """Seconds a peer gets to agree to the end of the connection."""
 _SHORT_GOODBYE: Final = 0.2
-"""The same for a peer that has not said a word on it."""
+"""The same for a peer that has not answered a call on it, whatever else it sends."""
+
+_LARGE: Final = 128 << 10
+"""Bytes of a message that are looked through in one go."""
+_MOST_VALUES: Final = 200_000
+"""Values of one message; reading a message cannot be interrupted, and so many take about 20 ms."""
+_MOST_TO_CLEAN: Final = 60_000
+"""The same where something in it has to be replaced, which takes longer."""
 
 NoticeHandler = Callable[[str, Any], None]
 """Called with a notification's method and params; must not block."""
@@ -59,7 +67,7 @@ class RpcLink:
         self._on_oddity = on_oddity
         self._calls: dict[Id, tuple[asyncio.Future[Any], str]] = {}
         self._socket: WebSocket | None = None
-        self._heard = False
+        self._answered = False
         self._loop = asyncio.get_running_loop()
 
     @classmethod
@@ -69,6 +77,7 @@ class RpcLink:
         *,
         on_notice: NoticeHandler | None = None,
         on_oddity: Callable[[Oddity], None] | None = None,
+        room: Room | None = None,
         headers: Mapping[str, str] | None = None,
         tls: ssl.SSLContext | None = None,
         timeout: float = 10.0,
@@ -82,6 +91,7 @@ class RpcLink:
         link._socket = await open_websocket(
             url,
             link._received,
+            room=room,
             headers=headers,
             tls=tls,
             timeout=timeout,
@@ -216,28 +226,54 @@ class RpcLink:
     async def aclose(self) -> None:
         """Close the connection; open calls fail."""
         if self._socket is not None:
-            await self._socket.aclose(timeout=_GOODBYE if self._heard else _SHORT_GOODBYE)
+            await self._socket.aclose(timeout=_GOODBYE if self._answered else _SHORT_GOODBYE)
 
     async def _until_writable(self, socket: WebSocket, method: str, timeout: float | None) -> None:
         async with deadline(timeout, f"room to send {method} to {self.name}"):
             await socket.drain()
 
-    def _received(self, message: bytes) -> None:
-        self._heard = True
-        for event in self.caller.receive(message):
-            if type(event) is Result:
-                call = self._calls.pop(event.id, None)
-                if call is not None and not call[0].done():
-                    call[0].set_result(event.value)
-            elif type(event) is Failure:
-                call = self._calls.pop(event.id, None)
-                if call is not None and not call[0].done():
-                    call[0].set_exception(RpcError(event.code, event.message, event.data, method=call[1]))
-            elif type(event) is Notice:
-                if self._on_notice is not None:
-                    self._on_notice(event.method, event.params)
-            elif type(event) is Oddity and self._on_oddity is not None:
-                self._on_oddity(event)
+    def _received(self, message: bytes) -> Iterator[None] | None:
+        """Take a message; what a batch holds is taken one by one, as the socket's reader has time for it."""
+        if len(message) > _LARGE:
+            return self._receive_large(message)
+        events = self.caller.receive(message)
+        if len(events) > 1:
+            return self._take_in_turn(events)
+        self._take(events[0])
+        return None
+
+    def _receive_large(self, message: bytes) -> Iterator[None]:
+        values, suspicious = 0, False
+        for start in range(0, len(message), _LARGE):
+            suspicious = suspicious or is_suspicious(message[start : start + _LARGE + OVERLAP])
+            values += sum(message.count(sign, start, start + _LARGE) for sign in (b",", b"[", b"{"))
+            most = _MOST_TO_CLEAN if suspicious else _MOST_VALUES
+            if values > most:
+                raise RemoteProtocolError(f"{self.name} sent a message of more than {most:,} values")
+            yield
+        yield from self._take_in_turn(self.caller.receive(message, suspicious=suspicious))
+
+    def _take_in_turn(self, events: list[Event]) -> Iterator[None]:
+        for event in events:
+            self._take(event)
+            yield
+
+    def _take(self, event: Event) -> None:
+        if type(event) is Notice:
+            if self._on_notice is not None:
+                self._on_notice(event.method, event.params)
+        elif type(event) is Result:
+            self._answered = True
+            call = self._calls.pop(event.id, None)
+            if call is not None and not call[0].done():
+                call[0].set_result(event.value)
+        elif type(event) is Failure:
+            self._answered = True
+            call = self._calls.pop(event.id, None)
+            if call is not None and not call[0].done():
+                call[0].set_exception(RpcError(event.code, event.message, event.data, method=call[1]))
+        elif type(event) is Oddity and self._on_oddity is not None:
+            self._on_oddity(event)
 
     def _expired(self, future: "asyncio.Future[Any]", method: str, timeout: float) -> None:
         if not future.done():

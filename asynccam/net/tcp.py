@@ -10,6 +10,7 @@ import aiohappyeyeballs
 from aiohappyeyeballs import AddrInfoType
 
 from asynccam.errors import ConnectionError, UsageError
+from asynccam.runtime.threads import thread_errors
 from asynccam.runtime.timing import deadline
 
 # RFC 8305, section 5: the head start of one address before the next is tried beside it.
@@ -82,7 +83,8 @@ async def _resolve(host: str, port: int) -> list[AddrInfoType]:
         if "%" not in host:  # a zone is an interface's name, which the resolver turns into its number
             return [(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port, 0, 0))]
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        with thread_errors():
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror:
         # Many systems do not ask the local network: containers, and those without nss-mdns.
         local = await resolve_by_mdns(host)

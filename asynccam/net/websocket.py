@@ -10,7 +10,8 @@ docs/reconnecting.md).
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,7 +19,7 @@ from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus, InvalidURI
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
-from websockets.protocol import State
+from websockets.protocol import Event, State
 from websockets.uri import parse_uri
 
 from asynccam.errors import (
@@ -34,9 +35,25 @@ from asynccam.net.tls import untrusted
 from asynccam.runtime.tasks import finish
 from asynccam.runtime.timing import deadline
 
-MAX_MESSAGE: Final = 64 * 1024 * 1024
+MAX_MESSAGE: Final = 20 * 1024 * 1024
+"""Bytes of one message; more of text takes longer than 50 ms to parse, during which nothing else runs."""
+_SLICE: Final = 4096
+"""Bytes given to the protocol at once; they hold at most 2,048 frames (RFC 6455, 5.2: two bytes each)."""
+_MESSAGES: Final = 16
+"""Messages that are worked on between two looks at the time, and at whether there is room for more."""
+_TURN: Final = 0.004
+"""Seconds of work on what came in before everything else in the loop has its turn."""
+_MOST_UNSENT: Final = 4 << 20
+"""Bytes of answers to pings that wait for a peer who does not read."""
+_LOOK_AGAIN: Final = 1.0
 _LOG = logging.getLogger("asynccam.net.websocket.frames")
 _DATA: Final = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
+
+
+OnMessage = Callable[[bytes], Iterator[object] | None]
+"""Called with a whole message; may return an iterator whose steps are the rest of the work on it."""
+Room = Callable[[], "asyncio.Future[None] | None"]
+"""Returns what is done once there is room for more, or None if there is; see `EventHub.room`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +78,7 @@ class WebSocket(asyncio.Protocol):
         url: ``ws://`` or ``wss://``.
         on_message: Called with the payload of every whole message, text and binary alike; must
             not block. What it raises ends the connection.
+        room: Asked before every few messages: while there is no room, nothing more is read from the socket.
         headers: Sent with the handshake.
         max_message: Bytes a message may have; the connection is closed with 1009 over it.
         ping_interval: Seconds between pings, or None for none.
@@ -76,8 +94,9 @@ class WebSocket(asyncio.Protocol):
     def __init__(
         self,
         url: str,
-        on_message: Callable[[bytes], None],
+        on_message: OnMessage,
         *,
+        room: Room | None,
         headers: Mapping[str, str],
         max_message: int,
         ping_interval: float | None,
@@ -88,6 +107,14 @@ class WebSocket(asyncio.Protocol):
         self._core = ClientProtocol(parse_uri(url), max_size=max_message, logger=_LOG)
         self._headers = headers
         self._on_message = on_message
+        self._room_for = room
+        self._input: deque[bytes] = deque()  # received, not yet given to the protocol
+        self._place = 0  # in the first of these
+        self._events: deque[Event] = deque()  # what the protocol made of the last slice
+        self._rest: Iterator[object] | None = None  # of the work on the last message
+        self._held = False  # whether reading is paused until the above is worked off
+        self._eof = False
+        self._lost: tuple[Exception | None] | None = None
         self._ping_interval, self._ping_timeout, self._quiet_limit = ping_interval, ping_timeout, quiet_limit
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -164,6 +191,9 @@ class WebSocket(asyncio.Protocol):
     async def aclose(self, code: int = 1000, reason: str = "", *, timeout: float = 2.0) -> None:
         """Say goodbye, give the peer ``timeout`` seconds to agree, then drop the socket."""
         self._local = True
+        self._drop()
+        if self._lost is not None:
+            self._end(self._lost[0])
         if not self.closed.done() and self._transport is not None:
             if self._core.state is State.OPEN:
                 self._core.send_close(code, reason)
@@ -189,13 +219,15 @@ class WebSocket(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Feed the core and hand over what became whole."""
         self._heard = self._loop.time()
-        self._core.receive_data(data)
-        self._handle()
+        self._input.append(data)
+        if not self._held:
+            self._work()
 
     def eof_received(self) -> None:
-        """Tell the core; the transport closes itself."""
-        self._core.receive_eof()
-        self._handle()
+        """Tell the core, after what came before; the transport closes itself."""
+        self._eof = True
+        if not self._held:
+            self._work()
 
     def pause_writing(self) -> None:
         """The peer is slow: `drain` waits."""
@@ -207,12 +239,19 @@ class WebSocket(asyncio.Protocol):
 
     async def abort(self) -> None:
         """Drop the socket at once and see it gone."""
+        self._drop()
         if self._transport is not None:
             self._transport.abort()
             await finish(asyncio.wait({self.closed}))
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Settle both futures; nothing waits after this."""
+        """Work off what had come, then settle both futures; nothing waits after that."""
+        self._lost = (error,)
+        if self._local or not (self._rest or self._events or self._input or self._eof):
+            self._drop()
+            self._end(error)
+
+    def _end(self, error: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._let_go()
@@ -244,27 +283,102 @@ class WebSocket(asyncio.Protocol):
             return RemoteProtocolError(f"{self.url} did not complete a WebSocket handshake: {cause}")
         return ConnectionError(f"{self.url} went away during the handshake{f': {error}' if error else ''}")
 
-    def _handle(self) -> None:
-        for event in self._core.events_received():
-            if isinstance(event, Frame):
-                if event.opcode in _DATA:
-                    self._data(event)
-                elif event.opcode is Opcode.PONG:
-                    self._ping_sent = None
-                    self.pongs += 1
-            elif isinstance(event, Response) and self._core.handshake_exc is None and not self.opened.done():
-                self.opened.set_result(None)
-                self._watch()
-        # Pongs and close frames of the core's own; and the half-close it asks for.
-        self._flush()
+    def _work(self) -> None:
+        """Work on what came in for a bounded time; the rest waits for the next turn, and the socket with it.
+
+        A peer may send faster than its messages can be worked on, without end. Deadlines and other tasks
+        still have their turns then, and while nothing is read the peer's own system holds it back.
+        """
+        if self.closed.done():
+            return
+        until = self._loop.time() + _TURN
+        while self._rest is not None or self._events or self._input or self._eof:
+            room = None if self._room_for is None else self._room_for()
+            if room is not None:
+                self._hold()
+                room.add_done_callback(lambda _: self._work())
+                return
+            self._portion()
+            if self._loop.time() >= until:
+                self._hold()
+                self._loop.call_soon(self._work)
+                return
+        if self._held:
+            self._go_on()
         if self._core.close_expected() and self._transport is not None and not self._local:
             self._transport.close()
 
-    def _data(self, frame: Frame) -> None:
-        if frame.fin and not self._fragments:
-            self._deliver(bytes(frame.data))
+    def _portion(self) -> None:
+        """Work on a few messages, or have the protocol read the next few."""
+        events = self._events
+        if self._rest is None and not events:
+            self._read_on()
+        for _ in range(_MESSAGES):
+            if self._rest is not None:
+                self._advance(self._rest)
+            elif events:
+                self._handle(events.popleft())
+            else:
+                return
+
+    def _read_on(self) -> None:
+        if self._input:
+            data, start = self._input[0], self._place
+            self._place = start + _SLICE
+            if self._place >= len(data):
+                self._input.popleft()
+                self._place = 0
+            self._core.receive_data(data[start : start + _SLICE] if len(data) > _SLICE else data)
+        else:
+            self._eof = False
+            self._core.receive_eof()
+        self._events.extend(self._core.events_received())
+        self._flush()  # pongs and close frames of the core's own
+        if self._transport is not None and self._transport.get_write_buffer_size() > _MOST_UNSENT:
+            self._abort("it sends pings and reads nothing")
+
+    def _hold(self) -> None:
+        if not self._held:
+            self._held = True
+            if self._transport is not None and not self._transport.is_closing():
+                self._transport.pause_reading()
+
+    def _go_on(self) -> None:
+        self._held = False
+        if self._lost is not None:
+            self._end(self._lost[0])
             return
-        self._fragments.append(bytes(frame.data))
+        # What the peer sent in the meantime has not been read: it counts as heard of.
+        now = self._heard = self._loop.time()
+        if self._ping_sent is not None:
+            self._ping_sent = now
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _drop(self) -> None:
+        """Forget what came and has not been worked on."""
+        self._input.clear()
+        self._place = 0
+        self._events.clear()
+        self._rest, self._eof = None, False
+
+    def _handle(self, event: Event) -> None:
+        if isinstance(event, Frame):
+            if event.opcode in _DATA:
+                if event.fin and not self._fragments:
+                    self._deliver(bytes(event.data))
+                else:
+                    self._collect(event)
+            elif event.opcode is Opcode.PONG:
+                self._ping_sent = None
+                self.pongs += 1
+        elif isinstance(event, Response) and self._core.handshake_exc is None and not self.opened.done():
+            self.opened.set_result(None)
+            self._watch()
+
+    def _collect(self, frame: Frame) -> None:
+        if frame.data or not self._fragments:  # no end of empty fragments is kept
+            self._fragments.append(bytes(frame.data))
         if frame.fin:
             message = b"".join(self._fragments)
             self._fragments.clear()
@@ -274,8 +388,16 @@ class WebSocket(asyncio.Protocol):
         if self._local:
             return
         try:
-            self._on_message(message)
+            self._rest = self._on_message(message)
         except Exception as error:  # noqa: BLE001 - a listener's fault must not kill the reader unseen
+            self._abort(f"the message handler failed: {error!r}")
+
+    def _advance(self, rest: Iterator[object]) -> None:
+        try:
+            next(rest)
+        except StopIteration:
+            self._rest = None
+        except Exception as error:  # noqa: BLE001 - as above
             self._abort(f"the message handler failed: {error!r}")
 
     def _flush(self) -> None:
@@ -290,6 +412,9 @@ class WebSocket(asyncio.Protocol):
     def _watch(self) -> None:
         """Ping when it is time, and give up on a peer that is silent for too long."""
         now = self._loop.time()
+        if self._held:  # a pong may have come, and has not been read
+            self._timer = self._loop.call_at(now + _LOOK_AGAIN, self._watch)
+            return
         if self._ping_sent is not None and now >= self._pong_due:
             self._abort(f"no pong within {self._pong_due - self._ping_sent:.3g} s")
             return
@@ -315,14 +440,16 @@ class WebSocket(asyncio.Protocol):
 
     def _abort(self, why: str) -> None:
         self._why = self._why or why
+        self._drop()
         if self._transport is not None:
             self._transport.abort()
 
 
 async def open_websocket(
     url: str,
-    on_message: Callable[[bytes], None],
+    on_message: OnMessage,
     *,
+    room: Room | None = None,
     headers: Mapping[str, str] | None = None,
     tls: ssl.SSLContext | None = None,
     timeout: float = 10.0,
@@ -336,6 +463,7 @@ async def open_websocket(
     Args:
         url: ``ws://host:port/path`` or ``wss://``.
         on_message: See `WebSocket`.
+        room: See `WebSocket`.
         headers: Sent with the handshake.
         tls: Needed for ``wss://``; see `asynccam.net.tls.client_context`.
         timeout: Seconds for everything, DNS to handshake.
@@ -366,6 +494,7 @@ async def open_websocket(
         socket = WebSocket(
             url,
             on_message,
+            room=room,
             headers=headers or {},
             max_message=max_message,
             ping_interval=ping_interval,

@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from asynccam.outside import clean_text
+
 _MAX_LINE: Final = 64 * 1024
 """Longer lines (caps that carry stream headers) are cut, never held in memory whole."""
 
@@ -163,7 +165,7 @@ class LaunchReader:
         self._line += piece[: _MAX_LINE - len(self._line)]
 
     def _finish_line(self) -> Message:
-        line = self._line.decode(errors="replace").rstrip("\r")
+        line = clean_text(self._line.decode(errors="replace").rstrip("\r"))
         self._line.clear()
         return parse_line(line)
 

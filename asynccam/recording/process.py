@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
 
-from asynccam.errors import RecordingError
+from asynccam.errors import BusyError, RecordingError
+from asynccam.outside import clean_text
 from asynccam.runtime.tasks import finish
+from asynccam.runtime.threads import thread_errors
 
 OutputCallback = Callable[[bytes], None]
 """Given each piece of standard output as it is read."""
@@ -52,6 +54,12 @@ NOTHING_TO_FINISH: Final = StopDeadlines(interrupt=0.5, terminate=0.5)
 """For a process whose file nobody waits for."""
 
 
+_PIECE: Final = 1024
+"""Bytes of output given on at once: as many lines at most."""
+_TURN: Final = 0.002
+"""Seconds of work on output before everything else in the loop has its turn."""
+
+
 class Tail:
     """The last bytes of a text stream, whatever its length."""
 
@@ -71,7 +79,7 @@ class Tail:
     @property
     def text(self) -> str:
         """What is kept, readable."""
-        return b"".join(self._pieces)[-self._limit :].decode(errors="replace").strip()
+        return clean_text(b"".join(self._pieces)[-self._limit :].decode(errors="replace").strip())
 
 
 class _Protocol(asyncio.SubprocessProtocol):
@@ -81,12 +89,18 @@ class _Protocol(asyncio.SubprocessProtocol):
         self._on_output = on_output
         self._feed = feed
         self._input: asyncio.WriteTransport | None = None
+        self._transport: asyncio.SubprocessTransport | None = None
         self._paused = held
+        self._printed: deque[bytes] = deque()  # not yet given to `on_output`
+        self._place = 0  # in the first of these
+        self._reading: asyncio.ReadTransport | None = None  # paused until that is done
+        self._over = False
         self.errors = Tail()
         self.output = Tail()
         self.exited: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.SubprocessTransport", transport)
         if self._feed is not None:
             pipe = cast("asyncio.SubprocessTransport", transport).get_pipe_transport(0)
             self._input = cast("asyncio.WriteTransport", pipe)
@@ -118,9 +132,39 @@ class _Protocol(asyncio.SubprocessProtocol):
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         if fd == 1:
             self.output.add(data)
-            self._on_output(data)
+            self._printed.append(data)
+            if self._reading is None:
+                self._take()
         else:
             self.errors.add(data)
+
+    def _take(self) -> None:
+        """Pass on what was printed, for a bounded time; the rest waits for the next turn."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _TURN
+        while self._printed:
+            data, start = self._printed[0], self._place
+            self._place = start + _PIECE
+            if self._place >= len(data):
+                self._printed.popleft()
+                self._place = 0
+            self._on_output(data[start : start + _PIECE])
+            if self._printed and loop.time() >= until:
+                self._hold()
+                loop.call_soon(self._take)
+                return
+        reading, self._reading = self._reading, None
+        if self._over:
+            self._end()
+        elif reading is not None and not reading.is_closing():
+            reading.resume_reading()
+
+    def _hold(self) -> None:
+        if self._reading is None and self._transport is not None:
+            pipe = cast("asyncio.ReadTransport", self._transport.get_pipe_transport(1))
+            self._reading = pipe
+            if not pipe.is_closing():
+                pipe.pause_reading()
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         if fd == 0:
@@ -128,6 +172,11 @@ class _Protocol(asyncio.SubprocessProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         # The process is reaped and every pipe is read to its end.
+        self._over = True
+        if self._reading is None:
+            self._end()
+
+    def _end(self) -> None:
         if not self.exited.done():
             self.exited.set_result(None)
 
@@ -187,17 +236,18 @@ class LaunchProcess:
         started: list[LaunchProcess] = []
 
         async def spawn() -> None:
-            transport, protocol = await loop.subprocess_exec(
-                lambda: _Protocol(on_output, feed, held=held),
-                *argv,
-                stdin=asyncio.subprocess.DEVNULL if feed is None else asyncio.subprocess.PIPE,
-                start_new_session=True,
-                # What Python ignores, SIGPIPE that is, stays ignored in what outlives it: it goes on
-                # printing while it finishes its file. Anything else dies of its next word.
-                restore_signals=not outlives,
-                env=variables,
-                pass_fds=pass_fds,
-            )
+            with thread_errors():  # a process's end is waited for in a thread
+                transport, protocol = await loop.subprocess_exec(
+                    lambda: _Protocol(on_output, feed, held=held),
+                    *argv,
+                    stdin=asyncio.subprocess.DEVNULL if feed is None else asyncio.subprocess.PIPE,
+                    start_new_session=True,
+                    # What Python ignores, SIGPIPE that is, stays ignored in what outlives it: it goes on
+                    # printing while it finishes its file. Anything else dies of its next word.
+                    restore_signals=not outlives,
+                    env=variables,
+                    pass_fds=pass_fds,
+                )
             started.append(cls(transport, protocol, guarded=outlives))
 
         try:
@@ -208,7 +258,7 @@ class LaunchProcess:
             for process in started:
                 await process.stop(NOTHING_TO_FINISH)
             raise
-        except OSError as error:
+        except (OSError, BusyError) as error:
             raise RecordingError(f"cannot start {argv[0]}: {error}") from error
         return started[0]
 

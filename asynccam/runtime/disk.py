@@ -6,14 +6,16 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
-from asynccam.errors import StorageError
+from asynccam.errors import BusyError, StorageError
 from asynccam.runtime.tasks import finish
+from asynccam.runtime.threads import thread_errors
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -27,10 +29,30 @@ async def on_disk(function: Callable[[*Ts], T], *args: *Ts) -> T:
 
     A cancelled caller still waits for the operation, for a thread cannot be called back and must
     not be left behind with an open file.
+
+    Raises:
+        StorageError: No thread can be started for it; nothing was done.
     """
+    work: Future[T] = Future()
     # In the caller's context, as `asyncio.to_thread` does: see `asynccam.model.safe_files.confined`.
-    run = partial(copy_context().run, function, *args)
-    return await finish(asyncio.get_running_loop().run_in_executor(None, run))
+    call = partial(copy_context().run, function, *args)
+
+    def run() -> None:
+        if work.set_running_or_notify_cancel():
+            try:
+                work.set_result(call())
+            except BaseException as error:  # noqa: BLE001 - raised where it is awaited
+                work.set_exception(error)
+
+    try:
+        with thread_errors():
+            await finish(asyncio.get_running_loop().run_in_executor(None, run))
+    except BusyError as error:
+        # The executor keeps what it could not start a thread for, and another thread of it may do it yet.
+        if work.cancel():
+            raise StorageError(f"the disk was not used: {error}") from error
+        await finish(asyncio.wrap_future(work))
+    return work.result()
 
 
 @contextmanager

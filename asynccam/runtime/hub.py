@@ -1,10 +1,12 @@
 """EventHub: typed events from one emitter to any number of listeners, none of whom can hold up another.
 
 `EventHub.emit` only appends to queues. Each listener drains its own, in order, on later turns of the
-loop; a queue that is full loses its oldest event and counts it. The latest event of each kind of state
-is kept, for those who begin to listen later. See docs/events.md.
+loop; a queue that is full loses its oldest event and counts it. Who reads events from a socket asks
+`EventHub.room` before, so that only a listener that really is slow loses any. The latest event of each
+kind of state is kept, for those who begin to listen later. See docs/events.md.
 """
 
+import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast, overload
@@ -56,6 +58,8 @@ class EventHub:
         self._routes: dict[type[Event], _Route] = {}
         self._latest: dict[tuple[str, str], Event] = {}  # in the order in which they were emitted
         self._closed = False
+        self._pressed: set[Listener] = set()
+        self._relief: asyncio.Future[None] | None = None
         self._on_state = on_state
         self.dropped = 0
         self.failures = 0
@@ -82,6 +86,22 @@ class EventHub:
                 offer(event)
         if route.slot and self._on_state is not None:
             self._on_state(event)
+
+    def room(self) -> "asyncio.Future[None] | None":
+        """Return None if every listener that keeps up has room, and else a future to wait for.
+
+        For who reads events from a socket: it reads on once the future is done. A listener has room while
+        less than half of its queue is taken. It keeps up if it gets there again within half a second in
+        which the loop runs; one that does not is not waited for again before it has caught up.
+
+        Returns:
+            Done when there is room. Not to be cancelled: others may wait for the same.
+        """
+        if not self._pressed:
+            return None
+        if self._relief is None:
+            self._relief = asyncio.get_running_loop().create_future()
+        return self._relief
 
     def subscribe(
         self,
@@ -191,6 +211,18 @@ class EventHub:
         """Offer a listener nothing more; called by its `cancel`."""
         self._listeners.remove(listener)
         self._routes.clear()
+
+    def press(self, listener: Listener) -> None:
+        """Have readers wait for a listener whose queue is half full."""
+        self._pressed.add(listener)
+
+    def ease(self, listener: Listener) -> None:
+        """Have readers wait for a listener no longer."""
+        self._pressed.discard(listener)
+        if not self._pressed and self._relief is not None:
+            relief, self._relief = self._relief, None
+            if not relief.done():
+                relief.set_result(None)
 
     def finish(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """See a callback's coroutine to its end in a task of the hub."""

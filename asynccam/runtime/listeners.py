@@ -17,6 +17,14 @@ Callback = Callable[[E], Awaitable[object] | object]
 _LOG = logging.getLogger(__name__)
 _BATCH: Final = 64
 """Events a listener gets in one turn of the loop before others have theirs."""
+_LOOK: Final = 16
+"""Events after which a callback's time is looked at."""
+_TURN: Final = 0.002
+"""Seconds a callback that does not suspend has in one turn of the loop, unless one call takes longer."""
+_PATIENCE: Final = 10
+"""Looks, `_PAUSE` apart, for which readers wait for a listener that does not catch up."""
+_PAUSE: Final = 0.05
+"""Seconds between two looks; looks are counted, for a loop that stood still is not the listener's fault."""
 
 
 class Hub(Protocol):
@@ -27,6 +35,14 @@ class Hub(Protocol):
 
     def remove(self, listener: "Listener") -> None:
         """Offer it nothing more."""
+        ...
+
+    def press(self, listener: "Listener") -> None:
+        """Have readers wait for it."""
+        ...
+
+    def ease(self, listener: "Listener") -> None:
+        """Have readers wait for it no longer."""
         ...
 
     def finish(self, coroutine: Coroutine[Any, Any, None]) -> None:
@@ -43,6 +59,7 @@ class Listener:
         active: Whether it still listens.
         delivered: Events it got.
         dropped: Events lost because it was too slow: the oldest of a full queue.
+        is_slow: Whether readers have waited for it in vain, and do not wait until it has caught up.
     """
 
     def __init__(
@@ -68,6 +85,12 @@ class Listener:
         self._name = name
         self._queue: deque[Any] = deque()
         self._maxsize = maxsize
+        self._high = max(1, maxsize // 2)
+        self._low = self._high // 2
+        self._mark = self._high  # queue length at which `_press` is called
+        self._pressing = False
+        self._looks: asyncio.TimerHandle | None = None
+        self.is_slow = False
 
     @property
     def waiting(self) -> int:
@@ -107,6 +130,37 @@ class Listener:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._name}, waiting: {self.waiting}, dropped: {self.dropped}>"
+
+    def _press(self) -> None:
+        """The queue is half full or more: readers wait, and what is too much goes."""
+        if len(self._queue) >= self._maxsize:
+            self._drop()
+        if not (self._pressing or self.is_slow):
+            self._pressing = True
+            self._hub.press(self)
+            self._look(_PATIENCE)
+
+    def _look(self, left: int) -> None:
+        if left:
+            self._looks = asyncio.get_running_loop().call_later(_PAUSE, self._look, left - 1)
+            return
+        _LOG.debug("%s does not keep up: nothing that is read waits for it", self._name)
+        self._ease()
+        self.is_slow, self._mark = True, self._maxsize
+
+    def _ease(self) -> None:
+        """The queue has been worked off, or nobody is to wait for that."""
+        self.is_slow, self._mark = False, self._high
+        if self._looks is not None:
+            self._looks.cancel()
+            self._looks = None
+        if self._pressing:
+            self._pressing = False
+            self._hub.ease(self)
+
+    def _note_room(self) -> None:
+        if (self._pressing or self.is_slow) and len(self._queue) <= self._low:
+            self._ease()
 
     def _drop(self) -> None:
         self._queue.popleft()
@@ -148,13 +202,14 @@ class Subscription(Listener):
         if self.active:
             self.active = False
             self._queue.clear()
+            self._ease()
             self._rested.set()
             self._hub.remove(self)
 
     def offer(self, event: Event) -> None:
         """Queue an event, and see to it that the queue is drained."""
-        if len(self._queue) >= self._maxsize:
-            self._drop()
+        if len(self._queue) >= self._mark:
+            self._press()
         self._queue.append(event)
         if not self._draining:
             self._draining = True
@@ -168,23 +223,32 @@ class Subscription(Listener):
             asyncio.get_running_loop().call_soon(self._drain)
 
     def _drain(self) -> None:
-        """Call the callback for queued events until one call has to be awaited."""
+        """Call the callback for queued events, for a bounded time, until one call has to be awaited."""
         queue, callback = self._queue, self._callback
-        for _ in range(_BATCH):
-            if not queue:
-                self._draining = False
-                self._rested.set()
-                return
-            self.delivered += 1
-            try:
-                result = callback(queue.popleft())
-            except Exception as error:  # noqa: BLE001 - a listener's fault must not reach the emitter
-                self._failed(error)
-                continue
-            if result is not None and isawaitable(result):
-                self._hub.finish(self._finish(result))
-                return
-        asyncio.get_running_loop().call_soon(self._drain)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _TURN
+        for _ in range(_BATCH // _LOOK):
+            for _ in range(_LOOK):
+                if not queue:
+                    break
+                self.delivered += 1
+                try:
+                    result = callback(queue.popleft())
+                except Exception as error:  # noqa: BLE001 - a listener's fault must not reach the emitter
+                    self._failed(error)
+                    continue
+                if result is not None and isawaitable(result):
+                    self._hub.finish(self._finish(result))
+                    self._note_room()
+                    return
+            if not queue or loop.time() >= until:
+                break
+        self._note_room()
+        if queue:
+            loop.call_soon(self._drain)
+        else:
+            self._draining = False
+            self._rested.set()
 
     async def _finish(self, awaitable: Awaitable[object]) -> None:
         try:
@@ -227,13 +291,14 @@ class EventStream(Listener, AsyncIterator[E], Generic[E]):
         """Stop listening; what is queued can still be read. Harmless when called twice."""
         if self.active:
             self.active = False
+            self._ease()
             self._hub.remove(self)
             self._wake()
 
     def offer(self, event: Event) -> None:
         """Queue an event, and wake who waits for it."""
-        if len(self._queue) >= self._maxsize:
-            self._drop()
+        if len(self._queue) >= self._mark:
+            self._press()
         self._queue.append(event)
         if self._waiter is not None:
             self._wake()
@@ -261,6 +326,8 @@ class EventStream(Listener, AsyncIterator[E], Generic[E]):
                 self._waiter = None
         self.delivered += 1
         event: E = self._queue.popleft()
+        if self._pressing or self.is_slow:
+            self._note_room()
         self.replaying = self._replays > 0
         self._replays -= self.replaying
         return event

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from asynccam.errors import StorageError, UsageError
 from asynccam.model.frames import FrameTimeReader
@@ -21,8 +21,11 @@ from asynccam.model.manifest import (
     GapRecord,
     Manifest,
     Moment,
+    Record,
+    record_bytes,
 )
 from asynccam.model.safe_files import Root, confined, read_file
+from asynccam.outside import clean_json
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.take.folder import ALIGNMENT_NAME, replace_file
 from asynccam.take.frame_times import ROUNDING, FrameTimes, is_picture, restarts, videos_of
@@ -32,11 +35,7 @@ ALIGNMENT_VERSION: Final = 1
 _MOST_BYTES: Final = 64 << 20
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
-
-class CutPoint(_Record):
+class CutPoint(Record):
     """A moment in a camera's recording."""
 
     file: str = Field(description="Path relative to the take's directory, with forward slashes.")
@@ -58,7 +57,7 @@ class CutPoint(_Record):
     )
 
 
-class AlignedFile(_Record):
+class AlignedFile(Record):
     """One video file on the common time."""
 
     path: str = Field(description="Relative to the take's directory, with forward slashes.")
@@ -88,7 +87,7 @@ class AlignedFile(_Record):
         return self.begins_at.unix + self.duration
 
 
-class AlignedCamera(_Record):
+class AlignedCamera(Record):
     """One camera's files on the common time."""
 
     id: str = Field(description="As in the manifest.")
@@ -128,7 +127,7 @@ class AlignedCamera(_Record):
     )
 
 
-class Window(_Record):
+class Window(Record):
     """The stretch that every aligned camera recorded."""
 
     begins_at: Moment = Field(description="The latest first frame of any camera.")
@@ -136,7 +135,7 @@ class Window(_Record):
     bound: float = Field(description="How far any two cameras' pictures of a moment may be apart, seconds.")
 
 
-class Alignment(_Record):
+class Alignment(Record):
     """Where each camera's files have to be cut to begin at the same moment."""
 
     format: Literal["asynccam-alignment"] = "asynccam-alignment"
@@ -166,7 +165,7 @@ class Alignment(_Record):
 
     def to_bytes(self) -> bytes:
         """As it is written to ``align.json``."""
-        return self.model_dump_json(indent=2).encode() + b"\n"
+        return record_bytes(self)
 
     async def save(self, directory: Path) -> Path:
         """Write ``align.json`` into a take's directory, in one step.
@@ -187,11 +186,13 @@ class Alignment(_Record):
         where = Path(directory)
         try:
             data = await asyncio.to_thread(_read, where)
-            return await asyncio.to_thread(cls.model_validate_json, data)
+            return await asyncio.to_thread(lambda: cls.model_validate_json(clean_json(data)))
         except OSError as error:
             raise StorageError(f"cannot read the alignment in {where}: {error.strerror or error}") from error
         except ValidationError as error:
             raise StorageError(f"{where} holds no alignment: {error.errors()[0]['msg']}") from None
+        except ValueError as error:
+            raise StorageError(f"{where} holds no alignment: {error}") from None
 
 
 async def read_frame_times(

@@ -16,7 +16,9 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from asynccam.errors import BusyError, StateError
+from asynccam.model.event_json import plain
 from asynccam.model.safe_files import Folder, Root, confined, read_descriptor
+from asynccam.outside import read_json
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.wall_clock import WALL_CLOCK, boot_id
 
@@ -30,6 +32,8 @@ JOURNAL_VERSION: Final = 1
 _MOST_BYTES: Final = 256 << 20
 _DEEPEST: Final = 100
 """Levels of nesting in a line. The parser takes more than pydantic writes, and a take has fewer than ten."""
+_MOST_LINES: Final = 1 << 40
+"""Numbers of lines beyond this are not ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +122,12 @@ class Journal:
         at, elapsed = WALL_CLOCK.pair()
         self.lines += 1
         head = {"at": at, "elapsed": elapsed, "boot": self._boot, "line": self.lines, "event": event}
-        line = json.dumps(head | facts, ensure_ascii=False) + "\n"
+        # Whatever came from outside: what cannot be written is replaced, and the line is written.
+        line = json.dumps(plain(head | facts), ensure_ascii=False) + "\n"
         async with self._writing:
             if not self.is_open:
                 raise StateError(f"{self.path} is closed")
-            await on_disk(self._append, line.encode(errors="backslashreplace"))
+            await on_disk(self._append, line.encode())
 
     async def close(self, *, remove: bool) -> None:
         """Let go of the take; harmless when called twice.
@@ -197,8 +202,8 @@ def read_journal(data: bytes) -> tuple[Entry, ...]:
     entries: list[Entry] = []
     for line in data.split(b"\n"):
         try:
-            facts = json.loads(line)
-        except (ValueError, RecursionError):
+            facts = read_json(line, lenient=True)
+        except ValueError:
             continue
         if not isinstance(facts, dict) or not is_shallow(facts):
             continue
@@ -213,7 +218,7 @@ def read_journal(data: bytes) -> tuple[Entry, ...]:
                     MappingProxyType(facts),
                     elapsed=finite(elapsed),
                     boot=boot if isinstance(boot, str) else None,
-                    number=number if isinstance(number, int) else None,
+                    number=number if isinstance(number, int) and 0 < number < _MOST_LINES else None,
                 )
             )
     return tuple(entries)

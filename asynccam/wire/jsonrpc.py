@@ -15,11 +15,14 @@ from typing import Any, Final
 from pydantic_core import from_json, to_json
 
 from asynccam.errors import UsageError
+from asynccam.outside import read_json
 
 Id = int | str
 Params = dict[str, Any] | list[Any] | None
 
 _NOTHING: Final = object()
+_MOST_IN_BATCH: Final = 1000
+"""Answers and notifications in one array; we never send arrays, and work on one message is bounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ class Oddity:
 
     Attributes:
         kind: ``not-json``, ``not-an-object``, ``unknown-id``, ``error-without-id``, ``no-content``,
-            ``bad-method`` or ``request``.
+            ``bad-method``, ``request`` or ``long-batch``.
         detail: For the log; the beginning of what came.
     """
 
@@ -131,14 +134,24 @@ class JsonRpcCaller:
         """Give up on a request; its answer, should it come, is an oddity."""
         self._pending.pop(str(request_id), None)
 
-    def receive(self, frame: bytes | bytearray | memoryview | str) -> list[Event]:
-        """Tell what one received frame means; never raises, whatever it holds."""
+    def receive(
+        self, frame: bytes | bytearray | memoryview | str, *, suspicious: bool | None = None
+    ) -> list[Event]:
+        """Tell what one received frame means; never raises, whatever it holds.
+
+        Args:
+            frame: As it came.
+            suspicious: See `asynccam.outside.read_json`.
+        """
         try:
-            document = from_json(bytes(frame) if isinstance(frame, memoryview) else frame)
-        except (ValueError, TypeError):  # TypeError: text with lone surrogates
+            data = bytes(frame) if isinstance(frame, memoryview) else frame
+            document = read_json(data, lenient=True, suspicious=suspicious)
+        except ValueError:
             return [self._odd("not-json", frame)]
         if type(document) is dict:
             return [self._one(document)]
+        if type(document) is list and len(document) > _MOST_IN_BATCH:
+            return [self._odd("long-batch", f"{len(document)} parts")]
         if type(document) is list and document:
             return [
                 self._one(part) if type(part) is dict else self._odd("not-an-object", part)

@@ -230,7 +230,20 @@ async def test_incomplete_iam_fields_are_refused_by_name(tmp_path: Path, missing
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://host/x?c0ffee", "file:///etc/passwd?c0ffee", "c0ffee", "http:///c0ffee"]
+    "url",
+    [
+        "ftp://host/x?c0ffee",
+        "file:///etc/passwd?c0ffee",
+        "c0ffee",
+        "http:///c0ffee",
+        "http://[::1",
+        "http://[::1/c0ffee",
+        "http://::1]/c0ffee",
+        "http://[c0ffee]/",
+        "http://host:99999/c0ffee",
+        "http://host:port/c0ffee",
+        "//c0ffee",
+    ],
 )
 async def test_an_unusable_url_is_refused_and_not_repeated(tmp_path: Path, url: str) -> None:
     (tmp_path / NAME).write_bytes(b"footage")
@@ -238,6 +251,15 @@ async def test_an_unusable_url_is_refused_and_not_repeated(tmp_path: Path, url: 
         answer = await ask(device, "UPLOAD_TO_CLOUD", fileName=NAME, uploadUrl=url)
     assert answer["status"] == "error"
     assert "c0ffee" not in str(answer)
+
+
+async def test_a_bucket_that_makes_no_address_is_refused(tmp_path: Path) -> None:
+    (tmp_path / NAME).write_bytes(b"footage")
+    async with running(tmp_path) as device:
+        answer = await ask(
+            device, "UPLOAD_TO_CLOUD", fileName=NAME, **(IAM | {"s3Bucket": "[", "awsRegion": "]:x"})
+        )
+    assert answer["status"] == "error"
 
 
 async def test_an_unknown_recording_is_not_queued(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """The small file operations everything else stands on."""
 
+import asyncio
 import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -100,3 +102,31 @@ async def test_errors_of_the_system_become_ours(tmp_path: Path) -> None:
 def test_our_own_errors_stay_what_they_are(tmp_path: Path) -> None:
     with pytest.raises(InsufficientSpaceError), storage_errors("write", tmp_path):
         raise InsufficientSpaceError("full", needed=2, free=1)
+
+
+async def test_a_thread_that_cannot_be_started_is_an_error_of_ours_and_nothing_is_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[int] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(StorageError, match="no further thread"):
+            await on_disk(done.append, 1)
+    await on_disk(done.append, 2)  # the executor would do what it kept first
+    assert done == [2]
+
+
+async def test_work_that_another_thread_does_all_the_same_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+    loop = asyncio.get_running_loop()
+    busy = loop.run_in_executor(None, go_on.wait)
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    with pytest.raises(StorageError, match="no further thread"):
+        await on_disk(int, "7")
+    go_on.set()
+    await busy
+    assert await on_disk(int, "7") == 7
+
+
+def no_thread(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")

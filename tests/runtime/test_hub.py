@@ -307,3 +307,62 @@ async def test_a_queue_without_room_is_refused(maxsize: int) -> None:
     with pytest.raises(UsageError):
         hub.events(maxsize=maxsize)
     hub.emit(Tick(n=1))
+
+
+# -- room ---------------------------------------------------------------------------------------
+
+
+async def test_there_is_room_until_a_queue_is_half_full_and_again_when_it_is_worked_off() -> None:
+    hub = EventHub()
+    heard: list[Event] = []
+    hub.subscribe(heard.append, maxsize=100)
+    for _ in range(50):
+        hub.emit(Event())
+        assert hub.room() is None
+    hub.emit(Event())
+    room = hub.room()
+    assert room is not None
+    assert hub.room() is room
+    await room
+    assert hub.room() is None
+    await hub.drain()
+    assert (len(heard), hub.dropped) == (51, 0)
+    await hub.aclose()
+
+
+async def test_readers_wait_for_a_slow_listener_once_and_again_when_it_has_caught_up() -> None:
+    hub = EventHub()
+    stream = hub.events(maxsize=4)
+    for _ in range(3):
+        hub.emit(Event())
+    room = hub.room()
+    assert room is not None
+    async with asyncio.timeout(30):
+        await room
+    assert stream.is_slow
+    for _ in range(9):
+        hub.emit(Event())
+        assert hub.room() is None
+    assert (stream.waiting, stream.dropped) == (4, 8)
+    for _ in range(4):
+        await anext(stream)
+    assert not stream.is_slow
+    for _ in range(3):
+        hub.emit(Event())
+    room = hub.room()
+    assert room is not None
+    stream.cancel()
+    await room
+    assert hub.room() is None
+    await hub.aclose()
+
+
+async def test_a_cancelled_or_closed_listener_is_waited_for_no_longer() -> None:
+    hub = EventHub()
+    hub.subscribe(lambda event: asyncio.sleep(3600), maxsize=1)
+    for _ in range(3):
+        hub.emit(Event())
+    room = hub.room()
+    assert room is not None
+    await hub.aclose()
+    await room

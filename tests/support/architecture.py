@@ -11,6 +11,7 @@ PACKAGE: Final = "asynccam"
 # A room imports only from rooms on floors below it, and from itself.
 FLOORS: Final = {
     "errors": 1,
+    "outside": 1,
     "wall_clock": 1,
     "model": 2,
     "wire": 2,

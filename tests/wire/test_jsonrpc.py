@@ -196,7 +196,11 @@ def test_any_frame_at_all_gives_events(frame: bytes | str) -> None:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: (
         st.lists(inner)
         | st.dictionaries(st.sampled_from(["id", "result", "error", "method", "params", "x"]), inner)
@@ -222,3 +226,20 @@ def test_a_result_survives_the_way(value: object) -> None:
     request_id, _ = caller.request("a")
     [event] = caller.receive(json.dumps({"jsonrpc": "2.0", "id": request_id, "result": value}))
     assert event == Result(request_id, value)
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999", "9" * 400, "9" * 5000])
+def test_numbers_out_of_bounds_are_null_and_the_call_is_answered(number: str) -> None:
+    caller = JsonRpcCaller()
+    request_id, _ = caller.request("a")
+    [event] = caller.receive(f'{{"id": {request_id}, "result": {{"fps": {number}, "name": "a\\ud800"}}}}')
+    assert event == Result(request_id, {"fps": None, "name": "a?"})
+
+
+def test_half_a_character_in_a_refusal_is_replaced() -> None:
+    caller = JsonRpcCaller()
+    request_id, _ = caller.request("a")
+    [event] = caller.receive(
+        rf'{{"id": {request_id}, "error": {{"code": 7, "message": "a\udfff", "data": {{"\ud800": 1}}}}}}'
+    )
+    assert event == Failure(request_id, 7, "a?", {"?": 1})

@@ -87,6 +87,7 @@ class ServiceConnection:
             sign_in=self._sign_in,
             on_notice=self._noticed,
             on_state=self._moved,
+            room=hub.room,
             tls=tls,
             backoff=backoff,
             open_timeout=min(timeout, _OPEN),

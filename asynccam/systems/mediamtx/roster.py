@@ -4,9 +4,10 @@ A recording is told of twice, by a notification and by an answer, in either orde
 share (`RecordingStarted` and its like) is told once.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
-from typing import Final
+from typing import Any, Final
 
 from asynccam.model import info as model
 from asynccam.model.address import Address
@@ -21,7 +22,7 @@ from asynccam.model.events import (
 )
 from asynccam.model.identity import told_facts
 from asynccam.model.info import CameraState
-from asynccam.systems.mediamtx.models import CameraInfo, FileInfo, RecordingInfo
+from asynccam.systems.mediamtx.models import Answer, CameraInfo, FileInfo, RecordingInfo
 from asynccam.wall_clock import WALL_CLOCK
 
 _STATES: Final = {
@@ -38,6 +39,10 @@ _RUNNING: Final = ("STARTED", "RECORDING", "ACTIVE", "STARTING")
 _BEGINS: Final = ("STARTED", "STARTING")
 _ENDED: Final = ("STOPPED", "COMPLETED", "FINISHED")
 _REMEMBERED: Final = 1000
+_MOST_CAMERAS: Final = 4096
+"""Cameras of one service that notifications may name; any number may be listed."""
+_MOST_FIELDS: Final = 256
+"""Fields of a camera or recording that nobody here knows, from all notifications together."""
 UNKNOWN: Final = "UNKNOWN"
 _INTERRUPTED: Final = "INTERRUPTED"
 """Of a recording that ran when its service was started anew."""
@@ -66,6 +71,16 @@ def _is_same(known: RecordingInfo, told: RecordingInfo) -> bool:
     # Some services tell the name without its ending at the start and with it at the stop.
     same_stem = PurePosixPath(told.filename).stem == PurePosixPath(known.filename).stem
     return same_stem and not is_running(told)
+
+
+def _further(known: Answer, told: Answer) -> dict[str, Any]:
+    """Fields of a notification that nobody here knows, as far as there is room for them."""
+    fields, more = known.model_extra or {}, told.model_extra or {}
+    room = _MOST_FIELDS - len(fields)
+    new = list(itertools.islice((name for name in more if name not in fields), max(room, 0)))
+    return {name: value for name, value in more.items() if name in fields} | {
+        name: more[name] for name in new
+    }
 
 
 class Roster:
@@ -131,30 +146,30 @@ class Roster:
 
     def told(self, camera: CameraInfo) -> Iterator[Event]:
         """One camera's status; gives what this changes."""
-        if not camera.device:
-            return
-        before = self._states()
         known = self.cameras.get(camera.device)
+        if not camera.device or (known is None and len(self.cameras) >= _MOST_CAMERAS):
+            return
+        before = self._states(camera.device)
         # Notifications leave out what has not changed.
         self.cameras[camera.device] = (
             known.model_copy(
                 update={
                     **{name: getattr(camera, name) for name in camera.model_fields_set},
-                    **(camera.model_extra or {}),
+                    **_further(known, camera),
                 }
             )
             if known
             else camera
         )
-        yield from self._changes(before)
+        yield from self._changes(before, camera.device)
 
     def recorded(self, recording: RecordingInfo) -> Iterator[Event]:
         """A recording's status; gives what this changes."""
         device = recording.device
-        if not device:
-            return
-        before = self._states()
         known = self.recordings.get(device)
+        if not device or (known is None and len(self.recordings) >= _MOST_CAMERAS):
+            return
+        before = self._states(device)
         same = known is not None and _is_same(known, recording)
         if known and same:
             told = {
@@ -163,12 +178,12 @@ class Roster:
                 if (value := getattr(recording, name)) is not None
             }
             first_id = known.recording_id
-            recording = known.model_copy(update=told | (recording.model_extra or {})).known_as(first_id)
+            recording = known.model_copy(update=told | _further(known, recording)).known_as(first_id)
         elif is_running(recording) and not recording.recording_id:
             self._nameless += 1
             recording = recording.known_as(f"{device}#{self._nameless}")
         self.recordings[device] = recording
-        yield from self._changes(before)
+        yield from self._changes(before, device)
         if is_running(recording) and not (same and is_running(known)):
             yield RecordingStarted(camera=self.camera_id(device))
         elif has_ended(recording) and not (same and has_ended(known)):
@@ -228,13 +243,14 @@ class Roster:
 
     # -- inside -----------------------------------------------------------------------------------
 
-    def _states(self) -> dict[str, CameraState]:
-        """Cameras that are present, and what they do."""
-        states = {device: self.state(device) for device in self.cameras}
+    def _states(self, *devices: str) -> dict[str, CameraState]:
+        """Cameras that are present, of those given or of all, and what they do."""
+        chosen = [device for device in devices if device in self.cameras] if devices else self.cameras
+        states = {device: self.state(device) for device in chosen}
         return {device: state for device, state in states.items() if state is not CameraState.AWAY}
 
-    def _changes(self, before: dict[str, CameraState]) -> Iterator[Event]:
-        after = self._states()
+    def _changes(self, before: dict[str, CameraState], *devices: str) -> Iterator[Event]:
+        after = self._states(*devices)
         for device in before.keys() - after.keys():
             yield CameraLost(camera=self.camera_id(device))
         for device, state in after.items():

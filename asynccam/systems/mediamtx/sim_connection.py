@@ -1,6 +1,7 @@
 """One client of a simulated service: frames in, calls, frames out, and the trouble between."""
 
 import asyncio
+import itertools
 import json
 import struct
 from collections import deque
@@ -16,6 +17,8 @@ from asynccam.systems.mediamtx.sim_dispatch import Dispatcher
 from asynccam.systems.mediamtx.sim_refusals import Refusal
 from asynccam.systems.mediamtx.sim_service import Service
 
+_BATCH: Final = 16
+"""Messages that are read in one turn of the loop."""
 _UNREAD: Final = 100_000
 """Documents that may wait for a client that does not read; then it is dropped."""
 _GARBAGE: Final = (
@@ -73,8 +76,10 @@ class ClientConnection:
         """Serve the client until it is gone. Calls of its that are under way are carried out to the end."""
         async with TaskScope(f"client {self.number}") as scope:
             scope.spawn(self._write(), name="writer")
-            while True:
+            for number in itertools.count(1):
                 message = await self._socket.receive()
+                if number % _BATCH == 0:
+                    await asyncio.sleep(0)  # aiohttp does not suspend while messages are there
                 await self._flowing.wait()
                 if message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
                     self._service.scope.spawn(self._serve(message.data), name=f"call of client {self.number}")

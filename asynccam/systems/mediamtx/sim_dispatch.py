@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from asynccam.errors import BusyError
+from asynccam.runtime.threads import thread_errors
 from asynccam.systems.mediamtx.sim_access import Access, BadCredentialError, Credential
 from asynccam.systems.mediamtx.sim_calls import Call, Caller
 from asynccam.systems.mediamtx.sim_cameras import told_time
@@ -62,7 +64,11 @@ class Dispatcher:
         answer: dict[str, Any] = {"jsonrpc": "2.0"}
         self._service.requests += 1
         try:
-            answer["result"] = await self._result(caller, document, after)
+            try:
+                with thread_errors():
+                    answer["result"] = await self._result(caller, document, after)
+            except BusyError as error:
+                raise Refusal(Why.INTERNAL, detail=str(error)) from error
         except Refusal as refusal:
             self._service.errors += 1
             answer["error"] = refusal.document(self._service.ways)

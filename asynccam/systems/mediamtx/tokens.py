@@ -5,11 +5,11 @@ Nothing is verified here: the service alone knows the key. See docs/protocols/me
 
 import base64
 import binascii
-import json
 import math
 from dataclasses import dataclass
 from typing import Any, Final
 
+from asynccam.outside import read_json
 from asynccam.wall_clock import unix_now
 
 MOST_EARLY: Final = 10.0
@@ -42,8 +42,8 @@ def token_times(secret: str) -> TokenTimes:
     # RFC 7515, section 2: base64url without its padding.
     padded = parts[1] + "=" * (-len(parts[1]) % 4)
     try:
-        claims = json.loads(base64.urlsafe_b64decode(padded))
-    except (binascii.Error, ValueError, RecursionError):
+        claims = read_json(base64.urlsafe_b64decode(padded))
+    except (binascii.Error, ValueError):
         return TokenTimes()
     if not isinstance(claims, dict):
         return TokenTimes()

@@ -4,6 +4,7 @@ import asyncio
 from typing import Final
 
 from asynccam.errors import AsynccamError
+from asynccam.runtime.threads import thread_errors
 from asynccam.systems.multicam.device_answers import Answers, DeviceState, FirstFrameTold
 from asynccam.systems.multicam.device_faults import DeviceFaults
 from asynccam.systems.multicam.device_recording import Outcome, Phase, RecordingControl
@@ -61,26 +62,30 @@ class DeviceCommands:
             The answer, or the recording that is to be sent.
         """
         try:
-            match command.command:
-                case CommandType.START_RECORDING:
-                    return await self._start(command)
-                case CommandType.STOP_RECORDING:
-                    return self._stopped(await self._control.stop(), command)
-                case CommandType.DEVICE_STATUS | CommandType.HEARTBEAT:
-                    asks_mark = (command.model_extra or {}).get(RUN_MARK) is True
-                    state = self._state(told=self._first_frame(command))
-                    return self._answers.status(state, mark=asks_mark)
-                case CommandType.LIST_FILES:
-                    files = await self._storage.files()
-                    return await asyncio.to_thread(self._answers.files, files)
-                case CommandType.GET_VIDEO:
-                    return await self._find(command) or self._no_such_file()
-                case CommandType.UPLOAD_TO_CLOUD:
-                    return await self._upload(command)
-                case unknown:
-                    return self.refusal(f"unknown command {str(unknown)[:40]!r}")
+            with thread_errors():
+                return await self._carry_out(command)
         except AsynccamError as error:
             return self.refusal(str(error))
+
+    async def _carry_out(self, command: CommandMessage) -> Message | StoredFile:
+        match command.command:
+            case CommandType.START_RECORDING:
+                return await self._start(command)
+            case CommandType.STOP_RECORDING:
+                return self._stopped(await self._control.stop(), command)
+            case CommandType.DEVICE_STATUS | CommandType.HEARTBEAT:
+                asks_mark = (command.model_extra or {}).get(RUN_MARK) is True
+                state = self._state(told=self._first_frame(command))
+                return self._answers.status(state, mark=asks_mark)
+            case CommandType.LIST_FILES:
+                files = await self._storage.files()
+                return await asyncio.to_thread(self._answers.files, files)
+            case CommandType.GET_VIDEO:
+                return await self._find(command) or self._no_such_file()
+            case CommandType.UPLOAD_TO_CLOUD:
+                return await self._upload(command)
+            case unknown:
+                return self.refusal(f"unknown command {str(unknown)[:40]!r}")
 
     def refusal(self, message: str, *, status: str = DeviceStatus.ERROR) -> Message:
         """The answer to what is not carried out."""

@@ -22,7 +22,8 @@ from asynccam.systems.multicam.models import Message
 from asynccam.systems.multicam.wire import Command, CommandReader
 
 _LOG = logging.getLogger(__name__)
-_READ: Final = 64 * 1024
+_READ: Final = 16 * 1024
+"""Bytes of commands that are read, and understood, in one turn of the loop."""
 _WRITE: Final = 256 * 1024
 _LINGER: Final = 1.0
 """Seconds an error answer has to arrive before the connection is closed under it."""

@@ -29,6 +29,7 @@ from asynccam.errors import (
     UsageError,
 )
 from asynccam.model.address import host_and_port
+from asynccam.outside import clean_text
 from asynccam.runtime.backoff import Backoff, retry
 from asynccam.runtime.tasks import TaskScope
 from asynccam.runtime.timing import Clock
@@ -79,12 +80,7 @@ class UploadTarget:
             UsageError: It names neither a usable URL nor a bucket with a key and credentials.
         """
         if command.uploadUrl:
-            try:
-                parts = urlsplit(command.uploadUrl)
-                usable = parts.scheme in ("http", "https") and bool(parts.hostname)
-            except ValueError:  # half of an IPv6 address
-                usable = False
-            if not usable:
+            if not _is_http(command.uploadUrl):
                 raise UsageError("uploadUrl is not an http or https URL")
             return cls(command.uploadUrl)
         needed = {
@@ -99,7 +95,19 @@ class UploadTarget:
         if missing:
             raise UsageError(f"no uploadUrl, and {', '.join(missing)} missing")
         credentials = AwsCredentials(access_key_id, secret, command.awsSessionToken or "", region)
-        return cls(object_url(bucket, key, region, endpoint=s3_endpoint), credentials)
+        url = object_url(bucket, key, region, endpoint=s3_endpoint)
+        if not _is_http(url):
+            raise UsageError("s3Bucket and awsRegion make no address")
+        return cls(url, credentials)
+
+
+def _is_http(url: str) -> bool:
+    """Return whether something can be sent to a URL; half an IPv6 address, or port 99999, is not one."""
+    try:
+        parts = URL(url, encoded=True)
+        return parts.scheme in ("http", "https") and bool(parts.host) and urlsplit(url).port != 0
+    except ValueError:
+        return False
 
 
 class UploadHosts:
@@ -285,7 +293,7 @@ class UploadQueue:
                     timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT),
                 ) as response,
             ):
-                status, words = response.status, response.reason or ""
+                status, words = response.status, clean_text(response.reason or "")
         except builtins.TimeoutError:
             raise TimeoutError(f"{target.host} made no progress in {STALL_TIMEOUT:g} s") from None
         except (aiohttp.InvalidURL, ValueError):

@@ -4,13 +4,13 @@ A controller reads answers with `AnswerReader` and files with `FileReader`; a de
 `CommandReader`. Each is for one connection. See docs/protocols/multicam.md.
 """
 
-import json
 from dataclasses import dataclass
 from typing import Annotated, Final, Generic, TypeVar
 
 from pydantic import BeforeValidator
 
 from asynccam.errors import RemoteProtocolError
+from asynccam.outside import read_json
 from asynccam.systems.multicam.message import size_of
 from asynccam.systems.multicam.models import (
     CommandMessage,
@@ -297,8 +297,8 @@ def _is_heartbeat(frame: Frame) -> bool:
     if len(frame.document) > _MAX_HEARTBEAT or b'"command"' not in frame.document:
         return False
     try:
-        message = json.loads(frame.document)
-    except (ValueError, RecursionError):
+        message = read_json(frame.document, lenient=True)
+    except ValueError:
         return False  # whoever parses it as an answer finds the right words
     return isinstance(message, dict) and "command" in message and "status" not in message
 

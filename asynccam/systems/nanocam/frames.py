@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from asynccam.errors import RecordingError
+from asynccam.outside import clean_text
 from asynccam.runtime.timing import deadline
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def _read_caps(text: bytes) -> tuple[int, int]:
     sizes = {name: int(number) for name, number in _SIZE.findall(text)}
     width, height = sizes.get(b"width", 0), sizes.get(b"height", 0)
     if not _BLUE_FIRST.match(text) or not (1 <= width <= _LARGEST and 1 <= height <= _LARGEST):
-        raise RecordingError(f"these are no frames: {text[:200].decode(errors='replace')}")
+        raise RecordingError(f"these are no frames: {clean_text(text[:200].decode(errors='replace'))}")
     return width, height
 
 

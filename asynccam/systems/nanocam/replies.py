@@ -3,12 +3,12 @@
 See docs/protocols/nanocam.md, "Answers".
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, get_args
 
 from asynccam.errors import RemoteProtocolError
+from asynccam.outside import read_json
 from asynccam.systems.nanocam.media_end import HEAD, JPEG_START, Walker, Way, recognise
 from asynccam.systems.nanocam.pickles import MAX_ITEMS, PickleReader
 from asynccam.systems.nanocam.wire_answers import (
@@ -203,9 +203,9 @@ class ReplyReader:
         self._step = self._between
         self.framed = True
         try:
-            fields = json.loads(document)
+            fields = read_json(document, lenient=True)
             event = _framed(fields)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        except (ValueError, TypeError, KeyError, AttributeError):
             raise self._broken(f"sent an answer that makes no sense: {document[:80]!r}") from None
         if isinstance(event, FileList):
             self._files = list(event.files)

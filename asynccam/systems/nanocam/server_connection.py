@@ -26,6 +26,7 @@ from asynccam.errors import (
     UsageError,
 )
 from asynccam.runtime.tasks import TaskScope
+from asynccam.runtime.threads import thread_errors
 from asynccam.systems.nanocam.server_answers import Answers, Line
 from asynccam.systems.nanocam.server_capture import CaptureJob, Studio
 from asynccam.systems.nanocam.server_desk import UDP, Job
@@ -113,17 +114,21 @@ class ServerConnection:
     async def run(self) -> None:
         """Serve until the client leaves, breaks the protocol or a deadline passes; raises nothing of that."""
         try:
-            async with TaskScope(self.peer) as scope:
-                scope.spawn(self._work(), name="work")
-                try:
-                    await self._listen()
-                finally:
-                    self._stop_all()
+            with thread_errors():
+                await self._serve()
         except (AsynccamError, OSError) as error:
             _LOG.warning("%s is parted with: %s", self.peer, self._failure or error)
         finally:
             for order in self._orders:
                 self._part_with(order)
+
+    async def _serve(self) -> None:
+        async with TaskScope(self.peer) as scope:
+            scope.spawn(self._work(), name="work")
+            try:
+                await self._listen()
+            finally:
+                self._stop_all()
 
     # -- the reader -----------------------------------------------------------------------------
 

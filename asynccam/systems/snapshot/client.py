@@ -19,6 +19,7 @@ from asynccam.model.features import Progress
 from asynccam.model.info import LocalFile
 from asynccam.net.http import Answer, HttpClient, limits_of
 from asynccam.net.http_download import download_http
+from asynccam.outside import clean_text
 from asynccam.recording.pictures import MAX_PICTURE
 from asynccam.runtime.disk import on_disk
 from asynccam.runtime.tasks import TaskScope, finish
@@ -405,7 +406,7 @@ class SnapshotClient:
             body = await response.content.readexactly(_MOST_REFUSAL)
         except asyncio.IncompleteReadError as error:
             body = error.partial
-        answer = Answer(response.status, body, response.headers.get("Location", ""))
+        answer = Answer(response.status, body, clean_text(response.headers.get("Location", "")))
         return self._refusal("picture", response.url, answer)
 
     def _refusal(self, what: str, url: URL, answer: Answer) -> AsynccamError:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from asynccam import errors
+from asynccam.outside import clean_text, read_json
 
 _UNSHOWN: Final = re.compile(
     r"<(script|style|title)\b.*?(?:</\1\s*>|\Z)|<!--.*?(?:-->|\Z)|<[^<>]*>", re.DOTALL | re.IGNORECASE
@@ -137,7 +138,8 @@ def refusal(what: str, url: str, status: int, location: str, body: bytes) -> Sna
         location: Where the answer points to, or ``""``.
         body: JSON, an HTML page of the web framework, or anything else.
     """
-    text = body.decode(errors="replace")
+    text = clean_text(body.decode(errors="replace"))
+    location = clean_text(location)
     if 300 <= status < 400:
         return RemoteProtocolError(
             f"{what}: {url} has moved to {location or 'nowhere'}; give the new place as base URL",
@@ -154,10 +156,10 @@ def said_in(text: str) -> str:
     """What the body of an error says: its ``error`` in JSON, the words of a page, or itself; shortened."""
     text = text[:_MOST_READ]  # who sends more makes nobody wait until it is understood
     try:
-        said = _error_of(json.loads(text))
-    except (ValueError, RecursionError):
+        said = _error_of(read_json(text, lenient=True))
+    except ValueError:
         said = html.unescape(_UNSHOWN.sub(" ", text))
-    said = " ".join(said.split()).encode(errors="replace").decode()  # JSON lets halves of characters through
+    said = clean_text(" ".join(said.split()))
     return said if len(said) <= _MOST_WORDS else f"{said[:_MOST_WORDS]}..."
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from asynccam.errors import RemoteProtocolError, UsageError
+from asynccam.outside import clean_json
 from asynccam.runtime.disk import storage_errors
 
 _EXIF: Final = 0x8769
@@ -58,11 +59,13 @@ async def read_imu(path: Path | str) -> ImuReading | None:
     if not text.startswith("{"):  # what other programs write there
         return None
     try:
-        return ImuReading.model_validate_json(text)
+        return ImuReading.model_validate_json(clean_json(text))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(step) for step in first["loc"]) or "the whole"
         raise RemoteProtocolError(f"{file} holds a broken IMU reading: {where}: {first['msg']}") from None
+    except ValueError as error:
+        raise RemoteProtocolError(f"{file} holds a broken IMU reading: {error}") from None
 
 
 def _comment(path: Path) -> bytes | None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from asynccam.errors import AsynccamError
 from asynccam.model.info import LocalFile
+from asynccam.outside import clean_text, clean_values
 from asynccam.systems.snapshot.answer import Answer, Told
 from asynccam.systems.snapshot.errors import RemoteProtocolError, said_in
 
@@ -202,16 +203,14 @@ def parse_page(data: bytes, source: str) -> PicturePage:
 def _parsed(kind: TypeAdapter[M], data: bytes, source: str, what: str) -> M:
     try:
         return kind.validate_json(data)
-    except ValidationError as error:
+    except ValueError as error:
         try:
             return _understood(kind, data)
-        except (ValidationError, ValueError, RecursionError):
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(str(step) for step in first["loc"]) or "the whole"
-            text = data.decode(errors="replace")
+        except (ValueError, RecursionError):
+            text = clean_text(data.decode(errors="replace"))
             said = said_in(text)
             raise RemoteProtocolError(
-                f"{source} sent what is no {what}: {where}: {first['msg']}" + (said and f"; it says: {said}"),
+                f"{source} sent what is no {what}: {_flaw(error)}" + (said and f"; it says: {said}"),
                 status_code=200,
                 response_text=text,
             ) from None
@@ -219,13 +218,18 @@ def _parsed(kind: TypeAdapter[M], data: bytes, source: str, what: str) -> M:
 
 def _understood(kind: TypeAdapter[M], data: bytes) -> M:
     """What can be made of an answer with flaws."""
-    document = json.loads(data)
-    # Halves of characters, which JSON lets through, could be neither printed nor asked for.
-    document = json.loads(json.dumps(document, ensure_ascii=False).encode(errors="replace"))
+    document = clean_values(json.loads(data))
     try:
         return kind.validate_python(document)
     except ValidationError as error:
         return kind.validate_python(_mended(document, error))
+
+
+def _flaw(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(str(step) for step in first['loc']) or 'the whole'}: {first['msg']}"
 
 
 def _mended(document: Any, error: ValidationError) -> Any:

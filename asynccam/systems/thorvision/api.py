@@ -7,6 +7,7 @@ from yarl import URL
 
 from asynccam.errors import NotFoundError, RemoteProtocolError, UsageError
 from asynccam.net.http import HttpClient, status_error
+from asynccam.outside import clean_text
 from asynccam.systems.thorvision.models import (
     Camera,
     Capability,
@@ -70,7 +71,7 @@ class ServerApi:
 
     async def log(self, name: str) -> str:
         """One log; bytes that are no UTF-8 are replaced."""
-        return (await self._get(f"/logs/{quote(name, safe='')}")).decode(errors="replace")
+        return clean_text((await self._get(f"/logs/{quote(name, safe='')}")).decode(errors="replace"))
 
     async def openapi(self) -> dict[str, Any]:
         """The server's own description of its API."""

@@ -4,6 +4,9 @@ The server replays nothing, so all cameras are fetched on every fresh connection
 while they were being fetched is heard afterwards. See docs/protocols/thorvision.md.
 """
 
+import asyncio
+import itertools
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
@@ -27,6 +30,8 @@ from asynccam.wall_clock import WALL_CLOCK
 
 _MAX_MESSAGE: Final = 1 << 20
 _MAX_HELD: Final = 1000
+_BATCH: Final = 32
+"""Events that were held which are taken in one turn of the loop."""
 
 
 def describe(server: str, camera: Camera) -> CameraInfo:
@@ -152,7 +157,7 @@ class HotPlug:
         self._fetch = fetch
         self._events = events
         self._timeout = timeout
-        self._held: list[bytes] | None = None
+        self._held: deque[bytes] | None = None
         self.live: LiveLink[WebSocket] = LiveLink(
             server,
             self._open,
@@ -163,9 +168,14 @@ class HotPlug:
         )
 
     async def _open(self) -> WebSocket:
-        self._held = []
+        self._held = deque()
         return await open_websocket(
-            self._url, self._heard, timeout=self._timeout, max_message=_MAX_MESSAGE, ping_interval=10.0
+            self._url,
+            self._heard,
+            room=self._events.room,
+            timeout=self._timeout,
+            max_message=_MAX_MESSAGE,
+            ping_interval=10.0,
         )
 
     async def _catch_up(self, link: WebSocket, gap: float | None) -> None:
@@ -176,9 +186,14 @@ class HotPlug:
             self._tell(self.roster.listed(cameras))
         else:
             self._tell(self.roster.gap(now - (elapsed - lost), now, cameras))
-        held, self._held = self._held or [], None
-        for message in held:
-            self._heard(message)
+        held = self._held or deque()
+        for number in itertools.count(1):
+            if not held:
+                break
+            self._take(held.popleft())
+            if number % _BATCH == 0:
+                await asyncio.sleep(0)  # what comes meanwhile is held behind the others
+        self._held = None
 
     def _heard(self, message: bytes) -> None:
         if self._held is not None:
@@ -186,6 +201,9 @@ class HotPlug:
                 raise RemoteProtocolError(f"{self._server} sends events faster than it lists its cameras")
             self._held.append(message)
             return
+        self._take(message)
+
+    def _take(self, message: bytes) -> None:
         try:
             kind, what = parse_hot_plug(message, self._server)
         except RemoteProtocolError:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from asynccam.errors import FeatureError, RemoteProtocolError, UsageError
 from asynccam.model.identity import told_facts
+from asynccam.outside import clean_json
 
 HTTP_PORT: Final = 8000
 DEFAULT_HOST: Final = "192.168.177.100"
@@ -252,8 +253,10 @@ def _rate(fps: Fraction | float | str | None) -> Fraction | None:
 
 def _parsed(parse: Callable[[Any], M], data: object, source: str, what: str) -> M:
     try:
-        return parse(data)
+        return parse(clean_json(data) if isinstance(data, bytes) else data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(step) for step in first["loc"]) or "the whole"
         raise RemoteProtocolError(f"{source} sent what is no {what}: {where}: {first['msg']}") from None
+    except ValueError as error:
+        raise RemoteProtocolError(f"{source} sent what is no {what}: {error}") from None

@@ -295,7 +295,7 @@ class ThorVisionSimulator:
         self._listeners.add(listener)
         try:
             async for _ in listener:
-                pass  # clients have nothing to say here
+                await asyncio.sleep(0)  # clients have nothing to say here, and are not to hold the loop
         finally:
             self._listeners.discard(listener)
         return listener

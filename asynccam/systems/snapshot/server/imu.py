@@ -1,7 +1,6 @@
 """The IMU's readings, by MQTT. See docs/protocols/snapshot.md."""
 
 import asyncio
-import json
 import math
 import time
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Final
 
 from asynccam.errors import AsynccamError, ConnectionError
 from asynccam.net.mqtt import MqttBroker, MqttMessage, connect_mqtt, subscribe
+from asynccam.outside import read_json
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.hub import EventHub
 from asynccam.runtime.supervisor import Supervisor
@@ -130,6 +130,7 @@ class ImuFeed:
                 self._tell(connected=True)
                 async for message in client.messages:
                     self._take(message)
+                    await asyncio.sleep(0)  # aiomqtt does not suspend while messages are queued
         except (AsynccamError, OSError, ValueError) as error:
             words = str(error) or type(error).__name__
             self._tell(connected=False, error=words)
@@ -165,9 +166,9 @@ def parse_reading(payload: object, at: float) -> Reading | None:
     if not isinstance(payload, bytes | bytearray | str) or len(payload) > _MAX_PAYLOAD:
         return None
     try:
-        found = json.loads(payload)
+        found = read_json(payload)
         return Reading(_degrees(found["roll"]), _degrees(found["pitch"]), _degrees(found["yaw"]), at)
-    except (ValueError, TypeError, LookupError, RecursionError, OverflowError):
+    except (ValueError, TypeError, LookupError):
         return None
 
 

@@ -6,12 +6,15 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from asynccam.outside import is_bounded
+
 Path = tuple[str | int, ...]
 """Keys and indices from the document's top down to a value."""
 
 _BLANK: Final = " \t\r\n"
 _END: Final = ",]} \t\r\n"
 _MAX_DEPTH: Final = 50
+_MOST_DIGITS: Final = 20
 _STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
@@ -102,7 +105,13 @@ def parse(text: str) -> object:
             raise json.JSONDecodeError(f"{word} is too large a number", text, max(text.find(word), 0))
         return number
 
-    value: object = json.loads(text, parse_constant=refuse, parse_float=finite)
+    def whole(word: str) -> int:
+        number = int(word) if len(word) <= _MOST_DIGITS else None
+        if number is None or not is_bounded(number):
+            raise json.JSONDecodeError(f"{word[:20]}... is too large a number", text, max(text.find(word), 0))
+        return number
+
+    value: object = json.loads(text, parse_constant=refuse, parse_float=finite, parse_int=whole)
     _check(value)
     return value
 

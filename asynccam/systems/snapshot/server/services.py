@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Final, Literal
 
 from asynccam.errors import AsynccamError, DeviceError, RecordingError, StorageError, UsageError
+from asynccam.outside import read_json
 from asynccam.recording.process import LaunchProcess, StopDeadlines
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.disk import on_disk, storage_errors
@@ -306,9 +307,9 @@ def _read(journal: Path) -> tuple[str, ...]:
         except UnicodeDecodeError:
             text = ""
     try:
-        names = json.loads(text)["stopped"]
+        names = read_json(text)["stopped"]
         return tuple(check_service(name) for name in names if isinstance(name, str) and name)
-    except (ValueError, TypeError, LookupError, RecursionError) as error:
+    except (ValueError, TypeError, LookupError) as error:
         # It is written in one step, so this is somebody else's doing, and no reason not to serve.
         _LOG.warning("%s does not say which services are stopped: %r", journal, error)
         return ()

@@ -1,0 +1,207 @@
+"""Peers that send as fast as they can: deadlines hold, others have their turns, nothing is lost."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from websockets.asyncio.server import ServerConnection
+
+from asynccam.errors import ConnectionError, RemoteProtocolError, TimeoutError
+from asynccam.model.events import Event
+from asynccam.net.rpc import connect
+from asynccam.recording.process import NOTHING_TO_FINISH, LaunchProcess
+from asynccam.runtime.hub import EventHub
+from asynccam.systems.mediamtx import CameraClient
+from asynccam.systems.mediamtx.events import CameraStatusUpdate
+from asynccam.systems.multicam import MultiCamClient
+from asynccam.systems.thorvision import ThorVisionClient
+from benchmarks._flood_peer import frame, notice
+from tests.support.rpc_server import RpcServer, answer, rpc_server
+from tests.support.waiting import eventually
+
+CAMERA = {"device": "/dev/video0", "status": "CONNECTED"}
+BURST = 30_000
+
+
+@asynccontextmanager
+async def peer(kind: str) -> AsyncIterator[int]:
+    """A flooding process; gives its port."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "benchmarks._flood_peer", kind, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        yield int(await process.stdout.readline())
+    finally:
+        process.kill()
+        await process.wait()
+
+
+@asynccontextmanager
+async def turns() -> AsyncIterator[list[int]]:
+    """Counts the turns another task has while the block runs."""
+    count = [0]
+
+    async def probe() -> None:
+        while True:
+            await asyncio.sleep(0)
+            count[0] += 1
+
+    task = asyncio.ensure_future(probe())
+    try:
+        yield count
+    finally:
+        task.cancel()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "notices",
+        "short notices",
+        "new cameras",
+        "batches",
+        "long text",
+        "pings",
+        "empty fragments",
+        "not JSON",
+    ],
+)
+async def test_the_deadline_of_a_sign_in_holds_against_a_flood(kind: str) -> None:
+    async with asyncio.timeout(60), peer(kind) as port, turns() as count:
+        with pytest.raises((TimeoutError, ConnectionError)) as caught:
+            async with CameraClient("127.0.0.1", port, timeout=1.0, max_retries=1):
+                pass
+    assert kind != "notices" or isinstance(caught.value, TimeoutError)
+    assert count[0] >= 20
+
+
+async def test_a_message_of_too_many_values_ends_the_connection_in_words() -> None:
+    async with asyncio.timeout(60), peer("long batches") as port:
+        with pytest.raises(ConnectionError, match="more than 200,000 values"):
+            async with CameraClient("127.0.0.1", port, timeout=10.0, max_retries=1):
+                pass
+
+
+async def test_other_wires_keep_their_deadlines_too() -> None:
+    async with asyncio.timeout(60), turns() as count:
+        async with peer("heartbeats") as port, MultiCamClient("127.0.0.1", port, timeout=1.0) as device:
+            with pytest.raises(TimeoutError):
+                await device.device_status()
+        async with peer("body") as port:
+            with pytest.raises((RemoteProtocolError, TimeoutError)):
+                async with ThorVisionClient("127.0.0.1", port, timeout=1.0):
+                    pass
+    assert count[0] >= 20
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[RpcServer]:
+    async def serve(connection: ServerConnection, request: dict[str, Any]) -> None:
+        results = {"get_camera_list": {"cameras": []}, "burst": BURST}
+        if request["method"] == "burst":
+            connection.transport.write(notice("camera_status_update", CAMERA) * BURST)
+        await connection.send(answer(request, results.get(request["method"], {})))
+
+    async with rpc_server() as running:
+        running.handler = serve
+        yield running
+
+
+@pytest.mark.parametrize("suspends", [False, True])
+async def test_nothing_of_a_burst_is_lost(server: RpcServer, suspends: bool) -> None:
+    hub = EventHub()
+    heard: list[CameraStatusUpdate] = []
+    read = 0
+
+    async def hear_later(event: CameraStatusUpdate) -> None:
+        await asyncio.sleep(0)
+        heard.append(event)
+
+    async def read_all() -> None:
+        nonlocal read
+        with hub.events(CameraStatusUpdate) as events:
+            async for _ in events:
+                read += 1
+
+    listening = hub.subscribe(hear_later if suspends else heard.append, CameraStatusUpdate)
+    reader = asyncio.ensure_future(read_all())
+    async with asyncio.timeout(120), CameraClient("127.0.0.1", server.port, events=hub) as client:
+        assert await client.call("burst", timeout=100) == BURST
+        await eventually(lambda: (len(heard), read) == (BURST, BURST), timeout=60)
+    assert (listening.dropped, hub.dropped) == (0, 0)
+    await hub.aclose()
+    await reader
+
+
+async def test_who_is_really_slow_loses_and_no_one_else(server: RpcServer) -> None:
+    hub = EventHub()
+    heard: list[Event] = []
+    stuck = asyncio.Event()
+
+    async def hang(event: Event) -> None:
+        await stuck.wait()
+
+    good = hub.subscribe(heard.append, CameraStatusUpdate)
+    bad = hub.subscribe(hang, CameraStatusUpdate)
+    left = hub.events(CameraStatusUpdate)  # nobody reads it
+    async with asyncio.timeout(120), CameraClient("127.0.0.1", server.port, events=hub) as client:
+        assert await client.call("burst", timeout=100) == BURST
+        await eventually(lambda: len(heard) == BURST, timeout=60)
+    assert (good.dropped, good.is_slow) == (0, False)
+    assert bad.delivered + bad.waiting + bad.dropped == BURST
+    assert left.waiting + left.dropped == BURST
+    assert bad.is_slow
+    assert left.is_slow
+    assert bad.dropped + left.dropped == hub.dropped > 0
+    await hub.aclose()
+
+
+async def test_a_long_batch_is_passed_over_and_a_short_one_taken_one_by_one(server: RpcServer) -> None:
+    async def serve(connection: ServerConnection, request: dict[str, Any]) -> None:
+        for length in (1000, 1001):
+            connection.transport.write(frame(b"[" + b",".join([b'{"method":"a"}'] * length) + b"]"))
+        await connection.send(answer(request, "done"))
+
+    server.handler = serve
+    heard: list[str] = []
+    async with connect(server.url, on_notice=lambda method, _: heard.append(method)) as client:
+        assert await client.call("x") == "done"
+        link = client.live.link
+        assert link is not None
+        assert dict(link.caller.oddities) == {"long-batch": 1}
+    assert len(heard) == 1000
+
+
+async def test_answers_that_came_before_the_end_of_a_connection_count(server: RpcServer) -> None:
+    async def serve(connection: ServerConnection, request: dict[str, Any]) -> None:
+        if request["method"] != "burst":
+            await connection.send(answer(request, {}))
+            return
+        last = frame(answer(request, "last").encode())
+        connection.transport.write(notice("camera_status_update", CAMERA) * 5_000 + last)
+        connection.transport.close()
+
+    server.handler = serve
+    async with connect(server.url) as client:
+        assert await client.call("burst") == "last"
+
+
+async def test_all_a_process_prints_is_taken_before_it_counts_as_ended() -> None:
+    lines = 0
+
+    def take(data: bytes) -> None:
+        nonlocal lines
+        assert len(data) <= 1024
+        lines += data.count(b"\n")
+
+    program = "import sys; sys.stdout.write('\\n' * 2_000_000)"
+    async with asyncio.timeout(60), turns() as count:
+        process = await LaunchProcess.start([sys.executable, "-c", program], take)
+        await process.exited
+        await process.stop(NOTHING_TO_FINISH)
+    assert lines == 2_000_000
+    assert count[0] >= 5

@@ -1,0 +1,102 @@
+"""Data from outside: text that can be written, numbers that fit, bounded depth."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asynccam.outside import MAX_DEPTH, clean_json, clean_text, is_bounded, read_json
+
+ANY_TEXT = st.text(st.characters(codec=None))
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | ANY_TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(ANY_TEXT, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(ANY_TEXT)
+def test_clean_text_can_be_written_and_stays_the_same_when_cleaned_again(text: str) -> None:
+    cleaned = clean_text(text)
+
+    assert "\0" not in cleaned
+    assert cleaned.encode().decode() == cleaned == clean_text(cleaned)
+    assert len(cleaned) == len(text)
+    assert len(clean_text(text, most=5)) <= 5
+
+
+def _check(value: Any) -> None:
+    if isinstance(value, str):
+        value.encode()
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            _check(key)
+            _check(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            _check(inner)
+    elif value is not None:
+        assert is_bounded(value)
+
+
+@given(ANY_JSON, st.booleans())
+def test_whatever_a_document_holds_what_is_read_can_be_written(value: Any, ascii_only: bool) -> None:
+    text = json.dumps(value, ensure_ascii=ascii_only)
+
+    _check(read_json(text, lenient=True))
+    try:
+        found = read_json(text.encode("utf-8", "surrogatepass"))
+    except ValueError:
+        return
+    _check(found)
+    assert found == json.loads(clean_json(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "NaN",
+        "[Infinity]",
+        '{"a":-Infinity}',
+        "1e999",
+        "-1E+400",
+        "9" * 400,
+        "9" * 5000,
+        "1" + "0" * 400 + ".5",
+    ],
+)
+def test_numbers_out_of_bounds_spoil_a_document_or_are_left_out(text: str) -> None:
+    with pytest.raises(ValueError, match=r"number|integer"):
+        read_json(text)
+    assert read_json(text, lenient=True) in (None, [None], {"a": None})
+    assert json.loads(clean_json(text)) in (None, [None], {"a": None})
+
+
+@pytest.mark.parametrize("number", [0, -1, 2**63, 2**64 - 1, -(2**63), 1790000000123456789, 1.5e300, 5e-324])
+def test_numbers_that_fit_are_read(number: float) -> None:
+    assert read_json(json.dumps(number)) == number
+
+
+@pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 2_000, 100_000])
+@pytest.mark.parametrize("form", ["[{}]", '{{"a":{}}}'])
+def test_deep_documents_are_refused(depth: int, form: str) -> None:
+    before, after = form.replace("{{", "{").replace("}}", "}").split("{}")
+    for inside in ("1", r'"\ud800"'):
+        text = before * depth + inside + after * depth
+        with pytest.raises(ValueError, match="deep"):
+            read_json(text)
+
+
+@pytest.mark.parametrize("text", ["", "{", '"\x01"', b"\xff", "[1,]", "nul"])
+def test_what_is_not_json_is_refused(text: str | bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        read_json(text)
+
+
+def test_halves_of_characters_are_replaced_and_whole_ones_are_not() -> None:
+    document = r'{"\ud800": "a\u0000\udfffb \ud83c\udfa5 \\ud800"}'
+    assert read_json(document) == {"?": "a\0?b 🎥 \\ud800"}
+    assert read_json(b'"\xed\xa0\x80"') == "?"
+    assert clean_text("a\0\udfffb") == "a??b"
