@@ -136,10 +136,17 @@ class RtpFilterProcess:
             self._process = await LaunchProcess.start(
                 [*program, *map(str, given), str(source.payload), source.sender or "-"],
                 self._on_output,
+                feed=iter(()),
+                held=True,
                 pass_fds=[one for one in given if one >= 0],
                 outlives=False,
             )
         return self._into.fileno()
+
+    def play(self) -> None:
+        """Hand packets on, which wait until the process that reads them has its clock."""
+        if self._process is not None:
+            self._process.release()
 
     async def _bind(self, source: RtpInput) -> RtpPort:
         # In a thread: a name of this computer may have to be looked up.

@@ -238,6 +238,9 @@ def is_rtp(data: bytes) -> bool:
 class _Program:
     """The filter with its descriptors.
 
+    Packets wait until standard input ends: GStreamer would take them before its clock runs, and then give
+    no frame.
+
     Args:
         packets: The filter.
         port: The UDP socket.
@@ -263,6 +266,7 @@ class _Program:
         self._waiting: deque[bytes] = deque()
         self._size = 0
         self._told = bytearray()
+        self._plays = False
         self._poll = select.poll()
 
     def run(self) -> None:
@@ -277,6 +281,7 @@ class _Program:
             self._poll.register(one, select.POLLIN)
         if self._control is not None:
             self._poll.register(self._control, select.POLLIN)
+        self._poll.register(0, select.POLLIN)
         while self._turn(dict(self._poll.poll(1000))):
             pass
 
@@ -284,6 +289,9 @@ class _Program:
         """Do what there is to do; False when nobody reads any more."""
         if ready.get(self._target.fileno(), 0) & (select.POLLHUP | select.POLLERR):
             return False
+        if 0 in ready:
+            self._poll.unregister(0)
+            self._plays = True
         if self._control in ready and self._control is not None:
             self._read_control(self._control)
         if self._reports is not None and self._reports.fileno() in ready:
@@ -321,13 +329,13 @@ class _Program:
                 self._size += len(data)
 
     def _send(self) -> None:
-        while self._waiting:
+        while self._waiting and self._plays:
             try:
                 self._target.send(self._waiting[0])
             except BlockingIOError:
                 break
             self._size -= len(self._waiting.popleft())
-        self._poll.modify(self._target.fileno(), select.POLLOUT if self._waiting else 0)
+        self._poll.modify(self._target.fileno(), select.POLLOUT if self._waiting and self._plays else 0)
 
     def _tell(self) -> None:
         for line in self._filter.lines:
@@ -349,7 +357,7 @@ def _received(port: socket.socket) -> "Iterator[tuple[bytes, tuple[str, int]]]":
             return
         except OSError:
             continue  # what came of something that was sent from here
-        yield data, (address[0].removeprefix("::ffff:"), address[1])
+        yield data, (address[0].partition("%")[0].removeprefix("::ffff:"), address[1])
 
 
 def now() -> int:

@@ -16,6 +16,9 @@ CLOCK_RATE: Final = 90_000
 """RTP ticks a second of all video: RFC 6184, 8.2.1; RFC 7798, 7.1."""
 REPORT_ON_THE_WAY: Final = 0.03
 """Seconds that the quickest of a sender's reports takes at most to arrive. Assumed."""
+STAMPED_WITHIN: Final = 0.01
+"""Seconds by which RTP times may be off when frames were made: many senders stamp evenly what is not made so.
+Assumed."""
 REPORTED_WITHIN: Final = 0.01
 """Seconds that a sender may take between reading its two clocks for a report; 0.1 to 2 ms were measured."""
 _COUNTED: Final = 10.0
@@ -107,9 +110,11 @@ class RtpTimes:
         if self.arrived is None:
             return None
         came, slack = self._quickest
+        slack += STAMPED_WITHIN
         pieces = [("arrivals of frames", came - slack - on_the_way, came + slack)]
         if reliable and self._report is not None:
             came, slack = self._report
+            slack += STAMPED_WITHIN
             pieces.append(("arrivals of sender reports", came - slack - REPORT_ON_THE_WAY, came + slack))
         if reliable and clock is not None and self.by_sender is not None:
             low, high = (one - clock for one in self.by_sender)

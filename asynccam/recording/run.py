@@ -384,6 +384,8 @@ class Run:
                 element == PORT and not self.listening.done()
             ):
                 self.listening.set_result(None)
+                if self._rtp_filter is not None:
+                    self._rtp_filter.play()
             case StateChanged(element="pipeline0", new="paused") if not self.backlog:
                 self._say_ready()
             case FrameCount(element=element, frames=frames) if element == SOURCE:

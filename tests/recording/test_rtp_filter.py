@@ -1,7 +1,11 @@
 """The filter that keeps to one RTP stream: packets by hand, no sockets."""
 
+import socket
 import struct
+import subprocess
+import sys
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -151,3 +155,33 @@ def test_lines_are_read_wherever_they_are_cut(place: int) -> None:
     assert stream.others == (RtpSender("::1", 5, 6),)
     assert stream.left_out == 7
     assert stream.times.arrived == 1e-6
+
+
+def test_the_program_hands_packets_on_from_when_it_is_told_to_play() -> None:
+    into, out = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with into, out, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as port:
+        port.bind(("127.0.0.1", 0))
+        given = [str(port.fileno()), "-1", str(into.fileno()), "-1", "96", "127.0.0.1"]
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", rtp_filter.__file__, *given],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=[port.fileno(), into.fileno()],
+        )
+        with process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            into.close()
+            out.settimeout(30)
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                sender.sendto(packet(7), port.getsockname())
+                assert process.stdout.readline().startswith(b"stream 127.0.0.1 ")
+                # It has been taken, and would have been handed on by now.
+                out.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    out.recv(100)
+                out.settimeout(30)
+                process.stdin.close()
+                assert out.recv(100) == packet(7)
+            out.close()
+            assert process.wait(30) == 0
