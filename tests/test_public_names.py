@@ -33,7 +33,7 @@ PINNED = {
     """,
     "asynccam.recording": """
         EarlyEnd EndReason FileVerdict FrameTime Gap HlsFiles LateBegin Limits Pipeline Recorder
-        RecorderDiskLow RecorderEnded RecorderEvent RecorderProgress RecorderResumed
+        RecorderDiskLow RecorderEnded RecorderEvent RecorderOtherStream RecorderProgress RecorderResumed
         RecorderSegmentClosed RecorderStalled
         RecorderStarted RecorderState RtpSource RtspSource SingleFile SplitFiles SrtJpegSource
         StopDeadlines TestPattern V4l2Source Verdict Watch frame_times verify_file

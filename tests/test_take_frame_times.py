@@ -193,6 +193,9 @@ async def test_a_bound_grows_with_drift_and_with_the_step_of_the_times(tmp_path:
     assert [frame.bound for frame in unsure][-1] == pytest.approx(0.01 + 600.04 * ASSUMED_DRIFT)
     here = await frames_of(tmp_path, files, source="local")
     assert [round(frame.bound, 6) for frame in here] == [0.01] * 4
+    # Times that a sender's clock stamped: RTP.
+    stamped = await frames_of(tmp_path, files, source="local", frame_drift=5e-4)
+    assert [frame.bound for frame in stamped][-1] == pytest.approx(0.01 + 600.04 * 5e-4)
     told = await frames_of(tmp_path, files, drift=1e-5)
     assert [frame.bound for frame in told][-1] == pytest.approx(0.01 + 600.04e-5)
 

@@ -157,6 +157,8 @@ class StopReport:
         begins_late: That it begins clearly after the start, likewise.
         spoiled_frames: Pictures that came spoiled and are not in the files; None where nobody counted.
         first_frame: When the first frame was by the device's own clock, where the stop tells.
+        frame_drift: Seconds per second by which the clock of the frames in files that were recorded here may
+            run apart from this computer's: above 0 where a sender's clock stamps them.
     """
 
     commanded_at: float
@@ -170,6 +172,7 @@ class StopReport:
     begins_late: LateBegin | None = None
     spoiled_frames: int | None = None
     first_frame: DeviceMoment | None = None
+    frame_drift: float = 0.0
 
 
 class ArmedStart(Protocol):

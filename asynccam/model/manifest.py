@@ -430,6 +430,10 @@ class CameraRecord(Record):
     spoiled_frames: int | None = Field(
         default=None, description="Pictures that came spoiled and are in no file; null if nobody counted."
     )
+    frame_drift: float = Field(
+        default=0.0,
+        description="Seconds per second by which times in files recorded here may run apart from ours.",
+    )
     errors: list[ErrorRecord] = Field(default_factory=list, description="What went wrong, in order.")
 
 

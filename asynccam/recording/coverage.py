@@ -103,6 +103,8 @@ def ending_of(recorder: "Recorder", run: Run, verdicts: Sequence[FileVerdict], s
         reason = str(recorder.error)
     elif recorder.reason is EndReason.END_OF_STREAM:
         reason = "the stream ended"
+    if run.rtp.trouble:
+        reason = f"{reason}; {run.rtp.trouble}"
     stalled = bool(recorder.gaps) and not recorder.gaps[-1].resumed
     return Ending(
         at=run.first_frame.result() + last - run.began_at,

@@ -145,6 +145,23 @@ class RecorderResumed(RecorderEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecorderOtherStream(RecorderEvent):
+    """Packets of another RTP stream come to the port of a recording, and are left out.
+
+    Told once for each stream. One with the address of the sender that is recorded was begun anew by it.
+
+    Attributes:
+        address: IP address it comes from.
+        port: UDP port it comes from.
+        ssrc: Number that tells streams apart (RFC 3550, 8).
+    """
+
+    address: str
+    port: int
+    ssrc: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecorderDiskLow(RecorderEvent):
     """The disk is filling up.
 

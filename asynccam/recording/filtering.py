@@ -1,7 +1,8 @@
-"""The process that leaves spoiled pictures out of a Motion JPEG stream, and the pipes to and from it."""
+"""Processes between a source and GStreamer, and what joins them: one for Motion JPEG, one for RTP."""
 
 import asyncio
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,9 +10,11 @@ from types import TracebackType
 from typing import Final
 
 from asynccam.errors import RecordingError
-from asynccam.recording import jpeg_filter
-from asynccam.recording.process import NOTHING_TO_FINISH, LaunchProcess
-from asynccam.recording.sources import FROM_FILTER, TO_FILTER
+from asynccam.recording import jpeg_filter, rtp_filter
+from asynccam.recording.process import NOTHING_TO_FINISH, LaunchProcess, OutputCallback
+from asynccam.recording.rtp_port import RtpPort
+from asynccam.recording.sources import FROM_FILTER, TO_FILTER, RtpInput
+from asynccam.runtime.tasks import finish
 
 _END_SECONDS: Final = 1.0
 """For the filter to end once nothing writes to it any more."""
@@ -94,3 +97,72 @@ class FilterPipes:
     ) -> None:
         for descriptor in (*self.theirs, self.filter_source, self.filter_target):
             os.close(descriptor)
+
+
+class RtpFilterProcess:
+    """A running `asynccam.recording.rtp_filter`; it ends when the process that it feeds has ended.
+
+    Args:
+        on_output: Given what it prints.
+    """
+
+    def __init__(self, on_output: OutputCallback) -> None:
+        self._on_output = on_output
+        self._process: LaunchProcess | None = None
+        self._port: RtpPort | None = None  # if it is not another's
+        self._into: socket.socket | None = None
+
+    async def start(self, source: RtpInput) -> int:
+        """Bind the port if nobody has, and start; the caller must `stop` it, also when this raises.
+
+        Returns:
+            The descriptor that packets are read from, to be inherited before `started` is called.
+
+        Raises:
+            RecordingError: The port is taken, or Python cannot be started.
+            UsageError: Its address is invalid.
+        """
+        port = source.held
+        if port is None:
+            port = await finish(self._bind(source))
+        try:
+            # Every packet is read as it was written, and the end of the writer is seen.
+            out, self._into = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as error:
+            raise RecordingError(f"no pipe for packets: {error}") from error
+        with out:
+            given = (*port.descriptors[:2], out.fileno(), port.descriptors[2])
+            program = [sys.executable, "-I", "-S", str(Path(rtp_filter.__file__))]
+            self._process = await LaunchProcess.start(
+                [*program, *map(str, given), str(source.payload), source.sender or "-"],
+                self._on_output,
+                feed=iter(()),
+                held=True,
+                pass_fds=[one for one in given if one >= 0],
+                outlives=False,
+            )
+        return self._into.fileno()
+
+    def play(self) -> None:
+        """Hand packets on, which wait until the process that reads them has its clock."""
+        if self._process is not None:
+            self._process.release()
+
+    async def _bind(self, source: RtpInput) -> RtpPort:
+        # In a thread: a name of this computer may have to be looked up.
+        self._port = await asyncio.to_thread(RtpPort, source.port, source.address, reports=source.reports)
+        return self._port
+
+    def started(self) -> None:
+        """Close what the process that reads has inherited."""
+        if self._into is not None:
+            self._into.close()
+        if self._port is not None:
+            self._port.close()
+
+    async def stop(self) -> None:
+        """See it end; to be called when the process that reads has ended. Harmless when called twice."""
+        self.started()
+        if self._process is not None:
+            await asyncio.wait({self._process.exited}, timeout=_END_SECONDS)
+            await self._process.stop(NOTHING_TO_FINISH)

@@ -113,7 +113,8 @@ class Follower:
             was_stalled, stalled = stalled, time.monotonic() - run.grown_at >= self._watch.stall
             if stalled and not was_stalled:
                 self._move(RecorderState.STALLED)
-                self._teller.open_gap(run, f"nothing came for {self._watch.stall:g} s")
+                others = f"; {run.rtp.trouble}" if run.rtp.trouble else ""
+                self._teller.open_gap(run, f"nothing came for {self._watch.stall:g} s{others}")
             elif was_stalled and not stalled:
                 self._move(RecorderState.RECORDING)
                 self._teller.close_gap(run.grown_wall)

@@ -6,10 +6,11 @@ from typing import Final
 
 from asynccam.errors import UsageError
 from asynccam.recording.encoders import Codec
-from asynccam.recording.gstlaunch import Chain, Element, Value, caps
+from asynccam.recording.gstlaunch import Chain, Element, PadOf, Value, caps
 from asynccam.recording.outputs import FileSet, Sink
 
 NO_FILES: Final = FileSet(None, re.compile("(?!)"))
+_SESSION: Final = "rtp"
 _PAYABLE: Final = ("h264", "h265", "vp8", "vp9")
 
 
@@ -21,11 +22,16 @@ class RtpOutput:
         host: The receiver.
         port: Its UDP port.
         payload: RTP payload type.
+        ssrc: SSRC of the stream (RFC 3550, 3), or None for one that GStreamer chooses.
+        reports: Whether RTCP sender reports go to the same port (RFC 5761), which not every receiver tells
+            from RTP. They are of when frames were made, where the source stamps them with that.
     """
 
     host: str
     port: int
     payload: int = 96
+    ssrc: int | None = None
+    reports: bool = False
 
     def __post_init__(self) -> None:
         if not self.host or not 1 <= self.port <= 65535 or not 0 <= self.payload <= 127:
@@ -46,8 +52,26 @@ class RtpOutput:
             # Parameter sets before every key frame: whoever listens late understands.
             pay["config-interval"] = -1
             form = (caps(f"video/x-{codec}", stream_format="byte-stream"),)
-        send = Element("udpsink", {"host": self.host, "port": self.port})
-        return Sink((*form, Element(f"rtp{codec}pay", pay), send), NO_FILES, byte_stream=True)
+        receiver: dict[str, Value] = {"host": self.host, "port": self.port}
+        if self.ssrc is not None:
+            pay["ssrc"] = self.ssrc
+        if not self.reports:
+            chain = (*form, Element(f"rtp{codec}pay", pay), Element("udpsink", receiver))
+            return Sink(chain, NO_FILES, byte_stream=True)
+        # Reports are of when pictures were made, and come from the beginning on: RFC 4585, 3.4, does not make
+        # the first ones wait for seconds, as RFC 3550, 6.2, does.
+        session: dict[str, Value] = {"name": _SESSION, "rtcp-sync-send-time": False, "rtp-profile": "avpf"}
+        reports = Element("udpsink", {**receiver, "sync": False, "async": False})
+        return Sink(
+            (*form, Element(f"rtp{codec}pay", pay), PadOf(_SESSION, "send_rtp_sink_0")),
+            NO_FILES,
+            byte_stream=True,
+            others=(
+                (Element("rtpbin", session),),
+                (PadOf(_SESSION, "send_rtp_src_0"), Element("udpsink", receiver)),
+                (PadOf(_SESSION, "send_rtcp_src_0"), reports),
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True)

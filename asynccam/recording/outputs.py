@@ -63,6 +63,7 @@ class Sink:
         inner: Factories they need besides themselves.
         pass_fds: Descriptors of this process that they write to, inherited under their numbers.
         byte_stream: Whether H.264 and H.265 are wanted with start codes and not with lengths.
+        others: Further chains that the first one feeds.
     """
 
     chain: Chain
@@ -70,6 +71,7 @@ class Sink:
     inner: frozenset[str] = frozenset()
     pass_fds: tuple[int, ...] = ()
     byte_stream: bool = False
+    others: tuple[Chain, ...] = ()
 
 
 class Output(Protocol):

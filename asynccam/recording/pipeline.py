@@ -9,7 +9,7 @@ from asynccam.recording.encoders import Codec
 from asynccam.recording.gstlaunch import Chain, Element, Graph, caps
 from asynccam.recording.hold import BACKLOG, gated
 from asynccam.recording.outputs import FileSet, Output, Sink
-from asynccam.recording.sources import Feed, Source, Stream
+from asynccam.recording.sources import Feed, RtpInput, Source, Stream
 
 _WITH_LENGTHS: Final[dict[Codec, str]] = {"h264": "avc", "h265": "hvc1"}
 
@@ -28,6 +28,7 @@ class Plan:
         latency: Seconds that the source holds every frame back.
         caution: What may be wrong with the files, or ``""``.
         filtered: Whether spoiled pictures are left out on the way, see `asynccam.recording.sources.Stream`.
+        rtp: The UDP port that it receives at, or None.
     """
 
     graph: Graph
@@ -39,6 +40,7 @@ class Plan:
     latency: float = 0.0
     caution: str = ""
     filtered: bool = False
+    rtp: RtpInput | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class Pipeline:
             chain, others = (gate, *chain[stream.live :]), (*others, *feeding)
             feed, backlog = _nothing, BACKLOG
         main = (*chain, Element("queue"), counter, *_behind(stream, sink), *sink.chain)
-        graph = Graph((main, *others), sink.inner)
+        graph = Graph((main, *others, *sink.others), sink.inner)
         holding = held and feed is not None
         return Plan(
             graph,
@@ -97,6 +99,7 @@ class Pipeline:
             latency=stream.latency,
             caution=stream.caution,
             filtered=stream.filtered,
+            rtp=stream.rtp,
         )
 
 

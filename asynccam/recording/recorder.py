@@ -16,6 +16,7 @@ from asynccam.recording.events import (
     EndReason,
     Gap,
     RecorderEnded,
+    RecorderOtherStream,
     RecorderStarted,
     RecorderState,
 )
@@ -25,6 +26,7 @@ from asynccam.recording.options import DEFAULT_WATCH, NO_LIMITS, Limits, Watch
 from asynccam.recording.pipeline import Pipeline, Plan
 from asynccam.recording.process import DEFAULT_DEADLINES, NOTHING_TO_FINISH, LaunchProcess, StopDeadlines
 from asynccam.recording.progress import ProgressTeller
+from asynccam.recording.rtp_stream import RtpSender, RtpStream
 from asynccam.recording.run import FIRST_FRAME_BOUND, Run, survey
 from asynccam.recording.verdict import FileVerdict, verify_files
 from asynccam.runtime.hub import EventHub
@@ -103,6 +105,7 @@ class Recorder:
         self._began_at: float | None = None  # when the first frame was there, monotonic
         self._asked_at: float | None = None  # until when it was to show what happens, monotonic
         self._ending: Ending | None = None
+        self._listening = asyncio.Event()
 
     async def arm(self, *, timeout: float = 10.0) -> None:
         """Start the process ahead of time and throw its frames away; `start` records the next one.
@@ -153,6 +156,10 @@ class Recorder:
             name="record",
             timeout=timeout + _SET_UP_SECONDS,
         )
+
+    async def listening(self) -> None:
+        """Wait until its process takes the packets of an RTP stream, or the recording is over."""
+        await self._listening.wait()
 
     async def stop(self) -> tuple[FileVerdict, ...]:
         """Finish the recording and read its files; harmless when it is over already.
@@ -212,6 +219,12 @@ class Recorder:
     def spoiled(self) -> int:
         """Pictures of Motion JPEG that were left out so far because they came broken."""
         return 0 if self._follower is None else sum(run.spoiled for run in self._follower.runs)
+
+    @property
+    def rtp(self) -> RtpStream | None:
+        """What is known of the RTP stream whose frames come, or came last; None before it is started."""
+        runs = [] if self._follower is None else self._follower.runs
+        return (self._last or runs[-1]).rtp if runs else None
 
     @property
     def ended_early(self) -> EarlyEnd | None:
@@ -294,6 +307,7 @@ class Recorder:
                 await finish(self._judge(follower.runs))
         finally:
             assert self.reason is not None
+            self._listening.set()
             self._move(RecorderState.FAILED if self.error is not None else RecorderState.ENDED)
             self._over.set_result(None)
             self.events.emit(
@@ -316,7 +330,9 @@ class Recorder:
             plan = await asyncio.to_thread(self._plan, tools, len(follower.runs))
             if not plan.graph.factories <= tools.elements:
                 tools = await find_installation(plan.graph.factories)
-            reason = await self._run_once(follower, Run(plan, follower.segment_closed), tools, ready, timeout)
+            run = Run(plan, follower.segment_closed, self._other_stream)
+            run.listening.add_done_callback(lambda _: self._listening.set())
+            reason = await self._run_once(follower, run, tools, ready, timeout)
             if reason is not None:
                 return reason
             await asyncio.wait({follower.stop}, timeout=next(delays))
@@ -415,6 +431,11 @@ class Recorder:
             verdicts += found
         by_path = {verdict.path: verdict for verdict in (*self._discarded, *verdicts)}
         self.verdicts = tuple(by_path.values())
+
+    def _other_stream(self, other: RtpSender) -> None:
+        self.events.emit(
+            RecorderOtherStream(recorder=self.name, address=other.address, port=other.port, ssrc=other.ssrc)
+        )
 
     def _asked(self, ago: float = 0.0) -> None:
         if self._asked_at is None:

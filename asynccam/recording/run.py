@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from asynccam.errors import AsynccamError, RecordingError, StorageError, TimeoutError
-from asynccam.recording.filtering import FilterPipes, FilterProcess
+from asynccam.recording.filtering import FilterPipes, FilterProcess, RtpFilterProcess
 from asynccam.recording.hold import SOURCE
 from asynccam.recording.installation import Installation
 from asynccam.recording.messages import (
@@ -30,7 +30,8 @@ from asynccam.recording.messages import (
 from asynccam.recording.outputs import FileSet
 from asynccam.recording.pipeline import Plan
 from asynccam.recording.process import LaunchProcess, StopDeadlines
-from asynccam.recording.sources import TIMESTAMPER
+from asynccam.recording.rtp_stream import RtpSender, RtpStream
+from asynccam.recording.sources import FROM_PORT, PORT, TIMESTAMPER
 from asynccam.recording.verdict import FileVerdict, verify_files
 from asynccam.wall_clock import WALL_CLOCK, unix_now
 
@@ -105,9 +106,13 @@ class Run:
         seen_at: When the latest frame came of which is known when, monotonic seconds.
         bytes: On disk when last looked at, earlier runs included.
         interrupted: Whether the process heeded an interrupt.
+        listening: Done once the process takes the packets of an RTP stream.
+        rtp: What is known of the RTP stream that it receives.
     """
 
-    def __init__(self, plan: Plan, on_segment: SegmentCallback) -> None:
+    def __init__(
+        self, plan: Plan, on_segment: SegmentCallback, on_other: Callable[[RtpSender], None] | None = None
+    ) -> None:
         self.files = plan.files
         self.frames = 0
         self.fps: float | None = None
@@ -136,6 +141,9 @@ class Run:
         self._process: LaunchProcess | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._filter: FilterProcess | None = None
+        self._rtp_filter: RtpFilterProcess | None = None
+        self.listening: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.rtp = RtpStream(on_other)
 
     async def start(self, tools: Installation, environment: Mapping[str, str]) -> LaunchProcess:
         """Start the process; the caller must `stop` the run, also when this raises.
@@ -143,6 +151,14 @@ class Run:
         Raises:
             RecordingError: It cannot be started.
         """
+        if self._plan.rtp is not None:
+            self._rtp_filter = RtpFilterProcess(self.rtp.feed)
+            packets = await self._rtp_filter.start(self._plan.rtp)
+            wanted, place = f"fd={FROM_PORT}", f"fd={packets}"
+            arguments = [place if word == wanted else word for word in self._plan.graph.arguments()]
+            process = await self._launch(tools, environment, arguments, (*self._plan.pass_fds, packets))
+            self._rtp_filter.started()
+            return process
         if not self._plan.filtered:
             return await self._launch(tools, environment, self._plan.graph.arguments(), self._plan.pass_fds)
         with FilterPipes() as pipes:
@@ -204,8 +220,9 @@ class Run:
             if self._process is not None:
                 await self._process.stop(deadlines)
         finally:
-            if self._filter is not None:
-                await self._filter.stop()
+            for one in (self._filter, self._rtp_filter):
+                if one is not None:
+                    await one.stop()
 
     @property
     def dropped(self) -> int:
@@ -246,7 +263,8 @@ class Run:
         if process.ended_by_itself:
             status = f"gst-launch-1.0 ended with status {process.returncode} before the first frame"
             return RecordingError(f"{name}: {status}", output=process.output)
-        return TimeoutError(f"{name}: no frame came within {timeout:g} s")
+        others = f"; {self.rtp.trouble}" if self.rtp.trouble else ""
+        return TimeoutError(f"{name}: no frame came within {timeout:g} s{others}")
 
     async def verdicts(self, *, decode: bool = False) -> list[FileVerdict]:
         """Return the verdict on every file, oldest first.
@@ -362,6 +380,12 @@ class Run:
                 # With B frames that may be many frames before the muxer has the first one.
                 self._came = self._coming = (now, 1)
                 self._timer = asyncio.get_running_loop().call_later(_HELD_SECONDS, self._begin_held)
+            case StateChanged(element=element, new="playing") if (
+                element == PORT and not self.listening.done()
+            ):
+                self.listening.set_result(None)
+                if self._rtp_filter is not None:
+                    self._rtp_filter.play()
             case StateChanged(element="pipeline0", new="paused") if not self.backlog:
                 self._say_ready()
             case FrameCount(element=element, frames=frames) if element == SOURCE:

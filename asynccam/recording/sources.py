@@ -10,11 +10,16 @@ from asynccam.errors import UsageError
 from asynccam.recording import timecode
 from asynccam.recording.encoders import Codec, encode
 from asynccam.recording.gstlaunch import Chain, Element, PadOf, Value, caps
+from asynccam.recording.rtp_port import RtpPort, check_address
 
 TO_FILTER: Final = "@to-filter"
 """Stands for the descriptor that leads into `asynccam.recording.jpeg_filter` in a property named ``fd``."""
 FROM_FILTER: Final = "@from-filter"
 """Stands for the descriptor that comes from there."""
+FROM_PORT: Final = "@from-port"
+"""Stands for the descriptor that packets come from, see `asynccam.recording.rtp_filter`."""
+PORT: Final = "port"
+"""The element that reads them. As the first one of its pipeline it is the last to be set to play."""
 TIMESTAMPER: Final = "timestamper"
 """The element that works out decoding times. It tells its latency when it has seen the first frame."""
 
@@ -28,6 +33,27 @@ are out of order by a tenth of a second and more, and a video comes out shorter 
 
 Feed = Callable[[], Iterator[bytes]]
 """Makes the chunks that the process is given on its standard input."""
+
+
+@dataclass(frozen=True, slots=True)
+class RtpInput:
+    """The UDP port that a stream comes to.
+
+    Attributes:
+        port: Its number.
+        address: Local address.
+        payload: RTP payload type.
+        sender: IP address of the sender, or ``""`` for any.
+        reports: The port for RTCP, or None for the same one.
+        held: The port if somebody has bound it, or None.
+    """
+
+    port: int
+    address: str
+    payload: int
+    sender: str = ""
+    reports: int | None = None
+    held: RtpPort | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +72,7 @@ class Stream:
         caution: What may be wrong with what is recorded, for want of an element, or ``""``.
         filtered: Whether one of ``others`` writes Motion JPEG to `TO_FILTER`, and ``chain`` reads from
             `FROM_FILTER` what is left of it without spoiled pictures, in GStreamer's data protocol.
+        rtp: The UDP port that ``chain`` reads from, by `FROM_PORT`, or None.
     """
 
     chain: Chain
@@ -57,6 +84,7 @@ class Stream:
     behind: Chain = ()
     caution: str = ""
     filtered: bool = False
+    rtp: RtpInput | None = None
 
 
 class Source(Protocol):
@@ -226,12 +254,21 @@ class RtspSource:
 class RtpSource:
     """Video that arrives as RTP over UDP, not encoded again. See docs/protocols/nanocam.md.
 
+    One stream is recorded: the first that comes, and its packets only. A stream is known by its sender's
+    address and port and its SSRC (RFC 3550, 8). Nobody else on this computer can receive there meanwhile.
+
     Attributes:
         port: UDP port to listen on.
-        address: Local address, ``0.0.0.0`` or ``::`` for all.
+        address: Local address, ``0.0.0.0`` or ``::`` for all, or a multicast group.
         codec: What is sent.
-        payload: RTP payload type.
+        payload: RTP payload type; packets of another one are left out.
         latency: Milliseconds of jitter buffer.
+        sender: IP address of the sender, or None for anybody: the first one then.
+        rtcp_port: UDP port for RTCP, or None if it comes to ``port`` too (RFC 5761) or not at all.
+        held: ``port`` if it is bound already, or None.
+
+    Raises:
+        UsageError: The sender is not an IP address.
     """
 
     port: int
@@ -239,6 +276,13 @@ class RtpSource:
     codec: Literal["h264", "h265"] = "h264"
     payload: int = 96
     latency: int = 200
+    sender: str | None = None
+    rtcp_port: int | None = None
+    held: RtpPort | None = None
+
+    def __post_init__(self) -> None:
+        if self.sender is not None:
+            check_address(self.sender)
 
     def stream(self, installed: frozenset[str]) -> Stream:
         """The elements for it."""
@@ -246,23 +290,29 @@ class RtpSource:
             "application/x-rtp,media=video,clock-rate=90000,"
             f"encoding-name={self.codec.upper()},payload={self.payload}"
         )
-        # A burst of a key frame is larger than the kernel's default buffer.
-        listen: dict[str, Value] = {
-            "address": self.address,
-            "port": self.port,
-            "buffer-size": 4 << 20,
-            "caps": rtp,
-        }
+        sender = "" if self.sender is None else check_address(self.sender)
+        # Reading a socket gives one packet at a time. A source that is not live would hold up the pipeline
+        # until the first one, so one that is live stands beside it.
+        packets = Element(
+            "fdsrc", {"name": PORT, "fd": FROM_PORT, "blocksize": 1 << 16, "do-timestamp": True}
+        )
+        lively: Chain = (
+            Element("fakesrc", {"is-live": True, "num-buffers": 0}),
+            Element("fakesink", {"async": False, "sync": False}),
+        )
         return Stream(
             (
-                Element("udpsrc", listen),
+                packets,
+                Element("capsfilter", {"caps": rtp}),
                 Element("rtpjitterbuffer", {"latency": self.latency, "mode": _PACE}),
                 *_depay(self.codec),
             ),
             self.codec,
+            (lively,),
             latency=self.latency / 1000,
             behind=_decode_times(self.codec, installed),
             caution=_without_decode_times(self.codec, installed),
+            rtp=RtpInput(self.port, self.address, self.payload, sender, self.rtcp_port, self.held),
         )
 
 

@@ -177,7 +177,8 @@ class FrameTimes:
 
         The first frame is taken from the record, with its bound. The bound grows with the distance from the
         first frame: by the drift that was measured between the device's clock and this computer's, or by
-        `ASSUMED_DRIFT`. Files that a recorder wrote on this computer have its own clock.
+        `ASSUMED_DRIFT`. Files that a recorder wrote on this computer have its own clock, or that of their
+        sender (``frame_drift`` in the record).
 
         Args:
             record: Of the camera, with the time of its first frame.
@@ -391,7 +392,7 @@ class _Gatherer:
 def _clock_rate(record: CameraRecord, videos: Sequence[FileRecord]) -> tuple[float, float]:
     """Seconds per second by which the clock of the files runs faster than this computer's, and the bound."""
     if any(video.source == "local" for video in videos):
-        return 0.0, 0.0
+        return 0.0, record.frame_drift
     clock = record.clock
     if clock is not None and clock.drift is not None and clock.drift_bound is not None and clock.consistent:
         # The rate at any time may differ from the mean rate that was measured.

@@ -495,6 +495,7 @@ class TakeMember:
                 at=Moment.of(late.at), seconds=late.seconds, reason=late.reason
             )
         self.record.spoiled_frames = report.spoiled_frames
+        self.record.frame_drift = report.frame_drift
         self._made(report.files)
         names = tuple(file.name for file in report.files)
         self._emit(RecordingStopped(camera=self.camera.id, files=names))

@@ -1,6 +1,7 @@
 """NanocamCamera against a real media server of ours: pictures, recordings, streams, and two in one take."""
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -33,6 +34,9 @@ from tests.support.gst import free_udp_port, running
 from tests.support.waiting import eventually, passes
 
 SIZE: dict[str, Any] = {"width": 160, "height": 120}
+
+
+BARS = ["videotestsrc", "is-live=true", "!", "video/x-raw,format=I420,width=320,height=240,framerate=20/1"]
 
 
 @asynccontextmanager
@@ -96,6 +100,53 @@ async def record(camera: NanocamCamera, directory: Path) -> Path:
     assert file.path == path
     assert stopped.status == "complete"
     return path
+
+
+async def test_a_foreign_sender_at_the_same_address_spoils_nothing(tmp_path: Path) -> None:
+    async with rig() as (_, camera):
+        port = camera.ports.preferred
+        pay = [
+            "x264enc",
+            "tune=zerolatency",
+            "key-int-max=5",
+            "!",
+            "rtph264pay",
+            "config-interval=-1",
+            "pt=96",
+        ]
+        foreign = [*BARS, "!", *pay, "!", "udpsink", "host=127.0.0.1", f"port={port}"]
+        async with running(*foreign):
+            await one_packet(port)
+            armed = await camera.feature(Record).arm(RecordPlan(tmp_path, duration=1, timeout=30))
+            armed.release(None)
+            await armed.accepted()
+            await armed.aclose()
+            path = await asyncio.to_thread(lambda: next(tmp_path.iterdir()))
+            size = (await asyncio.to_thread(path.stat)).st_size
+            await eventually(lambda: path.stat().st_size > size, 30)
+            stopped = await camera.feature(Record).stop(timeout=30)
+    assert stopped.status.startswith("complete; another stream 127.0.0.1:")
+    assert await sizes(path) == {(160, 120)}
+
+
+async def one_packet(port: int) -> None:
+    """Wait until something comes to a UDP port of this computer."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.setblocking(False)
+        one.bind(("127.0.0.1", port))
+        async with asyncio.timeout(30):
+            await asyncio.get_running_loop().sock_recv(one, 65536)
+
+
+async def sizes(path: Path) -> set[tuple[int, int]]:
+    """Sizes of all pictures of a file, by ffprobe."""
+    shown = ["-v", "error", "-select_streams", "v", "-show_entries", "frame=width,height", "-of", "csv=p=0"]
+    process = await asyncio.create_subprocess_exec(
+        *["ffprobe", *shown, str(path)], stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    rows = [line.strip(",").split(",") for line in output.decode().split()]
+    return {(int(row[0]), int(row[1])) for row in rows}
 
 
 async def test_a_recording_begins_ends_and_is_whole(tmp_path: Path) -> None:

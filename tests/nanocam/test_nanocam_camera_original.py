@@ -11,8 +11,9 @@ from asynccam.errors import BusyError, DeviceError
 from asynccam.model.features import Record, RecordPlan, Snapshot, Stream
 from asynccam.model.info import CameraState
 from asynccam.recording import Verdict, verify_file
+from asynccam.recording.rtp_port import RtpPort
 from asynccam.systems.nanocam.camera import NanocamCamera
-from asynccam.systems.nanocam.camera_ports import HeldPort, MediaPorts
+from asynccam.systems.nanocam.camera_ports import MediaPorts
 from tests.support.gst import LAUNCH, free_udp_port, rtp_sender
 from tests.support.nanocam_media import jpeg
 from tests.support.nanocam_original_server import OriginalServer, original_server
@@ -75,7 +76,7 @@ async def test_an_armed_start_asks_for_nothing(tmp_path: Path) -> None:
 
 async def test_a_port_that_is_taken_here(tmp_path: Path) -> None:
     async with rig() as (server, camera):
-        held = HeldPort(camera.ports.preferred)
+        held = RtpPort(camera.ports.preferred)
         try:
             armed = await camera.feature(Record).arm(RecordPlan(tmp_path, timeout=30))
             armed.release(None)
@@ -83,7 +84,7 @@ async def test_a_port_that_is_taken_here(tmp_path: Path) -> None:
                 await armed.accepted()
             await armed.aclose()
         finally:
-            held.release()
+            held.close()
         await eventually(lambda: not server.streaming, 30)
 
 

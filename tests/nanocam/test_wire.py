@@ -194,6 +194,7 @@ ours = st.none() | st.builds(
     Ours,
     st.none() | st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=40),
     st.none() | st.integers(1024, 65535),
+    st.none() | st.integers(0, 999_999_999),
 )
 whole = st.integers(1, 10**6).map(float)
 
@@ -239,6 +240,8 @@ def test_what_is_written_is_read(request: Request) -> None:
         lambda: VideoRequest(1, 8, 70000),
         lambda: ResetTimerRequest(0),
         lambda: Ours(""),
+        lambda: Ours(ssrc=-1),
+        lambda: Ours(ssrc=1_000_000_000),
         lambda: Ours("\ud800"),
         lambda: Ours(None, 80),
         lambda: encode_request(ImageRequest(1, 0.5, 8, 8)),

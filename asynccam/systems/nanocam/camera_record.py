@@ -8,6 +8,7 @@ give none of that. See docs/protocols/nanocam.md.
 
 import asyncio
 import logging
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -21,18 +22,19 @@ from asynccam.errors import (
 )
 from asynccam.model.coverage import EarlyEnd
 from asynccam.model.features import RecordingGap, RecordPlan, StartReport, StopReport
-from asynccam.model.info import MediaFile
+from asynccam.model.info import DRIFT_LIMIT, MediaFile
 from asynccam.model.safe_name import safe_name
 from asynccam.recording import FileVerdict, Pipeline, Recorder, RecorderState, RtpSource, SingleFile, Verdict
 from asynccam.recording.installation import find_installation
+from asynccam.recording.rtp_port import is_here
 from asynccam.runtime.disk import on_disk
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
 from asynccam.systems.nanocam.client_conversation import Conversation, unexpected
 from asynccam.systems.nanocam.client_receive import free_path
-from asynccam.systems.nanocam.wire import Ours, VideoRequest
+from asynccam.systems.nanocam.wire import MAX_SSRC, Ours, VideoRequest
 from asynccam.systems.nanocam.wire_answers import Ok
-from asynccam.wall_clock import local_now, unix_now
+from asynccam.wall_clock import WALL_CLOCK, elapsed, local_now, unix_now
 
 if TYPE_CHECKING:
     from asynccam.systems.nanocam.camera import NanocamCamera
@@ -50,9 +52,11 @@ _LAST: Final = 1.0
 _JITTER: Final = 0.2
 """Seconds of jitter buffer."""
 _ON_ITS_WAY: Final = 0.15
-"""Seconds that a frame may be older, for what it takes to encode and to send it. Measured with software
-encoders of 1920 x 1080 on two busy processors: 50 to 110 ms."""
+"""Seconds that the quickest frame takes at most to be encoded and sent. Measured with software encoders of
+1920 x 1080 on two busy processors: 50 to 110 ms."""
 _LISTENING: Final = 5.0
+"""Seconds a recorder may take until it listens; packets that come earlier wait at its port."""
+_FIRST: Final = asyncio.FIRST_COMPLETED
 _FOREVER: Final = 86_400.0
 """Seconds a recorder listens; the first frame is bounded where it is waited for."""
 
@@ -67,14 +71,18 @@ class Reception:
 
     def __init__(self, camera: "NanocamCamera", duration: float | None) -> None:
         self._camera = camera
-        self._held = camera.ports.hold()
-        ours = Ours(camera.token, self._held.port)
+        # Where the server sends to.
+        self._address = "::" if ":" in camera.host else "0.0.0.0"  # noqa: S104
+        self._held = camera.ports.hold(self._address)
+        ours = Ours(camera.token, self._held.port, secrets.randbelow(MAX_SSRC + 1))
         self._talk = Conversation(camera.host, camera.port, ours, camera.timeouts)
         self._seconds = min(_AHEAD, _AHEAD if duration is None else duration + _SPARE)
         self._recorder: Recorder | None = None
         self._first: asyncio.Task[float] | None = None
         self._scope = TaskScope(f"stream of {camera.id}", on_failure=self._failed)
         self._streams = False
+        self.contradictions: tuple[str, ...] = ()
+        self._reliable = False  # whether the sender's reports are those of our own server
         self.trouble = ""
 
     @property
@@ -97,6 +105,13 @@ class Reception:
         )
 
     @property
+    def drift(self) -> float:
+        """Seconds per second by which the stream's times may run apart from this computer: 0 from here."""
+        stream = None if self._recorder is None else self._recorder.rtp
+        known = stream is not None and stream.sender is not None and is_here(stream.sender.address)
+        return 0.0 if known else DRIFT_LIMIT
+
+    @property
     def ended_early(self) -> EarlyEnd | None:
         """That the video ends clearly before the recording was ended, or None."""
         return None if self._recorder is None else self._recorder.ended_early
@@ -109,18 +124,26 @@ class Reception:
             RecordingError, StorageError: This computer cannot record.
         """
         if path is not None:
-            address = "::" if ":" in self._camera.host else "0.0.0.0"  # noqa: S104 - where the server sends to
-            source = RtpSource(self._held.port, address=address, latency=round(_JITTER * 1000))
+            await self._talk.connect()
+            source = RtpSource(
+                self._held.port,
+                self._address,
+                latency=round(_JITTER * 1000),
+                sender=self._talk.address,
+                held=self._held,
+            )
             pipeline = Pipeline(source, SingleFile(path))
             tools = await find_installation()
             plan = await on_disk(pipeline.plan, tools.elements)
             await find_installation(plan.graph.factories)
             self._recorder = Recorder(pipeline, name=self._camera.id)
         await self._talk.connect()
-        if self._recorder is not None:
+        if self._recorder is None:
+            self._held.share()
+        else:
             self._first = self._scope.spawn(self._recorder.start(timeout=_FOREVER), name="first frame")
-            listening = self._scope.spawn(self._held.joined(_LISTENING), name="listening")
-            await asyncio.wait({self._first, listening}, return_when=asyncio.FIRST_COMPLETED)
+            listening = self._scope.spawn(self._recorder.listening(), name="listening")
+            await asyncio.wait({self._first, listening}, timeout=_LISTENING, return_when=_FIRST)
             if self._first.done():
                 self._first.result()
 
@@ -138,11 +161,15 @@ class Reception:
         camera = self._camera
         request = VideoRequest(self._seconds, camera.width, camera.height, "udp", self._talk.ours)
         async with self._talk.exchange() as link:
+            asked = elapsed()
             answer = await self._talk.begin(link, request, timeout, override=camera.override)
             if not isinstance(answer, Ok):
                 raise unexpected(answer, link.peer)
             self._streams = True
             accepted_at = unix_now()
+            # A stream that came before it was asked for is another sender's.
+            self._held.choose(asked, answer.ssrc)
+            self._reliable = answer.ssrc is not None
         self._talk.stream_until = asyncio.get_running_loop().time() + self._seconds
         self._scope.spawn(self._renew(), name="renew")
         if not self._talk.framed and self.port != camera.ports.preferred:
@@ -153,17 +180,32 @@ class Reception:
     async def first_frame(self) -> tuple[float, float]:
         """Wait for the first frame: when it was made, and by how much that may be wrong.
 
-        It is handed on by the jitter buffer's length later. Encoder and network make it older than that by up
-        to `_ON_ITS_WAY`, and never younger, so the middle of what is possible is earlier by half of that.
-
         Raises:
             RecordingError, StorageError: The recorder failed.
         """
         assert self._first is not None
-        assert self._recorder is not None
-        arrived_at = await asyncio.shield(self._first)
-        half = _ON_ITS_WAY / 2
-        return arrived_at - _JITTER - half, self._recorder.first_frame_bound + half
+        await asyncio.shield(self._first)
+        made = self.made
+        assert made is not None  # a packet of it has come
+        return made
+
+    @property
+    def made(self) -> tuple[float, float] | None:
+        """When the first frame was made, Unix seconds, and by how much that may be wrong.
+
+        It is known better the more frames and reports of the sender have come, see `RtpTimes`. None before
+        the first one. Evidence that is at odds is told in `trouble`, and the bound covers all of it.
+        """
+        stream = None if self._recorder is None else self._recorder.rtp
+        if stream is None or stream.sender is None:
+            return None
+        clock = WALL_CLOCK.at(0.0) if is_here(stream.sender.address) else None
+        first = stream.times.first_frame(_ON_ITS_WAY, reliable=self._reliable, clock=clock)
+        if first is None:
+            return None
+        self.contradictions = first.contradictions
+        at = WALL_CLOCK.at((first.earliest + first.latest) / 2)
+        return at, (first.latest - first.earliest) / 2
 
     async def end(self) -> tuple[FileVerdict, ...]:
         """Finish the file, then have the server stop; harmless when called twice."""
@@ -179,6 +221,9 @@ class Reception:
                 self.trouble = f"ended early: {self._recorder.error}"
             elif self._recorder.ended_early is not None:
                 self.trouble = f"ended early: {self._recorder.ended_early.reason}"
+            stream = self._recorder.rtp
+            if stream is not None and stream.trouble:
+                self.trouble = "; ".join(filter(None, (self.trouble, stream.trouble)))
             return self._recorder.verdicts
         finally:
             await finish(self._leave())
@@ -193,7 +238,7 @@ class Reception:
             self.trouble = self.trouble or f"the server may still stream: {error}"
         finally:
             await self._talk.aclose()
-            self._held.release()
+            self._held.close()
 
     async def _stop_server(self) -> None:
         if self._talk.framed:
@@ -298,13 +343,17 @@ class NanocamRecord:
         self._reception, self._recording = None, False
         async with deadline(timeout, f"end of the recording of {self._camera.id}"):
             verdicts = await reception.end()
+        at, bound = reception.made or (None, None)
         if not verdicts:
             raise RecordingError(f"{self._camera.id}: no file was written")
         return StopReport(
             commanded_at=commanded_at,
             stopped_at=unix_now(),
-            status=_status(verdicts, reception.trouble),
+            status=_status(verdicts, "; ".join(filter(None, (reception.trouble, *reception.contradictions)))),
             files=tuple(MediaFile(one.path.name, one.size, path=one.path, verdict=one) for one in verdicts),
+            first_frame_at=at,
+            first_frame_bound=bound,
+            frame_drift=reception.drift,
             gaps=reception.gaps,
             ended_early=reception.ended_early,
         )

@@ -382,7 +382,8 @@ class MediaClient:
         request = VideoRequest(duration, width, height, "udp", self._talk.ours)
         if self._receiver is not None:
             raise StateError("a stream is being received already")
-        async with Receiver(self._talk.ours.port or MEDIA_PORT, output, duration) as receiver:
+        port = self._talk.ours.port or MEDIA_PORT
+        async with Receiver(port, output, duration, self._talk.address) as receiver:
             self._receiver = receiver
             try:
                 return await receive(receiver, self._talk, request, self._timeouts, override=override)

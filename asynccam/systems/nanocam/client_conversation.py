@@ -70,6 +70,11 @@ class Conversation:
         """Whether the server is one of ours; None before its first answer."""
         return None if self._link is None else self._link.framed
 
+    @property
+    def address(self) -> str | None:
+        """The server's IP address, from which its streams come too; None while not connected."""
+        return None if self._link is None else self._link.address
+
     async def connect(self) -> None:
         """Connect; harmless when connected.
 

@@ -97,6 +97,12 @@ class Link:
         return cls(sock, f"nanocam server {host}:{port}", timeouts)
 
     @property
+    def address(self) -> str:
+        """The server's IP address."""
+        address: str = self._sock.getpeername()[0]
+        return address.partition("%")[0].removeprefix("::ffff:")
+
+    @property
     def framed(self) -> bool | None:
         """Whether the server is one of ours; None as long as it has not answered."""
         return self._reader.framed

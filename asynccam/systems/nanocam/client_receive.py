@@ -31,11 +31,14 @@ class Receiver:
         port: UDP port to listen at.
         output: Where it goes.
         duration: Seconds from its first frame.
+        sender: The server's IP address, or None if that is not known.
     """
 
-    def __init__(self, port: int, output: Output, duration: float) -> None:
+    def __init__(self, port: int, output: Output, duration: float, sender: str | None = None) -> None:
+        everywhere = "::" if sender is not None and ":" in sender else "0.0.0.0"  # noqa: S104
+        source = RtpSource(port, everywhere, sender=sender)
         self._recorder = Recorder(
-            Pipeline(RtpSource(port), output), name="nanocam stream", limits=Limits(seconds=duration)
+            Pipeline(source, output), name="nanocam stream", limits=Limits(seconds=duration)
         )
         self._told: float | None = None
 

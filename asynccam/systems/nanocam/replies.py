@@ -362,7 +362,10 @@ def _framed(fields: Any) -> Busy | Ok | Refused | FileList | Finished:
         case "busy":
             return Busy()
         case "ok":
-            return Ok()
+            ssrc = fields.get("ssrc")
+            if ssrc is not None and (type(ssrc) is not int or not 0 <= ssrc < 1 << 32):
+                raise ValueError(ssrc)
+            return Ok(ssrc)
         case "finished":
             return Finished()
         case "refused":

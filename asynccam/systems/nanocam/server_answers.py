@@ -124,9 +124,9 @@ class Answers:
         """A stream has the camera."""
         await self._say(BUSY, Busy())
 
-    async def ok(self) -> None:
-        """The stream begins, or what was asked is done."""
-        await self._say(OK, Ok())
+    async def ok(self, ssrc: int | None = None) -> None:
+        """The stream begins, with this SSRC if it was asked for, or what was asked is done."""
+        await self._say(OK, Ok(ssrc))
 
     async def refuse(self, kind: RefusalKind, error: AsynccamError) -> None:
         """Say no, and why; an original client has no word for it.

@@ -116,18 +116,19 @@ class CaptureJob:
             return await self._run(self._pictures(self.wanted, directory)) or ()
         return await self._run(self._video(self.wanted, directory)) or ()
 
-    async def stream(self, port: int, began: Began) -> None:
+    async def stream(self, port: int, began: Began, *, ssrc: int | None = None) -> None:
         """Send RTP to the client until the end; the camera as for `capture`.
 
         Args:
             port: The client's UDP port.
             began: Awaited once the first frame is on its way.
+            ssrc: SSRC of the stream, with RTCP at the same port then, or None.
 
         Raises:
             RecordingError, TimeoutError: The camera does not work.
         """
         assert isinstance(self.wanted, Video)
-        await self._run(self._rtp(self.wanted, port, began))
+        await self._run(self._rtp(self.wanted, port, began, ssrc))
 
     def leave(self) -> None:
         """Give the camera, or the place in line, back; harmless when called twice."""
@@ -182,10 +183,11 @@ class CaptureJob:
                 raise RecordingError(f"the video is {one.verdict.value}: {one.detail}")
         return result.files
 
-    async def _rtp(self, wanted: Video, port: int, began: Began) -> None:
+    async def _rtp(self, wanted: Video, port: int, began: Began, ssrc: int | None) -> None:
         video = VideoStream(wanted.duration, src="camera", sink="udp")
         video.set_host(self.address)
         video.set_port(port)
+        video.ssrc = ssrc
         await self._play(video, began)
 
     async def _play(self, video: VideoStream, began: Began) -> VideoResult:

@@ -52,9 +52,10 @@ _READ: Final = 16 * 1024
 class _Order:
     """A request that is carried out, or waits for that, or was refused because a stream has the camera."""
 
-    def __init__(self, wanted: Wanted, port: int, answers: Answers) -> None:
+    def __init__(self, wanted: Wanted, port: int, ssrc: int | None, answers: Answers) -> None:
         self.wanted = wanted
         self.port = port
+        self.ssrc = ssrc
         self.answers = answers
         self.job: CaptureJob | None = None
         self.killed_here = False
@@ -208,7 +209,8 @@ class ServerConnection:
             return
         self._refused = None
         port = self._media_port if request.ours is None else request.ours.port or self._media_port
-        order = _Order(wanted, port, answers)
+        ssrc = None if request.ours is None else request.ours.ssrc
+        order = _Order(wanted, port, ssrc, answers)
         current = self._orders[0].job if self._orders else None
         if current is not None and current is self._desk.job and self._desk.streaming:
             await self._tell_busy(order)
@@ -326,10 +328,10 @@ class ServerConnection:
         async def began() -> None:
             if not order.answered:
                 order.answered = True
-                await order.answers.ok()
+                await order.answers.ok(order.ssrc)
 
         try:
-            await job.stream(order.port, began)
+            await job.stream(order.port, began, ssrc=order.ssrc)
         except TimeoutError as error:
             await order.answers.refuse("capture", error)
             return

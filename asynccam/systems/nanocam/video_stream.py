@@ -92,6 +92,8 @@ class VideoStream(BaseStream):
     Attributes:
         duration, src, sink, size: As given.
         host, port: Where ``udp`` is sent.
+        ssrc: SSRC that ``udp`` is sent with, or None for any. With one, RTCP goes to the same port where the
+            source stamps pictures when it makes them; the test picture with a time code does not.
         source_address, source_port, source_codec: Where it is received, and what comes.
         hls_root: URL of the directory of the segments, put before their names in the playlist.
         hls_playloc: Path of the playlist.
@@ -124,6 +126,7 @@ class VideoStream(BaseStream):
         self.size = size
         self.host = ""
         self.port = MEDIA_PORT
+        self.ssrc: int | None = None
         self.source_address = "0.0.0.0"  # noqa: S104 - cameras send from other computers
         self.source_port = MEDIA_PORT
         self.source_codec: Literal["h264", "h265"] = "h264"
@@ -269,7 +272,9 @@ class VideoStream(BaseStream):
                 await self._pipe.open()
                 return RawFrames(self._pipe.fd)
             case "udp":
-                return RtpOutput(self.host, self.port)
+                stamps = source.stream(tools.elements).feed is None
+                reports = self.ssrc is not None and stamps
+                return RtpOutput(self.host, self.port, ssrc=self.ssrc, reports=reports)
             case "hls":
                 if self.hls_playloc is None or self.hls_loc is None:
                     raise UsageError("hls_playloc and hls_loc are not set; they say where HLS goes")

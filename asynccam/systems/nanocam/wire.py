@@ -27,6 +27,8 @@ Format = Literal["file", "udp"]
 _BLANKS: Final = b" \t\r\n\0"
 _WORDS: Final = (OK, GOODBYE)
 _MAX_NUMBER: Final = 1e9
+MAX_SSRC: Final = 999_999_999
+"""Greatest SSRC that a stream is asked for with."""
 
 
 # -- requests -----------------------------------------------------------------------------------
@@ -40,15 +42,20 @@ class Ours:
         token: What a server of our own may want to see, or None.
         port: UDP port the client wants a stream at, or None for the server's own choice, which is all that
             an original server knows.
+        ssrc: SSRC the client wants a stream with (RFC 3550, 3), or None for any. A server that gives it says
+            so in its answer, and may send RTCP to the same port (RFC 5761).
 
     Raises:
-        UsageError: The token is empty, or no printable text, or the port is none a client may listen at.
+        UsageError: The token is empty, or no printable text, the port is none a client may listen at, or the
+            SSRC is above `MAX_SSRC`.
     """
 
     token: str | None = field(default=None, repr=False)
     port: int | None = None
+    ssrc: int | None = None
 
     def __post_init__(self) -> None:
+        _check(self.ssrc is None or 0 <= self.ssrc <= MAX_SSRC, f"{self.ssrc} is no SSRC of a stream")
         _check(self.port is None or 1024 <= self.port <= 65535, f"{self.port} is no UDP port for a stream")
         if self.token is not None:  # a lone half of a character is JSON, and no text
             _check(bool(self.token) and self.token.isprintable(), "a token is printable text")
@@ -189,7 +196,8 @@ def encode_request(request: Request) -> bytes:
     if request.ours is not None:
         token = {} if request.ours.token is None else {"token": request.ours.token}
         port = {} if request.ours.port is None else {"port": request.ours.port}
-        document[OUR_KEY] = {"v": OUR_VERSION, **token, **port, **exact}
+        ssrc = {} if request.ours.ssrc is None else {"ssrc": request.ours.ssrc}
+        document[OUR_KEY] = {"v": OUR_VERSION, **token, **port, **ssrc, **exact}
     elif exact:
         raise UsageError(f"an original server counts whole seconds only: {exact}")
     data = json.dumps(document, separators=(",", ":")).encode()
@@ -303,7 +311,8 @@ def _ours(value: object) -> Ours | None:
     fields = value if isinstance(value, dict) else {}
     token = fields.get("token")
     _check(token is None or isinstance(token, str), "a token is text")
-    return Ours(token, None if fields.get("port") is None else _integer(fields, "port"))
+    port, ssrc = (None if fields.get(name) is None else _integer(fields, name) for name in ("port", "ssrc"))
+    return Ours(token, port, ssrc)
 
 
 def _parse(fields: Mapping[str, Any]) -> Request:

@@ -43,7 +43,13 @@ class Busy:
 
 @dataclass(frozen=True, slots=True)
 class Ok:
-    """The stream begins, or what was asked is done."""
+    """The stream begins, or what was asked is done.
+
+    Attributes:
+        ssrc: SSRC of the stream if our own server sends it with the one it was asked for, or None.
+    """
+
+    ssrc: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +94,8 @@ def encode_framed(answer: FramedAnswer) -> bytes:
     match answer:
         case Busy():
             fields: dict[str, Any] = {"answer": "busy"}
-        case Ok():
-            fields = {"answer": "ok"}
+        case Ok(ssrc):
+            fields = {"answer": "ok"} if ssrc is None else {"answer": "ok", "ssrc": ssrc}
         case Finished():
             fields = {"answer": "finished"}
         case Refused(kind, reason):
