@@ -35,7 +35,7 @@ async def on_disk(function: Callable[[*Ts], T], *args: *Ts) -> T:
     """
     work: Future[T] = Future()
     # In the caller's context, as `asyncio.to_thread` does: see `asynccam.model.safe_files.confined`.
-    call = partial(copy_context().run, function, *args)
+    call = partial(copy_context().run, partial(function, *args))
 
     def run() -> None:
         if work.set_running_or_notify_cancel():
