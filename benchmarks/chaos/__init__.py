@@ -5,6 +5,6 @@
 
 Each round is one take over cameras of some of the five systems, all of them processes of their own. What is
 done to them, and when, follows from the seed. What the dead leave behind is finished by ``asynccam resume``.
-Then the take is held against what is known without asynccam: the devices' disks and processes, and the time of
-day that their pictures show.
+Then the take is held against what is known without asynccam: the devices' disks and processes, and the time
+of day that their pictures show.
 """

@@ -1,7 +1,8 @@
 """This process's clocks, set by signals while everything runs.
 
-SIGUSR1 sets the time of day by ``CHAOS_CLOCK_STEP`` seconds. SIGUSR2 tells that the computer was asleep for as
-many seconds as the file ``CHAOS_SLEPT`` says: monotonic time has stood still meanwhile, as it does on Linux.
+SIGURG sets the time of day by ``CHAOS_CLOCK_STEP`` seconds. SIGWINCH tells that the computer was asleep for
+as many seconds as the file ``CHAOS_SLEPT`` says. Monotonic time has stood still meanwhile, as on Linux.
+Both are signals that a process without a handler ignores, as one that is about to end.
 """
 
 import os
@@ -25,8 +26,8 @@ class Clocks:
         """Have this process go by these clocks."""
         time.time = lambda: self._of_day() + self._ahead
         time.monotonic = lambda: self._monotonic() - self._asleep
-        signal.signal(signal.SIGUSR1, self._on_step)
-        signal.signal(signal.SIGUSR2, self._on_wake)
+        signal.signal(signal.SIGURG, self._on_step)
+        signal.signal(signal.SIGWINCH, self._on_wake)
 
     def _on_step(self, number: int, frame: FrameType | None) -> None:
         self._ahead += self._step

@@ -195,7 +195,7 @@ class Round:
             await controller.write("cancel\n")
         elif act.what == "set clock":
             self._set_at = time.time()
-            controller.send(signal.SIGUSR1)
+            controller.send(signal.SIGURG)
         elif act.what == "fill disk":
             self._disk.fill()
             if act.lasts is not None:
@@ -223,7 +223,7 @@ class Round:
         finally:
             if act.what == "sleep":
                 controller.slept_file.write_text(f"{time.monotonic() - began:.6f}")
-                controller.send(signal.SIGUSR2)
+                controller.send(signal.SIGWINCH)
                 processes.send(controller.mark, signal.SIGCONT)
             controller.send(signal.SIGCONT)
 
