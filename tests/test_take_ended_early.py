@@ -342,6 +342,17 @@ def test_a_video_that_begins_late_is_told(late: float, source: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("source", ["device", "local"])
+def test_an_answer_that_was_held_up_is_no_reaction_time(source: str) -> None:
+    """The network was down from T0 on, and the camera began when it was back."""
+    record = seen(record_of(2.4, source=source), 2.6)
+    record = record.model_copy(update={"commanded_at": Moment.of(T0), "accepted_at": Moment.of(T0 + 2.7)})
+    judge_coverage(record, taken(), T0 + 5.0)
+    assert record.begins_late is not None
+    assert record.begins_late.seconds == pytest.approx(2.6)
+    assert outcome_of(record, Outcome.FAILED) is Outcome.INCOMPLETE
+
+
 @pytest.mark.parametrize(
     "record",
     [

@@ -5,6 +5,11 @@ from typing import Final
 
 SINGLE_FRAME_INTERVAL: Final = 1.0
 """Seconds between two frames where there is one frame only: assumed, a slower stream is not called video."""
+MOST_REACTION: Final = 1.5
+"""Seconds from a start to its answer that a camera without a schedule may need to begin.
+
+What takes longer, such as a network that is down, is not a property of the camera.
+"""
 LENGTH_DRIFT: Final = 0.002
 """By which a video's time may run slower than ours: clocks that drift, 29.97 frames a second called 30."""
 

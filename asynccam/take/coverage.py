@@ -5,7 +5,12 @@ A recorder on this computer tells this by itself, more closely, at its stop.
 
 from typing import Final
 
-from asynccam.model.coverage import SINGLE_FRAME_INTERVAL, begin_tolerance, end_tolerance
+from asynccam.model.coverage import (
+    MOST_REACTION,
+    SINGLE_FRAME_INTERVAL,
+    begin_tolerance,
+    end_tolerance,
+)
 from asynccam.model.manifest import (
     CameraRecord,
     EarlyEndRecord,
@@ -57,10 +62,13 @@ def _judge_begin(record: CameraRecord, t0: float | None) -> None:
 
 
 def _asked_at(record: CameraRecord, t0: float | None) -> float | None:
-    # A camera without a schedule begins between the command and its answer.
-    starts = [moment.unix for moment in (record.commanded_at, record.accepted_at) if moment is not None]
+    # A camera without a schedule begins between the command and its answer, if that comes promptly.
+    told, answered = record.commanded_at, record.accepted_at
+    starts = [moment.unix for moment in (told, answered) if moment is not None]
     if record.scheduled_for is not None:
         starts = []
+    elif told is not None and answered is not None and answered.unix - told.unix > MOST_REACTION:
+        starts = [told.unix]
     return max([*starts, *([] if t0 is None else [t0])], default=None)
 
 
