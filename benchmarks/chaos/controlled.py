@@ -119,7 +119,7 @@ def job_of(
 ) -> tuple[list[str], dict[str, Any]]:
     """Arguments and environment of the controller."""
     token = next((one.token for one in servers.values() if one.token), None)
-    variables: dict[str, Any] = {"CHAOS_SLEPT": place / "slept"}
+    variables: dict[str, Any] = {"CHAOS_SLEPT": place / "slept", "CHAOS_UP": place / "up"}
     if "mediamtx" in servers:
         variables |= {"MEDIAMTX_HTTP_PORT": servers["mediamtx"].http_port}
     if token:
@@ -150,16 +150,18 @@ class Anchors:
 
     Args:
         journal: Where it will be.
+        up: A file that the controller makes when it heeds signals.
 
     Attributes:
         seen: When each was seen, Unix seconds of this computer.
         entries: The journal's lines so far.
     """
 
-    def __init__(self, journal: Path) -> None:
+    def __init__(self, journal: Path, up: Path) -> None:
         self.seen: dict[str, float] = {}
         self.entries: list[dict[str, Any]] = []
         self._journal = journal
+        self._up = up
         self._events = {name: asyncio.Event() for name in ANCHORS}
 
     def mark(self, name: str) -> None:
@@ -176,6 +178,8 @@ class Anchors:
         """Read the journal while it grows; until cancelled."""
         done = 0
         while True:
+            if self._up.exists():
+                self.mark("launch")
             with suppress(OSError):
                 if os.path.getsize(self._journal) > done:  # noqa: PTH202 - many times a second
                     data = self._journal.read_bytes()

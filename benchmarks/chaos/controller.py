@@ -131,6 +131,11 @@ class Program:
         return [one for one in results if isinstance(one, Camera)]
 
 
+def say_up() -> None:
+    """Tell that all is imported, and that signals are heeded from here on."""
+    Path(os.environ["CHAOS_UP"]).touch()
+
+
 def show_tasks() -> None:
     """Print where every task of the running loop stands."""
     for task in asyncio.all_tasks():
@@ -149,6 +154,7 @@ def host(job: dict[str, Any]) -> int:
     logging.basicConfig(level=logging.WARNING)
     told = {"ended": "returned"}
     try:
+        say_up()
         code = asyncio.run(Program(job).run())
     except KeyboardInterrupt:
         told["ended"], code = "KeyboardInterrupt", _INTERRUPTED
@@ -168,6 +174,7 @@ def command(arguments: list[str]) -> None:
     shortened = tuple(getattr(limits.LIMITS, name) for name in TakeLimits.__dataclass_fields__)
     TakeLimits.__init__.__defaults__ = shortened
     sys.argv[1:] = arguments
+    say_up()
     run()
 
 

@@ -77,7 +77,7 @@ class Round:
         }
         self._controller = Controlled(place / "controller", f"{mark}-controller")
         self._resumer = Controlled(place / "resume", f"{mark}-resume")
-        self._anchors = Anchors(self._take / "journal.jsonl")
+        self._anchors = Anchors(self._take / "journal.jsonl", place / "controller" / "up")
         self._stopped = 0.0
         self._set_at: float | None = None
         self._repairs: list[tuple[Act, Callable[[], Awaitable[None]]]] = []
@@ -122,7 +122,6 @@ class Round:
         )
         await controller.start(arguments, variables, limit_of_take(self._plan, len(self._servers)))
         began = time.monotonic()
-        self._anchors.mark("launch")
         follow = asyncio.ensure_future(self._anchors.follow())
         acting = [asyncio.ensure_future(self._act(act, began)) for act in self._plan.acts]
         ended = await controller.ended()
