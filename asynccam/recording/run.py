@@ -105,6 +105,9 @@ class Run:
         seen_at: When the latest frame came of which is known when, monotonic seconds.
         bytes: On disk when last looked at, earlier runs included.
         interrupted: Whether the process heeded an interrupt.
+        unseen: Seconds before the first frame in which nobody counted frames. A source that was silent then
+            had sent it so much earlier.
+        ended_at: When the process was told to end, or was found to have ended, monotonic seconds, or None.
     """
 
     def __init__(self, plan: Plan, on_segment: SegmentCallback) -> None:
@@ -123,6 +126,8 @@ class Run:
         self._released_at = 0.0
         self._came: tuple[float, int] | None = None  # before the gate: the first count and its time
         self._coming: tuple[float, int] = (0.0, 0)  # the last count and its time
+        self.unseen = 0.0
+        self.ended_at: float | None = None
         self._on_segment = on_segment
         self._reader = LaunchReader()
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -198,6 +203,7 @@ class Run:
         Raises:
             RecordingError: It outlived even SIGKILL.
         """
+        self.ended_at = time.monotonic()
         if self._timer is not None:
             self._timer.cancel()
         try:
@@ -338,6 +344,8 @@ class Run:
         interval = (last_at - first_at) / (last - first) if last > first else _LONG_INTERVAL
         kept = now - self._released_at < interval + _PROMPT
         came = min(oldest + interval, now) if kept else now
+        if kept:
+            self.unseen = max(0.0, self._released_at - last_at)
         # One that came later found the gate open, and was at the muxer as promptly.
         self.first_frame_bound += came - oldest if kept else _PROMPT
         return came

@@ -27,8 +27,11 @@ _CODES: Final = frozenset({0, 2, 3, 4, 5, 6, 7, 8, 130, 143})
 """Documented in docs/cli.md, but for an error in asynccam itself."""
 _EDGE: Final = 1.8
 """Seconds that a recording called complete may lack at either end: a slow start is still one."""
-_GAP: Final = 0.7
+_GAP: Final = 1.3
 _CODE_STEP: Final = 0.002
+_CODE_LATE: Final = 0.5
+_OUTAGE: Final = 5
+"""How many times the usual interval is an outage."""
 
 
 @dataclass
@@ -219,12 +222,12 @@ class Film:
     """What one video shows.
 
     Attributes:
-        first: When its first picture was made, by the devices' clock.
+        first: When its first picture was made, by the devices' clock; None if nothing tells.
         shown: The time of day in each picture that has one, by the devices' clock.
         interval: Seconds that usually lie between two pictures.
     """
 
-    first: float
+    first: float | None
     shown: tuple[float, ...]
     interval: float
 
@@ -243,9 +246,10 @@ async def _film(path: Path) -> Film | None:
     if len(read) < 2:
         return None
     interval = statistics.median(b - a for a, b in pairwise(stamps))
-    return Film(
-        min(code - (stamp - stamps[0]) for code, stamp in read), tuple(one for one, _ in read), interval
-    )
+    # What comes after an outage may come late, all of it at once.
+    until = next((a for a, b in pairwise(stamps) if b - a > _OUTAGE * interval), stamps[-1])
+    first = min((code - (stamp - stamps[0]) for code, stamp in read if stamp <= until), default=None)
+    return Film(first, tuple(code for code, _ in read), interval)
 
 
 def _stamps(path: Path) -> list[float]:
@@ -267,11 +271,13 @@ def _of_times(facts: Facts, camera: dict[str, Any], films: list[Film]) -> Iterat
     if not films:
         return
     first = films[0]
-    yield from _of_first_frame(facts, camera, first.first, first.interval)
+    if first.first is not None:
+        yield from _of_first_frame(facts, camera, first.first, first.interval)
     if camera["outcome"] == "complete":
         shown = sorted(one for film in films for one in film.shown)
         gap = max(b - a for a, b in pairwise(shown))
-        yield from _of_coverage(facts, camera, first.first, shown[-1], gap)
+        begin = shown[0] if first.first is None else first.first
+        yield from _of_coverage(facts, camera, begin, shown[-1], gap)
 
 
 def _of_first_frame(facts: Facts, camera: dict[str, Any], first: float, interval: float) -> Iterator[str]:
@@ -279,7 +285,8 @@ def _of_first_frame(facts: Facts, camera: dict[str, Any], first: float, interval
     if at is None or bound is None:
         return
     error = first + facts.ahead - at["unix"]
-    if abs(error) > bound + 2 * interval + _CODE_STEP:
+    # A busy server shows times that are too late.
+    if not -bound - 2 * interval - _CODE_STEP <= error <= bound + 2 * interval + _CODE_LATE:
         source = camera["first_frame_source"]
         yield (
             f"the first frame of {camera['id']} was {error:+.3f} s from where the manifest has it,"
