@@ -12,9 +12,8 @@ from asynccam.model.events import Event, ProgramPaused
 from asynccam.model.manifest import CameraRecord, FileRecord, Manifest, Moment, Outcome, PauseRecord
 from asynccam.runtime.timing import sleep_until
 from asynccam.take import Take, TakeLimits
-from asynccam.take.clocks import note_late_sight, note_sleep
+from asynccam.take.clocks import note_sleep
 from asynccam.take.journal import JOURNAL_NAME
-from asynccam.take.timing import infer_first_frames, note_seen
 from asynccam.wall_clock import WALL_CLOCK
 from tests.support.command import started
 from tests.support.devices import device_process
@@ -202,33 +201,6 @@ def test_a_sleep_is_a_gap_of_what_is_recorded_here(
     note_sleep(record, [pause])
     note_sleep(record, [pause])
     assert [(gap.began_at.unix, gap.ended_at.unix if gap.ended_at else None) for gap in record.gaps] == gaps
-
-
-@pytest.mark.parametrize(
-    ("source", "at", "seconds", "earliest"),
-    [
-        ("local", 100.5, 0.9, 100.3),  # it came at any time of the pause, and was seen after it
-        ("local", 101.6, 0.6, 100.6),  # its source holds frames back
-        ("local", 90.0, 1.0, 101.2),
-        ("local", 105.0, 1.0, 101.2),
-        ("device", 100.5, 0.9, 101.2),  # the device saw it by itself
-    ],
-)
-def test_a_first_frame_that_came_while_nothing_ran_was_seen_too_late(
-    source: str, at: float, seconds: float, earliest: float
-) -> None:
-    record = camera_record(source)
-    note_seen(record, 101.3, 0.1)
-    note_late_sight(record, [PauseRecord(at=Moment.of(at), seconds=seconds, slept=True)])
-    assert record.first_frame_at is not None
-    assert record.first_frame_bound is not None
-    assert record.first_frame_at.unix - record.first_frame_bound == pytest.approx(earliest)
-    assert record.first_frame_at.unix + record.first_frame_bound == pytest.approx(101.4)
-    manifest = Manifest(
-        take="t", phase="done", created_at=Moment.of(0), written_at=Moment.of(0), cameras=[record]
-    )
-    infer_first_frames(manifest)
-    assert record.first_frame_at.unix - record.first_frame_bound == pytest.approx(earliest)
 
 
 def released(take: Path) -> bool:

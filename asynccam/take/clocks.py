@@ -14,11 +14,8 @@ from asynccam.model.manifest import (
 )
 from asynccam.runtime.clock_watch import ClockStep, ClockWatch, Pause
 from asynccam.take.member import Emit
-from asynccam.take.timing import note_seen
 from asynccam.wall_clock import WALL_CLOCK, ClockPin
 
-_HELD_BACK: Final = 1.0
-"""Seconds that a source may hold frames back, by which the time of a frame lies before it is seen."""
 _MOST: Final = 1000
 """Steps and pauses that a manifest takes: a clock that is set all the time must not fill it."""
 
@@ -122,24 +119,3 @@ def note_sleep(record: CameraRecord, pauses: Sequence[PauseRecord]) -> None:
                 GapRecord(began_at=pause.at, ended_at=Moment.of(until), reason=cause_of(pause))
             )
     record.gaps.sort(key=lambda gap: gap.began_at.unix)
-
-
-def note_late_sight(record: CameraRecord, pauses: Sequence[PauseRecord]) -> None:
-    """Widen the bound of a first frame that a recorder here may have seen only after a pause.
-
-    What came while nothing ran here waited in the system's buffers, and was seen when the pause was over.
-    """
-    seen = next((one for one in record.evidence if one.source == "seen"), None)
-    if seen is None or seen.earliest is None or seen.latest is None:
-        return
-    if not any(file.source == "local" for file in record.files) or record.kind == "still":
-        return
-    earliest, latest = seen.earliest.unix, seen.latest.unix
-    around = [
-        pause.seconds
-        for pause in pauses
-        if pause.at.unix <= latest + _HELD_BACK and pause.at.unix + pause.seconds >= earliest
-    ]
-    if around:
-        half = (latest - earliest + sum(around)) / 2
-        note_seen(record, latest - half, half)

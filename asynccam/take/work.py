@@ -27,7 +27,7 @@ from asynccam.model.manifest import (
 from asynccam.runtime.disk import on_disk
 from asynccam.runtime.tasks import TaskScope
 from asynccam.runtime.timing import deadline, sleep_until
-from asynccam.take.clocks import TakeClock, note_late_sight, note_sleep
+from asynccam.take.clocks import TakeClock, note_sleep
 from asynccam.take.coverage import judge_coverage
 from asynccam.take.files import Collector, Verify
 from asynccam.take.folder import TakeFolder, camera_directories
@@ -260,8 +260,6 @@ class TakeWork:
             await self._tidy(self._take_in_left())
         self._clock.check()
         unfinished = Outcome.CANCELLED if outcome is Outcome.CANCELLED else Outcome.FAILED
-        for member in self.members.values():
-            note_late_sight(member.record, self.manifest.pauses)
         infer_first_frames(self.manifest)
         for member in self.members.values():
             note_sleep(member.record, self.manifest.pauses)
