@@ -45,6 +45,10 @@ _PROMPT: Final = 0.1
 """Seconds in which a frame that waits before an opened gate reaches the muxer."""
 _HELD_SECONDS: Final = 1.0
 """A frame that is held back so long before the muxer counts as the first."""
+_AWAKE_EVERY: Final = 0.1
+"""Seconds between two signs that this program runs, while the first frame is waited for."""
+_ASLEEP: Final = 0.3
+"""Seconds without a sign after which what is read now may have come at any time since."""
 _CONFIRM_SECONDS: Final = 0.02
 """A sink's first data may be the end of a stream without frames; that follows within this time."""
 
@@ -140,6 +144,8 @@ class Run:
         self._closed: Path | None = None
         self._process: LaunchProcess | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._awake_at = 0.0
+        self._alarm: asyncio.TimerHandle | None = None
         self._filter: FilterProcess | None = None
 
     async def start(self, tools: Installation, environment: Mapping[str, str]) -> LaunchProcess:
@@ -164,6 +170,7 @@ class Run:
         pass_fds: Sequence[int],
     ) -> LaunchProcess:
         plan = self._plan
+        self._stay_awake()
         self._process = await LaunchProcess.start(
             # -e: an interrupt ends the stream, so that the muxer finishes its file.
             [*tools.guard, tools.launch, "-e", "-m", *arguments],
@@ -204,8 +211,9 @@ class Run:
             RecordingError: It outlived even SIGKILL.
         """
         self.ended_at = time.monotonic()
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._alarm):
+            if timer is not None:
+                timer.cancel()
         try:
             if self._process is not None:
                 await self._process.stop(deadlines)
@@ -350,11 +358,27 @@ class Run:
         self.first_frame_bound += came - oldest if kept else _PROMPT
         return came
 
+    def _stay_awake(self) -> None:
+        self._awake_at = WALL_CLOCK.elapsed()
+        self._alarm = asyncio.get_running_loop().call_later(_AWAKE_EVERY, self._stay_awake)
+
+    def _unheard(self, now: float) -> float:
+        """Return the seconds by which a message read ``now`` may be older, as this program did not run."""
+        silent = now - self._awake_at
+        if silent <= _ASLEEP:
+            return 0.0
+        just_released = self._awake_at < self._released_at + _LONG_INTERVAL + _PROMPT
+        # Then it may have been one of those that waited at the gate.
+        return silent + (self.backlog if just_released else 0.0)
+
     def _begin(self, now: float) -> None:
         """Take the first frame, which the muxer has ``now``, elapsed seconds."""
         if self.first_frame.done() or self._ended.done():
             return
         first = self._first_came(now)
+        self.first_frame_bound += self._unheard(now)
+        if self._alarm is not None:
+            self._alarm.cancel()
         self.first_frame.set_result(unix_now() - (WALL_CLOCK.elapsed() - first))
         self._grew()
         self.began_at, self.seen_at = self.grown_at - (now - first), self.grown_at

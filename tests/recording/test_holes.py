@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from asynccam.recording import Pipeline, Recorder, SplitFiles, SrtJpegSource, verify_file
+from asynccam.recording import Pipeline, Recorder, SplitFiles, SrtJpegSource, TestPattern, verify_file
 from asynccam.recording.holes import find_holes
 from tests.support.gst import free_udp_port, freeze, running, srt_sender, thaw
 
@@ -85,3 +85,21 @@ async def test_frames_that_waited_at_the_gate_through_a_silence_are_not_called_n
         assert recorder.first_frame_at is not None
         assert recorder.first_frame_at - recorder.first_frame_bound <= frozen_at
         assert recorder.gaps if returns else recorder.ended_early
+
+
+async def test_a_first_frame_that_came_while_the_program_was_blocked_has_a_bound_that_says_so(
+    tmp_path: Path,
+) -> None:
+    picture = TestPattern(width=64, height=48, time_code=False)
+    async with Recorder(Pipeline(picture, SplitFiles(tmp_path, "cam"))) as recorder:
+        await recorder.arm()
+        called = time.time()
+        starting = asyncio.ensure_future(recorder.start())
+        await asyncio.sleep(0.32)  # until the gate was opened
+        time.sleep(1.0)  # noqa: ASYNC251 - nothing of the program runs, and its recorder does
+        at = await starting
+        assert at - recorder.first_frame_bound <= called + 0.32
+        (verdict,) = await recorder.stop()
+        assert recorder.begins_late is None
+        assert verdict.duration is not None
+        assert verdict.duration > 1.0
