@@ -289,6 +289,12 @@ class _Resumption:
             member.may_record = False
             member.files = tuple(MediaFile(one.path.name, one.size, path=one.path) for one in found)
             record.files = [FileRecord(name=one.name, source="local", size=one.size) for one in member.files]
+            if still:
+                # A picture that was on its way is brought home from the camera, if the camera has kept it.
+                record.files += [
+                    FileRecord(name=name, source="device", state=FileState.FAILED)
+                    for name in await on_disk(_pictures_under_way, place)
+                ]
             if found:
                 record.stopped_at = Moment.of(_on_scale(_last(found), record))
                 record.stop_status = (
@@ -412,6 +418,13 @@ def _media_in(place: Path) -> list[_Found]:
     with storage_errors("read", place):
         paths = [path for path in sorted(place.iterdir()) if path.suffix.lower() in _MEDIA]
         return [_Found(path, (seen := path.stat()).st_size, seen.st_mtime) for path in paths]
+
+
+def _pictures_under_way(place: Path) -> list[str]:
+    """Names of the pictures of which a directory has a part only."""
+    with storage_errors("read", place):
+        names = [path.name.removesuffix(".part") for path in sorted(place.iterdir())]
+        return [name for name in names if (place / f"{name}.part").is_file()]
 
 
 def _look_for(place: Path, name: str, size: int | None) -> tuple[Path | None, Path | None]:
