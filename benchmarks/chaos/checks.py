@@ -28,7 +28,8 @@ _CODES: Final = frozenset({0, 2, 3, 4, 5, 6, 7, 8, 130, 143})
 _EDGE: Final = 1.8
 """Seconds that a recording called complete may lack at either end: a slow start is still one."""
 _GAP: Final = 1.3
-_CODE_STEP: Final = 0.002
+_BUSY: Final = 0.3
+"""Seconds that a frame may be older on a busy computer than is assumed of one that is not."""
 _CODE_LATE: Final = 0.5
 _OUTAGE: Final = 5
 """How many times the usual interval is an outage."""
@@ -286,7 +287,7 @@ def _of_first_frame(facts: Facts, camera: dict[str, Any], first: float, interval
         return
     error = first + facts.ahead - at["unix"]
     # A busy server shows times that are too late.
-    if not -bound - 2 * interval - _CODE_STEP <= error <= bound + 2 * interval + _CODE_LATE:
+    if not -bound - 2 * interval - _BUSY <= error <= bound + 2 * interval + _CODE_LATE:
         source = camera["first_frame_source"]
         yield (
             f"the first frame of {camera['id']} was {error:+.3f} s from where the manifest has it,"

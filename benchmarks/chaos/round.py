@@ -1,6 +1,7 @@
 """One round: servers, a controller, what is done to them, the resuming, and the checks."""
 
 import asyncio
+import inspect
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from asynccam.cli import resume
 from benchmarks.chaos import checks, limits
 from benchmarks.chaos.controlled import Anchors, Controlled, Ended, job_of, limit_of_take
 from benchmarks.chaos.plan import FOR_GOOD, Act, Plan
@@ -267,6 +269,8 @@ class Round:
         _, variables = job_of(self._plan, self._servers, self._take.parent, self._place / "resume")
         variables.pop("CHAOS_CLOCK_STEP")
         arguments = ["command", "resume", str(self._take), "--json"]
+        if "host" in inspect.signature(resume.resume).parameters:
+            arguments += ["--host", "127.0.0.1"]
         await self._resumer.start(arguments, variables, limits.of_resuming(len(self._servers)))
         ended = await self._resumer.ended()
         self._look_at("resume", ended, set())
