@@ -2,17 +2,12 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Final
 
 from asynccam.errors import AsynccamError
+from asynccam.model.coverage import is_hole, least_hole
 from asynccam.recording.events import Gap
 from asynccam.recording.frame_times import frame_times
 from asynccam.recording.verdict import FileVerdict
-
-HOLE: Final = 1.0
-"""Seconds between two frames above which something is missing; a busy computer is late by less."""
-_SLOW: Final = 3.0
-"""How many times the usual interval: a stream of a frame a second is not full of holes."""
 
 
 async def find_holes(verdicts: Sequence[FileVerdict], first_at: float) -> list[Gap]:
@@ -28,9 +23,8 @@ async def find_holes(verdicts: Sequence[FileVerdict], first_at: float) -> list[G
     gaps: list[Gap] = []
     began = first_at
     for verdict in verdicts:
-        least = max(HOLE, _SLOW * (verdict.interval or 0.0))
-        if verdict.longest is not None and verdict.longest > least:
-            gaps += await _holes_in(verdict, began, least)
+        if is_hole(verdict.longest, verdict.interval):
+            gaps += await _holes_in(verdict, began, least_hole(verdict.interval))
         if verdict.duration is None:
             break
         began += verdict.duration

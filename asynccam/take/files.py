@@ -16,6 +16,7 @@ from asynccam.model.manifest import FileRecord, FileState, VerdictRecord
 from asynccam.model.safe_name import safe_name
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.timing import deadline
+from asynccam.take.coverage import note_hole
 from asynccam.take.folder import TakeFolder
 from asynccam.take.limits import TakeLimits
 from asynccam.take.member import Emit, TakeMember
@@ -172,6 +173,7 @@ class Collector:
             async with deadline(self._limits.verify_timeout, f"verdict on {path}"):
                 finding = await verify(path)
             record.verdict = VerdictRecord.of(finding)
+            note_hole(member.record, record, finding)
 
 
 async def _measure(path: Path, name: str) -> LocalFile:
