@@ -146,7 +146,10 @@ def of_recording(facts: Facts) -> Iterator[str]:
         outcome = None if facts.manifest is None else facts.manifest["outcome"]
         said = any(error["step"] == "stop" for one in records for error in one["errors"])
         # What the manifest says of it, somebody can still do something about.
-        if not said or not (facts.directory / "journal.jsonl").exists():
+        resumable = said and (facts.directory / "journal.jsonl").exists()
+        # A stream that nobody receives is not a recording.
+        streams = any("may still stream" in one["stop_status"] for one in records)
+        if not resumable and not streams:
             yield f"{system} still records, and the manifest ({outcome}) does not say so"
 
 
