@@ -1,6 +1,7 @@
 """One run of a recorder: a process, what it said so far, and how its files grow."""
 
 import asyncio
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -49,6 +50,8 @@ _AWAKE_EVERY: Final = 0.1
 """Seconds between two signs that this program runs, while the first frame is waited for."""
 _ASLEEP: Final = 0.3
 """Seconds without a sign after which what is read now may have come at any time since."""
+_WAKING: Final = 2.0
+"""Seconds after a sleep in which frames may come that were sent before or during it."""
 _CONFIRM_SECONDS: Final = 0.02
 """A sink's first data may be the end of a stream without frames; that follows within this time."""
 
@@ -144,7 +147,8 @@ class Run:
         self._closed: Path | None = None
         self._process: LaunchProcess | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._awake_at = 0.0
+        self._awake_at = self._awake_monotonic = 0.0
+        self._slept = (-math.inf, 0.0)  # when this computer woke, and how long it had slept
         self._alarm: asyncio.TimerHandle | None = None
         self._filter: FilterProcess | None = None
 
@@ -359,14 +363,21 @@ class Run:
         return came
 
     def _stay_awake(self) -> None:
-        self._awake_at = WALL_CLOCK.elapsed()
+        now, monotonic = WALL_CLOCK.elapsed(), time.monotonic()
+        # Monotonic time stands still while the computer sleeps.
+        slept = (now - self._awake_at) - (monotonic - self._awake_monotonic)
+        if self._alarm is not None and slept > _ASLEEP:
+            self._slept = now, slept
+        self._awake_at, self._awake_monotonic = now, monotonic
         self._alarm = asyncio.get_running_loop().call_later(_AWAKE_EVERY, self._stay_awake)
 
     def _unheard(self, now: float) -> float:
         """Return the seconds by which a message read ``now`` may be older, as this program did not run."""
         silent = now - self._awake_at
         if silent <= _ASLEEP:
-            return 0.0
+            woke_at, slept = self._slept
+            # What came just before and after it may have waited in the system's buffers meanwhile.
+            return slept if now - woke_at < _WAKING else 0.0
         just_released = self._awake_at < self._released_at + _LONG_INTERVAL + _PROMPT
         # Then it may have been one of those that waited at the gate.
         return silent + (self.backlog if just_released else 0.0)

@@ -9,6 +9,7 @@ import pytest
 from asynccam.recording import Pipeline, Recorder, SplitFiles, SrtJpegSource, TestPattern, verify_file
 from asynccam.recording.holes import find_holes
 from tests.support.gst import free_udp_port, freeze, running, srt_sender, thaw
+from tests.support.set_clock import SetClock
 
 HOLE = 1.5
 
@@ -85,6 +86,18 @@ async def test_frames_that_waited_at_the_gate_through_a_silence_are_not_called_n
         assert recorder.first_frame_at is not None
         assert recorder.first_frame_at - recorder.first_frame_bound <= frozen_at
         assert recorder.gaps if returns else recorder.ended_early
+
+
+async def test_a_first_frame_after_a_sleep_may_have_waited_through_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = TestPattern(width=64, height=48, time_code=False)
+    async with Recorder(Pipeline(picture, SplitFiles(tmp_path, "cam"))) as recorder:
+        await recorder.arm()
+        await asyncio.sleep(0.3)
+        SetClock(monkeypatch).sleep(5.0)
+        await recorder.start()
+        assert recorder.first_frame_bound > 5.0
 
 
 async def test_a_first_frame_that_came_while_the_program_was_blocked_has_a_bound_that_says_so(
