@@ -49,7 +49,7 @@ def test_a_seed_and_a_number_make_the_plan() -> None:
     done = Counter((act.what, act.target == "controller") for one in many for act in one.acts)
     for what in (*FOR_GOOD, "freeze", "sleep", "set clock", "fill disk"):
         assert done[what, True]
-    for what in ("kill", "freeze", "cut", "mute", "unplug"):
+    for what in ("kill", "freeze", "cut", "mute", "unplug", "fill disk"):
         assert done[what, False]
 
 

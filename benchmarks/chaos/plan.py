@@ -53,6 +53,9 @@ _TO_CONTROLLER: Final = {
 }
 _TO_SERVER: Final = {"kill": 4, "freeze": 3, "cut": 3, "mute": 2}
 _OF_NETWORK: Final = {"unplug": 2}
+_WITH_DISK: Final = ("multicam", "mediamtx")
+"""Systems whose devices keep recordings on a disk of their own."""
+_FILLS: Final = 0.1
 FOR_GOOD: Final = frozenset(
     {"kill", "terminate", "terminate twice", "interrupt", "interrupt twice", "cancel"}
 )
@@ -136,7 +139,19 @@ def plan(seed: int, number: int, *, namespaces: bool) -> Plan:
         if possible and not alike and not (fatal and ends):
             acts.append(act)
             ends = ends or fatal
+    if namespaces:
+        acts += _full_disks(random.Random(f"{seed}/{number}/disks"), systems)
     return Plan(number, systems, host, opens, duration, tuple(acts))
+
+
+def _full_disks(chance: random.Random, systems: tuple[str, ...]) -> list[Act]:
+    """The disk of a device or service that fills, in a few rounds."""
+    filled = [one for one in systems if one in _WITH_DISK and chance.random() < _FILLS]
+    return [
+        Act("fill disk", one, anchor, round(chance.uniform(0.0, _SPREAD[anchor]), 2))
+        for one in filled[:1]
+        for anchor in chance.choices(ANCHORS, _ANCHOR_WEIGHTS)
+    ]
 
 
 def _act(chance: random.Random, systems: tuple[str, ...], host: str) -> Act:

@@ -75,7 +75,8 @@ class Round:
         self._take = place / "takes" / "take"
         mark = f"{os.getpid()}-{plan.number}"
         self._servers = {
-            system: Server(system, place / system, f"{mark}-{system}") for system in plan.systems
+            system: Server(system, place / system, f"{mark}-{system}", mounts=namespaces)
+            for system in plan.systems
         }
         self._controller = Controlled(place / "controller", f"{mark}-controller")
         self._resumer = Controlled(place / "resume", f"{mark}-resume")

@@ -12,6 +12,7 @@ from typing import IO, Any, Final
 
 from benchmarks.chaos import processes
 from benchmarks.chaos.proxy import Proxy
+from benchmarks.chaos.world import Disk
 from tests.support.devices import free_port
 
 _HOST: Final = "127.0.0.1"
@@ -20,6 +21,9 @@ _START_TIMEOUT: Final = 60.0
 _CAMERA: Final = {"mediamtx": "/camera0", "thorvision": "/simulated-0", "snapshot": "/test1"}
 _SETTINGS: Final = ("ASYNCCAM_", "MEDIAMTX_")
 _END_TIMEOUT: Final = 20.0
+_ROOM: Final = 48 << 20
+_ROOM_OF_PHONE: Final = 320 << 20
+"""Bytes; a MultiCam device does not record with less than 256 MiB free."""
 
 
 class Server:
@@ -29,6 +33,7 @@ class Server:
         system: Which of the five.
         place: Where it keeps everything.
         mark: The mark of its processes.
+        mounts: Whether its disk can be a file system of its own.
 
     Attributes:
         system: As given.
@@ -38,13 +43,15 @@ class Server:
         spoiled: Why its pictures are no evidence of time; empty if they are.
     """
 
-    def __init__(self, system: str, place: Path, mark: str) -> None:
+    def __init__(self, system: str, place: Path, mark: str, *, mounts: bool) -> None:
         self.system = system
         self.mark = mark
         self.token: str | None = None
         self.disk = place / "disk"
         self.spoiled: list[str] = []
         self._place = place
+        size = _ROOM_OF_PHONE if system == "multicam" else _ROOM
+        self._space = Disk(self.disk, mounts=mounts, size=size)
         self._port, self._http_port = free_port(), free_port()
         self._proxy, self._http_proxy = Proxy(self._port), Proxy(self._http_port)
         self._process: asyncio.subprocess.Process | None = None
@@ -76,8 +83,8 @@ class Server:
 
     async def prepare(self) -> None:
         """Make its directories and its network."""
-        for path in (self.disk, self._place / "tmp"):
-            path.mkdir(parents=True, exist_ok=True)
+        (self._place / "tmp").mkdir(parents=True, exist_ok=True)
+        self._space.mount()
         await self._proxy.start()
         await self._http_proxy.start()
 
@@ -104,6 +111,9 @@ class Server:
         if what == "freeze":
             processes.send(self.mark, signal.SIGSTOP)
             return lambda: processes.send(self.mark, signal.SIGCONT)
+        if what == "fill disk":
+            self._space.fill()
+            return self._space.free
         for proxy in (self._proxy, self._http_proxy):
             {"cut": proxy.cut, "mute": proxy.mute}[what]()
         return self._mend
@@ -117,6 +127,7 @@ class Server:
     async def restore(self) -> None:
         """Have it answer again, whatever was done to it."""
         processes.send(self.mark, signal.SIGCONT)
+        self._space.free()
         self._mend()
         if not self.runs:
             await self.start()
@@ -132,6 +143,7 @@ class Server:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(process.wait(), _END_TIMEOUT)
         await self.kill()
+        self._space.unmount()
         if self._log is not None:
             self._log.close()
 

@@ -62,18 +62,20 @@ class Disk:
     Args:
         path: Where it is.
         mounts: Whether it is a file system of its own; else it is a directory, and is never full.
+        size: Bytes that it holds.
     """
 
-    def __init__(self, path: Path, *, mounts: bool) -> None:
+    def __init__(self, path: Path, *, mounts: bool, size: int = _SIZE) -> None:
         self._path = path
+        self._size = size
         self._mounts = mounts
         self._mounted = False
 
     def mount(self) -> None:
         """Make it."""
-        self._path.mkdir(parents=True)
+        self._path.mkdir(parents=True, exist_ok=True)
         if self._mounts:
-            options = ["-t", "tmpfs", "-o", f"size={_SIZE}", "none", str(self._path)]
+            options = ["-t", "tmpfs", "-o", f"size={self._size}", "none", str(self._path)]
             subprocess.run(["mount", *options], check=True)
             self._mounted = True
 
