@@ -31,7 +31,7 @@ from asynccam.systems.nanocam.camera_ports import MediaPorts
 from asynccam.systems.nanocam.server import MediaServer
 from asynccam.systems.thorvision import ThorVisionCamera
 from asynccam.take import Take
-from asynccam.take.coverage import judge_coverage
+from asynccam.take.coverage import judge_coverage, note_hole
 from asynccam.take.work import outcome_of
 from tests.support.command import asynccam, started
 from tests.support.devices import device_process
@@ -342,6 +342,17 @@ def test_a_video_that_begins_late_is_told(late: float, source: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("source", ["device", "local"])
+def test_an_answer_that_was_held_up_is_no_reaction_time(source: str) -> None:
+    """The network was down from T0 on, and the camera began when it was back."""
+    record = seen(record_of(2.4, source=source), 2.6)
+    record = record.model_copy(update={"commanded_at": Moment.of(T0), "accepted_at": Moment.of(T0 + 2.7)})
+    judge_coverage(record, taken(), T0 + 5.0)
+    assert record.begins_late is not None
+    assert record.begins_late.seconds == pytest.approx(2.6)
+    assert outcome_of(record, Outcome.FAILED) is Outcome.INCOMPLETE
+
+
 @pytest.mark.parametrize(
     "record",
     [
@@ -361,6 +372,39 @@ def test_a_video_that_begins_late_is_told(late: float, source: str) -> None:
 def test_what_is_not_called_late(record: CameraRecord) -> None:
     judge_coverage(record, taken(), T0 + 5.0)
     assert record.begins_late is None
+
+
+@dataclass(frozen=True)
+class Look:
+    longest: float | None
+    interval: float | None = 0.05
+    verdict: Verdict = Verdict.COMPLETE
+    frames: int | None = 100
+    duration: float | None = 5.0
+    detail: str = ""
+
+
+@pytest.mark.parametrize("source", ["device", "local"])
+def test_a_hole_in_the_middle_of_a_file_is_a_gap(source: str) -> None:
+    record = seen(record_of(5.0, source=source), 0.0)
+    note_hole(record, record.files[0], Look(1.6))
+    (gap,) = record.gaps
+    assert (gap.began_at.unix, gap.ended_at) == (T0, None)
+    assert gap.reason == "1.6 s without a frame, somewhere in 0.mp4"
+    assert outcome_of(record, Outcome.FAILED) is Outcome.INCOMPLETE
+    assert record.first_frame_at is not None
+    # Of a recorder here that died, the first frames may be some that had waited.
+    earliest = record.first_frame_at.unix - (record.first_frame_bound or 0.0)
+    assert earliest == pytest.approx(T0 - 0.01 - (1.6 if source == "local" else 0.0))
+    note_hole(record, record.files[0], Look(1.6))
+    assert len(record.gaps) == 1
+
+
+@pytest.mark.parametrize("look", [Look(None), Look(0.9), Look(2.5, interval=1.0)])
+def test_what_is_no_hole(look: Look) -> None:
+    record = seen(record_of(5.0), 0.0)
+    note_hole(record, record.files[0], look)
+    assert record.gaps == []
 
 
 def test_two_of_five_seconds_are_told() -> None:

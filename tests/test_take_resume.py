@@ -237,6 +237,36 @@ async def test_a_picture_that_never_came_is_told(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("there", [True, False])
+async def test_a_picture_that_was_on_its_way_is_fetched_or_listed(tmp_path: Path, *, there: bool) -> None:
+    take = tmp_path / "take"
+    async with device_process("snapshot", tmp_path / "server") as server:
+        line = ("record", server.address, "--to", tmp_path, "--name", "take", "--duration", 60)
+        async with started(*line, "--start-in", 0.2) as process:
+            await eventually(lambda: bool(list(take.glob("*/*.jpg"))), 40)
+            process.kill()
+            await process.wait()
+        (picture,) = take.glob("*/*.jpg")
+        whole = await asyncio.to_thread(picture.read_bytes)
+        await asyncio.to_thread(picture.with_name(f"{picture.name}.part").write_bytes, whole[:1000])
+        picture.unlink()
+        if not there:
+            server.process.kill()
+            await server.process.wait()
+        await asynccam("resume", take, "--json", timeout=120)
+    (camera,) = (await Manifest.load(take)).cameras
+    (file,) = camera.files
+    assert file.name == picture.name
+    place = take / camera.directory
+    if there:
+        assert file.state is FileState.ARRIVED
+        assert await asyncio.to_thread(picture.read_bytes) == whole
+        assert list(place.iterdir()) == [picture]
+    else:
+        assert (file.state, file.path, file.received) == (FileState.PENDING, None, 1000)
+        assert [one.name for one in place.iterdir()] == [Path(file.part or "").name]
+
+
 async def test_a_take_that_runs_is_not_resumed(tmp_path: Path) -> None:
     take = tmp_path / "take"
     async with device_process("multicam", tmp_path / "device") as device:

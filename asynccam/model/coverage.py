@@ -5,6 +5,15 @@ from typing import Final
 
 SINGLE_FRAME_INTERVAL: Final = 1.0
 """Seconds between two frames where there is one frame only: assumed, a slower stream is not called video."""
+HOLE: Final = 1.0
+"""Seconds between two frames above which something is missing; a busy computer is late by less."""
+_SLOW: Final = 3.0
+"""How many times the usual interval: a stream of a frame a second is not full of holes."""
+MOST_REACTION: Final = 1.5
+"""Seconds from a start to its answer that a camera without a schedule may need to begin.
+
+What takes longer, such as a network that is down, is not a property of the camera.
+"""
 LENGTH_DRIFT: Final = 0.002
 """By which a video's time may run slower than ours: clocks that drift, 29.97 frames a second called 30."""
 
@@ -42,6 +51,21 @@ class EarlyEnd:
         """The same, by when its frames were made and not when they arrived, ``delay`` seconds later."""
         seconds = None if self.seconds is None else self.seconds + delay
         return EarlyEnd(self.at - delay, seconds, self.reason)
+
+
+def is_hole(longest: float | None, interval: float | None) -> bool:
+    """Return whether something is missing between two frames.
+
+    Args:
+        longest: Seconds between them, or None.
+        interval: Longest usual time between two frames, in seconds, or None.
+    """
+    return longest is not None and longest > least_hole(interval)
+
+
+def least_hole(interval: float | None) -> float:
+    """Return the seconds between two frames above which something is missing."""
+    return max(HOLE, _SLOW * (interval or 0.0))
 
 
 def begin_tolerance(interval: float, *, bound: float) -> float:

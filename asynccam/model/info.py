@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 _EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -93,6 +93,21 @@ class Finding(Protocol):
     @property
     def detail(self) -> str:
         """The finding in words."""
+        ...
+
+
+@runtime_checkable
+class TellsOutages(Protocol):
+    """Further words of a `Finding` that knows the times between frames."""
+
+    @property
+    def interval(self) -> float | None:
+        """Longest usual time between two frames in seconds, or None."""
+        ...
+
+    @property
+    def longest(self) -> float | None:
+        """Longest time between two frames in seconds, which may be an outage, or None."""
         ...
 
 

@@ -1,6 +1,6 @@
 """What a recorder tells while it runs: how far it is, that frames stay away, that the disk fills up."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from asynccam.recording.events import Gap, RecorderDiskLow, RecorderProgress, RecorderResumed, RecorderStalled
 from asynccam.recording.run import Run, Survey
@@ -60,6 +60,11 @@ class ProgressTeller:
         self._gap_began = run.grown_wall
         self._events.emit(RecorderStalled(recorder=self._recorder, since=run.grown_wall, reason=reason))
 
+    def found_gaps(self, found: Iterable[Gap]) -> None:
+        """Add gaps that only the files tell of, but for those that were noticed already."""
+        new = [gap for gap in found if not any(_overlap(gap, one) for one in self.gaps)]
+        self.gaps = tuple(sorted((*self.gaps, *new), key=lambda gap: gap.began))
+
     def close_gap(self, ended: float, *, restarted: bool = False, resumed: bool = True) -> None:
         """Frames come again, or the recording is over without; harmless where no gap is open."""
         if self._gap_began is None:
@@ -68,3 +73,7 @@ class ProgressTeller:
         self.gaps = (*self.gaps, gap)
         if resumed:
             self._events.emit(RecorderResumed(recorder=self._recorder, gap=gap))
+
+
+def _overlap(one: Gap, other: Gap) -> bool:
+    return one.began <= other.ended and other.began <= one.ended

@@ -8,7 +8,7 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Final
 
 from asynccam.errors import AsynccamError, RecordingError, StateError, StorageError, UsageError
-from asynccam.model.coverage import EarlyEnd, LateBegin
+from asynccam.model.coverage import LENGTH_DRIFT, EarlyEnd, LateBegin
 from asynccam.recording.arming import Arming
 from asynccam.recording.coverage import Ending, ending_of
 from asynccam.recording.events import (
@@ -21,6 +21,7 @@ from asynccam.recording.events import (
     RecorderState,
 )
 from asynccam.recording.follower import Follower
+from asynccam.recording.holes import find_holes
 from asynccam.recording.installation import Installation, find_installation
 from asynccam.recording.options import DEFAULT_WATCH, NO_LIMITS, Limits, Watch
 from asynccam.recording.pipeline import Pipeline, Plan
@@ -100,6 +101,7 @@ class Recorder:
         self._arming: Arming | None = None
         self._discarded: list[FileVerdict] = []
         self._teller = ProgressTeller(name, self.events, watch.low_space)
+        self._first: Run | None = None  # the first one that had a frame
         self._last: Run | None = None  # the last one that had a frame
         self._wanted_at: float | None = None  # when an armed start was let go, monotonic
         self._began_at: float | None = None  # when the first frame was there, monotonic
@@ -386,6 +388,7 @@ class Recorder:
         self._last = run
         self._move(RecorderState.RECORDING)
         if self.first_frame_at is None:
+            self._first = run
             self.first_frame_at, self.first_frame_bound = at, run.first_frame_bound
             self._began_at = run.began_at
             follower.begin_at(run.began_at)
@@ -428,6 +431,10 @@ class Recorder:
             found = await run.verdicts(decode=self._decode)
             if run is self._last:
                 self._ending = ending_of(self, run, found, self._watch.stall)
+            if run.first_frame.done():
+                self._teller.found_gaps(await find_holes(found, run.first_frame.result()))
+            if run is self._first:
+                self.first_frame_bound += self._earlier(run, found)
             verdicts += found
         by_path = {verdict.path: verdict for verdict in (*self._discarded, *verdicts)}
         self.verdicts = tuple(by_path.values())
@@ -436,6 +443,19 @@ class Recorder:
         self.events.emit(
             RecorderOtherStream(recorder=self.name, address=other.address, port=other.port, ssrc=other.ssrc)
         )
+
+    def _earlier(self, run: Run, verdicts: Sequence[FileVerdict]) -> float:
+        """Return the seconds by which its first frame may have come before the bound that was told.
+
+        Where the source fell silent just before the gate was opened, the frames that waited there are older
+        than it was thought. Then the files are longer than the run, or end early.
+        """
+        length = run.length(verdicts)
+        if length is None or run.ended_at is None or not run.backlog:
+            return 0.0
+        excess = run.began_at + length * (1 - LENGTH_DRIFT) - run.ended_at
+        silent = run.unseen if self.ended_early is not None else 0.0
+        return max(excess if excess > _ON_THE_WAY else 0.0, silent)
 
     def _asked(self, ago: float = 0.0) -> None:
         if self._asked_at is None:

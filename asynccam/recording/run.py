@@ -1,6 +1,7 @@
 """One run of a recorder: a process, what it said so far, and how its files grow."""
 
 import asyncio
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -46,6 +47,12 @@ _PROMPT: Final = 0.1
 """Seconds in which a frame that waits before an opened gate reaches the muxer."""
 _HELD_SECONDS: Final = 1.0
 """A frame that is held back so long before the muxer counts as the first."""
+_AWAKE_EVERY: Final = 0.1
+"""Seconds between two signs that this program runs, while the first frame is waited for."""
+_ASLEEP: Final = 0.3
+"""Seconds without a sign after which what is read now may have come at any time since."""
+_WAKING: Final = 2.0
+"""Seconds after a sleep in which frames may come that were sent before or during it."""
 _CONFIRM_SECONDS: Final = 0.02
 """A sink's first data may be the end of a stream without frames; that follows within this time."""
 
@@ -108,6 +115,9 @@ class Run:
         interrupted: Whether the process heeded an interrupt.
         listening: Done once the process takes the packets of an RTP stream.
         rtp: What is known of the RTP stream that it receives.
+        unseen: Seconds before the first frame in which nobody counted frames. A source that was silent then
+            had sent it so much earlier.
+        ended_at: When the process was told to end, or was found to have ended, monotonic seconds, or None.
     """
 
     def __init__(
@@ -128,6 +138,8 @@ class Run:
         self._released_at = 0.0
         self._came: tuple[float, int] | None = None  # before the gate: the first count and its time
         self._coming: tuple[float, int] = (0.0, 0)  # the last count and its time
+        self.unseen = 0.0
+        self.ended_at: float | None = None
         self._on_segment = on_segment
         self._reader = LaunchReader()
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -140,6 +152,9 @@ class Run:
         self._closed: Path | None = None
         self._process: LaunchProcess | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._awake_at = self._awake_monotonic = 0.0
+        self._slept = (-math.inf, 0.0)  # when this computer woke, and how long it had slept
+        self._alarm: asyncio.TimerHandle | None = None
         self._filter: FilterProcess | None = None
         self._rtp_filter: RtpFilterProcess | None = None
         self.listening: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -175,6 +190,7 @@ class Run:
         pass_fds: Sequence[int],
     ) -> LaunchProcess:
         plan = self._plan
+        self._stay_awake()
         self._process = await LaunchProcess.start(
             # -e: an interrupt ends the stream, so that the muxer finishes its file.
             [*tools.guard, tools.launch, "-e", "-m", *arguments],
@@ -214,8 +230,10 @@ class Run:
         Raises:
             RecordingError: It outlived even SIGKILL.
         """
-        if self._timer is not None:
-            self._timer.cancel()
+        self.ended_at = time.monotonic()
+        for timer in (self._timer, self._alarm):
+            if timer is not None:
+                timer.cancel()
         try:
             if self._process is not None:
                 await self._process.stop(deadlines)
@@ -356,15 +374,40 @@ class Run:
         interval = (last_at - first_at) / (last - first) if last > first else _LONG_INTERVAL
         kept = now - self._released_at < interval + _PROMPT
         came = min(oldest + interval, now) if kept else now
+        if kept:
+            self.unseen = max(0.0, self._released_at - last_at)
         # One that came later found the gate open, and was at the muxer as promptly.
         self.first_frame_bound += came - oldest if kept else _PROMPT
         return came
+
+    def _stay_awake(self) -> None:
+        now, monotonic = WALL_CLOCK.elapsed(), time.monotonic()
+        # Monotonic time stands still while the computer sleeps.
+        slept = (now - self._awake_at) - (monotonic - self._awake_monotonic)
+        if self._alarm is not None and slept > _ASLEEP:
+            self._slept = now, slept
+        self._awake_at, self._awake_monotonic = now, monotonic
+        self._alarm = asyncio.get_running_loop().call_later(_AWAKE_EVERY, self._stay_awake)
+
+    def _unheard(self, now: float) -> float:
+        """Return the seconds by which a message read ``now`` may be older, as this program did not run."""
+        silent = now - self._awake_at
+        if silent <= _ASLEEP:
+            woke_at, slept = self._slept
+            # What came just before and after it may have waited in the system's buffers meanwhile.
+            return slept if now - woke_at < _WAKING else 0.0
+        just_released = self._awake_at < self._released_at + _LONG_INTERVAL + _PROMPT
+        # Then it may have been one of those that waited at the gate.
+        return silent + (self.backlog if just_released else 0.0)
 
     def _begin(self, now: float) -> None:
         """Take the first frame, which the muxer has ``now``, elapsed seconds."""
         if self.first_frame.done() or self._ended.done():
             return
         first = self._first_came(now)
+        self.first_frame_bound += self._unheard(now)
+        if self._alarm is not None:
+            self._alarm.cancel()
         self.first_frame.set_result(unix_now() - (WALL_CLOCK.elapsed() - first))
         self._grew()
         self.began_at, self.seen_at = self.grown_at - (now - first), self.grown_at

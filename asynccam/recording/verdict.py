@@ -60,6 +60,7 @@ class FileVerdict:
         size: Bytes.
         detail: What is wrong or remarkable, in a sentence, or ``""``.
         interval: Longest time between two frames that came up more than once, in seconds, or None.
+        longest: Longest time between two frames, which may be an outage, in seconds, or None.
     """
 
     path: Path
@@ -69,6 +70,7 @@ class FileVerdict:
     size: int
     detail: str = ""
     interval: float | None = None
+    longest: float | None = None
 
 
 async def verify_file(path: Path, *, timeout: float = 60.0, decode: bool = False) -> FileVerdict:
@@ -139,7 +141,7 @@ def _verdict(path: Path, size: int, scan: Scan) -> FileVerdict:
         verdict = Verdict.COMPLETE
     sentences = [one for one in (scan.truncated, scan.damaged, scan.note) if one]
     detail = "; ".join(sentences) or ("holds no frame" if verdict is Verdict.EMPTY else "")
-    return FileVerdict(path, verdict, scan.frames, scan.duration, size, detail, scan.interval)
+    return FileVerdict(path, verdict, scan.frames, scan.duration, size, detail, scan.interval, scan.longest)
 
 
 async def _decoded(verdict: FileVerdict) -> FileVerdict:

@@ -5,17 +5,27 @@ A recorder on this computer tells this by itself, more closely, at its stop.
 
 from typing import Final
 
-from asynccam.model.coverage import SINGLE_FRAME_INTERVAL, begin_tolerance, end_tolerance
+from asynccam.model.coverage import (
+    HOLE,
+    MOST_REACTION,
+    SINGLE_FRAME_INTERVAL,
+    begin_tolerance,
+    end_tolerance,
+    is_hole,
+)
+from asynccam.model.info import Finding, TellsOutages
 from asynccam.model.manifest import (
     CameraRecord,
     EarlyEndRecord,
+    FileRecord,
     FileState,
+    GapRecord,
     LateBeginRecord,
     Manifest,
     Moment,
     VerdictRecord,
 )
-from asynccam.take.timing import SCHEDULE_BOUND, first_frame
+from asynccam.take.timing import SCHEDULE_BOUND, first_frame, note_seen
 
 _PROVEN: Final = ("seen", "device", "status", "length")
 """What a late first frame can rest on; one that is inferred from the start itself cannot be late."""
@@ -35,6 +45,28 @@ def judge_coverage(record: CameraRecord, manifest: Manifest, until: float | None
         return
     _judge_begin(record, None if manifest.start is None else manifest.start.t0_computer.unix)
     _judge_end(record, manifest, until)
+
+
+def note_hole(record: CameraRecord, file: FileRecord, finding: Finding) -> None:
+    """Put it on record if frames stay away in the middle of a file, and nothing on record says so.
+
+    Where in the file that is, the finding does not tell: somewhere after the first frame. If the recorder was
+    on this computer, the frames before the hole may have waited for T0, and are then older by as much.
+    """
+    if record.kind == "still" or not isinstance(finding, TellsOutages):
+        return
+    longest = finding.longest
+    if longest is None or not is_hole(longest, finding.interval):
+        return
+    began = record.first_frame_at or record.commanded_at
+    told = any(gap.ended_at is None or gap.ended_at.unix - gap.began_at.unix > HOLE for gap in record.gaps)
+    if told or began is None:
+        return
+    reason = f"{longest:.1f} s without a frame, somewhere in {file.name}"
+    record.gaps.append(GapRecord(began_at=began, reason=reason))
+    if file.source == "local" and record.first_frame_at is not None and record.first_frame_source == "seen":
+        half = longest / 2
+        note_seen(record, record.first_frame_at.unix - half, (record.first_frame_bound or 0.0) + half)
 
 
 def _judge_begin(record: CameraRecord, t0: float | None) -> None:
@@ -57,10 +89,13 @@ def _judge_begin(record: CameraRecord, t0: float | None) -> None:
 
 
 def _asked_at(record: CameraRecord, t0: float | None) -> float | None:
-    # A camera without a schedule begins between the command and its answer.
-    starts = [moment.unix for moment in (record.commanded_at, record.accepted_at) if moment is not None]
+    # A camera without a schedule begins between the command and its answer, if that comes promptly.
+    told, answered = record.commanded_at, record.accepted_at
+    starts = [moment.unix for moment in (told, answered) if moment is not None]
     if record.scheduled_for is not None:
         starts = []
+    elif told is not None and answered is not None and answered.unix - told.unix > MOST_REACTION:
+        starts = [told.unix]
     return max([*starts, *([] if t0 is None else [t0])], default=None)
 
 

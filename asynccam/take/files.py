@@ -18,6 +18,7 @@ from asynccam.model.safe_files import Folder, confined, open_file
 from asynccam.model.safe_name import safe_name
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.timing import deadline
+from asynccam.take.coverage import note_hole
 from asynccam.take.folder import TakeFolder
 from asynccam.take.limits import TakeLimits
 from asynccam.take.member import Emit, TakeMember
@@ -182,6 +183,7 @@ class Collector:
                     await on_disk(_see_regular, path)  # for a ``verify`` that opens any path
                     finding = await verify(path)
             record.verdict = VerdictRecord.of(finding)
+            note_hole(member.record, record, finding)
 
 
 async def _measure(path: Path, name: str) -> LocalFile:

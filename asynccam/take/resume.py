@@ -331,6 +331,12 @@ class _Resumption:
             member.may_record = False
             member.files = tuple(MediaFile(one.path.name, one.size, path=one.path) for one in found)
             record.files = [FileRecord(name=one.name, source="local", size=one.size) for one in member.files]
+            if still:
+                # A picture that was on its way is brought home from the camera, if the camera has kept it.
+                record.files += [
+                    FileRecord(name=name, source="device", state=FileState.FAILED)
+                    for name in await on_disk(_pictures_under_way, place)
+                ]
             if found:
                 record.stopped_at = Moment.of(_on_scale(_last(found), record))
                 record.stop_status = (
@@ -469,6 +475,13 @@ def _media_in(place: Path) -> list[_Found]:
         for name, seen in found.items()
         if Path(name).suffix.lower() in _MEDIA
     ]
+
+
+def _pictures_under_way(place: Path) -> list[str]:
+    """Names of the pictures of which a directory has a part only."""
+    with storage_errors("read", place):
+        names = [path.name.removesuffix(".part") for path in sorted(place.iterdir())]
+        return [name for name in names if (place / f"{name}.part").is_file()]
 
 
 def _look_for(place: Path, name: str, size: int | None) -> tuple[Path | None, Path | None]:

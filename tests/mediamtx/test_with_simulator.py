@@ -2,15 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from asynccam.errors import TimeoutError
 from asynccam.model.events import Event, Gap
-from asynccam.model.features import Record
+from asynccam.model.features import Record, RecordPlan
 from asynccam.model.info import CameraState
 from asynccam.net.live import LinkState
 from asynccam.systems.mediamtx import (
@@ -190,6 +191,37 @@ async def test_a_start_whose_answer_is_cut_may_be_under_way_and_can_be_stopped(
         (camera, _) = await MediaMtxCamera.all_of(client)
         report = await camera.feature(Record).stop()
         assert len(report.files) == 1
+
+
+@BOTH
+@pytest.mark.parametrize("way", ["armed", "called"])
+@pytest.mark.parametrize("lost", ["cut", "silent"])
+async def test_a_camera_whose_start_was_not_answered_is_not_called_ready(
+    generation: int, way: str, lost: str, tmp_path: Path
+) -> None:
+    """A service's status says that the camera is connected, recording or not."""
+    async with (
+        simulator(generation, directory=tmp_path, clip=CLIP) as service,
+        client_of(service) as client,
+    ):
+        (camera, other) = await MediaMtxCamera.all_of(client)
+        faults = {"cut": "cut_answers", "silent": "silent"}
+        armed = await camera.feature(Record).arm(RecordPlan(directory=tmp_path, duration=3, timeout=0.5))
+        setattr(service.faults, faults[lost], frozenset({"start_recording"}))
+        if way == "armed":
+            armed.release(None)
+            starting: Awaitable[object] = armed.accepted()
+        else:
+            starting = client.start_recording(camera.device, timeout=0.5)
+        with pytest.raises((ConnectionError, TimeoutError)):
+            await starting
+        await armed.aclose()
+        await client.wait_until_connected(timeout=5)
+        assert (await camera.status()).state in (CameraState.UNKNOWN, CameraState.RECORDING)
+        assert (await other.status()).state is CameraState.READY
+        if lost == "cut":
+            await camera.feature(Record).stop()
+            assert (await camera.status()).state is CameraState.READY
 
 
 @BOTH

@@ -35,6 +35,7 @@ from asynccam.systems.thorvision import (
     ThorVisionSimulator,
 )
 from asynccam.take import Take
+from benchmarks.chaos.proxy import Proxy
 from tests.support.cancelling import cancelled_at
 from tests.support.waiting import eventually
 from tests.thorvision.rig import OTHER, PICTURE, QUICK, device, recorder_pids
@@ -299,6 +300,35 @@ async def test_what_a_stop_says_of_a_server_in_trouble(tmp_path: Path) -> None:
         stop = await camera.feature(Record).stop()
         assert stop.status.startswith("complete; the server may still stream: POST /stop")
         assert len(stop.files) == 1
+
+
+@pytest.mark.parametrize("heard", [True, False])
+async def test_a_stop_that_is_lost_with_its_connection_is_sent_again(tmp_path: Path, *, heard: bool) -> None:
+    async with ThorVisionSimulator((device(0),)) as simulator:
+        network = Proxy(simulator.port)
+        await network.start()
+        address = f"thorvision://127.0.0.1:{network.port}/{device(0).key}"
+        camera = await ThorVisionCamera.connect(address, make_client=QUICK_CLIENT)
+        try:
+            armed = await camera.feature(Record).arm(RecordPlan(tmp_path))
+            armed.release(None)
+            await armed.accepted()
+            if heard:
+                simulator.faults.slow = 0.2
+            else:
+                network.cut()
+            stopping = asyncio.ensure_future(camera.feature(Record).stop())
+            if heard:
+                await eventually(lambda: any(one.path == "/stop" for one in simulator.requests))
+                network.cut()
+            await asyncio.sleep(0.5)
+            network.mend()
+            stop = await stopping
+            assert stop.status == "complete"
+            await eventually(lambda: not simulator.streams)
+        finally:
+            await camera.aclose()
+            await network.aclose()
 
 
 async def test_arming_cancelled_at_each_await(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def scan_flv(view: FileView) -> Scan:
         notes.append(f"is followed by another Flash video at byte {frames.joined}")
     if frames.trailing is not None:
         notes.append(f"has {view.size - frames.trailing} bytes behind its end")
-    return Scan(count, seconds, truncated, "; ".join(damaged), "; ".join(notes), interval)
+    return Scan(count, seconds, truncated, "; ".join(damaged), "; ".join(notes), interval, timeline.longest)
 
 
 class _Tag(NamedTuple):

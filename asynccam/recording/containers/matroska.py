@@ -141,6 +141,7 @@ def scan_matroska(view: FileView) -> Scan:
         "; ".join(damaged),
         "; ".join(notes),
         interval,
+        timeline.longest,
     )
 
 

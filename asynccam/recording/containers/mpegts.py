@@ -505,6 +505,7 @@ class _Demultiplexer:
             damaged=_sentences(damages),
             note=note,
             interval=usual,
+            longest=self._presentation.longest,
         )
 
 

@@ -110,6 +110,11 @@ class Presentation:
         seconds = (self._sum + (self._ends + self._untimed) * usual) / self._rate
         return seconds, self._intervals.usual
 
+    @property
+    def longest(self) -> float | None:
+        """Longest time between two frames in seconds, once it is finished; None if that is not known."""
+        return self._intervals.longest
+
     def _end_stretch(self, step: int) -> None:
         # Before an outage, the first frame behind it may have been decoded already: times go on in order.
         if self._times is None or step < 0:

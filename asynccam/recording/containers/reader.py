@@ -41,6 +41,7 @@ class Scan:
         damaged: What is missing or spoiled inside the file, or ``""``.
         note: What is worth mentioning and no failure, bytes behind the end for example, or ``""``.
         interval: As of `Intervals.usual`, in seconds.
+        longest: As of `Intervals.longest`, in seconds.
         understood: False for a format that is not read here; nothing else is known then.
     """
 
@@ -50,6 +51,7 @@ class Scan:
     damaged: str = ""
     note: str = ""
     interval: float | None = None
+    longest: float | None = None
     understood: bool = True
 
 
@@ -73,6 +75,11 @@ class Intervals:
     def usual(self) -> float | None:
         """The longest that came up more than once, for one may be an outage; the only one; or None."""
         return self._second or self._longest or None
+
+    @property
+    def longest(self) -> float | None:
+        """The longest of all, which may be an outage; None if there are not two frames."""
+        return self._longest or None
 
 
 class FileView:

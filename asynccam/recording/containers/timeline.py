@@ -69,6 +69,12 @@ class Timeline:
             self._pass(heapq.heappushpop(self._waiting, time))
 
     @property
+    def longest(self) -> float | None:
+        """Longest time between two frames in seconds, once it is finished; None if that is not known."""
+        longest = self.intervals.longest
+        return None if longest is None else longest / self._second
+
+    @property
     def astray(self) -> int:
         """Frames whose times are too far from those of the others to be believed."""
         most = max((one.count for one in self._stretches), default=0)

@@ -1,5 +1,6 @@
 """Start and stop of a recording on the service, in the terms all systems share."""
 
+import asyncio
 import time
 from collections.abc import Mapping
 from typing import Final
@@ -116,7 +117,16 @@ class ArmedRecording:
         posted = self._posted
         if posted is None or self._over:
             raise StateError(f"the start of {self._device} was not let go")
-        answer = RecordingInfo.read(await posted.result(), method="start_recording")
+        try:
+            result = await posted.result()
+        except (ConnectionError, TimeoutError) as error:
+            if error.maybe_executed:
+                self._client.note_lost_start(self._device)
+            raise
+        except asyncio.CancelledError:
+            self._client.note_lost_start(self._device)
+            raise
+        answer = RecordingInfo.read(result, method="start_recording")
         self._client.note_recording(answer.of(self._device))
         self._absences.watch()
         return StartReport(

@@ -177,6 +177,10 @@ class CameraClient(CameraMethods, FileMethods, ServiceMethods):
         """Take note of a recording learned of by `post` or `call`, and tell who listens."""
         self._learned(self._roster.recorded(recording))
 
+    def note_lost_start(self, device: str) -> None:
+        """Take note that the answer to a start was lost, so that the camera may record."""
+        self._learned(self._roster.start_lost(device))
+
     def note_uptime(self, device: str, uptime: float) -> None:
         """Take note of how many seconds a camera has been served without a break, by an answer of now."""
         self._learned(self._roster.up_since(device, WALL_CLOCK.elapsed() - uptime))

@@ -1,10 +1,11 @@
 """Remote methods about cameras: list, status, pictures, recordings. See docs/protocols/mediamtx.md."""
 
+import asyncio
 from typing import Final
 
-from asynccam.errors import UsageError
+from asynccam.errors import TimeoutError, UsageError
 from asynccam.systems.mediamtx.asking import Asking, given, one_device
-from asynccam.systems.mediamtx.errors import MediaMTXError, UnsupportedError
+from asynccam.systems.mediamtx.errors import ConnectionError, MediaMTXError, UnsupportedError
 from asynccam.systems.mediamtx.models import CameraInfo, CameraList, RecordingInfo, Report, SnapshotInfo
 from asynccam.systems.mediamtx.roster import UNKNOWN
 from asynccam.systems.mediamtx.timed import TimedStops
@@ -100,12 +101,18 @@ class CameraMethods(Asking):
         if duration is not None and duration <= 0:
             raise UsageError(f"a recording of {duration} s cannot be")
         by_hand = duration is not None and self._facts.generation == 1
-        answer = await self._change(
-            RecordingInfo,
-            "start_recording",
-            given(device=camera, filename=filename, duration=None if by_hand else duration, format=format),
-            timeout=timeout,
+        wanted = given(
+            device=camera, filename=filename, duration=None if by_hand else duration, format=format
         )
+        try:
+            answer = await self._change(RecordingInfo, "start_recording", wanted, timeout=timeout)
+        except (ConnectionError, TimeoutError) as error:
+            if error.maybe_executed:
+                self._learned(self._roster.start_lost(camera))
+            raise
+        except asyncio.CancelledError:
+            self._learned(self._roster.start_lost(camera))
+            raise
         self._learned(self._roster.recorded(answer.of(camera)))
         answer = self._identified(answer, camera)
         if by_hand and duration is not None:

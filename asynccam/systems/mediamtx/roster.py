@@ -23,7 +23,7 @@ from asynccam.model.events import (
 from asynccam.model.identity import told_facts
 from asynccam.model.info import CameraState
 from asynccam.systems.mediamtx.models import Answer, CameraInfo, FileInfo, RecordingInfo
-from asynccam.wall_clock import WALL_CLOCK
+from asynccam.wall_clock import WALL_CLOCK, unix_now
 
 _STATES: Final = {
     "CONNECTED": CameraState.READY,
@@ -193,6 +193,19 @@ class Roster:
             )
         elif has_ended(recording):
             self._remember(recording)
+
+    def start_lost(self, device: str) -> Iterator[Event]:
+        """A start was sent and its answer was lost; gives what this changes.
+
+        A service does not tell in a camera's status whether it records. Until a notification or an answer
+        does, nobody knows.
+        """
+        if is_running(self.recordings.get(device)):
+            return  # a notification was quicker
+        before = self._states()
+        self.recordings[device] = RecordingInfo(device=device, status=UNKNOWN)
+        self._in_doubt_since[device] = unix_now()
+        yield from self._changes(before)
 
     def identified(self, recording: RecordingInfo) -> RecordingInfo:
         """A message about a recording under the id that the recording is known by."""

@@ -50,6 +50,8 @@ from asynccam.wall_clock import WALL_CLOCK, unix_now
 _LOG = logging.getLogger(__name__)
 
 _WITHDRAW_SECONDS: Final = 5.0
+_STOP_WAITS: Final = (0.3, 0.7, 1.5)
+"""Seconds between tries to stop a stream where the connection was lost."""
 _MAX_NAME: Final = 100
 _RENEWALS: Final = Backoff(initial=2.0, maximum=30.0)
 _RECONNECT_SECONDS: Final = 6.0
@@ -315,11 +317,29 @@ class CameraStream:
             self._server_error = self._stranger or taken
             return self._server_error
         try:
-            await self._api.stop(self.camera.id)
+            await self._stop_stream()
         except AsynccamError as error:
             _LOG.warning("%s may still be streaming: %s", self._name, error)
             self._server_error = error
         return self._server_error
+
+    async def _stop_stream(self) -> None:
+        """Have the server stop its stream; a request whose connection was lost is sent again, for a while."""
+        lost = False
+        for wait in (*_STOP_WAITS, None):
+            try:
+                return await self._api.stop(self.camera.id)
+            except ConnectionError as error:
+                if wait is None:
+                    raise
+                lost = True
+                _LOG.info("the stop of %s was lost: %s", self._name, error)
+                await asyncio.sleep(wait)
+            except (DeviceError, BusyError):
+                if not lost:
+                    raise
+                return None  # it is idle: the request that was lost had been heard
+        return None
 
     async def _clear(self) -> bool:
         """Stop what another client has or left; False if the server refuses, as for an idle camera."""

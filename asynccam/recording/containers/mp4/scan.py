@@ -93,7 +93,7 @@ def _scan_movie(view: FileView, layout: Layout, movie: Movie) -> Scan:
     frames: int | None = tally.frames
     if not truncated and is_unindexed(layout, movie):
         truncated, frames = "has media that its index does not list: it was never finished", None
-    scale, usual = track.timescale, tally.intervals.usual
+    scale, usual, longest = track.timescale, tally.intervals.usual, tally.intervals.longest
     return Scan(
         frames,
         tally.ticks / scale if scale and tally.frames else None,
@@ -101,6 +101,7 @@ def _scan_movie(view: FileView, layout: Layout, movie: Movie) -> Scan:
         damaged="; ".join(words.flaws()),
         note="; ".join(words.remarks()),
         interval=usual / scale if scale and usual else None,
+        longest=longest / scale if scale and longest else None,
     )
 
 
