@@ -228,8 +228,6 @@ class Recordings:
                 self._changed()
                 await take.stop()
                 await take.collect()
-            else:
-                await take.aclose()
         except AsynccamError as error:
             _LOG.warning("take %s: %s", take.name, error)
             if not running.started.done():
@@ -254,6 +252,8 @@ class Recordings:
             called_off.cancel()
             starting.cancel()
         begun = starting.result()
+        if not begun["ok"]:
+            await running.take.aclose()  # so that its cameras are free for the next command
         running.started.set_result(begun)
         return bool(begun["ok"])
 

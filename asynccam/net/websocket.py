@@ -125,6 +125,7 @@ class WebSocket(asyncio.Protocol):
         self._heard = self._loop.time()
         self._ping_sent: float | None = None
         self._pong_due = 0.0
+        self._pong_within = ping_timeout
         self._next_ping = self._heard + (ping_interval or 0.0)
         self._timer: asyncio.TimerHandle | None = None
         self.pongs = 0
@@ -176,9 +177,9 @@ class WebSocket(asyncio.Protocol):
         now = self._loop.time()
         if self._ping_sent is None:
             self._ping(now)
-            self._pong_due = now + timeout
-        else:
-            self._pong_due = min(self._pong_due, now + timeout)
+            self._pong_due, self._pong_within = now + timeout, timeout
+        elif now + timeout < self._pong_due:
+            self._pong_due, self._pong_within = now + timeout, timeout
         if self._timer is not None:
             self._timer.cancel()
         self._watch()
@@ -416,7 +417,7 @@ class WebSocket(asyncio.Protocol):
             self._timer = self._loop.call_at(now + _LOOK_AGAIN, self._watch)
             return
         if self._ping_sent is not None and now >= self._pong_due:
-            self._abort(f"no pong within {self._pong_due - self._ping_sent:.3g} s")
+            self._abort(f"no pong within {self._pong_within:g} s")
             return
         if self._quiet_limit is not None and now >= self._heard + self._quiet_limit:
             self._abort(f"silent for {self._quiet_limit:g} s")
@@ -436,7 +437,8 @@ class WebSocket(asyncio.Protocol):
     def _ping(self, now: float) -> None:
         self._core.send_ping(b"")
         self._flush()
-        self._ping_sent, self._pong_due = now, now + self._ping_timeout
+        self._ping_sent, self._pong_within = now, self._ping_timeout
+        self._pong_due = now + self._pong_within
 
     def _abort(self, why: str) -> None:
         self._why = self._why or why
