@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import re
 import statistics
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,8 @@ _FOREIGN: Final = (
     "Exception in callback",
     "ResourceWarning",
 )
+_LOGGED: Final = re.compile(r"(?:ERROR|WARNING|CRITICAL):(\w+)")
+"""The head of a line that a logger wrote, with the package it is for."""
 _CODES: Final = frozenset({0, 2, 3, 4, 5, 6, 7, 8, 130, 143})
 """Documented in docs/cli.md, but for an error in asynccam itself."""
 _EDGE: Final = 1.8
@@ -94,14 +97,16 @@ def of_log(what: str, text: str) -> Iterator[str]:
 
 
 def _foreign(text: str) -> Iterator[str]:
+    """Lines of tracebacks and complaints, but for errors that asynccam itself has logged."""
     lines = text.splitlines()
+    logged = False
     for number, line in enumerate(lines):
-        if any(word in line for word in _FOREIGN):
-            yield (
-                " | ".join((line, *lines[-2:]))
-                if "Traceback" in line
-                else " | ".join(lines[number : number + 2])
-            )
+        if head := _LOGGED.match(line):
+            logged = head[1] == "asynccam"
+        if logged or not any(word in line for word in _FOREIGN):
+            continue
+        where = lines[-2:] if "Traceback" in line else lines[number + 1 : number + 2]
+        yield " | ".join((line, *where))
 
 
 def of_directory(facts: Facts) -> Iterator[str]:
