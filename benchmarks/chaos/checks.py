@@ -190,8 +190,7 @@ async def of_files(facts: Facts) -> list[str]:
             path = facts.directory / file["path"]
             if not path.exists():
                 continue  # told by `of_directory`
-            lossy = camera["outcome"] != "complete" and file["source"] == "local"
-            found += _of_file(path, file, facts.disks.get(camera["system"], []), lossy=lossy)
+            found += _of_file(path, file, facts.disks.get(camera["system"], []))
             complete = (file["verdict"] or {}).get("verdict") == "complete"
             if complete and camera["kind"] == "video" and (film := await _film(path)):
                 films.append(film)
@@ -200,7 +199,7 @@ async def of_files(facts: Facts) -> list[str]:
     return found
 
 
-def _of_file(path: Path, file: dict[str, Any], disk: list[Path], *, lossy: bool) -> Iterator[str]:
+def _of_file(path: Path, file: dict[str, Any], disk: list[Path]) -> Iterator[str]:
     data = path.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     if len(data) != file["size"] or (file["sha256"] and digest != file["sha256"]):
@@ -212,8 +211,7 @@ def _of_file(path: Path, file: dict[str, Any], disk: list[Path], *, lossy: bool)
     if verdict.get("verdict") != "complete":
         return
     frames, _ = probe(path)
-    # A frame that builds on one that was lost is there, and is not decoded.
-    if verdict["frames"] is not None and verdict["frames"] != frames and not lossy:
+    if verdict["frames"] is not None and abs(verdict["frames"] - frames) > _not_decoded(path, file):
         yield f"{path.name} has {frames} frames and not {verdict['frames']}"
     if not frames:
         yield f"{path.name} is called complete, and nothing in it decodes"
@@ -261,6 +259,14 @@ async def _film(path: Path) -> Film | None:
     until = next((a for a, b in pairwise(stamps) if b - a > _OUTAGE * interval), stamps[-1])
     first = min((code - (stamp - stamps[0]) for code, stamp in read if stamp <= until), default=None)
     return Film(first, tuple(code for code, _ in read), interval)
+
+
+def _not_decoded(path: Path, file: dict[str, Any]) -> int:
+    """How many frames of a stream may be there and not decode: one that builds on one that was lost."""
+    if file["source"] == "device":
+        return 0
+    steps = [b - a for a, b in pairwise(_stamps(path))]
+    return sum(step > 2 * statistics.median(steps) for step in steps)
 
 
 def _stamps(path: Path) -> list[float]:
