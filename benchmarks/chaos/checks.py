@@ -262,11 +262,19 @@ async def _film(path: Path) -> Film | None:
 
 
 def _not_decoded(path: Path, file: dict[str, Any]) -> int:
-    """How many frames of a stream may be there and not decode: one that builds on one that was lost."""
+    """How many frames of a stream may be there and not decode: from a loss up to the next key frame."""
     if file["source"] == "device":
         return 0
-    steps = [b - a for a, b in pairwise(_stamps(path))]
-    return sum(step > 2 * statistics.median(steps) for step in steps)
+    shown = ["ffprobe", "-v", "error", "-select_streams", "v:0", "-show_entries", "packet=pts_time,flags"]
+    done = subprocess.run([*shown, "-of", "csv=p=0", str(path)], capture_output=True, text=True, check=False)
+    packets = [line.split(",") for line in done.stdout.split()]
+    times = [float(packet[0]) for packet in packets]
+    usual = statistics.median(b - a for a, b in pairwise(times)) if len(times) > 1 else 0.0
+    spoiled, count = False, 0
+    for before, (time, packet) in zip([*times[:1], *times], zip(times, packets, strict=True), strict=False):
+        spoiled = "K" not in packet[1] and (spoiled or time - before > 2 * usual)
+        count += spoiled
+    return count
 
 
 def _stamps(path: Path) -> list[float]:
