@@ -154,6 +154,7 @@ class Run:
         self._timer: asyncio.TimerHandle | None = None
         self._awake_at = self._awake_monotonic = 0.0
         self._slept = (-math.inf, 0.0)  # when this computer woke, and how long it had slept
+        self._blocked = (-math.inf, 0.0)  # when this program ran again, and how long it had not
         self._alarm: asyncio.TimerHandle | None = None
         self._filter: FilterProcess | None = None
         self._rtp_filter: RtpFilterProcess | None = None
@@ -382,23 +383,30 @@ class Run:
 
     def _stay_awake(self) -> None:
         now, monotonic = WALL_CLOCK.elapsed(), time.monotonic()
-        # Monotonic time stands still while the computer sleeps.
-        slept = (now - self._awake_at) - (monotonic - self._awake_monotonic)
-        if self._alarm is not None and slept > _ASLEEP:
-            self._slept = now, slept
+        if self._alarm is not None:
+            silent = now - self._awake_at
+            # Monotonic time stands still while the computer sleeps.
+            slept = silent - (monotonic - self._awake_monotonic)
+            if slept > _ASLEEP:
+                self._slept = now, slept
+            if silent > _ASLEEP:
+                self._blocked = now, silent
         self._awake_at, self._awake_monotonic = now, monotonic
         self._alarm = asyncio.get_running_loop().call_later(_AWAKE_EVERY, self._stay_awake)
 
     def _unheard(self, now: float) -> float:
         """Return the seconds by which a message read ``now`` may be older, as this program did not run."""
-        silent = now - self._awake_at
-        if silent <= _ASLEEP:
-            woke_at, slept = self._slept
-            # What came just before and after it may have waited in the system's buffers meanwhile.
-            return slept if now - woke_at < _WAKING else 0.0
-        just_released = self._awake_at < self._released_at + _LONG_INTERVAL + _PROMPT
-        # Then it may have been one of those that waited at the gate.
-        return silent + (self.backlog if just_released else 0.0)
+        silent, (ran_at, blocked) = now - self._awake_at, self._blocked
+        if now - ran_at < _PROMPT:  # timers may have been served before what had come meanwhile
+            silent = now - ran_at + blocked
+        unread = 0.0
+        if silent > _ASLEEP:
+            unread = silent + self.backlog
+            if self.held:  # nothing passes the gate before it is opened
+                unread = min(unread, now - self._released_at + self.backlog)
+        woke_at, slept = self._slept
+        # What came just before and after a sleep may have waited in the system's buffers meanwhile.
+        return max(unread, slept if now - woke_at < _WAKING else 0.0)
 
     def _begin(self, now: float) -> None:
         """Take the first frame, which the muxer has ``now``, elapsed seconds."""

@@ -80,8 +80,11 @@ class Run:
             for number in waiting:
                 self._tell(await self._one(number))
 
-        await asyncio.gather(*(worker() for _ in range(max(self._options.jobs, 1))))
-        return self._figures(time.monotonic() - began)
+        try:
+            await asyncio.gather(*(worker() for _ in range(max(self._options.jobs, 1))))
+        finally:  # also of those that were done when it was interrupted
+            code = self._figures(time.monotonic() - began)
+        return code
 
     async def _one(self, number: int) -> dict[str, Any]:
         """One round in a process, and in namespaces, of its own."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import re
 import statistics
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,8 @@ _FOREIGN: Final = (
     "Exception in callback",
     "ResourceWarning",
 )
+_LOGGED: Final = re.compile(r"(?:ERROR|WARNING|CRITICAL):(\w+)")
+"""The head of a line that a logger wrote, with the package it is for."""
 _CODES: Final = frozenset({0, 2, 3, 4, 5, 6, 7, 8, 130, 143})
 """Documented in docs/cli.md, but for an error in asynccam itself."""
 _EDGE: Final = 1.8
@@ -94,14 +97,16 @@ def of_log(what: str, text: str) -> Iterator[str]:
 
 
 def _foreign(text: str) -> Iterator[str]:
+    """Lines of tracebacks and complaints, but for errors that asynccam itself has logged."""
     lines = text.splitlines()
+    logged = False
     for number, line in enumerate(lines):
-        if any(word in line for word in _FOREIGN):
-            yield (
-                " | ".join((line, *lines[-2:]))
-                if "Traceback" in line
-                else " | ".join(lines[number : number + 2])
-            )
+        if head := _LOGGED.match(line):
+            logged = head[1] == "asynccam"
+        if logged or not any(word in line for word in _FOREIGN):
+            continue
+        where = lines[-2:] if "Traceback" in line else lines[number + 1 : number + 2]
+        yield " | ".join((line, *where))
 
 
 def of_directory(facts: Facts) -> Iterator[str]:
@@ -206,7 +211,7 @@ def _of_file(path: Path, file: dict[str, Any], disk: list[Path]) -> Iterator[str
     if verdict.get("verdict") != "complete":
         return
     frames, _ = probe(path)
-    if verdict["frames"] is not None and verdict["frames"] != frames:
+    if verdict["frames"] is not None and abs(verdict["frames"] - frames) > _not_decoded(path, file):
         yield f"{path.name} has {frames} frames and not {verdict['frames']}"
     if not frames:
         yield f"{path.name} is called complete, and nothing in it decodes"
@@ -254,6 +259,22 @@ async def _film(path: Path) -> Film | None:
     until = next((a for a, b in pairwise(stamps) if b - a > _OUTAGE * interval), stamps[-1])
     first = min((code - (stamp - stamps[0]) for code, stamp in read if stamp <= until), default=None)
     return Film(first, tuple(code for code, _ in read), interval)
+
+
+def _not_decoded(path: Path, file: dict[str, Any]) -> int:
+    """How many frames of a stream may be there and not decode: from a loss up to the next key frame."""
+    if file["source"] == "device":
+        return 0
+    shown = ["ffprobe", "-v", "error", "-select_streams", "v:0", "-show_entries", "packet=pts_time,flags"]
+    done = subprocess.run([*shown, "-of", "csv=p=0", str(path)], capture_output=True, text=True, check=False)
+    packets = [line.split(",") for line in done.stdout.split()]
+    times = [float(packet[0]) for packet in packets]
+    usual = statistics.median(b - a for a, b in pairwise(times)) if len(times) > 1 else 0.0
+    spoiled, count = False, 0
+    for before, (time, packet) in zip([*times[:1], *times], zip(times, packets, strict=True), strict=False):
+        spoiled = "K" not in packet[1] and (spoiled or time - before > 2 * usual)
+        count += spoiled
+    return count
 
 
 def _stamps(path: Path) -> list[float]:

@@ -87,15 +87,21 @@ class Program:
 
     async def _leave_session(self) -> None:
         """Leave the session while its take runs."""
-        async with self._session() as session:
-            cameras = await self._connect(session)
-            if cameras:
-                task = asyncio.ensure_future(self._record(session, cameras))
-                watch = asyncio.ensure_future(self._told.wait())
-                await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
-                watch.cancel()
-        if cameras:
-            await task
+        tasks: list[asyncio.Future[Any]] = []
+        try:
+            async with self._session() as session:
+                cameras = await self._connect(session)
+                if cameras:
+                    tasks.append(asyncio.ensure_future(self._record(session, cameras)))
+                    watch = asyncio.ensure_future(self._told.wait())
+                    await asyncio.wait({*tasks, watch}, return_when=asyncio.FIRST_COMPLETED)
+                    watch.cancel()
+        finally:
+            # Also when this program is interrupted: the session has ended the take by now.
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+        for one in results:
+            if isinstance(one, BaseException):
+                raise one
 
     async def _record(self, session: Session, cameras: list[Camera] | None) -> None:
         if cameras is None and not session.cameras:

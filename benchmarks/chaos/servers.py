@@ -3,7 +3,9 @@
 import asyncio
 import json
 import os
+import random
 import signal
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -13,13 +15,14 @@ from typing import IO, Any, Final
 from benchmarks.chaos import processes
 from benchmarks.chaos.proxy import Proxy
 from benchmarks.chaos.world import Disk
-from tests.support.devices import free_port
 
 _HOST: Final = "127.0.0.1"
 _SECRET: Final = "one secret of at least thirty-two bytes for all rounds"
 _START_TIMEOUT: Final = 60.0
 _CAMERA: Final = {"mediamtx": "/camera0", "thorvision": "/simulated-0", "snapshot": "/test1"}
 _SETTINGS: Final = ("ASYNCCAM_", "MEDIAMTX_")
+_PORTS: Final = (12_000, 30_000)
+"""Below those that Linux gives away by itself, from 32768 on."""
 _END_TIMEOUT: Final = 20.0
 _ROOM: Final = 48 << 20
 _ROOM_OF_PHONE: Final = 320 << 20
@@ -52,7 +55,7 @@ class Server:
         self._place = place
         size = _ROOM_OF_PHONE if system == "multicam" else _ROOM
         self._space = Disk(self.disk, mounts=mounts, size=size)
-        self._port, self._http_port = free_port(), free_port()
+        self._port, self._http_port = _port(), _port()
         self._proxy, self._http_proxy = Proxy(self._port), Proxy(self._http_port)
         self._process: asyncio.subprocess.Process | None = None
         self._log: IO[bytes] | None = None
@@ -168,6 +171,15 @@ class Server:
             "nanocam": ("serve", "nanocam", *at),
         }
         return own[self.system]
+
+
+def _port() -> int:
+    """A TCP port that is free, and that the kernel gives to nobody who asks for any."""
+    while True:
+        port = random.randint(*_PORTS)
+        with socket.socket() as one, suppress(OSError):
+            one.bind((_HOST, port))
+            return port
 
 
 def environment(mark: str, temporary: Path, more: Mapping[str, Any] | None = None) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Stretches without a frame that are too short for a stall: the files tell of them."""
 
 import asyncio
+import sys
 import time
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from asynccam.recording import Pipeline, Recorder, SplitFiles, SrtJpegSource, Te
 from asynccam.recording.holes import find_holes
 from tests.support.gst import free_udp_port, freeze, running, srt_sender, thaw
 from tests.support.set_clock import SetClock
+from tests.support.waiting import eventually
 
 HOLE = 1.5
 
@@ -86,6 +88,44 @@ async def test_frames_that_waited_at_the_gate_through_a_silence_are_not_called_n
         assert recorder.first_frame_at is not None
         assert recorder.first_frame_at - recorder.first_frame_bound <= frozen_at
         assert recorder.gaps if returns else recorder.ended_early
+
+
+PROGRAM = """
+import asyncio, sys
+from pathlib import Path
+from asynccam.recording import Pipeline, Recorder, SplitFiles, TestPattern
+
+async def main():
+    picture = TestPattern(width=64, height=48, time_code=False)
+    async with Recorder(Pipeline(picture, SplitFiles(Path(sys.argv[1]), "cam"))) as recorder:
+        await recorder.arm()
+        print("armed", flush=True)
+        await recorder.start()
+        print(recorder.first_frame_at - recorder.first_frame_bound, flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_first_frame_that_came_while_the_program_was_stopped_has_a_bound_that_says_so(
+    tmp_path: Path,
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", PROGRAM, str(tmp_path)), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        await process.stdout.readline()
+        await eventually(lambda: bool(list(tmp_path.iterdir())))  # the first frame opens the file
+        freeze(process.pid)
+        frozen_at = time.time()
+        await asyncio.sleep(1.5)
+        thaw(process.pid)
+        earliest = float(await process.stdout.readline())
+        assert earliest <= frozen_at + 0.2
+    finally:
+        process.kill()
+        await process.wait()
 
 
 async def test_a_first_frame_after_a_sleep_may_have_waited_through_it(
