@@ -407,6 +407,16 @@ def test_what_is_no_hole(look: Look) -> None:
     assert record.gaps == []
 
 
+@pytest.mark.parametrize(("died", "early"), [(2.0, 3.0), (4.5, None), (5.2, None)])
+def test_a_recorder_here_that_died_with_its_process_ended_early(died: float, early: float | None) -> None:
+    record = seen(record_of(died, source="local"), 0.0)
+    record = record.model_copy(update={"stop_commanded_at": None, "stopped_at": Moment.of(T0 + died)})
+    judge_coverage(record, taken(), T0 + 5.0)
+    found = None if record.ended_early is None else record.ended_early.seconds
+    assert found == (None if early is None else pytest.approx(early))
+    assert outcome_of(record, Outcome.FAILED) is (Outcome.COMPLETE if early is None else Outcome.INCOMPLETE)
+
+
 def test_two_of_five_seconds_are_told() -> None:
     record = record_of(2.0, frames=60)
     judge_coverage(record, taken(), T0 + 5.0)

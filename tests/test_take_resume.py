@@ -192,7 +192,10 @@ async def test_a_recorder_here_that_outlived_its_process_is_found_whole(tmp_path
     assert (file.source, file.state, camera.errors) == ("local", FileState.ARRIVED, [])
     assert file.verdict is not None
     assert file.verdict.verdict == "complete"
-    assert (ended.code, manifest.outcome) == (0, Outcome.RESUMED)
+    # The file is whole, but most of the minute is missing.
+    assert camera.ended_early is not None
+    assert camera.ended_early.reason == "its recorder ended with the process of the take"
+    assert (ended.code, manifest.outcome, camera.outcome) == (8, Outcome.INCOMPLETE, Outcome.INCOMPLETE)
     assert (again.code, again.out) == (2, "")
     assert "nothing of it is left to resume" in again.err
 

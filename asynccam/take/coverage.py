@@ -104,6 +104,8 @@ def _judge_end(record: CameraRecord, manifest: Manifest, until: float | None) ->
     told = record.stop_commanded_at
     ends = [end for end in (until, None if told is None else told.unix) if end is not None]
     here = any(file.source == "local" for file in record.files)
+    if here and record.ended_early is None and told is None and until is not None:
+        _judge_death(record, until)
     if here or record.ended_early is not None or not ends:
         return
     verdicts = _verdicts(record)
@@ -131,6 +133,15 @@ def _judge_end(record: CameraRecord, manifest: Manifest, until: float | None) ->
     if missing > tolerance:
         record.ended_early = EarlyEndRecord(
             at=Moment.of(at), seconds=missing, reason="the video is shorter than the recording lasted"
+        )
+
+
+def _judge_death(record: CameraRecord, until: float) -> None:
+    """Judge a recorder here that nobody stopped: it ended when its files were written last."""
+    last = record.stopped_at
+    if last is not None and until - last.unix > HOLE:
+        record.ended_early = EarlyEndRecord(
+            at=last, seconds=until - last.unix, reason="its recorder ended with the process of the take"
         )
 
 
