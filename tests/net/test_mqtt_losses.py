@@ -162,6 +162,7 @@ from asynccam.net.mqtt import MqttBroker, connect_mqtt, publish, subscribe
 from asynccam.errors import ConnectionError, TimeoutError
 
 async def main():
+    asyncio.get_running_loop().slow_callback_duration = 60  # of a busy computer, debug mode says nothing here
     for number in range(60):
         try:
             async with connect_mqtt(MqttBroker("127.0.0.1", int(sys.argv[1]))) as client:
