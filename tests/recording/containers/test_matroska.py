@@ -191,7 +191,7 @@ async def test_a_recorder_that_was_killed_leaves_a_truncated_file(tmp_path: Path
             await asyncio.sleep(0.02)
         process.kill()
         await process.wait()
-        found = scan(path)
+        found = await asyncio.to_thread(scan, path)
         assert word(found) == "truncated", name
         assert found.frames
         assert found.frames <= decoded(path)
