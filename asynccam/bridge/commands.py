@@ -133,6 +133,10 @@ class Commands:
             finally:
                 line.waiting.popleft()
 
+    def _is_called_off(self, key: str) -> bool:
+        """Return whether an ``OFF`` waits behind the command that is being carried out."""
+        return ("record", OFF.encode()) in list(self._lines[key].waiting)[1:]
+
     async def _refuse(self, key: str, line: _Line) -> None:
         """Answer those that found the line full; as many as came meanwhile have one answer together."""
         while line.refused:
@@ -176,7 +180,7 @@ class Commands:
             wish = read_wish(payload)
             if wish is None:
                 return await self.recordings.end(key)
-            return await self.recordings.begin(key, wish)
+            return await self.recordings.begin(key, wish, partial(self._is_called_off, key))
         if name == "snapshot" and key != ALL:
             if payload not in (PRESS.encode(), b""):
                 raise UsageError(f"a picture is commanded by {PRESS}")

@@ -133,13 +133,21 @@ class Recordings:
 
     # -- ON -----------------------------------------------------------------------------------------
 
-    async def begin(self, key: str, wish: TakeWish) -> dict[str, Any]:
+    async def begin(
+        self, key: str, wish: TakeWish, is_called_off: Callable[[], bool] = lambda: False
+    ) -> dict[str, Any]:
         """Begin a take; gives what became of each camera's recording.
+
+        Args:
+            key: Of one camera, or for all.
+            wish: What is asked of the take.
+            is_called_off: Asked before cameras are told anything; from then on `call_off` ends the start.
 
         Raises:
             BusyError: A camera is in another take, or records for another program.
             ConnectionError: No camera is there.
             NotFoundError, UsageError: The cameras are not named rightly.
+            StateError: It was called off.
         """
         if key in self._running:
             raise BusyError(f"take {self._running[key].take.name} is running")
@@ -148,6 +156,8 @@ class Recordings:
         cameras, missing = self._chosen(key, wish)
         self._refuse_held(cameras)
         await self._refuse_recording(cameras)
+        if is_called_off():
+            raise StateError(f"the start for {key} was ended before it had begun")
         self._refuse_held(cameras)  # a program may have begun a take meanwhile
         take = self._session.new_take(cameras, self._directory, name=wish.name, missing=missing)
         started: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from asynccam.errors import UsageError
+from asynccam.outside import read_json
 
 _UNFIT: Final = re.compile(r"[^A-Za-z0-9_-]+")
 _MAX_KEY: Final = 60
+_MAX_DOCUMENT: Final = 256 * 1024
+"""Bytes of a document that is read; a broker may retain any, and to read one takes the loop's time."""
 
 DEFAULT_PREFIX: Final = "asynccam"
 ONLINE: Final = "online"
@@ -161,9 +164,11 @@ def encoded(value: Any) -> str:
 
 
 def decoded(payload: bytes) -> dict[str, Any] | None:
-    """Return the object that a payload holds, or None if it does not hold one."""
+    """Return the object that a payload holds, or None if it does not hold one or is far too long for ours."""
+    if len(payload) > _MAX_DOCUMENT:
+        return None
     try:
-        document = json.loads(payload)
-    except (ValueError, RecursionError):
+        document = read_json(payload, lenient=True)
+    except ValueError:
         return None
     return document if isinstance(document, dict) else None

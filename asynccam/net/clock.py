@@ -31,6 +31,7 @@ from asynccam.errors import (
 )
 from asynccam.model.info import DRIFT_LIMIT, ClockOffset
 from asynccam.model.intervals import FINEST_RESOLUTION, Exchange, intersect_exchanges, seen_resolution
+from asynccam.runtime.threads import thread_errors
 from asynccam.runtime.timing import SYSTEM_CLOCK, Clock, deadline
 from asynccam.wire import sntp
 
@@ -601,7 +602,8 @@ async def _resolve(host: str, port: int, timeout: float) -> list[tuple[str, int]
     loop = asyncio.get_running_loop()
     async with deadline(timeout, f"address of time server {host}"):
         try:
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+            with thread_errors():
+                found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
         except (OSError, UnicodeError) as error:
             raise ConnectionError(f"time server {host} cannot be found: {error}") from error
     return list(dict.fromkeys((str(entry[4][0]), int(entry[4][1])) for entry in found))

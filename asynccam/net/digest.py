@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 import mmap
 import os
 from collections import deque
@@ -10,12 +11,16 @@ from pathlib import Path
 from typing import ClassVar
 from weakref import WeakKeyDictionary
 
-from asynccam.errors import StorageError
+from asynccam.errors import BusyError, StorageError
 from asynccam.runtime.disk import storage_errors
 from asynccam.runtime.tasks import finish
+from asynccam.runtime.threads import thread_errors
+
+_LOG = logging.getLogger(__name__)
 
 _SLICE = 8 * 1024 * 1024  # about 5 ms of hashing, after which the next file has its turn
 _BUFFER = 1024 * 1024  # less means more handing to and fro of Python's lock, more leaves the core's cache
+_THREAD_AGAIN = 0.5  # seconds until another try to start a thread, where the system refused one
 
 
 class FollowingDigest:
@@ -132,9 +137,16 @@ class _Hashers:
 
     def _employ(self) -> None:
         if self._idle and self._queue:
-            self._idle -= 1
             loop = asyncio.get_running_loop()
-            loop.run_in_executor(None, self._work, loop).add_done_callback(self._finished)
+            try:
+                with thread_errors():
+                    job = loop.run_in_executor(None, self._work, loop)
+            except BusyError as error:
+                _LOG.debug("files are hashed later: %s", error)
+                loop.call_later(_THREAD_AGAIN, self._employ)
+                return
+            self._idle -= 1
+            job.add_done_callback(self._finished)
 
     def _finished(self, job: "asyncio.Future[None]") -> None:
         self._idle += 1

@@ -67,7 +67,8 @@ async def open_zeroconf(
 def own_addresses(interfaces: Interfaces) -> list[str]:
     """The IP addresses to announce on some interfaces; loopback ones only if there are no others.
 
-    Link-local ones as well: a record is sent on every interface, and on all but one it would mislead.
+    Link-local ones, too, only if there are no others: a record is sent on every interface, and such an
+    address names this computer on one of them only.
 
     Raises:
         UsageError, ConnectionError: As for `open_zeroconf`.

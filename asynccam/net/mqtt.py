@@ -20,7 +20,7 @@ from asynccam.errors import (
 )
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.tasks import finish
-from asynccam.runtime.threads import thread_errors
+from asynccam.runtime.threads import in_thread
 from asynccam.runtime.timing import SYSTEM_CLOCK, Clock, deadline
 
 if TYPE_CHECKING:
@@ -179,8 +179,7 @@ class MqttConnection:
         self._client.on_socket_register_write = self._on_register_write
         self._client.on_socket_unregister_write = self._on_unregister_write
         try:
-            with thread_errors():
-                await finish(asyncio.to_thread(self._connect))
+            (await in_thread(self._connect)).result()
         except (BusyError, OSError, ValueError) as error:
             raise ConnectionError(f"{name}: {str(error) or type(error).__name__}") from error
         self._attach()

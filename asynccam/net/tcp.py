@@ -98,11 +98,15 @@ async def host_for_others(host: str) -> str:
     """Return what another program reaches a host by: an address, where only our own mDNS knows its name.
 
     A name that nobody knows is returned as it is, for that program's own words to say so.
+
+    Raises:
+        BusyError: No thread can be started to look it up.
     """
     if not _is_local(host):
         return host
     try:
-        await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        with thread_errors():
+            await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except socket.gaierror:
         return next(iter(await resolve_by_mdns(host)), host)
     return host

@@ -46,6 +46,7 @@ _TURN: Final = 0.004
 _MOST_UNSENT: Final = 4 << 20
 """Bytes of answers to pings that wait for a peer who does not read."""
 _LOOK_AGAIN: Final = 1.0
+"""Seconds between two looks at a peer of whom nothing is read, and to read what it said when that is over."""
 _LOG = logging.getLogger("asynccam.net.websocket.frames")
 _DATA: Final = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 
@@ -113,6 +114,7 @@ class WebSocket(asyncio.Protocol):
         self._events: deque[Event] = deque()  # what the protocol made of the last slice
         self._rest: Iterator[object] | None = None  # of the work on the last message
         self._held = False  # whether reading is paused until the above is worked off
+        self._held_since = 0.0
         self._eof = False
         self._lost: tuple[Exception | None] | None = None
         self._ping_interval, self._ping_timeout, self._quiet_limit = ping_interval, ping_timeout, quiet_limit
@@ -340,7 +342,7 @@ class WebSocket(asyncio.Protocol):
 
     def _hold(self) -> None:
         if not self._held:
-            self._held = True
+            self._held, self._held_since = True, self._loop.time()
             if self._transport is not None and not self._transport.is_closing():
                 self._transport.pause_reading()
 
@@ -352,7 +354,7 @@ class WebSocket(asyncio.Protocol):
         # What the peer sent in the meantime has not been read: it counts as heard of.
         now = self._heard = self._loop.time()
         if self._ping_sent is not None:
-            self._ping_sent = now
+            self._pong_due = max(self._pong_due + now - self._held_since, now + _LOOK_AGAIN)
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 

@@ -1,21 +1,16 @@
 """File work off the loop: every step runs to its end, and its errors are asynccam's own."""
 
-import asyncio
 import ctypes
 import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
-from contextvars import copy_context
-from functools import partial
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
 from asynccam.errors import BusyError, StorageError
-from asynccam.runtime.tasks import finish
-from asynccam.runtime.threads import thread_errors
+from asynccam.runtime.threads import in_thread
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -33,25 +28,10 @@ async def on_disk(function: Callable[[*Ts], T], *args: *Ts) -> T:
     Raises:
         StorageError: No thread can be started for it; nothing was done.
     """
-    work: Future[T] = Future()
-    # In the caller's context, as `asyncio.to_thread` does: see `asynccam.model.safe_files.confined`.
-    call = partial(copy_context().run, partial(function, *args))
-
-    def run() -> None:
-        if work.set_running_or_notify_cancel():
-            try:
-                work.set_result(call())
-            except BaseException as error:  # noqa: BLE001 - raised where it is awaited
-                work.set_exception(error)
-
     try:
-        with thread_errors():
-            await finish(asyncio.get_running_loop().run_in_executor(None, run))
+        work = await in_thread(function, *args)
     except BusyError as error:
-        # The executor keeps what it could not start a thread for, and another thread of it may do it yet.
-        if work.cancel():
-            raise StorageError(f"the disk was not used: {error}") from error
-        await finish(asyncio.wrap_future(work))
+        raise StorageError(f"the disk was not used: {error}") from error
     return work.result()
 
 

@@ -19,6 +19,8 @@ _LOOPS: Final["WeakKeyDictionary[asyncio.AbstractEventLoop, int]"] = WeakKeyDict
 _TASKS: Final["WeakSet[asyncio.Task[Any]]"] = WeakSet()
 _ABANDONED: Final[list["asyncio.Task[Any]"]] = []
 """Tasks of the parent; dropping the last reference would run their ``finally`` blocks."""
+_is_fork = False
+"""Whether this process was forked from one that had this module."""
 
 
 def belongs_to_parent() -> bool:
@@ -26,8 +28,9 @@ def belongs_to_parent() -> bool:
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
-        # asyncio knows no running loop in a child until the child runs one itself.
-        return True
+        # asyncio knows no running loop in a child until the child runs one itself. Anywhere else this is a
+        # coroutine that was left behind by a loop and is thrown away.
+        return _is_fork
     pid = os.getpid()
     return _LOOPS.setdefault(loop, pid) != pid
 
@@ -71,6 +74,8 @@ def _exit(code: object) -> NoReturn:
 
 
 def _abandon() -> None:
+    global _is_fork
+    _is_fork = True
     for task in list(_TASKS):
         if not task.done():
             asyncio._unregister_task(task)

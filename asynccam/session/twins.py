@@ -5,10 +5,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
-from asynccam.errors import AsynccamError, TimeoutError, UsageError
+from asynccam.errors import AsynccamError, BusyError, TimeoutError, UsageError
 from asynccam.model.address import Address
 from asynccam.model.camera import Camera
 from asynccam.runtime.tasks import finish
+from asynccam.runtime.threads import thread_errors
 from asynccam.runtime.timing import deadline
 from asynccam.session.wings import wing_of
 
@@ -93,7 +94,8 @@ async def _is_one_endpoint(one: Address, other: Address) -> bool:
     if one.host == other.host:
         return True
     loop = asyncio.get_running_loop()
-    with suppress(OSError, UnicodeError, TimeoutError):
+    # Without an answer, or a thread to wait for one in, they are not known to be the same.
+    with suppress(OSError, UnicodeError, TimeoutError, BusyError), thread_errors():
         async with deadline(_LOOK_UP, f"addresses of {one.host} and {other.host}"):
             found = [await loop.getaddrinfo(host, one.port) for host in (one.host, other.host)]
         mine, others = ({place[4][0] for place in places} for places in found)

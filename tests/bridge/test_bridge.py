@@ -11,7 +11,7 @@ import pytest
 
 from asynccam import Session
 from asynccam.bridge.mqtt import MqttBridge
-from asynccam.bridge.topics import Topics, key_of, node_of
+from asynccam.bridge.topics import Topics, decoded, key_of, node_of
 from asynccam.errors import AuthenticationError, StateError, TimeoutError
 from asynccam.model.events import (
     CameraFailed,
@@ -209,3 +209,16 @@ async def test_keys_are_fit_and_differ_where_ids_differ() -> None:
     assert all(key.replace("_", "").replace("-", "").isalnum() and len(key) < 80 for key in keys)
     assert "take" not in keys
     assert json.loads(json.dumps(keys)) == keys
+
+
+def test_a_document_of_a_broker_is_text_and_numbers_that_can_be_written_again() -> None:
+    assert decoded(b'{"id": "a\\ud800", "at": 1e999}') == {"id": "a?", "at": None}
+    assert decoded(b'{"at": ' + b"9" * 4000 + b"}") == {"at": None}
+    for odd in (
+        b"[1]",
+        b"{",
+        b"\xff",
+        b'{"a":' * 5000 + b"1" + b"}" * 5000,
+        b'{"a": "%s"}' % (b"x" * 1_000_000),
+    ):
+        assert decoded(odd) is None

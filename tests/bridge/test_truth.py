@@ -17,7 +17,7 @@ from asynccam.model.info import CameraState
 from tests.bridge.rig import QUICK, Watcher, place, watching
 from tests.support.broker import Broker
 from tests.support.broker import broker as running_broker
-from tests.support.scripted_camera import ScriptedCamera, hang, refuse
+from tests.support.scripted_camera import ScriptedCamera, hang, late, refuse
 from tests.support.waiting import eventually
 
 HILL, LAKE = "scripted://Hill", "scripted://Lake"
@@ -207,6 +207,21 @@ async def test_an_off_ends_a_start_that_is_far_ahead(
     assert "was ended" in told[0]["message"]
     assert session.take_of(camera) is None
     assert not camera.recording
+
+
+async def test_an_off_ends_a_start_whose_camera_is_still_asked_how_it_is(
+    watcher: Watcher, bridge: MqttBridge, session: Session, camera: ScriptedCamera
+) -> None:
+    await watcher.sees(STATE, state="ready")
+    camera.script["status"] = late(1.0)
+    watcher.heard.clear()
+    await watcher.say(RECORD, '{"start_in": 3000}')
+    await watcher.say(RECORD, "OFF")
+    await eventually(lambda: len([one for one in watcher.heard if one[0] == RESULT]) == 2)
+    told = [json.loads(payload) for topic, payload in watcher.heard if topic == RESULT]
+    assert [one["ok"] for one in told] == [False, False]
+    assert "was ended" in told[0]["message"]
+    assert session.take_of(camera) is None
 
 
 NUMBERS = [

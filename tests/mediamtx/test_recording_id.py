@@ -83,6 +83,19 @@ def test_whether_a_service_was_started_anew_is_not_judged_by_the_time_of_day(
         assert known.recordings["camera0"].status == status
 
 
+@pytest.mark.parametrize(("uptime", "status"), [(7200.0, "UNKNOWN"), (3500.0, "INTERRUPTED")])
+def test_a_start_whose_answer_was_lost_has_ended_if_the_service_was_started_anew(
+    monkeypatch: pytest.MonkeyPatch, uptime: float, status: str
+) -> None:
+    clock = SetClock(monkeypatch)
+    known = roster()
+    list(known.listed([CameraInfo(device="camera0", status="CONNECTED")]))
+    list(known.start_lost("camera0"))
+    clock.sleep(3600)
+    list(known.up_since("camera0", WALL_CLOCK.elapsed() - uptime))
+    assert known.recordings["camera0"].status == status
+
+
 async def test_answers_and_notifications_of_a_service_bear_one_id() -> None:
     heard: list[str] = []
     async with running(Gen1()) as peer, connected(peer) as client:

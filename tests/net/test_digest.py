@@ -34,6 +34,26 @@ async def test_many_files_share_half_the_cores(tmp_path: Path, monkeypatch: pyte
         digest.close()
 
 
+async def test_where_no_thread_can_be_started_it_is_hashed_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    size = 9 * MIB
+    digests = [FollowingDigest(written(tmp_path, number, size)) for number in range(2)]
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_thread)
+        for digest in digests:
+            digest.follow(size)
+    async with asyncio.timeout(60):
+        found = [await digest.result(size) for digest in digests]
+    assert found == [sha256(sample(size, number)) for number in range(2)]
+    for digest in digests:
+        digest.close()
+
+
 async def test_the_file_grows_meanwhile(tmp_path: Path) -> None:
     data = sample(30 * MIB)
     path = tmp_path / "a"

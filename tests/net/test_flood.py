@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from websockets.asyncio.server import ServerConnection
+from websockets.utils import accept_key
 
 from asynccam.errors import ConnectionError, RemoteProtocolError, TimeoutError
 from asynccam.model.events import Event
 from asynccam.net.rpc import connect
+from asynccam.net.websocket import open_websocket
 from asynccam.recording.process import NOTHING_TO_FINISH, LaunchProcess
 from asynccam.runtime.hub import EventHub
 from asynccam.systems.mediamtx import CameraClient
@@ -205,3 +207,46 @@ async def test_all_a_process_prints_is_taken_before_it_counts_as_ended() -> None
         await process.stop(NOTHING_TO_FINISH)
     assert lines == 2_000_000
     assert count[0] >= 5
+
+
+async def test_a_pong_has_its_time_after_reading_was_held_up() -> None:
+    loop = asyncio.get_running_loop()
+    no_room: asyncio.Future[None] | None = None
+    say, asked, heard, let_pong = (asyncio.Event() for _ in range(4))
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.readuntil(b"\r\n\r\n")
+        (key,) = (line[19:] for line in request.split(b"\r\n") if line.startswith(b"Sec-WebSocket-Key: "))
+        words = ("HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade")
+        accept = f"Sec-WebSocket-Accept: {accept_key(key.decode())}"
+        writer.write("\r\n".join((*words, accept, "", "")).encode())
+        await say.wait()
+        writer.write(b"\x81\x01a")
+        await let_pong.wait()
+        writer.write(b"\x8a\x00")
+        await reader.read()
+        writer.close()
+
+    def room() -> asyncio.Future[None] | None:
+        if no_room is not None:
+            asked.set()
+        return no_room
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        place = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        socket = await open_websocket(place, lambda message: heard.set(), ping_interval=None, room=room)
+        try:
+            no_room = full = loop.create_future()
+            say.set()
+            await asked.wait()
+            socket.probe(0.2)
+            await asyncio.sleep(0.4)  # while nothing is read, the time for the pong passes
+            no_room = None
+            full.set_result(None)
+            await heard.wait()
+            socket.probe(30.0)
+            assert socket.is_open
+            let_pong.set()
+            await eventually(lambda: socket.pongs == 1)
+        finally:
+            await socket.aclose(timeout=0.1)

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import sys
+import threading
 from contextlib import suppress
 from functools import partial
 from itertools import pairwise
@@ -67,6 +68,33 @@ async def test_other_refusals_are_losses(code: int) -> None:
         with pytest.raises(ConnectionError):
             async with connect_mqtt(MqttBroker("127.0.0.1", port)):
                 pass
+
+
+async def test_a_connection_that_no_thread_was_there_for_is_not_made_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    accepted = 0
+
+    async def behaviour(peer: Peer) -> None:
+        nonlocal accepted
+        accepted += 1
+        await peer.let_in()
+        await peer.serve()
+
+    async with mqtt_peer(behaviour) as port:
+        broker = MqttBroker("127.0.0.1", port)
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", _no_thread)
+            with pytest.raises(ConnectionError, match="no further thread"):
+                async with connect_mqtt(broker):
+                    pass
+        async with connect_mqtt(broker) as client:  # the executor would do first what it kept
+            await publish(client, "a/b", "x")
+    assert accepted == 1
+
+
+def _no_thread(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 async def test_credentials_that_were_good_may_be_refused_while_the_broker_starts() -> None:

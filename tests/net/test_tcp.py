@@ -2,13 +2,15 @@
 
 import asyncio
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
 
-from asynccam.errors import ConnectionError, TimeoutError, UsageError
-from asynccam.net.tcp import connect_tcp
+from asynccam.errors import BusyError, ConnectionError, TimeoutError, UsageError
+from asynccam.net.clock import query_sntp
+from asynccam.net.tcp import connect_tcp, host_for_others
 from tests.support.waiting import passes
 
 
@@ -106,3 +108,16 @@ async def test_several_hosts_of_one_peer(listener: socket.socket) -> None:
 async def test_of_several_hosts_none_resolves() -> None:
     with pytest.raises(ConnectionError, match=r"no-such-zone.* or .*nor-this-one"):
         await connect_tcp(["fe80::1%no-such-zone", "fe80::1%nor-this-one"], 8080, timeout=5)
+
+
+async def test_a_name_that_no_thread_can_look_up_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    with pytest.raises(BusyError, match="no further thread"):
+        await connect_tcp("localhost", 1, timeout=5)
+    with pytest.raises(BusyError, match="no further thread"):
+        await host_for_others("camera.local")
+    with pytest.raises(BusyError, match="no further thread"):
+        await query_sntp("localhost", 1)

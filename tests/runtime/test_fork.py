@@ -76,3 +76,34 @@ async def test_a_child_forked_inside_a_coroutine_leaves_and_the_take_goes_on(
     manifest = await Manifest.load(tmp_path / "take")
     assert manifest.outcome == "complete"
     assert [len(camera.files) for camera in manifest.cameras] == [1, 1]
+
+
+_THROWN_AWAY: Final = """
+import asyncio
+from asynccam.runtime.tasks import finish
+
+async def work():
+    try:
+        await asyncio.Future(loop=asyncio.new_event_loop())
+    finally:
+        await finish(asyncio.sleep(0))
+
+left = work()
+left.send(None)
+try:
+    raise SystemExit(3)
+except SystemExit:
+    try:
+        left.close()
+    except RuntimeError as error:
+        print(error)
+print("goes on")
+"""
+
+
+def test_a_coroutine_that_is_thrown_away_without_a_loop_ends_no_process() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _THROWN_AWAY], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.splitlines()[-1:] == ["goes on"], (done.returncode, done.stderr)
+    assert done.returncode == 0

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from asynccam.recording import Verdict, verify_file
-from asynccam.systems.thorvision import PortPool
+from asynccam.systems.thorvision import PortPool, stream
 from tests.support.cancelling import cancelled_at
 from tests.support.waiting import eventually
 from tests.thorvision.rig import PICTURE, Rig, free_ports, recorder_pids, rig
@@ -99,3 +99,25 @@ async def test_an_open_stream_cancelled_at_each_await(tmp_path: Path) -> None:
             await nothing_left(made, tmp_path)
             count += 1
         assert count > 1
+
+
+async def test_an_open_stream_of_a_local_name_cancelled_while_it_is_looked_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = asyncio.Event()
+
+    async def silence(host: str) -> str:
+        asked.set()
+        await asyncio.get_running_loop().create_future()
+        return host
+
+    monkeypatch.setattr(stream, "host_for_others", silence)
+    async with rig() as made:
+        opening = asyncio.create_task(made.client.open_stream(made.camera, PICTURE))
+        async with asyncio.timeout(30):
+            await asked.wait()
+        opening.cancel()
+        await asyncio.wait({opening})
+        assert opening.cancelled()
+        assert not made.simulator.streams
+        assert not made.client.ports.used

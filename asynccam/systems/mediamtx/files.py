@@ -170,12 +170,14 @@ class FileMethods(Asking):
         *,
         jpeg: bool = False,
     ) -> LocalFile:
+        used = self._credentials.token
         try:
             return await self._download_once(folder, file, directory, progress, jpeg=jpeg)
         except PermissionDeniedError:
             raise
         except AuthenticationError:
-            if not self._credentials.turn():
+            # Another download may have turned to the second secret meanwhile.
+            if self._credentials.token == used and not self._credentials.turn():
                 raise
         return await self._download_once(folder, file, directory, progress, jpeg=jpeg)
 

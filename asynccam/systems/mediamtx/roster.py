@@ -23,7 +23,7 @@ from asynccam.model.events import (
 from asynccam.model.identity import told_facts
 from asynccam.model.info import CameraState
 from asynccam.systems.mediamtx.models import Answer, CameraInfo, FileInfo, RecordingInfo
-from asynccam.wall_clock import WALL_CLOCK, unix_now
+from asynccam.wall_clock import WALL_CLOCK
 
 _STATES: Final = {
     "CONNECTED": CameraState.READY,
@@ -101,7 +101,7 @@ class Roster:
         self.recordings: dict[str, RecordingInfo] = {}
         self.files: dict[str, FileInfo] = {}
         self._nameless = 0
-        self._in_doubt_since: dict[str, float] = {}
+        self._in_doubt_since: dict[str, float] = {}  # elapsed time, by device
 
     def camera_id(self, device: str) -> str:
         """A camera's stable id."""
@@ -204,7 +204,7 @@ class Roster:
             return  # a notification was quicker
         before = self._states()
         self.recordings[device] = RecordingInfo(device=device, status=UNKNOWN)
-        self._in_doubt_since[device] = unix_now()
+        self._in_doubt_since[device] = WALL_CLOCK.elapsed()
         yield from self._changes(before)
 
     def identified(self, recording: RecordingInfo) -> RecordingInfo:

@@ -163,6 +163,8 @@ class CameraStream:
             _LOG.warning("%s was streaming for somebody else; its stream is taken over", self._name)
             self._events.emit(StreamTakenOver(camera=self._name))
             self.took_over = True
+        # Before the start: whatever is awaited behind it could be cancelled with the camera streaming.
+        self._host = await host_for_others(self._api.host)  # GStreamer does not ask our mDNS
         refusal: AsynccamError | None = None
         for _ in range(self._settings.attempts):
             port = self._ports.take()
@@ -176,7 +178,6 @@ class CameraStream:
                 refusal = error
                 continue
             self._opened_at = unix_now()
-            self._host = await host_for_others(self._api.host)  # GStreamer does not ask our mDNS
             host = f"[{self._host}]" if ":" in self._host else self._host
             self.opened = OpenStream(
                 self.camera.id, self._name, str(self.capability), port, f"srt://{host}:{port}"
