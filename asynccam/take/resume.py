@@ -318,11 +318,10 @@ class _Resumption:
     async def _find_here(self, member: TakeMember) -> None:
         """A picture; or the files of a recorder here, which was interrupted when its process died."""
         record, still = member.record, member.record.kind == "still"
-        with member.recording_errors("resume"):
+        with member.recording_errors("resume"), confined(self._folder.root):
             place = self._folder.path / record.directory
             async with deadline(self._limits.stop_timeout, f"end of the files in {place}"):
-                with confined(self._folder.root):
-                    found = await _finished_media(place)
+                found = await _finished_media(place)
             if self._called_off:  # an empty file is what arming made, and is removed below
                 found = [one for one in found if one.size]
             member.may_record = False
