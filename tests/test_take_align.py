@@ -69,6 +69,16 @@ def test_each_file_is_cut_where_the_latest_camera_began() -> None:
     assert a.frames_problem == "the times of its frames were not read"
 
 
+def test_times_that_a_sender_stamped_run_apart_in_files_recorded_here_too() -> None:
+    here, stamped = (
+        camera(name, video(f"{name}/v.mkv", 600.0, source="local"), frame_drift=drift, **seen(0.0))
+        for name, drift in (("a", 0.0), ("b", 5e-4))
+    )
+    found = align_take(take(here, stamped))
+    assert [(one.drift, one.drift_measured) for one in found.cameras] == [(0.0, True), (5e-4, False)]
+    assert [one.cut_bound for one in found.cameras] == pytest.approx([0.01 + 0.1, 0.01 + 0.3 + 0.1])
+
+
 def test_a_segmented_recording_goes_on_where_each_segment_ended() -> None:
     parts = [video(f"a/v-0{n}.mkv", 2.0) for n in range(4)]
     found = align_take(take(camera("a", *parts, **seen(0.0)), camera("b", video("b.mp4", 3.0), **seen(4.5))))

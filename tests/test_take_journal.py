@@ -3,12 +3,13 @@
 import asyncio
 import json
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from asynccam.errors import BusyError, StateError, StorageError
-from asynccam.model.features import RecordPlan
+from asynccam.model.features import ArmedStart, RecordPlan, StartReport
 from asynccam.model.manifest import CameraRecord, FileRecord, Manifest, Moment, Outcome
 from asynccam.session import Session
 from asynccam.take import Take, TakeLimits, resume_take
@@ -171,6 +172,30 @@ async def test_resuming_twice_is_refused_the_second_time(tmp_path: Path) -> None
     with pytest.raises(StateError, match=r"has ended \(resumed\)"):
         await Take.resume(directory, Held(camera))
     assert sorted(path.name for path in directory.iterdir()) == ["manifest.json", "one"]
+
+
+async def test_whose_clock_stamps_a_recording_is_known_before_its_stop(tmp_path: Path) -> None:
+    @dataclass
+    class Stamped:
+        armed: ArmedStart
+
+        def release(self, at: float | None) -> None:
+            self.armed.release(at)
+
+        async def accepted(self) -> StartReport:
+            return replace(await self.armed.accepted(), frame_drift=5e-4)
+
+        async def aclose(self) -> None:
+            await self.armed.aclose()
+
+    class Receiver(ScriptedCamera):
+        async def arm(self, plan: RecordPlan) -> ArmedStart:
+            return Stamped(await super().arm(plan))
+
+    camera = Receiver("one", local=True)
+    directory = await left_behind(tmp_path, camera)
+    (record,) = (await resume_take(directory, Held(camera))).cameras
+    assert record.frame_drift == 5e-4
 
 
 async def test_a_part_of_a_dead_transfer_is_kept_until_the_file_is_here(tmp_path: Path) -> None:

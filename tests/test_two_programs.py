@@ -4,11 +4,14 @@ import asyncio
 import json
 from pathlib import Path
 
+import pytest
+
 from asynccam import MultiCamCamera, Session
 from asynccam.model.features import Record, RecordPlan
 from asynccam.model.info import CameraState
-from asynccam.model.manifest import Manifest, Outcome
+from asynccam.model.manifest import CameraRecord, Manifest, Moment, Outcome
 from asynccam.take import Take, resume_take
+from asynccam.take.work import outcome_of
 from tests.support.command import asynccam, started
 from tests.support.devices import device_process, free_port
 from tests.support.multicam_device import BytesRecorder, ask, running
@@ -46,6 +49,14 @@ async def test_a_stop_is_not_sent_for_somebody_elses_recording(tmp_path: Path) -
     assert not take.ok
     assert not record.files
     assert any("left alone" in error.message for error in record.errors)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_only_a_recording_that_was_left_alone_is_more_than_nothing(*, stopped: bool) -> None:
+    record = CameraRecord(id="x://a", name="a", system="x", directory="a", already_recording=True)
+    record.stop_commanded_at = Moment.of(1_800_000_000.0) if stopped else None
+    assert outcome_of(record, Outcome.FAILED) is (Outcome.FAILED if stopped else Outcome.INCOMPLETE)
+    assert outcome_of(record, Outcome.CANCELLED) is Outcome.CANCELLED
 
 
 async def test_a_recording_that_somebody_else_ended_and_began_anew_is_left_alone(tmp_path: Path) -> None:

@@ -107,6 +107,7 @@ class StartReport:
         already_recording: Whether the device was recording before this start, as far as it says so.
         somebody_elses: Whether what it records is another controller's for certain, so that it is not to be
             stopped: by the device's own clock too, the time of this start had not come.
+        frame_drift: As of `StopReport`, which may never come.
     """
 
     commanded_at: float
@@ -121,6 +122,7 @@ class StartReport:
     first_frame: DeviceMoment | None = None
     already_recording: bool = False
     somebody_elses: bool = False
+    frame_drift: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

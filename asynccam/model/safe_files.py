@@ -48,7 +48,7 @@ class Root:
         Raises:
             OSError: The path cannot be resolved.
         """
-        given = directory.expanduser().absolute()
+        given = directory.absolute()
         try:
             return cls(given, given.resolve())
         except (RuntimeError, ValueError) as error:  # a ring of links, or a zero byte

@@ -1,7 +1,7 @@
 """Stretches without a frame inside recorded files, by the presentation times of their frames."""
 
 from collections.abc import Sequence
-from itertools import pairwise
+from contextlib import aclosing
 
 from asynccam.errors import AsynccamError
 from asynccam.model.coverage import is_hole, least_hole
@@ -32,12 +32,18 @@ async def find_holes(verdicts: Sequence[FileVerdict], first_at: float) -> list[G
 
 
 async def _holes_in(verdict: FileVerdict, began: float, least: float) -> list[Gap]:
+    gaps: list[Gap] = []
+    first = before = None
     try:
-        times = [one.time async for one in frame_times(verdict.path) if one.time is not None]
+        async with aclosing(frame_times(verdict.path)) as frames:
+            async for frame in frames:  # of a day there are millions: none is kept
+                if frame.time is None:
+                    continue
+                if first is None:
+                    first = frame.time
+                elif before is not None and frame.time - before > least:
+                    gaps.append(Gap(began + before - first, began + frame.time - first, restarted=False))
+                before = frame.time
     except AsynccamError:  # removed meanwhile, or of a format that tells only how long the longest is
-        return [Gap(began, began + (verdict.longest or 0.0), restarted=False)]
-    return [
-        Gap(began + before - times[0], began + after - times[0], restarted=False)
-        for before, after in pairwise(times)
-        if after - before > least
-    ]
+        return gaps or [Gap(began, began + (verdict.longest or 0.0), restarted=False)]
+    return gaps

@@ -148,7 +148,11 @@ class _Protocol(asyncio.SubprocessProtocol):
             if self._place >= len(data):
                 self._printed.popleft()
                 self._place = 0
-            self._on_output(data[start : start + _PIECE])
+            try:
+                self._on_output(data[start : start + _PIECE])
+            except Exception as error:  # noqa: BLE001 - anybody's code; the rest, and the end, are still told
+                words = "a callback for a process's output failed"
+                loop.call_exception_handler({"message": words, "exception": error})
             if self._printed and loop.time() >= until:
                 self._hold()
                 loop.call_soon(self._take)

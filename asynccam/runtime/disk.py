@@ -35,6 +35,18 @@ async def on_disk(function: Callable[[*Ts], T], *args: *Ts) -> T:
     return work.result()
 
 
+def absolute_path(path: Path) -> Path:
+    """Return a path as a person writes it, with ``~`` and ``~USER`` resolved, from the root on.
+
+    Raises:
+        OSError: There is no such user, or the current directory is gone.
+    """
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as error:
+        raise FileNotFoundError(errno.ENOENT, f"{path.parts[0]}: {error}", str(path)) from None
+
+
 @contextmanager
 def storage_errors(action: str, path: Path) -> Iterator[None]:
     """Turn the system's errors into `StorageError`, saying what was attempted on which path."""

@@ -275,7 +275,8 @@ def _cut_bound(camera: AlignedCamera, until: float) -> float:
 def _drift(record: CameraRecord) -> tuple[float, bool]:
     """By how much a camera's files may run fast or slow, and whether that is known."""
     if any(file.source == "local" for file in record.files):
-        return 0.0, True  # time stamps are given by a recorder here, by this computer's own clock
+        # Time stamps are given by a recorder here: by this computer's own clock, or by that of a sender.
+        return record.frame_drift, record.frame_drift == 0.0
     clock = record.clock
     if clock is None or clock.drift is None or clock.drift_bound is None or not clock.consistent:
         return DRIFT_LIMIT, False

@@ -10,7 +10,7 @@ from asynccam.errors import StorageError
 from asynccam.model.manifest import MANIFEST_NAME
 from asynccam.model.safe_files import Folder, Root, confined
 from asynccam.model.safe_name import safe_name
-from asynccam.runtime.disk import on_disk, storage_errors
+from asynccam.runtime.disk import absolute_path, on_disk, storage_errors
 from asynccam.take.journal import JOURNAL_NAME
 
 ALIGNMENT_NAME: Final = "align.json"
@@ -81,7 +81,7 @@ class TakeFolder:
     def _create(self, cameras: tuple[str, ...]) -> None:
         parent, name = self.path.parent, self.path.name
         with storage_errors("make the directory of a take in", parent):
-            root = parent.expanduser().absolute()
+            root = absolute_path(parent)
             root.mkdir(parents=True, exist_ok=True)
             self.path = _new_directory(root, name)
             self.exists = True  # here and not by the caller, whom a cancellation may keep from knowing

@@ -195,7 +195,10 @@ class FrameTimes:
         """
         if record.first_frame_at is None:
             return cls(record.id, (), "nothing tells when its first frame was")
-        root = await asyncio.to_thread(Root.of, directory)
+        try:
+            root = await asyncio.to_thread(Root.of, directory)
+        except OSError as error:
+            return cls(record.id, (), f"{directory} cannot be read: {error.strerror or error}")
         with confined(root):
             return await cls._of_files(record, directory, read, drift, arrivals)
 

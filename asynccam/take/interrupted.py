@@ -9,10 +9,11 @@ from typing import Final
 
 from asynccam.errors import AsynccamError, BusyError
 from asynccam.model.manifest import MANIFEST_NAME, Manifest
-from asynccam.runtime.disk import on_disk
+from asynccam.model.safe_files import Folder, Root, confined
+from asynccam.runtime.disk import absolute_path, on_disk
 from asynccam.runtime.tasks import finish
 from asynccam.take.journal import JOURNAL_NAME, Journal
-from asynccam.take.replay import Leftover, missing_files, replay
+from asynccam.take.replay import Leftover, missing_files, read_leftover, replay
 from asynccam.wall_clock import WALL_CLOCK, unix_now
 
 _LOG = logging.getLogger(__name__)
@@ -62,8 +63,8 @@ async def _look_at(path: Path, has_journal: bool) -> InterruptedTake | None:
             return _described(replay(manifest, (), str(path)), path) if _was_cut(manifest) else None
         journal = Journal(path)
         try:
-            entries = await journal.reopen()
-            left = replay(await _manifest(path), entries, str(path), boot=journal.boot)
+            entries = await journal.reopen(make=False)
+            left = await read_leftover(path / MANIFEST_NAME, entries, str(path), journal.boot)
         finally:
             await finish(journal.close(remove=False))
         return _described(left, path)
@@ -102,27 +103,24 @@ def _was_cut(manifest: Manifest) -> bool:
     return cut and any(missing_files(record) for record in manifest.cameras)
 
 
-async def _manifest(path: Path) -> Manifest | None:
-    try:
-        return await Manifest.load(path / MANIFEST_NAME)
-    except AsynccamError:
-        return None
-
-
 def _candidates(directory: Path) -> Sequence[tuple[Path, bool]]:
     """In a thread: the takes in a directory, and which of them have a journal; links are not followed."""
     takes: list[tuple[bool, float, Path]] = []
     try:
-        root = directory.expanduser().absolute()
-        for path in root.iterdir():
-            if path.is_symlink() or not path.is_dir():
-                continue
-            journal = path / JOURNAL_NAME
-            has_journal = journal.is_file() and not journal.is_symlink()
-            if has_journal or (path / MANIFEST_NAME).is_file():
-                takes.append((has_journal, path.stat().st_mtime, path))
+        paths = sorted(absolute_path(directory).iterdir())
     except OSError as error:
         if not isinstance(error, FileNotFoundError):
             _LOG.warning("%s is not looked through: %s", directory, error)
+        return ()
+    for path in paths:
+        try:
+            if path.is_symlink() or not path.is_dir():
+                continue
+            with confined(Root.of(path)), Folder(path) as folder:
+                has_journal = folder.find(JOURNAL_NAME) is not None
+                if has_journal or folder.find(MANIFEST_NAME) is not None:
+                    takes.append((has_journal, path.stat().st_mtime, path))
+        except OSError as error:  # one that is gone, or closed to this user, hides no other
+            _LOG.warning("%s is not looked at: %s", path, error)
     takes.sort(reverse=True)
     return [(path, has_journal) for has_journal, _, path in takes[:_MOST]]

@@ -96,17 +96,20 @@ class Journal:
         """
         await on_disk(self._open, os.O_CREAT | os.O_EXCL)
 
-    async def reopen(self) -> tuple[Entry, ...]:
-        """Go on with the journal of a take that nobody is at work on; made if there is none.
+    async def reopen(self, *, make: bool = True) -> tuple[Entry, ...]:
+        """Go on with the journal of a take that nobody is at work on.
+
+        Args:
+            make: Whether to make it if there is none.
 
         Returns:
             Every line that can be read. A last line that was cut off by the end of its writer is none.
 
         Raises:
             BusyError: Another process, or another part of this one, is at work on the take.
-            StorageError: The disk refuses.
+            StorageError: The disk refuses, or there is no journal and ``make`` is False.
         """
-        await on_disk(self._open, os.O_CREAT)
+        await on_disk(self._open, os.O_CREAT if make else 0)
         entries = await on_disk(self._read)
         self.lines = max([len(entries), *(entry.number or 0 for entry in entries)])
         return entries

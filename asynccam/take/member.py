@@ -236,6 +236,7 @@ class TakeMember:
             self.record.accepted_at = Moment.of(report.accepted_at)
             self.record.scheduled_for = Moment.maybe(report.scheduled_for)
             self.record.start_status = report.status
+            self.record.frame_drift = report.frame_drift
             self.names = report.names
             self._note_meaning(report)
             due = None if report.scheduled_for is None else self._computer_time(report.scheduled_for)

@@ -1,12 +1,14 @@
 """What a take that lost its process had come to: its manifest, and what its journal knows beyond it."""
 
-from collections.abc import Iterable, Mapping
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from asynccam.errors import StorageError
+from asynccam.errors import AsynccamError, StorageError
 from asynccam.model.manifest import (
     CameraRecord,
     ClockRecord,
@@ -22,6 +24,9 @@ from asynccam.take.journal import Entry, finite
 from asynccam.wall_clock import WALL_CLOCK
 
 M = TypeVar("M", bound=BaseModel)
+
+_FEW: Final = 100
+"""Lines of a journal that are read on the loop."""
 
 
 @dataclass(slots=True)
@@ -68,6 +73,31 @@ def missing_files(record: CameraRecord) -> list[int]:
         for place, file in enumerate(record.files)
         if file.state is not FileState.ARRIVED and file.source == "device"
     ]
+
+
+async def read_leftover(
+    manifest: Path, entries: Sequence[Entry], where: str, boot: str | None = None
+) -> Leftover:
+    """Read a manifest, if it can be read, and put it together with a journal.
+
+    A long journal is seen to in a thread, since it would hold the loop.
+
+    Args:
+        manifest: The file.
+        entries: As for `replay`, like the others.
+        where: Names the take in the error.
+        boot: The present run of the computer.
+
+    Raises:
+        StorageError: Neither says what take this is.
+    """
+    try:
+        known = await Manifest.load(manifest)
+    except AsynccamError:
+        known = None
+    if len(entries) <= _FEW:
+        return replay(known, entries, where, boot=boot)
+    return await asyncio.to_thread(replay, known, entries, where, boot=boot)
 
 
 def replay(

@@ -9,7 +9,6 @@ from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 from asynccam.errors import (
-    AsynccamError,
     AuthenticationError,
     NotFoundError,
     RecordingError,
@@ -36,7 +35,7 @@ from asynccam.model.manifest import (
 )
 from asynccam.model.safe_files import Folder, Root, confined
 from asynccam.model.safe_name import safe_name
-from asynccam.runtime.disk import on_disk, storage_errors
+from asynccam.runtime.disk import absolute_path, on_disk, storage_errors
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
 from asynccam.take.clocks import TakeClock
@@ -44,11 +43,11 @@ from asynccam.take.coverage import judge_coverage
 from asynccam.take.files import Collector, Verify
 from asynccam.take.folder import TakeFolder
 from asynccam.take.hosts import Hosts, KnownHosts
-from asynccam.take.journal import JOURNAL_NAME, Entry, Journal
+from asynccam.take.journal import JOURNAL_NAME, Journal
 from asynccam.take.leftover import LeftoverMember
 from asynccam.take.limits import TakeLimits
 from asynccam.take.member import Emit, TakeMember, error_record
-from asynccam.take.replay import Leftover, missing_files, replay
+from asynccam.take.replay import Leftover, missing_files, read_leftover
 from asynccam.take.timing import infer_first_frames
 from asynccam.take.work import outcome_of, outcome_of_all
 from asynccam.wall_clock import WALL_CLOCK, unix_now
@@ -59,8 +58,6 @@ _QUIET: Final = 2.0
 _LOOK: Final = 0.2
 _AT_ONCE: Final = 256
 """Cameras that are seen to at the same time; a manifest from elsewhere may name any number."""
-_FEW: Final = 100
-"""Lines of a journal that are read on the loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +129,7 @@ async def resume_take(
     settled = False
     try:
         entries = await journal.reopen()
-        left = await _left(await _manifest(folder), entries, str(folder.path), journal.boot)
+        left = await read_leftover(folder.manifest_path, entries, str(folder.path), journal.boot)
         if left.is_settled:
             settled = True
             ended = left.manifest.outcome.value
@@ -321,11 +318,10 @@ class _Resumption:
     async def _find_here(self, member: TakeMember) -> None:
         """A picture; or the files of a recorder here, which was interrupted when its process died."""
         record, still = member.record, member.record.kind == "still"
-        with member.recording_errors("resume"):
+        with member.recording_errors("resume"), confined(self._folder.root):
             place = self._folder.path / record.directory
             async with deadline(self._limits.stop_timeout, f"end of the files in {place}"):
-                with confined(self._folder.root):
-                    found = await _finished_media(place)
+                found = await _finished_media(place)
             if self._called_off:  # an empty file is what arming made, and is removed below
                 found = [one for one in found if one.size]
             member.may_record = False
@@ -432,23 +428,6 @@ def _on_scale(written: float, record: CameraRecord) -> float:
     return fits[0] if fits else min(max(written, began), now)
 
 
-async def _manifest(folder: TakeFolder) -> Manifest | None:
-    """The manifest, or None where the journal has to do."""
-    try:
-        return await Manifest.load(folder.manifest_path)
-    except AsynccamError:
-        return None
-
-
-async def _left(
-    manifest: Manifest | None, entries: Sequence[Entry], where: str, boot: str | None
-) -> Leftover:
-    """Put manifest and journal together; a long journal in a thread, since it would hold the loop."""
-    if len(entries) <= _FEW:
-        return replay(manifest, entries, where, boot=boot)
-    return await asyncio.to_thread(replay, manifest, entries, where, boot=boot)
-
-
 # -- in a thread ----------------------------------------------------------------------------------
 
 
@@ -458,7 +437,7 @@ def _last(found: Sequence[_Found]) -> float:
 
 def _take_directory(directory: Path) -> Root:
     with storage_errors("read", directory):
-        root = Root.of(directory)
+        root = Root.of(absolute_path(directory))
         with confined(root), Folder(root.given) as folder:
             found = folder.exists(MANIFEST_NAME) or folder.exists(JOURNAL_NAME)
     if not found:
@@ -479,9 +458,8 @@ def _media_in(place: Path) -> list[_Found]:
 
 def _pictures_under_way(place: Path) -> list[str]:
     """Names of the pictures of which a directory has a part only."""
-    with storage_errors("read", place):
-        names = [path.name.removesuffix(".part") for path in sorted(place.iterdir())]
-        return [name for name in names if (place / f"{name}.part").is_file()]
+    with storage_errors("read", place), Folder(place) as folder:
+        return [name.removesuffix(".part") for name in folder.files() if name.endswith(".part")]
 
 
 def _look_for(place: Path, name: str, size: int | None) -> tuple[Path | None, Path | None]:

@@ -533,9 +533,9 @@ def outcome_of(camera: CameraRecord, unfinished: Outcome, *, late: bool = False)
     """
     home = [file for file in camera.files if file.state is FileState.ARRIVED]
     if not home:
-        # One that was left alone because it recorded for somebody else did record.
-        left = camera.already_recording and unfinished is Outcome.FAILED
-        return Outcome.INCOMPLETE if left else unfinished
+        # One that records for somebody else was sent no stop, and has a recording that is not this take's.
+        left_alone = camera.already_recording and camera.stop_commanded_at is None
+        return Outcome.INCOMPLETE if left_alone and unfinished is Outcome.FAILED else unfinished
     whole = not any(file.verdict is not None and file.verdict.is_failure for file in home)
     covered = camera.begins_late is None and camera.ended_early is None
     whole = whole and not camera.gaps and covered and not late and not camera.contradictions

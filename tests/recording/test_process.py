@@ -96,6 +96,26 @@ async def test_what_is_printed_is_drained_and_its_end_is_kept() -> None:
     assert process.output.startswith("done")
 
 
+async def test_a_callback_for_output_that_fails_does_not_hide_the_end_of_the_process() -> None:
+    told: list[object] = []
+    pieces: list[int] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+
+    def fail(data: bytes) -> None:
+        pieces.append(len(data))
+        began = time.monotonic()
+        while time.monotonic() - began < 0.01:
+            pass  # more than a turn: what follows comes in turns of their own
+        if len(pieces) > 1:
+            raise ValueError(data[:1])
+
+    process = await LaunchProcess.start([sys.executable, "-c", "print('x' * 4999)"], fail)
+    assert await asyncio.wait_for(process.wait(), 20) == 0
+    await process.stop()
+    assert sum(pieces) == 5000
+    assert len(told) == len(pieces) - 1
+
+
 def test_a_tail_keeps_the_end_whatever_the_pieces() -> None:
     data = bytes(range(65, 91)) * 8
     for size in (1, 3, 7, 50, 300):

@@ -421,6 +421,7 @@ class NanocamStart:
             status=RecorderState.RECORDING.value,
             first_frame_at=at,
             first_frame_bound=bound,
+            frame_drift=self._reception.drift,
         )
 
     async def aclose(self) -> None:
