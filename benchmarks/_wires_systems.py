@@ -87,6 +87,7 @@ class Target:
         directions: Which are attacked; an original server dies of a wrong byte.
         patience: Seconds within which the server closes a connection on which the client falls silent; None
             for one that promises no such time.
+        lengths: Whether the protocol tells how long a file is.
         fresh: Whether each case needs a world of its own.
     """
 
@@ -95,6 +96,7 @@ class Target:
     deadline: float
     directions: tuple[Direction, ...] = ("up", "down")
     patience: float | None = None
+    lengths: bool = True
     fresh: bool = False
 
 
@@ -317,11 +319,28 @@ async def _snapshot(directory: Path, talk: str) -> AsyncIterator[World]:
                 got = await one.download(stored, place)
                 _expect(got.size == len(got.path.read_bytes()), "the size of a file is wrong")
 
+        async def follow(_: Path) -> None:
+            with suppress(OSError):
+                reader, writer = await asyncio.open_connection(HOST, wire.port)
+                try:
+                    host = f"{HOST}:{wire.port}"
+                    writer.write(f"GET /api/v1/events HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(SECONDS):
+                            await reader.readline()
+                            await direct.snapshot_camera("left")
+                            while await reader.readline():
+                                pass
+                finally:
+                    writer.close()
+                    with suppress(OSError):
+                        await writer.wait_closed()
+
         async def good() -> None:
             _expect(await direct.get_cameras(), "the camera is lost")
             _expect(await direct.fetch_image(stored) == truth, "a picture is lost")
 
-        talks = {"capture": capture, "fetch": fetch, "download": download}
+        talks = {"capture": capture, "fetch": fetch, "download": download, "events": follow}
         yield World(wire, talks[talk], good, frozenset({truth}))
 
 
@@ -552,11 +571,12 @@ TARGETS: Final = (
     _target(_snapshot, "snapshot", "capture", 2, patience=PATIENCE),
     _target(_snapshot, "snapshot", "fetch", 1, patience=PATIENCE),
     _target(_snapshot, "snapshot", "download", 3, patience=PATIENCE),
+    _target(_snapshot, "snapshot", "events", 2),
     _target(_thorvision, "thorvision", "stream", 4),
     _target(_thorvision, "thorvision", "hot-plug", 4 + _GOODBYE / SECONDS),
     _target(_nanocam, "nanocam", "pictures", 4, patience=PATIENCE),
     _target(_nanocam, "nanocam", "video", 4, patience=PATIENCE),
     _target(_nanocam, "nanocam", "kill", 4, patience=PATIENCE),
-    _target(_original, "nanocam-original", "pictures", 4, directions=("down",), fresh=True),
-    _target(_original, "nanocam-original", "video", 4, directions=("down",), fresh=True),
+    _target(_original, "nanocam-original", "pictures", 4, directions=("down",), lengths=False, fresh=True),
+    _target(_original, "nanocam-original", "video", 4, directions=("down",), lengths=False, fresh=True),
 )

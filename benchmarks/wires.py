@@ -159,7 +159,7 @@ async def run_case(target: Target, world: World, fault: Fault, files: Path, tall
     tally.outcomes[outcome] += 1
     if fault.kind != DROPS:
         tally.longest = max(tally.longest, (time.monotonic() - began) / target.deadline)
-    for what in _wrong_files(files, world.truth, exact=fault.kind in WHOLE):
+    for what in _wrong_files(files, world, fault, lengths=target.lengths):
         find(what)
     if target.patience is not None and fault.kind == "stall" and not await _parted(world, target.patience):
         find("the server keeps a silent connection")
@@ -189,13 +189,25 @@ async def _parted(world: World, patience: float) -> bool:
     return world.wire.quiet.is_set()
 
 
-def _wrong_files(directory: Path, truth: frozenset[bytes], *, exact: bool) -> Iterator[str]:
+def _wrong_files(directory: Path, world: World, fault: Fault, *, lengths: bool) -> Iterator[str]:
+    sizes = {len(one) for one in world.truth}
     for path in directory.rglob("*"):
         if path.is_dir() or _PART.search(path.name):
             continue
         data = path.read_bytes()
-        if exact and data not in truth:
+        if fault.kind in WHOLE and data not in world.truth:
             yield f"{path.name} has {len(data)} bytes and is not the file"
+        elif lengths and len(data) not in sizes and _is_in_body(world, fault):
+            yield f"{path.name} has {len(data)} bytes, which is no file's length"
+
+
+def _is_in_body(world: World, fault: Fault) -> bool:
+    """Whether the wrong byte was a file's, and everything around that right."""
+    seen = bytes(world.wire.seen["down"])
+    places = ((seen.find(one), len(one)) for one in world.truth)
+    return fault.direction == "down" and any(
+        0 <= place <= fault.offset < place + size for place, size in places
+    )
 
 
 def _made(directory: Path) -> Path:
