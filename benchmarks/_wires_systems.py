@@ -329,8 +329,9 @@ async def _snapshot(directory: Path, talk: str) -> AsyncIterator[World]:
                         async with asyncio.timeout(SECONDS):
                             await reader.readline()
                             await direct.snapshot_camera("left")
-                            while await reader.readline():
-                                pass
+                            while line := await reader.readline():
+                                if b'"snapshot": {' in line:
+                                    break
                 finally:
                     writer.close()
                     with suppress(OSError):
