@@ -303,6 +303,9 @@ class LiveLink(Generic[L]):
         return self._clock.monotonic() - self._lost_since + slept() - self._slept_before
 
     def _lost(self, closed: "asyncio.Future[Closed]") -> None:
+        # A future that is done has scheduled its callbacks already: removing one then comes too late.
+        if self.link is None or self.link.closed is not closed:
+            return
         self.link = None
         reason = f"{closed.result().reason} (code {closed.result().code})"
         self.error = ConnectionError(f"the connection to {self.name} was lost: {reason}")

@@ -22,7 +22,7 @@ from asynccam.errors import (
 from asynccam.net.live import TRANSITIONS, LinkState, LiveLink
 from asynccam.net.rpc import RpcClient, connect
 from asynccam.net.rpc_link import RpcLink
-from asynccam.net.websocket import open_websocket
+from asynccam.net.websocket import Closed, open_websocket
 from asynccam.runtime.backoff import Backoff
 from tests.support.fake_clock import FakeClock
 from tests.support.rpc_server import RpcServer, never, rpc_server
@@ -418,3 +418,41 @@ async def test_an_address_that_is_none_is_refused(url: str) -> None:
 async def test_tls_without_a_context_is_refused_rather_than_left_out() -> None:
     with pytest.raises(UsageError, match="TLS"):
         await connect("wss://127.0.0.1:1/ws")
+
+
+class BareLink:
+    """A link that is closed at the very moment the test says."""
+
+    def __init__(self) -> None:
+        self.closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
+
+    async def aclose(self) -> None:
+        if not self.closed.done():
+            self.closed.set_result(Closed(1000, "", local=True))
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_connection_that_goes_while_it_is_closed_is_closed_without_a_word(turns: int) -> None:
+    """The future of the connection's end calls back even after its callback was removed."""
+    complaints: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    link = BareLink()
+
+    async def open_link() -> BareLink:
+        return link
+
+    async def sign_in(_: BareLink, gap: float | None) -> None:
+        """There is nothing to say."""
+
+    live = LiveLink("bare", open_link, sign_in)
+    await live.start()
+    closing = asyncio.create_task(live.aclose())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    if not link.closed.done():
+        link.closed.set_result(Closed(1006, "it went", local=False))
+    await closing
+    await asyncio.sleep(0)
+    assert complaints == []
+    assert live.state is LinkState.CLOSED
+    assert live.link is None
