@@ -47,6 +47,7 @@ class RtpTimes:
 
     Attributes:
         arrived: When the first frame's first packet came, elapsed seconds, or None before.
+        stamp: The first frame's RTP time, or None before. The recorded file begins with this frame.
         reports: Sender reports that told something.
         by_sender: When the first frame was made by the sender's clock, least and most, Unix seconds of that
             clock, which may be set to anything; None without a report.
@@ -54,6 +55,7 @@ class RtpTimes:
 
     def __init__(self) -> None:
         self.arrived: float | None = None
+        self.stamp: int | None = None
         self.reports = 0
         self.by_sender: tuple[float, float] | None = None
         self._first = self._latest = 0  # RTP time, not wrapped
@@ -68,7 +70,7 @@ class RtpTimes:
             stamp: RTP time.
         """
         if self.arrived is None:
-            self.arrived = at
+            self.arrived, self.stamp = at, stamp
             self._quickest = (at, 0.0)
             self._first = self._latest = stamp
             return

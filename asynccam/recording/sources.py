@@ -43,6 +43,7 @@ class RtpInput:
         port: Its number.
         address: Local address.
         payload: RTP payload type.
+        codec: What it carries.
         sender: IP address of the sender, or ``""`` for any.
         reports: The port for RTCP, or None for the same one.
         held: The port if somebody has bound it, or None.
@@ -51,6 +52,7 @@ class RtpInput:
     port: int
     address: str
     payload: int
+    codec: Literal["h264", "h265"]
     sender: str = ""
     reports: int | None = None
     held: RtpPort | None = None
@@ -312,7 +314,9 @@ class RtpSource:
             latency=self.latency / 1000,
             behind=_decode_times(self.codec, installed),
             caution=_without_decode_times(self.codec, installed),
-            rtp=RtpInput(self.port, self.address, self.payload, sender, self.rtcp_port, self.held),
+            rtp=RtpInput(
+                self.port, self.address, self.payload, self.codec, sender, self.rtcp_port, self.held
+            ),
         )
 
 
