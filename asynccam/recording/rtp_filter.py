@@ -396,8 +396,8 @@ def _h264_units(payload: bytes) -> Iterator[tuple[str, bool]]:
             yield _h264_unit(unit[0] & 0x1F, unit[1:])
     elif kind in (28, 29) and len(payload) > 2:
         begins = bool(payload[1] & 0x80)
-        unit, first = _h264_unit(payload[1] & 0x1F, payload[2 if kind == 28 else 4 :])
-        yield unit, first and begins
+        name, first = _h264_unit(payload[1] & 0x1F, payload[2 if kind == 28 else 4 :])
+        yield name, first and begins
     elif payload:
         yield _h264_unit(kind, payload[1:])
 
@@ -420,8 +420,8 @@ def _h265_units(payload: bytes) -> Iterator[tuple[str, bool]]:
             if len(unit) > 2:
                 yield _h265_unit(unit[0] >> 1 & 0x3F, unit[2:])
     elif kind == 49 and len(payload) > 3:
-        unit, first = _h265_unit(payload[2] & 0x3F, payload[3:])
-        yield unit, first and bool(payload[2] & 0x80)
+        name, first = _h265_unit(payload[2] & 0x3F, payload[3:])
+        yield name, first and bool(payload[2] & 0x80)
     else:
         yield _h265_unit(kind, payload[2:])
 
