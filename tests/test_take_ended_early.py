@@ -32,6 +32,7 @@ from asynccam.systems.nanocam.server import MediaServer
 from asynccam.systems.thorvision import ThorVisionCamera
 from asynccam.take import Take
 from asynccam.take.coverage import judge_coverage, note_hole
+from asynccam.take.timing import infer_first_frames
 from asynccam.take.work import outcome_of
 from tests.support.command import asynccam, started
 from tests.support.devices import device_process
@@ -242,6 +243,22 @@ async def test_what_a_recorder_here_reports_is_written_down(tmp_path: Path) -> N
     assert record.ended_early is not None
     assert record.ended_early.seconds == pytest.approx(7)
     assert record.outcome is Outcome.INCOMPLETE
+
+
+async def test_evidence_at_odds_that_a_recorder_here_found_is_a_contradiction(tmp_path: Path) -> None:
+    class Recorder(ScriptedCamera):
+        async def stop(self, *, timeout: float = 60.0) -> StopReport:
+            report = await super().stop(timeout=timeout)
+            at = report.commanded_at - 0.05
+            return replace(report, first_frame_at=at, first_frame_bound=0.04, contradictions=("a and b",))
+
+    take = await Take([Recorder("one", local=True)], tmp_path).run(duration=0.05, start_in=0)
+    (record,) = (await Manifest.load(take.directory)).cameras
+    assert record.contradictions == ["a and b"]
+    assert record.first_frame_bound == pytest.approx(0.04)
+    assert (record.outcome, take.ok) == (Outcome.INCOMPLETE, False)
+    infer_first_frames(take.manifest)
+    assert take.manifest.cameras[0].contradictions == ["a and b"]
 
 
 async def test_a_gap_makes_the_take_incomplete(tmp_path: Path) -> None:

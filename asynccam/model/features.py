@@ -161,6 +161,8 @@ class StopReport:
         first_frame: When the first frame was by the device's own clock, where the stop tells.
         frame_drift: Seconds per second by which the clock of the frames in files that were recorded here may
             run apart from this computer's: above 0 where a sender's clock stamps them.
+        contradictions: Evidence on the first frame that excludes other evidence, in words;
+            `first_frame_bound` covers all of it.
     """
 
     commanded_at: float
@@ -175,6 +177,7 @@ class StopReport:
     spoiled_frames: int | None = None
     first_frame: DeviceMoment | None = None
     frame_drift: float = 0.0
+    contradictions: tuple[str, ...] = ()
 
 
 class ArmedStart(Protocol):

@@ -415,6 +415,10 @@ class CameraRecord(Record):
     contradictions: list[str] = Field(
         default_factory=list, description="Evidence that excludes other evidence; the bound covers both."
     )
+    contradictions_seen: list[str] = Field(
+        default_factory=list,
+        description="Those of them that a recorder here found in what it saw of the first frame.",
+    )
     stop_commanded_at: Moment | None = Field(default=None, description="The stop left this computer.")
     stopped_at: Moment | None = Field(default=None, description="The answer to the stop arrived.")
     start_status: str = Field(default="", description="The camera's own word for its start.")

@@ -134,7 +134,7 @@ class RtpFilterProcess:
             given = (*port.descriptors[:2], out.fileno(), port.descriptors[2])
             program = [sys.executable, "-I", "-S", str(Path(rtp_filter.__file__))]
             self._process = await LaunchProcess.start(
-                [*program, *map(str, given), str(source.payload), source.sender or "-"],
+                [*program, *map(str, given), str(source.payload), source.sender or "-", source.codec],
                 self._on_output,
                 feed=iter(()),
                 held=True,

@@ -34,10 +34,20 @@ _MOST_TOLD: Final = 1 << 16
 _LARGEST: Final = 1 << 16
 _PACKETS: Final = 64
 """Packets that are read before anything else is looked at."""
+_KEY_WITHIN: Final = 5_000_000_000
+"""Nanoseconds in which a key frame is waited for: streams that refresh bit by bit have none."""
+_FRAMES_KEPT: Final = 4
+"""Frames that are kept while the first is looked for: packets may come in another order."""
+_MOST_KEPT: Final = 8 << 20
+"""Bytes that are kept meanwhile."""
+_AGAIN: Final = 1 << 32
+_SEQUENCE: Final = 1 << 16
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 Source = tuple[str, int, int]
 """Address, port and SSRC."""
+Packet = tuple[bytes, int]
+"""A datagram, and when it came."""
 
 
 class Heard:
@@ -55,6 +65,122 @@ class Heard:
         self.packets: list[tuple[bytes, int]] = []
 
 
+class _Frame:
+    """Packets of one RTP time, by their unwrapped sequence numbers."""
+
+    __slots__ = ("packets", "since")
+
+    def __init__(self, since: int) -> None:
+        self.since = since
+        self.packets: dict[int, Packet] = {}
+
+
+class StreamBegin:
+    """Holds packets of H.264 or H.265 back until a whole frame is there that can be decoded; does no I/O.
+
+    GStreamer throws away what comes before parameter sets, and may write a frame that lacks packets or not.
+    So nobody would know which RTP time the first frame of the file has. With nothing before it this one is.
+
+    Args:
+        codec: ``h264`` or ``h265``.
+
+    Attributes:
+        stamp: RTP time of the first frame, or None before it is found.
+    """
+
+    def __init__(self, codec: str) -> None:
+        self.stamp: int | None = None
+        self._begun: int | None = None
+        self._open = False  # so long after the begin that RTP times may wrap, and nothing is out of order
+        self._units = _h264_units if codec == "h264" else _h265_units
+        self._wanted = {"sps", "pps"} if codec == "h264" else {"vps", "sps", "pps"}
+        self._known: dict[str, tuple[int, Packet]] = {}  # the latest packet with each parameter set
+        self._frames: dict[int, _Frame] = {}
+        self._since: int | None = None
+        self._latest = 0  # sequence number, unwrapped
+        self._size = 0
+
+    def take(self, data: bytes, at: int) -> list[Packet]:
+        """Take a packet.
+
+        Args:
+            data: The datagram.
+            at: When it came, nanoseconds.
+
+        Returns:
+            What may be handed on, in order.
+        """
+        stamp = int.from_bytes(data[4:8])
+        if self._begun is not None:
+            self._open = self._open or at - self._begun > _KEY_WITHIN
+            return [(data, at)] if self.is_picture(data) else []
+        if self._since is None:
+            self._since = at
+            self._latest = int.from_bytes(data[2:4]) + _SEQUENCE
+        number = self._number(data)
+        for kind, _ in self._units(_payload(data)):
+            if kind in self._wanted:
+                self._known[kind] = (number, (data, at))
+        if stamp not in self._frames:
+            self._frames[stamp] = _Frame(at)
+            while len(self._frames) > _FRAMES_KEPT or self._size > _MOST_KEPT:
+                gone = self._frames.pop(next(iter(self._frames)))
+                self._size -= sum(len(one) for one, _ in gone.packets.values())
+        if number not in self._frames.setdefault(stamp, _Frame(at)).packets:
+            self._frames[stamp].packets[number] = (data, at)
+            self._size += len(data)
+        return self._look(at)
+
+    def is_picture(self, data: bytes) -> bool:
+        """Return whether a packet is of the first frame or a later one, and no parameter set before it."""
+        stamp = int.from_bytes(data[4:8])
+        return self._open or (self.stamp is not None and not _before(stamp, self.stamp))
+
+    def _number(self, data: bytes) -> int:
+        apart = (int.from_bytes(data[2:4]) - self._latest) % _SEQUENCE
+        number = self._latest + (apart - _SEQUENCE if apart >= _SEQUENCE // 2 else apart)
+        self._latest = max(self._latest, number)
+        return number
+
+    def _look(self, at: int) -> list[Packet]:
+        """Return everything from the first fitting frame on, parameter sets before it included."""
+        if not self._wanted <= self._known.keys():
+            return []
+        for stamp, frame in self._frames.items():
+            if not self._fits(frame, key=at - (self._since or 0) < _KEY_WITHIN):
+                continue
+            self.stamp, self._begun = stamp, at
+            first = min(frame.packets)
+            sets = {number: packet for number, packet in self._known.values() if number < first}
+            later = {
+                number: packet
+                for other, one in self._frames.items()
+                if not _before(other, stamp)
+                for number, packet in one.packets.items()
+            }
+            self._frames, self._known = {}, {}
+            return [packet for _, packet in sorted({**sets, **later}.items())]
+        return []
+
+    def _fits(self, frame: _Frame, *, key: bool) -> bool:
+        """Return whether a frame is whole, and a key frame where that is wanted."""
+        numbers = sorted(frame.packets)
+        first, last = numbers[0], numbers[-1]
+        if last - first != len(numbers) - 1:
+            return False
+        # RFC 6184, 5.1; RFC 7798, 4.1: the last packet has the marker set, which is not to be relied on. The
+        # next frame's first packet is a sign too.
+        marked = frame.packets[last][0][1] & 0x80
+        if not marked and not any(last + 1 in one.packets for one in self._frames.values()):
+            return False
+        units = [unit for one in numbers for unit in self._units(_payload(frame.packets[one][0]))]
+        pictures = [(kind, begins) for kind, begins in units if kind in ("key", "picture")]
+        if not pictures or not pictures[0][1]:
+            return False  # nothing to show, or its beginning is missing
+        kinds = {kind for kind, _ in units}
+        return bool(kinds & {"key", "sps"}) or not key
+
+
 class StreamFilter:
     """Chooses one RTP stream among what comes to a port, and keeps to it; does no I/O.
 
@@ -62,6 +188,7 @@ class StreamFilter:
         payload: RTP payload type (RFC 3550, 5.1).
         sender: Address of the only sender that counts, or ``""`` for any.
         waits: Whether nothing is chosen before `choose` is called; packets wait until then.
+        codec: ``h264`` or ``h265``, to begin with a frame that can be decoded, or ``""`` for any packet.
 
     Attributes:
         source: The stream that was chosen, or None.
@@ -69,13 +196,14 @@ class StreamFilter:
         lines: What there is to tell.
     """
 
-    def __init__(self, payload: int, sender: str = "", *, waits: bool = False) -> None:
+    def __init__(self, payload: int, sender: str = "", *, waits: bool = False, codec: str = "") -> None:
         self.source: Source | None = None
         self.left_out = 0
         self.lines: list[str] = []
         self._payload = payload
         self._sender = sender
         self._waits = waits
+        self._begin = StreamBegin(codec) if codec else None
         self._heard: dict[Source, Heard] = {}
         self._not_before = 0
         self._ssrc: int | None = None
@@ -190,13 +318,22 @@ class StreamFilter:
         return [one for data, at in packets for one in self._accept(data, at)]
 
     def _accept(self, data: bytes, at: int) -> list[bytes]:
+        if self._begin is None:
+            self._tell_frame(data, at)
+            return [data]
+        found = self._begin.take(data, at)
+        for one, came in found:
+            if self._begin.is_picture(one):
+                self._tell_frame(one, came)
+        return [one for one, _ in found]
+
+    def _tell_frame(self, data: bytes, at: int) -> None:
         stamp = int.from_bytes(data[4:8])
         if stamp != self._frame:
             self._frame = stamp
             if at - self._began < _EVERY_FRAME or at - self._told_frame >= _SELDOM:
                 self._told_frame = at
                 self.lines.append(f"frame {at} {stamp}")
-        return [data]
 
     def _leave_out(self, count: int, at: int) -> None:
         self.left_out += count
@@ -233,6 +370,76 @@ def is_rtp(data: bytes) -> bool:
         begin += 4 + 4 * int.from_bytes(data[begin + 2 : begin + 4])
     padding = data[-1] if data[0] & 0x20 else 0
     return len(data) >= begin + padding
+
+
+def _before(stamp: int, other: int) -> bool:
+    return (stamp - other) % _AGAIN >= _AGAIN // 2
+
+
+def _payload(data: bytes) -> bytes:
+    """What a packet carries: RFC 3550, 5.1 and 5.3.1; its lengths have been checked."""
+    begin = 12 + 4 * (data[0] & 0x0F)
+    if data[0] & 0x10:
+        begin += 4 + 4 * int.from_bytes(data[begin + 2 : begin + 4])
+    end = len(data) - (data[-1] if data[0] & 0x20 else 0)
+    return data[begin:end]
+
+
+def _h264_units(payload: bytes) -> Iterator[tuple[str, bool]]:
+    """Kinds of the units that begin or go on in a packet, and whether they are where a picture begins.
+
+    RFC 6184, 5.4 to 5.8.
+    """
+    kind = payload[0] & 0x1F if payload else 0
+    if kind in (24, 25):  # aggregation, with a decoding order number or without
+        for unit in _aggregated(payload, 1 if kind == 24 else 3):
+            yield _h264_unit(unit[0] & 0x1F, unit[1:])
+    elif kind in (28, 29) and len(payload) > 2:
+        begins = bool(payload[1] & 0x80)
+        name, first = _h264_unit(payload[1] & 0x1F, payload[2 if kind == 28 else 4 :])
+        yield name, first and begins
+    elif payload:
+        yield _h264_unit(kind, payload[1:])
+
+
+def _h264_unit(kind: int, body: bytes) -> tuple[str, bool]:
+    # H.264, 7.3.3: a slice header begins with first_mb_in_slice, of which 0 is one bit, a 1.
+    begins = bool(body and body[0] & 0x80)
+    if kind == 5:
+        return "key", begins
+    if kind in (1, 2):
+        return "picture", begins
+    return {7: "sps", 8: "pps", 3: "picture", 4: "picture"}.get(kind, ""), False
+
+
+def _h265_units(payload: bytes) -> Iterator[tuple[str, bool]]:
+    """As `_h264_units`: RFC 7798, 4.4, without the decoding order numbers that have to be agreed on."""
+    kind = payload[0] >> 1 & 0x3F if len(payload) > 2 else 63
+    if kind == 48:
+        for unit in _aggregated(payload, 2):
+            if len(unit) > 2:
+                yield _h265_unit(unit[0] >> 1 & 0x3F, unit[2:])
+    elif kind == 49 and len(payload) > 3:
+        name, first = _h265_unit(payload[2] & 0x3F, payload[3:])
+        yield name, first and bool(payload[2] & 0x80)
+    else:
+        yield _h265_unit(kind, payload[2:])
+
+
+def _h265_unit(kind: int, body: bytes) -> tuple[str, bool]:
+    # H.265, 7.3.6.1: first_slice_segment_in_pic_flag comes first. Table 7-1: 16 to 23 are points of access.
+    if kind < 32:
+        return "key" if 16 <= kind <= 23 else "picture", bool(body and body[0] & 0x80)
+    return {32: "vps", 33: "sps", 34: "pps"}.get(kind, ""), False
+
+
+def _aggregated(payload: bytes, place: int) -> Iterator[bytes]:
+    while place + 2 < len(payload):
+        size = int.from_bytes(payload[place : place + 2])
+        unit = payload[place + 2 : place + 2 + size]
+        if unit:
+            yield unit
+        place += 2 + size
 
 
 class _Program:
@@ -370,11 +577,12 @@ def main(arguments: "list[str]") -> None:
 
     Args:
         arguments: The port's socket, the socket for RTCP or -1, the target, the control or -1, payload type,
-            sender's address or ``-``.
+            sender's address or ``-``, and the codec or ``-``.
     """
     port, reports, target, control, payload = map(int, arguments[:5])
     sender = "" if arguments[5] == "-" else arguments[5]
-    packets = StreamFilter(payload, sender, waits=control >= 0)
+    codec = "" if arguments[6] == "-" else arguments[6]
+    packets = StreamFilter(payload, sender, waits=control >= 0, codec=codec)
     beside = socket.socket(fileno=reports) if reports >= 0 else None
     into = socket.socket(fileno=target)
     with contextlib.suppress(KeyboardInterrupt):

@@ -6,6 +6,7 @@ bounds the first frame from above, and the frame that was quickest on its way bo
 day it also tells the moment on the sender's clock, which may be set to anything.
 """
 
+import statistics
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +24,8 @@ REPORTED_WITHIN: Final = 0.01
 """Seconds that a sender may take between reading its two clocks for a report; 0.1 to 2 ms were measured."""
 _COUNTED: Final = 10.0
 """Seconds from the first frame within which arrivals count; later on drift makes them worth less."""
+_MOST: Final = 2000
+"""Arrivals that are kept; later ones say nothing new of how busy the sender is."""
 _AGAIN: Final = 1 << 32
 _HALF: Final = 1 << 31
 
@@ -43,10 +46,11 @@ class FirstFrame:
 
 
 class RtpTimes:
-    """Gathers what tells the time of the first frame; of constant size.
+    """Gathers what tells the time of the first frame; of bounded size.
 
     Attributes:
         arrived: When the first frame's first packet came, elapsed seconds, or None before.
+        stamp: The first frame's RTP time, or None before. The recorded file begins with this frame.
         reports: Sender reports that told something.
         by_sender: When the first frame was made by the sender's clock, least and most, Unix seconds of that
             clock, which may be set to anything; None without a report.
@@ -54,10 +58,12 @@ class RtpTimes:
 
     def __init__(self) -> None:
         self.arrived: float | None = None
+        self.stamp: int | None = None
         self.reports = 0
         self.by_sender: tuple[float, float] | None = None
         self._first = self._latest = 0  # RTP time, not wrapped
         self._quickest = (0.0, 0.0)  # when the first frame would have come as quickly, and its slack
+        self._came: list[float] = []  # when it would have come as quickly as each
         self._report: tuple[float, float] | None = None  # the same of reports
 
     def frame(self, at: float, stamp: int) -> None:
@@ -68,13 +74,16 @@ class RtpTimes:
             stamp: RTP time.
         """
         if self.arrived is None:
-            self.arrived = at
+            self.arrived, self.stamp = at, stamp
             self._quickest = (at, 0.0)
+            self._came.append(at)
             self._first = self._latest = stamp
             return
         media = self._media(stamp)
         if abs(media) <= _COUNTED:
             self._quickest = min(self._quickest, (at - media, abs(media) * DRIFT_LIMIT), key=sum)
+            if len(self._came) < _MOST:
+                self._came.append(at - media)
 
     def report(self, at: float, report: SenderReport) -> None:
         """Take a sender report.
@@ -102,7 +111,8 @@ class RtpTimes:
         """Return when the first frame was made, or None before it arrived.
 
         Args:
-            on_the_way: Seconds that the quickest frame takes at most to be encoded and sent. Assumed.
+            on_the_way: Seconds that the quickest frame takes at most to be encoded and sent, beside `uneven`.
+                Assumed.
             reliable: Whether the sender's reports are known to be of when frames were made. Many senders
                 report when frames were sent, which must shift no frame.
             clock: Unix time at 0 elapsed seconds if the sender's clock is this computer's, or None.
@@ -111,7 +121,7 @@ class RtpTimes:
             return None
         came, slack = self._quickest
         slack += STAMPED_WITHIN
-        pieces = [("arrivals of frames", came - slack - on_the_way, came + slack)]
+        pieces = [("arrivals of frames", came - slack - on_the_way - self.uneven, came + slack)]
         if reliable and self._report is not None:
             came, slack = self._report
             slack += STAMPED_WITHIN
@@ -129,6 +139,14 @@ class RtpTimes:
             if max(span[0], other_span[0]) > min(span[1], other_span[1])
         )
         return FirstFrame(min(low for _, low, _ in pieces), max(high for _, _, high in pieces), words)
+
+    @property
+    def uneven(self) -> float:
+        """Seconds by which half of the frames were slower than the quickest: as much it may have waited too.
+
+        Where a sender is too busy to send frames in time, no frame of it is known to have been quick.
+        """
+        return max(0.0, statistics.median(self._came) - self._quickest[0]) if self._came else 0.0
 
     def _span(self, low: float, high: float) -> str:
         arrived = self.arrived or 0.0

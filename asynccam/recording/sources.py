@@ -43,6 +43,7 @@ class RtpInput:
         port: Its number.
         address: Local address.
         payload: RTP payload type.
+        codec: What it carries.
         sender: IP address of the sender, or ``""`` for any.
         reports: The port for RTCP, or None for the same one.
         held: The port if somebody has bound it, or None.
@@ -51,6 +52,7 @@ class RtpInput:
     port: int
     address: str
     payload: int
+    codec: Literal["h264", "h265"]
     sender: str = ""
     reports: int | None = None
     held: RtpPort | None = None
@@ -312,7 +314,9 @@ class RtpSource:
             latency=self.latency / 1000,
             behind=_decode_times(self.codec, installed),
             caution=_without_decode_times(self.codec, installed),
-            rtp=RtpInput(self.port, self.address, self.payload, sender, self.rtcp_port, self.held),
+            rtp=RtpInput(
+                self.port, self.address, self.payload, self.codec, sender, self.rtcp_port, self.held
+            ),
         )
 
 
@@ -349,7 +353,7 @@ def with_time_code(
         },
     )
     overlay: Chain = (
-        Element("fdsrc", {"fd": 0, "blocksize": width * height}),
+        Element("fdsrc", {"name": timecode.FEEDER, "fd": 0, "blocksize": width * height}),
         Element(
             "rawvideoparse",
             {"format": "gray8", "width": width, "height": height, "framerate": fps},
@@ -357,9 +361,13 @@ def with_time_code(
         Element("videoconvert"),
         PadOf("mix"),
     )
-    feed = partial(timecode.DayTime if of_day else timecode.pictures, label, fps, scale)
     pace = Element("clocksync", {"sync-to-first": True})
-    return (picture, shape, mix, shape, pace), overlay, feed
+    if not of_day:
+        return (picture, shape, mix, shape, pace), overlay, partial(timecode.pictures, label, fps, scale)
+    warming = timecode.DayTime(label, fps, scale).warming
+    limits = {"max-size-buffers": warming + 1, "max-size-bytes": 0, "max-size-time": 0}
+    wait = Element("queue", {"min-threshold-buffers": warming + 1, **limits})
+    return (picture, shape, mix, shape, wait, pace), overlay, partial(timecode.DayTime, label, fps, scale)
 
 
 def _depay(codec: Literal["h264", "h265"]) -> Chain:

@@ -495,6 +495,7 @@ class TakeMember:
             self.record.begins_late = LateBeginRecord(
                 at=Moment.of(late.at), seconds=late.seconds, reason=late.reason
             )
+        self.record.contradictions_seen = list(report.contradictions)
         self.record.spoiled_frames = report.spoiled_frames
         self.record.frame_drift = report.frame_drift
         self._made(report.files)

@@ -99,7 +99,7 @@ def first_frame(camera: CameraRecord, manifest: Manifest, *, without: Iterable[s
     """
     every = [one for one in _gather(camera, manifest.start) if one.source not in without]
     if not any(one.bounds_end for one in every):
-        return FirstFrame(None, None, tuple(every), tuple(_already(camera)))
+        return FirstFrame(None, None, tuple(every), tuple(_told(camera)))
     pairs = combine((one.source, one.interval) for one in every).contradictions
     disputed = {name for pair in pairs for name in pair}
     used = [one for piece in every if (one := _as_used(piece, every, disputed, manifest.start)) is not None]
@@ -108,7 +108,7 @@ def first_frame(camera: CameraRecord, manifest: Manifest, *, without: Iterable[s
         # Somebody else had started it, perhaps before our command left, which then bounds nothing.
         since_then = combine(_without_command(camera, manifest.start, without)).interval
         interval = Interval(min(interval.low, since_then.low), max(interval.high, since_then.high))
-    told = (*_already(camera), *_in_words(every, pairs, manifest.start))
+    told = (*_told(camera), *_in_words(every, pairs, manifest.start))
     closing = [one.source for one in used if one.bounds_end]
     if not closing or not (math.isfinite(interval.low) and math.isfinite(interval.high)):
         return FirstFrame(None, None, tuple(every), told)
@@ -344,8 +344,10 @@ def _strongest(sources: Iterable[str]) -> FirstFrameSource:
     return cast("FirstFrameSource", min(sources, key=order.index))
 
 
-def _already(camera: CameraRecord) -> list[str]:
-    return ["it said at its start that it was recording already"] if camera.already_recording else []
+def _told(camera: CameraRecord) -> list[str]:
+    """What is at odds whatever the evidence here says together."""
+    already = ["it said at its start that it was recording already"] if camera.already_recording else []
+    return [*already, *camera.contradictions_seen]
 
 
 def _in_words(

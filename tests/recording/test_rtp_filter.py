@@ -161,7 +161,7 @@ def test_the_program_hands_packets_on_from_when_it_is_told_to_play() -> None:
     into, out = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with into, out, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as port:
         port.bind(("127.0.0.1", 0))
-        given = [str(port.fileno()), "-1", str(into.fileno()), "-1", "96", "127.0.0.1"]
+        given = [str(port.fileno()), "-1", str(into.fileno()), "-1", "96", "127.0.0.1", "-"]
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", rtp_filter.__file__, *given],
             stdin=subprocess.PIPE,

@@ -56,6 +56,26 @@ def test_a_first_frame_that_waited_makes_nothing_late() -> None:
     assert first.latest < MADE + 0.1
 
 
+def test_a_sender_that_falls_behind_makes_the_bound_wider() -> None:
+    times = RtpTimes()
+    for number in range(40):  # each frame takes a fifth longer than there is time for, and the first waited
+        times.frame(MADE + 0.3 + number / 20 * 1.2, stamp(number / 20))
+    first = times.first_frame(0.15)
+    assert first is not None
+    assert first.earliest <= MADE <= first.latest
+
+
+def test_one_break_in_a_quick_stream_makes_the_bound_no_wider() -> None:
+    times = RtpTimes()
+    for number in range(100):
+        late = 0.5 if 40 <= number < 60 else 0.0
+        times.frame(MADE + 0.04 + number / 20 + late, stamp(number / 20))
+    first = times.first_frame(0.15)
+    assert first is not None
+    assert first.earliest <= MADE <= first.latest
+    assert first.latest - first.earliest < 0.18
+
+
 def test_a_clock_that_is_wrong_shifts_nothing_and_is_named() -> None:
     for off in (-3600.0, -1.0, 1.0, 3600.0):
         times = RtpTimes()

@@ -194,7 +194,7 @@ class Reception:
         """When the first frame was made, Unix seconds, and by how much that may be wrong.
 
         It is known better the more frames and reports of the sender have come, see `RtpTimes`. None before
-        the first one. Evidence that is at odds is told in `trouble`, and the bound covers all of it.
+        the first one. Evidence that is at odds is told in `contradictions`, and the bound covers all of it.
         """
         stream = None if self._recorder is None else self._recorder.rtp
         if stream is None or stream.sender is None:
@@ -349,13 +349,14 @@ class NanocamRecord:
         return StopReport(
             commanded_at=commanded_at,
             stopped_at=unix_now(),
-            status=_status(verdicts, "; ".join(filter(None, (reception.trouble, *reception.contradictions)))),
+            status=_status(verdicts, reception.trouble),
             files=tuple(MediaFile(one.path.name, one.size, path=one.path, verdict=one) for one in verdicts),
             first_frame_at=at,
             first_frame_bound=bound,
             frame_drift=reception.drift,
             gaps=reception.gaps,
             ended_early=reception.ended_early,
+            contradictions=reception.contradictions,
         )
 
     async def aclose(self) -> None:
