@@ -14,6 +14,7 @@ CODES = [
     (errors.StateError("x"), 2),
     (errors.ConnectionError("x"), 3),
     (errors.TimeoutError("x"), 3),
+    (errors.TakenOverError("x"), 3),
     (errors.BusyError("x"), 3),
     (errors.RemoteProtocolError("x"), 4),
     (errors.DeviceError("x"), 4),

@@ -126,7 +126,7 @@ async def test_a_bad_entry_hides_no_other_and_is_shown_at_its_line(tmp_path: Pat
         ('"cameras"', 1, 1),
         ('{"cameras": {}}', 1, 1),
         ("[" * 100_000, 1, 1),
-        ('{"n": ' + "1" * 5000 + "}", 1, 1),
+        ('{"n": ' + "1" * 5000 + "}", 1, 7),
     ],
 )
 async def test_what_is_no_configuration_leaves_the_last_good_one_in_force(
