@@ -28,10 +28,11 @@ from asynccam.recording import FileVerdict, Pipeline, Recorder, RecorderState, R
 from asynccam.recording.installation import find_installation
 from asynccam.recording.rtp_port import is_here
 from asynccam.runtime.disk import on_disk
-from asynccam.runtime.tasks import TaskScope, finish
+from asynccam.runtime.tasks import TaskScope, finish, see_done
 from asynccam.runtime.timing import deadline
 from asynccam.systems.nanocam.client_conversation import Conversation, unexpected
 from asynccam.systems.nanocam.client_receive import free_path
+from asynccam.systems.nanocam.replies import ReplyEvent
 from asynccam.systems.nanocam.wire import MAX_SSRC, Ours, VideoRequest
 from asynccam.systems.nanocam.wire_answers import Ok
 from asynccam.wall_clock import WALL_CLOCK, elapsed, local_now, unix_now
@@ -57,6 +58,8 @@ _ON_ITS_WAY: Final = 0.15
 _LISTENING: Final = 5.0
 """Seconds a recorder may take until it listens; packets that come earlier wait at its port."""
 _FIRST: Final = asyncio.FIRST_COMPLETED
+_TO_ANSWER: Final = 3.0
+"""Seconds that a cancelled start waits for the answer to a request that may be on its way."""
 _FOREVER: Final = 86_400.0
 """Seconds a recorder listens; the first frame is bounded where it is waited for."""
 
@@ -162,15 +165,25 @@ class Reception:
         request = VideoRequest(self._seconds, camera.width, camera.height, "udp", self._talk.ours)
         async with self._talk.exchange() as link:
             asked = elapsed()
-            answer = await self._talk.begin(link, request, timeout, override=camera.override)
+            asking = self._scope.spawn(
+                self._talk.begin(link, request, timeout, override=camera.override), name="request"
+            )
+            try:
+                answer = await asyncio.shield(asking)
+            except asyncio.CancelledError:
+                # A server that has the request is to be stopped; one that has not dies of a stop.
+                await see_done({asking}, until=asyncio.get_running_loop().time() + _TO_ANSWER)
+                raise
+            finally:
+                if asking.done() and _accepted(asking):
+                    self._streams = True
+                    self._talk.stream_until = asyncio.get_running_loop().time() + self._seconds
             if not isinstance(answer, Ok):
                 raise unexpected(answer, link.peer)
-            self._streams = True
             accepted_at = unix_now()
             # A stream that came before it was asked for is another sender's.
             self._held.choose(asked, answer.ssrc)
             self._reliable = answer.ssrc is not None
-        self._talk.stream_until = asyncio.get_running_loop().time() + self._seconds
         self._scope.spawn(self._renew(), name="renew")
         if not self._talk.framed and self.port != camera.ports.preferred:
             taken = f"{camera.id} streams to UDP port {camera.ports.preferred} only, which is taken here"
@@ -256,9 +269,13 @@ class Reception:
             await self._talk.reset_timer(self._seconds)
 
     def _failed(self, task: str, error: Exception) -> None:
-        if "first frame" not in task:  # that is for who waits for it
+        if "first frame" not in task and "request" not in task:  # these are for who waits for them
             self.trouble = f"the stream was not prolonged: {error}"
             _LOG.warning("%s: %s", task, error)
+
+
+def _accepted(asking: "asyncio.Task[ReplyEvent]") -> bool:
+    return not asking.cancelled() and asking.exception() is None and isinstance(asking.result(), Ok)
 
 
 class NanocamRecord:
