@@ -6,8 +6,8 @@ Each run is one take over the simulators and servers of `asynccam demo`, as proc
 time of day. At five instants of the common window the frame that `Alignment.at` names is decoded and read.
 Printed for each system: the bound stated for a frame's own time, how far the times shown were from it, the
 greatest share of the bound that was needed, and in how many pictures the time was within the bound of the
-instant that was asked for. The code is cut to milliseconds, and never later than its picture; it is early by
-what a busy server takes to mix its first frame.
+instant that was asked for. The code is cut to milliseconds. A server that was too busy when its pictures
+began shows times that are too late, and puts that right later; what it takes back is subtracted before.
 """
 
 import asyncio

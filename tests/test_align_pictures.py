@@ -7,7 +7,7 @@ import pytest
 from asynccam.model.manifest import Outcome
 from asynccam.recording.timecode import draw, text_size
 from tests.support.aligned_pictures import INSTANTS, look, record
-from tests.support.day_codes import read_line, read_time
+from tests.support.day_codes import put_right, read_line, read_time
 
 SYSTEMS = ("multicam", "mediamtx", "thorvision", "snapshot", "nanocam")
 
@@ -42,3 +42,8 @@ def test_a_time_is_read_back_from_a_picture(scale: int) -> None:
     read = read_time(picture, full, near=noon)
     assert read is not None
     assert read % 60 == pytest.approx(5.071)
+
+
+def test_what_a_code_takes_back_was_too_much() -> None:
+    shown = [None, 10.150, 10.200, 10.250, 10.260, 10.310, 10.410]
+    assert put_right(shown) == pytest.approx([None, 10.110, 10.160, 10.210, 10.260, 10.310, 10.410])

@@ -19,8 +19,6 @@ from typing import Final, cast
 
 from asynccam.errors import BusyError, RecordingError
 from asynccam.outside import clean_text
-from asynccam.recording.messages import LaunchReader, StateChanged
-from asynccam.recording.timecode import PIPE
 from asynccam.runtime.tasks import finish
 from asynccam.runtime.threads import thread_errors
 
@@ -29,6 +27,7 @@ OutputCallback = Callable[[bytes], None]
 
 _TAIL_BYTES: Final = 16 * 1024
 _FEED_AHEAD: Final = 16 * 1024
+_SHORT_PIPE: Final = 4096
 _SIGNALLED: Final = 128
 _ASK_SECONDS: Final = 0.1
 _ENDED_SECONDS: Final = 1.0
@@ -91,10 +90,7 @@ class _Protocol(asyncio.SubprocessProtocol):
         self._feed = feed
         self._input: asyncio.WriteTransport | None = None
         self._transport: asyncio.SubprocessTransport | None = None
-        self._held = held
-        self._waits_for: str = getattr(feed, "waits_for", "")  # to play; then nothing is waited for
-        self._states = LaunchReader()
-        self._paused = False
+        self._paused = held
         self._printed: deque[bytes] = deque()  # not yet given to `on_output`
         self._place = 0  # in the first of these
         self._reading: asyncio.ReadTransport | None = None  # paused until that is done
@@ -108,9 +104,10 @@ class _Protocol(asyncio.SubprocessProtocol):
         if self._feed is not None:
             pipe = cast("asyncio.SubprocessTransport", transport).get_pipe_transport(0)
             self._input = cast("asyncio.WriteTransport", pipe)
-            if self._waits_for:
+            prompt = getattr(self._feed, "prompt", False)
+            if prompt:
                 _shorten(self._input)
-            self._input.set_write_buffer_limits(high=0 if self._waits_for else _FEED_AHEAD, low=0)
+            self._input.set_write_buffer_limits(high=0 if prompt else _FEED_AHEAD, low=0)
             self._write()
 
     def pause_writing(self) -> None:
@@ -120,24 +117,7 @@ class _Protocol(asyncio.SubprocessProtocol):
         self._paused = False
         self._write()
 
-    def release(self) -> None:
-        """Begin to feed what was held."""
-        self._held = False
-        self._write()
-
-    def _look_for_playing(self, data: bytes) -> None:
-        for message in self._states.feed(data):
-            if isinstance(message, StateChanged) and (message.element, message.new) == (
-                self._waits_for,
-                "playing",
-            ):
-                self._waits_for = ""
-                self._write()
-                return
-
     def _write(self) -> None:
-        if self._held or self._waits_for:
-            return
         while self._feed is not None and self._input is not None and not self._paused:
             if self._input.is_closing():  # nobody reads any more, and a feed may be without end
                 self._feed = None
@@ -152,8 +132,6 @@ class _Protocol(asyncio.SubprocessProtocol):
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         if fd == 1:
             self.output.add(data)
-            if self._waits_for:
-                self._look_for_playing(data)
             self._printed.append(data)
             if self._reading is None:
                 self._take()
@@ -247,9 +225,7 @@ class LaunchProcess:
         Args:
             argv: Program and arguments.
             on_output: Given what the process prints.
-            feed: Chunks for its standard input, made as they are wanted. Of a feed with an attribute
-                ``waits_for`` none is made before the element of that name plays, as ``-m`` tells, nor before
-                there is room for it.
+            feed: Chunks for its standard input, made as they are wanted.
             held: Whether none is given before `release`.
             environment: Variables on top of this process's own.
             pass_fds: Descriptors that the process inherits under their numbers.
@@ -317,7 +293,7 @@ class LaunchProcess:
 
     def release(self) -> None:
         """Begin to feed a process that was started held."""
-        self._protocol.release()
+        self._protocol.resume_writing()
 
     async def wait(self) -> int:
         """Wait until it has ended and everything it printed was taken; its exit status."""
@@ -435,4 +411,4 @@ def _shorten(pipe: asyncio.WriteTransport) -> None:
     ours = pipe.get_extra_info("pipe")
     if ours is not None and hasattr(fcntl, "F_SETPIPE_SZ"):
         with suppress(OSError):  # not a pipe, but a socket, with some event loops
-            fcntl.fcntl(ours.fileno(), fcntl.F_SETPIPE_SZ, PIPE)
+            fcntl.fcntl(ours.fileno(), fcntl.F_SETPIPE_SZ, _SHORT_PIPE)

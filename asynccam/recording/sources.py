@@ -353,7 +353,7 @@ def with_time_code(
         },
     )
     overlay: Chain = (
-        Element("fdsrc", {"name": timecode.FEEDER, "fd": 0, "blocksize": width * height}),
+        Element("fdsrc", {"fd": 0, "blocksize": width * height}),
         Element(
             "rawvideoparse",
             {"format": "gray8", "width": width, "height": height, "framerate": fps},
@@ -361,13 +361,9 @@ def with_time_code(
         Element("videoconvert"),
         PadOf("mix"),
     )
+    feed = partial(timecode.DayTime if of_day else timecode.pictures, label, fps, scale)
     pace = Element("clocksync", {"sync-to-first": True})
-    if not of_day:
-        return (picture, shape, mix, shape, pace), overlay, partial(timecode.pictures, label, fps, scale)
-    warming = timecode.DayTime(label, fps, scale).warming
-    limits = {"max-size-buffers": warming + 1, "max-size-bytes": 0, "max-size-time": 0}
-    wait = Element("queue", {"min-threshold-buffers": warming + 1, **limits})
-    return (picture, shape, mix, shape, wait, pace), overlay, partial(timecode.DayTime, label, fps, scale)
+    return (picture, shape, mix, shape, pace), overlay, feed
 
 
 def _depay(codec: Literal["h264", "h265"]) -> Chain:

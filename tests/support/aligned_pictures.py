@@ -13,7 +13,7 @@ from asynccam.model.manifest import Manifest
 from asynccam.recording import frame_times, verify_file
 from asynccam.session import Session
 from asynccam.take import Take, align_take, read_frame_times
-from tests.support.day_codes import pictures_of, read_time
+from tests.support.day_codes import pictures_of, put_right, read_time
 
 INSTANTS = 5
 CODE_STEP = 1e-3
@@ -30,7 +30,7 @@ class Seen:
         bound: What is stated for the picture to be off from the instant.
         frame_bound: What is stated for the picture's own time.
         interval: Seconds between two of its frames, 0 for a still.
-        shown: The time of day in the picture, or None.
+        shown: The time of day in the picture, without what its code was late (see `put_right`), or None.
     """
 
     system: str
@@ -55,8 +55,8 @@ class Seen:
     def code_bound(self) -> float:
         """What the time code itself may be off.
 
-        It is cut to whole milliseconds, and early by what the first frame took to be mixed: one frame is
-        allowed for that.
+        It is cut to whole milliseconds. Where a server has not found out yet how late its code is, it may be
+        late by more: one frame is allowed for that.
         """
         return CODE_STEP + self.interval
 
@@ -124,7 +124,7 @@ async def look(manifest: Manifest, directory: Path) -> list[Seen]:
 
 async def _times_shown(path: Path, near: float) -> list[float | None]:
     width, pictures = await pictures_of(path)
-    return [read_time(picture, width, near=near) for picture in pictures]
+    return put_right([read_time(picture, width, near=near) for picture in pictures])
 
 
 async def _stills(system: str, manifest: Manifest, directory: Path) -> list[Seen]:

@@ -6,10 +6,12 @@ whose corner is two dots from that of the picture.
 
 import asyncio
 import re
+import statistics
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +23,8 @@ _LETTERS: Final = "".join(map(chr, range(32, 96)))
 _SCALES: Final = range(1, 13)
 _WRONG: Final = 2
 """Dots of a letter that may be misread: pictures are compressed."""
+_CUT: Final = 0.0025
+"""Seconds by which a step may seem shorter because both times are cut to milliseconds."""
 _TIME: Final = re.compile(r"(\d\d):(\d\d):(\d\d)\.(\d{3,6})")
 
 
@@ -76,6 +80,24 @@ def read_time(picture: bytes, width: int, *, near: float) -> float | None:
             whole = round((day - shown) / timedelta(days=1))
             return (shown + timedelta(days=whole)).timestamp()
     return None
+
+
+def put_right(shown: Sequence[float | None]) -> list[float | None]:
+    """The times in successive pictures, without what the code itself was late.
+
+    A server whose loop was blocked when its pictures began shows times that are too late. It finds out, and
+    one step between two pictures is then shorter than all others. What later steps take back was too much.
+    """
+    steps = sorted(b - a for a, b in pairwise(shown) if a is not None and b is not None)
+    usual = statistics.median(steps) if steps else 0.0
+    late, right = 0.0, list(shown)
+    for at in range(len(shown) - 2, -1, -1):
+        here, following = shown[at], shown[at + 1]
+        if here is not None and following is not None:
+            lacks = usual - (following - here)
+            late += lacks if lacks > _CUT else 0.0
+            right[at] = here - late
+    return right
 
 
 async def pictures_of(path: Path) -> tuple[int, list[bytes]]:

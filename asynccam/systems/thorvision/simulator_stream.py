@@ -136,7 +136,7 @@ class SimulatedStream:
             graph = Graph((chain, *drawing.others, self._sending(frames_out)))
             await find_installation(graph.factories)
             process = await LaunchProcess.start(
-                [*tools.guard, tools.launch, "-m", *graph.arguments()],
+                [*tools.guard, tools.launch, "-q", *graph.arguments()],
                 lambda _: None,
                 feed=drawing.feed() if drawing.feed is not None else None,
                 pass_fds=theirs,
