@@ -124,7 +124,7 @@ async def test_a_take_is_not_resumed_with_another_device(system: str, tmp_path: 
     record.outcome, record.commanded_at = Outcome.RUNNING, manifest.written_at
     (directory / "manifest.json").write_bytes(manifest.to_bytes())
     async with serve("second", port, tmp_path), Session() as session:
-        resumed = await resume_take(directory, session, credentials=credentials(system))
+        resumed = await resume_take(directory, session, credentials=credentials(system), hosts=["127.0.0.1"])
     (record,) = resumed.cameras
     told = " ".join(problem.message for problem in record.errors)
     assert "first" in told

@@ -28,6 +28,7 @@ def test_descriptions_become_objects_with_the_same_names(capsys: pytest.CaptureF
         "serial": "",
         "address": "",
         "model": "",
+        "identity": {},
         "extra": {"x": [1, 2]},
     }
 
