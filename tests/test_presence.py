@@ -247,6 +247,38 @@ async def test_a_try_can_be_had_sooner_than_its_turn() -> None:
         keeper.drop("one")
 
 
+@pytest.mark.parametrize("end", ["drop", "renew", "close", "ask"])
+async def test_an_answer_that_nobody_returns_is_handed_over(
+    end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asynccam.session.questions._FRESH", 0.0 if end == "ask" else 60.0)
+    unheard: list[object] = []
+    answered, go_on = asyncio.Event(), asyncio.Event()
+    async with TaskScope("test") as scope:
+        questions = Questions(scope, lambda key: answered.set(), unheard.append)
+
+        async def late() -> str:
+            await go_on.wait()
+            return "late"
+
+        async def prompt() -> str:
+            return "prompt"
+
+        with pytest.raises(TimeoutError):
+            await questions.ask("one", late, "one")
+        go_on.set()
+        await answered.wait()
+        if end == "ask":
+            assert await questions.ask("one", prompt, "one") == "prompt"
+        elif end == "close":
+            questions.close()
+        else:
+            getattr(questions, end)("one")
+        assert unheard == ["late"]
+        questions.close()
+        assert unheard == ["late"]
+
+
 async def test_a_slow_camera_is_asked_sooner_by_what_is_waited_longer_for_it() -> None:
     async with TaskScope("test") as scope:
         questions = Questions(scope, lambda key: None)

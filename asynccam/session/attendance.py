@@ -1,6 +1,7 @@
 """Who is there: looks at places until a camera answers, and asks cameras from time to time how they are."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from contextlib import suppress
 from typing import Final, TypeVar
@@ -23,6 +24,8 @@ from asynccam.session.roster import Roster
 from asynccam.session.twins import Twins
 from asynccam.session.wings import Means, load_wing, wing_of
 from asynccam.take import Take, TakeState
+
+_LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -80,8 +83,11 @@ class Attendance:
         self._take_of = take_of
         self._check_every = check_every
         self._dismissed: set[str] = set()
-        self._questions = Questions(scope, keeper.wake)
+        self._questions = Questions(scope, keeper.wake, self._passed_over)
+        self._unheard: list[Camera] = []  # connected after nobody waited for them any longer
+        self._scope = scope
         self._reconnected: set[str] = set()
+        self._closed = False
         self._first: dict[str, float] = {}  # seconds for the first try, by address
         self._twins = Twins()
         self._told_of: set[tuple[str, str]] = set()  # ids and addresses of devices that were refused
@@ -180,8 +186,30 @@ class Attendance:
             raise
         held = self.take_in(camera, place)
         if held is not camera:
-            await camera.aclose()
+            await finish(camera.aclose())
         return held
+
+    def _passed_over(self, answer: object) -> None:
+        """Close a camera whose connection came when nobody waited for it any longer."""
+        if not isinstance(answer, Camera) or self._roster.cameras.get(answer.id) is answer:
+            return
+        self._unheard.append(answer)
+        if not self._closed:
+            self._scope.spawn(self._close_unheard(), name=f"close {answer.id}")
+
+    async def _close_unheard(self) -> None:
+        while self._unheard:
+            camera = self._unheard.pop()
+            try:
+                await finish(camera.aclose())
+            except AsynccamError as error:
+                _LOG.info("%s was connected too late, and closing it failed: %s", camera.id, error)
+
+    async def aclose(self) -> None:
+        """Close what was connected and never taken in; called when nothing is asked any longer."""
+        self._closed = True
+        self._questions.close()
+        await self._close_unheard()
 
     async def _tell_apart(
         self, camera: Camera, credentials: Credentials | None, http_port: int | None

@@ -166,7 +166,7 @@ class Company(Block):
             check_http_port(place, http_port)
         camera = await self._attendance.connect(place, credentials, timeout, http_port)
         if self._closed:
-            await camera.aclose()
+            await finish(camera.aclose())
         self._check_open()
         return await self._attendance.admit(camera, credentials=credentials, http_port=http_port)
 

@@ -28,11 +28,18 @@ class Questions:
     Args:
         scope: Owns the tasks.
         late: Called with the key of a question that was answered late.
+        unheard: Called with an answer that no `ask` returns any more; it may hold a connection.
     """
 
-    def __init__(self, scope: TaskScope, late: Callable[[Hashable], None]) -> None:
+    def __init__(
+        self,
+        scope: TaskScope,
+        late: Callable[[Hashable], None],
+        unheard: Callable[[object], None] = lambda answer: None,
+    ) -> None:
         self._scope = scope
         self._late = late
+        self._unheard = unheard
         self._open: dict[Hashable, asyncio.Task[Any]] = {}
         self._patience: dict[Hashable, float] = {}
         self._given_up: set[Hashable] = set()
@@ -52,7 +59,10 @@ class Questions:
         patience = self._patience.get(key, _PROMPT)
         while True:
             asked = self._open.get(key)
-            if asked is None or (asked.done() and not self._is_fresh(key)):
+            if asked is not None and asked.done() and not self._is_fresh(key):
+                self._pass_over(asked)
+                asked = None
+            if asked is None:
                 asked = self._scope.spawn(self._answer(key, question, what), name=f"ask {what}")
                 self._open[key] = asked
             self._given_up.discard(key)
@@ -78,7 +88,16 @@ class Questions:
         """Ask an open question anew: it was asked where nobody is any longer."""
         asked = self._open.pop(key, None)
         if asked is not None:
-            asked.cancel()
+            self._pass_over(asked)
+
+    def close(self) -> None:
+        """Ask nothing more, and pass over all answers that nobody has asked for since."""
+        for key in list(self._open):
+            self.drop(key)
+
+    def _pass_over(self, asked: "asyncio.Task[Any]") -> None:
+        if not asked.cancel() and not asked.cancelled():
+            self._unheard(asked.result())
 
     def drop(self, key: Hashable) -> None:
         """Ask no more; a question that is open is broken off."""

@@ -168,6 +168,7 @@ class Session(Company):
         takes = self._takes.endings(max(ending.left - reserve, 0.0), reserve * 0.2)
         self._failures += (await ending.step(takes, leaving=reserve * 0.4)).values()
         closings = {key: camera.aclose() for key, camera in self._roster.cameras.items()}
+        closings["cameras that were not taken in"] = self._attendance.aclose()
         for key, error in (await ending.step(closings, leaving=ending.beyond(reserve * 0.8))).items():
             self.emit(CameraFailed(camera=key, step="close", error=error))
         self._roster.cameras.clear()

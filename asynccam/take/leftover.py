@@ -83,7 +83,10 @@ class LeftoverMember(TakeMember):
             return False
         if not seen.recording or seen.first_frame is None or status.device_time is None:
             return False
-        was_set = abs(status.device_time - unix_now() - clock.offset) > _SAME_CLOCK
+        now = unix_now()
+        expected = clock.line().interval(now)  # wider the longer ago it was measured
+        offset = status.device_time - now
+        was_set = not expected.low - _SAME_CLOCK <= offset <= expected.high + _SAME_CLOCK
         return not was_set and seen.first_frame.time - told.unix > _SAME_CLOCK
 
     async def _stop_late_fire(self, until: float) -> None:
