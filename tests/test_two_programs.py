@@ -3,6 +3,7 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -140,7 +141,23 @@ async def test_a_second_program_is_refused_at_arming_and_ends_nothing(tmp_path: 
     assert kept.outcome is Outcome.COMPLETE
 
 
-async def test_a_resuming_leaves_a_later_recording_of_somebody_else_alone(tmp_path: Path) -> None:
+def measured_earlier(value: Any, hours: float, apart: float) -> Any:
+    """Return a manifest or a line of a journal whose clocks were measured earlier, and drifted since."""
+    if isinstance(value, list):
+        return [measured_earlier(one, hours, apart) for one in value]
+    if not isinstance(value, dict):
+        return value
+    value = {name: measured_earlier(one, hours, apart) for name, one in value.items()}
+    if "measured_at" in value and "offset" in value:
+        value["offset"] -= apart
+        value["measured_at"]["unix"] -= hours * 3600
+    return value
+
+
+@pytest.mark.parametrize("apart", [0.0, 5.0], ids=["measured just now", "12 hours and 116 ppm ago"])
+async def test_a_resuming_leaves_a_later_recording_of_somebody_else_alone(
+    tmp_path: Path, apart: float
+) -> None:
     recorder = BytesRecorder()
     async with running(tmp_path / "device", recorder) as device:
         camera = await camera_at(device.port)
@@ -155,6 +172,11 @@ async def test_a_resuming_leaves_a_later_recording_of_somebody_else_alone(tmp_pa
         await eventually(lambda: asyncio.get_running_loop().time() > began + 2.5, PATIENT)
         await ask(device, "START_RECORDING")  # another program's
         await camera.aclose()
+        for name in ("manifest.json", "journal.jsonl") if apart else ():
+            path = take.directory / name
+            documents = path.read_text().splitlines() if name.endswith("l") else [path.read_text()]
+            changed = [json.dumps(measured_earlier(json.loads(one), 12, apart)) for one in documents]
+            path.write_text("\n".join(changed) + "\n")
         async with Session() as session:
             manifest = await resume_take(take.directory, session)
         assert recorder.stops == 1
