@@ -130,7 +130,7 @@ class ImuFeed:
                 self._tell(connected=True)
                 async for message in client.messages:
                     self._take(message)
-                    await asyncio.sleep(0)  # aiomqtt does not suspend while messages are queued
+                    await asyncio.sleep(0)  # the iterator does not suspend while messages are queued
         except (AsynccamError, OSError, ValueError) as error:
             words = str(error) or type(error).__name__
             self._tell(connected=False, error=words)
