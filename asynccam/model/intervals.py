@@ -221,8 +221,9 @@ def intersect_exchanges(
     """Intersect what all round trips of one measurement say of the offset.
 
     A stamp may be cut off or rounded to the resolution r: the other clock showed between stamp - r/2 and
-    stamp + r. It only goes forward, so when the request left it showed at most first + r, and when the answer
-    was here at least last - r/2. These are the two limits of each round trip; both hold for
+    stamp + r. It only goes forward, so when the request left it showed at most the stamp + r, and when the
+    answer was here at least the stamp - r/2. Each of the two stamps gives these limits, and the wider ones
+    are used: nothing shows which stamp is right if the other side claims more work than it did. They hold for
     other times as well, loosened by ``drift_limit`` for each second between.
 
     Round trips that exclude one another, and one whose two stamps are further apart than the trip was long,
@@ -252,8 +253,9 @@ def intersect_exchanges(
             trips.append(one)
     if not trips:
         raise UsageError("no round trip to measure by")
-    lows = [(one.received, one.last - resolution / 2 - one.received - slack) for one in trips]
-    highs = [(one.sent, one.first + resolution - one.sent + slack) for one in trips]
+    # By the stamp that says less: a server may claim more work than it did, and less than the trip took.
+    lows = [(one.received, one.first - resolution / 2 - one.received - slack) for one in trips]
+    highs = [(one.sent, one.last + resolution - one.sent + slack) for one in trips]
     times = [(one.sent + one.received) / 2 for one in trips]
     every = sorted({*times, *(time for time, _ in lows), *(time for time, _ in highs)})
     low = dict(zip(every, _greatest(lows, every, drift_limit), strict=True))

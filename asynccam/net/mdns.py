@@ -9,14 +9,20 @@ does not cross ``::1``.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
 
 import zeroconf as zc
-from zeroconf import DNSQuestionType, InterfaceChoice, ServiceStateChange
+from zeroconf import (
+    DNSQuestionType,
+    InterfaceChoice,
+    RecordUpdate,
+    RecordUpdateListener,
+    ServiceStateChange,
+)
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from asynccam.errors import StateError, UsageError
@@ -47,6 +53,9 @@ _ASK_FOR: Final = DNSQuestionType.QM
 computer, and avahi-daemon usually is another."""
 _FLUSH_DELAY: Final = 1.5
 """Seconds after a change until outdated addresses have gone from the cache: RFC 6762, 10.2 gives them one."""
+_SRV: Final = 33
+_IN: Final = 1
+"""RFC 1035, 3.2.2 and 3.2.4, RFC 2782: the type and class of the record that holds a service's port."""
 _LONGEST_PAUSE: Final = 60.0
 """Seconds between tries to resolve a name that does not answer."""
 _MAX_NAMES: Final = 4096
@@ -158,6 +167,9 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
             await stack.enter_async_context(self._scope)
             self._asking = self._ask()
             stack.push_async_callback(self._stop_asking)
+            listener = _PlaceListener(self._on_place)
+            self._zeroconf.zeroconf.async_add_listener(listener, None)
+            stack.callback(self._zeroconf.zeroconf.async_remove_listener, listener)
             follower = follow_interfaces(self._zeroconf, known, self._ask_again)
             following = self._scope.spawn(follower, name="interfaces")
             stack.callback(following.cancel)
@@ -250,6 +262,12 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
         if not self._look(name) and self._announced[key] is None:
             self._announced[key] = self._scope.spawn(self._resolve(name), name=f"resolve {name}")
 
+    def _on_place(self, names: set[str]) -> None:
+        """Look again at names whose port was announced, for zeroconf's browser ignores one it has cached."""
+        for name in names:
+            if not self._closed and name.lower() in self._known:
+                self._look(name)
+
     def _forget(self, key: str) -> None:
         resolver = self._announced.pop(key, None)
         if resolver is not None:
@@ -276,7 +294,7 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
         """Take up what the cache says of a name; False if its port or addresses are still unknown."""
         info = self._info(name)
         assert info is not None
-        info.load_from_cache(self._zeroconf.zeroconf)
+        self._load(info)
         service = service_of(info)
         if service is None:
             return False
@@ -291,6 +309,19 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
             self._mark(key)
             self._scope.spawn(self._look_again(name), name=f"settle {name}")
         return True
+
+    def _load(self, info: AsyncServiceInfo) -> None:
+        """Take up what the cache holds, with the port that was announced last.
+
+        RFC 6762, 10.2: a record younger than a second survives the one that replaces it, so that the cache
+        may hold both, in the order in which they were first seen.
+        """
+        sockets, now = self._zeroconf.zeroconf, zc.current_time_millis()
+        info.load_from_cache(sockets, now)
+        places = sockets.cache.get_all_by_details(info.name, _SRV, _IN)
+        if len(places) > 1:
+            newest = max(places, key=lambda record: record.created)
+            info.async_update_records(sockets, now, [RecordUpdate(newest, None)])
 
     async def _look_again(self, name: str) -> None:
         """See whether old addresses have gone: who moved announces the new ones, not the end of the old."""
@@ -309,3 +340,19 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
             return AsyncServiceInfo(self._type, f"{instance}.{self._type}")
         except zc.Error:
             return None
+
+
+class _PlaceListener(RecordUpdateListener):
+    """Calls back with the names whose ports were announced, once the cache has what was announced."""
+
+    def __init__(self, on_place: Callable[[set[str]], None]) -> None:
+        super().__init__()
+        self._on_place = on_place
+        self._names: set[str] = set()
+
+    def async_update_records(self, zc: zc.Zeroconf, now: float, records: list[RecordUpdate]) -> None:
+        self._names.update(one.new.name for one in records if one.new.type == _SRV)
+
+    def async_update_records_complete(self) -> None:
+        names, self._names = self._names, set()
+        self._on_place(names)

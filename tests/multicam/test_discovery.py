@@ -91,7 +91,9 @@ async def test_a_device_is_found_moves_and_leaves(announcer: AsyncZeroconf) -> N
         async with announced(me, old.port, announcer):
             assert isinstance(await next_about(discovery, me), CameraFound)
             assert discovery.cameras[found.camera] is camera
-            assert camera.info.address == f"multicam://127.0.0.1:{old.port}"
+            # An answer that was under way at the goodbye may have named the port before.
+            while camera.info.address != f"multicam://127.0.0.1:{old.port}":
+                await next_about(discovery, me)
 
 
 async def test_discover_yields_cameras_with_the_callers_own_clients(announcer: AsyncZeroconf) -> None:

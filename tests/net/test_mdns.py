@@ -70,6 +70,19 @@ async def test_a_service_is_found_moves_and_is_lost() -> None:
         assert not browser.services
 
 
+async def test_a_service_that_returns_to_its_port_within_a_second_is_there() -> None:
+    kind = unique_service_type()
+    async with browse(kind, interfaces=LOOPBACK) as browser:
+        shout(service(kind, "a", 1, "10.0.0.1"))
+        assert (await found(browser)).service.port == 1
+        for port in (2, 1):  # no record is a second old, so that the cache keeps both
+            # Bytes that no record owns: zeroconf passes over a packet that it has seen within the second.
+            shout(service(kind, "a", port, "10.0.0.1") + bytes(port))
+            changed = await following(browser)
+            assert isinstance(changed, ServiceChanged)
+            assert changed.service.port == port
+
+
 async def test_a_new_address_is_told_at_once_and_the_end_of_the_old_one_later() -> None:
     kind = unique_service_type()
     async with browse(kind, interfaces=LOOPBACK) as browser:
