@@ -15,9 +15,8 @@ SYSTEMS = ("multicam", "mediamtx", "thorvision", "snapshot", "nanocam")
 @pytest.mark.timeout(120)
 async def test_pictures_of_all_systems_are_within_the_bound(tmp_path: Path) -> None:
     manifest, directory = await record(tmp_path)
-    assert {camera.system: camera.outcome for camera in manifest.cameras} == dict.fromkeys(
-        SYSTEMS, Outcome.COMPLETE
-    )
+    assert {camera.system for camera in manifest.cameras} == set(SYSTEMS)
+    assert [camera for camera in manifest.cameras if camera.outcome is not Outcome.COMPLETE] == []
     found = await look(manifest, directory)
     seen = {system: [one for one in found if one.system == system] for system in SYSTEMS}
     assert {system: len(of) for system, of in seen.items()} == {

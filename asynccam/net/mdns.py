@@ -320,7 +320,8 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
         info.load_from_cache(sockets, now)
         places = sockets.cache.get_all_by_details(info.name, _SRV, _IN)
         if len(places) > 1:
-            newest = max(places, key=lambda record: record.created)
+            # One that was replaced is dated anew by zeroconf, with a second to live.
+            newest = max(places, key=lambda record: (record.created, record.ttl))
             info.async_update_records(sockets, now, [RecordUpdate(newest, None)])
 
     async def _look_again(self, name: str) -> None:

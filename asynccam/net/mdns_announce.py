@@ -60,13 +60,15 @@ class Announcement:
         await self._move(addresses, new_port)
 
     async def _move(self, addresses: Sequence[str] | None, new_port: int | None) -> None:
-        if addresses is not None:
-            self._info.addresses = [parse_ip(one).packed for one in addresses]
-        self._info.port = new_port
+        packed = None if addresses is None else [parse_ip(one).packed for one in addresses]
         loop = asyncio.get_running_loop()
         # RFC 6762, 10.2: who hears new addresses drops the old ones only if they are older than a second.
         await asyncio.sleep(max(0.0, self._told_at + _FLUSHABLE_AFTER - loop.time()))
         self._told_at = loop.time()
+        # Questions are answered from it meanwhile: it must not name a new address with the old port.
+        if packed is not None:
+            self._info.addresses = packed
+        self._info.port = new_port
         async with deadline(self._timeout, f"mDNS announcement of {self._info.name}"):
             await (await self._zeroconf.async_update_service(self._info))
         self._told_at = loop.time()

@@ -96,7 +96,7 @@ async def test_a_limit_of_seconds_ends_it(tmp_path: Path) -> None:
 
 
 async def test_a_limit_of_segments_ends_it(tmp_path: Path) -> None:
-    pipeline = Pipeline(JPEG, SplitFiles(tmp_path, "a", max_seconds=0.3))
+    pipeline = Pipeline(JPEG, SplitFiles(tmp_path, "a", max_seconds=1))
     async with Recorder(pipeline, limits=Limits(segments=2)) as recorder:
         await recorder.start()
         verdicts = await recorder.wait()
