@@ -97,15 +97,18 @@ async def test_a_take_goes_on_as_if_the_clock_had_not_been_set(
     assert unix_now() == pytest.approx(clock.true_time() + seconds, abs=5)
 
 
-async def test_many_steps_do_not_fill_a_manifest(tmp_path: Path, clock: SetClock) -> None:
+async def test_many_steps_do_not_fill_a_manifest(
+    tmp_path: Path, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asynccam.take.clocks._MOST", 50)
     take = Take([ScriptedCamera("one")], tmp_path)
     async with take:
         await take.arm()
         watch = take._work._clock
-        for _ in range(1100):
+        for _ in range(60):
             clock.step(1.0)
             watch.check()
-        assert len(take.manifest.clock_steps) == 1000
+        assert len(take.manifest.clock_steps) == 50
 
 
 async def test_a_take_that_ends_early_lets_the_clock_go(tmp_path: Path) -> None:

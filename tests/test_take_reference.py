@@ -76,22 +76,39 @@ async def run_known(
         origin = stack.enter_context(origin_of_all())
         ports = stack.enter_context(devices_running(devices, origin))
         (port,) = stack.enter_context(peers_running([server], origin))
-        for number, (where, device) in enumerate(zip(ports, devices, strict=True)):
-            await ask(where, "PREPARE", device=asdict(device), seed=number)
-        cameras = [await MultiCamCamera.connect(f"multicam://{HOST}:{where}") for where in ports]
+        manifest, firsts = await run_beside(
+            directory, devices, ports, port, origin, duration=duration, limits=limits
+        )
+        return manifest, firsts, origin
 
-        async def query() -> ClockOffset:
-            return await query_sntp(HOST, port)
 
-        reference = TimeServer(f"{HOST}:{port}", query)
-        try:
-            take = Take(cameras, directory, verify=verify_file, limits=limits, time_server=reference)
-            await asyncio.wait_for(take.run(duration=duration, start_in=0.8), 60)
-            told = [await ask(where, "TRUTH") for where in ports]
-        finally:
-            for camera in cameras:
-                await camera.aclose()
-        return take.manifest, [one["first"] - origin.at + origin.wall for one in told], origin
+async def run_beside(
+    directory: Path,
+    devices: Sequence[Device],
+    ports: Sequence[int],
+    server: int,
+    origin: Origin,
+    *,
+    duration: float,
+    limits: TakeLimits | None = None,
+) -> tuple[Manifest, list[float]]:
+    """A take over devices that run already, by a time server's port; its manifest and the first frames."""
+    for number, (where, device) in enumerate(zip(ports, devices, strict=True)):
+        await ask(where, "PREPARE", device=asdict(device), seed=number)
+    cameras = [await MultiCamCamera.connect(f"multicam://{HOST}:{where}") for where in ports]
+
+    async def query() -> ClockOffset:
+        return await query_sntp(HOST, server)
+
+    reference = TimeServer(f"{HOST}:{server}", query)
+    try:
+        take = Take(cameras, directory, verify=verify_file, limits=limits, time_server=reference)
+        await asyncio.wait_for(take.run(duration=duration, start_in=0.8), 60)
+        told = [await ask(where, "TRUTH") for where in ports]
+    finally:
+        for camera in cameras:
+            await camera.aclose()
+    return take.manifest, [one["first"] - origin.at + origin.wall for one in told]
 
 
 @pytest.mark.parametrize("duration", [0.4, 2.6])
@@ -232,9 +249,9 @@ async def test_files_of_a_device_whose_clock_was_never_measured_are_found_by_the
 # -- a line ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "server",
-    [
+@pytest.mark.timeout(120)
+async def test_the_servers_clock_is_a_line_in_the_manifest(tmp_path: Path) -> None:
+    servers = [
         Peer(offset=2.0),
         Peer(offset=-3600.0, drift=1e-4),
         Peer(offset=0.6, drift=-4.5e-4),
@@ -242,12 +259,23 @@ async def test_files_of_a_device_whose_clock_was_never_measured_are_found_by_the
         Peer(offset=-2.0, drift=3e-4, step=1e-3),
         Peer(offset=-2.0, step=1e-3, rounding="round", works=0.005),
         Peer(offset=2.0, drift=1e-4, claims=0.0008),
-    ],
-    ids=str,
-)
-async def test_the_servers_clock_is_a_line_in_the_manifest(tmp_path: Path, server: Peer) -> None:
-    device = Device(offset=server.offset, corrected=server.offset, drift=server.drift)
-    manifest, (first,), origin = await run_known(tmp_path, [device], server, duration=3.0, limits=OFTEN)
+    ]
+    devices = [Device(offset=one.offset, corrected=one.offset, drift=one.drift) for one in servers]
+    with ExitStack() as stack:
+        origin = stack.enter_context(origin_of_all())
+        ports = stack.enter_context(devices_running(devices, origin))
+        times = stack.enter_context(peers_running(servers, origin))
+        async with asyncio.TaskGroup() as group:
+            for number, (server, device) in enumerate(zip(servers, devices, strict=True)):
+                directory = tmp_path / str(number)
+                one = (directory, [device], [ports[number]], times[number], origin)
+                group.create_task(a_take_with_a_line(server, *one), name=str(server))
+
+
+async def a_take_with_a_line(
+    server: Peer, directory: Path, devices: list[Device], ports: list[int], port: int, origin: Origin
+) -> None:
+    manifest, (first,) = await run_beside(directory, devices, ports, port, origin, duration=3.0, limits=OFTEN)
     assert manifest.outcome is Outcome.COMPLETE
     reference = reference_of(manifest)
     assert len(reference.points) >= 3
@@ -297,31 +325,36 @@ BAD: dict[str, ntp.Answer] = {
 }
 
 
-@pytest.mark.parametrize("kind", BAD)
-async def test_what_a_server_says_badly_later_spoils_nothing(tmp_path: Path, kind: str) -> None:
+async def test_what_a_server_says_badly_later_spoils_nothing(tmp_path: Path) -> None:
+    async with asyncio.TaskGroup() as group:
+        for kind in BAD:
+            group.create_task(a_take_with_bad_answers(tmp_path / kind.replace(" ", "-"), kind), name=kind)
+
+
+async def a_take_with_bad_answers(directory: Path, kind: str) -> None:
     # Eight answers are one measurement. The fourth of the second one is bad already.
     async with served(*[GOOD] * 11, BAD[kind]) as (server, reference):
         camera = ScriptedCamera("one", scheduled=True, clock=2.0)
-        async with Take([camera], tmp_path, limits=OFTEN, time_server=reference) as take:
+        async with Take([camera], directory, limits=OFTEN, time_server=reference) as take:
             await take.arm()
             await take.start(start_in=0.2)
             await eventually(lambda: len(server.requests) >= 24, timeout=60)
             await take.stop()
             await take.collect()
             manifest = take.manifest
-    assert take.ok, manifest
+    assert take.ok, (kind, manifest)
     assert manifest.start is not None
     assert manifest.start.source == "ntp"
     found = reference_of(manifest)
-    assert found.consistent
-    assert abs(found.offset - 2.0) <= found.bound + ROUNDING
+    assert found.consistent, kind
+    assert abs(found.offset - 2.0) <= found.bound + ROUNDING, kind
     assert found.bound < 0.1
     assert manifest.start.t0.unix - manifest.start.t0_computer.unix == pytest.approx(2.0, abs=0.1)
-    assert found.line().interval(manifest.start.t0_computer.unix).contains(2.0)
+    assert found.line().interval(manifest.start.t0_computer.unix).contains(2.0), kind
     if kind != "claims 0.9 ms of work":  # which is a contradiction only if the trip took less
         assert bool(found.rejected) == kind.startswith("set by")
     told = [error.error for error in manifest.errors if error.step == "time server"]
-    assert told == (["RemoteProtocolError"] if found.rejected else [])
+    assert told == (["RemoteProtocolError"] if found.rejected else []), kind
 
 
 async def test_a_server_that_dies_in_mid_take_has_said_what_it_said(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from asynccam import CameraState, Credentials, Session
 from asynccam.model.manifest import FileState, Manifest, Outcome
 from asynccam.take.journal import JOURNAL_NAME, Entry, read_journal
 from tests.support.command import asynccam, started
@@ -109,9 +110,10 @@ def assert_home(take: Path, manifest: Manifest) -> None:
 
 
 async def idle(devices: tuple[Device, Device]) -> None:
-    for address in addresses(devices):
-        ended = await asynccam("status", address, "--json", env=access(devices))
-        assert ended.json()["status"]["state"] == "ready", ended.out
+    async with Session() as session:
+        for address in addresses(devices):
+            camera = await session.connect(address, credentials=Credentials(token(devices)))
+            assert (await camera.status()).state is CameraState.READY
 
 
 async def test_killed_before_t0_nothing_records_afterwards(tmp_path: Path) -> None:

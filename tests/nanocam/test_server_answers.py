@@ -13,7 +13,7 @@ import pytest
 from asynccam.errors import BusyError, ConnectionError, StorageError, TimeoutError
 from asynccam.systems.nanocam.server_answers import Answers, Line
 
-LARGE = 64 << 20
+LARGE = 16 << 20
 """Bytes that no buffer of a socket holds."""
 
 
