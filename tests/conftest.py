@@ -16,22 +16,27 @@ GRACE = 2.0
 
 
 SLOWEST = (
-    "test_corpus.py",
     "test_take_resume.py",
-    "test_browser_details.py",
-    "test_nanocam.py",
-    "test_demo.py",
-    "test_tutorial.py",
-    "test_ended_early.py",
-    "test_browser.py",
-    "test_client.py",
-    "test_server_answers.py",
-    "test_restart.py",
-    "test_live_outputs.py",
+    "test_take_reference.py",
+    "snapshot/web/test_browser_details.py",
+    "recording/test_corpus.py",
+    "cli/test_demo.py",
+    "recording/test_ended_early.py",
+    "seeds/test_nanocam.py",
+    "test_take_clock_set.py",
+    "test_benchmark_wires.py",
+    "recording/containers/test_matroska.py",
+    "cli/test_standard_streams.py",
+    "recording/test_b_frames.py",
+    "test_benchmark_presence.py",
+    "test_presence.py",
+    "cli/test_tutorial.py",
+    "thorvision/test_two_takes.py",
 )
-"""Files that take longest."""
+"""Files that take longest, over forty seconds each."""
 BETWEEN = 8
 """Other files that begin between two of them, which side by side would fight for the processor."""
+HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -40,8 +45,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     others: dict[Path, int] = {}
 
     def place(item: pytest.Item) -> float:
-        if item.path.name in slowest:
-            return slowest[item.path.name] * BETWEEN - 0.5
+        name = item.path.relative_to(HERE).as_posix()
+        if name in slowest:
+            return slowest[name] * BETWEEN - 0.5
         return others.setdefault(item.path, len(others))
 
     items.sort(key=place)

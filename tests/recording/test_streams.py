@@ -36,7 +36,7 @@ async def recorded(source: Source, output: Output, frames: int = 3) -> tuple[Pat
     async with Recorder(Pipeline(source, output), watch=Watch(interval=0.1)) as recorder:
         with recorder.events.events(RecorderProgress) as progress:
             await recorder.start()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 async for event in progress:
                     if event.frames >= frames:
                         break
