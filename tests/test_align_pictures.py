@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from asynccam.model.manifest import Outcome
+from asynccam.model.manifest import FileState, Outcome
 from asynccam.recording.timecode import draw, text_size
 from tests.support.aligned_pictures import INSTANTS, look, record
 from tests.support.day_codes import put_right, read_line, read_time
@@ -16,7 +16,14 @@ SYSTEMS = ("multicam", "mediamtx", "thorvision", "snapshot", "nanocam")
 async def test_pictures_of_all_systems_are_within_the_bound(tmp_path: Path) -> None:
     manifest, directory = await record(tmp_path)
     assert {camera.system for camera in manifest.cameras} == set(SYSTEMS)
-    assert [camera for camera in manifest.cameras if camera.outcome is not Outcome.COMPLETE] == []
+    for camera in manifest.cameras:
+        # On a busy computer a first frame may come late, of which the record tells.
+        assert camera.outcome is (Outcome.INCOMPLETE if camera.begins_late else Outcome.COMPLETE), camera
+        assert camera.errors == [], camera
+        for file in camera.files:
+            assert file.state is FileState.ARRIVED, camera
+            assert file.verdict is not None
+            assert file.verdict.verdict == "complete", camera
     found = await look(manifest, directory)
     seen = {system: [one for one in found if one.system == system] for system in SYSTEMS}
     assert {system: len(of) for system, of in seen.items()} == {
