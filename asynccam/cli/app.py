@@ -3,6 +3,7 @@
 import io
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -15,6 +16,7 @@ from asynccam.cli.discover import discover
 from asynccam.cli.doctor import doctor
 from asynccam.cli.errors import ExitCode
 from asynccam.cli.files import download, files
+from asynccam.cli.logs import LogLevel, start_logging
 from asynccam.cli.options import ADDRESS_FORM
 from asynccam.cli.output import complain
 from asynccam.cli.record import record
@@ -24,6 +26,7 @@ from asynccam.cli.simulate import SIMULATORS
 from asynccam.cli.status import status
 from asynccam.cli.top import top
 from asynccam.cli.watch import watch
+from asynccam.errors import StorageError
 
 COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     discover,
@@ -77,7 +80,21 @@ def _root(
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and leave."),
     ] = False,
+    log_level: Annotated[
+        LogLevel | None,
+        typer.Option(help="Write the library's log, from this level on: debug, info, warning or error."),
+    ] = None,
+    log_file: Annotated[
+        Path | None,
+        typer.Option(help="Append the log to this file instead of stderr; the level is debug by default."),
+    ] = None,
 ) -> None:
+    if log_level is not None or log_file is not None:
+        try:
+            start_logging(log_level or LogLevel.DEBUG, log_file)
+        except StorageError as error:
+            complain(str(error))
+            raise typer.Exit(ExitCode.STORAGE) from error
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 

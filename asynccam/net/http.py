@@ -1,6 +1,7 @@
 """HTTP by aiohttp: a session that is borrowed or our own, and its errors in asynccam's words."""
 
 import builtins
+import logging
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -32,6 +33,8 @@ from asynccam.net.tcp import resolve_by_mdns
 from asynccam.net.tls import untrusted
 from asynccam.outside import clean_text
 from asynccam.runtime.threads import thread_errors
+
+_LOG = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for DNS, connecting and TLS."""
@@ -139,6 +142,7 @@ class HttpClient:
             StateError: The client, or the session it was lent, is closed.
             UsageError: A header or the address cannot be sent.
         """
+        _log_request(method, url)
         limits = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT, sock_read=quiet_timeout)
         if self.tls is not None:
             options["ssl"] = self.tls
@@ -151,6 +155,7 @@ class HttpClient:
                     method, url, headers=headers, timeout=limits, **options
                 ) as response:
                     sending = False
+                    _log_answer(method, url, response)
                     yield response
         except ValueError as error:
             if not sending or isinstance(error, AsynccamError):
@@ -185,6 +190,7 @@ class HttpClient:
             RemoteProtocolError: What came is not HTTP, or has more than ``most`` bytes.
         """
         session = self._open()
+        _log_request(method, url)
         tls = True if self.tls is None else self.tls
         try:
             async with session.request(
@@ -196,6 +202,7 @@ class HttpClient:
                 raise_for_status=False,
                 ssl=tls,
             ) as response:
+                _log_answer(method, url, response)
                 body = await _whole(response.content, most)
                 if len(body) > most:
                     raise RemoteProtocolError(f"{bare(url)} answers with more than {most} bytes")
@@ -238,6 +245,24 @@ class HttpClient:
         elif self._session.closed:
             raise StateError("the HTTP session is closed")
         return self._session
+
+
+def _log_request(method: str, url: str | URL) -> None:
+    if _LOG.isEnabledFor(logging.DEBUG):
+        _LOG.debug("%s %s", method, bare(url))
+
+
+def _log_answer(method: str, url: str | URL, response: aiohttp.ClientResponse) -> None:
+    if _LOG.isEnabledFor(logging.DEBUG):
+        told = response.headers
+        _LOG.debug(
+            "%s %s: HTTP %d, %s, %s bytes",
+            method,
+            bare(url),
+            response.status,
+            clean_text(told.get("Content-Type", "no type")),
+            clean_text(told.get("Content-Length", "unknown")),
+        )
 
 
 def _unsendable(url: str | URL, error: ValueError) -> UsageError:

@@ -336,6 +336,7 @@ class LiveLink(Generic[L]):
             raise StateError(f"{self.name} cannot go from {previous.value} to {state.value}")
         self._state = state
         self.reason = reason
+        _LOG.debug("%s: %s -> %s%s", self.name, previous.value, state.value, f" ({reason})" if reason else "")
         for states, future in self._waiters:
             if state in states and not future.done():
                 future.set_result(state)

@@ -18,6 +18,7 @@ from asynccam.errors import (
     TimeoutError,
     UsageError,
 )
+from asynccam.redaction import loggable
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.tasks import finish
 from asynccam.runtime.threads import in_thread
@@ -230,6 +231,8 @@ class MqttConnection:
             UsageError: The broker cannot be given such a message.
         """
         self._check()
+        if _LOG.isEnabledFor(logging.DEBUG):
+            _LOG.debug("%s: publish %s %s", self._broker.name, topic, loggable(_readable(payload)))
         try:
             sent = self._client.publish(topic, payload, qos=1, retain=retain)
         except ValueError as error:
@@ -393,6 +396,8 @@ class MqttConnection:
             topic = message.topic
         except UnicodeDecodeError:
             return  # MQTT 3.1.1 1.5.3: a broker must not send such a topic
+        if _LOG.isEnabledFor(logging.DEBUG):
+            _LOG.debug("%s: message %s %s", self._broker.name, topic, loggable(_readable(message.payload)))
         self._waiting.append(MqttMessage(topic, bytes(message.payload), bool(message.retain)))
         self._changed.set()
 
@@ -502,6 +507,10 @@ async def connect_mqtt(broker: MqttBroker, *, will: LastWill | None = None) -> A
         yield connection
     finally:
         await finish(connection.aclose())
+
+
+def _readable(payload: str | bytes | bytearray) -> str:
+    return payload if isinstance(payload, str) else bytes(payload).decode(errors="replace")
 
 
 async def publish(client: MqttConnection, topic: str, payload: str | bytes, *, retain: bool = False) -> None:

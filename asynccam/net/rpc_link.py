@@ -5,6 +5,7 @@ See docs/reconnecting.md.
 """
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
@@ -12,8 +13,11 @@ from typing import Any, Final
 from asynccam.errors import ConnectionError, FatalError, RemoteProtocolError, TimeoutError
 from asynccam.net.websocket import MAX_MESSAGE, Closed, Room, WebSocket, open_websocket
 from asynccam.outside import OVERLAP, is_suspicious
+from asynccam.redaction import loggable
 from asynccam.runtime.timing import deadline
 from asynccam.wire.jsonrpc import Event, Failure, Id, JsonRpcCaller, Notice, Oddity, Params, Result
+
+_LOG = logging.getLogger(__name__)
 
 DEFAULT_TIMEOUT: Final = 30.0
 _GOODBYE: Final = 2.0
@@ -193,6 +197,8 @@ class RpcLink:
             why = "" if socket is None else socket.last_words
             raise ConnectionError(f"{method} was not sent, as {self.name} is not connected{why}")
         request_id, message = self.caller.request(method, params)
+        if _LOG.isEnabledFor(logging.DEBUG):
+            _LOG.debug("%s: request %s %s %s", self.name, request_id, method, loggable(params))
         future: asyncio.Future[Any] = self._loop.create_future()
         self._calls[request_id] = (future, method)
         try:
@@ -221,6 +227,8 @@ class RpcLink:
         """
         if self._socket is None:
             raise ConnectionError(f"{method} was not sent, as {self.name} is not connected")
+        if _LOG.isEnabledFor(logging.DEBUG):
+            _LOG.debug("%s: notification sent %s %s", self.name, method, loggable(params))
         self._socket.send(self.caller.notification(method, params))
 
     async def aclose(self) -> None:
@@ -259,6 +267,8 @@ class RpcLink:
             yield
 
     def _take(self, event: Event) -> None:
+        if _LOG.isEnabledFor(logging.DEBUG):
+            self._log(event)
         if type(event) is Notice:
             if self._on_notice is not None:
                 self._on_notice(event.method, event.params)
@@ -274,6 +284,18 @@ class RpcLink:
                 call[0].set_exception(RpcError(event.code, event.message, event.data, method=call[1]))
         elif type(event) is Oddity and self._on_oddity is not None:
             self._on_oddity(event)
+
+    def _log(self, event: Event) -> None:
+        if type(event) is Notice:
+            _LOG.debug("%s: notification %s %s", self.name, loggable(event.method), loggable(event.params))
+        elif type(event) is Result:
+            _LOG.debug("%s: response %s %s", self.name, event.id, loggable(event.value))
+        elif type(event) is Failure:
+            _LOG.debug(
+                "%s: error reply %s code %s: %s", self.name, event.id, event.code, loggable(event.message)
+            )
+        else:
+            _LOG.debug("%s: invalid message: %s", self.name, loggable(event))
 
     def _expired(self, future: "asyncio.Future[Any]", method: str, timeout: float) -> None:
         if not future.done():

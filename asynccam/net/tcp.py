@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import logging
 import os
 import socket
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ from aiohappyeyeballs import AddrInfoType
 from asynccam.errors import ConnectionError, UsageError
 from asynccam.runtime.threads import thread_errors
 from asynccam.runtime.timing import deadline
+
+_LOG = logging.getLogger(__name__)
 
 # RFC 8305, section 5: the head start of one address before the next is tried beside it.
 _ATTEMPT_DELAY = 0.25
@@ -43,13 +46,16 @@ async def connect_tcp(host: str | Sequence[str], port: int, *, timeout: float) -
     async with deadline(timeout, f"connection to {peer}"):
         try:
             addresses = await _resolve_all(hosts, port)
-            return await aiohappyeyeballs.start_connection(
+            sock = await aiohappyeyeballs.start_connection(
                 addresses, happy_eyeballs_delay=_ATTEMPT_DELAY, socket_factory=_undelayed_socket
             )
         except OSError as error:
+            _LOG.debug("no connection to %s: %s", peer, _reason(error))
             raise ConnectionError(f"cannot connect to {peer}: {_reason(error)}") from error
         except ValueError as error:  # a label that IDNA refuses
             raise UsageError(f"{host!r} is not a host name: {error}") from error
+    _LOG.debug("connected to %s", peer)
+    return sock
 
 
 def _reason(error: OSError) -> str:

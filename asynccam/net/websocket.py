@@ -9,6 +9,7 @@ docs/reconnecting.md).
 
 import asyncio
 import logging
+import re
 import ssl
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +33,7 @@ from asynccam.errors import (
 )
 from asynccam.net.tcp import connect_tcp
 from asynccam.net.tls import untrusted
+from asynccam.redaction import loggable
 from asynccam.runtime.tasks import finish
 from asynccam.runtime.timing import deadline
 
@@ -47,7 +49,20 @@ _MOST_UNSENT: Final = 4 << 20
 """Bytes of answers to pings that wait for a peer who does not read."""
 _LOOK_AGAIN: Final = 1.0
 """Seconds between two looks at a peer of whom nothing is read, and to read what it said when that is over."""
+
+
+class _Redacting(logging.Filter):
+    """Hides secrets in what websockets logs: headers as they are, and both ends of every message."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = _MESSAGE.sub(r"\1 \2", record.getMessage())
+        record.msg, record.args = loggable(text), None
+        return True
+
+
+_MESSAGE: Final = re.compile(r"^([<>] (?:TEXT|BINARY|CONT)) .*(\[[^\]]*\])$", re.DOTALL)
 _LOG = logging.getLogger("asynccam.net.websocket.frames")
+_LOG.addFilter(_Redacting())
 _DATA: Final = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 
 

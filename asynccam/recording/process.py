@@ -8,6 +8,7 @@ that thread ends.
 
 import asyncio
 import fcntl
+import logging
 import os
 import signal
 from collections import deque
@@ -19,11 +20,14 @@ from typing import Final, cast
 
 from asynccam.errors import BusyError, RecordingError
 from asynccam.outside import clean_text
+from asynccam.redaction import loggable_command
 from asynccam.runtime.tasks import finish
 from asynccam.runtime.threads import thread_errors
 
 OutputCallback = Callable[[bytes], None]
 """Given each piece of standard output as it is read."""
+
+_LOG = logging.getLogger(__name__)
 
 _TAIL_BYTES: Final = 16 * 1024
 _FEED_AHEAD: Final = 16 * 1024
@@ -253,6 +257,8 @@ class LaunchProcess:
                     pass_fds=pass_fds,
                 )
             started.append(cls(transport, protocol, guarded=outlives))
+            if _LOG.isEnabledFor(logging.DEBUG):
+                _LOG.debug("process %d: %s", transport.get_pid(), loggable_command(argv))
 
         try:
             # To its end even when cancelled: asyncio, cancelled while it connects the pipes, may wait
@@ -350,6 +356,7 @@ class LaunchProcess:
         if self._interrupted:
             return
         self._interrupted = True
+        _LOG.debug("process %d: interrupted", self.pid)
         if not self._guarded:
             os.killpg(self.pid, signal.SIGINT)
         elif self._transport.get_returncode() is None:

@@ -1,6 +1,7 @@
 """Recorder: one recording from its first frame to the verdict on its last file."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
@@ -33,6 +34,8 @@ from asynccam.recording.verdict import FileVerdict, verify_files
 from asynccam.runtime.hub import EventHub
 from asynccam.runtime.tasks import Ready, TaskScope, finish
 from asynccam.wall_clock import unix_now
+
+_LOG = logging.getLogger(__name__)
 
 _SET_UP_SECONDS: Final = 60.0
 _ON_THE_WAY: Final = 0.1
@@ -464,4 +467,5 @@ class Recorder:
     def _move(self, state: RecorderState) -> None:
         if state not in TRANSITIONS[self.state]:
             raise StateError(f"{self.name}: no way from {self.state.value} to {state.value}")
+        _LOG.debug("recorder %s: %s -> %s", self.name, self.state.value, state.value)
         self.state = state

@@ -11,6 +11,7 @@ from asynccam.model.camera import Camera
 from asynccam.model.credentials import Credentials
 from asynccam.model.events import CameraFailed, CameraLost, ClockStepped, Event, ProgramPaused
 from asynccam.model.info import CameraInfo
+from asynccam.redaction import loggable
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.clock_watch import ClockStep, ClockWatch, Pause
 from asynccam.runtime.hub import EventHub
@@ -78,6 +79,8 @@ class Company(Block):
 
     def emit(self, event: Event) -> None:
         """Tell everyone who listens. With ``fail_fast``, a `CameraFailed` ends the session."""
+        if _LOG.isEnabledFor(logging.DEBUG):
+            _LOG.debug("event %s", loggable(event))
         self.events.emit(event)
         if isinstance(event, CameraFailed) and self._fail_fast:
             self._interrupt(event.error)

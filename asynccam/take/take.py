@@ -2,6 +2,7 @@
 
 import asyncio
 import builtins
+import logging
 import math
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from contextlib import suppress
@@ -27,6 +28,8 @@ from asynccam.take.resume import Connector, resume_take
 from asynccam.take.states import TRANSITIONS, TakeState
 from asynccam.take.work import TakeWork
 from asynccam.wall_clock import local_now
+
+_LOG = logging.getLogger(__name__)
 
 _STOPPING: Final = frozenset({TakeState.STARTING, TakeState.RECORDING, TakeState.STOPPING})
 """Where cameras may record; a take that ends there has not been ended in order."""
@@ -307,6 +310,7 @@ class Take:
     def _move(self, to: TakeState) -> None:
         if to not in TRANSITIONS[self.state]:
             raise StateError(f"take {self.name} is {self.state.value} and cannot go on to {to.value}")
+        _LOG.debug("take %s: %s -> %s", self.name, self.state.value, to.value)
         self.state = to
         self._work.manifest.phase = to.value
         self._emit(TakePhaseChanged(take=self.name, phase=to.value))

@@ -330,6 +330,8 @@ def _of_coverage(
     begin = manifest["start"]["t0_computer"]["unix"] - facts.ahead
     end = begin + manifest["duration"]
     stops = [one["at"] - facts.ahead for one in facts.entries if one.get("event") == "stopping"]
+    # `resume` ends at once what a take that died left recording; the outcome of the take says so.
+    stops += [one["unix"] - facts.ahead for one in manifest["resumed"]]
     end = min([end, *stops])
     if first > begin + _EDGE:
         yield f"{camera['id']} is complete, and its first picture is {first - begin:.2f} s after T0"

@@ -12,6 +12,7 @@ PACKAGE: Final = "asynccam"
 FLOORS: Final = {
     "errors": 1,
     "outside": 1,
+    "redaction": 1,
     "wall_clock": 1,
     "model": 2,
     "wire": 2,

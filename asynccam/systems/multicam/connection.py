@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Final
 
 from asynccam.errors import ConnectionError
+from asynccam.redaction import loggable
 from asynccam.runtime.timing import SYSTEM_CLOCK
 from asynccam.systems.multicam.models import SAFE_COMMAND_SIZE
 from asynccam.systems.multicam.wire import AnswerReader
@@ -74,6 +75,9 @@ class Connection:
         except OSError as error:
             raise self._broken(error, "before the command left") from error
         self.sent = True
+        # After it has left: a start waits for nothing.
+        if _LOG.isEnabledFor(logging.DEBUG):
+            _LOG.debug("%s: command %s", self.peer, loggable(payload.decode(errors="replace")))
         return payload[taken:]
 
     async def send(self, payload: bytes) -> None:
@@ -124,6 +128,10 @@ class Connection:
                     maybe_executed=self.sent,
                 )
             for event in self._answers.feed(data):
+                if _LOG.isEnabledFor(logging.DEBUG):
+                    _LOG.debug(
+                        "%s: response %s", self.peer, loggable(event.document.decode(errors="replace"))
+                    )
                 return event.document
 
     def _broken(self, error: OSError, when: str) -> ConnectionError:

@@ -5,9 +5,10 @@ it is still owed, and can see them through. See docs/protocols/nanocam.md, "Seen
 """
 
 import asyncio
+import logging
 import socket
 from collections import deque
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Final
 
 from asynccam.errors import (
@@ -19,6 +20,7 @@ from asynccam.errors import (
 from asynccam.model.features import Progress
 from asynccam.net.download import PartFile, receive_file
 from asynccam.net.tcp import connect_tcp
+from asynccam.redaction import loggable
 from asynccam.runtime.timing import deadline
 from asynccam.systems.nanocam.replies import FileData, FileEnds, ReplyEvent, ReplyReader
 from asynccam.systems.nanocam.wire import (
@@ -32,6 +34,8 @@ from asynccam.systems.nanocam.wire_answers import (
     Ok,
     Refused,
 )
+
+_LOG = logging.getLogger(__name__)
 
 _READ: Final = 256 * 1024
 _BULK: Final = 256 * 1024
@@ -119,6 +123,8 @@ class Link:
             TimeoutError: It takes no request.
         """
         payload = encode_request(request)
+        if _LOG.isEnabledFor(logging.DEBUG):
+            _LOG.debug("%s: request %s %s", self.peer, type(request).__name__, loggable(asdict(request)))
         self._due = asyncio.get_running_loop().time() + timeout
         async with deadline(self._timeouts.answer, f"room for a request to {self.peer}"):
             try:
@@ -206,6 +212,8 @@ class Link:
             if not data and not self._events:
                 raise ConnectionError(f"{self.peer} closed the connection", maybe_executed=True)
         event = self._events.popleft()
+        if _LOG.isEnabledFor(logging.DEBUG) and not isinstance(event, FileData):
+            _LOG.debug("%s: response %s", self.peer, loggable(event))
         if isinstance(event, Busy | Ok | Refused | Finished):
             self.owed = max(0, self.owed - 1)
         return event

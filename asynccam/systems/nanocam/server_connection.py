@@ -11,6 +11,7 @@ import logging
 import socket
 from collections import deque
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +26,7 @@ from asynccam.errors import (
     TimeoutError,
     UsageError,
 )
+from asynccam.redaction import loggable
 from asynccam.runtime.tasks import TaskScope
 from asynccam.runtime.threads import thread_errors
 from asynccam.systems.nanocam.server_answers import Answers, Line
@@ -175,6 +177,8 @@ class ServerConnection:
 
     async def _heed(self, event: RequestEvent) -> bool:
         """Act on a message; False if it is the last one."""
+        if _LOG.isEnabledFor(logging.DEBUG):
+            _LOG.debug("%s: request %s %s", self.peer, type(event).__name__, loggable(asdict(event)))
         match event:
             case Goodbye():
                 return False

@@ -1,0 +1,110 @@
+"""Text for the log shows no secret, stays on one line and is bounded."""
+
+import string
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asynccam.redaction import HIDDEN, MAX_TEXT, loggable, loggable_command
+
+SECRET = "s3cr3t-V4lue"
+TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "token",
+        "auth_token",
+        "AUTH_TOKEN",
+        "password",
+        "api_key",
+        "apiKey",
+        "Authorization",
+        "Set-Cookie",
+        "user-pw",
+    ],
+)
+def test_loggable_secret_key_hides_its_value(key: str) -> None:
+    for value in ({key: SECRET}, {"params": [{key: SECRET}]}, {key: {"inner": SECRET}}):
+        assert SECRET not in loggable(value)
+        assert HIDDEN in loggable(value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"http://user:{SECRET}@host/path",
+        f"rtsp://{SECRET}@host",
+        f"http://host/path?token={SECRET}&x=1",
+        f"Authorization: Bearer {SECRET}",
+        f"Basic {SECRET}",
+        f"password='{SECRET}'",
+        f'rtspsrc user-pw="{SECRET}"',
+        f"X-Api-Key: {SECRET}",
+    ],
+)
+def test_loggable_text_hides_secrets(text: str) -> None:
+    shown = loggable(text)
+    assert SECRET not in shown
+    assert HIDDEN in shown
+
+
+def test_loggable_text_hides_json_web_tokens() -> None:
+    for value in (TOKEN, f"sign in with {TOKEN}.", {"said": [TOKEN]}):
+        assert TOKEN not in loggable(value)
+        assert "c2lnbmF0dXJl" not in loggable(value)
+
+
+def test_loggable_keeps_what_is_no_secret() -> None:
+    assert loggable({"method": "start_recording", "params": {"device": "camera0"}}) == (
+        '{"method": "start_recording", "params": {"device": "camera0"}}'
+    )
+    assert loggable({"token": ""}) == '{"token": ""}'
+    assert loggable("http://host:8002/files/a.mp4") == "http://host:8002/files/a.mp4"
+    assert loggable(b"abc") == "<3 bytes>"
+    assert loggable(None) == "None"
+
+
+def test_loggable_command_quotes_and_hides() -> None:
+    line = loggable_command(
+        [
+            "gst-launch-1.0",
+            "rtspsrc",
+            f"location=rtsp://me:{SECRET}@host/a b",
+            f"user-pw={SECRET}",
+            "--token",
+            SECRET,
+            "!",
+            "fakesink",
+        ]
+    )
+    assert SECRET not in line
+    assert line.startswith("gst-launch-1.0 rtspsrc ")
+    assert line.endswith(f"--token {HIDDEN} '!' fakesink")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(JSON)
+def test_loggable_any_value_is_one_bounded_line(value: Any) -> None:
+    shown = loggable(value)
+    assert len(shown) <= MAX_TEXT
+    assert len(shown.splitlines()) <= 1
+
+
+@given(st.text(string.ascii_letters + string.digits + "-_.~+"), st.text(), st.text())
+def test_loggable_token_is_hidden_whatever_is_beside_it(end: str, before: str, after: str) -> None:
+    secret = f"Zq9{end}"
+    shown = loggable({"a": [before.replace("Z", ""), {"auth_token": secret, "b": after.replace("Z", "")}]})
+    assert "Zq9" not in shown
+
+
+def test_loggable_large_text_is_cut_before_it_is_searched() -> None:
+    assert len(loggable("x" * 10_000_000)) == MAX_TEXT
