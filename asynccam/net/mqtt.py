@@ -18,6 +18,7 @@ from asynccam.errors import (
     TimeoutError,
     UsageError,
 )
+from asynccam.net.tcp import host_for_others
 from asynccam.redaction import loggable
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.tasks import finish
@@ -180,7 +181,12 @@ class MqttConnection:
         self._client.on_socket_register_write = self._on_register_write
         self._client.on_socket_unregister_write = self._on_unregister_write
         try:
-            (await in_thread(self._connect)).result()
+            # A certificate names the host, so that paho-mqtt has to be given its name for TLS.
+            host = self._broker.host
+            if self._broker.tls is None:
+                async with deadline(self._broker.answer_timeout, f"address of {name}"):
+                    host = await host_for_others(host)
+            (await in_thread(self._connect, host)).result()
         except (BusyError, OSError, ValueError) as error:
             raise ConnectionError(f"{name}: {str(error) or type(error).__name__}") from error
         self._attach()
@@ -373,9 +379,9 @@ class MqttConnection:
 
     # -- callbacks of paho-mqtt -----------------------------------------------------------------------
 
-    def _connect(self) -> None:
+    def _connect(self, host: str) -> None:
         """In a thread."""
-        self._client.connect(self._broker.host, self._broker.port, self._broker.keepalive)
+        self._client.connect(host, self._broker.port, self._broker.keepalive)
 
     def _on_connect(
         self, client: "Client", data: Any, flags: Any, reason: "ReasonCode", properties: Any

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ from asynccam import Session
 from asynccam.errors import ConnectionError
 from asynccam.net import mdns_names
 from asynccam.net.http import HttpClient
+from asynccam.net.mqtt import MqttBroker, MqttConnection, publish, stay_connected
 from asynccam.net.tcp import connect_tcp, host_for_others
 from asynccam.systems.snapshot import SnapshotClient
+from tests.support.broker import broker as running_broker
 from tests.support.mdns_packets import LOOPBACK, address, answer, labels, shout, unique_service_type
 
 
@@ -74,6 +77,26 @@ async def test_a_local_name_is_found_over_http_and_by_other_programs(dot: str) -
     finally:
         telling.cancel()
         await runner.cleanup()
+
+
+async def test_a_brokers_local_name_is_found(tmp_path: Path) -> None:
+    name = f"{unique_service_type().partition('.')[0].strip('_')}.local"
+
+    async def tell() -> None:
+        while True:
+            shout(answer(address(labels(name), "127.0.0.1")))
+            await asyncio.sleep(0.05)
+
+    async def work(client: MqttConnection) -> None:
+        await publish(client, "a", b"x")
+
+    async with running_broker(tmp_path) as broker:
+        telling = asyncio.create_task(tell())
+        try:
+            async with asyncio.timeout(30):
+                await stay_connected(MqttBroker(name, broker.port), work)
+        finally:
+            telling.cancel()
 
 
 async def test_a_local_name_nobody_has_is_an_error_over_http() -> None:
