@@ -2,7 +2,8 @@
 
 The peer is a process of its own. A task of the measured process asks for a turn of the loop again and again;
 the longest wait between two turns is printed, how much processor time of it this process used (the rest is
-that of others, the peer among them), and what became of a call with a deadline of two seconds.
+that of others, the peer among them), the longest collection of Python's garbage collector, which nothing can
+interrupt, and what became of a call with a deadline of two seconds.
 """
 
 import asyncio
@@ -10,8 +11,8 @@ import gc
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from asynccam.errors import AsynccamError
@@ -120,24 +121,44 @@ async def _probe(waits: list[float], worked: list[float]) -> None:
         last, busy = now, used
 
 
-Measured = tuple[float, float, float, str]
+Measured = tuple[float, float, float, float, str]
+
+
+@contextmanager
+def _collections() -> Iterator[list[float]]:
+    """Collect the seconds that each garbage collection of the interpreter takes; 0 stands first."""
+    found, started = [0.0], 0.0
+
+    def on_collection(phase: str, _: dict[str, int]) -> None:
+        nonlocal started
+        if phase == "start":
+            started = time.perf_counter()
+        else:
+            found.append(time.perf_counter() - started)
+
+    gc.callbacks.append(on_collection)
+    try:
+        yield found
+    finally:
+        gc.callbacks.remove(on_collection)
 
 
 async def measure(name: str, seconds: float, peer: "subprocess.Popen[str]") -> Measured:
-    """Longest wait and longest work between two turns, how long all took (seconds), and what became of it."""
+    """Longest wait, work and collection between two turns, how long all took, and what became of it."""
     kind, _, work = CASES[name]
     assert peer.stdout is not None
     port = int(peer.stdout.readline()) if kind != "lines" else 0
     gc.collect()
     waits, worked = [0.0], [0.0]
-    probe = asyncio.ensure_future(_probe(waits, worked))
-    began = time.perf_counter()
-    told = await work(port, seconds)
-    took = time.perf_counter() - began
-    probe.cancel()
-    with suppress(asyncio.CancelledError):
-        await probe
-    return waits[0], worked[0], took, told
+    with _collections() as collections:
+        probe = asyncio.ensure_future(_probe(waits, worked))
+        began = time.perf_counter()
+        told = await work(port, seconds)
+        took = time.perf_counter() - began
+        probe.cancel()
+        with suppress(asyncio.CancelledError):
+            await probe
+    return waits[0], worked[0], max(collections), took, told
 
 
 def flooded(name: str, seconds: float) -> Measured:
@@ -160,10 +181,11 @@ def main() -> None:
     seconds = 0.3 if options.quick else 2.0
     rows = []
     for name in [options.case] if options.case else CASES:
-        wait, work, took, told = flooded(name, seconds)
+        wait, work, collection, took, told = flooded(name, seconds)
         rows.append(Row("flood", f"{name}: {told} after", took, "s"))
         rows.append(Row("flood", f"{name}: longest wait of another task", wait * 1e3, "ms"))
         rows.append(Row("flood", f"{name}: longest work in one turn", work * 1e3, "ms"))
+        rows.append(Row("flood", f"{name}: longest garbage collection", collection * 1e3, "ms"))
     emit(rows, as_json=options.json)
 
 

@@ -41,6 +41,12 @@ MAX_MESSAGE: Final = 20 * 1024 * 1024
 """Bytes of one message; more of text takes longer than 50 ms to parse, during which nothing else runs."""
 _SLICE: Final = 4096
 """Bytes given to the protocol at once; they hold at most 2,048 frames (RFC 6455, 5.2: two bytes each)."""
+_FINE_SLICE: Final = 256
+"""The least bytes of a slice."""
+_MANY: Final = 128
+"""Frames that a slice should hold at most. They exist at the same time: if many survive a collection of young
+objects (every 700 new ones), Python soon collects among all objects of the program, which takes longer than
+a turn."""
 _MESSAGES: Final = 16
 """Messages that are worked on between two looks at the time, and at whether there is room for more."""
 _TURN: Final = 0.004
@@ -126,6 +132,7 @@ class WebSocket(asyncio.Protocol):
         self._room_for = room
         self._input: deque[bytes] = deque()  # received, not yet given to the protocol
         self._place = 0  # in the first of these
+        self._slice = _SLICE
         self._events: deque[Event] = deque()  # what the protocol made of the last slice
         self._rest: Iterator[object] | None = None  # of the work on the last message
         self._held = False  # whether reading is paused until the above is worked off
@@ -341,16 +348,18 @@ class WebSocket(asyncio.Protocol):
 
     def _read_on(self) -> None:
         if self._input:
-            data, start = self._input[0], self._place
-            self._place = start + _SLICE
-            if self._place >= len(data):
+            data, start, end = self._input[0], self._place, self._place + self._slice
+            self._place = end
+            if end >= len(data):
                 self._input.popleft()
                 self._place = 0
-            self._core.receive_data(data[start : start + _SLICE] if len(data) > _SLICE else data)
+            self._core.receive_data(data[start:end] if start or end < len(data) else data)
         else:
             self._eof = False
             self._core.receive_eof()
-        self._events.extend(self._core.events_received())
+        found = self._core.events_received()
+        self._slice = max(_FINE_SLICE, min(_SLICE, self._slice * _MANY // max(len(found), 1)))
+        self._events.extend(found)
         self._flush()  # pongs and close frames of the core's own
         if self._transport is not None and self._transport.get_write_buffer_size() > _MOST_UNSENT:
             self._abort("it sends pings and reads nothing")
