@@ -12,12 +12,14 @@ MAX_TEXT: Final = 500
 """Characters of one logged value; more is cut off."""
 
 _SECRET_KEY: Final = re.compile(
-    r"token|password|passphrase|passwd|secret|api[-_]?key|authorization|credential|cookie|jwt|user-pw|user_pw",
+    r"token|password|passphrase|passwd|secret|(?:api|access)[-_]?key|signature|authorization|credential|cookie|jwt|user-pw|user_pw",
     re.IGNORECASE,
 )
 _RULES: Final = (
     # RFC 3986, 3.2.1: user and password stand before the host.
     (re.compile(r"(?<=://)[^/\s@]+@"), f"{HIDDEN}@"),
+    # A presigned address is a secret; every storage service calls the parameter otherwise.
+    (re.compile(r"((?:https?|wss?|rtsps?)://[^\s\"'?]+\?)[^\s\"']+"), rf"\1{HIDDEN}"),
     # RFC 7519, 3.1: a JSON Web Token begins with a Base64url-encoded "{".
     (re.compile(r"eyJ[\w-]{5,}(?:\.[\w-]*){1,4}"), HIDDEN),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{4,}"), rf"\1 {HIDDEN}"),

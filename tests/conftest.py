@@ -10,42 +10,27 @@ import pytest_asyncio
 from blockbuster import BlockBuster
 
 from tests.support.leftovers import Holdings, left_behind, tasks_left_behind
+from tests.support.marks import SLOWEST, TESTS, marks_of
 
 GRACE = 2.0
 """Seconds a test's threads, processes and descriptors may take to go away by themselves."""
 
 
-SLOWEST = (
-    "test_take_resume.py",
-    "test_take_reference.py",
-    "snapshot/web/test_browser_details.py",
-    "recording/test_corpus.py",
-    "cli/test_demo.py",
-    "recording/test_ended_early.py",
-    "seeds/test_nanocam.py",
-    "test_take_clock_set.py",
-    "test_benchmark_wires.py",
-    "recording/containers/test_matroska.py",
-    "cli/test_standard_streams.py",
-    "recording/test_b_frames.py",
-    "test_benchmark_presence.py",
-    "test_presence.py",
-    "cli/test_tutorial.py",
-    "thorvision/test_two_takes.py",
-)
-"""Files that take longest, over forty seconds each."""
 BETWEEN = 8
 """Other files that begin between two of them, which side by side would fight for the processor."""
-HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Spread the slowest files over the first half, so that none runs alone in the end."""
+    """Mark every test, and spread the slowest files over the first half: none shall run alone in the end."""
+    marks = {path: marks_of(path) for path in {item.path for item in items}}
+    for item in items:
+        for name in marks[item.path]:
+            item.add_marker(name)
     slowest = {name: number for number, name in enumerate(SLOWEST)}
     others: dict[Path, int] = {}
 
     def place(item: pytest.Item) -> float:
-        name = item.path.relative_to(HERE).as_posix()
+        name = item.path.relative_to(TESTS).as_posix()
         if name in slowest:
             return slowest[name] * BETWEEN - 0.5
         return others.setdefault(item.path, len(others))

@@ -39,6 +39,8 @@ def test_loggable_secret_key_hides_its_value(key: str) -> None:
         f"http://user:{SECRET}@host/path",
         f"rtsp://{SECRET}@host",
         f"http://host/path?token={SECRET}&x=1",
+        f"https://bucket.example/a.mp4?X-Amz-Signature={SECRET}&X-Amz-Date=1",
+        f'{{"awsAccessKeyId": "{SECRET}"}}',
         f"Authorization: Bearer {SECRET}",
         f"Basic {SECRET}",
         f"password='{SECRET}'",

@@ -1,0 +1,85 @@
+"""The kind of each test file, unit, integration or browser, by what the file and its helpers import."""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+TESTS: Final = Path(__file__).parents[1]
+SLOWEST: Final = (
+    "test_take_resume.py",
+    "test_take_reference.py",
+    "snapshot/web/test_browser_details.py",
+    "recording/test_corpus.py",
+    "cli/test_demo.py",
+    "recording/test_ended_early.py",
+    "seeds/test_nanocam.py",
+    "test_take_clock_set.py",
+    "test_benchmark_wires.py",
+    "recording/containers/test_matroska.py",
+    "cli/test_standard_streams.py",
+    "recording/test_b_frames.py",
+    "test_benchmark_presence.py",
+    "test_presence.py",
+    "cli/test_tutorial.py",
+    "thorvision/test_two_takes.py",
+)
+"""Files that take over forty seconds each, in the order in which they begin."""
+SLOW: Final = frozenset(
+    {
+        *SLOWEST,
+        "mediamtx/test_deadlines.py",
+        "mediamtx/test_second_secret.py",
+        "multicam/test_client_download.py",
+        "multicam/test_discovery.py",
+        "multicam/test_reference_time.py",
+        "net/test_mdns_announce.py",
+        "snapshot/test_broken_pictures.py",
+        "snapshot/web/test_crowds.py",
+        "snapshot/web/test_security.py",
+        "test_architecture.py",
+        "test_take_hosts.py",
+    }
+)
+"""Files that take over ten seconds each without a process of their own, and those above."""
+
+_STARTS_PROCESSES: Final = re.compile(
+    r"subprocess|multiprocessing|os\.fork|ffmpeg|gst-launch|\bRecorder\(|\bLaunchProcess\b|\bPipeline\("
+)
+_IMPORTS: Final = re.compile(r"^\s*(?:from (tests[\w.]*) import|import (tests[\w.]*))", re.MULTILINE)
+
+
+def marks_of(path: Path) -> tuple[str, ...]:
+    """Return the names of the marks of a test file."""
+    name = path.relative_to(TESTS).as_posix()
+    modules = set(_closure(path))
+    if TESTS / "support" / "browser.py" in modules:
+        kind = "browser"
+    elif any(_STARTS_PROCESSES.search(_source(one)) for one in modules):
+        kind = "integration"
+    else:
+        kind = "unit"
+    if name not in SLOW:
+        return (kind,)
+    # `-m unit` is for those who wait for it.
+    return ("slow",) if kind == "unit" else (kind, "slow")
+
+
+def _closure(path: Path) -> Iterator[Path]:
+    """Yield a file of the tests and every file of theirs that it needs."""
+    found, left = {path}, [path]
+    while left:
+        one = left.pop()
+        yield one
+        for names in _IMPORTS.finditer(_source(one)):
+            module = TESTS.parent.joinpath(*(names[1] or names[2]).split("."))
+            for candidate in (module.with_suffix(".py"), module / "__init__.py"):
+                if candidate not in found and candidate.is_file():
+                    found.add(candidate)
+                    left.append(candidate)
+
+
+@cache
+def _source(path: Path) -> str:
+    return path.read_text()
