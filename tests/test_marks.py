@@ -11,7 +11,7 @@ FILES = sorted(TESTS.rglob("test_*.py"))
     ("name", "marks"),
     [
         ("wire/test_framed.py", ("unit",)),
-        ("mediamtx/test_models.py", ("unit",)),
+        ("model/test_address.py", ("unit",)),
         ("cli/test_demo.py", ("integration", "slow")),
         ("recording/test_streams.py", ("integration",)),
         ("snapshot/web/test_browser.py", ("browser",)),

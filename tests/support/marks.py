@@ -30,19 +30,41 @@ SLOW: Final = frozenset(
     {
         *SLOWEST,
         "mediamtx/test_deadlines.py",
+        "mediamtx/test_models.py",
         "mediamtx/test_second_secret.py",
+        "mediamtx/test_with_simulator.py",
+        "multicam/test_camera_record.py",
+        "multicam/test_client_armed.py",
         "multicam/test_client_download.py",
+        "multicam/test_client_failures.py",
+        "multicam/test_clock_set.py",
+        "multicam/test_device_abuse.py",
+        "multicam/test_device_recording.py",
         "multicam/test_discovery.py",
         "multicam/test_reference_time.py",
         "net/test_mdns_announce.py",
+        "net/test_receive.py",
+        "net/test_receive_broken.py",
+        "recording/containers/test_jpeg.py",
+        "snapshot/server/test_broken_pictures.py",
+        "snapshot/server/test_v4l2ctl.py",
         "snapshot/test_broken_pictures.py",
         "snapshot/web/test_crowds.py",
+        "snapshot/web/test_field_api.py",
         "snapshot/web/test_security.py",
         "test_architecture.py",
+        "test_session.py",
+        "test_session_open.py",
+        "test_take.py",
+        "test_take_cancel.py",
+        "test_take_failures.py",
         "test_take_hosts.py",
+        "test_take_multicam.py",
+        "test_take_outside_text.py",
+        "test_take_stills.py",
     }
 )
-"""Files that take over ten seconds each without a process of their own, and those above."""
+"""Files that take over five seconds each without a process of their own, and those above."""
 
 _STARTS_PROCESSES: Final = re.compile(
     r"subprocess|multiprocessing|os\.fork|ffmpeg|gst-launch|\bRecorder\(|\bLaunchProcess\b|\bPipeline\("
