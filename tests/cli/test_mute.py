@@ -1,6 +1,7 @@
 """Commands that look around do not wait for cameras that are dead, mute or stopped."""
 
 import asyncio
+import re
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -75,7 +76,8 @@ async def test_one_look_shows_the_healthy_and_says_why_the_others_are_away(
     }
     assert "refused" in rows[dead]["reason"]
     for address in (*silent, stopped.address):
-        assert "within 3 s" in rows[address]["reason"]
+        # The first look has 3 s; on a busy computer a check may have followed, which has its own.
+        assert re.search(r"within [\d.]+ s", rows[address]["reason"])
     assert mute.accepted
 
 

@@ -78,7 +78,7 @@ def marks_of(path: Path) -> tuple[str, ...]:
     modules = set(_closure(path))
     if TESTS / "support" / "browser.py" in modules:
         kind = "browser"
-    elif any(_STARTS_PROCESSES.search(_source(one)) for one in modules):
+    elif any(_read(one)[1] for one in modules):
         kind = "integration"
     else:
         kind = "unit"
@@ -94,14 +94,18 @@ def _closure(path: Path) -> Iterator[Path]:
     while left:
         one = left.pop()
         yield one
-        for names in _IMPORTS.finditer(_source(one)):
-            module = TESTS.parent.joinpath(*(names[1] or names[2]).split("."))
-            for candidate in (module.with_suffix(".py"), module / "__init__.py"):
-                if candidate not in found and candidate.is_file():
-                    found.add(candidate)
-                    left.append(candidate)
+        for needed in _read(one)[0]:
+            if needed not in found:
+                found.add(needed)
+                left.append(needed)
 
 
 @cache
-def _source(path: Path) -> str:
-    return path.read_text()
+def _read(path: Path) -> tuple[tuple[Path, ...], bool]:
+    """Return the files of the tests that a file imports, and whether it starts processes itself."""
+    source = path.read_text()
+    needed = []
+    for names in _IMPORTS.finditer(source):
+        module = TESTS.parent.joinpath(*(names[1] or names[2]).split("."))
+        needed += [one for one in (module.with_suffix(".py"), module / "__init__.py") if one.is_file()]
+    return tuple(needed), _STARTS_PROCESSES.search(source) is not None
