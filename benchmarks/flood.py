@@ -46,7 +46,7 @@ async def _signed_in(port: int, seconds: float) -> str:
         heard += 1
 
     subscription = hub.subscribe(hear)
-    async with CameraClient("127.0.0.1", port, timeout=seconds, max_retries=1, events=hub):
+    async with CameraClient("127.0.0.1", port, timeout=10.0, max_retries=1, events=hub):
         await asyncio.sleep(seconds)
     told = f"{heard} heard, {subscription.dropped} lost"
     await hub.aclose()

@@ -13,7 +13,8 @@ PROJECT = Path(__file__).parents[1]
 @pytest.mark.timeout(180)
 def test_quick_run() -> None:
     command = [sys.executable, "-m", "benchmarks.flood", "--quick", "--json"]
-    run = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=170, check=True)
+    run = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=170, check=False)
+    assert run.returncode == 0, run.stderr
     rows = [json.loads(line) for line in run.stdout.splitlines()]
     cases = {row["case"].partition(":")[0] for row in rows}
     assert {"ThorVision, a list without end", "MultiCam, heartbeats", "nanocam, BUSY"} <= cases

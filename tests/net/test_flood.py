@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 from websockets.utils import accept_key
 
-from asynccam.errors import ConnectionError, RemoteProtocolError, TimeoutError
+from asynccam.errors import BusyError, ConnectionError, RemoteProtocolError, TimeoutError
 from asynccam.model.events import Event
+from asynccam.net.mdns import ServiceFound, browse
 from asynccam.net.rpc import connect
 from asynccam.net.websocket import open_websocket
 from asynccam.recording.process import NOTHING_TO_FINISH, LaunchProcess
@@ -19,8 +21,10 @@ from asynccam.runtime.hub import EventHub
 from asynccam.systems.mediamtx import CameraClient
 from asynccam.systems.mediamtx.events import CameraStatusUpdate
 from asynccam.systems.multicam import MultiCamClient
+from asynccam.systems.nanocam import MediaClient
 from asynccam.systems.thorvision import ThorVisionClient
 from benchmarks._flood_peer import frame, notice
+from tests.support.mdns_packets import LOOPBACK, service, shout, unique_service_type
 from tests.support.rpc_server import RpcServer, answer, rpc_server
 from tests.support.waiting import eventually
 
@@ -97,7 +101,33 @@ async def test_other_wires_keep_their_deadlines_too() -> None:
             with pytest.raises((RemoteProtocolError, TimeoutError)):
                 async with ThorVisionClient("127.0.0.1", port, timeout=1.0):
                     pass
+        async with peer("busy") as port:
+            with pytest.raises((BusyError, TimeoutError)):
+                async with asyncio.timeout(5), MediaClient("127.0.0.1", port) as client:
+                    await client.fetch_images(1, 1)
     assert count[0] >= 20
+
+
+async def test_a_flood_of_announcements_leaves_others_their_turns() -> None:
+    kind = unique_service_type()
+    stopping = threading.Event()
+
+    def announce_ever_more() -> None:
+        number = 0
+        while not stopping.is_set():
+            shout(service(kind, f"flood-{number}", 1, "10.0.0.1"))
+            number += 1
+
+    flooding = asyncio.get_running_loop().run_in_executor(None, announce_ever_more)
+    try:
+        async with asyncio.timeout(30), browse(kind, interfaces=LOOPBACK) as browser, turns() as count:
+            assert isinstance(await anext(browser), ServiceFound)
+            before = count[0]
+            # Each of these has its turn although announcements come without a pause.
+            await eventually(lambda: len(browser.services) > 100 and count[0] > before + 100, timeout=20)
+    finally:
+        stopping.set()
+        await flooding
 
 
 @pytest.fixture
