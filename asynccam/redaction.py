@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Final
 
 HIDDEN: Final = "***"
@@ -21,18 +22,22 @@ _RULES: Final = (
     # A presigned address is a secret; every storage service calls the parameter otherwise.
     (re.compile(r"((?:https?|wss?|rtsps?)://[^\s\"'?]+\?)[^\s\"']+"), rf"\1{HIDDEN}"),
     # RFC 7519, 3.1: a JSON Web Token begins with a Base64url-encoded "{".
-    (re.compile(r"eyJ[\w-]{5,}(?:\.[\w-]*){1,4}"), HIDDEN),
+    (re.compile(r"eyJ[\w-]{5,}+(?:\.[\w-]*){1,4}"), HIDDEN),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{4,}"), rf"\1 {HIDDEN}"),
     (
         re.compile(
-            rf"(?i)([\w-]*(?:{_SECRET_KEY.pattern})[\w-]*[\"']?\s*[=:]\s*)(\"[^\"]*\"?|'[^']*'?|[^\s,;&\"']+)"
+            rf"(?i)((?:{_SECRET_KEY.pattern})[\w-]{{0,40}}[\"']?\s{{0,9}}[=:]\s{{0,9}})"
+            r"(\"(?:[^\"\\]|\\.)*\"?|'(?:[^'\\]|\\.)*'?|\[[^\]]*\]?|\{[^}]*\}?|[^\s,;&\"']+)"
         ),
         rf"\1{HIDDEN}",
     ),
 )
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _MAX_ITEMS: Final = 20
 _MAX_DEPTH: Final = 6
+_MAX_VALUES: Final = 200
+"""Values inside of one value that are looked at: what a peer sends must not hold up the event loop."""
+_MAX_NUMBER: Final = 1 << 64
 
 
 def loggable(value: object) -> str:
@@ -50,8 +55,18 @@ def loggable(value: object) -> str:
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, Mapping | list | tuple):
-        return _cut(json.dumps(_plain(value, _MAX_DEPTH), ensure_ascii=False, default=str))
-    return str(_plain(value, _MAX_DEPTH))
+        return _cut(json.dumps(_Shown().plain(value, _MAX_DEPTH), ensure_ascii=False))
+    return str(_Shown().plain(value, _MAX_DEPTH))
+
+
+def loggable_json(document: bytes) -> str:
+    """Return a JSON document as `loggable` returns its value; what is not JSON, or is long, as text."""
+    if len(document) <= 4 * MAX_TEXT:
+        try:
+            return loggable(json.loads(document))
+        except (ValueError, RecursionError):
+            pass  # the text is shown
+    return loggable(document[: 4 * MAX_TEXT].decode(errors="replace"))
 
 
 def loggable_command(arguments: Sequence[str]) -> str:
@@ -68,27 +83,32 @@ def loggable_command(arguments: Sequence[str]) -> str:
     return _cut(" ".join(words), MAX_TEXT * 8)
 
 
-def _plain(value: object, depth: int) -> object:
-    if isinstance(value, bool | int | float | None):
-        return value
-    if isinstance(value, bytes | bytearray | memoryview):
-        return f"<{len(value)} bytes>"
-    if isinstance(value, Mapping):
-        if depth == 0:
-            return "{...}"
-        shown = {
-            _text(str(key)): HIDDEN
-            if _SECRET_KEY.search(str(key)) and one not in (None, "")
-            else _plain(one, depth - 1)
-            for key, one in list(value.items())[:_MAX_ITEMS]
-        }
-        return {**shown, "...": f"{len(value) - _MAX_ITEMS} more"} if len(value) > _MAX_ITEMS else shown
-    if isinstance(value, list | tuple):
-        if depth == 0:
-            return "[...]"
-        items = [_plain(one, depth - 1) for one in value[:_MAX_ITEMS]]
-        return [*items, f"{len(value) - _MAX_ITEMS} more"] if len(value) > _MAX_ITEMS else items
-    return _text(str(value))
+class _Shown:
+    """Makes one value plain; counts what it has looked at."""
+
+    def __init__(self) -> None:
+        self._left = _MAX_VALUES
+
+    def plain(self, value: object, depth: int) -> object:
+        self._left -= 1
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) > _MAX_NUMBER:
+            return "<large number>"  # Python refuses to write one of over 4,300 digits
+        if isinstance(value, bool | int | float | None):
+            return value
+        if isinstance(value, bytes | bytearray | memoryview):
+            return f"<{len(value)} bytes>"
+        if isinstance(value, Mapping | list | tuple) and (depth == 0 or self._left <= 0):
+            return "..."
+        if isinstance(value, Mapping):
+            shown: dict[str, object] = {}
+            for key, one in islice(value.items(), _MAX_ITEMS):
+                hidden = one not in (None, "") and _SECRET_KEY.search(str(key)) is not None
+                shown[_text(str(key))] = HIDDEN if hidden else self.plain(one, depth - 1)
+            return {**shown, "...": f"{len(value) - _MAX_ITEMS} more"} if len(value) > _MAX_ITEMS else shown
+        if isinstance(value, list | tuple):
+            items = [self.plain(one, depth - 1) for one in value[:_MAX_ITEMS]]
+            return [*items, f"{len(value) - _MAX_ITEMS} more"] if len(value) > _MAX_ITEMS else items
+        return _text(str(value))
 
 
 def _text(value: str) -> str:

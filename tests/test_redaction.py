@@ -1,5 +1,6 @@
 """Text for the log shows no secret, stays on one line and is bounded."""
 
+import json
 import string
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asynccam.redaction import HIDDEN, MAX_TEXT, loggable, loggable_command
+from asynccam.redaction import HIDDEN, MAX_TEXT, loggable, loggable_command, loggable_json
 
 SECRET = "s3cr3t-V4lue"
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
@@ -92,6 +93,38 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
 )
+
+
+def test_loggable_json_hides_what_stands_inside_of_a_secret() -> None:
+    inside = {"tokens": [SECRET, {"a": SECRET}], "password": f'"{SECRET}', "command": "START"}
+    document = json.dumps(inside).encode()
+    assert SECRET not in loggable_json(document + b" " * 10_000)  # as text
+    assert loggable_json(document) == '{"tokens": "***", "password": "***", "command": "START"}'
+    assert SECRET not in loggable(f'{{"password": "a\\"{SECRET}", "b": 1}}')
+    assert loggable_json(b"\xff{not JSON") == "\ufffd{not JSON"
+    assert loggable_json(b"[" * 1900).startswith("[")
+
+
+def test_loggable_numbers_of_any_size_and_lone_surrogates() -> None:
+    assert loggable(10**5000) == "<large number>"
+    assert loggable([10**5000]) == '["<large number>"]'
+    assert loggable("a\ud800b") == "a b"
+
+
+def test_loggable_looks_at_a_bounded_number_of_values() -> None:
+    looked_at = 0
+
+    class Counted:
+        def __str__(self) -> str:
+            nonlocal looked_at
+            looked_at += 1
+            return "x"
+
+    value: object = [Counted() for _ in range(20)]
+    for _ in range(4):
+        value = [value] * 20
+    assert len(loggable(value)) <= MAX_TEXT
+    assert looked_at <= 220
 
 
 @given(JSON)

@@ -2,15 +2,21 @@
 
 import atexit
 import logging
-import logging.handlers
 import queue
+import sys
+import threading
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
+from asynccam.cli.output import complain
 from asynccam.errors import StorageError
 
 _FORMAT: Final = "%(asctime)s.%(msecs)03d %(levelname)-7s %(name)s: %(message)s"
+_MOST_WAITING: Final = 10_000
+"""Records that wait to be written; more are dropped and counted."""
+_END_SECONDS: Final = 5.0
+"""For writing what waits when the program ends."""
 
 
 class LogLevel(StrEnum):
@@ -23,37 +29,71 @@ class LogLevel(StrEnum):
 
 
 def start_logging(level: LogLevel, path: Path | None = None) -> None:
-    """Write asynccam's log until the program ends.
-
-    A file is appended to by a thread, because writing to a slow disk must not hold up the event loop.
+    """Write asynccam's log until the program ends, in a thread: a slow disk must not hold up the event loop.
 
     Args:
         level: The least severe level that is written.
-        path: The file, or None for standard error.
+        path: A file to append to, or None for standard error.
 
     Raises:
         StorageError: The file cannot be written.
     """
-    logger = logging.getLogger("asynccam")
-    logger.setLevel(level.upper())
-    formatter = logging.Formatter(_FORMAT, datefmt="%Y-%m-%d %H:%M:%S")
-    if path is None:
-        stream = logging.StreamHandler()
-        stream.setFormatter(formatter)
-        logger.addHandler(stream)
-        return
     try:
-        file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+        # Closed by the end of the program.
+        stream = sys.stderr if path is None else path.open("a", encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise StorageError(f"cannot write the log to {path}: {error.strerror or error}") from error
-    file.setFormatter(formatter)
-    records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
-    logger.addHandler(logging.handlers.QueueHandler(records))
-    listener = logging.handlers.QueueListener(records, file)
-    listener.start()
+    writer = _StreamWriter(stream)
+    writer.setFormatter(logging.Formatter(_FORMAT, datefmt="%Y-%m-%d %H:%M:%S"))
+    handler = _ThreadHandler(writer)
+    logger = logging.getLogger("asynccam")
+    logger.setLevel(level.upper())
+    logger.addHandler(handler)
+    atexit.register(handler.finish)
 
-    def finish() -> None:
-        listener.stop()
-        file.close()
 
-    atexit.register(finish)
+class _StreamWriter(logging.StreamHandler[TextIO]):
+    """Writes records; complains of the first that cannot be written, and only of that."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name of logging
+        if not self._failed:
+            self._failed = True
+            complain(f"the log is not complete: {sys.exc_info()[1]}")
+
+
+class _ThreadHandler(logging.Handler):
+    """Hands records to a thread that writes them."""
+
+    def __init__(self, writer: logging.Handler) -> None:
+        super().__init__()
+        self._writer = writer
+        self._records: queue.Queue[logging.LogRecord | None] = queue.Queue(_MOST_WAITING)
+        self._dropped = 0
+        # A daemon, because a write that never returns must not keep the program from ending.
+        self._thread = threading.Thread(target=self._write, name="asynccam log", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue a record, or count it as dropped."""
+        try:
+            self._records.put_nowait(record)
+        except queue.Full:
+            self._dropped += 1
+
+    def finish(self) -> None:
+        """Write what waits, for at most five seconds."""
+        try:
+            self._records.put(None, timeout=_END_SECONDS)
+        except queue.Full:
+            return
+        self._thread.join(_END_SECONDS)
+        if self._dropped:
+            complain(f"the log lacks {self._dropped} records: they came faster than they could be written")
+
+    def _write(self) -> None:
+        while (record := self._records.get()) is not None:
+            self._writer.handle(record)

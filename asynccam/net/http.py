@@ -32,6 +32,7 @@ from asynccam.errors import (
 from asynccam.net.tcp import resolve_by_mdns
 from asynccam.net.tls import untrusted
 from asynccam.outside import clean_text
+from asynccam.redaction import loggable
 from asynccam.runtime.threads import thread_errors
 
 _LOG = logging.getLogger(__name__)
@@ -254,14 +255,14 @@ def _log_request(method: str, url: str | URL) -> None:
 
 def _log_answer(method: str, url: str | URL, response: aiohttp.ClientResponse) -> None:
     if _LOG.isEnabledFor(logging.DEBUG):
-        told = response.headers
+        headers = response.headers
         _LOG.debug(
             "%s %s: HTTP %d, %s, %s bytes",
             method,
             bare(url),
             response.status,
-            clean_text(told.get("Content-Type", "no type")),
-            clean_text(told.get("Content-Length", "unknown")),
+            loggable(headers.get("Content-Type", "no type")),
+            loggable(headers.get("Content-Length", "unknown")),
         )
 
 

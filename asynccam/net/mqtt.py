@@ -19,7 +19,7 @@ from asynccam.errors import (
     UsageError,
 )
 from asynccam.net.tcp import host_for_others
-from asynccam.redaction import loggable
+from asynccam.redaction import loggable_json
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.tasks import finish
 from asynccam.runtime.threads import in_thread
@@ -238,7 +238,12 @@ class MqttConnection:
         """
         self._check()
         if _LOG.isEnabledFor(logging.DEBUG):
-            _LOG.debug("%s: publish %s %s", self._broker.name, topic, loggable(_readable(payload)))
+            _LOG.debug(
+                "%s: publish %s %s",
+                self._broker.name,
+                topic,
+                loggable_json(payload.encode() if isinstance(payload, str) else payload),
+            )
         try:
             sent = self._client.publish(topic, payload, qos=1, retain=retain)
         except ValueError as error:
@@ -403,7 +408,7 @@ class MqttConnection:
         except UnicodeDecodeError:
             return  # MQTT 3.1.1 1.5.3: a broker must not send such a topic
         if _LOG.isEnabledFor(logging.DEBUG):
-            _LOG.debug("%s: message %s %s", self._broker.name, topic, loggable(_readable(message.payload)))
+            _LOG.debug("%s: message %s %s", self._broker.name, topic, loggable_json(bytes(message.payload)))
         self._waiting.append(MqttMessage(topic, bytes(message.payload), bool(message.retain)))
         self._changed.set()
 
@@ -513,10 +518,6 @@ async def connect_mqtt(broker: MqttBroker, *, will: LastWill | None = None) -> A
         yield connection
     finally:
         await finish(connection.aclose())
-
-
-def _readable(payload: str | bytes | bytearray) -> str:
-    return payload if isinstance(payload, str) else bytes(payload).decode(errors="replace")
 
 
 async def publish(client: MqttConnection, topic: str, payload: str | bytes, *, retain: bool = False) -> None:

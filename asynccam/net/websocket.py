@@ -353,12 +353,14 @@ class WebSocket(asyncio.Protocol):
             if end >= len(data):
                 self._input.popleft()
                 self._place = 0
-            self._core.receive_data(data[start:end] if start or end < len(data) else data)
+            piece = data[start:end] if start or end < len(data) else data
+            self._core.receive_data(piece)
+            found = self._core.events_received()
+            self._slice = max(_FINE_SLICE, min(_SLICE, len(piece) * _MANY // len(found) if found else _SLICE))
         else:
             self._eof = False
             self._core.receive_eof()
-        found = self._core.events_received()
-        self._slice = max(_FINE_SLICE, min(_SLICE, self._slice * _MANY // max(len(found), 1)))
+            found = self._core.events_received()
         self._events.extend(found)
         self._flush()  # pongs and close frames of the core's own
         if self._transport is not None and self._transport.get_write_buffer_size() > _MOST_UNSENT:

@@ -1,10 +1,13 @@
 """The log of the command: every wire is in it, and no secret."""
 
+import logging
+import threading
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
+from asynccam.cli.logs import _MOST_WAITING, _ThreadHandler
 from tests.support.command import asynccam
 from tests.support.devices import device_process
 
@@ -72,6 +75,35 @@ async def test_a_level_without_a_file_goes_to_stderr() -> None:
     assert "DEBUG   asynccam.net.http: GET http://127.0.0.1:1/api/cameras" in ended.err
     ended = await asynccam("--log-level", "error", "status", "snapshot://127.0.0.1:1")
     assert ended.err.count("\n") == 1
+
+
+async def test_a_log_whose_disk_is_full_is_complained_of_once() -> None:
+    ended = await asynccam("--log-file", "/dev/full", "status", "snapshot://127.0.0.1:1")
+    assert ended.code == 3
+    assert ended.err.count("the log is not complete: [Errno 28]") == 1
+    assert "Traceback" not in ended.err
+
+
+def test_a_log_that_is_written_too_slowly_is_bounded_and_what_it_lacks_is_counted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    go_on = threading.Event()
+    written = 0
+
+    class Slow(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            nonlocal written
+            go_on.wait(20)
+            written += 1
+
+    handler = _ThreadHandler(Slow())
+    for _ in range(_MOST_WAITING + 50):
+        handler.handle(logging.makeLogRecord({"msg": "x"}))
+    go_on.set()
+    handler.finish()
+    lacking = _MOST_WAITING + 50 - written
+    assert 0 < lacking <= 50
+    assert f"the log lacks {lacking} records" in capsys.readouterr().err
 
 
 async def test_a_log_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> None:

@@ -76,8 +76,8 @@ async def test_one_look_shows_the_healthy_and_says_why_the_others_are_away(
     }
     assert "refused" in rows[dead]["reason"]
     for address in (*silent, stopped.address):
-        # The first look has 3 s; on a busy computer a check may have followed, which has its own.
-        assert re.search(r"within [\d.]+ s", rows[address]["reason"])
+        # The first look has 3 s; on a busy computer a check may have followed, which has 4 s.
+        assert re.search(r"within [34] s", rows[address]["reason"])
     assert mute.accepted
 
 

@@ -64,6 +64,20 @@ async def test_an_announced_service_may_move(sockets: AsyncZeroconf) -> None:
 
 
 @pytest.mark.usefixtures("quick")
+async def test_a_move_that_waits_for_its_turn_changes_nothing_yet(sockets: AsyncZeroconf) -> None:
+    kind = unique_service_type()
+    async with announce(kind, "a", 1, addresses=["10.0.0.1"], zeroconf=sockets) as announced:
+        await announced.move(port=2)
+        moving = asyncio.create_task(announced.move(["10.0.0.2"], port=3))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        # Questions are answered with this meanwhile.
+        assert (announced.service.addresses, announced.service.port) == (("10.0.0.1",), 2)
+        await moving
+        assert (announced.service.addresses, announced.service.port) == (("10.0.0.2",), 3)
+
+
+@pytest.mark.usefixtures("quick")
 async def test_borrowed_sockets_stay_open_and_say_goodbye(sockets: AsyncZeroconf) -> None:
     kind = unique_service_type()
     async with browse(kind, interfaces=LOOPBACK) as browser:

@@ -135,11 +135,11 @@ async def test_the_feed_is_made_only_as_it_is_wanted() -> None:
             yield bytes(1000)
 
     printed = Collected()
-    process = await shell("echo ready; read line; head -c 500000 | wc -c; exec sleep 30", printed, chunks())
+    process = await shell("echo ready; exec sleep 30", printed, chunks())
     try:
         await ready(printed)
-        # What the kernel and the transport hold until somebody reads: half a megabyte at most.
-        assert made < 1000
+        # What the kernel and the transport hold until somebody reads, which nobody does.
+        assert made < 400
     finally:
         await process.stop(SHORT)
 

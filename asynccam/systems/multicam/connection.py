@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Final
 
 from asynccam.errors import ConnectionError
-from asynccam.redaction import loggable
+from asynccam.redaction import loggable_json
 from asynccam.runtime.timing import SYSTEM_CLOCK
 from asynccam.systems.multicam.models import SAFE_COMMAND_SIZE
 from asynccam.systems.multicam.wire import AnswerReader
@@ -77,7 +77,7 @@ class Connection:
         self.sent = True
         # After it has left: a start waits for nothing.
         if _LOG.isEnabledFor(logging.DEBUG):
-            _LOG.debug("%s: command %s", self.peer, loggable(payload.decode(errors="replace")))
+            _LOG.debug("%s: command %s", self.peer, loggable_json(payload))
         return payload[taken:]
 
     async def send(self, payload: bytes) -> None:
@@ -129,9 +129,7 @@ class Connection:
                 )
             for event in self._answers.feed(data):
                 if _LOG.isEnabledFor(logging.DEBUG):
-                    _LOG.debug(
-                        "%s: response %s", self.peer, loggable(event.document.decode(errors="replace"))
-                    )
+                    _LOG.debug("%s: response %s", self.peer, loggable_json(event.document))
                 return event.document
 
     def _broken(self, error: OSError, when: str) -> ConnectionError:

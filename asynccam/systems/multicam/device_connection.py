@@ -13,7 +13,7 @@ from typing import Final
 
 from asynccam.errors import AsynccamError, ConnectionError, RemoteProtocolError, StorageError
 from asynccam.net.sendfile import is_open_and_quiet, send_file, unacknowledged
-from asynccam.redaction import loggable
+from asynccam.redaction import loggable_json
 from asynccam.runtime.timing import deadline
 from asynccam.systems.multicam.device_answers import Answers
 from asynccam.systems.multicam.device_commands import DeviceCommands
@@ -135,7 +135,7 @@ class DeviceConnection:
 
     async def _carry_out(self, event: Command) -> None:
         if _LOG.isEnabledFor(logging.DEBUG):
-            _LOG.debug("%s: command %s", self._peer, loggable(event.message.to_bytes().decode()))
+            _LOG.debug("%s: command %s", self._peer, loggable_json(event.message.to_bytes()))
         if event.message.command in self._faults.silent:
             return
         reply = await self._commands.handle(event.message)
@@ -147,7 +147,7 @@ class DeviceConnection:
     async def _answer(self, answer: Message, *, prefixed: bool) -> None:
         document = answer.to_bytes()
         if _LOG.isEnabledFor(logging.DEBUG):
-            _LOG.debug("%s: response %s", self._peer, loggable(document.decode()))
+            _LOG.debug("%s: response %s", self._peer, loggable_json(document))
         if self._faults.unasked_heartbeat and not prefixed:
             await self._write(self._answers.heartbeat().to_bytes())
         await self._write(_framed(document) if prefixed else document)
