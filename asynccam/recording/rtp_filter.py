@@ -39,7 +39,8 @@ _KEY_WITHIN: Final = 5_000_000_000
 _FRAMES_KEPT: Final = 4
 """Frames that are kept while the first is looked for: packets may come in another order."""
 _MOST_KEPT: Final = 8 << 20
-"""Bytes that are kept meanwhile."""
+"""Bytes that are kept meanwhile, `_OVERHEAD` for each packet included."""
+_OVERHEAD: Final = 256
 _AGAIN: Final = 1 << 32
 _SEQUENCE: Final = 1 << 16
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -123,12 +124,14 @@ class StreamBegin:
                 self._known[kind] = (number, (data, at))
         if stamp not in self._frames:
             self._frames[stamp] = _Frame(at)
-            while len(self._frames) > _FRAMES_KEPT or self._size > _MOST_KEPT:
-                gone = self._frames.pop(next(iter(self._frames)))
-                self._size -= sum(len(one) for one, _ in gone.packets.values())
-        if number not in self._frames.setdefault(stamp, _Frame(at)).packets:
-            self._frames[stamp].packets[number] = (data, at)
-            self._size += len(data)
+        frame = self._frames[stamp]
+        if number not in frame.packets:
+            frame.packets[number] = (data, at)
+            self._size += len(data) + _OVERHEAD
+        # Also the frame that this packet belongs to: a sender may give all its packets one time.
+        while len(self._frames) > _FRAMES_KEPT or self._size > _MOST_KEPT:
+            gone = self._frames.pop(next(iter(self._frames)))
+            self._size -= sum(len(one) + _OVERHEAD for one, _ in gone.packets.values())
         return self._look(at)
 
     def is_picture(self, data: bytes) -> bool:

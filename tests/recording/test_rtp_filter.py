@@ -4,13 +4,14 @@ import socket
 import struct
 import subprocess
 import sys
+import tracemalloc
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from asynccam.recording import rtp_filter
-from asynccam.recording.rtp_filter import StreamFilter, is_rtcp, is_rtp
+from asynccam.recording.rtp_filter import StreamBegin, StreamFilter, is_rtcp, is_rtp
 from asynccam.recording.rtp_stream import RtpSender, RtpStream
 
 HERE = ("10.0.0.1", 4000)
@@ -185,3 +186,16 @@ def test_the_program_hands_packets_on_from_when_it_is_told_to_play() -> None:
                 assert out.recv(100) == packet(7)
             out.close()
             assert process.wait(30) == 0
+
+
+def test_packets_that_all_have_one_time_are_not_kept_without_end() -> None:
+    begin = StreamBegin("h264")
+    tracemalloc.start()
+    try:
+        for number in range(30_000):
+            header = struct.pack(">BBHII", 0x80, 96, number % 65536, 1234, 1)
+            assert begin.take(header + bytes([0x41]) + bytes(1000), number) == []
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 << 20
