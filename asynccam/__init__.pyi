@@ -38,7 +38,7 @@ from .model.events import (
     Event,
     FileArrived,
     FileProgress,
-    Gap,
+    MissedEvents,
     ProgramPaused,
     RecordingStarted,
     RecordingStopped,
@@ -49,7 +49,7 @@ from .model.info import CameraInfo, CameraState, CameraStatus, ClockOffset, Loca
 from .model.manifest import Manifest
 from .net.mqtt import MqttBroker
 from .runtime.hub import EventHub, EventStream, Subscription
-from .session import Away, Fleet, FleetError, Place, Session
+from .session import CameraTarget, Fleet, FleetError, Session, Unavailable
 from .systems.mediamtx import CameraClient, MediaMtxCamera, MediaMTXSimulator
 from .systems.multicam import MultiCamCamera, MultiCamClient, MultiCamDevice
 from .systems.nanocam import CSIcamera, MediaClient, MediaServer, NanocamCamera
@@ -64,7 +64,7 @@ __all__ = [
     "AddressError",
     "AsynccamError",
     "AuthenticationError",
-    "Away",
+    "Unavailable",
     "BusyError",
     "CSIcamera",
     "Camera",
@@ -96,7 +96,7 @@ __all__ = [
     "Files",
     "Fleet",
     "FleetError",
-    "Gap",
+    "MissedEvents",
     "InsufficientSpaceError",
     "LocalFile",
     "Manifest",
@@ -113,7 +113,7 @@ __all__ = [
     "NanocamCamera",
     "NotFoundError",
     "PermissionDeniedError",
-    "Place",
+    "CameraTarget",
     "ProgramPaused",
     "Record",
     "RecordingError",

@@ -45,7 +45,7 @@ from asynccam.systems.thorvision.metadata import read_metadata
 from asynccam.systems.thorvision.models import parse_cameras, parse_hot_plug, parse_names, parse_version
 from asynccam.take.journal import read_journal
 from asynccam.take.replay import replay
-from asynccam.wire.jsonrpc import JsonRpcCaller, Result
+from asynccam.wire.jsonrpc import JsonRpcCodec, Result
 from asynccam.wire.sntp import build_request, echoed_nonce, parse_reply
 from tests.support.media_corpus.cache import base_bytes
 from tests.support.media_corpus.recipes import BASES
@@ -137,7 +137,7 @@ def _named(parse: Callable[[bytes, str], object]) -> Callable[[bytes], object]:
 
 
 def _rpc(data: bytes, path: Path) -> object:
-    caller = JsonRpcCaller()
+    caller = JsonRpcCodec()
     caller.request("get_camera_list")
     for event in caller.receive(data):
         method = getattr(event, "method", None)

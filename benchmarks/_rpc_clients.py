@@ -10,7 +10,7 @@ import jsonrpc_websocket
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as websockets_connect
 
-from asynccam.net.rpc import RpcClient
+from asynccam.net.rpc import JsonRpcClient
 from asynccam.net.rpc import connect as asynccam_connect
 
 OnNotice = Callable[[dict[str, Any]], object]
@@ -25,7 +25,7 @@ class Client(Protocol):
 
 
 class Ours:
-    def __init__(self, client: RpcClient) -> None:
+    def __init__(self, client: JsonRpcClient) -> None:
         self._client = client
         self.call = client.call
 

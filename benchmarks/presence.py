@@ -5,7 +5,7 @@
 Five systems as real processes, named in every way (single address, address of a service, fleet, discovery;
 and addresses at which nobody has answered yet), are killed, frozen, cut off and moved. For each cell it
 prints the seconds until the camera was `away` and until it was back, counted from the fault and from the
-moment at which the device could answer again, and ends with 1 if one took longer than ``check_every`` + 2 s:
+moment at which the device could answer again, and ends with 1 if one took longer than ``poll_interval`` + 2 s:
 the promise of docs/fleet.md. Where a connection tells of a loss, `away` has one second.
 
 The cables are those of a network namespace. Where the kernel refuses one, or with ``--loopback``, a proxy
@@ -62,15 +62,15 @@ class Cell:
     @property
     def is_away(self) -> bool:
         """Whether the session says so."""
-        return self.key in self.session.away and self.session.away[self.key].error is not None
+        return self.key in self.session.unavailable and self.session.unavailable[self.key].error is not None
 
     @property
     def is_back(self) -> bool:
         """Whether the camera is there."""
         if not self.unmet:
-            return self.key not in self.session.away
+            return self.key not in self.session.unavailable
         there = {camera.info.address for camera in self.session.cameras.values()}
-        return self.key not in self.session.away and any(one.startswith(self.key) for one in there)
+        return self.key not in self.session.unavailable and any(one.startswith(self.key) for one in there)
 
 
 @dataclass
@@ -255,7 +255,7 @@ async def _sessions(world: World, check_every: float, directory: Path, stack: As
     row = world.row
     given: Any = {
         "interfaces": [world.interface],
-        "check_every": check_every,
+        "poll_interval": check_every,
         "mdns": world.mdns,
         "timeout": _GIVE_UP,
     }
@@ -271,7 +271,7 @@ async def _sessions(world: World, check_every: float, directory: Path, stack: As
     single = await enter(Session.open(*row.places(SYSTEMS), **given))
     service = await enter(Session.open(*row.places(SERVICES, of_service=True), **given))
     whole = await enter(Session.open(fleet=fleet, **given))
-    found = await enter(Session(interfaces=[world.interface], check_every=check_every))
+    found = await enter(Session(interfaces=[world.interface], poll_interval=check_every))
     await found.discover(timeout=_GIVE_UP, systems=["multicam"], count=1)
     named = {"single address": single, "service address": service, "fleet": whole, "discovery": found}
     cells = [
@@ -280,14 +280,14 @@ async def _sessions(world: World, check_every: float, directory: Path, stack: As
         for key, camera in session.cameras.items()
     ]
     if len(cells) != 2 * len(SYSTEMS) + len(SERVICES) + 1:
-        away = {str(one) for session in named.values() for one in session.away.values()}
+        away = {str(one) for session in named.values() for one in session.unavailable.values()}
         raise RuntimeError(f"not all cameras are there to begin with: {away}")
     return cells
 
 
 async def _unmet(world: World, check_every: float, stack: AsyncExitStack) -> list[Cell]:
     """Open sessions with addresses at which nobody answers, as the devices are away."""
-    given: Any = {"interfaces": [world.interface], "check_every": check_every, "mdns": world.mdns}
+    given: Any = {"interfaces": [world.interface], "poll_interval": check_every, "mdns": world.mdns}
     row = world.row
     single = await stack.enter_async_context(Session.open(*row.places(SYSTEMS), timeout=0, **given))
     service = await stack.enter_async_context(
@@ -418,9 +418,11 @@ def main() -> int:
     )
     parser.add_argument("--check-every", type=float, default=3.0, metavar="S", help="of the sessions")
     parser.add_argument(
-        "--away", type=float, metavar="S", help="seconds to leave cameras away; 4 x check_every"
+        "--away", type=float, metavar="S", help="seconds to leave cameras away; 4 x poll_interval"
     )
-    parser.add_argument("--within", type=float, metavar="S", help="instead of check_every + 2 s and at once")
+    parser.add_argument(
+        "--within", type=float, metavar="S", help="instead of poll_interval + 2 s and at once"
+    )
     parser.add_argument("--rounds", type=int, default=1, metavar="N")
     parser.add_argument("--faults", nargs="*", metavar="NAME", help="only these, by their printed names")
     parser.add_argument("--loopback", action="store_true", help="a proxy instead of network namespaces")

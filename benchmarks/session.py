@@ -83,7 +83,7 @@ async def _session(ports: list[int]) -> dict[str, float]:
     began = time.perf_counter()
     async with Session.open(*addresses, mdns=False, check_every=60, timeout=120) as session:
         opened = time.perf_counter() - began
-        assert len(session.cameras) == len(ports), session.away
+        assert len(session.cameras) == len(ports), session.unavailable
         gc.collect()
         memory = (_resident() - before) / len(ports) / 1024
         began = time.perf_counter()
@@ -127,7 +127,7 @@ async def _streams(hear: list[Hear]) -> AsyncIterator[Emit]:
         async for event in stream_of[one]:
             one(event)
 
-    stream_of = {one: hub.events() for one in hear}
+    stream_of = {one: hub.stream() for one in hear}
     readers = [asyncio.ensure_future(read(one)) for one in hear]
     yield hub.emit
     assert not hub.dropped

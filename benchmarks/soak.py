@@ -70,7 +70,7 @@ async def _record(addresses: Sequence[str], token: str | None, directory: Path) 
     loop = asyncio.get_running_loop()
     lines = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
-    async with Session(check_every=1.0) as session:
+    async with Session(poll_interval=1.0) as session:
         for address in addresses:
             await session.connect(address, credentials=credentials.get(address.partition(":")[0]))
         number = 0
@@ -83,7 +83,7 @@ async def _record(addresses: Sequence[str], token: str | None, directory: Path) 
 
 async def _all_back(session: Session, count: int) -> None:
     async with asyncio.timeout(_BACK):
-        while len(session.cameras) < count or session.away:  # noqa: ASYNC110 - as a program would look at it
+        while len(session.cameras) < count or session.unavailable:  # noqa: ASYNC110 - as a program would look at it
             await asyncio.sleep(0.1)
 
 

@@ -48,9 +48,11 @@ async def answer(text: str, session: Session, directory: Path) -> str:
     """What the bot says to a message."""
     match text.split():
         case ["/cameras"]:
-            here = [camera.info.name for key, camera in session.cameras.items() if key not in session.away]
+            here = [
+                camera.info.name for key, camera in session.cameras.items() if key not in session.unavailable
+            ]
             lines = [f"{name} is here" for name in here]
-            return "\n".join([*lines, *map(str, session.away.values())]) or "There is no camera."
+            return "\n".join([*lines, *map(str, session.unavailable.values())]) or "There is no camera."
         case ["/record", seconds] if seconds.replace(".", "", 1).isdigit():
             take = await session.take(duration=float(seconds), directory=directory, start_in=1.0)
             files = sum(len(camera.files) for camera in take.manifest.cameras)

@@ -15,7 +15,7 @@ from asynccam import CameraChanged, CameraFound, CameraLost, Session
 async def main(interfaces: Sequence[str]) -> None:
     """Print arrivals, moves and departures, without end."""
     async with Session(interfaces=list(interfaces) or None) as session:
-        with session.events.events(CameraFound, CameraChanged, CameraLost) as news:
+        with session.events.stream(CameraFound, CameraChanged, CameraLost) as news:
             await session.discover(count=1)
             async for event in news:
                 match event:

@@ -35,7 +35,7 @@ async def main(fleet: Path) -> None:
     async with Session.open(fleet=fleet) as session:
 
         def status(event: CameraEvent) -> None:
-            sd_notify(f"STATUS={len(session.cameras)} cameras, {len(session.away)} away")
+            sd_notify(f"STATUS={len(session.cameras)} cameras, {len(session.unavailable)} away")
 
         with session.subscribe(status, CameraFound, CameraStateChanged, replay=True):
             sd_notify("READY=1")

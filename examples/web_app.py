@@ -21,11 +21,11 @@ TAKES = web.AppKey("takes", Path)
 async def cameras(request: web.Request) -> web.Response:
     """Who is here, and who is away."""
     session = request.app[SESSION]
-    here = [camera.info for key, camera in session.cameras.items() if key not in session.away]
+    here = [camera.info for key, camera in session.cameras.items() if key not in session.unavailable]
     return web.json_response(
         {
             "here": [{"id": info.id, "name": info.name, "address": info.address} for info in here],
-            "away": {key: str(away) for key, away in session.away.items()},
+            "away": {key: str(away) for key, away in session.unavailable.items()},
         }
     )
 
@@ -46,7 +46,7 @@ async def events(request: web.Request) -> web.StreamResponse:
     """How things stand, and then everything that happens."""
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
     await response.prepare(request)
-    with request.app[SESSION].events.events(replay=True) as stream:
+    with request.app[SESSION].events.stream(replay=True) as stream:
         async for event in stream:
             document = event_document(event)
             await response.write(f"event: {document['event']}\ndata: {json.dumps(document)}\n\n".encode())

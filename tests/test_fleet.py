@@ -18,7 +18,7 @@ ntp_server = "time.example:1123"
 interfaces = ["127.0.0.1"]
 fail_fast = true
 shutdown_timeout = 30
-check_every = 2.5
+poll_interval = 2.5
 mdns = false
 
 [[camera]]
@@ -51,7 +51,7 @@ def test_everything_that_may_stand_in_it(tmp_path: Path, monkeypatch: pytest.Mon
         "interfaces": ["127.0.0.1"],
         "fail_fast": True,
         "shutdown_timeout": 30.0,
-        "check_every": 2.5,
+        "poll_interval": 2.5,
     }
     assert not fleet.mdns
     assert "4711" not in repr(fleet)
@@ -61,11 +61,11 @@ def test_everything_that_may_stand_in_it(tmp_path: Path, monkeypatch: pytest.Mon
 def test_an_empty_file_is_an_empty_fleet() -> None:
     fleet = Fleet.parse("")
     assert fleet == Fleet()
-    assert fleet.check_every == 10.0
+    assert fleet.poll_interval == 10.0
 
 
 def test_no_checks() -> None:
-    assert Fleet.parse("[session]\ncheck_every = false").check_every is None
+    assert Fleet.parse("[session]\ncheck_every = false").poll_interval is None
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_no_checks() -> None:
             "fleet.toml:2: session.shutdown_timeout: input should",
         ),
         ("[session]\nshutdown_timeout = nan", "fleet.toml:2: session.shutdown_timeout: input should be"),
-        ("[session]\ncheck_every = true", "fleet.toml:2: session.check_every: input should be"),
+        ("[session]\ncheck_every = true", "fleet.toml:2: session.poll_interval: input should be"),
         ("[session]\n# x\nntp_server = 'a/b'", "fleet.toml:3: session.ntp_server: 'a/b' is no time server"),
         ("[session]\ninterfaces = [\n'a',\n 1]", "fleet.toml:2: session.interfaces[1]: input should be a"),
         ("\n[sessions]\nx = 1\n", "fleet.toml:2: sessions: there is no such key"),
@@ -214,7 +214,7 @@ async def test_a_session_from_a_file(tmp_path: Path) -> None:
         file.write_text(f"""
 [session]
 interfaces = ["127.0.0.1"]
-check_every = false
+poll_interval = false
 
 [[camera]]
 address = "multicam://127.0.0.1:{device.port}"
@@ -228,7 +228,7 @@ groups = ["room"]
         async with Session.open(fleet=file, timeout=30, fail_fast=False) as session:
             assert session.camera("bench").id == "multicam://bench-3"
             assert len(session.group("room")) == 2
-            assert not session.away
+            assert not session.unavailable
 
 
 async def test_a_wrong_file_opens_no_session(tmp_path: Path) -> None:

@@ -49,9 +49,9 @@ async def test_two_living_devices_with_one_id_are_refused(tmp_path: Path) -> Non
                 await session.connect(there[1])
             assert session.cameras["multicam://twin"].info.address == there[0]
         async with Session.open(*there, timeout=PATIENT, mdns=False, **QUICK) as session:
-            await eventually(lambda: session.away, PATIENT)
+            await eventually(lambda: session.unavailable, PATIENT)
             assert len(session.cameras) == 1
-            (away,) = session.away.values()
+            (away,) = session.unavailable.values()
             assert all(address in str(away.error) for address in there)
 
 
@@ -70,9 +70,9 @@ async def test_two_devices_with_one_id_at_two_hosts_and_one_port_are_never_one(t
             session = await stack.enter_async_context(
                 Session.open(there[0], timeout=PATIENT, mdns=False, **QUICK)
             )
-            await session.look_at(there[1], timeout=PATIENT)
+            await session.add_address(there[1], timeout=PATIENT)
             (camera,) = session.cameras.values()
-            assert session.away.keys() == {there[1]}
+            assert session.unavailable.keys() == {there[1]}
         # The one that was met has gone; the other is still another one.
         with pytest.raises(UsageError, match="two devices"):
             await session.connect(there[1])

@@ -94,7 +94,7 @@ async def test_a_stop_is_not_sent_to_another_camera_that_a_new_connection_leads_
             client = CameraClient("127.0.0.1", port, auth_token=second.token(), http_port=port, max_retries=3)
             async with client:
                 await client.start_recording("camera0")  # another program's, at the other service
-                session.wake()
+                session.retry_now()
                 await take.stop()
                 await take.collect()
                 assert (await client.stop_recording("camera0")).status == "STOPPED"

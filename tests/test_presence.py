@@ -16,20 +16,20 @@ from asynccam.model.info import CameraState
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.tasks import TaskScope
 from asynccam.session import Fleet
-from asynccam.session.keeper import Keeper
-from asynccam.session.questions import Questions
+from asynccam.session.keeper import RetryScheduler
+from asynccam.session.questions import PendingQueries
 from tests.support.rows import CAMERA, SERVICES, SYSTEMS, row
 from tests.support.swallowing import swallowing
 from tests.support.waiting import eventually
 
 PATIENT = 30.0
 EVERY = 0.3
-LOOPBACK: dict[str, Any] = {"interfaces": ["127.0.0.1"], "check_every": EVERY}
+LOOPBACK: dict[str, Any] = {"interfaces": ["127.0.0.1"], "poll_interval": EVERY}
 
 
 def is_so(session: Session, cameras: set[str], state: CameraState) -> bool:
     told = [session.events.latest(CameraStateChanged, key) for key in cameras]
-    gone = cameras & session.away.keys()
+    gone = cameras & session.unavailable.keys()
     at_home = gone == cameras if state is CameraState.AWAY else not gone
     return at_home and all(event is not None and event.state is state for event in told)
 
@@ -39,11 +39,11 @@ async def test_a_nanocam_server_that_accepts_and_is_mute_is_not_there() -> None:
         address = f"nanocam://127.0.0.1:{silent.getsockname()[1]}"
         async with Session.open(address, timeout=1.0, mdns=False, **LOOPBACK) as session:
             assert not session.cameras
-            assert session.away.keys() == {address}
+            assert session.unavailable.keys() == {address}
 
 
 async def test_a_connection_that_goes_takes_its_cameras_away_without_a_check(tmp_path: Path) -> None:
-    never: dict[str, Any] = {"interfaces": ["127.0.0.1"], "check_every": 3000.0, "mdns": False}
+    never: dict[str, Any] = {"interfaces": ["127.0.0.1"], "poll_interval": 3000.0, "mdns": False}
     async with (
         row(tmp_path, ("mediamtx",)) as devices,
         Session.open(*devices.places(("mediamtx",)), timeout=PATIENT, **never) as session,
@@ -52,7 +52,7 @@ async def test_a_connection_that_goes_takes_its_cameras_away_without_a_check(tmp
         await eventually(lambda: is_so(session, {camera}, CameraState.READY), PATIENT)
         await devices.kill()
         await eventually(lambda: is_so(session, {camera}, CameraState.AWAY), PATIENT)
-        assert "connection" in str(session.away[camera].error)
+        assert "connection" in str(session.unavailable[camera].error)
         await devices.start()
         await eventually(lambda: is_so(session, {camera}, CameraState.READY), PATIENT)
 
@@ -79,13 +79,13 @@ async def test_who_was_named_is_away_until_it_answers() -> None:
         named = [f"{system}://127.0.0.1:{port}/{CAMERA.get(system, '')}".rstrip("/") for system in SYSTEMS]
         async with Session.open(*named, timeout=0.5, mdns=False, **LOOPBACK) as session:
             assert not session.cameras
-            assert session.away.keys() == set(named)
-            assert all(isinstance(away.error, TimeoutError) for away in session.away.values())
+            assert session.unavailable.keys() == set(named)
+            assert all(isinstance(away.error, TimeoutError) for away in session.unavailable.values())
             told = [session.events.latest(CameraStateChanged, key) for key in named]
             assert all(event is not None and event.state is CameraState.AWAY for event in told)
-        async with Session(check_every=None) as session:
-            looking = asyncio.ensure_future(session.look_at(named[0], timeout=PATIENT))
-            await eventually(lambda: named[0] in session.away, PATIENT)
+        async with Session(poll_interval=None) as session:
+            looking = asyncio.ensure_future(session.add_address(named[0], timeout=PATIENT))
+            await eventually(lambda: named[0] in session.unavailable, PATIENT)
             looking.cancel()
 
 
@@ -95,8 +95,8 @@ async def test_an_address_that_never_answered_is_asked_as_often_as_a_camera_that
         port = silent.getsockname()[1]
         named = [f"{system}://127.0.0.1:{port}" for system in SYSTEMS]
         async with Session.open(*named, timeout=0, mdns=False, **LOOPBACK) as session:
-            assert session.away.keys() == set(named)
-            await eventually(lambda: all(away.tries >= 3 for away in session.away.values()), PATIENT)
+            assert session.unavailable.keys() == set(named)
+            await eventually(lambda: all(away.tries >= 3 for away in session.unavailable.values()), PATIENT)
 
 
 async def test_a_service_is_back_by_a_new_connection_while_the_old_one_stays_mute(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ async def test_a_camera_whose_cable_is_cut_goes_and_comes_back(tmp_path: Path) -
         devices.shown = {system: wire.port for system, wire in wires.items()}
         given = {"mdns": False, "timeout": PATIENT, **LOOPBACK}
         enter = stack.enter_async_context
-        fleet = Fleet(places=tuple(devices.places(SYSTEMS)), check_every=EVERY)
+        fleet = Fleet(places=tuple(devices.places(SYSTEMS)), poll_interval=EVERY)
         sessions = (
             await enter(Session.open(*devices.places(SYSTEMS), **given)),
             await enter(Session.open(*devices.places(SERVICES, of_service=True), **given)),
@@ -149,18 +149,26 @@ async def test_who_was_named_is_in_exactly_one_place_at_every_moment(tmp_path: P
             Session.open(*devices.places(SYSTEMS), **given) as single,
             Session.open(*devices.places(SERVICES, of_service=True), **given) as service,
         ):
-            assert single.away.keys() == set(singles)
-            assert service.away.keys() == set(services)
+            assert single.unavailable.keys() == set(singles)
+            assert service.unavailable.keys() == set(services)
 
             def all_are_there() -> bool:
                 here = {camera.info.address for camera in single.cameras.values()}
                 for address in singles:
-                    assert (address in single.away) != (address in here), (address, dict(single.away), here)
-                behind = {*service.cameras, *service.away}
+                    assert (address in single.unavailable) != (address in here), (
+                        address,
+                        dict(single.unavailable),
+                        here,
+                    )
+                behind = {*service.cameras, *service.unavailable}
                 for address in services:
                     met = any(key.startswith(f"{address}/") for key in behind)
-                    assert (address in service.away) != met, (address, dict(service.away), behind)
-                return not single.away and not service.away
+                    assert (address in service.unavailable) != met, (
+                        address,
+                        dict(service.unavailable),
+                        behind,
+                    )
+                return not single.unavailable and not service.unavailable
 
             await eventually(all_are_there, PATIENT)
 
@@ -177,7 +185,7 @@ async def test_directories_of_one_fleet_are_the_same_however_it_is_opened(tmp_pa
                     Session.open(fleet=Fleet(places=tuple(given)), timeout=PATIENT, mdns=False, **LOOPBACK),
                 ):
                     async with opened as session:
-                        assert len(session.cameras) == len(places), dict(session.away)
+                        assert len(session.cameras) == len(places), dict(session.unavailable)
                         take = session.new_take(directory=tmp_path)
                         made.append({record.id: record.directory for record in take.manifest.cameras})
             assert len(set(made[0].values())) == len(places)
@@ -187,7 +195,7 @@ async def test_directories_of_one_fleet_are_the_same_however_it_is_opened(tmp_pa
 async def test_a_try_can_be_had_sooner_than_its_turn() -> None:
     tries = 0
     async with TaskScope("test") as scope:
-        keeper = Keeper(scope, Backoff())
+        keeper = RetryScheduler(scope, Backoff())
 
         async def attempt() -> None:
             nonlocal tries
@@ -208,7 +216,7 @@ async def test_an_answer_that_nobody_returns_is_handed_over(
     unheard: list[object] = []
     answered, go_on = asyncio.Event(), asyncio.Event()
     async with TaskScope("test") as scope:
-        questions = Questions(scope, lambda key: answered.set(), unheard.append)
+        questions = PendingQueries(scope, lambda key: answered.set(), unheard.append)
 
         async def late() -> str:
             await go_on.wait()
@@ -234,7 +242,7 @@ async def test_an_answer_that_nobody_returns_is_handed_over(
 
 async def test_a_slow_camera_is_asked_sooner_by_what_is_waited_longer_for_it() -> None:
     async with TaskScope("test") as scope:
-        questions = Questions(scope, lambda key: None)
+        questions = PendingQueries(scope, lambda key: None)
 
         async def answer() -> str:
             await asyncio.sleep(0.8)

@@ -17,7 +17,7 @@ import asynccam
 
 PINNED = {
     "asynccam": """
-        Address AddressError AsynccamError AuthenticationError Away BusyError CSIcamera Camera
+        Address AddressError AsynccamError AuthenticationError Unavailable BusyError CSIcamera Camera
         CameraChanged CameraClient CameraEvent CameraFailed CameraFound CameraInfo CameraLost
         CameraState CameraStateChanged CameraStatus ClockMeasured ClockNotSynchronizedError ClockOffset
         ClockStepped
@@ -25,7 +25,7 @@ PINNED = {
         FeatureError FileArrived FileProgress Files Fleet FleetError Gap InsufficientSpaceError
         LocalFile Manifest MediaClient MediaFile MediaMTXSimulator MediaMtxCamera MediaServer MqttBridge
         MqttBroker MultiCamCamera MultiCamClient MultiCamDevice NanocamCamera NotFoundError
-        PermissionDeniedError Place ProgramPaused
+        PermissionDeniedError CameraTarget ProgramPaused
         Record RecordingError RecordingStarted RecordingStopped RemoteProtocolError RetryableError
         ScheduledStart Session Snapshot SnapshotCamera SnapshotClient SnapshotClientError StateError
         StorageError Stream Subscription Take TakePhaseChanged TargetExistsError ThorVisionCamera
@@ -39,7 +39,7 @@ PINNED = {
         StopDeadlines TestPattern V4l2Source Verdict Watch frame_times verify_file
     """,
     "asynccam.session": """
-        Away Fleet FleetError Place Session
+        Unavailable Fleet FleetError CameraTarget Session
     """,
     "asynccam.systems.mediamtx": """
         AuthenticationError CameraBusyError CameraClient CameraInfo CameraNotFoundError CameraServiceError
@@ -77,8 +77,8 @@ PINNED = {
         ThorVisionClient ThorVisionSimulator Versions XdaqClient simulated_camera
     """,
     "asynccam.take": """
-        AlignedCamera AlignedFile Alignment Connector CutPoint Finding FrameTimes Take TakeLimits TakeState
-        TimeServer TimedFile TimedFrame Verify align_take read_frame_times resume_take
+        AlignedCamera AlignedFile Alignment Connector CutPoint CheckResult FrameTimes Take TakeLimits TakeState
+        TimeServer TimedFile TimedFrame FileCheck align_take read_frame_times resume_take
     """,
 }
 

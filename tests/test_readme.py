@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from asynccam.cli.app import COMMANDS
-from asynccam.session.wings import WINGS
+from asynccam.session.wings import SYSTEMS
 from tests.support.multicam_device import running
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -44,7 +44,7 @@ def test_the_first_screen_shows_it_and_the_page_is_short() -> None:
 
 def test_every_system_has_its_row() -> None:
     table = README[README.index("## Systems") : README.index("## What makes it different")]
-    for system in WINGS:
+    for system in SYSTEMS:
         assert re.search(rf"^\| \[{system}\]\(docs/{system}\.md\) \|", table, re.MULTILINE | re.IGNORECASE)
 
 

@@ -279,5 +279,5 @@ async def test_t0_is_taken_from_a_time_server(tmp_path: Path) -> None:
         start = take.manifest.start
         assert start is not None
         assert (start.source, start.server) == ("ntp", f"127.0.0.1:{server.port}")
-        assert start.t0.unix - start.t0_computer.unix == pytest.approx(5.0, abs=0.05)
+        assert start.t0.unix - start.t0_local.unix == pytest.approx(5.0, abs=0.05)
         assert take.ok

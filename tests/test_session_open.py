@@ -24,7 +24,7 @@ from asynccam.model.events import (
 from asynccam.model.features import Files, Record, RecordPlan
 from asynccam.model.info import CameraState
 from asynccam.runtime.backoff import Backoff
-from asynccam.session import Fleet, Place, Session
+from asynccam.session import CameraTarget, Fleet, Session
 from asynccam.systems.thorvision import ThorVisionSimulator
 from tests.support.mediamtx_service import simulator, token
 from tests.support.multicam_device import running
@@ -73,8 +73,8 @@ async def test_three_systems_in_one_call(tmp_path: Path) -> None:
             "mediamtx",
             "thorvision",
         }
-        assert not session.away
-        with session.events.events(CameraFound, replay=True) as found:
+        assert not session.unavailable
+        with session.events.stream(CameraFound, replay=True) as found:
             found.cancel()
             assert {event.camera async for event in found} == session.cameras.keys()
 
@@ -83,8 +83,9 @@ async def test_every_camera_is_found_once(tmp_path: Path) -> None:
     found: list[str] = []
     async with simulator(1, directory=tmp_path, cameras=2) as service, Session(**LOOPBACK) as session:
         session.subscribe(lambda event: found.append(event.camera), CameraFound)
-        await session.look_at(
-            Place(Address("mediamtx", "127.0.0.1", service.port), credentials=credentials()), timeout=PATIENT
+        await session.add_address(
+            CameraTarget(Address("mediamtx", "127.0.0.1", service.port), credentials=credentials()),
+            timeout=PATIENT,
         )
         service.add_camera("late", device="late")
         late = f"mediamtx://127.0.0.1:{service.port}/late"
@@ -99,7 +100,7 @@ async def test_labels_and_groups(tmp_path: Path) -> None:
         at = Address("multicam", "127.0.0.1", device.port)
         nowhere = Address("multicam", "127.0.0.1", free_port())
         async with Session.open(
-            Place(at, label="hill", groups=frozenset({"yard"})),
+            CameraTarget(at, label="hill", groups=frozenset({"yard"})),
             cameras={"door": nowhere},
             timeout=PATIENT,
             **LOOPBACK,
@@ -135,7 +136,8 @@ async def test_mistakes_are_the_callers(given: tuple[str, ...], labelled: dict[s
 async def test_two_places_of_one_label_are_refused() -> None:
     with pytest.raises(UsageError, match="two cameras are labelled 'x'"):
         async with Session.open(
-            Place(Address("multicam", "a", 1), label="x"), Place(Address("multicam", "b", 1), label="x")
+            CameraTarget(Address("multicam", "a", 1), label="x"),
+            CameraTarget(Address("multicam", "b", 1), label="x"),
         ):
             pytest.fail("it was opened")
 
@@ -143,7 +145,7 @@ async def test_two_places_of_one_label_are_refused() -> None:
 @pytest.mark.parametrize(("port", "words"), [(0, "no port"), (65536, "no port"), (-1, "no port")])
 async def test_a_file_servers_port_that_cannot_be_is_refused(port: int, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        async with Session.open(Place(Address("mediamtx", "a", 1), http_port=port)):
+        async with Session.open(CameraTarget(Address("mediamtx", "a", 1), http_port=port)):
             pytest.fail("it was opened")
     async with Session() as session:
         with pytest.raises(UsageError, match=words):
@@ -160,7 +162,7 @@ async def test_files_come_from_the_port_that_a_service_is_given(
     monkeypatch.setenv("LAB_TOKEN", token())
     async with simulator(2, directory=tmp_path, cameras=1, http_port=0) as service:
         address = Address("mediamtx", "127.0.0.1", service.port, "camera0")
-        place = Place(address, credentials=credentials(), http_port=service.http_port)
+        place = CameraTarget(address, credentials=credentials(), http_port=service.http_port)
         text = f"[[camera]]\naddress = '{address}'\nhttp_port = {service.http_port}\ntoken_env = 'LAB_TOKEN'"
         ways: dict[str, dict[str, Any]] = {
             "place": {"fleet": Fleet(places=(place,))},
@@ -183,7 +185,7 @@ async def test_files_come_from_the_port_that_a_service_is_given(
             assert home.path.read_bytes() == b"a recording"
 
 
-@pytest.mark.parametrize("settings", [{"shutdown_timeout": 0}, {"check_every": -1.0}])
+@pytest.mark.parametrize("settings", [{"shutdown_timeout": 0}, {"poll_interval": -1.0}])
 def test_settings_that_are_none(settings: Any) -> None:
     with pytest.raises(UsageError, match="seconds"):
         Session(**settings)
@@ -196,19 +198,19 @@ async def test_a_camera_that_is_away_is_a_state_and_comes_when_it_answers(tmp_pa
     port = free_port()
     address = f"multicam://127.0.0.1:{port}"
     async with Session.open(address, timeout=PATIENT, mdns=False, **QUICK) as session:
-        away = session.away[address]
+        away = session.unavailable[address]
         assert isinstance(away.error, ConnectionError)
         assert away.address == address
         assert not session.cameras
         told = await session.wait_for(CameraStateChanged, camera=address, replay=True, timeout=PATIENT)
         assert told.state is CameraState.AWAY
-        await eventually(lambda: session.away[address].tries > 2, PATIENT)
+        await eventually(lambda: session.unavailable[address].tries > 2, PATIENT)
         async with running(tmp_path / "device", port=port):
             found = await session.wait_for(CameraFound, replay=True, timeout=PATIENT)
             assert found.info.address == address
             assert list(session.cameras) == [found.camera]
-            assert not session.away
-            with session.events.events(replay=True) as states:
+            assert not session.unavailable
+            with session.events.stream(replay=True) as states:
                 states.cancel()
                 assert address not in {event.subject async for event in states}
 
@@ -231,21 +233,21 @@ async def test_a_camera_that_goes_is_away_and_comes_back(tmp_path: Path) -> None
             replay=True,
         )
         assert gone.previous is CameraState.READY
-        assert session.away[found.camera].address == f"multicam://127.0.0.1:{port}"
+        assert session.unavailable[found.camera].address == f"multicam://127.0.0.1:{port}"
         assert found.camera in session.cameras  # it stays
         async with running(tmp_path / "device", port=port):
             back = await session.wait_for(
                 CameraStateChanged, where=is_now(CameraState.READY), timeout=PATIENT, replay=True
             )
             assert back.previous is CameraState.AWAY
-            assert not session.away
+            assert not session.unavailable
 
 
 async def test_a_take_leaves_out_who_is_away(tmp_path: Path) -> None:
-    async with Session(check_every=0.02, **QUICK) as session:
+    async with Session(poll_interval=0.02, **QUICK) as session:
         session.add(ScriptedCamera("good"))
         session.add(ScriptedCamera("bad", script={"status": refuse(ConnectionError("gone"))}))
-        await eventually(lambda: "scripted://bad" in session.away, PATIENT)
+        await eventually(lambda: "scripted://bad" in session.unavailable, PATIENT)
         take = await session.take(duration=0.02, directory=tmp_path, start_in=0)
         assert [record.name for record in take.manifest.cameras] == ["good"]
 
@@ -253,7 +255,7 @@ async def test_a_take_leaves_out_who_is_away(tmp_path: Path) -> None:
 async def test_one_lost_answer_takes_no_camera_away() -> None:
     camera = ScriptedCamera("one", script={"status": in_turn(None, refuse(ConnectionError("lost")), None)})
     states: list[CameraStateChanged] = []
-    async with Session(check_every=0.02, **QUICK) as session:
+    async with Session(poll_interval=0.02, **QUICK) as session:
         session.subscribe(states.append, CameraStateChanged)
         session.add(camera)
         await eventually(lambda: camera.calls.count("status") > 4, PATIENT)
@@ -262,7 +264,7 @@ async def test_one_lost_answer_takes_no_camera_away() -> None:
 
 async def test_a_camera_in_a_take_is_not_asked(tmp_path: Path) -> None:
     camera = ScriptedCamera("one")
-    async with Session(check_every=0.02, **QUICK) as session:
+    async with Session(poll_interval=0.02, **QUICK) as session:
         session.add(camera)
         await eventually(lambda: "status" in camera.calls, PATIENT)
         take = session.new_take(directory=tmp_path)
@@ -281,12 +283,12 @@ async def test_wrong_credentials_are_told_and_not_tried_again_until_asked_for(tm
         address = f"mediamtx://127.0.0.1:{service.port}"
         wrong = Credentials(token=token(secret="another secret of at least thirty-two bytes"))
         async with Session.open(address, credentials=wrong, timeout=PATIENT, **QUICK) as session:
-            await eventually(lambda: address in session.away, PATIENT)
-            assert isinstance(session.away[address].error, AuthenticationError)
-            tries = session.away[address].tries
-            with session.events.events(CameraFailed) as failures:
-                session.wake(address)
-                await eventually(lambda: session.away[address].tries == tries + 1, PATIENT)
+            await eventually(lambda: address in session.unavailable, PATIENT)
+            assert isinstance(session.unavailable[address].error, AuthenticationError)
+            tries = session.unavailable[address].tries
+            with session.events.stream(CameraFailed) as failures:
+                session.retry_now(address)
+                await eventually(lambda: session.unavailable[address].tries == tries + 1, PATIENT)
                 failures.cancel()
                 assert [event async for event in failures] == []  # it was told once
 
@@ -308,14 +310,14 @@ async def test_mdns_wakes_who_waits(tmp_path: Path) -> None:
     async with Session.open(
         f"multicam://127.0.0.1:{port}", timeout=PATIENT, backoff=slow, interfaces=["127.0.0.1"]
     ) as session:
-        assert session.away
+        assert session.unavailable
         async with running(
             tmp_path / "device", port=port, device_id=name, announce=True, interfaces=["127.0.0.1"]
         ):
             await session.wait_for(CameraFound, camera=f"multicam://{name}", replay=True, timeout=PATIENT)
-            assert not session.away
+            assert not session.unavailable
         await session.wait_for(CameraLost, camera=f"multicam://{name}", replay=True, timeout=PATIENT)
-        assert f"multicam://{name}" in session.away
+        assert f"multicam://{name}" in session.unavailable
 
 
 async def test_who_announces_itself_and_was_not_asked_for_is_not_taken_in(tmp_path: Path) -> None:
@@ -339,22 +341,22 @@ async def test_who_announces_itself_and_was_not_asked_for_is_not_taken_in(tmp_pa
 async def test_looking_at_one_more_place_and_at_one_less(tmp_path: Path) -> None:
     nowhere = f"multicam://127.0.0.1:{free_port()}"
     async with running(tmp_path / "device") as device, Session(**QUICK) as session:
-        await session.look_at(nowhere, timeout=PATIENT)
-        await session.look_at(f"multicam://127.0.0.1:{device.port}", timeout=PATIENT)
+        await session.add_address(nowhere, timeout=PATIENT)
+        await session.add_address(f"multicam://127.0.0.1:{device.port}", timeout=PATIENT)
         assert len(session.cameras) == 1
-        assert session.away.keys() == {nowhere}
+        assert session.unavailable.keys() == {nowhere}
         with pytest.raises(UsageError, match="given twice"):
-            await session.look_at(nowhere)
+            await session.add_address(nowhere)
         await session.remove(nowhere)
-        assert not session.away
+        assert not session.unavailable
         (camera,) = session.cameras
         await session.remove(camera)
-        await session.look_at(f"multicam://127.0.0.1:{device.port}", timeout=PATIENT)
+        await session.add_address(f"multicam://127.0.0.1:{device.port}", timeout=PATIENT)
         assert session.cameras.keys() == {camera}
         with pytest.raises(UsageError, match="not in the session"):
             await session.remove(nowhere)
         with pytest.raises(AddressError):
-            await session.look_at("nowhere")
+            await session.add_address("nowhere")
 
 
 async def test_one_device_at_two_addresses_is_one_camera(tmp_path: Path) -> None:
@@ -362,7 +364,7 @@ async def test_one_device_at_two_addresses_is_one_camera(tmp_path: Path) -> None
         addresses = [f"multicam://127.0.0.{host}:{device.port}" for host in (1, 2)]
         async with Session.open(*addresses, timeout=PATIENT, mdns=False, **QUICK) as session:
             assert list(session.cameras) == ["multicam://bench-1"]
-            assert not session.away
+            assert not session.unavailable
 
 
 async def test_a_removal_that_is_cancelled_still_closes_the_camera() -> None:
@@ -415,9 +417,9 @@ async def test_a_camera_that_is_unplugged_is_away_and_one_that_is_plugged_in_is_
                 replay=True,
                 timeout=PATIENT,
             )
-            assert session.away.keys() == {camera}
+            assert session.unavailable.keys() == {camera}
             service.add_camera("again", device=device)
-            await eventually(lambda: not session.away, PATIENT)
+            await eventually(lambda: not session.unavailable, PATIENT)
 
 
 @pytest.mark.parametrize("generation", [1, 2])
@@ -465,7 +467,7 @@ async def test_hundreds_of_mixed_cameras_end_in_time_whatever_hangs() -> None:
     ]
     stuck = ScriptedCamera("stuck", script={"close": deaf})
     failures: list[CameraFailed] = []
-    async with Session(shutdown_timeout=6.0, check_every=0.5) as session:
+    async with Session(shutdown_timeout=6.0, poll_interval=0.5) as session:
         session.subscribe(failures.append, CameraFailed)
         for camera in (*good, *hanging, *broken, stuck):
             session.add(camera)

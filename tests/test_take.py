@@ -12,7 +12,7 @@ from asynccam.model.events import Event, FileArrived, FileProgress, RecordingSta
 from asynccam.model.info import ClockOffset
 from asynccam.model.manifest import FileState, Manifest, Outcome
 from asynccam.take import Take, TakeLimits, TakeState, TimeServer
-from asynccam.take.folder import TakeFolder
+from asynccam.take.folder import ManifestStore
 from tests.support.scripted_camera import ScriptedCamera, hang
 
 
@@ -93,13 +93,13 @@ async def test_the_manifest_tells_of_a_start_before_any_camera_hears_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     camera = ScriptedCamera("one", scheduled=True)
-    write = TakeFolder.write_manifest
+    write = ManifestStore.write_manifest
 
-    async def note(folder: TakeFolder, data: bytes) -> None:
+    async def note(folder: ManifestStore, data: bytes) -> None:
         await write(folder, data)
         camera.calls.append(Manifest.from_bytes(data).phase)
 
-    monkeypatch.setattr(TakeFolder, "write_manifest", note)
+    monkeypatch.setattr(ManifestStore, "write_manifest", note)
     await Take([camera], tmp_path).run(duration=0.02, start_in=0.1)
     assert camera.calls[: camera.calls.index("release") + 1] == [
         "arming",
@@ -124,7 +124,7 @@ async def test_t0_follows_the_time_server(tmp_path: Path) -> None:
     assert (start.source, start.server) == ("ntp", "ntp.example:123")
     assert start.clock is not None
     assert (start.clock.offset, start.clock.bound) == (100.0, 0.01)
-    assert start.t0.unix - start.t0_computer.unix == pytest.approx(100.0)
+    assert start.t0.unix - start.t0_local.unix == pytest.approx(100.0)
     assert camera.released_with == [start.t0.unix]
 
 
@@ -142,7 +142,7 @@ async def test_a_silent_time_server_leaves_t0_to_this_computer(tmp_path: Path) -
     assert take.ok
     assert manifest.start is not None
     assert (manifest.start.source, manifest.start.server) == ("system", "ntp.example:123")
-    assert manifest.start.t0 == manifest.start.t0_computer
+    assert manifest.start.t0 == manifest.start.t0_local
     assert [(error.step, error.error, error.retryable) for error in manifest.errors] == [
         ("time server", "TimeoutError", True)
     ]

@@ -110,7 +110,7 @@ def test_after_a_restart_a_file_begins_where_its_gap_ended() -> None:
 
 
 def test_first_frames_nobody_told_lie_within_what_bounds_them() -> None:
-    start = {"t0": moment(0), "t0_computer": moment(0), "source": "system", "start_in": 1.0}
+    start = {"t0": moment(0), "t0_local": moment(0), "source": "system", "start_in": 1.0}
     clock = {"offset": -0.04, "bound": 0.01, "round_trip": 0.02, "samples": 8, "measured_at": moment(-1)}
     told = {
         "commanded_at": moment(0.001),

@@ -18,12 +18,12 @@ SHORT = TakeLimits(
     clock_timeout=0.2,
     arm_timeout=0.2,
     start_timeout=0.2,
-    settle=0.05,
-    fires_within=0.03,
+    start_answer_grace=0.05,
+    late_start_grace=0.03,
     stop_timeout=0.2,
     status_timeout=0.2,
     stall_timeout=0.2,
-    wind_up_timeout=2.0,
+    cancel_timeout=2.0,
 )
 
 
@@ -175,7 +175,7 @@ async def test_a_stop_under_way_is_not_begun_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("step", ["stop", "download"])
 async def test_the_wind_up_ends_by_its_deadline_whatever_hangs(tmp_path: Path, step: str) -> None:
     camera = ScriptedCamera("one", script={step: hang})
-    take = Take([camera], tmp_path, limits=TakeLimits(wind_up_timeout=0.2))
+    take = Take([camera], tmp_path, limits=TakeLimits(cancel_timeout=0.2))
     began = time.monotonic()
     await cancelled_when(take, lambda: camera.recording)
     assert time.monotonic() - began < 3

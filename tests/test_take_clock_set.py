@@ -271,7 +271,7 @@ async def test_a_session_that_polls_notices_and_a_take_in_it_says_nothing_twice(
     tmp_path: Path, clock: SetClock
 ) -> None:
     events: list[ClockStepped] = []
-    async with Session(check_every=600) as session:
+    async with Session(poll_interval=600) as session:
         session.add(ScriptedCamera("one"))
         with session.subscribe(events.append, ClockStepped):
             clock.step(-7200)

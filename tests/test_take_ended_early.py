@@ -120,7 +120,7 @@ def record_stop(record: CameraRecord) -> float:
 
 def t0_of(manifest: Manifest) -> float:
     assert manifest.start is not None
-    return manifest.start.t0_computer.unix
+    return manifest.start.t0_local.unix
 
 
 async def test_a_server_of_nanocam_that_goes_away_makes_the_take_incomplete(tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ def record_of(
 
 def taken() -> Manifest:
     now = Moment.of(T0)
-    start = StartRecord(t0=now, t0_computer=now, source="system", start_in=3.0)
+    start = StartRecord(t0=now, t0_local=now, source="system", start_in=3.0)
     return Manifest(take="take", phase="done", created_at=now, written_at=now, start=start)
 
 

@@ -30,12 +30,12 @@ SHORT = TakeLimits(
     clock_timeout=0.1,
     arm_timeout=0.1,
     start_timeout=0.1,
-    settle=0.05,
+    start_answer_grace=0.05,
     stop_timeout=0.1,
     status_timeout=0.1,
     stall_timeout=0.1,
     verify_timeout=0.1,
-    wind_up_timeout=2.0,
+    cancel_timeout=2.0,
 )
 GONE = ConnectionError("the peer went away", maybe_executed=True)
 
@@ -133,7 +133,7 @@ async def test_a_silent_camera_that_turns_out_not_to_record_is_left_alone(tmp_pa
 
 
 async def test_a_start_accepted_after_the_stop_was_decided_is_stopped_too(tmp_path: Path) -> None:
-    limits = TakeLimits(start_timeout=5.0, settle=0.05)
+    limits = TakeLimits(start_timeout=5.0, start_answer_grace=0.05)
     slow = ScriptedCamera("slow", script={"accepted": late(0.4)})
     fast = ScriptedCamera("fast")
     take = await Take([slow, fast], tmp_path, limits=limits).run(duration=0.1, start_in=0)

@@ -13,7 +13,7 @@ import pytest
 
 from asynccam.errors import DeviceError
 from asynccam.model.features import AnswerMeaning, RecordingSeen, StartReport, StopReport
-from asynccam.model.info import ClockOffset, Finding
+from asynccam.model.info import CheckResult, ClockOffset
 from asynccam.model.manifest import CameraRecord, Manifest, Outcome
 from asynccam.recording.verdict import FileVerdict, Verdict, verify_file
 from asynccam.systems.mediamtx import CameraClient, MediaMtxCamera
@@ -66,7 +66,7 @@ class Filming(BytesRecorder):
         self.seconds = time.time() - self.first
         return await super().stop()
 
-    async def verify(self, path: Path) -> Finding:
+    async def verify(self, path: Path) -> CheckResult:
         """A finding as a look into the file would give it."""
         size = await asyncio.to_thread(lambda: path.stat().st_size)
         frames = max(1, round(self.seconds / FRAME))
@@ -194,7 +194,7 @@ class Measured(ScriptedCamera):
         self.seconds = report.stopped_at - self.first_frame_at
         return report
 
-    async def verify(self, path: Path) -> Finding:
+    async def verify(self, path: Path) -> CheckResult:
         frames = max(1, round(self.seconds / FRAME))
         return FileVerdict(path, Verdict.COMPLETE, frames, frames * FRAME, 1, "")
 
@@ -366,8 +366,8 @@ async def test_clocks_are_measured_before_during_and_after(tmp_path: Path) -> No
     assert start is not None
     assert record.stopped_at is not None
     moments = [point.measured_at.unix for point in clock.points]
-    assert sum(one < start.t0_computer.unix for one in moments) == 2
-    assert sum(start.t0_computer.unix < one < record.stopped_at.unix for one in moments) >= 2
+    assert sum(one < start.t0_local.unix for one in moments) == 2
+    assert sum(start.t0_local.unix < one < record.stopped_at.unix for one in moments) >= 2
     assert sum(one >= record.stopped_at.unix for one in moments) == 1
     assert clock.drift is not None
     assert clock.drift_bound is not None
@@ -406,10 +406,10 @@ async def test_a_slow_clock_gets_the_samples_that_there_is_time_for(tmp_path: Pa
 
 
 async def test_ten_minutes_of_drift_are_in_the_alignment(tmp_path: Path) -> None:
-    def verdict(path: Path) -> Finding:
+    def verdict(path: Path) -> CheckResult:
         return FileVerdict(path, Verdict.COMPLETE, 18_000, 600.0, 1, "")
 
-    async def verify(path: Path) -> Finding:
+    async def verify(path: Path) -> CheckResult:
         return verdict(path)
 
     camera = ScriptedCamera("phone", meaning=AnswerMeaning.RECORDING)

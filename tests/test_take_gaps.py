@@ -93,7 +93,7 @@ async def test_a_first_frame_has_a_bound_where_something_closes_it(tmp_path: Pat
     assert sources == ["answer", None, "schedule", "seen"]
     assert take.manifest.start is not None
     assert schedules.first_frame_at is not None
-    assert schedules.first_frame_at.unix == pytest.approx(take.manifest.start.t0_computer.unix, abs=1e-5)
+    assert schedules.first_frame_at.unix == pytest.approx(take.manifest.start.t0_local.unix, abs=1e-5)
     assert schedules.first_frame_bound == pytest.approx(0.1 + 0.02 + 0.001, abs=0.001)
     assert (hears.first_frame_at, hears.first_frame_bound) == (None, None)
     assert [one.source for one in hears.evidence] == ["command"]

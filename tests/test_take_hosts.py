@@ -22,7 +22,7 @@ from tests.support.scripted_camera import ScriptedCamera, hang, in_turn
 from tests.support.waiting import eventually, passes
 
 LIMITS = TakeLimits(
-    settle=0.05, fires_within=0.03, stop_timeout=5.0, status_timeout=5.0, wind_up_timeout=20.0
+    start_answer_grace=0.05, late_start_grace=0.03, stop_timeout=5.0, status_timeout=5.0, cancel_timeout=20.0
 )
 
 Host = Callable[[Take, asyncio.Event], Awaitable[None]]
@@ -237,7 +237,7 @@ async def when_recording(take: Take, recording: asyncio.Event) -> None:
 @pytest.mark.parametrize("host", HOSTS)
 async def test_given_up_by_its_deadline_it_says_so_and_can_be_resumed(tmp_path: Path, host: str) -> None:
     camera = ScriptedCamera("one", script={"stop": in_turn(hang, None)})
-    limits = TakeLimits(settle=0.05, wind_up_timeout=0.3)
+    limits = TakeLimits(start_answer_grace=0.05, cancel_timeout=0.3)
     take = Take([camera], tmp_path, limits=limits)
     recording = asyncio.Event()
     watch = asyncio.ensure_future(when_recording(take, recording))
@@ -298,7 +298,7 @@ async def test_an_abort_of_a_take_that_has_ended_or_never_began(tmp_path: Path) 
 async def test_a_call_off_that_is_cut_short_is_no_stop(tmp_path: Path) -> None:
     """A device that answered a stop before T0 and starts at T0 all the same."""
     camera = ScriptedCamera("one", scheduled=True, stubborn=True)
-    take = Take([camera], tmp_path, limits=TakeLimits(settle=0.05))
+    take = Take([camera], tmp_path, limits=TakeLimits(start_answer_grace=0.05))
     task = asyncio.ensure_future(take.run(duration=60, start_in=0.4))
     await eventually(lambda: take.manifest.cameras[0].accepted_at is not None)
     task.cancel()

@@ -263,7 +263,7 @@ async def test_a_start_that_is_ahead_is_called_off_even_where_the_device_starts_
     await journal.close(remove=False)
     armed = await camera.arm(RecordPlan(tmp_path / "a"))
     armed.release(time.time() + 1.0)
-    found = await resume_take(tmp_path, Held(camera), limits=TakeLimits(fires_within=0.5))
+    found = await resume_take(tmp_path, Held(camera), limits=TakeLimits(late_start_grace=0.5))
     await armed.aclose()
     assert not camera.recording
     assert camera.calls.count("stop") == (2 if stubborn else 1)

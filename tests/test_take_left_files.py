@@ -104,7 +104,7 @@ async def test_a_download_that_came_whole_when_the_take_was_cut_short_is_that_fi
             await hang()
 
     camera = ScriptedCamera("one", on_call=renamed_and_then_stuck)
-    take = Take([camera], tmp_path, limits=TakeLimits(wind_up_timeout=0.5))
+    take = Take([camera], tmp_path, limits=TakeLimits(cancel_timeout=0.5))
     running = asyncio.ensure_future(take.run(duration=0.05, start_in=0))
     await eventually(lambda: "download" in camera.calls, 20)
     running.cancel()

@@ -44,10 +44,10 @@ async def test_a_take_of_all_names_who_is_missing_and_is_not_complete(tmp_path: 
 
 
 async def test_a_camera_that_went_is_missing_by_its_id(tmp_path: Path) -> None:
-    async with Session(check_every=0.02, **QUICK) as session:
+    async with Session(poll_interval=0.02, **QUICK) as session:
         session.add(ScriptedCamera("good"))
         session.add(ScriptedCamera("bad", script={"status": refuse(ConnectionError("gone"))}))
-        await eventually(lambda: "scripted://bad" in session.away, PATIENT)
+        await eventually(lambda: "scripted://bad" in session.unavailable, PATIENT)
         take = await session.take(duration=0.02, directory=tmp_path, start_in=0)
     assert [(one.id, one.name, one.reason) for one in take.manifest.missing] == [
         ("scripted://bad", "bad", "gone")
@@ -76,7 +76,7 @@ async def test_what_is_no_class_of_events_is_refused_at_the_call(kind: Any) -> N
         with pytest.raises(UsageError, match="class of events"):
             session.subscribe(heard.append, kind)
         with pytest.raises(UsageError, match="class of events"):
-            session.events.events(kind)
+            session.events.stream(kind)
         with pytest.raises(UsageError, match="class of events"):
             await session.wait_for(kind, timeout=PATIENT)
         session.subscribe(heard.append, CameraStateChanged)

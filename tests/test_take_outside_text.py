@@ -25,7 +25,7 @@ from asynccam.model.manifest import (
     VerdictRecord,
 )
 from asynccam.net.rpc_link import RpcError
-from asynccam.recording.messages import Failure, LaunchReader
+from asynccam.recording.messages import LaunchReader, PipelineError
 from asynccam.recording.verdict import FileVerdict, Verdict
 from asynccam.systems.mediamtx.errors import service_error
 from asynccam.systems.multicam.models import ErrorResponse
@@ -37,15 +37,15 @@ from asynccam.systems.thorvision.models import parse_cameras, parse_hot_plug
 from asynccam.take import Take, TakeLimits
 from asynccam.take.journal import Journal, read_journal
 from asynccam.wire.framed import encode_frame
-from asynccam.wire.jsonrpc import Failure as RpcFailure
-from asynccam.wire.jsonrpc import JsonRpcCaller
+from asynccam.wire.jsonrpc import ErrorResponse as RpcFailure
+from asynccam.wire.jsonrpc import JsonRpcCodec
 from tests.support.scripted_camera import ScriptedCamera, refuse
 from tests.test_outside import ANY_JSON, ANY_TEXT
 
 NOW = Moment.of(1_790_000_000.0)
 ODD_NUMBERS = st.sampled_from([float("nan"), float("inf"), -float("inf"), 1e308, 10**400, 2**64])
 ANY_NUMBER = ODD_NUMBERS | st.floats() | st.integers()
-LIMITS = TakeLimits(settle=0.05, stop_timeout=1.0, verify_timeout=1.0)
+LIMITS = TakeLimits(start_answer_grace=0.05, stop_timeout=1.0, verify_timeout=1.0)
 
 
 def manifest(*cameras: CameraRecord) -> Manifest:
@@ -162,7 +162,7 @@ async def test_a_huge_integer_in_a_journal_spoils_neither_its_line_nor_the_next(
 
 
 def by_json_rpc(text: str, number: float) -> Exception:
-    caller = JsonRpcCaller()
+    caller = JsonRpcCodec()
     request_id, _ = caller.request("stop_recording")
     told = {"code": -32006, "message": text, "data": {text: number}}
     (event,) = caller.receive(json.dumps({"id": request_id, "error": told}))
@@ -216,7 +216,7 @@ def by_thorvision_list(text: str, number: float) -> Exception:
 
 def by_gstreamer(text: str, number: float) -> Exception:
     line = f"ERROR: from element /GstPipeline:p/GstX:x: {text}\n".encode("utf-8", "surrogatepass")
-    told = [one for one in LaunchReader().feed(line) if isinstance(one, Failure)]
+    told = [one for one in LaunchReader().feed(line) if isinstance(one, PipelineError)]
     return DeviceError(told[0].text if told else "nothing")
 
 

@@ -160,7 +160,7 @@ async def test_the_moment_of_a_scheduled_start_is_told_by_both_clocks(tmp_path: 
     assert start is not None
     (begun,) = [event for event in events if isinstance(event, RecordingStarted)]
     assert begun.scheduled_for == start.t0.unix
-    assert begun.due == pytest.approx(start.t0_computer.unix, abs=1e-5)
+    assert begun.due == pytest.approx(start.t0_local.unix, abs=1e-5)
     async with Session() as session:
         session.add(camera)
         view = TopView(session)
@@ -205,7 +205,7 @@ async def dead_before_t0(tmp_path: Path, ahead: float, start_in: float) -> Path:
     t0 = unix_now() + start_in
     start = StartRecord(
         t0=Moment.of(t0 + ahead),
-        t0_computer=Moment.of(t0),
+        t0_local=Moment.of(t0),
         source="ntp",
         server="ntp.example",
         clock=ClockRecord.of(ClockOffset(ahead, 0.001, 0.002, 8, now.unix)),
@@ -349,8 +349,8 @@ async def a_take_with_bad_answers(directory: Path, kind: str) -> None:
     assert found.consistent, kind
     assert abs(found.offset - 2.0) <= found.bound + ROUNDING, kind
     assert found.bound < 0.1
-    assert manifest.start.t0.unix - manifest.start.t0_computer.unix == pytest.approx(2.0, abs=0.1)
-    assert found.line().interval(manifest.start.t0_computer.unix).contains(2.0), kind
+    assert manifest.start.t0.unix - manifest.start.t0_local.unix == pytest.approx(2.0, abs=0.1)
+    assert found.line().interval(manifest.start.t0_local.unix).contains(2.0), kind
     if kind != "claims 0.9 ms of work":  # which is a contradiction only if the trip took less
         assert bool(found.rejected) == kind.startswith("set by")
     told = [error.error for error in manifest.errors if error.step == "time server"]
@@ -389,7 +389,7 @@ async def test_a_server_that_answers_only_later_does_not_move_t0(tmp_path: Path)
         manifest = take.manifest
     assert manifest.start is not None
     assert (manifest.start.source, manifest.start.clock) == ("system", None)
-    assert manifest.start.t0 == manifest.start.t0_computer
+    assert manifest.start.t0 == manifest.start.t0_local
 
 
 async def test_a_server_is_asked_while_a_take_stays_armed(tmp_path: Path) -> None:
@@ -411,8 +411,8 @@ async def test_a_server_is_asked_while_a_take_stays_armed(tmp_path: Path) -> Non
         assert start is not None
         assert start.clock is not None
         assert len(start.clock.points) >= 3
-        applied = start.t0.unix - start.t0_computer.unix
-        bound = start.clock.line().bound(start.t0_computer.unix)
+        applied = start.t0.unix - start.t0_local.unix
+        bound = start.clock.line().bound(start.t0_local.unix)
         assert abs(applied - truth) <= bound + 450e-6 * 5 + ROUNDING
         await take.stop()
 

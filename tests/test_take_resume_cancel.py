@@ -20,7 +20,7 @@ from tests.test_take_process import controller
 async def given_up(tmp_path: Path, script: dict[str, Behaviour]) -> tuple[Take, ScriptedCamera]:
     """A take that was aborted while its camera recorded."""
     camera = ScriptedCamera("one", script=script)
-    take = Take([camera], tmp_path, limits=TakeLimits(settle=0.05))
+    take = Take([camera], tmp_path, limits=TakeLimits(start_answer_grace=0.05))
     task = asyncio.ensure_future(take.run(duration=60, start_in=0))
     await eventually(lambda: take.state is TakeState.RECORDING)
     await take.abort()

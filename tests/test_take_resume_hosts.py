@@ -18,7 +18,7 @@ from asynccam.model.manifest import CameraRecord, Manifest, Moment
 from asynccam.runtime.hub import EventHub
 from asynccam.session import Session
 from asynccam.session.shared import SharedResources
-from asynccam.session.wings import Means
+from asynccam.session.wings import ConnectContext
 from asynccam.take import TakeLimits, resume_take
 from asynccam.take.hosts import KnownHosts
 from tests.support.command import asynccam
@@ -147,7 +147,7 @@ async def test_the_library_sends_credentials_to_named_hosts_only(
         heard.clear()
         async with Session() as session:
             place = Address("mediamtx", ELSEWHERE, port, "other")
-            await session.look_at(place)
+            await session.add_address(place)
             await asyncio.wait_for(resume_take(take, session, limits=limits), 60)
         assert OURS in secrets_in(heard)
 
@@ -206,7 +206,7 @@ async def test_a_token_in_clear_to_another_machine_is_told_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("MEDIAMTX_AUTH_TOKEN", OURS)
-    means = Means(credentials, SharedResources(None, None, None), EventHub("x"))
+    means = ConnectContext(credentials, SharedResources(None, None, None), EventHub("x"))
     variables = ["MEDIAMTX_AUTH_TOKEN"] if address.startswith("mediamtx") else []
     with caplog.at_level(logging.WARNING, CREDENTIALS_LOG):
         for camera in "xy":

@@ -15,8 +15,8 @@ from asynccam.model.info import CameraState
 from asynccam.model.manifest import FileState, Manifest, Outcome
 from asynccam.recording import verify_file
 from asynccam.take import Take, TakeLimits
-from asynccam.take.files import Verify
-from asynccam.take.stills import StillPicture
+from asynccam.take.files import FileCheck
+from asynccam.take.stills import SnapshotRecord
 from tests.support.cancelling import cancelled_at
 from tests.support.jpegs import jpeg_of_kind
 from tests.support.scripted_camera import ScriptedCamera, ScriptedStillCamera, hang, late, refuse
@@ -61,7 +61,7 @@ async def test_the_stop_waits_for_a_slow_picture(tmp_path: Path) -> None:
         await arrived.wait()
 
     still = ScriptedStillCamera("still", script={"snapshot": slow})
-    take = Take([still], tmp_path, limits=TakeLimits(settle=0.01))
+    take = Take([still], tmp_path, limits=TakeLimits(start_answer_grace=0.01))
     running = asyncio.ensure_future(take.run(duration=0.01, start_in=0))
     await eventually(lambda: take.state.value == "stopping")
     arrived.set()
@@ -127,7 +127,7 @@ async def test_a_picture_has_a_verdict_as_a_video_has(tmp_path: Path, kind: str)
 
 
 @pytest.mark.parametrize("verify", [None, verify_file])
-async def test_a_broken_picture_is_kept_with_its_verdict(tmp_path: Path, verify: Verify | None) -> None:
+async def test_a_broken_picture_is_kept_with_its_verdict(tmp_path: Path, verify: FileCheck | None) -> None:
     data = jpeg_of_kind("cut60")
 
     async def broken() -> None:
@@ -165,7 +165,7 @@ async def test_a_broken_picture_that_is_nowhere_is_an_error(tmp_path: Path) -> N
 
 async def test_cancelled_while_the_picture_is_taken(tmp_path: Path) -> None:
     still = ScriptedStillCamera("still", script={"snapshot": hang})
-    take = Take([still], tmp_path, limits=TakeLimits(settle=0.05))
+    take = Take([still], tmp_path, limits=TakeLimits(start_answer_grace=0.05))
     running = asyncio.ensure_future(take.run(duration=30, start_in=0))
     await eventually(lambda: "snapshot" in still.calls)
     running.cancel()
@@ -212,7 +212,7 @@ async def test_cancelled_at_each_await(tmp_path: Path) -> None:
 
 
 async def test_out_of_turn(tmp_path: Path) -> None:
-    still = StillPicture(ScriptedStillCamera("still"))
+    still = SnapshotRecord(ScriptedStillCamera("still"))
     with pytest.raises(RecordingError, match="no picture"):
         await still.stop()
     armed = await still.arm(RecordPlan(tmp_path))

@@ -62,7 +62,7 @@ def scheduled(**facts: Any) -> CameraRecord:
 
 def take(*cameras: CameraRecord, ntp: ClockRecord | None = None) -> Manifest:
     source = "system" if ntp is None else "ntp"
-    start = StartRecord(t0=at(0.0), t0_computer=at(0.0), source=source, clock=ntp, start_in=3.0)
+    start = StartRecord(t0=at(0.0), t0_local=at(0.0), source=source, clock=ntp, start_in=3.0)
     return Manifest(
         take="t", phase="done", created_at=at(-4), written_at=at(9), start=start, cameras=list(cameras)
     )

@@ -11,7 +11,7 @@ from asynccam.model.manifest import FileState, Outcome
 from asynccam.take import Take, TakeLimits
 from tests.support.scripted_camera import Behaviour, ScriptedCamera, hang, refuse
 
-PATIENT = TakeLimits(settle=0.1, stop_timeout=60, status_timeout=60)
+PATIENT = TakeLimits(start_answer_grace=0.1, stop_timeout=60, status_timeout=60)
 
 
 async def test_files_of_healthy_cameras_are_home_while_a_dead_one_is_waited_for(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ async def test_a_take_cancelled_while_a_dead_camera_is_waited_for_has_the_others
         if isinstance(event, FileArrived):
             home.set()
 
-    limits = TakeLimits(settle=0.1, stop_timeout=60, status_timeout=60, wind_up_timeout=0.5)
+    limits = TakeLimits(start_answer_grace=0.1, stop_timeout=60, status_timeout=60, cancel_timeout=0.5)
     cameras = [ScriptedCamera("good"), ScriptedCamera("dead", script={"stop": hang})]
     take = Take(cameras, tmp_path, limits=limits, emit=hear)
     async with asyncio.timeout(30):
@@ -73,7 +73,7 @@ async def test_the_second_try_of_a_stop_fits_into_the_limits(
     tmp_path: Path, status: Behaviour | None
 ) -> None:
     script = {"stop": hang, "list": hang} | ({"status": status} if status else {})
-    limits = TakeLimits(settle=0.1, stop_timeout=0.5, status_timeout=0.5)
+    limits = TakeLimits(start_answer_grace=0.1, stop_timeout=0.5, status_timeout=0.5)
     bad = ScriptedCamera("bad", script=script)
     loop = asyncio.get_running_loop()
     began: list[float] = []
@@ -99,7 +99,7 @@ async def test_the_second_try_of_a_stop_fits_into_the_limits(
 async def test_a_stop_refused_for_its_sign_in_is_followed_by_a_look_at_the_files(tmp_path: Path) -> None:
     expired = AuthenticationError("the token expired 3 s ago: give a new one with set_credentials()")
     bad = ScriptedCamera("bad", script={"stop": refuse(expired), "status": refuse(expired)})
-    take = Take([bad], tmp_path, limits=TakeLimits(settle=0.1))
+    take = Take([bad], tmp_path, limits=TakeLimits(start_answer_grace=0.1))
     async with asyncio.timeout(30):
         await take.run(duration=0.1, start_in=0.02)
     record = take.manifest.cameras[0]

@@ -187,7 +187,7 @@ class MqttBridge:
 
     async def _follow(self) -> None:
         """Keep the states up to date, with or without a broker; events are told while there is one."""
-        with self._session.events.events(replay=True) as events:
+        with self._session.events.stream(replay=True) as events:
             before = events.waiting
             if not before:
                 self._replayed.set()

@@ -26,7 +26,7 @@ from asynccam.model.info import CameraState
 from asynccam.model.manifest import CameraRecord, FileState, Manifest, Outcome
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline, sleep_until
-from asynccam.session import Away, Session
+from asynccam.session import Session, Unavailable
 from asynccam.take import Take, TakeLimits, TakeState
 from asynccam.take.interrupted import InterruptedTake, interrupted_takes
 from asynccam.take.resume import resume_take
@@ -42,7 +42,7 @@ _LOOK_EVERY: Final = 0.1
 _RETRY_SECONDS: Final = 2.0
 """Seconds between two looks whether the cameras of an interrupted take are there."""
 _ABORT_SECONDS: Final = 1.0
-_RESUME_LIMITS: Final = TakeLimits(wind_up_timeout=2.0)
+_RESUME_LIMITS: Final = TakeLimits(cancel_timeout=2.0)
 _SAYS_RECORDING: Final = frozenset({"seen", "status", "device", "answer"})
 """Evidence on a first frame that comes from the camera or its recorder, and not from a plan."""
 
@@ -171,14 +171,14 @@ class Recordings:
             raise StateError(f"take {take.name} was ended before it had begun")
         return started.result()
 
-    def _chosen(self, key: str, wish: TakeWish) -> tuple[list[Camera], dict[str, Away]]:
+    def _chosen(self, key: str, wish: TakeWish) -> tuple[list[Camera], dict[str, Unavailable]]:
         """The cameras that are to record, and who of them is missing."""
         if key != ALL:
             return [self.camera(key)], {}
         if wish.cameras:
             return list({one.id: one for one in map(self.camera, wish.cameras)}.values()), {}
         everyone = [one for one in self._session.cameras.values() if one.supports(Record)]
-        away = dict(self._session.away)
+        away = dict(self._session.unavailable)
         behind = tuple(camera for camera in self._session.cameras)
         missing = {
             name: one
@@ -214,7 +214,7 @@ class Recordings:
         found = await self._scope.gather({one.id: self._asked(one) for one in cameras}, name="status")
         for key, state in found.items():
             if isinstance(state, Exception):
-                away = self._session.away.get(key)
+                away = self._session.unavailable.get(key)
                 if away is not None and len(found) == 1:
                     raise ConnectionError(f"{key} is unavailable: {state}") from state
             elif state in (CameraState.RECORDING, CameraState.STOPPING):
@@ -304,7 +304,7 @@ class Recordings:
         waits: set[asyncio.Task[Any]] = {self._scope.spawn(end.wait(), name="end")}
         start = take.manifest.start
         if duration is not None and start is not None:
-            left = start.t0_computer.unix + duration - unix_now()
+            left = start.t0_local.unix + duration - unix_now()
             moment = WALL_CLOCK.elapsed() + left
             waits.add(self._scope.spawn(sleep_until(moment), name="length"))
         try:
@@ -381,7 +381,7 @@ class Recordings:
                 return  # it records, and OFF ends it
             await sleep_until(one.take.ends_at)
         while one.take.name in self.interrupted:
-            here = self._session.cameras.keys() - self._session.away.keys()
+            here = self._session.cameras.keys() - self._session.unavailable.keys()
             if one.take.left <= here:
                 await self._resumed(one)
                 return  # what failed is a notice, and OFF tries again
@@ -436,7 +436,7 @@ class Recordings:
         await finish(self._end_all(takes, timeout))
         try:
             await self._scope.aclose(
-                timeout=_RESUME_LIMITS.wind_up_timeout if self.interrupted else _ABORT_SECONDS
+                timeout=_RESUME_LIMITS.cancel_timeout if self.interrupted else _ABORT_SECONDS
             )
         except TimeoutError as error:
             _LOG.warning("%s", error)

@@ -53,7 +53,7 @@ class States:
 
     def of(self, camera: str) -> dict[str, Any] | None:
         """Return what is told of a camera, or None as long as nothing is known and it may soon say itself."""
-        away = self._session.away.get(camera)
+        away = self._session.unavailable.get(camera)
         state, reason = self._heard.get(camera, (CameraState.UNKNOWN, ""))
         if away is not None:
             words = "" if away.error is None else str(away.error)

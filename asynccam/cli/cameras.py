@@ -55,7 +55,7 @@ async def _cameras(uri: str, timeout: float, credentials: Credentials | None, ou
 
     async with open_session() as session:
         with output.waiting(f"asking {uri}"):
-            found = await session.cameras_behind(uri, credentials=credentials, timeout=timeout)
+            found = await session.list_cameras(uri, credentials=credentials, timeout=timeout)
     output.document({"cameras": found})
     output.show(_table(found) if found else words.told(f"There is no camera behind {uri}."))
     return ExitCode.OK

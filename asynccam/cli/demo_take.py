@@ -50,7 +50,7 @@ _IMPATIENT: Final = TakeLimits(
     stop_timeout=10.0,
     status_timeout=3.0,
     stall_timeout=10.0,
-    wind_up_timeout=40.0,
+    cancel_timeout=40.0,
 )
 """For ``--chaos``: nobody at a demo wants to wait as long for the dead as an experimenter does."""
 
@@ -129,7 +129,7 @@ class Demo:
     async def _play(self, session: Session, take: Take, mortal: Sequence[ServerProcess]) -> None:
         """The take itself, while servers die that are to die, and a picture is made of it."""
         hub = session.events
-        with hub.events(TakePhaseChanged) as phases, hub.events(TakePhaseChanged) as signs:
+        with hub.stream(TakePhaseChanged) as phases, hub.stream(TakePhaseChanged) as signs:
             async with TaskScope("demo") as scope:
                 scope.spawn(self.picture.watch(self._view, phases), name="picture")
                 scope.spawn(self._kill(mortal, signs), name="kill")
@@ -231,7 +231,7 @@ async def _connect(session: Session, part: Part) -> list[Camera]:
         os.environ["MEDIAMTX_HTTP_PORT"] = str(part.server.said["http_port"])
     if part.system == "nanocam":
         return [await session.connect(part.address)]
-    behind = await session.cameras_behind(part.address, credentials=part.credentials)
+    behind = await session.list_cameras(part.address, credentials=part.credentials)
     return await session.connect_all([info.address for info in behind], credentials=part.credentials)
 
 
@@ -240,7 +240,7 @@ async def _discover(session: Session, names: Sequence[str]) -> list[Camera]:
     if not names:
         return []
     wanted = [f"multicam://{name}" for name in names]
-    with session.events.events(CameraFound) as arrivals:
+    with session.events.stream(CameraFound) as arrivals:
         await session.discover(systems=["multicam"], timeout=_FIND_TIMEOUT, count=len(wanted))
         while not session.cameras.keys() >= set(wanted):
             await anext(arrivals)

@@ -66,7 +66,7 @@ def lesson(manifest: Manifest, fates: Mapping[str, str], sheet: Path | None) -> 
     if fates:
         parts += [_heading("What was done on purpose, and what came of it"), _chaos(manifest, fates)]
     if manifest.start is not None:
-        t0 = manifest.start.t0_computer.unix
+        t0 = manifest.start.t0_local.unix
         parts += [_heading("When each camera started, seen from T0"), _starts(manifest, t0), _terms(manifest)]
     parts.append(_places(manifest, sheet))
     return parts

@@ -29,7 +29,7 @@ from asynccam.wall_clock import unix_now
 if TYPE_CHECKING:
     from asynccam.model.address import Address
     from asynccam.model.camera import Camera
-    from asynccam.session import Away, Place, Session
+    from asynccam.session import CameraTarget, Session, Unavailable
 
 
 class Require(StrEnum):
@@ -105,7 +105,7 @@ class Which:
     interfaces: Sequence[str] | None
     fleet: Path | None = None
     require: Require = Require.ALL
-    missing: "dict[str, Away]" = field(default_factory=dict)
+    missing: "dict[str, Unavailable]" = field(default_factory=dict)
 
     async def reach(
         self,
@@ -120,7 +120,7 @@ class Which:
             at: list[Address | str] = []
             for address in addresses:
                 try:
-                    found = await session.cameras_behind(address, credentials=credentials)
+                    found = await session.list_cameras(address, credentials=credentials)
                 except (AsynccamError, ExceptionGroup) as error:
                     self._leave_out(address, error)
                 else:
@@ -139,15 +139,15 @@ class Which:
 
     def _leave_out(self, address: "Address | str", error: Exception) -> None:
         """Note that nobody is reached at an address; an error unless some may be missing."""
-        from asynccam.session import Away
+        from asynccam.session import Unavailable
 
         if self.require is Require.ALL or isinstance(error, UsageError):
             raise error
-        self.missing[str(address)] = Away(str(address), unix_now(), error, 1)
+        self.missing[str(address)] = Unavailable(str(address), unix_now(), error, 1)
 
 
 async def cameras_of(
-    session: "Session", which: Which, output: Output, places: "Sequence[Place]" = ()
+    session: "Session", which: Which, output: Output, places: "Sequence[CameraTarget]" = ()
 ) -> "list[Camera]":
     """Reach the cameras that were asked for: each once, those that were named first.
 
@@ -189,7 +189,7 @@ def _some(which: Which, cameras: "list[Camera]") -> "list[Camera]":
     return cameras
 
 
-async def _fleet_of(session: "Session", which: Which, places: "Sequence[Place]") -> "list[Camera]":
+async def _fleet_of(session: "Session", which: Which, places: "Sequence[CameraTarget]") -> "list[Camera]":
     """The cameras at the places of a fleet, also those behind its services."""
     cameras: list[Camera] = []
     for place in places:

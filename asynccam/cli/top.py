@@ -98,7 +98,7 @@ async def _until_asked(session: "Session", seconds: float) -> None:
 
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        asked = session.cameras.keys() - session.away.keys()
+        asked = session.cameras.keys() - session.unavailable.keys()
         if all(session.events.latest(CameraStateChanged, key) for key in asked):
             return
         await asyncio.sleep(0.05)

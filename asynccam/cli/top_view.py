@@ -92,7 +92,7 @@ class TopView:
         session = self._session
         cameras = sorted(session.cameras.items(), key=lambda item: (item[1].info.name, item[0]))
         rows = [self._row(key) for key, _ in cameras]
-        for key, away in session.away.items():
+        for key, away in session.unavailable.items():
             if key not in session.cameras:
                 system = key.partition("://")[0]
                 rows.append(TopRow(key, key, system, away.address, "away", away.since, _why(away.error)))
@@ -102,7 +102,7 @@ class TopView:
         session = self._session
         info = session.cameras[key].info
         last_at, last = self._last.get(key, (None, ""))
-        away = session.away.get(key)
+        away = session.unavailable.get(key)
         state = session.events.latest(CameraStateChanged, key)
         recording = self._recording.get(key)
         since: float | None

@@ -98,7 +98,7 @@ async def _watch(
     settings: Any = {"interfaces": list(interfaces)} if interfaces else {}
     async with Session.open(*uris, fleet=fleet, credentials=credentials, timeout=0, **settings) as session:
         output.note("Watching; Ctrl-C leaves.")
-        with session.events.events(camera=filters.cameras, replay=True) as events:
+        with session.events.stream(camera=filters.cameras, replay=True) as events:
             lost = 0
             async for event in events:
                 if events.dropped > lost:

@@ -76,7 +76,7 @@ class CameraStateChanged(CameraEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gap(CameraEvent):
+class MissedEvents(CameraEvent):
     """A connection was away for a while; what was told meanwhile is lost, but the difference is known.
 
     Attributes:

@@ -218,7 +218,7 @@ class SupportsRecord(Protocol):
 
 
 @runtime_checkable
-class EndsLeftovers(Protocol):
+class StopsOrphanedRecording(Protocol):
     """What a `Record` has besides where a controller that died can leave something running at the camera."""
 
     async def end_leftovers(self, *, timeout: float = 60.0) -> None:

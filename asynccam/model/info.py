@@ -72,7 +72,7 @@ class CameraStatus:
     extra: Mapping[str, Any] = field(default_factory=_empty)
 
 
-class Finding(Protocol):
+class CheckResult(Protocol):
     """What a look into a video file found."""
 
     @property
@@ -129,7 +129,7 @@ class MediaFile:
     id: str = ""
     created: float | None = None
     path: Path | None = None
-    verdict: Finding | None = None
+    verdict: CheckResult | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from pydantic_core import PydanticSerializationError
 
 from asynccam.errors import StorageError
 from asynccam.model.event_json import plain
-from asynccam.model.info import ClockOffset, Finding
+from asynccam.model.info import CheckResult, ClockOffset
 from asynccam.model.intervals import ClockLine, fit_line
 from asynccam.model.safe_files import Root, confined, read_file
 from asynccam.outside import MAX_DEPTH, MAX_TEXT, clean_json, clean_text, is_bounded
@@ -230,7 +230,7 @@ class StartRecord(Record):
     """T0: the one moment every camera was told to start at."""
 
     t0: Moment = Field(description="T0 by the reference clock; scheduled cameras were sent exactly this.")
-    t0_computer: Moment = Field(description="The same moment by this computer's clock.")
+    t0_local: Moment = Field(description="The same moment by this computer's clock.")
     source: Literal["system", "ntp"] = Field(description="The reference clock: this computer's, or NTP.")
     server: str | None = Field(default=None, description="The NTP server asked, if any.")
     clock: ClockRecord | None = Field(
@@ -255,7 +255,7 @@ class VerdictRecord(Record):
     detail: str = Field(default="", description="What is wrong or remarkable, in words.")
 
     @classmethod
-    def of(cls, finding: Finding) -> Self:
+    def of(cls, finding: CheckResult) -> Self:
         """A finding as a record."""
         return cls(
             verdict=str(finding.verdict.value),

@@ -5,11 +5,11 @@ import socket
 from functools import partial
 from typing import cast
 
-from asynccam.net.engine import TURN, Engine, PeerGoneError
+from asynccam.net.engine import TURN, PeerClosedError, TransferBackend
 from asynccam.net.partfile import PartFile
 
 
-class BufferedEngine(Engine, asyncio.BufferedProtocol):
+class BufferedTransfer(TransferBackend, asyncio.BufferedProtocol):
     """Two buffers, filled by the loop in turn and written off it.
 
     When both are busy reading pauses, so memory is bounded and TCP holds the peer back. A buffer
@@ -64,13 +64,13 @@ class BufferedEngine(Engine, asyncio.BufferedProtocol):
 
     def eof_received(self) -> None:
         """The peer sends no more."""
-        self._lost(PeerGoneError("the peer closed the connection"))
+        self._lost(PeerClosedError("the peer closed the connection"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, or `stop` closed it."""
         self._closed.set()
         reason = exc.strerror if isinstance(exc, OSError) else None
-        self._lost(PeerGoneError(reason or str(exc or "the connection was closed")))
+        self._lost(PeerClosedError(reason or str(exc or "the connection was closed")))
 
     # -- within ---------------------------------------------------------------------------------
 
@@ -89,6 +89,6 @@ class BufferedEngine(Engine, asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.pause_reading()
 
-    def _lost(self, error: PeerGoneError) -> None:
+    def _lost(self, error: PeerClosedError) -> None:
         if self._missing:  # else the rest is here and only has to be written
             self.fail(error)

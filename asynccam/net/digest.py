@@ -23,7 +23,7 @@ _BUFFER = 1024 * 1024  # less means more handing to and fro of Python's lock, mo
 _THREAD_AGAIN = 0.5  # seconds until another try to start a thread, where the system refused one
 
 
-class FollowingDigest:
+class BackgroundDigest:
     """Hashes what has been written, from the page cache, in slices on the loop's executor.
 
     Reading back costs one more copy, but leaves the transfer free to move bytes that Python never
@@ -118,17 +118,17 @@ class _Hashers:
 
     def __init__(self) -> None:
         self._idle = max(1, (os.cpu_count() or 1) // 2)
-        self._queue: deque[FollowingDigest] = deque()  # its single operations need no lock
+        self._queue: deque[BackgroundDigest] = deque()  # its single operations need no lock
 
     @classmethod
     def of(cls, loop: asyncio.AbstractEventLoop) -> "_Hashers":
         return cls._of_loop.setdefault(loop, cls())
 
-    def add(self, digest: FollowingDigest) -> None:
+    def add(self, digest: BackgroundDigest) -> None:
         self._queue.append(digest)
         self._employ()
 
-    def withdraw(self, digest: FollowingDigest) -> bool:
+    def withdraw(self, digest: BackgroundDigest) -> bool:
         """Take a file out of the queue; False if a thread is at it."""
         with suppress(ValueError):
             self._queue.remove(digest)

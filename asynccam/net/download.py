@@ -13,13 +13,13 @@ from typing import Literal
 from asynccam.errors import TransferError, UsageError
 from asynccam.model.features import Progress
 from asynccam.model.safe_name import safe_name
-from asynccam.net.buffered import BufferedEngine
-from asynccam.net.engine import Engine, PeerGoneError
+from asynccam.net.buffered import BufferedTransfer
+from asynccam.net.engine import PeerClosedError, TransferBackend
 from asynccam.net.partfile import PartFile
 from asynccam.runtime.tasks import finish
 
 if sys.platform == "linux":
-    from asynccam.net.splice import SpliceEngine
+    from asynccam.net.splice import SpliceTransfer
 
 __all__ = ["EngineChoice", "PartFile", "receive_file", "safe_name"]
 
@@ -72,7 +72,7 @@ async def receive_file(
             await _move(make(sock, part, size), stall_timeout, progress)
             if progress is not None:
                 progress(size, size)
-    except PeerGoneError as error:
+    except PeerClosedError as error:
         kept = await part.keep()
         raise TransferError(
             f"{part.target.name} from {_peer_name(sock)}: {error} after {part.received} of {size} bytes",
@@ -85,7 +85,7 @@ async def receive_file(
         raise
 
 
-async def _move(mover: Engine, stall_timeout: float, progress: Progress | None) -> None:
+async def _move(mover: TransferBackend, stall_timeout: float, progress: Progress | None) -> None:
     watch = _Watch(mover, stall_timeout, progress)
     try:
         await finish(mover.start())
@@ -96,12 +96,12 @@ async def _move(mover: Engine, stall_timeout: float, progress: Progress | None) 
         await finish(mover.stop())
 
 
-def _engine(choice: EngineChoice) -> Callable[[socket.socket, PartFile, int], Engine]:
+def _engine(choice: EngineChoice) -> Callable[[socket.socket, PartFile, int], TransferBackend]:
     if sys.platform == "linux" and choice in ("auto", "splice"):
-        return SpliceEngine
+        return SpliceTransfer
     if choice == "splice":
         raise UsageError(f"splicing is for Linux, this is {sys.platform}")
-    return BufferedEngine
+    return BufferedTransfer
 
 
 def _peer_name(sock: socket.socket) -> str:
@@ -115,7 +115,7 @@ def _peer_name(sock: socket.socket) -> str:
 class _Watch:
     """One timer for a whole transfer: notices silence and reports progress."""
 
-    def __init__(self, mover: Engine, stall_timeout: float, progress: Progress | None) -> None:
+    def __init__(self, mover: TransferBackend, stall_timeout: float, progress: Progress | None) -> None:
         self._mover = mover
         self._stall_timeout = stall_timeout
         self._progress = progress
@@ -142,6 +142,6 @@ class _Watch:
                     self._mover.fail(error)
                     return
         elif now - self._moved_at >= self._stall_timeout:
-            self._mover.fail(PeerGoneError(f"nothing moved for {self._stall_timeout:g} s,"))
+            self._mover.fail(PeerClosedError(f"nothing moved for {self._stall_timeout:g} s,"))
             return
         self.start()

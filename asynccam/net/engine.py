@@ -11,16 +11,16 @@ TURN = 256 * 1024
 """Bytes moved before the loop serves others: less costs speed, more makes twenty transfers stall it."""
 
 
-class PeerGoneError(Exception):
+class PeerClosedError(Exception):
     """The connection ended before the file did; the message says how."""
 
 
-class Engine(ABC):
+class TransferBackend(ABC):
     """Moves bytes from a socket into a part until the part holds ``size``.
 
     Attributes:
         done: Gets None when the last byte is in the file, or the exception because of which it
-            never will be: `PeerGoneError`, `StorageError`.
+            never will be: `PeerClosedError`, `StorageError`.
     """
 
     def __init__(self, sock: socket.socket, part: PartFile, size: int) -> None:

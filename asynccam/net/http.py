@@ -77,7 +77,7 @@ def new_session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(connector=connector)
 
 
-class Answer(NamedTuple):
+class HttpResponse(NamedTuple):
     """A whole answer.
 
     Attributes:
@@ -172,7 +172,7 @@ class HttpClient:
         most: int,
         headers: Mapping[str, str] | None = None,
         maybe_executed: bool = False,
-    ) -> Answer:
+    ) -> HttpResponse:
         """Send a request and take the whole answer, whatever its status, into memory.
 
         The short way for what is asked often: limits are made once, not at each call. Redirects are not
@@ -209,7 +209,7 @@ class HttpClient:
                     raise RemoteProtocolError(f"{bare(url)} answers with more than {most} bytes")
                 told = response.headers
                 bounded = "Content-Length" in told or "Transfer-Encoding" in told
-                return Answer(response.status, body, clean_text(told.get("Location", "")), bounded)
+                return HttpResponse(response.status, body, clean_text(told.get("Location", "")), bounded)
         except (aiohttp.ClientError, OSError, RuntimeError):
             with http_errors(url, maybe_executed=maybe_executed):  # only when there is one to tell
                 raise

@@ -15,7 +15,7 @@ from typing import ClassVar, Final, Generic, Protocol, TypeVar
 
 from asynccam.errors import AsynccamError, AuthenticationError, ConnectionError, StateError, TimeoutError
 from asynccam.model.events import Event
-from asynccam.net.websocket import Closed
+from asynccam.net.websocket import CloseInfo
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.tasks import Ready, TaskScope, finish
 from asynccam.runtime.timing import SYSTEM_CLOCK, Clock, deadline, slept
@@ -23,7 +23,7 @@ from asynccam.runtime.timing import SYSTEM_CLOCK, Clock, deadline, slept
 _LOG = logging.getLogger(__name__)
 
 
-class LinkState(Enum):
+class ConnectionState(Enum):
     """Where a connection stands."""
 
     CLOSED = "closed"
@@ -35,18 +35,18 @@ class LinkState(Enum):
     REFUSED = "refused"
 
 
-TRANSITIONS: Final[dict[LinkState, frozenset[LinkState]]] = {
-    LinkState.CLOSED: frozenset({LinkState.CONNECTING}),
-    LinkState.CONNECTING: frozenset(
-        {LinkState.SIGNING_IN, LinkState.WAITING, LinkState.REFUSED, LinkState.CLOSED}
+TRANSITIONS: Final[dict[ConnectionState, frozenset[ConnectionState]]] = {
+    ConnectionState.CLOSED: frozenset({ConnectionState.CONNECTING}),
+    ConnectionState.CONNECTING: frozenset(
+        {ConnectionState.SIGNING_IN, ConnectionState.WAITING, ConnectionState.REFUSED, ConnectionState.CLOSED}
     ),
-    LinkState.SIGNING_IN: frozenset(
-        {LinkState.READY, LinkState.WAITING, LinkState.REFUSED, LinkState.CLOSED}
+    ConnectionState.SIGNING_IN: frozenset(
+        {ConnectionState.READY, ConnectionState.WAITING, ConnectionState.REFUSED, ConnectionState.CLOSED}
     ),
-    LinkState.READY: frozenset({LinkState.LOST, LinkState.CLOSED}),
-    LinkState.LOST: frozenset({LinkState.WAITING, LinkState.CLOSED}),
-    LinkState.WAITING: frozenset({LinkState.CONNECTING, LinkState.CLOSED}),
-    LinkState.REFUSED: frozenset({LinkState.CONNECTING, LinkState.CLOSED}),
+    ConnectionState.READY: frozenset({ConnectionState.LOST, ConnectionState.CLOSED}),
+    ConnectionState.LOST: frozenset({ConnectionState.WAITING, ConnectionState.CLOSED}),
+    ConnectionState.WAITING: frozenset({ConnectionState.CONNECTING, ConnectionState.CLOSED}),
+    ConnectionState.REFUSED: frozenset({ConnectionState.CONNECTING, ConnectionState.CLOSED}),
 }
 
 
@@ -63,16 +63,16 @@ class LinkStateChanged(Event):
     """
 
     slot: ClassVar[str] = "connection"
-    state: LinkState
-    previous: LinkState
+    state: ConnectionState
+    previous: ConnectionState
     reason: str = ""
 
 
-class Link(Protocol):
+class Connection(Protocol):
     """One connection, as far as the loop needs to know it."""
 
     @property
-    def closed(self) -> "asyncio.Future[Closed]":
+    def closed(self) -> "asyncio.Future[CloseInfo]":
         """Done when the connection has ended."""
         ...
 
@@ -84,12 +84,12 @@ class Link(Protocol):
 _EARLY_PAUSE: Final = 1.0
 """Seconds at most between tries with a token that may be too early for the peer's clock."""
 
-L = TypeVar("L", bound=Link)
-StateListener = Callable[[LinkState, LinkState, str], None]
+L = TypeVar("L", bound=Connection)
+StateListener = Callable[[ConnectionState, ConnectionState, str], None]
 """Called with the new state, the one before and why; must not block."""
 
 
-class LiveLink(Generic[L]):
+class ReconnectingConnection(Generic[L]):
     """Keeps one link open, and opens another when it goes.
 
     Args:
@@ -127,10 +127,10 @@ class LiveLink(Generic[L]):
         self._on_state = on_state
         self._clock = clock
         self._rng = rng
-        self._state = LinkState.CLOSED
+        self._state = ConnectionState.CLOSED
         self._scope: TaskScope | None = None
         self._wake = asyncio.Event()
-        self._waiters: list[tuple[frozenset[LinkState], asyncio.Future[LinkState]]] = []
+        self._waiters: list[tuple[frozenset[ConnectionState], asyncio.Future[ConnectionState]]] = []
         self.link: L | None = None
         self.reason = ""
         """Why the connection is in its present state, in words."""
@@ -144,7 +144,7 @@ class LiveLink(Generic[L]):
         """How often the connection became ready."""
 
     @property
-    def state(self) -> LinkState:
+    def state(self) -> ConnectionState:
         """Where the connection stands."""
         return self._state
 
@@ -191,20 +191,20 @@ class LiveLink(Generic[L]):
             return
         await scope.aclose()
 
-    def wake(self) -> None:
+    def retry_now(self) -> None:
         """Try again now: something says that the peer is back."""
-        if self._state is LinkState.WAITING:
+        if self._state is ConnectionState.WAITING:
             self._wake.set()
 
     def rearm(self) -> None:
         """Try again with new credentials after a refusal."""
-        if self._state is LinkState.REFUSED:
+        if self._state is ConnectionState.REFUSED:
             self._wake.set()
             self._move(
-                LinkState.CONNECTING, "new credentials"
+                ConnectionState.CONNECTING, "new credentials"
             )  # at once: the next call waits for the outcome
 
-    async def wait_for(self, *states: LinkState, timeout: float | None = None) -> LinkState:
+    async def wait_for(self, *states: ConnectionState, timeout: float | None = None) -> ConnectionState:
         """Wait until the connection is in one of the states.
 
         Raises:
@@ -212,7 +212,7 @@ class LiveLink(Generic[L]):
         """
         if self._state in states:
             return self._state
-        future: asyncio.Future[LinkState] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[ConnectionState] = asyncio.get_running_loop().create_future()
         entry = (frozenset(states), future)
         self._waiters.append(entry)
         try:
@@ -227,19 +227,19 @@ class LiveLink(Generic[L]):
         try:
             await self._keep_up(ready, attempts)
         finally:
-            self._move(LinkState.CLOSED, "closed" if self.error is None else str(self.error))
+            self._move(ConnectionState.CLOSED, "closed" if self.error is None else str(self.error))
 
     async def _keep_up(self, ready: Ready[None], attempts: int) -> None:
         delays = self._backoff.delays(self._rng)
         remaining = attempts
         while True:
-            self._move(LinkState.CONNECTING, self.reason if self.connects else "")
+            self._move(ConnectionState.CONNECTING, self.reason if self.connects else "")
             try:
                 link = await self._attempt()
             except AuthenticationError as error:
                 if error.may_pass:
                     self.error = error
-                    self._move(LinkState.WAITING, str(error))
+                    self._move(ConnectionState.WAITING, str(error))
                     await self._pause(min(next(delays), _EARLY_PAUSE))
                     continue
                 if not self.connects:
@@ -253,7 +253,7 @@ class LiveLink(Generic[L]):
                 if not self.connects and not remaining:
                     raise
                 self.error = error
-                self._move(LinkState.WAITING, str(error))
+                self._move(ConnectionState.WAITING, str(error))
                 await self._pause(next(delays))
                 continue
             self._up(link)
@@ -270,13 +270,13 @@ class LiveLink(Generic[L]):
             if self._clock.monotonic() - began >= self._settled_after:
                 delays = self._backoff.delays(self._rng)
             wait = next(delays)
-            self._move(LinkState.WAITING, self.reason)
+            self._move(ConnectionState.WAITING, self.reason)
             await self._pause(wait)
 
     async def _attempt(self) -> L:
         link = await self._open_link()
         try:
-            self._move(LinkState.SIGNING_IN, "")
+            self._move(ConnectionState.SIGNING_IN, "")
             gap = None if self.lost_at is None else self._away()
             async with deadline(self._sign_in_timeout, f"completed sign-in at {self.name}"):
                 await self._sign_in(link, gap)
@@ -296,13 +296,13 @@ class LiveLink(Generic[L]):
         if self.lost_at is not None:
             _LOG.info("%s is back after %.1f s", self.name, self._away())
             self.lost_at = None
-        self._move(LinkState.READY, "")
+        self._move(ConnectionState.READY, "")
 
     def _away(self) -> float:
         """Seconds since the loss, those included that the computer slept."""
         return self._clock.monotonic() - self._lost_since + slept() - self._slept_before
 
-    def _lost(self, closed: "asyncio.Future[Closed]") -> None:
+    def _lost(self, closed: "asyncio.Future[CloseInfo]") -> None:
         # A future that is done has scheduled its callbacks already: removing one then comes too late.
         if self.link is None or self.link.closed is not closed:
             return
@@ -312,13 +312,13 @@ class LiveLink(Generic[L]):
         self.lost_at, self._lost_since = self._clock.time(), self._clock.monotonic()
         self._slept_before = slept()
         _LOG.warning("lost %s: %s", self.name, reason)  # once a loss; the tries that follow are silent
-        self._move(LinkState.LOST, reason)
+        self._move(ConnectionState.LOST, reason)
 
     def _refused(self, error: AuthenticationError) -> None:
         self.error = error
         self._wake.clear()
         _LOG.error("%s is tried again only with new credentials: %s", self.name, error)
-        self._move(LinkState.REFUSED, str(error))
+        self._move(ConnectionState.REFUSED, str(error))
 
     async def _pause(self, seconds: float) -> None:
         self._wake.clear()
@@ -328,7 +328,7 @@ class LiveLink(Generic[L]):
             waker = scope.spawn(self._wake.wait(), name="wake")
             await asyncio.wait({sleeper, waker}, return_when=asyncio.FIRST_COMPLETED)
 
-    def _move(self, state: LinkState, reason: str) -> None:
+    def _move(self, state: ConnectionState, reason: str) -> None:
         previous = self._state
         if state is previous:
             return

@@ -27,7 +27,7 @@ from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZerocon
 
 from asynccam.errors import StateError, UsageError
 from asynccam.net.mdns_announce import Announcement, announce
-from asynccam.net.mdns_service import Service, check_service_type, instance_of, service_of
+from asynccam.net.mdns_service import MdnsService, check_service_type, instance_of, service_of
 from asynccam.net.mdns_sockets import Interfaces, follow_interfaces, local_addresses, open_zeroconf
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.tasks import TaskScope, finish
@@ -35,7 +35,7 @@ from asynccam.runtime.tasks import TaskScope, finish
 __all__ = [
     "Announcement",
     "Interfaces",
-    "Service",
+    "MdnsService",
     "ServiceBrowser",
     "ServiceChanged",
     "ServiceEvent",
@@ -66,22 +66,22 @@ _MAX_NAMES: Final = 4096
 class ServiceFound:
     """A service is there, resolved."""
 
-    service: Service
+    service: MdnsService
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceChanged:
     """A service is reached elsewhere: other addresses or another port."""
 
-    service: Service
-    previous: Service
+    service: MdnsService
+    previous: MdnsService
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceLost:
     """A service said goodbye, or was not announced again in time; this is how it last was."""
 
-    service: Service
+    service: MdnsService
 
 
 ServiceEvent = ServiceFound | ServiceChanged | ServiceLost
@@ -145,14 +145,14 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
         self._scope = TaskScope(f"mdns {service_type}")
         self._stack: AsyncExitStack | None = None
         self._announced: dict[str, asyncio.Task[None] | None] = {}  # key -> its resolver, while there is one
-        self._known: dict[str, Service] = {}
-        self._reported: dict[str, Service] = {}
+        self._known: dict[str, MdnsService] = {}
+        self._reported: dict[str, MdnsService] = {}
         self._dirty: dict[str, None] = {}  # keys whose known and reported services may differ, in order
         self._waiter: asyncio.Future[None] | None = None
         self._closed = False
 
     @property
-    def services(self) -> tuple[Service, ...]:
+    def services(self) -> tuple[MdnsService, ...]:
         """Every service known now, in the order they were found."""
         return tuple(self._known.values())
 

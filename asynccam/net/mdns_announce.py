@@ -10,7 +10,7 @@ from zeroconf import DNSQuestionType, InterfaceChoice, IPVersion, ServiceInfo
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
 
 from asynccam.errors import BusyError, StateError, UsageError
-from asynccam.net.mdns_service import Service, check_service_type, is_usable, parse_ip, service_of
+from asynccam.net.mdns_service import MdnsService, check_service_type, is_usable, parse_ip, service_of
 from asynccam.net.mdns_sockets import (
     Interfaces,
     follow_interfaces,
@@ -41,7 +41,7 @@ class Announcement:
         self._moved = False
 
     @property
-    def service(self) -> Service:
+    def service(self) -> MdnsService:
         """How it is announced now."""
         service = service_of(self._info, ours=True)
         assert service is not None  # port and addresses were checked

@@ -20,7 +20,7 @@ _TYPE: Final = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class MdnsService:
     """A service as it is announced now.
 
     Attributes:
@@ -46,7 +46,7 @@ class Service:
         return frozenset(self.addresses), self.port
 
 
-def service_of(info: ServiceInfo, *, ours: bool = False) -> Service | None:
+def service_of(info: ServiceInfo, *, ours: bool = False) -> MdnsService | None:
     """What zeroconf knows of a service, or None while its port or every usable address is missing.
 
     Args:
@@ -61,7 +61,7 @@ def service_of(info: ServiceInfo, *, ours: bool = False) -> Service | None:
     instance = instance_of(info.name, info.type)
     # The type as it was asked for; the announcer may write it in another case.
     name = f"{instance}.{info.type}"
-    return Service(name, instance, addresses, info.port, MappingProxyType(properties))
+    return MdnsService(name, instance, addresses, info.port, MappingProxyType(properties))
 
 
 def reachable_addresses(addresses: Iterable[str]) -> tuple[str, ...]:

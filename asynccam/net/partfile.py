@@ -23,7 +23,7 @@ from asynccam.errors import (
 from asynccam.model.info import LocalFile
 from asynccam.model.safe_files import Folder
 from asynccam.model.safe_name import safe_name
-from asynccam.net.digest import FollowingDigest
+from asynccam.net.digest import BackgroundDigest
 from asynccam.runtime.disk import on_disk, reserve_space, storage_errors
 from asynccam.runtime.tasks import finish
 
@@ -63,7 +63,7 @@ class PartFile:
         self._fd = -1
         self._folder: Folder | None = None
         self._made = False
-        self._digest: FollowingDigest | None = None
+        self._digest: BackgroundDigest | None = None
         self._state = _State.OPEN
         self._in_turn = asyncio.Lock()
         self._began = time.monotonic()
@@ -242,9 +242,9 @@ class PartFile:
             if digest:
                 self._digest = self._new_digest()
 
-    def _new_digest(self) -> FollowingDigest:
+    def _new_digest(self) -> BackgroundDigest:
         assert self._folder is not None
-        return FollowingDigest(self.path, self._folder.open(self.path.name))
+        return BackgroundDigest(self.path, self._folder.open(self.path.name))
 
     def _take_name(self, folder: Folder) -> None:
         for target in self._candidates():

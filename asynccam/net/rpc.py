@@ -1,6 +1,6 @@
 """JSON-RPC over a WebSocket that comes back.
 
-`RpcClient` keeps an `RpcLink` alive and adds deadlines, waiting out a reconnect where the caller
+`JsonRpcClient` keeps an `JsonRpcConnection` alive and adds deadlines, waiting out a reconnect where the caller
 allows it, and repetition where that is harmless. Nothing that changes the world is ever sent twice.
 See docs/reconnecting.md.
 """
@@ -12,17 +12,17 @@ from types import TracebackType
 from typing import Any, Final
 
 from asynccam.errors import AsynccamError, AuthenticationError, ConnectionError
-from asynccam.net.live import LinkState, LiveLink, StateListener
-from asynccam.net.rpc_link import DEFAULT_TIMEOUT, NoticeHandler, RpcLink
+from asynccam.net.live import ConnectionState, ReconnectingConnection, StateListener
+from asynccam.net.rpc_link import DEFAULT_TIMEOUT, JsonRpcConnection, NoticeHandler
 from asynccam.net.websocket import MAX_MESSAGE, Room
 from asynccam.runtime.backoff import Backoff
-from asynccam.wire.jsonrpc import Oddity, Params
+from asynccam.wire.jsonrpc import Params, UnexpectedMessage
 
-SignIn = Callable[[RpcLink, float | None], Awaitable[None]]
+SignIn = Callable[[JsonRpcConnection, float | None], Awaitable[None]]
 """Makes a fresh link usable; given the length of the gap in seconds, or None at first."""
 
 
-class RpcClient:
+class JsonRpcClient:
     """Calls over a connection that is kept alive.
 
     Args:
@@ -30,7 +30,7 @@ class RpcClient:
         sign_in: Called on every fresh link before anyone else may use it.
         on_notice: Called with every notification's method and params; must not block.
         on_oddity: Called with what fits nothing.
-        on_state: Called at every change of state; see `LiveLink`.
+        on_state: Called at every change of state; see `ReconnectingConnection`.
         room: While there is no room, nothing more is read from the socket; see `EventHub.room`.
         headers: Sent with every handshake.
         tls: The context for ``wss://``.
@@ -49,7 +49,7 @@ class RpcClient:
         *,
         sign_in: SignIn | None = None,
         on_notice: NoticeHandler | None = None,
-        on_oddity: Callable[[Oddity], None] | None = None,
+        on_oddity: Callable[[UnexpectedMessage], None] | None = None,
         on_state: StateListener | None = None,
         room: Room | None = None,
         headers: Mapping[str, str] | None = None,
@@ -62,8 +62,8 @@ class RpcClient:
         ping_timeout: float = 20.0,
         quiet_limit: float | None = None,
     ) -> None:
-        async def open_link() -> RpcLink:
-            return await RpcLink.open(
+        async def open_link() -> JsonRpcConnection:
+            return await JsonRpcConnection.open(
                 url,
                 on_notice=on_notice,
                 on_oddity=on_oddity,
@@ -77,11 +77,11 @@ class RpcClient:
                 quiet_limit=quiet_limit,
             )
 
-        async def no_sign_in(link: RpcLink, gap: float | None) -> None:
+        async def no_sign_in(link: JsonRpcConnection, gap: float | None) -> None:
             """Every link is usable as it is."""
 
         self.url = url
-        self.live: LiveLink[RpcLink] = LiveLink(
+        self.live: ReconnectingConnection[JsonRpcConnection] = ReconnectingConnection(
             url,
             open_link,
             sign_in or no_sign_in,
@@ -91,20 +91,20 @@ class RpcClient:
         )
 
     @property
-    def state(self) -> LinkState:
+    def state(self) -> ConnectionState:
         """Where the connection stands."""
         return self.live.state
 
     async def start(self, *, attempts: int = 1, timeout: float | None = None) -> None:
-        """Connect and sign in; see `LiveLink.start`."""
+        """Connect and sign in; see `ReconnectingConnection.start`."""
         await self.live.start(attempts=attempts, timeout=timeout)
 
     async def aclose(self) -> None:
         """Close for good; open calls fail. Harmless when called twice."""
         await self.live.aclose()
 
-    async def __aenter__(self) -> "RpcClient":
-        if self.state is LinkState.CLOSED:
+    async def __aenter__(self) -> "JsonRpcClient":
+        if self.state is ConnectionState.CLOSED:
             await self.start()
         return self
 
@@ -153,7 +153,7 @@ class RpcClient:
                 if self.live.link is link:
                     await self.live.wait_for(*_NOT_READY, timeout=max(until - loop.time(), 0.001))
 
-    async def connections(self) -> AsyncIterator["RpcClient"]:
+    async def connections(self) -> AsyncIterator["JsonRpcClient"]:
         """Yield this client each time its connection becomes ready, until it is closed.
 
         Raises:
@@ -164,23 +164,28 @@ class RpcClient:
             if self.live.link is not None and self.live.connects > seen:
                 seen = self.live.connects
                 yield self
-            state = await self.live.wait_for(LinkState.READY, LinkState.REFUSED, LinkState.CLOSED)
-            if state is LinkState.CLOSED:
+            state = await self.live.wait_for(
+                ConnectionState.READY, ConnectionState.REFUSED, ConnectionState.CLOSED
+            )
+            if state is ConnectionState.CLOSED:
                 return
-            if state is LinkState.REFUSED:
+            if state is ConnectionState.REFUSED:
                 raise self._not_ready("the connection")
             if self.live.connects == seen:
                 await self.live.wait_for(*_NOT_READY)
 
     async def _until_ready(self, method: str, timeout: float) -> None:
-        if self.state in (LinkState.CLOSED, LinkState.REFUSED):
+        if self.state in (ConnectionState.CLOSED, ConnectionState.REFUSED):
             raise self._not_ready(method)
         await self.live.wait_for(
-            LinkState.READY, LinkState.REFUSED, LinkState.CLOSED, timeout=max(timeout, 0.001)
+            ConnectionState.READY,
+            ConnectionState.REFUSED,
+            ConnectionState.CLOSED,
+            timeout=max(timeout, 0.001),
         )
 
     def _not_ready(self, method: str) -> AsynccamError:
-        if self.state is LinkState.REFUSED and isinstance(self.live.error, AuthenticationError):
+        if self.state is ConnectionState.REFUSED and isinstance(self.live.error, AuthenticationError):
             return AuthenticationError(f"{method} was not sent: {self.live.error}")
         reason = f" ({self.live.reason})" if self.live.reason else ""
         return ConnectionError(
@@ -188,28 +193,28 @@ class RpcClient:
         )
 
 
-_NOT_READY: Final = tuple(state for state in LinkState if state is not LinkState.READY)
+_NOT_READY: Final = tuple(state for state in ConnectionState if state is not ConnectionState.READY)
 
 
 class connect:  # noqa: N801 - a call that can be awaited, entered or iterated, like websockets.connect
     """``await connect(url)``, ``async with connect(url) as client`` or ``async for client in connect(url)``.
 
-    Awaited, it gives a ready `RpcClient` that is to be closed; entered, it is closed at the end;
-    iterated, it yields the client each time the connection becomes ready. Takes what `RpcClient` takes.
+    Awaited, it gives a ready `JsonRpcClient` that is to be closed; entered, it is closed at the end;
+    iterated, it yields the client each time the connection becomes ready. Takes what `JsonRpcClient` takes.
     """
 
     def __init__(self, url: str, *, attempts: int = 1, **options: Any) -> None:
-        self._client = RpcClient(url, **options)
+        self._client = JsonRpcClient(url, **options)
         self._attempts = attempts
 
-    async def _start(self) -> RpcClient:
+    async def _start(self) -> JsonRpcClient:
         await self._client.start(attempts=self._attempts)
         return self._client
 
-    def __await__(self) -> Generator[Any, None, RpcClient]:
+    def __await__(self) -> Generator[Any, None, JsonRpcClient]:
         return self._start().__await__()
 
-    async def __aenter__(self) -> RpcClient:
+    async def __aenter__(self) -> JsonRpcClient:
         return await self._start()
 
     async def __aexit__(
@@ -217,7 +222,7 @@ class connect:  # noqa: N801 - a call that can be awaited, entered or iterated, 
     ) -> None:
         await self._client.aclose()
 
-    async def __aiter__(self) -> AsyncIterator[RpcClient]:
+    async def __aiter__(self) -> AsyncIterator[JsonRpcClient]:
         try:
             await self._start()
             async for client in self._client.connections():

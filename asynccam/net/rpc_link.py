@@ -11,11 +11,20 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from asynccam.errors import ConnectionError, FatalError, RemoteProtocolError, TimeoutError
-from asynccam.net.websocket import MAX_MESSAGE, Closed, Room, WebSocket, open_websocket
+from asynccam.net.websocket import MAX_MESSAGE, CloseInfo, Room, WebSocket, open_websocket
 from asynccam.outside import OVERLAP, is_suspicious
 from asynccam.redaction import loggable
 from asynccam.runtime.timing import deadline
-from asynccam.wire.jsonrpc import Event, Failure, Id, JsonRpcCaller, Notice, Oddity, Params, Result
+from asynccam.wire.jsonrpc import (
+    ErrorResponse,
+    Event,
+    Id,
+    JsonRpcCodec,
+    Notification,
+    Params,
+    Result,
+    UnexpectedMessage,
+)
 
 _LOG = logging.getLogger(__name__)
 
@@ -54,7 +63,7 @@ class RpcError(FatalError):
         self.method = method
 
 
-class RpcLink:
+class JsonRpcConnection:
     """One WebSocket connection with calls on it; gone when the socket is.
 
     Attributes:
@@ -63,10 +72,13 @@ class RpcLink:
     """
 
     def __init__(
-        self, name: str, on_notice: NoticeHandler | None, on_oddity: Callable[[Oddity], None] | None
+        self,
+        name: str,
+        on_notice: NoticeHandler | None,
+        on_oddity: Callable[[UnexpectedMessage], None] | None,
     ) -> None:
         self.name = name
-        self.caller = JsonRpcCaller()
+        self.caller = JsonRpcCodec()
         self._on_notice = on_notice
         self._on_oddity = on_oddity
         self._calls: dict[Id, tuple[asyncio.Future[Any], str]] = {}
@@ -80,7 +92,7 @@ class RpcLink:
         url: str,
         *,
         on_notice: NoticeHandler | None = None,
-        on_oddity: Callable[[Oddity], None] | None = None,
+        on_oddity: Callable[[UnexpectedMessage], None] | None = None,
         room: Room | None = None,
         headers: Mapping[str, str] | None = None,
         tls: ssl.SSLContext | None = None,
@@ -89,7 +101,7 @@ class RpcLink:
         ping_interval: float | None = 20.0,
         ping_timeout: float = 20.0,
         quiet_limit: float | None = None,
-    ) -> "RpcLink":
+    ) -> "JsonRpcConnection":
         """Connect; see `open_websocket` for the arguments and the errors."""
         link = cls(url, on_notice, on_oddity)
         link._socket = await open_websocket(
@@ -108,7 +120,7 @@ class RpcLink:
         return link
 
     @property
-    def closed(self) -> "asyncio.Future[Closed]":
+    def closed(self) -> "asyncio.Future[CloseInfo]":
         """Done when the connection has ended."""
         assert self._socket is not None
         return self._socket.closed
@@ -269,7 +281,7 @@ class RpcLink:
     def _take(self, event: Event) -> None:
         if _LOG.isEnabledFor(logging.DEBUG):
             self._log(event)
-        if type(event) is Notice:
+        if type(event) is Notification:
             if self._on_notice is not None:
                 self._on_notice(event.method, event.params)
         elif type(event) is Result:
@@ -277,20 +289,20 @@ class RpcLink:
             call = self._calls.pop(event.id, None)
             if call is not None and not call[0].done():
                 call[0].set_result(event.value)
-        elif type(event) is Failure:
+        elif type(event) is ErrorResponse:
             self._answered = True
             call = self._calls.pop(event.id, None)
             if call is not None and not call[0].done():
                 call[0].set_exception(RpcError(event.code, event.message, event.data, method=call[1]))
-        elif type(event) is Oddity and self._on_oddity is not None:
+        elif type(event) is UnexpectedMessage and self._on_oddity is not None:
             self._on_oddity(event)
 
     def _log(self, event: Event) -> None:
-        if type(event) is Notice:
+        if type(event) is Notification:
             _LOG.debug("%s: notification %s %s", self.name, loggable(event.method), loggable(event.params))
         elif type(event) is Result:
             _LOG.debug("%s: response %s %s", self.name, event.id, loggable(event.value))
-        elif type(event) is Failure:
+        elif type(event) is ErrorResponse:
             _LOG.debug(
                 "%s: error reply %s code %s: %s", self.name, event.id, event.code, loggable(event.message)
             )
@@ -303,7 +315,7 @@ class RpcLink:
                 TimeoutError(f"{self.name} did not answer {method} within {timeout:g} s", maybe_executed=True)
             )
 
-    def _lost(self, closed: "asyncio.Future[Closed]") -> None:
+    def _lost(self, closed: "asyncio.Future[CloseInfo]") -> None:
         reason = closed.result().reason
         for future, method in tuple(self._calls.values()):
             if not future.done():

@@ -22,7 +22,7 @@ from typing import ClassVar
 from weakref import WeakKeyDictionary
 
 from asynccam.errors import StorageError
-from asynccam.net.engine import TURN, Engine, PeerGoneError
+from asynccam.net.engine import TURN, PeerClosedError, TransferBackend
 from asynccam.net.partfile import PartFile
 from asynccam.runtime.disk import storage_errors
 
@@ -34,17 +34,17 @@ _OFF_LOOP = 0.25  # seconds for which the loop writes nothing itself after a slo
 _BUDGET = 0.008  # seconds of one pass of the loop that go into writing, whatever the number of files
 
 
-class _LoopTime:
+class _WriteBudget:
     """What writing may take of a loop's time. One for each loop, gone with it."""
 
-    _of_loop: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, "_LoopTime"]] = WeakKeyDictionary()
+    _of_loop: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, "_WriteBudget"]] = WeakKeyDictionary()
 
     def __init__(self) -> None:
         self._spent = 0.0
         self._off_until = 0.0
 
     @classmethod
-    def of(cls, loop: asyncio.AbstractEventLoop) -> "_LoopTime":
+    def of(cls, loop: asyncio.AbstractEventLoop) -> "_WriteBudget":
         return cls._of_loop.setdefault(loop, cls())
 
     def left(self) -> bool:
@@ -64,14 +64,14 @@ class _LoopTime:
         self._spent = 0.0
 
 
-class SpliceEngine(Engine):
+class SpliceTransfer(TransferBackend):
     """Socket to pipe to file; needs a loop with ``add_reader``."""
 
     def __init__(self, sock: socket.socket, part: PartFile, size: int) -> None:
         super().__init__(sock, part, size)
         self._outlet = self._inlet = -1
         self._copying = False
-        self._loop_time = _LoopTime.of(self.loop)
+        self._loop_time = _WriteBudget.of(self.loop)
 
     async def start(self) -> None:
         """Open the pipe and begin to read."""
@@ -125,9 +125,9 @@ class SpliceEngine(Engine):
         except BlockingIOError:
             raise
         except OSError as error:
-            raise PeerGoneError(error.strerror or str(error)) from error
+            raise PeerClosedError(error.strerror or str(error)) from error
         if not count:
-            raise PeerGoneError("the peer closed the connection")
+            raise PeerClosedError("the peer closed the connection")
         return count
 
     def _splice_into_file(self, count: int) -> int:

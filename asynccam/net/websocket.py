@@ -79,7 +79,7 @@ Room = Callable[[], "asyncio.Future[None] | None"]
 
 
 @dataclass(frozen=True, slots=True)
-class Closed:
+class CloseInfo:
     """Why a connection ended.
 
     Attributes:
@@ -155,7 +155,7 @@ class WebSocket(asyncio.Protocol):
         self.pongs = 0
         self._room: asyncio.Event | None = None  # made while the peer is slow: most never are
         self.opened: asyncio.Future[None] = self._loop.create_future()
-        self.closed: asyncio.Future[Closed] = self._loop.create_future()
+        self.closed: asyncio.Future[CloseInfo] = self._loop.create_future()
 
     @property
     def is_open(self) -> bool:
@@ -287,7 +287,7 @@ class WebSocket(asyncio.Protocol):
         reason = self._why or (close.reason if close else "") or (str(error) if error else "")
         code = close.code if close else 1006
         if not self.closed.done():
-            self.closed.set_result(Closed(code, reason or "the socket was closed", self._local))
+            self.closed.set_result(CloseInfo(code, reason or "the socket was closed", self._local))
 
     def _let_go(self) -> None:
         room, self._room = self._room, None

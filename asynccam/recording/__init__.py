@@ -3,8 +3,8 @@
 from asynccam.model.coverage import EarlyEnd, LateBegin
 from asynccam.model.frames import FrameTime
 from asynccam.recording.events import (
+    DroppedFrames,
     EndReason,
-    Gap,
     RecorderDiskLow,
     RecorderEnded,
     RecorderEvent,
@@ -30,7 +30,7 @@ __all__ = [
     "EndReason",
     "FileVerdict",
     "FrameTime",
-    "Gap",
+    "DroppedFrames",
     "HlsFiles",
     "LateBegin",
     "Limits",

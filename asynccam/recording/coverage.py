@@ -23,7 +23,7 @@ _COUNTED_EVERY: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class CoverageResult:
     """The end of a recording's video.
 
     Attributes:
@@ -86,7 +86,9 @@ class Ending:
         return LateBegin(first_at - self.delay, missing, "no frame came at the start")
 
 
-def ending_of(recorder: "Recorder", run: Run, verdicts: Sequence[FileVerdict], stall: float) -> Ending:
+def ending_of(
+    recorder: "Recorder", run: Run, verdicts: Sequence[FileVerdict], stall: float
+) -> CoverageResult:
     """What is known of the end of a recording that is over.
 
     Args:
@@ -106,7 +108,7 @@ def ending_of(recorder: "Recorder", run: Run, verdicts: Sequence[FileVerdict], s
     if run.rtp.trouble:
         reason = f"{reason}; {run.rtp.trouble}"
     stalled = bool(recorder.gaps) and not recorder.gaps[-1].resumed
-    return Ending(
+    return CoverageResult(
         at=run.first_frame.result() + last - run.began_at,
         came_at=came_at,
         seen_at=run.seen_at,

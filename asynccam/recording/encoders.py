@@ -4,7 +4,7 @@ from fractions import Fraction
 from typing import Final, Literal
 
 from asynccam.errors import UsageError
-from asynccam.recording.gstlaunch import Chain, Element, Value, caps
+from asynccam.recording.gstlaunch import Chain, GstElement, Value, caps
 
 Codec = Literal["h264", "h265", "vp8", "vp9", "jpeg", "raw"]
 """What a stream is; ``raw`` for frames that are not encoded."""
@@ -30,19 +30,22 @@ def encode(
     """
     keyframes = round(fps) if fps and fps >= 1 else 30
     if codec == "jpeg":
-        return (Element("videoconvert"), Element("jpegenc"), Element("jpegparse"))
+        return (GstElement("videoconvert"), GstElement("jpegenc"), GstElement("jpegparse"))
     if codec in ("vp8", "vp9"):
         # The quickest there is: the camera does not wait.
         quick: dict[str, Value] = {"deadline": 1, "cpu-used": 8, "keyframe-max-dist": keyframes}
-        return (Element("videoconvert"), Element(f"{codec}enc", {"target-bitrate": bitrate * 1000, **quick}))
-    planes = (Element("videoconvert"), caps("video/x-raw", format="I420"))
+        return (
+            GstElement("videoconvert"),
+            GstElement(f"{codec}enc", {"target-bitrate": bitrate * 1000, **quick}),
+        )
+    planes = (GstElement("videoconvert"), caps("video/x-raw", format="I420"))
     if codec == "h265":
         live: dict[str, Value] = {"tune": "zerolatency", "speed-preset": "ultrafast"}
-        element = Element("x265enc", {"bitrate": bitrate, **live, "key-int-max": keyframes})
-        return (*planes, element, Element("h265parse"))
+        element = GstElement("x265enc", {"bitrate": bitrate, **live, "key-int-max": keyframes})
+        return (*planes, element, GstElement("h265parse"))
     name = encoder or next((one for one in ENCODERS if one in installed), ENCODERS[0])
     if codec == "h264" and name == "x264enc":
-        element = Element(
+        element = GstElement(
             name,
             {
                 "bitrate": bitrate,
@@ -53,7 +56,7 @@ def encode(
             },
         )
     elif codec == "h264" and name == "openh264enc":
-        element = Element(name, {"bitrate": bitrate * 1000, "complexity": "low", "gop-size": keyframes})
+        element = GstElement(name, {"bitrate": bitrate * 1000, "complexity": "low", "gop-size": keyframes})
     else:
         raise UsageError(f"no known {codec} encoder: {name!r}; known are {', '.join(ENCODERS)} for H.264")
-    return (*planes, element, Element("h264parse"))
+    return (*planes, element, GstElement("h264parse"))

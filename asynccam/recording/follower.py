@@ -10,7 +10,7 @@ from asynccam.errors import RecordingError
 from asynccam.recording.events import EndReason, RecorderSegmentClosed, RecorderState
 from asynccam.recording.options import Limits, Watch
 from asynccam.recording.process import LaunchProcess
-from asynccam.recording.progress import ProgressTeller
+from asynccam.recording.progress import ProgressReporter
 from asynccam.recording.run import Run, survey
 from asynccam.runtime.hub import EventHub
 from asynccam.runtime.timing import deadline
@@ -18,7 +18,7 @@ from asynccam.runtime.timing import deadline
 _DISK_SECONDS: Final = 30.0
 
 
-class Follower:
+class RecordingMonitor:
     """Follows a recorder's runs, one after the other.
 
     Args:
@@ -40,7 +40,7 @@ class Follower:
         events: EventHub,
         limits: Limits,
         watch: Watch,
-        teller: ProgressTeller,
+        teller: ProgressReporter,
         move: Callable[[RecorderState], None],
     ) -> None:
         loop = asyncio.get_running_loop()

@@ -22,7 +22,7 @@ _NO_PROPERTIES: Final[Mapping[str, Value]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
-class Element:
+class GstElement:
     """One element of a graph.
 
     Attributes:
@@ -57,7 +57,7 @@ class PadOf:
         yield f"{self.name}.{self.pad}"
 
 
-Chain = tuple[Element | PadOf, ...]
+Chain = tuple[GstElement | PadOf, ...]
 """Elements linked one after the other."""
 
 
@@ -76,7 +76,7 @@ class Graph:
     @property
     def factories(self) -> frozenset[str]:
         """Every kind of element that must be installed."""
-        named = {one.factory for chain in self.chains for one in chain if isinstance(one, Element)}
+        named = {one.factory for chain in self.chains for one in chain if isinstance(one, GstElement)}
         return frozenset(named | self.inner)
 
     def arguments(self) -> list[str]:
@@ -118,12 +118,12 @@ def quote(value: Value) -> str:
     return f'"{escaped}"'
 
 
-def caps(media: str, /, **fields: Value | None) -> Element:
+def caps(media: str, /, **fields: Value | None) -> GstElement:
     """A filter that lets only one kind of data through; fields that are None are left open."""
     text = ",".join(
         [media, *(f"{k.replace('_', '-')}={quote(v)}" for k, v in fields.items() if v is not None)]
     )
-    return Element("capsfilter", {"caps": text})
+    return GstElement("capsfilter", {"caps": text})
 
 
 def printf_literal(text: str) -> str:

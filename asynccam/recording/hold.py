@@ -9,7 +9,7 @@ that came at that moment or after it.
 
 from typing import Final
 
-from asynccam.recording.gstlaunch import Chain, Element, PadOf
+from asynccam.recording.gstlaunch import Chain, GstElement, PadOf
 
 BACKLOG: Final = 0.3
 """Seconds of frames that wait; afterwards the queue may fall behind by as much before it loses one."""
@@ -18,7 +18,7 @@ SOURCE: Final = "source"
 _GATE: Final = "gate"
 
 
-def gated(live: Chain) -> tuple[Element, tuple[Chain, ...]]:
+def gated(live: Chain) -> tuple[GstElement, tuple[Chain, ...]]:
     """Put a gate behind a chain that gives frames by itself.
 
     Args:
@@ -27,13 +27,13 @@ def gated(live: Chain) -> tuple[Element, tuple[Chain, ...]]:
     Returns:
         What the rest of the graph follows, and the chains that feed it.
     """
-    count = Element(
+    count = GstElement(
         "progressreport",
         {"name": SOURCE, "silent": True, "do-query": False, "format": "buffers", "update-freq": 1},
     )
     # An allocation query that waits in the queue would hold up the source.
-    alone = Element("identity", {"drop-allocation": True})
-    wait = Element(
+    alone = GstElement("identity", {"drop-allocation": True})
+    wait = GstElement(
         "queue",
         {
             "leaky": "downstream",
@@ -43,6 +43,6 @@ def gated(live: Chain) -> tuple[Element, tuple[Chain, ...]]:
         },
     )
     # gdpdepay swallows what fdsrc says of bytes, which concat could not join with frames.
-    latch: Chain = (Element("fdsrc", {"fd": 0}), Element("gdpdepay"), PadOf(_GATE, "sink_0"))
+    latch: Chain = (GstElement("fdsrc", {"fd": 0}), GstElement("gdpdepay"), PadOf(_GATE, "sink_0"))
     frames: Chain = (*live, count, alone, wait, PadOf(_GATE, "sink_1"))
-    return Element("concat", {"name": _GATE}), (latch, frames)
+    return GstElement("concat", {"name": _GATE}), (latch, frames)

@@ -6,7 +6,7 @@ from typing import Final
 
 from asynccam.errors import UsageError
 from asynccam.recording.encoders import Codec
-from asynccam.recording.gstlaunch import Chain, Element, PadOf, Value, caps
+from asynccam.recording.gstlaunch import Chain, GstElement, PadOf, Value, caps
 from asynccam.recording.outputs import FileSet, Sink
 
 NO_FILES: Final = FileSet(None, re.compile("(?!)"))
@@ -56,19 +56,19 @@ class RtpOutput:
         if self.ssrc is not None:
             pay["ssrc"] = self.ssrc
         if not self.reports:
-            chain = (*form, Element(f"rtp{codec}pay", pay), Element("udpsink", receiver))
+            chain = (*form, GstElement(f"rtp{codec}pay", pay), GstElement("udpsink", receiver))
             return Sink(chain, NO_FILES, byte_stream=True)
         # Reports are of when pictures were made, and come from the beginning on: RFC 4585, 3.4, does not make
         # the first ones wait for seconds, as RFC 3550, 6.2, does.
         session: dict[str, Value] = {"name": _SESSION, "rtcp-sync-send-time": False, "rtp-profile": "avpf"}
-        reports = Element("udpsink", {**receiver, "sync": False, "async": False})
+        reports = GstElement("udpsink", {**receiver, "sync": False, "async": False})
         return Sink(
-            (*form, Element(f"rtp{codec}pay", pay), PadOf(_SESSION, "send_rtp_sink_0")),
+            (*form, GstElement(f"rtp{codec}pay", pay), PadOf(_SESSION, "send_rtp_sink_0")),
             NO_FILES,
             byte_stream=True,
             others=(
-                (Element("rtpbin", session),),
-                (PadOf(_SESSION, "send_rtp_src_0"), Element("udpsink", receiver)),
+                (GstElement("rtpbin", session),),
+                (PadOf(_SESSION, "send_rtp_src_0"), GstElement("udpsink", receiver)),
                 (PadOf(_SESSION, "send_rtcp_src_0"), reports),
             ),
         )
@@ -95,9 +95,15 @@ class RawFrames:
 
     def sink(self, codec: Codec, run: int) -> Sink:
         """The elements for one run; what is encoded is decoded with whatever decoder there is."""
-        decode = () if codec == "raw" else (Element("decodebin"),)
+        decode = () if codec == "raw" else (GstElement("decodebin"),)
         form = caps("video/x-raw", format=self.pixels)
         # Frames go as they come: their pace is the camera's, and a slow reader holds up the pipeline.
-        write = Element("fdsink", {"fd": self.fd, "sync": False})
-        chain = (*decode, Element("videoconvert"), form, Element("gdppay", {"crc-header": False}), write)
+        write = GstElement("fdsink", {"fd": self.fd, "sync": False})
+        chain = (
+            *decode,
+            GstElement("videoconvert"),
+            form,
+            GstElement("gdppay", {"crc-header": False}),
+            write,
+        )
         return Sink(chain, NO_FILES, pass_fds=(self.fd,))

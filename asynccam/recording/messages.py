@@ -16,7 +16,7 @@ _MAX_LINE: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class BusMessage:
     """Something a line of output said.
 
     Attributes:
@@ -27,7 +27,7 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class StateChanged(Message):
+class StateChanged(BusMessage):
     """An element moved from one state to another, ``ready`` to ``paused`` for example."""
 
     old: str
@@ -35,36 +35,36 @@ class StateChanged(Message):
 
 
 @dataclass(frozen=True, slots=True)
-class AsyncDone(Message):
+class AsyncDone(BusMessage):
     """Every sink has its first data: a frame, or the end of a stream without any."""
 
 
 @dataclass(frozen=True, slots=True)
-class EndOfStream(Message):
+class EndOfStream(BusMessage):
     """Every sink has finished."""
 
 
 @dataclass(frozen=True, slots=True)
-class Interrupted(Message):
+class InterruptSeen(BusMessage):
     """The program heeds a SIGINT and ends the stream."""
 
 
 @dataclass(frozen=True, slots=True)
-class Failure(Message):
+class PipelineError(BusMessage):
     """An element gave up; ``text`` says why."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Caution(Message):
+class PipelineWarning(BusMessage):
     """An element warns; ``text`` says of what."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class SegmentOpened(Message):
+class SegmentOpened(BusMessage):
     """A file was begun; its path is None where the muxer does not tell (HLS).
 
     Attributes:
@@ -77,7 +77,7 @@ class SegmentOpened(Message):
 
 
 @dataclass(frozen=True, slots=True)
-class SegmentClosed(Message):
+class SegmentClosed(BusMessage):
     """A file was finished; attributes as `SegmentOpened`, with the time of its end."""
 
     location: str | None
@@ -85,7 +85,7 @@ class SegmentClosed(Message):
 
 
 @dataclass(frozen=True, slots=True)
-class FrameCount(Message):
+class FrameCount(BusMessage):
     """Frames so far.
 
     Attributes:
@@ -98,31 +98,31 @@ class FrameCount(Message):
 
 
 @dataclass(frozen=True, slots=True)
-class FrameSeen(Message):
+class FrameSeen(BusMessage):
     """One frame passed an ``identity silent=false``; only with ``-v``."""
 
 
 @dataclass(frozen=True, slots=True)
-class FramesDropped(Message):
+class FramesDropped(BusMessage):
     """Frames an element lost or threw away so far (quality of service)."""
 
     dropped: int
 
 
 @dataclass(frozen=True, slots=True)
-class CapsSet(Message):
+class CapsSet(BusMessage):
     """A pad agreed on a format; only with ``-v``."""
 
     caps: str
 
 
 @dataclass(frozen=True, slots=True)
-class LatencyChanged(Message):
+class LatencyChanged(BusMessage):
     """An element holds frames back for another time than before."""
 
 
 @dataclass(frozen=True, slots=True)
-class OtherLine(Message):
+class OtherLine(BusMessage):
     """A line this parser has no use for, or does not know."""
 
     text: str
@@ -147,9 +147,9 @@ class LaunchReader:
         self._line = bytearray()
         self._cut = False
 
-    def feed(self, data: bytes) -> list[Message]:
+    def feed(self, data: bytes) -> list[BusMessage]:
         """Take a piece of output; the messages of the lines it completes."""
-        messages: list[Message] = []
+        messages: list[BusMessage] = []
         *complete, rest = data.split(b"\n")
         for piece in complete:
             self._append(piece)
@@ -157,26 +157,26 @@ class LaunchReader:
         self._append(rest)
         return messages
 
-    def eof(self) -> list[Message]:
+    def eof(self) -> list[BusMessage]:
         """The output has ended; the message of a last line without a line end."""
         return [self._finish_line()] if self._line else []
 
     def _append(self, piece: bytes) -> None:
         self._line += piece[: _MAX_LINE - len(self._line)]
 
-    def _finish_line(self) -> Message:
+    def _finish_line(self) -> BusMessage:
         line = clean_text(self._line.decode(errors="replace").rstrip("\r"))
         self._line.clear()
         return parse_line(line)
 
 
-def parse_line(line: str) -> Message:
+def parse_line(line: str) -> BusMessage:
     """The message a whole line is."""
     if bus := _BUS.fullmatch(line):
         return _from_bus(bus[1], bus[2], bus[3]) or OtherLine(bus[1], line)
     if told := _STDERR.fullmatch(line):
         element = (told[2] or "").rpartition(":")[2]
-        return Failure(element, told[3]) if told[1] == "ERROR" else Caution(element, told[3])
+        return PipelineError(element, told[3]) if told[1] == "ERROR" else PipelineWarning(element, told[3])
     if notified := _NOTIFY.fullmatch(line):
         element = notified[1].rpartition(":")[2]
         if notified[2] == "caps":
@@ -189,7 +189,7 @@ def parse_line(line: str) -> Message:
     return OtherLine("", line)
 
 
-def _from_bus(element: str, kind: str, details: str) -> Message | None:
+def _from_bus(element: str, kind: str, details: str) -> BusMessage | None:
     if kind == "async-done":
         return AsyncDone(element)
     if kind == "eos":
@@ -208,13 +208,13 @@ def _from_bus(element: str, kind: str, details: str) -> Message | None:
             case "element" if details.startswith("progress,"):
                 return FrameCount(element, _number(fields["current"]))
             case "application" if details.startswith("GstLaunchInterrupt"):
-                return Interrupted(element)
+                return InterruptSeen(element)
             case "qos":
                 return FramesDropped(element, max(0, _number(fields["dropped"])))
             case "error":
-                return Failure(element, fields.get("debug", details))
+                return PipelineError(element, fields.get("debug", details))
             case "warning":
-                return Caution(element, fields.get("debug", details))
+                return PipelineWarning(element, fields.get("debug", details))
     except (KeyError, ValueError):
         pass  # worded differently by another version: not a message this parser knows
     return None

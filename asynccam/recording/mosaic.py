@@ -21,10 +21,10 @@ from asynccam.model.safe_files import confined, open_file
 from asynccam.recording import timecode
 from asynccam.recording.containers.mp4.layout import is_mp4
 from asynccam.recording.frame_times import frame_times
-from asynccam.recording.gstlaunch import Chain, Element, Graph, PadOf, Value, caps
+from asynccam.recording.gstlaunch import Chain, Graph, GstElement, PadOf, Value, caps
 from asynccam.recording.installation import find_installation
 from asynccam.recording.media_files import MediaFiles
-from asynccam.recording.messages import Failure, parse_line
+from asynccam.recording.messages import PipelineError, parse_line
 from asynccam.recording.process import NOTHING_TO_FINISH, LaunchProcess
 from asynccam.recording.sources import Feed
 from asynccam.recording.verdict import Verdict, verify_file
@@ -138,7 +138,7 @@ async def write_sheet(
     # One frame of a rate so high that it shows no more than its own moment.
     async with _opened(_seen(panels), target) as files:
         beside = _beside(await _fitted(panels), size, 0.04, Fraction(25), files)
-        await _make(beside, (Element(encoder),), target, timeout)
+        await _make(beside, (GstElement(encoder),), target, timeout)
     return target
 
 
@@ -231,12 +231,12 @@ class _Mix:
         if size is not None:
             width, height = size
             shape = caps("video/x-raw", width=width, height=height, pixel_aspect_ratio=Fraction(1))
-            fit = (Element("videoscale", {"add-borders": True}), shape)
-        still: Chain = (Element("imagefreeze", {"num-buffers": self._outlasting}),) if clip.still else ()
+            fit = (GstElement("videoscale", {"add-borders": True}), shape)
+        still: Chain = (GstElement("imagefreeze", {"num-buffers": self._outlasting}),) if clip.still else ()
         return (
             *files.decoded(clip.path, {"caps": "video/x-raw(ANY)", "expose-all-streams": False}),
             *still,
-            Element("videoconvert"),
+            GstElement("videoconvert"),
             *fit,
             *((caps("video/x-raw", framerate=self.fps),) if clip.still else ()),
             self.pad(number, 0.0 if clip.still else clip.begins, properties),
@@ -247,10 +247,10 @@ class _Mix:
         width, height = size
         raw: dict[str, Value] = {"format": "gray8", "width": width, "height": height}
         return (
-            Element("fdsrc", {"fd": 0, "blocksize": width * height}),
-            Element("rawvideoparse", {**raw, "framerate": self.fps}),
-            Element("imagefreeze", {"num-buffers": self._outlasting}),
-            Element("videoconvert"),
+            GstElement("fdsrc", {"fd": 0, "blocksize": width * height}),
+            GstElement("rawvideoparse", {**raw, "framerate": self.fps}),
+            GstElement("imagefreeze", {"num-buffers": self._outlasting}),
+            GstElement("videoconvert"),
             self.pad(number, 0.0, {"zorder": 0}),
         )
 
@@ -258,10 +258,10 @@ class _Mix:
         """From the compositor on; ends after the last frame."""
         width, height = size or (None, None)
         return (
-            Element("compositor", dict(self._properties)),
+            GstElement("compositor", dict(self._properties)),
             caps("video/x-raw", format="I420", width=width, height=height, framerate=self.fps),
-            Element("identity", {"eos-after": self.frames + 1}),  # which it does not let through any more
-            Element("videoconvert"),
+            GstElement("identity", {"eos-after": self.frames + 1}),  # which it does not let through any more
+            GstElement("videoconvert"),
         )
 
     @property
@@ -370,16 +370,16 @@ def _video(target: Path) -> Chain:
     encoder: dict[str, Value] = {"pass": "quant", "quantizer": 21, "speed-preset": "veryfast"}
     muxer = _MUXERS[target.suffix.lower()]
     return (
-        Element("x264enc", encoder),
-        Element("h264parse"),
-        Element(muxer, {"offset-to-zero": True} if muxer == "matroskamux" else {}),
+        GstElement("x264enc", encoder),
+        GstElement("h264parse"),
+        GstElement(muxer, {"offset-to-zero": True} if muxer == "matroskamux" else {}),
     )
 
 
 async def _make(scene: _Scene, end: Chain, target: Path, timeout: float) -> None:
     """Run a scene into a file that gets its name once it is whole."""
     fresh = target.with_name(f".{uuid.uuid4().hex[:12]}{target.suffix}")
-    sink = Element("filesink", {"location": str(fresh.absolute())})
+    sink = GstElement("filesink", {"location": str(fresh.absolute())})
     main = (*scene.mix.output(scene.size), *end, sink)
     canvas = (scene.canvas,) if scene.canvas else ()
     graph = Graph((main, *canvas, *scene.inputs))
@@ -406,7 +406,9 @@ async def _run(argv: Sequence[str], scene: _Scene, target: Path) -> None:
     finally:
         await process.stop(NOTHING_TO_FINISH)
     if status:
-        told = [one.text for one in map(parse_line, process.errors.splitlines()) if isinstance(one, Failure)]
+        told = [
+            one.text for one in map(parse_line, process.errors.splitlines()) if isinstance(one, PipelineError)
+        ]
         why = told[0] if told else f"gst-launch-1.0 ended with status {status}"
         raise RecordingError(f"{target.name} could not be made: {why}", output=process.output)
 

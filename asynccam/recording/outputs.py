@@ -12,7 +12,7 @@ from typing import Final, Literal, Protocol
 
 from asynccam.errors import StorageError, TargetExistsError, UsageError
 from asynccam.recording.encoders import Codec
-from asynccam.recording.gstlaunch import Chain, Element, Value, printf_literal
+from asynccam.recording.gstlaunch import Chain, GstElement, Value, printf_literal
 
 _MEGABYTE: Final = 1_000_000
 _SECOND: Final = 1_000_000_000  # GStreamer counts nanoseconds
@@ -74,7 +74,7 @@ class Sink:
     others: tuple[Chain, ...] = ()
 
 
-class Output(Protocol):
+class RecorderOutput(Protocol):
     """Describes where recordings go."""
 
     @property
@@ -134,8 +134,8 @@ class SingleFile:
         elif path.exists() and not (self.reserved and path.stat().st_size == 0):
             raise TargetExistsError(f"{path} exists; a recording never writes over a file")
         files = FileSet(path.parent, re.compile(re.escape(path.name)))
-        muxer = Element("qtmux") if self.plain and suffix != ".mkv" else _MUXERS[suffix]
-        return Sink((muxer, Element("filesink", {"location": str(path)})), files)
+        muxer = GstElement("qtmux") if self.plain and suffix != ".mkv" else _MUXERS[suffix]
+        return Sink((muxer, GstElement("filesink", {"location": str(path)})), files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,7 @@ class SplitFiles:
             properties["muxer"] = f"{muxer} offset-to-zero=true"
         else:
             properties["muxer-factory"] = muxer
-        element = Element("splitmuxsink", properties)
+        element = GstElement("splitmuxsink", properties)
         files = FileSet(directory, pattern, first, self.max_files)
         return Sink((element,), files, frozenset({muxer, "filesink"}))
 
@@ -226,7 +226,7 @@ class HlsFiles:
         elif playlist.exists():
             raise TargetExistsError(f"{playlist} exists; a recording never writes over a file")
         base = playlist.with_suffix("")
-        element = Element(
+        element = GstElement(
             "hlssink2",
             {
                 "playlist-location": str(playlist),
@@ -277,7 +277,7 @@ class PictureFiles:
             "max-files": self.max_files,
             "index": first,
         }
-        element = Element("multifilesink", properties)
+        element = GstElement("multifilesink", properties)
         return Sink((element,), replace(files, least=first))
 
 
@@ -306,7 +306,7 @@ _HOLDS: Final[dict[str, tuple[Codec, ...]]] = {
 }
 _FRAGMENTS: Final[dict[str, Value]] = {"fragment-duration": 1000, "fragment-mode": "first-moov-then-finalise"}
 _MUXERS: Final = {
-    ".mp4": Element("mp4mux", _FRAGMENTS),
-    ".mov": Element("qtmux", _FRAGMENTS),
-    ".mkv": Element("matroskamux", {"offset-to-zero": True}),
+    ".mp4": GstElement("mp4mux", _FRAGMENTS),
+    ".mov": GstElement("qtmux", _FRAGMENTS),
+    ".mkv": GstElement("matroskamux", {"offset-to-zero": True}),
 }

@@ -6,9 +6,9 @@ from typing import Final
 
 from asynccam.errors import AsynccamError, StorageError
 from asynccam.recording.encoders import Codec
-from asynccam.recording.gstlaunch import Chain, Element, Graph, caps
+from asynccam.recording.gstlaunch import Chain, Graph, GstElement, caps
 from asynccam.recording.hold import BACKLOG, gated
-from asynccam.recording.outputs import FileSet, Output, Sink
+from asynccam.recording.outputs import FileSet, RecorderOutput, Sink
 from asynccam.recording.sources import Feed, RtpInput, Source, Stream
 
 _WITH_LENGTHS: Final[dict[Codec, str]] = {"h264": "avc", "h265": "hvc1"}
@@ -53,7 +53,7 @@ class Pipeline:
     """
 
     source: Source
-    output: Output
+    output: RecorderOutput
 
     def plan(self, installed: frozenset[str], run: int = 0, *, held: bool = False) -> Plan:
         """The graph of one run; reads the output's directory where numbering depends on it.
@@ -77,7 +77,7 @@ class Pipeline:
             raise StorageError(f"cannot record to {self.output.directory}: {error}") from error
         # Counts every frame on its way to the muxer and says so once a second; unlike a branch
         # with a sink of its own it costs nothing that can be measured.
-        counter = Element(
+        counter = GstElement(
             "progressreport",
             {"name": "counter", "silent": True, "do-query": False, "format": "buffers", "update-freq": 1},
         )
@@ -86,7 +86,7 @@ class Pipeline:
             gate, feeding = gated(chain[: stream.live])
             chain, others = (gate, *chain[stream.live :]), (*others, *feeding)
             feed, backlog = _nothing, BACKLOG
-        main = (*chain, Element("queue"), counter, *_behind(stream, sink), *sink.chain)
+        main = (*chain, GstElement("queue"), counter, *_behind(stream, sink), *sink.chain)
         graph = Graph((main, *others, *sink.others), sink.inner)
         holding = held and feed is not None
         return Plan(
@@ -113,7 +113,7 @@ def _behind(stream: Stream, sink: Sink) -> Chain:
     behind: Chain = (caps(kind, stream_format=_WITH_LENGTHS[stream.codec]), *stream.behind)
     if not sink.byte_stream:
         return behind
-    parse = Element(f"{stream.codec}parse", {"config-interval": -1})
+    parse = GstElement(f"{stream.codec}parse", {"config-interval": -1})
     return (*behind, parse, caps(kind, stream_format="byte-stream", alignment="au"))
 
 

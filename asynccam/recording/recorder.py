@@ -11,23 +11,23 @@ from typing import Any, Final
 from asynccam.errors import AsynccamError, RecordingError, StateError, StorageError, UsageError
 from asynccam.model.coverage import LENGTH_DRIFT, EarlyEnd, LateBegin
 from asynccam.recording.arming import Arming
-from asynccam.recording.coverage import Ending, ending_of
+from asynccam.recording.coverage import CoverageResult, ending_of
 from asynccam.recording.events import (
     TRANSITIONS,
+    DroppedFrames,
     EndReason,
-    Gap,
     RecorderEnded,
     RecorderOtherStream,
     RecorderStarted,
     RecorderState,
 )
-from asynccam.recording.follower import Follower
+from asynccam.recording.follower import RecordingMonitor
 from asynccam.recording.holes import find_holes
 from asynccam.recording.installation import Installation, find_installation
 from asynccam.recording.options import DEFAULT_WATCH, NO_LIMITS, Limits, Watch
 from asynccam.recording.pipeline import Pipeline, Plan
 from asynccam.recording.process import DEFAULT_DEADLINES, NOTHING_TO_FINISH, LaunchProcess, StopDeadlines
-from asynccam.recording.progress import ProgressTeller
+from asynccam.recording.progress import ProgressReporter
 from asynccam.recording.rtp_stream import RtpSender, RtpStream
 from asynccam.recording.run import FIRST_FRAME_BOUND, Run, survey
 from asynccam.recording.verdict import FileVerdict, verify_files
@@ -99,17 +99,17 @@ class Recorder:
         self._environment = environment
         self._own_events = events is None
         self._scope = TaskScope(f"recorder {name}")
-        self._follower: Follower | None = None
+        self._follower: RecordingMonitor | None = None
         self._over: asyncio.Future[None] | None = None
         self._arming: Arming | None = None
         self._discarded: list[FileVerdict] = []
-        self._teller = ProgressTeller(name, self.events, watch.low_space)
+        self._teller = ProgressReporter(name, self.events, watch.low_space)
         self._first: Run | None = None  # the first one that had a frame
         self._last: Run | None = None  # the last one that had a frame
         self._wanted_at: float | None = None  # when an armed start was let go, monotonic
         self._began_at: float | None = None  # when the first frame was there, monotonic
         self._asked_at: float | None = None  # until when it was to show what happens, monotonic
-        self._ending: Ending | None = None
+        self._ending: CoverageResult | None = None
         self._listening = asyncio.Event()
 
     async def arm(self, *, timeout: float = 10.0) -> None:
@@ -216,7 +216,7 @@ class Recorder:
         return True
 
     @property
-    def gaps(self) -> tuple[Gap, ...]:
+    def gaps(self) -> tuple[DroppedFrames, ...]:
         """Times without frames so far."""
         return self._teller.gaps
 
@@ -269,12 +269,14 @@ class Recorder:
 
     # -- start ----------------------------------------------------------------------------------
 
-    def _begin(self) -> Follower:
+    def _begin(self) -> RecordingMonitor:
         if self.state is not RecorderState.IDLE:
             raise StateError(f"{self.name} was started before; a recorder records once")
         self._move(RecorderState.STARTING)
         self._over = asyncio.get_running_loop().create_future()
-        self._follower = Follower(self.name, self.events, self._limits, self._watch, self._teller, self._move)
+        self._follower = RecordingMonitor(
+            self.name, self.events, self._limits, self._watch, self._teller, self._move
+        )
         return self._follower
 
     async def _start_armed(self, arming: Arming, timeout: float) -> float:
@@ -291,7 +293,7 @@ class Recorder:
 
     # -- the recording's own task ---------------------------------------------------------------
 
-    async def _record(self, follower: Follower, ready: Ready[float], timeout: float) -> None:
+    async def _record(self, follower: RecordingMonitor, ready: Ready[float], timeout: float) -> None:
         """Run until the end, whatever it is, then read the files."""
         assert self._over is not None
         try:
@@ -327,7 +329,7 @@ class Recorder:
                 )
             )
 
-    async def _run_on(self, follower: Follower, ready: Ready[float], timeout: float) -> EndReason:
+    async def _run_on(self, follower: RecordingMonitor, ready: Ready[float], timeout: float) -> EndReason:
         """One run after another."""
         tools = await find_installation()
         delays = self._watch.backoff.delays()
@@ -351,7 +353,7 @@ class Recorder:
         return self._pipeline.plan(tools.elements, number, held=self._arming is not None and not number)
 
     async def _run_once(
-        self, follower: Follower, run: Run, tools: Installation, ready: Ready[float], timeout: float
+        self, follower: RecordingMonitor, run: Run, tools: Installation, ready: Ready[float], timeout: float
     ) -> EndReason | None:
         """One process from start to end; None if another is to follow."""
         first = self.first_frame_at is None
@@ -386,7 +388,7 @@ class Recorder:
             raise run.no_frame(self.name, patience)
         return reason
 
-    def _started(self, follower: Follower, run: Run, ready: Ready[float]) -> None:
+    def _started(self, follower: RecordingMonitor, run: Run, ready: Ready[float]) -> None:
         at = run.first_frame.result()
         self._last = run
         self._move(RecorderState.RECORDING)

@@ -31,7 +31,7 @@ _HALF: Final = 1 << 31
 
 
 @dataclass(frozen=True, slots=True)
-class FirstFrame:
+class RtpFirstFrame:
     """When the first frame was made, elapsed seconds.
 
     Attributes:
@@ -107,7 +107,7 @@ class RtpTimes:
 
     def first_frame(
         self, on_the_way: float, *, reliable: bool = False, clock: float | None = None
-    ) -> FirstFrame | None:
+    ) -> RtpFirstFrame | None:
         """Return when the first frame was made, or None before it arrived.
 
         Args:
@@ -131,14 +131,14 @@ class RtpTimes:
             pieces.append(("times in sender reports", low - REPORTED_WITHIN, high + REPORTED_WITHIN))
         earliest, latest = max(low for _, low, _ in pieces), min(high for _, _, high in pieces)
         if earliest <= latest:
-            return FirstFrame(earliest, latest)
+            return RtpFirstFrame(earliest, latest)
         words = tuple(
             f"{one} ({self._span(*span)}) and {other} ({self._span(*other_span)}) exclude one another"
             for number, (one, *span) in enumerate(pieces)
             for other, *other_span in pieces[number + 1 :]
             if max(span[0], other_span[0]) > min(span[1], other_span[1])
         )
-        return FirstFrame(min(low for _, low, _ in pieces), max(high for _, _, high in pieces), words)
+        return RtpFirstFrame(min(low for _, low, _ in pieces), max(high for _, _, high in pieces), words)
 
     @property
     def uneven(self) -> float:

@@ -15,14 +15,14 @@ from asynccam.recording.hold import SOURCE
 from asynccam.recording.installation import Installation
 from asynccam.recording.messages import (
     AsyncDone,
+    BusMessage,
     EndOfStream,
-    Failure,
     FrameCount,
     FramesDropped,
-    Interrupted,
+    InterruptSeen,
     LatencyChanged,
     LaunchReader,
-    Message,
+    PipelineError,
     SegmentClosed,
     SegmentOpened,
     StateChanged,
@@ -62,7 +62,7 @@ _FINISH_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class DiskUsage:
     """What is on the disk.
 
     Attributes:
@@ -74,7 +74,7 @@ class Survey:
     free: int | None
 
 
-def survey(sets: Sequence[FileSet]) -> Survey:
+def survey(sets: Sequence[FileSet]) -> DiskUsage:
     """Look at the disk, and remove the oldest files beyond what is to be kept; for use in a thread.
 
     Args:
@@ -86,7 +86,7 @@ def survey(sets: Sequence[FileSet]) -> Survey:
     present = sets[-1]
     sizes = {path: size for files in sets for path, size in files.sizes().items()}
     if present.directory is None:
-        return Survey(sizes, None)
+        return DiskUsage(sizes, None)
     try:
         for path in list(sizes)[: -present.keep] if present.keep else ():
             path.unlink(missing_ok=True)
@@ -94,7 +94,7 @@ def survey(sets: Sequence[FileSet]) -> Survey:
         disk = os.statvfs(present.directory)
     except OSError as error:
         raise StorageError(f"cannot look after {present.directory}: {error}") from error
-    return Survey(sizes, disk.f_bavail * disk.f_frsize)
+    return DiskUsage(sizes, disk.f_bavail * disk.f_frsize)
 
 
 class Run:
@@ -262,7 +262,7 @@ class Run:
     def failure(self) -> str:
         """The first reason an element gave for giving up, or ``""``."""
         lines = self._process.errors.splitlines() if self._process is not None else []
-        told = (message for message in map(parse_line, lines) if isinstance(message, Failure))
+        told = (message for message in map(parse_line, lines) if isinstance(message, PipelineError))
         return next((f"{one.element}: {one.text}" if one.element else one.text for one in told), "")
 
     def no_frame(self, name: str, timeout: float) -> AsynccamError:
@@ -423,7 +423,7 @@ class Run:
     def _begin_held(self) -> None:
         self._begin(WALL_CLOCK.elapsed())
 
-    def _heed(self, message: Message, now: float) -> None:
+    def _heed(self, message: BusMessage, now: float) -> None:
         match message:
             case AsyncDone():
                 self._begin(now)
@@ -443,9 +443,9 @@ class Run:
                 self._coming = (now, frames)
                 self._came = self._came or self._coming
                 self._say_ready()
-            case EndOfStream() | Interrupted():
+            case EndOfStream() | InterruptSeen():
                 # After an interrupt a sink may be woken by the end of the stream alone.
-                self.interrupted |= isinstance(message, Interrupted)
+                self.interrupted |= isinstance(message, InterruptSeen)
                 if not self._ended.done():
                     self._ended.set_result(None)
             case FrameCount(frames=frames, dropped=dropped):

@@ -9,7 +9,7 @@ from typing import Final, Literal, Protocol
 from asynccam.errors import UsageError
 from asynccam.recording import timecode
 from asynccam.recording.encoders import Codec, encode
-from asynccam.recording.gstlaunch import Chain, Element, PadOf, Value, caps
+from asynccam.recording.gstlaunch import Chain, GstElement, PadOf, Value, caps
 from asynccam.recording.rtp_port import RtpPort, check_address
 
 TO_FILTER: Final = "@to-filter"
@@ -138,7 +138,7 @@ class TestPattern:
         size = caps("video/x-raw", format="I420", width=self.width, height=self.height, framerate=fps)
         encoded = encode(self.codec, self.encoder, installed, self.bitrate, fps)
         if not self.time_code:
-            picture = Element("videotestsrc", {"is-live": True, "pattern": self.pattern})
+            picture = GstElement("videotestsrc", {"is-live": True, "pattern": self.pattern})
             return Stream((picture, size, *encoded), self.codec, live=2)
         day = self.time_code == "day"
         main, overlay, feed = with_time_code(
@@ -173,12 +173,12 @@ class V4l2Source:
     def stream(self, installed: frozenset[str]) -> Stream:
         """The elements for it."""
         media = "image/jpeg" if self.media == "jpeg" else "video/x-raw"
-        decode = (Element("jpegdec"),) if self.media == "jpeg" else ()
+        decode = (GstElement("jpegdec"),) if self.media == "jpeg" else ()
         return Stream(
             (
-                Element("v4l2src", {"device": self.device}),
+                GstElement("v4l2src", {"device": self.device}),
                 caps(media, width=self.width, height=self.height, framerate=self.fps),
-                Element("queue"),
+                GstElement("queue"),
                 *decode,
                 *encode("h264", self.encoder, installed, self.bitrate, self.fps),
             ),
@@ -205,12 +205,12 @@ class SrtJpegSource:
         """The elements for it."""
         uri = f"srt://{_bracketed(self.host)}:{self.port}"
         receive: Chain = (
-            Element("srtsrc", {"uri": uri, "mode": "caller", "latency": self.latency}),
-            Element("queue"),
-            Element("fdsink", {"fd": TO_FILTER, "sync": False, "async": False}),
+            GstElement("srtsrc", {"uri": uri, "mode": "caller", "latency": self.latency}),
+            GstElement("queue"),
+            GstElement("fdsink", {"fd": TO_FILTER, "sync": False, "async": False}),
         )
-        pictures = Element("fdsrc", {"fd": FROM_FILTER, "blocksize": 1 << 16})
-        frames: Chain = (pictures, Element("gdpdepay"), Element("jpegparse"))
+        pictures = GstElement("fdsrc", {"fd": FROM_FILTER, "blocksize": 1 << 16})
+        frames: Chain = (pictures, GstElement("gdpdepay"), GstElement("jpegparse"))
         return Stream(frames, "jpeg", (receive,), live=3, latency=self.latency / 1000, filtered=True)
 
 
@@ -241,7 +241,7 @@ class RtspSource:
         }
         return Stream(
             (
-                Element("rtspsrc", receive),
+                GstElement("rtspsrc", receive),
                 caps("application/x-rtp", media="video"),
                 *_depay(self.codec),
             ),
@@ -295,18 +295,18 @@ class RtpSource:
         sender = "" if self.sender is None else check_address(self.sender)
         # Reading a socket gives one packet at a time. A source that is not live would hold up the pipeline
         # until the first one, so one that is live stands beside it.
-        packets = Element(
+        packets = GstElement(
             "fdsrc", {"name": PORT, "fd": FROM_PORT, "blocksize": 1 << 16, "do-timestamp": True}
         )
         lively: Chain = (
-            Element("fakesrc", {"is-live": True, "num-buffers": 0}),
-            Element("fakesink", {"async": False, "sync": False}),
+            GstElement("fakesrc", {"is-live": True, "num-buffers": 0}),
+            GstElement("fakesink", {"async": False, "sync": False}),
         )
         return Stream(
             (
                 packets,
-                Element("capsfilter", {"caps": rtp}),
-                Element("rtpjitterbuffer", {"latency": self.latency, "mode": _PACE}),
+                GstElement("capsfilter", {"caps": rtp}),
+                GstElement("rtpjitterbuffer", {"latency": self.latency, "mode": _PACE}),
                 *_depay(self.codec),
             ),
             self.codec,
@@ -337,12 +337,12 @@ def with_time_code(
     """
     # Not live, so that the compositor waits for both pictures of a frame and never shows one
     # without the other; the pace is set behind it, from the first frame on, however long that was waited for.
-    picture = Element("videotestsrc", {"pattern": pattern})
+    picture = GstElement("videotestsrc", {"pattern": pattern})
     shape = caps("video/x-raw", format="I420", width=size[0], height=size[1], framerate=fps)
     length = timecode.CODE_LENGTH + (len(label) + 1 if label else 0)
     scale = max(1, min(max(4, size[0] // 160), size[0] * 9 // 10 // timecode.text_size(length, 1)[0]))
     width, height = timecode.text_size(length, scale)
-    mix = Element(
+    mix = GstElement(
         "compositor",
         {
             "name": "mix",
@@ -353,27 +353,27 @@ def with_time_code(
         },
     )
     overlay: Chain = (
-        Element("fdsrc", {"fd": 0, "blocksize": width * height}),
-        Element(
+        GstElement("fdsrc", {"fd": 0, "blocksize": width * height}),
+        GstElement(
             "rawvideoparse",
             {"format": "gray8", "width": width, "height": height, "framerate": fps},
         ),
-        Element("videoconvert"),
+        GstElement("videoconvert"),
         PadOf("mix"),
     )
     feed = partial(timecode.DayTime if of_day else timecode.pictures, label, fps, scale)
-    pace = Element("clocksync", {"sync-to-first": True})
+    pace = GstElement("clocksync", {"sync-to-first": True})
     return (picture, shape, mix, shape, pace), overlay, feed
 
 
 def _depay(codec: Literal["h264", "h265"]) -> Chain:
     # config-interval -1 puts parameter sets before every key frame, so each segment stands alone;
     # alignment au keeps a frame's slices together.
-    parse = Element(f"{codec}parse", {"config-interval": -1})
+    parse = GstElement(f"{codec}parse", {"config-interval": -1})
     # As a byte stream the parameter sets come with the first frame and not before it, so that what is known
     # of them is a sign of that frame, see `TIMESTAMPER`.
     stream = caps(f"video/x-{codec}", stream_format="byte-stream", alignment="au")
-    return (Element(f"rtp{codec}depay"), stream, parse, caps(f"video/x-{codec}", alignment="au"))
+    return (GstElement(f"rtp{codec}depay"), stream, parse, caps(f"video/x-{codec}", alignment="au"))
 
 
 def restores_decode_times(codec: Literal["h264", "h265"], installed: frozenset[str]) -> bool:
@@ -394,7 +394,7 @@ def _decode_times(codec: Literal["h264", "h265"], installed: frozenset[str]) -> 
     """
     if not restores_decode_times(codec, installed):
         return ()
-    return (Element(f"{codec}timestamper", {"name": TIMESTAMPER}),)
+    return (GstElement(f"{codec}timestamper", {"name": TIMESTAMPER}),)
 
 
 def _without_decode_times(codec: Literal["h264", "h265"], installed: frozenset[str]) -> str:

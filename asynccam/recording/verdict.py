@@ -15,10 +15,10 @@ from typing import Final
 from asynccam.errors import AsynccamError, NotFoundError, RecordingError, StorageError
 from asynccam.recording.containers.reader import AbortedError, FileView, Scan
 from asynccam.recording.containers.scan import scan_file
-from asynccam.recording.gstlaunch import Element, Graph
+from asynccam.recording.gstlaunch import Graph, GstElement
 from asynccam.recording.installation import find_installation
 from asynccam.recording.media_files import MediaFiles
-from asynccam.recording.messages import Failure, FrameSeen, LaunchReader, parse_line
+from asynccam.recording.messages import FrameSeen, LaunchReader, PipelineError, parse_line
 from asynccam.recording.outputs import FileSet
 from asynccam.recording.process import LaunchProcess, StopDeadlines
 from asynccam.runtime.disk import on_disk
@@ -156,8 +156,8 @@ async def _decoded(verdict: FileVerdict) -> FileVerdict:
 
 async def _decoded_by(verdict: FileVerdict, files: MediaFiles) -> FileVerdict:
     tools = await find_installation({"filesrc", "decodebin", "identity", "fakesink"})
-    counter = Element("identity", {"silent": False})
-    graph = Graph(((*files.decoded(verdict.path), counter, Element("fakesink", {"sync": False})),))
+    counter = GstElement("identity", {"silent": False})
+    graph = Graph(((*files.decoded(verdict.path), counter, GstElement("fakesink", {"sync": False})),))
     reader = LaunchReader()
     decoded = 0
 
@@ -172,7 +172,9 @@ async def _decoded_by(verdict: FileVerdict, files: MediaFiles) -> FileVerdict:
     finally:
         # Nothing is being written, so there is nothing to wait for.
         await process.stop(StopDeadlines(interrupt=0.1, terminate=0.5))
-    failures = [one.text for one in map(parse_line, process.errors.splitlines()) if isinstance(one, Failure)]
+    failures = [
+        one.text for one in map(parse_line, process.errors.splitlines()) if isinstance(one, PipelineError)
+    ]
     if code < 0:
         raise RecordingError(
             f"decoding {verdict.path.name} was ended by signal {-code}", output=process.errors

@@ -14,13 +14,13 @@ from typing import Any, Final, TypeVar, cast, overload
 from asynccam.errors import StateError
 from asynccam.model.camera import Camera
 from asynccam.model.events import Event
-from asynccam.runtime.listeners import Callback, E, EventStream, Listener, Subscription
+from asynccam.runtime.listeners import Callback, E, EventListener, EventStream, Subscription
 from asynccam.runtime.tasks import TaskScope
 from asynccam.runtime.timing import deadline
 
 __all__ = ["Callback", "Cameras", "E", "EventHub", "EventStream", "Subscription"]
 
-L = TypeVar("L", bound=Listener)
+L = TypeVar("L", bound=EventListener)
 Offer = Callable[[Event], None]
 Cameras = str | Camera | Iterable[str | Camera]
 """Whose events are wanted: one camera or several, as objects or by their ids."""
@@ -54,11 +54,11 @@ class EventHub:
 
     def __init__(self, name: str = "events", *, on_state: Callable[[Event], None] | None = None) -> None:
         self._scope = TaskScope(name)
-        self._listeners: list[Listener] = []
+        self._listeners: list[EventListener] = []
         self._routes: dict[type[Event], _Route] = {}
         self._latest: dict[tuple[str, str], Event] = {}  # in the order in which they were emitted
         self._closed = False
-        self._pressed: set[Listener] = set()
+        self._pressed: set[EventListener] = set()
         self._relief: asyncio.Future[None] | None = None
         self._on_state = on_state
         self.dropped = 0
@@ -66,7 +66,7 @@ class EventHub:
         self.emitted = 0
 
     @property
-    def listeners(self) -> tuple[Listener, ...]:
+    def listeners(self) -> tuple[EventListener, ...]:
         """All who listen now, each with what it got, what it lost and what it has yet to take."""
         return tuple(self._listeners)
 
@@ -128,14 +128,14 @@ class EventHub:
         return self._add(Subscription(self, callback, types, _ids(camera), maxsize), replay)
 
     @overload
-    def events(
+    def stream(
         self, *, camera: Cameras | None = None, replay: bool = False, maxsize: int = 4096
     ) -> EventStream[Event]: ...
     @overload
-    def events(
+    def stream(
         self, *types: type[E], camera: Cameras | None = None, replay: bool = False, maxsize: int = 4096
     ) -> EventStream[E]: ...
-    def events(
+    def stream(
         self, *types: type[Any], camera: Cameras | None = None, replay: bool = False, maxsize: int = 4096
     ) -> EventStream[Any]:
         """The events of the given types (all, if none is given) as an async iterator.
@@ -169,7 +169,7 @@ class EventHub:
             TimeoutError: It did not come.
             StateError: The hub is closed, or was closed while waiting.
         """
-        with self.events(*types, camera=camera, replay=replay) as stream:
+        with self.stream(*types, camera=camera, replay=replay) as stream:
             what = " or ".join(kind.__name__ for kind in types) or "event"
             async with deadline(timeout, what):
                 async for event in stream:
@@ -207,16 +207,16 @@ class EventHub:
 
     # -- for listeners ----------------------------------------------------------------------------
 
-    def remove(self, listener: Listener) -> None:
+    def remove(self, listener: EventListener) -> None:
         """Offer a listener nothing more; called by its `cancel`."""
         self._listeners.remove(listener)
         self._routes.clear()
 
-    def press(self, listener: Listener) -> None:
+    def press(self, listener: EventListener) -> None:
         """Have readers wait for a listener whose queue is half full."""
         self._pressed.add(listener)
 
-    def ease(self, listener: Listener) -> None:
+    def ease(self, listener: EventListener) -> None:
         """Have readers wait for a listener no longer."""
         self._pressed.discard(listener)
         if not self._pressed and self._relief is not None:

@@ -33,15 +33,15 @@ class Hub(Protocol):
     dropped: int
     failures: int
 
-    def remove(self, listener: "Listener") -> None:
+    def remove(self, listener: "EventListener") -> None:
         """Offer it nothing more."""
         ...
 
-    def press(self, listener: "Listener") -> None:
+    def press(self, listener: "EventListener") -> None:
         """Have readers wait for it."""
         ...
 
-    def ease(self, listener: "Listener") -> None:
+    def ease(self, listener: "EventListener") -> None:
         """Have readers wait for it no longer."""
         ...
 
@@ -50,7 +50,7 @@ class Hub(Protocol):
         ...
 
 
-class Listener:
+class EventListener:
     """What callbacks and streams have in common: a filter, a bounded queue, and counters.
 
     Attributes:
@@ -170,7 +170,7 @@ class Listener:
             _LOG.warning("%s does not keep up: events are dropped, and from now on only counted", self._name)
 
 
-class Subscription(Listener):
+class Subscription(EventListener):
     """One callback's place at a hub; cancel it, or use it as a context manager.
 
     Attributes:
@@ -269,7 +269,7 @@ class Subscription(Listener):
             _LOG.error("%s failed; further failures are only counted", self._name, exc_info=error)
 
 
-class EventStream(Listener, AsyncIterator[E], Generic[E]):
+class EventStream(EventListener, AsyncIterator[E], Generic[E]):
     """Events as an async iterator; ends when it is closed or its hub is.
 
     Listening begins when the stream is made, not at the first ``async for``. It has one reader at a

@@ -13,16 +13,16 @@ from asynccam.model.credentials import Credentials
 from asynccam.model.events import CameraFound, Event
 from asynccam.model.features import Files
 from asynccam.model.info import CameraInfo, CameraState
-from asynccam.net.live import LinkState, LinkStateChanged
+from asynccam.net.live import ConnectionState, LinkStateChanged
 from asynccam.runtime.backoff import Backoff, retry
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
-from asynccam.session.keeper import Keeper
-from asynccam.session.places import Place
-from asynccam.session.questions import Questions
-from asynccam.session.roster import Roster
-from asynccam.session.twins import Twins
-from asynccam.session.wings import Means, load_wing, wing_of
+from asynccam.session.keeper import RetryScheduler
+from asynccam.session.places import CameraTarget
+from asynccam.session.questions import PendingQueries
+from asynccam.session.roster import CameraRegistry
+from asynccam.session.twins import IdentityChecker
+from asynccam.session.wings import ConnectContext, adapter_of, load_adapter
 from asynccam.take import Take, TakeState
 
 _LOG = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def _records_itself(camera: Camera) -> bool:
     return camera.supports(Files)
 
 
-class Attendance:
+class PresenceMonitor:
     """Keeps a `Roster` true.
 
     Args:
@@ -65,31 +65,31 @@ class Attendance:
         scope: Owns the tasks of questions that are still open.
         means: What a wing gets to connect with, for these credentials and this port of a file server.
         take_of: Gives the take that a camera is in, or None.
-        check_every: Seconds between two checks of a camera; None for no checks.
+        poll_interval: Seconds between two checks of a camera; None for no checks.
     """
 
     def __init__(
         self,
-        roster: Roster,
-        keeper: Keeper,
+        roster: CameraRegistry,
+        keeper: RetryScheduler,
         scope: TaskScope,
-        means: Callable[[Credentials | None, int | None], Means],
+        means: Callable[[Credentials | None, int | None], ConnectContext],
         take_of: Callable[[str], Take | None],
-        check_every: float | None,
+        poll_interval: float | None,
     ) -> None:
         self._roster = roster
         self._keeper = keeper
         self._means = means
         self._take_of = take_of
-        self._check_every = check_every
+        self._poll_interval = poll_interval
         self._dismissed: set[str] = set()
-        self._questions = Questions(scope, keeper.wake, self._passed_over)
+        self._questions = PendingQueries(scope, keeper.retry_now, self._passed_over)
         self._unheard: list[Camera] = []  # connected after nobody waited for them any longer
         self._scope = scope
         self._reconnected: set[str] = set()
         self._closed = False
         self._first: dict[str, float] = {}  # seconds for the first try, by address
-        self._twins = Twins()
+        self._twins = IdentityChecker()
         self._told_of: set[tuple[str, str]] = set()  # ids and addresses of devices that were refused
         self._lives_at: dict[str, str] = {}  # where each camera that was met is for certain
 
@@ -97,13 +97,13 @@ class Attendance:
         self, address: Address, credentials: Credentials | None, timeout: float, http_port: int | None = None
     ) -> Camera:
         """The camera at an address; the caller adopts it."""
-        wing = await load_wing(address.system)
+        wing = await load_adapter(address.system)
         async with deadline(timeout, f"answer from {address}"):
             return await wing.connect(address, self._means(credentials, http_port))
 
     # -- places -------------------------------------------------------------------------------------
 
-    def seek(self, place: Place, timeout: float = 0.0) -> asyncio.Event:
+    def seek(self, place: CameraTarget, timeout: float = 0.0) -> asyncio.Event:
         """Look at a place until somebody answers; gives what is set when the first try has ended.
 
         Until then the place is away.
@@ -117,18 +117,20 @@ class Attendance:
         self._first[key] = min(max(timeout, _SHORTEST_FIRST), _LONGEST_FIRST)
         self._roster.places[key] = place
         self._roster.expect(key)
-        attempt: Callable[[Place], Awaitable[None]] = self._meet_all if place.is_service else self._meet
+        attempt: Callable[[CameraTarget], Awaitable[None]] = (
+            self._meet_all if place.is_service else self._meet
+        )
         return self._keeper.keep(
             _looking(key),
             lambda: attempt(place),
             lambda error: self._roster.failed(key, error),
-            every=self._check_every if place.is_service else None,
+            every=self._poll_interval if place.is_service else None,
         )
 
-    async def _meet(self, place: Place) -> None:
+    async def _meet(self, place: CameraTarget) -> None:
         await self._meet_at(place.address, place)
 
-    async def _meet_all(self, place: Place) -> None:
+    async def _meet_all(self, place: CameraTarget) -> None:
         """Meet every camera behind a service that has not been met; one's failure is not the others'."""
         there = await self._behind(place)
         new = [
@@ -150,16 +152,16 @@ class Attendance:
         async with deadline(first, f"answer from {key}"):
             return await question()
 
-    async def _behind(self, place: Place) -> list[CameraInfo]:
+    async def _behind(self, place: CameraTarget) -> list[CameraInfo]:
         """Describe the cameras behind a service."""
         key = str(place.address)
-        wing = await load_wing(place.address.system)
-        behind = wing.behind
+        wing = await load_adapter(place.address.system)
+        behind = wing.list_cameras
         assert behind is not None
         means = self._means(place.credentials, place.http_port)
         return await self._contact(key, lambda: behind(place.address, means))
 
-    async def _meet_at(self, address: Address, place: Place) -> None:
+    async def _meet_at(self, address: Address, place: CameraTarget) -> None:
         camera = await self._contact(
             str(address),
             lambda: self.connect(address, place.credentials, _LONGEST_FIRST, place.http_port),
@@ -169,7 +171,7 @@ class Attendance:
     async def admit(
         self,
         camera: Camera,
-        place: Place | None = None,
+        place: CameraTarget | None = None,
         *,
         credentials: Credentials | None,
         http_port: int | None,
@@ -240,7 +242,7 @@ class Attendance:
         except AsynccamError as error:
             held = self._roster.cameras.get(camera.id)
             if held is camera:  # discovery has moved it already
-                wing_of(camera.info.system).settle(camera, Address.parse(self._lives_at[camera.id]))
+                adapter_of(camera.info.system).set_address(camera, Address.parse(self._lives_at[camera.id]))
             if isinstance(error, UsageError) and (camera.id, address) not in self._told_of:
                 self._told_of.add((camera.id, address))
                 self._roster.refused(camera.id, error)
@@ -249,18 +251,18 @@ class Attendance:
 
     # -- cameras ------------------------------------------------------------------------------------
 
-    def take_in(self, camera: Camera, place: Place | None = None) -> Camera:
+    def take_in(self, camera: Camera, place: CameraTarget | None = None) -> Camera:
         """Make a camera one of the session's, and check it from now on; gives the one that is held."""
         held = self._roster.adopt(camera, place)
         self._dismissed.discard(held.id)
         key = held.id
         self._lives_at[key] = held.info.address
-        if self._check_every is not None and _checking(key) not in self._keeper:
+        if self._poll_interval is not None and _checking(key) not in self._keeper:
             self._keeper.keep(
                 _checking(key),
                 lambda: self._check(key),
                 lambda error: self._missed(key, error),
-                every=self._check_every,
+                every=self._poll_interval,
             )
         return held
 
@@ -290,8 +292,8 @@ class Attendance:
             # Its recorder runs here, so its own word says nothing of the recording.
             self._roster.stands(key, CameraState.UNKNOWN, "answers again")
         extra = self._questions.patience_beyond_usual(_checking(key))
-        if extra > 0 and self._check_every is not None:  # so that the sum of both waits stays the same
-            self._keeper.within(_checking(key), max(self._check_every - extra, self._check_every / 2))
+        if extra > 0 and self._poll_interval is not None:  # so that the sum of both waits stays the same
+            self._keeper.within(_checking(key), max(self._poll_interval - extra, self._poll_interval / 2))
 
     def _missed(self, key: str, error: Exception) -> None:
         if not self._in_the_way(key):
@@ -323,46 +325,46 @@ class Attendance:
 
     # -- news that say that a try may succeed now -----------------------------------------------------
 
-    def wake(self, key: str | None = None) -> None:
+    def retry_now(self, key: str | None = None) -> None:
         """Try one again now, or all who are away."""
         if key is None:
-            self._keeper.wake()
+            self._keeper.retry_now()
         else:
-            self._keeper.wake(_looking(key))
-            self._keeper.wake(_checking(key))
+            self._keeper.retry_now(_looking(key))
+            self._keeper.retry_now(_checking(key))
 
     def heard(self, event: Event) -> None:
         """Draw conclusions from an event that passes."""
         if isinstance(event, LinkStateChanged):
             self._connection_moved(event)
         elif self._roster.heard(event):
-            self.wake(event.subject)
+            self.retry_now(event.subject)
         elif isinstance(event, CameraFound) and event.camera not in self._roster.cameras:
             place = self._roster.service_of(event.camera)
             if place is None:
                 return
             if _looking(str(place.address)) in self._keeper:
-                self._keeper.wake(_looking(str(place.address)))
+                self._keeper.retry_now(_looking(str(place.address)))
             else:
                 self.seek(place)
 
     def _connection_moved(self, event: LinkStateChanged) -> None:
         """Cameras go with the connection to their service, in a take too; once it is back, they are asked."""
         behind = self._roster.behind(event.subject)
-        if event.state is LinkState.LOST:
+        if event.state is ConnectionState.LOST:
             why = f": {event.reason}" if event.reason else ""
             for key in behind:
                 self._roster.failed(key, ConnectionError(f"the connection to {event.subject} is lost{why}"))
-        elif event.state is LinkState.READY:
+        elif event.state is ConnectionState.READY:
             self._reconnected.update(key for key in behind if _checking(key) in self._keeper)
             for key in (*behind, event.subject):
-                self.wake(key)
+                self.retry_now(key)
 
     def announced(self, camera: Camera) -> None:
         """A camera announces itself: who is away at this place may answer now."""
         if camera.id in self._roster.away:
             self._questions.renew(_checking(camera.id))
-        self.wake(camera.id)
+        self.retry_now(camera.id)
         place = self._roster.place_at(camera.info.address)
         if place is not None:
-            self.wake(str(place.address))
+            self.retry_now(str(place.address))

@@ -17,15 +17,15 @@ from asynccam.runtime.clock_watch import ClockStep, ClockWatch, Pause
 from asynccam.runtime.hub import EventHub
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
-from asynccam.session.attendance import Attendance
+from asynccam.session.attendance import PresenceMonitor
 from asynccam.session.block import Block
-from asynccam.session.discoveries import Discoveries, News
-from asynccam.session.ending import Ending
-from asynccam.session.keeper import Keeper
-from asynccam.session.places import Away, Place, check_http_port, places
-from asynccam.session.roster import Roster
+from asynccam.session.discoveries import DiscoveryManager, News
+from asynccam.session.ending import Shutdown
+from asynccam.session.keeper import RetryScheduler
+from asynccam.session.places import CameraTarget, Unavailable, check_http_port, places
+from asynccam.session.roster import CameraRegistry
 from asynccam.session.shared import SharedResources
-from asynccam.session.wings import Means, load_wing, wing_of
+from asynccam.session.wings import ConnectContext, adapter_of, load_adapter
 from asynccam.take import Take
 
 _LOG = logging.getLogger(__name__)
@@ -34,9 +34,9 @@ _CLOSE_TIMEOUT: Final = 10.0
 """Seconds a camera has to close when it is removed."""
 
 
-def _waits(check_every: float | None) -> Backoff:
+def _waits(poll_interval: float | None) -> Backoff:
     """The waits between tries: a camera that is back is to be noticed as soon as one that goes."""
-    longest = 30.0 if check_every is None else min(30.0, check_every)
+    longest = 30.0 if poll_interval is None else min(30.0, poll_interval)
     return Backoff(initial=min(1.0, longest), maximum=longest)
 
 
@@ -48,7 +48,7 @@ class Company(Block):
         take_of: Gives the take that a camera is in, or None.
         fail_fast: Whether the first failure of a camera ends the block.
         shutdown_timeout: Seconds that a camera has to close.
-        check_every: Seconds between two questions to each camera how it is, or None.
+        poll_interval: Seconds between two questions to each camera how it is, or None.
         backoff: Waits between tries to reach a camera that is away, or None.
 
     Attributes:
@@ -62,7 +62,7 @@ class Company(Block):
         *,
         fail_fast: bool,
         shutdown_timeout: float,
-        check_every: float | None,
+        poll_interval: float | None,
         backoff: Backoff | None,
     ) -> None:
         super().__init__()
@@ -71,10 +71,12 @@ class Company(Block):
         self._fail_fast = fail_fast
         self._shutdown_timeout = shutdown_timeout
         self._scope = TaskScope("session", on_failure=self._task_failed)
-        self._roster = Roster(self.events, self.emit)
-        keeper = Keeper(self._scope, backoff or _waits(check_every))
-        self._attendance = Attendance(self._roster, keeper, self._scope, self._means, take_of, check_every)
-        self._discoveries = Discoveries(shared, self._scope, self._heard)
+        self._roster = CameraRegistry(self.events, self.emit)
+        keeper = RetryScheduler(self._scope, backoff or _waits(poll_interval))
+        self._attendance = PresenceMonitor(
+            self._roster, keeper, self._scope, self._means, take_of, poll_interval
+        )
+        self._discoveries = DiscoveryManager(shared, self._scope, self._heard)
         self._clocks: ClockWatch | None = None
 
     def emit(self, event: Event) -> None:
@@ -91,7 +93,7 @@ class Company(Block):
         return MappingProxyType(self._roster.cameras)
 
     @property
-    def away(self) -> Mapping[str, Away]:
+    def unavailable(self) -> Mapping[str, Unavailable]:
         """Who does not answer now, and why; a live view.
 
         Cameras that were met stand here by id, and stay in `cameras`. An address at which nobody has
@@ -176,7 +178,7 @@ class Company(Block):
     def credentials_at(self, address: Address) -> Credentials | None:
         """Credentials of the place at the host and port of an address, or None where no place is.
 
-        Places are what `open`, `look_at` or a fleet names.
+        Places are what `open`, `add_address` or a fleet names.
         """
         for place in self._roster.places.values():
             known = place.address
@@ -184,7 +186,7 @@ class Company(Block):
                 return place.credentials
         return None
 
-    async def look_at(self, place: Place | Address | str, *, timeout: float = 5.0) -> None:
+    async def add_address(self, place: CameraTarget | Address | str, *, timeout: float = 5.0) -> None:
         """Look at one more address, as `open` does: whoever does not answer is `away`, and tried again.
 
         Args:
@@ -200,14 +202,14 @@ class Company(Block):
         places((*self._roster.places.values(), new), {}, None)
         await self._attendance.settle({str(new.address): self._attendance.seek(new, timeout)}, timeout)
 
-    def wake(self, camera: str | None = None) -> None:
+    def retry_now(self, camera: str | None = None) -> None:
         """Try a camera or an address again now, or all that are away: something says that it is back.
 
         Wrong credentials are tried again by this only.
         """
-        self._attendance.wake(camera)
+        self._attendance.retry_now(camera)
 
-    async def cameras_behind(
+    async def list_cameras(
         self, address: Address | str, *, credentials: Credentials | None = None, timeout: float = 15.0
     ) -> list[CameraInfo]:
         """Describe every camera behind the address of a service; they do not become the session's.
@@ -219,11 +221,11 @@ class Company(Block):
         """
         self._check_open()
         place = Address.parse(address) if isinstance(address, str) else address
-        wing = await load_wing(place.system)
-        if wing.behind is None:
+        wing = await load_adapter(place.system)
+        if wing.list_cameras is None:
             return [(await self.connect(place, credentials=credentials, timeout=timeout)).info]
         async with deadline(timeout, f"answer from {place}"):
-            return await wing.behind(place, self._means(credentials, None))
+            return await wing.list_cameras(place, self._means(credentials, None))
 
     async def connect_each(
         self,
@@ -348,7 +350,7 @@ class Company(Block):
         if held is not None:
             self.emit(CameraLost(camera=key))
             self.events.forget(key)
-            ending = Ending(min(self._shutdown_timeout, _CLOSE_TIMEOUT))
+            ending = Shutdown(min(self._shutdown_timeout, _CLOSE_TIMEOUT))
             errors = await finish(ending.step({key: held.aclose()}))
             for error in errors.values():
                 self.emit(CameraFailed(camera=key, step="close", error=error))
@@ -358,7 +360,7 @@ class Company(Block):
     async def _listen(self, systems: set[str]) -> None:
         """Hear what cameras of these systems announce, where they do; without mDNS it goes on as well."""
         for system in systems:
-            if wing_of(system).discovery is not None:
+            if adapter_of(system).discover is not None:
                 try:
                     await self._discoveries.listen(system)
                 except ConnectionError as error:
@@ -373,7 +375,7 @@ class Company(Block):
         elif event.camera not in self.cameras and not wanted:
             self._attendance.announced(camera)
         elif self._attendance.knows(camera):
-            is_here = self.cameras.get(camera.id) is camera and camera.id not in self.away
+            is_here = self.cameras.get(camera.id) is camera and camera.id not in self.unavailable
             self._attendance.take_in(camera)
             self._welcome(camera, event, is_here)
         else:
@@ -381,7 +383,7 @@ class Company(Block):
 
     async def _follow(self, camera: Camera, event: News) -> None:
         """Follow a camera that is elsewhere now, unless that is another device with its id."""
-        is_here = self.cameras.get(camera.id) is camera and camera.id not in self.away
+        is_here = self.cameras.get(camera.id) is camera and camera.id not in self.unavailable
         if await self._attendance.follow(camera) is not None and not self._closed:
             self._welcome(camera, event, is_here)
 
@@ -394,8 +396,8 @@ class Company(Block):
         if not self._closed:
             self._attendance.heard(event)
 
-    def _means(self, credentials: Credentials | None, http_port: int | None) -> Means:
-        return Means(credentials or Credentials(), self._shared, self.events, http_port)
+    def _means(self, credentials: Credentials | None, http_port: int | None) -> ConnectContext:
+        return ConnectContext(credentials or Credentials(), self._shared, self.events, http_port)
 
     def _task_failed(self, name: str, error: Exception) -> None:
         _LOG.error("%s failed", name, exc_info=error)

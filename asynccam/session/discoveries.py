@@ -10,7 +10,7 @@ from asynccam.model.camera import Camera
 from asynccam.model.events import CameraChanged, CameraFound, CameraLost
 from asynccam.runtime.tasks import Ready, TaskScope
 from asynccam.session.shared import SharedResources
-from asynccam.session.wings import WINGS, Discovery, load_wing
+from asynccam.session.wings import SYSTEMS, Discovery, load_adapter
 
 News = CameraFound | CameraChanged | CameraLost
 
@@ -18,7 +18,7 @@ _OPEN_TIMEOUT: Final = 10.0
 """Seconds discovery has to open."""
 
 
-class Discoveries:
+class DiscoveryManager:
     """Keeps one discovery running for each system that was asked for.
 
     Args:
@@ -51,7 +51,9 @@ class Discoveries:
             UsageError: A system is unknown, or cannot be discovered.
             ConnectionError: mDNS cannot be opened.
         """
-        names = [name for name, wing in WINGS.items() if wing.discovery] if systems is None else list(systems)
+        names = (
+            [name for name, wing in SYSTEMS.items() if wing.discover] if systems is None else list(systems)
+        )
         for name in names:
             await self.listen(name)
         self._wanted.update(names)
@@ -75,7 +77,7 @@ class Discoveries:
         Raises:
             As for `look`.
         """
-        opener = (await load_wing(system)).discovery
+        opener = (await load_adapter(system)).discover
         if opener is None:
             raise UsageError(f"cameras of {system} cannot be discovered; connect to them by address")
         async with self._opening:

@@ -15,7 +15,7 @@ _LONGEST_GRACE: Final = 2.0
 """Seconds of it at most."""
 
 
-class Ending:
+class Shutdown:
     """One deadline for several steps.
 
     Args:

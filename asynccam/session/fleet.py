@@ -12,7 +12,7 @@ from asynccam.errors import AddressError, AsynccamError, AuthenticationError, St
 from asynccam.model.address import Address
 from asynccam.model.credentials import Credentials
 from asynccam.runtime.disk import on_disk, storage_errors
-from asynccam.session.places import Place, check, check_http_port
+from asynccam.session.places import CameraTarget, check, check_http_port
 from asynccam.session.secrets import KINDS, SecretFile, from_environment, read_secret
 from asynccam.session.shared import time_server
 from asynccam.session.toml_lines import line_of, syntax_error
@@ -79,7 +79,7 @@ class _CameraTable(_Table):
     def _is_address(cls, value: str) -> str:
         if "@" in value:  # not to be repeated in an error: what stands before it may be a password
             raise AddressError("an address carries no credentials; name a variable or a file instead")
-        Place(Address.parse(value)).is_service  # noqa: B018 - raises for a system unknown here
+        CameraTarget(Address.parse(value)).is_service  # noqa: B018 - raises for a system unknown here
         return value
 
 
@@ -98,16 +98,16 @@ class Fleet:
         interfaces: None for all.
         fail_fast: Whether the first failure of a camera ends the session.
         shutdown_timeout: Seconds.
-        check_every: Seconds, or None for no checks.
+        poll_interval: Seconds, or None for no checks.
         mdns: Whether the session listens to cameras that announce themselves.
     """
 
-    places: tuple[Place, ...] = ()
+    places: tuple[CameraTarget, ...] = ()
     ntp_server: str | None = None
     interfaces: tuple[str, ...] | None = None
     fail_fast: bool = False
     shutdown_timeout: float = 60.0
-    check_every: float | None = 10.0
+    poll_interval: float | None = 10.0
     mdns: bool = True
 
     @classmethod
@@ -142,7 +142,7 @@ class Fleet:
             "interfaces": None if self.interfaces is None else list(self.interfaces),
             "fail_fast": self.fail_fast,
             "shutdown_timeout": self.shutdown_timeout,
-            "check_every": self.check_every,
+            "poll_interval": self.poll_interval,
         }
 
 
@@ -167,7 +167,7 @@ class _Reader:
             for one in error.errors(include_input=False, include_url=False):
                 self._problem(_in_text(document, one["loc"]), _words(one))
             raise FleetError(self.name, self.problems) from None
-        found: list[Place] = []
+        found: list[CameraTarget] = []
         for number, camera in enumerate(table.camera):
             place = self._place(number, camera)
             if place is not None:
@@ -186,11 +186,11 @@ class _Reader:
             interfaces=None if session.interfaces is None else tuple(session.interfaces),
             fail_fast=session.fail_fast,
             shutdown_timeout=session.shutdown_timeout,
-            check_every=session.check_every or None,
+            poll_interval=session.check_every or None,
             mdns=session.mdns,
         )
 
-    def _place(self, number: int, camera: _CameraTable) -> Place | None:
+    def _place(self, number: int, camera: _CameraTable) -> CameraTarget | None:
         before = len(self.problems)
         address = Address.parse(camera.address)
         if camera.http_port is not None:
@@ -217,7 +217,7 @@ class _Reader:
                 self._problem(("camera", number, f"{kind}_env" if variable else f"{kind}_file"), str(error))
         if len(self.problems) > before:
             return None
-        return Place(
+        return CameraTarget(
             address,
             camera.label or "",
             frozenset(camera.groups),

@@ -44,7 +44,7 @@ class _Charge:
     trying: "asyncio.Task[None] | None" = None
 
 
-class Keeper:
+class RetryScheduler:
     """Keeps trying.
 
     A try that fails is followed by another after a wait that grows; wrong credentials are not tried
@@ -104,7 +104,7 @@ class Keeper:
         if charge is not None and charge.trying is not None:
             charge.trying.cancel()
 
-    def wake(self, key: Hashable | None = None) -> None:
+    def retry_now(self, key: Hashable | None = None) -> None:
         """Try something again now, or everything that waits after a failure."""
         for name, charge in self._charges.items():
             if name == key or (key is None and charge.delays is not None):

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 from asynccam.errors import UsageError
 from asynccam.model.address import Address
 from asynccam.model.credentials import Credentials
-from asynccam.session.wings import wing_of
+from asynccam.session.wings import adapter_of
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CameraTarget:
     """An address that a Session keeps looking at: one camera, or a service with all cameras behind it.
 
     Attributes:
@@ -34,11 +34,11 @@ class Place:
         Raises:
             AddressError: No such system is known.
         """
-        return wing_of(self.address.system).behind is not None and not self.address.camera
+        return adapter_of(self.address.system).list_cameras is not None and not self.address.camera
 
 
 @dataclass(frozen=True, slots=True)
-class Away:
+class Unavailable:
     """A camera of a Session that does not answer now, or an address at which none has answered yet.
 
     Attributes:
@@ -58,10 +58,10 @@ class Away:
 
 
 def places(
-    given: tuple["Place | Address | str", ...],
-    labelled: Mapping[str, "Place | Address | str"],
+    given: tuple["CameraTarget | Address | str", ...],
+    labelled: Mapping[str, "CameraTarget | Address | str"],
     credentials: Credentials | None,
-) -> list[Place]:
+) -> list[CameraTarget]:
     """What was given in any form, as places.
 
     Raises:
@@ -74,7 +74,7 @@ def places(
     return found
 
 
-def check(found: list[Place]) -> None:
+def check(found: list[CameraTarget]) -> None:
     """See that places can stand beside each other; raises as `places`."""
     addresses: set[Address] = set()
     labels: set[str] = set()
@@ -103,8 +103,8 @@ def check_http_port(address: Address, port: int) -> None:
         raise UsageError(f"{port} is no port; http_port is 1 to 65535")
 
 
-def _place(one: Place | Address | str, label: str, credentials: Credentials | None) -> Place:
-    if isinstance(one, Place):
+def _place(one: CameraTarget | Address | str, label: str, credentials: Credentials | None) -> CameraTarget:
+    if isinstance(one, CameraTarget):
         return replace(one, label=label or one.label)
     address = Address.parse(one) if isinstance(one, str) else one
-    return Place(address, label, credentials=credentials or Credentials())
+    return CameraTarget(address, label, credentials=credentials or Credentials())

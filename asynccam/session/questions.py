@@ -18,7 +18,7 @@ _FRESH: Final = 1.0
 """Seconds for which a late answer counts as one to the next question."""
 
 
-class Questions:
+class PendingQueries:
     """Asks, and remembers what is still unanswered.
 
     A question that gets no prompt answer raises `TimeoutError`, and stays open a few seconds longer; when

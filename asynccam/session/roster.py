@@ -16,12 +16,12 @@ from asynccam.model.events import (
 from asynccam.model.info import CameraState
 from asynccam.model.manifest import MissingRecord, Moment
 from asynccam.runtime.hub import EventHub
-from asynccam.session.places import Away, Place
-from asynccam.session.wings import wing_of
+from asynccam.session.places import CameraTarget, Unavailable
+from asynccam.session.wings import adapter_of
 from asynccam.wall_clock import unix_now
 
 
-class Roster:
+class CameraRegistry:
     """The cameras of a Session and the places at which more are looked for; does no I/O.
 
     Args:
@@ -36,9 +36,9 @@ class Roster:
 
     def __init__(self, events: EventHub, emit: Callable[[Event], None]) -> None:
         self.cameras: dict[str, Camera] = {}
-        self.away: dict[str, Away] = {}
-        self.places: dict[str, Place] = {}
-        self._origin: dict[str, Place] = {}
+        self.away: dict[str, Unavailable] = {}
+        self.places: dict[str, CameraTarget] = {}
+        self._origin: dict[str, CameraTarget] = {}
         self._events = events
         self._emit = emit
 
@@ -46,11 +46,11 @@ class Roster:
         """The cameras that are not away."""
         return [camera for key, camera in self.cameras.items() if key not in self.away]
 
-    def absent(self) -> dict[str, Away]:
+    def absent(self) -> dict[str, Unavailable]:
         """Who is away; a service only where none of its cameras was met, for they say it all."""
         return {key: away for key, away in self.away.items() if key in self.cameras or not self.behind(key)}
 
-    def missing(self, key: str, away: Away) -> MissingRecord:
+    def missing(self, key: str, away: Unavailable) -> MissingRecord:
         """One who is away, as a manifest has it."""
         camera = self.cameras.get(key)
         place = self._origin.get(key) or self.places.get(key)
@@ -99,7 +99,7 @@ class Roster:
 
     # -- who comes and goes -------------------------------------------------------------------------
 
-    def adopt(self, camera: Camera, place: Place | None = None) -> Camera:
+    def adopt(self, camera: Camera, place: CameraTarget | None = None) -> Camera:
         """Take a camera in, or let the one that is here already follow to where it is."""
         key = camera.id
         if key not in self.cameras:
@@ -111,7 +111,7 @@ class Roster:
             self._events.forget(str(place.address))
         before = held.info.address
         if held is not camera:
-            wing_of(camera.info.system).follow(held, camera)
+            adapter_of(camera.info.system).follow(held, camera)
         # A service's client tells of its cameras by itself, and perhaps has done so already.
         if self._events.latest(CameraFound, key) is None:
             self._emit(CameraFound(camera=key, info=held.info))
@@ -159,9 +159,9 @@ class Roster:
     def expect(self, key: str) -> None:
         """A camera, or a place, is to answer; until it does it is away, which is not told as news yet."""
         if key not in self.cameras and key not in self.away:
-            self.away[key] = Away(key, unix_now())
+            self.away[key] = Unavailable(key, unix_now())
 
-    def expect_only(self, service: Place, ids: Collection[str]) -> None:
+    def expect_only(self, service: CameraTarget, ids: Collection[str]) -> None:
         """These cameras behind a service are to answer, and no others that were never met."""
         for key in list(self.away):
             never_met = key not in self.cameras and key not in self.places
@@ -199,7 +199,7 @@ class Roster:
         before = self.away.get(key)
         camera = self.cameras.get(key)
         address = key if camera is None else camera.info.address
-        self.away[key] = Away(address, unix_now() if before is None else before.since, error, tries)
+        self.away[key] = Unavailable(address, unix_now() if before is None else before.since, error, tries)
         self._tell(key, CameraState.AWAY, reason)
 
     def _tell(self, key: str, state: CameraState, reason: str) -> None:
@@ -214,12 +214,12 @@ class Roster:
 
     # -- where ------------------------------------------------------------------------------------
 
-    def service_of(self, camera: str) -> Place | None:
+    def service_of(self, camera: str) -> CameraTarget | None:
         """The service among the places that a camera of this id is behind."""
         place = self.places.get(camera.rpartition("/")[0])
         return place if place is not None and place.is_service else None
 
-    def place_at(self, address: str) -> Place | None:
+    def place_at(self, address: str) -> CameraTarget | None:
         """The place with this address, whether it names the camera there or not."""
         try:
             place = Address.parse(address)

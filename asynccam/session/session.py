@@ -14,12 +14,12 @@ from asynccam.model.events import CameraFailed, ClockStepped, Event, ProgramPaus
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.hub import Callback, Cameras, E, Subscription
 from asynccam.session.company import Company
-from asynccam.session.ending import Ending
+from asynccam.session.ending import Shutdown
 from asynccam.session.fleet import Fleet
-from asynccam.session.places import Away, Place, places
+from asynccam.session.places import CameraTarget, Unavailable, places
 from asynccam.session.shared import SharedResources, time_server
 from asynccam.session.takes import Takes
-from asynccam.take import Take, TakeLimits, Verify
+from asynccam.take import FileCheck, Take, TakeLimits
 
 if TYPE_CHECKING:  # imported by SharedResources when first needed
     from aiohttp import ClientSession
@@ -39,7 +39,7 @@ class Settings(TypedDict, total=False):
     ntp_server: str | None
     fail_fast: bool
     shutdown_timeout: float
-    check_every: float | None
+    poll_interval: float | None
     backoff: Backoff | None
 
 
@@ -61,10 +61,10 @@ class Session(Company):
         shutdown_timeout: Seconds that leaving may take in all. Takes that run then have the time but
             for its last fifth, at most ten seconds, in which everything is closed. What hangs is
             given up and named in a `CameraFailed`.
-        check_every: Seconds between two questions to each camera how it is, from which `CameraStateChanged`
+        poll_interval: Seconds between two questions to each camera how it is, from which `CameraStateChanged`
             and `away` come; None to ask nobody.
         backoff: Waits between tries to reach a camera that is away; by default one second at first,
-            and ``check_every`` at most, or half a minute if that is shorter.
+            and ``poll_interval`` at most, or half a minute if that is shorter.
 
     Attributes:
         events: Everything that happens; also by `subscribe`.
@@ -82,23 +82,23 @@ class Session(Company):
         ntp_server: str | None = None,
         fail_fast: bool = False,
         shutdown_timeout: float = 60.0,
-        check_every: float | None = None,
+        poll_interval: float | None = None,
         backoff: Backoff | None = None,
     ) -> None:
-        if not shutdown_timeout > 0 or (check_every is not None and not check_every > 0):
-            raise UsageError("shutdown_timeout and check_every are seconds, more than none")
+        if not shutdown_timeout > 0 or (poll_interval is not None and not poll_interval > 0):
+            raise UsageError("shutdown_timeout and poll_interval are seconds, more than none")
         shared = SharedResources(http, zeroconf, interfaces)
         super().__init__(
             shared,
             self.take_of,
             fail_fast=fail_fast,
             shutdown_timeout=shutdown_timeout,
-            check_every=check_every,
+            poll_interval=poll_interval,
             backoff=backoff,
         )
         reference = None if ntp_server is None else time_server(ntp_server)
         self._takes = Takes(self.events, self._tell_of_take, reference)
-        self._polls = check_every is not None
+        self._polls = poll_interval is not None
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
@@ -110,8 +110,8 @@ class Session(Company):
     @asynccontextmanager
     async def open(
         cls,
-        *at: Place | Address | str,
-        cameras: Mapping[str, Place | Address | str] | None = None,
+        *at: CameraTarget | Address | str,
+        cameras: Mapping[str, CameraTarget | Address | str] | None = None,
         fleet: Fleet | Path | str | None = None,
         credentials: Credentials | None = None,
         timeout: float = 5.0,
@@ -135,7 +135,7 @@ class Session(Company):
             mdns: Whether to listen to cameras that announce themselves, which brings back those that
                 were away, or have moved, sooner. No others are taken in.
             settings: As `Session` takes them; they go before those of the fleet. Without any,
-                ``check_every`` is ten seconds.
+                ``poll_interval`` is ten seconds.
 
         Raises:
             AddressError: One is no address, or of a system unknown here.
@@ -145,7 +145,7 @@ class Session(Company):
         """
         plan = await Fleet.load(fleet) if isinstance(fleet, (str, Path)) else fleet or Fleet()
         found = places((*plan.places, *at), cameras or {}, credentials)
-        merged: Settings = {"check_every": 10.0, **plan.settings(), **settings}
+        merged: Settings = {"poll_interval": 10.0, **plan.settings(), **settings}
         async with cls(**merged) as session:
             first_tries = {str(place.address): session._attendance.seek(place, timeout) for place in found}
             if mdns and plan.mdns:
@@ -161,7 +161,7 @@ class Session(Company):
     async def _close(self) -> None:
         """Nothing new first; then takes, while their cameras still answer; cameras; what they share."""
         self._unwatch_clocks()
-        ending = Ending(self._shutdown_timeout)
+        ending = Shutdown(self._shutdown_timeout)
         reserve = min(self._shutdown_timeout / 5, 10.0)
         first = await ending.step({"search": self._scope.aclose()}, leaving=ending.beyond(reserve / 4))
         self._failures += first.values()
@@ -191,7 +191,7 @@ class Session(Company):
         start_in: float = 3.0,
         name: str | None = None,
         limits: TakeLimits | None = None,
-        verify: Verify | None = None,
+        verify: FileCheck | None = None,
     ) -> Take:
         """Record with several cameras at once and bring every file home; see `Take.run` and `new_take`.
 
@@ -218,8 +218,8 @@ class Session(Company):
         *,
         name: str | None = None,
         limits: TakeLimits | None = None,
-        verify: Verify | None = None,
-        missing: Mapping[str, Away] | None = None,
+        verify: FileCheck | None = None,
+        missing: Mapping[str, Unavailable] | None = None,
     ) -> Take:
         """A take to go through step by step; wound up with the session if it has not ended by then.
 
@@ -252,7 +252,7 @@ class Session(Company):
 
     @property
     def polls(self) -> bool:
-        """Return whether the session asks its cameras from time to time how they are (``check_every``)."""
+        """Return whether the session asks its cameras from time to time how they are (``poll_interval``)."""
         return self._polls
 
     def subscribe(

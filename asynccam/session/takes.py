@@ -9,7 +9,7 @@ from asynccam.model.camera import Camera
 from asynccam.model.events import Event, RecordingStarted, RecordingStopped
 from asynccam.model.manifest import MissingRecord
 from asynccam.runtime.hub import EventHub
-from asynccam.take import Take, TakeLimits, TakeState, TimeServer, Verify
+from asynccam.take import FileCheck, Take, TakeLimits, TakeState, TimeServer
 
 
 class Takes:
@@ -37,7 +37,7 @@ class Takes:
         *,
         name: str | None,
         limits: TakeLimits | None,
-        verify: Verify | None,
+        verify: FileCheck | None,
         labels: Mapping[str, str],
         missing: Sequence[MissingRecord],
     ) -> Take:

@@ -11,13 +11,13 @@ from asynccam.model.camera import Camera
 from asynccam.runtime.tasks import finish
 from asynccam.runtime.threads import thread_errors
 from asynccam.runtime.timing import deadline
-from asynccam.session.wings import wing_of
+from asynccam.session.wings import adapter_of
 
 _LOOK_UP: Final = 2.0
 """Seconds a name may take to be looked up."""
 
 
-class Twins:
+class IdentityChecker:
     """Knows which addresses were found to be another device's, and asks where nobody knows yet.
 
     Evidence that two addresses are one device: they are the same after name resolution; the device announces
@@ -40,7 +40,7 @@ class Twins:
     def is_at(camera: Camera, address: str) -> bool:
         """Return whether a camera says of itself that it is at an address."""
         known = Address.parse(address)
-        return (known.host, known.port) in wing_of(camera.info.system).endpoints(camera)
+        return (known.host, known.port) in adapter_of(camera.info.system).endpoints(camera)
 
     async def tell_apart(
         self, held: str, camera: Camera, living: Callable[[Address], Awaitable[Camera]]
@@ -83,8 +83,8 @@ class Twins:
 
 
 async def _mark(camera: Camera) -> str:
-    wing = wing_of(camera.info.system)
-    return "" if wing.mark is None else await wing.mark(camera)
+    wing = adapter_of(camera.info.system)
+    return "" if wing.run_id is None else await wing.run_id(camera)
 
 
 async def _is_one_endpoint(one: Address, other: Address) -> bool:

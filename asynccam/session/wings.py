@@ -47,7 +47,7 @@ class Discovery(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class ConnectContext:
     """What a Session lends to a wing that connects to a camera.
 
     Attributes:
@@ -82,11 +82,11 @@ class Means:
 
 
 @dataclass(frozen=True, slots=True)
-class Wing:
+class SystemAdapter:
     """How a Session reaches the cameras of one system.
 
     Attributes:
-        modules: What the others import; loaded off the event loop first, see `load_wing`.
+        modules: What the others import; loaded off the event loop first, see `load_adapter`.
         connect: The camera at an address.
         behind: Describes every camera behind an address; None if an address is one camera.
         discovery: Opens discovery on shared mDNS sockets; None if the system has none.
@@ -97,13 +97,13 @@ class Wing:
     """
 
     modules: tuple[str, ...]
-    connect: Callable[[Address, Means], Awaitable[Camera]]
-    behind: Callable[[Address, Means], Awaitable[list[CameraInfo]]] | None
-    discovery: Callable[["AsyncZeroconf"], AbstractAsyncContextManager[Discovery]] | None
+    connect: Callable[[Address, ConnectContext], Awaitable[Camera]]
+    list_cameras: Callable[[Address, ConnectContext], Awaitable[list[CameraInfo]]] | None
+    discover: Callable[["AsyncZeroconf"], AbstractAsyncContextManager[Discovery]] | None
     follow: Callable[[Camera, Camera], None]
-    mark: Callable[[Camera], Awaitable[str]] | None = None
+    run_id: Callable[[Camera], Awaitable[str]] | None = None
     endpoints: Callable[[Camera], frozenset[tuple[str, int]]] = field(default=lambda camera: _told_at(camera))
-    settle: Callable[[Camera, Address], None] = field(default=lambda camera, address: None)
+    set_address: Callable[[Camera, Address], None] = field(default=lambda camera, address: None)
 
 
 def _stay(camera: Camera, now: Camera) -> None:
@@ -115,7 +115,7 @@ def _told_at(camera: Camera) -> frozenset[tuple[str, int]]:
     return frozenset({(address.host, address.port)})
 
 
-async def _connect_multicam(address: Address, means: Means) -> Camera:
+async def _connect_multicam(address: Address, means: ConnectContext) -> Camera:
     from asynccam.systems.multicam.camera import MultiCamCamera
 
     return await MultiCamCamera.connect(address)
@@ -145,7 +145,7 @@ def _settle_multicam(camera: Camera, address: Address) -> None:
     cast("MultiCamCamera", camera).follow(address.host, address.port)
 
 
-async def _mediamtx_client(address: Address, means: Means) -> "CameraClient":
+async def _mediamtx_client(address: Address, means: ConnectContext) -> "CameraClient":
     """The one client that all cameras of a service share: the service tells each event once."""
     from asynccam.systems.mediamtx.client import CameraClient
 
@@ -167,19 +167,19 @@ async def _mediamtx_client(address: Address, means: Means) -> "CameraClient":
     )
 
 
-async def _connect_mediamtx(address: Address, means: Means) -> Camera:
+async def _connect_mediamtx(address: Address, means: ConnectContext) -> Camera:
     from asynccam.systems.mediamtx.camera import MediaMtxCamera
 
     return await MediaMtxCamera.at(address, await _mediamtx_client(address, means))
 
 
-async def _behind_mediamtx(address: Address, means: Means) -> list[CameraInfo]:
+async def _behind_mediamtx(address: Address, means: ConnectContext) -> list[CameraInfo]:
     from asynccam.systems.mediamtx.camera import MediaMtxCamera
 
     return [camera.info for camera in await MediaMtxCamera.all_of(await _mediamtx_client(address, means))]
 
 
-async def _thorvision_client(address: Address, means: Means) -> "ThorVisionClient":
+async def _thorvision_client(address: Address, means: ConnectContext) -> "ThorVisionClient":
     """The one client of a server; all clients of a session draw their SRT ports from one pool."""
     from asynccam.systems.thorvision.client import ThorVisionClient
     from asynccam.systems.thorvision.ports import PortPool
@@ -193,20 +193,20 @@ async def _thorvision_client(address: Address, means: Means) -> "ThorVisionClien
     )
 
 
-async def _connect_thorvision(address: Address, means: Means) -> Camera:
+async def _connect_thorvision(address: Address, means: ConnectContext) -> Camera:
     from asynccam.systems.thorvision.camera import ThorVisionCamera
 
     return await ThorVisionCamera.at(address, await _thorvision_client(address, means))
 
 
-async def _behind_thorvision(address: Address, means: Means) -> list[CameraInfo]:
+async def _behind_thorvision(address: Address, means: ConnectContext) -> list[CameraInfo]:
     from asynccam.systems.thorvision.camera import ThorVisionCamera
 
     client = await _thorvision_client(address, means)
     return [camera.info for camera in await ThorVisionCamera.all_of(client)]
 
 
-async def _snapshot_client(address: Address, means: Means) -> "SnapshotClient":
+async def _snapshot_client(address: Address, means: ConnectContext) -> "SnapshotClient":
     """The one client of a server."""
     from asynccam.systems.snapshot.camera import base_url_of
     from asynccam.systems.snapshot.client import SnapshotClient
@@ -221,20 +221,20 @@ async def _snapshot_client(address: Address, means: Means) -> "SnapshotClient":
     )
 
 
-async def _connect_snapshot(address: Address, means: Means) -> Camera:
+async def _connect_snapshot(address: Address, means: ConnectContext) -> Camera:
     from asynccam.systems.snapshot.camera import SnapshotCamera
 
     return await SnapshotCamera.at(address, await _snapshot_client(address, means))
 
 
-async def _behind_snapshot(address: Address, means: Means) -> list[CameraInfo]:
+async def _behind_snapshot(address: Address, means: ConnectContext) -> list[CameraInfo]:
     from asynccam.systems.snapshot.camera import SnapshotCamera
 
     client = await _snapshot_client(address, means)
     return [camera.info for camera in await SnapshotCamera.all_of(client)]
 
 
-async def _connect_nanocam(address: Address, means: Means) -> Camera:
+async def _connect_nanocam(address: Address, means: ConnectContext) -> Camera:
     """All cameras of a session draw their UDP ports from one pool."""
     from asynccam.systems.nanocam.camera import NanocamCamera
     from asynccam.systems.nanocam.camera_ports import MediaPorts
@@ -246,9 +246,9 @@ async def _connect_nanocam(address: Address, means: Means) -> Camera:
     return await NanocamCamera.connect(address, token=shown, ports=ports)
 
 
-WINGS: Final[Mapping[str, Wing]] = MappingProxyType(
+SYSTEMS: Final[Mapping[str, SystemAdapter]] = MappingProxyType(
     {
-        "multicam": Wing(
+        "multicam": SystemAdapter(
             ("camera", "discovery"),
             _connect_multicam,
             None,
@@ -258,34 +258,38 @@ WINGS: Final[Mapping[str, Wing]] = MappingProxyType(
             _endpoints_of_multicam,
             _settle_multicam,
         ),
-        "mediamtx": Wing(("camera", "client"), _connect_mediamtx, _behind_mediamtx, None, _stay),
-        "snapshot": Wing(("camera", "client"), _connect_snapshot, _behind_snapshot, None, _stay),
-        "thorvision": Wing(("camera", "client"), _connect_thorvision, _behind_thorvision, None, _stay),
-        "nanocam": Wing(("camera", "client"), _connect_nanocam, None, None, _stay),
+        "mediamtx": SystemAdapter(("camera", "client"), _connect_mediamtx, _behind_mediamtx, None, _stay),
+        "snapshot": SystemAdapter(("camera", "client"), _connect_snapshot, _behind_snapshot, None, _stay),
+        "thorvision": SystemAdapter(
+            ("camera", "client"), _connect_thorvision, _behind_thorvision, None, _stay
+        ),
+        "nanocam": SystemAdapter(("camera", "client"), _connect_nanocam, None, None, _stay),
     }
 )
 """Every system a Session knows, by the name in camera addresses."""
 
 
-def wing_of(system: str) -> Wing:
+def adapter_of(system: str) -> SystemAdapter:
     """The wing of a system.
 
     Raises:
         AddressError: No such system is known.
     """
     try:
-        return WINGS[system]
+        return SYSTEMS[system]
     except KeyError:
-        raise AddressError(f"no cameras of {system!r} can be reached; known are {', '.join(WINGS)}") from None
+        raise AddressError(
+            f"no cameras of {system!r} can be reached; known are {', '.join(SYSTEMS)}"
+        ) from None
 
 
-async def load_wing(system: str) -> Wing:
+async def load_adapter(system: str) -> SystemAdapter:
     """The wing of a system, its modules loaded: off the loop, as reading and compiling them takes a while.
 
     Raises:
         AddressError: No such system is known.
     """
-    wing = wing_of(system)
+    wing = adapter_of(system)
     for name in wing.modules:
         module = f"asynccam.systems.{system}.{name}"
         if module not in _LOADED:  # one that is in `sys.modules` may still be half way, in another thread

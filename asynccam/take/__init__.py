@@ -1,6 +1,6 @@
 """A take: cameras started together, stopped, and every file brought home with a manifest."""
 
-from asynccam.model.info import Finding
+from asynccam.model.info import CheckResult
 from asynccam.take.align import (
     AlignedCamera,
     AlignedFile,
@@ -9,7 +9,7 @@ from asynccam.take.align import (
     align_take,
     read_frame_times,
 )
-from asynccam.take.files import Verify
+from asynccam.take.files import FileCheck
 from asynccam.take.frame_times import FrameTimes, TimedFile, TimedFrame
 from asynccam.take.limits import TakeLimits
 from asynccam.take.reference import TimeServer
@@ -23,7 +23,7 @@ __all__ = [
     "Alignment",
     "Connector",
     "CutPoint",
-    "Finding",
+    "CheckResult",
     "FrameTimes",
     "Take",
     "TakeLimits",
@@ -31,7 +31,7 @@ __all__ = [
     "TimeServer",
     "TimedFile",
     "TimedFrame",
-    "Verify",
+    "FileCheck",
     "align_take",
     "read_frame_times",
     "resume_take",

@@ -13,7 +13,7 @@ from asynccam.model.coverage import (
     end_tolerance,
     is_hole,
 )
-from asynccam.model.info import Finding, TellsOutages
+from asynccam.model.info import CheckResult, TellsOutages
 from asynccam.model.manifest import (
     CameraRecord,
     EarlyEndRecord,
@@ -43,11 +43,11 @@ def judge_coverage(record: CameraRecord, manifest: Manifest, until: float | None
     """
     if record.kind == "still" or not any(file.state is FileState.ARRIVED for file in record.files):
         return
-    _judge_begin(record, None if manifest.start is None else manifest.start.t0_computer.unix)
+    _judge_begin(record, None if manifest.start is None else manifest.start.t0_local.unix)
     _judge_end(record, manifest, until)
 
 
-def note_hole(record: CameraRecord, file: FileRecord, finding: Finding) -> None:
+def note_hole(record: CameraRecord, file: FileRecord, finding: CheckResult) -> None:
     """Put it on record if frames stay away in the middle of a file, and nothing on record says so.
 
     Where in the file that is, the finding does not tell: somewhere after the first frame. If the recorder was
@@ -114,7 +114,7 @@ def _judge_end(record: CameraRecord, manifest: Manifest, until: float | None) ->
         return
     # Not by a first frame that follows from the length.
     first = first_frame(record, manifest, without=["length"]).interval
-    asked_at = _asked_at(record, None if manifest.start is None else manifest.start.t0_computer.unix)
+    asked_at = _asked_at(record, None if manifest.start is None else manifest.start.t0_local.unix)
     # If nothing says when it began, it should have by the answer. What is missing may be its begin then.
     if first is None and (record.commanded_at is None or record.accepted_at is None):
         return

@@ -12,16 +12,16 @@ from typing import Final
 from asynccam.errors import TimeoutError, TransferError
 from asynccam.model.events import FileArrived, FileProgress
 from asynccam.model.features import Files
-from asynccam.model.info import Finding, LocalFile, MediaFile
+from asynccam.model.info import CheckResult, LocalFile, MediaFile
 from asynccam.model.manifest import FileRecord, FileState, VerdictRecord
 from asynccam.model.safe_files import Folder, confined, open_file
 from asynccam.model.safe_name import safe_name
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.timing import deadline
 from asynccam.take.coverage import note_hole
-from asynccam.take.folder import TakeFolder
+from asynccam.take.folder import ManifestStore
 from asynccam.take.limits import TakeLimits
-from asynccam.take.member import Emit, TakeMember
+from asynccam.take.member import Emit, Participant
 
 _SLICE: Final = 32 * 1024 * 1024
 """Bytes hashed in one go; a cancellation waits for no more than that."""
@@ -32,7 +32,7 @@ _UNFINISHED: Final = frozenset({".part", ".interrupted", ".log"})
 """Endings of transfers that broke off, and of GStreamer's debug logs."""
 
 
-Verify = Callable[[Path], Awaitable[Finding]]
+FileCheck = Callable[[Path], Awaitable[CheckResult]]
 """Looks into a video or a still picture; `asynccam.recording` has one."""
 
 
@@ -49,11 +49,11 @@ class Collector:
 
     def __init__(
         self,
-        folder: TakeFolder,
+        folder: ManifestStore,
         limits: TakeLimits,
         emit: Emit,
-        verify: Verify | None,
-        arrived: Callable[[TakeMember], Awaitable[None]],
+        verify: FileCheck | None,
+        arrived: Callable[[Participant], Awaitable[None]],
     ) -> None:
         self._folder = folder
         self._limits = limits
@@ -62,7 +62,7 @@ class Collector:
         self._arrived = arrived
         self._slots = asyncio.Semaphore(limits.transfers)
 
-    async def collect(self, member: TakeMember) -> None:
+    async def collect(self, member: Participant) -> None:
         """Bring home what one camera recorded, one file after another."""
         for file, record in zip(member.files, member.record.files, strict=True):
             if record.state is FileState.PENDING:
@@ -72,7 +72,7 @@ class Collector:
                         await self._look_into(member, self._verify, local.path, record)
                 await self._arrived(member)
 
-    async def _bring_home(self, member: TakeMember, file: MediaFile, record: FileRecord) -> LocalFile | None:
+    async def _bring_home(self, member: Participant, file: MediaFile, record: FileRecord) -> LocalFile | None:
         record.state = FileState.FAILED  # until the opposite is shown
         with member.recording_errors("collect"):
             try:
@@ -91,7 +91,7 @@ class Collector:
             return local
         return None
 
-    async def take_in(self, member: TakeMember, record: FileRecord, path: Path) -> None:
+    async def take_in(self, member: Participant, record: FileRecord, path: Path) -> None:
         """Take for home what a process before this one had brought here whole, and look into it."""
         with member.recording_errors("collect"):
             with confined(self._folder.root):
@@ -99,7 +99,7 @@ class Collector:
             if self._verify is not None:
                 await self._look_into(member, self._verify, path, record)
 
-    async def take_in_left(self, member: TakeMember) -> None:
+    async def take_in_left(self, member: Participant) -> None:
         """Put on record what lies in the camera's directory though no answer named it.
 
         The answer to a stop may not have come in time. Parts of transfers and links are passed over. An
@@ -126,7 +126,7 @@ class Collector:
                 async with deadline(self._limits.verify_timeout, f"digest of {path}"):
                     await self.take_in(member, record, path)
 
-    async def _left_in(self, member: TakeMember, place: Path, known: set[Path]) -> dict[Path, int]:
+    async def _left_in(self, member: Participant, place: Path, known: set[Path]) -> dict[Path, int]:
         """Files in a directory that are not known, with their sizes, once nothing writes to them."""
         left: dict[Path, tuple[int, float]] = {}
         with member.recording_errors("collect"), confined(self._folder.root):
@@ -139,7 +139,7 @@ class Collector:
                         break
         return {path: size for path, (size, _) in left.items()}
 
-    def _arrive(self, member: TakeMember, record: FileRecord, local: LocalFile) -> None:
+    def _arrive(self, member: Participant, record: FileRecord, local: LocalFile) -> None:
         record.state = FileState.ARRIVED
         record.path = self._folder.relative(local.path)
         record.size = local.size
@@ -148,7 +148,7 @@ class Collector:
         record.part = record.received = None
         self._emit(FileArrived(camera=member.camera.id, file=local))
 
-    async def _fetch(self, member: TakeMember, file: MediaFile) -> LocalFile:
+    async def _fetch(self, member: Participant, file: MediaFile) -> LocalFile:
         """Download one file; given up when no new byte came for `TakeLimits.stall_timeout`."""
         files = member.camera.feature(Files)
         loop = asyncio.get_running_loop()
@@ -176,7 +176,9 @@ class Collector:
                 f"no new byte of {file.name!r} from {member.camera.id} in {stall:g} s"
             ) from None
 
-    async def _look_into(self, member: TakeMember, verify: Verify, path: Path, record: FileRecord) -> None:
+    async def _look_into(
+        self, member: Participant, verify: FileCheck, path: Path, record: FileRecord
+    ) -> None:
         with member.recording_errors("verify"):
             async with deadline(self._limits.verify_timeout, f"verdict on {path}"):
                 with confined(self._folder.root):

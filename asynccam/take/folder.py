@@ -17,7 +17,7 @@ ALIGNMENT_NAME: Final = "align.json"
 _MOST_NAMESAKES: Final = 10_000
 
 
-class TakeFolder:
+class ManifestStore:
     """A take's own directory, made anew so that no take ever writes into another.
 
     Args:
@@ -37,7 +37,7 @@ class TakeFolder:
         self._writing = asyncio.Lock()
 
     @classmethod
-    def existing(cls, root: Root) -> "TakeFolder":
+    def existing(cls, root: Root) -> "ManifestStore":
         """The directory of a take that was made before."""
         folder = cls(root.given.parent, root.given.name)
         folder.root = root

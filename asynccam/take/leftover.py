@@ -4,11 +4,11 @@ import logging
 from typing import Final
 
 from asynccam.errors import TakenOverError
-from asynccam.model.features import EndsLeftovers, Record, TellsRecording
+from asynccam.model.features import Record, StopsOrphanedRecording, TellsRecording
 from asynccam.model.info import CameraState
 from asynccam.model.manifest import Moment
 from asynccam.runtime.timing import deadline, sleep_until
-from asynccam.take.member import SURELY_REFUSED, TakeMember
+from asynccam.take.member import SURELY_REFUSED, Participant
 from asynccam.wall_clock import WALL_CLOCK, unix_now
 
 _LOG = logging.getLogger(__name__)
@@ -16,7 +16,7 @@ _SAME_CLOCK: Final = 2.0
 """Seconds by which a device's clock, or its word on one first frame, may differ between two programs."""
 
 
-class LeftoverMember(TakeMember):
+class ResumedParticipant(Participant):
     """A camera that another process had told to start."""
 
     async def stop_leftover(self, t0: float, latest: float, *, stop_sent: bool) -> None:
@@ -37,7 +37,7 @@ class LeftoverMember(TakeMember):
             await self._look_for_files()
             self.may_record = False
             return
-        if self.scheduled and WALL_CLOCK.elapsed() < t0 + self._limits.fires_within:
+        if self.scheduled and WALL_CLOCK.elapsed() < t0 + self._limits.late_start_grace:
             ahead = WALL_CLOCK.elapsed() < t0
             await self._call_off(t0)
             if self.record.stopped_at is None and ahead:  # it did not start
@@ -54,7 +54,7 @@ class LeftoverMember(TakeMember):
             if (
                 self.scheduled
                 and not self.files
-                and WALL_CLOCK.elapsed() < latest + self._limits.fires_within
+                and WALL_CLOCK.elapsed() < latest + self._limits.late_start_grace
             ):
                 await self._stop_late_fire(latest)
         if not self.files:
@@ -101,7 +101,7 @@ class LeftoverMember(TakeMember):
     async def end_leftovers(self) -> None:
         """End what a process that died left at the camera and a stop would not reach."""
         record = self.camera.feature(Record) if self.camera.supports(Record) else None
-        if isinstance(record, EndsLeftovers):
+        if isinstance(record, StopsOrphanedRecording):
             with self.recording_errors("stop"):
                 async with deadline(self._limits.stop_timeout, f"end of what runs at {self.camera.id}"):
                     await record.end_leftovers(timeout=self._limits.stop_timeout)

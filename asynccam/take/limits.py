@@ -22,14 +22,14 @@ class TakeLimits:
         settle: How long past T0 the start waits for cameras that have not answered; they may
             still answer later, up to ``start_timeout``. A camera that has stopped waits as long for
             the others before its files are downloaded.
-        fires_within: How long past T0 a scheduled start that was called off may still show itself.
+        late_start_grace: How long past T0 a scheduled start that was called off may still show itself.
         stop_timeout: For one camera to stop; phones pack the file before they answer. Where the stop fails,
             all that follows (status, second stop, list of files) gets what is left of it, and no more than
             ``status_timeout`` beyond it.
         status_timeout: For asking a camera how it is after something went wrong.
         stall_timeout: For a transfer without one new byte. There is no total timeout.
         verify_timeout: For looking into one file.
-        wind_up_timeout: For stopping and collecting after a cancellation, all together.
+        cancel_timeout: For stopping and collecting after a cancellation, all together.
         transfers: Files brought home at the same time.
         measurements: Clocks measured at the same time; more of them disturb one another.
     """
@@ -40,13 +40,13 @@ class TakeLimits:
     arm_timeout: float = 30.0
     start_timeout: float = 60.0
     start_tolerance: float = 0.25
-    settle: float = 5.0
-    fires_within: float = 1.0
+    start_answer_grace: float = 5.0
+    late_start_grace: float = 1.0
     stop_timeout: float = 75.0
     status_timeout: float = 10.0
     stall_timeout: float = 630.0
     verify_timeout: float = 120.0
-    wind_up_timeout: float = 120.0
+    cancel_timeout: float = 120.0
     transfers: int = 16
     measurements: int = 32
 

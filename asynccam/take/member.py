@@ -58,7 +58,7 @@ from asynccam.model.manifest import (
 from asynccam.runtime.tasks import finish
 from asynccam.runtime.timing import deadline, sleep_until
 from asynccam.take.limits import TakeLimits
-from asynccam.take.stills import StillPicture
+from asynccam.take.stills import SnapshotRecord
 from asynccam.take.timing import note_seen, note_status
 from asynccam.wall_clock import WALL_CLOCK, unix_now
 
@@ -88,7 +88,7 @@ SURELY_REFUSED: Final = (DeviceError, AuthenticationError, BusyError, UsageError
 """Errors after which what was asked for has certainly not been done."""
 
 
-class TakeMember:
+class Participant:
     """One camera in a take. No step raises for what a camera does; it is recorded and emitted.
 
     Args:
@@ -120,7 +120,7 @@ class TakeMember:
         self.files: tuple[MediaFile, ...] = ()
         self.names: tuple[str, ...] = ()
         pictures_only = camera.supports(Snapshot) and not camera.supports(Record)
-        self._still = StillPicture(camera) if pictures_only else None
+        self._still = SnapshotRecord(camera) if pictures_only else None
         if self._still is not None:
             record.kind = "still"
         self.scheduled = camera.supports(ScheduledStart) and self._still is None
@@ -367,7 +367,7 @@ class TakeMember:
         Args:
             t0: T0 by elapsed time.
         """
-        ahead = max(0.0, t0 + self._limits.fires_within - WALL_CLOCK.elapsed()) if self.scheduled else 0.0
+        ahead = max(0.0, t0 + self._limits.late_start_grace - WALL_CLOCK.elapsed()) if self.scheduled else 0.0
         most = _with_grace(self._limits.stop_timeout) + self._limits.status_timeout
         self._stop_until = asyncio.get_running_loop().time() + ahead + most
 
@@ -400,7 +400,7 @@ class TakeMember:
         except Exception as error:  # noqa: BLE001 - many devices refuse to stop what has not begun
             _LOG.info("%s answered a stop before T0 with: %s", self.camera.id, error)
         try:
-            await sleep_until(t0 + self._limits.fires_within)
+            await sleep_until(t0 + self._limits.late_start_grace)
             status = await self._status()
         except asyncio.CancelledError:
             self.record.stopped_at = None  # an answer before T0 does not say that it stays idle

@@ -137,7 +137,7 @@ def replay(
     if left is None:
         raise StorageError(f"{where} has neither a manifest nor a journal that says what take it is")
     if left.manifest.start is not None:
-        left.t0, left.start_in = left.manifest.start.t0_computer.unix, left.manifest.start.start_in
+        left.t0, left.start_in = left.manifest.start.t0_local.unix, left.manifest.start.start_in
     left.scale = _scale(entries, boot)
     for record in left.manifest.cameras:
         if record.commanded_at is not None:

@@ -40,13 +40,13 @@ from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
 from asynccam.take.clocks import TakeClock
 from asynccam.take.coverage import judge_coverage
-from asynccam.take.files import Collector, Verify
-from asynccam.take.folder import TakeFolder
+from asynccam.take.files import Collector, FileCheck
+from asynccam.take.folder import ManifestStore
 from asynccam.take.hosts import Hosts, KnownHosts
 from asynccam.take.journal import JOURNAL_NAME, Journal
-from asynccam.take.leftover import LeftoverMember
+from asynccam.take.leftover import ResumedParticipant
 from asynccam.take.limits import TakeLimits
-from asynccam.take.member import Emit, TakeMember, error_record
+from asynccam.take.member import Emit, Participant, error_record
 from asynccam.take.replay import Leftover, missing_files, read_leftover
 from asynccam.take.timing import infer_first_frames
 from asynccam.take.work import outcome_of, outcome_of_all
@@ -93,13 +93,13 @@ async def resume_take(
     credentials: Credentials | None = None,
     hosts: Hosts = (),
     limits: TakeLimits | None = None,
-    verify: Verify | None = None,
+    verify: FileCheck | None = None,
     emit: Emit | None = None,
 ) -> Manifest:
     """Finish a take whose process died: stop what still runs, bring home what exists, close the manifest.
 
     Also for a take that ended with files or cameras it could not reach. Interrupted, it can be done again.
-    Cancelled, however often, it still stops what may record, within `TakeLimits.wind_up_timeout`, and leaves
+    Cancelled, however often, it still stops what may record, within `TakeLimits.cancel_timeout`, and leaves
     the files to the next time.
 
     Args:
@@ -124,7 +124,7 @@ async def resume_take(
         UsageError: One of ``hosts`` is not a host.
     """
     known = KnownHosts(hosts, credentials, session)
-    folder = TakeFolder.existing(await on_disk(_take_directory, Path(directory)))
+    folder = ManifestStore.existing(await on_disk(_take_directory, Path(directory)))
     journal = Journal(folder.root)
     settled = False
     try:
@@ -148,12 +148,12 @@ class _Resumption:
     def __init__(
         self,
         left: Leftover,
-        folder: TakeFolder,
+        folder: ManifestStore,
         journal: Journal,
         session: Connector,
         hosts: KnownHosts,
         limits: TakeLimits | None,
-        verify: Verify | None,
+        verify: FileCheck | None,
         emit: Emit,
     ) -> None:
         self._left = left
@@ -217,7 +217,7 @@ class _Resumption:
         self._clock.check()
         infer_first_frames(self._manifest)
         start, duration = self._manifest.start, self._manifest.duration
-        planned = None if start is None or duration is None else start.t0_computer.unix + duration
+        planned = None if start is None or duration is None else start.t0_local.unix + duration
         ends = [end for end in (planned, self._left.stopping_at) if end is not None]
         until = min(ends, default=None)
         for record in parts.values():
@@ -240,9 +240,9 @@ class _Resumption:
         self._leaving = True
         for transfer in self._transfers:
             transfer.cancel()
-        _, late = await asyncio.wait({work}, timeout=self._limits.wind_up_timeout)
+        _, late = await asyncio.wait({work}, timeout=self._limits.cancel_timeout)
         if late:
-            words = f"it could not be left in order within {self._limits.wind_up_timeout:g} s"
+            words = f"it could not be left in order within {self._limits.cancel_timeout:g} s"
             self._manifest.errors.append(error_record("resume", TimeoutError(words)))
         await self._scope.aclose()
         await self._enter("resuming")
@@ -263,7 +263,7 @@ class _Resumption:
 
     async def _settle_in_turn(self, record: CameraRecord) -> None:
         may_record = record.id in self._left.may_record
-        member = LeftoverMember(
+        member = ResumedParticipant(
             await self._reach(record), record, self._limits, self._emit, self._computer_time
         )
         member.may_record = may_record
@@ -286,12 +286,12 @@ class _Resumption:
     def _computer_time(self, when: float) -> float:
         """Convert a time of the scale that T0 is on."""
         start = self._manifest.start
-        return when if start is None else when - (start.t0.unix - start.t0_computer.unix)
+        return when if start is None else when - (start.t0.unix - start.t0_local.unix)
 
     async def _reach(self, record: CameraRecord) -> Camera:
         """The camera, where it was; one that cannot be reached is stood in for."""
         away = _Away(record)
-        member = TakeMember(away, record, self._limits, self._emit)
+        member = Participant(away, record, self._limits, self._emit)
         with member.recording_errors("resume"):
             async with deadline(self._limits.arm_timeout, f"connection to {record.id}"):
                 camera = self._session.cameras.get(record.id)
@@ -315,7 +315,7 @@ class _Resumption:
                 raise
             raise AuthenticationError(f"{error}{hint}") from error
 
-    async def _find_here(self, member: TakeMember) -> None:
+    async def _find_here(self, member: Participant) -> None:
         """A picture; or the files of a recorder here, which was interrupted when its process died."""
         record, still = member.record, member.record.kind == "still"
         with member.recording_errors("resume"), confined(self._folder.root):
@@ -341,7 +341,7 @@ class _Resumption:
             elif still and not self._called_off:
                 raise RecordingError("its picture was not here when the process of the take died")
 
-    async def _bring_home(self, member: TakeMember) -> None:
+    async def _bring_home(self, member: Participant) -> None:
         record = member.record
         place = self._folder.path / record.directory
         parts: dict[int, Path] = {}
@@ -370,7 +370,7 @@ class _Resumption:
         await self._collector.take_in_left(member)
         await self._note(member)
 
-    async def _settle_part(self, member: TakeMember, file: FileRecord, part: Path) -> None:
+    async def _settle_part(self, member: Participant, file: FileRecord, part: Path) -> None:
         """What the dead process had of a file: let go once the file is here, and else kept."""
         with member.recording_errors("collect"), confined(self._folder.root):
             if file.state is FileState.ARRIVED:
@@ -379,7 +379,7 @@ class _Resumption:
                 file.part = self._folder.relative(part)
                 file.received = await on_disk(_size, part)
 
-    async def _note(self, member: TakeMember) -> None:
+    async def _note(self, member: Participant) -> None:
         await self._journal.write("camera", **member.state())
 
 

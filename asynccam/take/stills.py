@@ -26,7 +26,7 @@ from asynccam.wall_clock import unix_now
 _TAKEN: Final = "picture taken"
 
 
-class StillPicture:
+class SnapshotRecord:
     """Stands in a take for the `Record` feature of a camera that has only `Snapshot`.
 
     The start asks for one picture and is answered once that is home; the stop only names it.
@@ -96,7 +96,7 @@ class StillPicture:
 class _ArmedPicture:
     """A picture that waits for its moment."""
 
-    def __init__(self, still: StillPicture, directory: Path) -> None:
+    def __init__(self, still: SnapshotRecord, directory: Path) -> None:
         self._still = still
         self._directory = directory
         # A picture that fails is told by `accepted`, and by nobody else.

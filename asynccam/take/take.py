@@ -18,8 +18,8 @@ from asynccam.model.manifest import Manifest, MissingRecord, Outcome
 from asynccam.model.safe_name import safe_name
 from asynccam.runtime.tasks import TaskScope, finish, see_done
 from asynccam.runtime.timing import sleep_until
-from asynccam.take.files import Verify
-from asynccam.take.folder import TakeFolder
+from asynccam.take.files import FileCheck
+from asynccam.take.folder import ManifestStore
 from asynccam.take.hosts import Hosts
 from asynccam.take.limits import TakeLimits
 from asynccam.take.member import Emit
@@ -40,7 +40,7 @@ class Take:
 
     What one camera does wrong stands in its own record and disturbs no other. Cancelled at any
     step, the take stops what was started, brings home what exists within
-    `TakeLimits.wind_up_timeout`, writes the manifest and lets the cancellation go on. Further
+    `TakeLimits.cancel_timeout`, writes the manifest and lets the cancellation go on. Further
     cancellations change nothing; only `abort` cuts that short. As a context manager it does the same
     when the block is left before the end.
 
@@ -71,7 +71,7 @@ class Take:
         name: str | None = None,
         limits: TakeLimits | None = None,
         time_server: TimeServer | None = None,
-        verify: Verify | None = None,
+        verify: FileCheck | None = None,
         emit: Emit = lambda event: None,
         labels: Mapping[str, str] | None = None,
         missing: Sequence[MissingRecord] = (),
@@ -82,7 +82,7 @@ class Take:
         self.state = TakeState.NEW
         self.limits = limits or TakeLimits()
         chosen = safe_name(name or local_now().strftime("take-%Y%m%d-%H%M%S"), fallback="take")
-        self._folder = TakeFolder(Path(directory), chosen)
+        self._folder = ManifestStore(Path(directory), chosen)
         self._work = TakeWork(
             cameras, self._folder, self.limits, time_server, verify, emit, labels or {}, missing
         )
@@ -135,7 +135,7 @@ class Take:
         credentials: Credentials | None = None,
         hosts: Hosts = (),
         limits: TakeLimits | None = None,
-        verify: Verify | None = None,
+        verify: FileCheck | None = None,
     ) -> Manifest:
         """Finish a take whose process died; arguments, result and errors as of `resume_take`."""
         return await resume_take(
@@ -170,7 +170,7 @@ class Take:
         await self.arm(duration=duration)
         members = self._work.members.values()
         if any(member.armed is not None for member in members):
-            await self._start(start_in, min(duration, self.limits.settle), until=duration)
+            await self._start(start_in, min(duration, self.limits.start_answer_grace), until=duration)
             if any(member.may_record for member in members):
                 await self._run_step("record", None, sleep_until(self._work.t0 + duration))
             await self.stop()
@@ -207,7 +207,7 @@ class Take:
             StateError: Not armed, or started before.
         """
         _check("start_in", start_in)
-        await self._start(start_in, self.limits.settle)
+        await self._start(start_in, self.limits.start_answer_grace)
 
     async def stop(self) -> None:
         """Stop all cameras side by side, also those that answer the start only now.
@@ -231,7 +231,7 @@ class Take:
         """End the take now, as a cancellation would; harmless when it has ended.
 
         Args:
-            timeout: Seconds instead of `TakeLimits.wind_up_timeout`.
+            timeout: Seconds instead of `TakeLimits.cancel_timeout`.
 
         Raises:
             StorageError: The manifest cannot be written.
@@ -327,7 +327,7 @@ class Take:
     async def _end(self, outcome: Outcome | None, timeout: float | None = None) -> None:
         """End the take once; whoever else asks waits for the same end, however often cancelled meanwhile."""
         if self._ending is None:
-            work = self._wind_up(outcome, self.limits.wind_up_timeout if timeout is None else timeout)
+            work = self._wind_up(outcome, self.limits.cancel_timeout if timeout is None else timeout)
             self._ending = self._endings.spawn(work, name="end")
         elif timeout is not None:
             self._bring_forward(timeout)
@@ -351,7 +351,7 @@ class Take:
                 await self._end_step()
                 if self.state in (TakeState.STARTING, TakeState.RECORDING):
                     self._move(TakeState.STOPPING)
-                    await self._stop(self.limits.settle)
+                    await self._stop(self.limits.start_answer_grace)
                 if self.state is TakeState.STOPPED:
                     self._move(TakeState.COLLECTING)
                     await self._work.collect()

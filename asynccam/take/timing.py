@@ -203,12 +203,12 @@ def _meaning(camera: CameraRecord) -> AnswerMeaning:
 def _was_scheduled(camera: CameraRecord, start: StartRecord) -> bool:
     """Return whether it was told in time to begin at T0; a start that came late begins when it can."""
     may = camera.scheduled_for is not None or "scheduled_start" in camera.features
-    return may and camera.accepted_at is not None and camera.accepted_at.unix < start.t0_computer.unix
+    return may and camera.accepted_at is not None and camera.accepted_at.unix < start.t0_local.unix
 
 
 def _schedule(camera: CameraRecord, start: StartRecord) -> Evidence:
     """T0, within what makers state, the reference's error, and what the device's clock is off from it."""
-    t0 = start.t0_computer.unix
+    t0 = start.t0_local.unix
     reference = Interval(0.0, 0.0)
     if start.clock is not None:
         reference = start.clock.line().interval(t0)
@@ -303,7 +303,7 @@ def _as_used(
     if piece.source != "schedule" or piece.source in disputed or start is None:
         return piece
     others = any(one.bounds_end for one in every if one.source != "schedule")
-    if not others and not _denied_after(every, start.t0_computer.unix):
+    if not others and not _denied_after(every, start.t0_local.unix):
         return piece
     if others and start.source != "ntp":
         return None
@@ -354,7 +354,7 @@ def _in_words(
     every: list[Evidence], pairs: Iterable[tuple[str, str]], start: StartRecord | None
 ) -> list[str]:
     by_name = {one.source: one for one in every}
-    zero = None if start is None else start.t0_computer.unix
+    zero = None if start is None else start.t0_local.unix
     return [
         f"{one} ({_span(by_name[one].interval, zero)}) and {other} ({_span(by_name[other].interval, zero)})"
         f" exclude one another"

@@ -26,11 +26,11 @@ from asynccam.runtime.tasks import TaskScope
 from asynccam.runtime.timing import sleep_until
 from asynccam.take.clocks import TakeClock, note_sleep
 from asynccam.take.coverage import judge_coverage
-from asynccam.take.files import Collector, Verify
-from asynccam.take.folder import TakeFolder, camera_directories
+from asynccam.take.files import Collector, FileCheck
+from asynccam.take.folder import ManifestStore, camera_directories
 from asynccam.take.journal import JOURNAL_VERSION, Journal
 from asynccam.take.limits import TakeLimits
-from asynccam.take.member import Emit, TakeMember, error_record
+from asynccam.take.member import Emit, Participant, error_record
 from asynccam.take.reference import Reference, TimeServer
 from asynccam.take.timing import infer_first_frames
 from asynccam.wall_clock import WALL_CLOCK, unix_now
@@ -66,10 +66,10 @@ class TakeWork:
     def __init__(
         self,
         cameras: Sequence[Camera],
-        folder: TakeFolder,
+        folder: ManifestStore,
         limits: TakeLimits,
         time_server: TimeServer | None,
-        verify: Verify | None,
+        verify: FileCheck | None,
         emit: Emit,
         labels: Mapping[str, str] = MappingProxyType({}),
         missing: Sequence[MissingRecord] = (),
@@ -92,7 +92,7 @@ class TakeWork:
         )
         self._reference = Reference(time_server, self._note_reference, self._note_contradiction)
         self.members = {
-            camera.id: TakeMember(camera, record, limits, emit, self._reference.computer_time)
+            camera.id: Participant(camera, record, limits, emit, self._reference.computer_time)
             for camera, record in zip(cameras, records, strict=True)
         }
         self.scope = TaskScope(f"take {folder.name}", on_failure=self.failed)
@@ -194,7 +194,7 @@ class TakeWork:
         await asyncio.wait({saving})
 
     async def stop(self, patience: float | None) -> None:
-        """Stop every camera that may record; ``patience`` as for `TakeMember.stop`.
+        """Stop every camera that may record; ``patience`` as for `Participant.stop`.
 
         Files of those that have stopped are downloaded while others are still waited for.
         """
@@ -202,7 +202,7 @@ class TakeWork:
         if self.manifest.start is not None:
             lasted = WALL_CLOCK.elapsed() - self.t0
             planned = lasted if self.manifest.duration is None else min(lasted, self.manifest.duration)
-            self._until = self.manifest.start.t0_computer.unix + planned
+            self._until = self.manifest.start.t0_local.unix + planned
         await self._note("stopping")
         measuring = {one for one in (self._clocks, self._asking) if one is not None}
         for task in measuring:
@@ -358,7 +358,7 @@ class TakeWork:
             except StorageError as error:
                 self.failed("journal", error)
 
-    async def _note_camera(self, member: TakeMember) -> None:
+    async def _note_camera(self, member: Participant) -> None:
         await self._note("camera", **member.state())
 
     async def _note_release(self) -> None:
@@ -366,7 +366,7 @@ class TakeWork:
         await self._note("released", start=None if start is None else start.model_dump(mode="json"))
         await self.save_if_possible()
 
-    def _give_up_starts(self, members: Sequence[TakeMember]) -> None:
+    def _give_up_starts(self, members: Sequence[Participant]) -> None:
         """Put it on record that starts were not sent, because the take was over when they could have been."""
         now = WALL_CLOCK.elapsed()
         for member in members:
@@ -378,7 +378,7 @@ class TakeWork:
         cause = self._clock.pause_at(WALL_CLOCK.at(self.t0))
         return f"; {cause}" if cause and moment > self.t0 else ""
 
-    async def _accept(self, member: TakeMember) -> None:
+    async def _accept(self, member: Participant) -> None:
         member.judge_start(self.t0, self._limits.start_tolerance, self._why_late)
         await member.accept()
         await self._note_camera(member)
@@ -386,7 +386,7 @@ class TakeWork:
             watching = self.scope.spawn(self._watch_begin(member), name=f"watch[{member.camera.id}]")
             self._watching[member.camera.id] = watching
 
-    async def _stop(self, member: TakeMember, patience: float | None, waiting: "_Waiting") -> None:
+    async def _stop(self, member: Participant, patience: float | None, waiting: "_Waiting") -> None:
         """Stop one camera; its files do not wait for others that take `TakeLimits.settle` longer."""
         try:
             await self._end_watch(member)
@@ -394,20 +394,20 @@ class TakeWork:
             await self._note_camera(member)
         finally:
             waiting.leave()
-        if member.files and not await waiting.all_left(self._limits.settle):
+        if member.files and not await waiting.all_left(self._limits.start_answer_grace):
             job = self._collect_early(member, measure=patience is None)
             self._early[member.camera.id] = self.scope.spawn(job, name=f"collect[{member.camera.id}]")
 
-    async def _collect_early(self, member: TakeMember, *, measure: bool) -> None:
+    async def _collect_early(self, member: Participant, *, measure: bool) -> None:
         if measure and member.record.stopped_at is not None:
             await member.measure_clock_again(self._slots)
         await self._collector.collect(member)
 
-    async def _collect(self, key: str, member: TakeMember) -> None:
+    async def _collect(self, key: str, member: Participant) -> None:
         early = self._early.get(key)
         await (self._collector.collect(member) if early is None else early)
 
-    async def _arrived(self, member: TakeMember) -> None:
+    async def _arrived(self, member: Participant) -> None:
         await self._note_camera(member)
         if time.monotonic() - self._saved_at >= _SAVE_EVERY:
             await self.save_if_possible()
@@ -434,11 +434,11 @@ class TakeWork:
                 await asyncio.sleep(ahead)
             await self._reference.ask_again(self._limits.clock_timeout)
 
-    def _await_answers(self, members: Sequence[TakeMember]) -> None:
+    def _await_answers(self, members: Sequence[Participant]) -> None:
         for member in members:
             member.accepting = self.scope.spawn(self._accept(member), name=f"accept[{member.camera.id}]")
 
-    async def _watch_begin(self, member: TakeMember) -> None:
+    async def _watch_begin(self, member: Participant) -> None:
         await member.watch_begin(self.t0, self._slots)
         await self._note("begun", **member.state())
 
@@ -452,7 +452,7 @@ class TakeWork:
                 jobs = {one.camera.id: one.measure_clock_between(self._slots) for one in some}
                 await self._each("clock", jobs)
 
-    async def _end_watch(self, member: TakeMember) -> None:
+    async def _end_watch(self, member: Participant) -> None:
         """Ask the camera nothing more, so that its stop is alone with it."""
         watching = self._watching.pop(member.camera.id, None)
         if watching is not None:
@@ -462,7 +462,7 @@ class TakeWork:
     def _start_record(self, t0: float, computer_t0: float, start_in: float) -> StartRecord:
         return StartRecord(
             t0=Moment.of(t0),
-            t0_computer=Moment.of(computer_t0),
+            t0_local=Moment.of(computer_t0),
             source="system" if self._reference.clock is None else "ntp",
             server=self._reference.name,
             clock=self._reference.clock,

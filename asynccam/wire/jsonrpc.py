@@ -2,7 +2,7 @@
 
 A peer may send anything at all: answers out of order, twice, or to nobody, errors without an id,
 batches, binary frames, text that is not JSON. Every frame gives events; none raises.
-What fits nothing is an `Oddity`, counted by kind, because a device that talks nonsense now and
+What fits nothing is an `UnexpectedMessage`, counted by kind, because a device that talks nonsense now and
 then is still a device.
 
 See docs/protocols/mediamtx.md.
@@ -41,7 +41,7 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class ErrorResponse:
     """The peer's refusal of one of our requests.
 
     Attributes:
@@ -58,7 +58,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class Notification:
     """A notification: the peer tells something and wants no answer."""
 
     method: str
@@ -66,7 +66,7 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
-class Oddity:
+class UnexpectedMessage:
     """A frame, or a part of one, that fits nothing.
 
     Attributes:
@@ -79,10 +79,10 @@ class Oddity:
     detail: str
 
 
-Event = Result | Failure | Notice | Oddity
+Event = Result | ErrorResponse | Notification | UnexpectedMessage
 
 
-class JsonRpcCaller:
+class JsonRpcCodec:
     """Numbers requests, knows which are unanswered, and tells what a received frame means.
 
     Attributes:
@@ -166,7 +166,7 @@ class JsonRpcCaller:
                 return self._odd("bad-method", document)
             if document.get("id") is not None:
                 return self._odd("request", document)
-            return Notice(method, document.get("params"))
+            return Notification(method, document.get("params"))
         error = document.get("error")
         if error is None and "result" not in document:
             return self._odd("no-content", document)
@@ -182,16 +182,18 @@ class JsonRpcCaller:
             return Result(own, document["result"], document.get("metadata"))
         return _failure(own, error)
 
-    def _odd(self, kind: str, what: object) -> Oddity:
+    def _odd(self, kind: str, what: object) -> UnexpectedMessage:
         self.oddities[kind] += 1
-        return Oddity(kind, repr(what)[:200] if not isinstance(what, memoryview) else repr(bytes(what[:200])))
+        return UnexpectedMessage(
+            kind, repr(what)[:200] if not isinstance(what, memoryview) else repr(bytes(what[:200]))
+        )
 
 
-def _failure(request_id: Id, error: Any) -> Failure:
+def _failure(request_id: Id, error: Any) -> ErrorResponse:
     if type(error) is not dict:
-        return Failure(request_id, -32603, error if type(error) is str else f"error {error!r}"[:500])
+        return ErrorResponse(request_id, -32603, error if type(error) is str else f"error {error!r}"[:500])
     code, message = error.get("code"), error.get("message")
-    return Failure(
+    return ErrorResponse(
         request_id,
         code if type(code) is int else -32603,
         message if type(message) is str else "",

@@ -327,7 +327,7 @@ def _of_coverage(
     assert manifest is not None
     if manifest["start"] is None or manifest["duration"] is None:
         return
-    begin = manifest["start"]["t0_computer"]["unix"] - facts.ahead
+    begin = manifest["start"]["t0_local"]["unix"] - facts.ahead
     end = begin + manifest["duration"]
     stops = [one["at"] - facts.ahead for one in facts.entries if one.get("event") == "stopping"]
     # `resume` ends at once what a take that died left recording; the outcome of the take says so.

@@ -113,7 +113,7 @@ class Program:
         await take.run(duration=job["duration"], start_in=job["start_in"])
 
     def _session(self) -> Session:
-        return Session(shutdown_timeout=limits.SHUTDOWN_TIMEOUT, check_every=1.0)
+        return Session(shutdown_timeout=limits.SHUTDOWN_TIMEOUT, poll_interval=1.0)
 
     def _opened(self) -> Any:
         return Session.open(

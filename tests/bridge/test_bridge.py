@@ -17,7 +17,7 @@ from asynccam.model.events import (
     CameraFailed,
     CameraLost,
     CameraStateChanged,
-    Gap,
+    MissedEvents,
     RecordingStarted,
     RecordingStopped,
     TakePhaseChanged,
@@ -68,7 +68,7 @@ async def test_events_are_told_once_and_as_they_are(broker: Broker) -> None:
             await watcher.sees(f"asynccam/{KEY}/state", state="ready")
             session.emit(CameraFailed(camera=HILL, step="stop", error=StateError("nothing runs")))
             session.emit(TakePhaseChanged(take="first", phase="armed"))
-            session.emit(Gap(camera="mediamtx://127.0.0.1:1", began=1.0, ended=2.0))
+            session.emit(MissedEvents(camera="mediamtx://127.0.0.1:1", began=1.0, ended=2.0))
             failed = await watcher.hears(f"asynccam/{KEY}/event", event="CameraFailed")
             assert failed["step"] == "stop"
             assert failed["error"]["message"] == "nothing runs"

@@ -214,7 +214,7 @@ async def _killed(session: Session, tmp_path: Path, *cameras: ScriptedCamera, **
 async def test_the_next_bridge_says_so_and_off_stops_and_collects(
     broker: Broker, watcher: Watcher, tmp_path: Path
 ) -> None:
-    async with Session(check_every=0.3) as session:
+    async with Session(poll_interval=0.3) as session:
         hill = ScriptedCamera("Hill")
         session.add(hill)
         directory = await _killed(session, tmp_path, hill)
@@ -243,7 +243,7 @@ async def test_the_next_bridge_says_so_and_off_stops_and_collects(
 async def test_a_take_of_several_is_ended_by_off_for_all(
     broker: Broker, watcher: Watcher, tmp_path: Path
 ) -> None:
-    async with Session(check_every=0.3) as session:
+    async with Session(poll_interval=0.3) as session:
         cameras = ScriptedCamera("Hill"), ScriptedCamera("Lake")
         for camera in cameras:
             session.add(camera)
@@ -258,7 +258,7 @@ async def test_a_take_of_several_is_ended_by_off_for_all(
 
 
 async def test_a_take_with_a_length_ends_by_itself(broker: Broker, watcher: Watcher, tmp_path: Path) -> None:
-    async with Session(check_every=0.3) as session:
+    async with Session(poll_interval=0.3) as session:
         hill = ScriptedCamera("Hill")
         session.add(hill)
         directory = await _killed(session, tmp_path, hill, duration=1.0)
@@ -271,7 +271,7 @@ async def test_a_take_with_a_length_ends_by_itself(broker: Broker, watcher: Watc
 async def test_files_that_there_was_no_time_for_are_collected_by_the_next_bridge(
     broker: Broker, watcher: Watcher, tmp_path: Path
 ) -> None:
-    async with Session(check_every=0.3) as session:
+    async with Session(poll_interval=0.3) as session:
         hill = ScriptedCamera("Hill")
         session.add(hill)
         async with _bridge(session, broker, tmp_path, shutdown_timeout=1.0) as bridge:
@@ -293,7 +293,7 @@ async def test_files_that_there_was_no_time_for_are_collected_by_the_next_bridge
 async def test_a_camera_that_comes_later_brings_its_interrupted_take(
     broker: Broker, watcher: Watcher, tmp_path: Path
 ) -> None:
-    async with Session(check_every=0.3) as session:
+    async with Session(poll_interval=0.3) as session:
         hill = ScriptedCamera("Hill")
         async with Session() as before:
             before.add(hill)

@@ -41,7 +41,7 @@ async def watcher(broker: Broker) -> AsyncIterator[Watcher]:
 
 @pytest.fixture
 async def session() -> AsyncIterator[Session]:
-    async with Session(check_every=0.3) as session:
+    async with Session(poll_interval=0.3) as session:
         yield session
 
 
@@ -283,7 +283,7 @@ def _answered(watcher: Watcher) -> int:
 
 async def test_a_switch_never_flaps_on_a_restart(broker: Broker, watcher: Watcher, tmp_path: Path) -> None:
     for polls in (0.3, None):
-        async with Session(check_every=polls) as session:
+        async with Session(poll_interval=polls) as session:
             camera = ScriptedCamera("Hill")
             camera.recording = True
             session.add(camera)

@@ -52,7 +52,7 @@ def free_port() -> int:
 async def fleet(directory: Path, *ports: int, check_every: float = 0.1) -> Path:
     cameras = "".join(f'[[camera]]\naddress = "multicam://127.0.0.1:{port}"\n' for port in ports)
     file = directory / "fleet.toml"
-    text = f'[session]\ninterfaces = ["127.0.0.1"]\nmdns = false\ncheck_every = {check_every}\n{cameras}'
+    text = f'[session]\ninterfaces = ["127.0.0.1"]\nmdns = false\ncheck_every = {poll_interval}\n{cameras}'
     await asyncio.to_thread(file.write_text, text)
     return file
 

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from asynccam.errors import RemoteProtocolError, StateError, TimeoutError, UsageError
-from asynccam.net.live import LinkState
+from asynccam.net.live import ConnectionState
 from asynccam.systems.mediamtx import (
     AuthenticationError,
     CameraBusyError,
@@ -174,14 +174,14 @@ async def test_a_lost_read_is_sent_again() -> None:
 async def test_a_start_while_the_connection_is_away_was_not_sent() -> None:
     async with running(Gen1()) as peer, connected(peer, retry_delay=30) as client:
         await peer.stop()
-        await eventually(lambda: client.state is LinkState.WAITING)
+        await eventually(lambda: client.state is ConnectionState.WAITING)
         with pytest.raises(ConnectionError) as raised:
             await client.start_recording("/dev/video0")
         assert not raised.value.maybe_executed
         with pytest.raises(TimeoutError):
             await client.call("ping", repeat=True, timeout=0.05)
         await peer.start()
-        client.wake()
+        client.retry_now()
         await client.wait_until_connected(timeout=5)
 
 
@@ -189,7 +189,7 @@ async def test_calls_before_connecting_are_refused_in_words() -> None:
     client = client_of(Gen1_at(1))
     with pytest.raises(ConnectionError, match="connect"):
         await client.get_camera_list()
-    assert client.state is LinkState.CLOSED
+    assert client.state is ConnectionState.CLOSED
 
 
 def Gen1_at(port: int) -> Peer:  # noqa: N802 - stands for the class
@@ -296,7 +296,7 @@ async def test_connecting_and_leaving_can_be_cancelled_anywhere(method: str) -> 
             task.cancel()
             await asyncio.wait({task})
             await client.disconnect()
-            assert client.state is LinkState.CLOSED
+            assert client.state is ConnectionState.CLOSED
         await eventually(lambda: not peer.visitors)
 
 

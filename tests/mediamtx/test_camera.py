@@ -11,7 +11,7 @@ from asynccam.errors import AddressError, StateError, TimeoutError, UsageError
 from asynccam.model.address import Address
 from asynccam.model.features import Files, Record, RecordPlan, ScheduledStart, Snapshot, Stream
 from asynccam.model.info import CameraState, MediaFile
-from asynccam.net.live import LinkState
+from asynccam.net.live import ConnectionState
 from asynccam.systems.mediamtx import (
     AuthenticationError,
     CameraBusyError,
@@ -49,7 +49,7 @@ async def test_a_camera_is_found_by_its_address(name: str) -> None:
         assert camera.info.extra["resolution"] == "1920x1080"
         await camera.aclose()
         await camera.aclose()
-        assert camera.client.state is LinkState.CLOSED
+        assert camera.client.state is ConnectionState.CLOSED
 
 
 async def test_an_address_that_is_none_or_names_nobody_is_refused_and_leaves_nothing() -> None:
@@ -71,7 +71,7 @@ async def test_all_cameras_of_a_service_share_its_client() -> None:
     async with running(Gen2()) as peer, connected(peer) as client:
         (camera,) = await MediaMtxCamera.all_of(client)
         await camera.aclose()
-        assert client.state is LinkState.READY
+        assert client.state is ConnectionState.READY
         assert set(camera.features) == {Record, Snapshot, Files, Stream}
         assert not camera.supports(ScheduledStart)
 
@@ -153,7 +153,7 @@ async def test_a_start_without_a_connection_was_not_sent(tmp_path: Path) -> None
         (camera,) = await MediaMtxCamera.all_of(client)
         armed = await camera.feature(Record).arm(plan(tmp_path))
         await peer.stop()
-        await eventually(lambda: client.state is LinkState.WAITING)
+        await eventually(lambda: client.state is ConnectionState.WAITING)
         armed.release(None)
         with pytest.raises(ConnectionError) as raised:
             await armed.accepted()
@@ -239,7 +239,7 @@ async def test_a_stop_waits_out_a_lost_connection(tmp_path: Path) -> None:
         (camera,) = await MediaMtxCamera.all_of(client)
         await client.start_recording(DEVICE)
         await peer.stop()
-        await eventually(lambda: client.state is not LinkState.READY)
+        await eventually(lambda: client.state is not ConnectionState.READY)
         stopping = asyncio.ensure_future(camera.feature(Record).stop(timeout=5))
         await peer.start()
         assert (await stopping).files[0].name == "a.mp4"

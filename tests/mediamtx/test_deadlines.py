@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from asynccam.errors import TimeoutError
-from asynccam.net.live import LinkState
+from asynccam.net.live import ConnectionState
 from asynccam.systems.mediamtx import AuthenticationError, CameraClient, ConnectionError
 from asynccam.systems.mediamtx.tokens import advice, may_be_early, token_times
 from asynccam.wall_clock import unix_now
@@ -36,7 +36,7 @@ async def test_connecting_to_a_host_that_never_answers_takes_the_timeout_and_not
         async with asyncio.timeout(LONG):
             with pytest.raises(TimeoutError, match="within 1 s"):
                 await client.connect()
-        assert client.state is LinkState.CLOSED
+        assert client.state is ConnectionState.CLOSED
 
 
 @pytest.mark.parametrize("method", ["authenticate", "get_subscription_stats", "get_camera_list"])
@@ -91,7 +91,9 @@ async def test_a_token_provider_that_fails_at_an_expiry_costs_the_call_its_own_t
             with pytest.raises(TimeoutError if hangs else ConnectionError) as raised:
                 await client.call("get_camera_list", timeout=1.0 if hangs else 60.0)
         assert "hunter2" not in str(raised.value)
-        assert client.state is LinkState.READY  # the connection is not given up for a token that is not there
+        assert (
+            client.state is ConnectionState.READY
+        )  # the connection is not given up for a token that is not there
         assert peer.accepted == 1
 
 
@@ -104,7 +106,7 @@ async def test_a_provider_is_asked_again_for_a_stop_after_its_last_token_was_ref
     async with running(Gen1()) as peer, connected(peer, auth_token=provider) as client:
         peer.expire(TOKEN)
         peer.drop()
-        await eventually(lambda: client.state is LinkState.REFUSED)
+        await eventually(lambda: client.state is ConnectionState.REFUSED)
         tokens.append("new")
         peer.valid.add("new")
         await client.wait_until_connected(timeout=LONG)
@@ -186,7 +188,7 @@ async def test_an_early_token_after_a_loss_does_not_end_the_tries() -> None:
     async with running(Gen1()) as peer, connected(peer, auth_token=provider) as client:
         _early(peer, later, 3)
         peer.drop()
-        await eventually(lambda: client.state is not LinkState.READY)
+        await eventually(lambda: client.state is not ConnectionState.READY)
         await client.wait_until_connected(timeout=20.0)
         assert await client.get_camera_list()
 

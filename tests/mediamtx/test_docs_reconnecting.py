@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from asynccam.errors import DeviceError
-from asynccam.net.live import TRANSITIONS, LinkState
+from asynccam.net.live import TRANSITIONS, ConnectionState
 from asynccam.net.websocket import MAX_MESSAGE
 from asynccam.systems.mediamtx import CameraBusyError, CameraClient
 from asynccam.systems.mediamtx.simulator import MediaMTXSimulator
@@ -40,7 +40,7 @@ def test_the_table_of_states_is_the_codes() -> None:
 
 
 def test_the_picture_has_every_state_once_and_the_starting_one_first() -> None:
-    for state in LinkState:
+    for state in ConnectionState:
         assert len(re.findall(rf"\b{state.value}\b", PICTURE)) == 1, state
     assert PICTURE.index("closed") < PICTURE.index("connecting")
 

@@ -12,12 +12,12 @@ from asynccam.model.events import (
     CameraLost,
     CameraStateChanged,
     Event,
-    Gap,
+    MissedEvents,
     RecordingStarted,
     RecordingStopped,
 )
 from asynccam.model.info import CameraState
-from asynccam.net.live import LinkState
+from asynccam.net.live import ConnectionState
 from asynccam.runtime.hub import EventHub
 from asynccam.systems.mediamtx import (
     CameraInfo,
@@ -116,7 +116,7 @@ async def test_a_client_can_leave_from_inside_a_handler() -> None:
         client.on_connection_lost = leave
         peer.drop()
         await asyncio.wait_for(left.wait(), 5)
-        assert client.state is LinkState.CLOSED
+        assert client.state is ConnectionState.CLOSED
 
 
 async def test_a_recording_told_of_twice_is_one_event() -> None:
@@ -191,10 +191,10 @@ async def test_after_a_gap_the_difference_is_told() -> None:
         recorder = Recorder(client.events)
         peer.answers["get_camera_list"] = lambda visitor, request: AWAY
         peer.drop()
-        await eventually(lambda: recorder.of(Gap))
-        gap = recorder.of(Gap)[0]
+        await eventually(lambda: recorder.of(MissedEvents))
+        gap = recorder.of(MissedEvents)[0]
         service = f"mediamtx://127.0.0.1:{peer.port}"
-        assert isinstance(gap, Gap)
+        assert isinstance(gap, MissedEvents)
         assert gap.camera == service
         assert gap.appeared == (f"{service}/%2Fdev%2Fvideo1",)
         assert gap.vanished == (f"{service}/%2Fdev%2Fvideo0",)
@@ -221,9 +221,9 @@ async def test_a_gap_is_as_long_as_it_was_by_the_clock_as_it_is_then(
         recorder = Recorder(client.events)
         peer.answers["get_camera_list"] = listed
         await lose_and_return(client, peer)
-        await eventually(lambda: recorder.of(Gap))
-        (gap,) = recorder.of(Gap)
-        assert isinstance(gap, Gap)
+        await eventually(lambda: recorder.of(MissedEvents))
+        (gap,) = recorder.of(MissedEvents)
+        assert isinstance(gap, MissedEvents)
         lasted = time.monotonic() - began
         assert slept - 1e-3 <= gap.ended - gap.began <= slept + lasted
         assert clock.true_time() + slept + step - lasted <= gap.ended <= unix_now()
@@ -234,9 +234,9 @@ async def test_after_a_gap_a_recording_counts_as_unknown_until_somebody_tells() 
         recorder = Recorder(client.events)
         await client.start_recording("/dev/video0")
         await lose_and_return(client, peer)
-        await eventually(lambda: recorder.of(Gap))
-        gap = recorder.of(Gap)[0]
-        assert isinstance(gap, Gap)
+        await eventually(lambda: recorder.of(MissedEvents))
+        gap = recorder.of(MissedEvents)[0]
+        assert isinstance(gap, MissedEvents)
         assert gap.changed == (f"mediamtx://127.0.0.1:{peer.port}/%2Fdev%2Fvideo0",)
         assert client.camera_state("/dev/video0") is CameraState.UNKNOWN
         assert (await client.get_recording_status("/dev/video0")).status == "UNKNOWN"
@@ -290,6 +290,6 @@ async def test_a_borrowed_hub_gets_the_events_and_is_not_closed() -> None:
         for event in recorder.of(ConnectionStateChanged)
         if isinstance(event, ConnectionStateChanged)
     ]
-    assert states.count(LinkState.READY) == states.count(LinkState.CLOSED) == 2
+    assert states.count(ConnectionState.READY) == states.count(ConnectionState.CLOSED) == 2
     hub.emit(ServiceNotice(service="", topic="still", data=None))
     await hub.aclose()

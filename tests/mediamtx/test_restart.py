@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from asynccam.errors import AsynccamError, ConnectionError, TimeoutError
-from asynccam.net.live import LinkState
-from asynccam.net.rpc import RpcClient
-from asynccam.net.rpc_link import RpcError, RpcLink
+from asynccam.net.live import ConnectionState
+from asynccam.net.rpc import JsonRpcClient
+from asynccam.net.rpc_link import JsonRpcConnection, RpcError
 from asynccam.runtime.backoff import Backoff
 from asynccam.systems.mediamtx import CameraClient
 from asynccam.systems.mediamtx.events import ConnectionStateChanged
@@ -119,7 +119,7 @@ async def change_on(tally: Tally, client: CameraClient, names: Iterator[int]) ->
         await asyncio.sleep(0.01)
 
 
-async def post_on(tally: Tally, client: RpcClient) -> None:
+async def post_on(tally: Tally, client: JsonRpcClient) -> None:
     """Calls that change something, on the layer below."""
     while True:
         call = client.call(
@@ -136,10 +136,10 @@ def my_token() -> str:
     return token(secret=SECRET)
 
 
-def rpc_client(url: str, tally: Tally, links: list[RpcLink]) -> RpcClient:
+def rpc_client(url: str, tally: Tally, links: list[JsonRpcConnection]) -> JsonRpcClient:
     """A bare JSON-RPC client that signs in and subscribes by itself."""
 
-    async def sign_in(link: RpcLink, gap: float | None) -> None:
+    async def sign_in(link: JsonRpcConnection, gap: float | None) -> None:
         links.append(link)
         await link.call("authenticate", {"auth_token": my_token()})
         with suppress(RpcError):  # generation 1 has no subscriptions, and notifies everybody
@@ -149,12 +149,12 @@ def rpc_client(url: str, tally: Tally, links: list[RpcLink]) -> RpcClient:
         if "boot" in params:
             tally.numbers.append((params["boot"], params["number"]))
 
-    def moved(state: LinkState, previous: LinkState, reason: str) -> None:
-        if state is LinkState.READY:
+    def moved(state: ConnectionState, previous: ConnectionState, reason: str) -> None:
+        if state is ConnectionState.READY:
             tally.ready.append(time.monotonic())
 
     backoff = Backoff(initial=0.02, maximum=0.2, immediate=True)
-    return RpcClient(url, sign_in=sign_in, on_notice=noticed, on_state=moved, backoff=backoff)
+    return JsonRpcClient(url, sign_in=sign_in, on_notice=noticed, on_state=moved, backoff=backoff)
 
 
 def camera_client(port: int, tally: Tally) -> CameraClient:
@@ -167,7 +167,7 @@ def camera_client(port: int, tally: Tally) -> CameraClient:
         tally.numbers.append((extra["boot"], extra["number"]))
 
     def moved(event: ConnectionStateChanged) -> None:
-        if event.state is LinkState.READY:
+        if event.state is ConnectionState.READY:
             tally.ready.append(time.monotonic())
 
     client.on_camera_status_update = told
@@ -177,7 +177,7 @@ def camera_client(port: int, tally: Tally) -> CameraClient:
 
 @asynccontextmanager
 async def under_load(
-    cameras: CameraClient, upper: Tally, rpc: RpcClient, lower: Tally
+    cameras: CameraClient, upper: Tally, rpc: JsonRpcClient, lower: Tally
 ) -> AsyncIterator[None]:
     """Both clients call without a pause; what a caller finds wrong ends the block."""
     secret = {"auth_token": my_token()}
@@ -205,10 +205,10 @@ async def kill_and_return(service: Processes, generation: int, seconds: float) -
     return await answers(service.port)
 
 
-async def seen_again(tally: Tally, client: CameraClient | RpcClient, returned: float, boot: int) -> float:
+async def seen_again(tally: Tally, client: CameraClient | JsonRpcClient, returned: float, boot: int) -> float:
     """Wait until a client hears of this service and is ready; how long after its return that was."""
     await eventually(
-        lambda: tally.numbers[-1][0] == boot and client.state is LinkState.READY,
+        lambda: tally.numbers[-1][0] == boot and client.state is ConnectionState.READY,
         timeout=10.0,
         what=f"service {boot} in use again",
     )
@@ -220,7 +220,7 @@ async def test_fifty_kills_under_load(tmp_path: Path) -> None:
     (tmp_path / "picture").write_bytes(b"\xff\xd8 a picture \xff\xd9")
     port, rng = free_port(), random.Random(7)
     upper, lower = Tally(), Tally()
-    links: list[RpcLink] = []
+    links: list[JsonRpcConnection] = []
     back: list[float] = []
     async with processes(port, tmp_path) as service:
         await service.start(2)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from asynccam.net.live import LinkState
+from asynccam.net.live import ConnectionState
 from asynccam.systems.mediamtx import AuthenticationError, ConnectionError
 from tests.mediamtx.clients import client_of, connected
 from tests.mediamtx.peer import TOKEN, Gen1, Gen2, Peer, error, running
@@ -28,7 +28,7 @@ async def test_the_generation_is_asked_again_on_every_connection() -> None:
         await old.stop()
         new.port = old.port
         async with running(new):
-            await eventually(lambda: client.state is LinkState.READY and new.visitors)
+            await eventually(lambda: client.state is ConnectionState.READY and new.visitors)
             assert client.generation == 2
 
 
@@ -54,7 +54,7 @@ async def test_wrong_credentials_are_said_at_once_and_once(kind: type[Peer]) -> 
         with pytest.raises(AuthenticationError) as raised:
             await client.connect()
         assert peer.accepted == 1
-        assert client.state is LinkState.CLOSED
+        assert client.state is ConnectionState.CLOSED
         assert "wrong-secret" not in f"{raised.value} {client!r}"
 
 
@@ -213,7 +213,7 @@ async def test_a_refusal_after_a_loss_stops_the_tries_until_new_credentials_come
     async with running(Gen1()) as peer, connected(peer) as client:
         peer.expire(TOKEN)
         peer.drop()
-        await eventually(lambda: client.state is LinkState.REFUSED)
+        await eventually(lambda: client.state is ConnectionState.REFUSED)
         accepted = peer.accepted
         with pytest.raises(AuthenticationError):
             await client.get_camera_list()

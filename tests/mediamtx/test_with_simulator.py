@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from asynccam.errors import TimeoutError
-from asynccam.model.events import Event, Gap
+from asynccam.model.events import Event, MissedEvents
 from asynccam.model.features import Record, RecordPlan
 from asynccam.model.info import CameraState
-from asynccam.net.live import LinkState
+from asynccam.net.live import ConnectionState
 from asynccam.systems.mediamtx import (
     AuthenticationError,
     CameraBusyError,
@@ -100,7 +100,7 @@ async def test_roles_are_told_apart_from_credentials(generation: int) -> None:
             device = (await client.get_camera_list())[0].device
             with pytest.raises(PermissionDeniedError):
                 await client.start_recording(device)
-            assert client.state is LinkState.READY
+            assert client.state is ConnectionState.READY
         expired = service.token("operator", lifetime=-5)
         with pytest.raises(AuthenticationError):
             async with client_of(service, auth_token=expired):
@@ -228,12 +228,12 @@ async def test_a_camera_whose_start_was_not_answered_is_not_called_ready(
 async def test_a_service_that_comes_back_with_other_cameras_leaves_a_gap(generation: int) -> None:
     async with simulator(generation, clip=None, cameras=["A", "B"]) as service, client_of(service) as client:
         gaps: list[Event] = []
-        client.events.subscribe(gaps.append, Gap)
+        client.events.subscribe(gaps.append, MissedEvents)
         await service.restart(cameras=["A", "B", "C"])
         await client.wait_until_connected(timeout=5)
         await eventually(lambda: gaps)
         gap = gaps[0]
-        assert isinstance(gap, Gap)
+        assert isinstance(gap, MissedEvents)
         assert (len(gap.appeared), len(gap.vanished)) == (1, 0)
         assert len(await client.get_camera_list()) == 3
 

@@ -11,7 +11,7 @@ import pytest_asyncio
 from zeroconf.asyncio import AsyncZeroconf
 
 from asynccam.model.events import CameraChanged, CameraFound, CameraLost
-from asynccam.net.mdns import Service, announce
+from asynccam.net.mdns import MdnsService, announce
 from asynccam.systems.multicam.client import MultiCamClient
 from asynccam.systems.multicam.discovery import DiscoveryEvent, MultiCamDiscovery, device_id_of, discover
 from asynccam.systems.multicam.models import SERVICE_TYPE
@@ -46,7 +46,7 @@ def announced(device_id: str, port: int, zeroconf: AsyncZeroconf) -> Any:
     ],
 )
 def test_device_id_in_an_instance_name(instance: str, device_id: str) -> None:
-    service = Service(f"{instance}.{SERVICE_TYPE}", instance, ("127.0.0.1",), 8080)
+    service = MdnsService(f"{instance}.{SERVICE_TYPE}", instance, ("127.0.0.1",), 8080)
     assert device_id_of(service) == device_id
 
 

@@ -10,7 +10,7 @@ from asynccam.recording import Pipeline, SingleFile
 from asynccam.recording.encoders import Codec
 from asynccam.recording.installation import forget_installation
 from asynccam.recording.live_outputs import RawFrames, RtpOutput
-from asynccam.recording.outputs import Output, PictureFiles
+from asynccam.recording.outputs import PictureFiles, RecorderOutput
 from asynccam.systems.nanocam.csi import CSIcamera
 from asynccam.systems.nanocam.csi_graph import Media
 from asynccam.systems.nanocam.modes import (
@@ -37,7 +37,7 @@ COUNTER = [
 
 def graph(
     camera: CSIcamera,
-    output: Output,
+    output: RecorderOutput,
     media: Media = "video",
     *,
     frames: int = 0,

@@ -218,7 +218,7 @@ async def test_stopped_in_a_picture_it_gives_that_up(tmp_path: Path, sink: Sink)
     pictures.media_path, pictures.tmppath = tmp_path, tmp_path
     pictures.settle = 1_000_000
     pictures.connect_camera(small())
-    with hub.events(RecorderStarted, RecorderEnded) as events:
+    with hub.stream(RecorderStarted, RecorderEnded) as events:
         work = asyncio.ensure_future(pictures.start_stream())
         async with asyncio.timeout(20):
             assert isinstance(await anext(events), RecorderStarted)

@@ -217,7 +217,7 @@ async def test_a_running_limit_is_extended(tmp_path: Path) -> None:
         await video.start()
         video.reset_timer(1000)
         waiting = asyncio.ensure_future(video.wait())
-        with hub.events(RecorderProgress) as progress:
+        with hub.stream(RecorderProgress) as progress:
             async with asyncio.timeout(30):
                 async for event in progress:
                     if event.frames >= 35:  # 1.75 s of them
@@ -381,7 +381,7 @@ async def test_it_tells_what_stands_in(tmp_path: Path) -> None:
 
 async def test_its_recorder_tells_what_happens(tmp_path: Path) -> None:
     hub = EventHub()
-    with hub.events(RecorderStarted) as events:
+    with hub.stream(RecorderStarted) as events:
         async with stream(tmp_path, "camera", "file", 0.2, events=hub) as video:
             at = await video.start()
             assert (await anext(events)).first_frame_at == at

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from asynccam.errors import StorageError
-from asynccam.net.digest import FollowingDigest
+from asynccam.net.digest import BackgroundDigest
 from tests.support.parts import sample, sha256
 
 MIB = 1024 * 1024
@@ -23,7 +23,7 @@ def written(directory: Path, number: int, size: int) -> Path:
 async def test_many_files_share_half_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     size = 17 * MIB + 5
-    digests = [FollowingDigest(written(tmp_path, number, size)) for number in range(6)]
+    digests = [BackgroundDigest(written(tmp_path, number, size)) for number in range(6)]
     before = threading.active_count()
     for digest in digests:
         digest.follow(size)
@@ -42,7 +42,7 @@ async def test_where_no_thread_can_be_started_it_is_hashed_later(
 
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     size = 9 * MIB
-    digests = [FollowingDigest(written(tmp_path, number, size)) for number in range(2)]
+    digests = [BackgroundDigest(written(tmp_path, number, size)) for number in range(2)]
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", no_thread)
         for digest in digests:
@@ -58,7 +58,7 @@ async def test_the_file_grows_meanwhile(tmp_path: Path) -> None:
     data = sample(30 * MIB)
     path = tmp_path / "a"
     path.touch()
-    digest = FollowingDigest(path)
+    digest = BackgroundDigest(path)
     with path.open("ab") as file:
         for start in range(0, len(data), MIB):
             file.write(data[start : start + MIB])
@@ -71,7 +71,7 @@ async def test_the_file_grows_meanwhile(tmp_path: Path) -> None:
 
 async def test_whoever_stops_holds_up_no_other(tmp_path: Path) -> None:
     size = 24 * MIB
-    digests = [FollowingDigest(written(tmp_path, number, size)) for number in range(5)]
+    digests = [BackgroundDigest(written(tmp_path, number, size)) for number in range(5)]
     results = [asyncio.create_task(digest.result(size)) for digest in digests]
     await asyncio.sleep(0)
     for number in (0, 2, 4):  # the first is at work, the others wait for their turn
@@ -87,7 +87,7 @@ async def test_whoever_stops_holds_up_no_other(tmp_path: Path) -> None:
 
 async def test_an_error_is_told_to_whoever_asks(tmp_path: Path) -> None:
     path = written(tmp_path, 0, 10 * MIB)
-    digest = FollowingDigest(path)
+    digest = BackgroundDigest(path)
     with path.open("r+b") as file:
         file.truncate(MIB)
     digest.follow(10 * MIB)

@@ -155,7 +155,7 @@ async def test_nothing_of_a_burst_is_lost(server: RpcServer, suspends: bool) -> 
 
     async def read_all() -> None:
         nonlocal read
-        with hub.events(CameraStatusUpdate) as events:
+        with hub.stream(CameraStatusUpdate) as events:
             async for _ in events:
                 read += 1
 
@@ -179,7 +179,7 @@ async def test_who_is_really_slow_loses_and_no_one_else(server: RpcServer) -> No
 
     good = hub.subscribe(heard.append, CameraStatusUpdate)
     bad = hub.subscribe(hang, CameraStatusUpdate)
-    left = hub.events(CameraStatusUpdate)  # nobody reads it
+    left = hub.stream(CameraStatusUpdate)  # nobody reads it
     async with asyncio.timeout(120), CameraClient("127.0.0.1", server.port, events=hub) as client:
         assert await client.call("burst", timeout=100) == BURST
         await eventually(lambda: len(heard) == BURST, timeout=60)

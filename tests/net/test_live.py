@@ -19,10 +19,10 @@ from asynccam.errors import (
     TimeoutError,
     UsageError,
 )
-from asynccam.net.live import TRANSITIONS, LinkState, LiveLink
-from asynccam.net.rpc import RpcClient, connect
-from asynccam.net.rpc_link import RpcLink
-from asynccam.net.websocket import Closed, open_websocket
+from asynccam.net.live import TRANSITIONS, ConnectionState, ReconnectingConnection
+from asynccam.net.rpc import JsonRpcClient, connect
+from asynccam.net.rpc_link import JsonRpcConnection
+from asynccam.net.websocket import CloseInfo, open_websocket
 from asynccam.runtime.backoff import Backoff
 from tests.support.fake_clock import FakeClock
 from tests.support.rpc_server import RpcServer, never, rpc_server
@@ -52,29 +52,31 @@ async def accept_websocket(read: Callable[[int], Awaitable[bytes]], write: Calla
 
 
 def test_every_state_is_in_the_table_and_can_be_closed() -> None:
-    assert set(TRANSITIONS) == set(LinkState)
+    assert set(TRANSITIONS) == set(ConnectionState)
     assert all(
-        LinkState.CLOSED in nexts for state, nexts in TRANSITIONS.items() if state is not LinkState.CLOSED
+        ConnectionState.CLOSED in nexts
+        for state, nexts in TRANSITIONS.items()
+        if state is not ConnectionState.CLOSED
     )
 
 
 async def test_a_loss_and_a_return_walk_the_table(server: RpcServer) -> None:
-    walked: list[tuple[LinkState, LinkState]] = []
+    walked: list[tuple[ConnectionState, ConnectionState]] = []
     async with connect(
         server.url, backoff=QUICK, on_state=lambda new, old, why: walked.append((old, new))
     ) as client:
         server.drop()
         await eventually(lambda: client.live.connects == 2)
     assert walked == [
-        (LinkState.CLOSED, LinkState.CONNECTING),
-        (LinkState.CONNECTING, LinkState.SIGNING_IN),
-        (LinkState.SIGNING_IN, LinkState.READY),
-        (LinkState.READY, LinkState.LOST),
-        (LinkState.LOST, LinkState.WAITING),
-        (LinkState.WAITING, LinkState.CONNECTING),
-        (LinkState.CONNECTING, LinkState.SIGNING_IN),
-        (LinkState.SIGNING_IN, LinkState.READY),
-        (LinkState.READY, LinkState.CLOSED),
+        (ConnectionState.CLOSED, ConnectionState.CONNECTING),
+        (ConnectionState.CONNECTING, ConnectionState.SIGNING_IN),
+        (ConnectionState.SIGNING_IN, ConnectionState.READY),
+        (ConnectionState.READY, ConnectionState.LOST),
+        (ConnectionState.LOST, ConnectionState.WAITING),
+        (ConnectionState.WAITING, ConnectionState.CONNECTING),
+        (ConnectionState.CONNECTING, ConnectionState.SIGNING_IN),
+        (ConnectionState.SIGNING_IN, ConnectionState.READY),
+        (ConnectionState.READY, ConnectionState.CLOSED),
     ]
     assert all(new in TRANSITIONS[old] for old, new in walked)
 
@@ -88,9 +90,9 @@ async def test_who_hears_of_a_failed_call_finds_the_state_true(server: RpcServer
         server.drop()
         with pytest.raises(ConnectionError):
             await call
-        assert client.state is LinkState.LOST
+        assert client.state is ConnectionState.LOST
         assert client.live.link is None
-        await client.live.wait_for(LinkState.READY, timeout=5)
+        await client.live.wait_for(ConnectionState.READY, timeout=5)
         server.handler = server.echo
         assert await client.call("ping", {"a": 1}) == {"a": 1}
 
@@ -103,14 +105,14 @@ async def test_one_line_in_the_log_at_the_loss_and_one_at_the_return(
         await server.stop()
         await eventually(lambda: client.live.error is not None and "refused" in str(client.live.error))
         await server.start()
-        await client.live.wait_for(LinkState.READY, timeout=5)
+        await client.live.wait_for(ConnectionState.READY, timeout=5)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 
 async def test_the_sign_in_learns_how_long_the_gap_was(server: RpcServer) -> None:
     gaps: list[float | None] = []
 
-    async def sign_in(link: RpcLink, gap: float | None) -> None:
+    async def sign_in(link: JsonRpcConnection, gap: float | None) -> None:
         gaps.append(gap)
 
     async with connect(server.url, backoff=QUICK, sign_in=sign_in) as client:
@@ -128,7 +130,7 @@ async def test_a_gap_is_as_long_as_it_was_though_the_clock_was_set(
     gaps: list[float | None] = []
     real, began = time.time, time.monotonic()
 
-    async def sign_in(link: RpcLink, gap: float | None) -> None:
+    async def sign_in(link: JsonRpcConnection, gap: float | None) -> None:
         gaps.append(gap)
 
     async with connect(server.url, backoff=QUICK, sign_in=sign_in) as client:
@@ -148,7 +150,7 @@ async def test_a_gap_counts_what_the_computer_slept_meanwhile(
     gaps: list[float | None] = []
     began = time.monotonic()
 
-    async def sign_in(link: RpcLink, gap: float | None) -> None:
+    async def sign_in(link: JsonRpcConnection, gap: float | None) -> None:
         gaps.append(gap)
 
     async with connect(server.url, backoff=QUICK, sign_in=sign_in) as client:
@@ -165,28 +167,28 @@ async def test_a_gap_counts_what_the_computer_slept_meanwhile(
 
 
 async def test_wrong_credentials_at_first_are_raised_and_nothing_is_tried_again(server: RpcServer) -> None:
-    async def refuse(link: RpcLink, gap: float | None) -> None:
+    async def refuse(link: JsonRpcConnection, gap: float | None) -> None:
         raise AuthenticationError("wrong token")
 
-    client = RpcClient(server.url, sign_in=refuse, backoff=QUICK)
+    client = JsonRpcClient(server.url, sign_in=refuse, backoff=QUICK)
     with pytest.raises(AuthenticationError, match="wrong token"):
         await client.start(attempts=5)
-    assert client.state is LinkState.CLOSED
+    assert client.state is ConnectionState.CLOSED
     assert server.accepted == 1
 
 
 async def test_credentials_refused_later_stop_the_loop_until_there_are_new_ones(server: RpcServer) -> None:
     good = True
 
-    async def sign_in(link: RpcLink, gap: float | None) -> None:
+    async def sign_in(link: JsonRpcConnection, gap: float | None) -> None:
         if not good:
             raise AuthenticationError("expired")
 
     async with connect(server.url, sign_in=sign_in, backoff=QUICK) as client:
         good = False
         server.drop()
-        await client.live.wait_for(LinkState.REFUSED, timeout=5)
-        client.live.wake()  # says that the peer is back; of no use against wrong credentials
+        await client.live.wait_for(ConnectionState.REFUSED, timeout=5)
+        client.live.retry_now()  # says that the peer is back; of no use against wrong credentials
         with pytest.raises(AuthenticationError, match="expired"):
             await client.call("ping", repeat=True)
         with pytest.raises(AuthenticationError, match="expired"):
@@ -194,16 +196,16 @@ async def test_credentials_refused_later_stop_the_loop_until_there_are_new_ones(
         assert server.accepted == 2
         good = True
         client.live.rearm()
-        await client.live.wait_for(LinkState.READY, timeout=5)
+        await client.live.wait_for(ConnectionState.READY, timeout=5)
         assert await client.call("ping", [1]) == [1]
 
 
 async def test_waking_cuts_the_wait_short(server: RpcServer) -> None:
     async with connect(server.url, backoff=HOUR) as client:
         server.drop()
-        await client.live.wait_for(LinkState.WAITING, timeout=5)
-        client.live.wake()
-        await client.live.wait_for(LinkState.READY, timeout=5)
+        await client.live.wait_for(ConnectionState.WAITING, timeout=5)
+        client.live.retry_now()
+        await client.live.wait_for(ConnectionState.READY, timeout=5)
 
 
 async def test_the_waits_grow_to_the_cap_and_start_afresh_after_a_settled_connection(
@@ -211,13 +213,13 @@ async def test_the_waits_grow_to_the_cap_and_start_afresh_after_a_settled_connec
 ) -> None:
     clock = FakeClock()
 
-    async def open_link() -> RpcLink:
-        return await RpcLink.open(server.url)
+    async def open_link() -> JsonRpcConnection:
+        return await JsonRpcConnection.open(server.url)
 
-    async def sign_in(link: RpcLink, gap: float | None) -> None:
+    async def sign_in(link: JsonRpcConnection, gap: float | None) -> None:
         """Nothing to do."""
 
-    live = LiveLink(
+    live = ReconnectingConnection(
         "server",
         open_link,
         sign_in,
@@ -234,7 +236,7 @@ async def test_the_waits_grow_to_the_cap_and_start_afresh_after_a_settled_connec
     assert clock.sleeps[:5] == [1, 2, 4, 5, 5]
     await server.start()
     await clock.advance(5)
-    await live.wait_for(LinkState.READY, timeout=5)
+    await live.wait_for(ConnectionState.READY, timeout=5)
     clock.move(61)
     server.drop()
     await clock.until_sleeping()
@@ -245,26 +247,26 @@ async def test_the_waits_grow_to_the_cap_and_start_afresh_after_a_settled_connec
 async def test_waiting_for_a_state_has_a_deadline(server: RpcServer) -> None:
     async with connect(server.url) as client:
         with pytest.raises(TimeoutError, match="refused"):
-            await client.live.wait_for(LinkState.REFUSED, timeout=0.02)
-        assert await client.live.wait_for(LinkState.READY) is LinkState.READY
+            await client.live.wait_for(ConnectionState.REFUSED, timeout=0.02)
+        assert await client.live.wait_for(ConnectionState.READY) is ConnectionState.READY
 
 
 async def test_a_sign_in_that_never_ends_is_cut_off_and_tried_again(server: RpcServer) -> None:
     forever = asyncio.Event()
 
-    async def sign_in(link: RpcLink, gap: float | None) -> None:
+    async def sign_in(link: JsonRpcConnection, gap: float | None) -> None:
         if server.accepted == 1:
             await forever.wait()
 
     async with connect(
         server.url, sign_in=sign_in, sign_in_timeout=0.05, attempts=2, backoff=QUICK
     ) as client:
-        assert client.state is LinkState.READY
+        assert client.state is ConnectionState.READY
     assert server.accepted == 2
 
 
 async def test_a_peer_that_hangs_up_during_sign_in_is_tried_again(server: RpcServer) -> None:
-    async def sign_in(link: RpcLink, gap: float | None) -> None:
+    async def sign_in(link: JsonRpcConnection, gap: float | None) -> None:
         if server.accepted == 1:
             server.drop()
             await link.closed
@@ -276,13 +278,13 @@ async def test_a_peer_that_hangs_up_during_sign_in_is_tried_again(server: RpcSer
 async def test_a_bug_in_the_sign_in_of_a_reconnect_closes_the_connection_and_is_logged(
     server: RpcServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def sign_in(link: RpcLink, gap: float | None) -> None:
+    async def sign_in(link: JsonRpcConnection, gap: float | None) -> None:
         if gap is not None:
             raise ZeroDivisionError
 
     client = await connect(server.url, sign_in=sign_in, backoff=QUICK)
     server.drop()
-    await client.live.wait_for(LinkState.CLOSED, timeout=5)
+    await client.live.wait_for(ConnectionState.CLOSED, timeout=5)
     await eventually(lambda: "ZeroDivisionError" in caplog.text)
     with pytest.raises(ConnectionError):
         await client.call("ping", repeat=True)
@@ -290,9 +292,9 @@ async def test_a_bug_in_the_sign_in_of_a_reconnect_closes_the_connection_and_is_
 
 
 async def test_an_impossible_transition_is_a_bug_that_shows() -> None:
-    client = RpcClient("ws://127.0.0.1:1/ws")
+    client = JsonRpcClient("ws://127.0.0.1:1/ws")
     with pytest.raises(StateError, match="cannot go from closed to ready"):
-        client.live._move(LinkState.READY, "")
+        client.live._move(ConnectionState.READY, "")
 
 
 async def test_over_the_connection_limit_the_handshake_succeeds_and_is_then_closed() -> None:
@@ -302,7 +304,7 @@ async def test_over_the_connection_limit_the_handshake_succeeds_and_is_then_clos
     async with serve(limit, "127.0.0.1", 0) as listener:
         port = next(iter(listener.sockets)).getsockname()[1]
 
-        async def ask(link: RpcLink, gap: float | None) -> None:
+        async def ask(link: JsonRpcConnection, gap: float | None) -> None:
             await link.call("ping")
 
         with pytest.raises(ConnectionError, match="try again later"):
@@ -312,7 +314,7 @@ async def test_over_the_connection_limit_the_handshake_succeeds_and_is_then_clos
 async def test_a_frame_over_the_limit_ends_the_connection_with_the_reason(server: RpcServer) -> None:
     async with connect(server.url, max_message=1000, backoff=HOUR) as client:
         await server.send("x" * 5000)
-        await client.live.wait_for(LinkState.WAITING, timeout=5)
+        await client.live.wait_for(ConnectionState.WAITING, timeout=5)
         assert client.live.error is not None
 
 
@@ -366,7 +368,7 @@ async def test_a_peer_that_answers_no_ping_is_given_up() -> None:
 
 
 async def test_pings_keep_a_quiet_connection_alive(server: RpcServer) -> None:
-    states: list[LinkState] = []
+    states: list[ConnectionState] = []
     async with connect(
         server.url,
         ping_interval=0.01,
@@ -377,7 +379,7 @@ async def test_pings_keep_a_quiet_connection_alive(server: RpcServer) -> None:
         before = client.live.link
         await eventually(lambda: client.live.link is not None and client.live.link.pongs >= 5)
         assert client.live.link is before
-    assert LinkState.LOST not in states
+    assert ConnectionState.LOST not in states
 
 
 async def test_a_slow_reader_makes_callers_wait_and_not_the_memory_grow() -> None:
@@ -393,7 +395,7 @@ async def test_a_slow_reader_makes_callers_wait_and_not_the_memory_grow() -> Non
         return peer
 
     port = listener.getsockname()[1]
-    opened, peer = await asyncio.gather(RpcLink.open(f"ws://127.0.0.1:{port}/ws"), shake_hands())
+    opened, peer = await asyncio.gather(JsonRpcConnection.open(f"ws://127.0.0.1:{port}/ws"), shake_hands())
     big = "x" * 8_000_000
     calls = [asyncio.create_task(opened.call("put", [big], timeout=30)) for _ in range(3)]
     await eventually(lambda: not opened.is_writable)
@@ -424,11 +426,11 @@ class BareLink:
     """A link that is closed at the very moment the test says."""
 
     def __init__(self) -> None:
-        self.closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
+        self.closed: asyncio.Future[CloseInfo] = asyncio.get_running_loop().create_future()
 
     async def aclose(self) -> None:
         if not self.closed.done():
-            self.closed.set_result(Closed(1000, "", local=True))
+            self.closed.set_result(CloseInfo(1000, "", local=True))
 
 
 @pytest.mark.parametrize("turns", range(4))
@@ -444,15 +446,15 @@ async def test_a_connection_that_goes_while_it_is_closed_is_closed_without_a_wor
     async def sign_in(_: BareLink, gap: float | None) -> None:
         """There is nothing to say."""
 
-    live = LiveLink("bare", open_link, sign_in)
+    live = ReconnectingConnection("bare", open_link, sign_in)
     await live.start()
     closing = asyncio.create_task(live.aclose())
     for _ in range(turns):
         await asyncio.sleep(0)
     if not link.closed.done():
-        link.closed.set_result(Closed(1006, "it went", local=False))
+        link.closed.set_result(CloseInfo(1006, "it went", local=False))
     await closing
     await asyncio.sleep(0)
     assert complaints == []
-    assert live.state is LinkState.CLOSED
+    assert live.state is ConnectionState.CLOSED
     assert live.link is None

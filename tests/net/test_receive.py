@@ -12,7 +12,7 @@ import pytest
 
 from asynccam.errors import UsageError
 from asynccam.net.download import EngineChoice, PartFile, receive_file
-from asynccam.net.engine import TURN, Engine
+from asynccam.net.engine import TURN, TransferBackend
 from tests.support.parts import contents, sample, sha256
 from tests.support.tcp_pair import pumping, send, tcp_pair
 from tests.support.waiting import eventually
@@ -217,13 +217,13 @@ async def test_splice_is_refused_elsewhere_and_auto_is_buffered(
     ours, peer = pair
     monkeypatch.setattr(sys, "platform", "darwin")
     made: list[str] = []
-    of_base: Callable[..., None] = Engine.__init__
+    of_base: Callable[..., None] = TransferBackend.__init__
 
-    def remember(self: Engine, *args: object) -> None:
+    def remember(self: TransferBackend, *args: object) -> None:
         made.append(type(self).__name__)
         of_base(self, *args)
 
-    monkeypatch.setattr(Engine, "__init__", remember)
+    monkeypatch.setattr(TransferBackend, "__init__", remember)
     part = await PartFile.open(tmp_path, "a", size=3)
     await send(peer, b"abc")
     await receive_file(ours, part, 3)

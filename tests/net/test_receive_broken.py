@@ -10,9 +10,9 @@ import pytest
 
 from asynccam.errors import StateError, StorageError, TransferError
 from asynccam.net import splice
-from asynccam.net.buffered import BufferedEngine
+from asynccam.net.buffered import BufferedTransfer
 from asynccam.net.download import EngineChoice, PartFile, receive_file
-from asynccam.net.engine import TURN, Engine
+from asynccam.net.engine import TURN, TransferBackend
 from tests.support.cancelling import cancelled_at
 from tests.support.parts import contents, longest_file, sample, sha256
 from tests.support.tcp_pair import pumping, reset, send, tcp_pair
@@ -153,13 +153,13 @@ async def test_a_part_ended_by_somebody_else(tmp_path: Path, pair: Pair, engine:
 
 def count_writes_off_loop(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     counted: list[None] = []
-    original = Engine.write_off_loop
+    original = TransferBackend.write_off_loop
 
-    def counting(self: Engine, *args: object) -> None:
+    def counting(self: TransferBackend, *args: object) -> None:
         counted.append(None)
         original(self, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Engine, "write_off_loop", counting)
+    monkeypatch.setattr(TransferBackend, "write_off_loop", counting)
     return counted
 
 
@@ -315,7 +315,7 @@ def test_bytes_beyond_the_file_are_dropped_where_the_system_reads_ahead(tmp_path
     async def scenario() -> None:
         part = await PartFile.open(tmp_path, "a", size=3)
         with tcp_pair() as (ours, _):
-            mover = BufferedEngine(ours, part, 3)
+            mover = BufferedTransfer(ours, part, 3)
             room = mover.get_buffer(-1)
             assert len(room) == 3
             room[:] = b"abc"

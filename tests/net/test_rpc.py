@@ -16,9 +16,9 @@ from asynccam.errors import (
     TimeoutError,
     UsageError,
 )
-from asynccam.net.live import LinkState
-from asynccam.net.rpc import RpcClient, connect
-from asynccam.net.rpc_link import RpcError, RpcLink
+from asynccam.net.live import ConnectionState
+from asynccam.net.rpc import JsonRpcClient, connect
+from asynccam.net.rpc_link import JsonRpcConnection, RpcError
 from asynccam.runtime.backoff import Backoff
 from tests.support.rpc_server import RpcServer, answer, never, rpc_server
 from tests.support.waiting import eventually
@@ -33,16 +33,16 @@ async def server() -> AsyncIterator[RpcServer]:
 
 
 @pytest.fixture
-async def client(server: RpcServer) -> AsyncIterator[RpcClient]:
+async def client(server: RpcServer) -> AsyncIterator[JsonRpcClient]:
     async with connect(server.url, backoff=QUICK) as ready:
         yield ready
 
 
-async def test_a_call_is_answered(client: RpcClient) -> None:
+async def test_a_call_is_answered(client: JsonRpcClient) -> None:
     assert await client.call("echo", {"a": [1, "ü", None]}) == {"a": [1, "ü", None]}
 
 
-async def test_an_error_answer_reaches_its_caller_at_once(server: RpcServer, client: RpcClient) -> None:
+async def test_an_error_answer_reaches_its_caller_at_once(server: RpcServer, client: JsonRpcClient) -> None:
     async def refuse(connection: ServerConnection, request: dict[str, Any]) -> None:
         error = {"code": -32004, "message": "no such camera", "data": {"device": "camera9"}}
         await connection.send(json.dumps({"jsonrpc": "2.0", "id": request["id"], "error": error}))
@@ -54,7 +54,7 @@ async def test_an_error_answer_reaches_its_caller_at_once(server: RpcServer, cli
     assert caught.value.method == "get_camera_status"
 
 
-async def test_answers_out_of_order_find_their_callers(server: RpcServer, client: RpcClient) -> None:
+async def test_answers_out_of_order_find_their_callers(server: RpcServer, client: JsonRpcClient) -> None:
     held: list[dict[str, Any]] = []
 
     async def hold(connection: ServerConnection, request: dict[str, Any]) -> None:
@@ -80,7 +80,7 @@ async def test_answers_out_of_order_find_their_callers(server: RpcServer, client
     ],
 )
 async def test_an_oddity_disturbs_nobody_and_is_counted(
-    server: RpcServer, client: RpcClient, oddity: str | bytes
+    server: RpcServer, client: JsonRpcClient, oddity: str | bytes
 ) -> None:
     async def odd_first(connection: ServerConnection, request: dict[str, Any]) -> None:
         await connection.send(oddity)
@@ -96,7 +96,7 @@ async def test_an_oddity_disturbs_nobody_and_is_counted(
     assert link.pending == 0
 
 
-async def test_a_binary_frame_is_read_like_text(server: RpcServer, client: RpcClient) -> None:
+async def test_a_binary_frame_is_read_like_text(server: RpcServer, client: JsonRpcClient) -> None:
     async def binary(connection: ServerConnection, request: dict[str, Any]) -> None:
         await connection.send(answer(request, "bytes").encode())
 
@@ -104,7 +104,7 @@ async def test_a_binary_frame_is_read_like_text(server: RpcServer, client: RpcCl
     assert await client.call("ping") == "bytes"
 
 
-async def test_a_fragmented_answer_is_whole_again(server: RpcServer, client: RpcClient) -> None:
+async def test_a_fragmented_answer_is_whole_again(server: RpcServer, client: JsonRpcClient) -> None:
     async def fragments(connection: ServerConnection, request: dict[str, Any]) -> None:
         text = answer(request, "ü" * 1000)
         await connection.send([text[n : n + 7] for n in range(0, len(text), 7)])
@@ -113,7 +113,7 @@ async def test_a_fragmented_answer_is_whole_again(server: RpcServer, client: Rpc
     assert await client.call("ping") == "ü" * 1000
 
 
-async def test_an_answer_of_16_mib_arrives(server: RpcServer, client: RpcClient) -> None:
+async def test_an_answer_of_16_mib_arrives(server: RpcServer, client: JsonRpcClient) -> None:
     async def large(connection: ServerConnection, request: dict[str, Any]) -> None:
         await connection.send(answer(request, "x" * (16 * 1024 * 1024)))
 
@@ -132,7 +132,7 @@ async def test_notifications_reach_the_handler_in_order(server: RpcServer) -> No
 
 
 async def test_no_answer_ends_at_the_deadline_and_forgets_the_call(
-    server: RpcServer, client: RpcClient
+    server: RpcServer, client: JsonRpcClient
 ) -> None:
     server.handler = never
     with pytest.raises(TimeoutError, match="start_recording") as caught:
@@ -144,7 +144,7 @@ async def test_no_answer_ends_at_the_deadline_and_forgets_the_call(
     assert not link.caller.pending
 
 
-async def test_cancelling_a_call_forgets_it(server: RpcServer, client: RpcClient) -> None:
+async def test_cancelling_a_call_forgets_it(server: RpcServer, client: JsonRpcClient) -> None:
     server.handler = never
     task = asyncio.create_task(client.call("slow"))
     await eventually(lambda: server.count("slow") == 1)
@@ -158,7 +158,7 @@ async def test_cancelling_a_call_forgets_it(server: RpcServer, client: RpcClient
     assert await client.call("ping", [1]) == [1]
 
 
-async def test_a_lost_socket_fails_every_open_call_at_once(server: RpcServer, client: RpcClient) -> None:
+async def test_a_lost_socket_fails_every_open_call_at_once(server: RpcServer, client: JsonRpcClient) -> None:
     server.handler = never
     tasks = [asyncio.create_task(client.call("start_recording", timeout=30)) for _ in range(20)]
     await eventually(lambda: len(server.requests) == 20)
@@ -169,26 +169,26 @@ async def test_a_lost_socket_fails_every_open_call_at_once(server: RpcServer, cl
 
 
 async def test_a_call_while_away_fails_at_once_and_says_that_nothing_was_sent(
-    server: RpcServer, client: RpcClient
+    server: RpcServer, client: JsonRpcClient
 ) -> None:
     await server.stop()
-    await client.live.wait_for(LinkState.WAITING, timeout=5)
+    await client.live.wait_for(ConnectionState.WAITING, timeout=5)
     with pytest.raises(ConnectionError, match="start_recording was not sent") as caught:
         await client.call("start_recording")
     assert not caught.value.maybe_executed
     await server.start()
 
 
-async def test_a_repeatable_call_waits_out_a_reconnect(server: RpcServer, client: RpcClient) -> None:
+async def test_a_repeatable_call_waits_out_a_reconnect(server: RpcServer, client: JsonRpcClient) -> None:
     await server.stop()
-    await client.live.wait_for(LinkState.WAITING, timeout=5)
+    await client.live.wait_for(ConnectionState.WAITING, timeout=5)
     task = asyncio.create_task(client.call("get_camera_list", ["x"], repeat=True))
     await server.start()
     assert await asyncio.wait_for(task, 5) == ["x"]
 
 
 async def test_a_repeatable_call_is_sent_again_when_its_answer_was_lost(
-    server: RpcServer, client: RpcClient
+    server: RpcServer, client: JsonRpcClient
 ) -> None:
     async def drop_first(connection: ServerConnection, request: dict[str, Any]) -> None:
         if server.count("get_camera_list") == 1:
@@ -202,7 +202,7 @@ async def test_a_repeatable_call_is_sent_again_when_its_answer_was_lost(
 
 
 async def test_a_repeatable_call_has_one_deadline_for_everything(
-    server: RpcServer, client: RpcClient
+    server: RpcServer, client: JsonRpcClient
 ) -> None:
     await server.stop()
     with pytest.raises(TimeoutError):
@@ -214,7 +214,7 @@ async def test_a_repeatable_call_ends_when_the_client_is_closed(server: RpcServe
     client = await connect(server.url, backoff=QUICK)
     await server.stop()
     task = asyncio.create_task(client.call("get_camera_list", repeat=True, timeout=30))
-    await client.live.wait_for(LinkState.WAITING, timeout=5)
+    await client.live.wait_for(ConnectionState.WAITING, timeout=5)
     await client.aclose()
     with pytest.raises(ConnectionError, match="closed"):
         await asyncio.wait_for(task, 5)
@@ -222,7 +222,7 @@ async def test_a_repeatable_call_ends_when_the_client_is_closed(server: RpcServe
 
 
 async def test_bad_parameters_are_refused_before_anything_is_sent(
-    server: RpcServer, client: RpcClient
+    server: RpcServer, client: JsonRpcClient
 ) -> None:
     with pytest.raises(UsageError):
         await client.call("start_recording", {"duration": float("nan")})
@@ -230,7 +230,7 @@ async def test_bad_parameters_are_refused_before_anything_is_sent(
 
 
 async def test_a_link_that_was_never_opened_refuses_calls() -> None:
-    link = RpcLink("ws://127.0.0.1:1/ws", None, None)
+    link = JsonRpcConnection("ws://127.0.0.1:1/ws", None, None)
     with pytest.raises(ConnectionError, match="not sent"):
         await link.call("ping")
     with pytest.raises(ConnectionError, match="not sent"):
@@ -238,20 +238,20 @@ async def test_a_link_that_was_never_opened_refuses_calls() -> None:
     await link.aclose()
 
 
-async def test_a_notification_to_the_peer_carries_no_id(server: RpcServer, client: RpcClient) -> None:
+async def test_a_notification_to_the_peer_carries_no_id(server: RpcServer, client: JsonRpcClient) -> None:
     assert client.live.link is not None
     client.live.link.notify("bye", {"why": "done"})
     await eventually(lambda: server.requests)
     assert server.requests == [{"jsonrpc": "2.0", "method": "bye", "params": {"why": "done"}}]
 
 
-async def test_connect_twice_is_refused(client: RpcClient) -> None:
+async def test_connect_twice_is_refused(client: JsonRpcClient) -> None:
     with pytest.raises(StateError, match="already"):
         await client.start()
 
 
 async def test_nobody_there_is_a_connection_error_after_so_many_attempts() -> None:
-    states: list[LinkState] = []
+    states: list[ConnectionState] = []
     with pytest.raises(ConnectionError, match="refused"):
         await connect(
             "ws://127.0.0.1:1/ws",
@@ -259,8 +259,8 @@ async def test_nobody_there_is_a_connection_error_after_so_many_attempts() -> No
             backoff=QUICK,
             on_state=lambda new, old, why: states.append(new),
         )
-    assert states.count(LinkState.CONNECTING) == 3
-    assert states[-1] is LinkState.CLOSED
+    assert states.count(ConnectionState.CONNECTING) == 3
+    assert states[-1] is ConnectionState.CLOSED
 
 
 async def test_a_peer_that_is_no_websocket_server_is_a_protocol_error() -> None:
@@ -302,7 +302,7 @@ async def test_connect_can_be_iterated(server: RpcServer) -> None:
     rounds = 0
     async for client in connect(server.url, backoff=QUICK):
         rounds += 1
-        assert client.state is LinkState.READY
+        assert client.state is ConnectionState.READY
         if rounds == 3:
             await client.aclose()
             break
@@ -313,7 +313,7 @@ async def test_connect_can_be_iterated(server: RpcServer) -> None:
 async def test_every_cancellation_point_of_connecting_leaves_nothing(server: RpcServer) -> None:
     """The suite's own checks see to the sockets and tasks; here every await is cut off in turn."""
     for passes in range(40):
-        task: asyncio.Task[RpcClient] = asyncio.ensure_future(connect(server.url)._start())
+        task: asyncio.Task[JsonRpcClient] = asyncio.ensure_future(connect(server.url)._start())
         for _ in range(passes):
             await asyncio.sleep(0)
         task.cancel()

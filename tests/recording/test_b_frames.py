@@ -9,11 +9,20 @@ from typing import Literal
 import pytest
 
 from asynccam.cli import checks
-from asynccam.recording import HlsFiles, Pipeline, Recorder, RtpSource, RtspSource, SingleFile, Verdict, Watch
+from asynccam.recording import (
+    HlsFiles,
+    Pipeline,
+    Recorder,
+    RtpSource,
+    RtspSource,
+    SingleFile,
+    Verdict,
+    Watch,
+)
 from asynccam.recording.events import RecorderProgress, RecorderStalled
 from asynccam.recording.installation import Installation, find_installation
 from asynccam.recording.messages import LatencyChanged, parse_line
-from asynccam.recording.outputs import Output
+from asynccam.recording.outputs import RecorderOutput
 from asynccam.recording.sources import Source
 from tests.support.gst import (
     b_frame_sender,
@@ -35,11 +44,11 @@ GROUP = 4
 """Frames from one that others refer to, to the next: so many are received in another order than shown in."""
 
 
-async def recorded_to_the_end(source: Source, output: Output) -> Recorder:
+async def recorded_to_the_end(source: Source, output: RecorderOutput) -> Recorder:
     """Record until no frame has come for a while."""
     recorder = Recorder(Pipeline(source, output), watch=Watch(interval=0.1, stall=2))
     async with recorder:
-        with recorder.events.events(RecorderStalled) as stalls:
+        with recorder.events.stream(RecorderStalled) as stalls:
             await recorder.start()
             async with asyncio.timeout(30):
                 await anext(stalls)
@@ -48,11 +57,11 @@ async def recorded_to_the_end(source: Source, output: Output) -> Recorder:
     return recorder
 
 
-async def recorded(source: Source, output: Output, frames: int) -> Recorder:
+async def recorded(source: Source, output: RecorderOutput, frames: int) -> Recorder:
     """Record until so many frames are counted."""
     recorder = Recorder(Pipeline(source, output), watch=Watch(interval=0.1))
     async with recorder:
-        with recorder.events.events(RecorderProgress) as progress:
+        with recorder.events.stream(RecorderProgress) as progress:
             await recorder.start()
             async with asyncio.timeout(30):
                 async for event in progress:

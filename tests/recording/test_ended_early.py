@@ -14,8 +14,8 @@ import pytest
 
 from asynccam.model.coverage import EarlyEnd, LateBegin, begin_tolerance, end_tolerance
 from asynccam.recording import (
+    DroppedFrames,
     EndReason,
-    Gap,
     HlsFiles,
     Limits,
     Pipeline,
@@ -32,8 +32,8 @@ from asynccam.recording import (
     Verdict,
     Watch,
 )
-from asynccam.recording.coverage import Ending
-from asynccam.recording.outputs import Output, PictureFiles
+from asynccam.recording.coverage import CoverageResult
+from asynccam.recording.outputs import PictureFiles, RecorderOutput
 from tests.support.gst import free_udp_port, recorder_process, rtp_sender, running, srt_sender
 from tests.support.rtsp import RtspServer
 
@@ -46,12 +46,12 @@ SILENCE = 1.6
 Sender = Callable[[], AbstractAsyncContextManager[object]]
 
 
-def srt(output: Output, latency: int = 20) -> tuple[Pipeline, Sender]:
+def srt(output: RecorderOutput, latency: int = 20) -> tuple[Pipeline, Sender]:
     port = free_udp_port()
     return Pipeline(SrtJpegSource("127.0.0.1", port, latency), output), lambda: running(*srt_sender(port))
 
 
-def rtp(output: Output) -> tuple[Pipeline, Sender]:
+def rtp(output: RecorderOutput) -> tuple[Pipeline, Sender]:
     port = free_udp_port()
     return Pipeline(RtpSource(port, "127.0.0.1", latency=20), output), lambda: running(*rtp_sender(port))
 
@@ -101,7 +101,7 @@ async def test_a_sender_that_is_killed_is_told_though_the_files_are_whole(tmp_pa
     async def check(name: str, directory: Path) -> None:
         pipeline, sender = way(name, directory)
         async with Recorder(pipeline) as recorder:
-            ended = recorder.events.events(RecorderEnded)
+            ended = recorder.events.stream(RecorderEnded)
             async with sender():
                 await recorder.start()
                 await let_pass(1.2)  # so that frames were counted
@@ -176,7 +176,7 @@ async def test_a_recording_that_is_stopped_at_its_first_frame_is_whole(tmp_path:
 async def test_files_that_were_rotated_away_are_no_end(tmp_path: Path) -> None:
     output = SplitFiles(tmp_path, "cam", max_files=1, max_seconds=0.5)
     async with Recorder(Pipeline(SMALL, output), watch=QUICK) as recorder:
-        closed = recorder.events.events(RecorderSegmentClosed)
+        closed = recorder.events.stream(RecorderSegmentClosed)
         await recorder.start()
         for _ in range(6):
             await anext(closed)
@@ -201,13 +201,13 @@ async def test_a_clock_that_is_set_meanwhile_changes_nothing(
 async def test_a_stall_to_the_end_is_a_gap_without_return(tmp_path: Path) -> None:
     pipeline, sender = rtp(SingleFile(tmp_path / "a.mkv"))
     async with Recorder(pipeline, watch=QUICK) as recorder:
-        stalls = recorder.events.events(RecorderStalled)
+        stalls = recorder.events.stream(RecorderStalled)
         async with sender():
             await recorder.start()
         await anext(stalls)
         await recorder.stop()
     (gap,) = recorder.gaps
-    assert gap == Gap(gap.began, gap.ended, restarted=False, resumed=False)
+    assert gap == DroppedFrames(gap.began, gap.ended, restarted=False, resumed=False)
     assert recorder.ended_early is not None
 
 
@@ -215,7 +215,7 @@ async def test_a_stream_that_ends_by_itself_ended_early_until_it_is_asked_to(tmp
     async with RtspServer("h264").serving() as server:
         pipeline = Pipeline(RtspSource(server.url, latency=20), SingleFile(tmp_path / "a.mp4"))
         async with Recorder(pipeline, watch=QUICK) as recorder:
-            ended = recorder.events.events(RecorderEnded)
+            ended = recorder.events.stream(RecorderEnded)
             await recorder.start()
             await let_pass(0.5)
             server.hang_up()
@@ -233,7 +233,9 @@ async def test_a_stream_that_ends_by_itself_ended_early_until_it_is_asked_to(tmp
 
 async def test_a_stream_that_ends_just_before_the_stop_is_as_good_as_whole(tmp_path: Path) -> None:
     why = "the stream ended"
-    ending = Ending(5.0, came_at=5.0, seen_at=5.0, began_at=0.0, interval=0.05, reason=why, counted_at=5.0)
+    ending = CoverageResult(
+        5.0, came_at=5.0, seen_at=5.0, began_at=0.0, interval=0.05, reason=why, counted_at=5.0
+    )
     assert ending.early(None) == EarlyEnd(5.0, None, "the stream ended")
     assert ending.early(5.06) is None
     assert ending.early(5.5) == EarlyEnd(5.0, 0.5, "the stream ended")
@@ -309,7 +311,7 @@ async def test_what_is_missing_of_the_latency_is_told(tmp_path: Path) -> None:
 
 
 def test_a_second_and_a_quarter_of_four_are_told() -> None:
-    ending = Ending(
+    ending = CoverageResult(
         2.75, came_at=2.75, seen_at=2.6, began_at=0.0, interval=1 / 30, reason="", counted_at=2.75
     )
     assert ending.early(4.0) == EarlyEnd(2.75, 1.25, "")
@@ -317,7 +319,7 @@ def test_a_second_and_a_quarter_of_four_are_told() -> None:
 
 
 def test_frames_that_arrived_late_count_from_when_they_were_made() -> None:
-    ending = Ending(
+    ending = CoverageResult(
         4.0, came_at=4.0, seen_at=4.0, began_at=0.0, interval=0.03, reason="", counted_at=4.0, delay=0.5
     )
     assert ending.early(3.5) is None
@@ -325,33 +327,37 @@ def test_frames_that_arrived_late_count_from_when_they_were_made() -> None:
 
 
 def test_a_recording_of_one_frame_is_told() -> None:
-    ending = Ending(0.0, came_at=0.03, seen_at=0.0, began_at=0.0, interval=1.0, reason="", counted_at=0.0)
+    ending = CoverageResult(
+        0.0, came_at=0.03, seen_at=0.0, began_at=0.0, interval=1.0, reason="", counted_at=0.0
+    )
     assert ending.early(4.0) == EarlyEnd(0.0, 3.97, "")
     assert ending.early(0.9) is None
 
 
 def test_a_first_frame_that_comes_late_is_told() -> None:
-    ending = Ending(9.0, came_at=9.0, seen_at=9.0, began_at=1.4, interval=0.05, reason="", delay=0.5)
+    ending = CoverageResult(9.0, came_at=9.0, seen_at=9.0, began_at=1.4, interval=0.05, reason="", delay=0.5)
     assert ending.late(101.4, 1.4, 1.35) is None
     assert ending.late(101.4, 1.4, 0.0) == LateBegin(100.9, 1.4, "no frame came at the start")
 
 
 def test_a_busy_computer_is_not_called_early() -> None:
-    lags = Ending(at=3.0, came_at=3.0, seen_at=9.5, began_at=0.0, interval=0.05, reason="")
+    lags = CoverageResult(at=3.0, came_at=3.0, seen_at=9.5, began_at=0.0, interval=0.05, reason="")
     assert lags.early(10.0) is None  # frames were counted to the end, though their own time lags behind
-    unread = Ending(at=9.9, came_at=9.95, seen_at=3.0, began_at=0.0, interval=0.05, reason="")
+    unread = CoverageResult(at=9.9, came_at=9.95, seen_at=3.0, began_at=0.0, interval=0.05, reason="")
     assert unread.early(10.0) is None  # the file has them, though nobody came to read their count
-    assert Ending(at=3.0, came_at=3.0, seen_at=3.0, began_at=0.0, interval=0.05, reason="").early(10.0)
+    assert CoverageResult(at=3.0, came_at=3.0, seen_at=3.0, began_at=0.0, interval=0.05, reason="").early(
+        10.0
+    )
 
 
 def test_a_stream_that_pauses_as_a_habit_is_not_called_early_in_a_pause() -> None:
-    pauses = Ending(at=30.0, came_at=30.0, seen_at=30.0, began_at=0.0, interval=3.0, reason="")
+    pauses = CoverageResult(at=30.0, came_at=30.0, seen_at=30.0, began_at=0.0, interval=3.0, reason="")
     assert pauses.early(33.0) is None
     assert pauses.early(38.0) is not None
 
 
 def test_where_no_file_tells_the_counts_have_a_second_more() -> None:
-    counted = Ending(at=5.0, came_at=None, seen_at=5.0, began_at=0.0, interval=0.05, reason="")
+    counted = CoverageResult(at=5.0, came_at=None, seen_at=5.0, began_at=0.0, interval=0.05, reason="")
     assert counted.early(6.0) is None
     assert counted.early(7.5) == EarlyEnd(5.0, 2.5, "")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from asynccam.errors import UsageError
-from asynccam.recording.gstlaunch import Chain, Element, Graph, PadOf, caps, printf_literal, quote
+from asynccam.recording.gstlaunch import Chain, Graph, GstElement, PadOf, caps, printf_literal, quote
 
 NAMES = [
     "a b",
@@ -54,8 +54,12 @@ def test_what_gstreamer_cannot_take_is_refused(value: str) -> None:
 def test_a_graph_is_its_chains_one_after_the_other() -> None:
     graph = Graph(
         (
-            (Element("videotestsrc", {"num-buffers": 1}), Element("tee", {"name": "t"}), Element("fakesink")),
-            (PadOf("t"), caps("video/x-raw", width=None, framerate=Fraction(5)), Element("fakesink")),
+            (
+                GstElement("videotestsrc", {"num-buffers": 1}),
+                GstElement("tee", {"name": "t"}),
+                GstElement("fakesink"),
+            ),
+            (PadOf("t"), caps("video/x-raw", width=None, framerate=Fraction(5)), GstElement("fakesink")),
         ),
         inner=frozenset({"matroskamux"}),
     )
@@ -69,15 +73,15 @@ def test_a_graph_is_its_chains_one_after_the_other() -> None:
 async def test_every_file_name_arrives_as_it_is(tmp_path: Path) -> None:
     chains: list[Chain] = []
     for name in NAMES:
-        source = Element("videotestsrc", {"num-buffers": 2})
+        source = GstElement("videotestsrc", {"num-buffers": 2})
         small = caps("video/x-raw", width=16, height=16)
-        sink = Element("filesink", {"location": str(tmp_path / name)})
+        sink = GstElement("filesink", {"location": str(tmp_path / name)})
         chains.append((source, small, sink))
-        split = Element(
+        split = GstElement(
             "splitmuxsink",
             {"location": printf_literal(str(tmp_path / name)) + "-%02d.mkv", "muxer-factory": "matroskamux"},
         )
-        chains.append((source, small, Element("jpegenc"), split))
+        chains.append((source, small, GstElement("jpegenc"), split))
     process = await asyncio.create_subprocess_exec(
         "gst-launch-1.0", "-q", *Graph(tuple(chains)).arguments(), stderr=asyncio.subprocess.PIPE
     )
@@ -110,4 +114,8 @@ async def test_a_value_may_begin_with_a_quote(tmp_path: Path) -> None:
 
 def _one_frame_to(location: str) -> Chain:
     small = caps("video/x-raw", width=16, height=16)
-    return (Element("videotestsrc", {"num-buffers": 1}), small, Element("filesink", {"location": location}))
+    return (
+        GstElement("videotestsrc", {"num-buffers": 1}),
+        small,
+        GstElement("filesink", {"location": location}),
+    )

@@ -24,14 +24,14 @@ from asynccam.recording import (
 )
 from asynccam.recording.encoders import Codec, encode
 from asynccam.recording.events import RecorderProgress
-from asynccam.recording.gstlaunch import Chain, Element, Graph, caps
+from asynccam.recording.gstlaunch import Chain, Graph, GstElement, caps
 from asynccam.recording.installation import (
     find_installation,
     forget_installation,
     known_installation,
 )
 from asynccam.recording.live_outputs import RawFrames, RtpOutput
-from asynccam.recording.outputs import Output, PictureFiles
+from asynccam.recording.outputs import PictureFiles, RecorderOutput
 from asynccam.recording.sources import Stream
 from tests.support.gst import decoded_frames, free_udp_port
 
@@ -50,7 +50,7 @@ class Few:
         self.live = live
 
     def stream(self, installed: frozenset[str]) -> Stream:
-        source = Element("videotestsrc", {"num-buffers": self.frames, "is-live": self.live})
+        source = GstElement("videotestsrc", {"num-buffers": self.frames, "is-live": self.live})
         picture: Chain = (source, caps("video/x-raw", width=64, height=48, framerate=Fraction(20)))
         if self.codec == "raw":
             return Stream(picture, "raw")
@@ -61,7 +61,7 @@ def arguments(chain: Chain) -> str:
     return " ".join(Graph((chain,)).arguments())
 
 
-async def run_out(source: Few, output: Output) -> Recorder:
+async def run_out(source: Few, output: RecorderOutput) -> Recorder:
     """Record to the end of the stream."""
     async with Recorder(Pipeline(source, output)) as recorder:
         await recorder.start()
@@ -306,7 +306,7 @@ async def test_a_recording_is_given_another_end(tmp_path: Path, limit: float | N
 async def test_a_recording_is_given_more_time(tmp_path: Path) -> None:
     pipeline = Pipeline(SMALL, SingleFile(tmp_path / "a.mkv"))
     async with Recorder(pipeline, limits=Limits(seconds=1.5), watch=Watch(interval=0.1)) as recorder:
-        with recorder.events.events(RecorderProgress) as progress:
+        with recorder.events.stream(RecorderProgress) as progress:
             await recorder.start()
             recorder.reset_timer(1000)
             async with asyncio.timeout(30):
@@ -327,7 +327,7 @@ async def test_a_directory_that_goes_away_is_told_and_one_that_is_not_needed_is_
     async with Recorder(
         Pipeline(SMALL, RtpOutput("127.0.0.1", port)), watch=Watch(interval=0.05)
     ) as recorder:
-        with recorder.events.events(RecorderProgress) as progress:
+        with recorder.events.stream(RecorderProgress) as progress:
             await recorder.start()
             async with asyncio.timeout(20):
                 assert (await anext(progress)).bytes == 0

@@ -8,18 +8,18 @@ from hypothesis import strategies as st
 
 from asynccam.recording.messages import (
     AsyncDone,
+    BusMessage,
     CapsSet,
-    Caution,
     EndOfStream,
-    Failure,
     FrameCount,
     FramesDropped,
     FrameSeen,
-    Interrupted,
+    InterruptSeen,
     LatencyChanged,
     LaunchReader,
-    Message,
     OtherLine,
+    PipelineError,
+    PipelineWarning,
     SegmentClosed,
     SegmentOpened,
     StateChanged,
@@ -34,12 +34,12 @@ def recorded(name: str) -> bytes:
     return (DATA / f"{name}.txt").read_bytes()
 
 
-def read(*pieces: bytes) -> list[Message]:
+def read(*pieces: bytes) -> list[BusMessage]:
     reader = LaunchReader()
     return [message for piece in pieces for message in reader.feed(piece)] + reader.eof()
 
 
-def telling(messages: list[Message]) -> list[Message]:
+def telling(messages: list[BusMessage]) -> list[BusMessage]:
     return [
         one for one in messages if not isinstance(one, (OtherLine, StateChanged, CapsSet, LatencyChanged))
     ]
@@ -73,13 +73,13 @@ def test_hls_counts_frames_and_names_no_segments() -> None:
 
 def test_without_a_stream_the_interrupt_comes_before_the_sink_wakes() -> None:
     messages = telling(read(recorded("no-stream-interrupted")))
-    assert messages == [Interrupted("pipeline0"), AsyncDone("pipeline0"), EndOfStream("pipeline0")]
+    assert messages == [InterruptSeen("pipeline0"), AsyncDone("pipeline0"), EndOfStream("pipeline0")]
 
 
 def test_a_full_disk_is_told_by_the_sink() -> None:
-    failures = [one for one in read(recorded("disk-full-errors")) if isinstance(one, Failure)]
-    assert failures[0] == Failure("filesink0", "No space left on the resource.")
-    on_the_bus = [one for one in read(recorded("disk-full")) if isinstance(one, Failure)]
+    failures = [one for one in read(recorded("disk-full-errors")) if isinstance(one, PipelineError)]
+    assert failures[0] == PipelineError("filesink0", "No space left on the resource.")
+    on_the_bus = [one for one in read(recorded("disk-full")) if isinstance(one, PipelineError)]
     assert on_the_bus[0].element == "filesink0"
 
 
@@ -106,14 +106,14 @@ def test_pieces_of_any_size_change_nothing_in_a_long_output() -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("WARNING: from element /GstPipeline:p/GstV4l2Src:v0: Late.", Caution("v0", "Late.")),
-        ("ERROR: pipeline doesn't want to preroll.", Failure("", "pipeline doesn't want to preroll.")),
+        ("WARNING: from element /GstPipeline:p/GstV4l2Src:v0: Late.", PipelineWarning("v0", "Late.")),
+        ("ERROR: pipeline doesn't want to preroll.", PipelineError("", "pipeline doesn't want to preroll.")),
         ("/GstPipeline:p/GstIdentity:i0: last-message = chain   ******* (i0:sink)", FrameSeen("i0")),
         ("Redistribute latency...", OtherLine("", "Redistribute latency...")),
         ("", OtherLine("", "")),
     ],
 )
-def test_lines_outside_the_bus(line: str, message: Message) -> None:
+def test_lines_outside_the_bus(line: str, message: BusMessage) -> None:
     assert parse_line(line) == message
 
 

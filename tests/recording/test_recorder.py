@@ -120,7 +120,7 @@ async def test_a_disk_that_fills_is_told_once_before_it_is_full(tmp_path: Path) 
     watch = Watch(interval=0.05, low_space=1 << 60)
     async with Recorder(pipeline, watch=watch) as recorder:
         recorder.events.subscribe(low.append, RecorderDiskLow)
-        looks = recorder.events.events(RecorderProgress)
+        looks = recorder.events.stream(RecorderProgress)
         await recorder.start()
         for _ in range(5):
             await anext(looks)

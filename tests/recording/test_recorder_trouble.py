@@ -31,7 +31,7 @@ from asynccam.recording import (
     Verdict,
     Watch,
 )
-from asynccam.recording.gstlaunch import Element
+from asynccam.recording.gstlaunch import GstElement
 from asynccam.recording.sources import Stream
 from asynccam.runtime.backoff import Backoff
 from tests.support.gst import (
@@ -72,16 +72,16 @@ class _NoFrames:
     """A source that ends at once."""
 
     def stream(self, installed: frozenset[str]) -> Stream:
-        pictures = Element("videotestsrc", {"num-buffers": 1})
-        nothing = Element("identity", {"drop-probability": 1.0})
-        return Stream((pictures, nothing, Element("jpegenc"), Element("jpegparse")), "jpeg")
+        pictures = GstElement("videotestsrc", {"num-buffers": 1})
+        nothing = GstElement("identity", {"drop-probability": 1.0})
+        return Stream((pictures, nothing, GstElement("jpegenc"), GstElement("jpegparse")), "jpeg")
 
 
 async def test_a_stream_that_never_comes_is_no_success(tmp_path: Path) -> None:
     """gst-launch-1.0 itself leaves 336 bytes here and exits with 0."""
     pipeline = Pipeline(SrtJpegSource("127.0.0.1", free_udp_port(), 20), SplitFiles(tmp_path, "cam"))
     async with Recorder(pipeline, name="cam") as recorder:
-        ended = recorder.events.events(RecorderEnded)
+        ended = recorder.events.stream(RecorderEnded)
         with pytest.raises(TimeoutError, match=r"cam: no frame came within 0\.5 s"):
             await recorder.start(timeout=0.5)
         assert (recorder.state, recorder.reason) == (RecorderState.FAILED, EndReason.FAILED)
@@ -116,8 +116,8 @@ async def test_a_stream_that_pauses_is_a_stall_and_a_gap(tmp_path: Path) -> None
     port = free_udp_port()
     pipeline = Pipeline(RtpSource(port, "127.0.0.1", latency=20), SingleFile(tmp_path / "a.mkv"))
     async with running(*rtp_sender(port)) as sender, Recorder(pipeline, watch=QUICK) as recorder:
-        stalls = recorder.events.events(RecorderStalled)
-        resumes = recorder.events.events(RecorderResumed)
+        stalls = recorder.events.stream(RecorderStalled)
+        resumes = recorder.events.stream(RecorderResumed)
         await recorder.start()
         freeze(sender.pid)
         frozen_at = time.time()
@@ -140,7 +140,7 @@ async def test_a_stall_at_the_end_is_a_gap_too(tmp_path: Path) -> None:
     async with Recorder(pipeline, watch=QUICK) as recorder:
         async with running(*rtp_sender(port)):
             await recorder.start()
-        await anext(recorder.events.events(RecorderStalled))
+        await anext(recorder.events.stream(RecorderStalled))
         await recorder.stop()
     (gap,) = recorder.gaps
     assert gap.ended - gap.began > 1.9
@@ -150,8 +150,8 @@ async def test_a_stream_that_stops_and_returns_goes_on_in_a_new_file(tmp_path: P
     port = free_udp_port()
     pipeline = Pipeline(SrtJpegSource("127.0.0.1", port, 20), SplitFiles(tmp_path, "cam"))
     async with Recorder(pipeline, watch=RESTARTING) as recorder:
-        stalls = recorder.events.events(RecorderStalled)
-        resumes = recorder.events.events(RecorderResumed)
+        stalls = recorder.events.stream(RecorderStalled)
+        resumes = recorder.events.stream(RecorderResumed)
         async with running(*srt_sender(port)):
             await recorder.start()
             await asyncio.sleep(0.3)
@@ -222,7 +222,7 @@ async def test_a_process_that_is_killed_leaves_a_truncated_file_and_an_error(tmp
 
 async def test_a_process_that_is_killed_is_restarted_into_a_new_file(tmp_path: Path) -> None:
     async with Recorder(Pipeline(SMALL, SingleFile(tmp_path / "a.mp4")), watch=RESTARTING) as recorder:
-        resumes = recorder.events.events(RecorderResumed)
+        resumes = recorder.events.stream(RecorderResumed)
         await recorder.start()
         (tmp_path / "a-1.mp4").write_text("somebody else's")
         pid = recorder_process(tmp_path)
@@ -243,7 +243,7 @@ async def test_a_frozen_process_stalls_and_is_killed_in_the_end(tmp_path: Path) 
         await recorder.start()
         pid = recorder_process(path)
         freeze(pid)
-        await anext(recorder.events.events(RecorderStalled))
+        await anext(recorder.events.stream(RecorderStalled))
         (verdict,) = await recorder.stop()
     assert verdict.verdict is not Verdict.COMPLETE
     assert gst_processes(path) == []

@@ -45,7 +45,7 @@ def sender(port: int, colour: Colour, address: str = "127.0.0.1", ssrc: int | No
 
 async def frames_more(recorder: Recorder, count: int) -> None:
     """Wait until so many more frames have been counted."""
-    events = recorder.events.events(RecorderProgress)
+    events = recorder.events.stream(RecorderProgress)
     target: int | None = None
     async with asyncio.timeout(60):
         async for event in events:
@@ -67,7 +67,7 @@ async def test_a_foreign_sender_before_during_and_after_a_recording_spoils_nothi
         Recorder(Pipeline(source, SingleFile(tmp_path / "a.mp4")), watch=WATCH) as recorder,
         running(*sender(port, "black", ELSEWHERE)),
     ):
-        others = recorder.events.events(RecorderOtherStream)
+        others = recorder.events.stream(RecorderOtherStream)
         starting = asyncio.ensure_future(recorder.start(timeout=60))
         before = await anext(others)
         assert before.address == ELSEWHERE
@@ -78,7 +78,7 @@ async def test_a_foreign_sender_before_during_and_after_a_recording_spoils_nothi
                 await during.enter_async_context(running(*sender(port, "black", ELSEWHERE)))
                 assert (await anext(others)).ssrc != before.ssrc
                 await frames_more(recorder, 25)
-            await anext(recorder.events.events(RecorderStalled))
+            await anext(recorder.events.stream(RecorderStalled))
             (verdict,) = await recorder.stop()
     assert verdict.verdict is Verdict.COMPLETE
     assert await colours(verdict.path) == {"white"}
@@ -97,7 +97,7 @@ async def test_without_a_known_sender_the_first_stream_is_the_one(tmp_path: Path
     ):
         await recorder.start(timeout=60)
         async with running(*sender(port, "black")):
-            other = await anext(recorder.events.events(RecorderOtherStream))
+            other = await anext(recorder.events.stream(RecorderOtherStream))
             await frames_more(recorder, 25)
             (verdict,) = await recorder.stop()
     assert await colours(verdict.path) == {"white"}
@@ -110,8 +110,8 @@ async def test_a_sender_that_begins_anew_is_not_put_behind_its_first_stream(tmp_
     port = free_udp_port()
     source = RtpSource(port, "127.0.0.1", latency=50)
     async with Recorder(Pipeline(source, SingleFile(tmp_path / "a.mp4")), watch=WATCH) as recorder:
-        others = recorder.events.events(RecorderOtherStream)
-        stalls = recorder.events.events(RecorderStalled)
+        others = recorder.events.stream(RecorderOtherStream)
+        stalls = recorder.events.stream(RecorderStalled)
         async with running(*sender(port, "white", ssrc=1)):
             await recorder.start(timeout=60)
             await frames_more(recorder, 10)
@@ -130,7 +130,7 @@ async def test_a_sender_that_begins_anew_goes_on_in_a_new_file_where_that_is_wan
     source = RtpSource(port, "127.0.0.1", latency=50)
     watch = Watch(interval=0.1, stall=2.0, restart=True)
     async with Recorder(Pipeline(source, SplitFiles(tmp_path, "cam")), watch=watch) as recorder:
-        resumes = recorder.events.events(RecorderResumed)
+        resumes = recorder.events.stream(RecorderResumed)
         async with running(*sender(port, "white", ssrc=1)):
             await recorder.start(timeout=60)
             await frames_more(recorder, 10)

@@ -165,7 +165,7 @@ async def recorded(
 
     async with recorder, sender, asyncio.TaskGroup() as group:
         events = recorder.events
-        with events.events(RecorderProgress) as progress, events.events(RecorderEnded) as ended:
+        with events.stream(RecorderProgress) as progress, events.stream(RecorderEnded) as ended:
             sending = group.create_task(send())
             await recorder.start()
             async with asyncio.timeout(20):

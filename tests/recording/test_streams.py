@@ -23,7 +23,7 @@ from asynccam.recording import (
     Watch,
 )
 from asynccam.recording.events import RecorderProgress
-from asynccam.recording.outputs import Output
+from asynccam.recording.outputs import RecorderOutput
 from asynccam.recording.sources import Source
 from tests.support.gst import decoded_frames, free_udp_port, rtp_sender, running, srt_sender
 from tests.support.rtsp import RtspServer
@@ -31,10 +31,10 @@ from tests.support.rtsp import RtspServer
 SMALL = TestPattern(width=64, height=48, fps=Fraction(20), time_code=False)
 
 
-async def recorded(source: Source, output: Output, frames: int = 3) -> tuple[Path, ...]:
+async def recorded(source: Source, output: RecorderOutput, frames: int = 3) -> tuple[Path, ...]:
     """Record until so many frames are counted; every file must be complete and play."""
     async with Recorder(Pipeline(source, output), watch=Watch(interval=0.1)) as recorder:
-        with recorder.events.events(RecorderProgress) as progress:
+        with recorder.events.stream(RecorderProgress) as progress:
             await recorder.start()
             async with asyncio.timeout(30):
                 async for event in progress:

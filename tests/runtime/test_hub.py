@@ -182,7 +182,7 @@ async def read(stream: EventStream[Tick]) -> list[int]:
 
 async def test_a_stream_hears_from_the_moment_it_is_made() -> None:
     hub = EventHub()
-    with hub.events(Tick) as stream:
+    with hub.stream(Tick) as stream:
         emit(hub, ticks(3))
         hub.emit(CameraLost(camera="multicam://Hill"))
         assert [(await anext(stream)).n for _ in range(3)] == [0, 1, 2]
@@ -196,14 +196,14 @@ async def test_a_stream_hears_from_the_moment_it_is_made() -> None:
 
 async def test_a_stream_without_types_hears_everything() -> None:
     hub = EventHub()
-    with hub.events() as stream:
+    with hub.stream() as stream:
         hub.emit(CameraLost(camera="multicam://Hill"))
         assert isinstance(await anext(stream), CameraLost)
 
 
 async def test_a_lagging_stream_loses_the_oldest_and_counts() -> None:
     hub = EventHub()
-    with hub.events(Tick, maxsize=2) as stream:
+    with hub.stream(Tick, maxsize=2) as stream:
         emit(hub, ticks(5))
         stream.cancel()
         assert await read(stream) == [3, 4]
@@ -212,7 +212,7 @@ async def test_a_lagging_stream_loses_the_oldest_and_counts() -> None:
 
 async def test_a_stream_has_one_reader_at_a_time() -> None:
     hub = EventHub()
-    with hub.events(Tick) as stream:
+    with hub.stream(Tick) as stream:
         reader = asyncio.create_task(read(stream))
         await passes()
         with pytest.raises(StateError, match="one reader"):
@@ -226,7 +226,7 @@ async def test_a_stream_has_one_reader_at_a_time() -> None:
 
 async def test_no_event_is_lost_when_a_reader_is_cancelled_as_it_comes() -> None:
     hub = EventHub()
-    with hub.events(Tick) as stream:
+    with hub.stream(Tick) as stream:
         reader = asyncio.create_task(anext(stream))
         await passes()
         hub.emit(Tick(n=1))
@@ -250,7 +250,7 @@ async def test_closing_ends_streams_once_read_and_cancels_callbacks() -> None:
             raise
 
     hub.subscribe(stick, Tick)
-    stream = hub.events(Tick)
+    stream = hub.stream(Tick)
     emit(hub, ticks(2))
     await passes()
     await hub.aclose()
@@ -270,7 +270,7 @@ async def test_draining_waits_for_callbacks_and_not_for_streams() -> None:
         heard.append(event.n)
 
     hub.subscribe(listen, Tick)
-    stream = hub.events(Tick)
+    stream = hub.stream(Tick)
     emit(hub, ticks(20))
     await hub.drain()
     assert heard == list(range(20))
@@ -284,7 +284,7 @@ async def test_a_closed_hub_takes_no_listeners() -> None:
     with pytest.raises(StateError):
         hub.subscribe(print)
     with pytest.raises(StateError):
-        hub.events()
+        hub.stream()
 
 
 async def test_a_listener_may_close_the_hub() -> None:
@@ -305,7 +305,7 @@ async def test_a_queue_without_room_is_refused(maxsize: int) -> None:
     with pytest.raises(UsageError):
         hub.subscribe(print, maxsize=maxsize)
     with pytest.raises(UsageError):
-        hub.events(maxsize=maxsize)
+        hub.stream(maxsize=maxsize)
     hub.emit(Tick(n=1))
 
 
@@ -332,7 +332,7 @@ async def test_there_is_room_until_a_queue_is_half_full_and_again_when_it_is_wor
 
 async def test_readers_wait_for_a_slow_listener_once_and_again_when_it_has_caught_up() -> None:
     hub = EventHub()
-    stream = hub.events(maxsize=4)
+    stream = hub.stream(maxsize=4)
     for _ in range(3):
         hub.emit(Event())
     room = hub.room()

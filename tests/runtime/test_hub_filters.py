@@ -12,7 +12,7 @@ from asynccam.model.events import (
     CameraStateChanged,
     Event,
     FileProgress,
-    Gap,
+    MissedEvents,
     RecordingStarted,
     RecordingStopped,
     TakePhaseChanged,
@@ -70,7 +70,7 @@ async def test_a_camera_object_stands_for_its_id() -> None:
 
 async def test_camera_and_type_have_both_to_fit() -> None:
     hub = EventHub()
-    with hub.events(CameraFound, CameraLost, camera=HILL) as stream:
+    with hub.stream(CameraFound, CameraLost, camera=HILL) as stream:
         for event in (found(YARD), state(HILL, CameraState.READY), CameraLost(camera=HILL)):
             hub.emit(event)
         stream.cancel()
@@ -82,7 +82,7 @@ async def test_what_befalls_a_service_befalls_the_cameras_behind_it() -> None:
     hub.subscribe(yard.append, camera=[YARD, DOOR])
     hub.subscribe(hill.append, camera=HILL)
     hub.subscribe(other.append, camera="mediamtx://other:8002/camera0")
-    hub.emit(Gap(camera="mediamtx://host:8002", began=1, ended=2))
+    hub.emit(MissedEvents(camera="mediamtx://host:8002", began=1, ended=2))
     await passes()
     assert len(yard) == 1
     assert not hill
@@ -124,12 +124,12 @@ async def test_a_replay_keeps_to_types_and_cameras() -> None:
     for camera in (HILL, YARD, DOOR):
         hub.emit(found(camera))
         hub.emit(state(camera, CameraState.READY))
-    hub.emit(Gap(camera="mediamtx://host:8002", began=1, ended=2))
-    with hub.events(CameraFound, Gap, camera=YARD, replay=True) as stream:
+    hub.emit(MissedEvents(camera="mediamtx://host:8002", began=1, ended=2))
+    with hub.stream(CameraFound, MissedEvents, camera=YARD, replay=True) as stream:
         stream.cancel()
         assert [(type(event), event.camera) async for event in stream] == [
             (CameraFound, YARD),
-            (Gap, "mediamtx://host:8002"),
+            (MissedEvents, "mediamtx://host:8002"),
         ]
 
 
@@ -137,7 +137,7 @@ async def test_a_replay_may_be_longer_than_the_queue() -> None:
     hub = EventHub()
     for number in range(10):
         hub.emit(found(f"multicam://{number}"))
-    with hub.events(replay=True, maxsize=3) as stream:
+    with hub.stream(replay=True, maxsize=3) as stream:
         assert stream.waiting == 10
         assert [(await anext(stream)).subject for _ in range(10)] == [f"multicam://{n}" for n in range(10)]
         assert stream.dropped == 0
@@ -161,7 +161,7 @@ async def test_a_forgotten_camera_is_not_replayed() -> None:
     hub.emit(state(HILL, CameraState.READY))
     hub.emit(found(YARD))
     hub.forget(HILL)
-    with hub.events(replay=True) as stream:
+    with hub.stream(replay=True) as stream:
         stream.cancel()
         assert [event.subject async for event in stream] == [YARD]
 
@@ -172,7 +172,7 @@ async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(5):
         hub.emit(found(f"multicam://{number}"))
         hub.emit(found("multicam://0"))
-    with hub.events(replay=True) as stream:
+    with hub.stream(replay=True) as stream:
         stream.cancel()
         assert [event.subject async for event in stream] == [f"multicam://{n}" for n in (3, 4, 0)]
 
@@ -218,7 +218,7 @@ async def test_who_waits_is_told_when_the_hub_closes() -> None:
 
 async def test_everyone_can_see_who_loses_events(caplog: pytest.LogCaptureFixture) -> None:
     hub = EventHub()
-    with hub.events(maxsize=2) as slow, hub.events() as quick:
+    with hub.stream(maxsize=2) as slow, hub.stream() as quick:
         for _ in range(5):
             hub.emit(progress(HILL))
         assert [(one.waiting, one.dropped) for one in hub.listeners] == [(2, 3), (5, 0)]
@@ -238,7 +238,7 @@ async def test_a_reader_with_much_to_read_lets_others_have_their_turn() -> None:
             turns += 1
             await asyncio.sleep(0)
 
-    with hub.events() as stream:
+    with hub.stream() as stream:
         for _ in range(1000):
             hub.emit(progress(HILL))
         task = asyncio.ensure_future(other())

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asynccam import Place, Session, SnapshotCamera, SnapshotClient, errors
+from asynccam import CameraTarget, Session, SnapshotCamera, SnapshotClient, errors
 from asynccam.model.address import Address
 from asynccam.systems.snapshot.camera import base_url_of
 from tests.support.command import asynccam
@@ -42,7 +42,7 @@ async def test_by_the_camera_itself(field: FieldServer) -> None:
 async def test_by_a_session(field: FieldServer, tmp_path: Path) -> None:
     async with Session() as session:
         service = SnapshotClient(base_url=field.url).address
-        behind = await session.cameras_behind(service)
+        behind = await session.list_cameras(service)
         assert [info.name for info in behind] == NAMES
         cameras = await session.connect_all([info.address for info in behind])
         assert [one.info for one in cameras] == behind
@@ -57,8 +57,8 @@ async def test_by_a_session_that_looks_at_the_whole_server(field: FieldServer) -
     service = SnapshotClient(base_url=field.url).address
     async with Session.open(service, mdns=False) as session:
         await eventually(lambda: f"{service}left" in session.cameras)
-        assert not session.away
-    async with Session.open(Place(Address.parse(f"{service}left"), "door"), mdns=False) as session:
+        assert not session.unavailable
+    async with Session.open(CameraTarget(Address.parse(f"{service}left"), "door"), mdns=False) as session:
         await eventually(lambda: f"{service}left" in session.cameras)
         assert session.camera("door").info.name == "left"
 

@@ -13,7 +13,7 @@ from asynccam import Session, errors
 from asynccam.model.manifest import FileState, Outcome
 from asynccam.recording import verify_file
 from asynccam.systems.snapshot import SnapshotClient, SnapshotClientError
-from asynccam.take.files import Verify
+from asynccam.take.files import FileCheck
 from tests.support.jpegs import BROKEN, NONE, WHOLE, jpeg_of_kind, noise, picture_in
 from tests.support.snapshot_field_server import FieldServer
 
@@ -211,7 +211,7 @@ async def test_a_picture_of_a_take_has_a_verdict(
     kind: str,
     word: str,
     frames: int,
-    verify: Verify | None,
+    verify: FileCheck | None,
 ) -> None:
     field.pictures["left"] = jpeg_of_kind(kind)
     camera = await session.connect(f"snapshot://127.0.0.1:{field.port}/left")

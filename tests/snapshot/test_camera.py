@@ -123,7 +123,7 @@ async def test_a_base_path_is_part_of_the_id() -> None:
 async def test_in_a_session(field: FieldServer, tmp_path: Path) -> None:
     secret = Credentials(token="secret")
     async with Session() as session:
-        behind = await session.cameras_behind(at(field), credentials=secret)
+        behind = await session.list_cameras(at(field), credentials=secret)
         assert [info.name for info in behind] == ["left", "right"]
         cameras = await session.connect_all([info.address for info in behind], credentials=secret)
         assert all(isinstance(one, SnapshotCamera) for one in cameras)
@@ -147,7 +147,7 @@ async def test_beside_a_camera_that_records(field: FieldServer, tmp_path: Path) 
     field.hold.clear()
     still = await SnapshotCamera.connect(at(field, "left"))
     video = ScriptedCamera("video")
-    take = Take([still, video], tmp_path, limits=TakeLimits(settle=0.01))
+    take = Take([still, video], tmp_path, limits=TakeLimits(start_answer_grace=0.01))
     running = asyncio.ensure_future(take.run(duration=0.02, start_in=0.01))
     await eventually(lambda: field.captures)
     assert not running.done()
@@ -185,7 +185,7 @@ async def test_a_server_that_is_gone_is_found_out_when_arming(field: FieldServer
 async def test_a_take_that_is_cancelled_gives_up_the_picture(field: FieldServer, tmp_path: Path) -> None:
     field.hold.clear()
     one = await SnapshotCamera.connect(at(field, "left"))
-    take = Take([one], tmp_path, limits=TakeLimits(settle=0.05))
+    take = Take([one], tmp_path, limits=TakeLimits(start_answer_grace=0.05))
     running = asyncio.ensure_future(take.run(duration=30, start_in=0))
     await eventually(lambda: field.captures)
     running.cancel()

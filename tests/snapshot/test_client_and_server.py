@@ -51,7 +51,7 @@ async def test_a_take_with_a_token(tmp_path: Path) -> None:
         await check_token(rig)
         secret = Credentials(token=TOKEN)
         async with Session() as session:
-            behind = await session.cameras_behind(f"snapshot://127.0.0.1:{rig.port}", credentials=secret)
+            behind = await session.list_cameras(f"snapshot://127.0.0.1:{rig.port}", credentials=secret)
             cameras = await session.connect_all([info.address for info in behind], credentials=secret)
             take = await session.take(cameras, duration=0.01, start_in=0.01, directory=tmp_path / "takes")
     assert [record.outcome for record in take.manifest.cameras] == [Outcome.COMPLETE] * 2

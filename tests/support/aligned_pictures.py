@@ -74,7 +74,7 @@ async def _connect(session: Session, part: Part) -> list[Camera]:
         os.environ["MEDIAMTX_HTTP_PORT"] = str(part.server.said["http_port"])
     if part.system in ("multicam", "nanocam"):
         return [await session.connect(part.address)]
-    behind = await session.cameras_behind(part.address, credentials=part.credentials)
+    behind = await session.list_cameras(part.address, credentials=part.credentials)
     return await session.connect_all([info.address for info in behind], credentials=part.credentials)
 
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from asynccam.model.address import Address
 from asynccam.model.credentials import Credentials
-from asynccam.session import Place
+from asynccam.session import CameraTarget
 from tests.support.devices import Device, device_process, free_port
 
 SYSTEMS: Final = ("multicam", "mediamtx", "thorvision", "snapshot", "nanocam")
@@ -96,10 +96,10 @@ class Row:
         """What one's service wants."""
         return Credentials(token=str(self.running[system].said["token"]) if system == "mediamtx" else None)
 
-    def places(self, systems: Sequence[str], *, of_service: bool = False) -> list[Place]:
+    def places(self, systems: Sequence[str], *, of_service: bool = False) -> list[CameraTarget]:
         """Places for `Session.open`."""
         return [
-            Place(self.address(system, of_service=of_service), credentials=self.credentials(system))
+            CameraTarget(self.address(system, of_service=of_service), credentials=self.credentials(system))
             for system in systems
         ]
 

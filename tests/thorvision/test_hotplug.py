@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from asynccam.errors import ConnectionError, RemoteProtocolError, TimeoutError
-from asynccam.model.events import CameraChanged, CameraFound, CameraLost, Event, Gap
-from asynccam.net.live import LinkState
+from asynccam.model.events import CameraChanged, CameraFound, CameraLost, Event, MissedEvents
+from asynccam.net.live import ConnectionState
 from asynccam.runtime.backoff import Backoff
 from asynccam.systems.thorvision import (
     CameraAdded,
@@ -98,14 +98,14 @@ async def test_a_gap_is_as_long_as_it_was_by_the_clock_as_it_is_then(
         await eventually(lambda: heard.names() == ["CameraAdded usb-1"])
 
         def set_clock(event: ConnectionStateChanged) -> None:
-            if event.state is LinkState.LOST:
+            if event.state is ConnectionState.LOST:
                 clock.sleep(slept)
                 clock.step(step)
 
         client.events.subscribe(set_clock, ConnectionStateChanged)
         server.hang_up()
-        (gap,) = await eventually(lambda: heard.of(Gap))
-        assert isinstance(gap, Gap)
+        (gap,) = await eventually(lambda: heard.of(MissedEvents))
+        assert isinstance(gap, MissedEvents)
         lasted = time.monotonic() - began
         assert slept - 1e-3 <= gap.ended - gap.began <= slept + lasted
         assert clock.true_time() + slept + step - lasted <= gap.ended <= unix_now()
@@ -119,8 +119,8 @@ async def test_a_loss_is_followed_by_a_gap_with_what_changed_meanwhile() -> None
     async with RawServer({"/cameras": lists}) as server, watching(server) as (client, heard):
         await eventually(lambda: len(heard.names()) == 2)
         server.hang_up()
-        (gap,) = await eventually(lambda: heard.of(Gap))
-        assert isinstance(gap, Gap)
+        (gap,) = await eventually(lambda: heard.of(MissedEvents))
+        assert isinstance(gap, MissedEvents)
         address = client.address
         assert gap.camera == address
         assert gap.appeared == (f"{address}/Late%3A8",)
@@ -135,11 +135,11 @@ async def test_a_loss_is_followed_by_a_gap_with_what_changed_meanwhile() -> None
         )
         states = [one.state for one in heard if isinstance(one, ConnectionStateChanged)]
         assert states[-5:] == [
-            LinkState.LOST,
-            LinkState.WAITING,
-            LinkState.CONNECTING,
-            LinkState.SIGNING_IN,
-            LinkState.READY,
+            ConnectionState.LOST,
+            ConnectionState.WAITING,
+            ConnectionState.CONNECTING,
+            ConnectionState.SIGNING_IN,
+            ConnectionState.READY,
         ]
 
 
@@ -209,7 +209,7 @@ async def test_a_server_that_restarts_is_found_again() -> None:
         async with watching(server) as (_, heard):
             server.hang_up()
             await server.__aexit__(None, None, None)
-            await eventually(lambda: heard.of(ConnectionStateChanged)[-1].state is LinkState.WAITING)  # type: ignore[attr-defined]
+            await eventually(lambda: heard.of(ConnectionStateChanged)[-1].state is ConnectionState.WAITING)  # type: ignore[attr-defined]
             async with RawServer({"/cameras": cameras(CAMERA, ANOTHER)}, port=port):
-                await eventually(lambda: heard.of(Gap))
+                await eventually(lambda: heard.of(MissedEvents))
                 await eventually(lambda: heard.names()[-1] == "CameraAdded Test%3A-1")

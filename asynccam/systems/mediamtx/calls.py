@@ -10,9 +10,9 @@ from contextlib import suppress
 from typing import Any, Final
 
 from asynccam.errors import AsynccamError, StateError, TimeoutError
-from asynccam.net.live import LinkState
-from asynccam.net.rpc import RpcClient
-from asynccam.net.rpc_link import RpcError, RpcLink
+from asynccam.net.live import ConnectionState
+from asynccam.net.rpc import JsonRpcClient
+from asynccam.net.rpc_link import JsonRpcConnection, RpcError
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.timing import deadline
 from asynccam.systems.mediamtx.errors import (
@@ -36,7 +36,7 @@ _GRACE: Final = 2.0
 _EARLY_PAUSE: Final = 0.5
 """Seconds between sign-ins with a token that may be too early for the service's clock."""
 _RATE: Final = Backoff(initial=0.5, maximum=10.0)
-_SETTLED: Final = (LinkState.READY, LinkState.REFUSED, LinkState.CLOSED)
+_SETTLED: Final = (ConnectionState.READY, ConnectionState.REFUSED, ConnectionState.CLOSED)
 
 
 class Caller:
@@ -51,7 +51,7 @@ class Caller:
         facts: What is known of the service on the present connection.
     """
 
-    def __init__(self, rpc: RpcClient, credentials: Credentials, timeout: float) -> None:
+    def __init__(self, rpc: JsonRpcClient, credentials: Credentials, timeout: float) -> None:
         self.facts = LinkFacts(generation=2)
         self._rpc = rpc
         self._credentials = credentials
@@ -178,7 +178,7 @@ class Caller:
         self,
         method: str,
         refusals: int,
-        link: RpcLink | None,
+        link: JsonRpcConnection | None,
         facts: LinkFacts,
         problem: AsynccamError,
         until: float,
@@ -195,7 +195,12 @@ class Caller:
             raise
 
     async def _admitted(
-        self, refusals: int, link: RpcLink | None, facts: LinkFacts, problem: AsynccamError, until: float
+        self,
+        refusals: int,
+        link: JsonRpcConnection | None,
+        facts: LinkFacts,
+        problem: AsynccamError,
+        until: float,
     ) -> str | None:
         """Do what may get a refused call through; raises the refusal if there is nothing left.
 
@@ -214,7 +219,7 @@ class Caller:
             return None
         raise self._advised(problem, facts.secret)
 
-    async def _sign_in_again(self, link: RpcLink | None, facts: LinkFacts, until: float) -> None:
+    async def _sign_in_again(self, link: JsonRpcConnection | None, facts: LinkFacts, until: float) -> None:
         """Generation 2: a new token is taken on the same connection."""
         used = facts.secret
         async with self._renewing:
@@ -244,7 +249,7 @@ class Caller:
             f"{problem.message}{words}", code=problem.code, data=problem.data, method=problem.method
         )
 
-    async def _connect_anew(self, link: RpcLink | None, until: float) -> None:
+    async def _connect_anew(self, link: JsonRpcConnection | None, until: float) -> None:
         """Generation 1: after a token's expiry only a new connection helps."""
         live = self._rpc.live
         loop = asyncio.get_running_loop()
@@ -258,9 +263,9 @@ class Caller:
                         await self._idle.wait()
                 await link.aclose()
                 if live.link is link:
-                    await live.wait_for(LinkState.LOST, LinkState.WAITING, *_SETTLED[1:])
+                    await live.wait_for(ConnectionState.LOST, ConnectionState.WAITING, *_SETTLED[1:])
         state = await live.wait_for(*_SETTLED, timeout=max(until - loop.time(), 0.001))
-        if state is not LinkState.READY and live.error is not None:
+        if state is not ConnectionState.READY and live.error is not None:
             raise translated(live.error, 1, None)
 
 

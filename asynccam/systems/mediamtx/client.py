@@ -15,7 +15,7 @@ from asynccam.model.credentials import TokenProvider
 from asynccam.model.events import Event
 from asynccam.model.info import CameraState
 from asynccam.net.http import HttpClient
-from asynccam.net.live import LinkState
+from asynccam.net.live import ConnectionState
 from asynccam.net.tls import client_context
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.hub import EventHub, Subscription
@@ -247,9 +247,9 @@ class CameraClient(CameraMethods, FileMethods, ServiceMethods):
         await finish(self.disconnect())
 
     @property
-    def state(self) -> LinkState:
+    def state(self) -> ConnectionState:
         """Where the connection stands."""
-        return LinkState.CLOSED if self._connection is None else self._connection.rpc.state
+        return ConnectionState.CLOSED if self._connection is None else self._connection.rpc.state
 
     @property
     def generation(self) -> int:
@@ -284,14 +284,16 @@ class CameraClient(CameraMethods, FileMethods, ServiceMethods):
         live = self._connected().rpc.live
         if self._credentials.provided:  # it may have another token by now
             live.rearm()
-        state = await live.wait_for(LinkState.READY, LinkState.REFUSED, LinkState.CLOSED, timeout=timeout)
-        if state is not LinkState.READY:
+        state = await live.wait_for(
+            ConnectionState.READY, ConnectionState.REFUSED, ConnectionState.CLOSED, timeout=timeout
+        )
+        if state is not ConnectionState.READY:
             await self.ping()  # raises why not
 
-    def wake(self) -> None:
+    def retry_now(self) -> None:
         """Try again now, because something says that the service is back."""
         if self._connection is not None:
-            self._connection.rpc.live.wake()
+            self._connection.rpc.live.retry_now()
 
     @contextmanager
     def pressing(self) -> Iterator[None]:
@@ -310,13 +312,13 @@ class CameraClient(CameraMethods, FileMethods, ServiceMethods):
             timer = loop.call_later(_PRESS, push)
             link = None if self._connection is None else self._connection.rpc.live.link
             if link is None:
-                self.wake()
+                self.retry_now()
             elif link.pending <= self._pressing:
                 link.probe(_PONG)
 
         timer = loop.call_later(_PRESS, push)
         try:
-            self.wake()
+            self.retry_now()
             yield
         finally:
             self._pressing -= 1
@@ -431,5 +433,5 @@ class CameraClient(CameraMethods, FileMethods, ServiceMethods):
 
     def _on_state(self, event: ConnectionStateChanged) -> Awaitable[object] | object:
         handler = self.on_connection_lost
-        lost = event.state is LinkState.LOST and event.service == str(self.endpoint.address)
+        lost = event.state is ConnectionState.LOST and event.service == str(self.endpoint.address)
         return handler() if handler is not None and lost else None

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from asynccam.errors import AsynccamError, RemoteProtocolError
 from asynccam.model.events import Event
-from asynccam.net.live import LinkState
-from asynccam.net.rpc import RpcClient
-from asynccam.net.rpc_link import RpcError, RpcLink
+from asynccam.net.live import ConnectionState
+from asynccam.net.rpc import JsonRpcClient
+from asynccam.net.rpc_link import JsonRpcConnection, RpcError
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.hub import EventHub
 from asynccam.systems.mediamtx.calls import Caller
@@ -82,7 +82,7 @@ class ServiceConnection:
         self._subscriptions = subscriptions
         self._hub = hub
         # No step of a connection may take longer than a call: who gives 5 s is not to wait for 30.
-        self.rpc = RpcClient(
+        self.rpc = JsonRpcClient(
             endpoint.url,
             sign_in=self._sign_in,
             on_notice=self._noticed,
@@ -113,7 +113,7 @@ class ServiceConnection:
 
     # -- hooks of the connection ------------------------------------------------------------------
 
-    async def _sign_in(self, link: RpcLink, gap: float | None) -> None:
+    async def _sign_in(self, link: JsonRpcConnection, gap: float | None) -> None:
         lost = None if gap is None else WALL_CLOCK.elapsed() - gap
         facts = await sign_in(link, self._credentials)
         self.caller.facts = facts
@@ -129,7 +129,7 @@ class ServiceConnection:
             now, elapsed = WALL_CLOCK.pair()
             self.emit(self._roster.gap(now - (elapsed - lost), now, cameras))
 
-    async def _subscribe(self, link: RpcLink) -> None:
+    async def _subscribe(self, link: JsonRpcConnection) -> None:
         groups: list[tuple[dict[str, Any] | None, list[str]]] = []
         for topic, filters in self._subscriptions.items():
             topics = next((topics for known, topics in groups if known == filters), None)
@@ -143,7 +143,7 @@ class ServiceConnection:
                 params["filters"] = filters
             await ask(link, self.caller.facts, "subscribe_events", params)
 
-    async def _cameras(self, link: RpcLink) -> Sequence[CameraInfo]:
+    async def _cameras(self, link: JsonRpcConnection) -> Sequence[CameraInfo]:
         """All cameras; those known already if this service does not tell."""
         try:
             value = await ask(link, self.caller.facts, "get_camera_list")
@@ -169,7 +169,7 @@ class ServiceConnection:
         else:
             self._hub.emit(ServiceNotice(service=self._service, topic=topic, data=payload))
 
-    def _moved(self, state: LinkState, previous: LinkState, reason: str) -> None:
+    def _moved(self, state: ConnectionState, previous: ConnectionState, reason: str) -> None:
         self._hub.emit(
             ConnectionStateChanged(service=self._service, state=state, previous=previous, reason=reason)
         )

@@ -16,7 +16,7 @@ from asynccam.model.events import (
     CameraLost,
     CameraStateChanged,
     Event,
-    Gap,
+    MissedEvents,
     RecordingStarted,
     RecordingStopped,
 )
@@ -228,7 +228,7 @@ class Roster:
         }
         self.cameras = {camera.device: camera for camera in cameras}
         after = self._states()
-        yield Gap(
+        yield MissedEvents(
             camera=str(self._address),
             began=began,
             ended=ended,

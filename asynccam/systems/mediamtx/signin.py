@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from asynccam import errors
-from asynccam.net.rpc_link import RpcError, RpcLink
+from asynccam.net.rpc_link import JsonRpcConnection, RpcError
 from asynccam.systems.mediamtx.errors import (
     AuthenticationError,
     CameraNotFoundError,
@@ -50,7 +50,7 @@ class LinkFacts:
     working: set[str] = field(default_factory=set)
 
 
-async def sign_in(link: RpcLink, credentials: Credentials) -> LinkFacts:
+async def sign_in(link: JsonRpcConnection, credentials: Credentials) -> LinkFacts:
     """Sign a fresh connection in, if there is something to do it with, and find out the generation.
 
     Raises:
@@ -65,7 +65,9 @@ async def sign_in(link: RpcLink, credentials: Credentials) -> LinkFacts:
     return LinkFacts(await _generation(link, secret), secret, role)
 
 
-async def authenticate_by_any(link: RpcLink, credentials: Credentials, secret: str) -> tuple[str, str]:
+async def authenticate_by_any(
+    link: JsonRpcConnection, credentials: Credentials, secret: str
+) -> tuple[str, str]:
     """Sign in as `authenticate` does, and with the second secret where the first one is refused.
 
     Returns:
@@ -92,7 +94,7 @@ async def authenticate_by_any(link: RpcLink, credentials: Credentials, secret: s
         raise first from error
 
 
-async def authenticate(link: RpcLink, credentials: Credentials, secret: str) -> str:
+async def authenticate(link: JsonRpcConnection, credentials: Credentials, secret: str) -> str:
     """Sign in, or sign in again, on a connection.
 
     Returns:
@@ -141,7 +143,9 @@ def _refused(
     return error
 
 
-async def ask(link: RpcLink, facts: LinkFacts, method: str, params: dict[str, Any] | None = None) -> Any:
+async def ask(
+    link: JsonRpcConnection, facts: LinkFacts, method: str, params: dict[str, Any] | None = None
+) -> Any:
     """One call during sign-in, with the sign-in fault survived.
 
     Raises:
@@ -156,7 +160,7 @@ async def ask(link: RpcLink, facts: LinkFacts, method: str, params: dict[str, An
         return await link.call(method, {**(params or {}), "auth_token": facts.secret})
 
 
-async def _generation(link: RpcLink, secret: str | None) -> int:
+async def _generation(link: JsonRpcConnection, secret: str | None) -> int:
     try:
         await link.call(_PROBE)
     except RpcError as refusal:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from asynccam.errors import RecordingError, StorageError
-from asynccam.recording.gstlaunch import Element, Graph, caps
+from asynccam.recording.gstlaunch import Graph, GstElement, caps
 from asynccam.recording.installation import find_installation
 from asynccam.recording.options import Limits
 from asynccam.recording.outputs import SingleFile
@@ -103,10 +103,10 @@ async def make_picture(path: Path) -> None:
         RecordingError: GStreamer or an element is missing, or it failed.
     """
     chain = (
-        Element("videotestsrc", {"num-buffers": 1}),
+        GstElement("videotestsrc", {"num-buffers": 1}),
         caps("video/x-raw", format="I420", width=_WIDTH, height=_HEIGHT),
-        Element("jpegenc"),
-        Element("filesink", {"location": str(path)}),
+        GstElement("jpegenc"),
+        GstElement("filesink", {"location": str(path)}),
     )
     graph = Graph((chain,))
     tools = await find_installation(graph.factories)

@@ -14,7 +14,7 @@ from zeroconf import InterfaceChoice
 from zeroconf.asyncio import AsyncZeroconf
 
 from asynccam.model.events import CameraChanged, CameraFound, CameraLost
-from asynccam.net.mdns import Interfaces, Service, ServiceFound, ServiceLost, browse
+from asynccam.net.mdns import Interfaces, MdnsService, ServiceFound, ServiceLost, browse
 from asynccam.systems.multicam.camera import MakeClient, MultiCamCamera
 from asynccam.systems.multicam.client import MultiCamClient
 from asynccam.systems.multicam.models import SERVICE_TYPE
@@ -88,7 +88,7 @@ class MultiCamDiscovery(AsyncIterator[DiscoveryEvent]):
         made = CameraFound if isinstance(event, ServiceFound) else CameraChanged
         return made(camera=camera.id, info=camera.info)
 
-    def _camera(self, service: Service) -> MultiCamCamera:
+    def _camera(self, service: MdnsService) -> MultiCamCamera:
         name = device_id_of(service)
         if name not in self._seen:
             client = self._make_client(service.addresses, service.port)
@@ -129,7 +129,7 @@ async def discover(
                 yield discovery.cameras[event.camera]
 
 
-def device_id_of(service: Service) -> str:
+def device_id_of(service: MdnsService) -> str:
     """The device id in an instance name, ``multiCam-{deviceId}``; the TXT record may be missing."""
     name = service.instance
     name = name[len(_PREFIX) :] if name.lower().startswith(_PREFIX.lower()) else name

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from asynccam.errors import StateError, UsageError
 from asynccam.model.features import Progress
 from asynccam.model.info import LocalFile
-from asynccam.recording.outputs import Output, SingleFile
+from asynccam.recording.outputs import RecorderOutput, SingleFile
 from asynccam.recording.verdict import FileVerdict
 from asynccam.runtime.disk import on_disk
 from asynccam.runtime.tasks import finish
@@ -353,7 +353,7 @@ class MediaClient:
 
     async def receive_stream(
         self,
-        output: Output,
+        output: RecorderOutput,
         duration: float,
         *,
         width: int = WIDTH,

@@ -7,7 +7,7 @@ from pathlib import Path
 from asynccam.errors import AsynccamError, RecordingError
 from asynccam.recording.events import RecorderStalled
 from asynccam.recording.options import Limits
-from asynccam.recording.outputs import Output
+from asynccam.recording.outputs import RecorderOutput
 from asynccam.recording.pipeline import Pipeline
 from asynccam.recording.recorder import Recorder
 from asynccam.recording.sources import RtpSource
@@ -34,7 +34,7 @@ class Receiver:
         sender: The server's IP address, or None if that is not known.
     """
 
-    def __init__(self, port: int, output: Output, duration: float, sender: str | None = None) -> None:
+    def __init__(self, port: int, output: RecorderOutput, duration: float, sender: str | None = None) -> None:
         everywhere = "::" if sender is not None and ":" in sender else "0.0.0.0"  # noqa: S104
         source = RtpSource(port, everywhere, sender=sender)
         self._recorder = Recorder(

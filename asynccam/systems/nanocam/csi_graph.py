@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Any, Final, Literal
 
 from asynccam.recording.encoders import Codec, encode
-from asynccam.recording.gstlaunch import Chain, Element, Value, caps
+from asynccam.recording.gstlaunch import Chain, GstElement, Value, caps
 from asynccam.recording.sources import Stream, with_time_code
 from asynccam.systems.nanocam.csi_settings import CameraSettings
 from asynccam.systems.nanocam.modes import Encoder, FlipMethod
@@ -92,9 +92,9 @@ class CameraSource:
         # The converter's own 32-bit format is one step from what NumPy is given.
         form = "BGRx" if self.media == "raw" else None
         return (
-            Element(_CSI, self._properties()),
+            GstElement(_CSI, self._properties()),
             sensor,
-            Element("nvvidconv", {"flip-method": int(camera.flip_method)}),
+            GstElement("nvvidconv", {"flip-method": int(camera.flip_method)}),
             caps("video/x-raw", width=turned_width, height=turned_height, format=form),
         )
 
@@ -125,7 +125,7 @@ class CameraSource:
         if self.media == "raw":
             return ()
         if self.media == "pictures":
-            return (Element("nvjpegenc"),)
+            return (GstElement("nvjpegenc"),)
         encoder = self.camera.encoder
         later = Encoder.NVV4L2_H264  # JetPacks after the fourth are without OpenMAX
         if (
@@ -137,8 +137,8 @@ class CameraSource:
         bitrate: dict[str, Value] = (
             {"bitrate": self.camera.bitrate * 1000} if "bitrate" in self.camera.changed else {}
         )
-        parse = (Element(f"{self.codec}parse"),) if self.codec in ("h264", "h265") else ()
-        return (Element(encoder.value, bitrate), *parse)
+        parse = (GstElement(f"{self.codec}parse"),) if self.codec in ("h264", "h265") else ()
+        return (GstElement(encoder.value, bitrate), *parse)
 
     def _stand_in_picture(self) -> Chain:
         camera = self.camera
@@ -153,22 +153,25 @@ class CameraSource:
             framerate=Fraction(camera.framerate),
         )
         if self.device is None:
-            picture: Chain = (Element("videotestsrc", {"is-live": True, "pattern": "ball", **frames}), size)
+            picture: Chain = (
+                GstElement("videotestsrc", {"is-live": True, "pattern": "ball", **frames}),
+                size,
+            )
         else:
             # Any camera's own format, size and rate, made what was asked for.
-            fit = (Element("videoconvert"), Element("videoscale"), Element("videorate"))
+            fit = (GstElement("videoconvert"), GstElement("videoscale"), GstElement("videorate"))
             picture = (
-                Element("v4l2src", {"device": self.device, **frames}),
-                Element("decodebin"),
+                GstElement("v4l2src", {"device": self.device, **frames}),
+                GstElement("decodebin"),
                 *fit,
                 size,
             )
         if camera.flip_method is FlipMethod.NONE:
             return picture
-        turn = Element("videoflip", {"video-direction": _TURNED[camera.flip_method]})
+        turn = GstElement("videoflip", {"video-direction": _TURNED[camera.flip_method]})
         return (
             *picture,
-            Element("videoconvert"),
+            GstElement("videoconvert"),
             turn,
             caps("video/x-raw", width=turned_width, height=turned_height),
         )
@@ -177,7 +180,7 @@ class CameraSource:
         if self.media == "raw":
             return ()
         if self.media == "pictures":
-            return (Element("videoconvert"), Element("jpegenc"))
+            return (GstElement("videoconvert"), GstElement("jpegenc"))
         return encode(self.codec, None, installed, self.camera.bitrate, self.camera.framerate)
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from asynccam.errors import TargetExistsError, UsageError
 from asynccam.recording.encoders import Codec
-from asynccam.recording.gstlaunch import Element, printf_literal
+from asynccam.recording.gstlaunch import GstElement, printf_literal
 from asynccam.recording.outputs import FileSet, Sink
 
 _NUMBER: Final = re.compile(r"%0(\d)d")
@@ -62,7 +62,7 @@ class HlsPlaylist:
         if taken:
             raise TargetExistsError(f"{next(iter(taken))} exists; a recording never writes over a file")
         location = f"{printf_literal(f'{self.directory}/{head}')}%0{digits}d{printf_literal(tail)}"
-        element = Element(
+        element = GstElement(
             "hlssink2",
             {
                 "playlist-root": self.root.rstrip("/"),

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final, Literal
 from asynccam.errors import AsynccamError, StateError, UsageError
 from asynccam.model.coverage import EarlyEnd
 from asynccam.recording import (
+    DroppedFrames,
     EndReason,
     FileVerdict,
-    Gap,
     Limits,
     Pipeline,
     Recorder,
@@ -24,7 +24,7 @@ from asynccam.recording import (
 )
 from asynccam.recording.installation import Installation, find_installation
 from asynccam.recording.live_outputs import RawFrames, RtpOutput
-from asynccam.recording.outputs import Output, SingleFile
+from asynccam.recording.outputs import RecorderOutput, SingleFile
 from asynccam.runtime.disk import on_disk
 from asynccam.runtime.hub import EventHub
 from asynccam.runtime.tasks import finish
@@ -62,7 +62,7 @@ class VideoResult:
     frames: "tuple[Frame, ...]"
     verdicts: tuple[FileVerdict, ...]
     first_frame_at: float
-    gaps: tuple[Gap, ...]
+    gaps: tuple[DroppedFrames, ...]
     reason: EndReason
     ended_early: EarlyEnd | None = None
 
@@ -265,7 +265,7 @@ class VideoStream(BaseStream):
             return self._camera.source("raw" if self.sink == "opencv" else "video")
         return RtpSource(self.source_port, self.source_address, self.source_codec)
 
-    async def _output(self, source: CameraSource | RtpSource, tools: Installation) -> Output:
+    async def _output(self, source: CameraSource | RtpSource, tools: Installation) -> RecorderOutput:
         match self.sink:
             case "opencv":
                 self._pipe = FramePipe("all", self.memory, self._no_room)

@@ -17,7 +17,7 @@ from asynccam.errors import AsynccamError, DamagedFileError, StateError, UsageEr
 from asynccam.model.credentials import TokenProvider
 from asynccam.model.features import Progress
 from asynccam.model.info import LocalFile
-from asynccam.net.http import Answer, HttpClient, limits_of
+from asynccam.net.http import HttpClient, HttpResponse, limits_of
 from asynccam.net.http_download import download_http
 from asynccam.outside import clean_text
 from asynccam.recording.pictures import MAX_PICTURE
@@ -321,7 +321,7 @@ class SnapshotClient:
         *,
         maybe_executed: bool = False,
         most: int = MAX_ANSWER,
-    ) -> Answer:
+    ) -> HttpResponse:
         headers = None if self._token is None else await self._headers()
         self._calls += 1
         try:
@@ -406,10 +406,10 @@ class SnapshotClient:
             body = await response.content.readexactly(_MOST_REFUSAL)
         except asyncio.IncompleteReadError as error:
             body = error.partial
-        answer = Answer(response.status, body, clean_text(response.headers.get("Location", "")))
+        answer = HttpResponse(response.status, body, clean_text(response.headers.get("Location", "")))
         return self._refusal("picture", response.url, answer)
 
-    def _refusal(self, what: str, url: URL, answer: Answer) -> AsynccamError:
+    def _refusal(self, what: str, url: URL, answer: HttpResponse) -> AsynccamError:
         error = refusal(what, str(url), answer.status, answer.location, answer.body)
         if isinstance(error, NotFoundError) and "%2F" in url.raw_path:
             error.args = (f"{error} (servers in the field find no name with a slash in it)",)

@@ -13,9 +13,9 @@ from typing import Final
 from urllib.parse import quote
 
 from asynccam.errors import RemoteProtocolError
-from asynccam.model.events import CameraChanged, Event, Gap
+from asynccam.model.events import CameraChanged, Event, MissedEvents
 from asynccam.model.info import CameraInfo
-from asynccam.net.live import LinkState, LiveLink
+from asynccam.net.live import ConnectionState, ReconnectingConnection
 from asynccam.net.websocket import WebSocket, open_websocket
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.hub import EventHub
@@ -107,7 +107,7 @@ class Roster:
         """All cameras there are after the connection was away; gives the gap, then what changed."""
         before = _by_key(self.cameras)
         after = _by_key(cameras)
-        yield Gap(
+        yield MissedEvents(
             camera=self._server,
             began=began,
             ended=ended,
@@ -158,7 +158,7 @@ class HotPlug:
         self._events = events
         self._timeout = timeout
         self._held: deque[bytes] | None = None
-        self.live: LiveLink[WebSocket] = LiveLink(
+        self.live: ReconnectingConnection[WebSocket] = ReconnectingConnection(
             server,
             self._open,
             self._catch_up,
@@ -220,7 +220,7 @@ class HotPlug:
         for event in events:
             self._events.emit(event)
 
-    def _moved(self, state: LinkState, previous: LinkState, reason: str) -> None:
+    def _moved(self, state: ConnectionState, previous: ConnectionState, reason: str) -> None:
         self._events.emit(
             ConnectionStateChanged(server=self._server, state=state, previous=previous, reason=reason)
         )

@@ -16,7 +16,7 @@ from typing import Final
 
 from asynccam.errors import RecordingError
 from asynccam.recording import StopDeadlines, TestPattern
-from asynccam.recording.gstlaunch import Element, Graph, Value
+from asynccam.recording.gstlaunch import Graph, GstElement, Value
 from asynccam.recording.installation import find_installation
 from asynccam.recording.process import LaunchProcess
 from asynccam.runtime.tasks import Ready, TaskScope, finish
@@ -132,7 +132,7 @@ class SimulatedStream:
             if self.capability.width * self.capability.height <= _SMALL_PICTURE:
                 # So that no more than a frame or two wait, and grow old, while nobody calls.
                 fcntl.fcntl(frames_in, fcntl.F_SETPIPE_SZ, _SMALL_PIPE)
-            chain = (*drawing.chain, Element("fdsink", {"fd": pictures_in, "sync": False, "async": False}))
+            chain = (*drawing.chain, GstElement("fdsink", {"fd": pictures_in, "sync": False, "async": False}))
             graph = Graph((chain, *drawing.others, self._sending(frames_out)))
             await find_installation(graph.factories)
             process = await LaunchProcess.start(
@@ -161,7 +161,7 @@ class SimulatedStream:
             if process is not None:
                 await finish(process.stop(_AT_ONCE))
 
-    def _sending(self, fd: int) -> tuple[Element, ...]:
+    def _sending(self, fd: int) -> tuple[GstElement, ...]:
         listener: dict[str, Value] = {
             "uri": self._uri,
             "latency": self._latency,
@@ -169,7 +169,7 @@ class SimulatedStream:
             "sync": False,
             "async": False,
         }
-        return Element("fdsrc", {"fd": fd, "blocksize": 1 << 16}), Element("srtsink", listener)
+        return GstElement("fdsrc", {"fd": fd, "blocksize": 1 << 16}), GstElement("srtsink", listener)
 
     async def _listening(self, process: LaunchProcess) -> None:
         """Wait until the port is bound."""

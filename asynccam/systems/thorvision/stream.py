@@ -260,7 +260,7 @@ class CameraStream:
                 first_frame_bound=recorder.first_frame_bound,
                 accepted_at=accepted_at,
             )
-            self._told = self._events.events(RecorderStalled, RecorderEnded)
+            self._told = self._events.stream(RecorderStalled, RecorderEnded)
             self._scope.spawn(self._supervise(recorder, self._told), name="supervisor")
             return self.started
         raise AssertionError("the last attempt raises")

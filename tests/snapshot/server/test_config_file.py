@@ -168,7 +168,7 @@ async def test_a_byte_order_mark_is_no_problem(tmp_path: Path) -> None:
 async def test_changes_by_hand_are_seen_and_told(tmp_path: Path, events: EventHub) -> None:
     path = tmp_path / "config.json"
     async with ConfigFile(path, events=events, poll=0.01) as config:
-        with events.events(ConfigChanged) as told:
+        with events.stream(ConfigChanged) as told:
             write(path, [FRONT])
             await eventually(lambda: names(config) == ["front"], 20)
             async with asyncio.timeout(20):

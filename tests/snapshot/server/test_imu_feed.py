@@ -93,7 +93,7 @@ async def test_what_the_broker_has_kept_from_another_day_is_not_used(mqtt: Broke
 
 async def test_it_comes_back_after_the_broker(mqtt: Broker) -> None:
     hub = EventHub()
-    with hub.events(ImuChanged) as told:
+    with hub.stream(ImuChanged) as told:
         async with ImuFeed(settings(mqtt.port), events=hub, backoff=QUICK) as feed, asyncio.timeout(40):
             assert (await anext(told)).connected
             await mqtt.stop()

@@ -156,7 +156,7 @@ async def test_one_that_cannot_be_stopped_is_restarted_all_the_same(
 ) -> None:
     devices.service("a.service", stop="fail")
     async with made(tmp_path, devices, events=events) as services:
-        with events.events(ServiceTrouble) as told:
+        with events.stream(ServiceTrouble) as told:
             with pytest.raises(DeviceError, match=r"a\.service cannot be stopped.*not loaded"):
                 async with services.interrupted("a.service"):
                     raise AssertionError
@@ -193,7 +193,7 @@ async def test_a_restart_that_fails_is_tried_until_it_succeeds(
 ) -> None:
     devices.service("a.service", restart="fail")
     async with made(tmp_path, devices, events=events) as services:
-        with events.events(ServiceTrouble, ServiceRestored) as told:
+        with events.stream(ServiceTrouble, ServiceRestored) as told:
             async with services.interrupted("a.service"):
                 pass
             assert journal(tmp_path) == ["a.service"]
@@ -227,7 +227,7 @@ async def test_what_could_not_be_restarted_is_mended_at_the_next_start(
         pass
     assert journal(tmp_path) == ["a.service"]
     devices.service("a.service")
-    with events.events(ServiceRestored) as told:
+    with events.stream(ServiceRestored) as told:
         async with made(tmp_path, devices, events=events) as services:
             async with asyncio.timeout(20):
                 await anext(told)
@@ -315,7 +315,7 @@ async def test_a_server_killed_in_between_is_mended_by_the_next(
         await process.communicate()
     assert devices.state("a.service") == "down"
     assert journal(tmp_path) == ["a.service"]
-    with events.events(ServiceRestored) as told:
+    with events.stream(ServiceRestored) as told:
         async with made(tmp_path, devices, events=events), asyncio.timeout(20):
             assert (await anext(told)).service == "a.service"
     assert devices.calls == [STOP, RESTART]

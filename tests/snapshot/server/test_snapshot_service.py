@@ -45,7 +45,7 @@ def interrupting(name: str = "a.service") -> dict[str, Any]:
 async def test_one_picture(one: Rig) -> None:
     one.configure(one.camera("a/b ☂"))
     async with one.service() as service:
-        with one.events.events(told.CaptureEvent) as stream:
+        with one.events.stream(told.CaptureEvent) as stream:
             shot = await service.capture("a/b ☂")
             async with asyncio.timeout(20):
                 kinds = [type(await anext(stream)) for _ in range(3)]

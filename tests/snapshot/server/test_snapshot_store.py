@@ -121,7 +121,7 @@ async def test_what_is_there_at_the_start_is_listed(tmp_path: Path) -> None:
 async def test_pictures_that_come_and_go_by_other_hands_are_noticed(tmp_path: Path, events: EventHub) -> None:
     async with SnapshotStore(tmp_path, events=events, look=0.01) as store:
         stored = await keep(store)
-        with events.events(SnapshotDeleted) as told:
+        with events.stream(SnapshotDeleted) as told:
             (tmp_path / "holiday.jpg").write_bytes(b"x")
             await eventually(lambda: len(store) == 2, 20)
             (tmp_path / stored.filename).unlink()
@@ -206,7 +206,7 @@ async def test_a_name_is_never_a_path(tmp_path: Path, name: str) -> None:
 async def test_deleting_is_told_and_final(tmp_path: Path, events: EventHub) -> None:
     async with SnapshotStore(tmp_path, events=events) as store:
         stored = await keep(store)
-        with events.events(SnapshotDeleted) as told:
+        with events.stream(SnapshotDeleted) as told:
             await store.delete(stored.filename)
             async with asyncio.timeout(20):
                 assert (await anext(told)).reason == "asked"
@@ -220,7 +220,7 @@ async def test_a_look_that_sees_a_deletion_first_tells_the_same_of_it(
     tmp_path: Path, events: EventHub
 ) -> None:
     async with SnapshotStore(tmp_path, events=events) as store:
-        with events.events(SnapshotDeleted) as told:
+        with events.stream(SnapshotDeleted) as told:
             for number in range(100):
                 stored = await keep(store, at=NOON + number)
                 await asyncio.gather(store.delete(stored.filename), store.look_again(), store.look_again())
@@ -414,7 +414,7 @@ async def test_pictures_on_a_card_that_was_taken_out_are_not_listed(tmp_path: Pa
     directory = tmp_path / "card"
     async with SnapshotStore(directory, look=0.01, events=events) as store:
         stored = await keep(store)
-        with events.events(SnapshotDeleted) as told:
+        with events.stream(SnapshotDeleted) as told:
             directory.rename(tmp_path / "away")
             await eventually(lambda: len(store) == 0)
             assert (await anext(told)).filename == stored.filename

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from asynccam.errors import RecordingError
-from asynccam.recording.gstlaunch import Chain, Element, Graph, caps
+from asynccam.recording.gstlaunch import Chain, Graph, GstElement, caps
 from asynccam.recording.installation import find_installation
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.systems.snapshot.server.formats import JPEGS, layout
@@ -13,11 +13,11 @@ from asynccam.systems.snapshot.server.process import capturing
 # GStreamer takes pictures from Y'CbCr to Y'CbCr without widening their range, and a JPEG has the full one,
 # so the way leads over RGB; what jpegenc makes of RGB itself, few programs can read.
 TO_JPEG: Final[Chain] = (
-    Element("videoconvert"),
+    GstElement("videoconvert"),
     caps("video/x-raw", format="RGB"),
-    Element("videoconvert"),
+    GstElement("videoconvert"),
     caps("video/x-raw", format="Y42B", colorimetry="1:4:0:0"),
-    Element("jpegenc", {"quality": 92}),
+    GstElement("jpegenc", {"quality": 92}),
 )
 """Any raw picture made a JPEG as others write them."""
 _SECONDS: Final = 30.0
@@ -46,7 +46,7 @@ async def develop(raw: Path, target: Path, fourcc: str, width: int, height: int)
             )
         return
     form = layout(fourcc, width, height, size)
-    parse = Element(
+    parse = GstElement(
         "rawvideoparse",
         {
             "format": form.format,
@@ -60,16 +60,16 @@ async def develop(raw: Path, target: Path, fourcc: str, width: int, height: int)
     graph = Graph(
         (
             (
-                Element("filesrc", {"location": str(raw)}),
+                GstElement("filesrc", {"location": str(raw)}),
                 parse,
                 # What V4L2 means where it says nothing; GStreamer would take large frames for BT.709.
                 *(
                     []
                     if form.full_range
-                    else [Element("capssetter", {"caps": "video/x-raw,colorimetry=bt601"})]
+                    else [GstElement("capssetter", {"caps": "video/x-raw,colorimetry=bt601"})]
                 ),
                 *TO_JPEG,
-                Element("filesink", {"location": str(target)}),
+                GstElement("filesink", {"location": str(target)}),
             ),
         )
     )

@@ -8,7 +8,7 @@ from typing import Final
 
 from asynccam.errors import RecordingError, UsageError
 from asynccam.recording import timecode
-from asynccam.recording.gstlaunch import Chain, Element, Graph, PadOf, Value, caps
+from asynccam.recording.gstlaunch import Chain, Graph, GstElement, PadOf, Value, caps
 from asynccam.recording.installation import find_installation
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.systems.snapshot.server.capture import Backend, Exposure
@@ -64,8 +64,8 @@ class GStreamerBackend:
                 caps("video/x-raw", format=form, **size),
                 *TO_JPEG,
             )
-        source = Element("v4l2src", {"device": camera.device_path, "num-buffers": 1})
-        graph = Graph(((source, *middle, Element("filesink", {"location": str(target)})),))
+        source = GstElement("v4l2src", {"device": camera.device_path, "num-buffers": 1})
+        graph = Graph(((source, *middle, GstElement("filesink", {"location": str(target)})),))
         tools = await find_installation(graph.factories)
         argv = [tools.launch, "-q", *graph.arguments()]
         arguments: ArgumentsFor = gated(argv)
@@ -106,25 +106,30 @@ class TestBackend:
             pattern = camera.device_path.removeprefix(TEST_DEVICE) or pattern
         size = caps("video/x-raw", format="I420", width=camera.width, height=camera.height)
         picture: Chain = (
-            Element("videotestsrc", {"pattern": pattern, "num-buffers": 1}),
+            GstElement("videotestsrc", {"pattern": pattern, "num-buffers": 1}),
             size,
-            Element(
+            GstElement(
                 "compositor",
                 {"name": "mix", "sink_1::xpos": 2 * label.scale, "sink_1::ypos": 2 * label.scale},
             ),
             size,
             *TO_JPEG,
-            Element("filesink", {"location": str(target)}),
+            GstElement("filesink", {"location": str(target)}),
         )
         form: dict[str, Value] = {"format": "gray8", "width": label.width, "height": label.height}
 
         def arguments(fd: int) -> list[str]:
             # All is up before the moment comes: the label is the last thing the picture waits for.
-            source = Element("fdsrc", {"fd": fd, "blocksize": label.width * label.height})
-            overlay: Chain = (source, Element("rawvideoparse", form), Element("videoconvert"), PadOf("mix"))
+            source = GstElement("fdsrc", {"fd": fd, "blocksize": label.width * label.height})
+            overlay: Chain = (
+                source,
+                GstElement("rawvideoparse", form),
+                GstElement("videoconvert"),
+                PadOf("mix"),
+            )
             return [tools.launch, *Graph((picture, overlay)).arguments()]
 
-        needed = {one.factory for one in picture if isinstance(one, Element)}
+        needed = {one.factory for one in picture if isinstance(one, GstElement)}
         tools = await find_installation(needed | {"fdsrc", "rawvideoparse"})
         async with capturing(arguments) as process:
             if hold:
