@@ -48,6 +48,7 @@ from .model.features import DeviceClock, Files, Record, ScheduledStart, Snapshot
 from .model.info import CameraInfo, CameraState, CameraStatus, ClockOffset, LocalFile, MediaFile
 from .model.manifest import Manifest
 from .net.mqtt import MqttBroker
+from .net.reconnecting import ConnectionStateChanged
 from .runtime.hub import EventHub, EventStream, Subscription
 from .session import CameraTarget, Fleet, FleetError, Session, Unavailable
 from .systems.mediamtx import CameraClient, MediaMtxCamera, MediaMTXSimulator
@@ -64,7 +65,6 @@ __all__ = [
     "AddressError",
     "AsynccamError",
     "AuthenticationError",
-    "Unavailable",
     "BusyError",
     "CSIcamera",
     "Camera",
@@ -78,11 +78,13 @@ __all__ = [
     "CameraState",
     "CameraStateChanged",
     "CameraStatus",
+    "CameraTarget",
     "ClockMeasured",
     "ClockNotSynchronizedError",
     "ClockOffset",
     "ClockStepped",
     "ConnectionError",
+    "ConnectionStateChanged",
     "Credentials",
     "DeviceClock",
     "DeviceError",
@@ -96,7 +98,6 @@ __all__ = [
     "Files",
     "Fleet",
     "FleetError",
-    "MissedEvents",
     "InsufficientSpaceError",
     "LocalFile",
     "Manifest",
@@ -105,6 +106,7 @@ __all__ = [
     "MediaMTXSimulator",
     "MediaMtxCamera",
     "MediaServer",
+    "MissedEvents",
     "MqttBridge",
     "MqttBroker",
     "MultiCamCamera",
@@ -113,7 +115,6 @@ __all__ = [
     "NanocamCamera",
     "NotFoundError",
     "PermissionDeniedError",
-    "CameraTarget",
     "ProgramPaused",
     "Record",
     "RecordingError",
@@ -140,5 +141,6 @@ __all__ = [
     "TimeoutError",
     "TokenProvider",
     "TransferError",
+    "Unavailable",
     "UsageError",
 ]

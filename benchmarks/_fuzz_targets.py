@@ -14,18 +14,20 @@ from typing import Any, Final
 from asynccam.bridge.commands import read_wish
 from asynccam.errors import AsynccamError
 from asynccam.model.address import Address
+from asynccam.model.filenames import safe_name
 from asynccam.model.manifest import Manifest
-from asynccam.model.safe_name import safe_name
+from asynccam.net.jsonrpc_codec import JsonRpcCodec, Result
+from asynccam.net.sntp import build_request, echoed_nonce, parse_reply
 from asynccam.recording import frame_times, verify_file
+from asynccam.recording.bus_messages import LaunchReader
 from asynccam.recording.containers.jpeg import find_picture
 from asynccam.recording.containers.reader import FileView
 from asynccam.recording.containers.scan import scan_file
 from asynccam.recording.jpeg_filter import JpegFilter
-from asynccam.recording.messages import LaunchReader
 from asynccam.session import Fleet
 from asynccam.systems.mediamtx.models import CameraList, FileList, RecordingInfo, Report, SignIn
 from asynccam.systems.mediamtx.notifications import read_notice
-from asynccam.systems.multicam.wire import (
+from asynccam.systems.multicam.protocol import (
     AnswerReader,
     CommandReader,
     FileReader,
@@ -33,10 +35,10 @@ from asynccam.systems.multicam.wire import (
     parse_status,
     parse_stop,
 )
-from asynccam.systems.nanocam.frames import FrameReader as PictureReader
-from asynccam.systems.nanocam.pickles import PickleReader, write_names
-from asynccam.systems.nanocam.replies import ReplyReader
-from asynccam.systems.nanocam.wire import RequestReader
+from asynccam.systems.nanocam.csi.frames import FrameReader as PictureReader
+from asynccam.systems.nanocam.protocol import RequestReader
+from asynccam.systems.nanocam.reply_parser import ReplyReader
+from asynccam.systems.nanocam.safe_pickle import PickleReader, write_names
 from asynccam.systems.snapshot import read_imu
 from asynccam.systems.snapshot.models import parse_cameras as parse_snapshot_cameras
 from asynccam.systems.snapshot.models import parse_page, parse_result, parse_results
@@ -45,8 +47,6 @@ from asynccam.systems.thorvision.metadata import read_metadata
 from asynccam.systems.thorvision.models import parse_cameras, parse_hot_plug, parse_names, parse_version
 from asynccam.take.journal import read_journal
 from asynccam.take.replay import replay
-from asynccam.wire.jsonrpc import JsonRpcCodec, Result
-from asynccam.wire.sntp import build_request, echoed_nonce, parse_reply
 from tests.support.media_corpus.cache import base_bytes
 from tests.support.media_corpus.recipes import BASES
 

@@ -12,11 +12,11 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
-from asynccam.net.partfile import PartFile
+from asynccam.net.transfer.partfile import PartFile
 from asynccam.systems.nanocam.client import MediaClient
-from asynccam.systems.nanocam.client_link import ClientTimeouts, Link
-from asynccam.systems.nanocam.replies import FileBegins
-from asynccam.systems.nanocam.wire import VideoRequest
+from asynccam.systems.nanocam.client_session import ClientTimeouts, Link
+from asynccam.systems.nanocam.protocol import VideoRequest
+from asynccam.systems.nanocam.reply_parser import FileBegins
 from asynccam.systems.nanocam.wire_answers import FileList, local_name
 from benchmarks._native import C_COPY, C_HEAD
 from benchmarks._receivers import CLAIM, HOST

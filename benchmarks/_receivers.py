@@ -13,8 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from asynccam.net.download import EngineChoice, PartFile, receive_file
 from asynccam.net.tcp import connect_tcp
+from asynccam.net.transfer.download import EngineChoice, PartFile, receive_file
 from benchmarks._native import C_COPY, C_HEAD
 from benchmarks._watch import watched
 

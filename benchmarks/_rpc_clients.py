@@ -10,8 +10,8 @@ import jsonrpc_websocket
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as websockets_connect
 
-from asynccam.net.rpc import JsonRpcClient
-from asynccam.net.rpc import connect as asynccam_connect
+from asynccam.net.jsonrpc import JsonRpcClient
+from asynccam.net.jsonrpc import connect as asynccam_connect
 
 OnNotice = Callable[[dict[str, Any]], object]
 

@@ -12,32 +12,32 @@ from unittest.mock import patch
 
 from asynccam.errors import AsynccamError
 from asynccam.recording import EndReason, Verdict
-from asynccam.recording.verdict import FileVerdict
+from asynccam.recording.verify import FileVerdict
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.hub import EventHub
 from asynccam.systems.mediamtx import CameraClient
 from asynccam.systems.mediamtx.events import RecordingStatusUpdate
-from asynccam.systems.mediamtx.sim_ways import ServiceFaults
-from asynccam.systems.mediamtx.simulator import MediaMTXSimulator
+from asynccam.systems.mediamtx.simulator.behavior import ServiceFaults
+from asynccam.systems.mediamtx.simulator.simulator import MediaMTXSimulator
 from asynccam.systems.multicam.client import MultiCamClient
-from asynccam.systems.multicam.device import MultiCamDevice
-from asynccam.systems.multicam.device_connection import DeviceLimits
-from asynccam.systems.nanocam import server_capture
+from asynccam.systems.multicam.device.connection import DeviceLimits
+from asynccam.systems.multicam.device.device import MultiCamDevice
 from asynccam.systems.nanocam.client import MediaClient
-from asynccam.systems.nanocam.client_link import ClientTimeouts
-from asynccam.systems.nanocam.csi import CSIcamera
-from asynccam.systems.nanocam.image_stream import ImageResult
-from asynccam.systems.nanocam.server import MediaServer
-from asynccam.systems.nanocam.server_options import ServerLimits
-from asynccam.systems.nanocam.video_stream import VideoResult
+from asynccam.systems.nanocam.client_session import ClientTimeouts
+from asynccam.systems.nanocam.csi.camera import CSIcamera
+from asynccam.systems.nanocam.csi.image_stream import ImageResult
+from asynccam.systems.nanocam.csi.video_stream import VideoResult
+from asynccam.systems.nanocam.server import camera as nanocam_server_camera
+from asynccam.systems.nanocam.server.options import ServerLimits
+from asynccam.systems.nanocam.server.server import MediaServer
 from asynccam.systems.snapshot import SnapshotClient
 from asynccam.systems.snapshot import client as snapshot_client
 from asynccam.systems.snapshot.server import ConfigFile, Services, SnapshotService, SnapshotStore
 from asynccam.systems.snapshot.server.app import SnapshotWeb
 from asynccam.systems.snapshot.server.settings import CameraConfig
 from asynccam.systems.thorvision import Camera, Capability, ThorVisionClient, ThorVisionSimulator
-from asynccam.systems.thorvision import simulator as thorvision_simulator
 from asynccam.systems.thorvision.events import CameraAdded
+from asynccam.systems.thorvision.simulator import simulator as thorvision_simulator
 from benchmarks._wires_network import HOST, Direction, Wire
 from tests.support.jpegs import jpeg_of_kind
 from tests.support.multicam_device import BytesRecorder
@@ -543,8 +543,8 @@ async def _original(directory: Path, talk: str) -> AsyncIterator[World]:
 async def stand_ins() -> AsyncIterator[None]:
     """Cameras of servers that need no processor, and the one deadline that is no argument."""
     with (
-        patch.object(server_capture, "ImageStream", _Pictures),
-        patch.object(server_capture, "VideoStream", _Film),
+        patch.object(nanocam_server_camera, "ImageStream", _Pictures),
+        patch.object(nanocam_server_camera, "VideoStream", _Film),
         patch.object(thorvision_simulator, "SimulatedStream", _Stream),
         patch.object(snapshot_client, "STALL_TIMEOUT", SECONDS),
     ):

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from asynccam.errors import AsynccamError
-from asynccam.recording.messages import LaunchReader
+from asynccam.recording.bus_messages import LaunchReader
 from asynccam.recording.process import NOTHING_TO_FINISH, LaunchProcess
 from asynccam.runtime.hub import EventHub
 from asynccam.systems.mediamtx import CameraClient

@@ -4,9 +4,9 @@
 
 Five systems as real processes, named in every way (single address, address of a service, fleet, discovery;
 and addresses at which nobody has answered yet), are killed, frozen, cut off and moved. For each cell it
-prints the seconds until the camera was `away` and until it was back, counted from the fault and from the
-moment at which the device could answer again, and ends with 1 if one took longer than ``poll_interval`` + 2 s:
-the promise of docs/fleet.md. Where a connection tells of a loss, `away` has one second.
+prints the seconds until the camera was unavailable and until it was back, counted from the fault and from the
+moment at which the device could answer again, and ends with 1 if one took longer than ``poll_interval`` + 2 s,
+the promise of docs/fleet.md. Where a connection reports a loss, that state has one second.
 
 The cables are those of a network namespace. Where the kernel refuses one, or with ``--loopback``, a proxy
 that swallows all bytes stands in for them, and only MultiCam, whose devices tell their ids, can move.
@@ -250,12 +250,12 @@ class Loopback:
 # -- sessions ---------------------------------------------------------------------------------------
 
 
-async def _sessions(world: World, check_every: float, directory: Path, stack: AsyncExitStack) -> list[Cell]:
+async def _sessions(world: World, poll_interval: float, directory: Path, stack: AsyncExitStack) -> list[Cell]:
     """Open a session for each way of naming cameras, and wait until all are there."""
     row = world.row
     given: Any = {
         "interfaces": [world.interface],
-        "poll_interval": check_every,
+        "poll_interval": poll_interval,
         "mdns": world.mdns,
         "timeout": _GIVE_UP,
     }
@@ -271,7 +271,7 @@ async def _sessions(world: World, check_every: float, directory: Path, stack: As
     single = await enter(Session.open(*row.places(SYSTEMS), **given))
     service = await enter(Session.open(*row.places(SERVICES, of_service=True), **given))
     whole = await enter(Session.open(fleet=fleet, **given))
-    found = await enter(Session(interfaces=[world.interface], poll_interval=check_every))
+    found = await enter(Session(interfaces=[world.interface], poll_interval=poll_interval))
     await found.discover(timeout=_GIVE_UP, systems=["multicam"], count=1)
     named = {"single address": single, "service address": service, "fleet": whole, "discovery": found}
     cells = [
@@ -285,9 +285,9 @@ async def _sessions(world: World, check_every: float, directory: Path, stack: As
     return cells
 
 
-async def _unmet(world: World, check_every: float, stack: AsyncExitStack) -> list[Cell]:
+async def _unmet(world: World, poll_interval: float, stack: AsyncExitStack) -> list[Cell]:
     """Open sessions with addresses at which nobody answers, as the devices are away."""
-    given: Any = {"interfaces": [world.interface], "poll_interval": check_every, "mdns": world.mdns}
+    given: Any = {"interfaces": [world.interface], "poll_interval": poll_interval, "mdns": world.mdns}
     row = world.row
     single = await stack.enter_async_context(Session.open(*row.places(SYSTEMS), timeout=0, **given))
     service = await stack.enter_async_context(
@@ -327,7 +327,7 @@ async def _measure(
 ) -> list[Times]:
     """Let all devices go and come back once."""
     loop = asyncio.get_running_loop()
-    promised = options.check_every + _SPARE if options.within is None else options.within
+    promised = options.poll_interval + _SPARE if options.within is None else options.within
     at_once = _AT_ONCE if options.within is None else options.within
     cells = [cell for cell in met if fault.systems(cell)]
     if len(await _until(cells, lambda cell: cell.is_back)) < len(cells):
@@ -336,7 +336,7 @@ async def _measure(
         began = loop.time()
         await fault.begin()
         went = asyncio.ensure_future(_until(cells, lambda cell: cell.is_away))
-        new = [cell for cell in await _unmet(world, options.check_every, stack) if fault.systems(cell)]
+        new = [cell for cell in await _unmet(world, options.poll_interval, stack) if fault.systems(cell)]
         opened = loop.time()
         new_went = await _until(new, lambda cell: cell.is_away)
         gone = await went
@@ -399,7 +399,7 @@ async def _run(options: argparse.Namespace) -> int:
     everything: list[Times] = []
     with tempfile.TemporaryDirectory(prefix="presence-") as directory:
         async with opened(Path(directory)) as world, AsyncExitStack() as stack:
-            cells = await _sessions(world, options.check_every, Path(directory), stack)
+            cells = await _sessions(world, options.poll_interval, Path(directory), stack)
             faults = world.faults()
             for _ in range(options.rounds):
                 for name in options.faults or faults:
@@ -429,7 +429,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object a cell")
     options = parser.parse_args()
     if options.away is None:
-        options.away = 4 * options.check_every
+        options.away = 4 * options.poll_interval
     if not options.loopback and _INSIDE not in os.environ:
         if is_allowed():
             os.environ[_INSIDE] = "yes"

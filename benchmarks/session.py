@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from asynccam.model.events import CameraStateChanged, Event, FileProgress
 from asynccam.model.info import CameraState
-from asynccam.recording.verdict import FileVerdict, Verdict
+from asynccam.recording.verify import FileVerdict, Verdict
 from asynccam.runtime.hub import EventHub
 from benchmarks._report import Row, arguments, emit, interleave
 
@@ -75,13 +75,13 @@ async def _session(ports: list[int]) -> dict[str, float]:
     from asynccam.session import Session
     from asynccam.systems.multicam.camera import MultiCamCamera
 
-    async with Session.open(f"multicam://127.0.0.1:{ports[0]}", mdns=False, check_every=None, timeout=60):
+    async with Session.open(f"multicam://127.0.0.1:{ports[0]}", mdns=False, poll_interval=None, timeout=60):
         pass  # so that what is imported and opened but once does not count
     addresses = [f"multicam://127.0.0.1:{port}" for port in ports]
     gc.collect()
     before = _resident()
     began = time.perf_counter()
-    async with Session.open(*addresses, mdns=False, check_every=60, timeout=120) as session:
+    async with Session.open(*addresses, mdns=False, poll_interval=60, timeout=120) as session:
         opened = time.perf_counter() - began
         assert len(session.cameras) == len(ports), session.unavailable
         gc.collect()

@@ -33,10 +33,10 @@ class CameraService:
         self._write = write
         self._stack = AsyncExitStack()
 
-    async def async_setup(self, cameras: Sequence[str], check_every: float = 10.0) -> Session:
+    async def async_setup(self, cameras: Sequence[str], poll_interval: float = 10.0) -> Session:
         """Begin; a camera that is away makes an entity that says so, and no error."""
         session = await self._stack.enter_async_context(
-            Session.open(*cameras, http=self._http, zeroconf=self._zeroconf, check_every=check_every)
+            Session.open(*cameras, http=self._http, zeroconf=self._zeroconf, poll_interval=poll_interval)
         )
         kinds = (CameraFound, CameraStateChanged, RecordingStarted, RecordingStopped)
         self._stack.enter_context(session.subscribe(self._on_event, *kinds, replay=True))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from asynccam.model.manifest import Outcome
-from asynccam.recording.timecode import draw, text_size
+from asynccam.recording.mosaic.timecode import draw, text_size
 from tests.support.aligned_pictures import INSTANTS, look, record
 from tests.support.day_codes import put_right, read_line, read_time
 

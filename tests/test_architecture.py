@@ -17,21 +17,21 @@ def test_the_house_keeps_its_rules() -> None:
 def test_every_room_there_is_was_looked_at() -> None:
     rooms = {path.relative_to(HOUSE).with_suffix("").parts[0] for path in HOUSE.rglob("*.py")}
     assert rooms <= set(FLOORS)
-    assert {"errors", "model", "wire", "runtime", "net", "systems", "take"} <= rooms
+    assert {"errors", "model", "runtime", "net", "systems", "take"} <= rooms
 
 
 GOOD = {
     "__init__.py": '"""A."""\nfrom asynccam.errors import Error\n__all__ = ["Error"]\n__version__ = "1"\n',
     "errors.py": "class Error(Exception): ...\n",
     "model/info.py": "import time\nfrom asynccam.errors import Error\n",
-    "wire/framed.py": "import struct\nfrom asynccam.errors import Error\n",
+    "net/framing.py": "import struct\nfrom asynccam.errors import Error\n",
     "runtime/tasks.py": "import asyncio\nasyncio.ensure_future(asyncio.gather())\n",
     "net/tcp.py": "import asyncio, logging\nfrom . import udp\nscope.gather(logging.getLogger(__name__))",
     "net/stamp.py": "time.strftime('%H', time.localtime(at))",
     "wall_clock.py": "time.time()",
     "net/child.py": "import signal\nprocess.send_signal(signal.SIGINT)",
     "net/udp.py": "try:\n    pass\nexcept Exception:\n    raise\n",
-    "systems/one/wire.py": "from asynccam.systems.one import models\nfrom asynccam.wire.framed import x\n",
+    "systems/one/protocol.py": "from asynccam.systems.one import models\nfrom asynccam.net.framing import x\n",
     "systems/one/models.py": "from ...model.info import time\n",
     "cli/main.py": "from asynccam import Error\nprint(1)\nasyncio.run(x)\nsignal.signal(1, 2)\n",
     "__main__.py": "from asynccam.cli.main import x\n",
@@ -58,7 +58,7 @@ def test_a_good_house_has_no_breach(tmp_path: Path) -> None:
         ("net/bad.py", "from asynccam.recording.recorder import R", "imports recording.recorder (floor 4)"),
         ("recording/bad.py", "import asynccam.net.tcp", "recording (floor 4) imports net.tcp"),
         ("take/bad.py", "from ..net import tcp", "take (floor 4) imports net.tcp"),
-        ("model/bad.py", "from asynccam.wire import framed", "model (floor 2) imports wire.framed (floor 2)"),
+        ("model/bad.py", "from asynccam.runtime import tasks", "model (floor 2) imports runtime.tasks (floor 3)"),
         (
             "errors.py",
             "def f():\n    from asynccam.model.info import x",
@@ -71,11 +71,11 @@ def test_a_good_house_has_no_breach(tmp_path: Path) -> None:
         ("systems/two/bad.py", "from ..one import models", "two imports systems.one.models"),
         ("attic/bad.py", "", "attic is on no floor"),
         ("net/bad.py", "import asynccam.attic", "imports attic, which is on no floor"),
-        ("wire/bad.py", "import asyncio", "imports asyncio"),
-        ("wire/bad.py", "from time import monotonic", "imports time"),
-        ("wire/deep/bad.py", "def f():\n    import socket", "imports socket"),
-        ("systems/one/wire.py", "import ssl", "imports ssl"),
-        ("systems/one/wire_extra.py", "import asyncio.streams", "imports asyncio.streams"),
+        ("net/framing.py", "import asyncio", "imports asyncio"),
+        ("net/jsonrpc_codec.py", "from time import monotonic", "imports time"),
+        ("systems/deep/two/protocol.py", "def f():\n    import socket", "imports socket"),
+        ("systems/one/protocol.py", "import ssl", "imports ssl"),
+        ("systems/one/protocol.py", "import asyncio.streams", "imports asyncio.streams"),
         ("systems/one/models.py", "import asyncio", "imports asyncio by way of systems.one.models"),
         ("net/bad.py", "asyncio.create_task(x)", "create_task"),
         ("net/bad.py", "loop.create_task(x)", "create_task"),

@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 import pytest_asyncio
 
-from asynccam.systems.multicam.device import MultiCamDevice
+from asynccam.systems.multicam.device.device import MultiCamDevice
 from tests.support.multicam_device import running
 
 ROOT = Path(__file__).parents[1]

@@ -65,7 +65,13 @@ def test_an_empty_file_is_an_empty_fleet() -> None:
 
 
 def test_no_checks() -> None:
-    assert Fleet.parse("[session]\ncheck_every = false").poll_interval is None
+    assert Fleet.parse("[session]\npoll_interval = false").poll_interval is None
+
+
+def test_fleet_parse_accepts_the_key_of_older_files() -> None:
+    assert Fleet.parse("[session]\ncheck_every = 3").poll_interval == 3
+    with pytest.raises(FleetError, match="session.check_every"):
+        Fleet.parse("[session]\ncheck_every = 3\npoll_interval = 3")
 
 
 @pytest.mark.parametrize(
@@ -79,7 +85,7 @@ def test_no_checks() -> None:
             "fleet.toml:2: session.shutdown_timeout: input should",
         ),
         ("[session]\nshutdown_timeout = nan", "fleet.toml:2: session.shutdown_timeout: input should be"),
-        ("[session]\ncheck_every = true", "fleet.toml:2: session.poll_interval: input should be"),
+        ("[session]\npoll_interval = true", "fleet.toml:2: session.poll_interval: input should be"),
         ("[session]\n# x\nntp_server = 'a/b'", "fleet.toml:3: session.ntp_server: 'a/b' is no time server"),
         ("[session]\ninterfaces = [\n'a',\n 1]", "fleet.toml:2: session.interfaces[1]: input should be a"),
         ("\n[sessions]\nx = 1\n", "fleet.toml:2: sessions: there is no such key"),

@@ -11,7 +11,7 @@ from asynccam.model.address import Address
 from asynccam.model.credentials import Credentials
 from asynccam.model.manifest import FileState, Manifest, Outcome
 from asynccam.systems.mediamtx import CameraClient
-from asynccam.systems.mediamtx.simulator import MediaMTXSimulator
+from asynccam.systems.mediamtx.simulator.simulator import MediaMTXSimulator
 from asynccam.systems.thorvision import Camera as ThorVisionDevice
 from asynccam.systems.thorvision import Capability, ThorVisionSimulator
 from asynccam.take import Take, TakeLimits, resume_take

@@ -14,10 +14,10 @@ from asynccam import Session
 from asynccam.model.events import CameraStateChanged
 from asynccam.model.info import CameraState
 from asynccam.runtime.backoff import Backoff
+from asynccam.runtime.retry import RetryScheduler
 from asynccam.runtime.tasks import TaskScope
 from asynccam.session import Fleet
-from asynccam.session.keeper import RetryScheduler
-from asynccam.session.questions import PendingQueries
+from asynccam.session.pending_queries import PendingQueries
 from tests.support.rows import CAMERA, SERVICES, SYSTEMS, row
 from tests.support.swallowing import swallowing
 from tests.support.waiting import eventually
@@ -212,7 +212,7 @@ async def test_a_try_can_be_had_sooner_than_its_turn() -> None:
 async def test_an_answer_that_nobody_returns_is_handed_over(
     end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asynccam.session.questions._FRESH", 0.0 if end == "ask" else 60.0)
+    monkeypatch.setattr("asynccam.session.pending_queries._FRESH", 0.0 if end == "ask" else 60.0)
     unheard: list[object] = []
     answered, go_on = asyncio.Event(), asyncio.Event()
     async with TaskScope("test") as scope:

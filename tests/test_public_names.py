@@ -21,15 +21,16 @@ PINNED = {
         CameraChanged CameraClient CameraEvent CameraFailed CameraFound CameraInfo CameraLost
         CameraState CameraStateChanged CameraStatus ClockMeasured ClockNotSynchronizedError ClockOffset
         ClockStepped
-        ConnectionError Credentials DeviceClock DeviceError Event EventHub EventStream FatalError
-        FeatureError FileArrived FileProgress Files Fleet FleetError Gap InsufficientSpaceError
+        ConnectionError ConnectionStateChanged Credentials DeviceClock DeviceError Event EventHub
+        EventStream FatalError
+        FeatureError FileArrived FileProgress Files Fleet FleetError MissedEvents InsufficientSpaceError
         LocalFile Manifest MediaClient MediaFile MediaMTXSimulator MediaMtxCamera MediaServer MqttBridge
         MqttBroker MultiCamCamera MultiCamClient MultiCamDevice NanocamCamera NotFoundError
         PermissionDeniedError CameraTarget ProgramPaused
         Record RecordingError RecordingStarted RecordingStopped RemoteProtocolError RetryableError
         ScheduledStart Session Snapshot SnapshotCamera SnapshotClient SnapshotClientError StateError
         StorageError Stream Subscription Take TakePhaseChanged TargetExistsError ThorVisionCamera
-        ThorVisionClient ThorVisionSimulator TimeoutError TokenProvider TransferError UsageError
+        ThorVisionClient ThorVisionSimulator TimeoutError TokenProvider TransferError UsageError Unavailable
     """,
     "asynccam.recording": """
         EarlyEnd EndReason FileVerdict FrameTime Gap HlsFiles LateBegin Limits Pipeline Recorder
@@ -77,7 +78,8 @@ PINNED = {
         ThorVisionClient ThorVisionSimulator Versions XdaqClient simulated_camera
     """,
     "asynccam.take": """
-        AlignedCamera AlignedFile Alignment Connector CutPoint CheckResult FrameTimes Take TakeLimits TakeState
+        AlignedCamera AlignedFile Alignment CheckResult Connector CutPoint FrameTimes
+        Take TakeLimits TakeState
         TimeServer TimedFile TimedFrame FileCheck align_take read_frame_times resume_take
     """,
 }

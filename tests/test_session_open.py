@@ -218,7 +218,7 @@ async def test_a_camera_that_is_away_is_a_state_and_comes_when_it_answers(tmp_pa
 async def test_a_camera_that_goes_is_away_and_comes_back(tmp_path: Path) -> None:
     port = free_port()
     async with Session.open(
-        f"multicam://127.0.0.1:{port}", mdns=False, check_every=0.05, timeout=0.01, **QUICK
+        f"multicam://127.0.0.1:{port}", mdns=False, poll_interval=0.05, timeout=0.01, **QUICK
     ) as session:
         async with running(tmp_path / "device", port=port):
             found = await session.wait_for(CameraFound, replay=True, timeout=PATIENT)
@@ -390,7 +390,7 @@ async def test_a_removed_camera_of_a_service_stays_removed(tmp_path: Path) -> No
     async with simulator(1, directory=tmp_path, cameras=2) as service:
         address = f"mediamtx://127.0.0.1:{service.port}"
         async with Session.open(
-            address, credentials=credentials(), timeout=PATIENT, check_every=0.05, **QUICK
+            address, credentials=credentials(), timeout=PATIENT, poll_interval=0.05, **QUICK
         ) as session:
             first, second = session.cameras
             await session.remove(first)
@@ -405,7 +405,7 @@ async def test_a_camera_that_is_unplugged_is_away_and_one_that_is_plugged_in_is_
     async with simulator(1, directory=tmp_path, cameras=2) as service:
         address = f"mediamtx://127.0.0.1:{service.port}"
         async with Session.open(
-            address, credentials=credentials(), timeout=PATIENT, check_every=None, **QUICK
+            address, credentials=credentials(), timeout=PATIENT, poll_interval=None, **QUICK
         ) as session:
             device = next(iter(service.cameras))
             camera = next(key for key in session.cameras if key.endswith(device.rpartition("/")[2]))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asynccam.session.toml_lines import Path, line_of, syntax_error
+from asynccam.session.toml_position import Path, line_of, syntax_error
 
 TEXT = '''\
 title = "x"                 # 1

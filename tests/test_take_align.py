@@ -7,7 +7,7 @@ import pytest
 
 from asynccam.errors import StorageError, UsageError
 from asynccam.model.manifest import Manifest, Moment
-from asynccam.recording.verdict import verify_file
+from asynccam.recording.verify import verify_file
 from asynccam.take import Alignment, align_take
 from tests.support.command import asynccam
 from tests.support.levels import shades, write_levels

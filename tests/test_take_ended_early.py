@@ -28,7 +28,7 @@ from asynccam.model.manifest import (
 from asynccam.recording import Verdict, verify_file
 from asynccam.systems.nanocam.camera import NanocamCamera
 from asynccam.systems.nanocam.camera_ports import MediaPorts
-from asynccam.systems.nanocam.server import MediaServer
+from asynccam.systems.nanocam.server.server import MediaServer
 from asynccam.systems.thorvision import ThorVisionCamera
 from asynccam.take import Take
 from asynccam.take.coverage import judge_coverage, note_hole

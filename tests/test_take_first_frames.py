@@ -15,12 +15,12 @@ from asynccam.errors import DeviceError
 from asynccam.model.features import AnswerMeaning, RecordingSeen, StartReport, StopReport
 from asynccam.model.info import CheckResult, ClockOffset
 from asynccam.model.manifest import CameraRecord, Manifest, Outcome
-from asynccam.recording.verdict import FileVerdict, Verdict, verify_file
+from asynccam.recording.verify import FileVerdict, Verdict, verify_file
 from asynccam.systems.mediamtx import CameraClient, MediaMtxCamera
-from asynccam.systems.mediamtx.sim_ways import ServiceFaults
-from asynccam.systems.mediamtx.simulator import MediaMTXSimulator
+from asynccam.systems.mediamtx.simulator.behavior import ServiceFaults
+from asynccam.systems.mediamtx.simulator.simulator import MediaMTXSimulator
 from asynccam.systems.multicam import MultiCamCamera
-from asynccam.systems.multicam.device_faults import DeviceFaults
+from asynccam.systems.multicam.device.faults import DeviceFaults
 from asynccam.systems.multicam.models import StatusResponse
 from asynccam.systems.multicam.vocabulary import answer_meaning
 from asynccam.take import Take, TakeLimits, TimeServer, align_take

@@ -8,7 +8,7 @@ import pytest
 from asynccam.errors import StorageError
 from asynccam.model.info import CameraInfo
 from asynccam.take import Take
-from asynccam.take.folder import ManifestStore, distinct_names
+from asynccam.take.manifest_store import ManifestStore, distinct_names
 from tests.support.scripted_camera import ScriptedCamera
 
 

@@ -17,10 +17,10 @@ import pytest
 from asynccam.errors import AsynccamError, RecordingError, StorageError
 from asynccam.model.manifest import CameraRecord, FileRecord, FileState, Manifest, Moment
 from asynccam.model.safe_files import Folder, Root, confined, open_file, read_file
-from asynccam.net.partfile import PartFile
+from asynccam.net.transfer.partfile import PartFile
 from asynccam.recording import frame_times
-from asynccam.recording.mosaic import Clip, Panel, write_cut, write_mosaic, write_sheet
-from asynccam.recording.verdict import verify_file
+from asynccam.recording.mosaic.mosaic import Clip, Panel, write_cut, write_mosaic, write_sheet
+from asynccam.recording.verify import verify_file
 from asynccam.take import Alignment, Take, align_take, read_frame_times, resume_take
 from asynccam.take.journal import JOURNAL_NAME
 from tests.support.command import asynccam

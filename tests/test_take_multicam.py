@@ -14,9 +14,9 @@ from asynccam.errors import ConnectionError
 from asynccam.model.events import CameraChanged, CameraEvent, CameraFound, CameraLost
 from asynccam.model.manifest import FileState, Manifest, Outcome
 from asynccam.session import Session
-from asynccam.systems.multicam.device import MultiCamDevice
-from asynccam.systems.multicam.device_faults import DeviceFaults
-from asynccam.systems.multicam.device_recording import Phase
+from asynccam.systems.multicam.device.device import MultiCamDevice
+from asynccam.systems.multicam.device.faults import DeviceFaults
+from asynccam.systems.multicam.device.recording import Phase
 from asynccam.take import TakeLimits
 from tests.support.multicam_device import BytesRecorder, running
 from tests.support.scripted_camera import ScriptedCamera

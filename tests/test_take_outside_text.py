@@ -24,21 +24,21 @@ from asynccam.model.manifest import (
     Outcome,
     VerdictRecord,
 )
+from asynccam.net.framed import encode_frame
+from asynccam.net.jsonrpc_codec import ErrorResponse as RpcFailure
+from asynccam.net.jsonrpc_codec import JsonRpcCodec
 from asynccam.net.rpc_link import RpcError
-from asynccam.recording.messages import LaunchReader, PipelineError
-from asynccam.recording.verdict import FileVerdict, Verdict
+from asynccam.recording.bus_messages import LaunchReader, PipelineError
+from asynccam.recording.verify import FileVerdict, Verdict
 from asynccam.systems.mediamtx.errors import service_error
+from asynccam.systems.multicam.errors import refusal as multicam_refusal
 from asynccam.systems.multicam.models import ErrorResponse
-from asynccam.systems.multicam.refusal import refusal as multicam_refusal
-from asynccam.systems.nanocam.replies import ReplyReader
+from asynccam.systems.nanocam.reply_parser import ReplyReader
 from asynccam.systems.nanocam.wire_answers import Refused
 from asynccam.systems.snapshot.errors import refusal as snapshot_refusal
 from asynccam.systems.thorvision.models import parse_cameras, parse_hot_plug
 from asynccam.take import Take, TakeLimits
 from asynccam.take.journal import Journal, read_journal
-from asynccam.wire.framed import encode_frame
-from asynccam.wire.jsonrpc import ErrorResponse as RpcFailure
-from asynccam.wire.jsonrpc import JsonRpcCodec
 from tests.support.scripted_camera import ScriptedCamera, refuse
 from tests.test_outside import ANY_JSON, ANY_TEXT
 

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from asynccam.model.manifest import FileState, Manifest, Outcome
-from asynccam.systems.multicam.device import MultiCamDevice
-from asynccam.systems.multicam.device_recording import Phase
+from asynccam.systems.multicam.device.device import MultiCamDevice
+from asynccam.systems.multicam.device.recording import Phase
 from tests.support.multicam_device import BytesRecorder, running
 from tests.support.waiting import eventually
 

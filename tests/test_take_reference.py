@@ -22,7 +22,7 @@ from asynccam.model.manifest import (
     StartRecord,
 )
 from asynccam.net.clock import query_sntp
-from asynccam.recording.verdict import verify_file
+from asynccam.recording.verify import verify_file
 from asynccam.session import Session
 from asynccam.session.shared import time_server
 from asynccam.systems.multicam import MultiCamCamera

@@ -8,7 +8,7 @@ import pytest
 
 from asynccam.model.manifest import FileState, Manifest, Outcome
 from asynccam.session import Session
-from asynccam.systems.multicam.device_recording import Phase
+from asynccam.systems.multicam.device.recording import Phase
 from asynccam.take import Take, TakeLimits, TakeState, resume_take
 from asynccam.take.journal import JOURNAL_NAME
 from tests.support.multicam_device import BytesRecorder, running

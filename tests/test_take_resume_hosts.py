@@ -17,8 +17,8 @@ from asynccam.model.credentials import CREDENTIALS_LOG, Credentials, is_loopback
 from asynccam.model.manifest import CameraRecord, Manifest, Moment
 from asynccam.runtime.hub import EventHub
 from asynccam.session import Session
+from asynccam.session.adapters import ConnectContext
 from asynccam.session.shared import SharedResources
-from asynccam.session.wings import ConnectContext
 from asynccam.take import TakeLimits, resume_take
 from asynccam.take.hosts import KnownHosts
 from tests.support.command import asynccam

@@ -15,7 +15,7 @@ from asynccam.model.info import CameraState
 from asynccam.model.manifest import FileState, Manifest, Outcome
 from asynccam.recording import verify_file
 from asynccam.take import Take, TakeLimits
-from asynccam.take.files import FileCheck
+from asynccam.take.collector import FileCheck
 from asynccam.take.stills import SnapshotRecord
 from tests.support.cancelling import cancelled_at
 from tests.support.jpegs import jpeg_of_kind

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from asynccam.model.manifest import Outcome
-from asynccam.recording.verdict import Verdict, verify_file
+from asynccam.recording.verify import Verdict, verify_file
 from tests.support.known_takes import COMBINATIONS, run_take, stage
 from tests.support.media import decoded
 from tests.support.time_devices import FPS, film

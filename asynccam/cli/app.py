@@ -8,24 +8,24 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from asynccam.cli.align import align
-from asynccam.cli.bridge import bridge
-from asynccam.cli.cameras import cameras, snapshot
-from asynccam.cli.demo import demo
-from asynccam.cli.discover import discover
-from asynccam.cli.doctor import doctor
+from asynccam.cli.commands.align import align
+from asynccam.cli.commands.bridge import bridge
+from asynccam.cli.commands.cameras import cameras, snapshot
+from asynccam.cli.commands.discover import discover
+from asynccam.cli.commands.doctor import doctor
+from asynccam.cli.commands.files import download, files
+from asynccam.cli.commands.record import record
+from asynccam.cli.commands.resume import resume
+from asynccam.cli.commands.serve import SERVERS
+from asynccam.cli.commands.simulate import SIMULATORS
+from asynccam.cli.commands.status import status
+from asynccam.cli.commands.top import top
+from asynccam.cli.commands.watch import watch
+from asynccam.cli.demo.command import demo
 from asynccam.cli.errors import ExitCode
-from asynccam.cli.files import download, files
 from asynccam.cli.logs import LogLevel, start_logging
 from asynccam.cli.options import ADDRESS_FORM
 from asynccam.cli.output import complain
-from asynccam.cli.record import record
-from asynccam.cli.resume import resume
-from asynccam.cli.serve import SERVERS
-from asynccam.cli.simulate import SIMULATORS
-from asynccam.cli.status import status
-from asynccam.cli.top import top
-from asynccam.cli.watch import watch
 from asynccam.errors import StorageError
 
 COMMANDS: Final[tuple[Callable[..., None], ...]] = (

@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final, Literal
 
-from asynccam.cli import words
+from asynccam.cli import formatting
 from asynccam.cli.errors import one_line
 from asynccam.errors import AsynccamError
 from asynccam.runtime.timing import deadline
@@ -111,7 +111,7 @@ def check_python() -> list[Finding]:
 
 async def check_gstreamer() -> list[Finding]:
     """Which of the library's own pipelines this computer can run."""
-    from asynccam.recording.installation import find_installation
+    from asynccam.recording.gstreamer import find_installation
     from asynccam.recording.sources import restores_decode_times
 
     try:
@@ -208,7 +208,7 @@ def check_disk(directory: Path) -> list[Finding]:
         Finding(
             "Disk",
             Verdict.NOTE if low else Verdict.GOOD,
-            f"{words.size(free)} free at {place}",
+            f"{formatting.size(free)} free at {place}",
             "make room, or keep takes elsewhere: --to DIR" if low else "",
         )
     ]
@@ -261,7 +261,7 @@ async def check_time_server(name: str) -> list[Finding]:
         offset = await time_server(name).query()
     except AsynccamError as error:
         return [Finding("Clock", Verdict.BAD, one_line(error), "name another one, or open UDP port 123")]
-    apart = words.clock(offset.offset, offset.bound)
+    apart = formatting.clock(offset.offset, offset.bound)
     if abs(offset.offset) - offset.bound < 0.1:
         return [Finding("Clock", Verdict.GOOD, f"{name} is {apart} from this computer")]
     cure = "synchronize this computer's clock, or give takes this server: --ntp"

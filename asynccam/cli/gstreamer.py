@@ -6,7 +6,7 @@ from typing import Final
 
 from asynccam.errors import RecordingError
 from asynccam.recording import Pipeline, SingleFile
-from asynccam.recording.installation import find_installation
+from asynccam.recording.gstreamer import find_installation
 from asynccam.recording.sources import Source
 
 _CURE: Final = (

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from asynccam.cli import words
+from asynccam.cli import formatting
 from asynccam.model.manifest import CameraRecord, FileRecord, FileState, Manifest, MissingRecord, Outcome
 
 _MOST_NOTES: Final = 5
@@ -62,20 +62,20 @@ def take_report(manifest: Manifest, directory: Path) -> RenderableType:
             Text.assemble(
                 ("✗ ", "bad"),
                 (f"{camera.system} " if mixed else "", "key"),
-                words.told(camera.name, "name"),
-                words.told(f"  {problem}"),
+                formatting.told(camera.name, "name"),
+                formatting.told(f"  {problem}"),
             )
             for problem in told
         ]
     problems += [
-        Text.assemble(("✗ ", "bad"), words.told(f"{absence(one)} is missing: {one.reason}"))
+        Text.assemble(("✗ ", "bad"), formatting.told(f"{absence(one)} is missing: {one.reason}"))
         for one in manifest.missing
     ]
     problems += [
-        Text.assemble(("✗ ", "bad"), words.told(f"{problem.step}: {problem.message}"))
+        Text.assemble(("✗ ", "bad"), formatting.told(f"{problem.step}: {problem.message}"))
         for problem in manifest.errors
     ]
-    problems += [Text.assemble(("! ", "busy"), words.told(note)) for note in _clock_notes(manifest)]
+    problems += [Text.assemble(("! ", "busy"), formatting.told(note)) for note in _clock_notes(manifest)]
     if problems:
         problems.append(Text())
     return Group(_table(manifest), *problems, _summary(manifest, directory))
@@ -89,7 +89,7 @@ def _clock_notes(manifest: Manifest) -> list[str]:
     ]
     for pause in manifest.pauses:
         who = "this computer slept" if pause.slept else "the program did not run"
-        told.append(f"{who} for {pause.seconds:.2f} s from {words.moment(pause.at.unix)} on")
+        told.append(f"{who} for {pause.seconds:.2f} s from {formatting.moment(pause.at.unix)} on")
     return [*told[:_MOST_NOTES], *([f"{len(told) - _MOST_NOTES} more"] if len(told) > _MOST_NOTES else [])]
 
 
@@ -106,7 +106,11 @@ def _table(manifest: Manifest) -> Table:
     table.add_column("length", justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for camera in manifest.cameras:
-        who = (*((camera.system,) if mixed else ()), words.told(camera.name), _answered(camera, manifest))
+        who = (
+            *((camera.system,) if mixed else ()),
+            formatting.told(camera.name),
+            _answered(camera, manifest),
+        )
         if not camera.files:
             table.add_row(*who, *[""] * 4, _outcome(camera))
         for number, file in enumerate(camera.files):
@@ -126,7 +130,7 @@ def _answered(camera: CameraRecord, manifest: Manifest) -> str:
     """How long after the start command the camera's answer arrived, and how late that command was."""
     if camera.accepted_at is None or camera.commanded_at is None:
         return "never"
-    told = words.milliseconds(camera.accepted_at.unix - camera.commanded_at.unix)
+    told = formatting.milliseconds(camera.accepted_at.unix - camera.commanded_at.unix)
     return f"{camera.start_lateness:.2f} s late, {told}" if manifest.started_late(camera) else told
 
 
@@ -135,8 +139,8 @@ def _outcome(camera: CameraRecord) -> Text:
 
 
 def _file(file: FileRecord, missing_ends: Sequence[str]) -> tuple[RenderableType, ...]:
-    name = words.told(Path(file.path or file.part or file.name).name)
-    size = words.size(file.size)
+    name = formatting.told(Path(file.path or file.part or file.name).name)
+    size = formatting.size(file.size)
     if file.state is not FileState.ARRIVED:
         return name, size, "", "", Text(file.state.value, style="bad")
     ends = "".join(f", {end}" for end in missing_ends)
@@ -165,7 +169,7 @@ def _summary(manifest: Manifest, directory: Path) -> RenderableType:
     complete = sum(camera.outcome is Outcome.COMPLETE for camera in manifest.cameras)
     style = "good" if whole(manifest) else "bad"
     total = sum(file.size or 0 for camera in manifest.cameras for file in camera.files if file.path)
-    home = f"{complete} of {words.cameras(len(manifest.cameras))}, {words.size(total)} home"
+    home = f"{complete} of {formatting.cameras(len(manifest.cameras))}, {formatting.size(total)} home"
     grid.add_row("take", Text.assemble((manifest.outcome.value, style), f": {home}"))
-    grid.add_row("manifest", words.told(str(directory / "manifest.json"), "key"))
+    grid.add_row("manifest", formatting.told(str(directory / "manifest.json"), "key"))
     return grid

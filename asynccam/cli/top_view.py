@@ -8,7 +8,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from asynccam.cli import words
+from asynccam.cli import formatting
 from asynccam.cli.errors import one_line
 from asynccam.model.events import (
     CameraEvent,
@@ -145,16 +145,16 @@ class TopView:
         for row in rows:
             mark, style = _STATES.get(row.state, ("·", "faint"))
             told = (
-                words.told(row.reason, "bad")
+                formatting.told(row.reason, "bad")
                 if row.reason and style == "bad"
-                else words.told(row.last, "faint")
+                else formatting.told(row.last, "faint")
             )
             told.overflow = "ellipsis"
             table.add_row(
-                words.told(row.name),
+                formatting.told(row.name),
                 row.system,
                 Text(f"{mark} {row.state}", style=style),
-                "" if row.since is None else words.length(self._lasted(row, now)),
+                "" if row.since is None else formatting.length(self._lasted(row, now)),
                 told,
             )
         yield table
@@ -166,11 +166,11 @@ def _why(error: Exception | None) -> str:
 
 def _title(rows: list[TopRow], now: float) -> Text:
     count = {state: sum(row.state == state for row in rows) for state in ("recording", "away", "error")}
-    title = Text(f"{words.cameras(len(rows))}", style="name")
+    title = Text(f"{formatting.cameras(len(rows))}", style="name")
     for state, number in count.items():
         if number:
             title.append(f"   {number} {state}", _STATES[state][1])
-    return title.append(f"   {words.moment(now)}", "faint")
+    return title.append(f"   {formatting.moment(now)}", "faint")
 
 
 def _said(event: CameraEvent) -> str:

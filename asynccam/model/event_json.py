@@ -19,8 +19,11 @@ def event_document(event: Event) -> dict[str, Any]:
         ``event`` (its class), ``kinds`` (its class and those it is one of, down to ``Event``), ``at``
         (Unix seconds), ``subject`` (whom it is about), and every field of its own by its name.
     """
-    kinds = [one.__name__ for one in type(event).__mro__ if issubclass(one, Event)]
+    kinds = list(type(event).json_kinds) or [
+        one.__name__ for one in type(event).__mro__ if issubclass(one, Event)
+    ]
     fields = {item.name: plain(getattr(event, item.name)) for item in dataclasses.fields(event)}
+    fields |= {key: fields[name] for key, name in event.json_aliases.items()}
     return {"event": kinds[0], "kinds": kinds, "at": event.at, "subject": event.subject} | fields
 
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticSerializationError
 
 from asynccam.errors import StorageError
@@ -230,7 +230,10 @@ class StartRecord(Record):
     """T0: the one moment every camera was told to start at."""
 
     t0: Moment = Field(description="T0 by the reference clock; scheduled cameras were sent exactly this.")
-    t0_local: Moment = Field(description="The same moment by this computer's clock.")
+    # Manifests and journals written before the field was renamed have t0_computer.
+    t0_local: Moment = Field(
+        description="T0 by this computer's clock.", validation_alias=AliasChoices("t0_local", "t0_computer")
+    )
     source: Literal["system", "ntp"] = Field(description="The reference clock: this computer's, or NTP.")
     server: str | None = Field(default=None, description="The NTP server asked, if any.")
     clock: ClockRecord | None = Field(

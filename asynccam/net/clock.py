@@ -31,9 +31,9 @@ from asynccam.errors import (
 )
 from asynccam.model.info import DRIFT_LIMIT, ClockOffset
 from asynccam.model.intervals import FINEST_RESOLUTION, Exchange, intersect_exchanges, seen_resolution
+from asynccam.net import sntp
 from asynccam.runtime.threads import thread_errors
 from asynccam.runtime.timing import SYSTEM_CLOCK, Clock, deadline
-from asynccam.wire import sntp
 
 NTP_PORT: Final = 123
 _ADDRESSES: Final = 4

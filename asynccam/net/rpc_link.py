@@ -11,11 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from asynccam.errors import ConnectionError, FatalError, RemoteProtocolError, TimeoutError
-from asynccam.net.websocket import MAX_MESSAGE, CloseInfo, Room, WebSocket, open_websocket
-from asynccam.outside import OVERLAP, is_suspicious
-from asynccam.redaction import loggable
-from asynccam.runtime.timing import deadline
-from asynccam.wire.jsonrpc import (
+from asynccam.net.jsonrpc_codec import (
     ErrorResponse,
     Event,
     Id,
@@ -25,6 +21,10 @@ from asynccam.wire.jsonrpc import (
     Result,
     UnexpectedMessage,
 )
+from asynccam.net.websocket import MAX_MESSAGE, CloseInfo, Room, WebSocket, open_websocket
+from asynccam.outside import OVERLAP, is_suspicious
+from asynccam.redaction import loggable
+from asynccam.runtime.timing import deadline
 
 _LOG = logging.getLogger(__name__)
 

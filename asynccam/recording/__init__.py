@@ -3,8 +3,8 @@
 from asynccam.model.coverage import EarlyEnd, LateBegin
 from asynccam.model.frames import FrameTime
 from asynccam.recording.events import (
-    DroppedFrames,
     EndReason,
+    Gap,
     RecorderDiskLow,
     RecorderEnded,
     RecorderEvent,
@@ -23,14 +23,14 @@ from asynccam.recording.pipeline import Pipeline
 from asynccam.recording.process import StopDeadlines
 from asynccam.recording.recorder import Recorder
 from asynccam.recording.sources import RtpSource, RtspSource, SrtJpegSource, TestPattern, V4l2Source
-from asynccam.recording.verdict import FileVerdict, Verdict, verify_file
+from asynccam.recording.verify import FileVerdict, Verdict, verify_file
 
 __all__ = [
     "EarlyEnd",
     "EndReason",
     "FileVerdict",
     "FrameTime",
-    "DroppedFrames",
+    "Gap",
     "HlsFiles",
     "LateBegin",
     "Limits",

@@ -6,7 +6,7 @@ from typing import Any
 
 from asynccam.errors import RecordingError
 from asynccam.recording.process import LaunchProcess
-from asynccam.recording.run import Run
+from asynccam.recording.process_run import Run
 from asynccam.runtime.tasks import Ready
 
 

@@ -12,8 +12,8 @@ from asynccam.model.coverage import (
     end_tolerance,
 )
 from asynccam.recording.events import EndReason
-from asynccam.recording.run import FIRST_FRAME_BOUND, Run
-from asynccam.recording.verdict import FileVerdict
+from asynccam.recording.process_run import FIRST_FRAME_BOUND, Run
+from asynccam.recording.verify import FileVerdict
 
 if TYPE_CHECKING:
     from asynccam.recording.recorder import Recorder

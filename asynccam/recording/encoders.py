@@ -4,7 +4,7 @@ from fractions import Fraction
 from typing import Final, Literal
 
 from asynccam.errors import UsageError
-from asynccam.recording.gstlaunch import Chain, GstElement, Value, caps
+from asynccam.recording.elements import Chain, GstElement, Value, caps
 
 Codec = Literal["h264", "h265", "vp8", "vp9", "jpeg", "raw"]
 """What a stream is; ``raw`` for frames that are not encoded."""

@@ -7,7 +7,7 @@ from typing import Final
 
 from asynccam.model.coverage import EarlyEnd, LateBegin
 from asynccam.model.events import Event
-from asynccam.recording.verdict import FileVerdict
+from asynccam.recording.verify import FileVerdict
 
 
 class RecorderState(Enum):

@@ -10,9 +10,10 @@ from types import TracebackType
 from typing import Final
 
 from asynccam.errors import RecordingError
-from asynccam.recording import jpeg_filter, rtp_filter
+from asynccam.recording import jpeg_filter
 from asynccam.recording.process import NOTHING_TO_FINISH, LaunchProcess, OutputCallback
-from asynccam.recording.rtp_port import RtpPort
+from asynccam.recording.rtp import filter as rtp_filter
+from asynccam.recording.rtp.port import RtpPort
 from asynccam.recording.sources import FROM_FILTER, TO_FILTER, RtpInput
 from asynccam.runtime.tasks import finish
 
@@ -100,7 +101,7 @@ class FilterPipes:
 
 
 class RtpFilterProcess:
-    """A running `asynccam.recording.rtp_filter`; it ends when the process that it feeds has ended.
+    """A running `asynccam.recording.rtp.filter`; it ends when the process that it feeds has ended.
 
     Args:
         on_output: Given what it prints.

@@ -10,8 +10,8 @@ from asynccam.errors import RecordingError
 from asynccam.recording.events import EndReason, RecorderSegmentClosed, RecorderState
 from asynccam.recording.options import Limits, Watch
 from asynccam.recording.process import LaunchProcess
+from asynccam.recording.process_run import Run, survey
 from asynccam.recording.progress import ProgressReporter
-from asynccam.recording.run import Run, survey
 from asynccam.runtime.hub import EventHub
 from asynccam.runtime.timing import deadline
 

@@ -9,7 +9,7 @@ that came at that moment or after it.
 
 from typing import Final
 
-from asynccam.recording.gstlaunch import Chain, GstElement, PadOf
+from asynccam.recording.elements import Chain, GstElement, PadOf
 
 BACKLOG: Final = 0.3
 """Seconds of frames that wait; afterwards the queue may fall behind by as much before it loses one."""

@@ -5,12 +5,12 @@ from contextlib import aclosing
 
 from asynccam.errors import AsynccamError
 from asynccam.model.coverage import is_hole, least_hole
-from asynccam.recording.events import DroppedFrames
+from asynccam.recording.events import Gap
 from asynccam.recording.frame_times import frame_times
-from asynccam.recording.verdict import FileVerdict
+from asynccam.recording.verify import FileVerdict
 
 
-async def find_holes(verdicts: Sequence[FileVerdict], first_at: float) -> list[DroppedFrames]:
+async def find_holes(verdicts: Sequence[FileVerdict], first_at: float) -> list[Gap]:
     """Find the stretches without a frame in the files of one run.
 
     A stream that stays away for less than a stall is not noticed while it is recorded. The frames that come
@@ -20,7 +20,7 @@ async def find_holes(verdicts: Sequence[FileVerdict], first_at: float) -> list[D
         verdicts: On the files, oldest first.
         first_at: When the first frame was there, Unix seconds.
     """
-    gaps: list[DroppedFrames] = []
+    gaps: list[Gap] = []
     began = first_at
     for verdict in verdicts:
         if is_hole(verdict.longest, verdict.interval):
@@ -31,8 +31,8 @@ async def find_holes(verdicts: Sequence[FileVerdict], first_at: float) -> list[D
     return gaps
 
 
-async def _holes_in(verdict: FileVerdict, began: float, least: float) -> list[DroppedFrames]:
-    gaps: list[DroppedFrames] = []
+async def _holes_in(verdict: FileVerdict, began: float, least: float) -> list[Gap]:
+    gaps: list[Gap] = []
     first = before = None
     try:
         async with aclosing(frame_times(verdict.path)) as frames:
@@ -42,10 +42,8 @@ async def _holes_in(verdict: FileVerdict, began: float, least: float) -> list[Dr
                 if first is None:
                     first = frame.time
                 elif before is not None and frame.time - before > least:
-                    gaps.append(
-                        DroppedFrames(began + before - first, began + frame.time - first, restarted=False)
-                    )
+                    gaps.append(Gap(began + before - first, began + frame.time - first, restarted=False))
                 before = frame.time
     except AsynccamError:  # removed meanwhile, or of a format that tells only how long the longest is
-        return gaps or [DroppedFrames(began, began + (verdict.longest or 0.0), restarted=False)]
+        return gaps or [Gap(began, began + (verdict.longest or 0.0), restarted=False)]
     return gaps

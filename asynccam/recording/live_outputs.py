@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from asynccam.errors import UsageError
+from asynccam.recording.elements import Chain, GstElement, PadOf, Value, caps
 from asynccam.recording.encoders import Codec
-from asynccam.recording.gstlaunch import Chain, GstElement, PadOf, Value, caps
 from asynccam.recording.outputs import FileSet, Sink
 
 NO_FILES: Final = FileSet(None, re.compile("(?!)"))

@@ -21,7 +21,7 @@ from asynccam.recording.containers.mp4.layout import is_mp4
 from asynccam.recording.containers.mpegts import is_mpegts
 from asynccam.recording.containers.raw_video import Codec, find_codec, is_raw_video
 from asynccam.recording.containers.scan import format_of
-from asynccam.recording.gstlaunch import Chain, GstElement, Value
+from asynccam.recording.elements import Chain, GstElement, Value
 
 _HEAD: Final = 1 << 16
 _CAPS: Final[Mapping[Callable[[bytes], bool], str]] = MappingProxyType(

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final, Literal, Protocol
 
 from asynccam.errors import StorageError, TargetExistsError, UsageError
+from asynccam.recording.elements import Chain, GstElement, Value, printf_literal
 from asynccam.recording.encoders import Codec
-from asynccam.recording.gstlaunch import Chain, GstElement, Value, printf_literal
 
 _MEGABYTE: Final = 1_000_000
 _SECOND: Final = 1_000_000_000  # GStreamer counts nanoseconds

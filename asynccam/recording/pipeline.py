@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from asynccam.errors import AsynccamError, StorageError
+from asynccam.recording.elements import Chain, Graph, GstElement, caps
 from asynccam.recording.encoders import Codec
-from asynccam.recording.gstlaunch import Chain, Graph, GstElement, caps
 from asynccam.recording.hold import BACKLOG, gated
 from asynccam.recording.outputs import FileSet, RecorderOutput, Sink
 from asynccam.recording.sources import Feed, RtpInput, Source, Stream

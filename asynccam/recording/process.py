@@ -1,6 +1,6 @@
 """One ``gst-launch-1.0`` process: started in a session of its own, drained, stopped and reaped.
 
-What is put before the command (`asynccam.recording.installation.Installation.guard`) interrupts the
+What is put before the command (`asynccam.recording.gstreamer.Installation.guard`) interrupts the
 process when the thread that started it dies, so a recording is finished even when Python is killed.
 That thread is the event loop's own: a loop that runs in a side thread takes its recorders along when
 that thread ends.

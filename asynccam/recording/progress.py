@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Sequence
 
 from asynccam.recording.events import (
-    DroppedFrames,
+    Gap,
     RecorderDiskLow,
     RecorderProgress,
     RecorderResumed,
     RecorderStalled,
 )
-from asynccam.recording.run import DiskUsage, Run
+from asynccam.recording.process_run import DiskUsage, Run
 from asynccam.runtime.hub import EventHub
 
 
@@ -31,7 +31,7 @@ class ProgressReporter:
         self._low_space = low_space
         self._told_low = False
         self._gap_began: float | None = None
-        self.gaps: tuple[DroppedFrames, ...] = ()
+        self.gaps: tuple[Gap, ...] = ()
 
     def look(self, runs: Sequence[Run], seen: DiskUsage) -> int:
         """Take a survey: growth, progress, room on the disk. Returns bytes of all files.
@@ -66,7 +66,7 @@ class ProgressReporter:
         self._gap_began = run.grown_wall
         self._events.emit(RecorderStalled(recorder=self._recorder, since=run.grown_wall, reason=reason))
 
-    def found_gaps(self, found: Iterable[DroppedFrames]) -> None:
+    def found_gaps(self, found: Iterable[Gap]) -> None:
         """Add gaps that only the files tell of, but for those that were noticed already."""
         new = [gap for gap in found if not any(_overlap(gap, one) for one in self.gaps)]
         self.gaps = tuple(sorted((*self.gaps, *new), key=lambda gap: gap.began))
@@ -75,11 +75,11 @@ class ProgressReporter:
         """Frames come again, or the recording is over without; harmless where no gap is open."""
         if self._gap_began is None:
             return
-        gap, self._gap_began = DroppedFrames(self._gap_began, ended, restarted, resumed), None
+        gap, self._gap_began = Gap(self._gap_began, ended, restarted, resumed), None
         self.gaps = (*self.gaps, gap)
         if resumed:
             self._events.emit(RecorderResumed(recorder=self._recorder, gap=gap))
 
 
-def _overlap(one: DroppedFrames, other: DroppedFrames) -> bool:
+def _overlap(one: Gap, other: Gap) -> bool:
     return one.began <= other.ended and other.began <= one.ended

@@ -14,23 +14,23 @@ from asynccam.recording.arming import Arming
 from asynccam.recording.coverage import CoverageResult, ending_of
 from asynccam.recording.events import (
     TRANSITIONS,
-    DroppedFrames,
     EndReason,
+    Gap,
     RecorderEnded,
     RecorderOtherStream,
     RecorderStarted,
     RecorderState,
 )
 from asynccam.recording.follower import RecordingMonitor
+from asynccam.recording.gstreamer import Installation, find_installation
 from asynccam.recording.holes import find_holes
-from asynccam.recording.installation import Installation, find_installation
 from asynccam.recording.options import DEFAULT_WATCH, NO_LIMITS, Limits, Watch
 from asynccam.recording.pipeline import Pipeline, Plan
 from asynccam.recording.process import DEFAULT_DEADLINES, NOTHING_TO_FINISH, LaunchProcess, StopDeadlines
+from asynccam.recording.process_run import FIRST_FRAME_BOUND, Run, survey
 from asynccam.recording.progress import ProgressReporter
-from asynccam.recording.rtp_stream import RtpSender, RtpStream
-from asynccam.recording.run import FIRST_FRAME_BOUND, Run, survey
-from asynccam.recording.verdict import FileVerdict, verify_files
+from asynccam.recording.rtp.stream import RtpSender, RtpStream
+from asynccam.recording.verify import FileVerdict, verify_files
 from asynccam.runtime.hub import EventHub
 from asynccam.runtime.tasks import Ready, TaskScope, finish
 from asynccam.wall_clock import unix_now
@@ -216,7 +216,7 @@ class Recorder:
         return True
 
     @property
-    def gaps(self) -> tuple[DroppedFrames, ...]:
+    def gaps(self) -> tuple[Gap, ...]:
         """Times without frames so far."""
         return self._teller.gaps
 

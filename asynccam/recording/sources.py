@@ -7,17 +7,17 @@ from functools import partial
 from typing import Final, Literal, Protocol
 
 from asynccam.errors import UsageError
-from asynccam.recording import timecode
+from asynccam.recording.elements import Chain, GstElement, PadOf, Value, caps
 from asynccam.recording.encoders import Codec, encode
-from asynccam.recording.gstlaunch import Chain, GstElement, PadOf, Value, caps
-from asynccam.recording.rtp_port import RtpPort, check_address
+from asynccam.recording.mosaic import timecode
+from asynccam.recording.rtp.port import RtpPort, check_address
 
 TO_FILTER: Final = "@to-filter"
 """Stands for the descriptor that leads into `asynccam.recording.jpeg_filter` in a property named ``fd``."""
 FROM_FILTER: Final = "@from-filter"
 """Stands for the descriptor that comes from there."""
 FROM_PORT: Final = "@from-port"
-"""Stands for the descriptor that packets come from, see `asynccam.recording.rtp_filter`."""
+"""Stands for the descriptor that packets come from, see `asynccam.recording.rtp.filter`."""
 PORT: Final = "port"
 """The element that reads them. As the first one of its pipeline it is the last to be set to play."""
 TIMESTAMPER: Final = "timestamper"

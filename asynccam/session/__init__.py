@@ -1,7 +1,7 @@
 """A session: the cameras of one program and what they share."""
 
 from asynccam.session.fleet import Fleet, FleetError
-from asynccam.session.places import CameraTarget, Unavailable
 from asynccam.session.session import Session
+from asynccam.session.targets import CameraTarget, Unavailable
 
-__all__ = ["Unavailable", "Fleet", "FleetError", "CameraTarget", "Session"]
+__all__ = ["CameraTarget", "Fleet", "FleetError", "Session", "Unavailable"]

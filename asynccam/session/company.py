@@ -15,17 +15,17 @@ from asynccam.redaction import loggable
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.clock_watch import ClockStep, ClockWatch, Pause
 from asynccam.runtime.hub import EventHub
+from asynccam.runtime.retry import RetryScheduler
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
-from asynccam.session.attendance import PresenceMonitor
+from asynccam.session.adapters import ConnectContext, adapter_of, load_adapter
 from asynccam.session.block import Block
-from asynccam.session.discoveries import DiscoveryManager, News
-from asynccam.session.ending import Shutdown
-from asynccam.session.keeper import RetryScheduler
-from asynccam.session.places import CameraTarget, Unavailable, check_http_port, places
-from asynccam.session.roster import CameraRegistry
+from asynccam.session.discovery import DiscoveryManager, News
+from asynccam.session.presence import PresenceMonitor
+from asynccam.session.registry import CameraRegistry
 from asynccam.session.shared import SharedResources
-from asynccam.session.wings import ConnectContext, adapter_of, load_adapter
+from asynccam.session.shutdown import Shutdown
+from asynccam.session.targets import CameraTarget, Unavailable, check_http_port, places
 from asynccam.take import Take
 
 _LOG = logging.getLogger(__name__)

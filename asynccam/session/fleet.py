@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from asynccam.errors import AddressError, AsynccamError, AuthenticationError, StorageError, UsageError
 from asynccam.model.address import Address
 from asynccam.model.credentials import Credentials
 from asynccam.runtime.disk import on_disk, storage_errors
-from asynccam.session.places import CameraTarget, check, check_http_port
 from asynccam.session.secrets import KINDS, SecretFile, from_environment, read_secret
 from asynccam.session.shared import time_server
-from asynccam.session.toml_lines import line_of, syntax_error
+from asynccam.session.targets import CameraTarget, check, check_http_port
+from asynccam.session.toml_position import line_of, syntax_error
 
 if TYPE_CHECKING:
     from asynccam.session.session import Settings
@@ -54,7 +54,10 @@ class _SessionTable(_Table):
     interfaces: list[str] | None = None
     fail_fast: bool = False
     shutdown_timeout: Seconds = 60.0
-    check_every: Seconds | Literal[False] = 10.0
+    # Files written before the key was renamed have check_every.
+    poll_interval: Seconds | Literal[False] = Field(
+        10.0, validation_alias=AliasChoices("poll_interval", "check_every")
+    )
     mdns: bool = True
 
     @field_validator("ntp_server")
@@ -186,7 +189,7 @@ class _Reader:
             interfaces=None if session.interfaces is None else tuple(session.interfaces),
             fail_fast=session.fail_fast,
             shutdown_timeout=session.shutdown_timeout,
-            poll_interval=session.check_every or None,
+            poll_interval=session.poll_interval or None,
             mdns=session.mdns,
         )
 

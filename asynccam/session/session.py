@@ -14,11 +14,11 @@ from asynccam.model.events import CameraFailed, ClockStepped, Event, ProgramPaus
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.hub import Callback, Cameras, E, Subscription
 from asynccam.session.company import Company
-from asynccam.session.ending import Shutdown
 from asynccam.session.fleet import Fleet
-from asynccam.session.places import CameraTarget, Unavailable, places
 from asynccam.session.shared import SharedResources, time_server
+from asynccam.session.shutdown import Shutdown
 from asynccam.session.takes import Takes
+from asynccam.session.targets import CameraTarget, Unavailable, places
 from asynccam.take import FileCheck, Take, TakeLimits
 
 if TYPE_CHECKING:  # imported by SharedResources when first needed
@@ -82,7 +82,7 @@ class Session(Company):
         ntp_server: str | None = None,
         fail_fast: bool = False,
         shutdown_timeout: float = 60.0,
-        poll_interval: float | None = None,
+        poll_interval: float | None = 10.0,
         backoff: Backoff | None = None,
     ) -> None:
         if not shutdown_timeout > 0 or (poll_interval is not None and not poll_interval > 0):
@@ -145,7 +145,7 @@ class Session(Company):
         """
         plan = await Fleet.load(fleet) if isinstance(fleet, (str, Path)) else fleet or Fleet()
         found = places((*plan.places, *at), cameras or {}, credentials)
-        merged: Settings = {"poll_interval": 10.0, **plan.settings(), **settings}
+        merged: Settings = {**plan.settings(), **settings}
         async with cls(**merged) as session:
             first_tries = {str(place.address): session._attendance.seek(place, timeout) for place in found}
             if mdns and plan.mdns:

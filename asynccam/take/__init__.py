@@ -9,7 +9,7 @@ from asynccam.take.align import (
     align_take,
     read_frame_times,
 )
-from asynccam.take.files import FileCheck
+from asynccam.take.collector import FileCheck
 from asynccam.take.frame_times import FrameTimes, TimedFile, TimedFrame
 from asynccam.take.limits import TakeLimits
 from asynccam.take.reference import TimeServer
@@ -21,9 +21,10 @@ __all__ = [
     "AlignedCamera",
     "AlignedFile",
     "Alignment",
+    "CheckResult",
     "Connector",
     "CutPoint",
-    "CheckResult",
+    "FileCheck",
     "FrameTimes",
     "Take",
     "TakeLimits",
@@ -31,7 +32,6 @@ __all__ = [
     "TimeServer",
     "TimedFile",
     "TimedFrame",
-    "FileCheck",
     "align_take",
     "read_frame_times",
     "resume_take",

@@ -27,8 +27,8 @@ from asynccam.model.manifest import (
 from asynccam.model.safe_files import Root, confined, read_file
 from asynccam.outside import clean_json
 from asynccam.runtime.disk import on_disk, storage_errors
-from asynccam.take.folder import ALIGNMENT_NAME, replace_file
 from asynccam.take.frame_times import ROUNDING, FrameTimes, is_picture, restarts, videos_of
+from asynccam.take.manifest_store import ALIGNMENT_NAME, replace_file
 from asynccam.take.timing import infer_first_frames
 
 ALIGNMENT_VERSION: Final = 1

@@ -13,7 +13,7 @@ from asynccam.model.manifest import (
     PauseRecord,
 )
 from asynccam.runtime.clock_watch import ClockStep, ClockWatch, Pause
-from asynccam.take.member import Emit
+from asynccam.take.participant import Emit
 from asynccam.wall_clock import WALL_CLOCK, ClockPin
 
 _MOST: Final = 1000

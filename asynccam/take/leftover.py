@@ -8,7 +8,7 @@ from asynccam.model.features import Record, StopsOrphanedRecording, TellsRecordi
 from asynccam.model.info import CameraState
 from asynccam.model.manifest import Moment
 from asynccam.runtime.timing import deadline, sleep_until
-from asynccam.take.member import SURELY_REFUSED, Participant
+from asynccam.take.participant import SURELY_REFUSED, Participant
 from asynccam.wall_clock import WALL_CLOCK, unix_now
 
 _LOG = logging.getLogger(__name__)

@@ -21,6 +21,7 @@ from asynccam.model.camera import Camera
 from asynccam.model.credentials import Credentials
 from asynccam.model.events import Event, TakePhaseChanged
 from asynccam.model.features import FeatureKey
+from asynccam.model.filenames import safe_name
 from asynccam.model.identity import stranger
 from asynccam.model.info import CameraInfo, CameraState, CameraStatus, MediaFile
 from asynccam.model.manifest import (
@@ -34,19 +35,18 @@ from asynccam.model.manifest import (
     Outcome,
 )
 from asynccam.model.safe_files import Folder, Root, confined
-from asynccam.model.safe_name import safe_name
 from asynccam.runtime.disk import absolute_path, on_disk, storage_errors
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
 from asynccam.take.clocks import TakeClock
+from asynccam.take.collector import Collector, FileCheck
 from asynccam.take.coverage import judge_coverage
-from asynccam.take.files import Collector, FileCheck
-from asynccam.take.folder import ManifestStore
 from asynccam.take.hosts import Hosts, KnownHosts
 from asynccam.take.journal import JOURNAL_NAME, Journal
 from asynccam.take.leftover import ResumedParticipant
 from asynccam.take.limits import TakeLimits
-from asynccam.take.member import Emit, Participant, error_record
+from asynccam.take.manifest_store import ManifestStore
+from asynccam.take.participant import Emit, Participant, error_record
 from asynccam.take.replay import Leftover, missing_files, read_leftover
 from asynccam.take.timing import infer_first_frames
 from asynccam.take.work import outcome_of, outcome_of_all

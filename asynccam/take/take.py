@@ -14,15 +14,15 @@ from asynccam.errors import StateError, StorageError, TimeoutError, UsageError
 from asynccam.model.camera import Camera
 from asynccam.model.credentials import Credentials
 from asynccam.model.events import TakePhaseChanged
+from asynccam.model.filenames import safe_name
 from asynccam.model.manifest import Manifest, MissingRecord, Outcome
-from asynccam.model.safe_name import safe_name
 from asynccam.runtime.tasks import TaskScope, finish, see_done
 from asynccam.runtime.timing import sleep_until
-from asynccam.take.files import FileCheck
-from asynccam.take.folder import ManifestStore
+from asynccam.take.collector import FileCheck
 from asynccam.take.hosts import Hosts
 from asynccam.take.limits import TakeLimits
-from asynccam.take.member import Emit
+from asynccam.take.manifest_store import ManifestStore
+from asynccam.take.participant import Emit
 from asynccam.take.reference import TimeServer
 from asynccam.take.resume import Connector, resume_take
 from asynccam.take.states import TRANSITIONS, TakeState

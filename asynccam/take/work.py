@@ -25,12 +25,12 @@ from asynccam.runtime.disk import on_disk
 from asynccam.runtime.tasks import TaskScope
 from asynccam.runtime.timing import sleep_until
 from asynccam.take.clocks import TakeClock, note_sleep
+from asynccam.take.collector import Collector, FileCheck
 from asynccam.take.coverage import judge_coverage
-from asynccam.take.files import Collector, FileCheck
-from asynccam.take.folder import ManifestStore, camera_directories
 from asynccam.take.journal import JOURNAL_VERSION, Journal
 from asynccam.take.limits import TakeLimits
-from asynccam.take.member import Emit, Participant, error_record
+from asynccam.take.manifest_store import ManifestStore, camera_directories
+from asynccam.take.participant import Emit, Participant, error_record
 from asynccam.take.reference import Reference, TimeServer
 from asynccam.take.timing import infer_first_frames
 from asynccam.wall_clock import WALL_CLOCK, unix_now

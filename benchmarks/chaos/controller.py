@@ -122,7 +122,7 @@ class Program:
             timeout=limits.CONNECT_TIMEOUT,
             mdns=False,
             shutdown_timeout=limits.SHUTDOWN_TIMEOUT,
-            check_every=1.0,
+            poll_interval=1.0,
         )
 
     async def _connect(self, session: Session) -> list[Camera]:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from asynccam.cli import resume
+from asynccam.cli.commands import resume
 from benchmarks.chaos import checks, limits
 from benchmarks.chaos.controlled import Anchors, Controlled, Ended, job_of, limit_of_take
 from benchmarks.chaos.plan import FOR_GOOD, Act, Plan

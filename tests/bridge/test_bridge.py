@@ -40,7 +40,7 @@ async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
 
 
 async def test_a_camera_is_introduced_and_its_states_are_told(broker: Broker) -> None:
-    async with watching(broker) as watcher, Session() as session:
+    async with watching(broker) as watcher, Session(poll_interval=None) as session:
         session.add(ScriptedCamera("Hill"))
         async with MqttBridge(session, place(broker), backoff=QUICK) as bridge:
             await bridge.wait_connected(timeout=20)
@@ -61,7 +61,7 @@ async def test_a_camera_is_introduced_and_its_states_are_told(broker: Broker) ->
 
 
 async def test_events_are_told_once_and_as_they_are(broker: Broker) -> None:
-    async with watching(broker) as watcher, Session() as session:
+    async with watching(broker) as watcher, Session(poll_interval=None) as session:
         session.add(ScriptedCamera("Hill"))
         async with MqttBridge(session, place(broker), backoff=QUICK) as bridge:
             await bridge.wait_connected(timeout=20)
@@ -83,7 +83,7 @@ async def test_events_are_told_at_once_after_the_clock_was_set(
     broker: Broker, monkeypatch: pytest.MonkeyPatch, step: float
 ) -> None:
     real = time.time
-    async with watching(broker) as watcher, Session() as session:
+    async with watching(broker) as watcher, Session(poll_interval=None) as session:
         session.add(ScriptedCamera("Hill"))
         async with MqttBridge(session, place(broker), backoff=QUICK) as bridge:
             await bridge.wait_connected(timeout=20)
@@ -94,7 +94,7 @@ async def test_events_are_told_at_once_after_the_clock_was_set(
 
 
 async def test_after_the_broker_was_away_the_latest_is_told_again(broker: Broker) -> None:
-    async with Session() as session:
+    async with Session(poll_interval=None) as session:
         session.add(ScriptedCamera("Hill"))
         async with MqttBridge(session, place(broker), backoff=QUICK) as bridge:
             await bridge.wait_connected(timeout=20)
@@ -114,7 +114,7 @@ async def test_after_the_broker_was_away_the_latest_is_told_again(broker: Broker
 async def test_a_broker_that_comes_later_is_found(tmp_path: Path) -> None:
     broker = Broker(tmp_path / "broker")
     broker.port = free_port()
-    async with Session() as session, MqttBridge(session, place(broker), backoff=QUICK) as bridge:
+    async with Session(poll_interval=None) as session, MqttBridge(session, place(broker), backoff=QUICK) as bridge:
         with pytest.raises(TimeoutError):
             await bridge.wait_connected(timeout=0.2)
         try:
@@ -127,7 +127,7 @@ async def test_a_broker_that_comes_later_is_found(tmp_path: Path) -> None:
 async def test_who_vanishes_is_offline_by_the_brokers_word(broker: Broker, tmp_path: Path) -> None:
     async with (
         watching(broker) as watcher,
-        Session() as session,
+        Session(poll_interval=None) as session,
         MqttBridge(session, place(broker), backoff=QUICK) as bridge,
     ):
         await watcher.sees_word("asynccam/status", "online")
@@ -142,7 +142,7 @@ async def test_who_vanishes_is_offline_by_the_brokers_word(broker: Broker, tmp_p
 
 
 async def test_wrong_credentials_end_the_bridge_and_say_so(tmp_path: Path) -> None:
-    async with running_broker(tmp_path / "broker", {"lab": "secret"}) as broker, Session() as session:
+    async with running_broker(tmp_path / "broker", {"lab": "secret"}) as broker, Session(poll_interval=None) as session:
         wrong = place(broker, username="lab", password="wrong")
         assert "wrong" not in repr(wrong)
         async with MqttBridge(session, wrong, backoff=QUICK) as bridge:
@@ -158,7 +158,7 @@ async def test_wrong_credentials_end_the_bridge_and_say_so(tmp_path: Path) -> No
 
 
 async def test_a_camera_that_was_removed_leaves_nothing(broker: Broker) -> None:
-    async with watching(broker) as watcher, Session() as session:
+    async with watching(broker) as watcher, Session(poll_interval=None) as session:
         session.add(ScriptedCamera("Hill"))
         async with MqttBridge(session, place(broker), backoff=QUICK):
             await watcher.sees(f"asynccam/{KEY}/state", state="ready")
@@ -170,7 +170,7 @@ async def test_a_camera_that_was_removed_leaves_nothing(broker: Broker) -> None:
 
 
 async def test_home_assistant_finds_cameras_and_is_told_again_when_it_starts(broker: Broker) -> None:
-    async with watching(broker) as watcher, Session() as session:
+    async with watching(broker) as watcher, Session(poll_interval=None) as session:
         session.add(ScriptedCamera("Hill"))
         async with MqttBridge(session, place(broker), topics=Topics("lab/cams"), backoff=QUICK):
             node = node_of("lab/cams", KEY)
@@ -194,7 +194,7 @@ async def test_home_assistant_finds_cameras_and_is_told_again_when_it_starts(bro
 
 
 async def test_without_discovery_nothing_is_said_to_home_assistant(broker: Broker) -> None:
-    async with watching(broker) as watcher, Session() as session:
+    async with watching(broker) as watcher, Session(poll_interval=None) as session:
         session.add(ScriptedCamera("Hill"))
         async with MqttBridge(session, place(broker), discovery=None, backoff=QUICK):
             await watcher.sees_word("asynccam/status", "online")

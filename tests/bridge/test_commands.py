@@ -60,7 +60,7 @@ async def watcher(broker: Broker) -> AsyncIterator[Watcher]:
 
 @pytest.fixture
 async def session() -> AsyncIterator[Session]:
-    async with Session() as session:
+    async with Session(poll_interval=None) as session:
         yield session
 
 

@@ -59,7 +59,7 @@ async def test_a_camera_that_left_meanwhile_leaves_no_ghost_and_others_are_not_t
     }
     for topic, payload in foreign.items():
         await watcher.say(topic, payload, retain=True)
-    async with Session() as session:
+    async with Session(poll_interval=None) as session:
         session.add(ScriptedCamera("Hill"))
         session.add(ScriptedCamera("Lake"))
         async with _bridge(session, broker, tmp_path):
@@ -71,7 +71,7 @@ async def test_a_camera_that_left_meanwhile_leaves_no_ghost_and_others_are_not_t
     old = f"homeassistant/switch/asynccam_old_{KEY}/record/config"
     config = {"origin": {"name": "asynccam"}, "command_topic": f"asynccam/{KEY}/set/record"}
     await watcher.say(old, json.dumps(config), retain=True)
-    async with Session() as session:
+    async with Session(poll_interval=None) as session:
         session.add(ScriptedCamera("Hill"))
         async with _bridge(session, broker, tmp_path) as bridge:
             await bridge.wait_connected(timeout=20)
@@ -94,13 +94,13 @@ async def test_a_known_camera_that_is_dead_at_the_start_is_unavailable(
     async with ThorVisionSimulator([simulated]) as server:
         address = server.address
         key = key_of(f"{address}/sim")
-        async with Session.open(address, check_every=0.3) as session, _bridge(session, broker, tmp_path):
+        async with Session.open(address, poll_interval=0.3) as session, _bridge(session, broker, tmp_path):
             await watcher.sees(f"asynccam/{key}/state", state="ready")
             await watcher.sees_word(f"asynccam/{key}/availability", "online")
     config = f"homeassistant/sensor/{node_of('asynccam', key)}/state/config"
     watcher.heard.clear()
     async with (
-        Session.open(address, check_every=0.3, timeout=0) as session,
+        Session.open(address, poll_interval=0.3, timeout=0) as session,
         _bridge(session, broker, tmp_path) as bridge,
     ):
         await bridge.wait_connected(timeout=20)
@@ -116,7 +116,7 @@ async def test_a_known_camera_that_is_dead_at_the_start_is_unavailable(
 async def test_two_prefixes_keep_their_own_entities(broker: Broker, watcher: Watcher, tmp_path: Path) -> None:
     prefixes = ("asynccam", "lab/one", "lab_one", "asynccam/x")
     for _ in range(2):  # the second time all of it is retained
-        sessions = [Session() for _ in prefixes]
+        sessions = [Session(poll_interval=None) for _ in prefixes]
         for prefix, session in zip(prefixes, sessions, strict=True):
             async with session:
                 session.add(ScriptedCamera("Hill"))
@@ -154,7 +154,7 @@ def test_ids_that_name_this_computer_differ_between_computers(monkeypatch: pytes
 async def test_configurations_are_as_home_assistant_wants_them(
     broker: Broker, watcher: Watcher, tmp_path: Path
 ) -> None:
-    async with Session() as session:
+    async with Session(poll_interval=None) as session:
         session.add(ScriptedCamera("Hill"))
         async with _bridge(session, broker, tmp_path) as bridge:
             await bridge.wait_connected(timeout=20)
@@ -315,7 +315,7 @@ async def test_a_take_of_cameras_that_are_not_the_bridges_is_left_alone(
         lake = ScriptedCamera("Lake")
         other.add(lake)
         directory = await _killed(other, tmp_path, lake)
-        async with Session() as session:
+        async with Session(poll_interval=None) as session:
             session.add(ScriptedCamera("Hill"))
             async with _bridge(session, broker, tmp_path) as bridge:
                 await bridge.wait_connected(timeout=20)

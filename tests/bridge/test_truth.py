@@ -300,7 +300,7 @@ async def test_a_switch_never_flaps_on_a_restart(broker: Broker, watcher: Watche
 
 
 async def test_a_replayed_found_after_a_broker_was_away_is_not_ready(broker: Broker, tmp_path: Path) -> None:
-    async with Session() as session, _bridge(session, broker, tmp_path) as bridge:
+    async with Session(poll_interval=None) as session, _bridge(session, broker, tmp_path) as bridge:
         session.add(ScriptedCamera("Hill"))
         session.emit(CameraStateChanged(camera=HILL, state=CameraState.ERROR, reason="hot"))
         async with watching(broker) as watcher:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from asynccam.cli.children import ServerProcess, running
+from asynccam.cli.subprocess_server import ServerProcess, running
 from asynccam.errors import RecordingError
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from asynccam.systems.multicam.device import MultiCamDevice
+from asynccam.systems.multicam.device.device import MultiCamDevice
 from tests.support.command import COMMAND, asynccam, started
 from tests.support.multicam_device import running
 

@@ -10,7 +10,7 @@ import pytest
 
 from asynccam.cli import checks
 from asynccam.cli.checks import Verdict
-from asynccam.recording.installation import forget_installation
+from asynccam.recording.gstreamer import forget_installation
 from tests.support.command import asynccam
 from tests.support.ntp_server import ntp_server, says
 

@@ -6,9 +6,9 @@ import pytest
 
 from asynccam.cli.faults import faults_of
 from asynccam.errors import UsageError
-from asynccam.systems.mediamtx.sim_ways import ServiceFaults
-from asynccam.systems.multicam.device_faults import DeviceFaults
-from asynccam.systems.thorvision.simulator_faults import ServerFaults
+from asynccam.systems.mediamtx.simulator.behavior import ServiceFaults
+from asynccam.systems.multicam.device.faults import DeviceFaults
+from asynccam.systems.thorvision.simulator.faults import ServerFaults
 from tests.support.command import asynccam
 
 

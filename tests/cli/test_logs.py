@@ -13,15 +13,15 @@ from tests.support.devices import device_process
 
 LOGGERS = (
     "asynccam.net.tcp: connected to ",
-    "asynccam.net.live: ws://",
+    "asynccam.net.reconnecting: ws://",
     'asynccam.net.rpc_link: ws://127.0.0.1:{mediamtx}/ws: request 1 authenticate {{"auth_token": "***"',
     "asynccam.net.rpc_link: ws://127.0.0.1:{mediamtx}/ws: response 1 ",
     "asynccam.net.http: GET http://127.0.0.1:{snapshot}/api/cameras",
     "asynccam.net.http: GET http://127.0.0.1:{snapshot}/api/cameras: HTTP 200, application/json",
     "asynccam.systems.multicam.connection: multicam://127.0.0.1:{multicam}: command ",
     "asynccam.systems.multicam.connection: multicam://127.0.0.1:{multicam}: response ",
-    "asynccam.systems.nanocam.client_link: nanocam server 127.0.0.1:{nanocam}: request VideoRequest ",
-    "asynccam.systems.nanocam.client_link: nanocam server 127.0.0.1:{nanocam}: response Ok",
+    "asynccam.systems.nanocam.client_session: nanocam server 127.0.0.1:{nanocam}: request VideoRequest ",
+    "asynccam.systems.nanocam.client_session: nanocam server 127.0.0.1:{nanocam}: response Ok",
     "gst-launch-1.0 ",
     "-> recording",
     "asynccam.take.take: take t: new -> arming",

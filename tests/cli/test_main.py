@@ -21,7 +21,9 @@ def test_without_the_extra_it_says_what_to_install() -> None:
 
 
 def test_another_missing_module_is_not_blamed_on_the_extra() -> None:
-    program = "import sys; sys.modules['asynccam.cli.words'] = None; from asynccam.cli.main import run; run()"
+    program = (
+        "import sys; sys.modules['asynccam.cli.formatting'] = None; from asynccam.cli.main import run; run()"
+    )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "ModuleNotFoundError" in ended.stderr
 

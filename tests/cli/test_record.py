@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest_asyncio
 
 from asynccam.model.manifest import Manifest
-from asynccam.systems.multicam.device import MultiCamDevice
-from asynccam.systems.multicam.device_faults import DeviceFaults
-from asynccam.systems.multicam.device_recording import Phase
+from asynccam.systems.multicam.device.device import MultiCamDevice
+from asynccam.systems.multicam.device.faults import DeviceFaults
+from asynccam.systems.multicam.device.recording import Phase
 from tests.support.command import asynccam, started
 from tests.support.multicam_device import CUT, BytesRecorder, running
 from tests.support.waiting import eventually

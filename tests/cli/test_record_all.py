@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from asynccam.cli.commands.record import Which, cameras_of
 from asynccam.cli.output import Output
-from asynccam.cli.record import Which, cameras_of
 from asynccam.errors import NotFoundError, UsageError
 from asynccam.model.camera import Camera
 from asynccam.model.credentials import Credentials

@@ -12,7 +12,7 @@ PROGRAM = """
 import asyncio, sys, time
 import typer
 from asynccam.cli.output import Output
-from asynccam.cli.running import execute
+from asynccam.cli.runner import execute
 from asynccam.errors import ConnectionError
 
 async def main():

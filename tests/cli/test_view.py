@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from asynccam.cli.output import THEME
-from asynccam.cli.view import TakeView
+from asynccam.cli.take_view import TakeView
 from asynccam.errors import TransferError
 from asynccam.model.events import (
     CameraFailed,

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from asynccam.systems.multicam.device import MultiCamDevice
+from asynccam.systems.multicam.device.device import MultiCamDevice
 from tests.support.command import asynccam
 from tests.support.mediamtx_service import simulator, token
 from tests.support.multicam_device import running

@@ -49,7 +49,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def fleet(directory: Path, *ports: int, check_every: float = 0.1) -> Path:
+async def fleet(directory: Path, *ports: int, poll_interval: float = 0.1) -> Path:
     cameras = "".join(f'[[camera]]\naddress = "multicam://127.0.0.1:{port}"\n' for port in ports)
     file = directory / "fleet.toml"
     text = f'[session]\ninterfaces = ["127.0.0.1"]\nmdns = false\ncheck_every = {poll_interval}\n{cameras}'
@@ -140,7 +140,7 @@ async def a_home_service(directory: Path) -> None:
     zeroconf = AsyncZeroconf(interfaces=["127.0.0.1"])
     async with aiohttp.ClientSession() as http:
         service = example("home_service").CameraService(http, zeroconf, entities.__setitem__)
-        session = await service.async_setup([f"multicam://127.0.0.1:{port}"], check_every=0.1)
+        session = await service.async_setup([f"multicam://127.0.0.1:{port}"], poll_interval=0.1)
         assert session.http is http
         await eventually(lambda: entities == {f"multicam://127.0.0.1:{port}/available": "off"}, PATIENT)
         async with running(directory / "device", port=port):

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from asynccam.errors import RemoteProtocolError, StateError, TimeoutError, UsageError
-from asynccam.net.live import ConnectionState
+from asynccam.net.reconnecting import ConnectionState
 from asynccam.systems.mediamtx import (
     AuthenticationError,
     CameraBusyError,

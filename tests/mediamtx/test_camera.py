@@ -11,7 +11,7 @@ from asynccam.errors import AddressError, StateError, TimeoutError, UsageError
 from asynccam.model.address import Address
 from asynccam.model.features import Files, Record, RecordPlan, ScheduledStart, Snapshot, Stream
 from asynccam.model.info import CameraState, MediaFile
-from asynccam.net.live import ConnectionState
+from asynccam.net.reconnecting import ConnectionState
 from asynccam.systems.mediamtx import (
     AuthenticationError,
     CameraBusyError,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from asynccam.errors import TimeoutError
-from asynccam.net.live import ConnectionState
+from asynccam.net.reconnecting import ConnectionState
 from asynccam.systems.mediamtx import AuthenticationError, CameraClient, ConnectionError
 from asynccam.systems.mediamtx.tokens import advice, may_be_early, token_times
 from asynccam.wall_clock import unix_now

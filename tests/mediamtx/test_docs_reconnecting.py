@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from asynccam.errors import DeviceError
-from asynccam.net.live import TRANSITIONS, ConnectionState
+from asynccam.net.reconnecting import TRANSITIONS, ConnectionState
 from asynccam.net.websocket import MAX_MESSAGE
 from asynccam.systems.mediamtx import CameraBusyError, CameraClient
-from asynccam.systems.mediamtx.simulator import MediaMTXSimulator
+from asynccam.systems.mediamtx.simulator.simulator import MediaMTXSimulator
 from tests.support.mediamtx_service import simulator, token
 from tests.support.waiting import eventually
 

@@ -17,7 +17,7 @@ from asynccam.model.events import (
     RecordingStopped,
 )
 from asynccam.model.info import CameraState
-from asynccam.net.live import ConnectionState
+from asynccam.net.reconnecting import ConnectionState
 from asynccam.runtime.hub import EventHub
 from asynccam.systems.mediamtx import (
     CameraInfo,

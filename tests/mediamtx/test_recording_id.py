@@ -6,7 +6,7 @@ import pytest
 
 from asynccam.model.address import Address
 from asynccam.systems.mediamtx.models import CameraInfo, RecordingInfo
-from asynccam.systems.mediamtx.roster import Roster
+from asynccam.systems.mediamtx.state_cache import Roster
 from asynccam.wall_clock import WALL_CLOCK, unix_now
 from tests.mediamtx.clients import connected, lose_and_return
 from tests.mediamtx.peer import Gen1, Gen2, running

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from asynccam.errors import AsynccamError, ConnectionError, TimeoutError
-from asynccam.net.live import ConnectionState
-from asynccam.net.rpc import JsonRpcClient
+from asynccam.net.jsonrpc import JsonRpcClient
+from asynccam.net.reconnecting import ConnectionState
 from asynccam.net.rpc_link import JsonRpcConnection, RpcError
 from asynccam.runtime.backoff import Backoff
 from asynccam.systems.mediamtx import CameraClient

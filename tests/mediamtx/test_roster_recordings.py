@@ -5,7 +5,7 @@ import pytest
 from asynccam.model.address import Address
 from asynccam.model.events import Event, RecordingStarted, RecordingStopped
 from asynccam.systems.mediamtx.models import CameraInfo, RecordingInfo
-from asynccam.systems.mediamtx.roster import Roster
+from asynccam.systems.mediamtx.state_cache import Roster
 
 STARTED, STOPPED = RecordingStarted, RecordingStopped
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from asynccam.net.live import ConnectionState
+from asynccam.net.reconnecting import ConnectionState
 from asynccam.systems.mediamtx import AuthenticationError, ConnectionError
 from tests.mediamtx.clients import client_of, connected
 from tests.mediamtx.peer import TOKEN, Gen1, Gen2, Peer, error, running

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from asynccam.errors import ConnectionError, StateError, UsageError
-from asynccam.recording.verdict import Verdict, verify_file
-from asynccam.systems.mediamtx.sim_ways import ServiceWays
-from asynccam.systems.mediamtx.simulator import MediaMTXSimulator
+from asynccam.recording.verify import Verdict, verify_file
+from asynccam.systems.mediamtx.simulator.behavior import ServiceWays
+from asynccam.systems.mediamtx.simulator.simulator import MediaMTXSimulator
 from tests.support.mediamtx_service import simulator, talker
 from tests.support.set_clock import SetClock
 

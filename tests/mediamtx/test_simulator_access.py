@@ -7,8 +7,8 @@ from pathlib import Path
 import jwt
 import pytest
 
-from asynccam.systems.mediamtx.sim_access import Access, BadCredentialError
-from asynccam.systems.mediamtx.simulator import MediaMTXSimulator
+from asynccam.systems.mediamtx.simulator.access import Access, BadCredentialError
+from asynccam.systems.mediamtx.simulator.simulator import MediaMTXSimulator
 from tests.support.mediamtx_service import SECRET, simulator, talker, token
 from tests.support.set_clock import SetClock
 

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from asynccam.systems.mediamtx.simulator import MediaMTXSimulator
+from asynccam.systems.mediamtx.simulator.simulator import MediaMTXSimulator
 from tests.support.mediamtx_service import simulator, talker, token
 
 CONTENT = bytes(range(256)) * 4000

@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from asynccam.systems.mediamtx.sim_ways import LISTING_FAULT
+from asynccam.systems.mediamtx.simulator.behavior import LISTING_FAULT
 from tests.support.mediamtx_service import simulator, talker
 from tests.support.waiting import eventually
 

@@ -13,7 +13,7 @@ from asynccam.errors import TimeoutError
 from asynccam.model.events import Event, MissedEvents
 from asynccam.model.features import Record, RecordPlan
 from asynccam.model.info import CameraState
-from asynccam.net.live import ConnectionState
+from asynccam.net.reconnecting import ConnectionState
 from asynccam.systems.mediamtx import (
     AuthenticationError,
     CameraBusyError,
@@ -26,8 +26,8 @@ from asynccam.systems.mediamtx import (
     RecordingInfo,
     StorageFullError,
 )
-from asynccam.systems.mediamtx.sim_ways import LISTING_FAULT, ServiceFaults
-from asynccam.systems.mediamtx.simulator import MediaMTXSimulator
+from asynccam.systems.mediamtx.simulator.behavior import LISTING_FAULT, ServiceFaults
+from asynccam.systems.mediamtx.simulator.simulator import MediaMTXSimulator
 from asynccam.take.take import Take
 from tests.support.jpegs import jpeg_of_kind
 from tests.support.mediamtx_service import simulator

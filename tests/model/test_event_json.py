@@ -20,6 +20,7 @@ from asynccam.errors import BusyError, DeviceError
 from asynccam.model.event_json import event_document, plain
 from asynccam.model.events import CameraFailed, Event, FileArrived
 from asynccam.model.info import CameraInfo, LocalFile
+from asynccam.net.reconnecting import ConnectionState, ConnectionStateChanged
 from asynccam.systems.multicam.models import UploadItem
 from asynccam.systems.thorvision import CameraAdded, simulated_camera
 
@@ -71,12 +72,16 @@ def example(kind: Any, name: str = "x") -> Any:
     )
 
 
+JSON_NAMES = {"MissedEvents": "Gap"}
+"""Classes whose name in JSON is not the one in Python: JSON keeps the names that it had."""
+
+
 @pytest.mark.parametrize("kind", every_event(), ids=lambda kind: f"{kind.__module__}.{kind.__qualname__}")
 def test_every_event_is_complete_json(kind: type[Event]) -> None:
     event = example(kind)
     document = event_document(event)
     assert json.loads(json.dumps(document, allow_nan=False)) == document
-    assert document["event"] == kind.__name__ == document["kinds"][0]
+    assert document["event"] == JSON_NAMES.get(kind.__name__, kind.__name__) == document["kinds"][0]
     assert document["kinds"][-1] == "Event"
     assert document["subject"] == event.subject
     assert {item.name for item in dataclasses.fields(event)} <= document.keys()
@@ -95,6 +100,15 @@ def test_the_docs_name_every_event_and_its_fields(kind: type[Event]) -> None:
 
 def test_there_are_events_to_look_at() -> None:
     assert len(every_event()) >= 25
+
+
+def test_event_document_of_a_connection_has_the_names_that_json_had() -> None:
+    event = ConnectionStateChanged(
+        service="mediamtx://h:8002", state=ConnectionState.READY, previous=ConnectionState.SIGNING_IN
+    )
+    document = event_document(event)
+    assert document["kinds"] == ["ConnectionStateChanged", "LinkStateChanged", "Event"]
+    assert document["service"] == document["server"] == "mediamtx://h:8002" == event.server
 
 
 def test_a_document_by_hand() -> None:

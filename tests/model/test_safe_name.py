@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from asynccam.model.safe_name import safe_name
+from asynccam.model.filenames import safe_name
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from asynccam.systems.multicam.device import MultiCamDevice
-from asynccam.systems.multicam.device_connection import DeviceLimits
+from asynccam.systems.multicam.device.connection import DeviceLimits
+from asynccam.systems.multicam.device.device import MultiCamDevice
 from tests.support.multicam_device import BytesRecorder, ask, command, connected, running
 from tests.support.waiting import eventually
 

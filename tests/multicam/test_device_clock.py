@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from asynccam.systems.multicam.device_clock import NtpOffset
+from asynccam.systems.multicam.device.clock import NtpOffset
 from tests.support.fake_clock import FakeClock
 from tests.support.ntp_server import Answer, ntp_server, says
 from tests.support.waiting import eventually

@@ -12,9 +12,9 @@ from zeroconf.asyncio import AsyncZeroconf
 
 from asynccam.errors import ConnectionError, StorageError, TimeoutError, UsageError
 from asynccam.runtime.tasks import TaskScope
-from asynccam.systems.multicam.device import MultiCamDevice
-from asynccam.systems.multicam.device_connection import DeviceLimits
-from asynccam.systems.multicam.device_recording import Phase
+from asynccam.systems.multicam.device.connection import DeviceLimits
+from asynccam.systems.multicam.device.device import MultiCamDevice
+from asynccam.systems.multicam.device.recording import Phase
 from tests.support.multicam_device import ROOMY, BytesRecorder, ask, command, connected, fetch, running
 from tests.support.waiting import eventually, passes
 

@@ -10,13 +10,13 @@ import pytest
 
 from asynccam.errors import StateError
 from asynccam.recording.sources import TestPattern, V4l2Source
-from asynccam.recording.verdict import Verdict, verify_file
+from asynccam.recording.verify import Verdict, verify_file
 from asynccam.runtime.tasks import TaskScope
-from asynccam.systems.multicam import device_recording
-from asynccam.systems.multicam.device import MultiCamDevice
-from asynccam.systems.multicam.device_recorder import GstRecorder
-from asynccam.systems.multicam.device_recording import Phase
-from asynccam.systems.multicam.device_serve import serve
+from asynccam.systems.multicam.device import recording
+from asynccam.systems.multicam.device.device import MultiCamDevice
+from asynccam.systems.multicam.device.recorder import GstRecorder
+from asynccam.systems.multicam.device.recording import Phase
+from asynccam.systems.multicam.device.serve import serve
 from tests.support.gst import gst_processes
 from tests.support.multicam_device import ROOMY, ask, fetch
 from tests.support.waiting import eventually
@@ -124,7 +124,7 @@ def processes_that_write(directory: Path) -> list[int]:
 async def test_a_scheduled_start_opens_the_camera_ahead_and_records_from_its_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(device_recording, "ARM_LEAD", 1000.0)
+    monkeypatch.setattr(recording, "ARM_LEAD", 1000.0)
     async with MultiCamDevice(tmp_path, recorder=small_picture(), port=0, limits=ROOMY) as device:
         at = time.time() + 4
         assert (await ask(device, "START_RECORDING", timestamp=at))[
@@ -149,7 +149,7 @@ async def test_a_scheduled_start_opens_the_camera_ahead_and_records_from_its_tim
 async def test_a_scheduled_start_that_is_given_up_leaves_neither_process_nor_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str | None
 ) -> None:
-    monkeypatch.setattr(device_recording, "ARM_LEAD", 1000.0)
+    monkeypatch.setattr(recording, "ARM_LEAD", 1000.0)
     async with MultiCamDevice(tmp_path, recorder=small_picture(), port=0, limits=ROOMY) as device:
         await ask(device, "START_RECORDING", timestamp=time.time() + 500)
         await eventually(lambda: list(tmp_path.iterdir()))

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from asynccam.recording.verdict import Verdict
-from asynccam.systems.multicam import device_recording
-from asynccam.systems.multicam.device_connection import DeviceLimits
-from asynccam.systems.multicam.device_recording import Phase
-from asynccam.systems.multicam.device_storage import Storage
+from asynccam.recording.verify import Verdict
+from asynccam.systems.multicam.device import recording
+from asynccam.systems.multicam.device.connection import DeviceLimits
+from asynccam.systems.multicam.device.recording import Phase
+from asynccam.systems.multicam.device.storage import Storage
 from tests.support.multicam_device import BytesRecorder, ask, command, connected, running
 from tests.support.waiting import eventually
 
@@ -89,7 +89,7 @@ class ArmedRecorder(BytesRecorder):
 async def test_a_recorder_that_can_is_armed_ahead_of_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short_lead: float
 ) -> None:
-    monkeypatch.setattr(device_recording, "SHORT_LEAD", short_lead)
+    monkeypatch.setattr(recording, "SHORT_LEAD", short_lead)
     recorder = ArmedRecorder()
     async with running(tmp_path, recorder) as device:
         at = time.time() + 1
@@ -114,7 +114,7 @@ async def test_a_start_at_once_or_in_the_past_is_not_armed(tmp_path: Path, times
 async def test_an_armed_start_is_refused_where_there_is_no_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(device_recording, "SHORT_LEAD", 100.0)
+    monkeypatch.setattr(recording, "SHORT_LEAD", 100.0)
     recorder = ArmedRecorder()
     async with running(tmp_path, recorder, limits=DeviceLimits(reserve=1 << 60)) as device:
         answer = await ask(device, "START_RECORDING", timestamp=time.time() + 0.5)
@@ -160,7 +160,7 @@ async def test_a_recorder_that_cannot_be_armed_is_started_all_the_same(tmp_path:
 async def test_an_armed_start_that_is_given_up_is_disarmed_before_the_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(device_recording, "ARM_LEAD", 1000.0)
+    monkeypatch.setattr(recording, "ARM_LEAD", 1000.0)
     recorder = ArmedRecorder()
     async with running(tmp_path, recorder) as device:
         await ask(device, "START_RECORDING", timestamp=time.time() + 500)
@@ -352,7 +352,7 @@ async def test_a_recording_ends_before_the_disk_is_full(
         return free[0]
 
     monkeypatch.setattr(Storage, "free", free_bytes)
-    monkeypatch.setattr(device_recording, "_SPACE_INTERVAL", 0.02)
+    monkeypatch.setattr(recording, "_SPACE_INTERVAL", 0.02)
     async with running(tmp_path, dialect=1, limits=DeviceLimits(reserve=1000)) as device:
         assert (await ask(device, "START_RECORDING"))["status"] == "recording"
         free[0] = 500

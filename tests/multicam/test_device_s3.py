@@ -4,7 +4,7 @@ Authorization Header", Examples: Signature Calculations)."""
 import hashlib
 from datetime import UTC, datetime
 
-from asynccam.systems.multicam.device_s3 import UNSIGNED_PAYLOAD, AwsCredentials, object_url, sign
+from asynccam.systems.multicam.device.s3 import UNSIGNED_PAYLOAD, AwsCredentials, object_url, sign
 
 CREDENTIALS = AwsCredentials(
     "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "", "us-east-1"

@@ -13,8 +13,8 @@ from aiohttp import web
 
 from asynccam.errors import UsageError
 from asynccam.runtime.backoff import Backoff
-from asynccam.systems.multicam import device_upload
-from asynccam.systems.multicam.device import MultiCamDevice
+from asynccam.systems.multicam.device import upload as device_upload
+from asynccam.systems.multicam.device.device import MultiCamDevice
 from tests.support.multicam_device import Answer, ask, running
 from tests.support.waiting import eventually
 

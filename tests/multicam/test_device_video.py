@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from asynccam.systems.multicam.device import MultiCamDevice
-from asynccam.systems.multicam.device_connection import DeviceLimits
+from asynccam.systems.multicam.device.connection import DeviceLimits
+from asynccam.systems.multicam.device.device import MultiCamDevice
 from tests.support.multicam_device import ask, command, connected, fetch, running
 from tests.support.waiting import eventually
 
@@ -135,7 +135,7 @@ async def test_a_recording_that_cannot_be_read_is_an_error(
         raise PermissionError(13, "Permission denied")
 
     async with running(tmp_path) as device:
-        monkeypatch.setattr("asynccam.systems.multicam.device_storage.os.open", refuse)
+        monkeypatch.setattr("asynccam.systems.multicam.device.storage.os.open", refuse)
         answer = await ask(device, "GET_VIDEO", fileName=NAME)
     assert answer["status"] == "error"
     assert "Permission denied" in answer["message"]

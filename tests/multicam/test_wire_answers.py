@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asynccam.errors import RemoteProtocolError
-from asynccam.systems.multicam.wire import Answer, AnswerReader, parse_list, parse_status, parse_stop
+from asynccam.systems.multicam.protocol import Answer, AnswerReader, parse_list, parse_status, parse_stop
 from tests.support.cuts import every_cut
 
 STATUS = b'{"deviceId":"d","status":"ready","timestamp":1729000000.5,"isRecording":false}'

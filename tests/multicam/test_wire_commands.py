@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from asynccam.errors import RemoteProtocolError
 from asynccam.systems.multicam import CommandMessage, CommandType
-from asynccam.systems.multicam.wire import Command, CommandReader
+from asynccam.systems.multicam.protocol import Command, CommandReader
 from tests.support.cuts import every_cut
 
 START = b'{"command": "START_RECORDING", "timestamp": 1729000000.123, '

@@ -3,8 +3,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asynccam.errors import RemoteProtocolError
-from asynccam.systems.multicam.wire import DeviceRefusal, FileData, FileEnd, FileEvent, FileHeader, FileReader
-from asynccam.wire.framed import encode_frame
+from asynccam.net.framed import encode_frame
+from asynccam.systems.multicam.protocol import (
+    DeviceRefusal,
+    FileData,
+    FileEnd,
+    FileEvent,
+    FileHeader,
+    FileReader,
+)
 from tests.support.cuts import every_cut
 
 HEADER = b'{"deviceId":"d","fileName":"../loot.txt","fileSize":5,"status":"ready"}'

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from asynccam.systems.nanocam.server import MediaServer
+from asynccam.systems.nanocam.server.server import MediaServer
 
 PATIENCE = 30.0
 

@@ -25,7 +25,7 @@ from asynccam.errors import (
 )
 from asynccam.recording import Verdict, verify_file
 from asynccam.systems.nanocam.client import MediaClient
-from asynccam.systems.nanocam.client_link import ClientTimeouts
+from asynccam.systems.nanocam.client_session import ClientTimeouts
 from asynccam.systems.nanocam.wire_answers import (
     Busy,
     FileEntry,

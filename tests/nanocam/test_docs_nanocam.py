@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from asynccam.session import Session  # imported here, because that blocks
-from asynccam.systems.nanocam.server import MediaServer
+from asynccam.systems.nanocam.server.server import MediaServer
 from tests.support.gst import free_udp_port
 
 PAGE = (Path(__file__).parents[2] / "docs" / "nanocam.md").read_text(encoding="utf-8")

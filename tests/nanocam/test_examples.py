@@ -14,7 +14,7 @@ from PIL import Image
 
 from asynccam.recording import Verdict, verify_file
 from asynccam.systems.nanocam import mediaserver
-from asynccam.systems.nanocam.server import MediaServer
+from asynccam.systems.nanocam.server.server import MediaServer
 from tests.support.gst import free_udp_port
 
 SEED = (Path(__file__).parent / "seed_examples.md").read_text(encoding="utf-8")

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asynccam.errors import RecordingError, TimeoutError
-from asynccam.systems.nanocam.frames import FramePipe, FrameReader
+from asynccam.systems.nanocam.csi.frames import FramePipe, FrameReader
 from tests.support.cuts import every_cut
 from tests.support.gst import LAUNCH
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
-    from asynccam.systems.nanocam.frames import Frame
+    from asynccam.systems.nanocam.csi.frames import Frame
 
 # Written by hand: version 1.0, flags, padding, type, length, and 52 bytes that say when.
 CAPS = b"video/x-raw, format=(string)BGR, width=(int)3, height=(int)2, framerate=(fraction)30/1"

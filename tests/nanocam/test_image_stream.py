@@ -10,12 +10,12 @@ import pytest
 
 from asynccam.errors import RecordingError, StateError, StorageError, UsageError
 from asynccam.recording import Verdict
+from asynccam.recording.elements import Graph
 from asynccam.recording.events import RecorderEnded, RecorderStarted
-from asynccam.recording.gstlaunch import Graph
 from asynccam.runtime.hub import EventHub
-from asynccam.systems.nanocam.csi import CSIcamera
-from asynccam.systems.nanocam.csi_graph import Media
-from asynccam.systems.nanocam.image_stream import SETTLE, ImageStream
+from asynccam.systems.nanocam.csi.camera import CSIcamera
+from asynccam.systems.nanocam.csi.graph import Media
+from asynccam.systems.nanocam.csi.image_stream import SETTLE, ImageStream
 from asynccam.systems.nanocam.tools import CSIcamera as MakersCamera
 from asynccam.systems.nanocam.tools import ImageStream as MakersImageStream
 from asynccam.systems.nanocam.tools import VideoStream as MakersVideoStream

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asynccam.errors import RemoteProtocolError
-from asynccam.systems.nanocam.replies import (
+from asynccam.systems.nanocam.reply_parser import (
     FileBegins,
     FileData,
     FileEnds,

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from asynccam.errors import StorageError
-from asynccam.model.safe_name import safe_name
-from asynccam.systems.nanocam.names import drop_empty, reserve, settle, stamp
+from asynccam.model.filenames import safe_name
+from asynccam.systems.nanocam.filenames import drop_empty, reserve, settle, stamp
 from asynccam.systems.nanocam.wire_answers import (
     local_name,
 )

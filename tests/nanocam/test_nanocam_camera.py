@@ -27,8 +27,8 @@ from asynccam.recording import Verdict, verify_file
 from asynccam.session import Session
 from asynccam.systems.nanocam.camera import NanocamCamera
 from asynccam.systems.nanocam.camera_ports import MediaPorts
-from asynccam.systems.nanocam.server import MediaServer
-from asynccam.systems.nanocam.server_options import ServerLimits, ServerPolicy
+from asynccam.systems.nanocam.server.options import ServerLimits, ServerPolicy
+from asynccam.systems.nanocam.server.server import MediaServer
 from tests.support.cancelling import cancelled_at
 from tests.support.gst import free_udp_port, running
 from tests.support.waiting import eventually, passes

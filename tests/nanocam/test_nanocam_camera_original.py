@@ -11,7 +11,7 @@ from asynccam.errors import BusyError, DeviceError
 from asynccam.model.features import Record, RecordPlan, Snapshot, Stream
 from asynccam.model.info import CameraState
 from asynccam.recording import Verdict, verify_file
-from asynccam.recording.rtp_port import RtpPort
+from asynccam.recording.rtp.port import RtpPort
 from asynccam.systems.nanocam.camera import NanocamCamera
 from asynccam.systems.nanocam.camera_ports import MediaPorts
 from tests.support.gst import LAUNCH, free_udp_port, rtp_sender

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asynccam.errors import RemoteProtocolError
-from asynccam.systems.nanocam.pickles import (
+from asynccam.systems.nanocam.safe_pickle import (
     MAX_ITEMS,
     MAX_PICKLE,
     MAX_STEPS,

@@ -12,8 +12,8 @@ from PIL import Image
 from asynccam.errors import ConnectionError, StateError, UsageError
 from asynccam.recording import Verdict, verify_file
 from asynccam.systems.nanocam import mediaserver
-from asynccam.systems.nanocam.server import MediaServer
-from asynccam.systems.nanocam.server_options import ServerLimits, ServerPolicy, WhenBusy
+from asynccam.systems.nanocam.server.options import ServerLimits, ServerPolicy, WhenBusy
+from asynccam.systems.nanocam.server.server import MediaServer
 from tests.nanocam.original import KILL, image, original, video
 from tests.support.gst import free_udp_port
 from tests.support.waiting import eventually, passes

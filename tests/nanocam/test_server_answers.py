@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from asynccam.errors import BusyError, ConnectionError, StorageError, TimeoutError
-from asynccam.systems.nanocam.server_answers import Answers, Line
+from asynccam.systems.nanocam.server.responses import Answers, Line
 
 LARGE = 16 << 20
 """Bytes that no buffer of a socket holds."""

@@ -11,7 +11,7 @@ from PIL import Image
 from asynccam.errors import BusyError, DeviceError
 from asynccam.recording import Verdict, verify_file
 from asynccam.systems.nanocam.client import MediaClient
-from asynccam.systems.nanocam.server import MediaServer
+from asynccam.systems.nanocam.server.server import MediaServer
 from tests.nanocam.original import original, video
 from tests.support.cancelling import cancelled_at
 from tests.support.gst import decoded_frames, free_udp_port

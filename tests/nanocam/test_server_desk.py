@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from asynccam.errors import BusyError, TimeoutError
-from asynccam.systems.nanocam.server_desk import Desk, JobKind
+from asynccam.systems.nanocam.server.queue import Desk, JobKind
 from tests.support.waiting import passes
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from asynccam.systems.nanocam.csi import CSIcamera
-from asynccam.systems.nanocam.server import MediaServer
-from asynccam.systems.nanocam.server_options import ServerLimits, ServerPolicy, WhenBusy
+from asynccam.systems.nanocam.csi.camera import CSIcamera
+from asynccam.systems.nanocam.server.options import ServerLimits, ServerPolicy, WhenBusy
+from asynccam.systems.nanocam.server.server import MediaServer
 from tests.nanocam.original import KILL, OriginalClient, image, original, video
 from tests.support.gst import free_udp_port
 from tests.support.waiting import eventually, passes

@@ -7,10 +7,10 @@ from typing import Literal
 import pytest
 
 from asynccam.recording import Verdict, verify_file
-from asynccam.systems.nanocam.csi import CSIcamera
-from asynccam.systems.nanocam.frames import FramePipe
-from asynccam.systems.nanocam.image_stream import ImageStream
-from asynccam.systems.nanocam.video_stream import VideoStream
+from asynccam.systems.nanocam.csi.camera import CSIcamera
+from asynccam.systems.nanocam.csi.frames import FramePipe
+from asynccam.systems.nanocam.csi.image_stream import ImageStream
+from asynccam.systems.nanocam.csi.video_stream import VideoStream
 from tests.support.cancelling import cancelled_at
 from tests.support.gst import free_udp_port, gst_processes
 from tests.support.waiting import eventually

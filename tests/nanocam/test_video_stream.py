@@ -24,9 +24,9 @@ from asynccam.errors import (
 from asynccam.recording import EndReason, Verdict, verify_file
 from asynccam.recording.events import RecorderProgress, RecorderStarted
 from asynccam.runtime.hub import EventHub
-from asynccam.systems.nanocam import video_stream
-from asynccam.systems.nanocam.csi import CSIcamera
-from asynccam.systems.nanocam.video_stream import VideoStream
+from asynccam.systems.nanocam.csi import video_stream
+from asynccam.systems.nanocam.csi.camera import CSIcamera
+from asynccam.systems.nanocam.csi.video_stream import VideoStream
 from tests.support.gst import decoded_frames, free_udp_port, gst_processes, rtp_sender, running
 from tests.support.waiting import eventually
 

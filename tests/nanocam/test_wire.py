@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asynccam.errors import RemoteProtocolError, UsageError
-from asynccam.systems.nanocam.replies import FileBegins, FileData, FileEnds, ReplyEvent, ReplyReader
-from asynccam.systems.nanocam.wire import (
+from asynccam.net.framed import encode_frame
+from asynccam.systems.nanocam.protocol import (
     MAX_REQUEST,
     ORIGINAL_REQUEST,
     BadRequest,
@@ -25,6 +25,7 @@ from asynccam.systems.nanocam.wire import (
     VideoRequest,
     encode_request,
 )
+from asynccam.systems.nanocam.reply_parser import FileBegins, FileData, FileEnds, ReplyEvent, ReplyReader
 from asynccam.systems.nanocam.wire_answers import (
     Busy,
     FileEntry,
@@ -36,7 +37,6 @@ from asynccam.systems.nanocam.wire_answers import (
     encode_framed,
     local_name,
 )
-from asynccam.wire.framed import encode_frame
 from tests.support.cuts import every_cut
 
 IMAGE = (

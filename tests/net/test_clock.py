@@ -21,9 +21,9 @@ from asynccam.errors import (
     UsageError,
 )
 from asynccam.model.info import ClockOffset
+from asynccam.net import sntp
 from asynccam.net.clock import MeasurementLimiter, TimedReply, measure_offset, query_sntp, sntp_offset
 from asynccam.runtime.tasks import TaskScope
-from asynccam.wire import sntp
 from tests.support.fake_clock import FakeClock
 from tests.support.ntp_server import Address, NtpServer, late, ntp_server, raw, reply, says, silence
 from tests.support.waiting import eventually, passes

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from asynccam.errors import StorageError
-from asynccam.net.digest import BackgroundDigest
+from asynccam.net.transfer.digest import BackgroundDigest
 from tests.support.parts import sample, sha256
 
 MIB = 1024 * 1024

@@ -13,8 +13,8 @@ from websockets.utils import accept_key
 
 from asynccam.errors import BusyError, ConnectionError, RemoteProtocolError, TimeoutError
 from asynccam.model.events import Event
+from asynccam.net.jsonrpc import connect
 from asynccam.net.mdns import ServiceFound, browse
-from asynccam.net.rpc import connect
 from asynccam.net.websocket import open_websocket
 from asynccam.recording.process import NOTHING_TO_FINISH, LaunchProcess
 from asynccam.runtime.hub import EventHub

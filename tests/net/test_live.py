@@ -19,8 +19,8 @@ from asynccam.errors import (
     TimeoutError,
     UsageError,
 )
-from asynccam.net.live import TRANSITIONS, ConnectionState, ReconnectingConnection
-from asynccam.net.rpc import JsonRpcClient, connect
+from asynccam.net.jsonrpc import JsonRpcClient, connect
+from asynccam.net.reconnecting import TRANSITIONS, ConnectionState, ReconnectingConnection
 from asynccam.net.rpc_link import JsonRpcConnection
 from asynccam.net.websocket import CloseInfo, open_websocket
 from asynccam.runtime.backoff import Backoff
@@ -100,7 +100,7 @@ async def test_who_hears_of_a_failed_call_finds_the_state_true(server: RpcServer
 async def test_one_line_in_the_log_at_the_loss_and_one_at_the_return(
     server: RpcServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, logger="asynccam.net.live")
+    caplog.set_level(logging.INFO, logger="asynccam.net.reconnecting")
     async with connect(server.url, backoff=QUICK) as client:
         await server.stop()
         await eventually(lambda: client.live.error is not None and "refused" in str(client.live.error))

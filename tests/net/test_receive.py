@@ -11,8 +11,8 @@ from socket import socket
 import pytest
 
 from asynccam.errors import UsageError
-from asynccam.net.download import EngineChoice, PartFile, receive_file
-from asynccam.net.engine import TURN, TransferBackend
+from asynccam.net.transfer.base import TURN, TransferBackend
+from asynccam.net.transfer.download import EngineChoice, PartFile, receive_file
 from tests.support.parts import contents, sample, sha256
 from tests.support.tcp_pair import pumping, send, tcp_pair
 from tests.support.waiting import eventually

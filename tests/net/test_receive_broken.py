@@ -9,10 +9,10 @@ from socket import socket
 import pytest
 
 from asynccam.errors import StateError, StorageError, TransferError
-from asynccam.net import splice
-from asynccam.net.buffered import BufferedTransfer
-from asynccam.net.download import EngineChoice, PartFile, receive_file
-from asynccam.net.engine import TURN, TransferBackend
+from asynccam.net.transfer import splice
+from asynccam.net.transfer.base import TURN, TransferBackend
+from asynccam.net.transfer.buffered import BufferedTransfer
+from asynccam.net.transfer.download import EngineChoice, PartFile, receive_file
 from tests.support.cancelling import cancelled_at
 from tests.support.parts import contents, longest_file, sample, sha256
 from tests.support.tcp_pair import pumping, reset, send, tcp_pair

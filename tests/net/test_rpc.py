@@ -16,8 +16,8 @@ from asynccam.errors import (
     TimeoutError,
     UsageError,
 )
-from asynccam.net.live import ConnectionState
-from asynccam.net.rpc import JsonRpcClient, connect
+from asynccam.net.jsonrpc import JsonRpcClient, connect
+from asynccam.net.reconnecting import ConnectionState
 from asynccam.net.rpc_link import JsonRpcConnection, RpcError
 from asynccam.runtime.backoff import Backoff
 from tests.support.rpc_server import RpcServer, answer, never, rpc_server

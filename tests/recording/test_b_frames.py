@@ -19,9 +19,9 @@ from asynccam.recording import (
     Verdict,
     Watch,
 )
+from asynccam.recording.bus_messages import LatencyChanged, parse_line
 from asynccam.recording.events import RecorderProgress, RecorderStalled
-from asynccam.recording.installation import Installation, find_installation
-from asynccam.recording.messages import LatencyChanged, parse_line
+from asynccam.recording.gstreamer import Installation, find_installation
 from asynccam.recording.outputs import RecorderOutput
 from asynccam.recording.sources import Source
 from tests.support.gst import (
@@ -162,7 +162,7 @@ async def test_a_gstreamer_without_the_element_says_so(
         return old
 
     monkeypatch.setattr("asynccam.recording.recorder.find_installation", found)
-    monkeypatch.setattr("asynccam.recording.installation.find_installation", found)
+    monkeypatch.setattr("asynccam.recording.gstreamer.find_installation", found)
     port = free_udp_port()
     async with running(*rtp_sender(port)):
         (verdict,) = (

@@ -14,8 +14,8 @@ import pytest
 
 from asynccam.model.coverage import EarlyEnd, LateBegin, begin_tolerance, end_tolerance
 from asynccam.recording import (
-    DroppedFrames,
     EndReason,
+    Gap,
     HlsFiles,
     Limits,
     Pipeline,
@@ -207,7 +207,7 @@ async def test_a_stall_to_the_end_is_a_gap_without_return(tmp_path: Path) -> Non
         await anext(stalls)
         await recorder.stop()
     (gap,) = recorder.gaps
-    assert gap == DroppedFrames(gap.began, gap.ended, restarted=False, resumed=False)
+    assert gap == Gap(gap.began, gap.ended, restarted=False, resumed=False)
     assert recorder.ended_early is not None
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from asynccam.errors import UsageError
-from asynccam.recording.gstlaunch import Chain, Graph, GstElement, PadOf, caps, printf_literal, quote
+from asynccam.recording.elements import Chain, Graph, GstElement, PadOf, caps, printf_literal, quote
 
 NAMES = [
     "a b",

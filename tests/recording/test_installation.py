@@ -8,7 +8,7 @@ import pytest
 
 from asynccam.errors import RecordingError
 from asynccam.recording import Pipeline, Recorder, SingleFile, TestPattern
-from asynccam.recording.installation import find_installation, forget_installation
+from asynccam.recording.gstreamer import find_installation, forget_installation
 
 GST_INSPECT = """#!/bin/sh
 echo run >> {log}

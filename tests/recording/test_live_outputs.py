@@ -22,10 +22,10 @@ from asynccam.recording import (
     Watch,
     verify_file,
 )
+from asynccam.recording.elements import Chain, Graph, GstElement, caps
 from asynccam.recording.encoders import Codec, encode
 from asynccam.recording.events import RecorderProgress
-from asynccam.recording.gstlaunch import Chain, Graph, GstElement, caps
-from asynccam.recording.installation import (
+from asynccam.recording.gstreamer import (
     find_installation,
     forget_installation,
     known_installation,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asynccam.recording.messages import (
+from asynccam.recording.bus_messages import (
     AsyncDone,
     BusMessage,
     CapsSet,

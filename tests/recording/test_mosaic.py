@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from asynccam.errors import RecordingError, TargetExistsError, TimeoutError, UsageError
-from asynccam.recording.mosaic import Clip, Panel, write_cut, write_mosaic, write_sheet
-from asynccam.recording.verdict import Verdict, verify_file
+from asynccam.recording.mosaic.mosaic import Clip, Panel, write_cut, write_mosaic, write_sheet
+from asynccam.recording.verify import Verdict, verify_file
 from tests.support.cancelling import cancelled_at
 from tests.support.gst import gst_processes
 from tests.support.levels import shades, write_levels

@@ -31,7 +31,7 @@ from asynccam.recording import (
     Verdict,
     Watch,
 )
-from asynccam.recording.gstlaunch import GstElement
+from asynccam.recording.elements import GstElement
 from asynccam.recording.sources import Stream
 from asynccam.runtime.backoff import Backoff
 from tests.support.gst import (

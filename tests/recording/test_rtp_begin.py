@@ -11,7 +11,7 @@ import pytest
 
 from asynccam.recording import Pipeline, Recorder, RtpSource, SingleFile, TestPattern, Watch
 from asynccam.recording.live_outputs import RtpOutput
-from asynccam.recording.rtp_filter import StreamFilter
+from asynccam.recording.rtp.filter import StreamFilter
 from tests.support.day_codes import pictures_of, read_line
 from tests.support.gst import free_udp_port
 

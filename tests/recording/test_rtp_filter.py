@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asynccam.recording import rtp_filter
-from asynccam.recording.rtp_filter import StreamBegin, StreamFilter, is_rtcp, is_rtp
-from asynccam.recording.rtp_stream import RtpSender, RtpStream
+from asynccam.recording.rtp import filter as rtp_filter
+from asynccam.recording.rtp.filter import StreamBegin, StreamFilter, is_rtcp, is_rtp
+from asynccam.recording.rtp.stream import RtpSender, RtpStream
 
 HERE = ("10.0.0.1", 4000)
 OTHER = ("10.0.0.2", 4000)

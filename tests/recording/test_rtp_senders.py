@@ -22,7 +22,7 @@ from asynccam.recording import (
     Verdict,
     Watch,
 )
-from asynccam.recording.rtp_port import RtpPort
+from asynccam.recording.rtp.port import RtpPort
 from asynccam.wall_clock import elapsed
 from tests.support.day_codes import pictures_of
 from tests.support.gst import free_udp_port, running

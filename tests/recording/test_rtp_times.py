@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from asynccam.recording.rtp_times import CLOCK_RATE, RtpTimes
-from asynccam.wire.rtcp import SenderReport
+from asynccam.recording.rtp.rtcp import SenderReport
+from asynccam.recording.rtp.times import CLOCK_RATE, RtpTimes
 
 MADE = 1000.0
 FIRST = (1 << 32) - 45_000

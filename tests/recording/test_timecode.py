@@ -5,8 +5,8 @@ from datetime import datetime
 from fractions import Fraction
 from itertools import islice
 
-from asynccam.recording import timecode
-from asynccam.recording.timecode import DayTime, day_time, draw, pictures, text_size
+from asynccam.recording.mosaic import timecode
+from asynccam.recording.mosaic.timecode import DayTime, day_time, draw, pictures, text_size
 
 FPS = Fraction(30)
 

@@ -9,7 +9,7 @@ import pytest
 
 from asynccam.errors import NotFoundError, StorageError, TimeoutError
 from asynccam.recording.containers.reader import Intervals
-from asynccam.recording.verdict import Verdict, verify_file
+from asynccam.recording.verify import Verdict, verify_file
 from tests.support.gst import LAUNCH, decoded_frames
 
 FRAMES = 12

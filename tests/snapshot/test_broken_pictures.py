@@ -13,7 +13,7 @@ from asynccam import Session, errors
 from asynccam.model.manifest import FileState, Outcome
 from asynccam.recording import verify_file
 from asynccam.systems.snapshot import SnapshotClient, SnapshotClientError
-from asynccam.take.files import FileCheck
+from asynccam.take.collector import FileCheck
 from tests.support.jpegs import BROKEN, NONE, WHOLE, jpeg_of_kind, noise, picture_in
 from tests.support.snapshot_field_server import FieldServer
 

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from asynccam.cli.children import running
-from asynccam.cli.demo_cast import Part, cast
+from asynccam.cli.demo.cameras import Part, cast
+from asynccam.cli.subprocess_server import running
 from asynccam.model.camera import Camera
 from asynccam.model.manifest import Manifest
 from asynccam.recording import frame_times, verify_file

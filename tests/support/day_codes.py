@@ -1,4 +1,4 @@
-"""Reads label and time of day in pictures that carry `asynccam.recording.timecode`, as a person would.
+"""Reads label and time of day in pictures that carry `asynccam.recording.mosaic.timecode`, as a person would.
 
 Written from what is seen: letters of five by seven dots, each ``scale`` pixels wide, light on dark, in a line
 whose corner is two dots from that of the picture.
@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from asynccam.recording.timecode import draw
+from asynccam.recording.mosaic.timecode import draw
 
 _COLUMNS: Final = 6
 _ROWS: Final = 9

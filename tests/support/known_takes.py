@@ -15,7 +15,7 @@ from typing import Final
 from asynccam.model.info import ClockOffset
 from asynccam.model.manifest import CameraRecord
 from asynccam.net.clock import query_sntp
-from asynccam.recording.verdict import verify_file
+from asynccam.recording.verify import verify_file
 from asynccam.systems.multicam import MultiCamCamera
 from asynccam.take import Take, TimeServer
 from asynccam.wall_clock import WALL_CLOCK

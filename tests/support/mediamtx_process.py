@@ -13,8 +13,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from asynccam.systems.mediamtx.sim_ways import ServiceWays
-from asynccam.systems.mediamtx.simulator import MediaMTXSimulator
+from asynccam.systems.mediamtx.simulator.behavior import ServiceWays
+from asynccam.systems.mediamtx.simulator.simulator import MediaMTXSimulator
 
 SECRET = "a secret of at least thirty-two bytes, for services that die"
 BEAT = 0.005

@@ -10,8 +10,8 @@ from typing import Any
 import aiohttp
 import jwt
 
-from asynccam.systems.mediamtx.sim_ways import ServiceFaults, ServiceWays
-from asynccam.systems.mediamtx.simulator import MediaMTXSimulator
+from asynccam.systems.mediamtx.simulator.behavior import ServiceFaults, ServiceWays
+from asynccam.systems.mediamtx.simulator.simulator import MediaMTXSimulator
 
 SECRET = "a secret of at least thirty-two bytes, for tests"
 KEYS = {"viewer-key": "viewer", "operator-key": "operator", "admin-key": "admin"}

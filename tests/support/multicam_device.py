@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from asynccam.recording.verdict import FileVerdict, Verdict
-from asynccam.systems.multicam.device import MultiCamDevice
-from asynccam.systems.multicam.device_connection import DeviceLimits
+from asynccam.recording.verify import FileVerdict, Verdict
+from asynccam.systems.multicam.device.connection import DeviceLimits
+from asynccam.systems.multicam.device.device import MultiCamDevice
 
 ROOMY = DeviceLimits(reserve=0)
 Answer = dict[str, Any]

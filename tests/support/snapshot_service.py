@@ -8,14 +8,14 @@ from typing import Any
 
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.hub import EventHub
+from asynccam.systems.snapshot.server.backends.gstreamer import CameraBackend
+from asynccam.systems.snapshot.server.backends.v4l2 import V4l2CtlBackend
 from asynccam.systems.snapshot.server.capture import Backend
 from asynccam.systems.snapshot.server.config import ConfigFile
-from asynccam.systems.snapshot.server.gstreamer import CameraBackend
 from asynccam.systems.snapshot.server.imu import ImuFeed
 from asynccam.systems.snapshot.server.service import SnapshotService
-from asynccam.systems.snapshot.server.services import Services
 from asynccam.systems.snapshot.server.store import SnapshotStore
-from asynccam.systems.snapshot.server.v4l2ctl import V4l2CtlBackend
+from asynccam.systems.snapshot.server.systemd import Services
 from tests.support.v4l2 import Devices
 
 

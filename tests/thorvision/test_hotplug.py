@@ -9,7 +9,7 @@ import pytest
 
 from asynccam.errors import ConnectionError, RemoteProtocolError, TimeoutError
 from asynccam.model.events import CameraChanged, CameraFound, CameraLost, Event, MissedEvents
-from asynccam.net.live import ConnectionState
+from asynccam.net.reconnecting import ConnectionState
 from asynccam.runtime.backoff import Backoff
 from asynccam.systems.thorvision import (
     CameraAdded,

@@ -22,8 +22,8 @@ from asynccam.systems.thorvision import (
     ThorVisionSimulator,
     simulated_camera,
 )
-from asynccam.systems.thorvision.simulator_frames import JpegSplitter, with_metadata
-from asynccam.systems.thorvision.simulator_serve import serve
+from asynccam.systems.thorvision.simulator.frames import JpegSplitter, with_metadata
+from asynccam.systems.thorvision.simulator.serve import serve
 from tests.support.waiting import eventually
 from tests.thorvision.rig import PICTURE, device, free_ports, rig
 

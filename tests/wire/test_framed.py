@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asynccam.errors import RemoteProtocolError
-from asynccam.wire.framed import Frame, FrameReader, encode_frame
+from asynccam.net.framed import Frame, FrameReader, encode_frame
 from tests.support.cuts import every_cut
 
 MAX = 1024 * 1024

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asynccam.errors import RemoteProtocolError
-from asynccam.wire.json_stream import MAX_DEPTH, ObjectScanner
+from asynccam.net.framing import MAX_DEPTH, ObjectScanner
 from tests.support.cuts import every_cut
 
 

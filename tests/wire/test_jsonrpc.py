@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asynccam.errors import UsageError
-from asynccam.wire.jsonrpc import ErrorResponse, JsonRpcCodec, Notification, Result, UnexpectedMessage
+from asynccam.net.jsonrpc_codec import ErrorResponse, JsonRpcCodec, Notification, Result, UnexpectedMessage
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asynccam.wire.rtcp import SenderReport, sender_reports
+from asynccam.recording.rtp.rtcp import SenderReport, sender_reports
 
 # Version 2, no padding, no report block; type 200; 6 words follow.
 REPORT = bytes.fromhex(

@@ -11,7 +11,7 @@ from asynccam.errors import (
     DeviceError,
     RemoteProtocolError,
 )
-from asynccam.wire import sntp
+from asynccam.net import sntp
 
 NONCE = 0x0123_4567_89AB_CDEF
 # leap 0, version 4, mode 4; stratum 2; poll 6; precision -20; root delay, root dispersion; reference id;

@@ -29,8 +29,8 @@ from .models import (
     SnapshotInfo,
     Streams,
 )
-from .sim_ways import ServiceFaults, ServiceWays
-from .simulator import MediaMTXSimulator
+from .simulator.behavior import ServiceFaults, ServiceWays
+from .simulator.simulator import MediaMTXSimulator
 
 __all__ = [
     "AuthenticationError",

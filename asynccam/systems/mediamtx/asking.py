@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 
 from asynccam.errors import UsageError
 from asynccam.model.events import Event
+from asynccam.systems.mediamtx.auth import LinkFacts
 from asynccam.systems.mediamtx.models import Answer
-from asynccam.systems.mediamtx.roster import Roster
-from asynccam.systems.mediamtx.signin import LinkFacts
+from asynccam.systems.mediamtx.state_cache import Roster
 
 A = TypeVar("A", bound=Answer)
 

@@ -19,12 +19,12 @@ from asynccam.model.identity import Identity
 from asynccam.model.info import CameraState, MediaFile
 from asynccam.runtime.hub import Subscription
 from asynccam.runtime.timing import deadline
-from asynccam.systems.mediamtx.calls import PostedCall
 from asynccam.systems.mediamtx.client import CameraClient
 from asynccam.systems.mediamtx.errors import CameraBusyError, CameraNotFoundError, ConnectionError
 from asynccam.systems.mediamtx.files import RECORDINGS
 from asynccam.systems.mediamtx.models import CameraInfo, RecordingInfo
-from asynccam.systems.mediamtx.roster import has_ended
+from asynccam.systems.mediamtx.rpc import PostedCall
+from asynccam.systems.mediamtx.state_cache import has_ended
 from asynccam.wall_clock import unix_now
 
 ANSWER_MEANINGS: Final[Mapping[tuple[int, str], AnswerMeaning]] = {

@@ -15,28 +15,27 @@ from asynccam.model.credentials import TokenProvider
 from asynccam.model.events import Event
 from asynccam.model.info import CameraState
 from asynccam.net.http import HttpClient
-from asynccam.net.live import ConnectionState
+from asynccam.net.reconnecting import ConnectionState, ConnectionStateChanged
 from asynccam.net.tls import client_context
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.hub import EventHub, Subscription
 from asynccam.runtime.tasks import finish
-from asynccam.systems.mediamtx.calls import PostedCall
+from asynccam.systems.mediamtx.auth import LinkFacts
 from asynccam.systems.mediamtx.connection import ServiceConnection, Subscriptions
 from asynccam.systems.mediamtx.errors import ConnectionError
 from asynccam.systems.mediamtx.events import (
     CameraStatusUpdate,
-    ConnectionStateChanged,
     RecordingStatusUpdate,
 )
 from asynccam.systems.mediamtx.files import FileMethods
 from asynccam.systems.mediamtx.methods import CameraMethods
 from asynccam.systems.mediamtx.models import CameraInfo, RecordingInfo
 from asynccam.systems.mediamtx.notifications import TOPICS
-from asynccam.systems.mediamtx.roster import Roster
+from asynccam.systems.mediamtx.rpc import PostedCall
 from asynccam.systems.mediamtx.service import ServiceMethods
 from asynccam.systems.mediamtx.settings import credentials, endpoint
-from asynccam.systems.mediamtx.signin import LinkFacts
-from asynccam.systems.mediamtx.timed import TimedStops
+from asynccam.systems.mediamtx.state_cache import Roster
+from asynccam.systems.mediamtx.stop_timers import TimedStops
 from asynccam.wall_clock import WALL_CLOCK
 
 CameraHandler = Callable[[CameraInfo], Awaitable[object] | object]

@@ -12,23 +12,22 @@ from typing import Any, Final
 
 from asynccam.errors import AsynccamError, RemoteProtocolError
 from asynccam.model.events import Event
-from asynccam.net.live import ConnectionState
-from asynccam.net.rpc import JsonRpcClient
+from asynccam.net.jsonrpc import JsonRpcClient
+from asynccam.net.reconnecting import ConnectionState, ConnectionStateChanged
 from asynccam.net.rpc_link import JsonRpcConnection, RpcError
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.hub import EventHub
-from asynccam.systems.mediamtx.calls import Caller
+from asynccam.systems.mediamtx.auth import ask, sign_in, translated
 from asynccam.systems.mediamtx.events import (
     CameraStatusUpdate,
-    ConnectionStateChanged,
     RecordingStatusUpdate,
     ServiceNotice,
 )
 from asynccam.systems.mediamtx.models import CameraInfo, CameraList, RecordingInfo
 from asynccam.systems.mediamtx.notifications import read_notice
-from asynccam.systems.mediamtx.roster import Roster
+from asynccam.systems.mediamtx.rpc import Caller
 from asynccam.systems.mediamtx.settings import Credentials, Endpoint
-from asynccam.systems.mediamtx.signin import ask, sign_in, translated
+from asynccam.systems.mediamtx.state_cache import Roster
 from asynccam.wall_clock import WALL_CLOCK
 
 _LOG = logging.getLogger(__name__)

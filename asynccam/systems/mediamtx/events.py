@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from asynccam.model.events import CameraEvent, Event
-from asynccam.net.live import LinkStateChanged
+from asynccam.net.reconnecting import ConnectionStateChanged as ConnectionStateChanged
 from asynccam.systems.mediamtx.models import CameraInfo, RecordingInfo
 
 
@@ -39,19 +39,3 @@ class ServiceNotice(Event):
     service: str
     topic: str
     data: Any
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionStateChanged(LinkStateChanged):
-    """The connection to a service is in another state.
-
-    Attributes:
-        service: The service's address.
-    """
-
-    service: str
-
-    @property
-    def subject(self) -> str:
-        """The service's address."""
-        return self.service

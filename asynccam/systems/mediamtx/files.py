@@ -16,10 +16,10 @@ from asynccam.net.http import HttpClient
 from asynccam.net.http_download import download_http
 from asynccam.recording.pictures import MAX_PICTURE, inspect_picture
 from asynccam.systems.mediamtx.asking import Asking, given
+from asynccam.systems.mediamtx.auth import INTERNAL_ERROR, translated
 from asynccam.systems.mediamtx.errors import AuthenticationError, CameraServiceError, PermissionDeniedError
 from asynccam.systems.mediamtx.models import FileInfo, FileList, Report
 from asynccam.systems.mediamtx.settings import Credentials, Endpoint
-from asynccam.systems.mediamtx.signin import INTERNAL_ERROR, translated
 
 _LOG = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from asynccam.errors import TimeoutError, UsageError
 from asynccam.systems.mediamtx.asking import Asking, given, one_device
 from asynccam.systems.mediamtx.errors import ConnectionError, MediaMTXError, UnsupportedError
 from asynccam.systems.mediamtx.models import CameraInfo, CameraList, RecordingInfo, Report, SnapshotInfo
-from asynccam.systems.mediamtx.roster import UNKNOWN
-from asynccam.systems.mediamtx.timed import TimedStops
+from asynccam.systems.mediamtx.state_cache import UNKNOWN
+from asynccam.systems.mediamtx.stop_timers import TimedStops
 
 _FAILED: Final = ("FAILED", "ERROR")
 

@@ -1,13 +1,13 @@
 # The public names and where they live; `__init__.py` brings each in when it is first asked for.
-from .armed import ArmedCommand
+from .armed_start import ArmedCommand
 from .camera import MultiCamCamera
 from .client import MultiCamClient
-from .device import MultiCamDevice
-from .device_clock import NtpOffset
-from .device_connection import DeviceLimits
-from .device_faults import DeviceFaults
-from .device_recorder import GstRecorder
-from .device_recording import ArmsAhead, RecorderHook
+from .device.clock import NtpOffset
+from .device.connection import DeviceLimits
+from .device.device import MultiCamDevice
+from .device.faults import DeviceFaults
+from .device.recorder import GstRecorder
+from .device.recording import ArmsAhead, RecorderHook
 from .discovery import MultiCamDiscovery, discover
 from .models import (
     COMMAND_TIMEOUT,

@@ -24,8 +24,9 @@ from asynccam.errors import (
 )
 from asynccam.model.features import DeviceMoment, RecordingSeen, RecordPlan, StartReport, StopReport
 from asynccam.model.info import MediaFile
-from asynccam.systems.multicam.armed import ArmedCommand
+from asynccam.systems.multicam.armed_start import ArmedCommand
 from asynccam.systems.multicam.client import MultiCamClient
+from asynccam.systems.multicam.errors import refusal
 from asynccam.systems.multicam.models import (
     SYNC_DELAY,
     CommandType,
@@ -33,7 +34,6 @@ from asynccam.systems.multicam.models import (
     StatusResponse,
     StopRecordingResponse,
 )
-from asynccam.systems.multicam.refusal import refusal
 from asynccam.systems.multicam.vocabulary import answer_meaning
 from asynccam.wall_clock import WALL_CLOCK, unix_now
 

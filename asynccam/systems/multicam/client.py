@@ -13,7 +13,7 @@ from asynccam.model.info import ClockOffset, LocalFile
 from asynccam.net.clock import TimedReply, limiter_of_loop, measure_offset
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.timing import deadline
-from asynccam.systems.multicam.armed import ArmedCommand
+from asynccam.systems.multicam.armed_start import ArmedCommand
 from asynccam.systems.multicam.connection import Connection
 from asynccam.systems.multicam.fetch import prepare_directory, receive
 from asynccam.systems.multicam.link import DeviceLink
@@ -31,8 +31,8 @@ from asynccam.systems.multicam.models import (
     StatusResponse,
     StopRecordingResponse,
 )
+from asynccam.systems.multicam.protocol import parse_list, parse_status, parse_stop
 from asynccam.systems.multicam.vocabulary import RUN_MARK
-from asynccam.systems.multicam.wire import parse_list, parse_status, parse_stop
 
 _AHEAD: Final = 8
 """Connections opened ahead for a clock measurement: devices queue only some."""

@@ -15,7 +15,7 @@ from asynccam.errors import ConnectionError
 from asynccam.redaction import loggable_json
 from asynccam.runtime.timing import SYSTEM_CLOCK
 from asynccam.systems.multicam.models import SAFE_COMMAND_SIZE
-from asynccam.systems.multicam.wire import AnswerReader
+from asynccam.systems.multicam.protocol import AnswerReader
 
 _LOG = logging.getLogger(__name__)
 _READ_SIZE: Final = 65536

@@ -23,13 +23,13 @@ from asynccam.errors import (
 from asynccam.model.features import Progress
 from asynccam.model.info import LocalFile
 from asynccam.model.safe_files import Folder
-from asynccam.net.download import PartFile, receive_file
+from asynccam.net.transfer.download import PartFile, receive_file
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.timing import deadline
 from asynccam.systems.multicam.connection import Connection
+from asynccam.systems.multicam.errors import refusal
 from asynccam.systems.multicam.models import FileResponse
-from asynccam.systems.multicam.refusal import refusal
-from asynccam.systems.multicam.wire import DeviceRefusal, FileHeader, FileReader
+from asynccam.systems.multicam.protocol import DeviceRefusal, FileHeader, FileReader
 
 _LOG = logging.getLogger(__name__)
 

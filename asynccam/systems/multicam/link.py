@@ -10,8 +10,8 @@ from asynccam.net.tcp import connect_tcp
 from asynccam.runtime.backoff import Backoff, retry
 from asynccam.runtime.timing import deadline
 from asynccam.systems.multicam.connection import Connection, warn_if_long
+from asynccam.systems.multicam.errors import refusal
 from asynccam.systems.multicam.models import CommandMessage, DeviceStatus, ErrorResponse, Reply
-from asynccam.systems.multicam.refusal import refusal
 
 R = TypeVar("R", bound=Reply)
 Parser = Callable[..., R]

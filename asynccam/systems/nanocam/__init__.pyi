@@ -2,11 +2,11 @@
 from .camera import NanocamCamera
 from .camera_ports import MediaPorts
 from .client import MediaClient
-from .client_link import ClientTimeouts
-from .csi import CSIcamera
+from .client_session import ClientTimeouts
+from .csi.camera import CSIcamera
 from .modes import Antibanding, EdgeEnhancement, Encoder, FlipMethod, NoiseReduction, WhiteBalance
-from .server import MediaServer
-from .server_options import MEDIA_PORT, MESSAGE_PORT, ServerLimits, ServerPolicy, WhenBusy
+from .server.options import MEDIA_PORT, MESSAGE_PORT, ServerLimits, ServerPolicy, WhenBusy
+from .server.server import MediaServer
 from .streams import ImageStream, VideoStream
 
 __all__ = [

@@ -20,8 +20,8 @@ from asynccam.runtime.timing import deadline
 from asynccam.systems.nanocam.camera_ports import MediaPorts
 from asynccam.systems.nanocam.camera_record import NanocamRecord
 from asynccam.systems.nanocam.client import MediaClient
-from asynccam.systems.nanocam.client_link import ClientTimeouts
-from asynccam.systems.nanocam.wire import (
+from asynccam.systems.nanocam.client_session import ClientTimeouts
+from asynccam.systems.nanocam.protocol import (
     GOODBYE,
     Ours,
 )

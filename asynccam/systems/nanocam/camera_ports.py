@@ -1,8 +1,8 @@
 """UDP ports that streams of several cameras come to, each to its own."""
 
 from asynccam.errors import ConnectionError, RecordingError
-from asynccam.recording.rtp_port import RtpPort
-from asynccam.systems.nanocam.server_options import MEDIA_PORT
+from asynccam.recording.rtp.port import RtpPort
+from asynccam.systems.nanocam.server.options import MEDIA_PORT
 
 
 class MediaPorts:

@@ -22,18 +22,18 @@ from asynccam.errors import (
 )
 from asynccam.model.coverage import EarlyEnd
 from asynccam.model.features import RecordingGap, RecordPlan, StartReport, StopReport
+from asynccam.model.filenames import safe_name
 from asynccam.model.info import DRIFT_LIMIT, MediaFile
-from asynccam.model.safe_name import safe_name
 from asynccam.recording import FileVerdict, Pipeline, Recorder, RecorderState, RtpSource, SingleFile, Verdict
-from asynccam.recording.installation import find_installation
-from asynccam.recording.rtp_port import is_here
+from asynccam.recording.gstreamer import find_installation
+from asynccam.recording.rtp.port import is_here
 from asynccam.runtime.disk import on_disk
 from asynccam.runtime.tasks import TaskScope, finish, see_done
 from asynccam.runtime.timing import deadline
 from asynccam.systems.nanocam.client_conversation import Conversation, unexpected
 from asynccam.systems.nanocam.client_receive import free_path
-from asynccam.systems.nanocam.replies import ReplyEvent
-from asynccam.systems.nanocam.wire import MAX_SSRC, Ours, VideoRequest
+from asynccam.systems.nanocam.protocol import MAX_SSRC, Ours, VideoRequest
+from asynccam.systems.nanocam.reply_parser import ReplyEvent
 from asynccam.systems.nanocam.wire_answers import Ok
 from asynccam.wall_clock import WALL_CLOCK, elapsed, local_now, unix_now
 

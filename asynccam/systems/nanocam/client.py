@@ -12,21 +12,21 @@ from asynccam.errors import StateError, UsageError
 from asynccam.model.features import Progress
 from asynccam.model.info import LocalFile
 from asynccam.recording.outputs import RecorderOutput, SingleFile
-from asynccam.recording.verdict import FileVerdict
+from asynccam.recording.verify import FileVerdict
 from asynccam.runtime.disk import on_disk
 from asynccam.runtime.tasks import finish
 from asynccam.systems.nanocam.client_arrays import as_arrays
 from asynccam.systems.nanocam.client_conversation import Conversation
 from asynccam.systems.nanocam.client_fetch import FetchOptions, fetch, prepare
-from asynccam.systems.nanocam.client_link import ClientTimeouts
 from asynccam.systems.nanocam.client_receive import Receiver, free_path, receive
-from asynccam.systems.nanocam.hls import HlsPlaylist
-from asynccam.systems.nanocam.server_options import MEDIA_PORT, MESSAGE_PORT
-from asynccam.systems.nanocam.wire import (
+from asynccam.systems.nanocam.client_session import ClientTimeouts
+from asynccam.systems.nanocam.csi.hls import HlsPlaylist
+from asynccam.systems.nanocam.protocol import (
     ImageRequest,
     Ours,
     VideoRequest,
 )
+from asynccam.systems.nanocam.server.options import MEDIA_PORT, MESSAGE_PORT
 from asynccam.systems.nanocam.wire_answers import (
     local_name,
 )

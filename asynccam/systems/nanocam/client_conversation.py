@@ -19,9 +19,8 @@ from asynccam.errors import (
     TimeoutError,
     TransferError,
 )
-from asynccam.systems.nanocam.client_link import ClientTimeouts, Link
-from asynccam.systems.nanocam.replies import ReplyEvent
-from asynccam.systems.nanocam.wire import (
+from asynccam.systems.nanocam.client_session import ClientTimeouts, Link
+from asynccam.systems.nanocam.protocol import (
     ImageRequest,
     KillRequest,
     Ours,
@@ -29,6 +28,7 @@ from asynccam.systems.nanocam.wire import (
     ResetTimerRequest,
     VideoRequest,
 )
+from asynccam.systems.nanocam.reply_parser import ReplyEvent
 from asynccam.systems.nanocam.wire_answers import (
     Busy,
     Ok,

@@ -9,16 +9,16 @@ from asynccam.errors import DamagedFileError, DeviceError, RemoteProtocolError, 
 from asynccam.model.features import Progress
 from asynccam.model.info import LocalFile
 from asynccam.model.safe_files import Folder
-from asynccam.net.download import PartFile
+from asynccam.net.transfer.download import PartFile
 from asynccam.recording.pictures import inspect_picture
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.systems.nanocam.client_conversation import Conversation, unexpected
-from asynccam.systems.nanocam.client_link import ClientTimeouts
-from asynccam.systems.nanocam.replies import FileBegins
-from asynccam.systems.nanocam.wire import (
+from asynccam.systems.nanocam.client_session import ClientTimeouts
+from asynccam.systems.nanocam.protocol import (
     ImageRequest,
     VideoRequest,
 )
+from asynccam.systems.nanocam.reply_parser import FileBegins
 from asynccam.systems.nanocam.wire_answers import (
     FileList,
     Finished,

@@ -11,12 +11,12 @@ from asynccam.recording.outputs import RecorderOutput
 from asynccam.recording.pipeline import Pipeline
 from asynccam.recording.recorder import Recorder
 from asynccam.recording.sources import RtpSource
-from asynccam.recording.verdict import FileVerdict
+from asynccam.recording.verify import FileVerdict
 from asynccam.runtime.tasks import TaskScope
 from asynccam.runtime.timing import deadline
 from asynccam.systems.nanocam.client_conversation import Conversation, unexpected
-from asynccam.systems.nanocam.client_link import ClientTimeouts
-from asynccam.systems.nanocam.wire import (
+from asynccam.systems.nanocam.client_session import ClientTimeouts
+from asynccam.systems.nanocam.protocol import (
     VideoRequest,
 )
 from asynccam.systems.nanocam.wire_answers import (

@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-from asynccam.systems.nanocam.csi import CSIcamera
-from asynccam.systems.nanocam.server import MediaServer
-from asynccam.systems.nanocam.server_options import (
+from asynccam.systems.nanocam.csi.camera import CSIcamera
+from asynccam.systems.nanocam.server.options import (
     MEDIA_PORT,
     MESSAGE_PORT,
     ServerLimits,
     ServerPolicy,
 )
+from asynccam.systems.nanocam.server.server import MediaServer
 
 
 async def serve(

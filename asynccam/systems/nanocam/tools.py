@@ -8,7 +8,7 @@ from typing import Literal, overload
 
 from asynccam.errors import UsageError
 from asynccam.systems.nanocam import streams
-from asynccam.systems.nanocam.csi import CSIcamera
+from asynccam.systems.nanocam.csi.camera import CSIcamera
 from asynccam.systems.nanocam.streams import VideoStream
 
 __all__ = ["CSIcamera", "ImageStream", "VideoStream"]

@@ -1,6 +1,6 @@
 """What a nanocam server answers, without I/O. See docs/protocols/nanocam.md.
 
-A client reads answers with `asynccam.systems.nanocam.replies.ReplyReader`.
+A client reads answers with `asynccam.systems.nanocam.reply_parser.ReplyReader`.
 """
 
 import json
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from asynccam.errors import UsageError
-from asynccam.model.safe_name import safe_name
-from asynccam.systems.nanocam.pickles import write_names
-from asynccam.wire.framed import encode_frame
+from asynccam.model.filenames import safe_name
+from asynccam.net.framed import encode_frame
+from asynccam.systems.nanocam.safe_pickle import write_names
 
 BUSY: Final = b"BUSY"
 OK: Final = b"OK"

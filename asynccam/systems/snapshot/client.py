@@ -43,7 +43,7 @@ from asynccam.systems.snapshot.models import (
     parse_result,
     parse_results,
 )
-from asynccam.systems.snapshot.places import Places, picture_name, picture_path
+from asynccam.systems.snapshot.urls import Places, picture_name, picture_path
 
 MAX_ANSWER: Final = 16 * 1024 * 1024
 MAX_IMAGE: Final = MAX_PICTURE

@@ -13,8 +13,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from asynccam.errors import AsynccamError
 from asynccam.model.info import LocalFile
 from asynccam.outside import clean_text, clean_values
-from asynccam.systems.snapshot.answer import Answer, Told
 from asynccam.systems.snapshot.errors import RemoteProtocolError, said_in
+from asynccam.systems.snapshot.result import Answer, Told
 
 M = TypeVar("M")
 

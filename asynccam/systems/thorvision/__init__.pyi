@@ -10,8 +10,8 @@ from .events import (
 from .models import Camera, Capability, Versions
 from .ports import PortPool
 from .results import OpenStream, StreamStart, StreamStop
-from .simulator import ThorVisionSimulator, simulated_camera
-from .simulator_faults import ServerFaults
+from .simulator.faults import ServerFaults
+from .simulator.simulator import ThorVisionSimulator, simulated_camera
 from .stream_settings import Split, StreamSettings
 
 __all__ = [

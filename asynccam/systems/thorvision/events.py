@@ -8,7 +8,7 @@ camera's id.
 from dataclasses import dataclass
 
 from asynccam.model.events import CameraEvent, CameraFound, CameraLost, Event
-from asynccam.net.live import LinkStateChanged
+from asynccam.net.reconnecting import ConnectionStateChanged as ConnectionStateChanged
 from asynccam.systems.thorvision.models import Camera
 
 
@@ -62,19 +62,3 @@ class ServerNotice(Event):
 
     server: str
     event_type: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionStateChanged(LinkStateChanged):
-    """The connection for hot-plug events is in another state.
-
-    Attributes:
-        server: The server's address.
-    """
-
-    server: str
-
-    @property
-    def subject(self) -> str:
-        """The server's address."""
-        return self.server

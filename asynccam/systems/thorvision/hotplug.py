@@ -15,14 +15,13 @@ from urllib.parse import quote
 from asynccam.errors import RemoteProtocolError
 from asynccam.model.events import CameraChanged, Event, MissedEvents
 from asynccam.model.info import CameraInfo
-from asynccam.net.live import ConnectionState, ReconnectingConnection
+from asynccam.net.reconnecting import ConnectionState, ConnectionStateChanged, ReconnectingConnection
 from asynccam.net.websocket import WebSocket, open_websocket
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.hub import EventHub
 from asynccam.systems.thorvision.events import (
     CameraAdded,
     CameraRemoved,
-    ConnectionStateChanged,
     ServerNotice,
 )
 from asynccam.systems.thorvision.models import ADDED, REMOVED, Camera, parse_hot_plug
@@ -222,7 +221,7 @@ class HotPlug:
 
     def _moved(self, state: ConnectionState, previous: ConnectionState, reason: str) -> None:
         self._events.emit(
-            ConnectionStateChanged(server=self._server, state=state, previous=previous, reason=reason)
+            ConnectionStateChanged(service=self._server, state=state, previous=previous, reason=reason)
         )
 
 

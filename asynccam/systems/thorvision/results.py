@@ -7,7 +7,7 @@ from typing import Any
 
 from asynccam.errors import AsynccamError
 from asynccam.model.coverage import EarlyEnd, LateBegin
-from asynccam.recording import DroppedFrames, FileVerdict
+from asynccam.recording import FileVerdict, Gap
 
 
 class DictLike(Mapping[str, Any]):
@@ -94,7 +94,7 @@ class StreamStop(DictLike):
     camera_id: int
     camera: str
     files: tuple[FileVerdict, ...]
-    gaps: tuple[DroppedFrames, ...]
+    gaps: tuple[Gap, ...]
     first_frame_at: float | None
     first_frame_bound: float | None
     commanded_at: float

@@ -6,7 +6,7 @@ from typing import Final
 
 from asynccam.errors import UsageError
 from asynccam.recording import Pipeline, SplitFiles, SrtJpegSource, Watch
-from asynccam.recording.installation import find_installation
+from asynccam.recording.gstreamer import find_installation
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.systems.thorvision.models import Capability
 

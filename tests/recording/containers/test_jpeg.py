@@ -14,7 +14,7 @@ from asynccam.recording.containers.jpeg import Picture, find_picture
 from asynccam.recording.containers.jpeg_entropy import MOTION_JPEG_TABLES
 from asynccam.recording.containers.reader import FileView, Scan
 from asynccam.recording.containers.scan import scan_file
-from asynccam.recording.verdict import Verdict, verify_file
+from asynccam.recording.verify import Verdict, verify_file
 
 CUT = "is cut off before its end of image"
 END = b"\xff\xd9"

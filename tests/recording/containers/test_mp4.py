@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from asynccam.recording.containers.mp4 import count, media
 from asynccam.recording.containers.reader import FileView, Scan
 from asynccam.recording.containers.scan import scan_file
-from asynccam.recording.verdict import FileVerdict, Verdict, verify_file
+from asynccam.recording.verify import FileVerdict, Verdict, verify_file
 from tests.support.gst import LAUNCH
 from tests.support.mp4 import STBL, box, boxes, cut_out, find, full_box, replace, shifted, words
 from tests.support.probe import probe

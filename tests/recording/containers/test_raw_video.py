@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from asynccam.recording.containers.raw_video import Codec, PictureCounter, find_codec
 from asynccam.recording.containers.reader import FileView, Scan
 from asynccam.recording.containers.scan import scan_file
-from asynccam.recording.verdict import Verdict, verify_file
+from asynccam.recording.verify import Verdict, verify_file
 from tests.support.gst import LAUNCH
 
 FRAMES = 50

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from asynccam.recording.containers.reader import AbortedError, FileView, Scan
 from asynccam.recording.containers.scan import scan_file
-from asynccam.recording.verdict import Verdict, verify_file
+from asynccam.recording.verify import Verdict, verify_file
 
 FRAMES = 30
 NAMES = ("cam_a.h265", "cam_b.h265", "cam_c.h265")

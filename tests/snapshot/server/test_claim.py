@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from asynccam.errors import BusyError, StorageError
-from asynccam.systems.snapshot.server.claim import claimed
+from asynccam.systems.snapshot.server.directory_lock import claimed
 
 
 async def test_a_directory_is_kept_from_others_and_let_go_of(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asynccam.systems.snapshot.server import positions
+from asynccam.systems.snapshot.server import json_position
 from asynccam.systems.snapshot.server.settings import ServerConfig, check_camera, read_document
 
 GOOD: dict[str, Any] = {"name": "front", "device_path": "/dev/video0"}
@@ -113,7 +113,7 @@ JSON = st.recursive(
 @given(JSON, st.sampled_from([None, 1, "\t"]))
 def test_every_value_is_found_where_it_stands(document: object, indent: int | str | None) -> None:
     text = json.dumps(document, indent=indent)
-    found = positions.offsets(text)
+    found = json_position.offsets(text)
     decoder = json.JSONDecoder()
     for path, offset in found.items():
         value = document
@@ -123,9 +123,9 @@ def test_every_value_is_found_where_it_stands(document: object, indent: int | st
 
 
 def test_a_value_that_is_missing_is_shown_at_what_should_hold_it() -> None:
-    found = positions.offsets('{"a": [1, {"b": 2}]}')
-    assert positions.offset_of(("a", 1, "c", 0), found) == 10
-    assert positions.line_and_column("a\nbc\n", 3) == (2, 2)
+    found = json_position.offsets('{"a": [1, {"b": 2}]}')
+    assert json_position.offset_of(("a", 1, "c", 0), found) == 10
+    assert json_position.line_and_column("a\nbc\n", 3) == (2, 2)
 
 
 @given(st.lists(JSON, max_size=4) | st.dictionaries(st.sampled_from(["cameras", "imu", "limits"]), JSON))
@@ -135,7 +135,7 @@ def test_any_document_is_read_or_refused_in_words(document: Any) -> None:
     except ValueError:
         return
     assert isinstance(config, ServerConfig)
-    found = positions.offsets(json.dumps(document))
+    found = json_position.offsets(json.dumps(document))
     for path, message in problems:
         assert message
-        assert positions.offset_of(path, found) >= 0
+        assert json_position.offset_of(path, found) >= 0

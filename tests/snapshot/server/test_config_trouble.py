@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asynccam.errors import UsageError
-from asynccam.systems.snapshot.server import positions
+from asynccam.systems.snapshot.server import json_position
 from asynccam.systems.snapshot.server.config import ConfigFile
 from tests.support.waiting import eventually
 
@@ -85,8 +85,8 @@ JSON = st.recursive(
 @given(JSON)
 def test_what_is_read_can_be_written_and_read_again(document: object) -> None:
     try:
-        value = positions.parse(json.dumps(document))
+        value = json_position.parse(json.dumps(document))
     except ValueError:
         return
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    assert positions.parse(text.encode().decode()) == value
+    assert json_position.parse(text.encode().decode()) == value

@@ -11,7 +11,7 @@ from PIL import Image
 
 from asynccam.errors import StorageError
 from asynccam.systems.snapshot.server.exif import write_reading
-from asynccam.systems.snapshot.server.shots import Reading
+from asynccam.systems.snapshot.server.models import Reading
 from tests.support.v4l2 import a_jpeg
 
 READING = Reading(1.5, -2.25, 359.0, 1_790_000_000.5)

@@ -14,8 +14,8 @@ from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.hub import EventHub
 from asynccam.systems.snapshot.server.events import ImuChanged
 from asynccam.systems.snapshot.server.imu import ImuFeed, parse_reading
+from asynccam.systems.snapshot.server.models import Reading
 from asynccam.systems.snapshot.server.settings import ImuSettings
-from asynccam.systems.snapshot.server.shots import Reading
 from tests.support.broker import HOST, Broker, broker, free_port
 from tests.support.waiting import eventually
 

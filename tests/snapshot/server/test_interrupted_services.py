@@ -14,7 +14,7 @@ from asynccam.errors import DeviceError, StorageError, UsageError
 from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.hub import EventHub
 from asynccam.systems.snapshot.server.events import ServiceRestored, ServiceTrouble
-from asynccam.systems.snapshot.server.services import SYSTEMCTL, Services
+from asynccam.systems.snapshot.server.systemd import SYSTEMCTL, Services
 from tests.support.cancelling import cancelled_at
 from tests.support.v4l2 import Devices
 from tests.support.waiting import eventually
@@ -282,7 +282,7 @@ async def test_cancelled_at_any_point_it_runs_afterwards(tmp_path: Path, devices
 CRASHING = """
 import asyncio, sys
 from pathlib import Path
-from asynccam.systems.snapshot.server.services import Services
+from asynccam.systems.snapshot.server.systemd import Services
 
 async def main():
     async with Services(Path(sys.argv[1]), command=[sys.argv[2]]) as services:

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from asynccam.errors import RecordingError
-from asynccam.systems.snapshot.server.convert import develop
-from asynccam.systems.snapshot.server.formats import JPEGS, KNOWN, check_known, layout
+from asynccam.systems.snapshot.server.backends.convert import develop
+from asynccam.systems.snapshot.server.backends.formats import JPEGS, KNOWN, check_known, layout
 from tests.support.v4l2 import a_jpeg
 
 # Bytes of one frame of 641x481, counted by hand.

@@ -23,8 +23,8 @@ from asynccam.errors import (
 )
 from asynccam.systems.snapshot.server import events as told
 from asynccam.systems.snapshot.server.imu import ImuFeed
+from asynccam.systems.snapshot.server.models import Phase, Shot
 from asynccam.systems.snapshot.server.settings import ImuSettings
-from asynccam.systems.snapshot.server.shots import Phase, Shot
 from tests.support.broker import broker
 from tests.support.cancelling import cancelled_at
 from tests.support.snapshot_service import Rig, rig

@@ -6,9 +6,9 @@ import re
 import sys
 from pathlib import Path
 
-from asynccam.systems.snapshot.server import app, door, security, sse
+from asynccam.systems.snapshot.server import app, middleware, security, sse
+from asynccam.systems.snapshot.server.api_v1 import ApiV1
 from asynccam.systems.snapshot.server.sse import EventFeed
-from asynccam.systems.snapshot.server.v1 import ApiV1
 from tests.snapshot.web.rig import serving
 
 PROJECT = Path(__file__).parents[3]
@@ -42,7 +42,7 @@ def test_numbers_are_true() -> None:
     words = " ".join(TEXT.split())
     assert f"{app.MAX_CONNECTIONS:,} connections" in words
     assert f"{app.MAX_REQUESTS:,} requests" in words
-    assert f"within {door.SILENCE:.0f} s" in words
+    assert f"within {middleware.SILENCE:.0f} s" in words
     assert f"Bodies up to {app.MAX_BODY // 1024} KiB" in words
     assert f"At least {security.MIN_TOKEN} characters" in words
     assert f"cookie for {security.COOKIE_SECONDS // 86400} days" in words

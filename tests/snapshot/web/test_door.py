@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from asynccam.systems.snapshot.server.door import Connection, Door
+from asynccam.systems.snapshot.server.middleware import Connection, Door
 from tests.snapshot.web.rig import exchange
 from tests.support.waiting import eventually
 

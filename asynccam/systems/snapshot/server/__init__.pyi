@@ -1,5 +1,7 @@
 # The public names and where they live; `__init__.py` brings each in when it is first asked for.
 from .app import SnapshotWeb
+from .backends.gstreamer import CameraBackend, GStreamerBackend, TestBackend, simulated_cameras
+from .backends.v4l2 import V4l2CtlBackend
 from .capture import Backend, Exposure
 from .config import ConfigFile
 from .events import (
@@ -13,16 +15,14 @@ from .events import (
     ServiceTrouble,
     SnapshotDeleted,
 )
-from .gstreamer import CameraBackend, GStreamerBackend, TestBackend, simulated_cameras
 from .imu import ImuFeed
 from .index import Page, StoredSnapshot
+from .models import CaptureState, Phase, Reading, Shot, ShotResult
 from .serve import serve
 from .service import SnapshotService
-from .services import Services
 from .settings import CameraConfig, ImuSettings, Limits, Problem, Retention, ServerConfig, check_camera
-from .shots import CaptureState, Phase, Reading, Shot, ShotResult
 from .store import SnapshotStore
-from .v4l2ctl import V4l2CtlBackend
+from .systemd import Services
 
 __all__ = [
     "Backend",

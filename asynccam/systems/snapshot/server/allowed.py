@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from asynccam.errors import UsageError
-from asynccam.systems.snapshot.server.services import unit_name
 from asynccam.systems.snapshot.server.settings import TEST_DEVICE, CameraConfig, Problem, check_service
+from asynccam.systems.snapshot.server.systemd import unit_name
 
 DEVICES: Final = ("/dev/video*", "/dev/v4l/")
 """What may be named without being allowed: V4L2 devices, and the links to them that udev makes."""

@@ -18,7 +18,7 @@ from asynccam.errors import (
     TimeoutError,
     UsageError,
 )
-from asynccam.systems.snapshot.server.documents import FieldProblem, ProblemDocument
+from asynccam.systems.snapshot.server.schemas import FieldProblem, ProblemDocument
 
 JSON: Final = "application/json"
 PROBLEM_JSON: Final = "application/problem+json"

@@ -19,14 +19,14 @@ from asynccam.systems.snapshot.server.answers import (
     problem,
     status_of,
 )
-from asynccam.systems.snapshot.server.api import FieldApi
-from asynccam.systems.snapshot.server.door import SILENCE, Connection, Door
+from asynccam.systems.snapshot.server.api_legacy import FieldApi
+from asynccam.systems.snapshot.server.api_v1 import ApiV1
 from asynccam.systems.snapshot.server.metrics import Metrics
+from asynccam.systems.snapshot.server.middleware import SILENCE, Connection, Door
 from asynccam.systems.snapshot.server.pages import Pages, read_static
 from asynccam.systems.snapshot.server.security import HEADERS, Guard, Refusal
 from asynccam.systems.snapshot.server.service import SnapshotService
 from asynccam.systems.snapshot.server.sse import EventFeed
-from asynccam.systems.snapshot.server.v1 import ApiV1
 
 MAX_BODY: Final = 64 * 1024
 """Bytes of a request's body; nothing is ever uploaded."""

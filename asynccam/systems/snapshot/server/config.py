@@ -11,10 +11,9 @@ from asynccam.errors import NotFoundError, StateError, StorageError, UsageError
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.hub import EventHub
 from asynccam.runtime.tasks import TaskScope
-from asynccam.systems.snapshot.server import positions
+from asynccam.systems.snapshot.server import json_position
 from asynccam.systems.snapshot.server.allowed import Allowed
 from asynccam.systems.snapshot.server.atomic import remove_leftovers, replace_file
-from asynccam.systems.snapshot.server.changes import CHANGEABLE, changed_settings
 from asynccam.systems.snapshot.server.events import ConfigChanged
 from asynccam.systems.snapshot.server.secret import read_secret
 from asynccam.systems.snapshot.server.settings import (
@@ -26,6 +25,7 @@ from asynccam.systems.snapshot.server.settings import (
     field_name,
     read_document,
 )
+from asynccam.systems.snapshot.server.settings_update import CHANGEABLE, changed_settings
 
 __all__ = ["CameraConfig", "ConfigFile", "Problem", "ServerConfig", "check_camera"]
 
@@ -240,10 +240,10 @@ class ConfigFile:
         except UsageError as error:
             self._report((Problem(str(error), line=1, column=1),))
             return
-        places = positions.offsets(text) if found else {}
+        places = json_position.offsets(text) if found else {}
         problems = []
         for path, message in found:
-            line, column = positions.line_and_column(text, positions.offset_of(path, places))
+            line, column = json_position.line_and_column(text, json_position.offset_of(path, places))
             problems.append(Problem(message, field_name(path), line, column, camera_at(path, document)))
         self.current = config
         self.allowed.learn(config.cameras)
@@ -304,7 +304,7 @@ class _BrokenError(UsageError):
 
 def _parsed(text: str) -> Any:
     try:
-        return positions.parse(text)
+        return json_position.parse(text)
     except json.JSONDecodeError as error:
         raise _BrokenError(Problem(f"no JSON: {error.msg}", "", error.lineno, error.colno)) from error
     except (ValueError, RecursionError) as error:

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from asynccam.model.events import Event
+from asynccam.systems.snapshot.server.models import Shot
 from asynccam.systems.snapshot.server.settings import Problem
-from asynccam.systems.snapshot.server.shots import Shot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ import piexif
 import piexif.helper
 
 from asynccam.runtime.disk import storage_errors
-from asynccam.systems.snapshot.server.shots import Reading
+from asynccam.systems.snapshot.server.models import Reading
 from asynccam.systems.snapshot.server.version import VERSION
 
 _START_OF_IMAGE: Final = b"\xff\xd8"

@@ -15,9 +15,9 @@ from asynccam.runtime.hub import EventHub
 from asynccam.runtime.supervisor import Supervisor
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.systems.snapshot.server.events import ImuChanged
+from asynccam.systems.snapshot.server.models import Reading
 from asynccam.systems.snapshot.server.secret import read_secret
 from asynccam.systems.snapshot.server.settings import ImuSettings
-from asynccam.systems.snapshot.server.shots import Reading
 from asynccam.wall_clock import unix_now
 
 _MAX_PAYLOAD: Final = 64 << 10

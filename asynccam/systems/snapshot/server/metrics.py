@@ -9,7 +9,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from asynccam.runtime.hub import Subscription
 from asynccam.systems.snapshot.server import events
-from asynccam.systems.snapshot.server.door import Door
+from asynccam.systems.snapshot.server.middleware import Door
 from asynccam.systems.snapshot.server.service import SnapshotService
 from asynccam.systems.snapshot.server.sse import EventFeed
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from asynccam.systems.snapshot.server.answers import JSON, PROBLEM_JSON
-from asynccam.systems.snapshot.server.documents import ProblemDocument
+from asynccam.systems.snapshot.server.schemas import ProblemDocument
 from asynccam.systems.snapshot.server.settings import CameraConfig
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

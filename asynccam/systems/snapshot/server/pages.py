@@ -13,7 +13,7 @@ from asynccam.runtime.disk import on_disk
 from asynccam.runtime.timing import deadline
 from asynccam.systems.snapshot.server.answers import html_error
 from asynccam.systems.snapshot.server.form import entries_html, fields_html, fields_of, problems_html
-from asynccam.systems.snapshot.server.requests import BODY_SECONDS
+from asynccam.systems.snapshot.server.request_parsing import BODY_SECONDS
 from asynccam.systems.snapshot.server.security import COOKIE, COOKIE_SECONDS, Guard
 from asynccam.systems.snapshot.server.server_form import settings_html, settings_of
 from asynccam.systems.snapshot.server.service import SnapshotService

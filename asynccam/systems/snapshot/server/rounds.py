@@ -10,17 +10,17 @@ from pathlib import Path
 from asynccam.errors import AsynccamError
 from asynccam.runtime.disk import on_disk
 from asynccam.runtime.tasks import TaskScope
+from asynccam.systems.snapshot.server.backends.formats import JPEGS
 from asynccam.systems.snapshot.server.capture import Backend, Exposure
 from asynccam.systems.snapshot.server.exif import write_reading
-from asynccam.systems.snapshot.server.formats import JPEGS
 from asynccam.systems.snapshot.server.imu import ImuFeed
+from asynccam.systems.snapshot.server.models import Reading, Shot, ShotResult
 from asynccam.systems.snapshot.server.pictures import BrokenPictureError, check_picture
 from asynccam.systems.snapshot.server.queue import CaptureQueue, Ticket, device_key
-from asynccam.systems.snapshot.server.services import Services
 from asynccam.systems.snapshot.server.settings import CameraConfig
-from asynccam.systems.snapshot.server.shots import Reading, Shot, ShotResult
 from asynccam.systems.snapshot.server.standing import Standings, Watched
 from asynccam.systems.snapshot.server.store import SnapshotStore
+from asynccam.systems.snapshot.server.systemd import Services
 
 _LOG = logging.getLogger(__name__)
 

@@ -10,14 +10,18 @@ from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.hub import EventHub
 from asynccam.systems.snapshot.server.allowed import Allowed
 from asynccam.systems.snapshot.server.app import SnapshotWeb
+from asynccam.systems.snapshot.server.backends.gstreamer import (
+    CameraBackend,
+    GStreamerBackend,
+    simulated_cameras,
+)
+from asynccam.systems.snapshot.server.backends.v4l2 import V4l2CtlBackend
 from asynccam.systems.snapshot.server.capture import Backend
 from asynccam.systems.snapshot.server.config import ConfigFile
-from asynccam.systems.snapshot.server.gstreamer import CameraBackend, GStreamerBackend, simulated_cameras
 from asynccam.systems.snapshot.server.imu import ImuFeed
 from asynccam.systems.snapshot.server.service import SnapshotService
-from asynccam.systems.snapshot.server.services import Services
 from asynccam.systems.snapshot.server.store import SnapshotStore
-from asynccam.systems.snapshot.server.v4l2ctl import V4l2CtlBackend
+from asynccam.systems.snapshot.server.systemd import Services
 
 DEFAULT_PORT: Final = 88
 PICTURES: Final = "snapshots"

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any, Final
 
-from asynccam.systems.snapshot.server.changes import CHANGEABLE
-from asynccam.systems.snapshot.server.documents import SettingsDocument
 from asynccam.systems.snapshot.server.form import Field, input_html
+from asynccam.systems.snapshot.server.schemas import SettingsDocument
 from asynccam.systems.snapshot.server.settings import Problem
+from asynccam.systems.snapshot.server.settings_update import CHANGEABLE
 
 _NUMBER: Final = 'inputmode="decimal"'
 _WHOLE: Final = 'inputmode="numeric"'
@@ -67,7 +67,7 @@ def settings_html(
 
 
 def settings_of(form: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The settings in a form, as `asynccam.systems.snapshot.server.changes.changed_settings` takes them."""
+    """Return the settings as a form, for `changed_settings`."""
     found: dict[str, dict[str, Any]] = {}
     for group, names in CHANGEABLE.items():
         for name in names:

@@ -11,17 +11,17 @@ from asynccam.errors import NotFoundError, StateError, UsageError
 from asynccam.runtime.hub import EventHub, Subscription
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.systems.snapshot.server.capture import Backend
-from asynccam.systems.snapshot.server.claim import claimed
 from asynccam.systems.snapshot.server.config import CameraConfig, ConfigFile
+from asynccam.systems.snapshot.server.directory_lock import claimed
 from asynccam.systems.snapshot.server.events import ConfigChanged
 from asynccam.systems.snapshot.server.imu import ImuFeed
+from asynccam.systems.snapshot.server.models import CaptureState, Shot, ShotResult
 from asynccam.systems.snapshot.server.names import PREFIXES
 from asynccam.systems.snapshot.server.queue import CaptureQueue
 from asynccam.systems.snapshot.server.rounds import Rounds
-from asynccam.systems.snapshot.server.services import Services
-from asynccam.systems.snapshot.server.shots import CaptureState, Shot, ShotResult
 from asynccam.systems.snapshot.server.standing import Standings
 from asynccam.systems.snapshot.server.store import SnapshotStore
+from asynccam.systems.snapshot.server.systemd import Services
 
 T = TypeVar("T")
 

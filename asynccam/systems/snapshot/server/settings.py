@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal, cast
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from asynccam.errors import UsageError
-from asynccam.systems.snapshot.server import positions
+from asynccam.systems.snapshot.server import json_position
 
 V4L2: Final = "v4l2"
 INTERRUPT: Final = "stream_interrupt"
@@ -23,7 +23,7 @@ _FOURCC_LENGTH: Final = 4
 _DOTS: Final = frozenset({".", ".."})
 
 
-Finding = tuple[positions.Path, str]
+Finding = tuple[json_position.Path, str]
 """Where something is wrong, and what."""
 
 
@@ -296,7 +296,7 @@ def read_document(document: object, previous: ServerConfig) -> tuple[ServerConfi
     """
     top: Mapping[str, Any]
     if isinstance(document, list):
-        top, prefix = {"cameras": document}, cast("positions.Path", ())
+        top, prefix = {"cameras": document}, cast("json_position.Path", ())
     elif isinstance(document, dict):
         top, prefix = document, ("cameras",)
     else:
@@ -327,12 +327,12 @@ def read_document(document: object, previous: ServerConfig) -> tuple[ServerConfi
     return ServerConfig.model_construct(**values), found
 
 
-def field_name(path: positions.Path) -> str:
+def field_name(path: json_position.Path) -> str:
     """A place as it is written: ``cameras[1].width``."""
     return _field(path)
 
 
-def camera_at(path: positions.Path, document: object) -> str | None:
+def camera_at(path: json_position.Path, document: object) -> str | None:
     """The name of the camera entry a place lies in, or None."""
     if isinstance(document, dict) and path[:1] == ("cameras",):
         document, path = document.get("cameras"), path[1:]
@@ -342,7 +342,7 @@ def camera_at(path: positions.Path, document: object) -> str | None:
 
 
 def _camera(
-    entry: object, place: positions.Path, taken: set[str]
+    entry: object, place: json_position.Path, taken: set[str]
 ) -> tuple[CameraConfig | None, list[Finding]]:
     if not isinstance(entry, Mapping):
         return None, [(place, "a camera is an object")]
@@ -379,7 +379,7 @@ def _group(
         return cast("_Settings", getattr(previous, key))
 
 
-def _words(error: ValidationError, place: positions.Path) -> list[Finding]:
+def _words(error: ValidationError, place: json_position.Path) -> list[Finding]:
     return [
         (
             (*place, *one["loc"]),
@@ -389,7 +389,7 @@ def _words(error: ValidationError, place: positions.Path) -> list[Finding]:
     ]
 
 
-def _field(path: positions.Path) -> str:
+def _field(path: json_position.Path) -> str:
     text = "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in path)
     return text.removeprefix(".")
 

@@ -20,10 +20,10 @@ from asynccam.runtime.tasks import TaskScope
 from asynccam.runtime.timing import deadline
 from asynccam.systems.snapshot.server import events
 from asynccam.systems.snapshot.server.answers import problem
-from asynccam.systems.snapshot.server.documents import CaptureDocument
+from asynccam.systems.snapshot.server.models import Phase
 from asynccam.systems.snapshot.server.names import parse_name
+from asynccam.systems.snapshot.server.schemas import CaptureDocument
 from asynccam.systems.snapshot.server.service import SnapshotService
-from asynccam.systems.snapshot.server.shots import Phase
 from asynccam.systems.snapshot.server.state import capture_state, imu_document, state_document
 
 HEARTBEAT: Final = 15.0

@@ -1,7 +1,8 @@
 """The state of a server as documents: what the page, the API and the event stream all show."""
 
 from asynccam.errors import NotFoundError
-from asynccam.systems.snapshot.server.documents import (
+from asynccam.systems.snapshot.server.models import CaptureState
+from asynccam.systems.snapshot.server.schemas import (
     CameraDocument,
     ConfigProblem,
     ImuDocument,
@@ -16,7 +17,6 @@ from asynccam.systems.snapshot.server.documents import (
 )
 from asynccam.systems.snapshot.server.service import SnapshotService
 from asynccam.systems.snapshot.server.settings import CameraConfig
-from asynccam.systems.snapshot.server.shots import CaptureState
 from asynccam.systems.snapshot.server.version import VERSION
 
 

@@ -5,20 +5,20 @@ from typing import Final
 from aiohttp import web
 
 from asynccam.systems.snapshot.server.answers import json_answer
-from asynccam.systems.snapshot.server.documents import (
-    CheckResult,
-    FieldProblem,
-    SettingsChange,
-    SettingsDocument,
-)
 from asynccam.systems.snapshot.server.openapi import Answer, Operation
-from asynccam.systems.snapshot.server.requests import (
+from asynccam.systems.snapshot.server.request_parsing import (
     BODY_ERRORS,
     SAVE_ERRORS,
     RefusedError,
     invalid,
     json_object,
     typed,
+)
+from asynccam.systems.snapshot.server.schemas import (
+    CheckResult,
+    FieldProblem,
+    SettingsChange,
+    SettingsDocument,
 )
 from asynccam.systems.snapshot.server.service import SnapshotService
 from asynccam.systems.snapshot.server.settings import Problem

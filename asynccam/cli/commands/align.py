@@ -1,0 +1,221 @@
+"""``asynccam align``: where a take's files have to be cut, and what they look like beside each other."""
+
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from asynccam.cli import formatting
+from asynccam.cli.commands.resume import TakeArgument
+from asynccam.cli.errors import ExitCode
+from asynccam.cli.options import JsonOption, VerboseOption
+from asynccam.cli.output import Output
+from asynccam.cli.runner import execute
+from asynccam.errors import UsageError
+from asynccam.runtime.disk import on_disk
+
+if TYPE_CHECKING:
+    from asynccam.recording.mosaic.mosaic import Clip, Panel
+    from asynccam.take import AlignedCamera, Alignment, FrameTimes
+
+_PATIENCE: Final = 60.0
+"""Seconds that GStreamer has for anything, and beyond it ten for each second of video."""
+_USUAL_RATE: Final = Fraction(25)
+_INTO_FRAME: Final = 0.001
+"""Seconds behind the beginning of a frame at which it is shown for certain: times are rounded on the way."""
+
+
+def align(
+    take: TakeArgument,
+    preview: Annotated[
+        Path | None,
+        typer.Option("--preview", metavar="OUT.mp4", help="Make a video of all cameras beside each other."),
+    ] = None,
+    sheet: Annotated[
+        Path | None,
+        typer.Option("--sheet", metavar="OUT.png", help="Make a picture of all cameras at one instant."),
+    ] = None,
+    at: Annotated[
+        float, typer.Option("--at", metavar="S", min=0.0, help="The instant, from the common beginning.")
+    ] = 0.0,
+    cut: Annotated[
+        Path | None,
+        typer.Option("--cut", metavar="DIR", help="Write each camera's recording, cut to what is common."),
+    ] = None,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Find where a take's files have to be cut to begin at the same moment."""
+    output = Output(json=json, verbose=verbose)
+    execute("align", lambda: _align(take, preview, sheet, at, cut, output), output)
+
+
+async def _align(
+    directory: Path, preview: Path | None, sheet: Path | None, at: float, cut: Path | None, output: Output
+) -> ExitCode:
+    from asynccam.model.manifest import Manifest
+    from asynccam.model.safe_files import Root, confined
+    from asynccam.recording import frame_times
+    from asynccam.recording.mosaic.mosaic import write_mosaic, write_sheet
+    from asynccam.take import align_take, read_frame_times
+
+    manifest = await Manifest.load(directory)
+    with output.waiting("reading the times of all frames"):
+        times = await read_frame_times(manifest, directory, frame_times)
+    alignment = align_take(manifest, times)
+    saved = await alignment.save(directory)
+    made: list[Path] = []
+    if preview or sheet or cut:
+        if alignment.window is None:
+            raise UsageError(f"take {alignment.take} has no stretch that its cameras share")
+        seconds = alignment.window.seconds
+        if at >= seconds:
+            raise UsageError(f"--at {at:g} lies behind the common stretch, which is {seconds:.3f} s long")
+        patience = _PATIENCE + 10 * (seconds + max(at, _lead(alignment)))
+        root = await on_disk(Root.of, directory)
+        if sheet:
+            with output.waiting("making the contact sheet"), confined(root):
+                made.append(
+                    await write_sheet(panels(alignment, directory, at, times), sheet, timeout=patience)
+                )
+        if preview:
+            with output.waiting("making the preview"), confined(root):
+                beside = panels(alignment, directory)
+                made.append(await write_mosaic(beside, preview, seconds=seconds, timeout=patience))
+        if cut:
+            with output.waiting("cutting"), confined(root):
+                made += await _cut(alignment, directory, cut, seconds, patience)
+    output.document({"alignment": alignment, "saved": saved, "made": made})
+    output.show(_report(alignment, [saved, *made]))
+    aligned = alignment.window is not None and not any(camera.problem for camera in alignment.cameras)
+    return ExitCode.OK if aligned else ExitCode.INCOMPLETE
+
+
+def panels(
+    alignment: "Alignment",
+    directory: Path,
+    at: float | None = None,
+    times: "Mapping[str, FrameTimes] | None" = None,
+) -> "list[Panel]":
+    """Every camera of a take as a panel that begins at an instant.
+
+    Args:
+        alignment: With a window.
+        directory: The take's.
+        at: Seconds from the window's beginning, or None for a video that begins with the window.
+        times: Of the cameras' frames: each shows the one nearest to ``at``, and without them the one that a
+            player shows then.
+    """
+    from asynccam.recording.mosaic.mosaic import Clip, Panel
+
+    beside: list[Panel] = []
+    points = {} if at is None else alignment.at(at, times)
+    for camera in alignment.cameras:
+        clips = _clips(camera, directory, at or 0.0)
+        point = points.get(camera.id)
+        if point is not None and point.frame_offset is not None:
+            clips = (Clip(directory / point.file, -(point.frame_offset + _INTO_FRAME)),)
+        label = f"{camera.name} +-{(camera.cut_bound or camera.bound or 0.0) * 1000:.0f} MS"
+        if not clips and camera.pictures:
+            clips, label = (Clip(directory / camera.pictures[0], still=True),), f"{camera.name} (PICTURE)"
+        beside.append(Panel(label if clips else camera.name, clips))
+    return beside
+
+
+def _clips(camera: "AlignedCamera", directory: Path, at: float) -> "tuple[Clip, ...]":
+    from asynccam.recording.mosaic.mosaic import Clip
+
+    return tuple(
+        Clip(directory / file.path, -(file.offset + at), file.duration)
+        for file in camera.files
+        if file.offset is not None
+    )
+
+
+async def _cut(
+    alignment: "Alignment", directory: Path, to: Path, seconds: float, patience: float
+) -> list[Path]:
+    from asynccam.recording.mosaic.mosaic import write_cut
+    from asynccam.take.manifest_store import distinct_names
+
+    made: list[Path] = []
+    names = distinct_names([camera.name for camera in alignment.cameras])
+    for camera, name in zip(alignment.cameras, names, strict=True):
+        clips = _clips(camera, directory, 0.0)
+        if clips:
+            rate = camera.files[0].fps
+            # Makers' rates such as 30000/1001 are found again; a mean is never quite one of them.
+            fps = Fraction(rate).limit_denominator(1001) if rate else _USUAL_RATE
+            target = to / f"{name}.mp4"
+            made.append(await write_cut(clips, target, seconds=seconds, fps=fps, timeout=patience))
+    return made
+
+
+def _lead(alignment: "Alignment") -> float:
+    """The longest stretch before the window that has to be decoded, in seconds."""
+    return max((file.offset or 0.0 for camera in alignment.cameras for file in camera.files), default=0.0)
+
+
+def _known_from(camera: "AlignedCamera") -> str:
+    """Describe the parts of the bound: first frame and its evidence, drift, one frame interval."""
+    others = [one for one in camera.evidence if one not in (camera.source, "command")]
+    evidence = " with ".join([camera.source or "", *([", ".join(others)] if others else [])])
+    parts = [f"{evidence} {(camera.bound or 0.0) * 1000:.1f}"]
+    if camera.drift:
+        how = "" if camera.drift_measured else " assumed"
+        parts.append(f"drift {camera.drift * 1e6:.0f} ppm{how}")
+    if camera.frame_interval:
+        parts.append(f"frame {camera.frame_interval * 1000:.1f}")
+    return " + ".join(parts)
+
+
+def _report(alignment: "Alignment", files: list[Path]) -> RenderableType:
+    table = Table(box=box.SIMPLE_HEAD, header_style="faint", pad_edge=False)
+    table.add_column("camera", style="name")
+    table.add_column("file", overflow="fold")
+    table.add_column("cut at", justify="right", no_wrap=True)
+    table.add_column("frame", justify="right")
+    table.add_column("within", justify="right", no_wrap=True)
+    table.add_column("known from", overflow="fold")
+    lines_of_doubt: list[RenderableType] = []
+    for camera in alignment.cameras:
+        if camera.pictures and not camera.files and not camera.problem:
+            table.add_row(formatting.told(camera.name), "a picture, which has nothing to be cut")
+        elif camera.problem or camera.begin is None:
+            problem = Text(camera.problem or "it has a gap where the common stretch begins", style="bad")
+            table.add_row(formatting.told(camera.name), problem)
+        if camera.begin is not None and camera.bound is not None:
+            point = camera.begin
+            table.add_row(
+                formatting.told(camera.name),
+                formatting.told(point.file),
+                f"{point.offset:.3f} s",
+                "?" if point.frame is None else str(point.frame),
+                f"± {(camera.cut_bound or camera.bound) * 1000:.1f} ms",
+                _known_from(camera),
+            )
+        lines_of_doubt += [Text(f"{camera.name}: {told}", style="bad") for told in camera.contradictions]
+    lines: list[RenderableType] = [table, *lines_of_doubt]
+    if alignment.window is None:
+        lines.append(Text("The cameras share no stretch.", style="bad"))
+    else:
+        window = alignment.window
+        lines.append(
+            Text(
+                f"{window.seconds:.3f} s are common to all, from {window.begins_at.utc};"
+                f" two cameras are at most {window.bound * 1000:.1f} ms apart."
+            )
+        )
+    lines += [
+        formatting.told(f"{camera.name}: some frames have no number, because {camera.frames_problem}")
+        for camera in alignment.cameras
+        if camera.files and camera.frames_problem
+    ]
+    lines += [formatting.told(str(file), "key") for file in files]
+    return Group(*lines)

@@ -1,0 +1,82 @@
+"""``asynccam cameras`` and ``asynccam snapshot``: what is behind an address, and a picture of it."""
+
+from pathlib import Path
+
+from rich import box
+from rich.table import Table
+
+from asynccam.cli import formatting
+from asynccam.cli.errors import ExitCode
+from asynccam.cli.options import (
+    AddressArgument,
+    AnswerTimeoutOption,
+    ApiKeyOption,
+    DirectoryOption,
+    JsonOption,
+    TokenOption,
+    VerboseOption,
+    credentials_of,
+)
+from asynccam.cli.output import Output
+from asynccam.cli.runner import execute
+from asynccam.model.credentials import Credentials
+from asynccam.model.features import Snapshot
+from asynccam.model.info import CameraInfo
+
+
+def cameras(
+    uri: AddressArgument,
+    timeout: AnswerTimeoutOption = 5.0,
+    token: TokenOption = None,
+    api_key: ApiKeyOption = None,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """List the cameras behind the address of a service."""
+    output = Output(json=json, verbose=verbose)
+    execute("cameras", lambda: _cameras(uri, timeout, credentials_of(token, api_key), output), output)
+
+
+def snapshot(
+    uri: AddressArgument,
+    to: DirectoryOption = Path(),
+    token: TokenOption = None,
+    api_key: ApiKeyOption = None,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Take a picture with a camera and bring it home."""
+    output = Output(json=json, verbose=verbose)
+    execute("snapshot", lambda: _snapshot(uri, to, credentials_of(token, api_key), output), output)
+
+
+async def _cameras(uri: str, timeout: float, credentials: Credentials | None, output: Output) -> ExitCode:
+    from asynccam.cli.opening import open_session
+
+    async with open_session() as session:
+        with output.waiting(f"asking {uri}"):
+            found = await session.list_cameras(uri, credentials=credentials, timeout=timeout)
+    output.document({"cameras": found})
+    output.show(_table(found) if found else formatting.told(f"There is no camera behind {uri}."))
+    return ExitCode.OK
+
+
+async def _snapshot(uri: str, directory: Path, credentials: Credentials | None, output: Output) -> ExitCode:
+    from asynccam.cli.opening import open_session
+
+    async with open_session() as session:
+        with output.waiting(f"taking a picture with {uri}"):
+            camera = await session.connect(uri, credentials=credentials)
+            file = await camera.feature(Snapshot).snapshot(directory)
+        output.document({"camera": camera.id, "file": file})
+        output.show(formatting.told(f"{file.path}, {file.size:,} bytes"))
+    return ExitCode.OK
+
+
+def _table(found: list[CameraInfo]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, header_style="faint", pad_edge=False)
+    table.add_column("camera", style="name", overflow="fold")
+    table.add_column("address", style="key", overflow="fold")
+    for info in found:
+        table.add_row(formatting.told(info.name), formatting.told(info.address))
+    return table

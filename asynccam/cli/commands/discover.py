@@ -1,0 +1,53 @@
+"""``asynccam discover``: who is there."""
+
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.table import Table
+
+from asynccam.cli import formatting
+from asynccam.cli.errors import ExitCode
+from asynccam.cli.options import InterfacesOption, JsonOption, VerboseOption
+from asynccam.cli.output import Output
+from asynccam.cli.runner import execute
+from asynccam.model.info import CameraInfo
+
+
+def discover(
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=0.1, metavar="S", help="Seconds to listen for answers.")
+    ] = 5.0,
+    interface: InterfacesOption = None,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Find cameras on the network."""
+    output = Output(json=json, verbose=verbose)
+    execute("discover", lambda: _discover(timeout, interface, output), output)
+
+
+async def _discover(timeout: float, interfaces: list[str] | None, output: Output) -> ExitCode:
+    from asynccam.cli.opening import open_session
+
+    async with open_session(interfaces) as session:
+        with output.waiting("looking for cameras", timeout):
+            cameras = await session.discover(timeout=timeout)
+    found = sorted((camera.info for camera in cameras), key=lambda info: info.id)
+    output.document({"cameras": found})
+    if found:
+        output.show(_table(found))
+    else:
+        output.show(f"No camera answered within {timeout:g} s.")
+    return ExitCode.OK
+
+
+def _table(cameras: list[CameraInfo]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, header_style="faint", pad_edge=False)
+    table.add_column("camera", style="name", overflow="fold")
+    table.add_column("address", style="key", overflow="fold")
+    table.add_column("model", style="faint")
+    table.add_column("id", style="faint", overflow="fold")
+    for camera in cameras:
+        table.add_row(*map(formatting.told, (camera.name, camera.address, camera.model, camera.id)))
+    return table

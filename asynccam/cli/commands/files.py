@@ -1,0 +1,106 @@
+"""``asynccam files`` and ``asynccam download``: what is on a camera, and how it comes home."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.table import Table
+
+from asynccam.cli import formatting
+from asynccam.cli.errors import ExitCode
+from asynccam.cli.options import (
+    AddressArgument,
+    ApiKeyOption,
+    DirectoryOption,
+    JsonOption,
+    TokenOption,
+    VerboseOption,
+    credentials_of,
+)
+from asynccam.cli.output import Output
+from asynccam.cli.runner import execute
+from asynccam.model.credentials import Credentials
+from asynccam.model.features import Files
+from asynccam.model.info import LocalFile, MediaFile
+
+
+def files(
+    uri: AddressArgument,
+    token: TokenOption = None,
+    api_key: ApiKeyOption = None,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """List the files on a camera."""
+    output = Output(json=json, verbose=verbose)
+    execute("files", lambda: _files(uri, credentials_of(token, api_key), output), output)
+
+
+def download(
+    uri: AddressArgument,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The camera's name for the file.")],
+    to: DirectoryOption = Path(),
+    token: TokenOption = None,
+    api_key: ApiKeyOption = None,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Bring one file home whole."""
+    output = Output(json=json, verbose=verbose)
+    execute("download", lambda: _download(uri, name, to, credentials_of(token, api_key), output), output)
+
+
+async def _files(uri: str, credentials: Credentials | None, output: Output) -> ExitCode:
+    from asynccam.cli.opening import open_session
+
+    async with open_session() as session:
+        with output.waiting(f"asking {uri}"):
+            camera = await session.connect(uri, credentials=credentials)
+            found = await camera.feature(Files).list_files()
+        output.document({"camera": camera.id, "files": found})
+        output.show(_table(found) if found else formatting.told(f"{camera.info.name} has no files."))
+    return ExitCode.OK
+
+
+async def _download(
+    uri: str, name: str, directory: Path, credentials: Credentials | None, output: Output
+) -> ExitCode:
+    from asynccam.cli.opening import open_session
+
+    async with open_session() as session:
+        with output.waiting(f"asking {uri}"):
+            camera = await session.connect(uri, credentials=credentials)
+        with output.transfer(name) as progress:
+            file = await camera.feature(Files).download(name, directory, progress=progress)
+        output.document({"camera": camera.id, "file": file})
+        output.show(_sheet(file))
+    return ExitCode.OK
+
+
+def _table(found: tuple[MediaFile, ...]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, header_style="faint", pad_edge=False)
+    table.add_column("file", style="name", overflow="fold")
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("created", no_wrap=True)
+    table.add_column("id", style="faint", overflow="fold")
+    for file in found:
+        table.add_row(
+            formatting.told(file.name),
+            formatting.size(file.size),
+            formatting.moment(file.created),
+            formatting.told(file.id),
+        )
+    return table
+
+
+def _sheet(file: LocalFile) -> Table:
+    sheet = Table.grid(padding=(0, 2))
+    sheet.add_column(style="faint")
+    sheet.add_column(overflow="fold")
+    sheet.add_row("file", formatting.told(str(file.path), "name"))
+    speed = formatting.rate(file.size, file.seconds)
+    sheet.add_row("size", f"{file.size:,} bytes" + (f", {speed}" if speed else ""))
+    if file.sha256:
+        sheet.add_row("sha256", file.sha256)
+    return sheet

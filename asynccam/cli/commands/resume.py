@@ -1,0 +1,80 @@
+"""``asynccam resume``: finishes a take whose process died."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from asynccam.cli.errors import ExitCode
+from asynccam.cli.options import (
+    ApiKeyOption,
+    FleetOption,
+    JsonOption,
+    TokenOption,
+    VerboseOption,
+    credentials_of,
+)
+from asynccam.cli.output import Output
+from asynccam.cli.runner import execute
+from asynccam.model.credentials import Credentials
+
+TakeArgument = Annotated[
+    Path, typer.Argument(metavar="TAKE", help="The take's own directory.", show_default=False)
+]
+
+HostOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--host",
+        metavar="HOST",
+        help="Send the token or key to this host, HOST or HOST:PORT; may be repeated.",
+        show_default=False,
+    ),
+]
+
+
+def resume(
+    take: TakeArgument,
+    host: HostOption = None,
+    fleet: FleetOption = None,
+    token: TokenOption = None,
+    api_key: ApiKeyOption = None,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Finish a take whose process died: stop what still runs, bring home what exists.
+
+    A token or key is sent only to hosts that --host or the --fleet names, not to those that only the take
+    names. Nothing outside of the take's directory is read or written.
+    """
+    output = Output(json=json, verbose=verbose)
+    credentials = credentials_of(token, api_key)
+    execute("resume", lambda: _resume(take, host or (), fleet, credentials, output), output)
+
+
+async def _resume(
+    directory: Path,
+    named: Sequence[str],
+    fleet: Path | None,
+    credentials: Credentials | None,
+    output: Output,
+) -> ExitCode:
+    from asynccam.cli.opening import open_session
+    from asynccam.cli.report import take_report, whole
+    from asynccam.recording.verify import verify_file
+    from asynccam.session.fleet import Fleet
+    from asynccam.take import resume_take
+
+    plan = Fleet() if fleet is None else await Fleet.load(fleet)
+    hosts: dict[str, Credentials | None] = {
+        place.address.authority: place.credentials for place in plan.places
+    } | dict.fromkeys(named)
+    async with open_session() as session:
+        with output.waiting("resuming"):
+            manifest = await resume_take(
+                directory, session, credentials=credentials, hosts=hosts, verify=verify_file
+            )
+    output.document({"directory": directory, "complete": whole(manifest), "manifest": manifest})
+    output.show(take_report(manifest, directory))
+    return ExitCode.OK if whole(manifest) else ExitCode.INCOMPLETE

@@ -1,0 +1,155 @@
+"""``asynccam simulate``: stands in for a maker's service, for trying things out and for tests."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from asynccam.cli import formatting
+from asynccam.cli.errors import ExitCode
+from asynccam.cli.faults import FaultsOption, faults_of
+from asynccam.cli.options import JsonOption, VerboseOption
+from asynccam.cli.output import Output
+from asynccam.cli.runner import execute
+from asynccam.cli.serving import WhileStdinOption, while_open
+from asynccam.errors import UsageError
+
+if TYPE_CHECKING:
+    from asynccam.systems.mediamtx.simulator.simulator import MediaMTXSimulator
+    from asynccam.systems.thorvision.simulator.simulator import ThorVisionSimulator
+
+
+def mediamtx(
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, metavar="P", help="TCP port; 0 takes a free one.")
+    ] = 8002,
+    http_port: Annotated[
+        int, typer.Option("--http-port", min=0, max=65535, metavar="P", help="Port of the file server.")
+    ] = 8003,
+    host: Annotated[str, typer.Option("--host", metavar="IP", help="Address to listen at.")] = "127.0.0.1",
+    generation: Annotated[
+        int, typer.Option("--generation", min=1, max=2, help="Which service to be: 1 (Python) or 2 (Go).")
+    ] = 2,
+    cameras: Annotated[int, typer.Option("--cameras", min=0, max=100, help="How many cameras it has.")] = 2,
+    directory: Annotated[
+        Path | None,
+        typer.Option("--directory", metavar="DIR", help="Where files are kept.", show_default="temporary"),
+    ] = None,
+    secret: Annotated[
+        str, typer.Option("--secret", envvar="ASYNCCAM_SECRET", help="Signs tokens.", show_default="random")
+    ] = "",
+    api_key: Annotated[
+        list[str] | None,
+        typer.Option("--api-key", metavar="KEY=ROLE", help="A key that signs in; may be repeated."),
+    ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Record with GStreamer each time, a picture with the time of day.")
+    ] = False,
+    fault: FaultsOption = None,
+    while_stdin_open: WhileStdinOption = False,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Be a MediaMTX Camera Service with simulated cameras and real files."""
+    output = Output(json=json, verbose=verbose)
+
+    async def main() -> ExitCode:
+        from asynccam.systems.mediamtx.simulator.behavior import ServiceFaults
+        from asynccam.systems.mediamtx.simulator.serve import serve
+
+        def ready(simulator: "MediaMTXSimulator") -> None:
+            place = f"mediamtx://{host}:{simulator.port}"
+            token = simulator.token("admin")
+            output.line(
+                {
+                    "event": "listening",
+                    "system": "mediamtx",
+                    "address": place,
+                    "http_port": simulator.http_port,
+                    "token": token,
+                }
+            )
+            output.show(
+                formatting.told(
+                    f"A generation {generation} service with {cameras} cameras listens at {place}."
+                ),
+                formatting.told(f"An administrator's token: {token}"),
+            )
+
+        async with while_open(stdin=while_stdin_open):
+            await serve(
+                host=host,
+                port=port,
+                http_port=http_port,
+                generation=generation,
+                directory=directory,
+                cameras=cameras,
+                secret=secret,
+                api_keys=_roles(api_key or []),
+                live=live,
+                faults=faults_of(ServiceFaults, fault),
+                on_ready=ready,
+            )
+        return ExitCode.OK
+
+    execute("simulate mediamtx", main, output, terminated=ExitCode.OK)
+
+
+def thorvision(
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, metavar="P", help="TCP port; 0 takes a free one.")
+    ] = 8000,
+    host: Annotated[str, typer.Option("--host", metavar="IP", help="Address to listen at.")] = "127.0.0.1",
+    cameras: Annotated[int, typer.Option("--cameras", min=1, max=16, help="How many cameras it has.")] = 2,
+    width: Annotated[int, typer.Option("--width", min=64, help="Pixels of the largest picture.")] = 640,
+    height: Annotated[int, typer.Option("--height", min=64, help="Pixels of the largest picture.")] = 480,
+    replug: Annotated[
+        float | None,
+        typer.Option("--replug", metavar="S", help="Unplug the last camera and plug it in, every S seconds."),
+    ] = None,
+    fault: FaultsOption = None,
+    while_stdin_open: WhileStdinOption = False,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Be a ThorVision server with simulated cameras and real SRT streams."""
+    output = Output(json=json, verbose=verbose)
+
+    async def main() -> ExitCode:
+        from asynccam.systems.thorvision.simulator.faults import ServerFaults
+        from asynccam.systems.thorvision.simulator.serve import serve
+
+        def ready(simulator: "ThorVisionSimulator") -> None:
+            place = f"thorvision://{host}:{simulator.port}"
+            output.line({"event": "listening", "system": "thorvision", "address": place})
+            output.show(formatting.told(f"A ThorVision server with {cameras} cameras listens at {place}."))
+
+        async with while_open(stdin=while_stdin_open):
+            await serve(
+                host=host,
+                port=port,
+                cameras=cameras,
+                width=width,
+                height=height,
+                replug=replug,
+                faults=faults_of(ServerFaults, fault),
+                on_ready=ready,
+            )
+        return ExitCode.OK
+
+    execute("simulate thorvision", main, output, terminated=ExitCode.OK)
+
+
+SIMULATORS: Final[dict[str, Callable[..., None]]] = {"mediamtx": mediamtx, "thorvision": thorvision}
+"""What can be simulated, by the word after ``asynccam simulate``."""
+
+
+def _roles(keys: list[str]) -> dict[str, str]:
+    roles = {}
+    for text in keys:
+        key, found, role = text.partition("=")
+        if not found or not key:
+            raise UsageError("--api-key is written KEY=ROLE")
+        roles[key] = role
+    return roles

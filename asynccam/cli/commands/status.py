@@ -1,0 +1,73 @@
+"""``asynccam status``: how one camera is."""
+
+from rich.table import Table
+from rich.text import Text
+
+from asynccam.cli import formatting
+from asynccam.cli.errors import ExitCode
+from asynccam.cli.options import (
+    AddressArgument,
+    ApiKeyOption,
+    JsonOption,
+    TokenOption,
+    VerboseOption,
+    credentials_of,
+)
+from asynccam.cli.output import Output
+from asynccam.cli.runner import execute
+from asynccam.model.camera import Camera
+from asynccam.model.credentials import Credentials
+from asynccam.model.info import CameraState, CameraStatus
+
+_STYLES = {
+    CameraState.READY: "good",
+    CameraState.RECORDING: "recording",
+    CameraState.STOPPING: "busy",
+    CameraState.ERROR: "bad",
+    CameraState.AWAY: "bad",
+}
+
+
+def status(
+    uri: AddressArgument,
+    token: TokenOption = None,
+    api_key: ApiKeyOption = None,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Ask a camera how it is."""
+    output = Output(json=json, verbose=verbose)
+    execute("status", lambda: _status(uri, credentials_of(token, api_key), output), output)
+
+
+async def _status(uri: str, credentials: Credentials | None, output: Output) -> ExitCode:
+    from asynccam.cli.opening import open_session
+
+    async with open_session() as session:
+        with output.waiting(f"asking {uri}"):
+            camera = await session.connect(uri, credentials=credentials)
+            answer = await camera.status()
+        features = sorted(key.name for key in camera.features)
+        output.document({"camera": camera.info, "features": features, "status": answer})
+        output.show(_sheet(camera, answer, features))
+    return ExitCode.OK
+
+
+def _sheet(camera: Camera, answer: CameraStatus, features: list[str]) -> Table:
+    info = camera.info
+    sheet = Table.grid(padding=(0, 2))
+    sheet.add_column(style="faint")
+    sheet.add_column(overflow="fold")
+    sheet.add_row("camera", formatting.told(info.name, "name"))
+    sheet.add_row("id", formatting.told(info.id))
+    sheet.add_row("address", formatting.told(info.address, "key"))
+    state = Text(answer.state.value, style=_STYLES.get(answer.state, "busy"))
+    if answer.detail and answer.detail != answer.state.value:
+        state.append_text(formatting.told(f", {answer.detail}", "faint"))
+    sheet.add_row("state", state)
+    if answer.battery is not None:
+        sheet.add_row("battery", f"{answer.battery:.0f} %")
+    if answer.device_time is not None:
+        sheet.add_row("its clock", formatting.moment(answer.device_time))
+    sheet.add_row("can do", ", ".join(features))
+    return sheet

@@ -1,0 +1,113 @@
+"""``asynccam top``: all cameras at a glance, live."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from asynccam.cli.errors import ExitCode
+from asynccam.cli.options import (
+    AnswerTimeoutOption,
+    ApiKeyOption,
+    FleetOption,
+    InterfacesOption,
+    JsonOption,
+    TokenOption,
+    UrisArgument,
+    VerboseOption,
+    credentials_of,
+)
+from asynccam.cli.output import Output
+from asynccam.cli.runner import execute
+from asynccam.cli.top_view import TopView
+from asynccam.errors import UsageError
+from asynccam.model.credentials import Credentials
+
+if TYPE_CHECKING:
+    from asynccam.session import Session
+
+_INTERVAL: Final = 0.25
+_CHECK_EVERY: Final = 2.0
+_DISCOVER_SECONDS: Final = 3.0
+_ASK_SECONDS: Final = 2.0
+"""How long one look waits, at most, for those who are there to say how they are."""
+
+
+def top(
+    uris: UrisArgument = None,
+    fleet: FleetOption = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every camera that announces itself, too, whenever it comes.")
+    ] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Look once and leave; so it does where there is no terminal.")
+    ] = False,
+    timeout: AnswerTimeoutOption = 5.0,
+    interface: InterfacesOption = None,
+    token: TokenOption = None,
+    api_key: ApiKeyOption = None,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Show all cameras at a glance, live, until Ctrl-C."""
+    output = Output(json=json, verbose=verbose)
+    credentials = credentials_of(token, api_key)
+    once = once or json or not output.stdout.is_terminal
+    wait = timeout if once else 0.0
+    execute("top", lambda: _top(uris or (), fleet, everything, wait, interface, credentials, output), output)
+
+
+async def _top(
+    uris: Sequence[str],
+    fleet: Path | None,
+    everything: bool,
+    wait: float,
+    interfaces: Sequence[str] | None,
+    credentials: Credentials | None,
+    output: Output,
+) -> ExitCode:
+    from asynccam.session import Session
+
+    if not uris and fleet is None and not everything:
+        raise UsageError("there is nothing to show; name addresses, a --fleet, or --all")
+    settings: Any = {"interfaces": list(interfaces)} if interfaces else {}
+    once = wait > 0
+    output.note("Connecting.")
+    async with Session.open(
+        *uris, fleet=fleet, credentials=credentials, timeout=wait, poll_interval=_CHECK_EVERY, **settings
+    ) as session:
+        if everything:
+            await session.discover(timeout=_DISCOVER_SECONDS if once else 0.0)
+        view = TopView(session)
+        with session.events.subscribe(view.handle, replay=True):
+            if once:
+                await _until_asked(session, min(wait, _ASK_SECONDS))
+                output.document({"cameras": view.rows()})
+                output.show(view)
+            else:
+                await _draw(view, output)
+    return ExitCode.OK
+
+
+async def _until_asked(session: "Session", seconds: float) -> None:
+    """Until every camera has said how it is, or for some seconds."""
+    from asynccam.model.events import CameraStateChanged
+
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        asked = session.cameras.keys() - session.unavailable.keys()
+        if all(session.events.latest(CameraStateChanged, key) for key in asked):
+            return
+        await asyncio.sleep(0.05)
+
+
+async def _draw(view: TopView, output: Output) -> None:
+    from rich.live import Live
+
+    with Live(view, console=output.stdout, auto_refresh=False, screen=True) as live:
+        while True:
+            live.refresh()
+            await asyncio.sleep(_INTERVAL)

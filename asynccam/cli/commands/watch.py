@@ -1,0 +1,142 @@
+"""``asynccam watch``: what happens to cameras, as it happens."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from asynccam.cli import formatting
+from asynccam.cli.errors import ExitCode
+from asynccam.cli.options import (
+    ApiKeyOption,
+    FleetOption,
+    InterfacesOption,
+    JsonOption,
+    TokenOption,
+    UrisArgument,
+    VerboseOption,
+    credentials_of,
+)
+from asynccam.cli.output import Output
+from asynccam.cli.runner import execute
+from asynccam.errors import UsageError
+from asynccam.model.credentials import Credentials
+from asynccam.model.event_json import event_document
+
+KindsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--event",
+        metavar="TYPE",
+        help="Only events of this class or its kinds, CameraStateChanged for example; may be repeated.",
+        show_default="all",
+    ),
+]
+CamerasOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--camera",
+        metavar="ID",
+        help="Only events of the camera with this id, and of its service; may be repeated.",
+        show_default="all",
+    ),
+]
+
+
+def watch(
+    uris: UrisArgument = None,
+    fleet: FleetOption = None,
+    kinds: KindsOption = None,
+    camera: CamerasOption = None,
+    interface: InterfacesOption = None,
+    token: TokenOption = None,
+    api_key: ApiKeyOption = None,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Print what happens to cameras until Ctrl-C; with --json one object a line.
+
+    A camera that does not answer is away, which is an event, and is tried until it answers.
+    """
+    output = Output(json=json, verbose=verbose)
+    filters = _Filters(kinds, camera)
+    credentials = credentials_of(token, api_key)
+    execute("watch", lambda: _watch(uris or (), fleet, filters, interface, credentials, output), output)
+
+
+class _Filters:
+    """Which events are wanted.
+
+    Args:
+        kinds: Names of classes, or None for all.
+        cameras: Ids of cameras, or None for all.
+    """
+
+    def __init__(self, kinds: Collection[str] | None, cameras: Collection[str] | None) -> None:
+        self.kinds = frozenset(kinds or ())
+        self.cameras = tuple(cameras) if cameras else None
+
+    def want(self, document: dict[str, Any]) -> bool:
+        """Whether an event, as a document, is of a wanted class."""
+        return not self.kinds or not self.kinds.isdisjoint(document["kinds"])
+
+
+async def _watch(
+    uris: Sequence[str],
+    fleet: Path | None,
+    filters: _Filters,
+    interfaces: Sequence[str] | None,
+    credentials: Credentials | None,
+    output: Output,
+) -> ExitCode:
+    from asynccam.session import Session
+
+    if not uris and fleet is None:
+        raise UsageError("there is nothing to watch; name addresses, or a --fleet")
+    settings: Any = {"interfaces": list(interfaces)} if interfaces else {}
+    async with Session.open(*uris, fleet=fleet, credentials=credentials, timeout=0, **settings) as session:
+        output.note("Watching; Ctrl-C leaves.")
+        with session.events.stream(camera=filters.cameras, replay=True) as events:
+            lost = 0
+            async for event in events:
+                if events.dropped > lost:
+                    _tell(_dropped(event.at, events.dropped - lost), output)
+                    lost = events.dropped
+                document = event_document(event)
+                if filters.want(document):
+                    _tell(document, output)
+    return ExitCode.OK
+
+
+def _dropped(at: float, count: int) -> dict[str, Any]:
+    return {
+        "event": "EventsDropped",
+        "kinds": ["EventsDropped", "Event"],
+        "at": at,
+        "subject": "",
+        "count": count,
+    }
+
+
+def _tell(document: dict[str, Any], output: Output) -> None:
+    output.line(document)
+    output.show(_told(document))
+
+
+def _told(document: dict[str, Any]) -> Text:
+    """One line: when, what, and every field that says something."""
+    said = Text(f"{formatting.moment(document['at'])}  ", style="faint").append(
+        document["event"], style="name"
+    )
+    for name, value in document.items():
+        if name not in ("event", "kinds", "at", "subject") and value not in (None, "", [], {}):
+            said.append(f"  {name} ", style="faint").append_text(formatting.told(_short(value)))
+    return said
+
+
+def _short(value: object) -> str:
+    if isinstance(value, dict):
+        return str(value.get("id") or value.get("device") or value.get("message") or value)
+    return str(value)

@@ -1,0 +1,98 @@
+"""``asynccam demo``: the main job over all five systems, on servers of its own."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from asynccam.cli.errors import ExitCode
+from asynccam.cli.options import JsonOption, VerboseOption
+from asynccam.cli.output import Output
+from asynccam.cli.runner import execute
+
+if TYPE_CHECKING:
+    from asynccam.cli.demo.take import Demo
+
+_MOST: Final = 30
+"""Cameras; each is a video that is encoded while it is recorded."""
+_USUAL: Final = 5
+_USUAL_IN_CHAOS: Final = 7
+
+
+def demo(
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--to", metavar="DIR", help="Where the take goes.", show_default="a temporary directory"
+        ),
+    ] = None,
+    cameras: Annotated[
+        int | None,
+        typer.Option(
+            "--cameras",
+            min=1,
+            max=_MOST,
+            help="How many cameras, spread over the five systems.",
+            show_default="5, one of each; 7 with --chaos",
+        ),
+    ] = None,
+    duration: Annotated[
+        float, typer.Option("--duration", min=1.0, max=600.0, metavar="S", help="Seconds to record.")
+    ] = 5.0,
+    chaos: Annotated[
+        bool,
+        typer.Option("--chaos", help="Let cameras refuse, die, hang up and be slow: what comes home?"),
+    ] = False,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+    save_picture: Annotated[Path | None, typer.Option("--save-picture", metavar="FILE", hidden=True)] = None,
+) -> None:
+    """Record cameras of all five systems, played by this computer, in one take, and explain it."""
+    output = Output(json=json, verbose=verbose)
+    count = cameras or (_USUAL_IN_CHAOS if chaos else _USUAL)
+    execute("demo", lambda: _demo(to, count, duration, chaos, output, save_picture), output)
+
+
+async def _demo(
+    to: Path | None, count: int, duration: float, chaos: bool, output: Output, save_picture: Path | None
+) -> ExitCode:
+    from asynccam.cli.demo.take import Demo
+    from asynccam.cli.report import whole
+    from asynccam.cli.svg_export import Picture
+
+    picture = Picture("asynccam demo --chaos" if chaos else "asynccam demo")
+    played = Demo(to, count, duration, output, picture, chaos=chaos)
+    try:
+        await played.run()
+    finally:
+        _tell(played, output)
+    assert played.take is not None
+    if save_picture is not None:
+        await asyncio.to_thread(picture.save, save_picture)
+    return ExitCode.OK if whole(played.take.manifest) else ExitCode.INCOMPLETE
+
+
+def _tell(played: "Demo", output: Output) -> None:
+    """Give the take as the result, if it got so far as to have a directory."""
+    from asynccam.cli.demo.report import lesson
+    from asynccam.cli.report import take_report, whole
+    from asynccam.cli.take_runner import directory_of
+
+    take = played.take
+    directory = None if take is None else directory_of(take)
+    if take is None or directory is None:
+        return
+    manifest = take.manifest
+    output.document(
+        {
+            "directory": directory,
+            "complete": whole(manifest),
+            "sheet": played.sheet,
+            "fates": played.fates,
+            "manifest": manifest,
+        }
+    )
+    parts = (take_report(manifest, directory), *lesson(manifest, played.fates, played.sheet))
+    output.show(*parts)
+    played.picture.add(*parts[:-2])  # what the words mean is more than a first look needs

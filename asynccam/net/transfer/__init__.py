@@ -1,0 +1,1 @@
+"""Transfers of file content from a socket to disk."""

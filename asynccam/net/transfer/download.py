@@ -1,0 +1,147 @@
+"""Receive a file of known size from a bare socket into a part, as fast as the kernel can.
+
+See ``docs/protocols/multicam.md``: a device may delete its copy as soon as it has sent the last
+byte, so whatever arrives is kept, on every failure.
+"""
+
+import asyncio
+import socket
+import sys
+from collections.abc import Callable
+from typing import Literal
+
+from asynccam.errors import TransferError, UsageError
+from asynccam.model.features import Progress
+from asynccam.model.filenames import safe_name
+from asynccam.net.transfer.base import PeerClosedError, TransferBackend
+from asynccam.net.transfer.buffered import BufferedTransfer
+from asynccam.net.transfer.partfile import PartFile
+from asynccam.runtime.tasks import finish
+
+if sys.platform == "linux":
+    from asynccam.net.transfer.splice import SpliceTransfer
+
+__all__ = ["EngineChoice", "PartFile", "receive_file", "safe_name"]
+
+EngineChoice = Literal["auto", "splice", "buffered"]
+"""``splice`` is Linux only; ``buffered`` works on every loop; ``auto`` is the better of the two."""
+
+_PROGRESS_INTERVAL = 0.1  # seconds
+
+
+async def receive_file(
+    sock: socket.socket,
+    part: PartFile,
+    size: int,
+    *,
+    prefix: bytes = b"",
+    stall_timeout: float = 600.0,
+    progress: Progress | None = None,
+    engine: EngineChoice = "auto",
+) -> None:
+    """Move exactly ``size`` bytes from a socket into a part; what follows them stays in the socket.
+
+    The part is ready for `PartFile.commit` afterwards. However it ends otherwise, the part is kept
+    with every byte that was taken from the socket, or removed if there was none. Memory does not
+    grow with the file, and the loop serves others after every 256 KiB.
+
+    Args:
+        sock: Connected, non-blocking, without TLS; stays the caller's to close.
+        part: Where the bytes go.
+        size: Bytes of the file, the prefix among them.
+        prefix: Its first bytes, if some were read already.
+        stall_timeout: Seconds without a single byte after which the peer is given up; there is no
+            limit for the whole.
+        progress: Called at the start, at the end, and at most ten times a second between.
+        engine: How to do it.
+
+    Raises:
+        TransferError: The peer closed, reset or fell silent; ``part`` says where the bytes are.
+        StorageError: The disk refused.
+        UsageError: ``size`` does not fit the part or the prefix, or the engine this system.
+    """
+    try:
+        if len(prefix) > size or part.size not in (None, size):
+            raise UsageError(f"{size} bytes to receive, {len(prefix)} of them read, do not fit {part.size}")
+        make = _engine(engine)
+        if prefix:
+            await part.write(prefix)
+        if progress is not None:
+            progress(part.received, size)
+        if part.received < size:
+            await _move(make(sock, part, size), stall_timeout, progress)
+            if progress is not None:
+                progress(size, size)
+    except PeerClosedError as error:
+        kept = await part.keep()
+        raise TransferError(
+            f"{part.target.name} from {_peer_name(sock)}: {error} after {part.received} of {size} bytes",
+            part=kept,
+            received=part.received,
+            expected=size,
+        ) from error
+    except BaseException:
+        await part.keep()
+        raise
+
+
+async def _move(mover: TransferBackend, stall_timeout: float, progress: Progress | None) -> None:
+    watch = _Watch(mover, stall_timeout, progress)
+    try:
+        await finish(mover.start())
+        watch.start()
+        await mover.done
+    finally:
+        watch.stop()
+        await finish(mover.stop())
+
+
+def _engine(choice: EngineChoice) -> Callable[[socket.socket, PartFile, int], TransferBackend]:
+    if sys.platform == "linux" and choice in ("auto", "splice"):
+        return SpliceTransfer
+    if choice == "splice":
+        raise UsageError(f"splicing is for Linux, this is {sys.platform}")
+    return BufferedTransfer
+
+
+def _peer_name(sock: socket.socket) -> str:
+    try:
+        host, port = sock.getpeername()[:2]
+    except (OSError, ValueError):  # reset already, or a socket without ports
+        return "the peer"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class _Watch:
+    """One timer for a whole transfer: notices silence and reports progress."""
+
+    def __init__(self, mover: TransferBackend, stall_timeout: float, progress: Progress | None) -> None:
+        self._mover = mover
+        self._stall_timeout = stall_timeout
+        self._progress = progress
+        self._interval = min(_PROGRESS_INTERVAL if progress is not None else 1.0, stall_timeout / 4)
+        self._seen = mover.part.received
+        self._moved_at = mover.loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        self._timer = self._mover.loop.call_later(self._interval, self._look)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        received, now = self._mover.part.received, self._mover.loop.time()
+        if received != self._seen:
+            self._seen, self._moved_at = received, now
+            if self._progress is not None and received < self._mover.size:
+                try:
+                    self._progress(received, self._mover.size)
+                except Exception as error:  # noqa: BLE001 - raised to whoever called receive_file
+                    self._mover.fail(error)
+                    return
+        elif now - self._moved_at >= self._stall_timeout:
+            self._mover.fail(PeerClosedError(f"nothing moved for {self._stall_timeout:g} s,"))
+            return
+        self.start()

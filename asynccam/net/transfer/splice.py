@@ -1,0 +1,158 @@
+"""Linux: bytes go from socket to file inside the kernel, a turn of the loop at a time.
+
+The socket is spliced into a pipe and the pipe into the file, so the bytes are copied once and
+never seen by Python. Both happen in the loop's reader callback, at most `TURN` bytes each time.
+
+The one thing that could hold up the loop is the file: when the disk is slower than the network the
+kernel makes whoever writes wait, for up to a fifth of a second. So the loop gives all files
+together a few milliseconds of each pass, and none at all for a while after a write that took long;
+what does not fit goes through the executor, with the socket left alone meanwhile.
+"""
+
+import asyncio
+import errno
+import fcntl
+import os
+import socket
+import sys
+import time
+from contextlib import suppress
+from functools import partial
+from typing import ClassVar
+from weakref import WeakKeyDictionary
+
+from asynccam.errors import StorageError
+from asynccam.net.transfer.base import TURN, PeerClosedError, TransferBackend
+from asynccam.net.transfer.partfile import PartFile
+from asynccam.runtime.disk import storage_errors
+
+assert sys.platform == "linux"  # nobody imports this module elsewhere
+
+_PIPE_SIZE = 1024 * 1024  # a slot of a pipe may hold no more than one packet; this gives it 256 slots
+_SLOW_WRITE = 0.010  # seconds a turn's write may take: a disk of less than 25 MB/s, or a busy one
+_OFF_LOOP = 0.25  # seconds for which the loop writes nothing itself after a slow write
+_BUDGET = 0.008  # seconds of one pass of the loop that go into writing, whatever the number of files
+
+
+class _WriteBudget:
+    """What writing may take of a loop's time. One for each loop, gone with it."""
+
+    _of_loop: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, "_WriteBudget"]] = WeakKeyDictionary()
+
+    def __init__(self) -> None:
+        self._spent = 0.0
+        self._off_until = 0.0
+
+    @classmethod
+    def of(cls, loop: asyncio.AbstractEventLoop) -> "_WriteBudget":
+        return cls._of_loop.setdefault(loop, cls())
+
+    def left(self) -> bool:
+        return self._spent < _BUDGET and time.monotonic() >= self._off_until
+
+    def spend(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        if not self._spent:
+            loop.call_soon(self._new_pass)
+        self._spent += seconds
+
+    def note(self, seconds: float) -> None:
+        """How long a write took, in the loop or in a thread."""
+        if seconds > _SLOW_WRITE:
+            self._off_until = time.monotonic() + _OFF_LOOP
+
+    def _new_pass(self) -> None:
+        self._spent = 0.0
+
+
+class SpliceTransfer(TransferBackend):
+    """Socket to pipe to file; needs a loop with ``add_reader``."""
+
+    def __init__(self, sock: socket.socket, part: PartFile, size: int) -> None:
+        super().__init__(sock, part, size)
+        self._outlet = self._inlet = -1
+        self._copying = False
+        self._loop_time = _WriteBudget.of(self.loop)
+
+    async def start(self) -> None:
+        """Open the pipe and begin to read."""
+        try:
+            self._outlet, self._inlet = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            raise StorageError(f"cannot open a pipe for {self.part.path}: {error.strerror}") from error
+        with suppress(PermissionError):  # a user's pipes have a limit; the usual 64 KiB do, in more turns
+            fcntl.fcntl(self._inlet, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+        self.loop.add_reader(self.sock, self._turn)
+
+    async def stop(self) -> None:
+        """Stop reading, see the last write end, close the pipe."""
+        if self._inlet < 0:
+            return
+        self.loop.remove_reader(self.sock)
+        await self.last_write()
+        self.loop.remove_reader(self.sock)  # the last write may have asked for more
+        os.close(self._inlet)
+        os.close(self._outlet)
+
+    def _turn(self) -> None:
+        try:
+            count = self._fill_pipe()
+            if self._loop_time.left() and not self._copying:
+                began = time.monotonic()
+                count -= self._splice_into_file(count)
+                self._loop_time.spend(self.loop, time.monotonic() - began)
+        except BlockingIOError:
+            return
+        except Exception as error:  # noqa: BLE001 - raised to whoever waits for the file
+            self.loop.remove_reader(self.sock)
+            self.fail(error)
+            return
+        if count:
+            self.loop.remove_reader(self.sock)
+            self.write_off_loop(partial(self._empty_pipe, count), self._read_on)
+            return
+        self.landed()
+        if self.done.done():
+            self.loop.remove_reader(self.sock)
+
+    def _read_on(self) -> None:
+        if not self.done.done():
+            self.loop.add_reader(self.sock, self._turn)
+
+    def _fill_pipe(self) -> int:
+        want = min(TURN, self.size - self.part.received)
+        try:
+            count = os.splice(self.sock.fileno(), self._inlet, want, flags=os.SPLICE_F_NONBLOCK)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise PeerClosedError(error.strerror or str(error)) from error
+        if not count:
+            raise PeerClosedError("the peer closed the connection")
+        return count
+
+    def _splice_into_file(self, count: int) -> int:
+        """Move up to ``count`` bytes from the pipe; fewer only where the file system cannot splice."""
+        left = count
+        began = time.monotonic()
+        with storage_errors("write", self.part.path):
+            while left:
+                try:
+                    moved = os.splice(self._outlet, self.part.fd, left)
+                except OSError as error:
+                    if error.errno != errno.EINVAL:
+                        raise
+                    self._copying = True
+                    break
+                self.part.received += moved
+                left -= moved
+        self._loop_time.note(time.monotonic() - began)
+        return count - left
+
+    def _empty_pipe(self, count: int) -> None:
+        """In a thread: move all of ``count`` bytes from the pipe, by copying if it must be."""
+        if not self._copying:
+            count -= self._splice_into_file(count)
+        while count:
+            data = os.read(self._outlet, count)
+            self.part.put(memoryview(data))
+            count -= len(data)

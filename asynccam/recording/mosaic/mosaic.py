@@ -1,0 +1,430 @@
+"""Recordings of several cameras beside each other, as a video or a single picture, and cut to one length.
+
+GStreamer decodes each file and shows it from a given moment on: files of any container, size and
+frame rate. Sound is left out. Nothing is written over, and nothing is left of what was not finished.
+"""
+
+import asyncio
+import math
+import os
+import uuid
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from asynccam.errors import AsynccamError, RecordingError, TargetExistsError, UsageError
+from asynccam.model.safe_files import confined, open_file
+from asynccam.recording.bus_messages import PipelineError, parse_line
+from asynccam.recording.containers.mp4.layout import is_mp4
+from asynccam.recording.elements import Chain, Graph, GstElement, PadOf, Value, caps
+from asynccam.recording.frame_times import frame_times
+from asynccam.recording.gstreamer import find_installation
+from asynccam.recording.media_files import MediaFiles
+from asynccam.recording.mosaic import timecode
+from asynccam.recording.process import NOTHING_TO_FINISH, LaunchProcess
+from asynccam.recording.sources import Feed
+from asynccam.recording.verify import Verdict, verify_file
+from asynccam.runtime.disk import on_disk, rename_new, storage_errors
+from asynccam.runtime.tasks import finish
+from asynccam.runtime.timing import deadline
+
+_SCALE: Final = 2
+_STRIP: Final = timecode.text_size(1, _SCALE)[1]
+"""Rows of pixels above each panel, for its label."""
+_PAPER: Final = b"\x10"
+_SECOND: Final = 1_000_000_000
+_HEAD: Final = 1 << 16
+_PICTURES: Final = {".png": "pngenc", ".jpg": "jpegenc", ".jpeg": "jpegenc"}
+_MUXERS: Final = {".mp4": "mp4mux", ".mkv": "matroskamux", ".mov": "qtmux"}
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A file and where it is shown.
+
+    Attributes:
+        path: A video, or a picture if ``still``.
+        begins: Seconds from the beginning of what is made to the file's first frame; below 0, that much
+            of the file is left out.
+        seconds: Its length, or None if it is not known.
+        still: Whether it is one picture, shown all the time.
+    """
+
+    path: Path
+    begins: float = 0.0
+    seconds: float | None = None
+    still: bool = False
+
+    def is_seen(self, seconds: float) -> bool:
+        """Whether any of it lies within the first ``seconds`` of what is made."""
+        return self.still or (
+            self.begins < seconds and (self.seconds is None or self.begins + self.seconds > 0)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One camera's place.
+
+    Attributes:
+        label: Stands above it; letters outside ASCII show as ``?``.
+        clips: What is shown, one after another; where there is none, the panel is black.
+        note: Stands in a panel without clips.
+    """
+
+    label: str
+    clips: tuple[Clip, ...] = ()
+    note: str = "NO VIDEO"
+
+
+async def write_mosaic(
+    panels: Sequence[Panel],
+    target: Path,
+    *,
+    seconds: float,
+    fps: Fraction = Fraction(25),
+    size: tuple[int, int] = (480, 270),
+    timeout: float = 600.0,
+) -> Path:
+    """Put recordings beside each other in one video.
+
+    Args:
+        panels: Left to right, top to bottom.
+        target: ``.mp4``, ``.mov`` or ``.mkv``; must not exist.
+        seconds: Its length.
+        fps: Its frame rate.
+        size: Pixels of a panel, even.
+        timeout: Seconds it may take.
+
+    Raises:
+        UsageError: There is nothing to show, or no such container.
+        TargetExistsError, StorageError: The target exists, or cannot be written.
+        RecordingError: GStreamer or an element is missing, or a file cannot be decoded.
+        TimeoutError: It took longer.
+    """
+    if target.suffix.lower() not in _MUXERS:
+        raise UsageError(f"{target.name!r}: a preview ends in {', '.join(_MUXERS)}")
+    async with _opened(_seen(panels), target) as files:
+        beside = _beside(await _fitted(panels), size, seconds, fps, files)
+        await _make(beside, _video(target), target, timeout)
+    return target
+
+
+async def write_sheet(
+    panels: Sequence[Panel],
+    target: Path,
+    *,
+    size: tuple[int, int] = (480, 270),
+    timeout: float = 120.0,
+) -> Path:
+    """Put the first pictures of recordings beside each other in one picture: a contact sheet.
+
+    Args:
+        panels: Left to right, top to bottom.
+        target: ``.png``, ``.jpg`` or ``.jpeg``; must not exist.
+        size: Pixels of a panel, even.
+        timeout: Seconds it may take; a file is decoded from its beginning.
+
+    Raises:
+        UsageError, TargetExistsError, StorageError, RecordingError, TimeoutError: As for `write_mosaic`.
+    """
+    encoder = _PICTURES.get(target.suffix.lower())
+    if encoder is None:
+        raise UsageError(f"{target.name!r}: a contact sheet ends in {', '.join(_PICTURES)}")
+    # One frame of a rate so high that it shows no more than its own moment.
+    async with _opened(_seen(panels), target) as files:
+        beside = _beside(await _fitted(panels), size, 0.04, Fraction(25), files)
+        await _make(beside, (GstElement(encoder),), target, timeout)
+    return target
+
+
+async def write_cut(
+    clips: Sequence[Clip], target: Path, *, seconds: float, fps: Fraction, timeout: float = 600.0
+) -> Path:
+    """Cut a recording, of one file or several, to a stretch of constant frame rate; black where it has gaps.
+
+    Args:
+        clips: One after another; their ``begins`` say where the stretch begins.
+        target: ``.mp4``, ``.mov`` or ``.mkv``; must not exist.
+        seconds: Its length.
+        fps: Its frame rate.
+        timeout: Seconds it may take.
+
+    Raises:
+        UsageError, TargetExistsError, StorageError, RecordingError, TimeoutError: As for `write_mosaic`.
+    """
+    if target.suffix.lower() not in _MUXERS:
+        raise UsageError(f"{target.name!r}: a cut recording ends in {', '.join(_MUXERS)}")
+    seen = [clip for clip in clips if clip.is_seen(seconds)]
+    if not seen:
+        raise UsageError(f"nothing of {target.name!r} lies in the stretch that was asked for")
+    async with _opened([clip.path for clip in seen], target) as files:
+        seen = [await _as_gstreamer_shows(clip) for clip in seen]
+        mix = _Mix(seconds, fps, [clip.begins for clip in seen])
+        inputs = [mix.input(number, clip, files, None, {}) for number, clip in enumerate(seen)]
+        await _make(_Scene(mix, (), tuple(inputs), None, files), _video(target), target, timeout)
+    return target
+
+
+def _seen(panels: Sequence[Panel]) -> list[Path]:
+    return [clip.path for panel in panels for clip in panel.clips]
+
+
+@asynccontextmanager
+async def _opened(paths: Sequence[Path], target: Path) -> AsyncIterator[MediaFiles]:
+    """Hold the files open for the block.
+
+    Raises:
+        RecordingError: One cannot be opened, or is of no known format.
+    """
+    files = MediaFiles()
+    try:
+        try:
+            await on_disk(files.open, tuple(dict.fromkeys(paths)))
+        except RecordingError as error:
+            raise RecordingError(f"{target.name} could not be made: {error}") from error
+        yield files
+    finally:
+        files.close()
+
+
+class _Mix:
+    """The compositor: when each input is shown, and for how long all of it is.
+
+    A pad of it can show its input later, never earlier. So all are moved on by the most that any
+    input is to lose at its beginning, and the mix begins only there.
+    """
+
+    def __init__(self, seconds: float, fps: Fraction, begins: Sequence[float]) -> None:
+        if not (math.isfinite(seconds) and seconds > 0 and fps > 0):
+            raise UsageError(f"a video of {seconds} s with {fps} frames a second cannot be")
+        self.fps = fps
+        self.frames = max(1, math.floor(seconds * fps + 1e-6))
+        self._lead = max(0.0, *(-begin for begin in begins), 0.0)
+        self._properties: dict[str, Value] = {
+            "name": "mix",
+            "background": "black",
+            "start-time-selection": "set",
+            "start-time": round(self._lead * _SECOND),
+        }
+
+    def pad(self, number: int, begins: float, properties: dict[str, Value]) -> PadOf:
+        """An input's pad, later ones in front."""
+        pad = {"offset": round((self._lead + begins) * _SECOND), "zorder": number + 1, **properties}
+        self._properties |= {f"sink_{number}::{name}": value for name, value in pad.items()}
+        return PadOf("mix", f"sink_{number}")
+
+    def input(
+        self,
+        number: int,
+        clip: Clip,
+        files: MediaFiles,
+        size: tuple[int, int] | None,
+        properties: dict[str, Value],
+    ) -> Chain:
+        """A file's chain up to the compositor."""
+        fit: Chain = ()
+        if size is not None:
+            width, height = size
+            shape = caps("video/x-raw", width=width, height=height, pixel_aspect_ratio=Fraction(1))
+            fit = (GstElement("videoscale", {"add-borders": True}), shape)
+        still: Chain = (GstElement("imagefreeze", {"num-buffers": self._outlasting}),) if clip.still else ()
+        return (
+            *files.decoded(clip.path, {"caps": "video/x-raw(ANY)", "expose-all-streams": False}),
+            *still,
+            GstElement("videoconvert"),
+            *fit,
+            *((caps("video/x-raw", framerate=self.fps),) if clip.still else ()),
+            self.pad(number, 0.0 if clip.still else clip.begins, properties),
+        )
+
+    def canvas(self, number: int, size: tuple[int, int]) -> Chain:
+        """The one picture on standard input, under everything."""
+        width, height = size
+        raw: dict[str, Value] = {"format": "gray8", "width": width, "height": height}
+        return (
+            GstElement("fdsrc", {"fd": 0, "blocksize": width * height}),
+            GstElement("rawvideoparse", {**raw, "framerate": self.fps}),
+            GstElement("imagefreeze", {"num-buffers": self._outlasting}),
+            GstElement("videoconvert"),
+            self.pad(number, 0.0, {"zorder": 0}),
+        )
+
+    def output(self, size: tuple[int, int] | None) -> Chain:
+        """From the compositor on; ends after the last frame."""
+        width, height = size or (None, None)
+        return (
+            GstElement("compositor", dict(self._properties)),
+            caps("video/x-raw", format="I420", width=width, height=height, framerate=self.fps),
+            GstElement("identity", {"eos-after": self.frames + 1}),  # which it does not let through any more
+            GstElement("videoconvert"),
+        )
+
+    @property
+    def _outlasting(self) -> int:
+        return self.frames + math.ceil(self._lead * self.fps) + 5
+
+
+async def _fitted(panels: Sequence[Panel]) -> list[Panel]:
+    """Panels whose clips begin where GStreamer shows their first frame."""
+    return [
+        replace(panel, clips=tuple([await _as_gstreamer_shows(clip) for clip in panel.clips]))
+        for panel in panels
+    ]
+
+
+async def _as_gstreamer_shows(clip: Clip) -> Clip:
+    """The clip counted from the beginning of its file's time line instead of its first frame.
+
+    GStreamer lets the first frame of a file begin at 0; in MP4 it follows the edit list, and shows a pause in
+    front of the first frame.
+    """
+    if clip.still:
+        return clip
+    try:
+        if is_mp4(await on_disk(_head, clip.path)):
+            async with aclosing(frame_times(clip.path)) as frames:
+                first = await anext(frames, None)
+            if first is not None and first.time:
+                length = None if clip.seconds is None else clip.seconds + first.time
+                return replace(clip, begins=clip.begins - first.time, seconds=length)
+    except AsynccamError:
+        pass  # GStreamer is going to say what is wrong with it
+    return clip
+
+
+def _head(path: Path) -> bytes:
+    with storage_errors("read", path), os.fdopen(open_file(path), "rb") as file:
+        return file.read(_HEAD)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """What is to be run: chains up to the encoder, and what goes to standard input."""
+
+    mix: _Mix
+    canvas: Chain
+    inputs: tuple[Chain, ...]
+    size: tuple[int, int] | None
+    files: MediaFiles
+    feed: Feed | None = None
+
+
+def _beside(
+    panels: Sequence[Panel], size: tuple[int, int], seconds: float, fps: Fraction, files: MediaFiles
+) -> _Scene:
+    width, height = size
+    if not panels or min(size) < 16 or width % 4 or height % 2:
+        raise UsageError(
+            f"a mosaic needs panels, of a width in fours and an even height, not {len(panels)} of {size}"
+        )
+    columns = math.ceil(math.sqrt(len(panels)))
+    rows = -(-len(panels) // columns)
+    whole = columns * width, rows * (height + _STRIP)
+    seen = [
+        (number, clip) for number, panel in enumerate(panels) for clip in panel.clips if clip.is_seen(seconds)
+    ]
+    mix = _Mix(seconds, fps, [clip.begins for _, clip in seen if not clip.still])
+    inputs: list[Chain] = []
+    for place, (number, clip) in enumerate(seen, start=1):
+        row, column = divmod(number, columns)
+        position: dict[str, Value] = {"xpos": column * width, "ypos": row * (height + _STRIP) + _STRIP}
+        inputs.append(mix.input(place, clip, files, size, position))
+    shown = {number for number, _ in seen}
+    texts = [
+        (number % columns * width, number // columns * (height + _STRIP), panel.label)
+        for number, panel in enumerate(panels)
+    ] + [
+        (number % columns * width, number // columns * (height + _STRIP) + height // 2, panel.note)
+        for number, panel in enumerate(panels)
+        if number not in shown
+    ]
+    return _Scene(
+        mix, mix.canvas(0, whole), tuple(inputs), whole, files, partial(_canvas, whole, width, tuple(texts))
+    )
+
+
+def _canvas(size: tuple[int, int], room: int, texts: Sequence[tuple[int, int, str]]) -> Iterator[bytes]:
+    """The picture under the panels: black, with their labels and notes."""
+    width, height = size
+    picture = bytearray(_PAPER * (width * height))
+    most = room // timecode.text_size(1, _SCALE)[0]
+    for left, top, text in texts:
+        words = text[:most]
+        if not words:
+            continue
+        line = timecode.draw(words, _SCALE)
+        across, down = timecode.text_size(len(words), _SCALE)
+        across_seen = min(across, room)
+        for row in range(down):
+            begin = (top + row) * width + left
+            picture[begin : begin + across_seen] = line[row * across : row * across + across_seen]
+    yield bytes(picture)
+
+
+def _video(target: Path) -> Chain:
+    encoder: dict[str, Value] = {"pass": "quant", "quantizer": 21, "speed-preset": "veryfast"}
+    muxer = _MUXERS[target.suffix.lower()]
+    return (
+        GstElement("x264enc", encoder),
+        GstElement("h264parse"),
+        GstElement(muxer, {"offset-to-zero": True} if muxer == "matroskamux" else {}),
+    )
+
+
+async def _make(scene: _Scene, end: Chain, target: Path, timeout: float) -> None:
+    """Run a scene into a file that gets its name once it is whole."""
+    fresh = target.with_name(f".{uuid.uuid4().hex[:12]}{target.suffix}")
+    sink = GstElement("filesink", {"location": str(fresh.absolute())})
+    main = (*scene.mix.output(scene.size), *end, sink)
+    canvas = (scene.canvas,) if scene.canvas else ()
+    graph = Graph((main, *canvas, *scene.inputs))
+    tools = await find_installation(graph.factories)
+    await on_disk(_check_target, target)
+    try:
+        async with deadline(timeout, f"end of the work on {target.name}"):
+            await _run([*tools.guard, tools.launch, "-q", *graph.arguments()], scene, target)
+            if target.suffix.lower() in _MUXERS:
+                with confined(None):  # what is made may lie anywhere
+                    found = await verify_file(fresh)
+                if found.verdict is not Verdict.COMPLETE:
+                    raise RecordingError(f"{target.name} could not be made: {found.detail}")
+        await on_disk(_publish, fresh, target)
+    finally:
+        await finish(asyncio.to_thread(fresh.unlink, missing_ok=True))
+
+
+async def _run(argv: Sequence[str], scene: _Scene, target: Path) -> None:
+    feed = None if scene.feed is None else scene.feed()
+    process = await LaunchProcess.start(argv, lambda _: None, feed=feed, pass_fds=scene.files.fds)
+    try:
+        status = await process.wait()
+    finally:
+        await process.stop(NOTHING_TO_FINISH)
+    if status:
+        told = [
+            one.text for one in map(parse_line, process.errors.splitlines()) if isinstance(one, PipelineError)
+        ]
+        why = told[0] if told else f"gst-launch-1.0 ended with status {status}"
+        raise RecordingError(f"{target.name} could not be made: {why}", output=process.output)
+
+
+def _check_target(target: Path) -> None:
+    with storage_errors("write", target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            raise TargetExistsError(f"{target} exists; it is not written over")
+
+
+def _publish(fresh: Path, target: Path) -> None:
+    with storage_errors("write", target):
+        if not fresh.exists() or not fresh.stat().st_size:
+            raise RecordingError(f"{target.name} could not be made: no picture came of it")
+        try:
+            rename_new(fresh, target)
+        except FileExistsError:
+            raise TargetExistsError(f"{target} exists; it is not written over") from None

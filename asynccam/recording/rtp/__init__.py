@@ -1,0 +1,1 @@
+"""RTP and RTCP: ports, packet filter, sender reports and frame times."""

@@ -1,0 +1,596 @@
+"""One RTP stream from a UDP port: a program between a socket and GStreamer, and the filter it is made of.
+
+Everybody can send to a UDP port. This program hands on the packets of one stream, known by the address and
+port of its sender and by its SSRC (RFC 3550, 8), and nothing else. It runs in a process of its own, like
+GStreamer, so that neither a busy nor a dead Python holds up a recording, and imports nothing but what every
+Python has. What it finds out it prints, one line each; see `asynccam.recording.rtp.stream`.
+"""
+
+import contextlib
+import os
+import select
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import Final
+
+_HEADER: Final = 12
+_VERSION: Final = 2
+_MOST_OTHERS: Final = 64
+"""Streams that are told apart; of a stream beyond them nothing is known but that it is not the right one."""
+_MOST_WAITING: Final = 32 << 20
+"""Bytes that wait for the choice of a stream, or for GStreamer to read them."""
+_EVERY_FRAME: Final = 20_000_000_000
+"""Nanoseconds from the first packet within which the arrival of every frame is told."""
+_SELDOM: Final = 1_000_000_000
+"""Nanoseconds between two frames that are told later on, and between two counts."""
+_REPORTS_APART: Final = 50_000_000
+"""Nanoseconds between two RTCP packets that are told."""
+_LONGEST_REPORT: Final = 1500
+_MOST_TOLD: Final = 1 << 16
+"""Bytes of lines that wait to be read."""
+_LARGEST: Final = 1 << 16
+_PACKETS: Final = 64
+"""Packets that are read before anything else is looked at."""
+_KEY_WITHIN: Final = 5_000_000_000
+"""Nanoseconds in which a key frame is waited for: streams that refresh bit by bit have none."""
+_FRAMES_KEPT: Final = 4
+"""Frames that are kept while the first is looked for: packets may come in another order."""
+_MOST_KEPT: Final = 8 << 20
+"""Bytes that are kept meanwhile, `_OVERHEAD` for each packet included."""
+_OVERHEAD: Final = 256
+_AGAIN: Final = 1 << 32
+_SEQUENCE: Final = 1 << 16
+_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+Source = tuple[str, int, int]
+"""Address, port and SSRC."""
+Packet = tuple[bytes, int]
+"""A datagram, and when it came."""
+
+
+class Heard:
+    """A stream that is heard of.
+
+    Attributes:
+        since: When its first packet came, nanoseconds.
+        packets: Its packets while no stream has been chosen, with their times.
+    """
+
+    __slots__ = ("packets", "since")
+
+    def __init__(self, since: int) -> None:
+        self.since = since
+        self.packets: list[tuple[bytes, int]] = []
+
+
+class _Frame:
+    """Packets of one RTP time, by their unwrapped sequence numbers."""
+
+    __slots__ = ("packets", "since")
+
+    def __init__(self, since: int) -> None:
+        self.since = since
+        self.packets: dict[int, Packet] = {}
+
+
+class StreamBegin:
+    """Holds packets of H.264 or H.265 back until a whole frame is there that can be decoded; does no I/O.
+
+    GStreamer throws away what comes before parameter sets, and may write a frame that lacks packets or not.
+    So nobody would know which RTP time the first frame of the file has. With nothing before it this one is.
+
+    Args:
+        codec: ``h264`` or ``h265``.
+
+    Attributes:
+        stamp: RTP time of the first frame, or None before it is found.
+    """
+
+    def __init__(self, codec: str) -> None:
+        self.stamp: int | None = None
+        self._begun: int | None = None
+        self._open = False  # so long after the begin that RTP times may wrap, and nothing is out of order
+        self._units = _h264_units if codec == "h264" else _h265_units
+        self._wanted = {"sps", "pps"} if codec == "h264" else {"vps", "sps", "pps"}
+        self._known: dict[str, tuple[int, Packet]] = {}  # the latest packet with each parameter set
+        self._frames: dict[int, _Frame] = {}
+        self._since: int | None = None
+        self._latest = 0  # sequence number, unwrapped
+        self._size = 0
+
+    def take(self, data: bytes, at: int) -> list[Packet]:
+        """Take a packet.
+
+        Args:
+            data: The datagram.
+            at: When it came, nanoseconds.
+
+        Returns:
+            What may be handed on, in order.
+        """
+        stamp = int.from_bytes(data[4:8])
+        if self._begun is not None:
+            self._open = self._open or at - self._begun > _KEY_WITHIN
+            return [(data, at)] if self.is_picture(data) else []
+        if self._since is None:
+            self._since = at
+            self._latest = int.from_bytes(data[2:4]) + _SEQUENCE
+        number = self._number(data)
+        for kind, _ in self._units(_payload(data)):
+            if kind in self._wanted:
+                self._known[kind] = (number, (data, at))
+        if stamp not in self._frames:
+            self._frames[stamp] = _Frame(at)
+        frame = self._frames[stamp]
+        if number not in frame.packets:
+            frame.packets[number] = (data, at)
+            self._size += len(data) + _OVERHEAD
+        # Also the frame that this packet belongs to: a sender may give all its packets one time.
+        while len(self._frames) > _FRAMES_KEPT or self._size > _MOST_KEPT:
+            gone = self._frames.pop(next(iter(self._frames)))
+            self._size -= sum(len(one) + _OVERHEAD for one, _ in gone.packets.values())
+        return self._look(at)
+
+    def is_picture(self, data: bytes) -> bool:
+        """Return whether a packet is of the first frame or a later one, and no parameter set before it."""
+        stamp = int.from_bytes(data[4:8])
+        return self._open or (self.stamp is not None and not _before(stamp, self.stamp))
+
+    def _number(self, data: bytes) -> int:
+        apart = (int.from_bytes(data[2:4]) - self._latest) % _SEQUENCE
+        number = self._latest + (apart - _SEQUENCE if apart >= _SEQUENCE // 2 else apart)
+        self._latest = max(self._latest, number)
+        return number
+
+    def _look(self, at: int) -> list[Packet]:
+        """Return everything from the first fitting frame on, parameter sets before it included."""
+        if not self._wanted <= self._known.keys():
+            return []
+        for stamp, frame in self._frames.items():
+            if not self._fits(frame, key=at - (self._since or 0) < _KEY_WITHIN):
+                continue
+            self.stamp, self._begun = stamp, at
+            first = min(frame.packets)
+            sets = {number: packet for number, packet in self._known.values() if number < first}
+            later = {
+                number: packet
+                for other, one in self._frames.items()
+                if not _before(other, stamp)
+                for number, packet in one.packets.items()
+            }
+            self._frames, self._known = {}, {}
+            return [packet for _, packet in sorted({**sets, **later}.items())]
+        return []
+
+    def _fits(self, frame: _Frame, *, key: bool) -> bool:
+        """Return whether a frame is whole, and a key frame where that is wanted."""
+        numbers = sorted(frame.packets)
+        first, last = numbers[0], numbers[-1]
+        if last - first != len(numbers) - 1:
+            return False
+        # RFC 6184, 5.1; RFC 7798, 4.1: the last packet has the marker set, which is not to be relied on. The
+        # next frame's first packet is a sign too.
+        marked = frame.packets[last][0][1] & 0x80
+        if not marked and not any(last + 1 in one.packets for one in self._frames.values()):
+            return False
+        units = [unit for one in numbers for unit in self._units(_payload(frame.packets[one][0]))]
+        pictures = [(kind, begins) for kind, begins in units if kind in ("key", "picture")]
+        if not pictures or not pictures[0][1]:
+            return False  # nothing to show, or its beginning is missing
+        kinds = {kind for kind, _ in units}
+        return bool(kinds & {"key", "sps"}) or not key
+
+
+class StreamFilter:
+    """Chooses one RTP stream among what comes to a port, and keeps to it; does no I/O.
+
+    Args:
+        payload: RTP payload type (RFC 3550, 5.1).
+        sender: Address of the only sender that counts, or ``""`` for any.
+        waits: Whether nothing is chosen before `choose` is called; packets wait until then.
+        codec: ``h264`` or ``h265``, to begin with a frame that can be decoded, or ``""`` for any packet.
+
+    Attributes:
+        source: The stream that was chosen, or None.
+        left_out: Packets that were left out.
+        lines: What there is to tell.
+    """
+
+    def __init__(self, payload: int, sender: str = "", *, waits: bool = False, codec: str = "") -> None:
+        self.source: Source | None = None
+        self.left_out = 0
+        self.lines: list[str] = []
+        self._payload = payload
+        self._sender = sender
+        self._waits = waits
+        self._begin = StreamBegin(codec) if codec else None
+        self._heard: dict[Source, Heard] = {}
+        self._not_before = 0
+        self._ssrc: int | None = None
+        self._size = 0
+        self._began = 0
+        self._frame: int | None = None  # RTP time of the latest frame
+        self._told_frame = self._told_report = self._told_count = 0
+        self._counted = 0
+
+    def take(self, data: bytes, address: tuple[str, int], at: int) -> list[bytes]:
+        """Take a packet from the port.
+
+        Args:
+            data: The datagram.
+            address: Its sender.
+            at: When it came, nanoseconds.
+
+        Returns:
+            Packets to hand on.
+        """
+        if is_rtcp(data):
+            self.take_report(data, address, at)
+            return []
+        source = (*address, int.from_bytes(data[8:12]))
+        if source == self.source and data[1] & 0x7F == self._payload and is_rtp(data):
+            return self._accept(data, at)
+        if not is_rtp(data):
+            self._leave_out(1, at)
+            return []
+        heard = self._hear(source, at)
+        may_be = data[1] & 0x7F == self._payload and self.source is None
+        if not may_be or not self._fits(source, heard):
+            self._leave_out(1, at)
+            return []
+        if not self._waits:
+            return self._keep_to(source, [(data, at)])
+        heard.packets.append((data, at))
+        self._size += len(data)
+        if self._size > _MOST_WAITING:
+            self._make_room(at)
+        return []
+
+    def take_report(self, data: bytes, address: tuple[str, int], at: int) -> None:
+        """Take an RTCP packet, from the port or from the one beside it.
+
+        It is told if it is from the sender of the stream and about it: RFC 3550, 6.4.1, the SSRC comes first.
+        """
+        if self.source is None or len(data) > _LONGEST_REPORT or not is_rtcp(data):
+            return
+        about = int.from_bytes(data[4:8])
+        ours = address[0] == self.source[0] and about == self.source[2]
+        if ours and at - self._told_report >= _REPORTS_APART:
+            self._told_report = at
+            self.lines.append(f"report {at} {data.hex()}")
+
+    def choose(self, not_before: int, ssrc: int | None, at: int) -> list[bytes]:
+        """Choose a stream, now or when it is heard of.
+
+        Args:
+            not_before: A stream that was heard before is another one, nanoseconds.
+            ssrc: Its SSRC, or None if that is not known. One with this SSRC is right wherever it comes from.
+            at: The present time, nanoseconds.
+
+        Returns:
+            Packets to hand on.
+        """
+        self._waits, self._not_before, self._ssrc = False, not_before, ssrc
+        found = [source for source, heard in self._heard.items() if heard.packets]
+        fitting = [source for source in found if self._fits(source, self._heard[source])]
+        chosen: list[bytes] = []
+        if fitting:
+            first = min(fitting, key=lambda source: self._heard[source].since)
+            chosen = self._keep_to(first, self._heard[first].packets)
+        else:
+            for source in found:
+                self._tell_other(source)
+        for source in found:
+            if source != self.source:
+                self._leave_out(len(self._heard[source].packets), at)
+            self._heard[source].packets = []
+        self._size = 0
+        return chosen
+
+    def _fits(self, source: Source, heard: Heard) -> bool:
+        if self._waits:
+            return True
+        if self._ssrc is not None:
+            return source[2] == self._ssrc
+        return heard.since >= self._not_before and self._sender in ("", source[0])
+
+    def _hear(self, source: Source, at: int) -> Heard:
+        heard = self._heard.get(source)
+        if heard is None:
+            heard = Heard(at)
+            if len(self._heard) < _MOST_OTHERS:
+                self._heard[source] = heard
+                if self._waits:
+                    self.lines.append(f"heard {source[0]} {source[1]} {source[2]}")
+                elif self.source is not None or not self._fits(source, heard):
+                    self._tell_other(source)
+        return heard
+
+    def _tell_other(self, source: Source) -> None:
+        self.lines.append(f"other {source[0]} {source[1]} {source[2]}")
+
+    def _keep_to(self, source: Source, packets: list[tuple[bytes, int]]) -> list[bytes]:
+        self.source, self._began = source, packets[0][1]
+        self.lines.append(f"stream {source[0]} {source[1]} {source[2]}")
+        for other, heard in self._heard.items():
+            if other != source and heard.packets:
+                self._tell_other(other)
+        return [one for data, at in packets for one in self._accept(data, at)]
+
+    def _accept(self, data: bytes, at: int) -> list[bytes]:
+        if self._begin is None:
+            self._tell_frame(data, at)
+            return [data]
+        found = self._begin.take(data, at)
+        for one, came in found:
+            if self._begin.is_picture(one):
+                self._tell_frame(one, came)
+        return [one for one, _ in found]
+
+    def _tell_frame(self, data: bytes, at: int) -> None:
+        stamp = int.from_bytes(data[4:8])
+        if stamp != self._frame:
+            self._frame = stamp
+            if at - self._began < _EVERY_FRAME or at - self._told_frame >= _SELDOM:
+                self._told_frame = at
+                self.lines.append(f"frame {at} {stamp}")
+
+    def _leave_out(self, count: int, at: int) -> None:
+        self.left_out += count
+        if count and at - self._told_count >= _SELDOM:
+            self.tell_count(at)
+
+    def tell_count(self, at: int) -> None:
+        """Tell how many packets were left out, if that is news."""
+        if self._counted != self.left_out:
+            self._told_count, self._counted = at, self.left_out
+            self.lines.append(f"left-out {self.left_out}")
+
+    def _make_room(self, at: int) -> None:
+        """Throw away what waits of the stream that was heard of first: it is the least likely one."""
+        first = min((one for one in self._heard.values() if one.packets), key=lambda one: one.since)
+        self._size -= sum(len(data) for data, _ in first.packets)
+        self._leave_out(len(first.packets), at)
+        first.packets = []
+
+
+def is_rtcp(data: bytes) -> bool:
+    """Return whether a packet of a port for both is RTCP: RFC 5761, 4."""
+    return len(data) >= 8 and data[0] >> 6 == _VERSION and 192 <= data[1] <= 223
+
+
+def is_rtp(data: bytes) -> bool:
+    """Return whether a packet can be RTP: RFC 3550, A.1."""
+    if len(data) < _HEADER or data[0] >> 6 != _VERSION:
+        return False
+    begin = _HEADER + 4 * (data[0] & 0x0F)
+    if data[0] & 0x10:
+        if len(data) < begin + 4:
+            return False
+        begin += 4 + 4 * int.from_bytes(data[begin + 2 : begin + 4])
+    padding = data[-1] if data[0] & 0x20 else 0
+    return len(data) >= begin + padding
+
+
+def _before(stamp: int, other: int) -> bool:
+    return (stamp - other) % _AGAIN >= _AGAIN // 2
+
+
+def _payload(data: bytes) -> bytes:
+    """What a packet carries: RFC 3550, 5.1 and 5.3.1; its lengths have been checked."""
+    begin = 12 + 4 * (data[0] & 0x0F)
+    if data[0] & 0x10:
+        begin += 4 + 4 * int.from_bytes(data[begin + 2 : begin + 4])
+    end = len(data) - (data[-1] if data[0] & 0x20 else 0)
+    return data[begin:end]
+
+
+def _h264_units(payload: bytes) -> Iterator[tuple[str, bool]]:
+    """Kinds of the units that begin or go on in a packet, and whether they are where a picture begins.
+
+    RFC 6184, 5.4 to 5.8.
+    """
+    kind = payload[0] & 0x1F if payload else 0
+    if kind in (24, 25):  # aggregation, with a decoding order number or without
+        for unit in _aggregated(payload, 1 if kind == 24 else 3):
+            yield _h264_unit(unit[0] & 0x1F, unit[1:])
+    elif kind in (28, 29) and len(payload) > 2:
+        begins = bool(payload[1] & 0x80)
+        name, first = _h264_unit(payload[1] & 0x1F, payload[2 if kind == 28 else 4 :])
+        yield name, first and begins
+    elif payload:
+        yield _h264_unit(kind, payload[1:])
+
+
+def _h264_unit(kind: int, body: bytes) -> tuple[str, bool]:
+    # H.264, 7.3.3: a slice header begins with first_mb_in_slice, of which 0 is one bit, a 1.
+    begins = bool(body and body[0] & 0x80)
+    if kind == 5:
+        return "key", begins
+    if kind in (1, 2):
+        return "picture", begins
+    return {7: "sps", 8: "pps", 3: "picture", 4: "picture"}.get(kind, ""), False
+
+
+def _h265_units(payload: bytes) -> Iterator[tuple[str, bool]]:
+    """As `_h264_units`: RFC 7798, 4.4, without the decoding order numbers that have to be agreed on."""
+    kind = payload[0] >> 1 & 0x3F if len(payload) > 2 else 63
+    if kind == 48:
+        for unit in _aggregated(payload, 2):
+            if len(unit) > 2:
+                yield _h265_unit(unit[0] >> 1 & 0x3F, unit[2:])
+    elif kind == 49 and len(payload) > 3:
+        name, first = _h265_unit(payload[2] & 0x3F, payload[3:])
+        yield name, first and bool(payload[2] & 0x80)
+    else:
+        yield _h265_unit(kind, payload[2:])
+
+
+def _h265_unit(kind: int, body: bytes) -> tuple[str, bool]:
+    # H.265, 7.3.6.1: first_slice_segment_in_pic_flag comes first. Table 7-1: 16 to 23 are points of access.
+    if kind < 32:
+        return "key" if 16 <= kind <= 23 else "picture", bool(body and body[0] & 0x80)
+    return {32: "vps", 33: "sps", 34: "pps"}.get(kind, ""), False
+
+
+def _aggregated(payload: bytes, place: int) -> Iterator[bytes]:
+    while place + 2 < len(payload):
+        size = int.from_bytes(payload[place : place + 2])
+        unit = payload[place + 2 : place + 2 + size]
+        if unit:
+            yield unit
+        place += 2 + size
+
+
+class _Program:
+    """The filter with its descriptors.
+
+    Packets wait until standard input ends: GStreamer would take them before its clock runs, and then give
+    no frame.
+
+    Args:
+        packets: The filter.
+        port: The UDP socket.
+        reports: A UDP socket for RTCP, or None.
+        target: Where packets go, one at a time.
+        control: A descriptor from which the one line for `StreamFilter.choose` comes, or None.
+    """
+
+    def __init__(
+        self,
+        packets: StreamFilter,
+        port: socket.socket,
+        reports: socket.socket | None,
+        target: socket.socket,
+        control: int | None,
+    ) -> None:
+        self._filter = packets
+        self._port = port
+        self._reports = reports
+        self._target = target
+        self._control = control
+        self._line = b""
+        self._waiting: deque[bytes] = deque()
+        self._size = 0
+        self._told = bytearray()
+        self._plays = False
+        self._poll = select.poll()
+
+    def run(self) -> None:
+        """Copy packets until nobody reads them any more."""
+        inputs = [one for one in (self._port, self._reports) if one is not None]
+        for one in (*inputs, self._target):
+            one.setblocking(False)
+        for descriptor in (self._target.fileno(), 1):
+            os.set_blocking(descriptor, False)
+            self._poll.register(descriptor, 0)
+        for one in inputs:
+            self._poll.register(one, select.POLLIN)
+        if self._control is not None:
+            self._poll.register(self._control, select.POLLIN)
+        self._poll.register(0, select.POLLIN)
+        while self._turn(dict(self._poll.poll(1000))):
+            pass
+
+    def _turn(self, ready: "dict[int, int]") -> bool:
+        """Do what there is to do; False when nobody reads any more."""
+        if ready.get(self._target.fileno(), 0) & (select.POLLHUP | select.POLLERR):
+            return False
+        if 0 in ready:
+            self._poll.unregister(0)
+            self._plays = True
+        if self._control in ready and self._control is not None:
+            self._read_control(self._control)
+        if self._reports is not None and self._reports.fileno() in ready:
+            for data, address in _received(self._reports):
+                self._filter.take_report(data, address, now())
+        if self._port.fileno() in ready:
+            for data, address in _received(self._port):
+                self._hand_on(self._filter.take(data, address, now()))
+        if not ready:
+            self._filter.tell_count(now())
+        try:
+            self._send()
+        except OSError:
+            return False
+        if ready.get(1, 0) & (select.POLLHUP | select.POLLERR):
+            self._poll.unregister(1)  # who started this has died; the recording goes on
+            self._told.clear()
+        self._tell()
+        return True
+
+    def _read_control(self, control: int) -> None:
+        data = os.read(control, 4096)
+        self._line += data
+        if b"\n" in self._line or not data:
+            self._poll.unregister(control)
+        if b"\n" in self._line:
+            not_before, ssrc = self._line.split(b"\n")[0].split()
+            chosen = None if ssrc == b"-" else int(ssrc)
+            self._hand_on(self._filter.choose(int(not_before), chosen, now()))
+
+    def _hand_on(self, packets: "list[bytes]") -> None:
+        for data in packets:
+            if self._size < _MOST_WAITING:
+                self._waiting.append(data)
+                self._size += len(data)
+
+    def _send(self) -> None:
+        while self._waiting and self._plays:
+            try:
+                self._target.send(self._waiting[0])
+            except BlockingIOError:
+                break
+            self._size -= len(self._waiting.popleft())
+        self._poll.modify(self._target.fileno(), select.POLLOUT if self._waiting and self._plays else 0)
+
+    def _tell(self) -> None:
+        for line in self._filter.lines:
+            if len(self._told) < _MOST_TOLD:
+                self._told += line.encode() + b"\n"
+        self._filter.lines.clear()
+        if self._told:
+            # Whoever started this may be busy, or have died; the recording goes on.
+            with contextlib.suppress(OSError):
+                del self._told[: os.write(1, self._told)]
+
+
+def _received(port: socket.socket) -> "Iterator[tuple[bytes, tuple[str, int]]]":
+    """Datagrams that have come, with their senders; an IPv4 sender as such also at a socket of IPv6."""
+    for _ in range(_PACKETS):
+        try:
+            data, address = port.recvfrom(_LARGEST)
+        except BlockingIOError:
+            return
+        except OSError:
+            continue  # what came of something that was sent from here
+        yield data, (address[0].partition("%")[0].removeprefix("::ffff:"), address[1])
+
+
+def now() -> int:
+    """Nanoseconds of the clock that `asynccam.wall_clock` counts elapsed time by."""
+    return time.clock_gettime_ns(_CLOCK)
+
+
+def main(arguments: "list[str]") -> None:
+    """Run between descriptors.
+
+    Args:
+        arguments: The port's socket, the socket for RTCP or -1, the target, the control or -1, payload type,
+            sender's address or ``-``, and the codec or ``-``.
+    """
+    port, reports, target, control, payload = map(int, arguments[:5])
+    sender = "" if arguments[5] == "-" else arguments[5]
+    codec = "" if arguments[6] == "-" else arguments[6]
+    packets = StreamFilter(payload, sender, waits=control >= 0, codec=codec)
+    beside = socket.socket(fileno=reports) if reports >= 0 else None
+    into = socket.socket(fileno=target)
+    with contextlib.suppress(KeyboardInterrupt):
+        _Program(packets, socket.socket(fileno=port), beside, into, control if control >= 0 else None).run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,159 @@
+"""When the first frame of an RTP stream was made, told by arrivals and by the sender's reports; does no I/O.
+
+A frame was made before it arrived. All frames carry RTP times of one clock (RFC 3550, 5.1), so each arrival
+bounds the first frame from above, and the frame that was quickest on its way bounds it best. A sender report
+(6.4.1) is an arrival too, of a moment in RTP time that did not have to be encoded. By the sender's time of
+day it also tells the moment on the sender's clock, which may be set to anything.
+"""
+
+import statistics
+from dataclasses import dataclass
+from typing import Final
+
+from asynccam.model.info import DRIFT_LIMIT
+from asynccam.recording.rtp.rtcp import SenderReport
+
+CLOCK_RATE: Final = 90_000
+"""RTP ticks a second of all video: RFC 6184, 8.2.1; RFC 7798, 7.1."""
+REPORT_ON_THE_WAY: Final = 0.03
+"""Seconds that the quickest of a sender's reports takes at most to arrive. Assumed."""
+STAMPED_WITHIN: Final = 0.01
+"""Seconds by which RTP times may be off when frames were made: many senders stamp evenly what is not made so.
+Assumed."""
+REPORTED_WITHIN: Final = 0.01
+"""Seconds that a sender may take between reading its two clocks for a report; 0.1 to 2 ms were measured."""
+_COUNTED: Final = 10.0
+"""Seconds from the first frame within which arrivals count; later on drift makes them worth less."""
+_MOST: Final = 2000
+"""Arrivals that are kept; later ones say nothing new of how busy the sender is."""
+_AGAIN: Final = 1 << 32
+_HALF: Final = 1 << 31
+
+
+@dataclass(frozen=True, slots=True)
+class RtpFirstFrame:
+    """When the first frame was made, elapsed seconds.
+
+    Attributes:
+        earliest: Not before this.
+        latest: Not after this.
+        contradictions: Evidence that excludes other evidence, in words; the interval covers both.
+    """
+
+    earliest: float
+    latest: float
+    contradictions: tuple[str, ...] = ()
+
+
+class RtpTimes:
+    """Gathers what tells the time of the first frame; of bounded size.
+
+    Attributes:
+        arrived: When the first frame's first packet came, elapsed seconds, or None before.
+        stamp: The first frame's RTP time, or None before. The recorded file begins with this frame.
+        reports: Sender reports that told something.
+        by_sender: When the first frame was made by the sender's clock, least and most, Unix seconds of that
+            clock, which may be set to anything; None without a report.
+    """
+
+    def __init__(self) -> None:
+        self.arrived: float | None = None
+        self.stamp: int | None = None
+        self.reports = 0
+        self.by_sender: tuple[float, float] | None = None
+        self._first = self._latest = 0  # RTP time, not wrapped
+        self._quickest = (0.0, 0.0)  # when the first frame would have come as quickly, and its slack
+        self._came: list[float] = []  # when it would have come as quickly as each
+        self._report: tuple[float, float] | None = None  # the same of reports
+
+    def frame(self, at: float, stamp: int) -> None:
+        """Take the arrival of a frame's first packet.
+
+        Args:
+            at: Elapsed seconds.
+            stamp: RTP time.
+        """
+        if self.arrived is None:
+            self.arrived, self.stamp = at, stamp
+            self._quickest = (at, 0.0)
+            self._came.append(at)
+            self._first = self._latest = stamp
+            return
+        media = self._media(stamp)
+        if abs(media) <= _COUNTED:
+            self._quickest = min(self._quickest, (at - media, abs(media) * DRIFT_LIMIT), key=sum)
+            if len(self._came) < _MOST:
+                self._came.append(at - media)
+
+    def report(self, at: float, report: SenderReport) -> None:
+        """Take a sender report.
+
+        Args:
+            at: When it came, elapsed seconds.
+            report: What it says.
+        """
+        if self.arrived is None:
+            return
+        media = self._media(report.rtp)
+        if abs(media) > _COUNTED:
+            return
+        self.reports += 1
+        slack = abs(media) * DRIFT_LIMIT
+        came = (at - media, slack)
+        self._report = came if self._report is None else min(self._report, came, key=sum)
+        low, high = report.unix - media - slack, report.unix - media + slack
+        known = self.by_sender or (low, high)
+        self.by_sender = min(low, known[0]), max(high, known[1])
+
+    def first_frame(
+        self, on_the_way: float, *, reliable: bool = False, clock: float | None = None
+    ) -> RtpFirstFrame | None:
+        """Return when the first frame was made, or None before it arrived.
+
+        Args:
+            on_the_way: Seconds that the quickest frame takes at most to be encoded and sent, beside `uneven`.
+                Assumed.
+            reliable: Whether the sender's reports are known to be of when frames were made. Many senders
+                report when frames were sent, which must shift no frame.
+            clock: Unix time at 0 elapsed seconds if the sender's clock is this computer's, or None.
+        """
+        if self.arrived is None:
+            return None
+        came, slack = self._quickest
+        slack += STAMPED_WITHIN
+        pieces = [("arrivals of frames", came - slack - on_the_way - self.uneven, came + slack)]
+        if reliable and self._report is not None:
+            came, slack = self._report
+            slack += STAMPED_WITHIN
+            pieces.append(("arrivals of sender reports", came - slack - REPORT_ON_THE_WAY, came + slack))
+        if reliable and clock is not None and self.by_sender is not None:
+            low, high = (one - clock for one in self.by_sender)
+            pieces.append(("times in sender reports", low - REPORTED_WITHIN, high + REPORTED_WITHIN))
+        earliest, latest = max(low for _, low, _ in pieces), min(high for _, _, high in pieces)
+        if earliest <= latest:
+            return RtpFirstFrame(earliest, latest)
+        words = tuple(
+            f"{one} ({self._span(*span)}) and {other} ({self._span(*other_span)}) exclude one another"
+            for number, (one, *span) in enumerate(pieces)
+            for other, *other_span in pieces[number + 1 :]
+            if max(span[0], other_span[0]) > min(span[1], other_span[1])
+        )
+        return RtpFirstFrame(min(low for _, low, _ in pieces), max(high for _, _, high in pieces), words)
+
+    @property
+    def uneven(self) -> float:
+        """Seconds by which half of the frames were slower than the quickest: as much it may have waited too.
+
+        Where a sender is too busy to send frames in time, no frame of it is known to have been quick.
+        """
+        return max(0.0, statistics.median(self._came) - self._quickest[0]) if self._came else 0.0
+
+    def _span(self, low: float, high: float) -> str:
+        arrived = self.arrived or 0.0
+        return f"{low - arrived:+.3f} to {high - arrived:+.3f} s from the first frame's arrival"
+
+    def _media(self, stamp: int) -> float:
+        """Seconds from the first frame to an RTP time, which wraps after 13 hours."""
+        apart = (stamp - self._latest) % _AGAIN
+        self._latest += apart - _AGAIN if apart >= _HALF else apart
+        return (self._latest - self._first) / CLOCK_RATE

@@ -1,0 +1,1 @@
+"""A MediaMTX Camera Service in software, for tests and trials."""

@@ -1,0 +1,1 @@
+"""A MultiCam device: this computer as a camera of a MultiCam controller."""

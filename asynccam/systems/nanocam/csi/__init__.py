@@ -1,0 +1,1 @@
+"""The Jetson's CSI camera and its streams."""

@@ -1,0 +1,195 @@
+"""From a camera's settings to elements: the Jetson's own, or a stand-in's. See docs/protocols/nanocam.md."""
+
+from dataclasses import dataclass
+from enum import Enum
+from fractions import Fraction
+from typing import Any, Final, Literal
+
+from asynccam.recording.elements import Chain, GstElement, Value, caps
+from asynccam.recording.encoders import Codec, encode
+from asynccam.recording.sources import Stream, with_time_code
+from asynccam.systems.nanocam.csi.settings import CameraSettings
+from asynccam.systems.nanocam.modes import Encoder, FlipMethod
+
+Media = Literal["video", "pictures", "raw"]
+"""Encoded video, one JPEG for every frame, or frames that are not encoded."""
+
+_CSI: Final = "nvarguscamerasrc"
+_CODECS: Final[dict[str, Codec]] = {"H264": "h264", "H265": "h265", "VP8": "vp8", "VP9": "vp9"}
+_TURNED: Final = {
+    # videoflip counts otherwise than nvvidconv does.
+    FlipMethod.COUNTERCLOCKWISE: 3,
+    FlipMethod.ROTATE_180: 2,
+    FlipMethod.CLOCKWISE: 1,
+    FlipMethod.HORIZONTAL_FLIP: 4,
+    FlipMethod.UPPER_RIGHT_DIAGONAL: 7,
+    FlipMethod.VERTICAL_FLIP: 5,
+    FlipMethod.UPPER_LEFT_DIAGONAL: 6,
+}
+
+
+def stand_in_for(device: str | None, installed: frozenset[str] = frozenset()) -> str | None:
+    """What takes the CSI camera's place, in words, or None where there is one."""
+    if device is not None:
+        return f"V4L2 camera {device} (v4l2src) and software encoders"
+    return None if _CSI in installed else "test picture (videotestsrc) and software encoders"
+
+
+@dataclass(frozen=True, slots=True)
+class CameraSource:
+    """A camera as a source of `asynccam.recording.Pipeline`, as it was when this was made.
+
+    Attributes:
+        camera: Its settings.
+        device: The V4L2 camera in its place, or None.
+        media: What it gives.
+        frames: It ends after so many, or after the camera's ``num_buffers`` or ``timeout`` where one is set;
+            0 for video, which does not end by itself.
+        time_code: Whether a test picture in its place shows the time of day in video.
+    """
+
+    camera: CameraSettings
+    device: str | None
+    media: Media
+    frames: int
+    time_code: bool = False
+
+    @property
+    def codec(self) -> Codec:
+        """What the stream is."""
+        if self.media == "video":
+            return _CODECS[self.camera.encoder.name.rpartition("_")[2]]
+        return "jpeg" if self.media == "pictures" else "raw"
+
+    def stream(self, installed: frozenset[str]) -> Stream:
+        """The elements for it: the Jetson's where there are any and no device takes their place."""
+        if stand_in_for(self.device, installed) is None:
+            return Stream((*self._jetson_picture(), *self._jetson_encode(installed)), self.codec)
+        if self.time_code and self.device is None and self.media == "video":
+            # As large as it is when turned, and upright: it is there to be read.
+            fps = Fraction(self.camera.framerate)
+            picture, code, feed = with_time_code("ball", "nanocam", self._turned, fps, of_day=True)
+            chain = (*picture, *self._stand_in_encode(installed))
+            return Stream(chain, self.codec, (code,), feed)
+        return Stream((*self._stand_in_picture(), *self._stand_in_encode(installed)), self.codec)
+
+    @property
+    def _turned(self) -> tuple[int, int]:
+        width, height = self.camera.resolution
+        return (height, width) if self.camera.flip_method.transposes else (width, height)
+
+    def _jetson_picture(self) -> Chain:
+        camera = self.camera
+        width, height = camera.resolution
+        turned_width, turned_height = self._turned
+        sensor = caps(
+            "video/x-raw(memory:NVMM)",
+            width=width,
+            height=height,
+            format=camera.capture_format,
+            framerate=camera.framerate,
+        )
+        # The converter's own 32-bit format is one step from what NumPy is given.
+        form = "BGRx" if self.media == "raw" else None
+        return (
+            GstElement(_CSI, self._properties()),
+            sensor,
+            GstElement("nvvidconv", {"flip-method": int(camera.flip_method)}),
+            caps("video/x-raw", width=turned_width, height=turned_height, format=form),
+        )
+
+    def _properties(self) -> dict[str, Value]:
+        """What is set, as properties; how long it runs is not said for video: the daemon hung with it."""
+        changed = self.camera.changed
+        settings = {
+            one.gst: _property(changed[name])
+            for name, one in self.camera.settings().items()
+            if one.gst and name in changed and name not in ("num_buffers", "timeout")
+        }
+        if not self.frames:
+            return settings
+        if self.camera.timeout > 0:
+            return {**settings, "timeout": self.camera.timeout}
+        return {**settings, "num-buffers": self._frames}
+
+    @property
+    def _frames(self) -> int:
+        """After how many frames it ends, 0 for never."""
+        if not self.frames:
+            return 0
+        if self.camera.timeout > 0:
+            return max(1, round(self.camera.timeout * self.camera.framerate))
+        return self.camera.num_buffers if self.camera.num_buffers > 0 else self.frames
+
+    def _jetson_encode(self, installed: frozenset[str]) -> Chain:
+        if self.media == "raw":
+            return ()
+        if self.media == "pictures":
+            return (GstElement("nvjpegenc"),)
+        encoder = self.camera.encoder
+        later = Encoder.NVV4L2_H264  # JetPacks after the fourth are without OpenMAX
+        if (
+            "encoder" not in self.camera.changed
+            and encoder.value not in installed
+            and later.value in installed
+        ):
+            encoder = later
+        bitrate: dict[str, Value] = (
+            {"bitrate": self.camera.bitrate * 1000} if "bitrate" in self.camera.changed else {}
+        )
+        parse = (GstElement(f"{self.codec}parse"),) if self.codec in ("h264", "h265") else ()
+        return (GstElement(encoder.value, bitrate), *parse)
+
+    def _stand_in_picture(self) -> Chain:
+        camera = self.camera
+        width, height = camera.resolution
+        turned_width, turned_height = self._turned
+        frames: dict[str, Value] = {"num-buffers": self._frames} if self._frames else {}
+        size = caps(
+            "video/x-raw",
+            width=width,
+            height=height,
+            format=camera.capture_format,
+            framerate=Fraction(camera.framerate),
+        )
+        if self.device is None:
+            picture: Chain = (
+                GstElement("videotestsrc", {"is-live": True, "pattern": "ball", **frames}),
+                size,
+            )
+        else:
+            # Any camera's own format, size and rate, made what was asked for.
+            fit = (GstElement("videoconvert"), GstElement("videoscale"), GstElement("videorate"))
+            picture = (
+                GstElement("v4l2src", {"device": self.device, **frames}),
+                GstElement("decodebin"),
+                *fit,
+                size,
+            )
+        if camera.flip_method is FlipMethod.NONE:
+            return picture
+        turn = GstElement("videoflip", {"video-direction": _TURNED[camera.flip_method]})
+        return (
+            *picture,
+            GstElement("videoconvert"),
+            turn,
+            caps("video/x-raw", width=turned_width, height=turned_height),
+        )
+
+    def _stand_in_encode(self, installed: frozenset[str]) -> Chain:
+        if self.media == "raw":
+            return ()
+        if self.media == "pictures":
+            return (GstElement("videoconvert"), GstElement("jpegenc"))
+        return encode(self.codec, None, installed, self.camera.bitrate, self.camera.framerate)
+
+
+def _property(value: Any) -> Value:
+    """A setting in the words of ``gst-launch-1.0``."""
+    if isinstance(value, tuple):
+        return " ".join(f"{one:d}" if isinstance(one, int) else f"{one:.10g}" for one in value)
+    if isinstance(value, Enum):
+        number: int = value.value
+        return number
+    result: Value = value
+    return result

@@ -1,0 +1,1 @@
+"""The nanocam media server."""

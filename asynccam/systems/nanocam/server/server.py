@@ -1,0 +1,193 @@
+"""MediaServer: pictures and video of this computer's camera for clients on the network.
+
+See docs/protocols/nanocam.md for the wire, and docs/nanocam.md for running it.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from asynccam.errors import StateError, UsageError
+from asynccam.net.listener import Listener
+from asynccam.runtime.tasks import TaskScope, finish
+from asynccam.systems.nanocam.csi.camera import CSIcamera
+from asynccam.systems.nanocam.server.camera import Studio
+from asynccam.systems.nanocam.server.connection import ServerConnection
+from asynccam.systems.nanocam.server.options import (
+    MEDIA_PORT,
+    MESSAGE_PORT,
+    ServerLimits,
+    ServerPolicy,
+)
+
+_LOG = logging.getLogger(__name__)
+_KEEPALIVE: Final = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+"""A client whose computer vanished without a word is noticed within half a minute."""
+
+
+class MediaServer:
+    """Serves a camera to the maker's clients and to our own; `start` it, or use it as a context manager.
+
+    One capture has the camera at a time. On leaving, a running capture is ended, and the files that were
+    made for clients are removed, unless ``media_path`` says where to keep them.
+
+    Args:
+        port: TCP port of the messages; 0 takes a free one, see `port`.
+        host: Address to listen at; ``""`` for every one.
+        camera: The camera; one with the default properties if None. Off a Jetson that is a test picture.
+        media_port: UDP port that media go to, at the client's own address.
+        media_path: Where captured files are kept; they are removed once they are sent if None.
+        policy: Whom it serves, and in which order.
+        limits: Numbers and deadlines.
+
+    Raises:
+        UsageError: A port is none.
+    """
+
+    def __init__(
+        self,
+        port: int = MESSAGE_PORT,
+        *,
+        host: str = "",
+        camera: CSIcamera | None = None,
+        media_port: int = MEDIA_PORT,
+        media_path: str | Path | None = None,
+        policy: ServerPolicy | None = None,
+        limits: ServerLimits | None = None,
+    ) -> None:
+        if not (0 <= port <= 65535 and 1 <= media_port <= 65535):
+            raise UsageError(f"{port} and {media_port} are not both ports")
+        self._limits = limits or ServerLimits()
+        self._policy = policy or ServerPolicy()
+        self._media_port = media_port
+        self._studio = Studio(
+            camera or CSIcamera(), None if media_path is None else Path(media_path), self._limits
+        )
+        self._listener = Listener(host, port, self._admit)
+        self._serving = TaskScope("media server")
+        self._connections: dict[asyncio.Task[None], ServerConnection] = {}
+        self._stack = AsyncExitStack()
+        self._closing = asyncio.Lock()
+        self._started = False
+
+    @property
+    def port(self) -> int:
+        """The TCP port it listens at, or was told to."""
+        return self._listener.port
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._connections)
+
+    @property
+    def capturing(self) -> str | None:
+        """What has the camera, ``image``, ``video`` or ``udp``, or None."""
+        job = self._studio.desk.job
+        return None if job is None else job.kind
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for the camera."""
+        return self._studio.desk.waiting
+
+    @property
+    def stand_in(self) -> str | None:
+        """What takes the camera's place where there is none, in words, or None; known once started."""
+        return self._studio.stand_in
+
+    async def start(self) -> None:
+        """Listen, and serve until `aclose`; returns when clients can connect.
+
+        Raises:
+            ConnectionError: The address cannot be listened at.
+            RecordingError: GStreamer is not installed.
+            StorageError: ``media_path`` cannot be written.
+            StateError: It was started before.
+        """
+        if self._started:
+            raise StateError("this media server was started before")
+        self._started = True
+        try:
+            self._stack.push_async_callback(self._serving.aclose, timeout=self._limits.shutdown_timeout)
+            self._stack.push_async_callback(self._listener.aclose)
+            await self._studio.prepare()
+            await self._listener.open()
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def aclose(self) -> None:
+        """End the capture, part from every client and let go of everything; harmless when called twice.
+
+        A cancellation does not cut it short.
+
+        Raises:
+            TimeoutError: The capture did not end within ``limits.shutdown_timeout``.
+        """
+        await finish(self._close())
+
+    async def __aenter__(self) -> "MediaServer":
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _close(self) -> None:
+        async with self._closing:  # Whoever else closes it waits for the end of the first.
+            await self._stack.aclose()
+
+    def _admit(self, sock: socket.socket, address: str, port: int) -> None:
+        from_there = sum(one.address == address for one in self._connections.values())
+        if from_there >= self._limits.per_address or not self._has_room():
+            _LOG.warning("%s is turned away: %d clients are connected", address, len(self._connections))
+            sock.close()
+            return
+        _watch_over(sock)
+        connection = ServerConnection(
+            sock,
+            address,
+            self._studio,
+            media_port=self._media_port,
+            policy=self._policy,
+            limits=self._limits,
+        )
+        task = self._serving.spawn(connection.run(), name=connection.peer)
+        self._connections[task] = connection
+        task.add_done_callback(self._part_from)
+        # Here and not in the task, which may be cancelled before its first step.
+        task.add_done_callback(lambda _: sock.close())
+
+    def _part_from(self, task: "asyncio.Task[None]") -> None:
+        self._connections.pop(task, None)
+
+    def _has_room(self) -> bool:
+        """Whether there is a place, if need be that of the client that has been idle for longest."""
+        if len(self._connections) < self._limits.connections:
+            return True
+        idle = [
+            (one.idle_since, task) for task, one in self._connections.items() if one.idle_since is not None
+        ]
+        if not idle:
+            return False
+        _, oldest = min(idle, key=lambda entry: entry[0])
+        oldest.cancel()
+        del self._connections[oldest]
+        return True
+
+
+def _watch_over(sock: socket.socket) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if hasattr(socket, name):
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -1,0 +1,1 @@
+"""Ways to capture a still picture: GStreamer, v4l2-ctl, and a test picture."""

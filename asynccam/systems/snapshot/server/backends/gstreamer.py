@@ -1,0 +1,256 @@
+"""Pictures by GStreamer: from V4L2 devices, and test pictures where there is no camera."""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from asynccam.errors import RecordingError, UsageError
+from asynccam.recording.elements import Chain, Graph, GstElement, PadOf, Value, caps
+from asynccam.recording.gstreamer import find_installation
+from asynccam.recording.mosaic import timecode
+from asynccam.runtime.disk import on_disk, storage_errors
+from asynccam.systems.snapshot.server.backends.convert import TO_JPEG
+from asynccam.systems.snapshot.server.backends.formats import JPEGS, check_known
+from asynccam.systems.snapshot.server.backends.process import (
+    ArgumentsFor,
+    CaptureProcess,
+    capturing,
+    gated,
+    words,
+)
+from asynccam.systems.snapshot.server.capture import Backend, Exposure
+from asynccam.systems.snapshot.server.settings import TEST_DEVICE, CameraConfig
+from asynccam.wall_clock import unix_now
+
+SECONDS: Final = 30.0
+_PREROLLING: Final = "PREROLLING"
+"""What ``gst-launch-1.0`` says when every element is up and only data is waited for."""
+_PIPE_BYTES: Final = 60_000
+_GST_NAMES: Final = {
+    "YUYV": "YUY2",
+    "YU12": "I420",
+    "GREY": "GRAY8",
+    "Y16 ": "GRAY16_LE",
+    "RGB3": "RGB",
+    "BGR3": "BGR",
+    "422P": "Y42B",
+}
+
+
+class GStreamerBackend:
+    """Runs ``gst-launch-1.0`` with ``v4l2src`` for each picture.
+
+    Args:
+        timeout: Seconds for one capture.
+    """
+
+    def __init__(self, *, timeout: float = SECONDS) -> None:
+        if timeout <= 0:
+            raise UsageError("a capture needs more than 0 s")
+        self._timeout = timeout
+
+    @asynccontextmanager
+    async def prepare(
+        self, camera: CameraConfig, target: Path, *, hold: bool = False
+    ) -> AsyncIterator[Exposure]:
+        """See `asynccam.systems.snapshot.server.capture.Backend`.
+
+        Raises:
+            RecordingError: GStreamer is missing, or no JPEG can be made of the pixel format.
+        """
+        check_known(camera.pixel_format)
+        size = {"width": camera.width, "height": camera.height}
+        if camera.pixel_format in JPEGS:
+            middle: Chain = (caps("image/jpeg", **size),)
+        else:
+            form = _GST_NAMES.get(camera.pixel_format, camera.pixel_format)
+            middle = (
+                caps("video/x-raw", format=form, **size),
+                *TO_JPEG,
+            )
+        source = GstElement("v4l2src", {"device": camera.device_path, "num-buffers": 1})
+        graph = Graph(((source, *middle, GstElement("filesink", {"location": str(target)})),))
+        tools = await find_installation(graph.factories)
+        argv = [tools.launch, "-q", *graph.arguments()]
+        arguments: ArgumentsFor = gated(argv)
+        async with capturing(arguments) as process:
+            if hold:
+                await process.ready("ready")
+            yield _Exposure(process, target, camera.device_path, self._timeout)
+
+
+class TestBackend:
+    """Makes a test picture with the camera's name and the moment it was taken.
+
+    Args:
+        pattern: A ``videotestsrc`` pattern, for devices that name none.
+        timeout: Seconds for one picture.
+    """
+
+    __test__ = False  # no test class, whatever pytest thinks of the name
+
+    def __init__(self, *, pattern: str = "smpte", timeout: float = SECONDS) -> None:
+        if timeout <= 0:
+            raise UsageError("a capture needs more than 0 s")
+        self._pattern = pattern
+        self._timeout = timeout
+
+    @asynccontextmanager
+    async def prepare(
+        self, camera: CameraConfig, target: Path, *, hold: bool = False
+    ) -> AsyncIterator[Exposure]:
+        """See `asynccam.systems.snapshot.server.capture.Backend`.
+
+        Raises:
+            RecordingError: GStreamer is missing.
+        """
+        label = _Label(camera)
+        pattern = self._pattern
+        if camera.device_path.startswith(TEST_DEVICE):
+            pattern = camera.device_path.removeprefix(TEST_DEVICE) or pattern
+        size = caps("video/x-raw", format="I420", width=camera.width, height=camera.height)
+        picture: Chain = (
+            GstElement("videotestsrc", {"pattern": pattern, "num-buffers": 1}),
+            size,
+            GstElement(
+                "compositor",
+                {"name": "mix", "sink_1::xpos": 2 * label.scale, "sink_1::ypos": 2 * label.scale},
+            ),
+            size,
+            *TO_JPEG,
+            GstElement("filesink", {"location": str(target)}),
+        )
+        form: dict[str, Value] = {"format": "gray8", "width": label.width, "height": label.height}
+
+        def arguments(fd: int) -> list[str]:
+            # All is up before the moment comes: the label is the last thing the picture waits for.
+            source = GstElement("fdsrc", {"fd": fd, "blocksize": label.width * label.height})
+            overlay: Chain = (
+                source,
+                GstElement("rawvideoparse", form),
+                GstElement("videoconvert"),
+                PadOf("mix"),
+            )
+            return [tools.launch, *Graph((picture, overlay)).arguments()]
+
+        needed = {one.factory for one in picture if isinstance(one, GstElement)}
+        tools = await find_installation(needed | {"fdsrc", "rawvideoparse"})
+        async with capturing(arguments) as process:
+            if hold:
+                await process.ready(_PREROLLING)
+            yield _Exposure(process, target, camera.device_path, self._timeout, label)
+
+
+class CameraBackend:
+    """Takes real pictures of real devices, and test pictures of devices named ``test:PATTERN``.
+
+    Args:
+        real: For devices.
+        test: For the others.
+    """
+
+    def __init__(self, real: Backend, test: Backend | None = None) -> None:
+        self._real = real
+        self._test = test or TestBackend()
+
+    def prepare(
+        self, camera: CameraConfig, target: Path, *, hold: bool = False
+    ) -> AbstractAsyncContextManager[Exposure]:
+        """See `asynccam.systems.snapshot.server.capture.Backend`."""
+        is_test = camera.device_path.startswith(TEST_DEVICE)
+        return (self._test if is_test else self._real).prepare(camera, target, hold=hold)
+
+
+def simulated_cameras(count: int) -> tuple[CameraConfig, ...]:
+    """Cameras that are none, for a server without a camera; the first two are a stereo pair.
+
+    Raises:
+        UsageError: ``count`` is less than 0 or more than 99.
+    """
+    if not 0 <= count <= 99:
+        raise UsageError(f"0 to 99 simulated cameras, not {count}")
+    patterns = ("smpte", "ball", "pinwheel", "circular", "spokes", "gamut")
+    return tuple(
+        CameraConfig(
+            name=f"test{number + 1}",
+            device_path=f"{TEST_DEVICE}{patterns[number % len(patterns)]}",
+            width=640,
+            height=360,
+            stereo=number < 2 <= count,
+        )
+        for number in range(count)
+    )
+
+
+class _Label:
+    """The camera's name and the time, as a grey picture of a size that is known beforehand."""
+
+    def __init__(self, camera: CameraConfig) -> None:
+        self._name = camera.name
+        length = len(self.text(0.0))
+        fits = camera.width * 9 // 10 // timecode.text_size(length, 1)[0]
+        self.scale = max(1, min(4, fits))
+        while self.scale > 1 and self._bytes(length) > _PIPE_BYTES:
+            self.scale -= 1
+        self.width, self.height = timecode.text_size(length, self.scale)
+
+    def text(self, moment: float) -> str:
+        """What is shown."""
+        return f"{self._name} {datetime.fromtimestamp(moment).astimezone():%Y-%m-%d %H:%M:%S.%f}"
+
+    def draw(self, moment: float) -> bytes:
+        """The picture."""
+        return timecode.draw(self.text(moment), self.scale)
+
+    def _bytes(self, length: int) -> int:
+        width, height = timecode.text_size(length, self.scale)
+        return width * height
+
+
+class _Exposure:
+    """One capture by ``gst-launch-1.0``."""
+
+    def __init__(
+        self,
+        process: CaptureProcess,
+        target: Path,
+        device: str,
+        timeout: float,
+        label: _Label | None = None,
+    ) -> None:
+        self._process = process
+        self._target = target
+        self._device = device
+        self._timeout = timeout
+        self._label = label
+        self._fired_at = 0.0
+
+    def fire(self) -> None:
+        self._fired_at = unix_now()
+        if self._label is None:
+            self._process.fire()
+        else:
+            self._process.fire(self._label.draw(self._fired_at))
+
+    async def taken(self) -> float:
+        await self._process.ended(self._timeout, f"GStreamer for {self._device}")
+        size, written_at = await on_disk(_measure, self._target)
+        if not size:
+            raise RecordingError(
+                f"{self._device} gave no picture{words(self._process.output)}", output=self._process.output
+            )
+        if self._label is not None:
+            return self._fired_at
+        # A file's time is the system's; the clock may have been set since the picture was asked for.
+        return min(max(written_at, self._fired_at), unix_now())
+
+    async def develop(self) -> None:
+        """Nothing: what GStreamer wrote is a JPEG."""
+
+
+def _measure(path: Path) -> tuple[int, float]:
+    with storage_errors("look at", path):
+        found = path.stat()
+        return found.st_size, found.st_mtime

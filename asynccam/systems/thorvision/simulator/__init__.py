@@ -1,0 +1,1 @@
+"""A ThorVision server in software, for tests and trials."""

@@ -1,1 +1,0 @@
-"""Protocols without I/O: bytes in, events out."""
