@@ -13,8 +13,8 @@ from unittest.mock import patch
 from asynccam.errors import AsynccamError
 from asynccam.recording import EndReason, Verdict
 from asynccam.recording.verify import FileVerdict
-from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.hub import EventHub
+from asynccam.runtime.retry import Backoff
 from asynccam.systems.mediamtx import CameraClient
 from asynccam.systems.mediamtx.events import RecordingStatusUpdate
 from asynccam.systems.mediamtx.simulator.behavior import ServiceFaults

@@ -35,7 +35,7 @@ from asynccam.net.mqtt import (
     stay_connected,
     subscribe,
 )
-from asynccam.runtime.backoff import Backoff
+from asynccam.runtime.retry import Backoff
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
 from asynccam.session import Session

@@ -27,8 +27,8 @@ from asynccam.model.features import Progress
 from asynccam.model.info import LocalFile
 from asynccam.net.http import HttpClient, bare, status_error
 from asynccam.net.transfer.partfile import PartFile
-from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.disk import on_disk
+from asynccam.runtime.retry import Backoff
 from asynccam.runtime.timing import SYSTEM_CLOCK, Clock
 
 _LOG = logging.getLogger(__name__)

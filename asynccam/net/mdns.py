@@ -26,27 +26,295 @@ from zeroconf import (
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from asynccam.errors import StateError, UsageError
-from asynccam.net.mdns_announce import Announcement, announce
-from asynccam.net.mdns_service import MdnsService, check_service_type, instance_of, service_of
-from asynccam.net.mdns_sockets import Interfaces, follow_interfaces, local_addresses, open_zeroconf
-from asynccam.runtime.backoff import Backoff
+from asynccam.runtime.retry import Backoff
 from asynccam.runtime.tasks import TaskScope, finish
 
-__all__ = [
-    "Announcement",
-    "Interfaces",
-    "MdnsService",
-    "ServiceBrowser",
-    "ServiceChanged",
-    "ServiceEvent",
-    "ServiceFound",
-    "ServiceLost",
-    "announce",
-    "browse",
-    "open_zeroconf",
-]
+from zeroconf import AddressResolver  # type: ignore[attr-defined]  # isort: skip
+import ipaddress
+import re
+import socket
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import field
+from types import MappingProxyType
+from weakref import WeakSet
+
+import ifaddr
+from zeroconf import IPVersion, ServiceInfo
+
+from asynccam.errors import AsynccamError, BusyError, ConnectionError
+from asynccam.outside import clean_text
+from asynccam.runtime.timing import deadline
 
 _LOG = logging.getLogger(__name__)
+
+
+Interfaces = InterfaceChoice | Sequence[str | int]
+"""All interfaces, the default one, or a list of their IP addresses (IPv6 ones by index too)."""
+
+_START_TIMEOUT: Final = 5.0
+_LOOK_EVERY: Final = 2.0
+"""Seconds between two looks at this computer's network interfaces."""
+_OWN: Final[WeakSet[AsyncZeroconf]] = WeakSet()
+"""Sockets opened here, whose interfaces are followed; whoever lends sockets follows them himself."""
+
+
+@asynccontextmanager
+async def open_zeroconf(
+    borrowed: AsyncZeroconf | None = None, *, interfaces: Interfaces = InterfaceChoice.All
+) -> AsyncIterator[AsyncZeroconf]:
+    """Sockets for the block: the borrowed ones, never closed here, or new ones, closed at its end.
+
+    Args:
+        borrowed: Somebody else's sockets; ``interfaces`` then does not matter.
+        interfaces: Where to listen and speak.
+
+    Raises:
+        UsageError: No interface is given, or one that is no IP address.
+        ConnectionError: This computer has no such interface, or mDNS cannot be opened on it.
+        StateError: The borrowed sockets are closed.
+    """
+    if borrowed is not None:
+        await _wait_for_start(borrowed)
+        yield borrowed
+        return
+    _check_interfaces(interfaces)
+    try:
+        choice = interfaces if isinstance(interfaces, InterfaceChoice) else list(interfaces)
+        own = AsyncZeroconf(interfaces=choice, ip_version=_ip_version(interfaces))
+    except (OSError, RuntimeError) as error:
+        raise ConnectionError(f"mDNS cannot be opened on {_words(interfaces)}: {error}") from error
+    _OWN.add(own)
+    try:
+        await _wait_for_start(own)
+        yield own
+    finally:
+        _OWN.discard(own)
+        await finish(own.async_close())
+
+
+def own_addresses(interfaces: Interfaces) -> list[str]:
+    """The IP addresses to announce on some interfaces; loopback ones only if there are no others.
+
+    Link-local ones, too, only if there are no others: a record is sent on every interface, and such an
+    address names this computer on one of them only.
+
+    Raises:
+        UsageError, ConnectionError: As for `open_zeroconf`.
+    """
+    if not isinstance(interfaces, InterfaceChoice):
+        _check_interfaces(interfaces)
+        named = [one for one in interfaces if isinstance(one, str)]
+        chosen = named + [one for one, index in local_addresses() if index in interfaces]
+        return [one for one in chosen if not _ip(one).is_link_local] or chosen
+    every = [one for one, _ in local_addresses()]
+    lasting = [one for one in every if not _ip(one).is_link_local]
+    beyond = [one for one in lasting if not _ip(one).is_loopback]
+    linked = [one for one in every if _ip(one).is_link_local]
+    return beyond or linked or every
+
+
+def _ip(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return ipaddress.ip_address(address)
+
+
+async def follow_interfaces(
+    sockets: AsyncZeroconf,
+    known: Collection[tuple[str, int | None]],
+    changed: Callable[[], Awaitable[object]],
+) -> None:
+    """Have sockets keep up with this computer's network interfaces, until cancelled.
+
+    Args:
+        sockets: Own sockets are updated; borrowed ones are left to their owner.
+        known: `local_addresses` from before the sockets were opened.
+        changed: Awaited after every change of interfaces or addresses.
+    """
+    before = set(known)
+    while True:
+        try:
+            now = set(await asyncio.to_thread(local_addresses))
+            if now != before:
+                words = ", ".join(sorted(one for one, _ in now)) or "none"
+                _LOG.info("the network interfaces changed: %s", words)
+                # Older releases of zeroconf cannot; then only new addresses are announced.
+                if sockets in _OWN and hasattr(sockets, "async_update_interfaces"):
+                    await sockets.async_update_interfaces()
+                await changed()
+                before = now  # not earlier: what failed is done again
+        except zc.NotRunningException:  # the owner of borrowed sockets closed them
+            return
+        except (OSError, RuntimeError, zc.Error, AsynccamError) as error:
+            _LOG.warning("mDNS does not follow a change of network interfaces yet: %s", error)
+        await asyncio.sleep(_LOOK_EVERY)
+
+
+async def _wait_for_start(sockets: AsyncZeroconf) -> None:
+    try:
+        await sockets.zeroconf.async_wait_for_start(timeout=_START_TIMEOUT)
+    except zc.NotRunningException:
+        raise StateError("the mDNS sockets are closed, or did not open in time") from None
+
+
+def _check_interfaces(interfaces: Interfaces) -> None:
+    """Find out what zeroconf would fail at half way."""
+    if isinstance(interfaces, InterfaceChoice):
+        return
+    if isinstance(interfaces, str) or not interfaces:
+        raise UsageError("interfaces is a list of at least one IP address or interface index")
+    for interface in interfaces:
+        if isinstance(interface, int):
+            known = any(index == interface for _, index in local_addresses())
+        elif parse_ip(interface).version == 6:
+            known = any(address == interface.partition("%")[0] for address, _ in local_addresses())
+        else:
+            known = _can_bind(socket.AF_INET, interface)
+        if not known:
+            raise ConnectionError(f"this computer has no network interface {interface}")
+
+
+def local_addresses() -> list[tuple[str, int | None]]:
+    """Every IP address of this computer, with the index of its interface."""
+    return [
+        (ip.ip if isinstance(ip.ip, str) else ip.ip[0], adapter.index)
+        for adapter in ifaddr.get_adapters()
+        for ip in adapter.ips
+    ]
+
+
+def _ip_version(interfaces: Interfaces) -> IPVersion | None:
+    """Both versions on all interfaces where the kernel has both; None lets a list speak for itself."""
+    if interfaces is InterfaceChoice.All:
+        return IPVersion.All if _can_bind(socket.AF_INET6, "::") else IPVersion.V4Only
+    return IPVersion.V4Only if interfaces is InterfaceChoice.Default else None
+
+
+def _can_bind(family: socket.AddressFamily, address: str) -> bool:
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.bind((address, 0))
+    except OSError:
+        return False
+    return True
+
+
+def _words(interfaces: Interfaces) -> str:
+    if isinstance(interfaces, InterfaceChoice):
+        return "all interfaces" if interfaces is InterfaceChoice.All else "the default interface"
+    return ", ".join(map(str, interfaces))
+
+
+_TYPE: Final = re.compile(
+    r"_(?=[A-Za-z0-9-]{1,15}\.)(?=[0-9-]*[A-Za-z])[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*\._(?:tcp|udp)\.local\."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MdnsService:
+    """A service as it is announced now.
+
+    Attributes:
+        name: Full name, ``INSTANCE._TYPE._tcp.local.``.
+        instance: Its first part, the announcer's word: any text, **not** safe as a path.
+        addresses: IP addresses, at least one; IPv4 before IPv6, the newest first, and link-local ones last.
+            Those of IPv6 carry the number of the interface they were heard on (``fe80::1%2``) and are left
+            out where it is not known; those of IPv4 (``169.254.0.0/16``) are left out where this computer
+            has no such address of its own to reach them from.
+        port: TCP or UDP port.
+        properties: The TXT record as far as it has come, often empty; not to be relied on.
+    """
+
+    name: str
+    instance: str
+    addresses: tuple[str, ...]
+    port: int
+    properties: Mapping[str, bytes | None] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def place(self) -> tuple[frozenset[str], int]:
+        """Where it is reached, whatever the order of its addresses."""
+        return frozenset(self.addresses), self.port
+
+
+def service_of(info: ServiceInfo, *, ours: bool = False) -> MdnsService | None:
+    """What zeroconf knows of a service, or None while its port or every usable address is missing.
+
+    Args:
+        info: As zeroconf has it.
+        ours: Whether this computer announces it, so that every address of it is told.
+    """
+    told = info.parsed_scoped_addresses(IPVersion.All)
+    addresses = tuple(filter(is_usable, told)) if ours else reachable_addresses(told)
+    if not info.port or not addresses:
+        return None
+    properties = {clean_text(key.decode("ascii", "replace")): value for key, value in info.properties.items()}
+    instance = instance_of(info.name, info.type)
+    # The type as it was asked for; the announcer may write it in another case.
+    name = f"{instance}.{info.type}"
+    return MdnsService(name, instance, addresses, info.port, MappingProxyType(properties))
+
+
+def reachable_addresses(addresses: Iterable[str]) -> tuple[str, ...]:
+    """Return the addresses that name one host from here, in their order, link-local ones last."""
+    usable = [one for one in addresses if is_usable(one)]
+    local = {one for one in usable if parse_ip(one).is_link_local}
+    return (
+        *(one for one in usable if one not in local),
+        *(one for one in usable if one in local and _is_on_link(one)),
+    )
+
+
+def _is_on_link(address: str) -> bool:
+    """Return whether a link-local address can be meant: the same one may exist on every link."""
+    if ":" in address:
+        return "%" in address
+    # RFC 3927, 2.6.2: it is reached on its link only, where this computer has one of them as well.
+    # Connecting a datagram socket sends nothing; it chooses a route and the address to send from.
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.setblocking(False)
+            sock.connect((address, 9))
+            return parse_ip(sock.getsockname()[0]).is_link_local
+    except OSError:
+        return False
+
+
+def instance_of(name: str, service_type: str) -> str:
+    """The part of a service's full name that stands before its type."""
+    return clean_text(name[: -len(service_type) - 1])
+
+
+def check_service_type(service_type: str) -> None:
+    """Refuse what is no service type.
+
+    Raises:
+        UsageError: It is none.
+    """
+    if not _TYPE.fullmatch(service_type):
+        raise UsageError(f"{service_type!r} is not a service type such as '_multicam._tcp.local.'")
+
+
+def is_usable(address: str) -> bool:
+    """Whether an address names one host.
+
+    Raises:
+        UsageError: It is no IP address.
+    """
+    ip = parse_ip(address)
+    return not (ip.is_unspecified or ip.is_multicast)
+
+
+def parse_ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """An IP address from its text.
+
+    Raises:
+        UsageError: It is none.
+    """
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is not an IP address") from None
+
 
 _ASK_FOR: Final = DNSQuestionType.QM
 """Answers by multicast: those by unicast reach only one of the programs that share the mDNS port of this
@@ -357,3 +625,215 @@ class _PlaceListener(RecordUpdateListener):
     def async_update_records_complete(self) -> None:
         names, self._names = self._names, set()
         self._on_place(names)
+
+
+# Public, and missing from what zeroconf says that it exports.
+
+
+EVERYWHERE: Interfaces = InterfaceChoice.All
+
+
+async def resolve_local(host: str, *, timeout: float = 3.0) -> list[str]:
+    """Ask the local network for the addresses of a host.
+
+    Args:
+        host: ``phone.local``, with or without its dot.
+        timeout: Seconds to wait for an answer.
+
+    Returns:
+        IP addresses that can be reached from here, as `Service.addresses`; none if nobody answers.
+
+    Raises:
+        ConnectionError: mDNS cannot be opened.
+    """
+    try:
+        asked = AddressResolver(f"{host.rstrip('.')}.")
+    except zc.Error:  # no name on the wire
+        return []
+    async with open_zeroconf(interfaces=EVERYWHERE) as sockets:
+        await asked.async_request(sockets.zeroconf, timeout * 1000, DNSQuestionType.QM)
+    return list(reachable_addresses(asked.parsed_scoped_addresses()))
+
+
+_GOODBYE_LASTS: Final = 1.1
+_FLUSHABLE_AFTER: Final = 1.1
+"""Seconds after which an announcement can be superseded by another."""
+
+
+class Announcement:
+    """A service of this computer while it is announced.
+
+    Attributes:
+        service: How it is announced now.
+    """
+
+    def __init__(self, zeroconf: AsyncZeroconf, info: ServiceInfo, timeout: float) -> None:
+        self._zeroconf = zeroconf
+        self._info = info
+        self._timeout = timeout
+        self._told_at = asyncio.get_running_loop().time()
+        self._moved = False
+
+    @property
+    def service(self) -> MdnsService:
+        """How it is announced now."""
+        service = service_of(self._info, ours=True)
+        assert service is not None  # port and addresses were checked
+        return service
+
+    async def move(self, addresses: Sequence[str] | None = None, *, port: int | None = None) -> None:
+        """Announce other addresses or another port; takes half a second, or two soon after the last time.
+
+        Raises:
+            UsageError: An address is no IP address, or the port is none.
+            TimeoutError: It took longer than the announcement's ``timeout``.
+        """
+        new_port = self._info.port if port is None else port
+        _check_place(addresses, new_port)
+        self._moved = self._moved or addresses is not None
+        await self._move(addresses, new_port)
+
+    async def _move(self, addresses: Sequence[str] | None, new_port: int | None) -> None:
+        packed = None if addresses is None else [parse_ip(one).packed for one in addresses]
+        loop = asyncio.get_running_loop()
+        # RFC 6762, 10.2: who hears new addresses drops the old ones only if they are older than a second.
+        await asyncio.sleep(max(0.0, self._told_at + _FLUSHABLE_AFTER - loop.time()))
+        self._told_at = loop.time()
+        # Questions are answered from it meanwhile: it must not name a new address with the old port.
+        if packed is not None:
+            self._info.addresses = packed
+        self._info.port = new_port
+        async with deadline(self._timeout, f"mDNS announcement of {self._info.name}"):
+            await (await self._zeroconf.async_update_service(self._info))
+        self._told_at = loop.time()
+
+    async def follow(self, addresses: Sequence[str]) -> None:
+        """Announce what addresses this computer has now, unless `move` gave others; errors as of `move`."""
+        told = {parse_ip(one).packed for one in addresses}
+        if addresses and not self._moved and told != set(self._info.addresses_by_version(IPVersion.All)):
+            await self._move(addresses, self._info.port)
+
+
+@asynccontextmanager
+async def announce(
+    service_type: str,
+    instance: str,
+    port: int,
+    *,
+    addresses: Sequence[str] | None = None,
+    properties: Mapping[str, str | bytes] | None = None,
+    zeroconf: AsyncZeroconf | None = None,
+    interfaces: Interfaces = InterfaceChoice.All,
+    timeout: float = 10.0,
+) -> AsyncIterator[Announcement]:
+    """Announce a service for as long as the block lasts, then say goodbye.
+
+    The block begins once the name has been found free and was announced, about a second later. Two
+    that take one name within the same second may both have it.
+
+    Args:
+        service_type: ``_multicam._tcp.local.`` for example.
+        instance: The service's name: any text of up to 63 bytes without control characters.
+        port: Where it listens, 1 to 65535.
+        addresses: IP addresses to announce; by default those of ``interfaces``, also when they change later.
+        properties: The TXT record.
+        zeroconf: Sockets to borrow; they are never closed here. Without them own ones are opened.
+        interfaces: Where own sockets listen and speak.
+        timeout: Seconds the announcement, and later the goodbye, may take.
+
+    Raises:
+        UsageError: The type, the name, the port or an address cannot be announced.
+        BusyError: Somebody on this network has that name already.
+        ConnectionError: mDNS cannot be opened, see `open_zeroconf`.
+        TimeoutError: The announcement took longer than ``timeout``.
+    """
+    check_service_type(service_type)
+    _check_place(addresses, port)
+    known = local_addresses()
+    place = own_addresses(interfaces) if addresses is None else list(addresses)
+    try:
+        info = ServiceInfo(
+            service_type,
+            f"{instance}.{service_type}",
+            port,
+            properties=dict(properties or {}),
+            addresses=[parse_ip(one).packed for one in place],
+        )
+    except (zc.Error, ValueError) as error:
+        raise UsageError(f"{instance!r} cannot be announced: {error}") from error
+    async with open_zeroconf(zeroconf, interfaces=interfaces) as sockets:
+        try:
+            await _register(sockets, info, timeout)
+            announcement = Announcement(sockets, info, timeout)
+
+            async def changed() -> None:
+                await announcement.follow(await asyncio.to_thread(own_addresses, interfaces))
+
+            async with TaskScope(f"announcement of {info.name}") as scope:
+                if addresses is None:
+                    scope.spawn(follow_interfaces(sockets, known, changed), name="interfaces")
+                yield announcement
+        finally:
+            await finish(_withdraw(sockets, info, timeout))
+
+
+async def _register(sockets: AsyncZeroconf, info: ServiceInfo, timeout: float) -> None:
+    try:
+        async with deadline(timeout, f"mDNS announcement of {info.name}"):
+            try:
+                await _try_to_register(sockets, info)
+            except zc.NonUniqueNameException:
+                # Whoever says goodbye is remembered a second longer (RFC 6762, section 10.1), or more if an
+                # answer was still on its way behind the goodbye: a device that is restarted at once meets
+                # itself. So the memory is dropped; whoever really has the name answers the second time too.
+                await asyncio.sleep(_GOODBYE_LASTS)
+                _forget(sockets, info)
+                await _try_to_register(sockets, info)
+    except (zc.NonUniqueNameException, zc.ServiceNameAlreadyRegistered):
+        raise BusyError(f"somebody on this network is already called {info.name}") from None
+    except zc.NotRunningException:
+        raise StateError("the mDNS sockets are closed") from None
+    except zc.Error as error:
+        raise UsageError(f"{info.name!r} cannot be announced: {error}") from error
+
+
+async def _try_to_register(sockets: AsyncZeroconf, info: ServiceInfo) -> None:
+    # zeroconf asks whether the name is taken for answers by unicast, and among the processes of one
+    # computer that share a port those go to any one of them. So somebody asks for multicast ones as well.
+    asking = AsyncServiceBrowser(
+        sockets.zeroconf, info.type, handlers=[lambda **_: None], question_type=DNSQuestionType.QM
+    )
+    try:
+        await (await sockets.async_register_service(info))
+    finally:
+        await asking.async_cancel()
+
+
+def _forget(sockets: AsyncZeroconf, info: ServiceInfo) -> None:
+    cache = sockets.zeroconf.cache
+    remembered = cache.current_entry_with_name_and_alias(info.type, info.name)
+    if remembered is not None:
+        cache.async_remove_records([remembered])
+
+
+async def _withdraw(sockets: AsyncZeroconf, info: ServiceInfo, timeout: float) -> None:
+    # The registry is asked because a conflict means that the name there is somebody else's.
+    if sockets.zeroconf.done or sockets.zeroconf.registry.async_get_info_name(info.key) is not info:
+        return
+    async with deadline(timeout, f"mDNS goodbye of {info.name}"):
+        await (await sockets.async_unregister_service(info))
+
+
+def _check_place(addresses: Sequence[str] | None, port: int | None) -> None:
+    if port is None or not 1 <= port <= 65535:
+        raise UsageError(f"{port!r} is not a port to announce")
+    if addresses is None:
+        return
+    if isinstance(addresses, str) or not addresses:
+        raise UsageError("addresses is a list of at least one IP address")
+    for address in addresses:
+        if not is_usable(address):
+            raise UsageError(f"{address} cannot be announced")
+
+
+# RFC 6335, 5.1: at most 15 letters, digits and single hyphens inside, one letter at least.

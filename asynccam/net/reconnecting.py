@@ -17,7 +17,7 @@ from typing import ClassVar, Final, Generic, Protocol, TypeVar
 from asynccam.errors import AsynccamError, AuthenticationError, ConnectionError, StateError, TimeoutError
 from asynccam.model.events import Event
 from asynccam.net.websocket import CloseInfo
-from asynccam.runtime.backoff import Backoff
+from asynccam.runtime.retry import Backoff
 from asynccam.runtime.tasks import Ready, TaskScope, finish
 from asynccam.runtime.timing import SYSTEM_CLOCK, Clock, deadline, slept
 

@@ -126,7 +126,7 @@ async def resolve_by_mdns(host: str) -> list[str]:
     """Return the addresses of a name below ``local.`` by mDNS; none for any other, or if nobody answers."""
     if not _is_local(host):
         return []
-    from asynccam.net.mdns_names import resolve_local  # seldom needed, and zeroconf takes a while to load
+    from asynccam.net.mdns import resolve_local  # seldom needed, and zeroconf takes a while to load
 
     try:
         return await resolve_local(host)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from asynccam.errors import UsageError
-from asynccam.runtime.backoff import Backoff
+from asynccam.runtime.retry import Backoff
 
 _BACKOFF: Final = Backoff(initial=0.5, maximum=10.0, immediate=True)
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from enum import Enum
 
 from asynccam.errors import RetryableError
-from asynccam.runtime.backoff import Backoff
+from asynccam.runtime.retry import Backoff
 from asynccam.runtime.tasks import TaskScope
 from asynccam.runtime.timing import SYSTEM_CLOCK, Clock
 

@@ -12,10 +12,9 @@ from asynccam.model.credentials import Credentials
 from asynccam.model.events import CameraFailed, CameraLost, ClockStepped, Event, ProgramPaused
 from asynccam.model.info import CameraInfo
 from asynccam.redaction import loggable
-from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.clock_watch import ClockStep, ClockWatch, Pause
 from asynccam.runtime.hub import EventHub
-from asynccam.runtime.retry import RetryScheduler
+from asynccam.runtime.retry import Backoff, RetryScheduler
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
 from asynccam.session.adapters import ConnectContext, adapter_of, load_adapter

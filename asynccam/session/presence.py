@@ -14,8 +14,7 @@ from asynccam.model.events import CameraFound, Event
 from asynccam.model.features import Files
 from asynccam.model.info import CameraInfo, CameraState
 from asynccam.net.reconnecting import ConnectionState, ConnectionStateChanged
-from asynccam.runtime.backoff import Backoff, retry
-from asynccam.runtime.retry import RetryScheduler
+from asynccam.runtime.retry import Backoff, RetryScheduler, retry
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
 from asynccam.session.adapters import ConnectContext, adapter_of, load_adapter

@@ -11,8 +11,8 @@ from asynccam.model.address import Address
 from asynccam.model.camera import Camera
 from asynccam.model.credentials import Credentials
 from asynccam.model.events import CameraFailed, ClockStepped, Event, ProgramPaused
-from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.hub import Callback, Cameras, E, Subscription
+from asynccam.runtime.retry import Backoff
 from asynccam.session.company import Company
 from asynccam.session.fleet import Fleet
 from asynccam.session.shared import SharedResources, time_server
@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # imported by SharedResources when first needed
     from aiohttp import ClientSession
     from zeroconf.asyncio import AsyncZeroconf
 
-    from asynccam.net.mdns_sockets import Interfaces
+    from asynccam.net.mdns import Interfaces
 
 _LOG = logging.getLogger(__name__)
 

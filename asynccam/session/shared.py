@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from asynccam.model.info import ClockOffset
     from asynccam.net.clock import SntpServer
-    from asynccam.net.mdns_sockets import Interfaces
+    from asynccam.net.mdns import Interfaces
 
 T = TypeVar("T")
 
@@ -83,7 +83,7 @@ class SharedResources:
         if self._zeroconf is None:
             from zeroconf import InterfaceChoice
 
-            from asynccam.net.mdns_sockets import open_zeroconf
+            from asynccam.net.mdns import open_zeroconf
 
             interfaces = InterfaceChoice.All if self._interfaces is None else self._interfaces
             self._zeroconf = await self._own_mdns.enter_async_context(open_zeroconf(interfaces=interfaces))

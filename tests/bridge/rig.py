@@ -9,7 +9,7 @@ from typing import Any
 from aiomqtt import Client
 
 from asynccam.net.mqtt import MqttBroker
-from asynccam.runtime.backoff import Backoff
+from asynccam.runtime.retry import Backoff
 from tests.support.broker import Broker
 from tests.support.waiting import eventually
 

@@ -114,7 +114,10 @@ async def test_after_the_broker_was_away_the_latest_is_told_again(broker: Broker
 async def test_a_broker_that_comes_later_is_found(tmp_path: Path) -> None:
     broker = Broker(tmp_path / "broker")
     broker.port = free_port()
-    async with Session(poll_interval=None) as session, MqttBridge(session, place(broker), backoff=QUICK) as bridge:
+    async with (
+        Session(poll_interval=None) as session,
+        MqttBridge(session, place(broker), backoff=QUICK) as bridge,
+    ):
         with pytest.raises(TimeoutError):
             await bridge.wait_connected(timeout=0.2)
         try:
@@ -142,7 +145,10 @@ async def test_who_vanishes_is_offline_by_the_brokers_word(broker: Broker, tmp_p
 
 
 async def test_wrong_credentials_end_the_bridge_and_say_so(tmp_path: Path) -> None:
-    async with running_broker(tmp_path / "broker", {"lab": "secret"}) as broker, Session(poll_interval=None) as session:
+    async with (
+        running_broker(tmp_path / "broker", {"lab": "secret"}) as broker,
+        Session(poll_interval=None) as session,
+    ):
         wrong = place(broker, username="lab", password="wrong")
         assert "wrong" not in repr(wrong)
         async with MqttBridge(session, wrong, backoff=QUICK) as bridge:

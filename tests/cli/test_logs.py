@@ -14,8 +14,8 @@ from tests.support.devices import device_process
 LOGGERS = (
     "asynccam.net.tcp: connected to ",
     "asynccam.net.reconnecting: ws://",
-    'asynccam.net.rpc_link: ws://127.0.0.1:{mediamtx}/ws: request 1 authenticate {{"auth_token": "***"',
-    "asynccam.net.rpc_link: ws://127.0.0.1:{mediamtx}/ws: response 1 ",
+    'asynccam.net.jsonrpc: ws://127.0.0.1:{mediamtx}/ws: request 1 authenticate {{"auth_token": "***"',
+    "asynccam.net.jsonrpc: ws://127.0.0.1:{mediamtx}/ws: response 1 ",
     "asynccam.net.http: GET http://127.0.0.1:{snapshot}/api/cameras",
     "asynccam.net.http: GET http://127.0.0.1:{snapshot}/api/cameras: HTTP 200, application/json",
     "asynccam.systems.multicam.connection: multicam://127.0.0.1:{multicam}: command ",

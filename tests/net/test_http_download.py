@@ -24,7 +24,7 @@ from asynccam.errors import (
 )
 from asynccam.net.http import HttpClient
 from asynccam.net.http_download import TRIES, download_http
-from asynccam.runtime.backoff import Backoff
+from asynccam.runtime.retry import Backoff
 from tests.support.file_server import CONTENT, FileServer, serving
 from tests.support.waiting import eventually
 

@@ -19,11 +19,10 @@ from asynccam.errors import (
     TimeoutError,
     UsageError,
 )
-from asynccam.net.jsonrpc import JsonRpcClient, connect
+from asynccam.net.jsonrpc import JsonRpcClient, JsonRpcConnection, connect
 from asynccam.net.reconnecting import TRANSITIONS, ConnectionState, ReconnectingConnection
-from asynccam.net.rpc_link import JsonRpcConnection
 from asynccam.net.websocket import CloseInfo, open_websocket
-from asynccam.runtime.backoff import Backoff
+from asynccam.runtime.retry import Backoff
 from tests.support.fake_clock import FakeClock
 from tests.support.rpc_server import RpcServer, never, rpc_server
 from tests.support.set_clock import SetClock

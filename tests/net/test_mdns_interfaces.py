@@ -11,9 +11,8 @@ import ifaddr
 import pytest
 from zeroconf import InterfaceChoice
 
-from asynccam.net import mdns_sockets
-from asynccam.net.mdns import announce, browse
-from asynccam.net.mdns_sockets import own_addresses
+from asynccam.net import mdns
+from asynccam.net.mdns import announce, browse, own_addresses
 from tests.support.mdns_packets import unique_service_type
 from tests.support.waiting import eventually
 
@@ -23,7 +22,7 @@ TIMEOUT = 20.0
 @pytest.fixture
 def appear(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Adds an address to the list of this computer's interfaces."""
-    monkeypatch.setattr(mdns_sockets, "_LOOK_EVERY", 0.05)
+    monkeypatch.setattr(mdns, "_LOOK_EVERY", 0.05)
     adapters: list[Any] = []
 
     def listed(include_unconfigured: bool = False) -> list[Any]:

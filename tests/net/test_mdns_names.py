@@ -10,7 +10,7 @@ from aiohttp import web
 
 from asynccam import Session
 from asynccam.errors import ConnectionError
-from asynccam.net import mdns_names
+from asynccam.net import mdns
 from asynccam.net.http import HttpClient
 from asynccam.net.mqtt import MqttBroker, MqttConnection, publish, stay_connected
 from asynccam.net.tcp import connect_tcp, host_for_others
@@ -27,7 +27,7 @@ def only_mdns(monkeypatch: pytest.MonkeyPatch) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(asyncio.base_events.BaseEventLoop, "getaddrinfo", unknown)
-    monkeypatch.setattr(mdns_names, "EVERYWHERE", LOOPBACK)
+    monkeypatch.setattr(mdns, "EVERYWHERE", LOOPBACK)
 
 
 @pytest.mark.parametrize("dot", ["", "."])

@@ -9,7 +9,7 @@ import pytest
 
 from asynccam.errors import ConnectionError, UsageError
 from asynccam.net.mqtt import MqttBroker, publish, stay_connected, subscribe
-from asynccam.runtime.backoff import Backoff
+from asynccam.runtime.retry import Backoff
 from tests.support.broker import broker as running_broker
 
 QUICK = Backoff(initial=0.02, maximum=0.05)

@@ -13,7 +13,7 @@ import pytest
 
 from asynccam.errors import AuthenticationError, ConnectionError, PermissionDeniedError
 from asynccam.net.mqtt import MqttBroker, MqttConnection, connect_mqtt, publish, stay_connected, subscribe
-from asynccam.runtime.backoff import Backoff
+from asynccam.runtime.retry import Backoff
 from tests.support.broker import broker as running_broker
 from tests.support.mqtt_peer import Peer, mqtt_peer, published
 from tests.support.waiting import eventually

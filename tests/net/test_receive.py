@@ -228,7 +228,7 @@ async def test_splice_is_refused_elsewhere_and_auto_is_buffered(
     await send(peer, b"abc")
     await receive_file(ours, part, 3)
     await part.commit("a")
-    assert made == ["BufferedEngine"]
+    assert made == ["BufferedTransfer"]
     async with await PartFile.open(tmp_path, "b", size=3) as other:
         with pytest.raises(UsageError, match="splicing is for Linux"):
             await receive_file(ours, other, 3, engine="splice")

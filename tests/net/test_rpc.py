@@ -16,10 +16,9 @@ from asynccam.errors import (
     TimeoutError,
     UsageError,
 )
-from asynccam.net.jsonrpc import JsonRpcClient, connect
+from asynccam.net.jsonrpc import JsonRpcClient, JsonRpcConnection, RpcError, connect
 from asynccam.net.reconnecting import ConnectionState
-from asynccam.net.rpc_link import JsonRpcConnection, RpcError
-from asynccam.runtime.backoff import Backoff
+from asynccam.runtime.retry import Backoff
 from tests.support.rpc_server import RpcServer, answer, never, rpc_server
 from tests.support.waiting import eventually
 

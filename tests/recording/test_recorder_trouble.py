@@ -33,7 +33,7 @@ from asynccam.recording import (
 )
 from asynccam.recording.elements import GstElement
 from asynccam.recording.sources import Stream
-from asynccam.runtime.backoff import Backoff
+from asynccam.runtime.retry import Backoff
 from tests.support.gst import (
     free_udp_port,
     freeze,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asynccam.errors import AuthenticationError, BusyError, ConnectionError, UsageError
-from asynccam.runtime.backoff import Backoff, retry
+from asynccam.runtime.retry import Backoff, retry
 from tests.support.fake_clock import FakeClock
 
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from asynccam.errors import AuthenticationError, ConnectionError, RetryableError
-from asynccam.runtime.backoff import Backoff
+from asynccam.runtime.retry import Backoff
 from asynccam.runtime.supervisor import Supervisor, SupervisorState
 from tests.support.fake_clock import FakeClock
 from tests.support.waiting import eventually

@@ -26,7 +26,7 @@ FLOORS: Final = {
     "cli": 9,
     "__main__": 10,
 }
-SANS_IO: Final = {"framing", "framed", "jsonrpc_codec", "protocol", "rtcp", "sntp"}
+SANS_IO: Final = {"framing", "jsonrpc_codec", "protocol", "rtcp", "sntp"}
 """Names of modules that do no I/O: the same bytes give the same events wherever they are cut."""
 CLOCKS_AND_SOCKETS: Final = {"asyncio", "socket", "ssl", "time"}
 TASK_MAKERS: Final = {"create_task", "ensure_future", "TaskGroup", "run_coroutine_threadsafe"}

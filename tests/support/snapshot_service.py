@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.hub import EventHub
+from asynccam.runtime.retry import Backoff
 from asynccam.systems.snapshot.server.backends.gstreamer import CameraBackend
 from asynccam.systems.snapshot.server.backends.v4l2 import V4l2CtlBackend
 from asynccam.systems.snapshot.server.capture import Backend

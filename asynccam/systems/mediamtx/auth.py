@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from asynccam import errors
-from asynccam.net.rpc_link import JsonRpcConnection, RpcError
+from asynccam.net.jsonrpc import JsonRpcConnection, RpcError
 from asynccam.systems.mediamtx.errors import (
     AuthenticationError,
     CameraNotFoundError,

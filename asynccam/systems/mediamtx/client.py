@@ -17,8 +17,8 @@ from asynccam.model.info import CameraState
 from asynccam.net.http import HttpClient
 from asynccam.net.reconnecting import ConnectionState, ConnectionStateChanged
 from asynccam.net.tls import client_context
-from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.hub import EventHub, Subscription
+from asynccam.runtime.retry import Backoff
 from asynccam.runtime.tasks import finish
 from asynccam.systems.mediamtx.auth import LinkFacts
 from asynccam.systems.mediamtx.connection import ServiceConnection, Subscriptions

@@ -12,11 +12,10 @@ from typing import Any, Final
 
 from asynccam.errors import AsynccamError, RemoteProtocolError
 from asynccam.model.events import Event
-from asynccam.net.jsonrpc import JsonRpcClient
+from asynccam.net.jsonrpc import JsonRpcClient, JsonRpcConnection, RpcError
 from asynccam.net.reconnecting import ConnectionState, ConnectionStateChanged
-from asynccam.net.rpc_link import JsonRpcConnection, RpcError
-from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.hub import EventHub
+from asynccam.runtime.retry import Backoff
 from asynccam.systems.mediamtx.auth import ask, sign_in, translated
 from asynccam.systems.mediamtx.events import (
     CameraStatusUpdate,

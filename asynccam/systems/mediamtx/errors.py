@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from asynccam import errors
-from asynccam.net.rpc_link import RpcError
+from asynccam.net.jsonrpc import RpcError
 
 
 class CameraServiceError(errors.AsynccamError):

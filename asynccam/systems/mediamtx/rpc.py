@@ -10,10 +10,9 @@ from contextlib import suppress
 from typing import Any, Final
 
 from asynccam.errors import AsynccamError, StateError, TimeoutError
-from asynccam.net.jsonrpc import JsonRpcClient
+from asynccam.net.jsonrpc import JsonRpcClient, JsonRpcConnection, RpcError
 from asynccam.net.reconnecting import ConnectionState
-from asynccam.net.rpc_link import JsonRpcConnection, RpcError
-from asynccam.runtime.backoff import Backoff
+from asynccam.runtime.retry import Backoff
 from asynccam.runtime.timing import deadline
 from asynccam.systems.mediamtx.auth import NO_SUCH_METHOD, LinkFacts, authenticate_by_any, translated
 from asynccam.systems.mediamtx.errors import (

@@ -21,7 +21,7 @@ from asynccam.errors import (
     TimeoutError,
     UsageError,
 )
-from asynccam.runtime.backoff import Backoff
+from asynccam.runtime.retry import Backoff
 from asynccam.runtime.tasks import TaskScope
 from asynccam.runtime.timing import deadline
 from asynccam.systems.multicam.connection import Connection

@@ -11,7 +11,7 @@ from asynccam.errors import RemoteProtocolError, RetryableError, UsageError
 from asynccam.model.features import Progress
 from asynccam.model.info import ClockOffset, LocalFile
 from asynccam.net.clock import TimedReply, limiter_of_loop, measure_offset
-from asynccam.runtime.backoff import Backoff
+from asynccam.runtime.retry import Backoff
 from asynccam.runtime.timing import deadline
 from asynccam.systems.multicam.armed_start import ArmedCommand
 from asynccam.systems.multicam.connection import Connection

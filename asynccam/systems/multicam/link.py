@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 from asynccam.errors import RemoteProtocolError, TimeoutError, UsageError
 from asynccam.model.address import Address
 from asynccam.net.tcp import connect_tcp
-from asynccam.runtime.backoff import Backoff, retry
+from asynccam.runtime.retry import Backoff, retry
 from asynccam.runtime.timing import deadline
 from asynccam.systems.multicam.connection import Connection, warn_if_long
 from asynccam.systems.multicam.errors import refusal

@@ -10,7 +10,7 @@ from typing import Annotated, Final, Generic, TypeVar
 from pydantic import BeforeValidator
 
 from asynccam.errors import RemoteProtocolError
-from asynccam.net.framed import Frame, FrameReader
+from asynccam.net.framing import Frame, FrameReader
 from asynccam.outside import read_json
 from asynccam.systems.multicam.message import size_of
 from asynccam.systems.multicam.models import (

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, get_args
 
 from asynccam.errors import RemoteProtocolError
-from asynccam.net.framed import LENGTH_SIZE
+from asynccam.net.framing import LENGTH_SIZE
 from asynccam.outside import read_json
 from asynccam.systems.nanocam.media_end import HEAD, JPEG_START, Walker, Way, recognise
 from asynccam.systems.nanocam.safe_pickle import MAX_ITEMS, PickleReader

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from asynccam.errors import UsageError
 from asynccam.model.filenames import safe_name
-from asynccam.net.framed import encode_frame
+from asynccam.net.framing import encode_frame
 from asynccam.systems.nanocam.safe_pickle import write_names
 
 BUSY: Final = b"BUSY"

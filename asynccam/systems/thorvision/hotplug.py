@@ -17,8 +17,8 @@ from asynccam.model.events import CameraChanged, Event, MissedEvents
 from asynccam.model.info import CameraInfo
 from asynccam.net.reconnecting import ConnectionState, ConnectionStateChanged, ReconnectingConnection
 from asynccam.net.websocket import WebSocket, open_websocket
-from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.hub import EventHub
+from asynccam.runtime.retry import Backoff
 from asynccam.systems.thorvision.events import (
     CameraAdded,
     CameraRemoved,

@@ -35,8 +35,8 @@ from asynccam.recording import (
     RecorderState,
     SrtJpegSource,
 )
-from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.hub import EventHub, EventStream
+from asynccam.runtime.retry import Backoff
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
 from asynccam.systems.thorvision.api import ServerApi

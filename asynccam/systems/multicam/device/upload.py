@@ -30,7 +30,7 @@ from asynccam.errors import (
 )
 from asynccam.model.address import host_and_port
 from asynccam.outside import clean_text
-from asynccam.runtime.backoff import Backoff, retry
+from asynccam.runtime.retry import Backoff, retry
 from asynccam.runtime.tasks import TaskScope
 from asynccam.runtime.timing import Clock
 from asynccam.systems.multicam.device.s3 import AwsCredentials, object_url, sign

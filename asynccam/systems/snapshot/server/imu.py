@@ -10,8 +10,8 @@ from typing import Final
 from asynccam.errors import AsynccamError, ConnectionError
 from asynccam.net.mqtt import MqttBroker, MqttMessage, connect_mqtt, subscribe
 from asynccam.outside import read_json
-from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.hub import EventHub
+from asynccam.runtime.retry import Backoff
 from asynccam.runtime.supervisor import Supervisor
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.systems.snapshot.server.events import ImuChanged

@@ -18,9 +18,9 @@ from typing import Any, Final, Literal
 from asynccam.errors import AsynccamError, DeviceError, RecordingError, StorageError, UsageError
 from asynccam.outside import read_json
 from asynccam.recording.process import LaunchProcess, StopDeadlines
-from asynccam.runtime.backoff import Backoff
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.hub import EventHub
+from asynccam.runtime.retry import Backoff
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
 from asynccam.systems.snapshot.server.atomic import remove_leftovers, replace_file

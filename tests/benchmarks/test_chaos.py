@@ -1,0 +1,59 @@
+"""A few rounds of chaos with a known seed: nothing is lost, and nothing is stated that is not so."""
+
+import asyncio
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from benchmarks.chaos.plan import FOR_GOOD, HOSTS, SYSTEMS, plan
+
+PROJECT = Path(__file__).parents[2]
+
+
+async def run(*arguments: str) -> tuple[int | None, list[dict[str, object]], str]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "benchmarks.chaos", *arguments, "--json"),
+        cwd=PROJECT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    return process.returncode, [json.loads(line) for line in out.splitlines()], err.decode()
+
+
+@pytest.mark.timeout(400)
+async def test_rounds_of_one_seed_have_no_violation() -> None:
+    code, lines, err = await run("--rounds", "2", "--seed", "7", "--jobs", "2")
+    *reports, last = lines
+    assert [report["violations"] for report in reports] == [[]] * 2, err
+    assert sorted(str(report["number"]) for report in reports) == ["0", "1"]
+    figures = last["figures"]
+    assert isinstance(figures, dict)
+    assert (figures["rounds"], figures["violations"]) == (2, 0)
+    assert code == 0
+
+
+def test_a_seed_and_a_number_make_the_plan() -> None:
+    many = [plan(1, number, namespaces=True) for number in range(400)]
+    assert many == [plan(1, number, namespaces=True) for number in range(400)]
+    assert many != [plan(2, number, namespaces=True) for number in range(400)]
+    assert {system for one in many for system in one.systems} == set(SYSTEMS)
+    assert {one.host for one in many} == {*HOSTS, "record"}
+    done = Counter((act.what, act.target == "controller") for one in many for act in one.acts)
+    for what in (*FOR_GOOD, "freeze", "sleep", "set clock", "fill disk"):
+        assert done[what, True]
+    for what in ("kill", "freeze", "cut", "mute", "unplug", "fill disk"):
+        assert done[what, False]
+
+
+def test_what_the_kernel_refuses_is_not_planned() -> None:
+    acts = [act for number in range(400) for act in plan(1, number, namespaces=False).acts]
+    assert acts
+    assert not {act.what for act in acts} & {"fill disk", "unplug"}

@@ -1,0 +1,107 @@
+"""The site: every page is reached, and the reference has every public name."""
+
+import ast
+import importlib
+import inspect
+import re
+import textwrap
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.project.test_public_names import exported, packages
+from tests.support.architecture import FLOORS
+
+DOCS = Path(__file__).parents[2] / "docs"
+REFERENCE = [DOCS / "reference.md", *sorted((DOCS / "reference").glob("*.md"))]
+
+
+def shown() -> set[str]:
+    """What the reference shows, by its path in Python."""
+    return {
+        path for page in REFERENCE for path in re.findall(r"^::: ([\w.]+)$", page.read_text(), re.MULTILINE)
+    }
+
+
+def resolved(path: str) -> object:
+    """What a path means: a module, or something in one."""
+    head, _, name = path.rpartition(".")
+    try:
+        return importlib.import_module(path)
+    except ModuleNotFoundError:
+        return getattr(importlib.import_module(head), name)
+
+
+@pytest.mark.parametrize("package", packages())
+def test_the_reference_has_every_public_name(package: str) -> None:
+    paths = shown()
+    things = [resolved(path) for path in paths]
+    modules = {one.__name__ for one in things if isinstance(one, ModuleType)}
+    missing = []
+    for name in sorted(exported(importlib.import_module(package))):
+        value = getattr(importlib.import_module(package), name)
+        known = f"{package}.{name}" in paths or any(value is one for one in things)
+        if inspect.isclass(value) or inspect.isroutine(value):
+            known = known or value.__module__ in modules
+        elif not known:
+            known = any(getattr(importlib.import_module(one), name, None) is value for one in modules)
+        if not known:
+            missing.append(name)
+    assert missing == []
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    navigation = (DOCS.parent / "mkdocs.yml").read_text().partition("\nnav:")[2]
+    named = set(re.findall(r": ([\w/-]+\.md)$", navigation, re.MULTILINE))
+    assert named == {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")}
+
+
+def test_the_picture_of_the_house_shows_every_room_on_its_floor() -> None:
+    """Each room stands in the picture, below the line of its floor and above the next."""
+    (picture,) = re.findall(r"```text\n( floor .*?)```", (DOCS / "design.md").read_text(), re.DOTALL)
+    floors: dict[str, int] = {}
+    floor = 0
+    for line in picture.splitlines():
+        if begun := re.match(r" (?:floor (\d)|ground)", line):
+            floor = int(begun[1] or 1)
+        if room := re.match(r" (?:floor \d|ground {2}| {7}) {2,}([a-z][a-z_]*)(?:/|\.py)", line):
+            floors[room[1]] = floor
+    wanted = {name: number for name, number in FLOORS.items() if not name.startswith("__")}
+    assert floors == wanted
+
+
+PAGES = [DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md"))]
+
+
+def blocks(page: Path, *languages: str) -> list[str]:
+    """The code blocks of a page, moved to the left where they stand in a list."""
+    fence = rf"^ *```(?:{'|'.join(languages)})\n(.*?)^ *```"
+    found = re.findall(fence, page.read_text(), re.MULTILINE | re.DOTALL)
+    return [textwrap.dedent(block) for block in found]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_on_every_page_is_python_and_what_it_imports_is_there(page: Path) -> None:
+    for block in blocks(page, "python", "py"):
+        tree = compile(block, page.name, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("asynccam"):
+                for one in node.names:
+                    assert resolved(f"{node.module}.{one.name}") is not None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_on_every_page_are_commands_with_options_there_are(page: Path) -> None:
+    manual = (DOCS / "commands.md").read_text()
+    known = re.findall(r"^##+ `(asynccam [a-z ]+)`$", manual, re.MULTILINE)
+    for block in blocks(page, "sh", "text", "ini"):
+        for line in block.replace("\\\n", " ").splitlines():
+            match = re.match(r"(?:[A-Z_]+=\S+ |ExecStart=\S*/)*(asynccam [a-z].*?)(?: +#.*)?$", line)
+            if match is None or page.name == "commands.md":
+                continue
+            name = max((one for one in known if f"{match[1]} ".startswith(f"{one} ")), key=len, default="")
+            assert name, f"{page.name}: {line}"
+            section = manual[manual.index(f"# `{name}`\n") :].split("\n## ")[0].split("\n### ")[0]
+            for option in re.findall(r"(?<=\s)--[a-z-]+", match[1]):
+                assert re.search(rf"`[^`]*{option}\b", section), f"{page.name}: {line}: {option}"

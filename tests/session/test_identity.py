@@ -1,0 +1,179 @@
+"""Another device at a known address, and two devices with one id."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from asynccam import Session
+from asynccam.errors import UsageError
+from asynccam.model.events import CameraFailed
+from asynccam.model.manifest import Outcome
+from asynccam.runtime.retry import Backoff
+from tests.support.command import asynccam
+from tests.support.devices import free_port
+from tests.support.multicam_device import running
+from tests.support.waiting import eventually
+
+PATIENT = 30.0
+QUICK: dict[str, Any] = {"backoff": Backoff(initial=0.02, maximum=0.1), "interfaces": ["127.0.0.1"]}
+
+
+async def test_another_device_at_a_known_address_is_not_recorded_under_its_name(tmp_path: Path) -> None:
+    port = free_port()
+    async with Session() as session:
+        async with running(tmp_path / "first", port=port, device_id="first"):
+            camera = await session.connect(f"multicam://127.0.0.1:{port}")
+        async with running(tmp_path / "second", port=port, device_id="second"):
+            take = await session.take([camera], duration=0.1, start_in=0.1, directory=tmp_path)
+    (record,) = take.manifest.cameras
+    assert take.manifest.outcome is not Outcome.COMPLETE
+    assert not record.files
+    told = " ".join(problem.message for problem in record.errors)
+    assert "'second'" in told
+    assert "'first'" in told
+
+
+async def test_two_living_devices_with_one_id_are_refused(tmp_path: Path) -> None:
+    async with (
+        running(tmp_path / "a", device_id="twin") as one,
+        running(tmp_path / "b", device_id="twin") as other,
+    ):
+        there = [f"multicam://127.0.0.1:{device.port}" for device in (one, other)]
+        async with Session() as session:
+            await session.connect(there[0])
+            with pytest.raises(UsageError, match="two devices answer as multicam://twin"):
+                await session.connect(there[1])
+            assert session.cameras["multicam://twin"].info.address == there[0]
+        async with Session.open(*there, timeout=PATIENT, mdns=False, **QUICK) as session:
+            await eventually(lambda: session.unavailable, PATIENT)
+            assert len(session.cameras) == 1
+            (away,) = session.unavailable.values()
+            assert all(address in str(away.error) for address in there)
+
+
+async def test_two_devices_with_one_id_at_two_hosts_and_one_port_are_never_one(tmp_path: Path) -> None:
+    port = free_port()
+    there = [f"multicam://{host}:{port}" for host in ("127.0.0.1", "127.0.0.2")]
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(
+            running(tmp_path / "b", device_id="twin", host="127.0.0.2", port=port)
+        )
+        async with running(tmp_path / "a", device_id="twin", host="127.0.0.1", port=port):
+            async with Session() as alone:
+                await alone.connect(there[0])
+                with pytest.raises(UsageError, match="two devices answer as multicam://twin"):
+                    await alone.connect(there[1])
+            session = await stack.enter_async_context(
+                Session.open(there[0], timeout=PATIENT, mdns=False, **QUICK)
+            )
+            await session.add_address(there[1], timeout=PATIENT)
+            (camera,) = session.cameras.values()
+            assert session.unavailable.keys() == {there[1]}
+        # The one that was met has gone; the other is still another one.
+        with pytest.raises(UsageError, match="two devices"):
+            await session.connect(there[1])
+        assert camera.info.address == there[0]
+        await session.remove(camera)
+        assert (await session.connect(there[1])).info.address == there[1]
+
+
+async def test_one_device_with_two_addresses_is_one_camera(tmp_path: Path) -> None:
+    async with running(tmp_path, host="0.0.0.0", device_id="one") as device, Session() as session:
+        first = await session.connect(f"multicam://127.0.0.1:{device.port}")
+        for host in ("127.0.0.2", "localhost", "127.0.0.1"):
+            assert await session.connect(f"multicam://{host}:{device.port}") is first
+        assert len(session.cameras) == 1
+
+
+async def test_devices_of_one_id_that_cannot_be_told_apart_are_refused() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(4096)
+        writer.write(b'{"deviceId":"phone","status":"ready","timestamp":1729000000.5}')
+        writer.close()
+
+    port = free_port()
+    async with (
+        await asyncio.start_server(answer, "127.0.0.1", port),
+        await asyncio.start_server(answer, "127.0.0.2", port),
+        Session() as session,
+    ):
+        await session.connect(f"multicam://127.0.0.1:{port}")
+        await session.connect(f"multicam://localhost:{port}")
+        with pytest.raises(UsageError, match="or one device with both addresses, which does not tell"):
+            await session.connect(f"multicam://127.0.0.2:{port}")
+
+
+async def test_a_device_that_announces_the_id_of_one_that_lives_elsewhere_is_not_followed(
+    tmp_path: Path,
+) -> None:
+    name = f"twin-{uuid4().hex[:12]}"
+    announced: dict[str, Any] = {
+        "device_id": name,
+        "announce": True,
+        "interfaces": ["127.0.0.1"],
+        "host": "127.0.0.1",
+    }
+    async with running(tmp_path / "a", device_id=name) as known:
+        there = f"multicam://127.0.0.1:{known.port}"
+        async with Session.open(there, timeout=PATIENT, **QUICK) as session:
+            refused: list[CameraFailed] = []
+            session.subscribe(refused.append, CameraFailed)
+            async with running(tmp_path / "b", **announced) as other:
+                await eventually(lambda: refused, PATIENT)
+                assert f":{other.port}" in str(refused[0].error)
+                assert there in str(refused[0].error)
+                found = await session.discover(timeout=0.5, systems=["multicam"])
+                assert session.cameras[f"multicam://{name}"].info.address == there
+                assert [camera for camera in found if name in camera.id] in ([], [session.camera(name)])
+                assert len(refused) == 1
+
+
+async def test_a_device_that_was_found_and_has_moved_is_followed(tmp_path: Path) -> None:
+    name = f"mover-{uuid4().hex[:12]}"
+    announced: dict[str, Any] = {
+        "device_id": name,
+        "announce": True,
+        "interfaces": ["127.0.0.1"],
+        "host": "127.0.0.1",
+    }
+    async with AsyncExitStack() as stack:
+        async with running(tmp_path / "a", device_id=name) as known:
+            there = f"multicam://127.0.0.1:{known.port}"
+            session = await stack.enter_async_context(Session.open(there, timeout=PATIENT, **QUICK))
+        async with running(tmp_path / "b", **announced) as moved:
+            camera = session.cameras[f"multicam://{name}"]
+            await eventually(lambda: camera.info.address == f"multicam://127.0.0.1:{moved.port}", PATIENT)
+
+
+async def test_record_says_who_is_missing_before_it_begins(tmp_path: Path) -> None:
+    nowhere = f"multicam://127.0.0.1:{free_port()}"
+    async with running(tmp_path / "device") as device:
+        there = f"multicam://127.0.0.1:{device.port}"
+        line = (
+            "record",
+            there,
+            nowhere,
+            "--duration",
+            0.2,
+            "--start-in",
+            0.2,
+            "--to",
+            tmp_path / "takes",
+            "--json",
+        )
+        refused = await asynccam(*line)
+        assert (refused.code, refused.out) == (3, "")
+        assert not (tmp_path / "takes").exists()
+        ended = await asynccam(*line, "--require", "any")
+    assert ended.code == 8
+    assert f"without {nowhere}" in ended.err
+    manifest = ended.json()["manifest"]
+    assert [one["address"] for one in manifest["missing"]] == [nowhere]
+    assert manifest["outcome"] == "incomplete"
+    nobody = await asynccam("record", nowhere, "--duration", 1, "--to", tmp_path / "none", "--require", "any")
+    assert nobody.code != 0
+    assert nowhere in nobody.err

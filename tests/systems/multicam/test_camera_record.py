@@ -1,0 +1,238 @@
+"""Starts and stops whose answers do not say what happened."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from asynccam.errors import BusyError, ClockNotSynchronizedError, ConnectionError, DeviceError, TimeoutError
+from asynccam.model.features import RecordPlan, StartReport
+from asynccam.systems.multicam.camera_record import MultiCamRecord
+from asynccam.systems.multicam.client import MultiCamClient
+from tests.support.waiting import eventually
+from tests.systems.multicam.peers import Android, Oak, Peer, reset
+
+PLAN = RecordPlan(Path(), timeout=5.0)
+
+
+def record(peer: Peer, *, confirm: float = 0.5, settle: float = 0.3) -> MultiCamRecord:
+    client = MultiCamClient("127.0.0.1", peer.port, timeout=5.0, retries=0)
+    return MultiCamRecord(client, confirm=confirm, settle=settle)
+
+
+async def start(recorder: MultiCamRecord, at: float | None = None) -> StartReport:
+    armed = await recorder.arm(PLAN)
+    armed.release(at)
+    return await armed.accepted()
+
+
+async def test_a_start_that_was_only_received_is_confirmed() -> None:
+    oak = Oak()
+    async with Peer(oak.talk) as peer:
+        report = await start(record(peer))
+    assert report.status == "recording"
+    assert report.scheduled_for is None
+    assert oak.told("DEVICE_STATUS") == 2
+
+
+async def test_a_start_that_takes_a_moment_is_waited_for() -> None:
+    class Slow(Oak):
+        def start_at(self, moment: float) -> None:
+            super().start_at(time.time() + 0.2)
+
+    oak = Slow()
+    async with Peer(oak.talk) as peer:
+        assert (await start(record(peer, confirm=5))).status == "recording"
+
+
+async def test_a_camera_that_did_not_open_is_found_out() -> None:
+    oak = Oak()
+    oak.broken = True
+    async with Peer(oak.talk) as peer:
+        with pytest.raises(DeviceError, match="error") as caught:
+            await start(record(peer))
+        assert caught.value.status == "error"
+
+
+async def test_a_device_that_stays_idle_did_not_start() -> None:
+    class Lazy(Oak):
+        def start_at(self, moment: float) -> None:
+            """Never begins."""
+
+    async with Peer(Lazy().talk) as peer:
+        with pytest.raises(DeviceError, match="does not record"):
+            await start(record(peer, confirm=0.2))
+
+
+async def test_a_device_that_vanishes_before_it_confirms_may_record() -> None:
+    class Vanishes(Oak):
+        def start_at(self, moment: float) -> None:
+            asyncio.get_running_loop().call_soon(peer.vanish)
+
+    async with Peer(Vanishes().talk) as peer:
+        with pytest.raises(ConnectionError) as caught:
+            await start(record(peer))
+        assert caught.value.maybe_executed
+
+
+async def test_a_scheduled_start_reports_its_moment() -> None:
+    android = Android()
+    async with Peer(android.talk) as peer:
+        at = time.time() + 3
+        report = await start(record(peer), at)
+        assert (report.status, report.scheduled_for) == ("scheduled_recording_accepted", at)
+        assert android.told("DEVICE_STATUS") == 1
+    android.close()
+
+
+async def test_androids_answer_to_a_start_for_now_schedules_nothing() -> None:
+    async with Peer(Android().talk) as peer:
+        report = await start(record(peer))
+    assert (report.status, report.scheduled_for) == ("recording", None)
+
+
+async def test_androids_answer_to_a_start_for_now_proves_nothing() -> None:
+    class Lazy(Android):
+        def start_at(self, moment: float) -> None:
+            """Never begins."""
+
+    async with Peer(Lazy().talk) as peer:
+        with pytest.raises(DeviceError, match="does not record"):
+            await start(record(peer, confirm=0.2))
+
+
+async def test_a_device_that_records_already_is_busy() -> None:
+    for busy in (Oak(), Android()):
+        busy.recording = True
+        async with Peer(busy.talk) as peer:
+            with pytest.raises(BusyError, match="recording"):
+                await record(peer).arm(PLAN)
+        assert busy.told("START_RECORDING") == 0
+
+
+async def test_a_disconnected_camera_cannot_be_armed() -> None:
+    oak = Oak()
+    oak.disconnected = True
+    async with Peer(oak.talk) as peer:
+        with pytest.raises(DeviceError, match="camera_disconnected"):
+            await record(peer).arm(PLAN)
+
+
+async def test_an_unsynchronized_clock() -> None:
+    android = Android()
+    android.synchronized = False
+    async with Peer(android.talk) as peer:
+        with pytest.raises(ClockNotSynchronizedError):
+            await start(record(peer), time.time() + 3)
+
+
+async def test_stopping_a_scheduled_start_outwaits_it_and_stops_again() -> None:
+    oak = Oak()
+    async with Peer(oak.talk) as peer:
+        recorder = record(peer)
+        at = time.time() + 0.4
+        await start(recorder, at)
+        report = await recorder.stop()
+        assert time.time() > at
+        assert not oak.recording
+        assert [file.name for file in report.files] == ["video_1.zip"]
+        assert report.status == "recording_stopped"
+        assert oak.told("STOP_RECORDING") == 2
+
+
+class CallsOff(Android):
+    """Heeds a STOP before the start has begun, as it should, and refuses it, as there is nothing to stop."""
+
+    def obey(self, command: dict[str, object]) -> bytes:
+        if command["command"] == "STOP_RECORDING":
+            self.close()
+        return super().obey(command)
+
+
+async def test_a_start_that_was_called_off_left_nothing() -> None:
+    device = CallsOff()
+    async with Peer(device.talk) as peer:
+        recorder = record(peer)
+        at = time.time() + 0.3
+        await start(recorder, at)
+        report = await recorder.stop()
+        assert time.time() > at + 0.2
+        assert report.files == ()
+        assert report.status == "ready"
+        assert device.told("STOP_RECORDING") == 1
+        with pytest.raises(DeviceError):
+            await recorder.stop()
+
+
+async def test_a_start_too_far_ahead_is_not_waited_for() -> None:
+    oak = Oak()
+    async with Peer(oak.talk) as peer:
+        recorder = record(peer)
+        await start(recorder, time.time() + 3600)
+        began = time.monotonic()
+        with pytest.raises(TimeoutError, match="may still start") as caught:
+            await recorder.stop(timeout=0.4)
+        assert caught.value.maybe_executed
+        assert time.monotonic() - began < 3
+    oak.close()
+
+
+async def test_a_recording_that_has_begun_is_stopped_once() -> None:
+    android = Android()
+    async with Peer(android.talk) as peer:
+        recorder = record(peer)
+        await start(recorder, time.time() + 0.1)
+        await eventually(lambda: android.recording)
+        report = await recorder.stop()
+        assert [(file.name, file.size) for file in report.files] == [("video_1729000000.mp4", 4000)]
+        assert android.told("STOP_RECORDING") == 1
+
+
+async def test_a_refused_start_is_not_watched_at_the_stop() -> None:
+    android = Android()
+    android.synchronized = False
+    async with Peer(android.talk) as peer:
+        recorder = record(peer, settle=30)
+        with pytest.raises(ClockNotSynchronizedError):
+            await start(recorder, time.time() + 30)
+        with pytest.raises(DeviceError):
+            await recorder.stop()
+
+
+async def test_a_stop_without_a_recording_is_refused() -> None:
+    async with Peer(Oak().talk) as peer:
+        with pytest.raises(DeviceError):
+            await record(peer).stop()
+
+
+async def test_a_lost_stop_says_that_it_may_have_worked() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(4096)
+        reset(writer)
+
+    async with Peer(talk) as peer:
+        with pytest.raises(ConnectionError) as caught:
+            await record(peer).stop()
+        assert caught.value.maybe_executed
+        assert peer.opened == 1
+
+
+async def test_a_device_away_for_a_moment_while_watched_is_asked_again() -> None:
+    class Blinks(Oak):
+        lost = 0
+
+        async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if self.told("STOP_RECORDING") and self.lost < 2:
+                self.lost += 1
+                reset(writer)
+            else:
+                await super().talk(reader, writer)
+
+    oak = Blinks()
+    async with Peer(oak.talk) as peer:
+        recorder = record(peer, settle=1.5)
+        await start(recorder, time.time() + 0.4)
+        report = await recorder.stop()
+        assert len(report.files) == 1
+        assert oak.lost == 2

@@ -1,0 +1,285 @@
+"""Armed starts: let go in place, on connections that devices may drop meanwhile."""
+
+import asyncio
+import json
+import resource
+import socket
+import time
+
+import pytest
+
+from asynccam.errors import (
+    ClockNotSynchronizedError,
+    ConnectionError,
+    RemoteProtocolError,
+    StateError,
+    TimeoutError,
+    UsageError,
+)
+from asynccam.runtime.retry import Backoff
+from asynccam.systems.multicam.client import MultiCamClient
+from tests.support.waiting import eventually
+from tests.systems.multicam.peers import Android, DropsIdle, Peer, says, silent
+
+ACCEPTED = b'{"deviceId":"a","status":"scheduled_recording_accepted","timestamp":1.5}'
+
+
+def client(peer: Peer | int, **options: object) -> MultiCamClient:
+    port = peer if isinstance(peer, int) else peer.port
+    backoff = Backoff(initial=0.01, jitter=0)
+    return MultiCamClient("127.0.0.1", port, timeout=5.0, backoff=backoff, **options)  # type: ignore[arg-type]
+
+
+async def test_release_sends_in_place_and_accepted_brings_the_answer() -> None:
+    device = Android()
+    async with Peer(device.talk) as peer:
+        armed = await client(peer, device_id="lab").arm()
+        assert armed.ready
+        await eventually(lambda: peer.opened == 1)
+        assert device.reads == []
+        before = time.time()
+        armed.release(1729000003.5)
+        answer = await armed.accepted()
+        assert answer.status == "scheduled_recording_accepted"
+        assert armed.commanded_at is not None
+        assert armed.answered_at is not None
+        assert before <= armed.commanded_at <= armed.answered_at <= time.time()
+    assert len(device.reads) == 1
+    command = json.loads(device.reads[0])
+    assert (command["command"], command["timestamp"], command["deviceId"]) == (
+        "START_RECORDING",
+        1729000003.5,
+        "lab",
+    )
+
+
+async def test_a_start_for_now_carries_the_moment_it_left() -> None:
+    device = Android()
+    async with Peer(device.talk) as peer:
+        armed = await client(peer).arm()
+        armed.release(None)
+        await armed.accepted()
+        assert device.commands[0]["timestamp"] == armed.commanded_at
+
+
+async def test_the_command_leaves_before_release_returns() -> None:
+    """Read by a bare socket without giving the loop a turn."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    with listener:
+        armed = await client(listener.getsockname()[1]).arm()
+        accepted, _ = listener.accept()
+        with accepted:
+            accepted.settimeout(2)
+            armed.release(5.5)
+            sent = await asyncio.to_thread(accepted.recv, 65536)
+            assert json.loads(sent)["timestamp"] == 5.5
+            accepted.sendall(ACCEPTED)
+            assert (await armed.accepted()).status == "scheduled_recording_accepted"
+
+
+async def test_a_thousand_in_one_pass_of_the_loop() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    count = min(1000, (hard - 200) // 2)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2 * count + 200), hard))
+    device = Android()
+    try:
+        async with Peer(device.talk) as peer, client(peer) as controller:
+            armed = [await controller.arm() for _ in range(count)]
+            began = time.perf_counter()
+            for one in armed:
+                one.release(1729000003.5)
+            took = time.perf_counter() - began
+            answers = await asyncio.gather(*(one.accepted() for one in armed))
+            assert len(answers) == count == len(device.reads)
+            assert took < 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_a_refusal() -> None:
+    device = Android()
+    device.synchronized = False
+    async with Peer(device.talk) as peer:
+        armed = await client(peer).arm()
+        armed.release(time.time() + 3)
+        with pytest.raises(ClockNotSynchronizedError):
+            await armed.accepted()
+        assert armed.closed
+
+
+async def test_arming_a_device_that_is_not_there() -> None:
+    async with Peer(silent) as gone:
+        pass
+    with pytest.raises(ConnectionError) as caught:
+        await client(gone).arm()
+    assert not caught.value.maybe_executed
+
+
+@pytest.mark.parametrize("by_reset", [False, True])
+async def test_a_dropped_connection_is_replaced_before_the_start(by_reset: bool) -> None:
+    device = DropsIdle(2, by_reset=by_reset)
+    async with Peer(device.talk) as peer:
+        armed = await client(peer).arm()
+        await eventually(lambda: armed.rearmed == 2 and armed.ready)
+        armed.release(None)
+        assert (await armed.accepted()).status == "scheduled_recording_accepted"
+        assert len(device.commands) == 1
+
+
+async def test_heartbeats_while_it_waits_are_passed_over() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'{"command":"HEARTBEAT","timestamp":1729000000.25,"deviceId":"iPhone-7"}')
+        await reader.read(4096)
+        writer.write(ACCEPTED)
+        await reader.read()
+
+    async with Peer(talk) as peer:
+        armed = await client(peer).arm()
+        await asyncio.sleep(0.05)
+        assert armed.rearmed == 0
+        armed.release(None)
+        assert (await armed.accepted()).deviceId == "a"
+
+
+async def test_a_start_for_now_without_a_connection_is_not_executed() -> None:
+    async with Peer(silent) as peer:
+        armed = await client(peer).arm()
+        await eventually(lambda: peer.opened == 1)
+    await eventually(lambda: not armed.ready)
+    armed.release(None)
+    with pytest.raises(ConnectionError, match="was not sent") as caught:
+        await armed.accepted()
+    assert not caught.value.maybe_executed
+
+
+async def test_a_start_for_later_is_delivered_once_the_device_is_back() -> None:
+    device = Android()
+    async with Peer(silent) as peer:
+        armed = await client(peer).arm()
+        await eventually(lambda: peer.opened == 1)
+    await eventually(lambda: not armed.ready)
+    at = time.time() + 3
+    armed.release(at)
+    async with Peer(device.talk, port=peer.port):
+        assert (await armed.accepted()).status == "scheduled_recording_accepted"
+        assert device.commands[0]["timestamp"] == at
+        assert armed.commanded_at is not None
+        assert armed.commanded_at < at
+    device.close()
+
+
+async def test_giving_up_on_a_start_that_could_not_be_delivered_yet() -> None:
+    async with Peer(silent) as peer:
+        armed = await client(peer).arm()
+        await eventually(lambda: peer.opened == 1)
+    await eventually(lambda: not armed.ready)
+    armed.release(time.time() + 60)
+    with pytest.raises(TimeoutError) as caught:
+        await armed.accepted(timeout=0.1)
+    assert not caught.value.maybe_executed
+    await armed.aclose()
+
+
+async def test_a_start_for_later_whose_time_passes_was_not_sent() -> None:
+    async with Peer(silent) as peer:
+        armed = await client(peer).arm()
+        await eventually(lambda: peer.opened == 1)
+    await eventually(lambda: not armed.ready)
+    armed.release(time.time() + 0.2)
+    with pytest.raises(ConnectionError, match="was not sent") as caught:
+        await armed.accepted()
+    assert not caught.value.maybe_executed
+
+
+@pytest.mark.parametrize("then", ["close", "reset"])
+async def test_a_connection_lost_after_the_command_may_have_started_it(then: str) -> None:
+    async with Peer(says(then=then)) as peer:
+        armed = await client(peer).arm()
+        armed.release(None)
+        with pytest.raises(ConnectionError) as caught:
+            await armed.accepted()
+        assert caught.value.maybe_executed
+        assert peer.opened == 1
+
+
+async def test_silence_after_the_command() -> None:
+    async with Peer(silent) as peer:
+        armed = await client(peer).arm()
+        armed.release(None)
+        with pytest.raises(TimeoutError) as caught:
+            await armed.accepted(timeout=0.1)
+        assert caught.value.maybe_executed
+        await armed.aclose()
+
+
+async def test_garbage_after_the_command() -> None:
+    async with Peer(says(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as peer:
+        armed = await client(peer).arm()
+        armed.release(None)
+        with pytest.raises(RemoteProtocolError):
+            await armed.accepted()
+
+
+async def test_wrong_order_is_refused() -> None:
+    async with Peer(Android().talk) as peer:
+        armed = await client(peer).arm()
+        with pytest.raises(StateError):
+            await armed.accepted()
+        for nonsense in (float("nan"), float("inf")):
+            with pytest.raises(UsageError):
+                armed.release(nonsense)
+        armed.release(None)
+        with pytest.raises(StateError):
+            armed.release(None)
+        await armed.accepted()
+
+
+async def test_closing_unreleased_sends_nothing() -> None:
+    device = Android()
+    async with Peer(device.talk) as peer:
+        armed = await client(peer).arm()
+        await armed.aclose()
+        await armed.aclose()
+        assert armed.closed
+        with pytest.raises(StateError):
+            armed.release(None)
+        await client(peer).heartbeat()
+    assert device.told("START_RECORDING") == 0
+
+
+async def test_closing_while_somebody_waits_for_the_answer() -> None:
+    async with Peer(silent) as peer:
+        armed = await client(peer).arm()
+        armed.release(None)
+        waiting = asyncio.ensure_future(armed.accepted())
+        await asyncio.sleep(0)
+        await armed.aclose()
+        with pytest.raises(StateError, match="closed before it was answered"):
+            await waiting
+
+
+async def test_closing_the_client_closes_what_it_armed() -> None:
+    closed = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal closed
+        await reader.read()
+        closed += 1
+
+    async with Peer(talk) as peer:
+        async with client(peer) as controller:
+            armed = [await controller.arm() for _ in range(3)]
+            await armed[0].aclose()
+        assert all(one.closed for one in armed)
+        await eventually(lambda: closed == 3)
+
+
+async def test_cancelling_the_wait_leaves_nothing_open() -> None:
+    async with Peer(silent) as peer, client(peer) as controller:
+        armed = await controller.arm()
+        armed.release(None)
+        waiting = asyncio.ensure_future(armed.accepted())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting

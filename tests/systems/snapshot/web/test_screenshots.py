@@ -1,0 +1,32 @@
+"""The pictures in the documentation show the page as it is, in broad terms."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageChops, ImageStat
+
+from tests.systems.snapshot.web.screenshots import IMAGES, SCENES, take
+
+DOCUMENT = IMAGES.parent / "snapshot-server.md"
+NEAR = 16.0
+"""Shades of 256 by which two pictures may differ on average; fonts and the time of day do less."""
+
+
+def difference(one: Path, other: Path) -> float:
+    """How far apart two pictures are, seen from a distance."""
+    near = [Image.open(path).convert("RGB").resize((48, 48)) for path in (one, other)]
+    return sum(ImageStat.Stat(ImageChops.difference(*near)).mean) / 3
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_they_are_there_and_shown(name: str) -> None:
+    with Image.open(IMAGES / f"{name}.png") as image:
+        assert image.size == SCENES[name][1]
+    assert f"](images/{name}.png)" in DOCUMENT.read_text()
+
+
+async def test_the_page_still_looks_like_that(tmp_path: Path) -> None:
+    await take(tmp_path)
+    for name in SCENES:
+        assert difference(IMAGES / f"{name}.png", tmp_path / f"{name}.png") < NEAR, name
+    assert difference(IMAGES / "snapshot-cameras.png", IMAGES / "snapshot-dark.png") > NEAR

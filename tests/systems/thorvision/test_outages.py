@@ -1,0 +1,92 @@
+"""Streams that stop and return, cameras that are unplugged, servers that die: during a recording."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+from asynccam.errors import ConnectionError
+from asynccam.recording import FileVerdict, RecorderResumed, RecorderStalled, Verdict, Watch
+from asynccam.systems.thorvision import Camera, ServerFaults, ThorVisionSimulator
+from tests.support.waiting import eventually
+from tests.systems.thorvision.rig import PICTURE, QUICK, Rig, device, rig
+
+WATCHFUL = replace(QUICK, watch=Watch(interval=0.1, stall=2.0))
+
+
+async def record(made: Rig, directory: Path) -> None:
+    await made.client.start_stream_with_recording(made.camera, PICTURE, output_dir=directory)
+
+
+def only(files: tuple[FileVerdict, ...]) -> FileVerdict:
+    (file,) = files
+    assert file.verdict is Verdict.COMPLETE
+    return file
+
+
+async def test_a_stream_that_stops_and_returns_leaves_a_gap_in_one_file(tmp_path: Path) -> None:
+    async with rig(settings=replace(WATCHFUL, renew=False)) as made:
+        await record(made, tmp_path)
+        await asyncio.sleep(0.5)
+        stream = made.simulator.streams[0]
+        stream.break_off()
+        await eventually(lambda: made.of(RecorderStalled), timeout=5)
+        stream.begin_again()
+        await eventually(lambda: made.of(RecorderResumed), timeout=8)
+        stopped = await made.client.stop_stream(0)
+        assert made.posts() == ["/stop", "/jpeg", "/stop"]
+    (gap,) = stopped.gaps
+    assert 2.0 <= gap.ended - gap.began < 8
+    file = only(stopped.files)
+    assert file.duration is not None
+    assert file.duration > 2.0
+
+
+async def test_frames_that_stay_away_on_a_connection_that_stands(tmp_path: Path) -> None:
+    async with rig(settings=replace(WATCHFUL, renew=False)) as made:
+        await record(made, tmp_path)
+        made.simulator.streams[0].paused = True
+        await eventually(lambda: made.of(RecorderStalled), timeout=5)
+        made.simulator.streams[0].paused = False
+        await eventually(lambda: made.of(RecorderResumed), timeout=5)
+        only((await made.client.stop_stream(0)).files)
+
+
+async def test_a_stream_that_died_on_the_server_is_started_again(tmp_path: Path) -> None:
+    """Also under another number, as the camera may have been unplugged."""
+    async with rig(settings=WATCHFUL) as made:
+        await record(made, tmp_path)
+        await made.simulator.unplug(0)
+        await made.simulator.plug(Camera(**{**device(0).model_dump(), "id": 40}))
+        await eventually(lambda: made.of(RecorderResumed), timeout=9)
+        (stream,) = made.simulator.streams.values()
+        assert made.ports() == [stream.port] * 2
+        stopped = await made.client.stop_stream(0)
+        only(stopped.files)
+        assert stopped.server_error is None
+        assert not made.simulator.streams
+        assert made.simulator.requests[-1].body == {"id": 40}
+
+
+async def test_a_server_that_dies_and_returns(tmp_path: Path) -> None:
+    async with rig(settings=WATCHFUL) as made:
+        await record(made, tmp_path)
+        port = made.simulator.port
+        await made.simulator.aclose()
+        await eventually(lambda: made.of(RecorderStalled), timeout=5)
+        async with ThorVisionSimulator(made.cameras, port=port) as again:
+            await eventually(lambda: made.of(RecorderResumed), timeout=9)
+            assert again.streams[0].sent > 0
+            only((await made.client.stop_stream(0)).files)
+
+
+async def test_a_server_that_dies_for_good_leaves_a_whole_file(tmp_path: Path) -> None:
+    async with rig(ServerFaults(die_after=0.8)) as made:
+        await record(made, tmp_path)
+        await asyncio.sleep(0.8)
+        await made.simulator.aclose()
+        stopped = await made.client.stop_stream(0)
+        file = only(stopped.files)
+        assert file.frames is not None
+        assert file.frames > 3
+        assert isinstance(stopped.server_error, ConnectionError)
+        assert not made.client.ports.used
