@@ -10,12 +10,12 @@ FILES = sorted(TESTS.rglob("test_*.py"))
 @pytest.mark.parametrize(
     ("name", "marks"),
     [
-        ("wire/test_framed.py", ("unit",)),
+        ("net/test_framed.py", ("unit",)),
         ("model/test_address.py", ("unit",)),
         ("cli/test_demo.py", ("integration", "slow")),
         ("recording/test_streams.py", ("integration",)),
-        ("snapshot/web/test_browser.py", ("browser",)),
-        ("test_take_clock_set.py", ("slow",)),
+        ("systems/snapshot/web/test_browser.py", ("browser",)),
+        ("take/test_clock_set.py", ("slow",)),
     ],
 )
 def test_marks_of_known_files(name: str, marks: tuple[str, ...]) -> None:
