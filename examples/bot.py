@@ -67,7 +67,7 @@ async def main(api: str, token: str, chat: int, fleet: Path, directory: Path = P
         bot = Bot(http, api, token, chat)
 
         async def tell(event: CameraStateChanged) -> None:
-            if CameraState.AWAY in (event.state, event.previous):
+            if CameraState.UNAVAILABLE in (event.state, event.previous):
                 await bot.say(f"{event.camera}: {event.state.value} {event.reason}".rstrip())
 
         with session.subscribe(tell, CameraStateChanged, replay=True):

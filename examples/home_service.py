@@ -51,7 +51,7 @@ class CameraService:
             case CameraFound(info=info):
                 self._write(f"{event.camera}/name", info.name)
             case CameraStateChanged(state=state):
-                self._write(f"{event.camera}/available", "off" if state is CameraState.AWAY else "on")
+                self._write(f"{event.camera}/available", "off" if state is CameraState.UNAVAILABLE else "on")
             case RecordingStarted():
                 self._write(f"{event.camera}/recording", "on")
             case RecordingStopped():

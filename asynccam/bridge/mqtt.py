@@ -453,7 +453,7 @@ class MqttBridge:
         if self._documents.get(key) == document:
             return
         self._documents[key] = document
-        there = OFFLINE if state["state"] == CameraState.AWAY.value else ONLINE
+        there = OFFLINE if state["state"] == CameraState.UNAVAILABLE.value else ONLINE
         told = encoded({**document, "at": round(unix_now(), 3)})
         await self._publish(self.topics.of(key, "state"), told, retain=True)
         await self._publish(self.topics.of(key, "availability"), there, retain=True)

@@ -21,15 +21,14 @@ from asynccam.errors import (
 from asynccam.model.camera import Camera
 from asynccam.model.credentials import Credentials
 from asynccam.model.events import Event
-from asynccam.model.features import Record, TellsRecording
+from asynccam.model.features import Record, ReportsRecording
 from asynccam.model.info import CameraState
 from asynccam.model.manifest import CameraRecord, FileState, Manifest, Outcome
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline, sleep_until
 from asynccam.session import Session, Unavailable
 from asynccam.take import Take, TakeLimits, TakeState
-from asynccam.take.interrupted import InterruptedTake, interrupted_takes
-from asynccam.take.resume import resume_take
+from asynccam.take.resume import InterruptedTake, interrupted_takes, resume_take
 from asynccam.wall_clock import WALL_CLOCK, unix_now
 
 _LOG = logging.getLogger(__name__)
@@ -221,7 +220,7 @@ class Recordings:
                 raise BusyError(
                     f"{key} is {state.value} for another program, which is left alone; stop it there first"
                 )
-            elif state is CameraState.AWAY and len(found) == 1:
+            elif state is CameraState.UNAVAILABLE and len(found) == 1:
                 raise ConnectionError(f"{key} is unavailable, as its service says")
 
     async def _asked(self, camera: Camera) -> CameraState:
@@ -297,7 +296,9 @@ class Recordings:
 
     def _can_be_asked(self, camera: str) -> bool:
         held = self._session.cameras.get(camera)
-        return held is not None and held.supports(Record) and isinstance(held.feature(Record), TellsRecording)
+        return (
+            held is not None and held.supports(Record) and isinstance(held.feature(Record), ReportsRecording)
+        )
 
     async def _until_end(self, take: Take, duration: float | None, end: asyncio.Event) -> None:
         """Wait until a take has its length, counted from T0 as `Take.run` does, or is ended."""

@@ -57,7 +57,7 @@ class States:
         state, reason = self._heard.get(camera, (CameraState.UNKNOWN, ""))
         if away is not None:
             words = "" if away.error is None else str(away.error)
-            return self._told(camera, CameraState.AWAY.value, words or reason)
+            return self._told(camera, CameraState.UNAVAILABLE.value, words or reason)
         take = self._session.take_of(camera)
         if take is not None and take.state in _BEFORE and state not in _ACTIVE:
             return self._told(camera, STARTING, "")
@@ -90,7 +90,7 @@ class States:
             case CameraStateChanged(state=state):
                 return state
             case CameraLost():
-                return CameraState.AWAY
+                return CameraState.UNAVAILABLE
             case RecordingStarted():
                 return CameraState.RECORDING
             case RecordingStopped():
@@ -107,5 +107,5 @@ class States:
         """
         before = self._heard.get(camera, (None, ""))[0]
         if self._session.polls:
-            return CameraState.UNKNOWN if fresh and before is CameraState.AWAY else None
-        return CameraState.READY if before is None or (fresh and before is CameraState.AWAY) else None
+            return CameraState.UNKNOWN if fresh and before is CameraState.UNAVAILABLE else None
+        return CameraState.READY if before is None or (fresh and before is CameraState.UNAVAILABLE) else None

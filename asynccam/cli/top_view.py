@@ -107,7 +107,7 @@ class TopView:
         recording = self._recording.get(key)
         since: float | None
         if away is not None:
-            now, since, reason = CameraState.AWAY.value, away.since, _why(away.error)
+            now, since, reason = CameraState.UNAVAILABLE.value, away.since, _why(away.error)
         elif recording is not None:
             now, since, reason = CameraState.RECORDING.value, recording, ""
         elif state is not None:

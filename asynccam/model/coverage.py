@@ -47,7 +47,7 @@ class EarlyEnd:
     seconds: float | None
     reason: str
 
-    def made_earlier(self, delay: float) -> "EarlyEnd":
+    def shifted_back(self, delay: float) -> "EarlyEnd":
         """The same, by when its frames were made and not when they arrived, ``delay`` seconds later."""
         seconds = None if self.seconds is None else self.seconds + delay
         return EarlyEnd(self.at - delay, seconds, self.reason)

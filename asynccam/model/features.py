@@ -73,7 +73,7 @@ class DeviceMoment:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordingSeen:
+class RecordingReport:
     """What a device answered when it was asked whether it records. Times are this computer's Unix seconds.
 
     Attributes:
@@ -105,7 +105,7 @@ class StartReport:
         seen: What the device said of its recording when it was asked after the start.
         first_frame: When the first frame was by the device's own clock, where its answer tells.
         already_recording: Whether the device was recording before this start, as far as it says so.
-        somebody_elses: Whether what it records is another controller's for certain, so that it is not to be
+        started_by_other: Whether what it records is another controller's for certain, so that it is not to be
             stopped: by the device's own clock too, the time of this start had not come.
         frame_drift: As of `StopReport`, which may never come.
     """
@@ -118,10 +118,10 @@ class StartReport:
     first_frame_bound: float | None = None
     names: tuple[str, ...] = ()
     meaning: AnswerMeaning = AnswerMeaning.HEARD
-    seen: tuple[RecordingSeen, ...] = ()
+    seen: tuple[RecordingReport, ...] = ()
     first_frame: DeviceMoment | None = None
     already_recording: bool = False
-    somebody_elses: bool = False
+    started_by_other: bool = False
     frame_drift: float = 0.0
 
 
@@ -221,7 +221,7 @@ class SupportsRecord(Protocol):
 class StopsOrphanedRecording(Protocol):
     """What a `Record` has besides where a controller that died can leave something running at the camera."""
 
-    async def end_leftovers(self, *, timeout: float = 60.0) -> None:
+    async def stop_orphaned_recording(self, *, timeout: float = 60.0) -> None:
         """End what another controller started and a stop would not reach; harmless if there is nothing."""
         ...
 
@@ -237,13 +237,13 @@ class TakesOver(Protocol):
 
 
 @runtime_checkable
-class TellsRecording(Protocol):
+class ReportsRecording(Protocol):
     """What a `Record` has besides where the device itself can be asked whether it records.
 
     A service that only repeats what it was told to do is not such a device.
     """
 
-    async def recording_seen(self, *, timeout: float = 10.0) -> RecordingSeen:
+    async def recording_report(self, *, timeout: float = 10.0) -> RecordingReport:
         """Ask the device whether it records; raises if it does not answer within ``timeout`` seconds."""
         ...
 
@@ -284,11 +284,11 @@ class SupportsSnapshot(Protocol):
 
 
 @runtime_checkable
-class ReadsPictures(Protocol):
+class ChecksPictures(Protocol):
     """A `Snapshot` whose pictures are read to their end: one that it returns is whole."""
 
     @property
-    def reads_pictures(self) -> Literal[True]:
+    def checks_pictures(self) -> Literal[True]:
         """Always True."""
         ...
 

@@ -36,7 +36,7 @@ _LONGEST: Final = 200
 """Characters of a fact that are kept: it is a device's word, and stands in every manifest."""
 
 
-def told_facts(fields: Mapping[str, Any], **more: str) -> Mapping[str, str]:
+def identifying_facts(fields: Mapping[str, Any], **more: str) -> Mapping[str, str]:
     """Return what a device tells of itself: known identifying fields, and others that the caller names.
 
     Args:
@@ -85,13 +85,13 @@ class Identity:
         Raises:
             NotFoundError: Another device answers; or what the caller's system raises for it.
         """
-        problem = stranger(where, self._facts, told)
+        problem = device_mismatch(where, self._facts, told)
         if problem:
             raise self._error(problem)
         self._facts = {**told, **self._facts}
 
 
-def stranger(where: str, known: Mapping[str, str], told: Mapping[str, str]) -> str:
+def device_mismatch(where: str, known: Mapping[str, str], told: Mapping[str, str]) -> str:
     """Return the words that name both devices if another one answers at an address, else ``""``."""
     names = differing(known, told)
     if not names:

@@ -22,7 +22,7 @@ class CameraState(Enum):
     READY = "ready"
     RECORDING = "recording"
     STOPPING = "stopping"
-    AWAY = "away"
+    UNAVAILABLE = "away"
     ERROR = "error"
 
 
@@ -97,7 +97,7 @@ class CheckResult(Protocol):
 
 
 @runtime_checkable
-class TellsOutages(Protocol):
+class ReportsOutages(Protocol):
     """Further words of a `Finding` that knows the times between frames."""
 
     @property

@@ -60,7 +60,7 @@ class CoverageResult:
                 reached its limit; or None for not at all.
         """
         if asked_at is None:
-            return EarlyEnd(self.at, None, self.reason).made_earlier(self.delay)
+            return EarlyEnd(self.at, None, self.reason).shifted_back(self.delay)
         # The frame that shows ``asked_at`` arrives ``delay`` seconds later.
         due_at = asked_at + self.delay
         counted_at = self.seen_at + _COUNTED_EVERY if self.counted_at is None else self.counted_at

@@ -140,7 +140,7 @@ class CameraRegistry:
             self.stands(key, CameraState.UNKNOWN, "found again")
             return True
         elif isinstance(event, CameraStateChanged):
-            if event.state is not CameraState.AWAY:
+            if event.state is not CameraState.UNAVAILABLE:
                 self.away.pop(key, None)
             elif key not in self.away:
                 self._gone(key, None, event.reason)
@@ -150,7 +150,7 @@ class CameraRegistry:
 
     def stands(self, key: str, state: CameraState, reason: str = "") -> None:
         """A camera is in this state, as it says itself."""
-        if state is CameraState.AWAY:
+        if state is CameraState.UNAVAILABLE:
             self._gone(key, None, reason)
             return
         self.away.pop(key, None)
@@ -200,7 +200,7 @@ class CameraRegistry:
         camera = self.cameras.get(key)
         address = key if camera is None else camera.info.address
         self.away[key] = Unavailable(address, unix_now() if before is None else before.since, error, tries)
-        self._tell(key, CameraState.AWAY, reason)
+        self._tell(key, CameraState.UNAVAILABLE, reason)
 
     def _tell(self, key: str, state: CameraState, reason: str) -> None:
         known = self._events.latest(CameraStateChanged, key)

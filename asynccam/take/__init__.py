@@ -9,13 +9,12 @@ from asynccam.take.align import (
     align_take,
     read_frame_times,
 )
+from asynccam.take.clocks import TimeServer
 from asynccam.take.collector import FileCheck
 from asynccam.take.frame_times import FrameTimes, TimedFile, TimedFrame
 from asynccam.take.limits import TakeLimits
-from asynccam.take.reference import TimeServer
 from asynccam.take.resume import Connector, resume_take
-from asynccam.take.states import TakeState
-from asynccam.take.take import Take
+from asynccam.take.take import Take, TakeState
 
 __all__ = [
     "AlignedCamera",

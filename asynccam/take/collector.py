@@ -18,9 +18,9 @@ from asynccam.model.manifest import FileRecord, FileState, VerdictRecord
 from asynccam.model.safe_files import Folder, confined, open_file
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.timing import deadline
-from asynccam.take.coverage import note_hole
 from asynccam.take.limits import TakeLimits
 from asynccam.take.manifest_store import ManifestStore
+from asynccam.take.outcome import note_hole
 from asynccam.take.participant import Emit, Participant
 
 _SLICE: Final = 32 * 1024 * 1024

@@ -1,28 +1,32 @@
 """Finishing a take whose process died: stop what still runs, bring home what exists. See docs/take.md."""
 
 import asyncio
+import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 from asynccam.errors import (
+    AsynccamError,
     AuthenticationError,
+    BusyError,
     NotFoundError,
     RecordingError,
     StateError,
     StorageError,
+    TakenOverError,
     TimeoutError,
 )
-from asynccam.model.address import Address
+from asynccam.model.address import Address, host_and_port
 from asynccam.model.camera import Camera
-from asynccam.model.credentials import Credentials
+from asynccam.model.credentials import CREDENTIALS_LOG, Credentials
 from asynccam.model.events import Event, TakePhaseChanged
-from asynccam.model.features import FeatureKey
+from asynccam.model.features import FeatureKey, Record, ReportsRecording, StopsOrphanedRecording
 from asynccam.model.filenames import safe_name
-from asynccam.model.identity import stranger
+from asynccam.model.identity import device_mismatch
 from asynccam.model.info import CameraInfo, CameraState, CameraStatus, MediaFile
 from asynccam.model.manifest import (
     MANIFEST_NAME,
@@ -37,20 +41,188 @@ from asynccam.model.manifest import (
 from asynccam.model.safe_files import Folder, Root, confined
 from asynccam.runtime.disk import absolute_path, on_disk, storage_errors
 from asynccam.runtime.tasks import TaskScope, finish
-from asynccam.runtime.timing import deadline
+from asynccam.runtime.timing import deadline, sleep_until
 from asynccam.take.clocks import TakeClock
 from asynccam.take.collector import Collector, FileCheck
-from asynccam.take.coverage import judge_coverage
-from asynccam.take.hosts import Hosts, KnownHosts
-from asynccam.take.journal import JOURNAL_NAME, Journal
-from asynccam.take.leftover import ResumedParticipant
+from asynccam.take.journal import JOURNAL_NAME, Journal, Leftover, missing_files, read_leftover, replay
 from asynccam.take.limits import TakeLimits
 from asynccam.take.manifest_store import ManifestStore
-from asynccam.take.participant import Emit, Participant, error_record
-from asynccam.take.replay import Leftover, missing_files, read_leftover
+from asynccam.take.outcome import judge_coverage, outcome_of, outcome_of_all
+from asynccam.take.participant import SURELY_REFUSED, Emit, Participant, error_record
 from asynccam.take.timing import infer_first_frames
-from asynccam.take.work import outcome_of, outcome_of_all
 from asynccam.wall_clock import WALL_CLOCK, unix_now
+
+_LOG = logging.getLogger(__name__)
+_CREDENTIALS_LOG = logging.getLogger(CREDENTIALS_LOG)
+
+_SAME_CLOCK: Final = 2.0
+"""Seconds by which a device's clock, or its word on one first frame, may differ between two programs."""
+
+
+class ResumedParticipant(Participant):
+    """A camera that another process had told to start."""
+
+    async def stop_leftover(self, t0: float, latest: float, *, stop_sent: bool) -> None:
+        """Stop what a process that died had started, and learn what files it made.
+
+        Unlike `stop`, a camera that refuses is no failure: it may have ended by itself meanwhile.
+
+        Args:
+            t0: T0 by elapsed time, as far as it is known; a start that was scheduled may be ahead still.
+            latest: The same as late as it can have been; after ``t0`` where only wall time tells.
+            stop_sent: Whether that process may have stopped it. Then one that is idle has been stopped in
+                order, though the answer was not heard; else it ended by itself.
+        """
+        self.bound_stop(max(t0, latest))
+        if await self._records_for_another():
+            words = f"{self.camera.id} records for somebody else now; that recording is left alone"
+            self.fail("resume", TakenOverError(words))
+            await self._look_for_files()
+            self.may_record = False
+            return
+        if self.scheduled and WALL_CLOCK.elapsed() < t0 + self._limits.late_start_grace:
+            ahead = WALL_CLOCK.elapsed() < t0
+            await self._call_off(t0)
+            if self.record.stopped_at is None and ahead:  # it did not start
+                self.may_record = False
+                return
+        else:
+            try:
+                await self._ask_to_stop(self._limits.stop_timeout)
+            except SURELY_REFUSED as error:
+                _LOG.info("%s answered a stop after its controller's death with: %s", self.camera.id, error)
+                self.record.stop_status = str(error)
+            except Exception as error:  # noqa: BLE001 - as in `recording_errors`; tried once more if it records
+                await self._stop_again(error, self._limits.stop_timeout)
+            if (
+                self.scheduled
+                and not self.files
+                and WALL_CLOCK.elapsed() < latest + self._limits.late_start_grace
+            ):
+                await self._stop_late_fire(latest)
+        if not self.files:
+            await self._look_for_files()
+        if self.record.stopped_at is None and self.files and stop_sent:
+            status = await self._status()
+            if status is not None and status.state is CameraState.READY:
+                self.record.stopped_at = Moment.of(unix_now())  # no later than this
+        self.may_record = False
+
+    async def _records_for_another(self) -> bool:
+        """Return whether the device tells of a first frame that is later than the one of this take.
+
+        Both are words of its own clock; one that was set meanwhile tells nothing, and what runs is stopped.
+        """
+        told, clock = self.record.device_first_frame, self.record.clock
+        recorder = self.camera.feature(Record)
+        if told is None or clock is None or not isinstance(recorder, ReportsRecording):
+            return False
+        try:
+            async with deadline(self._limits.status_timeout, f"status of {self.camera.id}"):
+                seen = await recorder.recording_report(timeout=self._limits.status_timeout)
+                status = await self.camera.status()
+        except Exception as error:  # noqa: BLE001 - as in `recording_errors`; unknown, so it is stopped
+            _LOG.info("%s does not say what it records: %s", self.camera.id, error)
+            return False
+        if not seen.recording or seen.first_frame is None or status.device_time is None:
+            return False
+        now = unix_now()
+        expected = clock.line().interval(now)  # wider the longer ago it was measured
+        offset = status.device_time - now
+        was_set = not expected.low - _SAME_CLOCK <= offset <= expected.high + _SAME_CLOCK
+        return not was_set and seen.first_frame.time - told.unix > _SAME_CLOCK
+
+    async def _stop_late_fire(self, until: float) -> None:
+        """Stop a camera that did not record yet, if it starts after all by a moment of elapsed time."""
+        if WALL_CLOCK.elapsed() >= until:
+            return
+        await sleep_until(until)
+        status = await self._status()
+        if status is not None and status.state is CameraState.RECORDING:
+            await self._stop(self._limits.stop_timeout)
+
+    async def stop_orphaned_recording(self) -> None:
+        """End what a process that died left at the camera and a stop would not reach."""
+        record = self.camera.feature(Record) if self.camera.supports(Record) else None
+        if isinstance(record, StopsOrphanedRecording):
+            with self.recording_errors("stop"):
+                async with deadline(self._limits.stop_timeout, f"end of what runs at {self.camera.id}"):
+                    await record.stop_orphaned_recording(timeout=self._limits.stop_timeout)
+
+
+Hosts = Collection[str] | Mapping[str, Credentials | None]
+"""``HOST`` or ``HOST:PORT``; as a mapping with credentials of their own, or None for those of the call."""
+
+
+_WITHHELD: Final = Credentials(environment=False)
+_WITH_CREDENTIALS: Final = frozenset({"mediamtx", "snapshot", "nanocam"})
+
+
+@runtime_checkable
+class NamesHosts(Protocol):
+    """A `Session`, which may know the credentials of a host from its fleet."""
+
+    def credentials_at(self, address: Address) -> Credentials | None:
+        """Credentials for a host that was named to the session, or None."""
+        ...
+
+
+class KnownHosts:
+    """Decides which credentials a host gets.
+
+    Args:
+        hosts: The hosts that were named.
+        credentials: For those that have none of their own.
+        session: Asked for hosts that are not among them, if it is a `NamesHosts`.
+
+    Raises:
+        UsageError: One is not a host.
+    """
+
+    def __init__(self, hosts: Hosts, credentials: Credentials | None, session: object) -> None:
+        named = {hosts: None} if isinstance(hosts, str) else hosts
+        own = named if isinstance(named, Mapping) else dict.fromkeys(named)
+        self._named = {host_and_port(name): found or credentials for name, found in own.items()}
+        self._given = credentials
+        self._session = session
+        self._told: set[str] = set()
+
+    def credentials_for(self, address: Address) -> Credentials | None:
+        """Return the credentials that may be sent to an address; those for no host are empty.
+
+        With None, and for a host that was named, a system's environment variables count as well.
+        """
+        host = address.host.lower()
+        for key in ((host, address.port), (host, None)):
+            if key in self._named:
+                return self._named[key]
+        if isinstance(self._session, NamesHosts):
+            found = self._session.credentials_at(address)
+            if found is not None:
+                return found
+        if self._given is not None and address.system in _WITH_CREDENTIALS:
+            self._tell(address)
+        return _WITHHELD
+
+    def hint(self, address: Address) -> str:
+        """Return what to do about a host that refused to answer without credentials, or ``""``."""
+        if self.credentials_for(address) is not _WITHHELD:
+            return ""
+        return (
+            f"; no credentials were sent to {address.authority}, which only the take names: if it is yours,"
+            f" name it (--host {address.authority}, or hosts=)"
+        )
+
+    def _tell(self, address: Address) -> None:
+        if address.authority not in self._told:
+            self._told.add(address.authority)
+            _CREDENTIALS_LOG.warning(
+                "the token or key is not sent to %s, which only the take names; if it is yours, name it"
+                " (--host %s, or hosts=)",
+                address.authority,
+                address.authority,
+            )
+
 
 _MEDIA: Final = frozenset({".mp4", ".mov", ".mkv", ".webm", ".ts", ".avi", ".jpg", ".jpeg", ".png"})
 _QUIET: Final = 2.0
@@ -269,7 +441,7 @@ class _Resumption:
         member.may_record = may_record
         member.names = self._left.names.get(record.id, ())
         if not self._left.ended or may_record:
-            await member.end_leftovers()
+            await member.stop_orphaned_recording()
         if may_record and (record.kind == "still" or "files" not in record.features):
             await self._find_here(member)
         elif may_record and not isinstance(member.camera, _Away):
@@ -299,7 +471,7 @@ class _Resumption:
                     camera = await self._connect(Address.parse(record.address))
             if camera.id != record.id:
                 raise NotFoundError(f"{camera.id} is at {record.address} now, not {record.id}")
-            other = stranger(record.address, record.identity, camera.info.identity)
+            other = device_mismatch(record.address, record.identity, camera.info.identity)
             if other:
                 raise NotFoundError(other)
             return camera
@@ -398,7 +570,7 @@ class _Away(Camera):
         return MappingProxyType({})
 
     async def status(self) -> CameraStatus:
-        return CameraStatus(CameraState.AWAY)
+        return CameraStatus(CameraState.UNAVAILABLE)
 
     async def aclose(self) -> None:
         pass
@@ -483,3 +655,111 @@ def _remove(path: Path) -> None:
 def _size(path: Path) -> int:
     with storage_errors("read", path), Folder(path.parent) as folder:
         return folder.status(path.name).st_size
+
+
+_MOST: Final = 500
+"""Takes that are looked at, the ones that were changed last."""
+
+
+@dataclass(frozen=True, slots=True)
+class InterruptedTake:
+    """A take that nobody is at work on and that is not finished.
+
+    Attributes:
+        name: Its name.
+        directory: Its own directory.
+        cameras: Ids of all its cameras, with the addresses they had.
+        left: Ids of those of which something is left to do.
+        may_record: Ids of those that may record still.
+        devices: Those of ``may_record`` that keep their recordings themselves. A recorder on this computer
+            has ended with its process.
+        ends_at: Elapsed time at which the take was to end, or None if it had no length.
+    """
+
+    name: str
+    directory: Path
+    cameras: Mapping[str, str]
+    left: frozenset[str]
+    may_record: frozenset[str]
+    devices: frozenset[str]
+    ends_at: float | None = None
+
+
+async def interrupted_takes(directory: Path) -> list[InterruptedTake]:
+    """Find the interrupted takes in a directory of takes; one that cannot be read is passed over and logged.
+
+    A take that ended is among them if it was cut short, files of it are still at their cameras, and nobody
+    has tried to resume it.
+    """
+    found = [await _look_at(path, has_journal) for path, has_journal in await on_disk(_candidates, directory)]
+    return [one for one in found if one is not None]
+
+
+async def _look_at(path: Path, has_journal: bool) -> InterruptedTake | None:
+    try:
+        if not has_journal:
+            manifest = await Manifest.load(path / MANIFEST_NAME)
+            return _described(replay(manifest, (), str(path)), path) if _was_cut(manifest) else None
+        journal = Journal(path)
+        try:
+            entries = await journal.reopen(make=False)
+            left = await read_leftover(path / MANIFEST_NAME, entries, str(path), journal.boot)
+        finally:
+            await finish(journal.close(remove=False))
+        return _described(left, path)
+    except BusyError:
+        return None  # whoever runs it is alive
+    except AsynccamError as error:
+        _LOG.warning("%s is not looked at: %s", path, error)
+        return None
+
+
+def _described(left: Leftover, path: Path) -> InterruptedTake | None:
+    with_work = [record for record in left.manifest.cameras if left.has_work(record)]
+    if not with_work:
+        return None
+    devices = {one.id for one in with_work if one.kind == "video" and "files" in one.features}
+    return InterruptedTake(
+        path.name,
+        path,
+        MappingProxyType({record.id: record.address for record in left.manifest.cameras}),
+        frozenset(record.id for record in with_work),
+        frozenset(left.may_record),
+        frozenset(left.may_record & devices),
+        _end_of(left),
+    )
+
+
+def _end_of(left: Leftover) -> float | None:
+    if left.t0 is None or left.manifest.duration is None:
+        return None
+    wall, elapsed = left.scale or (unix_now(), WALL_CLOCK.elapsed())
+    return elapsed + (left.t0 - wall) + left.manifest.duration
+
+
+def _was_cut(manifest: Manifest) -> bool:
+    cut = any(error.step == "end" for error in manifest.errors) and not manifest.resumed
+    return cut and any(missing_files(record) for record in manifest.cameras)
+
+
+def _candidates(directory: Path) -> Sequence[tuple[Path, bool]]:
+    """In a thread: the takes in a directory, and which of them have a journal; links are not followed."""
+    takes: list[tuple[bool, float, Path]] = []
+    try:
+        paths = sorted(absolute_path(directory).iterdir())
+    except OSError as error:
+        if not isinstance(error, FileNotFoundError):
+            _LOG.warning("%s is not looked through: %s", directory, error)
+        return ()
+    for path in paths:
+        try:
+            if path.is_symlink() or not path.is_dir():
+                continue
+            with confined(Root.of(path)), Folder(path) as folder:
+                has_journal = folder.find(JOURNAL_NAME) is not None
+                if has_journal or folder.find(MANIFEST_NAME) is not None:
+                    takes.append((has_journal, path.stat().st_mtime, path))
+        except OSError as error:  # one that is gone, or closed to this user, hides no other
+            _LOG.warning("%s is not looked at: %s", path, error)
+    takes.sort(reverse=True)
+    return [(path, has_journal) for has_journal, _, path in takes[:_MOST]]

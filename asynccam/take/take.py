@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from contextlib import suppress
+from enum import Enum
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -18,18 +19,46 @@ from asynccam.model.filenames import safe_name
 from asynccam.model.manifest import Manifest, MissingRecord, Outcome
 from asynccam.runtime.tasks import TaskScope, finish, see_done
 from asynccam.runtime.timing import sleep_until
+from asynccam.take.clocks import TimeServer
 from asynccam.take.collector import FileCheck
-from asynccam.take.hosts import Hosts
 from asynccam.take.limits import TakeLimits
 from asynccam.take.manifest_store import ManifestStore
 from asynccam.take.participant import Emit
-from asynccam.take.reference import TimeServer
-from asynccam.take.resume import Connector, resume_take
-from asynccam.take.states import TRANSITIONS, TakeState
+from asynccam.take.resume import Connector, Hosts, resume_take
 from asynccam.take.work import TakeWork
 from asynccam.wall_clock import local_now
 
 _LOG = logging.getLogger(__name__)
+
+
+class TakeState(Enum):
+    """Where a take stands; also the phase in its manifest and events."""
+
+    NEW = "new"
+    ARMING = "arming"
+    ARMED = "armed"
+    STARTING = "starting"
+    RECORDING = "recording"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    COLLECTING = "collecting"
+    DONE = "done"
+
+
+_S = TakeState
+TRANSITIONS: Final[Mapping[TakeState, frozenset[TakeState]]] = {
+    _S.NEW: frozenset({_S.ARMING, _S.DONE}),
+    _S.ARMING: frozenset({_S.ARMED, _S.DONE}),
+    _S.ARMED: frozenset({_S.STARTING, _S.DONE}),
+    _S.STARTING: frozenset({_S.RECORDING, _S.STOPPING, _S.DONE}),
+    _S.RECORDING: frozenset({_S.STOPPING, _S.DONE}),
+    _S.STOPPING: frozenset({_S.STOPPED, _S.DONE}),
+    _S.STOPPED: frozenset({_S.COLLECTING, _S.DONE}),
+    _S.COLLECTING: frozenset({_S.DONE}),
+    _S.DONE: frozenset(),
+}
+"""What may follow what. ``STARTING`` to ``STOPPING`` is the way of a take that is cancelled before T0."""
+
 
 _STOPPING: Final = frozenset({TakeState.STARTING, TakeState.RECORDING, TakeState.STOPPING})
 """Where cameras may record; a take that ends there has not been ended in order."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final, cast, get_args
 
 from asynccam.model.coverage import LENGTH_DRIFT, SINGLE_FRAME_INTERVAL
-from asynccam.model.features import AnswerMeaning, RecordingSeen
+from asynccam.model.features import AnswerMeaning, RecordingReport
 from asynccam.model.info import DRIFT_LIMIT
 from asynccam.model.intervals import Interval, combine
 from asynccam.model.manifest import (
@@ -125,7 +125,7 @@ def note_seen(camera: CameraRecord, at: float, bound: float) -> None:
     camera.first_frame_source = "seen"
 
 
-def note_status(camera: CameraRecord, seen: RecordingSeen) -> None:
+def note_status(camera: CameraRecord, seen: RecordingReport) -> None:
     """Put on record what a device said of its recording when it was asked after the start.
 
     "Recording" means that the first frame was before the answer came. "Not recording" means that it was not

@@ -14,7 +14,6 @@ from asynccam.errors import RemoteProtocolError, StateError, StorageError, Timeo
 from asynccam.model.camera import Camera
 from asynccam.model.manifest import (
     CameraRecord,
-    FileState,
     Manifest,
     MissingRecord,
     Moment,
@@ -24,14 +23,13 @@ from asynccam.model.manifest import (
 from asynccam.runtime.disk import on_disk
 from asynccam.runtime.tasks import TaskScope
 from asynccam.runtime.timing import sleep_until
-from asynccam.take.clocks import TakeClock, note_sleep
+from asynccam.take.clocks import Reference, TakeClock, TimeServer, note_sleep
 from asynccam.take.collector import Collector, FileCheck
-from asynccam.take.coverage import judge_coverage
 from asynccam.take.journal import JOURNAL_VERSION, Journal
 from asynccam.take.limits import TakeLimits
 from asynccam.take.manifest_store import ManifestStore, camera_directories
+from asynccam.take.outcome import judge_coverage, outcome_of, outcome_of_all
 from asynccam.take.participant import Emit, Participant, error_record
-from asynccam.take.reference import Reference, TimeServer
 from asynccam.take.timing import infer_first_frames
 from asynccam.wall_clock import WALL_CLOCK, unix_now
 
@@ -521,30 +519,3 @@ def clock_facts(manifest: Manifest) -> dict[str, Any]:
         "clock_steps": [step.model_dump(mode="json") for step in manifest.clock_steps],
         "pauses": [pause.model_dump(mode="json") for pause in manifest.pauses],
     }
-
-
-def outcome_of(camera: CameraRecord, unfinished: Outcome, *, late: bool = False) -> Outcome:
-    """How one camera's part ended.
-
-    Args:
-        camera: Its record.
-        unfinished: The word for one that left no file.
-        late: Whether its start left too late, see `Manifest.started_late`.
-    """
-    home = [file for file in camera.files if file.state is FileState.ARRIVED]
-    if not home:
-        # One that records for somebody else was sent no stop, and has a recording that is not this take's.
-        left_alone = camera.already_recording and camera.stop_commanded_at is None
-        return Outcome.INCOMPLETE if left_alone and unfinished is Outcome.FAILED else unfinished
-    whole = not any(file.verdict is not None and file.verdict.is_failure for file in home)
-    covered = camera.begins_late is None and camera.ended_early is None
-    whole = whole and not camera.gaps and covered and not late and not camera.contradictions
-    answered = camera.accepted_at is not None and camera.stopped_at is not None
-    return Outcome.COMPLETE if whole and answered and len(home) == len(camera.files) else Outcome.INCOMPLETE
-
-
-def outcome_of_all(manifest: Manifest) -> Outcome:
-    """How a take ended whose cameras' parts ended so: never complete while one of them was missing."""
-    outcomes = {camera.outcome for camera in manifest.cameras}
-    outcome = outcomes.pop() if len(outcomes) == 1 else Outcome.INCOMPLETE
-    return Outcome.INCOMPLETE if manifest.missing and outcome is Outcome.COMPLETE else outcome

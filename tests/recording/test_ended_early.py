@@ -371,5 +371,5 @@ def test_what_may_be_missing() -> None:
 
 
 def test_a_frame_that_arrived_late_was_made_earlier() -> None:
-    assert EarlyEnd(10.0, 2.0, "so").made_earlier(0.5) == EarlyEnd(9.5, 2.5, "so")
-    assert EarlyEnd(10.0, None, "so").made_earlier(0.5) == EarlyEnd(9.5, None, "so")
+    assert EarlyEnd(10.0, 2.0, "so").shifted_back(0.5) == EarlyEnd(9.5, 2.5, "so")
+    assert EarlyEnd(10.0, None, "so").shifted_back(0.5) == EarlyEnd(9.5, None, "so")

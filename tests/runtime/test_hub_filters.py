@@ -189,7 +189,7 @@ async def test_waiting_for_an_event_of_a_type_a_camera_and_a_kind() -> None:
     )
     await passes()
     right = state(HILL, CameraState.READY)
-    for event in (found(HILL), state(YARD, CameraState.READY), state(HILL, CameraState.AWAY), right):
+    for event in (found(HILL), state(YARD, CameraState.READY), state(HILL, CameraState.UNAVAILABLE), right):
         hub.emit(event)
     assert await waiting is right
     assert hub.listeners == ()

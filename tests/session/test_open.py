@@ -203,7 +203,7 @@ async def test_a_camera_that_is_away_is_a_state_and_comes_when_it_answers(tmp_pa
         assert away.address == address
         assert not session.cameras
         told = await session.wait_for(CameraStateChanged, camera=address, replay=True, timeout=PATIENT)
-        assert told.state is CameraState.AWAY
+        assert told.state is CameraState.UNAVAILABLE
         await eventually(lambda: session.unavailable[address].tries > 2, PATIENT)
         async with running(tmp_path / "device", port=port):
             found = await session.wait_for(CameraFound, replay=True, timeout=PATIENT)
@@ -228,7 +228,7 @@ async def test_a_camera_that_goes_is_away_and_comes_back(tmp_path: Path) -> None
         gone = await session.wait_for(
             CameraStateChanged,
             camera=found.camera,
-            where=is_now(CameraState.AWAY),
+            where=is_now(CameraState.UNAVAILABLE),
             timeout=PATIENT,
             replay=True,
         )
@@ -239,7 +239,7 @@ async def test_a_camera_that_goes_is_away_and_comes_back(tmp_path: Path) -> None
             back = await session.wait_for(
                 CameraStateChanged, where=is_now(CameraState.READY), timeout=PATIENT, replay=True
             )
-            assert back.previous is CameraState.AWAY
+            assert back.previous is CameraState.UNAVAILABLE
             assert not session.unavailable
 
 
@@ -413,7 +413,7 @@ async def test_a_camera_that_is_unplugged_is_away_and_one_that_is_plugged_in_is_
             await session.wait_for(
                 CameraStateChanged,
                 camera=camera,
-                where=is_now(CameraState.AWAY),
+                where=is_now(CameraState.UNAVAILABLE),
                 replay=True,
                 timeout=PATIENT,
             )

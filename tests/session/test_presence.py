@@ -29,7 +29,7 @@ LOOPBACK: dict[str, Any] = {"interfaces": ["127.0.0.1"], "poll_interval": EVERY}
 def is_so(session: Session, cameras: set[str], state: CameraState) -> bool:
     told = [session.events.latest(CameraStateChanged, key) for key in cameras]
     gone = cameras & session.unavailable.keys()
-    at_home = gone == cameras if state is CameraState.AWAY else not gone
+    at_home = gone == cameras if state is CameraState.UNAVAILABLE else not gone
     return at_home and all(event is not None and event.state is state for event in told)
 
 
@@ -50,7 +50,7 @@ async def test_a_connection_that_goes_takes_its_cameras_away_without_a_check(tmp
         (camera,) = session.cameras
         await eventually(lambda: is_so(session, {camera}, CameraState.READY), PATIENT)
         await devices.kill()
-        await eventually(lambda: is_so(session, {camera}, CameraState.AWAY), PATIENT)
+        await eventually(lambda: is_so(session, {camera}, CameraState.UNAVAILABLE), PATIENT)
         assert "connection" in str(session.unavailable[camera].error)
         await devices.start()
         await eventually(lambda: is_so(session, {camera}, CameraState.READY), PATIENT)
@@ -66,7 +66,7 @@ async def test_a_service_that_returns_in_mid_recording_is_not_unknown(tmp_path: 
         await take.arm()
         await take.start(start_in=0.1)
         await devices.kill()
-        await eventually(lambda: is_so(session, {camera.id}, CameraState.AWAY), PATIENT)
+        await eventually(lambda: is_so(session, {camera.id}, CameraState.UNAVAILABLE), PATIENT)
         await devices.start()
         await eventually(lambda: is_so(session, {camera.id}, CameraState.READY), PATIENT)
         assert take.manifest.outcome.value == "running"
@@ -81,7 +81,7 @@ async def test_who_was_named_is_away_until_it_answers() -> None:
             assert session.unavailable.keys() == set(named)
             assert all(isinstance(away.error, TimeoutError) for away in session.unavailable.values())
             told = [session.events.latest(CameraStateChanged, key) for key in named]
-            assert all(event is not None and event.state is CameraState.AWAY for event in told)
+            assert all(event is not None and event.state is CameraState.UNAVAILABLE for event in told)
         async with Session(poll_interval=None) as session:
             looking = asyncio.ensure_future(session.add_address(named[0], timeout=PATIENT))
             await eventually(lambda: named[0] in session.unavailable, PATIENT)
@@ -107,7 +107,7 @@ async def test_a_service_is_back_by_a_new_connection_while_the_old_one_stays_mut
             (camera,) = session.cameras
             await eventually(lambda: is_so(session, {camera}, CameraState.READY), PATIENT)
             wire.cut()
-            await eventually(lambda: is_so(session, {camera}, CameraState.AWAY), PATIENT)
+            await eventually(lambda: is_so(session, {camera}, CameraState.UNAVAILABLE), PATIENT)
             wire.mend()
             await eventually(lambda: is_so(session, {camera}, CameraState.READY), PATIENT)
 
@@ -131,7 +131,7 @@ async def test_a_camera_whose_cable_is_cut_goes_and_comes_back(tmp_path: Path) -
             wire.cut()
         for session in sessions:
             known = set(session.cameras)
-            await eventually(partial(is_so, session, known, CameraState.AWAY), PATIENT)
+            await eventually(partial(is_so, session, known, CameraState.UNAVAILABLE), PATIENT)
         for wire in wires.values():
             wire.mend()
         for session in sessions:

@@ -12,7 +12,7 @@ from asynccam.model.features import Record, RecordPlan
 from asynccam.model.info import CameraState
 from asynccam.model.manifest import CameraRecord, Manifest, Moment, Outcome
 from asynccam.take import Take, resume_take
-from asynccam.take.work import outcome_of
+from asynccam.take.outcome import outcome_of
 from tests.support.command import asynccam, started
 from tests.support.devices import device_process, free_port
 from tests.support.multicam_device import BytesRecorder, ask, running

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from asynccam.errors import DeviceError
-from asynccam.model.features import AnswerMeaning, RecordingSeen, StartReport, StopReport
+from asynccam.model.features import AnswerMeaning, RecordingReport, StartReport, StopReport
 from asynccam.model.info import CheckResult, ClockOffset
 from asynccam.model.manifest import CameraRecord, Manifest, Outcome
 from asynccam.recording.verify import FileVerdict, Verdict, verify_file
@@ -202,10 +202,10 @@ class Measured(ScriptedCamera):
 class Told(Measured):
     """One that can be asked whether it records, besides."""
 
-    async def recording_seen(self, *, timeout: float = 10.0) -> RecordingSeen:
+    async def recording_report(self, *, timeout: float = 10.0) -> RecordingReport:
         await self.act("seen")
         now = unix_now()
-        return RecordingSeen(now, now, self.recording)
+        return RecordingReport(now, now, self.recording)
 
 
 @pytest.mark.parametrize("by", ["length", "status"])
@@ -231,8 +231,8 @@ async def test_a_phone_that_records_for_somebody_else_is_asked_before_t0(tmp_pat
             self.recording, self.first_frame_at = True, time.time()
             return armed
 
-        async def recording_seen(self, *, timeout: float = 10.0) -> RecordingSeen:
-            return replace(await super().recording_seen(timeout=timeout), recording=True)
+        async def recording_report(self, *, timeout: float = 10.0) -> RecordingReport:
+            return replace(await super().recording_report(timeout=timeout), recording=True)
 
     class Keeps(Busy):
         """Its first frame stays that of the other recording."""

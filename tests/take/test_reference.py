@@ -27,9 +27,8 @@ from asynccam.session import Session
 from asynccam.session.shared import time_server
 from asynccam.systems.multicam import MultiCamCamera
 from asynccam.take import Take, TakeLimits, TimeServer, resume_take
-from asynccam.take.journal import JOURNAL_NAME, Journal, read_journal
-from asynccam.take.reference import Reference
-from asynccam.take.replay import replay
+from asynccam.take.clocks import Reference
+from asynccam.take.journal import JOURNAL_NAME, Journal, read_journal, replay
 from asynccam.wall_clock import WALL_CLOCK, unix_now
 from tests.support import ntp_server as ntp
 from tests.support.known_takes import ROUNDING

@@ -20,7 +20,7 @@ from asynccam.session import Session
 from asynccam.session.adapters import ConnectContext
 from asynccam.session.shared import SharedResources
 from asynccam.take import TakeLimits, resume_take
-from asynccam.take.hosts import KnownHosts
+from asynccam.take.resume import KnownHosts
 from tests.support.command import asynccam
 
 ELSEWHERE = "127.0.0.2"

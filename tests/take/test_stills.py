@@ -16,7 +16,7 @@ from asynccam.model.manifest import FileState, Manifest, Outcome
 from asynccam.recording import verify_file
 from asynccam.take import Take, TakeLimits
 from asynccam.take.collector import FileCheck
-from asynccam.take.stills import SnapshotRecord
+from asynccam.take.participant import SnapshotRecord
 from tests.support.cancelling import cancelled_at
 from tests.support.jpegs import jpeg_of_kind
 from tests.support.scripted_camera import ScriptedCamera, ScriptedStillCamera, hang, late, refuse
@@ -74,7 +74,7 @@ async def test_the_stop_waits_for_a_slow_picture(tmp_path: Path) -> None:
     [
         ({"status": refuse(DeviceError("no"))}, CameraState.READY, "arm", "DeviceError"),
         ({"status": hang}, CameraState.READY, "arm", "TimeoutError"),
-        ({}, CameraState.AWAY, "arm", "ConnectionError"),
+        ({}, CameraState.UNAVAILABLE, "arm", "ConnectionError"),
         ({}, CameraState.ERROR, "arm", "DeviceError"),
         ({"snapshot": refuse(DeviceError("lens cap"))}, CameraState.READY, "start", "DeviceError"),
         (

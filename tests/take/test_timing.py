@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asynccam.model.features import RecordingSeen
+from asynccam.model.features import RecordingReport
 from asynccam.model.info import ClockOffset
 from asynccam.model.manifest import (
     CameraRecord,
@@ -23,8 +23,8 @@ from asynccam.model.manifest import (
     VerdictRecord,
 )
 from asynccam.take import align_take
+from asynccam.take.outcome import outcome_of
 from asynccam.take.timing import SCHEDULE_BOUND, first_frame, infer_first_frames, note_seen, note_status
-from asynccam.take.work import outcome_of
 
 T0 = 1_800_000_000.0
 FRAME = 1 / 30
@@ -114,7 +114,7 @@ def test_a_file_that_ends_early_does_not_tell_a_late_begin_where_nothing_else_bo
 def test_a_phone_whose_camera_opens_later_is_bounded_by_its_status() -> None:
     record = camera(answer_meaning="heard")
     for asked, recording in ((0.1, False), (1.3, False), (1.6, True), (1.9, True)):
-        note_status(record, RecordingSeen(T0 + asked, T0 + asked + 0.002, recording))
+        note_status(record, RecordingReport(T0 + asked, T0 + asked + 0.002, recording))
     record = inferred(record)
     assert (record.first_frame_source, record.contradictions) == ("status", [])
     assert contains(record, 1.504)
@@ -134,8 +134,8 @@ def test_a_scheduled_start_that_came_late_is_a_contradiction() -> None:
 def test_a_schedule_counts_beside_a_status_only_if_a_time_server_tied_t0_to_it() -> None:
     """A device that is a second off, whose clocks that can be asked agree with ours."""
     early = scheduled(clock=clock())
-    note_status(early, RecordingSeen(T0 - 0.6, T0 - 0.598, recording=False))
-    note_status(early, RecordingSeen(T0 + 0.1, T0 + 0.102, recording=True))
+    note_status(early, RecordingReport(T0 - 0.6, T0 - 0.598, recording=False))
+    note_status(early, RecordingReport(T0 + 0.1, T0 + 0.102, recording=True))
     alone = inferred(early)
     assert alone.first_frame_source == "status"
     assert contains(alone, -1.0)
@@ -148,9 +148,9 @@ def test_a_schedule_counts_beside_a_status_only_if_a_time_server_tied_t0_to_it()
 def test_a_schedule_sets_no_end_that_other_evidence_leaves_open(ntp: ClockRecord | None) -> None:
     """Its start was 0.3 s late. The stop took 1.2 s, so the length of its file does not show it."""
     late = scheduled(clock=clock(), stopped_at=at(6.2), files=[video(4.7)])
-    note_status(late, RecordingSeen(T0 - 0.5, T0 - 0.498, recording=False))
-    note_status(late, RecordingSeen(T0 + 0.1, T0 + 0.102, recording=False))
-    note_status(late, RecordingSeen(T0 + 0.4, T0 + 0.402, recording=True))
+    note_status(late, RecordingReport(T0 - 0.5, T0 - 0.498, recording=False))
+    note_status(late, RecordingReport(T0 + 0.1, T0 + 0.102, recording=False))
+    note_status(late, RecordingReport(T0 + 0.4, T0 + 0.402, recording=True))
     record = inferred(late, ntp=ntp)
     assert record.contradictions == []
     assert contains(record, 0.3)
@@ -160,9 +160,9 @@ def test_a_schedule_sets_no_end_that_other_evidence_leaves_open(ntp: ClockRecord
 
 def test_a_schedule_alone_says_nothing_once_the_device_has_denied_it() -> None:
     late = scheduled(clock=clock())
-    note_status(late, RecordingSeen(T0 - 0.5, T0 - 0.498, recording=False))
+    note_status(late, RecordingReport(T0 - 0.5, T0 - 0.498, recording=False))
     assert inferred(late.model_copy(deep=True)).first_frame_source == "schedule"
-    note_status(late, RecordingSeen(T0 + 0.1, T0 + 0.102, recording=False))
+    note_status(late, RecordingReport(T0 + 0.1, T0 + 0.102, recording=False))
     record = inferred(late)
     assert (record.first_frame_at, record.first_frame_bound, record.first_frame_source) == (None, None, None)
 
@@ -170,7 +170,7 @@ def test_a_schedule_alone_says_nothing_once_the_device_has_denied_it() -> None:
 def test_a_device_whose_corrected_clock_is_ahead_of_ours_is_bounded_by_what_was_seen() -> None:
     """It began 0.3 s before T0. No time server tied T0 to its clock, and the stop took a second."""
     early = scheduled(clock=clock(), stopped_at=at(6.0), files=[video(5.3)])
-    note_status(early, RecordingSeen(T0 + 0.1, T0 + 0.102, recording=True))
+    note_status(early, RecordingReport(T0 + 0.1, T0 + 0.102, recording=True))
     record = inferred(early)
     assert (record.first_frame_source, record.contradictions) == ("status", [])
     assert contains(record, -0.3)
@@ -178,7 +178,7 @@ def test_a_device_whose_corrected_clock_is_ahead_of_ours_is_bounded_by_what_was_
 
 def test_a_device_that_records_before_its_schedule_is_found_out() -> None:
     early = scheduled(clock=clock())
-    note_status(early, RecordingSeen(T0 - 0.5, T0 - 0.498, recording=True))
+    note_status(early, RecordingReport(T0 - 0.5, T0 - 0.498, recording=True))
     record = inferred(early)
     assert contains(record, -1.0)
     assert len(record.contradictions) == 1
@@ -211,7 +211,7 @@ def test_a_command_bounds_nothing_where_somebody_else_started_the_device_just_be
         "stopped_at": at(0.95),
     }
     early = scheduled(clock=clock(), files=[video(1.6)], **told)
-    note_status(early, RecordingSeen(T0 + 0.1, T0 + 0.102, recording=True))
+    note_status(early, RecordingReport(T0 + 0.1, T0 + 0.102, recording=True))
     record = inferred(early)
     assert contains(record, -1.09)
     assert any("schedule" in told and "length" in told for told in record.contradictions)
@@ -225,7 +225,7 @@ def test_a_device_that_says_it_was_recording_already_is_judged() -> None:
         answer_meaning="recording",
         already_recording=True,
     )
-    note_status(record, RecordingSeen(T0 - 3.4, T0 - 3.39, recording=False))
+    note_status(record, RecordingReport(T0 - 3.4, T0 - 3.39, recording=False))
     record = inferred(record)
     assert contains(record, -3.03)
     assert record.contradictions[0] == "it said at its start that it was recording already"
@@ -355,7 +355,7 @@ def truths(draw: st.DrawFn) -> tuple[CameraRecord, ClockRecord | None, float]:
             record.device_first_frame = DeviceMomentRecord(unix=shown, bound=0.0101)
     for _ in range(draw(st.integers(0, 3))):
         asked = truth + draw(st.floats(-2.0, 2.0))
-        note_status(record, RecordingSeen(T0 + asked, T0 + asked + draw(SPANS), recording=asked >= truth))
+        note_status(record, RecordingReport(T0 + asked, T0 + asked + draw(SPANS), recording=asked >= truth))
     ntp = clock(draw(st.floats(-1, 1)), 0.001) if draw(st.booleans()) else None
     return record, ntp, truth
 
@@ -385,7 +385,7 @@ def test_one_lie_is_harmless_or_named_and_covered(
     elif liar == "device":
         record.device_first_frame = DeviceMomentRecord(unix=T0 + truth + by, bound=0.01)
     elif liar == "status":
-        note_status(record, RecordingSeen(T0 + truth + by, T0 + truth + by, recording=by < 0))
+        note_status(record, RecordingReport(T0 + truth + by, T0 + truth + by, recording=by < 0))
     elif record.files and record.files[0].verdict is not None:
         length = record.files[0].verdict.duration or 0.0
         record.files[0].verdict.duration = max(0.1, length + by)

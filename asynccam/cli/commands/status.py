@@ -24,7 +24,7 @@ _STYLES = {
     CameraState.RECORDING: "recording",
     CameraState.STOPPING: "busy",
     CameraState.ERROR: "bad",
-    CameraState.AWAY: "bad",
+    CameraState.UNAVAILABLE: "bad",
 }
 
 

@@ -184,7 +184,8 @@ class Absences:
         if event.camera != self._client.describe(self._device).id:
             return
         gone = isinstance(event, CameraLost) or (
-            isinstance(event, CameraStateChanged) and event.state in (CameraState.AWAY, CameraState.ERROR)
+            isinstance(event, CameraStateChanged)
+            and event.state in (CameraState.UNAVAILABLE, CameraState.ERROR)
         )
         if gone and self._began is None:
             self._began = event.at
@@ -228,7 +229,7 @@ class MediaMtxRecord:
         if state is CameraState.RECORDING:
             address = self._client.endpoint.address
             raise CameraBusyError(f"{self._device} at {address} is recording already; stop that first")
-        if state is CameraState.AWAY:
+        if state is CameraState.UNAVAILABLE:
             raise CameraNotFoundError(f"{self._device} is {answer.status} at {self._client.endpoint.address}")
         return ArmedRecording(self._client, self._device, plan.timeout, self._absences, self._identity)
 

@@ -20,7 +20,7 @@ from asynccam.model.events import (
     RecordingStarted,
     RecordingStopped,
 )
-from asynccam.model.identity import told_facts
+from asynccam.model.identity import identifying_facts
 from asynccam.model.info import CameraState
 from asynccam.systems.mediamtx.models import Answer, CameraInfo, FileInfo, RecordingInfo
 from asynccam.wall_clock import WALL_CLOCK
@@ -30,8 +30,8 @@ _STATES: Final = {
     "READY": CameraState.READY,
     "ONLINE": CameraState.READY,
     "RECORDING": CameraState.RECORDING,
-    "DISCONNECTED": CameraState.AWAY,
-    "OFFLINE": CameraState.AWAY,
+    "DISCONNECTED": CameraState.UNAVAILABLE,
+    "OFFLINE": CameraState.UNAVAILABLE,
     "ERROR": CameraState.ERROR,
     "FAILED": CameraState.ERROR,
 }
@@ -121,14 +121,14 @@ class Roster:
 
     def facts(self, camera: CameraInfo | None) -> Mapping[str, str]:
         """What a camera's service tells to know the camera by; nothing of one that is not there."""
-        if camera is None or _STATES.get(camera.status.upper()) is CameraState.AWAY:
+        if camera is None or _STATES.get(camera.status.upper()) is CameraState.UNAVAILABLE:
             return {}
-        return told_facts(camera.model_extra or {}, name=camera.name)
+        return identifying_facts(camera.model_extra or {}, name=camera.name)
 
     def state(self, device: str, info: CameraInfo | None = None) -> CameraState:
         """What a camera does, as far as known; ``info`` is newer than what was told before."""
         camera = info or self.cameras.get(device)
-        told = _STATES.get(camera.status.upper(), CameraState.UNKNOWN) if camera else CameraState.AWAY
+        told = _STATES.get(camera.status.upper(), CameraState.UNKNOWN) if camera else CameraState.UNAVAILABLE
         recording = self.recordings.get(device)
         if recording is None or told not in (CameraState.READY, CameraState.UNKNOWN):
             return told
@@ -260,7 +260,7 @@ class Roster:
         """Cameras that are present, of those given or of all, and what they do."""
         chosen = [device for device in devices if device in self.cameras] if devices else self.cameras
         states = {device: self.state(device) for device in chosen}
-        return {device: state for device, state in states.items() if state is not CameraState.AWAY}
+        return {device: state for device, state in states.items() if state is not CameraState.UNAVAILABLE}
 
     def _changes(self, before: dict[str, CameraState], *devices: str) -> Iterator[Event]:
         after = self._states(*devices)

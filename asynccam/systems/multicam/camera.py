@@ -11,7 +11,7 @@ from asynccam.errors import AddressError, DeviceError, NotFoundError, RemoteProt
 from asynccam.model.address import Address
 from asynccam.model.camera import Camera
 from asynccam.model.features import DeviceClock, FeatureKey, Files, Progress, Record, ScheduledStart
-from asynccam.model.identity import stranger
+from asynccam.model.identity import device_mismatch
 from asynccam.model.info import CameraInfo, CameraState, CameraStatus, ClockOffset, LocalFile, MediaFile
 from asynccam.runtime.tasks import finish
 from asynccam.systems.multicam.camera_record import MultiCamRecord
@@ -28,7 +28,7 @@ _STATES: Final = {
     DeviceStatus.RECORDING: CameraState.RECORDING,
     DeviceStatus.STOPPING: CameraState.STOPPING,
     DeviceStatus.ERROR: CameraState.ERROR,
-    DeviceStatus.CAMERA_DISCONNECTED: CameraState.AWAY,
+    DeviceStatus.CAMERA_DISCONNECTED: CameraState.UNAVAILABLE,
     DeviceStatus.SCHEDULED_RECORDING_ACCEPTED: CameraState.READY,
     DeviceStatus.RECORDING_STOPPED: CameraState.READY,
     DeviceStatus.UPLOADING: CameraState.READY,
@@ -205,7 +205,9 @@ class MultiCamCamera(Camera):
 
     def _learn(self, answer: StatusResponse) -> None:
         self._told_id = self._told_id or answer.deviceId
-        other = stranger(self.client.address, {"deviceId": self._told_id}, {"deviceId": answer.deviceId})
+        other = device_mismatch(
+            self.client.address, {"deviceId": self._told_id}, {"deviceId": answer.deviceId}
+        )
         if other and answer.deviceId:
             raise NotFoundError(other)
         if answer.deviceType:

@@ -22,7 +22,7 @@ from asynccam.errors import (
     TakenOverError,
     TimeoutError,
 )
-from asynccam.model.features import DeviceMoment, RecordingSeen, RecordPlan, StartReport, StopReport
+from asynccam.model.features import DeviceMoment, RecordingReport, RecordPlan, StartReport, StopReport
 from asynccam.model.info import MediaFile
 from asynccam.systems.multicam.armed_start import ArmedCommand
 from asynccam.systems.multicam.client import MultiCamClient
@@ -88,7 +88,7 @@ class MultiCamRecord:
         self._confirm = confirm
         self._settle = settle
         self._may_fire_at: float | None = None  # elapsed time
-        self._idle: RecordingSeen | None = None
+        self._idle: RecordingReport | None = None
         self._file_id = ""  # of the recording that was started here
         self._began: _Began | None = None
         self._has_recorded = False
@@ -112,7 +112,7 @@ class MultiCamRecord:
         if self._device_id and status.deviceId and status.deviceId != self._device_id:
             raise NotFoundError(f"{self._client.address} is {status.deviceId!r}, not {self._device_id!r}")
         self._device_id = self._device_id or status.deviceId
-        self._idle = RecordingSeen(asked_at, unix_now(), recording=False)
+        self._idle = RecordingReport(asked_at, unix_now(), recording=False)
         self._file_id, self._began, self._has_recorded = "", None, False
         if status.isRecording or status.status in (DeviceStatus.RECORDING, DeviceStatus.STOPPING):
             raise BusyError(f"{self._client.address} is {status.status}; stop that first")
@@ -129,11 +129,11 @@ class MultiCamRecord:
         self._may_fire_at = None if at is None else WALL_CLOCK.elapsed() + at - unix_now()
 
     @property
-    def idle(self) -> RecordingSeen | None:
+    def idle(self) -> RecordingReport | None:
         """When the device last said that it is free, ahead of a start."""
         return self._idle
 
-    async def recording_seen(self, *, timeout: float = 10.0) -> RecordingSeen:
+    async def recording_report(self, *, timeout: float = 10.0) -> RecordingReport:
         """Ask the device whether it records, and since when, where it tells.
 
         Raises:
@@ -142,13 +142,13 @@ class MultiCamRecord:
         _, seen = await self._ask(timeout)
         return seen
 
-    async def _ask(self, timeout: float) -> tuple[StatusResponse, RecordingSeen]:
+    async def _ask(self, timeout: float) -> tuple[StatusResponse, RecordingReport]:
         asked_at = unix_now()
         status = await self._client.device_status(timeout=timeout, first_frame=True)
         told = _device_moment(status.firstFrameAt, status.firstFrameBound) if status.isRecording else None
         if status.isRecording:
             self.learn(status)
-        return status, RecordingSeen(asked_at, unix_now(), status.isRecording, told)
+        return status, RecordingReport(asked_at, unix_now(), status.isRecording, told)
 
     def learn(self, answer: StatusResponse) -> None:
         """Remember what a device tells of the recording that was started here: its file, its first frame."""
@@ -187,7 +187,7 @@ class MultiCamRecord:
             )
         return True
 
-    async def confirm(self, timeout: float) -> tuple[StatusResponse, tuple[RecordingSeen, ...]]:
+    async def confirm(self, timeout: float) -> tuple[StatusResponse, tuple[RecordingReport, ...]]:
         """Ask until the device records, which it is to do since the moment that `released` was given.
 
         Args:
@@ -204,7 +204,7 @@ class MultiCamRecord:
         now, due = time.monotonic(), self._may_fire_at
         ahead = 0.0 if due is None else max(0.0, due - WALL_CLOCK.elapsed())
         until = now + min(timeout, ahead + self._confirm)
-        seen: list[RecordingSeen] = []
+        seen: list[RecordingReport] = []
         for pause in _pauses():
             try:
                 status, one = await self._ask(max(_POLL, until - time.monotonic()))
@@ -348,7 +348,7 @@ class MultiCamStart:
         # Android says so to a start for now too, which then proves nothing.
         scheduled = answer.status == DeviceStatus.SCHEDULED_RECORDING_ACCEPTED and self._at is not None
         meaning = answer_meaning(answer.dialect, answer.status, scheduled=self._at is not None)
-        seen: tuple[RecordingSeen, ...] = ()
+        seen: tuple[RecordingReport, ...] = ()
         if answer.isRecording:
             self._record.learn(answer)
         begun = answer.status == DeviceStatus.RECORDING
@@ -367,7 +367,7 @@ class MultiCamStart:
             seen=seen,
             first_frame=_device_moment(answer.firstFrameAt, answer.firstFrameBound),
             already_recording=early,
-            somebody_elses=early and not self._by_its_clock(answer.timestamp),
+            started_by_other=early and not self._by_its_clock(answer.timestamp),
         )
 
     def _by_its_clock(self, told: float | None) -> bool:

@@ -11,7 +11,7 @@ from asynccam.errors import AddressError
 from asynccam.model.address import Address
 from asynccam.model.camera import Camera
 from asynccam.model.features import FeatureKey, Files, Progress, Snapshot
-from asynccam.model.identity import Identity, told_facts
+from asynccam.model.identity import Identity, identifying_facts
 from asynccam.model.info import CameraInfo, CameraState, CameraStatus, LocalFile, MediaFile
 from asynccam.runtime.tasks import finish
 from asynccam.systems.snapshot.client import SnapshotClient
@@ -138,11 +138,11 @@ class SnapshotCamera(Camera):
                 self._identity.check(self.id, _facts(entry))
                 self.entry = entry
                 return CameraStatus(CameraState.READY, entry.device_path)
-        return CameraStatus(CameraState.AWAY, "the server has no such camera any more")
+        return CameraStatus(CameraState.UNAVAILABLE, "the server has no such camera any more")
 
     @property
-    def reads_pictures(self) -> Literal[True]:
-        """Always True, see `asynccam.model.features.ReadsPictures`."""
+    def checks_pictures(self) -> Literal[True]:
+        """Always True, see `asynccam.model.features.ChecksPictures`."""
         return True
 
     async def snapshot(self, directory: Path) -> LocalFile:
@@ -189,7 +189,7 @@ class SnapshotCamera(Camera):
 
 def _facts(entry: CameraEntry) -> Mapping[str, str]:
     """What a server tells to know a camera by; all else may be changed in its settings."""
-    return told_facts(entry, device_path=entry.device_path)
+    return identifying_facts(entry, device_path=entry.device_path)
 
 
 def base_url_of(address: Address) -> str:

@@ -150,7 +150,7 @@ class ThorVisionCamera(Camera):
         try:
             await self.find()
         except NotFoundError as error:
-            return CameraStatus(CameraState.AWAY, detail or str(error))
+            return CameraStatus(CameraState.UNAVAILABLE, detail or str(error))
         ready = CameraState.READY
         return CameraStatus(ready if recorder is None else _AT_WORK.get(recorder, ready), detail)
 

@@ -124,7 +124,7 @@ class ThorVisionRecord:
             spoiled_frames=stopped.spoiled_frames,
         )
 
-    async def end_leftovers(self, *, timeout: float = 60.0) -> None:
+    async def stop_orphaned_recording(self, *, timeout: float = 60.0) -> None:
         """End the server's stream that a client which died had it send; the recorder died with that client.
 
         Raises:

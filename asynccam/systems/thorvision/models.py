@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from asynccam.errors import FeatureError, RemoteProtocolError, UsageError
-from asynccam.model.identity import told_facts
+from asynccam.model.identity import identifying_facts
 from asynccam.outside import clean_json
 
 HTTP_PORT: Final = 8000
@@ -87,7 +87,7 @@ class Camera(_Message):
     @property
     def facts(self) -> Mapping[str, str]:
         """What the server tells to know the camera by; many ``device_id`` name a USB port, not a camera."""
-        return told_facts(self.model_extra or {}, name=self.name, device_id=self.device_id or "")
+        return identifying_facts(self.model_extra or {}, name=self.name, device_id=self.device_id or "")
 
     @property
     def is_test(self) -> bool:

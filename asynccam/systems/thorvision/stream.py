@@ -23,7 +23,7 @@ from asynccam.errors import (
     RecordingError,
     TimeoutError,
 )
-from asynccam.model.identity import stranger
+from asynccam.model.identity import device_mismatch
 from asynccam.net.tcp import host_for_others
 from asynccam.recording import (
     FileVerdict,
@@ -429,7 +429,7 @@ class CameraStream:
             camera = next((one for one in await self._api.cameras() if one.key == self.camera.key), None)
             if camera is None:
                 return False
-            other = stranger(self._name, self.camera.facts, camera.facts)
+            other = device_mismatch(self._name, self.camera.facts, camera.facts)
             self._stranger = NotFoundError(other) if other else None
             if self._stranger is not None:
                 return False

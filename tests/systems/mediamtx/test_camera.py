@@ -91,7 +91,7 @@ async def test_all_cameras_of_a_service_share_its_client() -> None:
     ("status", "state"),
     [
         ("CONNECTED", CameraState.READY),
-        ("DISCONNECTED", CameraState.AWAY),
+        ("DISCONNECTED", CameraState.UNAVAILABLE),
         ("ERROR", CameraState.ERROR),
         ("DREAMING", CameraState.UNKNOWN),
     ],

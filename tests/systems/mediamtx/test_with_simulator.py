@@ -244,7 +244,7 @@ async def test_cameras_that_come_and_go_are_followed(generation: int) -> None:
         device = service.add_camera("New").device
         await eventually(lambda: client.camera_state(device) is CameraState.READY)
         service.remove_camera(device)
-        await eventually(lambda: client.camera_state(device) is CameraState.AWAY)
+        await eventually(lambda: client.camera_state(device) is CameraState.UNAVAILABLE)
 
 
 async def test_a_frozen_service_is_noticed_by_its_silence() -> None:

@@ -88,7 +88,7 @@ def test_features() -> None:
         (b'"status":"recording"', CameraState.RECORDING),
         (b'"status":"stopping"', CameraState.STOPPING),
         (b'"status":"error"', CameraState.ERROR),
-        (b'"status":"camera_disconnected"', CameraState.AWAY),
+        (b'"status":"camera_disconnected"', CameraState.UNAVAILABLE),
         (b'"status":"uploading"', CameraState.READY),
         (b'"status":"polishing lens"', CameraState.UNKNOWN),
     ],

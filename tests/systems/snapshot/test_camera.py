@@ -39,7 +39,7 @@ async def test_a_camera_says_who_and_how_it_is(field: FieldServer) -> None:
     assert not one.supports(Record)
     assert (await one.status()).state is CameraState.READY
     field.cameras = []
-    assert (await one.status()).state is CameraState.AWAY
+    assert (await one.status()).state is CameraState.UNAVAILABLE
     await one.aclose()
     await one.aclose()
     with pytest.raises(errors.StateError):

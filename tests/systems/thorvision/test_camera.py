@@ -114,7 +114,7 @@ async def test_how_a_camera_is(tmp_path: Path) -> None:
         await camera.feature(Record).stop()
         assert (await camera.status()).state is CameraState.READY
         await simulator.unplug(0)
-        assert (await camera.status()).state is CameraState.AWAY
+        assert (await camera.status()).state is CameraState.UNAVAILABLE
 
 
 async def test_an_armed_camera_streams_and_a_released_one_records(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from asynccam.model.coverage import (
     end_tolerance,
     is_hole,
 )
-from asynccam.model.info import CheckResult, TellsOutages
+from asynccam.model.info import CheckResult, ReportsOutages
 from asynccam.model.manifest import (
     CameraRecord,
     EarlyEndRecord,
@@ -23,6 +23,7 @@ from asynccam.model.manifest import (
     LateBeginRecord,
     Manifest,
     Moment,
+    Outcome,
     VerdictRecord,
 )
 from asynccam.take.timing import SCHEDULE_BOUND, first_frame, note_seen
@@ -53,7 +54,7 @@ def note_hole(record: CameraRecord, file: FileRecord, finding: CheckResult) -> N
     Where in the file that is, the finding does not tell: somewhere after the first frame. If the recorder was
     on this computer, the frames before the hole may have waited for T0, and are then older by as much.
     """
-    if record.kind == "still" or not isinstance(finding, TellsOutages):
+    if record.kind == "still" or not isinstance(finding, ReportsOutages):
         return
     longest = finding.longest
     if longest is None or not is_hole(longest, finding.interval):
@@ -159,3 +160,30 @@ def _stop_bound(record: CameraRecord) -> float:
     if record.stop_commanded_at is None or record.stopped_at is None:
         return 0.0
     return max(0.0, record.stopped_at.unix - record.stop_commanded_at.unix)
+
+
+def outcome_of(camera: CameraRecord, unfinished: Outcome, *, late: bool = False) -> Outcome:
+    """How one camera's part ended.
+
+    Args:
+        camera: Its record.
+        unfinished: The word for one that left no file.
+        late: Whether its start left too late, see `Manifest.started_late`.
+    """
+    home = [file for file in camera.files if file.state is FileState.ARRIVED]
+    if not home:
+        # One that records for somebody else was sent no stop, and has a recording that is not this take's.
+        left_alone = camera.already_recording and camera.stop_commanded_at is None
+        return Outcome.INCOMPLETE if left_alone and unfinished is Outcome.FAILED else unfinished
+    whole = not any(file.verdict is not None and file.verdict.is_failure for file in home)
+    covered = camera.begins_late is None and camera.ended_early is None
+    whole = whole and not camera.gaps and covered and not late and not camera.contradictions
+    answered = camera.accepted_at is not None and camera.stopped_at is not None
+    return Outcome.COMPLETE if whole and answered and len(home) == len(camera.files) else Outcome.INCOMPLETE
+
+
+def outcome_of_all(manifest: Manifest) -> Outcome:
+    """How a take ended whose cameras' parts ended so: never complete while one of them was missing."""
+    outcomes = {camera.outcome for camera in manifest.cameras}
+    outcome = outcomes.pop() if len(outcomes) == 1 else Outcome.INCOMPLETE
+    return Outcome.INCOMPLETE if manifest.missing and outcome is Outcome.COMPLETE else outcome
