@@ -5,8 +5,8 @@
 Five systems as real processes, named in every way (single address, address of a service, fleet, discovery;
 and addresses at which nobody has answered yet), are killed, frozen, cut off and moved. For each cell it
 prints the seconds until the camera was unavailable and until it was back, counted from the fault and from the
-moment at which the device could answer again, and ends with 1 if one took longer than ``poll_interval`` + 2 s,
-the promise of docs/fleet.md. Where a connection reports a loss, that state has one second.
+moment at which the device could answer again, and ends with 1 if one took longer than ``poll_interval`` plus
+2 s, the promise of docs/fleet.md. Where a connection reports a loss, that state has one second.
 
 The cables are those of a network namespace. Where the kernel refuses one, or with ``--loopback``, a proxy
 that swallows all bytes stands in for them, and only MultiCam, whose devices tell their ids, can move.

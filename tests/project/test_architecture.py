@@ -31,7 +31,9 @@ GOOD = {
     "wall_clock.py": "time.time()",
     "net/child.py": "import signal\nprocess.send_signal(signal.SIGINT)",
     "net/udp.py": "try:\n    pass\nexcept Exception:\n    raise\n",
-    "systems/one/protocol.py": "from asynccam.systems.one import models\nfrom asynccam.net.framing import x\n",
+    "systems/one/protocol.py": (
+        "from asynccam.systems.one import models\nfrom asynccam.net.framing import x\n"
+    ),
     "systems/one/models.py": "from ...model.info import time\n",
     "cli/main.py": "from asynccam import Error\nprint(1)\nasyncio.run(x)\nsignal.signal(1, 2)\n",
     "__main__.py": "from asynccam.cli.main import x\n",
