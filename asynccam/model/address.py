@@ -6,23 +6,11 @@ slash is the camera, what stands before it the path; a slash within a name is ``
 
 import re
 from dataclasses import dataclass, replace
-from typing import Final
 from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 
 from asynccam.errors import AddressError, UsageError
+from asynccam.model.systems import SYSTEMS, schemes
 
-# scheme -> (system, TLS, default port)
-SCHEMES: Final[dict[str, tuple[str, bool, int]]] = {
-    "multicam": ("multicam", False, 8080),
-    "mediamtx": ("mediamtx", False, 8002),
-    "mediamtxs": ("mediamtx", True, 8002),
-    "thorvision": ("thorvision", False, 8000),
-    "snapshot": ("snapshot", False, 88),
-    "snapshots": ("snapshot", True, 443),
-    "nanocam": ("nanocam", False, 7200),
-}
-# Systems whose services may live below a path of an HTTP server.
-_WITH_PATH: Final = frozenset({"snapshot"})
 _HOST = re.compile(r"[A-Za-z0-9_.:%-]+")
 
 
@@ -31,7 +19,7 @@ class Address:
     """Where a camera, or a service with cameras, is reached.
 
     Attributes:
-        system: One of the five systems, ``multicam`` for example.
+        system: Name of a known system, ``multicam`` for example.
         host: Host name or IP address; an IPv6 address stands without brackets.
         port: TCP port, 1 to 65535.
         camera: The camera on that host, decoded, or ``""`` where the host is the camera.
@@ -52,12 +40,13 @@ class Address:
     path: str = ""
 
     def __post_init__(self) -> None:
-        if not any((self.system, self.secure) == known[:2] for known in SCHEMES.values()):
+        system = SYSTEMS.get(self.system)
+        if system is None or (self.secure and system.secure_port is None):
             raise AddressError(f"there is no {'secure ' if self.secure else ''}system {self.system!r}")
         if not 1 <= self.port <= 65535:
             raise AddressError(f"{self.port} is not a TCP port")
         if self.path:
-            if self.system not in _WITH_PATH:
+            if not system.has_path:
                 raise AddressError(f"an address of {self.system} has no path")
             object.__setattr__(self, "path", _canonical(self.path))
         if not _is_unicode(self.camera):  # bytes of a command line that are no UTF-8
@@ -79,11 +68,12 @@ class Address:
         scheme, found, rest = text.partition("://")
         if not found:
             raise AddressError(f"{text!r} is not a camera address; write SYSTEM://HOST[:PORT][/CAMERA]")
-        if scheme.lower() not in SCHEMES:
-            raise AddressError(f"unknown system {scheme!r}; known are {', '.join(SCHEMES)}")
+        known = schemes()
+        if scheme.lower() not in known:
+            raise AddressError(f"unknown system {scheme!r}; known are {', '.join(known)}")
         if "@" in rest.partition("/")[0]:
             raise AddressError("a camera address carries no credentials; pass a token instead")
-        system, secure, default_port = SCHEMES[scheme.lower()]
+        system, default_port, secure = known[scheme.lower()]
         try:
             parts = urlsplit(f"//{rest}")
             port = parts.port
@@ -93,18 +83,16 @@ class Address:
         if not _HOST.fullmatch(host) or parts.query or parts.fragment:
             raise AddressError(f"{text!r} is not a camera address; write SYSTEM://HOST[:PORT][/CAMERA]")
         path, camera = "", parts.path.strip("/")
-        if system in _WITH_PATH:
+        if system.has_path:
             path, _, camera = parts.path.rpartition("/")
-        return cls(system, host, default_port if port is None else port, unquote(camera), secure, path)
+        return cls(system.name, host, default_port if port is None else port, unquote(camera), secure, path)
 
     def with_camera(self, camera: str) -> "Address":
         """The same host, another camera on it."""
         return replace(self, camera=camera)
 
     def __str__(self) -> str:
-        scheme = next(
-            name for name, (sys, tls, _) in SCHEMES.items() if (sys, tls) == (self.system, self.secure)
-        )
+        scheme = f"{self.system}s" if self.secure else self.system
         camera = f"/{quote(self.camera, safe='')}" if self.camera or self.path else ""
         return f"{scheme}://{self.authority}{self.path}{camera}"
 

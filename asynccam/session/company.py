@@ -11,20 +11,22 @@ from asynccam.model.camera import Camera
 from asynccam.model.credentials import Credentials
 from asynccam.model.events import CameraFailed, CameraLost, ClockStepped, Event, ProgramPaused
 from asynccam.model.info import CameraInfo
+from asynccam.model.systems import system_of
 from asynccam.redaction import loggable
 from asynccam.runtime.clock_watch import ClockStep, ClockWatch, Pause
 from asynccam.runtime.hub import EventHub
 from asynccam.runtime.retry import Backoff, RetryScheduler
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
-from asynccam.session.adapters import ConnectContext, adapter_of, load_adapter
 from asynccam.session.block import Block
 from asynccam.session.discovery import DiscoveryManager, News
 from asynccam.session.presence import PresenceMonitor
 from asynccam.session.registry import CameraRegistry
-from asynccam.session.shared import SharedResources
+from asynccam.session.shared import SessionContext, SharedResources
 from asynccam.session.shutdown import Shutdown
 from asynccam.session.targets import CameraTarget, Unavailable, check_http_port, places
+from asynccam.systems._base import ConnectContext
+from asynccam.systems.registry import load_adapter
 from asynccam.take import Take
 
 _LOG = logging.getLogger(__name__)
@@ -221,7 +223,7 @@ class Company(Block):
         self._check_open()
         place = Address.parse(address) if isinstance(address, str) else address
         wing = await load_adapter(place.system)
-        if wing.list_cameras is None:
+        if not system_of(place.system).is_service:
             return [(await self.connect(place, credentials=credentials, timeout=timeout)).info]
         async with deadline(timeout, f"answer from {place}"):
             return await wing.list_cameras(place, self._means(credentials, None))
@@ -359,7 +361,7 @@ class Company(Block):
     async def _listen(self, systems: set[str]) -> None:
         """Hear what cameras of these systems announce, where they do; without mDNS it goes on as well."""
         for system in systems:
-            if adapter_of(system).discover is not None:
+            if system_of(system).discoverable:
                 try:
                     await self._discoveries.listen(system)
                 except ConnectionError as error:
@@ -396,7 +398,7 @@ class Company(Block):
             self._attendance.heard(event)
 
     def _means(self, credentials: Credentials | None, http_port: int | None) -> ConnectContext:
-        return ConnectContext(credentials or Credentials(), self._shared, self.events, http_port)
+        return SessionContext(credentials or Credentials(), self.events, self._shared, http_port)
 
     def _task_failed(self, name: str, error: Exception) -> None:
         _LOG.error("%s failed", name, exc_info=error)

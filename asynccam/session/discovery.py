@@ -8,9 +8,11 @@ from typing import Final
 from asynccam.errors import UsageError
 from asynccam.model.camera import Camera
 from asynccam.model.events import CameraChanged, CameraFound, CameraLost
+from asynccam.model.systems import SYSTEMS, system_of
 from asynccam.runtime.tasks import Ready, TaskScope
-from asynccam.session.adapters import SYSTEMS, Discovery, load_adapter
 from asynccam.session.shared import SharedResources
+from asynccam.systems._base import Discovery
+from asynccam.systems.registry import load_adapter
 
 News = CameraFound | CameraChanged | CameraLost
 
@@ -51,9 +53,10 @@ class DiscoveryManager:
             UsageError: A system is unknown, or cannot be discovered.
             ConnectionError: mDNS cannot be opened.
         """
-        names = (
-            [name for name, wing in SYSTEMS.items() if wing.discover] if systems is None else list(systems)
-        )
+        if systems is None:
+            names = [system.name for system in SYSTEMS.values() if system.discoverable]
+        else:
+            names = list(systems)
         for name in names:
             await self.listen(name)
         self._wanted.update(names)
@@ -77,16 +80,16 @@ class DiscoveryManager:
         Raises:
             As for `look`.
         """
-        opener = (await load_adapter(system)).discover
-        if opener is None:
+        if not system_of(system).discoverable:
             raise UsageError(f"cameras of {system} cannot be discovered; connect to them by address")
         async with self._opening:
             if system in self._running:
                 return
+            adapter = await load_adapter(system)
             zeroconf = await self._shared.mdns()
 
             async def follow(ready: Ready[None]) -> None:
-                async with opener(zeroconf) as discovery:
+                async with adapter.discover(zeroconf) as discovery:
                     self._running[system] = discovery
                     ready(None)
                     try:

@@ -11,7 +11,7 @@ from asynccam.model.camera import Camera
 from asynccam.runtime.tasks import finish
 from asynccam.runtime.threads import thread_errors
 from asynccam.runtime.timing import deadline
-from asynccam.session.adapters import adapter_of
+from asynccam.systems.registry import adapter_of
 
 _LOOK_UP: Final = 2.0
 """Seconds a name may take to be looked up."""
@@ -83,8 +83,7 @@ class IdentityChecker:
 
 
 async def _mark(camera: Camera) -> str:
-    wing = adapter_of(camera.info.system)
-    return "" if wing.run_id is None else await wing.run_id(camera)
+    return await adapter_of(camera.info.system).run_id(camera)
 
 
 async def _is_one_endpoint(one: Address, other: Address) -> bool:

@@ -17,11 +17,12 @@ from asynccam.net.reconnecting import ConnectionState, ConnectionStateChanged
 from asynccam.runtime.retry import Backoff, RetryScheduler, retry
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
-from asynccam.session.adapters import ConnectContext, adapter_of, load_adapter
 from asynccam.session.identity_checker import IdentityChecker
 from asynccam.session.pending_queries import PendingQueries
 from asynccam.session.registry import CameraRegistry
 from asynccam.session.targets import CameraTarget
+from asynccam.systems._base import ConnectContext
+from asynccam.systems.registry import adapter_of, load_adapter
 from asynccam.take import Take, TakeState
 
 _LOG = logging.getLogger(__name__)
@@ -155,10 +156,8 @@ class PresenceMonitor:
         """Describe the cameras behind a service."""
         key = str(place.address)
         wing = await load_adapter(place.address.system)
-        behind = wing.list_cameras
-        assert behind is not None
         means = self._means(place.credentials, place.http_port)
-        return await self._contact(key, lambda: behind(place.address, means))
+        return await self._contact(key, lambda: wing.list_cameras(place.address, means))
 
     async def _meet_at(self, address: Address, place: CameraTarget) -> None:
         camera = await self._contact(

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from asynccam.errors import UsageError
+from asynccam.model.credentials import Credentials
+from asynccam.runtime.hub import EventHub
+from asynccam.systems._base import ConnectContext
 from asynccam.take import TimeServer
 
 # At run time these are imported where they are first needed: they take longer to import than all the rest.
@@ -45,8 +48,8 @@ class SharedResources:
         self._own_services: dict[str, AbstractAsyncContextManager[Any]] = {}
         self._warned: set[Hashable] = set()
 
-    def is_news(self, key: Hashable) -> bool:
-        """Return whether a warning has not been given before; it counts as given from now on."""
+    def is_first_warning(self, key: Hashable) -> bool:
+        """Return whether a warning has not been given before, and note it as given."""
         fresh = key not in self._warned
         self._warned.add(key)
         return fresh
@@ -107,6 +110,29 @@ class SharedResources:
 
 async def _left(client: AbstractAsyncContextManager[Any]) -> None:
     await client.__aexit__(None, None, None)
+
+
+class SessionContext(ConnectContext):
+    """Context that lends an adapter what the session's cameras share."""
+
+    def __init__(
+        self, credentials: Credentials, events: EventHub, shared: SharedResources, http_port: int | None
+    ) -> None:
+        super().__init__(credentials, events, http_port)
+        self._shared = shared
+
+    @property
+    def http(self) -> "ClientSession":
+        """HTTP session that all cameras of the session share."""
+        return self._shared.http()
+
+    async def share(self, key: Hashable, make: Callable[[], AbstractAsyncContextManager[T]]) -> T:
+        """Return the session's object of this key."""
+        return await self._shared.service(key, make)
+
+    def is_first_warning(self, key: Hashable) -> bool:
+        """Return whether the session has not given this warning yet."""
+        return self._shared.is_first_warning(key)
 
 
 def time_server(name: str) -> TimeServer:

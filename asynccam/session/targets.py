@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from asynccam.errors import UsageError
 from asynccam.model.address import Address
 from asynccam.model.credentials import Credentials
-from asynccam.session.adapters import adapter_of
+from asynccam.model.systems import system_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class CameraTarget:
         Raises:
             AddressError: No such system is known.
         """
-        return adapter_of(self.address.system).list_cameras is not None and not self.address.camera
+        return system_of(self.address.system).is_service and not self.address.camera
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def check_http_port(address: Address, port: int) -> None:
     Raises:
         UsageError: It is none of MediaMTX, or that is no port.
     """
-    if address.system != "mediamtx":
+    if not system_of(address.system).has_http_port:
         raise UsageError(f"{address} has no file server of its own; http_port is for mediamtx only")
     if not 1 <= port <= 65535:
         raise UsageError(f"{port} is no port; http_port is 1 to 65535")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from asynccam.cli.app import COMMANDS
-from asynccam.session.adapters import SYSTEMS
+from asynccam.model.systems import SYSTEMS
 from tests.support.multicam_device import running
 
 README = (Path(__file__).parents[2] / "README.md").read_text()

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asynccam.errors import AddressError
-from asynccam.model.address import SCHEMES, Address
+from asynccam.model.address import Address
+from asynccam.model.systems import schemes
 
 
 @pytest.mark.parametrize(
@@ -106,13 +107,13 @@ def test_another_camera_on_the_same_host() -> None:
     assert str(Address.parse("mediamtxs://host/a").with_camera("b c")) == "mediamtxs://host:8002/b%20c"
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", schemes())
 def test_every_scheme_comes_back(scheme: str) -> None:
     assert str(Address.parse(f"{scheme}://host:1")) == f"{scheme}://host:1"
 
 
 @given(
-    st.sampled_from(sorted({entry[:2] for entry in SCHEMES.values()})),
+    st.sampled_from(sorted((system.name, secure) for system, _, secure in schemes().values())),
     st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,20}[a-z0-9])?", fullmatch=True) | st.ip_addresses().map(str),
     st.integers(1, 65535),
     st.text(),

@@ -42,6 +42,9 @@ PINNED = {
     "asynccam.session": """
         Unavailable Fleet FleetError CameraTarget Session
     """,
+    "asynccam.systems": """
+        ConnectContext Discovery System SystemAdapter register
+    """,
     "asynccam.systems.mediamtx": """
         AuthenticationError CameraBusyError CameraClient CameraInfo CameraNotFoundError CameraServiceError
         CameraStatusUpdate ConnectionError ConnectionStateChanged FileInfo FileList MediaMTXError

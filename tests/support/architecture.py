@@ -122,7 +122,11 @@ def _arrows(module: Module, modules: dict[str, Module]) -> Breaches:
         if room not in FLOORS:
             yield line, f"imports {target}, which is on no floor"
         elif room == module.room:
-            if room == "systems" and _wing(target) != _wing(module.name) and _wing(module.name):
+            if (
+                room == "systems"
+                and _wing(target) not in ("_base", _wing(module.name))
+                and _wing(module.name)
+            ):
                 yield line, f"{_wing(module.name)} imports {target} from another wing"
         elif FLOORS[room] >= FLOORS[module.room]:
             yield line, f"{module.room} (floor {FLOORS[module.room]}) imports {target} (floor {FLOORS[room]})"

@@ -17,8 +17,7 @@ from asynccam.model.credentials import CREDENTIALS_LOG, Credentials, is_loopback
 from asynccam.model.manifest import CameraRecord, Manifest, Moment
 from asynccam.runtime.hub import EventHub
 from asynccam.session import Session
-from asynccam.session.adapters import ConnectContext
-from asynccam.session.shared import SharedResources
+from asynccam.session.shared import SessionContext, SharedResources
 from asynccam.take import TakeLimits, resume_take
 from asynccam.take.resume import KnownHosts
 from tests.support.command import asynccam
@@ -206,11 +205,11 @@ async def test_a_token_in_clear_to_another_machine_is_told_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("MEDIAMTX_AUTH_TOKEN", OURS)
-    means = ConnectContext(credentials, SharedResources(None, None, None), EventHub("x"))
+    context = SessionContext(credentials, EventHub("x"), SharedResources(None, None, None), None)
     variables = ["MEDIAMTX_AUTH_TOKEN"] if address.startswith("mediamtx") else []
     with caplog.at_level(logging.WARNING, CREDENTIALS_LOG):
         for camera in "xy":
-            means.warn(Address.parse(address).with_camera(camera), *variables)
+            context.warn_unencrypted(Address.parse(address).with_camera(camera), *variables)
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == warned
     assert not any(secret in words for words in told for secret in (OURS, "token=t"))

@@ -13,6 +13,7 @@ from asynccam.model.features import FeatureKey, Files, Progress, Record, Snapsho
 from asynccam.model.identity import Identity
 from asynccam.model.info import CameraInfo, CameraStatus, LocalFile, MediaFile
 from asynccam.runtime.tasks import finish
+from asynccam.systems._base import choose_camera
 from asynccam.systems.mediamtx import models
 from asynccam.systems.mediamtx.camera_record import MediaMtxRecord
 from asynccam.systems.mediamtx.client import CameraClient
@@ -93,7 +94,14 @@ class MediaMtxCamera(Camera):
         """
         with client.pressing():
             cameras = await client.get_camera_list()
-        return cls(client, _chosen(cameras, _address(address)))
+        camera = choose_camera(
+            cameras,
+            _address(address),
+            lambda camera: (camera.device,),
+            lambda camera: (camera.device.removeprefix("/dev/"),),
+            error=CameraNotFoundError,
+        )
+        return cls(client, camera.device)
 
     @classmethod
     async def all_of(cls, client: CameraClient) -> "tuple[MediaMtxCamera, ...]":
@@ -190,20 +198,6 @@ def _address(address: Address | str) -> Address:
     if place.system != "mediamtx":
         raise AddressError(f"{place} is not the address of a MediaMTX Camera Service")
     return place
-
-
-def _chosen(cameras: list[models.CameraInfo], place: Address) -> str:
-    devices = [camera.device for camera in cameras]
-    if not place.camera:
-        if len(devices) == 1:
-            return devices[0]
-        raise AddressError(
-            f"{place} has {len(devices)} cameras; name one: {', '.join(devices) or 'none yet'}"
-        )
-    for name in (place.camera, f"/dev/{place.camera}"):
-        if name in devices:
-            return name
-    raise CameraNotFoundError(f"{place} is not there; the service has {', '.join(devices) or 'no camera'}")
 
 
 def _media(folder: str, file: models.FileInfo) -> MediaFile:

@@ -14,6 +14,7 @@ from asynccam.model.features import FeatureKey, Files, Progress, Snapshot
 from asynccam.model.identity import Identity, identifying_facts
 from asynccam.model.info import CameraInfo, CameraState, CameraStatus, LocalFile, MediaFile
 from asynccam.runtime.tasks import finish
+from asynccam.systems._base import choose_camera
 from asynccam.systems.snapshot.client import SnapshotClient
 from asynccam.systems.snapshot.errors import NotFoundError
 from asynccam.systems.snapshot.models import CameraEntry
@@ -91,16 +92,16 @@ class SnapshotCamera(Camera):
         except NotFoundError as error:
             error.args = (f"{error}; in {place} {_READ}",)
             raise
-        names = ", ".join(repr(entry.name) for entry in entries) or "no camera"
-        if not place.camera:
-            if len(entries) == 1:
-                return cls(client, entries[0])
-            raise AddressError(f"{place} has {len(entries)} cameras; name one of: {names}")
-        for entry in entries:
-            if entry.name == place.camera:
-                return cls(client, entry)
         hint = f"; in {place} {_READ}" if "/" in place.camera or place.path else ""
-        raise NotFoundError(f"{place} is not there; the server has {names}{hint}")
+        entry = choose_camera(
+            entries,
+            place,
+            lambda entry: (entry.name,),
+            label=lambda entry: repr(entry.name),
+            error=NotFoundError,
+            hint=hint,
+        )
+        return cls(client, entry)
 
     @classmethod
     async def all_of(cls, client: SnapshotClient) -> "tuple[SnapshotCamera, ...]":

@@ -13,6 +13,7 @@ from asynccam.model.identity import Identity
 from asynccam.model.info import CameraInfo, CameraState, CameraStatus
 from asynccam.recording import RecorderState
 from asynccam.runtime.tasks import finish
+from asynccam.systems._base import choose_camera
 from asynccam.systems.thorvision import models
 from asynccam.systems.thorvision.camera_record import ThorVisionRecord
 from asynccam.systems.thorvision.client import ThorVisionClient
@@ -93,7 +94,7 @@ class ThorVisionCamera(Camera):
             raise AddressError(f"{place} is not the address of a ThorVision camera")
         client = make_client(place.host, place.port)
         try:
-            return cls(client, _chosen(await client.list_cameras(), place), owns_client=True)
+            return cls(client, _choose(await client.list_cameras(), place), owns_client=True)
         except BaseException:
             await finish(client.cleanup())
             raise
@@ -105,7 +106,7 @@ class ThorVisionCamera(Camera):
         Raises:
             AddressError, NotFoundError, ConnectionError, TimeoutError, RemoteProtocolError: As for `connect`.
         """
-        return cls(client, _chosen(await client.list_cameras(), address))
+        return cls(client, _choose(await client.list_cameras(), address))
 
     @classmethod
     async def all_of(cls, client: ThorVisionClient) -> "tuple[ThorVisionCamera, ...]":
@@ -185,20 +186,11 @@ class ThorVisionCamera(Camera):
         return models.JPEG if models.JPEG in kinds else None
 
 
-def _chosen(cameras: Sequence[models.Camera], place: Address) -> models.Camera:
-    names = ", ".join(camera.key for camera in cameras) or "no camera"
-    if not place.camera:
-        if len(cameras) == 1:
-            return cameras[0]
-        raise AddressError(f"{place} has {len(cameras)} cameras; name one of: {names}")
-    for names_of in (
+def _choose(cameras: Sequence[models.Camera], address: Address) -> models.Camera:
+    return choose_camera(
+        cameras,
+        address,
         lambda camera: (camera.key, f"{camera.name}:{camera.id}"),
         lambda camera: (str(camera.id),),
         lambda camera: (camera.name,),
-    ):
-        found = [camera for camera in cameras if place.camera in names_of(camera)]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise AddressError(f"{place} may be any of: {', '.join(camera.key for camera in found)}")
-    raise NotFoundError(f"{place} is not there; the server has {names}")
+    )

@@ -95,7 +95,7 @@ async def test_addresses_that_lead_to_no_camera() -> None:
             await ThorVisionCamera.connect(simulator.address)
         with pytest.raises(AddressError, match="may be any of: usb-0, usb-5"):
             await ThorVisionCamera.connect(f"{simulator.address}/Cam%200")
-        with pytest.raises(NotFoundError, match="the server has usb-0, usb-5"):
+        with pytest.raises(NotFoundError, match="the service has usb-0, usb-5"):
             await ThorVisionCamera.connect(f"{simulator.address}/usb-7")
         with pytest.raises(AddressError):
             await ThorVisionCamera.connect(f"multicam://127.0.0.1:{simulator.port}")
