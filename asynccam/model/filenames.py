@@ -1,7 +1,14 @@
-"""A device's word for a file, made fit to be one."""
+"""File names: made safe from what a device says, and free ones where a name is taken."""
 
+import itertools
 import re
 import unicodedata
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 _MAX_BYTES = 200  # leaves room for "-99" and ".part" where a file system allows 255
 _MAX_SUFFIX_BYTES = 20
@@ -24,6 +31,27 @@ def safe_name(name: str, *, fallback: str = "file") -> str:
         fallback: What to take when nothing of ``name`` is left; made safe too.
     """
     return _clean(name) or _clean(fallback) or "file"
+
+
+def unique_path(path: Path, claim: Callable[[Path], T], *, suffix: str | None = None) -> T:
+    """Claim a path, or the first of ``NAME-1.EXT``, ``NAME-2.EXT`` ... that is free; blocking.
+
+    Nothing is checked beforehand, so that two processes never get the same name.
+
+    Args:
+        path: The path to try first.
+        claim: Makes a file or directory; raises `FileExistsError` if the path is taken.
+        suffix: End of the name, before which the number goes; by default the path's own suffix.
+
+    Returns:
+        The result of ``claim`` for the path that was free.
+    """
+    end = path.suffix if suffix is None else suffix
+    stem = path.name.removesuffix(end)
+    for number in itertools.count():
+        with suppress(FileExistsError):
+            return claim(path.with_name(f"{stem}-{number}{end}") if number else path)
+    raise AssertionError("unreachable")
 
 
 def _clean(name: str) -> str:

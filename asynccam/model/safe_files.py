@@ -27,6 +27,8 @@ _DIRECTORY: Final = getattr(os, "O_DIRECTORY", 0)
 _PASSING: Final = getattr(os, "O_PATH", os.O_RDONLY) | _DIRECTORY | _CLOEXEC
 """For directories on the way; ``O_PATH`` needs no permission to list them."""
 _PIECE: Final = 1 << 20
+UNFINISHED: Final = ".new"
+"""End of the names of files that `Folder.write_new` has not finished."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,16 +233,23 @@ class Folder:
         else:
             self.remove(name)
 
-    def write_new(self, name: str, data: bytes) -> None:
+    def write_new(self, name: str, data: bytes, *, mode: int | None = None) -> None:
         """Replace a file in one step, synced to disk: a reader sees the old one or the new.
 
+        A file that is there keeps its permissions; a new one gets ``mode``, or what the umask leaves.
+
         Raises:
-            OSError: The disk refuses; what was there stands.
+            OSError: The disk refuses; the old file is untouched.
         """
-        fresh = f".{name}.{secrets.token_hex(8)}.new"
+        old = self.find(name)
+        if old is not None:
+            mode = stat.S_IMODE(old.st_mode)
+        fresh = f".{name}.{secrets.token_hex(8)}{UNFINISHED}"
         fd = self.create(fresh)
         try:
             try:
+                if mode is not None and hasattr(os, "fchmod"):
+                    os.fchmod(fd, mode)
                 rest = memoryview(data)
                 while rest:
                     rest = rest[os.write(fd, rest) :]
@@ -248,8 +257,8 @@ class Folder:
             finally:
                 os.close(fd)
             self.replace(fresh, name)
-        except OSError:
-            with suppress(OSError):  # the first error is the one to tell
+        except BaseException:
+            with suppress(OSError):  # the first error is the one to report
                 self.remove(fresh)
             raise
 

@@ -7,6 +7,7 @@ the state, wait for one, or listen to every change. See docs/reconnecting.md for
 import asyncio
 import builtins
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import ClassVar, Final, Generic, Protocol, TypeVar
 from asynccam.errors import AsynccamError, AuthenticationError, ConnectionError, StateError, TimeoutError
 from asynccam.model.events import Event
 from asynccam.net.websocket import CloseInfo
-from asynccam.runtime.retry import Backoff
+from asynccam.runtime.retry import Backoff, Retrier
 from asynccam.runtime.tasks import Ready, TaskScope, finish
 from asynccam.runtime.timing import SYSTEM_CLOCK, Clock, deadline, slept
 
@@ -134,15 +135,13 @@ class ReconnectingConnection(Generic[L]):
         self.name = name
         self._open_link = open_link
         self._sign_in = sign_in
-        self._backoff = backoff or Backoff(immediate=True)
+        self._retrier = Retrier(backoff or Backoff(immediate=True), clock=clock, rng=rng)
         self._sign_in_timeout = sign_in_timeout
         self._settled_after = settled_after
         self._on_state = on_state
         self._clock = clock
-        self._rng = rng
         self._state = ConnectionState.CLOSED
         self._scope: TaskScope | None = None
-        self._wake = asyncio.Event()
         self._waiters: list[tuple[frozenset[ConnectionState], asyncio.Future[ConnectionState]]] = []
         self.link: L | None = None
         self.reason = ""
@@ -207,15 +206,14 @@ class ReconnectingConnection(Generic[L]):
     def retry_now(self) -> None:
         """Try again now: something says that the peer is back."""
         if self._state is ConnectionState.WAITING:
-            self._wake.set()
+            self._retrier.retry_now()
 
     def rearm(self) -> None:
         """Try again with new credentials after a refusal."""
         if self._state is ConnectionState.REFUSED:
-            self._wake.set()
-            self._move(
-                ConnectionState.CONNECTING, "new credentials"
-            )  # at once: the next call waits for the outcome
+            self._retrier.retry_now()
+            # At once, so that the next call waits for the outcome.
+            self._move(ConnectionState.CONNECTING, "new credentials")
 
     async def wait_for(self, *states: ConnectionState, timeout: float | None = None) -> ConnectionState:
         """Wait until the connection is in one of the states.
@@ -243,7 +241,8 @@ class ReconnectingConnection(Generic[L]):
             self._move(ConnectionState.CLOSED, "closed" if self.error is None else str(self.error))
 
     async def _keep_up(self, ready: Ready[None], attempts: int) -> None:
-        delays = self._backoff.delays(self._rng)
+        retrier = self._retrier
+        retrier.reset()
         remaining = attempts
         while True:
             self._move(ConnectionState.CONNECTING, self.reason if self.connects else "")
@@ -253,13 +252,13 @@ class ReconnectingConnection(Generic[L]):
                 if error.may_pass:
                     self.error = error
                     self._move(ConnectionState.WAITING, str(error))
-                    await self._pause(min(next(delays), _EARLY_PAUSE))
+                    await retrier.wait(min(retrier.next_delay(), _EARLY_PAUSE))
                     continue
                 if not self.connects:
                     raise
                 self._refused(error)
-                await self._wake.wait()
-                delays = self._backoff.delays(self._rng)
+                await retrier.wait(math.inf)  # for `rearm`
+                retrier.reset()
                 continue
             except AsynccamError as error:
                 remaining -= 1
@@ -267,7 +266,7 @@ class ReconnectingConnection(Generic[L]):
                     raise
                 self.error = error
                 self._move(ConnectionState.WAITING, str(error))
-                await self._pause(next(delays))
+                await retrier.wait_after_failure()
                 continue
             self._up(link)
             ready(None)
@@ -281,10 +280,9 @@ class ReconnectingConnection(Generic[L]):
                 self.link = None
                 await link.aclose()
             if self._clock.monotonic() - began >= self._settled_after:
-                delays = self._backoff.delays(self._rng)
-            wait = next(delays)
+                retrier.reset()
             self._move(ConnectionState.WAITING, self.reason)
-            await self._pause(wait)
+            await retrier.wait_after_failure()
 
     async def _attempt(self) -> L:
         link = await self._open_link()
@@ -329,17 +327,8 @@ class ReconnectingConnection(Generic[L]):
 
     def _refused(self, error: AuthenticationError) -> None:
         self.error = error
-        self._wake.clear()
         _LOG.error("%s is tried again only with new credentials: %s", self.name, error)
         self._move(ConnectionState.REFUSED, str(error))
-
-    async def _pause(self, seconds: float) -> None:
-        self._wake.clear()
-        assert self._scope is not None
-        async with TaskScope(f"{self.name}:pause") as scope:
-            sleeper = scope.spawn(self._clock.sleep(seconds), name="wait")
-            waker = scope.spawn(self._wake.wait(), name="wake")
-            await asyncio.wait({sleeper, waker}, return_when=asyncio.FIRST_COMPLETED)
 
     def _move(self, state: ConnectionState, reason: str) -> None:
         previous = self._state

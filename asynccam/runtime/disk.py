@@ -5,11 +5,12 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
 from asynccam.errors import BusyError, StorageError
+from asynccam.model.safe_files import UNFINISHED, Folder, Root, confined
 from asynccam.runtime.threads import in_thread
 
 T = TypeVar("T")
@@ -56,6 +57,41 @@ def storage_errors(action: str, path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise StorageError(f"cannot {action} {path}: {error.strerror or error}") from error
+
+
+def atomic_write(path: Path, data: bytes, *, root: Root | None = None, mode: int | None = None) -> None:
+    """Replace a file in one step, synced to disk: a reader sees the old content or the new; blocking.
+
+    The data goes to a temporary file in the same directory, which then takes the name.
+
+    Args:
+        path: Without ``root``, a symbolic link stays one: the file that it names is replaced.
+        data: The whole content.
+        root: Directory that must not be left, by a link for example; see `confined`.
+        mode: Permissions of a new file, by default what the umask leaves. An old file keeps its own.
+
+    Raises:
+        StorageError: The disk refuses; the old file is untouched.
+    """
+    with storage_errors("write", path), nullcontext() if root is None else confined(root):
+        target = Path(os.path.realpath(path)) if root is None else path
+        with Folder(target.parent) as folder:
+            folder.write_new(target.name, data, mode=mode)
+            folder.sync()
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what a killed process left of `atomic_write` beside a file; blocking.
+
+    Raises:
+        StorageError: The directory cannot be read, or a file in it not removed.
+    """
+    with storage_errors("tidy up", path.parent):
+        target = Path(os.path.realpath(path))
+        for other in target.parent.iterdir() if target.parent.is_dir() else ():
+            # Versions before 0.2 ended the names with ".part".
+            if other.name.startswith(f".{target.name}.") and other.name.endswith((UNFINISHED, ".part")):
+                other.unlink(missing_ok=True)
 
 
 def reserve_space(fd: int, size: int) -> bool:

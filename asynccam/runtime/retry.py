@@ -1,14 +1,16 @@
-"""Tries again and again what may fail, each thing with waits of its own, and side by side.
+"""Retries: waits that grow (`Backoff`), one loop that can be woken (`Retrier`), many side by side.
 
-What is tried (connecting to an address, asking a camera how it is) is not known here.
+`retry` is for a function that is safe to repeat, `Retrier` for a loop with states of its own, and
+`RetryScheduler` for many things of which each is tried at its own times.
 """
 
 import asyncio
+import itertools
 import math
 import random
 from collections.abc import Awaitable, Callable, Hashable, Iterator
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from asynccam.errors import AuthenticationError, RetryableError, UsageError
 from asynccam.runtime.tasks import TaskScope
@@ -53,171 +55,206 @@ class Backoff:
 async def retry(
     function: Callable[[], Awaitable[T]],
     *,
-    attempts: int,
+    attempts: int | None,
     backoff: Backoff | None = None,
+    settled_after: float = math.inf,
     clock: Clock = SYSTEM_CLOCK,
     rng: Callable[[], float] = random.random,
 ) -> T:
     """Call ``function`` until it succeeds, up to ``attempts`` times; only for what is safe to repeat.
 
-    Only `RetryableError` is tried again; the last one is raised.
+    Only `RetryableError` is tried again; the last one is raised. With ``attempts=None`` there is no last
+    one. A call that failed after more than ``settled_after`` seconds starts the waits afresh.
     """
-    delays = (backoff or Backoff()).delays(rng)
-    for remaining in range(attempts - 1, -1, -1):
+    if attempts is not None and attempts < 1:
+        raise UsageError(f"attempts must be at least 1, not {attempts}")
+    retrier = Retrier(backoff or Backoff(), clock=clock, rng=rng)
+    for attempt in itertools.count(1):
+        began = clock.monotonic()
         try:
             return await function()
         except RetryableError:
-            if not remaining:
+            if attempt == attempts:
                 raise
-        await clock.sleep(next(delays))
-    raise UsageError(f"attempts must be at least 1, not {attempts}")
+        if clock.monotonic() - began > settled_after:
+            retrier.reset()
+        await retrier.wait_after_failure()
+    raise AssertionError("unreachable")
 
 
-_AT_ONCE: Final = 64
+class Retrier:
+    """Waits between the tries of one thing: longer after each failure, and cut short by `retry_now`.
+
+    A `retry_now` during a try is kept for the wait that follows it, so that news of a peer's return is
+    not lost to a try that began before the peer was back.
+
+    Attributes:
+        failures: Failures since the start or the last `reset`.
+    """
+
+    def __init__(
+        self, backoff: Backoff, *, clock: Clock = SYSTEM_CLOCK, rng: Callable[[], float] = random.random
+    ) -> None:
+        self.failures = 0
+        self._backoff = backoff
+        self._clock = clock
+        self._rng = rng
+        self._delays = backoff.delays(rng)
+        self._latest = math.inf  # monotonic time at which the wait ends at the latest; set by `retry_within`
+        self._sooner = asyncio.Event()
+
+    def reset(self) -> None:
+        """Begin with the shortest wait again, because a try succeeded."""
+        self.failures = 0
+        self._delays = self._backoff.delays(self._rng)
+
+    def retry_now(self) -> None:
+        """End the wait, or skip the next one."""
+        self._latest = -math.inf
+        self._sooner.set()
+
+    def retry_within(self, seconds: float) -> None:
+        """End the wait, or the next one, no later than so many seconds from now."""
+        self._latest = min(self._latest, self._clock.monotonic() + seconds)
+        self._sooner.set()
+
+    def next_delay(self) -> float:
+        """Return the seconds to wait after one more failure."""
+        self.failures += 1
+        return next(self._delays)
+
+    async def wait_after_failure(self) -> None:
+        """Wait before the next try."""
+        await self.wait(self.next_delay())
+
+    async def wait(self, seconds: float) -> None:
+        """Wait so many seconds (`math.inf`: for `retry_now` alone), whatever the backoff says."""
+        due = self._clock.monotonic() + seconds
+        while self._latest != -math.inf:
+            end = min(due, self._latest)
+            self._sooner.clear()
+            async with TaskScope("retry") as scope:
+                ends: set[asyncio.Task[Any]] = {scope.spawn(self._sooner.wait(), name="sooner")}
+                if end != math.inf:
+                    left = max(0.0, end - self._clock.monotonic())
+                    ends.add(scope.spawn(self._clock.sleep(left), name="wait"))
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if not self._sooner.is_set():
+                break
+        self._latest = math.inf
+
+
+_MAX_CONCURRENT: Final = 64
 """Tries under way at the same time."""
-_SLACK: Final = 0.05
-"""Seconds between two rounds, so that what is due at nearly the same time is one round's work."""
-_SPREAD: Final = 0.2
+_SHORTEST_WAIT: Final = 0.05
+"""Seconds between two tries, so that one which calls for the next does not keep the loop busy."""
+_INTERVAL_JITTER: Final = 0.2
 """Part of a wait after a success that is left to chance, so that hundreds are not tried in step."""
 
 
-@dataclass(slots=True)
-class _Charge:
-    """One thing that is tried.
-
-    Attributes:
-        attempt: Does it.
-        failed: Told of every try that failed.
-        pauses: Seconds from a try that succeeded to the next; None if one success is enough.
-        due: When the next try is, in the loop's time.
-        delays: Waits between failed tries; None while all is well.
-        trying: Its try that is under way.
-        tried: Set at the end of its first try.
-    """
-
+@dataclass(slots=True, eq=False)
+class _Job:
     attempt: Callable[[], Awaitable[None]]
-    failed: Callable[[Exception], None]
-    pauses: Iterator[float] | None
-    due: float
+    on_failure: Callable[[Exception], None]
+    intervals: Iterator[float] | None
+    retrier: Retrier
     tried: asyncio.Event
-    delays: Iterator[float] | None = None
-    trying: "asyncio.Task[None] | None" = None
+    task: "asyncio.Task[None] | None" = None
 
 
 class RetryScheduler:
-    """Keeps trying.
+    """Tries many things side by side, each until it succeeds, or at intervals.
 
-    A try that fails is followed by another after a wait that grows; wrong credentials are not tried
-    again until `wake` says that something has changed, unless they may only be too early.
+    A try that fails is followed by another after a wait that grows. Credentials that were refused are not
+    tried again until `retry_now`, unless they may only be too early.
 
     Args:
-        scope: Owns the tasks.
+        scope: Owns the tasks; once it is closed, nothing is tried.
         backoff: The waits after failures.
+        clock: Time, for tests.
     """
 
-    def __init__(self, scope: TaskScope, backoff: Backoff) -> None:
+    def __init__(self, scope: TaskScope, backoff: Backoff, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self._scope = scope
         self._backoff = backoff
-        self._charges: dict[Hashable, _Charge] = {}
-        self._changed = asyncio.Event()
-        self._slots = asyncio.Semaphore(_AT_ONCE)
-        self._runs = False
+        self._clock = clock
+        self._jobs: dict[Hashable, _Job] = {}
+        self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
 
     def __contains__(self, key: Hashable) -> bool:
-        return key in self._charges
+        return key in self._jobs
 
-    def keep(
+    def schedule(
         self,
         key: Hashable,
         attempt: Callable[[], Awaitable[None]],
-        failed: Callable[[Exception], None],
+        on_failure: Callable[[Exception], None],
         *,
-        every: float | None,
-        after: float = 0.0,
+        interval: float | None,
     ) -> asyncio.Event:
-        """Begin to try something.
+        """Begin to try something, in place of what had this key; a try of that one ends unheeded.
 
         Args:
-            key: Names it, for `wake` and `drop`.
-            attempt: Does it; raises if it fails.
-            failed: Called with the error of each failure.
-            every: Seconds from a success to the next try, at most; None to be done with it then.
-            after: Seconds to the first try.
+            key: Names it, for the other methods.
+            attempt: Raises if it fails.
+            on_failure: Called with the error of each failure.
+            interval: Seconds from a success to the next try, at most; None to end with a success.
 
         Returns:
-            Set when the first try has ended, however it did.
+            Set when the first try has ended, with success or not.
         """
-        due = asyncio.get_running_loop().time() + after
-        pauses = None
-        if every is not None:
-            pauses = Backoff(initial=every, factor=1.0, maximum=every, jitter=_SPREAD).delays()
-        charge = self._charges[key] = _Charge(attempt, failed, pauses, due, asyncio.Event())
-        if not self._runs:
-            self._runs = True
-            self._scope.spawn(self._run(), name="keeper")
-        self._changed.set()
-        return charge.tried
+        intervals = None
+        if interval is not None:
+            constant = Backoff(initial=interval, factor=1.0, maximum=interval, jitter=_INTERVAL_JITTER)
+            intervals = constant.delays()
+        retrier = Retrier(self._backoff, clock=self._clock)
+        job = self._jobs[key] = _Job(attempt, on_failure, intervals, retrier, asyncio.Event())
+        if not self._scope.closed:
+            job.task = self._scope.spawn(self._run(key, job), name=f"try {key}")
+        return job.tried
 
-    def drop(self, key: Hashable) -> None:
-        """Try it no more; a try that is under way is broken off."""
-        charge = self._charges.pop(key, None)
-        if charge is not None and charge.trying is not None:
-            charge.trying.cancel()
+    def cancel(self, key: Hashable) -> None:
+        """Try it no more; a try that is under way is cancelled."""
+        job = self._jobs.pop(key, None)
+        if job is not None and job.task is not None:
+            job.task.cancel()
 
     def retry_now(self, key: Hashable | None = None) -> None:
-        """Try something again now, or everything that waits after a failure."""
-        for name, charge in self._charges.items():
-            if name == key or (key is None and charge.delays is not None):
-                charge.due = 0.0
-        self._changed.set()
+        """Try something again now, or everything whose last try failed."""
+        for other, job in self._jobs.items():
+            if other == key or (key is None and job.retrier.failures):
+                job.retrier.retry_now()
 
-    def within(self, key: Hashable, seconds: float) -> None:
-        """Have the next try no later than so many seconds from now; for a try that is under way, too."""
-        charge = self._charges.get(key)
-        if charge is not None:
-            charge.due = min(charge.due, asyncio.get_running_loop().time() + seconds)
-            self._changed.set()
+    def retry_within(self, key: Hashable, seconds: float) -> None:
+        """Have the next try no later than so many seconds from now; harmless if there is no such key."""
+        job = self._jobs.get(key)
+        if job is not None:
+            job.retrier.retry_within(seconds)
 
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
+    async def _run(self, key: Hashable, job: _Job) -> None:
+        retrier = job.retrier
         while True:
-            self._changed.clear()
-            now = loop.time()
-            waiting = [(key, charge) for key, charge in self._charges.items() if charge.trying is None]
-            for key, charge in waiting:
-                if charge.due <= now:
-                    charge.trying = self._scope.spawn(self._try(key, charge), name=f"try {key}")
-            due = min((charge.due for _, charge in waiting if charge.due > now), default=math.inf)
-            timer = None if due == math.inf else loop.call_at(due, self._changed.set)
+            error: Exception | None = None
             try:
-                await self._changed.wait()
-            finally:
-                if timer is not None:
-                    timer.cancel()
-            await asyncio.sleep(_SLACK)
-
-    async def _try(self, key: Hashable, charge: _Charge) -> None:
-        charge.due = math.inf  # `wake` during the try sets another
-        try:
-            async with self._slots:
-                await charge.attempt()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and tried again
-            wait = self._after(charge, error)
-            if self._charges.get(key) is charge:
-                charge.failed(error)
-        else:
-            charge.delays = None
-            wait = math.inf if charge.pauses is None else next(charge.pauses)
-            if charge.pauses is None and self._charges.get(key) is charge:
-                del self._charges[key]
-        charge.due = min(charge.due, asyncio.get_running_loop().time() + wait)
-        charge.trying = None
-        charge.tried.set()
-        self._changed.set()
-
-    def _after(self, charge: _Charge, error: Exception) -> float:
-        """Seconds to wait after a failure."""
-        if charge.delays is None:
-            charge.delays = self._backoff.delays()
-        refused = isinstance(error, AuthenticationError) and not error.may_pass
-        return math.inf if refused else next(charge.delays)
+                async with self._slots:
+                    await job.attempt()
+            except Exception as caught:  # noqa: BLE001 - whatever it is, it is reported, and tried again
+                error = caught
+            current = self._jobs.get(key) is job
+            if error is not None and current:
+                job.on_failure(error)
+            elif current and job.intervals is None:
+                del self._jobs[key]
+            job.tried.set()
+            if self._jobs.get(key) is not job:
+                return
+            if error is not None:
+                wait = retrier.next_delay()
+                if isinstance(error, AuthenticationError) and not error.may_pass:
+                    wait = math.inf
+            else:
+                retrier.reset()
+                assert job.intervals is not None
+                wait = next(job.intervals)
+            await retrier.wait(wait)
+            await self._clock.sleep(_SHORTEST_WAIT)

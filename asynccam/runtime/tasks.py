@@ -54,6 +54,11 @@ class TaskScope:
         """The tasks still running."""
         return frozenset(self._tasks)
 
+    @property
+    def closed(self) -> bool:
+        """Whether `aclose` was called: no task is created any longer."""
+        return self._closed
+
     def spawn(self, coroutine: Coroutine[Any, Any, T], *, name: str) -> "asyncio.Task[T]":
         """Run a coroutine as a task of this scope.
 

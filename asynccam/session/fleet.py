@@ -12,7 +12,8 @@ from asynccam.errors import AddressError, AsynccamError, AuthenticationError, St
 from asynccam.model.address import Address
 from asynccam.model.credentials import Credentials
 from asynccam.runtime.disk import on_disk, storage_errors
-from asynccam.session.secrets import KINDS, SecretFile, from_environment, read_secret
+from asynccam.runtime.secrets import read_secret_file
+from asynccam.session.secrets import KINDS, SecretFile, from_environment
 from asynccam.session.shared import time_server
 from asynccam.session.targets import CameraTarget, check, check_http_port
 from asynccam.session.toml_position import line_of, syntax_error
@@ -214,9 +215,9 @@ class _Reader:
                     secrets[kind] = from_environment(variable)
                 elif file is not None:
                     path = self.directory / Path(file).expanduser()
-                    secret = read_secret(path)
+                    secret = read_secret_file(path)
                     secrets[kind] = SecretFile(path) if kind == "token" else secret
-            except (AuthenticationError, StorageError) as error:
+            except (AuthenticationError, StorageError, UsageError) as error:
                 self._problem(("camera", number, f"{kind}_env" if variable else f"{kind}_file"), str(error))
         if len(self.problems) > before:
             return None

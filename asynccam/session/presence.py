@@ -120,11 +120,11 @@ class PresenceMonitor:
         attempt: Callable[[CameraTarget], Awaitable[None]] = (
             self._meet_all if place.is_service else self._meet
         )
-        return self._keeper.keep(
+        return self._keeper.schedule(
             _looking(key),
             lambda: attempt(place),
             lambda error: self._roster.failed(key, error),
-            every=self._poll_interval if place.is_service else None,
+            interval=self._poll_interval if place.is_service else None,
         )
 
     async def _meet(self, place: CameraTarget) -> None:
@@ -256,18 +256,18 @@ class PresenceMonitor:
         key = held.id
         self._lives_at[key] = held.info.address
         if self._poll_interval is not None and _checking(key) not in self._keeper:
-            self._keeper.keep(
+            self._keeper.schedule(
                 _checking(key),
                 lambda: self._check(key),
                 lambda error: self._missed(key, error),
-                every=self._poll_interval,
+                interval=self._poll_interval,
             )
         return held
 
     def dismiss(self, key: str) -> None:
         """A camera, or a place, is not to be looked for any longer."""
         for name in (_looking(key), _checking(key)):
-            self._keeper.drop(name)
+            self._keeper.cancel(name)
             self._questions.drop(name)
         self._first.pop(key, None)
         self._lives_at.pop(key, None)
@@ -291,7 +291,9 @@ class PresenceMonitor:
             self._roster.stands(key, CameraState.UNKNOWN, "answers again")
         extra = self._questions.patience_beyond_usual(_checking(key))
         if extra > 0 and self._poll_interval is not None:  # so that the sum of both waits stays the same
-            self._keeper.within(_checking(key), max(self._poll_interval - extra, self._poll_interval / 2))
+            self._keeper.retry_within(
+                _checking(key), max(self._poll_interval - extra, self._poll_interval / 2)
+            )
 
     def _missed(self, key: str, error: Exception) -> None:
         if not self._in_the_way(key):

@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from asynccam.errors import AuthenticationError, StorageError
-from asynccam.runtime.disk import on_disk, storage_errors
-
-_LARGEST: Final = 64 * 1024
-"""Bytes of a secret; a larger file is surely another one."""
+from asynccam.errors import AuthenticationError, StorageError, UsageError
+from asynccam.runtime.disk import on_disk
+from asynccam.runtime.secrets import read_secret_file
 
 KINDS: Final = ("token", "api_key")
 """What `Credentials` hold that is secret."""
@@ -20,7 +18,7 @@ class SecretFile:
     """Gives a token from a file, read at every sign-in, so that whoever renews it need tell nobody.
 
     Attributes:
-        path: The file; white space around the secret is not part of it.
+        path: The file; its first line is the secret, without white space around it.
     """
 
     path: Path
@@ -32,26 +30,9 @@ class SecretFile:
             AuthenticationError: The file cannot be read, or holds no secret.
         """
         try:
-            return await on_disk(read_secret, self.path)
-        except StorageError as error:
+            return await on_disk(read_secret_file, self.path)
+        except (StorageError, UsageError) as error:
             raise AuthenticationError(str(error)) from error
-
-
-def read_secret(path: Path) -> str:
-    """The secret in a file; blocks.
-
-    Raises:
-        StorageError: The file cannot be read, or holds no secret.
-    """
-    with storage_errors("read the secret in", path), path.open("rb") as file:
-        data = file.read(_LARGEST + 1)
-    try:
-        secret = data.decode().strip()
-    except UnicodeDecodeError:
-        secret = ""
-    if not secret or len(data) > _LARGEST or not secret.isprintable():
-        raise StorageError(f"{path} holds no secret: it should be one line of text")
-    return secret
 
 
 def from_environment(name: str) -> str:

@@ -26,9 +26,9 @@ from asynccam.model.manifest import (
 )
 from asynccam.model.safe_files import Root, confined, read_file
 from asynccam.outside import clean_json
-from asynccam.runtime.disk import on_disk, storage_errors
+from asynccam.runtime.disk import atomic_write, on_disk, storage_errors
 from asynccam.take.frame_times import ROUNDING, FrameTimes, is_picture, restarts, videos_of
-from asynccam.take.manifest_store import ALIGNMENT_NAME, replace_file
+from asynccam.take.manifest_store import ALIGNMENT_NAME
 from asynccam.take.timing import infer_first_frames
 
 ALIGNMENT_VERSION: Final = 1
@@ -402,7 +402,7 @@ def _named(file: AlignedFile, offset: float, times: FrameTimes | None, *, last: 
 def _save(directory: Path, data: bytes) -> None:
     with storage_errors("write", directory / ALIGNMENT_NAME):
         root = Root.of(directory)
-    replace_file(root, ALIGNMENT_NAME, data)
+    atomic_write(root.given / ALIGNMENT_NAME, data, root=root)
 
 
 def _read(where: Path) -> bytes:

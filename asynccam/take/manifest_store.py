@@ -2,19 +2,16 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from asynccam.errors import StorageError
-from asynccam.model.filenames import safe_name
+from asynccam.model.filenames import safe_name, unique_path
 from asynccam.model.manifest import MANIFEST_NAME
 from asynccam.model.safe_files import Folder, Root, confined
-from asynccam.runtime.disk import absolute_path, on_disk, storage_errors
+from asynccam.runtime.disk import absolute_path, atomic_write, on_disk, storage_errors
 from asynccam.take.journal import JOURNAL_NAME
 
 ALIGNMENT_NAME: Final = "align.json"
-_MOST_NAMESAKES: Final = 10_000
 
 
 class ManifestStore:
@@ -72,7 +69,7 @@ class ManifestStore:
             StorageError: The disk refuses; the old manifest stands.
         """
         async with self._writing:  # so that of two writers the later one has the last word
-            await on_disk(replace_file, self.root, MANIFEST_NAME, data)
+            await on_disk(lambda: atomic_write(self.root.given / MANIFEST_NAME, data, root=self.root))
 
     def relative(self, path: Path) -> str:
         """``path`` from the take's directory with forward slashes; absolute if it is elsewhere."""
@@ -83,7 +80,7 @@ class ManifestStore:
         with storage_errors("make the directory of a take in", parent):
             root = absolute_path(parent)
             root.mkdir(parents=True, exist_ok=True)
-            self.path = _new_directory(root, name)
+            self.path = unique_path(root / name, _make_directory, suffix="")
             self.exists = True  # here and not by the caller, whom a cancellation may keep from knowing
             self.root = Root.of(self.path)
             with confined(self.root):
@@ -116,21 +113,6 @@ def distinct_names(words: Sequence[str]) -> list[str]:
     return names
 
 
-def _new_directory(root: Path, name: str) -> Path:
-    for number in range(_MOST_NAMESAKES):
-        path = root / (f"{name}-{number}" if number else name)
-        with suppress(FileExistsError):
-            path.mkdir()
-            return path
-    raise StorageError(f"{root} holds too many takes named {name}")
-
-
-def replace_file(root: Root, name: str, data: bytes) -> None:
-    """Replace a file of a take's directory in one step, synced to disk; for use in a thread.
-
-    Raises:
-        StorageError: The disk refuses; what was there stands.
-    """
-    with storage_errors("write", root.given / name), confined(root), Folder(root.given) as folder:
-        folder.write_new(name, data)
-        folder.sync()
+def _make_directory(path: Path) -> Path:
+    path.mkdir()
+    return path

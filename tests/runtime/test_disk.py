@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from asynccam.errors import InsufficientSpaceError, StorageError
-from asynccam.runtime.disk import on_disk, rename_new, reserve_space, storage_errors, sync_directory
+from asynccam.model.safe_files import Root
+from asynccam.runtime.disk import (
+    atomic_write,
+    on_disk,
+    remove_unfinished,
+    rename_new,
+    reserve_space,
+    storage_errors,
+    sync_directory,
+)
 
 MIB = 1024 * 1024
 
@@ -136,3 +145,56 @@ async def test_work_that_another_thread_does_all_the_same_is_done(monkeypatch: p
 
 def no_thread(_: threading.Thread) -> None:
     raise RuntimeError("can't start new thread")
+
+
+# -- atomic_write -------------------------------------------------------------------------------
+
+
+def test_atomic_write_keeps_the_permissions_of_an_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    atomic_write(path, b"one", mode=0o640)
+    assert path.stat().st_mode & 0o777 == 0o640
+    atomic_write(path, b"two", mode=0o600)
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"two", 0o640)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_atomic_write_replaces_what_a_link_names(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    real, link = tmp_path / "elsewhere" / "a", tmp_path / "a"
+    real.write_bytes(b"one")
+    link.symlink_to(real)
+    atomic_write(link, b"two")
+    assert link.is_symlink()
+    assert real.read_bytes() == b"two"
+
+
+def test_atomic_write_does_not_leave_its_root(tmp_path: Path) -> None:
+    (tmp_path / "take").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "take" / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StorageError, match="cannot write"):
+        atomic_write(tmp_path / "take" / "link" / "a", b"x", root=Root.of(tmp_path / "take"))
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_failed_atomic_write_leaves_the_old_file_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(fd: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match="No space left"):
+        atomic_write(path, b"new")
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == {"a": b"old"}
+
+
+def test_unfinished_writes_are_removed(tmp_path: Path) -> None:
+    for name in ("a", ".a.0123.new", ".a.0123.part", ".b.0123.new", "a.part"):
+        (tmp_path / name).touch()
+    remove_unfinished(tmp_path / "a")
+    assert sorted(one.name for one in tmp_path.iterdir()) == [".b.0123.new", "a", "a.part"]
+    remove_unfinished(tmp_path / "missing" / "a")

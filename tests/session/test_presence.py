@@ -199,12 +199,12 @@ async def test_a_try_can_be_had_sooner_than_its_turn() -> None:
         async def attempt() -> None:
             nonlocal tries
             tries += 1
-            keeper.within("one", 0.01)
+            keeper.retry_within("one", 0.01)
 
-        keeper.keep("one", attempt, lambda error: pytest.fail(str(error)), every=3000.0)
+        keeper.schedule("one", attempt, lambda error: pytest.fail(str(error)), interval=3000.0)
         await eventually(lambda: tries >= 3, PATIENT)
-        keeper.within("unknown", 0.01)
-        keeper.drop("one")
+        keeper.retry_within("unknown", 0.01)
+        keeper.cancel("one")
 
 
 @pytest.mark.parametrize("end", ["drop", "renew", "close", "ask"])

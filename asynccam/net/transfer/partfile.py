@@ -2,12 +2,9 @@
 
 import asyncio
 import errno
-import itertools
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +17,7 @@ from asynccam.errors import (
     TransferError,
     UsageError,
 )
-from asynccam.model.filenames import safe_name
+from asynccam.model.filenames import safe_name, unique_path
 from asynccam.model.info import LocalFile
 from asynccam.model.safe_files import Folder
 from asynccam.net.transfer.digest import BackgroundDigest
@@ -247,20 +244,14 @@ class PartFile:
         return BackgroundDigest(self.path, self._folder.open(self.path.name))
 
     def _take_name(self, folder: Folder) -> None:
-        for target in self._candidates():
+        def claim(target: Path) -> None:
             self.target, self.path = target, target.with_name(target.name + ".part")
             if folder.exists(target.name):
-                continue
-            with suppress(FileExistsError):
-                self._fd = folder.create(self.path.name)
-                self._made = True
-                return
+                raise FileExistsError(target)
+            self._fd = folder.create(self.path.name)
+            self._made = True
 
-    def _candidates(self) -> Iterator[Path]:
-        plain = self._directory / self._name
-        yield plain
-        for number in itertools.count(1):
-            yield plain.with_stem(f"{plain.stem}-{number}")
+        unique_path(self._directory / self._name, claim)
 
     def _free(self) -> int:
         return shutil.disk_usage(self._directory).free
@@ -297,16 +288,20 @@ class PartFile:
                 raise StorageError(f"{self.path} holds {found} bytes, {self.received} were written")
             self._close()  # Windows renames no open file
             assert self._folder is not None
-            for target in itertools.chain([self.target], self._candidates()):
-                with suppress(FileExistsError):
-                    self._folder.rename_new(self.path.name, target.name)
-                    self.target = target
-                    break
+            try:
+                self._publish_as(self.target)
+            except FileExistsError:  # another process took the name meanwhile
+                unique_path(self._directory / self._name, self._publish_as)
             self._state = _State.COMMITTED
             try:
                 self._folder.sync()
             finally:
                 self._folder.close()
+
+    def _publish_as(self, target: Path) -> None:
+        assert self._folder is not None
+        self._folder.rename_new(self.path.name, target.name)
+        self.target = target
 
     def _settle(self) -> None:
         with storage_errors("close", self.path if self._made else self._directory):

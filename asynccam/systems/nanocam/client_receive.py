@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from asynccam.errors import AsynccamError, RecordingError
+from asynccam.model.filenames import unique_path
 from asynccam.recording.events import RecorderStalled
 from asynccam.recording.options import Limits
 from asynccam.recording.outputs import RecorderOutput
@@ -144,9 +145,11 @@ async def receive(
 
 
 def free_path(path: Path) -> Path:
-    """This path, or with a number, where no file is."""
-    candidate, number = path, 0
-    while candidate.exists():
-        number += 1
-        candidate = path.with_stem(f"{path.stem}-{number}")
-    return candidate
+    """Return this path, or one with a number, where no file is; a recorder makes the file."""
+
+    def check(candidate: Path) -> Path:
+        if candidate.exists():
+            raise FileExistsError(candidate)
+        return candidate
+
+    return unique_path(path, check)

@@ -3,10 +3,10 @@
 import os
 import shutil
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from asynccam.model.filenames import unique_path
 from asynccam.runtime.disk import rename_new, storage_errors
 
 
@@ -29,11 +29,7 @@ def reserve(directory: Path, stem: str, suffix: str) -> Path:
         StorageError: There is no such directory, or it cannot be written.
     """
     with storage_errors("write to", directory):
-        for path in _candidates(directory, stem, suffix):
-            with suppress(FileExistsError):
-                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
-                return path
-    raise AssertionError("names do not come to an end")
+        return unique_path(directory / f"{stem}{suffix}", _create, suffix=suffix)
 
 
 def settle(source: Path, directory: Path, stem: str) -> Path:
@@ -47,13 +43,13 @@ def settle(source: Path, directory: Path, stem: str) -> Path:
             part = reserve(directory, f".{stem}", f"{source.suffix}.part")
             try:
                 shutil.copyfile(source, part)
-                path = _moved(part, directory, stem, source.suffix)
+                path = _move(part, directory, stem, source.suffix)
             except BaseException:
                 part.unlink(missing_ok=True)
                 raise
             source.unlink()
             return path
-        return _moved(source, directory, stem, source.suffix)
+        return _move(source, directory, stem, source.suffix)
 
 
 def drop_empty(path: Path) -> None:
@@ -67,17 +63,14 @@ def drop_empty(path: Path) -> None:
             path.unlink()
 
 
-def _moved(source: Path, directory: Path, stem: str, suffix: str) -> Path:
-    for path in _candidates(directory, stem, suffix):
-        with suppress(FileExistsError):
-            rename_new(source, path)
-            return path
-    raise AssertionError("names do not come to an end")
+def _create(path: Path) -> Path:
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+    return path
 
 
-def _candidates(directory: Path, stem: str, suffix: str) -> Iterator[Path]:
-    yield directory / f"{stem}{suffix}"
-    number = 0
-    while True:
-        number += 1
-        yield directory / f"{stem}-{number}{suffix}"
+def _move(source: Path, directory: Path, stem: str, suffix: str) -> Path:
+    def claim(path: Path) -> Path:
+        rename_new(source, path)
+        return path
+
+    return unique_path(directory / f"{stem}{suffix}", claim, suffix=suffix)

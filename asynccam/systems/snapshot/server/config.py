@@ -8,12 +8,11 @@ from types import TracebackType
 from typing import Any, Final, TypeVar
 
 from asynccam.errors import NotFoundError, StateError, StorageError, UsageError
-from asynccam.runtime.disk import on_disk, storage_errors
+from asynccam.runtime.disk import atomic_write, on_disk, remove_unfinished, storage_errors
 from asynccam.runtime.hub import EventHub
 from asynccam.runtime.tasks import TaskScope
 from asynccam.systems.snapshot.server import json_position
 from asynccam.systems.snapshot.server.allowed import Allowed
-from asynccam.systems.snapshot.server.atomic import remove_leftovers, replace_file
 from asynccam.systems.snapshot.server.events import ConfigChanged
 from asynccam.systems.snapshot.server.secret import read_secret
 from asynccam.systems.snapshot.server.settings import (
@@ -197,7 +196,7 @@ class ConfigFile:
         await self._rewrite(change)
 
     async def __aenter__(self) -> "ConfigFile":
-        await on_disk(remove_leftovers, self.path)
+        await on_disk(remove_unfinished, self.path)
         await self.reload()
         self._scope.spawn(self._watch(), name="watch")
         return self
@@ -275,7 +274,7 @@ class ConfigFile:
         async with self._in_turn:
             document, result = edit(await self._document())
             text = _written(document)
-            await on_disk(replace_file, self.path, text.encode())
+            await on_disk(lambda: atomic_write(self.path, text.encode(), mode=0o644))
             self._seen = await on_disk(_stamp, self.path)
             self._take(text)
             return result

@@ -11,8 +11,7 @@ from asynccam.errors import AsynccamError, ConnectionError
 from asynccam.net.mqtt import MqttBroker, MqttMessage, connect_mqtt, subscribe
 from asynccam.outside import read_json
 from asynccam.runtime.hub import EventHub
-from asynccam.runtime.retry import Backoff
-from asynccam.runtime.supervisor import Supervisor
+from asynccam.runtime.retry import Backoff, retry
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.systems.snapshot.server.events import ImuChanged
 from asynccam.systems.snapshot.server.models import Reading
@@ -111,7 +110,8 @@ class ImuFeed:
 
     async def _run(self) -> None:
         if self.settings.enabled:
-            await Supervisor(self._listen, backoff=self._backoff).run()
+            longest = self._backoff.maximum
+            await retry(self._listen, attempts=None, backoff=self._backoff, settled_after=longest)
 
     async def _listen(self) -> None:
         """Take readings until the connection is lost."""

@@ -2,12 +2,10 @@
 
 import os
 from pathlib import Path
-from typing import Final
 
 from asynccam.errors import UsageError
-from asynccam.runtime.disk import on_disk, storage_errors
-
-_MAX_BYTES: Final = 4096
+from asynccam.runtime.disk import on_disk
+from asynccam.runtime.secrets import read_secret_file
 
 
 async def read_secret(file: str | None, variable: str | None, *, base: Path) -> str | None:
@@ -28,17 +26,7 @@ async def read_secret(file: str | None, variable: str | None, *, base: Path) -> 
             return _secret(value, f"environment variable {variable}")
     if file is None:
         return None
-    path = base / file
-    try:
-        text = (await on_disk(_read_start, path)).decode()
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8") from error
-    return _secret(text.partition("\n")[0].strip(), str(path))
-
-
-def _read_start(path: Path) -> bytes:
-    with storage_errors("read", path), path.open("rb") as file:
-        return file.read(_MAX_BYTES)
+    return await on_disk(read_secret_file, base / file)
 
 
 def _secret(value: str, place: str) -> str:

@@ -18,12 +18,11 @@ from typing import Any, Final, Literal
 from asynccam.errors import AsynccamError, DeviceError, RecordingError, StorageError, UsageError
 from asynccam.outside import read_json
 from asynccam.recording.process import LaunchProcess, StopDeadlines
-from asynccam.runtime.disk import on_disk, storage_errors
+from asynccam.runtime.disk import atomic_write, on_disk, remove_unfinished, storage_errors
 from asynccam.runtime.hub import EventHub
 from asynccam.runtime.retry import Backoff
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
-from asynccam.systems.snapshot.server.atomic import remove_leftovers, replace_file
 from asynccam.systems.snapshot.server.backends.process import words
 from asynccam.systems.snapshot.server.events import ServiceRestored, ServiceTrouble
 from asynccam.systems.snapshot.server.settings import check_service
@@ -163,7 +162,7 @@ class Services:
             await finish(scope.gather(jobs, name="restart"))
 
     async def __aenter__(self) -> "Services":
-        await on_disk(remove_leftovers, self.journal)
+        await on_disk(remove_unfinished, self.journal)
         for name in await on_disk(_read, self.journal):
             service = self._services[unit_name(name)] = _Service(name, _State.UNSURE)
             self._mend(service, at_once=True)
@@ -266,7 +265,7 @@ class Services:
     async def _write(self) -> None:
         async with self._written:
             text = json.dumps({"stopped": self.stopped})
-            await on_disk(replace_file, self.journal, text.encode())
+            await on_disk(lambda: atomic_write(self.journal, text.encode(), mode=0o644))
 
     async def _call(self, action: Literal["stop", "restart"], name: str) -> None:
         """Run the command to its end.

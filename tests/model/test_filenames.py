@@ -1,4 +1,4 @@
-"""A device may call a file anything; what it becomes is one harmless path component."""
+"""A device may call a file anything: its name is made safe, and never that of another file."""
 
 import unicodedata
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from asynccam.model.filenames import safe_name
+from asynccam.model.filenames import safe_name, unique_path
 
 
 @pytest.mark.parametrize(
@@ -107,3 +107,26 @@ def test_whatever_is_said_can_be_made_and_stays_in_its_directory(
     path.touch()
     assert [Path(path).name] == [entry.name for entry in directory.iterdir()]
     path.unlink()
+
+
+def make(path: Path) -> Path:
+    path.touch(exist_ok=False)
+    return path
+
+
+def test_a_unique_path_is_the_first_that_is_free(tmp_path: Path) -> None:
+    made = [unique_path(tmp_path / "a.tar.mp4", make).name for _ in range(3)]
+    assert made == ["a.tar.mp4", "a.tar-1.mp4", "a.tar-2.mp4"]
+    (tmp_path / "a.tar-3.mp4").symlink_to("nowhere")
+    assert unique_path(tmp_path / "a.tar.mp4", make).name == "a.tar-4.mp4"
+
+
+@pytest.mark.parametrize(("suffix", "name"), [("", "2024.05-1"), (".05", "2024-1.05"), (None, "2024-1.05")])
+def test_the_number_goes_before_the_suffix(suffix: str | None, name: str, tmp_path: Path) -> None:
+    (tmp_path / "2024.05").touch()
+    assert unique_path(tmp_path / "2024.05", make, suffix=suffix).name == name
+
+
+def test_other_errors_of_a_claim_are_raised(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        unique_path(tmp_path / "missing" / "a", make)
