@@ -25,7 +25,7 @@ from asynccam.cli.demo.command import demo
 from asynccam.cli.errors import ExitCode
 from asynccam.cli.logs import LogLevel, start_logging
 from asynccam.cli.options import ADDRESS_FORM
-from asynccam.cli.output import complain
+from asynccam.cli.output import print_error
 from asynccam.errors import StorageError
 
 COMMANDS: Final[tuple[Callable[..., None], ...]] = (
@@ -46,8 +46,8 @@ COMMANDS: Final[tuple[Callable[..., None], ...]] = (
 )
 """Every command, by the name of its function, in the order of ``--help``."""
 
-# Typer's public BadParameter is one of the errors that a wrong command line raises; their common base has
-# no public name that every version of Typer knows.
+# Typer's public BadParameter is one of the errors that a wrong command line raises. Their common base has
+# no public name in some versions of Typer.
 _LineError: Final[type[Exception]] = typer.BadParameter.__mro__[2]
 
 _APP: Final[dict[str, Any]] = {
@@ -57,7 +57,7 @@ _APP: Final[dict[str, Any]] = {
 }
 app = typer.Typer(
     name="asynccam",
-    help="Find network cameras, start them together, and bring every file home whole.",
+    help="Find network cameras, start them together, download and check every file.",
     epilog=f"A camera is named by its address: {ADDRESS_FORM}.",
     **_APP,
 )
@@ -93,7 +93,7 @@ def _root(
         try:
             start_logging(log_level or LogLevel.DEBUG, log_file)
         except StorageError as error:
-            complain(str(error))
+            print_error(str(error))
             raise typer.Exit(ExitCode.STORAGE) from error
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
@@ -120,5 +120,5 @@ def invoke(arguments: Sequence[str]) -> int:
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "asynccam"
         words = " ".join(str(getattr(error, "format_message", error.__str__)()).split())
-        complain(f"{words} (see {path} --help)")
+        print_error(f"{words} (see {path} --help)")
         return ExitCode.USAGE

@@ -1,4 +1,4 @@
-"""What ``asynccam doctor`` looks at: each check ends in findings, and what is wrong comes with its cure."""
+"""Checks of ``asynccam doctor``: each returns findings, and each problem comes with a fix."""
 
 import asyncio
 import ctypes
@@ -21,33 +21,32 @@ from asynccam.errors import AsynccamError
 from asynccam.runtime.timing import deadline
 
 
-class Verdict(StrEnum):
-    """How a finding is to be taken."""
+class Severity(StrEnum):
+    """Severity of a finding."""
 
     GOOD = "good"
     NOTE = "note"
-    """Something some uses need is not there; others do without."""
+    """Something that only some uses need is missing."""
     BAD = "bad"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at.
+    """Result of one check.
 
     Attributes:
-        check: The group it belongs to, ``GStreamer`` for example.
-        verdict: How it is to be taken.
-        found: What there is, in plain words.
-        cure: What to do about it; empty when all is well.
+        check: Its group, for example ``GStreamer``.
+        found: The finding in words.
+        cure: How to fix it, or ``""``.
     """
 
     check: str
-    verdict: Verdict
+    verdict: Severity
     found: str
     cure: str = ""
 
 
-_EXTRAS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+_EXTRA_PACKAGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "server": (
         "the Snapshot server, simulated tokens, MQTT",
         ("paho-mqtt", "piexif", "pillow", "prometheus-client", "PyJWT"),
@@ -75,33 +74,33 @@ _GSTREAMER_CURE: Final = (
 _LOW_SPACE: Final = 2_000_000_000
 _FEW_FILES: Final = 1024
 _MDNS_SECONDS: Final = 8.0
-_CLOCK_ERROR: Final = 5  # TIME_ERROR, what adjtimex(2) answers while nobody disciplines the clock
+_CLOCK_ERROR: Final = 5  # TIME_ERROR, the state that adjtimex(2) reports while the clock is not synchronized
 _PROBE_TYPE: Final = "_asynccam._tcp.local."
-_PROBE_PORT: Final = 9  # discard: nobody is to connect
+_PROBE_PORT: Final = 9  # discard: no client connects
 
 
 def check_python() -> list[Finding]:
-    """The interpreter, the extras, and how many cameras it may hold open."""
+    """Check the interpreter, the extras and the limit of open files."""
     import resource
     from importlib.metadata import version
 
     found = [
-        Finding("Python", Verdict.GOOD, f"Python {sys.version.split()[0]}, asynccam {version('asynccam')}")
+        Finding("Python", Severity.GOOD, f"Python {sys.version.split()[0]}, asynccam {version('asynccam')}")
     ]
-    for extra, (use, packages) in _EXTRAS.items():
+    for extra, (use, packages) in _EXTRA_PACKAGES.items():
         missing = [name for name in packages if not _has(name)]
         if missing:
             cure = f'pip install "asynccam[{extra}]"'
-            words_of = f"extra {extra!r} ({use}) lacks {', '.join(missing)}"
-            found.append(Finding("Python", Verdict.NOTE, words_of, cure))
+            text = f"extra {extra!r} ({use}) lacks {', '.join(missing)}"
+            found.append(Finding("Python", Severity.NOTE, text, cure))
         else:
-            found.append(Finding("Python", Verdict.GOOD, f"extra {extra!r}: {use}"))
+            found.append(Finding("Python", Severity.GOOD, f"extra {extra!r}: {use}"))
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     few = files < _FEW_FILES
     found.append(
         Finding(
             "Python",
-            Verdict.NOTE if few else Verdict.GOOD,
+            Severity.NOTE if few else Severity.GOOD,
             f"{files} files and sockets may be open at once",
             "ulimit -n 4096, for hundreds of cameras" if few else "",
         )
@@ -110,43 +109,43 @@ def check_python() -> list[Finding]:
 
 
 async def check_gstreamer() -> list[Finding]:
-    """Which of the library's own pipelines this computer can run."""
+    """Check which of the library's pipelines this computer can run."""
     from asynccam.recording.gstreamer import find_installation
     from asynccam.recording.sources import restores_decode_times
 
     try:
         tools = await find_installation()
     except AsynccamError as error:
-        return [Finding("GStreamer", Verdict.BAD, one_line(error), _GSTREAMER_CURE)]
-    found = [_use(use, how, needed, tools.elements) for use, (how, needed) in _USES.items()]
+        return [Finding("GStreamer", Severity.BAD, one_line(error), _GSTREAMER_CURE)]
+    found = [_check_pipeline(use, how, needed, tools.elements) for use, (how, needed) in _USES.items()]
     encoders = [name for name in _ENCODERS if name in tools.elements]
     if encoders:
-        found.append(Finding("GStreamer", Verdict.GOOD, f"encode H.264: {', '.join(encoders)}"))
+        found.append(Finding("GStreamer", Severity.GOOD, f"encode H.264: {', '.join(encoders)}"))
     else:
         cure = "apt install gstreamer1.0-plugins-ugly"
-        found.append(Finding("GStreamer", Verdict.NOTE, "encode H.264: no encoder", cure))
+        found.append(Finding("GStreamer", Severity.NOTE, "encode H.264: no encoder", cure))
     untimed = [codec for codec in _RECEIVED if not restores_decode_times(codec, tools.elements)]
     if untimed:
         lost = f"B frames of {' and '.join(untimed)} over RTP and RTSP would be recorded with wrong times"
-        found.append(Finding("GStreamer", Verdict.NOTE, lost, "GStreamer 1.22 or newer"))
+        found.append(Finding("GStreamer", Severity.NOTE, lost, "GStreamer 1.22 or newer"))
     if tools.guard:
-        found.append(Finding("GStreamer", Verdict.GOOD, "recordings are finished even if Python is killed"))
+        found.append(Finding("GStreamer", Severity.GOOD, "recordings are finished even if Python is killed"))
     else:
         cure = "apt install util-linux (2.33 or newer)"
         lost = "setpriv --pdeathsig is missing: a recording is cut off if Python is killed"
-        found.append(Finding("GStreamer", Verdict.NOTE, lost, cure))
+        found.append(Finding("GStreamer", Severity.NOTE, lost, cure))
     return found
 
 
-def _use(use: str, how: str, needed: Sequence[str], there: frozenset[str]) -> Finding:
-    missing = [name for name in needed if name not in there]
+def _check_pipeline(use: str, how: str, needed: Sequence[str], installed: frozenset[str]) -> Finding:
+    missing = [name for name in needed if name not in installed]
     if not missing:
-        return Finding("GStreamer", Verdict.GOOD, use)
-    return Finding("GStreamer", Verdict(how), f"{use}: lacks {', '.join(missing)}", _GSTREAMER_CURE)
+        return Finding("GStreamer", Severity.GOOD, use)
+    return Finding("GStreamer", Severity(how), f"{use}: lacks {', '.join(missing)}", _GSTREAMER_CURE)
 
 
 async def check_mdns(interfaces: Sequence[str] | None) -> list[Finding]:
-    """Whether a service that is announced here is heard here."""
+    """Check that a service announced here is also found here."""
     await asyncio.to_thread(import_module, "asynccam.net.mdns")  # which runs a program to find the C library
     from zeroconf import InterfaceChoice
 
@@ -169,15 +168,15 @@ async def check_mdns(interfaces: Sequence[str] | None) -> list[Finding]:
             "let UDP port 5353 and multicast 224.0.0.251 through (ufw allow 5353/udp),"
             " or name the interface: --interface IP"
         )
-        return [Finding("mDNS", Verdict.BAD, one_line(error), cure)]
-    return [Finding("mDNS", Verdict.GOOD, f"an announcement was heard {where}")]
+        return [Finding("mDNS", Severity.BAD, one_line(error), cure)]
+    return [Finding("mDNS", Severity.GOOD, f"an announcement was heard {where}")]
 
 
 def check_ports(ports: Iterable[tuple[str, int, bool]]) -> list[Finding]:
-    """Whether the ports that ``serve`` and ``simulate`` take by default are free.
+    """Check that the default ports of ``serve`` and ``simulate`` are free.
 
     Args:
-        ports: What for, the number, and whether it is UDP.
+        ports: Use, port number, and whether it is UDP.
     """
     found = []
     for use, port, udp in ports:
@@ -189,26 +188,26 @@ def check_ports(ports: Iterable[tuple[str, int, bool]]) -> list[Finding]:
                 probe.bind(("0.0.0.0", port))  # noqa: S104 - bound for an instant, never listened at
         except PermissionError:
             cure = f"--port with a number above 1023, or sysctl net.ipv4.ip_unprivileged_port_start={port}"
-            found.append(Finding("Ports", Verdict.NOTE, f"{kind} {port} ({use}) needs a privilege", cure))
+            found.append(Finding("Ports", Severity.NOTE, f"{kind} {port} ({use}) needs a privilege", cure))
         except OSError:
             cure = "--port with another number, or end the program that has it (ss -lptun shows which)"
-            found.append(Finding("Ports", Verdict.NOTE, f"{kind} {port} ({use}) is in use", cure))
+            found.append(Finding("Ports", Severity.NOTE, f"{kind} {port} ({use}) is in use", cure))
         else:
-            found.append(Finding("Ports", Verdict.GOOD, f"{kind} {port} ({use}) is free"))
+            found.append(Finding("Ports", Severity.GOOD, f"{kind} {port} ({use}) is free"))
     return found
 
 
 def check_disk(directory: Path) -> list[Finding]:
-    """Whether takes can be kept in a directory, or in the nearest one above it that exists."""
+    """Check that takes can be written to a directory, or to its nearest existing parent."""
     wanted = directory.absolute()
-    place = next(one for one in (wanted, *wanted.parents) if one.is_dir())
+    place = next(path for path in (wanted, *wanted.parents) if path.is_dir())
     free = shutil.disk_usage(place).free
     low = free < _LOW_SPACE
     found = [
         Finding(
             "Disk",
-            Verdict.NOTE if low else Verdict.GOOD,
-            f"{formatting.size(free)} free at {place}",
+            Severity.NOTE if low else Severity.GOOD,
+            f"{formatting.format_size(free)} free at {place}",
             "make room, or keep takes elsewhere: --to DIR" if low else "",
         )
     ]
@@ -219,40 +218,40 @@ def check_disk(directory: Path) -> list[Finding]:
             os.fsync(file.fileno())
     except OSError as error:
         cure = f"chown or chmod {place}, or keep takes elsewhere: --to DIR"
-        found.append(Finding("Disk", Verdict.BAD, f"{place} cannot be written: {error.strerror}", cure))
+        found.append(Finding("Disk", Severity.BAD, f"{place} cannot be written: {error.strerror}", cure))
     else:
-        found.append(Finding("Disk", Verdict.GOOD, f"{place} can be written"))
+        found.append(Finding("Disk", Severity.GOOD, f"{place} can be written"))
     return found
 
 
 def check_devices(root: Path = Path("/dev")) -> list[Finding]:
-    """The V4L2 cameras of this computer, and whether this user may open them."""
+    """Check that this user may open the V4L2 cameras of this computer."""
     devices = sorted(root.glob("video*"))
     if not devices:
-        return [Finding("Cameras", Verdict.GOOD, "no V4L2 camera on this computer")]
+        return [Finding("Cameras", Severity.GOOD, "no V4L2 camera on this computer")]
     found = []
     for device in devices:
         if os.access(device, os.R_OK | os.W_OK):
-            found.append(Finding("Cameras", Verdict.GOOD, f"{device} can be opened"))
+            found.append(Finding("Cameras", Severity.GOOD, f"{device} can be opened"))
         else:
             cure = "usermod --append --groups video USER, then log in again"
-            found.append(Finding("Cameras", Verdict.BAD, f"{device} may not be opened", cure))
+            found.append(Finding("Cameras", Severity.BAD, f"{device} cannot be opened by this user", cure))
     return found
 
 
 def check_kernel_clock(adjtimex: Callable[[], int | None] | None = None) -> list[Finding]:
-    """Whether this computer's clock is disciplined by anybody, as its kernel knows it."""
+    """Check whether the kernel reports a synchronized clock."""
     state = (adjtimex or _clock_state)()
     if state is None:
         return []
     if state != _CLOCK_ERROR:
-        return [Finding("Clock", Verdict.GOOD, "the kernel says that the clock is synchronized")]
+        return [Finding("Clock", Severity.GOOD, "the kernel says that the clock is synchronized")]
     cure = "timedatectl set-ntp true, or install chrony; times in a manifest are this computer's"
-    return [Finding("Clock", Verdict.NOTE, "nothing synchronizes this computer's clock", cure)]
+    return [Finding("Clock", Severity.NOTE, "nothing synchronizes this computer's clock", cure)]
 
 
 async def check_time_server(name: str) -> list[Finding]:
-    """How far this computer's clock is from a time server's."""
+    """Measure this computer's clock against a time server."""
     for module in ("asynccam.net.clock", "asynccam.session.shared"):
         await asyncio.to_thread(import_module, module)
     from asynccam.session.shared import time_server
@@ -260,12 +259,12 @@ async def check_time_server(name: str) -> list[Finding]:
     try:
         offset = await time_server(name).query()
     except AsynccamError as error:
-        return [Finding("Clock", Verdict.BAD, one_line(error), "name another one, or open UDP port 123")]
-    apart = formatting.clock(offset.offset, offset.bound)
+        return [Finding("Clock", Severity.BAD, one_line(error), "use another server, or open UDP port 123")]
+    apart = formatting.format_offset(offset.offset, offset.bound)
     if abs(offset.offset) - offset.bound < 0.1:
-        return [Finding("Clock", Verdict.GOOD, f"{name} is {apart} from this computer")]
+        return [Finding("Clock", Severity.GOOD, f"{name} is {apart} from this computer")]
     cure = "synchronize this computer's clock, or give takes this server: --ntp"
-    return [Finding("Clock", Verdict.NOTE, f"{name} is {apart} from this computer", cure)]
+    return [Finding("Clock", Severity.NOTE, f"{name} is {apart} from this computer", cure)]
 
 
 def _has(package: str) -> bool:
@@ -279,13 +278,13 @@ def _has(package: str) -> bool:
 
 
 def _clock_state() -> int | None:
-    """What adjtimex(2) answers when it is only asked; None where there is none."""
+    """Return the state that adjtimex(2) reports, or None where it does not exist."""
     if sys.platform != "linux":
         return None
     state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512))  # struct timex, all of it zero
     return int(state) if state >= 0 else None
 
 
-async def off_loop(check: Callable[[], list[Finding]]) -> list[Finding]:
-    """A check that touches the disk or binds ports, in a thread."""
+async def in_thread(check: Callable[[], list[Finding]]) -> list[Finding]:
+    """Run a check that touches the disk or binds ports in a thread."""
     return await asyncio.to_thread(check)

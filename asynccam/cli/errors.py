@@ -1,4 +1,4 @@
-"""What an error means to the shell: one exit code and one plain line. Imports neither Typer nor Rich."""
+"""Exit code and one-line message of an error. Imports neither Typer nor Rich."""
 
 from enum import IntEnum
 from typing import Final
@@ -18,7 +18,7 @@ from asynccam.errors import (
 
 
 class ExitCode(IntEnum):
-    """How a command ended; docs/cli.md explains each."""
+    """Exit code of a command; docs/cli.md explains each."""
 
     OK = 0
     INTERNAL = 1
@@ -47,12 +47,14 @@ _EXTRAS: Final = {
 """Which extra brings a package that may not be installed."""
 
 
-def visible(text: str) -> str:
-    """Text with all that a terminal would obey or could not show written as an escape."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
+def escape_unprintable(text: str) -> str:
+    """Return text with unprintable characters, terminal escapes among them, written as escapes."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text
+    )
 
 
-# The first class that fits decides, so a subclass stands before its base.
+# The first match decides: subclasses come before their bases.
 _CODES: Final[tuple[tuple[type[AsynccamError], ExitCode], ...]] = (
     (UsageError, ExitCode.USAGE),
     (TransferError, ExitCode.INCOMPLETE),
@@ -67,39 +69,39 @@ _CODES: Final[tuple[tuple[type[AsynccamError], ExitCode], ...]] = (
 )
 
 
-def leaves(error: BaseException) -> list[BaseException]:
-    """The exceptions of a group, of its groups, and so on; of a lone exception itself."""
+def flatten_errors(error: BaseException) -> list[BaseException]:
+    """Return the exceptions of a group and its subgroups, or the exception itself."""
     if isinstance(error, BaseExceptionGroup):
-        return [leaf for inner in error.exceptions for leaf in leaves(inner)]
+        return [leaf for inner in error.exceptions for leaf in flatten_errors(inner)]
     return [error]
 
 
 def exit_code(error: BaseException) -> ExitCode:
-    """The exit code for an exception; of a group, that of the first one in it."""
-    first = leaves(error)[0]
+    """Return the exit code for an exception; for a group, that of its first exception."""
+    first = flatten_errors(error)[0]
     if isinstance(first, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
-    if _extra_of(first) is not None:
+    if _missing_extra(first) is not None:
         return ExitCode.NOT_INSTALLED
     return next((code for kind, code in _CODES if isinstance(first, kind)), ExitCode.INTERNAL)
 
 
 def one_line(error: BaseException) -> str:
-    """The exception in one plain line, without a traceback."""
-    return visible("; ".join(" ".join(_words(leaf).split()) for leaf in leaves(error)))
+    """Return the message of an exception on one line, without a traceback."""
+    return escape_unprintable("; ".join(" ".join(_message(leaf).split()) for leaf in flatten_errors(error)))
 
 
-def _words(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     if isinstance(error, AsynccamError):
         return str(error) or type(error).__name__
-    extra = _extra_of(error)
+    extra = _missing_extra(error)
     if isinstance(error, ModuleNotFoundError) and extra is not None:
         return f'this needs {error.name}: pip install "asynccam[{extra}]"'
     return f"unexpected {type(error).__name__}: {error} (--verbose shows where)"
 
 
-def _extra_of(error: BaseException) -> str | None:
-    """The extra that is not installed, if that is what is wrong."""
+def _missing_extra(error: BaseException) -> str | None:
+    """Return the extra that provides the missing package, or None for other errors."""
     if not isinstance(error, ModuleNotFoundError):
         return None
     return _EXTRAS.get((error.name or "").partition(".")[0])

@@ -1,19 +1,19 @@
-"""Numbers as people read them, and words of devices as a terminal may safely show them."""
+"""Text for people: sizes, times, and device names that are safe on a terminal."""
 
 from datetime import UTC, datetime
 
 from rich.text import Text
 
-from asynccam.cli.errors import visible
+from asynccam.cli.errors import escape_unprintable
 
 
-def told(text: str, style: str = "") -> Text:
-    """A device's words: no markup, no escape sequences, on one line."""
-    return Text(visible(text), style=style)
+def device_text(text: str, style: str = "") -> Text:
+    """Return text of a device on one line, without markup or escape sequences."""
+    return Text(escape_unprintable(text), style=style)
 
 
-def size(count: int | None) -> str:
-    """Bytes in decimal units: ``4.2 MB``; ``?`` for None."""
+def format_size(count: int | None) -> str:
+    """Return bytes in decimal units: ``4.2 MB``; ``?`` for None."""
     if count is None:
         return "?"
     value = float(count)
@@ -24,28 +24,28 @@ def size(count: int | None) -> str:
     return f"{value:.2f} TB"
 
 
-def rate(count: int | None, seconds: float | None) -> str:
-    """Bytes a second; empty where it is not known."""
+def format_rate(count: int | None, seconds: float | None) -> str:
+    """Return bytes per second, or ``""`` if unknown."""
     if not count or not seconds:
         return ""
-    return f"{size(round(count / seconds))}/s"
+    return f"{format_size(round(count / seconds))}/s"
 
 
-def milliseconds(seconds: float) -> str:
-    """A small, signed time: ``+0.21 ms``."""
+def format_milliseconds(seconds: float) -> str:
+    """Return a small, signed time: ``+0.21 ms``."""
     value = seconds * 1000
     return f"{value:+.2f} ms" if abs(value) < 10 else f"{value:+,.0f} ms"
 
 
-def clock(offset: float, bound: float) -> str:
-    """A clock offset with its bound: ``+0.02 ± 0.15 ms``."""
+def format_offset(offset: float, bound: float) -> str:
+    """Return a clock offset with its bound: ``+0.02 ± 0.15 ms``."""
     if abs(offset) < 0.01 and bound < 0.01:
         return f"{offset * 1000:+.2f} ± {bound * 1000:.2f} ms"
     return f"{offset * 1000:+,.0f} ± {bound * 1000:,.1f} ms"
 
 
-def moment(unix: float | None) -> str:
-    """A date and time in UTC to the second, or empty for None."""
+def format_time(unix: float | None) -> str:
+    """Return a date and time in UTC to the second, or ``""`` for None."""
     if unix is None:
         return ""
     try:
@@ -54,13 +54,13 @@ def moment(unix: float | None) -> str:
         return f"{unix:g}"
 
 
-def cameras(count: int) -> str:
-    """``1 camera``, ``3 cameras``."""
+def count_cameras(count: int) -> str:
+    """Return ``1 camera``, ``3 cameras``."""
     return "1 camera" if count == 1 else f"{count} cameras"
 
 
-def length(seconds: float) -> str:
-    """A stretch of time as a clock shows it: ``0:07``, ``12:30``, ``3:05:00``."""
+def format_duration(seconds: float) -> str:
+    """Return a duration as a clock shows it: ``0:07``, ``12:30``, ``3:05:00``."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,4 +1,4 @@
-"""The library's log, to a file or to standard error, for ``asynccam --log-level LEVEL --log-file FILE``."""
+"""Log of the library, written to a file or standard error by ``--log-level`` and ``--log-file``."""
 
 import atexit
 import logging
@@ -9,18 +9,18 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, TextIO
 
-from asynccam.cli.output import complain
+from asynccam.cli.output import print_error
 from asynccam.errors import StorageError
 
 _FORMAT: Final = "%(asctime)s.%(msecs)03d %(levelname)-7s %(name)s: %(message)s"
-_MOST_WAITING: Final = 10_000
+_MAX_QUEUED: Final = 10_000
 """Records that wait to be written; more are dropped and counted."""
-_END_SECONDS: Final = 5.0
+_FLUSH_TIMEOUT: Final = 5.0
 """For writing what waits when the program ends."""
 
 
 class LogLevel(StrEnum):
-    """How much is logged."""
+    """Least severe level that is logged."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -29,7 +29,7 @@ class LogLevel(StrEnum):
 
 
 def start_logging(level: LogLevel, path: Path | None = None) -> None:
-    """Write asynccam's log until the program ends, in a thread: a slow disk must not hold up the event loop.
+    """Write asynccam's log until the program ends, in a thread, so that a slow disk blocks no event loop.
 
     Args:
         level: The least severe level that is written.
@@ -53,7 +53,7 @@ def start_logging(level: LogLevel, path: Path | None = None) -> None:
 
 
 class _StreamWriter(logging.StreamHandler[TextIO]):
-    """Writes records; complains of the first that cannot be written, and only of that."""
+    """Handler that reports the first record it cannot write, and only that one."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
@@ -62,16 +62,16 @@ class _StreamWriter(logging.StreamHandler[TextIO]):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name of logging
         if not self._failed:
             self._failed = True
-            complain(f"the log is not complete: {sys.exc_info()[1]}")
+            print_error(f"the log is not complete: {sys.exc_info()[1]}")
 
 
 class _ThreadHandler(logging.Handler):
-    """Hands records to a thread that writes them."""
+    """Handler that queues records for a thread that writes them."""
 
     def __init__(self, writer: logging.Handler) -> None:
         super().__init__()
         self._writer = writer
-        self._records: queue.Queue[logging.LogRecord | None] = queue.Queue(_MOST_WAITING)
+        self._records: queue.Queue[logging.LogRecord | None] = queue.Queue(_MAX_QUEUED)
         self._dropped = 0
         # A daemon, because a write that never returns must not keep the program from ending.
         self._thread = threading.Thread(target=self._write, name="asynccam log", daemon=True)
@@ -85,14 +85,14 @@ class _ThreadHandler(logging.Handler):
             self._dropped += 1
 
     def finish(self) -> None:
-        """Write what waits, for at most five seconds."""
+        """Write the queued records, for at most five seconds."""
         try:
-            self._records.put(None, timeout=_END_SECONDS)
+            self._records.put(None, timeout=_FLUSH_TIMEOUT)
         except queue.Full:
             return
-        self._thread.join(_END_SECONDS)
+        self._thread.join(_FLUSH_TIMEOUT)
         if self._dropped:
-            complain(f"the log lacks {self._dropped} records: they came faster than they could be written")
+            print_error(f"the log lacks {self._dropped} records: they came faster than they could be written")
 
     def _write(self) -> None:
         while (record := self._records.get()) is not None:

@@ -1,4 +1,4 @@
-"""Where the ``asynccam`` command begins, which has to work where Typer and Rich are missing."""
+"""Entry point of the ``asynccam`` command; works where Typer and Rich are missing."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ _STANDARD_STREAMS: Final = (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2,
 
 
 def run() -> None:
-    """Run the command line and leave with its exit code."""
+    """Run the command line and exit with its code."""
     open_standard_streams()
     try:
         from asynccam.cli.app import invoke
@@ -28,18 +28,18 @@ def run() -> None:
 def open_standard_streams() -> None:
     """Connect each standard stream that the parent process closed to the null device.
 
-    Otherwise Python has None in its place, and the next file or socket that is opened gets its number,
+    Without one, Python sets the stream to None, and the next file or socket opened gets its descriptor,
     into which a child process would write what it prints.
     """
-    for name, number, mode in _STANDARD_STREAMS:
+    for name, descriptor, mode in _STANDARD_STREAMS:
         try:
-            os.fstat(number)
+            os.fstat(descriptor)
         except OSError:
             null = os.open(os.devnull, os.O_RDWR)
-            if null == number:
-                os.set_inheritable(number, True)
+            if null == descriptor:
+                os.set_inheritable(descriptor, True)
             else:
-                os.dup2(null, number)
+                os.dup2(null, descriptor)
                 os.close(null)
         if getattr(sys, name) is None:
-            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+            setattr(sys, name, open(descriptor, mode, encoding="utf-8", closefd=False))  # noqa: SIM115

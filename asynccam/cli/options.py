@@ -19,7 +19,7 @@ UrisArgument = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="URI",
-        help=f"Any number of {ADDRESS_FORM}; a service without a camera means all behind it.",
+        help=f"Any number of {ADDRESS_FORM}; a service without a camera means all of its cameras.",
         show_default=False,
     ),
 ]
@@ -27,7 +27,7 @@ FleetOption = Annotated[
     Path | None,
     typer.Option("--fleet", metavar="FILE", help="The cameras of a fleet.toml, too.", show_default=False),
 ]
-DirectoryOption = Annotated[Path, typer.Option("--to", metavar="DIR", help="Directory; made if need be.")]
+DirectoryOption = Annotated[Path, typer.Option("--to", metavar="DIR", help="Directory; created if missing.")]
 InterfacesOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -43,7 +43,7 @@ TokenOption = Annotated[
         "--token",
         metavar="TOKEN",
         envvar="ASYNCCAM_TOKEN",
-        help="Token for services that want one; better in the environment than on a command line.",
+        help="Token for services that require one; safer in the environment than on a command line.",
         show_default=False,
     ),
 ]
@@ -53,13 +53,16 @@ ApiKeyOption = Annotated[
         "--api-key",
         metavar="KEY",
         envvar="ASYNCCAM_API_KEY",
-        help="API key for services that want one.",
+        help="API key for services that require one.",
         show_default=False,
     ),
 ]
+PortOption = Annotated[
+    int, typer.Option("--port", min=0, max=65535, metavar="P", help="TCP port; 0 takes a free one.")
+]
 AnswerTimeoutOption = Annotated[
     float,
-    typer.Option("--timeout", min=0.1, metavar="S", help="Seconds to wait for those who do not answer."),
+    typer.Option("--timeout", min=0.1, metavar="S", help="Seconds to wait for cameras that do not answer."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
 VerboseOption = Annotated[
@@ -68,5 +71,5 @@ VerboseOption = Annotated[
 
 
 def credentials_of(token: str | None, api_key: str | None) -> Credentials | None:
-    """What was given on the command line or in asynccam's own environment variables, or None."""
+    """Return the credentials given as options or in asynccam's environment variables, or None."""
     return Credentials(token, api_key) if token or api_key else None

@@ -1,4 +1,4 @@
-"""What the command says: results on stdout, for people or as JSON; everything else on stderr."""
+"""Output of commands: results on stdout, as text or JSON; everything else on stderr."""
 
 import json
 import logging
@@ -47,11 +47,11 @@ THEME: Final = Theme(
     }
 )
 _PIPE_WIDTH: Final = 200
-"""Columns where nobody's terminal sets them, so that a piped table is not cut to 80."""
+"""Columns of output that is not a terminal, so that a piped table is not cut to 80."""
 
 
 class Output:
-    """Where a command puts its results and its talk.
+    """Destination of a command's results and messages.
 
     Args:
         json: Results are JSON; nothing else goes to stdout.
@@ -70,7 +70,7 @@ class Output:
         self.stderr = console(stderr=True, width=_width(self.animate))
 
     def set_up_logging(self) -> None:
-        """Send the library's log to stderr if asked for, and nowhere if not."""
+        """Log to stderr with ``--verbose``; otherwise log only warnings about credentials."""
         root = logging.getLogger()
         if self.verbose:
             root.addHandler(RichHandler(console=self.stderr, show_path=False, log_time_format="%H:%M:%S.%f"))
@@ -78,43 +78,43 @@ class Output:
             logging.getLogger("asynccam").setLevel(logging.DEBUG)
         else:
             root.addHandler(logging.NullHandler())
-            logging.getLogger(CREDENTIALS_LOG).addHandler(_Complaints(logging.WARNING))
+            logging.getLogger(CREDENTIALS_LOG).addHandler(_WarningHandler(logging.WARNING))
 
     def mute(self) -> None:
-        """Give no result any more: the command is being left."""
+        """Print no more results: the command is exiting."""
         self._muted = True
 
-    def show(self, *parts: RenderableType) -> None:
-        """Show a result to a person; says nothing with ``--json``."""
+    def print(self, *parts: RenderableType) -> None:
+        """Print a result as text; print nothing with ``--json``."""
         if not self.json and not self._muted:
             with _to_stdout():
                 self.stdout.print(*parts, sep="\n")
 
-    def document(self, value: Any) -> None:
-        """Give the whole result as one JSON document; says nothing without ``--json``."""
+    def json_document(self, value: Any) -> None:
+        """Print the whole result as one JSON document; print nothing without ``--json``."""
         if self.json and not self._muted:
             _write_line(json.dumps(plain(value), indent=2))
 
-    def line(self, value: Any) -> None:
-        """Give one JSON line of a stream; says nothing without ``--json``."""
+    def json_line(self, value: Any) -> None:
+        """Print one JSON line of a stream; print nothing without ``--json``."""
         if self.json:
             _write_line(json.dumps(plain(value)))
 
-    def note(self, text: str) -> None:
-        """Tell a person at a terminal something that is not the result."""
+    def print_note(self, text: str) -> None:
+        """Print a message that is not the result, if stderr is a terminal."""
         if self.animate:
             self.stderr.print(Text(text, style="faint"))
 
-    def failure(self, command: str, error: BaseException) -> None:
-        """Say what went wrong, in one plain line; with ``--verbose`` after the traceback."""
+    def print_failure(self, command: str, error: BaseException) -> None:
+        """Print an error on one line, with ``--verbose`` after its traceback."""
         if self.verbose:
             trace = "".join(traceback.format_exception(error)).rstrip()
             self.stderr.print(Text(trace, style="faint"), soft_wrap=True)
-        complain(f"{command}: {one_line(error)}")
+        print_error(f"{command}: {one_line(error)}")
 
     @contextmanager
-    def waiting(self, text: str, seconds: float | None = None) -> Iterator[None]:
-        """Draw a wait while the block runs.
+    def show_wait(self, text: str, seconds: float | None = None) -> Iterator[None]:
+        """Show a progress bar for a wait while the block runs.
 
         Args:
             text: What is waited for.
@@ -126,8 +126,8 @@ class Output:
             yield
 
     @contextmanager
-    def transfer(self, text: str) -> Iterator[Report]:
-        """Draw a transfer while the block runs; gives the callback that tells how far it is."""
+    def show_transfer(self, text: str) -> Iterator[Report]:
+        """Show a transfer while the block runs; yield the callback that updates it."""
         columns = (
             SpinnerColumn(style="busy"),
             TextColumn("{task.description}", markup=False),
@@ -146,7 +146,7 @@ class Output:
 
 
 class _TimeColumn(ProgressColumn):
-    """A bar that fills with the passing of time, and the seconds that are left."""
+    """Bar that fills as time passes; without a known duration, the elapsed seconds."""
 
     def render(self, task: Task) -> RenderableType:
         elapsed = task.elapsed or 0.0
@@ -156,7 +156,7 @@ class _TimeColumn(ProgressColumn):
 
 
 def console(**options: Any) -> Console:
-    """A Rich console in the command's style, to which text from a device is never markup."""
+    """Return a Rich console in the command's style that never treats device text as markup."""
     return Console(theme=THEME, markup=False, emoji=False, highlight=False, **options)
 
 
@@ -177,17 +177,17 @@ def _to_stdout() -> Iterator[None]:
         raise StorageError(f"standard output cannot be written: {error.strerror}") from error
 
 
-def complain(text: str) -> None:
-    """Write one plain line about trouble to stderr, if stderr takes it."""
+def print_error(text: str) -> None:
+    """Write a one-line error message to stderr, if stderr accepts it."""
     with suppress(OSError):  # a full disk or a closed pipe behind stderr must not end a take
         print(f"asynccam: {text}", file=sys.stderr, flush=True)
 
 
-class _Complaints(logging.Handler):
-    """Writes what is logged to stderr, a line each, however the command was called."""
+class _WarningHandler(logging.Handler):
+    """Handler that prints log records to stderr, one line each."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        complain(record.getMessage())
+        print_error(record.getMessage())
 
 
 def _width(terminal: bool) -> int | None:

@@ -1,4 +1,4 @@
-"""The table and the summary that a take ends with."""
+"""Table and summary of a finished take."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,12 +12,12 @@ from rich.text import Text
 from asynccam.cli import formatting
 from asynccam.model.manifest import CameraRecord, FileRecord, FileState, Manifest, MissingRecord, Outcome
 
-_MOST_NOTES: Final = 5
-"""Notes about clocks that are printed; the manifest has all of them."""
+_MAX_NOTES: Final = 5
+"""Clock notes to print; the manifest has all of them."""
 
 
-def whole(manifest: Manifest) -> bool:
-    """Whether every camera's every file came home and, where somebody looked, plays to the take's end."""
+def is_complete(manifest: Manifest) -> bool:
+    """Return whether every camera's files arrived and passed their check."""
     return manifest.outcome in (Outcome.COMPLETE, Outcome.RESUMED) and all(
         file.state is FileState.ARRIVED and (file.verdict is None or not file.verdict.is_failure)
         for camera in manifest.cameras
@@ -25,36 +25,36 @@ def whole(manifest: Manifest) -> bool:
     )
 
 
-def missing(camera: CameraRecord) -> list[str]:
-    """What is known to be missing from a camera's videos, however whole their files are, in words."""
-    told: list[str] = []
+def describe_missing(camera: CameraRecord) -> list[str]:
+    """Return what is missing from a camera's videos: late begin, dropped frames, early end."""
+    parts: list[str] = []
     if camera.begins_late is not None:
         late = camera.begins_late
-        told.append(f"begins late, its first {late.seconds:.1f} s are missing: {late.reason}")
+        parts.append(f"begins late, its first {late.seconds:.1f} s are missing: {late.reason}")
     for gap in camera.gaps:
         if gap.ended_at is not None:
-            told.append(f"a gap of {gap.ended_at.unix - gap.began_at.unix:.1f} s: {gap.reason}")
+            parts.append(f"a gap of {gap.ended_at.unix - gap.began_at.unix:.1f} s: {gap.reason}")
         elif camera.ended_early is None:
-            told.append(f"a gap to the end: {gap.reason}")
+            parts.append(f"a gap to the end: {gap.reason}")
     if camera.ended_early is not None:
         early = camera.ended_early
-        told.append(f"ended early, its last {early.seconds:.1f} s are missing: {early.reason}")
-    return told
+        parts.append(f"ended early, its last {early.seconds:.1f} s are missing: {early.reason}")
+    return parts
 
 
-def absence(missing: MissingRecord) -> str:
+def missing_name(missing: MissingRecord) -> str:
     """Return the name to show for a camera that is missing from a take."""
     return missing.label or missing.name or missing.address
 
 
 def take_report(manifest: Manifest, directory: Path) -> RenderableType:
-    """Every file of a take in a table, what went wrong, and where it all is."""
+    """Return the files of a take as a table, with problems and a summary."""
     problems: list[RenderableType] = []
     mixed = _is_mixed(manifest)
     for camera in manifest.cameras:
-        doubts = [f"not well timed: {told}" for told in camera.contradictions]
-        told = [
-            *missing(camera),
+        doubts = [f"contradicting times: {text}" for text in camera.contradictions]
+        texts = [
+            *describe_missing(camera),
             *doubts,
             *(f"{problem.step}: {problem.message}" for problem in camera.errors),
         ]
@@ -62,35 +62,40 @@ def take_report(manifest: Manifest, directory: Path) -> RenderableType:
             Text.assemble(
                 ("✗ ", "bad"),
                 (f"{camera.system} " if mixed else "", "key"),
-                formatting.told(camera.name, "name"),
-                formatting.told(f"  {problem}"),
+                formatting.device_text(camera.name, "name"),
+                formatting.device_text(f"  {text}"),
             )
-            for problem in told
+            for text in texts
         ]
     problems += [
-        Text.assemble(("✗ ", "bad"), formatting.told(f"{absence(one)} is missing: {one.reason}"))
-        for one in manifest.missing
+        Text.assemble(
+            ("✗ ", "bad"), formatting.device_text(f"{missing_name(record)} is missing: {record.reason}")
+        )
+        for record in manifest.missing
     ]
     problems += [
-        Text.assemble(("✗ ", "bad"), formatting.told(f"{problem.step}: {problem.message}"))
+        Text.assemble(("✗ ", "bad"), formatting.device_text(f"{problem.step}: {problem.message}"))
         for problem in manifest.errors
     ]
-    problems += [Text.assemble(("! ", "busy"), formatting.told(note)) for note in _clock_notes(manifest)]
+    problems += [
+        Text.assemble(("! ", "busy"), formatting.device_text(note)) for note in _clock_notes(manifest)
+    ]
     if problems:
         problems.append(Text())
     return Group(_table(manifest), *problems, _summary(manifest, directory))
 
 
 def _clock_notes(manifest: Manifest) -> list[str]:
-    """Describe clock steps and pauses of the program during a take."""
-    told = [
+    """Return notes on clock steps and pauses of the program during a take."""
+    notes = [
         f"this computer's clock was set by {step.seconds:+.3f} s; the times of the take do not follow it"
         for step in manifest.clock_steps
     ]
     for pause in manifest.pauses:
-        who = "this computer slept" if pause.slept else "the program did not run"
-        told.append(f"{who} for {pause.seconds:.2f} s from {formatting.moment(pause.at.unix)} on")
-    return [*told[:_MOST_NOTES], *([f"{len(told) - _MOST_NOTES} more"] if len(told) > _MOST_NOTES else [])]
+        subject = "this computer slept" if pause.slept else "the program did not run"
+        notes.append(f"{subject} for {pause.seconds:.2f} s from {formatting.format_time(pause.at.unix)} on")
+    more = len(notes) - _MAX_NOTES
+    return [*notes[:_MAX_NOTES], *([f"{more} more"] if more > 0 else [])]
 
 
 def _table(manifest: Manifest) -> Table:
@@ -106,32 +111,32 @@ def _table(manifest: Manifest) -> Table:
     table.add_column("length", justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for camera in manifest.cameras:
-        who = (
+        cells = (
             *((camera.system,) if mixed else ()),
-            formatting.told(camera.name),
-            _answered(camera, manifest),
+            formatting.device_text(camera.name),
+            _answer_delay(camera, manifest),
         )
         if not camera.files:
-            table.add_row(*who, *[""] * 4, _outcome(camera))
-        for number, file in enumerate(camera.files):
-            last = number == len(camera.files) - 1
-            ends = ["begins late"] if camera.begins_late is not None and number == 0 else []
+            table.add_row(*cells, *[""] * 4, _outcome(camera))
+        for index, file in enumerate(camera.files):
+            last = index == len(camera.files) - 1
+            ends = ["begins late"] if camera.begins_late is not None and index == 0 else []
             ends += ["ends early"] if camera.ended_early is not None and last else []
-            table.add_row(*(who if number == 0 else [""] * len(who)), *_file(file, ends))
+            table.add_row(*(cells if index == 0 else [""] * len(cells)), *_file(file, ends))
     return table
 
 
 def _is_mixed(manifest: Manifest) -> bool:
-    """Whether cameras of several systems took part, so that a name alone does not say which it is."""
+    """Return whether cameras of several systems took part."""
     return len({camera.system for camera in manifest.cameras}) > 1
 
 
-def _answered(camera: CameraRecord, manifest: Manifest) -> str:
-    """How long after the start command the camera's answer arrived, and how late that command was."""
+def _answer_delay(camera: CameraRecord, manifest: Manifest) -> str:
+    """Return the delay from the start command to the answer, and how late the command was."""
     if camera.accepted_at is None or camera.commanded_at is None:
         return "never"
-    told = formatting.milliseconds(camera.accepted_at.unix - camera.commanded_at.unix)
-    return f"{camera.start_lateness:.2f} s late, {told}" if manifest.started_late(camera) else told
+    delay = formatting.format_milliseconds(camera.accepted_at.unix - camera.commanded_at.unix)
+    return f"{camera.start_lateness:.2f} s late, {delay}" if manifest.started_late(camera) else delay
 
 
 def _outcome(camera: CameraRecord) -> Text:
@@ -139,8 +144,8 @@ def _outcome(camera: CameraRecord) -> Text:
 
 
 def _file(file: FileRecord, missing_ends: Sequence[str]) -> tuple[RenderableType, ...]:
-    name = formatting.told(Path(file.path or file.part or file.name).name)
-    size = formatting.size(file.size)
+    name = formatting.device_text(Path(file.path or file.part or file.name).name)
+    size = formatting.format_size(file.size)
     if file.state is not FileState.ARRIVED:
         return name, size, "", "", Text(file.state.value, style="bad")
     ends = "".join(f", {end}" for end in missing_ends)
@@ -167,9 +172,10 @@ def _summary(manifest: Manifest, directory: Path) -> RenderableType:
         worst = max(abs(clock.offset) + clock.bound for clock in clocks)
         grid.add_row("clocks", f"{len(clocks)} measured, within {worst * 1000:.2f} ms of this computer's")
     complete = sum(camera.outcome is Outcome.COMPLETE for camera in manifest.cameras)
-    style = "good" if whole(manifest) else "bad"
+    style = "good" if is_complete(manifest) else "bad"
     total = sum(file.size or 0 for camera in manifest.cameras for file in camera.files if file.path)
-    home = f"{complete} of {formatting.cameras(len(manifest.cameras))}, {formatting.size(total)} home"
-    grid.add_row("take", Text.assemble((manifest.outcome.value, style), f": {home}"))
-    grid.add_row("manifest", formatting.told(str(directory / "manifest.json"), "key"))
+    count = formatting.count_cameras(len(manifest.cameras))
+    downloaded = f"{complete} of {count}, {formatting.format_size(total)} downloaded"
+    grid.add_row("take", Text.assemble((manifest.outcome.value, style), f": {downloaded}"))
+    grid.add_row("manifest", formatting.device_text(str(directory / "manifest.json"), "key"))
     return grid

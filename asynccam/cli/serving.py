@@ -1,15 +1,20 @@
-"""What all servers of ``asynccam serve`` share."""
+"""Options and helpers shared by ``asynccam serve`` and ``asynccam simulate``."""
 
 import asyncio
+import dataclasses
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, get_type_hints
 
 import typer
 
-from asynccam.errors import UsageError
+from asynccam.errors import RecordingError, UsageError
 from asynccam.runtime.tasks import TaskScope
+
+if TYPE_CHECKING:
+    from asynccam.recording.sources import Source
 
 WhileStdinOption = Annotated[
     bool, typer.Option("--while-stdin-open", help="Also end when standard input is closed.")
@@ -18,7 +23,7 @@ WhileStdinOption = Annotated[
 
 @asynccontextmanager
 async def while_open(*, stdin: bool) -> AsyncIterator[None]:
-    """The block, ended when standard input is closed, if that is to be watched."""
+    """Run the block until standard input is closed, if ``stdin`` is true."""
     if not stdin:
         yield
         return
@@ -49,3 +54,71 @@ async def while_open(*, stdin: bool) -> AsyncIterator[None]:
                 raise
         finally:
             transport.close()
+
+
+FaultsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fault",
+        metavar="NAME[=VALUE]",
+        help="Deliberate fault; may be repeated. An unknown name lists all faults.",
+        show_default=False,
+    ),
+]
+
+F = TypeVar("F")
+
+
+def faults_of(kind: type[F], texts: Sequence[str] | None) -> F:
+    """Return the fault switches of a server, parsed from ``--fault`` options.
+
+    Args:
+        kind: Their dataclass, whose default does nothing.
+        texts: ``NAME`` for a switch, ``NAME=VALUE`` for a number or a text, ``NAME=A,B`` for several.
+
+    Raises:
+        UsageError: A switch is unknown, or its value is invalid.
+    """
+    hints = get_type_hints(kind)
+    chosen: dict[str, Any] = {}
+    for text in texts or ():
+        name, has_value, value = text.partition("=")
+        if name not in hints:
+            raise UsageError(f"unknown fault {name!r}; expected one of {', '.join(hints)}")
+        chosen[name] = _converted(name, hints[name], value if has_value else None)
+    return dataclasses.replace(kind(), **chosen)  # type: ignore[type-var]  # each kind is a dataclass
+
+
+def _converted(name: str, hint: Any, value: str | None) -> Any:
+    from pydantic import TypeAdapter, ValidationError
+
+    given: Any = True if value is None else value.split(",") if "frozenset" in str(hint) else value
+    try:
+        return TypeAdapter(hint).validate_python(given)
+    except ValidationError as error:
+        raise UsageError(f"--fault {name}: {error.errors()[0]['msg']}") from None
+
+
+_CURE: Final = (
+    "apt install gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good"
+    " gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly"
+)
+
+
+async def require_gstreamer(source: "Source") -> None:
+    """Check that a source can be recorded to MP4 on this computer.
+
+    Raises:
+        RecordingError: What is missing, and how Debian and Ubuntu install it.
+    """
+    from asynccam.recording import Pipeline, SingleFile
+    from asynccam.recording.gstreamer import find_installation
+
+    # Planning only checks whether the file exists; it writes nothing.
+    pipeline = Pipeline(source, SingleFile(Path("asynccam-has-no-such-directory", "a.mp4")))
+    try:
+        tools = await find_installation()
+        plan = await asyncio.to_thread(pipeline.plan, tools.elements)
+        await find_installation(plan.graph.factories)
+    except RecordingError as error:
+        raise RecordingError(f"{error}; {_CURE}", output=error.output) from None

@@ -1,4 +1,4 @@
-"""Servers as real processes of this same command, which never outlive the one that started them."""
+"""Server processes of this command; they end when the process that started them ends."""
 
 import asyncio
 import json
@@ -15,19 +15,18 @@ from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
 
 _START_TIMEOUT: Final = 30.0
-_PATIENCE: Final = 8.0
+_STOP_TIMEOUT: Final = 8.0
 """Seconds a server has to finish its recording before it is terminated, and again before it is killed."""
-_TAIL: Final = 20
+_STDERR_LINES: Final = 20
 """Lines of a server's stderr that are kept for the error."""
-_SETTINGS: Final = ("ASYNCCAM_", "MEDIAMTX_")
+_SETTING_PREFIXES: Final = ("ASYNCCAM_", "MEDIAMTX_")
 
 
 class ServerProcess:
-    """One ``asynccam serve ...`` or ``asynccam simulate ...`` of this computer.
+    """One ``asynccam serve ...`` or ``asynccam simulate ...`` process.
 
-    The process watches its standard input, whose other end only this process holds: it ends when
-    this one does, whatever ends it. It has a session of its own, so that Ctrl-C at the terminal
-    does not reach it before its recording is brought home.
+    The process ends when its standard input closes, and so when this process ends for any reason. It has its
+    own process session, so that Ctrl-C at the terminal does not stop it before its recording is downloaded.
 
     Args:
         name: What it is called in errors.
@@ -40,14 +39,14 @@ class ServerProcess:
 
     def __init__(self, name: str, arguments: Sequence[str]) -> None:
         self.name = name
-        self.said: Mapping[str, Any] = MappingProxyType({})
+        self.facts: Mapping[str, Any] = MappingProxyType({})
         self._arguments = arguments
         self._process: asyncio.subprocess.Process | None = None
-        self._tail: deque[str] = deque(maxlen=_TAIL)
+        self._tail: deque[str] = deque(maxlen=_STDERR_LINES)
         self._scope = TaskScope(f"server {name}")
 
     async def start(self) -> None:
-        """Start it and wait until it listens.
+        """Start the process and wait until it listens.
 
         Raises:
             RecordingError: It ended instead; its own words are in the message.
@@ -68,50 +67,50 @@ class ServerProcess:
             line = await process.stdout.readline()
             if not line:
                 await errors
-                raise RecordingError(self._last_words(), output="\n".join(self._tail))
-        self.said = MappingProxyType(json.loads(line))
+                raise RecordingError(self._start_error(), output="\n".join(self._tail))
+        self.facts = MappingProxyType(json.loads(line))
         self._scope.spawn(self._drain(process.stdout), name="stdout")
 
     async def kill(self) -> None:
-        """Let it die at once and without a word, as a device does whose power fails."""
+        """Kill the process at once, as a power failure would."""
         if self._process is not None:
             with suppress(ProcessLookupError):
                 self._process.kill()
             await self._process.wait()
 
-    async def end(self) -> None:
-        """Ask it to end, and see to it that it does; not cut short by a cancellation."""
-        await finish(self._end())
+    async def stop(self) -> None:
+        """Ask the process to end; terminate, then kill it if it does not. Completes when cancelled."""
+        await finish(self._stop())
 
-    async def _end(self) -> None:
+    async def _stop(self) -> None:
         process = self._process
         if process is not None:
             assert process.stdin is not None
             process.stdin.close()
             for insist in (process.terminate, process.kill):
-                if await _ended(process, _PATIENCE):
+                if await _wait_ended(process, _STOP_TIMEOUT):
                     break
                 with suppress(ProcessLookupError):
                     insist()
             await process.wait()
         await self._scope.aclose()
 
-    def _last_words(self) -> str:
+    def _start_error(self) -> str:
         command = " ".join(self._arguments[:2])
         said = self._tail[-1].removeprefix(f"asynccam: {command}: ") if self._tail else "it said nothing"
         return f"{self.name} did not start: {said}"
 
     async def _drain(self, stream: asyncio.StreamReader) -> None:
-        """Read what the process says, so that it never has to wait for a reader."""
+        """Read the output, so that the process never blocks on a full pipe."""
         while line := await stream.readline():
             self._tail.append(line.decode(errors="replace").rstrip())
 
 
 @asynccontextmanager
-async def running(
+async def running_servers(
     servers: Sequence[ServerProcess], up: Callable[[ServerProcess], None] = lambda _: None
 ) -> AsyncIterator[None]:
-    """Servers for the block, started side by side and ended side by side.
+    """Run servers for the block, started and stopped concurrently.
 
     Args:
         servers: Not started yet; each with a name of its own.
@@ -128,7 +127,7 @@ async def running(
                     raise result
             yield
         finally:
-            await finish(scope.gather({server.name: server.end() for server in servers}, name="end"))
+            await finish(scope.gather({server.name: server.stop() for server in servers}, name="end"))
 
 
 async def _start(server: ServerProcess, up: Callable[[ServerProcess], None]) -> None:
@@ -137,13 +136,13 @@ async def _start(server: ServerProcess, up: Callable[[ServerProcess], None]) -> 
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment without what would make its user's settings those of the servers."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS)}
+    """Return the environment without the user's own asynccam and MediaMTX settings."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_SETTING_PREFIXES)}
     return kept | {"PYTHONUNBUFFERED": "1"}
 
 
-async def _ended(process: asyncio.subprocess.Process, seconds: float) -> bool:
-    """Whether a process ends within some seconds."""
+async def _wait_ended(process: asyncio.subprocess.Process, seconds: float) -> bool:
+    """Return whether a process ends within some seconds."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await process.wait()

@@ -1,55 +1,54 @@
-"""Carries a take out before the user's eyes, and tells how it ended."""
+"""Run a take with a live view and print its result."""
 
 from pathlib import Path
 
 from asynccam.cli.errors import ExitCode
-from asynccam.cli.live_display import drawn
 from asynccam.cli.output import Output
-from asynccam.cli.report import take_report, whole
-from asynccam.cli.runner import second_signal
-from asynccam.cli.take_view import TakeView
+from asynccam.cli.report import is_complete, take_report
+from asynccam.cli.runner import abort_on_second_signal
+from asynccam.cli.take_view import TakeView, live_view
 from asynccam.errors import StateError
 from asynccam.session import Session
 from asynccam.take import Take
 
 
 async def run_take(session: Session, take: Take, view: TakeView, output: Output) -> ExitCode:
-    """Run a take to its end while the view follows it, and give its manifest as the result.
+    """Run a take to its end with a live view, and print its manifest as the result.
 
-    Cancelled, the take stops its cameras and brings home what there is; its result is given all
-    the same before the cancellation goes on.
+    When cancelled, the take stops its cameras and downloads what exists; its result is printed before the
+    cancellation continues.
     """
     for camera in take.manifest.cameras:
         view.add(camera.id, camera.name)
     try:
-        async with drawn(view, output):
-            await follow(session, take, view)
+        async with live_view(view, output):
+            await run_with_view(session, take, view)
     finally:
-        tell(take, output)
-    return ExitCode.OK if whole(take.manifest) else ExitCode.INCOMPLETE
+        print_take(take, output)
+    return ExitCode.OK if is_complete(take.manifest) else ExitCode.INCOMPLETE
 
 
-async def follow(session: Session, take: Take, view: TakeView) -> None:
+async def run_with_view(session: Session, take: Take, view: TakeView) -> None:
     """Run a take to its end while the view follows it."""
-    with session.subscribe(view.handle), second_signal(take.abort):
+    with session.subscribe(view.handle), abort_on_second_signal(take.abort):
         try:
             await take.run(duration=view.duration, start_in=view.start_in)
         finally:
             view.end(take.manifest)
 
 
-def tell(take: Take, output: Output) -> None:
-    """Give a take's manifest as the command's result, if the take got so far as to have a directory."""
-    directory = directory_of(take)
+def print_take(take: Take, output: Output) -> None:
+    """Print a take's manifest as the command's result, if the take has a directory."""
+    directory = take_directory(take)
     if directory is None:
         return
     manifest = take.manifest
-    output.document({"directory": directory, "complete": whole(manifest), "manifest": manifest})
-    output.show(take_report(manifest, directory))
+    output.json_document({"directory": directory, "complete": is_complete(manifest), "manifest": manifest})
+    output.print(take_report(manifest, directory))
 
 
-def directory_of(take: Take) -> Path | None:
-    """Where a take is, or None if it never came so far."""
+def take_directory(take: Take) -> Path | None:
+    """Return the directory of a take, or None before it was created."""
     try:
         return take.directory
     except StateError:

@@ -1,4 +1,4 @@
-"""The live picture of a session: every camera, how it is, and what it did last."""
+"""Live table of a session's cameras."""
 
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Final
@@ -32,13 +32,13 @@ _STATES: Final = {
     "away": ("✗", "bad"),
     "error": ("✗", "bad"),
 }
-_QUIET: Final = (CameraStateChanged, FileProgress)
-"""Events that the other columns tell, or that come too often to be read."""
+_HIDDEN_EVENTS: Final = (CameraStateChanged, FileProgress)
+"""Events that other columns show, or that are too frequent to read."""
 
 
 @dataclass(frozen=True, slots=True)
 class TopRow:
-    """One camera, or an address at which none has answered.
+    """Row of one camera, or of an address where no camera has answered.
 
     Attributes:
         id: The camera's, or the address.
@@ -47,7 +47,7 @@ class TopRow:
         address: Where it is.
         state: What it is doing, in the words of `CameraState`.
         since: When that began, Unix seconds, or None.
-        reason: Why it is away or in error.
+        reason: Why it is unavailable or in error.
         last: What it did last.
         last_at: When, Unix seconds, or None.
     """
@@ -64,7 +64,7 @@ class TopRow:
 
 
 class TopView:
-    """Follows a session's events and draws its cameras.
+    """Rich renderable that follows the events of a session.
 
     Args:
         session: Whose cameras.
@@ -77,37 +77,47 @@ class TopView:
         self._begun: dict[str, tuple[float, float]] = {}
 
     def handle(self, event: Event) -> None:
-        """Take an event into the picture."""
+        """Update the view with an event."""
         if not isinstance(event, CameraEvent):
             return
         if isinstance(event, RecordingStarted):
             self._recording[event.camera] = event.at if event.due is None else event.due
         elif isinstance(event, RecordingStopped):
             self._recording.pop(event.camera, None)
-        if not isinstance(event, _QUIET):
-            self._last[event.camera] = event.at, _said(event)
+        if not isinstance(event, _HIDDEN_EVENTS):
+            self._last[event.camera] = event.at, _describe(event)
 
     def rows(self) -> list[TopRow]:
-        """Every camera by name, and after them the addresses at which none has answered."""
+        """Return all cameras by name, then the addresses where none has answered."""
         session = self._session
         cameras = sorted(session.cameras.items(), key=lambda item: (item[1].info.name, item[0]))
         rows = [self._row(key) for key, _ in cameras]
-        for key, away in session.unavailable.items():
+        for key, unavailable in session.unavailable.items():
             if key not in session.cameras:
                 system = key.partition("://")[0]
-                rows.append(TopRow(key, key, system, away.address, "away", away.since, _why(away.error)))
+                rows.append(
+                    TopRow(
+                        key,
+                        key,
+                        system,
+                        unavailable.address,
+                        "away",
+                        unavailable.since,
+                        _reason(unavailable.error),
+                    )
+                )
         return rows
 
     def _row(self, key: str) -> TopRow:
         session = self._session
         info = session.cameras[key].info
         last_at, last = self._last.get(key, (None, ""))
-        away = session.unavailable.get(key)
+        unavailable = session.unavailable.get(key)
         state = session.events.latest(CameraStateChanged, key)
         recording = self._recording.get(key)
         since: float | None
-        if away is not None:
-            now, since, reason = CameraState.UNAVAILABLE.value, away.since, _why(away.error)
+        if unavailable is not None:
+            now, since, reason = CameraState.UNAVAILABLE.value, unavailable.since, _reason(unavailable.error)
         elif recording is not None:
             now, since, reason = CameraState.RECORDING.value, recording, ""
         elif state is not None:
@@ -118,8 +128,8 @@ class TopView:
             )
         return TopRow(key, info.name or key, info.system, info.address, now, since, reason, last, last_at)
 
-    def _lasted(self, row: TopRow, now: float) -> float:
-        """Seconds since a row's state began; counted by elapsed time from when it was first drawn."""
+    def _state_age(self, row: TopRow, now: float) -> float:
+        """Return the seconds since a row's state began, by elapsed time since it was first drawn."""
         assert row.since is not None
         elapsed = WALL_CLOCK.elapsed()
         known = self._begun.get(row.id)
@@ -144,37 +154,37 @@ class TopView:
         table.add_column("last", no_wrap=True, ratio=6)
         for row in rows:
             mark, style = _STATES.get(row.state, ("·", "faint"))
-            told = (
-                formatting.told(row.reason, "bad")
+            text = (
+                formatting.device_text(row.reason, "bad")
                 if row.reason and style == "bad"
-                else formatting.told(row.last, "faint")
+                else formatting.device_text(row.last, "faint")
             )
-            told.overflow = "ellipsis"
+            text.overflow = "ellipsis"
             table.add_row(
-                formatting.told(row.name),
+                formatting.device_text(row.name),
                 row.system,
                 Text(f"{mark} {row.state}", style=style),
-                "" if row.since is None else formatting.length(self._lasted(row, now)),
-                told,
+                "" if row.since is None else formatting.format_duration(self._state_age(row, now)),
+                text,
             )
         yield table
 
 
-def _why(error: Exception | None) -> str:
+def _reason(error: Exception | None) -> str:
     return "" if error is None else one_line(error)
 
 
 def _title(rows: list[TopRow], now: float) -> Text:
     count = {state: sum(row.state == state for row in rows) for state in ("recording", "away", "error")}
-    title = Text(f"{formatting.cameras(len(rows))}", style="name")
-    for state, number in count.items():
-        if number:
-            title.append(f"   {number} {state}", _STATES[state][1])
-    return title.append(f"   {formatting.moment(now)}", "faint")
+    title = Text(f"{formatting.count_cameras(len(rows))}", style="name")
+    for state, total in count.items():
+        if total:
+            title.append(f"   {total} {state}", _STATES[state][1])
+    return title.append(f"   {formatting.format_time(now)}", "faint")
 
 
-def _said(event: CameraEvent) -> str:
-    """An event in a few words."""
+def _describe(event: CameraEvent) -> str:
+    """Return an event in a few words."""
     if isinstance(event, CameraFailed):
         return f"{event.step} failed: {one_line(event.error)}"
     name = "".join(f" {char.lower()}" if char.isupper() else char for char in type(event).__name__).strip()

@@ -62,8 +62,8 @@ async def test_a_password_may_stand_in_a_file_and_a_wrong_one_is_said(tmp_path: 
     ("arguments", "code", "words"),
     [
         (("bridge",), 2, "--fleet"),
-        (("bridge", "multicam://127.0.0.1:9", "--broker", "http://127.0.0.1"), 2, "no broker"),
-        (("bridge", "multicam://127.0.0.1:9", "--broker", "127.0.0.1:x"), 2, "no broker"),
+        (("bridge", "multicam://127.0.0.1:9", "--broker", "http://127.0.0.1"), 2, "not a broker address"),
+        (("bridge", "multicam://127.0.0.1:9", "--broker", "127.0.0.1:x"), 2, "not a broker address"),
         (("bridge", "multicam://127.0.0.1:9", "--prefix", "a/#"), 2, "in front of MQTT topics"),
         (("bridge", "multicam://127.0.0.1:9", "--password-file", "/does/not/exist"), 6, "cannot read"),
         (("bridge", "nonsense"), 2, "nonsense"),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from asynccam.cli.subprocess_server import ServerProcess, running
+from asynccam.cli.subprocess_server import ServerProcess, running_servers
 from asynccam.errors import RecordingError
 
 
@@ -19,25 +19,25 @@ async def test_a_server_that_cannot_start_is_told_in_its_own_words(tmp_path: Pat
     up: list[str] = []
     well, broken = device("well", tmp_path / "well"), device("broken", tmp_path / "file" / "inside")
     with pytest.raises(RecordingError, match="broken did not start: cannot record in"):
-        async with running([well, broken], lambda server: up.append(server.name)):
+        async with running_servers([well, broken], lambda server: up.append(server.name)):
             pytest.fail("the block is not to be entered")
     assert up == ["well"]
-    assert well.said["device_id"] == "well"
+    assert well.facts["device_id"] == "well"
 
 
 async def test_its_block_failing_ends_the_servers(tmp_path: Path) -> None:
     with pytest.raises(LookupError):
-        async with running([device("well", tmp_path)]):
+        async with running_servers([device("well", tmp_path)]):
             raise LookupError
 
 
 async def test_one_that_is_killed_is_gone_and_the_end_does_not_mind(tmp_path: Path) -> None:
     well = device("well", tmp_path)
-    async with running([well]):
+    async with running_servers([well]):
         await well.kill()
         await well.kill()
         with pytest.raises(ConnectionRefusedError):
-            await asyncio.open_connection("127.0.0.1", well.said["port"])
+            await asyncio.open_connection("127.0.0.1", well.facts["port"])
 
 
 async def test_settings_of_the_user_are_not_those_of_the_servers(
@@ -47,5 +47,5 @@ async def test_settings_of_the_user_are_not_those_of_the_servers(
     server = ServerProcess(
         "snapshot", ("serve", "snapshot", "--host", "127.0.0.1", "--port", "0", "--test-cameras", "1")
     )
-    async with running([server]):
-        assert server.said["token"] is False
+    async with running_servers([server]):
+        assert server.facts["token"] is False

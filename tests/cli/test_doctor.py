@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from asynccam.cli import checks
-from asynccam.cli.checks import Verdict
+from asynccam.cli.checks import Severity
 from asynccam.recording.gstreamer import forget_installation
 from tests.support.command import asynccam
 from tests.support.ntp_server import ntp_server, says
@@ -60,13 +60,13 @@ async def test_without_gstreamer_the_cure_names_the_packages(
         (found,) = await checks.check_gstreamer()
     finally:
         forget_installation()
-    assert found.verdict is Verdict.BAD
+    assert found.verdict is Severity.BAD
     assert "gstreamer1.0-plugins-good" in found.cure
 
 
 async def test_an_interface_that_is_not_here_is_bad() -> None:
     (found,) = await checks.check_mdns(["203.0.113.1"])
-    assert found.verdict is Verdict.BAD
+    assert found.verdict is Severity.BAD
     assert "5353" in found.cure
 
 
@@ -74,50 +74,50 @@ def test_a_port_in_use_is_noted_and_a_free_one_is_good() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         (found,) = checks.check_ports([("a test", port, False)])
-    assert (found.verdict, str(port) in found.found) == (Verdict.NOTE, True)
+    assert (found.verdict, str(port) in found.found) == (Severity.NOTE, True)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
         udp.bind(("127.0.0.1", 0))
         (busy,) = checks.check_ports([("a test", udp.getsockname()[1], True)])
-    assert busy.verdict is Verdict.NOTE
+    assert busy.verdict is Severity.NOTE
     (free,) = checks.check_ports([("a test", 0, False)])
-    assert free.verdict is Verdict.GOOD
+    assert free.verdict is Severity.GOOD
 
 
 def test_the_disk_is_judged_by_the_nearest_directory_there_is(tmp_path: Path) -> None:
     space, written = checks.check_disk(tmp_path / "not" / "yet")
     assert str(tmp_path) in space.found
-    assert written.verdict is Verdict.GOOD
+    assert written.verdict is Severity.GOOD
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root sees /proc/self as a directory nobody may write to")
 def test_a_disk_that_cannot_be_written_is_bad() -> None:
-    assert checks.check_disk(Path("/proc/self"))[1].verdict is Verdict.BAD
+    assert checks.check_disk(Path("/proc/self"))[1].verdict is Severity.BAD
 
 
 def test_v4l2_cameras_are_tried(tmp_path: Path) -> None:
     (none,) = checks.check_devices(tmp_path)
-    assert none.verdict is Verdict.GOOD
+    assert none.verdict is Severity.GOOD
     (tmp_path / "video0").touch()
     (there,) = checks.check_devices(tmp_path)
-    assert (there.verdict, "video0" in there.found) == (Verdict.GOOD, True)
+    assert (there.verdict, "video0" in there.found) == (Severity.GOOD, True)
     (tmp_path / "video1").symlink_to(tmp_path / "gone")
-    assert checks.check_devices(tmp_path)[1].verdict is Verdict.BAD
+    assert checks.check_devices(tmp_path)[1].verdict is Severity.BAD
 
 
 @pytest.mark.parametrize(
     ("state", "verdicts"),
-    [(0, [Verdict.GOOD]), (5, [Verdict.NOTE]), (None, [])],
+    [(0, [Severity.GOOD]), (5, [Severity.NOTE]), (None, [])],
     ids=["kept", "free", "other"],
 )
-def test_what_the_kernel_says_of_the_clock(state: int | None, verdicts: list[Verdict]) -> None:
+def test_what_the_kernel_says_of_the_clock(state: int | None, verdicts: list[Severity]) -> None:
     assert [one.verdict for one in checks.check_kernel_clock(lambda: state)] == verdicts
 
 
 async def test_a_time_server_is_asked() -> None:
     async with ntp_server(says(3.0, time.time)) as server:
         (found,) = await checks.check_time_server(f"127.0.0.1:{server.port}")
-    assert found.verdict is Verdict.NOTE
+    assert found.verdict is Severity.NOTE
     assert "+3,0" in found.found
     (nonsense,) = await asyncio.wait_for(checks.check_time_server("a b/c"), 10)
-    assert nonsense.verdict is Verdict.BAD
+    assert nonsense.verdict is Severity.BAD

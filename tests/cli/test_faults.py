@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from asynccam.cli.faults import faults_of
+from asynccam.cli.serving import faults_of
 from asynccam.errors import UsageError
 from asynccam.systems.mediamtx.simulator.behavior import ServiceFaults
 from asynccam.systems.multicam.device.faults import DeviceFaults
@@ -35,7 +35,7 @@ def test_those_of_every_server() -> None:
 @pytest.mark.parametrize(
     ("word", "told"),
     [
-        ("colour=red", "no fault is called 'colour'; there are on, number, names"),
+        ("colour=red", "unknown fault 'colour'; expected one of on, number, names"),
         ("number=many", "--fault number: Input should be a valid integer"),
         ("on=perhaps", "--fault on: Input should be a valid boolean"),
     ],
@@ -51,4 +51,4 @@ def test_what_is_no_fault_is_refused(word: str, told: str) -> None:
 async def test_a_server_says_which_there_are(server: tuple[str, str]) -> None:
     ended = await asynccam(*server, "--port", 0, "--fault", "colour")
     assert (ended.code, ended.out) == (2, "")
-    assert "no fault is called 'colour'; there are " in ended.err
+    assert "unknown fault 'colour'; expected one of " in ended.err

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from asynccam.cli.logs import _MOST_WAITING, _ThreadHandler
+from asynccam.cli.logs import _MAX_QUEUED, _ThreadHandler
 from tests.support.command import asynccam
 from tests.support.devices import device_process
 
@@ -97,11 +97,11 @@ def test_a_log_that_is_written_too_slowly_is_bounded_and_what_it_lacks_is_counte
             written += 1
 
     handler = _ThreadHandler(Slow())
-    for _ in range(_MOST_WAITING + 50):
+    for _ in range(_MAX_QUEUED + 50):
         handler.handle(logging.makeLogRecord({"msg": "x"}))
     go_on.set()
     handler.finish()
-    lacking = _MOST_WAITING + 50 - written
+    lacking = _MAX_QUEUED + 50 - written
     assert 0 < lacking <= 50
     assert f"the log lacks {lacking} records" in capsys.readouterr().err
 

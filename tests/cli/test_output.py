@@ -15,7 +15,7 @@ from asynccam.systems.multicam.models import UploadItem
 
 
 def said(value: object, capsys: pytest.CaptureFixture[str]) -> Any:
-    Output(json=True).document({"value": value})
+    Output(json=True).json_document({"value": value})
     return json.loads(capsys.readouterr().out)["value"]
 
 
@@ -51,11 +51,11 @@ def test_what_hides_itself_stays_hidden(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_json_is_all_that_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     output = Output(json=True)
-    output.show("a table")
-    output.note("a note")
-    with output.waiting("waiting", 1.0), output.transfer("a.mp4") as progress:
+    output.print("a table")
+    output.print_note("a note")
+    with output.show_wait("waiting", 1.0), output.show_transfer("a.mp4") as progress:
         progress(1, 2)
-    output.document({"name": "Köln\x1b[31m"})
+    output.json_document({"name": "Köln\x1b[31m"})
     said = capsys.readouterr()
     assert json.loads(said.out) == {"name": "Köln\x1b[31m"}
     assert "\x1b" not in said.out
@@ -64,17 +64,17 @@ def test_json_is_all_that_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_lines_are_one_document_each(capsys: pytest.CaptureFixture[str]) -> None:
     output = Output(json=True)
-    output.line({"event": "one\ntwo"})
-    output.line({"event": "three"})
+    output.json_line({"event": "one\ntwo"})
+    output.json_line({"event": "three"})
     lines = capsys.readouterr().out.splitlines()
     assert [json.loads(line) for line in lines] == [{"event": "one\ntwo"}, {"event": "three"}]
 
 
 def test_people_get_no_json_and_no_colour_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     output = Output()
-    output.document({"a": 1})
-    output.line({"a": 1})
-    output.show("[plain]")
+    output.json_document({"a": 1})
+    output.json_line({"a": 1})
+    output.print("[plain]")
     assert capsys.readouterr().out == "[plain]\n"
 
 
@@ -84,9 +84,9 @@ def test_an_error_is_one_line_without_verbose_and_a_traceback_with_it(
     try:
         raise DeviceError("it said no")
     except DeviceError as error:
-        Output().failure("status", error)
+        Output().print_failure("status", error)
         assert capsys.readouterr().err == "asynccam: status: it said no\n"
-        Output(verbose=True).failure("status", error)
+        Output(verbose=True).print_failure("status", error)
     said = capsys.readouterr().err
     assert "Traceback" in said
     assert said.endswith("asynccam: status: it said no\n")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from asynccam.cli.commands.record import Which, cameras_of
+from asynccam.cli.commands.record import CameraSelection, select_cameras
 from asynccam.cli.output import Output
 from asynccam.errors import NotFoundError, UsageError
 from asynccam.model.camera import Camera
@@ -29,8 +29,8 @@ class Finder(Session):
         return [await self.connect(self.address)] if self.address else []
 
 
-def which(uris: Sequence[str], discover: float | None, token: str | None = None) -> Which:
-    return Which(uris, Credentials(token) if token else None, discover, ["127.0.0.1"])
+def which(uris: Sequence[str], discover: float | None, token: str | None = None) -> CameraSelection:
+    return CameraSelection(uris, Credentials(token) if token else None, discover, ["127.0.0.1"])
 
 
 async def test_everything_found_and_everything_behind_each_address_each_once(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ async def test_everything_found_and_everything_behind_each_address_each_once(tmp
     ):
         session.address = f"multicam://127.0.0.1:{device.port}"
         there = f"mediamtx://{service.host}:{service.port}"
-        found = await cameras_of(
+        found = await select_cameras(
             session, which([there, session.address], 1.0, service.token("admin")), output
         )
     assert [camera.info.system for camera in found] == ["mediamtx", "mediamtx", "multicam"]
@@ -52,7 +52,7 @@ async def test_everything_found_and_everything_behind_each_address_each_once(tmp
 async def test_without_all_only_what_was_named(tmp_path: Path) -> None:
     async with running(tmp_path / "device") as device, Finder() as session:
         session.address = "multicam://127.0.0.1:1"
-        (camera,) = await cameras_of(
+        (camera,) = await select_cameras(
             session, which([f"multicam://127.0.0.1:{device.port}"], None), Output(json=True)
         )
         assert camera.info.serial == device.device_id
@@ -61,9 +61,9 @@ async def test_without_all_only_what_was_named(tmp_path: Path) -> None:
 async def test_nobody_there_and_nobody_named() -> None:
     async with Finder() as session:
         with pytest.raises(NotFoundError, match="no camera answered"):
-            await cameras_of(session, which([], 0.5), Output(json=True))
+            await select_cameras(session, which([], 0.5), Output(json=True))
         with pytest.raises(UsageError, match="--all"):
-            await cameras_of(session, which([], None), Output(json=True))
+            await select_cameras(session, which([], None), Output(json=True))
 
 
 async def test_the_command_wants_a_camera_or_all(tmp_path: Path) -> None:
@@ -83,9 +83,9 @@ async def test_a_fleet_is_recorded_with_its_own_credentials(
             f'[[camera]]\naddress = "mediamtx://{service.host}:{service.port}"\ntoken_env = "LAB_TOKEN"\n'
         )
         async with Finder() as session:
-            found = await cameras_of(session, which([one], None), Output(json=True), fleet.places)
+            found = await select_cameras(session, which([one], None), Output(json=True), fleet.places)
         async with Finder() as session:
-            same = await cameras_of(session, which([], 0.5), Output(json=True), fleet.places)
+            same = await select_cameras(session, which([], 0.5), Output(json=True), fleet.places)
     assert [camera.info.system for camera in found] == ["multicam", "mediamtx", "mediamtx"]
     assert {camera.id for camera in same} == {camera.id for camera in found}
 

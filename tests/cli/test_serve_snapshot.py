@@ -161,7 +161,7 @@ async def test_people_read_where_it_listens_and_who_may_come(tmp_path: Path) -> 
         out, err = await asyncio.wait_for(process.communicate(b""), 30)
     assert re.search(rb"listens at http://127\.0\.0\.1:\d+", said)
     assert b"Ctrl-C" in out
-    assert b"Whoever reaches" not in out
+    assert b"Anyone who reaches" not in out
     assert (process.returncode, err) == (0, b"")
 
 

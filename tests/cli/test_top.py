@@ -71,7 +71,7 @@ async def test_how_long_a_state_has_lasted_does_not_follow_a_clock_that_is_set(
     monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
     clock = SetClock(monkeypatch)
-    async with Session() as session:
+    async with Session(poll_interval=None) as session:
         view = TopView(session)
         session.add(ScriptedCamera("Lake"))
         session.emit(CameraStateChanged(camera=LAKE, state=CameraState.READY))
@@ -83,7 +83,7 @@ async def test_how_long_a_state_has_lasted_does_not_follow_a_clock_that_is_set(
 
 
 async def test_the_picture_follows_what_happens() -> None:
-    async with Session() as session:
+    async with Session(poll_interval=None) as session:
         view = TopView(session)
         with session.events.subscribe(view.handle, replay=True) as subscription:
             session.add(ScriptedCamera("Lake"))

@@ -75,7 +75,7 @@ def test_it_shows_clock_and_transfer_of_each_camera() -> None:
     assert "1.5 MB" in text
     view.handle(FileArrived(camera=CAMERA, file=LocalFile(Path("a.mp4"), 3_000_000, seconds=0.5)))
     text = picture(view)
-    assert "✔ home" in text
+    assert "✔ downloaded" in text
     assert "6.0 MB/s" in text
 
 
@@ -109,7 +109,7 @@ def test_the_last_picture_is_that_of_the_manifest() -> None:
     view.end(ended(files=[file]))
     text = picture(view)
     assert "✔ collect" in text
-    assert "✔ home" in text
+    assert "✔ downloaded" in text
     assert "6.0 MB/s" in text
     assert "·" not in text
 

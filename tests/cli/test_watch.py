@@ -104,7 +104,7 @@ async def test_a_fleet_with_all_cameras_of_a_service(tmp_path: Path) -> None:
 async def test_nothing_to_watch() -> None:
     ended = await asynccam("watch")
     assert ended.code == 2
-    assert "nothing to watch" in ended.err
+    assert "no cameras given" in ended.err
 
 
 async def test_a_wrong_fleet_is_told_with_its_line(tmp_path: Path) -> None:

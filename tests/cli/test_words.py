@@ -17,25 +17,30 @@ from asynccam.cli import formatting
     ],
 )
 def test_sizes(count: int | None, text: str) -> None:
-    assert formatting.size(count) == text
+    assert formatting.format_size(count) == text
 
 
 def test_sizes_beyond_gigabytes() -> None:
-    assert formatting.size(2_500_000_000) == "2.5 GB"
-    assert formatting.size(3 * 10**12) == "3.00 TB"
+    assert formatting.format_size(2_500_000_000) == "2.5 GB"
+    assert formatting.format_size(3 * 10**12) == "3.00 TB"
 
 
 def test_a_rate_that_is_not_known_is_empty() -> None:
-    assert formatting.rate(10, 0.0) == formatting.rate(None, 1.0) == formatting.rate(10, None) == ""
-    assert formatting.rate(2_000_000, 0.5) == "4.0 MB/s"
+    assert (
+        formatting.format_rate(10, 0.0)
+        == formatting.format_rate(None, 1.0)
+        == formatting.format_rate(10, None)
+        == ""
+    )
+    assert formatting.format_rate(2_000_000, 0.5) == "4.0 MB/s"
 
 
 def test_clocks_show_more_digits_when_they_are_close() -> None:
-    assert formatting.clock(0.00002, 0.00015) == "+0.02 ± 0.15 ms"
-    assert formatting.clock(-1.5, 0.02) == "-1,500 ± 20.0 ms"
+    assert formatting.format_offset(0.00002, 0.00015) == "+0.02 ± 0.15 ms"
+    assert formatting.format_offset(-1.5, 0.02) == "-1,500 ± 20.0 ms"
 
 
 def test_moments_no_calendar_holds_are_still_told() -> None:
-    assert formatting.moment(0) == "1970-01-01 00:00:00 UTC"
-    assert formatting.moment(None) == ""
-    assert formatting.moment(1e30) == "1e+30"
+    assert formatting.format_time(0) == "1970-01-01 00:00:00 UTC"
+    assert formatting.format_time(None) == ""
+    assert formatting.format_time(1e30) == "1e+30"

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from asynccam.cli.demo.cameras import Part, cast
-from asynccam.cli.subprocess_server import running
+from asynccam.cli.demo.cameras import DemoServer, demo_servers
+from asynccam.cli.subprocess_server import running_servers
 from asynccam.model.camera import Camera
 from asynccam.model.manifest import Manifest
 from asynccam.recording import frame_times, verify_file
@@ -64,14 +64,14 @@ class Seen:
 @asynccontextmanager
 async def cameras_of_all_systems(place: Path) -> AsyncIterator[list[Camera]]:
     """Servers of all five systems as processes, and their cameras."""
-    parts = cast(5, place, f"pictures-{os.getpid()}", chaos=False)
-    async with running([part.server for part in parts]), Session(interfaces=["127.0.0.1"]) as session:
+    parts = demo_servers(5, place, f"pictures-{os.getpid()}", chaos=False)
+    async with running_servers([part.server for part in parts]), Session(interfaces=["127.0.0.1"]) as session:
         yield [camera for part in parts for camera in await _connect(session, part)]
 
 
-async def _connect(session: Session, part: Part) -> list[Camera]:
+async def _connect(session: Session, part: DemoServer) -> list[Camera]:
     if part.system == "mediamtx":
-        os.environ["MEDIAMTX_HTTP_PORT"] = str(part.server.said["http_port"])
+        os.environ["MEDIAMTX_HTTP_PORT"] = str(part.server.facts["http_port"])
     if part.system in ("multicam", "nanocam"):
         return [await session.connect(part.address)]
     behind = await session.list_cameras(part.address, credentials=part.credentials)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from asynccam.cli.report import missing, whole
+from asynccam.cli.report import describe_missing, is_complete
 from asynccam.model.coverage import EarlyEnd, LateBegin
 from asynccam.model.features import RecordingGap, StopReport
 from asynccam.model.manifest import (
@@ -215,7 +215,7 @@ async def test_a_video_that_begins_late_makes_the_take_incomplete(tmp_path: Path
     assert record.begins_late is not None
     assert record.begins_late.seconds == pytest.approx(1.4, abs=0.3)
     assert (record.outcome, take.ok) == (Outcome.INCOMPLETE, False)
-    assert not whole(take.manifest)
+    assert not is_complete(take.manifest)
 
 
 async def test_what_a_recorder_here_reports_of_its_begin_is_written_down(tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ async def test_a_gap_makes_the_take_incomplete(tmp_path: Path) -> None:
 
     take = await Take([Recorder("one")], tmp_path).run(duration=0.05, start_in=0)
     assert take.manifest.cameras[0].outcome is Outcome.INCOMPLETE
-    assert not whole(take.manifest)
+    assert not is_complete(take.manifest)
 
 
 # -- the rule -------------------------------------------------------------------------------------
@@ -353,7 +353,7 @@ def test_a_video_that_begins_late_is_told(late: float, source: str) -> None:
     assert record.begins_late.at.unix == pytest.approx(T0 + late)
     assert record.ended_early is None
     assert outcome_of(record, Outcome.FAILED) is Outcome.INCOMPLETE
-    assert missing(record) == [
+    assert describe_missing(record) == [
         f"begins late, its first {late:.1f} s are missing: its first frame came after the start"
     ]
 
@@ -440,7 +440,7 @@ def test_two_of_five_seconds_are_told() -> None:
     assert record.ended_early.seconds == pytest.approx(3.0)
     assert record.ended_early.at.unix == pytest.approx(T0 + 2.0)
     assert outcome_of(record, Outcome.FAILED) is Outcome.INCOMPLETE
-    assert missing(record) == [
+    assert describe_missing(record) == [
         "ended early, its last 3.0 s are missing: the video is shorter than the recording lasted"
     ]
 
@@ -505,4 +505,4 @@ def test_what_is_missing_in_words(
     ]
     if early is not None:
         record.ended_early = EarlyEndRecord(at=Moment.of(T0), seconds=early, reason="dust")
-    assert missing(record) == told
+    assert describe_missing(record) == told

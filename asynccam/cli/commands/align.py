@@ -1,4 +1,4 @@
-"""``asynccam align``: where a take's files have to be cut, and what they look like beside each other."""
+"""``asynccam align``: cut points of a take's files, contact sheets and previews."""
 
 from collections.abc import Mapping
 from fractions import Fraction
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from asynccam.recording.mosaic.mosaic import Clip, Panel
     from asynccam.take import AlignedCamera, Alignment, FrameTimes
 
-_PATIENCE: Final = 60.0
+_BASE_TIMEOUT: Final = 60.0
 """Seconds that GStreamer has for anything, and beyond it ten for each second of video."""
 _USUAL_RATE: Final = Fraction(25)
 _INTO_FRAME: Final = 0.001
-"""Seconds behind the beginning of a frame at which it is shown for certain: times are rounded on the way."""
+"""Seconds after the start of a frame at which every decoder shows it, as times are rounded."""
 
 
 def align(
@@ -42,11 +42,14 @@ def align(
         typer.Option("--sheet", metavar="OUT.png", help="Make a picture of all cameras at one instant."),
     ] = None,
     at: Annotated[
-        float, typer.Option("--at", metavar="S", min=0.0, help="The instant, from the common beginning.")
+        float,
+        typer.Option(
+            "--at", metavar="S", min=0.0, help="Instant of the sheet, in seconds from the common start."
+        ),
     ] = 0.0,
     cut: Annotated[
         Path | None,
-        typer.Option("--cut", metavar="DIR", help="Write each camera's recording, cut to what is common."),
+        typer.Option("--cut", metavar="DIR", help="Write each recording, cut to the common time span."),
     ] = None,
     json: JsonOption = False,
     verbose: VerboseOption = False,
@@ -66,33 +69,33 @@ async def _align(
     from asynccam.take import align_take, read_frame_times
 
     manifest = await Manifest.load(directory)
-    with output.waiting("reading the times of all frames"):
+    with output.show_wait("reading the times of all frames"):
         times = await read_frame_times(manifest, directory, frame_times)
     alignment = align_take(manifest, times)
     saved = await alignment.save(directory)
     made: list[Path] = []
     if preview or sheet or cut:
         if alignment.window is None:
-            raise UsageError(f"take {alignment.take} has no stretch that its cameras share")
+            raise UsageError(f"the recordings of take {alignment.take} have no common time span")
         seconds = alignment.window.seconds
         if at >= seconds:
-            raise UsageError(f"--at {at:g} lies behind the common stretch, which is {seconds:.3f} s long")
-        patience = _PATIENCE + 10 * (seconds + max(at, _lead(alignment)))
+            raise UsageError(f"--at {at:g} must be less than the common time span, {seconds:.3f} s")
+        timeout = _BASE_TIMEOUT + 10 * (seconds + max(at, _decode_before_window(alignment)))
         root = await on_disk(Root.of, directory)
         if sheet:
-            with output.waiting("making the contact sheet"), confined(root):
+            with output.show_wait("making the contact sheet"), confined(root):
                 made.append(
-                    await write_sheet(panels(alignment, directory, at, times), sheet, timeout=patience)
+                    await write_sheet(panels(alignment, directory, at, times), sheet, timeout=timeout)
                 )
         if preview:
-            with output.waiting("making the preview"), confined(root):
+            with output.show_wait("making the preview"), confined(root):
                 beside = panels(alignment, directory)
-                made.append(await write_mosaic(beside, preview, seconds=seconds, timeout=patience))
+                made.append(await write_mosaic(beside, preview, seconds=seconds, timeout=timeout))
         if cut:
-            with output.waiting("cutting"), confined(root):
-                made += await _cut(alignment, directory, cut, seconds, patience)
-    output.document({"alignment": alignment, "saved": saved, "made": made})
-    output.show(_report(alignment, [saved, *made]))
+            with output.show_wait("cutting"), confined(root):
+                made += await _cut(alignment, directory, cut, seconds, timeout)
+    output.json_document({"alignment": alignment, "saved": saved, "made": made})
+    output.print(_report(alignment, [saved, *made]))
     aligned = alignment.window is not None and not any(camera.problem for camera in alignment.cameras)
     return ExitCode.OK if aligned else ExitCode.INCOMPLETE
 
@@ -103,14 +106,14 @@ def panels(
     at: float | None = None,
     times: "Mapping[str, FrameTimes] | None" = None,
 ) -> "list[Panel]":
-    """Every camera of a take as a panel that begins at an instant.
+    """Return one panel for each camera of a take, starting at the same instant.
 
     Args:
-        alignment: With a window.
-        directory: The take's.
-        at: Seconds from the window's beginning, or None for a video that begins with the window.
-        times: Of the cameras' frames: each shows the one nearest to ``at``, and without them the one that a
-            player shows then.
+        alignment: Alignment with a window.
+        directory: Directory of the take.
+        at: Seconds from the start of the window, or None for a video that starts with the window.
+        times: Frame times: each panel shows the frame nearest to ``at``. Without them it shows the frame that
+            a player shows then.
     """
     from asynccam.recording.mosaic.mosaic import Clip, Panel
 
@@ -139,7 +142,7 @@ def _clips(camera: "AlignedCamera", directory: Path, at: float) -> "tuple[Clip, 
 
 
 async def _cut(
-    alignment: "Alignment", directory: Path, to: Path, seconds: float, patience: float
+    alignment: "Alignment", directory: Path, to: Path, seconds: float, timeout: float
 ) -> list[Path]:
     from asynccam.recording.mosaic.mosaic import write_cut
     from asynccam.take.manifest_store import distinct_names
@@ -150,21 +153,21 @@ async def _cut(
         clips = _clips(camera, directory, 0.0)
         if clips:
             rate = camera.files[0].fps
-            # Makers' rates such as 30000/1001 are found again; a mean is never quite one of them.
+            # Recover exact rates such as 30000/1001 from a measured mean.
             fps = Fraction(rate).limit_denominator(1001) if rate else _USUAL_RATE
             target = to / f"{name}.mp4"
-            made.append(await write_cut(clips, target, seconds=seconds, fps=fps, timeout=patience))
+            made.append(await write_cut(clips, target, seconds=seconds, fps=fps, timeout=timeout))
     return made
 
 
-def _lead(alignment: "Alignment") -> float:
-    """The longest stretch before the window that has to be decoded, in seconds."""
+def _decode_before_window(alignment: "Alignment") -> float:
+    """Return the longest stretch before the window that has to be decoded, in seconds."""
     return max((file.offset or 0.0 for camera in alignment.cameras for file in camera.files), default=0.0)
 
 
-def _known_from(camera: "AlignedCamera") -> str:
-    """Describe the parts of the bound: first frame and its evidence, drift, one frame interval."""
-    others = [one for one in camera.evidence if one not in (camera.source, "command")]
+def _describe_evidence(camera: "AlignedCamera") -> str:
+    """Return the parts of the bound as text: first frame and its evidence, drift, one frame interval."""
+    others = [source for source in camera.evidence if source not in (camera.source, "command")]
     evidence = " with ".join([camera.source or "", *([", ".join(others)] if others else [])])
     parts = [f"{evidence} {(camera.bound or 0.0) * 1000:.1f}"]
     if camera.drift:
@@ -183,39 +186,39 @@ def _report(alignment: "Alignment", files: list[Path]) -> RenderableType:
     table.add_column("frame", justify="right")
     table.add_column("within", justify="right", no_wrap=True)
     table.add_column("known from", overflow="fold")
-    lines_of_doubt: list[RenderableType] = []
+    contradictions: list[RenderableType] = []
     for camera in alignment.cameras:
         if camera.pictures and not camera.files and not camera.problem:
-            table.add_row(formatting.told(camera.name), "a picture, which has nothing to be cut")
+            table.add_row(formatting.device_text(camera.name), "a picture: nothing to cut")
         elif camera.problem or camera.begin is None:
-            problem = Text(camera.problem or "it has a gap where the common stretch begins", style="bad")
-            table.add_row(formatting.told(camera.name), problem)
+            problem = Text(camera.problem or "it has a gap at the start of the common time span", style="bad")
+            table.add_row(formatting.device_text(camera.name), problem)
         if camera.begin is not None and camera.bound is not None:
             point = camera.begin
             table.add_row(
-                formatting.told(camera.name),
-                formatting.told(point.file),
+                formatting.device_text(camera.name),
+                formatting.device_text(point.file),
                 f"{point.offset:.3f} s",
                 "?" if point.frame is None else str(point.frame),
                 f"± {(camera.cut_bound or camera.bound) * 1000:.1f} ms",
-                _known_from(camera),
+                _describe_evidence(camera),
             )
-        lines_of_doubt += [Text(f"{camera.name}: {told}", style="bad") for told in camera.contradictions]
-    lines: list[RenderableType] = [table, *lines_of_doubt]
+        contradictions += [Text(f"{camera.name}: {text}", style="bad") for text in camera.contradictions]
+    lines: list[RenderableType] = [table, *contradictions]
     if alignment.window is None:
-        lines.append(Text("The cameras share no stretch.", style="bad"))
+        lines.append(Text("The recordings have no common time span.", style="bad"))
     else:
         window = alignment.window
         lines.append(
             Text(
-                f"{window.seconds:.3f} s are common to all, from {window.begins_at.utc};"
+                f"{window.seconds:.3f} s are common to all recordings, from {window.begins_at.utc};"
                 f" two cameras are at most {window.bound * 1000:.1f} ms apart."
             )
         )
     lines += [
-        formatting.told(f"{camera.name}: some frames have no number, because {camera.frames_problem}")
+        formatting.device_text(f"{camera.name}: some frames have no number, because {camera.frames_problem}")
         for camera in alignment.cameras
         if camera.files and camera.frames_problem
     ]
-    lines += [formatting.told(str(file), "key") for file in files]
+    lines += [formatting.device_text(str(file), "key") for file in files]
     return Group(*lines)

@@ -41,25 +41,30 @@ def bridge(
     uris: UrisArgument = None,
     fleet: FleetOption = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Every camera that announces itself, too, whenever it comes.")
+        bool, typer.Option("--all", help="Also every camera that announces itself, now or later.")
     ] = False,
     broker: Annotated[
         str, typer.Option("--broker", metavar="HOST[:PORT]", help="The broker; mqtts://HOST for TLS.")
     ] = "127.0.0.1",
     username: Annotated[
         str | None,
-        typer.Option("--username", help=f"As whom; the password stands in {_PASSWORD}.", show_default=False),
+        typer.Option(
+            "--username",
+            help=f"User name at the broker; the password is read from {_PASSWORD}.",
+            show_default=False,
+        ),
     ] = None,
     password_file: Annotated[
         Path | None,
-        typer.Option("--password-file", metavar="FILE", help="Holds the password.", show_default=False),
+        typer.Option("--password-file", metavar="FILE", help="File with the password.", show_default=False),
     ] = None,
-    prefix: Annotated[str, typer.Option("--prefix", help="In front of all topics.")] = "asynccam",
+    prefix: Annotated[str, typer.Option("--prefix", help="Prefix of all topics.")] = "asynccam",
     discovery: Annotated[
-        str, typer.Option("--discovery", metavar="PREFIX", help='Of Home Assistant; "" for none.')
+        str,
+        typer.Option("--discovery", metavar="PREFIX", help='Home Assistant discovery prefix; "" for none.'),
     ] = "homeassistant",
     commands: Annotated[
-        bool, typer.Option("--commands/--no-commands", help="Whether messages may command cameras.")
+        bool, typer.Option("--commands/--no-commands", help="Accept commands by MQTT.")
     ] = True,
     to: DirectoryOption = Path("takes"),
     interface: InterfacesOption = None,
@@ -70,12 +75,12 @@ def bridge(
 ) -> None:
     """Put cameras on an MQTT broker: states and events out, commands in, until Ctrl-C."""
     output = Output(json=json, verbose=verbose)
-    who = _Cameras(uris or (), fleet, everything, interface, credentials_of(token, api_key))
-    there = _Broker(broker, username, password_file)
-    way = _Way(prefix, discovery or None, commands, to)
+    cameras = _CameraOptions(uris or (), fleet, everything, interface, credentials_of(token, api_key))
+    broker_options = _BrokerOptions(broker, username, password_file)
+    options = _BridgeOptions(prefix, discovery or None, commands, to)
     execute(
         "bridge",
-        lambda: _bridge(who, there, way, output),
+        lambda: _bridge(cameras, broker_options, options, output),
         output,
         terminated=ExitCode.OK,
         within=_LEAVE_SECONDS,
@@ -83,7 +88,7 @@ def bridge(
 
 
 @dataclass(frozen=True, slots=True)
-class _Cameras:
+class _CameraOptions:
     uris: Sequence[str]
     fleet: Path | None
     everything: bool
@@ -92,61 +97,63 @@ class _Cameras:
 
 
 @dataclass(frozen=True, slots=True)
-class _Broker:
-    place: str
+class _BrokerOptions:
+    address: str
     username: str | None
     password_file: Path | None
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
+class _BridgeOptions:
     prefix: str
     discovery: str | None
     commands: bool
     directory: Path
 
 
-async def _bridge(who: _Cameras, there: _Broker, way: _Way, output: Output) -> ExitCode:
+async def _bridge(
+    cameras: _CameraOptions, broker_options: _BrokerOptions, options: _BridgeOptions, output: Output
+) -> ExitCode:
     from asynccam.bridge.mqtt import MqttBridge
     from asynccam.bridge.topics import Topics
     from asynccam.session import Session
 
-    if not who.uris and who.fleet is None and not who.everything:
-        raise UsageError("there is nothing to bridge; name addresses, a --fleet, or --all")
-    broker = await _place(there)
-    topics = Topics(way.prefix)
+    if not cameras.uris and cameras.fleet is None and not cameras.everything:
+        raise UsageError("no cameras given; name addresses, a --fleet, or --all")
+    broker = await _parse_broker(broker_options)
+    topics = Topics(options.prefix)
     settings: Any = {"shutdown_timeout": _SESSION_SECONDS}
-    if who.interfaces:
-        settings["interfaces"] = list(who.interfaces)
+    if cameras.interfaces:
+        settings["interfaces"] = list(cameras.interfaces)
     async with Session.open(
-        *who.uris, fleet=who.fleet, credentials=who.credentials, timeout=0, **settings
+        *cameras.uris, fleet=cameras.fleet, credentials=cameras.credentials, timeout=0, **settings
     ) as session:
-        if who.everything:
+        if cameras.everything:
             await session.discover(timeout=0)
         async with MqttBridge(
             session,
             broker,
             topics=topics,
-            discovery=way.discovery,
-            directory=way.directory,
-            commands=way.commands,
+            discovery=options.discovery,
+            directory=options.directory,
+            commands=options.commands,
             shutdown_timeout=_TAKES_SECONDS,
         ) as bridge:
-            with output.waiting(f"connecting to {broker.name}"):
+            with output.show_wait(f"connecting to {broker.name}"):
                 await bridge.wait_connected()
-            output.line(
-                {"event": "connected", "host": broker.host, "port": broker.port, "prefix": way.prefix}
+            output.json_line(
+                {"event": "connected", "host": broker.host, "port": broker.port, "prefix": options.prefix}
             )
-            output.show(f"{broker.name} hears of the cameras under {way.prefix}/; Ctrl-C leaves.")
+            output.print(f"{broker.name} receives the cameras under {options.prefix}/; Ctrl-C exits.")
             await bridge.wait_over()
     return ExitCode.OK
 
 
-async def _place(there: _Broker) -> "MqttBroker":
-    """The broker as it was named on the command line.
+async def _parse_broker(options: _BrokerOptions) -> "MqttBroker":
+    """Return the broker named on the command line.
 
     Raises:
-        UsageError: It was not named as one.
+        UsageError: It is not a broker address.
         StorageError: The password's file cannot be read.
     """
     from asynccam.net.mqtt import MQTT_PORT, MqttBroker
@@ -154,24 +161,28 @@ async def _place(there: _Broker) -> "MqttBroker":
     from asynccam.runtime.disk import on_disk, storage_errors
 
     try:
-        parts = urlsplit(there.place if "://" in there.place else f"mqtt://{there.place}")
+        parts = urlsplit(options.address if "://" in options.address else f"mqtt://{options.address}")
         port = parts.port
     except ValueError:
-        raise UsageError(f"{there.place!r} is no broker; write HOST[:PORT] or mqtts://HOST[:PORT]") from None
+        raise UsageError(
+            f"{options.address!r} is not a broker address; expected HOST[:PORT] or mqtts://HOST[:PORT]"
+        ) from None
     if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or parts.path or parts.username:
-        raise UsageError(f"{there.place!r} is no broker; write HOST[:PORT] or mqtts://HOST[:PORT]")
+        raise UsageError(
+            f"{options.address!r} is not a broker address; expected HOST[:PORT] or mqtts://HOST[:PORT]"
+        )
     secure = parts.scheme == "mqtts"
     password = os.environ.get(_PASSWORD)
-    if there.password_file is not None:
-        with storage_errors("read", there.password_file):
+    if options.password_file is not None:
+        with storage_errors("read", options.password_file):
             try:
-                password = (await on_disk(there.password_file.read_text)).strip()
+                password = (await on_disk(options.password_file.read_text)).strip()
             except UnicodeDecodeError:
-                raise StorageError(f"{there.password_file} holds no text") from None
+                raise StorageError(f"{options.password_file} is not UTF-8 text") from None
     return MqttBroker(
         parts.hostname,
         port or (_TLS_PORT if secure else MQTT_PORT),
-        username=there.username,
+        username=options.username,
         password=password,
         tls=await client_context() if secure else None,
     )

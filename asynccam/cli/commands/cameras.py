@@ -1,4 +1,4 @@
-"""``asynccam cameras`` and ``asynccam snapshot``: what is behind an address, and a picture of it."""
+"""``asynccam cameras`` and ``asynccam snapshot``: list a service's cameras, take one picture."""
 
 from pathlib import Path
 
@@ -45,31 +45,31 @@ def snapshot(
     json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Take a picture with a camera and bring it home."""
+    """Take a picture with a camera and download it."""
     output = Output(json=json, verbose=verbose)
     execute("snapshot", lambda: _snapshot(uri, to, credentials_of(token, api_key), output), output)
 
 
 async def _cameras(uri: str, timeout: float, credentials: Credentials | None, output: Output) -> ExitCode:
-    from asynccam.cli.opening import open_session
+    from asynccam.session import Session
 
-    async with open_session() as session:
-        with output.waiting(f"asking {uri}"):
+    async with Session() as session:
+        with output.show_wait(f"asking {uri}"):
             found = await session.list_cameras(uri, credentials=credentials, timeout=timeout)
-    output.document({"cameras": found})
-    output.show(_table(found) if found else formatting.told(f"There is no camera behind {uri}."))
+    output.json_document({"cameras": found})
+    output.print(_table(found) if found else formatting.device_text(f"The service at {uri} has no cameras."))
     return ExitCode.OK
 
 
 async def _snapshot(uri: str, directory: Path, credentials: Credentials | None, output: Output) -> ExitCode:
-    from asynccam.cli.opening import open_session
+    from asynccam.session import Session
 
-    async with open_session() as session:
-        with output.waiting(f"taking a picture with {uri}"):
+    async with Session() as session:
+        with output.show_wait(f"taking a picture with {uri}"):
             camera = await session.connect(uri, credentials=credentials)
             file = await camera.feature(Snapshot).snapshot(directory)
-        output.document({"camera": camera.id, "file": file})
-        output.show(formatting.told(f"{file.path}, {file.size:,} bytes"))
+        output.json_document({"camera": camera.id, "file": file})
+        output.print(formatting.device_text(f"{file.path}, {file.size:,} bytes"))
     return ExitCode.OK
 
 
@@ -78,5 +78,5 @@ def _table(found: list[CameraInfo]) -> Table:
     table.add_column("camera", style="name", overflow="fold")
     table.add_column("address", style="key", overflow="fold")
     for info in found:
-        table.add_row(formatting.told(info.name), formatting.told(info.address))
+        table.add_row(formatting.device_text(info.name), formatting.device_text(info.address))
     return table

@@ -1,4 +1,4 @@
-"""``asynccam discover``: who is there."""
+"""``asynccam discover``: find cameras on the network."""
 
 from typing import Annotated
 
@@ -28,17 +28,17 @@ def discover(
 
 
 async def _discover(timeout: float, interfaces: list[str] | None, output: Output) -> ExitCode:
-    from asynccam.cli.opening import open_session
+    from asynccam.session import Session
 
-    async with open_session(interfaces) as session:
-        with output.waiting("looking for cameras", timeout):
+    async with Session(interfaces=interfaces or None) as session:
+        with output.show_wait("looking for cameras", timeout):
             cameras = await session.discover(timeout=timeout)
     found = sorted((camera.info for camera in cameras), key=lambda info: info.id)
-    output.document({"cameras": found})
+    output.json_document({"cameras": found})
     if found:
-        output.show(_table(found))
+        output.print(_table(found))
     else:
-        output.show(f"No camera answered within {timeout:g} s.")
+        output.print(f"No camera answered within {timeout:g} s.")
     return ExitCode.OK
 
 
@@ -49,5 +49,5 @@ def _table(cameras: list[CameraInfo]) -> Table:
     table.add_column("model", style="faint")
     table.add_column("id", style="faint", overflow="fold")
     for camera in cameras:
-        table.add_row(*map(formatting.told, (camera.name, camera.address, camera.model, camera.id)))
+        table.add_row(*map(formatting.device_text, (camera.name, camera.address, camera.model, camera.id)))
     return table

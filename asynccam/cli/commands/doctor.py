@@ -1,4 +1,4 @@
-"""``asynccam doctor``: what on this computer would keep a take from working, and the cure of each."""
+"""``asynccam doctor``: find problems on this computer that would make a take fail."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from asynccam.cli import checks, formatting
-from asynccam.cli.checks import Finding, Verdict
+from asynccam.cli.checks import Finding, Severity
 from asynccam.cli.errors import ExitCode, one_line
 from asynccam.cli.options import (
     AnswerTimeoutOption,
@@ -40,20 +40,18 @@ _PORTS: Final = (
     ("its video", 5004, True),
 )
 _MARKS: Final = {
-    Verdict.GOOD: Text("✓", style="good"),
-    Verdict.NOTE: Text("!", style="busy"),
-    Verdict.BAD: Text("✗", style="bad"),
+    Severity.GOOD: Text("✓", style="good"),
+    Severity.NOTE: Text("!", style="busy"),
+    Severity.BAD: Text("✗", style="bad"),
 }
 
 
 def doctor(
     uris: Annotated[
         list[str] | None,
-        typer.Argument(metavar="URI", help="Cameras to ask as well.", show_default=False),
+        typer.Argument(metavar="URI", help="Cameras to check as well.", show_default=False),
     ] = None,
-    directory: Annotated[
-        Path, typer.Option("--to", metavar="DIR", help="Where takes are to be kept.")
-    ] = Path(),
+    directory: Annotated[Path, typer.Option("--to", metavar="DIR", help="Directory for takes.")] = Path(),
     interface: InterfacesOption = None,
     ntp: Annotated[
         str | None,
@@ -65,10 +63,10 @@ def doctor(
     json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Look for what would keep a take from working; each finding comes with its cure."""
+    """Check this computer for problems that would make a take fail, and print a fix for each."""
     output = Output(json=json, verbose=verbose)
     credentials = credentials_of(token, api_key)
-    asks = [partial(_ask, uri, credentials, timeout) for uri in uris or ()]
+    asks = [partial(_check_camera, uri, credentials, timeout) for uri in uris or ()]
     execute("doctor", lambda: _doctor(asks, directory, interface, ntp, output), output)
 
 
@@ -79,26 +77,26 @@ async def _doctor(
     ntp: str | None,
     output: Output,
 ) -> ExitCode:
-    with output.waiting("looking around"):
+    with output.show_wait("checking this computer"):
         findings = [
-            *await checks.off_loop(checks.check_python),
+            *await checks.in_thread(checks.check_python),
             *await checks.check_gstreamer(),
             *await checks.check_mdns(interfaces),
-            *await checks.off_loop(partial(checks.check_ports, _PORTS)),
-            *await checks.off_loop(partial(checks.check_disk, directory)),
-            *await checks.off_loop(checks.check_devices),
-            *await checks.off_loop(checks.check_kernel_clock),
+            *await checks.in_thread(partial(checks.check_ports, _PORTS)),
+            *await checks.in_thread(partial(checks.check_disk, directory)),
+            *await checks.in_thread(checks.check_devices),
+            *await checks.in_thread(checks.check_kernel_clock),
         ]
         if ntp is not None:
             findings += await checks.check_time_server(ntp)
-        findings += await _side_by_side(asks)
-    bad = sum(one.verdict is Verdict.BAD for one in findings)
-    output.document({"healthy": not bad, "findings": findings})
-    output.show(_sheet(findings), _summary(findings))
+        findings += await _gather(asks)
+    bad = sum(finding.verdict is Severity.BAD for finding in findings)
+    output.json_document({"healthy": not bad, "findings": findings})
+    output.print(_table(findings), _summary(findings))
     return ExitCode.NOT_INSTALLED if bad else ExitCode.OK
 
 
-async def _side_by_side(asks: Sequence[Callable[[], Coroutine[Any, Any, Finding]]]) -> list[Finding]:
+async def _gather(asks: Sequence[Callable[[], Coroutine[Any, Any, Finding]]]) -> list[Finding]:
     scope = TaskScope("doctor")
     async with scope:
         tasks = [scope.spawn(ask(), name="ask") for ask in asks]
@@ -107,38 +105,40 @@ async def _side_by_side(asks: Sequence[Callable[[], Coroutine[Any, Any, Finding]
     return [task.result() for task in tasks]
 
 
-async def _ask(uri: str, credentials: Credentials | None, timeout: float) -> Finding:
-    from asynccam.cli.opening import open_session
+async def _check_camera(uri: str, credentials: Credentials | None, timeout: float) -> Finding:
+    from asynccam.session import Session
 
     try:
-        async with open_session() as session, deadline(timeout, f"answer from {uri}"):
+        async with Session() as session, deadline(timeout, f"answer from {uri}"):
             camera = await session.connect(uri, credentials=credentials)
             answer = await camera.status()
     except AsynccamError as error:
-        cure = "is it switched on, on this network, and not behind a firewall? Its page in the docs says more"
-        return Finding("Cameras", Verdict.BAD, f"{uri}: {one_line(error)}", cure)
-    return Finding("Cameras", Verdict.GOOD, f"{uri}: {camera.info.name or camera.id} is {answer.state.value}")
+        cure = "check that it is switched on, on this network, and not behind a firewall; see its docs page"
+        return Finding("Cameras", Severity.BAD, f"{uri}: {one_line(error)}", cure)
+    return Finding(
+        "Cameras", Severity.GOOD, f"{uri}: {camera.info.name or camera.id} is {answer.state.value}"
+    )
 
 
-def _sheet(findings: Sequence[Finding]) -> Table:
+def _table(findings: Sequence[Finding]) -> Table:
     sheet = Table.grid(padding=(0, 2))
     sheet.add_column(style="name")
     sheet.add_column()
     sheet.add_column(overflow="fold")
-    for check, group in groupby(findings, key=lambda one: one.check):
-        for number, one in enumerate(group):
-            told = formatting.told(one.found)
-            if one.cure:
-                told.append("\n").append_text(formatting.told(one.cure, "key"))
-            sheet.add_row("" if number else check, _MARKS[one.verdict], told)
+    for check, group in groupby(findings, key=lambda finding: finding.check):
+        for index, finding in enumerate(group):
+            text = formatting.device_text(finding.found)
+            if finding.cure:
+                text.append("\n").append_text(formatting.device_text(finding.cure, "key"))
+            sheet.add_row("" if index else check, _MARKS[finding.verdict], text)
     return sheet
 
 
 def _summary(findings: Sequence[Finding]) -> Text:
-    bad = sum(one.verdict is Verdict.BAD for one in findings)
-    notes = sum(one.verdict is Verdict.NOTE for one in findings)
+    bad = sum(finding.verdict is Severity.BAD for finding in findings)
+    notes = sum(finding.verdict is Severity.NOTE for finding in findings)
     if bad:
-        return Text(f"\n{bad} of {len(findings)} findings need a cure.", style="bad")
+        return Text(f"\n{bad} of {len(findings)} findings need a fix.", style="bad")
     if notes:
         return Text(f"\nReady for takes, with {notes} of {len(findings)} findings to note.", style="busy")
     return Text("\nReady for takes.", style="good")

@@ -1,4 +1,4 @@
-"""``asynccam files`` and ``asynccam download``: what is on a camera, and how it comes home."""
+"""``asynccam files`` and ``asynccam download``: list and download the files on a camera."""
 
 from pathlib import Path
 from typing import Annotated
@@ -46,35 +46,35 @@ def download(
     json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Bring one file home whole."""
+    """Download one file from a camera and check its size."""
     output = Output(json=json, verbose=verbose)
     execute("download", lambda: _download(uri, name, to, credentials_of(token, api_key), output), output)
 
 
 async def _files(uri: str, credentials: Credentials | None, output: Output) -> ExitCode:
-    from asynccam.cli.opening import open_session
+    from asynccam.session import Session
 
-    async with open_session() as session:
-        with output.waiting(f"asking {uri}"):
+    async with Session() as session:
+        with output.show_wait(f"asking {uri}"):
             camera = await session.connect(uri, credentials=credentials)
             found = await camera.feature(Files).list_files()
-        output.document({"camera": camera.id, "files": found})
-        output.show(_table(found) if found else formatting.told(f"{camera.info.name} has no files."))
+        output.json_document({"camera": camera.id, "files": found})
+        output.print(_table(found) if found else formatting.device_text(f"{camera.info.name} has no files."))
     return ExitCode.OK
 
 
 async def _download(
     uri: str, name: str, directory: Path, credentials: Credentials | None, output: Output
 ) -> ExitCode:
-    from asynccam.cli.opening import open_session
+    from asynccam.session import Session
 
-    async with open_session() as session:
-        with output.waiting(f"asking {uri}"):
+    async with Session() as session:
+        with output.show_wait(f"asking {uri}"):
             camera = await session.connect(uri, credentials=credentials)
-        with output.transfer(name) as progress:
+        with output.show_transfer(name) as progress:
             file = await camera.feature(Files).download(name, directory, progress=progress)
-        output.document({"camera": camera.id, "file": file})
-        output.show(_sheet(file))
+        output.json_document({"camera": camera.id, "file": file})
+        output.print(_sheet(file))
     return ExitCode.OK
 
 
@@ -86,10 +86,10 @@ def _table(found: tuple[MediaFile, ...]) -> Table:
     table.add_column("id", style="faint", overflow="fold")
     for file in found:
         table.add_row(
-            formatting.told(file.name),
-            formatting.size(file.size),
-            formatting.moment(file.created),
-            formatting.told(file.id),
+            formatting.device_text(file.name),
+            formatting.format_size(file.size),
+            formatting.format_time(file.created),
+            formatting.device_text(file.id),
         )
     return table
 
@@ -98,8 +98,8 @@ def _sheet(file: LocalFile) -> Table:
     sheet = Table.grid(padding=(0, 2))
     sheet.add_column(style="faint")
     sheet.add_column(overflow="fold")
-    sheet.add_row("file", formatting.told(str(file.path), "name"))
-    speed = formatting.rate(file.size, file.seconds)
+    sheet.add_row("file", formatting.device_text(str(file.path), "name"))
+    speed = formatting.format_rate(file.size, file.seconds)
     sheet.add_row("size", f"{file.size:,} bytes" + (f", {speed}" if speed else ""))
     if file.sha256:
         sheet.add_row("sha256", file.sha256)

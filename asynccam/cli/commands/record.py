@@ -1,4 +1,4 @@
-"""``asynccam record``: one take over any cameras."""
+"""``asynccam record``: record one take with several cameras."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from asynccam.cli.options import (
     VerboseOption,
     credentials_of,
 )
-from asynccam.cli.output import Output, complain
+from asynccam.cli.output import Output, print_error
 from asynccam.cli.runner import execute
 from asynccam.errors import AsynccamError, NotFoundError, UsageError
 from asynccam.model.credentials import Credentials
@@ -50,15 +50,15 @@ def record(
     fleet: FleetOption = None,
     everything: Annotated[
         bool,
-        typer.Option("--all", help="Every camera that discovery finds, and every one behind each URI."),
+        typer.Option("--all", help="Every discovered camera, and every camera of the service at each URI."),
     ] = False,
     timeout: Annotated[
-        float, typer.Option("--timeout", min=0.1, metavar="S", help="Seconds that --all looks for cameras.")
+        float, typer.Option("--timeout", min=0.1, metavar="S", help="Seconds that --all discovers cameras.")
     ] = 5.0,
     interface: InterfacesOption = None,
     require: Annotated[
         Require,
-        typer.Option("--require", help="Whether all that were named have to be there, or any of them."),
+        typer.Option("--require", help="Whether all named cameras must be available, or any of them."),
     ] = Require.ALL,
     to: DirectoryOption = Path(),
     start_in: Annotated[
@@ -72,9 +72,9 @@ def record(
     json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Start cameras together, stop them, and bring every file home."""
+    """Start cameras together, stop them, and download and check every file."""
     output = Output(json=json, verbose=verbose)
-    which = Which(
+    which = CameraSelection(
         uris or (),
         credentials_of(token, api_key),
         timeout if everything else None,
@@ -86,17 +86,15 @@ def record(
 
 
 @dataclass(frozen=True, slots=True)
-class Which:
-    """The cameras that were asked for.
+class CameraSelection:
+    """Cameras named on the command line or in a fleet file.
 
     Attributes:
-        uris: Their addresses.
-        credentials: For the services that want them.
-        discover: Seconds to look for others, which also takes all cameras behind each address, or None.
-        interfaces: Where to look; by default where the fleet says.
-        fleet: A fleet.toml with more of them.
-        require: Whether one that was named and cannot be reached is an error, or is left out.
-        missing: Those that were left out, by address.
+        discover: Seconds of discovery, which also selects all cameras of a service at each address, or None.
+        interfaces: Interfaces for discovery; by default those of the fleet.
+        fleet: A fleet.toml with more cameras.
+        require: Whether a named camera that cannot be reached is an error, or is left out.
+        missing: Cameras that were left out, by address.
     """
 
     uris: Sequence[str]
@@ -107,22 +105,22 @@ class Which:
     require: Require = Require.ALL
     missing: "dict[str, Unavailable]" = field(default_factory=dict)
 
-    async def reach(
+    async def connect(
         self,
         session: "Session",
         addresses: "Sequence[Address | str]",
         credentials: Credentials | None,
         *,
-        behind: bool = False,
+        list_services: bool = False,
     ) -> "list[Camera]":
-        """The cameras at these addresses, or behind them; who is not there is noted, where allowed."""
-        if behind:
+        """Connect to cameras at addresses, or behind them; record missing ones where that is allowed."""
+        if list_services:
             at: list[Address | str] = []
             for address in addresses:
                 try:
                     found = await session.list_cameras(address, credentials=credentials)
                 except (AsynccamError, ExceptionGroup) as error:
-                    self._leave_out(address, error)
+                    self._add_missing(address, error)
                 else:
                     at += [info.address for info in found]
             addresses = at
@@ -132,13 +130,13 @@ class Which:
         results = await session.connect_each(addresses, credentials=credentials)
         for address, result in zip(addresses, results, strict=True):
             if isinstance(result, Exception):
-                self._leave_out(address, result)
+                self._add_missing(address, result)
             else:
                 cameras.append(result)
         return cameras
 
-    def _leave_out(self, address: "Address | str", error: Exception) -> None:
-        """Note that nobody is reached at an address; an error unless some may be missing."""
+    def _add_missing(self, address: "Address | str", error: Exception) -> None:
+        """Record that an address cannot be reached; raise the error if all cameras are required."""
         from asynccam.session import Unavailable
 
         if self.require is Require.ALL or isinstance(error, UsageError):
@@ -146,81 +144,84 @@ class Which:
         self.missing[str(address)] = Unavailable(str(address), unix_now(), error, 1)
 
 
-async def cameras_of(
-    session: "Session", which: Which, output: Output, places: "Sequence[CameraTarget]" = ()
+async def select_cameras(
+    session: "Session", selection: CameraSelection, output: Output, targets: "Sequence[CameraTarget]" = ()
 ) -> "list[Camera]":
-    """Reach the cameras that were asked for: each once, those that were named first.
+    """Connect to the selected cameras and return each once, named ones first.
 
     Args:
-        session: Gets them.
-        which: What was asked for.
-        output: Shows what is waited for.
-        places: Those of the fleet.
+        session: Session that connects to them.
+        selection: Cameras to select.
+        output: Output for waits.
+        targets: Targets of the fleet.
 
     Raises:
-        UsageError: None was asked for, or one was named twice.
-        NotFoundError: Discovery was asked for and found none.
-        AsynccamError: One that was named cannot be reached, see `Session.connect`.
+        UsageError: No camera is named, or one is named twice.
+        NotFoundError: Discovery found no camera.
+        AsynccamError: A named camera cannot be reached, see `Session.connect`.
     """
-    if which.discover is None:
-        if not which.uris and not places:
+    if selection.discover is None:
+        if not selection.uris and not targets:
             raise UsageError("name a camera by its address, or use --fleet or --all")
-        with output.waiting("connecting"):
-            named = await which.reach(session, which.uris, which.credentials)
-            cameras = _each_once(named)
+        with output.show_wait("connecting"):
+            named = await selection.connect(session, selection.uris, selection.credentials)
+            cameras = _unique(named)
             if len(cameras) < len(named):
                 raise UsageError("a camera is named twice")
-            cameras = _each_once(cameras, await _fleet_of(session, which, places))
-            return _some(which, cameras)
-    with output.waiting("looking for cameras", which.discover):
-        found = await session.discover(timeout=which.discover)
-    with output.waiting("connecting"):
-        named = await which.reach(session, which.uris, which.credentials, behind=True)
-        cameras = _each_once(named, await _fleet_of(session, which, places), found)
-    if not cameras and not which.missing:
-        raise NotFoundError(f"no camera answered within {which.discover:g} s")
-    return _some(which, cameras)
+            cameras = _unique(cameras, await _connect_fleet(session, selection, targets))
+            return _require_one(selection, cameras)
+    with output.show_wait("looking for cameras", selection.discover):
+        found = await session.discover(timeout=selection.discover)
+    with output.show_wait("connecting"):
+        named = await selection.connect(session, selection.uris, selection.credentials, list_services=True)
+        cameras = _unique(named, await _connect_fleet(session, selection, targets), found)
+    if not cameras and not selection.missing:
+        raise NotFoundError(f"no camera answered within {selection.discover:g} s")
+    return _require_one(selection, cameras)
 
 
-def _some(which: Which, cameras: "list[Camera]") -> "list[Camera]":
-    """The cameras, of which there has to be one."""
-    if not cameras and which.missing:
-        raise NotFoundError("no camera is there: " + "; ".join(map(str, which.missing.values())))
+def _require_one(selection: CameraSelection, cameras: "list[Camera]") -> "list[Camera]":
+    """Return the cameras; raise `NotFoundError` if all are missing."""
+    if not cameras and selection.missing:
+        raise NotFoundError("no camera is available: " + "; ".join(map(str, selection.missing.values())))
     return cameras
 
 
-async def _fleet_of(session: "Session", which: Which, places: "Sequence[CameraTarget]") -> "list[Camera]":
-    """The cameras at the places of a fleet, also those behind its services."""
+async def _connect_fleet(
+    session: "Session", selection: CameraSelection, targets: "Sequence[CameraTarget]"
+) -> "list[Camera]":
+    """Connect to the cameras of a fleet, including those behind its services."""
     cameras: list[Camera] = []
-    for place in places:
-        cameras += await which.reach(session, [place.address], place.credentials, behind=place.is_service)
+    for place in targets:
+        cameras += await selection.connect(
+            session, [place.address], place.credentials, list_services=place.is_service
+        )
     return cameras
 
 
-def _each_once(*lists: "Sequence[Camera]") -> "list[Camera]":
+def _unique(*lists: "Sequence[Camera]") -> "list[Camera]":
     return list({camera.id: camera for cameras in lists for camera in cameras}.values())
 
 
 async def _record(
-    which: Which,
+    selection: CameraSelection,
     duration: float,
     directory: Path,
     start_in: float,
     name: str | None,
     output: Output,
 ) -> ExitCode:
-    from asynccam.cli.opening import open_session
     from asynccam.cli.take_runner import run_take
     from asynccam.cli.take_view import TakeView
     from asynccam.recording.verify import verify_file
-    from asynccam.session import Fleet
+    from asynccam.session import Fleet, Session
 
-    fleet = Fleet() if which.fleet is None else await Fleet.load(which.fleet)
-    interfaces = which.interfaces or fleet.interfaces
-    async with open_session(interfaces, ntp_server=fleet.ntp_server) as session:
-        cameras = await cameras_of(session, which, output, fleet.places)
-        for away in which.missing.values():
-            complain(f"record: without {away}")
-        take = session.new_take(cameras, directory, name=name, verify=verify_file, missing=which.missing)
+    fleet = Fleet() if selection.fleet is None else await Fleet.load(selection.fleet)
+    interfaces = selection.interfaces or fleet.interfaces
+    async with Session(interfaces=interfaces and list(interfaces), ntp_server=fleet.ntp_server) as session:
+        cameras = await select_cameras(session, selection, output, fleet.places)
+        for missing in selection.missing.values():
+            print_error(f"record: without {missing}")
+        take = session.new_take(cameras, directory, name=name, verify=verify_file, missing=selection.missing)
         view = TakeView("asynccam record", duration=duration, start_in=start_in)
         return await run_take(session, take, view, output)

@@ -1,4 +1,4 @@
-"""``asynccam resume``: finishes a take whose process died."""
+"""``asynccam resume``: finish a take whose process was killed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,7 +43,7 @@ def resume(
     json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Finish a take whose process died: stop what still runs, bring home what exists.
+    """Finish a take whose process was killed: stop running cameras, download what they recorded.
 
     A token or key is sent only to hosts that --host or the --fleet names, not to those that only the take
     names. Nothing outside of the take's directory is read or written.
@@ -60,9 +60,9 @@ async def _resume(
     credentials: Credentials | None,
     output: Output,
 ) -> ExitCode:
-    from asynccam.cli.opening import open_session
-    from asynccam.cli.report import take_report, whole
+    from asynccam.cli.report import is_complete, take_report
     from asynccam.recording.verify import verify_file
+    from asynccam.session import Session
     from asynccam.session.fleet import Fleet
     from asynccam.take import resume_take
 
@@ -70,11 +70,11 @@ async def _resume(
     hosts: dict[str, Credentials | None] = {
         place.address.authority: place.credentials for place in plan.places
     } | dict.fromkeys(named)
-    async with open_session() as session:
-        with output.waiting("resuming"):
+    async with Session() as session:
+        with output.show_wait("resuming"):
             manifest = await resume_take(
                 directory, session, credentials=credentials, hosts=hosts, verify=verify_file
             )
-    output.document({"directory": directory, "complete": whole(manifest), "manifest": manifest})
-    output.show(take_report(manifest, directory))
-    return ExitCode.OK if whole(manifest) else ExitCode.INCOMPLETE
+    output.json_document({"directory": directory, "complete": is_complete(manifest), "manifest": manifest})
+    output.print(take_report(manifest, directory))
+    return ExitCode.OK if is_complete(manifest) else ExitCode.INCOMPLETE

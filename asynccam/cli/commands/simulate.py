@@ -1,4 +1,4 @@
-"""``asynccam simulate``: stands in for a maker's service, for trying things out and for tests."""
+"""``asynccam simulate``: simulated servers of other vendors, for trials and tests."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,11 +8,10 @@ import typer
 
 from asynccam.cli import formatting
 from asynccam.cli.errors import ExitCode
-from asynccam.cli.faults import FaultsOption, faults_of
-from asynccam.cli.options import JsonOption, VerboseOption
+from asynccam.cli.options import JsonOption, PortOption, VerboseOption
 from asynccam.cli.output import Output
 from asynccam.cli.runner import execute
-from asynccam.cli.serving import WhileStdinOption, while_open
+from asynccam.cli.serving import FaultsOption, WhileStdinOption, faults_of, while_open
 from asynccam.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,37 +20,35 @@ if TYPE_CHECKING:
 
 
 def mediamtx(
-    port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, metavar="P", help="TCP port; 0 takes a free one.")
-    ] = 8002,
+    port: PortOption = 8002,
     http_port: Annotated[
         int, typer.Option("--http-port", min=0, max=65535, metavar="P", help="Port of the file server.")
     ] = 8003,
     host: Annotated[str, typer.Option("--host", metavar="IP", help="Address to listen at.")] = "127.0.0.1",
     generation: Annotated[
-        int, typer.Option("--generation", min=1, max=2, help="Which service to be: 1 (Python) or 2 (Go).")
+        int, typer.Option("--generation", min=1, max=2, help="Service generation: 1 (Python) or 2 (Go).")
     ] = 2,
-    cameras: Annotated[int, typer.Option("--cameras", min=0, max=100, help="How many cameras it has.")] = 2,
+    cameras: Annotated[int, typer.Option("--cameras", min=0, max=100, help="Number of cameras.")] = 2,
     directory: Annotated[
         Path | None,
-        typer.Option("--directory", metavar="DIR", help="Where files are kept.", show_default="temporary"),
+        typer.Option("--directory", metavar="DIR", help="Directory for files.", show_default="temporary"),
     ] = None,
     secret: Annotated[
         str, typer.Option("--secret", envvar="ASYNCCAM_SECRET", help="Signs tokens.", show_default="random")
     ] = "",
     api_key: Annotated[
         list[str] | None,
-        typer.Option("--api-key", metavar="KEY=ROLE", help="A key that signs in; may be repeated."),
+        typer.Option("--api-key", metavar="KEY=ROLE", help="API key and its role; may be repeated."),
     ] = None,
     live: Annotated[
-        bool, typer.Option("--live", help="Record with GStreamer each time, a picture with the time of day.")
+        bool, typer.Option("--live", help="Record with GStreamer, with the time of day in the picture.")
     ] = False,
     fault: FaultsOption = None,
     while_stdin_open: WhileStdinOption = False,
     json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Be a MediaMTX Camera Service with simulated cameras and real files."""
+    """Simulate a MediaMTX Camera Service with simulated cameras and real files."""
     output = Output(json=json, verbose=verbose)
 
     async def main() -> ExitCode:
@@ -61,7 +58,7 @@ def mediamtx(
         def ready(simulator: "MediaMTXSimulator") -> None:
             place = f"mediamtx://{host}:{simulator.port}"
             token = simulator.token("admin")
-            output.line(
+            output.json_line(
                 {
                     "event": "listening",
                     "system": "mediamtx",
@@ -70,11 +67,11 @@ def mediamtx(
                     "token": token,
                 }
             )
-            output.show(
-                formatting.told(
+            output.print(
+                formatting.device_text(
                     f"A generation {generation} service with {cameras} cameras listens at {place}."
                 ),
-                formatting.told(f"An administrator's token: {token}"),
+                formatting.device_text(f"An administrator's token: {token}"),
             )
 
         async with while_open(stdin=while_stdin_open):
@@ -97,13 +94,11 @@ def mediamtx(
 
 
 def thorvision(
-    port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, metavar="P", help="TCP port; 0 takes a free one.")
-    ] = 8000,
+    port: PortOption = 8000,
     host: Annotated[str, typer.Option("--host", metavar="IP", help="Address to listen at.")] = "127.0.0.1",
-    cameras: Annotated[int, typer.Option("--cameras", min=1, max=16, help="How many cameras it has.")] = 2,
-    width: Annotated[int, typer.Option("--width", min=64, help="Pixels of the largest picture.")] = 640,
-    height: Annotated[int, typer.Option("--height", min=64, help="Pixels of the largest picture.")] = 480,
+    cameras: Annotated[int, typer.Option("--cameras", min=1, max=16, help="Number of cameras.")] = 2,
+    width: Annotated[int, typer.Option("--width", min=64, help="Largest picture, in pixels.")] = 640,
+    height: Annotated[int, typer.Option("--height", min=64, help="Largest picture, in pixels.")] = 480,
     replug: Annotated[
         float | None,
         typer.Option("--replug", metavar="S", help="Unplug the last camera and plug it in, every S seconds."),
@@ -113,7 +108,7 @@ def thorvision(
     json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Be a ThorVision server with simulated cameras and real SRT streams."""
+    """Simulate a ThorVision server with simulated cameras and real SRT streams."""
     output = Output(json=json, verbose=verbose)
 
     async def main() -> ExitCode:
@@ -122,8 +117,10 @@ def thorvision(
 
         def ready(simulator: "ThorVisionSimulator") -> None:
             place = f"thorvision://{host}:{simulator.port}"
-            output.line({"event": "listening", "system": "thorvision", "address": place})
-            output.show(formatting.told(f"A ThorVision server with {cameras} cameras listens at {place}."))
+            output.json_line({"event": "listening", "system": "thorvision", "address": place})
+            output.print(
+                formatting.device_text(f"A ThorVision server with {cameras} cameras listens at {place}.")
+            )
 
         async with while_open(stdin=while_stdin_open):
             await serve(
@@ -142,7 +139,7 @@ def thorvision(
 
 
 SIMULATORS: Final[dict[str, Callable[..., None]]] = {"mediamtx": mediamtx, "thorvision": thorvision}
-"""What can be simulated, by the word after ``asynccam simulate``."""
+"""Simulators by the word after ``asynccam simulate``."""
 
 
 def _roles(keys: list[str]) -> dict[str, str]:
@@ -150,6 +147,6 @@ def _roles(keys: list[str]) -> dict[str, str]:
     for text in keys:
         key, found, role = text.partition("=")
         if not found or not key:
-            raise UsageError("--api-key is written KEY=ROLE")
+            raise UsageError("--api-key must be KEY=ROLE")
         roles[key] = role
     return roles

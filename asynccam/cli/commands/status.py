@@ -1,4 +1,4 @@
-"""``asynccam status``: how one camera is."""
+"""``asynccam status``: show one camera's state."""
 
 from rich.table import Table
 from rich.text import Text
@@ -35,21 +35,21 @@ def status(
     json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Ask a camera how it is."""
+    """Show a camera's state, battery and clock."""
     output = Output(json=json, verbose=verbose)
     execute("status", lambda: _status(uri, credentials_of(token, api_key), output), output)
 
 
 async def _status(uri: str, credentials: Credentials | None, output: Output) -> ExitCode:
-    from asynccam.cli.opening import open_session
+    from asynccam.session import Session
 
-    async with open_session() as session:
-        with output.waiting(f"asking {uri}"):
+    async with Session() as session:
+        with output.show_wait(f"asking {uri}"):
             camera = await session.connect(uri, credentials=credentials)
             answer = await camera.status()
         features = sorted(key.name for key in camera.features)
-        output.document({"camera": camera.info, "features": features, "status": answer})
-        output.show(_sheet(camera, answer, features))
+        output.json_document({"camera": camera.info, "features": features, "status": answer})
+        output.print(_sheet(camera, answer, features))
     return ExitCode.OK
 
 
@@ -58,16 +58,16 @@ def _sheet(camera: Camera, answer: CameraStatus, features: list[str]) -> Table:
     sheet = Table.grid(padding=(0, 2))
     sheet.add_column(style="faint")
     sheet.add_column(overflow="fold")
-    sheet.add_row("camera", formatting.told(info.name, "name"))
-    sheet.add_row("id", formatting.told(info.id))
-    sheet.add_row("address", formatting.told(info.address, "key"))
+    sheet.add_row("camera", formatting.device_text(info.name, "name"))
+    sheet.add_row("id", formatting.device_text(info.id))
+    sheet.add_row("address", formatting.device_text(info.address, "key"))
     state = Text(answer.state.value, style=_STYLES.get(answer.state, "busy"))
     if answer.detail and answer.detail != answer.state.value:
-        state.append_text(formatting.told(f", {answer.detail}", "faint"))
+        state.append_text(formatting.device_text(f", {answer.detail}", "faint"))
     sheet.add_row("state", state)
     if answer.battery is not None:
         sheet.add_row("battery", f"{answer.battery:.0f} %")
     if answer.device_time is not None:
-        sheet.add_row("its clock", formatting.moment(answer.device_time))
+        sheet.add_row("its clock", formatting.format_time(answer.device_time))
     sheet.add_row("can do", ", ".join(features))
     return sheet

@@ -1,4 +1,4 @@
-"""``asynccam top``: all cameras at a glance, live."""
+"""``asynccam top``: a live table of all cameras."""
 
 import asyncio
 import time
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
     from asynccam.session import Session
 
 _INTERVAL: Final = 0.25
-_CHECK_EVERY: Final = 2.0
+_POLL_INTERVAL: Final = 2.0
 _DISCOVER_SECONDS: Final = 3.0
-_ASK_SECONDS: Final = 2.0
-"""How long one look waits, at most, for those who are there to say how they are."""
+_STATE_TIMEOUT: Final = 2.0
+"""Seconds that ``--once`` waits for the states of available cameras."""
 
 
 def top(
     uris: UrisArgument = None,
     fleet: FleetOption = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Every camera that announces itself, too, whenever it comes.")
+        bool, typer.Option("--all", help="Also every camera that announces itself, now or later.")
     ] = False,
     once: Annotated[
-        bool, typer.Option("--once", help="Look once and leave; so it does where there is no terminal.")
+        bool, typer.Option("--once", help="Print the table once and exit; the default without a terminal.")
     ] = False,
     timeout: AnswerTimeoutOption = 5.0,
     interface: InterfacesOption = None,
@@ -52,7 +52,7 @@ def top(
     json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Show all cameras at a glance, live, until Ctrl-C."""
+    """Show a live table of all cameras until Ctrl-C."""
     output = Output(json=json, verbose=verbose)
     credentials = credentials_of(token, api_key)
     once = once or json or not output.stdout.is_terminal
@@ -72,28 +72,28 @@ async def _top(
     from asynccam.session import Session
 
     if not uris and fleet is None and not everything:
-        raise UsageError("there is nothing to show; name addresses, a --fleet, or --all")
+        raise UsageError("no cameras given; name addresses, a --fleet, or --all")
     settings: Any = {"interfaces": list(interfaces)} if interfaces else {}
     once = wait > 0
-    output.note("Connecting.")
+    output.print_note("Connecting.")
     async with Session.open(
-        *uris, fleet=fleet, credentials=credentials, timeout=wait, poll_interval=_CHECK_EVERY, **settings
+        *uris, fleet=fleet, credentials=credentials, timeout=wait, poll_interval=_POLL_INTERVAL, **settings
     ) as session:
         if everything:
             await session.discover(timeout=_DISCOVER_SECONDS if once else 0.0)
         view = TopView(session)
         with session.events.subscribe(view.handle, replay=True):
             if once:
-                await _until_asked(session, min(wait, _ASK_SECONDS))
-                output.document({"cameras": view.rows()})
-                output.show(view)
+                await _wait_for_states(session, min(wait, _STATE_TIMEOUT))
+                output.json_document({"cameras": view.rows()})
+                output.print(view)
             else:
                 await _draw(view, output)
     return ExitCode.OK
 
 
-async def _until_asked(session: "Session", seconds: float) -> None:
-    """Until every camera has said how it is, or for some seconds."""
+async def _wait_for_states(session: "Session", seconds: float) -> None:
+    """Wait until every available camera has reported its state, or for some seconds."""
     from asynccam.model.events import CameraStateChanged
 
     until = time.monotonic() + seconds

@@ -1,4 +1,4 @@
-"""``asynccam watch``: what happens to cameras, as it happens."""
+"""``asynccam watch``: print the events of cameras as they happen."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -30,7 +30,7 @@ KindsOption = Annotated[
     typer.Option(
         "--event",
         metavar="TYPE",
-        help="Only events of this class or its kinds, CameraStateChanged for example; may be repeated.",
+        help="Only events of this class or its subclasses, for example CameraStateChanged; may be repeated.",
         show_default="all",
     ),
 ]
@@ -56,9 +56,9 @@ def watch(
     json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Print what happens to cameras until Ctrl-C; with --json one object a line.
+    """Print the events of cameras until Ctrl-C; with --json one object per line.
 
-    A camera that does not answer is away, which is an event, and is tried until it answers.
+    A camera that does not answer is unavailable, which is an event, and is retried until it answers.
     """
     output = Output(json=json, verbose=verbose)
     filters = _Filters(kinds, camera)
@@ -67,7 +67,7 @@ def watch(
 
 
 class _Filters:
-    """Which events are wanted.
+    """Filter for events by class and camera.
 
     Args:
         kinds: Names of classes, or None for all.
@@ -78,8 +78,8 @@ class _Filters:
         self.kinds = frozenset(kinds or ())
         self.cameras = tuple(cameras) if cameras else None
 
-    def want(self, document: dict[str, Any]) -> bool:
-        """Whether an event, as a document, is of a wanted class."""
+    def matches(self, document: dict[str, Any]) -> bool:
+        """Return whether an event, as a document, is of a wanted class."""
         return not self.kinds or not self.kinds.isdisjoint(document["kinds"])
 
 
@@ -94,19 +94,19 @@ async def _watch(
     from asynccam.session import Session
 
     if not uris and fleet is None:
-        raise UsageError("there is nothing to watch; name addresses, or a --fleet")
+        raise UsageError("no cameras given; name addresses, or a --fleet")
     settings: Any = {"interfaces": list(interfaces)} if interfaces else {}
     async with Session.open(*uris, fleet=fleet, credentials=credentials, timeout=0, **settings) as session:
-        output.note("Watching; Ctrl-C leaves.")
+        output.print_note("Watching; Ctrl-C leaves.")
         with session.events.stream(camera=filters.cameras, replay=True) as events:
             lost = 0
             async for event in events:
                 if events.dropped > lost:
-                    _tell(_dropped(event.at, events.dropped - lost), output)
+                    _print_event(_dropped(event.at, events.dropped - lost), output)
                     lost = events.dropped
                 document = event_document(event)
-                if filters.want(document):
-                    _tell(document, output)
+                if filters.matches(document):
+                    _print_event(document, output)
     return ExitCode.OK
 
 
@@ -120,19 +120,19 @@ def _dropped(at: float, count: int) -> dict[str, Any]:
     }
 
 
-def _tell(document: dict[str, Any], output: Output) -> None:
-    output.line(document)
-    output.show(_told(document))
+def _print_event(document: dict[str, Any], output: Output) -> None:
+    output.json_line(document)
+    output.print(_format_event(document))
 
 
-def _told(document: dict[str, Any]) -> Text:
-    """One line: when, what, and every field that says something."""
-    said = Text(f"{formatting.moment(document['at'])}  ", style="faint").append(
+def _format_event(document: dict[str, Any]) -> Text:
+    """Return an event on one line: time, class, and every field that is set."""
+    said = Text(f"{formatting.format_time(document['at'])}  ", style="faint").append(
         document["event"], style="name"
     )
     for name, value in document.items():
         if name not in ("event", "kinds", "at", "subject") and value not in (None, "", [], {}):
-            said.append(f"  {name} ", style="faint").append_text(formatting.told(_short(value)))
+            said.append(f"  {name} ", style="faint").append_text(formatting.device_text(_short(value)))
     return said
 
 

@@ -1,1 +1,1 @@
-"""The `demo` command: a take with simulated cameras."""
+"""``asynccam demo``: a take with simulated cameras."""

@@ -1,4 +1,4 @@
-"""``asynccam demo``: the main job over all five systems, on servers of its own."""
+"""``asynccam demo``: record all five systems, simulated by this computer."""
 
 import asyncio
 from pathlib import Path
@@ -14,7 +14,7 @@ from asynccam.cli.runner import execute
 if TYPE_CHECKING:
     from asynccam.cli.demo.take import Demo
 
-_MOST: Final = 30
+_MAX_CAMERAS: Final = 30
 """Cameras; each is a video that is encoded while it is recorded."""
 _USUAL: Final = 5
 _USUAL_IN_CHAOS: Final = 7
@@ -32,7 +32,7 @@ def demo(
         typer.Option(
             "--cameras",
             min=1,
-            max=_MOST,
+            max=_MAX_CAMERAS,
             help="How many cameras, spread over the five systems.",
             show_default="5, one of each; 7 with --chaos",
         ),
@@ -42,13 +42,13 @@ def demo(
     ] = 5.0,
     chaos: Annotated[
         bool,
-        typer.Option("--chaos", help="Let cameras refuse, die, hang up and be slow: what comes home?"),
+        typer.Option("--chaos", help="Let cameras refuse, be killed, disconnect and be slow."),
     ] = False,
     json: JsonOption = False,
     verbose: VerboseOption = False,
     save_picture: Annotated[Path | None, typer.Option("--save-picture", metavar="FILE", hidden=True)] = None,
 ) -> None:
-    """Record cameras of all five systems, played by this computer, in one take, and explain it."""
+    """Record simulated cameras of all five systems in one take, and explain the result."""
     output = Output(json=json, verbose=verbose)
     count = cameras or (_USUAL_IN_CHAOS if chaos else _USUAL)
     execute("demo", lambda: _demo(to, count, duration, chaos, output, save_picture), output)
@@ -57,42 +57,42 @@ def demo(
 async def _demo(
     to: Path | None, count: int, duration: float, chaos: bool, output: Output, save_picture: Path | None
 ) -> ExitCode:
+    from asynccam.cli.demo.report import TerminalPicture
     from asynccam.cli.demo.take import Demo
-    from asynccam.cli.report import whole
-    from asynccam.cli.svg_export import Picture
+    from asynccam.cli.report import is_complete
 
-    picture = Picture("asynccam demo --chaos" if chaos else "asynccam demo")
+    picture = TerminalPicture("asynccam demo --chaos" if chaos else "asynccam demo")
     played = Demo(to, count, duration, output, picture, chaos=chaos)
     try:
         await played.run()
     finally:
-        _tell(played, output)
+        _print_result(played, output)
     assert played.take is not None
     if save_picture is not None:
         await asyncio.to_thread(picture.save, save_picture)
-    return ExitCode.OK if whole(played.take.manifest) else ExitCode.INCOMPLETE
+    return ExitCode.OK if is_complete(played.take.manifest) else ExitCode.INCOMPLETE
 
 
-def _tell(played: "Demo", output: Output) -> None:
-    """Give the take as the result, if it got so far as to have a directory."""
-    from asynccam.cli.demo.report import lesson
-    from asynccam.cli.report import take_report, whole
-    from asynccam.cli.take_runner import directory_of
+def _print_result(played: "Demo", output: Output) -> None:
+    """Print the take as the result, if it has a directory."""
+    from asynccam.cli.demo.report import explain
+    from asynccam.cli.report import is_complete, take_report
+    from asynccam.cli.take_runner import take_directory
 
     take = played.take
-    directory = None if take is None else directory_of(take)
+    directory = None if take is None else take_directory(take)
     if take is None or directory is None:
         return
     manifest = take.manifest
-    output.document(
+    output.json_document(
         {
             "directory": directory,
-            "complete": whole(manifest),
+            "complete": is_complete(manifest),
             "sheet": played.sheet,
-            "fates": played.fates,
+            "fates": played.faults,
             "manifest": manifest,
         }
     )
-    parts = (take_report(manifest, directory), *lesson(manifest, played.fates, played.sheet))
-    output.show(*parts)
+    parts = (take_report(manifest, directory), *explain(manifest, played.faults, played.sheet))
+    output.print(*parts)
     played.picture.add(*parts[:-2])  # what the words mean is more than a first look needs

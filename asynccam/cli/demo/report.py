@@ -1,6 +1,8 @@
-"""What a demo's manifest says, in words for somebody who has never seen one."""
+"""The manifest of a demo, explained for somebody who has never seen one."""
 
-from collections.abc import Mapping
+import asyncio
+import io
+from collections.abc import AsyncIterator, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Final
@@ -11,15 +13,18 @@ from rich.table import Table
 from rich.text import Text
 
 from asynccam.cli import formatting
-from asynccam.cli.report import missing
+from asynccam.cli.output import console
+from asynccam.cli.report import describe_missing
+from asynccam.cli.take_view import TakeView
+from asynccam.model.events import TakePhaseChanged
 from asynccam.model.manifest import CameraRecord, FileState, Manifest, Moment, Outcome
 from asynccam.take import align_take
 
 _WIDTH: Final = 96
 
 
-class Start(Enum):
-    """The ways in which cameras start together."""
+class StartKind(Enum):
+    """Ways in which a camera starts."""
 
     SCHEDULED = "scheduled"
     RELEASED = "released at T0"
@@ -27,44 +32,44 @@ class Start(Enum):
     STILL = "still picture"
 
 
-_MEANING: Final = {
-    Start.SCHEDULED: (
+_EXPLANATIONS: Final = {
+    StartKind.SCHEDULED: (
         "is sent T0 ahead and starts by its own clock, so commanded and accepted lie before T0. Its first"
-        " frame is where all evidence agrees: T0 within what makers state, what the device says by its clock,"
+        " frame is where all evidence agrees: T0 within what vendors state, the device's report by its clock,"
         " which was measured, and how long its file was when it stopped."
     ),
-    Start.RELEASED: (
-        "cannot wait by itself. The connection stood open and the start was sent at T0: the first frame lies"
+    StartKind.RELEASED: (
+        "has no scheduled start. The connection was open and the start was sent at T0: the first frame lies"
         " somewhere between command and answer."
     ),
-    Start.LOCAL: (
-        "sends a stream and does not record. A recorder on this computer, ready before T0, was let go at T0"
-        " and saw the first frame come."
+    StartKind.LOCAL: (
+        "sends a stream and does not record. A recorder on this computer, ready before T0, was released at T0"
+        " and saw its first frame arrive."
     ),
-    Start.STILL: "makes no video. One picture was taken at T0, between command and arrival.",
+    StartKind.STILL: "makes no video. One picture was taken at T0, between command and arrival.",
 }
 
 
-def start_of(camera: CameraRecord) -> Start:
-    """How a camera was started."""
+def start_kind(camera: CameraRecord) -> StartKind:
+    """Return how a camera was started."""
     if camera.kind == "still":
-        return Start.STILL
+        return StartKind.STILL
     if "scheduled_start" in camera.features:
-        return Start.SCHEDULED
-    return Start.LOCAL if _records_here(camera) else Start.RELEASED
+        return StartKind.SCHEDULED
+    return StartKind.LOCAL if _records_here(camera) else StartKind.RELEASED
 
 
-def lesson(manifest: Manifest, fates: Mapping[str, str], sheet: Path | None) -> list[RenderableType]:
-    """The manifest explained, below its table.
+def explain(manifest: Manifest, faults: Mapping[str, str], sheet: Path | None) -> list[RenderableType]:
+    """Return the explanation of a manifest, to be printed below its table.
 
     Args:
         manifest: Of a take that has ended.
-        fates: What was done to cameras on purpose, by their ids.
+        faults: Deliberate faults, by camera id.
         sheet: The contact sheet, or None.
     """
     parts: list[RenderableType] = []
-    if fates:
-        parts += [_heading("What was done on purpose, and what came of it"), _chaos(manifest, fates)]
+    if faults:
+        parts += [_heading("Deliberate faults and their results"), _chaos(manifest, faults)]
     if manifest.start is not None:
         t0 = manifest.start.t0_local.unix
         parts += [_heading("When each camera started, seen from T0"), _starts(manifest, t0), _terms(manifest)]
@@ -89,66 +94,66 @@ def _starts(manifest: Manifest, t0: float) -> Table:
         bound = camera.first_frame_bound
         table.add_row(
             camera.system,
-            formatting.told(camera.name),
-            _from(t0, camera.commanded_at),
-            _from(t0, camera.accepted_at),
-            _from(t0, camera.first_frame_at),
+            formatting.device_text(camera.name),
+            _since_t0(t0, camera.commanded_at),
+            _since_t0(t0, camera.accepted_at),
+            _since_t0(t0, camera.first_frame_at),
             "" if bound is None else f"± {bound * 1000:.0f} ms",
-            start_of(camera).value,
+            start_kind(camera).value,
         )
     return table
 
 
 def _terms(manifest: Manifest) -> RenderableType:
-    """What the words mean, for the kinds of cameras that took part."""
+    """Return the terms of the table, explained for the systems of this take."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="key", no_wrap=True)
     grid.add_column(overflow="fold", max_width=_WIDTH - 18)
-    grid.add_row("T0", "the one moment at which all cameras were to start")
+    grid.add_row("T0", "the moment at which all cameras were to start")
     grid.add_row("commanded", "when the start left this computer; a minus is before T0")
-    grid.add_row("accepted", "when the camera's answer was here: it will start, or it has")
-    grid.add_row("first frame", "when its recording begins, as closely as anybody can know")
-    grid.add_row("bound", "how far off that may be, either way")
+    grid.add_row("accepted", "when the camera's answer arrived: it will start, or it has started")
+    grid.add_row("first frame", "estimated time at which its recording begins")
+    grid.add_row("bound", "uncertainty of the first frame, either way")
     grid.add_row()
-    for way in Start:
-        systems = dict.fromkeys(one.system for one in manifest.cameras if start_of(one) is way)
+    for kind in StartKind:
+        systems = dict.fromkeys(camera.system for camera in manifest.cameras if start_kind(camera) is kind)
         if systems:
-            who = Text(" and ".join(systems), style="name")
-            grid.add_row(way.value, Text.assemble("each camera of ", who, f" {_MEANING[way]}"))
+            names = Text(" and ".join(systems), style="name")
+            grid.add_row(kind.value, Text.assemble("each camera of ", names, f" {_EXPLANATIONS[kind]}"))
     return grid
 
 
-def _chaos(manifest: Manifest, fates: Mapping[str, str]) -> Table:
+def _chaos(manifest: Manifest, faults: Mapping[str, str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, header_style="faint", pad_edge=False)
     table.add_column("system", style="key", no_wrap=True)
     table.add_column("camera", style="name", overflow="fold")
-    table.add_column("what was done", overflow="fold", max_width=30)
-    table.add_column("what came of it", overflow="fold", max_width=46)
+    table.add_column("fault", overflow="fold", max_width=30)
+    table.add_column("result", overflow="fold", max_width=46)
     for camera in manifest.cameras:
-        done = fates.get(camera.id)
-        fate = Text(done) if done else Text("nothing", style="faint")
-        table.add_row(camera.system, formatting.told(camera.name), fate, _came_of_it(camera))
+        done = faults.get(camera.id)
+        fault = Text(done) if done else Text("none", style="faint")
+        table.add_row(camera.system, formatting.device_text(camera.name), fault, _result(camera))
     return table
 
 
-def _came_of_it(camera: CameraRecord) -> Text:
-    home = [file for file in camera.files if file.state is FileState.ARRIVED]
-    flawed = [file for file in home if file.verdict is not None and file.verdict.is_failure]
-    told: list[str] = []
-    if home:
-        what = "picture" if camera.kind == "still" else "file"
-        whole = "" if flawed or missing(camera) else ", whole"
-        told.append(f"{len(home)} {what}{'s' if len(home) > 1 else ''} home{whole}")
-        told += [f"one is {file.verdict.verdict}" for file in flawed if file.verdict]
+def _result(camera: CameraRecord) -> Text:
+    arrived = [file for file in camera.files if file.state is FileState.ARRIVED]
+    flawed = [file for file in arrived if file.verdict is not None and file.verdict.is_failure]
+    parts: list[str] = []
+    if arrived:
+        noun = "picture" if camera.kind == "still" else "file"
+        complete = "" if flawed or describe_missing(camera) else ", complete"
+        parts.append(f"{len(arrived)} {noun}{'s' if len(arrived) > 1 else ''} downloaded{complete}")
+        parts += [f"one is {file.verdict.verdict}" for file in flawed if file.verdict]
     else:
-        told.append("no file")
-    told += missing(camera)
-    told += [f"{error.step}: {error.message}" for error in camera.errors[:1]]
+        parts.append("no file")
+    parts += describe_missing(camera)
+    parts += [f"{error.step}: {error.message}" for error in camera.errors[:1]]
     if camera.outcome is Outcome.COMPLETE and not flawed:
         mark = ("✔ ", "good")
     else:  # all that matters may be here, though something went wrong
-        mark = ("! ", "busy") if home and not flawed else ("✗ ", "bad")
-    return Text.assemble(mark, formatting.told("; ".join(told)))
+        mark = ("! ", "busy") if arrived and not flawed else ("✗ ", "bad")
+    return Text.assemble(mark, formatting.device_text("; ".join(parts)))
 
 
 def _places(manifest: Manifest, sheet: Path | None) -> RenderableType:
@@ -162,17 +167,53 @@ def _places(manifest: Manifest, sheet: Path | None) -> RenderableType:
     else:
         apart = f"at most {window.bound * 1000:.0f} ms apart"
         grid.add_row(
-            "common", f"{window.seconds:.2f} s are on every video; cut as align.json says, two are {apart}"
+            "common",
+            f"{window.seconds:.2f} s are in every video; cut as in align.json, two videos are {apart}",
         )
     if sheet is not None:
-        grid.add_row("sheet", Group(formatting.told(str(sheet), "key"), "every camera at the same instant"))
+        grid.add_row(
+            "sheet", Group(formatting.device_text(str(sheet), "key"), "every camera at the same instant")
+        )
     return grid
 
 
-def _from(t0: float, moment: Moment | None) -> str:
-    return "never" if moment is None else formatting.milliseconds(moment.unix - t0)
+def _since_t0(t0: float, moment: Moment | None) -> str:
+    return "never" if moment is None else formatting.format_milliseconds(moment.unix - t0)
 
 
 def _records_here(camera: CameraRecord) -> bool:
     sources = {file.source for file in camera.files}
     return sources == {"local"} or (not sources and camera.first_frame_source == "seen")
+
+
+_PICTURE_WIDTH: Final = 108
+
+
+class TerminalPicture:
+    """SVG picture of terminal output, for the documentation.
+
+    Args:
+        command: The command line it was the output of.
+    """
+
+    def __init__(self, command: str) -> None:
+        self._command = command
+        self._console = console(record=True, width=_PICTURE_WIDTH, file=io.StringIO(), force_terminal=True)
+        self.add(Text.assemble(("$ ", "good"), (command, "name")), Text())
+
+    def add(self, *parts: RenderableType) -> None:
+        """Append output to the picture."""
+        for part in parts:
+            self._console.print(part)
+
+    async def watch(self, view: TakeView, phases: AsyncIterator[TakePhaseChanged]) -> None:
+        """Add the view once, at 60 % of the recording."""
+        async for event in phases:
+            if event.phase == "recording":
+                await asyncio.sleep(0.6 * view.duration)
+                self.add(view, Text())
+
+    def save(self, path: Path) -> None:
+        """Write the picture as SVG."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._console.save_svg(str(path), title=self._command, unique_id="asynccam")

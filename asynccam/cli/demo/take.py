@@ -1,4 +1,4 @@
-"""The demo itself: servers of all systems as processes, met, recorded together, looked into."""
+"""The take of ``asynccam demo``: start servers, connect, record, check files."""
 
 import asyncio
 import os
@@ -13,15 +13,13 @@ from typing import Final
 
 from asynccam.cli import formatting
 from asynccam.cli.commands.align import panels
-from asynccam.cli.demo.cameras import LOOPBACK, Part, cast
-from asynccam.cli.gstreamer import require_gstreamer
-from asynccam.cli.live_display import drawn
-from asynccam.cli.opening import open_session
+from asynccam.cli.demo.cameras import LOOPBACK, DemoServer, demo_servers
+from asynccam.cli.demo.report import TerminalPicture
 from asynccam.cli.output import Output
-from asynccam.cli.subprocess_server import ServerProcess, running
-from asynccam.cli.svg_export import Picture
-from asynccam.cli.take_runner import follow
-from asynccam.cli.take_view import TakeView
+from asynccam.cli.serving import require_gstreamer
+from asynccam.cli.subprocess_server import ServerProcess, running_servers
+from asynccam.cli.take_runner import run_with_view
+from asynccam.cli.take_view import TakeView, live_view
 from asynccam.errors import AsynccamError
 from asynccam.model.camera import Camera
 from asynccam.model.events import CameraFound, TakePhaseChanged
@@ -41,8 +39,8 @@ _FIND_TIMEOUT: Final = 30.0
 _SHEET_TIMEOUT: Final = 60.0
 _KILL_AT: Final = 0.5
 """When in the recording servers die that are to die."""
-_INTO: Final = 0.75
-"""Seconds into what all cameras share that the contact sheet shows, where there is so much."""
+_SHEET_OFFSET: Final = 0.75
+"""Offset of the contact sheet's instant in the common time span, in seconds."""
 _IMPATIENT: Final = TakeLimits(
     clock_timeout=5.0,
     arm_timeout=15.0,
@@ -52,11 +50,11 @@ _IMPATIENT: Final = TakeLimits(
     stall_timeout=10.0,
     cancel_timeout=40.0,
 )
-"""For ``--chaos``: nobody at a demo wants to wait as long for the dead as an experimenter does."""
+"""Shorter limits for ``--chaos``, so that killed servers do not delay the demo."""
 
 
 class Demo:
-    """One run of it.
+    """One run of the demo.
 
     Args:
         parent: Where the take goes; a new temporary directory if None.
@@ -68,9 +66,9 @@ class Demo:
 
     Attributes:
         picture: As given.
-        take: Once there is one.
+        take: The take, or None before it exists.
         fates: What is done on purpose, by the ids of the cameras it is done to.
-        sheet: The contact sheet, once there is one.
+        sheet: The contact sheet, or None.
     """
 
     def __init__(
@@ -79,12 +77,12 @@ class Demo:
         count: int,
         duration: float,
         output: Output,
-        picture: Picture,
+        picture: TerminalPicture,
         *,
         chaos: bool,
     ) -> None:
         self.take: Take | None = None
-        self.fates: dict[str, str] = {}
+        self.faults: dict[str, str] = {}
         self.sheet: Path | None = None
         self._parent = parent
         self._count = count
@@ -103,7 +101,7 @@ class Demo:
         )
 
     async def run(self) -> None:
-        """Play it.
+        """Run the demo to its end.
 
         Raises:
             ModuleNotFoundError: The extra ``server`` is not installed.
@@ -113,7 +111,11 @@ class Demo:
         await asyncio.to_thread(_require_servers)
         await require_gstreamer(TestPattern())
         view = self._view
-        async with drawn(view, self._output), self._servers() as parts, open_session([LOOPBACK]) as session:
+        async with (
+            live_view(view, self._output),
+            self._servers() as parts,
+            Session(interfaces=[LOOPBACK]) as session,
+        ):
             view.step("find", "the MultiCam phones by mDNS, all others by their addresses")
             with session.subscribe(view.handle, CameraFound):
                 cameras, mortal = await self._find(session, parts)
@@ -122,26 +124,26 @@ class Demo:
                 cameras, directory, name=f"demo-{self._suffix}", limits=self._limits, verify=verify_file
             )
             await self._play(session, self.take, mortal)
-            view.step("align", "making one picture of all cameras at the same instant")
+            view.step("align", "making a contact sheet of all cameras at the same instant")
             self.sheet = await contact_sheet(self.take)
-            view.over()
+            view.finish()
 
     async def _play(self, session: Session, take: Take, mortal: Sequence[ServerProcess]) -> None:
-        """The take itself, while servers die that are to die, and a picture is made of it."""
+        """Record the take while servers are killed as planned."""
         hub = session.events
         with hub.stream(TakePhaseChanged) as phases, hub.stream(TakePhaseChanged) as signs:
             async with TaskScope("demo") as scope:
                 scope.spawn(self.picture.watch(self._view, phases), name="picture")
                 scope.spawn(self._kill(mortal, signs), name="kill")
-                await follow(session, take, self._view)
+                await run_with_view(session, take, self._view)
 
     @asynccontextmanager
-    async def _servers(self) -> AsyncIterator[list[Part]]:
-        """Servers for the block; what they recorded goes with them."""
+    async def _servers(self) -> AsyncIterator[list[DemoServer]]:
+        """Run the servers for the block; delete their files afterwards."""
         view = self._view
         place = await asyncio.to_thread(tempfile.TemporaryDirectory, prefix="asynccam-devices-")
         try:
-            parts = cast(self._count, Path(place.name), self._suffix, chaos=self._chaos)
+            parts = demo_servers(self._count, Path(place.name), self._suffix, chaos=self._chaos)
             keys = {part.server.name: _keys(part) for part in parts}
             for part in parts:
                 for key in keys[part.server.name]:
@@ -150,19 +152,19 @@ class Demo:
 
             def up(server: ServerProcess) -> None:
                 for key in keys[server.name]:
-                    view.say(key, "listening")
+                    view.set_state(key, "listening")
 
-            async with running([part.server for part in parts], up):
+            async with running_servers([part.server for part in parts], up):
                 yield parts
         finally:
             await asyncio.to_thread(place.cleanup)
 
     async def _find(
-        self, session: Session, parts: Sequence[Part]
+        self, session: Session, parts: Sequence[DemoServer]
     ) -> tuple[list[Camera], list[ServerProcess]]:
-        """All cameras, in the order of the parts, and who of the servers is to die."""
+        """Return all cameras in the order of the servers, and the servers to kill."""
         found: dict[str, list[Camera]] = {}
-        async with deadline(_FIND_TIMEOUT, f"{formatting.cameras(self._count)} on {LOOPBACK}"):
+        async with deadline(_FIND_TIMEOUT, f"{formatting.count_cameras(self._count)} on {LOOPBACK}"):
             jobs = {part.server.name: _connect(session, part) for part in parts if part.system != "multicam"}
             phones = [part.server.name for part in parts if part.system == "multicam"]
             jobs["phones"] = _discover(session, phones)
@@ -178,11 +180,11 @@ class Demo:
             for key, camera in zip(_keys(part), found[part.server.name], strict=True):
                 cameras.append(camera)
                 still = not camera.supports(Record)
-                self._view.become(key, camera.id, camera.info.name, still=still)
-                self._view.say(camera.id, "found")
-                if part.fate is not None:
-                    self.fates[camera.id] = part.fate.words
-        return cameras, [part.server for part in parts if part.fate is not None and part.fate.dies]
+                self._view.replace(key, camera.id, camera.info.name, still=still)
+                self._view.set_state(camera.id, "found")
+                if part.fault is not None:
+                    self.faults[camera.id] = part.fault.description
+        return cameras, [part.server for part in parts if part.fault is not None and part.fault.is_killed]
 
     async def _kill(self, servers: Sequence[ServerProcess], phases: AsyncIterator[TakePhaseChanged]) -> None:
         async for event in phases:
@@ -194,13 +196,13 @@ class Demo:
 
 
 async def contact_sheet(take: Take) -> Path | None:
-    """Put all cameras at one instant into one picture beside the manifest; None if there is no instant."""
+    """Write a contact sheet of all cameras beside the manifest; return None if no instant is common."""
     times = await read_frame_times(take.manifest, take.directory, frame_times)
     alignment = align_take(take.manifest, times)
     if alignment.window is None:
         return None
     await alignment.save(take.directory)
-    at = min(_INTO, alignment.window.seconds / 2)
+    at = min(_SHEET_OFFSET, alignment.window.seconds / 2)
     try:
         all_panels = panels(alignment, take.directory, at, times)
         beside = [
@@ -213,22 +215,22 @@ async def contact_sheet(take: Take) -> Path | None:
 
 
 def _require_servers() -> None:
-    """Find out before any server is started whether all of them can be."""
+    """Check that the packages of all servers are installed, before any is started."""
     for module in _OF_SERVERS:
         if find_spec(module) is None:
             raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
 
-def _keys(part: Part) -> list[str]:
-    """What stands for a part's cameras before they are met."""
+def _keys(part: DemoServer) -> list[str]:
+    """Return placeholders for a server's cameras until they are connected."""
     return [f"{part.system}://{part.server.name}/{number}" for number in range(part.cameras)]
 
 
-async def _connect(session: Session, part: Part) -> list[Camera]:
-    """All cameras of a service."""
+async def _connect(session: Session, part: DemoServer) -> list[Camera]:
+    """Connect to all cameras of a server."""
     if part.system == "mediamtx":
         # As a person would say where the file server is.
-        os.environ["MEDIAMTX_HTTP_PORT"] = str(part.server.said["http_port"])
+        os.environ["MEDIAMTX_HTTP_PORT"] = str(part.server.facts["http_port"])
     if part.system == "nanocam":
         return [await session.connect(part.address)]
     behind = await session.list_cameras(part.address, credentials=part.credentials)
@@ -236,7 +238,7 @@ async def _connect(session: Session, part: Part) -> list[Camera]:
 
 
 async def _discover(session: Session, names: Sequence[str]) -> list[Camera]:
-    """Wait until all of the phones have been found; others on this computer are passed over."""
+    """Wait until all named phones are discovered; ignore others on this computer."""
     if not names:
         return []
     wanted = [f"multicam://{name}" for name in names]
