@@ -33,6 +33,7 @@ bench:  ## Measure against the obvious alternatives, side by side
 docs:  ## Build the documentation into site/
 	@.ci/setup docs
 	@$(BIN)/python .ci/manual.py
+	@$(BIN)/python .ci/import_diagram.py
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "site/index.html"
 

@@ -16,7 +16,7 @@ from tests.support.multicam_device import running
 
 ROOT = Path(__file__).parents[2]
 ELSEWHERE = {"bot", "home_service", "lab", "supervisor", "web_app"}
-"""Run by tests/examples, and shown in docs/at-home.md."""
+"""Run by test_recipes.py, and shown in docs/recipes.md."""
 EVERY = sorted((ROOT / "examples").glob("*.py"))
 EXAMPLES = [path for path in EVERY if path.stem not in ELSEWHERE]
 

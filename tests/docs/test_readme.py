@@ -1,6 +1,8 @@
-"""The program on README's first screen runs, with an address in place of the search of the whole network."""
+"""What README says is so: its program runs, and the commands and files that it names exist."""
 
 import re
+import tomllib
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from asynccam.model.systems import SYSTEMS
 from tests.support.multicam_device import running
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
+SHELL = "".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
 
 
 async def test_the_shortest_program_records_a_take(
@@ -21,9 +24,12 @@ async def test_the_shortest_program_records_a_take(
     program = match[1]
     async with running(tmp_path / "device") as device:
         for shown, here in (
-            ("session.discover()", f'session.connect_all(["multicam://127.0.0.1:{device.port}"])'),
+            (
+                '"multicam://192.168.1.20:8080", "nanocam://192.168.1.30:7200"',
+                f'"multicam://127.0.0.1:{device.port}"',
+            ),
             ("duration=5", "duration=0.2, start_in=0.2"),
-            ('Path("takes")', f"Path({str(tmp_path / 'takes')!r})"),
+            ('"takes"', repr(str(tmp_path / "takes"))),
             ("\nasyncio.run(main())\n", ""),
         ):
             assert shown in program
@@ -34,30 +40,47 @@ async def test_the_shortest_program_records_a_take(
     assert capsys.readouterr().out.startswith(f"complete {tmp_path / 'takes'}")
 
 
-def test_the_first_screen_shows_it_and_the_page_is_short() -> None:
+def test_first_screen_shows_picture_demo_command_and_program_in_this_order() -> None:
     lines = README.splitlines()
     assert len(lines) <= 150
-    places = [README.index(what) for what in ("docs/images/demo.svg", "make demo", "make test", "```python")]
+    shown = ("docs/images/contact-sheet.png", "make demo", "asynccam record", "```python")
+    places = [README.index(text) for text in shown]
     assert places == sorted(places)
-    assert README[: places[-1]].count("\n") < 25
+    assert README[: places[-1]].count("\n") < 50
 
 
 def test_every_system_has_its_row() -> None:
-    table = README[README.index("## Systems") : README.index("## What makes it different")]
+    table = README[: README.index("## Try it")]
     for system in SYSTEMS:
         assert re.search(rf"^\| \[{system}\]\(docs/{system}\.md\) \|", table, re.MULTILINE | re.IGNORECASE)
 
 
+def test_only_systems_with_discovery_are_said_to_be_found() -> None:
+    for name in SYSTEMS:
+        (row,) = re.findall(rf"^\| \[{name}\].*$", README, re.MULTILINE | re.IGNORECASE)
+        assert row.split("|")[3].strip() == (
+            "yes" if hasattr(import_module(f"asynccam.systems.{name}"), "discover") else "no"
+        )
+
+
+def test_install_line_has_the_extras_that_make_demo_installs() -> None:
+    root = Path(__file__).parents[2]
+    (extras,) = re.findall(r'^pip install "\.\[([\w,]+)\]"$', README, re.MULTILINE)
+    assert f"run) setup_venv {extras} ;;" in (root / ".ci/setup").read_text()
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    assert set(extras.split(",")) <= project["optional-dependencies"].keys()
+
+
 def test_every_command_the_readme_names_is_one() -> None:
     known = {command.__name__ for command in COMMANDS} | {"serve", "simulate"}
-    named = re.findall(r"^asynccam (\w+)", README, re.MULTILINE)
+    named = re.findall(r"^asynccam (\w+)", SHELL, re.MULTILINE)
     assert set(named) <= known
     assert {"doctor", "top", "record", "resume", "align", "bridge"} <= set(named)
 
 
 def test_every_option_the_readme_names_is_one() -> None:
     manual = (Path(__file__).parents[2] / "docs/commands.md").read_text()
-    for command, options in re.findall(r"^asynccam (\w+)([^#\n]*)", README, re.MULTILINE):
+    for command, options in re.findall(r"^asynccam (\w+)([^#\n]*)", SHELL, re.MULTILINE):
         section = manual[manual.index(f"## `asynccam {command}`") :].split("\n## ")[0]
         for option in re.findall(r"--[a-z-]+", options):
             assert f"`{option}" in section, (command, option)

@@ -11,7 +11,6 @@ from types import ModuleType
 import pytest
 
 from tests.project.test_public_names import exported, packages
-from tests.support.architecture import FLOORS
 
 DOCS = Path(__file__).parents[2] / "docs"
 REFERENCE = [DOCS / "reference.md", *sorted((DOCS / "reference").glob("*.md"))]
@@ -55,20 +54,6 @@ def test_every_page_is_in_the_navigation() -> None:
     navigation = (DOCS.parent / "mkdocs.yml").read_text().partition("\nnav:")[2]
     named = set(re.findall(r": ([\w/-]+\.md)$", navigation, re.MULTILINE))
     assert named == {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")}
-
-
-def test_the_picture_of_the_house_shows_every_room_on_its_floor() -> None:
-    """Each room stands in the picture, below the line of its floor and above the next."""
-    (picture,) = re.findall(r"```text\n( floor .*?)```", (DOCS / "design.md").read_text(), re.DOTALL)
-    floors: dict[str, int] = {}
-    floor = 0
-    for line in picture.splitlines():
-        if begun := re.match(r" (?:floor (\d)|ground)", line):
-            floor = int(begun[1] or 1)
-        if room := re.match(r" (?:floor \d|ground {2}| {7}) {2,}([a-z][a-z_]*)(?:/|\.py)", line):
-            floors[room[1]] = floor
-    wanted = {name: number for name, number in FLOORS.items() if not name.startswith("__")}
-    assert floors == wanted
 
 
 PAGES = [DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md"))]

@@ -52,7 +52,7 @@ def free_port() -> int:
 async def fleet(directory: Path, *ports: int, poll_interval: float = 0.1) -> Path:
     cameras = "".join(f'[[camera]]\naddress = "multicam://127.0.0.1:{port}"\n' for port in ports)
     file = directory / "fleet.toml"
-    text = f'[session]\ninterfaces = ["127.0.0.1"]\nmdns = false\ncheck_every = {poll_interval}\n{cameras}'
+    text = f'[session]\ninterfaces = ["127.0.0.1"]\nmdns = false\npoll_interval = {poll_interval}\n{cameras}'
     await asyncio.to_thread(file.write_text, text)
     return file
 
@@ -144,7 +144,7 @@ async def a_home_service(directory: Path) -> None:
         assert session.http is http
         await eventually(lambda: entities == {f"multicam://127.0.0.1:{port}/available": "off"}, PATIENT)
         async with running(directory / "device", port=port):
-            session.wake()
+            session.retry_now()
             await eventually(lambda: entities.get("multicam://bench-1/available") == "on", PATIENT)
             take = await session.take(duration=0.1, directory=directory / "takes", start_in=0.1)
             assert take.ok
@@ -277,7 +277,7 @@ def test_example(name: str, loop: str, tmp_path: Path) -> None:
 def test_the_docs_show_the_example_as_it_is(name: str) -> None:
     text = (ROOT / f"examples/{name}.py").read_text()
     code = text[text.index('"""\n\n') + 5 :].strip()
-    assert code in (ROOT / "docs/at-home.md").read_text()
+    assert code in (ROOT / "docs/recipes.md").read_text()
 
 
 async def test_telling_systemd_where_there_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
