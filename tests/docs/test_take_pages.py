@@ -32,7 +32,7 @@ async def test_a_program_of_the_page(tmp_path: Path, program: str) -> None:
 
 
 def test_the_page_names_every_state() -> None:
-    table = PAGE[PAGE.index("## The steps") : PAGE.index("## When something goes wrong")]
+    table = PAGE[PAGE.index("## The steps") : PAGE.index("## Failures")]
     assert not [
         state for state in TakeState if state is not TakeState.NEW and f"`{state.value}`" not in table
     ]

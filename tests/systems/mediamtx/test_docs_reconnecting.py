@@ -87,4 +87,4 @@ async def test_a_gap_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str])
             await eventually(told)
             watcher.cancel()
         assert f"s without mediamtx://127.0.0.1:{service.port}" in printed
-        assert f"went: ('mediamtx://127.0.0.1:{service.port}/camera1',)" in printed
+        assert f"vanished: ('mediamtx://127.0.0.1:{service.port}/camera1',)" in printed
