@@ -28,9 +28,9 @@ from asynccam.session import Fleet
 from asynccam.systems.mediamtx.models import CameraList, FileList, RecordingInfo, Report, SignIn
 from asynccam.systems.mediamtx.notifications import read_notice
 from asynccam.systems.multicam.protocol import (
-    AnswerReader,
     CommandReader,
     FileReader,
+    ResponseReader,
     parse_list,
     parse_status,
     parse_stop,
@@ -392,7 +392,7 @@ TARGETS: Final[tuple[Target, ...]] = (
     Target("sntp", _sntp, lambda: [build_request(7), _sntp_reply()]),
     Target(
         "multicam-answer",
-        _fed(AnswerReader),
+        _fed(ResponseReader),
         lambda: [json.dumps(_STATUS).encode(), _prefixed(_LISTED)],
         text=True,
     ),

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest_asyncio
 
 from asynccam.model.manifest import Manifest
+from asynccam.systems.multicam.device.commands import DeviceFaults
 from asynccam.systems.multicam.device.device import MultiCamDevice
-from asynccam.systems.multicam.device.faults import DeviceFaults
-from asynccam.systems.multicam.device.recording import Phase
+from asynccam.systems.multicam.device.recording import RecordingPhase
 from tests.support.command import asynccam, started
 from tests.support.multicam_device import CUT, BytesRecorder, running
 from tests.support.waiting import eventually
@@ -79,7 +79,7 @@ async def test_a_camera_that_is_not_there_stops_the_take_before_it_begins(
     assert (ended.code, ended.out) == (3, "")
     assert "127.0.0.1:1" in ended.err
     assert not (tmp_path / "takes").exists()
-    assert device.phase is Phase.READY
+    assert device.phase is RecordingPhase.READY
 
 
 async def test_the_same_camera_twice_is_a_mistake(device: MultiCamDevice, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ async def test_ctrl_c_stops_the_cameras_and_brings_the_files_home(
 ) -> None:
     line = ("record", uri(device), "--duration", 60, "--start-in", 0.1, "--to", tmp_path, "--json")
     async with started(*line) as process:
-        await eventually(lambda: device.phase is Phase.RECORDING, 20)
+        await eventually(lambda: device.phase is RecordingPhase.RECORDING, 20)
         process.send_signal(signal.SIGINT)
         out, err = await asyncio.wait_for(process.communicate(), 20)
     assert (process.returncode, err) == (130, b"")
@@ -103,7 +103,7 @@ async def test_ctrl_c_stops_the_cameras_and_brings_the_files_home(
     (file,) = manifest.cameras[0].files
     assert file.path is not None
     assert Path(said["directory"], file.path).read_bytes() == b"moving pictures"
-    assert device.phase is Phase.READY
+    assert device.phase is RecordingPhase.READY
 
 
 async def test_the_second_ctrl_c_does_not_wait_for_the_camera(tmp_path: Path) -> None:
@@ -112,9 +112,9 @@ async def test_the_second_ctrl_c_does_not_wait_for_the_camera(tmp_path: Path) ->
     async with running(tmp_path / "device", recorder) as device:
         line = ("record", uri(device), "--duration", 60, "--start-in", 0.1, "--to", tmp_path, "--json")
         async with started(*line) as process:
-            await eventually(lambda: device.phase is Phase.RECORDING, 20)
+            await eventually(lambda: device.phase is RecordingPhase.RECORDING, 20)
             process.send_signal(signal.SIGINT)
-            await eventually(lambda: device.phase is Phase.STOPPING, 20)
+            await eventually(lambda: device.phase is RecordingPhase.STOPPING, 20)
             process.send_signal(signal.SIGINT)
             out, err = await asyncio.wait_for(process.communicate(), 5)
         recorder.may_stop.set()
@@ -138,9 +138,9 @@ async def test_what_the_second_ctrl_c_gave_up_is_written_down_and_resumed(tmp_pa
             "take",
         )
         async with started(*line) as process:
-            await eventually(lambda: device.phase is Phase.RECORDING, 20)
+            await eventually(lambda: device.phase is RecordingPhase.RECORDING, 20)
             process.send_signal(signal.SIGINT)
-            await eventually(lambda: device.phase is Phase.STOPPING, 20)
+            await eventually(lambda: device.phase is RecordingPhase.STOPPING, 20)
             process.send_signal(signal.SIGINT)
             await asyncio.wait_for(process.communicate(), 20)
         manifest = await Manifest.load(tmp_path / "take")

@@ -14,7 +14,7 @@ from asynccam.systems.multicam import (
     ListFilesResponse,
     StatusResponse,
 )
-from asynccam.systems.multicam.models import Message
+from asynccam.systems.multicam.models import ProtocolMessage
 from tests.seeds.examples import Changes, blocks, run
 from tests.support.multicam_device import running
 
@@ -81,7 +81,7 @@ async def test_a_file_is_fetched(tmp_path: Path) -> None:
     assert (tmp_path / "video.mp4").read_bytes() == content
 
 
-FIELDS: list[tuple[type[Message], dict[str, Any]]] = [
+FIELDS: list[tuple[type[ProtocolMessage], dict[str, Any]]] = [
     (
         CommandMessage,
         {"command": CommandType.GET_VIDEO, "timestamp": 1.5, "deviceId": "controller", "fileId": FILE_ID},
@@ -110,7 +110,7 @@ FIELDS: list[tuple[type[Message], dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("message", "fields"), FIELDS, ids=[message.__name__ for message, _ in FIELDS])
 def test_data_classes_take_their_fields_by_name_and_by_place(
-    message: type[Message], fields: dict[str, Any]
+    message: type[ProtocolMessage], fields: dict[str, Any]
 ) -> None:
     for made in (message(**fields), message(*fields.values())):
         assert {name: getattr(made, name) for name in fields} == fields

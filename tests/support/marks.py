@@ -33,7 +33,7 @@ SLOW: Final = frozenset(
         "systems/mediamtx/test_models.py",
         "systems/mediamtx/test_second_secret.py",
         "systems/mediamtx/test_with_simulator.py",
-        "systems/multicam/test_camera_record.py",
+        "systems/multicam/test_record.py",
         "systems/multicam/test_client_armed.py",
         "systems/multicam/test_client_download.py",
         "systems/multicam/test_client_failures.py",

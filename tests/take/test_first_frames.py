@@ -20,9 +20,8 @@ from asynccam.systems.mediamtx import CameraClient, MediaMtxCamera
 from asynccam.systems.mediamtx.simulator.behavior import ServiceFaults
 from asynccam.systems.mediamtx.simulator.simulator import MediaMTXSimulator
 from asynccam.systems.multicam import MultiCamCamera
-from asynccam.systems.multicam.device.faults import DeviceFaults
-from asynccam.systems.multicam.models import StatusResponse
-from asynccam.systems.multicam.vocabulary import answer_meaning
+from asynccam.systems.multicam.device.commands import DeviceFaults
+from asynccam.systems.multicam.models import StatusResponse, answer_meaning
 from asynccam.take import Take, TakeLimits, TimeServer, align_take
 from asynccam.wall_clock import unix_now
 from tests.support.command import asynccam

@@ -14,9 +14,9 @@ from asynccam.errors import ConnectionError
 from asynccam.model.events import CameraChanged, CameraEvent, CameraFound, CameraLost
 from asynccam.model.manifest import FileState, Manifest, Outcome
 from asynccam.session import Session
+from asynccam.systems.multicam.device.commands import DeviceFaults
 from asynccam.systems.multicam.device.device import MultiCamDevice
-from asynccam.systems.multicam.device.faults import DeviceFaults
-from asynccam.systems.multicam.device.recording import Phase
+from asynccam.systems.multicam.device.recording import RecordingPhase
 from asynccam.take import TakeLimits
 from tests.support.multicam_device import BytesRecorder, running
 from tests.support.scripted_camera import ScriptedCamera
@@ -145,7 +145,7 @@ async def test_a_device_that_dies_while_recording_is_reported_and_the_others_fin
         take = session.new_take(cameras, tmp_path / "takes", limits=SHORT)
         await take.arm()
         await take.start(start_in=0.4)
-        await eventually(lambda: device.phase is Phase.RECORDING)
+        await eventually(lambda: device.phase is RecordingPhase.RECORDING)
         await life.aclose()
         await take.stop()
         await take.collect()
@@ -192,11 +192,11 @@ async def test_a_cancelled_take_stops_real_devices_and_brings_their_files_home(t
         cameras = await session.connect_all(peers.addresses)
         take = session.new_take(cameras, tmp_path / "takes")
         task = asyncio.ensure_future(take.run(duration=60, start_in=0.4))
-        await eventually(lambda: all(device.phase is Phase.RECORDING for device in peers.devices))
+        await eventually(lambda: all(device.phase is RecordingPhase.RECORDING for device in peers.devices))
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert all(device.phase is Phase.READY for device in peers.devices)
+        assert all(device.phase is RecordingPhase.READY for device in peers.devices)
         assert take.manifest.outcome is Outcome.CANCELLED
         await check_home(take.manifest, take.directory, peers.recorders)
 
@@ -206,11 +206,11 @@ async def test_a_take_cancelled_before_t0_leaves_no_device_scheduled(tmp_path: P
         cameras = await session.connect_all(peers.addresses)
         take = session.new_take(cameras, tmp_path / "takes")
         task = asyncio.ensure_future(take.run(duration=60, start_in=1))
-        await eventually(lambda: all(device.phase is Phase.SCHEDULED for device in peers.devices))
+        await eventually(lambda: all(device.phase is RecordingPhase.SCHEDULED for device in peers.devices))
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert all(device.phase is Phase.READY for device in peers.devices)
+        assert all(device.phase is RecordingPhase.READY for device in peers.devices)
         assert all(
             record.outcome in (Outcome.CANCELLED, Outcome.COMPLETE) for record in take.manifest.cameras
         )

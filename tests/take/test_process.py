@@ -9,7 +9,7 @@ from pathlib import Path
 
 from asynccam.model.manifest import FileState, Manifest, Outcome
 from asynccam.systems.multicam.device.device import MultiCamDevice
-from asynccam.systems.multicam.device.recording import Phase
+from asynccam.systems.multicam.device.recording import RecordingPhase
 from tests.support.multicam_device import BytesRecorder, running
 from tests.support.waiting import eventually
 
@@ -44,10 +44,10 @@ async def controller(device: MultiCamDevice, directory: Path) -> AsyncIterator[a
 async def test_ctrl_c_stops_the_device_and_brings_its_file_home(tmp_path: Path) -> None:
     recorder = BytesRecorder(b"footage" * 1000)
     async with running(tmp_path / "device", recorder) as device, controller(device, tmp_path) as process:
-        await eventually(lambda: device.phase is Phase.RECORDING, 20)
+        await eventually(lambda: device.phase is RecordingPhase.RECORDING, 20)
         process.send_signal(signal.SIGINT)
         assert await asyncio.wait_for(process.wait(), 20) == 130
-        assert device.phase is Phase.READY
+        assert device.phase is RecordingPhase.READY
     manifest = await Manifest.load(tmp_path / "take")
     assert (manifest.outcome, manifest.phase) == (Outcome.CANCELLED, "done")
     (file,) = manifest.cameras[0].files
@@ -58,7 +58,7 @@ async def test_ctrl_c_stops_the_device_and_brings_its_file_home(tmp_path: Path) 
 
 async def test_a_killed_take_leaves_a_manifest_that_tells_what_may_still_record(tmp_path: Path) -> None:
     async with running(tmp_path / "device") as device, controller(device, tmp_path) as process:
-        await eventually(lambda: device.phase is Phase.RECORDING, 20)
+        await eventually(lambda: device.phase is RecordingPhase.RECORDING, 20)
         process.kill()
         await process.wait()
         manifest = await Manifest.load(tmp_path / "take")

@@ -8,7 +8,7 @@ import pytest
 
 from asynccam.model.manifest import FileState, Manifest, Outcome
 from asynccam.session import Session
-from asynccam.systems.multicam.device.recording import Phase
+from asynccam.systems.multicam.device.recording import RecordingPhase
 from asynccam.take import Take, TakeLimits, TakeState, resume_take
 from asynccam.take.journal import JOURNAL_NAME
 from tests.support.multicam_device import BytesRecorder, running
@@ -80,13 +80,13 @@ async def test_killed_in_stopping_and_resumed_whole_is_complete(tmp_path: Path) 
     async with running(tmp_path / "device", recorder) as device:
         program = controller(device, tmp_path)
         async with program as process:
-            await eventually(lambda: device.phase is Phase.RECORDING, 20)
+            await eventually(lambda: device.phase is RecordingPhase.RECORDING, 20)
             process.send_signal(2)
-            await eventually(lambda: device.phase is Phase.STOPPING, 20)
+            await eventually(lambda: device.phase is RecordingPhase.STOPPING, 20)
             process.kill()
             await process.wait()
         recorder.may_stop.set()
-        await eventually(lambda: device.phase is Phase.READY, 20)
+        await eventually(lambda: device.phase is RecordingPhase.READY, 20)
         async with Session() as session:
             manifest = await resume_take(tmp_path / "take", session)
     (record,) = manifest.cameras

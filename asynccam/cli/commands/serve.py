@@ -110,8 +110,8 @@ def multicam(
 
         from asynccam.cli.serving import require_gstreamer
         from asynccam.recording import TestPattern, V4l2Source
-        from asynccam.systems.multicam.device.faults import DeviceFaults
-        from asynccam.systems.multicam.device.serve import serve
+        from asynccam.systems.multicam.device.commands import DeviceFaults
+        from asynccam.systems.multicam.device.device import serve
 
         await require_gstreamer(V4l2Source(camera) if camera else TestPattern(pattern=pattern))
         async with _reporting(output, stdin=while_stdin_open) as report:

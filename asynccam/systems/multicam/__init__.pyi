@@ -3,11 +3,10 @@ from .armed_start import ArmedCommand
 from .camera import MultiCamCamera
 from .client import MultiCamClient
 from .device.clock import NtpOffset
+from .device.commands import DeviceFaults
 from .device.connection import DeviceLimits
 from .device.device import MultiCamDevice
-from .device.faults import DeviceFaults
-from .device.recorder import GstRecorder
-from .device.recording import ArmsAhead, RecorderHook
+from .device.recording import ArmsAhead, GstRecorder, RecorderHook
 from .discovery import MultiCamDiscovery, discover
 from .models import (
     COMMAND_TIMEOUT,

@@ -44,9 +44,9 @@ class MultiCamAdapter(SystemAdapter):
         return frozenset((host, camera.client.port) for host in camera.client.hosts)
 
     async def run_id(self, camera: Camera) -> str:
-        """Return the mark that the device tells of its run."""
+        """Return the id of the present run, which asynccam's own device server reports."""
         assert isinstance(camera, MultiCamCamera)
-        return await camera.client.run_mark(timeout=_RUN_ID_TIMEOUT)
+        return await camera.client.run_id(timeout=_RUN_ID_TIMEOUT)
 
 
 ADAPTER: Final = MultiCamAdapter()

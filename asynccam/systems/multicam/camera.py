@@ -1,27 +1,81 @@
-"""MultiCamCamera: a MultiCam device behind the face that all cameras share."""
+"""MultiCamCamera: a MultiCam device as a `Camera`, with its recorder.
 
+Three facts a reply to a start or stop does not report, each settled here by status queries:
+
+- An OAK replies ``command_received`` although its camera did not open, and Android replies
+  ``scheduled_recording_accepted`` to a start for now too.
+- ``recording`` is also the reply of a device that was recording already.
+- A scheduled start fires even after a STOP.
+
+See docs/protocols/multicam.md.
+"""
+
+import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import quote
 
-from asynccam.errors import AddressError, DeviceError, NotFoundError, RemoteProtocolError
+from asynccam.errors import (
+    AddressError,
+    BusyError,
+    ConnectionError,
+    DeviceError,
+    NotFoundError,
+    RemoteProtocolError,
+    RetryableError,
+    TakenOverError,
+    TimeoutError,
+)
 from asynccam.model.address import Address
 from asynccam.model.camera import Camera
-from asynccam.model.features import DeviceClock, FeatureKey, Files, Progress, Record, ScheduledStart
+from asynccam.model.features import (
+    DeviceClock,
+    DeviceMoment,
+    FeatureKey,
+    Files,
+    Progress,
+    Record,
+    RecordingReport,
+    RecordPlan,
+    ScheduledStart,
+    StartReport,
+    StopReport,
+)
 from asynccam.model.identity import device_mismatch
 from asynccam.model.info import CameraInfo, CameraState, CameraStatus, ClockOffset, LocalFile, MediaFile
 from asynccam.runtime.tasks import finish
-from asynccam.systems.multicam.camera_record import MultiCamRecord
+from asynccam.systems.multicam.armed_start import ArmedCommand
 from asynccam.systems.multicam.client import MultiCamClient
-from asynccam.systems.multicam.models import TCP_PORT, DeviceStatus, StatusResponse
+from asynccam.systems.multicam.errors import refusal
+from asynccam.systems.multicam.models import (
+    SYNC_DELAY,
+    TCP_PORT,
+    CommandType,
+    DeviceStatus,
+    StatusResponse,
+    StopRecordingResponse,
+    answer_meaning,
+)
+from asynccam.wall_clock import WALL_CLOCK, unix_now
 
 MakeClient = Callable[[str | Sequence[str], int], MultiCamClient]
 """Makes a client from a host, or several addresses of one, and a port."""
 
 _LOG = logging.getLogger(__name__)
+
+_POLL_INTERVAL: Final = 0.25
+"""Seconds between two status queries."""
+_OWNERSHIP_TIMEOUT: Final = 2.0
+"""Seconds for the status query before a stop; a device that is too busy to answer is stopped without it."""
+_CLOCK_TOLERANCE: Final = 0.25
+"""Seconds by which a clock, or a reported first frame, may be corrected without the clock having been set."""
+_SHORT_LEAD: Final = 0.3
+"""Seconds before its time from which on ``recording`` may answer a start that the device waited for."""
 
 _STATES: Final = {
     DeviceStatus.READY: CameraState.READY,
@@ -38,19 +92,46 @@ _STATES: Final = {
 }
 
 
-class MultiCamCamera(Camera):
-    """One device, known by its id wherever it is; made by `connect` or by discovery.
+class _DeviceIdentity:
+    """Device id that replies must have; learned from the first reply unless known before.
 
-    It can `Record`, has a `ScheduledStart`, `Files` and a `DeviceClock`.
+    An announcement may spell the id differently from the device, so it counts for recording only.
+    """
+
+    def __init__(self, reported: str = "", *, announced: str = "") -> None:
+        self._reported = reported
+        self._announced = announced
+
+    @property
+    def known(self) -> str:
+        return self._announced or self._reported
+
+    def check(self, address: str, reply: StatusResponse, *, to_record: bool = False) -> None:
+        """Raise `NotFoundError` for another device's reply."""
+        if not reply.deviceId:
+            return
+        expected = self.known if to_record else self._reported
+        other = (
+            device_mismatch(address, {"deviceId": expected}, {"deviceId": reply.deviceId}) if expected else ""
+        )
+        if other:
+            raise NotFoundError(other)
+        self._reported = self._reported or reply.deviceId
+
+
+class MultiCamCamera(Camera):
+    """One device, identified by its id at whatever address; made by `connect` or by discovery.
+
+    Its features are `Record`, `ScheduledStart`, `Files` and `DeviceClock`.
 
     Args:
         device_id: The device's own id.
-        client: How it is reached; closed with the camera.
+        client: Connects to the device; closed with the camera.
         model: Kind of device, if known.
-        is_told: Whether the device itself tells that id: then no other one is recorded in its place.
+        is_told: Whether the device itself reports that id: then no other device is recorded in its place.
 
     Attributes:
-        client: For what only MultiCam has: uploads, heartbeats, bare commands.
+        client: For features that only MultiCam has: uploads, heartbeats, bare commands.
     """
 
     def __init__(
@@ -61,8 +142,8 @@ class MultiCamCamera(Camera):
         self._model = model
         self._answers_as = device_id
         self._is_told = is_told
-        self._told_id = ""  # by the device itself; an announcement may write it otherwise
-        record = MultiCamRecord(client, device_id=device_id if is_told else "")
+        self._identity = _DeviceIdentity(announced=device_id if is_told else "")
+        record = MultiCamRecord(client, identity=self._identity)
         self._features: Mapping[FeatureKey[Any], object] = MappingProxyType(
             {Record: record, ScheduledStart: record, Files: self, DeviceClock: self}
         )
@@ -74,18 +155,18 @@ class MultiCamCamera(Camera):
         *,
         make_client: MakeClient = MultiCamClient,
     ) -> "MultiCamCamera":
-        """Find out which device is at an address; needs no mDNS.
+        """Identify the device at an address; needs no mDNS.
 
         Args:
             address: `Address`, ``multicam://HOST[:PORT][/DEVICE]``, or a host alone, on port 8080 then.
-            make_client: Makes the client from host and port; for other deadlines, hand in
+            make_client: Makes the client from host and port; for other deadlines, pass
                 ``functools.partial(MultiCamClient, timeout=10)``.
 
         Raises:
-            AddressError: It is no address of this system.
-            NotFoundError: Another device than the named one is there.
-            ConnectionError, TimeoutError: Nobody answers.
-            RemoteProtocolError: What answers is no MultiCam device.
+            AddressError: Not an address of this system.
+            NotFoundError: Another device than the named one answers.
+            ConnectionError, TimeoutError: The address does not answer.
+            RemoteProtocolError: The reply is not a MultiCam device's.
         """
         if isinstance(address, str):
             address = Address.parse(address) if "://" in address else Address("multicam", address, TCP_PORT)
@@ -93,21 +174,21 @@ class MultiCamCamera(Camera):
             raise AddressError(f"{address} is not the address of a MultiCam device")
         client = make_client(address.host, address.port)
         try:
-            answer = await client.device_status()
-            if not answer.deviceId:
-                raise RemoteProtocolError(f"{client.address} does not tell its device id")
-            if address.camera not in ("", answer.deviceId):
-                raise NotFoundError(f"{client.address} is {answer.deviceId!r}, not {address.camera!r}")
+            reply = await client.device_status()
+            if not reply.deviceId:
+                raise RemoteProtocolError(f"{client.address} does not report its device id")
+            if address.camera not in ("", reply.deviceId):
+                raise NotFoundError(f"{client.address} is {reply.deviceId!r}, not {address.camera!r}")
         except BaseException:
             await finish(client.aclose())
             raise
-        camera = cls(answer.deviceId, client, model=str(answer.deviceType or ""), is_told=True)
-        camera._told_id = answer.deviceId
+        camera = cls(reply.deviceId, client, model=str(reply.deviceType or ""), is_told=True)
+        camera._learn(reply)
         return camera
 
     @property
     def info(self) -> CameraInfo:
-        """Who the device is, and where it was last reached."""
+        """Identity of the device, and the address that accepted last."""
         return CameraInfo(
             id=f"multicam://{quote(self._device_id, safe='')}",
             system="multicam",
@@ -120,62 +201,62 @@ class MultiCamCamera(Camera):
 
     @property
     def features(self) -> Mapping[FeatureKey[Any], object]:
-        """What the device can do, by key."""
+        """Features by key."""
         return self._features
 
     def follow(self, hosts: str | Sequence[str], port: int) -> None:
-        """The device has moved: use another address, or several, from the next connection on.
+        """Use another address, or several, from the next connection on.
 
         Raises:
-            UsageError: No device can be there.
+            UsageError: Not a host and a port from 1 to 65535.
         """
         self.client.follow(hosts, port)
 
     async def status(self) -> CameraStatus:
-        """Ask the device how it is.
+        """Ask the device for its status.
 
         Raises:
-            NotFoundError: Another device is at its address.
-            ConnectionError, TimeoutError: It does not answer.
-            RemoteProtocolError: It answers nonsense.
+            NotFoundError: Another device answers at its address.
+            ConnectionError, TimeoutError: The device does not answer.
+            RemoteProtocolError: The reply is not valid.
         """
-        answer = await self.client.device_status()
-        self._learn(answer)
-        word = DeviceStatus.of(answer.status)
-        state = _STATES.get(word, CameraState.UNKNOWN) if word is not None else CameraState.UNKNOWN
-        known = answer.batteryLevel is not None and answer.batteryLevel >= 0
+        reply = await self.client.device_status()
+        self._learn(reply)
+        known = DeviceStatus.of(reply.status)
+        state = _STATES.get(known, CameraState.UNKNOWN) if known is not None else CameraState.UNKNOWN
+        has_battery = reply.batteryLevel is not None and reply.batteryLevel >= 0
         return CameraStatus(
-            state=CameraState.RECORDING if answer.isRecording else state,
-            detail=answer.message or answer.raw_status,
-            device_time=answer.timestamp,
-            battery=answer.batteryLevel if known else None,  # -1 says that the device cannot tell
-            extra=_extra(answer),
+            state=CameraState.RECORDING if reply.isRecording else state,
+            detail=reply.message or reply.raw_status,
+            device_time=reply.timestamp,
+            battery=reply.batteryLevel if has_battery else None,  # -1: the device cannot measure it
+            extra=_uploads(reply),
         )
 
     async def list_files(self) -> tuple[MediaFile, ...]:
-        """Every recording the device admits to having; one that is still to be packed is not among them.
+        """Return the recordings that the device lists; one that it has yet to pack is not among them.
 
         Raises:
             DeviceError: The device refuses, or is too old to know the command.
             ConnectionError, TimeoutError, RemoteProtocolError: As everywhere.
         """
-        answer = await self.client.list_files()
+        reply = await self.client.list_files()
         return tuple(
             MediaFile(entry.fileName, entry.fileSize or None, entry.fileId, entry.creationDate)
-            for entry in answer.files
+            for entry in reply.files
         )
 
     async def download(
         self, file: MediaFile | str, directory: Path, *, progress: Progress | None = None
     ) -> LocalFile:
-        """Bring one file home whole, under a name made safe, never over an existing file.
+        """Download one file whole, under a name made safe, never over an existing file.
 
         Many devices delete their copy once they have sent it: see `MultiCamClient.download`, which also
-        names the errors.
+        lists the errors.
 
         Args:
-            file: What the device listed or a stop named, or the name or id alone.
-            directory: Where it goes; made if missing.
+            file: A file that the device listed or a stop named, or its name or id alone.
+            directory: Created if missing.
             progress: Called with bytes so far and the total.
         """
         if isinstance(file, str):
@@ -189,35 +270,371 @@ class MultiCamCamera(Camera):
         return await self.client.measure_clock(samples=samples)
 
     async def aclose(self) -> None:
-        """Close starts that are armed; harmless when called twice."""
+        """Close armed starts; may be called twice."""
         await self.client.aclose()
 
     async def _find(self, name: str) -> MediaFile:
-        """What the device lists under a name or id, for its other name and its size; else the name alone.
-
-        A recording that is packed later, or any on a device that cannot list, is not listed.
-        """
+        """Look up the other name and the size of a file; the name alone where the device does not list it."""
         try:
             listed = await self.list_files()
         except DeviceError:
             listed = ()
         return next((file for file in listed if name in (file.name, file.id)), MediaFile(name))
 
-    def _learn(self, answer: StatusResponse) -> None:
-        self._told_id = self._told_id or answer.deviceId
-        other = device_mismatch(
-            self.client.address, {"deviceId": self._told_id}, {"deviceId": answer.deviceId}
-        )
-        if other and answer.deviceId:
-            raise NotFoundError(other)
-        if answer.deviceType:
-            self._model = str(answer.deviceType)
-        if answer.deviceId != self._answers_as:
-            _LOG.warning("%s answers as %r", self.info.id, answer.deviceId)
-            self._answers_as = answer.deviceId
+    def _learn(self, reply: StatusResponse) -> None:
+        self._identity.check(self.client.address, reply)
+        if reply.deviceType:
+            self._model = str(reply.deviceType)
+        if reply.deviceId != self._answers_as:
+            _LOG.warning("%s answers as %r", self.info.id, reply.deviceId)
+            self._answers_as = reply.deviceId
 
 
-def _extra(answer: StatusResponse) -> Mapping[str, Any]:
-    """Uploads, where there are any; the items hide their credentials."""
-    queues = {"uploadQueue": answer.uploadQueue, "failedUploadQueue": answer.failedUploadQueue}
+def _uploads(reply: StatusResponse) -> Mapping[str, Any]:
+    """Return the upload queues that are not empty; the items hide their credentials."""
+    queues = {"uploadQueue": reply.uploadQueue, "failedUploadQueue": reply.failedUploadQueue}
     return MappingProxyType({name: tuple(queue) for name, queue in queues.items() if queue})
+
+
+@dataclass(frozen=True, slots=True)
+class _FirstFrame:
+    """First frame of a recording as the device reported it, seconds.
+
+    Attributes:
+        at: By the device's clock.
+        bound: Uncertainty of ``at``.
+        clock: The device's clock minus this computer's elapsed time at that moment.
+    """
+
+    at: float
+    bound: float
+    clock: float
+
+    def is_of_another(self, later: "_FirstFrame") -> bool:
+        """Return whether a later report is of another recording; after a clock was set it proves nothing."""
+        steady = abs(later.clock - self.clock) < _CLOCK_TOLERANCE
+        return steady and later.at - self.at > _CLOCK_TOLERANCE + self.bound + later.bound
+
+
+class MultiCamRecord:
+    """`SupportsRecord` and `SupportsScheduledStart` of one device.
+
+    Args:
+        client: Connects to the device.
+        identity: Refuses another device at the same address; by default the device armed first is meant.
+        confirm: Seconds after its moment in which a start that was only ``command_received`` must show.
+        settle: Seconds after its moment in which a cancelled start may still fire, for a device whose clock
+            is off.
+    """
+
+    def __init__(
+        self,
+        client: MultiCamClient,
+        *,
+        identity: _DeviceIdentity | None = None,
+        confirm: float = 10.0,
+        settle: float = 2.0,
+    ) -> None:
+        self._client = client
+        self._identity = identity or _DeviceIdentity()
+        self._confirm = confirm
+        self._settle = settle
+        self._may_fire_at: float | None = None  # elapsed time
+        self._idle: RecordingReport | None = None
+        self._file_id = ""  # of the recording that was started here
+        self._first_frame: _FirstFrame | None = None
+        self._has_recorded = False
+
+    @property
+    def lead(self) -> float:
+        """Seconds ahead of time a scheduled start should arrive: the protocol's sync delay."""
+        return SYNC_DELAY
+
+    @property
+    def idle(self) -> RecordingReport | None:
+        """Last status before a start in which the device was free."""
+        return self._idle
+
+    async def arm(self, plan: RecordPlan) -> "MultiCamStart":
+        """Check that the device is free, and open the connection for its start.
+
+        Raises:
+            BusyError: The device records or is stopping; a start now would have no effect.
+            NotFoundError: Another device answers at its address.
+            DeviceError: Its camera is disconnected.
+            ConnectionError, TimeoutError, RemoteProtocolError: No valid status.
+        """
+        asked_at = unix_now()
+        status = await self._client.device_status(timeout=plan.timeout)
+        self._identity.check(self._client.address, status, to_record=True)
+        self._idle = RecordingReport(asked_at, unix_now(), recording=False)
+        self._file_id, self._first_frame, self._has_recorded = "", None, False
+        if status.isRecording or status.status in (DeviceStatus.RECORDING, DeviceStatus.STOPPING):
+            raise BusyError(f"{self._client.address} is {status.status}; stop that first")
+        if status.status == DeviceStatus.CAMERA_DISCONNECTED:
+            raise refusal(self._client.address, CommandType.START_RECORDING, status)
+        return MultiCamStart(self, await self._client.arm(), plan)
+
+    def set_release_time(self, at: float | None) -> None:
+        """Remember when the device may begin: Unix seconds of this computer; None if it never will."""
+        self._may_fire_at = None if at is None else WALL_CLOCK.elapsed() + at - unix_now()
+
+    def learn(self, reply: StatusResponse) -> None:
+        """Remember the file id and first frame that the device reports of the recording started here."""
+        self._has_recorded = True
+        self._file_id = self._file_id or reply.fileId or ""
+        self._first_frame = self._first_frame or _first_frame(reply)
+
+    async def recording_report(self, *, timeout: float = 10.0) -> RecordingReport:
+        """Ask the device whether it records, and for its first frame, where it reports that.
+
+        Raises:
+            ConnectionError, TimeoutError, RemoteProtocolError: No valid status.
+        """
+        _, seen = await self._query(timeout)
+        return seen
+
+    async def _query(self, timeout: float) -> tuple[StatusResponse, RecordingReport]:
+        asked_at = unix_now()
+        status = await self._client.device_status(timeout=timeout, first_frame=True)
+        moment = _device_moment(status.firstFrameAt, status.firstFrameBound) if status.isRecording else None
+        if status.isRecording:
+            self.learn(status)
+        return status, RecordingReport(asked_at, unix_now(), status.isRecording, moment)
+
+    async def confirm(self, timeout: float) -> tuple[StatusResponse, tuple[RecordingReport, ...]]:
+        """Poll, for at most ``timeout`` seconds, until the device records.
+
+        Returns:
+            The status that reports it, or the last one if the device uses unknown statuses; and all results.
+
+        Raises:
+            DeviceError: The device failed, or is still idle.
+            ConnectionError, TimeoutError: The device stopped answering; it may be recording.
+        """
+        now, due = time.monotonic(), self._may_fire_at
+        ahead = 0.0 if due is None else max(0.0, due - WALL_CLOCK.elapsed())
+        until = now + min(timeout, ahead + self._confirm)
+        results: list[RecordingReport] = []
+        for pause in _poll_intervals():
+            try:
+                status, seen = await self._query(max(_POLL_INTERVAL, until - time.monotonic()))
+            except (ConnectionError, TimeoutError) as error:
+                error.maybe_executed = True
+                raise
+            results.append(seen)
+            if status.isRecording:
+                return status, tuple(results)
+            if DeviceStatus.is_error(status.status):
+                raise refusal(self._client.address, CommandType.START_RECORDING, status)
+            if time.monotonic() >= until:
+                if status.status == DeviceStatus.READY:
+                    raise DeviceError(
+                        f"{self._client.address} accepted the start but does not record",
+                        status=status.raw_status,
+                    )
+                return status, tuple(results)
+            await asyncio.sleep(pause)
+        raise AssertionError("the intervals have no end")
+
+    async def stop(self, *, timeout: float = 60.0) -> StopReport:
+        """Stop the recording, or a scheduled one that has not begun, and report its file.
+
+        A scheduled start fires on real devices even after a STOP. If its moment is still ahead, the device
+        is polled until shortly after it and stopped again, for at most ``timeout`` seconds.
+
+        Raises:
+            NotFoundError: Another device answers at its address; no stop was sent.
+            TakenOverError: The device reports somebody else's recording; no stop was sent.
+            DeviceError: The device refuses; it was not recording, for example.
+            TimeoutError: The device does not answer, or its scheduled moment is too far ahead to wait for.
+            ConnectionError, RemoteProtocolError: As everywhere.
+        """
+        began = time.monotonic()
+        recording = await self._check_ownership(timeout)
+        timeout = max(timeout - (time.monotonic() - began), 0.001)
+        commanded_at, asked = WALL_CLOCK.pair()
+        may_fire_at = self._may_fire_at
+        reply: StopRecordingResponse | None = None
+        files: tuple[MediaFile, ...] = ()
+        refused: DeviceError | None = None
+        try:
+            reply = await self._client.stop_recording(timeout=timeout, first_frame=True)
+            files = _files(reply)
+        except DeviceError as error:
+            refused = error
+        ahead = may_fire_at is not None and asked < may_fire_at
+        # A recording that was seen and is over was ended by somebody: its start has fired.
+        just_passed = (
+            may_fire_at is not None and asked < may_fire_at + self._settle and not self._has_recorded
+        )
+        if may_fire_at is not None and (ahead or (just_passed and not files)):
+            late = await self._stop_late_start(may_fire_at, asked + timeout, timeout)
+            if late is not None:
+                reply, files = late, files + _files(late)
+            refused = None
+        self._may_fire_at = None
+        if refused is not None:
+            if recording is False:
+                why = "its recording was ended before this stop, by somebody else or by itself"
+                refused.args = (f"{refused}; {why}",)
+            raise refused
+        if reply is None:
+            return StopReport(commanded_at, unix_now(), DeviceStatus.READY.value, files)
+        moment = _device_moment(reply.firstFrameAt, reply.firstFrameBound)
+        return StopReport(commanded_at, unix_now(), reply.status, files, first_frame=moment)
+
+    async def _check_ownership(self, timeout: float) -> bool | None:
+        """Query the recording before a stop, which would end whatever runs.
+
+        Return whether the device records; None if it does not answer or reports nothing to compare.
+
+        Raises:
+            NotFoundError: Another device answers at the address.
+            TakenOverError: Somebody else's recording runs; the one that was started here has ended.
+        """
+        if not self._identity.known and not self._file_id and self._first_frame is None:
+            return None
+        try:
+            status = await self._client.device_status(
+                timeout=min(_OWNERSHIP_TIMEOUT, timeout / 4), first_frame=True
+            )
+        except (RetryableError, RemoteProtocolError):
+            return None
+        self._identity.check(self._client.address, status, to_record=True)
+        if not status.isRecording:
+            return False
+        mine, now = self._first_frame, _first_frame(status)
+        other_file = bool(self._file_id and status.fileId and status.fileId != self._file_id)
+        if other_file or (mine is not None and now is not None and mine.is_of_another(now)):
+            raise TakenOverError(
+                f"{self._client.address} records for somebody else; the recording that was started here was"
+                f" ended before this stop, which was not sent"
+            )
+        return True
+
+    async def _stop_late_start(
+        self, may_fire_at: float, give_up: float, timeout: float
+    ) -> StopRecordingResponse | None:
+        """Poll for a cancelled start that fires all the same, and stop it then (times: elapsed)."""
+        until = may_fire_at + self._settle
+        while True:
+            unreachable: RetryableError | None = None
+            try:
+                status = await self._client.device_status(
+                    timeout=max(_POLL_INTERVAL, until - WALL_CLOCK.elapsed())
+                )
+                if status.isRecording:
+                    return await self._client.stop_recording(timeout=timeout, first_frame=True)
+            except RetryableError as error:
+                unreachable = error
+            now = WALL_CLOCK.elapsed()
+            if now >= until:
+                if unreachable is not None:
+                    raise unreachable
+                return None
+            if now >= give_up:
+                raise TimeoutError(
+                    f"{self._client.address} may still start {may_fire_at - now:.0f} s from now: its start"
+                    f" was scheduled, and a device may not cancel one",
+                    maybe_executed=True,
+                )
+            await asyncio.sleep(_POLL_INTERVAL)
+
+
+class MultiCamStart:
+    """`ArmedStart` of one device: its recorder, the command on its connection, and the plan's deadlines."""
+
+    def __init__(self, record: MultiCamRecord, command: ArmedCommand, plan: RecordPlan) -> None:
+        self._record = record
+        self._command = command
+        self._plan = plan
+        self._at: float | None = None
+        self._due: float | None = None  # the same moment by this computer's clock
+
+    def release(self, at: float | None) -> None:
+        """Send the start in place; never waits. Errors as of `ArmedCommand.release`."""
+        due = None if at is None else self._plan.computer_time(at)
+        self._command.release(at, due=due)
+        self._at, self._due = at, due
+        self._record.set_release_time(self._command.commanded_at if due is None else due)
+
+    async def accepted(self) -> StartReport:
+        """Wait for the reply, and where that proves nothing for the recording itself.
+
+        Raises:
+            ClockNotSynchronizedError, DeviceError: The device refused, or does not record after all.
+            ConnectionError, TimeoutError: ``maybe_executed`` is true if it may have started.
+            RemoteProtocolError: The reply is not valid.
+        """
+        try:
+            reply = await self._command.accepted(timeout=self._plan.timeout)
+        except DeviceError:
+            self._record.set_release_time(None)
+            raise
+        except (ConnectionError, TimeoutError) as error:
+            if not error.maybe_executed:
+                self._record.set_release_time(None)
+            raise
+        commanded_at, accepted_at = self._command.commanded_at, self._command.answered_at
+        assert commanded_at is not None
+        assert accepted_at is not None
+        # Android replies so to a start for now too, which then proves nothing.
+        scheduled = reply.status == DeviceStatus.SCHEDULED_RECORDING_ACCEPTED and self._at is not None
+        meaning = answer_meaning(reply.dialect, reply.status, scheduled=self._at is not None)
+        seen: tuple[RecordingReport, ...] = ()
+        if reply.isRecording:
+            self._record.learn(reply)
+        recording = reply.status == DeviceStatus.RECORDING
+        # A device that records already replies "recording" to any start, also to one far ahead of its time.
+        early = recording and self._due is not None and accepted_at < self._due - _SHORT_LEAD
+        if early and self._record.idle is not None:
+            seen = (self._record.idle,)
+        if not scheduled and not recording:
+            reply, seen = await self._record.confirm(self._plan.timeout)
+        return StartReport(
+            commanded_at,
+            accepted_at,
+            reply.status,
+            scheduled_for=self._at if scheduled else None,
+            meaning=meaning,
+            seen=seen,
+            first_frame=_device_moment(reply.firstFrameAt, reply.firstFrameBound),
+            already_recording=early,
+            started_by_other=early and not self._is_due_by_device_clock(reply.timestamp),
+        )
+
+    def _is_due_by_device_clock(self, device_time: float | None) -> bool:
+        """Return whether the device's own clock, which may be ahead, can have started the recording."""
+        return self._at is None or device_time is None or device_time > self._at - _SHORT_LEAD
+
+    async def aclose(self) -> None:
+        """Close the connection; a start that was sent is not cancelled by this."""
+        await self._command.aclose()
+
+
+def _poll_intervals() -> Iterator[float]:
+    """Seconds between status queries: short at first, then steady."""
+    yield 0.05
+    yield 0.1
+    while True:
+        yield _POLL_INTERVAL
+
+
+def _device_moment(at: float | None, bound: float | None) -> DeviceMoment | None:
+    if at is None:
+        return None
+    return DeviceMoment(at, bound if bound is not None and bound >= 0 else None)
+
+
+def _first_frame(reply: StatusResponse) -> _FirstFrame | None:
+    moment = _device_moment(reply.firstFrameAt, reply.firstFrameBound) if reply.isRecording else None
+    if moment is None or reply.timestamp is None:
+        return None
+    return _FirstFrame(moment.time, moment.bound or 0.0, reply.timestamp - WALL_CLOCK.elapsed())
+
+
+def _files(reply: StopRecordingResponse) -> tuple[MediaFile, ...]:
+    """Return the recording a stop names; a size of 0 means that the device packs it later."""
+    name = reply.fileName or reply.fileId
+    return (MediaFile(name, reply.fileSize or None, reply.fileId or ""),) if name else ()

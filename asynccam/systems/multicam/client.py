@@ -1,67 +1,110 @@
 """MultiCamClient: every command of the MultiCam protocol, from the controller's side."""
 
+import logging
+import os
+import shutil
+import socket
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Final, TypeVar
 
-from asynccam.errors import RemoteProtocolError, RetryableError, UsageError
+from asynccam.errors import (
+    ConnectionError,
+    InsufficientSpaceError,
+    RemoteProtocolError,
+    RetryableError,
+    StorageError,
+    TimeoutError,
+    TransferError,
+    UsageError,
+)
+from asynccam.model.address import Address
 from asynccam.model.features import Progress
 from asynccam.model.info import ClockOffset, LocalFile
+from asynccam.model.safe_files import Folder
 from asynccam.net.clock import TimedReply, limiter_of_loop, measure_offset
-from asynccam.runtime.retry import Backoff
+from asynccam.net.tcp import connect_tcp
+from asynccam.net.transfer.download import PartFile, receive_file
+from asynccam.runtime.disk import on_disk, storage_errors
+from asynccam.runtime.retry import Backoff, retry
 from asynccam.runtime.timing import deadline
 from asynccam.systems.multicam.armed_start import ArmedCommand
-from asynccam.systems.multicam.connection import Connection
-from asynccam.systems.multicam.fetch import prepare_directory, receive
-from asynccam.systems.multicam.link import DeviceLink
+from asynccam.systems.multicam.connection import CommandConnection, warn_if_long
+from asynccam.systems.multicam.errors import refusal
 from asynccam.systems.multicam.models import (
     COMMAND_TIMEOUT,
     DOWNLOAD_STALL_TIMEOUT,
     MAX_ROUND_TRIP,
+    RUN_ID_KEY,
     TCP_PORT,
     CommandMessage,
     CommandType,
     DeviceStatus,
     ErrorResponse,
+    FileResponse,
     ListFilesResponse,
     Reply,
     StatusResponse,
     StopRecordingResponse,
 )
-from asynccam.systems.multicam.protocol import parse_list, parse_status, parse_stop
-from asynccam.systems.multicam.vocabulary import RUN_MARK
+from asynccam.systems.multicam.protocol import (
+    DeviceRefusal,
+    FileHeader,
+    FileReader,
+    parse_list,
+    parse_status,
+    parse_stop,
+)
 
-_AHEAD: Final = 8
-"""Connections opened ahead for a clock measurement: devices queue only some."""
+_LOG = logging.getLogger(__name__)
+_MAX_OPEN_PROBES: Final = 8
+"""Connections opened ahead for a clock measurement; devices queue only a few."""
 _CLOCK_INTERVAL: Final = 0.01
-"""Mean seconds between two samples of a clock: they meet the steps of its stamps at different phases."""
-_PARSERS: Final[dict[str, Callable[..., Reply]]] = {
+"""Mean seconds between clock samples, which must not all meet a device's clock in step."""
+_FIRST_BYTES_TIMEOUT: Final = 2.0
+"""Seconds to wait for the bytes of a file that was announced with 0 bytes."""
+_SILENCE_TIMEOUT: Final = 10.0
+"""Seconds without a byte after which a file of unknown size has ended, if the device does not close."""
+_PROGRESS_INTERVAL: Final = 0.1
+SMALL_FILE: Final = 16 << 20
+"""Bytes of disk space required before a file of unknown size is requested.
+
+A file up to about this size fits into the buffers between device and controller, so the device may have
+deleted it before a byte was read."""
+
+R = TypeVar("R", bound=Reply)
+Parser = Callable[..., R]
+"""A parser of `protocol`: ``parser(document, peer=...)``."""
+
+_PARSERS: Final[dict[str, Parser[Reply]]] = {
     CommandType.STOP_RECORDING: parse_stop,
     CommandType.LIST_FILES: parse_list,
 }
+_CREDENTIALS: Final = ("uploadUrl", "awsAccessKeyId", "awsSecretAccessKey", "awsSessionToken")
 
 
 class MultiCamClient:
     """One MultiCam device, one connection per command.
 
-    No connection is held between calls, so a client costs nothing while it is idle and any number of
-    calls may run at the same time.
+    No connection is held between calls: an idle client costs nothing, and any number of calls may run at
+    the same time.
 
     Args:
-        host: Name or address of the device, or several addresses of it: all are tried.
+        host: Name or address of the device, or several addresses of it, which are all tried.
         port: TCP port.
-        timeout: Seconds a call may take in all, retries included; a stop may need all 60 of them.
-        stall_timeout: Seconds without a byte after which a download is given up; there is no other
-            limit to a download. It may take long to begin, as some devices pack a file only then.
+        timeout: Seconds for a call in all, retries included; a stop may need all 60 of them.
+        stall_timeout: Seconds without a byte after which a download fails. A download has no other
+            limit, and may take long to begin because some devices pack a file only then.
         device_id: The controller's name in commands.
         retries: How often DEVICE_STATUS, HEARTBEAT and LIST_FILES are sent again after a lost
             connection, and how often a connection for an armed start or a download is tried again.
-            START_RECORDING, STOP_RECORDING, UPLOAD_TO_CLOUD and a GET_VIDEO that has left are never
+            START_RECORDING, STOP_RECORDING, UPLOAD_TO_CLOUD and a GET_VIDEO that was sent are never
             repeated: see docs/multicam.md, "What is repeated".
-        backoff: The waits between tries.
+        backoff: Waits between tries.
     """
 
     def __init__(
@@ -78,30 +121,27 @@ class MultiCamClient:
         if timeout <= 0 or stall_timeout <= 0 or retries < 0:
             raise UsageError("timeouts must be positive and retries not negative")
         self._sender = device_id
+        self._timeout = timeout
         self._stall_timeout = stall_timeout
-        self._link = DeviceLink(
-            host,
-            port,
-            timeout=timeout,
-            attempts=retries + 1,
-            backoff=backoff or Backoff(initial=0.25, maximum=5.0),
-        )
+        self._attempts = retries + 1
+        self._backoff = backoff or Backoff(initial=0.25, maximum=5.0)
         self._armed: list[ArmedCommand] = []
+        self.follow(host, port)
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """Addresses that are tried; the one that accepted last comes first."""
-        return self._link.hosts
+        """Addresses that are tried, the last one that accepted first."""
+        return self._hosts
 
     @property
     def port(self) -> int:
         """TCP port."""
-        return self._link.port
+        return self._port
 
     @property
     def address(self) -> str:
-        """Where the device is reached, ``multicam://host:port``."""
-        return self._link.address
+        """Address of the device, ``multicam://host:port``."""
+        return str(Address("multicam", self._hosts[0], self._port))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.address}>"
@@ -115,57 +155,61 @@ class MultiCamClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close what `arm` opened; calls that run are their callers'. Harmless when called twice."""
+        """Close armed starts; running calls belong to their callers. May be called twice."""
         while self._armed:
             await self._armed.pop().aclose()
 
     def follow(self, host: str | Sequence[str], port: int) -> None:
-        """Use another address, or several, from the next connection on; what runs is not disturbed.
+        """Use another address, or several, from the next connection on; running calls are not disturbed.
 
         Raises:
-            UsageError: No device can be there.
+            UsageError: Not a host and a port from 1 to 65535.
         """
-        self._link.follow(host, port)
+        hosts = (host,) if isinstance(host, str) else tuple(host)
+        if not hosts or not all(hosts) or not 1 <= port <= 65535:
+            raise UsageError(f"not where a device can be: {', '.join(hosts) or 'no host'}, port {port}")
+        self._hosts = hosts
+        self._port = port
 
     # -- commands ---------------------------------------------------------------------------------
 
     async def device_status(
         self, *, timeout: float | None = None, first_frame: bool = False
     ) -> StatusResponse:
-        """Ask what the device is doing; an error *status* is an answer here, not an exception.
+        """Return the state of the device; an error *status* is returned, not raised.
 
         Args:
             timeout: Seconds, instead of the client's own.
-            first_frame: Ask when the recording's first frame was; only asynccam's own device server tells.
+            first_frame: Request the time of the recording's first frame; only asynccam's own device
+                server reports it.
 
         Raises:
-            ConnectionError, TimeoutError: It does not answer.
-            RemoteProtocolError: It answers nonsense.
+            ConnectionError, TimeoutError: The device does not answer.
+            RemoteProtocolError: The reply is not valid.
         """
         message = CommandMessage.device_status(device_id=self._sender, first_frame=first_frame)
         return parse_status(
-            await self._link.exchange(message, timeout=timeout, repeatable=True), peer=self.address
+            await self._exchange(message, timeout=timeout, repeatable=True), peer=self.address
         )
 
-    async def run_mark(self, *, timeout: float | None = None) -> str:
-        """Ask for the mark of the device's present run: the same at every address of one device.
+    async def run_id(self, *, timeout: float | None = None) -> str:
+        """Return the id of the device's present run, which is the same at every address of one device.
 
-        Only asynccam's own device server tells one; ``""`` for all others. See docs/protocols/multicam.md.
-
-        Raises:
-            ConnectionError, TimeoutError: It does not answer.
-            RemoteProtocolError: It answers nonsense.
+        Only asynccam's own device server has one; ``""`` for all others. Errors as of `device_status`.
+        See docs/protocols/multicam.md.
         """
-        message = CommandMessage(command=CommandType.DEVICE_STATUS, deviceId=self._sender, **{RUN_MARK: True})
-        document = await self._link.exchange(message, timeout=timeout, repeatable=True)
-        told = (parse_status(document, peer=self.address).model_extra or {}).get(RUN_MARK)
-        return told if isinstance(told, str) else ""
+        message = CommandMessage(
+            command=CommandType.DEVICE_STATUS, deviceId=self._sender, **{RUN_ID_KEY: True}
+        )
+        document = await self._exchange(message, timeout=timeout, repeatable=True)
+        run_id = (parse_status(document, peer=self.address).model_extra or {}).get(RUN_ID_KEY)
+        return run_id if isinstance(run_id, str) else ""
 
     async def heartbeat(self, *, timeout: float | None = None) -> StatusResponse:
-        """Ask whether the device is there; arguments and errors as of `device_status`."""
+        """Check that the device answers; arguments and errors as of `device_status`."""
         message = CommandMessage.heartbeat(device_id=self._sender)
         return parse_status(
-            await self._link.exchange(message, timeout=timeout, repeatable=True), peer=self.address
+            await self._exchange(message, timeout=timeout, repeatable=True), peer=self.address
         )
 
     async def start_recording(
@@ -173,7 +217,7 @@ class MultiCamClient:
     ) -> StatusResponse:
         """Start now, or at a time by the device's own clock. Sent once, never repeated.
 
-        An answer ``command_received`` or ``recording`` does not prove that a new recording runs;
+        A reply ``command_received`` or ``recording`` does not prove that a new recording runs;
         `MultiCamCamera` confirms it by a status query.
 
         Args:
@@ -181,35 +225,35 @@ class MultiCamClient:
             timeout: Seconds, instead of the client's own.
 
         Raises:
-            ConnectionError, TimeoutError: No answer; ``maybe_executed`` says whether it had left.
+            ConnectionError, TimeoutError: No reply; ``maybe_executed`` is true if the command was sent.
             ClockNotSynchronizedError, DeviceError: The device refuses.
-            RemoteProtocolError: It answers nonsense.
+            RemoteProtocolError: The reply is not valid.
         """
         message = CommandMessage.start_recording(timestamp, device_id=self._sender)
-        return await self._link.ask(message, parse_status, timeout=timeout)
+        return await self._request(message, parse_status, timeout=timeout)
 
     async def stop_recording(
         self, *, timeout: float | None = None, first_frame: bool = False
     ) -> StopRecordingResponse:
-        """Stop, and learn the file's name. Sent once, never repeated; may take a minute.
+        """Stop, and return the file's name. Sent once, never repeated; may take a minute.
 
-        ``fileSize`` is 0 where the device packs the file later: fetch it by the name all the same.
-        ``first_frame`` asks when the first frame was, see `device_status`.
+        ``fileSize`` is 0 where the device packs the file later: download it by its name all the same.
+        ``first_frame`` requests the time of the first frame, see `device_status`.
         Errors as of `start_recording`.
         """
         message = CommandMessage.stop_recording(device_id=self._sender, first_frame=first_frame)
-        return await self._link.ask(message, parse_stop, timeout=timeout)
+        return await self._request(message, parse_stop, timeout=timeout)
 
     async def list_files(self, *, timeout: float | None = None) -> ListFilesResponse:
-        """Ask for the recordings on the device.
+        """Return the recordings on the device.
 
         Raises:
             DeviceError: The device refuses, or does not know the command.
-            ConnectionError, TimeoutError: It does not answer.
-            RemoteProtocolError: It answers nonsense.
+            ConnectionError, TimeoutError: The device does not answer.
+            RemoteProtocolError: The reply is not valid.
         """
         message = CommandMessage.list_files(device_id=self._sender)
-        return await self._link.ask(message, parse_list, timeout=timeout, repeatable=True)
+        return await self._request(message, parse_list, timeout=timeout, repeatable=True)
 
     async def upload_to_cloud(
         self,
@@ -227,25 +271,15 @@ class MultiCamClient:
     ) -> StatusResponse:
         """Have the device upload a recording and then delete it. Sent once, never repeated.
 
-        The credentials cross the network in clear text, for the protocol has no other way; asynccam
-        shows them nowhere. Progress is in ``uploadQueue`` of `device_status`.
-
-        Args:
-            file_name: The recording's name; one name is sent as both dialects' field.
-            file_id: Its id, where it has another one.
-            upload_url: A presigned URL for an HTTP PUT; or else all six of the following.
-            s3_bucket: Where to.
-            s3_key: Where to, in the bucket.
-            aws_access_key_id: Credentials for it.
-            aws_secret_access_key: Credentials for it.
-            aws_session_token: Credentials for it.
-            aws_region: Where the bucket is.
-            timeout: Seconds, instead of the client's own.
+        Give a presigned ``upload_url`` for an HTTP PUT, or else all six S3 arguments. ``file_name`` and
+        ``file_id`` name the recording; one alone is sent as both dialects' field. The protocol carries
+        the credentials in clear text; asynccam shows them nowhere. Progress is in ``uploadQueue`` of
+        `device_status`.
 
         Raises:
             UsageError: No file, or not exactly one way to upload it.
             NotFoundError, DeviceError: The device refuses.
-            ConnectionError, TimeoutError: No answer; ``maybe_executed`` says whether it had left.
+            ConnectionError, TimeoutError: No reply; ``maybe_executed`` is true if the command was sent.
         """
         message = CommandMessage.upload_to_cloud(
             file_name or file_id,
@@ -259,128 +293,10 @@ class MultiCamClient:
             aws_region=aws_region,
             device_id=self._sender,
         )
-        return await self._link.ask(message, parse_status, timeout=timeout)
-
-    async def download(
-        self,
-        name: str,
-        directory: Path,
-        *,
-        file_id: str | None = None,
-        size: int | None = None,
-        progress: Progress | None = None,
-    ) -> LocalFile:
-        """Bring one file home whole (GET_VIDEO), under a name made safe, never over an existing file.
-
-        Many devices delete their copy once they have sent it, and nothing resumes. So room on the disk
-        is checked before the file is asked for, only a failure to connect is tried again, and whatever
-        arrives is kept: a `TransferError` names the part.
-
-        Args:
-            name: The file's name or id; sent as both, each dialect reads its own.
-            directory: Where it goes; made if missing.
-            file_id: Its id, where it has another one.
-            size: Bytes the device has listed, to check the room for; None or 0 if it does not know.
-            progress: Called with bytes so far and the total, at most about ten times a second.
-
-        Raises:
-            NotFoundError, DeviceError: The device refuses.
-            ConnectionError, TimeoutError: Nothing of the file came; if ``maybe_executed``, a small
-                file may be lost all the same.
-            TransferError: The file ended early; what came is kept.
-            InsufficientSpaceError, StorageError: This computer's disk.
-            RemoteProtocolError: The device sends nonsense.
-        """
-        message = CommandMessage.get_video(file_id or name, file_name=name, device_id=self._sender)
-        payload = self._link.encode(message)
-        await prepare_directory(directory, size)
-        with await self._link.connect_patiently() as connection:
-            await connection.send(payload)
-            return await receive(
-                connection,
-                directory,
-                name=name,
-                size=size,
-                stall_timeout=self._stall_timeout,
-                progress=progress,
-            )
-
-    async def arm(self) -> ArmedCommand:
-        """Open a connection for a start, encode it, and wait to let it go.
-
-        Raises:
-            ConnectionError, TimeoutError: The device cannot be reached.
-        """
-        message = CommandMessage.start_recording(device_id=self._sender)
-        armed = ArmedCommand(
-            await self._link.connect_patiently(),
-            self._link.connect,
-            lambda document: self._link.judge(message, document, parse_status),
-            sender=self._sender,
-            timeout=self._link.timeout,
-        )
-        self._armed = [one for one in self._armed if not one.closed] + [armed]
-        return armed
-
-    async def measure_clock(self, *, samples: int = 8) -> ClockOffset:
-        """Compare the device's system clock with this computer's, by HEARTBEAT round trips.
-
-        Connections are opened ahead, a few at a time, so that a round trip is the command's and the
-        answer's alone. The device's NTP-corrected clock, by which it starts, may differ from its system
-        clock.
-
-        Args:
-            samples: How many round trips; those over 0.5 s are not used. All others count together.
-
-        Raises:
-            ConnectionError, TimeoutError, RemoteProtocolError: No round trip was of use.
-        """
-        message = CommandMessage.heartbeat(device_id=self._sender)
-        payload = self._link.encode(message)
-        with ExitStack() as stack:
-            ready: deque[Connection] = deque()
-            unopened = samples
-            unreachable: RetryableError | None = None
-
-            async def open_some() -> None:
-                nonlocal unopened
-                count = min(_AHEAD, unopened)
-                unopened -= count
-                for _ in range(count):
-                    ready.append(stack.enter_context(await self._link.connect_patiently()))
-
-            async def probe() -> TimedReply:
-                nonlocal unreachable
-                if (
-                    unreachable is not None
-                ):  # It was tried patiently; once more for every sample takes too long.
-                    raise unreachable
-                if not ready:
-                    try:
-                        await open_some()
-                    except RetryableError as error:
-                        unreachable = error
-                        raise
-                # The oldest first: some devices serve one connection after another.
-                with ready.popleft() as connection:
-                    async with deadline(self._link.timeout, f"answer from {self.address} to HEARTBEAT"):
-                        await connection.send(payload)
-                        document = await connection.answer()
-                told = parse_status(document, peer=self.address).timestamp
-                return TimedReply(connection.sent_at, connection.received_at, told)
-
-            async with limiter_of_loop().place():
-                await open_some()
-            return await measure_offset(
-                probe, samples=samples, max_round_trip=MAX_ROUND_TRIP, interval=_CLOCK_INTERVAL
-            )
+        return await self._request(message, parse_status, timeout=timeout)
 
     async def send(self, message: CommandMessage, *, timeout: float | None = None) -> Reply:
-        """Send any command but GET_VIDEO and return the answer as it is, refusals too.
-
-        Args:
-            message: The command; sent unchanged and once.
-            timeout: Seconds, instead of the client's own.
+        """Send any command but GET_VIDEO, unchanged and once, and return its reply, refusals too.
 
         Returns:
             `StopRecordingResponse` to a stop, `ListFilesResponse` to LIST_FILES, else `StatusResponse`;
@@ -392,11 +308,338 @@ class MultiCamClient:
         """
         if message.command == CommandType.GET_VIDEO:
             raise UsageError("GET_VIDEO is answered by a file; use download()")
-        document = await self._link.exchange(message, timeout=timeout)
+        document = await self._exchange(message, timeout=timeout)
         try:
             return _PARSERS.get(message.command, parse_status)(document, peer=self.address)
         except RemoteProtocolError:
-            answer = ErrorResponse.from_json(document, peer=self.address)
-            if DeviceStatus.is_error(answer.status):
-                return answer
+            reply = ErrorResponse.from_json(document, peer=self.address)
+            if DeviceStatus.is_error(reply.status):
+                return reply
             raise
+
+    # -- armed starts and clocks ------------------------------------------------------------------
+
+    async def arm(self) -> ArmedCommand:
+        """Open a connection for a start, encode the command, and wait for its release.
+
+        Raises:
+            ConnectionError, TimeoutError: The device cannot be reached.
+        """
+        message = CommandMessage.start_recording(device_id=self._sender)
+        armed = ArmedCommand(
+            await self._connect_with_retry(),
+            self._connect,
+            lambda document: self._parse(message, document, parse_status),
+            sender=self._sender,
+            timeout=self._timeout,
+        )
+        self._armed = [command for command in self._armed if not command.closed] + [armed]
+        return armed
+
+    async def measure_clock(self, *, samples: int = 8) -> ClockOffset:
+        """Compare the device's system clock with this computer's, by HEARTBEAT round trips.
+
+        Connections are opened ahead, a few at a time, so that a round trip holds the command and the
+        reply alone. Round trips over 0.5 s are not used. The device's NTP-corrected clock, by which it
+        starts, may differ from its system clock.
+
+        Raises:
+            ConnectionError, TimeoutError, RemoteProtocolError: No round trip could be used.
+        """
+        payload = self._encode(CommandMessage.heartbeat(device_id=self._sender))
+        with ExitStack() as stack:
+            ready: deque[CommandConnection] = deque()
+            unopened = samples
+            unreachable: RetryableError | None = None
+
+            async def open_some() -> None:
+                nonlocal unopened
+                count = min(_MAX_OPEN_PROBES, unopened)
+                unopened -= count
+                for _ in range(count):
+                    ready.append(stack.enter_context(await self._connect_with_retry()))
+
+            async def probe() -> TimedReply:
+                nonlocal unreachable
+                # Connecting was retried once; again for every sample would take too long.
+                if unreachable is not None:
+                    raise unreachable
+                if not ready:
+                    try:
+                        await open_some()
+                    except RetryableError as error:
+                        unreachable = error
+                        raise
+                # The oldest first: some devices serve one connection after another.
+                with ready.popleft() as connection:
+                    async with deadline(self._timeout, f"answer from {self.address} to HEARTBEAT"):
+                        await connection.send(payload)
+                        document = await connection.read_reply()
+                device_time = parse_status(document, peer=self.address).timestamp
+                return TimedReply(connection.sent_at, connection.received_at, device_time)
+
+            async with limiter_of_loop().place():
+                await open_some()
+            return await measure_offset(
+                probe, samples=samples, max_round_trip=MAX_ROUND_TRIP, interval=_CLOCK_INTERVAL
+            )
+
+    # -- downloads --------------------------------------------------------------------------------
+
+    async def download(
+        self,
+        name: str,
+        directory: Path,
+        *,
+        file_id: str | None = None,
+        size: int | None = None,
+        progress: Progress | None = None,
+    ) -> LocalFile:
+        """Download one file whole (GET_VIDEO), under a name made safe, never over an existing file.
+
+        Many devices delete their copy once its last byte is written to the socket, and no transfer can be
+        resumed. So disk space is checked before the file is requested, only a failure to connect is
+        retried, and whatever was received is kept: a `TransferError` names the part.
+
+        Args:
+            name: The file's name or id; sent as both, each dialect reads its own.
+            directory: Created if missing.
+            file_id: Its id, where that differs from the name.
+            size: Bytes the device has listed, for the space check; None or 0 if unknown.
+            progress: Called with bytes so far and the total, at most about ten times a second.
+
+        Raises:
+            NotFoundError, DeviceError: The device refuses.
+            ConnectionError, TimeoutError: Nothing of the file was received; if ``maybe_executed``, a
+                small file may be lost all the same.
+            TransferError: The file ended early; the part is kept.
+            InsufficientSpaceError, StorageError: This computer's disk.
+            RemoteProtocolError: The reply is neither a file nor a refusal.
+        """
+        message = CommandMessage.get_video(file_id or name, file_name=name, device_id=self._sender)
+        payload = self._encode(message)
+        await _prepare_directory(directory, size)
+        with await self._connect_with_retry() as connection:
+            await connection.send(payload)
+            return await self._receive_file(connection, directory, name, size, progress)
+
+    async def _receive_file(
+        self,
+        connection: CommandConnection,
+        directory: Path,
+        name: str,
+        listed_size: int | None,
+        progress: Progress | None,
+    ) -> LocalFile:
+        reader = FileReader(header_only=True, peer=connection.peer)
+        async with deadline(
+            self._stall_timeout, f"file from {connection.peer} ({name!r})", maybe_executed=True
+        ):
+            header = await _read_header(connection, reader, name)
+        if listed_size and listed_size != header.fileSize:
+            _LOG.warning(
+                "%s listed %r with %d bytes and now announces %s",
+                connection.peer,
+                name,
+                listed_size,
+                header.fileSize,
+            )
+        name = header.fileName or name
+        if not header.fileSize:
+            source = _UnsizedFile(connection, header, name, listed_size or 0, self._stall_timeout)
+            return await source.receive(directory, reader.leftover, progress)
+        async with await PartFile.open(directory, name, size=header.fileSize) as part:
+            await receive_file(
+                connection.sock,
+                part,
+                header.fileSize,
+                prefix=reader.leftover,
+                stall_timeout=self._stall_timeout,
+                progress=progress,
+            )
+            return await part.commit(name)
+
+    # -- connections ------------------------------------------------------------------------------
+
+    async def _connect(self) -> CommandConnection:
+        """Open a connection for one command; the address that accepted is tried first from then on."""
+        hosts, port = self._hosts, self._port
+        sock = await connect_tcp(hosts, port, timeout=self._timeout)
+        if len(hosts) > 1 and hosts == self._hosts:
+            reached = _peer_host(sock)
+            self._hosts = tuple(sorted(hosts, key=lambda host: host.partition("%")[0] != reached))
+        return CommandConnection(sock, self.address)
+
+    async def _connect_with_retry(self) -> CommandConnection:
+        """Connect, retrying: nothing has been sent yet."""
+        async with deadline(self._timeout, f"connection to {self.address}"):
+            return await retry(self._connect, attempts=self._attempts, backoff=self._backoff)
+
+    def _encode(self, message: CommandMessage) -> bytes:
+        payload = message.to_bytes()
+        warn_if_long(payload, message.command, self.address)
+        return payload
+
+    async def _exchange(
+        self, message: CommandMessage, *, timeout: float | None = None, repeatable: bool = False
+    ) -> bytes:
+        """Send a command and return the reply's JSON document; retry it only if ``repeatable``."""
+        payload = self._encode(message)
+        sent = False
+
+        async def attempt() -> bytes:
+            nonlocal sent
+            with await self._connect() as connection:
+                sent = True
+                await connection.send(payload)
+                return await connection.read_reply()
+
+        seconds = self._timeout if timeout is None else timeout
+        try:
+            async with deadline(seconds, f"answer from {self.address} to {message.command}"):
+                return await retry(
+                    attempt, attempts=self._attempts if repeatable else 1, backoff=self._backoff
+                )
+        except TimeoutError as error:
+            error.maybe_executed = sent
+            raise
+
+    async def _request(
+        self,
+        message: CommandMessage,
+        parser: Parser[R],
+        *,
+        timeout: float | None = None,
+        repeatable: bool = False,
+    ) -> R:
+        """Send a command and return its parsed reply; a refusal is raised as a `DeviceError`."""
+        document = await self._exchange(message, timeout=timeout, repeatable=repeatable)
+        return self._parse(message, document, parser)
+
+    def _parse(self, message: CommandMessage, document: bytes, parser: Parser[R]) -> R:
+        """Parse a reply.
+
+        Raises:
+            ClockNotSynchronizedError, NotFoundError, DeviceError: It is a refusal.
+            RemoteProtocolError: It is not a valid reply.
+        """
+        secrets = [value for name in _CREDENTIALS if (value := getattr(message, name))]
+        try:
+            reply = parser(document, peer=self.address)
+        except RemoteProtocolError:
+            # A refusal may hold nothing but its status.
+            error = ErrorResponse.from_json(document, peer=self.address)
+            if DeviceStatus.is_error(error.status):
+                raise refusal(self.address, message.command, error, secrets=secrets) from None
+            raise
+        if DeviceStatus.is_error(reply.status):
+            raise refusal(self.address, message.command, reply, secrets=secrets)
+        return reply
+
+
+def _peer_host(sock: socket.socket) -> str:
+    """Return the peer's address without a zone, ``""`` if the connection was lost already."""
+    try:
+        return str(sock.getpeername()[0]).partition("%")[0]
+    except OSError:
+        return ""
+
+
+async def _prepare_directory(directory: Path, size: int | None) -> None:
+    """Check that a file can be stored, before the device is asked for it and deletes its copy."""
+    needed = size or SMALL_FILE
+
+    def prepare() -> int:
+        with storage_errors("store files in", directory):
+            Folder(directory, make=True).close()
+            if not os.access(directory, os.W_OK | os.X_OK):
+                raise StorageError(f"cannot store files in {directory}: no permission to write there")
+            return shutil.disk_usage(directory).free
+
+    free = await on_disk(prepare)
+    if free < needed:
+        raise InsufficientSpaceError(
+            f"{directory} has {free} bytes free, {needed} are wanted; the device was not asked for the file",
+            needed=needed,
+            free=free,
+        )
+
+
+async def _read_header(connection: CommandConnection, reader: FileReader, name: str) -> FileResponse:
+    while True:
+        data = await connection.receive()
+        if not data:
+            raise ConnectionError(
+                f"{connection.peer} closed the connection before it sent {name!r}", maybe_executed=True
+            )
+        for event in reader.feed(data):
+            if isinstance(event, FileHeader):
+                return event.header
+            if isinstance(event, DeviceRefusal):
+                raise refusal(connection.peer, "GET_VIDEO", event.error)
+
+
+class _UnsizedFile:
+    """A file whose header has no size: it ends when the device closes, or sends nothing for a while."""
+
+    def __init__(
+        self,
+        connection: CommandConnection,
+        header: FileResponse,
+        name: str,
+        listed_size: int,
+        stall_timeout: float,
+    ) -> None:
+        self._connection = connection
+        self._announced = header.fileSize
+        self._name = name
+        self._listed = listed_size
+        self._stall_timeout = stall_timeout
+
+    async def receive(self, directory: Path, prefix: bytes, progress: Progress | None) -> LocalFile:
+        """Store everything that is received until the end."""
+        async with await PartFile.open(directory, self._name, size=None) as part:
+            lost: ConnectionError | None = None
+            try:
+                await self._fill(part, prefix, progress)
+            except ConnectionError as error:
+                if not part.received:
+                    raise
+                lost = error
+            if not part.received and self._announced is None:
+                raise RemoteProtocolError(
+                    f"{self._connection.peer} announced no size for {self._name!r}, and sent nothing"
+                )
+            if part.received < self._listed or lost is not None:
+                raise TransferError(
+                    f"{self._name} from {self._connection.peer} ended after {part.received} of"
+                    f" {self._listed or 'an unknown number of'} bytes",
+                    part=await part.keep(),
+                    received=part.received,
+                    expected=self._listed or None,
+                ) from lost
+            if progress is not None:
+                progress(part.received, part.received)
+            return await part.commit(self._name)
+
+    async def _fill(self, part: PartFile, data: bytes, progress: Progress | None) -> None:
+        reported_at = 0.0
+        while data or (data := await self._next(part.received)):
+            await part.write(data)
+            data = b""
+            if progress is not None and time.monotonic() - reported_at >= _PROGRESS_INTERVAL:
+                reported_at = time.monotonic()
+                progress(part.received, None)
+
+    async def _next(self, received: int) -> bytes:
+        """Return more bytes, or nothing at the end."""
+        timeout = _FIRST_BYTES_TIMEOUT if not received and not self._listed else _SILENCE_TIMEOUT
+        if received and received == self._listed:
+            timeout = _FIRST_BYTES_TIMEOUT
+        elif self._listed:
+            timeout = self._stall_timeout
+        try:
+            async with deadline(min(timeout, self._stall_timeout), "more bytes"):
+                return await self._connection.receive()
+        except TimeoutError:
+            return b""

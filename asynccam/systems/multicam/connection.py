@@ -1,8 +1,8 @@
-"""One command's connection to a MultiCam device: a bare socket, one write, one answer.
+"""One command's connection to a MultiCam device: a bare socket, one write, one reply.
 
-A socket and not a stream, because a command must leave in a single write (some devices read once and
-take what they got for the whole of it), because a start must leave at the very call that lets it go,
-and because a file is received past Python. See docs/protocols/multicam.md, "Transport".
+It is a socket and not a stream for three reasons: a command must be sent in a single write (some devices
+read once and take that for all of it), a start must be sent inside the call that releases it, and files
+are spliced to disk past Python. See docs/protocols/multicam.md, "Transport".
 """
 
 import asyncio
@@ -15,23 +15,23 @@ from asynccam.errors import ConnectionError
 from asynccam.redaction import loggable_json
 from asynccam.runtime.timing import SYSTEM_CLOCK
 from asynccam.systems.multicam.models import SAFE_COMMAND_SIZE
-from asynccam.systems.multicam.protocol import AnswerReader
+from asynccam.systems.multicam.protocol import ResponseReader
 
 _LOG = logging.getLogger(__name__)
 _READ_SIZE: Final = 65536
 
 
-class Connection:
-    """A connected socket that carries one command and its answer; closes itself as a context manager.
+class CommandConnection:
+    """A connected socket that carries one command and its reply; closes itself as a context manager.
 
     Attributes:
         peer: The device's address, for errors.
-        sent: Whether any part of the command has left: from then on the device may carry it out.
+        sent: Whether any part of the command was sent, so that the device may execute it.
         sent_at: Monotonic time just before the command was last written, seconds.
-        received_at: Monotonic time at which the last bytes were read, seconds.
+        received_at: Monotonic time of the last read, seconds.
     """
 
-    __slots__ = ("_answers", "_sock", "peer", "received_at", "sent", "sent_at")
+    __slots__ = ("_reader", "_sock", "peer", "received_at", "sent", "sent_at")
 
     def __init__(self, sock: socket.socket, peer: str) -> None:
         self.peer = peer
@@ -39,14 +39,14 @@ class Connection:
         self.sent_at = 0.0
         self.received_at = 0.0
         self._sock = sock
-        self._answers = AnswerReader(peer=peer)
+        self._reader = ResponseReader(peer=peer)
 
     @property
     def sock(self) -> socket.socket:
-        """The non-blocking socket, for whoever receives a file from it."""
+        """Non-blocking socket, to receive a file from."""
         return self._sock
 
-    def __enter__(self) -> "Connection":
+    def __enter__(self) -> "CommandConnection":
         return self
 
     def __exit__(
@@ -55,17 +55,16 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        """Close the socket; harmless when called twice."""
+        """Close the socket; may be called twice."""
         self._sock.close()
 
     def send_now(self, payload: bytes) -> bytes:
-        """Write a command in place, in one call to the kernel; never waits.
+        """Write a command in one call to the kernel, without waiting.
 
-        Returns:
-            What the kernel did not take: nothing, unless the send buffer is tiny.
+        Return the bytes the kernel did not take: none, unless the send buffer is tiny.
 
         Raises:
-            ConnectionError: The connection is gone, and nothing left.
+            ConnectionError: The connection was lost, and nothing was sent.
         """
         self.sent_at = SYSTEM_CLOCK.monotonic()
         try:
@@ -75,23 +74,19 @@ class Connection:
         except OSError as error:
             raise self._broken(error, "before the command left") from error
         self.sent = True
-        # After it has left: a start waits for nothing.
+        # Logged after it was sent: nothing may delay a start.
         if _LOG.isEnabledFor(logging.DEBUG):
             _LOG.debug("%s: command %s", self.peer, loggable_json(payload))
         return payload[taken:]
 
     async def send(self, payload: bytes) -> None:
-        """Write a command: in one call to the kernel unless that refuses a part.
-
-        Raises:
-            ConnectionError: The connection went.
-        """
+        """Write a command, in one call to the kernel unless that takes only a part."""
         rest = self.send_now(payload)
         if rest:
             await self.send_rest(rest)
 
     async def send_rest(self, rest: bytes) -> None:
-        """Write what `send_now` returned."""
+        """Write the bytes that `send_now` returned."""
         self.sent = True
         try:
             await asyncio.get_running_loop().sock_sendall(self._sock, rest)
@@ -99,26 +94,22 @@ class Connection:
             raise self._broken(error, "while the command left") from error
 
     async def receive(self) -> bytes:
-        """Some bytes, or nothing when the peer has closed its side.
-
-        Raises:
-            ConnectionError: The connection went.
-        """
+        """Return some bytes, ``b""`` when the peer has closed its side."""
         try:
             data = await asyncio.get_running_loop().sock_recv(self._sock, _READ_SIZE)
         except OSError as error:
             raise self._broken(error, "before its answer was complete") from error
         self.received_at = SYSTEM_CLOCK.monotonic()
-        # sock_recv does not yield while there is data: a peer that floods must not hold the loop.
+        # sock_recv does not yield while there is data: a peer that floods must not block the loop.
         await asyncio.sleep(0)
         return data
 
-    async def answer(self) -> bytes:
-        """The next answer as one JSON document; unasked heartbeats are passed over.
+    async def read_reply(self) -> bytes:
+        """Return the next reply as one JSON document; unsolicited heartbeats are skipped.
 
         Raises:
-            ConnectionError: The connection went before the answer was complete.
-            RemoteProtocolError: What came is no answer.
+            ConnectionError: The connection was lost before the reply was complete.
+            RemoteProtocolError: The received bytes are not a reply.
         """
         while True:
             data = await self.receive()
@@ -127,7 +118,7 @@ class Connection:
                     f"{self.peer} closed the connection before its answer was complete",
                     maybe_executed=self.sent,
                 )
-            for event in self._answers.feed(data):
+            for event in self._reader.feed(data):
                 if _LOG.isEnabledFor(logging.DEBUG):
                     _LOG.debug("%s: response %s", self.peer, loggable_json(event.document))
                 return event.document
@@ -140,7 +131,7 @@ class Connection:
 
 
 def warn_if_long(payload: bytes, command: str, peer: str) -> None:
-    """Say so when a command is longer than what Android reads at once."""
+    """Log a warning if a command is longer than Android reads at once."""
     if len(payload) > SAFE_COMMAND_SIZE:
         _LOG.warning(
             "%s to %s is %d bytes long; some devices read only the first %d and drop it",

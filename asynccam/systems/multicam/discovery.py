@@ -1,4 +1,4 @@
-"""MultiCam devices on the local network, found by mDNS and followed wherever they go.
+"""Discovery of MultiCam devices on the local network by mDNS.
 
 See docs/protocols/multicam.md, "Discovery".
 """
@@ -27,7 +27,7 @@ _OAK: Final = re.compile(r"oak-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})", r
 
 
 class MultiCamDiscovery(AsyncIterator[DiscoveryEvent]):
-    """Follows the devices of the local network: an async context manager, and inside an iterator of events.
+    """Devices of the local network: an async context manager, and inside it an iterator of events.
 
     ::
 
@@ -35,12 +35,12 @@ class MultiCamDiscovery(AsyncIterator[DiscoveryEvent]):
             async for event in discovery:
                 print(event.camera, discovery.cameras.keys())
 
-    A device keeps its camera object for as long as the discovery lives: when it moves, the object
-    follows, and when it comes back it is the same one. Cameras are not closed here.
+    A device keeps its camera object for as long as the discovery runs, also when its address changes or
+    when it disappears and returns. Cameras are not closed here.
 
     Args:
-        zeroconf: mDNS sockets to borrow; they are never closed here.
-        interfaces: Where own sockets listen and speak.
+        zeroconf: Caller-owned mDNS sockets to use instead of new ones.
+        interfaces: Network interfaces for new mDNS sockets.
         make_client: Makes a camera's client from its addresses and port.
     """
 
@@ -58,7 +58,7 @@ class MultiCamDiscovery(AsyncIterator[DiscoveryEvent]):
 
     @property
     def cameras(self) -> Mapping[str, MultiCamCamera]:
-        """Every device that is there as far as the events read so far tell, by camera id."""
+        """Devices that are present according to the events read so far, by camera id."""
         return MappingProxyType(self._present)
 
     async def __aenter__(self) -> "MultiCamDiscovery":
@@ -71,7 +71,7 @@ class MultiCamDiscovery(AsyncIterator[DiscoveryEvent]):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Stop looking; a waiting reader ends. Harmless when called twice."""
+        """Stop the discovery; a waiting reader ends. May be called twice."""
         await self._browser.aclose()
 
     def __aiter__(self) -> "MultiCamDiscovery":
@@ -85,8 +85,8 @@ class MultiCamDiscovery(AsyncIterator[DiscoveryEvent]):
             return CameraLost(camera=camera.id)
         self._present[camera.id] = camera
         camera.follow(event.service.addresses, event.service.port)
-        made = CameraFound if isinstance(event, ServiceFound) else CameraChanged
-        return made(camera=camera.id, info=camera.info)
+        event_type = CameraFound if isinstance(event, ServiceFound) else CameraChanged
+        return event_type(camera=camera.id, info=camera.info)
 
     def _camera(self, service: MdnsService) -> MultiCamCamera:
         name = device_id_of(service)
@@ -103,23 +103,16 @@ async def discover(
     interfaces: Interfaces = InterfaceChoice.All,
     make_client: MakeClient = MultiCamClient,
 ) -> AsyncIterator[MultiCamCamera]:
-    """The devices that are found within ``timeout`` seconds, as they are found; they are not contacted.
+    """Yield devices as they are found, for ``timeout`` seconds; they are not contacted.
 
-    Args:
-        timeout: How long to look.
-        zeroconf: mDNS sockets to borrow; they are never closed here.
-        interfaces: Where own sockets listen and speak.
-        make_client: Makes a camera's client from its addresses and port.
-
-    Raises:
-        ConnectionError: mDNS cannot be opened.
+    Arguments as of `MultiCamDiscovery`. Raises `ConnectionError` if mDNS cannot be opened.
     """
     until = asyncio.get_running_loop().time() + timeout
     async with MultiCamDiscovery(
         zeroconf=zeroconf, interfaces=interfaces, make_client=make_client
     ) as discovery:
         while True:
-            # Not around the yield: the caller's own work between two cameras is not on this clock.
+            # Not around the yield: the caller's own work between two cameras does not count.
             try:
                 async with asyncio.timeout_at(until):
                     event = await anext(discovery)
@@ -130,7 +123,7 @@ async def discover(
 
 
 def device_id_of(service: MdnsService) -> str:
-    """The device id in an instance name, ``multiCam-{deviceId}``; the TXT record may be missing."""
+    """Return the device id in an instance name, ``multiCam-{deviceId}``; the TXT record may be missing."""
     name = service.instance
     name = name[len(_PREFIX) :] if name.lower().startswith(_PREFIX.lower()) else name
     oak = _OAK.fullmatch(name)

@@ -1,4 +1,4 @@
-"""What a device's refusal means in asynccam's own errors."""
+"""Conversion of a device's refusal to asynccam's errors."""
 
 import re
 from collections.abc import Iterable
@@ -7,29 +7,22 @@ from typing import Final
 from asynccam.errors import ClockNotSynchronizedError, DeviceError, NotFoundError
 from asynccam.systems.multicam.models import DeviceStatus, Reply
 
-# OAK says "error" for a file it does not have, and this.
+# OAK replies "error" with this message for a file it does not have.
 _NOT_FINALIZED: Final = "failed to finalize video"
 # Where presigned URLs carry their signature; a device may quote one that it shortened.
 _URL_QUERY: Final = re.compile(r"(://[^\s?#]*)[?#]\S*")
 
 
-def refusal(peer: str, command: str, answer: Reply, *, secrets: Iterable[str] = ()) -> DeviceError:
-    """The error for an answer whose status is one.
-
-    Args:
-        peer: The device's address.
-        command: What it refused.
-        answer: Its answer; Android's have no message.
-        secrets: Texts that were in the command and must not come back in the error.
-    """
-    message = str(getattr(answer, "message", None) or "")
+def refusal(peer: str, command: str, reply: Reply, *, secrets: Iterable[str] = ()) -> DeviceError:
+    """Return the exception for a reply whose status is an error, without the command's ``secrets``."""
+    message = str(getattr(reply, "message", None) or "")  # Android's replies have none
     kind: type[DeviceError] = DeviceError
-    if answer.status == DeviceStatus.TIME_NOT_SYNCHRONIZED:
+    if reply.status == DeviceStatus.TIME_NOT_SYNCHRONIZED:
         kind = ClockNotSynchronizedError
-    elif answer.status == DeviceStatus.FILE_NOT_FOUND or _NOT_FINALIZED in message.lower():
+    elif reply.status == DeviceStatus.FILE_NOT_FOUND or _NOT_FINALIZED in message.lower():
         kind = NotFoundError
     for secret in secrets:
         message = message.replace(secret, "***")
     message = _URL_QUERY.sub(r"\1?***", message)
-    words = f"{answer.status}: {message}" if message else answer.status
-    return kind(f"{peer} refused {command}: {words}", status=answer.raw_status)
+    text = f"{reply.status}: {message}" if message else reply.status
+    return kind(f"{peer} refused {command}: {text}", status=reply.raw_status)

@@ -1,6 +1,6 @@
-"""The MultiCam protocol without I/O: what was received goes in, however it was cut; events come out.
+"""The MultiCam protocol without I/O: received bytes go in, however they were cut; events come out.
 
-A controller reads answers with `AnswerReader` and files with `FileReader`; a device reads commands with
+A controller reads replies with `ResponseReader` and files with `FileReader`; a device reads commands with
 `CommandReader`. Each is for one connection. See docs/protocols/multicam.md.
 """
 
@@ -12,29 +12,29 @@ from pydantic import BeforeValidator
 from asynccam.errors import RemoteProtocolError
 from asynccam.net.framing import Frame, FrameReader
 from asynccam.outside import read_json
-from asynccam.systems.multicam.message import size_of
 from asynccam.systems.multicam.models import (
     CommandMessage,
     DeviceStatus,
     ErrorResponse,
     FileResponse,
     ListFilesResponse,
-    Message,
+    ProtocolMessage,
     StatusResponse,
     StopRecordingResponse,
+    size_of,
 )
 
-MAX_ANSWER: Final = 64 * 1024 * 1024
+MAX_REPLY: Final = 64 * 1024 * 1024
 """Bytes; a list of half a million files."""
 MAX_HEADER: Final = 1024 * 1024
 MAX_COMMAND: Final = 64 * 1024
-"""Bytes; generous to presigned URLs, and small enough for hundreds of connections that send garbage."""
+"""Bytes; enough for presigned URLs, and small enough for hundreds of connections that send garbage."""
 _MAX_HEARTBEAT: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A device's answer, whole and not yet parsed."""
+class ReplyDocument:
+    """A device's complete reply, not yet parsed."""
 
     document: bytes
 
@@ -47,7 +47,7 @@ class FileHeader:
 
 
 @dataclass(frozen=True, slots=True)
-class FileData:
+class FileChunk:
     """The next bytes of the file."""
 
     data: bytes
@@ -55,30 +55,30 @@ class FileData:
 
 @dataclass(frozen=True, slots=True)
 class FileEnd:
-    """All bytes of the file have come."""
+    """All bytes of the file were received."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceRefusal:
-    """The device answered with an error where a file was asked for."""
+    """The device replied with an error instead of a file."""
 
     error: ErrorResponse
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
-    """A controller's command; ``prefixed`` if it came behind its length, as its answer then must."""
+class ReceivedCommand:
+    """A controller's command; ``prefixed`` if it had a length prefix, as its reply then must."""
 
     message: CommandMessage
     prefixed: bool
 
 
-FileEvent = FileHeader | FileData | FileEnd | DeviceRefusal
+FileEvent = FileHeader | FileChunk | FileEnd | DeviceRefusal
 Event = TypeVar("Event")
 
 
-class _Reader(Generic[Event]):
-    """Gives the events before a fault first and raises the fault next, so that cuts change nothing."""
+class _EventReader(Generic[Event]):
+    """Returns the events before an error first and raises the error next, so that cuts change nothing."""
 
     def __init__(self, *, max_size: int, peer: str) -> None:
         self._frames = FrameReader(max_size=max_size, peer=peer)
@@ -86,12 +86,12 @@ class _Reader(Generic[Event]):
         self._failure: RemoteProtocolError | None = None
 
     def feed(self, data: bytes) -> list[Event]:
-        """Take what was received, and give the events that are complete now.
+        """Return the events that received bytes complete.
 
-        Events that came before a fault are given first; the fault is raised by the next call.
+        Events before an error are returned first; the next call raises the error.
 
         Raises:
-            RemoteProtocolError: The peer broke the protocol; the connection is of no more use.
+            RemoteProtocolError: The peer broke the protocol; the connection cannot be used any longer.
         """
         self._raise_failure()
         events: list[Event] = []
@@ -106,10 +106,10 @@ class _Reader(Generic[Event]):
         return events
 
     def eof(self) -> None:
-        """Tell that the peer has closed the connection.
+        """Report that the peer has closed the connection.
 
         Raises:
-            RemoteProtocolError: It did so inside a message, or a fault was still to be told.
+            RemoteProtocolError: It closed inside a message, or an error is still to be raised.
         """
         self._raise_failure()
         self._frames.eof()
@@ -125,12 +125,12 @@ class _Reader(Generic[Event]):
             raise self._failure
 
 
-class _DeviceReader(_Reader[Event]):
-    """What a controller reads: one answer, after which nothing counts any more.
+class _DeviceReader(_EventReader[Event]):
+    """A controller's reader: one reply, after which all bytes are ignored.
 
     Attributes:
-        done: Whether all that was to come has come.
-        heartbeats: How many unasked heartbeats came first; they are passed over.
+        done: Whether the reply is complete.
+        heartbeats: Number of unsolicited heartbeats that were skipped before it.
     """
 
     def __init__(self, *, max_size: int, peer: str) -> None:
@@ -139,10 +139,10 @@ class _DeviceReader(_Reader[Event]):
         self.heartbeats = 0
 
     def eof(self) -> None:
-        """Tell that the device has closed the connection; ``done`` says whether it had answered.
+        """Report that the device has closed the connection; ``done`` is true if it had replied.
 
         Raises:
-            RemoteProtocolError: It did so inside a message, or a fault was still to be told.
+            RemoteProtocolError: It closed inside a message, or an error is still to be raised.
         """
         if not self.done:
             super().eof()
@@ -151,7 +151,7 @@ class _DeviceReader(_Reader[Event]):
         if not self.done:
             super()._receive(data)
 
-    def _next_answer(self) -> Frame | None:
+    def _next_reply(self) -> Frame | None:
         while (frame := self._frames.next_frame()) is not None:
             if not _is_heartbeat(frame):
                 return frame
@@ -159,39 +159,36 @@ class _DeviceReader(_Reader[Event]):
         return None
 
 
-class AnswerReader(_DeviceReader[Answer]):
-    """Reads the answer to one command, bare or behind its length.
+class ResponseReader(_DeviceReader[ReplyDocument]):
+    """Reads the reply to one command, bare or with a length prefix.
 
-    Unasked heartbeats before it are counted in ``heartbeats`` and passed over, as is all that follows it.
-    ``done`` tells whether it has come.
+    Unsolicited heartbeats before it are counted in ``heartbeats`` and skipped, as is all that follows it.
     """
 
-    def __init__(self, *, max_size: int = MAX_ANSWER, peer: str = "the device") -> None:
+    def __init__(self, *, max_size: int = MAX_REPLY, peer: str = "the device") -> None:
         super().__init__(max_size=max_size, peer=peer)
 
-    def _next_event(self) -> Answer | None:
-        if self.done or (frame := self._next_answer()) is None:
+    def _next_event(self) -> ReplyDocument | None:
+        if self.done or (frame := self._next_reply()) is None:
             return None
         self.done = True
         self._frames.take_rest()
-        return Answer(frame.document)
+        return ReplyDocument(frame.document)
 
 
 class FileReader(_DeviceReader[FileEvent]):
-    """Reads the answer to GET_VIDEO: a header and a file, or a refusal.
-
-    ``done`` tells whether nothing more is to come: after the end of the file, or a refusal.
+    """Reads the reply to GET_VIDEO: a header and a file, or a refusal.
 
     Args:
-        header_only: Be done after the header and leave the file to the caller, who takes those of its
-            bytes that have come already from ``leftover`` and the others from the socket.
-        peer: Who sends the file, for errors.
+        header_only: Be done after the header. The caller takes the bytes of the file that were received
+            with it from ``leftover`` and the others from the socket.
+        peer: Names the sender in errors.
 
     Attributes:
-        header: The header, once it has come.
-        leftover: With ``header_only``: the first bytes of the file, never more than it is said to have,
-            unless that is nothing.
-        received: Bytes of the file that went out as `FileData`.
+        header: The header; None until it was received.
+        leftover: With ``header_only``: the first bytes of the file, at most its announced size unless
+            that is 0.
+        received: Bytes of the file that were returned as `FileChunk`.
     """
 
     def __init__(self, *, header_only: bool = False, peer: str = "the device") -> None:
@@ -202,10 +199,10 @@ class FileReader(_DeviceReader[FileEvent]):
         self.received = 0
 
     def eof(self) -> None:
-        """Tell that the device has closed the connection; ``done`` says whether it had answered.
+        """Report that the device has closed the connection; ``done`` is true if it had replied.
 
         Raises:
-            RemoteProtocolError: It did so inside the header or the file, or a fault was still to be told.
+            RemoteProtocolError: It closed inside the header or the file, or an error is still to be raised.
         """
         super().eof()
         if self.header is not None and self.header.fileSize is None:
@@ -226,10 +223,10 @@ class FileReader(_DeviceReader[FileEvent]):
             return FileEnd()
         data = self._frames.take_rest()[: None if size is None else size - self.received]
         self.received += len(data)
-        return FileData(data) if data else None
+        return FileChunk(data) if data else None
 
     def _next_header(self) -> FileEvent | None:
-        frame = self._next_answer()
+        frame = self._next_reply()
         if frame is None:
             return None
         if _is_refusal(frame, self._peer):
@@ -243,81 +240,69 @@ class FileReader(_DeviceReader[FileEvent]):
         return FileHeader(self.header)
 
 
-class CommandReader(_Reader[Command]):
-    """Reads a controller's commands, bare or behind their length.
+class CommandReader(_EventReader[ReceivedCommand]):
+    """Reads a controller's commands, bare or with a length prefix.
 
     Attributes:
-        prefixed: Whether the last message came behind its length, be it a good command or a bad one.
+        prefixed: Whether the last message, valid or not, had a length prefix.
     """
 
     def __init__(self, *, max_size: int = MAX_COMMAND, peer: str = "the controller") -> None:
         super().__init__(max_size=max_size, peer=peer)
         self.prefixed = False
 
-    def _next_event(self) -> Command | None:
+    def _next_event(self) -> ReceivedCommand | None:
         frame = self._frames.next_frame()
         if frame is None:
             return None
         self.prefixed = frame.prefixed
-        return Command(CommandMessage.from_json(frame.document, peer=self._peer), frame.prefixed)
+        return ReceivedCommand(CommandMessage.from_json(frame.document, peer=self._peer), frame.prefixed)
 
 
 def parse_status(document: bytes | str, *, peer: str = "the device") -> StatusResponse:
-    """The answer to a start, a status query, a heartbeat or an upload.
-
-    Raises:
-        RemoteProtocolError: It is no such answer.
-    """
+    """Parse the reply to a start, status query, heartbeat or upload; may raise `RemoteProtocolError`."""
     return StatusResponse.from_json(document, peer=peer)
 
 
 def parse_stop(document: bytes | str, *, peer: str = "the device") -> StopRecordingResponse:
-    """The answer to a stop.
-
-    Raises:
-        RemoteProtocolError: It is no such answer.
-    """
+    """Parse the reply to a stop; may raise `RemoteProtocolError`."""
     return StopRecordingResponse.from_json(document, peer=peer)
 
 
 def parse_list(document: bytes | str, *, peer: str = "the device") -> ListFilesResponse:
-    """The answer to LIST_FILES; without files if its status is an error.
-
-    Raises:
-        RemoteProtocolError: It is no such answer, or a good one without ``files``.
-    """
-    answer = ListFilesResponse.from_json(document, peer=peer)
-    if "files" not in answer.model_fields_set and not DeviceStatus.is_error(answer.status):
-        raise RemoteProtocolError(f"{peer} answered {answer.status!r} without a list of files")
-    return answer
+    """Parse the reply to LIST_FILES; may raise `RemoteProtocolError`. An error may have no files."""
+    reply = ListFilesResponse.from_json(document, peer=peer)
+    if "files" not in reply.model_fields_set and not DeviceStatus.is_error(reply.status):
+        raise RemoteProtocolError(f"{peer} answered {reply.status!r} without a list of files")
+    return reply
 
 
 def _is_heartbeat(frame: Frame) -> bool:
-    """Whether this is a command from the device, not an answer: iOS sends heartbeats unasked."""
+    """Return whether a frame is a command, not a reply: iOS sends heartbeats unsolicited."""
     if len(frame.document) > _MAX_HEARTBEAT or b'"command"' not in frame.document:
         return False
     try:
         message = read_json(frame.document, lenient=True)
     except ValueError:
-        return False  # whoever parses it as an answer finds the right words
+        return False  # parsing it as a reply raises the error
     return isinstance(message, dict) and "command" in message and "status" not in message
 
 
 def _is_refusal(frame: Frame, peer: str) -> bool:
-    """Whether there is an error where a file was asked for.
+    """Return whether a frame is an error in place of a file.
 
-    It comes as bare JSON, or framed just like the header of a file, but without a ``fileSize``.
+    An error is bare JSON, or has a length prefix like the header of a file but no ``fileSize``.
     """
     if not frame.prefixed:
         return True
-    head = _Head.from_json(frame.document, peer=peer)
+    head = _FrameHead.from_json(frame.document, peer=peer)
     status = (head.model_extra or {}).get("status")
     refused = isinstance(status, str) and DeviceStatus.is_error(status)
     return head.fileSize is None or (refused and head.fileSize == 0)
 
 
-class _Head(Message):
-    """What tells a file's header from a refusal: that there is a size, whatever it is."""
+class _FrameHead(ProtocolMessage):
+    """The field that distinguishes a file's header from a refusal: a size, valid or not."""
 
     fileSize: Annotated[  # noqa: N815 - named as on the wire
         int | None, BeforeValidator(lambda value: None if value is None else size_of(value) or 0)

@@ -1,4 +1,4 @@
-"""Armed starts: let go in place, on connections that devices may drop meanwhile."""
+"""Armed starts: released in place, on connections that devices may close meanwhile."""
 
 import asyncio
 import json
@@ -254,7 +254,7 @@ async def test_closing_while_somebody_waits_for_the_answer() -> None:
         waiting = asyncio.ensure_future(armed.accepted())
         await asyncio.sleep(0)
         await armed.aclose()
-        with pytest.raises(StateError, match="closed before it was answered"):
+        with pytest.raises(StateError, match="closed before its reply"):
             await waiting
 
 

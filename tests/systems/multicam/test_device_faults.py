@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from asynccam.systems.multicam.device.faults import DeviceFaults
+from asynccam.systems.multicam.device.commands import DeviceFaults
 from tests.support.multicam_device import BytesRecorder, ask, command, connected, fetch, running
 from tests.support.waiting import eventually
 

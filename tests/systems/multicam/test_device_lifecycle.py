@@ -14,7 +14,7 @@ from asynccam.errors import ConnectionError, StorageError, TimeoutError, UsageEr
 from asynccam.runtime.tasks import TaskScope
 from asynccam.systems.multicam.device.connection import DeviceLimits
 from asynccam.systems.multicam.device.device import MultiCamDevice
-from asynccam.systems.multicam.device.recording import Phase
+from asynccam.systems.multicam.device.recording import RecordingPhase
 from tests.support.multicam_device import ROOMY, BytesRecorder, ask, command, connected, fetch, running
 from tests.support.waiting import eventually, passes
 
@@ -33,7 +33,7 @@ async def test_closing_finishes_a_recording_that_is_just_starting(tmp_path: Path
     recorder.may_start.clear()
     async with running(tmp_path, recorder) as device, connected(device) as controller:
         controller.send(command("START_RECORDING"))
-        await eventually(lambda: device.phase is Phase.STARTING)
+        await eventually(lambda: device.phase is RecordingPhase.STARTING)
         recorder.may_start.set()
     assert recorder.stops == 1
 
@@ -55,7 +55,7 @@ async def test_closing_answers_a_controller_that_waits_for_its_stop(tmp_path: Pa
         await ask(device, "START_RECORDING")
         recorder.may_stop.clear()
         controller.send(command("STOP_RECORDING"))
-        await eventually(lambda: device.phase is Phase.STOPPING)
+        await eventually(lambda: device.phase is RecordingPhase.STOPPING)
         closing = scope.spawn(device.aclose(), name="close")
         await asyncio.sleep(0.05)
         recorder.may_stop.set()

@@ -13,10 +13,8 @@ from asynccam.recording.sources import TestPattern, V4l2Source
 from asynccam.recording.verify import Verdict, verify_file
 from asynccam.runtime.tasks import TaskScope
 from asynccam.systems.multicam.device import recording
-from asynccam.systems.multicam.device.device import MultiCamDevice
-from asynccam.systems.multicam.device.recorder import GstRecorder
-from asynccam.systems.multicam.device.recording import Phase
-from asynccam.systems.multicam.device.serve import serve
+from asynccam.systems.multicam.device.device import MultiCamDevice, serve
+from asynccam.systems.multicam.device.recording import GstRecorder, RecordingPhase
 from tests.support.gst import gst_processes
 from tests.support.multicam_device import ROOMY, ask, fetch
 from tests.support.waiting import eventually
@@ -76,7 +74,7 @@ async def test_a_recorder_that_is_killed_is_noticed_and_what_it_left_is_handed_o
         await asyncio.sleep(1.5)
         for process in await asyncio.to_thread(processes_that_write, tmp_path):
             os.kill(process, signal.SIGKILL)
-        await eventually(lambda: device.phase is Phase.FAILED)
+        await eventually(lambda: device.phase is RecordingPhase.FAILED)
         status = await ask(device, "DEVICE_STATUS")
         stopped = await ask(device, "STOP_RECORDING")
     assert status["status"] == "error"
@@ -131,9 +129,9 @@ async def test_a_scheduled_start_opens_the_camera_ahead_and_records_from_its_tim
             "status"
         ] == "scheduled_recording_accepted"
         await eventually(lambda: list(tmp_path.iterdir()))
-        assert (time.time() < at, device.phase) == (True, Phase.SCHEDULED)
+        assert (time.time() < at, device.phase) == (True, RecordingPhase.SCHEDULED)
         assert (await ask(device, "LIST_FILES"))["files"] == []
-        await eventually(lambda: device.phase is Phase.RECORDING)
+        await eventually(lambda: device.phase is RecordingPhase.RECORDING)
         await asyncio.sleep(0.5)
         stopped = await ask(device, "STOP_RECORDING")
         over = time.time()

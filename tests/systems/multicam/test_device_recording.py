@@ -11,7 +11,7 @@ import pytest
 from asynccam.recording.verify import Verdict
 from asynccam.systems.multicam.device import recording
 from asynccam.systems.multicam.device.connection import DeviceLimits
-from asynccam.systems.multicam.device.recording import Phase
+from asynccam.systems.multicam.device.recording import RecordingPhase
 from asynccam.systems.multicam.device.storage import Storage
 from tests.support.multicam_device import BytesRecorder, ask, command, connected, running
 from tests.support.waiting import eventually
@@ -24,7 +24,7 @@ async def test_a_start_in_the_future_is_accepted_at_once_and_happens_then(tmp_pa
         answer = await ask(device, "START_RECORDING", timestamp=at)
         answered = time.time()
         assert (await ask(device, "HEARTBEAT"))["status"] == "ready"
-        await eventually(lambda: device.phase is Phase.RECORDING)
+        await eventually(lambda: device.phase is RecordingPhase.RECORDING)
         stopped = await ask(device, "STOP_RECORDING")
     assert answer["status"] == "scheduled_recording_accepted"
     assert answered < at
@@ -46,7 +46,7 @@ async def test_a_start_follows_the_reference_clock_and_not_the_computers(tmp_pat
     async with running(tmp_path, recorder, clock_offset=lambda: 100.0) as device:
         at = time.time() + 100.5
         answer = await ask(device, "START_RECORDING", timestamp=at)
-        await eventually(lambda: device.phase is Phase.RECORDING)
+        await eventually(lambda: device.phase is RecordingPhase.RECORDING)
     assert answer["status"] == "scheduled_recording_accepted"
     assert 0 <= recorder.started_at[0] + 100.0 - at < 0.2
     assert abs(answer["timestamp"] - time.time()) < 5, "answers tell the computer's own time"
@@ -57,7 +57,7 @@ async def test_a_correction_of_the_clock_during_the_wait_moves_the_start(tmp_pat
     async with running(tmp_path, clock_offset=lambda: offset[0]) as device:
         await ask(device, "START_RECORDING", timestamp=time.time() + 1000)
         offset[0] = 1000.0
-        await eventually(lambda: device.phase is Phase.RECORDING)
+        await eventually(lambda: device.phase is RecordingPhase.RECORDING)
 
 
 class ArmedRecorder(BytesRecorder):
@@ -94,7 +94,7 @@ async def test_a_recorder_that_can_is_armed_ahead_of_the_start(
     async with running(tmp_path, recorder) as device:
         at = time.time() + 1
         await ask(device, "START_RECORDING", timestamp=at)
-        await eventually(lambda: device.phase is Phase.RECORDING)
+        await eventually(lambda: device.phase is RecordingPhase.RECORDING)
     assert recorder.names == ["arm", "start"]
     (_, armed_for, armed_at), (_, started_for, started_at) = recorder.calls
     assert armed_at < at <= started_at
@@ -136,7 +136,7 @@ async def test_a_recorder_that_does_not_let_go_keeps_no_stop_waiting(tmp_path: P
         await eventually(lambda: "arm" in recorder.names)
         async with asyncio.timeout(20):
             assert (await ask(device, "STOP_RECORDING"))["status"] == "recording_stopped"
-        assert device.phase is Phase.READY
+        assert device.phase is RecordingPhase.READY
     assert "disarm" in recorder.names
 
 
@@ -153,7 +153,7 @@ async def test_a_recorder_that_cannot_be_armed_is_started_all_the_same(tmp_path:
     recorder.arm_failure = OSError("no camera yet")
     async with running(tmp_path, recorder) as device:
         await ask(device, "START_RECORDING", timestamp=time.time() + 0.4)
-        await eventually(lambda: device.phase is Phase.RECORDING)
+        await eventually(lambda: device.phase is RecordingPhase.RECORDING)
     assert recorder.names == ["arm", "disarm", "start"]
 
 
@@ -196,7 +196,7 @@ async def test_a_later_start_replaces_a_scheduled_one(tmp_path: Path) -> None:
         await ask(device, "START_RECORDING", timestamp=time.time() + 0.3)
         at = time.time() + 0.6
         await ask(device, "START_RECORDING", timestamp=at)
-        await eventually(lambda: device.phase is Phase.RECORDING)
+        await eventually(lambda: device.phase is RecordingPhase.RECORDING)
         assert recorder.started_at[0] >= at
         await ask(device, "STOP_RECORDING")
         await ask(device, "START_RECORDING", timestamp=time.time() + 1000)
@@ -243,7 +243,7 @@ async def test_recording_is_only_said_once_the_recorder_has_started(tmp_path: Pa
     recorder.may_start.clear()
     async with running(tmp_path, recorder, dialect=dialect) as device, connected(device) as controller:
         controller.send(command("START_RECORDING"))
-        await eventually(lambda: device.phase is Phase.STARTING)
+        await eventually(lambda: device.phase is RecordingPhase.STARTING)
         assert (await ask(device, "DEVICE_STATUS"))["status"] == "ready"
         recorder.may_start.set()
         assert (await controller.document())["status"] == "recording"
@@ -318,7 +318,7 @@ async def test_a_recording_that_ends_by_itself_is_finished_told_and_handed_over(
     async with running(tmp_path, recorder, dialect=1) as device:
         await ask(device, "START_RECORDING")
         recorder.die("the camera was unplugged")
-        await eventually(lambda: device.phase is Phase.FAILED)
+        await eventually(lambda: device.phase is RecordingPhase.FAILED)
         status = await ask(device, "DEVICE_STATUS")
         stopped = await ask(device, "STOP_RECORDING")
         after = await ask(device, "DEVICE_STATUS")
@@ -336,9 +336,9 @@ async def test_a_recording_goes_on_when_the_controller_that_started_it_goes(tmp_
     async with running(tmp_path, recorder) as device:
         async with connected(device) as controller:
             controller.send(command("START_RECORDING"))
-            await eventually(lambda: device.phase is Phase.STARTING)
+            await eventually(lambda: device.phase is RecordingPhase.STARTING)
         recorder.may_start.set()
-        await eventually(lambda: device.phase is Phase.RECORDING)
+        await eventually(lambda: device.phase is RecordingPhase.RECORDING)
         stopped = await ask(device, "STOP_RECORDING")
     assert stopped["status"] == "recording_stopped"
 
@@ -357,9 +357,9 @@ async def test_a_recording_ends_before_the_disk_is_full(
         assert (await ask(device, "START_RECORDING"))["status"] == "recording"
         free[0] = 500
         await asyncio.sleep(0.1)
-        assert device.phase is Phase.RECORDING
+        assert device.phase is RecordingPhase.RECORDING
         free[0] = 499
-        await eventually(lambda: device.phase is Phase.FAILED)
+        await eventually(lambda: device.phase is RecordingPhase.FAILED)
         stopped = await ask(device, "STOP_RECORDING")
     assert (stopped["status"], stopped["message"]) == ("recording_stopped", "the disk is nearly full")
     assert (tmp_path / f"{stopped['fileId']}.mp4").exists()

@@ -15,9 +15,9 @@ from asynccam.systems.multicam import (
     StopRecordingResponse,
     UploadItem,
 )
-from asynccam.systems.multicam.models import Message
+from asynccam.systems.multicam.models import ProtocolMessage
 
-MESSAGES: list[type[Message]] = [
+MESSAGES: list[type[ProtocolMessage]] = [
     CommandMessage,
     StatusResponse,
     StopRecordingResponse,
@@ -89,7 +89,7 @@ def test_wrong_types_and_values_are_refused(fields: str) -> None:
     ],
 )
 @pytest.mark.parametrize("message", MESSAGES)
-def test_what_is_no_such_message_is_refused(message: type[Message], document: bytes) -> None:
+def test_what_is_no_such_message_is_refused(message: type[ProtocolMessage], document: bytes) -> None:
     with pytest.raises(RemoteProtocolError, match="the device sent no valid"):
         message.from_json(document)
     with pytest.raises(RemoteProtocolError):
@@ -118,7 +118,7 @@ GOOD = {"command": "X", "deviceId": "d", "status": "ready", "timestamp": 1, "fil
 
 @given(st.sampled_from(MESSAGES), st.dictionaries(field_names | st.text(), json_values, max_size=4))
 def test_any_fields_parse_and_survive_or_are_a_protocol_error(
-    message: type[Message], fields: dict[str, object]
+    message: type[ProtocolMessage], fields: dict[str, object]
 ) -> None:
     try:
         parsed = message.from_json(json.dumps(GOOD | fields))
@@ -129,7 +129,7 @@ def test_any_fields_parse_and_survive_or_are_a_protocol_error(
 
 
 @given(st.sampled_from(MESSAGES), st.binary())
-def test_any_bytes_are_a_message_or_a_protocol_error(message: type[Message], document: bytes) -> None:
+def test_any_bytes_are_a_message_or_a_protocol_error(message: type[ProtocolMessage], document: bytes) -> None:
     try:
         message.from_json(document)
     except RemoteProtocolError:

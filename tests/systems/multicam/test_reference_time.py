@@ -13,7 +13,7 @@ import pytest
 from asynccam.errors import ConnectionError
 from asynccam.model.features import Record, RecordPlan
 from asynccam.systems.multicam import MultiCamCamera
-from asynccam.systems.multicam.camera_record import MultiCamStart
+from asynccam.systems.multicam.camera import MultiCamStart
 from asynccam.wall_clock import unix_now
 from tests.support.waiting import eventually
 from tests.systems.multicam.peers import Android, Ios, Oak, Peer
@@ -151,7 +151,7 @@ async def test_a_lost_connection_is_replaced_until_the_moment_and_no_longer(
         camera = await MultiCamCamera.connect(f"multicam://127.0.0.1:{peer.port}")
         armed = await camera.feature(Record).arm(plan(tmp_path, ahead))
         await eventually(lambda: peer.opened == 3)
-    command = cast("MultiCamStart", armed)._armed
+    command = cast("MultiCamStart", armed)._command
     await eventually(lambda: not command.ready)
     armed.release(unix_now() + ahead + (15.0 if back else LEAD))
     try:

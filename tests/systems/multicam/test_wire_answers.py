@@ -5,7 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asynccam.errors import RemoteProtocolError
-from asynccam.systems.multicam.protocol import Answer, AnswerReader, parse_list, parse_status, parse_stop
+from asynccam.systems.multicam.protocol import (
+    ReplyDocument,
+    ResponseReader,
+    parse_list,
+    parse_status,
+    parse_stop,
+)
 from tests.support.cuts import every_cut
 
 STATUS = b'{"deviceId":"d","status":"ready","timestamp":1729000000.5,"isRecording":false}'
@@ -13,9 +19,9 @@ BEAT = b'{"command":"HEARTBEAT","timestamp":1729000000.1,"deviceId":"d","fileId"
 UMLAUT = '{"deviceId":"Küche ☃ 🎥","status":"error","timestamp":1,"message":"}{\\""}'.encode()
 
 
-def read(pieces: list[bytes]) -> tuple[list[Answer], int, str]:
-    reader = AnswerReader(peer="camera 7")
-    answers: list[Answer] = []
+def read(pieces: list[bytes]) -> tuple[list[ReplyDocument], int, str]:
+    reader = ResponseReader(peer="camera 7")
+    answers: list[ReplyDocument] = []
     try:
         for piece in pieces:
             answers += reader.feed(piece)
@@ -45,7 +51,7 @@ def read(pieces: list[bytes]) -> tuple[list[Answer], int, str]:
 )
 def test_an_answer_is_found_wherever_the_bytes_are_cut(stream: bytes, answer: bytes, heartbeats: int) -> None:
     for pieces in every_cut(stream):
-        assert read(pieces) == ([Answer(answer)], heartbeats, "done")
+        assert read(pieces) == ([ReplyDocument(answer)], heartbeats, "done")
 
 
 def test_the_lengths_in_these_tests_are_right() -> None:
@@ -66,14 +72,14 @@ def test_the_lengths_in_these_tests_are_right() -> None:
 )
 def test_what_is_no_answer_is_a_fault_wherever_it_is_cut(stream: bytes) -> None:
     with pytest.raises(RemoteProtocolError):
-        AnswerReader().feed(stream)
+        ResponseReader().feed(stream)
     for pieces in every_cut(stream):
         assert read(pieces) == ([], 0, "fault")
 
 
 @pytest.mark.parametrize("stream", [STATUS[:-1], b"\x00\x00\x00\x4f" + STATUS, b"\x00\x00"])
 def test_an_answer_that_ends_early_is_a_fault(stream: bytes) -> None:
-    assert AnswerReader().feed(stream) == []
+    assert ResponseReader().feed(stream) == []
     for pieces in every_cut(stream):
         assert read(pieces) == ([], 0, "fault")
 
@@ -84,7 +90,7 @@ def test_a_connection_closed_without_an_answer_is_told_by_done(stream: bytes) ->
 
 
 def test_a_fault_after_a_heartbeat_is_raised_again_and_again() -> None:
-    reader = AnswerReader()
+    reader = ResponseReader()
     for _ in range(2):
         with pytest.raises(RemoteProtocolError):
             reader.feed(BEAT + b"nonsense")
@@ -93,9 +99,9 @@ def test_a_fault_after_a_heartbeat_is_raised_again_and_again() -> None:
 
 
 def test_an_answer_may_be_as_long_as_the_limit_and_no_longer() -> None:
-    assert AnswerReader(max_size=len(STATUS)).feed(STATUS) == [Answer(STATUS)]
+    assert ResponseReader(max_size=len(STATUS)).feed(STATUS) == [ReplyDocument(STATUS)]
     with pytest.raises(RemoteProtocolError, match="limit is 77"):
-        AnswerReader(max_size=len(STATUS) - 1).feed(STATUS)
+        ResponseReader(max_size=len(STATUS) - 1).feed(STATUS)
 
 
 def test_a_list_of_ten_megabytes_is_read_without_a_long_turn() -> None:
@@ -106,14 +112,14 @@ def test_a_list_of_ten_megabytes_is_read_without_a_long_turn() -> None:
     files = b",".join(entry % (number, number) for number in range(80_000))
     listing = b'{"deviceId":"d","status":"ready","timestamp":1,"files":[' + files + b"]}"
     assert len(listing) > 10_000_000
-    reader = AnswerReader()
-    answers: list[Answer] = []
+    reader = ResponseReader()
+    answers: list[ReplyDocument] = []
     turns = []
     for place in range(0, len(listing), 65536):
         began = time.perf_counter()
         answers += reader.feed(listing[place : place + 65536])
         turns.append(time.perf_counter() - began)
-    assert answers == [Answer(listing)]
+    assert answers == [ReplyDocument(listing)]
     # Looking at all of it in each of 160 turns would take sixteen seconds here, not a fifth of one.
     assert sum(turns) < 3
     assert len(parse_list(answers[0].document).files) == 80_000

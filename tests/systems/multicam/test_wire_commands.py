@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from asynccam.errors import RemoteProtocolError
 from asynccam.systems.multicam import CommandMessage, CommandType
-from asynccam.systems.multicam.protocol import Command, CommandReader
+from asynccam.systems.multicam.protocol import CommandReader, ReceivedCommand
 from tests.support.cuts import every_cut
 
 START = b'{"command": "START_RECORDING", "timestamp": 1729000000.123, '
@@ -13,9 +13,9 @@ VIDEO = '{"command":"GET_VIDEO","timestamp":1,"deviceId":"Büro","fileId":null,"
 PREFIXED_START = b"\x00\x00\x00\x65" + START
 
 
-def read(pieces: list[bytes]) -> tuple[list[Command], str]:
+def read(pieces: list[bytes]) -> tuple[list[ReceivedCommand], str]:
     reader = CommandReader(peer="10.0.0.9")
-    commands: list[Command] = []
+    commands: list[ReceivedCommand] = []
     try:
         for piece in pieces:
             commands += reader.feed(piece)

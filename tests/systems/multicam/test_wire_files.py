@@ -6,7 +6,7 @@ from asynccam.errors import RemoteProtocolError
 from asynccam.net.framing import encode_frame
 from asynccam.systems.multicam.protocol import (
     DeviceRefusal,
-    FileData,
+    FileChunk,
     FileEnd,
     FileEvent,
     FileHeader,
@@ -28,8 +28,8 @@ def read(pieces: list[bytes], *, header_only: bool = False) -> tuple[list[FileEv
         for piece in pieces:
             for event in reader.feed(piece):
                 last = events[-1] if events else None
-                if isinstance(event, FileData) and isinstance(last, FileData):
-                    events[-1] = FileData(last.data + event.data)
+                if isinstance(event, FileChunk) and isinstance(last, FileChunk):
+                    events[-1] = FileChunk(last.data + event.data)
                 else:
                     events.append(event)
         reader.eof()
@@ -56,10 +56,10 @@ def names(events: list[FileEvent]) -> list[str]:
 def test_a_file_is_read_wherever_the_bytes_are_cut(stream: bytes) -> None:
     for pieces in every_cut(stream):
         events, end = read(pieces)
-        assert names(events) == ["FileHeader", "FileData", "FileEnd"]
+        assert names(events) == ["FileHeader", "FileChunk", "FileEnd"]
         assert isinstance(events[0], FileHeader)
         assert (events[0].header.fileName, events[0].header.fileSize) == ("../loot.txt", 5)
-        assert events[1:] == [FileData(b"hello"), FileEnd()]
+        assert events[1:] == [FileChunk(b"hello"), FileEnd()]
         assert end == "done"
 
 
@@ -134,7 +134,7 @@ def test_a_header_or_refusal_that_ends_early_is_a_fault(stream: bytes) -> None:
 def test_a_file_that_ends_early_is_a_fault_after_its_bytes(body: bytes) -> None:
     for pieces in every_cut(FRAMED + body):
         events, end = read(pieces)
-        assert events[1:] == ([FileData(body)] if body else [])
+        assert events[1:] == ([FileChunk(body)] if body else [])
         assert end == "fault"
 
 
@@ -195,7 +195,7 @@ def test_a_size_may_be_text_or_a_float(written: bytes) -> None:
     header = b'{"fileName":"a","fileSize":%b}' % written
     for pieces in every_cut(encode_frame(header) + b"12345tail"):
         events, end = read(pieces)
-        assert (b"".join(one.data for one in events if isinstance(one, FileData)), end) == (b"12345", "done")
+        assert (b"".join(one.data for one in events if isinstance(one, FileChunk)), end) == (b"12345", "done")
 
 
 @pytest.mark.parametrize("written", [b"-1", b"NaN", b"1e400", b'"many"', b"99999999999999999999", b"true"])
@@ -208,7 +208,7 @@ def test_a_file_of_unknown_size_lasts_to_the_end(written: bytes) -> None:
     assert reader.done
     assert isinstance(events[0], FileHeader)
     assert events[0].header.fileSize is None
-    assert events[1:] == [FileData(b"123"), FileData(b"45")]
+    assert events[1:] == [FileChunk(b"123"), FileChunk(b"45")]
 
 
 @pytest.mark.parametrize("written", [b"0", b'"0"', b"0.0", b'"x"'])

@@ -1,4 +1,4 @@
-"""The time a MultiCam device starts by: NTP's. See docs/protocols/multicam.md, Clock."""
+"""NTP time, by which a MultiCam device starts. See docs/protocols/multicam.md, Clock."""
 
 import logging
 from types import TracebackType
@@ -12,25 +12,19 @@ from asynccam.runtime.timing import SYSTEM_CLOCK, Clock
 from asynccam.systems.multicam.models import MAX_ROUND_TRIP, NTP_PORT, NTP_SERVER
 
 _LOG = logging.getLogger(__name__)
-_RETRY: Final = 15.0
-"""Seconds until a time server that gave no answer is asked again."""
-_VALID: Final = 4
-"""An offset is believed for this many intervals; a quartz clock drifts some milliseconds in that time."""
+_RETRY_INTERVAL: Final = 15.0
+"""Seconds until a time server that did not answer is queried again."""
+_VALID_INTERVALS: Final = 4
+"""An offset is used for this many intervals; a quartz clock drifts some milliseconds in that time."""
 
 
 class NtpOffset:
-    """How far a time server's clock is from this computer's, asked again and again.
+    """Offset of a time server's clock from this computer's, measured every ``interval`` seconds.
 
-    An async context manager; hand it to `MultiCamDevice` as ``clock_offset``.
-
-    Args:
-        host: The time server.
-        port: UDP port.
-        interval: Seconds between measurements.
-        clock: This computer's clock, for tests.
+    An async context manager; pass it to `MultiCamDevice` as ``clock_offset``.
 
     Attributes:
-        latest: The latest measurement, or None before there is one.
+        latest: The latest measurement; None before there is one.
     """
 
     def __init__(
@@ -51,10 +45,11 @@ class NtpOffset:
         self.latest: ClockOffset | None = None
 
     def __call__(self) -> float | None:
-        """Time server minus computer in seconds; None before the first answer and when it is too old."""
-        if self.latest is None or self._clock.monotonic() - self._measured_at > _VALID * self._interval:
+        """Return time server minus computer in seconds; None without a recent measurement."""
+        if self.latest is None:
             return None
-        return self.latest.offset
+        age = self._clock.monotonic() - self._measured_at
+        return self.latest.offset if age <= _VALID_INTERVALS * self._interval else None
 
     async def __aenter__(self) -> "NtpOffset":
         self._scope.spawn(self._measure(), name="measure")
@@ -72,10 +67,10 @@ class NtpOffset:
                     self._host, self._port, max_round_trip=MAX_ROUND_TRIP, clock=self._clock
                 )
             except AsynccamError as error:
-                if not self._failing:  # Once, and not every few seconds of an outage.
+                if not self._failing:  # Once per outage.
                     _LOG.warning("no time from %s: %s", self._host, error)
                 self._failing = True
-                await self._clock.sleep(min(_RETRY, self._interval))
+                await self._clock.sleep(min(_RETRY_INTERVAL, self._interval))
             else:
                 self._measured_at = self._clock.monotonic()
                 self._failing = False

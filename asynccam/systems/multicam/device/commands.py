@@ -1,44 +1,240 @@
-"""What each command means to a MultiCam device. See docs/protocols/multicam.md, Commands."""
+"""Commands of a MultiCam device and its replies in either dialect. See docs/protocols/multicam.md."""
 
 import asyncio
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import uuid4
 
 from asynccam.errors import AsynccamError
+from asynccam.recording.verify import FileVerdict
 from asynccam.runtime.threads import thread_errors
-from asynccam.systems.multicam.device.faults import DeviceFaults
-from asynccam.systems.multicam.device.recording import Outcome, Phase, RecordingControl
-from asynccam.systems.multicam.device.responses import Answers, DeviceState, FirstFrameTold
-from asynccam.systems.multicam.device.storage import Storage, StoredFile
+from asynccam.runtime.timing import Clock
+from asynccam.systems.multicam.device.recording import OperationResult, RecordingControl, RecordingPhase
+from asynccam.systems.multicam.device.storage import Storage, StoredRecording
 from asynccam.systems.multicam.device.upload import UploadHosts, UploadQueue, UploadTarget
-from asynccam.systems.multicam.models import CommandMessage, CommandType, DeviceStatus, Message
-from asynccam.systems.multicam.vocabulary import RUN_MARK
+from asynccam.systems.multicam.models import (
+    RUN_ID_KEY,
+    CommandMessage,
+    CommandType,
+    DeviceStatus,
+    FileMetadata,
+    FileResponse,
+    ListFilesResponse,
+    ProtocolMessage,
+    StatusResponse,
+    StopRecordingResponse,
+    UploadItem,
+)
 
 _STATUS: Final = {
-    Phase.READY: DeviceStatus.READY,
-    Phase.SCHEDULED: DeviceStatus.READY,
-    Phase.STARTING: DeviceStatus.READY,
-    Phase.RECORDING: DeviceStatus.RECORDING,
-    Phase.STOPPING: DeviceStatus.STOPPING,
-    Phase.FAILED: DeviceStatus.ERROR,
+    RecordingPhase.READY: DeviceStatus.READY,
+    RecordingPhase.SCHEDULED: DeviceStatus.READY,
+    RecordingPhase.STARTING: DeviceStatus.READY,
+    RecordingPhase.RECORDING: DeviceStatus.RECORDING,
+    RecordingPhase.STOPPING: DeviceStatus.STOPPING,
+    RecordingPhase.FAILED: DeviceStatus.ERROR,
 }
 
 
+@dataclass(slots=True)
+class DeviceFaults:
+    """Faults of real devices for a `MultiCamDevice` to show; may be changed while it runs. Default: none.
+
+    Attributes:
+        refuse_start: START_RECORDING is answered ``error`` with this message.
+        die_after: GET_VIDEO breaks off after this many bytes of the file.
+        silent: Commands that are read, but neither executed nor answered.
+        cut_answers: Replies are sent in pieces of this many bytes, each on a later turn of the loop.
+        sentence_statuses: Statuses are sentences (``Command received``), as early iOS builds wrote them.
+        unasked_heartbeat: A HEARTBEAT command precedes every reply, as iOS may send one.
+        delete_on_write: A file is deleted once it was written to the socket, as OAK does, read or not.
+        clock_skew: Seconds the device's system clock is ahead of this computer's.
+        first_frame_error: Seconds by which the first frame is reported later than it was.
+    """
+
+    refuse_start: str | None = None
+    die_after: int | None = None
+    silent: frozenset[str] = frozenset()
+    cut_answers: int | None = None
+    sentence_statuses: bool = False
+    unasked_heartbeat: bool = False
+    delete_on_write: bool = False
+    clock_skew: float = 0.0
+    first_frame_error: float = 0.0
+
+    def word(self, status: str) -> str:
+        """Return a status as this device writes it."""
+        return status.replace("_", " ").capitalize() if self.sentence_statuses else status
+
+
+class SkewedClock:
+    """A `Clock` whose time of day is wrong by `DeviceFaults.clock_skew`."""
+
+    def __init__(self, clock: Clock, faults: DeviceFaults) -> None:
+        self._clock = clock
+        self._faults = faults
+
+    def time(self) -> float:
+        """Return Unix seconds, skewed."""
+        return self.skewed(self._clock.time())
+
+    def skewed(self, moment: float) -> float:
+        """Convert a time of the right clock to this clock's."""
+        return moment + self._faults.clock_skew
+
+    def monotonic(self) -> float:
+        """Return the right clock's monotonic seconds."""
+        return self._clock.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait by the right clock."""
+        await self._clock.sleep(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class FirstFrameReport:
+    """First frame of a recording: Unix seconds of this computer, and its uncertainty if known."""
+
+    at: float
+    bound: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceState:
+    """Contents of a status reply; ``first_frame`` only if the controller asked and there is one."""
+
+    status: str
+    recording: bool
+    message: str = ""
+    uploads: Sequence[UploadItem] = ()
+    failed_uploads: Sequence[UploadItem] = ()
+    first_frame: FirstFrameReport | None = None
+
+
+class ResponseBuilder:
+    """Builds replies with the fields of one dialect (1 or 2) and no others."""
+
+    def __init__(
+        self, device_id: str, device_type: str, dialect: int, clock: SkewedClock, faults: DeviceFaults
+    ) -> None:
+        self._device_id = device_id
+        self._device_type = device_type
+        self._dialect = dialect
+        self._clock = clock
+        self._faults = faults
+        self._run_id = uuid4().hex
+
+    def status(self, state: DeviceState, *, with_run_id: bool = False) -> ProtocolMessage:
+        """Build the reply to most commands."""
+        extra: dict[str, Any] = self._first_frame(state.first_frame)
+        if with_run_id:
+            extra[RUN_ID_KEY] = self._run_id
+        if self._dialect == 2:
+            return StatusResponse(
+                **self._head(state.status),
+                **extra,
+                deviceType=self._device_type,
+                uploadQueue=list(state.uploads),
+                failedUploadQueue=list(state.failed_uploads),
+            )
+        message = {"message": state.message} if state.message else {}
+        return StatusResponse(**self._head(state.status), isRecording=state.recording, **message, **extra)
+
+    def stopped(
+        self, file: FileVerdict | None, message: str, first_frame: FirstFrameReport | None = None
+    ) -> ProtocolMessage:
+        """Build the reply to a successful stop; without a file a scheduled start was cancelled."""
+        return self._stop_reply(DeviceStatus.RECORDING_STOPPED, file, message, self._first_frame(first_frame))
+
+    def not_stopped(self, message: str) -> ProtocolMessage:
+        """Build the reply to a failed stop."""
+        return self._stop_reply(DeviceStatus.ERROR, None, message, {})
+
+    def refusal(self, message: str, *, recording: bool, status: str = DeviceStatus.ERROR) -> ProtocolMessage:
+        """Build the reply to a command that is not executed."""
+        if self._dialect == 1:
+            return self.status(DeviceState(status, recording, message))
+        return StatusResponse(**self._head(status), message=message)
+
+    def files(self, files: Sequence[StoredRecording]) -> ProtocolMessage:
+        """Build the reply to LIST_FILES."""
+        entries = [
+            FileMetadata(
+                **self._file_id(file),
+                fileName=file.name,
+                fileSize=file.size,
+                creationDate=file.created,
+                modificationDate=file.modified,
+            )
+            for file in files
+        ]
+        return ListFilesResponse(**self._head(DeviceStatus.READY), files=entries)
+
+    def header(self, file: StoredRecording, size: int) -> ProtocolMessage:
+        """Build the header before a file of ``size`` bytes."""
+        return FileResponse(
+            deviceId=self._device_id,
+            **self._file_id(file),
+            fileName=file.name,
+            fileSize=size,
+            status=self._faults.word(DeviceStatus.READY),
+        )
+
+    def heartbeat(self) -> ProtocolMessage:
+        """Build a HEARTBEAT command, as iOS sends it unsolicited."""
+        return CommandMessage(
+            command=CommandType.HEARTBEAT, deviceId=self._device_id, timestamp=self._clock.time()
+        )
+
+    def _head(self, status: str) -> dict[str, Any]:
+        return {
+            "deviceId": self._device_id,
+            "status": self._faults.word(status),
+            "timestamp": self._clock.time(),
+        }
+
+    def _file_id(self, file: StoredRecording) -> dict[str, str]:
+        return {"fileId": file.file_id} if self._dialect == 1 else {}
+
+    def _stop_reply(
+        self, status: str, file: FileVerdict | None, message: str, first_frame: Mapping[str, float]
+    ) -> ProtocolMessage:
+        size = file.size if file else 0
+        name = file.path.name if file else None
+        if self._dialect == 2:
+            return StopRecordingResponse(**self._head(status), fileName=name, fileSize=size, **first_frame)
+        extra: dict[str, Any] = {"message": message} if message else {}
+        if file:
+            extra |= {"fileId": file.path.stem, "fileSize": size}
+        # The newest controllers read dialect 2's fileName from every stop, and fail where it is missing.
+        return StatusResponse(**self._head(status), isRecording=False, fileName=name, **extra, **first_frame)
+
+    def _first_frame(self, first_frame: FirstFrameReport | None) -> dict[str, float]:
+        """Return the fields of a first frame, by this device's system clock like ``timestamp``."""
+        if first_frame is None:
+            return {}
+        at = self._clock.skewed(first_frame.at) + self._faults.first_frame_error
+        bound = {} if first_frame.bound is None else {"firstFrameBound": first_frame.bound}
+        return {"firstFrameAt": at, **bound}
+
+
 class DeviceCommands:
-    """Carries out commands and says what to answer.
+    """Executes commands and returns their replies.
 
     Args:
-        answers: Writes the answers.
-        storage: The recordings.
-        control: The recorder.
-        uploads: The upload queue.
+        responses: Builds the replies.
+        storage: Directory of the recordings.
+        control: Starts and stops the recorder.
+        uploads: Upload queue.
         faults: May refuse a start.
-        s3_endpoint: A server that takes Amazon's place for uploads, or None.
-        upload_hosts: Where recordings may be uploaded to.
+        s3_endpoint: A server that replaces Amazon's for uploads, or None.
+        upload_hosts: Hosts that uploads are allowed to.
     """
 
     def __init__(
         self,
-        answers: Answers,
+        responses: ResponseBuilder,
         storage: Storage,
         control: RecordingControl,
         uploads: UploadQueue,
@@ -47,7 +243,7 @@ class DeviceCommands:
         s3_endpoint: str | None,
         upload_hosts: UploadHosts,
     ) -> None:
-        self._answers = answers
+        self._responses = responses
         self._storage = storage
         self._control = control
         self._uploads = uploads
@@ -55,93 +251,92 @@ class DeviceCommands:
         self._s3_endpoint = s3_endpoint
         self._upload_hosts = upload_hosts
 
-    async def handle(self, command: CommandMessage) -> Message | StoredFile:
-        """Carry out a command.
-
-        Returns:
-            The answer, or the recording that is to be sent.
-        """
+    async def handle(self, command: CommandMessage) -> ProtocolMessage | StoredRecording:
+        """Execute a command; return the reply, or the recording to be sent."""
         try:
             with thread_errors():
-                return await self._carry_out(command)
+                return await self._execute(command)
         except AsynccamError as error:
             return self.refusal(str(error))
 
-    async def _carry_out(self, command: CommandMessage) -> Message | StoredFile:
+    async def _execute(self, command: CommandMessage) -> ProtocolMessage | StoredRecording:
         match command.command:
             case CommandType.START_RECORDING:
                 return await self._start(command)
             case CommandType.STOP_RECORDING:
                 return self._stopped(await self._control.stop(), command)
             case CommandType.DEVICE_STATUS | CommandType.HEARTBEAT:
-                asks_mark = (command.model_extra or {}).get(RUN_MARK) is True
-                state = self._state(told=self._first_frame(command))
-                return self._answers.status(state, mark=asks_mark)
+                with_run_id = (command.model_extra or {}).get(RUN_ID_KEY) is True
+                return self._responses.status(
+                    self._state(first_frame=self._running_first_frame(command)), with_run_id=with_run_id
+                )
             case CommandType.LIST_FILES:
                 files = await self._storage.files()
-                return await asyncio.to_thread(self._answers.files, files)
+                return await asyncio.to_thread(self._responses.files, files)
             case CommandType.GET_VIDEO:
-                return await self._find(command) or self._no_such_file()
+                return await self._find(command) or self._file_not_found()
             case CommandType.UPLOAD_TO_CLOUD:
                 return await self._upload(command)
             case unknown:
                 return self.refusal(f"unknown command {str(unknown)[:40]!r}")
 
-    def refusal(self, message: str, *, status: str = DeviceStatus.ERROR) -> Message:
-        """The answer to what is not carried out."""
-        return self._answers.refusal(message, recording=self._recording(), status=status)
+    def refusal(self, message: str, *, status: str = DeviceStatus.ERROR) -> ProtocolMessage:
+        """Return the reply to a command that is not executed."""
+        return self._responses.refusal(message, recording=self._is_recording(), status=status)
 
-    async def _start(self, command: CommandMessage) -> Message:
+    async def _start(self, command: CommandMessage) -> ProtocolMessage:
         if self._faults.refuse_start is not None:
             return self.refusal(self._faults.refuse_start)
-        outcome = await self._control.start(self._storage, command.timestamp)
-        if DeviceStatus.is_error(outcome.status):
-            return self.refusal(outcome.message, status=outcome.status)
-        told = self._first_frame(command)
-        return self._answers.status(self._state(outcome.status, outcome.message, told=told))
+        result = await self._control.start(self._storage, command.timestamp)
+        if DeviceStatus.is_error(result.status):
+            return self.refusal(result.message, status=result.status)
+        first_frame = self._running_first_frame(command)
+        return self._responses.status(self._state(result.status, result.message, first_frame))
 
-    def _stopped(self, outcome: Outcome, command: CommandMessage) -> Message:
-        if outcome.status != DeviceStatus.RECORDING_STOPPED:
-            return self._answers.not_stopped(outcome.message)
-        told = None if outcome.file is None else self._word(command)
-        return self._answers.stopped(outcome.file, outcome.message, told)
+    def _stopped(self, result: OperationResult, command: CommandMessage) -> ProtocolMessage:
+        if result.status != DeviceStatus.RECORDING_STOPPED:
+            return self._responses.not_stopped(result.message)
+        first_frame = None if result.file is None else self._first_frame(command)
+        return self._responses.stopped(result.file, result.message, first_frame)
 
-    def _first_frame(self, command: CommandMessage) -> FirstFrameTold | None:
-        """Of the recording that runs, if the command asks for it."""
-        return self._word(command) if self._recording() else None
+    def _running_first_frame(self, command: CommandMessage) -> FirstFrameReport | None:
+        return self._first_frame(command) if self._is_recording() else None
 
-    def _word(self, command: CommandMessage) -> FirstFrameTold | None:
+    def _first_frame(self, command: CommandMessage) -> FirstFrameReport | None:
         at = self._control.first_frame_at
         if not command.firstFrame or at is None:
             return None
-        return FirstFrameTold(at, self._control.first_frame_bound)
+        return FirstFrameReport(at, self._control.first_frame_bound)
 
-    async def _upload(self, command: CommandMessage) -> Message:
+    async def _upload(self, command: CommandMessage) -> ProtocolMessage:
         target = UploadTarget.of(command, s3_endpoint=self._s3_endpoint)
         file = await self._find(command)
         if file is None:
-            return self._no_such_file()
+            return self._file_not_found()
         self._upload_hosts.check(target)
         self._uploads.add(file, target)
-        return self._answers.status(self._state(DeviceStatus.UPLOAD_QUEUED))
+        return self._responses.status(self._state(DeviceStatus.UPLOAD_QUEUED))
 
-    async def _find(self, command: CommandMessage) -> StoredFile | None:
+    async def _find(self, command: CommandMessage) -> StoredRecording | None:
         return await self._storage.find(command.fileName, command.fileId)
 
-    def _no_such_file(self) -> Message:
+    def _file_not_found(self) -> ProtocolMessage:
         return self.refusal("there is no such recording", status=DeviceStatus.FILE_NOT_FOUND)
 
-    def _recording(self) -> bool:
-        return self._control.phase is Phase.RECORDING
+    def _is_recording(self) -> bool:
+        return self._control.phase is RecordingPhase.RECORDING
 
     def _state(
-        self, status: str | None = None, message: str | None = None, told: FirstFrameTold | None = None
+        self,
+        status: str | None = None,
+        message: str | None = None,
+        first_frame: FirstFrameReport | None = None,
     ) -> DeviceState:
         return DeviceState(
             status or _STATUS[self._control.phase],
-            self._recording(),
+            self._is_recording(),
             self._control.message if message is None else message,
             self._uploads.items,
             self._uploads.failed,
-            told,
+            first_frame,
         )

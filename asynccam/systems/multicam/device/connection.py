@@ -1,7 +1,7 @@
 """One controller's connection to a MultiCam device. See docs/protocols/multicam.md, Transport and GET_VIDEO.
 
-Everything is bounded by a deadline, so a peer that sends nothing, reads nothing or writes nonsense
-costs one socket for a while and nothing else.
+Every step has a deadline, so a peer that sends nothing, reads nothing or sends garbage costs one socket
+for a while.
 """
 
 import asyncio
@@ -15,35 +15,33 @@ from asynccam.errors import AsynccamError, ConnectionError, RemoteProtocolError,
 from asynccam.net.transfer.sendfile import is_open_and_quiet, send_file, unacknowledged
 from asynccam.redaction import loggable_json
 from asynccam.runtime.timing import deadline
-from asynccam.systems.multicam.device.commands import DeviceCommands
-from asynccam.systems.multicam.device.faults import DeviceFaults
-from asynccam.systems.multicam.device.responses import Answers
-from asynccam.systems.multicam.device.storage import OpenFile, Storage, StoredFile
-from asynccam.systems.multicam.models import Message
-from asynccam.systems.multicam.protocol import Command, CommandReader
+from asynccam.systems.multicam.device.commands import DeviceCommands, DeviceFaults, ResponseBuilder
+from asynccam.systems.multicam.device.storage import OpenFile, Storage, StoredRecording
+from asynccam.systems.multicam.models import ProtocolMessage
+from asynccam.systems.multicam.protocol import CommandReader, ReceivedCommand
 
 _LOG = logging.getLogger(__name__)
 _READ: Final = 16 * 1024
-"""Bytes of commands that are read, and understood, in one turn of the loop."""
+"""Bytes of commands that are read and parsed in one turn of the loop."""
 _WRITE: Final = 256 * 1024
 _LINGER: Final = 1.0
-"""Seconds an error answer has to arrive before the connection is closed under it."""
+"""Seconds for the peer to read an error reply before the connection is closed."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceLimits:
-    """What a `MultiCamDevice` puts up with. Times are seconds.
+    """Limits of a `MultiCamDevice`; times in seconds.
 
     Attributes:
-        connections: At once; beyond that the one idle for longest makes room.
+        connections: Open connections; beyond that the one idle the longest is closed.
         idle_timeout: Between commands; long enough for a connection opened ahead of a start.
         command_timeout: From a command's first byte to its last.
-        answer_timeout: For a peer to take 256 KiB of an answer.
-        stall_timeout: A download may stand still.
+        answer_timeout: For a peer to read 256 KiB of a reply.
+        stall_timeout: Without progress of a download.
         start_timeout: From a start to its first frame.
         stop_timeout: For the recorder to finish its file; controllers wait 60 s.
         shutdown_timeout: For the recording to be finished when the device is closed.
-        reserve: Bytes of disk that stay free: with less no recording starts, with half of it one ends.
+        reserve: Bytes of disk to keep free: with less no recording starts, with half of it one is ended.
     """
 
     connections: int = 512
@@ -58,20 +56,20 @@ class DeviceLimits:
 
 
 class DeviceConnection:
-    """Reads commands, one after another, and answers each in the form it came in.
+    """Reads commands one after another, and replies to each in the form in which it was sent.
 
     Args:
-        sock: Connected and non-blocking; whoever runs this closes it afterwards.
+        sock: Connected and non-blocking; the caller closes it afterwards.
         peer: Names the controller in logs.
-        commands: Carries them out.
-        answers: Writes file headers.
-        storage: Where the recordings are.
+        commands: Executes the commands.
+        responses: Builds file headers.
+        storage: Directory of the recordings.
         limits: Deadlines.
-        faults: Trouble on purpose.
-        delete_after_download: Delete a recording once the peer has taken all of it and closed.
+        faults: Faults to show.
+        delete_after_download: Delete a recording once the peer has received all of it and closed.
 
     Attributes:
-        idle_since: Loop time of the last answer; None while a command is carried out.
+        idle_since: Loop time of the last reply; None while a command is executed.
     """
 
     def __init__(
@@ -79,7 +77,7 @@ class DeviceConnection:
         sock: socket.socket,
         peer: str,
         commands: DeviceCommands,
-        answers: Answers,
+        responses: ResponseBuilder,
         storage: Storage,
         *,
         limits: DeviceLimits,
@@ -89,23 +87,23 @@ class DeviceConnection:
         self._sock = sock
         self._peer = peer
         self._commands = commands
-        self._answers = answers
+        self._responses = responses
         self._storage = storage
         self._limits = limits
         self._faults = faults
         self._delete_after_download = delete_after_download
-        self._delivered: StoredFile | None = None
+        self._delivered: StoredRecording | None = None
         self._loop = asyncio.get_running_loop()
         self.idle_since: float | None = self._loop.time()
 
     async def run(self) -> None:
-        """Serve until the peer closes, breaks the protocol or a deadline passes; raises nothing of that."""
+        """Serve until the peer closes, breaks the protocol or a deadline passes; these are not raised."""
         reader = CommandReader(peer=self._peer)
         try:
             await self._serve(reader)
         except RemoteProtocolError as error:
             _LOG.debug("%s: %s", self._peer, error)
-            await self._part(str(error), prefixed=reader.prefixed)
+            await self._reject(str(error), prefixed=reader.prefixed)
         except (AsynccamError, OSError) as error:
             _LOG.debug("%s: %s", self._peer, error)
 
@@ -120,9 +118,9 @@ class DeviceConnection:
                 command_began = self._loop.time()
             for event in events:
                 self.idle_since = None
-                await self._carry_out(event)
+                await self._execute(event)
             self.idle_since = self._loop.time()
-            reader.feed(b"")  # Raises the fault that stood behind the commands, if there is one.
+            reader.feed(b"")  # Raises the error that followed the commands, if there is one.
         if self._delivered is not None and not unacknowledged(self._sock):
             await self._storage.delete(self._delivered.name)
 
@@ -133,43 +131,43 @@ class DeviceConnection:
         async with deadline(until, f"whole command from {self._peer}"):
             return await self._read()
 
-    async def _carry_out(self, event: Command) -> None:
+    async def _execute(self, event: ReceivedCommand) -> None:
         if _LOG.isEnabledFor(logging.DEBUG):
             _LOG.debug("%s: command %s", self._peer, loggable_json(event.message.to_bytes()))
         if event.message.command in self._faults.silent:
             return
         reply = await self._commands.handle(event.message)
-        if isinstance(reply, Message):
-            await self._answer(reply, prefixed=event.prefixed)
+        if isinstance(reply, ProtocolMessage):
+            await self._reply(reply, prefixed=event.prefixed)
         else:
             await self._send_recording(reply, prefixed=event.prefixed)
 
-    async def _answer(self, answer: Message, *, prefixed: bool) -> None:
-        document = answer.to_bytes()
+    async def _reply(self, reply: ProtocolMessage, *, prefixed: bool) -> None:
+        document = reply.to_bytes()
         if _LOG.isEnabledFor(logging.DEBUG):
             _LOG.debug("%s: response %s", self._peer, loggable_json(document))
         if self._faults.unasked_heartbeat and not prefixed:
-            await self._write(self._answers.heartbeat().to_bytes())
+            await self._write(self._responses.heartbeat().to_bytes())
         await self._write(_framed(document) if prefixed else document)
 
-    async def _send_recording(self, recording: StoredFile, *, prefixed: bool) -> None:
+    async def _send_recording(self, recording: StoredRecording, *, prefixed: bool) -> None:
         async with AsyncExitStack() as stack:
             try:
                 file = await stack.enter_async_context(self._storage.reading(recording))
             except StorageError as error:
-                await self._answer(self._commands.refusal(str(error)), prefixed=prefixed)
+                await self._reply(self._commands.refusal(str(error)), prefixed=prefixed)
                 return
-            await self._write(_framed(self._answers.header(recording, file.size).to_bytes()))
+            await self._write(_framed(self._responses.header(recording, file.size).to_bytes()))
             await self._send_body(recording, file)
 
-    async def _send_body(self, recording: StoredFile, file: OpenFile) -> None:
+    async def _send_body(self, recording: StoredRecording, file: OpenFile) -> None:
         die_after = self._faults.die_after
         if die_after is not None:
             await self._send_bytes(file, 0, min(die_after, file.size))
-            raise ConnectionError(f"broke off the download by {self._peer} as it was told to")
+            raise ConnectionError(f"aborted the download by {self._peer}: the fault die_after is set")
         last = max(file.size - 1, 0)
         await self._send_bytes(file, 0, last)
-        # A peer that closes its side before it can have everything proves nothing by closing it.
+        # A peer that closes its side before it can have received all of the file proves nothing by that.
         waiting = is_open_and_quiet(self._sock)
         await self._send_bytes(file, last, file.size)
         if self._faults.delete_on_write:
@@ -190,12 +188,12 @@ class DeviceConnection:
                 await self._loop.sock_sendall(self._sock, view[start : start + step])
             await asyncio.sleep(0.001 if self._faults.cut_answers else 0)
 
-    async def _part(self, message: str, *, prefixed: bool) -> None:
-        """Say what was wrong, and give the peer the time to read it."""
+    async def _reject(self, message: str, *, prefixed: bool) -> None:
+        """Send an error reply, and give the peer the time to read it."""
         try:
-            await self._answer(self._commands.refusal(message), prefixed=prefixed)
+            await self._reply(self._commands.refusal(message), prefixed=prefixed)
             self._sock.shutdown(socket.SHUT_WR)
-            # Closing with bytes unread resets the connection, and the answer would be lost with it.
+            # RFC 1122 4.2.2.13: closing with unread bytes resets the connection, which would drop the reply.
             async with deadline(_LINGER, f"end of {self._peer}"):
                 while await self._read():
                     pass

@@ -1,12 +1,12 @@
-"""A MultiCam device server: makes any Linux machine a device for the vendors' controllers.
+"""MultiCam device server: makes any Linux machine a device for the vendors' controllers.
 
-See docs/protocols/multicam.md for the wire and docs/multicam-device.md for running it.
+See docs/protocols/multicam.md for the protocol and docs/multicam-device.md for running it.
 """
 
 import asyncio
 import logging
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from ipaddress import ip_address
 from pathlib import Path
@@ -20,56 +20,65 @@ from zeroconf.asyncio import AsyncZeroconf
 from asynccam.errors import UsageError
 from asynccam.net.listener import Listener
 from asynccam.net.mdns import Interfaces, announce
-from asynccam.recording.sources import TestPattern
+from asynccam.recording.sources import Source, TestPattern, V4l2Source
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import SYSTEM_CLOCK, Clock
-from asynccam.systems.multicam.device.commands import DeviceCommands
+from asynccam.systems.multicam.device.clock import NtpOffset
+from asynccam.systems.multicam.device.commands import (
+    DeviceCommands,
+    DeviceFaults,
+    ResponseBuilder,
+    SkewedClock,
+)
 from asynccam.systems.multicam.device.connection import DeviceConnection, DeviceLimits
-from asynccam.systems.multicam.device.faults import DeviceFaults, SkewedClock
-from asynccam.systems.multicam.device.recorder import GstRecorder
-from asynccam.systems.multicam.device.recording import OffsetProvider, Phase, RecorderHook, RecordingControl
-from asynccam.systems.multicam.device.responses import Answers
+from asynccam.systems.multicam.device.recording import (
+    GstRecorder,
+    OffsetProvider,
+    RecorderHook,
+    RecordingControl,
+    RecordingPhase,
+)
 from asynccam.systems.multicam.device.storage import Storage
 from asynccam.systems.multicam.device.upload import UploadHosts, UploadQueue
 from asynccam.systems.multicam.models import SERVICE_TYPE, TCP_PORT
 
 _LOG = logging.getLogger(__name__)
-_LONGEST_ID: Final = 54
-"""Bytes: ``multiCam-`` and the id make one DNS label of at most 63."""
+_MAX_ID_LENGTH: Final = 54
+"""Bytes: ``multiCam-`` and the id are one DNS label of at most 63."""
 
 
 class MultiCamDevice:
     """A MultiCam device with a disk, a recorder and a port; use it as an async context manager.
 
-    On leaving, a running recording is finished (within ``limits.shutdown_timeout``), a scheduled one
-    forgotten, uploads are broken off and all sockets closed. Recordings stay in the directory and are
-    found again by the next device there.
+    On leaving, a running recording is finished (within ``limits.shutdown_timeout``), a scheduled one is
+    cancelled, uploads are aborted and all sockets closed. The next device with the directory serves its
+    recordings again.
 
     Args:
-        directory: Where recordings are kept; made if it is missing.
-        recorder: Does the recording; a moving test picture with the device's id if None.
-        host: Address to listen at; ``""`` for every one.
+        directory: Directory of the recordings; created if missing.
+        recorder: Records; by default a moving test picture with the device's id.
+        host: Address to listen at; ``""`` for all.
         port: TCP port; 0 takes a free one, see `port`.
-        device_id: Who this is; the host's name if empty. At most 54 bytes of UTF-8.
-        device_type: Kind of device, as dialect 2 tells it.
-        dialect: 1 or 2: whose fields the answers have.
-        clock_offset: Reference time minus this computer's clock in seconds, by which scheduled starts
-            are timed; None while that is not known. Without a provider the computer's clock is right.
+        device_id: At most 54 bytes of UTF-8; the host's name if empty.
+        device_type: Kind of device, reported in dialect 2.
+        dialect: Dialect of the replies, 1 or 2.
+        clock_offset: Returns reference time minus this computer's clock in seconds, which times scheduled
+            starts; None while unknown. By default the computer's clock is right.
         require_sync: Refuse starts while the offset is unknown, and those long past.
-        delete_after_download: Delete a recording once a controller has taken all of it and closed.
-        announce: Whether to announce it by mDNS; opening it then takes about a second.
-        zeroconf: mDNS sockets to borrow; they are not closed.
-        interfaces: Where own mDNS sockets speak.
-        http: For uploads; not closed. Without one the device makes its own.
-        s3_endpoint: A server that takes Amazon's place in uploads with IAM fields; uploads to it are allowed.
-        upload_to: Hosts that recordings may be uploaded to, ``HOST`` or ``HOST:PORT``; by default none, and
+        delete_after_download: Delete a recording once a controller has received all of it and closed.
+        announce: Announce the device by mDNS, which takes about a second.
+        zeroconf: Caller-owned mDNS sockets to use instead of new ones.
+        interfaces: Network interfaces for new mDNS sockets.
+        http: Caller-owned session for uploads; by default a new one.
+        s3_endpoint: A server that replaces Amazon's in uploads with IAM fields; uploads to it are allowed.
+        upload_to: Hosts that uploads are allowed to, ``HOST`` or ``HOST:PORT``; by default none, and
             UPLOAD_TO_CLOUD is refused.
         limits: Numbers and deadlines.
-        faults: Trouble on purpose.
-        clock: Time, for tests.
+        faults: Faults to show.
+        clock: For tests.
 
     Raises:
-        UsageError: The dialect is neither 1 nor 2, the id does not fit into a DNS label, or one of
+        UsageError: The dialect is neither 1 nor 2, the id does not fit into a DNS label, or an entry of
             ``upload_to`` is not a host.
     """
 
@@ -97,10 +106,10 @@ class MultiCamDevice:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         if dialect not in (1, 2):
-            raise UsageError(f"there are dialects 1 and 2, not {dialect}")
+            raise UsageError(f"dialect must be 1 or 2, not {dialect}")
         self.device_id = device_id or socket.gethostname()
-        if not self.device_id.isprintable() or len(self.device_id.encode()) > _LONGEST_ID:
-            raise UsageError(f"a device id is at most {_LONGEST_ID} printable bytes, not {device_id!r}")
+        if not self.device_id.isprintable() or len(self.device_id.encode()) > _MAX_ID_LENGTH:
+            raise UsageError(f"a device id is at most {_MAX_ID_LENGTH} printable bytes, not {device_id!r}")
         self.directory = directory
         self._announce = announce
         self._zeroconf = zeroconf
@@ -121,10 +130,10 @@ class MultiCamDevice:
         self._storage = Storage(
             directory, device_id=self.device_id, dialect=dialect, unfinished=self._unfinished
         )
-        self._answers = Answers(self.device_id, device_type, dialect, skewed, self._faults)
+        self._responses = ResponseBuilder(self.device_id, device_type, dialect, skewed, self._faults)
         self._uploads = UploadQueue(self._storage, clock=clock, http=http)
         self._commands = DeviceCommands(
-            self._answers,
+            self._responses,
             self._storage,
             self._control,
             self._uploads,
@@ -140,22 +149,22 @@ class MultiCamDevice:
 
     @property
     def port(self) -> int:
-        """The TCP port it listens at, or was told to."""
+        """TCP port: the actual one while listening, else the configured one."""
         return self._listener.port
 
     @property
-    def phase(self) -> Phase:
-        """What the recorder is doing."""
+    def phase(self) -> RecordingPhase:
+        """Phase of the recorder."""
         return self._control.phase
 
     @property
     def first_frame_at(self) -> float | None:
-        """First frame of the latest recording, Unix seconds of this computer; None before there is one."""
+        """First frame of the latest recording, Unix seconds of this computer; None if there is none."""
         return self._control.first_frame_at
 
     @property
     def connections(self) -> int:
-        """How many controllers are connected."""
+        """Number of connected controllers."""
         return len(self._connections)
 
     async def __aenter__(self) -> "MultiCamDevice":
@@ -180,9 +189,7 @@ class MultiCamDevice:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Finish the recording, then let go of everything; harmless when called twice.
-
-        A cancellation does not cut it short.
+        """Finish the recording, then release everything, also if cancelled; may be called twice.
 
         Raises:
             TimeoutError: The recorder did not finish within ``limits.shutdown_timeout``.
@@ -190,8 +197,8 @@ class MultiCamDevice:
         await finish(self._close())
 
     async def _open(self) -> None:
-        # Closed in the opposite order: the recording is finished before the connections go, so that a
-        # controller that waits for its stop gets the answer.
+        # Closed in reverse order: the recording is finished before the connections are closed, so that a
+        # controller that waits for its stop gets the reply.
         self._stack.push_async_callback(self._serving.aclose)
         self._stack.push_async_callback(self._uploads.aclose)
         self._stack.push_async_callback(self._control.aclose, timeout=self._limits.shutdown_timeout)
@@ -199,7 +206,7 @@ class MultiCamDevice:
         await self._listener.open()
         if self._announce:
             addresses = self._listener.addresses
-            everywhere = any(ip_address(one.partition("%")[0]).is_unspecified for one in addresses)
+            everywhere = any(ip_address(address.partition("%")[0]).is_unspecified for address in addresses)
             await self._stack.enter_async_context(
                 announce(
                     SERVICE_TYPE,
@@ -212,7 +219,7 @@ class MultiCamDevice:
             )
 
     async def _close(self) -> None:
-        async with self._closing:  # Whoever else closes it waits for the end of the first.
+        async with self._closing:  # A second caller waits for the first to finish.
             await self._stack.aclose()
 
     def _admit(self, sock: socket.socket, address: str, port: int) -> None:
@@ -226,7 +233,7 @@ class MultiCamDevice:
             sock,
             peer,
             self._commands,
-            self._answers,
+            self._responses,
             self._storage,
             limits=self._limits,
             faults=self._faults,
@@ -234,15 +241,15 @@ class MultiCamDevice:
         )
         task = self._serving.spawn(connection.run(), name=peer)
         self._connections[task] = connection
-        task.add_done_callback(self._part_from)
-        # Here and not in the task, which may be cancelled before its first step.
+        task.add_done_callback(self._forget)
+        # Not in the task, which may be cancelled before its first step.
         task.add_done_callback(lambda _: sock.close())
 
-    def _part_from(self, task: "asyncio.Task[None]") -> None:
+    def _forget(self, task: "asyncio.Task[None]") -> None:
         self._connections.pop(task, None)
 
     def _make_room(self) -> bool:
-        """Close the connection that has been idle for longest, if there is one."""
+        """Close the connection that has been idle the longest, if there is one."""
         idle = [(c.idle_since, task) for task, c in self._connections.items() if c.idle_since is not None]
         if not idle:
             return False
@@ -253,3 +260,54 @@ class MultiCamDevice:
 
     def _unfinished(self) -> str | None:
         return self._control.path.name if self._control.path else None
+
+
+async def serve(
+    directory: Path,
+    *,
+    host: str = "0.0.0.0",  # noqa: S104 - a device is there to be reached
+    port: int = TCP_PORT,
+    device_id: str = "",
+    dialect: int = 2,
+    camera: str | None = None,
+    pattern: str = "ball",
+    label: str = "",
+    ntp_server: str | None = None,
+    require_sync: bool = False,
+    announce: bool = True,
+    interfaces: Interfaces = InterfaceChoice.All,
+    faults: DeviceFaults | None = None,
+    upload_to: Iterable[str] = (),
+    on_ready: Callable[[MultiCamDevice], None] = lambda _: None,
+) -> None:
+    """Run a `MultiCamDevice` until cancelled: ``asynccam serve multicam``. Errors as of the device.
+
+    The source is a V4L2 device file ``camera``, or a test picture with a GStreamer ``pattern`` and a
+    ``label`` (the id if empty). ``ntp_server`` times scheduled starts, by default this computer's clock
+    does. ``on_ready`` is called once the device listens and is announced.
+    """
+    name = device_id or socket.gethostname()
+    source: Source = (
+        V4l2Source(camera) if camera else TestPattern(label=label or name, pattern=pattern, time_code="day")
+    )
+    async with AsyncExitStack() as stack:
+        offset = None
+        if ntp_server is not None:
+            offset = await stack.enter_async_context(NtpOffset(ntp_server))
+        device = MultiCamDevice(
+            directory,
+            host=host,
+            port=port,
+            device_id=name,
+            dialect=dialect,
+            recorder=GstRecorder(source),
+            clock_offset=offset,
+            require_sync=require_sync,
+            announce=announce,
+            interfaces=interfaces,
+            faults=faults,
+            upload_to=upload_to,
+        )
+        await stack.enter_async_context(device)
+        on_ready(device)
+        await asyncio.Event().wait()

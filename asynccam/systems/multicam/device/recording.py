@@ -1,7 +1,7 @@
-"""What a MultiCam device records: start now or at a given time, stop, and what came of it.
+"""Recording of a MultiCam device: start now or at a given time, and stop.
 
 One operation at a time holds the lock; every operation runs to its end even if the connection that
-asked for it goes. See docs/protocols/multicam.md for the statuses.
+requested it is lost. See docs/protocols/multicam.md for the statuses.
 """
 
 import asyncio
@@ -12,7 +12,12 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
 
-from asynccam.errors import AsynccamError, InsufficientSpaceError, TimeoutError
+from asynccam.errors import AsynccamError, InsufficientSpaceError, RecordingError, StateError, TimeoutError
+from asynccam.recording.events import RecorderState
+from asynccam.recording.outputs import SingleFile
+from asynccam.recording.pipeline import Pipeline
+from asynccam.recording.recorder import Recorder
+from asynccam.recording.sources import Source
 from asynccam.recording.verify import FileVerdict, Verdict
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import Clock, deadline
@@ -21,73 +26,70 @@ from asynccam.systems.multicam.device.storage import Storage
 _LOG = logging.getLogger(__name__)
 
 ARM_LEAD: Final = 2.0
-"""Seconds before a scheduled start at which the camera is opened, or at once if there is less time."""
+"""Seconds before a scheduled start at which the camera is opened; at once if there is less time."""
 SHORT_LEAD: Final = 0.2
-"""Seconds: a start no further ahead is waited for before it is answered, with ``recording``."""
+"""Seconds: a start no further ahead is awaited before the reply, which is then ``recording``."""
 MAX_LATE: Final = 5.0
-"""Seconds: an older timestamp shows that two clocks disagree, where the device has to be in step."""
+"""Seconds: an older timestamp shows that two clocks disagree, where synchronization is required."""
 MAX_AHEAD: Final = 3600.0
-"""Seconds: a later timestamp can only be a mistake (milliseconds, another day)."""
+"""Seconds: a later timestamp must be a mistake (milliseconds, another day)."""
 _SPACE_INTERVAL: Final = 2.0
-"""Seconds between looks at the free space while recording."""
+"""Seconds between checks of the free space while recording."""
 
 OffsetProvider = Callable[[], float | None]
-"""Reference time minus this computer's clock in seconds, or None while that is not known."""
+"""Returns reference time minus this computer's clock in seconds, or None while unknown."""
 
 
 class RecorderHook(Protocol):
-    """What does the recording for a `MultiCamDevice`; one recording at a time.
+    """Recorder of a `MultiCamDevice`; one recording at a time.
 
-    Any exception is answered to the controller as ``error`` with the exception's words.
+    Any exception is sent to the controller as ``error`` with the exception's text.
     """
 
     async def start(self, path: Path) -> float:
-        """Record into ``path``, and return once the first frame is truly recorded.
+        """Record into ``path``; return the time of the first frame once that is recorded.
 
-        Cancelling it, or an exception from it, leaves nothing running.
-
-        Returns:
-            When the first frame was taken, Unix seconds of this computer.
+        The time is Unix seconds of this computer. If cancelled or failed, nothing may be left running.
         """
         ...
 
     async def stop(self) -> FileVerdict:
-        """Finish the file, also when the recording has ended by itself, and say what it is worth."""
+        """Finish the file, also when the recording has ended by itself, and check it."""
         ...
 
     async def ended(self) -> str:
-        """Wait until the recording ends without having been asked to, and say why."""
+        """Wait until the recording ends by itself, and return the reason."""
         ...
 
 
 @runtime_checkable
 class ArmsAhead(Protocol):
-    """What a `RecorderHook` has besides if its camera can be opened ahead of a scheduled start."""
+    """Optional methods of a `RecorderHook` whose camera can be opened ahead of a scheduled start."""
 
     async def arm(self, path: Path) -> None:
-        """Get ready to record into ``path``, so that `RecorderHook.start` has its first frame at once.
+        """Prepare to record into ``path``, so that `RecorderHook.start` has its first frame at once.
 
-        Cancelling it, or an exception from it, leaves nothing running; the start is then tried without it.
+        If cancelled or failed, nothing may be left running; the start is then tried without it.
         """
         ...
 
     async def disarm(self) -> None:
-        """Let go of what was armed, and remove its file; harmless if there is nothing."""
+        """Release what was armed, if anything, and delete its file."""
         ...
 
 
 @runtime_checkable
 class BoundsFirstFrame(Protocol):
-    """What a `RecorderHook` has besides if it knows how exact the time of its first frame is."""
+    """Optional property of a `RecorderHook` that knows the uncertainty of its first frame's time."""
 
     @property
     def first_frame_bound(self) -> float:
-        """Seconds by which the time that the latest `RecorderHook.start` returned may be wrong."""
+        """Seconds by which the result of the latest `RecorderHook.start` may be wrong."""
         ...
 
 
-class Phase(Enum):
-    """What the device is doing."""
+class RecordingPhase(Enum):
+    """Phase of a device's recorder."""
 
     READY = "ready"
     SCHEDULED = "scheduled"
@@ -98,14 +100,8 @@ class Phase(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a start or stop went.
-
-    Attributes:
-        status: The protocol's word for it.
-        message: What to say to a person, or ``""``.
-        file: What a stop left behind, or None.
-    """
+class OperationResult:
+    """Result of a start or stop: the protocol's status, a text for people, and the file of a stop."""
 
     status: str
     message: str = ""
@@ -113,23 +109,16 @@ class Outcome:
 
 
 class RecordingControl:
-    """Starts and stops the recorder, never twice at once, and notices when it ends by itself.
+    """Starts and stops the recorder, one operation at a time, and monitors whether it ends by itself.
 
-    Args:
-        recorder: Does the recording.
-        clock: This device's clock.
-        offset: Reference time minus ``clock``.
-        require_sync: Refuse starts while the offset is unknown, or that are long past.
-        reserve: Bytes that stay free: less refuses a start, and half of it ends a recording.
-        start_timeout: Seconds until the first frame.
-        stop_timeout: Seconds the recorder has to finish its file.
+    Arguments are those of `MultiCamDevice` and `DeviceLimits`.
 
     Attributes:
-        phase: What it is doing.
-        message: Why it failed, while ``phase`` is ``FAILED``.
+        phase: Phase of the recorder.
+        message: Reason of the failure, while ``phase`` is ``FAILED``.
         path: The file being written, or None.
         first_frame_at: First frame of the latest recording, Unix seconds, or None.
-        first_frame_bound: Seconds by which that may be wrong, or None if the recorder does not say.
+        first_frame_bound: Seconds by which that may be wrong, or None if the recorder does not report it.
     """
 
     def __init__(
@@ -154,48 +143,41 @@ class RecordingControl:
         self._lock = asyncio.Lock()
         self._schedule: asyncio.Task[None] | None = None
         self._watch: asyncio.Task[None] | None = None
-        self._left: Outcome | None = None
+        self._ended: OperationResult | None = None  # of a recording that ended by itself
         self._closing = False
-        self.phase = Phase.READY
+        self.phase = RecordingPhase.READY
         self.message = ""
         self.path: Path | None = None
         self.first_frame_at: float | None = None
         self.first_frame_bound: float | None = None
 
     def now(self) -> float:
-        """Reference time, as far as it is known: Unix seconds."""
+        """Return the reference time as far as it is known, Unix seconds."""
         return self._clock.time() + (self._offset() or 0.0)
 
-    async def start(self, storage: Storage, at: float | None) -> Outcome:
-        """Start at a time, or at once if it has come or none is given.
+    async def start(self, storage: Storage, at: float | None) -> OperationResult:
+        """Start at a time of the reference clock (Unix seconds), or at once if it is None or has passed.
 
-        Args:
-            storage: Where the recording goes.
-            at: Unix seconds of the reference clock.
-
-        Returns:
-            ``recording`` once the first frame is recorded (also if it was recording already),
-            ``scheduled_recording_accepted``, ``time_not_synchronized`` or ``error``.
+        The status is ``recording`` once the first frame is recorded (also if it was recording already),
+        ``scheduled_recording_accepted``, ``time_not_synchronized`` or ``error``.
         """
         ahead = 0.0 if at is None else at - self.now()
         if self._require_sync and self._offset() is None:
-            return Outcome("time_not_synchronized", "this device does not know the time yet")
+            return OperationResult("time_not_synchronized", "this device does not know the time yet")
         if not ahead <= MAX_AHEAD or (self._require_sync and ahead < -MAX_LATE):
-            return Outcome("time_not_synchronized", f"the start lies {ahead:+.1f} s from this device's clock")
-        if self.phase is Phase.STOPPING:
-            return Outcome("error", "the last recording is still being finished")
+            return OperationResult(
+                "time_not_synchronized", f"the start lies {ahead:+.1f} s from this device's clock"
+            )
+        if self.phase is RecordingPhase.STOPPING:
+            return OperationResult("error", "the last recording is still being finished")
         return await self._operate(self._start(storage, at, ahead), "start")
 
-    async def stop(self) -> Outcome:
-        """Stop the recording, or forget a start that has not come yet.
-
-        Returns:
-            ``recording_stopped`` with the file if there was a recording, or ``error``.
-        """
+    async def stop(self) -> OperationResult:
+        """Stop the recording or cancel a scheduled start: ``recording_stopped``, or ``error``."""
         return await self._operate(self._stop(), "stop")
 
     async def aclose(self, *, timeout: float) -> None:
-        """Finish what is being recorded; no start is accepted afterwards.
+        """Finish the recording and refuse further starts.
 
         Raises:
             TimeoutError: That took more than ``timeout`` seconds; the recorder was cancelled.
@@ -207,38 +189,38 @@ class RecordingControl:
         finally:
             await self._scope.aclose()
 
-    async def _operate(self, operation: Coroutine[Any, Any, Outcome], name: str) -> Outcome:
+    async def _operate(self, operation: Coroutine[Any, Any, OperationResult], name: str) -> OperationResult:
         return await asyncio.shield(self._scope.spawn(operation, name=name))
 
-    async def _start(self, storage: Storage, at: float | None, ahead: float) -> Outcome:
+    async def _start(self, storage: Storage, at: float | None, ahead: float) -> OperationResult:
         async with self._lock:
             if self._closing:
-                return Outcome("error", "the device is shutting down")
-            if self.phase is Phase.RECORDING:
-                return Outcome("recording", "already recording")
+                return OperationResult("error", "the device is shutting down")
+            if self.phase is RecordingPhase.RECORDING:
+                return OperationResult("recording", "already recording")
             await self._unschedule()
             if at is not None and ahead > SHORT_LEAD:
-                lack = await self._lack_of_space(storage)
-                if lack:
-                    return Outcome("error", lack)
-                self.phase = Phase.SCHEDULED
+                shortage = await self._space_shortage(storage)
+                if shortage:
+                    return OperationResult("error", shortage)
+                self.phase = RecordingPhase.SCHEDULED
                 self._schedule = self._scope.spawn(self._start_later(storage, at), name="schedule")
-                return Outcome("scheduled_recording_accepted", f"recording starts in {ahead:.3f} s")
+                return OperationResult("scheduled_recording_accepted", f"recording starts in {ahead:.3f} s")
             if at is not None and ahead > 0:
                 return await self._begin_at(storage, at)
             return await self._begin(storage)
 
-    async def _stop(self) -> Outcome:
+    async def _stop(self) -> OperationResult:
         async with self._lock:
-            if self.phase is Phase.SCHEDULED:
+            if self.phase is RecordingPhase.SCHEDULED:
                 await self._unschedule()
-                return Outcome("recording_stopped", "the scheduled start was cancelled")
-            if self._left is not None:
-                left, self._left = self._left, None
-                self.phase = Phase.READY
-                return left
-            if self.phase is not Phase.RECORDING:
-                return Outcome("error", "not recording")
+                return OperationResult("recording_stopped", "the scheduled start was cancelled")
+            if self._ended is not None:
+                result, self._ended = self._ended, None
+                self.phase = RecordingPhase.READY
+                return result
+            if self.phase is not RecordingPhase.RECORDING:
+                return OperationResult("error", "not recording")
             if self._watch is not None:
                 self._watch.cancel()
             return await self._finish()
@@ -254,15 +236,15 @@ class RecordingControl:
             await self._until(at)
             async with self._lock:
                 self._schedule = None
-                outcome = await self._begin(storage, path)
+                result = await self._begin(storage, path)
         except BaseException:
             await finish(self._disarm())
             raise
-        if outcome.status != "recording":
-            _LOG.error("the scheduled recording did not start: %s", outcome.message)
+        if result.status != "recording":
+            _LOG.error("the scheduled recording did not start: %s", result.message)
 
     async def _arm(self, storage: Storage, at: float) -> Path | None:
-        """Have the recorder ready for a time; the path if it is."""
+        """Arm the recorder for a time; return the path, or None if it is not armed."""
         if not isinstance(self._recorder, ArmsAhead):
             return None
         await self._until(at - ARM_LEAD)
@@ -270,7 +252,7 @@ class RecordingControl:
             self.path = await storage.new_path(at - (self._offset() or 0.0))
             async with deadline(self._start_timeout, "camera"):
                 await self._recorder.arm(self.path)
-        except Exception as error:  # noqa: BLE001 - as in `_begin`, which will tell if it lasts
+        except Exception as error:  # noqa: BLE001 - as in `_begin`, which reports it if it persists
             _LOG.info("the recorder is not ready ahead of its start: %s", error)
             await self._disarm()
             return None
@@ -283,24 +265,24 @@ class RecordingControl:
                 async with deadline(self._stop_timeout, "end of what was armed"):
                     await self._recorder.disarm()
             except Exception as error:  # noqa: BLE001 - as in `_begin`
-                _LOG.error("the recorder did not let go of a scheduled start", exc_info=error)
+                _LOG.error("the recorder did not release a scheduled start", exc_info=error)
 
     async def _unschedule(self) -> None:
         schedule, self._schedule = self._schedule, None
         if schedule is not None:
             schedule.cancel()
-            await asyncio.wait({schedule})  # it lets go of what it armed
-        if self.phase is Phase.SCHEDULED:
-            self.phase = Phase.READY
+            await asyncio.wait({schedule})  # it disarms the recorder
+        if self.phase is RecordingPhase.SCHEDULED:
+            self.phase = RecordingPhase.READY
 
-    async def _lack_of_space(self, storage: Storage) -> str:
+    async def _space_shortage(self, storage: Storage) -> str:
         free = await storage.free()
         if free >= self._reserve:
             return ""
         return f"{free:,} bytes are free for recordings, {self._reserve:,} are needed"
 
-    async def _begin_at(self, storage: Storage, at: float) -> Outcome:
-        """Start the recorder at a time that is about to come; the lock is held."""
+    async def _begin_at(self, storage: Storage, at: float) -> OperationResult:
+        """Start the recorder at a time less than `SHORT_LEAD` ahead; the lock is held."""
         try:
             path = await self._arm(storage, at)
             await self._until(at)
@@ -309,15 +291,15 @@ class RecordingControl:
             raise
         return await self._begin(storage, path)
 
-    async def _begin(self, storage: Storage, armed: Path | None = None) -> Outcome:
+    async def _begin(self, storage: Storage, armed: Path | None = None) -> OperationResult:
         """Start the recorder, which may be armed for a path; the lock is held."""
-        self.phase = Phase.STARTING
+        self.phase = RecordingPhase.STARTING
         self.message = ""
-        self._left = None
+        self._ended = None
         try:
-            lack = await self._lack_of_space(storage)
-            if lack:
-                raise InsufficientSpaceError(lack, needed=self._reserve, free=0)
+            shortage = await self._space_shortage(storage)
+            if shortage:
+                raise InsufficientSpaceError(shortage, needed=self._reserve, free=0)
             path = self.path = armed or await storage.new_path(self._clock.time())
             async with deadline(self._start_timeout, "first frame"):
                 self.first_frame_at = await self._recorder.start(path)
@@ -326,35 +308,35 @@ class RecordingControl:
                 recorder.first_frame_bound if isinstance(recorder, BoundsFirstFrame) else None
             )
         except Exception as error:  # noqa: BLE001 - the recorder is the caller's code and may raise anything
-            begun, self.path = self.path, None
+            failed, self.path = self.path, None
             if armed is not None:
                 await self._disarm()
             self._fail(error)
-            if begun is not None:
-                await storage.drop_empty(begun)
-            return Outcome("error", self.message)
-        self.phase = Phase.RECORDING
+            if failed is not None:
+                await storage.delete_empty(failed)
+            return OperationResult("error", self.message)
+        self.phase = RecordingPhase.RECORDING
         self._watch = self._scope.spawn(self._end_if_needed(storage), name="watch")
-        return Outcome("recording")
+        return OperationResult("recording")
 
-    async def _finish(self) -> Outcome:
+    async def _finish(self) -> OperationResult:
         """Stop the recorder; the lock is held."""
-        self.phase = Phase.STOPPING
+        self.phase = RecordingPhase.STOPPING
         try:
             async with deadline(self._stop_timeout, "finished file"):
                 verdict = await self._recorder.stop()
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(error)
-            return Outcome("error", self.message)
+            return OperationResult("error", self.message)
         finally:
             self.path = None
-        self.phase = Phase.READY
+        self.phase = RecordingPhase.READY
         if verdict.verdict is Verdict.EMPTY:
-            return Outcome("error", f"nothing was recorded: {verdict.detail}", verdict)
-        return Outcome("recording_stopped", verdict.detail, verdict)
+            return OperationResult("error", f"nothing was recorded: {verdict.detail}", verdict)
+        return OperationResult("recording_stopped", verdict.detail, verdict)
 
     async def _end_if_needed(self, storage: Storage) -> None:
-        """Finish the file when the recorder ends by itself or the disk fills up."""
+        """Finish the file when the recorder ends by itself or the disk is nearly full."""
         reason: str | None = None
         while reason is None:
             try:
@@ -366,13 +348,116 @@ class RecordingControl:
             except Exception as error:  # noqa: BLE001 - as above
                 reason = str(error) or type(error).__name__
         async with self._lock:
-            outcome = await self._finish()
+            result = await self._finish()
             _LOG.error("the recording ended by itself: %s", reason)
-            self._left = Outcome(outcome.status, reason, outcome.file)
-            self.phase, self.message = Phase.FAILED, reason
+            self._ended = OperationResult(result.status, reason, result.file)
+            self.phase, self.message = RecordingPhase.FAILED, reason
 
     def _fail(self, error: Exception) -> None:
-        self.phase = Phase.FAILED
+        self.phase = RecordingPhase.FAILED
         self.message = str(error) or type(error).__name__
         if not isinstance(error, AsynccamError):
             _LOG.error("the recorder failed", exc_info=error)
+
+
+_ENCODING_TIME: Final = 0.05
+"""Seconds from a frame to its arrival at the muxer on a busy computer. Assumed."""
+_FIRST_FRAME_TIMEOUT: Final = 15.0
+"""Seconds for a camera to open."""
+
+
+class GstRecorder:
+    """A `RecorderHook` with `ArmsAhead` that records a GStreamer source in a new process per recording."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._armed: tuple[Path, Recorder] | None = None
+        self._recorder: Recorder | None = None
+
+    async def arm(self, path: Path) -> None:
+        """Open the camera ahead of a start, and drop its frames; returns when it delivers them.
+
+        Raises:
+            RecordingError, TimeoutError, StorageError: As of `start`; nothing is left running.
+        """
+        await self.disarm()
+        recorder = self._recorder_for(path)
+        try:
+            await recorder.arm(timeout=_FIRST_FRAME_TIMEOUT)
+        except BaseException:
+            await finish(recorder.aclose())
+            raise
+        self._armed = path, recorder
+
+    async def disarm(self) -> None:
+        """Cancel an armed start, if any: neither a process nor a file is left."""
+        armed, self._armed = self._armed, None
+        if armed is not None:
+            await finish(armed[1].aclose())
+
+    async def start(self, path: Path) -> float:
+        """Record into ``path``; return the time of the first frame when it was written.
+
+        A recorder that is armed for this path is used; if its camera failed meanwhile, it is opened again.
+
+        Raises:
+            RecordingError: GStreamer or an element is missing, or the camera did not open.
+            TimeoutError: No frame came.
+            StorageError: The file cannot be written.
+        """
+        if self._armed is not None and self._armed[0] == path and self._armed[1].state is RecorderState.ARMED:
+            recorder, self._armed = self._armed[1], None
+            try:
+                return await self._begin(recorder)
+            except RecordingError as error:
+                _LOG.warning("%s: the armed camera failed and is opened again: %s", path.name, error)
+        await self.disarm()
+        return await self._begin(self._recorder_for(path))
+
+    async def stop(self) -> FileVerdict:
+        """Finish the file and check it.
+
+        Raises:
+            RecordingError: No file was written.
+            StateError: Nothing was started.
+        """
+        recorder, self._recorder = self._running(), None
+        try:
+            verdicts = await recorder.stop()
+        finally:
+            await finish(recorder.aclose())
+        if not verdicts:
+            raise RecordingError(f"{recorder.name}: {recorder.error or 'no file was written'}")
+        return verdicts[-1]
+
+    @property
+    def first_frame_bound(self) -> float:
+        """Uncertainty of the first frame's time in seconds: the recorder's own, and encoding."""
+        return self._running().first_frame_bound + _ENCODING_TIME
+
+    async def ended(self) -> str:
+        """Wait until the recording ends by itself, and return the reason.
+
+        Raises:
+            StateError: Nothing was started.
+        """
+        recorder = self._running()
+        await recorder.wait()
+        return str(recorder.error or "the source has ended")
+
+    async def _begin(self, recorder: Recorder) -> float:
+        try:
+            first_frame_at = await recorder.start(timeout=_FIRST_FRAME_TIMEOUT)
+        except BaseException:
+            await finish(recorder.aclose())
+            raise
+        self._recorder = recorder
+        return first_frame_at
+
+    def _recorder_for(self, path: Path) -> Recorder:
+        return Recorder(Pipeline(self._source, SingleFile(path)), name=path.name)
+
+    def _running(self) -> Recorder:
+        if self._recorder is None:
+            raise StateError("nothing is being recorded")
+        return self._recorder

@@ -1,7 +1,6 @@
-"""AWS Signature Version 4 for one request: what UPLOAD_TO_CLOUD with IAM fields needs of Amazon S3.
+"""AWS Signature Version 4 for one request, without I/O; UPLOAD_TO_CLOUD with IAM fields needs it.
 
-Without I/O: the same arguments always give the same headers. See the AWS documentation,
-"Signature Calculations for the Authorization Header".
+See the AWS documentation, "Signature Calculations for the Authorization Header".
 """
 
 import hashlib
@@ -13,19 +12,12 @@ from typing import Final
 from urllib.parse import quote, urlsplit
 
 UNSIGNED_PAYLOAD: Final = "UNSIGNED-PAYLOAD"
-"""Stands for the digest of a body that is streamed and not read twice."""
+"""Replaces the digest of a body that is streamed and not read twice."""
 
 
 @dataclass(frozen=True, slots=True)
 class AwsCredentials:
-    """What signs a request; never shown.
-
-    Attributes:
-        access_key_id: Public half of the key.
-        secret_access_key: Secret half.
-        session_token: Of temporary credentials, else ``""``.
-        region: AWS region, ``eu-central-1`` for example.
-    """
+    """AWS credentials, never shown; ``session_token`` is ``""`` unless they are temporary."""
 
     access_key_id: str = field(repr=False)
     secret_access_key: str = field(repr=False)
@@ -34,17 +26,11 @@ class AwsCredentials:
 
 
 def object_url(bucket: str, key: str, region: str, *, endpoint: str | None = None) -> str:
-    """Where an object is written, percent-encoded as it is signed.
-
-    Args:
-        bucket: Bucket name; one with dots is put into the path, as no certificate covers it.
-        key: Object key; its slashes stay.
-        region: AWS region.
-        endpoint: Another server that speaks S3, ``http://host:9000`` for example; None for Amazon.
-    """
+    """Return an object's URL, percent-encoded as it is signed; ``endpoint`` replaces Amazon's server."""
     path = quote(key, safe="/-_.~")
     if endpoint is not None:
         return f"{endpoint.rstrip('/')}/{bucket}/{path}"
+    # Amazon's wildcard certificate does not cover a bucket name with dots as a host name.
     if "." in bucket:
         return f"https://s3.{region}.amazonaws.com/{bucket}/{path}"
     return f"https://{bucket}.s3.{region}.amazonaws.com/{path}"
@@ -59,18 +45,10 @@ def sign(
     headers: Mapping[str, str] | None = None,
     payload: str = UNSIGNED_PAYLOAD,
 ) -> dict[str, str]:
-    """The headers that make a request to S3 authentic.
+    """Return ``headers`` and those that sign a request to S3, ``Authorization`` among them.
 
-    Args:
-        method: HTTP method.
-        url: Percent-encoded, without a query.
-        credentials: Whose request it is.
-        when: Unix seconds; S3 tolerates 15 minutes.
-        headers: Further headers to sign.
-        payload: Hexadecimal SHA-256 of the body.
-
-    Returns:
-        ``headers`` and those that sign them, ``Authorization`` among them.
+    ``url`` is percent-encoded and without a query, ``when`` Unix seconds (S3 tolerates 15 minutes),
+    ``payload`` the hexadecimal SHA-256 of the body.
     """
     moment = datetime.fromtimestamp(when, UTC).strftime("%Y%m%dT%H%M%SZ")
     parts = urlsplit(url)

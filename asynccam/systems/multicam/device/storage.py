@@ -1,6 +1,6 @@
-"""The recordings of a MultiCam device: one flat directory, read off the loop, never left.
+"""Recordings of a MultiCam device: one flat directory, read outside the event loop.
 
-See docs/protocols/multicam.md for how the two dialects name a recording.
+See docs/protocols/multicam.md for the two dialects' names of a recording.
 """
 
 import asyncio
@@ -18,19 +18,15 @@ from asynccam.errors import StorageError
 from asynccam.runtime.tasks import finish
 
 SUFFIXES: Final = frozenset({".mp4", ".mov", ".mkv"})
-"""Files in the directory that count as recordings; everything else there is never shown or sent."""
+"""Suffixes of recordings; all other files in the directory are never listed or sent."""
 _STARTED: Final = re.compile(r"_(\d{10})(\d{3})?(?:-\d+)?$")
 
 
 @dataclass(frozen=True, slots=True)
-class StoredFile:
-    """A recording on the device's disk.
+class StoredRecording:
+    """A recording on the device's disk: size in bytes, times in Unix seconds.
 
-    Attributes:
-        name: File name, ``video_1729000000.mp4``.
-        size: Bytes.
-        created: When it was begun, Unix seconds: from its name where that tells, else ``modified``.
-        modified: When it was last written, Unix seconds.
+    ``created`` is the start from the file's name, or else ``modified``.
     """
 
     name: str
@@ -40,18 +36,12 @@ class StoredFile:
 
     @property
     def file_id(self) -> str:
-        """What dialect 1 calls it: the name without its suffix."""
+        """Id in dialect 1: the name without its suffix."""
         return Path(self.name).stem
 
 
 class OpenFile:
-    """A recording being read. The descriptor belongs to the `Storage.reading` block that gave it.
-
-    Attributes:
-        name: File name.
-        size: Bytes when it was opened.
-        fd: Descriptor, for reads at a given offset.
-    """
+    """A recording being read: its size when it was opened, and a descriptor that `Storage.reading` closes."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -60,7 +50,7 @@ class OpenFile:
         self.fd = -1
 
     def open(self) -> None:
-        """Open a regular file, never through a link; waits for no FIFO."""
+        """Open a regular file, never through a link, and without waiting for a FIFO's writer."""
         self.fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         found = os.fstat(self.fd)
         if not stat.S_ISREG(found.st_mode):
@@ -75,13 +65,13 @@ class OpenFile:
 
 
 class Storage:
-    """The directory of recordings. It is read at every question, so a restart finds everything again.
+    """The directory of recordings; it is read for every request, so a restart loses nothing.
 
     Args:
-        directory: Where the recordings are; made if it is missing.
-        device_id: Goes into the names of dialect 1.
-        dialect: 1 or 2: how new recordings are named.
-        unfinished: Names the recording being written, which is neither shown nor sent, or None.
+        directory: Created if missing.
+        device_id: Part of the names in dialect 1.
+        dialect: Dialect of new names, 1 or 2.
+        unfinished: Returns the name of the recording being written, which is not listed or sent, or None.
     """
 
     def __init__(
@@ -93,7 +83,7 @@ class Storage:
         self._unfinished = unfinished
 
     async def prepare(self) -> None:
-        """Make the directory; raises `StorageError` if that or writing there is impossible."""
+        """Create the directory; raise `StorageError` if that or writing there is impossible."""
 
         def prepare() -> None:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -106,24 +96,22 @@ class Storage:
             raise StorageError(f"cannot record in {self.directory}: {error}") from error
 
     async def free(self) -> int:
-        """Bytes free for recordings; raises `StorageError`."""
+        """Return the bytes free for recordings, or raise `StorageError`."""
         try:
             return (await asyncio.to_thread(shutil.disk_usage, self.directory)).free
         except OSError as error:
-            raise StorageError(f"cannot look at {self.directory}: {error}") from error
+            raise StorageError(f"cannot read {self.directory}: {error}") from error
 
-    async def files(self) -> list[StoredFile]:
-        """Every finished recording, oldest first; raises `StorageError`."""
+    async def files(self) -> list[StoredRecording]:
+        """Return all finished recordings, oldest first, or raise `StorageError`."""
         try:
             return await asyncio.to_thread(self._scan)
         except OSError as error:
             raise StorageError(f"cannot list {self.directory}: {error}") from error
 
-    async def find(self, *names: str | None) -> StoredFile | None:
-        """The recording that one of the names or ids means, the first one first; None if none does.
-
-        A name is compared with what is there and never made into a path.
-        """
+    async def find(self, *names: str | None) -> StoredRecording | None:
+        """Return the recording with the first of the names or ids that exists, or None."""
+        # Names are compared, never made into a path: they are the controller's.
         wanted = [name for name in names if name]
         files = await self.files() if wanted else []
         by_name = {file.name: file for file in files}
@@ -131,16 +119,12 @@ class Storage:
         return next((found for name in wanted if (found := by_name.get(name) or by_id.get(name))), None)
 
     @asynccontextmanager
-    async def reading(self, file: StoredFile) -> AsyncIterator[OpenFile]:
-        """Open a recording that `find` gave.
-
-        Raises:
-            StorageError: It has gone, or cannot be read.
-        """
+    async def reading(self, file: StoredRecording) -> AsyncIterator[OpenFile]:
+        """Open a recording that `find` returned, or raise `StorageError`."""
         opened = OpenFile(self.directory / file.name)
         try:
             try:
-                # Seen to its end even when cancelled: the thread must not open it after close().
+                # Awaited even when cancelled: the thread must not open it after close().
                 await finish(asyncio.to_thread(opened.open))
             except OSError as error:
                 raise StorageError(f"cannot open {file.name}: {error.strerror or error}") from error
@@ -149,38 +133,38 @@ class Storage:
             opened.close()
 
     async def delete(self, name: str) -> None:
-        """Remove a recording that `files` gave; harmless if it has gone; raises `StorageError`."""
+        """Delete a recording that `files` returned, if it still exists; raise `StorageError` on failure."""
         try:
             await finish(asyncio.to_thread((self.directory / name).unlink, missing_ok=True))
         except OSError as error:
             raise StorageError(f"cannot delete {name}: {error.strerror or error}") from error
 
     async def new_path(self, started: float) -> Path:
-        """A path for a recording begun at ``started`` (Unix seconds) that nothing exists at."""
+        """Return an unused path for a recording that starts at ``started`` (Unix seconds)."""
         stem = f"{self._prefix}_{int(started * 1000) if self._milliseconds else int(started)}"
 
         def unused() -> Path:
-            path, number = self.directory / f"{stem}.mp4", 0
+            path, suffix = self.directory / f"{stem}.mp4", 0
             while os.path.lexists(path):
-                number += 1
-                path = self.directory / f"{stem}-{number}.mp4"
+                suffix += 1
+                path = self.directory / f"{stem}-{suffix}.mp4"
             return path
 
         return await asyncio.to_thread(unused)
 
-    async def drop_empty(self, path: Path) -> None:
-        """Remove what a recording that never began left behind, if it is empty."""
+    async def delete_empty(self, path: Path) -> None:
+        """Delete the file of a recording that failed to start, if it is empty."""
 
-        def drop() -> None:
+        def delete() -> None:
             if path.exists() and path.stat().st_size == 0:
                 path.unlink()
 
         try:
-            await finish(asyncio.to_thread(drop))
+            await finish(asyncio.to_thread(delete))
         except OSError as error:
             raise StorageError(f"cannot remove {path.name}: {error.strerror or error}") from error
 
-    def _scan(self) -> list[StoredFile]:
+    def _scan(self) -> list[StoredRecording]:
         unfinished = self._unfinished()
         found = []
         with os.scandir(self.directory) as entries:
@@ -198,13 +182,13 @@ class Storage:
 
 
 def _is_recording(name: str) -> bool:
-    # A name that is not UTF-8 cannot be said on the wire; isprintable() is false for it.
+    # A name that is not UTF-8 cannot be sent as JSON; isprintable() is false for it.
     return not name.startswith(".") and name.isprintable() and Path(name).suffix.lower() in SUFFIXES
 
 
-def _describe(name: str, status: os.stat_result) -> StoredFile:
+def _describe(name: str, status: os.stat_result) -> StoredRecording:
     digits = _STARTED.search(Path(name).stem)
     created = status.st_mtime
     if digits:
         created = int(digits[1]) + int(digits[2] or 0) / 1000
-    return StoredFile(name, status.st_size, created, status.st_mtime)
+    return StoredRecording(name, status.st_size, created, status.st_mtime)

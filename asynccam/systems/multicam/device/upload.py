@@ -1,7 +1,7 @@
-"""Recordings on their way to the cloud: a queue, one worker, progress in the device's status.
+"""Uploads of recordings to the cloud: a queue, one worker, progress in the device's status.
 
-See docs/protocols/multicam.md, UPLOAD_TO_CLOUD. Credentials live in memory only, are never shown,
-and never reach a log or an error's words.
+See docs/protocols/multicam.md, UPLOAD_TO_CLOUD. Credentials are kept in memory only, and appear in no
+log and no error text.
 """
 
 import asyncio
@@ -34,50 +34,41 @@ from asynccam.runtime.retry import Backoff, retry
 from asynccam.runtime.tasks import TaskScope
 from asynccam.runtime.timing import Clock
 from asynccam.systems.multicam.device.s3 import AwsCredentials, object_url, sign
-from asynccam.systems.multicam.device.storage import OpenFile, Storage, StoredFile
+from asynccam.systems.multicam.device.storage import OpenFile, Storage, StoredRecording
 from asynccam.systems.multicam.models import CommandMessage, UploadItem, UploadStatus
 
 _LOG = logging.getLogger(__name__)
 ATTEMPTS: Final = 6
 """Tries for each file."""
 RETRIES: Final = Backoff(initial=2.0, maximum=120.0)
-"""Waits between them."""
+"""Waits between tries."""
 STALL_TIMEOUT: Final = 60.0
-"""Seconds a server may take no byte, or give no answer."""
+"""Seconds without a byte read by the server, or without its response."""
 _CHUNK: Final = 256 * 1024
 _CONNECT_TIMEOUT: Final = 30.0
-_FAILURES_KEPT: Final = 100
-_PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""HTTP statuses that may be different at another try."""
+_MAX_FAILED: Final = 100
+_RETRYABLE: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""HTTP statuses that may be temporary."""
 
 
 @dataclass(frozen=True, slots=True)
 class UploadTarget:
-    """Where a recording goes; never shown.
-
-    Attributes:
-        url: For an HTTP PUT, percent-encoded.
-        credentials: Sign the request, or None for a presigned URL.
-    """
+    """Percent-encoded URL for an HTTP PUT, never shown; ``credentials`` is None for a presigned URL."""
 
     url: str = field(repr=False)
     credentials: AwsCredentials | None = field(default=None, repr=False)
 
     @property
     def host(self) -> str:
-        """The server's name, which is no secret."""
+        """Name of the server, which is not a secret."""
         return urlsplit(self.url).hostname or ""
 
     @classmethod
     def of(cls, command: CommandMessage, *, s3_endpoint: str | None) -> "UploadTarget":
-        """What UPLOAD_TO_CLOUD names.
-
-        Args:
-            command: The command.
-            s3_endpoint: A server that takes Amazon's place, or None.
+        """Return the target of an UPLOAD_TO_CLOUD; ``s3_endpoint`` replaces Amazon's server.
 
         Raises:
-            UsageError: It names neither a usable URL nor a bucket with a key and credentials.
+            UsageError: The command has neither a valid URL nor a bucket with a key and credentials.
         """
         if command.uploadUrl:
             if not _is_http(command.uploadUrl):
@@ -97,12 +88,12 @@ class UploadTarget:
         credentials = AwsCredentials(access_key_id, secret, command.awsSessionToken or "", region)
         url = object_url(bucket, key, region, endpoint=s3_endpoint)
         if not _is_http(url):
-            raise UsageError("s3Bucket and awsRegion make no address")
+            raise UsageError("s3Bucket and awsRegion do not make a valid URL")
         return cls(url, credentials)
 
 
 def _is_http(url: str) -> bool:
-    """Return whether something can be sent to a URL; half an IPv6 address, or port 99999, is not one."""
+    """Return whether a URL can be used; one with half an IPv6 address, or port 99999, cannot."""
     try:
         parts = URL(url, encoded=True)
         return parts.scheme in ("http", "https") and bool(parts.host) and urlsplit(url).port != 0
@@ -111,51 +102,43 @@ def _is_http(url: str) -> bool:
 
 
 class UploadHosts:
-    """Hosts that a device may upload to: whoever reaches its port could send recordings anywhere else.
+    """Hosts that uploads are allowed to; otherwise any client could have the device upload anywhere.
 
-    Args:
-        allowed: ``HOST`` for any port of it, or ``HOST:PORT``.
-        s3_endpoint: A server that takes Amazon's place, which is allowed too, or None.
-
-    Raises:
-        UsageError: One is not a host.
+    ``allowed`` holds ``HOST`` for all its ports, or ``HOST:PORT``; ``s3_endpoint`` is allowed too. Raises
+    `UsageError` if one is not a host.
     """
 
     def __init__(self, allowed: Iterable[str], *, s3_endpoint: str | None = None) -> None:
-        self._allowed = {host_and_port(one) for one in ((allowed,) if isinstance(allowed, str) else allowed)}
+        hosts = (allowed,) if isinstance(allowed, str) else allowed
+        self._allowed = {host_and_port(host) for host in hosts}
         if s3_endpoint is not None:
             self._allowed.add(_host_of(s3_endpoint))
 
     def check(self, target: UploadTarget) -> None:
-        """See that a recording may go there.
-
-        Raises:
-            UsageError: The URL is not usable.
-            PermissionDeniedError: The host is not allowed.
-        """
+        """Raise `PermissionDeniedError` if the host is not allowed, `UsageError` if the URL is invalid."""
         host, port = _host_of(target.url)
         if not {(host, port), (host, None)} & self._allowed:
-            place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             raise PermissionDeniedError(
-                f"uploads to {place} are not allowed on this device; start it with --upload-to {place}"
+                f"uploads to {address} are not allowed on this device; start it with --upload-to {address}"
             )
 
 
 def _host_of(url: str) -> tuple[str, int]:
     """Read the host and port that `_put` connects to, as aiohttp reads them."""
     try:
-        found = URL(url, encoded=True)
-        host, port = found.host, found.port
+        parts = URL(url, encoded=True)
+        host, port = parts.host, parts.port
     except ValueError:
         raise UsageError("the upload URL is not usable") from None
-    if not host or not port or found.user is not None or found.password is not None:
+    if not host or not port or parts.user is not None or parts.password is not None:
         raise UsageError("the upload URL is not usable: it must name a host, and no user")
     return host.lower(), port
 
 
 @dataclass(slots=True)
 class _Upload:
-    file: StoredFile
+    file: StoredRecording
     target: UploadTarget
     status: UploadStatus = UploadStatus.QUEUED
     sent: int = 0
@@ -165,7 +148,7 @@ class _Upload:
 
     def item(self) -> UploadItem:
         size = self.file.size
-        words = {"error": self.error} if self.error else {}
+        error = {"error": self.error} if self.error else {}
         return UploadItem(
             fileName=self.file.name,
             fileSize=size,
@@ -173,20 +156,16 @@ class _Upload:
             uploadProgress=round(100 * self.sent / size, 1) if size else 0.0,
             uploadSpeed=round(self.speed),
             status=self.status,
-            **words,
+            **error,
         )
 
 
 class UploadQueue:
-    """Uploads recordings one after another and deletes each once it is safely away.
+    """Uploads recordings one after another and deletes each once it is uploaded.
 
-    Failures that may pass are tried again; a file that will not go is kept, and listed as failed
-    until it is asked for again. The queue does not outlive the process, since it holds credentials.
-
-    Args:
-        storage: Where the recordings are.
-        clock: Signs requests and measures speed.
-        http: A session to use, which is not closed; None for one of its own.
+    Temporary failures are retried; a file that cannot be uploaded is kept, and listed as failed until it is
+    queued again. The queue holds credentials, so it is not kept on disk. A caller's ``http`` session is not
+    closed.
     """
 
     def __init__(
@@ -202,37 +181,33 @@ class UploadQueue:
         self._own_http: aiohttp.ClientSession | None = None
         self._scope = TaskScope("multicam-uploads")
         self._queue: deque[_Upload] = deque()
-        self._failed: deque[_Upload] = deque(maxlen=_FAILURES_KEPT)
+        self._failed: deque[_Upload] = deque(maxlen=_MAX_FAILED)
         self._working = False
 
     @property
     def items(self) -> list[UploadItem]:
-        """What is being uploaded or waits, the present one first."""
+        """Queued uploads, the running one first."""
         return [upload.item() for upload in self._queue]
 
     @property
     def failed(self) -> list[UploadItem]:
-        """What could not be uploaded."""
+        """Failed uploads, oldest first."""
         return [upload.item() for upload in self._failed]
 
-    def add(self, file: StoredFile, target: UploadTarget) -> None:
-        """Queue a file; one that waits already gets the new target.
-
-        Raises:
-            StateError: The queue is closed.
-        """
+    def add(self, file: StoredRecording, target: UploadTarget) -> None:
+        """Queue a file, or replace the target of a queued one; raise `StateError` if the queue is closed."""
         for upload in self._queue:
             if upload.file.name == file.name:
                 upload.target = target
                 return
-        self._failed = deque((old for old in self._failed if old.file.name != file.name), _FAILURES_KEPT)
+        self._failed = deque((old for old in self._failed if old.file.name != file.name), _MAX_FAILED)
         if not self._working:
             self._scope.spawn(self._work(), name="worker")
             self._working = True
         self._queue.append(_Upload(file, target))
 
     async def aclose(self) -> None:
-        """Break off what is being uploaded; its file stays. Harmless when called twice."""
+        """Abort the running upload; its file is kept. May be called twice."""
         await self._scope.aclose()
         if self._own_http is not None:
             await self._own_http.close()
@@ -251,7 +226,7 @@ class UploadQueue:
                     await self._storage.delete(upload.file.name)
                 except AsynccamError as error:
                     self._give_up(upload, str(error))
-                except Exception:  # noqa: BLE001 - one file's trouble must not end the queue
+                except Exception:  # noqa: BLE001 - one file's failure must not end the queue
                     _LOG.exception("the upload of %s failed", upload.file.name)
                     self._give_up(upload, "internal error")
                 self._queue.popleft()
@@ -275,12 +250,12 @@ class UploadQueue:
         upload.error = ""
 
     async def _put(self, upload: _Upload, target: UploadTarget, file: OpenFile) -> None:
-        """One PUT from disk. aiohttp's own errors are not passed on: their words hold the whole URL."""
+        """Send one PUT from disk."""
         headers = {"Content-Length": str(file.size)}
         if target.credentials is not None:
             headers |= sign("PUT", target.url, target.credentials, self._clock.time())
         stall = asyncio.timeout(STALL_TIMEOUT)
-        status, words = 0, ""
+        status, reason = 0, ""
         try:
             async with (
                 stall,
@@ -293,17 +268,18 @@ class UploadQueue:
                     timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT),
                 ) as response,
             ):
-                status, words = response.status, clean_text(response.reason or "")
+                status, reason = response.status, clean_text(response.reason or "")
+        # aiohttp's own errors are not chained: their texts hold the whole URL with its signature.
         except builtins.TimeoutError:
             raise TimeoutError(f"{target.host} made no progress in {STALL_TIMEOUT:g} s") from None
         except (aiohttp.InvalidURL, ValueError):
             raise UsageError("the upload URL is not usable") from None
         except (aiohttp.ClientError, OSError) as error:
             raise ConnectionError(f"lost {target.host}: {type(error).__name__}") from None
-        if status in _PASSING:
-            raise ConnectionError(f"{target.host} answered {status} {words}")
+        if status in _RETRYABLE:
+            raise ConnectionError(f"{target.host} answered {status} {reason}")
         if not 200 <= status < 300:
-            raise DeviceError(f"{target.host} answered {status} {words}", status=str(status))
+            raise DeviceError(f"{target.host} answered {status} {reason}", status=str(status))
 
     async def _read(self, upload: _Upload, file: OpenFile, stall: asyncio.Timeout) -> AsyncIterator[bytes]:
         loop = asyncio.get_running_loop()
@@ -313,7 +289,7 @@ class UploadQueue:
             if not data:
                 raise StorageError(f"{upload.file.name} became shorter while it was uploaded")
             yield data
-            # The next block is asked for once this one has left.
+            # aiohttp requests the next block once this one was sent.
             upload.sent += len(data)
             upload.speed = upload.sent / max(self._clock.monotonic() - upload.began, 1e-3)
             stall.reschedule(loop.time() + STALL_TIMEOUT)
@@ -322,7 +298,7 @@ class UploadQueue:
         if self._http is not None:
             return self._http
         if self._own_http is None:
-            # Names are resolved once: an allowed one cannot become another address later.
+            # Names are resolved once, so that an allowed name cannot become another address later.
             connector = aiohttp.TCPConnector(use_dns_cache=True, ttl_dns_cache=None)
             self._own_http = aiohttp.ClientSession(connector=connector)
         return self._own_http

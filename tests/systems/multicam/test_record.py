@@ -8,7 +8,7 @@ import pytest
 
 from asynccam.errors import BusyError, ClockNotSynchronizedError, ConnectionError, DeviceError, TimeoutError
 from asynccam.model.features import RecordPlan, StartReport
-from asynccam.systems.multicam.camera_record import MultiCamRecord
+from asynccam.systems.multicam.camera import MultiCamRecord
 from asynccam.systems.multicam.client import MultiCamClient
 from tests.support.waiting import eventually
 from tests.systems.multicam.peers import Android, Oak, Peer, reset
