@@ -5,11 +5,19 @@ import sys
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import PurePath
-from typing import Any
+from typing import Any, Final
 
 from asynccam.errors import RetryableError
 from asynccam.model.events import Event
 from asynccam.outside import MAX_DEPTH, clean_text, is_bounded
+
+# JSON keeps the names it had when the classes were renamed.
+_KINDS: Final[Mapping[str, list[str]]] = {
+    "MissedEvents": ["Gap", "CameraEvent", "Event"],
+    "ConnectionStateChanged": ["ConnectionStateChanged", "LinkStateChanged", "Event"],
+}
+_ALIASES: Final[Mapping[str, Mapping[str, str]]] = {"ConnectionStateChanged": {"server": "service"}}
+"""Fields that JSON repeats under another name, by class: ThorVision's events had ``server``."""
 
 
 def event_document(event: Event) -> dict[str, Any]:
@@ -19,11 +27,10 @@ def event_document(event: Event) -> dict[str, Any]:
         ``event`` (its class), ``kinds`` (its class and those it is one of, down to ``Event``), ``at``
         (Unix seconds), ``subject`` (whom it is about), and every field of its own by its name.
     """
-    kinds = list(type(event).json_kinds) or [
-        one.__name__ for one in type(event).__mro__ if issubclass(one, Event)
-    ]
+    names = [kind.__name__ for kind in type(event).__mro__ if issubclass(kind, Event)]
+    kinds = _KINDS.get(names[0], names)
     fields = {item.name: plain(getattr(event, item.name)) for item in dataclasses.fields(event)}
-    fields |= {key: fields[name] for key, name in event.json_aliases.items()}
+    fields |= {key: fields[name] for key, name in _ALIASES.get(names[0], {}).items()}
     return {"event": kinds[0], "kinds": kinds, "at": event.at, "subject": event.subject} | fields
 
 

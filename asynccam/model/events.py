@@ -1,8 +1,6 @@
 """Events: frozen values that say what happened, the same for all five systems."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import ClassVar
 
 from asynccam.model.info import CameraInfo, CameraState, ClockOffset, LocalFile
@@ -17,14 +15,10 @@ class Event:
         at: When this computer learned of it, Unix seconds.
         slot: Which part of its subject's state it tells, or ``""`` for what is no state. The latest
             of each slot and subject is kept for those who begin to listen later.
-        json_kinds: Names of the class and its bases in JSON; ``()`` for their names in Python.
-        json_aliases: Fields that JSON repeats under another name: field by key.
     """
 
     at: float = field(default_factory=unix_now)
     slot: ClassVar[str] = ""
-    json_kinds: ClassVar[tuple[str, ...]] = ()
-    json_aliases: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     @property
     def subject(self) -> str:
@@ -95,7 +89,6 @@ class MissedEvents(CameraEvent):
     """
 
     slot: ClassVar[str] = "gap"
-    json_kinds: ClassVar[tuple[str, ...]] = ("Gap", "CameraEvent", "Event")
     began: float
     ended: float
     appeared: tuple[str, ...] = ()

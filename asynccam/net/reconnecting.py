@@ -9,10 +9,9 @@ import builtins
 import logging
 import math
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
-from types import MappingProxyType
 from typing import ClassVar, Final, Generic, Protocol, TypeVar
 
 from asynccam.errors import AsynccamError, AuthenticationError, ConnectionError, StateError, TimeoutError
@@ -64,8 +63,6 @@ class ConnectionStateChanged(Event):
     """
 
     slot: ClassVar[str] = "connection"
-    json_kinds: ClassVar[tuple[str, ...]] = ("ConnectionStateChanged", "LinkStateChanged", "Event")
-    json_aliases: ClassVar[Mapping[str, str]] = MappingProxyType({"server": "service"})
     service: str
     state: ConnectionState
     previous: ConnectionState
