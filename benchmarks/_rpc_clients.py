@@ -31,7 +31,7 @@ class Ours:
 
     @classmethod
     async def open(cls, url: str, on_notice: OnNotice) -> "Ours":
-        return cls(await asynccam_connect(url, on_notice=lambda method, params: on_notice(params)))
+        return cls(await asynccam_connect(url, on_notification=lambda method, params: on_notice(params)))
 
     async def close(self) -> None:
         await self._client.aclose()

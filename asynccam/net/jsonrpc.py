@@ -1,13 +1,13 @@
-"""JSON-RPC over a WebSocket that comes back.
+"""JSON-RPC calls over a WebSocket that reconnects.
 
-`JsonRpcClient` keeps a `JsonRpcConnection` alive and adds deadlines, waits for a reconnect where the caller
-allows it, and repeats idempotent calls. See docs/reconnecting.md.
+`JsonRpcConnection` is one connection and the calls on it. `JsonRpcClient` keeps one open, and repeats a call
+after a reconnect where the caller allows that. See docs/reconnecting.md.
 """
 
 import asyncio
 import logging
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final
 
@@ -30,7 +30,7 @@ from asynccam.net.jsonrpc_codec import (
     UnexpectedMessage,
 )
 from asynccam.net.reconnecting import ConnectionState, ReconnectingConnection, StateListener
-from asynccam.net.websocket import MAX_MESSAGE, CloseInfo, Room, WebSocket, open_websocket
+from asynccam.net.websocket import CloseInfo, Room, WebSocket, WebSocketOptions, open_websocket
 from asynccam.outside import OVERLAP, is_suspicious
 from asynccam.redaction import loggable
 from asynccam.runtime.retry import Backoff
@@ -39,29 +39,32 @@ from asynccam.runtime.timing import deadline
 _LOG = logging.getLogger(__name__)
 
 DEFAULT_TIMEOUT: Final = 30.0
-_GOODBYE: Final = 2.0
+_DEFAULTS: Final = WebSocketOptions()
+_CLOSE_TIMEOUT: Final = 2.0
 """Seconds a peer gets to agree to the end of the connection."""
-_SHORT_GOODBYE: Final = 0.2
-"""The same for a peer that has not answered a call on it, whatever else it sends."""
+_SILENT_CLOSE_TIMEOUT: Final = 0.2
+"""The same for a peer that never answered a call, whatever else it sent."""
 
-_LARGE: Final = 128 << 10
-"""Bytes of a message that are looked through in one go."""
-_MOST_VALUES: Final = 200_000
-"""Values of one message; reading a message cannot be interrupted, and so many take about 20 ms."""
-_MOST_TO_CLEAN: Final = 60_000
-"""The same where something in it has to be replaced, which takes longer."""
+_LARGE_MESSAGE: Final = 128 << 10
+"""Bytes of a message that are scanned in one go."""
+_MAX_VALUES: Final = 200_000
+"""Values of one message: parsing cannot be interrupted, and so many take about 20 ms."""
+_MAX_VALUES_TO_CLEAN: Final = 60_000
+"""The same where something in the message has to be replaced, which takes longer."""
 
-NoticeHandler = Callable[[str, Any], None]
+NotificationHandler = Callable[[str, Any], None]
 """Called with a notification's method and params; must not block."""
+UnexpectedHandler = Callable[[UnexpectedMessage], None]
+"""Called with a message that fits nothing; must not block."""
 
 
 class RpcError(FatalError):
     """The peer answered a call with an error.
 
     Attributes:
-        code: The peer's number for it.
+        code: The peer's number for the error.
         message: The peer's words.
-        data: Whatever else it told, or None.
+        data: Further details from the peer, or None.
         method: The method that was called.
     """
 
@@ -73,25 +76,31 @@ class RpcError(FatalError):
         self.method = method
 
 
+@dataclass(slots=True, eq=False)
+class _Call:
+    method: str
+    future: "asyncio.Future[Any]"
+    timer: asyncio.TimerHandle | None = None
+
+
 class JsonRpcConnection:
-    """One WebSocket connection with calls on it; gone when the socket is.
+    """One WebSocket connection and the calls on it; made by `JsonRpcConnection.open`.
 
     Attributes:
         name: For errors; the address without credentials.
-        caller: The protocol's state; ``caller.oddities`` counts what fitted nothing.
+        codec: Holds the open calls; ``codec.unexpected`` counts what fitted nothing.
     """
 
     def __init__(
         self,
         name: str,
-        on_notice: NoticeHandler | None,
-        on_oddity: Callable[[UnexpectedMessage], None] | None,
+        on_notification: NotificationHandler | None,
+        on_unexpected: UnexpectedHandler | None,
     ) -> None:
         self.name = name
-        self.caller = JsonRpcCodec()
-        self._on_notice = on_notice
-        self._on_oddity = on_oddity
-        self._calls: dict[Id, tuple[asyncio.Future[Any], str]] = {}
+        self.codec = JsonRpcCodec()
+        self._on_notification = on_notification
+        self._on_unexpected = on_unexpected
         self._socket: WebSocket | None = None
         self._answered = False
         self._loop = asyncio.get_running_loop()
@@ -100,34 +109,17 @@ class JsonRpcConnection:
     async def open(
         cls,
         url: str,
+        options: WebSocketOptions = _DEFAULTS,
         *,
-        on_notice: NoticeHandler | None = None,
-        on_oddity: Callable[[UnexpectedMessage], None] | None = None,
+        on_notification: NotificationHandler | None = None,
+        on_unexpected: UnexpectedHandler | None = None,
         room: Room | None = None,
-        headers: Mapping[str, str] | None = None,
-        tls: ssl.SSLContext | None = None,
-        timeout: float = 10.0,
-        max_message: int = MAX_MESSAGE,
-        ping_interval: float | None = 20.0,
-        ping_timeout: float = 20.0,
-        quiet_limit: float | None = None,
     ) -> "JsonRpcConnection":
         """Connect; see `open_websocket` for the arguments and the errors."""
-        link = cls(url, on_notice, on_oddity)
-        link._socket = await open_websocket(
-            url,
-            link._received,
-            room=room,
-            headers=headers,
-            tls=tls,
-            timeout=timeout,
-            max_message=max_message,
-            ping_interval=ping_interval,
-            ping_timeout=ping_timeout,
-            quiet_limit=quiet_limit,
-        )
-        link._socket.closed.add_done_callback(link._lost)
-        return link
+        connection = cls(url, on_notification, on_unexpected)
+        connection._socket = await open_websocket(url, connection._on_message, options, room=room)
+        connection._socket.closed.add_done_callback(connection._on_closed)
+        return connection
 
     @property
     def closed(self) -> "asyncio.Future[CloseInfo]":
@@ -142,13 +134,13 @@ class JsonRpcConnection:
 
     @property
     def pongs(self) -> int:
-        """Pings the peer has answered on this connection."""
+        """Pings that the peer has answered on this connection."""
         return 0 if self._socket is None else self._socket.pongs
 
     @property
     def pending(self) -> int:
-        """Calls without an answer."""
-        return len(self._calls)
+        """Number of calls without an answer."""
+        return len(self.codec.pending)
 
     def probe(self, timeout: float) -> None:
         """Ping now; without a pong within ``timeout`` seconds the connection is lost."""
@@ -158,88 +150,44 @@ class JsonRpcConnection:
     async def call(
         self, method: str, params: Params = None, *, timeout: float | None = DEFAULT_TIMEOUT
     ) -> Any:
-        """Call a method and wait for its answer.
-
-        Args:
-            method: The remote method.
-            params: By name, by place, or None.
-            timeout: Seconds to the answer, or None.
-
-        Returns:
-            The answer's ``result``: any JSON value.
+        """Call a method and return the ``result`` of its answer: any JSON value.
 
         Raises:
             RpcError: The peer answered with an error.
-            ConnectionError: The socket is gone; ``maybe_executed`` says whether the request had left.
-            TimeoutError: No answer in time; the request may have been carried out.
+            ConnectionError: The connection was lost; ``maybe_executed`` says whether the request had left.
+            TimeoutError: No answer within ``timeout`` seconds; the request may have been carried out.
             UsageError: The parameters cannot be JSON.
         """
         if self._socket is not None and not self._socket.is_writable:
-            await self._until_writable(self._socket, method, timeout)
-        request_id, future, timer = self._begin(method, params, timeout)
+            async with deadline(timeout, f"room to send {method} to {self.name}"):
+                await self._socket.drain()
+        request_id, call = self._send_request(method, params, timeout)
         try:
-            return await future
+            return await call.future
         finally:
-            self._end(request_id, timer)
+            self._forget(request_id, call)
 
     def post(
         self, method: str, params: Params = None, *, timeout: float | None = DEFAULT_TIMEOUT
     ) -> "asyncio.Future[Any]":
-        """Send a call in place and hand out the future of its answer; nobody has to await it.
+        """Send a call before returning, and return the future of its answer; nobody has to await it.
 
-        For starts that must leave now: `call`, without its wait for a peer that does not keep up.
-
-        Args:
-            method: The remote method.
-            params: By name, by place, or None.
-            timeout: Seconds to the answer, or None.
-
-        Returns:
-            Ends with the ``result``, or with what `call` raises; cancel it to forget the call.
+        For starts that must leave now: `call`, without its wait for a peer that does not keep up. The future
+        ends with the ``result``, or with what `call` raises; cancel it to forget the call.
 
         Raises:
             ConnectionError: Not connected; nothing was sent.
             UsageError: The parameters cannot be JSON.
         """
-        request_id, future, timer = self._begin(method, params, timeout)
+        request_id, call = self._send_request(method, params, timeout)
 
         def done(future: "asyncio.Future[Any]") -> None:
-            self._end(request_id, timer)
+            self._forget(request_id, call)
             if not future.cancelled():
-                future.exception()  # retrieved: whoever posted may not look
+                future.exception()  # retrieved: the caller may not await it
 
-        future.add_done_callback(done)
-        return future
-
-    def _begin(
-        self, method: str, params: Params, timeout: float | None
-    ) -> tuple[Id, "asyncio.Future[Any]", asyncio.TimerHandle | None]:
-        socket = self._socket
-        if socket is None or not socket.is_open:
-            why = "" if socket is None else socket.last_words
-            raise ConnectionError(f"{method} was not sent, as {self.name} is not connected{why}")
-        request_id, message = self.caller.request(method, params)
-        if _LOG.isEnabledFor(logging.DEBUG):
-            _LOG.debug("%s: request %s %s %s", self.name, request_id, method, loggable(params))
-        future: asyncio.Future[Any] = self._loop.create_future()
-        self._calls[request_id] = (future, method)
-        try:
-            socket.send(message)
-        except BaseException:
-            self._end(request_id, None)
-            raise
-        timer = (
-            None
-            if timeout is None
-            else self._loop.call_later(timeout, self._expired, future, method, timeout)
-        )
-        return request_id, future, timer
-
-    def _end(self, request_id: Id, timer: asyncio.TimerHandle | None) -> None:
-        if timer is not None:
-            timer.cancel()
-        if self._calls.pop(request_id, None) is not None:
-            self.caller.forget(request_id)
+        call.future.add_done_callback(done)
+        return call.future
 
     def notify(self, method: str, params: Params = None) -> None:
         """Send a notification, which has no answer.
@@ -251,61 +199,99 @@ class JsonRpcConnection:
             raise ConnectionError(f"{method} was not sent, as {self.name} is not connected")
         if _LOG.isEnabledFor(logging.DEBUG):
             _LOG.debug("%s: notification sent %s %s", self.name, method, loggable(params))
-        self._socket.send(self.caller.notification(method, params))
+        self._socket.send(self.codec.notification(method, params))
 
     async def aclose(self) -> None:
         """Close the connection; open calls fail."""
         if self._socket is not None:
-            await self._socket.aclose(timeout=_GOODBYE if self._answered else _SHORT_GOODBYE)
+            await self._socket.aclose(timeout=_CLOSE_TIMEOUT if self._answered else _SILENT_CLOSE_TIMEOUT)
 
-    async def _until_writable(self, socket: WebSocket, method: str, timeout: float | None) -> None:
-        async with deadline(timeout, f"room to send {method} to {self.name}"):
-            await socket.drain()
+    # -- requests ---------------------------------------------------------------------------------
 
-    def _received(self, message: bytes) -> Iterator[None] | None:
-        """Take a message; what a batch holds is taken one by one, as the socket's reader has time for it."""
-        if len(message) > _LARGE:
-            return self._receive_large(message)
-        events = self.caller.receive(message)
+    def _send_request(self, method: str, params: Params, timeout: float | None) -> tuple[Id, _Call]:
+        socket = self._socket
+        if socket is None or not socket.is_open:
+            why = "" if socket is None else socket.close_reason
+            raise ConnectionError(f"{method} was not sent, as {self.name} is not connected{why}")
+        call = _Call(method, self._loop.create_future())
+        # Registered before it is sent: an answer may come in the same turn of the loop.
+        request_id, message = self.codec.request(method, params, context=call)
+        if _LOG.isEnabledFor(logging.DEBUG):
+            _LOG.debug("%s: request %s %s %s", self.name, request_id, method, loggable(params))
+        try:
+            socket.send(message)
+        except BaseException:
+            self.codec.forget(request_id)
+            raise
+        if timeout is not None:
+            call.timer = self._loop.call_later(timeout, self._on_timeout, call, timeout)
+        return request_id, call
+
+    def _forget(self, request_id: Id, call: _Call) -> None:
+        if call.timer is not None:
+            call.timer.cancel()
+        self.codec.forget(request_id)
+
+    def _on_timeout(self, call: _Call, timeout: float) -> None:
+        if not call.future.done():
+            text = f"{self.name} did not answer {call.method} within {timeout:g} s"
+            call.future.set_exception(TimeoutError(text, maybe_executed=True))
+
+    def _on_closed(self, closed: "asyncio.Future[CloseInfo]") -> None:
+        reason = closed.result().reason
+        for call in self.codec.contexts:
+            if not call.future.done():
+                text = f"the connection to {self.name} was lost before {call.method} was answered: {reason}"
+                call.future.set_exception(ConnectionError(text, maybe_executed=True))
+
+    # -- messages ---------------------------------------------------------------------------------
+
+    def _on_message(self, message: bytes) -> Iterator[None] | None:
+        """Dispatch a message; the parts of a large one or of a batch in steps, as the reader has time."""
+        if len(message) > _LARGE_MESSAGE:
+            return self._dispatch_large(message)
+        events = self.codec.receive(message)
         if len(events) > 1:
-            return self._take_in_turn(events)
-        self._take(events[0])
+            return self._dispatch_each(events)
+        self._dispatch(events[0])
         return None
 
-    def _receive_large(self, message: bytes) -> Iterator[None]:
+    def _dispatch_large(self, message: bytes) -> Iterator[None]:
         values, suspicious = 0, False
-        for start in range(0, len(message), _LARGE):
-            suspicious = suspicious or is_suspicious(message[start : start + _LARGE + OVERLAP])
-            values += sum(message.count(sign, start, start + _LARGE) for sign in (b",", b"[", b"{"))
-            most = _MOST_TO_CLEAN if suspicious else _MOST_VALUES
-            if values > most:
-                raise RemoteProtocolError(f"{self.name} sent a message of more than {most:,} values")
+        for start in range(0, len(message), _LARGE_MESSAGE):
+            end = start + _LARGE_MESSAGE
+            suspicious = suspicious or is_suspicious(message[start : end + OVERLAP])
+            values += sum(message.count(sign, start, end) for sign in (b",", b"[", b"{"))
+            limit = _MAX_VALUES_TO_CLEAN if suspicious else _MAX_VALUES
+            if values > limit:
+                raise RemoteProtocolError(f"{self.name} sent a message of more than {limit:,} values")
             yield
-        yield from self._take_in_turn(self.caller.receive(message, suspicious=suspicious))
+        yield from self._dispatch_each(self.codec.receive(message, suspicious=suspicious))
 
-    def _take_in_turn(self, events: list[Event]) -> Iterator[None]:
+    def _dispatch_each(self, events: list[Event]) -> Iterator[None]:
         for event in events:
-            self._take(event)
+            self._dispatch(event)
             yield
 
-    def _take(self, event: Event) -> None:
+    def _dispatch(self, event: Event) -> None:
         if _LOG.isEnabledFor(logging.DEBUG):
             self._log(event)
-        if type(event) is Notification:
-            if self._on_notice is not None:
-                self._on_notice(event.method, event.params)
-        elif type(event) is Result:
+        if isinstance(event, Notification):
+            if self._on_notification is not None:
+                self._on_notification(event.method, event.params)
+        elif isinstance(event, UnexpectedMessage):
+            if self._on_unexpected is not None:
+                self._on_unexpected(event)
+        else:
             self._answered = True
-            call = self._calls.pop(event.id, None)
-            if call is not None and not call[0].done():
-                call[0].set_result(event.value)
-        elif type(event) is ErrorResponse:
-            self._answered = True
-            call = self._calls.pop(event.id, None)
-            if call is not None and not call[0].done():
-                call[0].set_exception(RpcError(event.code, event.message, event.data, method=call[1]))
-        elif type(event) is UnexpectedMessage and self._on_oddity is not None:
-            self._on_oddity(event)
+            call: _Call = event.context
+            if call.future.done():
+                return
+            if isinstance(event, Result):
+                call.future.set_result(event.value)
+            else:
+                error = RpcError(event.code, event.message, event.data, method=call.method)
+                call.future.set_exception(error)
 
     def _log(self, event: Event) -> None:
         if type(event) is Notification:
@@ -313,114 +299,76 @@ class JsonRpcConnection:
         elif type(event) is Result:
             _LOG.debug("%s: response %s %s", self.name, event.id, loggable(event.value))
         elif type(event) is ErrorResponse:
-            _LOG.debug(
-                "%s: error reply %s code %s: %s", self.name, event.id, event.code, loggable(event.message)
-            )
+            text = loggable(event.message)
+            _LOG.debug("%s: error reply %s code %s: %s", self.name, event.id, event.code, text)
         else:
             _LOG.debug("%s: invalid message: %s", self.name, loggable(event))
 
-    def _expired(self, future: "asyncio.Future[Any]", method: str, timeout: float) -> None:
-        if not future.done():
-            future.set_exception(
-                TimeoutError(f"{self.name} did not answer {method} within {timeout:g} s", maybe_executed=True)
-            )
 
-    def _lost(self, closed: "asyncio.Future[CloseInfo]") -> None:
-        reason = closed.result().reason
-        for future, method in tuple(self._calls.values()):
-            if not future.done():
-                future.set_exception(
-                    ConnectionError(
-                        f"the connection to {self.name} went before {method} was answered: {reason}",
-                        maybe_executed=True,
-                    )
-                )
+Authenticate = Callable[[JsonRpcConnection, float | None], Awaitable[None]]
+"""Makes a new connection usable; called with the length of the outage in seconds, or None at first."""
 
-
-SignIn = Callable[[JsonRpcConnection, float | None], Awaitable[None]]
-"""Makes a fresh link usable; given the length of the gap in seconds, or None at first."""
+_NOT_READY: Final = tuple(state for state in ConnectionState if state is not ConnectionState.READY)
 
 
 class JsonRpcClient:
-    """Calls over a connection that is kept alive.
+    """JSON-RPC calls over a connection that is kept open.
 
     Args:
         url: ``ws://`` or ``wss://``, without credentials.
-        sign_in: Called on every fresh link before anyone else may use it.
-        on_notice: Called with every notification's method and params; must not block.
-        on_oddity: Called with what fits nothing.
+        options: Settings of each connection.
+        authenticate: Called with every new connection before anyone else may use it.
+        on_notification: Called with every notification's method and params; must not block.
+        on_unexpected: Called with what fits nothing; must not block.
         on_state: Called at every change of state; see `ReconnectingConnection`.
         room: While there is no room, nothing more is read from the socket; see `EventHub.room`.
-        headers: Sent with every handshake.
-        tls: The context for ``wss://``.
         backoff: The waits between tries.
-        open_timeout: Seconds for connecting and the handshake.
-        sign_in_timeout: Seconds for ``sign_in``.
-        max_message: Bytes an answer may have.
-        ping_interval: Seconds between pings, or None.
-        ping_timeout: Seconds a pong may take.
-        quiet_limit: Seconds of silence after which the peer counts as dead, or None.
+        authentication_timeout: Seconds for ``authenticate``.
     """
 
     def __init__(
         self,
         url: str,
+        options: WebSocketOptions = _DEFAULTS,
         *,
-        sign_in: SignIn | None = None,
-        on_notice: NoticeHandler | None = None,
-        on_oddity: Callable[[UnexpectedMessage], None] | None = None,
+        authenticate: Authenticate | None = None,
+        on_notification: NotificationHandler | None = None,
+        on_unexpected: UnexpectedHandler | None = None,
         on_state: StateListener | None = None,
         room: Room | None = None,
-        headers: Mapping[str, str] | None = None,
-        tls: ssl.SSLContext | None = None,
         backoff: Backoff | None = None,
-        open_timeout: float = 10.0,
-        sign_in_timeout: float = 30.0,
-        max_message: int = MAX_MESSAGE,
-        ping_interval: float | None = 20.0,
-        ping_timeout: float = 20.0,
-        quiet_limit: float | None = None,
+        authentication_timeout: float = 30.0,
     ) -> None:
-        async def open_link() -> JsonRpcConnection:
+        async def open_connection() -> JsonRpcConnection:
             return await JsonRpcConnection.open(
-                url,
-                on_notice=on_notice,
-                on_oddity=on_oddity,
-                room=room,
-                headers=headers,
-                tls=tls,
-                timeout=open_timeout,
-                max_message=max_message,
-                ping_interval=ping_interval,
-                ping_timeout=ping_timeout,
-                quiet_limit=quiet_limit,
+                url, options, on_notification=on_notification, on_unexpected=on_unexpected, room=room
             )
 
-        async def no_sign_in(link: JsonRpcConnection, gap: float | None) -> None:
-            """Every link is usable as it is."""
+        async def no_authentication(connection: JsonRpcConnection, outage: float | None) -> None:
+            """Do nothing: every connection is usable as it is."""
 
         self.url = url
-        self.live: ReconnectingConnection[JsonRpcConnection] = ReconnectingConnection(
+        self.reconnecting: ReconnectingConnection[JsonRpcConnection] = ReconnectingConnection(
             url,
-            open_link,
-            sign_in or no_sign_in,
+            open_connection,
+            authenticate or no_authentication,
             backoff=backoff,
-            sign_in_timeout=sign_in_timeout,
+            authentication_timeout=authentication_timeout,
             on_state=on_state,
         )
 
     @property
     def state(self) -> ConnectionState:
-        """Where the connection stands."""
-        return self.live.state
+        """State of the connection."""
+        return self.reconnecting.state
 
     async def start(self, *, attempts: int = 1, timeout: float | None = None) -> None:
-        """Connect and sign in; see `ReconnectingConnection.start`."""
-        await self.live.start(attempts=attempts, timeout=timeout)
+        """Connect and authenticate; see `ReconnectingConnection.start`."""
+        await self.reconnecting.start(attempts=attempts, timeout=timeout)
 
     async def aclose(self) -> None:
         """Close for good; open calls fail. Harmless when called twice."""
-        await self.live.aclose()
+        await self.reconnecting.aclose()
 
     async def __aenter__(self) -> "JsonRpcClient":
         if self.state is ConnectionState.CLOSED:
@@ -435,17 +383,14 @@ class JsonRpcClient:
     async def call(
         self, method: str, params: Params = None, *, timeout: float = DEFAULT_TIMEOUT, repeat: bool = False
     ) -> Any:
-        """Call a method and wait for its answer.
+        """Call a method and return the ``result`` of its answer: any JSON value.
 
         Args:
             method: The remote method.
             params: By name, by place, or None.
             timeout: Seconds for everything, waiting for a reconnect included.
             repeat: Whether the call changes nothing on the other side. Only then it waits out a
-                reconnect, and is sent again if the connection goes before its answer.
-
-        Returns:
-            The answer's ``result``: any JSON value.
+                reconnect, and is sent again if the connection is lost before its answer.
 
         Raises:
             RpcError: The peer answered with an error.
@@ -453,24 +398,25 @@ class JsonRpcClient:
             TimeoutError: No answer in time; ``maybe_executed`` likewise.
             AuthenticationError: The peer refuses the credentials.
         """
-        link = self.live.link
         if not repeat:
-            if link is None:
+            if self.reconnecting.connection is None:
                 raise self._not_ready(method)
-            return await link.call(method, params, timeout=timeout)
+            return await self.reconnecting.connection.call(method, params, timeout=timeout)
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout
         while True:
-            link = self.live.link
-            if link is None:
-                await self._until_ready(method, until - loop.time())
+            connection = self.reconnecting.connection
+            left = max(until - loop.time(), 0.001)
+            if connection is None:
+                await self._until_ready(method, left)
                 continue
             try:
-                return await link.call(method, params, timeout=max(until - loop.time(), 0.001))
+                return await connection.call(method, params, timeout=left)
             except ConnectionError:
-                # The link is on its way out; the loop notices on its own next pass.
-                if self.live.link is link:
-                    await self.live.wait_for(*_NOT_READY, timeout=max(until - loop.time(), 0.001))
+                # The connection is being lost; the reconnecting loop notices on its own next pass.
+                if self.reconnecting.connection is connection:
+                    left = max(until - loop.time(), 0.001)
+                    await self.reconnecting.wait_for(*_NOT_READY, timeout=left)
 
     async def connections(self) -> AsyncIterator["JsonRpcClient"]:
         """Yield this client each time its connection becomes ready, until it is closed.
@@ -480,50 +426,43 @@ class JsonRpcClient:
         """
         seen = 0
         while True:
-            if self.live.link is not None and self.live.connects > seen:
-                seen = self.live.connects
+            if self.reconnecting.connection is not None and self.reconnecting.connects > seen:
+                seen = self.reconnecting.connects
                 yield self
-            state = await self.live.wait_for(
+            state = await self.reconnecting.wait_for(
                 ConnectionState.READY, ConnectionState.REFUSED, ConnectionState.CLOSED
             )
             if state is ConnectionState.CLOSED:
                 return
             if state is ConnectionState.REFUSED:
                 raise self._not_ready("the connection")
-            if self.live.connects == seen:
-                await self.live.wait_for(*_NOT_READY)
+            if self.reconnecting.connects == seen:
+                await self.reconnecting.wait_for(*_NOT_READY)
 
     async def _until_ready(self, method: str, timeout: float) -> None:
-        if self.state in (ConnectionState.CLOSED, ConnectionState.REFUSED):
+        states = (ConnectionState.READY, ConnectionState.REFUSED, ConnectionState.CLOSED)
+        if self.state in states[1:]:
             raise self._not_ready(method)
-        await self.live.wait_for(
-            ConnectionState.READY,
-            ConnectionState.REFUSED,
-            ConnectionState.CLOSED,
-            timeout=max(timeout, 0.001),
-        )
+        await self.reconnecting.wait_for(*states, timeout=timeout)
 
     def _not_ready(self, method: str) -> AsynccamError:
-        if self.state is ConnectionState.REFUSED and isinstance(self.live.error, AuthenticationError):
-            return AuthenticationError(f"{method} was not sent: {self.live.error}")
-        reason = f" ({self.live.reason})" if self.live.reason else ""
+        if self.state is ConnectionState.REFUSED and isinstance(self.reconnecting.error, AuthenticationError):
+            return AuthenticationError(f"{method} was not sent: {self.reconnecting.error}")
+        reason = f" ({self.reconnecting.reason})" if self.reconnecting.reason else ""
         return ConnectionError(
             f"not connected to {self.url}; it is {self.state.value}{reason}; {method} was not sent"
         )
 
 
-_NOT_READY: Final = tuple(state for state in ConnectionState if state is not ConnectionState.READY)
-
-
 class connect:  # noqa: N801 - a call that can be awaited, entered or iterated, like websockets.connect
     """``await connect(url)``, ``async with connect(url) as client`` or ``async for client in connect(url)``.
 
-    Awaited, it gives a ready `JsonRpcClient` that is to be closed; entered, it is closed at the end;
+    Awaited, it gives a ready `JsonRpcClient` for the caller to close; entered, it is closed at the end;
     iterated, it yields the client each time the connection becomes ready. Takes what `JsonRpcClient` takes.
     """
 
-    def __init__(self, url: str, *, attempts: int = 1, **options: Any) -> None:
-        self._client = JsonRpcClient(url, **options)
+    def __init__(self, url: str, *, attempts: int = 1, **arguments: Any) -> None:
+        self._client = JsonRpcClient(url, **arguments)
         self._attempts = attempts
 
     async def _start(self) -> JsonRpcClient:

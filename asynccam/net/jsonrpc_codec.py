@@ -9,7 +9,7 @@ See docs/protocols/mediamtx.md.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pydantic_core import from_json, to_json
@@ -33,11 +33,13 @@ class Result:
         id: The request's id, as we sent it.
         value: What the peer answered; any JSON value.
         metadata: What the peer sent beside ``result`` under ``metadata``, or None.
+        context: As given to `JsonRpcCodec.request`.
     """
 
     id: Id
     value: Any
     metadata: Any = None
+    context: Any = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +51,14 @@ class ErrorResponse:
         code: The peer's number for the error; -32603 if it gave none.
         message: The peer's words.
         data: Whatever else it told, or None.
+        context: As given to `JsonRpcCodec.request`.
     """
 
     id: Id
     code: int
     message: str
     data: Any = None
+    context: Any = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,21 +95,29 @@ class JsonRpcCodec:
 
     def __init__(self) -> None:
         self._next = 1
-        self._pending: dict[str, Id] = {}
-        self.oddities: Counter[str] = Counter()
+        self._pending: dict[str, tuple[Id, Any]] = {}
+        self.unexpected: Counter[str] = Counter()
 
     @property
     def pending(self) -> frozenset[Id]:
         """Ids of the requests that have no answer yet."""
-        return frozenset(self._pending.values())
+        return frozenset(own_id for own_id, _ in self._pending.values())
 
-    def request(self, method: str, params: Params = None, *, own_id: Id | None = None) -> tuple[Id, bytes]:
+    @property
+    def contexts(self) -> tuple[Any, ...]:
+        """Contexts of the requests that have no answer yet, oldest first."""
+        return tuple(context for _, context in self._pending.values())
+
+    def request(
+        self, method: str, params: Params = None, *, own_id: Id | None = None, context: Any = None
+    ) -> tuple[Id, bytes]:
         """Number a request and write it down; it counts as unanswered from here on.
 
         Args:
             method: The remote method.
             params: By name, by place, or None to leave them out.
             own_id: An id of the caller's own choice; by default the next number.
+            context: Any object; comes back with the answer.
 
         Returns:
             The id, and the request as one UTF-8 JSON document.
@@ -119,7 +131,7 @@ class JsonRpcCodec:
         if str(own_id) in self._pending:
             raise UsageError(f"request id {own_id!r} is taken")
         body = _encode(method, params, own_id)
-        self._pending[str(own_id)] = own_id
+        self._pending[str(own_id)] = own_id, context
         return own_id, body
 
     def notification(self, method: str, params: Params = None) -> bytes:
@@ -179,25 +191,27 @@ class JsonRpcCodec:
                 "error-without-id" if given is None and error is not None else "unknown-id", document
             )
         if error is None:
-            return Result(own, document["result"], document.get("metadata"))
-        return _failure(own, error)
+            return Result(own[0], document["result"], document.get("metadata"), own[1])
+        return _failure(*own, error)
 
     def _odd(self, kind: str, what: object) -> UnexpectedMessage:
-        self.oddities[kind] += 1
+        self.unexpected[kind] += 1
         return UnexpectedMessage(
             kind, repr(what)[:200] if not isinstance(what, memoryview) else repr(bytes(what[:200]))
         )
 
 
-def _failure(request_id: Id, error: Any) -> ErrorResponse:
+def _failure(request_id: Id, context: Any, error: Any) -> ErrorResponse:
     if type(error) is not dict:
-        return ErrorResponse(request_id, -32603, error if type(error) is str else f"error {error!r}"[:500])
+        text = error if type(error) is str else f"error {error!r}"[:500]
+        return ErrorResponse(request_id, -32603, text, context=context)
     code, message = error.get("code"), error.get("message")
     return ErrorResponse(
         request_id,
         code if type(code) is int else -32603,
         message if type(message) is str else "",
         error.get("data"),
+        context,
     )
 
 

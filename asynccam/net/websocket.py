@@ -13,7 +13,7 @@ import re
 import ssl
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from websockets.client import ClientProtocol
@@ -93,6 +93,29 @@ class CloseInfo:
     local: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class WebSocketOptions:
+    """Settings of a connection.
+
+    Attributes:
+        headers: Sent with the handshake.
+        tls: Needed for ``wss://``; see `asynccam.net.tls.client_context`.
+        timeout: Seconds for everything from DNS to the handshake.
+        max_message: Bytes a message may have; the connection is closed with 1009 over it.
+        ping_interval: Seconds between pings, or None for none.
+        ping_timeout: Seconds a pong may take before the connection counts as dead.
+        quiet_limit: Seconds without any bytes from the peer after which it counts as dead, or None.
+    """
+
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    tls: ssl.SSLContext | None = None
+    timeout: float = 10.0
+    max_message: int = MAX_MESSAGE
+    ping_interval: float | None = 20.0
+    ping_timeout: float = 20.0
+    quiet_limit: float | None = None
+
+
 class WebSocket(asyncio.Protocol):
     """An open connection; made by `open_websocket`.
 
@@ -100,12 +123,8 @@ class WebSocket(asyncio.Protocol):
         url: ``ws://`` or ``wss://``.
         on_message: Called with the payload of every whole message, text and binary alike; must
             not block. What it raises ends the connection.
+        options: Settings.
         room: Asked before every few messages: while there is no room, nothing more is read from the socket.
-        headers: Sent with the handshake.
-        max_message: Bytes a message may have; the connection is closed with 1009 over it.
-        ping_interval: Seconds between pings, or None for none.
-        ping_timeout: Seconds a pong may take before the connection counts as dead.
-        quiet_limit: Seconds without any bytes from the peer after which it counts as dead, or None.
 
     Attributes:
         opened: Done when the handshake is.
@@ -117,17 +136,13 @@ class WebSocket(asyncio.Protocol):
         self,
         url: str,
         on_message: OnMessage,
+        options: WebSocketOptions,
         *,
         room: Room | None,
-        headers: Mapping[str, str],
-        max_message: int,
-        ping_interval: float | None,
-        ping_timeout: float,
-        quiet_limit: float | None,
     ) -> None:
         self.url = url
-        self._core = ClientProtocol(parse_uri(url), max_size=max_message, logger=_LOG)
-        self._headers = headers
+        self._options = options
+        self._core = ClientProtocol(parse_uri(url), max_size=options.max_message, logger=_LOG)
         self._on_message = on_message
         self._room_for = room
         self._input: deque[bytes] = deque()  # received, not yet given to the protocol
@@ -139,7 +154,6 @@ class WebSocket(asyncio.Protocol):
         self._held_since = 0.0
         self._eof = False
         self._lost: tuple[Exception | None] | None = None
-        self._ping_interval, self._ping_timeout, self._quiet_limit = ping_interval, ping_timeout, quiet_limit
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._fragments: list[bytes] = []
@@ -149,8 +163,8 @@ class WebSocket(asyncio.Protocol):
         self._heard = self._loop.time()
         self._ping_sent: float | None = None
         self._pong_due = 0.0
-        self._pong_within = ping_timeout
-        self._next_ping = self._heard + (ping_interval or 0.0)
+        self._pong_within = options.ping_timeout
+        self._next_ping = self._heard + (options.ping_interval or 0.0)
         self._timer: asyncio.TimerHandle | None = None
         self.pongs = 0
         self._room: asyncio.Event | None = None  # made while the peer is slow: most never are
@@ -163,7 +177,7 @@ class WebSocket(asyncio.Protocol):
         return self._core.state is State.OPEN and self._why is None and not self._local
 
     @property
-    def last_words(self) -> str:
+    def close_reason(self) -> str:
         """Why the connection is ending, to be put after a colon's worth of text; ``""`` while it is open."""
         close = self._core.close_rcvd
         reason = self._why or (f"{close.reason or 'no reason given'} (code {close.code})" if close else "")
@@ -184,7 +198,7 @@ class WebSocket(asyncio.Protocol):
             ConnectionError: The connection is not open; nothing was sent.
         """
         if not self.is_open:
-            raise ConnectionError(f"the connection to {self.url} is closed{self.last_words}")
+            raise ConnectionError(f"the connection to {self.url} is closed{self.close_reason}")
         self._core.send_text(message)
         if not self._flushing:
             self._flushing = True
@@ -236,7 +250,7 @@ class WebSocket(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         request = self._core.connect()
-        for name, value in self._headers.items():
+        for name, value in self._options.headers.items():
             request.headers[name] = value
         self._core.send_request(request)
         self._flush()
@@ -447,14 +461,15 @@ class WebSocket(asyncio.Protocol):
         if self._ping_sent is not None and now >= self._pong_due:
             self._abort(f"no pong within {self._pong_within:g} s")
             return
-        if self._quiet_limit is not None and now >= self._heard + self._quiet_limit:
-            self._abort(f"silent for {self._quiet_limit:g} s")
+        quiet_limit, ping_interval = self._options.quiet_limit, self._options.ping_interval
+        if quiet_limit is not None and now >= self._heard + quiet_limit:
+            self._abort(f"silent for {quiet_limit:g} s")
             return
-        wakes = [] if self._quiet_limit is None else [self._heard + self._quiet_limit]
-        if self._ping_interval is not None:
+        wakes = [] if quiet_limit is None else [self._heard + quiet_limit]
+        if ping_interval is not None:
             if self._ping_sent is None and now >= self._next_ping and self._core.state is State.OPEN:
                 self._ping(now)
-                self._next_ping = now + self._ping_interval
+                self._next_ping = now + ping_interval
             if self._next_ping > now:
                 wakes.append(self._next_ping)
         if self._ping_sent is not None:
@@ -465,7 +480,7 @@ class WebSocket(asyncio.Protocol):
     def _ping(self, now: float) -> None:
         self._core.send_ping(b"")
         self._flush()
-        self._ping_sent, self._pong_within = now, self._ping_timeout
+        self._ping_sent, self._pong_within = now, self._options.ping_timeout
         self._pong_due = now + self._pong_within
 
     def _abort(self, why: str) -> None:
@@ -475,32 +490,17 @@ class WebSocket(asyncio.Protocol):
             self._transport.abort()
 
 
+_DEFAULTS: Final = WebSocketOptions()
+
+
 async def open_websocket(
     url: str,
     on_message: OnMessage,
+    options: WebSocketOptions = _DEFAULTS,
     *,
     room: Room | None = None,
-    headers: Mapping[str, str] | None = None,
-    tls: ssl.SSLContext | None = None,
-    timeout: float = 10.0,
-    max_message: int = MAX_MESSAGE,
-    ping_interval: float | None = 20.0,
-    ping_timeout: float = 20.0,
-    quiet_limit: float | None = None,
 ) -> WebSocket:
-    """Connect and shake hands.
-
-    Args:
-        url: ``ws://host:port/path`` or ``wss://``.
-        on_message: See `WebSocket`.
-        room: See `WebSocket`.
-        headers: Sent with the handshake.
-        tls: Needed for ``wss://``; see `asynccam.net.tls.client_context`.
-        timeout: Seconds for everything, DNS to handshake.
-        max_message: Bytes a message may have.
-        ping_interval: Seconds between pings, or None.
-        ping_timeout: Seconds a pong may take.
-        quiet_limit: Seconds of silence after which the peer counts as dead, or None.
+    """Connect and shake hands; see `WebSocket` for the arguments.
 
     Raises:
         AddressError: Not a WebSocket URL.
@@ -514,34 +514,25 @@ async def open_websocket(
         uri = parse_uri(url)
     except (InvalidURI, ValueError) as error:  # ValueError: a port out of range
         raise AddressError(f"not a WebSocket address: {error}") from None
-    if uri.secure and tls is None:
+    if uri.secure and options.tls is None:
         raise UsageError(f"{url} needs a TLS context")
     loop = asyncio.get_running_loop()
     socket: WebSocket | None = None
 
     def factory() -> WebSocket:
         nonlocal socket
-        socket = WebSocket(
-            url,
-            on_message,
-            room=room,
-            headers=headers or {},
-            max_message=max_message,
-            ping_interval=ping_interval,
-            ping_timeout=ping_timeout,
-            quiet_limit=quiet_limit,
-        )
+        socket = WebSocket(url, on_message, options, room=room)
         return socket
 
     opened = False
     began = loop.time()
-    sock = await connect_tcp(uri.host, uri.port, timeout=timeout)
+    sock = await connect_tcp(uri.host, uri.port, timeout=options.timeout)
     try:
-        async with deadline(timeout - (loop.time() - began), f"WebSocket handshake with {url}"):
+        async with deadline(options.timeout - (loop.time() - began), f"WebSocket handshake with {url}"):
             await loop.create_connection(
                 factory,
                 sock=sock,
-                ssl=tls if uri.secure else None,
+                ssl=options.tls if uri.secure else None,
                 # RFC 6066, section 3: the name goes without its trailing dot, as certificates have it.
                 server_hostname=uri.host.rstrip(".") if uri.secure else None,
             )

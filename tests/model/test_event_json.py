@@ -104,7 +104,7 @@ def test_there_are_events_to_look_at() -> None:
 
 def test_event_document_of_a_connection_has_the_names_that_json_had() -> None:
     event = ConnectionStateChanged(
-        service="mediamtx://h:8002", state=ConnectionState.READY, previous=ConnectionState.SIGNING_IN
+        service="mediamtx://h:8002", state=ConnectionState.READY, previous=ConnectionState.AUTHENTICATING
     )
     document = event_document(event)
     assert document["kinds"] == ["ConnectionStateChanged", "LinkStateChanged", "Event"]

@@ -16,7 +16,7 @@ from yarl import URL
 from asynccam.errors import AuthenticationError
 from asynccam.net.http import HttpClient, limits_of
 from asynccam.net.tls import client_context
-from asynccam.net.websocket import open_websocket
+from asynccam.net.websocket import WebSocketOptions, open_websocket
 
 trustme = pytest.importorskip("trustme")
 
@@ -60,7 +60,9 @@ async def both(host: str, port: int, authority: Any, path: Path) -> tuple[str, s
     tls = await client_context(ca_file=file)
     said = []
     try:
-        socket = await open_websocket(f"wss://{host}:{port}/ws", lambda message: None, tls=tls)
+        socket = await open_websocket(
+            f"wss://{host}:{port}/ws", lambda message: None, WebSocketOptions(tls=tls)
+        )
         await socket.aclose()
         said.append("")
     except AuthenticationError as error:

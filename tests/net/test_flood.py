@@ -15,7 +15,7 @@ from asynccam.errors import BusyError, ConnectionError, RemoteProtocolError, Tim
 from asynccam.model.events import Event
 from asynccam.net.jsonrpc import connect
 from asynccam.net.mdns import ServiceFound, browse
-from asynccam.net.websocket import open_websocket
+from asynccam.net.websocket import WebSocketOptions, open_websocket
 from asynccam.recording.process import NOTHING_TO_FINISH, LaunchProcess
 from asynccam.runtime.hub import EventHub
 from asynccam.systems.mediamtx import CameraClient
@@ -200,11 +200,11 @@ async def test_a_long_batch_is_passed_over_and_a_short_one_taken_one_by_one(serv
 
     server.handler = serve
     heard: list[str] = []
-    async with connect(server.url, on_notice=lambda method, _: heard.append(method)) as client:
+    async with connect(server.url, on_notification=lambda method, _: heard.append(method)) as client:
         assert await client.call("x") == "done"
-        link = client.live.link
+        link = client.reconnecting.connection
         assert link is not None
-        assert dict(link.caller.oddities) == {"long-batch": 1}
+        assert dict(link.codec.unexpected) == {"long-batch": 1}
     assert len(heard) == 1000
 
 
@@ -264,7 +264,9 @@ async def test_a_pong_has_its_time_after_reading_was_held_up() -> None:
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         place = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-        socket = await open_websocket(place, lambda message: heard.set(), ping_interval=None, room=room)
+        socket = await open_websocket(
+            place, lambda message: heard.set(), WebSocketOptions(ping_interval=None), room=room
+        )
         try:
             no_room = full = loop.create_future()
             say.set()

@@ -133,7 +133,7 @@ def test_what_fits_nothing_is_counted_and_disturbs_no_call(
     assert isinstance(event, UnexpectedMessage)
     assert event.kind == kind
     assert len(event.detail) <= 200
-    assert caller.oddities == {kind: 1}
+    assert caller.unexpected == {kind: 1}
     assert caller.receive(b'{"id":1,"result":"still here"}') == [Result(1, "still here")]
 
 
@@ -219,7 +219,7 @@ def test_any_json_at_all_gives_events_and_answers_our_call_at_most_once(document
     answers = [event for event in events if isinstance(event, (Result, ErrorResponse))]
     assert len(answers) <= 1
     assert (not caller.pending) == bool(answers)
-    assert sum(caller.oddities.values()) == sum(isinstance(event, UnexpectedMessage) for event in events)
+    assert sum(caller.unexpected.values()) == sum(isinstance(event, UnexpectedMessage) for event in events)
 
 
 @given(JSON)

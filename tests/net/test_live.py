@@ -21,7 +21,7 @@ from asynccam.errors import (
 )
 from asynccam.net.jsonrpc import JsonRpcClient, JsonRpcConnection, connect
 from asynccam.net.reconnecting import TRANSITIONS, ConnectionState, ReconnectingConnection
-from asynccam.net.websocket import CloseInfo, open_websocket
+from asynccam.net.websocket import CloseInfo, WebSocketOptions, open_websocket
 from asynccam.runtime.retry import Backoff
 from tests.support.fake_clock import FakeClock
 from tests.support.rpc_server import RpcServer, never, rpc_server
@@ -65,16 +65,16 @@ async def test_a_loss_and_a_return_walk_the_table(server: RpcServer) -> None:
         server.url, backoff=QUICK, on_state=lambda new, old, why: walked.append((old, new))
     ) as client:
         server.drop()
-        await eventually(lambda: client.live.connects == 2)
+        await eventually(lambda: client.reconnecting.connects == 2)
     assert walked == [
         (ConnectionState.CLOSED, ConnectionState.CONNECTING),
-        (ConnectionState.CONNECTING, ConnectionState.SIGNING_IN),
-        (ConnectionState.SIGNING_IN, ConnectionState.READY),
+        (ConnectionState.CONNECTING, ConnectionState.AUTHENTICATING),
+        (ConnectionState.AUTHENTICATING, ConnectionState.READY),
         (ConnectionState.READY, ConnectionState.LOST),
         (ConnectionState.LOST, ConnectionState.WAITING),
         (ConnectionState.WAITING, ConnectionState.CONNECTING),
-        (ConnectionState.CONNECTING, ConnectionState.SIGNING_IN),
-        (ConnectionState.SIGNING_IN, ConnectionState.READY),
+        (ConnectionState.CONNECTING, ConnectionState.AUTHENTICATING),
+        (ConnectionState.AUTHENTICATING, ConnectionState.READY),
         (ConnectionState.READY, ConnectionState.CLOSED),
     ]
     assert all(new in TRANSITIONS[old] for old, new in walked)
@@ -83,15 +83,15 @@ async def test_a_loss_and_a_return_walk_the_table(server: RpcServer) -> None:
 async def test_who_hears_of_a_failed_call_finds_the_state_true(server: RpcServer) -> None:
     async with connect(server.url, backoff=QUICK) as client:
         server.handler = never
-        call = client.live.link.post("ping") if client.live.link else None
+        call = client.reconnecting.connection.post("ping") if client.reconnecting.connection else None
         assert call is not None
         await eventually(lambda: server.count("ping"))
         server.drop()
         with pytest.raises(ConnectionError):
             await call
         assert client.state is ConnectionState.LOST
-        assert client.live.link is None
-        await client.live.wait_for(ConnectionState.READY, timeout=5)
+        assert client.reconnecting.connection is None
+        await client.reconnecting.wait_for(ConnectionState.READY, timeout=5)
         server.handler = server.echo
         assert await client.call("ping", {"a": 1}) == {"a": 1}
 
@@ -102,9 +102,11 @@ async def test_one_line_in_the_log_at_the_loss_and_one_at_the_return(
     caplog.set_level(logging.INFO, logger="asynccam.net.reconnecting")
     async with connect(server.url, backoff=QUICK) as client:
         await server.stop()
-        await eventually(lambda: client.live.error is not None and "refused" in str(client.live.error))
+        await eventually(
+            lambda: client.reconnecting.error is not None and "refused" in str(client.reconnecting.error)
+        )
         await server.start()
-        await client.live.wait_for(ConnectionState.READY, timeout=5)
+        await client.reconnecting.wait_for(ConnectionState.READY, timeout=5)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 
@@ -114,9 +116,9 @@ async def test_the_sign_in_learns_how_long_the_gap_was(server: RpcServer) -> Non
     async def sign_in(link: JsonRpcConnection, gap: float | None) -> None:
         gaps.append(gap)
 
-    async with connect(server.url, backoff=QUICK, sign_in=sign_in) as client:
+    async with connect(server.url, backoff=QUICK, authenticate=sign_in) as client:
         server.drop()
-        await eventually(lambda: client.live.connects == 2)
+        await eventually(lambda: client.reconnecting.connects == 2)
     assert gaps[0] is None
     assert gaps[1] is not None
     assert gaps[1] >= 0
@@ -132,10 +134,10 @@ async def test_a_gap_is_as_long_as_it_was_though_the_clock_was_set(
     async def sign_in(link: JsonRpcConnection, gap: float | None) -> None:
         gaps.append(gap)
 
-    async with connect(server.url, backoff=QUICK, sign_in=sign_in) as client:
+    async with connect(server.url, backoff=QUICK, authenticate=sign_in) as client:
         server.drop()
         monkeypatch.setattr(time, "time", lambda: real() + step)
-        await eventually(lambda: client.live.connects == 2)
+        await eventually(lambda: client.reconnecting.connects == 2)
     assert gaps[1] is not None
     assert 0 <= gaps[1] <= time.monotonic() - began
 
@@ -152,14 +154,16 @@ async def test_a_gap_counts_what_the_computer_slept_meanwhile(
     async def sign_in(link: JsonRpcConnection, gap: float | None) -> None:
         gaps.append(gap)
 
-    async with connect(server.url, backoff=QUICK, sign_in=sign_in) as client:
+    async with connect(server.url, backoff=QUICK, authenticate=sign_in) as client:
         clock.sleep(500.0)  # before the loss: no part of the gap
         await server.stop()
-        await eventually(lambda: client.live.error is not None and "refused" in str(client.live.error))
+        await eventually(
+            lambda: client.reconnecting.error is not None and "refused" in str(client.reconnecting.error)
+        )
         clock.sleep(slept)
         clock.step(step)
         await server.start()
-        await eventually(lambda: client.live.connects == 2)
+        await eventually(lambda: client.reconnecting.connects == 2)
     (_, gap) = gaps
     assert gap is not None
     assert slept <= gap <= slept + time.monotonic() - began
@@ -169,7 +173,7 @@ async def test_wrong_credentials_at_first_are_raised_and_nothing_is_tried_again(
     async def refuse(link: JsonRpcConnection, gap: float | None) -> None:
         raise AuthenticationError("wrong token")
 
-    client = JsonRpcClient(server.url, sign_in=refuse, backoff=QUICK)
+    client = JsonRpcClient(server.url, authenticate=refuse, backoff=QUICK)
     with pytest.raises(AuthenticationError, match="wrong token"):
         await client.start(attempts=5)
     assert client.state is ConnectionState.CLOSED
@@ -183,28 +187,28 @@ async def test_credentials_refused_later_stop_the_loop_until_there_are_new_ones(
         if not good:
             raise AuthenticationError("expired")
 
-    async with connect(server.url, sign_in=sign_in, backoff=QUICK) as client:
+    async with connect(server.url, authenticate=sign_in, backoff=QUICK) as client:
         good = False
         server.drop()
-        await client.live.wait_for(ConnectionState.REFUSED, timeout=5)
-        client.live.retry_now()  # says that the peer is back; of no use against wrong credentials
+        await client.reconnecting.wait_for(ConnectionState.REFUSED, timeout=5)
+        client.reconnecting.retry_now()  # says that the peer is back; of no use against wrong credentials
         with pytest.raises(AuthenticationError, match="expired"):
             await client.call("ping", repeat=True)
         with pytest.raises(AuthenticationError, match="expired"):
             await anext(client.connections())
         assert server.accepted == 2
         good = True
-        client.live.rearm()
-        await client.live.wait_for(ConnectionState.READY, timeout=5)
+        client.reconnecting.retry_authentication()
+        await client.reconnecting.wait_for(ConnectionState.READY, timeout=5)
         assert await client.call("ping", [1]) == [1]
 
 
 async def test_waking_cuts_the_wait_short(server: RpcServer) -> None:
     async with connect(server.url, backoff=HOUR) as client:
         server.drop()
-        await client.live.wait_for(ConnectionState.WAITING, timeout=5)
-        client.live.retry_now()
-        await client.live.wait_for(ConnectionState.READY, timeout=5)
+        await client.reconnecting.wait_for(ConnectionState.WAITING, timeout=5)
+        client.reconnecting.retry_now()
+        await client.reconnecting.wait_for(ConnectionState.READY, timeout=5)
 
 
 async def test_the_waits_grow_to_the_cap_and_start_afresh_after_a_settled_connection(
@@ -246,8 +250,8 @@ async def test_the_waits_grow_to_the_cap_and_start_afresh_after_a_settled_connec
 async def test_waiting_for_a_state_has_a_deadline(server: RpcServer) -> None:
     async with connect(server.url) as client:
         with pytest.raises(TimeoutError, match="refused"):
-            await client.live.wait_for(ConnectionState.REFUSED, timeout=0.02)
-        assert await client.live.wait_for(ConnectionState.READY) is ConnectionState.READY
+            await client.reconnecting.wait_for(ConnectionState.REFUSED, timeout=0.02)
+        assert await client.reconnecting.wait_for(ConnectionState.READY) is ConnectionState.READY
 
 
 async def test_a_sign_in_that_never_ends_is_cut_off_and_tried_again(server: RpcServer) -> None:
@@ -258,7 +262,7 @@ async def test_a_sign_in_that_never_ends_is_cut_off_and_tried_again(server: RpcS
             await forever.wait()
 
     async with connect(
-        server.url, sign_in=sign_in, sign_in_timeout=0.05, attempts=2, backoff=QUICK
+        server.url, authenticate=sign_in, authentication_timeout=0.05, attempts=2, backoff=QUICK
     ) as client:
         assert client.state is ConnectionState.READY
     assert server.accepted == 2
@@ -270,7 +274,7 @@ async def test_a_peer_that_hangs_up_during_sign_in_is_tried_again(server: RpcSer
             server.drop()
             await link.closed
 
-    async with connect(server.url, sign_in=sign_in, attempts=2, backoff=QUICK):
+    async with connect(server.url, authenticate=sign_in, attempts=2, backoff=QUICK):
         assert server.accepted == 2
 
 
@@ -281,9 +285,9 @@ async def test_a_bug_in_the_sign_in_of_a_reconnect_closes_the_connection_and_is_
         if gap is not None:
             raise ZeroDivisionError
 
-    client = await connect(server.url, sign_in=sign_in, backoff=QUICK)
+    client = await connect(server.url, authenticate=sign_in, backoff=QUICK)
     server.drop()
-    await client.live.wait_for(ConnectionState.CLOSED, timeout=5)
+    await client.reconnecting.wait_for(ConnectionState.CLOSED, timeout=5)
     await eventually(lambda: "ZeroDivisionError" in caplog.text)
     with pytest.raises(ConnectionError):
         await client.call("ping", repeat=True)
@@ -293,7 +297,7 @@ async def test_a_bug_in_the_sign_in_of_a_reconnect_closes_the_connection_and_is_
 async def test_an_impossible_transition_is_a_bug_that_shows() -> None:
     client = JsonRpcClient("ws://127.0.0.1:1/ws")
     with pytest.raises(StateError, match="cannot go from closed to ready"):
-        client.live._move(ConnectionState.READY, "")
+        client.reconnecting._set_state(ConnectionState.READY, "")
 
 
 async def test_over_the_connection_limit_the_handshake_succeeds_and_is_then_closed() -> None:
@@ -307,14 +311,14 @@ async def test_over_the_connection_limit_the_handshake_succeeds_and_is_then_clos
             await link.call("ping")
 
         with pytest.raises(ConnectionError, match="try again later"):
-            await connect(f"ws://127.0.0.1:{port}/ws", sign_in=ask)
+            await connect(f"ws://127.0.0.1:{port}/ws", authenticate=ask)
 
 
 async def test_a_frame_over_the_limit_ends_the_connection_with_the_reason(server: RpcServer) -> None:
-    async with connect(server.url, max_message=1000, backoff=HOUR) as client:
+    async with connect(server.url, options=WebSocketOptions(max_message=1000), backoff=HOUR) as client:
         await server.send("x" * 5000)
-        await client.live.wait_for(ConnectionState.WAITING, timeout=5)
-        assert client.live.error is not None
+        await client.reconnecting.wait_for(ConnectionState.WAITING, timeout=5)
+        assert client.reconnecting.error is not None
 
 
 async def test_a_peer_that_is_doubted_has_to_answer_a_ping_at_once() -> None:
@@ -328,7 +332,7 @@ async def test_a_peer_that_is_doubted_has_to_answer_a_ping_at_once() -> None:
 
     async with await asyncio.start_server(frozen, "127.0.0.1", 0) as listener:
         url = f"ws://127.0.0.1:{listener.sockets[0].getsockname()[1]}/ws"
-        sock = await open_websocket(url, print, ping_interval=None)
+        sock = await open_websocket(url, print, WebSocketOptions(ping_interval=None))
         await doubted.wait()
         sock.probe(3000.0)
         sock.probe(0.05)  # one that was asked for sooner is meant
@@ -337,7 +341,7 @@ async def test_a_peer_that_is_doubted_has_to_answer_a_ping_at_once() -> None:
 
 
 async def test_a_peer_that_is_doubted_and_answers_is_kept(server: RpcServer) -> None:
-    sock = await open_websocket(server.url, print, ping_interval=None)
+    sock = await open_websocket(server.url, print, WebSocketOptions(ping_interval=None))
     for pongs in (1, 2):
         sock.probe(30.0)
         await eventually(lambda pongs=pongs: sock.pongs == pongs)  # type: ignore[misc]
@@ -355,8 +359,8 @@ async def test_a_peer_that_answers_no_ping_is_given_up() -> None:
         port = listener.sockets[0].getsockname()[1]
         url = f"ws://127.0.0.1:{port}/ws"
         for sock in (
-            await open_websocket(url, print, ping_interval=0.02, ping_timeout=0.05),
-            await open_websocket(url, print, ping_interval=None, quiet_limit=0.05),
+            await open_websocket(url, print, WebSocketOptions(ping_interval=0.02, ping_timeout=0.05)),
+            await open_websocket(url, print, WebSocketOptions(ping_interval=None, quiet_limit=0.05)),
         ):
             closed = await asyncio.wait_for(asyncio.shield(sock.closed), 5)
             assert closed.reason in {"no pong within 0.05 s", "silent for 0.05 s"}
@@ -370,14 +374,14 @@ async def test_pings_keep_a_quiet_connection_alive(server: RpcServer) -> None:
     states: list[ConnectionState] = []
     async with connect(
         server.url,
-        ping_interval=0.01,
-        ping_timeout=1.0,
-        quiet_limit=1.0,
+        options=WebSocketOptions(ping_interval=0.01, ping_timeout=1.0, quiet_limit=1.0),
         on_state=lambda new, old, why: states.append(new),
     ) as client:
-        before = client.live.link
-        await eventually(lambda: client.live.link is not None and client.live.link.pongs >= 5)
-        assert client.live.link is before
+        before = client.reconnecting.connection
+        await eventually(
+            lambda: client.reconnecting.connection is not None and client.reconnecting.connection.pongs >= 5
+        )
+        assert client.reconnecting.connection is before
     assert ConnectionState.LOST not in states
 
 
@@ -456,4 +460,4 @@ async def test_a_connection_that_goes_while_it_is_closed_is_closed_without_a_wor
     await asyncio.sleep(0)
     assert complaints == []
     assert live.state is ConnectionState.CLOSED
-    assert live.link is None
+    assert live.connection is None

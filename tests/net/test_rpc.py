@@ -18,6 +18,7 @@ from asynccam.errors import (
 )
 from asynccam.net.jsonrpc import JsonRpcClient, JsonRpcConnection, RpcError, connect
 from asynccam.net.reconnecting import ConnectionState
+from asynccam.net.websocket import WebSocketOptions
 from asynccam.runtime.retry import Backoff
 from tests.support.rpc_server import RpcServer, answer, never, rpc_server
 from tests.support.waiting import eventually
@@ -89,9 +90,9 @@ async def test_an_oddity_disturbs_nobody_and_is_counted(
     server.handler = odd_first
     assert await client.call("ping") == "fine"
     assert await client.call("ping") == "fine"
-    link = client.live.link
+    link = client.reconnecting.connection
     assert link is not None
-    assert sum(link.caller.oddities.values()) >= 3
+    assert sum(link.codec.unexpected.values()) >= 3
     assert link.pending == 0
 
 
@@ -122,7 +123,9 @@ async def test_an_answer_of_16_mib_arrives(server: RpcServer, client: JsonRpcCli
 
 async def test_notifications_reach_the_handler_in_order(server: RpcServer) -> None:
     seen: list[tuple[str, Any]] = []
-    async with connect(server.url, on_notice=lambda method, params: seen.append((method, params))) as client:
+    async with connect(
+        server.url, on_notification=lambda method, params: seen.append((method, params))
+    ) as client:
         await client.call("ping")
         for n in range(100):
             await server.send(json.dumps({"jsonrpc": "2.0", "method": "tick", "params": n}))
@@ -137,10 +140,10 @@ async def test_no_answer_ends_at_the_deadline_and_forgets_the_call(
     with pytest.raises(TimeoutError, match="start_recording") as caught:
         await client.call("start_recording", timeout=0.05)
     assert caught.value.maybe_executed
-    link = client.live.link
+    link = client.reconnecting.connection
     assert link is not None
     assert link.pending == 0
-    assert not link.caller.pending
+    assert not link.codec.pending
 
 
 async def test_cancelling_a_call_forgets_it(server: RpcServer, client: JsonRpcClient) -> None:
@@ -150,7 +153,7 @@ async def test_cancelling_a_call_forgets_it(server: RpcServer, client: JsonRpcCl
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    link = client.live.link
+    link = client.reconnecting.connection
     assert link is not None
     assert link.pending == 0
     server.handler = server.echo
@@ -171,7 +174,7 @@ async def test_a_call_while_away_fails_at_once_and_says_that_nothing_was_sent(
     server: RpcServer, client: JsonRpcClient
 ) -> None:
     await server.stop()
-    await client.live.wait_for(ConnectionState.WAITING, timeout=5)
+    await client.reconnecting.wait_for(ConnectionState.WAITING, timeout=5)
     with pytest.raises(ConnectionError, match="start_recording was not sent") as caught:
         await client.call("start_recording")
     assert not caught.value.maybe_executed
@@ -180,7 +183,7 @@ async def test_a_call_while_away_fails_at_once_and_says_that_nothing_was_sent(
 
 async def test_a_repeatable_call_waits_out_a_reconnect(server: RpcServer, client: JsonRpcClient) -> None:
     await server.stop()
-    await client.live.wait_for(ConnectionState.WAITING, timeout=5)
+    await client.reconnecting.wait_for(ConnectionState.WAITING, timeout=5)
     task = asyncio.create_task(client.call("get_camera_list", ["x"], repeat=True))
     await server.start()
     assert await asyncio.wait_for(task, 5) == ["x"]
@@ -213,7 +216,7 @@ async def test_a_repeatable_call_ends_when_the_client_is_closed(server: RpcServe
     client = await connect(server.url, backoff=QUICK)
     await server.stop()
     task = asyncio.create_task(client.call("get_camera_list", repeat=True, timeout=30))
-    await client.live.wait_for(ConnectionState.WAITING, timeout=5)
+    await client.reconnecting.wait_for(ConnectionState.WAITING, timeout=5)
     await client.aclose()
     with pytest.raises(ConnectionError, match="closed"):
         await asyncio.wait_for(task, 5)
@@ -238,8 +241,8 @@ async def test_a_link_that_was_never_opened_refuses_calls() -> None:
 
 
 async def test_a_notification_to_the_peer_carries_no_id(server: RpcServer, client: JsonRpcClient) -> None:
-    assert client.live.link is not None
-    client.live.link.notify("bye", {"why": "done"})
+    assert client.reconnecting.connection is not None
+    client.reconnecting.connection.notify("bye", {"why": "done"})
     await eventually(lambda: server.requests)
     assert server.requests == [{"jsonrpc": "2.0", "method": "bye", "params": {"why": "done"}}]
 
@@ -294,7 +297,7 @@ async def test_a_silent_handshake_ends_at_its_deadline() -> None:
     async with await asyncio.start_server(silent, "127.0.0.1", 0) as listener:
         port = listener.sockets[0].getsockname()[1]
         with pytest.raises(TimeoutError, match="WebSocket"):
-            await connect(f"ws://127.0.0.1:{port}/ws", open_timeout=0.05)
+            await connect(f"ws://127.0.0.1:{port}/ws", options=WebSocketOptions(timeout=0.05))
 
 
 async def test_connect_can_be_iterated(server: RpcServer) -> None:

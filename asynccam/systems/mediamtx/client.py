@@ -17,6 +17,7 @@ from asynccam.model.info import CameraState
 from asynccam.net.http import HttpClient
 from asynccam.net.reconnecting import ConnectionState, ConnectionStateChanged
 from asynccam.net.tls import client_context
+from asynccam.net.websocket import WebSocketOptions
 from asynccam.runtime.hub import EventHub, Subscription
 from asynccam.runtime.retry import Backoff
 from asynccam.runtime.tasks import finish
@@ -42,6 +43,11 @@ CameraHandler = Callable[[CameraInfo], Awaitable[object] | object]
 RecordingHandler = Callable[[RecordingInfo], Awaitable[object] | object]
 LossHandler = Callable[[], Awaitable[object] | object]
 
+_OPEN_TIMEOUT: Final = 5.0
+"""Seconds at most for one try to open a connection.
+
+TCP repeats its first segment after 1, 3 and 7 s: a try that is older than 5 s is slower than a new one.
+"""
 _PRESS: Final = 1.0
 """Seconds between two pushes of `CameraClient.pressing`."""
 _PONG: Final = 3.0
@@ -187,7 +193,7 @@ class CameraClient(CameraMethods, FileMethods, ServiceMethods):
     @property
     def calls_under_way(self) -> int:
         """Calls that have been sent on the present connection and have no answer yet."""
-        link = None if self._connection is None else self._connection.rpc.live.link
+        link = None if self._connection is None else self._connection.rpc.reconnecting.connection
         return 0 if link is None else link.pending
 
     # -- the connection ---------------------------------------------------------------------------
@@ -207,16 +213,17 @@ class CameraClient(CameraMethods, FileMethods, ServiceMethods):
         tls = await client_context(verify=self._verify) if self.endpoint.secure else None
         if self._connection is not None:
             raise StateError(f"{self.endpoint.address} is connected already")
+        # No step of a connection may take longer than a call: whoever allows 2 s is not to wait for 5.
+        open_timeout = min(self._timeout, _OPEN_TIMEOUT)
         connection = self._connection = ServiceConnection(
             self.endpoint,
             self._credentials,
             self._roster,
             self._subscriptions,
             self._hub,
-            tls=tls,
+            WebSocketOptions(tls=tls, timeout=open_timeout, quiet_limit=self._quiet_limit),
             timeout=self._timeout,
             backoff=self._backoff,
-            quiet_limit=self._quiet_limit,
         )
         self._handlers = (
             self._hub.subscribe(self._on_camera, CameraStatusUpdate),
@@ -280,9 +287,9 @@ class CameraClient(CameraMethods, FileMethods, ServiceMethods):
             AuthenticationError: The credentials are refused.
             TimeoutError: Not within ``timeout`` seconds.
         """
-        live = self._connected().rpc.live
+        live = self._connected().rpc.reconnecting
         if self._credentials.provided:  # it may have another token by now
-            live.rearm()
+            live.retry_authentication()
         state = await live.wait_for(
             ConnectionState.READY, ConnectionState.REFUSED, ConnectionState.CLOSED, timeout=timeout
         )
@@ -292,7 +299,7 @@ class CameraClient(CameraMethods, FileMethods, ServiceMethods):
     def retry_now(self) -> None:
         """Try again now, because something says that the service is back."""
         if self._connection is not None:
-            self._connection.rpc.live.retry_now()
+            self._connection.rpc.reconnecting.retry_now()
 
     @contextmanager
     def pressing(self) -> Iterator[None]:
@@ -309,7 +316,7 @@ class CameraClient(CameraMethods, FileMethods, ServiceMethods):
         def push() -> None:
             nonlocal timer
             timer = loop.call_later(_PRESS, push)
-            link = None if self._connection is None else self._connection.rpc.live.link
+            link = None if self._connection is None else self._connection.rpc.reconnecting.connection
             if link is None:
                 self.retry_now()
             elif link.pending <= self._pressing:
@@ -337,7 +344,7 @@ class CameraClient(CameraMethods, FileMethods, ServiceMethods):
         """
         self._credentials.replace(credentials(auth_type, auth_token, api_key))
         if self._connection is not None:
-            self._connection.rpc.live.rearm()
+            self._connection.rpc.reconnecting.retry_authentication()
 
     async def call(
         self,

@@ -5,15 +5,15 @@ replaced), subscribes again and fetches the cameras; after a loss the difference
 """
 
 import logging
-import ssl
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any
 
 from asynccam.errors import AsynccamError, RemoteProtocolError
 from asynccam.model.events import Event
 from asynccam.net.jsonrpc import JsonRpcClient, JsonRpcConnection, RpcError
 from asynccam.net.reconnecting import ConnectionState, ConnectionStateChanged
+from asynccam.net.websocket import WebSocketOptions
 from asynccam.runtime.hub import EventHub
 from asynccam.runtime.retry import Backoff
 from asynccam.systems.mediamtx.auth import ask, sign_in, translated
@@ -30,11 +30,6 @@ from asynccam.systems.mediamtx.state_cache import Roster
 from asynccam.wall_clock import WALL_CLOCK
 
 _LOG = logging.getLogger(__name__)
-_OPEN: Final = 5.0
-"""Seconds at most for one try to open a connection.
-
-TCP repeats its first segment after 1, 3 and 7 s: a try that is older than 5 s is slower than a new one.
-"""
 
 Subscriptions = dict[str, dict[str, Any] | None]
 """Topic -> filters."""
@@ -49,10 +44,9 @@ class ServiceConnection:
         roster: What is known of the cameras; kept from one connection to the next.
         subscriptions: What to subscribe to on every fresh link; may change at any time.
         hub: Where events go.
-        tls: The context for ``wss``.
+        options: Settings of the WebSocket.
         timeout: Seconds a call may take.
         backoff: Waits between tries.
-        quiet_limit: Seconds of silence after which the service counts as dead, or None.
 
     Attributes:
         rpc: The calls below.
@@ -67,11 +61,10 @@ class ServiceConnection:
         roster: Roster,
         subscriptions: Subscriptions,
         hub: EventHub,
+        options: WebSocketOptions,
         *,
-        tls: ssl.SSLContext | None,
         timeout: float,
         backoff: Backoff,
-        quiet_limit: float | None,
     ) -> None:
         self.bad_notifications: Counter[str] = Counter()
         self._service = str(endpoint.address)
@@ -79,18 +72,15 @@ class ServiceConnection:
         self._roster = roster
         self._subscriptions = subscriptions
         self._hub = hub
-        # No step of a connection may take longer than a call: who gives 5 s is not to wait for 30.
         self.rpc = JsonRpcClient(
             endpoint.url,
-            sign_in=self._sign_in,
-            on_notice=self._noticed,
+            options,
+            authenticate=self._sign_in,
+            on_notification=self._noticed,
             on_state=self._moved,
             room=hub.room,
-            tls=tls,
             backoff=backoff,
-            open_timeout=min(timeout, _OPEN),
-            sign_in_timeout=timeout,
-            quiet_limit=quiet_limit,
+            authentication_timeout=timeout,
         )
         self.caller = Caller(self.rpc, credentials, timeout)
 

@@ -68,7 +68,7 @@ class Caller:
             ConnectionError: Not connected at this moment; nothing was sent.
             UsageError: The parameters cannot be JSON.
         """
-        link = self._rpc.live.link
+        link = self._rpc.reconnecting.connection
         if link is None:
             raise ConnectionError(
                 f"not connected to {self._rpc.url} ({self._rpc.state.value}); {method} was not sent"
@@ -118,7 +118,7 @@ class Caller:
             while True:
                 if self._renewing.locked():
                     await self._renewed(method, until)
-                link, facts = self._rpc.live.link, self.facts
+                link, facts = self._rpc.reconnecting.connection, self.facts
                 given = params if secret is None else {**(params or {}), "auth_token": secret}
                 self._waiting += 1
                 self._idle.clear()
@@ -188,7 +188,7 @@ class Caller:
             async with deadline(left, f"renewed sign-in at {self._rpc.url} for {method}"):
                 return await self._admitted(refusals, link, facts, problem, until)
         except TimeoutError:
-            why = self._rpc.live.error
+            why = self._rpc.reconnecting.error
             if isinstance(why, AuthenticationError):  # says more than that it took long
                 raise why from None
             raise
@@ -222,7 +222,7 @@ class Caller:
         """Generation 2: a new token is taken on the same connection."""
         used = facts.secret
         async with self._renewing:
-            if link is None or self._rpc.live.link is not link or facts.secret != used:
+            if link is None or self._rpc.reconnecting.connection is not link or facts.secret != used:
                 return  # somebody else was faster
             secret = await self._credentials.secret()
             if secret is None:
@@ -250,10 +250,10 @@ class Caller:
 
     async def _connect_anew(self, link: JsonRpcConnection | None, until: float) -> None:
         """Generation 1: after a token's expiry only a new connection helps."""
-        live = self._rpc.live
+        live = self._rpc.reconnecting
         loop = asyncio.get_running_loop()
         async with self._renewing:
-            if link is not None and live.link is link:
+            if link is not None and live.connection is link:
                 # Before the connection is given up: a provider that fails leaves it as it is.
                 await self._credentials.renew()
                 # The other calls on it are answered or refused one after the other; none is to be lost.
@@ -261,7 +261,7 @@ class Caller:
                     async with deadline(_GRACE, "end of the other calls"):
                         await self._idle.wait()
                 await link.aclose()
-                if live.link is link:
+                if live.connection is link:
                     await live.wait_for(ConnectionState.LOST, ConnectionState.WAITING, *_SETTLED[1:])
         state = await live.wait_for(*_SETTLED, timeout=max(until - loop.time(), 0.001))
         if state is not ConnectionState.READY and live.error is not None:

@@ -16,7 +16,7 @@ from asynccam.errors import RemoteProtocolError
 from asynccam.model.events import CameraChanged, Event, MissedEvents
 from asynccam.model.info import CameraInfo
 from asynccam.net.reconnecting import ConnectionState, ConnectionStateChanged, ReconnectingConnection
-from asynccam.net.websocket import WebSocket, open_websocket
+from asynccam.net.websocket import WebSocket, WebSocketOptions, open_websocket
 from asynccam.runtime.hub import EventHub
 from asynccam.runtime.retry import Backoff
 from asynccam.systems.thorvision.events import (
@@ -162,7 +162,7 @@ class HotPlug:
             self._open,
             self._catch_up,
             backoff=backoff,
-            sign_in_timeout=timeout,
+            authentication_timeout=timeout,
             on_state=self._moved,
         )
 
@@ -171,10 +171,8 @@ class HotPlug:
         return await open_websocket(
             self._url,
             self._heard,
+            WebSocketOptions(timeout=self._timeout, max_message=_MAX_MESSAGE, ping_interval=10.0),
             room=self._events.room,
-            timeout=self._timeout,
-            max_message=_MAX_MESSAGE,
-            ping_interval=10.0,
         )
 
     async def _catch_up(self, link: WebSocket, gap: float | None) -> None:

@@ -67,7 +67,7 @@ async def test_waits_between_tries_count_and_the_last_failure_is_told() -> None:
         port = closed.getsockname()[1]
     client = CameraClient("127.0.0.1", port, timeout=1.0, max_retries=50, retry_delay=20.0)
     async with asyncio.timeout(LONG):
-        with pytest.raises(TimeoutError, match=r"within 1 s; the try before: .*refused"):
+        with pytest.raises(TimeoutError, match=r"within 1 s; the last try: .*refused"):
             await client.connect()
 
 

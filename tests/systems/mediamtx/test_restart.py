@@ -153,7 +153,7 @@ def rpc_client(url: str, tally: Tally, links: list[JsonRpcConnection]) -> JsonRp
             tally.ready.append(time.monotonic())
 
     backoff = Backoff(initial=0.02, maximum=0.2, immediate=True)
-    return JsonRpcClient(url, sign_in=sign_in, on_notice=noticed, on_state=moved, backoff=backoff)
+    return JsonRpcClient(url, authenticate=sign_in, on_notification=noticed, on_state=moved, backoff=backoff)
 
 
 def camera_client(port: int, tally: Tally) -> CameraClient:
@@ -241,7 +241,7 @@ async def test_fifty_kills_under_load(tmp_path: Path) -> None:
                     back.append(await seen_again(lower, rpc, returned, service.boot))
                 await eventually(lambda: sockets() == held, what="as many sockets as at first")
             assert [link.pending for link in links] == [0] * len(links)
-            assert not any(link.caller.pending for link in links)
+            assert not any(link.codec.pending for link in links)
             assert cameras.calls_under_way == 0
             assert cameras.events.dropped == cameras.events.failures == 0
         finally:

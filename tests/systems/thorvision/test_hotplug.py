@@ -138,7 +138,7 @@ async def test_a_loss_is_followed_by_a_gap_with_what_changed_meanwhile() -> None
             ConnectionState.LOST,
             ConnectionState.WAITING,
             ConnectionState.CONNECTING,
-            ConnectionState.SIGNING_IN,
+            ConnectionState.AUTHENTICATING,
             ConnectionState.READY,
         ]
 
