@@ -173,11 +173,7 @@ async def check_mdns(interfaces: Sequence[str] | None) -> list[Finding]:
 
 
 def check_ports(ports: Iterable[tuple[str, int, bool]]) -> list[Finding]:
-    """Check that the default ports of ``serve`` and ``simulate`` are free.
-
-    Args:
-        ports: Use, port number, and whether it is UDP.
-    """
+    """Check that ports, given as (use, port, is UDP), are free."""
     found = []
     for use, port, udp in ports:
         kind = "UDP" if udp else "TCP"

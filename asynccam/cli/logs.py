@@ -29,15 +29,7 @@ class LogLevel(StrEnum):
 
 
 def start_logging(level: LogLevel, path: Path | None = None) -> None:
-    """Write asynccam's log until the program ends, in a thread, so that a slow disk blocks no event loop.
-
-    Args:
-        level: The least severe level that is written.
-        path: A file to append to, or None for standard error.
-
-    Raises:
-        StorageError: The file cannot be written.
-    """
+    """Write asynccam's log until the program ends; raise `StorageError` if it cannot be written."""
     try:
         # Closed by the end of the program.
         stream = sys.stderr if path is None else path.open("a", encoding="utf-8", errors="backslashreplace")

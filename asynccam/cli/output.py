@@ -54,8 +54,8 @@ class Output:
     """Destination of a command's results and messages.
 
     Args:
-        json: Results are JSON; nothing else goes to stdout.
-        verbose: The log of the library goes to stderr, and errors come with their traceback.
+        json: Print results as JSON, and nothing else on stdout.
+        verbose: Log to stderr, and print tracebacks of errors.
 
     Attributes:
         animate: True where stderr is a terminal, so that progress may be drawn.
@@ -114,12 +114,7 @@ class Output:
 
     @contextmanager
     def show_wait(self, text: str, seconds: float | None = None) -> Iterator[None]:
-        """Show a progress bar for a wait while the block runs.
-
-        Args:
-            text: What is waited for.
-            seconds: How long it will take, where that is known.
-        """
+        """Show a progress bar for a wait of known or unknown ``seconds`` while the block runs."""
         columns = (SpinnerColumn(style="busy"), TextColumn("{task.description}", markup=False), _TimeColumn())
         with Progress(*columns, console=self.stderr, transient=True, disable=not self.animate) as progress:
             progress.add_task(text, total=seconds)

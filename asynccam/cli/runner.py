@@ -27,11 +27,7 @@ _ABORTS: Final[list[Callable[[], Awaitable[None]]]] = []
 
 @contextmanager
 def abort_on_second_signal(abort: Callable[[], Awaitable[None]]) -> Iterator[None]:
-    """Call ``abort`` at the second signal, before the process ends.
-
-    Args:
-        abort: Begins it, and returns what is awaited for its end.
-    """
+    """Call ``abort`` at the second signal, and await what it returns before the process ends."""
     _ABORTS.append(abort)
     try:
         yield
@@ -54,10 +50,10 @@ def execute(
     wait for that.
 
     Args:
-        command: The command's name, for error lines.
-        main: The command.
-        output: Where it talks.
-        terminated: Exit code after SIGTERM; for a server, which SIGTERM ends normally, that is 0.
+        command: Name of the command, for error lines.
+        main: Coroutine function of the command.
+        output: Output of the command.
+        terminated: Exit code after SIGTERM; 0 for a server, which SIGTERM ends normally.
         within: Seconds after the first signal at which the process exits in any case; None for no limit.
 
     Raises:

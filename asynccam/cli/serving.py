@@ -70,15 +70,7 @@ F = TypeVar("F")
 
 
 def faults_of(kind: type[F], texts: Sequence[str] | None) -> F:
-    """Return the fault switches of a server, parsed from ``--fault`` options.
-
-    Args:
-        kind: Their dataclass, whose default does nothing.
-        texts: ``NAME`` for a switch, ``NAME=VALUE`` for a number or a text, ``NAME=A,B`` for several.
-
-    Raises:
-        UsageError: A switch is unknown, or its value is invalid.
-    """
+    """Return the fault switches of a server, parsed from ``NAME`` or ``NAME=VALUE[,VALUE]`` options."""
     hints = get_type_hints(kind)
     chosen: dict[str, Any] = {}
     for text in texts or ():
@@ -106,11 +98,7 @@ _CURE: Final = (
 
 
 async def require_gstreamer(source: "Source") -> None:
-    """Check that a source can be recorded to MP4 on this computer.
-
-    Raises:
-        RecordingError: What is missing, and how Debian and Ubuntu install it.
-    """
+    """Check that a source can be recorded to MP4 here; the error says what to install."""
     from asynccam.recording import Pipeline, SingleFile
     from asynccam.recording.gstreamer import find_installation
 

@@ -29,12 +29,11 @@ class ServerProcess:
     own process session, so that Ctrl-C at the terminal does not stop it before its recording is downloaded.
 
     Args:
-        name: What it is called in errors.
-        arguments: Those of ``asynccam``; the command must know ``--json`` and ``--while-stdin-open``.
+        name: Name in errors.
+        arguments: Command line of ``asynccam``; which must accept ``--json`` and ``--while-stdin-open``.
 
     Attributes:
-        name: As given.
-        said: What it said once it listened: its address, its port, and so on.
+        facts: The JSON object it printed when it began to listen: address, port and so on.
     """
 
     def __init__(self, name: str, arguments: Sequence[str]) -> None:
@@ -46,12 +45,7 @@ class ServerProcess:
         self._scope = TaskScope(f"server {name}")
 
     async def start(self) -> None:
-        """Start the process and wait until it listens.
-
-        Raises:
-            RecordingError: It ended instead; its own words are in the message.
-            TimeoutError: It is not up within half a minute.
-        """
+        """Start the process and wait until it listens; the error has its last line of stderr."""
         process = self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "asynccam", *self._arguments, "--json", "--while-stdin-open"),
             stdin=asyncio.subprocess.PIPE,
@@ -110,15 +104,7 @@ class ServerProcess:
 async def running_servers(
     servers: Sequence[ServerProcess], up: Callable[[ServerProcess], None] = lambda _: None
 ) -> AsyncIterator[None]:
-    """Run servers for the block, started and stopped concurrently.
-
-    Args:
-        servers: Not started yet; each with a name of its own.
-        up: Called with each as soon as it is up.
-
-    Raises:
-        RecordingError, TimeoutError: See `ServerProcess.start`, of the first one that failed.
-    """
+    """Run servers for the block, started and stopped concurrently; call ``up`` for each that is up."""
     async with TaskScope("servers") as scope:
         try:
             starts = {server.name: _start(server, up) for server in servers}

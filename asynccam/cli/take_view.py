@@ -74,7 +74,7 @@ class TakeView:
     """Rich renderable that follows the events of a take.
 
     Args:
-        title: Stands in the frame.
+        title: Title of the frame.
         duration: Seconds of recording.
         start_in: Seconds from the start command to T0.
         before: Steps before the take's own.
@@ -134,14 +134,7 @@ class TakeView:
         self._rows[camera] = _Row(camera.partition("://")[0], name or camera, state=state, style="busy")
 
     def replace(self, camera: str, now: str, name: str, *, still: bool = False) -> None:
-        """Give a placeholder the id and name of its camera.
-
-        Args:
-            camera: What it was added as.
-            now: Its id.
-            name: Its name, or nothing.
-            still: The camera takes one picture and does not record.
-        """
+        """Give a placeholder the id and name of its camera; a ``still`` takes one picture."""
         self._rows = {now if key == camera else key: row for key, row in self._rows.items()}
         self._rows[now].name = name or now
         self._rows[now].still = still

@@ -41,15 +41,12 @@ class TopRow:
     """Row of one camera, or of an address where no camera has answered.
 
     Attributes:
-        id: The camera's, or the address.
-        name: What to show a person.
-        system: One of the five systems, or ``""`` while that is not known.
-        address: Where it is.
-        state: What it is doing, in the words of `CameraState`.
-        since: When that began, Unix seconds, or None.
+        id: Id of the camera, or the address.
+        state: A value of `CameraState`.
+        since: Start of the state in Unix seconds, or None.
         reason: Why it is unavailable or in error.
-        last: What it did last.
-        last_at: When, Unix seconds, or None.
+        last: Its last event in words.
+        last_at: Time of that event in Unix seconds, or None.
     """
 
     id: str
@@ -64,11 +61,7 @@ class TopRow:
 
 
 class TopView:
-    """Rich renderable that follows the events of a session.
-
-    Args:
-        session: Whose cameras.
-    """
+    """Rich renderable that follows the events of a session."""
 
     def __init__(self, session: "Session") -> None:
         self._session = session

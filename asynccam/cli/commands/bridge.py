@@ -150,12 +150,7 @@ async def _bridge(
 
 
 async def _parse_broker(options: _BrokerOptions) -> "MqttBroker":
-    """Return the broker named on the command line.
-
-    Raises:
-        UsageError: It is not a broker address.
-        StorageError: The password's file cannot be read.
-    """
+    """Return the broker named on the command line, with its password."""
     from asynccam.net.mqtt import MQTT_PORT, MqttBroker
     from asynccam.net.tls import client_context
     from asynccam.runtime.disk import on_disk, storage_errors

@@ -149,12 +149,6 @@ async def select_cameras(
 ) -> "list[Camera]":
     """Connect to the selected cameras and return each once, named ones first.
 
-    Args:
-        session: Session that connects to them.
-        selection: Cameras to select.
-        output: Output for waits.
-        targets: Targets of the fleet.
-
     Raises:
         UsageError: No camera is named, or one is named twice.
         NotFoundError: Discovery found no camera.

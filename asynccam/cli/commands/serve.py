@@ -36,12 +36,7 @@ _DESCRIPTORS: Final = 65536
 
 @asynccontextmanager
 async def _reporting(output: Output, *, stdin: bool) -> AsyncIterator["Report"]:
-    """Yield a callback that reports that the server listens; report its stop if it was called.
-
-    Args:
-        output: Where both are reported.
-        stdin: End the block when standard input is closed.
-    """
+    """Yield a callback that reports that the server listens; report its stop if it was called."""
     listening = False
 
     def report(facts: Mapping[str, Any], *lines: RenderableType) -> None:

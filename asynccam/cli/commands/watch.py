@@ -67,12 +67,7 @@ def watch(
 
 
 class _Filters:
-    """Filter for events by class and camera.
-
-    Args:
-        kinds: Names of classes, or None for all.
-        cameras: Ids of cameras, or None for all.
-    """
+    """Filter for events by class names and camera ids; None for all."""
 
     def __init__(self, kinds: Collection[str] | None, cameras: Collection[str] | None) -> None:
         self.kinds = frozenset(kinds or ())

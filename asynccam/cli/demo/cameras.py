@@ -18,13 +18,7 @@ _LISTEN: Final = ("--host", LOOPBACK, "--port", "0")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Deliberate fault of a server.
-
-    Attributes:
-        description: The fault in words.
-        switches: Values for ``--fault``.
-        is_killed: The server is killed during the recording.
-    """
+    """Deliberate fault of a server: ``switches`` are values for ``--fault``."""
 
     description: str
     switches: tuple[str, ...] = ()
@@ -41,14 +35,7 @@ _SLOW: Final = Fault("answers slowly", ("slow=0.7",))
 
 @dataclass(frozen=True, slots=True)
 class DemoServer:
-    """One server process with its cameras.
-
-    Attributes:
-        system: Which of the five.
-        cameras: How many cameras it has.
-        server: Its process.
-        fault: Its deliberate fault, or None.
-    """
+    """One server process with its cameras, and its deliberate fault."""
 
     system: str
     cameras: int
@@ -69,14 +56,7 @@ class DemoServer:
 
 
 def demo_servers(count: int, directory: Path, suffix: str, *, chaos: bool) -> list[DemoServer]:
-    """Return the servers of a demo, not started yet.
-
-    Args:
-        count: Cameras, spread over the systems.
-        directory: Directory for the files of the servers.
-        suffix: Keeps devices of other demos on this computer apart.
-        chaos: Whether things are to go wrong.
-    """
+    """Return the servers of a demo, not started yet, with ``count`` cameras over all systems."""
     spread = [count // len(SYSTEMS) + (index < count % len(SYSTEMS)) for index in range(len(SYSTEMS))]
     of = dict(zip(SYSTEMS, spread, strict=True))
     faults = iter((_REFUSES, _DIES) if chaos else ())

@@ -60,13 +60,7 @@ def start_kind(camera: CameraRecord) -> StartKind:
 
 
 def explain(manifest: Manifest, faults: Mapping[str, str], sheet: Path | None) -> list[RenderableType]:
-    """Return the explanation of a manifest, to be printed below its table.
-
-    Args:
-        manifest: Of a take that has ended.
-        faults: Deliberate faults, by camera id.
-        sheet: The contact sheet, or None.
-    """
+    """Return the explanation of a take's manifest, with its deliberate faults by camera id."""
     parts: list[RenderableType] = []
     if faults:
         parts += [_heading("Deliberate faults and their results"), _chaos(manifest, faults)]
@@ -190,11 +184,7 @@ _PICTURE_WIDTH: Final = 108
 
 
 class TerminalPicture:
-    """SVG picture of terminal output, for the documentation.
-
-    Args:
-        command: The command line it was the output of.
-    """
+    """SVG picture of a command's terminal output, for the documentation."""
 
     def __init__(self, command: str) -> None:
         self._command = command

@@ -57,17 +57,16 @@ class Demo:
     """One run of the demo.
 
     Args:
-        parent: Where the take goes; a new temporary directory if None.
-        count: How many cameras.
+        parent: Directory for the take; a new temporary directory if None.
+        count: Number of cameras.
         duration: Seconds.
-        chaos: Whether things are to go wrong.
-        output: Where progress goes.
-        picture: Gets what a person sees of it.
+        chaos: Give servers deliberate faults.
+        output: Output for progress.
+        picture: Picture of the terminal output.
 
     Attributes:
-        picture: As given.
         take: The take, or None before it exists.
-        fates: What is done on purpose, by the ids of the cameras it is done to.
+        faults: Deliberate faults, by camera id.
         sheet: The contact sheet, or None.
     """
 
