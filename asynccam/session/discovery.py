@@ -1,4 +1,4 @@
-"""Looking for cameras of several systems at once, for as long as a Session lasts."""
+"""Discovery of cameras of several systems at once, for as long as a Session lasts."""
 
 import asyncio
 import builtins
@@ -11,81 +11,76 @@ from asynccam.model.events import CameraChanged, CameraFound, CameraLost
 from asynccam.model.systems import SYSTEMS, system_of
 from asynccam.runtime.tasks import Ready, TaskScope
 from asynccam.session.shared import SharedResources
-from asynccam.systems._base import Discovery
+from asynccam.systems import Discovery
 from asynccam.systems.registry import load_adapter
 
-News = CameraFound | CameraChanged | CameraLost
+DiscoveryEvent = CameraFound | CameraChanged | CameraLost
 
 _OPEN_TIMEOUT: Final = 10.0
 """Seconds discovery has to open."""
 
 
 class DiscoveryManager:
-    """Keeps one discovery running for each system that was asked for.
+    """Discoveries that run, one for each system that was asked for.
 
     Args:
-        shared: Where the mDNS sockets come from.
+        shared: Opens the mDNS sockets.
         scope: Owns the tasks; closing it ends them.
-        heard: Called with the camera, what is new of it, and whether `look` was asked for cameras of its
-            system; the camera is None if it was lost.
+        on_event: Called with the camera (None if it was lost), its event, and whether all cameras of its
+            system are to be added.
     """
 
     def __init__(
-        self, shared: SharedResources, scope: TaskScope, heard: Callable[[Camera | None, News, bool], None]
+        self,
+        shared: SharedResources,
+        scope: TaskScope,
+        on_event: Callable[[Camera | None, DiscoveryEvent, bool], None],
     ) -> None:
         self._shared = shared
         self._scope = scope
-        self._heard = heard
+        self._on_event = on_event
         self._running: dict[str, Discovery] = {}
-        self._wanted: set[str] = set()
+        self._searched: set[str] = set()
         self._opening = asyncio.Lock()
-        self._arrival = asyncio.Event()
+        self._changed = asyncio.Event()
 
-    async def look(self, systems: Sequence[str] | None, count: int | None, timeout: float) -> list[Camera]:
-        """The cameras that are there after ``timeout`` seconds, or as soon as there are ``count``.
+    async def search(self, systems: Sequence[str] | None, count: int | None, timeout: float) -> list[Camera]:
+        """Return the cameras that are there after ``timeout`` seconds, or as soon as there are ``count``.
 
-        Args:
-            systems: Only these systems; None for all that can be discovered.
-            count: How many are enough; None to wait in any case.
-            timeout: Seconds to wait.
-
-        Raises:
-            UsageError: A system is unknown, or cannot be discovered.
-            ConnectionError: mDNS cannot be opened.
+        ``systems`` are all that can be discovered, if None. Raises as `listen`.
         """
         if systems is None:
-            names = [system.name for system in SYSTEMS.values() if system.discoverable]
-        else:
-            names = list(systems)
-        for name in names:
+            systems = [system.name for system in SYSTEMS.values() if system.discoverable]
+        for name in systems:
             await self.listen(name)
-        self._wanted.update(names)
+        self._searched.update(systems)
         try:
             async with asyncio.timeout(timeout) as limit:
-                while count is None or len(self._there(names)) < count:
-                    self._arrival.clear()
-                    await self._arrival.wait()
+                while count is None or len(self._found(systems)) < count:
+                    self._changed.clear()
+                    await self._changed.wait()
         except builtins.TimeoutError:
             if not limit.expired():
                 raise
-        return self._there(names)
+        return self._found(systems)
 
-    def takes_in(self, system: str) -> bool:
-        """Return whether every camera of a system that announces itself becomes the session's."""
-        return system in self._wanted
+    def adds_all(self, system: str) -> bool:
+        """Return whether every camera of a system that announces itself is added to the session."""
+        return system in self._searched
 
     async def listen(self, system: str) -> None:
-        """Hear from now on what cameras of a system announce.
+        """Report from now on what cameras of a system announce.
 
         Raises:
-            As for `look`.
+            UsageError: The system is unknown, or cannot be discovered.
+            ConnectionError: mDNS cannot be opened.
         """
         if not system_of(system).discoverable:
             raise UsageError(f"cameras of {system} cannot be discovered; connect to them by address")
+        adapter = await load_adapter(system)
         async with self._opening:
             if system in self._running:
                 return
-            adapter = await load_adapter(system)
             zeroconf = await self._shared.mdns()
 
             async def follow(ready: Ready[None]) -> None:
@@ -94,18 +89,16 @@ class DiscoveryManager:
                     ready(None)
                     try:
                         async for event in discovery:
-                            self._tell(system, discovery, event)
+                            lost = isinstance(event, CameraLost)
+                            camera = None if lost else discovery.cameras[event.camera]
+                            self._on_event(camera, event, system in self._searched)
+                            self._changed.set()
                     finally:
                         del self._running[system]
 
             await self._scope.start(follow, name=f"discovery of {system}", timeout=_OPEN_TIMEOUT)
 
-    def _tell(self, system: str, discovery: Discovery, event: News) -> None:
-        camera = None if isinstance(event, CameraLost) else discovery.cameras[event.camera]
-        self._heard(camera, event, system in self._wanted)
-        self._arrival.set()
-
-    def _there(self, systems: Sequence[str]) -> list[Camera]:
+    def _found(self, systems: Sequence[str]) -> list[Camera]:
         return [
             camera
             for name, discovery in self._running.items()

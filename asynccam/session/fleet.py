@@ -1,10 +1,11 @@
-"""A fleet: the cameras and settings of a Session, written down in a TOML file. See docs/fleet.md."""
+"""Fleet: the cameras and settings of a Session, from a TOML file. See docs/fleet.md."""
 
 import math
+import os
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -13,35 +14,34 @@ from asynccam.model.address import Address
 from asynccam.model.credentials import Credentials
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.secrets import read_secret_file
-from asynccam.session.secrets import KINDS, SecretFile, from_environment
+from asynccam.session.settings import SessionSettings
 from asynccam.session.shared import time_server
-from asynccam.session.targets import CameraTarget, check, check_http_port
+from asynccam.session.targets import CameraTarget, check_http_port, check_targets
 from asynccam.session.toml_position import line_of, syntax_error
-
-if TYPE_CHECKING:
-    from asynccam.session.session import Settings
 
 Seconds = Annotated[float, Field(gt=0, lt=math.inf)]
 Name = Annotated[str, Field(min_length=1)]
 
-_LARGEST: Final = 4 * 1024 * 1024
-"""Bytes of a fleet's file."""
+_MAX_BYTES: Final = 4 * 1024 * 1024
+"""Size of a fleet's file."""
+_SECRETS: Final = ("token", "api_key")
+"""Secret fields of `Credentials`."""
 
 
 class FleetError(UsageError):
-    """A fleet's file is wrong.
+    """A fleet's file is invalid.
 
     Attributes:
-        problems: For each a line, the key's path and what is wrong there.
+        problems: Of each the line, the key's path and the message.
     """
 
     def __init__(self, name: str, problems: list[tuple[int, str, str]]) -> None:
         self.problems = tuple(sorted(problems))
-        told = [
-            f"{name}:{line}: {path}: {what}" if path else f"{name}:{line}: {what}"
-            for line, path, what in self.problems
+        lines = [
+            f"{name}:{line}: {path}: {message}" if path else f"{name}:{line}: {message}"
+            for line, path, message in self.problems
         ]
-        super().__init__("\n".join(told))
+        super().__init__("\n".join(lines))
 
 
 class _Table(BaseModel):
@@ -81,9 +81,9 @@ class _CameraTable(_Table):
     @field_validator("address")
     @classmethod
     def _is_address(cls, value: str) -> str:
-        if "@" in value:  # not to be repeated in an error: what stands before it may be a password
+        if "@" in value:  # not repeated in the error: what is before it may be a password
             raise AddressError("an address carries no credentials; name a variable or a file instead")
-        CameraTarget(Address.parse(value)).is_service  # noqa: B018 - raises for a system unknown here
+        Address.parse(value)
         return value
 
 
@@ -94,15 +94,15 @@ class _FleetTable(_Table):
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """What a fleet's file says, checked; secrets do not show in ``repr``.
+    """Content of a fleet's file, checked. Secrets do not show in ``repr``.
 
     Attributes:
-        places: Where cameras are looked for.
+        places: Addresses of the cameras.
         ntp_server: As for `Session`; so are the next four.
         interfaces: None for all.
         fail_fast: Whether the first failure of a camera ends the session.
         shutdown_timeout: Seconds.
-        poll_interval: Seconds, or None for no checks.
+        poll_interval: Seconds, or None not to poll.
         mdns: Whether the session listens to cameras that announce themselves.
     """
 
@@ -119,28 +119,27 @@ class Fleet:
         """Read a file; names of files in it are relative to its directory.
 
         Raises:
-            FleetError: It is wrong; the error says where.
-            StorageError: It, or a file with a secret, cannot be read.
+            FleetError: The file is invalid; the error has the lines.
+            StorageError: The file, or a file with a secret, cannot be read.
         """
-        file = Path(path)
-        return await on_disk(_load, file)
+        return await on_disk(_load, Path(path))
 
     @classmethod
     def parse(cls, text: str, *, name: str = "fleet.toml", directory: Path = Path()) -> "Fleet":
-        """Read the text of a file; blocks while it looks into files with secrets.
+        """Read the text of a file; blocks while it reads files with secrets.
 
         Args:
             text: TOML.
-            name: What to call it in errors.
-            directory: What names of files in it are relative to.
+            name: Name of the file in errors.
+            directory: Names of files in the text are relative to it.
 
         Raises:
             FleetError: As for `load`.
         """
         return _Reader(text, name, directory).fleet()
 
-    def settings(self) -> "Settings":
-        """The settings, for `Session`."""
+    def settings(self) -> SessionSettings:
+        """Return the settings as arguments of `Session`."""
         return {
             "ntp_server": self.ntp_server,
             "interfaces": None if self.interfaces is None else list(self.interfaces),
@@ -150,9 +149,23 @@ class Fleet:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class SecretFile:
+    """Token provider that reads a file at every sign-in, so that the token in it may be renewed."""
+
+    path: Path
+
+    async def __call__(self) -> str:
+        """Return the token, or raise `AuthenticationError` if the file has none."""
+        try:
+            return await on_disk(read_secret_file, self.path)
+        except (StorageError, UsageError) as error:
+            raise AuthenticationError(str(error)) from error
+
+
 @dataclass(slots=True)
 class _Reader:
-    """Reads one text, and gathers all that is wrong with it."""
+    """Reader of one text, which collects every problem of it."""
 
     text: str
     name: str
@@ -162,30 +175,30 @@ class _Reader:
     def fleet(self) -> Fleet:
         try:
             document = tomllib.loads(self.text)
-        except (ValueError, RecursionError) as error:  # tomllib raises these two for what it cannot hold
-            line, what = syntax_error(error, self.text)
-            raise FleetError(self.name, [(line, "", what)]) from None
+        except (ValueError, RecursionError) as error:  # RecursionError: nested too deep for tomllib
+            line, message = syntax_error(error, self.text)
+            raise FleetError(self.name, [(line, "", message)]) from None
         try:
             table = _FleetTable.model_validate(document)
         except ValidationError as error:
-            for one in error.errors(include_input=False, include_url=False):
-                self._problem(_in_text(document, one["loc"]), _words(one))
+            for problem in error.errors(include_input=False, include_url=False):
+                self._add_problem(_path_in_document(document, problem["loc"]), _message(problem))
             raise FleetError(self.name, self.problems) from None
-        found: list[CameraTarget] = []
-        for number, camera in enumerate(table.camera):
-            place = self._place(number, camera)
-            if place is not None:
+        targets: list[CameraTarget] = []
+        for index, camera in enumerate(table.camera):
+            target = self._target(index, camera)
+            if target is not None:
                 try:
-                    check([*found, place])
+                    check_targets([*targets, target])
                 except UsageError as error:
-                    self._problem(("camera", number), str(error))
+                    self._add_problem(("camera", index), str(error))
                 else:
-                    found.append(place)
+                    targets.append(target)
         if self.problems:
             raise FleetError(self.name, self.problems)
         session = table.session
         return Fleet(
-            places=tuple(found),
+            places=tuple(targets),
             ntp_server=session.ntp_server,
             interfaces=None if session.interfaces is None else tuple(session.interfaces),
             fail_fast=session.fail_fast,
@@ -194,49 +207,45 @@ class _Reader:
             mdns=session.mdns,
         )
 
-    def _place(self, number: int, camera: _CameraTable) -> CameraTarget | None:
+    def _target(self, index: int, camera: _CameraTable) -> CameraTarget | None:
         before = len(self.problems)
         address = Address.parse(camera.address)
         if camera.http_port is not None:
             try:
                 check_http_port(address, camera.http_port)
             except UsageError as error:
-                self._problem(("camera", number, "http_port"), str(error))
+                self._add_problem(("camera", index, "http_port"), str(error))
         secrets: dict[str, Any] = {}
-        for kind in KINDS:
-            variable, file = getattr(camera, f"{kind}_env"), getattr(camera, f"{kind}_file")
+        for name in _SECRETS:
+            variable, file = getattr(camera, f"{name}_env"), getattr(camera, f"{name}_file")
             if variable is not None and file is not None:
-                self._problem(
-                    ("camera", number, f"{kind}_file"), f"there is {kind}_env as well; one is enough"
-                )
+                problem = f"there is {name}_env as well; one is enough"
+                self._add_problem(("camera", index, f"{name}_file"), problem)
                 continue
             try:
                 if variable is not None:
-                    secrets[kind] = from_environment(variable)
+                    secrets[name] = _secret_in_environment(variable)
                 elif file is not None:
                     path = self.directory / Path(file).expanduser()
                     secret = read_secret_file(path)
-                    secrets[kind] = SecretFile(path) if kind == "token" else secret
+                    secrets[name] = SecretFile(path) if name == "token" else secret
             except (AuthenticationError, StorageError, UsageError) as error:
-                self._problem(("camera", number, f"{kind}_env" if variable else f"{kind}_file"), str(error))
+                key = f"{name}_env" if variable else f"{name}_file"
+                self._add_problem(("camera", index, key), str(error))
         if len(self.problems) > before:
             return None
         return CameraTarget(
-            address,
-            camera.label or "",
-            frozenset(camera.groups),
-            Credentials(**secrets),
-            camera.http_port,
+            address, camera.label or "", frozenset(camera.groups), Credentials(**secrets), camera.http_port
         )
 
-    def _problem(self, path: tuple[str | int, ...], what: str) -> None:
-        self.problems.append((line_of(self.text, path), _dotted(path), what))
+    def _add_problem(self, path: tuple[str | int, ...], message: str) -> None:
+        self.problems.append((line_of(self.text, path), _dotted(path), message))
 
 
 def _load(path: Path) -> Fleet:
     with storage_errors("read the fleet in", path), path.open("rb") as file:
-        data = file.read(_LARGEST + 1)
-    if len(data) > _LARGEST:
+        data = file.read(_MAX_BYTES + 1)
+    if len(data) > _MAX_BYTES:
         raise StorageError(f"{path} is too large for a fleet")
     try:
         text = data.decode("utf-8-sig").replace("\r\n", "\n")
@@ -246,10 +255,17 @@ def _load(path: Path) -> Fleet:
     return Fleet.parse(text, name=str(path), directory=path.parent)
 
 
-def _in_text(document: Any, where: tuple[str | int, ...]) -> tuple[str | int, ...]:
-    """The part of pydantic's path that is keys of the file: it adds names of alternatives at the end."""
+def _secret_in_environment(name: str) -> str:
+    secret = os.environ.get(name, "").strip()
+    if not secret:
+        raise AuthenticationError(f"the environment variable {name} is not set")
+    return secret
+
+
+def _path_in_document(document: Any, location: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """Return the part of pydantic's path that is keys of the file: it adds names of alternatives at the end."""
     path: list[str | int] = []
-    for number, key in enumerate(where):
+    for index, key in enumerate(location):
         inside = isinstance(document, dict) if isinstance(key, str) else isinstance(document, list)
         if not inside:
             break
@@ -257,7 +273,7 @@ def _in_text(document: Any, where: tuple[str | int, ...]) -> tuple[str | int, ..
         try:
             document = document[key]
         except (KeyError, IndexError):
-            return (*path, *where[number + 1 :])
+            return (*path, *location[index + 1 :])
     return tuple(path)
 
 
@@ -265,15 +281,15 @@ def _dotted(path: tuple[str | int, ...]) -> str:
     return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).removeprefix(".")
 
 
-def _words(problem: Any) -> str:
-    """What is wrong, without the value: it may be a secret that was put into the wrong place."""
+def _message(problem: Any) -> str:
+    """Return what is wrong, without the value, which may be a secret in the wrong place."""
     cause = problem.get("ctx", {}).get("error")
     if isinstance(cause, AsynccamError):
         return str(cause)
     key = problem["loc"][-1]
     if problem["type"] == "extra_forbidden":
-        if key in KINDS:
-            return f"a secret does not stand in this file; write {key}_env or {key}_file"
+        if key in _SECRETS:
+            return f"a secret must not be in this file; write {key}_env or {key}_file"
         return "there is no such key"
     if problem["type"] == "missing":
         return "this key is missing"

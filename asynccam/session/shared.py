@@ -1,4 +1,4 @@
-"""What the cameras of a Session share: an HTTP session, mDNS sockets, a time server."""
+"""Resources that the cameras of a Session share: an HTTP session, mDNS sockets, clients, a time server."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable
@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 from asynccam.errors import UsageError
 from asynccam.model.credentials import Credentials
 from asynccam.runtime.hub import EventHub
-from asynccam.systems._base import ConnectContext
+from asynccam.systems import ConnectContext
 from asynccam.take import TimeServer
 
-# At run time these are imported where they are first needed: they take longer to import than all the rest.
+# Imported where they are first needed: they take longer to import than everything else.
 if TYPE_CHECKING:
     from aiohttp import ClientSession
     from zeroconf.asyncio import AsyncZeroconf
@@ -27,12 +27,10 @@ _NTP_PORT: Final = 123
 
 
 class SharedResources:
-    """Makes each thing at its first use, and closes what it made but never what it was given.
+    """Resources made at their first use, and closed only if they were made here.
 
-    Args:
-        http: HTTP session to use instead of an own one.
-        zeroconf: mDNS sockets to use instead of own ones.
-        interfaces: Where own mDNS sockets listen and speak; None for all.
+    ``http`` and ``zeroconf`` are used instead of own ones, and stay the caller's. ``interfaces`` are those of
+    own mDNS sockets; None for all.
     """
 
     def __init__(
@@ -43,34 +41,29 @@ class SharedResources:
         self._interfaces = interfaces
         self._own_http: ClientSession | None = None
         self._own_mdns = AsyncExitStack()
-        self._services: dict[Hashable, Any] = {}
-        self._opening: dict[Hashable, asyncio.Lock] = {}
-        self._own_services: dict[str, AbstractAsyncContextManager[Any]] = {}
+        self._shared: dict[Hashable, Any] = {}
+        self._locks: dict[Hashable, asyncio.Lock] = {}
+        self._entered: dict[str, AbstractAsyncContextManager[Any]] = {}
         self._warned: set[Hashable] = set()
 
     def is_first_warning(self, key: Hashable) -> bool:
         """Return whether a warning has not been given before, and note it as given."""
-        fresh = key not in self._warned
+        first = key not in self._warned
         self._warned.add(key)
-        return fresh
+        return first
 
-    async def service(self, key: Hashable, client: Callable[[], AbstractAsyncContextManager[T]]) -> T:
-        """The one client of a service that several cameras share, opened at its first use.
-
-        Args:
-            key: Names the service, and whom it is used as.
-            client: Makes the client; it is entered here and left with everything else.
-        """
-        async with self._opening.setdefault(key, asyncio.Lock()):
-            if key not in self._services:
-                opened = client()
-                self._services[key] = await opened.__aenter__()
-                self._own_services[f"service {len(self._services)}"] = opened
-            found: T = self._services[key]
+    async def share(self, key: Hashable, make: Callable[[], AbstractAsyncContextManager[T]]) -> T:
+        """Return the object of this key, made and entered at its first use."""
+        async with self._locks.setdefault(key, asyncio.Lock()):
+            if key not in self._shared:
+                manager = make()
+                self._shared[key] = await manager.__aenter__()
+                self._entered[f"service {len(self._shared)}"] = manager
+            found: T = self._shared[key]
             return found
 
     def http(self) -> "ClientSession":
-        """The HTTP session."""
+        """Return the HTTP session."""
         if self._http is None:
             from asynccam.net.http import new_session
 
@@ -78,11 +71,7 @@ class SharedResources:
         return self._http
 
     async def mdns(self) -> "AsyncZeroconf":
-        """The mDNS sockets; not to be called twice at the same time.
-
-        Raises:
-            ConnectionError: They cannot be opened.
-        """
+        """Return the mDNS sockets, or raise `ConnectionError`. Must not be called twice at the same time."""
         if self._zeroconf is None:
             from zeroconf import InterfaceChoice
 
@@ -92,11 +81,11 @@ class SharedResources:
             self._zeroconf = await self._own_mdns.enter_async_context(open_zeroconf(interfaces=interfaces))
         return self._zeroconf
 
-    def close_services(self) -> dict[str, Coroutine[Any, Any, object]]:
-        """What closes each client of a service; they may run side by side."""
-        opened, self._own_services = self._own_services, {}
-        self._services.clear()
-        return {name: _left(client) for name, client in opened.items()}
+    def close_shared(self) -> dict[str, Coroutine[Any, Any, object]]:
+        """Return what closes each shared object; they may run side by side."""
+        entered, self._entered = self._entered, {}
+        self._shared.clear()
+        return {name: _exit(manager) for name, manager in entered.items()}
 
     async def close_http(self) -> None:
         """Close the HTTP session, if it was made here."""
@@ -108,46 +97,42 @@ class SharedResources:
         await self._own_mdns.aclose()
 
 
-async def _left(client: AbstractAsyncContextManager[Any]) -> None:
-    await client.__aexit__(None, None, None)
+async def _exit(manager: AbstractAsyncContextManager[Any]) -> None:
+    await manager.__aexit__(None, None, None)
 
 
 class SessionContext(ConnectContext):
-    """Context that lends an adapter what the session's cameras share."""
+    """Context that lends an adapter the resources of a session."""
 
     def __init__(
-        self, credentials: Credentials, events: EventHub, shared: SharedResources, http_port: int | None
+        self, credentials: Credentials, events: EventHub, resources: SharedResources, http_port: int | None
     ) -> None:
         super().__init__(credentials, events, http_port)
-        self._shared = shared
+        self._resources = resources
 
     @property
     def http(self) -> "ClientSession":
         """HTTP session that all cameras of the session share."""
-        return self._shared.http()
+        return self._resources.http()
 
     async def share(self, key: Hashable, make: Callable[[], AbstractAsyncContextManager[T]]) -> T:
-        """Return the session's object of this key."""
-        return await self._shared.service(key, make)
+        """Return the session's object of this key, made and entered at its first use."""
+        return await self._resources.share(key, make)
 
     def is_first_warning(self, key: Hashable) -> bool:
-        """Return whether the session has not given this warning yet."""
-        return self._shared.is_first_warning(key)
+        """Return whether the session has not given this warning yet, and note it as given."""
+        return self._resources.is_first_warning(key)
 
 
 def time_server(name: str) -> TimeServer:
-    """An NTP server named ``HOST[:PORT]`` as the reference of a take.
-
-    Raises:
-        UsageError: It is not such a name.
-    """
+    """Return the NTP server ``HOST[:PORT]`` as the reference of a take, or raise `UsageError`."""
     try:
         parts = urlsplit(f"//{name}")
         host, port = parts.hostname, parts.port or _NTP_PORT
     except ValueError:
         host, port = None, 0
     if not host or parts.path or parts.username:
-        raise UsageError(f"{name!r} is no time server; write HOST[:PORT]")
+        raise UsageError(f"{name!r} is not a time server; write HOST[:PORT]")
 
     server: SntpServer | None = None
 

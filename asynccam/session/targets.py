@@ -1,7 +1,7 @@
-"""Where a Session's cameras are looked for, and what it says of those that are away."""
+"""Targets: the addresses at which a Session looks for cameras, and the reasons why one is unavailable."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, replace
 
 from asynccam.errors import UsageError
 from asynccam.model.address import Address
@@ -9,31 +9,47 @@ from asynccam.model.credentials import Credentials
 from asynccam.model.systems import system_of
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class CameraTarget:
-    """An address that a Session keeps looking at: one camera, or a service with all cameras behind it.
+    """An address that a Session probes: one camera, or a service with all cameras behind it.
+
+    ``CameraTarget("multicam://hill", label="left", groups={"yard"})``
 
     Attributes:
-        address: Where.
-        label: What a person calls the camera, or ``""``; see `Session.camera`.
-        groups: Names of groups it belongs to; see `Session.group`.
-        credentials: For the services that want them.
-        http_port: Of the file server of a MediaMTX service; None for ``MEDIAMTX_HTTP_PORT``, or 8003.
+        address: Given as an `Address` or as text.
+        label: A person's name for the camera, or ``""``; see `Session.camera`.
+        groups: Names of its groups; see `Session.group`.
+        credentials: For the services that need them.
+        http_port: Port of a MediaMTX service's file server; None for ``MEDIAMTX_HTTP_PORT``, or 8003.
+
+    Raises:
+        AddressError: The text is not an address, or of an unknown system.
     """
 
     address: Address
-    label: str = ""
-    groups: frozenset[str] = frozenset()
-    credentials: Credentials = field(default_factory=Credentials)
-    http_port: int | None = None
+    label: str
+    groups: frozenset[str]
+    credentials: Credentials
+    http_port: int | None
+
+    def __init__(
+        self,
+        address: Address | str,
+        label: str = "",
+        groups: Set[str] = frozenset(),
+        credentials: Credentials | None = None,
+        http_port: int | None = None,
+    ) -> None:
+        # As a dataclass writes it for frozen fields; written out, so that address may be given as text.
+        object.__setattr__(self, "address", Address.parse(address) if isinstance(address, str) else address)
+        object.__setattr__(self, "label", label)
+        object.__setattr__(self, "groups", frozenset(groups))
+        object.__setattr__(self, "credentials", credentials or Credentials())
+        object.__setattr__(self, "http_port", http_port)
 
     @property
     def is_service(self) -> bool:
-        """Whether all cameras behind the address are meant, however many.
-
-        Raises:
-            AddressError: No such system is known.
-        """
+        """Whether the address stands for all cameras behind it, however many."""
         return system_of(self.address.system).is_service and not self.address.camera
 
 
@@ -42,10 +58,10 @@ class Unavailable:
     """A camera of a Session that does not answer now, or an address at which none has answered yet.
 
     Attributes:
-        address: Where it was last, or is looked for.
-        since: Unix seconds from which on it is away.
-        error: What the last try ended with; None for a camera that said goodbye.
-        tries: Tries that failed since.
+        address: Its last address, or the one that is probed.
+        since: Unix seconds.
+        error: Error of the last try; None for a camera that announced its leave.
+        tries: Failed tries since.
     """
 
     address: str
@@ -54,57 +70,58 @@ class Unavailable:
     tries: int = 0
 
     def __str__(self) -> str:
-        return f"{self.address} is away" + (f": {self.error}" if self.error is not None else "")
+        return f"{self.address} is unavailable" + (f": {self.error}" if self.error is not None else "")
 
 
-def places(
-    given: tuple["CameraTarget | Address | str", ...],
-    labelled: Mapping[str, "CameraTarget | Address | str"],
+def as_targets(
+    given: Iterable[CameraTarget | Address | str],
+    labelled: Mapping[str, CameraTarget | Address | str],
     credentials: Credentials | None,
 ) -> list[CameraTarget]:
-    """What was given in any form, as places.
+    """Return targets for what was given in any form; ``credentials`` are for those that have no own.
 
     Raises:
-        AddressError: One is no address, or of a system unknown here.
-        UsageError: An address or a label is given twice, a label names a whole service, or a port is none.
+        AddressError: One is not an address, or of an unknown system.
+        UsageError: As `check_targets`.
     """
-    found = [_place(one, "", credentials) for one in given]
-    found += [_place(one, label, credentials) for label, one in labelled.items()]
-    check(found)
+    found = [_as_target(target, "", credentials) for target in given]
+    found += [_as_target(target, label, credentials) for label, target in labelled.items()]
+    check_targets(found)
     return found
 
 
-def check(found: list[CameraTarget]) -> None:
-    """See that places can stand beside each other; raises as `places`."""
+def check_targets(targets: Iterable[CameraTarget]) -> None:
+    """Check that targets fit together.
+
+    Raises:
+        UsageError: An address or a label is given twice, a service has a label, or a port is invalid.
+    """
     addresses: set[Address] = set()
     labels: set[str] = set()
-    for place in found:
-        if place.is_service and place.label:
-            raise UsageError(f"a label names one camera, and {place.address} may have many; use a group")
-        if place.http_port is not None:
-            check_http_port(place.address, place.http_port)
-        if place.address in addresses:
-            raise UsageError(f"{place.address} is given twice")
-        if place.label in labels:
-            raise UsageError(f"two cameras are labelled {place.label!r}")
-        addresses.add(place.address)
-        labels.update({place.label} - {""})
+    for target in targets:
+        if target.is_service and target.label:
+            raise UsageError(f"a label names one camera, and {target.address} may have many; use a group")
+        if target.http_port is not None:
+            check_http_port(target.address, target.http_port)
+        if target.address in addresses:
+            raise UsageError(f"{target.address} is given twice")
+        if target.label in labels:
+            raise UsageError(f"two cameras are labelled {target.label!r}")
+        addresses.add(target.address)
+        labels.update({target.label} - {""})
 
 
 def check_http_port(address: Address, port: int) -> None:
-    """See that an address has a file server at a port of its own.
-
-    Raises:
-        UsageError: It is none of MediaMTX, or that is no port.
-    """
+    """Check that the service at an address may have a file server at this port, or raise `UsageError`."""
     if not system_of(address.system).has_http_port:
         raise UsageError(f"{address} has no file server of its own; http_port is for mediamtx only")
     if not 1 <= port <= 65535:
-        raise UsageError(f"{port} is no port; http_port is 1 to 65535")
+        raise UsageError(f"http_port must be 1 to 65535, not {port}")
 
 
-def _place(one: CameraTarget | Address | str, label: str, credentials: Credentials | None) -> CameraTarget:
-    if isinstance(one, CameraTarget):
-        return replace(one, label=label or one.label)
-    address = Address.parse(one) if isinstance(one, str) else one
-    return CameraTarget(address, label, credentials=credentials or Credentials())
+def _as_target(
+    target: CameraTarget | Address | str, label: str, credentials: Credentials | None
+) -> CameraTarget:
+    if isinstance(target, CameraTarget):
+        return replace(target, label=label or target.label)
+    return CameraTarget(target, label, credentials=credentials)

@@ -1,8 +1,8 @@
-"""Where in a TOML text a key stands: `tomllib` gives values without their lines.
+"""Lines of keys in a TOML text: `tomllib` gives values without them.
 
-Nothing of TOML is read here. A text cut at the end of a statement is a TOML document, cut anywhere
-else it is none (a string or an array is open), and what it holds only grows from cut to cut: so the
-parser itself says with which line a key comes in.
+Nothing of TOML is parsed here. A text cut at the end of a statement is a TOML document, cut anywhere else it
+is not (a string or an array is open), and its content only grows from cut to cut: so the parser itself says
+with which line a key is added.
 """
 
 import re
@@ -13,18 +13,13 @@ from typing import Any, Final
 Path = Sequence[str | int]
 """Keys of tables and indices of arrays, from the outside in."""
 
-_WHERE: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+_POSITION: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _DIGITS: Final = re.compile(r"[0-9_]+")
 _BRACKETS: Final = re.compile(r"[\[{]+")
 
 
 def line_of(text: str, path: Path) -> int:
-    """The line, from 1, of the statement that brings a key in; for a key that is not there, of its table.
-
-    Args:
-        text: A TOML document.
-        path: The key.
-    """
+    """Return the line, from 1, of the statement that adds a key; for a missing key, that of its table."""
     lines = text.splitlines(keepends=True)
     while path and not _holds(tomllib.loads(text), path):
         path = path[:-1]
@@ -42,7 +37,7 @@ def line_of(text: str, path: Path) -> int:
             else:
                 without = middle
             continue
-        # Nothing between `without` and the old middle is the end of a statement: look above it, in order.
+        # No statement ends between `without` and the old middle: search above it, in order.
         middle = (without + holding) // 2 + 1
         while middle < holding and (document := _document(lines[:middle])) is None:
             middle += 1
@@ -56,20 +51,20 @@ def line_of(text: str, path: Path) -> int:
 
 
 def syntax_error(error: ValueError | RecursionError, text: str) -> tuple[int, str]:
-    """Return the line, from 1, of what tomllib cannot read, and what is wrong with it."""
+    """Return the line, from 1, of a syntax error, and its message."""
     if isinstance(error, RecursionError):
         return _line_of_longest(_BRACKETS, text), "values are nested too deep"
     if not isinstance(error, tomllib.TOMLDecodeError):
-        # Python reads no integer of more than some thousand digits from text.
+        # Python refuses to convert an integer of more than 4,300 digits from text.
         return _line_of_longest(_DIGITS, text), "a number has too many digits"
-    words = str(error)
-    found = _WHERE.search(words)
-    line = int(found[1]) if found and found[1] else max(len(text.splitlines()), 1)
-    return line, _WHERE.sub("", words)
+    message = str(error)
+    position = _POSITION.search(message)
+    line = int(position[1]) if position and position[1] else max(len(text.splitlines()), 1)
+    return line, _POSITION.sub("", message)
 
 
 def _line_of_longest(pattern: re.Pattern[str], text: str) -> int:
-    longest = max(pattern.finditer(text), key=lambda found: len(found[0]), default=None)
+    longest = max(pattern.finditer(text), key=lambda match: len(match[0]), default=None)
     return 1 if longest is None else text.count("\n", 0, longest.start()) + 1
 
 

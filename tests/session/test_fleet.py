@@ -86,7 +86,10 @@ def test_fleet_parse_accepts_the_key_of_older_files() -> None:
         ),
         ("[session]\nshutdown_timeout = nan", "fleet.toml:2: session.shutdown_timeout: input should be"),
         ("[session]\npoll_interval = true", "fleet.toml:2: session.poll_interval: input should be"),
-        ("[session]\n# x\nntp_server = 'a/b'", "fleet.toml:3: session.ntp_server: 'a/b' is no time server"),
+        (
+            "[session]\n# x\nntp_server = 'a/b'",
+            "fleet.toml:3: session.ntp_server: 'a/b' is not a time server",
+        ),
         ("[session]\ninterfaces = [\n'a',\n 1]", "fleet.toml:2: session.interfaces[1]: input should be a"),
         ("\n[sessions]\nx = 1\n", "fleet.toml:2: sessions: there is no such key"),
         ("[[camera]]\n", "fleet.toml:1: camera[0].address: this key is missing"),
@@ -268,8 +271,8 @@ def test_a_file_server_has_a_port_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("address", "port", "told"),
     [
-        ("mediamtx://host", "0", "0 is no port; http_port is 1 to 65535"),
-        ("mediamtx://host", "65536", "65536 is no port"),
+        ("mediamtx://host", "0", "http_port must be 1 to 65535, not 0"),
+        ("mediamtx://host", "65536", "http_port must be 1 to 65535, not 65536"),
         ("mediamtx://host", "'9003'", "input should be a valid integer"),
         ("multicam://host", "9003", "http_port is for mediamtx only"),
     ],

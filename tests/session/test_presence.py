@@ -207,7 +207,7 @@ async def test_a_try_can_be_had_sooner_than_its_turn() -> None:
         keeper.cancel("one")
 
 
-@pytest.mark.parametrize("end", ["drop", "renew", "close", "ask"])
+@pytest.mark.parametrize("end", ["drop", "restart", "close", "ask"])
 async def test_an_answer_that_nobody_returns_is_handed_over(
     end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,6 +247,6 @@ async def test_a_slow_camera_is_asked_sooner_by_what_is_waited_longer_for_it() -
             await asyncio.sleep(0.8)
             return "here"
 
-        assert questions.patience_beyond_usual("one") == 0
+        assert questions.extra_timeout("one") == 0
         assert await questions.ask("one", answer, "one") == "here"
-        assert questions.patience_beyond_usual("one") > 0
+        assert questions.extra_timeout("one") > 0

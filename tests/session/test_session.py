@@ -265,7 +265,7 @@ async def test_addresses_that_lead_nowhere() -> None:
             await session.connect("other://127.0.0.1")
         with pytest.raises(AddressError, match="'other'"):
             await session.discover(timeout=0.01, systems=["other"])
-    with pytest.raises(UsageError, match="no time server"):
+    with pytest.raises(UsageError, match="not a time server"):
         Session(ntp_server="host:port")
 
 
