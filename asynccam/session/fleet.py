@@ -263,7 +263,7 @@ def _secret_in_environment(name: str) -> str:
 
 
 def _path_in_document(document: Any, location: tuple[str | int, ...]) -> tuple[str | int, ...]:
-    """Return the part of pydantic's path that is keys of the file: it adds names of alternatives at the end."""
+    """Return the part of pydantic's path that is keys of the file: names of alternatives may follow."""
     path: list[str | int] = []
     for index, key in enumerate(location):
         inside = isinstance(document, dict) if isinstance(key, str) else isinstance(document, list)

@@ -21,9 +21,9 @@ _FRESH: Final = 1.0
 class PendingQueries:
     """Queries by key, with those that are not answered yet.
 
-    A query without a prompt answer raises `TimeoutError`, and stays open a few seconds longer. When its answer
-    comes, ``on_late`` is called, and the answer is what the next `ask` returns if that follows at once. The
-    next query waits long enough for such an answer.
+    A query without a prompt answer raises `TimeoutError`, and stays open a few seconds longer. When its
+    answer comes, ``on_late`` is called, and the answer is what the next `ask` returns if that follows at
+    once. The next query waits long enough for such an answer.
 
     Args:
         scope: Owns the tasks.

@@ -93,9 +93,9 @@ class Session:
         backoff: Backoff | None = None,
     ) -> None:
         if not shutdown_timeout > 0:
-            raise UsageError(f"shutdown_timeout must be > 0, not {shutdown_timeout}")
+            raise UsageError(f"shutdown_timeout must be > 0 seconds, not {shutdown_timeout}")
         if poll_interval is not None and not poll_interval > 0:
-            raise UsageError(f"poll_interval must be > 0, or None not to poll, not {poll_interval}")
+            raise UsageError(f"poll_interval must be > 0 seconds, or None not to poll; not {poll_interval}")
         self.events = EventHub("session", on_state=self._on_event)
         self._fail_fast = fail_fast
         self._shutdown_timeout = shutdown_timeout

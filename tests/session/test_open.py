@@ -188,8 +188,8 @@ async def test_files_come_from_the_port_that_a_service_is_given(
 
 
 @pytest.mark.parametrize("settings", [{"shutdown_timeout": 0}, {"poll_interval": -1.0}])
-def test_settings_that_are_none(settings: Any) -> None:
-    with pytest.raises(UsageError, match="seconds"):
+def test_settings_out_of_range_are_refused(settings: Any) -> None:
+    with pytest.raises(UsageError, match="must be > 0 seconds"):
         Session(**settings)
 
 

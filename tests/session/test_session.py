@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -12,6 +13,7 @@ from zeroconf.asyncio import AsyncZeroconf
 from asynccam.errors import AddressError, DeviceError, StateError, StorageError, UsageError
 from asynccam.model.events import CameraFailed, CameraFound, TakePhaseChanged
 from asynccam.model.manifest import Outcome
+from asynccam.runtime.retry import RetryScheduler
 from asynccam.session import Session
 from asynccam.take import Take, TakeLimits, TakeState
 from tests.support.ntp_server import ntp_server, says
@@ -281,3 +283,32 @@ async def test_t0_is_taken_from_a_time_server(tmp_path: Path) -> None:
         assert (start.source, start.server) == ("ntp", f"127.0.0.1:{server.port}")
         assert start.t0.unix - start.t0_local.unix == pytest.approx(5.0, abs=0.05)
         assert take.ok
+
+
+async def test_session_polls_every_ten_seconds_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    intervals: list[float | None] = []
+    schedule = RetryScheduler.schedule
+
+    def spy(self: RetryScheduler, *args: Any, interval: float | None) -> asyncio.Event:
+        intervals.append(interval)
+        return schedule(self, *args, interval=interval)
+
+    monkeypatch.setattr(RetryScheduler, "schedule", spy)
+    camera = ScriptedCamera("polled")
+    async with Session() as session:
+        assert session.polls
+        session.add(camera)
+        await eventually(lambda: "status" in camera.calls, 10.0)
+        assert intervals == [10.0]
+
+
+async def test_session_without_poll_interval_does_not_poll() -> None:
+    camera, polled = ScriptedCamera("not polled"), ScriptedCamera("polled")
+    async with Session(poll_interval=None) as session, Session() as other:
+        assert not session.polls
+        session.add(camera)
+        other.add(polled)
+        await eventually(lambda: "status" in polled.calls, 10.0)
+        session.retry_now()
+        await asyncio.sleep(0.1)
+    assert camera.calls == ["close"]
