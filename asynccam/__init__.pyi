@@ -49,7 +49,7 @@ from .model.info import CameraInfo, CameraState, CameraStatus, ClockOffset, Loca
 from .model.manifest import Manifest
 from .net.mqtt import MqttBroker
 from .net.reconnecting import ConnectionStateChanged
-from .runtime.hub import EventHub, EventStream, Subscription
+from .runtime.event_hub import EventHub, EventStream, Subscription
 from .session import CameraTarget, Fleet, FleetError, Session, Unavailable
 from .systems.mediamtx import CameraClient, MediaMtxCamera, MediaMTXSimulator
 from .systems.multicam import MultiCamCamera, MultiCamClient, MultiCamDevice

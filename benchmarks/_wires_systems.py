@@ -13,7 +13,7 @@ from unittest.mock import patch
 from asynccam.errors import AsynccamError
 from asynccam.recording import EndReason, Verdict
 from asynccam.recording.verify import FileVerdict
-from asynccam.runtime.hub import EventHub
+from asynccam.runtime.event_hub import EventHub
 from asynccam.runtime.retry import Backoff
 from asynccam.systems.mediamtx import CameraClient
 from asynccam.systems.mediamtx.events import RecordingStatusUpdate

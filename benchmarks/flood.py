@@ -18,7 +18,7 @@ from typing import Final
 from asynccam.errors import AsynccamError
 from asynccam.recording.bus_messages import LaunchReader
 from asynccam.recording.process import NOTHING_TO_FINISH, LaunchProcess
-from asynccam.runtime.hub import EventHub
+from asynccam.runtime.event_hub import EventHub
 from asynccam.systems.mediamtx import CameraClient
 from asynccam.systems.multicam import MultiCamClient
 from asynccam.systems.nanocam.client import MediaClient

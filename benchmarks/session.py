@@ -24,7 +24,7 @@ from typing import Any, Final
 from asynccam.model.events import CameraStateChanged, Event, FileProgress
 from asynccam.model.info import CameraState
 from asynccam.recording.verify import FileVerdict, Verdict
-from asynccam.runtime.hub import EventHub
+from asynccam.runtime.event_hub import EventHub
 from benchmarks._report import Row, arguments, emit, interleave
 
 SUBSCRIBERS: Final = 10

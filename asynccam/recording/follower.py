@@ -12,7 +12,7 @@ from asynccam.recording.options import Limits, Watch
 from asynccam.recording.process import LaunchProcess
 from asynccam.recording.process_run import Run, survey
 from asynccam.recording.progress import ProgressReporter
-from asynccam.runtime.hub import EventHub
+from asynccam.runtime.event_hub import EventHub
 from asynccam.runtime.timing import deadline
 
 _DISK_SECONDS: Final = 30.0

@@ -10,7 +10,7 @@ from asynccam.recording.events import (
     RecorderStalled,
 )
 from asynccam.recording.process_run import DiskUsage, Run
-from asynccam.runtime.hub import EventHub
+from asynccam.runtime.event_hub import EventHub
 
 
 class ProgressReporter:

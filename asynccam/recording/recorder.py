@@ -31,7 +31,7 @@ from asynccam.recording.process_run import FIRST_FRAME_BOUND, Run, survey
 from asynccam.recording.progress import ProgressReporter
 from asynccam.recording.rtp.stream import RtpSender, RtpStream
 from asynccam.recording.verify import FileVerdict, verify_files
-from asynccam.runtime.hub import EventHub
+from asynccam.runtime.event_hub import EventHub
 from asynccam.runtime.tasks import Ready, TaskScope, finish
 from asynccam.wall_clock import unix_now
 

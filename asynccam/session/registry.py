@@ -15,7 +15,7 @@ from asynccam.model.events import (
 )
 from asynccam.model.info import CameraState
 from asynccam.model.manifest import MissingRecord, Moment
-from asynccam.runtime.hub import EventHub
+from asynccam.runtime.event_hub import EventHub
 from asynccam.session.targets import CameraTarget, Unavailable
 from asynccam.systems.registry import adapter_of
 from asynccam.wall_clock import unix_now

@@ -25,7 +25,7 @@ from asynccam.model.info import CameraInfo
 from asynccam.model.systems import system_of
 from asynccam.redaction import loggable
 from asynccam.runtime.clock_watch import ClockStep, ClockWatch, Pause
-from asynccam.runtime.hub import Callback, Cameras, E, EventHub, Subscription
+from asynccam.runtime.event_hub import Callback, Cameras, E, EventHub, Subscription
 from asynccam.runtime.retry import Backoff, RetryScheduler
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from asynccam.errors import UsageError
 from asynccam.model.credentials import Credentials
-from asynccam.runtime.hub import EventHub
+from asynccam.runtime.event_hub import EventHub
 from asynccam.systems import ConnectContext
 from asynccam.take import TimeServer
 

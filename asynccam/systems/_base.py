@@ -17,7 +17,7 @@ from asynccam.model.camera import Camera
 from asynccam.model.credentials import CREDENTIALS_LOG, Credentials, is_loopback
 from asynccam.model.events import CameraChanged, CameraFound, CameraLost
 from asynccam.model.info import CameraInfo
-from asynccam.runtime.hub import EventHub
+from asynccam.runtime.event_hub import EventHub
 from asynccam.runtime.tasks import finish
 
 # Imported where they are first needed: they take longer to import than everything else.

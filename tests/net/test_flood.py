@@ -17,7 +17,7 @@ from asynccam.net.jsonrpc import connect
 from asynccam.net.mdns import ServiceFound, browse
 from asynccam.net.websocket import WebSocketOptions, open_websocket
 from asynccam.recording.process import NOTHING_TO_FINISH, LaunchProcess
-from asynccam.runtime.hub import EventHub
+from asynccam.runtime.event_hub import EventHub
 from asynccam.systems.mediamtx import CameraClient
 from asynccam.systems.mediamtx.events import CameraStatusUpdate
 from asynccam.systems.multicam import MultiCamClient

@@ -29,7 +29,7 @@ from asynccam.recording import (
     verify_file,
 )
 from asynccam.recording.events import TRANSITIONS
-from asynccam.runtime.hub import EventHub
+from asynccam.runtime.event_hub import EventHub
 from tests.support.gst import gst_processes
 from tests.support.waiting import eventually
 

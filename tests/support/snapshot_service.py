@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from asynccam.runtime.hub import EventHub
+from asynccam.runtime.event_hub import EventHub
 from asynccam.runtime.retry import Backoff
 from asynccam.systems.snapshot.server.backends.gstreamer import CameraBackend
 from asynccam.systems.snapshot.server.backends.v4l2 import V4l2CtlBackend

@@ -15,7 +15,7 @@ from asynccam.errors import UsageError
 from asynccam.model.address import Address
 from asynccam.model.credentials import CREDENTIALS_LOG, Credentials, is_loopback
 from asynccam.model.manifest import CameraRecord, Manifest, Moment
-from asynccam.runtime.hub import EventHub
+from asynccam.runtime.event_hub import EventHub
 from asynccam.session import Session
 from asynccam.session.shared import SessionContext, SharedResources
 from asynccam.take import TakeLimits, resume_take

@@ -17,7 +17,7 @@ from asynccam.model.features import (
 )
 from asynccam.model.identity import Identity
 from asynccam.model.info import CameraState, MediaFile
-from asynccam.runtime.hub import Subscription
+from asynccam.runtime.event_hub import Subscription
 from asynccam.runtime.timing import deadline
 from asynccam.systems.mediamtx.client import CameraClient
 from asynccam.systems.mediamtx.errors import CameraBusyError, CameraNotFoundError, ConnectionError

@@ -18,7 +18,7 @@ from asynccam.net.http import HttpClient
 from asynccam.net.reconnecting import ConnectionState, ConnectionStateChanged
 from asynccam.net.tls import client_context
 from asynccam.net.websocket import WebSocketOptions
-from asynccam.runtime.hub import EventHub, Subscription
+from asynccam.runtime.event_hub import EventHub, Subscription
 from asynccam.runtime.retry import Backoff
 from asynccam.runtime.tasks import finish
 from asynccam.systems.mediamtx.auth import LinkFacts

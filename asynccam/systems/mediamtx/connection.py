@@ -14,7 +14,7 @@ from asynccam.model.events import Event
 from asynccam.net.jsonrpc import JsonRpcClient, JsonRpcConnection, RpcError
 from asynccam.net.reconnecting import ConnectionState, ConnectionStateChanged
 from asynccam.net.websocket import WebSocketOptions
-from asynccam.runtime.hub import EventHub
+from asynccam.runtime.event_hub import EventHub
 from asynccam.runtime.retry import Backoff
 from asynccam.systems.mediamtx.auth import ask, sign_in, translated
 from asynccam.systems.mediamtx.events import (

@@ -14,7 +14,7 @@ import aiohttp
 from asynccam.errors import BusyError, DeviceError, StateError, UsageError
 from asynccam.net.http import HttpClient
 from asynccam.recording import RecorderState
-from asynccam.runtime.hub import EventHub
+from asynccam.runtime.event_hub import EventHub
 from asynccam.runtime.retry import Backoff
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.systems.thorvision.api import ServerApi

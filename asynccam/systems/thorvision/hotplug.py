@@ -17,7 +17,7 @@ from asynccam.model.events import CameraChanged, Event, MissedEvents
 from asynccam.model.info import CameraInfo
 from asynccam.net.reconnecting import ConnectionState, ConnectionStateChanged, ReconnectingConnection
 from asynccam.net.websocket import WebSocket, WebSocketOptions, open_websocket
-from asynccam.runtime.hub import EventHub
+from asynccam.runtime.event_hub import EventHub
 from asynccam.runtime.retry import Backoff
 from asynccam.systems.thorvision.events import (
     CameraAdded,

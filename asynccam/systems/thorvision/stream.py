@@ -35,7 +35,7 @@ from asynccam.recording import (
     RecorderState,
     SrtJpegSource,
 )
-from asynccam.runtime.hub import EventHub, EventStream
+from asynccam.runtime.event_hub import EventHub, EventStream
 from asynccam.runtime.retry import Backoff
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline

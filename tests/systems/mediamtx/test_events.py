@@ -18,7 +18,7 @@ from asynccam.model.events import (
 )
 from asynccam.model.info import CameraState
 from asynccam.net.reconnecting import ConnectionState
-from asynccam.runtime.hub import EventHub
+from asynccam.runtime.event_hub import EventHub
 from asynccam.systems.mediamtx import (
     CameraInfo,
     CameraStatusUpdate,

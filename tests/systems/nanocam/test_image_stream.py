@@ -12,7 +12,7 @@ from asynccam.errors import RecordingError, StateError, StorageError, UsageError
 from asynccam.recording import Verdict
 from asynccam.recording.elements import Graph
 from asynccam.recording.events import RecorderEnded, RecorderStarted
-from asynccam.runtime.hub import EventHub
+from asynccam.runtime.event_hub import EventHub
 from asynccam.systems.nanocam.csi.camera import CSIcamera
 from asynccam.systems.nanocam.csi.graph import Media
 from asynccam.systems.nanocam.csi.image_stream import SETTLE, ImageStream

@@ -23,7 +23,7 @@ from asynccam.errors import (
 )
 from asynccam.recording import EndReason, Verdict, verify_file
 from asynccam.recording.events import RecorderProgress, RecorderStarted
-from asynccam.runtime.hub import EventHub
+from asynccam.runtime.event_hub import EventHub
 from asynccam.systems.nanocam.csi import video_stream
 from asynccam.systems.nanocam.csi.camera import CSIcamera
 from asynccam.systems.nanocam.csi.video_stream import VideoStream

@@ -14,7 +14,7 @@ from asynccam.recording import EndReason, FileVerdict, Pipeline, Recorder, Recor
 from asynccam.recording.live_outputs import RawFrames
 from asynccam.recording.outputs import PictureFiles
 from asynccam.runtime.disk import on_disk, storage_errors
-from asynccam.runtime.hub import EventHub
+from asynccam.runtime.event_hub import EventHub
 from asynccam.runtime.tasks import TaskScope
 from asynccam.runtime.timing import SYSTEM_CLOCK, Clock, deadline
 from asynccam.systems.nanocam.csi.frames import FramePipe

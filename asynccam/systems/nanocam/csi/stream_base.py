@@ -6,7 +6,7 @@ from typing import Final
 
 from asynccam.errors import StateError, StorageError, UsageError
 from asynccam.runtime.disk import on_disk
-from asynccam.runtime.hub import EventHub
+from asynccam.runtime.event_hub import EventHub
 from asynccam.systems.nanocam.csi.camera import CSIcamera
 
 FIRST_FRAME: Final = 20.0

@@ -26,7 +26,7 @@ from asynccam.recording.gstreamer import Installation, find_installation
 from asynccam.recording.live_outputs import RawFrames, RtpOutput
 from asynccam.recording.outputs import RecorderOutput, SingleFile
 from asynccam.runtime.disk import on_disk
-from asynccam.runtime.hub import EventHub
+from asynccam.runtime.event_hub import EventHub
 from asynccam.runtime.tasks import finish
 from asynccam.systems.nanocam.csi.frames import FramePipe
 from asynccam.systems.nanocam.csi.graph import CameraSource, stand_in_for

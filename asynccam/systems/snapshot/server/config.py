@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from asynccam.errors import NotFoundError, StateError, StorageError, UsageError
 from asynccam.runtime.disk import atomic_write, on_disk, remove_unfinished, storage_errors
-from asynccam.runtime.hub import EventHub
+from asynccam.runtime.event_hub import EventHub
 from asynccam.runtime.tasks import TaskScope
 from asynccam.systems.snapshot.server import json_position
 from asynccam.systems.snapshot.server.allowed import Allowed

@@ -10,7 +10,7 @@ from typing import Final
 from asynccam.errors import AsynccamError, ConnectionError
 from asynccam.net.mqtt import MqttBroker, MqttMessage, connect_mqtt, subscribe
 from asynccam.outside import read_json
-from asynccam.runtime.hub import EventHub
+from asynccam.runtime.event_hub import EventHub
 from asynccam.runtime.retry import Backoff, retry
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.systems.snapshot.server.events import ImuChanged

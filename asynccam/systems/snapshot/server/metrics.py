@@ -7,7 +7,7 @@ from aiohttp import hdrs, web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from asynccam.runtime.hub import Subscription
+from asynccam.runtime.event_hub import Subscription
 from asynccam.systems.snapshot.server import events
 from asynccam.systems.snapshot.server.middleware import Door
 from asynccam.systems.snapshot.server.service import SnapshotService

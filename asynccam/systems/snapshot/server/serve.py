@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from asynccam.runtime.disk import on_disk, storage_errors
-from asynccam.runtime.hub import EventHub
+from asynccam.runtime.event_hub import EventHub
 from asynccam.systems.snapshot.server.allowed import Allowed
 from asynccam.systems.snapshot.server.app import SnapshotWeb
 from asynccam.systems.snapshot.server.backends.gstreamer import (

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Final, TypeVar
 
 from asynccam.errors import NotFoundError, StateError, UsageError
-from asynccam.runtime.hub import EventHub, Subscription
+from asynccam.runtime.event_hub import EventHub, Subscription
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.systems.snapshot.server.capture import Backend
 from asynccam.systems.snapshot.server.config import CameraConfig, ConfigFile

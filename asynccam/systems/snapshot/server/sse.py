@@ -15,7 +15,7 @@ from aiohttp import hdrs, web
 
 from asynccam.errors import TimeoutError
 from asynccam.model.events import Event
-from asynccam.runtime.hub import Subscription
+from asynccam.runtime.event_hub import Subscription
 from asynccam.runtime.tasks import TaskScope
 from asynccam.runtime.timing import deadline
 from asynccam.systems.snapshot.server import events

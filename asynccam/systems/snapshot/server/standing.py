@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from asynccam.runtime.hub import EventHub
+from asynccam.runtime.event_hub import EventHub
 from asynccam.systems.snapshot.server.events import CaptureDone, CaptureFailed, CaptureQueued, CaptureStarted
 from asynccam.systems.snapshot.server.index import StoredSnapshot
 from asynccam.systems.snapshot.server.models import CaptureState, Phase, Shot

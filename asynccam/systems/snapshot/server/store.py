@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from asynccam.errors import NotFoundError, StorageError, UsageError
 from asynccam.runtime.disk import on_disk, rename_new, storage_errors, sync_directory
-from asynccam.runtime.hub import EventHub
+from asynccam.runtime.event_hub import EventHub
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import SYSTEM_CLOCK, Clock
 from asynccam.systems.snapshot.server.ages import Ages

@@ -19,7 +19,7 @@ from asynccam.errors import AsynccamError, DeviceError, RecordingError, StorageE
 from asynccam.outside import read_json
 from asynccam.recording.process import LaunchProcess, StopDeadlines
 from asynccam.runtime.disk import atomic_write, on_disk, remove_unfinished, storage_errors
-from asynccam.runtime.hub import EventHub
+from asynccam.runtime.event_hub import EventHub
 from asynccam.runtime.retry import Backoff
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from asynccam.errors import NotFoundError, StateError, StorageError, UsageError
-from asynccam.runtime.hub import EventHub
+from asynccam.runtime.event_hub import EventHub
 from asynccam.systems.snapshot.server.config import CameraConfig, ConfigFile
 from asynccam.systems.snapshot.server.events import ConfigChanged
 from tests.support.cancelling import cancelled_at

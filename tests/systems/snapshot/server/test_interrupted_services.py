@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from asynccam.errors import DeviceError, StorageError, UsageError
-from asynccam.runtime.hub import EventHub
+from asynccam.runtime.event_hub import EventHub
 from asynccam.runtime.retry import Backoff
 from asynccam.systems.snapshot.server.events import ServiceRestored, ServiceTrouble
 from asynccam.systems.snapshot.server.systemd import SYSTEMCTL, Services

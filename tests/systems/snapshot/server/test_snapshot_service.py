@@ -339,7 +339,7 @@ from tests.support.snapshot_service import Rig
 class Again(Rig):
     def __init__(self, directory):
         self.directory = directory
-        from asynccam.runtime.hub import EventHub
+        from asynccam.runtime.event_hub import EventHub
         from tests.support.v4l2 import Devices
         self.events = EventHub()
         self.devices = Devices.__new__(Devices)

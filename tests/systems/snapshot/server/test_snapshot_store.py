@@ -12,7 +12,7 @@ import pytest_asyncio
 from PIL import Image
 
 from asynccam.errors import DeviceError, NotFoundError, StorageError, UsageError
-from asynccam.runtime.hub import EventHub
+from asynccam.runtime.event_hub import EventHub
 from asynccam.systems.snapshot.server.events import SnapshotDeleted
 from asynccam.systems.snapshot.server.index import StoredSnapshot
 from asynccam.systems.snapshot.server.settings import Retention

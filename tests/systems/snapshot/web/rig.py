@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from asynccam.runtime.hub import EventHub
+from asynccam.runtime.event_hub import EventHub
 from asynccam.systems.snapshot.server import (
     CameraBackend,
     ConfigFile,

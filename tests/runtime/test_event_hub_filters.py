@@ -18,8 +18,8 @@ from asynccam.model.events import (
     TakePhaseChanged,
 )
 from asynccam.model.info import CameraInfo, CameraState
-from asynccam.runtime import hub as hub_module
-from asynccam.runtime.hub import EventHub
+from asynccam.runtime import event_hub as hub_module
+from asynccam.runtime.event_hub import EventHub
 from tests.support.scripted_camera import ScriptedCamera
 from tests.support.waiting import eventually, passes
 
@@ -167,7 +167,7 @@ async def test_a_forgotten_camera_is_not_replayed() -> None:
 
 
 async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub_module, "_KEPT", 3)
+    monkeypatch.setattr(hub_module, "_MAX_STATES", 3)
     hub = EventHub()
     for number in range(5):
         hub.emit(found(f"multicam://{number}"))

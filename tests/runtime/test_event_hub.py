@@ -7,7 +7,7 @@ import pytest
 
 from asynccam.errors import StateError, UsageError
 from asynccam.model.events import CameraEvent, CameraLost, Event
-from asynccam.runtime.hub import EventHub, EventStream
+from asynccam.runtime.event_hub import EventHub, EventStream
 from tests.support.waiting import eventually, passes
 
 
