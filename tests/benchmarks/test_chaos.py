@@ -29,7 +29,7 @@ async def run(*arguments: str) -> tuple[int | None, list[dict[str, object]], str
 
 
 @pytest.mark.timeout(400)
-async def test_rounds_of_one_seed_have_no_violation() -> None:
+async def test_chaos_rounds_have_no_violation() -> None:
     code, lines, err = await run("--rounds", "2", "--seed", "7", "--jobs", "2")
     *reports, last = lines
     assert [report["violations"] for report in reports] == [[]] * 2, err
@@ -40,7 +40,7 @@ async def test_rounds_of_one_seed_have_no_violation() -> None:
     assert code == 0
 
 
-def test_a_seed_and_a_number_make_the_plan() -> None:
+def test_plan_depends_on_seed_and_round() -> None:
     many = [plan(1, number, namespaces=True) for number in range(400)]
     assert many == [plan(1, number, namespaces=True) for number in range(400)]
     assert many != [plan(2, number, namespaces=True) for number in range(400)]
@@ -53,7 +53,7 @@ def test_a_seed_and_a_number_make_the_plan() -> None:
         assert done[what, False]
 
 
-def test_what_the_kernel_refuses_is_not_planned() -> None:
+def test_plan_without_network_namespaces() -> None:
     acts = [act for number in range(400) for act in plan(1, number, namespaces=False).acts]
     assert acts
     assert not {act.what for act in acts} & {"fill disk", "unplug"}

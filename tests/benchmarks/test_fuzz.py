@@ -26,7 +26,7 @@ def _closed_loop() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
-def test_only_errors_of_asynccam_come_out(target: Target, tmp_path: Path) -> None:
+def test_targets_raise_only_asynccam_errors(target: Target, tmp_path: Path) -> None:
     seeds = target.seeds()
     assert seeds
     path = tmp_path / f"case{target.on_disk}"
@@ -37,14 +37,14 @@ def test_only_errors_of_asynccam_come_out(target: Target, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
-def test_cases_begin_from_what_is_right(target: Target, tmp_path: Path) -> None:
+def test_seeds_are_valid_input(target: Target, tmp_path: Path) -> None:
     for seed in target.seeds():
         path = tmp_path / f"case{target.on_disk}"
         path.write_bytes(seed)
         assert run_case(target, seed, path) is None
 
 
-def test_another_error_is_a_finding(tmp_path: Path) -> None:
+def test_foreign_error_is_a_finding(tmp_path: Path) -> None:
     def fails(data: bytes, path: Path) -> None:
         raise KeyError(data) if data == b"foreign" else RemoteProtocolError("own")
 
@@ -56,7 +56,7 @@ def test_another_error_is_a_finding(tmp_path: Path) -> None:
     assert "fails" in finding.trace
 
 
-def test_quick_run_counts_all_cases_and_keeps_no_finding(tmp_path: Path) -> None:
+def test_quick_run_has_no_finding(tmp_path: Path) -> None:
     run = subprocess.run(
         [*COMMAND, "--quick", "--json", "--target", "sntp", "--keep", str(tmp_path / "keep")],
         cwd=PROJECT,
@@ -71,7 +71,7 @@ def test_quick_run_counts_all_cases_and_keeps_no_finding(tmp_path: Path) -> None
     assert not (tmp_path / "keep").exists()
 
 
-def test_a_kept_case_can_be_run_again(tmp_path: Path) -> None:
+def test_saved_case_can_be_repeated(tmp_path: Path) -> None:
     case = tmp_path / "case"
     case.write_bytes(b"multicam://[")
     subprocess.run(

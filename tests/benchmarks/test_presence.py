@@ -50,7 +50,7 @@ async def measured(*options: str) -> dict[str, set[tuple[str, str]]]:
 
 
 @pytest.mark.timeout(400)
-async def test_by_cable() -> None:
+async def test_presence_by_cable() -> None:
     if not await asyncio.to_thread(is_allowed):
         pytest.skip("the kernel allows no network namespace here")
     assert await measured() == {
@@ -63,7 +63,7 @@ async def test_by_cable() -> None:
 
 
 @pytest.mark.timeout(400)
-async def test_by_proxy() -> None:
+async def test_presence_by_proxy() -> None:
     # The other faults are the same with and without a proxy, and are in the run with cables.
     cables = await asyncio.to_thread(is_allowed)
     faults = ["--faults", "cut in silence", "killed, restarted elsewhere"] if cables else []

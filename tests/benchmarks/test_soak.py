@@ -24,7 +24,7 @@ def test_quick_run() -> None:
 
 
 @pytest.mark.parametrize("name", ["tasks", "descriptors", "threads", "memory"])
-def test_what_grows_is_named(name: str) -> None:
+def test_growth_is_reported(name: str) -> None:
     flat = {"tasks": 4, "descriptors": 11, "threads": 6, "memory": 70.0}
     samples = [
         Sample(number, "complete", **(flat | {name: flat[name] + number}))  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ def test_quick_run() -> None:
     assert rows["judged wrongly"]["value"] == 0
 
 
-def test_every_file_that_differs_is_named() -> None:
+def test_differing_files_are_named() -> None:
     run = subprocess.run(COMMAND, cwd=PROJECT, capture_output=True, text=True, timeout=50, check=True)
     first, *rest = run.stdout.splitlines()
     agreeing, of, everything, *words = first.split()

@@ -22,7 +22,7 @@ CASES = 30
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name.replace(" ", "-"))
-async def test_nothing_hangs_and_nothing_is_lost(target: Target, tmp_path: Path) -> None:
+async def test_exchanges_with_faults_have_no_finding(target: Target, tmp_path: Path) -> None:
     async with stand_ins():
         faults = chosen(await learn(target, tmp_path), target, CASES, seed=1)
         tally = await run_target(target, faults, tmp_path)
@@ -32,7 +32,7 @@ async def test_nothing_hangs_and_nothing_is_lost(target: Target, tmp_path: Path)
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name.replace(" ", "-"))
-async def test_a_case_begins_from_what_works(target: Target, tmp_path: Path) -> None:
+async def test_exchanges_without_faults_succeed(target: Target, tmp_path: Path) -> None:
     tally = Tally()
     async with stand_ins(), target.make(made(tmp_path / "world")) as world:
         await run_case(target, world, Fault("cut", "up", 1 << 40), tmp_path / "files", tally)
@@ -76,14 +76,14 @@ async def echo(fault: Fault | None) -> AsyncIterator[Echo]:
 
 
 @pytest.mark.parametrize("kind", ["cut", "half"])
-async def test_the_network_ends_a_connection_at_a_byte(kind: str) -> None:
+async def test_network_ends_a_connection_at_a_byte(kind: str) -> None:
     async with echo(Fault(kind, "down", 3)) as one:
         one.writer.write(b"abcdef")
         assert await asyncio.wait_for(one.reader.read(), 30) == b"abc"
         assert one.wire.seen["up"] == b"abcdef"
 
 
-async def test_the_network_resets_a_connection_at_a_byte() -> None:
+async def test_network_resets_a_connection_at_a_byte() -> None:
     async with echo(Fault("reset", "up", 3)) as one:
         one.writer.write(b"abcdef")
         with pytest.raises(ConnectionResetError):
@@ -91,7 +91,7 @@ async def test_the_network_resets_a_connection_at_a_byte() -> None:
         assert bytes(one.wire.seen["down"]) in (b"", b"abc")
 
 
-async def test_the_network_falls_silent_at_a_byte_and_stays_open() -> None:
+async def test_network_is_silent_after_a_byte() -> None:
     async with echo(Fault("stall", "up", 3)) as one:
         one.writer.write(b"abcdef")
         assert await asyncio.wait_for(one.reader.readexactly(3), 30) == b"abc"
@@ -103,14 +103,14 @@ async def test_the_network_falls_silent_at_a_byte_and_stays_open() -> None:
 
 
 @pytest.mark.parametrize(("kind", "byte"), [("flip", b"e"), ("zero", b"\0"), ("ones", b"\xff")])
-async def test_the_network_changes_a_byte(kind: str, byte: bytes) -> None:
+async def test_network_changes_a_byte(kind: str, byte: bytes) -> None:
     async with echo(Fault(kind, "down", 3)) as one:
         one.writer.write(b"abcdef")
         assert await asyncio.wait_for(one.reader.readexactly(6), 30) == b"abc" + byte + b"ef"
 
 
 @pytest.mark.parametrize("fault", [None, Fault(DROPS, "up"), Fault(DROPS, "down")])
-async def test_the_network_loses_nothing_by_itself(fault: Fault | None) -> None:
+async def test_network_without_fault_loses_nothing(fault: Fault | None) -> None:
     async with echo(fault) as one:
         one.writer.write(bytes(range(256)))
         one.writer.write_eof()
@@ -148,7 +148,7 @@ class Wrong:
         (Wrong(None, file=b"whole"), ""),
     ],
 )
-async def test_what_is_a_finding(wrong: Wrong, what: str, tmp_path: Path) -> None:
+async def test_findings(wrong: Wrong, what: str, tmp_path: Path) -> None:
     tally = Tally()
     target = replace(TARGETS[0], patience=None)
     async with echo(None) as one:
@@ -157,7 +157,7 @@ async def test_what_is_a_finding(wrong: Wrong, what: str, tmp_path: Path) -> Non
     assert [finding.what for finding in tally.findings] == ([what] if what else [])
 
 
-async def test_an_exchange_without_end_is_a_finding(tmp_path: Path) -> None:
+async def test_endless_exchange_is_a_finding(tmp_path: Path) -> None:
     async def talk(_: Path) -> None:
         await asyncio.Event().wait()
 
@@ -169,7 +169,7 @@ async def test_an_exchange_without_end_is_a_finding(tmp_path: Path) -> None:
     assert [finding.what for finding in tally.findings] == ["hangs"]
 
 
-def test_a_quick_run_counts_its_cases() -> None:
+def test_quick_run() -> None:
     command = [sys.executable, "-m", "benchmarks.wires", "--quick", "--json", "--target", "multicam status"]
     run = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=50, check=True)
     rows = {row["case"]: row["value"] for row in map(json.loads, run.stdout.splitlines())}

@@ -17,7 +17,7 @@ LOOPBACK = ("--interface", "127.0.0.1")
 SIMULATED = simulated_camera(0, device_id="sim")
 
 
-async def test_cameras_are_on_the_broker_until_it_is_terminated(tmp_path: Path) -> None:
+async def test_bridge_publishes_cameras_until_sigterm(tmp_path: Path) -> None:
     async with (
         running_broker(tmp_path, {"lab": "secret"}) as broker,
         ThorVisionSimulator([SIMULATED]) as server,
@@ -46,7 +46,7 @@ async def test_cameras_are_on_the_broker_until_it_is_terminated(tmp_path: Path) 
             await watcher.sees_word("lab/one/status", "offline")
 
 
-async def test_a_password_may_stand_in_a_file_and_a_wrong_one_is_said(tmp_path: Path) -> None:
+async def test_bridge_reads_password_file_and_reports_wrong_password(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("wrong\n")
     async with running_broker(tmp_path, {"lab": "secret"}) as broker:
         ended = await asynccam(
@@ -69,13 +69,13 @@ async def test_a_password_may_stand_in_a_file_and_a_wrong_one_is_said(tmp_path: 
         (("bridge", "nonsense"), 2, "nonsense"),
     ],
 )
-async def test_wrong_command_lines(arguments: tuple[str, ...], code: int, words: str) -> None:
+async def test_bridge_wrong_command_line(arguments: tuple[str, ...], code: int, words: str) -> None:
     ended = await asynccam(*arguments)
     assert (ended.code, ended.out) == (code, "")
     assert words in ended.err
 
 
-async def test_a_broker_that_is_away_is_waited_for_and_ctrl_c_leaves(tmp_path: Path) -> None:
+async def test_bridge_waits_for_broker_until_ctrl_c(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     async with started(

@@ -57,7 +57,7 @@ async def _ended(process: asyncio.subprocess.Process) -> str:
 
 @pytest.mark.parametrize("wish", ["ON", '{"start_in": 3600}', '{"start_in": 100000}'])
 @pytest.mark.parametrize("stops", [True, False])
-async def test_it_ends_within_five_seconds_whatever_runs(
+async def test_bridge_ends_within_five_seconds_of_a_signal(
     broker: Broker, tmp_path: Path, wish: str, stops: bool
 ) -> None:
     recorder = BytesRecorder()
@@ -79,7 +79,7 @@ async def test_it_ends_within_five_seconds_whatever_runs(
         await watcher.sees_word("asynccam/status", "offline")
 
 
-async def test_it_ends_while_it_connects_to_a_broker_that_says_nothing(tmp_path: Path) -> None:
+async def test_bridge_ends_while_connecting_to_a_silent_broker(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         place = ("--broker", f"127.0.0.1:{silent.getsockname()[1]}")
         async with started("bridge", "multicam://127.0.0.1:9", *LOOPBACK, *place) as process:
@@ -88,7 +88,7 @@ async def test_it_ends_while_it_connects_to_a_broker_that_says_nothing(tmp_path:
                 await _ended(process)
 
 
-async def test_after_a_kill_the_next_bridge_ends_the_recording_by_off(broker: Broker, tmp_path: Path) -> None:
+async def test_bridge_off_stops_recording_of_a_killed_bridge(broker: Broker, tmp_path: Path) -> None:
     recorder = BytesRecorder()
     async with running(tmp_path / "device", recorder) as device, watching(broker) as watcher:
         async with started(*_command(broker, device, tmp_path)) as process:
@@ -113,7 +113,7 @@ async def test_after_a_kill_the_next_bridge_ends_the_recording_by_off(broker: Br
             await _ended(process)
 
 
-async def test_a_refused_subscription_ends_it_and_is_said(tmp_path: Path) -> None:
+async def test_bridge_reports_refused_subscription(tmp_path: Path) -> None:
     async def behaviour(peer: Peer) -> None:
         await peer.let_in()
         await peer.serve(suback=0x80)
@@ -127,7 +127,7 @@ async def test_a_refused_subscription_ends_it_and_is_said(tmp_path: Path) -> Non
     assert "refuses the subscription to asynccam/+/set/+" in told.decode()
 
 
-async def test_a_broker_that_comes_and_goes_makes_no_noise(broker: Broker, tmp_path: Path) -> None:
+async def test_bridge_reconnect_prints_nothing(broker: Broker, tmp_path: Path) -> None:
     async with (
         running(tmp_path / "device") as device,
         started(*_command(broker, device, tmp_path), env={"PYTHONDEVMODE": "1"}) as process,

@@ -19,7 +19,7 @@ LIMIT = 200.0
 """Seconds for a whole demo beside everything else that this computer does."""
 
 
-async def test_five_systems_are_recorded_in_one_take_and_verified(tmp_path: Path) -> None:
+async def test_demo_records_and_checks_five_systems(tmp_path: Path) -> None:
     picture = tmp_path / "demo.svg"
     ended = await asynccam(
         *("demo", "--duration", 2, "--to", tmp_path / "takes", "--json", "--save-picture", picture),
@@ -53,7 +53,7 @@ async def test_five_systems_are_recorded_in_one_take_and_verified(tmp_path: Path
         assert word in drawn
 
 
-async def test_chaos_ends_in_order_and_says_what_became_of_each_camera(tmp_path: Path) -> None:
+async def test_demo_chaos_reports_each_camera(tmp_path: Path) -> None:
     ended = await asynccam("demo", "--chaos", "--duration", 4, "--to", tmp_path, "--json", timeout=LIMIT)
     assert (ended.code, ended.err) == (8, "")
     said = ended.json()
@@ -85,7 +85,7 @@ def _is_home(camera: CameraRecord, directory: Path) -> bool:
     )
 
 
-async def test_the_manifest_is_explained_to_a_person(tmp_path: Path) -> None:
+async def test_demo_explains_the_manifest(tmp_path: Path) -> None:
     ended = await asynccam(
         "demo", "--cameras", 2, "--duration", 1, "--to", tmp_path, timeout=LIMIT, env={"COLUMNS": "120"}
     )
@@ -99,7 +99,7 @@ async def test_the_manifest_is_explained_to_a_person(tmp_path: Path) -> None:
     assert str(directory / "contact-sheet.png") in ended.out
 
 
-async def test_without_gstreamer_it_names_the_packages(tmp_path: Path) -> None:
+async def test_demo_without_gstreamer_names_packages(tmp_path: Path) -> None:
     ended = await asynccam("demo", "--json", env={"PATH": str(tmp_path)})
     assert (ended.code, ended.out) == (7, "")
     assert ended.err.count("\n") == 1
@@ -108,7 +108,7 @@ async def test_without_gstreamer_it_names_the_packages(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", ["0", "31"])
-async def test_there_are_between_one_and_thirty_cameras(count: str) -> None:
+async def test_demo_camera_count_limits(count: str) -> None:
     ended = await asynccam("demo", "--cameras", count)
     assert (ended.code, ended.out) == (2, "")
     assert "--cameras" in ended.err
@@ -141,7 +141,7 @@ def _all_gone(pids: set[int]) -> Callable[[], bool]:
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
 )
-async def test_its_servers_end_with_it(number: signal.Signals, code: int, tmp_path: Path) -> None:
+async def test_demo_killed_ends_its_servers(number: signal.Signals, code: int, tmp_path: Path) -> None:
     async with started("demo", "--duration", 60, "--to", tmp_path, "--json") as process:
         servers = await eventually(
             lambda: found if len(found := _servers(process.pid)) == 5 else None, 60, what="five servers"
@@ -154,7 +154,7 @@ async def test_its_servers_end_with_it(number: signal.Signals, code: int, tmp_pa
     assert process.returncode == code
 
 
-async def test_ctrl_c_in_the_recording_brings_home_what_there_is(tmp_path: Path) -> None:
+async def test_demo_ctrl_c_while_recording_downloads_files(tmp_path: Path) -> None:
     command = ("demo", "--cameras", 2, "--duration", 60, "--to", tmp_path, "--json")
     async with started(*command) as process:
         await eventually(lambda: _recorded(process.pid), 90, what="both recorders run")

@@ -45,7 +45,7 @@ async def test_status_as_json(device: MultiCamDevice) -> None:
     assert said["features"] == ["device_clock", "files", "record", "scheduled_start"]
 
 
-async def test_status_for_people_has_no_progress_and_no_colour_in_a_pipe(device: MultiCamDevice) -> None:
+async def test_status_in_a_pipe_has_no_colour(device: MultiCamDevice) -> None:
     ended = await asynccam("status", uri(device))
     assert (ended.code, ended.err) == (0, "")
     assert "bench-1" in ended.out
@@ -53,7 +53,7 @@ async def test_status_for_people_has_no_progress_and_no_colour_in_a_pipe(device:
     assert "\x1b" not in ended.out
 
 
-async def test_nobody_at_the_address_is_code_3() -> None:
+async def test_status_unreachable_exits_3() -> None:
     ended = await asynccam("status", "multicam://127.0.0.1:1", "--json")
     assert (ended.code, ended.out) == (3, "")
     assert ended.err.startswith("asynccam: status: ")
@@ -61,14 +61,14 @@ async def test_nobody_at_the_address_is_code_3() -> None:
     assert ended.err.count("\n") == 1
 
 
-async def test_verbose_shows_where_it_failed() -> None:
+async def test_verbose_prints_traceback() -> None:
     ended = await asynccam("status", "multicam://127.0.0.1:1", "--verbose")
     assert ended.code == 3
     assert "Traceback" in ended.err
     assert ended.err.splitlines()[-1].startswith("asynccam: status: ")
 
 
-async def test_another_device_than_the_named_one_is_code_4(device: MultiCamDevice) -> None:
+async def test_status_of_another_device_exits_4(device: MultiCamDevice) -> None:
     ended = await asynccam("status", f"{uri(device)}/bench-2")
     assert ended.code == 4
     assert "bench-2" in ended.err
@@ -92,7 +92,7 @@ async def hostile(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     writer.close()
 
 
-async def test_a_device_cannot_speak_to_the_terminal() -> None:
+async def test_device_text_is_escaped() -> None:
     server = await asyncio.start_server(hostile, "127.0.0.1", 0)
     async with server:
         place = f"multicam://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -106,9 +106,7 @@ async def test_a_device_cannot_speak_to_the_terminal() -> None:
     assert "\x1b" not in shown.out + listed.out + sheet.out
 
 
-async def test_a_download_is_whole_and_never_writes_over_another(
-    device: MultiCamDevice, tmp_path: Path
-) -> None:
+async def test_download_never_overwrites(device: MultiCamDevice, tmp_path: Path) -> None:
     line = ("download", uri(device), "video_1.mp4", "--to", tmp_path / "home", "--json")
     first = await asynccam(*line)
     assert (first.code, first.err) == (0, "")
@@ -121,20 +119,20 @@ async def test_a_download_is_whole_and_never_writes_over_another(
     assert len(first.json()["file"]["sha256"]) == 64
 
 
-async def test_a_file_that_is_not_there_is_code_4(device: MultiCamDevice, tmp_path: Path) -> None:
+async def test_download_missing_file_exits_4(device: MultiCamDevice, tmp_path: Path) -> None:
     ended = await asynccam("download", uri(device), "nothing.mp4", "--to", tmp_path / "home", "--json")
     assert (ended.code, ended.out) == (4, "")
     assert "no such recording" in ended.err
 
 
-async def test_a_disk_that_cannot_be_written_is_code_6(device: MultiCamDevice, tmp_path: Path) -> None:
+async def test_download_unwritable_disk_exits_6(device: MultiCamDevice, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     ended = await asynccam("download", uri(device), "video_1.mp4", "--to", tmp_path / "file" / "home")
     assert ended.code == 6
     assert ended.err.count("\n") == 1
 
 
-async def test_a_reader_that_has_gone_is_no_error_worth_words(device: MultiCamDevice) -> None:
+async def test_broken_pipe_prints_nothing(device: MultiCamDevice) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     process = await asyncio.create_subprocess_exec(
@@ -170,7 +168,7 @@ async def in_a_terminal(*arguments: str, **env: str) -> tuple[bytes, int]:
     return said, process.returncode
 
 
-async def test_a_wait_is_drawn_where_stderr_is_a_terminal(device: MultiCamDevice) -> None:
+async def test_wait_is_drawn_on_a_terminal(device: MultiCamDevice) -> None:
     said, code = await in_a_terminal("status", uri(device), "--json")
     assert code == 0
     assert b"asking multicam://" in said
@@ -184,7 +182,7 @@ async def test_no_color_is_honoured(device: MultiCamDevice) -> None:
     assert b"\x1b[3" not in said
 
 
-async def test_ctrl_c_while_a_device_is_silent_is_code_130() -> None:
+async def test_ctrl_c_while_a_device_is_silent_exits_130() -> None:
     silent = await asyncio.start_server(lambda _, writer: heard.set_result(writer), "127.0.0.1", 0)
     heard: asyncio.Future[asyncio.StreamWriter] = asyncio.get_running_loop().create_future()
     async with silent:

@@ -17,7 +17,7 @@ from tests.support.ntp_server import ntp_server, says
 LOOPBACK = ("--interface", "127.0.0.1")
 
 
-async def test_a_computer_that_can_run_the_tests_is_healthy(tmp_path: Path) -> None:
+async def test_doctor_healthy_computer(tmp_path: Path) -> None:
     ended = await asynccam("doctor", *LOOPBACK, "--to", tmp_path, "--json")
     assert (ended.code, ended.err) == (0, "")
     told = ended.json()
@@ -27,14 +27,14 @@ async def test_a_computer_that_can_run_the_tests_is_healthy(tmp_path: Path) -> N
     assert all(one["cure"] for one in told["findings"] if one["verdict"] != "good")
 
 
-async def test_a_person_reads_marks_and_a_summary() -> None:
+async def test_doctor_prints_marks_and_a_summary() -> None:
     ended = await asynccam("doctor", *LOOPBACK)
     assert ended.code == 0
     assert "✓  record RTSP cameras" in ended.out
     assert "Ready for takes" in ended.out
 
 
-async def test_a_camera_that_is_not_there_is_bad_and_the_exit_code_says_so() -> None:
+async def test_doctor_unreachable_camera_is_bad() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     ended = await asynccam("doctor", *LOOPBACK, f"multicam://127.0.0.1:{port}", "--json")
@@ -45,13 +45,13 @@ async def test_a_camera_that_is_not_there_is_bad_and_the_exit_code_says_so() -> 
     assert bad["cure"]
 
 
-async def test_an_address_that_is_none_is_a_finding_too() -> None:
+async def test_doctor_invalid_address_is_a_finding() -> None:
     ended = await asynccam("doctor", *LOOPBACK, "nonsense", "--json")
     assert ended.code == 9
     assert "nonsense" in next(one for one in ended.json()["findings"] if one["verdict"] == "bad")["found"]
 
 
-async def test_without_gstreamer_the_cure_names_the_packages(
+async def test_check_gstreamer_missing_names_packages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -64,13 +64,13 @@ async def test_without_gstreamer_the_cure_names_the_packages(
     assert "gstreamer1.0-plugins-good" in found.cure
 
 
-async def test_an_interface_that_is_not_here_is_bad() -> None:
+async def test_check_mdns_unknown_interface_is_bad() -> None:
     (found,) = await checks.check_mdns(["203.0.113.1"])
     assert found.verdict is Severity.BAD
     assert "5353" in found.cure
 
 
-def test_a_port_in_use_is_noted_and_a_free_one_is_good() -> None:
+def test_check_ports_used_and_free() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         (found,) = checks.check_ports([("a test", port, False)])
@@ -83,7 +83,7 @@ def test_a_port_in_use_is_noted_and_a_free_one_is_good() -> None:
     assert free.verdict is Severity.GOOD
 
 
-def test_the_disk_is_judged_by_the_nearest_directory_there_is(tmp_path: Path) -> None:
+def test_check_disk_uses_the_nearest_existing_directory(tmp_path: Path) -> None:
     space, written = checks.check_disk(tmp_path / "not" / "yet")
     assert str(tmp_path) in space.found
     assert written.verdict is Severity.GOOD
@@ -91,11 +91,11 @@ def test_the_disk_is_judged_by_the_nearest_directory_there_is(tmp_path: Path) ->
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root sees /proc/self as a directory nobody may write to")
-def test_a_disk_that_cannot_be_written_is_bad() -> None:
+def test_check_disk_unwritable_is_bad() -> None:
     assert checks.check_disk(Path("/proc/self"))[1].verdict is Severity.BAD
 
 
-def test_v4l2_cameras_are_tried(tmp_path: Path) -> None:
+def test_check_devices_permissions(tmp_path: Path) -> None:
     (none,) = checks.check_devices(tmp_path)
     assert none.verdict is Severity.GOOD
     (tmp_path / "video0").touch()
@@ -110,11 +110,11 @@ def test_v4l2_cameras_are_tried(tmp_path: Path) -> None:
     [(0, [Severity.GOOD]), (5, [Severity.NOTE]), (None, [])],
     ids=["kept", "free", "other"],
 )
-def test_what_the_kernel_says_of_the_clock(state: int | None, verdicts: list[Severity]) -> None:
+def test_check_kernel_clock_states(state: int | None, verdicts: list[Severity]) -> None:
     assert [one.verdict for one in checks.check_kernel_clock(lambda: state)] == verdicts
 
 
-async def test_a_time_server_is_asked() -> None:
+async def test_check_time_server_offset() -> None:
     async with ntp_server(says(3.0, time.time)) as server:
         (found,) = await checks.check_time_server(f"127.0.0.1:{server.port}")
     assert found.verdict is Severity.NOTE

@@ -36,23 +36,23 @@ CODES = [
 
 
 @pytest.mark.parametrize(("error", "code"), CODES, ids=lambda value: type(value).__name__)
-def test_every_error_has_its_exit_code(error: BaseException, code: int) -> None:
+def test_exit_code_of_each_error(error: BaseException, code: int) -> None:
     assert exit_code(error) == code
 
 
-def test_a_systems_own_base_class_is_a_refusal() -> None:
+def test_exit_code_of_a_systems_base_error() -> None:
     class ServiceError(errors.AsynccamError):
         """As wings define their own."""
 
     assert exit_code(ServiceError("x")) == ExitCode.REFUSED
 
 
-def test_a_group_has_the_code_of_its_first_error() -> None:
+def test_exit_code_of_a_group() -> None:
     inner = ExceptionGroup("inner", [errors.StorageError("disk full"), ValueError("x")])
     assert exit_code(ExceptionGroup("outer", [inner, errors.UsageError("x")])) == ExitCode.STORAGE
 
 
-def test_no_error_of_the_library_is_taken_for_a_bug() -> None:
+def test_exit_code_of_library_errors_is_not_internal() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
     ours = [kind for kind in kinds if issubclass(kind, errors.AsynccamError)]
     leaves = [kind for kind in ours if sum(issubclass(other, kind) for other in ours) == 1]
@@ -61,28 +61,28 @@ def test_no_error_of_the_library_is_taken_for_a_bug() -> None:
     assert set(leaves) <= covered
 
 
-def test_an_error_of_several_lines_is_told_in_one() -> None:
+def test_one_line_joins_lines() -> None:
     assert one_line(errors.RecordingError("no picture:\n  element not found\n")) == (
         "no picture: element not found"
     )
 
 
-def test_a_group_is_told_in_one_line() -> None:
+def test_one_line_of_a_group() -> None:
     group = ExceptionGroup("two", [errors.UsageError("first"), errors.UsageError("second")])
     assert one_line(group) == "first; second"
 
 
-def test_a_foreign_error_says_that_it_was_not_expected() -> None:
+def test_one_line_of_an_unexpected_error() -> None:
     assert one_line(ValueError("odd")) == "unexpected ValueError: odd (--verbose shows where)"
 
 
-def test_the_docs_list_every_exit_code() -> None:
+def test_docs_list_every_exit_code() -> None:
     page = (Path(__file__).parents[2] / "docs/cli.md").read_text()
     for code in ExitCode:
         assert f"| {code.value} |" in page, code
 
 
-def test_an_extra_that_is_missing_is_named() -> None:
+def test_one_line_names_the_missing_extra() -> None:
     assert one_line(ModuleNotFoundError("x", name="piexif")) == (
         'this needs piexif: pip install "asynccam[server]"'
     )

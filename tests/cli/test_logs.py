@@ -30,7 +30,7 @@ LOGGERS = (
 
 
 @pytest.mark.timeout(120)
-async def test_a_take_over_all_systems_is_logged_without_secrets(tmp_path: Path) -> None:
+async def test_log_of_a_take_has_no_secrets(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     secret = "nanocam-5ecret-t0ken"
     async with AsyncExitStack() as stack:
@@ -69,7 +69,7 @@ async def test_a_take_over_all_systems_is_logged_without_secrets(tmp_path: Path)
     assert all(len(line) < 5000 for line in text.splitlines())
 
 
-async def test_a_level_without_a_file_goes_to_stderr() -> None:
+async def test_log_level_without_file_logs_to_stderr() -> None:
     ended = await asynccam("--log-level", "debug", "status", "snapshot://127.0.0.1:1")
     assert ended.code == 3
     assert "DEBUG   asynccam.net.http: GET http://127.0.0.1:1/api/cameras" in ended.err
@@ -77,14 +77,14 @@ async def test_a_level_without_a_file_goes_to_stderr() -> None:
     assert ended.err.count("\n") == 1
 
 
-async def test_a_log_whose_disk_is_full_is_complained_of_once() -> None:
+async def test_log_on_a_full_disk_is_reported_once() -> None:
     ended = await asynccam("--log-file", "/dev/full", "status", "snapshot://127.0.0.1:1")
     assert ended.code == 3
     assert ended.err.count("the log is not complete: [Errno 28]") == 1
     assert "Traceback" not in ended.err
 
 
-def test_a_log_that_is_written_too_slowly_is_bounded_and_what_it_lacks_is_counted(
+def test_log_written_too_slowly_counts_dropped_records(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     go_on = threading.Event()
@@ -106,7 +106,7 @@ def test_a_log_that_is_written_too_slowly_is_bounded_and_what_it_lacks_is_counte
     assert f"the log lacks {lacking} records" in capsys.readouterr().err
 
 
-async def test_a_log_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> None:
+async def test_log_file_unwritable_is_a_storage_error(tmp_path: Path) -> None:
     ended = await asynccam("--log-file", tmp_path / "missing" / "log.txt", "status", "snapshot://127.0.0.1:1")
     assert ended.code == 6
     assert "cannot write the log to" in ended.err

@@ -9,7 +9,7 @@ from asynccam.cli.app import COMMANDS, invoke
 from tests.support.command import asynccam
 
 
-def test_without_the_extra_it_says_what_to_install() -> None:
+def test_main_without_the_extra_names_it() -> None:
     program = "import sys; sys.modules['{}'] = None; from asynccam.cli.main import run; run()"
     for missing in ("typer", "rich"):
         ended = subprocess.run(
@@ -20,7 +20,7 @@ def test_without_the_extra_it_says_what_to_install() -> None:
         assert ended.stdout == ""
 
 
-def test_another_missing_module_is_not_blamed_on_the_extra() -> None:
+def test_main_other_missing_module_is_not_the_extra() -> None:
     program = (
         "import sys; sys.modules['asynccam.cli.formatting'] = None; from asynccam.cli.main import run; run()"
     )
@@ -28,13 +28,13 @@ def test_another_missing_module_is_not_blamed_on_the_extra() -> None:
     assert "ModuleNotFoundError" in ended.stderr
 
 
-async def test_python_m_is_the_command() -> None:
+async def test_python_m_runs_the_command() -> None:
     ended = await asynccam("--version")
     assert ended.code == 0
     assert ended.out.startswith("asynccam 0.")
 
 
-def test_no_command_shows_help(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_command_prints_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke([]) == 0
     said = capsys.readouterr().out
     for command in (*(one.__name__ for one in COMMANDS), "serve"):
@@ -42,9 +42,7 @@ def test_no_command_shows_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("command", [*(one.__name__ for one in COMMANDS), "serve multicam"])
-def test_every_command_explains_itself_and_speaks_json(
-    command: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_commands_have_help_and_json(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke([*command.split(), "--help"]) == 0
     said = capsys.readouterr().out
     assert "--json" in said
@@ -64,9 +62,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("line", "words"), MISTAKES, ids=lambda value: " ".join(value)[:40])
-def test_a_mistake_is_one_line_and_code_2(
-    line: list[str], words: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_command_line_exits_2(line: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(line) == 2
     said = capsys.readouterr()
     assert said.out == ""

@@ -55,7 +55,7 @@ def check(page: str) -> None:
             assert re.search(rf"\b{argument}\b", manual[name][1]), (name, argument)
 
 
-def test_the_code_has_what_this_test_looks_for() -> None:
+def test_manual_finds_commands_in_the_code() -> None:
     code = {name: options for name, options, _ in of_code()}
     assert {"--version", "--install-completion"} <= code["asynccam"]
     assert "--no-commands" in code["asynccam bridge"]
@@ -64,11 +64,11 @@ def test_the_code_has_what_this_test_looks_for() -> None:
     assert "--save-picture" not in code["asynccam demo"]
 
 
-def test_the_page_is_the_code() -> None:
+def test_manual_page_is_current() -> None:
     check((ROOT / "docs/commands.md").read_text())
 
 
-def test_what_is_missing_or_too_much_is_found() -> None:
+def test_manual_differences_are_found() -> None:
     page = (ROOT / "docs/commands.md").read_text()
     for wrong in (
         page.replace("* `--no-commands", "* `--never-commands").replace("/ --no-commands", ""),
@@ -81,7 +81,7 @@ def test_what_is_missing_or_too_much_is_found() -> None:
             check(wrong)
 
 
-def test_the_guide_names_every_command_and_only_options_there_are() -> None:
+def test_guide_names_commands_and_existing_options() -> None:
     guide = (ROOT / "docs/cli.md").read_text()
     code = {name: options | HELP for name, options, _ in of_code()}
     table = guide[guide.index("## Commands") : guide.index("### discover")]
@@ -94,7 +94,7 @@ def test_the_guide_names_every_command_and_only_options_there_are() -> None:
             assert set(re.findall(r"(?<![\w-])--[a-z-]+", line)) <= code[name], line
 
 
-def test_it_can_be_written_anew(tmp_path: Path) -> None:
+def test_manual_can_be_regenerated(tmp_path: Path) -> None:
     target = tmp_path / "commands.md"
     subprocess.run([sys.executable, ROOT / ".ci/manual.py", target], check=True, timeout=60)
     page = target.read_text()
@@ -106,26 +106,26 @@ def test_it_can_be_written_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-async def test_there_is_a_completion_script(shell: str) -> None:
+async def test_completion_script_exists(shell: str) -> None:
     ended = await asynccam(env={"_ASYNCCAM_COMPLETE": f"source_{shell}"})
     assert ended.code == 0
     assert "asynccam" in ended.out
     assert "_ASYNCCAM_COMPLETE" in ended.out
 
 
-async def test_a_shell_that_completes_gets_the_commands() -> None:
+async def test_completion_of_commands() -> None:
     words = {"COMP_WORDS": "asynccam re", "COMP_CWORD": "1"}
     ended = await asynccam(env={"_ASYNCCAM_COMPLETE": "complete_bash"} | words)
     assert set(ended.out.split()) == {"record", "resume"}
 
 
-async def test_options_are_completed_too() -> None:
+async def test_completion_of_options() -> None:
     words = {"COMP_WORDS": "asynccam align --s", "COMP_CWORD": "2"}
     ended = await asynccam(env={"_ASYNCCAM_COMPLETE": "complete_bash"} | words)
     assert ended.out.split() == ["--sheet"]
 
 
-async def test_completion_is_installed_where_the_shell_looks(tmp_path: Path) -> None:
+async def test_completion_is_installed(tmp_path: Path) -> None:
     # Which shell it is, is otherwise seen from the processes above, which are none here.
     env = {"HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
     ended = await asynccam("--install-completion", "bash", env=env)

@@ -26,7 +26,7 @@ def uri(service: MediaMTXSimulator, camera: str = "") -> str:
     return f"mediamtx://127.0.0.1:{service.port}{camera}"
 
 
-async def test_cameras_behind_a_service(service: MediaMTXSimulator) -> None:
+async def test_cameras_of_a_mediamtx_service(service: MediaMTXSimulator) -> None:
     ended = await asynccam("cameras", uri(service), "--json")
     assert (ended.code, ended.err) == (0, "")
     assert [camera["address"] for camera in ended.json()["cameras"]] == [
@@ -35,7 +35,7 @@ async def test_cameras_behind_a_service(service: MediaMTXSimulator) -> None:
     ]
 
 
-async def test_a_key_signs_in_and_a_wrong_token_is_code_5(
+async def test_api_key_works_and_wrong_token_exits_5(
     service: MediaMTXSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("ASYNCCAM_TOKEN")
@@ -46,13 +46,13 @@ async def test_a_key_signs_in_and_a_wrong_token_is_code_5(
     assert "wr0ng" not in ended.err
 
 
-async def test_a_service_of_several_cameras_wants_a_name(service: MediaMTXSimulator) -> None:
+async def test_service_with_several_cameras_needs_a_name(service: MediaMTXSimulator) -> None:
     ended = await asynccam("status", uri(service))
     assert ended.code == 2
     assert "camera0" in ended.err
 
 
-async def test_a_picture_comes_home(service: MediaMTXSimulator, tmp_path: Path) -> None:
+async def test_snapshot_is_downloaded(service: MediaMTXSimulator, tmp_path: Path) -> None:
     ended = await asynccam("snapshot", uri(service, "/camera0"), "--to", str(tmp_path), "--json")
     assert (ended.code, ended.err) == (0, "")
     [picture] = tmp_path.iterdir()
@@ -60,7 +60,7 @@ async def test_a_picture_comes_home(service: MediaMTXSimulator, tmp_path: Path) 
     assert (await asyncio.to_thread(picture.read_bytes)).startswith(b"\xff\xd8\xff")
 
 
-async def test_two_cameras_of_one_service_in_one_take(service: MediaMTXSimulator, tmp_path: Path) -> None:
+async def test_record_two_cameras_of_one_service(service: MediaMTXSimulator, tmp_path: Path) -> None:
     ended = await asynccam(
         "record",
         uri(service, "/camera0"),
@@ -74,7 +74,7 @@ async def test_two_cameras_of_one_service_in_one_take(service: MediaMTXSimulator
     assert len(list(tmp_path.glob("*/*/*.mp4"))) == 2
 
 
-async def test_watch_prints_one_object_a_line(service: MediaMTXSimulator) -> None:
+async def test_watch_prints_json_lines(service: MediaMTXSimulator) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "asynccam", "watch", uri(service, "/camera0"), "--json"),
         stdout=asyncio.subprocess.PIPE,
@@ -99,7 +99,7 @@ async def test_watch_prints_one_object_a_line(service: MediaMTXSimulator) -> Non
         await process.communicate()
 
 
-async def test_simulate_says_where_and_with_which_token(tmp_path: Path) -> None:
+async def test_simulate_prints_address_and_token(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "asynccam", "simulate", "mediamtx", "--port", "0", "--http-port", "0"),
         *("--directory", str(tmp_path), "--json"),
@@ -119,7 +119,7 @@ async def test_simulate_says_where_and_with_which_token(tmp_path: Path) -> None:
         await process.communicate()
 
 
-async def test_a_key_without_a_role_is_refused() -> None:
+async def test_simulate_api_key_without_role() -> None:
     ended = await asynccam("simulate", "mediamtx", "--port", "0", "--http-port", "0", "--api-key", "x")
     assert ended.code == 2
     assert "KEY=ROLE" in ended.err

@@ -43,9 +43,7 @@ async def mute() -> AsyncIterator[Mute]:
         one.over.set()
 
 
-async def test_one_look_shows_the_healthy_and_says_why_the_others_are_away(
-    tmp_path: Path, mute: Mute
-) -> None:
+async def test_top_once_shows_mute_cameras_as_unavailable(tmp_path: Path, mute: Mute) -> None:
     with socket.socket() as taken:  # bound and not listening: connections are refused
         taken.bind(("127.0.0.1", 0))
         dead = f"multicam://127.0.0.1:{taken.getsockname()[1]}"
@@ -82,14 +80,14 @@ async def test_one_look_shows_the_healthy_and_says_why_the_others_are_away(
 
 
 @pytest.mark.parametrize("system", ["mediamtx", "thorvision", "snapshot", "multicam", "nanocam"])
-async def test_the_cameras_of_a_mute_service_are_not_waited_for(mute: Mute, system: str) -> None:
+async def test_cameras_of_a_mute_service_times_out(mute: Mute, system: str) -> None:
     ended = await asynccam("cameras", f"{system}://127.0.0.1:{mute.port}", "--timeout", 0.5)
     assert ended.code != 0
     assert "within 0.5 s" in ended.err
     assert mute.accepted
 
 
-async def test_a_doctor_asks_side_by_side_and_says_who_is_mute(tmp_path: Path, mute: Mute) -> None:
+async def test_doctor_checks_mute_cameras_concurrently(tmp_path: Path, mute: Mute) -> None:
     silent = [f"{system}://127.0.0.1:{mute.port}" for system in ("multicam", "thorvision", "nanocam")]
     dead = f"multicam://127.0.0.1:{free_port()}"
     async with running(tmp_path / "phone") as phone:
@@ -106,7 +104,7 @@ async def test_a_doctor_asks_side_by_side_and_says_who_is_mute(tmp_path: Path, m
     assert all("within 3 s" in told[address] for address in silent)
 
 
-async def test_discovery_does_not_wait_for_those_it_finds(tmp_path: Path) -> None:
+async def test_discover_does_not_contact_cameras(tmp_path: Path) -> None:
     options = ("--announce", "--interface", "127.0.0.1", "--device-id", f"stopped-{free_port()}")
     async with device_process("multicam", tmp_path, *options) as device:
         found = "[]"

@@ -19,7 +19,7 @@ def said(value: object, capsys: pytest.CaptureFixture[str]) -> Any:
     return json.loads(capsys.readouterr().out)["value"]
 
 
-def test_descriptions_become_objects_with_the_same_names(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_of_dataclasses(capsys: pytest.CaptureFixture[str]) -> None:
     info = CameraInfo(id="multicam://a", system="multicam", name="a", extra=MappingProxyType({"x": (1, 2)}))
     assert said(info, capsys) == {
         "id": "multicam://a",
@@ -33,14 +33,14 @@ def test_descriptions_become_objects_with_the_same_names(capsys: pytest.CaptureF
     }
 
 
-def test_enumerations_paths_and_models_become_text_and_objects(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_of_enums_paths_and_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert said(CameraStatus(CameraState.READY), capsys)["state"] == "ready"
     assert said(MediaFile("a.mp4", path=Path("here/a.mp4")), capsys)["path"] == str(Path("here/a.mp4"))
     assert said(Moment.of(0.0), capsys) == {"unix": 0.0, "utc": "1970-01-01T00:00:00.000Z"}
     assert said({"name": b"caf\xe9", "size": float("nan")}, capsys) == {"name": "caf\\xe9", "size": None}
 
 
-def test_what_hides_itself_stays_hidden(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_hides_hidden_fields(capsys: pytest.CaptureFixture[str]) -> None:
     item = UploadItem(fileName="a", status="QUEUED", uploadUrl="https://bucket/x?Signature=S3CRET")
     extra = MappingProxyType({"uploads": (item,)})
     status = CameraStatus(CameraState.READY, extra=extra)
@@ -49,7 +49,7 @@ def test_what_hides_itself_stays_hidden(capsys: pytest.CaptureFixture[str]) -> N
     assert "S3CRET" not in json.dumps(shown)
 
 
-def test_json_is_all_that_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_document_is_all_of_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     output = Output(json=True)
     output.print("a table")
     output.print_note("a note")
@@ -62,7 +62,7 @@ def test_json_is_all_that_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> 
     assert said.err == ""
 
 
-def test_lines_are_one_document_each(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_line_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
     output = Output(json=True)
     output.json_line({"event": "one\ntwo"})
     output.json_line({"event": "three"})
@@ -70,7 +70,7 @@ def test_lines_are_one_document_each(capsys: pytest.CaptureFixture[str]) -> None
     assert [json.loads(line) for line in lines] == [{"event": "one\ntwo"}, {"event": "three"}]
 
 
-def test_people_get_no_json_and_no_colour_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+def test_print_in_a_pipe_has_no_colour(capsys: pytest.CaptureFixture[str]) -> None:
     output = Output()
     output.json_document({"a": 1})
     output.json_line({"a": 1})
@@ -78,7 +78,7 @@ def test_people_get_no_json_and_no_colour_in_a_pipe(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out == "[plain]\n"
 
 
-def test_an_error_is_one_line_without_verbose_and_a_traceback_with_it(
+def test_print_failure_with_and_without_verbose(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     try:

@@ -27,7 +27,7 @@ def uri(device: MultiCamDevice) -> str:
     return f"multicam://127.0.0.1:{device.port}"
 
 
-async def test_files_that_do_not_play_make_the_take_incomplete(tmp_path: Path) -> None:
+async def test_record_damaged_file_is_incomplete(tmp_path: Path) -> None:
     # This recorder writes a file that is cut off, so all is well but the verdict.
     async with running(tmp_path / "device", BytesRecorder(CUT)) as device:
         ended = await asynccam(
@@ -44,9 +44,7 @@ async def test_files_that_do_not_play_make_the_take_incomplete(tmp_path: Path) -
     assert on_disk.model_dump(mode="json") == said["manifest"]
 
 
-async def test_files_of_a_format_that_is_not_understood_are_no_failure(
-    device: MultiCamDevice, tmp_path: Path
-) -> None:
+async def test_record_unknown_format_is_not_a_failure(device: MultiCamDevice, tmp_path: Path) -> None:
     line = ("record", uri(device), "--duration", 0.3, "--start-in", 0.2, "--to", tmp_path, "--name", "take")
     ended = await asynccam(*line)
     assert (ended.code, ended.err) == (0, ""), ended.out
@@ -56,9 +54,7 @@ async def test_files_of_a_format_that_is_not_understood_are_no_failure(
     assert camera.files[0].verdict.verdict == "unknown"
 
 
-async def test_a_camera_that_refuses_is_in_the_table_and_the_code(
-    device: MultiCamDevice, tmp_path: Path
-) -> None:
+async def test_record_refusing_camera_is_reported(device: MultiCamDevice, tmp_path: Path) -> None:
     faults = DeviceFaults(refuse_start="the lens cap is on")
     async with running(tmp_path / "other", faults=faults, device_id="bench-2") as other:
         ended = await asynccam(
@@ -70,9 +66,7 @@ async def test_a_camera_that_refuses_is_in_the_table_and_the_code(
     assert "manifest.json" in ended.out
 
 
-async def test_a_camera_that_is_not_there_stops_the_take_before_it_begins(
-    device: MultiCamDevice, tmp_path: Path
-) -> None:
+async def test_record_unreachable_camera_begins_no_take(device: MultiCamDevice, tmp_path: Path) -> None:
     ended = await asynccam(
         *("record", uri(device), "multicam://127.0.0.1:1", "--duration", 1, "--to", tmp_path / "takes")
     )
@@ -82,15 +76,13 @@ async def test_a_camera_that_is_not_there_stops_the_take_before_it_begins(
     assert device.phase is RecordingPhase.READY
 
 
-async def test_the_same_camera_twice_is_a_mistake(device: MultiCamDevice, tmp_path: Path) -> None:
+async def test_record_same_camera_twice(device: MultiCamDevice, tmp_path: Path) -> None:
     ended = await asynccam(*("record", uri(device), uri(device), "--duration", 1, "--to", tmp_path))
     assert (ended.code, ended.out) == (2, "")
     assert "named twice" in ended.err
 
 
-async def test_ctrl_c_stops_the_cameras_and_brings_the_files_home(
-    device: MultiCamDevice, tmp_path: Path
-) -> None:
+async def test_record_ctrl_c_stops_cameras_and_downloads(device: MultiCamDevice, tmp_path: Path) -> None:
     line = ("record", uri(device), "--duration", 60, "--start-in", 0.1, "--to", tmp_path, "--json")
     async with started(*line) as process:
         await eventually(lambda: device.phase is RecordingPhase.RECORDING, 20)
@@ -106,7 +98,7 @@ async def test_ctrl_c_stops_the_cameras_and_brings_the_files_home(
     assert device.phase is RecordingPhase.READY
 
 
-async def test_the_second_ctrl_c_does_not_wait_for_the_camera(tmp_path: Path) -> None:
+async def test_record_second_ctrl_c_exits_at_once(tmp_path: Path) -> None:
     recorder = BytesRecorder()
     recorder.may_stop.clear()
     async with running(tmp_path / "device", recorder) as device:
@@ -121,7 +113,7 @@ async def test_the_second_ctrl_c_does_not_wait_for_the_camera(tmp_path: Path) ->
     assert (process.returncode, out, err) == (130, b"", b"")
 
 
-async def test_what_the_second_ctrl_c_gave_up_is_written_down_and_resumed(tmp_path: Path) -> None:
+async def test_record_second_ctrl_c_can_be_resumed(tmp_path: Path) -> None:
     recorder = BytesRecorder(b"moving pictures")
     recorder.may_stop.clear()
     async with running(tmp_path / "device", recorder) as device:

@@ -33,7 +33,7 @@ def which(uris: Sequence[str], discover: float | None, token: str | None = None)
     return CameraSelection(uris, Credentials(token) if token else None, discover, ["127.0.0.1"])
 
 
-async def test_everything_found_and_everything_behind_each_address_each_once(tmp_path: Path) -> None:
+async def test_select_cameras_all_selects_each_once(tmp_path: Path) -> None:
     output = Output(json=True)
     async with (
         running(tmp_path / "device") as device,
@@ -49,7 +49,7 @@ async def test_everything_found_and_everything_behind_each_address_each_once(tmp
     assert len({camera.id for camera in found}) == 3
 
 
-async def test_without_all_only_what_was_named(tmp_path: Path) -> None:
+async def test_select_cameras_without_all(tmp_path: Path) -> None:
     async with running(tmp_path / "device") as device, Finder() as session:
         session.address = "multicam://127.0.0.1:1"
         (camera,) = await select_cameras(
@@ -58,7 +58,7 @@ async def test_without_all_only_what_was_named(tmp_path: Path) -> None:
         assert camera.info.serial == device.device_id
 
 
-async def test_nobody_there_and_nobody_named() -> None:
+async def test_select_cameras_none_found_or_named() -> None:
     async with Finder() as session:
         with pytest.raises(NotFoundError, match="no camera answered"):
             await select_cameras(session, which([], 0.5), Output(json=True))
@@ -66,15 +66,13 @@ async def test_nobody_there_and_nobody_named() -> None:
             await select_cameras(session, which([], None), Output(json=True))
 
 
-async def test_the_command_wants_a_camera_or_all(tmp_path: Path) -> None:
+async def test_record_without_cameras(tmp_path: Path) -> None:
     ended = await asynccam("record", "--duration", 1, "--to", tmp_path)
     assert (ended.code, ended.out) == (2, "")
     assert "--all" in ended.err
 
 
-async def test_a_fleet_is_recorded_with_its_own_credentials(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_record_fleet_uses_its_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(tmp_path / "device") as device, simulator(2, directory=tmp_path) as service:
         monkeypatch.setenv("LAB_TOKEN", service.token("admin"))
         one = f"multicam://127.0.0.1:{device.port}"
@@ -90,7 +88,7 @@ async def test_a_fleet_is_recorded_with_its_own_credentials(
     assert {camera.id for camera in same} == {camera.id for camera in found}
 
 
-async def test_the_command_reads_a_fleet_and_says_what_is_wrong_with_it(tmp_path: Path) -> None:
+async def test_record_reports_mistakes_in_a_fleet(tmp_path: Path) -> None:
     fleet = tmp_path / "fleet.toml"
     fleet.write_text('[session]\ninterfaces = ["127.0.0.1"]\n[[camera]]\naddress = "multicamm://h"\n')
     line = ("record", "--fleet", fleet, "--duration", 0.2, "--start-in", 0.2, "--to", tmp_path, "--json")

@@ -21,7 +21,7 @@ async def listening(process: asyncio.subprocess.Process) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-async def test_it_says_where_it_listens_and_leaves_in_order(
+async def test_serve_multicam_reports_start_and_stop(
     number: signal.Signals, code: int, tmp_path: Path
 ) -> None:
     line = ("serve", "multicam", *LOOPBACK, "--directory", tmp_path, "--device-id", "bench-1")
@@ -44,7 +44,7 @@ async def test_it_says_where_it_listens_and_leaves_in_order(
     assert [json.loads(line) for line in out.splitlines()] == [{"event": "stopped"}]
 
 
-async def test_it_is_found_and_ends_with_its_standard_input(tmp_path: Path) -> None:
+async def test_serve_multicam_ends_when_stdin_closes(tmp_path: Path) -> None:
     line = ("serve", "multicam", *LOOPBACK, "--directory", tmp_path, "--device-id", f"found-{tmp_path.name}")
     async with started(*line, "--while-stdin-open", "--json") as process:
         said = await listening(process)
@@ -57,7 +57,7 @@ async def test_it_is_found_and_ends_with_its_standard_input(tmp_path: Path) -> N
     assert process.returncode == 0
 
 
-async def test_a_port_that_is_taken_is_one_line_and_code_3(tmp_path: Path) -> None:
+async def test_serve_multicam_port_in_use_exits_3(tmp_path: Path) -> None:
     taken = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
     async with taken:
         port = taken.sockets[0].getsockname()[1]
@@ -70,7 +70,7 @@ async def test_a_port_that_is_taken_is_one_line_and_code_3(tmp_path: Path) -> No
     assert ended.err.count("\n") == 1
 
 
-async def test_people_read_where_it_listens(tmp_path: Path) -> None:
+async def test_serve_multicam_prints_its_address(tmp_path: Path) -> None:
     line = ("serve", "multicam", *LOOPBACK, "--directory", tmp_path, "--no-announce", "--while-stdin-open")
     async with started(*line) as process:
         assert process.stdout is not None

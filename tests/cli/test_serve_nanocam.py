@@ -24,9 +24,7 @@ async def listening(process: asyncio.subprocess.Process) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-async def test_it_serves_pictures_and_leaves_in_order(
-    number: signal.Signals, code: int, tmp_path: Path
-) -> None:
+async def test_serve_nanocam_serves_pictures(number: signal.Signals, code: int, tmp_path: Path) -> None:
     async with started(*LOOPBACK, "--json", "--keep", tmp_path / "kept") as process:
         said = await listening(process)
         assert said == {
@@ -50,7 +48,7 @@ async def test_it_serves_pictures_and_leaves_in_order(
     assert [json.loads(line) for line in out.splitlines()] == [{"event": "stopped"}]
 
 
-async def test_a_token_comes_from_the_environment_and_is_not_told(tmp_path: Path) -> None:
+async def test_serve_nanocam_token_from_environment(tmp_path: Path) -> None:
     secret = {"ASYNCCAM_TOKEN": "secret-word"}
     async with started(*LOOPBACK, "--json", "--while-stdin-open", env=secret) as process:
         said = await listening(process)
@@ -71,7 +69,7 @@ async def test_a_token_comes_from_the_environment_and_is_not_told(tmp_path: Path
     assert b"secret" not in out + err
 
 
-async def test_a_port_that_is_taken_is_one_line_and_code_3() -> None:
+async def test_serve_nanocam_port_in_use_exits_3() -> None:
     taken = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
     async with taken:
         port = taken.sockets[0].getsockname()[1]
@@ -81,7 +79,7 @@ async def test_a_port_that_is_taken_is_one_line_and_code_3() -> None:
     assert ended.err.count("\n") == 1
 
 
-async def test_people_read_where_it_listens() -> None:
+async def test_serve_nanocam_prints_its_address() -> None:
     async with started(*LOOPBACK, "--while-stdin-open") as process:
         assert process.stdout is not None
         said = await asyncio.wait_for(process.stdout.readline(), 30)
@@ -92,7 +90,7 @@ async def test_people_read_where_it_listens() -> None:
     assert (process.returncode, err) == (0, b"")
 
 
-async def test_a_camera_is_in_status_and_record(tmp_path: Path) -> None:
+async def test_serve_nanocam_works_with_status_and_record(tmp_path: Path) -> None:
     async with started(*LOOPBACK, "--json", "--while-stdin-open") as process:
         address = f"nanocam://127.0.0.1:{(await listening(process))['port']}"
         status = await asynccam("status", address, "--json")

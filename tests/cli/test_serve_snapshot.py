@@ -39,7 +39,7 @@ async def get(url: str, token: str | None = None, timeout: float = 30) -> Any:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-async def test_it_says_where_it_listens_and_leaves_in_order(
+async def test_serve_snapshot_reports_start_and_stop(
     number: signal.Signals, code: int, tmp_path: Path
 ) -> None:
     config = tmp_path / "deep" / "config.json"
@@ -66,7 +66,7 @@ async def test_it_says_where_it_listens_and_leaves_in_order(
     assert [one["name"] for one in json.loads(config.read_text())["cameras"]] == ["test1", "test2"]
 
 
-async def test_a_try_out_keeps_nothing_and_ends_with_its_standard_input(tmp_path: Path) -> None:
+async def test_serve_snapshot_without_config_keeps_nothing(tmp_path: Path) -> None:
     line = ("serve", "snapshot", "--port", 0, "--test-cameras", 1, "--while-stdin-open", "--json")
     async with started(*line, env={"TMPDIR": str(tmp_path)}) as process:
         said = await listening(process)
@@ -80,7 +80,7 @@ async def test_a_try_out_keeps_nothing_and_ends_with_its_standard_input(tmp_path
 
 
 @pytest.mark.parametrize("place", ["file", "environment", "configuration"])
-async def test_the_token_comes_from_a_file_or_the_environment(place: str, tmp_path: Path) -> None:
+async def test_serve_snapshot_token_from_file_or_environment(place: str, tmp_path: Path) -> None:
     config, file = tmp_path / "config.json", tmp_path / "token"
     file.write_text(f"{TOKEN}\n")
     config.write_text(json.dumps({"token_file": "token"} if place == "configuration" else {}))
@@ -101,9 +101,7 @@ async def test_the_token_comes_from_a_file_or_the_environment(place: str, tmp_pa
     ("token", "code", "words"),
     [("short", 2, "a token has 16 characters"), ("", 2, "holds no secret"), (None, 6, "cannot read")],
 )
-async def test_a_token_that_is_none_is_one_line(
-    token: str | None, code: int, words: str, tmp_path: Path
-) -> None:
+async def test_serve_snapshot_invalid_token(token: str | None, code: int, words: str, tmp_path: Path) -> None:
     if token is not None:
         (tmp_path / "token").write_text(token)
     line = ("serve", "snapshot", "--config", tmp_path / "config.json", "--port", 0)
@@ -113,7 +111,7 @@ async def test_a_token_that_is_none_is_one_line(
     assert ended.err.count("\n") == 1
 
 
-async def test_a_port_that_is_taken_is_one_line_and_code_3(tmp_path: Path) -> None:
+async def test_serve_snapshot_port_in_use_exits_3(tmp_path: Path) -> None:
     taken = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
     async with taken:
         port = taken.sockets[0].getsockname()[1]
@@ -123,7 +121,7 @@ async def test_a_port_that_is_taken_is_one_line_and_code_3(tmp_path: Path) -> No
     assert ended.err.count("\n") == 1
 
 
-async def test_a_second_server_disturbs_no_capture_of_the_first(tmp_path: Path) -> None:
+async def test_serve_snapshot_second_server_is_refused(tmp_path: Path) -> None:
     devices, gate = Devices(tmp_path), tmp_path / "gate"
     sudo = Path(devices.systemctl).with_name("sudo")
     sudo.write_text('#!/bin/sh\nexec "$@"\n')
@@ -153,7 +151,7 @@ async def test_a_second_server_disturbs_no_capture_of_the_first(tmp_path: Path) 
     assert config.read_bytes() == before
 
 
-async def test_people_read_where_it_listens_and_who_may_come(tmp_path: Path) -> None:
+async def test_serve_snapshot_prints_address_and_warning(tmp_path: Path) -> None:
     line = ("serve", "snapshot", "--config", tmp_path / "config.json", "--port", 0, "--while-stdin-open")
     async with started(*line) as process:
         assert process.stdout is not None
@@ -165,7 +163,7 @@ async def test_people_read_where_it_listens_and_who_may_come(tmp_path: Path) -> 
     assert (process.returncode, err) == (0, b"")
 
 
-async def test_killed_in_mid_capture_nothing_is_lost(tmp_path: Path) -> None:
+async def test_serve_snapshot_killed_while_capturing(tmp_path: Path) -> None:
     """SIGKILL while services are stopped and 500 requests are on their way; then the next start."""
     devices, gate = Devices(tmp_path), tmp_path / "gate"
     bin_directory = Path(devices.systemctl).parent

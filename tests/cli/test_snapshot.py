@@ -11,7 +11,7 @@ from tests.support.jpegs import jpeg_of_kind, picture_in
 from tests.support.snapshot_field_server import in_the_field
 
 
-async def test_a_picture_comes_home_from_its_first_byte_on(tmp_path: Path) -> None:
+async def test_snapshot_downloads_the_whole_picture(tmp_path: Path) -> None:
     async with in_the_field() as field:
         field.pictures["left"] = jpeg_of_kind("leadjunk")
         uri = f"snapshot://127.0.0.1:{field.port}/left"
@@ -24,7 +24,7 @@ async def test_a_picture_comes_home_from_its_first_byte_on(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("kind", ["cut60", "twosoi"])
-async def test_a_broken_picture_is_told_with_what_is_kept(tmp_path: Path, kind: str) -> None:
+async def test_snapshot_damaged_picture_is_kept_and_reported(tmp_path: Path, kind: str) -> None:
     async with in_the_field() as field:
         field.pictures["left"] = jpeg_of_kind(kind)
         ended = await asynccam("snapshot", f"snapshot://127.0.0.1:{field.port}/left", "--to", tmp_path)
@@ -39,7 +39,7 @@ async def test_a_broken_picture_is_told_with_what_is_kept(tmp_path: Path, kind: 
 @pytest.mark.parametrize(
     ("kind", "word"), [("ok", "complete"), ("noeoi", "truncated"), ("twosoi", "damaged")]
 )
-async def test_a_take_tells_the_verdict_on_its_picture(tmp_path: Path, kind: str, word: str) -> None:
+async def test_record_shows_the_verdict_of_a_picture(tmp_path: Path, kind: str, word: str) -> None:
     async with in_the_field() as field:
         field.pictures["left"] = jpeg_of_kind(kind)
         uri = f"snapshot://127.0.0.1:{field.port}/left"

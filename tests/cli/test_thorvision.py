@@ -23,7 +23,7 @@ def uri(server: ThorVisionSimulator, camera: str = "") -> str:
     return f"thorvision://127.0.0.1:{server.port}{camera}"
 
 
-async def test_cameras_behind_a_server(server: ThorVisionSimulator) -> None:
+async def test_cameras_of_a_thorvision_server(server: ThorVisionSimulator) -> None:
     ended = await asynccam("cameras", uri(server), "--json")
     assert (ended.code, ended.err) == (0, "")
     assert [camera["address"] for camera in ended.json()["cameras"]] == [
@@ -32,7 +32,7 @@ async def test_cameras_behind_a_server(server: ThorVisionSimulator) -> None:
     ]
 
 
-async def test_two_cameras_of_one_server_in_one_take(server: ThorVisionSimulator, tmp_path: Path) -> None:
+async def test_record_two_cameras_of_one_server(server: ThorVisionSimulator, tmp_path: Path) -> None:
     ended = await asynccam(
         "record",
         uri(server, "/sim-0"),
@@ -48,7 +48,7 @@ async def test_two_cameras_of_one_server_in_one_take(server: ThorVisionSimulator
         assert file["sha256"]
 
 
-async def test_simulate_says_where() -> None:
+async def test_simulate_prints_its_address() -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "asynccam", "simulate", "thorvision", "--port", "0", "--json"),
         stdout=asyncio.subprocess.PIPE,

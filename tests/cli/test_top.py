@@ -34,7 +34,7 @@ async def server() -> AsyncIterator[ThorVisionSimulator]:
         yield server
 
 
-async def test_one_look_shows_who_is_there_and_who_is_not(server: ThorVisionSimulator) -> None:
+async def test_top_once_shows_available_and_unavailable(server: ThorVisionSimulator) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         nobody = f"multicam://127.0.0.1:{taken.getsockname()[1]}"
     ended = await asynccam("top", server.address, nobody, "--interface", "127.0.0.1", "--once", "--json")
@@ -46,13 +46,13 @@ async def test_one_look_shows_who_is_there_and_who_is_not(server: ThorVisionSimu
     assert "refused" in away["reason"]
 
 
-async def test_where_there_is_no_terminal_it_looks_once(server: ThorVisionSimulator) -> None:
+async def test_top_without_terminal_prints_once(server: ThorVisionSimulator) -> None:
     ended = await asynccam("top", server.address, "--interface", "127.0.0.1")
     assert ended.code == 0
     assert "✔ ready" in ended.out
 
 
-async def test_nothing_to_show_is_a_wrong_command_line() -> None:
+async def test_top_without_cameras() -> None:
     ended = await asynccam("top", "--once")
     assert (ended.code, ended.out) == (2, "")
     assert "--fleet" in ended.err
@@ -67,9 +67,7 @@ def drawn(view: TopView) -> str:
 
 
 @pytest.mark.parametrize("seconds", [3.0, -3.0, 7200.0, -31_536_000.0])
-async def test_how_long_a_state_has_lasted_does_not_follow_a_clock_that_is_set(
-    monkeypatch: pytest.MonkeyPatch, seconds: float
-) -> None:
+async def test_top_view_age_ignores_clock_steps(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     clock = SetClock(monkeypatch)
     async with Session(poll_interval=None) as session:
         view = TopView(session)
@@ -82,7 +80,7 @@ async def test_how_long_a_state_has_lasted_does_not_follow_a_clock_that_is_set(
         assert " 5:0" in drawn(view)
 
 
-async def test_the_picture_follows_what_happens() -> None:
+async def test_top_view_follows_events() -> None:
     async with Session(poll_interval=None) as session:
         view = TopView(session)
         with session.events.subscribe(view.handle, replay=True) as subscription:

@@ -109,7 +109,7 @@ def assert_whole(manifest: Manifest, outcome: Outcome, *, early: Sequence[str] =
 
 
 @pytest.mark.timeout(600)
-async def test_from_the_first_command_to_the_last(
+async def test_tutorial_commands_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stage, takes = Stage(tmp_path), tmp_path / "takes"

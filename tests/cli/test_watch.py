@@ -54,7 +54,7 @@ async def until(documents: AsyncIterator[dict[str, Any]], event: str, **fields: 
     raise AssertionError(f"the command ended without {event} {fields}")
 
 
-async def test_a_camera_that_is_away_is_an_event_and_comes_later(tmp_path: Path) -> None:
+async def test_watch_unavailable_camera_is_an_event(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
@@ -69,7 +69,7 @@ async def test_a_camera_that_is_away_is_an_event_and_comes_later(tmp_path: Path)
             await until(documents, "CameraStateChanged", state="ready")
 
 
-async def test_only_some_events_of_one_camera(tmp_path: Path) -> None:
+async def test_watch_filters_by_event_and_camera(tmp_path: Path) -> None:
     async with (
         running(tmp_path / "a", device_id="a") as one,
         running(tmp_path / "b", device_id="b") as other,
@@ -87,7 +87,7 @@ async def test_only_some_events_of_one_camera(tmp_path: Path) -> None:
         assert first["kinds"] == ["CameraStateChanged", "CameraEvent", "Event"]
 
 
-async def test_a_fleet_with_all_cameras_of_a_service(tmp_path: Path) -> None:
+async def test_watch_fleet_with_a_service(tmp_path: Path) -> None:
     async with simulator(2, directory=tmp_path, cameras=2) as service:
         file = tmp_path / "fleet.toml"
         address = f"mediamtx://127.0.0.1:{service.port}"
@@ -101,13 +101,13 @@ async def test_a_fleet_with_all_cameras_of_a_service(tmp_path: Path) -> None:
             assert all(camera.startswith(f"{address}/") for camera in seen)
 
 
-async def test_nothing_to_watch() -> None:
+async def test_watch_without_cameras() -> None:
     ended = await asynccam("watch")
     assert ended.code == 2
     assert "no cameras given" in ended.err
 
 
-async def test_a_wrong_fleet_is_told_with_its_line(tmp_path: Path) -> None:
+async def test_watch_wrong_fleet_names_the_line(tmp_path: Path) -> None:
     file = tmp_path / "fleet.toml"
     await asyncio.to_thread(file.write_text, "[[camera]]\naddress = 'a'\n")
     ended = await asynccam("watch", "--fleet", str(file))

@@ -10,11 +10,11 @@ from tests.support.architecture import FLOORS, breaches
 HOUSE = Path(asynccam.__path__[0])
 
 
-def test_the_house_keeps_its_rules() -> None:
+def test_package_follows_the_rules() -> None:
     assert breaches(HOUSE) == []
 
 
-def test_every_room_there_is_was_looked_at() -> None:
+def test_every_subpackage_has_a_layer() -> None:
     rooms = {path.relative_to(HOUSE).with_suffix("").parts[0] for path in HOUSE.rglob("*.py")}
     assert rooms <= set(FLOORS)
     assert {"errors", "model", "runtime", "net", "systems", "take"} <= rooms
@@ -49,7 +49,7 @@ def build(directory: Path, files: dict[str, str]) -> Path:
     return house
 
 
-def test_a_good_house_has_no_breach(tmp_path: Path) -> None:
+def test_good_package_has_no_breach(tmp_path: Path) -> None:
     assert breaches(build(tmp_path, GOOD)) == []
 
 
@@ -117,13 +117,13 @@ def test_a_good_house_has_no_breach(tmp_path: Path) -> None:
         ("net/__init__.py", "import x\n'no docstring'", "logic"),
     ],
 )
-def test_a_breach_is_seen_and_named(tmp_path: Path, file: str, source: str, words: str) -> None:
+def test_breach_is_found_and_named(tmp_path: Path, file: str, source: str, words: str) -> None:
     if source.startswith("async with"):
         source = f"async def f():\n    {source}"
     found = breaches(build(tmp_path, GOOD | {file: source}))
     assert any(words in one for one in found), found
 
 
-def test_a_breach_names_its_file_and_line(tmp_path: Path) -> None:
+def test_breach_names_file_and_line(tmp_path: Path) -> None:
     found = breaches(build(tmp_path, GOOD | {"net/bad.py": "x = 1\n\nprint(x)\n"}))
     assert found == ["asynccam/net/bad.py:3: print(): only the command talks to the terminal"]

@@ -35,11 +35,11 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return source, wheel
 
 
-def test_the_index_would_take_both(published: tuple[Path, Path]) -> None:
+def test_distributions_pass_the_index_check(published: tuple[Path, Path]) -> None:
     run(sys.executable, "-m", "twine", "check", "--strict", *published)
 
 
-def test_everything_that_is_needed_is_in_them_and_nothing_else(published: tuple[Path, Path]) -> None:
+def test_distributions_have_the_needed_files(published: tuple[Path, Path]) -> None:
     source, wheel = published
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if not name.startswith("asynccam-")}
@@ -59,7 +59,7 @@ def test_everything_that_is_needed_is_in_them_and_nothing_else(published: tuple[
     }
 
 
-def test_the_installed_package_imports_little(published: tuple[Path, Path], tmp_path: Path) -> None:
+def test_installed_package_imports_little(published: tuple[Path, Path], tmp_path: Path) -> None:
     """A bare import brings in none of what takes long; `benchmarks/imports.py` has the times."""
     place = tmp_path / "site"
     with zipfile.ZipFile(published[1]) as archive:
@@ -72,9 +72,7 @@ def test_the_installed_package_imports_little(published: tuple[Path, Path], tmp_
     assert not {"aiohttp", "pydantic", "zeroconf", "websockets", "typer", "rich", "numpy"} & set(modules)
 
 
-def test_the_installed_command_needs_its_extra_and_says_so(
-    published: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_installed_command_names_its_extra(published: tuple[Path, Path], tmp_path: Path) -> None:
     place = tmp_path / "site"
     with zipfile.ZipFile(published[1]) as archive:
         archive.extractall(place)

@@ -97,7 +97,7 @@ def exported(package: ModuleType) -> set[str]:
     return set(getattr(package, "__all__", ()))
 
 
-def test_the_top_of_the_house_is_light() -> None:
+def test_import_of_top_level_is_light() -> None:
     """A program that names only errors and events loads no client, no HTTP and no mDNS."""
     program = "import sys, asynccam; asynccam.TimeoutError, asynccam.Event; print(*sys.modules)"
     loaded = subprocess.run(
@@ -107,16 +107,16 @@ def test_the_top_of_the_house_is_light() -> None:
 
 
 @pytest.mark.parametrize("name", packages())
-def test_a_package_exports_what_is_pinned_and_nothing_else(name: str) -> None:
+def test_package_exports_the_pinned_names(name: str) -> None:
     assert exported(importlib.import_module(name)) == set(PINNED.get(name, "").split())
 
 
-def test_every_pinned_package_is_there() -> None:
+def test_pinned_packages_exist() -> None:
     assert PINNED.keys() <= set(packages())
 
 
 @pytest.mark.parametrize("name", packages())
-def test_every_public_name_can_be_had_and_says_what_it_is(name: str) -> None:
+def test_public_names_have_docstrings(name: str) -> None:
     package = importlib.import_module(name)
     for public in exported(package):
         value = getattr(package, public)
@@ -125,6 +125,6 @@ def test_every_public_name_can_be_had_and_says_what_it_is(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", packages())
-def test_no_name_is_exported_twice(name: str) -> None:
+def test_exports_have_no_duplicates(name: str) -> None:
     names = getattr(importlib.import_module(name), "__all__", [])
     assert len(names) == len(set(names))

@@ -42,7 +42,7 @@ def phase(name: str, at: float | None = None) -> Event:
     return TakePhaseChanged(take="a take", phase=name, at=time.time() if at is None else at)
 
 
-def test_steps_are_done_under_way_and_to_come() -> None:
+def test_take_view_steps() -> None:
     view = view_of_one()
     view.handle(phase("arming"))
     text = picture(view)
@@ -52,7 +52,7 @@ def test_steps_are_done_under_way_and_to_come() -> None:
     assert "· arm" not in text
 
 
-def test_it_counts_down_to_t0_and_then_up() -> None:
+def test_take_view_counts_to_t0_and_up() -> None:
     view = view_of_one()
     view.handle(phase("starting", at=time.time() - 1.0))
     assert re.search(r"T0 in (2\.0|1\.\d) s", picture(view))
@@ -65,7 +65,7 @@ def test_it_counts_down_to_t0_and_then_up() -> None:
     assert "scheduled" not in text
 
 
-def test_it_shows_clock_and_transfer_of_each_camera() -> None:
+def test_take_view_shows_clock_and_transfer() -> None:
     view = view_of_one()
     view.handle(ClockMeasured(camera=CAMERA, offset=ClockOffset(0.00002, 0.00015, 0.0003, 8)))
     view.handle(phase("collecting"))
@@ -79,7 +79,7 @@ def test_it_shows_clock_and_transfer_of_each_camera() -> None:
     assert "6.0 MB/s" in text
 
 
-def test_what_has_failed_stays_failed() -> None:
+def test_take_view_failed_camera_stays_failed() -> None:
     view = view_of_one()
     view.handle(CameraFailed(camera=CAMERA, step="collect", error=TransferError("cut\noff")))
     view.handle(phase("stopping"))
@@ -88,7 +88,7 @@ def test_what_has_failed_stays_failed() -> None:
     assert "cut off" in text
 
 
-def test_events_of_cameras_that_take_no_part_are_passed_over() -> None:
+def test_take_view_ignores_other_cameras() -> None:
     view = view_of_one()
     view.handle(RecordingStarted(camera="multicam://stranger"))
     assert "stranger" not in picture(view)
@@ -102,7 +102,7 @@ def ended(**camera: Any) -> Manifest:
     )
 
 
-def test_the_last_picture_is_that_of_the_manifest() -> None:
+def test_take_view_end_shows_the_manifest() -> None:
     view = view_of_one()
     view.handle(phase("collecting"))
     file = FileRecord(name="a", source="device", state=FileState.ARRIVED, size=3_000_000, seconds=0.5)
@@ -114,7 +114,7 @@ def test_the_last_picture_is_that_of_the_manifest() -> None:
     assert "·" not in text
 
 
-def test_a_camera_that_left_no_file_does_not_look_well() -> None:
+def test_take_view_camera_without_file_is_bad() -> None:
     view = view_of_one()
     view.end(ended())
     assert "✗ no file" in picture(view)

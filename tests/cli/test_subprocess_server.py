@@ -14,7 +14,7 @@ def device(name: str, directory: Path) -> ServerProcess:
     return ServerProcess(name, ("serve", "multicam", "--device-id", name, *where))
 
 
-async def test_a_server_that_cannot_start_is_told_in_its_own_words(tmp_path: Path) -> None:
+async def test_server_process_start_failure_has_its_message(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     up: list[str] = []
     well, broken = device("well", tmp_path / "well"), device("broken", tmp_path / "file" / "inside")
@@ -25,13 +25,13 @@ async def test_a_server_that_cannot_start_is_told_in_its_own_words(tmp_path: Pat
     assert well.facts["device_id"] == "well"
 
 
-async def test_its_block_failing_ends_the_servers(tmp_path: Path) -> None:
+async def test_running_servers_stop_when_the_block_fails(tmp_path: Path) -> None:
     with pytest.raises(LookupError):
         async with running_servers([device("well", tmp_path)]):
             raise LookupError
 
 
-async def test_one_that_is_killed_is_gone_and_the_end_does_not_mind(tmp_path: Path) -> None:
+async def test_server_process_kill_then_stop(tmp_path: Path) -> None:
     well = device("well", tmp_path)
     async with running_servers([well]):
         await well.kill()
@@ -40,7 +40,7 @@ async def test_one_that_is_killed_is_gone_and_the_end_does_not_mind(tmp_path: Pa
             await asyncio.open_connection("127.0.0.1", well.facts["port"])
 
 
-async def test_settings_of_the_user_are_not_those_of_the_servers(
+async def test_server_process_drops_settings_of_the_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ASYNCCAM_SNAPSHOT_TOKEN", "wanted of everybody")

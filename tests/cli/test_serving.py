@@ -19,13 +19,13 @@ class Faults:
     names: frozenset[str] = frozenset()
 
 
-def test_switches_numbers_and_several_names() -> None:
+def test_faults_of_switches_numbers_and_names() -> None:
     assert faults_of(Faults, None) == Faults()
     given = faults_of(Faults, ["on", "number=12", "names=a,b"])
     assert given == Faults(on=True, number=12, names=frozenset("ab"))
 
 
-def test_those_of_every_server() -> None:
+def test_faults_of_each_server() -> None:
     assert faults_of(DeviceFaults, ["refuse_start=no, never"]).refuse_start == "no, never"
     assert faults_of(ServerFaults, ["slow=0.5", "never_stream"]) == ServerFaults(slow=0.5, never_stream=True)
     service = faults_of(ServiceFaults, ["cut_answers=stop_recording", "cut_files_after=10"])
@@ -40,7 +40,7 @@ def test_those_of_every_server() -> None:
         ("on=perhaps", "--fault on: Input should be a valid boolean"),
     ],
 )
-def test_what_is_no_fault_is_refused(word: str, told: str) -> None:
+def test_faults_of_invalid_option(word: str, told: str) -> None:
     with pytest.raises(UsageError, match=told):
         faults_of(Faults, [word])
 
@@ -48,7 +48,7 @@ def test_what_is_no_fault_is_refused(word: str, told: str) -> None:
 @pytest.mark.parametrize(
     "server", [("serve", "multicam"), ("simulate", "mediamtx"), ("simulate", "thorvision")]
 )
-async def test_a_server_says_which_there_are(server: tuple[str, str]) -> None:
+async def test_unknown_fault_lists_all_faults(server: tuple[str, str]) -> None:
     ended = await asynccam(*server, "--port", 0, "--fault", "colour")
     assert (ended.code, ended.out) == (2, "")
     assert "unknown fault 'colour'; expected one of " in ended.err

@@ -52,7 +52,7 @@ def said(process: "subprocess.Popen[str]", line: str) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_the_first_signal_lets_the_command_tidy_up(number: signal.Signals, code: int) -> None:
+def test_first_signal_cancels_the_command(number: signal.Signals, code: int) -> None:
     with running() as process:
         said(process, "up")
         process.send_signal(number)
@@ -63,7 +63,7 @@ def test_the_first_signal_lets_the_command_tidy_up(number: signal.Signals, code:
 
 
 @pytest.mark.parametrize("tidying", ["await asyncio.sleep(30)", "time.sleep(30)"], ids=["waits", "blocks"])
-def test_the_second_signal_leaves_at_once(tidying: str) -> None:
+def test_second_signal_exits_at_once(tidying: str) -> None:
     with running(tidying=tidying) as process:
         said(process, "up")
         process.send_signal(signal.SIGINT)
@@ -74,14 +74,14 @@ def test_the_second_signal_leaves_at_once(tidying: str) -> None:
     assert process.returncode == 130
 
 
-def test_an_error_is_one_line_and_a_code() -> None:
+def test_execute_error_is_one_line_and_a_code() -> None:
     with running(main="failing") as process:
         out, err = process.communicate(timeout=20)
     assert (out, err) == ("", "asynccam: test: nobody is there\n")
     assert process.returncode == 3
 
 
-def test_an_error_while_tidying_up_after_a_signal_is_told() -> None:
+def test_error_during_cancellation_is_reported() -> None:
     with running(tidying="raise ConnectionError('it hangs')") as process:
         said(process, "up")
         process.send_signal(signal.SIGINT)
