@@ -4,7 +4,6 @@ import dataclasses
 import enum
 import importlib
 import inspect
-import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +15,8 @@ from asynccam.model.manifest import Record
 FOREIGN = (pydantic.BaseModel, enum.Enum, BaseException, tuple, str, int, dict, object)
 """Classes whose own members are not ours, although classes of asynccam inherit them."""
 
+_MARKS = {"VAR_POSITIONAL": "*", "VAR_KEYWORD": "**"}
+
 
 def public_api(packages: dict[str, str]) -> Iterator[str]:
     """Yield a line for each public name, member and signature.
@@ -23,10 +24,16 @@ def public_api(packages: dict[str, str]) -> Iterator[str]:
     Args:
         packages: Public names of each package, separated by spaces.
     """
+    described: dict[int, str] = {}
     for package, names in packages.items():
         module = importlib.import_module(package)
         for name in sorted(names.split()):
-            yield from _describe(f"{package}.{name}", getattr(module, name))
+            path, value = f"{package}.{name}", getattr(module, name)
+            if callable(value) and id(value) in described:
+                yield f"{path} is {described[id(value)]}"
+            else:
+                described[id(value)] = path
+                yield from _describe(path, value)
 
 
 def _describe(path: str, value: Any) -> Iterator[str]:
@@ -35,7 +42,7 @@ def _describe(path: str, value: Any) -> Iterator[str]:
     elif callable(value):
         yield f"{path}{_signature(value)}"
     else:
-        yield f"{path}: {type(value).__name__} = {_short(repr(value))}"
+        yield f"{path}: {type(value).__name__}"
 
 
 def _describe_class(path: str, kind: type) -> Iterator[str]:
@@ -44,23 +51,22 @@ def _describe_class(path: str, kind: type) -> Iterator[str]:
     if issubclass(kind, enum.Enum):
         for member in kind:
             yield f"{path}.{member.name} = {member.value!r}"
-    for name in sorted(set(dir(kind)) | set(getattr(kind, "__annotations__", {}))):
+    fields = set(kind.model_fields) if issubclass(kind, Record) else set()
+    if dataclasses.is_dataclass(kind):
+        fields = {item.name for item in dataclasses.fields(kind)}
+    for name in sorted({*dir(kind), *fields, *getattr(kind, "__annotations__", {})}):
         if name.startswith("_") or _is_foreign(kind, name):
             continue
         member = inspect.getattr_static(kind, name, None)
         if isinstance(member, (staticmethod, classmethod)):
             yield f"{path}.{name}{_signature(member.__func__)} [{type(member).__name__}]"
         elif isinstance(member, property):
-            yield f"{path}.{name} [property] -> {_annotation(member.fget)}"
+            yield f"{path}.{name} [property]"
         elif inspect.isfunction(member):
             prefix = "async " if inspect.iscoroutinefunction(member) else ""
             yield f"{prefix}{path}.{name}{_signature(member)}"
         elif not isinstance(member, enum.Enum):
             yield f"{path}.{name} [attribute]"
-    if issubclass(kind, Record):
-        yield from (f"{path}.{name} [field]" for name in sorted(kind.model_fields))
-    elif dataclasses.is_dataclass(kind):
-        yield from (f"{path}.{item.name} [field]" for item in dataclasses.fields(kind))
 
 
 def _is_foreign(kind: type, name: str) -> bool:
@@ -69,21 +75,18 @@ def _is_foreign(kind: type, name: str) -> bool:
 
 
 def _signature(value: Any) -> str:
+    """Return the names of parameters, with ``=`` behind those that have a default."""
     try:
-        return _short(str(inspect.signature(value)))
+        parameters = list(inspect.signature(value).parameters.values())
     except (TypeError, ValueError):
         return "(...)"
-
-
-def _annotation(function: Any) -> str:
-    return _short(inspect.formatannotation(inspect.signature(function).return_annotation))
-
-
-def _short(text: str) -> str:
-    """Drop the modules of annotations: they are not public, names are."""
-    text = re.sub(r"0x[0-9a-f]+", "0x", text)
-    text = re.sub(r"<function [^>]*>|<built-in [^>]*>|<bound method .*?>>|<factory>", "...", text)
-    return re.sub(r"\b(?:[a-z_]\w*\.)+(?=[A-Z_a-z])", "", text).replace("'", "").replace('"', "")
+    parts: list[str] = []
+    for parameter in parameters:
+        if parameter.kind is parameter.KEYWORD_ONLY and not any(part.startswith("*") for part in parts):
+            parts.append("*")
+        default = "" if parameter.default is parameter.empty else "="
+        parts.append(f"{_MARKS.get(parameter.kind.name, '')}{parameter.name}{default}")
+    return f"({', '.join(parts)})"
 
 
 def main() -> None:
