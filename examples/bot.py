@@ -1,4 +1,4 @@
-"""A chat bot, Telegram style: says which cameras there are, records on command, tells who goes away.
+"""A chat bot, Telegram style: lists cameras, records on command, reports unavailable cameras.
 
 It speaks the Bot API: ``python examples/bot.py https://api.telegram.org TOKEN CHAT fleet.toml``; in the
 chat: ``/cameras`` and ``/record SECONDS``.
@@ -25,11 +25,11 @@ class Bot:
         self._chat = chat
 
     async def say(self, text: str) -> None:
-        """Write into the chat."""
+        """Write a message into the chat."""
         await self._call("sendMessage", chat_id=self._chat, text=text)
 
     async def messages(self) -> AsyncIterator[str]:
-        """What is written in the chat, without end."""
+        """Yield the messages of the chat, without end."""
         offset = 0
         while True:
             for update in await self._call("getUpdates", offset=offset, timeout=30):
@@ -45,13 +45,13 @@ class Bot:
 
 
 async def answer(text: str, session: Session, directory: Path) -> str:
-    """What the bot says to a message."""
+    """Return the reply to a message."""
     match text.split():
         case ["/cameras"]:
-            here = [
+            names = [
                 camera.info.name for key, camera in session.cameras.items() if key not in session.unavailable
             ]
-            lines = [f"{name} is here" for name in here]
+            lines = [f"{name} is available" for name in names]
             return "\n".join([*lines, *map(str, session.unavailable.values())]) or "There is no camera."
         case ["/record", seconds] if seconds.replace(".", "", 1).isdigit():
             take = await session.take(duration=float(seconds), directory=directory, start_in=1.0)
@@ -66,11 +66,11 @@ async def main(api: str, token: str, chat: int, fleet: Path, directory: Path = P
     async with aiohttp.ClientSession() as http, Session.open(fleet=fleet, http=http) as session:
         bot = Bot(http, api, token, chat)
 
-        async def tell(event: CameraStateChanged) -> None:
+        async def report(event: CameraStateChanged) -> None:
             if CameraState.UNAVAILABLE in (event.state, event.previous):
                 await bot.say(f"{event.camera}: {event.state.value} {event.reason}".rstrip())
 
-        with session.subscribe(tell, CameraStateChanged, replay=True):
+        with session.subscribe(report, CameraStateChanged, replay=True):
             async for text in bot.messages():
                 try:
                     await bot.say(await answer(text, session, directory))

@@ -1,4 +1,4 @@
-"""Say which cameras come, move and go on the network, until Ctrl-C.
+"""Print which cameras appear, move and leave the network, until Ctrl-C.
 
 An IP address of this computer as an argument keeps to the network behind it:
 ``python examples/discover.py 192.168.1.5``.
@@ -13,7 +13,7 @@ from asynccam import CameraChanged, CameraFound, CameraLost, Session
 
 
 async def main(interfaces: Sequence[str]) -> None:
-    """Print arrivals, moves and departures, without end."""
+    """Print cameras that appear, move and leave, without end."""
     async with Session(interfaces=list(interfaces) or None) as session:
         with session.events.stream(CameraFound, CameraChanged, CameraLost) as news:
             await session.discover(count=1)
@@ -24,7 +24,7 @@ async def main(interfaces: Sequence[str]) -> None:
                     case CameraChanged(info=info):
                         print(f"{info.id} is now at {info.address}", flush=True)
                     case CameraLost(camera=camera):
-                        print(f"{camera} has gone", flush=True)
+                        print(f"{camera} is lost", flush=True)
 
 
 if __name__ == "__main__":

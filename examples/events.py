@@ -1,4 +1,4 @@
-"""Go through a take step by step, and see everything that happens on the way.
+"""Run a take step by step, and print its events.
 
 Run it with a camera's address: ``python examples/events.py multicam://192.168.1.20:8080``.
 """
@@ -18,7 +18,7 @@ def show(event: Event) -> None:
         case FileProgress(name=name, received=received, total=total):
             print(f"{name}: {received} of {total} bytes")
         case FileArrived(file=file):
-            print(f"{file.path} is home, SHA-256 {file.sha256}")
+            print(f"{file.path} downloaded, SHA-256 {file.sha256}")
         case CameraFailed(camera=camera, step=step, error=error):
             print(f"{camera} could not {step}: {error}")
         case _:
@@ -26,7 +26,7 @@ def show(event: Event) -> None:
 
 
 async def main(address: str, directory: Path = Path("takes"), duration: float = 5.0) -> bool:
-    """Record with one camera; returns whether every file came home whole."""
+    """Record with one camera; return whether the take is complete."""
     async with Session() as session:
         with session.subscribe(show):
             camera = await session.connect(address)

@@ -21,7 +21,7 @@ from asynccam import (
 )
 
 Write = Callable[[str, str], None]
-"""The host's: writes an entity's state."""
+"""A function of the host, which writes an entity's state."""
 
 
 class CameraService:
@@ -34,7 +34,7 @@ class CameraService:
         self._stack = AsyncExitStack()
 
     async def async_setup(self, cameras: Sequence[str], poll_interval: float = 10.0) -> Session:
-        """Begin; a camera that is away makes an entity that says so, and no error."""
+        """Open the session; an unavailable camera becomes an entity, and raises no error."""
         session = await self._stack.enter_async_context(
             Session.open(*cameras, http=self._http, zeroconf=self._zeroconf, poll_interval=poll_interval)
         )
@@ -43,7 +43,7 @@ class CameraService:
         return session
 
     async def async_unload(self) -> None:
-        """End; the host's HTTP session and mDNS stay open."""
+        """Close the session; the host's HTTP session and mDNS stay open."""
         await self._stack.aclose()
 
     def _on_event(self, event: CameraEvent) -> None:

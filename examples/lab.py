@@ -1,4 +1,4 @@
-"""A lab script: one take at each trigger time, and a table of what really happened when.
+"""A lab script: one take at each trigger time, and a table of the times of each camera.
 
 ``python examples/lab.py fleet.toml triggers.txt`` where each line of ``triggers.txt`` is the Unix time of a
 trigger. The table ``takes/triggers.csv`` has for each camera when it was commanded and when it
@@ -18,7 +18,7 @@ COLUMNS = ("trigger", "take", "camera", "commanded_ms", "accepted_ms", "clock_of
 
 
 async def take_at(session: Session, trigger: float, seconds: float, directory: Path) -> Manifest:
-    """A take whose T0 is the trigger; cameras are armed before."""
+    """Record a take whose T0 is the trigger; cameras are armed before."""
     async with session.new_take(directory=directory) as take:
         await take.arm()
         await take.start(start_in=max(trigger - time.time(), 0.0))
@@ -29,18 +29,18 @@ async def take_at(session: Session, trigger: float, seconds: float, directory: P
 
 
 def rows(trigger: float, manifest: Manifest) -> list[list[object]]:
-    """What goes into the table."""
+    """Return the rows of the table, one for each camera."""
 
     def after(unix: float | None) -> float | None:
         return None if unix is None else round((unix - trigger) * 1000, 3)
 
-    told: list[list[object]] = []
+    found: list[list[object]] = []
     for camera in manifest.cameras:
         commanded = camera.commanded_at.unix if camera.commanded_at else None
         accepted = camera.accepted_at.unix if camera.accepted_at else None
         clock = (camera.clock.offset * 1000, camera.clock.bound * 1000) if camera.clock else (None, None)
-        told.append([trigger, manifest.take, camera.name, after(commanded), after(accepted), *clock])
-    return told
+        found.append([trigger, manifest.take, camera.name, after(commanded), after(accepted), *clock])
+    return found
 
 
 def write(path: Path, table: Sequence[Sequence[object]]) -> None:
@@ -52,7 +52,7 @@ def write(path: Path, table: Sequence[Sequence[object]]) -> None:
 async def main(
     fleet: Path, triggers: Sequence[float], seconds: float = 5.0, directory: Path = Path("takes")
 ) -> Path:
-    """Record at every trigger; returns where the table is."""
+    """Record at every trigger; return the path of the table."""
     table: list[list[object]] = []
     async with Session.open(fleet=fleet) as session:
         for trigger in triggers:

@@ -1,4 +1,4 @@
-"""A service under systemd: ready once the cameras have been looked for, alive as long as the loop turns.
+"""A service under systemd: ready once the cameras have been tried, alive as long as the loop runs.
 
 A unit with ``Type=notify``, ``WatchdogSec=10`` and
 ``ExecStart=python examples/supervisor.py fleet.toml`` needs no more.
@@ -16,7 +16,7 @@ from asynccam import CameraEvent, CameraFound, CameraStateChanged, Session
 
 
 def sd_notify(message: str) -> None:
-    """Tell systemd; never waits, and does nothing where no systemd listens."""
+    """Notify systemd without waiting; do nothing where no systemd listens."""
     where = os.environ.get("NOTIFY_SOCKET", "")
     if where:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, suppress(OSError):
@@ -26,7 +26,7 @@ def sd_notify(message: str) -> None:
 
 
 async def main(fleet: Path) -> None:
-    """Keep the cameras of a fleet until SIGTERM."""
+    """Keep a session with the cameras of a fleet until SIGTERM."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -35,7 +35,7 @@ async def main(fleet: Path) -> None:
     async with Session.open(fleet=fleet) as session:
 
         def status(event: CameraEvent) -> None:
-            sd_notify(f"STATUS={len(session.cameras)} cameras, {len(session.unavailable)} away")
+            sd_notify(f"STATUS={len(session.cameras)} cameras, {len(session.unavailable)} unavailable")
 
         with session.subscribe(status, CameraFound, CameraStateChanged, replay=True):
             sd_notify("READY=1")

@@ -1,4 +1,4 @@
-"""Record cameras together and bring their files home.
+"""Record with several cameras and download their files.
 
 Run it with the cameras' addresses, ``python examples/take.py multicam://192.168.1.20:8080 ...``,
 or with none to record every camera that answers on the network.
@@ -13,7 +13,7 @@ from asynccam import Session, Take
 
 
 async def main(addresses: Sequence[str], directory: Path = Path("takes"), duration: float = 5.0) -> Take:
-    """Record with the cameras at the addresses, or with all there are."""
+    """Record with the cameras at the addresses, or with all that are found."""
     async with Session() as session:
         cameras = await session.connect_all(addresses) if addresses else await session.discover()
         take = await session.take(cameras, duration=duration, directory=directory)

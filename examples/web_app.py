@@ -19,19 +19,19 @@ TAKES = web.AppKey("takes", Path)
 
 
 async def cameras(request: web.Request) -> web.Response:
-    """Who is here, and who is away."""
+    """List available and unavailable cameras."""
     session = request.app[SESSION]
-    here = [camera.info for key, camera in session.cameras.items() if key not in session.unavailable]
+    available = [camera.info for key, camera in session.cameras.items() if key not in session.unavailable]
     return web.json_response(
         {
-            "here": [{"id": info.id, "name": info.name, "address": info.address} for info in here],
-            "away": {key: str(away) for key, away in session.unavailable.items()},
+            "available": [{"id": info.id, "name": info.name, "address": info.address} for info in available],
+            "unavailable": {key: str(reason) for key, reason in session.unavailable.items()},
         }
     )
 
 
 async def take(request: web.Request) -> web.Response:
-    """Record with everyone who is here."""
+    """Record with all available cameras."""
     wanted = await request.json()
     try:
         made = await request.app[SESSION].take(
@@ -43,7 +43,7 @@ async def take(request: web.Request) -> web.Response:
 
 
 async def events(request: web.Request) -> web.StreamResponse:
-    """How things stand, and then everything that happens."""
+    """Stream the current state, then every event."""
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
     await response.prepare(request)
     with request.app[SESSION].events.stream(replay=True) as stream:
@@ -54,7 +54,7 @@ async def events(request: web.Request) -> web.StreamResponse:
 
 
 def application(fleet: Path, directory: Path = Path("takes")) -> web.Application:
-    """The application; its session lives as long as it does."""
+    """Return the application; its session is open as long as the application runs."""
 
     async def session(app: web.Application) -> AsyncIterator[None]:
         async with Session.open(fleet=fleet) as app[SESSION]:

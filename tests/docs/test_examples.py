@@ -52,7 +52,7 @@ async def test_take(device: MultiCamDevice, tmp_path: Path, capsys: pytest.Captu
 async def test_events(device: MultiCamDevice, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert await example("events").main(uri(device), tmp_path / "takes", 0.2)
     said = capsys.readouterr().out
-    for words in ("CameraFound", "ClockMeasured", "-- recording", "15 of 15 bytes", "is home, SHA-256"):
+    for words in ("CameraFound", "ClockMeasured", "-- recording", "15 of 15 bytes", "downloaded, SHA-256"):
         assert words in said
 
 
@@ -66,7 +66,7 @@ async def test_discover(tmp_path: Path) -> None:
         async with asyncio.timeout(30):
             async with running(tmp_path, device_id=name, announce=True, interfaces=["127.0.0.1"]) as device:
                 await _line(process.stdout, f"multicam://{name} is at {uri(device)}")
-            await _line(process.stdout, f"multicam://{name} has gone")
+            await _line(process.stdout, f"multicam://{name} is lost")
             process.send_signal(signal.SIGINT)
             assert await process.wait() == 0
     finally:

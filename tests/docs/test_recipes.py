@@ -114,7 +114,7 @@ async def a_bot(directory: Path) -> None:
         async with running(directory / "device", port=port):
             telegram.updates.put_nowait("/help")
             await eventually(told("/cameras or"), PATIENT)
-            while "bench-1 is here" not in telegram.said:
+            while "bench-1 is available" not in telegram.said:
                 telegram.updates.put_nowait("/cameras")
                 await eventually(said_more_than(len(telegram.said)), PATIENT)
             telegram.updates.put_nowait("/record 0.2")
@@ -176,8 +176,8 @@ async def a_web_app(directory: Path) -> None:
         async with aiohttp.ClientSession() as http:
             async with http.get(f"{url}/cameras") as answer:
                 told = await answer.json()
-                assert [one["id"] for one in told["here"]] == ["multicam://bench-1"]
-                assert list(told["away"]) == [f"multicam://127.0.0.1:{away}"]
+                assert [one["id"] for one in told["available"]] == ["multicam://bench-1"]
+                assert list(told["unavailable"]) == [f"multicam://127.0.0.1:{away}"]
             async with http.get(f"{url}/events") as stream:
                 assert stream.content_type == "text/event-stream"
                 async with http.post(f"{url}/take", json={"duration": 0.1, "start_in": 0.1}) as answer:
@@ -243,7 +243,7 @@ async def a_supervisor(directory: Path) -> None:
         )
         try:
             await eventually(lambda: told.count("WATCHDOG=1") > 2, PATIENT)
-            await eventually(lambda: "STATUS=1 cameras, 0 away" in told, PATIENT)
+            await eventually(lambda: "STATUS=1 cameras, 0 unavailable" in told, PATIENT)
             assert "READY=1" in told[: told.index("WATCHDOG=1")]
             process.send_signal(signal.SIGTERM)
             async with asyncio.timeout(PATIENT):
