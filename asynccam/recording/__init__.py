@@ -1,4 +1,4 @@
-"""GStreamer recorders run as subprocesses."""
+"""Recorders that run GStreamer as a subprocess, and verdicts on the files."""
 
 from asynccam.model.coverage import EarlyEnd, LateBegin
 from asynccam.model.frames import FrameTime
@@ -17,11 +17,10 @@ from asynccam.recording.events import (
     RecorderState,
 )
 from asynccam.recording.frame_times import frame_times
-from asynccam.recording.options import Limits, Watch
 from asynccam.recording.outputs import HlsFiles, SingleFile, SplitFiles
 from asynccam.recording.pipeline import Pipeline
 from asynccam.recording.process import StopDeadlines
-from asynccam.recording.recorder import Recorder
+from asynccam.recording.recorder import Limits, Recorder, Watch
 from asynccam.recording.sources import RtpSource, RtspSource, SrtJpegSource, TestPattern, V4l2Source
 from asynccam.recording.verify import FileVerdict, Verdict, verify_file
 

@@ -1,8 +1,7 @@
-"""What ``gst-launch-1.0 -m`` (with or without ``-v``) prints, as typed messages; does no I/O.
+"""Output of ``gst-launch-1.0 -m`` (with or without ``-v``) as typed messages; does no I/O.
 
-The words are those of GStreamer 1.22 in English. Lines of other versions that are not known come
-out as `OtherLine` and hurt nothing: a recorder needs `AsyncDone` and `EndOfStream` only, the rest
-makes its reports richer.
+The wording is that of GStreamer 1.22 in English. Unknown lines of other versions become `OtherLine`: a
+recorder needs `AsyncDone` and `EndOfStream` only, the rest makes its reports richer.
 """
 
 import re
@@ -17,18 +16,14 @@ _MAX_LINE: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class BusMessage:
-    """Something a line of output said.
-
-    Attributes:
-        element: The element it is about, or ``""`` for the program itself.
-    """
+    """A parsed line about ``element``, or about the program itself where that is ``""``."""
 
     element: str
 
 
 @dataclass(frozen=True, slots=True)
 class StateChanged(BusMessage):
-    """An element moved from one state to another, ``ready`` to ``paused`` for example."""
+    """A change of an element's state, from ``ready`` to ``paused`` for example."""
 
     old: str
     new: str
@@ -36,39 +31,39 @@ class StateChanged(BusMessage):
 
 @dataclass(frozen=True, slots=True)
 class AsyncDone(BusMessage):
-    """Every sink has its first data: a frame, or the end of a stream without any."""
+    """First data at every sink: a frame, or the end of a stream without any."""
 
 
 @dataclass(frozen=True, slots=True)
 class EndOfStream(BusMessage):
-    """Every sink has finished."""
+    """End of the stream at every sink."""
 
 
 @dataclass(frozen=True, slots=True)
 class InterruptSeen(BusMessage):
-    """The program heeds a SIGINT and ends the stream."""
+    """The program received a SIGINT and ends the stream."""
 
 
 @dataclass(frozen=True, slots=True)
 class PipelineError(BusMessage):
-    """An element gave up; ``text`` says why."""
+    """Failure of an element, with its reason."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class PipelineWarning(BusMessage):
-    """An element warns; ``text`` says of what."""
+    """Warning of an element."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentOpened(BusMessage):
-    """A file was begun; its path is None where the muxer does not tell (HLS).
+    """Start of a file.
 
     Attributes:
-        location: Path as the muxer was given it.
+        location: Path as the muxer was given it, or None where the muxer does not report it (HLS).
         running_time: Seconds since the pipeline started, by its first frame.
     """
 
@@ -78,7 +73,7 @@ class SegmentOpened(BusMessage):
 
 @dataclass(frozen=True, slots=True)
 class SegmentClosed(BusMessage):
-    """A file was finished; attributes as `SegmentOpened`, with the time of its end."""
+    """End of a file; attributes as `SegmentOpened`, with the time of its end."""
 
     location: str | None
     running_time: float
@@ -86,12 +81,7 @@ class SegmentClosed(BusMessage):
 
 @dataclass(frozen=True, slots=True)
 class FrameCount(BusMessage):
-    """Frames so far.
-
-    Attributes:
-        frames: How many passed.
-        dropped: How many were dropped, or None if this counter does not know.
-    """
+    """Frames so far; ``dropped`` is None if this counter does not know."""
 
     frames: int
     dropped: int | None = None
@@ -99,19 +89,19 @@ class FrameCount(BusMessage):
 
 @dataclass(frozen=True, slots=True)
 class FrameSeen(BusMessage):
-    """One frame passed an ``identity silent=false``; only with ``-v``."""
+    """A frame passed an ``identity silent=false``; only with ``-v``."""
 
 
 @dataclass(frozen=True, slots=True)
 class FramesDropped(BusMessage):
-    """Frames an element lost or threw away so far (quality of service)."""
+    """Frames that an element lost or discarded so far (quality of service)."""
 
     dropped: int
 
 
 @dataclass(frozen=True, slots=True)
 class CapsSet(BusMessage):
-    """A pad agreed on a format; only with ``-v``."""
+    """Format that a pad agreed on; only with ``-v``."""
 
     caps: str
 
@@ -123,7 +113,7 @@ class LatencyChanged(BusMessage):
 
 @dataclass(frozen=True, slots=True)
 class OtherLine(BusMessage):
-    """A line this parser has no use for, or does not know."""
+    """A line that this parser does not use or does not know."""
 
     text: str
 
@@ -134,21 +124,21 @@ _BUS: Final = re.compile(
 _FIELD: Final = re.compile(r'([\w-]+)=\([^)]*\)("(?:[^"\\]|\\.)*"|[^,;]*)')
 _STDERR: Final = re.compile(r"(ERROR|WARNING): (?:from element (\S+): )?(.*)", re.DOTALL)
 _NOTIFY: Final = re.compile(r"(/GstPipeline:\S+): (caps|last-message) = (.*)", re.DOTALL)
-_MOST_DIGITS: Final = 20
+_MAX_DIGITS: Final = 20
 """Digits of a number of 64 bits, its sign included."""
 _RENDERED: Final = re.compile(r"rendered: (\d+), dropped: (\d+)")
 _ESCAPE: Final = re.compile(rb"\\([0-7]{3}|.)", re.DOTALL)
 
 
 class LaunchReader:
-    """Turns output into messages, however it is cut."""
+    """Parser of output that arrives in pieces, wherever they are cut."""
 
     def __init__(self) -> None:
         self._line = bytearray()
         self._cut = False
 
     def feed(self, data: bytes) -> list[BusMessage]:
-        """Take a piece of output; the messages of the lines it completes."""
+        """Return the messages of the lines that a piece of output completes."""
         messages: list[BusMessage] = []
         *complete, rest = data.split(b"\n")
         for piece in complete:
@@ -158,7 +148,7 @@ class LaunchReader:
         return messages
 
     def eof(self) -> list[BusMessage]:
-        """The output has ended; the message of a last line without a line end."""
+        """Return the message of a last line without a line end."""
         return [self._finish_line()] if self._line else []
 
     def _append(self, piece: bytes) -> None:
@@ -171,7 +161,7 @@ class LaunchReader:
 
 
 def parse_line(line: str) -> BusMessage:
-    """The message a whole line is."""
+    """Return the message of a whole line."""
     if bus := _BUS.fullmatch(line):
         return _from_bus(bus[1], bus[2], bus[3]) or OtherLine(bus[1], line)
     if told := _STDERR.fullmatch(line):
@@ -182,7 +172,7 @@ def parse_line(line: str) -> BusMessage:
         if notified[2] == "caps":
             return CapsSet(element, notified[3])
         counted = _RENDERED.search(notified[3])
-        if counted and max(len(counted[1]), len(counted[2])) <= _MOST_DIGITS:
+        if counted and max(len(counted[1]), len(counted[2])) <= _MAX_DIGITS:
             return FrameCount(element, int(counted[1]), int(counted[2]))
         if notified[3].startswith("chain "):
             return FrameSeen(element)
@@ -222,7 +212,7 @@ def _from_bus(element: str, kind: str, details: str) -> BusMessage | None:
 
 def _number(text: str) -> int:
     """Read a number of at most 64 bits; raises ValueError for anything else."""
-    if len(text) > _MOST_DIGITS:
+    if len(text) > _MAX_DIGITS:
         raise ValueError(f"a number of {len(text)} digits")
     return int(text)
 

@@ -2,7 +2,7 @@ r"""Graphs of GStreamer elements as argument lists for ``gst-launch-1.0``; never
 
 ``gst-launch-1.0`` joins its arguments and parses them again, so an argument is not safe by being
 one: spaces, quotes, backslashes and ``!`` in a value have to be quoted for its grammar. Inside
-double quotes that grammar knows two escapes, ``\\`` and ``\"``; everything else stands for itself.
+double quotes that grammar knows two escapes, ``\\`` and ``\"``; everything else is literal.
 """
 
 import re
@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Literal
 
 from asynccam.errors import UsageError
 
 Value = str | int | float | bool | Fraction
-"""What a property can be set to."""
+"""Type of a property's value."""
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_./:@+-]+")
 _NO_PROPERTIES: Final[Mapping[str, Value]] = MappingProxyType({})
@@ -23,18 +23,18 @@ _NO_PROPERTIES: Final[Mapping[str, Value]] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class GstElement:
-    """One element of a graph.
+    """Element of a graph.
 
     Attributes:
         factory: Its kind, ``x264enc`` for example.
-        properties: What is set on it, ``sink_1::xpos`` style pad properties included.
+        properties: Its properties, ``sink_1::xpos`` style pad properties included.
     """
 
     factory: str
     properties: Mapping[str, Value] = field(default_factory=lambda: _NO_PROPERTIES)
 
     def arguments(self) -> Iterator[str]:
-        """The element as arguments."""
+        """Yield the element as arguments."""
         yield self.factory
         for name, value in self.properties.items():
             yield f"{name}={quote(value)}"
@@ -42,18 +42,13 @@ class GstElement:
 
 @dataclass(frozen=True, slots=True)
 class PadOf:
-    """The end of a chain at a named element of another chain.
-
-    Attributes:
-        name: The element.
-        pad: Its pad, or ``""`` for one that fits.
-    """
+    """End of a chain at a named element of another chain; ``pad`` is ``""`` for one that fits."""
 
     name: str
     pad: str = ""
 
     def arguments(self) -> Iterator[str]:
-        """The reference as arguments."""
+        """Yield the reference as arguments."""
         yield f"{self.name}.{self.pad}"
 
 
@@ -63,11 +58,11 @@ Chain = tuple[GstElement | PadOf, ...]
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """Everything one ``gst-launch-1.0`` process runs.
+    """Everything that one ``gst-launch-1.0`` process runs.
 
     Attributes:
         chains: The chains, linked to each other by `PadOf`.
-        inner: Factories that elements of the graph need without their standing in it.
+        inner: Factories that elements of the graph need besides those named in it.
     """
 
     chains: tuple[Chain, ...]
@@ -80,10 +75,10 @@ class Graph:
         return frozenset(named | self.inner)
 
     def arguments(self) -> list[str]:
-        """The graph as arguments of ``gst-launch-1.0``.
+        """Return the graph as arguments of ``gst-launch-1.0``.
 
         Raises:
-            UsageError: A value cannot be said in its grammar.
+            UsageError: A value cannot be written in its grammar.
         """
         words: list[str] = []
         for chain in self.chains:
@@ -95,7 +90,7 @@ class Graph:
 
 
 def quote(value: Value) -> str:
-    """A property's value in ``gst-launch-1.0``'s grammar.
+    """Return a property's value in ``gst-launch-1.0``'s grammar.
 
     Raises:
         UsageError: The text holds a NUL or is not valid Unicode, which GStreamer cannot take.
@@ -119,7 +114,7 @@ def quote(value: Value) -> str:
 
 
 def caps(media: str, /, **fields: Value | None) -> GstElement:
-    """A filter that lets only one kind of data through; fields that are None are left open."""
+    """Return a filter that lets only one kind of data through; fields that are None are left open."""
     text = ",".join(
         [media, *(f"{k.replace('_', '-')}={quote(v)}" for k, v in fields.items() if v is not None)]
     )
@@ -127,5 +122,61 @@ def caps(media: str, /, **fields: Value | None) -> GstElement:
 
 
 def printf_literal(text: str) -> str:
-    """Text that a printf pattern such as ``splitmuxsink location=`` gives back unchanged."""
+    """Quote text for a printf pattern such as ``splitmuxsink location=``."""
     return text.replace("%", "%%")
+
+
+Codec = Literal["h264", "h265", "vp8", "vp9", "jpeg", "raw"]
+"""Codec of a stream; ``raw`` for frames that are not encoded."""
+
+ENCODERS: Final = ("x264enc", "openh264enc")
+"""H.264 encoders by preference; one of them must be installed for raw pictures."""
+
+
+def encode(
+    codec: Codec, encoder: str | None, installed: frozenset[str], bitrate: int, fps: Fraction | None
+) -> Chain:
+    """Return the elements that encode and parse raw frames, with a key frame about every second.
+
+    Args:
+        codec: Codec to encode to.
+        encoder: One of `ENCODERS` for H.264, or None for the best that is installed.
+        installed: Names of the installed elements.
+        bitrate: kbit/s; Motion JPEG takes what it needs.
+        fps: Frames a second, or None.
+
+    Raises:
+        UsageError: The encoder is unknown.
+    """
+    keyframes = round(fps) if fps and fps >= 1 else 30
+    if codec == "jpeg":
+        return (GstElement("videoconvert"), GstElement("jpegenc"), GstElement("jpegparse"))
+    if codec in ("vp8", "vp9"):
+        # The quickest there is: the camera does not wait.
+        quick: dict[str, Value] = {"deadline": 1, "cpu-used": 8, "keyframe-max-dist": keyframes}
+        return (
+            GstElement("videoconvert"),
+            GstElement(f"{codec}enc", {"target-bitrate": bitrate * 1000, **quick}),
+        )
+    planes = (GstElement("videoconvert"), caps("video/x-raw", format="I420"))
+    if codec == "h265":
+        live: dict[str, Value] = {"tune": "zerolatency", "speed-preset": "ultrafast"}
+        element = GstElement("x265enc", {"bitrate": bitrate, **live, "key-int-max": keyframes})
+        return (*planes, element, GstElement("h265parse"))
+    name = encoder or next((one for one in ENCODERS if one in installed), ENCODERS[0])
+    if codec == "h264" and name == "x264enc":
+        element = GstElement(
+            name,
+            {
+                "bitrate": bitrate,
+                "tune": "zerolatency",
+                "speed-preset": "ultrafast",
+                "key-int-max": keyframes,
+                "threads": 1,
+            },
+        )
+    elif codec == "h264" and name == "openh264enc":
+        element = GstElement(name, {"bitrate": bitrate * 1000, "complexity": "low", "gop-size": keyframes})
+    else:
+        raise UsageError(f"no known {codec} encoder: {name!r}; known are {', '.join(ENCODERS)} for H.264")
+    return (*planes, element, GstElement("h264parse"))

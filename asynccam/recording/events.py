@@ -1,9 +1,8 @@
-"""What recorders tell: events, states, and how a recording ended."""
+"""Events, states and results of recorders."""
 
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Final
 
 from asynccam.model.coverage import EarlyEnd, LateBegin
 from asynccam.model.events import Event
@@ -11,7 +10,7 @@ from asynccam.recording.verify import FileVerdict
 
 
 class RecorderState(Enum):
-    """Where a recorder stands."""
+    """State of a recorder."""
 
     IDLE = "idle"
     STARTING = "starting"
@@ -24,26 +23,8 @@ class RecorderState(Enum):
     FAILED = "failed"
 
 
-TRANSITIONS: Final[dict[RecorderState, frozenset[RecorderState]]] = {
-    RecorderState.IDLE: frozenset({RecorderState.STARTING}),
-    RecorderState.STARTING: frozenset({RecorderState.ARMED, RecorderState.RECORDING, RecorderState.STOPPING}),
-    RecorderState.ARMED: frozenset({RecorderState.RECORDING, RecorderState.STOPPING}),
-    RecorderState.RECORDING: frozenset(
-        {RecorderState.STALLED, RecorderState.RESTARTING, RecorderState.STOPPING}
-    ),
-    RecorderState.STALLED: frozenset(
-        {RecorderState.RECORDING, RecorderState.RESTARTING, RecorderState.STOPPING}
-    ),
-    RecorderState.RESTARTING: frozenset({RecorderState.RECORDING, RecorderState.STOPPING}),
-    RecorderState.STOPPING: frozenset({RecorderState.ENDED, RecorderState.FAILED}),
-    RecorderState.ENDED: frozenset(),
-    RecorderState.FAILED: frozenset(),
-}
-"""Every move a recorder may make; any other is a fault in asynccam."""
-
-
 class EndReason(Enum):
-    """Why a recording ended."""
+    """Reason why a recording ended."""
 
     STOPPED = "stopped"
     LIMIT = "limit"
@@ -56,10 +37,10 @@ class Gap:
     """A time without frames.
 
     Attributes:
-        began: When the last growth was seen, Unix seconds.
-        ended: When frames came again, Unix seconds; or when the recording was ended without one.
-        restarted: Whether a new process, and so a new file, was begun for it.
-        resumed: Whether frames came again.
+        began: When frames were last seen to arrive, Unix seconds.
+        ended: When frames arrived again, Unix seconds; or when the recording was ended without one.
+        restarted: Whether a new process, and so a new file, was started for it.
+        resumed: Whether frames arrived again.
     """
 
     began: float
@@ -70,11 +51,7 @@ class Gap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecorderEvent(Event):
-    """Something happened to a recorder.
-
-    Attributes:
-        recorder: Its name.
-    """
+    """Event of the recorder that is named ``recorder``."""
 
     recorder: str
 
@@ -94,14 +71,14 @@ class RecorderStarted(RecorderEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecorderProgress(RecorderEvent):
-    """How far a recording is.
+    """Progress of a recording.
 
     Attributes:
-        bytes: On disk, files that were rotated away not counted.
-        frames: That reached the muxer, as of the last count (once a second).
+        bytes: On disk, without files that were rotated away.
+        frames: Frames that reached the muxer, as of the last count (once a second).
         fps: Frames a second between the last two counts, or None before there are two.
         dropped: Frames that elements reported as lost.
-        spoiled: Pictures that were left out because they are spoiled, see `Recorder.spoiled`.
+        spoiled: Pictures that were left out because they are broken, see `Recorder.spoiled`.
     """
 
     bytes: int
@@ -116,7 +93,7 @@ class RecorderSegmentClosed(RecorderEvent):
     """A file of a split recording was finished.
 
     Attributes:
-        path: The file, or None where the muxer does not tell (HLS).
+        path: The file, or None where the muxer does not report it (HLS).
         duration: Seconds.
     """
 
@@ -126,11 +103,11 @@ class RecorderSegmentClosed(RecorderEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecorderStalled(RecorderEvent):
-    """No frame came for the stall timeout, or the process ended by itself and is to be restarted.
+    """No frame arrived for the stall timeout, or the process ended by itself and is to be restarted.
 
     Attributes:
-        since: When the last growth was seen, Unix seconds.
-        reason: What is known of the cause.
+        since: When frames were last seen to arrive, Unix seconds.
+        reason: Known cause, in words.
     """
 
     since: float
@@ -139,21 +116,21 @@ class RecorderStalled(RecorderEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecorderResumed(RecorderEvent):
-    """Frames come again."""
+    """Frames arrive again."""
 
     gap: Gap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecorderOtherStream(RecorderEvent):
-    """Packets of another RTP stream come to the port of a recording, and are left out.
+    """Packets of another RTP stream arrive at the port of a recording, and are left out.
 
-    Told once for each stream. One with the address of the sender that is recorded was begun anew by it.
+    Reported once for each stream. One from the address of the recorded sender is that sender's new stream.
 
     Attributes:
-        address: IP address it comes from.
-        port: UDP port it comes from.
-        ssrc: Number that tells streams apart (RFC 3550, 8).
+        address: IP address of its sender.
+        port: UDP port of its sender.
+        ssrc: Number that distinguishes streams (RFC 3550, 8).
     """
 
     address: str
@@ -180,8 +157,8 @@ class RecorderEnded(RecorderEvent):
 
     Attributes:
         reason: Why it ended.
-        verdicts: What each file is worth.
-        error: What went wrong, or None.
+        verdicts: One for each file.
+        error: The failure, or None.
         ended_early: As of `Recorder.ended_early` at that moment.
         begins_late: As of `Recorder.begins_late`.
         spoiled: As of `Recorder.spoiled`.

@@ -15,13 +15,13 @@ from asynccam.runtime.tasks import finish
 from asynccam.runtime.timing import deadline
 
 _BATCH: Final = 1024
-"""Frames that are read in a thread at once."""
-_CLOSING: Final = 5.0
+"""Frames that one step in a thread reads."""
+_CLOSE_TIMEOUT: Final = 5.0
 """Seconds to wait for a thread whose disk does not answer; the thread closes the file itself later."""
 
 
 async def frame_times(path: str | Path, *, timeout: float = 60.0) -> AsyncGenerator[FrameTime, None]:
-    """Give the presentation time of every frame of a file, in the order in which frames are shown.
+    """Yield the presentation time of every frame of a file, in the order in which frames are shown.
 
     Reads MP4 and QuickTime with their edit lists, Matroska, WebM, MPEG-TS, AVI and Flash video, off the loop
     and in constant memory. The frames are those that `asynccam.recording.verify_file` counts. A file that is
@@ -32,12 +32,12 @@ async def frame_times(path: str | Path, *, timeout: float = 60.0) -> AsyncGenera
         timeout: Seconds that reading the next 1,024 frames may take.
 
     Raises:
-        NotFoundError: There is no such file.
+        NotFoundError: The file does not exist.
         StorageError: It cannot be read.
-        UsageError: It does not tell when its frames are shown: a picture, a raw stream, an MP4 without index.
+        UsageError: It has no frame times: a picture, a raw stream, an MP4 without index.
         TimeoutError: Reading took longer.
     """
-    reader = _Reader(Path(path))
+    reader = _FrameReader(Path(path))
     try:
         batch: list[FrameTime] = []
         while True:
@@ -52,8 +52,8 @@ async def frame_times(path: str | Path, *, timeout: float = 60.0) -> AsyncGenera
         await finish(asyncio.to_thread(reader.close))
 
 
-class _Reader:
-    """Goes through a file step by step, each step in some thread."""
+class _FrameReader:
+    """Reader of a file's frames, step by step, each step in some thread."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -62,7 +62,7 @@ class _Reader:
         self._lock = threading.Lock()
 
     def step(self) -> list[FrameTime]:
-        """Read the next frames; an empty list is the end."""
+        """Return the next frames; an empty list at the end."""
         try:
             with self._lock:
                 return list(islice(self._frames, _BATCH))
@@ -72,7 +72,7 @@ class _Reader:
 
     def close(self) -> None:
         """Close the file once no step is reading it."""
-        if self._lock.acquire(timeout=_CLOSING):
+        if self._lock.acquire(timeout=_CLOSE_TIMEOUT):
             try:
                 self._frames.close()
             finally:
@@ -82,7 +82,7 @@ class _Reader:
 def _frames(path: Path, abort: threading.Event) -> Generator[FrameTime, None, None]:
     try:
         with FileView(path, abort) as view:
-            yield from _numbered(view)
+            yield from _indexed(view)
     except FileNotFoundError:
         raise NotFoundError(f"{path} does not exist") from None
     except NoTimesError as error:
@@ -93,6 +93,6 @@ def _frames(path: Path, abort: threading.Event) -> Generator[FrameTime, None, No
         raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def _numbered(view: FileView) -> Iterator[FrameTime]:
+def _indexed(view: FileView) -> Iterator[FrameTime]:
     for index, shown in enumerate(read_frames(view)):
         yield FrameTime(index, shown.time, shown.duration, shown.resolution)

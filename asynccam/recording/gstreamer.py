@@ -1,4 +1,4 @@
-"""What of GStreamer this computer has, found out off the loop and remembered."""
+"""GStreamer as installed on this computer, looked up off the loop and remembered."""
 
 import asyncio
 import functools
@@ -11,8 +11,8 @@ from typing import Final
 
 from asynccam.errors import RecordingError
 
-_LOOKUP_SECONDS: Final = 30.0
-"""The first look on a fresh machine scans every plugin; later ones take 20 ms."""
+_INSPECT_TIMEOUT: Final = 30.0
+"""The first lookup on a fresh machine scans every plugin; later ones take 20 ms."""
 
 _PACKAGES: Final[dict[str, str]] = {
     "libgstreamer1.0-0": "capsfilter clocksync concat fakesink fdsink fdsrc filesink filesrc identity queue"
@@ -31,13 +31,13 @@ _PACKAGE_OF: Final = {name: package for package, names in _PACKAGES.items() for 
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """The tools of one computer.
+    """GStreamer tools of this computer.
 
     Attributes:
         launch: Path of ``gst-launch-1.0``.
-        elements: Names of every element that is installed.
-        guard: What goes before the command so that it is interrupted when its parent dies; empty
-            where ``setpriv --pdeathsig`` is missing.
+        elements: Names of the installed elements.
+        guard: Prefix of a command that interrupts it when its parent dies; empty where
+            ``setpriv --pdeathsig`` is missing.
     """
 
     launch: str
@@ -45,7 +45,7 @@ class Installation:
     guard: tuple[str, ...]
 
     def require(self, elements: Iterable[str]) -> None:
-        """Refuse with words that help when an element is missing.
+        """Check that elements are installed.
 
         Raises:
             RecordingError: Names each missing element and the Debian package that has it.
@@ -56,27 +56,27 @@ class Installation:
 
 
 async def find_installation(needed: Iterable[str] = ()) -> Installation:
-    """What is installed; looked up once a process, and again when something needed was missing.
+    """Return the installation; looked up once a process, and again when something needed was missing.
 
     Raises:
         RecordingError: GStreamer's tools or an element in ``needed`` are missing.
     """
     wanted = frozenset(needed)
-    found = await asyncio.to_thread(_look)
+    found = await asyncio.to_thread(_find)
     if not wanted <= found.elements:
         # It may have been installed meanwhile; only a refusal costs this second look.
-        found = await asyncio.to_thread(_look, again=True)
+        found = await asyncio.to_thread(_find, refresh=True)
         found.require(wanted)
     return found
 
 
 def known_installation() -> Installation | None:
-    """What was found when somebody looked, or None; does not look, so it never waits."""
+    """Return the installation if it was looked up before, else None; never waits."""
     return _inspect() if _inspect.cache_info().currsize else None
 
 
 def forget_installation() -> None:
-    """Look again the next time; for a program that changes ``PATH`` or installs GStreamer itself."""
+    """Look up the installation anew next time; for a program that changes ``PATH`` or installs GStreamer."""
     _inspect.cache_clear()
 
 
@@ -85,12 +85,12 @@ def _with_package(element: str) -> str:
     return f"{element} (Debian package {package})" if package else element
 
 
-_looking = threading.Lock()
+_find_lock = threading.Lock()
 
 
-def _look(*, again: bool = False) -> Installation:
-    with _looking:  # a hundred recorders starting together look once
-        if again:
+def _find(*, refresh: bool = False) -> Installation:
+    with _find_lock:  # a hundred recorders starting together look once
+        if refresh:
             forget_installation()
         return _inspect()
 
@@ -101,7 +101,7 @@ def _inspect() -> Installation:
     if launch is None or inspect is None:
         raise RecordingError("gst-launch-1.0 is not installed (Debian package gstreamer1.0-tools)")
     try:
-        listed = subprocess.run([inspect], capture_output=True, check=True, timeout=_LOOKUP_SECONDS)
+        listed = subprocess.run([inspect], capture_output=True, check=True, timeout=_INSPECT_TIMEOUT)
     except (OSError, subprocess.SubprocessError) as error:
         raise RecordingError(f"gst-inspect-1.0 does not work: {error}") from error
     elements: set[str] = set()
@@ -115,13 +115,13 @@ def _inspect() -> Installation:
 
 
 def _guard() -> tuple[str, ...]:
-    """What makes a recorder finish its file when this process dies, by whatever cause.
+    """Return the prefix that makes a recorder finish its file when this process dies, by whatever cause.
 
     The kernel sends the death signal again for each thread of a dying process that takes over its
     children, and gst-launch-1.0 heeds one interrupt but dies of a second. So a shell, which has one
     thread, stands between: it is killed, however often, and its own death interrupts the recorder
-    once. Signals that are meant for the recorder it heeds before and after, never while that runs, and
-    it hands on the exit status.
+    once. It handles signals meant for the recorder before and after, never while that runs, and
+    passes on the exit status.
     """
     setpriv, shell = shutil.which("setpriv"), shutil.which("sh")
     if setpriv is None or shell is None:
@@ -130,7 +130,7 @@ def _guard() -> tuple[str, ...]:
     between = [shell, "-c", 'trap "exit \\$?" INT TERM HUP; "$@"; exit $?', "recorder"]
     guard = (*on_death, "KILL", "--", *between, *on_death, "INT", "--")
     try:
-        subprocess.run([*guard, "true"], capture_output=True, check=True, timeout=_LOOKUP_SECONDS)
+        subprocess.run([*guard, "true"], capture_output=True, check=True, timeout=_INSPECT_TIMEOUT)
     except (OSError, subprocess.SubprocessError):
         return ()  # an older util-linux without --pdeathsig
     return guard

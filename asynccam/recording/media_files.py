@@ -1,4 +1,4 @@
-"""Media files as GStreamer reads them: held open here, and decoded as the format that was found in them.
+"""Media files for GStreamer: held open here, and decoded as the format that was recognised here.
 
 A file says what it is by its first bytes, to GStreamer too: one that is named ``video.mp4`` and holds a
 playlist, a session description or a project would make ``decodebin`` open other files, or the network. So
@@ -19,8 +19,8 @@ from asynccam.recording.containers.jpeg import is_jpeg
 from asynccam.recording.containers.matroska import is_matroska
 from asynccam.recording.containers.mp4.layout import is_mp4
 from asynccam.recording.containers.mpegts import is_mpegts
-from asynccam.recording.containers.raw_video import Codec, find_codec, is_raw_video
-from asynccam.recording.containers.scan import format_of
+from asynccam.recording.containers.raw_video import VideoCodec, find_codec, is_raw_video
+from asynccam.recording.containers.scan import recognise_format
 from asynccam.recording.elements import Chain, GstElement, Value
 
 _HEAD: Final = 1 << 16
@@ -34,8 +34,8 @@ _CAPS: Final[Mapping[Callable[[bytes], bool], str]] = MappingProxyType(
         is_jpeg: "image/jpeg",
     }
 )
-_CODECS: Final[Mapping[Codec | None, str]] = MappingProxyType(
-    {Codec.H264: "video/x-h264", Codec.H265: "video/x-h265"}
+_CODECS: Final[Mapping[VideoCodec | None, str]] = MappingProxyType(
+    {VideoCodec.H264: "video/x-h264", VideoCodec.H265: "video/x-h265"}
 )
 _PICTURES: Final[tuple[tuple[bytes, str], ...]] = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -48,21 +48,17 @@ _NO_PROPERTIES: Final[Mapping[str, Value]] = MappingProxyType({})
 
 
 class MediaFiles:
-    """Files held open for one process, which inherits the descriptors and opens nothing by name.
-
-    Attributes:
-        fds: The descriptors to pass on.
-    """
+    """Files held open for one process, which inherits the descriptors ``fds`` and opens nothing by name."""
 
     def __init__(self) -> None:
         self.fds: tuple[int, ...] = ()
         self._known: dict[Path, tuple[str, str]] = {}
 
     def open(self, paths: Sequence[Path]) -> None:
-        """Open the files and find out their formats; blocking.
+        """Open the files and recognise their formats; blocking.
 
         Raises:
-            RecordingError: One cannot be opened, or is of a format that is not known here.
+            RecordingError: A file cannot be opened, or its format is unknown.
         """
         # Opened anew by the process, so that each element reads from its own place.
         descriptors = "/proc/self/fd" if Path("/proc/self/fd").is_dir() else "/dev/fd"
@@ -81,12 +77,7 @@ class MediaFiles:
             self._known[path] = f"{descriptors}/{fd}", media
 
     def decoded(self, path: Path, properties: Mapping[str, Value] = _NO_PROPERTIES) -> Chain:
-        """Return the elements that read and decode a file that was opened.
-
-        Args:
-            path: As given to `open`.
-            properties: Of ``decodebin``.
-        """
+        """Return the elements that read and decode an opened file; ``properties`` are decodebin's."""
         place, media = self._known[path]
         return (
             GstElement("filesrc", {"location": place}),
@@ -94,7 +85,7 @@ class MediaFiles:
         )
 
     def close(self) -> None:
-        """Close the files; harmless when called twice."""
+        """Close the files; idempotent."""
         fds, self.fds = self.fds, ()
         for fd in fds:
             os.close(fd)
@@ -106,7 +97,7 @@ def _caps_of(head: bytes) -> str | None:
     for mark, media in _PICTURES:
         if head.startswith(mark):
             return media
-    is_format = format_of(head)
+    is_format = recognise_format(head)
     if is_format is is_raw_video:
         return _CODECS.get(find_codec(head))
     return None if is_format is None else _CAPS.get(is_format)

@@ -1,6 +1,7 @@
-"""Where recordings go: each output is the end of a chain and knows which files are its own.
+"""Outputs: each is the end of a chain and knows its own files.
 
-A recorder that restarts begins a new *run*; no run ever writes over a file that exists.
+A recorder that restarts begins a new *run*; no run ever overwrites a file that exists. Live outputs have no
+files: they go over the network, or to this process.
 """
 
 import os
@@ -11,8 +12,7 @@ from pathlib import Path
 from typing import Final, Literal, Protocol
 
 from asynccam.errors import StorageError, TargetExistsError, UsageError
-from asynccam.recording.elements import Chain, GstElement, Value, printf_literal
-from asynccam.recording.encoders import Codec
+from asynccam.recording.elements import Chain, Codec, GstElement, PadOf, Value, caps, printf_literal
 
 _MEGABYTE: Final = 1_000_000
 _SECOND: Final = 1_000_000_000  # GStreamer counts nanoseconds
@@ -20,22 +20,22 @@ _SECOND: Final = 1_000_000_000  # GStreamer counts nanoseconds
 
 @dataclass(frozen=True, slots=True)
 class FileSet:
-    """The files one run writes.
+    """Files of one run.
 
     Attributes:
-        directory: Where they are, or None for an output that writes none.
+        directory: Their directory, or None for an output without files.
         pattern: Matches their whole names; its first group, if it has one, is their number.
-        least: The lowest number that is this run's.
+        first: The lowest number that is this run's.
         keep: How many of the newest files of all runs the recorder keeps, 0 for all.
     """
 
     directory: Path | None
     pattern: re.Pattern[str]
-    least: int = 0
+    first: int = 0
     keep: int = 0
 
     def sizes(self) -> dict[Path, int]:
-        """Paths, oldest first, and bytes of the files that exist; reads the directory."""
+        """Return paths, oldest first, and bytes of the files that exist; reads the directory."""
         found: list[tuple[int, Path, int]] = []
         if self.directory is None:
             return {}
@@ -44,7 +44,7 @@ class FileSet:
                 for entry in entries:
                     match = self.pattern.fullmatch(entry.name)
                     number = int(match[1]) if match and match.re.groups else 0
-                    if match and number >= self.least:
+                    if match and number >= self.first:
                         found.append((number, self.directory / entry.name, entry.stat().st_size))
         except FileNotFoundError:
             return self.sizes() if self.directory.exists() else {}  # a file was rotated away meanwhile
@@ -55,11 +55,9 @@ class FileSet:
 
 @dataclass(frozen=True, slots=True)
 class Sink:
-    """The end of a chain.
+    """End of a chain: muxer and sink.
 
     Attributes:
-        chain: Muxer and sink.
-        files: The files they write.
         inner: Factories they need besides themselves.
         pass_fds: Descriptors of this process that they write to, inherited under their numbers.
         byte_stream: Whether H.264 and H.265 are wanted with start codes and not with lengths.
@@ -75,18 +73,18 @@ class Sink:
 
 
 class RecorderOutput(Protocol):
-    """Describes where recordings go."""
+    """Destination of a recording."""
 
     @property
     def directory(self) -> Path | None:
-        """The directory, which must exist, or None for an output that writes no files."""
+        """Directory, which must exist, or None for an output that writes no files."""
         ...
 
     def sink(self, codec: Codec, run: int) -> Sink:
-        """The elements for one run; looks at the directory for names that are free.
+        """Return the elements for one run; looks for free names in the directory.
 
         Args:
-            codec: What the source gives.
+            codec: Codec of the source.
             run: 0 for the first run, more for one after a restart.
 
         Raises:
@@ -100,7 +98,7 @@ class RecorderOutput(Protocol):
 class SingleFile:
     """One file; the container follows from its suffix: ``.mp4``, ``.mov`` or ``.mkv``.
 
-    A restart goes on in ``NAME-1.mp4`` or the next name that is free. MP4 is written in fragments
+    A restart continues in ``NAME-1.mp4`` or the next name that is free. MP4 is written in fragments
     of a second and made an ordinary MP4 at the end, so that a killed process leaves all but the
     last second or two.
 
@@ -121,16 +119,16 @@ class SingleFile:
 
     @property
     def directory(self) -> Path:
-        """The directory, which must exist."""
+        """Directory, which must exist."""
         return self.path.parent
 
     def sink(self, codec: Codec, run: int) -> Sink:
-        """The elements for one run."""
+        """Return the elements for one run."""
         suffix = self.path.suffix.lower()
         _check_container(suffix, codec)
         path = self.path.absolute()
         if run:
-            path = _free(lambda number: self.path.absolute().with_stem(f"{self.path.stem}-{number}"))
+            path = _free_path(lambda number: self.path.absolute().with_stem(f"{self.path.stem}-{number}"))
         elif path.exists() and not (self.reserved and path.stat().st_size == 0):
             raise TargetExistsError(f"{path} exists; a recording never writes over a file")
         files = FileSet(path.parent, re.compile(re.escape(path.name)))
@@ -140,16 +138,16 @@ class SingleFile:
 
 @dataclass(frozen=True, slots=True)
 class SplitFiles:
-    """A row of files, each playable by itself: ``STEM-00.mkv``, ``STEM-01.mkv`` and so on.
+    """Files in a row, each playable by itself: ``STEM-00.mkv``, ``STEM-01.mkv`` and so on.
 
-    Numbers go on from the highest there is.
+    Numbers continue from the highest that exists.
 
     Attributes:
-        directory: Where they go.
-        stem: What their names begin with; any text that is a file name.
+        directory: Their directory.
+        stem: Beginning of their names; any text that is a file name.
         container: ``mkv`` or ``mp4``.
         max_files: The recorder keeps only the newest so many, 0 for all. (``splitmuxsink`` itself
-            would begin again at 00 and write over what is there.)
+            would begin again at 00 and overwrite files.)
         max_seconds: Length of a file, 0 for no limit.
         max_megabytes: Size of a file in megabytes of 1,000,000 bytes, 0 for no limit.
     """
@@ -167,7 +165,7 @@ class SplitFiles:
             raise UsageError("limits of a file are 0 or more")
 
     def sink(self, codec: Codec, run: int) -> Sink:
-        """The elements for one run."""
+        """Return the elements for one run."""
         _check_container(f".{self.container}", codec)
         directory = self.directory.absolute()
         pattern = re.compile(rf"{re.escape(self.stem)}-(\d{{2,}})\.{self.container}")
@@ -216,13 +214,13 @@ class HlsFiles:
             raise UsageError(f"not a usable HLS output: {self}")
 
     def sink(self, codec: Codec, run: int) -> Sink:
-        """The elements for one run."""
+        """Return the elements for one run."""
         if codec != "h264":
             raise UsageError(f"HLS is written from h264, not from {codec}")
         directory = self.directory.absolute()
         playlist = directory / f"{self.stem}.m3u8"
         if run:
-            playlist = _free(lambda number: directory / f"{self.stem}-{number}.m3u8")
+            playlist = _free_path(lambda number: directory / f"{self.stem}-{number}.m3u8")
         elif playlist.exists():
             raise TargetExistsError(f"{playlist} exists; a recording never writes over a file")
         base = playlist.with_suffix("")
@@ -245,9 +243,9 @@ class PictureFiles:
     """A file for every frame of Motion JPEG: ``STEM-00000.jpg``, ``STEM-00001.jpg`` and so on.
 
     Attributes:
-        directory: Where they go; none of these names may be taken there.
-        stem: What their names begin with.
-        max_files: Only the newest so many stay, 0 for all.
+        directory: Their directory, which must not hold any of these names.
+        stem: Beginning of their names.
+        max_files: Only the newest so many are kept, 0 for all.
     """
 
     directory: Path
@@ -260,12 +258,12 @@ class PictureFiles:
             raise UsageError(f"{self.max_files} files cannot be kept")
 
     def files(self) -> FileSet:
-        """The files it writes, those of every run."""
+        """Return the files of every run."""
         pattern = re.compile(rf"{re.escape(self.stem)}-(\d{{5,}})\.jpg")
         return FileSet(self.directory.absolute(), pattern)
 
     def sink(self, codec: Codec, run: int) -> Sink:
-        """The elements for one run."""
+        """Return the elements for one run."""
         if codec != "jpeg":
             raise UsageError(f"pictures are written from jpeg, not from {codec}")
         directory, files = self.directory.absolute(), self.files()
@@ -278,12 +276,12 @@ class PictureFiles:
             "index": first,
         }
         element = GstElement("multifilesink", properties)
-        return Sink((element,), replace(files, least=first))
+        return Sink((element,), replace(files, first=first))
 
 
 def _check_container(suffix: str, codec: Codec) -> None:
-    if codec not in _HOLDS[suffix]:
-        fitting = [other for other, codecs in _HOLDS.items() if codec in codecs]
+    if codec not in _CODECS[suffix]:
+        fitting = [other for other, codecs in _CODECS.items() if codec in codecs]
         raise UsageError(f"an {suffix} cannot hold {codec}; record it to {' or '.join(fitting) or 'memory'}")
 
 
@@ -292,14 +290,14 @@ def _check_stem(stem: str) -> None:
         raise UsageError(f"{stem!r} is not the beginning of a file name")
 
 
-def _free(name: Callable[[int], Path]) -> Path:
+def _free_path(name: Callable[[int], Path]) -> Path:
     number = 1
     while (path := name(number)).exists():
         number += 1
     return path
 
 
-_HOLDS: Final[dict[str, tuple[Codec, ...]]] = {
+_CODECS: Final[dict[str, tuple[Codec, ...]]] = {
     ".mp4": ("h264", "h265"),
     ".mov": ("h264", "h265", "jpeg"),
     ".mkv": ("h264", "h265", "vp8", "vp9", "jpeg"),
@@ -310,3 +308,108 @@ _MUXERS: Final = {
     ".mov": GstElement("qtmux", _FRAGMENTS),
     ".mkv": GstElement("matroskamux", {"offset-to-zero": True}),
 }
+
+
+NO_FILES: Final = FileSet(None, re.compile("(?!)"))
+_RTP_SESSION: Final = "rtp"
+_RTP_CODECS: Final = ("h264", "h265", "vp8", "vp9")
+
+
+@dataclass(frozen=True, slots=True)
+class RtpOutput:
+    """RTP over UDP to one receiver. See docs/protocols/nanocam.md.
+
+    Attributes:
+        host: The receiver.
+        port: Its UDP port.
+        payload: RTP payload type.
+        ssrc: SSRC of the stream (RFC 3550, 3), or None for one that GStreamer chooses.
+        reports: Whether RTCP sender reports go to the same port (RFC 5761), which not every receiver
+            distinguishes from RTP. They are of when frames were made, where the source stamps frames with
+            that.
+    """
+
+    host: str
+    port: int
+    payload: int = 96
+    ssrc: int | None = None
+    reports: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.host or not 1 <= self.port <= 65535 or not 0 <= self.payload <= 127:
+            raise UsageError(f"not a receiver of RTP: {self}")
+
+    @property
+    def directory(self) -> None:
+        """None: there are no files."""
+        return
+
+    def sink(self, codec: Codec, run: int) -> Sink:
+        """Return the elements for one run."""
+        if codec not in _RTP_CODECS:
+            raise UsageError(f"RTP is sent from {', '.join(_RTP_CODECS)}, not from {codec}")
+        pay: dict[str, Value] = {"pt": self.payload}
+        form: Chain = ()
+        if codec in ("h264", "h265"):
+            # Parameter sets before every key frame: whoever listens late understands.
+            pay["config-interval"] = -1
+            form = (caps(f"video/x-{codec}", stream_format="byte-stream"),)
+        receiver: dict[str, Value] = {"host": self.host, "port": self.port}
+        if self.ssrc is not None:
+            pay["ssrc"] = self.ssrc
+        if not self.reports:
+            chain = (*form, GstElement(f"rtp{codec}pay", pay), GstElement("udpsink", receiver))
+            return Sink(chain, NO_FILES, byte_stream=True)
+        # Reports are of when pictures were made, and come from the beginning on: RFC 4585, 3.4, does not make
+        # the first ones wait for seconds, as RFC 3550, 6.2, does.
+        session: dict[str, Value] = {
+            "name": _RTP_SESSION,
+            "rtcp-sync-send-time": False,
+            "rtp-profile": "avpf",
+        }
+        reports = GstElement("udpsink", {**receiver, "sync": False, "async": False})
+        return Sink(
+            (*form, GstElement(f"rtp{codec}pay", pay), PadOf(_RTP_SESSION, "send_rtp_sink_0")),
+            NO_FILES,
+            byte_stream=True,
+            others=(
+                (GstElement("rtpbin", session),),
+                (PadOf(_RTP_SESSION, "send_rtp_src_0"), GstElement("udpsink", receiver)),
+                (PadOf(_RTP_SESSION, "send_rtcp_src_0"), reports),
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RawFrames:
+    """Decoded frames, written to a descriptor of this process, each with its size and format.
+
+    The output is GStreamer's data protocol 1.0, which ``gdppay`` writes.
+
+    Attributes:
+        fd: Writing end of a pipe, which the process inherits.
+        pixels: GStreamer video format; OpenCV uses ``BGR``.
+    """
+
+    fd: int
+    pixels: str = "BGR"
+
+    @property
+    def directory(self) -> None:
+        """None: there are no files."""
+        return
+
+    def sink(self, codec: Codec, run: int) -> Sink:
+        """Return the elements for one run; an encoded stream is decoded with any installed decoder."""
+        decode = () if codec == "raw" else (GstElement("decodebin"),)
+        form = caps("video/x-raw", format=self.pixels)
+        # Frames go as they come: their pace is the camera's, and a slow reader holds up the pipeline.
+        write = GstElement("fdsink", {"fd": self.fd, "sync": False})
+        chain = (
+            *decode,
+            GstElement("videoconvert"),
+            form,
+            GstElement("gdppay", {"crc-header": False}),
+            write,
+        )
+        return Sink(chain, NO_FILES, pass_fds=(self.fd,))

@@ -1,4 +1,4 @@
-"""JPEG pictures that came from a camera or a service: whether they are whole, and where they begin."""
+"""JPEG pictures from a camera or a service: whether they are whole, and where they begin."""
 
 import mmap
 import os
@@ -8,20 +8,18 @@ from typing import Final
 
 from asynccam.errors import DamagedFileError, RemoteProtocolError, StorageError
 from asynccam.model.safe_files import Folder, open_file
-from asynccam.recording.containers.jpeg import Picture, find_picture
+from asynccam.recording.containers.jpeg import JpegPicture, find_picture
 from asynccam.runtime.disk import storage_errors
 
 MAX_PICTURE: Final = 256 * 1024 * 1024
-"""Bytes beyond which a file is not read as a picture."""
-_LEAST: Final = 3
+"""Largest picture in bytes; larger files are refused."""
+_MIN_JPEG: Final = 3
 """Bytes by which a JPEG is recognised: its start marker, and the beginning of the next."""
 _BLOCK: Final = 1024 * 1024
 
 
-def read_picture(path: Path) -> tuple[Picture, int]:
-    """Return the picture in a file, and the file's size in bytes; blocking.
-
-    Nobody may write to the file meanwhile.
+def read_picture(path: Path) -> tuple[JpegPicture, int]:
+    """Return the picture in a file that must not change meanwhile, and the file's size in bytes; blocking.
 
     Raises:
         StorageError: The file cannot be read, or has more than `MAX_PICTURE` bytes.
@@ -36,18 +34,18 @@ def read_picture(path: Path) -> tuple[Picture, int]:
             return find_picture(data), size
 
 
-def is_jpeg_picture(found: Picture) -> bool:
+def is_jpeg_picture(found: JpegPicture) -> bool:
     """Return whether there is a JPEG at all, whole or broken."""
-    return found.end - found.begin >= _LEAST
+    return found.end - found.begin >= _MIN_JPEG
 
 
-def begin_of(found: Picture, size: int, source: str) -> int:
+def picture_offset(found: JpegPicture, size: int, source: str) -> int:
     """Return the offset at which a whole picture begins.
 
     Args:
-        found: What `find_picture` found.
+        found: Result of `find_picture`.
         size: Bytes that it was given.
-        source: Names the picture in the error.
+        source: Name of the picture in the error.
 
     Raises:
         DamagedFileError: The picture is broken: ``truncated`` where its bytes ran out, else ``damaged``.
@@ -62,22 +60,17 @@ def begin_of(found: Picture, size: int, source: str) -> int:
 
 
 def inspect_picture(path: Path, source: str) -> int:
-    """Return the offset at which the picture in a file begins; blocking.
+    """Return the offset of the picture in a file; blocking.
 
     Raises:
-        DamagedFileError, RemoteProtocolError: As `begin_of`.
-        StorageError: As `read_picture`.
+        DamagedFileError, RemoteProtocolError, StorageError: As `picture_offset` and `read_picture`.
     """
     found, size = read_picture(path)
-    return begin_of(found, size, source)
+    return picture_offset(found, size, source)
 
 
-def drop_head(path: Path, count: int) -> None:
-    """Remove the first bytes of a file in one step; blocking.
-
-    Args:
-        path: The file; nobody else may have it open.
-        count: Bytes to remove.
+def remove_head(path: Path, count: int) -> None:
+    """Remove the first ``count`` bytes of a file that is not open elsewhere, atomically; blocking.
 
     Raises:
         StorageError: The disk refuses; the file is as it was.

@@ -1,15 +1,53 @@
-"""Pipelines: a source and an output, described without starting anything."""
+"""Pipelines: a source and an output, described without starting anything.
+
+An armed start discards frames until it is released. ``gst-launch-1.0`` takes no commands while it runs, but
+it reads its standard input. ``concat`` gives its second input only once the first has ended, and the first
+is that standard input, of which only the end counts. Until then a leaky queue keeps the frames of the last
+`BACKLOG` seconds and discards older ones. So a pipeline whose standard input ends `BACKLOG` seconds after a
+moment begins with the first frame that arrived at that moment or after it.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from asynccam.errors import AsynccamError, StorageError
-from asynccam.recording.elements import Chain, Graph, GstElement, caps
-from asynccam.recording.encoders import Codec
-from asynccam.recording.hold import BACKLOG, gated
+from asynccam.recording.elements import Chain, Codec, Graph, GstElement, PadOf, caps
 from asynccam.recording.outputs import FileSet, RecorderOutput, Sink
 from asynccam.recording.sources import Feed, RtpInput, Source, Stream
+
+BACKLOG: Final = 0.3
+"""Seconds of frames that wait; afterwards the queue may fall behind by as much before it loses one."""
+SOURCE_COUNTER: Final = "source"
+"""Name of the element that counts the frames before the gate."""
+_GATE: Final = "gate"
+
+
+def gate_chain(live: Chain) -> tuple[GstElement, tuple[Chain, ...]]:
+    """Put a gate behind a chain of live elements, each of whose frames can be decoded without the others.
+
+    Returns the element that the rest of the graph follows, and the chains that feed it.
+    """
+    count = GstElement(
+        "progressreport",
+        {"name": SOURCE_COUNTER, "silent": True, "do-query": False, "format": "buffers", "update-freq": 1},
+    )
+    # An allocation query that waits in the queue would hold up the source.
+    alone = GstElement("identity", {"drop-allocation": True})
+    wait = GstElement(
+        "queue",
+        {
+            "leaky": "downstream",
+            "max-size-buffers": 0,
+            "max-size-bytes": 0,
+            "max-size-time": round(BACKLOG * 1e9),
+        },
+    )
+    # gdpdepay swallows what fdsrc says of bytes, which concat could not join with frames.
+    latch: Chain = (GstElement("fdsrc", {"fd": 0}), GstElement("gdpdepay"), PadOf(_GATE, "sink_0"))
+    frames: Chain = (*live, count, alone, wait, PadOf(_GATE, "sink_1"))
+    return GstElement("concat", {"name": _GATE}), (latch, frames)
+
 
 _WITH_LENGTHS: Final[dict[Codec, str]] = {"h264": "avc", "h265": "hvc1"}
 
@@ -19,23 +57,21 @@ class Plan:
     """One run of a pipeline, ready to be started.
 
     Attributes:
-        graph: Its elements.
-        files: The files it writes.
         feed: Data for the standard input of the process, or None.
         pass_fds: Descriptors that it inherits.
-        held: Whether no frame comes to the output before the feed begins.
-        backlog: Seconds of frames that came before that, and are recorded.
+        armed: Whether the first frame is held back until the process is released.
+        backlog: Seconds of frames from before the release that are recorded.
         latency: Seconds that the source holds every frame back.
-        caution: What may be wrong with the files, or ``""``.
+        caution: Possible flaw of the files, in words, or ``""``.
         filtered: Whether spoiled pictures are left out on the way, see `asynccam.recording.sources.Stream`.
-        rtp: The UDP port that it receives at, or None.
+        rtp: UDP port of the stream, or None.
     """
 
     graph: Graph
     files: FileSet
     feed: Feed | None
     pass_fds: tuple[int, ...] = ()
-    held: bool = False
+    armed: bool = False
     backlog: float = 0.0
     latency: float = 0.0
     caution: str = ""
@@ -45,26 +81,26 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """What is recorded, and where to.
+    """Source and output of a recording.
 
     Attributes:
-        source: Where frames come from, `TestPattern` for example.
-        output: Where they go, `SingleFile` for example.
+        source: Source of the frames, `TestPattern` for example.
+        output: Destination of the frames, `SingleFile` for example.
     """
 
     source: Source
     output: RecorderOutput
 
-    def plan(self, installed: frozenset[str], run: int = 0, *, held: bool = False) -> Plan:
-        """The graph of one run; reads the output's directory where numbering depends on it.
+    def plan(self, installed: frozenset[str], run: int = 0, *, armed: bool = False) -> Plan:
+        """Return one run's graph and files; reads the output's directory where numbering depends on it.
 
         Args:
-            installed: Names of the elements there are.
+            installed: Names of the installed elements.
             run: 0 for the first run, one more after each restart.
-            held: Whether its first frame is to be held back, if that is possible with this source.
+            armed: Whether its first frame is to be held back, if that is possible with this source.
 
         Raises:
-            UsageError: The output cannot hold what the source gives.
+            UsageError: The output cannot hold the source's codec.
             TargetExistsError: The output exists already.
             StorageError: The output's directory cannot be read.
         """
@@ -82,19 +118,19 @@ class Pipeline:
             {"name": "counter", "silent": True, "do-query": False, "format": "buffers", "update-freq": 1},
         )
         chain, others, feed, backlog = stream.chain, stream.others, stream.feed, 0.0
-        if held and stream.live and feed is None:
-            gate, feeding = gated(chain[: stream.live])
+        if armed and stream.live and feed is None:
+            gate, feeding = gate_chain(chain[: stream.live])
             chain, others = (gate, *chain[stream.live :]), (*others, *feeding)
-            feed, backlog = _nothing, BACKLOG
-        main = (*chain, GstElement("queue"), counter, *_behind(stream, sink), *sink.chain)
+            feed, backlog = _empty_feed, BACKLOG
+        main = (*chain, GstElement("queue"), counter, *_after_counter(stream, sink), *sink.chain)
         graph = Graph((main, *others, *sink.others), sink.inner)
-        holding = held and feed is not None
+        holding = armed and feed is not None
         return Plan(
             graph,
             sink.files,
             feed,
             sink.pass_fds,
-            held=holding,
+            armed=holding,
             backlog=backlog,
             latency=stream.latency,
             caution=stream.caution,
@@ -103,20 +139,20 @@ class Pipeline:
         )
 
 
-def _behind(stream: Stream, sink: Sink) -> Chain:
-    """The elements between the counter and the output."""
-    if not stream.behind:
+def _after_counter(stream: Stream, sink: Sink) -> Chain:
+    """Return the elements between the counter and the output."""
+    if not stream.after_counter:
         return ()
     # They do not hand on which form of the stream the output wants. With start codes GStreamer's timestampers
     # give the second frame the time of the first, and so on, when frames come in the order they are shown in.
     kind = f"video/x-{stream.codec}"
-    behind: Chain = (caps(kind, stream_format=_WITH_LENGTHS[stream.codec]), *stream.behind)
+    behind: Chain = (caps(kind, stream_format=_WITH_LENGTHS[stream.codec]), *stream.after_counter)
     if not sink.byte_stream:
         return behind
     parse = GstElement(f"{stream.codec}parse", {"config-interval": -1})
     return (*behind, parse, caps(kind, stream_format="byte-stream", alignment="au"))
 
 
-def _nothing() -> Iterator[bytes]:
-    """A feed that has only an end."""
+def _empty_feed() -> Iterator[bytes]:
+    """Return a feed that has only an end."""
     return iter(())

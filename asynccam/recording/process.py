@@ -1,9 +1,8 @@
-"""One ``gst-launch-1.0`` process: started in a session of its own, drained, stopped and reaped.
+"""One ``gst-launch-1.0`` process: started in a session of its own, read, stopped and reaped.
 
-What is put before the command (`asynccam.recording.gstreamer.Installation.guard`) interrupts the
-process when the thread that started it dies, so a recording is finished even when Python is killed.
-That thread is the event loop's own: a loop that runs in a side thread takes its recorders along when
-that thread ends.
+The prefix of the command (`asynccam.recording.gstreamer.Installation.guard`) interrupts the process when the
+thread that started it dies, so a recording is finished even when Python is killed. That thread is the event
+loop's own: a loop that runs in a side thread ends its recorders when that thread ends.
 """
 
 import asyncio
@@ -25,22 +24,22 @@ from asynccam.runtime.tasks import finish
 from asynccam.runtime.threads import thread_errors
 
 OutputCallback = Callable[[bytes], None]
-"""Given each piece of standard output as it is read."""
+"""Called with each piece of standard output as it is read."""
 
 _LOG = logging.getLogger(__name__)
 
 _TAIL_BYTES: Final = 16 * 1024
-_FEED_AHEAD: Final = 16 * 1024
-_SHORT_PIPE: Final = 4096
+_FEED_BUFFER: Final = 16 * 1024
+_SMALL_PIPE: Final = 4096
 _SIGNALLED: Final = 128
-_ASK_SECONDS: Final = 0.1
-_ENDED_SECONDS: Final = 1.0
+_CHILDREN_TIMEOUT: Final = 0.1
+_EXIT_TIMEOUT: Final = 1.0
 """For a process that has closed its output to end."""
 
 
 @dataclass(frozen=True, slots=True)
 class StopDeadlines:
-    """How patiently a process is stopped, in seconds.
+    """Seconds that each step of stopping a process may take.
 
     Attributes:
         interrupt: From SIGINT, upon which the muxer finishes its file.
@@ -55,17 +54,17 @@ class StopDeadlines:
 
 DEFAULT_DEADLINES: Final = StopDeadlines()
 NOTHING_TO_FINISH: Final = StopDeadlines(interrupt=0.5, terminate=0.5)
-"""For a process whose file nobody waits for."""
+"""For a process whose file is not needed."""
 
 
-_PIECE: Final = 1024
-"""Bytes of output given on at once: as many lines at most."""
-_TURN: Final = 0.002
+_CHUNK: Final = 1024
+"""Bytes of output delivered at once: as many lines at most."""
+_TURN_SECONDS: Final = 0.002
 """Seconds of work on output before everything else in the loop has its turn."""
 
 
 class Tail:
-    """The last bytes of a text stream, whatever its length."""
+    """Last bytes of a text stream, whatever its length."""
 
     def __init__(self, limit: int = _TAIL_BYTES) -> None:
         self._limit = limit
@@ -73,7 +72,7 @@ class Tail:
         self._size = 0
 
     def add(self, data: bytes) -> None:
-        """Append; the oldest pieces go when there is more than the limit."""
+        """Append; the oldest pieces are dropped beyond the limit."""
         data = data[-self._limit :]
         self._pieces.append(data)
         self._size += len(data)
@@ -82,23 +81,23 @@ class Tail:
 
     @property
     def text(self) -> str:
-        """What is kept, readable."""
+        """The kept bytes as text."""
         return clean_text(b"".join(self._pieces)[-self._limit :].decode(errors="replace").strip())
 
 
 class _Protocol(asyncio.SubprocessProtocol):
-    """Takes output as it comes and feeds the standard input as it is wanted."""
+    """Pipes of a process: output is delivered as it arrives, the feed is written as it is read."""
 
-    def __init__(self, on_output: OutputCallback, feed: Iterator[bytes] | None, *, held: bool) -> None:
+    def __init__(self, on_output: OutputCallback, feed: Iterator[bytes] | None, *, armed: bool) -> None:
         self._on_output = on_output
         self._feed = feed
         self._input: asyncio.WriteTransport | None = None
         self._transport: asyncio.SubprocessTransport | None = None
-        self._paused = held
-        self._printed: deque[bytes] = deque()  # not yet given to `on_output`
-        self._place = 0  # in the first of these
-        self._reading: asyncio.ReadTransport | None = None  # paused until that is done
-        self._over = False
+        self._paused = armed
+        self._undelivered: deque[bytes] = deque()  # not yet given to `on_output`
+        self._offset = 0  # in the first of these
+        self._paused_output: asyncio.ReadTransport | None = None  # paused until that is done
+        self._is_closed = False
         self.errors = Tail()
         self.output = Tail()
         self.exited: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -110,8 +109,8 @@ class _Protocol(asyncio.SubprocessProtocol):
             self._input = cast("asyncio.WriteTransport", pipe)
             prompt = getattr(self._feed, "prompt", False)
             if prompt:
-                _shorten(self._input)
-            self._input.set_write_buffer_limits(high=0 if prompt else _FEED_AHEAD, low=0)
+                _shrink_pipe(self._input)
+            self._input.set_write_buffer_limits(high=0 if prompt else _FEED_BUFFER, low=0)
             self._write()
 
     def pause_writing(self) -> None:
@@ -136,41 +135,41 @@ class _Protocol(asyncio.SubprocessProtocol):
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         if fd == 1:
             self.output.add(data)
-            self._printed.append(data)
-            if self._reading is None:
-                self._take()
+            self._undelivered.append(data)
+            if self._paused_output is None:
+                self._deliver()
         else:
             self.errors.add(data)
 
-    def _take(self) -> None:
-        """Pass on what was printed, for a bounded time; the rest waits for the next turn."""
+    def _deliver(self) -> None:
+        """Pass output to the callback for a bounded time; the rest waits for the next turn."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + _TURN
-        while self._printed:
-            data, start = self._printed[0], self._place
-            self._place = start + _PIECE
-            if self._place >= len(data):
-                self._printed.popleft()
-                self._place = 0
+        until = loop.time() + _TURN_SECONDS
+        while self._undelivered:
+            data, start = self._undelivered[0], self._offset
+            self._offset = start + _CHUNK
+            if self._offset >= len(data):
+                self._undelivered.popleft()
+                self._offset = 0
             try:
-                self._on_output(data[start : start + _PIECE])
+                self._on_output(data[start : start + _CHUNK])
             except Exception as error:  # noqa: BLE001 - anybody's code; the rest, and the end, are still told
                 words = "a callback for a process's output failed"
                 loop.call_exception_handler({"message": words, "exception": error})
-            if self._printed and loop.time() >= until:
-                self._hold()
-                loop.call_soon(self._take)
+            if self._undelivered and loop.time() >= until:
+                self._pause_output()
+                loop.call_soon(self._deliver)
                 return
-        reading, self._reading = self._reading, None
-        if self._over:
-            self._end()
+        reading, self._paused_output = self._paused_output, None
+        if self._is_closed:
+            self._set_exited()
         elif reading is not None and not reading.is_closing():
             reading.resume_reading()
 
-    def _hold(self) -> None:
-        if self._reading is None and self._transport is not None:
+    def _pause_output(self) -> None:
+        if self._paused_output is None and self._transport is not None:
             pipe = cast("asyncio.ReadTransport", self._transport.get_pipe_transport(1))
-            self._reading = pipe
+            self._paused_output = pipe
             if not pipe.is_closing():
                 pipe.pause_reading()
 
@@ -180,25 +179,20 @@ class _Protocol(asyncio.SubprocessProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         # The process is reaped and every pipe is read to its end.
-        self._over = True
-        if self._reading is None:
-            self._end()
+        self._is_closed = True
+        if self._paused_output is None:
+            self._set_exited()
 
-    def _end(self) -> None:
+    def _set_exited(self) -> None:
         if not self.exited.done():
             self.exited.set_result(None)
 
 
 class LaunchProcess:
-    """A running process; whoever started it must `stop` it.
-
-    Args:
-        transport: The process.
-        protocol: What takes its output.
-        guarded: Whether the process is the guard of another one, which is interrupted when the guard dies.
+    """A running process; its starter must `stop` it.
 
     Attributes:
-        pid: Process id of what was started, which is its group's and session's too.
+        pid: Process id of the started program, which is its group's and session's too.
         ended_by_itself: Whether it had ended when it was to be stopped.
     """
 
@@ -219,21 +213,21 @@ class LaunchProcess:
         on_output: OutputCallback,
         *,
         feed: Iterator[bytes] | None = None,
-        held: bool = False,
+        armed: bool = False,
         environment: Mapping[str, str] | None = None,
         pass_fds: Sequence[int] = (),
-        outlives: bool = False,
+        guarded: bool = False,
     ) -> "LaunchProcess":
         """Start a process; cancelled at any point, none is left.
 
         Args:
             argv: Program and arguments.
-            on_output: Given what the process prints.
-            feed: Chunks for its standard input, made as they are wanted.
-            held: Whether none is given before `release`.
+            on_output: Called with its standard output.
+            feed: Chunks for its standard input, made as they are read.
+            armed: Whether the feed waits for `release`.
             environment: Variables on top of this process's own.
             pass_fds: Descriptors that the process inherits under their numbers.
-            outlives: Whether ``argv`` begins with a guard that interrupts the process when Python dies.
+            guarded: Whether ``argv`` begins with a guard that interrupts the process when Python dies.
 
         Raises:
             RecordingError: The program cannot be started.
@@ -246,17 +240,17 @@ class LaunchProcess:
         async def spawn() -> None:
             with thread_errors():  # a process's end is waited for in a thread
                 transport, protocol = await loop.subprocess_exec(
-                    lambda: _Protocol(on_output, feed, held=held),
+                    lambda: _Protocol(on_output, feed, armed=armed),
                     *argv,
                     stdin=asyncio.subprocess.DEVNULL if feed is None else asyncio.subprocess.PIPE,
                     start_new_session=True,
                     # What Python ignores, SIGPIPE that is, stays ignored in what outlives it: it goes on
                     # printing while it finishes its file. Anything else dies of its next word.
-                    restore_signals=not outlives,
+                    restore_signals=not guarded,
                     env=variables,
                     pass_fds=pass_fds,
                 )
-            started.append(cls(transport, protocol, guarded=outlives))
+            started.append(cls(transport, protocol, guarded=guarded))
             if _LOG.isEnabledFor(logging.DEBUG):
                 _LOG.debug("process %d: %s", transport.get_pid(), loggable_command(argv))
 
@@ -284,25 +278,25 @@ class LaunchProcess:
 
     @property
     def exited(self) -> "asyncio.Future[None]":
-        """Done when the process is reaped and everything it printed was taken."""
+        """Done when the process is reaped and all its output was delivered."""
         return self._protocol.exited
 
     @property
     def errors(self) -> str:
-        """The last of what it printed to standard error."""
+        """End of its standard error."""
         return self._protocol.errors.text
 
     @property
     def output(self) -> str:
-        """The last of what it printed to standard output, then to standard error."""
+        """End of its standard output, then of its standard error."""
         return f"{self._protocol.output.text}\n{self._protocol.errors.text}".strip()
 
     def release(self) -> None:
-        """Begin to feed a process that was started held."""
+        """Begin to feed a process that was started armed."""
         self._protocol.resume_writing()
 
     async def wait(self) -> int:
-        """Wait until it has ended and everything it printed was taken; its exit status."""
+        """Wait until it has ended and all its output was delivered; return its exit status."""
         await asyncio.shield(self._protocol.exited)
         code = self.returncode
         assert code is not None
@@ -311,10 +305,8 @@ class LaunchProcess:
     async def stop(self, deadlines: StopDeadlines = DEFAULT_DEADLINES) -> int:
         """Interrupt, then terminate, then kill, and reap; done to its end even when cancelled.
 
-        However often this is called, and if Python dies meanwhile, the process is interrupted once.
-
-        Returns:
-            The exit status, see `returncode`.
+        However often this is called, and if Python dies meanwhile, the process is interrupted once. Returns
+        the exit status, see `returncode`.
 
         Raises:
             RecordingError: The process outlived even SIGKILL.
@@ -329,7 +321,7 @@ class LaunchProcess:
         )
         self.ended_by_itself = self.ended_by_itself or (self.returncode is not None and not self._interrupted)
         ask = self._guarded and not self._protocol.exited.done()
-        watched = await _watch_children(self.pid) if ask else []
+        watched = await _open_children(self.pid) if ask else []
         try:
             for step, seconds in steps:
                 if not self._protocol.exited.done():
@@ -339,19 +331,19 @@ class LaunchProcess:
                         step()
                 done, _ = await asyncio.wait({self._protocol.exited}, timeout=seconds)
                 if done:
-                    await _ended(watched)
+                    await _wait_children(watched)
                     return await self.wait()
         finally:
-            _close(watched)
+            _close_all(watched)
             self._transport.close()
         raise RecordingError(f"process {self.pid} outlived SIGKILL", output=self.output)
 
     def _interrupt(self) -> None:
-        """Interrupt the process, unless that was done.
+        """Interrupt the process once.
 
         gst-launch-1.0 finishes its file at the first SIGINT and dies of the second. The kernel sends one
         when the guard dies, so a guarded process gets its only one from there: whether Python kills the
-        guard here, or dies itself and takes it along, a guard dies once.
+        guard here, or dies itself together with it, a guard dies once.
         """
         if self._interrupted:
             return
@@ -363,19 +355,19 @@ class LaunchProcess:
             os.kill(self.pid, signal.SIGKILL)
 
 
-async def _watch_children(pid: int) -> list[int]:
-    """Descriptors that can be read once the children of a process of one thread have ended.
+async def _open_children(pid: int) -> list[int]:
+    """Return descriptors that become readable when the children of a process have ended.
 
-    Returns none where the system has no such descriptors (Linux before 5.3) or is too busy to tell in time.
+    Returns none where the system has no such descriptors (Linux before 5.3) or does not answer in time.
     """
-    asked = asyncio.get_running_loop().run_in_executor(None, _open_children, pid)
-    done, _ = await asyncio.wait({asked}, timeout=_ASK_SECONDS)
+    asked = asyncio.get_running_loop().run_in_executor(None, _open_pidfds, pid)
+    done, _ = await asyncio.wait({asked}, timeout=_CHILDREN_TIMEOUT)
     if not done:
-        asked.add_done_callback(lambda late: _close(late.result()))
+        asked.add_done_callback(lambda late: _close_all(late.result()))
     return asked.result() if done else []
 
 
-def _open_children(pid: int) -> list[int]:
+def _open_pidfds(pid: int) -> list[int]:
     opened: list[int] = []
     with suppress(OSError, AttributeError):
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -383,39 +375,39 @@ def _open_children(pid: int) -> list[int]:
     return opened
 
 
-async def _ended(watched: Sequence[int]) -> None:
+async def _wait_children(watched: Sequence[int]) -> None:
     """Wait until processes that have closed their output have ended, and reap those that fell to this one.
 
     A process whose parent has died belongs to the first process of the system, or of the container. Where
-    that is this one, nobody else would reap it.
+    that is this one, no other process would reap it.
     """
     loop = asyncio.get_running_loop()
     for descriptor in watched:
         ended = asyncio.Event()
         loop.add_reader(descriptor, ended.set)
         try:
-            async with asyncio.timeout(_ENDED_SECONDS):
+            async with asyncio.timeout(_EXIT_TIMEOUT):
                 await ended.wait()
         except TimeoutError:
             continue
         finally:
             loop.remove_reader(descriptor)
-        await asyncio.to_thread(_reap, descriptor)
+        await asyncio.to_thread(_reap_child, descriptor)
 
 
-def _reap(descriptor: int) -> None:
+def _reap_child(descriptor: int) -> None:
     with suppress(ChildProcessError):
         os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOHANG)
 
 
-def _close(descriptors: Sequence[int]) -> None:
+def _close_all(descriptors: Sequence[int]) -> None:
     for descriptor in descriptors:
         os.close(descriptor)
 
 
-def _shorten(pipe: asyncio.WriteTransport) -> None:
-    """Let as little as possible wait in a pipe, where the system has a say in that."""
+def _shrink_pipe(pipe: asyncio.WriteTransport) -> None:
+    """Let as little as possible wait in a pipe, where the system allows that."""
     ours = pipe.get_extra_info("pipe")
     if ours is not None and hasattr(fcntl, "F_SETPIPE_SZ"):
         with suppress(OSError):  # not a pipe, but a socket, with some event loops
-            fcntl.fcntl(ours.fileno(), fcntl.F_SETPIPE_SZ, _SHORT_PIPE)
+            fcntl.fcntl(ours.fileno(), fcntl.F_SETPIPE_SZ, _SMALL_PIPE)

@@ -1,4 +1,4 @@
-"""One run of a recorder: a process, what it said so far, and how its files grow."""
+"""One process of a recorder: its output so far, and how its files grow."""
 
 import asyncio
 import math
@@ -25,14 +25,13 @@ from asynccam.recording.bus_messages import (
     StateChanged,
     parse_line,
 )
-from asynccam.recording.filtering import FilterPipes, FilterProcess, RtpFilterProcess
+from asynccam.recording.filter_processes import JpegFilterPipes, JpegFilterProcess, RtpFilterProcess
 from asynccam.recording.gstreamer import Installation
-from asynccam.recording.hold import SOURCE
 from asynccam.recording.outputs import FileSet
-from asynccam.recording.pipeline import Plan
+from asynccam.recording.pipeline import SOURCE_COUNTER, Plan
 from asynccam.recording.process import LaunchProcess, StopDeadlines
 from asynccam.recording.rtp.stream import RtpSender, RtpStream
-from asynccam.recording.sources import FROM_PORT, PORT, TIMESTAMPER
+from asynccam.recording.sources import FROM_PORT, RTP_READER, TIMESTAMPER
 from asynccam.recording.verify import FileVerdict, verify_files
 from asynccam.wall_clock import WALL_CLOCK, unix_now
 
@@ -41,18 +40,18 @@ SegmentCallback = Callable[[Path | None, float], None]
 
 FIRST_FRAME_BOUND: Final = 0.01
 """Seconds by which a first frame's time may be late on a computer that is not overloaded."""
-_LONG_INTERVAL: Final = 0.1
+_ASSUMED_INTERVAL: Final = 0.1
 """Seconds between frames, where that is not known."""
-_PROMPT: Final = 0.1
-"""Seconds in which a frame that waits before an opened gate reaches the muxer."""
-_HELD_SECONDS: Final = 1.0
-"""A frame that is held back so long before the muxer counts as the first."""
-_AWAKE_EVERY: Final = 0.1
-"""Seconds between two signs that this program runs, while the first frame is waited for."""
-_ASLEEP: Final = 0.3
-"""Seconds without a sign after which what is read now may have come at any time since."""
-_WAKING: Final = 2.0
-"""Seconds after a sleep in which frames may come that were sent before or during it."""
+_GATE_DELAY: Final = 0.1
+"""Upper bound in seconds from opening the gate to the first waiting frame at the muxer."""
+_LONGEST_DELAY: Final = 1.0
+"""A frame that is held back so many seconds before the muxer counts as the first."""
+_TICK_INTERVAL: Final = 0.1
+"""Seconds between two ticks of this program while it waits for the first frame."""
+_LATE_TICK: Final = 0.3
+"""Seconds without a tick after which output that is read now may have been written at any time since."""
+_WAKE_SECONDS: Final = 2.0
+"""Seconds after a sleep of the computer in which frames may arrive that were sent before or during it."""
 _CONFIRM_SECONDS: Final = 0.02
 """A sink's first data may be the end of a stream without frames; that follows within this time."""
 
@@ -63,28 +62,20 @@ _FINISH_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class DiskUsage:
-    """What is on the disk.
-
-    Attributes:
-        sizes: The files of all runs, oldest first, and their bytes.
-        free: Bytes left, or None if nothing is written there.
-    """
+    """Files of all runs, oldest first, with their bytes; and the bytes left, None without files."""
 
     sizes: Mapping[Path, int]
     free: int | None
 
 
-def survey(sets: Sequence[FileSet]) -> DiskUsage:
-    """Look at the disk, and remove the oldest files beyond what is to be kept; for use in a thread.
-
-    Args:
-        sets: The files of every run so far, the present one last.
+def check_disk(file_sets: Sequence[FileSet]) -> DiskUsage:
+    """Measure the files of every run, the present run last, and remove the oldest beyond ``keep``; blocking.
 
     Raises:
-        StorageError: It cannot be read or written.
+        StorageError: The disk cannot be read or written.
     """
-    present = sets[-1]
-    sizes = {path: size for files in sets for path, size in files.sizes().items()}
+    present = file_sets[-1]
+    sizes = {path: size for files in file_sets for path, size in files.sizes().items()}
     if present.directory is None:
         return DiskUsage(sizes, None)
     try:
@@ -97,27 +88,24 @@ def survey(sets: Sequence[FileSet]) -> DiskUsage:
     return DiskUsage(sizes, disk.f_bavail * disk.f_frsize)
 
 
-class Run:
-    """A running pipeline.
+class ProcessRun:
+    """A running pipeline. Times are monotonic seconds unless stated otherwise.
 
     Attributes:
-        files: What it writes.
         first_frame: Its time in Unix seconds, once the muxer has it.
         first_frame_bound: It was there at most this many seconds earlier.
-        ready: Done once a start that is held back can be let go.
-        frames: Frames counted so far.
+        ready: Done once an armed start can be released.
         fps: Frames a second between the last two counts, or None.
         segments: Files finished so far.
-        grown_at: When frames or bytes were last seen to grow, monotonic seconds.
-        began_at: When the first frame came, monotonic seconds.
-        seen_at: When the latest frame came of which is known when, monotonic seconds.
-        bytes: On disk when last looked at, earlier runs included.
-        interrupted: Whether the process heeded an interrupt.
+        grown_at: When frames or bytes were last seen to grow.
+        began_at: When the first frame arrived.
+        seen_at: When the latest frame arrived of which the time is known.
+        bytes: On disk at the last check, earlier runs included.
+        interrupted: Whether the process received an interrupt.
         listening: Done once the process takes the packets of an RTP stream.
-        rtp: What is known of the RTP stream that it receives.
-        unseen: Seconds before the first frame in which nobody counted frames. A source that was silent then
+        unseen: Seconds before the first frame without a count of frames. A source that was silent then
             had sent it so much earlier.
-        ended_at: When the process was told to end, or was found to have ended, monotonic seconds, or None.
+        ended_at: When the process was stopped or found to have ended, or None.
     """
 
     def __init__(
@@ -136,27 +124,27 @@ class Run:
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._plan = plan
         self._released_at = 0.0
-        self._came: tuple[float, int] | None = None  # before the gate: the first count and its time
-        self._coming: tuple[float, int] = (0.0, 0)  # the last count and its time
+        self._first_count: tuple[float, int] | None = None  # before the gate: the first count and its time
+        self._last_count: tuple[float, int] = (0.0, 0)  # the last count and its time
         self.unseen = 0.0
         self.ended_at: float | None = None
         self._on_segment = on_segment
         self._reader = LaunchReader()
-        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._eos_seen: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._dropped: dict[str, int] = {}
         self._counted_at: float | None = None
-        self._opened_at = 0.0
-        self._span: tuple[float, float] | None = (
+        self._segment_opened_at = 0.0
+        self._finished_span: tuple[float, float] | None = (
             None  # running times, from the first file to the last finished
         )
-        self._closed: Path | None = None
+        self._last_finished: Path | None = None
         self._process: LaunchProcess | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._awake_at = self._awake_monotonic = 0.0
+        self._delay_timer: asyncio.TimerHandle | None = None
+        self._ticked_at = self._ticked_monotonic = 0.0
         self._slept = (-math.inf, 0.0)  # when this computer woke, and how long it had slept
         self._blocked = (-math.inf, 0.0)  # when this program ran again, and how long it had not
-        self._alarm: asyncio.TimerHandle | None = None
-        self._filter: FilterProcess | None = None
+        self._tick_timer: asyncio.TimerHandle | None = None
+        self._filter: JpegFilterProcess | None = None
         self._rtp_filter: RtpFilterProcess | None = None
         self.listening: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.rtp = RtpStream(on_other)
@@ -173,15 +161,15 @@ class Run:
             wanted, place = f"fd={FROM_PORT}", f"fd={packets}"
             arguments = [place if word == wanted else word for word in self._plan.graph.arguments()]
             process = await self._launch(tools, environment, arguments, (*self._plan.pass_fds, packets))
-            self._rtp_filter.started()
+            self._rtp_filter.close_inherited()
             return process
         if not self._plan.filtered:
             return await self._launch(tools, environment, self._plan.graph.arguments(), self._plan.pass_fds)
-        with FilterPipes() as pipes:
-            self._filter = FilterProcess()
+        with JpegFilterPipes() as pipes:
+            self._filter = JpegFilterProcess()
             await self._filter.start(pipes.filter_source, pipes.filter_target)
             arguments = pipes.arguments(self._plan.graph.arguments())
-            return await self._launch(tools, environment, arguments, (*self._plan.pass_fds, *pipes.theirs))
+            return await self._launch(tools, environment, arguments, (*self._plan.pass_fds, *pipes.inherited))
 
     async def _launch(
         self,
@@ -191,27 +179,27 @@ class Run:
         pass_fds: Sequence[int],
     ) -> LaunchProcess:
         plan = self._plan
-        self._stay_awake()
+        self._tick()
         self._process = await LaunchProcess.start(
             # -e: an interrupt ends the stream, so that the muxer finishes its file.
             [*tools.guard, tools.launch, "-e", "-m", *arguments],
-            self._take,
+            self._read_output,
             feed=plan.feed() if plan.feed is not None else None,
-            held=plan.held,
+            armed=plan.armed,
             environment=environment,
             pass_fds=pass_fds,
-            outlives=bool(tools.guard),
+            guarded=bool(tools.guard),
         )
         return self._process
 
     @property
-    def held(self) -> bool:
+    def armed(self) -> bool:
         """Whether its first frame is held back until `release`."""
-        return self._plan.held
+        return self._plan.armed
 
     @property
     def backlog(self) -> float:
-        """Seconds of frames that `release` lets through, older ones are thrown away."""
+        """Seconds of frames that `release` lets through; older ones are discarded."""
         return self._plan.backlog
 
     @property
@@ -232,7 +220,7 @@ class Run:
             RecordingError: It outlived even SIGKILL.
         """
         self.ended_at = time.monotonic()
-        for timer in (self._timer, self._alarm):
+        for timer in (self._delay_timer, self._tick_timer):
             if timer is not None:
                 timer.cancel()
         try:
@@ -250,28 +238,23 @@ class Run:
 
     @property
     def spoiled(self) -> int:
-        """Pictures that were left out because they are spoiled."""
+        """Pictures that were left out because they are broken."""
         return 0 if self._filter is None else self._filter.spoiled
 
     @property
     def end_of_stream(self) -> bool:
-        """Whether the stream came to its end."""
-        return self._ended.done()
+        """Whether the stream reached its end."""
+        return self._eos_seen.done()
 
     @property
     def failure(self) -> str:
-        """The first reason an element gave for giving up, or ``""``."""
+        """The first error of an element, or ``""``."""
         lines = self._process.errors.splitlines() if self._process is not None else []
         told = (message for message in map(parse_line, lines) if isinstance(message, PipelineError))
         return next((f"{one.element}: {one.text}" if one.element else one.text for one in told), "")
 
-    def no_frame(self, name: str, timeout: float) -> AsynccamError:
-        """The error of a run whose process has ended without a frame.
-
-        Args:
-            name: What the recorder is called.
-            timeout: Seconds it was waited for.
-        """
+    def no_frame_error(self, name: str, timeout: float) -> AsynccamError:
+        """Return the error of a run that was waited for ``timeout`` seconds and has no frame."""
         process = self._process
         assert process is not None
         # What fails for want of data when it is told to end is not the cause.
@@ -283,13 +266,10 @@ class Run:
             status = f"gst-launch-1.0 ended with status {process.returncode} before the first frame"
             return RecordingError(f"{name}: {status}", output=process.output)
         others = f"; {self.rtp.trouble}" if self.rtp.trouble else ""
-        return TimeoutError(f"{name}: no frame came within {timeout:g} s{others}")
+        return TimeoutError(f"{name}: no frame arrived within {timeout:g} s{others}")
 
     async def verdicts(self, *, decode: bool = False) -> list[FileVerdict]:
         """Return the verdict on every file, oldest first.
-
-        Args:
-            decode: Whether every picture is decoded.
 
         Raises:
             StorageError: The directory cannot be read.
@@ -302,24 +282,24 @@ class Run:
         ]
 
     async def has_frame(self) -> bool:
-        """Whether the first frame came; only to be asked once `first_frame` is done.
+        """Return whether the first frame arrived; valid once `first_frame` is done.
 
-        A stream that has ended by then may still have been one of a few frames: its files tell. Where there
-        are none, the first data is taken for a frame.
+        A stream that has ended by then may still have had a few frames: its files show that. Without files,
+        the first data is taken for a frame.
         """
         assert self._process is not None
-        await asyncio.wait({self._ended}, timeout=_CONFIRM_SECONDS)
-        if not self._ended.done() or self.frames > 0 or self.files.directory is None:
+        await asyncio.wait({self._eos_seen}, timeout=_CONFIRM_SECONDS)
+        if not self._eos_seen.done() or self.frames > 0 or self.files.directory is None:
             return True
         if self.interrupted:
             return False
         await asyncio.wait({self._process.exited}, timeout=_FINISH_SECONDS)
         return any(one.frames != 0 for one in await verify_files(self.files))
 
-    def grew_to(self, total: int) -> None:
-        """Take the bytes of a survey."""
+    def note_size(self, total: int) -> None:
+        """Note the bytes of a check of the disk."""
         if total > self.bytes:
-            self._grew()
+            self._note_growth()
         self.bytes = total
 
     @property
@@ -330,130 +310,128 @@ class Run:
         return self.bytes / max(time.monotonic() - self.began_at, 1.0)
 
     def length(self, verdicts: Sequence[FileVerdict]) -> float | None:
-        """Seconds of video in all files, those that were rotated away included; None if it is not known.
-
-        Args:
-            verdicts: On the files that are there, oldest first.
-        """
+        """Return the seconds of video in all files, rotated ones included; None if unknown."""
         total = 0.0
         left = verdicts
-        if self._span is not None:
-            total = self._span[1] - self._span[0]
+        if self._finished_span is not None:
+            total = self._finished_span[1] - self._finished_span[0]
             # Files are finished one after the other; only a process that was killed leaves one that is not.
-            left = [one for one in verdicts[-1:] if self._closed not in (None, one.path)]
+            left = [one for one in verdicts[-1:] if self._last_finished not in (None, one.path)]
         elif not verdicts:
             return None
         lengths = [one.duration for one in left]
         return None if None in lengths else total + sum(length or 0.0 for length in lengths)
 
-    def _grew(self) -> None:
+    def _note_growth(self) -> None:
         self.grown_at = time.monotonic()
 
-    def _say_ready(self) -> None:
+    def _set_ready(self) -> None:
         if not self.ready.done():
             self.ready.set_result(None)
 
-    def _take(self, data: bytes) -> None:
+    def _read_output(self, data: bytes) -> None:
         now = WALL_CLOCK.elapsed()
         for message in self._reader.feed(data):
-            self._heed(message, now)
+            self._handle(message, now)
 
     @property
-    def grown_wall(self) -> float:
+    def grown_at_wall(self) -> float:
         """When frames or bytes were last seen to grow, Unix seconds."""
         return unix_now() - (time.monotonic() - self.grown_at)
 
-    def _first_came(self, now: float) -> float:
-        """When the first frame came that is recorded; ``now`` the muxer has it. Times are elapsed ones."""
-        if self._came is None:
+    def _first_arrival(self, now: float) -> float:
+        """Return when the first recorded frame arrived that the muxer has ``now``, in elapsed seconds."""
+        if self._first_count is None:
             return now
-        (first_at, first), (last_at, last) = self._came, self._coming
+        (first_at, first), (last_at, last) = self._first_count, self._last_count
         oldest = self._released_at - self.backlog
         if first_at >= oldest:
             return first_at
         # Of the frames that were kept the first one came within one interval, unless none came for a while.
-        interval = (last_at - first_at) / (last - first) if last > first else _LONG_INTERVAL
-        kept = now - self._released_at < interval + _PROMPT
+        interval = (last_at - first_at) / (last - first) if last > first else _ASSUMED_INTERVAL
+        kept = now - self._released_at < interval + _GATE_DELAY
         came = min(oldest + interval, now) if kept else now
         if kept:
             self.unseen = max(0.0, self._released_at - last_at)
         # One that came later found the gate open, and was at the muxer as promptly.
-        self.first_frame_bound += came - oldest if kept else _PROMPT
+        self.first_frame_bound += came - oldest if kept else _GATE_DELAY
         return came
 
-    def _stay_awake(self) -> None:
+    def _tick(self) -> None:
         now, monotonic = WALL_CLOCK.elapsed(), time.monotonic()
-        if self._alarm is not None:
-            silent = now - self._awake_at
+        if self._tick_timer is not None:
+            silent = now - self._ticked_at
             # Monotonic time stands still while the computer sleeps.
-            slept = silent - (monotonic - self._awake_monotonic)
-            if slept > _ASLEEP:
+            slept = silent - (monotonic - self._ticked_monotonic)
+            if slept > _LATE_TICK:
                 self._slept = now, slept
-            if silent > _ASLEEP:
+            if silent > _LATE_TICK:
                 self._blocked = now, silent
-        self._awake_at, self._awake_monotonic = now, monotonic
-        self._alarm = asyncio.get_running_loop().call_later(_AWAKE_EVERY, self._stay_awake)
+        self._ticked_at, self._ticked_monotonic = now, monotonic
+        self._tick_timer = asyncio.get_running_loop().call_later(_TICK_INTERVAL, self._tick)
 
-    def _unheard(self, now: float) -> float:
+    def _seconds_unread(self, now: float) -> float:
         """Return the seconds by which a message read ``now`` may be older, as this program did not run."""
-        silent, (ran_at, blocked) = now - self._awake_at, self._blocked
-        if now - ran_at < _PROMPT:  # timers may have been served before what had come meanwhile
+        silent, (ran_at, blocked) = now - self._ticked_at, self._blocked
+        if now - ran_at < _GATE_DELAY:  # timers may have been served before what had come meanwhile
             silent = now - ran_at + blocked
         unread = 0.0
-        if silent > _ASLEEP:
+        if silent > _LATE_TICK:
             unread = silent + self.backlog
-            if self.held:  # nothing passes the gate before it is opened
+            if self.armed:  # nothing passes the gate before it is opened
                 unread = min(unread, now - self._released_at + self.backlog)
         woke_at, slept = self._slept
         # What came just before and after a sleep may have waited in the system's buffers meanwhile.
-        return max(unread, slept if now - woke_at < _WAKING else 0.0)
+        return max(unread, slept if now - woke_at < _WAKE_SECONDS else 0.0)
 
-    def _begin(self, now: float) -> None:
-        """Take the first frame, which the muxer has ``now``, elapsed seconds."""
-        if self.first_frame.done() or self._ended.done():
+    def _note_first_frame(self, now: float) -> None:
+        """Note the first frame, which the muxer has ``now``, elapsed seconds."""
+        if self.first_frame.done() or self._eos_seen.done():
             return
-        first = self._first_came(now)
-        self.first_frame_bound += self._unheard(now)
-        if self._alarm is not None:
-            self._alarm.cancel()
+        first = self._first_arrival(now)
+        self.first_frame_bound += self._seconds_unread(now)
+        if self._tick_timer is not None:
+            self._tick_timer.cancel()
         self.first_frame.set_result(unix_now() - (WALL_CLOCK.elapsed() - first))
-        self._grew()
+        self._note_growth()
         self.began_at, self.seen_at = self.grown_at - (now - first), self.grown_at
 
-    def _begin_held(self) -> None:
-        self._begin(WALL_CLOCK.elapsed())
+    def _note_delayed_frame(self) -> None:
+        self._note_first_frame(WALL_CLOCK.elapsed())
 
-    def _heed(self, message: BusMessage, now: float) -> None:
+    def _handle(self, message: BusMessage, now: float) -> None:
         match message:
             case AsyncDone():
-                self._begin(now)
-            case LatencyChanged(element=element) if element == TIMESTAMPER and self._came is None:
+                self._note_first_frame(now)
+            case LatencyChanged(element=element) if element == TIMESTAMPER and self._first_count is None:
                 # With B frames that may be many frames before the muxer has the first one.
-                self._came = self._coming = (now, 1)
-                self._timer = asyncio.get_running_loop().call_later(_HELD_SECONDS, self._begin_held)
+                self._first_count = self._last_count = (now, 1)
+                self._delay_timer = asyncio.get_running_loop().call_later(
+                    _LONGEST_DELAY, self._note_delayed_frame
+                )
             case StateChanged(element=element, new="playing") if (
-                element == PORT and not self.listening.done()
+                element == RTP_READER and not self.listening.done()
             ):
                 self.listening.set_result(None)
                 if self._rtp_filter is not None:
                     self._rtp_filter.play()
             case StateChanged(element="pipeline0", new="paused") if not self.backlog:
-                self._say_ready()
-            case FrameCount(element=element, frames=frames) if element == SOURCE:
-                self._coming = (now, frames)
-                self._came = self._came or self._coming
-                self._say_ready()
+                self._set_ready()
+            case FrameCount(element=element, frames=frames) if element == SOURCE_COUNTER:
+                self._last_count = (now, frames)
+                self._first_count = self._first_count or self._last_count
+                self._set_ready()
             case EndOfStream() | InterruptSeen():
                 # After an interrupt a sink may be woken by the end of the stream alone.
                 self.interrupted |= isinstance(message, InterruptSeen)
-                if not self._ended.done():
-                    self._ended.set_result(None)
+                if not self._eos_seen.done():
+                    self._eos_seen.set_result(None)
             case FrameCount(frames=frames, dropped=dropped):
                 if self._counted_at is not None and now > self._counted_at:
                     self.fps = (frames - self.frames) / (now - self._counted_at)
                 self._counted_at = now
                 if frames > self.frames:
-                    self._grew()
+                    self._note_growth()
                     self.seen_at = self.grown_at
                 self.frames = frames
                 if dropped is not None:
@@ -461,12 +439,12 @@ class Run:
             case FramesDropped(dropped=dropped):
                 self._dropped[message.element] = dropped
             case SegmentOpened(running_time=running_time):
-                self._opened_at = running_time
+                self._segment_opened_at = running_time
             case SegmentClosed(location=location, running_time=running_time):
                 self.segments += 1
                 path = Path(location) if location is not None else None
-                began = self._opened_at if self._span is None else self._span[0]
-                self._span, self._closed = (began, running_time), path
-                self._on_segment(path, running_time - self._opened_at)
+                began = self._segment_opened_at if self._finished_span is None else self._finished_span[0]
+                self._finished_span, self._last_finished = (began, running_time), path
+                self._on_segment(path, running_time - self._segment_opened_at)
             case _:
                 pass

@@ -1,4 +1,4 @@
-"""Where frames come from: each source is a chain that ends in one encoded video stream."""
+"""Sources of frames: each is a chain that ends in one encoded video stream."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -7,28 +7,27 @@ from functools import partial
 from typing import Final, Literal, Protocol
 
 from asynccam.errors import UsageError
-from asynccam.recording.elements import Chain, GstElement, PadOf, Value, caps
-from asynccam.recording.encoders import Codec, encode
+from asynccam.recording.elements import Chain, Codec, GstElement, PadOf, Value, caps, encode
 from asynccam.recording.mosaic import timecode
-from asynccam.recording.rtp.port import RtpPort, check_address
+from asynccam.recording.rtp.port import RtpPort, normalize_address
 
 TO_FILTER: Final = "@to-filter"
-"""Stands for the descriptor that leads into `asynccam.recording.jpeg_filter` in a property named ``fd``."""
+"""Placeholder of the descriptor that leads into `asynccam.recording.jpeg_filter`, in a property ``fd``."""
 FROM_FILTER: Final = "@from-filter"
-"""Stands for the descriptor that comes from there."""
+"""Placeholder of the descriptor that leads out of that filter."""
 FROM_PORT: Final = "@from-port"
-"""Stands for the descriptor that packets come from, see `asynccam.recording.rtp.filter`."""
-PORT: Final = "port"
-"""The element that reads them. As the first one of its pipeline it is the last to be set to play."""
+"""Placeholder of the descriptor that packets are read from, see `asynccam.recording.rtp.filter`."""
+RTP_READER: Final = "port"
+"""Name of the element that reads packets. As the first of its pipeline it is the last to be set to play."""
 TIMESTAMPER: Final = "timestamper"
-"""The element that works out decoding times. It tells its latency when it has seen the first frame."""
+"""Name of the element that works out decoding times. It reports its latency at the first frame."""
 
-_PACE: Final = "synced"
-"""How far apart frames are: as far as the sender says.
+_SENDER_PACE: Final = "synced"
+"""Frames are as far apart as the sender says.
 
-GStreamer would correct the sender's clock by the packets that come earliest. With B frames a frame is sent
+GStreamer would correct the sender's clock by the packets that arrive earliest. With B frames a frame is sent
 before others that are shown earlier, which would count for a clock that is wrong: in the first seconds times
-are out of order by a tenth of a second and more, and a video comes out shorter than it is.
+are out of order by a tenth of a second and more, and a video becomes shorter than it is.
 """
 
 Feed = Callable[[], Iterator[bytes]]
@@ -37,16 +36,13 @@ Feed = Callable[[], Iterator[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class RtpInput:
-    """The UDP port that a stream comes to.
+    """UDP port that a stream is received at.
 
     Attributes:
-        port: Its number.
-        address: Local address.
         payload: RTP payload type.
-        codec: What it carries.
         sender: IP address of the sender, or ``""`` for any.
-        reports: The port for RTCP, or None for the same one.
-        held: The port if somebody has bound it, or None.
+        reports: Port for RTCP, or None for the same one.
+        held: The port if it is bound already, or None.
     """
 
     port: int
@@ -60,21 +56,21 @@ class RtpInput:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """What a source gives.
+    """Elements of a source.
 
     Attributes:
         chain: Elements up to the encoded and parsed stream.
-        codec: What that stream is.
-        others: Further chains the first one is fed by.
-        feed: Data for the standard input of the process, or None; without it no frame comes.
-        live: So many elements of ``chain`` give frames as they come, each to be understood without another:
-            those before a start can be thrown away behind them. 0 where that is not so.
+        codec: Codec of that stream.
+        others: Further chains that feed the first one.
+        feed: Data for the standard input of the process, or None; without it no frame arrives.
+        live: So many elements of ``chain`` give frames as they arrive, each decodable without another:
+            those before a start can be discarded behind them. 0 where that is not so.
         latency: Seconds that every frame is held back, for losses to be mended or frames to be put in order.
-        behind: Elements that hold frames back for a while, and so follow the one that counts them.
-        caution: What may be wrong with what is recorded, for want of an element, or ``""``.
+        after_counter: Elements that hold frames back for a while, and so follow the one that counts them.
+        caution: Possible flaw of the recording, for want of an element, or ``""``.
         filtered: Whether one of ``others`` writes Motion JPEG to `TO_FILTER`, and ``chain`` reads from
-            `FROM_FILTER` what is left of it without spoiled pictures, in GStreamer's data protocol.
-        rtp: The UDP port that ``chain`` reads from, by `FROM_PORT`, or None.
+            `FROM_FILTER` the pictures that are not spoiled, in GStreamer's data protocol.
+        rtp: UDP port that ``chain`` reads from, by `FROM_PORT`, or None.
     """
 
     chain: Chain
@@ -83,34 +79,34 @@ class Stream:
     feed: Feed | None = None
     live: int = 0
     latency: float = 0.0
-    behind: Chain = ()
+    after_counter: Chain = ()
     caution: str = ""
     filtered: bool = False
     rtp: RtpInput | None = None
 
 
 class Source(Protocol):
-    """Describes where frames come from."""
+    """Source of frames."""
 
     def stream(self, installed: frozenset[str]) -> Stream:
-        """The elements for it, chosen from what is installed."""
+        """Return its elements, chosen from the installed ones."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class TestPattern:
-    """A test picture with a moving part, made on this computer at the pace of its clock.
+    """Test picture with a moving part, made on this computer at the pace of its clock.
 
     Attributes:
-        label: Shown beside the time code; letters outside ASCII show as ``?``.
+        label: Text beside the time code; letters outside ASCII show as ``?``.
         pattern: A ``videotestsrc`` pattern; ``ball`` and ``smpte`` are good ones.
         width: Pixels, even.
         height: Pixels, even.
         fps: Frames a second.
-        time_code: What each frame shows: its ``running`` time, which True means too, the ``day``'s time by
+        time_code: Text of each frame: its ``running`` time, which True means too, the ``day``'s time by
             this computer's clock, or nothing for False.
         bitrate: kbit/s.
-        encoder: One of `asynccam.recording.encoders.ENCODERS`, or None for the best that is installed.
+        encoder: One of `asynccam.recording.elements.ENCODERS`, or None for the best that is installed.
         codec: ``h264``, or ``jpeg`` for Motion JPEG.
     """
 
@@ -133,7 +129,7 @@ class TestPattern:
             raise UsageError(f"a frame rate is above 0, not {self.fps}")
 
     def stream(self, installed: frozenset[str]) -> Stream:
-        """The elements for it."""
+        """Return its elements."""
         fps = Fraction(self.fps)
         size = caps("video/x-raw", format="I420", width=self.width, height=self.height, framerate=fps)
         encoded = encode(self.codec, self.encoder, installed, self.bitrate, fps)
@@ -149,17 +145,17 @@ class TestPattern:
 
 @dataclass(frozen=True, slots=True)
 class V4l2Source:
-    """A camera of this computer, encoded to H.264.
+    """Camera of this computer, encoded to H.264.
 
     Attributes:
         device: Its device file.
         width: Pixels, or None for the device's own choice.
         height: Pixels, or None.
         fps: Frames a second, or None.
-        media: What the device is asked for: ``raw`` pictures, or ``jpeg``, which USB cameras need
+        media: Format asked of the device: ``raw`` pictures, or ``jpeg``, which USB cameras need
             for their larger sizes and which is decoded here.
         bitrate: kbit/s.
-        encoder: One of `asynccam.recording.encoders.ENCODERS`, or None for the best that is installed.
+        encoder: One of `asynccam.recording.elements.ENCODERS`, or None for the best that is installed.
     """
 
     device: str = "/dev/video0"
@@ -171,7 +167,7 @@ class V4l2Source:
     encoder: str | None = None
 
     def stream(self, installed: frozenset[str]) -> Stream:
-        """The elements for it."""
+        """Return its elements."""
         media = "image/jpeg" if self.media == "jpeg" else "video/x-raw"
         decode = (GstElement("jpegdec"),) if self.media == "jpeg" else ()
         return Stream(
@@ -189,7 +185,7 @@ class V4l2Source:
 
 @dataclass(frozen=True, slots=True)
 class SrtJpegSource:
-    """Motion JPEG over SRT, called at its server. See docs/protocols/thorvision.md.
+    """Motion JPEG over SRT; this computer is the caller. See docs/protocols/thorvision.md.
 
     Attributes:
         host: The server.
@@ -202,7 +198,7 @@ class SrtJpegSource:
     latency: int = 500
 
     def stream(self, installed: frozenset[str]) -> Stream:
-        """The elements for it."""
+        """Return its elements."""
         uri = f"srt://{_bracketed(self.host)}:{self.port}"
         receive: Chain = (
             GstElement("srtsrc", {"uri": uri, "mode": "caller", "latency": self.latency}),
@@ -221,7 +217,7 @@ class RtspSource:
     Attributes:
         url: ``rtsp://`` or ``rtsps://``. GStreamer takes it from its command line only, so
             credentials in it can be read in this computer's process list while it records.
-        codec: What the server sends.
+        codec: Codec that the server sends.
         transport: ``tcp`` loses nothing on the way; ``udp`` is quicker.
         latency: Milliseconds of jitter buffer.
     """
@@ -232,12 +228,12 @@ class RtspSource:
     latency: int = 200
 
     def stream(self, installed: frozenset[str]) -> Stream:
-        """The elements for it."""
+        """Return its elements."""
         receive: dict[str, Value] = {
             "location": self.url,
             "protocols": self.transport,
             "latency": self.latency,
-            "buffer-mode": _PACE,
+            "buffer-mode": _SENDER_PACE,
         }
         return Stream(
             (
@@ -247,8 +243,8 @@ class RtspSource:
             ),
             self.codec,
             latency=self.latency / 1000,
-            behind=_decode_times(self.codec, installed),
-            caution=_without_decode_times(self.codec, installed),
+            after_counter=_decode_times(self.codec, installed),
+            caution=_decode_times_caution(self.codec, installed),
         )
 
 
@@ -256,17 +252,18 @@ class RtspSource:
 class RtpSource:
     """Video that arrives as RTP over UDP, not encoded again. See docs/protocols/nanocam.md.
 
-    One stream is recorded: the first that comes, and its packets only. A stream is known by its sender's
-    address and port and its SSRC (RFC 3550, 8). Nobody else on this computer can receive there meanwhile.
+    One stream is recorded: the first that arrives, and its packets only. A stream is known by its sender's
+    address and port and its SSRC (RFC 3550, 8). No other program of this computer can receive there
+    meanwhile.
 
     Attributes:
         port: UDP port to listen on.
         address: Local address, ``0.0.0.0`` or ``::`` for all, or a multicast group.
-        codec: What is sent.
+        codec: Codec that is sent.
         payload: RTP payload type; packets of another one are left out.
         latency: Milliseconds of jitter buffer.
-        sender: IP address of the sender, or None for anybody: the first one then.
-        rtcp_port: UDP port for RTCP, or None if it comes to ``port`` too (RFC 5761) or not at all.
+        sender: IP address of the sender, or None for the first one that sends.
+        rtcp_port: UDP port for RTCP, or None if it arrives at ``port`` too (RFC 5761) or not at all.
         held: ``port`` if it is bound already, or None.
 
     Raises:
@@ -284,19 +281,19 @@ class RtpSource:
 
     def __post_init__(self) -> None:
         if self.sender is not None:
-            check_address(self.sender)
+            normalize_address(self.sender)
 
     def stream(self, installed: frozenset[str]) -> Stream:
-        """The elements for it."""
+        """Return its elements."""
         rtp = (
             "application/x-rtp,media=video,clock-rate=90000,"
             f"encoding-name={self.codec.upper()},payload={self.payload}"
         )
-        sender = "" if self.sender is None else check_address(self.sender)
+        sender = "" if self.sender is None else normalize_address(self.sender)
         # Reading a socket gives one packet at a time. A source that is not live would hold up the pipeline
         # until the first one, so one that is live stands beside it.
         packets = GstElement(
-            "fdsrc", {"name": PORT, "fd": FROM_PORT, "blocksize": 1 << 16, "do-timestamp": True}
+            "fdsrc", {"name": RTP_READER, "fd": FROM_PORT, "blocksize": 1 << 16, "do-timestamp": True}
         )
         lively: Chain = (
             GstElement("fakesrc", {"is-live": True, "num-buffers": 0}),
@@ -306,14 +303,14 @@ class RtpSource:
             (
                 packets,
                 GstElement("capsfilter", {"caps": rtp}),
-                GstElement("rtpjitterbuffer", {"latency": self.latency, "mode": _PACE}),
+                GstElement("rtpjitterbuffer", {"latency": self.latency, "mode": _SENDER_PACE}),
                 *_depay(self.codec),
             ),
             self.codec,
             (lively,),
             latency=self.latency / 1000,
-            behind=_decode_times(self.codec, installed),
-            caution=_without_decode_times(self.codec, installed),
+            after_counter=_decode_times(self.codec, installed),
+            caution=_decode_times_caution(self.codec, installed),
             rtp=RtpInput(
                 self.port, self.address, self.payload, self.codec, sender, self.rtcp_port, self.held
             ),
@@ -323,17 +320,16 @@ class RtpSource:
 def with_time_code(
     pattern: str, label: str, size: tuple[int, int], fps: Fraction, *, of_day: bool
 ) -> tuple[Chain, Chain, Feed]:
-    """A raw test picture at the pace of this computer's clock with a time code in it.
+    """Return a raw test picture at the pace of this computer's clock with a time code in it.
+
+    Returns the picture's chain, the one that feeds it, and the data for the process's standard input.
 
     Args:
         pattern: A ``videotestsrc`` pattern.
-        label: Shown beside the time code.
+        label: Text beside the time code.
         size: Width and height in pixels.
         fps: Frames a second.
         of_day: Whether it is the time of day, and not the running time.
-
-    Returns:
-        The picture's chain, the one that it is fed by, and what the process is given for that.
     """
     # Not live, so that the compositor waits for both pictures of a frame and never shows one
     # without the other; the pace is set behind it, from the first frame on, however long that was waited for.
@@ -361,7 +357,7 @@ def with_time_code(
         GstElement("videoconvert"),
         PadOf("mix"),
     )
-    feed = partial(timecode.DayTime if of_day else timecode.pictures, label, fps, scale)
+    feed = partial(timecode.DayTimeCode if of_day else timecode.running_time_pictures, label, fps, scale)
     pace = GstElement("clocksync", {"sync-to-first": True})
     return (picture, shape, mix, shape, pace), overlay, feed
 
@@ -377,27 +373,22 @@ def _depay(codec: Literal["h264", "h265"]) -> Chain:
 
 
 def restores_decode_times(codec: Literal["h264", "h265"], installed: frozenset[str]) -> bool:
-    """Whether B frames of a codec get right times from RTP and RTSP: GStreamer 1.22 and later can do that.
-
-    Args:
-        codec: What is received.
-        installed: Names of the elements there are.
-    """
+    """Return whether B frames get right times from RTP and RTSP, as with GStreamer 1.22 and later."""
     return f"{codec}timestamper" in installed
 
 
 def _decode_times(codec: Literal["h264", "h265"], installed: frozenset[str]) -> Chain:
-    """Work out when each frame is to be decoded.
+    """Return the elements that work out when each frame is to be decoded.
 
     RTP carries the time at which a frame is shown only (RFC 6184, 5.1; RFC 7798, 4.1). With B frames the
-    order of decoding is another one, and MP4 and MPEG-TS want to know both times.
+    order of decoding is another one, and MP4 and MPEG-TS need both times.
     """
     if not restores_decode_times(codec, installed):
         return ()
     return (GstElement(f"{codec}timestamper", {"name": TIMESTAMPER}),)
 
 
-def _without_decode_times(codec: Literal["h264", "h265"], installed: frozenset[str]) -> str:
+def _decode_times_caution(codec: Literal["h264", "h265"], installed: frozenset[str]) -> str:
     if restores_decode_times(codec, installed):
         return ""
     return f"B frames would have wrong times: {codec}timestamper is missing, which GStreamer 1.22 has"

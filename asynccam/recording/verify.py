@@ -1,8 +1,8 @@
-"""Verdicts: what is really in a recorded file, found by reading it.
+"""Verdicts: the contents of a recorded file, found by reading it.
 
-The containers' own structure is read here, so no player has to be installed: GStreamer's demuxers
-cannot be asked, because they play a truncated file to its early end without a word. Decoding every
-picture as well is possible with GStreamer, and slow.
+The containers' own structure is read here, so no player has to be installed: GStreamer's demuxers play a
+truncated file to its early end without an error. Decoding every picture as well is possible with GStreamer,
+and slow.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from asynccam.runtime.timing import deadline
 
 
 class Verdict(Enum):
-    """What a recorded file holds, compared with what it should hold. See docs/recording.md."""
+    """Contents of a recorded file, compared with what it should hold. See docs/recording.md."""
 
     COMPLETE = "complete"
     """Everything that the file announces is in it."""
@@ -35,7 +35,7 @@ class Verdict(Enum):
     DAMAGED = "damaged"
     """Something inside is missing or spoiled: lost packets, zeroed stretches, broken pictures."""
     EMPTY = "empty"
-    """The whole file was read, and there is not one frame in it."""
+    """The whole file was read, and it holds no frame."""
     UNKNOWN = "unknown"
     """The format is not understood; only size and digest are known."""
 
@@ -50,16 +50,16 @@ _FAILURES: Final = frozenset({Verdict.TRUNCATED, Verdict.DAMAGED, Verdict.EMPTY}
 
 @dataclass(frozen=True, slots=True)
 class FileVerdict:
-    """What is in a file.
+    """Verdict on a file.
 
     Attributes:
         path: The file.
-        verdict: What it holds, in a word.
+        verdict: The verdict in a word.
         frames: Video frames that are really there and that a player shows, or None where that is unknown.
         duration: Presentation time of these frames in seconds, or None where that is unknown.
         size: Bytes.
-        detail: What is wrong or remarkable, in a sentence, or ``""``.
-        interval: Longest time between two frames that came up more than once, in seconds, or None.
+        detail: Flaws and remarks, in a sentence, or ``""``.
+        interval: Longest time between two frames that occurred more than once, in seconds, or None.
         longest: Longest time between two frames, which may be an outage, in seconds, or None.
     """
 
@@ -74,7 +74,7 @@ class FileVerdict:
 
 
 async def verify_file(path: Path, *, timeout: float = 60.0, decode: bool = False) -> FileVerdict:
-    """Read a file's structure to its end, off the loop, and say what it holds.
+    """Read a file's structure to its end, off the loop, and return the verdict.
 
     Args:
         path: The file.
@@ -82,7 +82,7 @@ async def verify_file(path: Path, *, timeout: float = 60.0, decode: bool = False
         decode: Also decode every picture with GStreamer; takes as long as that takes.
 
     Raises:
-        NotFoundError: There is no such file.
+        NotFoundError: The file does not exist.
         StorageError: It cannot be read.
         RecordingError: Decoding was asked for and GStreamer is missing.
         TimeoutError: It took longer.
@@ -90,7 +90,7 @@ async def verify_file(path: Path, *, timeout: float = 60.0, decode: bool = False
     abort = threading.Event()
     try:
         async with deadline(timeout, f"verdict on {path.name}"):
-            verdict = await asyncio.to_thread(_read, path, abort)
+            verdict = await asyncio.to_thread(_scan, path, abort)
             if decode and verdict.verdict is Verdict.COMPLETE:
                 verdict = await _decoded(verdict)
             return verdict
@@ -113,7 +113,7 @@ async def verify_files(files: FileSet, *, decode: bool = False) -> list[FileVerd
     return verdicts
 
 
-def _read(path: Path, abort: threading.Event) -> FileVerdict:
+def _scan(path: Path, abort: threading.Event) -> FileVerdict:
     try:
         with FileView(path, abort) as view:
             size = view.size
@@ -128,7 +128,7 @@ def _read(path: Path, abort: threading.Event) -> FileVerdict:
 
 
 def _verdict(path: Path, size: int, scan: Scan) -> FileVerdict:
-    """Give a scan its word: a missing end outweighs damage, and damage outweighs having no frame."""
+    """Return the verdict on a scan: a missing end outweighs damage, and damage outweighs having no frame."""
     if not scan.understood:
         verdict = Verdict.UNKNOWN
     elif scan.truncated:
@@ -145,7 +145,7 @@ def _verdict(path: Path, size: int, scan: Scan) -> FileVerdict:
 
 
 async def _decoded(verdict: FileVerdict) -> FileVerdict:
-    """The verdict after every picture went through a decoder."""
+    """Return the verdict after decoding every picture."""
     files = MediaFiles()
     try:
         await on_disk(files.open, (verdict.path,))

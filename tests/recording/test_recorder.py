@@ -28,7 +28,7 @@ from asynccam.recording import (
     Watch,
     verify_file,
 )
-from asynccam.recording.events import TRANSITIONS
+from asynccam.recording.recorder import TRANSITIONS
 from asynccam.runtime.event_hub import EventHub
 from tests.support.gst import gst_processes
 from tests.support.waiting import eventually
@@ -155,7 +155,7 @@ async def test_the_time_code_is_seen_and_runs(tmp_path: Path) -> None:
 async def test_a_recorder_records_once_and_is_stopped_any_number_of_times(tmp_path: Path) -> None:
     async with Recorder(Pipeline(SMALL, SingleFile(tmp_path / "a.mp4"))) as recorder:
         for call in (recorder.stop, recorder.wait):
-            with pytest.raises(StateError, match="never started"):
+            with pytest.raises(StateError, match="was not started"):
                 await call()
         await recorder.start()
         with pytest.raises(StateError, match="records once"):

@@ -194,7 +194,7 @@ async def test_a_camera_that_is_not_there_is_told_when_it_is_armed(tmp_path: Pat
 async def test_a_source_without_frames_is_told_when_it_is_armed(tmp_path: Path) -> None:
     source = SrtJpegSource("127.0.0.1", free_udp_port())
     async with Recorder(Pipeline(source, SplitFiles(tmp_path, "srt")), name="srt") as one:
-        with pytest.raises(TimeoutError, match=r"no frame came within 0\.5 s"):
+        with pytest.raises(TimeoutError, match=r"no frame arrived within 0\.5 s"):
             await one.arm(timeout=0.5)
     await eventually(lambda: not processes())
 

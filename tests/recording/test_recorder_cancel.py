@@ -192,7 +192,7 @@ async def test_a_python_that_is_killed_at_its_start_leaves_nothing_broken(tmp_pa
 
 async def test_without_setpriv_a_killed_python_leaves_no_orphan_either(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
-    unguarded = "from asynccam.recording import installation; installation._guard = tuple\n" + PARENT
+    unguarded = "from asynccam.recording import gstreamer; gstreamer._guard = tuple\n" + PARENT
     parent = await asyncio.create_subprocess_exec(
         *[sys.executable, "-c", unguarded, str(path)], stdout=asyncio.subprocess.PIPE
     )

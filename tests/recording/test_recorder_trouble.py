@@ -82,7 +82,7 @@ async def test_a_stream_that_never_comes_is_no_success(tmp_path: Path) -> None:
     pipeline = Pipeline(SrtJpegSource("127.0.0.1", free_udp_port(), 20), SplitFiles(tmp_path, "cam"))
     async with Recorder(pipeline, name="cam") as recorder:
         ended = recorder.events.stream(RecorderEnded)
-        with pytest.raises(TimeoutError, match=r"cam: no frame came within 0\.5 s"):
+        with pytest.raises(TimeoutError, match=r"cam: no frame arrived within 0\.5 s"):
             await recorder.start(timeout=0.5)
         assert (recorder.state, recorder.reason) == (RecorderState.FAILED, EndReason.FAILED)
         assert [one.verdict for one in recorder.verdicts] == [Verdict.EMPTY]

@@ -78,7 +78,7 @@ async def test_a_stream_that_breaks_off_makes_the_take_incomplete(tmp_path: Path
     assert record.ended_early is not None
     assert record.ended_early.at.unix < broken_at + 0.3
     assert record.ended_early.seconds > SILENCE - 0.3
-    assert record.ended_early.reason == "no frame came any more"
+    assert record.ended_early.reason == "no more frames arrived"
     assert (record.outcome, manifest.outcome, take.ok) == (Outcome.INCOMPLETE, Outcome.INCOMPLETE, False)
 
 
@@ -152,7 +152,7 @@ async def test_the_command_says_that_a_server_was_killed(tmp_path: Path) -> None
             out, err = await asyncio.wait_for(process.communicate(), 60)
     assert (process.returncode, err) == (8, b""), out
     assert b"complete, ends early" in out
-    assert b"s are missing: no frame came any more" in out
+    assert b"s are missing: no more frames arrived" in out
     assert b"incomplete: 0 of 1 camera" in out
     document = json.loads((tmp_path / "take" / "manifest.json").read_text())
     (camera,) = document["cameras"]

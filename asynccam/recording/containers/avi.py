@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from asynccam.recording.containers import payloads
-from asynccam.recording.containers.payloads import Judge, Picture
-from asynccam.recording.containers.reader import CutShortError, FileView, Scan
+from asynccam.recording.containers.payloads import FrameChecker, FrameCounter
+from asynccam.recording.containers.reader import CutShortError, FileView, LostBytes, Scan
 from asynccam.recording.containers.timeline import Timeline
 
 _LISTS: Final = frozenset({b"hdrl", b"strl", b"movi", b"rec "})
@@ -15,15 +15,15 @@ _MEDIA: Final = re.compile(rb"[0-9][0-9](?:dc|db|wb|tx|pc|iv|sb)")
 _CHUNK: Final = re.compile(rb"[0-9][0-9](?:dc|db|wb|tx|pc|iv|sb)|ix[0-9][0-9]|idx1|LIST|RIFF|JUNK")
 """Chunks among or behind the media (OpenDML 1.02, "Stream Data" and "Index Locations in RIFF File")."""
 _PRINTABLE: Final = re.compile(rb"[ -~]{4}")
-_OPEN: Final = 0xFFFFFFFF
+_UNKNOWN_SIZE: Final = 0xFFFFFFFF
 _HAS_INDEX: Final = 0x10
 _DISABLED: Final = 0x1
-_SEARCHED: Final = 1 << 20
-_BITMAP: Final = 40
+_SEARCH_BLOCK: Final = 1 << 20
+_BITMAP_HEADER: Final = 40
 """Bytes of a stream format in front of what is said of the codec (BITMAPINFOHEADER)."""
-_ENTRY: Final = 16
+_INDEX_ENTRY: Final = 16
 """Bytes of an entry of the index (``idx1``)."""
-_INDEX_READ: Final = 1 << 20
+_MAX_HEADER: Final = 1 << 20
 _NOT_CODED: Final = 7
 """Bytes of an MPEG-4 frame that only says that there is none, at most: what packed B frames leave behind."""
 _PACKED: Final = frozenset({b"XVID", b"DIVX", b"DX50", b"FMP4", b"MP4V"})
@@ -48,7 +48,7 @@ def scan_avi(view: FileView) -> Scan:
     if seconds is not None and frames.rate:
         # A chunk without bytes shows the picture before it once more, also at the end.
         seconds = (frames.ticks - frames.first_tick) / frames.rate
-    if not frames.timed:
+    if not frames.has_rate:
         seconds = interval = None
     truncated, note = frames.ending()
     if not count and truncated and not frames.announced:
@@ -56,7 +56,7 @@ def scan_avi(view: FileView) -> Scan:
     notes = [note] if note else []
     if frames.trailing is not None:
         notes.append(f"has {view.size - frames.trailing} bytes behind its end")
-    if frames.endless and frames.endless == count:
+    if frames.counter.without_end and frames.counter.without_end == count:
         notes.append("has no end marker in any of its pictures")
     if frames.stream is None and not truncated:
         notes.append("has no video stream")
@@ -84,24 +84,23 @@ class AviFrames:
 
     def __init__(self, view: FileView) -> None:
         self.rate = 1.0
-        self.timed = False
+        self.has_rate = False
         self.stream: int | None = None
         self.ticks = self.first_tick = 0
-        self.endless = 0
         self.announced = False
         self.trailing: int | None = None
+        self.counter = FrameCounter()
         self._view = view
         self._position = 0
         self._end = 0
         self._cut: int | None = None
         self._zeros: int | None = None
-        self._lost = self._lost_at = 0
-        self._spoiled = self._broken = self._hidden = 0
+        self._lost = LostBytes()
         self._streams = 0
         self._flags = 0
         self._wrong_size = self._open = self._indexed = self._is_index_zeroed = False
         self._beyond: int | None = None
-        self._judge: Judge = payloads.judge_anything
+        self._check: FrameChecker = payloads.check_anything
         self._packed = False
         self._ids: frozenset[bytes] = frozenset()
         self._candidate = False
@@ -119,25 +118,16 @@ class AviFrames:
                     elif size:
                         self.announced = True
                 elif not _MEDIA.match(kind):
-                    self._read(kind, begin, size)
+                    self._take_header(kind, begin, size)
         except CutShortError:  # only where the file is cut while it is read
             self._cut = self._position
 
     def damage(self, count: int) -> list[str]:
         """What is spoiled inside the file of so many frames, in sentences."""
-        sentences = []
-        if self._lost:
-            sentences.append(f"has {self._lost} bytes that cannot be read, the first at byte {self._lost_at}")
-        if self._broken:
-            sentences.append(f"has {self._broken} frames without a picture")
-        if self._hidden and not count:
-            sentences.append(f"has {self._hidden} frames, and none that decoding can begin with")
+        sentences = self._lost.sentences() + self.counter.undecodable(count)
         if self._is_index_zeroed:
             sentences.append("has zeros in its index")
-        spoiled = self._spoiled + (self.endless if self.endless < count else 0)
-        if spoiled:
-            sentences.append(f"has {spoiled} spoiled pictures")
-        return sentences
+        return sentences + self.counter.spoiled(count)
 
     def ending(self) -> tuple[str, str]:
         """Why the end of the file is missing, or ``""``; and what else to say of it."""
@@ -167,7 +157,7 @@ class AviFrames:
             position = self._position
             head = view.read(position, min(12, view.size - position))
             kind, size, begin = head[:4], int.from_bytes(head[4:8], "little"), position + 8
-            if self._end and position >= self._end and not self._open and self._behind(position, head):
+            if self._end and position >= self._end and not self._open and self._is_over(position, head):
                 return
             if kind in (b"RIFF", b"LIST") and len(head) == 12 and self._enter(kind, head[8:], begin, size):
                 continue
@@ -179,7 +169,7 @@ class AviFrames:
                 if self._resume(position, begin):
                     continue
                 if self._end and self._end <= view.size and not self._open:
-                    self._lose(position, view.size)  # nothing is cut off: the size itself is wrong
+                    self._lost.add(position, view.size)  # nothing is cut off: the size itself is wrong
                 else:
                     self._cut = position
                     self.announced |= kind in self._ids
@@ -202,19 +192,19 @@ class AviFrames:
         if kind == b"RIFF":
             if form not in (b"AVI ", b"AVIX"):
                 return False
-            self._open |= size in (0, _OPEN)
+            self._open |= size in (0, _UNKNOWN_SIZE)
             self._end = begin + size + (size & 1)
         elif form not in _LISTS:
             return False
         elif form == b"strl":
             self._streams += 1
-        elif form == b"movi" and size not in (0, _OPEN) and begin + size <= self._view.size:
+        elif form == b"movi" and size not in (0, _UNKNOWN_SIZE) and begin + size <= self._view.size:
             # GStreamer writes a list of no chunk, and its size when all is done.
             self._wrong_size |= size == 4 and self._is_media(begin + size)
         self._position = begin + 4
         return True
 
-    def _behind(self, position: int, head: bytes) -> bool:
+    def _is_over(self, position: int, head: bytes) -> bool:
         """Whether the walk is over where a RIFF ends: behind it stands neither one more nor more of it."""
         if head[:4] == b"RIFF" and head[8:] == b"AVIX":
             return False
@@ -241,13 +231,13 @@ class AviFrames:
         # One chunk alone may be part of a picture; it is believed with the one behind it.
         return any(_CHUNK.match(self._view.read_some(end + pad, 4)) for pad in (end & 1, 0))
 
-    def _read(self, kind: bytes, begin: int, size: int) -> None:
+    def _take_header(self, kind: bytes, begin: int, size: int) -> None:
         """Take what a chunk of the headers says."""
-        data = self._view.read(begin, min(size, _INDEX_READ))
+        data = self._view.read(begin, min(size, _MAX_HEADER))
         if kind == b"avih":
             self._flags = int.from_bytes(data[12:16], "little")
-            if not self.timed and (micros := int.from_bytes(data[:4], "little")):
-                self.rate, self.timed = 1e6 / micros, True
+            if not self.has_rate and (micros := int.from_bytes(data[:4], "little")):
+                self.rate, self.has_rate = 1e6 / micros, True
         elif kind == b"strh" and self._streams:
             self._candidate = data[:4] == b"vids" and (
                 self.stream is None or (self._disabled and not data[8] & _DISABLED)
@@ -256,14 +246,16 @@ class AviFrames:
                 self._take_stream(data)
         elif kind == b"strf" and self._candidate:
             codec = data[16:20].upper()
-            self._judge = payloads.judge_of(codec, data[_BITMAP:])
+            self._check = payloads.checker_for(codec, data[_BITMAP_HEADER:])
             self._packed = codec in _PACKED
         elif kind == b"indx":
             self._read_index(data)
         elif kind == b"idx1":
             self._indexed = True
             # Each entry begins with the id of its chunk.
-            self._is_index_zeroed = size >= _ENTRY and not any(self._view.read(begin + size - _ENTRY, _ENTRY))
+            self._is_index_zeroed = size >= _INDEX_ENTRY and not any(
+                self._view.read(begin + size - _INDEX_ENTRY, _INDEX_ENTRY)
+            )
 
     def _take_stream(self, data: bytes) -> None:
         self.stream = self._streams - 1
@@ -272,7 +264,7 @@ class AviFrames:
         self._ids = frozenset({number + b"dc", number + b"db", number + b"iv"})
         scale, rate = (int.from_bytes(data[at : at + 4], "little") for at in (20, 24))
         if scale and rate:
-            self.rate, self.timed = rate / scale, True
+            self.rate, self.has_rate = rate / scale, True
 
     _disabled = False
 
@@ -293,13 +285,10 @@ class AviFrames:
         if self._packed and size <= _NOT_CODED:
             return False
         view = self._view
-        data = view.read(begin, payloads.wanted(size, view.size))
-        picture = self._judge(data, size, lambda at, length: view.read(begin + at, min(length, size - at)))
-        self._spoiled += picture is Picture.SPOILED
-        self.endless += picture is Picture.ENDLESS
-        self._broken += picture is Picture.BROKEN
-        self._hidden += picture is Picture.HIDDEN
-        return picture in (Picture.SHOWN, Picture.SPOILED, Picture.ENDLESS)
+        data = view.read(begin, payloads.bytes_to_read(size, view.size))
+        return self.counter.is_shown(
+            self._check(data, size, lambda at, length: view.read(begin + at, min(length, size - at)))
+        )
 
     def _step_back(self, position: int) -> bool:
         """Return whether the last chunk, of an odd size, was not padded; moves to the next."""
@@ -313,38 +302,25 @@ class AviFrames:
         if self._resume(position, begin):
             return True
         end = min(self._end, self._view.size) if self._end and not self._open else self._view.size
-        if self._only_zeros(position, end):
+        if self._view.is_zeros(position, end):
             self._zeros = position
         else:
-            self._lose(position, end)
+            self._lost.add(position, end)
         return False
 
     def _resume(self, position: int, begin: int) -> bool:
         while begin < self._view.size:
-            block = self._view.read_some(begin, _SEARCHED)
+            block = self._view.read_some(begin, _SEARCH_BLOCK)
             for match in _CHUNK.finditer(block):
                 found = begin + match.start()
                 if self._is_chunk(self._view.read_some(found, 8), found, _CHUNK):
-                    self._lose(position, found)
+                    self._lost.add(position, found)
                     self._position = found
                     return True
-            if len(block) < _SEARCHED:
+            if len(block) < _SEARCH_BLOCK:
                 return False
             begin += len(block) - 3
         return False
-
-    def _lose(self, begin: int, end: int) -> None:
-        if not self._lost:
-            self._lost_at = begin
-        self._lost += max(0, end - begin)
-
-    def _only_zeros(self, begin: int, end: int) -> bool:
-        while begin < end:
-            block = self._view.read_some(begin, min(_SEARCHED, end - begin))
-            if not block or block.count(0) != len(block):
-                return False
-            begin += len(block)
-        return True
 
 
 def _begins_riff(head: bytes) -> bool:

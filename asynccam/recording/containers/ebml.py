@@ -4,28 +4,28 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from asynccam.recording.containers.reader import CutShortError, FileView
+from asynccam.recording.containers.reader import CutShortError, FileView, LostBytes
 
 EBML, SEGMENT, CLUSTER, VOID, CHECKSUM = 0x1A45DFA3, 0x18538067, 0x1F43B675, 0xEC, 0xBF
 SEEK_HEAD, INFO, TRACKS, CUES = 0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB6B
 TAGS, CHAPTERS, ATTACHMENTS = 0x1254C367, 0x1043A770, 0x1941A469
 BLOCK_GROUP, SIMPLE_BLOCK, BLOCK, TIMESTAMP = 0xA0, 0xA3, 0xA1, 0xE7
 _MAX_ID_LENGTH: Final = 0x42F2
-OPENED: Final = frozenset({SEGMENT, CLUSTER, BLOCK_GROUP})
+MASTERS: Final = frozenset({SEGMENT, CLUSTER, BLOCK_GROUP})
 """Elements whose children a walk gives one by one; all others it gives whole."""
 UNKNOWN: Final = tuple((1 << 7 * length) - 1 for length in range(9))
 """Sizes of the elements that do not tell their size, by the length of that number (RFC 8794, 6.2)."""
-LONGEST: Final = 16
+MAX_HEAD: Final = 16
 """Bytes of an element's id and size, at most."""
-_AHEAD: Final = 64 * 1024
+_READ_AHEAD: Final = 64 * 1024
 _LARGE: Final = 8192
 """Above it, a block is stepped over and not read, which saves more than the larger number of reads costs."""
-_HEADS: Final = 2048
+_READ_AHEAD_LARGE: Final = 2048
 """Bytes read ahead where blocks are large."""
-_SEARCHED: Final = 1 << 20
+_SEARCH_BLOCK: Final = 1 << 20
 _TOP: Final = frozenset({SEEK_HEAD, INFO, TRACKS, CUES, TAGS, CHAPTERS, ATTACHMENTS, CLUSTER})
 """Elements directly within a segment (RFC 9559, 5.1)."""
-_FIRST: Final[dict[int, frozenset[int]]] = {
+_FIRST_CHILDREN: Final[dict[int, frozenset[int]]] = {
     EBML: frozenset({0x4282, 0x4285, 0x4286, 0x4287, 0x42F2, 0x42F3, 0x42F7}),
     SEGMENT: _TOP,
     CLUSTER: frozenset({TIMESTAMP, 0xA7, 0xAB, SIMPLE_BLOCK, BLOCK_GROUP, 0x5854}),
@@ -38,14 +38,14 @@ _FIRST: Final[dict[int, frozenset[int]]] = {
     ATTACHMENTS: frozenset({0x61A7}),
 }
 """What an element's first child may be, besides the global ones; tells it from four bytes of a picture."""
-_IDS: Final = re.compile(b"|".join(re.escape(one.to_bytes(4, "big")) for one in _FIRST))
+_IDS: Final = re.compile(b"|".join(re.escape(one.to_bytes(4, "big")) for one in _FIRST_CHILDREN))
 
 
 class BadElementError(Exception):
     """No element can begin with these bytes; never leaves a public call."""
 
 
-class Element(NamedTuple):
+class EbmlElement(NamedTuple):
     """An element: its id, where its contents begin, and their size, or None where it does not tell."""
 
     kind: int
@@ -72,7 +72,7 @@ def parse_vint(data: bytes, at: int, *, longest: int = 8, keep_marker: bool = Fa
     return (value if keep_marker else value & UNKNOWN[length]), end
 
 
-def parse_element(data: bytes, at: int, position: int, id_length: int = 4) -> Element:
+def parse_element(data: bytes, at: int, position: int, id_length: int = 4) -> EbmlElement:
     """Return the element whose head is in some bytes, which stand at a position of the file.
 
     Raises:
@@ -81,15 +81,15 @@ def parse_element(data: bytes, at: int, position: int, id_length: int = 4) -> El
     """
     kind, middle = parse_vint(data, at, longest=id_length, keep_marker=True)
     size, end = parse_vint(data, middle)
-    return Element(kind, position + end, None if size == UNKNOWN[end - middle] else size)
+    return EbmlElement(kind, position + end, None if size == UNKNOWN[end - middle] else size)
 
 
-def children(view: FileView, begin: int, end: int) -> Iterator[Element]:
+def read_elements(view: FileView, begin: int, end: int) -> Iterator[EbmlElement]:
     """The elements within one that is small, as far as they make sense."""
     end = min(end, view.size)
     while begin < end:
         try:
-            element = parse_element(view.read(begin, min(LONGEST, end - begin)), 0, begin)
+            element = parse_element(view.read(begin, min(MAX_HEAD, end - begin)), 0, begin)
         except (CutShortError, BadElementError):
             return
         if element.size is None or element.begin + element.size > end:
@@ -102,12 +102,12 @@ def children(view: FileView, begin: int, end: int) -> Iterator[Element]:
             begin += 1
 
 
-def number(view: FileView, element: Element) -> int:
+def read_uint(view: FileView, element: EbmlElement) -> int:
     """The unsigned integer that an element holds (RFC 8794, 7.2)."""
     return int.from_bytes(view.read(element.begin, min(element.size or 0, 8)), "big")
 
 
-class Walk:
+class ElementWalker:
     """The elements of a file in one flat pass, across whatever is no element.
 
     Masters in `OPENED` are followed by their children; all other elements are given whole, voids too. Where
@@ -138,8 +138,7 @@ class Walk:
         self.data_at = position
         self.cut: int | None = None
         self.cut_kind = 0
-        self.lost = 0
-        self.lost_at = 0
+        self.lost = LostBytes()
         self.zeros: int | None = None
         self.trailing: int | None = None
         self.segment_end: int | None = None
@@ -151,13 +150,13 @@ class Walk:
         self._size = view.size
         self._large = False
 
-    def __iter__(self) -> Iterator[Element]:
+    def __iter__(self) -> Iterator[EbmlElement]:
         while self.position < self._size:
             position = self.position
-            if self.segment_end is not None and position >= self.segment_end and self._behind(position):
+            if self.segment_end is not None and position >= self.segment_end and self._is_over(position):
                 return
             here = position - self.data_at
-            if here < 0 or here + LONGEST > len(self.data):
+            if here < 0 or here + MAX_HEAD > len(self.data):
                 self._fill(position)
                 here = 0
             try:
@@ -172,8 +171,8 @@ class Walk:
                     return
                 continue
             kind, begin, size = element
-            if kind in OPENED and not (kind == BLOCK_GROUP and self._is_too_long(begin, size)):
-                self._open(element)
+            if kind in MASTERS and not (kind == BLOCK_GROUP and self._is_too_long(begin, size)):
+                self._enter(element)
                 self.position = begin
                 yield element
                 continue
@@ -183,18 +182,18 @@ class Walk:
                     self.position = begin
                     yield element
                     continue
-                if not self._overlong(position, begin, kind):
+                if not self._skip_overlong(position, begin, kind):
                     return
                 continue
             limit = self.cluster_end
             if limit is not None and end > limit > position:
-                if self._continues(limit):
-                    self._lose(position, limit)
+                if self._is_border(limit):
+                    self._note_lost(position, limit)
                     self.position = limit
                     continue
                 self.cluster_end = None
             if kind == EBML:
-                self._document(position, element)
+                self._note_document(position, element)
             elif kind in _TOP:
                 self.cluster_end = None
             self._large = end - begin > _LARGE
@@ -213,10 +212,10 @@ class Walk:
         return self._view.read(begin, length)
 
     def _fill(self, position: int) -> None:
-        self.data = self._view.read_some(position, _HEADS if self._large else _AHEAD)
+        self.data = self._view.read_some(position, _READ_AHEAD_LARGE if self._large else _READ_AHEAD)
         self.data_at = position
 
-    def _open(self, element: Element) -> None:
+    def _enter(self, element: EbmlElement) -> None:
         end = None if element.size is None else element.begin + element.size
         if element.kind == SEGMENT:
             self.segment_end, self.cluster_end = end, None
@@ -225,19 +224,19 @@ class Walk:
             if self.segment_end is not None and end is not None and self.segment_end < end <= self._size:
                 self.segment_end = None  # a segment is no shorter than what is in it
 
-    def _document(self, position: int, header: Element) -> None:
+    def _note_document(self, position: int, header: EbmlElement) -> None:
         self.documents += 1
         self.segment_end = self.cluster_end = None
         if self.documents == 2:
             self.joined = position
         self.id_length = 4
-        for child in children(self._view, header.begin, header.begin + (header.size or 0)):
+        for child in read_elements(self._view, header.begin, header.begin + (header.size or 0)):
             if child.kind == _MAX_ID_LENGTH:
-                self.id_length = max(4, min(number(self._view, child), 8))
+                self.id_length = max(4, min(read_uint(self._view, child), 8))
 
-    def _behind(self, position: int) -> bool:
+    def _is_over(self, position: int) -> bool:
         """Whether the walk is over where a segment ends: behind it stands neither a file nor more of it."""
-        head = self._view.read_some(position, LONGEST)
+        head = self._view.read_some(position, MAX_HEAD)
         try:
             element = parse_element(head, 0, position)
         except (CutShortError, BadElementError):
@@ -252,18 +251,18 @@ class Walk:
         self.trailing = position
         return True
 
-    def _overlong(self, position: int, begin: int, kind: int) -> bool:
+    def _skip_overlong(self, position: int, begin: int, kind: int) -> bool:
         """Return whether the walk goes on though an element says that it ends behind the file."""
         end = self.cluster_end
-        if end is not None and position < end < self._size and self._continues(end):
-            self._lose(position, end)
+        if end is not None and position < end < self._size and self._is_border(end):
+            self._note_lost(position, end)
             self.position = end
             return True
         if self._resume(begin):
             return True
         if self.segment_end is not None and self.segment_end <= self._size:
             # Nothing is cut off: the size itself is wrong.
-            self._lose(position, self._size)
+            self._note_lost(position, self._size)
         else:
             self.cut, self.cut_kind = position, kind
         return False
@@ -278,10 +277,10 @@ class Walk:
         if self._resume(position + 1):
             return True
         end = self._size if self.segment_end is None else min(self.segment_end, self._size)
-        if self._only_zeros(position, end):
+        if self._view.is_zeros(position, end):
             self.zeros = position
         else:
-            self._lose(position, end)
+            self._note_lost(position, end)
         return False
 
     def _resume(self, begin: int) -> bool:
@@ -290,47 +289,37 @@ class Walk:
         found = self._search(begin)
         if found is None:
             return False
-        self._lose(position, found)
+        self._note_lost(position, found)
         self.position = found
         return True
 
-    def _lose(self, begin: int, end: int) -> None:
-        if not self.lost:
-            self.lost_at = begin
-        self.lost += end - begin
+    def _note_lost(self, begin: int, end: int) -> None:
+        self.lost.add(begin, end)
         self.cluster_end = None
 
     def _search(self, begin: int) -> int | None:
         while begin < self._size:
-            block = self._view.read_some(begin, _SEARCHED)
+            block = self._view.read_some(begin, _SEARCH_BLOCK)
             for match in _IDS.finditer(block):
                 if self._is_plausible(begin + match.start()):
                     return begin + match.start()
-            if len(block) < _SEARCHED:
+            if len(block) < _SEARCH_BLOCK:
                 return None
             begin += len(block) - 3
         return None
 
-    def _continues(self, position: int) -> bool:
+    def _is_border(self, position: int) -> bool:
         """Return whether another element of a segment, or nothing at all, stands where a cluster ends."""
         return position in (self._size, self.segment_end) or self._is_plausible(position)
 
     def _is_plausible(self, position: int) -> bool:
-        head = self._view.read_some(position, 2 * LONGEST)
+        head = self._view.read_some(position, 2 * MAX_HEAD)
         try:
             kind, begin, size = parse_element(head, 0, position)
-            allowed = _FIRST.get(kind)
+            allowed = _FIRST_CHILDREN.get(kind)
             if allowed is None or size == 0:
                 return False
             child = parse_element(head, begin - position, position)
         except (CutShortError, BadElementError):
             return False
         return child.kind in allowed or child.kind in (VOID, CHECKSUM)
-
-    def _only_zeros(self, begin: int, end: int) -> bool:
-        while begin < end:
-            block = self._view.read_some(begin, min(_SEARCHED, end - begin))
-            if not block or block.count(0) != len(block):
-                return False
-            begin += len(block)
-        return True

@@ -6,20 +6,20 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from asynccam.recording.containers import payloads
-from asynccam.recording.containers.payloads import Judge, Picture
-from asynccam.recording.containers.reader import CutShortError, FileView, Scan
+from asynccam.recording.containers.payloads import FrameChecker, FrameCounter
+from asynccam.recording.containers.reader import CutShortError, FileView, LostBytes, Scan
 from asynccam.recording.containers.timeline import Timeline
 
 _HEADER: Final = 9
 _TAG: Final = 11
 _POINTER: Final = 4
 _VIDEO, _SCRIPT = 9, 18
-_KINDS: Final = frozenset({8, _VIDEO, _SCRIPT})
+_TAG_KINDS: Final = frozenset({8, _VIDEO, _SCRIPT})
 _AVC: Final = 7
 _COMMAND: Final = 5
 _SEQUENCE_START, _CODED, _SEQUENCE_END, _CODED_X = 0, 1, 2, 3
 _MULTITRACK, _MODIFIED = 6, 7
-_SEARCHED: Final = 1 << 20
+_SEARCH_BLOCK: Final = 1 << 20
 _SCRIPT_READ: Final = 1 << 16
 _PLACEHOLDER: Final = 86400.0
 """Seconds that GStreamer announces until it knows better."""
@@ -45,8 +45,8 @@ def scan_flv(view: FileView) -> Scan:
     if not count and truncated and not frames.announced:
         truncated, note = "", truncated
     damaged = frames.damage(count)
-    if timeline.astray:
-        damaged.append(f"has {timeline.astray} time stamps that cannot be")
+    if timeline.implausible:
+        damaged.append(f"has {timeline.implausible} time stamps that cannot be")
     notes = [note] if note else []
     if frames.joined is not None:
         notes.append(f"is followed by another Flash video at byte {frames.joined}")
@@ -55,7 +55,7 @@ def scan_flv(view: FileView) -> Scan:
     return Scan(count, seconds, truncated, "; ".join(damaged), "; ".join(notes), interval, timeline.longest)
 
 
-class _Tag(NamedTuple):
+class _FlvTag(NamedTuple):
     kind: int
     time: int
     begin: int
@@ -85,19 +85,19 @@ class FlvFrames:
         self._position = 0
         self._cut: int | None = None
         self._zeros: int | None = None
-        self._lost = self._lost_at = 0
+        self._lost = LostBytes()
         self._right = self._wrong = 0
-        self._spoiled = self._broken = self._hidden = 0
+        self._counter = FrameCounter()
         self._latest = 0
-        self._judge: Judge = payloads.judge_anything
+        self._check: FrameChecker = payloads.check_anything
         self._configured = b"", b""
-        self._told: dict[str, float] = {}
+        self._metadata: dict[str, float] = {}
         self._avc = self._ended = False
 
     @property
     def frame_duration(self) -> int | None:
         """Milliseconds of every frame as the file announces it, or None."""
-        rate = self._told.get("framerate", 0.0)
+        rate = self._metadata.get("framerate", 0.0)
         return round(1000 / rate) if 0.001 <= rate <= 1000 else None
 
     def __iter__(self) -> Iterator[int]:
@@ -107,9 +107,9 @@ class FlvFrames:
                     offset = self._frame(tag)
                     if offset is not None:
                         yield tag.time + offset
-                elif tag.kind == _SCRIPT and not self._told:
+                elif tag.kind == _SCRIPT and not self._metadata:
                     data = self._view.read(tag.begin, min(tag.size, _SCRIPT_READ))
-                    self._told = _read_metadata(data)
+                    self._metadata = _read_metadata(data)
                 if tag.size:
                     self._latest = max(self._latest, tag.time)
         except CutShortError:  # only where the file is cut while it is read
@@ -117,23 +117,15 @@ class FlvFrames:
 
     def damage(self, count: int) -> list[str]:
         """What is spoiled inside the file of so many frames, in sentences."""
-        sentences = []
-        if self._lost:
-            sentences.append(f"has {self._lost} bytes that cannot be read, the first at byte {self._lost_at}")
-        if self._wrong and self._right and not self._lost:
+        sentences = self._lost.sentences()
+        if self._wrong and self._right and not self._lost.count:
             sentences.append(f"has {self._wrong} tags whose sizes do not match")
-        if self._broken:
-            sentences.append(f"has {self._broken} frames without a picture")
-        if self._hidden and not count:
-            sentences.append(f"has {self._hidden} frames, and none that decoding can begin with")
-        if self._spoiled:
-            sentences.append(f"has {self._spoiled} spoiled pictures")
-        return sentences
+        return sentences + self._counter.undecodable(count) + self._counter.spoiled(count)
 
     def ending(self) -> tuple[str, str]:
         """Why the end of the file is missing, or ``""``; and what else to say of it."""
         size = self._view.size
-        length, seconds = self._told.get("filesize"), self._told.get("duration", 0.0)
+        length, seconds = self._metadata.get("filesize"), self._metadata.get("duration", 0.0)
         self.announced |= length is not None and length > size
         if self._cut is not None:
             return f"is cut off at byte {self._cut} of {size}", ""
@@ -150,7 +142,7 @@ class FlvFrames:
             return "", ""
         return "", "does not tell its length: nothing tells whether more was to follow"
 
-    def _tags(self) -> Iterator[_Tag]:
+    def _tags(self) -> Iterator[_FlvTag]:
         view = self._view
         if view.size < _HEADER:
             self._cut = 0
@@ -165,8 +157,8 @@ class FlvFrames:
             if head[:4] == b"FLV\1":
                 self.joined = position  # players show the first only
                 return
-            if head[0] & 0xDF not in _KINDS:
-                length = self._told.get("filesize")
+            if head[0] & 0xDF not in _TAG_KINDS:
+                length = self._metadata.get("filesize")
                 if length and position >= length:
                     self.trailing = position
                     return
@@ -203,11 +195,11 @@ class FlvFrames:
         if position >= self._view.size:
             return True
         head = self._view.read_some(position, _TAG)
-        return head[0] & 0xDF in _KINDS and (len(head) < _TAG or head[8:] == b"\0\0\0")
+        return head[0] & 0xDF in _TAG_KINDS and (len(head) < _TAG or head[8:] == b"\0\0\0")
 
-    def _frame(self, tag: _Tag) -> int | None:
+    def _frame(self, tag: _FlvTag) -> int | None:
         """Composition time of the frame in a video tag, or None if it holds none that is shown."""
-        data = self._view.read(tag.begin, payloads.wanted(tag.size, self._view.size))
+        data = self._view.read(tag.begin, payloads.bytes_to_read(tag.size, self._view.size))
         if not data or data[0] >> 4 & 0x7 == _COMMAND:
             return None
         if data[0] & 0x80:
@@ -225,7 +217,7 @@ class FlvFrames:
             return None
         return int.from_bytes(data[2:5], "big", signed=True)
 
-    def _enhanced_frame(self, data: bytes, tag: _Tag) -> int | None:
+    def _enhanced_frame(self, data: bytes, tag: _FlvTag) -> int | None:
         """As `_frame`, of a tag with a four-letter codec (enhanced RTMP v2, "Enhanced Video")."""
         kind, at = data[0] & 0x0F, 1
         while kind == _MODIFIED and at + 3 < len(data):
@@ -256,79 +248,69 @@ class FlvFrames:
         """Take a codec's parameters, which some servers repeat."""
         if (codec, private) != self._configured:
             self._configured = codec, private
-            self._judge = _judge_of(codec, private)
+            self._check = _checker_for(codec, private)
 
-    def _is_shown(self, data: bytes, tag: _Tag, at: int) -> bool:
+    def _is_shown(self, data: bytes, tag: _FlvTag, at: int) -> bool:
         size, begin, view = tag.size - at, tag.begin + at, self._view
         if size <= 0:
             return False
         self.announced = True
-        picture = self._judge(
-            data[at:], size, lambda place, length: view.read(begin + place, min(length, size - place))
+        return self._counter.is_shown(
+            self._check(
+                data[at:], size, lambda place, length: view.read(begin + place, min(length, size - place))
+            )
         )
-        self._spoiled += picture in (Picture.SPOILED, Picture.ENDLESS)
-        self._broken += picture is Picture.BROKEN
-        self._hidden += picture is Picture.HIDDEN
-        return picture in (Picture.SHOWN, Picture.SPOILED, Picture.ENDLESS)
 
     def _recover(self, position: int) -> bool:
         """Return whether the walk goes on behind what is no tag."""
         if self._resume(position + 1):
             return True
-        offset = position
-        while block := self._view.read_some(offset, _SEARCHED):
-            if block.count(0) != len(block):
-                self._lose(position, self._view.size)
-                return False
-            offset += len(block)
-        self._zeros = position
+        if self._view.is_zeros(position):
+            self._zeros = position
+        else:
+            self._lost.add(position, self._view.size)
         return False
 
     def _resume(self, begin: int) -> bool:
         """Return whether a tag that the size behind it bears out is found from here on; moves there."""
         position, view = self._position, self._view
         while begin < view.size:
-            block = view.read_some(begin, _SEARCHED)
+            block = view.read_some(begin, _SEARCH_BLOCK)
             for match in _TAG_HEAD.finditer(block):
                 at = match.start()
                 size = int.from_bytes(block[at + 1 : at + 4], "big")
                 pointer = view.read_some(begin + at + _TAG + size, _POINTER) if size else b""
                 if len(pointer) == _POINTER and int.from_bytes(pointer, "big") == _TAG + size:
-                    self._lose(position, begin + at)
+                    self._lost.add(position, begin + at)
                     self._position = begin + at
                     return True
-            if len(block) < _SEARCHED:
+            if len(block) < _SEARCH_BLOCK:
                 return False
             begin += len(block) - _TAG + 1
         return False
 
-    def _lose(self, begin: int, end: int) -> None:
-        if not self._lost:
-            self._lost_at = begin
-        self._lost += end - begin
 
-
-def _tag(head: bytes, begin: int) -> _Tag:
+def _tag(head: bytes, begin: int) -> _FlvTag:
     # FLV 10.1, E.4.1: 24 bits of milliseconds, then the upper 8, signed together.
     time = int.from_bytes(head[7:8] + head[4:7], "big", signed=True)
-    return _Tag(head[0] & 0x1F, time, begin, int.from_bytes(head[1:4], "big"))
+    return _FlvTag(head[0] & 0x1F, time, begin, int.from_bytes(head[1:4], "big"))
 
 
-def _judge_of(codec: bytes, private: bytes) -> Judge:
+def _checker_for(codec: bytes, private: bytes) -> FrameChecker:
     # ISO/IEC 14496-15, 5.3.3.1 and 8.3.3.1: how long the lengths in front of NAL units are.
     if codec == b"avc1" and len(private) > 4 and private[0] == 1:
-        return payloads.NalJudge((private[4] & 3) + 1, hevc=False)
+        return payloads.NalChecker((private[4] & 3) + 1, hevc=False)
     if codec == b"hvc1" and len(private) > 21:
-        return payloads.NalJudge((private[21] & 3) + 1, hevc=True)
-    return _JUDGES.get(codec, payloads.judge_anything)
+        return payloads.NalChecker((private[21] & 3) + 1, hevc=True)
+    return _CHECKERS.get(codec, payloads.check_anything)
 
 
-_JUDGES: Final[dict[bytes, Judge]] = {
-    b"av01": payloads.judge_av1,
-    b"vp09": payloads.judge_vp9,
-    b"vp08": payloads.judge_vp8,
+_CHECKERS: Final[dict[bytes, FrameChecker]] = {
+    b"av01": payloads.check_av1,
+    b"vp09": payloads.check_vp9,
+    b"vp08": payloads.check_vp8,
 }
-_TOLD: Final = re.compile(rb"\0(?:\x08(?:duration|filesize)|\x09framerate)\0")
+_NUMBERS: Final = re.compile(rb"\0(?:\x08(?:duration|filesize)|\x09framerate)\0")
 
 
 def _read_metadata(data: bytes) -> dict[str, float]:
@@ -336,7 +318,7 @@ def _read_metadata(data: bytes) -> dict[str, float]:
     told: dict[str, float] = {}
     if b"onMetaData" not in data[:16]:
         return told
-    for match in _TOLD.finditer(data):
+    for match in _NUMBERS.finditer(data):
         value = data[match.end() : match.end() + 8]
         if len(value) == 8:
             (number,) = struct.unpack(">d", value)

@@ -1,6 +1,7 @@
 """Times of the frames in a file, by the reader of its format."""
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Final, NamedTuple
 
 from asynccam.recording.containers.avi import AviFrames, is_avi
@@ -10,16 +11,16 @@ from asynccam.recording.containers.mp4.frames import Mp4Frames
 from asynccam.recording.containers.mp4.layout import is_mp4
 from asynccam.recording.containers.mpegts import MpegTsFrames, is_mpegts
 from asynccam.recording.containers.reader import FileView, NoTimesError
-from asynccam.recording.containers.scan import choose_format, only_zeros
-from asynccam.recording.containers.stamps import Stamp, in_order, with_durations
+from asynccam.recording.containers.scan import find_format
+from asynccam.recording.containers.stamps import FrameStamp, reorder, with_durations
 
 _NANOSECONDS: Final = 1_000_000_000
 _MILLISECONDS: Final = 1000
-_HALF: Final = 1 << 63
-_WHOLE: Final = 1 << 64
+_SIGN_BIT: Final = 1 << 63
+_WRAP: Final = 1 << 64
 
 
-class Shown(NamedTuple):
+class ShownFrame(NamedTuple):
     """One frame, in the order in which frames are shown.
 
     Attributes:
@@ -33,16 +34,16 @@ class Shown(NamedTuple):
     resolution: float
 
 
-def read_frames(view: FileView) -> Iterator[Shown]:
+def read_frames(view: FileView) -> Iterator[ShownFrame]:
     """Give every frame that a verdict counts, in constant memory; for use in a thread.
 
     Raises:
         NoTimesError: The file does not tell when its frames are shown.
         AbortedError, OSError: From the view.
     """
-    is_format = choose_format(view)
+    is_format = find_format(view)
     if is_format is None:
-        if only_zeros(view):
+        if view.is_zeros(0):
             return  # a verdict says that it holds no frame
         raise NoTimesError("is of a format that is not understood")
     reader = _READERS.get(is_format)
@@ -51,87 +52,78 @@ def read_frames(view: FileView) -> Iterator[Shown]:
     yield from reader(view)
 
 
-def _matroska(view: FileView) -> Iterator[Shown]:
+def _matroska(view: FileView) -> Iterator[ShownFrame]:
     frames = MatroskaFrames(view)
 
-    def stamps() -> Iterator[Stamp]:
+    def stamps() -> Iterator[FrameStamp]:
         for time, duration in frames:
             # What fell below zero comes back from above in 64 bits of nanoseconds.
-            if time is not None and time >= _HALF:
-                time -= _WHOLE
-            yield Stamp(time, duration, frames.frame_duration)
+            if time is not None and time >= _SIGN_BIT:
+                time -= _WRAP
+            yield FrameStamp(time, duration, frames.frame_duration)
 
-    for time, duration in with_durations(in_order(stamps(), _NANOSECONDS)):
-        yield _shown(time, duration, _NANOSECONDS, frames.tick / _NANOSECONDS)
+    for time, duration in with_durations(reorder(stamps(), _NANOSECONDS)):
+        yield _shown_frame(time, duration, _NANOSECONDS, frames.tick / _NANOSECONDS)
     if not frames.is_matroska:
         raise NoTimesError("is of a format that is not understood")
-    if frames.untold:
+    if frames.has_unknown_tracks:
         raise NoTimesError("does not tell what its tracks are")
 
 
-def _mp4(view: FileView) -> Iterator[Shown]:
+def _mp4(view: FileView) -> Iterator[ShownFrame]:
     frames = Mp4Frames(view)
-
-    def stamps() -> Iterator[Stamp]:
-        yield from frames
-
     early: int | None = None
     # The rate is known when the first frame is, which comes before any other.
-    for time, duration in with_durations(_ordered_by(stamps(), lambda: frames.rate)):
+    for time, duration in with_durations(_reorder_at(iter(frames), lambda: frames.rate)):
         if early is None:
             # An edit may begin inside a frame, which is left out. As ffmpeg does, the first frame that begins
             # inside the edit is shown from the edit's own beginning on, and all others as much earlier.
             early = 0 if frames.pauses is None else max(0, (time or 0) - frames.pauses)
-        yield _shown(None if time is None else time - early, duration, frames.rate, 1 / frames.rate)
+        yield _shown_frame(None if time is None else time - early, duration, frames.rate, 1 / frames.rate)
 
 
-def _avi(view: FileView) -> Iterator[Shown]:
+def _avi(view: FileView) -> Iterator[ShownFrame]:
     frames = AviFrames(view)
 
-    def stamps() -> Iterator[Stamp]:
+    def stamps() -> Iterator[FrameStamp]:
         for tick in frames:
-            if not frames.timed:
+            if not frames.has_rate:
                 raise NoTimesError("does not tell how many frames it shows in a second")
-            yield Stamp(tick, usual=1)
+            yield FrameStamp(tick, usual=1)
 
-    for time, duration in with_durations(_ordered_by(stamps(), lambda: frames.rate)):
-        yield _shown(time, duration, frames.rate, 1 / frames.rate)
+    for time, duration in with_durations(_reorder_at(stamps(), lambda: frames.rate)):
+        yield _shown_frame(time, duration, frames.rate, 1 / frames.rate)
 
 
-def _flv(view: FileView) -> Iterator[Shown]:
+def _flv(view: FileView) -> Iterator[ShownFrame]:
     frames = FlvFrames(view)
-    stamps = (Stamp(time, usual=frames.frame_duration) for time in frames)
-    for time, duration in with_durations(in_order(stamps, _MILLISECONDS)):
-        yield _shown(time, duration, _MILLISECONDS, 1 / _MILLISECONDS)
+    stamps = (FrameStamp(time, usual=frames.frame_duration) for time in frames)
+    for time, duration in with_durations(reorder(stamps, _MILLISECONDS)):
+        yield _shown_frame(time, duration, _MILLISECONDS, 1 / _MILLISECONDS)
 
 
-def _mpegts(view: FileView) -> Iterator[Shown]:
+def _mpegts(view: FileView) -> Iterator[ShownFrame]:
     frames = MpegTsFrames(view)
     # They come in order, with jumps that `in_order` would take for reordering.
-    for time, duration in with_durations(Stamp(time) for time in frames):
-        yield _shown(time, duration, frames.rate, 1 / frames.rate)
+    for time, duration in with_durations(FrameStamp(time) for time in frames):
+        yield _shown_frame(time, duration, frames.rate, 1 / frames.rate)
     if frames.is_scrambled:
         raise NoTimesError("is encrypted")
 
 
-def _ordered_by(stamps: Iterator[Stamp], rate: Callable[[], float]) -> Iterator[Stamp]:
+def _reorder_at(stamps: Iterator[FrameStamp], rate: Callable[[], float]) -> Iterator[FrameStamp]:
     first = next(stamps, None)
     if first is not None:
-        yield from in_order(_behind(first, stamps), rate())
+        yield from reorder(chain((first,), stamps), rate())
 
 
-def _behind(first: Stamp, rest: Iterator[Stamp]) -> Iterator[Stamp]:
-    yield first
-    yield from rest
-
-
-def _shown(time: int | None, duration: int | None, rate: float, resolution: float) -> Shown:
-    return Shown(
+def _shown_frame(time: int | None, duration: int | None, rate: float, resolution: float) -> ShownFrame:
+    return ShownFrame(
         None if time is None else time / rate, None if duration is None else duration / rate, resolution
     )
 
 
-_READERS: Final[dict[Callable[[bytes], bool], Callable[[FileView], Iterator[Shown]]]] = {
+_READERS: Final[dict[Callable[[bytes], bool], Callable[[FileView], Iterator[ShownFrame]]]] = {
     is_matroska: _matroska,
     is_mp4: _mp4,
     is_avi: _avi,

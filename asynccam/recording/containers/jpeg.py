@@ -39,20 +39,20 @@ _BEGIN: Final = re.compile(rb"\xff\xd8(?:\xff(?:[\xc0-\xff]|\Z)|\Z)")
 # In a scan FF 00 is the byte FF itself, and any number of FF may precede a marker (B.1.1.2).
 _MARKER: Final = re.compile(rb"\xff[\x01-\xfe]")
 
-_LEAD: Final = 1 << 16
+_MAX_LEAD: Final = 1 << 16
 """Bytes that may stand before a picture."""
-_DECODED: Final = 1 << 24
+_DECODE_BUDGET: Final = 1 << 24
 """Bytes of picture data of which every block is looked for, in a call; more would take seconds."""
 # What a scan and an interval cost besides their bytes, in bytes.
 _SCAN_COST: Final = 1 << 15
 _INTERVAL_COST: Final = 1 << 8
-_COMPONENTS: Final = 4
-_RESTARTS_AT_MOST: Final = 1 << 20
+_MAX_COMPONENTS: Final = 4
+_MAX_RESTARTS: Final = 1 << 20
 _CUT_OFF: Final = "is cut off before its end of image"
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class JpegPicture:
     """Place and size of a JPEG picture within some bytes.
 
     Attributes:
@@ -70,16 +70,16 @@ class Picture:
     flaw: str
 
 
-def find_picture(data: bytes | bytearray | memoryview) -> Picture:
+def find_picture(data: bytes | bytearray | memoryview) -> JpegPicture:
     """Return the first picture in the data, which may stand behind up to 64 KiB of other bytes.
 
     Raises nothing, whatever the bytes are. Takes about a second for each 4 MB: call it in a thread.
     """
     data = bytes(data)
-    begin = _BEGIN.search(data, 0, min(len(data), _LEAD))
+    begin = _BEGIN.search(data, 0, min(len(data), _MAX_LEAD))
     if begin is None:
-        return Picture(0, 0, 0, 0, "holds no picture")
-    reading = _Reading(data, begin.start(), _DECODED)
+        return JpegPicture(0, 0, 0, 0, "holds no picture")
+    reading = _PictureReader(data, begin.start(), _DECODE_BUDGET)
     reading.read()
     return reading.picture
 
@@ -103,7 +103,7 @@ class _Component:
 
 
 @dataclass(slots=True)
-class _Reading:
+class _PictureReader:
     """One picture's way through the markers."""
 
     data: bytes
@@ -125,17 +125,17 @@ class _Reading:
     restart_interval: int = 0
 
     @property
-    def picture(self) -> Picture:
+    def picture(self) -> JpegPicture:
         """What was read."""
-        return Picture(self.begin, self.at, self.width, self.height, self.flaw)
+        return JpegPicture(self.begin, self.at, self.width, self.height, self.flaw)
 
     def read(self) -> None:
         """Go through the picture to its end, or to what is wrong with it."""
         try:
             self.at = self.begin + 2
             while (marker := self._next_marker()) != _END:
-                self._take(marker)
-            self._finish()
+                self._read_segment(marker)
+            self._check_scanned()
         except _FlawError as error:
             self.flaw, self.is_cut = str(error), isinstance(error, _CutError)
 
@@ -148,7 +148,7 @@ class _Reading:
         self.at = found.end()
         return self.data[self.at - 1]
 
-    def _take(self, marker: int) -> None:
+    def _read_segment(self, marker: int) -> None:
         if marker == 0x01 or marker in _RESTARTS:  # these stand alone
             return
         if marker == _START:
@@ -164,40 +164,40 @@ class _Reading:
             raise _FlawError(f"has a segment of {length} bytes at byte {self.at}")
         self.at += length
         if marker in _FRAMES:
-            self._take_frame(marker, body)
+            self._read_frame_header(marker, body)
         elif marker == _QUANTIZATION:
-            self._take_quantizations(body)
+            self._read_quantization_tables(body)
         elif marker == _HUFFMAN:
-            self._take_huffman(body)
+            self._read_huffman_tables(body)
         elif marker == _RESTART_INTERVAL:
-            self.restart_interval = int.from_bytes(self._exactly(body, 2))
+            self.restart_interval = int.from_bytes(self._check_length(body, 2))
         elif marker == _LINES:
-            self.height = int.from_bytes(self._exactly(body, 2))
+            self.height = int.from_bytes(self._check_length(body, 2))
         elif marker == _SCAN:
-            self._take_scan(body)
+            self._read_scan(body)
         elif marker == 0xE2 and body.startswith(b"MPF\0"):
             self.is_one_of_several = True
 
-    def _exactly(self, body: bytes, length: int) -> bytes:
+    def _check_length(self, body: bytes, length: int) -> bytes:
         if len(body) != length:
             raise _FlawError(f"has a segment of a wrong length before byte {self.at}")
         return body
 
-    def _take_frame(self, marker: int, body: bytes) -> None:
+    def _read_frame_header(self, marker: int, body: bytes) -> None:
         """B.2.2: precision, lines, samples a line, and three bytes a component."""
         if self.process is not None:
             raise _FlawError("has two frame headers")
-        self._exactly(body, 6 + 3 * (body[5] if len(body) > 5 else 0))
+        self._check_length(body, 6 + 3 * (body[5] if len(body) > 5 else 0))
         self.height, self.width = int.from_bytes(body[1:3]), int.from_bytes(body[3:5])
         for at in range(6, len(body), 3):
             factors = body[at + 1]
             self.components[body[at]] = _Component(factors >> 4, factors & 15, body[at + 2])
         valid = all(0 < one.across < 5 and 0 < one.down < 5 for one in self.components.values())
-        if not self.width or not 0 < len(self.components) <= _COMPONENTS or not valid:
+        if not self.width or not 0 < len(self.components) <= _MAX_COMPONENTS or not valid:
             raise _FlawError("has an invalid frame header")
         self.process = marker
 
-    def _take_quantizations(self, body: bytes) -> None:
+    def _read_quantization_tables(self, body: bytes) -> None:
         """B.2.4.1: 64 values of one or two bytes, none of them 0."""
         at = 0
         while at < len(body):
@@ -212,7 +212,7 @@ class _Reading:
             self.quantizations.add(body[at] & 15)
             at += 1 + len(values)
 
-    def _take_huffman(self, body: bytes) -> None:
+    def _read_huffman_tables(self, body: bytes) -> None:
         """B.2.4.2: class and number, 16 counts, the values."""
         at = 0
         while at < len(body):
@@ -229,19 +229,19 @@ class _Reading:
             self.huffman[body[at]] = table
             at = end
 
-    def _take_scan(self, body: bytes) -> None:
+    def _read_scan(self, body: bytes) -> None:
         """B.2.3: the components with their tables, then the data up to a marker that is no restart."""
         if self.process is None:
             raise _FlawError("has a scan before its frame header")
         count = body[0] if body else 0
-        self._exactly(body, 4 + 2 * count)
+        self._check_length(body, 4 + 2 * count)
         chosen = [(self.components.get(body[at]), body[at + 1]) for at in range(1, 1 + 2 * count, 2)]
         parts = [(component, tables) for component, tables in chosen if component is not None]
         if not count or len(parts) != count:
             raise _FlawError("has an invalid scan header")
         if self.process != 0xC3 and not {one.quantization for one, _ in parts} <= self.quantizations:
             raise _FlawError("lacks a quantization table")
-        begin, restarts = self.at, self._pass_scan()
+        begin, restarts = self.at, self._skip_scan()
         if not self.height and self.data[self.at + 1] == _LINES:
             # B.2.5: where the frame header has no number of lines, the first scan is followed by it.
             self.height = int.from_bytes(self.data[self.at + 4 : self.at + 6])
@@ -253,7 +253,7 @@ class _Reading:
         for component, _ in parts:
             component.scanned = True
 
-    def _pass_scan(self) -> list[int]:
+    def _skip_scan(self) -> list[int]:
         """Go to the marker behind a scan, and return where its restart markers stand."""
         restarts: list[int] = []
         for found in _MARKER.finditer(self.data, self.at):
@@ -265,7 +265,7 @@ class _Reading:
             if marker != _RESTARTS[len(restarts) % 8] or not self.restart_interval:
                 raise _FlawError(f"has a restart marker out of order at byte {self.at}")
             restarts.append(self.at)
-            if len(restarts) > _RESTARTS_AT_MOST:
+            if len(restarts) > _MAX_RESTARTS:
                 raise _FlawError("has more restart markers than any picture")
         self.at = len(self.data)
         raise _CutError(_CUT_OFF)
@@ -276,12 +276,14 @@ class _Reading:
         down = max(one.down for one in self.components.values())
         if len(parts) > 1:  # A.2.3: interleaved
             units = -(-self.width // (8 * across)) * -(-self.height // (8 * down))
-            blocks = [self._tables(tables) for one, tables in parts for _ in range(one.across * one.down)]
+            blocks = [
+                self._block_tables(tables) for one, tables in parts for _ in range(one.across * one.down)
+            ]
         else:  # A.2.2: only the blocks that the component itself has
             one, tables = parts[0]
             columns, rows = -(-self.width * one.across // across), -(-self.height * one.down // down)
             units = -(-columns // 8) * -(-rows // 8)
-            blocks = [self._tables(tables)]
+            blocks = [self._block_tables(tables)]
         # B.2.3: ten blocks a unit at most; each component is in one scan.
         if len(blocks) > 10 or any(one.scanned for one, _ in parts):
             raise _FlawError("has an invalid scan header")
@@ -301,14 +303,14 @@ class _Reading:
             if flaw:
                 raise _FlawError(flaw)
 
-    def _tables(self, tables: int) -> BlockTables:
+    def _block_tables(self, tables: int) -> BlockTables:
         huffman = self.huffman or MOTION_JPEG_TABLES
         direct, alternating = huffman.get(tables >> 4), huffman.get(0x10 | tables & 15)
         if direct is None or alternating is None:
             raise _FlawError("lacks a Huffman table")
         return direct, alternating
 
-    def _finish(self) -> None:
+    def _check_scanned(self) -> None:
         if not any(one.scanned for one in self.components.values()):
             raise _FlawError("holds no picture data")
         if not all(one.scanned for one in self.components.values()):
@@ -316,13 +318,13 @@ class _Reading:
 
 
 # A still has one picture, or two where a camera answers twice; more of them are Motion JPEG.
-_STREAM: Final = 3
+_MIN_STREAM: Final = 3
 _WINDOW: Final = 1 << 20
-_WINDOW_AT_MOST: Final = 1 << 26
-_LEAD_OF_FILE: Final = 512
+_MAX_WINDOW: Final = 1 << 26
+_MAX_FILE_LEAD: Final = 512
 """Bytes that may stand before the picture of a file; a tar archive has as many."""
 # What begins so and has a JPEG inside is something else.
-_OTHERS: Final = (
+_OTHER_FORMATS: Final = (
     b"%PDF",
     b"ID3",
     b"II*\0",
@@ -345,8 +347,8 @@ _CONTAINER: Final = re.compile(
 
 def is_jpeg(head: bytes) -> bool:
     """Return whether a file that begins so is read here: a picture, maybe behind other bytes."""
-    begin = _BEGIN.search(head, 0, min(len(head), _LEAD_OF_FILE))
-    if begin is None or head.startswith(_OTHERS):
+    begin = _BEGIN.search(head, 0, min(len(head), _MAX_FILE_LEAD))
+    if begin is None or head.startswith(_OTHER_FORMATS):
         return False
     at = begin.start()
     if at == 0:
@@ -363,7 +365,7 @@ def scan_jpeg(view: FileView) -> Scan:
         AbortedError, OSError: From the view.
     """
     whole = spoiled = end = 0
-    first: _Reading | None = None
+    first: _PictureReader | None = None
     flaw, is_cut, is_stream = "", False, True
     for offset, reading in _read_pictures(view):
         if reading.is_too_large:
@@ -377,10 +379,10 @@ def scan_jpeg(view: FileView) -> Scan:
         last_is_cut = reading.is_cut
     if first is None:
         return Scan(0, None, note="holds no picture")
-    if is_stream and whole >= _STREAM:
+    if is_stream and whole >= _MIN_STREAM:
         broken = spoiled - last_is_cut
         flaws = [f"has {broken} spoiled picture{'s' * (broken != 1)}"] if broken else []
-        if _is_container(view.read_some(0, 2 * _LEAD_OF_FILE)):
+        if _begins_with_container(view.read_some(0, 2 * _MAX_FILE_LEAD)):
             flaws.append("begins with what is left of another container")
         return Scan(
             whole,
@@ -394,29 +396,29 @@ def scan_jpeg(view: FileView) -> Scan:
     return Scan(1, None, note=f"has {behind} bytes behind its picture" if behind else "")
 
 
-def _is_container(head: bytes) -> bool:
+def _begins_with_container(head: bytes) -> bool:
     """Whether zeros, or pieces of a container's headers, stand in front of the first picture of a stream."""
     begin = _BEGIN.search(head)
     lead = head if begin is None else head[: begin.start()]
     return bool(lead) and (not any(lead[:4]) or _CONTAINER.search(lead) is not None)
 
 
-def _read_pictures(view: FileView) -> Iterator[tuple[int, "_Reading"]]:
+def _read_pictures(view: FileView) -> Iterator[tuple[int, "_PictureReader"]]:
     """Each picture of a file, and the offset behind it; a large one is too much for memory."""
-    offset, place, window, budget = 0, 0, _WINDOW, _DECODED
+    offset, place, window, budget = 0, 0, _WINDOW, _DECODE_BUDGET
     data = view.read_some(0, window)
     while data:
         is_last = offset + len(data) >= view.size
         found = _BEGIN.search(data, place)
         if found is not None:
             place = found.start()
-            reading = _Reading(data, place, budget)
+            reading = _PictureReader(data, place, budget)
             reading.read()
             if not reading.is_cut or is_last:
                 place, budget = max(reading.at, place + 2), reading.budget
                 yield offset + place, reading
                 continue
-            if place == 0 and window >= _WINDOW_AT_MOST:
+            if place == 0 and window >= _MAX_WINDOW:
                 reading.is_too_large = True
                 yield view.size, reading
                 return

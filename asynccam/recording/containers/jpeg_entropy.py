@@ -17,12 +17,12 @@ _LENGTH: Final = (1 << _LENGTH_BITS) - 1
 # The longest block: 64 codes of 16 bits, each with up to 16 extra bits.
 _PADDING: Final = bytes(64 * 4 + 4)
 
-_WORTH_RUNS: Final = 1 << 16
+_RUNS_FROM: Final = 1 << 16
 """Bytes from which on tables of runs save more time than it takes to make them."""
 # By other tables zero bits are coefficients of -1 and the like, 63 of them a block. No picture has such
 # blocks one after the other, and 64 bytes are two of them at least.
 _ZEROS: Final = bytes(64)
-_SHORT: Final = "lacks a part of its picture data"
+_LACKS_DATA: Final = "lacks a part of its picture data"
 
 # T.81 K.3: the tables that Motion JPEG leaves out, counts of each length and values in order.
 _LUMINANCE_DC: Final = bytes.fromhex("00010501010101010100000000000000 000102030405060708090a0b")
@@ -76,7 +76,7 @@ def flaw_of_interval(data: bytes, blocks: Sequence[BlockTables], units: int) -> 
     words = array(
         "I", (a << 16 | b << 8 | c for a, b, c in zip(padded, padded[1:], padded[2:], strict=False))
     )
-    long = len(data) > _WORTH_RUNS
+    long = len(data) > _RUNS_FROM
     tables = [
         (_table(dc, False), _table(ac, True), _runs(ac) if long else _table(ac, True)) for dc, ac in blocks
     ]
@@ -85,9 +85,9 @@ def flaw_of_interval(data: bytes, blocks: Sequence[BlockTables], units: int) -> 
         for dc, ac, runs in tables:
             at = _skip_block(words, at, dc, ac, runs)
             if at < 0:
-                return _SHORT if ~at >= total else "has an invalid code in its picture data"
+                return _LACKS_DATA if ~at >= total else "has an invalid code in its picture data"
             if at > total:
-                return _SHORT
+                return _LACKS_DATA
     if data.find(_ZEROS, 0, at >> 3) >= 0 and not all(_zeros_end_blocks(ac) for _, ac in blocks):
         return "has zeros in place of its picture data"
     return ""

@@ -15,7 +15,7 @@ from asynccam.recording.containers.ebml import (
     CUES,
     EBML,
     INFO,
-    LONGEST,
+    MAX_HEAD,
     SEEK_HEAD,
     SEGMENT,
     SIMPLE_BLOCK,
@@ -24,13 +24,13 @@ from asynccam.recording.containers.ebml import (
     UNKNOWN,
     VOID,
     BadElementError,
-    Element,
-    Walk,
-    children,
-    number,
+    EbmlElement,
+    ElementWalker,
     parse_vint,
+    read_elements,
+    read_uint,
 )
-from asynccam.recording.containers.payloads import Judge, Picture
+from asynccam.recording.containers.payloads import FrameChecker, FrameCounter
 from asynccam.recording.containers.reader import CutShortError, FileView, Scan
 from asynccam.recording.containers.timeline import Timeline
 
@@ -41,22 +41,22 @@ _SEEK, _SEEK_POSITION, _CUE_POINT, _CUE_POSITIONS, _CUE_CLUSTER = 0x4DBB, 0x53AC
 _VIDEO: Final = 1
 _SECOND: Final = 1_000_000_000
 _WRAP: Final = (1 << 64) - 1
-_USUAL_SCALE: Final = 1_000_000
-_RUN: Final = 4096
-_AHEAD: Final = 64 * 1024
+_DEFAULT_TICK: Final = 1_000_000
+_MAX_RUN: Final = 4096
+_READ_AHEAD: Final = 64 * 1024
 _LARGE: Final = 8192
-_TRACKS_AT_MOST: Final = 256
-_CHOICES: Final = 4
+_MAX_TRACKS: Final = 256
+_MAX_CHOICES: Final = 4
 """Video tracks that are looked at until one has a frame."""
 _LACE_HEAD: Final = 1 << 16
 """Bytes that the sizes of the frames in a laced block may take up."""
-_CUES_READ: Final = 1 << 16
-_CHECKED: Final = 256 << 20
+_MAX_CUES: Final = 1 << 16
+_MAX_CHECKSUMMED: Final = 256 << 20
 """Bytes of a file that are read to hold them against its checksums, at most."""
 
 
 @dataclass(slots=True)
-class Track:
+class MatroskaTrack:
     """What a file says of one of its tracks.
 
     Attributes:
@@ -83,7 +83,7 @@ class Track:
 
 
 @dataclass(slots=True)
-class _Headers:
+class _SegmentHeaders:
     """What a segment says of itself, wherever it does.
 
     Attributes:
@@ -92,9 +92,9 @@ class _Headers:
         tracks: The tracks, or None where nothing was said of any.
     """
 
-    scale: int = _USUAL_SCALE
+    tick: int = _DEFAULT_TICK
     duration: float = 0.0
-    tracks: list[Track] | None = None
+    tracks: list[MatroskaTrack] | None = None
 
 
 def is_matroska(head: bytes) -> bool:
@@ -105,7 +105,7 @@ def is_matroska(head: bytes) -> bool:
 def scan_matroska(view: FileView) -> Scan:
     """Frames, duration and flaws of a Matroska or WebM file."""
     frames, timeline, count = _count(view, 0)
-    for choice in range(1, min(frames.video_tracks, _CHOICES)):
+    for choice in range(1, min(frames.video_tracks, _MAX_CHOICES)):
         if count or frames.announced:
             break
         # A player passes over a track without a frame.
@@ -117,10 +117,10 @@ def scan_matroska(view: FileView) -> Scan:
     seconds, interval = timeline.finish(frames.frame_duration)
     walk = frames.walk
     damaged = frames.damage(count)
-    if timeline.astray:
-        damaged.append(f"has {timeline.astray} time stamps that cannot be")
+    if timeline.implausible:
+        damaged.append(f"has {timeline.implausible} time stamps that cannot be")
     truncated, note = frames.ending(view.size, seconds)
-    if frames.untold:
+    if frames.has_unknown_tracks:
         damaged.append("does not tell what its tracks are")
     elif not count and truncated and not frames.announced:
         # A file that was created and never got a frame is empty, wherever its headers end.
@@ -130,12 +130,12 @@ def scan_matroska(view: FileView) -> Scan:
         notes.append(f"has {view.size - walk.trailing} bytes behind its end")
     if walk.documents > 1:
         notes.append(f"is followed by another Matroska file at byte {walk.joined}")
-    if frames.endless and frames.endless == count:
+    if frames.counter.without_end and frames.counter.without_end == count:
         notes.append("has no end marker in any of its pictures")
-    if not count and not frames.untold and not frames.has_video:
+    if not count and not frames.has_unknown_tracks and not frames.has_video:
         notes.append("has no video track")
     return Scan(
-        None if frames.untold else count,
+        None if frames.has_unknown_tracks else count,
         seconds,
         truncated,
         "; ".join(damaged),
@@ -180,26 +180,26 @@ class MatroskaFrames:
     """
 
     def __init__(self, view: FileView, choice: int = 0) -> None:
-        self.walk = Walk(view)
+        self.walk = ElementWalker(view)
         self.video_tracks = 0
         self._choice = choice
         self.frame_duration: int | None = None
         self.is_matroska = True
         self.has_video = False
-        self.untold = False
-        self.endless = self.spoiled = self.broken = self.hidden = 0
+        self.has_unknown_tracks = False
+        self.counter = FrameCounter()
         self.announced = False
         self._view = view
-        self._headers = _Headers()
-        self._track: Track | None = None
-        self._judge: Judge = payloads.judge_anything
+        self._headers = _SegmentHeaders()
+        self._track: MatroskaTrack | None = None
+        self._check: FrameChecker = payloads.check_anything
         self._segment = 0
-        self._evidence = _Evidence()
-        self._sums = _Checksums(view)
+        self._evidence = _EndEvidence()
+        self._checksums = _ChecksumCounter(view)
         self._cluster: int | None = None
         self._early: list[tuple[int, int, int | None]] = []
         self._latest = 0
-        self._lace = _Lace()
+        self._lace = _LaceTimes()
 
     def __iter__(self) -> Iterator[tuple[int | None, int | None]]:
         group: tuple[int, int] | None = None
@@ -210,26 +210,26 @@ class MatroskaFrames:
                 kind, begin, size = element
                 if kind == SIMPLE_BLOCK:
                     if group is not None:
-                        yield from self._block(*group, duration)
+                        yield from self._take_block(*group, duration)
                         group = duration = None
-                    yield from self._block(begin, size or 0, None)
+                    yield from self._take_block(begin, size or 0, None)
                 elif kind == BLOCK:
                     group = (begin, size or 0)
                 elif kind == _BLOCK_DURATION:
-                    duration = number(self._view, element)
+                    duration = read_uint(self._view, element)
                 elif kind == TIMESTAMP:
-                    yield from self._timestamp(number(self._view, element))
+                    yield from self._take_timestamp(read_uint(self._view, element))
                 elif kind in (BLOCK_GROUP, CLUSTER) or group is None:
                     if group is not None:
-                        yield from self._block(*group, duration)
+                        yield from self._take_block(*group, duration)
                         group = None
                     duration = None
                     if kind == BLOCK_GROUP:
                         group_end = begin + (size or 0)
                     else:
-                        yield from self._other(element)
+                        yield from self._take_other(element)
             if group is not None and group_end <= self._view.size:
-                yield from self._block(*group, duration)
+                yield from self._take_block(*group, duration)
             elif group is not None:
                 self.announced = True  # players drop a group that is cut off
         except CutShortError:  # only where the file is cut while it is read
@@ -240,23 +240,15 @@ class MatroskaFrames:
     @property
     def tick(self) -> float:
         """Nanoseconds of a step in the times."""
-        return self._headers.scale * (1.0 if self._track is None else self._track.scale)
+        return self._headers.tick * (1.0 if self._track is None else self._track.scale)
 
     def damage(self, count: int) -> list[str]:
         """What is spoiled inside the file of so many frames, in sentences."""
-        walk, sentences = self.walk, []
-        if walk.lost:
-            sentences.append(f"has {walk.lost} bytes that cannot be read, the first at byte {walk.lost_at}")
-        if self.broken:
-            sentences.append(f"has {self.broken} frames without a picture")
-        if self.hidden and not count:
-            sentences.append(f"has {self.hidden} frames, and none that decoding can begin with")
-        spoiled = self.spoiled + (self.endless if self.endless < count else 0)
-        if spoiled:
-            sentences.append(f"has {spoiled} spoiled pictures")
-        if self._sums.wrong and self._sums.right:
+        sentences = self.walk.lost.sentences()
+        sentences += self.counter.undecodable(count) + self.counter.spoiled(count)
+        if self._checksums.wrong and self._checksums.right:
             # Where no checksum is right, they say something of the program that wrote them.
-            sentences.append(f"has {self._sums.wrong} wrong checksums")
+            sentences.append(f"has {self._checksums.wrong} wrong checksums")
         return sentences
 
     def ending(self, size: int, seconds: float | None) -> tuple[str, str]:
@@ -278,13 +270,13 @@ class MatroskaFrames:
             return "", ""
         if evidence.reserved or (evidence.closed and evidence.open_last):
             return "was never finalized: its length and index were not written", ""
-        announced = self._headers.duration * self._headers.scale / _SECOND
-        there = max(seconds or 0.0, self._latest * self._headers.scale / _SECOND)
+        announced = self._headers.duration * self._headers.tick / _SECOND
+        there = max(seconds or 0.0, self._latest * self._headers.tick / _SECOND)
         if there > 0 and there + max(1.0, 0.05 * there) < announced < _YEAR:
             return f"announces {announced:.1f} s and ends before", ""
         return "", "was never finalized, as live streams are: nothing tells whether more was to follow"
 
-    def _other(self, element: Element) -> Iterator[tuple[int | None, int | None]]:
+    def _take_other(self, element: EbmlElement) -> Iterator[tuple[int | None, int | None]]:
         """Take whatever is neither a block nor within a group of one."""
         kind, begin, size = element
         evidence = self._evidence
@@ -298,7 +290,7 @@ class MatroskaFrames:
             yield from self._flush()
             self._begin_segment(element)
         elif kind == EBML:
-            for child in children(self._view, begin, begin + (size or 0)):
+            for child in read_elements(self._view, begin, begin + (size or 0)):
                 if child.kind == _DOC_TYPE and self.walk.documents == 1:
                     name = self._view.read(child.begin, min(child.size or 0, 16)).rstrip(b"\0")
                     self.is_matroska = name in (b"matroska", b"webm", b"")
@@ -306,16 +298,16 @@ class MatroskaFrames:
             evidence.read_seek_head(self._view, element, self._segment)
         elif kind == CUES and not evidence.clusters:
             evidence.read_cues(self._view, element, self._segment)
-        elif kind == VOID and begin - self._segment <= LONGEST:
+        elif kind == VOID and begin - self._segment <= MAX_HEAD:
             evidence.reserved = True  # of an index, which a live stream does not reserve room for
         elif kind == CHECKSUM and self.walk.cluster_end is not None:
-            self._sums.check(element, self.walk.cluster_end)
+            self._checksums.check(element, self.walk.cluster_end)
         if kind in (SEEK_HEAD, INFO, TRACKS, CUES) and size:
-            first = next(children(self._view, begin, begin + size), None)
+            first = next(read_elements(self._view, begin, begin + size), None)
             if first is not None and first.kind == CHECKSUM:
-                self._sums.check(first, begin + size)
+                self._checksums.check(first, begin + size)
 
-    def _begin_segment(self, element: Element) -> None:
+    def _begin_segment(self, element: EbmlElement) -> None:
         self._segment = element.begin
         self._evidence.segments += 1
         headers = _find_headers(self._view, element)
@@ -328,10 +320,10 @@ class MatroskaFrames:
         self.has_video |= self._track is not None
         if self._track is not None:
             self.frame_duration = self._track.frame_duration or None
-            self._judge = _judge_of(self._track)
+            self._check = _checker_for(self._track)
             self._lace.step = self._track.frame_duration or None
 
-    def _timestamp(self, time: int) -> Iterator[tuple[int | None, int | None]]:
+    def _take_timestamp(self, time: int) -> Iterator[tuple[int | None, int | None]]:
         self._cluster = time
         yield from self._flush()
 
@@ -339,24 +331,26 @@ class MatroskaFrames:
         """Give the blocks that stand before their cluster's timestamp."""
         early, self._early = self._early, []
         for begin, size, duration in early:
-            yield from self._timed_block(begin, size, duration)
+            yield from self._take_timed_block(begin, size, duration)
 
-    def _block(self, begin: int, size: int, duration: int | None) -> Iterator[tuple[int | None, int | None]]:
+    def _take_block(
+        self, begin: int, size: int, duration: int | None
+    ) -> Iterator[tuple[int | None, int | None]]:
         if self._cluster is None:
             # RFC 9559 5.1.3.1 only recommends that the timestamp comes first.
-            if len(self._early) >= _RUN:
+            if len(self._early) >= _MAX_RUN:
                 yield from self._flush()
             self._early.append((begin, size, duration))
         else:
-            yield from self._timed_block(begin, size, duration)
+            yield from self._take_timed_block(begin, size, duration)
 
-    def _timed_block(
+    def _take_timed_block(
         self, begin: int, size: int, duration: int | None
     ) -> Iterator[tuple[int | None, int | None]]:
         """Give the frames of a block (RFC 9559, 10.2)."""
-        head = self.walk.payload(begin, min(size, payloads.wanted(size, self._view.size) + LONGEST))
+        head = self.walk.payload(begin, min(size, payloads.bytes_to_read(size, self._view.size) + MAX_HEAD))
         if self._headers.tracks is None:
-            self.untold = True
+            self.has_unknown_tracks = True
             return
         try:
             of, at = parse_vint(head, 0)
@@ -372,7 +366,7 @@ class MatroskaFrames:
         flags, at = head[at + 2], at + 3
         time = None if self._cluster is None else self._time(relative, track)
         if duration is not None:
-            duration = int(duration * self._headers.scale * track.scale) or None
+            duration = int(duration * self._headers.tick * track.scale) or None
         if not flags & 0x06:
             if self._is_shown(head[at:], begin + at, size - at):
                 yield from self._lace.single(time, duration)
@@ -380,8 +374,8 @@ class MatroskaFrames:
         sizes = self._laced(begin + at, size - at, flags & 0x06)
         yield from self._lace.several(time, duration, [self._is_shown(b"", *one) for one in sizes])
 
-    def _time(self, relative: int, track: Track) -> int:
-        scale = self._headers.scale
+    def _time(self, relative: int, track: MatroskaTrack) -> int:
+        scale = self._headers.tick
         time = (self._cluster or 0) * scale
         time += relative * scale if track.scale == 1.0 else round(relative * scale * track.scale)
         # What a program counts in 64 bits of nanoseconds, and where one that fell below zero comes back.
@@ -393,27 +387,18 @@ class MatroskaFrames:
             return False
         self.announced = True
         if not data:
-            data = self._view.read(begin, payloads.wanted(size, self._view.size))
+            data = self._view.read(begin, payloads.bytes_to_read(size, self._view.size))
         view = self._view
-        picture = self._judge(data, size, lambda at, length: view.read(begin + at, min(length, size - at)))
-        if picture is Picture.SHOWN:
-            return True
-        if picture is Picture.HIDDEN:
-            self.hidden += 1
-        elif picture is Picture.SPOILED:
-            self.spoiled += 1
-        elif picture is Picture.ENDLESS:
-            self.endless += 1
-        elif picture is Picture.BROKEN:
-            self.broken += 1
-        return picture in (Picture.SPOILED, Picture.ENDLESS)
+        return self.counter.is_shown(
+            self._check(data, size, lambda at, length: view.read(begin + at, min(length, size - at)))
+        )
 
     def _laced(self, begin: int, size: int, lacing: int) -> list[tuple[int, int]]:
         """Begin and size of each frame of a laced block (RFC 9559, 10.3)."""
         sizes = _lace_sizes(self._view.read(begin, max(0, min(size, _LACE_HEAD))), size, lacing)
         if sizes is None:
             self.announced = True
-            self.broken += 1
+            self.counter.count_broken()
             return []
         begin += size - sum(sizes)
         frames = []
@@ -426,7 +411,7 @@ class MatroskaFrames:
 _YEAR: Final = 366 * 86400.0
 
 
-class _Lace:
+class _LaceTimes:
     """Times of the frames in laced blocks, where only the first has one (RFC 9559, 10.3.4)."""
 
     def __init__(self) -> None:
@@ -495,7 +480,7 @@ def _lace_sizes(data: bytes, size: int, lacing: int) -> list[int] | None:
     return None if min(sizes) < 0 else sizes
 
 
-class _Evidence:
+class _EndEvidence:
     """What a segment tells of its own end.
 
     Attributes:
@@ -510,16 +495,16 @@ class _Evidence:
         self.closed = self.open_last = self.reserved = False
         self.beyond: int | None = None
 
-    def read_seek_head(self, view: FileView, element: Element, segment: int) -> None:
+    def read_seek_head(self, view: FileView, element: EbmlElement, segment: int) -> None:
         for seek in _within(view, element):
             if seek.kind == _SEEK:
                 for child in _within(view, seek):
                     if child.kind == _SEEK_POSITION:
-                        self._point(view, number(view, child), segment)
+                        self._point(view, read_uint(view, child), segment)
 
-    def read_cues(self, view: FileView, element: Element, segment: int) -> None:
+    def read_cues(self, view: FileView, element: EbmlElement, segment: int) -> None:
         for index, point in enumerate(_within(view, element)):
-            if index == _CUES_READ:
+            if index == _MAX_CUES:
                 return
             if point.kind != _CUE_POINT:
                 continue
@@ -527,7 +512,7 @@ class _Evidence:
                 if positions.kind == _CUE_POSITIONS:
                     for child in _within(view, positions):
                         if child.kind == _CUE_CLUSTER:
-                            self._point(view, number(view, child), segment)
+                            self._point(view, read_uint(view, child), segment)
 
     def _point(self, view: FileView, position: int, segment: int) -> None:
         if position == _WRAP:  # what GStreamer writes until it knows better
@@ -536,15 +521,15 @@ class _Evidence:
             self.beyond = segment + position
 
 
-class _Checksums:
+class _ChecksumCounter:
     """Holds elements against the CRC-32 that some begin with (RFC 8794, 11.3.1)."""
 
     def __init__(self, view: FileView) -> None:
         self.right = self.wrong = 0
         self._view = view
-        self._left = _CHECKED
+        self._left = _MAX_CHECKSUMMED
 
-    def check(self, checksum: Element, end: int) -> None:
+    def check(self, checksum: EbmlElement, end: int) -> None:
         """Check the element that ends there, whose first child the checksum is."""
         at = checksum.begin + (checksum.size or 0)
         if checksum.size != 4 or end > self._view.size or end - at > self._left:
@@ -552,7 +537,7 @@ class _Checksums:
         self._left -= end - at
         told = int.from_bytes(self._view.read(checksum.begin, 4), "little")
         found = 0
-        while at < end and (block := self._view.read_some(at, min(end - at, _AHEAD))):
+        while at < end and (block := self._view.read_some(at, min(end - at, _READ_AHEAD))):
             found = zlib.crc32(block, found)
             at += len(block)
         if found == told:
@@ -561,14 +546,14 @@ class _Checksums:
             self.wrong += 1
 
 
-def _within(view: FileView, element: Element) -> Iterator[Element]:
-    return children(view, element.begin, element.begin + (element.size or 0))
+def _within(view: FileView, element: EbmlElement) -> Iterator[EbmlElement]:
+    return read_elements(view, element.begin, element.begin + (element.size or 0))
 
 
-def _find_headers(view: FileView, segment: Element) -> _Headers:
+def _find_headers(view: FileView, segment: EbmlElement) -> _SegmentHeaders:
     """Read what a segment says of itself and its tracks, which may stand behind its clusters."""
-    headers, informed = _Headers(), False
-    walk = Walk(view, segment.begin)
+    headers, informed = _SegmentHeaders(), False
+    walk = ElementWalker(view, segment.begin)
     walk.segment_end = None if segment.size is None else segment.begin + segment.size
     for element in walk:
         kind, begin, size = element
@@ -587,21 +572,21 @@ def _find_headers(view: FileView, segment: Element) -> _Headers:
     return headers
 
 
-def _read_info(view: FileView, info: Element, headers: _Headers) -> None:
+def _read_info(view: FileView, info: EbmlElement, headers: _SegmentHeaders) -> None:
     for child in _within(view, info):
         if child.kind == _SCALE:
-            headers.scale = number(view, child) or _USUAL_SCALE
+            headers.tick = read_uint(view, child) or _DEFAULT_TICK
         elif child.kind == _DURATION:
             headers.duration = _float(view, child)
 
 
-def read_tracks(view: FileView, tracks: Element) -> list[Track]:
+def read_tracks(view: FileView, tracks: EbmlElement) -> list[MatroskaTrack]:
     """Read the tracks that an element lists, in its order."""
-    found: list[Track] = []
+    found: list[MatroskaTrack] = []
     for entry in _within(view, tracks):
-        if entry.kind != _TRACK_ENTRY or len(found) == _TRACKS_AT_MOST:
+        if entry.kind != _TRACK_ENTRY or len(found) == _MAX_TRACKS:
             continue
-        track = Track()
+        track = MatroskaTrack()
         for child in _within(view, entry):
             reader = _TRACK_FIELDS.get(child.kind)
             if reader is not None:
@@ -610,41 +595,43 @@ def read_tracks(view: FileView, tracks: Element) -> list[Track]:
     return found
 
 
-def _number_field(name: str) -> "Callable[[FileView, Element, Track], None]":
-    def read(view: FileView, child: Element, track: Track) -> None:
-        setattr(track, name, number(view, child))
+def _number_field(name: str) -> "Callable[[FileView, EbmlElement, MatroskaTrack], None]":
+    def read(view: FileView, child: EbmlElement, track: MatroskaTrack) -> None:
+        setattr(track, name, read_uint(view, child))
 
     return read
 
 
-def _flag_field(name: str, value: int | None = None) -> "Callable[[FileView, Element, Track], None]":
-    def read(view: FileView, child: Element, track: Track) -> None:
-        found = number(view, child)
+def _flag_field(
+    name: str, value: int | None = None
+) -> "Callable[[FileView, EbmlElement, MatroskaTrack], None]":
+    def read(view: FileView, child: EbmlElement, track: MatroskaTrack) -> None:
+        found = read_uint(view, child)
         setattr(track, name, bool(found) if value is None else found == value)
 
     return read
 
 
-def _read_codec(view: FileView, child: Element, track: Track) -> None:
+def _read_codec(view: FileView, child: EbmlElement, track: MatroskaTrack) -> None:
     name = view.read(child.begin, min(child.size or 0, 64)).rstrip(b"\0")
     track.codec = name.decode("ascii", "replace")
 
 
-def _read_private(view: FileView, child: Element, track: Track) -> None:
+def _read_private(view: FileView, child: EbmlElement, track: MatroskaTrack) -> None:
     track.private = view.read(child.begin, min(child.size or 0, 256))
 
 
-def _read_encodings(view: FileView, child: Element, track: Track) -> None:
+def _read_encodings(view: FileView, child: EbmlElement, track: MatroskaTrack) -> None:
     track.encoded = True
 
 
-def _read_scale(view: FileView, child: Element, track: Track) -> None:
+def _read_scale(view: FileView, child: EbmlElement, track: MatroskaTrack) -> None:
     scale = _float(view, child)
     # As libavformat takes it: what is next to nothing is an error, and no scale.
     track.scale = scale if 0.01 <= scale <= 1000 else 1.0
 
 
-_TRACK_FIELDS: "Final[dict[int, Callable[[FileView, Element, Track], None]]]" = {
+_TRACK_FIELDS: "Final[dict[int, Callable[[FileView, EbmlElement, MatroskaTrack], None]]]" = {
     _TRACK_NUMBER: _number_field("number"),
     _TRACK_TYPE: _flag_field("video", _VIDEO),
     _FRAME_DURATION: _number_field("frame_duration"),
@@ -657,7 +644,7 @@ _TRACK_FIELDS: "Final[dict[int, Callable[[FileView, Element, Track], None]]]" = 
 }
 
 
-def _float(view: FileView, element: Element) -> float:
+def _float(view: FileView, element: EbmlElement) -> float:
     """The number that an element holds, or 0.0 where it is none that can be reckoned with."""
     if element.size not in (4, 8):
         return 0.0
@@ -665,38 +652,38 @@ def _float(view: FileView, element: Element) -> float:
     return float(value) if 0 <= value < 1e300 else 0.0
 
 
-def _video_tracks(tracks: list[Track]) -> list[Track]:
+def _video_tracks(tracks: list[MatroskaTrack]) -> list[MatroskaTrack]:
     """The video tracks in the order in which a player chooses one: enabled ones first, default ones first."""
     video = [track for track in tracks if track.video]
     return sorted(video, key=lambda one: (not one.enabled, not one.default))
 
 
-def _judge_of(track: Track) -> Judge:
+def _checker_for(track: MatroskaTrack) -> FrameChecker:
     """Return how the frames of a track are told from other bytes."""
     private = track.private
     if track.encoded:
-        return payloads.judge_anything
+        return payloads.check_anything
     if track.codec == "V_MPEG4/ISO/AVC":
         if len(private) > 4 and private[0] == 1:  # ISO/IEC 14496-15, 5.3.3.1
-            return payloads.NalJudge((private[4] & 3) + 1, hevc=False)
-        return payloads.NalJudge(0, hevc=False)
+            return payloads.NalChecker((private[4] & 3) + 1, hevc=False)
+        return payloads.NalChecker(0, hevc=False)
     if track.codec == "V_MPEGH/ISO/HEVC":
         if len(private) > 21 and private[0] <= 1:  # ISO/IEC 14496-15, 8.3.3.1
-            return payloads.NalJudge((private[21] & 3) + 1, hevc=True)
-        return payloads.NalJudge(0, hevc=True)
+            return payloads.NalChecker((private[21] & 3) + 1, hevc=True)
+        return payloads.NalChecker(0, hevc=True)
     if track.codec == "V_MS/VFW/FOURCC":
-        return payloads.judge_of(private[16:20])
-    return _JUDGES.get(track.codec, payloads.judge_anything)
+        return payloads.checker_for(private[16:20])
+    return _CHECKERS.get(track.codec, payloads.check_anything)
 
 
-_JUDGES: Final[dict[str, Judge]] = {
-    "V_MJPEG": payloads.judge_jpeg,
-    "V_VP8": payloads.judge_vp8,
-    "V_VP9": payloads.judge_vp9,
-    "V_AV1": payloads.judge_av1,
+_CHECKERS: Final[dict[str, FrameChecker]] = {
+    "V_MJPEG": payloads.check_jpeg,
+    "V_VP8": payloads.check_vp8,
+    "V_VP9": payloads.check_vp9,
+    "V_AV1": payloads.check_av1,
     **dict.fromkeys(
         ("V_MPEG1", "V_MPEG2", "V_MPEG4/ISO/SP", "V_MPEG4/ISO/ASP", "V_MPEG4/ISO/AP"),
-        payloads.judge_start_codes,
+        payloads.check_start_codes,
     ),
 }
 
@@ -728,7 +715,7 @@ class BlockReader:
     """
 
     def __init__(self, view: FileView, length: int) -> None:
-        self.tracks: list[Track] = []
+        self.tracks: list[MatroskaTrack] = []
         self.flaw = ""
         self._view = view
         self._length = length
@@ -736,20 +723,20 @@ class BlockReader:
 
     def runs(self) -> Iterator[BlockRun]:
         """Every whole block, in the order of the file."""
-        walk = Walk(self._view)
+        walk = ElementWalker(self._view)
         time: int | None = None
         try:
             for element in walk:
                 kind, begin, size = element
                 if kind in (SIMPLE_BLOCK, BLOCK):
                     self._heads.append(walk.payload(begin, min(size or 0, self._length)))
-                    walk.position = self._hop(begin + (size or 0))
+                    walk.position = self._skip_simple_blocks(begin + (size or 0))
                 elif kind in (CLUSTER, TIMESTAMP):
                     yield from self._run(time)
-                    time = None if kind == CLUSTER else number(self._view, element)
+                    time = None if kind == CLUSTER else read_uint(self._view, element)
                 elif kind == SEGMENT and not self.tracks:
                     self.tracks = _find_headers(self._view, element).tracks or []
-                if len(self._heads) >= _RUN:
+                if len(self._heads) >= _MAX_RUN:
                     yield from self._run(time)
         except CutShortError:
             walk.cut = walk.position
@@ -761,16 +748,16 @@ class BlockReader:
         if heads:
             yield BlockRun(time, heads)
 
-    def _hop(self, position: int) -> int:
+    def _skip_simple_blocks(self, position: int) -> int:
         """Take the simple blocks that begin here, the usual case, fast; gives where something else begins.
 
         Whatever is not a whole simple block with a whole neighbourhood is left to the walk.
         """
         heads, length, end = self._heads, self._length, self._view.size
-        ahead = _AHEAD
-        while len(heads) < _RUN:
+        ahead = _READ_AHEAD
+        while len(heads) < _MAX_RUN:
             data = self._view.read_some(position, ahead)
-            here, last = 0, len(data) - length - LONGEST
+            here, last = 0, len(data) - length - MAX_HEAD
             while here <= last and data[here] == SIMPLE_BLOCK:
                 width = 9 - data[here + 1].bit_length()
                 if width > 8:
@@ -786,16 +773,16 @@ class BlockReader:
             if here <= last:
                 return position + here
             position += here
-            ahead = length + LONGEST if size > _LARGE else _AHEAD
+            ahead = length + MAX_HEAD if size > _LARGE else _READ_AHEAD
         return position
 
 
-def _flaw(walk: Walk, size: int) -> str:
+def _flaw(walk: ElementWalker, size: int) -> str:
     """Why a file that was read to its end is not complete, or ``""``."""
     if walk.cut is not None:
         return f"cut off at byte {walk.cut} of {size}"
-    if walk.lost or walk.zeros is not None:
-        return f"cannot be read at byte {walk.lost_at if walk.lost else walk.zeros}"
+    if walk.lost.count or walk.zeros is not None:
+        return f"cannot be read at byte {walk.lost.first if walk.lost.count else walk.zeros}"
     if walk.segment_end is None:
         return "never finalized: its length and index were not written"
     if walk.segment_end > size:

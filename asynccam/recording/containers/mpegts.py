@@ -13,20 +13,20 @@ from typing import Final
 from asynccam.recording.containers.mpegts_packets import (
     NULL_PID,
     PACKET,
-    Block,
-    Layout,
+    PacketBlock,
+    PacketLayout,
     PacketReader,
     SectionReader,
     find_layout,
     is_filled_up,
     program_maps,
-    streams,
+    program_streams,
     unwrap_payload,
 )
-from asynccam.recording.containers.presentation import Presentation
+from asynccam.recording.containers.mpegts_timeline import MpegTsTimeline
 from asynccam.recording.containers.raw_video import (
-    SPOILED,
-    Codec,
+    ZEROS_IN_UNIT,
+    VideoCodec,
     begins_picture,
     count_slices,
     has_parameters,
@@ -36,26 +36,26 @@ from asynccam.recording.containers.reader import FileView, Scan
 _TICKS: Final = 90_000
 _WRAP: Final = 1 << 33
 _HEAD: Final = 1 << 16
-_PROBED: Final = 1 << 23
+_PROBE_BYTES: Final = 1 << 23
 """Bytes in which the tables and the video are looked for."""
-_PIDS_AT_MOST: Final = 8192
+_MAX_PIDS: Final = 8192
 _VIDEO_STREAMS: Final = range(0xE0, 0xF0)
 _PRIVATE: Final = 0x06
 # Table 2-34, and what ATSC, Blu-ray and AVS have taken from the user's range.
 _VIDEO_TYPES: Final = {
-    **dict.fromkeys((0x01, 0x02, 0x80), Codec.MPEG2),
-    **dict.fromkeys((0x10, 0x21, 0x42, 0xD1, 0xD2, 0xEA), Codec.OTHER),
-    0x1B: Codec.H264,
-    0x24: Codec.H265,
-    0x33: Codec.OTHER,
+    **dict.fromkeys((0x01, 0x02, 0x80), VideoCodec.MPEG2),
+    **dict.fromkeys((0x10, 0x21, 0x42, 0xD1, 0xD2, 0xEA), VideoCodec.OTHER),
+    0x1B: VideoCodec.H264,
+    0x24: VideoCodec.H265,
+    0x33: VideoCodec.OTHER,
 }
 _HEVC_REGISTRATION: Final = b"\x05\x04HEVC"
 _PICTURE_HEAD: Final = 16
 """Bytes of a picture that tell what begins with it: a delimiter, and a parameter set behind it."""
 _TAIL_FRAMES: Final = 12
 _TAIL: Final = 1 << 22
-_MARKED: Final = re.compile(rb"[^\0]")
-_CYCLE: Final = bytes(range(0x10, 0x20)) * 257
+_NOT_ZERO: Final = re.compile(rb"[^\0]")
+_COUNTER_CYCLE: Final = bytes(range(0x10, 0x20)) * 257
 
 
 def is_mpegts(head: bytes) -> bool:
@@ -73,7 +73,7 @@ def scan_mpegts(view: FileView) -> Scan:
     if layout is None:
         return Scan(None, None, note="is of a format that is not understood", understood=False)
     candidates = _find_videos(view, layout)
-    demultiplexer = _Demultiplexer(view, layout, *(candidates[0] if candidates else (None, Codec.OTHER)))
+    demultiplexer = _Demultiplexer(view, layout, *(candidates[0] if candidates else (None, VideoCodec.OTHER)))
     for pid, codec in candidates:
         demultiplexer = _Demultiplexer(view, layout, pid, codec)
         demultiplexer.run()
@@ -119,12 +119,12 @@ class MpegTsFrames:
                 return
 
 
-def _find_videos(view: FileView, layout: Layout) -> list[tuple[int, Codec]]:
+def _find_videos(view: FileView, layout: PacketLayout) -> list[tuple[int, VideoCodec]]:
     """Video streams in the order of the program maps, and after them those that only their ids name."""
     maps: dict[int, SectionReader] = {0: SectionReader()}
-    named: dict[int, Codec] = {}
-    private: dict[int, Codec] = {}
-    seen: dict[int, Codec] = {}
+    named: dict[int, VideoCodec] = {}
+    private: dict[int, VideoCodec] = {}
+    seen: dict[int, VideoCodec] = {}
     for block in PacketReader(view, layout):
         for at in range(0, block.count * layout.stride, layout.stride):
             data = block.data
@@ -138,20 +138,22 @@ def _find_videos(view: FileView, layout: Layout) -> list[tuple[int, Codec]]:
                 for section in maps[pid].feed(payload, is_start):
                     if pid == 0:
                         maps |= {one: SectionReader() for one in program_maps(section) if one not in maps}
-                    for kind, stream, descriptors in streams(section):
+                    for kind, stream, descriptors in program_streams(section):
                         if kind == _PRIVATE:
-                            private[stream] = Codec.H265 if _HEVC_REGISTRATION in descriptors else Codec.OTHER
+                            private[stream] = (
+                                VideoCodec.H265 if _HEVC_REGISTRATION in descriptors else VideoCodec.OTHER
+                            )
                         elif kind in _VIDEO_TYPES:
                             named.setdefault(stream, _VIDEO_TYPES[kind])
             elif is_start and payload[:3] == b"\0\0\1" and len(payload) > 3 and payload[3] in _VIDEO_STREAMS:
-                seen.setdefault(pid, private.get(pid, Codec.OTHER))
-        if block.offset > _PROBED and (named or seen):
+                seen.setdefault(pid, private.get(pid, VideoCodec.OTHER))
+        if block.offset > _PROBE_BYTES and (named or seen):
             break
     return [*named.items(), *((pid, codec) for pid, codec in seen.items() if pid not in named)][:4]
 
 
 @dataclass(slots=True)
-class _Pid:
+class _PidState:
     """State of the packets of one PID.
 
     Attributes:
@@ -168,7 +170,7 @@ class _Pid:
 
 
 @dataclass(slots=True)
-class _Frame:
+class _OpenFrame:
     """A frame that has begun."""
 
     place: int
@@ -200,23 +202,29 @@ class _Demultiplexer:
     """
 
     def __init__(
-        self, view: FileView, layout: Layout, video: int | None, codec: Codec, *, keeps_times: bool = False
+        self,
+        view: FileView,
+        layout: PacketLayout,
+        video: int | None,
+        codec: VideoCodec,
+        *,
+        keeps_times: bool = False,
     ) -> None:
         self._view = view
         self._layout = layout
         self._video = video
         self._codec = codec
         self._packets = PacketReader(view, layout)
-        self._pids: dict[int, _Pid] = {}
+        self._pids: dict[int, _PidState] = {}
         self._losses = _Losses()
-        self._presentation = Presentation(_TICKS, _WRAP, keeps_times=keeps_times)
-        self._open: _Frame | None = None
+        self._timeline = MpegTsTimeline(_TICKS, _WRAP, keeps_times=keeps_times)
+        self._open: _OpenFrame | None = None
         self._head: tuple[int, bytes] | None = None
         self._places: deque[int] = deque(maxlen=_TAIL_FRAMES)
         self._is_full = False
         self._may_be_cut = False
         self._truncated = ""
-        self._has_begun = codec not in (Codec.H264, Codec.H265)
+        self._has_begun = codec not in (VideoCodec.H264, VideoCodec.H265)
         self.frames = 0
         self.keyless = 0
         self.is_scrambled = False
@@ -236,18 +244,18 @@ class _Demultiplexer:
         """Read the file and give the frames' times as they come, where they are kept."""
         for block in self._packets:
             self._take_block(block)
-            yield from self._presentation.shown()
+            yield from self._timeline.pop_times()
         self._end()
-        self._presentation.finish()
-        yield from self._presentation.shown()
+        self._timeline.finish()
+        yield from self._timeline.pop_times()
 
     def _end(self) -> None:
         self._end_head()
         self._losses.packets += self._losses.pending
-        self._judge_end()
+        self._check_end()
         self._close()
 
-    def _take_block(self, block: Block) -> None:
+    def _take_block(self, block: PacketBlock) -> None:
         stride, count = self._layout.stride, block.count
         high, low, flags = (block.data[1 + at :: stride][:count] for at in range(3))
         marks = (
@@ -256,16 +264,16 @@ class _Demultiplexer:
             | int.from_bytes(flags.translate(self._flags))
         ).to_bytes(count)
         done = 0
-        for found in _MARKED.finditer(marks):
+        for found in _NOT_ZERO.finditer(marks):
             at = found.start()
             self._take_run(block, flags, done, at)
             self._take_packet(block, at)
             done = at + 1
         self._take_run(block, flags, done, count)
-        if self._codec in (Codec.H264, Codec.H265):
-            self._look_for_zeros(block)
+        if self._codec in (VideoCodec.H264, VideoCodec.H265):
+            self._find_zeros(block)
 
-    def _take_run(self, block: Block, flags: bytes, begin: int, end: int) -> None:
+    def _take_run(self, block: PacketBlock, flags: bytes, begin: int, end: int) -> None:
         """Take packets that are nothing but pieces of a video frame."""
         while begin < end and self._video is not None:
             state = self._pids.get(self._video)
@@ -275,7 +283,7 @@ class _Demultiplexer:
                 state is None
                 or self._head is not None
                 or self._losses.pending
-                or run != _CYCLE[counter : counter + len(run)]
+                or run != _COUNTER_CYCLE[counter : counter + len(run)]
             ):
                 self._take_packet(block, begin)
                 begin += 1
@@ -287,7 +295,7 @@ class _Demultiplexer:
             self._is_full = True
             return
 
-    def _take_packet(self, block: Block, index: int) -> None:
+    def _take_packet(self, block: PacketBlock, index: int) -> None:
         data, at = block.data, index * self._layout.stride
         high, flags = data[at + 1], data[at + 3]
         if high & 0x80:  # 2.4.3.3: transport_error_indicator; not even the PID is to be relied on
@@ -320,8 +328,8 @@ class _Demultiplexer:
         """Return whether the packet is new; hold its continuity counter against the last one (2.4.3.3)."""
         state = self._pids.get(pid)
         if state is None:
-            if len(self._pids) < _PIDS_AT_MOST:
-                self._pids[pid] = _Pid(counter, place)
+            if len(self._pids) < _MAX_PIDS:
+                self._pids[pid] = _PidState(counter, place)
             return True
         # The counter of a packet without a payload is that of the one before.
         step = counter - state.counter - has_payload & 15
@@ -329,7 +337,7 @@ class _Demultiplexer:
             state.is_repeated = True  # a packet may be sent twice
             return False
         if pid == self._video:
-            self._settle(state, counter, is_start)
+            self._note_other_stream(state, counter, is_start)
         if step and not is_announced and state.place >= self._losses.joint:
             state.missing = None
             if pid != self._video and counter == 0 and is_start:
@@ -339,7 +347,7 @@ class _Demultiplexer:
         state.counter, state.place, state.is_repeated = counter, place, False
         return True
 
-    def _settle(self, video: _Pid, counter: int, is_start: bool) -> None:
+    def _note_other_stream(self, video: _PidState, counter: int, is_start: bool) -> None:
         """Decide by a packet of the video whether another stream begins here, as in joined files.
 
         Muxers begin with the association table and count from 0.
@@ -349,7 +357,7 @@ class _Demultiplexer:
             if video.counter != 15 or losses.pending:
                 self._end_head()
                 self._close()
-                self._presentation.restart()
+                self._timeline.restart()
                 losses.joint, losses.joints = table.place, losses.joints + 1
         else:
             losses.packets += losses.pending
@@ -394,7 +402,7 @@ class _Demultiplexer:
         # or with none.
         begins = begins_picture(self._codec, data[9 + data[8] :])
         if shown is None:
-            begins = begins or self._codec is Codec.OTHER
+            begins = begins or self._codec is VideoCodec.OTHER
         else:
             begins = begins is not False and (self._open is None or self._open.shown != shown)
         if not begins:
@@ -403,27 +411,27 @@ class _Demultiplexer:
         if not self._has_begun and has_parameters(self._codec, data[9 + data[8] :]):
             self._has_begun = True
             self.keyless = self.frames
-        self._open = _Frame(place, shown, decoded)
+        self._open = _OpenFrame(place, shown, decoded)
         self._places.append(place)
         self.frames += 1
 
     def _close(self) -> None:
         if self._open is not None:
-            self._presentation.add(self._open.shown, self._open.decoded)
+            self._timeline.add(self._open.shown, self._open.decoded)
             self._open = None
 
-    def _look_for_zeros(self, block: Block) -> None:
+    def _find_zeros(self, block: PacketBlock) -> None:
         if bytes(32) not in block.data:
             return
         stride = self._layout.stride
-        for found in SPOILED.finditer(block.data, 0, block.count * stride):
+        for found in ZEROS_IN_UNIT.finditer(block.data, 0, block.count * stride):
             at = found.start() // stride * stride
             unwrapped = unwrap_payload(block.data, at)
             pid = (block.data[at + 1] & 0x1F) << 8 | block.data[at + 2]
             if unwrapped is not None and pid == self._video and unwrapped[0] <= found.start():
                 self._losses.zeroed += found.end() <= at + PACKET
 
-    def _judge_end(self) -> None:
+    def _check_end(self) -> None:
         """Look for an end that is missing: an open packet, a last frame that has no picture."""
         if self._packets.is_cut:
             self._truncated = "ends inside a packet"
@@ -453,11 +461,11 @@ class _Demultiplexer:
     def _last_slices(self) -> list[int]:
         """Return the number of slices in each of the last frames, as far as they can be told."""
         places = [place for place in self._places if place >= self._view.size - _TAIL]
-        if self._codec not in (Codec.H264, Codec.H265) or not places:
+        if self._codec not in (VideoCodec.H264, VideoCodec.H265) or not places:
             return []
         pieces: list[list[bytes]] = [[] for _ in places]
         stride = self._layout.stride
-        for block in PacketReader(self._view, Layout(places[0], stride)):
+        for block in PacketReader(self._view, PacketLayout(places[0], stride)):
             for at in range(0, block.count * stride, stride):
                 data = block.data
                 unwrapped = unwrap_payload(data, at)
@@ -476,7 +484,7 @@ class _Demultiplexer:
         if self.is_scrambled:
             return Scan(None, None, note="is encrypted", understood=False)
         packets, losses = self._packets, self._losses
-        seconds, usual = self._presentation.finish()
+        seconds, usual = self._timeline.finish()
         begin = self._layout.begin - (4 if self._layout.stride == 192 else 0)
         is_zeroed = begin >= PACKET and not any(self._view.read_some(0, PACKET))
         damages = (
@@ -493,7 +501,7 @@ class _Demultiplexer:
             (behind, "has {} byte{} behind its last packet"),
             (self.keyless, "begins with {} frame{} whose key frame is missing"),
             (losses.joints, "is joined to another stream {} time{}"),
-            (self._presentation.jumps, "jumps in time {} time{}"),
+            (self._timeline.jumps, "jumps in time {} time{}"),
         )
         note = _sentences(notes)
         if self._may_be_cut:
@@ -505,7 +513,7 @@ class _Demultiplexer:
             damaged=_sentences(damages),
             note=note,
             interval=usual,
-            longest=self._presentation.longest,
+            longest=self._timeline.longest,
         )
 
 

@@ -16,17 +16,17 @@ SYNC: Final = b"\x47"
 NULL_PID: Final = 0x1FFF
 
 _STRIDES: Final = (188, 192, 204)
-_PACKETS: Final = 4096
+_BLOCK_PACKETS: Final = 4096
 """Packets in a block."""
-_ENOUGH: Final = 8
+_SURE_PACKETS: Final = 8
 """Packets in a row by which a stream is known that begins behind other bytes."""
-_SEARCHED: Final = 1 << 20
+_SEARCH_BLOCK: Final = 1 << 20
 # The association table or the description of services begins in it, as in the first packet of most files.
 _TABLES: Final = re.compile(rb"\x47[\x40\x60][\x00\x11][\x10-\x3f]")
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class PacketLayout:
     """Place of the packets in a file.
 
     Attributes:
@@ -39,7 +39,7 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class PacketBlock:
     """Packets in a row.
 
     Attributes:
@@ -53,7 +53,7 @@ class Block:
     count: int
 
 
-def _rhythm(stride: int, packets: int) -> re.Pattern[bytes]:
+def _sync_pattern(stride: int, packets: int) -> re.Pattern[bytes]:
     """A sync byte with others behind it, each in a header that has an adaptation field or a payload.
 
     2.4.3.3: adaptation_field_control 00 is reserved. That also keeps long runs of the byte 47 out.
@@ -63,11 +63,11 @@ def _rhythm(stride: int, packets: int) -> re.Pattern[bytes]:
     return re.compile(b"\x47(?=" + gap.join([header] * packets) + b")", re.DOTALL)
 
 
-_FIRST: Final = {stride: _rhythm(stride, _ENOUGH) for stride in _STRIDES}
-_NEXT: Final = {stride: _rhythm(stride, 4) for stride in _STRIDES}
+_FIRST: Final = {stride: _sync_pattern(stride, _SURE_PACKETS) for stride in _STRIDES}
+_NEXT: Final = {stride: _sync_pattern(stride, 4) for stride in _STRIDES}
 
 
-def find_layout(head: bytes) -> Layout | None:
+def find_layout(head: bytes) -> PacketLayout | None:
     """Return where the packets stand in a file that begins so, or None if it is not a transport stream."""
     found = [(match.start(), stride) for stride in _STRIDES if (match := _FIRST[stride].search(head))]
     if found:
@@ -77,15 +77,15 @@ def find_layout(head: bytes) -> Layout | None:
         for earlier in (front, *range(begin % stride, begin, stride)):
             syncs = head[earlier : earlier + stride + 1 : stride]
             if syncs == SYNC * 2 or (earlier == front == begin % stride and syncs[:1] == SYNC):
-                return Layout(earlier, stride)
-        return Layout(begin, stride)
+                return PacketLayout(earlier, stride)
+        return PacketLayout(begin, stride)
     # Too short for that: packets have to be everything that is there.
     for stride, begin in ((188, 0), (192, 4), (204, 0)):
         syncs = head[begin::stride]
         if not syncs or syncs.strip(SYNC):
             continue
         if _TABLES.match(head, begin) or (len(syncs) > 3 and _NEXT[stride].match(head, begin)):
-            return Layout(begin, stride)
+            return PacketLayout(begin, stride)
     return None
 
 
@@ -99,7 +99,7 @@ class PacketReader:
         is_cut: Whether the file ends inside a packet.
     """
 
-    def __init__(self, view: FileView, layout: Layout) -> None:
+    def __init__(self, view: FileView, layout: PacketLayout) -> None:
         self._view = view
         self._layout = layout
         self._offset = layout.begin
@@ -108,18 +108,18 @@ class PacketReader:
         self.behind = 0
         self.is_cut = False
 
-    def __iter__(self) -> Iterator[Block]:
+    def __iter__(self) -> Iterator[PacketBlock]:
         stride = self._layout.stride
         while self._offset < self._view.size:
-            data = self._view.read_some(self._offset, _PACKETS * stride)
+            data = self._view.read_some(self._offset, _BLOCK_PACKETS * stride)
             # The last packet has no other behind it, and so nothing that belongs to that one either.
             whole = (len(data) + stride - PACKET) // stride
             syncs = data[::stride][:whole]
             good = whole - len(syncs.lstrip(SYNC))
             if good:
-                yield Block(self._offset, data, good)
+                yield PacketBlock(self._offset, data, good)
             self._offset += good * stride
-            if good == whole and len(data) == _PACKETS * stride:
+            if good == whole and len(data) == _BLOCK_PACKETS * stride:
                 continue
             if not self._resynchronise():
                 return
@@ -128,7 +128,7 @@ class PacketReader:
         """Go to the next packet; if there is none, say what the file ends with."""
         begin = offset = self._offset
         while offset < self._view.size:
-            data = self._view.read_some(offset, _SEARCHED)
+            data = self._view.read_some(offset, _SEARCH_BLOCK)
             is_last = offset + len(data) >= self._view.size
             at = self._next_packet(data, is_last)
             if at is not None:
@@ -138,7 +138,7 @@ class PacketReader:
             if is_last:
                 break
             offset += len(data) - 3 * self._layout.stride
-        self._take_end(begin)
+        self._note_end(begin)
         return False
 
     def _next_packet(self, data: bytes, is_last: bool) -> int | None:
@@ -155,7 +155,7 @@ class PacketReader:
             at += 1
         return None
 
-    def _take_end(self, begin: int) -> None:
+    def _note_end(self, begin: int) -> None:
         """See what stands behind the last packet, from its end or the end of its parity on."""
         size, stride = self._view.size, self._layout.stride
         if stride == 192:
@@ -172,15 +172,8 @@ class PacketReader:
             self.is_cut = True
             return
         self.behind = rest
-        if self._only_zeros(begin):
+        if self._view.is_zeros(begin):
             self.zeros = rest
-
-    def _only_zeros(self, offset: int) -> bool:
-        while block := self._view.read_some(offset, _SEARCHED):
-            if block.strip(b"\0"):
-                return False
-            offset += len(block)
-        return True
 
 
 def unwrap_payload(data: bytes, at: int) -> tuple[int, bool] | None:
@@ -266,7 +259,7 @@ def program_maps(section: bytes) -> list[int]:
     return [int.from_bytes(entry[2:]) & 0x1FFF for entry in entries if any(entry[:2])]
 
 
-def streams(section: bytes) -> list[tuple[int, int, bytes]]:
+def program_streams(section: bytes) -> list[tuple[int, int, bytes]]:
     """Return type, PID and descriptors of each stream in a program map (2.4.4.8)."""
     if section[:1] != b"\x02" or len(section) < 16:
         return []

@@ -8,7 +8,7 @@ Read = Callable[[int, int], bytes]
 """Reads so many bytes at an offset within the payload."""
 
 
-class Picture(Enum):
+class FrameState(Enum):
     """What a payload holds."""
 
     SHOWN = "shown"
@@ -23,28 +23,66 @@ class Picture(Enum):
     """Nothing a decoder can make a frame of."""
 
 
+class FrameCounter:
+    """Count of a track's frames by their state.
+
+    Attributes:
+        without_end: JPEG pictures without an end marker.
+    """
+
+    def __init__(self) -> None:
+        self.without_end = 0
+        self._spoiled = self._broken = self._hidden = 0
+
+    def is_shown(self, state: FrameState) -> bool:
+        """Count a frame; return whether a player shows it."""
+        if state is FrameState.SHOWN:
+            return True
+        self._spoiled += state is FrameState.SPOILED
+        self.without_end += state is FrameState.ENDLESS
+        self._broken += state is FrameState.BROKEN
+        self._hidden += state is FrameState.HIDDEN
+        return state in (FrameState.SPOILED, FrameState.ENDLESS)
+
+    def count_broken(self) -> None:
+        """Count a frame that cannot be found."""
+        self._broken += 1
+
+    def undecodable(self, count: int) -> list[str]:
+        """Return what makes no frame, in words, of a file that shows so many frames."""
+        sentences = [f"has {self._broken} frames without a picture"] if self._broken else []
+        if self._hidden and not count:
+            sentences.append(f"has {self._hidden} frames, and none that decoding can begin with")
+        return sentences
+
+    def spoiled(self, count: int) -> list[str]:
+        """Return the spoiled pictures in words. An encoder that never writes end markers spoils none."""
+        spoiled = self._spoiled + (self.without_end if self.without_end < count else 0)
+        return [f"has {spoiled} spoiled pictures"] if spoiled else []
+
+
 HEAD: Final = 1024
 """Bytes at the beginning of a payload that `judge` wants at least."""
 _SMALL: Final = 8192
-_LARGEST: Final = 1 << 22
-_WHOLE: Final = 256 << 20
+_MAX_WHOLE: Final = 1 << 22
+_CHECKED_WHOLE: Final = 256 << 20
 _TAIL: Final = 64
 _LOOK_BACK: Final = 1 << 16
-_NALS: Final = 1024
-_SEGMENTS: Final = 256
+_MAX_UNITS: Final = 1024
+_MAX_SEGMENTS: Final = 256
 _LUMA_AC: Final = 0x10
 """Class and number of the table of luminance AC codes (T.81, B.2.4.2)."""
-_RUN: Final = bytes(64)
+_ZEROS: Final = bytes(64)
 _START: Final = b"\0\0\1"
 _START_WITHIN: Final = 64
-_TABLE_RUN: Final = bytes(32)
+_TABLE_ZEROS: Final = bytes(32)
 """More zeros than stand in a row in any JPEG table that a picture can be decoded with."""
 
-Judge = Callable[[bytes, int, Read], Picture]
+FrameChecker = Callable[[bytes, int, Read], FrameState]
 """Takes the first bytes of a payload (`HEAD` at least, or all), its size and a function to read more."""
 
 
-def wanted(size: int, file_size: int) -> int:
+def bytes_to_read(size: int, file_size: int) -> int:
     """How many bytes of a payload to read for its judge: a zeroed stretch may lie anywhere in it.
 
     Only of large files less is read, where all of it would take longer than a verdict may.
@@ -53,44 +91,44 @@ def wanted(size: int, file_size: int) -> int:
         size: Bytes of the payload.
         file_size: Bytes of the file that it is in.
     """
-    is_read = size <= _SMALL or (size <= _LARGEST and file_size <= _WHOLE)
+    is_read = size <= _SMALL or (size <= _MAX_WHOLE and file_size <= _CHECKED_WHOLE)
     return size if is_read else HEAD
 
 
-def judge_anything(data: bytes, size: int, read: Read) -> Picture:
+def check_anything(data: bytes, size: int, read: Read) -> FrameState:
     """Judge a frame of a codec of which nothing is known: only an empty one is none."""
-    return Picture.SHOWN if size else Picture.BROKEN
+    return FrameState.SHOWN if size else FrameState.BROKEN
 
 
-def judge_jpeg(data: bytes, size: int, read: Read) -> Picture:
+def check_jpeg(data: bytes, size: int, read: Read) -> FrameState:
     """Judge a JPEG picture by its two ends (ITU-T T.81, B.1.1.3); some encoders fill up behind the end."""
     zeroed = False
     if data[:2] != b"\xff\xd8":
         # A few encoders put bytes of their own in front, which decoders step over.
         start = data.find(b"\xff\xd8\xff")
         if start < 0 or not any(data[:start]):
-            return Picture.BROKEN
-    elif _TABLE_RUN in data:
+            return FrameState.BROKEN
+    elif _TABLE_ZEROS in data:
         scan = _find_scan(data, size, read)
         if scan is None:
-            return Picture.BROKEN
-        zeroed = _has_hole(data, scan)
+            return FrameState.BROKEN
+        zeroed = _has_zeroed_scan(data, scan)
     tail = data if len(data) == size else read(max(0, size - _TAIL), min(_TAIL, size))
     if tail.endswith(b"\xff\xd9"):
-        return Picture.SPOILED if zeroed else Picture.SHOWN
+        return FrameState.SPOILED if zeroed else FrameState.SHOWN
     if len(data) < size:
         tail = read(max(0, size - _LOOK_BACK), min(_LOOK_BACK, size))
     filled = len(tail)
     tail = tail.rstrip(b"\0")
-    if tail.endswith(b"\xff\xd9") or (filled - len(tail) < len(_RUN) and b"\xff\xd9" in tail):
-        return Picture.SPOILED if zeroed else Picture.SHOWN
-    return Picture.SPOILED if filled - len(tail) >= len(_RUN) else Picture.ENDLESS
+    if tail.endswith(b"\xff\xd9") or (filled - len(tail) < len(_ZEROS) and b"\xff\xd9" in tail):
+        return FrameState.SPOILED if zeroed else FrameState.SHOWN
+    return FrameState.SPOILED if filled - len(tail) >= len(_ZEROS) else FrameState.ENDLESS
 
 
 def _find_scan(data: bytes, size: int, read: Read) -> int | None:
     """Where a JPEG's scan begins, or None if its segments do not lead there, or one is zeroed."""
     at = 2
-    for _ in range(_SEGMENTS):
+    for _ in range(_MAX_SEGMENTS):
         if at + 4 > len(data) and len(data) < min(size, _LOOK_BACK):
             data = read(0, min(size, _LOOK_BACK))
         if at + 4 > len(data):
@@ -105,13 +143,13 @@ def _find_scan(data: bytes, size: int, read: Read) -> int | None:
             return at
         end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
         # T.81 table B.1: DQT and the frame headers with DHT among them; all else is not decoded with.
-        if (marker == 0xDB or 0xC0 <= marker < 0xD0) and _TABLE_RUN in data[at:end]:
+        if (marker == 0xDB or 0xC0 <= marker < 0xD0) and _TABLE_ZEROS in data[at:end]:
             return None
         at = end
     return size
 
 
-def _has_hole(data: bytes, scan: int) -> bool:
+def _has_zeroed_scan(data: bytes, scan: int) -> bool:
     """Return whether zeros stand in a scan whose codes cannot make them up.
 
     They can where the end of a luminance block is coded by the first code of the table, which is all zeros,
@@ -119,7 +157,7 @@ def _has_hole(data: bytes, scan: int) -> bool:
     not.
     """
     end = data.find(b"\xff\xd9", scan)
-    if data.find(_RUN, scan, len(data) if end < 0 else end) < 0:
+    if data.find(_ZEROS, scan, len(data) if end < 0 else end) < 0:
         return False
     at = data.find(b"\xff\xc4")
     while 0 <= at < scan:
@@ -134,15 +172,15 @@ def _has_hole(data: bytes, scan: int) -> bool:
     return True
 
 
-def judge_start_codes(data: bytes, size: int, read: Read) -> Picture:
+def check_start_codes(data: bytes, size: int, read: Read) -> FrameState:
     """Judge a frame of a codec whose units begin with 00 00 01: MPEG-1, 2 and 4."""
     start = data.find(_START, 0, _START_WITHIN)
     if start < 0 or any(data[:start]):
-        return Picture.BROKEN
-    return Picture.SPOILED if _zeroed(data, size, read) else Picture.SHOWN
+        return FrameState.BROKEN
+    return FrameState.SPOILED if _zeroed(data, size, read) else FrameState.SHOWN
 
 
-class NalJudge:
+class NalChecker:
     """The judge of the frames of one H.264 or H.265 stream, in their order.
 
     Args:
@@ -159,22 +197,22 @@ class NalJudge:
         # H.265 decoders make up what a first picture refers to, as long as they have the parameters.
         self._begun = hevc and self._parameters
 
-    def __call__(self, data: bytes, size: int, read: Read) -> Picture:
+    def __call__(self, data: bytes, size: int, read: Read) -> FrameState:
         """Judge the next frame."""
         if self._length:
             picture, begins = self._units(data, size, read)
         else:
             picture, begins = self._start_codes(data, size, read)
-        if picture in (Picture.SHOWN, Picture.SPOILED) and not self._begun:
+        if picture in (FrameState.SHOWN, FrameState.SPOILED) and not self._begun:
             # Decoders show nothing before a picture that stands for itself.
             self._begun = begins
-            return picture if begins else Picture.HIDDEN
+            return picture if begins else FrameState.HIDDEN
         return picture
 
-    def _units(self, data: bytes, size: int, read: Read) -> tuple[Picture, bool]:
+    def _units(self, data: bytes, size: int, read: Read) -> tuple[FrameState, bool]:
         length, at, known = self._length, 0, len(data)
         found = begins = False
-        for _ in range(_NALS):
+        for _ in range(_MAX_UNITS):
             if at + length >= size:
                 break
             end = at + length + 2
@@ -182,7 +220,7 @@ class NalJudge:
             unit = int.from_bytes(head[:length], "big")
             # H.264 7.3.1, H.265 7.3.1.2: the first bit of a unit is zero.
             if not unit or head[length] & 0x80:
-                return Picture.BROKEN, False
+                return FrameState.BROKEN, False
             at += length + unit
             slices, begin = self._kind(head[length:])
             found |= slices
@@ -190,13 +228,13 @@ class NalJudge:
         else:
             at = size  # more units than a frame has by any level: not followed to the end
         if at != size:
-            return Picture.BROKEN, False
+            return FrameState.BROKEN, False
         if not found:
-            return Picture.HIDDEN, begins
-        return (Picture.SPOILED if _zeroed(data, size, read) else Picture.SHOWN), begins
+            return FrameState.HIDDEN, begins
+        return (FrameState.SPOILED if _zeroed(data, size, read) else FrameState.SHOWN), begins
 
-    def _start_codes(self, data: bytes, size: int, read: Read) -> tuple[Picture, bool]:
-        picture = judge_start_codes(data, size, read)
+    def _start_codes(self, data: bytes, size: int, read: Read) -> tuple[FrameState, bool]:
+        picture = check_start_codes(data, size, read)
         begins = self._begun
         at = 0
         while not begins and 0 <= (at := data.find(_START, at)) < len(data) - 3:
@@ -217,50 +255,50 @@ class NalJudge:
         return 1 <= kind <= 5, kind == 5 or (kind == 6 and head[1:2] == b"\6")
 
 
-def judge_vp8(data: bytes, size: int, read: Read) -> Picture:
+def check_vp8(data: bytes, size: int, read: Read) -> FrameState:
     """Judge a VP8 frame by its tag and, of a key frame, its start code (RFC 6386, 9.1)."""
     if len(data) < 3:
-        return Picture.BROKEN
+        return FrameState.BROKEN
     key = not data[0] & 0x01
     if key and data[3:6] != b"\x9d\x01\x2a":
-        return Picture.BROKEN
+        return FrameState.BROKEN
     if not data[0] & 0x10:
-        return Picture.HIDDEN
-    return Picture.SPOILED if _zeroed(data, size, read) else Picture.SHOWN
+        return FrameState.HIDDEN
+    return FrameState.SPOILED if _zeroed(data, size, read) else FrameState.SHOWN
 
 
-def judge_vp9(data: bytes, size: int, read: Read) -> Picture:
+def check_vp9(data: bytes, size: int, read: Read) -> FrameState:
     """Judge a VP9 frame or superframe by its uncompressed header (VP9 bitstream, 6.2 and annex B)."""
     if not data or data[0] >> 6 != 2:
-        return Picture.BROKEN
+        return FrameState.BROKEN
     last = data[-1] if len(data) == size else read(size - 1, 1)[0]
     if last & 0xE0 == 0xC0:  # the index of a superframe, which has one shown frame
-        return Picture.SPOILED if _zeroed(data, size, read) else Picture.SHOWN
+        return FrameState.SPOILED if _zeroed(data, size, read) else FrameState.SHOWN
     bits = data[0] << 8 | (data[1] if len(data) > 1 else 0)
     at = 12 if bits >> 12 & 3 != 3 else 11  # profile 3 has one reserved bit more
     existing, shown = bits >> at - 1 & 1, bits >> at - 3 & 1
     if not existing and not shown:
-        return Picture.HIDDEN
-    return Picture.SPOILED if size > _TAIL and _zeroed(data, size, read) else Picture.SHOWN
+        return FrameState.HIDDEN
+    return FrameState.SPOILED if size > _TAIL and _zeroed(data, size, read) else FrameState.SHOWN
 
 
-def judge_av1(data: bytes, size: int, read: Read) -> Picture:
+def check_av1(data: bytes, size: int, read: Read) -> FrameState:
     """Judge an AV1 temporal unit by its first header, whose first bit is zero (AV1 bitstream, 5.3.2)."""
     if not data or data[0] & 0x80 or not data[0] >> 3 & 0x0F:
-        return Picture.BROKEN
-    return Picture.SPOILED if size > _TAIL and _zeroed(data, size, read) else Picture.SHOWN
+        return FrameState.BROKEN
+    return FrameState.SPOILED if size > _TAIL and _zeroed(data, size, read) else FrameState.SHOWN
 
 
-_FOURCC: Final[dict[bytes, Judge]] = {
-    **dict.fromkeys((b"MJPG", b"JPEG", b"AVRN", b"DMB1"), judge_jpeg),
-    **dict.fromkeys((b"XVID", b"DIVX", b"DX50", b"FMP4", b"MP4V", b"MPG1", b"MPG2"), judge_start_codes),
-    b"VP80": judge_vp8,
-    b"VP90": judge_vp9,
-    b"AV01": judge_av1,
+_CHECKERS: Final[dict[bytes, FrameChecker]] = {
+    **dict.fromkeys((b"MJPG", b"JPEG", b"AVRN", b"DMB1"), check_jpeg),
+    **dict.fromkeys((b"XVID", b"DIVX", b"DX50", b"FMP4", b"MP4V", b"MPG1", b"MPG2"), check_start_codes),
+    b"VP80": check_vp8,
+    b"VP90": check_vp9,
+    b"AV01": check_av1,
 }
 
 
-def judge_of(letters: bytes, private: bytes = b"") -> Judge:
+def checker_for(letters: bytes, private: bytes = b"") -> FrameChecker:
     """Return the judge of a stream whose codec has these four letters, with start codes where it has both.
 
     Args:
@@ -270,8 +308,8 @@ def judge_of(letters: bytes, private: bytes = b"") -> Judge:
     letters = letters.upper()
     if letters in (b"H264", b"X264", b"AVC1", b"HEVC", b"H265", b"HEV1"):
         hevc = letters[:1] == b"H" and letters != b"H264"
-        return NalJudge(0, hevc=hevc, parameters=private.startswith((_START, b"\0" + _START)))
-    return _FOURCC.get(letters, judge_anything)
+        return NalChecker(0, hevc=hevc, parameters=private.startswith((_START, b"\0" + _START)))
+    return _CHECKERS.get(letters, check_anything)
 
 
 def _zero_tail(data: bytes, size: int, read: Read) -> bool:
@@ -284,4 +322,4 @@ def _zeroed(data: bytes, size: int, read: Read) -> bool:
 
     Arithmetic coders (VP8, VP9, AV1) do not make as many in a row.
     """
-    return _RUN in data or (len(data) < size and _zero_tail(data, size, read))
+    return _ZEROS in data or (len(data) < size and _zero_tail(data, size, read))

@@ -4,12 +4,12 @@ import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
 from asynccam.model.safe_files import open_file
 
 _WINDOW: Final = 16 * 1024
+_BLOCK: Final = 1 << 20
 
 
 class CutShortError(Exception):
@@ -82,6 +82,28 @@ class Intervals:
         return self._longest or None
 
 
+class LostBytes:
+    """Bytes that were skipped because nothing can be read there."""
+
+    __slots__ = ("count", "first")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first = 0
+
+    def add(self, begin: int, end: int) -> None:
+        """Count the bytes from one offset to another."""
+        if not self.count:
+            self.first = begin
+        self.count += max(0, end - begin)
+
+    def sentences(self) -> list[str]:
+        """Return the damage in words, if there is any."""
+        if not self.count:
+            return []
+        return [f"has {self.count} bytes that cannot be read, the first at byte {self.first}"]
+
+
 class FileView:
     """A file open for reading at any place; for use in a thread.
 
@@ -105,12 +127,10 @@ class FileView:
     def __enter__(self) -> "FileView":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         os.close(self._fd)
 
-    def check(self) -> None:
+    def check_abort(self) -> None:
         """For loops that go on for long without reading.
 
         Raises:
@@ -140,3 +160,14 @@ class FileView:
         if self._abort.is_set():
             raise AbortedError
         return os.pread(self._fd, length, offset)
+
+    def is_zeros(self, begin: int, end: int | None = None) -> bool:
+        """Return whether bytes are all zeros, to the end of the file by default; True for none."""
+        while end is None or begin < end:
+            block = self.read_some(begin, _BLOCK if end is None else min(_BLOCK, end - begin))
+            if not block:
+                return end is None
+            if block.count(0) != len(block):
+                return False
+            begin += len(block)
+        return True

@@ -16,7 +16,6 @@ from asynccam.recording.containers.zip import is_zip, scan_zip
 
 _HEAD: Final = 1 << 16
 """Bytes that a format is recognised by."""
-_BLOCK: Final = 1 << 20
 
 _FORMATS: Final[tuple[tuple[Callable[[bytes], bool], Callable[[FileView], Scan]], ...]] = (
     (is_matroska, scan_matroska),
@@ -40,33 +39,23 @@ def scan_file(view: FileView) -> Scan:
     """
     if not view.size:
         return Scan(0, None, note="has no bytes")
-    is_format = choose_format(view)
+    is_format = find_format(view)
     if is_format is not None:
         return dict(_FORMATS)[is_format](view)
-    if only_zeros(view):
+    if view.is_zeros(0):
         return Scan(0, None, damaged="holds nothing but zeros")
     return Scan(None, None, note="is of a format that is not understood", understood=False)
 
 
-def choose_format(view: FileView) -> Callable[[bytes], bool] | None:
+def find_format(view: FileView) -> Callable[[bytes], bool] | None:
     """Return the test by which the format of a file is recognised, ``is_mp4`` for example, or None.
 
     Raises:
         AbortedError, OSError: From the view.
     """
-    return format_of(view.read_some(0, _HEAD))
+    return recognise_format(view.read_some(0, _HEAD))
 
 
-def format_of(head: bytes) -> Callable[[bytes], bool] | None:
+def recognise_format(head: bytes) -> Callable[[bytes], bool] | None:
     """Return the test by which a format is recognised in the first bytes of a file, 65,536 of them."""
     return next((is_format for is_format, _ in _FORMATS if is_format(head)), None)
-
-
-def only_zeros(view: FileView) -> bool:
-    """Return whether a file is zeros to its end; True for one without bytes."""
-    offset = 0
-    while block := view.read_some(offset, _BLOCK):
-        if block.count(0) != len(block):
-            return False
-        offset += len(block)
-    return True

@@ -4,13 +4,13 @@ import heapq
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-_REORDERED: Final = 32
+_MAX_REORDERED: Final = 32
 """Frames that may be decoded before one that is shown earlier: H.264 and H.265 allow 16, as fields 32."""
 _JUMP: Final = 10.0
 """Seconds back that are no reordering but another clock: a second file behind the first, for example."""
 
 
-class Stamp(NamedTuple):
+class FrameStamp(NamedTuple):
     """What a file says of one frame, in its ticks.
 
     Attributes:
@@ -24,7 +24,7 @@ class Stamp(NamedTuple):
     usual: int | None = None
 
 
-def in_order(stamps: Iterable[Stamp], rate: float) -> Iterator[Stamp]:
+def reorder(stamps: Iterable[FrameStamp], rate: float) -> Iterator[FrameStamp]:
     """Give frames in the order of their times, where they are given in the order of decoding.
 
     A frame without a time stays behind those that came before it. Where the clock jumps back, all frames
@@ -34,7 +34,7 @@ def in_order(stamps: Iterable[Stamp], rate: float) -> Iterator[Stamp]:
         stamps: The frames.
         rate: Ticks of a second.
     """
-    waiting: list[tuple[int, int, Stamp]] = []
+    waiting: list[tuple[int, int, FrameStamp]] = []
     latest: int | None = None
     given: int | None = None
     for number, stamp in enumerate(stamps):
@@ -46,7 +46,7 @@ def in_order(stamps: Iterable[Stamp], rate: float) -> Iterator[Stamp]:
             latest = None
         latest = time if latest is None else max(latest, time)
         heapq.heappush(waiting, (time, number, stamp))
-        if len(waiting) > _REORDERED:
+        if len(waiting) > _MAX_REORDERED:
             given, _, earliest = heapq.heappop(waiting)
             yield earliest
         elif is_late:
@@ -55,13 +55,13 @@ def in_order(stamps: Iterable[Stamp], rate: float) -> Iterator[Stamp]:
         yield heapq.heappop(waiting)[2]
 
 
-def with_durations(stamps: Iterable[Stamp]) -> Iterator[tuple[int | None, int | None]]:
+def with_durations(stamps: Iterable[FrameStamp]) -> Iterator[tuple[int | None, int | None]]:
     """Give each frame's time and for how long it is shown, or None: as stated, or until the next one.
 
     Args:
         stamps: The frames in the order in which they are shown.
     """
-    before: Stamp | None = None
+    before: FrameStamp | None = None
     for stamp in stamps:
         if before is not None:
             yield before.time, _duration(before, stamp)
@@ -70,7 +70,7 @@ def with_durations(stamps: Iterable[Stamp]) -> Iterator[tuple[int | None, int | 
         yield before.time, _duration(before, None)
 
 
-def _duration(stamp: Stamp, following: Stamp | None) -> int | None:
+def _duration(stamp: FrameStamp, following: FrameStamp | None) -> int | None:
     if stamp.stated is not None and stamp.stated > 0:
         return stamp.stated
     if following is None:

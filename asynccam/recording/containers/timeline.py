@@ -5,16 +5,16 @@ from typing import Final
 
 from asynccam.recording.containers.reader import Intervals
 
-_REORDERED: Final = 32
+_MAX_REORDERED: Final = 32
 """Frames that may be stored between one and its successor in time; H.264 allows 16 (table A-1)."""
-_LEAP: Final = 366 * 86400
+_MAX_STEP: Final = 366 * 86400
 """Seconds between two frames above which one of the two times is not believed."""
-_STRETCHES: Final = 16
-_LONG: Final = 4
+_MAX_GROUPS: Final = 16
+_MAX_RATIO: Final = 4
 """How many times the usual interval a declared frame duration may be."""
 
 
-class _Stretch:
+class _TimeGroup:
     """Frames whose times lie within reach of each other."""
 
     __slots__ = ("count", "duration", "first", "last", "seen")
@@ -41,20 +41,20 @@ class Timeline:
     def __init__(self, second: float) -> None:
         self.intervals = Intervals()
         self._second = second
-        self._leap = _LEAP * second
-        self._stretches: list[_Stretch] = []
-        self._current: _Stretch | None = None
-        self._astray = 0
+        self._max_step = _MAX_STEP * second
+        self._groups: list[_TimeGroup] = []
+        self._current: _TimeGroup | None = None
+        self._ungrouped = 0
         self._waiting: list[int] = []
         self._latest: int | None = None
 
     def add(self, time: int, duration: int | None = None) -> None:
         """Take the next frame: its time, and how long it is shown if that is declared."""
         current = self._current
-        if current is None or not -self._leap < time - current.seen < self._leap:
-            current = self._find(time, duration)
+        if current is None or not -self._max_step < time - current.seen < self._max_step:
+            current = self._find_group(time, duration)
             if current is None:
-                self._astray += 1
+                self._ungrouped += 1
                 return
         else:
             current.count += 1
@@ -63,10 +63,10 @@ class Timeline:
             current.last, current.duration = time, duration
         elif time < current.first:
             current.first = time
-        if len(self._waiting) < _REORDERED:
+        if len(self._waiting) < _MAX_REORDERED:
             heapq.heappush(self._waiting, time)
         else:
-            self._pass(heapq.heappushpop(self._waiting, time))
+            self._note_in_order(heapq.heappushpop(self._waiting, time))
 
     @property
     def longest(self) -> float | None:
@@ -75,10 +75,10 @@ class Timeline:
         return None if longest is None else longest / self._second
 
     @property
-    def astray(self) -> int:
+    def implausible(self) -> int:
         """Frames whose times are too far from those of the others to be believed."""
-        most = max((one.count for one in self._stretches), default=0)
-        return self._astray + sum(one.count for one in self._stretches) - most
+        most = max((one.count for one in self._groups), default=0)
+        return self._ungrouped + sum(one.count for one in self._groups) - most
 
     def finish(self, declared: int | None = None) -> tuple[float | None, float | None]:
         """Return the time from the first frame to the end of the last, and the usual interval, in seconds.
@@ -87,10 +87,10 @@ class Timeline:
             declared: How long every frame of the track is shown, in ticks, if the file says so.
         """
         while self._waiting:
-            self._pass(heapq.heappop(self._waiting))
+            self._note_in_order(heapq.heappop(self._waiting))
         usual = self.intervals.usual
         interval = None if usual is None else usual / self._second
-        main = max(self._stretches, key=lambda one: one.count, default=None)
+        main = max(self._groups, key=lambda one: one.count, default=None)
         if main is None:
             return None, interval
         length = self._length(main, declared)
@@ -98,31 +98,31 @@ class Timeline:
             return None, interval
         return (main.last - main.first + length) / self._second, interval
 
-    def _length(self, main: _Stretch, declared: int | None) -> float | None:
+    def _length(self, main: _TimeGroup, declared: int | None) -> float | None:
         """How long the last frame is shown."""
-        if main.duration is not None and 0 < main.duration < self._leap:
+        if main.duration is not None and 0 < main.duration < self._max_step:
             return main.duration
         usual = self.intervals.usual
         if usual is not None and main.count > 1:
             # An outage is no frame's length, also where there were two.
             usual = min(usual, (main.last - main.first) / (main.count - 1))
-        if declared and declared < self._leap and (usual is None or declared <= _LONG * usual):
+        if declared and declared < self._max_step and (usual is None or declared <= _MAX_RATIO * usual):
             return declared
         return usual
 
-    def _find(self, time: int, duration: int | None) -> _Stretch | None:
-        for one in self._stretches:
-            if -self._leap < time - one.seen < self._leap:
+    def _find_group(self, time: int, duration: int | None) -> _TimeGroup | None:
+        for one in self._groups:
+            if -self._max_step < time - one.seen < self._max_step:
                 one.count += 1
                 self._current = one
                 return one
-        if len(self._stretches) == _STRETCHES:
+        if len(self._groups) == _MAX_GROUPS:
             return None
-        self._current = _Stretch(time, duration)
-        self._stretches.append(self._current)
+        self._current = _TimeGroup(time, duration)
+        self._groups.append(self._current)
         return self._current
 
-    def _pass(self, time: int) -> None:
-        if self._latest is not None and 0 < time - self._latest < self._leap:
+    def _note_in_order(self, time: int) -> None:
+        if self._latest is not None and 0 < time - self._latest < self._max_step:
             self.intervals.add(time - self._latest)
         self._latest = time if self._latest is None else max(time, self._latest)

@@ -26,13 +26,13 @@ _COMMENT: Final = 0xFFFF
 _ZIP_64: Final = 0x0001
 _STORED: Final = 0
 _DEFLATED: Final = 8
-_IN: Final = 1 << 16
-_BEHIND: Final = 1 << 26
+_PACKED_CHUNK: Final = 1 << 16
+_MAX_BEHIND: Final = 1 << 26
 """Bytes behind an archive in which its end is looked for, at most."""
-_OUT: Final = 1 << 20
+_UNPACKED_CHUNK: Final = 1 << 20
 # Video hardly shrinks and text about it some twenty times; what grows more is made to fill memory or time.
-_GROWTH: Final = 64
-_GROWTH_FROM: Final = 1 << 26
+_MAX_GROWTH: Final = 64
+_GROWTH_FREE: Final = 1 << 26
 _VIDEO_NAME: Final = re.compile(
     r"\.(h26[45]|26[45]|hevc|avc|mp4|m4v|mov|mkv|webm|ts|m2ts|avi|flv|jpe?g|mjpe?g)\Z", re.IGNORECASE
 )
@@ -42,7 +42,7 @@ class _DamageError(Exception):
     """The archive contradicts itself; never leaves this module."""
 
 
-class _StrangeError(Exception):
+class _UnsupportedError(Exception):
     """The archive is not one that is read here; never leaves this module."""
 
 
@@ -108,10 +108,10 @@ def scan_zip(view: FileView) -> Scan:
             growth += entry.size
             if left < 0:
                 raise _DamageError("has entries that overlap")
-            if growth > max(_GROWTH * view.size, _GROWTH_FROM):
-                raise _StrangeError(f"expands to {growth} bytes and more, which is not read")
-            _take_entry(view, entry, directory, contents)
-    except _StrangeError as error:
+            if growth > max(_MAX_GROWTH * view.size, _GROWTH_FREE):
+                raise _UnsupportedError(f"expands to {growth} bytes and more, which is not read")
+            _read_entry(view, entry, directory, contents)
+    except _UnsupportedError as error:
         return Scan(None, None, note=str(error), understood=False)
     except _DamageError as error:
         return Scan(None, None, damaged=str(error))
@@ -129,16 +129,16 @@ def scan_zip(view: FileView) -> Scan:
 def _find_end(view: FileView) -> int | None:
     """Where the last end of central directory record begins, None if there is none."""
     limit = view.size
-    for length in (_END_SIZE + _COMMENT + _IN, _BEHIND):
+    for length in (_END_SIZE + _COMMENT + _PACKED_CHUNK, _MAX_BEHIND):
         base = max(0, view.size - length)
         tail = view.read_some(base, limit - base)
         at = len(tail)
         while (at := tail.rfind(_END, 0, at)) >= 0:
             record = tail[at : at + _END_SIZE]
-            if len(record) < _END_SIZE or base + at + _END_SIZE + _number(record, 20, 2) > view.size:
+            if len(record) < _END_SIZE or base + at + _END_SIZE + _uint(record, 20, 2) > view.size:
                 continue
             # Far from the end of the file there may be anything: its directory has to be there as well.
-            if limit == view.size or _number(record, 12, 4) + _number(record, 16, 4) == base + at:
+            if limit == view.size or _uint(record, 12, 4) + _uint(record, 16, 4) == base + at:
                 return base + at
         if not base:
             return None
@@ -152,17 +152,17 @@ def _find_directory(view: FileView) -> _Directory | None:
     if place is None:
         return None
     record = view.read(place, _END_SIZE)
-    end = place + _END_SIZE + _number(record, 20, 2)
-    entries, size, begin = _number(record, 10, 2), _number(record, 12, 4), _number(record, 16, 4)
+    end = place + _END_SIZE + _uint(record, 20, 2)
+    entries, size, begin = _uint(record, 10, 2), _uint(record, 12, 4), _uint(record, 16, 4)
     stop = place
     # 4.3.15: its locator stands right before; some writers leave it also where the numbers would fit.
     locator = view.read(place - 20, 20) if place >= 20 else b""
     if locator[:4] == _LOCATOR_64:
-        stop = _number(locator, 8, 8)
+        stop = _uint(locator, 8, 8)
         record = view.read(stop, 56) if stop <= place - 76 else b""
         if record[:4] != _END_64:
             raise _DamageError("has a directory that leads nowhere")
-        entries, size, begin = _number(record, 32, 8), _number(record, 40, 8), _number(record, 48, 8)
+        entries, size, begin = _uint(record, 32, 8), _uint(record, 40, 8), _uint(record, 48, 8)
     if begin + size != stop:
         # The directory of an archive within this one, or bytes that were taken out or put in.
         raise _DamageError("has a directory that does not stand where it says")
@@ -177,14 +177,14 @@ def _entries(view: FileView, directory: _Directory) -> Iterator[_Entry]:
         record = view.read(offset, _ENTRY_SIZE)
         if record[:4] != _ENTRY:
             raise _DamageError("has a spoiled directory")
-        name, extra, comment = (_number(record, at, 2) for at in (28, 30, 32))
+        name, extra, comment = (_uint(record, at, 2) for at in (28, 30, 32))
         rest = view.read(offset + _ENTRY_SIZE, name + extra)
         offset += _ENTRY_SIZE + name + extra + comment
-        size, packed, place = _number(record, 24, 4), _number(record, 20, 4), _number(record, 42, 4)
+        size, packed, place = _uint(record, 24, 4), _uint(record, 20, 4), _uint(record, 42, 4)
         if 0xFFFFFFFF in (size, packed, place):
             size, packed, place = _large_numbers(rest[name:], size, packed, place)
-        flags, method = _number(record, 8, 2), _number(record, 10, 2)
-        yield _Entry(_shown(rest[:name], flags), flags, method, _number(record, 16, 4), packed, size, place)
+        flags, method = _uint(record, 8, 2), _uint(record, 10, 2)
+        yield _Entry(_printable(rest[:name], flags), flags, method, _uint(record, 16, 4), packed, size, place)
     if offset != directory.end:
         raise _DamageError("has a spoiled directory")
 
@@ -193,27 +193,27 @@ def _large_numbers(extra: bytes, *numbers: int) -> list[int]:
     """4.5.3: those of the numbers that do not fit stand in an extra field, in this order."""
     found = list(numbers)
     while len(extra) >= 4:
-        kind, length = _number(extra, 0, 2), _number(extra, 2, 2)
+        kind, length = _uint(extra, 0, 2), _uint(extra, 2, 2)
         body, extra = extra[4 : 4 + length], extra[4 + length :]
         if kind == _ZIP_64:
             for index, number in enumerate(found):
                 if number == 0xFFFFFFFF and len(body) >= 8:
-                    found[index], body = _number(body, 0, 8), body[8:]
+                    found[index], body = _uint(body, 0, 8), body[8:]
     return found
 
 
-def _take_entry(view: FileView, entry: _Entry, directory: _Directory, contents: _Contents) -> None:
+def _read_entry(view: FileView, entry: _Entry, directory: _Directory, contents: _Contents) -> None:
     if entry.name.endswith("/") and not entry.size:
         return  # a directory
     contents.entries += 1
     if entry.flags & 1:
-        raise _StrangeError("is encrypted")
+        raise _UnsupportedError("is encrypted")
     if entry.method not in (_STORED, _DEFLATED):
-        raise _StrangeError(f"is packed by method {entry.method}, which is not understood")
+        raise _UnsupportedError(f"is packed by method {entry.method}, which is not understood")
     if entry.offset > directory.begin:
         raise _DamageError(f"does not hold {entry.name} where it says")
     header = view.read(entry.offset, _LOCAL_SIZE)
-    begin = entry.offset + _LOCAL_SIZE + _number(header, 26, 2) + _number(header, 28, 2)
+    begin = entry.offset + _LOCAL_SIZE + _uint(header, 26, 2) + _uint(header, 28, 2)
     if header[:4] != _LOCAL or begin + entry.packed > directory.begin:
         raise _DamageError(f"does not hold {entry.name} where it says")
     checksum = size = 0
@@ -244,19 +244,19 @@ def _unpacked(view: FileView, entry: _Entry, begin: int) -> Iterator[bytes]:
     """The bytes of an entry, in pieces."""
     end = begin + entry.packed
     if entry.method == _STORED:
-        for offset in range(begin, end, _OUT):
-            yield view.read_some(offset, min(_OUT, end - offset))
+        for offset in range(begin, end, _UNPACKED_CHUNK):
+            yield view.read_some(offset, min(_UNPACKED_CHUNK, end - offset))
         return
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        for offset in range(begin, end, _IN):
-            data = view.read_some(offset, min(_IN, end - offset))
+        for offset in range(begin, end, _PACKED_CHUNK):
+            data = view.read_some(offset, min(_PACKED_CHUNK, end - offset))
             while data and not inflater.eof:
-                piece = inflater.decompress(data, _OUT)
+                piece = inflater.decompress(data, _UNPACKED_CHUNK)
                 data = inflater.unconsumed_tail
                 if piece:
                     yield piece
-        while not inflater.eof and (piece := inflater.decompress(b"", _OUT)):
+        while not inflater.eof and (piece := inflater.decompress(b"", _UNPACKED_CHUNK)):
             yield piece
     except zlib.error:
         raise _DamageError(f"has spoiled data in {entry.name}") from None
@@ -268,24 +268,24 @@ def _without_directory(view: FileView) -> Scan:
     offset = 0
     try:
         while (header := view.read(offset, _LOCAL_SIZE))[:4] == _LOCAL:
-            length = _number(header, 26, 2)
-            name = _shown(view.read(offset + _LOCAL_SIZE, length), _number(header, 6, 2))
-            begin = offset + _LOCAL_SIZE + length + _number(header, 28, 2)
-            if _VIDEO_NAME.search(name) or find_codec(view.read_some(begin, _IN)) is not None:
+            length = _uint(header, 26, 2)
+            name = _printable(view.read(offset + _LOCAL_SIZE, length), _uint(header, 6, 2))
+            begin = offset + _LOCAL_SIZE + length + _uint(header, 28, 2)
+            if _VIDEO_NAME.search(name) or find_codec(view.read_some(begin, _PACKED_CHUNK)) is not None:
                 return Scan(None, None, truncated=truncated)
-            if _number(header, 6, 2) & 8:  # 4.4.4: its size stands behind it
+            if _uint(header, 6, 2) & 8:  # 4.4.4: its size stands behind it
                 break
-            offset = begin + _number(header, 18, 4)
+            offset = begin + _uint(header, 18, 4)
     except CutShortError:
         pass
     return Scan(None, None, note=f"is a ZIP archive that {truncated}", understood=False)
 
 
-def _number(data: bytes, at: int, length: int) -> int:
+def _uint(data: bytes, at: int, length: int) -> int:
     return int.from_bytes(data[at : at + length], "little")
 
 
-def _shown(name: bytes, flags: int) -> str:
+def _printable(name: bytes, flags: int) -> str:
     """A name as it may be shown: APPENDIX D, UTF-8 where bit 11 says so, and nothing that moves a cursor."""
     text = name.decode("utf-8" if flags & 0x800 else "cp437", "replace")
     return "".join(letter if letter.isprintable() else "?" for letter in text)[-120:]

@@ -1,1 +1,1 @@
-"""Contact sheets and mosaics of aligned videos, and the time code of test pictures."""
+"""Videos and pictures made of several recordings; needs more of GStreamer than recording does."""

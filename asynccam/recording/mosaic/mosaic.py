@@ -1,7 +1,7 @@
 """Recordings of several cameras beside each other, as a video or a single picture, and cut to one length.
 
 GStreamer decodes each file and shows it from a given moment on: files of any container, size and
-frame rate. Sound is left out. Nothing is written over, and nothing is left of what was not finished.
+frame rate. Sound is left out. No file is overwritten, and an unfinished one is removed.
 """
 
 import asyncio
@@ -33,9 +33,9 @@ from asynccam.runtime.tasks import finish
 from asynccam.runtime.timing import deadline
 
 _SCALE: Final = 2
-_STRIP: Final = timecode.text_size(1, _SCALE)[1]
+_LABEL_HEIGHT: Final = timecode.text_size(1, _SCALE)[1]
 """Rows of pixels above each panel, for its label."""
-_PAPER: Final = b"\x10"
+_BLACK: Final = b"\x10"
 _SECOND: Final = 1_000_000_000
 _HEAD: Final = 1 << 16
 _PICTURES: Final = {".png": "pngenc", ".jpg": "jpegenc", ".jpeg": "jpegenc"}
@@ -44,11 +44,11 @@ _MUXERS: Final = {".mp4": "mp4mux", ".mkv": "matroskamux", ".mov": "qtmux"}
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A file and where it is shown.
+    """A file in a mosaic.
 
     Attributes:
         path: A video, or a picture if ``still``.
-        begins: Seconds from the beginning of what is made to the file's first frame; below 0, that much
+        begins: Seconds from the beginning of the result to the file's first frame; below 0, that much
             of the file is left out.
         seconds: Its length, or None if it is not known.
         still: Whether it is one picture, shown all the time.
@@ -59,8 +59,8 @@ class Clip:
     seconds: float | None = None
     still: bool = False
 
-    def is_seen(self, seconds: float) -> bool:
-        """Whether any of it lies within the first ``seconds`` of what is made."""
+    def is_visible(self, seconds: float) -> bool:
+        """Return whether any of it lies within the first ``seconds`` of the result."""
         return self.still or (
             self.begins < seconds and (self.seconds is None or self.begins + self.seconds > 0)
         )
@@ -68,12 +68,12 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One camera's place.
+    """Place of one camera.
 
     Attributes:
-        label: Stands above it; letters outside ASCII show as ``?``.
-        clips: What is shown, one after another; where there is none, the panel is black.
-        note: Stands in a panel without clips.
+        label: Text above it; letters outside ASCII show as ``?``.
+        clips: Files shown one after another; the panel is black without.
+        note: Text in a panel without clips.
     """
 
     label: str
@@ -101,16 +101,16 @@ async def write_mosaic(
         timeout: Seconds it may take.
 
     Raises:
-        UsageError: There is nothing to show, or no such container.
+        UsageError: There is nothing to show, or the suffix is unknown.
         TargetExistsError, StorageError: The target exists, or cannot be written.
         RecordingError: GStreamer or an element is missing, or a file cannot be decoded.
         TimeoutError: It took longer.
     """
     if target.suffix.lower() not in _MUXERS:
         raise UsageError(f"{target.name!r}: a preview ends in {', '.join(_MUXERS)}")
-    async with _opened(_seen(panels), target) as files:
-        beside = _beside(await _fitted(panels), size, seconds, fps, files)
-        await _make(beside, _video(target), target, timeout)
+    async with _open_files(_paths(panels), target) as files:
+        beside = _grid_scene(await _align_panels(panels), size, seconds, fps, files)
+        await _render(beside, _video_chain(target), target, timeout)
     return target
 
 
@@ -136,9 +136,9 @@ async def write_sheet(
     if encoder is None:
         raise UsageError(f"{target.name!r}: a contact sheet ends in {', '.join(_PICTURES)}")
     # One frame of a rate so high that it shows no more than its own moment.
-    async with _opened(_seen(panels), target) as files:
-        beside = _beside(await _fitted(panels), size, 0.04, Fraction(25), files)
-        await _make(beside, (GstElement(encoder),), target, timeout)
+    async with _open_files(_paths(panels), target) as files:
+        beside = _grid_scene(await _align_panels(panels), size, 0.04, Fraction(25), files)
+        await _render(beside, (GstElement(encoder),), target, timeout)
     return target
 
 
@@ -148,7 +148,7 @@ async def write_cut(
     """Cut a recording, of one file or several, to a stretch of constant frame rate; black where it has gaps.
 
     Args:
-        clips: One after another; their ``begins`` say where the stretch begins.
+        clips: One after another; their ``begins`` place the stretch.
         target: ``.mp4``, ``.mov`` or ``.mkv``; must not exist.
         seconds: Its length.
         fps: Its frame rate.
@@ -159,27 +159,27 @@ async def write_cut(
     """
     if target.suffix.lower() not in _MUXERS:
         raise UsageError(f"{target.name!r}: a cut recording ends in {', '.join(_MUXERS)}")
-    seen = [clip for clip in clips if clip.is_seen(seconds)]
+    seen = [clip for clip in clips if clip.is_visible(seconds)]
     if not seen:
         raise UsageError(f"nothing of {target.name!r} lies in the stretch that was asked for")
-    async with _opened([clip.path for clip in seen], target) as files:
-        seen = [await _as_gstreamer_shows(clip) for clip in seen]
-        mix = _Mix(seconds, fps, [clip.begins for clip in seen])
+    async with _open_files([clip.path for clip in seen], target) as files:
+        seen = [await _align_clip(clip) for clip in seen]
+        mix = _Compositor(seconds, fps, [clip.begins for clip in seen])
         inputs = [mix.input(number, clip, files, None, {}) for number, clip in enumerate(seen)]
-        await _make(_Scene(mix, (), tuple(inputs), None, files), _video(target), target, timeout)
+        await _render(_Scene(mix, (), tuple(inputs), None, files), _video_chain(target), target, timeout)
     return target
 
 
-def _seen(panels: Sequence[Panel]) -> list[Path]:
+def _paths(panels: Sequence[Panel]) -> list[Path]:
     return [clip.path for panel in panels for clip in panel.clips]
 
 
 @asynccontextmanager
-async def _opened(paths: Sequence[Path], target: Path) -> AsyncIterator[MediaFiles]:
+async def _open_files(paths: Sequence[Path], target: Path) -> AsyncIterator[MediaFiles]:
     """Hold the files open for the block.
 
     Raises:
-        RecordingError: One cannot be opened, or is of no known format.
+        RecordingError: A file cannot be opened, or its format is unknown.
     """
     files = MediaFiles()
     try:
@@ -192,7 +192,7 @@ async def _opened(paths: Sequence[Path], target: Path) -> AsyncIterator[MediaFil
         files.close()
 
 
-class _Mix:
+class _Compositor:
     """The compositor: when each input is shown, and for how long all of it is.
 
     A pad of it can show its input later, never earlier. So all are moved on by the most that any
@@ -213,7 +213,7 @@ class _Mix:
         }
 
     def pad(self, number: int, begins: float, properties: dict[str, Value]) -> PadOf:
-        """An input's pad, later ones in front."""
+        """Return an input's pad, later ones in front."""
         pad = {"offset": round((self._lead + begins) * _SECOND), "zorder": number + 1, **properties}
         self._properties |= {f"sink_{number}::{name}": value for name, value in pad.items()}
         return PadOf("mix", f"sink_{number}")
@@ -226,13 +226,13 @@ class _Mix:
         size: tuple[int, int] | None,
         properties: dict[str, Value],
     ) -> Chain:
-        """A file's chain up to the compositor."""
+        """Return a file's chain up to the compositor."""
         fit: Chain = ()
         if size is not None:
             width, height = size
             shape = caps("video/x-raw", width=width, height=height, pixel_aspect_ratio=Fraction(1))
             fit = (GstElement("videoscale", {"add-borders": True}), shape)
-        still: Chain = (GstElement("imagefreeze", {"num-buffers": self._outlasting}),) if clip.still else ()
+        still: Chain = (GstElement("imagefreeze", {"num-buffers": self._still_frames}),) if clip.still else ()
         return (
             *files.decoded(clip.path, {"caps": "video/x-raw(ANY)", "expose-all-streams": False}),
             *still,
@@ -243,19 +243,19 @@ class _Mix:
         )
 
     def canvas(self, number: int, size: tuple[int, int]) -> Chain:
-        """The one picture on standard input, under everything."""
+        """Return the chain of the one picture on standard input, under everything."""
         width, height = size
         raw: dict[str, Value] = {"format": "gray8", "width": width, "height": height}
         return (
             GstElement("fdsrc", {"fd": 0, "blocksize": width * height}),
             GstElement("rawvideoparse", {**raw, "framerate": self.fps}),
-            GstElement("imagefreeze", {"num-buffers": self._outlasting}),
+            GstElement("imagefreeze", {"num-buffers": self._still_frames}),
             GstElement("videoconvert"),
             self.pad(number, 0.0, {"zorder": 0}),
         )
 
     def output(self, size: tuple[int, int] | None) -> Chain:
-        """From the compositor on; ends after the last frame."""
+        """Return the chain from the compositor on; ends after the last frame."""
         width, height = size or (None, None)
         return (
             GstElement("compositor", dict(self._properties)),
@@ -265,20 +265,19 @@ class _Mix:
         )
 
     @property
-    def _outlasting(self) -> int:
+    def _still_frames(self) -> int:
         return self.frames + math.ceil(self._lead * self.fps) + 5
 
 
-async def _fitted(panels: Sequence[Panel]) -> list[Panel]:
-    """Panels whose clips begin where GStreamer shows their first frame."""
+async def _align_panels(panels: Sequence[Panel]) -> list[Panel]:
+    """Return panels whose clips begin where GStreamer shows their first frame."""
     return [
-        replace(panel, clips=tuple([await _as_gstreamer_shows(clip) for clip in panel.clips]))
-        for panel in panels
+        replace(panel, clips=tuple([await _align_clip(clip) for clip in panel.clips])) for panel in panels
     ]
 
 
-async def _as_gstreamer_shows(clip: Clip) -> Clip:
-    """The clip counted from the beginning of its file's time line instead of its first frame.
+async def _align_clip(clip: Clip) -> Clip:
+    """Count a clip from the beginning of its file's time line instead of its first frame.
 
     GStreamer lets the first frame of a file begin at 0; in MP4 it follows the edit list, and shows a pause in
     front of the first frame.
@@ -304,9 +303,9 @@ def _head(path: Path) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _Scene:
-    """What is to be run: chains up to the encoder, and what goes to standard input."""
+    """Chains up to the encoder, and the data for standard input."""
 
-    mix: _Mix
+    mix: _Compositor
     canvas: Chain
     inputs: tuple[Chain, ...]
     size: tuple[int, int] | None
@@ -314,7 +313,7 @@ class _Scene:
     feed: Feed | None = None
 
 
-def _beside(
+def _grid_scene(
     panels: Sequence[Panel], size: tuple[int, int], seconds: float, fps: Fraction, files: MediaFiles
 ) -> _Scene:
     width, height = size
@@ -324,22 +323,28 @@ def _beside(
         )
     columns = math.ceil(math.sqrt(len(panels)))
     rows = -(-len(panels) // columns)
-    whole = columns * width, rows * (height + _STRIP)
+    whole = columns * width, rows * (height + _LABEL_HEIGHT)
     seen = [
-        (number, clip) for number, panel in enumerate(panels) for clip in panel.clips if clip.is_seen(seconds)
+        (number, clip)
+        for number, panel in enumerate(panels)
+        for clip in panel.clips
+        if clip.is_visible(seconds)
     ]
-    mix = _Mix(seconds, fps, [clip.begins for _, clip in seen if not clip.still])
+    mix = _Compositor(seconds, fps, [clip.begins for _, clip in seen if not clip.still])
     inputs: list[Chain] = []
     for place, (number, clip) in enumerate(seen, start=1):
         row, column = divmod(number, columns)
-        position: dict[str, Value] = {"xpos": column * width, "ypos": row * (height + _STRIP) + _STRIP}
+        position: dict[str, Value] = {
+            "xpos": column * width,
+            "ypos": row * (height + _LABEL_HEIGHT) + _LABEL_HEIGHT,
+        }
         inputs.append(mix.input(place, clip, files, size, position))
     shown = {number for number, _ in seen}
     texts = [
-        (number % columns * width, number // columns * (height + _STRIP), panel.label)
+        (number % columns * width, number // columns * (height + _LABEL_HEIGHT), panel.label)
         for number, panel in enumerate(panels)
     ] + [
-        (number % columns * width, number // columns * (height + _STRIP) + height // 2, panel.note)
+        (number % columns * width, number // columns * (height + _LABEL_HEIGHT) + height // 2, panel.note)
         for number, panel in enumerate(panels)
         if number not in shown
     ]
@@ -349,9 +354,9 @@ def _beside(
 
 
 def _canvas(size: tuple[int, int], room: int, texts: Sequence[tuple[int, int, str]]) -> Iterator[bytes]:
-    """The picture under the panels: black, with their labels and notes."""
+    """Yield the picture under the panels: black, with their labels and notes."""
     width, height = size
-    picture = bytearray(_PAPER * (width * height))
+    picture = bytearray(_BLACK * (width * height))
     most = room // timecode.text_size(1, _SCALE)[0]
     for left, top, text in texts:
         words = text[:most]
@@ -366,7 +371,7 @@ def _canvas(size: tuple[int, int], room: int, texts: Sequence[tuple[int, int, st
     yield bytes(picture)
 
 
-def _video(target: Path) -> Chain:
+def _video_chain(target: Path) -> Chain:
     encoder: dict[str, Value] = {"pass": "quant", "quantizer": 21, "speed-preset": "veryfast"}
     muxer = _MUXERS[target.suffix.lower()]
     return (
@@ -376,7 +381,7 @@ def _video(target: Path) -> Chain:
     )
 
 
-async def _make(scene: _Scene, end: Chain, target: Path, timeout: float) -> None:
+async def _render(scene: _Scene, end: Chain, target: Path, timeout: float) -> None:
     """Run a scene into a file that gets its name once it is whole."""
     fresh = target.with_name(f".{uuid.uuid4().hex[:12]}{target.suffix}")
     sink = GstElement("filesink", {"location": str(fresh.absolute())})

@@ -1,6 +1,6 @@
-"""A visible running time code made of plain pictures, so that it needs no font and no text plugin.
+"""A visible time code made of plain pictures, so that it needs no font and no text plugin.
 
-The pictures are handed to ``gst-launch-1.0`` through its standard input, one for every frame of
+The pictures are passed to ``gst-launch-1.0`` through its standard input, one for every frame of
 the test picture, and laid over it by ``compositor``. Backpressure paces them: the pipe holds about
 a second's worth, so a busy loop does not hold up the recording.
 """
@@ -28,14 +28,14 @@ _GLYPHS: Final = bytes.fromhex(
 )
 _COLUMNS: Final = 6  # five and a gap
 _ROWS: Final = 9  # seven and a margin above and below
-_INK: Final = 235
-_PAPER: Final = 16
+_FOREGROUND: Final = 235
+_BACKGROUND: Final = 16
 CODE_LENGTH: Final = len("00:00:00.000")
-_NOT_YET: Final = "--:--:--.---"
+_UNKNOWN_TIME: Final = "--:--:--.---"
 _AHEAD: Final = 4
-"""Pictures that are on their way inside the process when the next one is asked for at the last moment.
+"""Pictures that are on their way inside the process when the next one is read at the last moment.
 
-Measured with GStreamer 1.22 at 15 to 30 frames a second, by when pictures come out of the pipeline.
+Measured with GStreamer 1.22 at 15 to 30 frames a second, by when pictures leave the pipeline.
 """
 _PIPE: Final = 4096
 """Bytes that wait in the pipe to it."""
@@ -43,7 +43,7 @@ _PIPE: Final = 4096
 
 @functools.cache
 def _glyph(letter: str, scale: int) -> tuple[bytes, ...]:
-    """One letter as rows of grey pixels."""
+    """Return one letter as rows of grey pixels."""
     index = ord(letter.upper()) - 32 if letter.isascii() else -1
     if not 0 <= index < len(_GLYPHS) // 5:
         index = ord("?") - 32
@@ -51,28 +51,29 @@ def _glyph(letter: str, scale: int) -> tuple[bytes, ...]:
     rows: list[bytes] = []
     for bit in range(-1, _ROWS - 1):
         row = b"".join(
-            bytes([_INK if 0 <= bit < 7 and column >> bit & 1 else _PAPER]) * scale for column in columns
+            bytes([_FOREGROUND if 0 <= bit < 7 and column >> bit & 1 else _BACKGROUND]) * scale
+            for column in columns
         )
         rows.extend([row] * scale)
     return tuple(rows)
 
 
 def text_size(length: int, scale: int) -> tuple[int, int]:
-    """Width and height in pixels of a line of ``length`` letters."""
+    """Return width and height in pixels of a line of ``length`` letters."""
     # GStreamer takes rows of grey pixels to begin at multiples of four bytes.
     return -(-length * _COLUMNS * scale // 4) * 4, _ROWS * scale
 
 
 def draw(text: str, scale: int) -> bytes:
-    """A line of text as grey pixels, row by row."""
+    """Return a line of text as grey pixels, row by row."""
     letters = [_glyph(letter, scale) for letter in text]
     width, _ = text_size(len(text), scale)
-    paper = bytes([_PAPER])
+    paper = bytes([_BACKGROUND])
     return b"".join(b"".join(rows).ljust(width, paper) for rows in zip(*letters, strict=True))
 
 
-def code(frame: int, fps: Fraction) -> str:
-    """The running time of a frame, ``HH:MM:SS.mmm``, cut to whole milliseconds."""
+def running_time(frame: int, fps: Fraction) -> str:
+    """Return the running time of a frame, ``HH:MM:SS.mmm``, cut to whole milliseconds."""
     milliseconds = int(frame * 1000 / fps)
     seconds, milliseconds = divmod(milliseconds, 1000)
     minutes, seconds = divmod(seconds, 60)
@@ -80,30 +81,30 @@ def code(frame: int, fps: Fraction) -> str:
     return f"{hours % 100:02d}:{minutes:02d}:{seconds:02d}.{milliseconds:03d}"
 
 
-def pictures(label: str, fps: Fraction, scale: int) -> Iterator[bytes]:
-    """Frame after frame of label and running time code, without end."""
+def running_time_pictures(label: str, fps: Fraction, scale: int) -> Iterator[bytes]:
+    """Yield frame after frame of label and running time code, without end."""
     frame = 0
     while True:
-        yield draw(f"{label} {code(frame, fps)}" if label else code(frame, fps), scale)
+        yield draw(f"{label} {running_time(frame, fps)}" if label else running_time(frame, fps), scale)
         frame += 1
 
 
-class DayTime:
+class DayTimeCode:
     """Frame after frame of label and this computer's time of day, without end.
 
-    The pictures are asked for as late as the process can bear, see `asynccam.recording.process`. How late
+    The pictures are made as late as the process can bear, see `asynccam.recording.process`. How late
     that is shows when the first ones have gone in, and those have dashes in place of a time; later ones
     are right to within a frame or two.
 
     Args:
-        label: Stands before the time.
+        label: Text before the time.
         fps: Frames a second.
         scale: Size of the letters.
-        now: Unix seconds.
+        now: Clock in Unix seconds.
     """
 
     prompt: Final = True
-    """Asks whoever feeds a process with it to keep none in store."""
+    """Asks the writer of a process's standard input to buffer none."""
 
     def __init__(self, label: str, fps: Fraction, scale: int, now: Callable[[], float] = unix_now) -> None:
         self._label = label
@@ -128,10 +129,12 @@ class DayTime:
         return draw(text, self._scale)
 
     def _text(self) -> str:
-        time = _NOT_YET if self._began is None else day_time(self._began + float(self._frame / self._fps))
+        time = (
+            _UNKNOWN_TIME if self._began is None else day_time(self._began + float(self._frame / self._fps))
+        )
         return f"{self._label} {time}" if self._label else time
 
 
 def day_time(unix: float) -> str:
-    """This computer's time of day at a moment, ``HH:MM:SS.mmm``."""
+    """Return this computer's time of day at a moment, ``HH:MM:SS.mmm``."""
     return datetime.fromtimestamp(unix).astimezone().strftime("%H:%M:%S.%f")[:-3]

@@ -1,9 +1,9 @@
-"""One RTP stream from a UDP port: a program between a socket and GStreamer, and the filter it is made of.
+"""Filter of one RTP stream from a UDP port: a program between a socket and GStreamer.
 
-Everybody can send to a UDP port. This program hands on the packets of one stream, known by the address and
+Every host can send to a UDP port. This program passes on the packets of one stream, known by the address and
 port of its sender and by its SSRC (RFC 3550, 8), and nothing else. It runs in a process of its own, like
-GStreamer, so that neither a busy nor a dead Python holds up a recording, and imports nothing but what every
-Python has. What it finds out it prints, one line each; see `asynccam.recording.rtp.stream`.
+GStreamer, so that neither a busy nor a dead Python holds up a recording, and imports only the standard
+library. It prints its findings, one line each; see `asynccam.recording.rtp.stream`.
 """
 
 import contextlib
@@ -18,154 +18,137 @@ from typing import Final
 
 _HEADER: Final = 12
 _VERSION: Final = 2
-_MOST_OTHERS: Final = 64
-"""Streams that are told apart; of a stream beyond them nothing is known but that it is not the right one."""
-_MOST_WAITING: Final = 32 << 20
+_MAX_CANDIDATES: Final = 64
+"""Streams that are told apart; packets of any further stream are left out."""
+_MAX_WAITING: Final = 32 << 20
 """Bytes that wait for the choice of a stream, or for GStreamer to read them."""
-_EVERY_FRAME: Final = 20_000_000_000
-"""Nanoseconds from the first packet within which the arrival of every frame is told."""
-_SELDOM: Final = 1_000_000_000
-"""Nanoseconds between two frames that are told later on, and between two counts."""
-_REPORTS_APART: Final = 50_000_000
-"""Nanoseconds between two RTCP packets that are told."""
-_LONGEST_REPORT: Final = 1500
-_MOST_TOLD: Final = 1 << 16
+_REPORT_ALL_FOR: Final = 20_000_000_000
+"""Nanoseconds from the first packet within which the arrival of every frame is reported."""
+_REPORT_INTERVAL: Final = 1_000_000_000
+"""Nanoseconds between two frames that are reported later on, and between two counts."""
+_RTCP_INTERVAL: Final = 50_000_000
+"""Nanoseconds between two RTCP packets that are reported."""
+_MAX_RTCP: Final = 1500
+_MAX_OUTPUT: Final = 1 << 16
 """Bytes of lines that wait to be read."""
-_LARGEST: Final = 1 << 16
-_PACKETS: Final = 64
-"""Packets that are read before anything else is looked at."""
-_KEY_WITHIN: Final = 5_000_000_000
-"""Nanoseconds in which a key frame is waited for: streams that refresh bit by bit have none."""
-_FRAMES_KEPT: Final = 4
-"""Frames that are kept while the first is looked for: packets may come in another order."""
-_MOST_KEPT: Final = 8 << 20
-"""Bytes that are kept meanwhile, `_OVERHEAD` for each packet included."""
-_OVERHEAD: Final = 256
-_AGAIN: Final = 1 << 32
-_SEQUENCE: Final = 1 << 16
+_MAX_DATAGRAM: Final = 1 << 16
+_BATCH: Final = 64
+"""Packets that are read before anything else is served."""
+_KEY_FRAME_TIMEOUT: Final = 5_000_000_000
+"""Nanoseconds to wait for a key frame: streams that refresh bit by bit have none."""
+_MAX_FRAMES: Final = 4
+"""Frames that are kept while the first is looked for: packets may arrive out of order."""
+_MAX_KEPT: Final = 8 << 20
+"""Bytes that are kept meanwhile, `_PACKET_OVERHEAD` for each packet included."""
+_PACKET_OVERHEAD: Final = 256
+_TIME_WRAP: Final = 1 << 32
+_SEQUENCE_WRAP: Final = 1 << 16
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 Source = tuple[str, int, int]
 """Address, port and SSRC."""
 Packet = tuple[bytes, int]
-"""A datagram, and when it came."""
+"""A datagram, and when it arrived."""
 
 
-class Heard:
-    """A stream that is heard of.
+class CandidateStream:
+    """A stream seen at the port: its first packet's arrival, and its packets until a stream is chosen."""
 
-    Attributes:
-        since: When its first packet came, nanoseconds.
-        packets: Its packets while no stream has been chosen, with their times.
-    """
-
-    __slots__ = ("packets", "since")
+    __slots__ = ("packets", "first_at")
 
     def __init__(self, since: int) -> None:
-        self.since = since
+        self.first_at = since
         self.packets: list[tuple[bytes, int]] = []
 
 
-class _Frame:
+class _FramePackets:
     """Packets of one RTP time, by their unwrapped sequence numbers."""
 
-    __slots__ = ("packets", "since")
+    __slots__ = ("packets", "first_at")
 
     def __init__(self, since: int) -> None:
-        self.since = since
+        self.first_at = since
         self.packets: dict[int, Packet] = {}
 
 
-class StreamBegin:
-    """Holds packets of H.264 or H.265 back until a whole frame is there that can be decoded; does no I/O.
+class DecodableStart:
+    """Buffer of H.264 or H.265 packets until a whole frame can be decoded; does no I/O.
 
-    GStreamer throws away what comes before parameter sets, and may write a frame that lacks packets or not.
-    So nobody would know which RTP time the first frame of the file has. With nothing before it this one is.
-
-    Args:
-        codec: ``h264`` or ``h265``.
-
-    Attributes:
-        stamp: RTP time of the first frame, or None before it is found.
+    GStreamer discards packets before parameter sets, and may write a frame that lacks packets or not. So the
+    RTP time of the first frame in the file would be unknown. With nothing before it, it is ``stamp``.
     """
 
     def __init__(self, codec: str) -> None:
         self.stamp: int | None = None
-        self._begun: int | None = None
-        self._open = False  # so long after the begin that RTP times may wrap, and nothing is out of order
+        self._found_at: int | None = None
+        self._is_past_start = (
+            False  # so long after the begin that RTP times may wrap, and nothing is out of order
+        )
         self._units = _h264_units if codec == "h264" else _h265_units
-        self._wanted = {"sps", "pps"} if codec == "h264" else {"vps", "sps", "pps"}
-        self._known: dict[str, tuple[int, Packet]] = {}  # the latest packet with each parameter set
-        self._frames: dict[int, _Frame] = {}
-        self._since: int | None = None
+        self._required_sets = {"sps", "pps"} if codec == "h264" else {"vps", "sps", "pps"}
+        self._parameter_sets: dict[str, tuple[int, Packet]] = {}  # the latest packet with each parameter set
+        self._frames: dict[int, _FramePackets] = {}
+        self._first_at: int | None = None
         self._latest = 0  # sequence number, unwrapped
         self._size = 0
 
-    def take(self, data: bytes, at: int) -> list[Packet]:
-        """Take a packet.
-
-        Args:
-            data: The datagram.
-            at: When it came, nanoseconds.
-
-        Returns:
-            What may be handed on, in order.
-        """
+    def feed(self, data: bytes, at: int) -> list[Packet]:
+        """Take a packet and its arrival in nanoseconds; return the packets to pass on, in order."""
         stamp = int.from_bytes(data[4:8])
-        if self._begun is not None:
-            self._open = self._open or at - self._begun > _KEY_WITHIN
+        if self._found_at is not None:
+            self._is_past_start = self._is_past_start or at - self._found_at > _KEY_FRAME_TIMEOUT
             return [(data, at)] if self.is_picture(data) else []
-        if self._since is None:
-            self._since = at
-            self._latest = int.from_bytes(data[2:4]) + _SEQUENCE
-        number = self._number(data)
+        if self._first_at is None:
+            self._first_at = at
+            self._latest = int.from_bytes(data[2:4]) + _SEQUENCE_WRAP
+        number = self._unwrap_sequence(data)
         for kind, _ in self._units(_payload(data)):
-            if kind in self._wanted:
-                self._known[kind] = (number, (data, at))
+            if kind in self._required_sets:
+                self._parameter_sets[kind] = (number, (data, at))
         if stamp not in self._frames:
-            self._frames[stamp] = _Frame(at)
+            self._frames[stamp] = _FramePackets(at)
         frame = self._frames[stamp]
         if number not in frame.packets:
             frame.packets[number] = (data, at)
-            self._size += len(data) + _OVERHEAD
+            self._size += len(data) + _PACKET_OVERHEAD
         # Also the frame that this packet belongs to: a sender may give all its packets one time.
-        while len(self._frames) > _FRAMES_KEPT or self._size > _MOST_KEPT:
+        while len(self._frames) > _MAX_FRAMES or self._size > _MAX_KEPT:
             gone = self._frames.pop(next(iter(self._frames)))
-            self._size -= sum(len(one) + _OVERHEAD for one, _ in gone.packets.values())
-        return self._look(at)
+            self._size -= sum(len(one) + _PACKET_OVERHEAD for one, _ in gone.packets.values())
+        return self._find_start(at)
 
     def is_picture(self, data: bytes) -> bool:
         """Return whether a packet is of the first frame or a later one, and no parameter set before it."""
         stamp = int.from_bytes(data[4:8])
-        return self._open or (self.stamp is not None and not _before(stamp, self.stamp))
+        return self._is_past_start or (self.stamp is not None and not _before(stamp, self.stamp))
 
-    def _number(self, data: bytes) -> int:
-        apart = (int.from_bytes(data[2:4]) - self._latest) % _SEQUENCE
-        number = self._latest + (apart - _SEQUENCE if apart >= _SEQUENCE // 2 else apart)
+    def _unwrap_sequence(self, data: bytes) -> int:
+        apart = (int.from_bytes(data[2:4]) - self._latest) % _SEQUENCE_WRAP
+        number = self._latest + (apart - _SEQUENCE_WRAP if apart >= _SEQUENCE_WRAP // 2 else apart)
         self._latest = max(self._latest, number)
         return number
 
-    def _look(self, at: int) -> list[Packet]:
+    def _find_start(self, at: int) -> list[Packet]:
         """Return everything from the first fitting frame on, parameter sets before it included."""
-        if not self._wanted <= self._known.keys():
+        if not self._required_sets <= self._parameter_sets.keys():
             return []
         for stamp, frame in self._frames.items():
-            if not self._fits(frame, key=at - (self._since or 0) < _KEY_WITHIN):
+            if not self._can_begin(frame, key=at - (self._first_at or 0) < _KEY_FRAME_TIMEOUT):
                 continue
-            self.stamp, self._begun = stamp, at
+            self.stamp, self._found_at = stamp, at
             first = min(frame.packets)
-            sets = {number: packet for number, packet in self._known.values() if number < first}
+            sets = {number: packet for number, packet in self._parameter_sets.values() if number < first}
             later = {
                 number: packet
                 for other, one in self._frames.items()
                 if not _before(other, stamp)
                 for number, packet in one.packets.items()
             }
-            self._frames, self._known = {}, {}
+            self._frames, self._parameter_sets = {}, {}
             return [packet for _, packet in sorted({**sets, **later}.items())]
         return []
 
-    def _fits(self, frame: _Frame, *, key: bool) -> bool:
+    def _can_begin(self, frame: _FramePackets, *, key: bool) -> bool:
         """Return whether a frame is whole, and a key frame where that is wanted."""
         numbers = sorted(frame.packets)
         first, last = numbers[0], numbers[-1]
@@ -185,7 +168,7 @@ class StreamBegin:
 
 
 class StreamFilter:
-    """Chooses one RTP stream among what comes to a port, and keeps to it; does no I/O.
+    """Filter that chooses one RTP stream among those at a port, and keeps to it; does no I/O.
 
     Args:
         payload: RTP payload type (RFC 3550, 5.1).
@@ -194,9 +177,9 @@ class StreamFilter:
         codec: ``h264`` or ``h265``, to begin with a frame that can be decoded, or ``""`` for any packet.
 
     Attributes:
-        source: The stream that was chosen, or None.
+        source: The chosen stream, or None.
         left_out: Packets that were left out.
-        lines: What there is to tell.
+        lines: Lines to print.
     """
 
     def __init__(self, payload: int, sender: str = "", *, waits: bool = False, codec: str = "") -> None:
@@ -206,17 +189,17 @@ class StreamFilter:
         self._payload = payload
         self._sender = sender
         self._waits = waits
-        self._begin = StreamBegin(codec) if codec else None
-        self._heard: dict[Source, Heard] = {}
+        self._start = DecodableStart(codec) if codec else None
+        self._candidates: dict[Source, CandidateStream] = {}
         self._not_before = 0
         self._ssrc: int | None = None
         self._size = 0
-        self._began = 0
+        self._started_at = 0
         self._frame: int | None = None  # RTP time of the latest frame
-        self._told_frame = self._told_report = self._told_count = 0
-        self._counted = 0
+        self._frame_reported_at = self._rtcp_reported_at = self._count_reported_at = 0
+        self._reported_count = 0
 
-    def take(self, data: bytes, address: tuple[str, int], at: int) -> list[bytes]:
+    def feed(self, data: bytes, address: tuple[str, int], at: int) -> list[bytes]:
         """Take a packet from the port.
 
         Args:
@@ -228,132 +211,130 @@ class StreamFilter:
             Packets to hand on.
         """
         if is_rtcp(data):
-            self.take_report(data, address, at)
+            self.feed_report(data, address, at)
             return []
         source = (*address, int.from_bytes(data[8:12]))
         if source == self.source and data[1] & 0x7F == self._payload and is_rtp(data):
             return self._accept(data, at)
         if not is_rtp(data):
-            self._leave_out(1, at)
+            self._count_left_out(1, at)
             return []
-        heard = self._hear(source, at)
+        candidate = self._note_candidate(source, at)
         may_be = data[1] & 0x7F == self._payload and self.source is None
-        if not may_be or not self._fits(source, heard):
-            self._leave_out(1, at)
+        if not may_be or not self._is_wanted(source, candidate):
+            self._count_left_out(1, at)
             return []
         if not self._waits:
-            return self._keep_to(source, [(data, at)])
-        heard.packets.append((data, at))
+            return self._lock_on(source, [(data, at)])
+        candidate.packets.append((data, at))
         self._size += len(data)
-        if self._size > _MOST_WAITING:
-            self._make_room(at)
+        if self._size > _MAX_WAITING:
+            self._drop_oldest(at)
         return []
 
-    def take_report(self, data: bytes, address: tuple[str, int], at: int) -> None:
+    def feed_report(self, data: bytes, address: tuple[str, int], at: int) -> None:
         """Take an RTCP packet, from the port or from the one beside it.
 
-        It is told if it is from the sender of the stream and about it: RFC 3550, 6.4.1, the SSRC comes first.
+        It is reported if it is from the sender of the stream and about it: RFC 3550, 6.4.1, the SSRC comes
+        first.
         """
-        if self.source is None or len(data) > _LONGEST_REPORT or not is_rtcp(data):
+        if self.source is None or len(data) > _MAX_RTCP or not is_rtcp(data):
             return
         about = int.from_bytes(data[4:8])
         ours = address[0] == self.source[0] and about == self.source[2]
-        if ours and at - self._told_report >= _REPORTS_APART:
-            self._told_report = at
+        if ours and at - self._rtcp_reported_at >= _RTCP_INTERVAL:
+            self._rtcp_reported_at = at
             self.lines.append(f"report {at} {data.hex()}")
 
     def choose(self, not_before: int, ssrc: int | None, at: int) -> list[bytes]:
-        """Choose a stream, now or when it is heard of.
+        """Choose a stream, now or when it arrives, and return the packets to pass on.
 
         Args:
-            not_before: A stream that was heard before is another one, nanoseconds.
-            ssrc: Its SSRC, or None if that is not known. One with this SSRC is right wherever it comes from.
+            not_before: A stream that arrived before is another one, nanoseconds.
+            ssrc: Its SSRC, or None if that is not known. One with this SSRC is right whatever its sender.
             at: The present time, nanoseconds.
-
-        Returns:
-            Packets to hand on.
         """
         self._waits, self._not_before, self._ssrc = False, not_before, ssrc
-        found = [source for source, heard in self._heard.items() if heard.packets]
-        fitting = [source for source in found if self._fits(source, self._heard[source])]
+        found = [source for source, candidate in self._candidates.items() if candidate.packets]
+        fitting = [source for source in found if self._is_wanted(source, self._candidates[source])]
         chosen: list[bytes] = []
         if fitting:
-            first = min(fitting, key=lambda source: self._heard[source].since)
-            chosen = self._keep_to(first, self._heard[first].packets)
+            first = min(fitting, key=lambda source: self._candidates[source].first_at)
+            chosen = self._lock_on(first, self._candidates[first].packets)
         else:
             for source in found:
-                self._tell_other(source)
+                self._report_other(source)
         for source in found:
             if source != self.source:
-                self._leave_out(len(self._heard[source].packets), at)
-            self._heard[source].packets = []
+                self._count_left_out(len(self._candidates[source].packets), at)
+            self._candidates[source].packets = []
         self._size = 0
         return chosen
 
-    def _fits(self, source: Source, heard: Heard) -> bool:
+    def _is_wanted(self, source: Source, candidate: CandidateStream) -> bool:
         if self._waits:
             return True
         if self._ssrc is not None:
             return source[2] == self._ssrc
-        return heard.since >= self._not_before and self._sender in ("", source[0])
+        return candidate.first_at >= self._not_before and self._sender in ("", source[0])
 
-    def _hear(self, source: Source, at: int) -> Heard:
-        heard = self._heard.get(source)
-        if heard is None:
-            heard = Heard(at)
-            if len(self._heard) < _MOST_OTHERS:
-                self._heard[source] = heard
+    def _note_candidate(self, source: Source, at: int) -> CandidateStream:
+        candidate = self._candidates.get(source)
+        if candidate is None:
+            candidate = CandidateStream(at)
+            if len(self._candidates) < _MAX_CANDIDATES:
+                self._candidates[source] = candidate
                 if self._waits:
-                    self.lines.append(f"heard {source[0]} {source[1]} {source[2]}")
-                elif self.source is not None or not self._fits(source, heard):
-                    self._tell_other(source)
-        return heard
+                    self.lines.append(f"candidate {source[0]} {source[1]} {source[2]}")
+                elif self.source is not None or not self._is_wanted(source, candidate):
+                    self._report_other(source)
+        return candidate
 
-    def _tell_other(self, source: Source) -> None:
+    def _report_other(self, source: Source) -> None:
         self.lines.append(f"other {source[0]} {source[1]} {source[2]}")
 
-    def _keep_to(self, source: Source, packets: list[tuple[bytes, int]]) -> list[bytes]:
-        self.source, self._began = source, packets[0][1]
+    def _lock_on(self, source: Source, packets: list[tuple[bytes, int]]) -> list[bytes]:
+        self.source, self._started_at = source, packets[0][1]
         self.lines.append(f"stream {source[0]} {source[1]} {source[2]}")
-        for other, heard in self._heard.items():
-            if other != source and heard.packets:
-                self._tell_other(other)
+        for other, candidate in self._candidates.items():
+            if other != source and candidate.packets:
+                self._report_other(other)
         return [one for data, at in packets for one in self._accept(data, at)]
 
     def _accept(self, data: bytes, at: int) -> list[bytes]:
-        if self._begin is None:
-            self._tell_frame(data, at)
+        if self._start is None:
+            self._report_frame(data, at)
             return [data]
-        found = self._begin.take(data, at)
+        found = self._start.feed(data, at)
         for one, came in found:
-            if self._begin.is_picture(one):
-                self._tell_frame(one, came)
+            if self._start.is_picture(one):
+                self._report_frame(one, came)
         return [one for one, _ in found]
 
-    def _tell_frame(self, data: bytes, at: int) -> None:
+    def _report_frame(self, data: bytes, at: int) -> None:
         stamp = int.from_bytes(data[4:8])
         if stamp != self._frame:
             self._frame = stamp
-            if at - self._began < _EVERY_FRAME or at - self._told_frame >= _SELDOM:
-                self._told_frame = at
+            if at - self._started_at < _REPORT_ALL_FOR or at - self._frame_reported_at >= _REPORT_INTERVAL:
+                self._frame_reported_at = at
                 self.lines.append(f"frame {at} {stamp}")
 
-    def _leave_out(self, count: int, at: int) -> None:
+    def _count_left_out(self, count: int, at: int) -> None:
         self.left_out += count
-        if count and at - self._told_count >= _SELDOM:
-            self.tell_count(at)
+        if count and at - self._count_reported_at >= _REPORT_INTERVAL:
+            self.report_count(at)
 
-    def tell_count(self, at: int) -> None:
-        """Tell how many packets were left out, if that is news."""
-        if self._counted != self.left_out:
-            self._told_count, self._counted = at, self.left_out
+    def report_count(self, at: int) -> None:
+        """Report how many packets were left out, if that has changed."""
+        if self._reported_count != self.left_out:
+            self._count_reported_at, self._reported_count = at, self.left_out
             self.lines.append(f"left-out {self.left_out}")
 
-    def _make_room(self, at: int) -> None:
-        """Throw away what waits of the stream that was heard of first: it is the least likely one."""
-        first = min((one for one in self._heard.values() if one.packets), key=lambda one: one.since)
+    def _drop_oldest(self, at: int) -> None:
+        """Drop the waiting packets of the stream that arrived first: it is the least likely one."""
+        first = min((one for one in self._candidates.values() if one.packets), key=lambda one: one.first_at)
         self._size -= sum(len(data) for data, _ in first.packets)
-        self._leave_out(len(first.packets), at)
+        self._count_left_out(len(first.packets), at)
         first.packets = []
 
 
@@ -376,11 +357,11 @@ def is_rtp(data: bytes) -> bool:
 
 
 def _before(stamp: int, other: int) -> bool:
-    return (stamp - other) % _AGAIN >= _AGAIN // 2
+    return (stamp - other) % _TIME_WRAP >= _TIME_WRAP // 2
 
 
 def _payload(data: bytes) -> bytes:
-    """What a packet carries: RFC 3550, 5.1 and 5.3.1; its lengths have been checked."""
+    """Return a packet's payload: RFC 3550, 5.1 and 5.3.1; its lengths have been checked."""
     begin = 12 + 4 * (data[0] & 0x0F)
     if data[0] & 0x10:
         begin += 4 + 4 * int.from_bytes(data[begin + 2 : begin + 4])
@@ -389,7 +370,7 @@ def _payload(data: bytes) -> bytes:
 
 
 def _h264_units(payload: bytes) -> Iterator[tuple[str, bool]]:
-    """Kinds of the units that begin or go on in a packet, and whether they are where a picture begins.
+    """Yield the kind of each unit in a packet, and whether it is where a picture begins.
 
     RFC 6184, 5.4 to 5.8.
     """
@@ -416,7 +397,7 @@ def _h264_unit(kind: int, body: bytes) -> tuple[str, bool]:
 
 
 def _h265_units(payload: bytes) -> Iterator[tuple[str, bool]]:
-    """As `_h264_units`: RFC 7798, 4.4, without the decoding order numbers that have to be agreed on."""
+    """Do as `_h264_units`: RFC 7798, 4.4, without the decoding order numbers that have to be agreed on."""
     kind = payload[0] >> 1 & 0x3F if len(payload) > 2 else 63
     if kind == 48:
         for unit in _aggregated(payload, 2):
@@ -453,10 +434,10 @@ class _Program:
 
     Args:
         packets: The filter.
-        port: The UDP socket.
-        reports: A UDP socket for RTCP, or None.
-        target: Where packets go, one at a time.
-        control: A descriptor from which the one line for `StreamFilter.choose` comes, or None.
+        port: UDP socket.
+        reports: UDP socket for RTCP, or None.
+        target: Socket that packets are written to, one at a time.
+        control: Descriptor from which the one line for `StreamFilter.choose` is read, or None.
     """
 
     def __init__(
@@ -475,12 +456,12 @@ class _Program:
         self._line = b""
         self._waiting: deque[bytes] = deque()
         self._size = 0
-        self._told = bytearray()
-        self._plays = False
+        self._output = bytearray()
+        self._is_playing = False
         self._poll = select.poll()
 
     def run(self) -> None:
-        """Copy packets until nobody reads them any more."""
+        """Copy packets until the reader has closed its end."""
         inputs = [one for one in (self._port, self._reports) if one is not None]
         for one in (*inputs, self._target):
             one.setblocking(False)
@@ -492,34 +473,34 @@ class _Program:
         if self._control is not None:
             self._poll.register(self._control, select.POLLIN)
         self._poll.register(0, select.POLLIN)
-        while self._turn(dict(self._poll.poll(1000))):
+        while self._poll_once(dict(self._poll.poll(1000))):
             pass
 
-    def _turn(self, ready: "dict[int, int]") -> bool:
-        """Do what there is to do; False when nobody reads any more."""
+    def _poll_once(self, ready: "dict[int, int]") -> bool:
+        """Serve the ready descriptors; return False when the reader has closed its end."""
         if ready.get(self._target.fileno(), 0) & (select.POLLHUP | select.POLLERR):
             return False
         if 0 in ready:
             self._poll.unregister(0)
-            self._plays = True
+            self._is_playing = True
         if self._control in ready and self._control is not None:
             self._read_control(self._control)
         if self._reports is not None and self._reports.fileno() in ready:
             for data, address in _received(self._reports):
-                self._filter.take_report(data, address, now())
+                self._filter.feed_report(data, address, now())
         if self._port.fileno() in ready:
             for data, address in _received(self._port):
-                self._hand_on(self._filter.take(data, address, now()))
+                self._enqueue(self._filter.feed(data, address, now()))
         if not ready:
-            self._filter.tell_count(now())
+            self._filter.report_count(now())
         try:
             self._send()
         except OSError:
             return False
         if ready.get(1, 0) & (select.POLLHUP | select.POLLERR):
             self._poll.unregister(1)  # who started this has died; the recording goes on
-            self._told.clear()
-        self._tell()
+            self._output.clear()
+        self._print_lines()
         return True
 
     def _read_control(self, control: int) -> None:
@@ -530,39 +511,39 @@ class _Program:
         if b"\n" in self._line:
             not_before, ssrc = self._line.split(b"\n")[0].split()
             chosen = None if ssrc == b"-" else int(ssrc)
-            self._hand_on(self._filter.choose(int(not_before), chosen, now()))
+            self._enqueue(self._filter.choose(int(not_before), chosen, now()))
 
-    def _hand_on(self, packets: "list[bytes]") -> None:
+    def _enqueue(self, packets: "list[bytes]") -> None:
         for data in packets:
-            if self._size < _MOST_WAITING:
+            if self._size < _MAX_WAITING:
                 self._waiting.append(data)
                 self._size += len(data)
 
     def _send(self) -> None:
-        while self._waiting and self._plays:
+        while self._waiting and self._is_playing:
             try:
                 self._target.send(self._waiting[0])
             except BlockingIOError:
                 break
             self._size -= len(self._waiting.popleft())
-        self._poll.modify(self._target.fileno(), select.POLLOUT if self._waiting and self._plays else 0)
+        self._poll.modify(self._target.fileno(), select.POLLOUT if self._waiting and self._is_playing else 0)
 
-    def _tell(self) -> None:
+    def _print_lines(self) -> None:
         for line in self._filter.lines:
-            if len(self._told) < _MOST_TOLD:
-                self._told += line.encode() + b"\n"
+            if len(self._output) < _MAX_OUTPUT:
+                self._output += line.encode() + b"\n"
         self._filter.lines.clear()
-        if self._told:
+        if self._output:
             # Whoever started this may be busy, or have died; the recording goes on.
             with contextlib.suppress(OSError):
-                del self._told[: os.write(1, self._told)]
+                del self._output[: os.write(1, self._output)]
 
 
 def _received(port: socket.socket) -> "Iterator[tuple[bytes, tuple[str, int]]]":
-    """Datagrams that have come, with their senders; an IPv4 sender as such also at a socket of IPv6."""
-    for _ in range(_PACKETS):
+    """Yield waiting datagrams with their senders; an IPv4 sender as such also at a socket of IPv6."""
+    for _ in range(_BATCH):
         try:
-            data, address = port.recvfrom(_LARGEST)
+            data, address = port.recvfrom(_MAX_DATAGRAM)
         except BlockingIOError:
             return
         except OSError:
@@ -571,7 +552,7 @@ def _received(port: socket.socket) -> "Iterator[tuple[bytes, tuple[str, int]]]":
 
 
 def now() -> int:
-    """Nanoseconds of the clock that `asynccam.wall_clock` counts elapsed time by."""
+    """Return nanoseconds of the clock that `asynccam.wall_clock` counts elapsed time by."""
     return time.clock_gettime_ns(_CLOCK)
 
 

@@ -1,4 +1,4 @@
-"""UDP ports for RTP: one stream each, and nobody else on this computer listens there meanwhile."""
+"""UDP ports for RTP: one stream each, not shared with another program of this computer."""
 
 import ipaddress
 import os
@@ -10,7 +10,7 @@ from typing import Final
 from asynccam.errors import RecordingError, StateError, UsageError
 
 _BUFFER: Final = 4 << 20
-"""Bytes that are asked for: a burst of a key frame is larger than the kernel's usual buffer."""
+"""Bytes of receive buffer: a burst of a key frame is larger than the kernel's usual buffer."""
 
 
 class RtpPort:
@@ -23,14 +23,11 @@ class RtpPort:
         port: Its number, 0 for one that is free.
         address: Local address, ``0.0.0.0`` or ``::`` for all, or a multicast group to join.
         held: Whether a stream waits to be chosen.
-        reports: A port for RTCP beside the one for RTP, or None for RTCP at the same port (RFC 5761).
+        reports: Port for RTCP beside the one for RTP, or None for RTCP at the same port (RFC 5761).
 
     Raises:
         UsageError: The address is invalid.
         RecordingError: The port is taken, or the address is not one of this computer.
-
-    Attributes:
-        port: Its number.
     """
 
     def __init__(
@@ -43,11 +40,11 @@ class RtpPort:
     ) -> None:
         self._control: tuple[int, int] | None = None
         self._reports: socket.socket | None = None
-        self._socket = _bound(address, port)
+        self._socket = _bind_socket(address, port)
         try:
             self.port: int = self._socket.getsockname()[1]
             if reports is not None:
-                self._reports = _bound(address, reports)
+                self._reports = _bind_socket(address, reports)
             if held:
                 try:
                     self._control = os.pipe()
@@ -60,7 +57,7 @@ class RtpPort:
 
     @property
     def descriptors(self) -> tuple[int, int, int]:
-        """The socket, the socket for RTCP or -1, and where the choice is read or -1.
+        """The socket, the socket for RTCP or -1, and the reading end of the choice or -1.
 
         Raises:
             StateError: It is closed.
@@ -71,11 +68,11 @@ class RtpPort:
         return self._socket.fileno(), reports, -1 if self._control is None else self._control[0]
 
     def choose(self, not_before: float, ssrc: int | None = None) -> None:
-        """Take the stream that was not heard before a moment; harmless where nothing is held.
+        """Take the stream that arrived first at or after a moment; without effect unless held.
 
         Args:
             not_before: When its sender was asked for it, by `asynccam.wall_clock.elapsed`.
-            ssrc: The stream's SSRC where that is known, which then is all that counts.
+            ssrc: The stream's SSRC where that is known; then it alone decides.
         """
         if self._control is not None:
             wanted = "-" if ssrc is None else str(ssrc)
@@ -90,7 +87,7 @@ class RtpPort:
         self._socket.connect((loopback, self.port))
 
     def close(self) -> None:
-        """Let others have it; harmless when called twice."""
+        """Release the port; idempotent."""
         self._socket.close()
         if self._reports is not None:
             self._reports.close()
@@ -99,11 +96,11 @@ class RtpPort:
             os.close(descriptor)
 
 
-def check_address(address: str) -> str:
-    """An IP address in its usual form.
+def normalize_address(address: str) -> str:
+    """Return an IP address in its usual form.
 
     Raises:
-        UsageError: It is not one.
+        UsageError: It is not an IP address.
     """
     try:
         return str(ipaddress.ip_address(address.partition("%")[0]))
@@ -111,7 +108,7 @@ def check_address(address: str) -> str:
         raise UsageError(f"{address!r} is not an IP address") from None
 
 
-def is_here(address: str) -> bool:
+def is_local_address(address: str) -> bool:
     """Return whether an IP address is one of this computer."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -122,7 +119,7 @@ def is_here(address: str) -> bool:
     return True
 
 
-def _bound(address: str, port: int) -> socket.socket:
+def _bind_socket(address: str, port: int) -> socket.socket:
     try:
         # Names of this computer, and scopes of link-local addresses.
         family, _, _, _, place = socket.getaddrinfo(

@@ -1,6 +1,6 @@
-"""RTCP sender reports, without I/O: what a sender says of its own clock.
+"""RTCP sender reports, without I/O: times by a sender's own clock.
 
-See RFC 3550, 6: packets of a port are compounds of one or more RTCP packets.
+RFC 3550, 6: packets of a port are compounds of one or more RTCP packets.
 """
 
 import struct
@@ -9,8 +9,8 @@ from typing import Final
 
 _VERSION: Final = 2
 _SENDER_REPORT: Final = 200
-_FIRST: Final = 192
-_LAST: Final = 223
+_FIRST_TYPE: Final = 192
+_LAST_TYPE: Final = 223
 """Packet types that RTCP may have: RFC 5761, 4."""
 _HEADER: Final = struct.Struct(">BBH")
 _INFO: Final = struct.Struct(">IIIIII")
@@ -26,8 +26,7 @@ class SenderReport:
     """RFC 3550, 6.4.1: one moment by two clocks of a sender.
 
     Attributes:
-        ssrc: Stream that it is of.
-        unix: Sender's time of day, Unix seconds; of a clock that may be set to anything.
+        unix: Sender's time of day, Unix seconds; its clock may be set to anything.
         rtp: The same moment in RTP time, 32 bits.
     """
 
@@ -39,7 +38,7 @@ class SenderReport:
 def sender_reports(packet: bytes) -> tuple[SenderReport, ...]:
     """Return the sender reports of a compound packet; none where it is not RTCP.
 
-    A sender without a clock states 0 for its time (RFC 3550, 6.4.1), which is not a report of a time.
+    RFC 3550, 6.4.1: a sender without a clock sends 0 for its time, which is not a report of a time.
     """
     found: list[SenderReport] = []
     place = 0
@@ -49,7 +48,7 @@ def sender_reports(packet: bytes) -> tuple[SenderReport, ...]:
         first, kind, words = _HEADER.unpack_from(packet, place)
         end = place + 4 + 4 * words
         # RFC 3550, A.2: version 2, a known type, and lengths that add up to the datagram's.
-        if first >> 6 != _VERSION or not _FIRST <= kind <= _LAST or end > len(packet):
+        if first >> 6 != _VERSION or not _FIRST_TYPE <= kind <= _LAST_TYPE or end > len(packet):
             return ()
         if kind == _SENDER_REPORT:
             body = place + _HEADER.size

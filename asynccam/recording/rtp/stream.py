@@ -1,4 +1,4 @@
-"""RTP streams as `asynccam.recording.rtp.filter` tells of them; does no I/O."""
+"""RTP streams as reported by `asynccam.recording.rtp.filter`; does no I/O."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,18 +7,12 @@ from asynccam.recording.rtp.rtcp import sender_reports
 from asynccam.recording.rtp.times import RtpTimes
 
 LINE_LIMIT = 1 << 14
-"""Bytes of a line; longer ones are nothing that the filter prints."""
+"""Bytes of a line; the filter prints no longer ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class RtpSender:
-    """One RTP stream: where it comes from, and its SSRC.
-
-    Attributes:
-        address: IP address of the sender.
-        port: Its UDP port.
-        ssrc: RFC 3550, 3: the number that tells streams apart.
-    """
+    """Sender of one RTP stream, by address, UDP port and SSRC (RFC 3550, 3)."""
 
     address: str
     port: int
@@ -29,22 +23,19 @@ class RtpSender:
 
 
 class RtpStream:
-    """What is known of the stream that is recorded, and of others that came to its port.
-
-    Args:
-        on_other: Called with each other stream.
+    """State of the recorded stream, and of others that arrived at its port.
 
     Attributes:
-        sender: The stream that is recorded, or None before its first packet.
-        heard: Streams that came before one was chosen, where that waits for `RtpPort.choose`.
-        others: Other streams that came to the port, none of which is recorded.
+        sender: The recorded stream, or None before its first packet.
+        candidates: Streams that arrived before one was chosen, where that waits for `RtpPort.choose`.
+        others: Other streams that arrived at the port, none of which is recorded.
         left_out: Packets that were left out.
-        times: What tells when the first frame was made.
+        times: Evidence of when the first frame was made.
     """
 
     def __init__(self, on_other: "Callable[[RtpSender], None] | None" = None) -> None:
         self.sender: RtpSender | None = None
-        self.heard: tuple[RtpSender, ...] = ()
+        self.candidates: tuple[RtpSender, ...] = ()
         self.others: tuple[RtpSender, ...] = ()
         self.left_out = 0
         self.times = RtpTimes()
@@ -52,19 +43,19 @@ class RtpStream:
         self._line = b""
 
     def feed(self, data: bytes) -> None:
-        """Take a piece of what the filter printed."""
+        """Take a piece of the filter's output."""
         *lines, rest = (self._line + data).split(b"\n")
         self._line = rest[:LINE_LIMIT]
         for line in lines:
             word, _, said = line.decode(errors="replace").partition(" ")
-            self._heed(word, said.split())
+            self._take_line(word, said.split())
 
-    def _heed(self, word: str, said: list[str]) -> None:
+    def _take_line(self, word: str, said: list[str]) -> None:
         match word, said:
             case "stream", [address, port, ssrc]:
                 self.sender = RtpSender(address, int(port), int(ssrc))
-            case "heard", [address, port, ssrc]:
-                self.heard = (*self.heard, RtpSender(address, int(port), int(ssrc)))
+            case "candidate", [address, port, ssrc]:
+                self.candidates = (*self.candidates, RtpSender(address, int(port), int(ssrc)))
             case "other", [address, port, ssrc]:
                 other = RtpSender(address, int(port), int(ssrc))
                 self.others = (*self.others, other)
@@ -73,18 +64,18 @@ class RtpStream:
             case "left-out", [count]:
                 self.left_out = int(count)
             case "frame", [at, stamp]:
-                self.times.frame(int(at) / 1e9, int(stamp))
+                self.times.note_frame(int(at) / 1e9, int(stamp))
             case "report", [at, packet]:
                 for report in sender_reports(bytes.fromhex(packet)):
                     if self.sender is not None and report.ssrc == self.sender.ssrc:
-                        self.times.report(int(at) / 1e9, report)
+                        self.times.note_report(int(at) / 1e9, report)
 
     @property
     def trouble(self) -> str:
-        """What came to the port beside the stream that is recorded, in words, or ``""``.
+        """Other streams at the port, in words, or ``""``.
 
-        A stream of the same sender with another SSRC is one that was begun anew (RFC 3550, 8.2): it has its
-        own times, and is not put behind the first one in the same file.
+        A stream of the same sender with another SSRC is that sender's new one (RFC 3550, 8.2): it has its own
+        times, and is not appended to the first one in the same file.
         """
         if not self.others:
             return ""

@@ -1,9 +1,9 @@
-"""When the first frame of an RTP stream was made, told by arrivals and by the sender's reports; does no I/O.
+"""When the first frame of an RTP stream was made, by arrivals and by the sender's reports; does no I/O.
 
 A frame was made before it arrived. All frames carry RTP times of one clock (RFC 3550, 5.1), so each arrival
 bounds the first frame from above, and the frame that was quickest on its way bounds it best. A sender report
 (6.4.1) is an arrival too, of a moment in RTP time that did not have to be encoded. By the sender's time of
-day it also tells the moment on the sender's clock, which may be set to anything.
+day it also gives the moment on the sender's clock, which may be set to anything.
 """
 
 import statistics
@@ -15,28 +15,25 @@ from asynccam.recording.rtp.rtcp import SenderReport
 
 CLOCK_RATE: Final = 90_000
 """RTP ticks a second of all video: RFC 6184, 8.2.1; RFC 7798, 7.1."""
-REPORT_ON_THE_WAY: Final = 0.03
+REPORT_DELAY: Final = 0.03
 """Seconds that the quickest of a sender's reports takes at most to arrive. Assumed."""
-STAMPED_WITHIN: Final = 0.01
-"""Seconds by which RTP times may be off when frames were made: many senders stamp evenly what is not made so.
-Assumed."""
-REPORTED_WITHIN: Final = 0.01
+STAMP_TOLERANCE: Final = 0.01
+"""Seconds by which RTP times may be off when frames were made: many senders stamp evenly. Assumed."""
+REPORT_TOLERANCE: Final = 0.01
 """Seconds that a sender may take between reading its two clocks for a report; 0.1 to 2 ms were measured."""
-_COUNTED: Final = 10.0
+_WINDOW: Final = 10.0
 """Seconds from the first frame within which arrivals count; later on drift makes them worth less."""
-_MOST: Final = 2000
-"""Arrivals that are kept; later ones say nothing new of how busy the sender is."""
-_AGAIN: Final = 1 << 32
+_MAX_ARRIVALS: Final = 2000
+"""Arrivals that are kept; later ones add nothing about how busy the sender is."""
+_WRAP: Final = 1 << 32
 _HALF: Final = 1 << 31
 
 
 @dataclass(frozen=True, slots=True)
 class RtpFirstFrame:
-    """When the first frame was made, elapsed seconds.
+    """Interval in which the first frame was made, elapsed seconds.
 
     Attributes:
-        earliest: Not before this.
-        latest: Not after this.
         contradictions: Evidence that excludes other evidence, in words; the interval covers both.
     """
 
@@ -46,12 +43,12 @@ class RtpFirstFrame:
 
 
 class RtpTimes:
-    """Gathers what tells the time of the first frame; of bounded size.
+    """Evidence of the time of the first frame; of bounded size.
 
     Attributes:
-        arrived: When the first frame's first packet came, elapsed seconds, or None before.
-        stamp: The first frame's RTP time, or None before. The recorded file begins with this frame.
-        reports: Sender reports that told something.
+        arrived: When the first frame's first packet arrived, elapsed seconds, or None before.
+        stamp: RTP time of the first frame, with which the recorded file begins, or None before.
+        reports: Number of useful sender reports.
         by_sender: When the first frame was made by the sender's clock, least and most, Unix seconds of that
             clock, which may be set to anything; None without a report.
     """
@@ -63,39 +60,29 @@ class RtpTimes:
         self.by_sender: tuple[float, float] | None = None
         self._first = self._latest = 0  # RTP time, not wrapped
         self._quickest = (0.0, 0.0)  # when the first frame would have come as quickly, and its slack
-        self._came: list[float] = []  # when it would have come as quickly as each
+        self._arrivals: list[float] = []  # when it would have come as quickly as each
         self._report: tuple[float, float] | None = None  # the same of reports
 
-    def frame(self, at: float, stamp: int) -> None:
-        """Take the arrival of a frame's first packet.
-
-        Args:
-            at: Elapsed seconds.
-            stamp: RTP time.
-        """
+    def note_frame(self, at: float, stamp: int) -> None:
+        """Note the arrival of a frame's first packet, elapsed seconds, and its RTP time."""
         if self.arrived is None:
             self.arrived, self.stamp = at, stamp
             self._quickest = (at, 0.0)
-            self._came.append(at)
+            self._arrivals.append(at)
             self._first = self._latest = stamp
             return
-        media = self._media(stamp)
-        if abs(media) <= _COUNTED:
+        media = self._media_seconds(stamp)
+        if abs(media) <= _WINDOW:
             self._quickest = min(self._quickest, (at - media, abs(media) * DRIFT_LIMIT), key=sum)
-            if len(self._came) < _MOST:
-                self._came.append(at - media)
+            if len(self._arrivals) < _MAX_ARRIVALS:
+                self._arrivals.append(at - media)
 
-    def report(self, at: float, report: SenderReport) -> None:
-        """Take a sender report.
-
-        Args:
-            at: When it came, elapsed seconds.
-            report: What it says.
-        """
+    def note_report(self, at: float, report: SenderReport) -> None:
+        """Note a sender report and when it arrived, elapsed seconds."""
         if self.arrived is None:
             return
-        media = self._media(report.rtp)
-        if abs(media) > _COUNTED:
+        media = self._media_seconds(report.rtp)
+        if abs(media) > _WINDOW:
             return
         self.reports += 1
         slack = abs(media) * DRIFT_LIMIT
@@ -106,13 +93,13 @@ class RtpTimes:
         self.by_sender = min(low, known[0]), max(high, known[1])
 
     def first_frame(
-        self, on_the_way: float, *, reliable: bool = False, clock: float | None = None
+        self, frame_delay: float, *, reliable: bool = False, clock: float | None = None
     ) -> RtpFirstFrame | None:
         """Return when the first frame was made, or None before it arrived.
 
         Args:
-            on_the_way: Seconds that the quickest frame takes at most to be encoded and sent, beside `uneven`.
-                Assumed.
+            frame_delay: Seconds that the quickest frame takes at most to be encoded and sent, beside
+                `uneven`. Assumed.
             reliable: Whether the sender's reports are known to be of when frames were made. Many senders
                 report when frames were sent, which must shift no frame.
             clock: Unix time at 0 elapsed seconds if the sender's clock is this computer's, or None.
@@ -120,15 +107,15 @@ class RtpTimes:
         if self.arrived is None:
             return None
         came, slack = self._quickest
-        slack += STAMPED_WITHIN
-        pieces = [("arrivals of frames", came - slack - on_the_way - self.uneven, came + slack)]
+        slack += STAMP_TOLERANCE
+        pieces = [("arrivals of frames", came - slack - frame_delay - self.uneven, came + slack)]
         if reliable and self._report is not None:
             came, slack = self._report
-            slack += STAMPED_WITHIN
-            pieces.append(("arrivals of sender reports", came - slack - REPORT_ON_THE_WAY, came + slack))
+            slack += STAMP_TOLERANCE
+            pieces.append(("arrivals of sender reports", came - slack - REPORT_DELAY, came + slack))
         if reliable and clock is not None and self.by_sender is not None:
             low, high = (one - clock for one in self.by_sender)
-            pieces.append(("times in sender reports", low - REPORTED_WITHIN, high + REPORTED_WITHIN))
+            pieces.append(("times in sender reports", low - REPORT_TOLERANCE, high + REPORT_TOLERANCE))
         earliest, latest = max(low for _, low, _ in pieces), min(high for _, _, high in pieces)
         if earliest <= latest:
             return RtpFirstFrame(earliest, latest)
@@ -146,14 +133,14 @@ class RtpTimes:
 
         Where a sender is too busy to send frames in time, no frame of it is known to have been quick.
         """
-        return max(0.0, statistics.median(self._came) - self._quickest[0]) if self._came else 0.0
+        return max(0.0, statistics.median(self._arrivals) - self._quickest[0]) if self._arrivals else 0.0
 
     def _span(self, low: float, high: float) -> str:
         arrived = self.arrived or 0.0
         return f"{low - arrived:+.3f} to {high - arrived:+.3f} s from the first frame's arrival"
 
-    def _media(self, stamp: int) -> float:
-        """Seconds from the first frame to an RTP time, which wraps after 13 hours."""
-        apart = (stamp - self._latest) % _AGAIN
-        self._latest += apart - _AGAIN if apart >= _HALF else apart
+    def _media_seconds(self, stamp: int) -> float:
+        """Return the seconds from the first frame to an RTP time, which wraps after 13 hours."""
+        apart = (stamp - self._latest) % _WRAP
+        self._latest += apart - _WRAP if apart >= _HALF else apart
         return (self._latest - self._first) / CLOCK_RATE

@@ -26,7 +26,7 @@ from asynccam.model.filenames import safe_name
 from asynccam.model.info import DRIFT_LIMIT, MediaFile
 from asynccam.recording import FileVerdict, Pipeline, Recorder, RecorderState, RtpSource, SingleFile, Verdict
 from asynccam.recording.gstreamer import find_installation
-from asynccam.recording.rtp.port import is_here
+from asynccam.recording.rtp.port import is_local_address
 from asynccam.runtime.disk import on_disk
 from asynccam.runtime.tasks import TaskScope, finish, see_done
 from asynccam.runtime.timing import deadline
@@ -111,7 +111,7 @@ class Reception:
     def drift(self) -> float:
         """Seconds per second by which the stream's times may run apart from this computer: 0 from here."""
         stream = None if self._recorder is None else self._recorder.rtp
-        known = stream is not None and stream.sender is not None and is_here(stream.sender.address)
+        known = stream is not None and stream.sender is not None and is_local_address(stream.sender.address)
         return 0.0 if known else DRIFT_LIMIT
 
     @property
@@ -212,7 +212,7 @@ class Reception:
         stream = None if self._recorder is None else self._recorder.rtp
         if stream is None or stream.sender is None:
             return None
-        clock = WALL_CLOCK.at(0.0) if is_here(stream.sender.address) else None
+        clock = WALL_CLOCK.at(0.0) if is_local_address(stream.sender.address) else None
         first = stream.times.first_frame(_ON_ITS_WAY, reliable=self._reliable, clock=clock)
         if first is None:
             return None

@@ -7,10 +7,9 @@ from pathlib import Path
 from asynccam.errors import AsynccamError, RecordingError
 from asynccam.model.filenames import unique_path
 from asynccam.recording.events import RecorderStalled
-from asynccam.recording.options import Limits
 from asynccam.recording.outputs import RecorderOutput
 from asynccam.recording.pipeline import Pipeline
-from asynccam.recording.recorder import Recorder
+from asynccam.recording.recorder import Limits, Recorder
 from asynccam.recording.sources import RtpSource
 from asynccam.recording.verify import FileVerdict
 from asynccam.runtime.tasks import TaskScope

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Final
 
-from asynccam.recording.containers.jpeg import Picture, find_picture
-from asynccam.recording.pictures import begin_of, is_jpeg_picture, read_picture
+from asynccam.recording.containers.jpeg import JpegPicture, find_picture
+from asynccam.recording.pictures import is_jpeg_picture, picture_offset, read_picture
 from asynccam.runtime.disk import storage_errors
 from asynccam.systems.snapshot.errors import RemoteProtocolError
 
@@ -26,7 +26,7 @@ def begin_in_memory(data: bytes, source: str) -> int:
     """
     found = find_picture(data)
     _check_kind(found, data[:_HEAD], source)
-    return begin_of(found, len(data), source)
+    return picture_offset(found, len(data), source)
 
 
 def begin_on_disk(path: Path, source: str) -> int:
@@ -38,10 +38,10 @@ def begin_on_disk(path: Path, source: str) -> int:
     found, size = read_picture(path)
     with storage_errors("read", path), path.open("rb") as file:
         _check_kind(found, file.read(_HEAD), source)
-    return begin_of(found, size, source)
+    return picture_offset(found, size, source)
 
 
-def _check_kind(found: Picture, head: bytes, source: str) -> None:
+def _check_kind(found: JpegPicture, head: bytes, source: str) -> None:
     """Say what an answer is that holds no JPEG at all.
 
     Raises:

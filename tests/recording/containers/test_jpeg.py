@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from asynccam.recording.containers.jpeg import Picture, find_picture
+from asynccam.recording.containers.jpeg import JpegPicture, find_picture
 from asynccam.recording.containers.jpeg_entropy import MOTION_JPEG_TABLES
 from asynccam.recording.containers.reader import FileView, Scan
 from asynccam.recording.containers.scan import scan_file
@@ -97,7 +97,7 @@ KINDS = {
 def test_a_whole_picture_is_found_with_its_place_and_size(name: str) -> None:
     data = KINDS[name]
     with Image.open(io.BytesIO(data if name not in ("DNL", "bytes between") else WHOLE)) as picture:
-        assert find_picture(data) == Picture(0, len(data), *picture.size, "")
+        assert find_picture(data) == JpegPicture(0, len(data), *picture.size, "")
 
 
 AROUND = {
@@ -118,7 +118,7 @@ def test_a_picture_is_found_between_other_bytes(name: str, tmp_path: Path) -> No
     before, behind = AROUND[name]
     for kind in (bytes, bytearray, memoryview):
         found = find_picture(kind(before + WHOLE + behind))
-        assert found == Picture(len(before), len(before) + len(WHOLE), 64, 48, "")
+        assert found == JpegPicture(len(before), len(before) + len(WHOLE), 64, 48, "")
 
 
 @pytest.mark.parametrize("name", [name for name in AROUND if name != "far behind"])

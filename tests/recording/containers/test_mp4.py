@@ -394,7 +394,7 @@ def test_a_black_jpeg_with_tables_of_its_own_is_whole(tmp_path: Path) -> None:
 def test_in_a_large_file_zeros_at_either_end_of_a_frame_are_found(
     files: dict[str, Path], judge: Judge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(media, "_WHOLE", 0)
+    monkeypatch.setattr(media, "_CHECKED_WHOLE", 0)
     data = files["plain.mp4"].read_bytes()
     assert judge(data).verdict is Verdict.COMPLETE
     begin = struct.unpack_from(">I", cut_out(data, STBL + "stco"), 16)[0]
@@ -407,7 +407,7 @@ def test_in_a_large_file_zeros_at_either_end_of_a_frame_are_found(
 def test_after_a_million_frames_a_sample_of_them_is_looked_at(
     files: dict[str, Path], judge: Judge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(count, "_ALL_LOOKED_AT", 10)
+    monkeypatch.setattr(count, "_ALL_CHECKED", 10)
     data = files["plain.mp4"].read_bytes()
     assert judge(data).verdict is Verdict.COMPLETE
     assert judge(zeroed(data, 20, FRAMES)).verdict is Verdict.TRUNCATED

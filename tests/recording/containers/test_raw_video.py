@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from asynccam.recording.containers.raw_video import Codec, PictureCounter, find_codec
+from asynccam.recording.containers.raw_video import PictureCounter, VideoCodec, find_codec
 from asynccam.recording.containers.reader import FileView, Scan
 from asynccam.recording.containers.scan import scan_file
 from asynccam.recording.verify import Verdict, verify_file
@@ -110,7 +110,7 @@ def test_zeros_within_a_unit_are_damage(tmp_path: Path, files: dict[str, Path]) 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 5, 7, 1000, 4093])
 def test_the_same_pictures_are_counted_wherever_a_stream_is_split(files: dict[str, Path], step: int) -> None:
-    for name, codec in (("b_frames.h264", Codec.H264), ("open.h265", Codec.H265)):
+    for name, codec in (("b_frames.h264", VideoCodec.H264), ("open.h265", VideoCodec.H265)):
         data = files[name].read_bytes()[:20_000]
         whole, split = PictureCounter(codec), PictureCounter(codec)
         whole.feed(data)

@@ -7,10 +7,9 @@ import pytest
 
 from asynccam.errors import StateError, UsageError
 from asynccam.recording import Pipeline, SingleFile
-from asynccam.recording.encoders import Codec
+from asynccam.recording.elements import Codec
 from asynccam.recording.gstreamer import forget_installation
-from asynccam.recording.live_outputs import RawFrames, RtpOutput
-from asynccam.recording.outputs import PictureFiles, RecorderOutput
+from asynccam.recording.outputs import PictureFiles, RawFrames, RecorderOutput, RtpOutput
 from asynccam.systems.nanocam.csi.camera import CSIcamera
 from asynccam.systems.nanocam.csi.graph import Media
 from asynccam.systems.nanocam.modes import (

@@ -113,7 +113,7 @@ async def test_another_picture_than_the_open_one_makes_a_new_stream(tmp_path: Pa
 async def test_a_stream_that_never_comes_is_no_recording(tmp_path: Path) -> None:
     settings = replace(QUICK, first_frame_timeout=0.4, attempts=2)
     async with rig(ServerFaults(never_stream=True), settings=settings) as made:
-        with pytest.raises(TimeoutError, match=r"no frame came within 0\.4 s"):
+        with pytest.raises(TimeoutError, match=r"no frame arrived within 0\.4 s"):
             await made.client.start_stream_with_recording(made.camera, PICTURE, output_dir=tmp_path)
         assert len(set(made.ports())) == 2
         assert not made.simulator.streams
@@ -234,7 +234,7 @@ async def test_a_computer_that_cannot_record_is_found_out_before_the_server_is_a
         with pytest.raises(StorageError, match="cannot make the directory"):
             await made.client.start_stream_with_recording(made.camera, PICTURE, output_dir=tmp_path / "file")
         bare = Installation("/usr/bin/gst-launch-1.0", frozenset({"queue"}), ())
-        monkeypatch.setattr(gstreamer, "_look", lambda *, again=False: bare)
+        monkeypatch.setattr(gstreamer, "_look", lambda *, refresh=False: bare)
         with pytest.raises(RecordingError, match=r"srtsrc \(Debian package gstreamer1.0-plugins-bad\)"):
             await made.client.start_stream_with_recording(made.camera, PICTURE, output_dir=tmp_path)
         assert made.posts() == []

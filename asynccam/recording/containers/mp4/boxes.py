@@ -28,7 +28,7 @@ class Box(NamedTuple):
     is_open: bool = False
 
 
-class Trouble:
+class Flaws:
     """Flaws of the structure that reading came across.
 
     Attributes:
@@ -42,7 +42,7 @@ class Trouble:
         self.cut = False
         self.spoiled: int | None = None
 
-    def spoil(self, offset: int) -> None:
+    def note_spoiled(self, offset: int) -> None:
         """Note the first spoiled place."""
         if self.spoiled is None:
             self.spoiled = offset
@@ -75,7 +75,7 @@ def is_kind(kind: bytes) -> bool:
     return all(0x20 <= letter < 0x7F or letter == 0xA9 for letter in kind)
 
 
-def children(view: FileView, begin: int, end: int, trouble: Trouble) -> Iterator[Box]:
+def read_boxes(view: FileView, begin: int, end: int, trouble: Flaws) -> Iterator[Box]:
     """Read the boxes inside a box as far as they are in the file and fit.
 
     QuickTime File Format, "Atoms": a list may end in 32 bits that are zero. Anything else that is not a
@@ -99,16 +99,16 @@ def children(view: FileView, begin: int, end: int, trouble: Trouble) -> Iterator
             _check_rest(view, begin, end, trouble)
             return
         if box.end > end:
-            trouble.spoil(begin)
+            trouble.note_spoiled(begin)
             box = box._replace(end=end)
         if box.end > view.size:
             trouble.cut = True
         yield box
         begin = box.end
-    trouble.spoil(begin)
+    trouble.note_spoiled(begin)
 
 
-def _check_rest(view: FileView, begin: int, end: int, trouble: Trouble) -> None:
+def _check_rest(view: FileView, begin: int, end: int, trouble: Flaws) -> None:
     """What stands where the next box should begin may be zeros, and nothing else."""
     if end > view.size:
         trouble.cut = True
@@ -117,7 +117,7 @@ def _check_rest(view: FileView, begin: int, end: int, trouble: Trouble) -> None:
         if not block:
             raise CutShortError
         if any(block):
-            trouble.spoil(begin)
+            trouble.note_spoiled(begin)
             return
         begin += len(block)
 
@@ -137,10 +137,10 @@ class Fields:
         self._view = view
         self._end = box.end
         self.at = box.start
-        head = self.number()
+        head = self.read_int()
         self.version, self.flags = head >> 24, head & 0xFFFFFF
 
-    def number(self, size: int = 4, *, signed: bool = False) -> int:
+    def read_int(self, size: int = 4, *, signed: bool = False) -> int:
         """Read a number.
 
         Raises:

@@ -4,15 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from asynccam.recording.containers.mp4.formats import Coding, Format
-from asynccam.recording.containers.mp4.layout import Layout
-from asynccam.recording.containers.mp4.media import Look, Media
-from asynccam.recording.containers.mp4.movie import Movie, Track
-from asynccam.recording.containers.mp4.presentation import Presentation, read_edits
+from asynccam.recording.containers.mp4.edit_list import EditedFrames, read_edits
+from asynccam.recording.containers.mp4.layout import BoxLayout
+from asynccam.recording.containers.mp4.media import MediaChecker, MediaState
+from asynccam.recording.containers.mp4.movie import Coding, Format, Movie, Mp4Track
 from asynccam.recording.containers.mp4.samples import (
     Fragments,
-    Run,
     Sample,
+    TrackRun,
     indexed_samples,
     placed_samples,
 )
@@ -20,10 +19,10 @@ from asynccam.recording.containers.reader import FileView, Intervals
 
 _MAX_SAMPLES: Final = 1 << 23
 """Samples that are read: 38 hours at 60 frames a second."""
-_ALL_LOOKED_AT: Final = 1 << 20
-_THEN_EVERY: Final = 16
+_ALL_CHECKED: Final = 1 << 20
+_CHECK_STEP: Final = 16
 """Behind the first million samples every sixteenth is looked at; those between are as the last one was."""
-_CHECKED_EVERY: Final = 4096
+_ABORT_STEP: Final = 4096
 _UNDESCRIBED: Final = Format(Coding.OTHER)
 
 
@@ -78,14 +77,14 @@ class OtherTrack:
     end: int = 0
     ticks: int = 0
 
-    def take(self, run: Run, view: FileView, *, with_ticks: bool) -> None:
+    def add(self, run: TrackRun, view: FileView, *, with_ticks: bool) -> None:
         """Take one of its runs."""
         self.end = max(self.end, run.offset + run.bytes())
         if with_ticks:
             self.ticks += run.ticks(view.size)
 
 
-class TrackCount:
+class TrackCounter:
     """Counts the samples of one track.
 
     Attributes:
@@ -95,17 +94,17 @@ class TrackCount:
         fragments: The fragments, with their flaws.
     """
 
-    def __init__(self, view: FileView, layout: Layout, movie: Movie, track: Track) -> None:
+    def __init__(self, view: FileView, layout: BoxLayout, movie: Movie, track: Mp4Track) -> None:
         self.track = track
         self.tally = Tally()
         self.others: dict[int, OtherTrack] = {}
         self.fragments = Fragments(view, layout, movie)
         self._view = view
         self._layout = layout
-        self._media = Media(view, layout.media_bytes)
+        self._checker = MediaChecker(view, layout.media_bytes)
         self._with_ticks = bool(movie.fragment_ticks)
         self._seen = 0
-        self._last_look = Look.GOOD
+        self._last_state = MediaState.GOOD
         self._movie = movie
 
     def count(self) -> None:
@@ -119,7 +118,7 @@ class TrackCount:
         # Edits of a fragmented file are about the samples before its first fragment at most: ffmpeg leaves
         # nothing of the fragments out for them.
         edits = () if layout.moofs else read_edits(self._movie, track)
-        presentation = Presentation(edits)
+        presentation = EditedFrames(edits)
         for sample in self.frames():
             presentation.add(sample)
         tally.frames, tally.ticks = presentation.total()
@@ -138,34 +137,34 @@ class TrackCount:
         time = 0
         for sample in indexed_samples(self._view, track):
             time = sample.time + sample.ticks
-            if self._take(sample):
+            if self._count_sample(sample):
                 yield sample
         placed = placed_samples(track)
         tally.unplaced += announced - placed
         # Those that were not given lie behind the end of the file.
         tally.beyond += placed - self._seen
         for sample in self.fragments.samples(self._runs(), time, track.timescale):
-            if self._take(sample):
+            if self._count_sample(sample):
                 yield sample
 
-    def _runs(self) -> Iterator[Run]:
+    def _runs(self) -> Iterator[TrackRun]:
         """Runs of the track; what the other tracks' runs say is kept."""
         for run in self.fragments.runs():
-            if run.track == self.track.number:
+            if run.track_id == self.track.track_id:
                 self.tally.announced += run.announced
                 self.tally.beyond += run.announced - run.count_there(self._view.size)
                 yield run
             else:
-                other = self.others.setdefault(run.track, OtherTrack())
-                other.take(run, self._view, with_ticks=self._with_ticks)
+                other = self.others.setdefault(run.track_id, OtherTrack())
+                other.add(run, self._view, with_ticks=self._with_ticks)
 
-    def _take(self, sample: Sample) -> bool:
+    def _count_sample(self, sample: Sample) -> bool:
         """Count a sample; return whether it is a frame that is there."""
         self._seen += 1
         if self._seen > _MAX_SAMPLES:
             raise TooLongError
-        if not self._seen % _CHECKED_EVERY:
-            self._view.check()
+        if not self._seen % _ABORT_STEP:
+            self._view.check_abort()
         end = sample.offset + sample.size
         if not sample.size:
             # QuickTime: the picture before it goes on. ffmpeg does not count it as a frame either.
@@ -175,19 +174,19 @@ class TrackCount:
         elif not self._layout.holds(sample.offset, end):
             self.tally.outside += 1
         else:
-            return self._take_media(sample, self._look(sample))
+            return self._count_media(sample, self._check_media(sample))
         return False
 
-    def _take_media(self, sample: Sample, look: Look) -> bool:
+    def _count_media(self, sample: Sample, look: MediaState) -> bool:
         tally = self.tally
-        if look is Look.ZEROS:
+        if look is MediaState.ZEROS:
             if not tally.zeros_at_end:
                 tally.zeros_from = sample.offset
             tally.zeros += 1
             tally.zeros_at_end += 1
-        elif look is Look.SPOILED:
+        elif look is MediaState.SPOILED:
             tally.spoiled += 1
-        elif look is Look.NO_PICTURE:
+        elif look is MediaState.NO_PICTURE:
             tally.announced -= 1
         else:
             lost = tally.zeros + tally.spoiled + tally.outside + tally.beyond
@@ -202,9 +201,9 @@ class TrackCount:
             return not is_unusable
         return False
 
-    def _look(self, sample: Sample) -> Look:
-        if self._seen <= _ALL_LOOKED_AT or self._seen % _THEN_EVERY == 0:
+    def _check_media(self, sample: Sample) -> MediaState:
+        if self._seen <= _ALL_CHECKED or self._seen % _CHECK_STEP == 0:
             formats, number = self.track.formats, sample.description - 1
             form = formats[number] if 0 <= number < len(formats) else _UNDESCRIBED
-            self._last_look = self._media.look(form, sample.offset, sample.size)
-        return self._last_look
+            self._last_state = self._checker.check(form, sample.offset, sample.size)
+        return self._last_state

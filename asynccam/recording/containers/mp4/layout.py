@@ -17,9 +17,9 @@ _LEADING: Final = frozenset(
     | {b"pdin", b"junk", b"prfl", b"imda"}
 )
 """Boxes that a file is recognised by: ISO/IEC 14496-12, QuickTime, and what cameras put in front."""
-_OF_FRAGMENTS: Final = frozenset({b"moof", b"mdat", b"imda", b"styp", b"sidx", b"emsg", b"prft"})
+_FRAGMENT_BOXES: Final = frozenset({b"moof", b"mdat", b"imda", b"styp", b"sidx", b"emsg", b"prft"})
 _KNOWN: Final = _LEADING | {b"mfra", b"meta", b"udta", b"emsg", b"prft", b"ssix", b"meco", b"PICT", b"pict"}
-_FIRST_WORDS: Final = re.compile(
+_INDEX_HEAD: Final = re.compile(
     rb"moof\0\0\0.mfhd|moov\0\0\0.(?:mvhd|trak|cmov)|mfra\0\0..(?:tfra|mfro)", re.DOTALL
 )
 """The beginning of a box with an index, by its type and the type of its first child."""
@@ -41,7 +41,7 @@ def is_mp4(head: bytes) -> bool:
     return False
 
 
-class Layout:
+class BoxLayout:
     """The boxes of a file that matter, found without what is in them.
 
     Attributes:
@@ -74,11 +74,11 @@ class Layout:
         self.spoiled: int | None = None
         self.rest: int | None = None
         self.is_zeros = False
-        self.second: int | None = None
+        self.second_file: int | None = None
         self.is_overlong = False
         self._begins = array("Q")
         self._ends = array("Q")
-        self._walk()
+        self._read_boxes()
 
     @property
     def media_bytes(self) -> int:
@@ -100,7 +100,7 @@ class Layout:
         place = bisect_right(self.moofs, offset) - 1
         return place >= 0 and self.moofs[place] == offset
 
-    def _walk(self) -> None:
+    def _read_boxes(self) -> None:
         view, at = self._view, 0
         fillers = 0
         for _ in range(_MAX_BOXES):
@@ -115,16 +115,16 @@ class Layout:
                 self._end_at_rest(at)
                 return
             if box.kind == b"ftyp" and (self.moov is not None or self.moofs or self._begins):
-                self.second = at
+                self.second_file = at
                 return
-            self._take(box)
+            self._note_box(box)
             at = box.end
-            fillers += box.kind not in _OF_FRAGMENTS
+            fillers += box.kind not in _FRAGMENT_BOXES
             if fillers > _MAX_FILLERS:
                 break
         self.is_overlong = True
 
-    def _take(self, box: Box) -> None:
+    def _note_box(self, box: Box) -> None:
         size = self._view.size
         if box.end > size:
             self.cut = box.kind.decode("latin-1")
@@ -133,7 +133,7 @@ class Layout:
                 self.moov = box
                 self.is_media_first = bool(self._begins)
             case b"moov":
-                self.second = box.begin
+                self.second_file = box.begin
             case b"moof":
                 self.moofs.append(box.begin)
             case b"mdat" | b"imda" if box.start < size:
@@ -169,7 +169,7 @@ class Layout:
         offset = at
         while block := self._view.read_some(offset, _BLOCK):
             self.is_zeros = self.is_zeros and block.count(0) == len(block)
-            if _FIRST_WORDS.search(before + block):
+            if _INDEX_HEAD.search(before + block):
                 self.spoiled = at
                 return
             before = block[-12:]

@@ -4,13 +4,82 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final
 
-from asynccam.recording.containers.mp4.formats import Coding, Format
-from asynccam.recording.containers.mp4.jpeg_samples import has_zeroed_header, zeros_are_damage
+from asynccam.recording.containers.mp4.movie import Coding, Format
 from asynccam.recording.containers.reader import FileView
+
+_MARKER: Final = 0xFF
+_TABLES: Final = 0xC4
+_LONG_ZEROS: Final = 32
+"""Zeros in a row that no table has: 16 counts and a symbol are the most."""
+_SCAN: Final = 0xDA
+_SEQUENTIAL: Final = frozenset({0xC0, 0xC1})
+_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_STANDALONE: Final = frozenset({0x01, *range(0xD0, 0xD9)})
+_MAX_SEGMENTS: Final = 256
+_LUMINANCE: Final = 0x10
+"""Class 1 (AC) and destination 0, which encoders have brightness in."""
+_END_OF_BLOCK: Final = 0x00
+_ZERO_RUN: Final = 0xF0
+
+
+def has_zeroed_header(take: Callable[[int, int], bytes], size: int) -> bool:
+    """Return whether zeros stand where a marker or a table should be, before the first scan."""
+    return _find_scan(take, size)[0] == 0
+
+
+def zeros_are_damage(take: Callable[[int, int], bytes], size: int) -> int | None:
+    """Where the coded data begins in which a run of zeros cannot be, or None if it can be anywhere.
+
+    Tables made for the picture may give the end of a block the code that is zeros, and then an area of one
+    colour is nothing but zeros. The usual tables have a coefficient there, which no area repeats.
+    """
+    begin, may_be_flat = _find_scan(take, size)
+    return None if may_be_flat else begin
+
+
+def _find_scan(take: Callable[[int, int], bytes], size: int) -> tuple[int, bool]:
+    """Where the first scan's data begins, 0 if zeros stand before it, and whether zeros are allowed in it."""
+    at, may_be_flat = 2, False
+    for _ in range(_MAX_SEGMENTS):
+        if at + 4 > size:
+            break
+        head = take(at, 4)
+        if head[0] != _MARKER:
+            return (0, False) if not any(take(at, min(16, size - at))) else (size, True)
+        marker, length = head[1], int.from_bytes(head[2:])
+        if marker == _MARKER or marker in _STANDALONE:
+            at += 1 if marker == _MARKER else 2
+            continue
+        if marker in _FRAMES and marker not in _SEQUENTIAL:
+            may_be_flat = True
+        if marker == _TABLES:
+            tables = take(at + 4, max(min(length - 2, size - at - 4), 0))
+            if bytes(_LONG_ZEROS) in tables:
+                return 0, False
+            may_be_flat = may_be_flat or _have_zero_code(tables)
+        at += 2 + length
+        if marker == _SCAN:
+            return at, may_be_flat
+    return size, True
+
+
+def _have_zero_code(tables: bytes) -> bool:
+    """Whether the luminance's AC table gives the code that is zeros to the end of a block, or to zeros.
+
+    That of the chrominance always does; but brightness is coded in between.
+    """
+    at = 0
+    while at + 17 < len(tables):
+        symbols = sum(tables[at + 1 : at + 17])
+        if tables[at] == _LUMINANCE and symbols and tables[at + 17] in (_END_OF_BLOCK, _ZERO_RUN):
+            return True
+        at += 17 + symbols
+    return False
+
 
 _PROBE: Final = 64
 _BLOCK: Final = 1 << 20
-_WHOLE: Final = 256 << 20
+_CHECKED_WHOLE: Final = 256 << 20
 _MAX_UNITS: Final = 1 << 12
 """NAL units of a sample that are walked over: H.264 has at most one slice a macroblock row and field."""
 _JPEG_START: Final = b"\xff\xd8"
@@ -26,7 +95,7 @@ bytes in a row, arithmetic coders and ciphers do not make them. JPEG is not amon
 colour can be zeros but for its headers, and cameras fill pictures up with zeros behind their end."""
 
 
-class Look(Enum):
+class MediaState(Enum):
     """What the media of a sample looks like."""
 
     GOOD = auto()
@@ -38,7 +107,7 @@ class Look(Enum):
     """Nothing wrong, and no picture in it: parameter sets alone, for example."""
 
 
-class Media:
+class MediaChecker:
     """Looks at the media of samples.
 
     What is looked at:
@@ -57,27 +126,27 @@ class Media:
 
     def __init__(self, view: FileView, media_bytes: int) -> None:
         self._view = view
-        self._is_thorough = media_bytes <= _WHOLE
+        self._is_thorough = media_bytes <= _CHECKED_WHOLE
 
-    def look(self, form: Format, offset: int, size: int) -> Look:
+    def check(self, form: Format, offset: int, size: int) -> MediaState:
         """Look at a sample that lies in the file."""
         if form.coding in _UNCHECKED:
-            return Look.GOOD
+            return MediaState.GOOD
         take = self._reader(form, offset, size)
         head = take(0, min(size, _PROBE))
         if not any(head):
-            return Look.ZEROS
+            return MediaState.ZEROS
         if form.coding is Coding.JPEG:
-            return self._look_at_jpeg(head, take, size)
-        if not _is_head(form.coding, head):
-            return Look.SPOILED
+            return self._check_jpeg(head, take, size)
+        if not _is_frame_head(form.coding, head):
+            return MediaState.SPOILED
         # In the order of the file: the end of a sample is read together with the beginning of the next.
-        look = _look_at_units(form, take, size) if form.length_size else Look.GOOD
+        look = _check_units(form, take, size) if form.length_size else MediaState.GOOD
         if form.coding in _NEVER_ZEROS:
             if size > 2 * _PROBE and not any(take(size - _PROBE, _PROBE)):
-                return Look.ZEROS
+                return MediaState.ZEROS
             if self._is_thorough and self._has_zeros(offset, size):
-                return Look.ZEROS
+                return MediaState.ZEROS
         return look
 
     def _reader(self, form: Format, offset: int, size: int) -> Callable[[int, int], bytes]:
@@ -99,11 +168,11 @@ class Media:
             offset += length if offset + length == end else length - _PROBE
         return False
 
-    def _look_at_jpeg(self, head: bytes, take: Callable[[int, int], bytes], size: int) -> Look:
+    def _check_jpeg(self, head: bytes, take: Callable[[int, int], bytes], size: int) -> MediaState:
         if not head.startswith(_JPEG_START):
-            return Look.SPOILED
+            return MediaState.SPOILED
         if has_zeroed_header(take, size):
-            return Look.ZEROS
+            return MediaState.ZEROS
         end = size
         while end > 0:
             length = min(_PROBE if end == size else _BLOCK, end)
@@ -112,23 +181,23 @@ class Media:
                 end += len(block) - length
                 # Zeros in front of the end marker are where the rest of the picture should be.
                 if end < size - _PROBE and not block.endswith(_JPEG_END):
-                    return Look.ZEROS
-                return self._look_at_scan(take, end)
+                    return MediaState.ZEROS
+                return self._check_jpeg_scan(take, end)
             end -= length
-        return Look.ZEROS
+        return MediaState.ZEROS
 
-    def _look_at_scan(self, take: Callable[[int, int], bytes], size: int) -> Look:
+    def _check_jpeg_scan(self, take: Callable[[int, int], bytes], size: int) -> MediaState:
         begin = zeros_are_damage(take, size) if self._is_thorough and size <= _LARGEST_JPEG else None
         if begin is None:
-            return Look.GOOD
+            return MediaState.GOOD
         data = take(begin, size - begin)
         place = data.find(bytes(_PROBE))
         # Of a sample with two fields the first may be filled up with zeros behind its end too.
         is_padding = place < 0 or data[:place].endswith(_JPEG_END)
-        return Look.GOOD if is_padding else Look.ZEROS
+        return MediaState.GOOD if is_padding else MediaState.ZEROS
 
 
-def _look_at_units(form: Format, take: Callable[[int, int], bytes], size: int) -> Look:
+def _check_units(form: Format, take: Callable[[int, int], bytes], size: int) -> MediaState:
     """Walk over the NAL units of a sample (ISO/IEC 14496-15, 4.3.3): a length and a unit each."""
     at, width = 0, form.length_size
     has_picture = False
@@ -139,20 +208,20 @@ def _look_at_units(form: Format, take: Callable[[int, int], bytes], size: int) -
         length, header = int.from_bytes(head[:width]), head[width:]
         if length == 0:
             # No unit is that short, and zeros have that length. ffmpeg loses the picture then.
-            return Look.ZEROS if not any(take(at, min(size - at, _PROBE))) else Look.SPOILED
-        if length > size - at - width or not _is_header(form.coding, header):
-            return _look_at_start_code(take)
-        has_picture = has_picture or _is_picture(form.coding, header)
+            return MediaState.ZEROS if not any(take(at, min(size - at, _PROBE))) else MediaState.SPOILED
+        if length > size - at - width or not _is_unit_header(form.coding, header):
+            return _check_start_code(take)
+        has_picture = has_picture or _is_slice(form.coding, header)
         at += width + length
-    return Look.GOOD if has_picture else Look.NO_PICTURE
+    return MediaState.GOOD if has_picture else MediaState.NO_PICTURE
 
 
-def _look_at_start_code(take: Callable[[int, int], bytes]) -> Look:
+def _check_start_code(take: Callable[[int, int], bytes]) -> MediaState:
     """Some cameras leave start codes (H.264, annex B) where lengths should be, and decoders take them."""
-    return Look.GOOD if take(0, 4) == _START_CODE else Look.SPOILED
+    return MediaState.GOOD if take(0, 4) == _START_CODE else MediaState.SPOILED
 
 
-def _is_head(coding: Coding, head: bytes) -> bool:
+def _is_frame_head(coding: Coding, head: bytes) -> bool:
     """Return whether a sample can begin so."""
     match coding:
         case Coding.MPEG4:
@@ -172,7 +241,7 @@ def _is_head(coding: Coding, head: bytes) -> bool:
             return True
 
 
-def _is_header(coding: Coding, header: bytes) -> bool:
+def _is_unit_header(coding: Coding, header: bytes) -> bool:
     """Return whether a NAL unit can begin so: its first bit is 0, and the byte with its type is not zero.
 
     H.264, 7.3.1: type 0 is unspecified. H.265, 7.3.1.2 and H.266, 7.3.1.2: nuh_temporal_id_plus1, the last
@@ -185,7 +254,7 @@ def _is_header(coding: Coding, header: bytes) -> bool:
     return len(header) > 1 and header[1] & 0x07 != 0
 
 
-def _is_picture(coding: Coding, header: bytes) -> bool:
+def _is_slice(coding: Coding, header: bytes) -> bool:
     """Whether a NAL unit holds a slice of a picture (H.264 table 7-1, H.265 table 7-1, H.266 table 5)."""
     match coding:
         case Coding.H264:

@@ -7,18 +7,18 @@ from collections.abc import Iterator
 from itertools import islice, repeat
 from typing import Final, NamedTuple
 
-from asynccam.recording.containers.mp4.boxes import Box, Fields, Trouble, children, read_box
-from asynccam.recording.containers.mp4.layout import Layout
-from asynccam.recording.containers.mp4.movie import Defaults, Movie, Track
-from asynccam.recording.containers.mp4.tables import Durations, Runs, Table
+from asynccam.recording.containers.mp4.boxes import Box, Fields, Flaws, read_box, read_boxes
+from asynccam.recording.containers.mp4.layout import BoxLayout
+from asynccam.recording.containers.mp4.movie import Movie, Mp4Track, SampleDefaults
+from asynccam.recording.containers.mp4.tables import RunValues, SampleDurations, Table
 from asynccam.recording.containers.reader import CutShortError, FileView
 
 # Flags of tfhd and trun (ISO/IEC 14496-12, 8.8.7 and 8.8.8).
 _BASE, _DESCRIPTION, _TICKS, _SIZE, _FLAGS = 0x1, 0x2, 0x8, 0x10, 0x20
 _MOOF_IS_BASE: Final = 0x20000
 _RUN_OFFSET, _RUN_FIRST_FLAGS = 0x1, 0x4
-_RUN_TICKS, _RUN_SIZE, _RUN_FLAGS, _RUN_SHIFT = 0x100, 0x200, 0x400, 0x800
-_COLUMNS: Final = ((_RUN_TICKS, "I"), (_RUN_SIZE, "I"), (_RUN_FLAGS, "I"), (_RUN_SHIFT, "i"))
+_RUN_TICKS, _RUN_SIZE, _RUN_FLAGS, _RUN_COMPOSITION_OFFSET = 0x100, 0x200, 0x400, 0x800
+_COLUMNS: Final = ((_RUN_TICKS, "I"), (_RUN_SIZE, "I"), (_RUN_FLAGS, "I"), (_RUN_COMPOSITION_OFFSET, "i"))
 _IS_NOT_SYNC: Final = 0x10000
 """sample_is_non_sync_sample, in the flags of a sample (8.8.3.1)."""
 _LONGEST_PAUSE: Final = 86_400
@@ -40,13 +40,13 @@ class Sample(NamedTuple):
     offset: int
     size: int
     time: int
-    shift: int
+    composition_offset: int
     ticks: int
     is_sync: bool
     description: int
 
 
-def indexed_samples(view: FileView, track: Track) -> Iterator[Sample]:
+def indexed_samples(view: FileView, track: Mp4Track) -> Iterator[Sample]:
     """Samples that the index itself has, in its order.
 
     Of samples with one constant size those are left out that lie behind the end of the file: there may be
@@ -57,7 +57,7 @@ def indexed_samples(view: FileView, track: Track) -> Iterator[Sample]:
         return
     if sizes.constant is None:
         own = iter(sizes)
-    times, shifts = Durations(track.times), Runs(track.shifts, goes_on=False)
+    times, shifts = SampleDurations(track.durations), RunValues(track.composition_offsets, goes_on=False)
     sync = None if track.sync is None else (row[0] for row in track.sync)
     next_sync = next(sync, 0) if sync is not None else 0
     time = number = 0
@@ -90,7 +90,7 @@ def indexed_samples(view: FileView, track: Track) -> Iterator[Sample]:
             number += count - there
 
 
-def indexed_end(track: Track) -> int:
+def indexed_end(track: Mp4Track) -> int:
     """Where the media ends that the index has for a track, by the bytes of whole chunks."""
     sizes = track.sizes
     if sizes is None:
@@ -105,7 +105,7 @@ def indexed_end(track: Track) -> int:
     return end
 
 
-def placed_samples(track: Track) -> int:
+def placed_samples(track: Mp4Track) -> int:
     """Count the samples that the index has a place and a size for."""
     sizes = track.sizes
     if sizes is None:
@@ -114,15 +114,15 @@ def placed_samples(track: Track) -> int:
     return placed if sizes.constant is not None else min(placed, sizes.count)
 
 
-def _chunks(track: Track, samples: int) -> Iterator[tuple[int, int, int]]:
+def _chunks(track: Mp4Track, samples: int) -> Iterator[tuple[int, int, int]]:
     """Offset, samples and sample description of each chunk, as far as there are samples (8.7.4, 8.7.5)."""
-    if track.chunks is None or track.runs is None or not track.runs.count:
+    if track.chunks is None or track.chunk_runs is None or not track.chunk_runs.count:
         return
-    runs = iter(track.runs)
+    runs = iter(track.chunk_runs)
     first, count, description = next(runs)
     following = next(runs, None)
     # A row of a table that is cut holds for its own chunk; how many follow is no longer known.
-    last = track.runs.last()[0] if track.runs.count < track.runs.announced else None
+    last = track.chunk_runs.last()[0] if track.chunk_runs.count < track.chunk_runs.announced else None
     for number, (offset,) in enumerate(track.chunks, 1):
         while following is not None and number >= following[0]:
             (first, count, description), following = following, next(runs, None)
@@ -136,7 +136,7 @@ def _chunks(track: Track, samples: int) -> Iterator[tuple[int, int, int]]:
         samples -= count
 
 
-class Run(NamedTuple):
+class TrackRun(NamedTuple):
     """A run of samples of a fragment, one behind another in the file (``trun``).
 
     Attributes:
@@ -150,13 +150,13 @@ class Run(NamedTuple):
         first_flags: Flags of the first sample, or None.
     """
 
-    track: int
+    track_id: int
     offset: int
     length: int
     time: int | None
     table: Table | None
     fields: int
-    defaults: Defaults
+    defaults: SampleDefaults
     first_flags: int | None
 
     def rows(self, limit: int) -> Iterator[tuple[int, int, int, int]]:
@@ -210,13 +210,13 @@ class Fragments:
         trouble: Flaws of their boxes.
     """
 
-    def __init__(self, view: FileView, layout: Layout, movie: Movie) -> None:
+    def __init__(self, view: FileView, layout: BoxLayout, movie: Movie) -> None:
         self._view = view
         self._layout = layout
         self._movie = movie
-        self.trouble = Trouble()
+        self.flaws = Flaws()
 
-    def runs(self) -> Iterator[Run]:
+    def runs(self) -> Iterator[TrackRun]:
         """All runs of all tracks, in their order."""
         for begin in self._layout.moofs:
             try:
@@ -224,9 +224,9 @@ class Fragments:
             except CutShortError:
                 box = None
             if box is not None:
-                yield from self._fragment(box)
+                yield from self._fragment_runs(box)
 
-    def samples(self, runs: Iterator[Run], time: int, timescale: int) -> Iterator[Sample]:
+    def samples(self, runs: Iterator[TrackRun], time: int, timescale: int) -> Iterator[Sample]:
         """Samples of the runs of one track.
 
         Args:
@@ -248,64 +248,64 @@ class Fragments:
                 yield Sample(offset, size, time, shift, ticks, is_sync, run.defaults.description)
                 offset, time, flags = offset + size, time + ticks, None
 
-    def _fragment(self, moof: Box) -> Iterator[Run]:
+    def _fragment_runs(self, moof: Box) -> Iterator[TrackRun]:
         # Without a base the first track's media is counted from the fragment, and the next track's from the
         # end of the media before it (8.8.7).
         base = moof.begin
-        for traf in children(self._view, moof.start, moof.end, self.trouble):
+        for traf in read_boxes(self._view, moof.start, moof.end, self.flaws):
             if traf.kind == b"traf":
                 for run in self._track_runs(traf, moof.begin, base):
                     base = run.offset + run.bytes()
                     yield run
 
-    def _track_runs(self, traf: Box, moof: int, base: int) -> Iterator[Run]:
-        defaults: Defaults | None = None
+    def _track_runs(self, traf: Box, moof: int, base: int) -> Iterator[TrackRun]:
+        defaults: SampleDefaults | None = None
         number = following = 0
         time: int | None = None
-        for box in children(self._view, traf.start, traf.end, self.trouble):
+        for box in read_boxes(self._view, traf.start, traf.end, self.flaws):
             try:
                 if box.kind == b"tfhd":
-                    number, base, defaults = self._header(Fields(self._view, box), moof, base)
+                    number, base, defaults = self._read_header(Fields(self._view, box), moof, base)
                     following = base
                 elif box.kind == b"tfdt":
                     fields = Fields(self._view, box)
-                    time = fields.number(8 if fields.version == 1 else 4)
+                    time = fields.read_int(8 if fields.version == 1 else 4)
                 elif box.kind == b"trun" and defaults is not None:
-                    run = self._run(box, number, (base, following), time, defaults)
+                    run = self._read_run(box, number, (base, following), time, defaults)
                     following, time = run.offset + run.bytes(), None
                     yield run
             except CutShortError:
                 if box.end > self._view.size:
-                    self.trouble.cut = True
+                    self.flaws.cut = True
                 else:
-                    self.trouble.spoil(box.begin)
+                    self.flaws.note_spoiled(box.begin)
 
-    def _header(self, fields: Fields, moof: int, base: int) -> tuple[int, int, Defaults]:
+    def _read_header(self, fields: Fields, moof: int, base: int) -> tuple[int, int, SampleDefaults]:
         """Track, base of offsets and defaults of a track's part of a fragment (8.8.7)."""
-        number = fields.number()
-        usual = self._movie.defaults.get(number, Defaults())
+        number = fields.read_int()
+        usual = self._movie.defaults.get(number, SampleDefaults())
         if fields.flags & _BASE:
-            base = fields.number(8)
+            base = fields.read_int(8)
         elif fields.flags & _MOOF_IS_BASE:
             base = moof
-        description = fields.number() if fields.flags & _DESCRIPTION else usual.description
-        ticks = fields.number() if fields.flags & _TICKS else usual.ticks
-        size = fields.number() if fields.flags & _SIZE else usual.size
-        flags = fields.number() if fields.flags & _FLAGS else usual.flags
-        return number, base, Defaults(description, ticks, size, flags)
+        description = fields.read_int() if fields.flags & _DESCRIPTION else usual.description
+        ticks = fields.read_int() if fields.flags & _TICKS else usual.ticks
+        size = fields.read_int() if fields.flags & _SIZE else usual.size
+        flags = fields.read_int() if fields.flags & _FLAGS else usual.flags
+        return number, base, SampleDefaults(description, ticks, size, flags)
 
-    def _run(
-        self, box: Box, number: int, places: tuple[int, int], time: int | None, defaults: Defaults
-    ) -> Run:
+    def _read_run(
+        self, box: Box, number: int, places: tuple[int, int], time: int | None, defaults: SampleDefaults
+    ) -> TrackRun:
         """A run; without an offset from the base it goes on behind the run before it (8.8.8)."""
         fields = Fields(self._view, box)
-        count = fields.number()
+        count = fields.read_int()
         base, following = places
-        offset = base + fields.number(signed=True) if fields.flags & _RUN_OFFSET else following
-        first_flags = fields.number() if fields.flags & _RUN_FIRST_FLAGS else None
+        offset = base + fields.read_int(signed=True) if fields.flags & _RUN_OFFSET else following
+        first_flags = fields.read_int() if fields.flags & _RUN_FIRST_FLAGS else None
         # Offsets of version 0 are unsigned by the standard, and negative in files all the same.
         row = "".join(letter for flag, letter in _COLUMNS if fields.flags & flag)
-        table = Table(self._view, box, fields.at, count, row, self.trouble) if row else None
+        table = Table(self._view, box, fields.at, count, row, self.flaws) if row else None
         if table is not None and table.count < count and box.end > self._view.size:
-            self.trouble.cut = True
-        return Run(number, max(offset, 0), count, time, table, fields.flags, defaults, first_flags)
+            self.flaws.cut = True
+        return TrackRun(number, max(offset, 0), count, time, table, fields.flags, defaults, first_flags)

@@ -3,17 +3,87 @@
 from collections.abc import Iterator
 from typing import Final
 
-from asynccam.recording.containers.mp4.count import Tally, TooLongError, TrackCount
-from asynccam.recording.containers.mp4.layout import Layout
-from asynccam.recording.containers.mp4.listings import (
-    ends_where_listed,
-    lists_missing_segments,
-    missing_fragments,
-)
-from asynccam.recording.containers.mp4.movie import Movie, Track, read_movie
-from asynccam.recording.containers.mp4.presentation import is_followed
+from asynccam.recording.containers.mp4.boxes import Fields, Flaws, read_box, read_boxes
+from asynccam.recording.containers.mp4.count import Tally, TooLongError, TrackCounter
+from asynccam.recording.containers.mp4.edit_list import can_be_followed
+from asynccam.recording.containers.mp4.layout import BoxLayout
+from asynccam.recording.containers.mp4.movie import Movie, Mp4Track, read_movie
 from asynccam.recording.containers.mp4.samples import indexed_end
+from asynccam.recording.containers.mp4.tables import Table
 from asynccam.recording.containers.reader import CutShortError, FileView, Scan
+
+_SEGMENT_INDEXES: Final = 64
+
+
+def lists_missing_segments(view: FileView, layout: BoxLayout) -> bool:
+    """Whether a segment index (``sidx``, ISO/IEC 14496-12, 8.16.3) lists media behind the end of the file."""
+    # One is at the beginning, or one in front of each fragment; of more only the last can go beyond the end.
+    for begin in (*layout.sidx[:_SEGMENT_INDEXES], *layout.sidx[-1:]):
+        try:
+            if _segments_end(view, begin) > view.size:
+                return True
+        except CutShortError:  # the layout has noted that the file is cut here
+            return False
+    return False
+
+
+def ends_where_listed(view: FileView, layout: BoxLayout) -> bool:
+    """Return whether the boxes of a file end where its one segment index says that its media ends."""
+    try:
+        return len(layout.sidx) == 1 and _segments_end(view, layout.sidx[0]) == layout.rest
+    except CutShortError:
+        return False
+
+
+def _segments_end(view: FileView, begin: int) -> int:
+    box = read_box(view, begin, view.size)
+    if box is None:
+        raise CutShortError
+    fields = Fields(view, box)
+    fields.skip(8)  # reference ID, timescale
+    width = 8 if fields.version else 4
+    fields.skip(width)  # earliest presentation time
+    end = box.end + fields.read_int(width)
+    fields.skip(2)
+    for _ in range(fields.read_int(2)):
+        # The first bit says whether it refers to media or to another index; both are in this file.
+        end += fields.read_int() & 0x7FFFFFFF
+        fields.skip(8)
+    return end
+
+
+def missing_fragments(view: FileView, layout: BoxLayout) -> int:
+    """Count what a fragment index (``mfra``, 8.8.9 to 8.8.11) lists and is not where it should be.
+
+    An index that fits nowhere is of another file, or of this one before it was edited; it says nothing.
+    """
+    if layout.mfra is None:
+        return 0
+    found = missing = behind = 0
+    trouble = Flaws()
+    for box in read_boxes(view, layout.mfra.start, layout.mfra.end, trouble):
+        if box.kind != b"tfra":
+            continue
+        try:
+            fields = Fields(view, box)
+            fields.skip(4)  # track ID
+            lengths = fields.read_int()
+            count = fields.read_int()
+        except CutShortError:
+            continue
+        # Numbers of the track's part, the run and the sample have 1 to 4 bytes each.
+        others = sum((lengths >> shift & 3) + 1 for shift in (4, 2, 0))
+        row = ("QQ" if fields.version else "II") + f"{others}x"
+        if not fields.version and view.size > 1 << 32:
+            continue  # 32 bits do not reach far enough
+        for _, offset in Table(view, box, fields.at, count, row, trouble):
+            if layout.has_fragment(offset):
+                found += 1
+            else:
+                missing += 1
+                behind += offset >= layout.mfra.begin
+    return missing if found or behind else 0
+
 
 _NO_INDEX: Final = "has no index: it was never finished"
 _TERMINATOR: Final = 4
@@ -32,40 +102,40 @@ def scan_mp4(view: FileView) -> Scan:
         opened = open_movie(view)
         return opened if isinstance(opened, Scan) else _scan_movie(view, *opened)
     except TooLongError:
-        return _unknown("announces more frames than are read")
+        return _not_understood("announces more frames than are read")
     except CutShortError:
         return Scan(None, None, truncated="became shorter while it was read")
 
 
-def open_movie(view: FileView) -> tuple[Layout, Movie] | Scan:
+def open_movie(view: FileView) -> tuple[BoxLayout, Movie] | Scan:
     """Read the boxes and the index of a file, or say why there is no index that can be read.
 
     Raises:
         CutShortError: The file became shorter meanwhile.
         AbortedError, OSError: From the view.
     """
-    layout = Layout(view)
+    layout = BoxLayout(view)
     if layout.is_overlong:
-        return _unknown("has more boxes than are read")
+        return _not_understood("has more boxes than are read")
     if layout.is_still:
-        return _unknown("is a still picture in boxes (HEIF), which is not read")
+        return _not_understood("is a still picture in boxes (HEIF), which is not read")
     if layout.moov is None:
         return _scan_without_index(layout)
     movie = read_movie(view, layout.moov)
     if movie.is_compressed:
-        return _unknown("has a compressed index, which is not read")
+        return _not_understood("has a compressed index, which is not read")
     return layout, movie
 
 
-def _unknown(note: str) -> Scan:
+def _not_understood(note: str) -> Scan:
     return Scan(None, None, note=note, understood=False)
 
 
-def _scan_without_index(layout: Layout) -> Scan:
+def _scan_without_index(layout: BoxLayout) -> Scan:
     if layout.spoiled is not None:
         return Scan(None, None, damaged=f"does not consist of boxes from byte {layout.spoiled} on")
     if layout.moofs:
-        return _unknown("is a segment whose index is in another file")
+        return _not_understood("is a segment whose index is in another file")
     if layout.media_bytes or layout.cut in ("mdat", "imda"):
         return Scan(None, None, truncated=_NO_INDEX)
     if layout.rest is not None and layout.is_zeros:
@@ -75,21 +145,21 @@ def _scan_without_index(layout: Layout) -> Scan:
     return Scan(0, None, note="holds no frame: it ends before any media")
 
 
-def _scan_movie(view: FileView, layout: Layout, movie: Movie) -> Scan:
-    count: TrackCount | None = None
-    for track in movie.video():
-        count = TrackCount(view, layout, movie, track)
+def _scan_movie(view: FileView, layout: BoxLayout, movie: Movie) -> Scan:
+    count: TrackCounter | None = None
+    for track in movie.video_tracks():
+        count = TrackCounter(view, layout, movie, track)
         count.count()
         if count.tally.announced:
             break  # a player passes over a track without a sample
     if count is None:
-        count = TrackCount(view, layout, movie, Track())
+        count = TrackCounter(view, layout, movie, Mp4Track())
         count.count()
     track, tally = count.track, count.tally
     if tally.announced and not tally.there and track.is_external:
-        return _unknown("is an index of media that is in another file")
-    words = _Words(view, layout, movie, count)
-    truncated = "; ".join(words.missing())
+        return _not_understood("is an index of media that is in another file")
+    words = _Findings(view, layout, movie, count)
+    truncated = "; ".join(words.truncations())
     frames: int | None = tally.frames
     if not truncated and is_unindexed(layout, movie):
         truncated, frames = "has media that its index does not list: it was never finished", None
@@ -98,34 +168,34 @@ def _scan_movie(view: FileView, layout: Layout, movie: Movie) -> Scan:
         frames,
         tally.ticks / scale if scale and tally.frames else None,
         truncated=truncated,
-        damaged="; ".join(words.flaws()),
-        note="; ".join(words.remarks()),
+        damaged="; ".join(words.damages()),
+        note="; ".join(words.notes()),
         interval=usual / scale if scale and usual else None,
         longest=longest / scale if scale and longest else None,
     )
 
 
-def is_unindexed(layout: Layout, movie: Movie) -> bool:
+def is_unindexed(layout: BoxLayout, movie: Movie) -> bool:
     """Return whether there is media, and not one sample that says what it is."""
     has_samples = any(track.sizes is not None and track.sizes.announced for track in movie.tracks)
     return bool(layout.media_bytes and not layout.moofs and not has_samples)
 
 
-class _Words:
+class _Findings:
     """Sentences about a file with an index; each follows the file's name."""
 
-    def __init__(self, view: FileView, layout: Layout, movie: Movie, count: TrackCount) -> None:
+    def __init__(self, view: FileView, layout: BoxLayout, movie: Movie, count: TrackCounter) -> None:
         self._view = view
         self._layout = layout
         self._movie = movie
         self._count = count
         self._tally: Tally = count.tally
         self._spoiled = (
-            movie.trouble.spoiled if movie.trouble.spoiled is not None else count.fragments.trouble.spoiled
+            movie.flaws.spoiled if movie.flaws.spoiled is not None else count.fragments.flaws.spoiled
         )
         self._has_lost = self._tally.there < self._tally.announced
 
-    def missing(self) -> Iterator[str]:
+    def truncations(self) -> Iterator[str]:
         """Yield why the end is missing."""
         layout, tally = self._layout, self._tally
         # Zeros behind fragments are where more of them should be, unless an index says that these are all.
@@ -152,7 +222,7 @@ class _Words:
             yield f"lacks {tally.beyond} of {tally.announced} frames"
         elif self._lacks_other_media():
             yield "lacks media of another track"
-        if self._movie.trouble.cut and tally.unplaced:
+        if self._movie.flaws.cut and tally.unplaced:
             yield f"has no place for {tally.unplaced} of {tally.announced} frames in what is left of it"
         if tally.zeros_at_end:
             yield f"is zeros from byte {tally.zeros_from} on"
@@ -165,14 +235,14 @@ class _Words:
         if (seconds := self._announced_seconds()) is not None:
             yield f"announces {seconds:.1f} s (mehd), and is shorter"
 
-    def flaws(self) -> Iterator[str]:
+    def damages(self) -> Iterator[str]:
         """Yield what is missing or spoiled inside."""
         tally = self._tally
         if self._layout.spoiled is not None:
             yield f"does not consist of boxes from byte {self._layout.spoiled} on"
         if self._spoiled is not None and (self._has_lost or not tally.announced):
             yield f"has a spoiled index at byte {self._spoiled}"
-        if tally.announced and not self._count.track.formats and not self._movie.trouble.cut:
+        if tally.announced and not self._count.track.formats and not self._movie.flaws.cut:
             yield "does not say how its media is coded"
         if zeros := tally.zeros - tally.zeros_at_end:
             yield f"has zeros in {zeros} of {tally.announced} frames"
@@ -180,26 +250,26 @@ class _Words:
             yield f"has {tally.spoiled} of {tally.announced} frames whose media is not of their format"
         if tally.outside:
             yield f"has {tally.outside} of {tally.announced} frames outside its media boxes"
-        if tally.unplaced and not self._movie.trouble.cut:
+        if tally.unplaced and not self._movie.flaws.cut:
             yield f"has no place for {tally.unplaced} of {tally.announced} frames in its index"
         if tally.unusable:
             yield f"has {tally.unusable} frames whose key frame is missing"
         if tally.there > tally.unusable and not tally.frames:
             yield f"has an edit list that shows none of its {tally.there} frames"
 
-    def remarks(self) -> Iterator[str]:
+    def notes(self) -> Iterator[str]:
         """Yield what is worth mentioning and not a failure."""
         layout, tally = self._layout, self._tally
-        if layout.second is not None:
-            yield f"has a second file joined on at byte {layout.second}, which players do not show"
+        if layout.second_file is not None:
+            yield f"has a second file joined on at byte {layout.second_file}, which players do not show"
         if layout.rest is not None and layout.spoiled is None:
             yield f"has {self._rest} bytes behind its last box"
         if self._spoiled is not None and tally.announced and not self._has_lost:
             yield f"has something else than a box in its index, at byte {self._spoiled}"
-        if not is_followed(self._count.track):
+        if not can_be_followed(self._count.track):
             yield "has an edit list too long to be followed"
         if not tally.announced and not layout.cut:
-            if self._movie.video():
+            if self._movie.video_tracks():
                 yield "holds no frame"
             elif any(track.handler == b"soun" for track in self._movie.tracks):
                 yield "has no video track, only sound"
@@ -239,7 +309,7 @@ class _Words:
             return None
         lengths = [tally.ticks / self._count.track.timescale]
         for number, other in self._count.others.items():
-            track = movie.track(number)
+            track = movie.find_track(number)
             if track is not None and track.timescale:
                 lengths.append(other.ticks / track.timescale)
         announced = movie.fragment_ticks / movie.timescale
@@ -247,6 +317,6 @@ class _Words:
         return announced if max(lengths) + 2 * usual + _TOLERANCE < announced else None
 
 
-def _has_odd_sizes(track: Track) -> bool:
+def _has_odd_sizes(track: Mp4Track) -> bool:
     """Return whether sizes are not in bytes: QuickTime calls one sample of compressed sound one byte long."""
     return track.handler == b"soun" and track.sizes is not None and track.sizes.constant == 1

@@ -4,10 +4,10 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-from asynccam.recording.containers.mp4.boxes import Box, Fields, Trouble
+from asynccam.recording.containers.mp4.boxes import Box, Fields, Flaws
 from asynccam.recording.containers.reader import CutShortError, FileView
 
-_PIECE: Final = 1 << 16
+_READ_SIZE: Final = 1 << 16
 _ENDLESS: Final = 1 << 62
 
 
@@ -22,7 +22,7 @@ class Table:
     __slots__ = ("_row", "_start", "_view", "announced", "count")
 
     def __init__(
-        self, view: FileView, box: Box, start: int, announced: int, row: str, trouble: Trouble
+        self, view: FileView, box: Box, start: int, announced: int, row: str, trouble: Flaws
     ) -> None:
         self._view = view
         self._start = start
@@ -31,11 +31,11 @@ class Table:
         room = max(min(box.end, view.size) - start, 0) // self._row.size
         self.count = min(announced, room)
         if announced > room and box.end <= view.size:
-            trouble.spoil(box.begin)
+            trouble.note_spoiled(box.begin)
 
     def __iter__(self) -> Iterator[tuple[int, ...]]:
         row = self._row
-        rows = max(_PIECE // row.size, 1)
+        rows = max(_READ_SIZE // row.size, 1)
         for first in range(0, self.count, rows):
             length = min(rows, self.count - first) * row.size
             piece = self._view.read_some(self._start + first * row.size, length)
@@ -56,7 +56,7 @@ class Table:
         )
 
 
-class Sizes:
+class SampleSizes:
     """Sizes of a track's samples (ISO/IEC 14496-12, 8.7.3).
 
     Attributes:
@@ -66,22 +66,22 @@ class Sizes:
 
     __slots__ = ("_bits", "_table", "announced", "constant")
 
-    def __init__(self, view: FileView, box: Box, trouble: Trouble) -> None:
+    def __init__(self, view: FileView, box: Box, trouble: Flaws) -> None:
         fields = Fields(view, box)
         self.constant: int | None = None
         self._bits = 32
         self._table: Table | None = None
         if box.kind == b"stsz":
-            self.constant = fields.number() or None
+            self.constant = fields.read_int() or None
         else:
             # stz2: 24 bits reserved, then 4, 8 or 16 bits a sample; of two in a byte the upper comes first.
-            self._bits = fields.number() & 0xFF
-        self.announced = fields.number()
+            self._bits = fields.read_int() & 0xFF
+        self.announced = fields.read_int()
         if self.constant is not None:
             return
         row = {4: "B", 8: "B", 16: "H", 32: "I"}.get(self._bits)
         if row is None:
-            trouble.spoil(box.begin)
+            trouble.note_spoiled(box.begin)
             return
         rows = (self.announced + 1) // 2 if self._bits == 4 else self.announced
         self._table = Table(view, box, fields.at, rows, row, trouble)
@@ -109,7 +109,7 @@ class Sizes:
             left -= 2
 
 
-class Runs:
+class RunValues:
     """A value for each sample from a table that gives it for runs of samples: ``stts`` and ``ctts``.
 
     Attributes:
@@ -154,7 +154,7 @@ class Runs:
         return total
 
 
-class Durations(Runs):
+class SampleDurations(RunValues):
     """Durations of samples (``stts``), where a negative one steps back and no two samples have one time.
 
     As ffmpeg does, a sample with a negative duration lasts one tick, and the samples behind it one tick each

@@ -10,11 +10,10 @@ from typing import Final
 from asynccam.errors import RecordingError, StorageError
 from asynccam.recording.elements import Graph, GstElement, caps
 from asynccam.recording.gstreamer import find_installation
-from asynccam.recording.options import Limits
 from asynccam.recording.outputs import SingleFile
 from asynccam.recording.pipeline import Pipeline
 from asynccam.recording.process import LaunchProcess
-from asynccam.recording.recorder import Recorder
+from asynccam.recording.recorder import Limits, Recorder
 from asynccam.recording.sources import TestPattern
 from asynccam.runtime.timing import deadline
 

@@ -5,8 +5,7 @@ from enum import Enum
 from fractions import Fraction
 from typing import Any, Final, Literal
 
-from asynccam.recording.elements import Chain, GstElement, Value, caps
-from asynccam.recording.encoders import Codec, encode
+from asynccam.recording.elements import Chain, Codec, GstElement, Value, caps, encode
 from asynccam.recording.sources import Stream, with_time_code
 from asynccam.systems.nanocam.csi.settings import CameraSettings
 from asynccam.systems.nanocam.modes import Encoder, FlipMethod

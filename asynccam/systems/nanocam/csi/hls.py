@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from asynccam.errors import TargetExistsError, UsageError
-from asynccam.recording.elements import GstElement, printf_literal
-from asynccam.recording.encoders import Codec
+from asynccam.recording.elements import Codec, GstElement, printf_literal
 from asynccam.recording.outputs import FileSet, Sink
 
 _NUMBER: Final = re.compile(r"%0(\d)d")

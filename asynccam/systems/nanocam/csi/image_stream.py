@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from asynccam.errors import RecordingError, UsageError
 from asynccam.recording import EndReason, FileVerdict, Pipeline, Recorder, RecorderState, Verdict
-from asynccam.recording.live_outputs import RawFrames
-from asynccam.recording.outputs import PictureFiles
+from asynccam.recording.outputs import PictureFiles, RawFrames
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.event_hub import EventHub
 from asynccam.runtime.tasks import TaskScope

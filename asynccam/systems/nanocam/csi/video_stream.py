@@ -23,8 +23,7 @@ from asynccam.recording import (
     RtpSource,
 )
 from asynccam.recording.gstreamer import Installation, find_installation
-from asynccam.recording.live_outputs import RawFrames, RtpOutput
-from asynccam.recording.outputs import RecorderOutput, SingleFile
+from asynccam.recording.outputs import RawFrames, RecorderOutput, RtpOutput, SingleFile
 from asynccam.runtime.disk import on_disk
 from asynccam.runtime.event_hub import EventHub
 from asynccam.runtime.tasks import finish

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from asynccam.errors import RecordingError
-from asynccam.recording.pictures import drop_head, is_jpeg_picture, read_picture
+from asynccam.recording.pictures import is_jpeg_picture, read_picture, remove_head
 
 
 class BrokenPictureError(RecordingError):
@@ -31,4 +31,4 @@ def check_picture(path: Path, device: str) -> None:
     if found.flaw:
         raise BrokenPictureError(f"{device} gave a broken picture: it {found.flaw}")
     if found.begin:
-        drop_head(path, found.begin)
+        remove_head(path, found.begin)

@@ -116,7 +116,7 @@ async def test_a_sender_that_is_killed_is_told_though_the_files_are_whole(tmp_pa
         assert {one.verdict for one in verdicts} == {Verdict.COMPLETE}, name
         assert (recorder.reason, recorder.error) == (EndReason.STOPPED, None), name
         assert early is not None, name
-        assert early.reason == "no frame came any more"
+        assert early.reason == "no more frames arrived"
         assert early.seconds is not None
         assert early.seconds > SILENCE, name
         assert early.at < killed_at + 1.5, name
@@ -234,7 +234,7 @@ async def test_a_stream_that_ends_by_itself_ended_early_until_it_is_asked_to(tmp
 async def test_a_stream_that_ends_just_before_the_stop_is_as_good_as_whole(tmp_path: Path) -> None:
     why = "the stream ended"
     ending = CoverageResult(
-        5.0, came_at=5.0, seen_at=5.0, began_at=0.0, interval=0.05, reason=why, counted_at=5.0
+        5.0, by_length_at=5.0, seen_at=5.0, began_at=0.0, interval=0.05, reason=why, by_count_at=5.0
     )
     assert ending.early(None) == EarlyEnd(5.0, None, "the stream ended")
     assert ending.early(5.06) is None
@@ -312,7 +312,7 @@ async def test_what_is_missing_of_the_latency_is_told(tmp_path: Path) -> None:
 
 def test_a_second_and_a_quarter_of_four_are_told() -> None:
     ending = CoverageResult(
-        2.75, came_at=2.75, seen_at=2.6, began_at=0.0, interval=1 / 30, reason="", counted_at=2.75
+        2.75, by_length_at=2.75, seen_at=2.6, began_at=0.0, interval=1 / 30, reason="", by_count_at=2.75
     )
     assert ending.early(4.0) == EarlyEnd(2.75, 1.25, "")
     assert ending.early(2.79) is None
@@ -320,7 +320,7 @@ def test_a_second_and_a_quarter_of_four_are_told() -> None:
 
 def test_frames_that_arrived_late_count_from_when_they_were_made() -> None:
     ending = CoverageResult(
-        4.0, came_at=4.0, seen_at=4.0, began_at=0.0, interval=0.03, reason="", counted_at=4.0, delay=0.5
+        4.0, by_length_at=4.0, seen_at=4.0, began_at=0.0, interval=0.03, reason="", by_count_at=4.0, delay=0.5
     )
     assert ending.early(3.5) is None
     assert ending.early(4.0) == EarlyEnd(3.5, 0.5, "")
@@ -328,36 +328,44 @@ def test_frames_that_arrived_late_count_from_when_they_were_made() -> None:
 
 def test_a_recording_of_one_frame_is_told() -> None:
     ending = CoverageResult(
-        0.0, came_at=0.03, seen_at=0.0, began_at=0.0, interval=1.0, reason="", counted_at=0.0
+        0.0, by_length_at=0.03, seen_at=0.0, began_at=0.0, interval=1.0, reason="", by_count_at=0.0
     )
     assert ending.early(4.0) == EarlyEnd(0.0, 3.97, "")
     assert ending.early(0.9) is None
 
 
 def test_a_first_frame_that_comes_late_is_told() -> None:
-    ending = CoverageResult(9.0, came_at=9.0, seen_at=9.0, began_at=1.4, interval=0.05, reason="", delay=0.5)
+    ending = CoverageResult(
+        9.0, by_length_at=9.0, seen_at=9.0, began_at=1.4, interval=0.05, reason="", delay=0.5
+    )
     assert ending.late(101.4, 1.4, 1.35) is None
-    assert ending.late(101.4, 1.4, 0.0) == LateBegin(100.9, 1.4, "no frame came at the start")
+    assert ending.late(101.4, 1.4, 0.0) == LateBegin(100.9, 1.4, "no frame arrived at the start")
 
 
 def test_a_busy_computer_is_not_called_early() -> None:
-    lags = CoverageResult(at=3.0, came_at=3.0, seen_at=9.5, began_at=0.0, interval=0.05, reason="")
+    lags = CoverageResult(ended_at=3.0, by_length_at=3.0, seen_at=9.5, began_at=0.0, interval=0.05, reason="")
     assert lags.early(10.0) is None  # frames were counted to the end, though their own time lags behind
-    unread = CoverageResult(at=9.9, came_at=9.95, seen_at=3.0, began_at=0.0, interval=0.05, reason="")
-    assert unread.early(10.0) is None  # the file has them, though nobody came to read their count
-    assert CoverageResult(at=3.0, came_at=3.0, seen_at=3.0, began_at=0.0, interval=0.05, reason="").early(
-        10.0
+    unread = CoverageResult(
+        ended_at=9.9, by_length_at=9.95, seen_at=3.0, began_at=0.0, interval=0.05, reason=""
     )
+    assert unread.early(10.0) is None  # the file has them, though nobody came to read their count
+    assert CoverageResult(
+        ended_at=3.0, by_length_at=3.0, seen_at=3.0, began_at=0.0, interval=0.05, reason=""
+    ).early(10.0)
 
 
 def test_a_stream_that_pauses_as_a_habit_is_not_called_early_in_a_pause() -> None:
-    pauses = CoverageResult(at=30.0, came_at=30.0, seen_at=30.0, began_at=0.0, interval=3.0, reason="")
+    pauses = CoverageResult(
+        ended_at=30.0, by_length_at=30.0, seen_at=30.0, began_at=0.0, interval=3.0, reason=""
+    )
     assert pauses.early(33.0) is None
     assert pauses.early(38.0) is not None
 
 
 def test_where_no_file_tells_the_counts_have_a_second_more() -> None:
-    counted = CoverageResult(at=5.0, came_at=None, seen_at=5.0, began_at=0.0, interval=0.05, reason="")
+    counted = CoverageResult(
+        ended_at=5.0, by_length_at=None, seen_at=5.0, began_at=0.0, interval=0.05, reason=""
+    )
     assert counted.early(6.0) is None
     assert counted.early(7.5) == EarlyEnd(5.0, 2.5, "")
 

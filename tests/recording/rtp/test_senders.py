@@ -198,7 +198,7 @@ async def test_a_held_port_takes_the_stream_that_was_asked_for(tmp_path: Path, *
         ):
             starting = asyncio.ensure_future(recorder.start(timeout=60))
             await recorder.listening()
-            await eventually(lambda: recorder.rtp is not None and recorder.rtp.heard)
+            await eventually(lambda: recorder.rtp is not None and recorder.rtp.candidates)
             asked = elapsed()
             async with running(*sender(port.port, "white", ssrc=1)):
                 port.choose(asked, 1 if known else None)

@@ -7,19 +7,19 @@ from typing import Final
 
 from asynccam.recording.containers.reader import Intervals
 
-_REORDERED: Final = 32
+_MAX_REORDERED: Final = 32
 """Frames that may be decoded before one that is shown earlier: H.264 and H.265 allow 16, as fields 32."""
-_JITTER: Final = 0.05
-_REORDERED_FOR: Final = 1.0
+_JITTER_SECONDS: Final = 0.05
+_REORDERED_SECONDS: Final = 1.0
 _JUMP: Final = 10.0
 """Seconds from which on a step is a jump of the clock, as for ffmpeg (dts_delta_threshold)."""
-_LONGEST: Final = 3600.0
+_LONGEST_STEP: Final = 3600.0
 """Seconds that no frame is shown for."""
-_KINDS: Final = 256
+_MAX_STEPS: Final = 256
 """Different steps that are counted apart."""
 
 
-class Presentation:
+class MpegTsTimeline:
     """Adds up how long frames are shown, from their time stamps in ticks.
 
     Args:
@@ -38,17 +38,17 @@ class Presentation:
         self._has_begun = False
         self._decoded = 0
         self._waiting: list[tuple[int, int]] = []
-        self._shown: int | None = None
+        self._last_shown: int | None = None
         self._untimed = 0
         self._steps: Counter[int] = Counter()
         self._intervals = Intervals()
         self._seconds_of_jumps = 0.0
         self._long_steps = 0
         self._longest = 0.0
-        self._shortest = _LONGEST
+        self._shortest = _LONGEST_STEP
         self._count = 0
         self._sum = 0
-        self._ends = 0
+        self._last_frames = 0
         self.jumps = 0
 
     def add(self, shown: int | None, decoded: int | None = None) -> None:
@@ -65,9 +65,9 @@ class Presentation:
         step = self._signed(clock - self._decoded)
         # Decoding times never go back, but for some jitter. Where a muxer leaves them out, times of
         # presentation stand for them, and those do.
-        back = _JITTER if decoded is not None else _REORDERED_FOR
+        back = _JITTER_SECONDS if decoded is not None else _REORDERED_SECONDS
         if step < -back * self._rate or step > _JUMP * self._rate:
-            self._end_stretch(step)
+            self._note_jump(step)
         self._decoded += step
         later = self._signed(shown - clock)
         if abs(later) > _JUMP * self._rate and self._times is None:
@@ -75,15 +75,15 @@ class Presentation:
         at = self._decoded + later
         heapq.heappush(self._waiting, (at, self._untimed))
         self._untimed = 0
-        if len(self._waiting) > _REORDERED:
-            self._show(*heapq.heappop(self._waiting))
+        if len(self._waiting) > _MAX_REORDERED:
+            self._note_shown(*heapq.heappop(self._waiting))
 
     def restart(self) -> None:
         """Begin anew: the next frame's clock has nothing to do with the last one's."""
         self._drain()
         self._has_begun = False
 
-    def shown(self) -> Iterator[int | None]:
+    def pop_times(self) -> Iterator[int | None]:
         """Give the times of the frames whose turn has come, in the order in which they are shown, once.
 
         Ticks without wraps: they go on above the wrap. None for a frame without a time.
@@ -103,11 +103,11 @@ class Presentation:
             self._intervals.add(self._seconds_of_jumps / self._long_steps, self._long_steps)
             self._steps[round(self._seconds_of_jumps / self._long_steps * self._rate)] += self._long_steps
             self.jumps -= self._long_steps
-            self._ends -= self._long_steps
+            self._last_frames -= self._long_steps
         if not self._steps:
             return None, None
         usual = self._steps.most_common(1)[0][0]
-        seconds = (self._sum + (self._ends + self._untimed) * usual) / self._rate
+        seconds = (self._sum + (self._last_frames + self._untimed) * usual) / self._rate
         return seconds, self._intervals.usual
 
     @property
@@ -115,12 +115,12 @@ class Presentation:
         """Longest time between two frames in seconds, once it is finished; None if that is not known."""
         return self._intervals.longest
 
-    def _end_stretch(self, step: int) -> None:
+    def _note_jump(self, step: int) -> None:
         # Before an outage, the first frame behind it may have been decoded already: times go on in order.
         if self._times is None or step < 0:
             self._drain()
         self.jumps += 1
-        if _JUMP * self._rate < step <= _LONGEST * self._rate:
+        if _JUMP * self._rate < step <= _LONGEST_STEP * self._rate:
             self._long_steps += 1
             seconds = step / self._rate
             self._seconds_of_jumps += seconds
@@ -128,18 +128,18 @@ class Presentation:
 
     def _drain(self) -> None:
         while self._waiting:
-            self._show(*heapq.heappop(self._waiting))
-        if self._shown is not None:
-            self._ends += 1  # the last frame of a stretch is shown as long as the others
-        self._shown = None
+            self._note_shown(*heapq.heappop(self._waiting))
+        if self._last_shown is not None:
+            self._last_frames += 1  # the last frame of a stretch is shown as long as the others
+        self._last_shown = None
 
-    def _show(self, at: int, untimed: int) -> None:
+    def _note_shown(self, at: int, untimed: int) -> None:
         if self._times is not None:
             self._times.extend([None] * untimed)
             self._times.append(at)
-        step = 0 if self._shown is None else at - self._shown
+        step = 0 if self._last_shown is None else at - self._last_shown
         # More frames than can be reordered: what comes too late is shown at once.
-        self._shown = at if self._shown is None else max(at, self._shown)
+        self._last_shown = at if self._last_shown is None else max(at, self._last_shown)
         if not 0 < step <= _JUMP * self._rate:
             return
         self._sum += step
@@ -147,7 +147,7 @@ class Presentation:
         # Frames without a time stand evenly between those with one.
         one = step // (untimed + 1)
         self._intervals.add(one / self._rate, untimed + 1)
-        if one in self._steps or len(self._steps) < _KINDS:
+        if one in self._steps or len(self._steps) < _MAX_STEPS:
             self._steps[one] += untimed + 1
 
     def _signed(self, step: int) -> int:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asynccam.recording.rtp import filter as rtp_filter
-from asynccam.recording.rtp.filter import StreamBegin, StreamFilter, is_rtcp, is_rtp
+from asynccam.recording.rtp.filter import DecodableStart, StreamFilter, is_rtcp, is_rtp
 from asynccam.recording.rtp.stream import RtpSender, RtpStream
 
 HERE = ("10.0.0.1", 4000)
@@ -36,57 +36,57 @@ def told(one: StreamFilter) -> RtpStream:
 
 def test_the_first_stream_is_kept_to() -> None:
     one = StreamFilter(96)
-    assert one.take(packet(1), HERE, 0) == [packet(1)]
-    assert one.take(packet(2), HERE, 1) == []
-    assert one.take(packet(1), OTHER, 2) == []
-    assert one.take(packet(1), ("10.0.0.1", 4001), 3) == []
-    assert one.take(packet(1, 7), HERE, 4) == [packet(1, 7)]
-    assert one.take(packet(1, 7, payload=97), HERE, 5) == []
+    assert one.feed(packet(1), HERE, 0) == [packet(1)]
+    assert one.feed(packet(2), HERE, 1) == []
+    assert one.feed(packet(1), OTHER, 2) == []
+    assert one.feed(packet(1), ("10.0.0.1", 4001), 3) == []
+    assert one.feed(packet(1, 7), HERE, 4) == [packet(1, 7)]
+    assert one.feed(packet(1, 7, payload=97), HERE, 5) == []
     assert told(one).sender == RtpSender("10.0.0.1", 4000, 1)
     assert [other.ssrc for other in told(one).others] == [2, 1, 1]
-    one.tell_count(6)
+    one.report_count(6)
     assert told(one).left_out == 4
 
 
 def test_only_the_sender_that_is_known() -> None:
     one = StreamFilter(96, "10.0.0.2")
-    assert one.take(packet(1), HERE, 0) == []
-    assert one.take(packet(2, payload=0), OTHER, 0) == []
-    assert one.take(packet(2), OTHER, 1) == [packet(2)]
+    assert one.feed(packet(1), HERE, 0) == []
+    assert one.feed(packet(2, payload=0), OTHER, 0) == []
+    assert one.feed(packet(2), OTHER, 1) == [packet(2)]
     assert told(one).others[0] == RtpSender("10.0.0.1", 4000, 1)
 
 
 def test_a_flood_of_other_streams_keeps_the_right_one_out_at_no_time() -> None:
     one = StreamFilter(96, "10.0.0.2")
     for number in range(1000):
-        assert one.take(packet(number), HERE, number) == []
-    assert one.take(packet(5), OTHER, 1000) == [packet(5)]
+        assert one.feed(packet(number), HERE, number) == []
+    assert one.feed(packet(5), OTHER, 1000) == [packet(5)]
     assert len(told(one).others) < 100
 
 
 def test_packets_wait_for_the_choice() -> None:
     one = StreamFilter(96, waits=True)
-    assert one.take(packet(1), HERE, 10) == []
-    assert one.take(packet(2), HERE, 30) == []
-    assert one.take(packet(1), HERE, 35) == []
-    assert one.take(packet(2, 9), HERE, 40) == []
+    assert one.feed(packet(1), HERE, 10) == []
+    assert one.feed(packet(2), HERE, 30) == []
+    assert one.feed(packet(1), HERE, 35) == []
+    assert one.feed(packet(2, 9), HERE, 40) == []
     assert one.choose(20, None, 50) == [packet(2), packet(2, 9)]
-    assert one.take(packet(1), HERE, 60) == []
+    assert one.feed(packet(1), HERE, 60) == []
     assert one.left_out == 3
 
 
 def test_a_stream_that_was_heard_before_is_never_taken() -> None:
     one = StreamFilter(96, waits=True)
-    one.take(packet(1), HERE, 10)
+    one.feed(packet(1), HERE, 10)
     assert one.choose(20, None, 30) == []
-    assert one.take(packet(1), HERE, 40) == []
-    assert one.take(packet(2), HERE, 50) == [packet(2)]
+    assert one.feed(packet(1), HERE, 40) == []
+    assert one.feed(packet(2), HERE, 50) == [packet(2)]
 
 
 def test_a_known_ssrc_is_all_that_counts() -> None:
     one = StreamFilter(96, "10.0.0.1", waits=True)
-    one.take(packet(1), HERE, 30)
-    one.take(packet(7), OTHER, 5)
+    one.feed(packet(1), HERE, 30)
+    one.feed(packet(7), OTHER, 5)
     assert one.choose(20, 7, 40) == [packet(7)]
 
 
@@ -94,20 +94,20 @@ def test_what_waits_is_bounded() -> None:
     one = StreamFilter(96, waits=True)
     large = bytes(1 << 20)
     for number in range(100):
-        one.take(packet(1, number, body=large), HERE, number)
-        one.take(packet(2, number, body=large), OTHER, 200 + number)
+        one.feed(packet(1, number, body=large), HERE, number)
+        one.feed(packet(2, number, body=large), OTHER, 200 + number)
     waiting = one.choose(150, None, 400)
-    assert 0 < sum(map(len, waiting)) <= rtp_filter._MOST_WAITING
+    assert 0 < sum(map(len, waiting)) <= rtp_filter._MAX_WAITING
 
 
 def test_reports_of_the_stream_only() -> None:
     one = StreamFilter(96)
-    one.take(report(1), HERE, 0)
-    one.take(packet(1), HERE, 1)
-    one.take(report(2), HERE, SECOND)
-    one.take(report(1), OTHER, 2 * SECOND)
-    assert one.take(report(1), HERE, 3 * SECOND) == []
-    one.take(report(1), HERE, 3 * SECOND + 1)  # no more than some a second
+    one.feed(report(1), HERE, 0)
+    one.feed(packet(1), HERE, 1)
+    one.feed(report(2), HERE, SECOND)
+    one.feed(report(1), OTHER, 2 * SECOND)
+    assert one.feed(report(1), HERE, 3 * SECOND) == []
+    one.feed(report(1), HERE, 3 * SECOND + 1)  # no more than some a second
     assert [line for line in one.lines if line.startswith("report")] == [
         f"report {3 * SECOND} {report(1).hex()}"
     ]
@@ -116,8 +116,8 @@ def test_reports_of_the_stream_only() -> None:
 def test_every_frame_of_the_beginning_is_told_and_later_some() -> None:
     one = StreamFilter(96)
     for number in range(60 * 20):
-        one.take(packet(1, number), HERE, number * SECOND // 20)
-        one.take(packet(1, number), HERE, number * SECOND // 20 + 1)
+        one.feed(packet(1, number), HERE, number * SECOND // 20)
+        one.feed(packet(1, number), HERE, number * SECOND // 20 + 1)
     frames = [line for line in one.lines if line.startswith("frame")]
     assert 400 <= len(frames) < 450
     assert frames[1] == f"frame {SECOND // 20} 1"
@@ -141,7 +141,7 @@ def test_what_can_be_rtp() -> None:
 def test_any_bytes(data: list[bytes], waits: bool) -> None:
     one = StreamFilter(96, waits=waits)
     for number, each in enumerate(data):
-        one.take(each, HERE, number)
+        one.feed(each, HERE, number)
     one.choose(0, None, len(data))
     told(one)
 
@@ -189,12 +189,12 @@ def test_the_program_hands_packets_on_from_when_it_is_told_to_play() -> None:
 
 
 def test_packets_that_all_have_one_time_are_not_kept_without_end() -> None:
-    begin = StreamBegin("h264")
+    begin = DecodableStart("h264")
     tracemalloc.start()
     try:
         for number in range(30_000):
             header = struct.pack(">BBHII", 0x80, 96, number % 65536, 1234, 1)
-            assert begin.take(header + bytes([0x41]) + bytes(1000), number) == []
+            assert begin.feed(header + bytes([0x41]) + bytes(1000), number) == []
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

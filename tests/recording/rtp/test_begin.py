@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from asynccam.recording import Pipeline, Recorder, RtpSource, SingleFile, TestPattern, Watch
-from asynccam.recording.live_outputs import RtpOutput
+from asynccam.recording.outputs import RtpOutput
 from asynccam.recording.rtp.filter import StreamFilter
 from tests.support.day_codes import pictures_of, read_line
 from tests.support.gst import free_udp_port
@@ -109,7 +109,7 @@ async def test_what_cannot_be_decoded_is_not_handed_on() -> None:
             data
             for at, packets in enumerate(sent)
             for packet in packets
-            for data in one.take(packet, HERE, at)
+            for data in one.feed(packet, HERE, at)
         ]
         assert given == [packet for packets in frames[first:] for packet in packets] or kind == "out of order"
         assert sorted(given) == sorted(packet for packets in frames[first:] for packet in packets)

@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from typing import Final, NamedTuple
 
-from asynccam.recording.containers.mp4.movie import Movie, Track
+from asynccam.recording.containers.mp4.movie import Movie, Mp4Track
 from asynccam.recording.containers.mp4.samples import Sample
 
 _MAX_EDITS: Final = 1024
@@ -25,7 +25,7 @@ class Edit(NamedTuple):
     shown: int
 
 
-class _Stretch:
+class _EditSpan:
     """Frames between two places at which an edit begins or ends."""
 
     __slots__ = ("first", "frames", "last")
@@ -36,7 +36,7 @@ class _Stretch:
         self.last = -_FOREVER
 
 
-class Presentation:
+class EditedFrames:
     """Counts frames as a player shows them: an edit list leaves some out, and may show others twice.
 
     Attributes:
@@ -46,13 +46,13 @@ class Presentation:
     def __init__(self, edits: tuple[Edit, ...]) -> None:
         self.edits = edits or (Edit(-_FOREVER, _FOREVER, 0),)
         self._is_edited = bool(edits)
-        self._places = sorted({place for edit in self.edits for place in (edit.begin, edit.end)})
-        self._stretches = [_Stretch() for _ in range(len(self._places) + 1)]
+        self._borders = sorted({place for edit in self.edits for place in (edit.begin, edit.end)})
+        self._spans = [_EditSpan() for _ in range(len(self._borders) + 1)]
 
     def add(self, sample: Sample) -> None:
         """Take a frame."""
-        begin = sample.time + sample.shift
-        stretch = self._stretches[bisect_right(self._places, begin)]
+        begin = sample.time + sample.composition_offset
+        stretch = self._spans[bisect_right(self._borders, begin)]
         stretch.frames += 1
         stretch.first = min(stretch.first, begin)
         # A duration below zero steps back with the next frame's time; this one is shown no shorter for it.
@@ -62,21 +62,21 @@ class Presentation:
         """Frames shown, and ticks from the first one's beginning to the last one's end, pauses included."""
         frames, first, last = 0, _FOREVER, -_FOREVER
         for edit in self.edits:
-            begin, end = bisect_right(self._places, edit.begin), bisect_right(self._places, edit.end)
-            inside = [stretch for stretch in self._stretches[begin:end] if stretch.frames]
+            begin, end = bisect_right(self._borders, edit.begin), bisect_right(self._borders, edit.end)
+            inside = [stretch for stretch in self._spans[begin:end] if stretch.frames]
             if not inside:
                 continue
             frames += sum(stretch.frames for stretch in inside)
             offset = edit.shown - edit.begin if self._is_edited else 0
             # A frame that begins before the edit fills it up to the first frame inside.
-            is_filled = self._stretches[begin - 1].last > edit.begin
+            is_filled = self._spans[begin - 1].last > edit.begin
             start = edit.begin if is_filled else min(stretch.first for stretch in inside)
             first = min(first, offset + start)
             last = max(last, offset + min(max(stretch.last for stretch in inside), edit.end))
         return frames, max(last - first, 0) if frames else 0
 
 
-def read_edits(movie: Movie, track: Track) -> tuple[Edit, ...]:
+def read_edits(movie: Movie, track: Mp4Track) -> tuple[Edit, ...]:
     """Read what a track's edit list shows; nothing where there is no list that can be followed.
 
     As ffmpeg does, a frame is shown if it begins inside an edit, a media rate is left alone, and durations
@@ -112,6 +112,6 @@ def pauses_between(edits: tuple[Edit, ...]) -> int:
     return edits[-1].shown - sum(lengths)
 
 
-def is_followed(track: Track) -> bool:
+def can_be_followed(track: Mp4Track) -> bool:
     """Return whether a track's edit list is short enough to be followed."""
     return track.edits is None or track.edits.count <= _MAX_EDITS

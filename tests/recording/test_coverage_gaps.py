@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from asynccam.recording import Pipeline, Recorder, SplitFiles, SrtJpegSource, TestPattern, verify_file
-from asynccam.recording.holes import find_holes
+from asynccam.recording.coverage import find_gaps
 from tests.support.gst import free_udp_port, freeze, running, srt_sender, thaw
 from tests.support.set_clock import SetClock
 from tests.support.waiting import eventually
@@ -32,8 +32,8 @@ async def test_the_longest_time_between_two_frames_is_told(tmp_path: Path, suffi
     holed = await verify_file(await film(tmp_path / f"holed{suffix}", "not(between(t,0.98,2.46))"))
     assert holed.longest == pytest.approx(1.56, abs=0.05)
     assert holed.interval == pytest.approx(0.04, abs=0.002)
-    assert await find_holes([whole], 100.0) == []
-    (gap,) = await find_holes([whole, holed], 100.0)
+    assert await find_gaps([whole], 100.0) == []
+    (gap,) = await find_gaps([whole, holed], 100.0)
     assert gap.began == pytest.approx(103.96, abs=0.1)
     assert gap.ended == pytest.approx(105.52, abs=0.1)
     assert gap.resumed
@@ -42,7 +42,7 @@ async def test_the_longest_time_between_two_frames_is_told(tmp_path: Path, suffi
 
 async def test_a_slow_stream_has_no_holes(tmp_path: Path) -> None:
     slow = await film(tmp_path / "slow.mkv", "not(mod(n,25))")
-    assert await find_holes([await verify_file(slow)], 0.0) == []
+    assert await find_gaps([await verify_file(slow)], 0.0) == []
 
 
 def srt(directory: Path, port: int) -> Recorder:

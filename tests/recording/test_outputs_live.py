@@ -22,16 +22,14 @@ from asynccam.recording import (
     Watch,
     verify_file,
 )
-from asynccam.recording.elements import Chain, Graph, GstElement, caps
-from asynccam.recording.encoders import Codec, encode
+from asynccam.recording.elements import Chain, Codec, Graph, GstElement, caps, encode
 from asynccam.recording.events import RecorderProgress
 from asynccam.recording.gstreamer import (
     find_installation,
     forget_installation,
     known_installation,
 )
-from asynccam.recording.live_outputs import RawFrames, RtpOutput
-from asynccam.recording.outputs import PictureFiles, RecorderOutput
+from asynccam.recording.outputs import PictureFiles, RawFrames, RecorderOutput, RtpOutput
 from asynccam.recording.sources import Stream
 from tests.support.gst import decoded_frames, free_udp_port
 

@@ -1,4 +1,4 @@
-"""Processes between a source and GStreamer, and what joins them: one for Motion JPEG, one for RTP."""
+"""Filter processes between a source and GStreamer: one for Motion JPEG, one for RTP."""
 
 import asyncio
 import os
@@ -6,7 +6,6 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
 from asynccam.errors import RecordingError
@@ -18,18 +17,15 @@ from asynccam.recording.sources import FROM_FILTER, TO_FILTER, RtpInput
 from asynccam.runtime.tasks import finish
 
 _END_SECONDS: Final = 1.0
-"""For the filter to end once nothing writes to it any more."""
-_TOLD: Final = b"spoiled "
+"""For a filter to end once its input is closed."""
+_SPOILED_LINE: Final = b"spoiled "
 
 
-class FilterProcess:
-    """A running `asynccam.recording.jpeg_filter`.
+class JpegFilterProcess:
+    """A running `asynccam.recording.jpeg_filter`; ``spoiled`` counts the pictures it has left out so far.
 
-    It belongs to the process that holds the other ends of its pipes: it ends when that has ended. So it needs
+    It belongs to the process that holds the other ends of its pipes, and ends with that process. So it needs
     no guard, and outlives Python as long as a recording does.
-
-    Attributes:
-        spoiled: Pictures it has left out so far.
     """
 
     def __init__(self) -> None:
@@ -46,11 +42,11 @@ class FilterProcess:
         # -I and -S: it needs no package, and starts in a fraction of the time.
         program = [sys.executable, "-I", "-S", str(Path(jpeg_filter.__file__)), str(source), str(target)]
         self._process = await LaunchProcess.start(
-            program, self._take, pass_fds=(source, target), outlives=False
+            program, self._take, pass_fds=(source, target), guarded=False
         )
 
     async def stop(self) -> None:
-        """See it end; to be called when whoever holds its pipes has ended. Harmless when called twice."""
+        """Wait for its end, once the process at its other pipe ends has ended; idempotent."""
         if self._process is not None:
             await asyncio.wait({self._process.exited}, timeout=_END_SECONDS)
             await self._process.stop(NOTHING_TO_FINISH)
@@ -58,17 +54,17 @@ class FilterProcess:
     def _take(self, data: bytes) -> None:
         *lines, self._line = (self._line + data).split(b"\n")
         for line in lines:
-            if line.startswith(_TOLD):
-                self.spoiled = int(line.removeprefix(_TOLD))
+            if line.startswith(_SPOILED_LINE):
+                self.spoiled = int(line.removeprefix(_SPOILED_LINE))
 
 
-class FilterPipes:
-    """The pipes to and from a filter: a context manager that closes this process's ends.
+class JpegFilterPipes:
+    """Pipes to and from a filter: a context manager that closes this process's ends.
 
     Attributes:
-        theirs: The ends for the process that records, inherited under their numbers.
+        inherited: The ends for the process that records, inherited under their numbers.
         filter_source: The end that the filter reads.
-        filter_target: The end that it writes.
+        filter_target: The end that the filter writes.
     """
 
     def __init__(self) -> None:
@@ -82,42 +78,35 @@ class FilterPipes:
             os.close(self.filter_source)
             os.close(into)
             raise RecordingError(f"no pipe for pictures: {error}") from error
-        self.theirs = (into, outof)
+        self.inherited = (into, outof)
 
     def arguments(self, arguments: Sequence[str]) -> list[str]:
-        """Arguments of ``gst-launch-1.0`` with the descriptors in their places."""
-        into, outof = self.theirs
+        """Return arguments of ``gst-launch-1.0`` with the descriptors in their places."""
+        into, outof = self.inherited
         places = {f"fd={TO_FILTER}": f"fd={into}", f"fd={FROM_FILTER}": f"fd={outof}"}
         return [places.get(word, word) for word in arguments]
 
-    def __enter__(self) -> "FilterPipes":
+    def __enter__(self) -> "JpegFilterPipes":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for descriptor in (*self.theirs, self.filter_source, self.filter_target):
+    def __exit__(self, *_: object) -> None:
+        for descriptor in (*self.inherited, self.filter_source, self.filter_target):
             os.close(descriptor)
 
 
 class RtpFilterProcess:
-    """A running `asynccam.recording.rtp.filter`; it ends when the process that it feeds has ended.
-
-    Args:
-        on_output: Given what it prints.
-    """
+    """A running `asynccam.recording.rtp.filter`; it ends when the process that it feeds has ended."""
 
     def __init__(self, on_output: OutputCallback) -> None:
         self._on_output = on_output
         self._process: LaunchProcess | None = None
         self._port: RtpPort | None = None  # if it is not another's
-        self._into: socket.socket | None = None
+        self._packets_out: socket.socket | None = None
 
     async def start(self, source: RtpInput) -> int:
-        """Bind the port if nobody has, and start; the caller must `stop` it, also when this raises.
+        """Bind the port unless it is bound, and start; the caller must `stop` it, also when this raises.
 
-        Returns:
-            The descriptor that packets are read from, to be inherited before `started` is called.
+        Returns the descriptor that packets are read from, to be inherited before `close_inherited` is called.
 
         Raises:
             RecordingError: The port is taken, or Python cannot be started.
@@ -128,7 +117,7 @@ class RtpFilterProcess:
             port = await finish(self._bind(source))
         try:
             # Every packet is read as it was written, and the end of the writer is seen.
-            out, self._into = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            out, self._packets_out = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         except OSError as error:
             raise RecordingError(f"no pipe for packets: {error}") from error
         with out:
@@ -138,14 +127,14 @@ class RtpFilterProcess:
                 [*program, *map(str, given), str(source.payload), source.sender or "-", source.codec],
                 self._on_output,
                 feed=iter(()),
-                held=True,
+                armed=True,
                 pass_fds=[one for one in given if one >= 0],
-                outlives=False,
+                guarded=False,
             )
-        return self._into.fileno()
+        return self._packets_out.fileno()
 
     def play(self) -> None:
-        """Hand packets on, which wait until the process that reads them has its clock."""
+        """Hand on packets, which wait until the process that reads them has its clock."""
         if self._process is not None:
             self._process.release()
 
@@ -154,16 +143,16 @@ class RtpFilterProcess:
         self._port = await asyncio.to_thread(RtpPort, source.port, source.address, reports=source.reports)
         return self._port
 
-    def started(self) -> None:
+    def close_inherited(self) -> None:
         """Close what the process that reads has inherited."""
-        if self._into is not None:
-            self._into.close()
+        if self._packets_out is not None:
+            self._packets_out.close()
         if self._port is not None:
             self._port.close()
 
     async def stop(self) -> None:
-        """See it end; to be called when the process that reads has ended. Harmless when called twice."""
-        self.started()
+        """Wait for its end, once the process that reads has ended; idempotent."""
+        self.close_inherited()
         if self._process is not None:
             await asyncio.wait({self._process.exited}, timeout=_END_SECONDS)
             await self._process.stop(NOTHING_TO_FINISH)

@@ -6,18 +6,21 @@ from fractions import Fraction
 from itertools import islice
 
 from asynccam.recording.mosaic import timecode
-from asynccam.recording.mosaic.timecode import DayTime, day_time, draw, pictures, text_size
+from asynccam.recording.mosaic.timecode import DayTimeCode, day_time, draw, running_time_pictures, text_size
 
 FPS = Fraction(30)
 
 
 def test_running_time_is_that_of_the_frame() -> None:
-    assert list(islice(pictures("a", FPS, 1), 2)) == [draw("a 00:00:00.000", 1), draw("a 00:00:00.033", 1)]
+    assert list(islice(running_time_pictures("a", FPS, 1), 2)) == [
+        draw("a 00:00:00.000", 1),
+        draw("a 00:00:00.033", 1),
+    ]
 
 
 def test_the_first_pictures_have_no_time_of_day_and_all_are_of_one_size() -> None:
     now = 1_700_000_000.0
-    feed = DayTime("cam", FPS, 2, lambda: now)
+    feed = DayTimeCode("cam", FPS, 2, lambda: now)
     length = len("cam 00:00:00.000")
     width, height = text_size(length, 2)
     shown = list(islice(feed, 30))
@@ -29,7 +32,7 @@ def test_the_first_pictures_have_no_time_of_day_and_all_are_of_one_size() -> Non
 def test_each_picture_has_its_own_moment_once_the_pace_is_known() -> None:
     began, lead = 1_700_000_000.0, 5.0
     frame = 0
-    feed = DayTime("", FPS, 4, lambda: began + (frame - lead) / 30)
+    feed = DayTimeCode("", FPS, 4, lambda: began + (frame - lead) / 30)
     seen: list[bytes] = []
     for _ in range(60):
         seen.append(next(feed))
@@ -41,8 +44,8 @@ def test_each_picture_has_its_own_moment_once_the_pace_is_known() -> None:
 
 def test_a_busy_loop_does_not_make_it_late_for_good() -> None:
     frame, delay = 0, 0.0
-    feed = DayTime("", FPS, 4, lambda: 1_700_000_000.0 + frame / 30 + delay)
-    on_time = DayTime("", FPS, 4, lambda: 1_700_000_000.0 + frame / 30)
+    feed = DayTimeCode("", FPS, 4, lambda: 1_700_000_000.0 + frame / 30 + delay)
+    on_time = DayTimeCode("", FPS, 4, lambda: 1_700_000_000.0 + frame / 30)
     for frame in range(40):
         delay = 0.5 if frame > 20 else 0.0
         late, right = next(feed), next(on_time)

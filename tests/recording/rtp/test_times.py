@@ -26,12 +26,12 @@ def sent(
     for number in range(100):
         media = number / 20
         delay = least + chance.expovariate(50) + (late_first if not number else 0)
-        times.frame(MADE + media * (1 + drift) + delay, stamp(media))
+        times.note_frame(MADE + media * (1 + drift) + delay, stamp(media))
         if number % 10 == 5:
             now = media + 0.02
             clock = UNIX + MADE + now * (1 + drift) + off
             came = MADE + now * (1 + drift) + 0.001 + chance.expovariate(200)
-            times.report(came, SenderReport(1, clock, stamp(now)))
+            times.note_report(came, SenderReport(1, clock, stamp(now)))
 
 
 @pytest.mark.parametrize("drift", [0.0, 1e-4, -1e-4])
@@ -59,7 +59,7 @@ def test_a_first_frame_that_waited_makes_nothing_late() -> None:
 def test_a_sender_that_falls_behind_makes_the_bound_wider() -> None:
     times = RtpTimes()
     for number in range(40):  # each frame takes a fifth longer than there is time for, and the first waited
-        times.frame(MADE + 0.3 + number / 20 * 1.2, stamp(number / 20))
+        times.note_frame(MADE + 0.3 + number / 20 * 1.2, stamp(number / 20))
     first = times.first_frame(0.15)
     assert first is not None
     assert first.earliest <= MADE <= first.latest
@@ -69,7 +69,7 @@ def test_one_break_in_a_quick_stream_makes_the_bound_no_wider() -> None:
     times = RtpTimes()
     for number in range(100):
         late = 0.5 if 40 <= number < 60 else 0.0
-        times.frame(MADE + 0.04 + number / 20 + late, stamp(number / 20))
+        times.note_frame(MADE + 0.04 + number / 20 + late, stamp(number / 20))
     first = times.first_frame(0.15)
     assert first is not None
     assert first.earliest <= MADE <= first.latest
@@ -96,8 +96,8 @@ def test_a_clock_that_is_wrong_shifts_nothing_and_is_named() -> None:
 def test_reports_of_sending_times_are_not_used_where_they_may_be_that() -> None:
     times = RtpTimes()
     for number in range(40):
-        times.frame(MADE + number / 20 + 0.1, stamp(number / 20))
-        times.report(MADE + number / 20 + 0.101, SenderReport(1, UNIX, stamp(number / 20)))
+        times.note_frame(MADE + number / 20 + 0.1, stamp(number / 20))
+        times.note_report(MADE + number / 20 + 0.101, SenderReport(1, UNIX, stamp(number / 20)))
     first = times.first_frame(0.15)
     assert first is not None
     assert first.earliest <= MADE <= first.latest
@@ -105,6 +105,6 @@ def test_reports_of_sending_times_are_not_used_where_they_may_be_that() -> None:
 
 def test_without_frames_nothing_is_known() -> None:
     times = RtpTimes()
-    times.report(1.0, SenderReport(1, UNIX, 5))
+    times.note_report(1.0, SenderReport(1, UNIX, 5))
     assert times.first_frame(0.15) is None
     assert times.reports == 0
