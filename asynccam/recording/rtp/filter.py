@@ -54,7 +54,7 @@ Packet = tuple[bytes, int]
 class CandidateStream:
     """A stream seen at the port: its first packet's arrival, and its packets until a stream is chosen."""
 
-    __slots__ = ("packets", "first_at")
+    __slots__ = ("first_at", "packets")
 
     def __init__(self, since: int) -> None:
         self.first_at = since
@@ -64,7 +64,7 @@ class CandidateStream:
 class _FramePackets:
     """Packets of one RTP time, by their unwrapped sequence numbers."""
 
-    __slots__ = ("packets", "first_at")
+    __slots__ = ("first_at", "packets")
 
     def __init__(self, since: int) -> None:
         self.first_at = since
