@@ -91,13 +91,13 @@ class Pipeline:
     source: Source
     output: RecorderOutput
 
-    def plan(self, installed: frozenset[str], run: int = 0, *, armed: bool = False) -> Plan:
+    def plan(self, installed: frozenset[str], run: int = 0, *, held: bool = False) -> Plan:
         """Return one run's graph and files; reads the output's directory where numbering depends on it.
 
         Args:
             installed: Names of the installed elements.
             run: 0 for the first run, one more after each restart.
-            armed: Whether its first frame is to be held back, if that is possible with this source.
+            held: Whether to arm it: its first frame is held back, if that is possible with this source.
 
         Raises:
             UsageError: The output cannot hold the source's codec.
@@ -118,19 +118,19 @@ class Pipeline:
             {"name": "counter", "silent": True, "do-query": False, "format": "buffers", "update-freq": 1},
         )
         chain, others, feed, backlog = stream.chain, stream.others, stream.feed, 0.0
-        if armed and stream.live and feed is None:
+        if held and stream.live and feed is None:
             gate, feeding = gate_chain(chain[: stream.live])
             chain, others = (gate, *chain[stream.live :]), (*others, *feeding)
             feed, backlog = _empty_feed, BACKLOG
         main = (*chain, GstElement("queue"), counter, *_after_counter(stream, sink), *sink.chain)
         graph = Graph((main, *others, *sink.others), sink.inner)
-        holding = armed and feed is not None
+
         return Plan(
             graph,
             sink.files,
             feed,
             sink.pass_fds,
-            armed=holding,
+            armed=held and feed is not None,
             backlog=backlog,
             latency=stream.latency,
             caution=stream.caution,

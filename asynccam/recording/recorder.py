@@ -421,7 +421,7 @@ class Recorder:
         if directory is not None and not directory.is_dir():
             raise StorageError(f"{directory} is not a directory")
         index = len(self._runs)
-        return self._pipeline.plan(tools.elements, index, armed=self._armed_start is not None and index == 0)
+        return self._pipeline.plan(tools.elements, index, held=self._armed_start is not None and index == 0)
 
     async def _run_once(
         self, run: ProcessRun, tools: Installation, ready: Ready[float], timeout: float

@@ -13,7 +13,7 @@ FILES = sorted(TESTS.rglob("test_*.py"))
         ("net/test_framed.py", ("unit",)),
         ("model/test_address.py", ("unit",)),
         ("cli/test_demo.py", ("integration", "slow")),
-        ("recording/test_streams.py", ("integration",)),
+        ("recording/test_sources.py", ("integration",)),
         ("systems/snapshot/web/test_browser.py", ("browser",)),
         ("take/test_clock_set.py", ("slow",)),
     ],
