@@ -25,8 +25,8 @@ from asynccam.recording.containers.reader import FileView
 from asynccam.recording.containers.scan import scan_file
 from asynccam.recording.jpeg_filter import JpegFilter
 from asynccam.session import Fleet
-from asynccam.systems.mediamtx.models import CameraList, FileList, RecordingInfo, Report, SignIn
-from asynccam.systems.mediamtx.notifications import read_notice
+from asynccam.systems.mediamtx.events import parse_notification
+from asynccam.systems.mediamtx.models import AuthenticationResult, CameraList, FileList, RecordingInfo, Report
 from asynccam.systems.multicam.protocol import (
     CommandReader,
     FileReader,
@@ -142,10 +142,10 @@ def _rpc(data: bytes, path: Path) -> object:
         method = getattr(event, "method", None)
         try:
             if isinstance(event, Result):
-                for model in (CameraList, FileList, RecordingInfo, SignIn, Report):
+                for model in (CameraList, FileList, RecordingInfo, AuthenticationResult, Report):
                     _read_model(model, event.value)
             elif isinstance(method, str):
-                read_notice(method, getattr(event, "params", None))
+                parse_notification(method, getattr(event, "params", None))
         except AsynccamError:
             continue
     return None

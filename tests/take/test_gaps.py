@@ -62,7 +62,7 @@ async def test_a_camera_that_was_away_from_its_service_left_a_gap(tmp_path: Path
                 await take.stop()
                 await take.collect()
     first, second = take.manifest.cameras
-    assert [gap.reason for gap in first.gaps] == ["the camera was away from its service"] * 2
+    assert [gap.reason for gap in first.gaps] == ["the camera was unavailable at its service"] * 2
     assert first.gaps[0].ended_at is not None
     # The second one lasts to the stop, of which the service may tell before it answers.
     assert first.stop_commanded_at is not None

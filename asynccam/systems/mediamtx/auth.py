@@ -1,15 +1,19 @@
-"""Making a fresh connection usable: sign in, find out the generation, survive the sign-in fault.
+"""Authentication of a connection, detection of the service's generation, and tokens.
 
-A service of generation 1 marks the most recently connected client as signed in, whoever asked, so
-a client whose sign-in succeeded may still be refused. A call that carries the token signs its own
-connection in. See docs/protocols/mediamtx.md, "Sign-in".
+A service of generation 1 marks the most recently connected client as authenticated, whoever asked. A client
+that authenticated successfully may then still be refused; a call that carries the token authenticates its
+own connection. See docs/protocols/mediamtx.md, "Sign-in".
 """
 
+import base64
+import binascii
+import math
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from asynccam import errors
 from asynccam.net.jsonrpc import JsonRpcConnection, RpcError
+from asynccam.outside import read_json
 from asynccam.systems.mediamtx.errors import (
     AuthenticationError,
     CameraNotFoundError,
@@ -18,29 +22,44 @@ from asynccam.systems.mediamtx.errors import (
     PermissionDeniedError,
     service_error,
 )
-from asynccam.systems.mediamtx.models import SignIn
-from asynccam.systems.mediamtx.settings import Credentials
-from asynccam.systems.mediamtx.tokens import advice, may_be_early
+from asynccam.systems.mediamtx.models import AuthenticationResult
+from asynccam.systems.mediamtx.settings import ServiceCredentials
+from asynccam.wall_clock import unix_now
 
 NO_SUCH_METHOD: Final = -32601
 INVALID_PARAMS: Final = -32602
 INTERNAL_ERROR: Final = -32603
-NOT_SIGNED_IN: Final = -32001
+NOT_AUTHENTICATED: Final = -32001
 
 _PROBE: Final = "get_subscription_stats"
-"""A method only generation 2 has."""
+"""A method that only generation 2 has."""
+
+MAX_EARLY: Final = 10.0
+"""Seconds a service's clock may be behind the token issuer's, if its error message does not mention time."""
+_MAX_EARLY_NAMED: Final = 60.0
+"""The same if the message does."""
+_EARLY_PHRASES: Final = (
+    "not yet valid",
+    "iat",
+    "nbf",
+    "not valid yet",
+    "not active",
+    "issued in the future",
+)
+_MAX_TOKEN: Final = 16 * 1024
+"""Characters of a token that are decoded."""
 
 
 @dataclass(slots=True)
-class LinkFacts:
-    """What is known of the service at the other end of one connection.
+class ServiceCapabilities:
+    """Capabilities of the service on one connection.
 
     Attributes:
         generation: 1 or 2.
-        secret: What it was signed in with, or None.
-        role: The role the service gave us, or ``""``.
-        missing: Methods the service said it does not have.
-        working: Methods it has answered.
+        secret: Token or key that was accepted, or None.
+        role: Role at the service, or ``""``.
+        missing: Methods the service does not have.
+        working: Methods that have succeeded.
     """
 
     generation: int
@@ -50,55 +69,47 @@ class LinkFacts:
     working: set[str] = field(default_factory=set)
 
 
-async def sign_in(link: JsonRpcConnection, credentials: Credentials) -> LinkFacts:
-    """Sign a fresh connection in, if there is something to do it with, and find out the generation.
+async def open_session(link: JsonRpcConnection, credentials: ServiceCredentials) -> ServiceCapabilities:
+    """Authenticate a new connection, if there are credentials, and detect the generation.
 
     Raises:
         AuthenticationError: The credentials are refused.
-        ConnectionError: The connection went, or there is no token for the moment.
+        ConnectionError: The connection was lost, or the token provider failed for now.
         CameraServiceError: The service fails in another way.
     """
     secret = await credentials.secret()
     role = ""
     if secret is not None:
-        role, secret = await authenticate_by_any(link, credentials, secret)
-    return LinkFacts(await _generation(link, secret), secret, role)
+        role, secret = await authenticate_with_fallback(link, credentials, secret)
+    return ServiceCapabilities(await _detect_generation(link, secret), secret, role)
 
 
-async def authenticate_by_any(
-    link: JsonRpcConnection, credentials: Credentials, secret: str
+async def authenticate_with_fallback(
+    link: JsonRpcConnection, credentials: ServiceCredentials, secret: str
 ) -> tuple[str, str]:
-    """Sign in as `authenticate` does, and with the second secret where the first one is refused.
+    """Call `authenticate`, and again with the second secret if the first one is refused.
 
-    Returns:
-        The role, and the secret that was accepted.
-
-    Raises:
-        AuthenticationError: Both are refused, or the first one where it may only be early or is the only one.
-        ConnectionError: The connection went, or there is no token for the moment.
-        CameraServiceError: The service fails in another way.
+    Return the role, and the secret that was accepted. Errors as of `open_session`; a first secret that may
+    only be too early is not replaced.
     """
     try:
         return await authenticate(link, credentials, secret), secret
     except AuthenticationError as error:
-        if error.may_pass or not credentials.turn():
+        if error.may_pass or not credentials.swap():
             raise
         first = error
-    other = await credentials.secret()
-    assert other is not None  # a second secret is one
+    second = await credentials.secret()
+    assert second is not None  # swap() returned True
     try:
-        return await authenticate(link, credentials, other), other
+        return await authenticate(link, credentials, second), second
     except AuthenticationError as error:
-        credentials.turn()
+        credentials.swap()
         first.args = (f"{first}; the second secret is refused as well",)
         raise first from error
 
 
-async def authenticate(link: JsonRpcConnection, credentials: Credentials, secret: str) -> str:
-    """Sign in, or sign in again, on a connection.
-
-    Returns:
-        The role, or ``""`` if the service does not tell.
+async def authenticate(link: JsonRpcConnection, credentials: ServiceCredentials, secret: str) -> str:
+    """Authenticate a connection, also again; return the role, ``""`` if the service does not send it.
 
     Raises:
         AuthenticationError: The credentials are refused.
@@ -114,61 +125,63 @@ async def authenticate(link: JsonRpcConnection, credentials: Credentials, secret
                 raise
             value = await link.call("authenticate", {"auth_token": secret})
     except RpcError as refusal:
-        if refusal.code == NOT_SIGNED_IN:
-            clean = translated(refusal, 2, secret)
-            raise _refused(str(clean), refusal.message, credentials, secret, refusal) from None
+        if refusal.code == NOT_AUTHENTICATED:
+            message = str(translate_error(refusal, 2, secret))
+            raise _refused(message, refusal.message, credentials, secret, refusal) from None
         raise CameraServiceError(
-            hidden(f"sign-in at {link.name} failed: {refusal.message} (code {refusal.code})", secret),
+            redact(f"sign-in at {link.name} failed: {refusal.message} (code {refusal.code})", secret),
             code=refusal.code,
             method="authenticate",
         ) from None
-    answer = SignIn.read(value, method="authenticate")
-    if not answer.authenticated:
-        why = hidden(answer.error or "no reason given", secret)
-        raise _refused(f"{link.name} refuses the credentials: {why}", why, credentials, secret, None)
-    return answer.role or ""
+    result = AuthenticationResult.read(value, method="authenticate")
+    if not result.authenticated:
+        reason = redact(result.error or "no reason given", secret)
+        raise _refused(f"{link.name} refuses the credentials: {reason}", reason, credentials, secret, None)
+    return result.role or ""
 
 
 def _refused(
-    text: str, words: str, credentials: Credentials, secret: str, refusal: RpcError | None
+    text: str, reason: str, credentials: ServiceCredentials, secret: str, refusal: RpcError | None
 ) -> AuthenticationError:
-    """The error for a refused sign-in: what to do, and whether another try may succeed."""
     error = AuthenticationError(
-        text + advice(secret, words, provided=credentials.provided),
+        text + advice(secret, reason, provided=credentials.has_provider),
         code=0 if refusal is None else refusal.code,
         data=None if refusal is None else refusal.data,
         method="authenticate",
     )
-    error.may_pass = may_be_early(secret, words)
+    error.may_pass = may_be_early(secret, reason)
     return error
 
 
-async def ask(
-    link: JsonRpcConnection, facts: LinkFacts, method: str, params: dict[str, Any] | None = None
+async def call_authenticated(
+    link: JsonRpcConnection,
+    capabilities: ServiceCapabilities,
+    method: str,
+    params: dict[str, Any] | None = None,
 ) -> Any:
-    """One call during sign-in, with the sign-in fault survived.
+    """Call a method on a new connection; generation 1 gets the token with a second call if it refuses.
 
     Raises:
         RpcError: The service refuses.
-        ConnectionError, TimeoutError: The connection went, or nothing came.
+        ConnectionError, TimeoutError: No response.
     """
     try:
         return await link.call(method, params)
     except RpcError as refusal:
-        if refusal.code != NOT_SIGNED_IN or facts.generation != 1 or facts.secret is None:
+        if refusal.code != NOT_AUTHENTICATED or capabilities.generation != 1 or capabilities.secret is None:
             raise
-        return await link.call(method, {**(params or {}), "auth_token": facts.secret})
+        return await link.call(method, {**(params or {}), "auth_token": capabilities.secret})
 
 
-async def _generation(link: JsonRpcConnection, secret: str | None) -> int:
+async def _detect_generation(link: JsonRpcConnection, secret: str | None) -> int:
     try:
         await link.call(_PROBE)
     except RpcError as refusal:
         if refusal.code == NO_SUCH_METHOD:
             return 1
-        if refusal.code != NOT_SIGNED_IN:
+        if refusal.code != NOT_AUTHENTICATED:
             return 2
-        if secret is not None:  # signed in and refused all the same: the fault of generation 1
+        if secret is not None:  # authenticated and still refused: the fault of generation 1
             return 1
         try:
             await link.call("ping")
@@ -177,10 +190,10 @@ async def _generation(link: JsonRpcConnection, secret: str | None) -> int:
     return 2
 
 
-def translated(error: errors.AsynccamError, generation: int, secret: str | None) -> errors.AsynccamError:
-    """The client's own exception for one of the layer below; credentials are cut out of its words."""
+def translate_error(error: errors.AsynccamError, generation: int, secret: str | None) -> errors.AsynccamError:
+    """Convert an error of the layers below to the client's own, with the secret redacted."""
     if isinstance(error, RpcError):
-        clean = RpcError(error.code, hidden(error.message, secret), error.data, method=error.method)
+        clean = RpcError(error.code, redact(error.message, secret), error.data, method=error.method)
         return service_error(clean, generation)
     if isinstance(error, CameraServiceError):
         return error
@@ -195,6 +208,88 @@ def translated(error: errors.AsynccamError, generation: int, secret: str | None)
     return error
 
 
-def hidden(text: str, secret: str | None) -> str:
-    """The text without the secret, should a service repeat it."""
+def redact(text: str, secret: str | None) -> str:
+    """Replace the secret in a service's text."""
     return text.replace(secret, "***") if secret else text
+
+
+# -- tokens -------------------------------------------------------------------------------------------
+# JSON Web Tokens are only read here, not verified: the service alone has the key.
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTimes:
+    """Validity of a token in Unix seconds by its issuer's clock; None where it has no such claim.
+
+    ``begins`` is the later one of ``iat`` and ``nbf``, ``ends`` is ``exp``.
+    """
+
+    begins: float | None = None
+    ends: float | None = None
+
+
+def token_times(secret: str) -> TokenTimes:
+    """Read the times of a token; any other text, an API key for example, has none."""
+    parts = secret.split(".")
+    if len(parts) != 3 or len(secret) > _MAX_TOKEN:
+        return TokenTimes()
+    # RFC 7515, section 2: base64url without its padding.
+    padded = parts[1] + "=" * (-len(parts[1]) % 4)
+    try:
+        claims = read_json(base64.urlsafe_b64decode(padded))
+    except (binascii.Error, ValueError):
+        return TokenTimes()
+    if not isinstance(claims, dict):
+        return TokenTimes()
+    begins = [moment for name in ("iat", "nbf") if (moment := _moment(claims.get(name))) is not None]
+    return TokenTimes(max(begins, default=None), _moment(claims.get("exp")))
+
+
+def may_be_early(secret: str, reason: str, *, now: float | None = None) -> bool:
+    """Return whether a refused token may become valid by itself, because a clock is behind its issuer's.
+
+    ``reason`` is the service's error message, ``now`` Unix seconds, by default this computer's.
+    """
+    now = unix_now() if now is None else now
+    times = token_times(secret)
+    if times.begins is None or (times.ends is not None and times.ends <= now):
+        return False
+    named = any(phrase in reason.lower() for phrase in _EARLY_PHRASES)
+    return now < times.begins + (_MAX_EARLY_NAMED if named else MAX_EARLY)
+
+
+def advice(secret: str | None, reason: str, *, provided: bool, now: float | None = None) -> str:
+    """Return the probable cause of a refusal and the remedy, to be appended to the service's message.
+
+    ``provided`` is true if a token provider returned the secret; ``reason`` and ``now`` as of
+    `may_be_early`.
+    """
+    if secret is None:
+        return "; give a token or an API key"
+    now = unix_now() if now is None else now
+    times = token_times(secret)
+    if may_be_early(secret, reason, now=now) and times.begins is not None:
+        ahead = times.begins - now
+        when = f"{ahead:.0f} s from now" if ahead > 0 else f"since {-ahead:.0f} s"
+        return (
+            f"; the token is valid {when} by this computer's clock and may be too early for the service's: "
+            "compare the clocks of the service, of this computer and of the token's issuer"
+        )
+    renew = (
+        "the token provider has to give a new one"
+        if provided
+        else "give a new one with set_credentials(), a token provider instead, or an API key beside it"
+    )
+    if times.ends is not None and times.ends <= now:
+        return f"; the token expired {now - times.ends:.0f} s ago: {renew}"
+    return f"; {renew}"
+
+
+def _moment(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        moment = float(value)
+    except OverflowError:
+        return None
+    return moment if math.isfinite(moment) else None

@@ -1,43 +1,73 @@
-"""MediaMtxCamera: one camera of a MediaMTX Camera Service behind the face that all cameras share."""
+"""MediaMtxCamera: one camera of a MediaMTX Camera Service as a `Camera`, with its recorder."""
 
+import asyncio
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any, Final
 
-from asynccam.errors import AddressError
+from asynccam.errors import AddressError, AsynccamError, StateError, TimeoutError, UsageError
 from asynccam.model.address import Address
 from asynccam.model.camera import Camera
-from asynccam.model.features import FeatureKey, Files, Progress, Record, Snapshot, Stream
+from asynccam.model.events import CameraEvent, CameraFound, CameraLost, CameraStateChanged
+from asynccam.model.features import (
+    AnswerMeaning,
+    ArmedStart,
+    FeatureKey,
+    Files,
+    Progress,
+    Record,
+    RecordingGap,
+    RecordPlan,
+    Snapshot,
+    StartReport,
+    StopReport,
+    Stream,
+)
 from asynccam.model.identity import Identity
-from asynccam.model.info import CameraInfo, CameraStatus, LocalFile, MediaFile
+from asynccam.model.info import CameraInfo, CameraState, CameraStatus, LocalFile, MediaFile
+from asynccam.runtime.event_hub import Subscription
 from asynccam.runtime.tasks import finish
+from asynccam.runtime.timing import deadline
 from asynccam.systems._base import choose_camera
 from asynccam.systems.mediamtx import models
-from asynccam.systems.mediamtx.camera_record import MediaMtxRecord
-from asynccam.systems.mediamtx.client import CameraClient
-from asynccam.systems.mediamtx.errors import CameraNotFoundError
-from asynccam.systems.mediamtx.files import RECORDINGS, SNAPSHOTS
+from asynccam.systems.mediamtx.client import RECORDINGS, SNAPSHOTS, CameraClient
+from asynccam.systems.mediamtx.errors import CameraBusyError, CameraNotFoundError, ConnectionError
+from asynccam.systems.mediamtx.rpc import PostedCall
+from asynccam.systems.mediamtx.state_cache import has_ended
+from asynccam.wall_clock import unix_now
 
 MakeClient = Callable[..., CameraClient]
 """Makes a client; called with ``host``, ``port`` and ``use_ssl`` by name."""
 
-_PICTURES: Final = (".jpg", ".jpeg", ".png", ".webp")
+_PICTURE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp")
+
+ANSWER_MEANINGS: Final[Mapping[tuple[int, str], AnswerMeaning]] = {
+    # Its start waits for the stream and for the recorder, and is refused if either does not start.
+    (1, "STARTED"): AnswerMeaning.RECORDING,
+    # It triggers the publisher and replies; the recorder may have its first frame more than a second later.
+    (2, "STARTED"): AnswerMeaning.HEARD,
+}
+"""Meaning of the result of ``start_recording``, by generation and status; all others: only heard.
+
+The service's own statuses and notifications repeat the commands it received, so they prove nothing.
+"""
 
 
 class MediaMtxCamera(Camera):
-    """One camera of a service, known by the service's address and the camera's device there.
+    """One camera of a service, identified by the service's address and the camera's device there.
 
-    It can `Record` on the service, take a `Snapshot`, has `Files` and a `Stream`.
+    Its features are `Record`, `Snapshot`, `Files` and `Stream`.
 
     Args:
-        client: How its service is reached.
+        client: Client of its service.
         device: ``camera0`` or ``/dev/video0`` for example.
         owns_client: Whether closing the camera disconnects the client.
 
     Attributes:
-        client: For what only this system has.
+        client: For features that only this system has.
         device: The camera's name at the service.
     """
 
@@ -63,21 +93,21 @@ class MediaMtxCamera(Camera):
 
         Args:
             address: `Address` or ``mediamtx[s]://HOST[:PORT]/CAMERA``; the camera may be left out when the
-                service has a single one, and ``video0`` stands for ``/dev/video0``.
-            make_client: Makes the client; for a token, hand in
+                service has a single one, and ``video0`` is short for ``/dev/video0``.
+            make_client: Makes the client; for a token, pass
                 ``functools.partial(CameraClient, auth_token=...)``.
 
         Raises:
-            AddressError: It is no address of this system, or does not say which camera.
+            AddressError: Not an address of this system, or ambiguous.
             CameraNotFoundError: The service has no such camera.
             AuthenticationError, ConnectionError, TimeoutError, RemoteProtocolError: As
                 `CameraClient.connect`.
         """
-        place = _address(address)
-        client = make_client(host=place.host, port=place.port, use_ssl=place.secure)
+        parsed = _parse_address(address)
+        client = make_client(host=parsed.host, port=parsed.port, use_ssl=parsed.secure)
         try:
             await client.connect()
-            camera = await cls.at(place, client)
+            camera = await cls.at(parsed, client)
         except BaseException:
             await finish(client.disconnect())
             raise
@@ -86,7 +116,7 @@ class MediaMtxCamera(Camera):
 
     @classmethod
     async def at(cls, address: Address | str, client: CameraClient) -> "MediaMtxCamera":
-        """Find one camera of a connected client's service; the client stays the caller's to disconnect.
+        """Find one camera of a connected client's service; the client stays caller-owned.
 
         Raises:
             AddressError, CameraNotFoundError: As for `connect`.
@@ -96,7 +126,7 @@ class MediaMtxCamera(Camera):
             cameras = await client.get_camera_list()
         camera = choose_camera(
             cameras,
-            _address(address),
+            _parse_address(address),
             lambda camera: (camera.device,),
             lambda camera: (camera.device.removeprefix("/dev/"),),
             error=CameraNotFoundError,
@@ -105,46 +135,46 @@ class MediaMtxCamera(Camera):
 
     @classmethod
     async def all_of(cls, client: CameraClient) -> "tuple[MediaMtxCamera, ...]":
-        """All cameras of a connected client's service; the client stays the caller's to disconnect."""
+        """Return all cameras of a connected client's service; the client stays caller-owned."""
         with client.pressing():
             cameras = await client.get_camera_list()
         return tuple(cls(client, camera.device) for camera in cameras)
 
     @property
     def info(self) -> CameraInfo:
-        """Who the camera is, as far as the service has told."""
+        """Identity of the camera, as far as the service has reported it."""
         return replace(self.client.describe(self.device), identity=self._identity.facts)
 
     @property
     def features(self) -> Mapping[FeatureKey[Any], object]:
-        """What the camera can do, by key."""
+        """Features by key."""
         return self._features
 
     async def status(self) -> CameraStatus:
-        """Ask the service how the camera is; see `CameraClient.pressing` for how soon a loss is known.
+        """Ask the service for the camera's status; a loss is detected as by `CameraClient.pressing`.
 
         Raises:
             CameraNotFoundError: The service has another camera under this name.
             CameraServiceError: The service refuses, or cannot be reached.
-            TimeoutError: It does not answer.
-            RemoteProtocolError: It answers nonsense.
+            TimeoutError: The service does not answer.
+            RemoteProtocolError: The result is not valid.
         """
         with self.client.pressing():
-            answer = await self.client.get_camera_status(self.device)
-        self._identity.check(self.id, self.client.facts(self.device, answer))
-        if answer.metrics is not None and answer.metrics.uptime is not None:
-            self.client.note_uptime(self.device, answer.metrics.uptime)
+            info = await self.client.get_camera_status(self.device)
+        self._identity.check(self.id, self.client.facts(self.device, info))
+        if info.metrics is not None and info.metrics.uptime is not None:
+            self.client.note_uptime(self.device, info.metrics.uptime)
         return CameraStatus(
-            state=self.client.camera_state(self.device, answer),
-            detail=answer.status,
-            extra=answer.model_dump(exclude={"status"}, exclude_none=True),
+            state=self.client.camera_state(self.device, info),
+            detail=info.status,
+            extra=info.model_dump(exclude={"status"}, exclude_none=True),
         )
 
     async def snapshot(self, directory: Path) -> LocalFile:
-        """Take a picture on the service and bring it home.
+        """Take a picture on the service and download it.
 
         Raises:
-            MediaMTXError: The camera gave none.
+            MediaMTXError: The service reported a failure.
             CameraServiceError, TimeoutError, TransferError, StorageError: As `CameraClient.take_snapshot` and
                 `CameraClient.download_snapshot`.
         """
@@ -152,55 +182,266 @@ class MediaMtxCamera(Camera):
         return await self.client.download_snapshot(picture.filename, directory)
 
     async def list_files(self) -> tuple[MediaFile, ...]:
-        """Recordings and pictures of the whole service: it does not tell which camera made them."""
-        recordings = [_media(RECORDINGS, file) async for file in self.client.iter_recordings()]
-        return (*recordings, *[_media(SNAPSHOTS, file) async for file in self.client.iter_snapshots()])
+        """Return recordings and pictures of the whole service, which does not report their cameras."""
+        recordings = [_media_file(RECORDINGS, file) async for file in self.client.iter_recordings()]
+        return (*recordings, *[_media_file(SNAPSHOTS, file) async for file in self.client.iter_snapshots()])
 
     async def download(
         self, file: MediaFile | str, directory: Path, *, progress: Progress | None = None
     ) -> LocalFile:
-        """Bring one file home whole; see `CameraClient.download_recording`.
+        """Download one file whole; see `CameraClient.download_recording`.
 
         Args:
-            file: As listed, or as a stop named it, or the name alone: then its suffix tells a picture
-                from a recording.
-            directory: Where it goes; made if missing.
+            file: A file as listed or as a stop named it, or its name alone: then its suffix distinguishes
+                pictures from recordings.
+            directory: Created if missing.
             progress: Called with bytes so far and the total.
         """
-        name, place = (file, "") if isinstance(file, str) else (file.name, file.id)
-        folder = place.partition("/")[0]
+        name, file_id = (file, "") if isinstance(file, str) else (file.name, file.id)
+        folder = file_id.partition("/")[0]
         if folder not in (RECORDINGS, SNAPSHOTS):
-            folder = SNAPSHOTS if PurePosixPath(name).suffix.lower() in _PICTURES else RECORDINGS
-        fetch = self.client.download_snapshot if folder == SNAPSHOTS else self.client.download_recording
-        return await fetch(name, directory, progress=progress)
+            folder = SNAPSHOTS if PurePosixPath(name).suffix.lower() in _PICTURE_SUFFIXES else RECORDINGS
+        download = self.client.download_snapshot if folder == SNAPSHOTS else self.client.download_recording
+        return await download(name, directory, progress=progress)
 
     async def stream_urls(self) -> Mapping[str, str]:
-        """Addresses of the live stream by kind: ``rtsp``, ``hls``, ``webrtc``, as the service tells them."""
-        answer = await self.client.get_camera_status(self.device)
+        """Return URLs of the live stream by kind: ``rtsp``, ``hls``, ``webrtc``."""
+        info = await self.client.get_camera_status(self.device)
         streams = {
-            kind: url for kind, url in answer.streams.model_dump().items() if isinstance(url, str) and url
+            kind: url for kind, url in info.streams.model_dump().items() if isinstance(url, str) and url
         }
         if not streams and self.client.generation == 2:
-            told = (await self.client.get_stream_url(self.device)).model_dump()
-            url = told.get("stream_url") or told.get("url")
+            report = (await self.client.get_stream_url(self.device)).model_dump()
+            url = report.get("stream_url") or report.get("url")
             if isinstance(url, str):
                 streams[url.partition(":")[0]] = url
         return streams
 
     async def aclose(self) -> None:
-        """Disconnect the client if it is the camera's own; harmless when called twice."""
+        """Disconnect the client if the camera owns it; may be called twice."""
         if self._owns_client:
             await self.client.disconnect()
 
 
-def _address(address: Address | str) -> Address:
-    place = Address.parse(address) if isinstance(address, str) else address
-    if place.system != "mediamtx":
-        raise AddressError(f"{place} is not the address of a MediaMTX Camera Service")
-    return place
+def _parse_address(address: Address | str) -> Address:
+    parsed = Address.parse(address) if isinstance(address, str) else address
+    if parsed.system != "mediamtx":
+        raise AddressError(f"{parsed} is not the address of a MediaMTX Camera Service")
+    return parsed
 
 
-def _media(folder: str, file: models.FileInfo) -> MediaFile:
+def _media_file(folder: str, file: models.FileInfo) -> MediaFile:
     return MediaFile(
         name=file.filename, size=file.file_size, id=f"{folder}/{file.filename}", created=file.modified_time
     )
+
+
+class MediaMtxRecord:
+    """The `Record` feature of one camera; without ``identity`` any camera of this device is recorded."""
+
+    def __init__(self, client: CameraClient, device: str, identity: Identity | None = None) -> None:
+        self._client = client
+        self._device = device
+        self._identity = identity or Identity({}, error=CameraNotFoundError)
+        self._outages = OfflineTracker(client, device)
+
+    async def arm(self, plan: RecordPlan) -> ArmedStart:
+        """Wait for the connection and check that the camera is available.
+
+        The plan's duration is not sent: a camera of a generation 1 service hangs after a recording that
+        ends by itself.
+
+        Raises:
+            CameraNotFoundError: The camera is unavailable, or another one has its name.
+            CameraBusyError: The camera records already.
+            CameraServiceError, TimeoutError, RemoteProtocolError: No valid status.
+        """
+        address = self._client.endpoint.address
+        async with deadline(plan.timeout, f"readiness of {self._device} at {address}"):
+            await self._client.wait_until_connected()
+            info = await self._client.get_camera_status(self._device)
+        _check_identity(self._client, self._device, self._identity, info)
+        state = self._client.camera_state(self._device, info)
+        if state is CameraState.RECORDING:
+            raise CameraBusyError(f"{self._device} at {address} is recording already; stop that first")
+        if state is CameraState.UNAVAILABLE:
+            raise CameraNotFoundError(f"{self._device} is {info.status} at {address}")
+        return MediaMtxStart(self._client, self._device, plan.timeout, self._outages, self._identity)
+
+    async def stop(self, *, timeout: float = 60.0) -> StopReport:
+        """Stop the recording and report its file; waits until a lost connection is restored.
+
+        If there is no response, the service's own notification of the stop counts.
+
+        Raises:
+            CameraNotFoundError: Another camera has its name now; nothing was sent.
+            CameraServiceError: The service refused, or the connection was lost and no stop was reported.
+            TimeoutError: No response in time, and no stop was reported.
+        """
+        began = time.monotonic()
+        async with deadline(timeout, f"connection to {self._client.endpoint.address}"):
+            await self._client.wait_until_connected()
+        # After a reconnect the service may have another camera under this name.
+        _check_identity(self._client, self._device, self._identity)
+        left = max(timeout - (time.monotonic() - began), 0.001)
+        sent_at = unix_now()
+        before = self._client.recording(self._device)
+        try:
+            recording = await self._client.stop_recording(self._device, timeout=left)
+        except (ConnectionError, TimeoutError):
+            reported = self._client.recording(self._device)
+            if reported is None or reported is before or not has_ended(reported):
+                raise
+            recording = reported
+        known = self._client.recording(self._device) or recording
+        name = recording.filename or known.filename
+        size = recording.file_size or known.file_size
+        return StopReport(
+            commanded_at=sent_at,
+            stopped_at=unix_now(),
+            status=recording.status,
+            files=(MediaFile(name, size or None, f"{RECORDINGS}/{name}"),) if name else (),
+            gaps=self._outages.stop(),
+        )
+
+
+class MediaMtxStart:
+    """`ArmedStart` of one camera: a ``start_recording`` on a connection that is open and signed in.
+
+    ``outages`` tracks the camera from the response on; ``timeout`` is in seconds for the response.
+    """
+
+    def __init__(
+        self,
+        client: CameraClient,
+        device: str,
+        timeout: float,
+        outages: "OfflineTracker",
+        identity: Identity,
+    ) -> None:
+        self._client = client
+        self._device = device
+        self._identity = identity
+        self._timeout = timeout
+        self._outages = outages
+        self._posted: PostedCall | None = None
+        self._error: AsynccamError | None = None
+        self._closed = False
+
+    def release(self, at: float | None) -> None:
+        """Send the start without waiting; connection errors are raised by `accepted`.
+
+        Raises:
+            UsageError: ``at`` is a time; the service has no scheduled start.
+            StateError: It was released or closed before.
+        """
+        if at is not None:
+            raise UsageError(f"{self._device} starts at once; it has no scheduled start")
+        if self._closed or self._posted is not None or self._error is not None:
+            raise StateError(f"the start of {self._device} was already released or closed")
+        try:
+            # The connection may have been restored since it was armed.
+            _check_identity(self._client, self._device, self._identity)
+            self._posted = self._client.post(
+                "start_recording", {"device": self._device}, timeout=self._timeout
+            )
+        except (ConnectionError, CameraNotFoundError) as error:
+            self._error = error
+
+    async def accepted(self) -> StartReport:
+        """Wait for the response.
+
+        Raises:
+            CameraServiceError: The service refused, or the connection was lost (`ConnectionError`).
+            TimeoutError: No response in time.
+            StateError: `release` was not called.
+        """
+        if self._error is not None:
+            raise self._error
+        posted = self._posted
+        if posted is None or self._closed:
+            raise StateError(f"the start of {self._device} was not released")
+        try:
+            result = await posted.result()
+        except (ConnectionError, TimeoutError) as error:
+            if error.maybe_executed:
+                self._client.note_lost_start(self._device)
+            raise
+        except asyncio.CancelledError:
+            self._client.note_lost_start(self._device)
+            raise
+        recording = models.RecordingInfo.read(result, method="start_recording")
+        self._client.note_recording(recording.of(self._device))
+        self._outages.start()
+        generation = self._client.generation
+        return StartReport(
+            commanded_at=posted.sent_at,
+            accepted_at=unix_now() if posted.answered_at is None else posted.answered_at,
+            status=recording.status,
+            names=(recording.filename,) if recording.filename else (),
+            meaning=ANSWER_MEANINGS.get((generation, recording.status.upper()), AnswerMeaning.HEARD),
+        )
+
+    async def aclose(self) -> None:
+        """Stop waiting for the response; a start that was sent is not cancelled by this."""
+        self._closed = True
+        if self._posted is not None:
+            self._posted.forget()
+
+
+class OfflineTracker:
+    """Outages of a camera: unavailable at its service, or failed, as far as the service reports it.
+
+    A lost connection to the service is not an outage: the service continues to record.
+    """
+
+    def __init__(self, client: CameraClient, device: str) -> None:
+        self._client = client
+        self._device = device
+        self._subscription: Subscription | None = None
+        self._gaps: list[RecordingGap] = []
+        self._offline_since: float | None = None
+
+    def start(self) -> None:
+        """Start tracking, without earlier outages."""
+        self.stop()
+        self._gaps, self._offline_since = [], None
+        events = (CameraLost, CameraFound, CameraStateChanged)
+        self._subscription = self._client.events.subscribe(self._on_event, *events)
+
+    def stop(self) -> tuple[RecordingGap, ...]:
+        """Stop tracking, and return the outages since `start`; the last one may have no end."""
+        if self._subscription is not None:
+            self._subscription.cancel()
+            self._subscription = None
+        if self._offline_since is not None:
+            self._add_gap(None)
+        return tuple(self._gaps)
+
+    def _on_event(self, event: CameraEvent) -> None:
+        if event.camera != self._client.describe(self._device).id:
+            return
+        offline = isinstance(event, CameraLost) or (
+            isinstance(event, CameraStateChanged)
+            and event.state in (CameraState.UNAVAILABLE, CameraState.ERROR)
+        )
+        if offline and self._offline_since is None:
+            self._offline_since = event.at
+        elif not offline and self._offline_since is not None:
+            self._add_gap(event.at)
+
+    def _add_gap(self, ended: float | None) -> None:
+        assert self._offline_since is not None
+        reason = "the camera was unavailable at its service"
+        self._gaps.append(RecordingGap(self._offline_since, ended, reason=reason))
+        self._offline_since = None
+
+
+def _check_identity(
+    client: CameraClient, device: str, identity: Identity, info: models.CameraInfo | None = None
+) -> None:
+    """Raise `CameraNotFoundError` if the service reports another camera under this name."""
+    camera_id = client.describe(device).id
+    identity.check(camera_id, client.facts(device))
+    if info is not None:
+        identity.check(camera_id, client.facts(device, info))

@@ -1,20 +1,20 @@
-"""What a MediaMTX Camera Service refuses with, as exceptions.
+"""Exceptions for the error codes of a MediaMTX Camera Service.
 
 ::
 
-    CameraServiceError (AsynccamError)             everything the service answers with an error
+    CameraServiceError (AsynccamError)             any error response of the service
     ├── AuthenticationError                        sign-in failed or is needed
     │   └── PermissionDeniedError                  signed in, but the role is too low
     ├── CameraNotFoundError (NotFoundError)        no such camera, or no such file
     ├── MediaMTXError (DeviceError)                the media server or the stream failed
     ├── CameraBusyError (BusyError)                already recording, or not allowed in this state
-    ├── RateLimitedError (RetryableError)          too many calls; ``retry_after`` may say how long to wait
+    ├── RateLimitedError (RetryableError)          too many calls; ``retry_after`` may be the time to wait
     ├── StorageFullError (DeviceError)             the service's disk
-    ├── UnsupportedError (DeviceError)             the method or the mode is not served
-    └── ConnectionError (asynccam.ConnectionError) the connection could not be made, or went
+    ├── UnsupportedError (DeviceError)             the method or the mode is not supported
+    └── ConnectionError (asynccam.ConnectionError) the connection failed or was lost
 
-The same number means different things in the two generations of the service, so the map is data,
-one table a generation. See docs/protocols/mediamtx.md.
+The two generations of the service use the same codes with different meanings, so there is one table for
+each. See docs/protocols/mediamtx.md.
 """
 
 from dataclasses import dataclass
@@ -25,12 +25,12 @@ from asynccam.net.jsonrpc import RpcError
 
 
 class CameraServiceError(errors.AsynccamError):
-    """The service answered with an error.
+    """The service replied with an error.
 
     Attributes:
-        code: The service's number for it, or 0 if there is none.
-        message: The service's words.
-        data: Whatever else it told, or None.
+        code: Error code, or 0 if there is none.
+        message: Error message.
+        data: Further data of the error, or None.
         method: The method that was called.
     """
 
@@ -47,15 +47,11 @@ class AuthenticationError(CameraServiceError, errors.AuthenticationError):
 
 
 class PermissionDeniedError(AuthenticationError, errors.PermissionDeniedError):
-    """Signed in, but the role is too low.
-
-    Attributes:
-        required_role: The role it takes, where the service tells, or ``""``.
-    """
+    """Signed in, but the role is too low."""
 
     @property
     def required_role(self) -> str:
-        """The role the method needs, where the service tells, or ``""``."""
+        """Role that the method requires, or ``""`` if the service does not send it."""
         role = self.data.get("required_role") if isinstance(self.data, dict) else None
         return role if isinstance(role, str) else ""
 
@@ -77,7 +73,7 @@ class StorageFullError(CameraServiceError, errors.DeviceError):
 
 
 class UnsupportedError(CameraServiceError, errors.DeviceError):
-    """The service does not serve this method or mode."""
+    """The service does not support this method or mode."""
 
 
 class ConnectionError(errors.ConnectionError, CameraServiceError):
@@ -89,15 +85,11 @@ class ConnectionError(errors.ConnectionError, CameraServiceError):
 
 
 class RateLimitedError(CameraServiceError, errors.RetryableError):
-    """Too many calls.
-
-    Attributes:
-        retry_after: Seconds to wait, where the service tells, or None.
-    """
+    """Too many calls."""
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds to wait before the next call, where the service tells, or None."""
+        """Seconds to wait before the next call, or None if the service does not send it."""
         given = self.data.get("retry_after_ms") if isinstance(self.data, dict) else None
         return (
             given / 1000
@@ -108,7 +100,7 @@ class RateLimitedError(CameraServiceError, errors.RetryableError):
 
 @dataclass(frozen=True, slots=True)
 class ErrorKind:
-    """One row of the map: the exception, and what the number means in words."""
+    """Exception and meaning of an error code."""
 
     error: type[CameraServiceError]
     meaning: str
@@ -119,10 +111,11 @@ _JSON_RPC: Final[dict[int, ErrorKind]] = {
     -32600: ErrorKind(CameraServiceError, "the service calls the request invalid"),
     -32601: ErrorKind(UnsupportedError, "the service does not have this method"),
     -32602: ErrorKind(CameraServiceError, "the service calls the parameters invalid"),
-    -32603: ErrorKind(CameraServiceError, "the service failed inside"),
+    -32603: ErrorKind(CameraServiceError, "the service had an internal error"),
     -32001: ErrorKind(AuthenticationError, "sign-in failed, or is needed"),
 }
 
+_UNKNOWN_CODE: Final = ErrorKind(CameraServiceError, "the service refused")
 _NOT_FOUND: Final = ErrorKind(CameraNotFoundError, "camera not found")
 _RECORDING: Final = ErrorKind(CameraBusyError, "already recording")
 _MEDIA: Final = ErrorKind(MediaMTXError, "the media server or the stream failed")
@@ -159,18 +152,16 @@ ERROR_MAPS: Final[dict[int, dict[int, ErrorKind]]] = {
         -32050: _MEDIA,
     },
 }
-"""Generation -> code -> what it is."""
+"""Generation -> code -> kind."""
 
 
-def service_error(answer: RpcError, generation: int) -> CameraServiceError:
-    """The exception for an error answer; an unknown code gives a plain `CameraServiceError`."""
-    kind = ERROR_MAPS[generation].get(answer.code)
-    meaning = kind.meaning if kind else "the service refused"
-    said = f": {answer.message}" if answer.message else ""
-    error = kind.error if kind else CameraServiceError
-    return error(
-        f"{answer.method}: {meaning}{said} (code {answer.code})",
-        code=answer.code,
-        data=answer.data,
-        method=answer.method,
+def service_error(reply: RpcError, generation: int) -> CameraServiceError:
+    """Return the exception for an error reply; an unknown code gives a plain `CameraServiceError`."""
+    kind = ERROR_MAPS[generation].get(reply.code, _UNKNOWN_CODE)
+    message = f": {reply.message}" if reply.message else ""
+    return kind.error(
+        f"{reply.method}: {kind.meaning}{message} (code {reply.code})",
+        code=reply.code,
+        data=reply.data,
+        method=reply.method,
     )

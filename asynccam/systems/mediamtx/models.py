@@ -1,8 +1,7 @@
-"""What a MediaMTX Camera Service tells, of either generation.
+"""Results of a MediaMTX Camera Service of either generation.
 
-Results are typed where the protocol page names their fields, and keep every field it does not. A
-missing field never fails a parse: released servers leave out what they do not know.
-See docs/protocols/mediamtx.md.
+Results are typed where the protocol page names their fields, and keep all other fields. A missing field never
+makes a result invalid: released servers leave out unknown values. See docs/protocols/mediamtx.md.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,26 +21,26 @@ from pydantic import (
 
 from asynccam.errors import RemoteProtocolError
 
-M = TypeVar("M", bound="Answer")
+R = TypeVar("R", bound="ServiceResult")
 
 _TIMES: Final = frozenset({"start_time", "end_time", "timestamp", "modified_time"})
 _FIGURES: Final = frozenset({"duration", "file_size", "fps", "bytes_sent", "readers", "uptime"})
 _NUMBERS: Final = _TIMES | _FIGURES | {"total", "limit", "offset", "connected"}
-"""Fields in which an empty text says nothing; times are among them."""
+"""Fields in which an empty string means a missing value."""
 
 _OTHER_NAMES: Final = frozenset({"device_path", "recording_id"})
-"""The SDK's names for fields that the service calls otherwise."""
+"""The SDK's names for fields that the service names differently."""
 
 
 def _seconds(value: Any) -> Any:
-    """Times come as numbers or as ISO 8601 text; both become Unix seconds."""
+    """Convert ISO 8601 text to Unix seconds; numbers are kept."""
     if isinstance(value, str):
         try:
             moment = datetime.fromisoformat(value)
         except ValueError:
             pass
         else:
-            # A time that names no zone is taken for UTC, whatever zone this computer is in.
+            # A time without a zone is UTC, whatever zone this computer is in.
             return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
         try:
             return float(value)
@@ -51,33 +50,32 @@ def _seconds(value: Any) -> Any:
 
 
 def _reader_count(value: Any) -> Any:
-    """The media server's own answer sometimes comes through: a list of readers instead of their number."""
+    """Return the number of readers; some services send the media server's list of readers instead."""
     return len(value) if isinstance(value, list) else value
 
 
-def _words(value: Any) -> Any:
-    """Capabilities come as a list of words, as a mapping of lists, or not at all."""
+def _capability_names(value: Any) -> Any:
+    """Return capabilities as a list of strings; services send a list, a mapping of lists, or null."""
     if isinstance(value, Mapping):
         return [
-            str(word) for words in value.values() for word in (words if isinstance(words, list) else [words])
+            str(name) for names in value.values() for name in (names if isinstance(names, list) else [names])
         ]
     if isinstance(value, list):
-        return [word if isinstance(word, str) else str(word) for word in value]
+        return [str(name) for name in value]
     return [] if value is None else value
 
 
-def _told(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that say something."""
+def _not_none(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
 UnixSeconds = Annotated[float | None, BeforeValidator(_seconds)]
 
 
-class Answer(BaseModel):
-    """Base of all answers: unknown fields are kept, as attributes and when dumped.
+class ServiceResult(BaseModel):
+    """Base of all results: unknown fields are kept, as attributes and when dumped.
 
-    Null is as good as missing in the fields that are known, and so is an empty text for a number or time.
+    Null means missing in known fields, and so does an empty string for a number or time.
     """
 
     model_config = ConfigDict(
@@ -102,43 +100,38 @@ class Answer(BaseModel):
         }
 
     @classmethod
-    def read(cls: type[M], value: Any, *, method: str) -> M:
-        """Read the ``result`` of ``method``.
-
-        Raises:
-            RemoteProtocolError: It is of another shape.
-        """
+    def read(cls: type[R], value: Any, *, method: str) -> R:
+        """Parse the ``result`` of ``method``, or raise `RemoteProtocolError`."""
         try:
             return cls.model_validate(value)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             place = ".".join(str(part) for part in first["loc"])
             raise RemoteProtocolError(
-                f"the answer to {method} is not understood: {place} {first['msg']}"
+                f"the answer to {method} is not valid: {place} {first['msg']}"
             ) from None
 
 
-class Streams(Answer):
-    """Addresses of a camera's live streams."""
+class Streams(ServiceResult):
+    """URLs of a camera's live streams."""
 
     rtsp: str | None = None
     hls: str | None = None
     webrtc: str | None = None
 
 
-class Metrics(Answer):
-    """What a stream has done so far; bytes and seconds."""
+class Metrics(ServiceResult):
+    """Metrics of a stream: bytes and seconds."""
 
     bytes_sent: int | None = None
     readers: Annotated[int | None, BeforeValidator(_reader_count)] = None
     uptime: float | None = None
 
 
-class CameraInfo(Answer):
-    """A camera as the service knows it.
+class CameraInfo(ServiceResult):
+    """A camera of the service, identified by ``device``, which is ``device_path`` in the SDK.
 
-    The identity is ``device``: ``/dev/video0`` in generation 1, ``camera0`` in generation 2;
-    ``device_path`` is the same under the SDK's name.
+    It is ``/dev/video0`` in generation 1, ``camera0`` in generation 2.
     """
 
     device: str = Field(default="", validation_alias=AliasChoices("device", "device_path"))
@@ -147,7 +140,7 @@ class CameraInfo(Answer):
     resolution: str | None = None
     fps: float | None = None
     streams: Streams = Field(default_factory=Streams)
-    capabilities: Annotated[list[str], BeforeValidator(_words)] = Field(default_factory=list)
+    capabilities: Annotated[list[str], BeforeValidator(_capability_names)] = Field(default_factory=list)
     metrics: Metrics | None = None
 
     def __init__(
@@ -161,15 +154,15 @@ class CameraInfo(Answer):
     ) -> None:
         """As in the SDK; any other field by its name."""
         given = {"device_path": device_path, "name": name, "capabilities": capabilities, "status": status}
-        super().__init__(**_told({**given, "stream_url": stream_url, **fields}))
+        super().__init__(**_not_none({**given, "stream_url": stream_url, **fields}))
 
-    # Tells pydantic, as its own classes do, that parsing need not go through this method.
+    # As in pydantic's own classes: parsing need not go through this method.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     @model_validator(mode="before")
     @classmethod
     def _stream_url(cls, value: Any) -> Any:
-        """The SDK's name for the one stream it knows, where a program builds a camera by hand."""
+        """Accept the SDK's name of the RTSP stream, for programs that make a camera themselves."""
         if isinstance(value, Mapping) and "stream_url" in value and not value.get("streams"):
             rest = {name: given for name, given in value.items() if name != "stream_url"}
             return {**rest, "streams": {"rtsp": value["stream_url"]}}
@@ -177,17 +170,17 @@ class CameraInfo(Answer):
 
     @property
     def device_path(self) -> str:
-        """The identity, under the SDK's name."""
+        """``device`` by the SDK's name."""
         return self.device
 
     @property
     def stream_url(self) -> str | None:
-        """The RTSP address, or None."""
+        """RTSP URL, or None."""
         return self.streams.rtsp
 
 
-class RecordingInfo(Answer):
-    """A recording that runs or has ended. Times are Unix seconds, durations seconds, sizes bytes."""
+class RecordingInfo(ServiceResult):
+    """A running or ended recording. Times are Unix seconds, durations seconds, sizes bytes."""
 
     device: str = Field(default="", validation_alias=AliasChoices("device", "device_path"))
     session_id: str | None = Field(default=None, validation_alias=AliasChoices("session_id", "recording_id"))
@@ -209,33 +202,31 @@ class RecordingInfo(Answer):
         status: str = "active",
         **fields: Any,
     ) -> None:
-        """As in the SDK; any other field by its name. What a service leaves out stays empty."""
+        """As in the SDK; any other field by its name. Missing values stay empty."""
         given = {"device_path": device_path, "recording_id": recording_id, "filename": filename}
         times = {"start_time": start_time, "duration": duration}
-        super().__init__(**_told({**given, **times, "status": status, **fields}))
+        super().__init__(**_not_none({**given, **times, "status": status, **fields}))
 
-    # As above.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     @property
     def device_path(self) -> str:
-        """The camera, under the SDK's name."""
+        """``device`` by the SDK's name."""
         return self.device
 
-    # The id it was first known by, where the words of this message would give another.
+    # The id of the recording's first message, where this message would give another.
     _first_id: str = PrivateAttr(default="")
 
     @property
     def recording_id(self) -> str:
-        """The id of the recording, the same from its start to its stop in all a client tells of it.
+        """Id of the recording, the same from its start to its stop.
 
-        It is the session's id, or the file's name where the first message gave none, or else an id of the
-        client's own.
+        It is the session's id, else the file's name in the first message, else an id of the client's own.
         """
         return self._first_id or self.session_id or self.filename
 
     def known_as(self, recording_id: str) -> "RecordingInfo":
-        """The same under the id it was first known by."""
+        """Return the same with the id of the recording's first message."""
         if recording_id == self.recording_id:
             return self
         same = self.model_copy()
@@ -243,12 +234,12 @@ class RecordingInfo(Answer):
         return same
 
     def of(self, device: str) -> "RecordingInfo":
-        """The same, of this camera if the answer does not name one."""
+        """Return the same with this camera if the result does not name one."""
         return self if self.device else self.model_copy(update={"device": device})
 
 
-class SnapshotInfo(Answer):
-    """A picture the service took, or failed to take: then ``status`` is ``FAILED``."""
+class SnapshotInfo(ServiceResult):
+    """A picture that the service took; ``status`` is ``FAILED`` if it could not."""
 
     device: str = Field(default="", validation_alias=AliasChoices("device", "device_path"))
     filename: str = ""
@@ -259,11 +250,11 @@ class SnapshotInfo(Answer):
 
     @property
     def device_path(self) -> str:
-        """The camera, under the SDK's name."""
+        """``device`` by the SDK's name."""
         return self.device
 
 
-class FileInfo(Answer):
+class FileInfo(ServiceResult):
     """A recording or picture on the service's disk."""
 
     filename: str = ""
@@ -272,11 +263,11 @@ class FileInfo(Answer):
     download_url: str | None = None
 
 
-class FileList(Answer):
+class FileList(ServiceResult):
     """One page of a listing.
 
-    ``complete`` is False when the service failed to list, and this is only what this client was told
-    of meanwhile.
+    ``complete`` is False if the service failed to list files, and this holds only those that were reported
+    to this client.
     """
 
     files: list[FileInfo] = Field(default_factory=list)
@@ -286,7 +277,7 @@ class FileList(Answer):
     complete: bool = Field(default=True, exclude=True)
 
 
-class CameraList(Answer):
+class CameraList(ServiceResult):
     """All cameras of a service."""
 
     cameras: list[CameraInfo] = Field(default_factory=list)
@@ -294,19 +285,16 @@ class CameraList(Answer):
     connected: int | None = None
 
 
-class SignIn(Answer):
-    """The answer to ``authenticate``: a failure of generation 1 is a result too."""
+class AuthenticationResult(ServiceResult):
+    """Result of ``authenticate``; generation 1 sends a failure as a result too."""
 
     authenticated: bool = False
     role: str | None = None
     error: str | None = None
 
 
-class Report(Answer):
-    """An answer whose fields the protocol does not name; all of them are kept.
-
-    One that is no object at all is kept as ``value``.
-    """
+class Report(ServiceResult):
+    """A result of undefined fields, which are all kept; one that is not an object is kept as ``value``."""
 
     @model_validator(mode="before")
     @classmethod

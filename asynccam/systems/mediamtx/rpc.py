@@ -1,82 +1,224 @@
-"""One call, with what this service's ways ask for: refusals that pass are waited out, others raised.
+"""Connection to one service, and calls on it.
 
-A call that was refused (not signed in, too many calls) was not carried out, so it may be sent again
-whatever it does. A call that was lost may have been, so only a read is. See docs/protocols/mediamtx.md.
+Every new connection is authenticated, its generation is detected (the service may have been replaced), events
+are subscribed to again and the cameras are fetched; after a loss the difference is emitted as `MissedEvents`.
+
+A call that was refused (not authenticated, rate limit) was not executed, so it may be sent again whatever it
+does. A call whose connection was lost may have been, so only a read is repeated. See
+docs/protocols/mediamtx.md.
 """
 
 import asyncio
-from collections.abc import Iterator
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from asynccam.errors import AsynccamError, StateError, TimeoutError
+from asynccam.errors import AsynccamError, RemoteProtocolError, StateError, TimeoutError
+from asynccam.model.events import Event
 from asynccam.net.jsonrpc import JsonRpcClient, JsonRpcConnection, RpcError
-from asynccam.net.reconnecting import ConnectionState
+from asynccam.net.reconnecting import ConnectionState, ConnectionStateChanged
+from asynccam.net.websocket import WebSocketOptions
+from asynccam.runtime.event_hub import EventHub
 from asynccam.runtime.retry import Backoff
 from asynccam.runtime.timing import deadline
-from asynccam.systems.mediamtx.auth import NO_SUCH_METHOD, LinkFacts, authenticate_by_any, translated
+from asynccam.systems.mediamtx.auth import (
+    NO_SUCH_METHOD,
+    ServiceCapabilities,
+    advice,
+    authenticate_with_fallback,
+    call_authenticated,
+    open_session,
+    translate_error,
+)
 from asynccam.systems.mediamtx.errors import (
     AuthenticationError,
     ConnectionError,
     PermissionDeniedError,
     RateLimitedError,
 )
-from asynccam.systems.mediamtx.settings import Credentials
-from asynccam.systems.mediamtx.tokens import advice
-from asynccam.wall_clock import unix_now
+from asynccam.systems.mediamtx.events import (
+    CameraStatusUpdate,
+    RecordingStatusUpdate,
+    ServiceNotice,
+    parse_notification,
+)
+from asynccam.systems.mediamtx.models import CameraInfo, CameraList, RecordingInfo
+from asynccam.systems.mediamtx.settings import Endpoint, ServiceCredentials
+from asynccam.systems.mediamtx.state_cache import ServiceStateCache
+from asynccam.wall_clock import WALL_CLOCK, unix_now
 
-SLOW: Final = frozenset({"start_recording", "stop_recording", "take_snapshot"})
-"""Methods that may take the service long."""
-HOLD_UP: Final = 15.0
-"""Seconds for which a slow method holds up the other calls of a connection in generation 1."""
+_LOG = logging.getLogger(__name__)
 
-_GRACE: Final = 2.0
-"""Seconds the calls on a connection get to be answered before it is replaced."""
-_EARLY_PAUSE: Final = 0.5
-"""Seconds between sign-ins with a token that may be too early for the service's clock."""
-_RATE: Final = Backoff(initial=0.5, maximum=10.0)
-_SETTLED: Final = (ConnectionState.READY, ConnectionState.REFUSED, ConnectionState.CLOSED)
+SLOW_METHODS: Final = frozenset({"start_recording", "stop_recording", "take_snapshot"})
+SLOW_METHOD_TIME: Final = 15.0
+"""Seconds for which a slow method delays the other calls of a connection in generation 1."""
+_DRAIN_TIMEOUT: Final = 2.0
+"""Seconds for the calls on a connection to be answered before it is replaced."""
+_EARLY_TOKEN_PAUSE: Final = 0.5
+"""Seconds between authentications with a token that may be too early for the service's clock."""
+_RATE_BACKOFF: Final = Backoff(initial=0.5, maximum=10.0)
+_CONNECT_RESULTS: Final = (ConnectionState.READY, ConnectionState.REFUSED, ConnectionState.CLOSED)
+
+Subscriptions = dict[str, dict[str, Any] | None]
+"""Topic -> filters."""
 
 
-class Caller:
-    """Calls on one service.
+class ServiceConnection:
+    """A connection that is restored whenever it is lost, with calls on it.
 
     Args:
-        rpc: The connection.
-        credentials: What it is signed in with.
-        timeout: Seconds a call may take that is given no time of its own.
+        endpoint: Addresses of the service.
+        credentials: Token or key.
+        state: Cache of the cameras' state; kept from one connection to the next.
+        subscriptions: Topics for every new connection; may change at any time.
+        hub: For events.
+        options: Settings of the WebSocket.
+        timeout: Default seconds for a call.
+        backoff: Waits between tries to connect.
 
     Attributes:
-        facts: What is known of the service on the present connection.
+        rpc: JSON-RPC calls without the policy of this class.
+        capabilities: Generation, role and methods of the service on the present connection.
+        bad_notifications: Number of invalid notifications by topic.
     """
 
-    def __init__(self, rpc: JsonRpcClient, credentials: Credentials, timeout: float) -> None:
-        self.facts = LinkFacts(generation=2)
-        self._rpc = rpc
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        credentials: ServiceCredentials,
+        state: ServiceStateCache,
+        subscriptions: Subscriptions,
+        hub: EventHub,
+        options: WebSocketOptions,
+        *,
+        timeout: float,
+        backoff: Backoff,
+    ) -> None:
+        self.bad_notifications: Counter[str] = Counter()
+        self.capabilities = ServiceCapabilities(generation=2)
+        self._service = str(endpoint.address)
         self._credentials = credentials
+        self._state = state
+        self._subscriptions = subscriptions
+        self._hub = hub
         self._timeout = timeout
         self._slow = 0
-        self._waiting = 0
+        self._active = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._renewing = asyncio.Lock()
+        self.rpc = JsonRpcClient(
+            endpoint.url,
+            options,
+            authenticate=self._set_up,
+            on_notification=self._on_notification,
+            on_state=self._on_state,
+            room=hub.room,
+            backoff=backoff,
+            authentication_timeout=timeout,
+        )
+
+    async def start(self, attempts: int, timeout: float) -> None:
+        """Connect within ``timeout`` seconds; raise the last try's error as the client's own."""
+        try:
+            await self.rpc.start(attempts=attempts, timeout=timeout)
+        except AsynccamError as error:
+            problem = translate_error(error, 2, None)
+            if problem is error:
+                raise
+            raise problem from error
+
+    def emit(self, events: Iterable[Event]) -> None:
+        """Emit events in order."""
+        for event in events:
+            self._hub.emit(event)
+
+    # -- hooks of the connection ------------------------------------------------------------------
+
+    async def _set_up(self, link: JsonRpcConnection, gap: float | None) -> None:
+        """Authenticate a new connection, subscribe and fetch the cameras; ``gap`` is an outage in seconds."""
+        lost_at = None if gap is None else WALL_CLOCK.elapsed() - gap
+        self.capabilities = await open_session(link, self._credentials)
+        if self.capabilities.generation == 2 and self._subscriptions:
+            try:
+                await self._subscribe(link)
+            except RpcError as refusal:
+                _LOG.warning("%s does not send events: %s", self._service, refusal)
+        cameras = await self._fetch_cameras(link)
+        if lost_at is None:
+            self.emit(self._state.update_cameras(cameras))
+        else:
+            now, elapsed = WALL_CLOCK.pair()
+            self.emit(self._state.update_after_gap(now - (elapsed - lost_at), now, cameras))
+
+    async def _subscribe(self, link: JsonRpcConnection) -> None:
+        """Subscribe to all topics, with one call for those that have the same filters."""
+        groups: list[tuple[dict[str, Any] | None, list[str]]] = []
+        for topic, filters in self._subscriptions.items():
+            topics = next((topics for known, topics in groups if known == filters), None)
+            if topics is None:
+                groups.append((filters, [topic]))
+            else:
+                topics.append(topic)
+        for filters, topics in groups:
+            params: dict[str, Any] = {"topics": topics}
+            if filters is not None:
+                params["filters"] = filters
+            await call_authenticated(link, self.capabilities, "subscribe_events", params)
+
+    async def _fetch_cameras(self, link: JsonRpcConnection) -> Sequence[CameraInfo]:
+        """Return all cameras; those known already if this service does not list them."""
+        try:
+            value = await call_authenticated(link, self.capabilities, "get_camera_list")
+            return CameraList.read(value, method="get_camera_list").cameras
+        except (RpcError, RemoteProtocolError) as error:
+            _LOG.warning("%s does not list its cameras: %s", self._service, error)
+            return tuple(self._state.cameras.values())
+
+    def _on_notification(self, method: str, params: Any) -> None:
+        try:
+            topic, payload, update = parse_notification(method, params)
+        except RemoteProtocolError:
+            self.bad_notifications[method] += 1
+            topic, payload, update = method, params, None
+        if isinstance(update, CameraInfo):
+            self.emit(self._state.update_camera(update))
+            info = self._state.cameras.get(update.device, update)
+            self._hub.emit(CameraStatusUpdate(camera=self._state.camera_id(update.device), info=info))
+        elif isinstance(update, RecordingInfo):
+            self.emit(self._state.update_recording(update))
+            update = self._state.with_known_id(update)
+            camera = self._state.camera_id(update.device)
+            self._hub.emit(RecordingStatusUpdate(camera=camera, recording=update))
+        else:
+            self._hub.emit(ServiceNotice(service=self._service, topic=topic, data=payload))
+
+    def _on_state(self, state: ConnectionState, previous: ConnectionState, reason: str) -> None:
+        self._hub.emit(
+            ConnectionStateChanged(service=self._service, state=state, previous=previous, reason=reason)
+        )
+
+    # -- calls ------------------------------------------------------------------------------------
 
     def post(self, method: str, params: dict[str, Any], *, timeout: float) -> "PostedCall":
-        """Send a call in place; see `PostedCall`.
+        """Send a call without waiting; see `PostedCall`.
 
         Raises:
-            ConnectionError: Not connected at this moment; nothing was sent.
-            UsageError: The parameters cannot be JSON.
+            ConnectionError: Not connected; nothing was sent.
+            UsageError: The parameters cannot be written as JSON.
         """
-        link = self._rpc.reconnecting.connection
+        link = self.rpc.reconnecting.connection
         if link is None:
             raise ConnectionError(
-                f"not connected to {self._rpc.url} ({self._rpc.state.value}); {method} was not sent"
+                f"not connected to {self.rpc.url} ({self.rpc.state.value}); {method} was not sent"
             )
         try:
             future = link.post(method, params, timeout=timeout)
         except AsynccamError as error:
-            raise translated(error, self.facts.generation, self.facts.secret) from error
+            capabilities = self.capabilities
+            raise translate_error(error, capabilities.generation, capabilities.secret) from error
         return PostedCall(self, method, params, timeout, future)
 
     async def call(
@@ -88,197 +230,224 @@ class Caller:
         repeat: bool = False,
         posted: "asyncio.Future[Any] | None" = None,
     ) -> Any:
-        """Call a method and wait for its answer.
+        """Call a method and return the ``result``.
 
         Args:
             method: The remote method.
             params: By name.
             timeout: Seconds for everything; None for the client's own, which is longer while slow
-                calls of ours hold up the connection.
+                calls of this client delay the connection.
             repeat: Whether it only reads, and may be sent again after a lost connection.
-            posted: The answer to come, if the call has been sent already.
-
-        Returns:
-            The answer's ``result``.
+            posted: The future of the first response, if the call has been sent already.
 
         Raises:
-            CameraServiceError: What the service's refusal means, or a lost connection.
-            TimeoutError: No answer in time.
+            CameraServiceError: The service refused, or the connection was lost.
+            TimeoutError: No response in time.
         """
-        loop = asyncio.get_running_loop()
         if timeout is None:
-            timeout = self._timeout + (HOLD_UP * self._slow if self.facts.generation == 1 else 0.0)
-        until = loop.time() + timeout
-        rate: Iterator[float] | None = None
-        refusals = 0
-        secret: str | None = None  # carried by the call itself
-        slow = method in SLOW
+            delay = SLOW_METHOD_TIME * self._slow if self.capabilities.generation == 1 else 0.0
+            timeout = self._timeout + delay
+        until = asyncio.get_running_loop().time() + timeout
+        slow = method in SLOW_METHODS
         self._slow += slow
         try:
-            while True:
-                if self._renewing.locked():
-                    await self._renewed(method, until)
-                link, facts = self._rpc.reconnecting.connection, self.facts
-                given = params if secret is None else {**(params or {}), "auth_token": secret}
-                self._waiting += 1
-                self._idle.clear()
-                try:
-                    if posted is not None:
-                        value = await posted
-                    else:
-                        left = max(until - loop.time(), 0.001)
-                        value = await self._rpc.call(method, given, timeout=left, repeat=repeat)
-                    facts.working.add(method)
-                    return value
-                except AsynccamError as error:
-                    problem = translated(error, facts.generation, facts.secret)
-                    if problem is error:
-                        raise
-                    cause = error
-                finally:
-                    self._waiting -= 1
-                    if not self._waiting:
-                        self._idle.set()
-                posted = None
-                if isinstance(cause, RpcError) and cause.code == NO_SUCH_METHOD:
-                    facts.missing.add(method)
-                if isinstance(problem, RateLimitedError):
-                    wait = problem.retry_after
-                    if wait is None:
-                        rate = rate or _RATE.delays()
-                        wait = next(rate)
-                    if loop.time() + wait >= until:
-                        raise problem from cause
-                    await asyncio.sleep(wait)
-                elif self._not_signed_in(problem, facts, cause):
-                    secret = await self._admit_in_time(method, refusals, link, facts, problem, until)
-                    refusals += 1
-                else:
-                    raise problem from cause
+            return await self._call(method, params, until, repeat, posted)
         finally:
             self._slow -= slow
 
-    async def _renewed(self, method: str, until: float) -> None:
-        """Wait while the sign-in is renewed: whatever is sent meanwhile would only be refused."""
+    async def _call(
+        self,
+        method: str,
+        params: dict[str, Any] | None,
+        until: float,
+        repeat: bool,
+        posted: "asyncio.Future[Any] | None",
+    ) -> Any:
+        loop = asyncio.get_running_loop()
+        rate_delays = _RATE_BACKOFF.delays()
+        refusals = 0
+        secret: str | None = None  # sent with the call itself
+        while True:
+            if self._renewing.locked():  # a call sent meanwhile would only be refused
+                await self._wait_for_renewal(method, until)
+            link, capabilities = self.rpc.reconnecting.connection, self.capabilities
+            given = params if secret is None else {**(params or {}), "auth_token": secret}
+            try:
+                value = await self._send(method, given, until, repeat, posted)
+            except AsynccamError as error:
+                problem = translate_error(error, capabilities.generation, capabilities.secret)
+                if problem is error:
+                    raise
+                cause = error
+            else:
+                capabilities.working.add(method)
+                return value
+            posted = None
+            if isinstance(cause, RpcError) and cause.code == NO_SUCH_METHOD:
+                capabilities.missing.add(method)
+            if isinstance(problem, RateLimitedError):
+                wait = problem.retry_after
+                if wait is None:
+                    wait = next(rate_delays)
+                if loop.time() + wait >= until:
+                    raise problem from cause
+                await asyncio.sleep(wait)
+            elif _is_unauthenticated(problem, capabilities, cause):
+                secret = await self._renew_within(method, refusals, link, capabilities, problem, until)
+                refusals += 1
+            else:
+                raise problem from cause
+
+    async def _send(
+        self,
+        method: str,
+        params: dict[str, Any] | None,
+        until: float,
+        repeat: bool,
+        posted: "asyncio.Future[Any] | None",
+    ) -> Any:
+        self._active += 1
+        self._idle.clear()
+        try:
+            if posted is not None:
+                return await posted
+            left = max(until - asyncio.get_running_loop().time(), 0.001)
+            return await self.rpc.call(method, params, timeout=left, repeat=repeat)
+        finally:
+            self._active -= 1
+            if not self._active:
+                self._idle.set()
+
+    # -- renewed authentication -------------------------------------------------------------------
+
+    async def _wait_for_renewal(self, method: str, until: float) -> None:
         left = max(until - asyncio.get_running_loop().time(), 0.001)
-        async with deadline(left, f"renewed sign-in at {self._rpc.url} for {method}"), self._renewing:
+        async with deadline(left, f"renewed sign-in at {self.rpc.url} for {method}"), self._renewing:
             pass
 
-    @staticmethod
-    def _not_signed_in(problem: AsynccamError, facts: LinkFacts, cause: AsynccamError) -> bool:
-        return (
-            isinstance(cause, RpcError)
-            and isinstance(problem, AuthenticationError)
-            and not isinstance(problem, PermissionDeniedError)
-            and facts.secret is not None
-        )
-
-    async def _admit_in_time(
+    async def _renew_within(
         self,
         method: str,
         refusals: int,
         link: JsonRpcConnection | None,
-        facts: LinkFacts,
+        capabilities: ServiceCapabilities,
         problem: AsynccamError,
         until: float,
     ) -> str | None:
-        """As `_admitted`, where the token provider and the new sign-in take no longer than the call may."""
+        """Call `_renew`, with the token provider and the authentication inside the call's deadline."""
         left = max(until - asyncio.get_running_loop().time(), 0.001)
         try:
-            async with deadline(left, f"renewed sign-in at {self._rpc.url} for {method}"):
-                return await self._admitted(refusals, link, facts, problem, until)
+            async with deadline(left, f"renewed sign-in at {self.rpc.url} for {method}"):
+                return await self._renew(refusals, link, capabilities, problem, until)
         except TimeoutError:
-            why = self._rpc.reconnecting.error
-            if isinstance(why, AuthenticationError):  # says more than that it took long
-                raise why from None
+            reason = self.rpc.reconnecting.error
+            if isinstance(reason, AuthenticationError):  # more precise than the timeout
+                raise reason from None
             raise
 
-    async def _admitted(
+    async def _renew(
         self,
         refusals: int,
         link: JsonRpcConnection | None,
-        facts: LinkFacts,
+        capabilities: ServiceCapabilities,
         problem: AsynccamError,
         until: float,
     ) -> str | None:
-        """Do what may get a refused call through; raises the refusal if there is nothing left.
+        """Take the next step to get a refused call accepted; raise the refusal if there is none left.
 
-        Returns:
-            What the call has to carry when it is sent again, or None.
+        Return the secret that the call must be sent with, or None.
         """
-        if facts.generation != 1:
+        if capabilities.generation != 1:
             if refusals:
-                raise self._advised(problem, facts.secret)
-            await self._sign_in_again(link, facts, until)
+                raise self._with_advice(problem, capabilities.secret)
+            await self._authenticate_again(link, capabilities, until)
             return None
-        if refusals in (0, 2):  # the sign-in fault
-            return facts.secret
-        if refusals == 1 and self._credentials.renewable(facts.secret):
-            await self._connect_anew(link, until)
+        # Generation 1 marks the connection that was made last as authenticated, whoever asked: the call
+        # itself carries the token. After the token's expiry only a new connection helps, and then once more.
+        if refusals in (0, 2):
+            return capabilities.secret
+        if refusals == 1 and self._credentials.can_renew(capabilities.secret):
+            await self._reconnect(link, until)
             return None
-        raise self._advised(problem, facts.secret)
+        raise self._with_advice(problem, capabilities.secret)
 
-    async def _sign_in_again(self, link: JsonRpcConnection | None, facts: LinkFacts, until: float) -> None:
-        """Generation 2: a new token is taken on the same connection."""
-        used = facts.secret
+    async def _authenticate_again(
+        self, link: JsonRpcConnection | None, capabilities: ServiceCapabilities, until: float
+    ) -> None:
+        """Generation 2: authenticate the same connection with a new token."""
+        used = capabilities.secret
         async with self._renewing:
-            if link is None or self._rpc.reconnecting.connection is not link or facts.secret != used:
-                return  # somebody else was faster
+            if link is None or self.rpc.reconnecting.connection is not link or capabilities.secret != used:
+                return  # another call has renewed it
             secret = await self._credentials.secret()
             if secret is None:
                 return
             while True:
                 try:
-                    facts.role, secret = await authenticate_by_any(link, self._credentials, secret)
+                    capabilities.role, secret = await authenticate_with_fallback(
+                        link, self._credentials, secret
+                    )
                     break
                 except AuthenticationError as error:
-                    if not error.may_pass or asyncio.get_running_loop().time() + _EARLY_PAUSE >= until:
+                    if not error.may_pass or asyncio.get_running_loop().time() + _EARLY_TOKEN_PAUSE >= until:
                         raise
-                    await asyncio.sleep(_EARLY_PAUSE)
+                    await asyncio.sleep(_EARLY_TOKEN_PAUSE)
                 except AsynccamError as error:
-                    raise translated(error, facts.generation, secret) from error
-            facts.secret = secret
+                    raise translate_error(error, capabilities.generation, secret) from error
+            capabilities.secret = secret
 
-    def _advised(self, problem: AsynccamError, secret: str | None) -> AsynccamError:
-        """The refusal, with what to do about it."""
-        if not isinstance(problem, AuthenticationError):
-            return problem
-        words = advice(secret, problem.message, provided=self._credentials.provided)
-        return AuthenticationError(
-            f"{problem.message}{words}", code=problem.code, data=problem.data, method=problem.method
-        )
-
-    async def _connect_anew(self, link: JsonRpcConnection | None, until: float) -> None:
-        """Generation 1: after a token's expiry only a new connection helps."""
-        live = self._rpc.reconnecting
-        loop = asyncio.get_running_loop()
+    async def _reconnect(self, link: JsonRpcConnection | None, until: float) -> None:
+        """Generation 1: replace the connection, unless another call has done so."""
+        reconnecting = self.rpc.reconnecting
         async with self._renewing:
-            if link is not None and live.connection is link:
-                # Before the connection is given up: a provider that fails leaves it as it is.
+            if link is not None and reconnecting.connection is link:
+                # Before the connection is closed: a provider that fails leaves it as it is.
                 await self._credentials.renew()
-                # The other calls on it are answered or refused one after the other; none is to be lost.
+                # The service answers the other calls on it one after another; none must be lost.
                 with suppress(TimeoutError):
-                    async with deadline(_GRACE, "end of the other calls"):
+                    async with deadline(_DRAIN_TIMEOUT, "end of the other calls"):
                         await self._idle.wait()
                 await link.aclose()
-                if live.connection is link:
-                    await live.wait_for(ConnectionState.LOST, ConnectionState.WAITING, *_SETTLED[1:])
-        state = await live.wait_for(*_SETTLED, timeout=max(until - loop.time(), 0.001))
-        if state is not ConnectionState.READY and live.error is not None:
-            raise translated(live.error, 1, None)
+                if reconnecting.connection is link:
+                    await reconnecting.wait_for(
+                        ConnectionState.LOST, ConnectionState.WAITING, *_CONNECT_RESULTS[1:]
+                    )
+        left = max(until - asyncio.get_running_loop().time(), 0.001)
+        state = await reconnecting.wait_for(*_CONNECT_RESULTS, timeout=left)
+        if state is not ConnectionState.READY and reconnecting.error is not None:
+            raise translate_error(reconnecting.error, 1, None)
+
+    def _with_advice(self, problem: AsynccamError, secret: str | None) -> AsynccamError:
+        if not isinstance(problem, AuthenticationError):
+            return problem
+        hint = advice(secret, problem.message, provided=self._credentials.has_provider)
+        return AuthenticationError(
+            f"{problem.message}{hint}", code=problem.code, data=problem.data, method=problem.method
+        )
+
+
+def _is_unauthenticated(
+    problem: AsynccamError, capabilities: ServiceCapabilities, cause: AsynccamError
+) -> bool:
+    return (
+        isinstance(cause, RpcError)
+        and isinstance(problem, AuthenticationError)
+        and not isinstance(problem, PermissionDeniedError)
+        and capabilities.secret is not None
+    )
 
 
 class PostedCall:
-    """A call that has been sent, and is answered or refused later; made by `Caller.post`.
+    """A call that has been sent and is not answered yet; made by `ServiceConnection.post`.
 
     Attributes:
         sent_at: When it was sent, Unix seconds.
-        answered_at: When the answer that counts arrived, Unix seconds; None before.
+        answered_at: When the response that counts was received, Unix seconds; None before.
     """
 
     def __init__(
         self,
-        caller: Caller,
+        connection: ServiceConnection,
         method: str,
         params: dict[str, Any],
         timeout: float,
@@ -286,37 +455,37 @@ class PostedCall:
     ) -> None:
         self.sent_at = unix_now()
         self.answered_at: float | None = None
-        self._caller = caller
+        self._connection = connection
         self._method = method
         self._params = params
-        self._timeout = timeout
         self._until = asyncio.get_running_loop().time() + timeout
         self._future = future
-        future.add_done_callback(self._answered)
+        future.add_done_callback(self._on_response)
 
     async def result(self) -> Any:
-        """Wait for the answer; a refusal that passes is met by sending the call again.
+        """Wait for the response; after a temporary refusal the call is sent again.
 
         Raises:
-            CameraServiceError, TimeoutError: As `Caller.call`.
+            CameraServiceError, TimeoutError: As `ServiceConnection.call`.
             StateError: `forget` was called.
         """
         left = max(self._until - asyncio.get_running_loop().time(), 0.001)
         task = asyncio.current_task()
         before = 0 if task is None else task.cancelling()
         try:
-            value = await self._caller.call(self._method, self._params, timeout=left, posted=self._future)
+            value = await self._connection.call(self._method, self._params, timeout=left, posted=self._future)
         except asyncio.CancelledError:
+            # The future is cancelled by `forget`; a cancellation of this task must go on.
             if self._future.cancelled() and task is not None and task.cancelling() <= before:
                 raise StateError(f"{self._method} was forgotten before it was answered") from None
             raise
-        if self._future.exception() is not None:  # another answer than the first one
+        if self._future.exception() is not None:  # another response than the first one
             self.answered_at = unix_now()
         return value
 
     def forget(self) -> None:
-        """Wait no longer; what has been sent is not called back."""
+        """Stop waiting; the call is not cancelled at the service."""
         self._future.cancel()
 
-    def _answered(self, future: "asyncio.Future[Any]") -> None:
+    def _on_response(self, future: "asyncio.Future[Any]") -> None:
         self.answered_at = unix_now()

@@ -1,4 +1,4 @@
-"""Where a service is and how to sign in: arguments first, then the environment, then defaults."""
+"""Addresses and credentials of a service: from arguments, else the environment, else defaults."""
 
 import os
 from collections.abc import Mapping
@@ -20,15 +20,7 @@ _FALSE: Final = ("", "0", "false", "no", "off")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a service listens.
-
-    Attributes:
-        host: Name or address.
-        port: Of the WebSocket.
-        secure: Whether both speak TLS.
-        path: Of the WebSocket.
-        http_port: Of the file server.
-    """
+    """Address of a service's WebSocket, and port of its file server; ``secure`` for TLS on both."""
 
     host: str
     port: int
@@ -39,33 +31,25 @@ class Endpoint:
     def __post_init__(self) -> None:
         if not self.host or not all(1 <= port <= 65535 for port in (self.port, self.http_port)):
             raise UsageError(
-                f"not where a service can be: {self.host!r}, ports {self.port} and {self.http_port}"
+                f"not a valid service address: {self.host!r}, ports {self.port} and {self.http_port}"
             )
 
     @property
     def address(self) -> Address:
-        """The service as an asynccam address."""
+        """Address of the service."""
         return Address("mediamtx", self.host, self.port, secure=self.secure)
 
     @property
     def url(self) -> str:
-        """The WebSocket's URL."""
+        """URL of the WebSocket."""
         return f"{'wss' if self.secure else 'ws'}://{self._host}:{self.port}{self.path}"
 
-    @property
-    def scheme(self) -> str:
-        """Of the file server."""
-        return "https" if self.secure else "http"
-
     def file_url(self, folder: str, name: str) -> str:
-        """The URL of a file, whatever its name holds.
-
-        Raises:
-            UsageError: No file can have this name.
-        """
+        """Return the URL of a file; raise `UsageError` for the names ``""``, ``.`` and ``..``."""
         if name in ("", ".", ".."):
-            raise UsageError(f"{name!r} names no file")
-        return f"{self.scheme}://{self._host}:{self.http_port}/files/{folder}/{quote(name, safe='')}"
+            raise UsageError(f"{name!r} is not a file name")
+        scheme = "https" if self.secure else "http"
+        return f"{scheme}://{self._host}:{self.http_port}/files/{folder}/{quote(name, safe='')}"
 
     @property
     def _host(self) -> str:
@@ -73,13 +57,13 @@ class Endpoint:
 
 
 @dataclass(slots=True)
-class Credentials:
-    """What the client signs in with; nothing of it shows in ``repr``.
+class ServiceCredentials:
+    """Credentials of one client; ``repr`` shows no secret.
 
     Attributes:
         auth_type: ``jwt``, ``api_key`` or ``auto``.
         token: The token, its provider, or the key.
-        second: Another secret and its ``auth_type``, used once the first one is refused; or None.
+        second: ``auth_type`` and secret to use once the first secret is refused, or None.
     """
 
     auth_type: str
@@ -89,13 +73,13 @@ class Credentials:
 
     def __post_init__(self) -> None:
         if self.auth_type not in AUTH_TYPES:
-            raise UsageError(f"auth_type is one of {', '.join(AUTH_TYPES)}, not {self.auth_type!r}")
+            raise UsageError(f"auth_type must be one of {', '.join(AUTH_TYPES)}, not {self.auth_type!r}")
 
     async def secret(self) -> str | None:
-        """The token or key to use now, or None without credentials.
+        """Return the token or key to use now, None without credentials.
 
         Raises:
-            ConnectionError: The token provider failed, for the moment.
+            ConnectionError: The token provider failed for now.
         """
         if self.token is None or isinstance(self.token, str):
             return self.token
@@ -103,23 +87,19 @@ class Credentials:
         return fresh if fresh is not None else await self._ask(self.token)
 
     async def renew(self) -> str | None:
-        """Get what to use from the next sign-in on; a provider's token is kept for that one.
-
-        Raises:
-            ConnectionError: The token provider failed, for the moment.
-        """
+        """Fetch the secret for the next `secret` from the provider, if there is one; errors as there."""
         if self.token is None or isinstance(self.token, str):
             return self.token
         self._fresh = fresh = await self._ask(self.token)
         return fresh
 
-    def replace(self, other: "Credentials") -> None:
-        """Use those of another from now on."""
+    def replace(self, other: "ServiceCredentials") -> None:
+        """Copy the values of other credentials."""
         self.auth_type, self.token, self._fresh = other.auth_type, other.token, None
         self.second = other.second
 
-    def turn(self) -> bool:
-        """Use the second secret from now on, and keep the first one as the second; False if there is none."""
+    def swap(self) -> bool:
+        """Swap first and second secret; return False if there is no second one."""
         if self.second is None or self.token is None:
             return False
         first = self.auth_type, self.token
@@ -127,8 +107,8 @@ class Credentials:
         return True
 
     @property
-    def provided(self) -> bool:
-        """Return whether a provider gives the token."""
+    def has_provider(self) -> bool:
+        """Whether a token provider returns the token."""
         return callable(self.token)
 
     @staticmethod
@@ -138,15 +118,15 @@ class Credentials:
         except AsynccamError:
             raise
         except Exception as error:
-            # Its words may hold the token or the password it was asked for with.
+            # Its message may hold the token, or the password that was sent for it.
             raise ConnectionError(f"the token provider failed with {type(error).__name__}") from error
 
-    def renewable(self, used: str | None) -> bool:
-        """Whether another sign-in would use something else than ``used``, as far as can be told."""
+    def can_renew(self, used: str | None) -> bool:
+        """Return whether the next sign-in may use another secret than ``used``."""
         return self.token != used or self.second is not None
 
     async def headers(self) -> Mapping[str, str]:
-        """What the file server wants to see."""
+        """Return the headers that authenticate a request to the file server."""
         secret = await self.secret()
         if secret is None:
             return {}
@@ -156,15 +136,11 @@ class Credentials:
 def endpoint(
     host: str | None, port: int | None, use_ssl: bool | None, path: str, http_port: int | None
 ) -> Endpoint:
-    """Where the service is; what is None comes from the environment.
-
-    Raises:
-        UsageError: The environment holds what makes no sense.
-    """
+    """Return the endpoint, with the environment's values for None; raise `UsageError` for invalid ones."""
     return Endpoint(
         host or os.environ.get("MEDIAMTX_HOST") or "localhost",
         _port(port, "MEDIAMTX_PORT", DEFAULT_PORT),
-        _truth("MEDIAMTX_USE_SSL") if use_ssl is None else use_ssl,
+        _boolean("MEDIAMTX_USE_SSL") if use_ssl is None else use_ssl,
         path,
         _port(http_port, "MEDIAMTX_HTTP_PORT", FILE_PORT),
     )
@@ -176,25 +152,25 @@ def credentials(
     api_key: str | None,
     *,
     environment: bool = True,
-) -> Credentials:
-    """What to sign in with; what is None comes from the environment, unless that is to be left alone.
+) -> ServiceCredentials:
+    """Return the credentials, with the environment's values for None unless ``environment`` is False.
 
     Raises:
-        UsageError: No such ``auth_type``.
+        UsageError: Not a valid ``auth_type``.
     """
     variables: Mapping[str, str] = os.environ if environment else {}
     token = auth_token or variables.get("MEDIAMTX_AUTH_TOKEN") or None
     key = api_key or variables.get("MEDIAMTX_API_KEY") or None
     kind = auth_type or variables.get("MEDIAMTX_AUTH_TYPE") or None
-    if kind is None:  # said nothing: what was handed over decides
+    if kind is None:  # the given secret decides
         by_key = auth_token is None and (api_key is not None or (token is None and key is not None))
         kind = "api_key" if by_key else "jwt"
     first = key if kind == "api_key" else token if kind == "jwt" else token or key
-    # One that was handed over is not joined by one of the environment, which may be another service's.
+    # A secret that was passed in is not combined with one of the environment: that may be another service's.
     if auth_token is not None or api_key is not None:
         token, key = auth_token, api_key
-    other = ("jwt", token) if first == key else ("api_key", key)
-    return Credentials(kind, first, None if first is None or not other[1] else (other[0], other[1]))
+    second = ("jwt", token) if first == key else ("api_key", key)
+    return ServiceCredentials(kind, first, None if first is None or not second[1] else (second[0], second[1]))
 
 
 def _port(given: int | None, name: str, default: int) -> int:
@@ -204,11 +180,11 @@ def _port(given: int | None, name: str, default: int) -> int:
     try:
         return int(text)
     except ValueError:
-        raise UsageError(f"{name} is {text!r}, which is no port") from None
+        raise UsageError(f"{name} must be a port, not {text!r}") from None
 
 
-def _truth(name: str) -> bool:
+def _boolean(name: str) -> bool:
     text = os.environ.get(name, "").strip().lower()
     if text not in (*_TRUE, *_FALSE):
-        raise UsageError(f"{name} is {text!r}; write true or false")
+        raise UsageError(f"{name} must be true or false, not {text!r}")
     return text in _TRUE

@@ -1,7 +1,7 @@
-"""What is known of a service's cameras, recordings and files, from answers and notifications alike.
+"""State of a service's cameras, recordings and files, from results and notifications.
 
-A recording is told of twice, by a notification and by an answer, in either order; what all systems
-share (`RecordingStarted` and its like) is told once.
+A service reports a recording twice, by a notification and by a result, in either order. `RecordingStarted`
+and the other events of all systems are emitted once.
 """
 
 import itertools
@@ -22,7 +22,7 @@ from asynccam.model.events import (
 )
 from asynccam.model.identity import identifying_facts
 from asynccam.model.info import CameraState
-from asynccam.systems.mediamtx.models import Answer, CameraInfo, FileInfo, RecordingInfo
+from asynccam.systems.mediamtx.models import CameraInfo, FileInfo, RecordingInfo, ServiceResult
 from asynccam.wall_clock import WALL_CLOCK
 
 _STATES: Final = {
@@ -36,63 +36,60 @@ _STATES: Final = {
     "FAILED": CameraState.ERROR,
 }
 _RUNNING: Final = ("STARTED", "RECORDING", "ACTIVE", "STARTING")
-_BEGINS: Final = ("STARTED", "STARTING")
+_STARTED: Final = ("STARTED", "STARTING")
 _ENDED: Final = ("STOPPED", "COMPLETED", "FINISHED")
-_REMEMBERED: Final = 1000
-_MOST_CAMERAS: Final = 4096
-"""Cameras of one service that notifications may name; any number may be listed."""
-_MOST_FIELDS: Final = 256
-"""Fields of a camera or recording that nobody here knows, from all notifications together."""
+_MAX_FILES: Final = 1000
+_MAX_CAMERAS: Final = 4096
+"""Cameras of one service that notifications may add; a list may have any number."""
+_MAX_EXTRA_FIELDS: Final = 256
+"""Unknown fields of a camera or recording that are kept, from all notifications together."""
 UNKNOWN: Final = "UNKNOWN"
 _INTERRUPTED: Final = "INTERRUPTED"
-"""Of a recording that ran when its service was started anew."""
+"""Status of a recording that ran when its service was restarted."""
 
 
 def is_running(recording: RecordingInfo | None) -> bool:
-    """Whether the last word on a recording is that it runs."""
+    """Return whether the last report of a recording is that it runs."""
     return recording is not None and recording.status.upper() in _RUNNING
 
 
 def has_ended(recording: RecordingInfo | None) -> bool:
-    """Whether the last word on a recording is that it ended well."""
+    """Return whether the last report of a recording is that it ended well."""
     return recording is not None and recording.status.upper() in _ENDED
 
 
-def _is_same(known: RecordingInfo, told: RecordingInfo) -> bool:
-    """Whether what is told is of the recording that is known; its file may be named now or left out."""
-    if told.session_id and known.session_id:
-        return told.session_id == known.session_id
-    # After a gap nobody knows whether it still runs; only a beginning is that of another one.
-    lasts = is_running(known) or (known.status == UNKNOWN and told.status.upper() not in _BEGINS)
-    if not told.filename:
-        return lasts or not is_running(told)
-    if told.filename == known.filename or (lasts and not known.filename):
+def _is_same_recording(known: RecordingInfo, report: RecordingInfo) -> bool:
+    """Return whether a report is of the known recording; either may lack the file's name."""
+    if report.session_id and known.session_id:
+        return report.session_id == known.session_id
+    # After a gap the recording may still run; only a start proves that it is another one.
+    lasts = is_running(known) or (known.status == UNKNOWN and report.status.upper() not in _STARTED)
+    if not report.filename:
+        return lasts or not is_running(report)
+    if report.filename == known.filename or (lasts and not known.filename):
         return True
-    # Some services tell the name without its ending at the start and with it at the stop.
-    same_stem = PurePosixPath(told.filename).stem == PurePosixPath(known.filename).stem
-    return same_stem and not is_running(told)
+    # Some services send the name without its suffix at the start and with it at the stop.
+    same_stem = PurePosixPath(report.filename).stem == PurePosixPath(known.filename).stem
+    return same_stem and not is_running(report)
 
 
-def _further(known: Answer, told: Answer) -> dict[str, Any]:
-    """Fields of a notification that nobody here knows, as far as there is room for them."""
-    fields, more = known.model_extra or {}, told.model_extra or {}
-    room = _MOST_FIELDS - len(fields)
-    new = list(itertools.islice((name for name in more if name not in fields), max(room, 0)))
-    return {name: value for name, value in more.items() if name in fields} | {
-        name: more[name] for name in new
-    }
+def _extra_fields(known: ServiceResult, report: ServiceResult) -> dict[str, Any]:
+    """Return the unknown fields of a report, new ones only up to the limit."""
+    fields, extra = known.model_extra or {}, report.model_extra or {}
+    room = max(_MAX_EXTRA_FIELDS - len(fields), 0)
+    new = set(itertools.islice((name for name in extra if name not in fields), room))
+    return {name: value for name, value in extra.items() if name in fields or name in new}
 
 
-class Roster:
-    """The cameras of one service.
+class ServiceStateCache:
+    """Cameras of the service at an address.
 
-    Args:
-        address: The service's.
+    The methods that update it are iterators of the events that the update causes: they must be exhausted.
 
     Attributes:
-        cameras: By device; those that are away are among them.
+        cameras: By device, unavailable ones included.
         recordings: The last recording of each camera, running or ended.
-        files: Files that ended recordings left, by name, the newest last.
+        files: Files of ended recordings by name, the newest last.
     """
 
     def __init__(self, address: Address) -> None:
@@ -100,15 +97,15 @@ class Roster:
         self.cameras: dict[str, CameraInfo] = {}
         self.recordings: dict[str, RecordingInfo] = {}
         self.files: dict[str, FileInfo] = {}
-        self._nameless = 0
-        self._in_doubt_since: dict[str, float] = {}  # elapsed time, by device
+        self._next_local_id = 0
+        self._unknown_since: dict[str, float] = {}  # elapsed time, by device
 
     def camera_id(self, device: str) -> str:
-        """A camera's stable id."""
+        """Return a camera's stable id."""
         return str(self._address.with_camera(device))
 
     def describe(self, camera: CameraInfo) -> model.CameraInfo:
-        """A camera in the words all systems share."""
+        """Describe a camera as all systems do."""
         return model.CameraInfo(
             id=self.camera_id(camera.device),
             system="mediamtx",
@@ -120,42 +117,42 @@ class Roster:
         )
 
     def facts(self, camera: CameraInfo | None) -> Mapping[str, str]:
-        """What a camera's service tells to know the camera by; nothing of one that is not there."""
+        """Return the identifying facts of a camera that the service reports; none of an unavailable one."""
         if camera is None or _STATES.get(camera.status.upper()) is CameraState.UNAVAILABLE:
             return {}
         return identifying_facts(camera.model_extra or {}, name=camera.name)
 
     def state(self, device: str, info: CameraInfo | None = None) -> CameraState:
-        """What a camera does, as far as known; ``info`` is newer than what was told before."""
+        """Return a camera's state; ``info`` is a status newer than the cached one."""
         camera = info or self.cameras.get(device)
-        told = _STATES.get(camera.status.upper(), CameraState.UNKNOWN) if camera else CameraState.UNAVAILABLE
+        state = _STATES.get(camera.status.upper(), CameraState.UNKNOWN) if camera else CameraState.UNAVAILABLE
         recording = self.recordings.get(device)
-        if recording is None or told not in (CameraState.READY, CameraState.UNKNOWN):
-            return told
+        if recording is None or state not in (CameraState.READY, CameraState.UNKNOWN):
+            return state
         if is_running(recording):
             return CameraState.RECORDING
-        return CameraState.UNKNOWN if recording.status == UNKNOWN else told
+        return CameraState.UNKNOWN if recording.status == UNKNOWN else state
 
-    # -- what was told ----------------------------------------------------------------------------
+    # -- updates ----------------------------------------------------------------------------------
 
-    def listed(self, cameras: Iterable[CameraInfo]) -> Iterator[Event]:
-        """All cameras there are; gives what this changes."""
+    def update_cameras(self, cameras: Iterable[CameraInfo]) -> Iterator[Event]:
+        """Replace all cameras."""
         before = self._states()
         self.cameras = {camera.device: camera for camera in cameras}
         yield from self._changes(before)
 
-    def told(self, camera: CameraInfo) -> Iterator[Event]:
-        """One camera's status; gives what this changes."""
+    def update_camera(self, camera: CameraInfo) -> Iterator[Event]:
+        """Update one camera."""
         known = self.cameras.get(camera.device)
-        if not camera.device or (known is None and len(self.cameras) >= _MOST_CAMERAS):
+        if not camera.device or (known is None and len(self.cameras) >= _MAX_CAMERAS):
             return
         before = self._states(camera.device)
-        # Notifications leave out what has not changed.
+        # Notifications leave out values that have not changed.
         self.cameras[camera.device] = (
             known.model_copy(
                 update={
                     **{name: getattr(camera, name) for name in camera.model_fields_set},
-                    **_further(known, camera),
+                    **_extra_fields(known, camera),
                 }
             )
             if known
@@ -163,65 +160,64 @@ class Roster:
         )
         yield from self._changes(before, camera.device)
 
-    def recorded(self, recording: RecordingInfo) -> Iterator[Event]:
-        """A recording's status; gives what this changes."""
+    def update_recording(self, recording: RecordingInfo) -> Iterator[Event]:
+        """Update a camera's recording."""
         device = recording.device
         known = self.recordings.get(device)
-        if not device or (known is None and len(self.recordings) >= _MOST_CAMERAS):
+        if not device or (known is None and len(self.recordings) >= _MAX_CAMERAS):
             return
         before = self._states(device)
-        same = known is not None and _is_same(known, recording)
+        same = known is not None and _is_same_recording(known, recording)
         if known and same:
-            told = {
+            values = {
                 name: value
                 for name in recording.model_fields_set
                 if (value := getattr(recording, name)) is not None
             }
             first_id = known.recording_id
-            recording = known.model_copy(update=told | _further(known, recording)).known_as(first_id)
+            recording = known.model_copy(update=values | _extra_fields(known, recording)).known_as(first_id)
         elif is_running(recording) and not recording.recording_id:
-            self._nameless += 1
-            recording = recording.known_as(f"{device}#{self._nameless}")
+            self._next_local_id += 1
+            recording = recording.known_as(f"{device}#{self._next_local_id}")
         self.recordings[device] = recording
         yield from self._changes(before, device)
         if is_running(recording) and not (same and is_running(known)):
             yield RecordingStarted(camera=self.camera_id(device))
         elif has_ended(recording) and not (same and has_ended(known)):
-            self._remember(recording)
+            self._remember_file(recording)
             yield RecordingStopped(
                 camera=self.camera_id(device), files=(recording.filename,) if recording.filename else ()
             )
         elif has_ended(recording):
-            self._remember(recording)
+            self._remember_file(recording)
 
-    def start_lost(self, device: str) -> Iterator[Event]:
-        """A start was sent and its answer was lost; gives what this changes.
+    def mark_start_lost(self, device: str) -> Iterator[Event]:
+        """Set the recording to unknown, after the response to a start was lost.
 
-        A service does not tell in a camera's status whether it records. Until a notification or an answer
-        does, nobody knows.
+        A camera's status does not show whether it records; only a notification or a result does.
         """
         if is_running(self.recordings.get(device)):
-            return  # a notification was quicker
+            return  # a notification was received first
         before = self._states()
         self.recordings[device] = RecordingInfo(device=device, status=UNKNOWN)
-        self._in_doubt_since[device] = WALL_CLOCK.elapsed()
+        self._unknown_since[device] = WALL_CLOCK.elapsed()
         yield from self._changes(before)
 
-    def identified(self, recording: RecordingInfo) -> RecordingInfo:
-        """A message about a recording under the id that the recording is known by."""
+    def with_known_id(self, recording: RecordingInfo) -> RecordingInfo:
+        """Return a message about a recording under the id that the recording is known by."""
         known = self.recordings.get(recording.device)
-        if known is None or not known.recording_id or not _is_same(known, recording):
+        if known is None or not known.recording_id or not _is_same_recording(known, recording):
             return recording
         return recording.known_as(known.recording_id)
 
-    def gap(self, began: float, ended: float, cameras: Iterable[CameraInfo]) -> Iterator[Event]:
-        """All cameras there are after the connection was away; gives the gap, then what changed."""
+    def update_after_gap(self, began: float, ended: float, cameras: Iterable[CameraInfo]) -> Iterator[Event]:
+        """Replace all cameras after the connection was lost; the first event is `MissedEvents`."""
         before = self._states()
-        lost = WALL_CLOCK.elapsed() - (ended - began)  # wall time may be set before anybody asks
+        lost = WALL_CLOCK.elapsed() - (ended - began)  # as elapsed time: the wall clock may be set later
         for device, recording in self.recordings.items():
             if is_running(recording):
-                self._in_doubt_since[device] = lost
-        # Whether a recording survived the gap, nobody has said yet.
+                self._unknown_since[device] = lost
+        # No message yet shows whether a recording survived the gap.
         self.recordings = {
             device: recording.model_copy(update={"status": UNKNOWN}) if is_running(recording) else recording
             for device, recording in self.recordings.items()
@@ -238,16 +234,13 @@ class Roster:
         )
         yield from self._changes(before)
 
-    def up_since(self, device: str, moment: float) -> Iterator[Event]:
-        """A camera has been served without a break since a moment of elapsed time; gives what this changes.
-
-        A recording that ran before the connection was lost has ended if the service was started after that.
-        """
+    def mark_up_since(self, device: str, moment: float) -> Iterator[Event]:
+        """End a recording of unknown state if the service was started (elapsed time) after the gap began."""
         recording = self.recordings.get(device)
         if (
             recording is None
             or recording.status != UNKNOWN
-            or moment < self._in_doubt_since.get(device, moment + 1)
+            or moment < self._unknown_since.get(device, moment + 1)
         ):
             return
         before = self._states()
@@ -257,7 +250,7 @@ class Roster:
     # -- inside -----------------------------------------------------------------------------------
 
     def _states(self, *devices: str) -> dict[str, CameraState]:
-        """Cameras that are present, of those given or of all, and what they do."""
+        """Return the states of the given cameras, or of all, without unavailable ones."""
         chosen = [device for device in devices if device in self.cameras] if devices else self.cameras
         states = {device: self.state(device) for device in chosen}
         return {device: state for device, state in states.items() if state is not CameraState.UNAVAILABLE}
@@ -277,14 +270,14 @@ class Roster:
                     reason=self.cameras[device].status,
                 )
 
-    def _remember(self, recording: RecordingInfo) -> None:
+    def _remember_file(self, recording: RecordingInfo) -> None:
         if not recording.filename:
             return
         self.files.pop(recording.filename, None)
         self.files[recording.filename] = FileInfo(
             filename=recording.filename, file_size=recording.file_size, modified_time=recording.end_time
         )
-        while len(self.files) > _REMEMBERED:
+        while len(self.files) > _MAX_FILES:
             del self.files[next(iter(self.files))]
 
     def _ids(self, devices: Iterable[str]) -> tuple[str, ...]:

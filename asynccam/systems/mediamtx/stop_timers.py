@@ -1,4 +1,4 @@
-"""Recordings the client has promised to stop by hand. See docs/protocols/mediamtx.md, "Timed recordings"."""
+"""Timers for recordings that the client stops itself. See docs/protocols/mediamtx.md, "Timed recordings"."""
 
 import asyncio
 import logging
@@ -10,56 +10,49 @@ from asynccam.runtime.tasks import TaskScope
 from asynccam.runtime.timing import deadline
 
 _LOG = logging.getLogger(__name__)
-_FAREWELL: Final = 5.0
-"""Seconds the stops still owed may take together when the client leaves."""
+_FINAL_TIMEOUT: Final = 5.0
+"""Seconds for all outstanding stops together when the client disconnects."""
 
 
-class TimedStops:
-    """One timer a camera.
-
-    Args:
-        stop: Stops a camera's recording, waiting out a lost connection first.
-    """
+class StopTimers:
+    """One timer per camera; ``stop`` waits until the connection is restored and stops the recording."""
 
     def __init__(self, stop: Callable[[str], Awaitable[object]]) -> None:
         self._stop = stop
         self._scope = TaskScope("timed recordings")
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    @property
-    def owed(self) -> frozenset[str]:
-        """Cameras whose stop is still to come."""
-        return frozenset(self._tasks)
-
     def stop_after(self, camera: str, seconds: float) -> None:
-        """Stop a camera's recording after a while."""
+        """Stop a camera's recording after ``seconds``, replacing its timer."""
         self.cancel(camera)
         self._tasks[camera] = self._scope.spawn(self._run(camera, seconds), name=camera)
 
     def cancel(self, camera: str) -> None:
-        """Forget the stop of a camera: somebody stops it by hand, or this very timer does."""
+        """Cancel a camera's timer, unless it is this very timer that stops the recording."""
         task = self._tasks.get(camera)
         if task is not None and task is not asyncio.current_task():
             del self._tasks[camera]
             task.cancel()
 
     async def aclose(self) -> None:
-        """Stop at once what is still owed; harmless when called twice."""
-        owed = tuple(self._tasks)
-        for camera in owed:
+        """Stop now what timers would stop later; may be called twice."""
+        cameras = tuple(self._tasks)
+        for camera in cameras:
             self.cancel(camera)
         await self._scope.aclose()
-        async with TaskScope("timed recordings, farewell") as scope:
-            await scope.gather({camera: self._try(camera, _FAREWELL) for camera in owed}, name="stop")
+        async with TaskScope("final stops") as scope:
+            await scope.gather(
+                {camera: self._stop_within(camera, _FINAL_TIMEOUT) for camera in cameras}, name="stop"
+            )
         self._scope = TaskScope("timed recordings")
 
     async def _run(self, camera: str, seconds: float) -> None:
         await asyncio.sleep(seconds)
-        await self._try(camera, None)
+        await self._stop_within(camera, None)
         if self._tasks.get(camera) is asyncio.current_task():
             del self._tasks[camera]
 
-    async def _try(self, camera: str, seconds: float | None) -> None:
+    async def _stop_within(self, camera: str, seconds: float | None) -> None:
         try:
             async with deadline(seconds, f"end of the timed recording of {camera}"):
                 await self._stop(camera)

@@ -11,7 +11,7 @@ import pytest
 from asynccam.errors import TimeoutError
 from asynccam.net.reconnecting import ConnectionState
 from asynccam.systems.mediamtx import AuthenticationError, CameraClient, ConnectionError
-from asynccam.systems.mediamtx.tokens import advice, may_be_early, token_times
+from asynccam.systems.mediamtx.auth import advice, may_be_early, token_times
 from asynccam.wall_clock import unix_now
 from tests.support.waiting import eventually
 from tests.systems.mediamtx.clients import client_of, connected

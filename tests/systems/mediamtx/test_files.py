@@ -82,7 +82,7 @@ async def test_the_release_that_cannot_list_is_replaced_by_what_was_told(
             await client.get_recording_info("other.mp4")
         with pytest.raises(CameraServiceError, match="Internal"):
             await client.delete_recording("a.mp4")
-    assert caplog.text.count("cannot tell its files") == 1
+    assert caplog.text.count("cannot list its files") == 1
 
 
 async def test_an_internal_error_of_a_service_that_can_list_is_an_error() -> None:

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asynccam.errors import RemoteProtocolError
+from asynccam.systems.mediamtx.events import parse_notification
 from asynccam.systems.mediamtx.models import (
-    Answer,
+    AuthenticationResult,
     CameraInfo,
     CameraList,
     FileInfo,
@@ -17,10 +18,9 @@ from asynccam.systems.mediamtx.models import (
     Metrics,
     RecordingInfo,
     Report,
-    SignIn,
+    ServiceResult,
     SnapshotInfo,
 )
-from asynccam.systems.mediamtx.notifications import read_notice
 
 FIELDS = (
     "device status name fps streams rtsp metrics readers capabilities files filename total start_time"
@@ -44,10 +44,11 @@ METHODS = [
 
 
 @pytest.mark.parametrize(
-    "shape", [CameraInfo, CameraList, FileInfo, FileList, RecordingInfo, Report, SignIn, SnapshotInfo]
+    "shape",
+    [CameraInfo, CameraList, FileInfo, FileList, RecordingInfo, Report, AuthenticationResult, SnapshotInfo],
 )
 @given(value=ANYTHING)
-def test_any_answer_is_read_or_refused(shape: type[Answer], value: Any) -> None:
+def test_any_answer_is_read_or_refused(shape: type[ServiceResult], value: Any) -> None:
     try:
         answer = shape.read(value, method="x")
     except RemoteProtocolError:
@@ -59,7 +60,7 @@ def test_any_answer_is_read_or_refused(shape: type[Answer], value: Any) -> None:
 @given(method=st.sampled_from(METHODS), params=ANYTHING)
 def test_any_notification_is_read_or_refused(method: str, params: Any) -> None:
     with suppress(RemoteProtocolError):
-        read_notice(method, params)
+        parse_notification(method, params)
 
 
 @pytest.mark.parametrize(

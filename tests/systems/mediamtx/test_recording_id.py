@@ -6,7 +6,7 @@ import pytest
 
 from asynccam.model.address import Address
 from asynccam.systems.mediamtx.models import CameraInfo, RecordingInfo
-from asynccam.systems.mediamtx.state_cache import Roster
+from asynccam.systems.mediamtx.state_cache import ServiceStateCache
 from asynccam.wall_clock import WALL_CLOCK, unix_now
 from tests.support.set_clock import SetClock
 from tests.support.waiting import eventually
@@ -21,8 +21,8 @@ NAMES: tuple[dict[str, str], ...] = (
 )
 
 
-def roster() -> Roster:
-    return Roster(Address("mediamtx", "h", 1))
+def roster() -> ServiceStateCache:
+    return ServiceStateCache(Address("mediamtx", "h", 1))
 
 
 def told(status: str, **fields: str) -> RecordingInfo:
@@ -35,9 +35,9 @@ def test_whatever_is_left_out_at_the_start_between_and_at_the_stop(words: tuple[
     ids = set()
     for status, fields in zip(("STARTED", "RECORDING", "STOPPED"), words, strict=True):
         message = told(status, **fields)
-        list(known.recorded(message))
+        list(known.update_recording(message))
         ids.add(known.recordings["camera0"].recording_id)
-        ids.add(known.identified(message).recording_id)
+        ids.add(known.with_known_id(message).recording_id)
     assert len(ids) == 1
     assert ids != {""}
 
@@ -46,22 +46,22 @@ def test_another_recording_has_another_id_though_none_is_named() -> None:
     known = roster()
     ids = []
     for _ in range(2):
-        list(known.recorded(told("STARTED")))
+        list(known.update_recording(told("STARTED")))
         ids.append(known.recordings["camera0"].recording_id)
-        list(known.recorded(told("STOPPED")))
+        list(known.update_recording(told("STOPPED")))
         assert known.recordings["camera0"].recording_id == ids[-1]
     assert ids[0] != ids[1]
 
 
 def test_a_gap_does_not_change_the_id() -> None:
     known = roster()
-    list(known.listed([CameraInfo(device="camera0", status="CONNECTED")]))
-    list(known.recorded(told("STARTED", session_id="s-1", filename="a")))
-    list(known.gap(0.0, 1.0, [CameraInfo(device="camera0", status="CONNECTED")]))
+    list(known.update_cameras([CameraInfo(device="camera0", status="CONNECTED")]))
+    list(known.update_recording(told("STARTED", session_id="s-1", filename="a")))
+    list(known.update_after_gap(0.0, 1.0, [CameraInfo(device="camera0", status="CONNECTED")]))
     for status, fields in (("RECORDING", {}), ("STOPPED", {"filename": "a.mp4"})):
         message = told(status, **fields)
-        list(known.recorded(message))
-        assert known.identified(message).recording_id == "s-1"
+        list(known.update_recording(message))
+        assert known.with_known_id(message).recording_id == "s-1"
         assert known.recordings["camera0"].recording_id == "s-1"
 
 
@@ -73,13 +73,13 @@ def test_whether_a_service_was_started_anew_is_not_judged_by_the_time_of_day(
     clock = SetClock(monkeypatch)
     for uptime, status in ((7200.0, "UNKNOWN"), (3605.0, "INTERRUPTED")):
         known = roster()
-        list(known.listed([CameraInfo(device="camera0", status="CONNECTED")]))
-        list(known.recorded(told("STARTED", session_id="s-1", filename="a")))
+        list(known.update_cameras([CameraInfo(device="camera0", status="CONNECTED")]))
+        list(known.update_recording(told("STARTED", session_id="s-1", filename="a")))
         now = unix_now()
-        list(known.gap(now - 10, now, [CameraInfo(device="camera0", status="CONNECTED")]))
+        list(known.update_after_gap(now - 10, now, [CameraInfo(device="camera0", status="CONNECTED")]))
         clock.sleep(3600)
         clock.step(step)
-        list(known.up_since("camera0", WALL_CLOCK.elapsed() - uptime))
+        list(known.mark_up_since("camera0", WALL_CLOCK.elapsed() - uptime))
         assert known.recordings["camera0"].status == status
 
 
@@ -89,10 +89,10 @@ def test_a_start_whose_answer_was_lost_has_ended_if_the_service_was_started_anew
 ) -> None:
     clock = SetClock(monkeypatch)
     known = roster()
-    list(known.listed([CameraInfo(device="camera0", status="CONNECTED")]))
-    list(known.start_lost("camera0"))
+    list(known.update_cameras([CameraInfo(device="camera0", status="CONNECTED")]))
+    list(known.mark_start_lost("camera0"))
     clock.sleep(3600)
-    list(known.up_since("camera0", WALL_CLOCK.elapsed() - uptime))
+    list(known.mark_up_since("camera0", WALL_CLOCK.elapsed() - uptime))
     assert known.recordings["camera0"].status == status
 
 

@@ -126,7 +126,7 @@ async def test_a_timed_stop_that_is_refused_is_logged(caplog: pytest.LogCaptureF
 async def test_leaving_is_not_held_up_by_a_timed_stop_nobody_answers(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("asynccam.systems.mediamtx.stop_timers._FAREWELL", 0.1)
+    monkeypatch.setattr("asynccam.systems.mediamtx.stop_timers._FINAL_TIMEOUT", 0.1)
     held = Held('"result": {}')
     async with running(Gen1()) as peer:
         peer.answers["stop_recording"] = held

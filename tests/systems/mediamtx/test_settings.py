@@ -6,7 +6,7 @@ import pytest
 
 from asynccam.errors import UsageError
 from asynccam.systems.mediamtx import CameraClient
-from asynccam.systems.mediamtx.settings import Credentials, credentials, endpoint
+from asynccam.systems.mediamtx.settings import ServiceCredentials, credentials, endpoint
 
 NAMES = ("HOST", "PORT", "USE_SSL", "AUTH_TYPE", "AUTH_TOKEN", "API_KEY")
 
@@ -70,13 +70,13 @@ def test_an_environment_that_makes_no_sense_is_said_so(
 
 def test_a_secret_is_never_shown() -> None:
     client = CameraClient("cam", auth_token="topsecret")
-    assert "topsecret" not in repr(client) + repr(Credentials("jwt", "topsecret"))
+    assert "topsecret" not in repr(client) + repr(ServiceCredentials("jwt", "topsecret"))
     assert repr(client) == "<CameraClient mediamtx://cam:8080 closed>"
 
 
 def test_without_credentials_no_header_is_sent() -> None:
-    assert asyncio.run(_headers(Credentials("jwt", None))) == {}
+    assert asyncio.run(_headers(ServiceCredentials("jwt", None))) == {}
 
 
-async def _headers(of: Credentials) -> object:
+async def _headers(of: ServiceCredentials) -> object:
     return await of.headers()

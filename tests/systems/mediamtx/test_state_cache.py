@@ -5,18 +5,18 @@ import pytest
 from asynccam.model.address import Address
 from asynccam.model.events import Event, RecordingStarted, RecordingStopped
 from asynccam.systems.mediamtx.models import CameraInfo, RecordingInfo
-from asynccam.systems.mediamtx.state_cache import Roster
+from asynccam.systems.mediamtx.state_cache import ServiceStateCache
 
 STARTED, STOPPED = RecordingStarted, RecordingStopped
 
 
 def told(*fragments: tuple[str, str]) -> list[type[Event]]:
-    roster = Roster(Address("mediamtx", "host", 8002))
-    list(roster.listed([CameraInfo(device="camera0", status="CONNECTED")]))
+    roster = ServiceStateCache(Address("mediamtx", "host", 8002))
+    list(roster.update_cameras([CameraInfo(device="camera0", status="CONNECTED")]))
     kinds: list[type[Event]] = []
     for status, filename in fragments:
         fields = {"device": "camera0", "status": status} | ({"filename": filename} if filename else {})
-        events = roster.recorded(RecordingInfo.model_validate(fields))
+        events = roster.update_recording(RecordingInfo.model_validate(fields))
         kinds += [type(event) for event in events if isinstance(event, (STARTED, STOPPED))]
     return kinds
 
