@@ -99,7 +99,11 @@ async def test_serve_snapshot_token_from_file_or_environment(place: str, tmp_pat
 
 @pytest.mark.parametrize(
     ("token", "code", "words"),
-    [("short", 2, "a token has 16 characters"), ("", 2, "holds no secret"), (None, 6, "cannot read")],
+    [
+        ("short", 2, "a token must have at least 16 characters"),
+        ("", 2, "holds no secret"),
+        (None, 6, "cannot read"),
+    ],
 )
 async def test_serve_snapshot_invalid_token(token: str | None, code: int, words: str, tmp_path: Path) -> None:
     if token is not None:
@@ -143,7 +147,7 @@ async def test_serve_snapshot_second_server_is_refused(tmp_path: Path) -> None:
         await eventually(lambda: devices.captures, 30)
         second = await asynccam(*line, "--test-cameras", 1, env=env)
         assert (second.code, second.err.count("\n")) == (3, 1)
-        assert f"another Snapshot server works in {tmp_path}" in second.err
+        assert f"another Snapshot server uses {tmp_path}" in second.err
         assert devices.calls == [("stop", "streamer.service")]
         gate.touch()
         assert (await capturing)["success"]

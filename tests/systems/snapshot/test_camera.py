@@ -94,7 +94,7 @@ async def test_odd_names_in_addresses(field: FieldServer, name: str) -> None:
 async def test_which_camera_is_meant(field: FieldServer) -> None:
     with pytest.raises(errors.AddressError, match=r"2 cameras.*'left', 'right'"):
         await SnapshotCamera.connect(at(field))
-    with pytest.raises(errors.NotFoundError, match="the server has 'left', 'right'"):
+    with pytest.raises(errors.NotFoundError, match="the service has 'left', 'right'"):
         await SnapshotCamera.connect(at(field, "nobody"))
     field.cameras = [camera("only")]
     one = await SnapshotCamera.connect(at(field))

@@ -1,8 +1,8 @@
 # The public names and where they live; `__init__.py` brings each in when it is first asked for.
 from .app import SnapshotWeb
+from .backends.base import Backend, Exposure
 from .backends.gstreamer import CameraBackend, GStreamerBackend, TestBackend, simulated_cameras
 from .backends.v4l2 import V4l2CtlBackend
-from .capture import Backend, Exposure
 from .config import ConfigFile
 from .events import (
     CaptureDone,
@@ -16,8 +16,7 @@ from .events import (
     SnapshotDeleted,
 )
 from .imu import ImuFeed
-from .index import Page, StoredSnapshot
-from .models import CaptureState, Phase, Reading, Shot, ShotResult
+from .models import CaptureState, Page, Phase, Reading, Shot, ShotResult, StoredSnapshot
 from .serve import serve
 from .service import SnapshotService
 from .settings import CameraConfig, ImuSettings, Limits, Problem, Retention, ServerConfig, check_camera

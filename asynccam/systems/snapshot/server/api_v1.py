@@ -1,4 +1,4 @@
-"""``/api/v1/``: cameras, captures, pictures and events, described by its own OpenAPI document."""
+"""``/api/v1/``: cameras, settings, captures, pictures and events, described by its own OpenAPI document."""
 
 import json
 from typing import Any, Final
@@ -7,53 +7,52 @@ from aiohttp import hdrs, web
 from pydantic import ValidationError
 
 from asynccam.errors import UsageError
-from asynccam.systems.snapshot.server.answers import HEALTH, json_answer, json_bytes, problem
-from asynccam.systems.snapshot.server.models import ShotResult
-from asynccam.systems.snapshot.server.openapi import Answer, Handler, Operation, document
+from asynccam.systems.snapshot.server.middleware import HEALTH
+from asynccam.systems.snapshot.server.models import VERSION
+from asynccam.systems.snapshot.server.openapi import Handler, Operation, ResponseSpec, openapi_document
 from asynccam.systems.snapshot.server.request_parsing import (
     BODY_ERRORS,
     SAVE_ERRORS,
-    RefusedError,
+    RequestError,
     camera_fields,
-    invalid,
+    field_problems,
+    invalid_fields,
     json_object,
-    typed,
 )
 from asynccam.systems.snapshot.server.schemas import (
     CameraDocument,
     CameraFields,
-    CameraList,
+    CameraListDocument,
     CaptureDocument,
     CaptureOrder,
-    CaptureResult,
     CaptureResults,
-    CheckResult,
+    CheckOutcome,
     FieldProblem,
     HealthDocument,
+    SettingsChange,
+    SettingsDocument,
     SnapshotPage,
     StateDocument,
+    json_response,
 )
 from asynccam.systems.snapshot.server.service import SnapshotService
 from asynccam.systems.snapshot.server.settings import CameraConfig, Problem, check_reachable
 from asynccam.systems.snapshot.server.sse import EventFeed
-from asynccam.systems.snapshot.server.state import camera_document, camera_documents, state_document
-from asynccam.systems.snapshot.server.v1_settings import SettingsApi
-from asynccam.systems.snapshot.server.version import VERSION
 
-_PAGE: Final = 50
+_PAGE_SIZE: Final = 50
+_MAX_DIGITS: Final = 9
 _JPEG: Final = "image/jpeg"
 _BUSY: Final = {409: "The server is being shut down.", 503: "Too many captures wait already."}
 _NO_CAMERA: Final = {404: "There is no such camera."}
 _NO_PICTURE: Final = {404: "There is no such picture."}
+_CHECK_ERRORS: Final = {status: BODY_ERRORS[status] for status in (400, 413, 415)}
+_CAMERA: Final = "/api/v1/cameras/{name}"
+_SNAPSHOTS: Final = "/api/v1/snapshots"
+_SETTINGS: Final = "/api/v1/settings"
 
 
 class ApiV1:
-    """The operations under ``/api/v1/``, and ``/healthz``.
-
-    Args:
-        service: Takes the pictures.
-        feed: Streams what happens.
-    """
+    """The operations under ``/api/v1/``, and ``/healthz``."""
 
     def __init__(self, service: SnapshotService, feed: EventFeed) -> None:
         self._service = service
@@ -61,66 +60,129 @@ class ApiV1:
         self._document = b""
 
     def routes(self) -> list[web.RouteDef]:
-        """Every operation, and the document that describes them."""
-        return [*(one.route() for one in self.operations()), web.get("/api/v1/openapi.json", self.openapi)]
+        """Return every operation, and the document that describes them."""
+        return [
+            *(operation.route() for operation in self.operations()),
+            web.get("/api/v1/openapi.json", self.openapi),
+        ]
 
     def operations(self) -> tuple[Operation, ...]:
-        """Every operation there is."""
-        camera, fields, pictures = "/api/v1/cameras/{name}", CameraConfig, "/api/v1/snapshots"
+        """Return every operation."""
         return (
-            self._get("/api/v1/state", self.state, "state", "Everything the page shows.", StateDocument),
-            self._get("/api/v1/cameras", self.cameras, "listCameras", "Every camera.", CameraList),
-            self._get(camera, self.camera, "getCamera", "One camera.", CameraDocument, errors=_NO_CAMERA),
+            _get("/api/v1/state", self.state, "state", "Everything the page shows.", StateDocument),
+            *self._camera_operations(),
+            *self._settings_operations(),
+            *self._capture_operations(),
+            *self._picture_operations(),
+            Operation(
+                "GET",
+                "/api/v1/events",
+                self._feed.stream,
+                "streamEvents",
+                "Events as Server-Sent Events: state, capture, deleted, imu, trouble, restored.",
+                {200: ResponseSpec("The stream.", None, "text/event-stream")},
+                errors={503: "Too many streams are open."},
+            ),
+            Operation(
+                "GET",
+                HEALTH,
+                self.health,
+                "health",
+                "Check that the server is running.",
+                {200: ResponseSpec("It is running.", HealthDocument)},
+                open=True,
+            ),
+        )
+
+    def _camera_operations(self) -> tuple[Operation, ...]:
+        return (
+            _get("/api/v1/cameras", self.cameras, "listCameras", "Every camera.", CameraListDocument),
+            _get(_CAMERA, self.camera, "getCamera", "One camera.", CameraDocument, errors=_NO_CAMERA),
             Operation(
                 "POST",
                 "/api/v1/cameras",
-                typed(self.add),
+                self.add,
                 "addCamera",
                 "Add a camera.",
-                {201: Answer("The camera was added.", CameraDocument)},
-                body=fields,
+                {201: ResponseSpec("The camera was added.", CameraDocument)},
+                body=CameraConfig,
                 errors=SAVE_ERRORS,
             ),
             Operation(
                 "PATCH",
-                camera,
-                typed(self.change),
+                _CAMERA,
+                self.change,
                 "changeCamera",
-                "Change fields of a camera; those not given stay.",
-                {200: Answer("The camera as it is now.", CameraDocument)},
-                body=fields,
+                "Change fields of a camera; those left out stay.",
+                {200: ResponseSpec("The camera as it is now.", CameraDocument)},
+                body=CameraConfig,
                 partial=True,
                 errors=SAVE_ERRORS | _NO_CAMERA,
             ),
             Operation(
                 "DELETE",
-                camera,
-                typed(self.remove),
+                _CAMERA,
+                self.remove,
                 "deleteCamera",
                 "Delete a camera; its pictures stay.",
-                {204: Answer("It is gone.")},
-                errors=_NO_CAMERA | {409: SAVE_ERRORS[409], 507: SAVE_ERRORS[507]},
+                {204: ResponseSpec("It was deleted.")},
+                errors=_NO_CAMERA | {status: SAVE_ERRORS[status] for status in (409, 507)},
             ),
             Operation(
                 "POST",
                 "/api/v1/camera-check",
-                typed(self.check),
+                self.check,
                 "checkCamera",
-                "Say what is wrong with a camera's fields, without saving them.",
-                {200: Answer("What was found.", CheckResult)},
-                body=fields,
+                "Check a camera's fields without saving them.",
+                {200: ResponseSpec("The problems found.", CheckOutcome)},
+                body=CameraConfig,
                 partial=True,
                 query={"instead_of": {"type": "string", "description": "The camera that is being changed."}},
-                errors={status: BODY_ERRORS[status] for status in (400, 413, 415)},
+                errors=_CHECK_ERRORS,
             ),
-            *SettingsApi(self._service).operations(),
+        )
+
+    def _settings_operations(self) -> tuple[Operation, ...]:
+        return (
+            Operation(
+                "GET",
+                _SETTINGS,
+                self.settings,
+                "getSettings",
+                "Retention, limits and the IMU.",
+                {200: ResponseSpec("The settings in force.", SettingsDocument)},
+            ),
+            Operation(
+                "PATCH",
+                _SETTINGS,
+                self.change_settings,
+                "changeSettings",
+                "Change settings; those left out stay, null restores the default.",
+                {200: ResponseSpec("The settings as they are now.", SettingsDocument)},
+                body=SettingsChange,
+                errors=SAVE_ERRORS,
+            ),
             Operation(
                 "POST",
-                f"{camera}/captures",
-                typed(self.capture),
+                "/api/v1/settings-check",
+                self.check_settings,
+                "checkSettings",
+                "Check a change of settings without saving it.",
+                {200: ResponseSpec("The problems found.", CheckOutcome)},
+                body=SettingsChange,
+                errors=_CHECK_ERRORS,
+            ),
+        )
+
+    def _capture_operations(self) -> tuple[Operation, ...]:
+        return (
+            Operation(
+                "POST",
+                f"{_CAMERA}/captures",
+                self.capture,
                 "capture",
                 "Take a picture with one camera.",
-                {201: Answer("The picture.", CaptureDocument)},
+                {201: ResponseSpec("The picture.", CaptureDocument)},
                 errors=_NO_CAMERA
                 | _BUSY
                 | {502: "There is no picture, and why.", 504: "It took too long.", 507: "The disk refuses."},
@@ -128,15 +190,25 @@ class ApiV1:
             Operation(
                 "POST",
                 "/api/v1/captures",
-                typed(self.capture_group),
+                self.capture_group,
                 "captureGroup",
                 "Take a picture with all cameras, or with the stereo pair.",
-                {200: Answer("What came of each; some may have failed.", CaptureResults)},
+                {200: ResponseSpec("The result of each camera; some may have failed.", CaptureResults)},
                 body=CaptureOrder,
                 errors=BODY_ERRORS | _BUSY | {404: "There is no such camera at all."},
             ),
-            self._get(
-                pictures,
+        )
+
+    def _picture_operations(self) -> tuple[Operation, ...]:
+        side = {
+            "type": "integer",
+            "minimum": 16,
+            "maximum": 1024,
+            "description": "Pixels of its longest side.",
+        }
+        return (
+            _get(
+                _SNAPSHOTS,
                 self.snapshots,
                 "listSnapshots",
                 "Pictures, newest first.",
@@ -146,57 +218,32 @@ class ApiV1:
                         "type": "integer",
                         "minimum": 1,
                         "maximum": 1000,
-                        "default": _PAGE,
-                        "description": "How many at most.",
+                        "default": _PAGE_SIZE,
+                        "description": "Maximum number.",
                     },
-                    "after": {"type": "string", "description": "The next of the page before."},
-                    "camera": {"type": "string", "description": "Only those of this camera."},
+                    "after": {"type": "string", "description": "The next of the previous page."},
+                    "camera": {"type": "string", "description": "Only pictures of this camera."},
                 },
-                errors={422: "A parameter is out of bounds."},
+                errors={422: "A parameter is out of range."},
             ),
             Operation(
                 "DELETE",
-                f"{pictures}/{{filename}}",
-                typed(self.delete_snapshot),
+                f"{_SNAPSHOTS}/{{filename}}",
+                self.delete_snapshot,
                 "deleteSnapshot",
                 "Delete a picture.",
-                {204: Answer("It is gone.")},
+                {204: ResponseSpec("It was deleted.")},
                 errors=_NO_PICTURE | {507: "The disk refuses."},
             ),
             Operation(
                 "GET",
-                f"{pictures}/{{filename}}/thumbnail",
-                typed(self.thumbnail),
+                f"{_SNAPSHOTS}/{{filename}}/thumbnail",
+                self.thumbnail,
                 "getThumbnail",
                 "A small JPEG of a picture.",
-                {200: Answer("The JPEG.", None, _JPEG)},
-                query={
-                    "side": {
-                        "type": "integer",
-                        "minimum": 16,
-                        "maximum": 1024,
-                        "description": "Pixels of its longest side.",
-                    }
-                },
-                errors=_NO_PICTURE | {422: "The side is out of bounds.", 502: "The file is no picture."},
-            ),
-            Operation(
-                "GET",
-                "/api/v1/events",
-                self._feed.stream,
-                "streamEvents",
-                "What happens, as Server-Sent Events: state, capture, deleted, imu, trouble, restored.",
-                {200: Answer("The stream.", None, "text/event-stream")},
-                errors={503: "Too many streams are open."},
-            ),
-            Operation(
-                "GET",
-                HEALTH,
-                self.health,
-                "health",
-                "Say that the server answers.",
-                {200: Answer("It does.", HealthDocument)},
-                open=True,
+                {200: ResponseSpec("The JPEG.", None, _JPEG)},
+                query={"side": side},
+                errors=_NO_PICTURE | {422: "The side is out of range.", 502: "The file is not a picture."},
             ),
         )
 
@@ -205,42 +252,43 @@ class ApiV1:
     async def openapi(self, request: web.Request) -> web.StreamResponse:
         """``GET /api/v1/openapi.json``."""
         if not self._document:
-            self._document = json.dumps(document(self.operations(), version=VERSION)).encode()
-        return json_bytes(self._document)
+            document = openapi_document(self.operations(), version=VERSION)
+            self._document = json.dumps(document).encode()
+        return json_response(self._document)
 
     async def health(self, request: web.Request) -> web.StreamResponse:
         """``GET /healthz``."""
-        return json_answer(HealthDocument())
+        return json_response(HealthDocument())
 
     async def state(self, request: web.Request) -> web.StreamResponse:
         """``GET /api/v1/state``."""
-        return json_answer(state_document(self._service))
+        return json_response(StateDocument.of(self._service))
 
     async def cameras(self, request: web.Request) -> web.StreamResponse:
         """``GET /api/v1/cameras``."""
-        return json_answer(CameraList(cameras=camera_documents(self._service)))
+        return json_response(CameraListDocument.of(self._service))
 
     async def camera(self, request: web.Request) -> web.StreamResponse:
         """``GET /api/v1/cameras/{name}``."""
-        return json_answer(self._camera(request.match_info["name"]))
+        return json_response(self._camera(request.match_info["name"]))
+
+    async def settings(self, request: web.Request) -> web.StreamResponse:
+        """``GET /api/v1/settings``."""
+        return json_response(SettingsDocument.of(self._service.config.current))
 
     async def snapshots(self, request: web.Request) -> web.StreamResponse:
         """``GET /api/v1/snapshots``."""
         page = self._service.store.page(
-            limit=_number(request, "limit", _PAGE),
+            limit=_whole_number(request, "limit", _PAGE_SIZE),
             after=request.query.get("after") or None,
             camera=request.query.get("camera"),
         )
-        return json_answer(SnapshotPage.of(page))
+        return json_response(SnapshotPage.model_validate(page))
 
     async def thumbnail(self, request: web.Request) -> web.StreamResponse:
         """``GET /api/v1/snapshots/{filename}/thumbnail``."""
-        name = request.match_info["filename"]
-        store = self._service.store
-        if "side" in request.query:
-            data = await store.thumbnail(name, side=_number(request, "side", 0))
-        else:
-            data = await store.thumbnail(name)
+        side = {"side": _whole_number(request, "side", 0)} if "side" in request.query else {}
+        data = await self._service.store.thumbnail(request.match_info["filename"], **side)
         headers = {hdrs.CONTENT_TYPE: _JPEG, hdrs.CACHE_CONTROL: "private, max-age=86400"}
         return web.Response(body=data, headers=headers)
 
@@ -249,18 +297,20 @@ class ApiV1:
     async def add(self, request: web.Request) -> web.StreamResponse:
         """``POST /api/v1/cameras``."""
         fields = await camera_fields(request)
-        self._refuse_problems(self._problems(fields, None))
+        if problems := self._camera_problems(fields, None):
+            raise invalid_fields(problems)
         camera = await self._service.config.add_camera(fields)
-        return json_answer(self._camera(camera.name), status=201)
+        return json_response(self._camera(camera.name), status=201)
 
     async def change(self, request: web.Request) -> web.StreamResponse:
         """``PATCH /api/v1/cameras/{name}``."""
         name = request.match_info["name"]
         fields = await camera_fields(request)
         before = self._service.config.camera(name).entry()
-        self._refuse_problems(self._problems({**before, **fields}, name))
+        if problems := self._camera_problems({**before, **fields}, name):
+            raise invalid_fields(problems)
         camera = await self._service.config.replace_camera(name, fields)
-        return json_answer(self._camera(camera.name))
+        return json_response(self._camera(camera.name))
 
     async def remove(self, request: web.Request) -> web.StreamResponse:
         """``DELETE /api/v1/cameras/{name}``."""
@@ -269,84 +319,73 @@ class ApiV1:
 
     async def check(self, request: web.Request) -> web.StreamResponse:
         """``POST /api/v1/camera-check``."""
-        problems = self._problems(await camera_fields(request), request.query.get("instead_of"))
-        found = tuple(FieldProblem(field=one.field, message=one.message) for one in problems)
-        return json_answer(CheckResult(ok=not found, problems=found))
+        found = self._camera_problems(await camera_fields(request), request.query.get("instead_of"))
+        return json_response(CheckOutcome(ok=not found, problems=found))
+
+    async def change_settings(self, request: web.Request) -> web.StreamResponse:
+        """``PATCH /api/v1/settings``."""
+        changes = await json_object(request)
+        if problems := field_problems(self._service.config.check_settings(changes)):
+            raise invalid_fields(problems)
+        await self._service.config.change_settings(changes)
+        return json_response(SettingsDocument.of(self._service.config.current))
+
+    async def check_settings(self, request: web.Request) -> web.StreamResponse:
+        """``POST /api/v1/settings-check``."""
+        found = field_problems(self._service.config.check_settings(await json_object(request)))
+        return json_response(CheckOutcome(ok=not found, problems=found))
 
     async def capture(self, request: web.Request) -> web.StreamResponse:
         """``POST /api/v1/cameras/{name}/captures``."""
         shot = await self._service.capture(request.match_info["name"])
-        return json_answer(CaptureDocument.taken(shot, "snapshot"), status=201)
+        return json_response(CaptureDocument.model_validate(shot), status=201)
 
     async def capture_group(self, request: web.Request) -> web.StreamResponse:
         """``POST /api/v1/captures``."""
         try:
             order = CaptureOrder.model_validate(await json_object(request))
         except ValidationError as error:
-            found = tuple(
-                FieldProblem(field=".".join(map(str, one["loc"])), message=one["msg"])
-                for one in error.errors()
+            problems = tuple(
+                FieldProblem(field=".".join(map(str, flaw["loc"])), message=flaw["msg"])
+                for flaw in error.errors()
             )
-            raise RefusedError(invalid(found)) from None
-        if order.group == "all":
-            prefix, results = "api_all_cams", await self._service.capture_all()
-        else:
-            prefix, results = "api_stereo", await self._service.capture_stereo()
+            raise invalid_fields(problems) from None
+        service = self._service
+        results = await (service.capture_all() if order.group == "all" else service.capture_stereo())
         if not results:
             which = "is configured" if order.group == "all" else "is marked stereo"
-            return problem(404, "no_cameras", f"No camera {which}.")
-        return json_answer(_documents(results, prefix))
+            raise RequestError(404, "no_cameras", f"No camera {which}.")
+        return json_response(CaptureResults.of(results))
 
     async def delete_snapshot(self, request: web.Request) -> web.StreamResponse:
         """``DELETE /api/v1/snapshots/{filename}``."""
         await self._service.store.delete(request.match_info["filename"])
         return web.Response(status=204)
 
-    # -- within ---------------------------------------------------------------------------------
-
-    def _get(
-        self, path: str, handler: Handler, name: str, summary: str, model: Any, **more: Any
-    ) -> Operation:
-        return Operation("GET", path, typed(handler), name, summary, {200: Answer(summary, model)}, **more)
+    # -- private --------------------------------------------------------------------------------
 
     def _camera(self, name: str) -> CameraDocument:
-        return camera_document(self._service, self._service.config.camera(name))
+        return CameraDocument.of(self._service, self._service.config.camera(name))
 
-    def _problems(self, fields: CameraFields, instead_of: str | None) -> tuple[Problem, ...]:
+    def _camera_problems(self, fields: CameraFields, instead_of: str | None) -> tuple[FieldProblem, ...]:
         taken = [camera.name for camera in self._service.cameras() if camera.name != instead_of]
         camera, problems = check_reachable(fields, taken=taken)
-        if camera is None and fields.get("name") in taken and all(one.field != "name" for one in problems):
-            # Found out last, but told at once with the rest.
-            problems = (Problem("another camera has this name already", "name"), *problems)
         if camera is not None:
             problems = self._service.config.allowed.problems(camera)
-        return problems
-
-    def _refuse_problems(self, problems: tuple[Problem, ...]) -> None:
-        if problems:
-            found = tuple(FieldProblem(field=one.field, message=one.message) for one in problems)
-            raise RefusedError(invalid(found))
+        elif fields.get("name") in taken and all(problem.field != "name" for problem in problems):
+            # `check_camera` compares names last; report this problem together with the others.
+            problems = (Problem("another camera already has this name", "name"), *problems)
+        return field_problems(problems)
 
 
-def _number(request: web.Request, name: str, default: int) -> int:
+def _get(path: str, handler: Handler, name: str, summary: str, model: Any, **more: Any) -> Operation:
+    return Operation("GET", path, handler, name, summary, {200: ResponseSpec(summary, model)}, **more)
+
+
+def _whole_number(request: web.Request, name: str, default: int) -> int:
     text = request.query.get(name, "")
     if not text:
         return default
-    if not (text.isascii() and text.isdecimal() and len(text) < 10):
-        raise UsageError(f"{name} is a whole number, not {text!r}")
+    if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS):
+        raise UsageError(f"{name} must be a whole number, not {text!r}")
     return int(text)
-
-
-def _documents(results: tuple[ShotResult, ...], prefix: str) -> CaptureResults:
-    moments = [one.shot.taken_at for one in results if one.shot is not None]
-    return CaptureResults(
-        results=tuple(
-            CaptureResult(
-                camera=one.camera,
-                snapshot=None if one.shot is None else CaptureDocument.taken(one.shot, prefix),
-                error=one.error,
-            )
-            for one in results
-        ),
-        spread=max(moments) - min(moments) if len(moments) > 1 else None,
-    )

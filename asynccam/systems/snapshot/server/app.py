@@ -1,66 +1,55 @@
-"""The web of a Snapshot server: every request through one front, and the sockets it listens at."""
+"""Web server of a Snapshot server: its routes and the socket it listens at."""
 
 import asyncio
-import logging
 import resource
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Final
 
-from aiohttp import hdrs, web
-from aiohttp.typedefs import Handler
+from aiohttp import web
 
-from asynccam.errors import AsynccamError, ConnectionError
-from asynccam.systems.snapshot.server.answers import (
-    html_error,
-    is_described,
-    json_answer,
-    plain_error,
-    problem,
-    status_of,
-)
-from asynccam.systems.snapshot.server.api_legacy import FieldApi
+from asynccam.errors import ConnectionError
+from asynccam.systems.snapshot.server.api_legacy import LegacyApi
 from asynccam.systems.snapshot.server.api_v1 import ApiV1
-from asynccam.systems.snapshot.server.metrics import Metrics
-from asynccam.systems.snapshot.server.middleware import SILENCE, Connection, Door
-from asynccam.systems.snapshot.server.pages import Pages, read_static
-from asynccam.systems.snapshot.server.security import HEADERS, Guard, Refusal
+from asynccam.systems.snapshot.server.metrics import ServerMetrics
+from asynccam.systems.snapshot.server.middleware import (
+    IDLE_TIMEOUT,
+    MAX_BODY,
+    AccessPolicy,
+    ConnectionLimiter,
+    RequestMiddleware,
+    add_headers,
+)
+from asynccam.systems.snapshot.server.pages import Pages, read_files
 from asynccam.systems.snapshot.server.service import SnapshotService
 from asynccam.systems.snapshot.server.sse import EventFeed
 
-MAX_BODY: Final = 64 * 1024
-"""Bytes of a request's body; nothing is ever uploaded."""
 MAX_CONNECTIONS: Final = 4096
 MAX_REQUESTS: Final = 2048
 _BACKLOG: Final = 1024
 _KEEP_ALIVE: Final = 30.0
 _SPARE_DESCRIPTORS: Final = 200
-"""For cameras, files and processes, which must never want for one because of the web."""
+"""File descriptors reserved for cameras, files and processes."""
 _LINGERING: Final = 1.0
-"""Seconds that a body nobody wants is read for, before the connection is closed."""
-_SENDING_SECONDS: Final = 300.0
-_SHUTDOWN_SECONDS: Final = 6.0
-
-_CODES: Final = {404: "not_found", 405: "method_not_allowed", 408: "too_slow", 413: "too_large"}
-
-_LOG = logging.getLogger(__name__)
+"""Seconds to read an unwanted body before the connection is closed."""
+_SHUTDOWN_TIMEOUT: Final = 6.0
 
 
 class SnapshotWeb:
-    """The REST APIs, the page and the event stream of a `SnapshotService`; an async context manager.
+    """REST APIs, page and event stream of a `SnapshotService`; an async context manager.
 
     Args:
-        service: What takes the pictures; entered, and left, by the caller.
+        service: Entered and left by the caller.
         host: Address to listen at.
         port: TCP port; 0 takes a free one.
-        token: What every request has to show, or None.
-        hosts: Names under which it is reached, see `asynccam.systems.snapshot.server.security.Guard`.
-        max_connections: Connections at once; never more than the system gives descriptors for.
-        max_requests: Requests being answered at once; more are told 503.
-        silence: Seconds a connection may be without a request.
+        token: Required of every request, or None.
+        hosts: Host names of the server, see `asynccam.systems.snapshot.server.middleware.AccessPolicy`.
+        max_connections: Maximum number of connections; also limited by the file descriptors of the process.
+        max_requests: Requests answered at once; more get a 503.
+        silence: Seconds a connection may be open without a request.
 
     Attributes:
-        metrics: What ``/metrics`` shows.
+        metrics: Served at ``/metrics``.
 
     Raises:
         UsageError: The token is too short.
@@ -76,21 +65,20 @@ class SnapshotWeb:
         hosts: Iterable[str] = (),
         max_connections: int = MAX_CONNECTIONS,
         max_requests: int = MAX_REQUESTS,
-        silence: float = SILENCE,
+        silence: float = IDLE_TIMEOUT,
     ) -> None:
         self._service = service
         self._host = host
         self._port = port
-        self._guard = Guard(token=token, hosts=hosts)
-        self._max_connections = min(max_connections, _descriptors())
+        self._policy = AccessPolicy(token=token, hosts=hosts)
+        self._max_connections = min(max_connections, _available_descriptors())
         self._max_requests = max_requests
-        self._silence = silence
-        self._running = 0
+        self._idle_timeout = silence
         self._feed = EventFeed(service)
-        self.metrics = Metrics(service, self._feed)
+        self.metrics = ServerMetrics(service, self._feed)
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
-        self._door: Door | None = None
+        self._limiter: ConnectionLimiter | None = None
 
     @property
     def port(self) -> int:
@@ -105,8 +93,8 @@ class SnapshotWeb:
 
     @property
     def wants_token(self) -> bool:
-        """Whether requests have to show a token."""
-        return self._guard.wants_token
+        """Whether requests need a token."""
+        return self._policy.wants_token
 
     async def __aenter__(self) -> "SnapshotWeb":
         try:
@@ -121,42 +109,41 @@ class SnapshotWeb:
     ) -> None:
         await self._close()
 
-    # -- opening and closing --------------------------------------------------------------------
-
     async def _open(self) -> None:
-        @web.middleware
-        async def front(request: web.Request, handler: Handler) -> web.StreamResponse:
-            return await self._front(request, handler)
-
-        app = web.Application(middlewares=[front], client_max_size=MAX_BODY)
-        pages = Pages(self._service, self._guard, await read_static())
-        app.add_routes(FieldApi(self._service).routes())
+        middleware = RequestMiddleware(
+            self._policy,
+            max_requests=self._max_requests,
+            on_response=self.metrics.answered,
+            on_refused=self.metrics.refused,
+        )
+        app = web.Application(middlewares=[middleware.handle], client_max_size=MAX_BODY)
+        app.add_routes(LegacyApi(self._service).routes())
         app.add_routes(ApiV1(self._service, self._feed).routes())
-        app.add_routes(pages.routes())
+        app.add_routes(Pages(self._service, self._policy, await read_files()).routes())
         app.add_routes([web.get("/metrics", self.metrics.show)])
-        app.on_response_prepare.append(_add_headers)
+        app.on_response_prepare.append(add_headers)
         self._runner = web.AppRunner(
             app,
             access_log=None,
             keepalive_timeout=_KEEP_ALIVE,
-            shutdown_timeout=_SHUTDOWN_SECONDS,
+            shutdown_timeout=_SHUTDOWN_TIMEOUT,
             lingering_time=_LINGERING,
             max_line_size=8190,
         )
         await self._runner.setup()
         make = self._runner.server
         assert make is not None
-        self._door = Door(make, limit=self._max_connections, silence=self._silence)
-        self.metrics.watch(self._door)
+        self._limiter = ConnectionLimiter(make, limit=self._max_connections, idle_timeout=self._idle_timeout)
+        self.metrics.watch(self._limiter)
         self.metrics.open()
         self._feed.open()
-        self._door.open()
+        self._limiter.open()
         loop = asyncio.get_running_loop()
         try:
-            self._server = await loop.create_server(self._door, self._host, self._port, backlog=_BACKLOG)
+            self._server = await loop.create_server(self._limiter, self._host, self._port, backlog=_BACKLOG)
         except OSError as error:
-            words = error.strerror or str(error)
-            raise ConnectionError(f"cannot listen at {self._host}:{self._port}: {words}") from error
+            reason = error.strerror or str(error)
+            raise ConnectionError(f"cannot listen at {self._host}:{self._port}: {reason}") from error
         self._port = self._server.sockets[0].getsockname()[1]
 
     async def _close(self) -> None:
@@ -165,98 +152,13 @@ class SnapshotWeb:
         self._feed.end_streams()
         if self._runner is not None:
             await self._runner.cleanup()
-        if self._door is not None:
-            await self._door.aclose()
+        if self._limiter is not None:
+            await self._limiter.aclose()
         await self._feed.aclose()
         self.metrics.close()
 
-    # -- every request --------------------------------------------------------------------------
 
-    async def _front(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Refuse, or answer; note both."""
-        transport = request.transport
-        connection = transport.get_protocol() if transport is not None else None
-        if isinstance(connection, Connection):
-            connection.begin()
-        sending = 0.0
-        try:
-            response: web.StreamResponse | None = self._refused(request)
-            if response is None:
-                self._running += 1
-                try:
-                    response = await _answered(request, handler)
-                finally:
-                    self._running -= 1
-            if isinstance(response, web.FileResponse):
-                sending = _SENDING_SECONDS
-        finally:
-            if isinstance(connection, Connection):
-                connection.end(sending)
-        resource_ = request.match_info.route.resource
-        self.metrics.answered(
-            request.method, resource_.canonical if resource_ is not None else "none", response.status
-        )
-        return response
-
-    def _refused(self, request: web.Request) -> web.Response | None:
-        refusal = self._guard.check(request)
-        if refusal is None:
-            if self._running >= self._max_requests:
-                refusal = Refusal(503, "busy", "Too many requests at once; try again soon.")
-            elif (request.content_length or 0) > MAX_BODY:
-                refusal = Refusal(413, "too_large", f"A body has {MAX_BODY} bytes at most.")
-            elif request.content_type.startswith("multipart/"):
-                refusal = Refusal(415, "no_uploads", "Nothing is uploaded here.")
-            else:
-                return None
-        self.metrics.refused(refusal.code)
-        return _refusal(request, refusal)
-
-
-async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """The handler's answer, or that of the error it raised."""
-    try:
-        return await handler(request)
-    except web.HTTPException as error:
-        response = plain_error(request, error.status, _code(error.status))
-        if hdrs.ALLOW in error.headers:
-            response.headers[hdrs.ALLOW] = error.headers[hdrs.ALLOW]
-        return response
-    except AsynccamError as error:
-        status, code = status_of(error)
-        return plain_error(request, status, code, str(error))
-    except Exception:  # noqa: BLE001 - a fault of ours is one request's end, told as an answer and in the log
-        _LOG.exception("%s %s failed", request.method, request.path)
-        return plain_error(request, 500, "internal")
-
-
-def _refusal(request: web.Request, refusal: Refusal) -> web.Response:
-    if refusal.status == 401 and request.path in ("/", "/settings") and request.method == "GET":
-        return web.Response(status=302, headers={hdrs.LOCATION: f"login?next={request.path.strip('/')}"})
-    if is_described(request):
-        response = problem(refusal.status, refusal.code, refusal.words)
-    elif request.path.startswith(("/api/", "/ui/")):
-        response = json_answer({"success": False, "error": refusal.words}, status=refusal.status)
-    else:
-        response = html_error(refusal.status, refusal.words)
-    if refusal.status == 401:
-        response.headers[hdrs.WWW_AUTHENTICATE] = 'Bearer realm="Snapshot"'
-    if refusal.status == 413:
-        response.force_close()  # rather than read what is not wanted
-    return response
-
-
-def _code(status: int) -> str:
-    return {404: "not_found", 405: "method_not_allowed", 408: "too_slow", 413: "too_large"}.get(
-        status, "refused"
-    )
-
-
-async def _add_headers(request: web.BaseRequest, response: web.StreamResponse) -> None:
-    response.headers.update(HEADERS)
-
-
-def _descriptors() -> int:
-    """How many connections leave enough descriptors for everything else."""
+def _available_descriptors() -> int:
+    """Return how many connections leave enough descriptors for everything else."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 1 << 20 if soft == resource.RLIM_INFINITY else max(16, soft - _SPARE_DESCRIPTORS)

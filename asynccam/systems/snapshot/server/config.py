@@ -12,7 +12,6 @@ from asynccam.runtime.disk import atomic_write, on_disk, remove_unfinished, stor
 from asynccam.runtime.event_hub import EventHub
 from asynccam.runtime.tasks import TaskScope
 from asynccam.systems.snapshot.server import json_position
-from asynccam.systems.snapshot.server.allowed import Allowed
 from asynccam.systems.snapshot.server.events import ConfigChanged
 from asynccam.systems.snapshot.server.secret import read_secret
 from asynccam.systems.snapshot.server.settings import (
@@ -24,7 +23,7 @@ from asynccam.systems.snapshot.server.settings import (
     field_name,
     read_document,
 )
-from asynccam.systems.snapshot.server.settings_update import CHANGEABLE, changed_settings
+from asynccam.systems.snapshot.server.settings_update import CHANGEABLE, Allowed, changed_settings
 
 __all__ = ["CameraConfig", "ConfigFile", "Problem", "ServerConfig", "check_camera"]
 

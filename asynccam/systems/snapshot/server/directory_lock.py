@@ -1,4 +1,4 @@
-"""One server to a directory: a second one would tidy up, and restart, what the first is at work with."""
+"""Lock of directories: a second server would remove files and restart services that the first one uses."""
 
 import fcntl
 import os
@@ -11,27 +11,24 @@ from asynccam.runtime.disk import on_disk, storage_errors
 
 
 @asynccontextmanager
-async def claimed(*directories: Path) -> AsyncIterator[None]:
-    """Keep directories from other servers; the system lets go of them too when the process dies.
-
-    Args:
-        directories: Made if missing; one may be given twice.
+async def lock_directories(*directories: Path) -> AsyncIterator[None]:
+    """Lock directories, which are created if missing; the kernel releases them too if the process dies.
 
     Raises:
-        BusyError: Another server has one of them.
-        StorageError: One cannot be made or opened.
+        BusyError: Another server uses one of them.
+        StorageError: One cannot be created or opened.
     """
     held: dict[tuple[int, int], int] = {}
     try:
-        await on_disk(_claim, directories, held)
+        await on_disk(_lock, directories, held)
         yield
     finally:
         for fd in held.values():
             os.close(fd)
 
 
-def _claim(directories: tuple[Path, ...], held: dict[tuple[int, int], int]) -> None:
-    """Lock the directories themselves, so that no file is left; blocking."""
+def _lock(directories: tuple[Path, ...], held: dict[tuple[int, int], int]) -> None:
+    """Lock the directories themselves, so that no file remains; blocking."""
     for directory in directories:
         with storage_errors("use", directory):
             directory.mkdir(parents=True, exist_ok=True)
@@ -43,6 +40,6 @@ def _claim(directories: tuple[Path, ...], held: dict[tuple[int, int], int]) -> N
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BusyError(f"another Snapshot server works in {directory}") from None
-        except OSError:  # file systems that know no locks are used without
+            raise BusyError(f"another Snapshot server uses {directory}") from None
+        except OSError:  # a file system without locks is used without
             continue

@@ -1,4 +1,4 @@
-"""``/metrics`` for Prometheus, in a registry of its own."""
+"""``/metrics`` for Prometheus."""
 
 import time
 from typing import Final
@@ -9,23 +9,15 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from asynccam.runtime.event_hub import Subscription
 from asynccam.systems.snapshot.server import events
-from asynccam.systems.snapshot.server.middleware import Door
+from asynccam.systems.snapshot.server.middleware import ConnectionLimiter
 from asynccam.systems.snapshot.server.service import SnapshotService
 from asynccam.systems.snapshot.server.sse import EventFeed
 
 _SECONDS: Final = (0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
 
 
-class Metrics:
-    """Counts what the server does.
-
-    Args:
-        service: What it counts.
-        feed: Whose streams are counted.
-
-    Attributes:
-        registry: Where every metric is.
-    """
+class ServerMetrics:
+    """Metrics of a server, in a registry of its own."""
 
     def __init__(self, service: SnapshotService, feed: EventFeed) -> None:
         self._service = service
@@ -50,11 +42,15 @@ class Metrics:
             "asynccam_snapshot_refused", "Requests refused", ("reason",), registry=self.registry
         )
         store = service.store
-        for name, words, value in (
+        for name, description, value in (
             ("captures_running", "Captures that run", lambda: service.capturing),
             ("captures_waiting", "Captures that wait", lambda: service.waiting),
             ("cameras", "Cameras that are configured", lambda: len(service.cameras())),
-            ("config_problems", "Entries of config.json that cannot be used", lambda: self._problems()),
+            (
+                "config_problems",
+                "Entries of config.json that cannot be used",
+                lambda: len(service.config.problems),
+            ),
             ("pictures", "Pictures in the store", lambda: len(store)),
             ("pictures_bytes", "Bytes of all pictures", lambda: store.size),
             ("event_streams", "Event streams that are open", lambda: len(feed)),
@@ -62,7 +58,7 @@ class Metrics:
             ("services_stopped", "Services stopped at this moment", lambda: len(service.services.stopped)),
             ("imu_connected", "Whether the broker is reached", lambda: self._imu_connected()),
         ):
-            Gauge(f"asynccam_snapshot_{name}", words, registry=self.registry).set_function(value)
+            Gauge(f"asynccam_snapshot_{name}", description, registry=self.registry).set_function(value)
         self._children: dict[tuple[str, str, int], Counter] = {}
         self._started: dict[str, float] = {}
         self._subscription: Subscription | None = None
@@ -76,17 +72,17 @@ class Metrics:
         if self._subscription is not None:
             self._subscription.cancel()
 
-    def watch(self, door: Door) -> None:
-        """Count what happens at the door."""
-        for name, words, value in (
-            ("connections", "Connections that are open", lambda: len(door)),
-            ("connections_refused", "Connections beyond the limit", lambda: door.refused),
-            ("connections_dropped", "Connections that were silent too long", lambda: door.dropped),
+    def watch(self, limiter: ConnectionLimiter) -> None:
+        """Count connections."""
+        for name, description, value in (
+            ("connections", "Connections that are open", lambda: len(limiter)),
+            ("connections_refused", "Connections beyond the limit", lambda: limiter.refused),
+            ("connections_dropped", "Connections that were silent too long", lambda: limiter.dropped),
         ):
-            Gauge(f"asynccam_snapshot_{name}", words, registry=self.registry).set_function(value)
+            Gauge(f"asynccam_snapshot_{name}", description, registry=self.registry).set_function(value)
 
     def answered(self, method: str, route: str, status: int) -> None:
-        """Count a request; ``route`` is a route's pattern, so that their number is bounded."""
+        """Count a response; ``route`` is the pattern of a route, so that the number of labels is bounded."""
         key = (method if method in hdrs.METH_ALL else "other", route, status)
         child = self._children.get(key)
         if child is None:
@@ -103,13 +99,8 @@ class Metrics:
         return web.Response(body=generate_latest(self.registry), headers=headers)
 
     def value(self, name: str, **labels: str) -> float:
-        """A metric's value, 0 if it was never counted."""
+        """Return the value of a metric, 0 if it was never counted."""
         return self.registry.get_sample_value(f"asynccam_snapshot_{name}", labels) or 0.0
-
-    # -- within ---------------------------------------------------------------------------------
-
-    def _problems(self) -> int:
-        return len(self._service.config.problems)
 
     def _imu_connected(self) -> bool:
         return self._service.imu is not None and self._service.imu.connected

@@ -1,19 +1,26 @@
-"""What comes of a capture, as plain values."""
+"""Plain values of the Snapshot server: pictures, pages of pictures, IMU readings, state of a camera."""
 
 from dataclasses import dataclass, replace
 from enum import Enum
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final, TypeAlias
+from urllib.parse import quote
+
+
+def _read_version() -> str:
+    try:
+        return version("asynccam")
+    except PackageNotFoundError:  # run from sources that are not installed
+        return "unknown"
+
+
+VERSION: Final = _read_version()
+"""Version of asynccam, in responses and in the EXIF of pictures."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Where the camera looked.
-
-    Attributes:
-        roll: Degrees.
-        pitch: Degrees.
-        yaw: Degrees.
-        at: When the reading came, Unix seconds.
-    """
+    """Orientation of a camera: angles in degrees, and when they were received, ``at``, in Unix seconds."""
 
     roll: float
     pitch: float
@@ -21,40 +28,75 @@ class Reading:
     at: float
 
     def turned(self, roll: float | None, pitch: float | None, yaw: float | None) -> "Reading":
-        """The reading with a camera's offsets added, in degrees."""
+        """Return the reading with a camera's offsets added, in degrees."""
         return replace(
             self, roll=self.roll + (roll or 0), pitch=self.pitch + (pitch or 0), yaw=self.yaw + (yaw or 0)
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Shot:
-    """A picture that was taken.
+class StoredSnapshot:
+    """A picture in the store.
 
     Attributes:
-        camera: The camera's name.
-        filename: Its name in the store.
-        taken_at: The moment of the picture, Unix seconds.
+        filename: One path component.
+        camera: The camera's name, or None if the file name does not contain one.
+        prefix: How the picture was requested (``snapshot`` for example), or None if the file name has none.
         size: Bytes.
-        imu: What went into its EXIF, or None.
+        taken_ns: When it was taken, Unix nanoseconds.
+        imu: The reading written into its EXIF; known for a picture just taken only, else None.
     """
 
-    camera: str
     filename: str
-    taken_at: float
+    camera: str | None
+    prefix: str | None
     size: int
+    taken_ns: int
     imu: Reading | None = None
+
+    @property
+    def taken_at(self) -> float:
+        """When it was taken, Unix seconds."""
+        return self.taken_ns / 1e9
+
+    @property
+    def image_url_path(self) -> str:
+        """URL path of the picture, below the server's base URL."""
+        return f"/snapshots/{quote(self.filename, safe='')}"
+
+    @property
+    def download_url_path(self) -> str:
+        """URL path of the picture as an attachment."""
+        return f"/download/{quote(self.filename, safe='')}"
+
+    @property
+    def thumbnail_url_path(self) -> str:
+        """URL path of its thumbnail."""
+        return f"/api/v1/snapshots/{quote(self.filename, safe='')}/thumbnail"
+
+
+Shot: TypeAlias = StoredSnapshot
+"""A picture just taken; `StoredSnapshot.imu` is the reading in its EXIF."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of the pictures, newest first.
+
+    Attributes:
+        items: The pictures.
+        next: Cursor of the next page, for ``after``; None on the last page.
+        total: Number of pictures of the requested camera, or of all cameras.
+    """
+
+    items: tuple[StoredSnapshot, ...]
+    next: str | None
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
 class ShotResult:
-    """One camera's part of a capture of several.
-
-    Attributes:
-        camera: The camera's name.
-        shot: The picture, or None.
-        error: Why there is none, in words, or None.
-    """
+    """One camera's result in a capture of several cameras: either ``shot`` or ``error`` is None."""
 
     camera: str
     shot: Shot | None = None
@@ -62,7 +104,7 @@ class ShotResult:
 
 
 class Phase(Enum):
-    """What a camera does."""
+    """Activity of a camera; ``FAILED`` lasts until its next capture."""
 
     IDLE = "idle"
     WAITING = "waiting"
@@ -72,13 +114,13 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class CaptureState:
-    """Where a camera stands.
+    """State of a camera.
 
     Attributes:
-        phase: ``failed`` stays until its next capture.
-        last: Name of its newest picture in the store, or None.
+        phase: ``failed`` lasts until its next capture.
+        last: File name of its newest picture, or None.
         last_taken_at: When that was taken, Unix seconds, or None.
-        error: Why its latest capture failed, or None if it did not.
+        error: Why its latest capture failed, or None.
     """
 
     phase: Phase = Phase.IDLE

@@ -1,4 +1,4 @@
-"""OpenAPI 3.1 from the operations themselves, so that the document cannot differ from the server."""
+"""OpenAPI 3.1 document, generated from the operations that the server has."""
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -9,8 +9,7 @@ from aiohttp import web
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from asynccam.systems.snapshot.server.answers import JSON, PROBLEM_JSON
-from asynccam.systems.snapshot.server.schemas import ProblemDocument
+from asynccam.systems.snapshot.server.schemas import JSON, PROBLEM_JSON, ProblemDocument
 from asynccam.systems.snapshot.server.settings import CameraConfig
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -20,36 +19,26 @@ _PLACEHOLDER: Final = re.compile(r"{(\w+)}")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What an operation may answer.
+class ResponseSpec:
+    """A response of an operation; ``model`` describes its body, if any."""
 
-    Attributes:
-        words: When it does.
-        model: Of its body, or None.
-        content_type: Of its body.
-    """
-
-    words: str
+    description: str
     model: type[BaseModel] | None = None
     content_type: str = JSON
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method of one path: its handler, and what the document says of it.
+    """One method of one path: its handler and its description.
 
     Attributes:
-        method: In capitals.
-        path: With ``{placeholders}``.
-        handler: Answers it.
-        name: Unique.
-        summary: One line.
-        answers: By status; errors that any operation may answer are added by themselves.
-        body: Of the request, or None.
-        partial: Whether the body's fields may be left out.
-        query: Name -> schema and words of a query parameter.
-        errors: Statuses of problems, and when they come.
-        open: Whether no token is needed.
+        name: Its ``operationId``.
+        responses: By status; the errors that every operation has are added.
+        body: Model of the request's body, or None.
+        partial: Whether all fields of the body may be left out.
+        query: Schema and description of each query parameter.
+        errors: Description of each further error, by status.
+        open: Whether it needs no token.
     """
 
     method: str
@@ -57,7 +46,7 @@ class Operation:
     handler: Handler
     name: str
     summary: str
-    answers: Mapping[int, Answer]
+    responses: Mapping[int, ResponseSpec]
     body: type[BaseModel] | None = None
     partial: bool = False
     query: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -65,29 +54,32 @@ class Operation:
     open: bool = False
 
     def route(self) -> web.RouteDef:
-        """The operation for aiohttp's router."""
+        """Return the route of the operation."""
         if self.method == "GET":
             return web.get(self.path, self.handler)
         return web.route(self.method, self.path, self.handler)
 
 
-def document(operations: Sequence[Operation], *, version: str) -> dict[str, Any]:
-    """The OpenAPI document of some operations."""
+def openapi_document(operations: Sequence[Operation], *, version: str) -> dict[str, Any]:
+    """Return the OpenAPI document of the operations."""
     models: set[type[BaseModel]] = {ProblemDocument}
-    for one in operations:
-        models |= {answer.model for answer in one.answers.values() if answer.model is not None}
-        models |= {one.body} if one.body is not None else set()
-    wanted = sorted(models, key=lambda model: model.__name__)
-    _, schemas = models_json_schema(
+    for operation in operations:
+        models |= {spec.model for spec in operation.responses.values() if spec.model is not None}
+        models |= {operation.body} if operation.body is not None else set()
+    wanted = sorted(models, key=_schema_name)
+    _, document = models_json_schema(
         [(model, "validation" if model is CameraConfig else "serialization") for model in wanted],
         ref_template=_REF,
     )
-    for one in operations:
-        if one.body is not None and one.partial:
-            schemas["$defs"][_body_name(one)] = _partial(schemas["$defs"][one.body.__name__])
+    schemas = document["$defs"]
+    for model in wanted:
+        schemas[_schema_name(model)] = schemas.pop(model.__name__)
+    for operation in operations:
+        if operation.body is not None and operation.partial:
+            schemas[_body_name(operation)] = _partial(schemas[_schema_name(operation.body)])
     paths: dict[str, dict[str, Any]] = {}
-    for one in operations:
-        paths.setdefault(one.path, {})[one.method.lower()] = _operation(one)
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -96,12 +88,12 @@ def document(operations: Sequence[Operation], *, version: str) -> dict[str, Any]
             "summary": "Pictures from the cameras of this computer.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        # The document is at /api/v1/openapi.json, and relative places start there.
+        # Relative to the document, which is /api/v1/openapi.json.
         "servers": [{"url": "../..", "description": "This server"}],
         "security": [{"token": []}, {"cookie": []}, {}],
         "paths": paths,
         "components": {
-            "schemas": schemas["$defs"],
+            "schemas": schemas,
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer"},
                 "cookie": {"type": "apiKey", "in": "cookie", "name": "asynccam-snapshot"},
@@ -110,56 +102,63 @@ def document(operations: Sequence[Operation], *, version: str) -> dict[str, Any]
     }
 
 
-def _operation(one: Operation) -> dict[str, Any]:
+def _operation(operation: Operation) -> dict[str, Any]:
     parameters: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in _PLACEHOLDER.findall(one.path)
+        for name in _PLACEHOLDER.findall(operation.path)
     ]
-    for name, schema in one.query.items():
-        words = schema.get("description", "")
-        parameters.append({"name": name, "in": "query", "description": words, "schema": dict(schema)})
-    general = {421: "An unknown host name.", 503: "Too many requests at once."}
-    if not one.open:
-        general[401] = "The token is missing or wrong."
-    if one.method != "GET":
-        general[403] = "A page of another site asked."
-    answers = {str(status): _answer(answer) for status, answer in one.answers.items()}
-    for status, words in sorted({**general, **one.errors}.items()):
-        answers[str(status)] = _answer(Answer(words, ProblemDocument, PROBLEM_JSON))
-    said: dict[str, Any] = {"operationId": one.name, "summary": one.summary, "responses": answers}
+    for name, schema in operation.query.items():
+        description = schema.get("description", "")
+        parameters.append({"name": name, "in": "query", "description": description, "schema": dict(schema)})
+    errors = {421: "An unknown host name.", 503: "Too many requests at once."}
+    if not operation.open:
+        errors[401] = "The token is missing or wrong."
+    if operation.method != "GET":
+        errors[403] = "A page of another site asked."
+    responses = {str(status): _response(spec) for status, spec in operation.responses.items()}
+    for status, description in sorted({**errors, **operation.errors}.items()):
+        responses[str(status)] = _response(ResponseSpec(description, ProblemDocument, PROBLEM_JSON))
+    described: dict[str, Any] = {
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "responses": responses,
+    }
     if parameters:
-        said["parameters"] = parameters
-    if one.body is not None:
-        schema = {"$ref": _REF.format(model=_body_name(one))}
-        said["requestBody"] = {"required": True, "content": {JSON: {"schema": schema}}}
-    if one.open:
-        said["security"] = []
-    return said
+        described["parameters"] = parameters
+    if operation.body is not None:
+        schema = {"$ref": _REF.format(model=_body_name(operation))}
+        described["requestBody"] = {"required": True, "content": {JSON: {"schema": schema}}}
+    if operation.open:
+        described["security"] = []
+    return described
 
 
-def _answer(answer: Answer) -> dict[str, Any]:
-    said: dict[str, Any] = {"description": answer.words}
-    if answer.model is not None:
-        said["content"] = {answer.content_type: {"schema": _ref(answer.model)}}
-    elif answer.content_type != JSON:
-        said["content"] = {answer.content_type: {"schema": {"type": "string"}}}
-    return said
+def _response(spec: ResponseSpec) -> dict[str, Any]:
+    described: dict[str, Any] = {"description": spec.description}
+    if spec.model is not None:
+        ref = {"$ref": _REF.format(model=_schema_name(spec.model))}
+        described["content"] = {spec.content_type: {"schema": ref}}
+    elif spec.content_type != JSON:
+        described["content"] = {spec.content_type: {"schema": {"type": "string"}}}
+    return described
 
 
-def _body_name(one: Operation) -> str:
-    assert one.body is not None
-    return f"{one.body.__name__}Change" if one.partial else one.body.__name__
+def _schema_name(model: type[BaseModel]) -> str:
+    """Return the title of a model, if it has one: a published name outlives that of a class."""
+    return model.model_config.get("title") or model.__name__
+
+
+def _body_name(operation: Operation) -> str:
+    assert operation.body is not None
+    name = _schema_name(operation.body)
+    return f"{name}Change" if operation.partial else name
 
 
 def _partial(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema of some of a model's fields: none is needed, and none that is left out means its default."""
+    """Return a schema without required fields and defaults: a field left out is not changed."""
     fields = {
         name: {key: value for key, value in field.items() if key != "default"}
         for name, field in schema["properties"].items()
     }
     more = {key: value for key, value in schema.items() if key != "required"}
     return more | {"title": f"{schema['title']}Change", "properties": fields}
-
-
-def _ref(model: type[BaseModel]) -> dict[str, str]:
-    return {"$ref": _REF.format(model=model.__name__)}

@@ -1,56 +1,75 @@
-"""The page, its forms and what it is made of; works, if plainly, without JavaScript."""
+"""The page and its forms, which work without JavaScript too; templates by jinja2."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from html import escape
+from dataclasses import dataclass, field
+from functools import partial
 from importlib import resources
-from typing import Final
+from typing import Any, Final
+from urllib.parse import quote
 
+import jinja2
 from aiohttp import hdrs, web
 
 from asynccam.errors import AsynccamError, NotFoundError, TimeoutError
 from asynccam.runtime.disk import on_disk
 from asynccam.runtime.timing import deadline
-from asynccam.systems.snapshot.server.answers import html_error
-from asynccam.systems.snapshot.server.form import entries_html, fields_html, fields_of, problems_html
-from asynccam.systems.snapshot.server.request_parsing import BODY_SECONDS
-from asynccam.systems.snapshot.server.security import COOKIE, COOKIE_SECONDS, Guard
-from asynccam.systems.snapshot.server.server_form import settings_html, settings_of
+from asynccam.systems.snapshot.server.middleware import COOKIE, COOKIE_SECONDS, AccessPolicy
+from asynccam.systems.snapshot.server.request_parsing import BODY_TIMEOUT
+from asynccam.systems.snapshot.server.schemas import SettingsDocument
 from asynccam.systems.snapshot.server.service import SnapshotService
 from asynccam.systems.snapshot.server.settings import Problem, check_reachable
-from asynccam.systems.snapshot.server.state import settings_document
+from asynccam.systems.snapshot.server.settings_update import CHANGEABLE
 
-_STATIC: Final = "asynccam.systems.snapshot.server"
-_TEMPLATES: Final = (".html",)
+_PACKAGE: Final = "asynccam.systems.snapshot.server"
 _TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _FORM: Final = "application/x-www-form-urlencoded"
 _AFTER_LOGIN: Final = ("./", "settings")
-_LEAVE: Final = (
-    '<form method="post" action="logout"><button class="button quiet" type="submit">Sign out</button></form>'
+_IMU_ENABLED: Final = "imu.enabled"
+_CAMERA_FIELDS: Final = (
+    *("name", "device_path", "type", "service_name", "width", "height", "pixel_format"),
+    *("roll_offset", "pitch_offset", "yaw_offset"),
 )
 
 
+@dataclass(frozen=True, slots=True)
+class PageFiles:
+    """Static files by name, and the environment of the templates."""
+
+    static: Mapping[str, bytes]
+    templates: jinja2.Environment
+
+
+@dataclass(frozen=True, slots=True)
+class FormState:
+    """Entries of a form by field name, the first error of each field, and all messages."""
+
+    entries: Mapping[str, str] = field(default_factory=dict)
+    errors: Mapping[str, str] = field(default_factory=dict)
+    messages: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, entries: Mapping[str, str], problems: Iterable[Problem]) -> "FormState":
+        """Return a form with its problems."""
+        problems = tuple(problems)
+        errors = {problem.field: problem.message for problem in reversed(problems)}
+        return cls(entries, errors, tuple(map(str, problems)))
+
+
 class Pages:
-    """The page and its forms.
+    """The page, its forms and static files."""
 
-    Args:
-        service: What it shows.
-        guard: Knows the token.
-        files: Name -> content of every static file, see `read_static`.
-    """
-
-    def __init__(self, service: SnapshotService, guard: Guard, files: Mapping[str, bytes]) -> None:
+    def __init__(self, service: SnapshotService, policy: AccessPolicy, files: PageFiles) -> None:
         self._service = service
-        self._guard = guard
-        self._templates = {name: data.decode() for name, data in files.items() if name.endswith(_TEMPLATES)}
+        self._policy = policy
+        self._templates = files.templates
         self._static = {
-            name: (data, _type_of(name), f'"{hashlib.sha256(data).hexdigest()[:20]}"')
-            for name, data in files.items()
-            if not name.endswith(_TEMPLATES)
+            name: (data, _content_type(name), f'"{hashlib.sha256(data).hexdigest()[:20]}"')
+            for name, data in files.static.items()
         }
 
     def routes(self) -> list[web.RouteDef]:
-        """Where everything is."""
+        """Return the routes."""
         return [
             web.get("/", self.cameras),
             web.get("/settings", self.settings),
@@ -73,35 +92,37 @@ class Pages:
         return self._page("settings")
 
     async def add(self, request: web.Request) -> web.StreamResponse:
-        """``POST /settings/add``: back to the settings, or the form with what is wrong with it."""
-        form = await _form(request)
-        fields = fields_of(form)
-        camera, problems = check_reachable(fields, taken=[one.name for one in self._service.cameras()])
+        """``POST /settings/add``: redirect to the settings, or show the form with its problems."""
+        fields = camera_fields_of(await _read_form(request))
+        config = self._service.config
+        camera, problems = check_reachable(fields, taken=[known.name for known in config.cameras])
         if camera is not None:
-            problems = self._service.config.allowed.problems(camera)
-        if camera is not None and not problems:
+            problems = config.allowed.problems(camera)
+        if not problems:
             try:
-                await self._service.config.add_camera(fields)
+                await config.add_camera(fields)
             except AsynccamError as error:
                 problems = (Problem(str(error)),)
         if problems:
-            values = {key: str(value) for key, value in fields.items() if value}
-            return self._page("settings", base="../", status=400, values=values, problems=problems)
-        return _see("../settings")
+            entries = {key: str(value) for key, value in fields.items() if value}
+            form = FormState.of(entries, problems)
+            return self._page("settings", base="../", status=400, camera_form=form)
+        return _redirect("../settings")
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
-        """``POST /settings/delete/{camera_name}``: back to the settings; a camera that is gone is gone."""
+        """``POST /settings/delete/{camera_name}``: redirect to the settings, even if it was deleted."""
         try:
             await self._service.config.delete_camera(request.match_info["camera_name"])
         except NotFoundError:
             pass
         except AsynccamError as error:
-            return self._page("settings", base="../../", status=409, problems=(Problem(str(error)),))
-        return _see("../../settings")
+            form = FormState.of({}, [Problem(str(error))])
+            return self._page("settings", base="../../", status=409, camera_form=form)
+        return _redirect("../../settings")
 
     async def change(self, request: web.Request) -> web.StreamResponse:
-        """``POST /settings/server``: back to the settings, or the form with what is wrong with it."""
-        form = await _form(request)
+        """``POST /settings/server``: redirect to the settings, or show the form with its problems."""
+        form = await _read_form(request)
         changes = settings_of(form)
         problems = self._service.config.check_settings(changes)
         if not problems:
@@ -110,22 +131,21 @@ class Pages:
             except AsynccamError as error:
                 problems = (Problem(str(error)),)
         if problems:
-            return self._page("settings", base="../", status=400, server=form, server_problems=problems)
-        return _see("../settings")
+            return self._page("settings", base="../", status=400, submitted=form, problems=problems)
+        return _redirect("../settings")
 
     async def icon(self, request: web.Request) -> web.StreamResponse:
-        """``GET /favicon.ico``: what a browser asks for beside a picture or a document of its own."""
+        """``GET /favicon.ico``: requested by browsers that show a picture or a document on its own."""
         return self._file(request, "icon.svg")
 
     async def static(self, request: web.Request) -> web.StreamResponse:
-        """``GET /static/{name}``: from memory, so that no name is ever a path."""
+        """``GET /static/{name}``: from memory, so that a name is never a path."""
         return self._file(request, request.match_info["name"])
 
     def _file(self, request: web.Request, name: str) -> web.Response:
-        found = self._static.get(name)
-        if found is None:
-            return html_error(404)
-        data, content_type, tag = found
+        if name not in self._static:
+            raise web.HTTPNotFound
+        data, content_type, tag = self._static[name]
         headers = {hdrs.CACHE_CONTROL: "no-cache", hdrs.ETAG: tag}
         if request.headers.get(hdrs.IF_NONE_MATCH) == tag:
             return web.Response(status=304, headers=headers)
@@ -135,43 +155,33 @@ class Pages:
 
     async def login(self, request: web.Request) -> web.StreamResponse:
         """``GET /login``."""
-        return self._login(request.query.get("next", ""))
+        return self._render("login.html", next=request.query.get("next", ""), problem="")
 
     async def sign_in(self, request: web.Request) -> web.StreamResponse:
-        """``POST /login``: a cookie for the right token."""
-        form = await _form(request)
-        there = form.get("next", "")
-        if not self._guard.accepts(form.get("token", "").strip()):
-            return self._login(there, problem="That is not the token.", status=401)
-        # Only these two places, so that nobody can be sent elsewhere.
-        answer = _see(there if there in _AFTER_LOGIN else "./")
-        answer.set_cookie(
+        """``POST /login``: set a cookie if the token is valid."""
+        form = await _read_form(request)
+        target = form.get("next", "")
+        if not self._policy.accepts(form.get("token", "").strip()):
+            return self._render("login.html", 401, next=target, problem="That is not the token.")
+        # Only these two targets: a link must not be able to redirect to another site.
+        response = _redirect(target if target in _AFTER_LOGIN else "./")
+        response.set_cookie(
             COOKIE,
-            self._guard.cookie(),
+            self._policy.cookie(),
             max_age=COOKIE_SECONDS,
             httponly=True,
             samesite="Strict",
             secure=request.secure,
         )
-        return answer
+        return response
 
     async def sign_out(self, request: web.Request) -> web.StreamResponse:
         """``POST /logout``."""
-        answer = _see("login")
-        answer.del_cookie(COOKIE)
-        return answer
+        response = _redirect("login")
+        response.del_cookie(COOKIE)
+        return response
 
-    # -- within ---------------------------------------------------------------------------------
-
-    def _login(self, there: str, *, problem: str = "", status: int = 200) -> web.Response:
-        said = f'<p class="wrong" id="wrong" role="alert">{escape(problem)}</p>' if problem else ""
-        slots = {
-            "base": "./",
-            "next": escape(there),
-            "problem": said,
-            "described": ' aria-invalid="true" aria-describedby="wrong"' if problem else "",
-        }
-        return _html(_filled(self._templates["login.html"], slots), status)
+    # -- private --------------------------------------------------------------------------------
 
     def _page(
         self,
@@ -179,72 +189,109 @@ class Pages:
         *,
         base: str = "./",
         status: int = 200,
-        values: Mapping[str, str] | None = None,
+        camera_form: FormState | None = None,
+        submitted: Mapping[str, str] | None = None,
         problems: Iterable[Problem] = (),
-        server: Mapping[str, str] | None = None,
-        server_problems: Iterable[Problem] = (),
     ) -> web.Response:
-        cameras, found, wrong = self._service.cameras(), tuple(problems), tuple(server_problems)
-        slots = {
-            "view": view,
-            "base": base,
-            "here": "settings" if view == "settings" else "./",
-            "title": "Settings · Snapshot" if view == "settings" else "Snapshot",
-            "leave": _LEAVE if self._guard.wants_token else "",
-            "config": escape(self._service.config.path.name),
-            "entries": entries_html(cameras),
-            "no_entries": " hidden" if cameras else "",
-            "problems": problems_html(found),
-            "fields": fields_html(values, found),
-            "server_problems": problems_html(wrong),
-            "server_fields": settings_html(settings_document(self._service), server, wrong),
-        }
-        return _html(_filled(self._templates["page.html"], slots), status)
+        settings = SettingsDocument.of(self._service.config.current)
+        entries = _entries_of(settings)
+        if submitted is not None:
+            # An unchecked box is not submitted.
+            entries = {**entries, _IMU_ENABLED: "", **submitted}
+        return self._render(
+            "page.html",
+            status,
+            view=view,
+            base=base,
+            wants_token=self._policy.wants_token,
+            config=self._service.config.path.name,
+            cameras=self._service.cameras(),
+            camera_form=camera_form or FormState(),
+            settings_form=FormState.of(entries, problems),
+            password=settings.imu.password,
+        )
+
+    def _render(self, template: str, status: int = 200, **context: Any) -> web.Response:
+        text = self._templates.get_template(template).render(context)
+        headers = {hdrs.CACHE_CONTROL: "no-store"}
+        return web.Response(text=text, status=status, content_type="text/html", headers=headers)
 
 
-async def read_static() -> dict[str, bytes]:
-    """Every file that the page is made of, by name."""
-
-    def read() -> dict[str, bytes]:
-        place = resources.files(_STATIC) / "static"
-        return {one.name: one.read_bytes() for one in place.iterdir() if one.is_file()}
-
-    return await on_disk(read)
+async def read_files() -> PageFiles:
+    """Read and compile everything that the page consists of, in a thread."""
+    return await on_disk(_read_files)
 
 
-def _filled(template: str, slots: Mapping[str, str]) -> str:
-    """Pieces between ``{{`` and ``}}`` replaced once: what is put in is never looked at again."""
-    head, *rest = template.split("{{")
-    parts = [head]
-    for piece in rest:
-        name, _, text = piece.partition("}}")
-        parts += [slots[name], text]
-    return "".join(parts)
+def _read_files() -> PageFiles:
+    static, templates = (
+        {entry.name: entry.read_bytes() for entry in (resources.files(_PACKAGE) / directory).iterdir()}
+        for directory in ("static", "templates")
+    )
+    environment = jinja2.Environment(
+        loader=jinja2.DictLoader({name: data.decode() for name, data in templates.items()}),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        auto_reload=False,
+    )
+    environment.filters["quote"] = partial(quote, safe="")
+    for name in templates:
+        environment.get_template(name)  # compiled once, off the event loop
+    return PageFiles(static, environment)
 
 
-def _html(text: str, status: int) -> web.Response:
-    headers = {hdrs.CACHE_CONTROL: "no-store"}
-    return web.Response(text=text, status=status, content_type="text/html", headers=headers)
+def camera_fields_of(form: Mapping[str, str]) -> dict[str, str | bool]:
+    """Return a camera's fields from a form, as existing pages send them."""
+    fields: dict[str, str | bool] = {name: form[name] for name in _CAMERA_FIELDS if form.get(name)}
+    # An unchecked box is not submitted.
+    fields["stereo"] = form.get("stereo", "").strip().lower() not in ("", "false", "0", "off", "no")
+    return fields
 
 
-def _see(place: str) -> web.Response:
-    return web.Response(status=302, headers={hdrs.LOCATION: place, hdrs.CACHE_CONTROL: "no-store"})
+def settings_of(form: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Return the settings of a form, for `changed_settings`."""
+    found: dict[str, dict[str, Any]] = {"imu": {}}
+    for group, names in CHANGEABLE.items():
+        for name in names:
+            if f"{group}.{name}" in form:
+                found.setdefault(group, {})[name] = form[f"{group}.{name}"]
+    found["imu"]["enabled"] = bool(form.get(_IMU_ENABLED))
+    return found
 
 
-def _type_of(name: str) -> str:
+def _entries_of(settings: SettingsDocument) -> dict[str, str]:
+    """Return settings as entries of the form."""
+    return {
+        f"{group}.{name}": _entry(value)
+        for group, values in settings.model_dump().items()
+        for name, value in values.items()
+    }
+
+
+def _entry(value: object) -> str:
+    """Return 30 rather than 30.0, and an empty text for null and false."""
+    if value is None or value is False:
+        return ""
+    return f"{value}".removesuffix(".0") if isinstance(value, float) else str(value)
+
+
+def _redirect(location: str) -> web.Response:
+    return web.Response(status=302, headers={hdrs.LOCATION: location, hdrs.CACHE_CONTROL: "no-store"})
+
+
+def _content_type(name: str) -> str:
     suffix = name[name.rfind(".") :]
     return f"{_TYPES.get(suffix, 'application/octet-stream')}; charset=utf-8"
 
 
-async def _form(request: web.Request) -> dict[str, str]:
-    """A form's fields; files are not taken."""
+async def _read_form(request: web.Request) -> dict[str, str]:
+    """Read a form's fields, except files."""
     if request.content_type != _FORM:
         raise web.HTTPUnsupportedMediaType
     try:
-        async with deadline(BODY_SECONDS, "form"):
+        async with deadline(BODY_TIMEOUT, "form"):
             form = await request.post()
     except TimeoutError:
         raise web.HTTPRequestTimeout from None
-    except (ValueError, LookupError):  # no text in its character set, or a character set that is none
+    except (ValueError, LookupError):  # not text in its character set, or an unknown character set
         raise web.HTTPBadRequest from None
     return {name: value for name, value in form.items() if isinstance(value, str)}

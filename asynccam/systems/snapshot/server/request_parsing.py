@@ -1,91 +1,91 @@
-"""What every operation under ``/api/v1/`` does with a request: read its JSON, and say why it is refused."""
+"""Reading of requests under ``/api/v1/``, and the error that refuses one."""
 
-import functools
 from typing import Any, Final
 
 from aiohttp import web
 from pydantic import TypeAdapter
 
-from asynccam.errors import AsynccamError, TimeoutError
+from asynccam.errors import TimeoutError
 from asynccam.runtime.timing import deadline
 from asynccam.systems.snapshot.server import json_position
-from asynccam.systems.snapshot.server.answers import failed, problem
-from asynccam.systems.snapshot.server.openapi import Handler
 from asynccam.systems.snapshot.server.schemas import STATE_FIELDS, CameraFields, FieldProblem
+from asynccam.systems.snapshot.server.settings import Problem
 
 _FIELDS: Final = TypeAdapter(CameraFields)
-BODY_SECONDS: Final = 10.0
-"""Within which a request's body has to be there."""
+BODY_TIMEOUT: Final = 10.0
+"""Seconds for a request's body to arrive."""
 BODY_ERRORS: Final = {
-    400: "The body is no JSON object.",
+    400: "The body is not a JSON object.",
     413: "The body is too large.",
     415: "The body is not announced as JSON.",
-    422: "A field is wrong; problems says which.",
+    422: "A field is invalid; problems says which.",
 }
-"""What may be wrong with a body."""
+"""Possible errors of a body."""
 SAVE_ERRORS: Final = {
     **BODY_ERRORS,
-    409: "config.json is broken at the moment and has to be mended first.",
+    409: "config.json is invalid at the moment and must be fixed first.",
     507: "The disk refuses.",
 }
-"""What may keep a body from being saved."""
+"""Possible errors of a body that is saved."""
 
 
-class RefusedError(Exception):
-    """A request that is answered by this, from wherever it was found out."""
+class RequestError(Exception):
+    """A request that is refused, see `asynccam.systems.snapshot.server.middleware.error_response`.
 
-    def __init__(self, answer: web.Response) -> None:
-        super().__init__()
-        self.answer = answer
+    Attributes:
+        status: HTTP status.
+        code: Identifies the error for programs.
+        message: Describes the error for people.
+        problems: Invalid fields.
+    """
 
-
-def typed(handler: Handler) -> Handler:
-    """Answer the library's errors with problem objects."""
-
-    @functools.wraps(handler)
-    async def answered(request: web.Request) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except RefusedError as refused:
-            return refused.answer
-        except AsynccamError as error:
-            return failed(error)
-
-    return answered
+    def __init__(
+        self, status: int, code: str, message: str, *, problems: tuple[FieldProblem, ...] = ()
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.problems = problems
 
 
-def invalid(problems: tuple[FieldProblem, ...]) -> web.Response:
-    """The answer to fields that are wrong."""
-    words = "; ".join(f"{one.field}: {one.message}" if one.field else one.message for one in problems)
-    return problem(422, "invalid", words, problems=problems)
+def field_problems(problems: tuple[Problem, ...]) -> tuple[FieldProblem, ...]:
+    """Return problems as the API shows them."""
+    return tuple(map(FieldProblem.model_validate, problems))
+
+
+def invalid_fields(problems: tuple[FieldProblem, ...]) -> RequestError:
+    """Return the error of a request with invalid fields."""
+    message = "; ".join(f"{one.field}: {one.message}" if one.field else one.message for one in problems)
+    return RequestError(422, "invalid", message, problems=problems)
 
 
 async def json_object(request: web.Request) -> dict[str, Any]:
-    """The JSON object in a request's body.
+    """Read the JSON object in a request's body.
 
     Raises:
-        RefusedError: There is none, or not in time.
+        RequestError: The body is not a JSON object, or did not arrive in time.
     """
     if request.content_type != "application/json":
-        raise RefusedError(problem(415, "not_json", "The body has to be application/json."))
+        raise RequestError(415, "not_json", "The body must be application/json.")
     try:
-        async with deadline(BODY_SECONDS, "request body"):
+        async with deadline(BODY_TIMEOUT, "request body"):
             value = json_position.parse((await request.read()).decode())
     except TimeoutError as error:
-        raise RefusedError(problem(408, "too_slow", str(error))) from None
+        raise RequestError(408, "too_slow", str(error)) from None
     except (ValueError, RecursionError) as error:
-        raise RefusedError(problem(400, "not_json", f"The body is no JSON: {error}")) from None
+        raise RequestError(400, "not_json", f"The body is not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise RefusedError(problem(400, "not_json", "The body has to be a JSON object."))
+        raise RequestError(400, "not_json", "The body must be a JSON object.")
     return value
 
 
 async def camera_fields(request: web.Request) -> CameraFields:
-    """A camera as a client sends it.
+    """Read a camera from a request's body.
 
     Raises:
-        RefusedError: The body is no JSON object.
+        RequestError: The body is not a JSON object.
     """
     fields = _FIELDS.validate_python(await json_object(request))
-    # Who sends back what was answered means the camera, not what it did.
+    # A client may send back a camera as it was returned: its state is not saved.
     return {key: value for key, value in fields.items() if key not in STATE_FIELDS}

@@ -1,17 +1,32 @@
-"""What ``/api/v1/`` takes and gives, as models; the OpenAPI document is made from them."""
+"""Models of ``/api/v1/``: what it accepts and returns. The OpenAPI document is generated from them."""
 
+import json
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from aiohttp import hdrs, web
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, create_model
 
-from asynccam.systems.snapshot.server.index import Page, StoredSnapshot
-from asynccam.systems.snapshot.server.models import Reading, Shot
-from asynccam.systems.snapshot.server.settings import CameraConfig
+from asynccam.errors import NotFoundError
+from asynccam.systems.snapshot.server.models import VERSION, CaptureState, ShotResult
+from asynccam.systems.snapshot.server.service import SnapshotService
+from asynccam.systems.snapshot.server.settings import (
+    CameraConfig,
+    ImuConnection,
+    Limits,
+    Retention,
+    ServerConfig,
+)
+
+JSON: Final = "application/json"
+PROBLEM_JSON: Final = "application/problem+json"
 
 
 class _Document(BaseModel):
-    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True, from_attributes=True)
+
+
+# -- pictures -----------------------------------------------------------------------------------
 
 
 class ReadingDocument(_Document):
@@ -24,14 +39,7 @@ class ReadingDocument(_Document):
     yaw: float
     """Degrees."""
     at: float
-    """When it came, Unix seconds."""
-
-    @classmethod
-    def of(cls, reading: Reading | None) -> "ReadingDocument | None":
-        """The document of a reading, where there is one."""
-        if reading is None:
-            return None
-        return cls(roll=reading.roll, pitch=reading.pitch, yaw=reading.yaw, at=reading.at)
+    """When it was received, Unix seconds."""
 
 
 class SnapshotDocument(_Document):
@@ -40,11 +48,11 @@ class SnapshotDocument(_Document):
     filename: str
     """Its name in the store."""
     camera: str | None
-    """The camera it is of; null where its name does not tell."""
+    """Its camera; null if the file name does not contain one."""
     prefix: str | None
-    """How it was asked for: snapshot, api_all_cams, api_stereo, all_cams or stereo."""
+    """How it was requested: snapshot, api_all_cams, api_stereo, all_cams or stereo."""
     taken_at: float
-    """The moment of the picture, Unix seconds."""
+    """When it was taken, Unix seconds."""
     size: int
     """Bytes."""
     image_url_path: str
@@ -54,58 +62,12 @@ class SnapshotDocument(_Document):
     thumbnail_url_path: str
     """A small JPEG of it."""
 
-    @classmethod
-    def of(cls, picture: StoredSnapshot) -> "SnapshotDocument":
-        """The document of a stored picture."""
-        return cls(
-            camera=picture.camera,
-            prefix=picture.prefix,
-            taken_at=picture.taken_at,
-            size=picture.size,
-            **_paths(picture.filename),
-        )
-
 
 class CaptureDocument(SnapshotDocument):
     """A picture that was just taken."""
 
     imu: ReadingDocument | None = None
-    """What went into its EXIF, the camera's offsets added."""
-
-    @classmethod
-    def taken(cls, shot: Shot, prefix: str) -> "CaptureDocument":
-        """The document of a capture."""
-        return cls(
-            camera=shot.camera,
-            prefix=prefix,
-            taken_at=shot.taken_at,
-            size=shot.size,
-            imu=ReadingDocument.of(shot.imu),
-            **_paths(shot.filename),
-        )
-
-
-class CameraDocument(CameraConfig):
-    """A camera, how it is set up and how it is. Unknown fields of config.json are kept."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
-
-    phase: Literal["idle", "waiting", "capturing", "failed"]
-    """What it does; failed stays until its next capture."""
-    error: str | None
-    """Why its latest capture failed."""
-    last: SnapshotDocument | None
-    """Its newest picture."""
-
-
-STATE_FIELDS: Final = frozenset(CameraDocument.model_fields) - frozenset(CameraConfig.model_fields)
-"""What a `CameraDocument` says of a camera beyond how it is set up; never saved."""
-
-
-class CameraList(_Document):
-    """Every camera, in the order of config.json."""
-
-    cameras: tuple[CameraDocument, ...]
+    """The reading in its EXIF, the camera's offsets added."""
 
 
 class SnapshotPage(_Document):
@@ -113,53 +75,120 @@ class SnapshotPage(_Document):
 
     items: tuple[SnapshotDocument, ...]
     next: str | None
-    """Ask with it as `after` for the next page; null on the last."""
+    """Cursor of the next page, to be sent as `after`; null on the last page."""
     total: int
-    """Pictures in all, of the camera asked for."""
-
-    @classmethod
-    def of(cls, page: Page) -> "SnapshotPage":
-        """The document of a page."""
-        return cls(items=tuple(map(SnapshotDocument.of, page.items)), next=page.next, total=page.total)
+    """Number of pictures of the requested camera, or of all cameras."""
 
 
 class CaptureOrder(BaseModel):
-    """Which cameras are to take a picture."""
+    """Which cameras take a picture."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     group: Literal["all", "stereo"]
-    """All of them, or those marked stereo, these with the least delay between."""
+    """All of them, or those marked stereo, these with the least delay in between."""
 
 
 class CaptureResult(_Document):
-    """One camera's part."""
+    """One camera's result."""
 
     camera: str
     snapshot: CaptureDocument | None
-    """The picture; null if it failed."""
+    """The picture; null if the capture failed."""
     error: str | None
-    """Why it failed."""
+    """Why the capture failed."""
 
 
 class CaptureResults(_Document):
-    """What came of each camera; one's failure hides no other's picture."""
+    """Result of each camera; one that fails does not affect the others."""
 
     results: tuple[CaptureResult, ...]
     spread: float | None
     """Seconds between the first and the last picture; null with fewer than two."""
 
+    @classmethod
+    def of(cls, results: Sequence[ShotResult]) -> "CaptureResults":
+        """Return the document of a capture of several cameras."""
+        moments = [one.shot.taken_at for one in results if one.shot is not None]
+        return cls(
+            results=tuple(
+                CaptureResult(camera=one.camera, snapshot=one.shot, error=one.error) for one in results
+            ),
+            spread=max(moments) - min(moments) if len(moments) > 1 else None,
+        )
+
+
+# -- cameras ------------------------------------------------------------------------------------
+
+
+class CameraDocument(CameraConfig):
+    """A camera, its settings and its state. Unknown fields of config.json are kept."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
+
+    phase: Literal["idle", "waiting", "capturing", "failed"]
+    """Its activity; failed lasts until its next capture."""
+    error: str | None
+    """Why its latest capture failed."""
+    last: SnapshotDocument | None
+    """Its newest picture."""
+
+    @classmethod
+    def of(cls, service: SnapshotService, camera: CameraConfig) -> "CameraDocument":
+        """Return a camera and its state."""
+        state = capture_state(service, camera.name)
+        own = {"phase": state.phase.value, "error": state.error, "last": service.store.newest(camera.name)}
+        # A dictionary, since unknown fields of the file may have any name, these too.
+        return cls.model_validate(camera.model_dump() | own)
+
+
+STATE_FIELDS: Final = frozenset(CameraDocument.model_fields) - frozenset(CameraConfig.model_fields)
+"""Fields of a `CameraDocument` that are not settings; never saved."""
+CameraFields = dict[str, JsonValue]
+"""A camera as a client sends it; checked field by field, so that every problem is reported at once."""
+
+
+class CameraListDocument(_Document):
+    """Every camera, in the order of config.json."""
+
+    model_config = ConfigDict(title="CameraList")
+
+    cameras: tuple[CameraDocument, ...]
+
+    @classmethod
+    def of(cls, service: SnapshotService) -> "CameraListDocument":
+        """Return every camera."""
+        return cls(cameras=camera_documents(service))
+
+
+def camera_documents(service: SnapshotService) -> tuple[CameraDocument, ...]:
+    """Return every camera, in the file's order."""
+    return tuple(CameraDocument.of(service, camera) for camera in service.cameras())
+
+
+def capture_state(service: SnapshotService, name: str) -> CaptureState:
+    """Return the state of a camera; idle if it was deleted."""
+    try:
+        return service.state_of(name)
+    except NotFoundError:
+        return CaptureState()
+
+
+# -- problems -----------------------------------------------------------------------------------
+
 
 class FieldProblem(_Document):
-    """What is wrong with one field."""
+    """An invalid field."""
 
     field: str
     """Its name, or an empty text for the whole."""
     message: str
 
 
-class CheckResult(_Document):
-    """Whether a camera could be saved like this."""
+class CheckOutcome(_Document):
+    """Result of a check: whether the fields could be saved."""
+
+    model_config = ConfigDict(title="CheckResult")
 
     ok: bool
     problems: tuple[FieldProblem, ...]
@@ -176,111 +205,53 @@ class ConfigProblem(FieldProblem):
     """The camera entry it belongs to."""
 
 
-class ImuDocument(_Document):
-    """The IMU, and the broker its readings come from."""
+class ProblemDocument(_Document):
+    """An error, as in RFC 9457; `code` identifies it for programs."""
 
-    enabled: bool
-    connected: bool
-    error: str
-    """Why it is not connected, in words."""
-    broker: str
-    port: int
-    topic: str
-    reading: ReadingDocument | None
-    """The newest one, however old."""
-    fresh: bool
-    """Whether it is young enough to be used."""
+    type: Annotated[str, Field(examples=["urn:asynccam:snapshot:camera_not_found"])]
+    title: str
+    status: int
+    detail: str
+    code: str
+    problems: tuple[FieldProblem, ...] = ()
 
 
-class StoreDocument(_Document):
-    """What is kept."""
+# -- settings -----------------------------------------------------------------------------------
 
-    pictures: int
-    bytes: int
-    max_age_days: float | None
-    """Older pictures are deleted."""
-    max_size_mb: float | None
-    """The oldest are deleted while all together are larger."""
+_LIMIT_KEYS: Final = ("default", "minimum", "maximum", "exclusiveMinimum", "minLength")
 
 
-class RetentionChange(_Document):
-    """How long pictures stay."""
+def _as_returned(schema: dict[str, Any]) -> None:
+    """Describe settings as they are returned: every field is there, and within its limits."""
+    for field in schema["properties"].values():
+        for part in (field, *field.get("anyOf", ())):
+            for key in _LIMIT_KEYS:
+                part.pop(key, None)
+    schema["required"] = list(schema["properties"])
 
-    max_age_days: float | None = None
-    """Older pictures are deleted; null keeps them."""
-    max_size_mb: float | None = None
-    """The oldest are deleted while all together are larger, 1,000,000 bytes; null keeps them."""
+
+_RETURNED: Final = ConfigDict(extra="ignore", from_attributes=True, json_schema_extra=_as_returned)
 
 
-class LimitsChange(_Document):
+class RetentionDocument(Retention):
+    """How long pictures are kept."""
+
+    model_config = _RETURNED
+
+
+class LimitsDocument(Limits):
     """How much is done at once; read when the server starts."""
 
-    captures: int | None = None
-    """Captures at the same time."""
-    waiting: int | None = None
-    """Captures that may wait for their turn."""
+    model_config = _RETURNED
 
 
-class ImuChange(_Document):
-    """Where the IMU's readings come from."""
+class ImuSettingsDocument(ImuConnection):
+    """Source of the IMU's readings."""
 
-    enabled: bool | None = None
-    """Whether the broker is asked at all."""
-    broker: str | None = None
-    """Host name or address; stays while a password goes to it."""
-    port: int | None = None
-    """TCP port; stays while a password goes to the broker."""
-    topic: str | None = None
-    """MQTT topic."""
-    max_age: float | None = None
-    """An older reading is not used, seconds."""
-    username: str | None = None
-    """For the broker; null for none."""
+    model_config = _RETURNED
 
-
-class SettingsChange(_Document):
-    """Settings to change: those not given stay, null is the default again."""
-
-    retention: RetentionChange | None = None
-    limits: LimitsChange | None = None
-    imu: ImuChange | None = None
-
-
-class RetentionDocument(_Document):
-    """How long pictures stay."""
-
-    max_age_days: float | None
-    """Older pictures are deleted."""
-    max_size_mb: float | None
-    """The oldest are deleted while all together are larger, 1,000,000 bytes."""
-
-
-class LimitsDocument(_Document):
-    """How much is done at once; read when the server starts."""
-
-    captures: int
-    """Captures at the same time."""
-    waiting: int
-    """Captures that may wait for their turn."""
-
-
-class ImuSettingsDocument(_Document):
-    """Where the IMU's readings come from."""
-
-    enabled: bool
-    """Whether the broker is asked at all."""
-    broker: str
-    """Host name or address."""
-    port: int
-    """TCP port."""
-    topic: str
-    """MQTT topic."""
-    max_age: float
-    """An older reading is not used, seconds."""
-    username: str | None
-    """For the broker."""
     password: bool
-    """Whether one goes to the broker, which is then changed by hand only. What it is is never told."""
+    """Whether the broker gets one; broker and port are then changed by hand only. It is never shown."""
 
 
 class SettingsDocument(_Document):
@@ -289,6 +260,105 @@ class SettingsDocument(_Document):
     retention: RetentionDocument
     limits: LimitsDocument
     imu: ImuSettingsDocument
+
+    @classmethod
+    def of(cls, config: ServerConfig) -> "SettingsDocument":
+        """Return the settings of a configuration."""
+        password = bool(config.imu.password_file or config.imu.password_env)
+        return cls(
+            retention=RetentionDocument.model_validate(config.retention),
+            limits=LimitsDocument.model_validate(config.limits),
+            imu=ImuSettingsDocument.model_validate({**config.imu.model_dump(), "password": password}),
+        )
+
+
+def _model(name: str, doc: str, fields: Mapping[str, tuple[Any, str | None]]) -> type[BaseModel]:
+    """Return a model whose fields, given by type and description, may all be null or left out."""
+    optional: dict[str, Any] = {
+        key: (annotation | None, Field(default=None, description=description))
+        for key, (annotation, description) in fields.items()
+    }
+    return create_model(name, __base__=_Document, __doc__=doc, **optional)
+
+
+def _change_of(settings: type[BaseModel], name: str, doc: str, **descriptions: str) -> type[BaseModel]:
+    fields = {
+        key: (field.annotation, descriptions.get(key, field.description))
+        for key, field in settings.model_fields.items()
+    }
+    return _model(name, doc, fields)
+
+
+RetentionChange: Final = _change_of(
+    Retention,
+    "RetentionChange",
+    "How long pictures are kept.",
+    max_age_days="Older pictures are deleted; null keeps them.",
+    max_size_mb="The oldest are deleted while all together are larger, 1,000,000 bytes; null keeps them.",
+)
+LimitsChange: Final = _change_of(
+    Limits, "LimitsChange", "How much is done at once; read when the server starts."
+)
+ImuChange: Final = _change_of(
+    ImuConnection,
+    "ImuChange",
+    "Source of the IMU's readings.",
+    broker="Host name or address; cannot be changed while the broker gets a password.",
+    port="TCP port; cannot be changed while the broker gets a password.",
+    username="For the broker; null for none.",
+)
+SettingsChange: Final = _model(
+    "SettingsChange",
+    "Settings to change: those left out stay, null restores the default.",
+    {"retention": (RetentionChange, None), "limits": (LimitsChange, None), "imu": (ImuChange, None)},
+)
+
+
+# -- state --------------------------------------------------------------------------------------
+
+
+class ImuDocument(_Document):
+    """The IMU, and the broker of its readings."""
+
+    enabled: bool
+    connected: bool
+    error: str
+    """Why it is not connected."""
+    broker: str
+    port: int
+    topic: str
+    reading: ReadingDocument | None
+    """The newest one, however old."""
+    fresh: bool
+    """Whether it is recent enough to be used."""
+
+    @classmethod
+    def of(cls, service: SnapshotService) -> "ImuDocument | None":
+        """Return the state of the IMU, or None without one."""
+        feed, settings = service.imu, service.config.current.imu
+        if feed is None:
+            return None
+        return cls(
+            enabled=settings.enabled,
+            connected=feed.connected,
+            error=feed.error,
+            broker=settings.broker,
+            port=settings.port,
+            topic=settings.topic,
+            reading=feed.newest,
+            fresh=feed.reading() is not None,
+        )
+
+
+class StoreDocument(_Document):
+    """The store of pictures."""
+
+    pictures: int
+    bytes: int
+    max_age_days: float | None
+    """Older pictures are deleted."""
+    max_size_mb: float | None
+    """The oldest are deleted while all together are larger."""
 
 
 class StateDocument(_Document):
@@ -303,33 +373,40 @@ class StateDocument(_Document):
     stopped_services: tuple[str, ...]
     """Services that are stopped at this moment."""
 
-
-class ProblemDocument(_Document):
-    """An error, as RFC 9457 has it; `code` is what a program tells errors apart by."""
-
-    type: Annotated[str, Field(examples=["urn:asynccam:snapshot:camera_not_found"])]
-    title: str
-    status: int
-    detail: str
-    code: str
-    problems: tuple[FieldProblem, ...] = ()
+    @classmethod
+    def of(cls, service: SnapshotService) -> "StateDocument":
+        """Return the state of a server, as page, API and event stream show it."""
+        config = service.config.current
+        return cls(
+            version=VERSION,
+            cameras=camera_documents(service),
+            problems=tuple(map(ConfigProblem.model_validate, service.config.problems)),
+            imu=ImuDocument.of(service),
+            store=StoreDocument(
+                pictures=len(service.store),
+                bytes=service.store.size,
+                max_age_days=config.retention.max_age_days,
+                max_size_mb=config.retention.max_size_mb,
+            ),
+            settings=SettingsDocument.of(config),
+            stopped_services=service.services.stopped,
+        )
 
 
 class HealthDocument(_Document):
-    """That the server answers."""
+    """A sign that the server is running."""
 
     status: Literal["ok"] = "ok"
 
 
-CameraFields = dict[str, JsonValue]
-"""A camera as a client sends it: checked field by field, so that every fault is told at once."""
+# -- responses ----------------------------------------------------------------------------------
 
 
-def _paths(filename: str) -> dict[str, Any]:
-    name = quote(filename, safe="")
-    return {
-        "filename": filename,
-        "image_url_path": f"/snapshots/{name}",
-        "download_url_path": f"/download/{name}",
-        "thumbnail_url_path": f"/api/v1/snapshots/{name}/thumbnail",
-    }
+def json_response(value: Any, *, status: int = 200, content_type: str = JSON) -> web.Response:
+    """Return a value (a model, JSON as bytes, or any other) as JSON that must not be cached."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump_json().encode()
+    elif not isinstance(value, bytes):
+        value = json.dumps(value).encode()
+    headers = {hdrs.CONTENT_TYPE: content_type, hdrs.CACHE_CONTROL: "no-store"}
+    return web.Response(body=value, status=status, headers=headers)

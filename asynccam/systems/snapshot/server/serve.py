@@ -8,18 +8,18 @@ from typing import Final, Literal
 
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.event_hub import EventHub
-from asynccam.systems.snapshot.server.allowed import Allowed
 from asynccam.systems.snapshot.server.app import SnapshotWeb
+from asynccam.systems.snapshot.server.backends.base import Backend
 from asynccam.systems.snapshot.server.backends.gstreamer import (
     CameraBackend,
     GStreamerBackend,
     simulated_cameras,
 )
 from asynccam.systems.snapshot.server.backends.v4l2 import V4l2CtlBackend
-from asynccam.systems.snapshot.server.capture import Backend
 from asynccam.systems.snapshot.server.config import ConfigFile
 from asynccam.systems.snapshot.server.imu import ImuFeed
 from asynccam.systems.snapshot.server.service import SnapshotService
+from asynccam.systems.snapshot.server.settings_update import Allowed
 from asynccam.systems.snapshot.server.store import SnapshotStore
 from asynccam.systems.snapshot.server.systemd import Services
 

@@ -1,4 +1,4 @@
-"""What ``config.json`` says, checked entry by entry. See docs/protocols/snapshot.md."""
+"""Settings of ``config.json``, checked entry by entry. See docs/protocols/snapshot.md."""
 
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ from asynccam.systems.snapshot.server import json_position
 V4L2: Final = "v4l2"
 INTERRUPT: Final = "stream_interrupt"
 TEST_DEVICE: Final = "test:"
-"""What the name of a device that is none begins with; a pattern may follow."""
+"""Prefix of the device path of a test picture; a pattern may follow."""
 MAX_NAME: Final = 100
 MAX_SIDE: Final = 16384
 _SERVICE_LETTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_.\\@-")
@@ -24,19 +24,19 @@ _DOTS: Final = frozenset({".", ".."})
 
 
 Finding = tuple[json_position.Path, str]
-"""Where something is wrong, and what."""
+"""Path of an invalid value, and the message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something in a configuration that cannot be used, and where it stands.
+    """Something in a configuration that cannot be used.
 
     Attributes:
-        message: What is wrong, in words.
-        field: The field, ``cameras[1].width`` for example; ``""`` for the document as a whole.
-        line: From 1, or None when it came from elsewhere than a file.
+        message: Describes the problem.
+        field: ``cameras[1].width`` for example; ``""`` for the document as a whole.
+        line: From 1, or None if the value is not from a file.
         column: From 1, or None.
-        camera: The name of the camera entry it belongs to, or None.
+        camera: Name of the camera entry it belongs to, or None.
     """
 
     message: str
@@ -46,14 +46,14 @@ class Problem:
     camera: str | None = None
 
     def __str__(self) -> str:
-        """Place, field and words in one line."""
+        """Return position, field and message in one line."""
         place = "" if self.line is None else f"line {self.line}, column {self.column}: "
         return place + (f"{self.field}: " if self.field else "") + self.message
 
 
 def _no_controls(text: str) -> str:
     if any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in text):
-        raise ValueError("it holds characters that cannot be shown")
+        raise ValueError("it contains characters that cannot be displayed")
     return text
 
 
@@ -61,74 +61,75 @@ def _check_name(name: str) -> str:
     if not name.strip():
         raise ValueError("a camera needs a name")
     if len(name) > MAX_NAME:
-        raise ValueError(f"a name has {MAX_NAME} characters at most, not {len(name)}")
+        raise ValueError(f"a name must have at most {MAX_NAME} characters, not {len(name)}")
     return _no_controls(name)
 
 
 def _check_device(path: str) -> str:
     if path.startswith(TEST_DEVICE):
         if not set(path.removeprefix(TEST_DEVICE)) <= _PATTERN_LETTERS:
-            raise ValueError("a test picture's pattern has small letters, digits and - only")
+            raise ValueError("the pattern of a test picture must consist of small letters, digits and -")
     elif not path.startswith("/"):
-        raise ValueError("a device is given by its whole path, /dev/video0 for example")
+        raise ValueError("a device must be an absolute path, /dev/video0 for example")
     return _no_controls(path)
 
 
 def _check_format(text: str) -> str:
     if len(text) != _FOURCC_LENGTH or not text.isascii() or not text.isprintable() or "," in text:
-        raise ValueError("a pixel format is a FOURCC of four characters, MJPG or YUYV for example")
+        raise ValueError("a pixel format must be a FOURCC of four characters, MJPG or YUYV for example")
     return text
 
 
 def check_service(name: str) -> str:
-    """A systemd unit's name; ``""`` for none.
+    """Return a systemd unit's name if it is valid; ``""`` stands for no service.
 
     Raises:
-        ValueError: It is none: a pattern, an option or a path for example.
+        ValueError: It is invalid: a pattern, an option or a path for example.
     """
     if name and (name.startswith("-") or len(name) > _MAX_SERVICE or not set(name) <= _SERVICE_LETTERS):
-        raise ValueError("not a service's name: letters, digits and : _ . \\ @ - only, no - in front")
+        raise ValueError(
+            "not a service name: it must consist of letters, digits and : _ . \\ @ -, and not begin with -"
+        )
     return name
 
 
-def _blank_is_none(value: object) -> object:
-    return None if isinstance(value, str) and not value.strip() else value
+def _is_blank(value: object) -> bool:
+    """Return whether a value is null, or an empty field of a form."""
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _blank_is(default: object) -> BeforeValidator:
-    """What a form sends for a field left empty, and null, stand for the default."""
-    return BeforeValidator(lambda value: default if _blank_is_none(value) is None else value)
+    return BeforeValidator(lambda value: default if _is_blank(value) else value)
 
 
 def _text(default: str) -> BeforeValidator:
-    """As `_blank_is`, without the blanks around a word."""
+    """Strip blanks, and use the default for a blank text."""
     return BeforeValidator(
-        lambda value: (
-            default if _blank_is_none(value) is None else value.strip() if isinstance(value, str) else value
-        )
+        lambda value: default if _is_blank(value) else value.strip() if isinstance(value, str) else value
     )
 
 
-Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
-Degrees = Annotated[float, Field(allow_inf_nan=False)]
-Offset = Annotated[Degrees | None, BeforeValidator(_blank_is_none)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
+_Offset = Annotated[
+    Annotated[float, Field(allow_inf_nan=False)] | None,
+    BeforeValidator(lambda value: None if _is_blank(value) else value),
+]
 
 
 class CameraConfig(BaseModel):
-    """A camera of ``config.json``; fields nobody knows are kept.
+    """A camera of ``config.json``; unknown fields are kept.
 
     Attributes:
-        name: Unique, up to 100 characters, any of them that can be shown.
+        name: Unique, up to 100 characters, all of which can be displayed.
         device_path: The V4L2 device, ``/dev/video0`` or a link to it, which cameras may share; or
             ``test:PATTERN`` for a test picture.
-        type: ``v4l2``, or ``stream_interrupt`` for one whose service is stopped meanwhile.
-        width: Pixels; a string in the file is as good as a number.
+        type: ``v4l2``, or ``stream_interrupt`` for a camera whose service is stopped during a capture.
+        width: Pixels; may be a string in the file.
         height: Pixels.
-        pixel_format: FOURCC the device is set to.
-        stereo: Whether it is one of a stereo pair.
+        pixel_format: FOURCC to set at the device.
+        stereo: Whether it belongs to the stereo pair.
         service_name: The systemd service that holds the device, or ``""``.
-        roll_offset: Degrees added to the reading of the IMU, or None.
+        roll_offset: Degrees added to the IMU's reading, or None.
         pitch_offset: Degrees, or None.
         yaw_offset: Degrees, or None.
     """
@@ -138,22 +139,22 @@ class CameraConfig(BaseModel):
     name: Annotated[str, AfterValidator(_check_name)]
     device_path: Annotated[str, AfterValidator(_check_device)]
     type: Annotated[Literal["v4l2", "stream_interrupt"], _text(V4L2)] = "v4l2"
-    width: Annotated[Side, _blank_is(640)] = 640
-    height: Annotated[Side, _blank_is(480)] = 480
+    width: Annotated[_Side, _blank_is(640)] = 640
+    height: Annotated[_Side, _blank_is(480)] = 480
     pixel_format: Annotated[str, _text("MJPG"), AfterValidator(_check_format)] = "MJPG"
     stereo: Annotated[bool, _blank_is(False)] = False
     service_name: Annotated[str, _text(""), AfterValidator(check_service)] = ""
-    roll_offset: Offset = None
-    pitch_offset: Offset = None
-    yaw_offset: Offset = None
+    roll_offset: _Offset = None
+    pitch_offset: _Offset = None
+    yaw_offset: _Offset = None
 
     @property
     def interrupts(self) -> str:
-        """The service to stop meanwhile, or ``""``."""
+        """The service to stop during a capture, or ``""``."""
         return self.service_name if self.type == INTERRUPT else ""
 
     def entry(self) -> dict[str, Any]:
-        """The camera as it stands in the file and in ``GET /api/cameras``."""
+        """Return the camera as in the file and in ``GET /api/cameras``."""
         offsets = ("roll_offset", "pitch_offset", "yaw_offset")
         return {
             key: value for key, value in self.model_dump().items() if value is not None or key not in offsets
@@ -161,95 +162,85 @@ class CameraConfig(BaseModel):
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
 
 
 class Retention(_Settings):
-    """How long pictures stay; nothing set keeps them for ever.
+    """How long pictures are kept; for ever if nothing is set."""
 
-    Attributes:
-        max_age_days: Older pictures are deleted, or None.
-        max_size_mb: The oldest are deleted while all together are larger, megabytes, or None.
-    """
-
-    max_age_days: Positive | None = None
-    max_size_mb: Positive | None = None
+    max_age_days: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Older pictures are deleted."""
+    max_size_mb: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """The oldest are deleted while all together are larger, 1,000,000 bytes."""
 
 
 class Limits(_Settings):
-    """How much is done at once; read at the start.
+    """How much is done at once; read at the start."""
 
-    Attributes:
-        captures: Captures at the same time.
-        waiting: Captures that may wait; more are refused.
-    """
-
-    captures: Annotated[int, Field(ge=1, le=64)] = 4
-    waiting: Annotated[int, Field(ge=0, le=100_000)] = 256
+    captures: int = Field(default=4, ge=1, le=64)
+    """Captures at the same time."""
+    waiting: int = Field(default=256, ge=0, le=100_000)
+    """Captures that may wait for their turn."""
 
 
-class ImuSettings(_Settings):
-    """Where the readings come from.
-
-    Attributes:
-        enabled: Whether the broker is asked at all.
-        broker: Host name or address.
-        port: TCP port.
-        topic: MQTT topic.
-        max_age: An older reading is not used, seconds.
-        username: For the broker, or None.
-        password_file: File whose first line is the password, or None.
-        password_env: Environment variable that holds it, or None.
-    """
+class ImuConnection(_Settings):
+    """Source of the IMU's readings, without its password."""
 
     enabled: bool = True
+    """Whether the broker is asked at all."""
     broker: Annotated[str, Field(min_length=1), AfterValidator(_no_controls)] = "127.0.0.1"
-    port: Annotated[int, Field(ge=1, le=65535)] = 1883
+    """Host name or address."""
+    port: int = Field(default=1883, ge=1, le=65535)
+    """TCP port."""
     topic: Annotated[str, Field(min_length=1), AfterValidator(_no_controls)] = "status/"
-    max_age: Positive = 5.0
+    """MQTT topic."""
+    max_age: float = Field(default=5.0, gt=0, allow_inf_nan=False)
+    """An older reading is not used, seconds."""
     username: str | None = None
+    """For the broker."""
+
+
+class ImuSettings(ImuConnection):
+    """Source of the IMU's readings."""
+
     password_file: str | None = None
+    """File whose first line is the password, or None."""
     password_env: str | None = None
+    """Environment variable that holds the password, or None."""
 
 
 class ServerConfig(_Settings):
-    """The whole of ``config.json``.
-
-    Attributes:
-        cameras: Every entry that can be used, in the file's order.
-        retention: How long pictures stay.
-        limits: How much is done at once.
-        imu: Where the IMU's readings come from.
-        token_file: File whose first line is the token that requests need, or None.
-        token_env: Environment variable that holds it, or None.
-    """
+    """The whole of ``config.json``."""
 
     cameras: tuple[CameraConfig, ...] = ()
+    """Every valid entry, in the file's order."""
     retention: Retention = Retention()
     limits: Limits = Limits()
     imu: ImuSettings = ImuSettings()
     token_file: str | None = None
+    """File whose first line is the token that requests need, or None."""
     token_env: str | None = None
+    """Environment variable that holds the token, or None."""
 
 
 SECRETS: Final = frozenset({"token", "password"})
-"""Keys whose values never belong into the file."""
-_PLAIN: Final = {
+"""Keys that must not be in the file."""
+_MESSAGES: Final = {
     **dict.fromkeys(
-        ("int_parsing", "int_type", "int_from_float", "int_parsing_size"), "should be a whole number"
+        ("int_parsing", "int_type", "int_from_float", "int_parsing_size"), "must be a whole number"
     ),
-    **dict.fromkeys(("float_parsing", "float_type", "finite_number"), "should be a number"),
-    **dict.fromkeys(("bool_parsing", "bool_type"), "should be true or false"),
-    "string_type": "should be a text",
-    "string_too_short": "should not be empty",
-    "missing": "is needed",
-    "literal_error": "should be {expected}",
-    "greater_than_equal": "should be {ge} or more",
-    "greater_than": "should be more than {gt:g}",
-    "less_than_equal": "should be {le} or less",
+    **dict.fromkeys(("float_parsing", "float_type", "finite_number"), "must be a number"),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "must be true or false"),
+    "string_type": "must be a string",
+    "string_too_short": "must not be empty",
+    "missing": "is required",
+    "literal_error": "must be {expected}",
+    "greater_than_equal": "must be >= {ge}",
+    "greater_than": "must be > {gt:g}",
+    "less_than_equal": "must be <= {le}",
     "value_error": "{error}",
 }
-"""What pydantic finds, as a person would say it."""
+"""Messages by pydantic's error type."""
 _GROUPS: Final[dict[str, type[_Settings]]] = {"retention": Retention, "limits": Limits, "imu": ImuSettings}
 
 
@@ -259,40 +250,43 @@ _GROUPS: Final[dict[str, type[_Settings]]] = {"retention": Retention, "limits": 
 def check_camera(
     fields: Mapping[str, Any], *, taken: Iterable[str] = ()
 ) -> tuple[CameraConfig | None, tuple[Problem, ...]]:
-    """One entry, as a form or a file gives it: the camera, or everything that is wrong with it.
+    """Check an entry of a form or a file: return the camera, or None and every problem.
 
     Args:
         fields: Keys as in ``config.json``; numbers may be strings.
         taken: Names of the other cameras.
     """
     camera, found = _camera(fields, (), set(taken))
-    return camera, tuple(Problem(message, _field(path), camera=_name_of(fields)) for path, message in found)
+    return camera, tuple(
+        Problem(message, field_name(path), camera=_name_of(fields)) for path, message in found
+    )
 
 
 def check_reachable(
     fields: Mapping[str, Any], *, taken: Iterable[str] = ()
 ) -> tuple[CameraConfig | None, tuple[Problem, ...]]:
-    """As `check_camera`, for a camera that browsers are to ask for by its name."""
+    """Check a camera as `check_camera`, and that its name can be part of a URL."""
     camera, problems = check_camera(fields, taken=taken)
     if camera is not None and camera.name in _DOTS:
-        return None, (Problem("dots alone are a place to a browser, and no name", "name"),)
+        return None, (Problem("a name cannot be dots alone, which a browser takes for a directory", "name"),)
     return camera, problems
 
 
 def check_group(key: str, raw: Mapping[str, Any]) -> tuple[BaseModel, tuple[Problem, ...]]:
-    """``retention``, ``limits`` or ``imu``, its defaults if it is wrong, and what is wrong with it."""
+    """Check ``retention``, ``limits`` or ``imu``: return it, or its defaults and every problem."""
     found: list[Finding] = []
     group = _group({key: dict(raw)}, key, _GROUPS[key], ServerConfig(), found)
-    return group, tuple(Problem(message, _field(path)) for path, message in found)
+    return group, tuple(Problem(message, field_name(path)) for path, message in found)
 
 
 def read_document(document: object, previous: ServerConfig) -> tuple[ServerConfig, list[Finding]]:
-    """A parsed ``config.json``: what of it can be used, and each problem with its place.
+    """Check a parsed ``config.json``: return its valid parts, and each problem with its path.
 
-    A bad entry hides no other. A bad group of settings leaves the ``previous`` one in force.
+    An invalid entry does not affect the others. For an invalid group of settings the ``previous`` one is
+    kept.
 
     Raises:
-        UsageError: The document is no configuration at all.
+        UsageError: The document is not a configuration.
     """
     top: Mapping[str, Any]
     if isinstance(document, list):
@@ -300,14 +294,14 @@ def read_document(document: object, previous: ServerConfig) -> tuple[ServerConfi
     elif isinstance(document, dict):
         top, prefix = document, ("cameras",)
     else:
-        raise UsageError("a configuration is an object with a list of cameras")
+        raise UsageError("a configuration must be an object with a list of cameras")
     entries = top.get("cameras", [])
     if not isinstance(entries, list):
-        raise UsageError("cameras is a list")
+        raise UsageError("cameras must be a list")
     found: list[Finding] = []
     cameras: list[CameraConfig] = []
     for index, entry in enumerate(entries):
-        camera, problems = _camera(entry, (*prefix, index), {one.name for one in cameras})
+        camera, problems = _camera(entry, (*prefix, index), {known.name for known in cameras})
         found += problems
         if camera is not None:
             cameras.append(camera)
@@ -317,23 +311,25 @@ def read_document(document: object, previous: ServerConfig) -> tuple[ServerConfi
     for key in ("token_file", "token_env"):
         value = top.get(key)
         if value is not None and (not isinstance(value, str) or not value):
-            found.append(((key,), "should be a text"))
+            found.append(((key,), "must be a string"))
             value = getattr(previous, key)
         values[key] = value
     if isinstance(document, dict):
         found += [
-            ((key,), "secrets do not belong here: name a file in token_file") for key in SECRETS & top.keys()
+            ((key,), "secrets must not be in this file: name a file in token_file")
+            for key in SECRETS & top.keys()
         ]
     return ServerConfig.model_construct(**values), found
 
 
 def field_name(path: json_position.Path) -> str:
-    """A place as it is written: ``cameras[1].width``."""
-    return _field(path)
+    """Return a path as text: ``cameras[1].width``."""
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return text.removeprefix(".")
 
 
 def camera_at(path: json_position.Path, document: object) -> str | None:
-    """The name of the camera entry a place lies in, or None."""
+    """Return the name of the camera entry that contains a path, or None."""
     if isinstance(document, dict) and path[:1] == ("cameras",):
         document, path = document.get("cameras"), path[1:]
     if isinstance(document, list) and path and isinstance(path[0], int) and path[0] < len(document):
@@ -342,16 +338,16 @@ def camera_at(path: json_position.Path, document: object) -> str | None:
 
 
 def _camera(
-    entry: object, place: json_position.Path, taken: set[str]
+    entry: object, path: json_position.Path, taken: set[str]
 ) -> tuple[CameraConfig | None, list[Finding]]:
     if not isinstance(entry, Mapping):
-        return None, [(place, "a camera is an object")]
+        return None, [(path, "a camera must be an object")]
     try:
         camera = CameraConfig.model_validate(dict(entry))
     except ValidationError as error:
-        return None, _words(error, place)
+        return None, _findings(error, path)
     if camera.name in taken:
-        return None, [((*place, "name"), f"another camera is named {camera.name!r} already")]
+        return None, [((*path, "name"), f"another camera is already named {camera.name!r}")]
     return camera, []
 
 
@@ -366,32 +362,27 @@ def _group(
     if raw is None:
         return model()
     if not isinstance(raw, dict):
-        found.append(((key,), "should be an object"))
+        found.append(((key,), "must be an object"))
         return cast("_Settings", getattr(previous, key))
     found += [
-        ((key, one), "secrets do not belong here: name a file in password_file")
+        ((key, one), "secrets must not be in this file: name a file in password_file")
         for one in SECRETS & raw.keys()
     ]
     try:
         return model.model_validate({one: value for one, value in raw.items() if one not in SECRETS})
     except ValidationError as error:
-        found += _words(error, (key,))
+        found += _findings(error, (key,))
         return cast("_Settings", getattr(previous, key))
 
 
-def _words(error: ValidationError, place: json_position.Path) -> list[Finding]:
+def _findings(error: ValidationError, path: json_position.Path) -> list[Finding]:
     return [
         (
-            (*place, *one["loc"]),
-            _PLAIN[one["type"]].format_map(one.get("ctx", {})) if one["type"] in _PLAIN else one["msg"],
+            (*path, *one["loc"]),
+            _MESSAGES[one["type"]].format_map(one.get("ctx", {})) if one["type"] in _MESSAGES else one["msg"],
         )
         for one in error.errors(include_url=False, include_input=False)
     ]
-
-
-def _field(path: json_position.Path) -> str:
-    text = "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in path)
-    return text.removeprefix(".")
 
 
 def _name_of(entry: object) -> str | None:

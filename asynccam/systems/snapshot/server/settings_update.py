@@ -4,11 +4,21 @@ Never where a secret is read from: whoever reaches the page could have any file'
 broker of their choice. For the same reason a broker that gets a password is changed by hand only.
 """
 
+import posixpath
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from asynccam.systems.snapshot.server.settings import SECRETS, Problem, check_group
+from asynccam.errors import UsageError
+from asynccam.systems.snapshot.server.settings import (
+    SECRETS,
+    TEST_DEVICE,
+    CameraConfig,
+    Problem,
+    check_group,
+    check_service,
+)
+from asynccam.systems.snapshot.server.systemd import unit_name
 
 CHANGEABLE: Final[Mapping[str, tuple[str, ...]]] = {
     "retention": ("max_age_days", "max_size_mb"),
@@ -53,7 +63,7 @@ def changed_settings(
         if key not in CHANGEABLE:
             problems.append(Problem(_BY_HAND, key))
         elif not isinstance(wanted, Mapping):
-            problems.append(Problem("should be an object", key))
+            problems.append(Problem("must be an object", key))
         else:
             groups[key], found = _changed_group(key, document.get(key), wanted)
             problems += found
@@ -97,3 +107,77 @@ def _cleaned(value: Any) -> Any:
 def _plain(value: Any) -> Any:
     """30 rather than 30.0, as a person would have written it."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+DEVICES: Final = ("/dev/video*", "/dev/v4l/")
+"""What may be named without being allowed: V4L2 devices, and the links to them that udev makes."""
+
+
+class Allowed:
+    """Devices and services that may be named over the web.
+
+    Those that ``config.json`` names, or has named since this was made, may be named as well.
+
+    Args:
+        devices: A path; one that ends in ``/`` allows all below it, one that ends in ``*`` all paths in that
+            directory that begin so.
+        services: Names of services; ``streamer`` and ``streamer.service`` are the same.
+
+    Raises:
+        UsageError: A device is not a whole path, or a service is not the name of one.
+    """
+
+    def __init__(self, devices: Iterable[str] = (), services: Iterable[str] = ()) -> None:
+        self._devices: set[str] = set()
+        self._below: set[str] = set()
+        self._beginnings: set[str] = set()
+        self._services: set[str] = set()
+        for device in (*DEVICES, *devices):
+            if not device.startswith("/"):
+                raise UsageError(f"{device!r} is not the whole path of a device")
+            if device.endswith("*"):
+                self._beginnings.add(device[:-1])
+            else:
+                (self._below if device.endswith("/") else self._devices).add(device)
+        for service in services:
+            try:
+                self._services.add(unit_name(check_service(service)))
+            except ValueError as error:
+                raise UsageError(f"{service!r}: {error}") from None
+
+    def learn(self, cameras: Iterable[CameraConfig]) -> None:
+        """Allow what the cameras of ``config.json`` name."""
+        for camera in cameras:
+            self._devices.add(camera.device_path)
+            if camera.service_name:
+                self._services.add(unit_name(camera.service_name))
+
+    def problems(self, camera: CameraConfig) -> tuple[Problem, ...]:
+        """Return what of a camera that comes over the web is not allowed."""
+        found: list[Problem] = []
+        if not self._allows_device(camera.device_path):
+            words = (
+                f"{camera.device_path} is not allowed over the web: start the server with --allow-device, or"
+                " name it in config.json"
+            )
+            found.append(Problem(words, "device_path", camera=camera.name))
+        service = camera.service_name
+        if service and unit_name(service) not in self._services:
+            words = (
+                f"{service} is not allowed over the web: start the server with --allow-service, or name it in"
+                " config.json"
+            )
+            found.append(Problem(words, "service_name", camera=camera.name))
+        return tuple(found)
+
+    def _allows_device(self, path: str) -> bool:
+        if path in self._devices or path.startswith(TEST_DEVICE):
+            return True
+        # POSIX lets a path begin with exactly two slashes, which `normpath` keeps.
+        if path != posixpath.normpath(path) or path.startswith("//"):
+            return False
+        if any(path.startswith(below) for below in self._below):
+            return True
+        return any(
+            path.startswith(beginning) and "/" not in path[len(beginning) :] for beginning in self._beginnings
+        )

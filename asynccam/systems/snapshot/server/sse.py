@@ -1,7 +1,7 @@
-"""``/api/v1/events``: what happens, as Server-Sent Events.
+"""``/api/v1/events``: events of the server as Server-Sent Events.
 
-Every event has an id. A client that comes back with ``Last-Event-ID`` gets what it missed, or, when that is
-no longer known, a fresh ``state``. A client that does not read is let go; it never holds up another.
+Every event has an id. A client that reconnects with ``Last-Event-ID`` gets the events it missed, or ``state``
+if they are no longer kept. A client that does not read is disconnected; it never delays another.
 """
 
 import asyncio
@@ -13,28 +13,30 @@ from typing import Any, Final
 
 from aiohttp import hdrs, web
 
-from asynccam.errors import TimeoutError
+from asynccam.errors import BusyError, TimeoutError
 from asynccam.model.events import Event
 from asynccam.runtime.event_hub import Subscription
 from asynccam.runtime.tasks import TaskScope
 from asynccam.runtime.timing import deadline
 from asynccam.systems.snapshot.server import events
-from asynccam.systems.snapshot.server.answers import problem
 from asynccam.systems.snapshot.server.models import Phase
-from asynccam.systems.snapshot.server.names import parse_name
-from asynccam.systems.snapshot.server.schemas import CaptureDocument
+from asynccam.systems.snapshot.server.schemas import (
+    CaptureDocument,
+    ImuDocument,
+    StateDocument,
+    capture_state,
+)
 from asynccam.systems.snapshot.server.service import SnapshotService
-from asynccam.systems.snapshot.server.state import capture_state, imu_document, state_document
 
 HEARTBEAT: Final = 15.0
-"""Seconds after which a silent stream says that it is alive."""
+"""Seconds without an event after which a comment is sent."""
 KEPT: Final = 1024
-"""Events that are kept for clients that come back."""
+"""Events kept for clients that reconnect."""
 QUEUE: Final = 256
-"""Events a client may be behind."""
+"""Events that may wait for one client."""
 MAX_STREAMS: Final = 256
-_WRITE_SECONDS: Final = 10.0
-_IMU_SECONDS: Final = 0.5
+_WRITE_TIMEOUT: Final = 10.0
+_IMU_INTERVAL: Final = 0.5
 _BEAT: Final = b": still here\n\n"
 _HEADERS: Final = {
     hdrs.CONTENT_TYPE: "text/event-stream",
@@ -44,16 +46,16 @@ _HEADERS: Final = {
 
 
 class EventFeed:
-    """Turns the service's events into streams.
+    """Event streams of a service.
 
     Args:
-        service: Whose events.
-        heartbeat: Seconds after which a silent stream says that it is alive.
-        queue: Events a client may be behind.
-        kept: Events that are kept for clients that come back.
+        service: Source of the events.
+        heartbeat: Seconds without an event after which a comment is sent.
+        queue: Events that may wait for one client.
+        kept: Events kept for clients that reconnect.
 
     Attributes:
-        let_go: Clients that were too slow.
+        let_go: Number of clients disconnected because they were too slow.
     """
 
     def __init__(
@@ -62,32 +64,32 @@ class EventFeed:
         self._service = service
         self._heartbeat = heartbeat
         self._queue = queue
-        self._readers: set[_Reader] = set()
+        self._streams: set[_EventStream] = set()
         self._kept: deque[tuple[int, bytes]] = deque(maxlen=kept)
-        # A number of an earlier run means nothing in this one.
+        # Part of each id: the numbers of an earlier run mean nothing in this one.
         self._run = secrets.token_hex(4)
-        self._number = 0
+        self._last_id = 0
         self._subscription: Subscription | None = None
         self._scope = TaskScope("snapshot-events")
         self._imu_sent: object = None
         self.let_go = 0
 
     def __len__(self) -> int:
-        """Streams that are open."""
-        return len(self._readers)
+        """Return the number of open streams."""
+        return len(self._streams)
 
     def open(self) -> None:
-        """Begin to listen."""
+        """Subscribe to the events."""
         self._subscription = self._service.events.subscribe(self._on_event)
         self._scope.spawn(self._watch_imu(), name="imu")
 
     def end_streams(self) -> None:
-        """Let every stream come to its end."""
-        for reader in self._readers:
-            reader.end()
+        """End every stream."""
+        for stream in self._streams:
+            stream.end()
 
     async def aclose(self) -> None:
-        """Stop listening."""
+        """Unsubscribe, and end every stream."""
         if self._subscription is not None:
             self._subscription.cancel()
         self.end_streams()
@@ -95,74 +97,74 @@ class EventFeed:
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """``GET /api/v1/events``."""
-        if len(self._readers) >= MAX_STREAMS:
-            return problem(503, "busy", "Too many event streams are open.")
-        if request.method == hdrs.METH_HEAD:  # which has no body, so nothing to wait for
+        if len(self._streams) >= MAX_STREAMS:
+            raise BusyError("Too many event streams are open.")
+        if request.method == hdrs.METH_HEAD:  # without a body: there is nothing to wait for
             return web.Response(headers=_HEADERS)
         response = web.StreamResponse(headers=_HEADERS)
         await response.prepare(request)
-        with self._reading(request) as reader:
-            reader.put(self._beginning(request.headers.get("Last-Event-ID", "")))
-            while (data := await reader.next(self._heartbeat)) is not None:
+        with self._new_stream(request) as stream:
+            stream.put(self._first_message(request.headers.get("Last-Event-ID", "")))
+            while (data := await stream.next(self._heartbeat)) is not None:
                 try:
-                    async with deadline(_WRITE_SECONDS, "reading by the client"):
+                    async with deadline(_WRITE_TIMEOUT, "reading by the client"):
                         await response.write(data)
                 except (TimeoutError, ConnectionError):
-                    reader.abort()
+                    stream.abort()
                     break
         return response
 
-    # -- within ---------------------------------------------------------------------------------
+    # -- private --------------------------------------------------------------------------------
 
-    def _reading(self, request: web.Request) -> "_Reader":
+    def _new_stream(self, request: web.Request) -> "_EventStream":
         transport = request.transport
 
         def abort() -> None:
             if transport is not None:
                 transport.abort()
 
-        return _Reader(self._readers, self._queue, abort, self._on_slow)
+        return _EventStream(self._streams, self._queue, abort, self._on_slow)
 
     def _on_slow(self) -> None:
         self.let_go += 1
 
-    def _beginning(self, last: str) -> bytes:
+    def _first_message(self, last: str) -> bytes:
         run, _, text = last.partition("-")
         if run == self._run and text.isascii() and text.isdecimal() and len(text) < 16:
             seen = int(text)
-            oldest = self._kept[0][0] if self._kept else self._number + 1
-            if oldest - 1 <= seen <= self._number:
+            oldest = self._kept[0][0] if self._kept else self._last_id + 1
+            if oldest - 1 <= seen <= self._last_id:
                 return b"".join(data for number, data in self._kept if number > seen) or _BEAT
-        return self._encoded("state", state_document(self._service).model_dump_json())
+        return self._encoded("state", StateDocument.of(self._service).model_dump_json())
 
     def _encoded(self, kind: str, data: str) -> bytes:
-        return f"id: {self._run}-{self._number}\nevent: {kind}\ndata: {data}\n\n".encode()
+        return f"id: {self._run}-{self._last_id}\nevent: {kind}\ndata: {data}\n\n".encode()
 
-    def _tell(self, kind: str, data: str) -> None:
-        self._number += 1
+    def _send(self, kind: str, data: str) -> None:
+        self._last_id += 1
         message = self._encoded(kind, data)
-        self._kept.append((self._number, message))
-        for reader in tuple(self._readers):
-            reader.put(message)
+        self._kept.append((self._last_id, message))
+        for stream in tuple(self._streams):
+            stream.put(message)
 
     def _on_event(self, event: Event) -> None:
         match event:
             case events.CaptureEvent():
-                self._tell("capture", json.dumps(self._capture(event)))
+                self._send("capture", json.dumps(self._capture(event)))
             case events.SnapshotDeleted():
-                told = {"filename": event.filename, "camera": event.camera, "reason": event.reason}
-                self._tell("deleted", json.dumps(told))
+                deleted = {"filename": event.filename, "camera": event.camera, "reason": event.reason}
+                self._send("deleted", json.dumps(deleted))
             case events.ConfigChanged():
-                self._tell("state", state_document(self._service).model_dump_json())
+                self._send("state", StateDocument.of(self._service).model_dump_json())
             case events.ServiceTrouble():
-                self._tell("trouble", json.dumps({"service": event.service, "error": event.error}))
+                self._send("trouble", json.dumps({"service": event.service, "error": event.error}))
             case events.ServiceRestored():
-                self._tell("restored", json.dumps({"service": event.service}))
+                self._send("restored", json.dumps({"service": event.service}))
             case events.ImuChanged():
-                self._tell_imu()
+                self._send_imu()
 
     def _capture(self, event: events.CaptureEvent) -> dict[str, Any]:
-        told: dict[str, Any] = {"camera": event.camera, "at": event.at, "error": None, "snapshot": None}
+        message: dict[str, Any] = {"camera": event.camera, "at": event.at, "error": None, "snapshot": None}
         match event:
             case events.CaptureQueued():
                 phase = Phase.WAITING
@@ -171,65 +173,63 @@ class EventFeed:
             case events.CaptureDone(shot=shot):
                 # Another capture of the same camera may be running by now.
                 phase = capture_state(self._service, event.camera).phase
-                name = parse_name(shot.filename)
-                document = CaptureDocument.taken(shot, name.prefix if name is not None else "")
-                told["snapshot"] = document.model_dump(mode="json")
+                message["snapshot"] = CaptureDocument.model_validate(shot).model_dump(mode="json")
             case events.CaptureFailed(error=error):
                 phase = Phase.FAILED
-                told["error"] = error
+                message["error"] = error
             case _:
                 phase = capture_state(self._service, event.camera).phase
-        return told | {"phase": phase.value}
+        return message | {"phase": phase.value}
 
     async def _watch_imu(self) -> None:
-        """Tell the newest reading twice a second, to those who keep up."""
+        """Send the newest reading twice a second to clients that keep up."""
         while True:
-            await asyncio.sleep(_IMU_SECONDS)
+            await asyncio.sleep(_IMU_INTERVAL)
             feed = self._service.imu
-            if self._readers and feed is not None:
+            if self._streams and feed is not None:
                 seen = (feed.newest, feed.reading() is not None)
                 if seen != self._imu_sent:
                     self._imu_sent = seen
-                    self._tell_imu()
+                    self._send_imu()
 
-    def _tell_imu(self) -> None:
-        # Only the newest counts, so it has no id and is not kept.
-        imu = imu_document(self._service)
+    def _send_imu(self) -> None:
+        # Only the newest reading counts: it has no id and is not kept.
+        imu = ImuDocument.of(self._service)
         if imu is not None:
             message = f"event: imu\ndata: {imu.model_dump_json()}\n\n".encode()
-            for reader in tuple(self._readers):
-                if not reader.behind:
-                    reader.put(message)
+            for stream in tuple(self._streams):
+                if not stream.behind:
+                    stream.put(message)
 
 
-class _Reader:
-    """One client's queue; a context manager."""
+class _EventStream:
+    """Queue of one client; a context manager."""
 
     def __init__(
-        self, readers: "set[_Reader]", limit: int, abort: Callable[[], None], on_slow: Callable[[], None]
+        self, streams: "set[_EventStream]", limit: int, abort: Callable[[], None], on_slow: Callable[[], None]
     ) -> None:
-        self._readers = readers
+        self._streams = streams
         self._limit = limit
         self._on_slow = on_slow
         self._queue: deque[bytes] = deque()
-        self._news = asyncio.Event()
+        self._ready = asyncio.Event()
         self._ended = False
         self.abort = abort
 
-    def __enter__(self) -> "_Reader":
-        self._readers.add(self)
+    def __enter__(self) -> "_EventStream":
+        self._streams.add(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._readers.discard(self)
+        self._streams.discard(self)
 
     @property
     def behind(self) -> bool:
-        """Whether something waits to be read."""
+        """Whether messages wait to be sent."""
         return bool(self._queue)
 
     def put(self, data: bytes) -> None:
-        """Queue a message; one too many ends the stream."""
+        """Queue a message; end the stream if there are too many."""
         if self._ended:
             return
         if len(self._queue) >= self._limit:
@@ -238,24 +238,24 @@ class _Reader:
             self.abort()
             return
         self._queue.append(data)
-        self._news.set()
+        self._ready.set()
 
     def end(self) -> None:
-        """No more messages."""
+        """End the stream."""
         self._ended = True
         self._queue.clear()
-        self._news.set()
+        self._ready.set()
 
     async def next(self, heartbeat: float) -> bytes | None:
-        """What waits to be read, a sign of life after ``heartbeat`` seconds, or None at the end."""
+        """Return the queued messages, a comment after ``heartbeat`` seconds, or None at the end."""
         try:
-            async with deadline(heartbeat, "news"):
-                await self._news.wait()
+            async with deadline(heartbeat, "event"):
+                await self._ready.wait()
         except TimeoutError:
             return _BEAT
         if self._ended:
             return None
-        self._news.clear()
+        self._ready.clear()
         data = b"".join(self._queue)
         self._queue.clear()
         return data

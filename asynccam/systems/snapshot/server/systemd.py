@@ -23,7 +23,7 @@ from asynccam.runtime.event_hub import EventHub
 from asynccam.runtime.retry import Backoff
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
-from asynccam.systems.snapshot.server.backends.process import words
+from asynccam.systems.snapshot.server.backends.base import output_tail
 from asynccam.systems.snapshot.server.events import ServiceRestored, ServiceTrouble
 from asynccam.systems.snapshot.server.settings import check_service
 
@@ -283,7 +283,7 @@ class Services:
             with suppress(PermissionError):
                 await process.stop(_GIVE_UP)
         if code:
-            raise RecordingError(f"{self._command[0]} ended with {code}{words(process.output)}")
+            raise RecordingError(f"{self._command[0]} ended with {code}{output_tail(process.output)}")
 
     def _trouble(self, service: _Service, error: str) -> None:
         _LOG.warning("service %s %s", service.name, error)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from asynccam.errors import BusyError, StateError, UsageError
-from asynccam.systems.snapshot.server.queue import CaptureQueue, device_key
+from asynccam.systems.snapshot.server.service import CaptureQueue, device_key
 from tests.support.waiting import passes
 
 
@@ -15,8 +15,8 @@ async def test_the_queue_has_an_end() -> None:
     tickets = [queue.admit()[0] for _ in range(5)]
     with pytest.raises(BusyError):
         queue.admit()
-    tickets[0].leave()
-    tickets[0].leave()
+    tickets[0].release()
+    tickets[0].release()
     with pytest.raises(BusyError):
         queue.admit(2)
     queue.admit()
@@ -27,7 +27,7 @@ async def test_more_than_fit_get_in_where_nobody_is() -> None:
     queue = CaptureQueue(1, 0)
     tickets = queue.admit(10)
     for ticket in tickets:
-        ticket.leave()
+        ticket.release()
     assert queue.inside == 0
 
 
@@ -61,7 +61,7 @@ async def test_those_who_need_several_devices_never_wait_for_each_other() -> Non
 
     async def use(*devices: str) -> None:
         nonlocal done
-        async with queue.several(devices):
+        async with queue.devices(devices):
             assert queue.running <= 2
             await passes(3)
         done += 1
@@ -83,13 +83,13 @@ async def test_who_is_cancelled_gives_everything_back() -> None:
     async with queue.device("a"), queue.slot():
         waiting = [
             asyncio.create_task(coroutine)
-            for coroutine in (queue.several(["a"]).__aenter__(), queue.device("a").__aenter__())
+            for coroutine in (queue.devices(["a"]).__aenter__(), queue.device("a").__aenter__())
         ]
         await passes()
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
-    async with asyncio.timeout(20), queue.several(["a"]):
+    async with asyncio.timeout(20), queue.devices(["a"]):
         assert queue.running == 1
 
 
@@ -108,7 +108,7 @@ def test_limits_make_sense() -> None:
     queue = CaptureQueue(1, 0)
     (ticket,) = queue.admit()
     with pytest.raises(StateError):
-        queue.limit(2, 0)
-    ticket.leave()
-    queue.limit(2, 0)
+        queue.set_limits(2, 0)
+    ticket.release()
+    queue.set_limits(2, 0)
     assert queue.at_once == 2

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from asynccam.errors import StorageError
-from asynccam.systems.snapshot.server.exif import write_reading
+from asynccam.systems.snapshot.server.imu import write_reading
 from asynccam.systems.snapshot.server.models import Reading
 from tests.support.v4l2 import a_jpeg
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asynccam.errors import UsageError
-from asynccam.systems.snapshot.server.names import (
+from asynccam.systems.snapshot.server.store import (
     PREFIXES,
     camera_of,
     encode_camera,
@@ -53,8 +53,8 @@ def test_every_camera_has_a_safe_name_that_tells_it(camera: str, prefix: str) ->
     assert len(name.encode()) <= 255
     parsed = parse_name(name)
     assert parsed is not None
-    assert parsed.prefix == prefix
-    assert camera_of(parsed.camera, ["other", camera]) == camera
+    assert parsed[0] == prefix
+    assert camera_of(parsed[1], ["other", camera]) == camera
 
 
 @given(SHOWN, SHOWN)
@@ -84,11 +84,7 @@ def test_a_name_cut_short_is_told_among_the_cameras_there_are() -> None:
 )
 def test_names_tell_prefix_and_camera(name: str, prefix: str | None, camera: str | None) -> None:
     parsed = parse_name(name)
-    assert (
-        (prefix, camera) == (None, None)
-        if parsed is None
-        else (parsed.prefix, parsed.camera) == (prefix, camera)
-    )
+    assert (prefix, camera) == (None, None) if parsed is None else parsed == (prefix, camera)
 
 
 @pytest.mark.parametrize(

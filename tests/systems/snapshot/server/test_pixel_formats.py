@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from asynccam.errors import RecordingError
-from asynccam.systems.snapshot.server.backends.convert import develop
-from asynccam.systems.snapshot.server.backends.formats import JPEGS, KNOWN, check_known, layout
+from asynccam.systems.snapshot.server.backends.base import JPEG_FORMATS
+from asynccam.systems.snapshot.server.backends.convert import KNOWN, check_known, develop, frame_layout
 from tests.support.v4l2 import a_jpeg
 
 # Bytes of one frame of 641x481, counted by hand.
@@ -28,43 +28,43 @@ SIZES = {
 
 @pytest.mark.parametrize(("fourcc", "size"), SIZES.items())
 def test_a_frame_without_padding_is_as_long_as_its_pixels(fourcc: str, size: int) -> None:
-    form = layout(fourcc, 641, 481, size)
+    form = frame_layout(fourcc, 641, 481, size)
     assert form.size == size
     assert form.offsets[0] == 0
 
 
 def test_rows_may_be_longer_than_they_need_be() -> None:
-    assert layout("YUYV", 640, 480, 1344 * 480).strides == (1344,)
-    assert layout("GREY", 650, 480, 768 * 480).strides == (768,)
-    nv12 = layout("NV12", 640, 480, 704 * 480 * 3 // 2)
+    assert frame_layout("YUYV", 640, 480, 1344 * 480).strides == (1344,)
+    assert frame_layout("GREY", 650, 480, 768 * 480).strides == (768,)
+    nv12 = frame_layout("NV12", 640, 480, 704 * 480 * 3 // 2)
     assert nv12.strides == (704, 704)
     assert nv12.offsets == (0, 704 * 480)
-    i420 = layout("YU12", 640, 480, 704 * 480 * 3 // 2)
+    i420 = frame_layout("YU12", 640, 480, 704 * 480 * 3 // 2)
     assert i420.strides == (704, 352, 352)
     assert i420.offsets == (0, 704 * 480, 704 * 480 + 352 * 240)
 
 
 def test_a_frame_may_be_followed_by_what_a_driver_adds() -> None:
-    form = layout("YUYV", 640, 480, 640 * 480 * 2 + 100)
+    form = frame_layout("YUYV", 640, 480, 640 * 480 * 2 + 100)
     assert (form.strides, form.size) == ((1280,), 640 * 480 * 2)
 
 
 def test_a_frame_may_be_made_whole_pages_long() -> None:
     whole = -(-642 * 2 * 481 // 4096) * 4096
-    assert layout("YUYV", 641, 481, whole).strides == (1284,)
+    assert frame_layout("YUYV", 641, 481, whole).strides == (1284,)
 
 
 @pytest.mark.parametrize("size", [0, 1000, 640 * 480 * 2 - 1, 640 * 480 * 2 + 700, 1280 * 720 * 2])
 def test_a_frame_of_another_size_is_refused_in_words(size: int) -> None:
     with pytest.raises(RecordingError, match=r"640x480 in YUYV"):
-        layout("YUYV", 640, 480, size)
+        frame_layout("YUYV", 640, 480, size)
 
 
 def test_an_unknown_format_is_refused_in_words() -> None:
     with pytest.raises(RecordingError, match=r"H264.*MJPG.*YUYV"):
         check_known("H264")
     with pytest.raises(RecordingError, match="BA81"):
-        layout("BA81", 640, 480, 640 * 480)
+        frame_layout("BA81", 640, 480, 640 * 480)
 
 
 def grey(fourcc: str, width: int, height: int, level: int) -> bytes:
@@ -96,7 +96,7 @@ def grey(fourcc: str, width: int, height: int, level: int) -> bytes:
     return bytes([level]) * (3 if fourcc in ("RGB3", "BGR3") else 4) * width * height
 
 
-@pytest.mark.parametrize("fourcc", sorted(KNOWN - JPEGS))
+@pytest.mark.parametrize("fourcc", sorted(KNOWN - JPEG_FORMATS))
 async def test_every_known_format_becomes_a_picture(tmp_path: Path, fourcc: str) -> None:
     raw, target = tmp_path / "odd name \"'.raw", tmp_path / "picture ! x.jpg"
     raw.write_bytes(grey(fourcc, 99, 51, 120))
@@ -164,5 +164,5 @@ async def test_motion_jpeg_keeps_its_bytes(tmp_path: Path) -> None:
 async def test_what_is_called_motion_jpeg_and_is_not_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(b"\x80\x10" * 2000)
-    with pytest.raises(RecordingError, match="no JPEG"):
+    with pytest.raises(RecordingError, match="not a JPEG"):
         await develop(path, path, "MJPG", 64, 48)

@@ -273,7 +273,7 @@ async def test_a_caller_who_is_cancelled_takes_the_capture_along(one: Rig) -> No
             assert one.devices.state("a.service") == "up"
             assert not Path(f"/proc/{one.devices.captures[-1]['pid']}").exists()
             assert (service.capturing, service.waiting) == (0, 0)
-            assert service.state_of("a").error == "the capture was given up"
+            assert service.state_of("a").error == "the capture was cancelled"
         assert one.pictures == []
 
 

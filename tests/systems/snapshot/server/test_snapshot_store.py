@@ -14,7 +14,7 @@ from PIL import Image
 from asynccam.errors import DeviceError, NotFoundError, StorageError, UsageError
 from asynccam.runtime.event_hub import EventHub
 from asynccam.systems.snapshot.server.events import SnapshotDeleted
-from asynccam.systems.snapshot.server.index import StoredSnapshot
+from asynccam.systems.snapshot.server.models import StoredSnapshot
 from asynccam.systems.snapshot.server.settings import Retention
 from asynccam.systems.snapshot.server.store import SnapshotStore
 from tests.support.cancelling import cancelled_at
@@ -419,7 +419,7 @@ async def test_pictures_on_a_card_that_was_taken_out_are_not_listed(tmp_path: Pa
             await eventually(lambda: len(store) == 0)
             assert (await anext(told)).filename == stored.filename
         assert store.newest("front") is None
-        with pytest.raises(StorageError, match=f"not there: {directory}$"):
+        with pytest.raises(StorageError, match=f"does not exist: {directory}$"):
             async with store.part():
                 raise AssertionError
         (tmp_path / "away").rename(directory)

@@ -7,13 +7,13 @@ import pytest
 from PIL import Image
 
 from asynccam.errors import RecordingError, TimeoutError, UsageError
+from asynccam.systems.snapshot.server.backends.base import Backend
 from asynccam.systems.snapshot.server.backends.gstreamer import (
     CameraBackend,
     GStreamerBackend,
     TestBackend,
     simulated_cameras,
 )
-from asynccam.systems.snapshot.server.capture import Backend
 from asynccam.systems.snapshot.server.settings import CameraConfig
 
 HOLD = pytest.mark.parametrize("hold", [False, True], ids=["at once", "held"])

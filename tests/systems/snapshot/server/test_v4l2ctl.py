@@ -77,8 +77,8 @@ async def test_raw_frames_become_jpegs(tmp_path: Path, devices: Devices, hold: b
     ("do", "words"),
     [
         ("fail", "status 1: VIDIOC_STREAMON returned -1"),
-        ("short", "gave 999 bytes"),
-        ("nothing", "gave 0 bytes.*pixelformat 'MJPG' is invalid"),
+        ("short", "returned 999 bytes"),
+        ("nothing", "returned 0 bytes.*pixelformat 'MJPG' is invalid"),
     ],
 )
 async def test_what_fails_fails_in_words_and_leaves_no_file(

@@ -53,9 +53,9 @@ async def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
             assert wrong == {"name", "device_path", "width", "height", "pixel_format"}
         assert (answer["ok"], rig.config.read_bytes()) == (False, before)
         words = {one["field"]: one["message"] for one in answer["problems"]}
-        assert words["width"] == "should be a whole number"
-        assert words["height"] == "should be 1 or more"
-        assert words["device_path"].startswith("a device is given by its whole path")
+        assert words["width"] == "must be a whole number"
+        assert words["height"] == "must be >= 1"
+        assert words["device_path"].startswith("a device must be an absolute path")
 
 
 async def test_a_check_knows_what_is_being_changed(tmp_path: Path) -> None:

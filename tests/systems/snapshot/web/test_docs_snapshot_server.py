@@ -6,7 +6,7 @@ import re
 import sys
 from pathlib import Path
 
-from asynccam.systems.snapshot.server import app, middleware, security, sse
+from asynccam.systems.snapshot.server import app, middleware, sse
 from asynccam.systems.snapshot.server.api_v1 import ApiV1
 from asynccam.systems.snapshot.server.sse import EventFeed
 from tests.systems.snapshot.web.rig import serving
@@ -42,10 +42,10 @@ def test_numbers_are_true() -> None:
     words = " ".join(TEXT.split())
     assert f"{app.MAX_CONNECTIONS:,} connections" in words
     assert f"{app.MAX_REQUESTS:,} requests" in words
-    assert f"within {middleware.SILENCE:.0f} s" in words
-    assert f"Bodies up to {app.MAX_BODY // 1024} KiB" in words
-    assert f"At least {security.MIN_TOKEN} characters" in words
-    assert f"cookie for {security.COOKIE_SECONDS // 86400} days" in words
+    assert f"within {middleware.IDLE_TIMEOUT:.0f} s" in words
+    assert f"Bodies up to {middleware.MAX_BODY // 1024} KiB" in words
+    assert f"At least {middleware.MIN_TOKEN} characters" in words
+    assert f"cookie for {middleware.COOKIE_SECONDS // 86400} days" in words
     assert f"every {sse.HEARTBEAT:.0f} s shows" in words
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from asynccam.systems.snapshot.server.api_v1 import ApiV1
-from asynccam.systems.snapshot.server.openapi import document
+from asynccam.systems.snapshot.server.openapi import openapi_document
 from asynccam.systems.snapshot.server.sse import EventFeed
 from tests.systems.snapshot.web.rig import TOKEN, serving
 
@@ -88,7 +88,7 @@ async def test_it_has_every_route_and_no_other(tmp_path: Path) -> None:
     async with serving(tmp_path) as rig:
         api = ApiV1(rig.service, EventFeed(rig.service))
         routes = {(route.method.lower(), route.path) for route in api.routes()}
-        told = document(api.operations(), version="1")["paths"]
+        told = openapi_document(api.operations(), version="1")["paths"]
     described = {(method, path) for path, methods in told.items() for method in methods}
     assert routes - described == {("get", "/api/v1/openapi.json")}
     assert described <= routes
@@ -110,7 +110,7 @@ async def test_answers_are_what_it_says(tmp_path: Path) -> None:
 
 async def test_refusals_are_what_it_says(tmp_path: Path) -> None:
     async with serving(tmp_path, token=TOKEN, max_requests=0) as rig:
-        api = document(ApiV1(rig.service, EventFeed(rig.service)).operations(), version="1")
+        api = openapi_document(ApiV1(rig.service, EventFeed(rig.service)).operations(), version="1")
         for path, methods in api["paths"].items():
             for method, operation in methods.items():
                 cases = [

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asynccam.errors import UsageError
-from asynccam.systems.snapshot.server.security import COOKIE, COOKIE_SECONDS, Guard, is_loopback
+from asynccam.systems.snapshot.server.middleware import COOKIE, COOKIE_SECONDS, AccessPolicy, is_loopback
 from tests.systems.snapshot.web.rig import TOKEN, Rig, serving
 
 CLOSE = "Connection: close\r\n"
@@ -154,7 +154,7 @@ async def test_original_clients_capture_by_get_as_ever(agent: str, tmp_path: Pat
 async def test_a_browser_that_is_signed_in_has_shown_that_it_is_the_page(tmp_path: Path) -> None:
     async with serving(tmp_path, ["left"], token=TOKEN) as rig:
         host, path = "Host: 192.168.1.20:88", "/api/snapshot/left"
-        cookie = f"Cookie: {COOKIE}={Guard(token=TOKEN).cookie()}"  # SameSite=Strict
+        cookie = f"Cookie: {COOKIE}={AccessPolicy(token=TOKEN).cookie()}"  # SameSite=Strict
         assert await status(rig, "GET", path, host, CHROMIUM) == 403
         assert await status(rig, "GET", path, host, CHROMIUM, cookie) == 200
         assert await status(rig, "GET", path, host, CHROMIUM, cookie, "Sec-Fetch-Site: cross-site") == 403
@@ -221,11 +221,11 @@ async def test_the_page_signs_in_with_a_cookie_that_scripts_cannot_see(tmp_path:
 
 @pytest.mark.parametrize("change", ["later", "cut", "other", "empty", "odd"])
 async def test_a_cookie_that_was_tampered_with(change: str, tmp_path: Path) -> None:
-    until, _, signature = Guard(token=TOKEN).cookie().partition(".")
+    until, _, signature = AccessPolicy(token=TOKEN).cookie().partition(".")
     value = {
         "later": f"{int(until) + 1}.{signature}",
         "cut": f"{until}.{signature[:-1]}",
-        "other": Guard(token=TOKEN + "!").cookie(),
+        "other": AccessPolicy(token=TOKEN + "!").cookie(),
         "empty": ".",
         "odd": "²." + signature,
     }[change]
@@ -235,7 +235,7 @@ async def test_a_cookie_that_was_tampered_with(change: str, tmp_path: Path) -> N
 
 
 async def test_a_cookie_is_good_for_its_time_only(tmp_path: Path) -> None:
-    long_ago = Guard(token=TOKEN, clock=lambda: 1_000_000_000.0).cookie()
+    long_ago = AccessPolicy(token=TOKEN, clock=lambda: 1_000_000_000.0).cookie()
     assert long_ago.startswith(str(1_000_000_000 + COOKIE_SECONDS))
     async with serving(tmp_path, token=TOKEN) as rig:
         await rig.json("/api/cameras", headers={"Cookie": f"{COOKIE}={long_ago}"}, status=401)
@@ -243,13 +243,13 @@ async def test_a_cookie_is_good_for_its_time_only(tmp_path: Path) -> None:
 
 def test_a_token_that_could_be_guessed_is_refused() -> None:
     with pytest.raises(UsageError, match="16 characters"):
-        Guard(token="short")
+        AccessPolicy(token="short")
 
 
 @given(st.text())
 def test_any_text_is_compared_and_only_the_token_passes(text: str) -> None:
-    assert Guard(token=TOKEN).accepts(text) == (text == TOKEN)
-    assert not Guard().accepts(text)
+    assert AccessPolicy(token=TOKEN).accepts(text) == (text == TOKEN)
+    assert not AccessPolicy().accepts(text)
 
 
 @pytest.mark.parametrize(

@@ -81,21 +81,21 @@ async def test_what_is_not_given_stays_and_nothing_is_the_default(tmp_path: Path
 @pytest.mark.parametrize(
     ("changes", "field", "words"),
     [
-        ({"imu": {"port": "wide"}}, "imu.port", "should be a whole number"),
-        ({"imu": {"port": 70000}}, "imu.port", "should be 65535 or less"),
+        ({"imu": {"port": "wide"}}, "imu.port", "must be a whole number"),
+        ({"imu": {"port": 70000}}, "imu.port", "must be <= 65535"),
         ({"imu": {"broker": "mqtt://broker"}}, "imu.broker", "without mqtt://"),
         ({"imu": {"topic": "a/#/b"}}, "imu.topic", "at its end"),
         ({"imu": {"topic": "a/b+"}}, "imu.topic", "one whole level"),
-        ({"imu": {"max_age": 0}}, "imu.max_age", "should be more than 0"),
-        ({"imu": {"max_age": "NaN"}}, "imu.max_age", "should be a number"),
-        ({"retention": {"max_age_days": -1}}, "retention.max_age_days", "should be more than 0"),
-        ({"limits": {"captures": 65}}, "limits.captures", "should be 64 or less"),
+        ({"imu": {"max_age": 0}}, "imu.max_age", "must be > 0"),
+        ({"imu": {"max_age": "NaN"}}, "imu.max_age", "must be a number"),
+        ({"retention": {"max_age_days": -1}}, "retention.max_age_days", "must be > 0"),
+        ({"limits": {"captures": 65}}, "limits.captures", "must be <= 64"),
         ({"imu": {"password_file": "/etc/shadow"}}, "imu.password_file", BY_HAND),
         ({"imu": {"password_env": "HOME"}}, "imu.password_env", BY_HAND),
         ({"imu": {"password": "secret"}}, "imu.password", BY_HAND),
         ({"token_file": "/etc/passwd"}, "token_file", BY_HAND),
         ({"cameras": []}, "cameras", BY_HAND),
-        ({"imu": 5}, "imu", "should be an object"),
+        ({"imu": 5}, "imu", "must be an object"),
     ],
 )
 async def test_what_is_wrong_is_told_at_its_field_and_nothing_is_written(
@@ -109,7 +109,7 @@ async def test_what_is_wrong_is_told_at_its_field_and_nothing_is_written(
         assert refused["problems"] == checked["problems"]
         assert [one["field"] for one in checked["problems"]] == [field]
         said = checked["problems"][0]["message"]
-        assert said.endswith(words) or not words.startswith("should")
+        assert said.endswith(words) or not words.startswith("must")
         assert words in said
         assert rig.config.read_bytes() == before
 

@@ -1,4 +1,4 @@
-"""Pictures by GStreamer: from V4L2 devices, and test pictures where there is no camera."""
+"""Pictures by GStreamer: from V4L2 devices, and test pictures without a camera."""
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -11,22 +11,22 @@ from asynccam.recording.elements import Chain, Graph, GstElement, PadOf, Value, 
 from asynccam.recording.gstreamer import find_installation
 from asynccam.recording.mosaic import timecode
 from asynccam.runtime.disk import on_disk, storage_errors
-from asynccam.systems.snapshot.server.backends.convert import TO_JPEG
-from asynccam.systems.snapshot.server.backends.formats import JPEGS, check_known
-from asynccam.systems.snapshot.server.backends.process import (
-    ArgumentsFor,
+from asynccam.systems.snapshot.server.backends.base import (
+    CAPTURE_TIMEOUT,
+    JPEG_FORMATS,
+    Backend,
     CaptureProcess,
+    Exposure,
     capturing,
     gated,
-    words,
+    output_tail,
 )
-from asynccam.systems.snapshot.server.capture import Backend, Exposure
+from asynccam.systems.snapshot.server.backends.convert import TO_JPEG, check_known
 from asynccam.systems.snapshot.server.settings import TEST_DEVICE, CameraConfig
 from asynccam.wall_clock import unix_now
 
-SECONDS: Final = 30.0
 _PREROLLING: Final = "PREROLLING"
-"""What ``gst-launch-1.0`` says when every element is up and only data is waited for."""
+"""Output of ``gst-launch-1.0`` once every element is ready and waits for data only."""
 _PIPE_BYTES: Final = 60_000
 _GST_NAMES: Final = {
     "YUYV": "YUY2",
@@ -40,60 +40,51 @@ _GST_NAMES: Final = {
 
 
 class GStreamerBackend:
-    """Runs ``gst-launch-1.0`` with ``v4l2src`` for each picture.
+    """Runs ``gst-launch-1.0`` with ``v4l2src`` for each picture; ``timeout`` in seconds."""
 
-    Args:
-        timeout: Seconds for one capture.
-    """
-
-    def __init__(self, *, timeout: float = SECONDS) -> None:
+    def __init__(self, *, timeout: float = CAPTURE_TIMEOUT) -> None:
         if timeout <= 0:
-            raise UsageError("a capture needs more than 0 s")
+            raise UsageError(f"timeout must be > 0 s, not {timeout:g}")
         self._timeout = timeout
 
     @asynccontextmanager
     async def prepare(
         self, camera: CameraConfig, target: Path, *, hold: bool = False
     ) -> AsyncIterator[Exposure]:
-        """See `asynccam.systems.snapshot.server.capture.Backend`.
+        """Prepare a capture, see `Backend.prepare`.
 
         Raises:
-            RecordingError: GStreamer is missing, or no JPEG can be made of the pixel format.
+            RecordingError: GStreamer is not installed, or the pixel format is not supported.
         """
         check_known(camera.pixel_format)
         size = {"width": camera.width, "height": camera.height}
-        if camera.pixel_format in JPEGS:
+        if camera.pixel_format in JPEG_FORMATS:
             middle: Chain = (caps("image/jpeg", **size),)
         else:
-            form = _GST_NAMES.get(camera.pixel_format, camera.pixel_format)
-            middle = (
-                caps("video/x-raw", format=form, **size),
-                *TO_JPEG,
-            )
+            name = _GST_NAMES.get(camera.pixel_format, camera.pixel_format)
+            middle = (caps("video/x-raw", format=name, **size), *TO_JPEG)
         source = GstElement("v4l2src", {"device": camera.device_path, "num-buffers": 1})
         graph = Graph(((source, *middle, GstElement("filesink", {"location": str(target)})),))
         tools = await find_installation(graph.factories)
-        argv = [tools.launch, "-q", *graph.arguments()]
-        arguments: ArgumentsFor = gated(argv)
-        async with capturing(arguments) as process:
+        async with capturing(gated([tools.launch, "-q", *graph.arguments()])) as process:
             if hold:
                 await process.ready("ready")
-            yield _Exposure(process, target, camera.device_path, self._timeout)
+            yield _GStreamerExposure(process, target, camera.device_path, self._timeout)
 
 
 class TestBackend:
-    """Makes a test picture with the camera's name and the moment it was taken.
+    """Makes test pictures that show the camera's name and the time.
 
     Args:
-        pattern: A ``videotestsrc`` pattern, for devices that name none.
+        pattern: A ``videotestsrc`` pattern, for devices that do not name one.
         timeout: Seconds for one picture.
     """
 
-    __test__ = False  # no test class, whatever pytest thinks of the name
+    __test__ = False  # pytest would take the name for a test class
 
-    def __init__(self, *, pattern: str = "smpte", timeout: float = SECONDS) -> None:
+    def __init__(self, *, pattern: str = "smpte", timeout: float = CAPTURE_TIMEOUT) -> None:
         if timeout <= 0:
-            raise UsageError("a capture needs more than 0 s")
+            raise UsageError(f"timeout must be > 0 s, not {timeout:g}")
         self._pattern = pattern
         self._timeout = timeout
 
@@ -101,10 +92,10 @@ class TestBackend:
     async def prepare(
         self, camera: CameraConfig, target: Path, *, hold: bool = False
     ) -> AsyncIterator[Exposure]:
-        """See `asynccam.systems.snapshot.server.capture.Backend`.
+        """Prepare a picture, see `Backend.prepare`.
 
         Raises:
-            RecordingError: GStreamer is missing.
+            RecordingError: GStreamer is not installed.
         """
         label = _Label(camera)
         pattern = self._pattern
@@ -122,34 +113,29 @@ class TestBackend:
             *TO_JPEG,
             GstElement("filesink", {"location": str(target)}),
         )
-        form: dict[str, Value] = {"format": "gray8", "width": label.width, "height": label.height}
+        label_format: dict[str, Value] = {"format": "gray8", "width": label.width, "height": label.height}
 
         def arguments(fd: int) -> list[str]:
-            # All is up before the moment comes: the label is the last thing the picture waits for.
+            # Everything is ready before the moment comes: the picture waits for its label only.
             source = GstElement("fdsrc", {"fd": fd, "blocksize": label.width * label.height})
             overlay: Chain = (
                 source,
-                GstElement("rawvideoparse", form),
+                GstElement("rawvideoparse", label_format),
                 GstElement("videoconvert"),
                 PadOf("mix"),
             )
             return [tools.launch, *Graph((picture, overlay)).arguments()]
 
-        needed = {one.factory for one in picture if isinstance(one, GstElement)}
+        needed = {element.factory for element in picture if isinstance(element, GstElement)}
         tools = await find_installation(needed | {"fdsrc", "rawvideoparse"})
         async with capturing(arguments) as process:
             if hold:
                 await process.ready(_PREROLLING)
-            yield _Exposure(process, target, camera.device_path, self._timeout, label)
+            yield _GStreamerExposure(process, target, camera.device_path, self._timeout, label)
 
 
 class CameraBackend:
-    """Takes real pictures of real devices, and test pictures of devices named ``test:PATTERN``.
-
-    Args:
-        real: For devices.
-        test: For the others.
-    """
+    """Takes pictures with ``real``, and of devices named ``test:PATTERN`` with ``test``."""
 
     def __init__(self, real: Backend, test: Backend | None = None) -> None:
         self._real = real
@@ -158,34 +144,34 @@ class CameraBackend:
     def prepare(
         self, camera: CameraConfig, target: Path, *, hold: bool = False
     ) -> AbstractAsyncContextManager[Exposure]:
-        """See `asynccam.systems.snapshot.server.capture.Backend`."""
+        """Prepare a capture with the backend of the camera's device."""
         is_test = camera.device_path.startswith(TEST_DEVICE)
         return (self._test if is_test else self._real).prepare(camera, target, hold=hold)
 
 
 def simulated_cameras(count: int) -> tuple[CameraConfig, ...]:
-    """Cameras that are none, for a server without a camera; the first two are a stereo pair.
+    """Return cameras with test pictures; the first two are a stereo pair.
 
     Raises:
-        UsageError: ``count`` is less than 0 or more than 99.
+        UsageError: ``count`` is not 0 to 99.
     """
     if not 0 <= count <= 99:
-        raise UsageError(f"0 to 99 simulated cameras, not {count}")
+        raise UsageError(f"count must be 0 to 99, not {count}")
     patterns = ("smpte", "ball", "pinwheel", "circular", "spokes", "gamut")
     return tuple(
         CameraConfig(
-            name=f"test{number + 1}",
-            device_path=f"{TEST_DEVICE}{patterns[number % len(patterns)]}",
+            name=f"test{index + 1}",
+            device_path=f"{TEST_DEVICE}{patterns[index % len(patterns)]}",
             width=640,
             height=360,
-            stereo=number < 2 <= count,
+            stereo=index < 2 <= count,
         )
-        for number in range(count)
+        for index in range(count)
     )
 
 
 class _Label:
-    """The camera's name and the time, as a grey picture of a size that is known beforehand."""
+    """Grey picture of the camera's name and the time; its size does not depend on the time."""
 
     def __init__(self, camera: CameraConfig) -> None:
         self._name = camera.name
@@ -197,11 +183,11 @@ class _Label:
         self.width, self.height = timecode.text_size(length, self.scale)
 
     def text(self, moment: float) -> str:
-        """What is shown."""
+        """Return the text of the label at a time, Unix seconds."""
         return f"{self._name} {datetime.fromtimestamp(moment).astimezone():%Y-%m-%d %H:%M:%S.%f}"
 
     def draw(self, moment: float) -> bytes:
-        """The picture."""
+        """Return the pixels of the label."""
         return timecode.draw(self.text(moment), self.scale)
 
     def _bytes(self, length: int) -> int:
@@ -209,7 +195,7 @@ class _Label:
         return width * height
 
 
-class _Exposure:
+class _GStreamerExposure:
     """One capture by ``gst-launch-1.0``."""
 
     def __init__(
@@ -239,15 +225,16 @@ class _Exposure:
         size, written_at = await on_disk(_measure, self._target)
         if not size:
             raise RecordingError(
-                f"{self._device} gave no picture{words(self._process.output)}", output=self._process.output
+                f"{self._device} returned no picture{output_tail(self._process.output)}",
+                output=self._process.output,
             )
         if self._label is not None:
             return self._fired_at
-        # A file's time is the system's; the clock may have been set since the picture was asked for.
+        # The file's time is the system's: the clock may have been set since the capture was fired.
         return min(max(written_at, self._fired_at), unix_now())
 
     async def develop(self) -> None:
-        """Nothing: what GStreamer wrote is a JPEG."""
+        """Do nothing: GStreamer has written a JPEG."""
 
 
 def _measure(path: Path) -> tuple[int, float]:

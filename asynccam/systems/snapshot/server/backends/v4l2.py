@@ -8,44 +8,49 @@ from typing import Final
 
 from asynccam.errors import RecordingError, StorageError, UsageError
 from asynccam.runtime.disk import on_disk, storage_errors
-from asynccam.systems.snapshot.server.backends.convert import develop
-from asynccam.systems.snapshot.server.backends.formats import JPEGS, check_known
-from asynccam.systems.snapshot.server.backends.process import CaptureProcess, capturing, gated, words
-from asynccam.systems.snapshot.server.pictures import BrokenPictureError
+from asynccam.systems.snapshot.server.backends.base import (
+    CAPTURE_TIMEOUT,
+    JPEG_FORMATS,
+    BrokenPictureError,
+    CaptureProcess,
+    capturing,
+    gated,
+    output_tail,
+)
+from asynccam.systems.snapshot.server.backends.convert import check_known, develop
 from asynccam.systems.snapshot.server.settings import CameraConfig
 
-SECONDS: Final = 30.0
 MIN_BYTES: Final = 1000
-"""Fewer bytes are no picture."""
-_CUT: Final = re.compile(r"^(\d+) != (\d+)$", re.MULTILINE)
-"""What ``v4l2-ctl`` says of a frame that it could not write as a whole."""
+"""A smaller file is not a picture."""
+_SHORT_WRITE: Final = re.compile(r"^(\d+) != (\d+)$", re.MULTILINE)
+"""Output of ``v4l2-ctl`` for a frame that it could not write completely."""
 
 
 class V4l2CtlBackend:
-    """Runs ``v4l2-ctl`` for each picture, and converts what is not Motion JPEG.
+    """Runs ``v4l2-ctl`` for each picture, and converts other formats than Motion JPEG.
 
     Args:
-        command: The program, with what comes before its arguments.
+        command: The program and its first arguments.
         timeout: Seconds for one capture.
     """
 
-    def __init__(self, *, command: Sequence[str] = ("v4l2-ctl",), timeout: float = SECONDS) -> None:
+    def __init__(self, *, command: Sequence[str] = ("v4l2-ctl",), timeout: float = CAPTURE_TIMEOUT) -> None:
         if not command or timeout <= 0:
-            raise UsageError("a capture needs a command, and more than 0 s")
+            raise UsageError("command must not be empty, and timeout must be > 0 s")
         self._command = tuple(command)
         self._timeout = timeout
 
     @asynccontextmanager
     async def prepare(
         self, camera: CameraConfig, target: Path, *, hold: bool = False
-    ) -> AsyncIterator["_Exposure"]:
-        """See `asynccam.systems.snapshot.server.capture.Backend`.
+    ) -> AsyncIterator["_V4l2Exposure"]:
+        """Prepare a capture, see `Backend.prepare`.
 
         Raises:
-            RecordingError: The program cannot be started, or no JPEG can be made of the pixel format.
+            RecordingError: The program cannot be started, or the pixel format is not supported.
         """
         check_known(camera.pixel_format)
-        raw = target if camera.pixel_format in JPEGS else target.with_suffix(".raw")
+        raw = target if camera.pixel_format in JPEG_FORMATS else target.with_suffix(".raw")
         argv = [
             *self._command,
             "-d",
@@ -56,15 +61,15 @@ class V4l2CtlBackend:
             f"--stream-to={raw}",
         ]
         if not hold:
-            yield _Exposure(camera, raw, target, argv, None, self._timeout)
+            yield _V4l2Exposure(camera, raw, target, argv, None, self._timeout)
             return
         async with capturing(gated(argv)) as process:
             await process.ready("ready")
-            yield _Exposure(camera, raw, target, argv, process, self._timeout)
+            yield _V4l2Exposure(camera, raw, target, argv, process, self._timeout)
 
 
-class _Exposure:
-    """One capture by ``v4l2-ctl``."""
+class _V4l2Exposure:
+    """One capture by ``v4l2-ctl``; without ``process`` it is started when its end is awaited."""
 
     def __init__(
         self,
@@ -97,24 +102,27 @@ class _Exposure:
         await develop(self._raw, self._target, camera.pixel_format, camera.width, camera.height)
 
     async def _wait(self, process: CaptureProcess) -> float:
-        await process.ended(self._timeout, f"v4l2-ctl for {self._camera.device_path}")
+        device = self._camera.device_path
+        await process.ended(self._timeout, f"v4l2-ctl for {device}")
         size, taken_ns = await on_disk(_measure, self._raw)
-        # It says so and ends well, as if nothing were wrong.
-        cut = _CUT.search(process.output)
+        # v4l2-ctl reports a short write in its output, and exits with 0 all the same.
+        cut = _SHORT_WRITE.search(process.output)
         if cut is not None:
-            raise StorageError(f"only {cut[1]} of the picture's {cut[2]} bytes went to disk: it may be full")
+            raise StorageError(
+                f"only {cut[1]} of the picture's {cut[2]} bytes were written: the disk may be full"
+            )
         if size < MIN_BYTES:
-            # A device that gave nothing at all refused; one that gave too little may do better.
+            # A device that returned nothing refused; one that returned too little may do better next time.
             kind = BrokenPictureError if size else RecordingError
             raise kind(
-                f"{self._camera.device_path} gave {size} bytes, which is no picture{words(process.output)}",
+                f"{device} returned {size} bytes, which is not a picture{output_tail(process.output)}",
                 output=process.output,
             )
         return taken_ns / 1e9
 
 
 def _measure(path: Path) -> tuple[int, int]:
-    """Bytes, and when the last of them came: v4l2-ctl writes a frame the moment it has it."""
+    """Return size and time of the file: v4l2-ctl writes a frame as soon as it has it."""
     with storage_errors("look at", path):
         try:
             found = path.stat()

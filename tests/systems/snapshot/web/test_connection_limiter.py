@@ -1,4 +1,4 @@
-"""The door: who makes room when all places are taken, and what the others are told."""
+"""The limiter: who makes room when all places are taken, and what the others are told."""
 
 import asyncio
 import socket
@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from asynccam.systems.snapshot.server.middleware import Connection, Door
+from asynccam.systems.snapshot.server.middleware import ConnectionLimiter, LimitedConnection
 from tests.support.waiting import eventually
 from tests.systems.snapshot.web.rig import exchange
 
@@ -15,49 +15,49 @@ ASK = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 @asynccontextmanager
-async def standing(limit: int) -> AsyncIterator[tuple[int, list[asyncio.Protocol], Door]]:
-    """A port with a door, and every protocol it makes."""
+async def standing(limit: int) -> AsyncIterator[tuple[int, list[asyncio.Protocol], ConnectionLimiter]]:
+    """A port with a limiter, and every protocol it makes."""
 
     async def hello(request: web.BaseRequest) -> web.StreamResponse:
         return web.Response(text="hello")
 
     made: list[asyncio.Protocol] = []
     server = web.Server(hello)
-    door = Door(server, limit=limit)
+    limiter = ConnectionLimiter(server, limit=limit)
 
     def make() -> asyncio.Protocol:
-        made.append(door())
+        made.append(limiter())
         return made[-1]
 
     listening = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0)
     try:
-        yield listening.sockets[0].getsockname()[1], made, door
+        yield listening.sockets[0].getsockname()[1], made, limiter
     finally:
         listening.close()
         await server.shutdown(0)
-        await door.aclose()
-        await eventually(lambda: not len(door))
+        await limiter.aclose()
+        await eventually(lambda: not len(limiter))
 
 
 async def test_who_is_slow_to_ask_keeps_nobody_out() -> None:
-    async with standing(2) as (port, made, door):
+    async with standing(2) as (port, made, limiter):
         held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
         for _, writer in held:
             writer.write(b"GET / HTTP/1.1\r\nHost: lo")
-        await eventually(lambda: len(door) == 2)
+        await eventually(lambda: len(limiter) == 2)
         assert (await exchange(port, ASK)).startswith(b"HTTP/1.1 503 ")
         first = made[0]
-        assert isinstance(first, Connection)
+        assert isinstance(first, LimitedConnection)
         assert first.idle_since is not None
         first.idle_since -= 6  # seconds that it has waited
         assert (await exchange(port, ASK)).startswith(b"HTTP/1.1 200 ")
-        assert (door.refused, door.dropped) == (1, 1)
+        assert (limiter.refused, limiter.dropped) == (1, 1)
         for _, writer in held:
             writer.close()
 
 
 async def test_a_client_that_asked_already_reads_why_it_is_refused() -> None:
-    async with standing(0) as (port, _, door):
+    async with standing(0) as (port, _, limiter):
         for _ in range(20):
             # All is sent before the server is at its turn: closed with it unread, it would answer by a reset.
             ready = socket.create_connection(("127.0.0.1", port))
@@ -67,15 +67,15 @@ async def test_a_client_that_asked_already_reads_why_it_is_refused() -> None:
             assert answer.startswith(b"HTTP/1.1 503 ")
             assert answer.endswith(b"try again soon.")
             writer.close()
-        assert door.refused == 20
+        assert limiter.refused == 20
 
 
 async def test_who_stays_after_the_refusal_is_closed() -> None:
-    async with standing(0) as (port, _, door):
+    async with standing(0) as (port, _, limiter):
         for _ in range(100):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.close()
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         assert (await asyncio.wait_for(reader.read(), 20)).startswith(b"HTTP/1.1 503 ")
         writer.close()
-        await eventually(lambda: door.refused == 101)
+        await eventually(lambda: limiter.refused == 101)
