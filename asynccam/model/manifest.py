@@ -16,12 +16,14 @@ from typing import Any, Final, Literal, Self, TypeVar
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticSerializationError
 
-from asynccam.errors import StorageError
+from asynccam.errors import RetryableError, StorageError
+from asynccam.model.coverage import SINGLE_FRAME_INTERVAL
 from asynccam.model.event_json import plain
 from asynccam.model.info import CheckResult, ClockOffset
 from asynccam.model.intervals import ClockLine, fit_line
 from asynccam.model.safe_files import Root, confined, read_file
 from asynccam.outside import MAX_DEPTH, MAX_TEXT, clean_json, clean_text, is_bounded
+from asynccam.wall_clock import unix_now
 
 MANIFEST_NAME: Final = "manifest.json"
 MANIFEST_VERSION: Final = 2
@@ -100,6 +102,17 @@ class ErrorRecord(Record):
     message: str = Field(description="The error in words.")
     retryable: bool = Field(description="Whether the same step may succeed later.")
     at: Moment = Field(description="When it was noticed.")
+
+    @classmethod
+    def of(cls, step: str, error: Exception) -> Self:
+        """Return a record of an exception, noticed now."""
+        return cls(
+            step=step,
+            error=type(error).__name__,
+            message=str(error) or type(error).__name__,
+            retryable=isinstance(error, RetryableError),
+            at=Moment.of(unix_now()),
+        )
 
 
 class ClockPoint(Record):
@@ -272,6 +285,12 @@ class VerdictRecord(Record):
         """Whether the file is known not to hold what it should; a word of a later version counts as one."""
         return self.verdict not in ("complete", "unknown")
 
+    @property
+    def frame_interval(self) -> float:
+        """Mean seconds between two frames; assumed for fewer than two."""
+        frames = self.frames or 0
+        return (self.duration or 0.0) / frames if frames > 1 else SINGLE_FRAME_INTERVAL
+
 
 class FileRecord(Record):
     """One recorded file."""
@@ -331,6 +350,11 @@ class PauseRecord(Record):
     slept: bool = Field(
         description="Whether the computer slept; false for a stopped process or a blocked event loop."
     )
+
+    @property
+    def cause(self) -> str:
+        """Cause of the pause, in words."""
+        return "this computer slept" if self.slept else "the program did not run"
 
 
 class DeviceMomentRecord(Record):
@@ -442,6 +466,11 @@ class CameraRecord(Record):
         description="Seconds per second by which times in files recorded here may run apart from ours.",
     )
     errors: list[ErrorRecord] = Field(default_factory=list, description="What went wrong, in order.")
+
+    @property
+    def verdicts(self) -> list[VerdictRecord]:
+        """Verdicts on the files that arrived and were checked."""
+        return [file.verdict for file in self.files if file.state is FileState.ARRIVED and file.verdict]
 
 
 class MissingRecord(Record):

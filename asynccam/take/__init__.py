@@ -1,4 +1,4 @@
-"""A take: cameras started together, stopped, and every file brought home with a manifest."""
+"""Takes: different cameras started together and stopped, with all files downloaded and a manifest."""
 
 from asynccam.model.info import CheckResult
 from asynccam.take.align import (

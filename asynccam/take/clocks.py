@@ -1,39 +1,39 @@
-"""The scale of wall time that a take's manifest is on, and what happens to the clocks meanwhile."""
+"""Clocks of a take: the scale of wall time that its manifest is on, and the time server that T0 refers to.
+
+Times of a server and of this computer are never compared directly. They are converted here, by everything
+that was measured. See docs/clocks.md.
+"""
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from asynccam.errors import RemoteProtocolError
 from asynccam.model.events import ClockStepped, ProgramPaused
 from asynccam.model.info import ClockOffset
 from asynccam.model.intervals import ClockLine, Interval
-from asynccam.model.manifest import (
-    CameraRecord,
-    ClockRecord,
-    ClockStepRecord,
-    GapRecord,
-    Manifest,
-    Moment,
-    PauseRecord,
-)
+from asynccam.model.manifest import ClockRecord, ClockStepRecord, Manifest, Moment, PauseRecord
 from asynccam.runtime.clock_watch import ClockStep, ClockWatch, Pause
 from asynccam.runtime.timing import deadline
 from asynccam.take.participant import Emit
 from asynccam.wall_clock import WALL_CLOCK, ClockPin, unix_now
 
-_MOST: Final = 1000
-"""Steps and pauses that a manifest takes: a clock that is set all the time must not fill it."""
+_LOG = logging.getLogger(__name__)
+
+_MAX_RECORDS: Final = 1000
+"""Steps and pauses kept in a manifest: a clock that is set all the time must not fill it."""
+_INVERSION_STEPS: Final = 3
+"""Steps to invert a line; each leaves the drift, at most 500 ppm, of the error before."""
 
 
 class TakeClock:
-    """Keeps one scale of wall time for a take, and puts steps of the clock and pauses on record.
+    """Keeps one scale of wall time for a take, and records steps of the clock and pauses.
 
     Args:
-        manifest: Where they are put.
-        emit: Where events go.
+        manifest: Receives the records.
+        emit: Receives the events.
         on_change: Called after each of them.
     """
 
@@ -45,15 +45,11 @@ class TakeClock:
         self._watch: ClockWatch | None = None
 
     def pin(self, scale: tuple[float, float] | None = None) -> None:
-        """Begin, and compare the clocks from now on.
-
-        Args:
-            scale: The one that the manifest is on already, see `WallClock.pin`.
-        """
+        """Begin to watch the clocks, on the manifest's scale if it has one already, see `WallClock.pin`."""
         self._pin = WALL_CLOCK.pin(scale)
         if scale is not None:
-            self._continue(scale)
-        self._watch = ClockWatch(self._stepped, self._paused)
+            self._record_change_of_scale(scale)
+        self._watch = ClockWatch(self._on_step, self._on_pause)
         self._watch.start()
 
     def check(self) -> None:
@@ -62,7 +58,7 @@ class TakeClock:
             self._watch.check()
 
     def release(self) -> None:
-        """End, and let the clock follow the system again; harmless when called twice."""
+        """Stop watching, and let the clock follow the system again; harmless when called twice."""
         if self._watch is not None:
             self._watch.stop()
         pin, self._pin = self._pin, None
@@ -70,78 +66,52 @@ class TakeClock:
             pin.release()
 
     def pause_at(self, moment: float) -> str:
-        """Say what kept the program from running at a Unix time, in words; ``""`` for nothing known."""
+        """Return the pause that a Unix time lies in, in words; ``""`` if none is known."""
         for pause in self._manifest.pauses:
             if pause.at.unix <= moment <= pause.at.unix + pause.seconds:
-                return f"{cause_of(pause)} for {pause.seconds:.2f} s"
+                return f"{pause.cause} for {pause.seconds:.2f} s"
         return ""
 
-    def _continue(self, scale: tuple[float, float]) -> None:
-        """Put it on record if times from here on are of another scale, or if the clock was set meanwhile."""
+    def journal_facts(self) -> dict[str, Any]:
+        """Return what a journal holds of the clocks, as JSON."""
+        reference = None if self._manifest.start is None else self._manifest.start.clock
+        return {
+            "reference": None if reference is None else reference.model_dump(mode="json"),
+            "clock_steps": [step.model_dump(mode="json") for step in self._manifest.clock_steps],
+            "pauses": [pause.model_dump(mode="json") for pause in self._manifest.pauses],
+        }
+
+    def _record_change_of_scale(self, scale: tuple[float, float]) -> None:
+        """Record a step if times from here on are of another scale, or if the clock was set meanwhile."""
         wall, moment = scale
         other = WALL_CLOCK.at(moment) - wall
-        # Something else has pinned this process's clock: what is written from now on is on that scale.
+        # Another take has pinned this process's clock: what is written from now on is on that scale.
         apart = other if abs(other) > 1e-3 else WALL_CLOCK.step()
         if apart:
-            self._stepped(ClockStep(WALL_CLOCK.now(), apart))
+            self._on_step(ClockStep(WALL_CLOCK.now(), apart))
 
-    def _stepped(self, step: ClockStep) -> None:
-        if len(self._manifest.clock_steps) < _MOST:
+    def _on_step(self, step: ClockStep) -> None:
+        if len(self._manifest.clock_steps) < _MAX_RECORDS:
             record = ClockStepRecord(at=Moment.of(step.at), seconds=step.seconds)
             self._manifest.clock_steps.append(record)
         self._emit(ClockStepped(seconds=step.seconds))
         self._on_change()
 
-    def _paused(self, pause: Pause) -> None:
-        if len(self._manifest.pauses) < _MOST:
+    def _on_pause(self, pause: Pause) -> None:
+        if len(self._manifest.pauses) < _MAX_RECORDS:
             record = PauseRecord(at=Moment.of(pause.began), seconds=pause.seconds, slept=pause.slept)
             self._manifest.pauses.append(record)
         self._emit(ProgramPaused(began=pause.began, seconds=pause.seconds, slept=pause.slept))
         self._on_change()
 
 
-def cause_of(pause: PauseRecord) -> str:
-    """Say what a pause was."""
-    return "this computer slept" if pause.slept else "the program did not run"
-
-
-def note_sleep(record: CameraRecord, pauses: Sequence[PauseRecord]) -> None:
-    """Put it on record as a gap if this computer slept while it recorded a camera by itself.
-
-    A recorder here stands still with the computer. One in a device goes on, and so does one here while only
-    the program's loop was blocked.
-    """
-    began, ended = record.commanded_at, record.stopped_at
-    if began is None or ended is None or record.kind == "still":
-        return
-    if not any(file.source == "local" for file in record.files):
-        return
-    for pause in pauses:
-        until = pause.at.unix + pause.seconds
-        known = any(
-            gap.began_at.unix <= until and (gap.ended_at is None or gap.ended_at.unix >= pause.at.unix)
-            for gap in record.gaps
-        )
-        if pause.slept and not known and pause.at.unix > began.unix and until < ended.unix:
-            record.gaps.append(
-                GapRecord(began_at=pause.at, ended_at=Moment.of(until), reason=cause_of(pause))
-            )
-    record.gaps.sort(key=lambda gap: gap.began_at.unix)
-
-
-_LOG = logging.getLogger(__name__)
-
-_STEPS: Final = 3
-"""Steps in which a line is turned round; each leaves the drift, at most 500 ppm, of the error before."""
-
-
 @dataclass(frozen=True, slots=True)
 class TimeServer:
-    """A reference clock for T0.
+    """Reference clock for T0.
 
     Attributes:
-        name: Goes into the manifest, ``pool.ntp.org:123`` for example.
-        query: Asks it: server minus this computer.
+        name: Recorded in the manifest, for example ``pool.ntp.org:123``.
+        query: Returns the server's offset: server minus this computer.
     """
 
     name: str
@@ -149,12 +119,12 @@ class TimeServer:
 
 
 class Reference:
-    """The scale that T0 is on: a time server's once it has answered, and until then this computer's.
+    """The scale that T0 is on: this computer's, or a time server's once it has answered.
 
     Args:
         server: The time server, or None for this computer's clock.
         on_change: Called after each measurement, used or not.
-        on_contradiction: Called with words for the first measurement that contradicts the earlier ones.
+        on_contradiction: Called for the first measurement that contradicts the earlier ones.
     """
 
     def __init__(
@@ -172,7 +142,7 @@ class Reference:
 
     @property
     def name(self) -> str | None:
-        """The time server's name, or None without one."""
+        """Name of the time server, or None without one."""
         return None if self._server is None else self._server.name
 
     @property
@@ -181,15 +151,12 @@ class Reference:
         return self._clock
 
     async def ask(self, timeout: float) -> None:
-        """Measure the server's clock; harmless without a server.
-
-        Args:
-            timeout: Seconds this may take.
+        """Measure the server's clock within ``timeout`` seconds; harmless without a server.
 
         Raises:
             TimeoutError: It took longer.
-            RemoteProtocolError: What came is no offset.
-            AsynccamError: The query's own.
+            RemoteProtocolError: The answer is not an offset.
+            AsynccamError: Raised by the query.
         """
         if self._server is None:
             return
@@ -200,13 +167,13 @@ class Reference:
                 f"{self._server.name} gave an offset of {measured.offset} with a bound of {measured.bound}; "
                 f"finite seconds and a bound of at least 0 were expected"
             )
-        self._note(measured if measured.measured_at else replace(measured, measured_at=unix_now()))
+        self._add(measured if measured.measured_at else replace(measured, measured_at=unix_now()))
 
     async def ask_again(self, timeout: float) -> None:
-        """Measure once more. A server that fails, or contradicts itself, leaves what was measured before."""
+        """Measure once more; if that fails, the earlier measurements are kept."""
         try:
             await self.ask(timeout)
-        except Exception as error:  # noqa: BLE001 - a query is anybody's code; the earlier measurements stand
+        except Exception as error:  # noqa: BLE001 - a query is the caller's code
             _LOG.info("the clock of %s was not measured again: %s", self.name, error)
 
     def at_computer_time(self, when: float) -> float:
@@ -220,12 +187,12 @@ class Reference:
         known = self._converted
         if known is None or known[0] != when:  # a thousand cameras are given the same time, in a tight loop
             found = when - self._clock.offset
-            for _ in range(_STEPS):
+            for _ in range(_INVERSION_STEPS):
                 found = when - self._line.offset(found)
             known = self._converted = when, found
         return known[1]
 
-    def _note(self, measured: ClockOffset) -> None:
+    def _add(self, measured: ClockOffset) -> None:
         known = self._clock
         if known is None:
             self._use(ClockRecord.of(measured))
@@ -250,10 +217,10 @@ class Reference:
 
 
 def _contradicts(known: ClockRecord, measured: ClockOffset) -> bool:
-    """Return whether no clock within the drift limit can have given this beside what is known."""
+    """Return whether no clock within the drift limit can have given this besides what is known."""
     if known.consistent:
         return not known.with_measurement(measured).consistent
-    # What is known covers everything that was said then; it must not be widened to what is said now.
+    # An inconsistent record covers all earlier answers; it must not be widened to this one as well.
     return (
         known.line().interval(measured.measured_at).excludes(Interval.around(measured.offset, measured.bound))
     )

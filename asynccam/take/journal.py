@@ -1,7 +1,8 @@
-"""The journal of a take: what was about to be done, on disk before it is done, so that a take can be resumed.
+"""Journal of a take: every action that must not be forgotten, on disk before it is carried out.
 
-JSON lines, only ever appended to, each synced to disk. The open journal is locked: whoever holds it
-is at work on the take. It goes once the manifest says how the take ended. See docs/take.md.
+JSON lines, only appended, each synced to disk. The process that runs or resumes the take holds a lock on the
+journal, and removes it once the manifest says how the take ended. `replay` puts both together for a take
+whose process died. See docs/take.md.
 """
 
 import asyncio
@@ -37,30 +38,34 @@ from asynccam.wall_clock import WALL_CLOCK, boot_id
 
 try:
     import fcntl
-except ImportError:  # Windows has no such lock; there, two controllers are not told apart
-    fcntl = None  # type: ignore[assignment]  # the module's absence is what is asked for below
+except ImportError:  # Windows has no such lock: two controllers are not kept apart there
+    fcntl = None  # type: ignore[assignment]  # its absence is checked below
 
 JOURNAL_NAME: Final = "journal.jsonl"
 JOURNAL_VERSION: Final = 1
-_MOST_BYTES: Final = 256 << 20
-_DEEPEST: Final = 100
+_MAX_BYTES: Final = 256 << 20
+_MAX_DEPTH: Final = 100
 """Levels of nesting in a line. The parser takes more than pydantic writes, and a take has fewer than ten."""
-_MOST_LINES: Final = 1 << 40
-"""Numbers of lines beyond this are not ours."""
+_MAX_LINES: Final = 1 << 40
+"""Line numbers beyond this were not written by asynccam."""
+_MAX_LINES_ON_LOOP: Final = 100
+"""Lines of a journal that are replayed on the loop; a longer one would block it."""
+
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line.
+    """One line of a journal.
 
     Attributes:
         at: When it was written, Unix seconds.
-        event: What it tells of: ``created``, ``armed``, ``starting``, ``released``, ``clock``,
-            ``camera``, ``stopping``, ``collecting``, ``resumed``.
+        event: ``created``, ``armed``, ``starting``, ``released``, ``clock``, ``camera``, ``begun``,
+            ``stopping``, ``collecting`` or ``resumed``.
         facts: Everything else in it.
         elapsed: The same moment by `asynccam.wall_clock.elapsed`, or None in older journals.
-        boot: The run of the computer in which that counts, or None.
-        number: Its place in the journal, from 1, or None in older journals.
+        boot: Id of the boot in which ``elapsed`` counts, or None.
+        line: Line number, from 1, or None in older journals.
     """
 
     at: float
@@ -68,63 +73,55 @@ class Entry:
     facts: Mapping[str, Any]
     elapsed: float | None = None
     boot: str | None = None
-    number: int | None = None
+    line: int | None = None
 
 
 class Journal:
     """A take's journal, open and locked.
 
     Args:
-        directory: The take's, as a path or resolved before.
+        directory: The take's directory, as a path or resolved before.
 
     Attributes:
-        path: The journal.
-        lines: How many lines have been given to `write`, those of earlier processes included. What they
-            tell was so when they were given.
+        path: Path of the journal.
+        lines: Number of lines given to `write`, those of earlier processes included.
+        boot: Id of the computer's current boot, once the journal is open; None if the system has none.
     """
 
     def __init__(self, directory: Path | Root) -> None:
         self._root = directory if isinstance(directory, Root) else None
         self.path = (directory.given if isinstance(directory, Root) else directory) / JOURNAL_NAME
         self.lines = 0
+        self.boot: str | None = None
         self._fd = -1
-        self._boot: str | None = None
         self._writing = asyncio.Lock()
 
     @property
     def is_open(self) -> bool:
-        """Whether it takes lines."""
+        """Return whether `write` can be called."""
         return self._fd >= 0
 
-    @property
-    def boot(self) -> str | None:
-        """The present run of the computer, once the journal is open; None where the system does not say."""
-        return self._boot
-
     async def create(self) -> None:
-        """Make the journal of a new take.
+        """Create the journal of a new take.
 
         Raises:
-            StorageError: There is one already, or the disk refuses.
+            StorageError: It exists already, or cannot be created.
         """
         await on_disk(self._open, os.O_CREAT | os.O_EXCL)
 
     async def reopen(self, *, make: bool = True) -> tuple[Entry, ...]:
-        """Go on with the journal of a take that nobody is at work on.
+        """Open the journal of a take that no process works on, and return every line that can be read.
 
-        Args:
-            make: Whether to make it if there is none.
-
-        Returns:
-            Every line that can be read. A last line that was cut off by the end of its writer is none.
+        A last line that was cut off when its writer ended is ignored. With ``make``, a missing journal is
+        created.
 
         Raises:
-            BusyError: Another process, or another part of this one, is at work on the take.
-            StorageError: The disk refuses, or there is no journal and ``make`` is False.
+            BusyError: Another process, or another part of this one, works on the take.
+            StorageError: The journal cannot be read, or does not exist and ``make`` is False.
         """
         await on_disk(self._open, os.O_CREAT if make else 0)
         entries = await on_disk(self._read)
-        self.lines = max([len(entries), *(entry.number or 0 for entry in entries)])
+        self.lines = max([len(entries), *(entry.line or 0 for entry in entries)])
         return entries
 
     async def write(self, event: str, **facts: object) -> None:
@@ -132,13 +129,13 @@ class Journal:
 
         Raises:
             StateError: The journal is closed.
-            StorageError: The disk refuses.
+            StorageError: The line cannot be written.
         """
-        # Wall time may be set before somebody resumes the take. Elapsed time cannot.
+        # Wall time may be set before the take is resumed. Elapsed time cannot.
         at, elapsed = WALL_CLOCK.pair()
         self.lines += 1
-        head = {"at": at, "elapsed": elapsed, "boot": self._boot, "line": self.lines, "event": event}
-        # Whatever came from outside: what cannot be written is replaced, and the line is written.
+        head = {"at": at, "elapsed": elapsed, "boot": self.boot, "line": self.lines, "event": event}
+        # `plain` replaces what JSON cannot hold: no answer of a device may keep the line from being written.
         line = json.dumps(plain(head | facts), ensure_ascii=False) + "\n"
         async with self._writing:
             if not self.is_open:
@@ -146,11 +143,7 @@ class Journal:
             await on_disk(self._append, line.encode())
 
     async def close(self, *, remove: bool) -> None:
-        """Let go of the take; harmless when called twice.
-
-        Args:
-            remove: Whether the journal is of no more use, because the manifest tells it all.
-        """
+        """Release the take, and remove the journal if it is not needed; harmless when called twice."""
         async with self._writing:
             if self.is_open:
                 await on_disk(self._close, remove)
@@ -164,7 +157,7 @@ class Journal:
                 if fcntl is not None:
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if os.fstat(fd).st_nlink == 0:
-                    raise BlockingIOError  # the take ended in this very moment
+                    raise BlockingIOError  # the take ended at this moment and removed the journal
                 folder.sync()
             except BlockingIOError:
                 os.close(fd)
@@ -174,12 +167,12 @@ class Journal:
             except BaseException:
                 os.close(fd)
                 raise
-        self._boot = boot_id()
-        self._fd = fd  # by this thread, so that a cancelled caller finds it when it closes
+        self.boot = boot_id()
+        self._fd = fd  # set in the thread, so that a cancelled caller finds it when it closes
 
     @contextmanager
     def _folder(self) -> Iterator[Folder]:
-        """The take's directory, in which no link is followed."""
+        """Open the take's directory, in which no link is followed."""
         if self._root is None:
             self._root = Root.of(self.path.parent)
         with confined(self._root), Folder(self._root.given) as folder:
@@ -187,9 +180,9 @@ class Journal:
 
     def _read(self) -> tuple[Entry, ...]:
         with storage_errors("read the journal", self.path):
-            data = read_descriptor(self._fd, _MOST_BYTES, self.path)
+            data = read_descriptor(self._fd, _MAX_BYTES, self.path)
             if data and not data.endswith(b"\n"):
-                os.write(self._fd, b"\n")  # so that the next line is one
+                os.write(self._fd, b"\n")  # ends the line that was cut off, before the next is appended
         return read_journal(data)
 
     def _append(self, line: bytes) -> None:
@@ -201,7 +194,7 @@ class Journal:
 
     def _close(self, remove: bool) -> None:
         fd, self._fd = self._fd, -1
-        with suppress(OSError):  # a journal that stays does no harm: the manifest counts
+        with suppress(OSError):  # a journal that is not removed does no harm: the manifest counts
             if remove:
                 with self._folder() as folder:
                     folder.remove(JOURNAL_NAME)
@@ -210,11 +203,7 @@ class Journal:
 
 
 def read_journal(data: bytes) -> tuple[Entry, ...]:
-    """The lines of a journal; what is not one, such as a line cut short, is passed over.
-
-    Args:
-        data: The whole file.
-    """
+    """Return the entries of a journal's whole content; lines that are not entries are ignored."""
     entries: list[Entry] = []
     for line in data.split(b"\n"):
         try:
@@ -234,16 +223,16 @@ def read_journal(data: bytes) -> tuple[Entry, ...]:
                     MappingProxyType(facts),
                     elapsed=finite(elapsed),
                     boot=boot if isinstance(boot, str) else None,
-                    number=number if isinstance(number, int) and 0 < number < _MOST_LINES else None,
+                    line=number if isinstance(number, int) and 0 < number < _MAX_LINES else None,
                 )
             )
     return tuple(entries)
 
 
-def is_shallow(value: object, depth: int = _DEEPEST) -> bool:
+def is_shallow(value: object, depth: int = _MAX_DEPTH) -> bool:
     """Return whether a JSON value is nested no deeper than what can be written again."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return depth > 0 and all(is_shallow(one, depth - 1) for one in inner if isinstance(one, dict | list))
+    return depth > 0 and all(is_shallow(each, depth - 1) for each in inner if isinstance(each, dict | list))
 
 
 def finite(value: object) -> float | None:
@@ -257,32 +246,29 @@ def finite(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-M = TypeVar("M", bound=BaseModel)
-
-_FEW: Final = 100
-"""Lines of a journal that are read on the loop."""
+# -- manifest and journal together ------------------------------------------------------------------
 
 
 @dataclass(slots=True)
-class Leftover:
-    """Where a take stands.
+class TakeProgress:
+    """Progress of a take, by its manifest and its journal.
 
     Attributes:
-        manifest: Everything known of it.
-        ended: Whether its manifest says how it ended; what is left then are single files or cameras.
-        told: Ids of the cameras that may have been sent a start.
-        may_record: Ids of the cameras that may record still.
-        names: What cameras said they would record, by id.
-        t0: The moment cameras were told to start at, Unix seconds of this computer, or None.
-        start_in: How long before that moment they were told, in seconds.
+        manifest: Everything known of the take.
+        ended: Whether its manifest says how it ended; then only single files or cameras are left.
+        commanded: Ids of the cameras that may have been sent a start.
+        may_record: Ids of the cameras that may still record.
+        names: File names that cameras announced at their starts, by id.
+        t0: T0 in Unix seconds of this computer, or None.
+        start_in: Seconds from the start command to T0.
         stopping_at: When the cameras were about to be stopped, Unix seconds, or None if they never were.
         scale: Wall time and elapsed time of one moment, as the process that died counted them, or None if
-            that was in another run of the computer, or if the journal does not tell.
+            that was in another boot of the computer, or if the journal does not say.
     """
 
     manifest: Manifest
     ended: bool = False
-    told: set[str] = field(default_factory=set)
+    commanded: set[str] = field(default_factory=set)
     may_record: set[str] = field(default_factory=set)
     names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     t0: float | None = None
@@ -291,169 +277,157 @@ class Leftover:
     scale: tuple[float, float] | None = None
 
     def has_work(self, record: CameraRecord) -> bool:
-        """Whether something of a camera's part is left to do."""
+        """Return whether something of a camera's part is left to do."""
         return record.id in self.may_record or bool(missing_files(record)) or not self.ended
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing is left to do."""
+        """Return whether nothing is left to do."""
         return not any(map(self.has_work, self.manifest.cameras))
 
 
 def missing_files(record: CameraRecord) -> list[int]:
-    """Places in ``record.files`` of those that a device may have and that are not here."""
+    """Return the indexes of the files that a device may have and that were not downloaded."""
     return [
-        place
-        for place, file in enumerate(record.files)
+        index
+        for index, file in enumerate(record.files)
         if file.state is not FileState.ARRIVED and file.source == "device"
     ]
 
 
-async def read_leftover(
-    manifest: Path, entries: Sequence[Entry], where: str, boot: str | None = None
-) -> Leftover:
-    """Read a manifest, if it can be read, and put it together with a journal.
-
-    A long journal is seen to in a thread, since it would hold the loop.
-
-    Args:
-        manifest: The file.
-        entries: As for `replay`, like the others.
-        where: Names the take in the error.
-        boot: The present run of the computer.
+async def read_progress(
+    manifest: Path, entries: Sequence[Entry], source: str, boot: str | None = None
+) -> TakeProgress:
+    """Read a manifest file, if it is readable, and replay a journal onto it.
 
     Raises:
-        StorageError: Neither says what take this is.
+        StorageError: Neither says what take this is; ``source`` names it in the error.
     """
     try:
         known = await Manifest.load(manifest)
     except AsynccamError:
         known = None
-    if len(entries) <= _FEW:
-        return replay(known, entries, where, boot=boot)
-    return await asyncio.to_thread(replay, known, entries, where, boot=boot)
+    if len(entries) <= _MAX_LINES_ON_LOOP:
+        return replay(known, entries, source, boot=boot)
+    return await asyncio.to_thread(replay, known, entries, source, boot=boot)
 
 
 def replay(
-    manifest: Manifest | None, entries: Iterable[Entry], where: str, *, boot: str | None = None
-) -> Leftover:
-    """Put a manifest and a journal together.
+    manifest: Manifest | None, entries: Iterable[Entry], source: str, *, boot: str | None = None
+) -> TakeProgress:
+    """Replay a journal, which may be empty, onto the last manifest, or None if it is unreadable.
 
-    Args:
-        manifest: As it was written last, or None if it cannot be read.
-        entries: The journal; empty if there is none.
-        where: Names the take in the error.
-        boot: The present run of the computer, see `asynccam.wall_clock.boot_id`.
+    ``boot`` is the computer's current boot, see `asynccam.wall_clock.boot_id`.
 
     Raises:
-        StorageError: Neither says what take this is.
+        StorageError: Neither says what take this is; ``source`` names it in the error.
     """
     entries = tuple(entries)
-    left = None if manifest is None else Leftover(manifest, ended=manifest.outcome is not Outcome.RUNNING)
-    flags: dict[str, bool] = {}
-    places: dict[str, int] = {}
+    progress = (
+        None if manifest is None else TakeProgress(manifest, ended=manifest.outcome is not Outcome.RUNNING)
+    )
+    may_record: dict[str, bool] = {}
+    indexes: dict[str, int] = {}
     for entry in entries:
-        if left is None:
-            left = _created(entry)
+        if progress is None:
+            progress = _created(entry)
             continue
         if entry.event == "starting":
-            _starting(left, entry)
-        elif entry.event == "released" and left.manifest.start is None:
-            left.manifest.start = _read(StartRecord, entry.facts.get("start"))
+            _starting(progress, entry)
+        elif entry.event == "released" and progress.manifest.start is None:
+            progress.manifest.start = _read(StartRecord, entry.facts.get("start"))
         elif entry.event in ("camera", "begun"):
-            if not places:
-                places = {record.id: place for place, record in enumerate(left.manifest.cameras)}
-            _camera(left, entry, flags, places, newer=_is_newer(entry, manifest))
+            if not indexes:
+                indexes = {record.id: index for index, record in enumerate(progress.manifest.cameras)}
+            _camera(progress, entry, may_record, indexes, newer=_is_newer(entry, manifest))
         elif entry.event == "stopping":
-            left.stopping_at = entry.at
+            progress.stopping_at = entry.at
         elif entry.event == "clock" and _is_newer(entry, manifest):
-            _clock(left.manifest, entry)
-    if left is None:
-        raise StorageError(f"{where} has neither a manifest nor a journal that says what take it is")
-    if left.manifest.start is not None:
-        left.t0, left.start_in = left.manifest.start.t0_local.unix, left.manifest.start.start_in
-    left.scale = _scale(entries, boot)
-    for record in left.manifest.cameras:
+            _clock(progress.manifest, entry)
+    if progress is None:
+        raise StorageError(f"{source} has neither a manifest nor a journal that says what take it is")
+    start = progress.manifest.start
+    if start is not None:
+        progress.t0, progress.start_in = start.t0_local.unix, start.start_in
+    progress.scale = _scale(entries, boot)
+    for record in progress.manifest.cameras:
         if record.commanded_at is not None:
-            left.told.add(record.id)
-        if (
-            record.stopped_at is None
-            and flags.get(record.id, record.id in left.told)
-            and _is_open(left, record)
-        ):
-            left.may_record.add(record.id)
-    return left
+            progress.commanded.add(record.id)
+        recording = may_record.get(record.id, record.id in progress.commanded)
+        # Once a take has ended in order, only a failed stop leaves a camera to be stopped.
+        failed = any(error.step in ("stop", "resume") for error in record.errors)
+        if record.stopped_at is None and recording and (failed or not progress.ended):
+            progress.may_record.add(record.id)
+    return progress
 
 
 def _is_newer(entry: Entry, manifest: Manifest | None) -> bool:
-    """Whether a line tells more than the manifest; by their order, because the clock may have been set."""
+    """Return whether a line is newer than the manifest; by line numbers, as the clock may have been set."""
     if manifest is None:
         return True
-    if entry.number is not None and manifest.journal_lines is not None:
-        return entry.number > manifest.journal_lines
-    # Before lines were numbered, time was all there was to tell.
+    if entry.line is not None and manifest.journal_lines is not None:
+        return entry.line > manifest.journal_lines
+    # Before lines were numbered, only their times told.
     return entry.at >= manifest.written_at.unix
 
 
 def _scale(entries: Iterable[Entry], boot: str | None) -> tuple[float, float] | None:
-    """The scale that T0 was set on, or that of the last line, if this computer has run on since then."""
+    """Return the scale that T0 was set on, or that of the last line, if both are of the current boot."""
     now = WALL_CLOCK.elapsed()
-    here = [
-        one
-        for one in entries
-        if boot is not None and one.boot == boot and one.elapsed is not None and one.elapsed <= now
+    current = [
+        entry
+        for entry in entries
+        if boot is not None and entry.boot == boot and entry.elapsed is not None and entry.elapsed <= now
     ]
-    chosen = next((one for one in here if one.event == "starting"), here[-1] if here else None)
+    last = current[-1] if current else None
+    chosen = next((entry for entry in current if entry.event == "starting"), last)
     return None if chosen is None or chosen.elapsed is None else (chosen.at, chosen.elapsed)
 
 
-def _is_open(left: Leftover, record: CameraRecord) -> bool:
-    """Whether a camera that was started may still have to be stopped; not once the take ended in order."""
-    return not left.ended or any(error.step in ("stop", "resume") for error in record.errors)
-
-
-def _created(entry: Entry) -> Leftover | None:
+def _created(entry: Entry) -> TakeProgress | None:
     manifest = _read(Manifest, entry.facts.get("manifest")) if entry.event == "created" else None
-    return None if manifest is None else Leftover(manifest)
+    return None if manifest is None else TakeProgress(manifest)
 
 
-def _starting(left: Leftover, entry: Entry) -> None:
+def _starting(progress: TakeProgress, entry: Entry) -> None:
     cameras, start_in = entry.facts.get("cameras"), finite(entry.facts.get("start_in"))
-    told = {key for key in cameras if isinstance(key, str)} if isinstance(cameras, list) else set()
-    left.told |= told
+    commanded = {key for key in cameras if isinstance(key, str)} if isinstance(cameras, list) else set()
+    progress.commanded |= commanded
     if start_in is not None:
-        left.t0, left.start_in = entry.at + start_in, start_in
-    for record in left.manifest.cameras:
-        if record.id in told and record.commanded_at is None:
-            record.commanded_at = Moment.of(entry.at)  # not before; files made since may be of this take
+        progress.t0, progress.start_in = entry.at + start_in, start_in
+    for record in progress.manifest.cameras:
+        if record.id in commanded and record.commanded_at is None:
+            record.commanded_at = Moment.of(entry.at)  # not earlier: files made since may be of this take
 
 
 def _clock(manifest: Manifest, entry: Entry) -> None:
-    steps, pauses = entry.facts.get("clock_steps"), entry.facts.get("pauses")
     reference = _read(ClockRecord, entry.facts.get("reference"))
     if reference is not None and manifest.start is not None and manifest.start.source == "ntp":
         manifest.start.clock = reference
-    if isinstance(steps, list):
-        read = (_read(ClockStepRecord, step) for step in steps)
-        manifest.clock_steps = [step for step in read if step is not None]
-    if isinstance(pauses, list):
-        found = (_read(PauseRecord, pause) for pause in pauses)
-        manifest.pauses = [pause for pause in found if pause is not None]
+    steps = _read_list(ClockStepRecord, entry.facts.get("clock_steps"))
+    pauses = _read_list(PauseRecord, entry.facts.get("pauses"))
+    manifest.clock_steps = manifest.clock_steps if steps is None else steps
+    manifest.pauses = manifest.pauses if pauses is None else pauses
 
 
 def _camera(
-    left: Leftover, entry: Entry, flags: dict[str, bool], places: Mapping[str, int], *, newer: bool
+    progress: TakeProgress,
+    entry: Entry,
+    may_record: dict[str, bool],
+    indexes: Mapping[str, int],
+    *,
+    newer: bool,
 ) -> None:
     key, names = entry.facts.get("camera"), entry.facts.get("names")
-    place = places.get(key) if isinstance(key, str) else None
-    if place is None or not isinstance(key, str):
+    index = indexes.get(key) if isinstance(key, str) else None
+    if index is None or not isinstance(key, str):
         return
     record = _read(CameraRecord, entry.facts.get("record"))
     if newer and record is not None and record.id == key:
-        left.manifest.cameras[place] = record
-    flags[key] = bool(entry.facts.get("may_record", True))
+        progress.manifest.cameras[index] = record
+    may_record[key] = bool(entry.facts.get("may_record", True))
     if isinstance(names, list):
-        left.names[key] = tuple(name for name in names if isinstance(name, str))
+        progress.names[key] = tuple(name for name in names if isinstance(name, str))
 
 
 def _read(model: type[M], value: Any) -> M | None:
@@ -463,3 +437,9 @@ def _read(model: type[M], value: Any) -> M | None:
         return model.model_validate(value)
     except ValidationError:
         return None
+
+
+def _read_list(model: type[M], value: Any) -> list[M] | None:
+    if not isinstance(value, list):
+        return None
+    return [record for record in (_read(model, each) for each in value) if record is not None]

@@ -1,4 +1,4 @@
-"""How long a take waits for what, and how much it does at a time."""
+"""Timeouts and concurrency limits of a take."""
 
 from dataclasses import dataclass, fields
 
@@ -17,21 +17,21 @@ class TakeLimits:
         arm_timeout: For arming one camera.
         start_timeout: For one camera to accept the start once it has been sent.
         start_tolerance: How late after T0 a start may leave this computer; a camera whose start leaves later
-            is incomplete. A loop that runs is late by some milliseconds, by tenths of a second only if
+            is incomplete. A running loop is late by some milliseconds, by tenths of a second only if
             something blocks it, and a device that starts by its own clock may be late by 0.1 s.
-        settle: How long past T0 the start waits for cameras that have not answered; they may
+        start_answer_grace: How long past T0 the start waits for cameras that have not answered; they may
             still answer later, up to ``start_timeout``. A camera that has stopped waits as long for
             the others before its files are downloaded.
-        late_start_grace: How long past T0 a scheduled start that was called off may still show itself.
+        late_start_grace: How long past T0 a scheduled start that was cancelled may still begin.
         stop_timeout: For one camera to stop; phones pack the file before they answer. Where the stop fails,
             all that follows (status, second stop, list of files) gets what is left of it, and no more than
             ``status_timeout`` beyond it.
-        status_timeout: For asking a camera how it is after something went wrong.
+        status_timeout: For the status of a camera after an error.
         stall_timeout: For a transfer without one new byte. There is no total timeout.
-        verify_timeout: For looking into one file.
+        verify_timeout: For checking one file.
         cancel_timeout: For stopping and collecting after a cancellation, all together.
-        transfers: Files brought home at the same time.
-        measurements: Clocks measured at the same time; more of them disturb one another.
+        transfers: Maximum number of concurrent downloads.
+        measurements: Maximum number of clocks measured concurrently; more of them disturb one another.
     """
 
     clock_samples: int = 32
@@ -54,4 +54,4 @@ class TakeLimits:
         for field in fields(self):
             value = getattr(self, field.name)
             if not value > 0:
-                raise UsageError(f"{field.name} of a take must be above 0, not {value}")
+                raise UsageError(f"{field.name} must be > 0, not {value}")

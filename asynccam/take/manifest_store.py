@@ -1,30 +1,36 @@
-"""The folder of a take: ``TAKE/CAMERA/FILE`` and ``TAKE/manifest.json``, all touched off the loop."""
+"""Directory of a take (``TAKE/CAMERA/FILE``, ``TAKE/manifest.json``), its manifest and journal on disk."""
 
 import asyncio
+import math
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from asynccam.errors import StorageError
 from asynccam.model.filenames import safe_name, unique_path
-from asynccam.model.manifest import MANIFEST_NAME
+from asynccam.model.manifest import MANIFEST_NAME, ErrorRecord, Manifest, Moment
 from asynccam.model.safe_files import Folder, Root, confined
 from asynccam.runtime.disk import absolute_path, atomic_write, on_disk, storage_errors
-from asynccam.take.journal import JOURNAL_NAME
+from asynccam.take.journal import JOURNAL_NAME, JOURNAL_VERSION, Journal
+from asynccam.take.timing import infer_first_frames
+from asynccam.wall_clock import unix_now
 
 ALIGNMENT_NAME: Final = "align.json"
+_SAVE_INTERVAL: Final = 1.0
+"""Seconds between manifests while files arrive."""
 
 
-class ManifestStore:
-    """A take's own directory, made anew so that no take ever writes into another.
+class TakeDirectory:
+    """A take's own directory; a new one for each take, so that no take writes into another.
 
     Args:
-        parent: Where takes are kept; made if need be.
-        name: A safe path component; ``name-1``, ``name-2``... if that is taken.
+        parent: Where takes are kept; made if it is missing.
+        name: A safe path component; ``name-1``, ``name-2``... if that exists.
 
     Attributes:
         path: The directory, absolute once it exists.
-        root: The same, for `asynccam.model.safe_files.confined`: nothing outside of it is read or written.
-        exists: Whether it has been made.
+        root: The same, for `asynccam.model.safe_files.confined`.
     """
 
     def __init__(self, parent: Path, name: str) -> None:
@@ -34,45 +40,42 @@ class ManifestStore:
         self._writing = asyncio.Lock()
 
     @classmethod
-    def existing(cls, root: Root) -> "ManifestStore":
-        """The directory of a take that was made before."""
-        folder = cls(root.given.parent, root.given.name)
-        folder.root = root
-        folder.exists = True
-        return folder
+    def existing(cls, root: Root) -> "TakeDirectory":
+        """Return the directory of a take that was made before."""
+        directory = cls(root.given.parent, root.given.name)
+        directory.root = root
+        directory.exists = True
+        return directory
 
     @property
     def name(self) -> str:
-        """The directory's name, which is the take's."""
+        """Name of the directory and of the take."""
         return self.path.name
-
-    async def create(self, cameras: Sequence[str]) -> None:
-        """Make the directory, with one directory for each camera.
-
-        Args:
-            cameras: Safe and distinct path components.
-
-        Raises:
-            StorageError: The disk refuses.
-        """
-        await on_disk(self._create, tuple(cameras))
 
     @property
     def manifest_path(self) -> Path:
-        """Where the manifest is."""
+        """Path of the manifest."""
         return self.path / MANIFEST_NAME
 
-    async def write_manifest(self, data: bytes) -> None:
-        """Replace the manifest in one step, synced to disk: a reader sees the old one or the new.
+    async def create(self, cameras: Sequence[str]) -> None:
+        """Make the directory, with one directory for each camera: safe and distinct path components.
 
         Raises:
-            StorageError: The disk refuses; the old manifest stands.
+            StorageError: A directory cannot be made.
         """
-        async with self._writing:  # so that of two writers the later one has the last word
+        await on_disk(self._create, tuple(cameras))
+
+    async def write_manifest(self, data: bytes) -> None:
+        """Replace the manifest in one step, synced to disk.
+
+        Raises:
+            StorageError: It cannot be written; the old manifest is unchanged.
+        """
+        async with self._writing:  # two writers in threads could finish in the wrong order
             await on_disk(lambda: atomic_write(self.root.given / MANIFEST_NAME, data, root=self.root))
 
     def relative(self, path: Path) -> str:
-        """``path`` from the take's directory with forward slashes; absolute if it is elsewhere."""
+        """Return a path relative to the directory, with forward slashes; absolute if it is elsewhere."""
         return path.relative_to(self.path).as_posix() if path.is_relative_to(self.path) else path.as_posix()
 
     def _create(self, cameras: tuple[str, ...]) -> None:
@@ -81,34 +84,126 @@ class ManifestStore:
             root = absolute_path(parent)
             root.mkdir(parents=True, exist_ok=True)
             self.path = unique_path(root / name, _make_directory, suffix="")
-            self.exists = True  # here and not by the caller, whom a cancellation may keep from knowing
+            self.exists = True  # set in the thread: a cancelled caller would not learn of it
             self.root = Root.of(self.path)
             with confined(self.root):
                 for camera in cameras:
                     Folder(self.path / camera, make=True).close()
 
 
-def camera_directories(words: Mapping[str, str]) -> dict[str, str]:
-    """The directory of each camera, which does not depend on the order in which they are given.
+class ManifestStore:
+    """Manifest and journal of a running take, kept on disk.
 
-    Args:
-        words: By id, what a camera is called.
+    A full disk does not stop cameras that record: `note` and `save_or_record_error` put a `StorageError`
+    into the manifest instead of raising it.
     """
-    ids = sorted(words)
-    return dict(zip(ids, distinct_names([words[one] for one in ids]), strict=True))
+
+    def __init__(self, directory: TakeDirectory, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self._directory = directory
+        self._journal: Journal | None = None
+        self._saved_at = -math.inf
+
+    def record_error(self, step: str, error: Exception) -> None:
+        """Add an error that does not belong to a single camera."""
+        self.manifest.errors.append(ErrorRecord.of(step, error))
+
+    # -- the journal ----------------------------------------------------------------------------
+
+    @property
+    def has_open_journal(self) -> bool:
+        """Return whether `note` writes."""
+        return self._journal is not None and self._journal.is_open
+
+    async def create(self) -> None:
+        """Create the journal and write the first manifest; the directory must exist.
+
+        Raises:
+            StorageError: One of them cannot be written.
+        """
+        self._journal = Journal(self._directory.root)
+        await self._journal.create()
+        document = self.manifest.model_dump(mode="json")
+        await self._journal.write("created", version=JOURNAL_VERSION, manifest=document)
+        await self.save()
+
+    async def note(self, event: str, **facts: object) -> None:
+        """Write a line to the journal; harmless before `create` and after `close`."""
+        if self._journal is not None and self._journal.is_open:
+            try:
+                await self._journal.write(event, **facts)
+            except StorageError as error:
+                self.record_error("journal", error)
+
+    # -- the manifest ---------------------------------------------------------------------------
+
+    async def save(self) -> None:
+        """Write the manifest, if the take has a directory.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        if self._directory.exists:
+            self._saved_at = time.monotonic()
+            await write_manifest(self._directory, self.manifest, self._journal)
+
+    async def save_or_record_error(self) -> None:
+        """Write the manifest between steps."""
+        try:
+            await self.save()
+        except StorageError as error:
+            self.record_error("manifest", error)
+
+    async def save_now_and_then(self) -> None:
+        """Write the manifest if the last write was more than a second ago."""
+        if time.monotonic() - self._saved_at >= _SAVE_INTERVAL:
+            await self.save_or_record_error()
+
+    async def close(self, *, keep_journal: bool) -> None:
+        """Write the manifest of a take that has ended, and remove its journal unless it is kept.
+
+        Raises:
+            StorageError: The manifest cannot be written; the journal is kept.
+        """
+        saved = False
+        try:
+            await self.save()
+            saved = True
+        finally:
+            if self._journal is not None:
+                await self._journal.close(remove=saved and not keep_journal)
 
 
-def distinct_names(words: Sequence[str]) -> list[str]:
-    """Safe path components for the given words, no two alike on any file system, in the same order."""
-    taken = {MANIFEST_NAME, JOURNAL_NAME, ALIGNMENT_NAME}
+async def write_manifest(directory: TakeDirectory, manifest: Manifest, journal: Journal | None) -> None:
+    """Bring a manifest's inferred fields up to date and write it.
+
+    Raises:
+        StorageError: It cannot be written; the old manifest is unchanged.
+    """
+    infer_first_frames(manifest)
+    manifest.take = directory.name
+    manifest.written_at = Moment.of(unix_now())
+    manifest.journal_lines = None if journal is None else journal.lines
+    await directory.write_manifest(manifest.to_bytes())
+
+
+def camera_directories(labels: Mapping[str, str]) -> dict[str, str]:
+    """Return a directory name for each camera id, independent of the order of the labels (by id)."""
+    ids = sorted(labels)
+    return dict(zip(ids, distinct_names([labels[key] for key in ids]), strict=True))
+
+
+def distinct_names(labels: Sequence[str]) -> list[str]:
+    """Return safe path components for labels, distinct on every file system, in the same order."""
+    used = {MANIFEST_NAME, JOURNAL_NAME, ALIGNMENT_NAME}
     names: list[str] = []
-    for word in words:
-        base = name = safe_name(word, fallback="camera")
-        number = 1
-        while name.casefold() in taken:
-            number += 1
-            name = f"{base}-{number}"
-        taken.add(name.casefold())
+    for label in labels:
+        base = name = safe_name(label, fallback="camera")
+        suffix = 1
+        while name.casefold() in used:
+            suffix += 1
+            name = f"{base}-{suffix}"
+        used.add(name.casefold())
         names.append(name)
     return names
 

@@ -1,14 +1,14 @@
-"""Whether the videos of a camera cover the stretch of time that a take asked for. See docs/recording.md.
+"""Outcome of a take: coverage of the time asked for, gaps, and how each camera's part ended.
 
-A recorder on this computer tells this by itself, more closely, at its stop.
+A recorder on this computer judges this itself, more closely, at its stop. See docs/recording.md.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from asynccam.model.coverage import (
     HOLE,
     MOST_REACTION,
-    SINGLE_FRAME_INTERVAL,
     begin_tolerance,
     end_tolerance,
     is_hole,
@@ -24,44 +24,60 @@ from asynccam.model.manifest import (
     Manifest,
     Moment,
     Outcome,
-    VerdictRecord,
+    PauseRecord,
 )
 from asynccam.take.timing import SCHEDULE_BOUND, first_frame, note_seen
 
-_PROVEN: Final = ("seen", "device", "status", "length")
-"""What a late first frame can rest on; one that is inferred from the start itself cannot be late."""
+_OBSERVED: Final = ("seen", "device", "status", "length")
+"""Sources of a first frame that may be late; one that is inferred from the start itself cannot be."""
 
 
-def judge_coverage(record: CameraRecord, manifest: Manifest, until: float | None) -> None:
-    """Put it on record if a camera's video begins clearly after the start, or ends clearly before the stop.
+def outcome_of(camera: CameraRecord, unfinished: Outcome, *, late: bool = False) -> Outcome:
+    """Return how one camera's part ended: ``unfinished`` for one without a file.
 
-    Nothing is said where the time of the first frame or the length of a file is not known.
-
-    Args:
-        record: Of a camera whose files are here.
-        manifest: Of its take.
-        until: When the take's recording was over, Unix seconds of this computer, or None if nobody knows.
+    ``late`` means that its start left too late, see `Manifest.started_late`.
     """
-    if record.kind == "still" or not any(file.state is FileState.ARRIVED for file in record.files):
-        return
-    _judge_begin(record, None if manifest.start is None else manifest.start.t0_local.unix)
-    _judge_end(record, manifest, until)
+    arrived = [file for file in camera.files if file.state is FileState.ARRIVED]
+    if not arrived:
+        # A camera that was left to another controller was sent no stop, and its recording is not this take's.
+        left_alone = camera.already_recording and camera.stop_commanded_at is None
+        return Outcome.INCOMPLETE if left_alone and unfinished is Outcome.FAILED else unfinished
+    complete = (
+        len(arrived) == len(camera.files)
+        and not any(file.verdict is not None and file.verdict.is_failure for file in arrived)
+        and camera.accepted_at is not None
+        and camera.stopped_at is not None
+        and camera.begins_late is None
+        and camera.ended_early is None
+        and not (camera.gaps or camera.contradictions or late)
+    )
+    return Outcome.COMPLETE if complete else Outcome.INCOMPLETE
 
 
-def note_hole(record: CameraRecord, file: FileRecord, finding: CheckResult) -> None:
-    """Put it on record if frames stay away in the middle of a file, and nothing on record says so.
+def outcome_of_all(manifest: Manifest) -> Outcome:
+    """Return how a take ended by its cameras' outcomes; never complete if a camera was missing."""
+    outcomes = {camera.outcome for camera in manifest.cameras}
+    outcome = outcomes.pop() if len(outcomes) == 1 else Outcome.INCOMPLETE
+    return Outcome.INCOMPLETE if manifest.missing and outcome is Outcome.COMPLETE else outcome
 
-    Where in the file that is, the finding does not tell: somewhere after the first frame. If the recorder was
-    on this computer, the frames before the hole may have waited for T0, and are then older by as much.
+
+# -- gaps -------------------------------------------------------------------------------------------
+
+
+def note_hole(record: CameraRecord, file: FileRecord, result: CheckResult) -> None:
+    """Record a gap if frames are missing within a file, unless a gap is recorded already.
+
+    The check does not say where in the file that is: somewhere after the first frame. If the recorder was on
+    this computer, the frames before the hole may have waited for T0, and are then older by as much.
     """
-    if record.kind == "still" or not isinstance(finding, ReportsOutages):
+    if record.kind == "still" or not isinstance(result, ReportsOutages):
         return
-    longest = finding.longest
-    if longest is None or not is_hole(longest, finding.interval):
+    longest = result.longest
+    if longest is None or not is_hole(longest, result.interval):
         return
     began = record.first_frame_at or record.commanded_at
-    told = any(gap.ended_at is None or gap.ended_at.unix - gap.began_at.unix > HOLE for gap in record.gaps)
-    if told or began is None:
+    known = any(gap.ended_at is None or gap.ended_at.unix - gap.began_at.unix > HOLE for gap in record.gaps)
+    if known or began is None:
         return
     reason = f"{longest:.1f} s without a frame, somewhere in {file.name}"
     record.gaps.append(GapRecord(began_at=began, reason=reason))
@@ -70,16 +86,51 @@ def note_hole(record: CameraRecord, file: FileRecord, finding: CheckResult) -> N
         note_seen(record, record.first_frame_at.unix - half, (record.first_frame_bound or 0.0) + half)
 
 
+def note_sleep(record: CameraRecord, pauses: Sequence[PauseRecord]) -> None:
+    """Record a gap if this computer slept while a recorder on it recorded the camera.
+
+    A recorder in a device goes on, and so does one here while only the program's loop was blocked.
+    """
+    began, ended = record.commanded_at, record.stopped_at
+    if began is None or ended is None or record.kind == "still":
+        return
+    if not any(file.source == "local" for file in record.files):
+        return
+    for pause in pauses:
+        until = pause.at.unix + pause.seconds
+        known = any(
+            gap.began_at.unix <= until and (gap.ended_at is None or gap.ended_at.unix >= pause.at.unix)
+            for gap in record.gaps
+        )
+        if pause.slept and not known and pause.at.unix > began.unix and until < ended.unix:
+            record.gaps.append(GapRecord(began_at=pause.at, ended_at=Moment.of(until), reason=pause.cause))
+    record.gaps.sort(key=lambda gap: gap.began_at.unix)
+
+
+# -- begin and end ----------------------------------------------------------------------------------
+
+
+def judge_coverage(record: CameraRecord, manifest: Manifest, until: float | None) -> None:
+    """Record whether a camera's video begins clearly after the start, or ends clearly before the stop.
+
+    Nothing is recorded if the time of the first frame or the length of a file is unknown. ``until`` is when
+    the take's recording was over, Unix seconds of this computer, or None if unknown.
+    """
+    if record.kind == "still" or not any(file.state is FileState.ARRIVED for file in record.files):
+        return
+    _judge_begin(record, None if manifest.start is None else manifest.start.t0_local.unix)
+    _judge_end(record, manifest, until)
+
+
 def _judge_begin(record: CameraRecord, t0: float | None) -> None:
-    """Judge by a first frame that is known from more than the start."""
     first = record.first_frame_at
-    if first is None or record.first_frame_source not in _PROVEN or record.begins_late is not None:
+    if first is None or record.first_frame_source not in _OBSERVED or record.begins_late is not None:
         return
-    asked_at = _asked_at(record, t0)
-    if asked_at is None:
+    expected = _expected_begin(record, t0)
+    if expected is None:
         return
-    interval = max((_interval(one) for one in _verdicts(record)), default=0.0)
-    missing = first.unix - asked_at
+    interval = max((verdict.frame_interval for verdict in record.verdicts), default=0.0)
+    missing = first.unix - expected
     bound = record.first_frame_bound or 0.0
     if record.scheduled_for is not None and record.first_frame_source != "seen":
         bound += SCHEDULE_BOUND  # a device that is as late as its maker allows has kept its promise
@@ -89,37 +140,36 @@ def _judge_begin(record: CameraRecord, t0: float | None) -> None:
         )
 
 
-def _asked_at(record: CameraRecord, t0: float | None) -> float | None:
+def _expected_begin(record: CameraRecord, t0: float | None) -> float | None:
     # A camera without a schedule begins between the command and its answer, if that comes promptly.
-    told, answered = record.commanded_at, record.accepted_at
-    starts = [moment.unix for moment in (told, answered) if moment is not None]
+    commanded, answered = record.commanded_at, record.accepted_at
+    starts = [moment.unix for moment in (commanded, answered) if moment is not None]
     if record.scheduled_for is not None:
         starts = []
-    elif told is not None and answered is not None and answered.unix - told.unix > MOST_REACTION:
-        starts = [told.unix]
+    elif commanded is not None and answered is not None and answered.unix - commanded.unix > MOST_REACTION:
+        starts = [commanded.unix]
     return max([*starts, *([] if t0 is None else [t0])], default=None)
 
 
 def _judge_end(record: CameraRecord, manifest: Manifest, until: float | None) -> None:
-    """Judge a device's files by their length."""
-    told = record.stop_commanded_at
-    ends = [end for end in (until, None if told is None else told.unix) if end is not None]
-    here = any(file.source == "local" for file in record.files)
-    if here and record.ended_early is None and told is None and until is not None:
-        _judge_death(record, until)
-    if here or record.ended_early is not None or not ends:
+    commanded = record.stop_commanded_at
+    ends = [end for end in (until, None if commanded is None else commanded.unix) if end is not None]
+    local = any(file.source == "local" for file in record.files)
+    if local and record.ended_early is None and commanded is None and until is not None:
+        _judge_local_end(record, until)
+    if local or record.ended_early is not None or not ends:
         return
-    verdicts = _verdicts(record)
-    lengths = [one.duration for one in verdicts if one.duration is not None]
+    verdicts = record.verdicts
+    lengths = [verdict.duration for verdict in verdicts if verdict.duration is not None]
     if not lengths or len(lengths) < len(record.files):
         return
-    # Not by a first frame that follows from the length.
+    # Without evidence from the length, which would be compared with itself.
     first = first_frame(record, manifest, without=["length"]).interval
-    asked_at = _asked_at(record, None if manifest.start is None else manifest.start.t0_local.unix)
+    expected = _expected_begin(record, None if manifest.start is None else manifest.start.t0_local.unix)
     # If nothing says when it began, it should have by the answer. What is missing may be its begin then.
     if first is None and (record.commanded_at is None or record.accepted_at is None):
         return
-    begin = asked_at if first is None else first.middle
+    begin = expected if first is None else first.middle
     if begin is None:
         return
     gaps = sum(gap.ended_at.unix - gap.began_at.unix for gap in record.gaps if gap.ended_at is not None)
@@ -127,8 +177,8 @@ def _judge_end(record: CameraRecord, manifest: Manifest, until: float | None) ->
     missing = min(ends) - at
     tolerance = end_tolerance(
         max(0.0, min(ends) - begin),
-        max(_interval(one) for one in verdicts),
-        bound=(0.0 if first is None else first.bound) + _stop_bound(record),
+        max(verdict.frame_interval for verdict in verdicts),
+        bound=(0.0 if first is None else first.bound) + _stop_seconds(record),
         files=len(lengths),
     )
     if missing > tolerance:
@@ -137,8 +187,8 @@ def _judge_end(record: CameraRecord, manifest: Manifest, until: float | None) ->
         )
 
 
-def _judge_death(record: CameraRecord, until: float) -> None:
-    """Judge a recorder here that nobody stopped: it ended when its files were written last."""
+def _judge_local_end(record: CameraRecord, until: float) -> None:
+    """Judge a recorder here that received no stop: it ended when its files were written last."""
     last = record.stopped_at
     if last is not None and until - last.unix > HOLE:
         record.ended_early = EarlyEndRecord(
@@ -146,44 +196,8 @@ def _judge_death(record: CameraRecord, until: float) -> None:
         )
 
 
-def _verdicts(record: CameraRecord) -> list[VerdictRecord]:
-    return [file.verdict for file in record.files if file.state is FileState.ARRIVED and file.verdict]
-
-
-def _interval(verdict: VerdictRecord) -> float:
-    frames = verdict.frames or 0
-    return (verdict.duration or 0.0) / frames if frames > 1 else SINGLE_FRAME_INTERVAL
-
-
-def _stop_bound(record: CameraRecord) -> float:
-    """Seconds from the command to the answer: a busy device may lose so much of what it has not written."""
+def _stop_seconds(record: CameraRecord) -> float:
+    """Return the seconds from the stop to its answer: a busy device may lose that much at the end."""
     if record.stop_commanded_at is None or record.stopped_at is None:
         return 0.0
     return max(0.0, record.stopped_at.unix - record.stop_commanded_at.unix)
-
-
-def outcome_of(camera: CameraRecord, unfinished: Outcome, *, late: bool = False) -> Outcome:
-    """How one camera's part ended.
-
-    Args:
-        camera: Its record.
-        unfinished: The word for one that left no file.
-        late: Whether its start left too late, see `Manifest.started_late`.
-    """
-    home = [file for file in camera.files if file.state is FileState.ARRIVED]
-    if not home:
-        # One that records for somebody else was sent no stop, and has a recording that is not this take's.
-        left_alone = camera.already_recording and camera.stop_commanded_at is None
-        return Outcome.INCOMPLETE if left_alone and unfinished is Outcome.FAILED else unfinished
-    whole = not any(file.verdict is not None and file.verdict.is_failure for file in home)
-    covered = camera.begins_late is None and camera.ended_early is None
-    whole = whole and not camera.gaps and covered and not late and not camera.contradictions
-    answered = camera.accepted_at is not None and camera.stopped_at is not None
-    return Outcome.COMPLETE if whole and answered and len(home) == len(camera.files) else Outcome.INCOMPLETE
-
-
-def outcome_of_all(manifest: Manifest) -> Outcome:
-    """How a take ended whose cameras' parts ended so: never complete while one of them was missing."""
-    outcomes = {camera.outcome for camera in manifest.cameras}
-    outcome = outcomes.pop() if len(outcomes) == 1 else Outcome.INCOMPLETE
-    return Outcome.INCOMPLETE if manifest.missing and outcome is Outcome.COMPLETE else outcome

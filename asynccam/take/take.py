@@ -1,4 +1,4 @@
-"""Take: unlike cameras started together, stopped, and every file brought home whole. See docs/take.md."""
+"""Take: different cameras armed, started together, stopped, and their files downloaded. See docs/take.md."""
 
 import asyncio
 import builtins
@@ -7,32 +7,40 @@ import math
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from asynccam.errors import StateError, StorageError, TimeoutError, UsageError
+from asynccam.errors import RemoteProtocolError, StateError, StorageError, TimeoutError, UsageError
 from asynccam.model.camera import Camera
 from asynccam.model.credentials import Credentials
 from asynccam.model.events import TakePhaseChanged
 from asynccam.model.filenames import safe_name
-from asynccam.model.manifest import Manifest, MissingRecord, Outcome
+from asynccam.model.manifest import CameraRecord, Manifest, MissingRecord, Moment, Outcome, StartRecord
+from asynccam.runtime.disk import on_disk
 from asynccam.runtime.tasks import TaskScope, finish, see_done
 from asynccam.runtime.timing import sleep_until
-from asynccam.take.clocks import TimeServer
-from asynccam.take.collector import FileCheck
+from asynccam.take.clocks import Reference, TakeClock, TimeServer
+from asynccam.take.collector import Collector, FileCheck
 from asynccam.take.limits import TakeLimits
-from asynccam.take.manifest_store import ManifestStore
-from asynccam.take.participant import Emit
+from asynccam.take.manifest_store import ManifestStore, TakeDirectory, camera_directories
+from asynccam.take.outcome import judge_coverage, note_sleep, outcome_of, outcome_of_all
+from asynccam.take.participant import Emit, Participant
 from asynccam.take.resume import Connector, Hosts, resume_take
-from asynccam.take.work import TakeWork
-from asynccam.wall_clock import local_now
+from asynccam.take.timing import infer_first_frames
+from asynccam.wall_clock import WALL_CLOCK, local_now, unix_now
 
 _LOG = logging.getLogger(__name__)
 
+_QUIET_BEFORE_T0: Final = 2.0
+"""Seconds before T0 in which the time server is not asked: the starts are to leave on time."""
+_ABORT_CLEANUP_TIMEOUT: Final = 1.0
+"""Seconds for each part of the clean-up once the take is aborted."""
+
 
 class TakeState(Enum):
-    """Where a take stands; also the phase in its manifest and events."""
+    """State of a take; also the phase in its manifest and events."""
 
     NEW = "new"
     ARMING = "arming"
@@ -50,6 +58,7 @@ TRANSITIONS: Final[Mapping[TakeState, frozenset[TakeState]]] = {
     _S.NEW: frozenset({_S.ARMING, _S.DONE}),
     _S.ARMING: frozenset({_S.ARMED, _S.DONE}),
     _S.ARMED: frozenset({_S.STARTING, _S.DONE}),
+    # STARTING to STOPPING: cancelled before T0.
     _S.STARTING: frozenset({_S.RECORDING, _S.STOPPING, _S.DONE}),
     _S.RECORDING: frozenset({_S.STOPPING, _S.DONE}),
     _S.STOPPING: frozenset({_S.STOPPED, _S.DONE}),
@@ -57,39 +66,35 @@ TRANSITIONS: Final[Mapping[TakeState, frozenset[TakeState]]] = {
     _S.COLLECTING: frozenset({_S.DONE}),
     _S.DONE: frozenset(),
 }
-"""What may follow what. ``STARTING`` to ``STOPPING`` is the way of a take that is cancelled before T0."""
-
-
-_STOPPING: Final = frozenset({TakeState.STARTING, TakeState.RECORDING, TakeState.STOPPING})
-"""Where cameras may record; a take that ends there has not been ended in order."""
+_MAY_RECORD: Final = frozenset({_S.STARTING, _S.RECORDING, _S.STOPPING})
+"""States in which cameras may record: a take that ends in one of them has not been stopped in order."""
 
 
 class Take:
-    """One take: `arm`, `start`, `stop`, `collect`, or all of it by `run`.
+    """One recording with several cameras: `arm`, `start`, `stop`, `collect`, or all of them by `run`.
 
-    What one camera does wrong stands in its own record and disturbs no other. Cancelled at any
-    step, the take stops what was started, brings home what exists within
-    `TakeLimits.cancel_timeout`, writes the manifest and lets the cancellation go on. Further
-    cancellations change nothing; only `abort` cuts that short. As a context manager it does the same
-    when the block is left before the end.
+    A camera's failure is recorded in that camera's record; the others continue. When a step is cancelled,
+    the take stops what was started, downloads what exists within `TakeLimits.cancel_timeout`, writes the
+    manifest and lets the cancellation continue. Further cancellations change nothing; only `abort` cuts that
+    short. As a context manager it does the same when the block is left before the end.
 
     Args:
         cameras: The cameras, each once.
-        directory: Where takes are kept; this one becomes a new directory in it.
-        name: Its name, made safe; by default the time, ``take-20240131-142530``.
+        directory: Where takes are kept; the take makes a new directory in it.
+        name: Name of the take, made safe; by default the time, ``take-20240131-142530``.
         limits: Bounds of every wait.
         time_server: Reference for T0 instead of this computer's clock.
-        verify: Looks into each file that arrived.
-        emit: Where events go.
-        labels: What a person calls the cameras, by id; their directories are called so.
-        missing: Who was to take part and is not there; a take that misses somebody is not complete.
+        verify: Checks each file that was downloaded.
+        emit: Receives the events.
+        labels: Names that people give the cameras, by id; used for their directories.
+        missing: Cameras that were to take part and are unavailable. Such a take is never complete.
 
     Attributes:
-        state: Where the take stands.
+        state: The current `TakeState`.
         limits: As given.
 
     Raises:
-        UsageError: No camera, or one of them twice.
+        UsageError: No camera was given, or one of them twice.
     """
 
     def __init__(
@@ -110,51 +115,66 @@ class Take:
             raise UsageError(f"a take needs cameras, each of them once, not {ids}")
         self.state = TakeState.NEW
         self.limits = limits or TakeLimits()
-        chosen = safe_name(name or local_now().strftime("take-%Y%m%d-%H%M%S"), fallback="take")
-        self._folder = ManifestStore(Path(directory), chosen)
-        self._work = TakeWork(
-            cameras, self._folder, self.limits, time_server, verify, emit, labels or {}, missing
-        )
+        name = safe_name(name or local_now().strftime("take-%Y%m%d-%H%M%S"), fallback="take")
         self._emit = emit
+        self._directory = TakeDirectory(Path(directory), name)
+        self._manifest = _new_manifest(name, cameras, labels or {}, missing)
+        self._store = ManifestStore(self._directory, self._manifest)
+        self._clock = TakeClock(self._manifest, emit, self._journal_clock)
+        self._reference = Reference(time_server, self._update_reference, self._record_contradiction)
+        self._participants = {
+            camera.id: Participant(camera, record, self.limits, emit, self._reference.computer_time)
+            for camera, record in zip(cameras, self._manifest.cameras, strict=True)
+        }
+        self._collector = Collector(self._directory, self.limits, emit, verify, self._file_done)
+        self._slots = asyncio.Semaphore(self.limits.measurements)
+        self._t0 = 0.0  # elapsed time, which also counts while the computer sleeps
+        self._recorded_until: float | None = None
+        # The tasks of the steps, and apart from them the one that ends the take, since it closes the others.
+        self._scope = TaskScope(f"take {name}", on_failure=self._task_failed)
+        self._ending_scope = TaskScope(f"end of take {name}", on_failure=self._task_failed)
         self._step: asyncio.Task[None] | None = None
-        # A scope of its own, because the end closes the one of the work.
-        self._endings = TaskScope(f"end of take {chosen}", on_failure=self._work.failed)
+        self._reference_task: asyncio.Task[None] | None = None
+        self._clocks_task: asyncio.Task[None] | None = None
+        self._confirmations: dict[str, asyncio.Task[None]] = {}
+        self._early_downloads: dict[str, asyncio.Task[None]] = {}
         self._ending: asyncio.Task[None] | None = None
-        self._limit = asyncio.timeout(None)
+        self._ending_timeout = asyncio.timeout(None)
+        self._cleanup_timeout = asyncio.timeout(None)
         self._aborted = False
 
-    # -- what it is -----------------------------------------------------------------------------
+    # -- properties -----------------------------------------------------------------------------
 
     @property
     def name(self) -> str:
-        """The take's name, which is its directory's; armed, it may have got a number to be new."""
-        return self._folder.name
+        """Name of the take and its directory; `arm` may append a number to make it new."""
+        return self._directory.name
 
     @property
     def directory(self) -> Path:
-        """The take's own directory.
+        """Directory of the take.
 
         Raises:
-            StateError: It has not been armed, so there is none yet.
+            StateError: The take has not been armed, so the directory does not exist.
         """
-        if not self._folder.exists:
+        if not self._directory.exists:
             raise StateError(f"take {self.name} has no directory before it is armed")
-        return self._folder.path
+        return self._directory.path
 
     @property
     def manifest(self) -> Manifest:
-        """What happened so far; a copy."""
-        return self._work.manifest.model_copy(deep=True)
+        """Copy of the manifest as of now."""
+        return self._manifest.model_copy(deep=True)
 
     @property
     def awaited(self) -> tuple[str, ...]:
-        """Ids of the cameras whose answer to the start has not come yet."""
-        return tuple(key for key, member in self._work.members.items() if member.is_awaited)
+        """Ids of the cameras that have not answered the start yet."""
+        return tuple(key for key, each in self._participants.items() if each.is_answer_pending)
 
     @property
     def ok(self) -> bool:
-        """Whether the take has ended and every camera's every file came home whole."""
-        return self._work.manifest.outcome is Outcome.COMPLETE
+        """Whether the take has ended and every camera's part is complete."""
+        return self._manifest.outcome is Outcome.COMPLETE
 
     @staticmethod
     async def resume(
@@ -172,14 +192,14 @@ class Take:
         )
 
     def __repr__(self) -> str:
-        return f"<Take {self.name} {self.state.value}, cameras: {len(self._work.members)}>"
+        return f"<Take {self.name} {self.state.value}, cameras: {len(self._participants)}>"
 
     # -- the steps ------------------------------------------------------------------------------
 
     async def run(self, *, duration: float, start_in: float = 3.0) -> Self:
-        """The whole take: arm, start together, record, stop, collect.
+        """Arm, start together, record, stop and collect.
 
-        It ends early when no camera could be armed or started. Cameras' failures are not raised;
+        The take ends early when no camera could be armed or started. Failures of cameras are not raised;
         see `ok` and `manifest`.
 
         Args:
@@ -190,26 +210,27 @@ class Take:
         the take would be over, and the take still ends ``duration`` seconds after T0.
 
         Raises:
-            UsageError: A time is not one.
+            UsageError: ``duration`` or ``start_in`` is negative or not finite.
             StateError: The take has been used before.
             StorageError: The directory or the manifest cannot be written.
         """
-        _check("duration", duration)
-        _check("start_in", start_in)
+        _check_seconds("duration", duration)
+        _check_seconds("start_in", start_in)
         await self.arm(duration=duration)
-        members = self._work.members.values()
-        if any(member.armed is not None for member in members):
-            await self._start(start_in, min(duration, self.limits.start_answer_grace), until=duration)
-            if any(member.may_record for member in members):
-                await self._run_step("record", None, sleep_until(self._work.t0 + duration))
-            await self.stop()
-            await self.collect()
-        else:
+        participants = self._participants.values()
+        if not any(each.armed is not None for each in participants):
             await self._end(None)
+            return self
+        grace = min(duration, self.limits.start_answer_grace)
+        await self._run_step("start", TakeState.STARTING, self._start_cameras(start_in, grace, duration))
+        if any(each.may_record for each in participants):
+            await self._run_step("record", None, sleep_until(self._t0 + duration))
+        await self.stop()
+        await self.collect()
         return self
 
     async def arm(self, *, duration: float | None = None) -> None:
-        """Make the directory, measure the clocks, and arm all cameras side by side.
+        """Make the directory, measure the clocks, and arm all cameras concurrently.
 
         Args:
             duration: Intended length in seconds; a hint for the cameras.
@@ -218,46 +239,45 @@ class Take:
             StateError: Not the first step.
             StorageError: The directory or the manifest cannot be written.
         """
-        await self._run_step("arm", TakeState.ARMING, self._work.arm(duration))
-        self._move(TakeState.ARMED)
-        await self._run_step("save", None, self._work.save_if_possible())
+        await self._run_step("arm", TakeState.ARMING, self._arm_cameras(duration))
 
     async def start(self, *, start_in: float = 3.0) -> None:
-        """Start every armed camera at T0, and return once T0 has passed and the answers are in.
+        """Start every armed camera at T0, and return once T0 has passed and the cameras have answered.
 
-        Cameras that start by their own clock are told at once to start at T0; all others are told
-        at T0. Answers that take longer than `TakeLimits.settle` past T0 are waited for by `stop`.
+        Cameras that start by their own clock receive the command now, with T0 in it; all others receive it
+        at T0. Answers that take longer than `TakeLimits.start_answer_grace` past T0 are awaited by `stop`.
 
         Args:
             start_in: Seconds from now to T0; 3 gives every command time to arrive.
 
         Raises:
-            UsageError: ``start_in`` is negative or endless.
+            UsageError: ``start_in`` is negative or not finite.
             StateError: Not armed, or started before.
         """
-        _check("start_in", start_in)
-        await self._start(start_in, self.limits.start_answer_grace)
+        _check_seconds("start_in", start_in)
+        work = self._start_cameras(start_in, self.limits.start_answer_grace, None)
+        await self._run_step("start", TakeState.STARTING, work)
 
     async def stop(self) -> None:
-        """Stop all cameras side by side, also those that answer the start only now.
+        """Stop all cameras concurrently, also those that answer the start only now.
 
         Raises:
             StateError: Not started, or stopped before.
         """
-        await self._run_step("stop", TakeState.STOPPING, self._stop(None))
+        await self._run_step("stop", TakeState.STOPPING, self._stop_cameras(None))
 
     async def collect(self) -> None:
-        """Bring all files home, write the manifest for the last time, and end the take.
+        """Download all files, write the final manifest, and end the take.
 
         Raises:
             StateError: Not stopped.
             StorageError: The manifest cannot be written.
         """
-        await self._run_step("collect", TakeState.COLLECTING, self._work.collect())
+        await self._run_step("collect", TakeState.COLLECTING, self._collect_files())
         await self._end(None)
 
     async def aclose(self, *, timeout: float | None = None) -> None:
-        """End the take now, as a cancellation would; harmless when it has ended.
+        """End the take now, as a cancellation does; harmless when it has ended.
 
         Args:
             timeout: Seconds instead of `TakeLimits.cancel_timeout`.
@@ -271,18 +291,19 @@ class Take:
     def abort(self) -> Awaitable[None]:
         """End the take at once; harmless when it has ended.
 
-        No camera is asked for anything more, and no file is fetched. What was given up stands in the
-        manifest's errors. If a camera may record still, the take's ``outcome`` stays ``running`` and its
-        journal stays, so that `resume` stops that camera.
+        No further request is sent to a camera and no file is downloaded. What was given up is recorded in the
+        manifest's errors. If a camera may still record, the take's ``outcome`` stays ``running`` and its
+        journal is kept, so that `resume` stops that camera.
 
         Returns:
-            What can be awaited for the end; it need not be. Awaited, it may raise `StorageError`: the
-            manifest cannot be written.
+            An awaitable for the end, which may be ignored. Awaited, it may raise `StorageError`: the manifest
+            cannot be written.
         """
         self._aborted = True
-        self._work.hurry()
-        self._bring_forward(0.0)
-        return self._endings.spawn(self.aclose(timeout=0.0), name="abort")
+        with suppress(RuntimeError):  # the clean-up has not begun, or is over
+            self._cleanup_timeout.reschedule(asyncio.get_running_loop().time() + _ABORT_CLEANUP_TIMEOUT)
+        self._shorten_ending(0.0)
+        return self._ending_scope.spawn(self.aclose(timeout=0.0), name="abort")
 
     async def __aenter__(self) -> Self:
         return self
@@ -292,33 +313,17 @@ class Take:
     ) -> None:
         await self.aclose()
 
-    # -- how a step runs ------------------------------------------------------------------------
-
-    async def _start(self, start_in: float, settle: float, until: float | None = None) -> None:
-        def on_t0() -> None:
-            self._move(TakeState.RECORDING)
-
-        work = self._work.start(start_in, settle, on_t0, until=until)
-        await self._run_step("start", TakeState.STARTING, work)
-        await self._run_step("save", None, self._work.save_if_possible())
-
-    async def _stop(self, patience: float | None) -> None:
-        await self._work.stop(patience)
-        self._move(TakeState.STOPPED)
-        await self._work.save_if_possible()
-
     async def _run_step(self, name: str, state: TakeState | None, work: Coroutine[Any, Any, None]) -> None:
-        """Run a step in a task of its own, so that its caller's cancellation finds it alive.
+        """Run a step in its own task, which survives a cancellation of the caller.
 
-        A transfer in flight, or a stop whose answer is awaited, is then waited for by the wind-up
-        and not thrown away and begun again.
+        So the ending can wait for a transfer in flight, or for the answer to a stop, instead of repeating it.
         """
         try:
             if self._step is not None and not self._step.done():
                 raise StateError(f"take {self.name} is busy: {self.state.value}")
             if state is not None:
-                self._move(state)
-            step = self._step = self._work.scope.spawn(work, name=name)
+                self._move_to(state)
+            step = self._step = self._scope.spawn(work, name=name)
         except StateError:
             work.close()
             raise
@@ -336,86 +341,441 @@ class Take:
             await self._end_quietly(Outcome.FAILED)
             raise error
 
-    def _move(self, to: TakeState) -> None:
-        if to not in TRANSITIONS[self.state]:
-            raise StateError(f"take {self.name} is {self.state.value} and cannot go on to {to.value}")
-        _LOG.debug("take %s: %s -> %s", self.name, self.state.value, to.value)
-        self.state = to
-        self._work.manifest.phase = to.value
-        self._emit(TakePhaseChanged(take=self.name, phase=to.value))
+    def _move_to(self, state: TakeState) -> None:
+        if state not in TRANSITIONS[self.state]:
+            raise StateError(f"take {self.name} is {self.state.value} and cannot go on to {state.value}")
+        _LOG.debug("take %s: %s -> %s", self.name, self.state.value, state.value)
+        self.state = state
+        self._manifest.phase = state.value
+        self._emit(TakePhaseChanged(take=self.name, phase=state.value))
+
+    async def _for_each(self, step: str, jobs: Mapping[str, Coroutine[Any, Any, None]]) -> None:
+        """Run one job per camera concurrently; an exception fails that camera's step."""
+        for key, result in (await self._scope.gather(jobs, name=step)).items():
+            if isinstance(result, Exception):
+                self._participants[key].fail(step, result)
+
+    # -- arming ---------------------------------------------------------------------------------
+
+    async def _arm_cameras(self, duration: float | None) -> None:
+        self._clock.pin()
+        self._manifest.created_at = Moment.of(unix_now())
+        self._manifest.duration = duration
+        self._manifest.asynccam = await on_disk(version, "asynccam")
+        await self._directory.create([record.directory for record in self._manifest.cameras])
+        await self._store.create()
+        asking = self._scope.spawn(self._reference.ask(self.limits.clock_timeout), name="time server")
+        # Before arming: a device that serves one connection at a time cannot answer beside an armed start.
+        clocks = {key: each.measure_clock(self._slots) for key, each in self._participants.items()}
+        await self._for_each("clock", clocks)
+        await asyncio.wait({asking})
+        arming = {
+            key: each.arm(self._directory.path / each.record.directory, duration)
+            for key, each in self._participants.items()
+        }
+        await self._for_each("arm", arming)
+        if self._reference.name is not None:
+            self._reference_task = self._scope.spawn(self._follow_reference(), name="time server")
+        armed = [key for key, each in self._participants.items() if each.armed is not None]
+        await self._store.note("armed", cameras=armed)
+        self._move_to(TakeState.ARMED)
+        await self._store.save_or_record_error()
+
+    # -- starting -------------------------------------------------------------------------------
+
+    async def _start_cameras(self, start_in: float, answer_grace: float, last_start: float | None) -> None:
+        """Release every armed camera for T0, and wait ``answer_grace`` seconds past T0 for the answers.
+
+        If T0 was missed, cameras without a schedule are started late, unless ``last_start`` seconds from T0
+        have passed by then.
+        """
+        armed = [each for each in self._participants.values() if each.armed is not None]
+        # On disk before a camera receives a start: a resumed take stops all that may have.
+        ids = [each.camera.id for each in armed]
+        await self._store.note("starting", cameras=ids, start_in=start_in)
+        await self._store.save_or_record_error()
+        scheduled = [each for each in armed if each.scheduled]
+        immediate = [each for each in armed if not each.scheduled]
+        self._t0 = WALL_CLOCK.elapsed() + start_in
+        local_t0 = WALL_CLOCK.at(self._t0)
+        t0 = self._reference.at_computer_time(local_t0)
+        for participant in scheduled:
+            participant.release(t0)
+        self._manifest.start = StartRecord(
+            t0=Moment.of(t0),
+            t0_local=Moment.of(local_t0),
+            source="system" if self._reference.clock is None else "ntp",
+            server=self._reference.name,
+            clock=self._reference.clock,
+            start_in=start_in,
+            tolerance=self.limits.start_tolerance,
+        )
+        self._spawn_answers(scheduled)
+        saving = self._scope.spawn(self._save_release(), name="save")
+        await sleep_until(self._t0)
+        late = WALL_CLOCK.elapsed() - self._t0
+        missed = last_start is not None and late >= max(last_start, self.limits.start_tolerance)
+        if not missed:
+            for participant in immediate:
+                participant.release(None)
+        self._clock.check()  # finds the pause that made the starts late, if any
+        if missed:
+            self._record_unsent_starts(immediate)
+        else:
+            self._spawn_answers(immediate)
+        self._move_to(TakeState.RECORDING)
+        self._clocks_task = self._scope.spawn(self._follow_camera_clocks(), name="clocks")
+        answers = {each.answer_task for each in armed if each.answer_task is not None}
+        if answers:
+            await asyncio.wait(answers, timeout=max(0.0, self._t0 + answer_grace - WALL_CLOCK.elapsed()))
+        await asyncio.wait({saving})
+        await self._store.save_or_record_error()
+
+    async def _save_release(self) -> None:
+        start = self._manifest.start
+        await self._store.note("released", start=None if start is None else start.model_dump(mode="json"))
+        await self._store.save_or_record_error()
+
+    def _spawn_answers(self, participants: Sequence[Participant]) -> None:
+        for each in participants:
+            each.answer_task = self._scope.spawn(self._await_answer(each), name=f"accept[{each.camera.id}]")
+
+    async def _await_answer(self, participant: Participant) -> None:
+        participant.record_lateness(self._t0, self.limits.start_tolerance, self._delay_cause)
+        await participant.await_answer()
+        await self._journal_camera(participant)
+        if participant.can_report_recording:
+            key = participant.camera.id
+            self._confirmations[key] = self._scope.spawn(
+                self._confirm_recording(participant), name=f"watch[{key}]"
+            )
+
+    async def _confirm_recording(self, participant: Participant) -> None:
+        await participant.confirm_recording(self._t0, self._slots)
+        await self._store.note("begun", **participant.journal_facts())
+
+    def _record_unsent_starts(self, participants: Sequence[Participant]) -> None:
+        now = WALL_CLOCK.elapsed()
+        for each in participants:
+            cause = self._delay_cause(now)
+            text = f"its start was not sent: {now - self._t0:.2f} s after T0 the take was over{cause}"
+            each.fail("start", TimeoutError(text))
+
+    def _delay_cause(self, moment: float) -> str:
+        """Return the pause at T0 that delayed what happened at a moment, to append to an error."""
+        cause = self._clock.pause_at(WALL_CLOCK.at(self._t0))
+        return f"; {cause}" if cause and moment > self._t0 else ""
+
+    # -- clocks ---------------------------------------------------------------------------------
+
+    @property
+    def _has_reference(self) -> bool:
+        """Whether T0 is on the scale of a time server, or may still be."""
+        start = self._manifest.start
+        return self._reference.name is not None if start is None else start.source == "ntp"
+
+    async def _follow_reference(self) -> None:
+        """Measure the time server's clock periodically, until cancelled."""
+        while self._has_reference:
+            await asyncio.sleep(self.limits.clock_interval)
+            ahead = self._t0 - WALL_CLOCK.elapsed()
+            if 0 < ahead < _QUIET_BEFORE_T0:
+                await asyncio.sleep(ahead)
+            await self._reference.ask_again(self.limits.clock_timeout)
+
+    async def _follow_camera_clocks(self) -> None:
+        """Measure the clocks of recording cameras periodically, a few at a time, until cancelled."""
+        measured = [each for each in self._participants.values() if each.record.clock is not None]
+        while measured:
+            await asyncio.sleep(self.limits.clock_interval)
+            for index in range(0, len(measured), self.limits.measurements):
+                batch = measured[index : index + self.limits.measurements]
+                jobs = {each.camera.id: each.measure_clock_while_recording(self._slots) for each in batch}
+                await self._for_each("clock", jobs)
+
+    # -- stopping -------------------------------------------------------------------------------
+
+    async def _stop_cameras(self, answer_timeout: float | None) -> None:
+        """Stop every camera that may record, then measure the clocks again, and save.
+
+        Files of cameras that have stopped are downloaded while others are still awaited. A take that ends
+        early has an ``answer_timeout`` for its starts, see `Participant.stop`, and does not measure clocks.
+        """
+        self._clock.check()
+        if self._manifest.start is not None:
+            lasted = WALL_CLOCK.elapsed() - self._t0
+            planned = lasted if self._manifest.duration is None else min(lasted, self._manifest.duration)
+            self._recorded_until = self._manifest.start.t0_local.unix + planned
+        await self._store.note("stopping")
+        measuring = {task for task in (self._clocks_task, self._reference_task) if task is not None}
+        for task in measuring:
+            task.cancel()
+        if measuring:
+            await asyncio.wait(measuring)
+        to_stop = {key: each for key, each in self._participants.items() if each.may_record}
+        running = _CountDownLatch(len(to_stop))
+        stops = {key: self._stop_camera(each, answer_timeout, running) for key, each in to_stop.items()}
+        await self._for_each("stop", stops)
+        if answer_timeout is None:
+            await self._measure_clocks_again()
+        self._move_to(TakeState.STOPPED)
+        await self._store.save_or_record_error()
+
+    async def _stop_camera(
+        self, participant: Participant, answer_timeout: float | None, running: "_CountDownLatch"
+    ) -> None:
+        """Stop one camera, and download its files now if others take long to stop."""
+        key = participant.camera.id
+        try:
+            confirmation = self._confirmations.pop(key, None)
+            if confirmation is not None:  # no request may be in flight beside the stop
+                confirmation.cancel()
+                await asyncio.wait({confirmation})
+            await participant.stop(answer_timeout=answer_timeout, t0=self._t0)
+            await self._journal_camera(participant)
+        finally:
+            running.count_down()
+        if participant.files and not await running.wait(self.limits.start_answer_grace):
+            job = self._download_early(participant, measure=answer_timeout is None)
+            self._early_downloads[key] = self._scope.spawn(job, name=f"collect[{key}]")
+
+    async def _measure_clocks_again(self) -> None:
+        if self._has_reference:
+            asking = self._reference.ask_again(self.limits.clock_timeout)
+            self._reference_task = self._scope.spawn(asking, name="time server")
+        jobs = {
+            key: each.measure_clock_again(self._slots)
+            for key, each in self._participants.items()
+            if each.record.stopped_at is not None and key not in self._early_downloads
+        }
+        await self._for_each("clock", jobs)
+
+    # -- collecting -----------------------------------------------------------------------------
+
+    async def _collect_files(self) -> None:
+        await self._store.note("collecting")
+        jobs = {key: self._collect(key, each) for key, each in self._participants.items() if each.files}
+        await self._for_each("collect", jobs)
+        if self._reference_task is not None:
+            await asyncio.wait({self._reference_task})
+
+    async def _collect(self, key: str, participant: Participant) -> None:
+        early = self._early_downloads.get(key)
+        await (self._collector.collect(participant) if early is None else early)
+
+    async def _download_early(self, participant: Participant, *, measure: bool) -> None:
+        if measure and participant.record.stopped_at is not None:
+            await participant.measure_clock_again(self._slots)
+        await self._collector.collect(participant)
+
+    async def _file_done(self, participant: Participant) -> None:
+        await self._journal_camera(participant)
+        await self._store.save_now_and_then()
 
     # -- the end --------------------------------------------------------------------------------
 
     async def _end_quietly(self, outcome: Outcome) -> None:
-        """End the take for a caller who is to hear of something else than an unwritable manifest."""
+        """End the take; record, but do not raise, a manifest write error (the caller has another one)."""
         try:
             await self._end(outcome)
         except StorageError as error:
-            self._work.failed("manifest", error)
+            self._store.record_error("manifest", error)
 
     async def _end(self, outcome: Outcome | None, timeout: float | None = None) -> None:
-        """End the take once; whoever else asks waits for the same end, however often cancelled meanwhile."""
+        """End the take once; every caller waits for that end, however often it is cancelled.
+
+        Without an outcome, the take is judged by its cameras' parts.
+        """
         if self._ending is None:
-            work = self._wind_up(outcome, self.limits.cancel_timeout if timeout is None else timeout)
-            self._ending = self._endings.spawn(work, name="end")
+            work = self._end_within(self.limits.cancel_timeout if timeout is None else timeout, outcome)
+            self._ending = self._ending_scope.spawn(work, name="end")
         elif timeout is not None:
-            self._bring_forward(timeout)
+            self._shorten_ending(timeout)
         await see_done({self._ending})
         if not self._ending.cancelled():
             self._ending.result()
 
-    def _bring_forward(self, timeout: float) -> None:
-        """Have the winding up end in so many seconds, if it would last longer."""
-        until = asyncio.get_running_loop().time() + timeout
-        when = self._limit.when()
-        if when is not None and until < when:
+    def _shorten_ending(self, timeout: float) -> None:
+        """Let the ending take no more than ``timeout`` seconds from now."""
+        deadline = asyncio.get_running_loop().time() + timeout
+        current = self._ending_timeout.when()
+        if current is not None and deadline < current:
             with suppress(RuntimeError):  # it is over
-                self._limit.reschedule(until)
+                self._ending_timeout.reschedule(deadline)
 
-    async def _wind_up(self, outcome: Outcome | None, timeout: float) -> None:
-        """Stop what was started, bring home what exists, and write down how it ended."""
-        in_order = False
+    async def _end_within(self, timeout: float, outcome: Outcome | None) -> None:
+        """Stop what was started and download what exists, as far as the time allows; then close the take."""
+        stopped_in_order = False
         try:
-            async with asyncio.timeout(timeout) as self._limit:
+            async with asyncio.timeout(timeout) as self._ending_timeout:
                 await self._end_step()
                 if self.state in (TakeState.STARTING, TakeState.RECORDING):
-                    self._move(TakeState.STOPPING)
-                    await self._stop(self.limits.start_answer_grace)
+                    self._move_to(TakeState.STOPPING)
+                    await self._stop_cameras(self.limits.start_answer_grace)
                 if self.state is TakeState.STOPPED:
-                    self._move(TakeState.COLLECTING)
-                    await self._work.collect()
-            in_order = self.state not in _STOPPING
+                    self._move_to(TakeState.COLLECTING)
+                    await self._collect_files()
+            stopped_in_order = self.state not in _MAY_RECORD
         except builtins.TimeoutError:
-            if not self._limit.expired():
+            if not self._ending_timeout.expired():
                 raise
-            self._work.failed("end", TimeoutError(self._why_given_up(timeout)))
+            text = f"the take could not be ended in order within {timeout:g} s"
+            if self._aborted:
+                text = "the take was aborted before it could be ended in order"
+            self._store.record_error("end", TimeoutError(text))
         finally:
-            await finish(self._finish(outcome, in_order))
-
-    def _why_given_up(self, timeout: float) -> str:
-        if self._aborted:
-            return "the take was aborted before it could be ended in order"
-        return f"the take could not be ended in order within {timeout:g} s"
+            await finish(self._close(outcome, stopped_in_order))
 
     async def _end_step(self) -> None:
-        """Cut the running step short, unless it is one that has to be gone through anyway."""
+        """Wait for the running step; cancel it first if stopping and collecting do not need it."""
         if self._step is not None and not self._step.done():
             if self.state not in (TakeState.STOPPING, TakeState.STOPPED, TakeState.COLLECTING):
                 self._step.cancel()
             await asyncio.wait({self._step})
 
-    async def _finish(self, outcome: Outcome | None, in_order: bool) -> None:
+    async def _close(self, outcome: Outcome | None, stopped_in_order: bool) -> None:
+        """Release everything, judge the outcome, and write the final manifest."""
         try:
-            await self._work.finish(outcome, in_order=in_order)
-            phase = self._work.manifest.phase
-            self._move(TakeState.DONE)
-            if self._work.manifest.outcome is Outcome.RUNNING:
-                self._work.manifest.phase = phase  # what is left of it is up to `resume`
-            await self._work.save_for_good()
+            disarming = {key: each.disarm() for key, each in self._participants.items()}
+            await self._clean_up(self._for_each("disarm", disarming))
+            try:
+                await self._scope.aclose()
+            except TimeoutError as error:
+                self._store.record_error("end", error)
+            if self._directory.exists:
+                await self._clean_up(self._collect_unlisted_files())
+            self._clock.check()
+            self._judge(outcome)
+            still_recording = await self._record_still_recording(stopped_in_order)
+            phase = self._manifest.phase
+            self._move_to(TakeState.DONE)
+            if self._manifest.outcome is Outcome.RUNNING:
+                self._manifest.phase = phase  # `resume` goes on from there
+            await self._store.close(keep_journal=still_recording)
         finally:
-            self._work.let_clock_go()
+            self._clock.release()
+
+    async def _clean_up(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do a part of the clean-up; an aborted take does as much as its time allows."""
+        try:
+            timeout = _ABORT_CLEANUP_TIMEOUT if self._aborted else None
+            async with asyncio.timeout(timeout) as self._cleanup_timeout:
+                await work
+        except builtins.TimeoutError:
+            if not self._cleanup_timeout.expired():
+                raise
+
+    async def _collect_unlisted_files(self) -> None:
+        for participant in self._participants.values():
+            await self._collector.collect_unlisted(participant)
+
+    def _judge(self, outcome: Outcome | None) -> None:
+        unfinished = Outcome.CANCELLED if outcome is Outcome.CANCELLED else Outcome.FAILED
+        infer_first_frames(self._manifest)
+        for record in self._manifest.cameras:
+            note_sleep(record, self._manifest.pauses)
+            judge_coverage(record, self._manifest, self._recorded_until)
+            record.outcome = outcome_of(record, unfinished, late=self._manifest.started_late(record))
+        self._manifest.outcome = outcome or outcome_of_all(self._manifest)
+
+    async def _record_still_recording(self, stopped_in_order: bool) -> bool:
+        """Record which cameras may still record, and return whether any does.
+
+        Unless the take was stopped in order, it then stays ``running``, for `resume`.
+        """
+        recording = [each for each in self._participants.values() if each.may_still_record]
+        for participant in recording:
+            participant.record_not_stopped()
+            if not stopped_in_order:
+                self._manifest.outcome = Outcome.RUNNING
+            await self._journal_camera(participant)
+        return bool(recording)
+
+    # -- the record of what happened ------------------------------------------------------------
+
+    def _task_failed(self, task: str, error: Exception) -> None:
+        self._store.record_error(task.rpartition(":")[2], error)
+
+    async def _journal_camera(self, participant: Participant) -> None:
+        await self._store.note("camera", **participant.journal_facts())
+
+    def _journal_clock(self) -> None:
+        """Write a clock step or a pause to the journal; at the very end it is in the manifest only."""
+        if self._store.has_open_journal:
+            with suppress(StateError):  # the scope is closed
+                self._scope.spawn(self._store.note("clock", **self._clock.journal_facts()), name="clock")
+
+    def _update_reference(self) -> None:
+        """Copy what was measured of the time server's clock to the record of T0."""
+        if self._manifest.start is not None and self._manifest.start.source == "ntp":
+            self._manifest.start.clock = self._reference.clock
+            self._journal_clock()
+
+    def _record_contradiction(self, error: RemoteProtocolError) -> None:
+        self._store.record_error("time server", error)
 
 
-def _check(what: str, seconds: float) -> None:
+class _CountDownLatch:
+    """Lets tasks that have finished wait for the others.
+
+    Args:
+        count: Number of tasks.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._zero = asyncio.Event()
+
+    def count_down(self) -> None:
+        self._count -= 1
+        if self._count <= 0:
+            self._zero.set()
+
+    async def wait(self, timeout: float) -> bool:
+        """Return whether all have finished within ``timeout`` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._zero.wait()
+        except builtins.TimeoutError:
+            return False
+        return True
+
+
+def _new_manifest(
+    take: str, cameras: Sequence[Camera], labels: Mapping[str, str], missing: Sequence[MissingRecord]
+) -> Manifest:
+    # A missing camera keeps its name, so that no other camera gets that directory.
+    names = {each.id or each.address: each.label or each.name for each in missing if each.label or each.name}
+    names |= {
+        camera.id: labels.get(camera.id) or camera.info.name or camera.info.serial for camera in cameras
+    }
+    directories = camera_directories(names)
+    now = Moment.of(unix_now())
+    return Manifest(
+        take=take,
+        phase="new",
+        created_at=now,
+        written_at=now,
+        cameras=[_new_record(camera, directories[camera.id]) for camera in cameras],
+        missing=list(missing),
+    )
+
+
+def _new_record(camera: Camera, directory: str) -> CameraRecord:
+    info = camera.info
+    return CameraRecord(
+        id=info.id,
+        name=info.name,
+        system=info.system,
+        serial=info.serial,
+        model=info.model,
+        address=info.address,
+        identity=dict(info.identity),
+        directory=directory,
+        features=sorted(key.name for key in camera.features),
+    )
+
+
+def _check_seconds(name: str, seconds: float) -> None:
     if not (math.isfinite(seconds) and seconds >= 0):
-        raise UsageError(f"{what} is a number of seconds from 0 up, not {seconds}")
+        raise UsageError(f"{name} must be a number of seconds >= 0, not {seconds}")

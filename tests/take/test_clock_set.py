@@ -99,11 +99,11 @@ async def test_a_take_goes_on_as_if_the_clock_had_not_been_set(
 async def test_many_steps_do_not_fill_a_manifest(
     tmp_path: Path, clock: SetClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asynccam.take.clocks._MOST", 50)
+    monkeypatch.setattr("asynccam.take.clocks._MAX_RECORDS", 50)
     take = Take([ScriptedCamera("one")], tmp_path)
     async with take:
         await take.arm()
-        watch = take._work._clock
+        watch = take._clock
         for _ in range(60):
             clock.step(1.0)
             watch.check()

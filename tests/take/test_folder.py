@@ -8,7 +8,7 @@ import pytest
 from asynccam.errors import StorageError
 from asynccam.model.info import CameraInfo
 from asynccam.take import Take
-from asynccam.take.manifest_store import ManifestStore, distinct_names
+from asynccam.take.manifest_store import TakeDirectory, distinct_names
 from tests.support.scripted_camera import ScriptedCamera
 
 
@@ -57,7 +57,7 @@ async def test_no_take_writes_into_another(tmp_path: Path) -> None:
 
 
 async def test_a_reader_never_sees_half_a_manifest(tmp_path: Path) -> None:
-    folder = ManifestStore(tmp_path, "take")
+    folder = TakeDirectory(tmp_path, "take")
     await folder.create([])
     texts = {bytes([65 + number]) * 300_000 for number in range(8)}
     await folder.write_manifest(min(texts))
@@ -72,7 +72,7 @@ async def test_a_reader_never_sees_half_a_manifest(tmp_path: Path) -> None:
 
 
 async def test_a_manifest_that_cannot_be_replaced_leaves_nothing_half_done(tmp_path: Path) -> None:
-    folder = ManifestStore(tmp_path, "take")
+    folder = TakeDirectory(tmp_path, "take")
     await folder.create([])
     folder.manifest_path.mkdir()
     with pytest.raises(StorageError, match="cannot write"):
@@ -81,6 +81,6 @@ async def test_a_manifest_that_cannot_be_replaced_leaves_nothing_half_done(tmp_p
 
 
 def test_paths_in_the_manifest_are_relative_where_they_can_be() -> None:
-    folder = ManifestStore(Path("/takes"), "one")
+    folder = TakeDirectory(Path("/takes"), "one")
     assert folder.relative(Path("/takes/one/cam/a.mp4")) == "cam/a.mp4"
     assert folder.relative(Path("/elsewhere/a.mp4")) == "/elsewhere/a.mp4"

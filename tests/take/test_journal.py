@@ -115,7 +115,7 @@ def test_cameras_that_were_told_may_record_until_they_say_otherwise() -> None:
         )
     )
     left = replay(None, entries, "there")
-    assert (left.told, left.may_record) == ({"x://a", "x://b"}, {"x://a"})
+    assert (left.commanded, left.may_record) == ({"x://a", "x://b"}, {"x://a"})
     assert left.names == {"x://b": ("v",)}
     assert left.t0 == NOW.unix + 2 + 3.0
     assert left.manifest.cameras[0].commanded_at is not None

@@ -139,8 +139,8 @@ def test_a_journal_takes_whatever_it_is_given(facts: dict[str, Any]) -> None:
 
     with tempfile.TemporaryDirectory() as directory:
         first, second = read_journal(asyncio.run(write(Path(directory))))
-    assert (first.event, first.number, set(first.facts)) == ("camera", 1, set(facts))
-    assert (second.event, second.number) == ("stopping", 2)
+    assert (first.event, first.line, set(first.facts)) == ("camera", 1, set(facts))
+    assert (second.event, second.line) == ("stopping", 2)
 
 
 @pytest.mark.parametrize("digits", [30, 400, 4_299, 5_000, 100_000])
@@ -152,7 +152,7 @@ async def test_a_huge_integer_in_a_journal_spoils_neither_its_line_nor_the_next(
     (tmp_path / "journal.jsonl").write_text(lines)
     journal = Journal(tmp_path)
     (entry,) = await journal.reopen()
-    assert (entry.number, entry.elapsed, dict(entry.facts)) == (None, None, {"camera": "a", "x": None})
+    assert (entry.line, entry.elapsed, dict(entry.facts)) == (None, None, {"camera": "a", "x": None})
     await journal.write("resumed")
     await journal.close(remove=False)
     assert [one.event for one in read_journal(journal.path.read_bytes())] == ["camera", "resumed"]

@@ -12,7 +12,7 @@ from asynccam.model.events import Event, FileArrived, FileProgress, RecordingSta
 from asynccam.model.info import ClockOffset
 from asynccam.model.manifest import FileState, Manifest, Outcome
 from asynccam.take import Take, TakeLimits, TakeState, TimeServer
-from asynccam.take.manifest_store import ManifestStore
+from asynccam.take.manifest_store import TakeDirectory
 from tests.support.scripted_camera import ScriptedCamera, hang
 
 
@@ -93,13 +93,13 @@ async def test_the_manifest_tells_of_a_start_before_any_camera_hears_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     camera = ScriptedCamera("one", scheduled=True)
-    write = ManifestStore.write_manifest
+    write = TakeDirectory.write_manifest
 
-    async def note(folder: ManifestStore, data: bytes) -> None:
+    async def note(folder: TakeDirectory, data: bytes) -> None:
         await write(folder, data)
         camera.calls.append(Manifest.from_bytes(data).phase)
 
-    monkeypatch.setattr(ManifestStore, "write_manifest", note)
+    monkeypatch.setattr(TakeDirectory, "write_manifest", note)
     await Take([camera], tmp_path).run(duration=0.02, start_in=0.1)
     assert camera.calls[: camera.calls.index("release") + 1] == [
         "arming",
