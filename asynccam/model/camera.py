@@ -1,4 +1,4 @@
-"""The Camera interface: what all five systems have in common, and no more."""
+"""Camera interface that all systems implement."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -12,29 +12,28 @@ F = TypeVar("F")
 
 
 class Camera(ABC):
-    """One camera of any system: who it is, how it is, and what it can do.
+    """One camera of any system: its identity, its status and its features.
 
-    A caller who needs what only one system has uses that system's own client, which every
-    camera keeps at hand as ``client``; nothing is hidden behind this face.
+    Functions that only one system has are in that system's own client, the ``client`` of each camera.
     """
 
     @property
     @abstractmethod
     def info(self) -> CameraInfo:
-        """Who the camera is, as far as it has told; needs no I/O."""
+        """Description of the camera, as far as it is known; no I/O."""
 
     @property
     @abstractmethod
     def features(self) -> Mapping[FeatureKey[Any], object]:
-        """What the camera can do, by key."""
+        """Features of the camera, by key."""
 
     @abstractmethod
     async def status(self) -> CameraStatus:
-        """Ask the device how it is.
+        """Request the device's status.
 
         Raises:
             ConnectionError, TimeoutError: It does not answer.
-            RemoteProtocolError: It answers nonsense.
+            RemoteProtocolError: Its answer is invalid.
         """
 
     @abstractmethod
@@ -43,15 +42,15 @@ class Camera(ABC):
 
     @property
     def id(self) -> str:
-        """The stable identity, ``info.id``."""
+        """Stable identity, ``info.id``."""
         return self.info.id
 
     def supports(self, key: FeatureKey[Any]) -> bool:
-        """Whether the camera has a feature."""
+        """Return whether the camera has a feature."""
         return key in self.features
 
     def feature(self, key: FeatureKey[F]) -> F:
-        """The feature behind a key, such as ``camera.feature(Record)``.
+        """Return the feature of a key, as in ``camera.feature(Record)``.
 
         Raises:
             FeatureError: The camera does not have it.

@@ -1,4 +1,4 @@
-"""Coverage: the stretch of time that a video holds, against the one asked for. See docs/recording.md."""
+"""Coverage: the time that a video covers, compared with the time asked for. See docs/recording.md."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -20,12 +20,12 @@ LENGTH_DRIFT: Final = 0.002
 
 @dataclass(frozen=True, slots=True)
 class LateBegin:
-    """A video begins later than it was to.
+    """A video begins later than asked for.
 
     Attributes:
         at: When its first frame was made, Unix seconds of this computer.
-        seconds: What is missing from the start that was asked for to there.
-        reason: Why, in words.
+        seconds: Seconds missing from the start that was asked for to there.
+        reason: Reason, in words.
     """
 
     at: float
@@ -35,12 +35,12 @@ class LateBegin:
 
 @dataclass(frozen=True, slots=True)
 class EarlyEnd:
-    """A video ends earlier than it was to.
+    """A video ends earlier than asked for.
 
     Attributes:
         at: When its last frame was made, Unix seconds of this computer.
-        seconds: What is missing from there to the stop or the limit; None while nobody has told it to end.
-        reason: Why, in words.
+        seconds: Seconds missing from there to the stop or the limit; None before a stop.
+        reason: Reason, in words.
     """
 
     at: float
@@ -48,42 +48,37 @@ class EarlyEnd:
     reason: str
 
     def shifted_back(self, delay: float) -> "EarlyEnd":
-        """The same, by when its frames were made and not when they arrived, ``delay`` seconds later."""
+        """Return the same by when its frames were made, ``delay`` seconds before they arrived."""
         seconds = None if self.seconds is None else self.seconds + delay
         return EarlyEnd(self.at - delay, seconds, self.reason)
 
 
 def is_hole(longest: float | None, interval: float | None) -> bool:
-    """Return whether something is missing between two frames.
-
-    Args:
-        longest: Seconds between them, or None.
-        interval: Longest usual time between two frames, in seconds, or None.
-    """
+    """Return whether frames are missing, by the longest and the longest usual seconds between two frames."""
     return longest is not None and longest > least_hole(interval)
 
 
 def least_hole(interval: float | None) -> float:
-    """Return the seconds between two frames above which something is missing."""
+    """Return the seconds between two frames above which frames are missing."""
     return max(HOLE, _SLOW * (interval or 0.0))
 
 
 def begin_tolerance(interval: float, *, bound: float) -> float:
-    """Seconds by which a first frame may come after the start that was asked for.
+    """Return the seconds by which a first frame may be after the start that was asked for.
 
     Args:
-        interval: Longest usual time between two frames, in seconds: the next one was not due yet.
+        interval: Longest usual seconds between two frames: the next one was not due yet.
         bound: Seconds by which the first frame's time may be wrong.
     """
     return bound + interval
 
 
 def end_tolerance(length: float, interval: float, *, bound: float, files: int = 1) -> float:
-    """Seconds that a video may lack at its end before it is said to have ended early.
+    """Return the seconds that a video may lack at its end without being judged to end early.
 
     Args:
         length: Seconds it should last.
-        interval: Longest usual time between two of its frames, in seconds: the next one was not due yet.
+        interval: Longest usual seconds between two of its frames: the next one was not due yet.
         bound: Seconds by which its first frame's time and the time of the stop may be wrong together.
         files: How many files it is in; each may leave out how long its last frame lasts.
     """

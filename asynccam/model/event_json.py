@@ -1,4 +1,4 @@
-"""Events as JSON: one form for all of them, whatever their system. See docs/events.md."""
+"""Events as JSON, in one form for all systems. See docs/events.md."""
 
 import dataclasses
 import sys
@@ -21,11 +21,11 @@ _ALIASES: Final[Mapping[str, Mapping[str, str]]] = {"ConnectionStateChanged": {"
 
 
 def event_document(event: Event) -> dict[str, Any]:
-    """An event as what JSON knows, complete and in one form.
+    """Return an event as JSON values.
 
     Returns:
-        ``event`` (its class), ``kinds`` (its class and those it is one of, down to ``Event``), ``at``
-        (Unix seconds), ``subject`` (whom it is about), and every field of its own by its name.
+        ``event`` (its class), ``kinds`` (its class and base classes, down to ``Event``), ``at`` (Unix
+        seconds), ``subject``, and every field of its own by name.
     """
     names = [kind.__name__ for kind in type(event).__mro__ if issubclass(kind, Event)]
     kinds = _KINDS.get(names[0], names)
@@ -35,10 +35,10 @@ def event_document(event: Event) -> dict[str, Any]:
 
 
 def plain(value: Any, *, depth: int = MAX_DEPTH) -> Any:
-    """A value of the library as what JSON knows: objects, lists, text, numbers, true, false and null.
+    """Return a value of the library as JSON values.
 
-    Text is cleaned (see `asynccam.outside`). Numbers that JSON has no word for (infinities, what is not a
-    number), and integers of more than 64 bits, become null; so does what is nested more than 200 deep.
+    Text is cleaned (see `asynccam.outside`). Numbers that are not finite, integers of more than 64 bits, and
+    values nested more than 200 deep become null.
     """
     if value is None or depth <= 0:
         return None
@@ -50,7 +50,7 @@ def plain(value: Any, *, depth: int = MAX_DEPTH) -> Any:
 
 
 def _plain_object(value: Any, depth: int) -> Any:
-    if _is_model(value):  # hides what repr hides
+    if _is_model(value):  # only fields that repr shows: others are secrets
         return {clean_text(name): plain(inner, depth=depth) for name, inner in value.__repr_args__() if name}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
@@ -79,6 +79,6 @@ def _plain_object(value: Any, depth: int) -> Any:
 
 
 def _is_model(value: Any) -> bool:
-    # Whoever has such a value has loaded pydantic, which takes longer than all the rest of a short command.
+    # Not imported here: pydantic takes longer to load than the rest of a short command.
     pydantic = sys.modules.get("pydantic")
     return pydantic is not None and isinstance(value, pydantic.BaseModel)

@@ -1,4 +1,4 @@
-"""Events: frozen values that say what happened, the same for all five systems."""
+"""Events: frozen values, the same for all systems."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -9,12 +9,12 @@ from asynccam.wall_clock import unix_now
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something happened.
+    """Base of all events.
 
     Attributes:
         at: When this computer learned of it, Unix seconds.
-        slot: Which part of its subject's state it tells, or ``""`` for what is no state. The latest
-            of each slot and subject is kept for those who begin to listen later.
+        slot: Part of its subject's state that it reports, or ``""``. The latest event of each slot and
+            subject is kept for late subscribers.
     """
 
     at: float = field(default_factory=unix_now)
@@ -22,17 +22,13 @@ class Event:
 
     @property
     def subject(self) -> str:
-        """Whom it is about: a camera's id, a service's address, a take's name, or ``""``."""
+        """Subject of the event: a camera's id, a service's address, a take's name, or ``""``."""
         return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CameraEvent(Event):
-    """Something happened to one camera.
-
-    Attributes:
-        camera: The camera's stable id.
-    """
+    """Base of the events of one camera, given by its stable id."""
 
     camera: str
 
@@ -44,7 +40,7 @@ class CameraEvent(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CameraFound(CameraEvent):
-    """A camera appeared, for the first time or after it had been away."""
+    """A camera appeared, for the first time or after it had been unavailable."""
 
     slot: ClassVar[str] = "presence"
     info: CameraInfo
@@ -60,14 +56,14 @@ class CameraChanged(CameraEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CameraLost(CameraEvent):
-    """A camera said goodbye, stopped being announced, or was removed from the session."""
+    """A camera is unavailable, is no longer announced, or was removed from the session."""
 
     slot: ClassVar[str] = "presence"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CameraStateChanged(CameraEvent):
-    """A camera does something else than before."""
+    """A camera changed its state."""
 
     slot: ClassVar[str] = "state"
     state: CameraState
@@ -77,14 +73,14 @@ class CameraStateChanged(CameraEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MissedEvents(CameraEvent):
-    """A connection was away for a while; what was told meanwhile is lost, but the difference is known.
+    """Events were missed while a connection was lost; only their result is known.
 
     Attributes:
         camera: The camera's id, or the address of the service whose cameras are meant.
         began: When the connection was lost, Unix seconds.
-        ended: When everything was fetched again, Unix seconds.
-        appeared: Ids of cameras that were not there before.
-        vanished: Ids of cameras that are gone.
+        ended: When the state was fetched again, Unix seconds.
+        appeared: Ids of new cameras.
+        vanished: Ids of cameras that no longer exist.
         changed: Ids of cameras that are in another state.
     """
 
@@ -98,12 +94,7 @@ class MissedEvents(CameraEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CameraFailed(CameraEvent):
-    """A step failed for one camera; the others go on.
-
-    Attributes:
-        step: What was being done, ``arm`` or ``collect`` for example.
-        error: The exception.
-    """
+    """A step, such as ``arm`` or ``collect``, failed for one camera; the others continue."""
 
     step: str
     error: Exception
@@ -114,9 +105,9 @@ class RecordingStarted(CameraEvent):
     """The camera accepted a start.
 
     Attributes:
-        scheduled_for: When it promised to start, Unix seconds by its own clock; None for at once.
-        due: The same moment by this computer's clock, Unix seconds; the two differ where a take's T0 is on
-            the scale of a time server.
+        scheduled_for: Scheduled start in Unix seconds of the camera's clock; None for at once.
+        due: The same moment in Unix seconds of this computer's clock. The two differ if a take's T0 is on the
+            scale of a time server.
     """
 
     slot: ClassVar[str] = "recording"
@@ -142,12 +133,12 @@ class ClockMeasured(CameraEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileProgress(CameraEvent):
-    """Part of a file arrived.
+    """Part of a file was downloaded.
 
     Attributes:
         name: The device's name for the file.
         received: Bytes so far.
-        total: Bytes in all, or None if not announced.
+        total: Total bytes, or None if not announced.
     """
 
     name: str
@@ -157,20 +148,14 @@ class FileProgress(CameraEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileArrived(CameraEvent):
-    """A file came home whole."""
+    """A file was downloaded completely."""
 
     file: LocalFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakePhaseChanged(Event):
-    """A take moved on.
-
-    Attributes:
-        take: The take's name.
-        phase: ``arming``, ``armed``, ``starting``, ``recording``, ``stopping``, ``stopped``,
-            ``collecting``, ``done``.
-    """
+    """A take, given by its name, entered a phase: one of `TakeState` or ``resuming``."""
 
     slot: ClassVar[str] = "take"
     take: str
@@ -184,10 +169,9 @@ class TakePhaseChanged(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClockStepped(Event):
-    """This computer's clock was set. Nothing that asynccam waits for or measures follows it.
+    """This computer's clock was set by ``seconds``, above 0 for forward.
 
-    Attributes:
-        seconds: By how much, forward above 0.
+    Nothing that asynccam waits for or measures follows it.
     """
 
     seconds: float
@@ -195,11 +179,11 @@ class ClockStepped(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgramPaused(Event):
-    """Nothing of this program ran for a while: no start left, no answer was read.
+    """This program did not run for a while: no start left, no answer was read.
 
     Attributes:
-        began: When it was last seen running, Unix seconds.
-        seconds: How long nothing ran.
+        began: When it last ran, Unix seconds.
+        seconds: Length of the pause.
         slept: Whether the computer slept; False for a stopped process or a blocked event loop.
     """
 

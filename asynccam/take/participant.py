@@ -1,11 +1,10 @@
 """One camera's part in a take: its steps, each bounded in time, with every result and error recorded."""
 
 import asyncio
-import itertools
 import logging
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +39,7 @@ from asynccam.model.features import (
     SupportsRecord,
     TakesOver,
 )
+from asynccam.model.filenames import unique_path
 from asynccam.model.info import CameraState, CameraStatus, ClockOffset, LocalFile, MediaFile
 from asynccam.model.manifest import (
     CameraRecord,
@@ -678,11 +678,10 @@ class _ArmedPicture:
 
 def _rename_part(part: Path) -> Path:
     """Give a part file its final name, in a thread; never over an existing file."""
-    plain = part.with_suffix("") if part.suffix == ".part" else part
+
+    def rename(target: Path) -> Path:
+        rename_new(part, target)
+        return target
+
     with storage_errors("rename", part):
-        for suffix in itertools.count():
-            target = plain.with_stem(f"{plain.stem}-{suffix}") if suffix else plain
-            with suppress(FileExistsError):
-                rename_new(part, target)
-                break
-    return target
+        return unique_path(part.with_suffix("") if part.suffix == ".part" else part, rename)
