@@ -6,8 +6,6 @@ from typing import Annotated, Final
 import typer
 from rich.markup import escape
 
-from asynccam.model.credentials import Credentials
-
 ADDRESS_FORM: Final = escape("SYSTEM://HOST[:PORT][/CAMERA]")
 _ADDRESS_HELP: Final = f"{ADDRESS_FORM}, for example multicam://192.168.1.20:8080."
 
@@ -68,8 +66,3 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 VerboseOption = Annotated[
     bool, typer.Option("--verbose", "-v", help="Show the log, and tracebacks of errors, on stderr.")
 ]
-
-
-def credentials_of(token: str | None, api_key: str | None) -> Credentials | None:
-    """Return the credentials given as options or in asynccam's environment variables, or None."""
-    return Credentials(token, api_key) if token or api_key else None

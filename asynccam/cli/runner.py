@@ -1,22 +1,27 @@
 """Run a command's coroutine: event loop, signals, exit codes."""
 
 import asyncio
+import inspect
 import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import wraps
 from types import FrameType
 from typing import Any, Final, NoReturn
 
 import typer
 
 from asynccam.cli.errors import ExitCode, exit_code
+from asynccam.cli.options import ApiKeyOption, JsonOption, TokenOption, VerboseOption
 from asynccam.cli.output import Output
 from asynccam.errors import StorageError
+from asynccam.model.credentials import Credentials
 from asynccam.runtime.tasks import TaskScope
 
 CommandMain = Callable[[], Coroutine[Any, Any, ExitCode]]
+CommandFunction = Callable[..., Coroutine[Any, Any, ExitCode]]
 
 _SHOW_CURSOR: Final = "\x1b[?25h"
 _ABORT_TIMEOUT: Final = 4.0
@@ -33,6 +38,55 @@ def abort_on_second_signal(abort: Callable[[], Awaitable[None]]) -> Iterator[Non
         yield
     finally:
         _ABORTS.remove(abort)
+
+
+def command(
+    name: str, *, terminated: ExitCode = ExitCode.TERMINATED, within: float | None = None
+) -> Callable[[CommandFunction], Callable[..., None]]:
+    """Make a coroutine function a Typer command that runs with `execute`.
+
+    Its argument ``output`` becomes the options ``--json`` and ``--verbose``. An argument ``credentials``
+    becomes ``--token`` and ``--api-key``.
+    """
+
+    def decorate(function: CommandFunction) -> Callable[..., None]:
+        own = inspect.signature(function).parameters
+        replaced: dict[str, list[tuple[str, Any, Any]]] = {
+            "credentials": [("token", TokenOption, None), ("api_key", ApiKeyOption, None)],
+            "output": [("json", JsonOption, False), ("verbose", VerboseOption, False)],
+        }
+        parameters = [
+            parameter.replace(kind=parameter.KEYWORD_ONLY)
+            for key, parameter in own.items()
+            if key not in replaced
+        ]
+        parameters += [
+            inspect.Parameter(option, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+            for key, options in replaced.items()
+            if key in own
+            for option, annotation, default in options
+        ]
+
+        @wraps(function)
+        def run(**arguments: Any) -> None:
+            output = Output(json=arguments.pop("json"), verbose=arguments.pop("verbose"))
+            if "credentials" in own:
+                token, api_key = arguments.pop("token"), arguments.pop("api_key")
+                arguments["credentials"] = Credentials(token, api_key) if token or api_key else None
+            execute(
+                name,
+                lambda: function(output=output, **arguments),
+                output,
+                terminated=terminated,
+                within=within,
+            )
+
+        # Typer reads both: the signature for names and defaults, the annotations for types.
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return run
+
+    return decorate
 
 
 def execute(

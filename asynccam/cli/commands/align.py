@@ -14,9 +14,8 @@ from rich.text import Text
 from asynccam.cli import formatting
 from asynccam.cli.commands.resume import TakeArgument
 from asynccam.cli.errors import ExitCode
-from asynccam.cli.options import JsonOption, VerboseOption
 from asynccam.cli.output import Output
-from asynccam.cli.runner import execute
+from asynccam.cli.runner import command
 from asynccam.errors import UsageError
 from asynccam.runtime.disk import on_disk
 
@@ -31,7 +30,8 @@ _INTO_FRAME: Final = 0.001
 """Seconds after the start of a frame at which every decoder shows it, as times are rounded."""
 
 
-def align(
+@command("align")
+async def align(
     take: TakeArgument,
     preview: Annotated[
         Path | None,
@@ -51,28 +51,21 @@ def align(
         Path | None,
         typer.Option("--cut", metavar="DIR", help="Write each recording, cut to the common time span."),
     ] = None,
-    json: JsonOption = False,
-    verbose: VerboseOption = False,
-) -> None:
-    """Find where a take's files have to be cut to begin at the same moment."""
-    output = Output(json=json, verbose=verbose)
-    execute("align", lambda: _align(take, preview, sheet, at, cut, output), output)
-
-
-async def _align(
-    directory: Path, preview: Path | None, sheet: Path | None, at: float, cut: Path | None, output: Output
+    *,
+    output: Output,
 ) -> ExitCode:
+    """Find where a take's files have to be cut to begin at the same moment."""
     from asynccam.model.manifest import Manifest
     from asynccam.model.safe_files import Root, confined
     from asynccam.recording import frame_times
     from asynccam.recording.mosaic.mosaic import write_mosaic, write_sheet
     from asynccam.take import align_take, read_frame_times
 
-    manifest = await Manifest.load(directory)
+    manifest = await Manifest.load(take)
     with output.show_wait("reading the times of all frames"):
-        times = await read_frame_times(manifest, directory, frame_times)
+        times = await read_frame_times(manifest, take, frame_times)
     alignment = align_take(manifest, times)
-    saved = await alignment.save(directory)
+    saved = await alignment.save(take)
     made: list[Path] = []
     if preview or sheet or cut:
         if alignment.window is None:
@@ -81,19 +74,17 @@ async def _align(
         if at >= seconds:
             raise UsageError(f"--at {at:g} must be less than the common time span, {seconds:.3f} s")
         timeout = _BASE_TIMEOUT + 10 * (seconds + max(at, _decode_before_window(alignment)))
-        root = await on_disk(Root.of, directory)
+        root = await on_disk(Root.of, take)
         if sheet:
             with output.show_wait("making the contact sheet"), confined(root):
-                made.append(
-                    await write_sheet(panels(alignment, directory, at, times), sheet, timeout=timeout)
-                )
+                made.append(await write_sheet(panels(alignment, take, at, times), sheet, timeout=timeout))
         if preview:
             with output.show_wait("making the preview"), confined(root):
-                beside = panels(alignment, directory)
+                beside = panels(alignment, take)
                 made.append(await write_mosaic(beside, preview, seconds=seconds, timeout=timeout))
         if cut:
             with output.show_wait("cutting"), confined(root):
-                made += await _cut(alignment, directory, cut, seconds, timeout)
+                made += await _cut(alignment, take, cut, seconds, timeout)
     output.json_document({"alignment": alignment, "saved": saved, "made": made})
     output.print(_report(alignment, [saved, *made]))
     aligned = alignment.window is not None and not any(camera.problem for camera in alignment.cameras)

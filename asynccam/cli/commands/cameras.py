@@ -10,47 +10,24 @@ from asynccam.cli.errors import ExitCode
 from asynccam.cli.options import (
     AddressArgument,
     AnswerTimeoutOption,
-    ApiKeyOption,
     DirectoryOption,
-    JsonOption,
-    TokenOption,
-    VerboseOption,
-    credentials_of,
 )
 from asynccam.cli.output import Output
-from asynccam.cli.runner import execute
+from asynccam.cli.runner import command
 from asynccam.model.credentials import Credentials
 from asynccam.model.features import Snapshot
 from asynccam.model.info import CameraInfo
 
 
-def cameras(
+@command("cameras")
+async def cameras(
     uri: AddressArgument,
     timeout: AnswerTimeoutOption = 5.0,
-    token: TokenOption = None,
-    api_key: ApiKeyOption = None,
-    json: JsonOption = False,
-    verbose: VerboseOption = False,
-) -> None:
+    *,
+    credentials: Credentials | None,
+    output: Output,
+) -> ExitCode:
     """List the cameras behind the address of a service."""
-    output = Output(json=json, verbose=verbose)
-    execute("cameras", lambda: _cameras(uri, timeout, credentials_of(token, api_key), output), output)
-
-
-def snapshot(
-    uri: AddressArgument,
-    to: DirectoryOption = Path(),
-    token: TokenOption = None,
-    api_key: ApiKeyOption = None,
-    json: JsonOption = False,
-    verbose: VerboseOption = False,
-) -> None:
-    """Take a picture with a camera and download it."""
-    output = Output(json=json, verbose=verbose)
-    execute("snapshot", lambda: _snapshot(uri, to, credentials_of(token, api_key), output), output)
-
-
-async def _cameras(uri: str, timeout: float, credentials: Credentials | None, output: Output) -> ExitCode:
     from asynccam.session import Session
 
     async with Session() as session:
@@ -61,13 +38,21 @@ async def _cameras(uri: str, timeout: float, credentials: Credentials | None, ou
     return ExitCode.OK
 
 
-async def _snapshot(uri: str, directory: Path, credentials: Credentials | None, output: Output) -> ExitCode:
+@command("snapshot")
+async def snapshot(
+    uri: AddressArgument,
+    to: DirectoryOption = Path(),
+    *,
+    credentials: Credentials | None,
+    output: Output,
+) -> ExitCode:
+    """Take a picture with a camera and download it."""
     from asynccam.session import Session
 
     async with Session() as session:
         with output.show_wait(f"taking a picture with {uri}"):
             camera = await session.connect(uri, credentials=credentials)
-            file = await camera.feature(Snapshot).snapshot(directory)
+            file = await camera.feature(Snapshot).snapshot(to)
         output.json_document({"camera": camera.id, "file": file})
         output.print(formatting.device_text(f"{file.path}, {file.size:,} bytes"))
     return ExitCode.OK

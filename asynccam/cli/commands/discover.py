@@ -8,29 +8,25 @@ from rich.table import Table
 
 from asynccam.cli import formatting
 from asynccam.cli.errors import ExitCode
-from asynccam.cli.options import InterfacesOption, JsonOption, VerboseOption
+from asynccam.cli.options import InterfacesOption
 from asynccam.cli.output import Output
-from asynccam.cli.runner import execute
+from asynccam.cli.runner import command
 from asynccam.model.info import CameraInfo
 
 
-def discover(
+@command("discover")
+async def discover(
     timeout: Annotated[
         float, typer.Option("--timeout", min=0.1, metavar="S", help="Seconds to listen for answers.")
     ] = 5.0,
     interface: InterfacesOption = None,
-    json: JsonOption = False,
-    verbose: VerboseOption = False,
-) -> None:
+    *,
+    output: Output,
+) -> ExitCode:
     """Find cameras on the network."""
-    output = Output(json=json, verbose=verbose)
-    execute("discover", lambda: _discover(timeout, interface, output), output)
-
-
-async def _discover(timeout: float, interfaces: list[str] | None, output: Output) -> ExitCode:
     from asynccam.session import Session
 
-    async with Session(interfaces=interfaces or None) as session:
+    async with Session(interfaces=interface or None) as session:
         with output.show_wait("looking for cameras", timeout):
             cameras = await session.discover(timeout=timeout)
     found = sorted((camera.info for camera in cameras), key=lambda info: info.id)

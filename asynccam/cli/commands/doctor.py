@@ -16,15 +16,10 @@ from asynccam.cli.checks import Finding, Severity
 from asynccam.cli.errors import ExitCode, one_line
 from asynccam.cli.options import (
     AnswerTimeoutOption,
-    ApiKeyOption,
     InterfacesOption,
-    JsonOption,
-    TokenOption,
-    VerboseOption,
-    credentials_of,
 )
 from asynccam.cli.output import Output
-from asynccam.cli.runner import execute
+from asynccam.cli.runner import command
 from asynccam.errors import AsynccamError
 from asynccam.model.credentials import Credentials
 from asynccam.runtime.tasks import TaskScope
@@ -46,7 +41,8 @@ _MARKS: Final = {
 }
 
 
-def doctor(
+@command("doctor")
+async def doctor(
     uris: Annotated[
         list[str] | None,
         typer.Argument(metavar="URI", help="Cameras to check as well.", show_default=False),
@@ -57,31 +53,18 @@ def doctor(
         str | None,
         typer.Option("--ntp", metavar="HOST[:PORT]", help="Compare the clock with this time server."),
     ] = None,
-    token: TokenOption = None,
-    api_key: ApiKeyOption = None,
     timeout: AnswerTimeoutOption = 5.0,
-    json: JsonOption = False,
-    verbose: VerboseOption = False,
-) -> None:
-    """Check this computer for problems that would make a take fail, and print a fix for each."""
-    output = Output(json=json, verbose=verbose)
-    credentials = credentials_of(token, api_key)
-    asks = [partial(_check_camera, uri, credentials, timeout) for uri in uris or ()]
-    execute("doctor", lambda: _doctor(asks, directory, interface, ntp, output), output)
-
-
-async def _doctor(
-    asks: Sequence[Callable[[], Coroutine[Any, Any, Finding]]],
-    directory: Path,
-    interfaces: Sequence[str] | None,
-    ntp: str | None,
+    *,
+    credentials: Credentials | None,
     output: Output,
 ) -> ExitCode:
+    """Check this computer for problems that would make a take fail, and print a fix for each."""
+    asks = [partial(_check_camera, uri, credentials, timeout) for uri in uris or ()]
     with output.show_wait("checking this computer"):
         findings = [
             *await checks.in_thread(checks.check_python),
             *await checks.check_gstreamer(),
-            *await checks.check_mdns(interfaces),
+            *await checks.check_mdns(interface),
             *await checks.in_thread(partial(checks.check_ports, _PORTS)),
             *await checks.in_thread(partial(checks.check_disk, directory)),
             *await checks.in_thread(checks.check_devices),

@@ -11,47 +11,23 @@ from asynccam.cli import formatting
 from asynccam.cli.errors import ExitCode
 from asynccam.cli.options import (
     AddressArgument,
-    ApiKeyOption,
     DirectoryOption,
-    JsonOption,
-    TokenOption,
-    VerboseOption,
-    credentials_of,
 )
 from asynccam.cli.output import Output
-from asynccam.cli.runner import execute
+from asynccam.cli.runner import command
 from asynccam.model.credentials import Credentials
 from asynccam.model.features import Files
 from asynccam.model.info import LocalFile, MediaFile
 
 
-def files(
+@command("files")
+async def files(
     uri: AddressArgument,
-    token: TokenOption = None,
-    api_key: ApiKeyOption = None,
-    json: JsonOption = False,
-    verbose: VerboseOption = False,
-) -> None:
+    *,
+    credentials: Credentials | None,
+    output: Output,
+) -> ExitCode:
     """List the files on a camera."""
-    output = Output(json=json, verbose=verbose)
-    execute("files", lambda: _files(uri, credentials_of(token, api_key), output), output)
-
-
-def download(
-    uri: AddressArgument,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The camera's name for the file.")],
-    to: DirectoryOption = Path(),
-    token: TokenOption = None,
-    api_key: ApiKeyOption = None,
-    json: JsonOption = False,
-    verbose: VerboseOption = False,
-) -> None:
-    """Download one file from a camera and check its size."""
-    output = Output(json=json, verbose=verbose)
-    execute("download", lambda: _download(uri, name, to, credentials_of(token, api_key), output), output)
-
-
-async def _files(uri: str, credentials: Credentials | None, output: Output) -> ExitCode:
     from asynccam.session import Session
 
     async with Session() as session:
@@ -63,16 +39,23 @@ async def _files(uri: str, credentials: Credentials | None, output: Output) -> E
     return ExitCode.OK
 
 
-async def _download(
-    uri: str, name: str, directory: Path, credentials: Credentials | None, output: Output
+@command("download")
+async def download(
+    uri: AddressArgument,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The camera's name for the file.")],
+    to: DirectoryOption = Path(),
+    *,
+    credentials: Credentials | None,
+    output: Output,
 ) -> ExitCode:
+    """Download one file from a camera and check its size."""
     from asynccam.session import Session
 
     async with Session() as session:
         with output.show_wait(f"asking {uri}"):
             camera = await session.connect(uri, credentials=credentials)
         with output.show_transfer(name) as progress:
-            file = await camera.feature(Files).download(name, directory, progress=progress)
+            file = await camera.feature(Files).download(name, to, progress=progress)
         output.json_document({"camera": camera.id, "file": file})
         output.print(_sheet(file))
     return ExitCode.OK

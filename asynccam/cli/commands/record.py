@@ -11,17 +11,12 @@ import typer
 from asynccam.cli.errors import ExitCode
 from asynccam.cli.options import (
     ADDRESS_FORM,
-    ApiKeyOption,
     DirectoryOption,
     FleetOption,
     InterfacesOption,
-    JsonOption,
-    TokenOption,
-    VerboseOption,
-    credentials_of,
 )
 from asynccam.cli.output import Output, print_error
-from asynccam.cli.runner import execute
+from asynccam.cli.runner import command
 from asynccam.errors import AsynccamError, NotFoundError, UsageError
 from asynccam.model.credentials import Credentials
 from asynccam.wall_clock import unix_now
@@ -39,7 +34,8 @@ class Require(StrEnum):
     ANY = "any"
 
 
-def record(
+@command("record")
+async def record(
     duration: Annotated[
         float, typer.Option("--duration", min=0.1, metavar="S", help="Seconds to record.", show_default=False)
     ],
@@ -67,22 +63,28 @@ def record(
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the take.", show_default="from the time")
     ] = None,
-    token: TokenOption = None,
-    api_key: ApiKeyOption = None,
-    json: JsonOption = False,
-    verbose: VerboseOption = False,
-) -> None:
+    *,
+    credentials: Credentials | None,
+    output: Output,
+) -> ExitCode:
     """Start cameras together, stop them, and download and check every file."""
-    output = Output(json=json, verbose=verbose)
-    which = CameraSelection(
-        uris or (),
-        credentials_of(token, api_key),
-        timeout if everything else None,
-        interface,
-        fleet,
-        require,
+    from asynccam.cli.take_runner import run_take
+    from asynccam.cli.take_view import TakeView
+    from asynccam.recording.verify import verify_file
+    from asynccam.session import Fleet, Session
+
+    selection = CameraSelection(
+        uris or (), credentials, timeout if everything else None, interface, fleet, require
     )
-    execute("record", lambda: _record(which, duration, to, start_in, name, output), output)
+    plan = Fleet() if fleet is None else await Fleet.load(fleet)
+    interfaces = interface or plan.interfaces
+    async with Session(interfaces=interfaces and list(interfaces), ntp_server=plan.ntp_server) as session:
+        cameras = await select_cameras(session, selection, output, plan.places)
+        for missing in selection.missing.values():
+            print_error(f"record: without {missing}")
+        take = session.new_take(cameras, to, name=name, verify=verify_file, missing=selection.missing)
+        view = TakeView("asynccam record", duration=duration, start_in=start_in)
+        return await run_take(session, take, view, output)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,27 +197,3 @@ async def _connect_fleet(
 
 def _unique(*lists: "Sequence[Camera]") -> "list[Camera]":
     return list({camera.id: camera for cameras in lists for camera in cameras}.values())
-
-
-async def _record(
-    selection: CameraSelection,
-    duration: float,
-    directory: Path,
-    start_in: float,
-    name: str | None,
-    output: Output,
-) -> ExitCode:
-    from asynccam.cli.take_runner import run_take
-    from asynccam.cli.take_view import TakeView
-    from asynccam.recording.verify import verify_file
-    from asynccam.session import Fleet, Session
-
-    fleet = Fleet() if selection.fleet is None else await Fleet.load(selection.fleet)
-    interfaces = selection.interfaces or fleet.interfaces
-    async with Session(interfaces=interfaces and list(interfaces), ntp_server=fleet.ntp_server) as session:
-        cameras = await select_cameras(session, selection, output, fleet.places)
-        for missing in selection.missing.values():
-            print_error(f"record: without {missing}")
-        take = session.new_take(cameras, directory, name=name, verify=verify_file, missing=selection.missing)
-        view = TakeView("asynccam record", duration=duration, start_in=start_in)
-        return await run_take(session, take, view, output)

@@ -14,9 +14,9 @@ from rich.console import RenderableType
 
 from asynccam.cli import formatting
 from asynccam.cli.errors import ExitCode
-from asynccam.cli.options import InterfacesOption, JsonOption, PortOption, VerboseOption
+from asynccam.cli.options import InterfacesOption, PortOption
 from asynccam.cli.output import Output
-from asynccam.cli.runner import execute
+from asynccam.cli.runner import command
 from asynccam.cli.serving import FaultsOption, WhileStdinOption, faults_of, while_open
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ def _at(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host or '*'}:{port}"
 
 
-def multicam(
+@command("serve multicam", terminated=ExitCode.OK)
+async def multicam(
     port: PortOption = 8080,
     host: Annotated[str, typer.Option("--host", metavar="IP", help="Address to listen at.")] = "0.0.0.0",  # noqa: S104 - a device is there to be reached; docs/cli.md says what that means
     directory: Annotated[
@@ -94,41 +95,36 @@ def multicam(
     interface: InterfacesOption = None,
     fault: FaultsOption = None,
     while_stdin_open: WhileStdinOption = False,
-    json: JsonOption = False,
-    verbose: VerboseOption = False,
-) -> None:
+    *,
+    output: Output,
+) -> ExitCode:
     """Run a MultiCam device: a camera that MultiCam controllers find, start, stop and download from."""
-    output = Output(json=json, verbose=verbose)
+    from zeroconf import InterfaceChoice
 
-    async def main() -> ExitCode:
-        from zeroconf import InterfaceChoice
+    from asynccam.cli.serving import require_gstreamer
+    from asynccam.recording import TestPattern, V4l2Source
+    from asynccam.systems.multicam.device.commands import DeviceFaults
+    from asynccam.systems.multicam.device.device import serve
 
-        from asynccam.cli.serving import require_gstreamer
-        from asynccam.recording import TestPattern, V4l2Source
-        from asynccam.systems.multicam.device.commands import DeviceFaults
-        from asynccam.systems.multicam.device.device import serve
-
-        await require_gstreamer(V4l2Source(camera) if camera else TestPattern(pattern=pattern))
-        async with _reporting(output, stdin=while_stdin_open) as report:
-            await serve(
-                directory,
-                host=host,
-                port=port,
-                device_id=device_id,
-                dialect=dialect,
-                camera=camera,
-                pattern=pattern,
-                label=text,
-                ntp_server=ntp,
-                announce=announce,
-                interfaces=interface or InterfaceChoice.All,
-                faults=faults_of(DeviceFaults, fault),
-                upload_to=upload_to or (),
-                on_ready=lambda device: _report_multicam(report, device, host, announced=announce),
-            )
-        return ExitCode.OK
-
-    execute("serve multicam", main, output, terminated=ExitCode.OK)
+    await require_gstreamer(V4l2Source(camera) if camera else TestPattern(pattern=pattern))
+    async with _reporting(output, stdin=while_stdin_open) as report:
+        await serve(
+            directory,
+            host=host,
+            port=port,
+            device_id=device_id,
+            dialect=dialect,
+            camera=camera,
+            pattern=pattern,
+            label=text,
+            ntp_server=ntp,
+            announce=announce,
+            interfaces=interface or InterfaceChoice.All,
+            faults=faults_of(DeviceFaults, fault),
+            upload_to=upload_to or (),
+            on_ready=lambda device: _report_multicam(report, device, host, announced=announce),
+        )
+    return ExitCode.OK
 
 
 def _report_multicam(report: Report, device: "MultiCamDevice", host: str, *, announced: bool) -> None:
@@ -148,7 +144,8 @@ def _report_multicam(report: Report, device: "MultiCamDevice", host: str, *, ann
     )
 
 
-def nanocam(
+@command("serve nanocam", terminated=ExitCode.OK)
+async def nanocam(
     port: PortOption = 7200,
     host: Annotated[
         str, typer.Option("--host", metavar="IP", help="Address to listen at.", show_default="all")
@@ -193,40 +190,35 @@ def nanocam(
         float, typer.Option("--max-duration", min=1, metavar="SECONDS", help="Longest video.")
     ] = 3600.0,
     while_stdin_open: WhileStdinOption = False,
-    json: JsonOption = False,
-    verbose: VerboseOption = False,
-) -> None:
+    *,
+    output: Output,
+) -> ExitCode:
     """Run a nanocam media server: pictures and video of this computer's camera."""
-    output = Output(json=json, verbose=verbose)
+    from asynccam.cli.serving import require_gstreamer
+    from asynccam.systems.nanocam.csi.camera import CSIcamera
+    from asynccam.systems.nanocam.serve import serve
+    from asynccam.systems.nanocam.server.options import ServerLimits, ServerPolicy, WhenBusy
 
-    async def main() -> ExitCode:
-        from asynccam.cli.serving import require_gstreamer
-        from asynccam.systems.nanocam.csi.camera import CSIcamera
-        from asynccam.systems.nanocam.serve import serve
-        from asynccam.systems.nanocam.server.options import ServerLimits, ServerPolicy, WhenBusy
-
-        policy = ServerPolicy(
-            token=token,
-            originals=True if originals else None,
-            when_busy=WhenBusy.REFUSE if refuse else WhenBusy.QUEUE,
-            override=override,
+    policy = ServerPolicy(
+        token=token,
+        originals=True if originals else None,
+        when_busy=WhenBusy.REFUSE if refuse else WhenBusy.QUEUE,
+        override=override,
+    )
+    source = CSIcamera(device=camera, time_code=True)
+    await require_gstreamer(source.source())
+    async with _reporting(output, stdin=while_stdin_open) as report:
+        await serve(
+            port,
+            host=host,
+            camera=source,
+            media_port=media_port,
+            media_path=keep,
+            policy=policy,
+            limits=ServerLimits(duration=max_duration),
+            on_ready=lambda server: _report_nanocam(report, server, host, with_token=token is not None),
         )
-        source = CSIcamera(device=camera, time_code=True)
-        await require_gstreamer(source.source())
-        async with _reporting(output, stdin=while_stdin_open) as report:
-            await serve(
-                port,
-                host=host,
-                camera=source,
-                media_port=media_port,
-                media_path=keep,
-                policy=policy,
-                limits=ServerLimits(duration=max_duration),
-                on_ready=lambda server: _report_nanocam(report, server, host, with_token=token is not None),
-            )
-        return ExitCode.OK
-
-    execute("serve nanocam", main, output, terminated=ExitCode.OK)
+    return ExitCode.OK
 
 
 def _report_nanocam(report: Report, server: "MediaServer", host: str, *, with_token: bool) -> None:
@@ -251,7 +243,8 @@ class _Backend(Enum):
     GSTREAMER = "gstreamer"
 
 
-def snapshot(
+@command("serve snapshot", terminated=ExitCode.OK)
+async def snapshot(
     config: Annotated[
         Path | None,
         typer.Option(
@@ -324,47 +317,40 @@ def snapshot(
         ),
     ] = None,
     while_stdin_open: WhileStdinOption = False,
-    json: JsonOption = False,
-    verbose: VerboseOption = False,
-) -> None:
+    *,
+    output: Output,
+) -> ExitCode:
     """Run a Snapshot server: pictures of this computer's cameras, with a REST API and a web page."""
-    output = Output(json=json, verbose=verbose)
+    from asynccam.systems.snapshot.server.secret import read_secret
+    from asynccam.systems.snapshot.server.serve import serve
 
-    async def main() -> ExitCode:
-        from asynccam.systems.snapshot.server.secret import read_secret
-        from asynccam.systems.snapshot.server.serve import serve
-
-        temporary = (
-            TemporaryDirectory(prefix="asynccam-snapshot-") if config is None and test_cameras else None
+    temporary = TemporaryDirectory(prefix="asynccam-snapshot-") if config is None and test_cameras else None
+    place = Path(temporary.name, "config.json") if temporary is not None else config or _DEFAULT_CONFIG
+    _ask_for_descriptors()
+    try:
+        token = await read_secret(
+            None if token_file is None else str(token_file),
+            token_env if token_file is None and token_env in os.environ else None,
+            base=Path(),
         )
-        place = Path(temporary.name, "config.json") if temporary is not None else config or _DEFAULT_CONFIG
-        _ask_for_descriptors()
-        try:
-            token = await read_secret(
-                None if token_file is None else str(token_file),
-                token_env if token_file is None and token_env in os.environ else None,
-                base=Path(),
+        async with _reporting(output, stdin=while_stdin_open) as report:
+            await serve(
+                place,
+                directory=directory,
+                host=host,
+                port=port,
+                token=token,
+                hosts=allow_host or [],
+                test_cameras=test_cameras,
+                backend=backend.value,
+                allow_devices=allow_device or (),
+                allow_services=allow_service or (),
+                on_ready=lambda web: _report_snapshot(report, web, host, place),
             )
-            async with _reporting(output, stdin=while_stdin_open) as report:
-                await serve(
-                    place,
-                    directory=directory,
-                    host=host,
-                    port=port,
-                    token=token,
-                    hosts=allow_host or [],
-                    test_cameras=test_cameras,
-                    backend=backend.value,
-                    allow_devices=allow_device or (),
-                    allow_services=allow_service or (),
-                    on_ready=lambda web: _report_snapshot(report, web, host, place),
-                )
-        finally:
-            if temporary is not None:
-                temporary.cleanup()
-        return ExitCode.OK
-
-    execute("serve snapshot", main, output, terminated=ExitCode.OK)
+    finally:
+        if temporary is not None:
+            temporary.cleanup()
+    return ExitCode.OK
 
 
 def _report_snapshot(report: Report, web: "SnapshotWeb", host: str, config: Path) -> None:

@@ -8,9 +8,9 @@ import typer
 
 from asynccam.cli import formatting
 from asynccam.cli.errors import ExitCode
-from asynccam.cli.options import JsonOption, PortOption, VerboseOption
+from asynccam.cli.options import PortOption
 from asynccam.cli.output import Output
-from asynccam.cli.runner import execute
+from asynccam.cli.runner import command
 from asynccam.cli.serving import FaultsOption, WhileStdinOption, faults_of, while_open
 from asynccam.errors import UsageError
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from asynccam.systems.thorvision.simulator.simulator import ThorVisionSimulator
 
 
-def mediamtx(
+@command("simulate mediamtx", terminated=ExitCode.OK)
+async def mediamtx(
     port: PortOption = 8002,
     http_port: Annotated[
         int, typer.Option("--http-port", min=0, max=65535, metavar="P", help="Port of the file server.")
@@ -45,55 +46,51 @@ def mediamtx(
     ] = False,
     fault: FaultsOption = None,
     while_stdin_open: WhileStdinOption = False,
-    json: JsonOption = False,
-    verbose: VerboseOption = False,
-) -> None:
+    *,
+    output: Output,
+) -> ExitCode:
     """Simulate a MediaMTX Camera Service with simulated cameras and real files."""
-    output = Output(json=json, verbose=verbose)
+    from asynccam.systems.mediamtx.simulator.behavior import ServiceFaults
+    from asynccam.systems.mediamtx.simulator.serve import serve
 
-    async def main() -> ExitCode:
-        from asynccam.systems.mediamtx.simulator.behavior import ServiceFaults
-        from asynccam.systems.mediamtx.simulator.serve import serve
+    def ready(simulator: "MediaMTXSimulator") -> None:
+        place = f"mediamtx://{host}:{simulator.port}"
+        token = simulator.token("admin")
+        output.json_line(
+            {
+                "event": "listening",
+                "system": "mediamtx",
+                "address": place,
+                "http_port": simulator.http_port,
+                "token": token,
+            }
+        )
+        output.print(
+            formatting.device_text(
+                f"A generation {generation} service with {cameras} cameras listens at {place}."
+            ),
+            formatting.device_text(f"An administrator's token: {token}"),
+        )
 
-        def ready(simulator: "MediaMTXSimulator") -> None:
-            place = f"mediamtx://{host}:{simulator.port}"
-            token = simulator.token("admin")
-            output.json_line(
-                {
-                    "event": "listening",
-                    "system": "mediamtx",
-                    "address": place,
-                    "http_port": simulator.http_port,
-                    "token": token,
-                }
-            )
-            output.print(
-                formatting.device_text(
-                    f"A generation {generation} service with {cameras} cameras listens at {place}."
-                ),
-                formatting.device_text(f"An administrator's token: {token}"),
-            )
-
-        async with while_open(stdin=while_stdin_open):
-            await serve(
-                host=host,
-                port=port,
-                http_port=http_port,
-                generation=generation,
-                directory=directory,
-                cameras=cameras,
-                secret=secret,
-                api_keys=_roles(api_key or []),
-                live=live,
-                faults=faults_of(ServiceFaults, fault),
-                on_ready=ready,
-            )
-        return ExitCode.OK
-
-    execute("simulate mediamtx", main, output, terminated=ExitCode.OK)
+    async with while_open(stdin=while_stdin_open):
+        await serve(
+            host=host,
+            port=port,
+            http_port=http_port,
+            generation=generation,
+            directory=directory,
+            cameras=cameras,
+            secret=secret,
+            api_keys=_roles(api_key or []),
+            live=live,
+            faults=faults_of(ServiceFaults, fault),
+            on_ready=ready,
+        )
+    return ExitCode.OK
 
 
-def thorvision(
+@command("simulate thorvision", terminated=ExitCode.OK)
+async def thorvision(
     port: PortOption = 8000,
     host: Annotated[str, typer.Option("--host", metavar="IP", help="Address to listen at.")] = "127.0.0.1",
     cameras: Annotated[int, typer.Option("--cameras", min=1, max=16, help="Number of cameras.")] = 2,
@@ -105,37 +102,32 @@ def thorvision(
     ] = None,
     fault: FaultsOption = None,
     while_stdin_open: WhileStdinOption = False,
-    json: JsonOption = False,
-    verbose: VerboseOption = False,
-) -> None:
+    *,
+    output: Output,
+) -> ExitCode:
     """Simulate a ThorVision server with simulated cameras and real SRT streams."""
-    output = Output(json=json, verbose=verbose)
+    from asynccam.systems.thorvision.simulator.faults import ServerFaults
+    from asynccam.systems.thorvision.simulator.serve import serve
 
-    async def main() -> ExitCode:
-        from asynccam.systems.thorvision.simulator.faults import ServerFaults
-        from asynccam.systems.thorvision.simulator.serve import serve
+    def ready(simulator: "ThorVisionSimulator") -> None:
+        place = f"thorvision://{host}:{simulator.port}"
+        output.json_line({"event": "listening", "system": "thorvision", "address": place})
+        output.print(
+            formatting.device_text(f"A ThorVision server with {cameras} cameras listens at {place}.")
+        )
 
-        def ready(simulator: "ThorVisionSimulator") -> None:
-            place = f"thorvision://{host}:{simulator.port}"
-            output.json_line({"event": "listening", "system": "thorvision", "address": place})
-            output.print(
-                formatting.device_text(f"A ThorVision server with {cameras} cameras listens at {place}.")
-            )
-
-        async with while_open(stdin=while_stdin_open):
-            await serve(
-                host=host,
-                port=port,
-                cameras=cameras,
-                width=width,
-                height=height,
-                replug=replug,
-                faults=faults_of(ServerFaults, fault),
-                on_ready=ready,
-            )
-        return ExitCode.OK
-
-    execute("simulate thorvision", main, output, terminated=ExitCode.OK)
+    async with while_open(stdin=while_stdin_open):
+        await serve(
+            host=host,
+            port=port,
+            cameras=cameras,
+            width=width,
+            height=height,
+            replug=replug,
+            faults=faults_of(ServerFaults, fault),
+            on_ready=ready,
+        )
+    return ExitCode.OK
 
 
 SIMULATORS: Final[dict[str, Callable[..., None]]] = {"mediamtx": mediamtx, "thorvision": thorvision}

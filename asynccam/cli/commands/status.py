@@ -7,14 +7,9 @@ from asynccam.cli import formatting
 from asynccam.cli.errors import ExitCode
 from asynccam.cli.options import (
     AddressArgument,
-    ApiKeyOption,
-    JsonOption,
-    TokenOption,
-    VerboseOption,
-    credentials_of,
 )
 from asynccam.cli.output import Output
-from asynccam.cli.runner import execute
+from asynccam.cli.runner import command
 from asynccam.model.camera import Camera
 from asynccam.model.credentials import Credentials
 from asynccam.model.info import CameraState, CameraStatus
@@ -28,19 +23,14 @@ _STYLES = {
 }
 
 
-def status(
+@command("status")
+async def status(
     uri: AddressArgument,
-    token: TokenOption = None,
-    api_key: ApiKeyOption = None,
-    json: JsonOption = False,
-    verbose: VerboseOption = False,
-) -> None:
+    *,
+    credentials: Credentials | None,
+    output: Output,
+) -> ExitCode:
     """Show a camera's state, battery and clock."""
-    output = Output(json=json, verbose=verbose)
-    execute("status", lambda: _status(uri, credentials_of(token, api_key), output), output)
-
-
-async def _status(uri: str, credentials: Credentials | None, output: Output) -> ExitCode:
     from asynccam.session import Session
 
     async with Session() as session:

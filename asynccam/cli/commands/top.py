@@ -2,8 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -11,17 +9,12 @@ import typer
 from asynccam.cli.errors import ExitCode
 from asynccam.cli.options import (
     AnswerTimeoutOption,
-    ApiKeyOption,
     FleetOption,
     InterfacesOption,
-    JsonOption,
-    TokenOption,
     UrisArgument,
-    VerboseOption,
-    credentials_of,
 )
 from asynccam.cli.output import Output
-from asynccam.cli.runner import execute
+from asynccam.cli.runner import command
 from asynccam.cli.top_view import TopView
 from asynccam.errors import UsageError
 from asynccam.model.credentials import Credentials
@@ -36,7 +29,8 @@ _STATE_TIMEOUT: Final = 2.0
 """Seconds that ``--once`` waits for the states of available cameras."""
 
 
-def top(
+@command("top")
+async def top(
     uris: UrisArgument = None,
     fleet: FleetOption = None,
     everything: Annotated[
@@ -47,37 +41,26 @@ def top(
     ] = False,
     timeout: AnswerTimeoutOption = 5.0,
     interface: InterfacesOption = None,
-    token: TokenOption = None,
-    api_key: ApiKeyOption = None,
-    json: JsonOption = False,
-    verbose: VerboseOption = False,
-) -> None:
-    """Show a live table of all cameras until Ctrl-C."""
-    output = Output(json=json, verbose=verbose)
-    credentials = credentials_of(token, api_key)
-    once = once or json or not output.stdout.is_terminal
-    wait = timeout if once else 0.0
-    execute("top", lambda: _top(uris or (), fleet, everything, wait, interface, credentials, output), output)
-
-
-async def _top(
-    uris: Sequence[str],
-    fleet: Path | None,
-    everything: bool,
-    wait: float,
-    interfaces: Sequence[str] | None,
+    *,
     credentials: Credentials | None,
     output: Output,
 ) -> ExitCode:
+    """Show a live table of all cameras until Ctrl-C."""
     from asynccam.session import Session
 
+    once = once or output.json or not output.stdout.is_terminal
+    wait = timeout if once else 0.0
     if not uris and fleet is None and not everything:
         raise UsageError("no cameras given; name addresses, a --fleet, or --all")
-    settings: Any = {"interfaces": list(interfaces)} if interfaces else {}
-    once = wait > 0
+    settings: Any = {"interfaces": list(interface)} if interface else {}
     output.print_note("Connecting.")
     async with Session.open(
-        *uris, fleet=fleet, credentials=credentials, timeout=wait, poll_interval=_POLL_INTERVAL, **settings
+        *(uris or ()),
+        fleet=fleet,
+        credentials=credentials,
+        timeout=wait,
+        poll_interval=_POLL_INTERVAL,
+        **settings,
     ) as session:
         if everything:
             await session.discover(timeout=_DISCOVER_SECONDS if once else 0.0)

@@ -1,7 +1,6 @@
 """``asynccam watch``: print the events of cameras as they happen."""
 
-from collections.abc import Collection, Sequence
-from pathlib import Path
+from collections.abc import Collection
 from typing import Annotated, Any
 
 import typer
@@ -10,17 +9,12 @@ from rich.text import Text
 from asynccam.cli import formatting
 from asynccam.cli.errors import ExitCode
 from asynccam.cli.options import (
-    ApiKeyOption,
     FleetOption,
     InterfacesOption,
-    JsonOption,
-    TokenOption,
     UrisArgument,
-    VerboseOption,
-    credentials_of,
 )
 from asynccam.cli.output import Output
-from asynccam.cli.runner import execute
+from asynccam.cli.runner import command
 from asynccam.errors import UsageError
 from asynccam.model.credentials import Credentials
 from asynccam.model.event_json import event_document
@@ -45,25 +39,41 @@ CamerasOption = Annotated[
 ]
 
 
-def watch(
+@command("watch")
+async def watch(
     uris: UrisArgument = None,
     fleet: FleetOption = None,
     kinds: KindsOption = None,
     camera: CamerasOption = None,
     interface: InterfacesOption = None,
-    token: TokenOption = None,
-    api_key: ApiKeyOption = None,
-    json: JsonOption = False,
-    verbose: VerboseOption = False,
-) -> None:
+    *,
+    credentials: Credentials | None,
+    output: Output,
+) -> ExitCode:
     """Print the events of cameras until Ctrl-C; with --json one object per line.
 
     A camera that does not answer is unavailable, which is an event, and is retried until it answers.
     """
-    output = Output(json=json, verbose=verbose)
+    from asynccam.session import Session
+
     filters = _Filters(kinds, camera)
-    credentials = credentials_of(token, api_key)
-    execute("watch", lambda: _watch(uris or (), fleet, filters, interface, credentials, output), output)
+    if not uris and fleet is None:
+        raise UsageError("no cameras given; name addresses, or a --fleet")
+    settings: Any = {"interfaces": list(interface)} if interface else {}
+    async with Session.open(
+        *(uris or ()), fleet=fleet, credentials=credentials, timeout=0, **settings
+    ) as session:
+        output.print_note("Watching; Ctrl-C leaves.")
+        with session.events.stream(camera=filters.cameras, replay=True) as events:
+            lost = 0
+            async for event in events:
+                if events.dropped > lost:
+                    _print_event(_dropped(event.at, events.dropped - lost), output)
+                    lost = events.dropped
+                document = event_document(event)
+                if filters.matches(document):
+                    _print_event(document, output)
+    return ExitCode.OK
 
 
 class _Filters:
@@ -76,33 +86,6 @@ class _Filters:
     def matches(self, document: dict[str, Any]) -> bool:
         """Return whether an event, as a document, is of a wanted class."""
         return not self.kinds or not self.kinds.isdisjoint(document["kinds"])
-
-
-async def _watch(
-    uris: Sequence[str],
-    fleet: Path | None,
-    filters: _Filters,
-    interfaces: Sequence[str] | None,
-    credentials: Credentials | None,
-    output: Output,
-) -> ExitCode:
-    from asynccam.session import Session
-
-    if not uris and fleet is None:
-        raise UsageError("no cameras given; name addresses, or a --fleet")
-    settings: Any = {"interfaces": list(interfaces)} if interfaces else {}
-    async with Session.open(*uris, fleet=fleet, credentials=credentials, timeout=0, **settings) as session:
-        output.print_note("Watching; Ctrl-C leaves.")
-        with session.events.stream(camera=filters.cameras, replay=True) as events:
-            lost = 0
-            async for event in events:
-                if events.dropped > lost:
-                    _print_event(_dropped(event.at, events.dropped - lost), output)
-                    lost = events.dropped
-                document = event_document(event)
-                if filters.matches(document):
-                    _print_event(document, output)
-    return ExitCode.OK
 
 
 def _dropped(at: float, count: int) -> dict[str, Any]:

@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from asynccam.cli.errors import ExitCode
-from asynccam.cli.options import JsonOption, VerboseOption
 from asynccam.cli.output import Output
-from asynccam.cli.runner import execute
+from asynccam.cli.runner import command
 
 if TYPE_CHECKING:
     from asynccam.cli.demo.take import Demo
 
 _MAX_CAMERAS: Final = 30
-"""Cameras; each is a video that is encoded while it is recorded."""
-_USUAL: Final = 5
-_USUAL_IN_CHAOS: Final = 7
+"""Each camera is a video that is encoded while it is recorded."""
+_CAMERAS: Final = 5
+_CAMERAS_WITH_CHAOS: Final = 7
 
 
-def demo(
+@command("demo")
+async def demo(
     to: Annotated[
         Path | None,
         typer.Option(
-            "--to", metavar="DIR", help="Where the take goes.", show_default="a temporary directory"
+            "--to", metavar="DIR", help="Directory of the take.", show_default="a temporary directory"
         ),
     ] = None,
     cameras: Annotated[
@@ -33,7 +33,7 @@ def demo(
             "--cameras",
             min=1,
             max=_MAX_CAMERAS,
-            help="How many cameras, spread over the five systems.",
+            help="Number of cameras, spread over the five systems.",
             show_default="5, one of each; 7 with --chaos",
         ),
     ] = None,
@@ -41,26 +41,18 @@ def demo(
         float, typer.Option("--duration", min=1.0, max=600.0, metavar="S", help="Seconds to record.")
     ] = 5.0,
     chaos: Annotated[
-        bool,
-        typer.Option("--chaos", help="Let cameras refuse, be killed, disconnect and be slow."),
+        bool, typer.Option("--chaos", help="Let cameras refuse, be killed, disconnect and be slow.")
     ] = False,
-    json: JsonOption = False,
-    verbose: VerboseOption = False,
     save_picture: Annotated[Path | None, typer.Option("--save-picture", metavar="FILE", hidden=True)] = None,
-) -> None:
-    """Record simulated cameras of all five systems in one take, and explain the result."""
-    output = Output(json=json, verbose=verbose)
-    count = cameras or (_USUAL_IN_CHAOS if chaos else _USUAL)
-    execute("demo", lambda: _demo(to, count, duration, chaos, output, save_picture), output)
-
-
-async def _demo(
-    to: Path | None, count: int, duration: float, chaos: bool, output: Output, save_picture: Path | None
+    *,
+    output: Output,
 ) -> ExitCode:
+    """Record simulated cameras of all five systems in one take, and explain the result."""
     from asynccam.cli.demo.report import TerminalPicture
     from asynccam.cli.demo.take import Demo
     from asynccam.cli.report import is_complete
 
+    count = cameras or (_CAMERAS_WITH_CHAOS if chaos else _CAMERAS)
     picture = TerminalPicture("asynccam demo --chaos" if chaos else "asynccam demo")
     played = Demo(to, count, duration, output, picture, chaos=chaos)
     try:
@@ -95,4 +87,4 @@ def _print_result(played: "Demo", output: Output) -> None:
     )
     parts = (take_report(manifest, directory), *explain(manifest, played.faults, played.sheet))
     output.print(*parts)
-    played.picture.add(*parts[:-2])  # what the words mean is more than a first look needs
+    played.picture.add(*parts[:-2])  # the explanation of terms is too much for a first look
