@@ -25,7 +25,7 @@ LOGGERS = (
     "gst-launch-1.0 ",
     "-> recording",
     "asynccam.take.take: take t: new -> arming",
-    "asynccam.session.company: event CameraFound",
+    "asynccam.session.session: event CameraFound",
 )
 
 
