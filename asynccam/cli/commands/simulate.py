@@ -51,7 +51,7 @@ async def mediamtx(
 ) -> ExitCode:
     """Simulate a MediaMTX Camera Service with simulated cameras and real files."""
     from asynccam.systems.mediamtx.simulator.behavior import ServiceFaults
-    from asynccam.systems.mediamtx.simulator.serve import serve
+    from asynccam.systems.mediamtx.simulator.simulator import serve
 
     def ready(simulator: "MediaMTXSimulator") -> None:
         place = f"mediamtx://{host}:{simulator.port}"

@@ -223,7 +223,7 @@ async def test_live_recordings_are_filmed_and_finished_when_the_service_leaves(t
 
 
 async def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="generations 1 and 2"):
+    with pytest.raises(UsageError, match="generation must be 1 or 2"):
         MediaMTXSimulator(generation=3)
     with pytest.raises(UsageError, match="ways of generation 1"):
         MediaMTXSimulator(generation=2, ways=ServiceWays.of(1))

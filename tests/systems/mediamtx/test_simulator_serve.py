@@ -9,13 +9,12 @@ import aiohttp
 import pytest
 
 from asynccam.errors import ConnectionError
-from asynccam.systems.mediamtx.simulator.serve import serve
-from asynccam.systems.mediamtx.simulator.simulator import MediaMTXSimulator
+from asynccam.systems.mediamtx.simulator.simulator import MediaMTXSimulator, serve
 from tests.support.mediamtx_service import SECRET, talker
 
 PROGRAM = """
 import asyncio
-from asynccam.systems.mediamtx.simulator.serve import serve
+from asynccam.systems.mediamtx.simulator.simulator import serve
 asyncio.run(serve(
     port=0, http_port=None, generation=2, cameras=["Door"], secret={secret!r},
     on_ready=lambda service: print(service.port, service.token("viewer"), flush=True),

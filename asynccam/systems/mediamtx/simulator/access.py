@@ -1,4 +1,4 @@
-"""Who may do what at a simulated service: JWT and API keys, roles, and how often one may call."""
+"""Credentials of a simulated service: JWT, API keys and roles."""
 
 import secrets
 from collections.abc import Mapping
@@ -12,23 +12,19 @@ from asynccam.wall_clock import unix_now
 ROLES: Final = ("viewer", "operator", "admin")
 _ALGORITHM: Final = "HS256"
 _NUMBER: Final = "number"
-"""A claim of tokens made here."""
+"""Claim of tokens issued here: their order."""
 
 
 class BadCredentialError(Exception):
-    """A token or key that is not accepted; its words are the service's ``reason``."""
+    """A token or key that is not accepted; its text is the service's ``reason``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """An accepted token or key.
+    """An accepted token or key: ``method`` is ``jwt`` or ``api_key``.
 
-    Attributes:
-        role: One of `ROLES`.
-        method: ``jwt`` or ``api_key``.
-        issued: When the token was made, Unix seconds; infinity for a key.
-        expires: When it ends, Unix seconds; infinity for a key.
-        number: Which of the tokens made here it is, from 1; None for keys and for tokens made elsewhere.
+    Times are Unix seconds, infinity for a key. ``number`` counts the tokens issued here from 1; None for all
+    others.
     """
 
     role: str
@@ -38,17 +34,12 @@ class Credential:
     number: int | None = None
 
     def allows(self, role: str) -> bool:
-        """Whether it is enough for what needs ``role``."""
+        """Return whether its role includes ``role``."""
         return ROLES.index(self.role) >= ROLES.index(role)
 
 
 class Access:
-    """The credentials a service accepts.
-
-    Args:
-        secret: Signs tokens, HS256; a random one if empty.
-        api_keys: Key -> role.
-    """
+    """Credentials that a service accepts: tokens signed with ``secret`` (HS256, random if empty) and keys."""
 
     def __init__(self, secret: str, api_keys: Mapping[str, str]) -> None:
         self._secret = secret or secrets.token_hex(32)
@@ -58,8 +49,8 @@ class Access:
         self._expired = 0
 
     def token(self, role: str, lifetime: float) -> str:
-        """A JWT for a role, good for ``lifetime`` seconds; one in the past is expired already."""
-        # RFC 7519 4.1.4: a token's end is a time of day, which who reads it compares with its own clock.
+        """Issue a JWT for a role, valid for ``lifetime`` seconds; with a negative one it has expired."""
+        # RFC 7519 4.1.4: "exp" is a time of day, which the reader compares with its own clock.
         now = unix_now()
         self._issued += 1
         claims: dict[str, Any] = {"user_id": f"simulated-{role}", "role": role, "iat": now}
@@ -67,16 +58,12 @@ class Access:
         return jwt.encode(claims, self._secret, algorithm=_ALGORITHM)
 
     def expire_tokens(self) -> None:
-        """Whatever token was issued until now has expired."""
-        self._expired = self._issued  # by their order, because the clock may have been set between
+        """Expire all tokens issued until now."""
+        self._expired = self._issued  # by their order, because the clock may have been set in between
         self._expired_before = unix_now()
 
     def check(self, text: Any, auth_type: str) -> Credential:
-        """The credential a client showed.
-
-        Raises:
-            BadCredentialError: It is missing, unknown, forged, or has expired.
-        """
+        """Return the credential of a token or key; raise `BadCredentialError` if it is invalid or expired."""
         if not isinstance(text, str) or not text:
             raise BadCredentialError("missing_token")
         if auth_type in ("api_key", "auto") and text in self._api_keys:
@@ -86,24 +73,24 @@ class Access:
         return self._token(text)
 
     def is_expired(self, credential: Credential) -> bool:
-        """Whether a credential that was accepted is so no longer."""
+        """Return whether an accepted credential has expired since."""
         if credential.number is not None:
-            called_in = credential.number <= self._expired
+            revoked = credential.number <= self._expired
         else:
-            called_in = credential.issued <= self._expired_before
-        return called_in or unix_now() >= credential.expires
+            revoked = credential.issued <= self._expired_before
+        return revoked or unix_now() >= credential.expires
 
     def _token(self, text: str) -> Credential:
         try:
-            # The library knows whole seconds only; the end is checked below. RFC 7519 4.1.6 gives no reason
-            # to refuse a token for when it was issued, which is ahead once the clock was set back.
+            # The library compares whole seconds only; "exp" is checked below. RFC 7519 4.1.6 does not let a
+            # token be refused for its "iat", which is in the future once the clock was set back.
             claims = jwt.decode(
                 text,
                 self._secret,
                 algorithms=[_ALGORITHM],
                 options={"require": ["exp"], "verify_exp": False, "verify_iat": False},
             )
-            # A token without ``iat`` counts as issued at the dawn of time.
+            # A token without "iat" counts as issued at the epoch.
             issued, expires = float(claims.get("iat", 0.0)), float(claims["exp"])
         except (jwt.InvalidTokenError, TypeError, ValueError):
             raise BadCredentialError("invalid_token") from None

@@ -1,4 +1,4 @@
-"""How a simulated MediaMTX Camera Service behaves: the ways of its generation, and trouble on purpose.
+"""Behavior of a simulated MediaMTX Camera Service: differences of releases, and faults.
 
 See docs/protocols/mediamtx.md, "Seen on a real generation 1 server".
 """
@@ -18,37 +18,35 @@ LISTING_FAULT: Final = frozenset(
         "get_storage_info",
     }
 )
-"""What always answers -32603 on one released version; for `ServiceFaults.inner_errors`."""
+"""Methods that always fail with -32603 in one released version; for `ServiceFaults.inner_errors`."""
 
 
 @dataclass(slots=True)
 class ServiceWays:
-    """What differs from one release to another; may be changed while the service runs.
-
-    Make one with `of`, which knows each generation's defaults.
+    """Differences between releases; may be changed while the service runs. Made by `of`.
 
     Attributes:
-        generation: 1 or 2: whose methods, camera names and answers.
-        rate_limit: Calls a connection may make in ``rate_window``, or None for any number.
+        generation: 1 or 2: methods, camera names and replies.
+        rate_limit: Calls per connection in ``rate_window``, or None for any number.
         rate_window: Seconds.
         max_connections: Connections beyond it are accepted and closed with 1013; None for any number.
-        max_message: Bytes a request may have; the connection is closed with 1009 over it.
-        codes: Whose error numbers generation 1 sends: those ``seen`` on a real server, those its
-            manual has ``documented``, or those of ``older`` releases.
+        max_message: Bytes of a request; the connection is closed with 1009 beyond it.
+        codes: Error codes of generation 1: ``seen`` on a real server, ``documented`` in its manual, or of
+            ``older`` releases.
         serial: Calls of one connection are served one after the other.
         sign_in_fault: ``authenticate`` signs in the most recently connected client, whoever asked.
         failure_is_result: A failed ``authenticate`` is a result.
         token_per_call: Any call may carry ``auth_token``.
         expiry_sticks: Once a connection's token has expired, nothing signs that connection in again.
-        reads_only_token: ``authenticate`` knows the token as ``token`` only, as older servers do.
-        strict_sign_in: ``authenticate`` takes ``auth_token`` alone, and refuses more with -32602.
-        notices: How notifications look: ``classic`` (``camera_status_update``), ``topic`` (the
+        reads_only_token: ``authenticate`` accepts the token as ``token`` only, as older servers do.
+        strict_sign_in: ``authenticate`` accepts ``auth_token`` alone, and refuses more with -32602.
+        notices: Format of notifications: ``classic`` (``camera_status_update``), ``topic`` (the
             topic is the method) or ``wrapped`` (``event`` with ``topic`` and ``data``).
-        notices_to_all: Notifications reach every connection, signed in or not; otherwise those that
-            subscribed.
-        notice_first: The notification of a call arrives before its answer.
+        notices_to_all: Notifications are sent to every connection, signed in or not; otherwise to
+            subscribers.
+        notice_first: The notification of a call is sent before its response.
         stuck_after_timed: A recording that ends by itself leaves its camera stuck, and its timer
-            goes on after a stop by hand.
+            continues after a stop.
         other_paths_1008: A WebSocket to another path is accepted and closed with 1008.
         empty_416: A 416 of the file server claims the file's length and has no body.
         number_times: Times are numbers, not ISO 8601 text.
@@ -81,15 +79,11 @@ class ServiceWays:
 
     @classmethod
     def of(cls, generation: int) -> "ServiceWays":
-        """The ways of a generation, as seen on real servers.
-
-        Raises:
-            UsageError: There are generations 1 and 2.
-        """
+        """Return a generation's behavior as seen on real servers; raise `UsageError` unless it is 1 or 2."""
         if generation == 2:
             return cls(2)
         if generation != 1:
-            raise UsageError(f"there are generations 1 and 2, not {generation}")
+            raise UsageError(f"generation must be 1 or 2, not {generation}")
         return cls(
             1,
             rate_limit=120,
@@ -109,22 +103,22 @@ class ServiceWays:
 
 @dataclass(slots=True)
 class ServiceFaults:
-    """How the service misbehaves; may be changed while it runs. The default does nothing.
+    """Faults of a service; may be changed while it runs. Default: none.
 
     Attributes:
-        silent: Methods that are read, and neither carried out nor answered.
-        inner_errors: Methods that always answer -32603; see `LISTING_FAULT`.
-        cut_answers: Methods that are carried out, and whose connection goes in the middle of the answer;
-            refusals come whole.
-        answer_delay: Seconds by which every answer is late.
-        answer_twice: Every answer is sent twice.
-        binary: Answers are binary frames.
-        garbage: Ahead of every answer goes what is no JSON, what answers nobody, and what is no object.
-        string_ids: An answer's id is the request's, as text.
-        metadata: Answers have ``metadata`` beside ``result``.
-        storage_full: Pictures and recordings are refused for want of room.
-        recorder_delay: Seconds by which a recorder starts later than its start is answered.
-        cut_files_after: The file server breaks off after this many bytes of a body, or None.
+        silent: Methods that are read, but neither executed nor answered.
+        inner_errors: Methods that always fail with -32603; see `LISTING_FAULT`.
+        cut_answers: Methods that are executed, and whose connection is lost in the middle of the result;
+            errors are sent whole.
+        answer_delay: Seconds before every response.
+        answer_twice: Every response is sent twice.
+        binary: Responses are binary frames.
+        garbage: Every response is preceded by text that is not JSON, a response to no request, and an array.
+        string_ids: A response's id is the request's as text.
+        metadata: Responses have ``metadata`` beside ``result``.
+        storage_full: Pictures and recordings are refused because the disk is full.
+        recorder_delay: Seconds from the response to a start to the recorder's start.
+        cut_files_after: The file server closes the connection after this many bytes of a body, or None.
     """
 
     silent: frozenset[str] = frozenset()

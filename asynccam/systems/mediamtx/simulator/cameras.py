@@ -1,10 +1,9 @@
-"""The cameras of a simulated service, and how it tells of them."""
+"""Cameras and running recordings of a simulated service, as its messages describe them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Protocol
 
 from asynccam.errors import RecordingError
@@ -12,91 +11,74 @@ from asynccam.runtime.tasks import TaskScope
 from asynccam.systems.mediamtx.simulator.behavior import ServiceWays
 
 
-class Filming(Protocol):
-    """Whatever writes a recording's file."""
+class RecordingWriter(Protocol):
+    """Writer of a recording's file."""
 
     async def finish(self) -> None:
-        """End the recording; its file is whole then."""
+        """End the recording and complete its file."""
         ...
 
 
-class LateFilming:
-    """A recording that begins only some time after its start was answered.
+class DelayedWriter:
+    """A recording that starts ``delay`` seconds after its start was answered."""
 
-    Args:
-        scope: Owns the task that waits.
-        delay: Seconds.
-        film: Begins it.
-    """
-
-    def __init__(self, scope: TaskScope, delay: float, film: Callable[[], Awaitable[Filming]]) -> None:
-        self._film = film
+    def __init__(
+        self, scope: TaskScope, delay: float, start: Callable[[], Awaitable[RecordingWriter]]
+    ) -> None:
+        self._start = start
         self._delay = delay
-        self._beginning = scope.spawn(self._begin(), name="late recorder")
+        self._starting = scope.spawn(self._start_later(), name="late recorder")
 
     async def finish(self) -> None:
-        """End the recording.
-
-        Raises:
-            RecordingError: It was ended before it began, so there is no file.
-            AsynccamError: It could not begin.
-        """
-        if not self._beginning.done():
-            self._beginning.cancel()
-        await asyncio.wait({self._beginning})
-        if self._beginning.cancelled():
+        """End the recording; raise `RecordingError` if it had not started, or its own error."""
+        if not self._starting.done():
+            self._starting.cancel()
+        await asyncio.wait({self._starting})
+        if self._starting.cancelled():
             raise RecordingError("the recording was stopped before its recorder had started")
-        await self._beginning.result().finish()
+        await self._starting.result().finish()
 
-    async def _begin(self) -> Filming:
+    async def _start_later(self) -> RecordingWriter:
         await asyncio.sleep(self._delay)
-        return await self._film()
+        return await self._start()
 
 
 @dataclass(slots=True)
 class SimRecording:
-    """A recording that runs.
+    """A running recording.
 
-    Attributes:
-        session_id: Who it is, for generation 2.
-        filename: The file's name.
-        path: The file.
-        format: Its container.
-        began: Unix seconds.
-        counted_from: The same moment by elapsed time.
-        duration: Seconds after which it ends by itself, or None.
-        filming: What writes the file.
+    ``began`` is Unix seconds, ``began_elapsed`` the same moment as elapsed time; ``duration`` is the seconds
+    after which it ends by itself, or None.
     """
 
     session_id: str
     filename: str
-    path: Path
-    format: str
+    container: str
     began: float
-    counted_from: float
+    began_elapsed: float
     duration: float | None
-    filming: Filming
+    writer: RecordingWriter
 
 
 @dataclass(slots=True)
 class SimCamera:
-    """A camera; change it while the service runs to see what clients make of it.
+    """A camera; its attributes may be changed while the service runs.
 
     Attributes:
         device: ``/dev/video0`` in generation 1, ``camera0`` in generation 2.
         stream: Its path on the media server.
-        name: What people call it.
+        name: Display name.
         resolution: ``WIDTHxHEIGHT``.
-        fps: Frames a second.
+        fps: Frames per second.
         status: ``CONNECTED``, ``DISCONNECTED`` or ``ERROR``.
         stream_ready: Whether its stream is up; a start waits for it.
         fails: Pictures and recordings fail.
-        stuck: A recording ended by itself, and the service does not know what to do with it.
-        starting: A start is under way.
-        streaming: Somebody asked for its stream.
-        readers: Watchers of its stream.
-        recording: What it records, or None.
-        timers: Ends of timed recordings to come.
+        stuck: A recording ended by itself, and the camera refuses starts and stops since.
+        starting: A start is running.
+        streaming: Streaming was started by a client.
+        readers: Number of readers of its stream.
+        recording: The running recording, or None.
+        timers: Tasks that end timed recordings.
     """
 
     device: str
@@ -114,16 +96,21 @@ class SimCamera:
     recording: SimRecording | None = None
     timers: "set[asyncio.Task[None]]" = field(default_factory=set)
 
+    @property
+    def stream_status(self) -> str:
+        """``ACTIVE`` or ``INACTIVE``."""
+        return "ACTIVE" if self.streaming or self.recording is not None else "INACTIVE"
+
     def streams(self, host: str) -> dict[str, str]:
-        """Addresses of its streams; nothing listens there."""
+        """Return the URLs of its streams; nothing listens there."""
         return {
             "rtsp": f"rtsp://{host}:8554/{self.stream}",
             "webrtc": f"http://{host}:8889/{self.stream}",
             "hls": f"http://{host}:8888/{self.stream}/index.m3u8",
         }
 
-    def told(self, host: str) -> dict[str, Any]:
-        """The camera as lists and notifications have it."""
+    def summary(self, host: str) -> dict[str, Any]:
+        """Return the camera as lists and notifications hold it."""
         return {
             "device": self.device,
             "status": self.status,
@@ -134,22 +121,22 @@ class SimCamera:
         }
 
     def capabilities(self) -> dict[str, Any]:
-        """What it can do."""
+        """Return formats and resolutions."""
         return {"formats": ["YUYV", "MJPEG"], "resolutions": [self.resolution]}
 
     def metrics(self, ways: ServiceWays, uptime: float) -> dict[str, Any]:
-        """What its stream has done."""
+        """Return the metrics of its stream."""
         readers: Any = self.readers
         if ways.reader_list:
-            readers = [{"type": "rtspSession", "id": str(number)} for number in range(self.readers)]
+            readers = [{"type": "rtspSession", "id": str(index)} for index in range(self.readers)]
         return {"bytes_sent": 0, "readers": readers, "uptime": uptime}
 
 
-def device_name(number: int, generation: int) -> str:
-    """How a generation names its camera of this number."""
-    return f"/dev/video{number}" if generation == 1 else f"camera{number}"
+def device_name(index: int, generation: int) -> str:
+    """Return a generation's name of a camera."""
+    return f"/dev/video{index}" if generation == 1 else f"camera{index}"
 
 
-def told_time(seconds: float, ways: ServiceWays) -> Any:
-    """A time as the service writes it."""
+def time_value(seconds: float, ways: ServiceWays) -> Any:
+    """Return Unix seconds as the service writes them."""
     return seconds if ways.number_times else datetime.fromtimestamp(seconds, UTC).isoformat()

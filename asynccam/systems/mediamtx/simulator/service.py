@@ -1,30 +1,32 @@
-"""The inside of a simulated service, without sockets: cameras, recordings, and who is told of them."""
+"""State of a simulated service, without sockets: cameras, recordings, clients and notifications."""
 
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from asynccam.errors import AsynccamError, TimeoutError, UsageError
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
+from asynccam.systems.mediamtx.simulator.access import Credential
 from asynccam.systems.mediamtx.simulator.behavior import ServiceFaults, ServiceWays
-from asynccam.systems.mediamtx.simulator.calls import Caller
 from asynccam.systems.mediamtx.simulator.cameras import (
-    Filming,
-    LateFilming,
+    DelayedWriter,
+    RecordingWriter,
     SimCamera,
     SimRecording,
     device_name,
-    told_time,
+    time_value,
 )
-from asynccam.systems.mediamtx.simulator.errors import Refusal, Why
-from asynccam.systems.mediamtx.simulator.store import RECORDINGS, Store, StoredFile
+from asynccam.systems.mediamtx.simulator.errors import RefusalReason, RefusedCall
+from asynccam.systems.mediamtx.simulator.store import RECORDINGS, FileStore, ServedFile
 from asynccam.wall_clock import WALL_CLOCK
 
-_CLASSIC: Final = {
+_GENERATION_1_METHODS: Final = {
     "camera.connected": "camera_status_update",
     "camera.disconnected": "camera_status_update",
     "camera.status_change": "camera_status_update",
@@ -32,24 +34,41 @@ _CLASSIC: Final = {
     "recording.stop": "recording_status_update",
     "recording.error": "recording_status_update",
 }
-"""Topics that have a notification in generation 1 too."""
+"""Topic -> its notification in generation 1."""
+_GENERATION_1_RECORDING: Final = ("device", "status", "filename", "duration")
 
 
-class Service:
-    """What a service knows and does.
+@dataclass(slots=True, eq=False)
+class ClientSession:
+    """State of one connected client.
 
-    Args:
-        ways: How it behaves.
-        faults: How it misbehaves.
-        host: Stands in the addresses of streams.
+    Attributes:
+        number: Number of the connection, from 1.
+        post: Queues a document for it.
+        credential: Credential it is signed in with, or None.
+        locked: Nothing signs it in any more.
+        topics: Subscribed topics with their filters.
+        recent: Monotonic times of its last calls.
+    """
+
+    number: int
+    post: Callable[[Any], None]
+    credential: Credential | None = None
+    locked: bool = False
+    topics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    recent: deque[float] = field(default_factory=deque)
+
+
+class SimulatedService:
+    """Cameras, recordings and clients of a service; ``host`` appears in stream URLs.
 
     Attributes:
         cameras: By device.
-        callers: Connections open now, the newest last.
+        clients: Connected clients, the newest last.
         external: External streams of generation 2, by URL.
         retention: The last retention policy that was set.
-        requests: Requests it has read.
-        errors: Requests it has refused.
+        requests: Number of received requests.
+        errors: Number of refused requests.
     """
 
     def __init__(self, ways: ServiceWays, faults: ServiceFaults, host: str) -> None:
@@ -57,224 +76,198 @@ class Service:
         self.faults = faults
         self.host = host
         self.cameras: dict[str, SimCamera] = {}
-        self.callers: list[Caller] = []
+        self.clients: list[ClientSession] = []
         self.external: dict[str, dict[str, Any]] = {}
         self.retention: dict[str, Any] = {"policy_type": "manual", "enabled": False}
         self._began = time.monotonic()
         self.requests = 0
         self.errors = 0
         self.scope = TaskScope("simulated service")
-        self._store: Store | None = None
+        self._store: FileStore | None = None
 
     @property
-    def store(self) -> Store:
-        """Its disk."""
+    def store(self) -> FileStore:
+        """Files of the service."""
         assert self._store is not None
         return self._store
 
     @property
     def uptime(self) -> float:
-        """Seconds since it started."""
+        """Seconds since the start."""
         return time.monotonic() - self._began
 
-    def open(self, store: Store) -> None:
-        """Start with this disk."""
+    def open(self, store: FileStore) -> None:
+        """Start with these files."""
         self._store = store
         self.scope = TaskScope("simulated service")
         self._began = time.monotonic()
 
     async def aclose(self) -> None:
-        """Break off what is under way, and finish the files of recordings that run."""
+        """Cancel running calls, and finish the files of running recordings."""
         await self.scope.aclose()
         for camera in self.cameras.values():
             recording, camera.recording = camera.recording, None
             camera.starting = camera.stuck = False
             camera.timers.clear()
             if recording is not None:
-                await finish(recording.filming.finish())
+                await finish(recording.writer.finish())
 
     # -- cameras ----------------------------------------------------------------------------------
 
     def add_camera(self, name: str, device: str) -> SimCamera:
-        """Plug a camera in.
-
-        Raises:
-            UsageError: There is one of this device.
-        """
+        """Add a camera and notify clients; raise `UsageError` if there is one of this device."""
         if not device:
-            number = 0
-            while (device := device_name(number, self.ways.generation)) in self.cameras:
-                number += 1
+            index = 0
+            while (device := device_name(index, self.ways.generation)) in self.cameras:
+                index += 1
         if device in self.cameras:
             raise UsageError(f"there is a camera {device} already")
         stream = device.rpartition("/")[2].replace("video", "camera")
         camera = SimCamera(device, stream, name or f"Simulated camera {stream.removeprefix('camera')}")
         camera.stream_ready.set()
         self.cameras[device] = camera
-        self.tell("camera.connected", camera.told(self.host))
+        self.notify("camera.connected", camera.summary(self.host))
         return camera
 
     def remove_camera(self, device: str) -> None:
-        """Pull a camera out; a recording of its ends with what it has.
-
-        Raises:
-            UsageError: There is none.
-        """
+        """Remove a camera and notify clients; its recording ends. Raise `UsageError` if there is none."""
         camera = self.cameras.pop(device, None)
         if camera is None:
             raise UsageError(f"there is no camera {device}")
         camera.status = "DISCONNECTED"
         if camera.recording is not None:
-            self.scope.spawn(self._cut_off(camera), name=f"end of {device}")
-        self.tell("camera.disconnected", camera.told(self.host))
+            self.scope.spawn(self._abort_recording(camera), name=f"end of {device}")
+        self.notify("camera.disconnected", camera.summary(self.host))
 
-    async def _cut_off(self, camera: SimCamera) -> None:
-        ended = await self.end(camera)
-        self.tell("recording.error", {**ended, "status": "ERROR"})
+    async def _abort_recording(self, camera: SimCamera) -> None:
+        status = await self.stop_recording(camera)
+        self.notify("recording.error", {**status, "status": "ERROR"})
 
     # -- recordings -------------------------------------------------------------------------------
 
-    async def begin(self, camera: SimCamera, duration: float | None, form: str) -> SimRecording:
-        """Start a recording.
-
-        Raises:
-            Refusal: It records already, or cannot.
-        """
+    async def start_recording(
+        self, camera: SimCamera, duration: float | None, container: str
+    ) -> SimRecording:
+        """Start a recording, or raise `RefusedCall`."""
         if camera.stuck or camera.starting or camera.recording is not None:
-            raise Refusal(Why.RECORDING, {"device": camera.device})
+            raise RefusedCall(RefusalReason.RECORDING, {"device": camera.device})
         camera.starting = True
         try:
-            await self.stream_of(camera)
+            await self.wait_for_stream(camera)
             name = self.store.free_name(camera.stream, ".mp4")
             path = self.store.path(RECORDINGS, name)
-            filming = await self._film(camera, path)
+            writer = await self._start_writer(camera, path)
         except AsynccamError as error:
-            raise Refusal(Why.MEDIA, {"reason": str(error)}) from error
+            raise RefusedCall(RefusalReason.MEDIA, {"reason": str(error)}) from error
         finally:
             camera.starting = False
         began, elapsed = WALL_CLOCK.pair()
-        recording = SimRecording(str(uuid.uuid4()), name, path, form, began, elapsed, duration, filming)
+        recording = SimRecording(str(uuid.uuid4()), name, container, began, elapsed, duration, writer)
         camera.recording = recording
         if duration is not None:
-            timer = self.scope.spawn(self._time_out(camera, duration), name=f"timer of {name}")
+            timer = self.scope.spawn(self._stop_after(camera, duration), name=f"timer of {name}")
             camera.timers.add(timer)
             timer.add_done_callback(camera.timers.discard)
         return recording
 
-    async def _film(self, camera: SimCamera, path: Path) -> Filming:
-        """Begin to film, or answer first and begin later."""
+    async def _start_writer(self, camera: SimCamera, path: Path) -> RecordingWriter:
         delay = self.faults.recorder_delay
         if not delay:
-            return await self.store.film(camera, path)
-        return LateFilming(self.scope, delay, lambda: self.store.film(camera, path))
+            return await self.store.record(camera, path)
+        return DelayedWriter(self.scope, delay, lambda: self.store.record(camera, path))
 
-    async def stream_of(self, camera: SimCamera) -> None:
-        """Wait until a camera's stream is up.
-
-        Raises:
-            Refusal: It is not, or the camera fails, or there is no room.
-        """
+    async def wait_for_stream(self, camera: SimCamera) -> None:
+        """Wait for a camera's stream; raise `RefusedCall` if it fails or the disk is full."""
         if self.faults.storage_full:
-            raise Refusal(Why.STORAGE)
+            raise RefusedCall(RefusalReason.STORAGE)
         if camera.fails:
-            raise Refusal(Why.MEDIA, {"device": camera.device})
+            raise RefusedCall(RefusalReason.MEDIA, {"device": camera.device})
         try:
             async with deadline(self.ways.stream_wait, f"stream of {camera.device}"):
                 await camera.stream_ready.wait()
         except TimeoutError:
-            raise Refusal(Why.MEDIA, {"device": camera.device}, detail="Stream is not ready") from None
+            data = {"device": camera.device}
+            raise RefusedCall(RefusalReason.MEDIA, data, detail="Stream is not ready") from None
 
-    async def end(self, camera: SimCamera) -> dict[str, Any]:
-        """Stop a recording; what is told of it.
-
-        Raises:
-            Refusal: It records nothing.
-        """
+    async def stop_recording(self, camera: SimCamera) -> dict[str, Any]:
+        """Stop a recording and return its status, or raise `RefusedCall`."""
         recording, camera.recording = camera.recording, None
         if recording is None:
-            raise Refusal(Why.STATE, {"device": camera.device}, detail="No recording to stop")
+            data = {"device": camera.device}
+            raise RefusedCall(RefusalReason.STATE, data, detail="No recording to stop")
         if not self.ways.stuck_after_timed:
             for timer in camera.timers - {asyncio.current_task()}:
                 timer.cancel()
-        # On the scale that its begin was told on; the time of day may have been set since.
-        ended = recording.began + (WALL_CLOCK.elapsed() - recording.counted_from)
+        # On the scale of its start: the time of day may have been set since.
+        ended = recording.began + (WALL_CLOCK.elapsed() - recording.began_elapsed)
         try:
-            await finish(recording.filming.finish())
+            await finish(recording.writer.finish())
             file = await self.store.add(RECORDINGS, recording.filename)
         except AsynccamError as error:
-            raise Refusal(Why.MEDIA, {"reason": str(error)}) from error
-        return self.told_recording(camera, recording, ended, file)
+            raise RefusedCall(RefusalReason.MEDIA, {"reason": str(error)}) from error
+        return self.recording_status(camera, recording, ended, file)
 
-    def told_recording(
+    def recording_status(
         self,
         camera: SimCamera,
         recording: SimRecording,
         ended: float | None = None,
-        file: StoredFile | None = None,
+        file: ServedFile | None = None,
     ) -> dict[str, Any]:
-        """A recording as answers have it."""
-        told: dict[str, Any] = {
+        """Return a recording's status as results and notifications hold it."""
+        status: dict[str, Any] = {
             "device": camera.device,
             "session_id": recording.session_id,
             "filename": recording.filename,
             "status": "STARTED",
-            "start_time": told_time(recording.began, self.ways),
+            "start_time": time_value(recording.began, self.ways),
             "duration": recording.duration,
-            "format": recording.format,
+            "format": recording.container,
         }
         if ended is not None and file is not None:
-            told["status"] = "STOPPED"
-            told["end_time"] = told_time(ended, self.ways)
-            told["duration"] = round(ended - recording.began, 3)
-            told["file_size"] = file.size
+            status["status"] = "STOPPED"
+            status["end_time"] = time_value(ended, self.ways)
+            status["duration"] = round(ended - recording.began, 3)
+            status["file_size"] = file.size
             if self.ways.generation == 1:
-                told["session_id"] = None
-        return told
+                status["session_id"] = None
+        return status
 
-    async def _time_out(self, camera: SimCamera, seconds: float) -> None:
+    async def _stop_after(self, camera: SimCamera, seconds: float) -> None:
         await asyncio.sleep(seconds)
         if camera.recording is None:
             return
         camera.stuck = self.ways.stuck_after_timed
-        ended = await self.end(camera)
-        self.tell("recording.stop", ended)
+        self.notify("recording.stop", await self.stop_recording(camera))
 
-    # -- who is told ------------------------------------------------------------------------------
+    # -- notifications ----------------------------------------------------------------------------
 
-    def tell(self, topic: str, payload: dict[str, Any]) -> None:
-        """Notify whoever is to hear of a topic."""
-        method = _CLASSIC.get(topic)
+    def notify(self, topic: str, payload: dict[str, Any]) -> None:
+        """Send a notification to all clients that receive the topic."""
+        method = _GENERATION_1_METHODS.get(topic)
         if self.ways.notices == "topic":
             document: dict[str, Any] = {"jsonrpc": "2.0", "method": topic, "params": payload}
         elif self.ways.notices == "wrapped":
             wrapped = {"topic": topic, "data": payload}
             document = {"jsonrpc": "2.0", "method": "event", "params": wrapped}
         elif method is not None:
-            document = {"jsonrpc": "2.0", "method": method, "params": _classic(method, payload)}
+            if method == "recording_status_update":
+                payload = {name: payload[name] for name in _GENERATION_1_RECORDING if name in payload}
+            document = {"jsonrpc": "2.0", "method": method, "params": payload}
         else:
             return
-        for caller in self.callers:
-            if self.ways.notices_to_all or _wants(caller, topic, payload):
-                caller.post(document)
+        for client in self.clients:
+            if self.ways.notices_to_all or _is_subscribed(client, topic, payload):
+                client.post(document)
 
-    def tell_in_order(self, topic: str, payload: dict[str, Any], after: list[Callable[[], None]]) -> None:
-        """Notify now or once the call is answered, as the generation does."""
+    def notify_in_order(self, topic: str, payload: dict[str, Any], after: list[Callable[[], None]]) -> None:
+        """Notify before or after the response to the call, depending on the generation."""
         if self.ways.notice_first:
-            self.tell(topic, payload)
+            self.notify(topic, payload)
         else:
-            after.append(lambda: self.tell(topic, payload))
+            after.append(lambda: self.notify(topic, payload))
 
 
-def _wants(caller: Caller, topic: str, payload: dict[str, Any]) -> bool:
-    filters = caller.topics.get(topic)
+def _is_subscribed(client: ClientSession, topic: str, payload: dict[str, Any]) -> bool:
+    filters = client.topics.get(topic)
     return filters is not None and all(payload.get(name) == value for name, value in filters.items())
-
-
-def _classic(method: str, payload: dict[str, Any]) -> dict[str, Any]:
-    if method != "recording_status_update":
-        return payload
-    return _only(payload, ("device", "status", "filename", "duration"))
-
-
-def _only(payload: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    return {name: payload[name] for name in names if name in payload}

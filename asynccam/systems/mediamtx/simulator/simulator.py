@@ -1,13 +1,14 @@
 """A MediaMTX Camera Service of either generation, for tests and demonstrations.
 
-It speaks docs/protocols/mediamtx.md from the other side, on aiohttp's server, and shares no codec
-and no table with the client. Recordings and pictures are real files.
+It implements docs/protocols/mediamtx.md with aiohttp's server, and shares neither codec nor tables with the
+client. Recordings and pictures are real files.
 """
 
 import asyncio
+import re
 import ssl
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -18,47 +19,49 @@ from aiohttp import web
 
 from asynccam.errors import ConnectionError, StateError, UsageError
 from asynccam.runtime.tasks import TaskScope, finish
-from asynccam.systems.mediamtx.simulator.access import ROLES, Access
+from asynccam.systems.mediamtx.simulator.access import ROLES, Access, BadCredentialError
 from asynccam.systems.mediamtx.simulator.behavior import ServiceFaults, ServiceWays
 from asynccam.systems.mediamtx.simulator.cameras import SimCamera
-from asynccam.systems.mediamtx.simulator.connection import ClientConnection
-from asynccam.systems.mediamtx.simulator.dispatch import Dispatcher
-from asynccam.systems.mediamtx.simulator.http import web_app
-from asynccam.systems.mediamtx.simulator.media import Clips
-from asynccam.systems.mediamtx.simulator.service import Service
-from asynccam.systems.mediamtx.simulator.store import Store
+from asynccam.systems.mediamtx.simulator.connection import ClientConnection, Dispatcher
+from asynccam.systems.mediamtx.simulator.service import SimulatedService
+from asynccam.systems.mediamtx.simulator.store import KINDS, FileStore, MediaTemplates, ServedFile
 
-_CLOSE_SECONDS: Final = 1.0
+DEFAULT_PORT: Final = 8002
+DEFAULT_HTTP_PORT: Final = 8003
+_CLOSE_TIMEOUT: Final = 1.0
+_CHUNK: Final = 64 * 1024
+_RANGE: Final = re.compile(r"bytes=(\d+)-(\d*)")
+_BEARER: Final = "Bearer "
 
 
 class MediaMTXSimulator:
-    """A service that behaves as a real one; use it as an async context manager.
+    """A simulated MediaMTX Camera Service; use it as an async context manager.
 
-    On leaving, running recordings are finished, connections closed with 1001, and the directory
-    deleted if it was not given.
+    On leaving, running recordings are finished, connections closed with 1001, and the directory deleted if it
+    was not given.
 
     Args:
         generation: 1 or 2.
         host: Address to listen at.
-        port: Of the WebSocket; 0 takes a free one, see `port`.
-        http_port: Of the file server; None for the WebSocket's.
-        directory: Where recordings and pictures are kept; None for a temporary one.
-        cameras: How many cameras there are at first, or their names.
+        port: Port of the WebSocket; 0 takes a free one, see `port`.
+        http_port: Port of the file server; None for the WebSocket's.
+        directory: Directory of recordings and pictures; None for a temporary one.
+        cameras: Number of cameras, or their names.
         secret: Signs tokens (HS256, 32 bytes or more); a random one if empty.
         api_keys: Key -> role.
-        ways: How it behaves; the generation's ways by default.
-        faults: Trouble on purpose; none by default.
-        clip: A file each recording is a copy of; by default one that GStreamer makes once.
-        picture: A file each picture is a copy of; likewise.
+        ways: Behavior; by default that of the generation.
+        faults: Faults to show; by default none.
+        clip: A file that recordings are copies of; by default GStreamer makes one.
+        picture: A file that pictures are copies of; by default GStreamer makes one.
         live: Record with GStreamer each time instead.
         tls: A server's context, for ``wss`` and ``https``.
 
     Attributes:
-        ways: Change it while it runs to change how it behaves.
-        faults: Likewise.
+        ways: May be changed while the service runs.
+        faults: May be changed while the service runs.
 
     Raises:
-        UsageError: No such generation or role.
+        UsageError: Not a valid generation or role.
     """
 
     def __init__(
@@ -87,14 +90,14 @@ class MediaMTXSimulator:
         self.ways = ways or ServiceWays.of(generation)
         self.faults = faults or ServiceFaults()
         self._host = host
-        self._wanted = (port, http_port)
+        self._wanted_ports = (port, http_port)
         self._ports: tuple[int, int] | None = None
-        self._directory = directory
-        self._home: Path | None = None
+        self._given_directory = directory
+        self._directory: Path | None = None
         self._clip, self._picture, self._live = clip, picture, live
         self._tls = tls
         self._access = Access(secret, api_keys or {})
-        self._service = Service(self.ways, self.faults, host)
+        self._service = SimulatedService(self.ways, self.faults, host)
         self._dispatcher = Dispatcher(self._service, self._access)
         self._connections: dict[int, ClientConnection] = {}
         self._accepted = 0
@@ -102,115 +105,97 @@ class MediaMTXSimulator:
         self._flowing.set()
         self._runner: web.AppRunner | None = None
         self._stack = AsyncExitStack()
-        self._plug_in(cameras)
+        self._add_cameras(cameras)
 
-    # -- where it is and who may come -----------------------------------------------------------
+    # -- addresses and credentials ----------------------------------------------------------------
 
     @property
     def host(self) -> str:
-        """The address it listens at."""
+        """Address it listens at."""
         return self._host
 
     @property
     def port(self) -> int:
-        """The WebSocket's port.
-
-        Raises:
-            StateError: It was never started.
-        """
-        return self._listening()[0]
+        """Port of the WebSocket; raises `StateError` before the first start."""
+        return self._listening_ports()[0]
 
     @property
     def http_port(self) -> int:
-        """The file server's port; raises what `port` does."""
-        return self._listening()[1]
+        """Port of the file server; raises as `port` does."""
+        return self._listening_ports()[1]
 
     @property
     def url(self) -> str:
-        """The WebSocket's URL."""
-        return f"{'ws' if self._tls is None else 'wss'}://{_bracketed(self._host)}:{self.port}/ws"
+        """URL of the WebSocket."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"{'ws' if self._tls is None else 'wss'}://{host}:{self.port}/ws"
 
     @property
     def connections(self) -> int:
-        """Clients connected now."""
+        """Number of connected clients."""
         return len(self._connections)
 
     @property
     def accepted(self) -> int:
-        """Clients that ever connected."""
+        """Number of clients that ever connected."""
         return self._accepted
 
     @property
     def requests(self) -> int:
-        """Requests it has read."""
+        """Number of received requests."""
         return self._service.requests
 
     def token(self, role: str = "admin", *, lifetime: float = 3600.0) -> str:
-        """A JWT it accepts.
-
-        Args:
-            role: ``viewer``, ``operator`` or ``admin``.
-            lifetime: Seconds; one below 0 gives a token that has expired.
+        """Return a valid JWT; a negative ``lifetime`` in seconds gives an expired one.
 
         Raises:
-            UsageError: No such role.
+            UsageError: Not ``viewer``, ``operator`` or ``admin``.
         """
         if role not in ROLES:
             raise UsageError(f"the roles are {', '.join(ROLES)}, not {role}")
         return self._access.token(role, lifetime)
 
     def expire_tokens(self) -> None:
-        """Every token issued until now expires, those of open connections too; keys do not."""
+        """Expire all tokens issued until now, also those of open connections; keys stay valid."""
         self._access.expire_tokens()
 
-    # -- what is there ----------------------------------------------------------------------------
+    # -- cameras and notifications ----------------------------------------------------------------
 
     @property
     def cameras(self) -> Mapping[str, SimCamera]:
-        """The cameras by device; change one to see what clients make of it."""
+        """Cameras by device; their attributes may be changed."""
         return self._service.cameras
 
     def add_camera(self, name: str = "", *, device: str = "") -> SimCamera:
-        """Plug a camera in; whoever listens is told.
+        """Add a camera and notify clients.
 
-        Args:
-            name: What people call it.
-            device: ``/dev/video7`` or ``camera7``; the first that is free by default.
+        ``device`` is ``/dev/video7`` or ``camera7``, by default the first that is free.
 
         Raises:
-            UsageError: There is one of this device.
+            UsageError: There is a camera of this device.
         """
         return self._service.add_camera(name, device)
 
     def remove_camera(self, device: str) -> None:
-        """Pull a camera out; whoever listens is told.
-
-        Raises:
-            UsageError: There is none.
-        """
+        """Remove a camera and notify clients; raise `UsageError` if there is none."""
         self._service.remove_camera(device)
 
     def tell(self, topic: str, payload: dict[str, Any]) -> None:
-        """Send a notification, in the form of the generation, to whoever is to hear of the topic.
+        """Send a notification of a topic (``camera.status_change`` for example) as the generation does."""
+        self._service.notify(topic, payload)
 
-        Args:
-            topic: ``camera.status_change`` for example.
-            payload: What is told.
-        """
-        self._service.tell(topic, payload)
-
-    # -- trouble ----------------------------------------------------------------------------------
+    # -- connection faults ------------------------------------------------------------------------
 
     def freeze(self) -> None:
         """Read nothing and send nothing, not even pongs, until `thaw`."""
         self._flowing.clear()
 
     def thaw(self) -> None:
-        """Go on after `freeze`."""
+        """Continue after `freeze`."""
         self._flowing.set()
 
     def drop(self) -> None:
-        """Cut every connection without a word."""
+        """Abort every connection without a close frame."""
         for connection in self._connections.values():
             connection.drop()
 
@@ -218,43 +203,46 @@ class MediaMTXSimulator:
         """Close every connection with a code: 1001 (going away), 1013 (try again later), 1008, 1009."""
         self.thaw()
         async with TaskScope("goodbye") as scope:
-            jobs = {number: one.aclose(code, reason) for number, one in self._connections.items()}
-            await scope.gather(jobs, name="close")
+            closes = {
+                number: connection.aclose(code, reason) for number, connection in self._connections.items()
+            }
+            await scope.gather(closes, name="close")
 
     async def restart(self, *, cameras: int | Sequence[str] | None = None) -> None:
-        """Stop without a word, and come back at the same ports with the same files.
+        """Abort all connections, and start at the same ports with the same files.
 
-        Args:
-            cameras: Those it has afterwards; the same as before by default.
+        ``cameras`` replace the present ones, if given.
 
         Raises:
-            ConnectionError: Somebody else took the port meanwhile.
+            ConnectionError: Another program took the port meanwhile.
         """
         await self.stop(abruptly=True)
         if cameras is not None:
             self._service.cameras.clear()
-            self._plug_in(cameras)
+            self._add_cameras(cameras)
         await self.start()
 
-    # -- life -------------------------------------------------------------------------------------
+    # -- start and stop ---------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Listen; again at the same ports after `stop`.
 
         Raises:
             ConnectionError: The address cannot be listened at.
-            StateError: It listens already, or the context was not entered.
+            StateError: Already started, or the context was not entered.
             StorageError: The directory cannot be used.
         """
         if self._runner is not None:
             raise StateError("the service is started already")
-        if self._home is None:
+        if self._directory is None:
             raise StateError("the service is an async context manager; enter it first")
-        store = Store(self._home, Clips(self._home, self._clip, self._picture), live=self._live)
+        templates = MediaTemplates(self._directory, self._clip, self._picture)
+        store = FileStore(self._directory, templates, live=self._live)
         await store.open()
         self._service.open(store)
-        app = web_app(self._service, self._access, self._socket)
-        runner = self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLOSE_SECONDS)
+        runner = self._runner = web.AppRunner(
+            self._application(), access_log=None, shutdown_timeout=_CLOSE_TIMEOUT
+        )
         try:
             await runner.setup()
             self._ports = await self._listen(runner)
@@ -263,10 +251,9 @@ class MediaMTXSimulator:
             raise
 
     async def stop(self, *, abruptly: bool = False) -> None:
-        """Listen no more; files of running recordings are finished. Harmless when called twice.
+        """Stop listening, and finish the files of running recordings; may be called twice.
 
-        Args:
-            abruptly: Cut connections without a word.
+        ``abruptly`` aborts connections without a close frame.
         """
         runner, self._runner = self._runner, None
         if runner is None:
@@ -274,7 +261,7 @@ class MediaMTXSimulator:
         for site in runner.sites:
             await site.stop()
         if not abruptly:
-            self._service.tell("system.shutdown", {"reason": "stopped"})
+            self._service.notify("system.shutdown", {"reason": "stopped"})
             await self.close(aiohttp.WSCloseCode.GOING_AWAY, "Server shutdown")
         self.drop()
         self.thaw()
@@ -283,7 +270,7 @@ class MediaMTXSimulator:
 
     async def __aenter__(self) -> "MediaMTXSimulator":
         try:
-            self._home = self._directory or await self._temporary()
+            self._directory = self._given_directory or await self._temporary()
             await self.start()
         except BaseException:
             await finish(self._stack.aclose())
@@ -293,19 +280,17 @@ class MediaMTXSimulator:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await finish(self._leave())
+        await finish(self._close())
 
-    # -- inside -----------------------------------------------------------------------------------
-
-    async def _leave(self) -> None:
+    async def _close(self) -> None:
         try:
             await self.stop()
         finally:
-            self._home = None
+            self._directory = None
             await self._stack.aclose()
 
     async def _temporary(self) -> Path:
-        """A directory that is deleted in the end, also when this is cancelled meanwhile."""
+        """Create a directory that is deleted in the end, also if this is cancelled meanwhile."""
 
         async def make() -> Path:
             temporary = await asyncio.to_thread(tempfile.TemporaryDirectory, prefix="asynccam-mediamtx-")
@@ -314,17 +299,17 @@ class MediaMTXSimulator:
 
         return await finish(make())
 
-    def _plug_in(self, cameras: int | Sequence[str]) -> None:
+    def _add_cameras(self, cameras: int | Sequence[str]) -> None:
         for name in [""] * cameras if isinstance(cameras, int) else cameras:
             self._service.add_camera(name, "")
 
-    def _listening(self) -> tuple[int, int]:
+    def _listening_ports(self) -> tuple[int, int]:
         if self._ports is None:
             raise StateError("the service was never started")
         return self._ports
 
     async def _listen(self, runner: web.AppRunner) -> tuple[int, int]:
-        port, http_port = self._ports or self._wanted
+        port, http_port = self._ports or self._wanted_ports
         port = await self._open(runner, port)
         return port, port if http_port in (None, port) else await self._open(runner, http_port or 0)
 
@@ -336,10 +321,18 @@ class MediaMTXSimulator:
             raise ConnectionError(f"cannot listen at {self._host}:{port}: {error.strerror}") from error
         return int(runner.addresses[before][1])
 
-    async def _socket(self, request: web.Request) -> web.StreamResponse:
-        """Serve one client of the WebSocket."""
+    # -- HTTP -------------------------------------------------------------------------------------
+
+    def _application(self) -> web.Application:
+        app = web.Application()
+        app.router.add_get("/ws", self._serve_client)
+        app.router.add_get("/files/{kind}/{name}", FileServer(self._service, self._access).get)
+        app.router.add_get("/{anywhere:.*}", self._serve_other_path)
+        return app
+
+    async def _serve_client(self, request: web.Request) -> web.StreamResponse:
         socket = web.WebSocketResponse(
-            timeout=_CLOSE_SECONDS, autoping=False, max_msg_size=self.ways.max_message
+            timeout=_CLOSE_TIMEOUT, autoping=False, max_msg_size=self.ways.max_message
         )
         await socket.prepare(request)
         if self.ways.max_connections is not None and self.connections >= self.ways.max_connections:
@@ -349,14 +342,108 @@ class MediaMTXSimulator:
         number = self._accepted
         connection = ClientConnection(number, socket, request, self._service, self._dispatcher, self._flowing)
         self._connections[number] = connection
-        self._service.callers.append(connection)
+        self._service.clients.append(connection.session)
         try:
             await connection.run()
         finally:
-            self._service.callers.remove(connection)
+            self._service.clients.remove(connection.session)
             del self._connections[number]
         return socket
 
+    async def _serve_other_path(self, request: web.Request) -> web.StreamResponse:
+        if not self.ways.other_paths_1008 or "Upgrade" not in request.headers:
+            raise web.HTTPNotFound
+        socket = web.WebSocketResponse(timeout=_CLOSE_TIMEOUT)
+        await socket.prepare(request)
+        await socket.close(code=aiohttp.WSCloseCode.POLICY_VIOLATION, message=b"Invalid path")
+        return socket
 
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+
+class FileServer:
+    """HTTP server of a service's files, for clients with a credential."""
+
+    def __init__(self, service: SimulatedService, access: Access) -> None:
+        self._service = service
+        self._access = access
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        """Serve ``GET`` and ``HEAD`` of ``/files/recordings/NAME`` and ``/files/snapshots/NAME``."""
+        self._authenticate(request)
+        kind, name = request.match_info["kind"], request.match_info["name"]
+        file = self._service.store.files[kind].get(name) if kind in KINDS else None
+        if file is None:
+            raise web.HTTPNotFound
+        requested = _RANGE.fullmatch(request.headers.get("Range", ""))
+        start = int(requested[1]) if requested else 0
+        if start >= file.size and requested and self._service.ways.empty_416:
+            return await self._empty_416(request, file)
+        if self._service.faults.cut_files_after is not None and start < file.size:
+            return await self._send_cut(request, file, start, self._service.faults.cut_files_after)
+        return web.FileResponse(file.path, chunk_size=_CHUNK)
+
+    def _authenticate(self, request: web.Request) -> None:
+        header = request.headers.get("Authorization", "")
+        try:
+            if "X-API-Key" in request.headers:
+                self._access.check(request.headers["X-API-Key"], "api_key")
+            else:
+                self._access.check(header.removeprefix(_BEARER) if header.startswith(_BEARER) else "", "jwt")
+        except BadCredentialError as error:
+            raise web.HTTPUnauthorized(text=str(error), headers={"WWW-Authenticate": "Bearer"}) from None
+
+    async def _empty_416(self, request: web.Request, file: ServedFile) -> web.StreamResponse:
+        """Announce a body and send none; the connection stays open, as with the real server."""
+        headers = {"Content-Range": f"bytes */{file.size}", "Content-Length": str(file.size)}
+        response = web.StreamResponse(status=416, headers=headers)
+        await response.prepare(request)
+        return response
+
+    async def _send_cut(
+        self, request: web.Request, file: ServedFile, start: int, limit: int
+    ) -> web.StreamResponse:
+        """Send the first ``limit`` bytes, and close the connection."""
+        headers = {"Content-Length": str(file.size - start), "Accept-Ranges": "bytes"}
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{file.size - 1}/{file.size}"
+        response = web.StreamResponse(status=206 if start else 200, headers=headers)
+        await response.prepare(request)
+        data = await self._service.store.read(file, start, limit)
+        await response.write(data)
+        if start + len(data) < file.size and request.transport is not None:
+            request.transport.close()
+        return response
+
+
+async def serve(
+    *,
+    host: str = "127.0.0.1",
+    port: int = DEFAULT_PORT,
+    http_port: int | None = DEFAULT_HTTP_PORT,
+    generation: int = 1,
+    directory: Path | None = None,
+    cameras: int | Sequence[str] = 2,
+    secret: str = "",
+    api_keys: Mapping[str, str] | None = None,
+    live: bool = False,
+    faults: ServiceFaults | None = None,
+    on_ready: Callable[[MediaMTXSimulator], None] = lambda _: None,
+) -> None:
+    """Run a `MediaMTXSimulator` until cancelled; ``on_ready`` is called once it listens.
+
+    Arguments and errors as of the simulator; this is ``asynccam simulate mediamtx``.
+    """
+    simulator = MediaMTXSimulator(
+        generation=generation,
+        host=host,
+        port=port,
+        http_port=http_port,
+        directory=directory,
+        cameras=cameras,
+        secret=secret,
+        api_keys=api_keys,
+        live=live,
+        faults=faults,
+    )
+    async with simulator:
+        on_ready(simulator)
+        await asyncio.Event().wait()

@@ -1,42 +1,85 @@
-"""The disk of a simulated service: recordings and pictures that are real files."""
+"""Files of a simulated service: real recordings and pictures, made by GStreamer."""
 
 import asyncio
 import shutil
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
-from asynccam.errors import StorageError
+from asynccam.errors import RecordingError, StorageError
+from asynccam.recording.elements import Graph, GstElement, caps
+from asynccam.recording.gstreamer import find_installation
 from asynccam.recording.outputs import SingleFile
 from asynccam.recording.pipeline import Pipeline
-from asynccam.recording.recorder import Recorder
+from asynccam.recording.process import LaunchProcess
+from asynccam.recording.recorder import Limits, Recorder
 from asynccam.recording.sources import TestPattern
 from asynccam.runtime.tasks import finish
-from asynccam.systems.mediamtx.simulator.cameras import Filming, SimCamera
-from asynccam.systems.mediamtx.simulator.media import Clips
+from asynccam.runtime.timing import deadline
+from asynccam.systems.mediamtx.simulator.cameras import RecordingWriter, SimCamera
 from asynccam.wall_clock import WALL_CLOCK, local_now, unix_now
 
 RECORDINGS: Final = "recordings"
 SNAPSHOTS: Final = "snapshots"
 KINDS: Final = (RECORDINGS, SNAPSHOTS)
-_FIRST_FRAME: Final = 15.0
+_FIRST_FRAME_TIMEOUT: Final = 15.0
 _PATTERNS: Final = ("pinwheel", "ball", "smpte", "spokes")
 """Test pictures of cameras, by their devices."""
+_CLIP_SECONDS: Final = 0.5
+_WIDTH: Final = 320
+_HEIGHT: Final = 180
+_FPS: Final = 15
+_PICTURE_TIMEOUT: Final = 20.0
+
+
+class MediaTemplates:
+    """One recording and one picture that all files are copies of, made when first needed unless given."""
+
+    def __init__(self, directory: Path, clip: Path | None, picture: Path | None) -> None:
+        self._directory = directory
+        self._clip = clip
+        self._picture = picture
+        self._lock = asyncio.Lock()
+
+    async def prepare(self) -> None:
+        """Make the recording, so that later copies need no time; raise `RecordingError` on failure."""
+        await self._the_clip()
+
+    async def record_to(self, path: Path) -> None:
+        """Copy the recording; raise `RecordingError` or `StorageError`."""
+        await _copy(await self._the_clip(), path)
+
+    async def picture_to(self, path: Path) -> None:
+        """Copy the picture; raise `RecordingError` or `StorageError`."""
+        async with self._lock:
+            if self._picture is None:
+                self._picture = await self._made("picture.jpg", _make_picture)
+        await _copy(self._picture, path)
+
+    async def _the_clip(self) -> Path:
+        async with self._lock:
+            if self._clip is None:
+                self._clip = await self._made("clip.mp4", _make_clip)
+            return self._clip
+
+    async def _made(self, name: str, make: Callable[[Path], Awaitable[None]]) -> Path:
+        path = self._directory / name
+        if await asyncio.to_thread(path.exists):  # of an earlier service with this directory
+            return path
+        fresh = self._directory / f"new-{name}"
+        await asyncio.to_thread(fresh.unlink, missing_ok=True)
+        await make(fresh)
+        return await asyncio.to_thread(fresh.replace, path)
 
 
 @dataclass(frozen=True, slots=True)
-class StoredFile:
-    """A file of the service.
+class ServedFile:
+    """A file of the service: size in bytes, ``modified`` in Unix seconds.
 
-    Attributes:
-        name: Its name.
-        path: Where it is.
-        size: Bytes.
-        modified: Unix seconds.
-        began: When it was made, by elapsed time: as this service saw it, or as the file's time and that of
-            day told when the service was opened.
-        made_here: Whether this service made it.
+    ``began`` is when it was made, as elapsed time: measured if ``made_here``, else derived from ``modified``
+    and the time of day when the service was opened.
     """
 
     name: str
@@ -47,94 +90,81 @@ class StoredFile:
     made_here: bool
 
     def age(self) -> float:
-        """Seconds for which it is there; setting the clock makes no file old."""
+        """Return the file's age in seconds, which setting the clock does not increase."""
         age = WALL_CLOCK.elapsed() - self.began
         # The time of day may have been wrong when the file was found.
         return age if self.made_here else min(age, unix_now() - self.modified)
 
 
-class _Copied:
-    """A recording that is a copy of the one that was made before."""
+class _CopyWriter:
+    """A recording that is copied from the template at its end."""
 
-    def __init__(self, clips: Clips, path: Path) -> None:
-        self._clips = clips
+    def __init__(self, templates: MediaTemplates, path: Path) -> None:
+        self._templates = templates
         self._path = path
 
     async def finish(self) -> None:
-        """Put the copy there."""
-        await self._clips.record_to(self._path)
+        await self._templates.record_to(self._path)
 
 
-class _Filmed:
-    """A recording that GStreamer makes meanwhile."""
+class _LiveWriter:
+    """A recording by GStreamer."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
 
     async def finish(self) -> None:
-        """Finish the file."""
         try:
             await self._recorder.stop()
         finally:
             await finish(self._recorder.aclose())
 
 
-class Store:
-    """The files of a service, by kind and name.
+class FileStore:
+    """Files of a service by kind and name; those of an earlier service in the directory are found again.
 
-    Args:
-        directory: Where they are kept; files of an earlier service there are found again.
-        clips: What recordings and pictures are copies of.
-        live: Whether GStreamer records anew each time instead.
+    With ``live`` GStreamer records each file; otherwise files are copies of the templates.
 
     Attributes:
         files: For each of `KINDS` its files by name, oldest first.
     """
 
-    def __init__(self, directory: Path, clips: Clips, *, live: bool) -> None:
+    def __init__(self, directory: Path, templates: MediaTemplates, *, live: bool) -> None:
         self.directory = directory
-        self.files: dict[str, dict[str, StoredFile]] = {kind: {} for kind in KINDS}
-        self._clips = clips
+        self.files: dict[str, dict[str, ServedFile]] = {kind: {} for kind in KINDS}
+        self._templates = templates
         self._live = live
-        self._taken: set[str] = set()
+        self._used_names: set[str] = set()
 
     async def open(self) -> None:
-        """Make the directories, and look what is there.
-
-        Raises:
-            StorageError: They cannot be made or read.
-        """
+        """Create the directories and list their files; raise `StorageError` on failure."""
         try:
             for kind in KINDS:
                 found = await asyncio.to_thread(_scan, self.directory / kind)
-                self.files[kind] = {one.name: one for one in found}
-                self._taken.update(self.files[kind])
+                self.files[kind] = {file.name: file for file in found}
+                self._used_names.update(self.files[kind])
         except OSError as error:
             raise StorageError(f"cannot use {self.directory}: {error}") from error
 
     def free_name(self, stem: str, suffix: str) -> str:
-        """A name no file has; nobody else gets it."""
+        """Reserve and return an unused name."""
         stamp = local_now().strftime("%Y-%m-%d_%H-%M-%S")
-        name, number = f"{stem}_{stamp}{suffix}", 0
-        while name in self._taken:
-            number += 1
-            name = f"{stem}_{stamp}_{number}{suffix}"
-        self._taken.add(name)
+        name, count = f"{stem}_{stamp}{suffix}", 0
+        while name in self._used_names:
+            count += 1
+            name = f"{stem}_{stamp}_{count}{suffix}"
+        self._used_names.add(name)
         return name
 
     def path(self, kind: str, name: str) -> Path:
-        """Where a file of this name goes."""
+        """Return the path of a file."""
         return self.directory / kind / name
 
-    async def film(self, camera: SimCamera, path: Path) -> Filming:
-        """Begin a recording.
-
-        Raises:
-            RecordingError, TimeoutError, StorageError: GStreamer cannot.
-        """
+    async def record(self, camera: SimCamera, path: Path) -> RecordingWriter:
+        """Start a recording; raise `RecordingError`, `TimeoutError` or `StorageError`."""
         if not self._live:
-            await self._clips.prepare()
-            return _Copied(self._clips, path)
+            await self._templates.prepare()
+            return _CopyWriter(self._templates, path)
         width, _, height = camera.resolution.partition("x")
         source = TestPattern(
             label=camera.name,
@@ -146,49 +176,41 @@ class Store:
         )
         recorder = Recorder(Pipeline(source, SingleFile(path)), name=path.name)
         try:
-            await recorder.start(timeout=_FIRST_FRAME)
+            await recorder.start(timeout=_FIRST_FRAME_TIMEOUT)
         except BaseException:
             await finish(recorder.aclose())
             raise
-        return _Filmed(recorder)
+        return _LiveWriter(recorder)
 
-    async def picture(self, name: str) -> StoredFile:
-        """Take a picture; one of the same name is replaced.
-
-        Raises:
-            RecordingError, TimeoutError, StorageError: GStreamer cannot.
-        """
-        await self._clips.picture_to(self.path(SNAPSHOTS, name))
-        self._taken.add(name)
+    async def take_picture(self, name: str) -> ServedFile:
+        """Make a picture, replacing one of the same name; errors as of `record`."""
+        await self._templates.picture_to(self.path(SNAPSHOTS, name))
+        self._used_names.add(name)
         return await self.add(SNAPSHOTS, name)
 
-    async def add(self, kind: str, name: str) -> StoredFile:
-        """Take note of a file that is there now.
-
-        Raises:
-            StorageError: It is not.
-        """
+    async def add(self, kind: str, name: str) -> ServedFile:
+        """Add a file that was written; raise `StorageError` if it does not exist."""
         path = self.path(kind, name)
         try:
             status = await asyncio.to_thread(path.stat)
         except OSError as error:
             raise StorageError(f"cannot read {path}: {error}") from error
-        file = StoredFile(
+        file = ServedFile(
             name, path, status.st_size, status.st_mtime, began=WALL_CLOCK.elapsed(), made_here=True
         )
         self.files[kind].pop(name, None)
         self.files[kind][name] = file
         return file
 
-    async def delete(self, kind: str, name: str) -> StoredFile | None:
-        """Delete a file; None if there is none of this name."""
+    async def delete(self, kind: str, name: str) -> ServedFile | None:
+        """Delete a file and return it; None if there is none of this name."""
         file = self.files[kind].pop(name, None)
         if file is not None:
             await asyncio.to_thread(file.path.unlink, missing_ok=True)
         return file
 
-    async def part(self, file: StoredFile, start: int, size: int) -> bytes:
-        """At most ``size`` bytes of a file."""
+    async def read(self, file: ServedFile, start: int, size: int) -> bytes:
+        """Return at most ``size`` bytes of a file."""
 
         def read() -> bytes:
             with file.path.open("rb") as stream:
@@ -197,12 +219,51 @@ class Store:
 
         return await asyncio.to_thread(read)
 
-    async def space(self) -> tuple[int, int, int]:
-        """Bytes the disk has, uses, and has free."""
+    async def disk_usage(self) -> tuple[int, int, int]:
+        """Return total, used and free bytes of the disk."""
         return await asyncio.to_thread(shutil.disk_usage, self.directory)
 
 
-def _scan(directory: Path) -> list[StoredFile]:
+async def _make_clip(path: Path) -> None:
+    """Record half a second of a test picture."""
+    source = TestPattern(label="simulated", width=_WIDTH, height=_HEIGHT, fps=Fraction(_FPS), bitrate=300)
+    limits = Limits(seconds=_CLIP_SECONDS)
+    async with Recorder(Pipeline(source, SingleFile(path)), name=path.name, limits=limits) as recorder:
+        await recorder.start(timeout=_PICTURE_TIMEOUT)
+        verdicts = await recorder.wait()
+    if not verdicts or not verdicts[-1].frames:
+        raise RecordingError(f"no recording could be made: {recorder.error or 'it has no frame'}")
+
+
+async def _make_picture(path: Path) -> None:
+    """Encode one test picture to JPEG."""
+    chain = (
+        GstElement("videotestsrc", {"num-buffers": 1}),
+        caps("video/x-raw", format="I420", width=_WIDTH, height=_HEIGHT),
+        GstElement("jpegenc"),
+        GstElement("filesink", {"location": str(path)}),
+    )
+    graph = Graph((chain,))
+    tools = await find_installation(graph.factories)
+    argv = [*tools.guard, tools.launch, "-q", *graph.arguments()]
+    process = await LaunchProcess.start(argv, lambda _: None)
+    try:
+        async with deadline(_PICTURE_TIMEOUT, "test picture from GStreamer"):
+            status = await process.wait()
+    finally:
+        await process.stop()
+    if status:
+        raise RecordingError("no picture could be made", output=process.output)
+
+
+async def _copy(source: Path, target: Path) -> None:
+    try:
+        await asyncio.to_thread(shutil.copyfile, source, target)
+    except OSError as error:
+        raise StorageError(f"cannot write {target}: {error}") from error
+
+
+def _scan(directory: Path) -> list[ServedFile]:
     directory.mkdir(parents=True, exist_ok=True)
     found = []
     wall, elapsed = WALL_CLOCK.pair()
@@ -210,6 +271,6 @@ def _scan(directory: Path) -> list[StoredFile]:
         status = path.stat()
         began = elapsed - max(0.0, wall - status.st_mtime)
         found.append(
-            StoredFile(path.name, path, status.st_size, status.st_mtime, began=began, made_here=False)
+            ServedFile(path.name, path, status.st_size, status.st_mtime, began=began, made_here=False)
         )
     return sorted(found, key=lambda file: (file.modified, file.name))
