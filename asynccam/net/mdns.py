@@ -1,4 +1,7 @@
-"""Services on the local network by mDNS: who is there, who moved, who left; and saying that one is there.
+"""Services on the local network by mDNS: browse them, resolve a host's name, announce one's own.
+
+From top to bottom: what a service is, the sockets and the interfaces they use, `browse`, `resolve_local`,
+`announce`.
 
 On a single computer (tests, a demo) both sides are given ``interfaces=["127.0.0.1"]``. That works
 between processes even where the loopback interface lacks the kernel's MULTICAST flag, as it does
@@ -8,202 +11,69 @@ does not cross ``::1``.
 """
 
 import asyncio
+import ipaddress
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from types import TracebackType
+import re
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from types import MappingProxyType, TracebackType
 from typing import Final
+from weakref import WeakSet
 
+import ifaddr
 import zeroconf as zc
 from zeroconf import (
     DNSQuestionType,
     InterfaceChoice,
+    IPVersion,
     RecordUpdate,
     RecordUpdateListener,
+    ServiceInfo,
     ServiceStateChange,
 )
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
-from asynccam.errors import StateError, UsageError
+from asynccam.errors import AsynccamError, BusyError, ConnectionError, StateError, UsageError
+from asynccam.outside import clean_text
 from asynccam.runtime.retry import Backoff
 from asynccam.runtime.tasks import TaskScope, finish
-
-from zeroconf import AddressResolver  # type: ignore[attr-defined]  # isort: skip
-import ipaddress
-import re
-import socket
-from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import field
-from types import MappingProxyType
-from weakref import WeakSet
-
-import ifaddr
-from zeroconf import IPVersion, ServiceInfo
-
-from asynccam.errors import AsynccamError, BusyError, ConnectionError
-from asynccam.outside import clean_text
 from asynccam.runtime.timing import deadline
+
+# Public, and missing from what zeroconf says that it exports.
+from zeroconf import AddressResolver  # type: ignore[attr-defined]  # isort: skip
 
 _LOG = logging.getLogger(__name__)
 
-
 Interfaces = InterfaceChoice | Sequence[str | int]
 """All interfaces, the default one, or a list of their IP addresses (IPv6 ones by index too)."""
+ALL_INTERFACES: Interfaces = InterfaceChoice.All
 
 _START_TIMEOUT: Final = 5.0
-_LOOK_EVERY: Final = 2.0
-"""Seconds between two looks at this computer's network interfaces."""
-_OWN: Final[WeakSet[AsyncZeroconf]] = WeakSet()
-"""Sockets opened here, whose interfaces are followed; whoever lends sockets follows them himself."""
+_INTERFACE_POLL: Final = 2.0
+"""Seconds between two checks of this computer's network interfaces."""
+_OPENED_HERE: Final[WeakSet[AsyncZeroconf]] = WeakSet()
+"""Sockets whose interfaces are followed; those of borrowed sockets are left to their owner."""
 
+_MULTICAST_QUESTION: Final = DNSQuestionType.QM
+"""Answers by unicast reach only one of the programs that share the mDNS port of this computer, and
+avahi-daemon usually is another."""
+_SRV: Final = 33
+_IN: Final = 1
+"""RFC 1035, 3.2.2 and 3.2.4, RFC 2782: the type and class of the record that holds a service's port."""
+_FLUSH_DELAY: Final = 1.5
+"""Seconds after a change until outdated addresses have gone from the cache: RFC 6762, 10.2 gives them one."""
+_MAX_RESOLVE_PAUSE: Final = 60.0
+"""Seconds between tries to resolve a name that does not answer."""
+_MAX_NAMES: Final = 4096
+"""Names followed at once; what a hostile network announces beyond them is ignored."""
+_GOODBYE_TTL: Final = 1.1
+"""Seconds for which a goodbye is remembered: RFC 6762, 10.1 gives it one."""
+_FLUSHABLE_AFTER: Final = 1.1
+"""Seconds after which an announcement can be superseded: RFC 6762, 10.2 protects younger ones than one."""
 
-@asynccontextmanager
-async def open_zeroconf(
-    borrowed: AsyncZeroconf | None = None, *, interfaces: Interfaces = InterfaceChoice.All
-) -> AsyncIterator[AsyncZeroconf]:
-    """Sockets for the block: the borrowed ones, never closed here, or new ones, closed at its end.
-
-    Args:
-        borrowed: Somebody else's sockets; ``interfaces`` then does not matter.
-        interfaces: Where to listen and speak.
-
-    Raises:
-        UsageError: No interface is given, or one that is no IP address.
-        ConnectionError: This computer has no such interface, or mDNS cannot be opened on it.
-        StateError: The borrowed sockets are closed.
-    """
-    if borrowed is not None:
-        await _wait_for_start(borrowed)
-        yield borrowed
-        return
-    _check_interfaces(interfaces)
-    try:
-        choice = interfaces if isinstance(interfaces, InterfaceChoice) else list(interfaces)
-        own = AsyncZeroconf(interfaces=choice, ip_version=_ip_version(interfaces))
-    except (OSError, RuntimeError) as error:
-        raise ConnectionError(f"mDNS cannot be opened on {_words(interfaces)}: {error}") from error
-    _OWN.add(own)
-    try:
-        await _wait_for_start(own)
-        yield own
-    finally:
-        _OWN.discard(own)
-        await finish(own.async_close())
-
-
-def own_addresses(interfaces: Interfaces) -> list[str]:
-    """The IP addresses to announce on some interfaces; loopback ones only if there are no others.
-
-    Link-local ones, too, only if there are no others: a record is sent on every interface, and such an
-    address names this computer on one of them only.
-
-    Raises:
-        UsageError, ConnectionError: As for `open_zeroconf`.
-    """
-    if not isinstance(interfaces, InterfaceChoice):
-        _check_interfaces(interfaces)
-        named = [one for one in interfaces if isinstance(one, str)]
-        chosen = named + [one for one, index in local_addresses() if index in interfaces]
-        return [one for one in chosen if not _ip(one).is_link_local] or chosen
-    every = [one for one, _ in local_addresses()]
-    lasting = [one for one in every if not _ip(one).is_link_local]
-    beyond = [one for one in lasting if not _ip(one).is_loopback]
-    linked = [one for one in every if _ip(one).is_link_local]
-    return beyond or linked or every
-
-
-def _ip(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    return ipaddress.ip_address(address)
-
-
-async def follow_interfaces(
-    sockets: AsyncZeroconf,
-    known: Collection[tuple[str, int | None]],
-    changed: Callable[[], Awaitable[object]],
-) -> None:
-    """Have sockets keep up with this computer's network interfaces, until cancelled.
-
-    Args:
-        sockets: Own sockets are updated; borrowed ones are left to their owner.
-        known: `local_addresses` from before the sockets were opened.
-        changed: Awaited after every change of interfaces or addresses.
-    """
-    before = set(known)
-    while True:
-        try:
-            now = set(await asyncio.to_thread(local_addresses))
-            if now != before:
-                words = ", ".join(sorted(one for one, _ in now)) or "none"
-                _LOG.info("the network interfaces changed: %s", words)
-                # Older releases of zeroconf cannot; then only new addresses are announced.
-                if sockets in _OWN and hasattr(sockets, "async_update_interfaces"):
-                    await sockets.async_update_interfaces()
-                await changed()
-                before = now  # not earlier: what failed is done again
-        except zc.NotRunningException:  # the owner of borrowed sockets closed them
-            return
-        except (OSError, RuntimeError, zc.Error, AsynccamError) as error:
-            _LOG.warning("mDNS does not follow a change of network interfaces yet: %s", error)
-        await asyncio.sleep(_LOOK_EVERY)
-
-
-async def _wait_for_start(sockets: AsyncZeroconf) -> None:
-    try:
-        await sockets.zeroconf.async_wait_for_start(timeout=_START_TIMEOUT)
-    except zc.NotRunningException:
-        raise StateError("the mDNS sockets are closed, or did not open in time") from None
-
-
-def _check_interfaces(interfaces: Interfaces) -> None:
-    """Find out what zeroconf would fail at half way."""
-    if isinstance(interfaces, InterfaceChoice):
-        return
-    if isinstance(interfaces, str) or not interfaces:
-        raise UsageError("interfaces is a list of at least one IP address or interface index")
-    for interface in interfaces:
-        if isinstance(interface, int):
-            known = any(index == interface for _, index in local_addresses())
-        elif parse_ip(interface).version == 6:
-            known = any(address == interface.partition("%")[0] for address, _ in local_addresses())
-        else:
-            known = _can_bind(socket.AF_INET, interface)
-        if not known:
-            raise ConnectionError(f"this computer has no network interface {interface}")
-
-
-def local_addresses() -> list[tuple[str, int | None]]:
-    """Every IP address of this computer, with the index of its interface."""
-    return [
-        (ip.ip if isinstance(ip.ip, str) else ip.ip[0], adapter.index)
-        for adapter in ifaddr.get_adapters()
-        for ip in adapter.ips
-    ]
-
-
-def _ip_version(interfaces: Interfaces) -> IPVersion | None:
-    """Both versions on all interfaces where the kernel has both; None lets a list speak for itself."""
-    if interfaces is InterfaceChoice.All:
-        return IPVersion.All if _can_bind(socket.AF_INET6, "::") else IPVersion.V4Only
-    return IPVersion.V4Only if interfaces is InterfaceChoice.Default else None
-
-
-def _can_bind(family: socket.AddressFamily, address: str) -> bool:
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as sock:
-            sock.bind((address, 0))
-    except OSError:
-        return False
-    return True
-
-
-def _words(interfaces: Interfaces) -> str:
-    if isinstance(interfaces, InterfaceChoice):
-        return "all interfaces" if interfaces is InterfaceChoice.All else "the default interface"
-    return ", ".join(map(str, interfaces))
-
-
+# RFC 6335, 5.1: at most 15 letters, digits and single hyphens inside, one letter at least.
 _TYPE: Final = re.compile(
     r"_(?=[A-Za-z0-9-]{1,15}\.)(?=[0-9-]*[A-Za-z])[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*\._(?:tcp|udp)\.local\."
 )
@@ -215,13 +85,13 @@ class MdnsService:
 
     Attributes:
         name: Full name, ``INSTANCE._TYPE._tcp.local.``.
-        instance: Its first part, the announcer's word: any text, **not** safe as a path.
+        instance: The first part of the name, as announced: any text, **not** safe as a path.
         addresses: IP addresses, at least one; IPv4 before IPv6, the newest first, and link-local ones last.
             Those of IPv6 carry the number of the interface they were heard on (``fe80::1%2``) and are left
             out where it is not known; those of IPv4 (``169.254.0.0/16``) are left out where this computer
             has no such address of its own to reach them from.
         port: TCP or UDP port.
-        properties: The TXT record as far as it has come, often empty; not to be relied on.
+        properties: The TXT record as far as it was received, often empty; not to be relied on.
     """
 
     name: str
@@ -231,20 +101,18 @@ class MdnsService:
     properties: Mapping[str, bytes | None] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
-    def place(self) -> tuple[frozenset[str], int]:
-        """Where it is reached, whatever the order of its addresses."""
+    def endpoint(self) -> tuple[frozenset[str], int]:
+        """Addresses and port, whatever the order of the addresses."""
         return frozenset(self.addresses), self.port
 
 
 def service_of(info: ServiceInfo, *, ours: bool = False) -> MdnsService | None:
-    """What zeroconf knows of a service, or None while its port or every usable address is missing.
+    """Return a service as zeroconf knows it, or None while its port or every usable address is missing.
 
-    Args:
-        info: As zeroconf has it.
-        ours: Whether this computer announces it, so that every address of it is told.
+    ``ours`` is for a service of this computer: all its addresses count, reachable from here or not.
     """
-    told = info.parsed_scoped_addresses(IPVersion.All)
-    addresses = tuple(filter(is_usable, told)) if ours else reachable_addresses(told)
+    announced = info.parsed_scoped_addresses(IPVersion.All)
+    addresses = tuple(filter(is_usable, announced)) if ours else reachable_addresses(announced)
     if not info.port or not addresses:
         return None
     properties = {clean_text(key.decode("ascii", "replace")): value for key, value in info.properties.items()}
@@ -256,11 +124,11 @@ def service_of(info: ServiceInfo, *, ours: bool = False) -> MdnsService | None:
 
 def reachable_addresses(addresses: Iterable[str]) -> tuple[str, ...]:
     """Return the addresses that name one host from here, in their order, link-local ones last."""
-    usable = [one for one in addresses if is_usable(one)]
-    local = {one for one in usable if parse_ip(one).is_link_local}
+    usable = [address for address in addresses if is_usable(address)]
+    local = {address for address in usable if parse_ip(address).is_link_local}
     return (
-        *(one for one in usable if one not in local),
-        *(one for one in usable if one in local and _is_on_link(one)),
+        *(address for address in usable if address not in local),
+        *(address for address in usable if address in local and _is_on_link(address)),
     )
 
 
@@ -280,66 +148,180 @@ def _is_on_link(address: str) -> bool:
 
 
 def instance_of(name: str, service_type: str) -> str:
-    """The part of a service's full name that stands before its type."""
+    """Return the part of a service's full name before its type."""
     return clean_text(name[: -len(service_type) - 1])
 
 
 def check_service_type(service_type: str) -> None:
-    """Refuse what is no service type.
-
-    Raises:
-        UsageError: It is none.
-    """
+    """Raise `UsageError` for what is not a service type."""
     if not _TYPE.fullmatch(service_type):
         raise UsageError(f"{service_type!r} is not a service type such as '_multicam._tcp.local.'")
 
 
 def is_usable(address: str) -> bool:
-    """Whether an address names one host.
-
-    Raises:
-        UsageError: It is no IP address.
-    """
+    """Return whether an address names one host; raise `UsageError` if it is not an IP address."""
     ip = parse_ip(address)
     return not (ip.is_unspecified or ip.is_multicast)
 
 
 def parse_ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """An IP address from its text.
-
-    Raises:
-        UsageError: It is none.
-    """
+    """Return an IP address from its text; raise `UsageError` if it is not one."""
     try:
         return ipaddress.ip_address(text)
     except ValueError:
         raise UsageError(f"{text!r} is not an IP address") from None
 
 
-_ASK_FOR: Final = DNSQuestionType.QM
-"""Answers by multicast: those by unicast reach only one of the programs that share the mDNS port of this
-computer, and avahi-daemon usually is another."""
-_FLUSH_DELAY: Final = 1.5
-"""Seconds after a change until outdated addresses have gone from the cache: RFC 6762, 10.2 gives them one."""
-_SRV: Final = 33
-_IN: Final = 1
-"""RFC 1035, 3.2.2 and 3.2.4, RFC 2782: the type and class of the record that holds a service's port."""
-_LONGEST_PAUSE: Final = 60.0
-"""Seconds between tries to resolve a name that does not answer."""
-_MAX_NAMES: Final = 4096
-"""Names followed at once; what a hostile network announces beyond them is passed over."""
+# -- sockets and interfaces ---------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def open_zeroconf(
+    borrowed: AsyncZeroconf | None = None, *, interfaces: Interfaces = InterfaceChoice.All
+) -> AsyncIterator[AsyncZeroconf]:
+    """Open sockets for the block, or use borrowed ones, which are not closed and ignore ``interfaces``.
+
+    Raises:
+        UsageError: No interface is given, or one that is not an IP address.
+        ConnectionError: This computer has no such interface, or mDNS cannot be opened on it.
+        StateError: The borrowed sockets are closed.
+    """
+    if borrowed is not None:
+        await _wait_for_start(borrowed)
+        yield borrowed
+        return
+    _check_interfaces(interfaces)
+    try:
+        choice = interfaces if isinstance(interfaces, InterfaceChoice) else list(interfaces)
+        own = AsyncZeroconf(interfaces=choice, ip_version=_ip_version(interfaces))
+    except (OSError, RuntimeError) as error:
+        raise ConnectionError(f"mDNS cannot be opened on {_describe(interfaces)}: {error}") from error
+    _OPENED_HERE.add(own)
+    try:
+        await _wait_for_start(own)
+        yield own
+    finally:
+        _OPENED_HERE.discard(own)
+        await finish(own.async_close())
+
+
+def announceable_addresses(interfaces: Interfaces) -> list[str]:
+    """Return the IP addresses to announce: loopback and link-local ones only if there are no others.
+
+    A record is sent on every interface, and a link-local address names this computer on one of them only.
+
+    Raises:
+        UsageError, ConnectionError: As for `open_zeroconf`.
+    """
+    if not isinstance(interfaces, InterfaceChoice):
+        _check_interfaces(interfaces)
+        named = [address for address in interfaces if isinstance(address, str)]
+        chosen = named + [address for address, index in local_addresses() if index in interfaces]
+        return [address for address in chosen if not parse_ip(address).is_link_local] or chosen
+    all_addresses = [address for address, _ in local_addresses()]
+    lasting = [address for address in all_addresses if not parse_ip(address).is_link_local]
+    routable = [address for address in lasting if not parse_ip(address).is_loopback]
+    link_local = [address for address in all_addresses if parse_ip(address).is_link_local]
+    return routable or link_local or all_addresses
+
+
+async def follow_interfaces(
+    sockets: AsyncZeroconf,
+    known: Collection[tuple[str, int | None]],
+    changed: Callable[[], Awaitable[object]],
+) -> None:
+    """Follow this computer's network interfaces until cancelled; borrowed sockets are left to their owner.
+
+    ``known`` is `local_addresses` from before the sockets were opened. ``changed`` is awaited after every
+    change of interfaces or addresses.
+    """
+    before = set(known)
+    while True:
+        try:
+            now = set(await asyncio.to_thread(local_addresses))
+            if now != before:
+                words = ", ".join(sorted(address for address, _ in now)) or "none"
+                _LOG.info("the network interfaces changed: %s", words)
+                # Older releases of zeroconf cannot; then only new addresses are announced.
+                if sockets in _OPENED_HERE and hasattr(sockets, "async_update_interfaces"):
+                    await sockets.async_update_interfaces()
+                await changed()
+                before = now  # not earlier: what failed is done again
+        except zc.NotRunningException:  # the owner of borrowed sockets closed them
+            return
+        except (OSError, RuntimeError, zc.Error, AsynccamError) as error:
+            _LOG.warning("mDNS does not follow a change of network interfaces yet: %s", error)
+        await asyncio.sleep(_INTERFACE_POLL)
+
+
+async def _wait_for_start(sockets: AsyncZeroconf) -> None:
+    try:
+        await sockets.zeroconf.async_wait_for_start(timeout=_START_TIMEOUT)
+    except zc.NotRunningException:
+        raise StateError("the mDNS sockets are closed, or did not open in time") from None
+
+
+def _check_interfaces(interfaces: Interfaces) -> None:
+    """Raise at once for what zeroconf would fail at half way."""
+    if isinstance(interfaces, InterfaceChoice):
+        return
+    if isinstance(interfaces, str) or not interfaces:
+        raise UsageError("interfaces is a list of at least one IP address or interface index")
+    for interface in interfaces:
+        if isinstance(interface, int):
+            known = any(index == interface for _, index in local_addresses())
+        elif parse_ip(interface).version == 6:
+            known = any(address == interface.partition("%")[0] for address, _ in local_addresses())
+        else:
+            known = _can_bind(socket.AF_INET, interface)
+        if not known:
+            raise ConnectionError(f"this computer has no network interface {interface}")
+
+
+def local_addresses() -> list[tuple[str, int | None]]:
+    """Return every IP address of this computer, with the index of its interface."""
+    return [
+        (ip.ip if isinstance(ip.ip, str) else ip.ip[0], adapter.index)
+        for adapter in ifaddr.get_adapters()
+        for ip in adapter.ips
+    ]
+
+
+def _ip_version(interfaces: Interfaces) -> IPVersion | None:
+    """Return both versions for all interfaces where the kernel has both; None for a list of addresses."""
+    if interfaces is InterfaceChoice.All:
+        return IPVersion.All if _can_bind(socket.AF_INET6, "::") else IPVersion.V4Only
+    return IPVersion.V4Only if interfaces is InterfaceChoice.Default else None
+
+
+def _can_bind(family: socket.AddressFamily, address: str) -> bool:
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.bind((address, 0))
+    except OSError:
+        return False
+    return True
+
+
+def _describe(interfaces: Interfaces) -> str:
+    if isinstance(interfaces, InterfaceChoice):
+        return "all interfaces" if interfaces is InterfaceChoice.All else "the default interface"
+    return ", ".join(map(str, interfaces))
+
+
+# -- browsing -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceFound:
-    """A service is there, resolved."""
+    """A service was announced and resolved."""
 
     service: MdnsService
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceChanged:
-    """A service is reached elsewhere: other addresses or another port."""
+    """A service has other addresses or another port."""
 
     service: MdnsService
     previous: MdnsService
@@ -347,7 +329,7 @@ class ServiceChanged:
 
 @dataclass(frozen=True, slots=True)
 class ServiceLost:
-    """A service said goodbye, or was not announced again in time; this is how it last was."""
+    """A service said goodbye, or was not announced again in time; ``service`` is its last state."""
 
     service: MdnsService
 
@@ -384,11 +366,11 @@ def browse(
 
 
 class ServiceBrowser(AsyncIterator[ServiceEvent]):
-    """What `browse` gives: an async context manager and, inside, an async iterator without end.
+    """Browser of one service type: an async context manager and, inside, an async iterator without end.
 
     A service is found once its port and an address are known, whether or not it has a TXT record.
-    A reader that lags gets what is true now and not the history: a service that moved twice
-    meanwhile changes once, one that came and went is not mentioned. So nothing piles up.
+    A slow reader gets the present state and not the history: a service that moved twice meanwhile
+    changes once, one that appeared and vanished is not mentioned, so the queue is bounded.
     A service that dies without a goodbye is lost when its announcement expires, which may be
     75 minutes later.
     Network interfaces that come and go while it runs are followed, within about two seconds.
@@ -409,13 +391,13 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
         self._interfaces = interfaces
         self._resolve_timeout = resolve_timeout
         self._zeroconf: AsyncZeroconf
-        self._asking: AsyncServiceBrowser
+        self._browser: AsyncServiceBrowser
         self._scope = TaskScope(f"mdns {service_type}")
         self._stack: AsyncExitStack | None = None
         self._announced: dict[str, asyncio.Task[None] | None] = {}  # key -> its resolver, while there is one
         self._known: dict[str, MdnsService] = {}
         self._reported: dict[str, MdnsService] = {}
-        self._dirty: dict[str, None] = {}  # keys whose known and reported services may differ, in order
+        self._changed: dict[str, None] = {}  # keys whose known and reported services may differ, in order
         self._waiter: asyncio.Future[None] | None = None
         self._closed = False
 
@@ -433,12 +415,12 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
                 open_zeroconf(self._borrowed, interfaces=self._interfaces)
             )
             await stack.enter_async_context(self._scope)
-            self._asking = self._ask()
-            stack.push_async_callback(self._stop_asking)
-            listener = _PlaceListener(self._on_place)
+            self._browser = self._start_browser()
+            stack.push_async_callback(self._stop_browser)
+            listener = _EndpointListener(self._on_endpoint)
             self._zeroconf.zeroconf.async_add_listener(listener, None)
             stack.callback(self._zeroconf.zeroconf.async_remove_listener, listener)
-            follower = follow_interfaces(self._zeroconf, known, self._ask_again)
+            follower = follow_interfaces(self._zeroconf, known, self._restart_browser)
             following = self._scope.spawn(follower, name="interfaces")
             stack.callback(following.cancel)
             self._stack = stack.pop_all()
@@ -477,10 +459,10 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
                 self._waiter = None
 
     def _next_event(self) -> ServiceEvent | None:
-        """The oldest difference between what is known and what was reported, now reported."""
-        while self._dirty:
-            key = next(iter(self._dirty))
-            del self._dirty[key]
+        """Return the oldest difference that was not reported yet, and count it as reported."""
+        while self._changed:
+            key = next(iter(self._changed))
+            del self._changed[key]
             service, previous = self._known.get(key), self._reported.pop(key, None)
             if service is None:
                 if previous is not None:
@@ -489,7 +471,7 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
             self._reported[key] = service
             if previous is None:
                 return ServiceFound(service)
-            if service.place != previous.place:
+            if service.endpoint != previous.endpoint:
                 return ServiceChanged(service, previous)
         return None
 
@@ -497,20 +479,20 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _ask(self) -> AsyncServiceBrowser:
+    def _start_browser(self) -> AsyncServiceBrowser:
         return AsyncServiceBrowser(
-            self._zeroconf.zeroconf, self._type, handlers=[self._on_change], question_type=_ASK_FOR
+            self._zeroconf.zeroconf, self._type, handlers=[self._on_change], question_type=_MULTICAST_QUESTION
         )
 
-    async def _stop_asking(self) -> None:
-        await self._asking.async_cancel()
+    async def _stop_browser(self) -> None:
+        await self._browser.async_cancel()
 
-    async def _ask_again(self) -> None:
-        """Ask who is there on an interface that appeared: the pauses between questions grow to an hour."""
-        await self._asking.async_cancel()
-        self._asking = self._ask()
+    async def _restart_browser(self) -> None:
+        """Query an interface that appeared: the pauses between the queries of one browser grow to an hour."""
+        await self._browser.async_cancel()
+        self._browser = self._start_browser()
 
-    # Called by zeroconf while it digests a packet, so nothing may be raised here.
+    # Called by zeroconf while it processes a packet, so nothing may be raised here.
     def _on_change(
         self, zeroconf: zc.Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
     ) -> None:
@@ -518,48 +500,52 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
         if self._closed or not key.endswith(f".{self._type.lower()}"):
             return
         if state_change is ServiceStateChange.Removed:
-            self._forget(key)
+            self._remove(key)
             return
         if key not in self._announced:
             if state_change is not ServiceStateChange.Added or len(self._announced) >= _MAX_NAMES:
                 return
             if self._info(name) is None:
-                _LOG.debug("passed over a service with an impossible name: %r", name)
+                _LOG.debug("ignored a service with an invalid name: %r", name)
                 return
             self._announced[key] = None
-        if not self._look(name) and self._announced[key] is None:
+        if not self._refresh(name) and self._announced[key] is None:
             self._announced[key] = self._scope.spawn(self._resolve(name), name=f"resolve {name}")
 
-    def _on_place(self, names: set[str]) -> None:
-        """Look again at names whose port was announced, for zeroconf's browser ignores one it has cached."""
+    def _on_endpoint(self, names: set[str]) -> None:
+        """Refresh names whose port was announced: zeroconf's browser ignores one that is cached."""
         for name in names:
             if not self._closed and name.lower() in self._known:
-                self._look(name)
+                self._refresh(name)
 
-    def _forget(self, key: str) -> None:
+    def _remove(self, key: str) -> None:
         resolver = self._announced.pop(key, None)
         if resolver is not None:
             resolver.cancel()
         if self._known.pop(key, None) is not None:
-            self._mark(key)
+            self._mark_changed(key)
 
     async def _resolve(self, name: str) -> None:
-        """Ask for a name's port and addresses until they are known or the name is gone."""
-        backoff = Backoff(initial=self._resolve_timeout, maximum=max(_LONGEST_PAUSE, self._resolve_timeout))
+        """Query a name's port and addresses until they are known or the name is removed."""
+        backoff = Backoff(
+            initial=self._resolve_timeout, maximum=max(_MAX_RESOLVE_PAUSE, self._resolve_timeout)
+        )
         for pause in backoff.delays():
             info = self._info(name)
             assert info is not None
-            # Its verdict is not asked for: it insists on a TXT record. What came is in the cache.
+            # Its result is ignored: it insists on a TXT record. What was received is in the cache.
             try:
-                await info.async_request(self._zeroconf.zeroconf, self._resolve_timeout * 1000, _ASK_FOR)
+                await info.async_request(
+                    self._zeroconf.zeroconf, self._resolve_timeout * 1000, _MULTICAST_QUESTION
+                )
             except zc.NotRunningException:  # the owner of borrowed sockets closed them
                 return
-            if self._look(name):
+            if self._refresh(name):
                 return
             await asyncio.sleep(pause)
 
-    def _look(self, name: str) -> bool:
-        """Take up what the cache says of a name; False if its port or addresses are still unknown."""
+    def _refresh(self, name: str) -> bool:
+        """Read a name from the cache; return False if its port or addresses are still unknown."""
         info = self._info(name)
         assert info is not None
         self._load(info)
@@ -572,14 +558,14 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
             resolver.cancel()
         previous, self._known[key] = self._known.get(key), service
         if previous is None:
-            self._mark(key)
-        elif service.place != previous.place:
-            self._mark(key)
-            self._scope.spawn(self._look_again(name), name=f"settle {name}")
+            self._mark_changed(key)
+        elif service.endpoint != previous.endpoint:
+            self._mark_changed(key)
+            self._scope.spawn(self._refresh_later(name), name=f"settle {name}")
         return True
 
     def _load(self, info: AsyncServiceInfo) -> None:
-        """Take up what the cache holds, with the port that was announced last.
+        """Load a service from the cache, with the port that was announced last.
 
         RFC 6762, 10.2: a record younger than a second survives the one that replaces it, so that the cache
         may hold both, in the order in which they were first seen.
@@ -592,14 +578,14 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
             newest = max(places, key=lambda record: (record.created, record.ttl))
             info.async_update_records(sockets, now, [RecordUpdate(newest, None)])
 
-    async def _look_again(self, name: str) -> None:
-        """See whether old addresses have gone: who moved announces the new ones, not the end of the old."""
+    async def _refresh_later(self, name: str) -> None:
+        """Refresh once old addresses have expired: a service announces new ones, not the end of the old."""
         await asyncio.sleep(_FLUSH_DELAY)
         if name.lower() in self._known:
-            self._look(name)
+            self._refresh(name)
 
-    def _mark(self, key: str) -> None:
-        self._dirty[key] = None
+    def _mark_changed(self, key: str) -> None:
+        self._changed[key] = None
         self._wake()
 
     def _info(self, name: str) -> AsyncServiceInfo | None:
@@ -611,72 +597,58 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
             return None
 
 
-class _PlaceListener(RecordUpdateListener):
-    """Calls back with the names whose ports were announced, once the cache has what was announced."""
+class _EndpointListener(RecordUpdateListener):
+    """Reports the names whose ports were announced, once the cache has what was announced."""
 
     def __init__(self, on_place: Callable[[set[str]], None]) -> None:
         super().__init__()
-        self._on_place = on_place
+        self._on_endpoint = on_place
         self._names: set[str] = set()
 
     def async_update_records(self, zc: zc.Zeroconf, now: float, records: list[RecordUpdate]) -> None:
-        self._names.update(one.new.name for one in records if one.new.type == _SRV)
+        self._names.update(record.new.name for record in records if record.new.type == _SRV)
 
     def async_update_records_complete(self) -> None:
         names, self._names = self._names, set()
-        self._on_place(names)
+        self._on_endpoint(names)
 
 
-# Public, and missing from what zeroconf says that it exports.
-
-
-EVERYWHERE: Interfaces = InterfaceChoice.All
+# -- resolving ----------------------------------------------------------------------------------
 
 
 async def resolve_local(host: str, *, timeout: float = 3.0) -> list[str]:
-    """Ask the local network for the addresses of a host.
+    """Return the addresses of a host such as ``phone.local``; none if it does not answer in time.
 
-    Args:
-        host: ``phone.local``, with or without its dot.
-        timeout: Seconds to wait for an answer.
-
-    Returns:
-        IP addresses that can be reached from here, as `Service.addresses`; none if nobody answers.
+    They are in the order of `MdnsService.addresses`.
 
     Raises:
         ConnectionError: mDNS cannot be opened.
     """
     try:
-        asked = AddressResolver(f"{host.rstrip('.')}.")
-    except zc.Error:  # no name on the wire
+        resolver = AddressResolver(f"{host.rstrip('.')}.")
+    except zc.Error:  # not a valid DNS name
         return []
-    async with open_zeroconf(interfaces=EVERYWHERE) as sockets:
-        await asked.async_request(sockets.zeroconf, timeout * 1000, DNSQuestionType.QM)
-    return list(reachable_addresses(asked.parsed_scoped_addresses()))
+    async with open_zeroconf(interfaces=ALL_INTERFACES) as sockets:
+        await resolver.async_request(sockets.zeroconf, timeout * 1000, _MULTICAST_QUESTION)
+    return list(reachable_addresses(resolver.parsed_scoped_addresses()))
 
 
-_GOODBYE_LASTS: Final = 1.1
-_FLUSHABLE_AFTER: Final = 1.1
-"""Seconds after which an announcement can be superseded by another."""
+# -- announcing ---------------------------------------------------------------------------------
 
 
 class Announcement:
-    """A service of this computer while it is announced.
-
-    Attributes:
-        service: How it is announced now.
-    """
+    """A service of this computer while it is announced; made by `announce`."""
 
     def __init__(self, zeroconf: AsyncZeroconf, info: ServiceInfo, timeout: float) -> None:
         self._zeroconf = zeroconf
         self._info = info
         self._timeout = timeout
-        self._told_at = asyncio.get_running_loop().time()
-        self._moved = False
+        self._announced_at = asyncio.get_running_loop().time()
+        self._addresses_given = False
 
     @property
     def service(self) -> MdnsService:
-        """How it is announced now."""
+        """The service as it is announced now."""
         service = service_of(self._info, ours=True)
         assert service is not None  # port and addresses were checked
         return service
@@ -685,32 +657,36 @@ class Announcement:
         """Announce other addresses or another port; takes half a second, or two soon after the last time.
 
         Raises:
-            UsageError: An address is no IP address, or the port is none.
+            UsageError: An address or the port is invalid.
             TimeoutError: It took longer than the announcement's ``timeout``.
         """
         new_port = self._info.port if port is None else port
-        _check_place(addresses, new_port)
-        self._moved = self._moved or addresses is not None
+        _check_endpoint(addresses, new_port)
+        self._addresses_given = self._addresses_given or addresses is not None
         await self._move(addresses, new_port)
 
     async def _move(self, addresses: Sequence[str] | None, new_port: int | None) -> None:
-        packed = None if addresses is None else [parse_ip(one).packed for one in addresses]
+        packed = None if addresses is None else [parse_ip(address).packed for address in addresses]
         loop = asyncio.get_running_loop()
-        # RFC 6762, 10.2: who hears new addresses drops the old ones only if they are older than a second.
-        await asyncio.sleep(max(0.0, self._told_at + _FLUSHABLE_AFTER - loop.time()))
-        self._told_at = loop.time()
-        # Questions are answered from it meanwhile: it must not name a new address with the old port.
+        # RFC 6762, 10.2: a listener drops the old addresses only if they are older than a second.
+        await asyncio.sleep(max(0.0, self._announced_at + _FLUSHABLE_AFTER - loop.time()))
+        self._announced_at = loop.time()
+        # Queries are answered from it meanwhile: it must not name a new address with the old port.
         if packed is not None:
             self._info.addresses = packed
         self._info.port = new_port
         async with deadline(self._timeout, f"mDNS announcement of {self._info.name}"):
             await (await self._zeroconf.async_update_service(self._info))
-        self._told_at = loop.time()
+        self._announced_at = loop.time()
 
     async def follow(self, addresses: Sequence[str]) -> None:
-        """Announce what addresses this computer has now, unless `move` gave others; errors as of `move`."""
-        told = {parse_ip(one).packed for one in addresses}
-        if addresses and not self._moved and told != set(self._info.addresses_by_version(IPVersion.All)):
+        """Announce the present addresses of this computer, unless `move` gave others; errors as of `move`."""
+        packed = {parse_ip(address).packed for address in addresses}
+        if (
+            addresses
+            and not self._addresses_given
+            and packed != set(self._info.addresses_by_version(IPVersion.All))
+        ):
             await self._move(addresses, self._info.port)
 
 
@@ -728,8 +704,8 @@ async def announce(
 ) -> AsyncIterator[Announcement]:
     """Announce a service for as long as the block lasts, then say goodbye.
 
-    The block begins once the name has been found free and was announced, about a second later. Two
-    that take one name within the same second may both have it.
+    The block begins once the name was found free and announced, about a second later. Two services that
+    take one name within the same second may both have it.
 
     Args:
         service_type: ``_multicam._tcp.local.`` for example.
@@ -743,21 +719,21 @@ async def announce(
 
     Raises:
         UsageError: The type, the name, the port or an address cannot be announced.
-        BusyError: Somebody on this network has that name already.
+        BusyError: Another service on this network has that name already.
         ConnectionError: mDNS cannot be opened, see `open_zeroconf`.
         TimeoutError: The announcement took longer than ``timeout``.
     """
     check_service_type(service_type)
-    _check_place(addresses, port)
+    _check_endpoint(addresses, port)
     known = local_addresses()
-    place = own_addresses(interfaces) if addresses is None else list(addresses)
+    given = announceable_addresses(interfaces) if addresses is None else list(addresses)
     try:
         info = ServiceInfo(
             service_type,
             f"{instance}.{service_type}",
             port,
             properties=dict(properties or {}),
-            addresses=[parse_ip(one).packed for one in place],
+            addresses=[parse_ip(address).packed for address in given],
         )
     except (zc.Error, ValueError) as error:
         raise UsageError(f"{instance!r} cannot be announced: {error}") from error
@@ -767,7 +743,7 @@ async def announce(
             announcement = Announcement(sockets, info, timeout)
 
             async def changed() -> None:
-                await announcement.follow(await asyncio.to_thread(own_addresses, interfaces))
+                await announcement.follow(await asyncio.to_thread(announceable_addresses, interfaces))
 
             async with TaskScope(f"announcement of {info.name}") as scope:
                 if addresses is None:
@@ -783,14 +759,14 @@ async def _register(sockets: AsyncZeroconf, info: ServiceInfo, timeout: float) -
             try:
                 await _try_to_register(sockets, info)
             except zc.NonUniqueNameException:
-                # Whoever says goodbye is remembered a second longer (RFC 6762, section 10.1), or more if an
-                # answer was still on its way behind the goodbye: a device that is restarted at once meets
-                # itself. So the memory is dropped; whoever really has the name answers the second time too.
-                await asyncio.sleep(_GOODBYE_LASTS)
-                _forget(sockets, info)
+                # RFC 6762, 10.1: a name is remembered for a second after its goodbye, and longer if an answer
+                # follows the goodbye, so a device that is restarted at once conflicts with itself. The memory
+                # is dropped; a service that really has the name answers the second time too.
+                await asyncio.sleep(_GOODBYE_TTL)
+                _forget_goodbye(sockets, info)
                 await _try_to_register(sockets, info)
     except (zc.NonUniqueNameException, zc.ServiceNameAlreadyRegistered):
-        raise BusyError(f"somebody on this network is already called {info.name}") from None
+        raise BusyError(f"another service on this network is already called {info.name}") from None
     except zc.NotRunningException:
         raise StateError("the mDNS sockets are closed") from None
     except zc.Error as error:
@@ -798,18 +774,18 @@ async def _register(sockets: AsyncZeroconf, info: ServiceInfo, timeout: float) -
 
 
 async def _try_to_register(sockets: AsyncZeroconf, info: ServiceInfo) -> None:
-    # zeroconf asks whether the name is taken for answers by unicast, and among the processes of one
-    # computer that share a port those go to any one of them. So somebody asks for multicast ones as well.
-    asking = AsyncServiceBrowser(
-        sockets.zeroconf, info.type, handlers=[lambda **_: None], question_type=DNSQuestionType.QM
+    # zeroconf's own query, whether the name is taken, asks for answers by unicast, and those reach only one
+    # of the processes of a computer that share the port. This browser asks for multicast ones as well.
+    browser = AsyncServiceBrowser(
+        sockets.zeroconf, info.type, handlers=[lambda **_: None], question_type=_MULTICAST_QUESTION
     )
     try:
         await (await sockets.async_register_service(info))
     finally:
-        await asking.async_cancel()
+        await browser.async_cancel()
 
 
-def _forget(sockets: AsyncZeroconf, info: ServiceInfo) -> None:
+def _forget_goodbye(sockets: AsyncZeroconf, info: ServiceInfo) -> None:
     cache = sockets.zeroconf.cache
     remembered = cache.current_entry_with_name_and_alias(info.type, info.name)
     if remembered is not None:
@@ -817,14 +793,14 @@ def _forget(sockets: AsyncZeroconf, info: ServiceInfo) -> None:
 
 
 async def _withdraw(sockets: AsyncZeroconf, info: ServiceInfo, timeout: float) -> None:
-    # The registry is asked because a conflict means that the name there is somebody else's.
+    # After a conflict the name in the registry is that of another service.
     if sockets.zeroconf.done or sockets.zeroconf.registry.async_get_info_name(info.key) is not info:
         return
     async with deadline(timeout, f"mDNS goodbye of {info.name}"):
         await (await sockets.async_unregister_service(info))
 
 
-def _check_place(addresses: Sequence[str] | None, port: int | None) -> None:
+def _check_endpoint(addresses: Sequence[str] | None, port: int | None) -> None:
     if port is None or not 1 <= port <= 65535:
         raise UsageError(f"{port!r} is not a port to announce")
     if addresses is None:
@@ -834,6 +810,3 @@ def _check_place(addresses: Sequence[str] | None, port: int | None) -> None:
     for address in addresses:
         if not is_usable(address):
             raise UsageError(f"{address} cannot be announced")
-
-
-# RFC 6335, 5.1: at most 15 letters, digits and single hyphens inside, one letter at least.

@@ -12,7 +12,7 @@ import pytest
 from zeroconf import InterfaceChoice
 
 from asynccam.net import mdns
-from asynccam.net.mdns import announce, browse, own_addresses
+from asynccam.net.mdns import announce, announceable_addresses, browse
 from tests.support.mdns_packets import unique_service_type
 from tests.support.waiting import eventually
 
@@ -22,7 +22,7 @@ TIMEOUT = 20.0
 @pytest.fixture
 def appear(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Adds an address to the list of this computer's interfaces."""
-    monkeypatch.setattr(mdns, "_LOOK_EVERY", 0.05)
+    monkeypatch.setattr(mdns, "_INTERFACE_POLL", 0.05)
     adapters: list[Any] = []
 
     def listed(include_unconfigured: bool = False) -> list[Any]:
@@ -46,18 +46,18 @@ async def test_a_changed_address_is_announced(appear: Callable[[str], None]) -> 
         appear("127.0.0.2")  # both are loopback addresses, so both count
         async with asyncio.timeout(TIMEOUT):
             await eventually(lambda: "127.0.0.2" in announcement.service.addresses, timeout=TIMEOUT)
-        assert set(announcement.service.addresses) == set(own_addresses(InterfaceChoice.All))
+        assert set(announcement.service.addresses) == set(announceable_addresses(InterfaceChoice.All))
 
 
 def test_link_local_addresses_are_announced_only_if_there_are_no_others(
     appear: Callable[[str], None],
 ) -> None:
     appear("169.254.8.1")
-    assert own_addresses(InterfaceChoice.All) == ["169.254.8.1"]
-    assert own_addresses([2]) == ["169.254.8.1"]
+    assert announceable_addresses(InterfaceChoice.All) == ["169.254.8.1"]
+    assert announceable_addresses([2]) == ["169.254.8.1"]
     appear("10.9.8.7")
-    assert own_addresses(InterfaceChoice.All) == ["10.9.8.7"]
-    assert own_addresses([2, 3]) == ["10.9.8.7"]
+    assert announceable_addresses(InterfaceChoice.All) == ["10.9.8.7"]
+    assert announceable_addresses([2, 3]) == ["10.9.8.7"]
 
 
 async def test_a_link_local_address_that_was_given_is_announced() -> None:

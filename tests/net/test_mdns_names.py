@@ -27,7 +27,7 @@ def only_mdns(monkeypatch: pytest.MonkeyPatch) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(asyncio.base_events.BaseEventLoop, "getaddrinfo", unknown)
-    monkeypatch.setattr(mdns, "EVERYWHERE", LOOPBACK)
+    monkeypatch.setattr(mdns, "ALL_INTERFACES", LOOPBACK)
 
 
 @pytest.mark.parametrize("dot", ["", "."])
