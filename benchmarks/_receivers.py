@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from asynccam.net.tcp import connect_tcp
-from asynccam.net.transfer.download import EngineChoice, PartFile, receive_file
+from asynccam.net.transfer.download import PartFile, TransferMethod, receive_file
 from benchmarks._native import C_COPY, C_HEAD
 from benchmarks._watch import watched
 
@@ -67,7 +67,7 @@ async def vendor(port: int, directory: Path, number: int) -> None:
     await writer.wait_closed()
 
 
-def asynccam(engine: EngineChoice, *, digest: bool, commit: bool = False) -> Fetch:
+def asynccam(engine: TransferMethod, *, digest: bool, commit: bool = False) -> Fetch:
     """The product, up to the digest, or up to the file that has its name."""
 
     async def fetch(port: int, directory: Path, number: int) -> None:
@@ -79,7 +79,7 @@ def asynccam(engine: EngineChoice, *, digest: bool, commit: bool = False) -> Fet
             end = 4 + struct.unpack(">I", head[:4])[0]
             size = json.loads(head[4:end])["fileSize"]
             part = await PartFile.open(directory, str(number), size=size, digest=digest)
-            await receive_file(sock, part, size, prefix=head[end:], engine=engine)
+            await receive_file(sock, part, size, prefix=head[end:], method=engine)
         if commit:
             await part.commit(str(number))
         else:

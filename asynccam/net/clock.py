@@ -1,10 +1,10 @@
-"""How far another clock is from this computer's: by SNTP, or by any call that answers with a time.
+"""Offset of another clock from this computer's: by SNTP, or by any call that returns a time.
 
-Promised: the true offset lies within ``offset`` plus or minus ``bound`` at ``measured_at``, whatever the
-network does. An answer cannot have been stamped before its request left or after it came back, and
-all answers of a measurement must agree. Assumed: the two clocks run apart by at most
+Guaranteed: the true offset lies within ``offset`` plus or minus ``bound`` at ``measured_at``, whatever the
+network does. A reply cannot be stamped before its request left or after it was received, and all replies
+of a measurement must agree. Assumed: the two clocks drift apart by at most
 `asynccam.model.info.DRIFT_LIMIT`, and a stamp is cut off or rounded to the step that is seen in the stamps.
-Not promised: that the other clock is right.
+Not guaranteed: that the other clock is right.
 """
 
 import asyncio
@@ -36,29 +36,25 @@ from asynccam.runtime.threads import thread_errors
 from asynccam.runtime.timing import SYSTEM_CLOCK, Clock, deadline
 
 NTP_PORT: Final = 123
-_ADDRESSES: Final = 4
-"""Addresses of one host that are tried, one after another."""
+_MAX_ADDRESSES: Final = 4
+"""Addresses of one host that are tried, in turn."""
 _TOLERANCE: Final = 0.001
-"""Seconds by which a server may claim to have worked longer than the whole round trip took before its answer
-is refused. Below that it counts as a contradiction, and the bound covers both stamps."""
+"""Seconds by which a server's stated processing time may exceed the whole round trip before its reply is
+refused. Below that it counts as a contradiction, and the bound covers both stamps."""
 _ANCHOR_TRIES: Final = 5
-_OWN_RESOLUTION: Final = time.get_clock_info("monotonic").resolution
-_GOLDEN: Final = 0.6180339887498949
-"""Fraction whose multiples are spread evenly over the unit, however many there are."""
+_MONOTONIC_RESOLUTION: Final = time.get_clock_info("monotonic").resolution
+_GOLDEN_RATIO: Final = 0.6180339887498949
+"""Fraction whose multiples are spread evenly over the unit interval, however many there are."""
 
 
 class MeasurementLimiter:
-    """Keeps round trips that are under way at the same time few, over any number of measurements.
+    """Limits concurrent round trips over any number of measurements.
 
-    An answer that waits while the event loop works on another one looks late, and widens its
-    measurement's bound. Each sample takes a place in turn, so the samples of many devices alternate.
+    A reply that waits while the event loop handles another one looks late, and widens its measurement's
+    bound. Each sample takes a slot in turn, so the samples of many devices alternate.
 
-    A place is given up after ``hold`` seconds even if its answer has not come: a round trip that
-    takes longer is not much disturbed by others, and a silent device must not hold up the rest.
-
-    Args:
-        concurrent: Round trips under way at the same time.
-        hold: Seconds.
+    A slot is released after ``hold`` seconds even without a reply: a slower round trip is not much disturbed
+    by others, and a silent device must not delay the rest.
 
     Raises:
         UsageError: A limit is not above 0.
@@ -73,26 +69,26 @@ class MeasurementLimiter:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """Wait for a place, and hold it for the block or ``hold`` seconds, whichever is shorter."""
+    async def slot(self) -> AsyncIterator[None]:
+        """Wait for a slot, and hold it for the block or ``hold`` seconds, whichever is shorter."""
         await self._acquire()
         held = True
 
-        def give_up() -> None:
+        def release() -> None:
             nonlocal held
             if held:
                 held = False
                 self._release()
 
-        timer = asyncio.get_running_loop().call_later(self._hold, give_up)
+        timer = asyncio.get_running_loop().call_later(self._hold, release)
         try:
             yield
         finally:
             timer.cancel()
-            give_up()
+            release()
 
     async def _acquire(self) -> None:
-        if self._free:  # Nobody waits then: a place that comes free goes to the first who does.
+        if self._free:  # nothing is waiting: a released slot goes to the first waiter
             self._free -= 1
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -101,7 +97,7 @@ class MeasurementLimiter:
             await turn
         except BaseException:
             if turn.done() and not turn.cancelled():
-                self._release()  # The place came together with the cancellation.
+                self._release()  # the slot was granted together with the cancellation
             raise
 
     def _release(self) -> None:
@@ -114,8 +110,8 @@ class MeasurementLimiter:
 
 
 _LIMITERS: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, MeasurementLimiter]] = WeakKeyDictionary()
-"""One for each event loop, because it is the loop that measurements have in common. A limiter does not refer
-to its loop, so it goes when the loop does."""
+"""One for each event loop, which all its measurements share. A limiter does not refer to its loop, so it is
+deleted with the loop."""
 
 
 def limiter_of_loop() -> MeasurementLimiter:
@@ -125,11 +121,11 @@ def limiter_of_loop() -> MeasurementLimiter:
 
 @dataclass(frozen=True, slots=True)
 class TimedReply:
-    """A probe's answer with the times of its own, taken closer to the socket than around the call.
+    """A probe's reply with times taken closer to the socket than around the call.
 
     Attributes:
-        sent: When the request left, by the measurement's monotonic clock: read before the write.
-        received: When the answer was here: read as it was received.
+        sent: Time before the request was written, by the measurement's monotonic clock.
+        received: Time at which the reply was received, by the same clock.
         time: The device's time, Unix seconds.
     """
 
@@ -139,17 +135,13 @@ class TimedReply:
 
 
 Probe = Callable[[], Awaitable[float | TimedReply]]
-"""Asks a device for its time: Unix seconds, alone or as a `TimedReply`."""
+"""Returns a device's time: Unix seconds, alone or as a `TimedReply`."""
 
 
 class SntpServer:
-    """A time server that is asked again and again, at the address that answered first while it answers.
+    """A time server that is queried repeatedly, at the address that answered first while it answers.
 
     The addresses of one name may be those of many servers whose clocks differ, as behind pool.ntp.org.
-
-    Args:
-        host: Name or address of an NTP or SNTP server.
-        port: UDP port.
     """
 
     def __init__(self, host: str, port: int = NTP_PORT) -> None:
@@ -168,7 +160,7 @@ class SntpServer:
         limiter: MeasurementLimiter | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> ClockOffset:
-        """Return how far its clock is from this computer's; arguments and errors as of `query_sntp`."""
+        """Return the offset of its clock from this computer's; arguments and errors as of `query_sntp`."""
         _check_limits(samples, max_round_trip)
         what = f"time server {self._host}:{self._port}"
         until = asyncio.get_running_loop().time() + timeout
@@ -185,7 +177,7 @@ class SntpServer:
         raise failure
 
     async def _addresses(self, timeout: float) -> list[tuple[str, int]]:
-        """Those to try, in turn; the one that answered goes first, and needs no name to be found."""
+        """Return the addresses to try: first the one that answered, even if its name is unknown now."""
         first = [] if self._answered is None else [self._answered]
         try:
             found = await _resolve(self._host, self._port, timeout)
@@ -193,7 +185,7 @@ class SntpServer:
             if not first:
                 raise
             found = []
-        return list(dict.fromkeys([*first, *found]))[:_ADDRESSES]
+        return list(dict.fromkeys([*first, *found]))[:_MAX_ADDRESSES]
 
 
 async def query_sntp(
@@ -208,31 +200,27 @@ async def query_sntp(
     limiter: MeasurementLimiter | None = None,
     clock: Clock = SYSTEM_CLOCK,
 ) -> ClockOffset:
-    """Return how far a time server's clock is from this computer's, from all of several samples.
+    """Return the offset of a time server's clock, server minus computer, from several samples.
 
-    Answers that nobody asked for, that came late or that are malformed are passed over; they only
-    matter when no good one comes. A host with several addresses is asked at one after another
-    until one gives a usable answer.
+    Unexpected, late or malformed replies are ignored unless there is no good one. The addresses of a host are
+    tried in turn until one gives a usable reply.
 
     Args:
         host: Name or address of an NTP or SNTP server.
         port: UDP port.
-        samples: How many times to ask. With n samples the bound is about 2/n of a network's jitter.
-        timeout: Seconds for everything; good samples that came by then are used.
-        max_round_trip: Seconds after which an answer is of no use.
-        interval: Mean seconds between two samples, so as not to be taken for a flood. They vary by half
-            either way, so that samples meet the server's ticks at different phases.
-        target_bound: Seconds; fewer samples are taken when the bound is this small already.
+        samples: Number of requests. With n samples the bound is about 2/n of a network's jitter.
+        timeout: Seconds for everything; good samples received by then are used.
+        max_round_trip: Seconds after which a reply is ignored.
+        interval: Mean seconds between two samples, to spare the server. They vary by half either way, so
+            that samples meet the server's ticks at different phases.
+        target_bound: Seconds; fewer samples are taken once the bound is this small.
         limiter: Shared with other measurements; by default the running loop's.
         clock: This computer's clock.
 
-    Returns:
-        Server minus computer.
-
     Raises:
-        TimeoutError: No answer came within the limits.
+        TimeoutError: There was no reply within the limits.
         ConnectionError: The name is unknown or nothing listens there.
-        RemoteProtocolError: Answers came, but no usable one.
+        RemoteProtocolError: There was no valid reply.
         ClockNotSynchronizedError: The server does not trust its own clock.
         BusyError, DeviceError: The server refuses (kiss-o'-death).
     """
@@ -258,24 +246,13 @@ async def measure_offset(
     limiter: MeasurementLimiter | None = None,
     clock: Clock = SYSTEM_CLOCK,
 ) -> ClockOffset:
-    """Return how far a device's clock is from this computer's, from all of several round trips.
+    """Return the offset of a device's clock, device minus computer, from several round trips.
 
-    Args:
-        probe: Asks the device for its time, in Unix seconds, and bounds its own wait. A `TimedReply`
-            gives a tighter bound than a plain number.
-        samples: How many times to ask, one after another.
-        max_round_trip: Seconds after which an answer is of no use.
-        timeout: Seconds for everything; good samples that came by then are used. None for no limit.
-        interval: Mean seconds between two samples; they vary by half either way.
-        target_bound: Seconds; fewer samples are taken when the bound is this small already.
-        limiter: Shared with other measurements; by default the running loop's.
-        clock: This computer's clock.
-
-    Returns:
-        Device minus computer.
+    ``probe`` returns the device's time in Unix seconds and bounds its own wait; a `TimedReply` gives a
+    tighter bound than a number. ``timeout`` None is for no limit. The other arguments are those of `query_sntp`.
 
     Raises:
-        TimeoutError: Every answer took longer than ``max_round_trip``, or none came within ``timeout``.
+        TimeoutError: Every reply took longer than ``max_round_trip``, or there was none within ``timeout``.
         RemoteProtocolError: The device's time is not a finite number.
         RetryableError: The probe's own, when not one sample succeeded; any other error of the
             probe is raised at once.
@@ -290,7 +267,7 @@ async def measure_offset(
         if index and interval > 0:
             await clock.sleep(min(_pause(interval, index), max(0.0, until - clock.monotonic())))
         try:
-            reply = await _in_turn(probe, clock, limiter, until - clock.monotonic())
+            reply = await _probe_when_free(probe, clock, limiter, until - clock.monotonic())
         except RetryableError as error:
             failure = error
             continue
@@ -306,22 +283,24 @@ async def measure_offset(
     raise failure or TimeoutError(f"no answer took less than {max_round_trip:g} s")
 
 
-async def _in_turn(probe: Probe, clock: Clock, limiter: MeasurementLimiter, left: float) -> TimedReply | None:
-    """Call a probe as soon as the limiter has a place; None if that takes longer than ``left`` seconds."""
+async def _probe_when_free(
+    probe: Probe, clock: Clock, limiter: MeasurementLimiter, left: float
+) -> TimedReply | None:
+    """Call a probe as soon as a slot is free; return None if that takes longer than ``left`` seconds."""
     if left <= 0:
         return None
     scope = asyncio.timeout(left if math.isfinite(left) else None)
     try:
-        async with scope, limiter.place():
-            return await _timed(probe, clock)
+        async with scope, limiter.slot():
+            return await _timed_probe(probe, clock)
     except builtins.TimeoutError:
-        if not scope.expired():  # The probe's own.
+        if not scope.expired():  # the probe's own
             raise
         return None
 
 
-async def _timed(probe: Probe, clock: Clock) -> TimedReply:
-    """Call a probe, and check what it says."""
+async def _timed_probe(probe: Probe, clock: Clock) -> TimedReply:
+    """Call a probe, and check its reply."""
     began = clock.monotonic()
     reply = await probe()
     ended = clock.monotonic()
@@ -340,15 +319,11 @@ async def _timed(probe: Probe, clock: Clock) -> TimedReply:
 def sntp_offset(reply: sntp.SntpReply, sent_at: float, round_trip: float) -> ClockOffset:
     """Return the offset by one reply alone, for the time at which the server stamped it.
 
-    A measurement sees more: the step of the stamps, and other samples; see `query_sntp`.
-
-    Args:
-        reply: What the server answered.
-        sent_at: When the request left, Unix seconds.
-        round_trip: Seconds until the answer came, by a clock that is never set.
+    A measurement is better: it sees the step of the stamps, and other samples; see `query_sntp`. ``sent_at``
+    is in Unix seconds, ``round_trip`` in seconds of a monotonic clock.
 
     Raises:
-        RemoteProtocolError: The server claims to have worked longer than the whole exchange took.
+        RemoteProtocolError: The server states more processing time than the whole exchange took.
     """
     exchange = _sntp_exchange(reply, sent_at, 0.0, round_trip)
     found = intersect_exchanges([exchange], resolution=reply.precision, drift_limit=0.0)
@@ -365,11 +340,7 @@ def sntp_offset(reply: sntp.SntpReply, sent_at: float, round_trip: float) -> Clo
 
 
 def _sntp_exchange(reply: sntp.SntpReply, anchor: float, sent: float, received: float) -> Exchange:
-    """A reply as an exchange, all times relative to ``anchor`` (Unix seconds).
-
-    Raises:
-        RemoteProtocolError: The server claims to have worked longer than the whole exchange took.
-    """
+    """Return a reply as an exchange, all times relative to ``anchor`` (Unix seconds)."""
     origin = sntp.to_ntp(anchor)
     # Differences of whole timestamps, which are exact and hold across the end of an era.
     exchange = Exchange(
@@ -388,9 +359,9 @@ def _sntp_exchange(reply: sntp.SntpReply, anchor: float, sent: float, received: 
 
 
 class _Measurement:
-    """Collects round trips, on a scale that is anchored to the wall clock once, at its beginning.
+    """Collects round trips, in monotonic time that is anchored to the wall clock once, at the beginning.
 
-    The wall clock may be set while it lasts; what counts is the monotonic clock.
+    The wall clock may be set during the measurement.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -405,35 +376,30 @@ class _Measurement:
         return len(self._exchanges)
 
     def add_reply(self, reply: TimedReply) -> None:
-        # A device's time is close to ours or far away; either way the difference to the anchor is as exact as
-        # the stamp itself.
+        # Near or far from ours, the difference to the anchor is as exact as the stamp itself.
         stamp = reply.time - self._wall
         sent, received = reply.sent - self._origin, reply.received - self._origin
         self._exchanges.append(Exchange(sent, received, stamp, stamp))
         self._stamps.append(reply.time)
 
     def add_sntp(self, reply: sntp.SntpReply, sent: float, received: float) -> None:
-        """Add a server's reply, with the monotonic times of its round trip.
-
-        Raises:
-            RemoteProtocolError: The reply is impossible.
-        """
+        """Add a server's reply; raise `RemoteProtocolError` if its times are impossible."""
         sent, received = sent - self._origin, received - self._origin
         self._exchanges.append(_sntp_exchange(reply, self._wall, sent, received))
-        self._stamps += [sntp.from_ntp(one, near=self._wall) for one in (reply.received, reply.sent)]
+        self._stamps += [sntp.from_ntp(stamp, near=self._wall) for stamp in (reply.received, reply.sent)]
         self._stated = max(self._stated, reply.precision)
         self._source_bound = max(self._source_bound or 0.0, reply.source_bound)
 
     def result(self) -> ClockOffset:
         resolution = max(self._stated, seen_resolution(self._stamps))
-        largest = max(abs(one) for one in self._stamps)
-        # Doubles of this size were rounded: the anchor and the result here, the stamps on their way.
+        largest = max(abs(stamp) for stamp in self._stamps)
+        # Rounding of doubles of this size: the anchor and the result here, the stamps in the device.
         slack = self._error + 2 * (math.ulp(self._wall) + math.ulp(largest))
         found = intersect_exchanges(self._exchanges, resolution=resolution, slack=slack)
         return ClockOffset(
             found.interval.middle,
             found.interval.bound,
-            max(0.0, min(one.on_the_way for one in self._exchanges)),
+            max(0.0, min(exchange.on_the_way for exchange in self._exchanges)),
             self.samples,
             self._wall + found.at,
             resolution=resolution,
@@ -444,10 +410,10 @@ class _Measurement:
 
 
 def _anchor(clock: Clock) -> tuple[float, float, float]:
-    """A wall time, the monotonic time it belongs to, and by how many seconds the pair may be wrong.
+    """Return a wall time, its monotonic time, and the uncertainty of the pair in seconds.
 
     The two clocks cannot be read at once. The monotonic one is read before and after, a few times, because
-    the program may be interrupted between; the closest pair counts.
+    the program may be interrupted in between; the closest pair counts.
     """
     best = (0.0, 0.0, math.inf)
     for _ in range(_ANCHOR_TRIES):
@@ -456,16 +422,16 @@ def _anchor(clock: Clock) -> tuple[float, float, float]:
         after = clock.monotonic()
         if (after - before) / 2 < best[2]:
             best = (wall, before + (after - before) / 2, (after - before) / 2)
-    return best[0], best[1], best[2] + 2 * _OWN_RESOLUTION
+    return best[0], best[1], best[2] + 2 * _MONOTONIC_RESOLUTION
 
 
 def _pause(interval: float, index: int) -> float:
-    """Seconds before the sample of this index: ``interval`` on average, and never in step with ticks."""
-    return interval * (0.5 + index * _GOLDEN % 1.0)
+    """Return the seconds before a sample: ``interval`` on average, never in step with the server's ticks."""
+    return interval * (0.5 + index * _GOLDEN_RATIO % 1.0)
 
 
 class _SntpQuery:
-    """Asks one address several times."""
+    """Several requests to one address."""
 
     def __init__(
         self, what: str, until: float, max_round_trip: float, clock: Clock, limiter: MeasurementLimiter
@@ -477,16 +443,16 @@ class _SntpQuery:
         self._limiter = limiter
         self._loop = asyncio.get_running_loop()
         self._late = 0
-        self._unfit: RemoteProtocolError | None = None
+        self._invalid: RemoteProtocolError | None = None
         self._measurement = _Measurement(clock)
 
     async def run(
         self, address: tuple[str, int], samples: int, interval: float, target_bound: float
     ) -> ClockOffset:
         try:
-            # Connected, so the kernel drops what comes from any other address.
+            # Connected, so the kernel drops datagrams from any other address.
             transport, mailbox = await self._loop.create_datagram_endpoint(
-                lambda: _Mailbox(self._clock), remote_addr=address
+                lambda: _DatagramQueue(self._clock), remote_addr=address
             )
         except OSError as error:
             raise ConnectionError(f"{self._what} cannot be reached: {error}") from error
@@ -495,11 +461,11 @@ class _SntpQuery:
             for index in range(samples):
                 if index:
                     await asyncio.sleep(min(_pause(interval, index), max(0.0, self._remaining())))
-                if self._remaining() <= 0 or self._is_enough(target_bound):
+                if self._remaining() <= 0 or self._is_precise_enough(target_bound):
                     break
-                await self._sample_in_turn(transport, mailbox, nonces)
+                await self._sample_when_free(transport, mailbox, nonces)
         except (BusyError, ConnectionError):
-            # One that dies, or has enough of questions, leaves what it has answered.
+            # Replies received before the server failed, or asked for fewer requests, count.
             if not self._measurement.samples:
                 raise
         finally:
@@ -508,29 +474,29 @@ class _SntpQuery:
             return self._measurement.result()
         raise self._failure()
 
-    def _is_enough(self, target_bound: float) -> bool:
+    def _is_precise_enough(self, target_bound: float) -> bool:
         return (
             target_bound > 0
             and self._measurement.samples > 0
             and self._measurement.result().bound <= target_bound
         )
 
-    async def _sample_in_turn(
-        self, transport: asyncio.DatagramTransport, mailbox: "_Mailbox", nonces: set[int]
+    async def _sample_when_free(
+        self, transport: asyncio.DatagramTransport, mailbox: "_DatagramQueue", nonces: set[int]
     ) -> None:
-        """One sample as soon as the limiter has a place, or none when time is up."""
+        """Take one sample as soon as a slot is free, or none when time is up."""
         scope = asyncio.timeout(self._remaining())
         try:
-            async with scope, self._limiter.place():
+            async with scope, self._limiter.slot():
                 await self._sample(transport, mailbox, nonces)
         except builtins.TimeoutError:
             if not scope.expired():
                 raise
 
     async def _sample(
-        self, transport: asyncio.DatagramTransport, mailbox: "_Mailbox", nonces: set[int]
+        self, transport: asyncio.DatagramTransport, mailbox: "_DatagramQueue", nonces: set[int]
     ) -> None:
-        """One request, and its answer if a good one comes in time."""
+        """Send one request, and add its reply if a valid one is received in time."""
         nonce = secrets.randbits(64)
         request = sntp.build_request(nonce)
         began = self._clock.monotonic()
@@ -545,7 +511,7 @@ class _SntpQuery:
                             self._measurement.add_sntp(sntp.parse_reply(data, nonce), began, arrived)
                             return
                     except RemoteProtocolError as error:
-                        self._unfit = error
+                        self._invalid = error
                     else:
                         self._late += 1
         except builtins.TimeoutError:
@@ -559,15 +525,15 @@ class _SntpQuery:
         return self._until - self._loop.time()
 
     def _failure(self) -> AsynccamError:
-        if self._unfit is not None:
-            return RemoteProtocolError(f"{self._what} gave no usable answer: {self._unfit}")
+        if self._invalid is not None:
+            return RemoteProtocolError(f"{self._what} gave no valid reply: {self._invalid}")
         if self._late:
             return TimeoutError(f"every answer from {self._what} took over {self._max_round_trip:g} s")
         return TimeoutError(f"no answer from {self._what}")
 
 
-class _Mailbox(asyncio.DatagramProtocol):
-    """Datagrams as they arrive, with the moment each did."""
+class _DatagramQueue(asyncio.DatagramProtocol):
+    """Queue of datagrams, each with the time at which it was received."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -580,25 +546,25 @@ class _Mailbox(asyncio.DatagramProtocol):
         self._put(exc)
 
     async def take(self) -> tuple[bytes, float]:
-        """The next datagram and when it came, by the monotonic clock; raises what the socket reports."""
+        """Return the next datagram and its monotonic time; raise what the socket reports."""
         item = await self._arrived.get()
         if isinstance(item, Exception):
             raise item
         return item
 
     def _put(self, item: tuple[bytes, float] | Exception) -> None:
-        # A flood beyond what anybody reads is let go.
+        # A flood beyond the queue is dropped.
         if not self._arrived.full():
             self._arrived.put_nowait(item)
 
 
 def _check_limits(samples: int, max_round_trip: float) -> None:
     if samples < 1 or not max_round_trip > 0:
-        raise UsageError(f"not a measurement: {samples} samples of at most {max_round_trip} s")
+        raise UsageError(f"samples must be >= 1 and max_round_trip > 0, not {samples} and {max_round_trip}")
 
 
 async def _resolve(host: str, port: int, timeout: float) -> list[tuple[str, int]]:
-    """The host's UDP addresses in the resolver's order."""
+    """Return the host's UDP addresses in the resolver's order."""
     loop = asyncio.get_running_loop()
     async with deadline(timeout, f"address of time server {host}"):
         try:

@@ -1,7 +1,7 @@
-"""Find where a JSON object ends in a stream of bytes that may be cut anywhere.
+"""Messages of a byte stream that may be cut anywhere: JSON objects, bare or with a length before them.
 
-Only brackets and strings are looked at, so that the work is linear in the bytes however they are cut;
-whether what lies between is JSON is left to the parser that gets the whole object.
+`ObjectScanner` finds the end of a JSON object by its brackets and strings only, so that the work is linear in
+the bytes. Whether the object is valid JSON is left to the parser. `FrameReader` cuts a stream into messages.
 """
 
 import re
@@ -21,11 +21,7 @@ _QUOTE: Final = ord('"')
 
 
 class ObjectScanner:
-    """Follows one JSON object through a growing buffer; each object needs a new scanner.
-
-    Attributes:
-        peer: Who sends it, for errors.
-    """
+    """Finds the end of one JSON object in a growing buffer; each object needs a new scanner."""
 
     __slots__ = ("_depth", "_in_string", "_position", "peer")
 
@@ -36,9 +32,9 @@ class ObjectScanner:
         self._in_string = False
 
     def find_end(self, buffer: bytes | bytearray) -> int | None:
-        """Where the object that begins ``buffer`` ends, or None as long as its end is not there.
+        """Return the end of the object that begins ``buffer``, or None if it is incomplete.
 
-        Call it again with the same buffer, grown: it goes on from where it was.
+        Call it again with the same buffer, grown: it continues at its last position.
 
         Raises:
             RemoteProtocolError: The object is nested more than `MAX_DEPTH` deep.
@@ -47,7 +43,7 @@ class ObjectScanner:
             if self._in_string:
                 self._advance(_IN_STRING, buffer)
                 if buffer[self._position : self._position + 1] != b'"':
-                    return None  # at the end, or before a backslash whose other half is to come
+                    return None  # at the end, or before a backslash whose second half is missing
                 self._in_string = False
                 self._position += 1
             self._advance(_TO_BRACKET, buffer)
@@ -75,36 +71,27 @@ class ObjectScanner:
 
 LENGTH_SIZE: Final = 4
 _BRACE: Final = ord("{")
-_BLANKS: Final = re.compile(rb"[ \t\r\n]*+")
+_WHITESPACE: Final = re.compile(rb"[ \t\r\n]*+")
 _NULS: Final = re.compile(rb"\0*+")
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One message.
-
-    Attributes:
-        document: Its bytes, without the length.
-        prefixed: Whether a length stood before it.
-    """
+    """One message: its bytes without the length, and whether it had a length."""
 
     document: bytes
     prefixed: bool
 
 
 def encode_frame(document: bytes) -> bytes:
-    """``document`` with its length before it."""
+    """Return ``document`` with its length before it."""
     return len(document).to_bytes(LENGTH_SIZE, "big") + document
 
 
 class FrameReader:
-    """Cuts a stream into its messages, however it was cut on the way.
+    """Cuts a stream into messages of up to ``max_size`` bytes; ``peer`` is named in errors.
 
-    Blanks and line ends before a message, and NULs after a bare object, are passed over.
-
-    Args:
-        max_size: Bytes one message may have.
-        peer: Who sends them, for errors.
+    White space before a message, and NULs after a bare object, are ignored.
     """
 
     def __init__(self, *, max_size: int, peer: str = "the peer") -> None:
@@ -115,32 +102,28 @@ class FrameReader:
         self._after_bare = False
 
     def feed(self, data: bytes) -> None:
-        """Take what was received."""
+        """Add received bytes."""
         self._buffer += data
 
     def next_frame(self) -> Frame | None:
-        """The next message, or None if it is not complete.
+        """Return the next message, or None if it is incomplete.
 
         Raises:
-            RemoteProtocolError: A message is too large, empty, or nested too deep. There is no way to
-                find the next one, so the stream is of no more use.
+            RemoteProtocolError: A message is too large, empty, or nested too deep. The next one cannot be
+                found, so the stream is unusable.
         """
         if self._scanner is None and not self._skip_padding():
             return None
         return self._next_bare() if self._buffer[0] == _BRACE else self._next_prefixed()
 
-    def take_rest(self) -> bytes:
-        """Hand over what was received after the last message, and forget it."""
+    def take_remaining(self) -> bytes:
+        """Return and remove the bytes after the last message."""
         rest = bytes(self._buffer)
         self._buffer.clear()
         return rest
 
     def eof(self) -> None:
-        """Tell that the stream has ended.
-
-        Raises:
-            RemoteProtocolError: It ended inside a message.
-        """
+        """Report the end of the stream; raise `RemoteProtocolError` if it is inside a message."""
         if self._buffer.strip(b" \t\r\n\0" if self._after_bare else b" \t\r\n"):
             raise RemoteProtocolError(
                 f"{self._peer} ended the stream inside a message, after {len(self._buffer)} bytes of it"
@@ -157,7 +140,7 @@ class FrameReader:
         return Frame(self._cut(end), prefixed=False)
 
     def _next_prefixed(self) -> Frame | None:
-        # With bytes still missing this is the least the length can be: garbage is refused at once.
+        # Missing bytes count as 0, for the smallest possible length: garbage is refused at once.
         length = int.from_bytes(self._buffer[:LENGTH_SIZE].ljust(LENGTH_SIZE, b"\0"), "big")
         self._check_size(length)
         if len(self._buffer) < LENGTH_SIZE:
@@ -182,13 +165,13 @@ class FrameReader:
         return piece
 
     def _skip_padding(self) -> bool:
-        """Drop what may stand before a message; whether one begins there now."""
+        """Drop what is allowed before a message; return whether a message begins there."""
         while True:
-            self._drop(_BLANKS, keep=0)
+            self._drop(_WHITESPACE, keep=0)
             if not self._buffer or self._buffer[0] != 0 or not self._after_bare:
                 return bool(self._buffer)
-            # NULs may end a bare object, and begin a length (three of them at most): which of the two
-            # shows in what follows, as a message begins with a brace.
+            # NULs may end a bare object, or begin a length (three of them at most). A message begins with a
+            # brace, so what follows decides.
             self._drop(_NULS, keep=LENGTH_SIZE - 1)
             if len(self._buffer) <= LENGTH_SIZE:
                 return False
@@ -201,6 +184,6 @@ class FrameReader:
         match = pattern.match(self._buffer)
         assert match is not None, "a pattern that matches the empty string"
         size = match.end() - keep
-        del match  # it holds the buffer, which cannot shrink meanwhile
+        del match  # it exports the buffer, which cannot shrink meanwhile
         if size > 0:
             del self._buffer[:size]

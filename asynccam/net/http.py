@@ -1,4 +1,4 @@
-"""HTTP by aiohttp: a session that is borrowed or our own, and its errors in asynccam's words."""
+"""HTTP by aiohttp: a session that is borrowed or our own, and its errors as asynccam's."""
 
 import builtins
 import logging
@@ -52,8 +52,8 @@ class _LocalResolver(ThreadedResolver):
         except OSError:
             # Many systems do not ask the local network: containers, and those without nss-mdns.
             found = await resolve_by_mdns(host)
-            answers = [_resolved(host, one, port) for one in found]
-            chosen = [one for one in answers if family in (socket.AF_UNSPEC, one["family"])]
+            answers = [_resolved(host, address, port) for address in found]
+            chosen = [answer for answer in answers if family in (socket.AF_UNSPEC, answer["family"])]
             if not chosen:
                 raise
             return chosen
@@ -71,21 +71,19 @@ def _resolved(host: str, address: str, port: int) -> ResolveResult:
 
 
 def new_session() -> aiohttp.ClientSession:
-    """Return a session that finds names below ``local.`` by mDNS where the system does not; the caller's."""
-    # Connections are kept, so a name is seldom looked up; and whoever moves is to be found at once.
+    """Return a session, for the caller to close, that resolves ``.local`` names by mDNS if need be."""
+    # Connections are kept alive, so a name is seldom resolved, and a device that moved is found at once.
     connector = aiohttp.TCPConnector(resolver=_LocalResolver(), use_dns_cache=False)
     return aiohttp.ClientSession(connector=connector)
 
 
 class HttpResponse(NamedTuple):
-    """A whole answer.
+    """A response with its whole body.
 
     Attributes:
-        status: HTTP status.
-        body: All of it.
-        location: Where a redirect points to, or ``""``.
-        bounded: Whether the server said where the body ends; without, it ends with the connection, broken
-            or not.
+        location: Target of a redirect, or ``""``.
+        bounded: Whether the server said where the body ends. If not, the end of the connection ends it,
+            broken or not (RFC 9112 6.3).
     """
 
     status: int
@@ -98,7 +96,7 @@ class HttpClient:
     """Requests on one aiohttp session; a borrowed session is never closed.
 
     Args:
-        session: The session to use, or None for one of our own, made at the first request.
+        session: The session to use, or None for our own, created at the first request.
         tls: The context for ``https``, or None for aiohttp's own, which verifies; see
             `asynccam.net.tls.client_context`.
     """
@@ -123,36 +121,31 @@ class HttpClient:
         maybe_executed: bool = False,
         **options: Any,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a request and hand out the response, whatever its status; redirects are not followed.
+        """Send a request and yield the response, whatever its status; redirects are not followed.
 
-        Args:
-            method: ``GET`` for example.
-            url: Sent as it is when it is a `yarl.URL`.
-            headers: Sent with it.
-            timeout: Seconds for everything in the block, or None.
-            quiet_timeout: Seconds in which at least a byte has to come, or None.
-            maybe_executed: What the errors say of a request that was lost: True unless it only reads.
-            options: Anything else `aiohttp.ClientSession.request` takes.
+        ``timeout`` is for the whole block, ``quiet_timeout`` for each byte, both in seconds or None.
+        ``maybe_executed`` goes into the errors of a lost request: True unless it only reads. ``options`` are
+        those of `aiohttp.ClientSession.request`.
 
         Raises:
-            AddressError: Not an address.
-            ConnectionError: Nobody there, or gone half way.
-            TimeoutError: Too slow.
+            AddressError: The URL is invalid.
+            ConnectionError: No connection, or it was lost.
+            TimeoutError: No answer in time.
             AuthenticationError: The certificate is not trusted.
-            RemoteProtocolError: What came is not HTTP.
-            StateError: The client, or the session it was lent, is closed.
+            RemoteProtocolError: The answer is not HTTP.
+            StateError: The client or the borrowed session is closed.
             UsageError: A header or the address cannot be sent.
         """
         _log_request(method, url)
         limits = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT, sock_read=quiet_timeout)
         if self.tls is not None:
             options["ssl"] = self.tls
-        options.setdefault("allow_redirects", False)  # credentials go where the caller sends them
-        options.setdefault("raise_for_status", False)  # whatever a borrowed session is set to
+        options.setdefault("allow_redirects", False)  # credentials go only where the caller sends them
+        options.setdefault("raise_for_status", False)  # a borrowed session may be set otherwise
         sending = True
         try:
             with http_errors(url, maybe_executed=maybe_executed):
-                async with self._open().request(
+                async with self._require_session().request(
                     method, url, headers=headers, timeout=limits, **options
                 ) as response:
                     sending = False
@@ -161,7 +154,7 @@ class HttpClient:
         except ValueError as error:
             if not sending or isinstance(error, AsynccamError):
                 raise
-            raise _unsendable(url, error) from error
+            raise _usage_error(url, error) from error
 
     async def fetch(
         self,
@@ -169,28 +162,16 @@ class HttpClient:
         url: URL,
         *,
         limits: aiohttp.ClientTimeout,
-        most: int,
+        max_size: int,
         headers: Mapping[str, str] | None = None,
         maybe_executed: bool = False,
     ) -> HttpResponse:
-        """Send a request and take the whole answer, whatever its status, into memory.
+        """Send a request and read the whole response, whatever its status, into memory.
 
-        The short way for what is asked often: limits are made once, not at each call. Redirects are not
-        followed.
-
-        Args:
-            method: ``GET`` for example.
-            url: Sent as it is.
-            limits: Deadlines; see `limits_of`.
-            most: Bytes the body may have.
-            headers: Sent with it.
-            maybe_executed: As for `request`.
-
-        Raises:
-            ConnectionError, TimeoutError, AuthenticationError, StateError, UsageError: As for `request`.
-            RemoteProtocolError: What came is not HTTP, or has more than ``most`` bytes.
+        The fast path for frequent requests: ``limits`` are made once, by `limits_of`. Redirects are not
+        followed. Errors are those of `request`, and `RemoteProtocolError` for over ``max_size`` bytes.
         """
-        session = self._open()
+        session = self._require_session()
         _log_request(method, url)
         tls = True if self.tls is None else self.tls
         try:
@@ -204,20 +185,22 @@ class HttpClient:
                 ssl=tls,
             ) as response:
                 _log_answer(method, url, response)
-                body = await _whole(response.content, most)
-                if len(body) > most:
-                    raise RemoteProtocolError(f"{bare(url)} answers with more than {most} bytes")
-                told = response.headers
-                bounded = "Content-Length" in told or "Transfer-Encoding" in told
-                return HttpResponse(response.status, body, clean_text(told.get("Location", "")), bounded)
+                body = await _read_body(response.content, max_size)
+                if len(body) > max_size:
+                    raise RemoteProtocolError(f"{bare_url(url)} answered with more than {max_size} bytes")
+                received = response.headers
+                bounded = "Content-Length" in received or "Transfer-Encoding" in received
+                return HttpResponse(response.status, body, clean_text(received.get("Location", "")), bounded)
         except (aiohttp.ClientError, OSError, RuntimeError):
-            with http_errors(url, maybe_executed=maybe_executed):  # only when there is one to tell
+            with http_errors(
+                url, maybe_executed=maybe_executed
+            ):  # entered only for an error, because it costs time
                 raise
         except ValueError as error:
-            raise _unsendable(url, error) from error
+            raise _usage_error(url, error) from error
 
-    async def rest(self) -> None:
-        """Close the session if it is our own; the next request makes another."""
+    async def close_idle(self) -> None:
+        """Close the session if it is our own; the next request creates another."""
         if not self._borrowed:
             session, self._session = self._session, None
             if session is not None:
@@ -238,7 +221,7 @@ class HttpClient:
     ) -> None:
         await self.aclose()
 
-    def _open(self) -> aiohttp.ClientSession:
+    def _require_session(self) -> aiohttp.ClientSession:
         if self._closed:
             raise StateError("the HTTP client is closed")
         if self._session is None:
@@ -250,7 +233,7 @@ class HttpClient:
 
 def _log_request(method: str, url: str | URL) -> None:
     if _LOG.isEnabledFor(logging.DEBUG):
-        _LOG.debug("%s %s", method, bare(url))
+        _LOG.debug("%s %s", method, bare_url(url))
 
 
 def _log_answer(method: str, url: str | URL, response: aiohttp.ClientResponse) -> None:
@@ -259,33 +242,33 @@ def _log_answer(method: str, url: str | URL, response: aiohttp.ClientResponse) -
         _LOG.debug(
             "%s %s: HTTP %d, %s, %s bytes",
             method,
-            bare(url),
+            bare_url(url),
             response.status,
             loggable(headers.get("Content-Type", "no type")),
             loggable(headers.get("Content-Length", "unknown")),
         )
 
 
-def _unsendable(url: str | URL, error: ValueError) -> UsageError:
-    """What aiohttp refuses to send: a header of several lines, a host name that is none."""
-    return UsageError(f"{bare(url)} cannot be asked so: {' '.join(str(error).split())}")
+def _usage_error(url: str | URL, error: ValueError) -> UsageError:
+    """Return the error for what aiohttp does not send: a header of several lines, an invalid host name."""
+    return UsageError(f"{bare_url(url)} cannot be requested: {' '.join(str(error).split())}")
 
 
-async def _whole(content: aiohttp.StreamReader, most: int) -> bytes:
-    """Everything that comes, or a little more than ``most`` bytes of it."""
+async def _read_body(content: aiohttp.StreamReader, max_size: int) -> bytes:
+    """Return the whole body, or a little more than ``max_size`` bytes of it."""
     body = await content.readany()
-    if content.at_eof() or len(body) > most:
+    if content.at_eof() or len(body) > max_size:
         return body
     pieces = [body]
     length = len(body)
-    while length <= most and (body := await content.readany()):
+    while length <= max_size and (body := await content.readany()):
         pieces.append(body)
         length += len(body)
     return b"".join(pieces)
 
 
 def limits_of(timeout: float | None) -> aiohttp.ClientTimeout:
-    """Deadlines for `HttpClient.fetch`: seconds for the whole, or None, and `CONNECT_TIMEOUT`."""
+    """Return the limits for `HttpClient.fetch`: ``timeout`` seconds for the whole, and `CONNECT_TIMEOUT`."""
     return aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT)
 
 
@@ -298,47 +281,43 @@ def http_errors(url: str | URL, *, maybe_executed: bool = False) -> Iterator[Non
     except AsynccamError:
         raise
     except aiohttp.InvalidURL as error:
-        raise AddressError(f"not an HTTP address: {bare(url)}") from error
+        raise AddressError(f"not an HTTP address: {bare_url(url)}") from error
     except aiohttp.ClientConnectorCertificateError as error:
-        raise AuthenticationError(untrusted(bare(url), error.certificate_error)) from error
+        raise AuthenticationError(untrusted(bare_url(url), error.certificate_error)) from error
     except aiohttp.ConnectionTimeoutError as error:
-        raise TimeoutError(f"no connection to {bare(url)} within {CONNECT_TIMEOUT:g} s") from error
+        raise TimeoutError(f"no connection to {bare_url(url)} within {CONNECT_TIMEOUT:g} s") from error
     except builtins.TimeoutError as error:
-        raise TimeoutError(f"no answer from {bare(url)} in time", maybe_executed=maybe_executed) from error
+        raise TimeoutError(
+            f"no answer from {bare_url(url)} in time", maybe_executed=maybe_executed
+        ) from error
     except aiohttp.ClientConnectorError as error:
         raise ConnectionError(
-            f"cannot reach {bare(url)}: {error.os_error.strerror or error.os_error}"
+            f"cannot reach {bare_url(url)}: {error.os_error.strerror or error.os_error}"
         ) from error
     except aiohttp.ClientResponseError as error:
         words = " ".join(error.message.split())  # aiohttp draws an arrow below
-        raise RemoteProtocolError(f"{bare(url)} does not speak HTTP: {words}") from error
+        raise RemoteProtocolError(f"{bare_url(url)} does not speak HTTP: {words}") from error
     except aiohttp.ClientPayloadError as error:
         if isinstance(error.__cause__, ContentEncodingError):
             encoded = error.__cause__.message
             raise RemoteProtocolError(
-                f"{bare(url)} answers what is not encoded as it says: {encoded}"
+                f"{bare_url(url)} sent a body that is not encoded as announced: {encoded}"
             ) from error
         raise ConnectionError(
-            f"the connection to {bare(url)} was lost in the middle of its answer",
+            f"the connection to {bare_url(url)} was lost in the middle of its answer",
             maybe_executed=maybe_executed,
         ) from error
     except (aiohttp.ClientError, OSError) as error:
         raise ConnectionError(
-            f"the connection to {bare(url)} was lost: {error}", maybe_executed=maybe_executed
+            f"the connection to {bare_url(url)} was lost: {error}", maybe_executed=maybe_executed
         ) from error
 
 
 def status_error(response: aiohttp.ClientResponse, what: str) -> AsynccamError:
-    """What a status other than the hoped-for one means.
-
-    Args:
-        response: The answer.
-        what: What was asked for, for the words.
-    """
+    """Return the error for an unexpected status; ``what`` names the request in its text."""
     status = response.status
-    words = (
-        f"{what}: {bare(response.url)} answered HTTP {status} {clean_text(response.reason or '')}".rstrip()
-    )
+    reason = clean_text(response.reason or "")
+    words = f"{what}: {bare_url(response.url)} answered HTTP {status} {reason}".rstrip()
     if status == 401:
         return AuthenticationError(words)
     if status == 403:
@@ -352,10 +331,10 @@ def status_error(response: aiohttp.ClientResponse, what: str) -> AsynccamError:
     return DeviceError(words, status=str(status))
 
 
-def bare(url: str | URL) -> str:
-    """An address without user, password, query and fragment, for errors and the log."""
+def bare_url(url: str | URL) -> str:
+    """Return an address without user, password, query and fragment, for errors and the log."""
     try:
         plain = URL(url) if isinstance(url, str) else url
         return str(plain.with_query(None).with_fragment(None).with_user(None))
     except ValueError:
-        return "an address that is none"
+        return "an invalid address"

@@ -1,4 +1,4 @@
-"""A listening TCP port: accepts connections and hands out bare sockets, whatever befalls the process."""
+"""A listening TCP port that hands out bare sockets, and survives a lack of file descriptors."""
 
 import asyncio
 import logging
@@ -12,10 +12,10 @@ from asynccam.runtime.tasks import TaskScope
 _LOG = logging.getLogger(__name__)
 _BACKLOG: Final = 512
 _ACCEPT_PAUSE: Final = 0.5
-"""Seconds to wait when the process has run out of sockets."""
+"""Seconds to wait when the process has run out of file descriptors."""
 
-Admit = Callable[[socket.socket, str, int], None]
-"""Given a connected, non-blocking socket, its own to close from now on, and the peer's address and port."""
+OnConnection = Callable[[socket.socket, str, int], None]
+"""Called with a connected, non-blocking socket, which it must close, and the peer's address and port."""
 
 
 class Listener:
@@ -24,32 +24,28 @@ class Listener:
     Args:
         host: Address or name to listen at; ``""`` for every address of this computer.
         port: TCP port; 0 takes a free one, the same for every address.
-        admit: Given each connection; must not block.
+        on_connection: Called with each connection; must not block.
     """
 
-    def __init__(self, host: str, port: int, admit: Admit) -> None:
+    def __init__(self, host: str, port: int, on_connection: OnConnection) -> None:
         self._host = host
         self._port = port
-        self._admit = admit
+        self._on_connection = on_connection
         self._sockets: list[socket.socket] = []
-        self._accepting = TaskScope("listener")
+        self._scope = TaskScope("listener")
 
     @property
     def port(self) -> int:
-        """The TCP port it listens at, or was told to."""
+        """TCP port it listens at; the given one before it is open."""
         return int(self._sockets[0].getsockname()[1]) if self._sockets else self._port
 
     @property
     def addresses(self) -> list[str]:
-        """The IP addresses it listens at; none before it is open."""
+        """IP addresses it listens at; none before it is open."""
         return [str(listener.getsockname()[0]) for listener in self._sockets]
 
     async def open(self) -> None:
-        """Listen.
-
-        Raises:
-            ConnectionError: The address cannot be listened at; nothing is left open.
-        """
+        """Listen; raise `ConnectionError` if the address is not available, and leave nothing open."""
         try:
             await self._listen()
         except OSError as error:
@@ -59,12 +55,12 @@ class Listener:
             self._close_sockets()
             raise
         for listener in self._sockets:
-            self._accepting.spawn(self._accept(listener), name="accept")
+            self._scope.spawn(self._accept(listener), name="accept")
 
     async def aclose(self) -> None:
-        """Accept no more; harmless when called twice."""
+        """Stop listening; harmless when called twice."""
         try:
-            await self._accepting.aclose()
+            await self._scope.aclose()
         finally:
             self._close_sockets()
 
@@ -83,7 +79,7 @@ class Listener:
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             listener.bind((address[0], port, *address[2:]))
             listener.listen(_BACKLOG)
-            port = listener.getsockname()[1]  # If it was 0, the other addresses follow the first.
+            port = listener.getsockname()[1]  # if it was 0, the other addresses follow the first
 
     def _close_sockets(self) -> None:
         for listener in self._sockets:
@@ -99,5 +95,5 @@ class Listener:
                 _LOG.warning("cannot accept a connection: %s", error)
                 await asyncio.sleep(_ACCEPT_PAUSE)
                 continue
-            self._admit(sock, address[0], address[1])
+            self._on_connection(sock, address[0], address[1])
             await asyncio.sleep(0)  # sock_accept does not yield while connections wait

@@ -1,7 +1,7 @@
 """SNTP packets (RFC 4330 and RFC 5905): a request out, a checked reply in.
 
-NTP timestamps are 64 bits, 32 for the seconds since 1900 and 32 for their fraction; the seconds
-begin again from zero in February 2036, so a timestamp alone names a moment in every era.
+NTP timestamps have 64 bits, 32 for the seconds since 1900 and 32 for their fraction. The seconds start
+again from zero in February 2036, so a timestamp alone is ambiguous between eras.
 """
 
 import struct
@@ -11,12 +11,12 @@ from typing import Final
 from asynccam.errors import BusyError, ClockNotSynchronizedError, DeviceError, RemoteProtocolError
 
 PACKET_SIZE: Final = 48
-"""Bytes in a packet without extensions."""
+"""Bytes of a packet without extensions."""
 
 _UNIX_EPOCH: Final = 2_208_988_800
 """Seconds from 1900 to 1970."""
 _ERA: Final = 1 << 32
-"""Seconds after which the timestamps begin again."""
+"""Seconds after which the timestamps start again."""
 _FRACTION: Final = 1 << 32
 _LEAP_UNSYNCHRONIZED: Final = 3
 _MODE_CLIENT: Final = 3
@@ -35,12 +35,11 @@ class SntpReply:
     """A reply that passed every check.
 
     Attributes:
-        received: When the server received the request, as an NTP timestamp by its clock.
-        sent: When it sent the reply, as an NTP timestamp by its clock.
+        received: NTP timestamp of the request's arrival, by the server's clock.
+        sent: NTP timestamp of the reply's departure, by the server's clock.
         stratum: Hops from a reference clock, 1 to 15.
-        precision: Step of the server's clock in seconds, as the server states it: a power of two. Like
-            ``source_bound`` a property of the server, and not part of what makes two replies equal.
-        source_bound: How far the server says that it may be from true time, in seconds.
+        precision: Step of the server's clock in seconds, as stated: a power of two.
+        source_bound: Distance of the server from true time in seconds, as stated.
     """
 
     received: int
@@ -51,21 +50,20 @@ class SntpReply:
 
 
 def build_request(nonce: int) -> bytes:
-    """A client's request.
+    """Return a client's request with a 64-bit ``nonce`` in place of the client's time.
 
-    Args:
-        nonce: 64 bits in place of the client's own time. A server gives them back unread, so random
-            ones tell its reply from a forged or late one and disclose nothing of this computer.
+    RFC 4330 5: the server copies these bits unread. Random ones tell its reply from a forged or late one, and
+    disclose nothing of this computer.
     """
     first = _VERSION << 3 | _MODE_CLIENT
     return _LAYOUT.pack(first, 0, 0, 0, 0, 0, b"", 0, 0, 0, nonce)
 
 
 def echoed_nonce(data: bytes) -> int:
-    """Which request a reply answers, by the 64 bits it gives back.
+    """Return the nonce of the request that a reply belongs to.
 
     Raises:
-        RemoteProtocolError: The packet is too short, or no server's reply at all.
+        RemoteProtocolError: The packet is too short, or not a server's reply.
     """
     if len(data) < PACKET_SIZE:
         raise RemoteProtocolError(f"a reply of {len(data)} bytes instead of {PACKET_SIZE}")
@@ -77,10 +75,10 @@ def echoed_nonce(data: bytes) -> int:
 
 
 def parse_reply(data: bytes, nonce: int) -> SntpReply:
-    """Read a server's reply to the request that carried ``nonce``.
+    """Parse a server's reply to the request with ``nonce``.
 
     Raises:
-        RemoteProtocolError: The packet is no reply to that request, or its times are impossible.
+        RemoteProtocolError: The packet is not a reply to that request, or its times are impossible.
         BusyError: The server asks for fewer requests (the kiss-o'-death ``RATE``).
         ClockNotSynchronizedError: The server does not trust its own clock.
         DeviceError: The server refuses (any other kiss-o'-death; ``status`` holds its four letters).
@@ -112,18 +110,18 @@ def parse_reply(data: bytes, nonce: int) -> SntpReply:
 
 
 def to_ntp(unix: float) -> int:
-    """Unix seconds as an NTP timestamp of whatever era they fall in."""
+    """Return Unix seconds as an NTP timestamp."""
     seconds, fraction = divmod(unix, 1)
     return (int(seconds) + _UNIX_EPOCH) % _ERA * _FRACTION + int(fraction * _FRACTION)
 
 
 def from_ntp(timestamp: int, *, near: float) -> float:
-    """An NTP timestamp as Unix seconds, in the era that brings it closest to ``near`` (Unix seconds)."""
+    """Return an NTP timestamp as Unix seconds, in the era closest to ``near`` (Unix seconds)."""
     seconds = timestamp / _FRACTION - _UNIX_EPOCH
     return seconds + round((near - seconds) / _ERA) * _ERA
 
 
 def signed_difference(later: int, earlier: int) -> float:
-    """Seconds between two NTP timestamps less than 68 years apart, across the end of an era too."""
+    """Return the seconds between two NTP timestamps less than 68 years apart, across eras too."""
     ticks = (later - earlier) & 0xFFFF_FFFF_FFFF_FFFF
     return (ticks - (1 << 64 if ticks >> 63 else 0)) / _FRACTION

@@ -1,4 +1,4 @@
-"""Connected sockets: names resolved off the loop, addresses raced, errors in plain words."""
+"""Connected sockets: names resolved off the loop, addresses raced, errors as asynccam's."""
 
 import asyncio
 import ipaddress
@@ -23,26 +23,20 @@ _ATTEMPT_DELAY = 0.25
 async def connect_tcp(host: str | Sequence[str], port: int, *, timeout: float) -> socket.socket:
     """Open a TCP connection as a bare non-blocking socket with ``TCP_NODELAY``.
 
-    Args:
-        host: Name or address, or several of one peer; every address of all of them is tried, in order
-            and beside each other.
-        port: 1 to 65535.
-        timeout: Seconds for name resolution and connecting together.
-
-    Returns:
-        The socket, which is the caller's to close.
+    ``host`` may be several names or addresses of one peer: all of them are tried, in order and beside each
+    other. ``timeout`` seconds are for name resolution and connecting together. The caller closes the socket.
 
     Raises:
         ConnectionError: The name does not resolve, or no address accepts.
         TimeoutError: Nothing answered in time.
-        UsageError: Host or port cannot be right.
+        UsageError: Host or port is invalid.
     """
     if not 1 <= port <= 65535:
         raise UsageError(f"{port} is not a TCP port")
     hosts = [host] if isinstance(host, str) else list(host)
-    if not hosts or not all(hosts) or any("\0" in one for one in hosts):  # C would stop reading at a NUL
+    if not hosts or not all(hosts) or any("\0" in name for name in hosts):  # C would stop reading at a NUL
         raise UsageError(f"{host!r} is not a host name")
-    peer = " or ".join(f"[{one}]:{port}" if ":" in one else f"{one}:{port}" for one in hosts)
+    peer = " or ".join(f"[{name}]:{port}" if ":" in name else f"{name}:{port}" for name in hosts)
     async with deadline(timeout, f"connection to {peer}"):
         try:
             addresses = await _resolve_all(hosts, port)
@@ -59,26 +53,26 @@ async def connect_tcp(host: str | Sequence[str], port: int, *, timeout: float) -
 
 
 def _reason(error: OSError) -> str:
-    """The system's words; asyncio replaces them by its own, which repeat the address only."""
+    """Return the system's text; asyncio replaces it by its own, which repeats the address only."""
     if error.errno and not isinstance(error, socket.gaierror):
         return os.strerror(error.errno)
     return error.strerror or str(error)
 
 
 async def _resolve_all(hosts: list[str], port: int) -> list[AddrInfoType]:
-    """Addresses of every host; one that does not resolve matters only if it is the last hope."""
+    """Return the addresses of all hosts; raise only if none of them resolves."""
     addresses: list[AddrInfoType] = []
-    for number, host in enumerate(hosts, 1):
+    for index, host in enumerate(hosts, 1):
         try:
             addresses += await _resolve(host, port)
         except OSError:
-            if number == len(hosts) and not addresses:
+            if index == len(hosts) and not addresses:
                 raise
     return addresses
 
 
 async def _resolve(host: str, port: int) -> list[AddrInfoType]:
-    """Addresses of a host; a literal address needs no thread, so a thousand of them cost nothing."""
+    """Return the addresses of a host; a literal address needs no thread."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -96,14 +90,14 @@ async def _resolve(host: str, port: int) -> list[AddrInfoType]:
         local = await resolve_by_mdns(host)
         if not local:
             raise
-        return [_local_address(one, port) for one in local]
+        return [_local_address(address, port) for address in local]
     return list(found)
 
 
 async def host_for_others(host: str) -> str:
-    """Return what another program reaches a host by: an address, where only our own mDNS knows its name.
+    """Return a host as other programs resolve it: an address where only our own mDNS knows the name.
 
-    A name that nobody knows is returned as it is, for that program's own words to say so.
+    An unknown name is returned unchanged, so that the other program reports it.
 
     Raises:
         BusyError: No thread can be started to look it up.
@@ -123,14 +117,14 @@ def _is_local(host: str) -> bool:
 
 
 async def resolve_by_mdns(host: str) -> list[str]:
-    """Return the addresses of a name below ``local.`` by mDNS; none for any other, or if nobody answers."""
+    """Return the addresses of a ``.local`` name by mDNS; none for another name or without an answer."""
     if not _is_local(host):
         return []
     from asynccam.net.mdns import resolve_local  # seldom needed, and zeroconf takes a while to load
 
     try:
         return await resolve_local(host)
-    except ConnectionError:  # no mDNS here: the resolver's own words say more
+    except ConnectionError:  # no mDNS here: the resolver's own error says more
         return []
 
 
@@ -138,8 +132,8 @@ def _local_address(address: str, port: int) -> AddrInfoType:
     if ":" not in address:
         return (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port))
     plain, _, zone = address.partition("%")
-    place = (plain, port, 0, int(zone) if zone.isdecimal() else 0)
-    return (socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", place)
+    endpoint = (plain, port, 0, int(zone) if zone.isdecimal() else 0)
+    return (socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", endpoint)
 
 
 def _undelayed_socket(info: AddrInfoType) -> socket.socket:

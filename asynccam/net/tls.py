@@ -8,11 +8,11 @@ from asynccam.errors import StorageError
 
 
 async def client_context(*, verify: bool = True, ca_file: Path | None = None) -> ssl.SSLContext:
-    """A context for connecting to servers.
+    """Return a context for connecting to servers.
 
     Args:
-        verify: Whether certificate and host name are checked. False accepts whoever answers.
-        ca_file: Certificates to trust instead of the system's, PEM.
+        verify: Whether certificate and host name are checked.
+        ca_file: PEM certificates to trust instead of the system's.
 
     Raises:
         StorageError: ``ca_file`` cannot be read, or holds no certificate.
@@ -21,12 +21,7 @@ async def client_context(*, verify: bool = True, ca_file: Path | None = None) ->
 
 
 def untrusted(url: str, error: Exception) -> str:
-    """Say why the certificate of an address is refused, in the same words for every protocol.
-
-    Args:
-        url: Without credentials.
-        error: As the check of the certificate raised it.
-    """
+    """Return the error text for a refused certificate; ``url`` must be without credentials."""
     why = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else str(error)
     return f"the certificate of {url} is not trusted: {why.rstrip('.')}"
 

@@ -1,8 +1,8 @@
-"""One WebSocket connection, fast: the `websockets` protocol core, driven by an asyncio protocol.
+"""A fast WebSocket connection: the sans-I/O core of `websockets`, driven by an asyncio protocol.
 
-The framing, the handshake and the closing rules are websockets' own sans-I/O `ClientProtocol`. What
-is ours is the shell: all that is sent in one pass of the loop leaves in one write, and messages
-are handed over by a plain call, without a task or a queue between (see benchmarks/rpc.py).
+Framing, handshake and closing rules are those of websockets' `ClientProtocol`. The shell is ours: everything
+sent in one pass of the loop leaves in one write, and messages are delivered by a plain call, without a task
+or a queue between (see benchmarks/rpc.py).
 ``permessage-deflate`` is never offered: on small messages it costs more than it saves (see
 docs/reconnecting.md).
 """
@@ -39,51 +39,50 @@ from asynccam.runtime.timing import deadline
 
 MAX_MESSAGE: Final = 20 * 1024 * 1024
 """Bytes of one message; more of text takes longer than 50 ms to parse, during which nothing else runs."""
-_SLICE: Final = 4096
+_MAX_SLICE: Final = 4096
 """Bytes given to the protocol at once; they hold at most 2,048 frames (RFC 6455, 5.2: two bytes each)."""
-_FINE_SLICE: Final = 256
-"""The least bytes of a slice."""
-_MANY: Final = 128
-"""Frames that a slice should hold at most. They exist at the same time: if many survive a collection of young
-objects (every 700 new ones), Python soon collects among all objects of the program, which takes longer than
-a turn."""
-_MESSAGES: Final = 16
-"""Messages that are worked on between two looks at the time, and at whether there is room for more."""
-_TURN: Final = 0.004
-"""Seconds of work on what came in before everything else in the loop has its turn."""
-_MOST_UNSENT: Final = 4 << 20
-"""Bytes of answers to pings that wait for a peer who does not read."""
-_LOOK_AGAIN: Final = 1.0
-"""Seconds between two looks at a peer of whom nothing is read, and to read what it said when that is over."""
+_MIN_SLICE: Final = 256
+"""Bytes of a slice, at least."""
+_MAX_FRAMES_PER_SLICE: Final = 128
+"""Frames that a slice should hold at most: if many objects survive a collection of young ones (every 700 new
+ones), Python soon collects among all objects of the program, which takes longer than a turn."""
+_MESSAGES_PER_CHECK: Final = 16
+"""Messages that are processed between two checks of the time and of the room for more."""
+_MAX_TURN: Final = 0.004
+"""Seconds of processing before everything else in the loop has its turn."""
+_MAX_UNSENT: Final = 4 << 20
+"""Bytes of pongs that wait for a peer that does not read."""
+_PAUSED_CHECK_INTERVAL: Final = 1.0
+"""Seconds between two checks while reading is paused, and to read the backlog afterwards."""
 
 
-class _Redacting(logging.Filter):
-    """Hides secrets in what websockets logs: headers as they are, and both ends of every message."""
+class _RedactingFilter(logging.Filter):
+    """Removes secrets from the log lines of websockets: header values, and both ends of every message."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        text = _MESSAGE.sub(r"\1 \2", record.getMessage())
+        text = _MESSAGE_LOG_LINE.sub(r"\1 \2", record.getMessage())
         record.msg, record.args = loggable(text), None
         return True
 
 
-_MESSAGE: Final = re.compile(r"^([<>] (?:TEXT|BINARY|CONT)) .*(\[[^\]]*\])$", re.DOTALL)
+_MESSAGE_LOG_LINE: Final = re.compile(r"^([<>] (?:TEXT|BINARY|CONT)) .*(\[[^\]]*\])$", re.DOTALL)
 _LOG = logging.getLogger("asynccam.net.websocket.frames")
-_LOG.addFilter(_Redacting())
+_LOG.addFilter(_RedactingFilter())
 _DATA: Final = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 
 
 OnMessage = Callable[[bytes], Iterator[object] | None]
-"""Called with a whole message; may return an iterator whose steps are the rest of the work on it."""
+"""Called with a complete message; may return an iterator whose steps are the rest of its processing."""
 Room = Callable[[], "asyncio.Future[None] | None"]
-"""Returns what is done once there is room for more, or None if there is; see `EventHub.room`."""
+"""Returns a future that is done once there is room for more, or None if there is; see `EventHub.room`."""
 
 
 @dataclass(frozen=True, slots=True)
 class CloseInfo:
-    """Why a connection ended.
+    """Reason why a connection ended.
 
     Attributes:
-        code: The WebSocket close code; 1006 when the socket went without a word.
+        code: The close code (RFC 6455 7.4); 1006 when the socket closed without a close frame.
         reason: In words.
         local: True when this side closed it on purpose.
     """
@@ -121,15 +120,15 @@ class WebSocket(asyncio.Protocol):
 
     Args:
         url: ``ws://`` or ``wss://``.
-        on_message: Called with the payload of every whole message, text and binary alike; must
-            not block. What it raises ends the connection.
+        on_message: Called with the payload of every complete message, text or binary; must not block. Its
+            exception ends the connection.
         options: Settings.
-        room: Asked before every few messages: while there is no room, nothing more is read from the socket.
+        room: Called before every few messages: while there is no room, nothing more is read.
 
     Attributes:
-        opened: Done when the handshake is.
-        closed: Done when the socket is gone, with why.
-        pongs: Answers to our pings so far.
+        opened: Done when the handshake is complete.
+        closed: Done when the socket is closed, with the reason.
+        pongs: Number of answers to our pings.
     """
 
     def __init__(
@@ -145,54 +144,53 @@ class WebSocket(asyncio.Protocol):
         self._core = ClientProtocol(parse_uri(url), max_size=options.max_message, logger=_LOG)
         self._on_message = on_message
         self._room_for = room
-        self._input: deque[bytes] = deque()  # received, not yet given to the protocol
-        self._place = 0  # in the first of these
-        self._slice = _SLICE
-        self._events: deque[Event] = deque()  # what the protocol made of the last slice
-        self._rest: Iterator[object] | None = None  # of the work on the last message
-        self._held = False  # whether reading is paused until the above is worked off
-        self._held_since = 0.0
+        self._input: deque[bytes] = deque()  # received, not yet parsed
+        self._offset = 0  # in the first chunk of the input
+        self._slice = _MAX_SLICE
+        self._events: deque[Event] = deque()  # parsed from the last slice
+        self._unfinished: Iterator[object] | None = None  # processing of the last message
+        self._reading_paused = False  # until all of the above is processed
+        self._paused_at = 0.0
         self._eof = False
-        self._lost: tuple[Exception | None] | None = None
+        self._lost_with: tuple[Exception | None] | None = None
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._fragments: list[bytes] = []
         self._flushing = False
-        self._local = False
-        self._why: str | None = None
-        self._heard = self._loop.time()
+        self._closed_locally = False
+        self._abort_reason: str | None = None
+        self._last_received = self._loop.time()
         self._ping_sent: float | None = None
         self._pong_due = 0.0
         self._pong_within = options.ping_timeout
-        self._next_ping = self._heard + (options.ping_interval or 0.0)
+        self._next_ping = self._last_received + (options.ping_interval or 0.0)
         self._timer: asyncio.TimerHandle | None = None
         self.pongs = 0
-        self._room: asyncio.Event | None = None  # made while the peer is slow: most never are
+        self._drained: asyncio.Event | None = None  # only while the peer is slow
         self.opened: asyncio.Future[None] = self._loop.create_future()
         self.closed: asyncio.Future[CloseInfo] = self._loop.create_future()
 
     @property
     def is_open(self) -> bool:
         """Whether messages can be sent."""
-        return self._core.state is State.OPEN and self._why is None and not self._local
+        return self._core.state is State.OPEN and self._abort_reason is None and not self._closed_locally
 
     @property
     def close_reason(self) -> str:
-        """Why the connection is ending, to be put after a colon's worth of text; ``""`` while it is open."""
+        """Suffix ``": reason"`` for error messages, or ``""`` while the connection is open."""
         close = self._core.close_rcvd
-        reason = self._why or (f"{close.reason or 'no reason given'} (code {close.code})" if close else "")
+        reason = self._abort_reason or (
+            f"{close.reason or 'no reason given'} (code {close.code})" if close else ""
+        )
         return f": {reason}" if reason else ""
 
     @property
     def is_writable(self) -> bool:
-        """Whether the peer keeps up; when it does not, `drain` waits until it does."""
-        return self._room is None
+        """Whether the peer keeps up; if not, `drain` waits until it does."""
+        return self._drained is None
 
     def send(self, message: bytes) -> None:
-        """Send a text message; it leaves with everything else sent in this pass of the loop.
-
-        Args:
-            message: UTF-8.
+        """Send a text message, UTF-8; it leaves with everything else sent in this pass of the loop.
 
         Raises:
             ConnectionError: The connection is not open; nothing was sent.
@@ -207,8 +205,8 @@ class WebSocket(asyncio.Protocol):
     def probe(self, timeout: float) -> None:
         """Ping now: without a pong within ``timeout`` seconds the connection counts as dead.
 
-        TCP sends what was lost again after waits that double, so a connection whose network was cut for a
-        minute may stay silent for another one after the network is back. A new connection does not.
+        TCP retransmits after waits that double, so a connection whose network was cut for a minute may
+        stay silent for another one after the network is back. A new connection does not.
         """
         if not self.is_open:
             return
@@ -220,19 +218,19 @@ class WebSocket(asyncio.Protocol):
             self._pong_due, self._pong_within = now + timeout, timeout
         if self._timer is not None:
             self._timer.cancel()
-        self._watch()
+        self._check_alive()
 
     async def drain(self) -> None:
-        """Wait until the peer has taken enough of what was sent; returns at once when it is gone."""
-        if self._room is not None:
-            await self._room.wait()
+        """Wait until the peer has read enough; return at once when the connection is closed."""
+        if self._drained is not None:
+            await self._drained.wait()
 
     async def aclose(self, code: int = 1000, reason: str = "", *, timeout: float = 2.0) -> None:
-        """Say goodbye, give the peer ``timeout`` seconds to agree, then drop the socket."""
-        self._local = True
-        self._drop()
-        if self._lost is not None:
-            self._end(self._lost[0])
+        """Send a close frame, wait ``timeout`` seconds for the peer's (RFC 6455 7.1.1), then abort."""
+        self._closed_locally = True
+        self._discard_input()
+        if self._lost_with is not None:
+            self._end(self._lost_with[0])
         if not self.closed.done() and self._transport is not None:
             if self._core.state is State.OPEN:
                 self._core.send_close(code, reason)
@@ -256,61 +254,61 @@ class WebSocket(asyncio.Protocol):
         self._flush()
 
     def data_received(self, data: bytes) -> None:
-        """Feed the core and hand over what became whole."""
-        self._heard = self._loop.time()
+        """Parse what was received, and deliver complete messages."""
+        self._last_received = self._loop.time()
         self._input.append(data)
-        if not self._held:
-            self._work()
+        if not self._reading_paused:
+            self._process()
 
     def eof_received(self) -> None:
-        """Tell the core, after what came before; the transport closes itself."""
+        """Process the end of the stream after what was received before; the transport closes itself."""
         self._eof = True
-        if not self._held:
-            self._work()
+        if not self._reading_paused:
+            self._process()
 
     def pause_writing(self) -> None:
-        """The peer is slow: `drain` waits."""
-        self._room = self._room or asyncio.Event()
+        """Let `drain` wait: the peer is slow."""
+        self._drained = self._drained or asyncio.Event()
 
     def resume_writing(self) -> None:
-        """The peer caught up."""
-        self._let_go()
+        """Let `drain` return: the peer caught up."""
+        self._release_writers()
 
     async def abort(self) -> None:
-        """Drop the socket at once and see it gone."""
-        self._drop()
+        """Close the socket at once, and wait until it is closed."""
+        self._discard_input()
         if self._transport is not None:
             self._transport.abort()
             await finish(asyncio.wait({self.closed}))
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Work off what had come, then settle both futures; nothing waits after that."""
-        self._lost = (error,)
-        if self._local or not (self._rest or self._events or self._input or self._eof):
-            self._drop()
+        """Process what was received before, then complete both futures."""
+        self._lost_with = (error,)
+        if self._closed_locally or not (self._unfinished or self._events or self._input or self._eof):
+            self._discard_input()
             self._end(error)
 
     def _end(self, error: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._let_go()
+        self._release_writers()
         if not self.opened.done():
-            self.opened.set_exception(self._refusal(error))
+            self.opened.set_exception(self._handshake_error(error))
             self.opened.exception()  # retrieved: open_websocket may have been cancelled meanwhile
         close = self._core.close_rcvd
-        reason = self._why or (close.reason if close else "") or (str(error) if error else "")
+        reason = self._abort_reason or (close.reason if close else "") or (str(error) if error else "")
         code = close.code if close else 1006
         if not self.closed.done():
-            self.closed.set_result(CloseInfo(code, reason or "the socket was closed", self._local))
+            self.closed.set_result(CloseInfo(code, reason or "the socket was closed", self._closed_locally))
 
-    def _let_go(self) -> None:
-        room, self._room = self._room, None
+    def _release_writers(self) -> None:
+        room, self._drained = self._drained, None
         if room is not None:
             room.set()
 
     # -- inside ----------------------------------------------------------------------------------
 
-    def _refusal(self, error: Exception | None) -> Exception:
+    def _handshake_error(self, error: Exception | None) -> Exception:
         cause = self._core.handshake_exc
         if isinstance(cause, InvalidStatus):
             status = cause.response.status_code
@@ -320,90 +318,95 @@ class WebSocket(asyncio.Protocol):
                 return ConnectionError(f"{self.url} answered the handshake with HTTP {status}")
         if cause is not None and not isinstance(cause.__cause__, EOFError):
             return RemoteProtocolError(f"{self.url} did not complete a WebSocket handshake: {cause}")
-        return ConnectionError(f"{self.url} went away during the handshake{f': {error}' if error else ''}")
+        return ConnectionError(
+            f"{self.url} closed the connection during the handshake{f': {error}' if error else ''}"
+        )
 
-    def _work(self) -> None:
-        """Work on what came in for a bounded time; the rest waits for the next turn, and the socket with it.
+    def _process(self) -> None:
+        """Process what was received for a bounded time; the rest waits for the next turn, unread.
 
-        A peer may send faster than its messages can be worked on, without end. Deadlines and other tasks
-        still have their turns then, and while nothing is read the peer's own system holds it back.
+        A peer may send faster than its messages can be processed, without end. Deadlines and other tasks
+        still have their turns then, and while nothing is read, TCP holds the peer back.
         """
         if self.closed.done():
             return
-        until = self._loop.time() + _TURN
-        while self._rest is not None or self._events or self._input or self._eof:
+        until = self._loop.time() + _MAX_TURN
+        while self._unfinished is not None or self._events or self._input or self._eof:
             room = None if self._room_for is None else self._room_for()
             if room is not None:
-                self._hold()
-                room.add_done_callback(lambda _: self._work())
+                self._pause_reading()
+                room.add_done_callback(lambda _: self._process())
                 return
-            self._portion()
+            self._process_some()
             if self._loop.time() >= until:
-                self._hold()
-                self._loop.call_soon(self._work)
+                self._pause_reading()
+                self._loop.call_soon(self._process)
                 return
-        if self._held:
-            self._go_on()
-        if self._core.close_expected() and self._transport is not None and not self._local:
+        if self._reading_paused:
+            self._resume_reading()
+        if self._core.close_expected() and self._transport is not None and not self._closed_locally:
             self._transport.close()
 
-    def _portion(self) -> None:
-        """Work on a few messages, or have the protocol read the next few."""
+    def _process_some(self) -> None:
+        """Process a few messages, or parse the next slice."""
         events = self._events
-        if self._rest is None and not events:
-            self._read_on()
-        for _ in range(_MESSAGES):
-            if self._rest is not None:
-                self._advance(self._rest)
+        if self._unfinished is None and not events:
+            self._parse_slice()
+        for _ in range(_MESSAGES_PER_CHECK):
+            if self._unfinished is not None:
+                self._advance(self._unfinished)
             elif events:
                 self._handle(events.popleft())
             else:
                 return
 
-    def _read_on(self) -> None:
+    def _parse_slice(self) -> None:
         if self._input:
-            data, start, end = self._input[0], self._place, self._place + self._slice
-            self._place = end
+            data, start, end = self._input[0], self._offset, self._offset + self._slice
+            self._offset = end
             if end >= len(data):
                 self._input.popleft()
-                self._place = 0
+                self._offset = 0
             piece = data[start:end] if start or end < len(data) else data
             self._core.receive_data(piece)
             found = self._core.events_received()
-            self._slice = max(_FINE_SLICE, min(_SLICE, len(piece) * _MANY // len(found) if found else _SLICE))
+            self._slice = max(
+                _MIN_SLICE,
+                min(_MAX_SLICE, len(piece) * _MAX_FRAMES_PER_SLICE // len(found) if found else _MAX_SLICE),
+            )
         else:
             self._eof = False
             self._core.receive_eof()
             found = self._core.events_received()
         self._events.extend(found)
-        self._flush()  # pongs and close frames of the core's own
-        if self._transport is not None and self._transport.get_write_buffer_size() > _MOST_UNSENT:
-            self._abort("it sends pings and reads nothing")
+        self._flush()  # pongs (RFC 6455 5.5.2) and close frames of the core
+        if self._transport is not None and self._transport.get_write_buffer_size() > _MAX_UNSENT:
+            self._abort("the peer sends pings and reads nothing")
 
-    def _hold(self) -> None:
-        if not self._held:
-            self._held, self._held_since = True, self._loop.time()
+    def _pause_reading(self) -> None:
+        if not self._reading_paused:
+            self._reading_paused, self._paused_at = True, self._loop.time()
             if self._transport is not None and not self._transport.is_closing():
                 self._transport.pause_reading()
 
-    def _go_on(self) -> None:
-        self._held = False
-        if self._lost is not None:
-            self._end(self._lost[0])
+    def _resume_reading(self) -> None:
+        self._reading_paused = False
+        if self._lost_with is not None:
+            self._end(self._lost_with[0])
             return
-        # What the peer sent in the meantime has not been read: it counts as heard of.
-        now = self._heard = self._loop.time()
+        # What the peer sent in the meantime was not read: it counts as received now.
+        now = self._last_received = self._loop.time()
         if self._ping_sent is not None:
-            self._pong_due = max(self._pong_due + now - self._held_since, now + _LOOK_AGAIN)
+            self._pong_due = max(self._pong_due + now - self._paused_at, now + _PAUSED_CHECK_INTERVAL)
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
-    def _drop(self) -> None:
-        """Forget what came and has not been worked on."""
+    def _discard_input(self) -> None:
+        """Discard what was received and not processed."""
         self._input.clear()
-        self._place = 0
+        self._offset = 0
         self._events.clear()
-        self._rest, self._eof = None, False
+        self._unfinished, self._eof = None, False
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, Frame):
@@ -411,16 +414,16 @@ class WebSocket(asyncio.Protocol):
                 if event.fin and not self._fragments:
                     self._deliver(bytes(event.data))
                 else:
-                    self._collect(event)
+                    self._add_fragment(event)
             elif event.opcode is Opcode.PONG:
                 self._ping_sent = None
                 self.pongs += 1
         elif isinstance(event, Response) and self._core.handshake_exc is None and not self.opened.done():
             self.opened.set_result(None)
-            self._watch()
+            self._check_alive()
 
-    def _collect(self, frame: Frame) -> None:
-        if frame.data or not self._fragments:  # no end of empty fragments is kept
+    def _add_fragment(self, frame: Frame) -> None:
+        if frame.data or not self._fragments:  # an endless series of empty fragments is not stored
             self._fragments.append(bytes(frame.data))
         if frame.fin:
             message = b"".join(self._fragments)
@@ -428,18 +431,18 @@ class WebSocket(asyncio.Protocol):
             self._deliver(message)
 
     def _deliver(self, message: bytes) -> None:
-        if self._local:
+        if self._closed_locally:
             return
         try:
-            self._rest = self._on_message(message)
-        except Exception as error:  # noqa: BLE001 - a listener's fault must not kill the reader unseen
+            self._unfinished = self._on_message(message)
+        except Exception as error:  # noqa: BLE001 - a handler's error must not end the reader silently
             self._abort(f"the message handler failed: {error!r}")
 
     def _advance(self, rest: Iterator[object]) -> None:
         try:
             next(rest)
         except StopIteration:
-            self._rest = None
+            self._unfinished = None
         except Exception as error:  # noqa: BLE001 - as above
             self._abort(f"the message handler failed: {error!r}")
 
@@ -452,30 +455,30 @@ class WebSocket(asyncio.Protocol):
         if data:
             self._transport.write(data)
 
-    def _watch(self) -> None:
-        """Ping when it is time, and give up on a peer that is silent for too long."""
+    def _check_alive(self) -> None:
+        """Ping when it is due, and abort the connection to a peer that is silent for too long."""
         now = self._loop.time()
-        if self._held:  # a pong may have come, and has not been read
-            self._timer = self._loop.call_at(now + _LOOK_AGAIN, self._watch)
+        if self._reading_paused:  # a pong may have been received, and not read
+            self._timer = self._loop.call_at(now + _PAUSED_CHECK_INTERVAL, self._check_alive)
             return
         if self._ping_sent is not None and now >= self._pong_due:
             self._abort(f"no pong within {self._pong_within:g} s")
             return
         quiet_limit, ping_interval = self._options.quiet_limit, self._options.ping_interval
-        if quiet_limit is not None and now >= self._heard + quiet_limit:
+        if quiet_limit is not None and now >= self._last_received + quiet_limit:
             self._abort(f"silent for {quiet_limit:g} s")
             return
-        wakes = [] if quiet_limit is None else [self._heard + quiet_limit]
+        due_times = [] if quiet_limit is None else [self._last_received + quiet_limit]
         if ping_interval is not None:
             if self._ping_sent is None and now >= self._next_ping and self._core.state is State.OPEN:
                 self._ping(now)
                 self._next_ping = now + ping_interval
             if self._next_ping > now:
-                wakes.append(self._next_ping)
+                due_times.append(self._next_ping)
         if self._ping_sent is not None:
-            wakes.append(self._pong_due)
-        if wakes:
-            self._timer = self._loop.call_at(min(wakes), self._watch)
+            due_times.append(self._pong_due)
+        if due_times:
+            self._timer = self._loop.call_at(min(due_times), self._check_alive)
 
     def _ping(self, now: float) -> None:
         self._core.send_ping(b"")
@@ -484,8 +487,8 @@ class WebSocket(asyncio.Protocol):
         self._pong_due = now + self._pong_within
 
     def _abort(self, why: str) -> None:
-        self._why = self._why or why
-        self._drop()
+        self._abort_reason = self._abort_reason or why
+        self._discard_input()
         if self._transport is not None:
             self._transport.abort()
 
@@ -500,15 +503,15 @@ async def open_websocket(
     *,
     room: Room | None = None,
 ) -> WebSocket:
-    """Connect and shake hands; see `WebSocket` for the arguments.
+    """Connect and complete the handshake; see `WebSocket` for the arguments.
 
     Raises:
-        AddressError: Not a WebSocket URL.
+        AddressError: The URL is invalid.
         UsageError: ``wss://`` without a TLS context.
-        ConnectionError: Nobody there, or gone during the handshake.
-        TimeoutError: Not open in time.
+        ConnectionError: The peer cannot be reached, or closed the connection during the handshake.
+        TimeoutError: It was not open in time.
         AuthenticationError: The handshake was refused with 401 or 403, or the certificate is not trusted.
-        RemoteProtocolError: What is there does not speak WebSocket.
+        RemoteProtocolError: The peer does not speak WebSocket.
     """
     try:
         uri = parse_uri(url)

@@ -1,4 +1,4 @@
-"""File work off the loop: every step runs to its end, and its errors are asynccam's own."""
+"""Files: work off the loop to its end, atomic writes, secrets, and errors as asynccam's own."""
 
 import ctypes
 import errno
@@ -7,9 +7,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TypeVar, TypeVarTuple
+from typing import Final, TypeVar, TypeVarTuple
 
-from asynccam.errors import BusyError, StorageError
+from asynccam.errors import BusyError, StorageError, UsageError
 from asynccam.model.safe_files import UNFINISHED, Folder, Root, confined
 from asynccam.runtime.threads import in_thread
 
@@ -156,3 +156,25 @@ def sync_directory(path: Path) -> None:
             raise
     finally:
         os.close(fd)
+
+
+_MAX_BYTES: Final = 64 * 1024
+"""A larger file holds something else."""
+
+
+def read_secret_file(path: Path) -> str:
+    """Return the secret in a file, its first line that is not blank, without white space around it; blocking.
+
+    Raises:
+        StorageError: The file cannot be read.
+        UsageError: The file holds no secret: it is empty, larger than 64 KiB or not text.
+    """
+    with storage_errors("read the secret in", path), path.open("rb") as file:
+        data = file.read(_MAX_BYTES + 1)
+    try:
+        secret = data.decode().strip().partition("\n")[0].rstrip()
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} holds no secret: it is not UTF-8") from None
+    if not secret or len(data) > _MAX_BYTES or any(ord(c) < 32 and c != "\t" for c in secret):
+        raise UsageError(f"{path} holds no secret: its first line must be the secret, as text")
+    return secret

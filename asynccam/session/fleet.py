@@ -12,8 +12,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from asynccam.errors import AddressError, AsynccamError, AuthenticationError, StorageError, UsageError
 from asynccam.model.address import Address
 from asynccam.model.credentials import Credentials
-from asynccam.runtime.disk import on_disk, storage_errors
-from asynccam.runtime.secrets import read_secret_file
+from asynccam.runtime.disk import on_disk, read_secret_file, storage_errors
 from asynccam.session.settings import SessionSettings
 from asynccam.session.shared import time_server
 from asynccam.session.targets import CameraTarget, check_http_port, check_targets

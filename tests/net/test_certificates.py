@@ -70,7 +70,7 @@ async def both(host: str, port: int, authority: Any, path: Path) -> tuple[str, s
     async with HttpClient(tls=tls) as client:
         try:
             url = URL(f"https://{host}:{port}/ws")
-            await client.fetch("GET", url, limits=limits_of(5), most=10)
+            await client.fetch("GET", url, limits=limits_of(5), max_size=10)
             said.append("")
         except AuthenticationError as error:
             said.append(str(error).replace("https://", "SCHEME://"))

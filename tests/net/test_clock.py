@@ -604,7 +604,7 @@ async def test_cancelled_measurements_give_their_places_back() -> None:
             scope.spawn(measure_offset(silent, limiter=limiter), name="stuck")
         await passes()
     async with asyncio.timeout(20):
-        async with limiter.place():
+        async with limiter.slot():
             pass
 
 

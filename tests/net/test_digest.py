@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from asynccam.errors import StorageError
-from asynccam.net.transfer.digest import BackgroundDigest
+from asynccam.net.transfer.partfile import BackgroundDigest
 from tests.support.parts import sample, sha256
 
 MIB = 1024 * 1024
@@ -26,7 +26,7 @@ async def test_many_files_share_half_the_cores(tmp_path: Path, monkeypatch: pyte
     digests = [BackgroundDigest(written(tmp_path, number, size)) for number in range(6)]
     before = threading.active_count()
     for digest in digests:
-        digest.follow(size)
+        digest.update(size)
     found = await asyncio.gather(*(digest.result(size) for digest in digests))
     assert threading.active_count() - before <= 2
     assert found == [sha256(sample(size, number)) for number in range(6)]
@@ -46,7 +46,7 @@ async def test_where_no_thread_can_be_started_it_is_hashed_later(
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", no_thread)
         for digest in digests:
-            digest.follow(size)
+            digest.update(size)
     async with asyncio.timeout(60):
         found = [await digest.result(size) for digest in digests]
     assert found == [sha256(sample(size, number)) for number in range(2)]
@@ -63,7 +63,7 @@ async def test_the_file_grows_meanwhile(tmp_path: Path) -> None:
         for start in range(0, len(data), MIB):
             file.write(data[start : start + MIB])
             file.flush()
-            digest.follow(start + MIB)
+            digest.update(start + MIB)
             await asyncio.sleep(0)
     assert await digest.result(len(data)) == sha256(data)
     digest.close()
@@ -90,7 +90,7 @@ async def test_an_error_is_told_to_whoever_asks(tmp_path: Path) -> None:
     digest = BackgroundDigest(path)
     with path.open("r+b") as file:
         file.truncate(MIB)
-    digest.follow(10 * MIB)
+    digest.update(10 * MIB)
     for _ in range(2):
         with pytest.raises(StorageError, match="became shorter"):
             await digest.result(10 * MIB)

@@ -105,8 +105,8 @@ def test_the_rest_is_handed_over_once() -> None:
     reader = FrameReader(max_size=MAX)
     reader.feed(b"\x00\x00\x00\x02{}\x00\x01{body")
     assert reader.next_frame() == prefixed(b"{}")
-    assert reader.take_rest() == b"\x00\x01{body"
-    assert reader.take_rest() == b""
+    assert reader.take_remaining() == b"\x00\x01{body"
+    assert reader.take_remaining() == b""
     reader.eof()
 
 

@@ -23,7 +23,7 @@ from asynccam.errors import (
     TransferError,
 )
 from asynccam.net.http import HttpClient
-from asynccam.net.http_download import TRIES, download_http
+from asynccam.net.http_download import MAX_TRIES, download_http
 from asynccam.runtime.retry import Backoff
 from tests.support.file_server import CONTENT, FileServer, serving
 from tests.support.waiting import eventually
@@ -160,7 +160,7 @@ async def test_tries_that_bring_nothing_come_to_an_end_and_the_part_is_kept(
     async with serving(FileServer(breaks=[300_000] + [0] * 20)) as files:
         with pytest.raises(TransferError) as raised:
             await download_http(http, files.url(), tmp_path, "a.mp4", backoff=SOON)
-        assert len(files.requests) == 1 + TRIES - 1
+        assert len(files.requests) == 1 + MAX_TRIES - 1
     assert raised.value.expected == len(CONTENT)
     assert raised.value.part == tmp_path / "a.mp4.part"
     assert raised.value.part.stat().st_size == raised.value.received > 0
@@ -375,7 +375,7 @@ async def test_a_broken_file_without_a_length_is_a_connection_that_broke(
 async def test_a_file_beyond_its_limit_is_refused(http: HttpClient, tmp_path: Path, announce: bool) -> None:
     async with serving(FileServer(announce=announce)) as files:
         with pytest.raises(RemoteProtocolError, match="more than 1000 bytes"):
-            await download_http(http, files.url(), tmp_path, "a", most=1000)
+            await download_http(http, files.url(), tmp_path, "a", max_size=1000)
         assert len(files.requests) == 1
-        local = await download_http(http, files.url(), tmp_path, "b", most=len(CONTENT))
+        local = await download_http(http, files.url(), tmp_path, "b", max_size=len(CONTENT))
     assert list(tmp_path.iterdir()) == [local.path]

@@ -25,7 +25,9 @@ async def test_a_reason_and_a_place_that_are_not_utf_8_can_be_written() -> None:
             error = status_error(response, "a file")
         assert isinstance(error, DeviceError)
         assert str(error).encode().endswith(b"answered HTTP 500 bad ?? reason")
-        answer = await client.fetch("GET", URL(f"http://127.0.0.1:{port}/"), limits=limits_of(5), most=100)
+        answer = await client.fetch(
+            "GET", URL(f"http://127.0.0.1:{port}/"), limits=limits_of(5), max_size=100
+        )
         assert answer.location == "/?"
         with pytest.raises((DeviceError, RemoteProtocolError)) as caught:
             async with ThorVisionClient("127.0.0.1", port):

@@ -11,8 +11,8 @@ from socket import socket
 import pytest
 
 from asynccam.errors import UsageError
-from asynccam.net.transfer.base import TURN, TransferBackend
-from asynccam.net.transfer.download import EngineChoice, PartFile, receive_file
+from asynccam.net.transfer.base import BYTES_PER_TURN, TransferBackend
+from asynccam.net.transfer.download import PartFile, TransferMethod, receive_file
 from tests.support.parts import contents, sample, sha256
 from tests.support.tcp_pair import pumping, send, tcp_pair
 from tests.support.waiting import eventually
@@ -23,27 +23,30 @@ BOTH_LOOPS = True
 
 
 @pytest.fixture(params=["splice", "buffered"])
-def engine(request: pytest.FixtureRequest) -> EngineChoice:
-    choice: EngineChoice = request.param
+def engine(request: pytest.FixtureRequest) -> TransferMethod:
+    choice: TransferMethod = request.param
     return choice
 
 
-@pytest.mark.parametrize("size", [1, 1000, TURN - 1, TURN, TURN + 1, 2 * TURN, 3 * MIB + 17])
-async def test_every_byte_arrives(tmp_path: Path, pair: Pair, engine: EngineChoice, size: int) -> None:
+@pytest.mark.parametrize(
+    "size",
+    [1, 1000, BYTES_PER_TURN - 1, BYTES_PER_TURN, BYTES_PER_TURN + 1, 2 * BYTES_PER_TURN, 3 * MIB + 17],
+)
+async def test_every_byte_arrives(tmp_path: Path, pair: Pair, engine: TransferMethod, size: int) -> None:
     ours, peer = pair
     data = sample(size)
     part = await PartFile.open(tmp_path, "a", size=size)
     with pumping(peer, data):
-        await receive_file(ours, part, size, engine=engine)
+        await receive_file(ours, part, size, method=engine)
     file = await part.commit("a")
     assert (file.size, file.sha256) == (size, sha256(data))
     assert contents(tmp_path) == {"a": data}
 
 
-async def test_an_empty_file_needs_no_byte(tmp_path: Path, pair: Pair, engine: EngineChoice) -> None:
+async def test_an_empty_file_needs_no_byte(tmp_path: Path, pair: Pair, engine: TransferMethod) -> None:
     steps: list[tuple[int, int | None]] = []
     part = await PartFile.open(tmp_path, "a", size=0)
-    await receive_file(pair[0], part, 0, engine=engine, progress=lambda *step: steps.append(step))
+    await receive_file(pair[0], part, 0, method=engine, progress=lambda *step: steps.append(step))
     await part.commit("a")
     assert contents(tmp_path) == {"a": b""}
     assert steps == [(0, 0)]
@@ -51,25 +54,25 @@ async def test_an_empty_file_needs_no_byte(tmp_path: Path, pair: Pair, engine: E
 
 @pytest.mark.parametrize("ahead", [1, 999, 1000])
 async def test_what_was_read_already_counts(
-    tmp_path: Path, pair: Pair, engine: EngineChoice, ahead: int
+    tmp_path: Path, pair: Pair, engine: TransferMethod, ahead: int
 ) -> None:
     ours, peer = pair
     data = sample(1000)
     await send(peer, data[ahead:])
     part = await PartFile.open(tmp_path, "a", size=1000)
-    await receive_file(ours, part, 1000, prefix=data[:ahead], engine=engine)
+    await receive_file(ours, part, 1000, prefix=data[:ahead], method=engine)
     assert (await part.commit("a")).sha256 == sha256(data)
 
 
-@pytest.mark.parametrize("size", [10, 2 * TURN, 2 * TURN + 1])
+@pytest.mark.parametrize("size", [10, 2 * BYTES_PER_TURN, 2 * BYTES_PER_TURN + 1])
 async def test_what_follows_stays_in_the_socket(
-    tmp_path: Path, pair: Pair, engine: EngineChoice, size: int
+    tmp_path: Path, pair: Pair, engine: TransferMethod, size: int
 ) -> None:
     ours, peer = pair
     data = sample(size)
     part = await PartFile.open(tmp_path, "a", size=size)
     with pumping(peer, data + b"the next answer"):
-        await receive_file(ours, part, size, engine=engine)
+        await receive_file(ours, part, size, method=engine)
     await part.commit("a")
     assert contents(tmp_path) == {"a": data}
     loop = asyncio.get_running_loop()
@@ -78,21 +81,21 @@ async def test_what_follows_stays_in_the_socket(
     assert await loop.sock_recv(peer, 100) == b"still open"
 
 
-async def test_two_files_on_one_connection(tmp_path: Path, pair: Pair, engine: EngineChoice) -> None:
+async def test_two_files_on_one_connection(tmp_path: Path, pair: Pair, engine: TransferMethod) -> None:
     ours, peer = pair
     with pumping(peer, sample(MIB, 1) + sample(MIB, 2)):
         for number in (1, 2):
             async with await PartFile.open(tmp_path, str(number), size=MIB) as part:
-                await receive_file(ours, part, MIB, engine=engine)
+                await receive_file(ours, part, MIB, method=engine)
                 await part.commit("")
     assert contents(tmp_path) == {"1": sample(MIB, 1), "2": sample(MIB, 2)}
 
 
-async def test_byte_by_byte(tmp_path: Path, pair: Pair, engine: EngineChoice) -> None:
+async def test_byte_by_byte(tmp_path: Path, pair: Pair, engine: TransferMethod) -> None:
     ours, peer = pair
     data = sample(50)
     part = await PartFile.open(tmp_path, "a", size=50)
-    coming = asyncio.create_task(receive_file(ours, part, 50, engine=engine))
+    coming = asyncio.create_task(receive_file(ours, part, 50, method=engine))
     for number in range(50):
         await send(peer, data[number : number + 1])
         await eventually(lambda: part.received > number)  # noqa: B023 - awaited in this very pass
@@ -101,7 +104,7 @@ async def test_byte_by_byte(tmp_path: Path, pair: Pair, engine: EngineChoice) ->
     assert contents(tmp_path) == {"a": data}
 
 
-async def test_twenty_at_once_under_one_name(tmp_path: Path, engine: EngineChoice) -> None:
+async def test_twenty_at_once_under_one_name(tmp_path: Path, engine: TransferMethod) -> None:
     size = 2 * MIB + 3
 
     async def one(number: int) -> tuple[str, str]:
@@ -109,7 +112,7 @@ async def test_twenty_at_once_under_one_name(tmp_path: Path, engine: EngineChoic
         with tcp_pair() as (ours, peer):
             part = await PartFile.open(tmp_path, "video.mp4", size=size)
             with pumping(peer, data):
-                await receive_file(ours, part, size, engine=engine)
+                await receive_file(ours, part, size, method=engine)
             file = await part.commit("video.mp4")
         return file.sha256, await asyncio.to_thread(
             lambda: hashlib.sha256(file.path.read_bytes()).hexdigest()
@@ -121,7 +124,7 @@ async def test_twenty_at_once_under_one_name(tmp_path: Path, engine: EngineChoic
 
 
 async def test_the_loop_serves_others_after_every_turn(
-    tmp_path: Path, pair: Pair, engine: EngineChoice
+    tmp_path: Path, pair: Pair, engine: TransferMethod
 ) -> None:
     """Counted, not timed: a transfer that never yields while data is there makes a few passes only."""
     ours, peer = pair
@@ -136,24 +139,24 @@ async def test_the_loop_serves_others_after_every_turn(
     part = await PartFile.open(tmp_path, "a", size=32 * MIB)
     counting = asyncio.create_task(others())
     with pumping(peer, bytes(32 * MIB)):
-        await receive_file(ours, part, 32 * MIB, engine=engine)
+        await receive_file(ours, part, 32 * MIB, method=engine)
     counting.cancel()
     await part.discard()
-    least = 32 * MIB // TURN if engine == "splice" else 32 * MIB // (2 * TURN)
+    least = 32 * MIB // BYTES_PER_TURN if engine == "splice" else 32 * MIB // (2 * BYTES_PER_TURN)
     assert passes >= least
 
 
 # -- progress -----------------------------------------------------------------------------------
 
 
-async def test_progress_from_first_to_last(tmp_path: Path, pair: Pair, engine: EngineChoice) -> None:
+async def test_progress_from_first_to_last(tmp_path: Path, pair: Pair, engine: TransferMethod) -> None:
     ours, peer = pair
     steps: list[tuple[int, int | None]] = []
     data = sample(3000)
     part = await PartFile.open(tmp_path, "a", size=3000)
     coming = asyncio.create_task(
         receive_file(
-            ours, part, 3000, prefix=data[:10], engine=engine, progress=lambda *step: steps.append(step)
+            ours, part, 3000, prefix=data[:10], method=engine, progress=lambda *step: steps.append(step)
         )
     )
     for end in (1000, 2000):
@@ -165,13 +168,15 @@ async def test_progress_from_first_to_last(tmp_path: Path, pair: Pair, engine: E
     assert steps == [(10, 3000), (1000, 3000), (2000, 3000), (3000, 3000)]
 
 
-async def test_progress_is_not_told_of_every_piece(tmp_path: Path, pair: Pair, engine: EngineChoice) -> None:
+async def test_progress_is_not_told_of_every_piece(
+    tmp_path: Path, pair: Pair, engine: TransferMethod
+) -> None:
     ours, peer = pair
     loop = asyncio.get_running_loop()
     told: list[float] = []
     part = await PartFile.open(tmp_path, "a", size=32 * MIB)
     with pumping(peer, bytes(32 * MIB)):
-        await receive_file(ours, part, 32 * MIB, engine=engine, progress=lambda *_: told.append(loop.time()))
+        await receive_file(ours, part, 32 * MIB, method=engine, progress=lambda *_: told.append(loop.time()))
     await part.discard()
     between = told[1:-1]
     assert all(later - earlier > 0.09 for earlier, later in pairwise(between))
@@ -179,7 +184,7 @@ async def test_progress_is_not_told_of_every_piece(tmp_path: Path, pair: Pair, e
 
 @pytest.mark.parametrize("at", ["first", "between", "last"])
 async def test_an_error_of_the_listener_is_its_callers(
-    tmp_path: Path, pair: Pair, engine: EngineChoice, at: str
+    tmp_path: Path, pair: Pair, engine: TransferMethod, at: str
 ) -> None:
     ours, peer = pair
 
@@ -188,7 +193,7 @@ async def test_an_error_of_the_listener_is_its_callers(
             raise LookupError(f"not at {received}")
 
     part = await PartFile.open(tmp_path, "a", size=20)
-    coming = asyncio.create_task(receive_file(ours, part, 20, engine=engine, progress=listen))
+    coming = asyncio.create_task(receive_file(ours, part, 20, method=engine, progress=listen))
     await send(peer, sample(10))
     if at == "last":
         await send(peer, sample(20)[10:])
@@ -203,11 +208,11 @@ async def test_an_error_of_the_listener_is_its_callers(
 
 @pytest.mark.parametrize(("size", "announced", "prefix"), [(2, 2, b"abc"), (5, 6, b""), (6, 5, b"")])
 async def test_sizes_that_do_not_fit(
-    tmp_path: Path, pair: Pair, engine: EngineChoice, size: int, announced: int, prefix: bytes
+    tmp_path: Path, pair: Pair, engine: TransferMethod, size: int, announced: int, prefix: bytes
 ) -> None:
     part = await PartFile.open(tmp_path, "a", size=announced)
     with pytest.raises(UsageError, match="do not fit"):
-        await receive_file(pair[0], part, size, prefix=prefix, engine=engine)
+        await receive_file(pair[0], part, size, prefix=prefix, method=engine)
     assert contents(tmp_path) == {}
 
 
@@ -231,4 +236,4 @@ async def test_splice_is_refused_elsewhere_and_auto_is_buffered(
     assert made == ["BufferedTransfer"]
     async with await PartFile.open(tmp_path, "b", size=3) as other:
         with pytest.raises(UsageError, match="splicing is for Linux"):
-            await receive_file(ours, other, 3, engine="splice")
+            await receive_file(ours, other, 3, method="splice")

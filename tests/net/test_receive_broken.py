@@ -10,9 +10,8 @@ import pytest
 
 from asynccam.errors import StateError, StorageError, TransferError
 from asynccam.net.transfer import splice
-from asynccam.net.transfer.base import TURN, TransferBackend
-from asynccam.net.transfer.buffered import BufferedTransfer
-from asynccam.net.transfer.download import EngineChoice, PartFile, receive_file
+from asynccam.net.transfer.base import BYTES_PER_TURN, BufferedTransfer, TransferBackend
+from asynccam.net.transfer.download import PartFile, TransferMethod, receive_file
 from tests.support.cancelling import cancelled_at
 from tests.support.parts import contents, longest_file, sample, sha256
 from tests.support.tcp_pair import pumping, reset, send, tcp_pair
@@ -24,8 +23,8 @@ BOTH_LOOPS = True
 
 
 @pytest.fixture(params=["splice", "buffered"])
-def engine(request: pytest.FixtureRequest) -> EngineChoice:
-    choice: EngineChoice = request.param
+def engine(request: pytest.FixtureRequest) -> TransferMethod:
+    choice: TransferMethod = request.param
     return choice
 
 
@@ -40,7 +39,7 @@ def holds(directory: Path, data: bytes) -> bool:
 @pytest.mark.parametrize("sent", [0, 1, 100, 999])
 @pytest.mark.parametrize("ahead", [0, 1])
 async def test_the_peer_closes_early(
-    tmp_path: Path, pair: Pair, engine: EngineChoice, sent: int, ahead: int
+    tmp_path: Path, pair: Pair, engine: TransferMethod, sent: int, ahead: int
 ) -> None:
     ours, peer = pair
     data = sample(1000 + ahead)
@@ -48,7 +47,7 @@ async def test_the_peer_closes_early(
     peer.close()
     part = await PartFile.open(tmp_path, "a", size=1000 + ahead)
     with pytest.raises(TransferError, match="peer closed the connection after") as broken:
-        await receive_file(ours, part, 1000 + ahead, prefix=data[:ahead], engine=engine)
+        await receive_file(ours, part, 1000 + ahead, prefix=data[:ahead], method=engine)
     came = ahead + sent
     assert (broken.value.received, broken.value.expected) == (came, 1000 + ahead)
     assert broken.value.part == (part.path if came else None)
@@ -56,15 +55,15 @@ async def test_the_peer_closes_early(
     assert holds(tmp_path, data[:came])
 
 
-@pytest.mark.parametrize("sent", [TURN - 1, TURN, TURN + 1, 2 * MIB])
+@pytest.mark.parametrize("sent", [BYTES_PER_TURN - 1, BYTES_PER_TURN, BYTES_PER_TURN + 1, 2 * MIB])
 async def test_the_peer_closes_between_turns(
-    tmp_path: Path, pair: Pair, engine: EngineChoice, sent: int
+    tmp_path: Path, pair: Pair, engine: TransferMethod, sent: int
 ) -> None:
     ours, peer = pair
     data = sample(sent)
     part = await PartFile.open(tmp_path, "a", size=sent + 1)
     with pumping(peer, data):
-        coming = asyncio.create_task(receive_file(ours, part, sent + 1, engine=engine))
+        coming = asyncio.create_task(receive_file(ours, part, sent + 1, method=engine))
         await eventually(lambda: part.received == sent)
     peer.close()
     with pytest.raises(TransferError) as broken:
@@ -73,21 +72,21 @@ async def test_the_peer_closes_between_turns(
     assert holds(tmp_path, data)
 
 
-async def test_the_error_names_file_and_peer(tmp_path: Path, pair: Pair, engine: EngineChoice) -> None:
+async def test_the_error_names_file_and_peer(tmp_path: Path, pair: Pair, engine: TransferMethod) -> None:
     ours, peer = pair
     port = peer.getsockname()[1]
     peer.close()
     part = await PartFile.open(tmp_path, "../a", size=5)
     with pytest.raises(TransferError, match=rf"a from 127\.0\.0\.1:{port}: .* after 0 of 5 bytes"):
-        await receive_file(ours, part, 5, engine=engine)
+        await receive_file(ours, part, 5, method=engine)
 
 
 @pytest.mark.parametrize("sent", [0, 1000])
-async def test_the_peer_resets(tmp_path: Path, pair: Pair, engine: EngineChoice, sent: int) -> None:
+async def test_the_peer_resets(tmp_path: Path, pair: Pair, engine: TransferMethod, sent: int) -> None:
     ours, peer = pair
     data = sample(2000)
     part = await PartFile.open(tmp_path, "a", size=2000)
-    coming = asyncio.create_task(receive_file(ours, part, 2000, engine=engine))
+    coming = asyncio.create_task(receive_file(ours, part, 2000, method=engine))
     await send(peer, data[:sent])
     await eventually(lambda: part.received == sent)
     await passes()
@@ -99,21 +98,21 @@ async def test_the_peer_resets(tmp_path: Path, pair: Pair, engine: EngineChoice,
 
 
 @pytest.mark.parametrize("sent", [0, 700])
-async def test_the_peer_falls_silent(tmp_path: Path, pair: Pair, engine: EngineChoice, sent: int) -> None:
+async def test_the_peer_falls_silent(tmp_path: Path, pair: Pair, engine: TransferMethod, sent: int) -> None:
     ours, peer = pair
     data = sample(1000)
     await send(peer, data[:sent])
     part = await PartFile.open(tmp_path, "a", size=1000)
     with pytest.raises(TransferError, match=r"nothing moved for 0\.1 s") as broken:
-        await receive_file(ours, part, 1000, stall_timeout=0.1, engine=engine)
+        await receive_file(ours, part, 1000, stall_timeout=0.1, method=engine)
     assert broken.value.received == sent
     assert holds(tmp_path, data[:sent])
 
 
-async def test_a_slow_peer_is_not_a_silent_one(tmp_path: Path, pair: Pair, engine: EngineChoice) -> None:
+async def test_a_slow_peer_is_not_a_silent_one(tmp_path: Path, pair: Pair, engine: TransferMethod) -> None:
     ours, peer = pair
     part = await PartFile.open(tmp_path, "a", size=20)
-    coming = asyncio.create_task(receive_file(ours, part, 20, stall_timeout=0.4, engine=engine))
+    coming = asyncio.create_task(receive_file(ours, part, 20, stall_timeout=0.4, method=engine))
     loop = asyncio.get_running_loop()
     began = loop.time()
     for _ in range(20):
@@ -127,21 +126,21 @@ async def test_a_slow_peer_is_not_a_silent_one(tmp_path: Path, pair: Pair, engin
 # -- the disk -----------------------------------------------------------------------------------
 
 
-async def test_the_disk_refuses(tmp_path: Path, pair: Pair, engine: EngineChoice) -> None:
+async def test_the_disk_refuses(tmp_path: Path, pair: Pair, engine: TransferMethod) -> None:
     ours, peer = pair
     data = sample(2 * MIB)
     part = await PartFile.open(tmp_path, "a", size=len(data))
     refused = pytest.raises(StorageError, match=r"cannot write .*a\.part: File too large")
-    with longest_file(MIB + 1), pumping(peer, data[: MIB + TURN]), refused:
-        await receive_file(ours, part, len(data), engine=engine)
+    with longest_file(MIB + 1), pumping(peer, data[: MIB + BYTES_PER_TURN]), refused:
+        await receive_file(ours, part, len(data), method=engine)
     assert part.received == MIB + 1
     assert holds(tmp_path, data[: MIB + 1])
 
 
-async def test_a_part_ended_by_somebody_else(tmp_path: Path, pair: Pair, engine: EngineChoice) -> None:
+async def test_a_part_ended_by_somebody_else(tmp_path: Path, pair: Pair, engine: TransferMethod) -> None:
     ours, peer = pair
     part = await PartFile.open(tmp_path, "a", size=20)
-    coming = asyncio.create_task(receive_file(ours, part, 20, engine=engine))
+    coming = asyncio.create_task(receive_file(ours, part, 20, method=engine))
     await send(peer, b"0123456789")
     await eventually(lambda: part.received == 10)
     await part.keep()
@@ -153,13 +152,13 @@ async def test_a_part_ended_by_somebody_else(tmp_path: Path, pair: Pair, engine:
 
 def count_writes_off_loop(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     counted: list[None] = []
-    original = TransferBackend.write_off_loop
+    original = TransferBackend.write_in_thread
 
     def counting(self: TransferBackend, *args: object) -> None:
         counted.append(None)
         original(self, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(TransferBackend, "write_off_loop", counting)
+    monkeypatch.setattr(TransferBackend, "write_in_thread", counting)
     return counted
 
 
@@ -167,14 +166,14 @@ async def test_a_slow_disk_is_written_off_the_loop(
     tmp_path: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours, peer = pair
-    monkeypatch.setattr(splice, "_SLOW_WRITE", -1.0)  # every write is taken for a slow one
+    monkeypatch.setattr(splice, "_SLOW_WRITE_TIME", -1.0)  # every write is taken for a slow one
     counted = count_writes_off_loop(monkeypatch)
     data = sample(3 * MIB + 1)
     part = await PartFile.open(tmp_path, "a", size=len(data))
     with pumping(peer, data + b"next"):
-        await receive_file(ours, part, len(data), engine="splice")
+        await receive_file(ours, part, len(data), method="splice")
     assert (await part.commit("a")).sha256 == sha256(data)
-    assert len(counted) >= len(data) // TURN - 1
+    assert len(counted) >= len(data) // BYTES_PER_TURN - 1
     assert await asyncio.get_running_loop().sock_recv(ours, 10) == b"next"
 
 
@@ -182,17 +181,17 @@ async def test_a_disk_that_recovered_is_written_in_the_loop_again(
     tmp_path: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours, peer = pair
-    monkeypatch.setattr(splice, "_SLOW_WRITE", -1.0)
-    monkeypatch.setattr(splice, "_OFF_LOOP", 60.0)
+    monkeypatch.setattr(splice, "_SLOW_WRITE_TIME", -1.0)
+    monkeypatch.setattr(splice, "_OFF_LOOP_TIME", 60.0)
     counted = count_writes_off_loop(monkeypatch)
     part = await PartFile.open(tmp_path, "a", size=6000)
-    coming = asyncio.create_task(receive_file(ours, part, 6000, engine="splice"))
+    coming = asyncio.create_task(receive_file(ours, part, 6000, method="splice"))
     off_loop = []
     for number in range(6):
         if number == 2:
-            monkeypatch.setattr(splice, "_OFF_LOOP", 0.0)  # what it notes now is over at once
+            monkeypatch.setattr(splice, "_OFF_LOOP_TIME", 0.0)  # what it notes now is over at once
         if number == 3:
-            monkeypatch.setattr(splice, "_SLOW_WRITE", 60.0)
+            monkeypatch.setattr(splice, "_SLOW_WRITE_TIME", 60.0)
         await send(peer, sample(6000)[number * 1000 : (number + 1) * 1000])
         await eventually(lambda: part.received == (number + 1) * 1000)  # noqa: B023 - awaited in this pass
         await passes()
@@ -212,7 +211,7 @@ async def test_all_files_together_get_a_part_of_each_pass(
     with tcp_pair() as (one, one_peer), tcp_pair() as (other, other_peer):
         parts = [await PartFile.open(tmp_path, name, size=2000) for name in ("a", "b")]
         receiving = zip((one, other), parts, strict=True)
-        coming = [asyncio.create_task(receive_file(*each, 2000, engine="splice")) for each in receiving]
+        coming = [asyncio.create_task(receive_file(*each, 2000, method="splice")) for each in receiving]
         await passes()
         for end in (1000, 2000):  # both sockets are ready when the loop looks next
             one_peer.send(data[end - 1000 : end])
@@ -233,18 +232,18 @@ async def test_a_file_that_cannot_be_spliced_into_is_copied_into(tmp_path: Path,
     # Linux refuses to splice into a file opened for appending, as it does on some file systems.
     fcntl.fcntl(part.fd, fcntl.F_SETFL, fcntl.fcntl(part.fd, fcntl.F_GETFL) | os.O_APPEND)
     with pumping(peer, data):
-        await receive_file(ours, part, len(data), engine="splice")
+        await receive_file(ours, part, len(data), method="splice")
     assert (await part.commit("a")).sha256 == sha256(data)
 
 
 # -- cancellation -------------------------------------------------------------------------------
 
 
-async def test_cancelled_while_bytes_come(tmp_path: Path, pair: Pair, engine: EngineChoice) -> None:
+async def test_cancelled_while_bytes_come(tmp_path: Path, pair: Pair, engine: TransferMethod) -> None:
     ours, peer = pair
     data = sample(900)
     part = await PartFile.open(tmp_path, "a", size=1000)
-    coming = asyncio.create_task(receive_file(ours, part, 1000, engine=engine))
+    coming = asyncio.create_task(receive_file(ours, part, 1000, method=engine))
     await send(peer, data)
     await eventually(lambda: part.received == 900)
     coming.cancel()
@@ -256,22 +255,22 @@ async def test_cancelled_while_bytes_come(tmp_path: Path, pair: Pair, engine: En
 
 
 @pytest.mark.parametrize("slow_disk", [False, True])
-@pytest.mark.parametrize("after", [1, TURN + 1, 3 * MIB])
+@pytest.mark.parametrize("after", [1, BYTES_PER_TURN + 1, 3 * MIB])
 async def test_cancelled_midway_loses_no_byte(
     tmp_path: Path,
     pair: Pair,
-    engine: EngineChoice,
+    engine: TransferMethod,
     after: int,
     slow_disk: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What was taken from the socket is in the part to the last byte; the rest is still in the socket."""
     if slow_disk:
-        monkeypatch.setattr(splice, "_SLOW_WRITE", -1.0)
+        monkeypatch.setattr(splice, "_SLOW_WRITE_TIME", -1.0)
     ours, peer = pair
     data = sample(8 * MIB)
     part = await PartFile.open(tmp_path, "a", size=len(data))
-    coming = asyncio.create_task(receive_file(ours, part, len(data), engine=engine))
+    coming = asyncio.create_task(receive_file(ours, part, len(data), method=engine))
     with pumping(peer, data):
         await eventually(lambda: part.received >= after)
         coming.cancel()
@@ -284,12 +283,12 @@ async def test_cancelled_midway_loses_no_byte(
     assert contents(tmp_path)["a.part"] + rest == data
 
 
-async def test_cancelled_at_every_await(tmp_path: Path, engine: EngineChoice) -> None:
+async def test_cancelled_at_every_await(tmp_path: Path, engine: TransferMethod) -> None:
     data = sample(1000)
 
     async def whole_life(ours: socket, directory: Path) -> None:
         part = await PartFile.open(directory, "a", size=len(data))
-        await receive_file(ours, part, len(data), prefix=data[:10], engine=engine)
+        await receive_file(ours, part, len(data), prefix=data[:10], method=engine)
         await part.commit("a")
 
     ends: list[dict[str, bytes]] = []

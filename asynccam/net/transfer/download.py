@@ -1,7 +1,7 @@
 """Receive a file of known size from a bare socket into a part, as fast as the kernel can.
 
-See ``docs/protocols/multicam.md``: a device may delete its copy as soon as it has sent the last
-byte, so whatever arrives is kept, on every failure.
+A device may delete its copy as soon as it has sent the last byte (docs/protocols/multicam.md), so whatever
+is received is kept, on every failure.
 """
 
 import asyncio
@@ -13,17 +13,16 @@ from typing import Literal
 from asynccam.errors import TransferError, UsageError
 from asynccam.model.features import Progress
 from asynccam.model.filenames import safe_name
-from asynccam.net.transfer.base import PeerClosedError, TransferBackend
-from asynccam.net.transfer.buffered import BufferedTransfer
+from asynccam.net.transfer.base import BufferedTransfer, PeerClosedError, TransferBackend
 from asynccam.net.transfer.partfile import PartFile
 from asynccam.runtime.tasks import finish
 
 if sys.platform == "linux":
     from asynccam.net.transfer.splice import SpliceTransfer
 
-__all__ = ["EngineChoice", "PartFile", "receive_file", "safe_name"]
+__all__ = ["PartFile", "TransferMethod", "receive_file", "safe_name"]
 
-EngineChoice = Literal["auto", "splice", "buffered"]
+TransferMethod = Literal["auto", "splice", "buffered"]
 """``splice`` is Linux only; ``buffered`` works on every loop; ``auto`` is the better of the two."""
 
 _PROGRESS_INTERVAL = 0.1  # seconds
@@ -37,7 +36,7 @@ async def receive_file(
     prefix: bytes = b"",
     stall_timeout: float = 600.0,
     progress: Progress | None = None,
-    engine: EngineChoice = "auto",
+    method: TransferMethod = "auto",
 ) -> None:
     """Move exactly ``size`` bytes from a socket into a part; what follows them stays in the socket.
 
@@ -46,30 +45,29 @@ async def receive_file(
     grow with the file, and the loop serves others after every 256 KiB.
 
     Args:
-        sock: Connected, non-blocking, without TLS; stays the caller's to close.
-        part: Where the bytes go.
-        size: Bytes of the file, the prefix among them.
-        prefix: Its first bytes, if some were read already.
-        stall_timeout: Seconds without a single byte after which the peer is given up; there is no
-            limit for the whole.
+        sock: Connected, non-blocking, without TLS; closed by the caller.
+        part: Receives the bytes.
+        size: Bytes of the file, including the prefix.
+        prefix: First bytes of the file, if some were read already.
+        stall_timeout: Seconds without a single byte after which the transfer fails; the whole has no limit.
         progress: Called at the start, at the end, and at most ten times a second between.
-        engine: How to do it.
+        method: ``splice``, ``buffered`` or ``auto``.
 
     Raises:
-        TransferError: The peer closed, reset or fell silent; ``part`` says where the bytes are.
+        TransferError: The connection was closed, reset or silent; ``part`` is what was received.
         StorageError: The disk refused.
-        UsageError: ``size`` does not fit the part or the prefix, or the engine this system.
+        UsageError: ``size`` does not fit the part or the prefix, or ``splice`` is not available here.
     """
     try:
         if len(prefix) > size or part.size not in (None, size):
             raise UsageError(f"{size} bytes to receive, {len(prefix)} of them read, do not fit {part.size}")
-        make = _engine(engine)
+        make = _backend_class(method)
         if prefix:
             await part.write(prefix)
         if progress is not None:
             progress(part.received, size)
         if part.received < size:
-            await _move(make(sock, part, size), stall_timeout, progress)
+            await _transfer(make(sock, part, size), stall_timeout, progress)
             if progress is not None:
                 progress(size, size)
     except PeerClosedError as error:
@@ -85,8 +83,8 @@ async def receive_file(
         raise
 
 
-async def _move(mover: TransferBackend, stall_timeout: float, progress: Progress | None) -> None:
-    watch = _Watch(mover, stall_timeout, progress)
+async def _transfer(mover: TransferBackend, stall_timeout: float, progress: Progress | None) -> None:
+    watch = _ProgressTimer(mover, stall_timeout, progress)
     try:
         await finish(mover.start())
         watch.start()
@@ -96,11 +94,11 @@ async def _move(mover: TransferBackend, stall_timeout: float, progress: Progress
         await finish(mover.stop())
 
 
-def _engine(choice: EngineChoice) -> Callable[[socket.socket, PartFile, int], TransferBackend]:
+def _backend_class(choice: TransferMethod) -> Callable[[socket.socket, PartFile, int], TransferBackend]:
     if sys.platform == "linux" and choice in ("auto", "splice"):
         return SpliceTransfer
     if choice == "splice":
-        raise UsageError(f"splicing is for Linux, this is {sys.platform}")
+        raise UsageError(f"splice needs Linux, this is {sys.platform}")
     return BufferedTransfer
 
 
@@ -112,8 +110,8 @@ def _peer_name(sock: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-class _Watch:
-    """One timer for a whole transfer: notices silence and reports progress."""
+class _ProgressTimer:
+    """One timer for a whole transfer: detects a stall and reports progress."""
 
     def __init__(self, mover: TransferBackend, stall_timeout: float, progress: Progress | None) -> None:
         self._mover = mover
@@ -125,20 +123,20 @@ class _Watch:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        self._timer = self._mover.loop.call_later(self._interval, self._look)
+        self._timer = self._mover.loop.call_later(self._interval, self._check)
 
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         received, now = self._mover.part.received, self._mover.loop.time()
         if received != self._seen:
             self._seen, self._moved_at = received, now
             if self._progress is not None and received < self._mover.size:
                 try:
                     self._progress(received, self._mover.size)
-                except Exception as error:  # noqa: BLE001 - raised to whoever called receive_file
+                except Exception as error:  # noqa: BLE001 - raised by receive_file
                     self._mover.fail(error)
                     return
         elif now - self._moved_at >= self._stall_timeout:

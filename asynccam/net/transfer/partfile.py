@@ -1,15 +1,26 @@
-"""A file on its way here: ``NAME.part`` until every byte is on disk, then ``NAME`` in one step."""
+"""A file being received: ``NAME.part`` until every byte is on disk, then ``NAME`` in one step.
+
+`PartFile` is the file, `BackgroundDigest` its SHA-256, computed while it grows.
+"""
 
 import asyncio
 import errno
+import hashlib
+import logging
+import mmap
 import os
 import shutil
 import time
+from collections import deque
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
+from typing import ClassVar
+from weakref import WeakKeyDictionary
 
 from asynccam.errors import (
+    BusyError,
     InsufficientSpaceError,
     RemoteProtocolError,
     StateError,
@@ -20,12 +31,156 @@ from asynccam.errors import (
 from asynccam.model.filenames import safe_name, unique_path
 from asynccam.model.info import LocalFile
 from asynccam.model.safe_files import Folder
-from asynccam.net.transfer.digest import BackgroundDigest
 from asynccam.runtime.disk import on_disk, reserve_space, storage_errors
 from asynccam.runtime.tasks import finish
+from asynccam.runtime.threads import thread_errors
 
-_MOVED = 1024 * 1024
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_LOG = logging.getLogger(__name__)
+
+_SLICE = 8 * 1024 * 1024  # bytes; about 5 ms of hashing, after which the next file has its turn
+_BUFFER = 1024 * 1024  # bytes; a smaller one takes the GIL more often, a larger one does not fit the cache
+_THREAD_RETRY = 0.5  # seconds until the next try to start a thread that the system refused
+
+
+class BackgroundDigest:
+    """Hashes a growing file, from the page cache, in slices on the loop's executor.
+
+    Reading back costs one more copy, but leaves the transfer free to move bytes that Python never
+    sees, and the two overlap on two cores. ``fd`` is the file open for reading, and is closed with this.
+    """
+
+    def __init__(self, path: Path, fd: int | None = None) -> None:
+        self._path = path
+        self._file = path.open("rb", buffering=0) if fd is None else os.fdopen(fd, "rb", buffering=0)
+        self._sha = hashlib.sha256()
+        # The thread changes these two; everything below them belongs to the loop.
+        self._hashed = 0
+        self._error: Exception | None = None
+        self._written = 0
+        self._last = False
+        self._stopped = False
+        self._queued = False
+        self._idle = asyncio.Event()
+
+    def update(self, written: int) -> None:
+        """Report that the first ``written`` bytes are in the file; never waits."""
+        self._written = written
+        if not self._queued and self.has_work():
+            self._enqueue()
+
+    async def result(self, size: int) -> str:
+        """Hash the rest of the first ``size`` bytes and return the digest in lower-case hex."""
+        self._last = True
+        self.update(size)
+        if self._queued:
+            await self._idle.wait()
+        if self._error is not None:
+            raise self._error
+        return self._sha.hexdigest()
+
+    async def stop(self) -> None:
+        """Stop hashing, and wait for the present slice."""
+        self._stopped = True
+        if self._queued and _HashThreads.of(asyncio.get_running_loop()).withdraw(self):
+            self._queued = False
+        elif self._queued:
+            await finish(self._idle.wait())
+
+    def close(self) -> None:
+        """Close the file; only after `stop` or `result`."""
+        self._file.close()
+
+    def has_work(self) -> bool:
+        """Return whether a slice is waiting to be hashed, or the last piece of one."""
+        left = self._written - self._hashed
+        return (left >= _SLICE or (self._last and left > 0)) and not self._stopped and self._error is None
+
+    def hash_slice(self, buffer: memoryview) -> None:
+        """Hash one slice by way of ``buffer``, in a thread; an error is kept for `result`."""
+        end = min(self._written, self._hashed + _SLICE)
+        try:
+            with storage_errors("read back", self._path):
+                while self._hashed < end:
+                    count = self._file.readinto(buffer[: end - self._hashed])
+                    if not count:
+                        raise StorageError(f"{self._path} became shorter while it was being written")
+                    self._sha.update(buffer[:count])
+                    self._hashed += count
+        except Exception as error:  # noqa: BLE001 - raised by result
+            self._error = error
+
+    def finish_batch(self) -> None:
+        """Wake `result` and `stop` after a thread's last slice, unless there is more to hash by now."""
+        self._queued = False
+        if self.has_work():
+            self._enqueue()
+        else:
+            self._idle.set()
+
+    def _enqueue(self) -> None:
+        self._queued = True
+        self._idle.clear()
+        _HashThreads.of(asyncio.get_running_loop()).add(self)
+
+
+class _HashThreads:
+    """Threads of a loop's executor that hash for all its files: at most half as many as cores."""
+
+    _of_loop: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, "_HashThreads"]] = WeakKeyDictionary()
+
+    def __init__(self) -> None:
+        self._idle = max(1, (os.cpu_count() or 1) // 2)
+        self._queue: deque[BackgroundDigest] = deque()  # its single operations need no lock
+
+    @classmethod
+    def of(cls, loop: asyncio.AbstractEventLoop) -> "_HashThreads":
+        return cls._of_loop.setdefault(loop, cls())
+
+    def add(self, digest: BackgroundDigest) -> None:
+        self._queue.append(digest)
+        self._start_thread()
+
+    def withdraw(self, digest: BackgroundDigest) -> bool:
+        """Remove a file from the queue; return False if a thread is hashing it."""
+        with suppress(ValueError):
+            self._queue.remove(digest)
+            return True
+        return False
+
+    def _start_thread(self) -> None:
+        if self._idle and self._queue:
+            loop = asyncio.get_running_loop()
+            try:
+                with thread_errors():
+                    job = loop.run_in_executor(None, self._work, loop)
+            except BusyError as error:
+                _LOG.debug("files are hashed later: %s", error)
+                loop.call_later(_THREAD_RETRY, self._start_thread)
+                return
+            self._idle -= 1
+            job.add_done_callback(self._finished)
+
+    def _finished(self, job: "asyncio.Future[None]") -> None:
+        self._idle += 1
+        self._start_thread()  # for a file that was added while the thread was about to end
+
+    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+        # Mapped, so that it is returned to the system at once; the allocator would keep one for every thread.
+        with mmap.mmap(-1, _BUFFER) as area, memoryview(area) as buffer:
+            while True:
+                try:
+                    digest = self._queue.popleft()
+                except IndexError:
+                    return
+                digest.hash_slice(buffer)
+                if digest.has_work():
+                    self._queue.append(digest)
+                else:
+                    loop.call_soon_threadsafe(digest.finish_batch)
+
+
+_COPY_SIZE = 1024 * 1024
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class _State(Enum):
@@ -36,15 +191,15 @@ class _State(Enum):
 
 
 class PartFile:
-    """Takes bytes in order and ends as a whole file, as a kept part or as nothing.
+    """A file being received: ends as a complete file, as a kept part, or as nothing.
 
-    Made by `PartFile.open`; ended by `commit`, `keep` or `discard`. As a context manager it keeps
-    what was not committed. Every step that touches the disk runs off the loop, and to its end even
-    when the caller is cancelled meanwhile, so no descriptor and no thread is left behind.
+    Made by `PartFile.open`; ended by `commit`, `keep` or `discard`. As a context manager it keeps what was
+    not committed. Every step on disk runs off the loop, and to its end even when the caller is cancelled, so
+    no descriptor and no thread is left behind.
 
     Attributes:
         path: The part, ``NAME.part``.
-        target: What it becomes; `commit` takes another free name if somebody was faster.
+        target: Its final path; `commit` takes another free name if this one was taken meanwhile.
         size: Bytes announced, or None.
         received: Bytes written so far.
     """
@@ -62,21 +217,21 @@ class PartFile:
         self._made = False
         self._digest: BackgroundDigest | None = None
         self._state = _State.OPEN
-        self._in_turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._began = time.monotonic()
 
     @classmethod
     async def open(cls, directory: Path, name: str, *, size: int | None, digest: bool = True) -> "PartFile":
-        """Reserve a name, and the space where the system can, and begin.
+        """Reserve a name, and the space where the system can.
 
         A name counts as taken when the file or its part exists; ``a-1.mp4`` and so on are tried
         then. Any number of downloads may ask for the same name at the same time.
 
         Args:
-            directory: Made if missing.
-            name: The device's word, made safe by `safe_name`.
+            directory: Created if missing.
+            name: The device's name for the file; `safe_name` is applied.
             size: Bytes to come, or None if not announced.
-            digest: Compute SHA-256 beside the transfer.
+            digest: Compute SHA-256 during the transfer.
 
         Raises:
             InsufficientSpaceError: Less than ``size`` bytes are free.
@@ -84,7 +239,7 @@ class PartFile:
             UsageError: ``size`` is negative.
         """
         if size is not None and size < 0:
-            raise UsageError(f"a file of {size} bytes cannot be")
+            raise UsageError(f"size must be >= 0, not {size}")
         part = cls(directory, safe_name(name), size)
         try:
             await on_disk(part._create, digest)
@@ -95,7 +250,7 @@ class PartFile:
 
     @property
     def fd(self) -> int:
-        """The open descriptor, for engines that move bytes past Python.
+        """Open descriptor, for transfers that move bytes past Python.
 
         Raises:
             StateError: The file has been ended.
@@ -105,67 +260,68 @@ class PartFile:
         return self._fd
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Append; returns when the system has the bytes. Several callers are served in order.
+        """Append; return when the system has the bytes. Several callers are served in order.
 
         Raises:
-            RemoteProtocolError: More came than ``size``.
+            RemoteProtocolError: More bytes than ``size``.
             StorageError: The disk refuses; what it took counts as received.
             StateError: The file has been ended.
         """
         view = memoryview(data).cast("B")
-        async with self._in_turn:
+        async with self._lock:
             if self.size is not None and self.received + len(view) > self.size:
-                raise RemoteProtocolError(f"more than the announced {self.size} bytes came for {self._name}")
-            await on_disk(self.put, view)
-            self.follow()
+                raise RemoteProtocolError(
+                    f"more than the announced {self.size} bytes were received for {self._name}"
+                )
+            await on_disk(self.write_blocking, view)
+            self.update_digest()
 
-    def put(self, data: memoryview) -> None:
-        """Append, blocking: `write` for an engine that is in a thread already."""
+    def write_blocking(self, data: memoryview) -> None:
+        """Append, blocking: `write` for a transfer that is in a thread already."""
         with storage_errors("write", self.path):
             while data:
                 count = os.write(self.fd, data)
                 self.received += count
                 data = data[count:]
 
-    def follow(self) -> None:
-        """Let the digest catch up with ``received``; for engines, from the loop."""
+    def update_digest(self) -> None:
+        """Let the digest continue up to ``received``; called in the loop."""
         if self._digest is not None:
-            self._digest.follow(self.received)
+            self._digest.update(self.received)
 
     async def digest(self) -> str:
-        """SHA-256 of everything received, in lower-case hex, or ``""`` if none was asked for.
+        """Return the SHA-256 of everything received, in lower-case hex, or ``""`` without a digest.
 
-        For when no more is to come: what is written afterwards has no part in it.
+        To be called at the end: what is written afterwards does not count.
         """
         return "" if self._digest is None else await self._digest.result(self.received)
 
     async def drop_head(self, count: int) -> None:
         """Remove the first ``count`` bytes: `size`, `received` and the digest are of what is left.
 
-        For when no more is to come. Bytes are moved within the part, so no room is needed.
+        To be called at the end. Bytes are moved within the part, so no space is needed.
 
         Raises:
             StorageError: The disk refuses.
             StateError: The file has been ended.
-            UsageError: There are not so many bytes.
+            UsageError: There are fewer bytes.
         """
         if not 0 <= count <= self.received:
-            raise UsageError(f"{count} of {self.received} bytes cannot be removed")
-        async with self._in_turn:
+            raise UsageError(f"cannot remove {count} of {self.received} bytes")
+        async with self._lock:
             if self._digest is not None:
                 await self._digest.stop()
-            await on_disk(self._move_up, count)
+            await on_disk(self._remove_head, count)
             if self._digest is not None:
                 self._digest.close()
                 self._digest = await on_disk(self._new_digest)
 
     async def commit(self, source: str) -> LocalFile:
-        """Check the size, put the file on disk for good and give it its name in one step.
+        """Check the size, sync the file to disk and rename it to its final name in one step.
 
         An existing file is never replaced. If anything fails the part is kept.
 
-        Args:
-            source: The device's name for the file, for the result.
+        ``source`` is the device's name for the file, for the result.
 
         Raises:
             TransferError: Fewer bytes were received than announced.
@@ -180,7 +336,7 @@ class PartFile:
                 expected=self.size,
             )
         try:
-            async with self._in_turn:
+            async with self._lock:
                 digest = await self.digest()
                 await on_disk(self._publish)
         except BaseException:
@@ -189,17 +345,16 @@ class PartFile:
         return LocalFile(self.target, self.received, digest, source, time.monotonic() - self._began)
 
     async def keep(self) -> Path | None:
-        """End here and leave the part, safely on disk, with exactly what was received.
+        """End and leave the part, synced to disk, with exactly what was received.
 
-        Returns:
-            The part, or None if there is none: nothing was received, or the file was ended otherwise.
+        Return None if there is no part: nothing was received, or the file was ended otherwise.
         """
         if self._state is _State.OPEN:
             await finish(self._end(_State.KEPT if self.received else _State.DISCARDED))
         return self.path if self._state is _State.KEPT else None
 
     async def discard(self) -> None:
-        """End here and remove the part, whatever it holds; a committed or kept file stays."""
+        """End and remove the part; a committed or kept file stays."""
         if self._state is _State.OPEN:
             await finish(self._end(_State.DISCARDED))
 
@@ -212,29 +367,29 @@ class PartFile:
         await self.keep()
 
     async def _end(self, state: _State) -> None:
-        async with self._in_turn:
+        async with self._lock:
             if self._state is not _State.OPEN:
                 return
             self._state = state
             if self._digest is not None:
                 await self._digest.stop()
-            await on_disk(self._settle)
+            await on_disk(self._close_part)
 
     # -- in a thread ----------------------------------------------------------------------------
 
     def _create(self, digest: bool) -> None:
         with storage_errors("make a file in", self._directory):
-            # Held open, so that the file ends where it began, whatever becomes of the path meanwhile.
+            # Held open, so that the file stays in this directory even if its path is renamed or replaced.
             self._folder = Folder(self._directory, make=True)
             if self.size is not None and self.size > self._free():
-                raise self._no_room(self.size)
+                raise self._space_error(self.size)
             self._take_name(self._folder)
             if self.size is not None:
                 try:
                     reserve_space(self._fd, self.size)
                 except OSError as error:
-                    if error.errno in _FULL:
-                        raise self._no_room(self.size) from error
+                    if error.errno in _DISK_FULL:
+                        raise self._space_error(self.size) from error
                     raise
             if digest:
                 self._digest = self._new_digest()
@@ -256,18 +411,18 @@ class PartFile:
     def _free(self) -> int:
         return shutil.disk_usage(self._directory).free
 
-    def _no_room(self, needed: int) -> InsufficientSpaceError:
+    def _space_error(self, needed: int) -> InsufficientSpaceError:
         free = self._free()
         message = f"{self._name} needs {needed} bytes, {self._directory} has room for {free}"
         return InsufficientSpaceError(message, needed=needed, free=free)
 
-    def _move_up(self, count: int) -> None:
+    def _remove_head(self, count: int) -> None:
         with storage_errors("write", self.path):
             left = self.received - count
             moved = 0
             while moved < left:
                 os.lseek(self.fd, count + moved, os.SEEK_SET)
-                data = memoryview(os.read(self.fd, min(_MOVED, left - moved)))
+                data = memoryview(os.read(self.fd, min(_COPY_SIZE, left - moved)))
                 if not data:
                     raise StorageError(f"{self.path} became shorter while it was being written")
                 os.lseek(self.fd, moved, os.SEEK_SET)
@@ -303,7 +458,7 @@ class PartFile:
         self._folder.rename_new(self.path.name, target.name)
         self.target = target
 
-    def _settle(self) -> None:
+    def _close_part(self) -> None:
         with storage_errors("close", self.path if self._made else self._directory):
             try:
                 if self._state is _State.KEPT and self._fd >= 0:

@@ -1,4 +1,4 @@
-"""A file from disk into a socket without passing through this process's memory."""
+"""Send a file from disk through a socket without a copy in this process's memory."""
 
 import asyncio
 import fcntl
@@ -13,8 +13,7 @@ from asynccam.runtime.tasks import finish
 from asynccam.runtime.timing import deadline
 
 _CHUNK: Final = 1024 * 1024
-"""Bytes a thread hands to the kernel at once: large enough to be quick, small enough that twenty
-transfers share the threads fairly."""
+"""Bytes per call of the kernel: enough to be quick, few enough that twenty transfers share the threads."""
 
 
 async def send_file(
@@ -25,24 +24,16 @@ async def send_file(
     The kernel copies (``sendfile``) in a thread, because a disk may be slow; a thread is only held
     while the socket takes data, so slow readers hold none.
 
-    Args:
-        sock: Connected, non-blocking.
-        fd: The file.
-        offset: First byte to send.
-        end: First byte not to send.
-        stall_timeout: Seconds the peer may take nothing.
-        peer: Names the other end in errors.
-
     Raises:
-        ConnectionError: The peer went away.
-        TimeoutError: It took nothing for ``stall_timeout`` seconds.
+        ConnectionError: The connection was lost.
+        TimeoutError: The peer took nothing for ``stall_timeout`` seconds.
         StorageError: The file became shorter meanwhile.
     """
     loop = asyncio.get_running_loop()
     while offset < end:
         wanted = min(_CHUNK, end - offset)
         try:
-            # Seen to its end even when cancelled: the thread must not use a descriptor closed since.
+            # Awaited even when cancelled: the thread must not use a descriptor that was closed since.
             sent = await finish(loop.run_in_executor(None, os.sendfile, sock.fileno(), fd, offset, wanted))
             if not sent:
                 raise StorageError(f"the file for {peer} ended {end - offset} bytes early")
@@ -51,7 +42,9 @@ async def send_file(
         except StorageError:
             raise
         except OSError as error:
-            raise ConnectionError(f"{peer} went away after {offset} bytes: {error.strerror}") from error
+            raise ConnectionError(
+                f"the connection to {peer} was lost after {offset} bytes: {error.strerror}"
+            ) from error
         offset += sent
         if sent < wanted:
             async with deadline(stall_timeout, f"progress at {peer}, which stopped reading"):
@@ -74,7 +67,7 @@ async def _writable(sock: socket.socket) -> None:
 
 
 def is_open_and_quiet(sock: socket.socket) -> bool:
-    """Whether the peer has neither closed its side nor sent anything that is still unread."""
+    """Return whether the peer has neither closed its side nor sent anything that is still unread."""
     try:
         sock.recv(1, socket.MSG_PEEK)
     except BlockingIOError:
@@ -85,5 +78,5 @@ def is_open_and_quiet(sock: socket.socket) -> bool:
 
 
 def unacknowledged(sock: socket.socket) -> int:
-    """Bytes sent that the peer's kernel has not confirmed."""
+    """Return the number of bytes sent that the peer's kernel has not acknowledged."""
     return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0" * 4))[0])

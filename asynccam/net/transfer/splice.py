@@ -1,12 +1,11 @@
-"""Linux: bytes go from socket to file inside the kernel, a turn of the loop at a time.
+"""Transfer on Linux: bytes go from socket to file inside the kernel, a turn of the loop at a time.
 
 The socket is spliced into a pipe and the pipe into the file, so the bytes are copied once and
 never seen by Python. Both happen in the loop's reader callback, at most `TURN` bytes each time.
 
-The one thing that could hold up the loop is the file: when the disk is slower than the network the
-kernel makes whoever writes wait, for up to a fifth of a second. So the loop gives all files
-together a few milliseconds of each pass, and none at all for a while after a write that took long;
-what does not fit goes through the executor, with the socket left alone meanwhile.
+Only the file could stall the loop: when the disk is slower than the network, the kernel makes a writer wait
+for up to a fifth of a second. So the loop spends a few milliseconds of each pass on all files together, and
+nothing for a while after a slow write; the rest goes through the executor, while the socket is not read.
 """
 
 import asyncio
@@ -22,20 +21,20 @@ from typing import ClassVar
 from weakref import WeakKeyDictionary
 
 from asynccam.errors import StorageError
-from asynccam.net.transfer.base import TURN, PeerClosedError, TransferBackend
+from asynccam.net.transfer.base import BYTES_PER_TURN, PeerClosedError, TransferBackend
 from asynccam.net.transfer.partfile import PartFile
 from asynccam.runtime.disk import storage_errors
 
-assert sys.platform == "linux"  # nobody imports this module elsewhere
+assert sys.platform == "linux"  # not imported elsewhere
 
-_PIPE_SIZE = 1024 * 1024  # a slot of a pipe may hold no more than one packet; this gives it 256 slots
-_SLOW_WRITE = 0.010  # seconds a turn's write may take: a disk of less than 25 MB/s, or a busy one
-_OFF_LOOP = 0.25  # seconds for which the loop writes nothing itself after a slow write
-_BUDGET = 0.008  # seconds of one pass of the loop that go into writing, whatever the number of files
+_PIPE_SIZE = 1024 * 1024  # bytes, for 256 slots: a slot may hold no more than one packet
+_SLOW_WRITE_TIME = 0.010  # seconds a turn's write may take: a disk of less than 25 MB/s, or a busy one
+_OFF_LOOP_TIME = 0.25  # seconds for which the loop writes nothing itself after a slow write
+_BUDGET = 0.008  # seconds of one pass of the loop for writing, however many files
 
 
 class _WriteBudget:
-    """What writing may take of a loop's time. One for each loop, gone with it."""
+    """Time of a loop that may be spent on writing, for all files together."""
 
     _of_loop: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, "_WriteBudget"]] = WeakKeyDictionary()
 
@@ -56,9 +55,9 @@ class _WriteBudget:
         self._spent += seconds
 
     def note(self, seconds: float) -> None:
-        """How long a write took, in the loop or in a thread."""
-        if seconds > _SLOW_WRITE:
-            self._off_until = time.monotonic() + _OFF_LOOP
+        """Record how long a write took, in the loop or in a thread."""
+        if seconds > _SLOW_WRITE_TIME:
+            self._off_until = time.monotonic() + _OFF_LOOP_TIME
 
     def _new_pass(self) -> None:
         self._spent = 0.0
@@ -79,21 +78,21 @@ class SpliceTransfer(TransferBackend):
             self._outlet, self._inlet = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             raise StorageError(f"cannot open a pipe for {self.part.path}: {error.strerror}") from error
-        with suppress(PermissionError):  # a user's pipes have a limit; the usual 64 KiB do, in more turns
+        with suppress(PermissionError):  # the user's limit; the default of 64 KiB takes more turns
             fcntl.fcntl(self._inlet, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
-        self.loop.add_reader(self.sock, self._turn)
+        self.loop.add_reader(self.sock, self._on_readable)
 
     async def stop(self) -> None:
-        """Stop reading, see the last write end, close the pipe."""
+        """Stop reading, await the last write, close the pipe."""
         if self._inlet < 0:
             return
         self.loop.remove_reader(self.sock)
-        await self.last_write()
+        await self.wait_for_write()
         self.loop.remove_reader(self.sock)  # the last write may have asked for more
         os.close(self._inlet)
         os.close(self._outlet)
 
-    def _turn(self) -> None:
+    def _on_readable(self) -> None:
         try:
             count = self._fill_pipe()
             if self._loop_time.left() and not self._copying:
@@ -102,24 +101,24 @@ class SpliceTransfer(TransferBackend):
                 self._loop_time.spend(self.loop, time.monotonic() - began)
         except BlockingIOError:
             return
-        except Exception as error:  # noqa: BLE001 - raised to whoever waits for the file
+        except Exception as error:  # noqa: BLE001 - raised where the file is awaited
             self.loop.remove_reader(self.sock)
             self.fail(error)
             return
         if count:
             self.loop.remove_reader(self.sock)
-            self.write_off_loop(partial(self._empty_pipe, count), self._read_on)
+            self.write_in_thread(partial(self._empty_pipe, count), self._resume_reading)
             return
-        self.landed()
+        self.on_written()
         if self.done.done():
             self.loop.remove_reader(self.sock)
 
-    def _read_on(self) -> None:
+    def _resume_reading(self) -> None:
         if not self.done.done():
-            self.loop.add_reader(self.sock, self._turn)
+            self.loop.add_reader(self.sock, self._on_readable)
 
     def _fill_pipe(self) -> int:
-        want = min(TURN, self.size - self.part.received)
+        want = min(BYTES_PER_TURN, self.size - self.part.received)
         try:
             count = os.splice(self.sock.fileno(), self._inlet, want, flags=os.SPLICE_F_NONBLOCK)
         except BlockingIOError:
@@ -149,10 +148,10 @@ class SpliceTransfer(TransferBackend):
         return count - left
 
     def _empty_pipe(self, count: int) -> None:
-        """In a thread: move all of ``count`` bytes from the pipe, by copying if it must be."""
+        """Move all of ``count`` bytes from the pipe, in a thread, by copying if need be."""
         if not self._copying:
             count -= self._splice_into_file(count)
         while count:
             data = os.read(self._outlet, count)
-            self.part.put(memoryview(data))
+            self.part.write_blocking(memoryview(data))
             count -= len(data)

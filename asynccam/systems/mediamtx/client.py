@@ -712,7 +712,7 @@ class CameraClient:
                 progress=progress,
                 stall_timeout=self._stall_timeout,
                 inspect=partial(inspect_picture, source=name) if jpeg else None,
-                most=MAX_PICTURE if jpeg else None,
+                max_size=MAX_PICTURE if jpeg else None,
             )
         except AsynccamError as error:
             problem = translate_error(error, 2, None)

@@ -378,7 +378,7 @@ class MultiCamClient:
                 device_time = parse_status(document, peer=self.address).timestamp
                 return TimedReply(connection.sent_at, connection.received_at, device_time)
 
-            async with limiter_of_loop().place():
+            async with limiter_of_loop().slot():
                 await open_some()
             return await measure_offset(
                 probe, samples=samples, max_round_trip=MAX_ROUND_TRIP, interval=_CLOCK_INTERVAL

@@ -172,7 +172,7 @@ class ResponseReader(_DeviceReader[ReplyDocument]):
         if self.done or (frame := self._next_reply()) is None:
             return None
         self.done = True
-        self._frames.take_rest()
+        self._frames.take_remaining()
         return ReplyDocument(frame.document)
 
 
@@ -221,7 +221,7 @@ class FileReader(_DeviceReader[FileEvent]):
         if size == self.received:
             self.done = True
             return FileEnd()
-        data = self._frames.take_rest()[: None if size is None else size - self.received]
+        data = self._frames.take_remaining()[: None if size is None else size - self.received]
         self.received += len(data)
         return FileChunk(data) if data else None
 
@@ -236,7 +236,7 @@ class FileReader(_DeviceReader[FileEvent]):
         if self._header_only:
             self.done = True
             # Devices have been seen to announce 0 bytes and to send the file all the same.
-            self.leftover = self._frames.take_rest()[: self.header.fileSize or None]
+            self.leftover = self._frames.take_remaining()[: self.header.fileSize or None]
         return FileHeader(self.header)
 
 

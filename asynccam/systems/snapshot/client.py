@@ -227,8 +227,8 @@ class SnapshotClient:
                     progress=progress,
                     stall_timeout=STALL_TIMEOUT,
                     inspect=partial(begin_on_disk, source=str(url)),
-                    most=MAX_IMAGE,
-                    refused=self._refused,
+                    max_size=MAX_IMAGE,
+                    make_error=self._refused,
                 )
             except AsynccamError as error:
                 raise translated(error) from error
@@ -326,7 +326,7 @@ class SnapshotClient:
         self._calls += 1
         try:
             return await self._http.fetch(
-                method, url, limits=limits, most=most, headers=headers, maybe_executed=maybe_executed
+                method, url, limits=limits, max_size=most, headers=headers, maybe_executed=maybe_executed
             )
         except AsynccamError as error:
             raise translated(error) from error
@@ -348,7 +348,7 @@ class SnapshotClient:
     async def _rest(self) -> None:
         """After the last call of a client that is no open context manager: keep nothing open."""
         if not self._calls:
-            await finish(self._http.rest())
+            await finish(self._http.close_idle())
 
     async def _headers(self) -> Mapping[str, str]:
         if self._token is None:

@@ -119,7 +119,7 @@ async def test_what_cannot_be_sent_is_the_callers_mistake(tmp_path: Path) -> Non
         nowhere = SnapshotClient(base_url=f"http://{'a' * 70}.example")
         for client in (split, nowhere):
             for call in (client.get_cameras(), client.download("/snapshots/a.jpg", tmp_path)):
-                with pytest.raises(errors.UsageError, match="cannot be asked so") as raised:
+                with pytest.raises(errors.UsageError, match="cannot be requested") as raised:
                     await call
                 assert "ter2" not in str(raised.value)
         assert field.requests == []

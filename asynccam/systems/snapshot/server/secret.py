@@ -4,8 +4,7 @@ import os
 from pathlib import Path
 
 from asynccam.errors import UsageError
-from asynccam.runtime.disk import on_disk
-from asynccam.runtime.secrets import read_secret_file
+from asynccam.runtime.disk import on_disk, read_secret_file
 
 
 async def read_secret(file: str | None, variable: str | None, *, base: Path) -> str | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from asynccam.errors import StorageError, UsageError
-from asynccam.runtime.secrets import read_secret_file
+from asynccam.runtime.disk import read_secret_file
 
 
 @pytest.mark.parametrize(
