@@ -11,7 +11,6 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as websockets_connect
 
 from asynccam.net.jsonrpc import JsonRpcClient
-from asynccam.net.jsonrpc import connect as asynccam_connect
 
 OnNotice = Callable[[dict[str, Any]], object]
 
@@ -31,7 +30,12 @@ class Ours:
 
     @classmethod
     async def open(cls, url: str, on_notice: OnNotice) -> "Ours":
-        return cls(await asynccam_connect(url, on_notification=lambda method, params: on_notice(params)))
+        def notified(method: str, params: Any) -> None:
+            on_notice(params)
+
+        client = JsonRpcClient(url, on_notification=notified)
+        await client.start()
+        return cls(client)
 
     async def close(self) -> None:
         await self._client.aclose()

@@ -31,9 +31,7 @@ from asynccam.net.mqtt import (
     MqttBroker,
     MqttConnection,
     MqttMessage,
-    publish,
     stay_connected,
-    subscribe,
 )
 from asynccam.runtime.retry import Backoff
 from asynccam.runtime.tasks import TaskScope, finish
@@ -246,7 +244,7 @@ class MqttBridge:
     async def _speak(self, client: MqttConnection) -> None:
         """Say hello, and then tell what happens."""
         if self._commands is not None:
-            await subscribe(client, self.topics.commands)
+            await client.subscribe(self.topics.commands)
         if self._discovery is not None:
             await self._may_subscribe(client, birth_topic(self._discovery), "restarts of Home Assistant")
         await self._replayed.wait()
@@ -276,7 +274,7 @@ class MqttBridge:
     async def _may_subscribe(self, client: MqttConnection, topics: str, what: str) -> bool:
         """Subscribe to what the bridge can do without; a refusal is a problem that is told."""
         try:
-            await subscribe(client, topics)
+            await client.subscribe(topics)
         except PermissionDeniedError as error:
             self._problems[topics] = f"{what} are not heard: {error}"
             _LOG.error("%s", self._problems[topics])
@@ -502,7 +500,7 @@ class MqttBridge:
     async def _publish(self, topic: str, payload: str | bytes, *, retain: bool = False) -> None:
         if self._client is None:
             raise StateError(f"{self.broker.name} is not connected")
-        await publish(self._client, topic, payload, retain=retain)
+        await self._client.publish(topic, payload, retain=retain)
 
     def _failed(self, name: str, error: Exception) -> None:
         self.error = error

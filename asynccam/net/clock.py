@@ -249,7 +249,7 @@ async def measure_offset(
     """Return the offset of a device's clock, device minus computer, from several round trips.
 
     ``probe`` returns the device's time in Unix seconds and bounds its own wait; a `TimedReply` gives a
-    tighter bound than a number. ``timeout`` None is for no limit. The other arguments are those of `query_sntp`.
+    tighter bound than a number. ``timeout`` may be None. The other arguments are those of `query_sntp`.
 
     Raises:
         TimeoutError: Every reply took longer than ``max_round_trip``, or there was none within ``timeout``.
@@ -316,30 +316,7 @@ async def _timed_probe(probe: Probe, clock: Clock) -> TimedReply:
     return reply
 
 
-def sntp_offset(reply: sntp.SntpReply, sent_at: float, round_trip: float) -> ClockOffset:
-    """Return the offset by one reply alone, for the time at which the server stamped it.
-
-    A measurement is better: it sees the step of the stamps, and other samples; see `query_sntp`. ``sent_at``
-    is in Unix seconds, ``round_trip`` in seconds of a monotonic clock.
-
-    Raises:
-        RemoteProtocolError: The server states more processing time than the whole exchange took.
-    """
-    exchange = _sntp_exchange(reply, sent_at, 0.0, round_trip)
-    found = intersect_exchanges([exchange], resolution=reply.precision, drift_limit=0.0)
-    return ClockOffset(
-        found.interval.middle,
-        found.interval.bound,
-        max(0.0, exchange.on_the_way),
-        1,
-        sent_at + found.at,
-        resolution=reply.precision,
-        consistent=found.consistent,
-        source_bound=reply.source_bound,
-    )
-
-
-def _sntp_exchange(reply: sntp.SntpReply, anchor: float, sent: float, received: float) -> Exchange:
+def sntp_exchange(reply: sntp.SntpReply, anchor: float, sent: float, received: float) -> Exchange:
     """Return a reply as an exchange, all times relative to ``anchor`` (Unix seconds)."""
     origin = sntp.to_ntp(anchor)
     # Differences of whole timestamps, which are exact and hold across the end of an era.
@@ -385,7 +362,7 @@ class _Measurement:
     def add_sntp(self, reply: sntp.SntpReply, sent: float, received: float) -> None:
         """Add a server's reply; raise `RemoteProtocolError` if its times are impossible."""
         sent, received = sent - self._origin, received - self._origin
-        self._exchanges.append(_sntp_exchange(reply, self._wall, sent, received))
+        self._exchanges.append(sntp_exchange(reply, self._wall, sent, received))
         self._stamps += [sntp.from_ntp(stamp, near=self._wall) for stamp in (reply.received, reply.sent)]
         self._stated = max(self._stated, reply.precision)
         self._source_bound = max(self._source_bound or 0.0, reply.source_bound)

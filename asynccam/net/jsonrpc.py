@@ -6,7 +6,7 @@ after a reconnect where the caller allows that. See docs/reconnecting.md.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final
@@ -418,27 +418,6 @@ class JsonRpcClient:
                     left = max(until - loop.time(), 0.001)
                     await self.reconnecting.wait_for(*_NOT_READY, timeout=left)
 
-    async def connections(self) -> AsyncIterator["JsonRpcClient"]:
-        """Yield this client each time its connection becomes ready, until it is closed.
-
-        Raises:
-            AuthenticationError: The peer refuses the credentials.
-        """
-        seen = 0
-        while True:
-            if self.reconnecting.connection is not None and self.reconnecting.connects > seen:
-                seen = self.reconnecting.connects
-                yield self
-            state = await self.reconnecting.wait_for(
-                ConnectionState.READY, ConnectionState.REFUSED, ConnectionState.CLOSED
-            )
-            if state is ConnectionState.CLOSED:
-                return
-            if state is ConnectionState.REFUSED:
-                raise self._not_ready("the connection")
-            if self.reconnecting.connects == seen:
-                await self.reconnecting.wait_for(*_NOT_READY)
-
     async def _until_ready(self, method: str, timeout: float) -> None:
         states = (ConnectionState.READY, ConnectionState.REFUSED, ConnectionState.CLOSED)
         if self.state in states[1:]:
@@ -452,38 +431,3 @@ class JsonRpcClient:
         return ConnectionError(
             f"not connected to {self.url}; it is {self.state.value}{reason}; {method} was not sent"
         )
-
-
-class connect:  # noqa: N801 - a call that can be awaited, entered or iterated, like websockets.connect
-    """``await connect(url)``, ``async with connect(url) as client`` or ``async for client in connect(url)``.
-
-    Awaited, it gives a ready `JsonRpcClient` for the caller to close; entered, it is closed at the end;
-    iterated, it yields the client each time the connection becomes ready. Takes what `JsonRpcClient` takes.
-    """
-
-    def __init__(self, url: str, *, attempts: int = 1, **arguments: Any) -> None:
-        self._client = JsonRpcClient(url, **arguments)
-        self._attempts = attempts
-
-    async def _start(self) -> JsonRpcClient:
-        await self._client.start(attempts=self._attempts)
-        return self._client
-
-    def __await__(self) -> Generator[Any, None, JsonRpcClient]:
-        return self._start().__await__()
-
-    async def __aenter__(self) -> JsonRpcClient:
-        return await self._start()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._client.aclose()
-
-    async def __aiter__(self) -> AsyncIterator[JsonRpcClient]:
-        try:
-            await self._start()
-            async for client in self._client.connections():
-                yield client
-        finally:
-            await self._client.aclose()

@@ -213,6 +213,7 @@ class MqttConnection:
 
         Raises:
             ConnectionError: The connection is lost.
+            TimeoutError: The broker does not answer.
             UsageError: The topic or the payload is invalid.
         """
         self._check_connected()
@@ -229,13 +230,14 @@ class MqttConnection:
             raise UsageError(f"cannot publish at {topic!r}: {error}") from error
         if sent.rc:
             raise ConnectionError(f"{self._broker.name}: cannot publish: {sent.rc.name}")
-        await self._wait_for_ack(sent.mid)
+        await self._wait_for_ack(sent.mid, f"PUBACK for {topic}")
 
     async def subscribe(self, topics: str) -> None:
         """Subscribe to a topic or filter, and wait for the broker's SUBACK.
 
         Raises:
             ConnectionError: The connection is lost.
+            TimeoutError: The broker does not answer.
             PermissionDeniedError: The broker refuses (SUBACK 0x80, MQTT 3.1.1 3.9.3).
             UsageError: The filter is invalid.
         """
@@ -246,7 +248,7 @@ class MqttConnection:
             raise UsageError(f"{topics!r} is not a filter of topics: {error}") from error
         if result or message is None:
             raise ConnectionError(f"{self._broker.name}: cannot subscribe: {result.name}")
-        codes: list[ReasonCode] = await self._wait_for_ack(message)
+        codes: list[ReasonCode] = await self._wait_for_ack(message, f"SUBACK for {topics}")
         if any(code.is_failure for code in codes):
             who = self._broker.username
             raise PermissionDeniedError(
@@ -274,11 +276,12 @@ class MqttConnection:
             if taken % _BATCH == 0:
                 await asyncio.sleep(0)
 
-    async def _wait_for_ack(self, message: int) -> Any:
+    async def _wait_for_ack(self, message: int, what: str) -> Any:
         answer: asyncio.Future[Any] = self._loop.create_future()
         self._acks[message] = answer
         try:
-            result = await answer
+            async with deadline(_ACK_TIMEOUT, f"{what} from {self._broker.name}"):
+                result = await answer
         finally:
             self._acks.pop(message, None)
         if result is None:
@@ -480,15 +483,3 @@ async def connect_mqtt(broker: MqttBroker, *, will: LastWill | None = None) -> A
         yield connection
     finally:
         await finish(connection.aclose())
-
-
-async def publish(client: MqttConnection, topic: str, payload: str | bytes, *, retain: bool = False) -> None:
-    """Publish a message, as `MqttConnection.publish`; raise `TimeoutError` without an answer."""
-    async with deadline(_ACK_TIMEOUT, f"PUBACK for {topic}"):
-        await client.publish(topic, payload, retain=retain)
-
-
-async def subscribe(client: MqttConnection, topics: str) -> None:
-    """Subscribe, as `MqttConnection.subscribe`; raise `TimeoutError` without an answer."""
-    async with deadline(_ACK_TIMEOUT, f"SUBACK for {topics}"):
-        await client.subscribe(topics)

@@ -21,14 +21,31 @@ from asynccam.errors import (
     UsageError,
 )
 from asynccam.model.info import ClockOffset
+from asynccam.model.intervals import intersect_exchanges
 from asynccam.net import sntp
-from asynccam.net.clock import MeasurementLimiter, TimedReply, measure_offset, query_sntp, sntp_offset
+from asynccam.net.clock import MeasurementLimiter, TimedReply, measure_offset, query_sntp, sntp_exchange
 from asynccam.runtime.tasks import TaskScope
 from tests.support.fake_clock import FakeClock
 from tests.support.ntp_server import Address, NtpServer, late, ntp_server, raw, reply, says, silence
 from tests.support.waiting import eventually, passes
 
 LOOPBACK = "127.0.0.1"
+
+
+def sntp_offset(reply: sntp.SntpReply, sent_at: float, round_trip: float) -> ClockOffset:
+    """Return the offset by one reply alone, for the time at which the server stamped it."""
+    exchange = sntp_exchange(reply, sent_at, 0.0, round_trip)
+    found = intersect_exchanges([exchange], resolution=reply.precision, drift_limit=0.0)
+    return ClockOffset(
+        found.interval.middle,
+        found.interval.bound,
+        max(0.0, exchange.on_the_way),
+        1,
+        sent_at + found.at,
+        resolution=reply.precision,
+        consistent=found.consistent,
+        source_bound=reply.source_bound,
+    )
 
 
 # -- the sums, by hand --------------------------------------------------------------------------

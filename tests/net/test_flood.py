@@ -13,7 +13,6 @@ from websockets.utils import accept_key
 
 from asynccam.errors import BusyError, ConnectionError, RemoteProtocolError, TimeoutError
 from asynccam.model.events import Event
-from asynccam.net.jsonrpc import connect
 from asynccam.net.mdns import ServiceFound, browse
 from asynccam.net.websocket import WebSocketOptions, open_websocket
 from asynccam.recording.process import NOTHING_TO_FINISH, LaunchProcess
@@ -25,6 +24,7 @@ from asynccam.systems.nanocam import MediaClient
 from asynccam.systems.thorvision import ThorVisionClient
 from benchmarks._flood_peer import frame, notice
 from tests.support.mdns_packets import LOOPBACK, service, shout, unique_service_type
+from tests.support.rpc_client import connect
 from tests.support.rpc_server import RpcServer, answer, rpc_server
 from tests.support.waiting import eventually
 

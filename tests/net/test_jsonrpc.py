@@ -1,247 +1,315 @@
-"""JSON-RPC without I/O: whatever frame arrives, it is an answer, a notification or a counted oddity."""
+"""Calls over a WebSocket: every one gets an answer or an error, and nothing is sent twice by itself."""
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from websockets.asyncio.server import ServerConnection
 
-from asynccam.errors import UsageError
-from asynccam.net.jsonrpc_codec import ErrorResponse, JsonRpcCodec, Notification, Result, UnexpectedMessage
+from asynccam.errors import (
+    AuthenticationError,
+    ConnectionError,
+    RemoteProtocolError,
+    StateError,
+    TimeoutError,
+    UsageError,
+)
+from asynccam.net.jsonrpc import JsonRpcClient, JsonRpcConnection, RpcError
+from asynccam.net.reconnecting import ConnectionState
+from asynccam.net.websocket import WebSocketOptions
+from asynccam.runtime.retry import Backoff
+from tests.support.rpc_client import connect
+from tests.support.rpc_server import RpcServer, answer, never, rpc_server
+from tests.support.waiting import eventually
+
+QUICK = Backoff(initial=0.01, maximum=0.05, immediate=True)
 
 
 @pytest.fixture
-def caller() -> JsonRpcCodec:
-    return JsonRpcCodec()
+async def server() -> AsyncIterator[RpcServer]:
+    async with rpc_server() as running:
+        yield running
 
 
-def test_a_request_is_one_json_document_with_a_number(caller: JsonRpcCodec) -> None:
-    first, message = caller.request("take_snapshot", {"device": "camera0"})
-    second, bare = caller.request("ping")
-    assert json.loads(message) == {
-        "jsonrpc": "2.0",
-        "method": "take_snapshot",
-        "params": {"device": "camera0"},
-        "id": first,
-    }
-    assert json.loads(bare) == {"jsonrpc": "2.0", "method": "ping", "id": second}
-    assert first != second
-    assert caller.pending == {first, second}
+@pytest.fixture
+async def client(server: RpcServer) -> AsyncIterator[JsonRpcClient]:
+    async with connect(server.url, backoff=QUICK) as ready:
+        yield ready
 
 
-def test_a_notification_carries_no_id(caller: JsonRpcCodec) -> None:
-    assert json.loads(caller.notification("bye", [1])) == {"jsonrpc": "2.0", "method": "bye", "params": [1]}
-    assert not caller.pending
+async def test_a_call_is_answered(client: JsonRpcClient) -> None:
+    assert await client.call("echo", {"a": [1, "ü", None]}) == {"a": [1, "ü", None]}
 
 
-def test_an_answer_finds_its_request(caller: JsonRpcCodec) -> None:
-    request_id, _ = caller.request("ping")
-    assert caller.receive(b'{"jsonrpc":"2.0","id":1,"result":"pong"}') == [Result(request_id, "pong")]
-    assert not caller.pending
+async def test_an_error_answer_reaches_its_caller_at_once(server: RpcServer, client: JsonRpcClient) -> None:
+    async def refuse(connection: ServerConnection, request: dict[str, Any]) -> None:
+        error = {"code": -32004, "message": "no such camera", "data": {"device": "camera9"}}
+        await connection.send(json.dumps({"jsonrpc": "2.0", "id": request["id"], "error": error}))
+
+    server.handler = refuse
+    with pytest.raises(RpcError, match="no such camera") as caught:
+        await client.call("get_camera_status", {"device": "camera9"})
+    assert (caught.value.code, caught.value.data) == (-32004, {"device": "camera9"})
+    assert caught.value.method == "get_camera_status"
 
 
-def test_a_null_result_is_an_answer(caller: JsonRpcCodec) -> None:
-    caller.request("noop")
-    assert caller.receive('{"jsonrpc":"2.0","id":1,"result":null}') == [Result(1, None)]
+async def test_answers_out_of_order_find_their_callers(server: RpcServer, client: JsonRpcClient) -> None:
+    held: list[dict[str, Any]] = []
 
+    async def hold(connection: ServerConnection, request: dict[str, Any]) -> None:
+        held.append(request)
+        if len(held) == 50:
+            for late in reversed(held):
+                await connection.send(answer(late, late["params"]))
 
-def test_metadata_beside_the_result_is_kept(caller: JsonRpcCodec) -> None:
-    caller.request("ping")
-    assert caller.receive(b'{"id":1,"result":[],"metadata":{"ms":3}}') == [Result(1, [], {"ms": 3})]
-
-
-def test_answers_may_come_out_of_order(caller: JsonRpcCodec) -> None:
-    caller.request("a")
-    caller.request("b")
-    assert caller.receive(b'{"id":2,"result":"b"}') == [Result(2, "b")]
-    assert caller.receive(b'{"id":1,"result":"a"}') == [Result(1, "a")]
-
-
-def test_a_number_may_come_back_as_text_and_text_as_a_number(caller: JsonRpcCodec) -> None:
-    caller.request("a")
-    caller.request("b", own_id="77")
-    assert caller.receive(b'{"id":"1","result":0}') == [Result(1, 0)]
-    assert caller.receive(b'{"id":77,"result":0}') == [Result("77", 0)]
+    server.handler = hold
+    results = await asyncio.gather(*(client.call("n", [n]) for n in range(50)))
+    assert results == [[n] for n in range(50)]
 
 
 @pytest.mark.parametrize(
-    ("error", "expected"),
+    "oddity",
     [
-        (b'{"code":-32601,"message":"no","data":{"a":1}}', ErrorResponse(1, -32601, "no", {"a": 1})),
-        (b'{"code":-32001,"message":"who"}', ErrorResponse(1, -32001, "who")),
-        (b'{"code":"x","message":5}', ErrorResponse(1, -32603, "")),
-        (b"{}", ErrorResponse(1, -32603, "")),
-        (b'"broken"', ErrorResponse(1, -32603, "broken")),
-        (b"false", ErrorResponse(1, -32603, "error False")),
+        "not json",
+        b"\x00\x01 not text either",
+        '{"id": 12345, "result": 1}',
+        '{"id": null, "error": {"code": -32700, "message": "?"}}',
+        "[]",
+        "[" * 20_000,
     ],
 )
-def test_an_error_without_a_result_is_a_failure(
-    caller: JsonRpcCodec, error: bytes, expected: ErrorResponse
+async def test_an_oddity_disturbs_nobody_and_is_counted(
+    server: RpcServer, client: JsonRpcClient, oddity: str | bytes
 ) -> None:
-    caller.request("x")
-    assert caller.receive(b'{"jsonrpc":"2.0","id":1,"error":' + error + b"}") == [expected]
+    async def odd_first(connection: ServerConnection, request: dict[str, Any]) -> None:
+        await connection.send(oddity)
+        await connection.send(answer(request, "fine"))
+        await connection.send(answer(request, "twice"))
+
+    server.handler = odd_first
+    assert await client.call("ping") == "fine"
+    assert await client.call("ping") == "fine"
+    link = client.reconnecting.connection
+    assert link is not None
+    assert sum(link.codec.unexpected.values()) >= 3
+    assert link.pending == 0
 
 
-def test_an_error_beside_a_result_wins_unless_it_is_null(caller: JsonRpcCodec) -> None:
-    caller.request("x")
-    caller.request("y")
-    assert caller.receive(b'{"id":1,"result":5,"error":{"code":1,"message":"m"}}') == [
-        ErrorResponse(1, 1, "m")
-    ]
-    assert caller.receive(b'{"id":2,"result":5,"error":null}') == [Result(2, 5)]
+async def test_a_binary_frame_is_read_like_text(server: RpcServer, client: JsonRpcClient) -> None:
+    async def binary(connection: ServerConnection, request: dict[str, Any]) -> None:
+        await connection.send(answer(request, "bytes").encode())
+
+    server.handler = binary
+    assert await client.call("ping") == "bytes"
 
 
-def test_a_notification_is_told_from_an_answer(caller: JsonRpcCodec) -> None:
-    frame = b'{"jsonrpc":"2.0","method":"camera_status_update","params":{"device":"/dev/video0"}}'
-    assert caller.receive(frame) == [Notification("camera_status_update", {"device": "/dev/video0"})]
-    assert caller.receive(b'{"method":"tick","id":null}') == [Notification("tick")]
+async def test_a_fragmented_answer_is_whole_again(server: RpcServer, client: JsonRpcClient) -> None:
+    async def fragments(connection: ServerConnection, request: dict[str, Any]) -> None:
+        text = answer(request, "ü" * 1000)
+        await connection.send([text[n : n + 7] for n in range(0, len(text), 7)])
+
+    server.handler = fragments
+    assert await client.call("ping") == "ü" * 1000
 
 
-@pytest.mark.parametrize(
-    ("frame", "kind"),
-    [
-        (b"", "not-json"),
-        (b"hello", "not-json"),
-        (b'{"id":1', "not-json"),
-        (b"\xff\xfe\x00", "not-json"),
-        (b'{"id":1,"result":"\xc3"}', "not-json"),
-        (b"[" * 100_000, "not-json"),
-        (b'{"a":' * 50_000, "not-json"),
-        ("\ud800", "not-json"),
-        (b"7", "not-an-object"),
-        (b"null", "not-an-object"),
-        (b"[]", "not-an-object"),
-        (b"[[]]", "not-an-object"),
-        (b'{"jsonrpc":"2.0","id":99,"result":1}', "unknown-id"),
-        (b'{"jsonrpc":"2.0","id":99,"error":{"code":1,"message":""}}', "unknown-id"),
-        (b'{"id":true,"result":1}', "unknown-id"),
-        (b'{"id":1.0,"result":1}', "unknown-id"),
-        (b'{"id":[1],"result":1}', "unknown-id"),
-        (b'{"id":null,"error":{"code":-32700,"message":"parse error"}}', "error-without-id"),
-        (b'{"error":{"code":-32603,"message":""}}', "error-without-id"),
-        (b'{"id":1}', "no-content"),
-        (b"{}", "no-content"),
-        (b'{"method":5}', "bad-method"),
-        (b'{"method":"do_it","id":4}', "request"),
-    ],
-)
-def test_what_fits_nothing_is_counted_and_disturbs_no_call(
-    caller: JsonRpcCodec, frame: bytes | str, kind: str
+async def test_an_answer_of_16_mib_arrives(server: RpcServer, client: JsonRpcClient) -> None:
+    async def large(connection: ServerConnection, request: dict[str, Any]) -> None:
+        await connection.send(answer(request, "x" * (16 * 1024 * 1024)))
+
+    server.handler = large
+    assert len(await client.call("get_log")) == 16 * 1024 * 1024
+
+
+async def test_notifications_reach_the_handler_in_order(server: RpcServer) -> None:
+    seen: list[tuple[str, Any]] = []
+    async with connect(
+        server.url, on_notification=lambda method, params: seen.append((method, params))
+    ) as client:
+        await client.call("ping")
+        for n in range(100):
+            await server.send(json.dumps({"jsonrpc": "2.0", "method": "tick", "params": n}))
+        await eventually(lambda: len(seen) == 100)
+    assert seen == [("tick", n) for n in range(100)]
+
+
+async def test_no_answer_ends_at_the_deadline_and_forgets_the_call(
+    server: RpcServer, client: JsonRpcClient
 ) -> None:
-    caller.request("ping")
-    [event] = caller.receive(frame)
-    assert isinstance(event, UnexpectedMessage)
-    assert event.kind == kind
-    assert len(event.detail) <= 200
-    assert caller.unexpected == {kind: 1}
-    assert caller.receive(b'{"id":1,"result":"still here"}') == [Result(1, "still here")]
+    server.handler = never
+    with pytest.raises(TimeoutError, match="start_recording") as caught:
+        await client.call("start_recording", timeout=0.05)
+    assert caught.value.maybe_executed
+    link = client.reconnecting.connection
+    assert link is not None
+    assert link.pending == 0
+    assert not link.codec.pending
 
 
-def test_a_batch_gives_each_of_its_parts(caller: JsonRpcCodec) -> None:
-    caller.request("a")
-    caller.request("b")
-    events = caller.receive(
-        b'[{"id":2,"result":2},7,{"method":"tick"},{"id":1,"error":{"code":5,"message":"no"}}]'
-    )
-    assert events[0] == Result(2, 2)
-    assert isinstance(events[1], UnexpectedMessage)
-    assert events[2:] == [Notification("tick"), ErrorResponse(1, 5, "no")]
+async def test_cancelling_a_call_forgets_it(server: RpcServer, client: JsonRpcClient) -> None:
+    server.handler = never
+    task = asyncio.create_task(client.call("slow"))
+    await eventually(lambda: server.count("slow") == 1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    link = client.reconnecting.connection
+    assert link is not None
+    assert link.pending == 0
+    server.handler = server.echo
+    assert await client.call("ping", [1]) == [1]
 
 
-def test_the_same_answer_twice_counts_once(caller: JsonRpcCodec) -> None:
-    caller.request("a")
-    assert caller.receive(b'{"id":1,"result":1}') == [Result(1, 1)]
-    [again] = caller.receive(b'{"id":1,"result":2}')
-    assert isinstance(again, UnexpectedMessage)
+async def test_a_lost_socket_fails_every_open_call_at_once(server: RpcServer, client: JsonRpcClient) -> None:
+    server.handler = never
+    tasks = [asyncio.create_task(client.call("start_recording", timeout=30)) for _ in range(20)]
+    await eventually(lambda: len(server.requests) == 20)
+    server.drop()
+    results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
+    assert all(isinstance(result, ConnectionError) and result.maybe_executed for result in results)
+    assert server.count("start_recording") == 20  # and none of them was sent again
 
 
-def test_the_answer_to_a_forgotten_request_is_an_oddity(caller: JsonRpcCodec) -> None:
-    request_id, _ = caller.request("slow")
-    caller.forget(request_id)
-    caller.forget(request_id)
-    [event] = caller.receive(b'{"id":1,"result":1}')
-    assert isinstance(event, UnexpectedMessage)
-    assert event.kind == "unknown-id"
-
-
-def test_an_answer_of_16_mib_is_read(caller: JsonRpcCodec) -> None:
-    caller.request("log")
-    text = "x" * (16 * 1024 * 1024)
-    assert caller.receive(memoryview(b'{"id":1,"result":"' + text.encode() + b'"}')) == [Result(1, text)]
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), {1, object()}, "\ud800"])
-def test_parameters_that_are_not_json_are_refused_and_leave_no_id(
-    caller: JsonRpcCodec, value: object
+async def test_a_call_while_away_fails_at_once_and_says_that_nothing_was_sent(
+    server: RpcServer, client: JsonRpcClient
 ) -> None:
-    with pytest.raises(UsageError, match="start_recording"):
-        caller.request("start_recording", {"duration": value})
-    assert not caller.pending
+    await server.stop()
+    await client.reconnecting.wait_for(ConnectionState.WAITING, timeout=5)
+    with pytest.raises(ConnectionError, match="start_recording was not sent") as caught:
+        await client.call("start_recording")
+    assert not caught.value.maybe_executed
+    await server.start()
 
 
-def test_the_words_nan_and_infinity_are_harmless(caller: JsonRpcCodec) -> None:
-    _, message = caller.request("label", {"text": "NaN and Infinity"})
-    assert json.loads(message)["params"] == {"text": "NaN and Infinity"}
+async def test_a_repeatable_call_waits_out_a_reconnect(server: RpcServer, client: JsonRpcClient) -> None:
+    await server.stop()
+    await client.reconnecting.wait_for(ConnectionState.WAITING, timeout=5)
+    task = asyncio.create_task(client.call("get_camera_list", ["x"], repeat=True))
+    await server.start()
+    assert await asyncio.wait_for(task, 5) == ["x"]
 
 
-def test_a_taken_id_is_refused(caller: JsonRpcCodec) -> None:
-    caller.request("a", own_id="mine")
-    with pytest.raises(UsageError, match="mine"):
-        caller.request("b", own_id="mine")
+async def test_a_repeatable_call_is_sent_again_when_its_answer_was_lost(
+    server: RpcServer, client: JsonRpcClient
+) -> None:
+    async def drop_first(connection: ServerConnection, request: dict[str, Any]) -> None:
+        if server.count("get_camera_list") == 1:
+            connection.transport.abort()
+        else:
+            await connection.send(answer(request, "second time"))
+
+    server.handler = drop_first
+    assert await client.call("get_camera_list", repeat=True, timeout=5) == "second time"
+    assert server.accepted == 2
 
 
-@given(st.binary() | st.text())
-def test_any_frame_at_all_gives_events(frame: bytes | str) -> None:
-    caller = JsonRpcCodec()
-    caller.request("a")
-    assert caller.receive(frame)
+async def test_a_repeatable_call_has_one_deadline_for_everything(
+    server: RpcServer, client: JsonRpcClient
+) -> None:
+    await server.stop()
+    with pytest.raises(TimeoutError):
+        await client.call("get_camera_list", repeat=True, timeout=0.1)
+    await server.start()
 
 
-JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**63), 2**64 - 1)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(),
-    lambda inner: (
-        st.lists(inner)
-        | st.dictionaries(st.sampled_from(["id", "result", "error", "method", "params", "x"]), inner)
-    ),
-)
+async def test_a_repeatable_call_ends_when_the_client_is_closed(server: RpcServer) -> None:
+    client = await connect(server.url, backoff=QUICK)
+    await server.stop()
+    task = asyncio.create_task(client.call("get_camera_list", repeat=True, timeout=30))
+    await client.reconnecting.wait_for(ConnectionState.WAITING, timeout=5)
+    await client.aclose()
+    with pytest.raises(ConnectionError, match="closed"):
+        await asyncio.wait_for(task, 5)
+    await server.start()
 
 
-@given(JSON)
-def test_any_json_at_all_gives_events_and_answers_our_call_at_most_once(document: object) -> None:
-    caller = JsonRpcCodec()
-    caller.request("a")
-    events = caller.receive(json.dumps(document).encode())
-    assert events
-    answers = [event for event in events if isinstance(event, (Result, ErrorResponse))]
-    assert len(answers) <= 1
-    assert (not caller.pending) == bool(answers)
-    assert sum(caller.unexpected.values()) == sum(isinstance(event, UnexpectedMessage) for event in events)
+async def test_bad_parameters_are_refused_before_anything_is_sent(
+    server: RpcServer, client: JsonRpcClient
+) -> None:
+    with pytest.raises(UsageError):
+        await client.call("start_recording", {"duration": float("nan")})
+    assert not server.requests
 
 
-@given(JSON)
-def test_a_result_survives_the_way(value: object) -> None:
-    caller = JsonRpcCodec()
-    request_id, _ = caller.request("a")
-    [event] = caller.receive(json.dumps({"jsonrpc": "2.0", "id": request_id, "result": value}))
-    assert event == Result(request_id, value)
+async def test_a_link_that_was_never_opened_refuses_calls() -> None:
+    link = JsonRpcConnection("ws://127.0.0.1:1/ws", None, None)
+    with pytest.raises(ConnectionError, match="not sent"):
+        await link.call("ping")
+    with pytest.raises(ConnectionError, match="not sent"):
+        link.notify("ping")
+    await link.aclose()
 
 
-@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999", "9" * 400, "9" * 5000])
-def test_numbers_out_of_bounds_are_null_and_the_call_is_answered(number: str) -> None:
-    caller = JsonRpcCodec()
-    request_id, _ = caller.request("a")
-    [event] = caller.receive(f'{{"id": {request_id}, "result": {{"fps": {number}, "name": "a\\ud800"}}}}')
-    assert event == Result(request_id, {"fps": None, "name": "a?"})
+async def test_a_notification_to_the_peer_carries_no_id(server: RpcServer, client: JsonRpcClient) -> None:
+    assert client.reconnecting.connection is not None
+    client.reconnecting.connection.notify("bye", {"why": "done"})
+    await eventually(lambda: server.requests)
+    assert server.requests == [{"jsonrpc": "2.0", "method": "bye", "params": {"why": "done"}}]
 
 
-def test_half_a_character_in_a_refusal_is_replaced() -> None:
-    caller = JsonRpcCodec()
-    request_id, _ = caller.request("a")
-    [event] = caller.receive(
-        rf'{{"id": {request_id}, "error": {{"code": 7, "message": "a\udfff", "data": {{"\ud800": 1}}}}}}'
-    )
-    assert event == ErrorResponse(request_id, 7, "a?", {"?": 1})
+async def test_connect_twice_is_refused(client: JsonRpcClient) -> None:
+    with pytest.raises(StateError, match="already"):
+        await client.start()
+
+
+async def test_nobody_there_is_a_connection_error_after_so_many_attempts() -> None:
+    states: list[ConnectionState] = []
+    with pytest.raises(ConnectionError, match="refused"):
+        await connect(
+            "ws://127.0.0.1:1/ws",
+            attempts=3,
+            backoff=QUICK,
+            on_state=lambda new, old, why: states.append(new),
+        )
+    assert states.count(ConnectionState.CONNECTING) == 3
+    assert states[-1] is ConnectionState.CLOSED
+
+
+async def test_a_peer_that_is_no_websocket_server_is_a_protocol_error() -> None:
+    async def hello(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"220 smtp.example ready\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(hello, "127.0.0.1", 0) as listener:
+        port = listener.sockets[0].getsockname()[1]
+        with pytest.raises(RemoteProtocolError, match="handshake"):
+            await connect(f"ws://127.0.0.1:{port}/ws")
+
+
+async def test_an_http_refusal_for_credentials_is_an_authentication_error() -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as listener:
+        port = listener.sockets[0].getsockname()[1]
+        with pytest.raises(AuthenticationError, match="401"):
+            await connect(f"ws://127.0.0.1:{port}/ws")
+
+
+async def test_a_silent_handshake_ends_at_its_deadline() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as listener:
+        port = listener.sockets[0].getsockname()[1]
+        with pytest.raises(TimeoutError, match="WebSocket"):
+            await connect(f"ws://127.0.0.1:{port}/ws", options=WebSocketOptions(timeout=0.05))
+
+
+async def test_every_cancellation_point_of_connecting_leaves_nothing(server: RpcServer) -> None:
+    """The suite's own checks see to the sockets and tasks; here every await is cut off in turn."""
+    for passes in range(40):
+        task: asyncio.Task[JsonRpcClient] = asyncio.ensure_future(connect(server.url)._start())
+        for _ in range(passes):
+            await asyncio.sleep(0)
+        task.cancel()
+        try:
+            client = await task
+        except asyncio.CancelledError:
+            continue
+        await client.aclose()

@@ -12,7 +12,7 @@ from asynccam import Session
 from asynccam.errors import ConnectionError
 from asynccam.net import mdns
 from asynccam.net.http import HttpClient
-from asynccam.net.mqtt import MqttBroker, MqttConnection, publish, stay_connected
+from asynccam.net.mqtt import MqttBroker, MqttConnection, stay_connected
 from asynccam.net.tcp import connect_tcp, host_for_others
 from asynccam.systems.snapshot import SnapshotClient
 from tests.support.broker import broker as running_broker
@@ -88,7 +88,7 @@ async def test_a_brokers_local_name_is_found(tmp_path: Path) -> None:
             await asyncio.sleep(0.05)
 
     async def work(client: MqttConnection) -> None:
-        await publish(client, "a", b"x")
+        await client.publish("a", b"x")
 
     async with running_broker(tmp_path) as broker:
         telling = asyncio.create_task(tell())

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from asynccam.errors import ConnectionError, UsageError
-from asynccam.net.mqtt import MqttBroker, publish, stay_connected, subscribe
+from asynccam.net.mqtt import MqttBroker, stay_connected
 from asynccam.runtime.retry import Backoff
 from tests.support.broker import broker as running_broker
 
@@ -60,8 +60,8 @@ async def test_work_that_returns_ends_it_and_messages_arrive(tmp_path: Path) -> 
     heard: list[bytes] = []
 
     async def work(client: Any) -> None:
-        await subscribe(client, "a/+")
-        await publish(client, "a/b", b"hello")
+        await client.subscribe("a/+")
+        await client.publish("a/b", b"hello")
         async for message in client.messages:
             heard.append(message.payload)
             return
@@ -77,7 +77,7 @@ async def test_a_cancellation_is_never_lost_while_a_message_is_published(tmp_pat
 
     async def work(client: Any) -> None:
         while True:
-            await publish(client, "a", b"x")
+            await client.publish("a", b"x")
             began.set()
 
     async with running_broker(tmp_path) as broker:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from asynccam.errors import AuthenticationError, ConnectionError, PermissionDeniedError
-from asynccam.net.mqtt import MqttBroker, MqttConnection, connect_mqtt, publish, stay_connected, subscribe
+from asynccam.net.mqtt import MqttBroker, MqttConnection, connect_mqtt, stay_connected
 from asynccam.runtime.retry import Backoff
 from tests.support.broker import broker as running_broker
 from tests.support.mqtt_peer import Peer, mqtt_peer, published
@@ -27,10 +27,10 @@ async def test_a_broker_that_is_restarted_at_any_moment_refuses_no_credentials(t
 
     async def work(client: MqttConnection) -> None:
         nonlocal connects
-        await subscribe(client, "a/+")
+        await client.subscribe("a/+")
         connects += 1
         while True:
-            await publish(client, "a/b", b"x" * rng.randrange(4000))
+            await client.publish("a/b", b"x" * rng.randrange(4000))
 
     def came_back(before: int) -> bool:
         return connects > before or staying.done()
@@ -89,7 +89,7 @@ async def test_a_connection_that_no_thread_was_there_for_is_not_made_later(
                 async with connect_mqtt(broker):
                     pass
         async with connect_mqtt(broker) as client:  # the executor would do first what it kept
-            await publish(client, "a/b", "x")
+            await client.publish("a/b", "x")
     assert accepted == 1
 
 
@@ -108,7 +108,7 @@ async def test_credentials_that_were_good_may_be_refused_while_the_broker_starts
         await peer.serve()
 
     async def work(client: MqttConnection) -> None:
-        await publish(client, "a", b"x")
+        await client.publish("a", b"x")
         served.set()
 
     async with mqtt_peer(behaviour) as port, asyncio.timeout(20):
@@ -122,7 +122,7 @@ async def test_a_refused_subscription_is_an_error() -> None:
         await peer.serve(suback=0x80)
 
     async def work(client: MqttConnection) -> None:
-        await subscribe(client, "lab/+/set/+")
+        await client.subscribe("lab/+/set/+")
         pytest.fail("subscribed")
 
     async with mqtt_peer(behaviour) as port, asyncio.timeout(20):
@@ -186,7 +186,7 @@ async def test_messages_that_nobody_takes_stop_the_reading() -> None:
 
 NOISY = """
 import asyncio, sys
-from asynccam.net.mqtt import MqttBroker, connect_mqtt, publish, subscribe
+from asynccam.net.mqtt import MqttBroker, connect_mqtt
 from asynccam.errors import ConnectionError, TimeoutError
 
 async def main():
@@ -195,9 +195,9 @@ async def main():
         try:
             async with connect_mqtt(MqttBroker("127.0.0.1", int(sys.argv[1]))) as client:
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(subscribe(client, "a"))
+                    group.create_task(client.subscribe("a"))
                     for _ in range(30):
-                        group.create_task(publish(client, "a", b"x" * 20000))
+                        group.create_task(client.publish("a", b"x" * 20000))
                     await asyncio.sleep(0.001 * (number % 10))
                     if number % 7 == 0:
                         raise ConnectionError("left")

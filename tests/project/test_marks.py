@@ -10,7 +10,7 @@ FILES = sorted(TESTS.rglob("test_*.py"))
 @pytest.mark.parametrize(
     ("name", "marks"),
     [
-        ("net/test_framed.py", ("unit",)),
+        ("net/test_framing.py", ("unit",)),
         ("model/test_address.py", ("unit",)),
         ("cli/test_demo.py", ("integration", "slow")),
         ("recording/test_sources.py", ("integration",)),

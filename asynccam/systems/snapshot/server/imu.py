@@ -15,7 +15,7 @@ import piexif
 import piexif.helper
 
 from asynccam.errors import AsynccamError, ConnectionError
-from asynccam.net.mqtt import MqttBroker, MqttMessage, connect_mqtt, subscribe
+from asynccam.net.mqtt import MqttBroker, MqttMessage, connect_mqtt
 from asynccam.outside import read_json
 from asynccam.runtime.disk import storage_errors
 from asynccam.runtime.event_hub import EventHub
@@ -134,7 +134,7 @@ class ImuFeed:
                 answer_timeout=self._timeout,
             )
             async with connect_mqtt(broker) as client:
-                await subscribe(client, settings.topic)
+                await client.subscribe(settings.topic)
                 self._tell(connected=True)
                 async for message in client.messages:
                     self._take(message)
