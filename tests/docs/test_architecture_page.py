@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.support.architecture import FLOORS
+from tests.support.architecture import LAYERS
 
 ROOT = Path(__file__).parents[2]
 AGAIN = "run .venv/bin/python .ci/import_diagram.py"
@@ -33,7 +33,7 @@ def test_table_is_that_of_the_code(diagram: ModuleType) -> None:
 
 
 def test_diagram_has_every_layer_of_the_rules(diagram: ModuleType) -> None:
-    assert diagram.read_imports().keys() == FLOORS.keys()
+    assert diagram.read_imports().keys() == LAYERS.keys()
 
 
 def test_page_explains_every_package() -> None:
@@ -42,7 +42,7 @@ def test_page_explains_every_package() -> None:
     named = set(
         re.findall(r"`(\w+)`", "".join(row.split("|")[1] for row in table.splitlines() if "|" in row))
     )
-    assert named == {name for name in FLOORS if not name.startswith("__")}
+    assert named == {name for name in LAYERS if not name.startswith("__")}
 
 
 def test_imports_of_a_small_package_are_read(diagram: ModuleType, tmp_path: Path) -> None:

@@ -1,11 +1,11 @@
-"""The floors of the house hold, and what watches over them can fail."""
+"""The package keeps its architecture, and the checks of it can fail."""
 
 from pathlib import Path
 
 import pytest
 
 import asynccam
-from tests.support.architecture import FLOORS, breaches
+from tests.support.architecture import LAYERS, breaches
 
 HOUSE = Path(asynccam.__path__[0])
 
@@ -16,10 +16,25 @@ def test_package_follows_the_rules() -> None:
 
 def test_every_subpackage_has_a_layer() -> None:
     rooms = {path.relative_to(HOUSE).with_suffix("").parts[0] for path in HOUSE.rglob("*.py")}
-    assert rooms <= set(FLOORS)
+    assert rooms <= set(LAYERS)
     assert {"errors", "model", "runtime", "net", "systems", "take"} <= rooms
 
 
+OWN_NAMES = """
+class A:
+    def f(self, other):
+        self._x = other._x
+        super()._y
+        p._replace(a=1)
+
+def f():
+    '''A long docstring does not count.
+    %s
+    '''
+    A()._x
+    os._exit(1)
+""" % ("\n" * 70)
+LONG = "def f():\n" + "    x = 1\n" * 61
 GOOD = {
     "__init__.py": '"""A."""\nfrom asynccam.errors import Error\n__all__ = ["Error"]\n__version__ = "1"\n',
     "errors.py": "class Error(Exception): ...\n",
@@ -30,6 +45,7 @@ GOOD = {
     "net/stamp.py": "time.strftime('%H', time.localtime(at))",
     "wall_clock.py": "time.time()",
     "net/child.py": "import signal\nprocess.send_signal(signal.SIGINT)",
+    "net/own.py": OWN_NAMES,
     "net/udp.py": "try:\n    pass\nexcept Exception:\n    raise\n",
     "systems/one/protocol.py": (
         "from asynccam.systems.one import models\nfrom asynccam.net.framing import x\n"
@@ -56,27 +72,27 @@ def test_good_package_has_no_breach(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "source", "words"),
     [
-        ("net/bad.py", "from asynccam.systems.one import models", "net (floor 4) imports systems.one.models"),
-        ("net/bad.py", "from asynccam.recording.recorder import R", "imports recording.recorder (floor 4)"),
-        ("recording/bad.py", "import asynccam.net.tcp", "recording (floor 4) imports net.tcp"),
-        ("take/bad.py", "from ..net import tcp", "take (floor 4) imports net.tcp"),
+        ("net/bad.py", "from asynccam.systems.one import models", "net (layer 4) imports systems.one.models"),
+        ("net/bad.py", "from asynccam.recording.recorder import R", "imports recording.recorder (layer 4)"),
+        ("recording/bad.py", "import asynccam.net.tcp", "recording (layer 4) imports net.tcp"),
+        ("take/bad.py", "from ..net import tcp", "take (layer 4) imports net.tcp"),
         (
             "model/bad.py",
             "from asynccam.runtime import tasks",
-            "model (floor 2) imports runtime.tasks (floor 3)",
+            "model (layer 2) imports runtime.tasks (layer 3)",
         ),
         (
             "errors.py",
             "def f():\n    from asynccam.model.info import x",
-            "errors (floor 1) imports model.info",
+            "errors (layer 1) imports model.info",
         ),
         ("net/bad.py", "if x:\n    from asynccam import Error", "imports __init__"),
         ("net/bad.py", "import asynccam", "imports __init__"),
         ("__init__.py", "from asynccam.cli.main import run", "imports cli.main"),
         ("systems/two/bad.py", "from asynccam.systems.one.models import x", "two imports systems.one.models"),
         ("systems/two/bad.py", "from ..one import models", "two imports systems.one.models"),
-        ("attic/bad.py", "", "attic is on no floor"),
-        ("net/bad.py", "import asynccam.attic", "imports attic, which is on no floor"),
+        ("attic/bad.py", "", "attic is in no layer"),
+        ("net/bad.py", "import asynccam.attic", "imports attic, which is in no layer"),
         ("net/framing.py", "import asyncio", "imports asyncio"),
         ("net/jsonrpc_codec.py", "from time import monotonic", "imports time"),
         ("systems/deep/two/protocol.py", "def f():\n    import socket", "imports socket"),
@@ -108,6 +124,20 @@ def test_good_package_has_no_breach(tmp_path: Path) -> None:
         ("net/bad.py", "time.clock_gettime(time.CLOCK_REALTIME)", "time.CLOCK_REALTIME"),
         ("cli/bad.py", "time.strftime('%H')", "time.strftime"),
         ("cli/bad.py", "time.localtime()", "time.localtime"),
+        ("net/bad.py", LONG, "bad.py:1: f has 61 lines, more than 60"),
+        ("net/bad.py", "def f():\n    x._y", "bad.py:2: x._y: a private name of another class"),
+        ("net/bad.py", "class A:\n    def f(self):\n        self.x._y = 1", "self.x._y: a private name"),
+        (
+            "net/bad.py",
+            "class A:\n    _y = 1\nclass B:\n    def f(self, a):\n        a._y",
+            "a._y: a private",
+        ),
+        ("net/udp.py", "from asynccam.net import tcp", "an import circle: net.tcp -> net.udp -> net.tcp"),
+        (
+            "systems/one/models.py",
+            "if TYPE_CHECKING:\n    from asynccam.systems.one.protocol import x",
+            "an import circle: systems.one.models -> systems.one.protocol -> systems.one.models",
+        ),
         ("net/__init__.py", "x = 1", "logic"),
         ("net/__init__.py", "__getattr__ = lazy_loader.attach(__name__, [])", "logic"),
         ("net/__init__.py", "def f(): ...", "logic"),

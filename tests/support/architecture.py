@@ -1,6 +1,7 @@
-"""Reads the syntax trees of the package and names every breach of the house's rules."""
+"""Checks of the package's architecture by its syntax trees; see docs/architecture.md for the rules."""
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +9,8 @@ from typing import Final
 
 PACKAGE: Final = "asynccam"
 
-# A room imports only from rooms on floors below it, and from itself.
-FLOORS: Final = {
+# An area imports only from areas in layers below it, and from itself.
+LAYERS: Final = {
     "errors": 1,
     "outside": 1,
     "redaction": 1,
@@ -73,7 +74,7 @@ class Module:
     tree: ast.Module
 
     @property
-    def room(self) -> str:
+    def area(self) -> str:
         return self.name.partition(".")[0]
 
     @property
@@ -81,10 +82,28 @@ class Module:
         return self.name.rpartition(".")[2] in SANS_IO
 
 
+MAX_FUNCTION: Final = 60
+"""Lines of a function's body without its docstring."""
+LONG_FUNCTIONS: Final = {"systems.snapshot.server.api_v1.operations"}
+"""Functions that are longer, to be split: a table of HTTP operations. The set may only shrink."""
+CIRCLES: Final = {
+    "systems.nanocam.camera -> systems.nanocam.camera_record -> systems.nanocam.camera",
+    "systems.thorvision.camera -> systems.thorvision.camera_record -> systems.thorvision.camera",
+}
+"""Import circles that are left, for type checking only. The set may only shrink."""
+LIBRARY_PRIVATE: Final = {"os._exit", "asyncio._unregister_task"}
+"""Private names of the standard library that are used, because there is no public one."""
+
+
 def breaches(package: Path) -> list[str]:
     """Every breach in the package at ``package``, as ``path:line: words``."""
     modules = {module.name: module for module in _read(package)}
-    found = []
+    circles = {circle[0]: " -> ".join([*circle, circle[0]]) for circle in _circles(modules)}
+    found = [
+        f"{modules[first].path}:1: an import circle: {circle}"
+        for first, circle in circles.items()
+        if circle not in CIRCLES
+    ]
     for module in modules.values():
         checks = [
             _arrows(module, modules),
@@ -92,8 +111,10 @@ def breaches(package: Path) -> list[str]:
             _tasks(module),
             _bare_excepts(module),
             _wall_clock(module),
+            _long_functions(module),
+            _private_names(module),
         ]
-        if module.room not in ("cli", "__main__"):
+        if module.area not in ("cli", "__main__"):
             checks.append(_cli_only(module))
         if module.path.name == "__init__.py":
             checks.append(_logic_in_init(module))
@@ -114,22 +135,22 @@ def _read(package: Path) -> Iterator[Module]:
 
 
 def _arrows(module: Module, modules: dict[str, Module]) -> Breaches:
-    if module.room not in FLOORS:
-        yield 1, f"{module.room} is on no floor"
+    if module.area not in LAYERS:
+        yield 1, f"{module.area} is in no layer"
         return
     for line, target in _own_imports(module, modules):
-        room = target.partition(".")[0]
-        if room not in FLOORS:
-            yield line, f"imports {target}, which is on no floor"
-        elif room == module.room:
+        area = target.partition(".")[0]
+        if area not in LAYERS:
+            yield line, f"imports {target}, which is in no layer"
+        elif area == module.area:
             if (
-                room == "systems"
-                and _wing(target) not in ("_base", _wing(module.name))
-                and _wing(module.name)
+                area == "systems"
+                and _system(target) not in ("_base", _system(module.name))
+                and _system(module.name)
             ):
-                yield line, f"{_wing(module.name)} imports {target} from another wing"
-        elif FLOORS[room] >= FLOORS[module.room]:
-            yield line, f"{module.room} (floor {FLOORS[module.room]}) imports {target} (floor {FLOORS[room]})"
+                yield line, f"{_system(module.name)} imports {target} from another system"
+        elif LAYERS[area] >= LAYERS[module.area]:
+            yield line, f"{module.area} (layer {LAYERS[module.area]}) imports {target} (layer {LAYERS[area]})"
 
 
 def _sans_io(module: Module, modules: dict[str, Module]) -> Breaches:
@@ -176,6 +197,81 @@ def _wall_clock(module: Module) -> Breaches:
             given = len(node.args) + len(node.keywords)
             if given < IMPLICIT_READS[ast.unparse(node.func)]:
                 yield _line(node), f"{ast.unparse(node.func)}: only wall_clock.py reads the time of day"
+
+
+def _long_functions(module: Module) -> Breaches:
+    for node in ast.walk(module.tree):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
+        lines = (node.end_lineno or 0) - first.lineno + 1
+        if lines > MAX_FUNCTION and f"{module.name}.{node.name}" not in LONG_FUNCTIONS:
+            yield node.lineno, f"{node.name} has {lines} lines, more than {MAX_FUNCTION}"
+
+
+def _private_names(module: Module) -> Breaches:
+    """Find ``x._y`` where ``_y`` is a name of another class; functions may use those of their own module."""
+    in_module = {name for node in ast.walk(module.tree) for name in _defined_in_class(node)}
+
+    def visit(node: ast.AST, own: set[str]) -> Breaches:
+        if isinstance(node, ast.ClassDef):
+            own = _defined_in_class(node)
+        if (
+            isinstance(node, ast.Attribute)
+            and re.fullmatch(r"_[^_].*", node.attr)
+            and node.attr != "_replace"
+        ):
+            owner = ast.unparse(node.value)
+            allowed = owner in ("self", "cls", "super()") or ast.unparse(node) in LIBRARY_PRIVATE
+            if not allowed and node.attr not in own:
+                yield node.lineno, f"{owner}.{node.attr}: a private name of another class"
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child, own)
+
+    yield from visit(module.tree, in_module)
+
+
+def _defined_in_class(node: ast.AST) -> set[str]:
+    """Return the names that a class defines, in its body or as attributes of ``self`` and ``cls``."""
+    if not isinstance(node, ast.ClassDef):
+        return set()
+    names = set()
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(inner.name)
+        elif isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
+            names.add(inner.id)
+        elif (
+            isinstance(inner, ast.Attribute)
+            and isinstance(inner.ctx, ast.Store)
+            and isinstance(inner.value, ast.Name)
+            and inner.value.id in ("self", "cls")
+        ):
+            names.add(inner.attr)
+    return names
+
+
+def _circles(modules: dict[str, Module]) -> list[list[str]]:
+    """Return an import circle for every module that is first in one; imports at any depth count."""
+    imports = {
+        name: sorted({target for _, target in _own_imports(module, modules) if target in modules} - {name})
+        for name, module in modules.items()
+    }
+    found: list[list[str]] = []
+    for start in modules:
+        ways = [[start]]
+        seen: set[str] = set()
+        while ways:
+            way = ways.pop(0)
+            for target in imports[way[-1]]:
+                if target == start:
+                    found.append(way)
+                    ways.clear()
+                    break
+                if target not in seen and target > start:
+                    seen.add(target)
+                    ways.append([*way, target])
+    return found
 
 
 ENDS_CHILDREN = "runtime.fork"
@@ -261,7 +357,7 @@ def _imports(module: Module, modules: dict[str, Module]) -> Iterator[tuple[int, 
                 yield node.lineno, f"{base}.{alias.name}" if whole in modules else base
 
 
-def _wing(name: str) -> str:
+def _system(name: str) -> str:
     parts = name.split(".")
     return parts[1] if parts[0] == "systems" and len(parts) > 1 else ""
 

@@ -235,5 +235,5 @@ async def test_splice_is_refused_elsewhere_and_auto_is_buffered(
     await part.commit("a")
     assert made == ["BufferedTransfer"]
     async with await PartFile.open(tmp_path, "b", size=3) as other:
-        with pytest.raises(UsageError, match="splicing is for Linux"):
+        with pytest.raises(UsageError, match="splice needs Linux"):
             await receive_file(ours, other, 3, method="splice")
