@@ -124,8 +124,7 @@ _BUS: Final = re.compile(
 _FIELD: Final = re.compile(r'([\w-]+)=\([^)]*\)("(?:[^"\\]|\\.)*"|[^,;]*)')
 _STDERR: Final = re.compile(r"(ERROR|WARNING): (?:from element (\S+): )?(.*)", re.DOTALL)
 _NOTIFY: Final = re.compile(r"(/GstPipeline:\S+): (caps|last-message) = (.*)", re.DOTALL)
-_MAX_DIGITS: Final = 20
-"""Digits of a number of 64 bits, its sign included."""
+_MAX_DIGITS: Final = 20  # digits of a number of 64 bits, its sign included
 _RENDERED: Final = re.compile(r"rendered: (\d+), dropped: (\d+)")
 _ESCAPE: Final = re.compile(rb"\\([0-7]{3}|.)", re.DOTALL)
 

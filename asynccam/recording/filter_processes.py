@@ -16,8 +16,7 @@ from asynccam.recording.rtp.port import RtpPort
 from asynccam.recording.sources import FROM_FILTER, TO_FILTER, RtpInput
 from asynccam.runtime.tasks import finish
 
-_END_SECONDS: Final = 1.0
-"""For a filter to end once its input is closed."""
+_END_SECONDS: Final = 1.0  # for a filter to end once its input is closed
 _SPOILED_LINE: Final = b"spoiled "
 
 

@@ -14,8 +14,7 @@ from asynccam.recording.containers.reader import AbortedError, FileView, NoTimes
 from asynccam.runtime.tasks import finish
 from asynccam.runtime.timing import deadline
 
-_BATCH: Final = 1024
-"""Frames that one step in a thread reads."""
+_BATCH: Final = 1024  # frames that one step in a thread reads
 _CLOSE_TIMEOUT: Final = 5.0
 """Seconds to wait for a thread whose disk does not answer; the thread closes the file itself later."""
 

@@ -19,19 +19,15 @@ _SCAN: Final = 0xDA
 _START_MARKER: Final = 0xD8
 _FRAME_HEADERS: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of a frame header, which has the size of the picture: ITU-T T.81, table B.1."""
-_STANDALONE: Final = frozenset({0x01, *range(0xD0, 0xD8)})
-"""Markers without a length: ITU-T T.81, B.1.1.3."""
+_STANDALONE: Final = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a length: ITU-T T.81, B.1.1.3
 _NEXT_MARKER: Final = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
 """The next marker within a scan: FF is followed by 00 in data, and by D0 to D7 in restart markers."""
-_MAX_PICTURE: Final = 64 << 20
-"""Bytes of a picture; more are taken for one without an end."""
+_MAX_PICTURE: Final = 64 << 20  # bytes of a picture; more are taken for one without an end
 _SIZE_CHANGE: Final = 3
 """Pictures of another size, one after the other, that are taken for a change and not for spoiled ones."""
 _READ_SIZE: Final = 1 << 18
-_SEGMENT_HEAD: Final = 9
-"""Bytes of a segment that are read: those of a frame header to its size."""
-_PADDING: Final = 1024
-"""Zeros before the first picture that are taken for one."""
+_SEGMENT_HEAD: Final = 9  # bytes of a segment that are read: those of a frame header to its size
+_PADDING: Final = 1024  # zeros before the first picture that are taken for one
 _HEADER: Final = struct.Struct(">BBBxHIQQQQHQ10s")
 _BUFFER: Final = 1
 _CAPS: Final = 2

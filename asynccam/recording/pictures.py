@@ -13,8 +13,7 @@ from asynccam.runtime.disk import storage_errors
 
 MAX_PICTURE: Final = 256 * 1024 * 1024
 """Largest picture in bytes; larger files are refused."""
-_MIN_JPEG: Final = 3
-"""Bytes by which a JPEG is recognised: its start marker, and the beginning of the next."""
+_MIN_JPEG: Final = 3  # bytes by which a JPEG is recognised: its start marker, and the beginning of the next
 _BLOCK: Final = 1024 * 1024
 
 

@@ -33,8 +33,7 @@ _FEED_BUFFER: Final = 16 * 1024
 _SMALL_PIPE: Final = 4096
 _SIGNALLED: Final = 128
 _CHILDREN_TIMEOUT: Final = 0.1
-_EXIT_TIMEOUT: Final = 1.0
-"""For a process that has closed its output to end."""
+_EXIT_TIMEOUT: Final = 1.0  # for a process that has closed its output to end
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +56,8 @@ NOTHING_TO_FINISH: Final = StopDeadlines(interrupt=0.5, terminate=0.5)
 """For a process whose file is not needed."""
 
 
-_CHUNK: Final = 1024
-"""Bytes of output delivered at once: as many lines at most."""
-_TURN_SECONDS: Final = 0.002
-"""Seconds of work on output before everything else in the loop has its turn."""
+_CHUNK: Final = 1024  # bytes of output delivered at once: as many lines at most
+_TURN_SECONDS: Final = 0.002  # seconds of work on output before everything else in the loop has its turn
 
 
 class Tail:

@@ -40,14 +40,11 @@ SegmentCallback = Callable[[Path | None, float], None]
 
 FIRST_FRAME_BOUND: Final = 0.01
 """Seconds by which a first frame's time may be late on a computer that is not overloaded."""
-_ASSUMED_INTERVAL: Final = 0.1
-"""Seconds between frames, where that is not known."""
+_ASSUMED_INTERVAL: Final = 0.1  # seconds between frames, where that is not known
 _GATE_DELAY: Final = 0.1
 """Upper bound in seconds from opening the gate to the first waiting frame at the muxer."""
-_LONGEST_DELAY: Final = 1.0
-"""A frame that is held back so many seconds before the muxer counts as the first."""
-_TICK_INTERVAL: Final = 0.1
-"""Seconds between two ticks of this program while it waits for the first frame."""
+_LONGEST_DELAY: Final = 1.0  # A frame that is held back so many seconds before the muxer counts as the first
+_TICK_INTERVAL: Final = 0.1  # seconds between two ticks of this program while it waits for the first frame
 _LATE_TICK: Final = 0.3
 """Seconds without a tick after which output that is read now may have been written at any time since."""
 _WAKE_SECONDS: Final = 2.0
@@ -56,8 +53,7 @@ _CONFIRM_SECONDS: Final = 0.02
 """A sink's first data may be the end of a stream without frames; that follows within this time."""
 
 
-_FINISH_SECONDS: Final = 5.0
-"""For a process whose stream has ended to close its files."""
+_FINISH_SECONDS: Final = 5.0  # for a process whose stream has ended to close its files
 
 
 @dataclass(frozen=True, slots=True)

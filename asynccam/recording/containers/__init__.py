@@ -1,1 +1,1 @@
-"""Readers of media containers: what a file really holds, found by reading its structure."""
+"""Readers of media containers, in constant memory, for files that may be hostile."""

@@ -1,4 +1,4 @@
-"""Reads the structure of AVI files (RIFF, with the OpenDML extensions): chunks, not the pictures in them."""
+"""Reader of AVI files (RIFF, with the OpenDML extensions): chunks, not the pictures in them."""
 
 import re
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from asynccam.recording.containers.reader import CutShortError, FileView, LostBy
 from asynccam.recording.containers.timeline import Timeline
 
 _LISTS: Final = frozenset({b"hdrl", b"strl", b"movi", b"rec "})
-"""Lists whose chunks are read; all others are stepped over."""
+"""Lists whose chunks are read; all others are skipped."""
 _MEDIA: Final = re.compile(rb"[0-9][0-9](?:dc|db|wb|tx|pc|iv|sb)")
 _CHUNK: Final = re.compile(rb"[0-9][0-9](?:dc|db|wb|tx|pc|iv|sb)|ix[0-9][0-9]|idx1|LIST|RIFF|JUNK")
 """Chunks among or behind the media (OpenDML 1.02, "Stream Data" and "Index Locations in RIFF File")."""
@@ -19,13 +19,11 @@ _UNKNOWN_SIZE: Final = 0xFFFFFFFF
 _HAS_INDEX: Final = 0x10
 _DISABLED: Final = 0x1
 _SEARCH_BLOCK: Final = 1 << 20
-_BITMAP_HEADER: Final = 40
-"""Bytes of a stream format in front of what is said of the codec (BITMAPINFOHEADER)."""
-_INDEX_ENTRY: Final = 16
-"""Bytes of an entry of the index (``idx1``)."""
+_BITMAP_HEADER: Final = 40  # bytes of a stream format in front of the codec's own data (BITMAPINFOHEADER)
+_INDEX_ENTRY: Final = 16  # bytes of an entry of the index (``idx1``)
 _MAX_HEADER: Final = 1 << 20
 _NOT_CODED: Final = 7
-"""Bytes of an MPEG-4 frame that only says that there is none, at most: what packed B frames leave behind."""
+"""Bytes of an MPEG-4 frame without a picture, at most: packed B frames leave such frames behind."""
 _PACKED: Final = frozenset({b"XVID", b"DIVX", b"DX50", b"FMP4", b"MP4V"})
 
 
@@ -35,7 +33,7 @@ def is_avi(head: bytes) -> bool:
 
 
 def scan_avi(view: FileView) -> Scan:
-    """Frames, duration and flaws of an AVI file."""
+    """Return frames, duration and flaws of an AVI file."""
     frames = AviFrames(view)
     timeline = Timeline(frames.rate)
     count = 0
@@ -64,22 +62,18 @@ def scan_avi(view: FileView) -> Scan:
 
 
 class AviFrames:
-    """The frames of a file's first video stream, one by one, in constant memory; for use in a thread.
+    """Frames of a file's first video stream, one by one, in constant memory; for use in a thread.
 
     Iterating gives the presentation time of each frame that is really there, in ticks, of which a second has
     `rate`. The other attributes hold after that.
 
-    Args:
-        view: The file.
-
     Attributes:
         rate: Ticks of a second; known with the first frame.
-        timed: Whether the file says so.
-        stream: Number of the video stream, or None.
-        ticks: Chunks of the stream, those without bytes too; first_tick: the first frame's.
-        endless: JPEG pictures without an end marker.
+        has_rate: Whether the file says so.
+        stream: Index of the video stream, or None.
+        ticks: Chunks of the stream, those without bytes too; ``first_tick`` is the first frame's.
         announced: Whether the file claims to have had a frame.
-        trailing: Where the bytes behind the end begin, or None.
+        trailing: Offset of the bytes behind the end, or None.
     """
 
     def __init__(self, view: FileView) -> None:
@@ -123,14 +117,14 @@ class AviFrames:
             self._cut = self._position
 
     def damage(self, count: int) -> list[str]:
-        """What is spoiled inside the file of so many frames, in sentences."""
+        """Return the damage inside the file of so many frames, in sentences."""
         sentences = self._lost.sentences() + self.counter.undecodable(count)
         if self._is_index_zeroed:
             sentences.append("has zeros in its index")
         return sentences + self.counter.spoiled(count)
 
     def ending(self) -> tuple[str, str]:
-        """Why the end of the file is missing, or ``""``; and what else to say of it."""
+        """Return why the end of the file is missing, or ``""``; and a remark on its end."""
         size = self._view.size
         self.announced |= not self._open and self._end > size
         if self._cut is not None:
@@ -151,7 +145,7 @@ class AviFrames:
         return "", "was never finalized, as streams are: nothing tells whether more was to follow"
 
     def _chunks(self) -> Iterator[tuple[bytes, int, int]]:
-        """Id, begin and size of each chunk in one flat pass, lists that are read given as ``LIST`` too."""
+        """Yield id, begin and size of each chunk in one flat pass; lists that are read are chunks too."""
         view = self._view
         while self._position + 8 <= view.size:
             position = self._position
@@ -188,7 +182,7 @@ class AviFrames:
             self.trailing = self._position
 
     def _enter(self, kind: bytes, form: bytes, begin: int, size: int) -> bool:
-        """Return whether a list is gone into."""
+        """Return whether a list is entered."""
         if kind == b"RIFF":
             if form not in (b"AVI ", b"AVIX"):
                 return False
@@ -205,7 +199,7 @@ class AviFrames:
         return True
 
     def _is_over(self, position: int, head: bytes) -> bool:
-        """Whether the walk is over where a RIFF ends: behind it stands neither one more nor more of it."""
+        """Return whether the walk is over at the end of a RIFF: neither another nor more of it follows."""
         if head[:4] == b"RIFF" and head[8:] == b"AVIX":
             return False
         if _begins_riff(head):
@@ -232,7 +226,7 @@ class AviFrames:
         return any(_CHUNK.match(self._view.read_some(end + pad, 4)) for pad in (end & 1, 0))
 
     def _take_header(self, kind: bytes, begin: int, size: int) -> None:
-        """Take what a chunk of the headers says."""
+        """Read a chunk of the headers."""
         data = self._view.read(begin, min(size, _MAX_HEADER))
         if kind == b"avih":
             self._flags = int.from_bytes(data[12:16], "little")
@@ -269,7 +263,7 @@ class AviFrames:
     _disabled = False
 
     def _read_index(self, data: bytes) -> None:
-        """Hold an index of indexes against the file (OpenDML 1.02, "AVI Super Index Chunk")."""
+        """Compare an index of indexes with the file (OpenDML 1.02, "AVI Super Index Chunk")."""
         if len(data) < 24 or data[3] != 0 or data[:2] != b"\4\0":
             return
         used = int.from_bytes(data[4:8], "little")
@@ -291,7 +285,7 @@ class AviFrames:
         )
 
     def _step_back(self, position: int) -> bool:
-        """Return whether the last chunk, of an odd size, was not padded; moves to the next."""
+        """Go to the chunk behind one of an odd size that was not padded; return whether there is one."""
         before = position - 1
         if before > 0 and before & 1 and self._is_chunk(self._view.read_some(before, 8), before, _CHUNK):
             self._position = before

@@ -14,14 +14,13 @@ _MAX_ID_LENGTH: Final = 0x42F2
 MASTERS: Final = frozenset({SEGMENT, CLUSTER, BLOCK_GROUP})
 """Elements whose children a walk gives one by one; all others it gives whole."""
 UNKNOWN: Final = tuple((1 << 7 * length) - 1 for length in range(9))
-"""Sizes of the elements that do not tell their size, by the length of that number (RFC 8794, 6.2)."""
+"""Sizes of the elements of unknown size, by the length of that number (RFC 8794, 6.2)."""
 MAX_HEAD: Final = 16
 """Bytes of an element's id and size, at most."""
 _READ_AHEAD: Final = 64 * 1024
 _LARGE: Final = 8192
-"""Above it, a block is stepped over and not read, which saves more than the larger number of reads costs."""
-_READ_AHEAD_LARGE: Final = 2048
-"""Bytes read ahead where blocks are large."""
+"""Above it, a block is skipped and not read, which saves more than the larger number of reads costs."""
+_READ_AHEAD_LARGE: Final = 2048  # bytes read ahead where blocks are large
 _SEARCH_BLOCK: Final = 1 << 20
 _TOP: Final = frozenset({SEEK_HEAD, INFO, TRACKS, CUES, TAGS, CHAPTERS, ATTACHMENTS, CLUSTER})
 """Elements directly within a segment (RFC 9559, 5.1)."""
@@ -37,7 +36,7 @@ _FIRST_CHILDREN: Final[dict[int, frozenset[int]]] = {
     CHAPTERS: frozenset({0x45B9}),
     ATTACHMENTS: frozenset({0x61A7}),
 }
-"""What an element's first child may be, besides the global ones; tells it from four bytes of a picture."""
+"""First child that an element may have, besides the global ones; distinguishes it from bytes of a picture."""
 _IDS: Final = re.compile(b"|".join(re.escape(one.to_bytes(4, "big")) for one in _FIRST_CHILDREN))
 
 
@@ -46,7 +45,7 @@ class BadElementError(Exception):
 
 
 class EbmlElement(NamedTuple):
-    """An element: its id, where its contents begin, and their size, or None where it does not tell."""
+    """An element: its id, the offset of its contents, and their size, or None where it is unknown."""
 
     kind: int
     begin: int
@@ -54,11 +53,11 @@ class EbmlElement(NamedTuple):
 
 
 def parse_vint(data: bytes, at: int, *, longest: int = 8, keep_marker: bool = False) -> tuple[int, int]:
-    """Return a number of variable length (RFC 8794, 4) and where the next byte stands.
+    """Return a number of variable length (RFC 8794, 4) and the offset behind it.
 
     Raises:
         CutShortError: The bytes end within it.
-        BadElementError: It is longer than that.
+        BadElementError: It is longer than ``longest``.
     """
     if at >= len(data):
         raise CutShortError
@@ -73,11 +72,11 @@ def parse_vint(data: bytes, at: int, *, longest: int = 8, keep_marker: bool = Fa
 
 
 def parse_element(data: bytes, at: int, position: int, id_length: int = 4) -> EbmlElement:
-    """Return the element whose head is in some bytes, which stand at a position of the file.
+    """Return the element whose head is at ``at`` in bytes that stand at ``position - at`` of the file.
 
     Raises:
         CutShortError: The bytes end within its head.
-        BadElementError: It is none.
+        BadElementError: The bytes are not an element.
     """
     kind, middle = parse_vint(data, at, longest=id_length, keep_marker=True)
     size, end = parse_vint(data, middle)
@@ -85,7 +84,7 @@ def parse_element(data: bytes, at: int, position: int, id_length: int = 4) -> Eb
 
 
 def read_elements(view: FileView, begin: int, end: int) -> Iterator[EbmlElement]:
-    """The elements within one that is small, as far as they make sense."""
+    """Yield the elements within one that is small, as far as they make sense."""
     end = min(end, view.size)
     while begin < end:
         try:
@@ -103,33 +102,29 @@ def read_elements(view: FileView, begin: int, end: int) -> Iterator[EbmlElement]
 
 
 def read_uint(view: FileView, element: EbmlElement) -> int:
-    """The unsigned integer that an element holds (RFC 8794, 7.2)."""
+    """Read the unsigned integer of an element (RFC 8794, 7.2)."""
     return int.from_bytes(view.read(element.begin, min(element.size or 0, 8)), "big")
 
 
 class ElementWalker:
-    """The elements of a file in one flat pass, across whatever is no element.
+    """Elements of a file in one flat pass, across bytes that are not an element.
 
-    Masters in `OPENED` are followed by their children; all other elements are given whole, voids too. Where
+    Masters in `MASTERS` are followed by their children; all other elements are given whole, voids too. Where
     no element can be, the walk goes on at the next one that stands directly in a segment, as players do.
 
-    Args:
-        view: The file.
-        position: Where to begin.
-
     Attributes:
-        position: Where the present element begins; who iterates may move it on.
-        data: Bytes read ahead, and `data_at` their position in the file.
+        position: Offset of the present element; the caller may move it on while iterating.
+        data: Bytes read ahead, at offset ``data_at`` of the file.
         id_length: Bytes of an id, at most (RFC 8794, 11.2.4).
-        cut: Where the file ends within an element, or None.
-        cut_kind: What that element is, 0 where even its head is cut off.
-        lost: Bytes that were skipped because they are no elements, and `lost_at` where they begin first.
-        zeros: Where nothing but zeros follow to the end of the file, or None.
-        trailing: Where the bytes behind the last segment begin, or None.
-        segment_end: Where the present segment ends, None where it does not tell.
-        cluster_end: Where the present cluster ends, None where it does not tell or outside of one.
+        cut: Offset of the element within which the file ends, or None.
+        cut_kind: Its id, 0 where even its head is cut off.
+        lost: Bytes that were skipped because they are not elements.
+        zeros: Offset from which only zeros follow to the end of the file, or None.
+        trailing: Offset of the bytes behind the last segment, or None.
+        segment_end: Where the present segment ends, None if unknown.
+        cluster_end: Where the present cluster ends, None if unknown or outside of one.
         documents: EBML headers that were seen: above 1 where files are joined.
-        joined: Where the second one stands.
+        joined: Offset of the second one.
     """
 
     def __init__(self, view: FileView, position: int = 0) -> None:
@@ -201,7 +196,7 @@ class ElementWalker:
             self.position = max(self.position, end)
 
     def payload(self, begin: int, length: int) -> bytes:
-        """At most so many bytes of the present element, from what was read ahead if possible.
+        """Return at most so many bytes of the present element, from those read ahead if possible.
 
         Raises:
             CutShortError: The file has become shorter meanwhile.
@@ -235,7 +230,7 @@ class ElementWalker:
                 self.id_length = max(4, min(read_uint(self._view, child), 8))
 
     def _is_over(self, position: int) -> bool:
-        """Whether the walk is over where a segment ends: behind it stands neither a file nor more of it."""
+        """Return whether the walk is over at the end of a segment: neither a file nor more of it follows."""
         head = self._view.read_some(position, MAX_HEAD)
         try:
             element = parse_element(head, 0, position)
@@ -273,7 +268,7 @@ class ElementWalker:
         return size is not None and begin + size > self._size and whole
 
     def _recover(self, position: int) -> bool:
-        """Return whether the walk goes on behind what is no element."""
+        """Return whether the walk goes on behind bytes that are not an element."""
         if self._resume(position + 1):
             return True
         end = self._size if self.segment_end is None else min(self.segment_end, self._size)
@@ -284,7 +279,7 @@ class ElementWalker:
         return False
 
     def _resume(self, begin: int) -> bool:
-        """Return whether an element of a segment is found from here on; moves there."""
+        """Go to the next element of a segment from here on; return whether there is one."""
         position = self.position
         found = self._search(begin)
         if found is None:

@@ -1,4 +1,4 @@
-"""Reads the structure of Flash video files (Adobe FLV 10.1, enhanced RTMP v2): tags, not pictures."""
+"""Reader of Flash video files (Adobe FLV 10.1, enhanced RTMP v2): tags, not pictures."""
 
 import re
 import struct
@@ -21,8 +21,7 @@ _SEQUENCE_START, _CODED, _SEQUENCE_END, _CODED_X = 0, 1, 2, 3
 _MULTITRACK, _MODIFIED = 6, 7
 _SEARCH_BLOCK: Final = 1 << 20
 _SCRIPT_READ: Final = 1 << 16
-_PLACEHOLDER: Final = 86400.0
-"""Seconds that GStreamer announces until it knows better."""
+_PLACEHOLDER: Final = 86400.0  # seconds that GStreamer announces until it knows better
 # A tag: its kind, 7 bytes of anything, and the number of its stream, which is always 0 (FLV 10.1, E.4.1).
 _TAG_HEAD: Final = re.compile(rb"(?=[\x08\x09\x12].{7}\0\0\0)", re.DOTALL)
 
@@ -33,7 +32,7 @@ def is_flv(head: bytes) -> bool:
 
 
 def scan_flv(view: FileView) -> Scan:
-    """Frames, duration and flaws of a Flash video file."""
+    """Return frames, duration and flaws of a Flash video file."""
     frames = FlvFrames(view)
     timeline = Timeline(1000)
     count = 0
@@ -63,18 +62,15 @@ class _FlvTag(NamedTuple):
 
 
 class FlvFrames:
-    """The frames of a file's video, one by one, in constant memory; for use in a thread.
+    """Frames of a file's video, one by one, in constant memory; for use in a thread.
 
     Iterating gives the presentation time of each frame that is really there, in milliseconds. The attributes
     hold after that.
 
-    Args:
-        view: The file.
-
     Attributes:
         announced: Whether the file claims to have had a frame.
-        joined: Where another file of the kind begins behind this one, or None.
-        trailing: Where the bytes behind the end begin, or None.
+        joined: Offset of another file of the kind behind this one, or None.
+        trailing: Offset of the bytes behind the end, or None.
     """
 
     def __init__(self, view: FileView) -> None:
@@ -116,14 +112,14 @@ class FlvFrames:
             self._cut = self._position
 
     def damage(self, count: int) -> list[str]:
-        """What is spoiled inside the file of so many frames, in sentences."""
+        """Return the damage inside the file of so many frames, in sentences."""
         sentences = self._lost.sentences()
         if self._wrong and self._right and not self._lost.count:
             sentences.append(f"has {self._wrong} tags whose sizes do not match")
         return sentences + self._counter.undecodable(count) + self._counter.spoiled(count)
 
     def ending(self) -> tuple[str, str]:
-        """Why the end of the file is missing, or ``""``; and what else to say of it."""
+        """Return why the end of the file is missing, or ``""``; and a remark on its end."""
         size = self._view.size
         length, seconds = self._metadata.get("filesize"), self._metadata.get("duration", 0.0)
         self.announced |= length is not None and length > size
@@ -198,7 +194,7 @@ class FlvFrames:
         return head[0] & 0xDF in _TAG_KINDS and (len(head) < _TAG or head[8:] == b"\0\0\0")
 
     def _frame(self, tag: _FlvTag) -> int | None:
-        """Composition time of the frame in a video tag, or None if it holds none that is shown."""
+        """Return the composition time of the frame in a video tag, or None if it has none that is shown."""
         data = self._view.read(tag.begin, payloads.bytes_to_read(tag.size, self._view.size))
         if not data or data[0] >> 4 & 0x7 == _COMMAND:
             return None
@@ -218,7 +214,7 @@ class FlvFrames:
         return int.from_bytes(data[2:5], "big", signed=True)
 
     def _enhanced_frame(self, data: bytes, tag: _FlvTag) -> int | None:
-        """As `_frame`, of a tag with a four-letter codec (enhanced RTMP v2, "Enhanced Video")."""
+        """Do as `_frame` for a tag with a four-letter codec (enhanced RTMP v2, "Enhanced Video")."""
         kind, at = data[0] & 0x0F, 1
         while kind == _MODIFIED and at + 3 < len(data):
             length = data[at] + 1
@@ -262,7 +258,7 @@ class FlvFrames:
         )
 
     def _recover(self, position: int) -> bool:
-        """Return whether the walk goes on behind what is no tag."""
+        """Return whether the walk goes on behind bytes that are not a tag."""
         if self._resume(position + 1):
             return True
         if self._view.is_zeros(position):
@@ -272,7 +268,7 @@ class FlvFrames:
         return False
 
     def _resume(self, begin: int) -> bool:
-        """Return whether a tag that the size behind it bears out is found from here on; moves there."""
+        """Go to the next tag that the size behind it confirms; return whether there is one."""
         position, view = self._position, self._view
         while begin < view.size:
             block = view.read_some(begin, _SEARCH_BLOCK)
@@ -314,7 +310,7 @@ _NUMBERS: Final = re.compile(rb"\0(?:\x08(?:duration|filesize)|\x09framerate)\0"
 
 
 def _read_metadata(data: bytes) -> dict[str, float]:
-    """The numbers in ``onMetaData`` that tell of the file's end (FLV 10.1, E.5; AMF0, 2.2)."""
+    """Return the numbers in ``onMetaData`` about the file's end (FLV 10.1, E.5; AMF0, 2.2)."""
     told: dict[str, float] = {}
     if b"onMetaData" not in data[:16]:
         return told

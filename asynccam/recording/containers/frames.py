@@ -21,12 +21,10 @@ _WRAP: Final = 1 << 64
 
 
 class ShownFrame(NamedTuple):
-    """One frame, in the order in which frames are shown.
+    """A frame, in the order in which frames are shown; times in seconds on the file's own time line.
 
     Attributes:
-        time: When it is shown, seconds on the file's own time line, or None.
-        duration: For how long, seconds, or None.
-        resolution: Step of the file's times, seconds.
+        resolution: Step of the file's times.
     """
 
     time: float | None
@@ -35,11 +33,10 @@ class ShownFrame(NamedTuple):
 
 
 def read_frames(view: FileView) -> Iterator[ShownFrame]:
-    """Give every frame that a verdict counts, in constant memory; for use in a thread.
+    """Yield every frame that a verdict counts, in constant memory; for use in a thread.
 
     Raises:
-        NoTimesError: The file does not tell when its frames are shown.
-        AbortedError, OSError: From the view.
+        NoTimesError: The file has no frame times.
     """
     is_format = find_format(view)
     if is_format is None:

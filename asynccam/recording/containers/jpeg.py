@@ -1,4 +1,4 @@
-"""JPEG pictures (ITU-T T.81): their markers, their scans, and what stands before and behind them.
+"""JPEG pictures (ITU-T T.81): their markers, their scans, and the bytes before and behind them.
 
 Cameras put bytes before, between and behind their pictures, and some leave the Huffman tables out, as
 Motion JPEG does. Decoders show all of these. A picture is whole when its end stands where its markers
@@ -39,10 +39,9 @@ _BEGIN: Final = re.compile(rb"\xff\xd8(?:\xff(?:[\xc0-\xff]|\Z)|\Z)")
 # In a scan FF 00 is the byte FF itself, and any number of FF may precede a marker (B.1.1.2).
 _MARKER: Final = re.compile(rb"\xff[\x01-\xfe]")
 
-_MAX_LEAD: Final = 1 << 16
-"""Bytes that may stand before a picture."""
+_MAX_LEAD: Final = 1 << 16  # bytes that may stand before a picture
 _DECODE_BUDGET: Final = 1 << 24
-"""Bytes of picture data of which every block is looked for, in a call; more would take seconds."""
+"""Bytes of picture data of which every block is read, in a call; more would take seconds."""
 # What a scan and an interval cost besides their bytes, in bytes.
 _SCAN_COST: Final = 1 << 15
 _INTERVAL_COST: Final = 1 << 8
@@ -57,10 +56,10 @@ class JpegPicture:
 
     Attributes:
         begin: Offset of its start marker (SOI).
-        end: Offset behind its end marker (EOI); behind what was read of it where it has a flaw.
-        width: In pixels; 0 where it is not known.
-        height: In pixels; 0 where it is not known.
-        flaw: What is wrong, as in "is cut off before its end of image", or ``""`` for a whole picture.
+        end: Offset behind its end marker (EOI); behind the bytes read of it where it has a flaw.
+        width: In pixels; 0 where unknown.
+        height: In pixels; 0 where unknown.
+        flaw: Flaw in words, "is cut off before its end of image", or ``""`` for a whole picture.
     """
 
     begin: int
@@ -104,12 +103,11 @@ class _Component:
 
 @dataclass(slots=True)
 class _PictureReader:
-    """One picture's way through the markers."""
+    """Reader of one picture's markers; ``budget`` is in bytes of picture data that may still be decoded."""
 
     data: bytes
     begin: int
     budget: int
-    """Bytes of picture data that may still be looked at block by block."""
     at: int = 0
     width: int = 0
     height: int = 0
@@ -126,11 +124,11 @@ class _PictureReader:
 
     @property
     def picture(self) -> JpegPicture:
-        """What was read."""
+        """The picture as read so far."""
         return JpegPicture(self.begin, self.at, self.width, self.height, self.flaw)
 
     def read(self) -> None:
-        """Go through the picture to its end, or to what is wrong with it."""
+        """Read the picture to its end, or to its flaw."""
         try:
             self.at = self.begin + 2
             while (marker := self._next_marker()) != _END:
@@ -230,7 +228,7 @@ class _PictureReader:
             at = end
 
     def _read_scan(self, body: bytes) -> None:
-        """B.2.3: the components with their tables, then the data up to a marker that is no restart."""
+        """B.2.3: the components with their tables, then the data up to a marker that is not a restart."""
         if self.process is None:
             raise _FlawError("has a scan before its frame header")
         count = body[0] if body else 0
@@ -254,7 +252,7 @@ class _PictureReader:
             component.scanned = True
 
     def _skip_scan(self) -> list[int]:
-        """Go to the marker behind a scan, and return where its restart markers stand."""
+        """Go to the marker behind a scan, and return the offsets of its restart markers."""
         restarts: list[int] = []
         for found in _MARKER.finditer(self.data, self.at):
             self.at = found.start()
@@ -271,7 +269,7 @@ class _PictureReader:
         raise _CutError(_CUT_OFF)
 
     def _check_blocks(self, parts: list[tuple[_Component, int]], intervals: list[tuple[int, int]]) -> None:
-        """Hold a scan's data, from restart to restart, against the blocks that it has to have."""
+        """Compare a scan's data, from restart to restart, with the blocks that it has to have."""
         across = max(one.across for one in self.components.values())
         down = max(one.down for one in self.components.values())
         if len(parts) > 1:  # A.2.3: interleaved
@@ -321,8 +319,7 @@ class _PictureReader:
 _MIN_STREAM: Final = 3
 _WINDOW: Final = 1 << 20
 _MAX_WINDOW: Final = 1 << 26
-_MAX_FILE_LEAD: Final = 512
-"""Bytes that may stand before the picture of a file; a tar archive has as many."""
+_MAX_FILE_LEAD: Final = 512  # bytes that may stand before the picture of a file; a tar archive has as many
 # What begins so and has a JPEG inside is something else.
 _OTHER_FORMATS: Final = (
     b"%PDF",
@@ -359,11 +356,7 @@ def is_jpeg(head: bytes) -> bool:
 
 
 def scan_jpeg(view: FileView) -> Scan:
-    """Read a picture's markers and data; of Motion JPEG, those of each picture.
-
-    Raises:
-        AbortedError, OSError: From the view.
-    """
+    """Read a picture's markers and data; of Motion JPEG, those of each picture."""
     whole = spoiled = end = 0
     first: _PictureReader | None = None
     flaw, is_cut, is_stream = "", False, True
@@ -397,14 +390,14 @@ def scan_jpeg(view: FileView) -> Scan:
 
 
 def _begins_with_container(head: bytes) -> bool:
-    """Whether zeros, or pieces of a container's headers, stand in front of the first picture of a stream."""
+    """Return whether zeros, or a container's headers, stand in front of the first picture of a stream."""
     begin = _BEGIN.search(head)
     lead = head if begin is None else head[: begin.start()]
     return bool(lead) and (not any(lead[:4]) or _CONTAINER.search(lead) is not None)
 
 
 def _read_pictures(view: FileView) -> Iterator[tuple[int, "_PictureReader"]]:
-    """Each picture of a file, and the offset behind it; a large one is too much for memory."""
+    """Yield the offset behind each picture of a file, and its reader; a large one is too much for memory."""
     offset, place, window, budget = 0, 0, _WINDOW, _DECODE_BUDGET
     data = view.read_some(0, window)
     while data:

@@ -1,4 +1,4 @@
-"""Entropy-coded data of sequential JPEG (ITU-T T.81, annex F): whether it holds every block of its picture.
+"""Check that entropy-coded data of sequential JPEG has every block of its picture (ITU-T T.81, annex F).
 
 Nothing is reconstructed: each code is read, its extra bits are skipped, blocks are counted.
 """
@@ -8,17 +8,14 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
-_WINDOW: Final = 16
-"""Bits of the longest code (T.81 C.2), and so of one look into a table."""
-_BLOCK_END: Final = 1 << 12
-"""Added to the advance of an entry that ends its block (EOB)."""
+_WINDOW: Final = 16  # bits of the longest code (T.81 C.2), and so of one lookup in a table
+_BLOCK_END: Final = 1 << 12  # added to the advance of an entry that ends its block (EOB)
 _LENGTH_BITS: Final = 6
 _LENGTH: Final = (1 << _LENGTH_BITS) - 1
 # The longest block: 64 codes of 16 bits, each with up to 16 extra bits.
 _PADDING: Final = bytes(64 * 4 + 4)
 
-_RUNS_FROM: Final = 1 << 16
-"""Bytes from which on tables of runs save more time than it takes to make them."""
+_RUNS_FROM: Final = 1 << 16  # bytes from which on tables of runs save more time than it takes to make them
 # By other tables zero bits are coefficients of -1 and the like, 63 of them a block. No picture has such
 # blocks one after the other, and 64 bytes are two of them at least.
 _ZEROS: Final = bytes(64)
@@ -62,7 +59,7 @@ def is_huffman_table(table: bytes) -> bool:
 
 
 def flaw_of_interval(data: bytes, blocks: Sequence[BlockTables], units: int) -> str:
-    """Return what is wrong with the data up to a restart marker or the end of a scan, or ``""``.
+    """Return the flaw of the data up to a restart marker or the end of a scan, or ``""``.
 
     Args:
         data: Its bytes, still stuffed.
@@ -125,7 +122,7 @@ def _skip_block(words: "array[int]", at: int, dc: "array[int]", ac: "array[int]"
 
 @lru_cache(maxsize=32)
 def _table(table: bytes, is_ac: bool) -> "array[int]":
-    """Each 16 bits' first code: the bits it takes with its extra bits, and the coefficients it passes.
+    """Return each 16 bits' first code: the bits it takes with its extra bits, and the coefficients it passes.
 
     An entry of 0 is not a code.
     """
@@ -146,7 +143,7 @@ def _table(table: bytes, is_ac: bool) -> "array[int]":
 
 @lru_cache(maxsize=16)
 def _runs(table: bytes) -> "array[int]":
-    """As `_table` for AC, with all codes that lie within the 16 bits taken at once."""
+    """Return `_table` for AC, with all codes that lie within the 16 bits taken at once."""
     single = _table(table, True)
     runs = array("I", single)
     for window in range(1 << _WINDOW):

@@ -1,4 +1,4 @@
-"""Reads the structure of Matroska and WebM files (RFC 9559): blocks and what they hold, not the pictures."""
+"""Reader of Matroska and WebM files (RFC 9559): blocks and their frames, not the pictures."""
 
 import struct
 import zlib
@@ -46,29 +46,26 @@ _MAX_RUN: Final = 4096
 _READ_AHEAD: Final = 64 * 1024
 _LARGE: Final = 8192
 _MAX_TRACKS: Final = 256
-_MAX_CHOICES: Final = 4
-"""Video tracks that are looked at until one has a frame."""
-_LACE_HEAD: Final = 1 << 16
-"""Bytes that the sizes of the frames in a laced block may take up."""
+_MAX_CHOICES: Final = 4  # video tracks that are tried until one has a frame
+_LACE_HEAD: Final = 1 << 16  # bytes that the sizes of the frames in a laced block may take up
 _MAX_CUES: Final = 1 << 16
 _MAX_CHECKSUMMED: Final = 256 << 20
-"""Bytes of a file that are read to hold them against its checksums, at most."""
+"""Bytes of a file that are read to compare them with its checksums, at most."""
 
 
 @dataclass(slots=True)
 class MatroskaTrack:
-    """What a file says of one of its tracks.
+    """Description of a track.
 
     Attributes:
         number: Its number in blocks.
-        video: Whether it holds pictures.
         codec: Matroska's name of the codec, ``V_MJPEG`` for example.
         encoded: Whether the bytes in its blocks are compressed or encrypted once more.
         enabled: Whether a player may use it.
-        default: Whether a player uses it without being told.
-        frame_duration: Nanoseconds of every frame, or 0 if that is not said.
-        scale: What times in its blocks are multiplied with.
-        private: The codec's own parameters, their beginning.
+        default: Whether a player uses it by default.
+        frame_duration: Nanoseconds of every frame, or 0 if unknown.
+        scale: Factor of the times in its blocks.
+        private: Beginning of the codec's own parameters.
     """
 
     number: int = 0
@@ -84,12 +81,12 @@ class MatroskaTrack:
 
 @dataclass(slots=True)
 class _SegmentHeaders:
-    """What a segment says of itself, wherever it does.
+    """Headers of a segment, wherever they stand.
 
     Attributes:
-        scale: Nanoseconds of a tick.
-        duration: Ticks, as announced; 0 if they are not.
-        tracks: The tracks, or None where nothing was said of any.
+        tick: Nanoseconds of a tick.
+        duration: Announced ticks, or 0.
+        tracks: The tracks, or None where they are not described.
     """
 
     tick: int = _DEFAULT_TICK
@@ -103,7 +100,7 @@ def is_matroska(head: bytes) -> bool:
 
 
 def scan_matroska(view: FileView) -> Scan:
-    """Frames, duration and flaws of a Matroska or WebM file."""
+    """Return frames, duration and flaws of a Matroska or WebM file."""
     frames, timeline, count = _count(view, 0)
     for choice in range(1, min(frames.video_tracks, _MAX_CHOICES)):
         if count or frames.announced:
@@ -146,7 +143,7 @@ def scan_matroska(view: FileView) -> Scan:
 
 
 def _count(view: FileView, choice: int) -> tuple["MatroskaFrames", Timeline, int]:
-    """Read the frames of one of the video tracks: what was found on the way, their times, their number."""
+    """Count the frames of one of the video tracks; return its reader, their times, and their number."""
     frames, timeline, count = MatroskaFrames(view, choice), Timeline(_SECOND), 0
     for time, duration in frames:
         count += 1
@@ -156,26 +153,21 @@ def _count(view: FileView, choice: int) -> tuple["MatroskaFrames", Timeline, int
 
 
 class MatroskaFrames:
-    """The frames of a file's first video track, one by one, in constant memory; for use in a thread.
+    """Frames of a file's first video track, one by one, in constant memory; for use in a thread.
 
     Iterating gives presentation time and duration of each frame that is really there, in nanoseconds, in the
     order of the file; None where one is not known. The attributes hold after that.
 
     Args:
         view: The file.
-        choice: Which of the video tracks, in the order in which a player chooses one.
+        choice: Index of the video track, in the order in which a player chooses one.
 
     Attributes:
-        walk: Where the file's structure led to.
-        video_tracks: How many video tracks there are.
+        video_tracks: Number of video tracks.
         frame_duration: Nanoseconds of every frame as the track declares it, or None.
         is_matroska: False for EBML of another kind.
-        has_video: Whether there is a video track.
-        untold: Whether there are blocks and nothing says of which tracks.
-        endless: JPEG pictures without an end marker.
-        spoiled: Frames of which a part is missing.
-        broken: Frames that nothing can be made of; not given.
-        hidden: Frames that are not shown, also all before the first that stands for itself; not given.
+        has_unknown_tracks: Whether there are blocks and their tracks are not described.
+        counter: Count of the frames, hidden ones and all before the first key frame included.
         announced: Whether the file claims to have had a frame.
     """
 
@@ -243,7 +235,7 @@ class MatroskaFrames:
         return self._headers.tick * (1.0 if self._track is None else self._track.scale)
 
     def damage(self, count: int) -> list[str]:
-        """What is spoiled inside the file of so many frames, in sentences."""
+        """Return the damage inside the file of so many frames, in sentences."""
         sentences = self.walk.lost.sentences()
         sentences += self.counter.undecodable(count) + self.counter.spoiled(count)
         if self._checksums.wrong and self._checksums.right:
@@ -252,7 +244,7 @@ class MatroskaFrames:
         return sentences
 
     def ending(self, size: int, seconds: float | None) -> tuple[str, str]:
-        """Why the end of a file of that size and length is missing, or ``""``; and what else to say of it."""
+        """Return why the end of a file of that size and length is missing, or ``""``; and a remark."""
         walk, evidence = self.walk, self._evidence
         self.announced |= walk.segment_end is not None and walk.segment_end > size
         if walk.cut is not None:
@@ -277,7 +269,7 @@ class MatroskaFrames:
         return "", "was never finalized, as live streams are: nothing tells whether more was to follow"
 
     def _take_other(self, element: EbmlElement) -> Iterator[tuple[int | None, int | None]]:
-        """Take whatever is neither a block nor within a group of one."""
+        """Take an element that is neither a block nor within a group of one."""
         kind, begin, size = element
         evidence = self._evidence
         if kind == CLUSTER:
@@ -328,7 +320,7 @@ class MatroskaFrames:
         yield from self._flush()
 
     def _flush(self) -> Iterator[tuple[int | None, int | None]]:
-        """Give the blocks that stand before their cluster's timestamp."""
+        """Yield the blocks that stand before their cluster's timestamp."""
         early, self._early = self._early, []
         for begin, size, duration in early:
             yield from self._take_timed_block(begin, size, duration)
@@ -347,7 +339,7 @@ class MatroskaFrames:
     def _take_timed_block(
         self, begin: int, size: int, duration: int | None
     ) -> Iterator[tuple[int | None, int | None]]:
-        """Give the frames of a block (RFC 9559, 10.2)."""
+        """Yield the frames of a block (RFC 9559, 10.2)."""
         head = self.walk.payload(begin, min(size, payloads.bytes_to_read(size, self._view.size) + MAX_HEAD))
         if self._headers.tracks is None:
             self.has_unknown_tracks = True
@@ -394,7 +386,7 @@ class MatroskaFrames:
         )
 
     def _laced(self, begin: int, size: int, lacing: int) -> list[tuple[int, int]]:
-        """Begin and size of each frame of a laced block (RFC 9559, 10.3)."""
+        """Return begin and size of each frame of a laced block (RFC 9559, 10.3)."""
         sizes = _lace_sizes(self._view.read(begin, max(0, min(size, _LACE_HEAD))), size, lacing)
         if sizes is None:
             self.announced = True
@@ -454,7 +446,7 @@ class _LaceTimes:
 
 
 def _lace_sizes(data: bytes, size: int, lacing: int) -> list[int] | None:
-    """Sizes of the frames in a laced block's payload, or None if they do not fit into it."""
+    """Return the sizes of the frames in a laced block's payload, or None if they do not fit into it."""
     if not data:
         return []
     count, at, sizes = data[0] + 1, 1, []
@@ -481,13 +473,13 @@ def _lace_sizes(data: bytes, size: int, lacing: int) -> list[int] | None:
 
 
 class _EndEvidence:
-    """What a segment tells of its own end.
+    """Evidence of where a segment ends.
 
     Attributes:
-        segments: How many began; clusters: how many of these.
-        closed: Whether a cluster tells its size; open_last: Whether the last does not.
+        segments: Number of segments, and ``clusters`` that of their clusters.
+        closed: Whether a cluster has a size, and ``open_last`` whether the last has none.
         reserved: Whether there is room for an index that was never written.
-        beyond: A place behind the end of the file that an index points to, or None.
+        beyond: Offset behind the end of the file that an index points to, or None.
     """
 
     def __init__(self) -> None:
@@ -522,7 +514,7 @@ class _EndEvidence:
 
 
 class _ChecksumCounter:
-    """Holds elements against the CRC-32 that some begin with (RFC 8794, 11.3.1)."""
+    """Count of right and wrong CRC-32 that some elements begin with (RFC 8794, 11.3.1)."""
 
     def __init__(self, view: FileView) -> None:
         self.right = self.wrong = 0
@@ -551,7 +543,7 @@ def _within(view: FileView, element: EbmlElement) -> Iterator[EbmlElement]:
 
 
 def _find_headers(view: FileView, segment: EbmlElement) -> _SegmentHeaders:
-    """Read what a segment says of itself and its tracks, which may stand behind its clusters."""
+    """Read the headers of a segment and its tracks, which may stand behind its clusters."""
     headers, informed = _SegmentHeaders(), False
     walk = ElementWalker(view, segment.begin)
     walk.segment_end = None if segment.size is None else segment.begin + segment.size
@@ -645,7 +637,7 @@ _TRACK_FIELDS: "Final[dict[int, Callable[[FileView, EbmlElement, MatroskaTrack],
 
 
 def _float(view: FileView, element: EbmlElement) -> float:
-    """The number that an element holds, or 0.0 where it is none that can be reckoned with."""
+    """Read the number of an element; 0.0 where it is invalid."""
     if element.size not in (4, 8):
         return 0.0
     (value,) = struct.unpack(">f" if element.size == 4 else ">d", view.read(element.begin, element.size))
@@ -653,13 +645,13 @@ def _float(view: FileView, element: EbmlElement) -> float:
 
 
 def _video_tracks(tracks: list[MatroskaTrack]) -> list[MatroskaTrack]:
-    """The video tracks in the order in which a player chooses one: enabled ones first, default ones first."""
+    """Return the video tracks in the order in which a player chooses one: enabled and default ones first."""
     video = [track for track in tracks if track.video]
     return sorted(video, key=lambda one: (not one.enabled, not one.default))
 
 
 def _checker_for(track: MatroskaTrack) -> FrameChecker:
-    """Return how the frames of a track are told from other bytes."""
+    """Return the check of a track's frames."""
     private = track.private
     if track.encoded:
         return payloads.check_anything
@@ -703,11 +695,7 @@ class BlockRun:
 
 
 class BlockReader:
-    """Reads only the beginning of every block, in constant memory; for use in a thread.
-
-    Args:
-        view: The file.
-        length: Bytes wanted of each block.
+    """Reader of only the first ``length`` bytes of every block, in constant memory; for use in a thread.
 
     Attributes:
         tracks: The tracks; complete when the first run is given.
@@ -722,7 +710,7 @@ class BlockReader:
         self._heads: list[bytes] = []
 
     def runs(self) -> Iterator[BlockRun]:
-        """Every whole block, in the order of the file."""
+        """Yield every whole block, in the order of the file."""
         walk = ElementWalker(self._view)
         time: int | None = None
         try:
@@ -749,7 +737,7 @@ class BlockReader:
             yield BlockRun(time, heads)
 
     def _skip_simple_blocks(self, position: int) -> int:
-        """Take the simple blocks that begin here, the usual case, fast; gives where something else begins.
+        """Read the simple blocks that begin here, the usual case, fast; return the offset of anything else.
 
         Whatever is not a whole simple block with a whole neighbourhood is left to the walk.
         """
@@ -778,7 +766,7 @@ class BlockReader:
 
 
 def _flaw(walk: ElementWalker, size: int) -> str:
-    """Why a file that was read to its end is not complete, or ``""``."""
+    """Return why a file that was read to its end is not complete, or ``""``."""
     if walk.cut is not None:
         return f"cut off at byte {walk.cut} of {size}"
     if walk.lost.count or walk.zeros is not None:

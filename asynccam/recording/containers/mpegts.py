@@ -1,7 +1,7 @@
-"""Reads the structure of MPEG transport streams (ISO/IEC 13818-1), as HLS segments are.
+"""Reader of MPEG transport streams (ISO/IEC 13818-1), as HLS segments are.
 
 Frames are the elementary packets (PES) of the first video stream, told apart by their presentation times.
-Packets that only continue a frame are skipped in bulk: what is read in Python is a packet here and there.
+Packets that only continue a frame are skipped in bulk: Python reads only a packet here and there.
 """
 
 import re
@@ -36,8 +36,7 @@ from asynccam.recording.containers.reader import FileView, Scan
 _TICKS: Final = 90_000
 _WRAP: Final = 1 << 33
 _HEAD: Final = 1 << 16
-_PROBE_BYTES: Final = 1 << 23
-"""Bytes in which the tables and the video are looked for."""
+_PROBE_BYTES: Final = 1 << 23  # bytes in which the tables and the video are looked for
 _MAX_PIDS: Final = 8192
 _VIDEO_STREAMS: Final = range(0xE0, 0xF0)
 _PRIVATE: Final = 0x06
@@ -51,7 +50,7 @@ _VIDEO_TYPES: Final = {
 }
 _HEVC_REGISTRATION: Final = b"\x05\x04HEVC"
 _PICTURE_HEAD: Final = 16
-"""Bytes of a picture that tell what begins with it: a delimiter, and a parameter set behind it."""
+"""Bytes by which the begin of a picture is recognised: a delimiter, and a parameter set behind it."""
 _TAIL_FRAMES: Final = 12
 _TAIL: Final = 1 << 22
 _NOT_ZERO: Final = re.compile(rb"[^\0]")
@@ -64,11 +63,7 @@ def is_mpegts(head: bytes) -> bool:
 
 
 def scan_mpegts(view: FileView) -> Scan:
-    """Frames, duration and flaws of the first video stream.
-
-    Raises:
-        AbortedError, OSError: From the view.
-    """
+    """Return frames, duration and flaws of the first video stream."""
     layout = find_layout(view.read_some(0, _HEAD))
     if layout is None:
         return Scan(None, None, note="is of a format that is not understood", understood=False)
@@ -85,17 +80,14 @@ def scan_mpegts(view: FileView) -> Scan:
 
 
 class MpegTsFrames:
-    """The frames of a stream's first video, one by one, in constant memory; for use in a thread.
+    """Frames of a stream's first video, one by one, in constant memory; for use in a thread.
 
     Iterating gives the presentation time of each frame in ticks, in the order in which frames are shown; None
-    where it is not known. The attributes hold after that.
-
-    Args:
-        view: The file.
+    where it is not known.
 
     Attributes:
         rate: Ticks of a second.
-        is_scrambled: Whether the video is encrypted, so that its frames cannot be told.
+        is_scrambled: Whether the video is encrypted, so that its frames are unknown.
     """
 
     rate: Final = _TICKS
@@ -120,7 +112,7 @@ class MpegTsFrames:
 
 
 def _find_videos(view: FileView, layout: PacketLayout) -> list[tuple[int, VideoCodec]]:
-    """Video streams in the order of the program maps, and after them those that only their ids name."""
+    """Return video streams in the order of the program maps, then those known by their ids only."""
     maps: dict[int, SectionReader] = {0: SectionReader()}
     named: dict[int, VideoCodec] = {}
     private: dict[int, VideoCodec] = {}
@@ -158,9 +150,9 @@ class _PidState:
 
     Attributes:
         counter: Continuity counter of the last packet.
-        place: Where that packet is in the file.
-        is_repeated: Whether that packet came twice.
-        missing: Bytes of its elementary packet that have not come yet, None where their number is not given.
+        place: Offset of that packet in the file.
+        is_repeated: Whether that packet was sent twice.
+        missing: Bytes of its elementary packet still to come, None where their number is not given.
     """
 
     counter: int
@@ -180,7 +172,7 @@ class _OpenFrame:
 
 @dataclass(slots=True)
 class _Losses:
-    """What is known to be missing."""
+    """Known losses."""
 
     packets: int = 0
     errors: int = 0
@@ -193,11 +185,11 @@ class _Losses:
 
 
 class _Demultiplexer:
-    """One way through a file for one video stream.
+    """One pass through a file for one video stream.
 
     Attributes:
         frames: Frames that have begun.
-        keyless: How many come before the first that decoding can begin with.
+        keyless: Number of frames before the first that decoding can begin with.
         is_scrambled: Whether the video is encrypted.
     """
 
@@ -241,7 +233,7 @@ class _Demultiplexer:
         self._end()
 
     def times(self) -> Iterator[int | None]:
-        """Read the file and give the frames' times as they come, where they are kept."""
+        """Read the file and yield the frames' times as they come, where they are kept."""
         for block in self._packets:
             self._take_block(block)
             yield from self._timeline.pop_times()
@@ -325,7 +317,7 @@ class _Demultiplexer:
     def _is_next(
         self, pid: int, counter: int, place: int, has_payload: bool, is_start: bool, is_announced: bool
     ) -> bool:
-        """Return whether the packet is new; hold its continuity counter against the last one (2.4.3.3)."""
+        """Return whether the packet is new; compare its continuity counter with the last one (2.4.3.3)."""
         state = self._pids.get(pid)
         if state is None:
             if len(self._pids) < _MAX_PIDS:
@@ -389,7 +381,7 @@ class _Demultiplexer:
                 self._end_head()
 
     def _end_head(self) -> None:
-        """Take the beginning of an elementary packet of the video (2.4.3.6), as far as it came."""
+        """Take the beginning of an elementary packet of the video (2.4.3.6), as far as it is there."""
         if self._head is None:
             return
         (place, data), self._head = self._head, None
@@ -432,7 +424,7 @@ class _Demultiplexer:
                 self._losses.zeroed += found.end() <= at + PACKET
 
     def _check_end(self) -> None:
-        """Look for an end that is missing: an open packet, a last frame that has no picture."""
+        """Find an end that is missing: an open packet, a last frame without a picture."""
         if self._packets.is_cut:
             self._truncated = "ends inside a packet"
         for pid, state in self._pids.items():
@@ -459,7 +451,7 @@ class _Demultiplexer:
             self.frames -= 1
 
     def _last_slices(self) -> list[int]:
-        """Return the number of slices in each of the last frames, as far as they can be told."""
+        """Return the number of slices in each of the last frames, as far as it is known."""
         places = [place for place in self._places if place >= self._view.size - _TAIL]
         if self._codec not in (VideoCodec.H264, VideoCodec.H265) or not places:
             return []
@@ -480,7 +472,7 @@ class _Demultiplexer:
         return [count_slices(self._codec, b"".join(one)) for one in pieces]
 
     def scan(self) -> Scan:
-        """Return what the file holds."""
+        """Return the scan of the file."""
         if self.is_scrambled:
             return Scan(None, None, note="is encrypted", understood=False)
         packets, losses = self._packets, self._losses
@@ -522,7 +514,7 @@ def _sentences(parts: Iterable[tuple[int, str]]) -> str:
 
 
 def _timestamp(data: bytes) -> int | None:
-    """33 bits in three parts, each with a marker bit of 1 behind it (2.4.3.6); None if one is not there."""
+    """Read 33 bits in three parts, each before a marker bit of 1 (2.4.3.6); None if one is missing."""
     if len(data) < 5 or not data[0] & data[2] & data[4] & 1:
         return None
     return (data[0] >> 1 & 7) << 30 | data[1] << 22 | data[2] >> 1 << 15 | data[3] << 7 | data[4] >> 1

@@ -16,10 +16,8 @@ SYNC: Final = b"\x47"
 NULL_PID: Final = 0x1FFF
 
 _STRIDES: Final = (188, 192, 204)
-_BLOCK_PACKETS: Final = 4096
-"""Packets in a block."""
-_SURE_PACKETS: Final = 8
-"""Packets in a row by which a stream is known that begins behind other bytes."""
+_BLOCK_PACKETS: Final = 4096  # packets in a block
+_SURE_PACKETS: Final = 8  # packets in a row by which a stream is known that begins behind other bytes
 _SEARCH_BLOCK: Final = 1 << 20
 # The association table or the description of services begins in it, as in the first packet of most files.
 _TABLES: Final = re.compile(rb"\x47[\x40\x60][\x00\x11][\x10-\x3f]")
@@ -27,12 +25,7 @@ _TABLES: Final = re.compile(rb"\x47[\x40\x60][\x00\x11][\x10-\x3f]")
 
 @dataclass(frozen=True, slots=True)
 class PacketLayout:
-    """Place of the packets in a file.
-
-    Attributes:
-        begin: Offset of the first sync byte.
-        stride: From one sync byte to the next: 188, 192 or 204.
-    """
+    """Offset of the first sync byte in a file, and the stride to the next: 188, 192 or 204."""
 
     begin: int
     stride: int
@@ -45,7 +38,7 @@ class PacketBlock:
     Attributes:
         offset: Of the first packet in the file.
         data: Bytes from the first sync byte on.
-        count: Whole packets in it.
+        count: Number of whole packets.
     """
 
     offset: int
@@ -54,7 +47,7 @@ class PacketBlock:
 
 
 def _sync_pattern(stride: int, packets: int) -> re.Pattern[bytes]:
-    """A sync byte with others behind it, each in a header that has an adaptation field or a payload.
+    """Return the pattern of sync bytes in a row, each in a header with an adaptation field or payload.
 
     2.4.3.3: adaptation_field_control 00 is reserved. That also keeps long runs of the byte 47 out.
     """
@@ -90,7 +83,7 @@ def find_layout(head: bytes) -> PacketLayout | None:
 
 
 class PacketReader:
-    """The packets of a file in blocks, past bytes that are not of packets.
+    """Packets of a file in blocks, past bytes that are not of packets.
 
     Attributes:
         stray: Bytes between packets that are not of any, or of one whose sync byte is spoiled.
@@ -125,7 +118,7 @@ class PacketReader:
                 return
 
     def _resynchronise(self) -> bool:
-        """Go to the next packet; if there is none, say what the file ends with."""
+        """Go to the next packet, or note the end of the file; return whether there is one."""
         begin = offset = self._offset
         while offset < self._view.size:
             data = self._view.read_some(offset, _SEARCH_BLOCK)
@@ -156,7 +149,7 @@ class PacketReader:
         return None
 
     def _note_end(self, begin: int) -> None:
-        """See what stands behind the last packet, from its end or the end of its parity on."""
+        """Note the bytes behind the last packet, from its end or the end of its parity on."""
         size, stride = self._view.size, self._layout.stride
         if stride == 192:
             begin -= 4  # the time stamp in front of a packet that is not there
@@ -192,7 +185,7 @@ def unwrap_payload(data: bytes, at: int) -> tuple[int, bool] | None:
 def is_filled_up(data: bytes, at: int) -> bool:
     """Return whether the packet at ``at`` has stuffing, as the last packet of a frame has (2.4.3.4 and 5).
 
-    A field with a clock reference alone has none, and says nothing of where its frame ends.
+    A field with a clock reference alone has none, and says nothing about where its frame ends.
     """
     if not data[at + 3] & 0x20:
         return False
@@ -211,7 +204,7 @@ def is_filled_up(data: bytes, at: int) -> bool:
 
 
 class SectionReader:
-    """The sections of one PID (2.4.4), put together from their packets."""
+    """Sections of one PID (2.4.4), put together from their packets."""
 
     def __init__(self) -> None:
         self._section = b""

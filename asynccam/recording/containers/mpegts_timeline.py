@@ -13,22 +13,20 @@ _JITTER_SECONDS: Final = 0.05
 _REORDERED_SECONDS: Final = 1.0
 _JUMP: Final = 10.0
 """Seconds from which on a step is a jump of the clock, as for ffmpeg (dts_delta_threshold)."""
-_LONGEST_STEP: Final = 3600.0
-"""Seconds that no frame is shown for."""
-_MAX_STEPS: Final = 256
-"""Different steps that are counted apart."""
+_LONGEST_STEP: Final = 3600.0  # seconds that no frame is shown for
+_MAX_STEPS: Final = 256  # different steps that are counted apart
 
 
 class MpegTsTimeline:
-    """Adds up how long frames are shown, from their time stamps in ticks.
+    """Sum of the times that frames are shown, from their time stamps in ticks.
 
     Args:
         rate: Ticks a second.
         wrap: Ticks after which stamps begin at 0 again.
-        keeps_times: Whether `shown` is going to be asked for the times; they are kept until then.
+        keeps_times: Whether `pop_times` is called for the times; they are kept until then.
 
     Attributes:
-        jumps: Steps in time that are none of the stream's own.
+        jumps: Steps in time that are not the stream's own.
     """
 
     def __init__(self, rate: int, wrap: int, *, keeps_times: bool = False) -> None:
@@ -52,10 +50,7 @@ class MpegTsTimeline:
         self.jumps = 0
 
     def add(self, shown: int | None, decoded: int | None = None) -> None:
-        """Take a frame's presentation time and, where it is another, its decoding time.
-
-        None for the presentation time of a frame that has none.
-        """
+        """Add a frame's presentation time, None if it has none, and its decoding time where that differs."""
         if shown is None:
             self._untimed += 1
             return
@@ -79,12 +74,12 @@ class MpegTsTimeline:
             self._note_shown(*heapq.heappop(self._waiting))
 
     def restart(self) -> None:
-        """Begin anew: the next frame's clock has nothing to do with the last one's."""
+        """Begin anew: the next frame's clock is unrelated to the last one's."""
         self._drain()
         self._has_begun = False
 
     def pop_times(self) -> Iterator[int | None]:
-        """Give the times of the frames whose turn has come, in the order in which they are shown, once.
+        """Yield the times of the frames whose turn has come, in the order in which they are shown, once.
 
         Ticks without wraps: they go on above the wrap. None for a frame without a time.
         """
@@ -112,7 +107,7 @@ class MpegTsTimeline:
 
     @property
     def longest(self) -> float | None:
-        """Longest time between two frames in seconds, once it is finished; None if that is not known."""
+        """Longest time between two frames in seconds, once it is finished; None if unknown."""
         return self._intervals.longest
 
     def _note_jump(self, step: int) -> None:

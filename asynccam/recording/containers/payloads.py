@@ -1,4 +1,4 @@
-"""Whether the bytes of a frame look like a frame of its codec: the beginning and the end, not the picture."""
+"""Checks whether bytes can be a frame of their codec: the beginning and the end, not the picture."""
 
 from collections.abc import Callable
 from enum import Enum
@@ -9,7 +9,7 @@ Read = Callable[[int, int], bytes]
 
 
 class FrameState(Enum):
-    """What a payload holds."""
+    """State of a payload."""
 
     SHOWN = "shown"
     """A frame that a player shows."""
@@ -18,7 +18,7 @@ class FrameState(Enum):
     ENDLESS = "endless"
     """A JPEG without its end marker."""
     HIDDEN = "hidden"
-    """No frame of its own: parameters, or a reference that is never shown."""
+    """Not a frame of its own: parameters, or a reference that is never shown."""
     BROKEN = "broken"
     """Nothing a decoder can make a frame of."""
 
@@ -62,7 +62,7 @@ class FrameCounter:
 
 
 HEAD: Final = 1024
-"""Bytes at the beginning of a payload that `judge` wants at least."""
+"""Bytes at the beginning of a payload that a `FrameChecker` needs at least."""
 _SMALL: Final = 8192
 _MAX_WHOLE: Final = 1 << 22
 _CHECKED_WHOLE: Final = 256 << 20
@@ -70,8 +70,7 @@ _TAIL: Final = 64
 _LOOK_BACK: Final = 1 << 16
 _MAX_UNITS: Final = 1024
 _MAX_SEGMENTS: Final = 256
-_LUMA_AC: Final = 0x10
-"""Class and number of the table of luminance AC codes (T.81, B.2.4.2)."""
+_LUMA_AC: Final = 0x10  # class and number of the table of luminance AC codes (T.81, B.2.4.2)
 _ZEROS: Final = bytes(64)
 _START: Final = b"\0\0\1"
 _START_WITHIN: Final = 64
@@ -83,25 +82,21 @@ FrameChecker = Callable[[bytes, int, Read], FrameState]
 
 
 def bytes_to_read(size: int, file_size: int) -> int:
-    """How many bytes of a payload to read for its judge: a zeroed stretch may lie anywhere in it.
+    """Return how many bytes of a payload its checker gets: a zeroed stretch may lie anywhere in it.
 
     Only of large files less is read, where all of it would take longer than a verdict may.
-
-    Args:
-        size: Bytes of the payload.
-        file_size: Bytes of the file that it is in.
     """
     is_read = size <= _SMALL or (size <= _MAX_WHOLE and file_size <= _CHECKED_WHOLE)
     return size if is_read else HEAD
 
 
 def check_anything(data: bytes, size: int, read: Read) -> FrameState:
-    """Judge a frame of a codec of which nothing is known: only an empty one is none."""
+    """Check a frame of an unknown codec: only an empty one is broken."""
     return FrameState.SHOWN if size else FrameState.BROKEN
 
 
 def check_jpeg(data: bytes, size: int, read: Read) -> FrameState:
-    """Judge a JPEG picture by its two ends (ITU-T T.81, B.1.1.3); some encoders fill up behind the end."""
+    """Check a JPEG picture by its two ends (ITU-T T.81, B.1.1.3); some encoders fill up behind the end."""
     zeroed = False
     if data[:2] != b"\xff\xd8":
         # A few encoders put bytes of their own in front, which decoders step over.
@@ -126,7 +121,7 @@ def check_jpeg(data: bytes, size: int, read: Read) -> FrameState:
 
 
 def _find_scan(data: bytes, size: int, read: Read) -> int | None:
-    """Where a JPEG's scan begins, or None if its segments do not lead there, or one is zeroed."""
+    """Return the offset of a JPEG's scan, or None if its segments do not lead there, or one is zeroed."""
     at = 2
     for _ in range(_MAX_SEGMENTS):
         if at + 4 > len(data) and len(data) < min(size, _LOOK_BACK):
@@ -173,7 +168,7 @@ def _has_zeroed_scan(data: bytes, scan: int) -> bool:
 
 
 def check_start_codes(data: bytes, size: int, read: Read) -> FrameState:
-    """Judge a frame of a codec whose units begin with 00 00 01: MPEG-1, 2 and 4."""
+    """Check a frame of a codec whose units begin with 00 00 01: MPEG-1, 2 and 4."""
     start = data.find(_START, 0, _START_WITHIN)
     if start < 0 or any(data[:start]):
         return FrameState.BROKEN
@@ -181,13 +176,13 @@ def check_start_codes(data: bytes, size: int, read: Read) -> FrameState:
 
 
 class NalChecker:
-    """The judge of the frames of one H.264 or H.265 stream, in their order.
+    """Checker of the frames of one H.264 or H.265 stream, in their order.
 
     Args:
         length: Bytes of the length in front of each NAL unit, 1 to 4 (ISO/IEC 14496-15, 5.3.3.1); 0 where
             start codes are (annex B).
         hevc: Whether it is H.265.
-        parameters: Whether the container has the parameter sets. Otherwise they stand in the stream.
+        parameters: Whether the container has the parameter sets, rather than the stream.
     """
 
     def __init__(self, length: int, *, hevc: bool, parameters: bool = False) -> None:
@@ -198,7 +193,7 @@ class NalChecker:
         self._begun = hevc and self._parameters
 
     def __call__(self, data: bytes, size: int, read: Read) -> FrameState:
-        """Judge the next frame."""
+        """Check the next frame."""
         if self._length:
             picture, begins = self._units(data, size, read)
         else:
@@ -256,7 +251,7 @@ class NalChecker:
 
 
 def check_vp8(data: bytes, size: int, read: Read) -> FrameState:
-    """Judge a VP8 frame by its tag and, of a key frame, its start code (RFC 6386, 9.1)."""
+    """Check a VP8 frame by its tag and, of a key frame, its start code (RFC 6386, 9.1)."""
     if len(data) < 3:
         return FrameState.BROKEN
     key = not data[0] & 0x01
@@ -268,7 +263,7 @@ def check_vp8(data: bytes, size: int, read: Read) -> FrameState:
 
 
 def check_vp9(data: bytes, size: int, read: Read) -> FrameState:
-    """Judge a VP9 frame or superframe by its uncompressed header (VP9 bitstream, 6.2 and annex B)."""
+    """Check a VP9 frame or superframe by its uncompressed header (VP9 bitstream, 6.2 and annex B)."""
     if not data or data[0] >> 6 != 2:
         return FrameState.BROKEN
     last = data[-1] if len(data) == size else read(size - 1, 1)[0]
@@ -283,7 +278,7 @@ def check_vp9(data: bytes, size: int, read: Read) -> FrameState:
 
 
 def check_av1(data: bytes, size: int, read: Read) -> FrameState:
-    """Judge an AV1 temporal unit by its first header, whose first bit is zero (AV1 bitstream, 5.3.2)."""
+    """Check an AV1 temporal unit by its first header, whose first bit is zero (AV1 bitstream, 5.3.2)."""
     if not data or data[0] & 0x80 or not data[0] >> 3 & 0x0F:
         return FrameState.BROKEN
     return FrameState.SPOILED if size > _TAIL and _zeroed(data, size, read) else FrameState.SHOWN
@@ -299,12 +294,7 @@ _CHECKERS: Final[dict[bytes, FrameChecker]] = {
 
 
 def checker_for(letters: bytes, private: bytes = b"") -> FrameChecker:
-    """Return the judge of a stream whose codec has these four letters, with start codes where it has both.
-
-    Args:
-        letters: The codec.
-        private: What the container says of the codec: parameter sets, for example.
-    """
+    """Return the checker of a stream by its codec's four letters and private data (parameter sets)."""
     letters = letters.upper()
     if letters in (b"H264", b"X264", b"AVC1", b"HEVC", b"H265", b"HEV1"):
         hevc = letters[:1] == b"H" and letters != b"H264"

@@ -1,7 +1,7 @@
 """Raw H.264 and H.265 (ITU-T H.264 and H.265, annex B), as OAK devices write them.
 
-Such a stream has no end mark, no length and no times: its pictures can be counted, and nothing says
-whether there were more.
+Such a stream has no end mark, no length and no times: its pictures can be counted, and whether there were
+more is unknown.
 """
 
 import re
@@ -12,7 +12,7 @@ from asynccam.recording.containers.reader import FileView, Scan
 
 
 class VideoCodec(Enum):
-    """Video codec of an elementary stream, as far as its pictures are told apart here."""
+    """Codec of an elementary stream, as far as its pictures are told apart here."""
 
     MPEG2 = "MPEG-2"
     H264 = "H.264"
@@ -53,7 +53,7 @@ _CLEAN_RANDOM_ACCESS: Final = 21
 def begins_picture(codec: VideoCodec, data: bytes) -> bool | None:
     """Return whether a piece of a stream begins with a new picture rather than with the rest of one.
 
-    None if that cannot be told, as for codecs that are not known here.
+    None if that is unknown, as for codecs that are not read here.
     """
     start = _START.match(data)
     if codec is VideoCodec.OTHER or start is None or len(data) < start.end() + 3:
@@ -95,7 +95,7 @@ def count_slices(codec: VideoCodec, data: bytes) -> int:
 
 
 class PictureCounter:
-    """Counts the pictures of a raw stream, which may come in pieces.
+    """Count of the pictures of a raw stream, which may come in pieces.
 
     Attributes:
         has_zeros: Whether there are zeros within its units, where none can be.
@@ -116,7 +116,7 @@ class PictureCounter:
 
     @property
     def pictures(self) -> int | None:
-        """Pictures so far, or None if they cannot be told from fields."""
+        """Pictures so far, or None if they may be fields."""
         return self._pictures if self._is_sure and self._are_frames(self._parameters) else None
 
     def feed(self, data: bytes) -> None:
@@ -172,7 +172,7 @@ class PictureCounter:
 
 
 def find_codec(head: bytes) -> VideoCodec | None:
-    """Return the codec of a raw stream that begins so, or None if it does not begin as one does.
+    """Return the codec of a raw stream that begins so, or None.
 
     It has to begin with a start code and its parameter sets, before any slice.
     """
@@ -219,11 +219,7 @@ def is_raw_video(head: bytes) -> bool:
 
 
 def scan_raw_video(view: FileView) -> Scan:
-    """Count the pictures of a raw stream; whether it is cut off is not known.
-
-    Raises:
-        AbortedError, OSError: From the view.
-    """
+    """Count the pictures of a raw stream; whether it is cut off is unknown."""
     codec = find_codec(view.read_some(0, _HEAD))
     if codec is None:
         return Scan(None, None, note="is of a format that is not understood", understood=False)
@@ -260,7 +256,7 @@ class _BitReader:
 
     @property
     def is_over(self) -> bool:
-        """Return whether more was taken than there is."""
+        """Whether more was read than there is."""
         return self._left < 0
 
 
@@ -298,7 +294,7 @@ def _has_only_frames(data: bytes) -> bool | None:
 
 
 def _skip_scaling_lists(bits: _BitReader, count: int) -> None:
-    """7.3.2.1.1.1: lists of 16 or 64 differences, which end where the next scale is 0."""
+    """Skip lists of 16 or 64 differences, which end where the next scale is 0 (7.3.2.1.1.1)."""
     for index in range(count):
         if not bits.read(1):
             continue

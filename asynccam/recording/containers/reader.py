@@ -1,4 +1,4 @@
-"""Reading a media file's structure without its pictures: small reads anywhere, in constant memory."""
+"""Access to a media file's structure without its pictures: small reads anywhere, in constant memory."""
 
 import os
 import threading
@@ -13,15 +13,15 @@ _BLOCK: Final = 1 << 20
 
 
 class CutShortError(Exception):
-    """The file ends before what it announces; never leaves a public call."""
+    """The file ends before the bytes that it announces; never leaves a public call."""
 
 
 class AbortedError(Exception):
-    """Nobody waits for the result any more; never leaves a public call."""
+    """The caller has given up; never leaves a public call."""
 
 
 class NoTimesError(Exception):
-    """The file does not tell when its frames are shown; never leaves a public call.
+    """The file has no frame times; never leaves a public call.
 
     Its message follows the file's name, as the sentences of `Scan` do.
     """
@@ -31,15 +31,15 @@ class NoTimesError(Exception):
 class Scan:
     """Result of reading a file's structure.
 
-    The three sentences follow the file's name in a detail: "is cut off inside its last box".
+    The sentences follow the file's name in a detail: "is cut off inside its last box".
 
     Attributes:
         frames: Video frames whose media is in the file and that a player shows, or None if that is unknown.
         duration: Presentation time of these frames in seconds, the last one's length included, or None.
-        truncated: Why the end of the file is missing, or ``""``. A reader leaves it empty where nothing
-            announces a frame and none is there: such a file is empty.
-        damaged: What is missing or spoiled inside the file, or ``""``.
-        note: What is worth mentioning and no failure, bytes behind the end for example, or ``""``.
+        truncated: Why the end of the file is missing, or ``""``. A reader leaves it empty where no frame is
+            announced and none is there: such a file is empty.
+        damaged: Missing or spoiled content inside the file, or ``""``.
+        note: Remarks that are not failures, bytes behind the end for example, or ``""``.
         interval: As of `Intervals.usual`, in seconds.
         longest: As of `Intervals.longest`, in seconds.
         understood: False for a format that is not read here; nothing else is known then.
@@ -56,7 +56,7 @@ class Scan:
 
 
 class Intervals:
-    """The times between frames: how long a stream may be silent before it is the end of it."""
+    """Times between frames: how long a stream may be silent before that is its end."""
 
     __slots__ = ("_longest", "_second")
 
@@ -65,7 +65,7 @@ class Intervals:
         self._second = 0.0
 
     def add(self, interval: float, times: int = 1) -> None:
-        """Take the time from one frame to the next, as often as it came up."""
+        """Add the time from one frame to the next, as often as it occurred."""
         if interval > self._second and times > 0:
             longest = max(interval, self._longest)
             self._second = interval if times > 1 else min(interval, self._longest)
@@ -73,7 +73,7 @@ class Intervals:
 
     @property
     def usual(self) -> float | None:
-        """The longest that came up more than once, for one may be an outage; the only one; or None."""
+        """The longest that occurred more than once, for one may be an outage; the only one; or None."""
         return self._second or self._longest or None
 
     @property
@@ -105,17 +105,13 @@ class LostBytes:
 
 
 class FileView:
-    """A file open for reading at any place; for use in a thread.
-
-    Attributes:
-        size: Bytes when it was opened.
-    """
+    """A file open for reading at any offset, of the size when it was opened; for use in a thread."""
 
     def __init__(self, path: Path, abort: threading.Event) -> None:
         """Open it.
 
         Raises:
-            OSError: It cannot be opened, or is no regular file.
+            OSError: It cannot be opened, or is not a regular file.
         """
         self._abort = abort
         self._fd = open_file(path)
@@ -131,16 +127,12 @@ class FileView:
         os.close(self._fd)
 
     def check_abort(self) -> None:
-        """For loops that go on for long without reading.
-
-        Raises:
-            AbortedError: Nobody waits any more.
-        """
+        """Raise AbortedError if the caller has given up; for loops that go on for long without reading."""
         if self._abort.is_set():
             raise AbortedError
 
     def read(self, offset: int, length: int) -> bytes:
-        """Exactly ``length`` bytes.
+        """Return exactly ``length`` bytes.
 
         Raises:
             CutShortError: The file ends before them.
@@ -156,7 +148,7 @@ class FileView:
         return self._window[begin : begin + length]
 
     def read_some(self, offset: int, length: int) -> bytes:
-        """At most ``length`` bytes, fewer at the end of the file, past what `read` keeps at hand."""
+        """Return at most ``length`` bytes, fewer at the end of the file, without the buffer of `read`."""
         if self._abort.is_set():
             raise AbortedError
         return os.pread(self._fd, length, offset)

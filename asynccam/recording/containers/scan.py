@@ -14,8 +14,7 @@ from asynccam.recording.containers.raw_video import is_raw_video, scan_raw_video
 from asynccam.recording.containers.reader import FileView, Scan
 from asynccam.recording.containers.zip import is_zip, scan_zip
 
-_HEAD: Final = 1 << 16
-"""Bytes that a format is recognised by."""
+_HEAD: Final = 1 << 16  # bytes that a format is recognised by
 
 _FORMATS: Final[tuple[tuple[Callable[[bytes], bool], Callable[[FileView], Scan]], ...]] = (
     (is_matroska, scan_matroska),
@@ -28,15 +27,11 @@ _FORMATS: Final[tuple[tuple[Callable[[bytes], bool], Callable[[FileView], Scan]]
     (is_mpegts, scan_mpegts),
     (is_jpeg, scan_jpeg),
 )
-"""By likelihood where it does not matter; the first that fits reads the file."""
+"""By likelihood where order does not matter; the first that fits reads the file."""
 
 
 def scan_file(view: FileView) -> Scan:
-    """Read a file's structure with the reader of its format.
-
-    Raises:
-        AbortedError, OSError: From the view.
-    """
+    """Read a file's structure with the reader of its format."""
     if not view.size:
         return Scan(0, None, note="has no bytes")
     is_format = find_format(view)
@@ -48,14 +43,10 @@ def scan_file(view: FileView) -> Scan:
 
 
 def find_format(view: FileView) -> Callable[[bytes], bool] | None:
-    """Return the test by which the format of a file is recognised, ``is_mp4`` for example, or None.
-
-    Raises:
-        AbortedError, OSError: From the view.
-    """
+    """Return the test that recognises the format of a file, ``is_mp4`` for example, or None."""
     return recognise_format(view.read_some(0, _HEAD))
 
 
 def recognise_format(head: bytes) -> Callable[[bytes], bool] | None:
-    """Return the test by which a format is recognised in the first bytes of a file, 65,536 of them."""
+    """Return the test that recognises a format in the first 65,536 bytes of a file, or None."""
     return next((is_format for is_format, _ in _FORMATS if is_format(head)), None)

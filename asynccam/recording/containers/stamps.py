@@ -1,4 +1,4 @@
-"""Frames put in the order in which they are shown, with how long, in constant memory."""
+"""Frames put in the order in which they are shown, with their durations, in constant memory."""
 
 import heapq
 from collections.abc import Iterable, Iterator
@@ -7,15 +7,15 @@ from typing import Final, NamedTuple
 _MAX_REORDERED: Final = 32
 """Frames that may be decoded before one that is shown earlier: H.264 and H.265 allow 16, as fields 32."""
 _JUMP: Final = 10.0
-"""Seconds back that are no reordering but another clock: a second file behind the first, for example."""
+"""Seconds back that are not reordering but another clock: a second file behind the first, for example."""
 
 
 class FrameStamp(NamedTuple):
-    """What a file says of one frame, in its ticks.
+    """Times of one frame in a file's ticks.
 
     Attributes:
-        time: When it is shown, or None where that is not said.
-        stated: For how long, if that is said for this frame.
+        time: When it is shown, or None where the file does not say.
+        stated: For how long, if the file says so for this frame.
         usual: For how long if no other frame follows, or None.
     """
 
@@ -25,14 +25,10 @@ class FrameStamp(NamedTuple):
 
 
 def reorder(stamps: Iterable[FrameStamp], rate: float) -> Iterator[FrameStamp]:
-    """Give frames in the order of their times, where they are given in the order of decoding.
+    """Yield frames in the order of their times, from the order of decoding; ``rate`` in ticks a second.
 
-    A frame without a time stays behind those that came before it. Where the clock jumps back, all frames
-    before the jump are given first.
-
-    Args:
-        stamps: The frames.
-        rate: Ticks of a second.
+    A frame without a time stays behind those before it. Where the clock jumps back, all frames before the
+    jump come first.
     """
     waiting: list[tuple[int, int, FrameStamp]] = []
     latest: int | None = None
@@ -56,11 +52,7 @@ def reorder(stamps: Iterable[FrameStamp], rate: float) -> Iterator[FrameStamp]:
 
 
 def with_durations(stamps: Iterable[FrameStamp]) -> Iterator[tuple[int | None, int | None]]:
-    """Give each frame's time and for how long it is shown, or None: as stated, or until the next one.
-
-    Args:
-        stamps: The frames in the order in which they are shown.
-    """
+    """Yield the time and duration of frames in shown order: as stated, or until the next one, or None."""
     before: FrameStamp | None = None
     for stamp in stamps:
         if before is not None:

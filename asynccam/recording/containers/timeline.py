@@ -7,11 +7,9 @@ from asynccam.recording.containers.reader import Intervals
 
 _MAX_REORDERED: Final = 32
 """Frames that may be stored between one and its successor in time; H.264 allows 16 (table A-1)."""
-_MAX_STEP: Final = 366 * 86400
-"""Seconds between two frames above which one of the two times is not believed."""
+_MAX_STEP: Final = 366 * 86400  # seconds between two frames above which one of the two times is implausible
 _MAX_GROUPS: Final = 16
-_MAX_RATIO: Final = 4
-"""How many times the usual interval a declared frame duration may be."""
+_MAX_RATIO: Final = 4  # how many times the usual interval a declared frame duration may be
 
 
 class _TimeGroup:
@@ -26,13 +24,10 @@ class _TimeGroup:
 
 
 class Timeline:
-    """The span of the frames of one track, in any order.
+    """Span of the frames of one track, in any order; ``second`` in ticks.
 
     One time that has wrapped below zero would make a file of four seconds last 584 years. Times that lie
     more than a year from all others are counted, and left out of the span.
-
-    Args:
-        second: Ticks of the times in a second.
 
     Attributes:
         intervals: Times between frames, in presentation order, in ticks.
@@ -49,7 +44,7 @@ class Timeline:
         self._latest: int | None = None
 
     def add(self, time: int, duration: int | None = None) -> None:
-        """Take the next frame: its time, and how long it is shown if that is declared."""
+        """Add the next frame: its time, and its duration if that is declared."""
         current = self._current
         if current is None or not -self._max_step < time - current.seen < self._max_step:
             current = self._find_group(time, duration)
@@ -70,21 +65,20 @@ class Timeline:
 
     @property
     def longest(self) -> float | None:
-        """Longest time between two frames in seconds, once it is finished; None if that is not known."""
+        """Longest time between two frames in seconds, once it is finished; None if unknown."""
         longest = self.intervals.longest
         return None if longest is None else longest / self._second
 
     @property
     def implausible(self) -> int:
-        """Frames whose times are too far from those of the others to be believed."""
+        """Number of frames whose times are too far from those of the others."""
         most = max((one.count for one in self._groups), default=0)
         return self._ungrouped + sum(one.count for one in self._groups) - most
 
     def finish(self, declared: int | None = None) -> tuple[float | None, float | None]:
         """Return the time from the first frame to the end of the last, and the usual interval, in seconds.
 
-        Args:
-            declared: How long every frame of the track is shown, in ticks, if the file says so.
+        ``declared`` is the duration of every frame of the track in ticks, if the file declares one.
         """
         while self._waiting:
             self._note_in_order(heapq.heappop(self._waiting))
@@ -99,7 +93,7 @@ class Timeline:
         return (main.last - main.first + length) / self._second, interval
 
     def _length(self, main: _TimeGroup, declared: int | None) -> float | None:
-        """How long the last frame is shown."""
+        """Return how long the last frame is shown."""
         if main.duration is not None and 0 < main.duration < self._max_step:
             return main.duration
         usual = self.intervals.usual

@@ -1,7 +1,7 @@
-"""Reads ZIP archives (PKWARE APPNOTE.TXT 6.3) with video in them, as OAK devices send their recordings.
+"""Reader of ZIP archives (PKWARE APPNOTE.TXT 6.3) with video in them, as OAK devices send their recordings.
 
 Python's own zipfile is not used: it loads the whole directory at once and has no bound for it, nor for
-what an entry expands to. Nothing is written anywhere, so names of entries are only ever shown.
+the size that an entry expands to. Nothing is written anywhere, so names of entries are only ever shown.
 """
 
 import re
@@ -27,8 +27,7 @@ _ZIP_64: Final = 0x0001
 _STORED: Final = 0
 _DEFLATED: Final = 8
 _PACKED_CHUNK: Final = 1 << 16
-_MAX_BEHIND: Final = 1 << 26
-"""Bytes behind an archive in which its end is looked for, at most."""
+_MAX_BEHIND: Final = 1 << 26  # bytes behind an archive in which its end is looked for, at most
 _UNPACKED_CHUNK: Final = 1 << 20
 # Video hardly shrinks and text about it some twenty times; what grows more is made to fill memory or time.
 _MAX_GROWTH: Final = 64
@@ -71,10 +70,10 @@ class _Directory:
 
 @dataclass(slots=True)
 class _Contents:
-    """What the entries hold.
+    """Contents of the entries.
 
     Attributes:
-        videos: Entries that are video.
+        videos: Number of entries that are video.
         frames: Pictures in the first of them, or None if they are not counted.
         spoiled: Name of an entry with zeros within its pictures, or ``""``.
     """
@@ -91,11 +90,7 @@ def is_zip(head: bytes) -> bool:
 
 
 def scan_zip(view: FileView) -> Scan:
-    """Check the directory and every entry's checksum, and count the pictures of the first video.
-
-    Raises:
-        AbortedError, OSError: From the view.
-    """
+    """Check the directory and every entry's checksum, and count the pictures of the first video."""
     contents = _Contents()
     try:
         directory = _find_directory(view)
@@ -127,7 +122,7 @@ def scan_zip(view: FileView) -> Scan:
 
 
 def _find_end(view: FileView) -> int | None:
-    """Where the last end of central directory record begins, None if there is none."""
+    """Return the offset of the last end of central directory record, or None."""
     limit = view.size
     for length in (_END_SIZE + _COMMENT + _PACKED_CHUNK, _MAX_BEHIND):
         base = max(0, view.size - length)
@@ -241,7 +236,7 @@ def _read_entry(view: FileView, entry: _Entry, directory: _Directory, contents: 
 
 
 def _unpacked(view: FileView, entry: _Entry, begin: int) -> Iterator[bytes]:
-    """The bytes of an entry, in pieces."""
+    """Yield the bytes of an entry, in pieces."""
     end = begin + entry.packed
     if entry.method == _STORED:
         for offset in range(begin, end, _UNPACKED_CHUNK):
@@ -263,7 +258,7 @@ def _unpacked(view: FileView, entry: _Entry, begin: int) -> Iterator[bytes]:
 
 
 def _without_directory(view: FileView) -> Scan:
-    """Judge an archive by its first entries: it is cut off, if it is one with video at all."""
+    """Scan an archive by its first entries: it is cut off, if it is one with video at all."""
     truncated = "is cut off before its directory"
     offset = 0
     try:
@@ -286,6 +281,6 @@ def _uint(data: bytes, at: int, length: int) -> int:
 
 
 def _printable(name: bytes, flags: int) -> str:
-    """A name as it may be shown: APPENDIX D, UTF-8 where bit 11 says so, and nothing that moves a cursor."""
+    """Return a printable name. APPENDIX D: it is UTF-8 where bit 11 says so."""
     text = name.decode("utf-8" if flags & 0x800 else "cp437", "replace")
     return "".join(letter if letter.isprintable() else "?" for letter in text)[-120:]

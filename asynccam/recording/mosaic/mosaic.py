@@ -33,8 +33,7 @@ from asynccam.runtime.tasks import finish
 from asynccam.runtime.timing import deadline
 
 _SCALE: Final = 2
-_LABEL_HEIGHT: Final = timecode.text_size(1, _SCALE)[1]
-"""Rows of pixels above each panel, for its label."""
+_LABEL_HEIGHT: Final = timecode.text_size(1, _SCALE)[1]  # rows of pixels above each panel, for its label
 _BLACK: Final = b"\x10"
 _SECOND: Final = 1_000_000_000
 _HEAD: Final = 1 << 16

@@ -37,8 +37,7 @@ _AHEAD: Final = 4
 
 Measured with GStreamer 1.22 at 15 to 30 frames a second, by when pictures leave the pipeline.
 """
-_PIPE: Final = 4096
-"""Bytes that wait in the pipe to it."""
+_PIPE: Final = 4096  # bytes that wait in the pipe to it
 
 
 @functools.cache

@@ -18,28 +18,21 @@ from typing import Final
 
 _HEADER: Final = 12
 _VERSION: Final = 2
-_MAX_CANDIDATES: Final = 64
-"""Streams that are told apart; packets of any further stream are left out."""
-_MAX_WAITING: Final = 32 << 20
-"""Bytes that wait for the choice of a stream, or for GStreamer to read them."""
+_MAX_CANDIDATES: Final = 64  # streams that are told apart; packets of any further stream are left out
+_MAX_WAITING: Final = 32 << 20  # bytes that wait for the choice of a stream, or for GStreamer to read them
 _REPORT_ALL_FOR: Final = 20_000_000_000
 """Nanoseconds from the first packet within which the arrival of every frame is reported."""
 _REPORT_INTERVAL: Final = 1_000_000_000
 """Nanoseconds between two frames that are reported later on, and between two counts."""
-_RTCP_INTERVAL: Final = 50_000_000
-"""Nanoseconds between two RTCP packets that are reported."""
+_RTCP_INTERVAL: Final = 50_000_000  # nanoseconds between two RTCP packets that are reported
 _MAX_RTCP: Final = 1500
-_MAX_OUTPUT: Final = 1 << 16
-"""Bytes of lines that wait to be read."""
+_MAX_OUTPUT: Final = 1 << 16  # bytes of lines that wait to be read
 _MAX_DATAGRAM: Final = 1 << 16
-_BATCH: Final = 64
-"""Packets that are read before anything else is served."""
+_BATCH: Final = 64  # packets that are read before anything else is served
 _KEY_FRAME_TIMEOUT: Final = 5_000_000_000
 """Nanoseconds to wait for a key frame: streams that refresh bit by bit have none."""
-_MAX_FRAMES: Final = 4
-"""Frames that are kept while the first is looked for: packets may arrive out of order."""
-_MAX_KEPT: Final = 8 << 20
-"""Bytes that are kept meanwhile, `_PACKET_OVERHEAD` for each packet included."""
+_MAX_FRAMES: Final = 4  # frames that are kept while the first is looked for: packets may arrive out of order
+_MAX_KEPT: Final = 8 << 20  # bytes that are kept meanwhile, `_PACKET_OVERHEAD` for each packet included
 _PACKET_OVERHEAD: Final = 256
 _TIME_WRAP: Final = 1 << 32
 _SEQUENCE_WRAP: Final = 1 << 16

@@ -10,15 +10,12 @@ from typing import Final
 _VERSION: Final = 2
 _SENDER_REPORT: Final = 200
 _FIRST_TYPE: Final = 192
-_LAST_TYPE: Final = 223
-"""Packet types that RTCP may have: RFC 5761, 4."""
+_LAST_TYPE: Final = 223  # packet types that RTCP may have: RFC 5761, 4
 _HEADER: Final = struct.Struct(">BBH")
 _INFO: Final = struct.Struct(">IIIIII")
 _BLOCK: Final = 24
-_NTP_ERA: Final = 2_208_988_800
-"""Seconds from 1900, where NTP counts from, to 1970."""
-_SECOND_ERA: Final = 1 << 31
-"""RFC 4330, 3: seconds below are of the era that begins in 2036."""
+_NTP_ERA: Final = 2_208_988_800  # seconds from 1900, where NTP counts from, to 1970
+_SECOND_ERA: Final = 1 << 31  # RFC 4330, 3: seconds below are of the era that begins in 2036
 
 
 @dataclass(frozen=True, slots=True)

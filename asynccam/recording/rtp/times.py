@@ -23,8 +23,7 @@ REPORT_TOLERANCE: Final = 0.01
 """Seconds that a sender may take between reading its two clocks for a report; 0.1 to 2 ms were measured."""
 _WINDOW: Final = 10.0
 """Seconds from the first frame within which arrivals count; later on drift makes them worth less."""
-_MAX_ARRIVALS: Final = 2000
-"""Arrivals that are kept; later ones add nothing about how busy the sender is."""
+_MAX_ARRIVALS: Final = 2000  # arrivals that are kept; later ones add nothing about how busy the sender is
 _WRAP: Final = 1 << 32
 _HALF: Final = 1 << 31
 

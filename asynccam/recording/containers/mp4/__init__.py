@@ -1,1 +1,1 @@
-"""Reader of MP4 and QuickTime files, fragmented ones too (ISO/IEC 14496-12, QuickTime File Format)."""
+"""Reader of MP4 and QuickTime files (ISO/IEC 14496-12)."""

@@ -14,11 +14,10 @@ class Box(NamedTuple):
     """A box of a file; it may announce more bytes than the file has.
 
     Attributes:
-        kind: Its type, four characters.
-        begin: Where its header begins.
-        start: Where its contents begin.
-        end: Where it ends, by its size.
-        is_open: Whether it has no size of its own and reaches as far as what it is in.
+        begin: Offset of its header.
+        start: Offset of its contents.
+        end: Offset of its end, by its size.
+        is_open: Whether it has no size of its own and reaches as far as the box around it.
     """
 
     kind: bytes
@@ -29,11 +28,11 @@ class Box(NamedTuple):
 
 
 class Flaws:
-    """Flaws of the structure that reading came across.
+    """Flaws of the structure found while reading.
 
     Attributes:
-        cut: Whether a box that was read goes on behind the end of the file.
-        spoiled: Where a box is not one or does not fit into the one around it, or None.
+        cut: Whether a box goes on behind the end of the file.
+        spoiled: Offset where a box is not one or does not fit into the one around it, or None.
     """
 
     __slots__ = ("cut", "spoiled")
@@ -43,7 +42,7 @@ class Flaws:
         self.spoiled: int | None = None
 
     def note_spoiled(self, offset: int) -> None:
-        """Note the first spoiled place."""
+        """Note the first spoiled offset."""
         if self.spoiled is None:
             self.spoiled = offset
 
@@ -51,10 +50,8 @@ class Flaws:
 def read_box(view: FileView, begin: int, limit: int) -> Box | None:
     """Read the header of a box, or return None where none can be.
 
-    Args:
-        view: The file.
-        begin: Where the header begins.
-        limit: Where the box around it ends, which a box of size 0 reaches to.
+    ISO/IEC 14496-12, 4.2: size 0 reaches to the end of the box around it, ``limit``; size 1 is followed by 64
+    bits.
 
     Raises:
         CutShortError: The file ends inside the header.
@@ -109,7 +106,7 @@ def read_boxes(view: FileView, begin: int, end: int, trouble: Flaws) -> Iterator
 
 
 def _check_rest(view: FileView, begin: int, end: int, trouble: Flaws) -> None:
-    """What stands where the next box should begin may be zeros, and nothing else."""
+    """Check that only zeros stand where the next box should begin."""
     if end > view.size:
         trouble.cut = True
     while begin < min(end, view.size):
@@ -126,9 +123,7 @@ class Fields:
     """Numbers of a full box, one after another (ISO/IEC 14496-12, 4.2: version and flags come first).
 
     Attributes:
-        version: The box's version.
-        flags: Its flags.
-        at: Where the next number stands.
+        at: Offset of the next number.
     """
 
     __slots__ = ("_end", "_view", "at", "flags", "version")
@@ -152,5 +147,5 @@ class Fields:
         return int.from_bytes(self._view.read(self.at - size, size), signed=signed)
 
     def skip(self, size: int) -> None:
-        """Pass over bytes."""
+        """Skip bytes."""
         self.at += size

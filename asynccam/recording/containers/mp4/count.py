@@ -1,4 +1,4 @@
-"""Count of a track's samples by what became of them: there, missing, zeros, spoiled."""
+"""Count of a track's samples by their state: there, missing, zeros, spoiled."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,11 +17,10 @@ from asynccam.recording.containers.mp4.samples import (
 )
 from asynccam.recording.containers.reader import FileView, Intervals
 
-_MAX_SAMPLES: Final = 1 << 23
-"""Samples that are read: 38 hours at 60 frames a second."""
+_MAX_SAMPLES: Final = 1 << 23  # samples that are read: 38 hours at 60 frames a second
 _ALL_CHECKED: Final = 1 << 20
 _CHECK_STEP: Final = 16
-"""Behind the first million samples every sixteenth is looked at; those between are as the last one was."""
+"""Behind the first million samples every sixteenth is checked; those between count as the last one."""
 _ABORT_STEP: Final = 4096
 _UNDESCRIBED: Final = Format(Coding.OTHER)
 
@@ -32,17 +31,17 @@ class TooLongError(Exception):
 
 @dataclass(slots=True)
 class Tally:
-    """Samples of a track, by what became of them.
+    """Samples of a track by their state.
 
     Attributes:
-        announced: Samples with a picture that index and fragments say there are.
-        there: Those whose media is in the file and looks like media.
+        announced: Samples with a picture by index and fragments.
+        there: Those whose media is in the file and can be media.
         beyond: Those whose media lies behind the end of the file.
         outside: Those whose media lies in no media box.
         unplaced: Those that the index has no place for.
         zeros: Those that are zeros, wholly or in part.
-        zeros_at_end: How many of these come after the last one that is there.
-        zeros_from: Where the first of those lies.
+        zeros_at_end: Number of these behind the last one that is there.
+        zeros_from: Offset of the first of those.
         spoiled: Those whose media is not of their format.
         unusable: Those that are there and refer to frames of which none is.
         frames: Frames that a player shows.
@@ -67,30 +66,24 @@ class Tally:
 
 @dataclass(slots=True)
 class OtherTrack:
-    """What fragments have for a track that is not counted.
-
-    Attributes:
-        end: Where its media ends.
-        ticks: How long it lasts; 0 unless that was asked for.
-    """
+    """Fragments of a track that is not counted: the end of their media, and their ticks if wanted."""
 
     end: int = 0
     ticks: int = 0
 
     def add(self, run: TrackRun, view: FileView, *, with_ticks: bool) -> None:
-        """Take one of its runs."""
+        """Add one of its runs."""
         self.end = max(self.end, run.offset + run.bytes())
         if with_ticks:
             self.ticks += run.ticks(view.size)
 
 
 class TrackCounter:
-    """Counts the samples of one track.
+    """Count of the samples of one track.
 
     Attributes:
-        track: The track.
         tally: The result, known when `count` has returned or the last of `frames` was given.
-        others: What fragments have for the other tracks, by their IDs.
+        others: Fragments of the other tracks, by their IDs.
         fragments: The fragments, with their flaws.
     """
 
@@ -127,11 +120,7 @@ class TrackCounter:
             tally.ticks = min(tally.ticks or track.ticks, track.ticks)
 
     def frames(self) -> Iterator[Sample]:
-        """Give the samples that are frames and really there, in decoding order; an edit may leave them out.
-
-        Raises:
-            TooLongError, CutShortError: As for `count`.
-        """
+        """Yield the samples that are frames and really there, in decoding order, without regard to edits."""
         track, tally = self.track, self.tally
         announced = tally.announced = track.sizes.announced if track.sizes is not None else 0
         time = 0
@@ -148,7 +137,7 @@ class TrackCounter:
                 yield sample
 
     def _runs(self) -> Iterator[TrackRun]:
-        """Runs of the track; what the other tracks' runs say is kept."""
+        """Yield runs of the track; those of the other tracks are added up."""
         for run in self.fragments.runs():
             if run.track_id == self.track.track_id:
                 self.tally.announced += run.announced

@@ -1,4 +1,4 @@
-"""When frames are shown: edit lists and composition times (ISO/IEC 14496-12, 8.6)."""
+"""Edit lists and composition times: when frames are shown (ISO/IEC 14496-12, 8.6)."""
 
 from bisect import bisect_right
 from typing import Final, NamedTuple
@@ -17,7 +17,7 @@ class Edit(NamedTuple):
     Attributes:
         begin: Where it begins in the media.
         end: Where it ends in the media.
-        shown: When that begins to be shown.
+        shown: When its beginning is shown.
     """
 
     begin: int
@@ -37,11 +37,7 @@ class _EditSpan:
 
 
 class EditedFrames:
-    """Counts frames as a player shows them: an edit list leaves some out, and may show others twice.
-
-    Attributes:
-        edits: What is shown; all of the media where there is no edit list.
-    """
+    """Count of frames as a player shows them: an edit list leaves some out, and may show others twice."""
 
     def __init__(self, edits: tuple[Edit, ...]) -> None:
         self.edits = edits or (Edit(-_FOREVER, _FOREVER, 0),)
@@ -50,7 +46,7 @@ class EditedFrames:
         self._spans = [_EditSpan() for _ in range(len(self._borders) + 1)]
 
     def add(self, sample: Sample) -> None:
-        """Take a frame."""
+        """Add a frame."""
         begin = sample.time + sample.composition_offset
         stretch = self._spans[bisect_right(self._borders, begin)]
         stretch.frames += 1
@@ -59,7 +55,7 @@ class EditedFrames:
         stretch.last = max(stretch.last, begin + max(sample.ticks, 0))
 
     def total(self) -> tuple[int, int]:
-        """Frames shown, and ticks from the first one's beginning to the last one's end, pauses included."""
+        """Return the frames shown, and the ticks from the first one's begin to the last one's end."""
         frames, first, last = 0, _FOREVER, -_FOREVER
         for edit in self.edits:
             begin, end = bisect_right(self._borders, edit.begin), bisect_right(self._borders, edit.end)
@@ -77,7 +73,7 @@ class EditedFrames:
 
 
 def read_edits(movie: Movie, track: Mp4Track) -> tuple[Edit, ...]:
-    """Read what a track's edit list shows; nothing where there is no list that can be followed.
+    """Read the edits of a track; nothing where there is no list that can be followed.
 
     As ffmpeg does, a frame is shown if it begins inside an edit, a media rate is left alone, and durations
     are rounded to the track's ticks. A duration of 0 is that of a file whose end was not known (8.6.6.1), and
@@ -98,7 +94,7 @@ def read_edits(movie: Movie, track: Mp4Track) -> tuple[Edit, ...]:
 
 
 _PAUSES: Final = (Edit(_FOREVER - 1, _FOREVER, 0),)
-"""A list of nothing but pauses shows no frame: it has one edit that nothing is in."""
+"""A list of nothing but pauses shows no frame: it has one edit without a frame."""
 
 
 def shows_media(edits: tuple[Edit, ...]) -> bool:

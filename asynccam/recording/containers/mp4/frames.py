@@ -13,13 +13,10 @@ from asynccam.recording.containers.stamps import FrameStamp
 
 
 class Mp4Frames:
-    """The frames of the video track that a player shows, in constant memory; for use in a thread.
+    """Frames of the video track that a player shows, in constant memory; for use in a thread.
 
     Iterating gives each frame that is really there and that the edit list shows, in the order of decoding.
     A frame that is shown several times is given as often.
-
-    Args:
-        view: The file.
 
     Attributes:
         rate: Ticks of a second; known with the first frame.
@@ -32,11 +29,10 @@ class Mp4Frames:
         self._view = view
 
     def __iter__(self) -> Iterator[FrameStamp]:
-        """Give the frames.
+        """Yield the frames.
 
         Raises:
             NoTimesError: The file's index is missing or cannot be read.
-            AbortedError, OSError: From the view.
         """
         try:
             opened = open_movie(self._view)

@@ -1,4 +1,4 @@
-"""The boxes of a file from its beginning to its end, and what stands where none is."""
+"""Boxes of a file from its beginning to its end, and the bytes that are not in one."""
 
 import re
 from array import array
@@ -9,14 +9,13 @@ from asynccam.recording.containers.mp4.boxes import HEADER, Box, is_kind, read_b
 from asynccam.recording.containers.reader import CutShortError, FileView
 
 _MAX_BOXES: Final = 1 << 22
-_MAX_FILLERS: Final = 1 << 17
-"""Boxes besides those that each fragment may have."""
+_MAX_FILLERS: Final = 1 << 17  # boxes besides those that each fragment may have
 _BLOCK: Final = 1 << 20
 _LEADING: Final = frozenset(
     {b"ftyp", b"moov", b"mdat", b"moof", b"styp", b"sidx", b"free", b"skip", b"wide", b"uuid", b"pnot"}
     | {b"pdin", b"junk", b"prfl", b"imda"}
 )
-"""Boxes that a file is recognised by: ISO/IEC 14496-12, QuickTime, and what cameras put in front."""
+"""Boxes that a file is recognised by: ISO/IEC 14496-12, QuickTime, and those that cameras put in front."""
 _FRAGMENT_BOXES: Final = frozenset({b"moof", b"mdat", b"imda", b"styp", b"sidx", b"emsg", b"prft"})
 _KNOWN: Final = _LEADING | {b"mfra", b"meta", b"udta", b"emsg", b"prft", b"ssix", b"meco", b"PICT", b"pict"}
 _INDEX_HEAD: Final = re.compile(
@@ -29,7 +28,7 @@ _STILL_BRANDS: Final = frozenset(
 
 
 def is_mp4(head: bytes) -> bool:
-    """Return whether a file that begins so is read here; its first box may be one that nobody knows."""
+    """Return whether a file that begins so is read here; its first box may be of an unknown type."""
     at = 0
     for _ in range(4):
         if head[at + 4 : at + 8] in _LEADING:
@@ -42,23 +41,23 @@ def is_mp4(head: bytes) -> bool:
 
 
 class BoxLayout:
-    """The boxes of a file that matter, found without what is in them.
+    """Relevant boxes of a file, found without reading their contents.
 
     Attributes:
         moov: The first index, or None.
-        moofs: Where fragments begin.
-        mfra: The index of fragments, or None.
-        sidx: Segment indexes, as where they begin.
+        moofs: Offsets of fragments.
+        mfra: Index of fragments, or None.
+        sidx: Offsets of segment indexes.
         has_meta: Whether there is a ``meta`` box at the top, as still pictures have.
-        brand: The major brand, or ``b""``.
+        brand: Major brand, or ``b""``.
         is_media_first: Whether media comes before the index.
-        cut: The type of the box that goes on behind the end of the file, or ``""``; ``"?"`` where not even
-            that is there.
-        spoiled: Where there is something that is not a box and boxes follow, or None.
-        rest: Where what is behind the last box begins, or None.
-        is_zeros: Whether that is nothing but zeros.
-        second: Where a second file begins, or None.
-        is_overlong: Whether there are more boxes than are looked at.
+        cut: Type of the box that goes on behind the end of the file, or ``""``; ``"?"`` where not even
+            the type is there.
+        spoiled: Offset of bytes that are not a box and are followed by boxes, or None.
+        rest: Offset of the bytes behind the last box, or None.
+        is_zeros: Whether these are all zeros.
+        second_file: Offset of a second file, or None.
+        is_overlong: Whether there are more boxes than are read.
     """
 
     def __init__(self, view: FileView) -> None:
@@ -96,7 +95,7 @@ class BoxLayout:
         return place >= 0 and end <= self._ends[place]
 
     def has_fragment(self, offset: int) -> bool:
-        """Return whether a fragment begins there."""
+        """Return whether a fragment begins at an offset."""
         place = bisect_right(self.moofs, offset) - 1
         return place >= 0 and self.moofs[place] == offset
 
@@ -149,7 +148,7 @@ class BoxLayout:
                 self.brand = self._view.read(box.start, 4)
 
     def _end_in_header(self, at: int) -> None:
-        """What is left is shorter than a box's header, or than one with a size of 64 bits."""
+        """Note a rest that is shorter than a box's header, or than one with a size of 64 bits."""
         tail = self._view.read_some(at, 2 * HEADER)
         may_be_box = (
             tail[4:8] in _KNOWN
@@ -163,7 +162,7 @@ class BoxLayout:
             self.rest, self.is_zeros = at, not any(tail)
 
     def _end_at_rest(self, at: int) -> None:
-        """What is left is not a box: find out whether boxes with an index follow, or only zeros."""
+        """Note a rest that is not a box: find out whether boxes with an index follow, or only zeros."""
         self.rest, self.is_zeros = at, True
         before = b""
         offset = at

@@ -1,4 +1,7 @@
-"""Whether the bytes of a sample can be what its format says."""
+"""Checks of the bytes of samples: whether they can be media of their format.
+
+Zeros inside JPEG pictures may be part of the picture (ITU-T T.81, annexes B and F).
+"""
 
 from collections.abc import Callable
 from enum import Enum, auto
@@ -9,15 +12,13 @@ from asynccam.recording.containers.reader import FileView
 
 _MARKER: Final = 0xFF
 _TABLES: Final = 0xC4
-_LONG_ZEROS: Final = 32
-"""Zeros in a row that no table has: 16 counts and a symbol are the most."""
+_LONG_ZEROS: Final = 32  # more zeros in a row than any table has: 16 counts and a symbol are the most
 _SCAN: Final = 0xDA
 _SEQUENTIAL: Final = frozenset({0xC0, 0xC1})
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _STANDALONE: Final = frozenset({0x01, *range(0xD0, 0xD9)})
 _MAX_SEGMENTS: Final = 256
-_LUMINANCE: Final = 0x10
-"""Class 1 (AC) and destination 0, which encoders have brightness in."""
+_LUMINANCE: Final = 0x10  # class 1 (AC) and destination 0, which encoders use for brightness
 _END_OF_BLOCK: Final = 0x00
 _ZERO_RUN: Final = 0xF0
 
@@ -28,7 +29,7 @@ def has_zeroed_header(take: Callable[[int, int], bytes], size: int) -> bool:
 
 
 def zeros_are_damage(take: Callable[[int, int], bytes], size: int) -> int | None:
-    """Where the coded data begins in which a run of zeros cannot be, or None if it can be anywhere.
+    """Return the offset of the coded data in which a run of zeros cannot be, or None if it can be anywhere.
 
     Tables made for the picture may give the end of a block the code that is zeros, and then an area of one
     colour is nothing but zeros. The usual tables have a coefficient there, which no area repeats.
@@ -38,7 +39,7 @@ def zeros_are_damage(take: Callable[[int, int], bytes], size: int) -> int | None
 
 
 def _find_scan(take: Callable[[int, int], bytes], size: int) -> tuple[int, bool]:
-    """Where the first scan's data begins, 0 if zeros stand before it, and whether zeros are allowed in it."""
+    """Return the offset of the first scan's data, 0 if zeros are before it, and whether it may have zeros."""
     at, may_be_flat = 2, False
     for _ in range(_MAX_SEGMENTS):
         if at + 4 > size:
@@ -64,7 +65,7 @@ def _find_scan(take: Callable[[int, int], bytes], size: int) -> tuple[int, bool]
 
 
 def _have_zero_code(tables: bytes) -> bool:
-    """Whether the luminance's AC table gives the code that is zeros to the end of a block, or to zeros.
+    """Return whether the luminance's AC table has the code of zeros for the end of a block, or for zeros.
 
     That of the chrominance always does; but brightness is coded in between.
     """
@@ -81,7 +82,7 @@ _PROBE: Final = 64
 _BLOCK: Final = 1 << 20
 _CHECKED_WHOLE: Final = 256 << 20
 _MAX_UNITS: Final = 1 << 12
-"""NAL units of a sample that are walked over: H.264 has at most one slice a macroblock row and field."""
+"""NAL units of a sample that are read: H.264 has at most one slice a macroblock row and field."""
 _JPEG_START: Final = b"\xff\xd8"
 _LARGEST_JPEG: Final = 16 << 20
 _JPEG_END: Final = b"\xff\xd9"
@@ -92,11 +93,12 @@ _UNCHECKED: Final = frozenset({Coding.RAW})
 _NEVER_ZEROS: Final = _NAL | {Coding.MPEG4, Coding.VP9, Coding.AV1, Coding.COMPRESSED, Coding.ENCRYPTED}
 """Codings whose samples have no long run of zeros anywhere: NAL units and MPEG-4 part 2 forbid a few zero
 bytes in a row, arithmetic coders and ciphers do not make them. JPEG is not among them: a picture of one
-colour can be zeros but for its headers, and cameras fill pictures up with zeros behind their end."""
+colour can be zeros but for its headers, and cameras fill pictures up with zeros behind their end.
+"""
 
 
 class MediaState(Enum):
-    """What the media of a sample looks like."""
+    """State of a sample's media."""
 
     GOOD = auto()
     ZEROS = auto()
@@ -108,12 +110,10 @@ class MediaState(Enum):
 
 
 class MediaChecker:
-    """Looks at the media of samples.
-
-    What is looked at:
+    """Check of the media of samples.
 
     - Every sample: its first and its last 64 bytes are not zeros. Uncompressed video is exempt, where black
-      is zeros; of codings that may end in zeros only the beginning is looked at.
+      is zeros; of codings that may end in zeros only the beginning is checked.
     - H.264, H.265 and H.266: the lengths before the NAL units lead from the first to the end of the sample,
       each unit's header is one, and one of them is part of a picture.
     - JPEG: the first two bytes are a start marker, segments lead from there to the first scan, and zeros at
@@ -129,7 +129,7 @@ class MediaChecker:
         self._is_thorough = media_bytes <= _CHECKED_WHOLE
 
     def check(self, form: Format, offset: int, size: int) -> MediaState:
-        """Look at a sample that lies in the file."""
+        """Return the state of a sample that lies in the file."""
         if form.coding in _UNCHECKED:
             return MediaState.GOOD
         take = self._reader(form, offset, size)
@@ -150,7 +150,7 @@ class MediaChecker:
         return look
 
     def _reader(self, form: Format, offset: int, size: int) -> Callable[[int, int], bytes]:
-        """A function that gives bytes of the sample: of all of it at once where all of it is read anyhow."""
+        """Return a function that reads the sample: all of it at once where all of it is read anyhow."""
         view = self._view
         if self._is_thorough and form.coding in _NEVER_ZEROS and size <= _BLOCK:
             data = view.read(offset, size)
@@ -198,7 +198,7 @@ class MediaChecker:
 
 
 def _check_units(form: Format, take: Callable[[int, int], bytes], size: int) -> MediaState:
-    """Walk over the NAL units of a sample (ISO/IEC 14496-15, 4.3.3): a length and a unit each."""
+    """Check the NAL units of a sample (ISO/IEC 14496-15, 4.3.3): a length and a unit each."""
     at, width = 0, form.length_size
     has_picture = False
     for _ in range(_MAX_UNITS):
@@ -217,7 +217,7 @@ def _check_units(form: Format, take: Callable[[int, int], bytes], size: int) -> 
 
 
 def _check_start_code(take: Callable[[int, int], bytes]) -> MediaState:
-    """Some cameras leave start codes (H.264, annex B) where lengths should be, and decoders take them."""
+    """Accept start codes (H.264, annex B) in place of lengths: some cameras write, and decoders take them."""
     return MediaState.GOOD if take(0, 4) == _START_CODE else MediaState.SPOILED
 
 
@@ -255,7 +255,7 @@ def _is_unit_header(coding: Coding, header: bytes) -> bool:
 
 
 def _is_slice(coding: Coding, header: bytes) -> bool:
-    """Whether a NAL unit holds a slice of a picture (H.264 table 7-1, H.265 table 7-1, H.266 table 5)."""
+    """Return whether a NAL unit holds a slice (H.264 table 7-1, H.265 table 7-1, H.266 table 5)."""
     match coding:
         case Coding.H264:
             return 1 <= header[0] & 0x1F <= 5

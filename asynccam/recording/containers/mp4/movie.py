@@ -1,4 +1,4 @@
-"""The index of a file: its ``moov`` box with its tracks and their tables (ISO/IEC 14496-12, 8.2 to 8.8)."""
+"""Index of a file: its ``moov`` box with tracks and sample descriptions (ISO/IEC 14496-12, 8.2 to 8.8)."""
 
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -9,12 +9,11 @@ from asynccam.recording.containers.mp4.tables import SampleSizes, Table
 from asynccam.recording.containers.reader import CutShortError, FileView
 
 _MAX_FORMATS: Final = 256
-_ENTRY_SIZE: Final = 78
-"""Bytes of a visual sample entry before the boxes in it (12.1.3)."""
+_ENTRY_SIZE: Final = 78  # bytes of a visual sample entry before the boxes in it (12.1.3)
 
 
 class Coding(Enum):
-    """How samples are coded, as far as it matters for what they must look like."""
+    """Coding of samples, as far as it matters for their bytes."""
 
     H264 = auto()
     H265 = auto()
@@ -34,10 +33,9 @@ class Coding(Enum):
 
 
 class Format(NamedTuple):
-    """A sample description.
+    """A sample description (8.5.2).
 
     Attributes:
-        coding: How samples are coded.
         length_size: Bytes of the length before each NAL unit, or 0 where there are none.
     """
 
@@ -118,7 +116,7 @@ def _read_configuration(view: FileView, box: Box) -> Format:
 
 
 def _object_type(view: FileView, box: Box) -> int:
-    """The objectTypeIndication of an elementary stream descriptor (ISO/IEC 14496-1, 7.2.6)."""
+    """Return the objectTypeIndication of an elementary stream descriptor (ISO/IEC 14496-1, 7.2.6)."""
     at = box.start + 4
     tag, at = view.read(at, 1)[0], _after_length(view, at + 1)
     if tag == 0x03:  # ES_DescrTag: ES_ID, then flags for what may follow
@@ -131,7 +129,7 @@ def _object_type(view: FileView, box: Box) -> int:
 
 
 def _after_length(view: FileView, at: int) -> int:
-    """Where a descriptor's contents begin: its length has 7 bits a byte, at most four bytes."""
+    """Return the offset of a descriptor's contents: its length has 7 bits a byte, at most four bytes."""
     for length in range(1, 5):
         if not view.read(at + length - 1, 1)[0] & 0x80:
             return at + length
@@ -144,13 +142,13 @@ _PARENTS: Final = {
     b"mdia": (b"minf",),
     b"minf": (b"stbl", b"dinf"),
 }
-"""Boxes that are looked into, by the box around them, so that no nesting is deeper than the format's."""
+"""Boxes that are read, by the box around them, so that no nesting is deeper than the format's."""
 _UNKNOWN_DURATIONS: Final = frozenset({0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF})
 
 
 @dataclass(frozen=True, slots=True)
 class SampleDefaults:
-    """What holds for samples in fragments that say nothing else (``trex``, 8.8.3)."""
+    """Values of samples in fragments that say nothing else (``trex``, 8.8.3)."""
 
     description: int = 1
     ticks: int = 0
@@ -160,21 +158,21 @@ class SampleDefaults:
 
 @dataclass(slots=True)
 class Mp4Track:
-    """A track and where its tables are.
+    """A track and its tables.
 
     Attributes:
-        number: Its ID, which fragments name it by.
+        track_id: ID in fragments.
         is_enabled: Whether a player shows it (``tkhd``, flag 1).
-        handler: What it holds: ``vide``, ``soun``, ...
-        timescale: Ticks a second, 0 where that is not known.
-        ticks: Length of its media by the media header, or 0 where that is not known.
+        handler: Kind of its media: ``vide``, ``soun``, ...
+        timescale: Ticks a second, 0 where unknown.
+        ticks: Length of its media by the media header, or 0 where unknown.
         edits: Rows of its edit list: duration in the movie's ticks, media time, media rate.
         formats: Sample descriptions, which samples name counting from 1.
         is_external: Whether its media is in another file.
-        times: Rows of count and duration (``stts``).
-        shifts: Rows of count and composition offset (``ctts``).
+        durations: Rows of count and duration (``stts``).
+        composition_offsets: Rows of count and composition offset (``ctts``).
         chunks: Offsets (``stco`` or ``co64``).
-        runs: First chunk, samples a chunk and sample description (``stsc``).
+        chunk_runs: First chunk, samples a chunk and sample description (``stsc``).
         sizes: Sizes of the samples (``stsz`` or ``stz2``).
         sync: Numbers of the samples that decoding can begin at, or None where it can at each (``stss``).
     """
@@ -197,16 +195,14 @@ class Mp4Track:
 
 @dataclass(slots=True)
 class Movie:
-    """The index of a file.
+    """Index of a file.
 
     Attributes:
         timescale: Ticks a second of edit lists and of ``fragment_ticks``.
-        tracks: The tracks, in order.
         is_fragmented: Whether fragments may follow.
         fragment_ticks: Length of the whole with all fragments (``mehd``), or 0 where that is not given.
         defaults: By the track's ID.
         is_compressed: Whether the index itself is compressed (QuickTime's ``cmov``), which is not read here.
-        trouble: Flaws of the index.
     """
 
     timescale: int = 0
@@ -218,7 +214,7 @@ class Movie:
     flaws: Flaws = field(default_factory=Flaws)
 
     def find_track(self, track_id: int) -> Mp4Track | None:
-        """Find a track by its ID."""
+        """Return the track with an ID, or None."""
         return next((track for track in self.tracks if track.track_id == track_id), None)
 
     def video_tracks(self) -> list[Mp4Track]:
@@ -249,7 +245,7 @@ def read_movie(view: FileView, box: Box) -> Movie:
 
 
 def _note_short(view: FileView, box: Box, trouble: Flaws) -> None:
-    """A box is shorter than what it holds: because of the file's end, or else it is spoiled."""
+    """Note a box shorter than its contents: because of the file's end, or else it is spoiled."""
     if box.end > view.size:
         trouble.cut = True
     else:
@@ -257,7 +253,7 @@ def _note_short(view: FileView, box: Box, trouble: Flaws) -> None:
 
 
 def _read_timescale(fields: Fields) -> tuple[int, int]:
-    """Timescale and duration of a movie or media header, behind the times of creation and change."""
+    """Read timescale and duration of a movie or media header, behind the times of creation and change."""
     size = 8 if fields.version == 1 else 4
     fields.skip(2 * size)
     timescale = fields.read_int()
@@ -276,7 +272,7 @@ def _read_extends(view: FileView, box: Box, movie: Movie) -> None:
 
 
 def _read_track(view: FileView, box: Box, track: Mp4Track, trouble: Flaws) -> None:
-    """Read what a track has, box by box; one that is cut or spoiled costs only itself."""
+    """Read a track box by box; a box that is cut or spoiled costs only itself."""
     for child in read_boxes(view, box.start, box.end, trouble):
         try:
             match child.kind:

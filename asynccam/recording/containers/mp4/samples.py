@@ -1,6 +1,6 @@
 """Samples of a track, one by one in decoding order, merged from the tables without ever holding them.
 
-This is what `frame_times` and verdicts have in common: where a sample's media is, and when it is shown.
+`frame_times` and verdicts both read them: where a sample's media is, and when it is shown.
 """
 
 from collections.abc import Iterator
@@ -19,8 +19,7 @@ _MOOF_IS_BASE: Final = 0x20000
 _RUN_OFFSET, _RUN_FIRST_FLAGS = 0x1, 0x4
 _RUN_TICKS, _RUN_SIZE, _RUN_FLAGS, _RUN_COMPOSITION_OFFSET = 0x100, 0x200, 0x400, 0x800
 _COLUMNS: Final = ((_RUN_TICKS, "I"), (_RUN_SIZE, "I"), (_RUN_FLAGS, "I"), (_RUN_COMPOSITION_OFFSET, "i"))
-_IS_NOT_SYNC: Final = 0x10000
-"""sample_is_non_sync_sample, in the flags of a sample (8.8.3.1)."""
+_IS_NOT_SYNC: Final = 0x10000  # sample_is_non_sync_sample, in the flags of a sample (8.8.3.1)
 _LONGEST_PAUSE: Final = 86_400
 
 
@@ -28,10 +27,9 @@ class Sample(NamedTuple):
     """A sample of a track; times are in the track's ticks.
 
     Attributes:
-        offset: Where its media begins in the file.
-        size: Bytes of its media.
+        offset: Offset of its media in the file.
         time: When it is decoded.
-        shift: How much later it is shown.
+        composition_offset: How much later it is shown.
         ticks: How long it lasts.
         is_sync: Whether decoding can begin here.
         description: Number of its sample description, counting from 1.
@@ -47,7 +45,7 @@ class Sample(NamedTuple):
 
 
 def indexed_samples(view: FileView, track: Mp4Track) -> Iterator[Sample]:
-    """Samples that the index itself has, in its order.
+    """Yield the samples that the index itself has, in its order.
 
     Of samples with one constant size those are left out that lie behind the end of the file: there may be
     billions of them. Tables that are cut are used as far as they go.
@@ -91,7 +89,7 @@ def indexed_samples(view: FileView, track: Mp4Track) -> Iterator[Sample]:
 
 
 def indexed_end(track: Mp4Track) -> int:
-    """Where the media ends that the index has for a track, by the bytes of whole chunks."""
+    """Return where the media ends that the index has for a track, by the bytes of whole chunks."""
     sizes = track.sizes
     if sizes is None:
         return 0
@@ -115,7 +113,7 @@ def placed_samples(track: Mp4Track) -> int:
 
 
 def _chunks(track: Mp4Track, samples: int) -> Iterator[tuple[int, int, int]]:
-    """Offset, samples and sample description of each chunk, as far as there are samples (8.7.4, 8.7.5)."""
+    """Yield offset, samples and sample description of each chunk that has samples (8.7.4, 8.7.5)."""
     if track.chunks is None or track.chunk_runs is None or not track.chunk_runs.count:
         return
     runs = iter(track.chunk_runs)
@@ -137,16 +135,15 @@ def _chunks(track: Mp4Track, samples: int) -> Iterator[tuple[int, int, int]]:
 
 
 class TrackRun(NamedTuple):
-    """A run of samples of a fragment, one behind another in the file (``trun``).
+    """A run of samples of a fragment, one behind another in the file (``trun``, 8.8.8).
 
     Attributes:
-        track: ID of their track.
-        offset: Where their media begins.
-        length: How many there are.
+        offset: Offset of their media.
+        length: Number of samples.
         time: When the first is decoded, or None to go on where the last run of the track ended.
-        table: What each has of its own, or None.
+        table: Values of each sample, or None.
         fields: Flags of the run: which numbers a row has.
-        defaults: What a row leaves out.
+        defaults: Values that a row leaves out.
         first_flags: Flags of the first sample, or None.
     """
 
@@ -160,7 +157,7 @@ class TrackRun(NamedTuple):
     first_flags: int | None
 
     def rows(self, limit: int) -> Iterator[tuple[int, int, int, int]]:
-        """Duration, size, flags and composition offset of each sample.
+        """Yield duration, size, flags and composition offset of each sample.
 
         Without a table as many are given as have room before ``limit``.
         """
@@ -179,24 +176,24 @@ class TrackRun(NamedTuple):
 
     @property
     def announced(self) -> int:
-        """How many samples with media it says it has."""
+        """Number of samples with media by the run."""
         return self.length if self.fields & _RUN_SIZE or self.defaults.size else 0
 
     def count_there(self, limit: int) -> int:
-        """How many of these `rows` gives."""
+        """Return how many of these `rows` yields."""
         if self.table is not None:
             return min(self.announced, self.table.count)
         size = self.defaults.size
         return min(self.length, max(limit - self.offset, 0) // size) if size else 0
 
     def ticks(self, limit: int) -> int:
-        """How long the samples last that `rows` gives."""
+        """Return how long the samples last that `rows` yields."""
         if self.fields & _RUN_TICKS:
             return sum(ticks for ticks, _, _, _ in self.rows(limit))
         return self.count_there(limit) * self.defaults.ticks
 
     def bytes(self) -> int:
-        """Bytes of all of its media."""
+        """Return the bytes of all of its media."""
         if self.table is None or not self.fields & _RUN_SIZE:
             return self.length * self.defaults.size
         place = 1 if self.fields & _RUN_TICKS else 0
@@ -204,11 +201,7 @@ class TrackRun(NamedTuple):
 
 
 class Fragments:
-    """Fragments of a file: what they announce and where it is.
-
-    Attributes:
-        trouble: Flaws of their boxes.
-    """
+    """Fragments of a file: the samples they announce, and where these are."""
 
     def __init__(self, view: FileView, layout: BoxLayout, movie: Movie) -> None:
         self._view = view
@@ -217,7 +210,7 @@ class Fragments:
         self.flaws = Flaws()
 
     def runs(self) -> Iterator[TrackRun]:
-        """All runs of all tracks, in their order."""
+        """Yield all runs of all tracks, in their order."""
         for begin in self._layout.moofs:
             try:
                 box = read_box(self._view, begin, self._view.size)
@@ -227,12 +220,9 @@ class Fragments:
                 yield from self._fragment_runs(box)
 
     def samples(self, runs: Iterator[TrackRun], time: int, timescale: int) -> Iterator[Sample]:
-        """Samples of the runs of one track.
+        """Yield the samples of the runs of one track.
 
-        Args:
-            runs: The track's runs.
-            time: When the index's own samples end, 0 if it has none.
-            timescale: Ticks a second.
+        ``time`` is when the index's own samples end, 0 if it has none; ``timescale`` in ticks a second.
         """
         has_begun = time > 0
         for run in runs:
@@ -281,7 +271,7 @@ class Fragments:
                     self.flaws.note_spoiled(box.begin)
 
     def _read_header(self, fields: Fields, moof: int, base: int) -> tuple[int, int, SampleDefaults]:
-        """Track, base of offsets and defaults of a track's part of a fragment (8.8.7)."""
+        """Read track, base of offsets and defaults of a track's part of a fragment (8.8.7)."""
         number = fields.read_int()
         usual = self._movie.defaults.get(number, SampleDefaults())
         if fields.flags & _BASE:
@@ -297,7 +287,7 @@ class Fragments:
     def _read_run(
         self, box: Box, number: int, places: tuple[int, int], time: int | None, defaults: SampleDefaults
     ) -> TrackRun:
-        """A run; without an offset from the base it goes on behind the run before it (8.8.8)."""
+        """Read a run; without an offset from the base it goes on behind the run before it (8.8.8)."""
         fields = Fields(self._view, box)
         count = fields.read_int()
         base, following = places

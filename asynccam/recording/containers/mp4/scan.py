@@ -1,4 +1,4 @@
-"""What an MP4 or QuickTime file holds, in words."""
+"""Scan of an MP4 or QuickTime file: its contents in words."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -16,7 +16,7 @@ _SEGMENT_INDEXES: Final = 64
 
 
 def lists_missing_segments(view: FileView, layout: BoxLayout) -> bool:
-    """Whether a segment index (``sidx``, ISO/IEC 14496-12, 8.16.3) lists media behind the end of the file."""
+    """Return whether a segment index (``sidx``, 8.16.3) lists media behind the end of the file."""
     # One is at the beginning, or one in front of each fragment; of more only the last can go beyond the end.
     for begin in (*layout.sidx[:_SEGMENT_INDEXES], *layout.sidx[-1:]):
         try:
@@ -53,7 +53,7 @@ def _segments_end(view: FileView, begin: int) -> int:
 
 
 def missing_fragments(view: FileView, layout: BoxLayout) -> int:
-    """Count what a fragment index (``mfra``, 8.8.9 to 8.8.11) lists and is not where it should be.
+    """Count the fragments that a fragment index (``mfra``, 8.8.9 to 8.8.11) lists in the wrong place.
 
     An index that fits nowhere is of another file, or of this one before it was edited; it says nothing.
     """
@@ -86,18 +86,12 @@ def missing_fragments(view: FileView, layout: BoxLayout) -> int:
 
 
 _NO_INDEX: Final = "has no index: it was never finished"
-_TERMINATOR: Final = 4
-"""Zero bytes that may end a list of boxes in QuickTime."""
-_TOLERANCE: Final = 0.1
-"""Seconds by which the times of writers differ from each other."""
+_TERMINATOR: Final = 4  # zero bytes that may end a list of boxes in QuickTime
+_TOLERANCE: Final = 0.1  # seconds by which the times of writers differ from each other
 
 
 def scan_mp4(view: FileView) -> Scan:
-    """Read an MP4 or QuickTime file: its boxes, the tables of its samples, and the media of each sample.
-
-    Raises:
-        AbortedError, OSError: From the view.
-    """
+    """Read an MP4 or QuickTime file: its boxes, the tables of its samples, and the media of each sample."""
     try:
         opened = open_movie(view)
         return opened if isinstance(opened, Scan) else _scan_movie(view, *opened)
@@ -108,11 +102,10 @@ def scan_mp4(view: FileView) -> Scan:
 
 
 def open_movie(view: FileView) -> tuple[BoxLayout, Movie] | Scan:
-    """Read the boxes and the index of a file, or say why there is no index that can be read.
+    """Read the boxes and the index of a file; return a scan of it if the index cannot be read.
 
     Raises:
         CutShortError: The file became shorter meanwhile.
-        AbortedError, OSError: From the view.
     """
     layout = BoxLayout(view)
     if layout.is_overlong:
@@ -176,7 +169,7 @@ def _scan_movie(view: FileView, layout: BoxLayout, movie: Movie) -> Scan:
 
 
 def is_unindexed(layout: BoxLayout, movie: Movie) -> bool:
-    """Return whether there is media, and not one sample that says what it is."""
+    """Return whether there is media without any sample in the index."""
     has_samples = any(track.sizes is not None and track.sizes.announced for track in movie.tracks)
     return bool(layout.media_bytes and not layout.moofs and not has_samples)
 
@@ -236,7 +229,7 @@ class _Findings:
             yield f"announces {seconds:.1f} s (mehd), and is shorter"
 
     def damages(self) -> Iterator[str]:
-        """Yield what is missing or spoiled inside."""
+        """Yield missing or spoiled content inside."""
         tally = self._tally
         if self._layout.spoiled is not None:
             yield f"does not consist of boxes from byte {self._layout.spoiled} on"
@@ -258,7 +251,7 @@ class _Findings:
             yield f"has an edit list that shows none of its {tally.there} frames"
 
     def notes(self) -> Iterator[str]:
-        """Yield what is worth mentioning and not a failure."""
+        """Yield remarks that are not failures."""
         layout, tally = self._layout, self._tally
         if layout.second_file is not None:
             yield f"has a second file joined on at byte {layout.second_file}, which players do not show"
@@ -303,7 +296,7 @@ class _Findings:
         )
 
     def _announced_seconds(self) -> float | None:
-        """The length that a fragmented file announces, if it is longer than what is there."""
+        """Return the length that a fragmented file announces, if its frames are shorter."""
         movie, tally = self._movie, self._tally
         if not movie.timescale or not movie.fragment_ticks or not self._count.track.timescale:
             return None

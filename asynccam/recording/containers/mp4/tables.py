@@ -15,8 +15,8 @@ class Table:
     """Rows of numbers inside a box, of which as many are read as are really there.
 
     Attributes:
-        announced: How many rows the box says it has.
-        count: How many it has.
+        announced: Number of rows by the box.
+        count: Number of rows that are there.
     """
 
     __slots__ = ("_row", "_start", "_view", "announced", "count")
@@ -44,7 +44,7 @@ class Table:
             yield from row.iter_unpack(piece)
 
     def last(self) -> tuple[int, ...]:
-        """The last row that is there.
+        """Return the last row that is there.
 
         Raises:
             CutShortError: There is none.
@@ -60,8 +60,8 @@ class SampleSizes:
     """Sizes of a track's samples (ISO/IEC 14496-12, 8.7.3).
 
     Attributes:
-        announced: How many samples the box says there are.
-        constant: The size of every sample, or None where each has its own.
+        announced: Number of samples by the box.
+        constant: Size of every sample, or None where each has its own.
     """
 
     __slots__ = ("_bits", "_table", "announced", "constant")
@@ -88,13 +88,13 @@ class SampleSizes:
 
     @property
     def count(self) -> int:
-        """How many samples have a size that can be read."""
+        """Number of samples whose size can be read."""
         if self.constant is not None or self._table is None:
             return self.announced if self.constant is not None else 0
         return min(self.announced, self._table.count * (2 if self._bits == 4 else 1))
 
     def __iter__(self) -> Iterator[int]:
-        """Give the sizes where each sample has its own."""
+        """Yield the sizes where each sample has its own."""
         if self._table is None:
             return
         if self._bits != 4:
@@ -110,22 +110,17 @@ class SampleSizes:
 
 
 class RunValues:
-    """A value for each sample from a table that gives it for runs of samples: ``stts`` and ``ctts``.
+    """A value for each sample from a table of runs of samples: ``stts`` and ``ctts``.
 
     Attributes:
-        value: The value of the next sample, valid while ``left`` is not 0.
-        left: How many samples in a row have it.
+        value: Value of the next sample, valid while ``left`` is not 0.
+        left: Number of samples in a row that have it.
     """
 
     __slots__ = ("_goes_on", "_rows", "left", "value")
 
     def __init__(self, table: Table | None, *, goes_on: bool) -> None:
-        """Begin at the first sample.
-
-        Args:
-            table: Rows of a count and a value.
-            goes_on: Whether the last value holds for samples that the table leaves out; else 0 does.
-        """
+        """Begin at the first sample; samples beyond the table have the last value if ``goes_on``, else 0."""
         self._rows = iter(table) if table is not None else iter(())
         self._goes_on = goes_on
         self.value = 0
@@ -142,7 +137,7 @@ class RunValues:
             self.value = 0
 
     def skip(self, count: int) -> int:
-        """Pass over samples and return the sum of their values."""
+        """Skip samples and return the sum of their values."""
         total = 0
         while count > 0:
             if not self.left:
