@@ -60,15 +60,10 @@ class PipelineWarning(BusMessage):
 
 @dataclass(frozen=True, slots=True)
 class SegmentOpened(BusMessage):
-    """Start of a file.
+    """Start of a file."""
 
-    Attributes:
-        location: Path as the muxer was given it, or None where the muxer does not report it (HLS).
-        running_time: Seconds since the pipeline started, by its first frame.
-    """
-
-    location: str | None
-    running_time: float
+    location: str | None  # path as the muxer was given it, or None where the muxer does not report it (HLS)
+    running_time: float  # seconds since the pipeline started, by its first frame
 
 
 @dataclass(frozen=True, slots=True)

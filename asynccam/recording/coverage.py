@@ -29,27 +29,20 @@ class CoverageResult:
     """End of a recording's video. Times are monotonic seconds unless stated otherwise.
 
     Attributes:
-        ended_at: When the last frame was there, Unix seconds.
         by_length_at: When the last frame was there by the length of the files, or None where that is unknown.
-        seen_at: When a frame was last counted.
-        began_at: When the first frame of the last run was there.
-        interval: Seconds that usually lie between two frames at most.
-        reason: What ended it before it was asked to end, in words.
         by_count_at: When the last frame arrived by the number of frames in the files and the pace at which
             frames were counted, or None where that is unknown.
-        delay: Seconds that the source holds every frame back.
-        bound: Seconds by which ``began_at`` may be wrong.
     """
 
-    ended_at: float
+    ended_at: float  # when the last frame was there, Unix seconds
     by_length_at: float | None
-    seen_at: float
-    began_at: float
-    interval: float
-    reason: str
+    seen_at: float  # when a frame was last counted
+    began_at: float  # when the first frame of the last run was there
+    interval: float  # seconds that usually lie between two frames at most
+    reason: str  # what ended it before it was asked to end, in words
     by_count_at: float | None = None
-    delay: float = 0.0
-    bound: float = FIRST_FRAME_BOUND
+    delay: float = 0.0  # seconds that the source holds every frame back
+    bound: float = FIRST_FRAME_BOUND  # seconds by which ``began_at`` may be wrong
 
     def early(self, asked_at: float | None) -> EarlyEnd | None:
         """Return the early end, if it ended early.

@@ -26,11 +26,10 @@ class GstElement:
     """Element of a graph.
 
     Attributes:
-        factory: Its kind, ``x264enc`` for example.
         properties: Its properties, ``sink_1::xpos`` style pad properties included.
     """
 
-    factory: str
+    factory: str  # its kind, ``x264enc`` for example
     properties: Mapping[str, Value] = field(default_factory=lambda: _NO_PROPERTIES)
 
     def arguments(self) -> Iterator[str]:
@@ -58,15 +57,10 @@ Chain = tuple[GstElement | PadOf, ...]
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """Everything that one ``gst-launch-1.0`` process runs.
+    """Everything that one ``gst-launch-1.0`` process runs."""
 
-    Attributes:
-        chains: The chains, linked to each other by `PadOf`.
-        inner: Factories that elements of the graph need besides those named in it.
-    """
-
-    chains: tuple[Chain, ...]
-    inner: frozenset[str] = frozenset()
+    chains: tuple[Chain, ...]  # the chains, linked to each other by `PadOf`
+    inner: frozenset[str] = frozenset()  # factories that elements of the graph need besides those named in it
 
     @property
     def factories(self) -> frozenset[str]:

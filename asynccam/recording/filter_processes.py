@@ -61,7 +61,6 @@ class JpegFilterPipes:
     """Pipes to and from a filter: a context manager that closes this process's ends.
 
     Attributes:
-        inherited: The ends for the process that records, inherited under their numbers.
         filter_source: The end that the filter reads.
         filter_target: The end that the filter writes.
     """
@@ -77,7 +76,7 @@ class JpegFilterPipes:
             os.close(self.filter_source)
             os.close(into)
             raise RecordingError(f"no pipe for pictures: {error}") from error
-        self.inherited = (into, outof)
+        self.inherited = (into, outof)  # the ends for the process that records, inherited under their numbers
 
     def arguments(self, arguments: Sequence[str]) -> list[str]:
         """Return arguments of ``gst-launch-1.0`` with the descriptors in their places."""

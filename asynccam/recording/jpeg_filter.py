@@ -97,13 +97,12 @@ class JpegFilter:
     others: a thumbnail in the remains of a picture looks like a picture.
 
     Attributes:
-        whole: Pictures that were passed on.
         spoiled: Pictures that were left out. Bytes between two whole pictures that belong to neither count as
             one, however many they are; zeros and FF only if there are as many as in half a picture.
     """
 
     def __init__(self) -> None:
-        self.whole = 0
+        self.whole = 0  # pictures that were passed on
         self.spoiled = 0
         self._data = bytearray()
         self._picture: _PendingPicture | None = None

@@ -20,19 +20,12 @@ _SECOND: Final = 1_000_000_000  # GStreamer counts nanoseconds
 
 @dataclass(frozen=True, slots=True)
 class FileSet:
-    """Files of one run.
+    """Files of one run."""
 
-    Attributes:
-        directory: Their directory, or None for an output without files.
-        pattern: Matches their whole names; its first group, if it has one, is their number.
-        first: The lowest number that is this run's.
-        keep: How many of the newest files of all runs the recorder keeps, 0 for all.
-    """
-
-    directory: Path | None
-    pattern: re.Pattern[str]
-    first: int = 0
-    keep: int = 0
+    directory: Path | None  # their directory, or None for an output without files
+    pattern: re.Pattern[str]  # matches their whole names; its first group, if it has one, is their number
+    first: int = 0  # the lowest number that is this run's
+    keep: int = 0  # how many of the newest files of all runs the recorder keeps, 0 for all
 
     def sizes(self) -> dict[Path, int]:
         """Return paths, oldest first, and bytes of the files that exist; reads the directory."""
@@ -58,18 +51,15 @@ class Sink:
     """End of a chain: muxer and sink.
 
     Attributes:
-        inner: Factories they need besides themselves.
         pass_fds: Descriptors of this process that they write to, inherited under their numbers.
-        byte_stream: Whether H.264 and H.265 are wanted with start codes and not with lengths.
-        others: Further chains that the first one feeds.
     """
 
     chain: Chain
     files: FileSet
-    inner: frozenset[str] = frozenset()
+    inner: frozenset[str] = frozenset()  # factories they need besides themselves
     pass_fds: tuple[int, ...] = ()
-    byte_stream: bool = False
-    others: tuple[Chain, ...] = ()
+    byte_stream: bool = False  # whether H.264 and H.265 are wanted with start codes and not with lengths
+    others: tuple[Chain, ...] = ()  # further chains that the first one feeds
 
 
 class RecorderOutput(Protocol):

@@ -57,26 +57,19 @@ class Plan:
     """One run of a pipeline, ready to be started.
 
     Attributes:
-        feed: Data for the standard input of the process, or None.
-        pass_fds: Descriptors that it inherits.
-        armed: Whether the first frame is held back until the process is released.
-        backlog: Seconds of frames from before the release that are recorded.
-        latency: Seconds that the source holds every frame back.
-        caution: Possible flaw of the files, in words, or ``""``.
         filtered: Whether spoiled pictures are left out on the way, see `asynccam.recording.sources.Stream`.
-        rtp: UDP port of the stream, or None.
     """
 
     graph: Graph
     files: FileSet
-    feed: Feed | None
-    pass_fds: tuple[int, ...] = ()
-    armed: bool = False
-    backlog: float = 0.0
-    latency: float = 0.0
-    caution: str = ""
+    feed: Feed | None  # data for the standard input of the process, or None
+    pass_fds: tuple[int, ...] = ()  # descriptors that it inherits
+    armed: bool = False  # whether the first frame is held back until the process is released
+    backlog: float = 0.0  # seconds of frames from before the release that are recorded
+    latency: float = 0.0  # seconds that the source holds every frame back
+    caution: str = ""  # possible flaw of the files, in words, or ``""``
     filtered: bool = False
-    rtp: RtpInput | None = None
+    rtp: RtpInput | None = None  # UDP port of the stream, or None
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,7 +190,6 @@ class LaunchProcess:
 
     Attributes:
         pid: Process id of the started program, which is its group's and session's too.
-        ended_by_itself: Whether it had ended when it was to be stopped.
     """
 
     def __init__(
@@ -201,7 +200,7 @@ class LaunchProcess:
         self._guarded = guarded
         self._interrupted = False
         self.pid = transport.get_pid()
-        self.ended_by_itself = False
+        self.ended_by_itself = False  # whether it had ended when it was to be stopped
 
     @classmethod
     async def start(

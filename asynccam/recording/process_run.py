@@ -89,19 +89,12 @@ class ProcessRun:
 
     Attributes:
         first_frame: Its time in Unix seconds, once the muxer has it.
-        first_frame_bound: It was there at most this many seconds earlier.
         ready: Done once an armed start can be released.
-        fps: Frames a second between the last two counts, or None.
-        segments: Files finished so far.
-        grown_at: When frames or bytes were last seen to grow.
         began_at: When the first frame arrived.
         seen_at: When the latest frame arrived of which the time is known.
-        bytes: On disk at the last check, earlier runs included.
-        interrupted: Whether the process received an interrupt.
         listening: Done once the process takes the packets of an RTP stream.
         unseen: Seconds before the first frame without a count of frames. A source that was silent then
             had sent it so much earlier.
-        ended_at: When the process was stopped or found to have ended, or None.
     """
 
     def __init__(
@@ -109,21 +102,21 @@ class ProcessRun:
     ) -> None:
         self.files = plan.files
         self.frames = 0
-        self.fps: float | None = None
-        self.segments = 0
-        self.bytes = 0
-        self.interrupted = False
-        self.grown_at = time.monotonic()
+        self.fps: float | None = None  # frames a second between the last two counts, or None
+        self.segments = 0  # files finished so far
+        self.bytes = 0  # on disk at the last check, earlier runs included
+        self.interrupted = False  # whether the process received an interrupt
+        self.grown_at = time.monotonic()  # when frames or bytes were last seen to grow
         self.began_at = self.seen_at = self.grown_at
         self.first_frame: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-        self.first_frame_bound = FIRST_FRAME_BOUND
+        self.first_frame_bound = FIRST_FRAME_BOUND  # it was there at most this many seconds earlier
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._plan = plan
         self._released_at = 0.0
         self._first_count: tuple[float, int] | None = None  # before the gate: the first count and its time
         self._last_count: tuple[float, int] = (0.0, 0)  # the last count and its time
         self.unseen = 0.0
-        self.ended_at: float | None = None
+        self.ended_at: float | None = None  # when the process was stopped or found to have ended, or None
         self._on_segment = on_segment
         self._reader = LaunchReader()
         self._eos_seen: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -232,9 +232,7 @@ class Recorder:
             return await self._release(armed, timeout)
         self._begin()
         return await self._scope.start(
-            lambda ready: self._record(ready, timeout),
-            name="record",
-            timeout=timeout + _SETUP_SECONDS,
+            lambda ready: self._record(ready, timeout), name="record", timeout=timeout + _SETUP_SECONDS
         )
 
     async def listening(self) -> None:
@@ -689,16 +687,14 @@ class _ArmedStart:
     """Futures of a start that is armed ahead of time; `Recorder.state` says how far it is.
 
     Attributes:
-        ready: Called when the recorder is armed.
         released: Set by `Recorder.start` to the seconds that the first frame may take.
-        first_frame: Set to the time of the first frame.
     """
 
     def __init__(self, ready: Ready[None]) -> None:
         loop = asyncio.get_running_loop()
-        self.ready = ready
+        self.ready = ready  # called when the recorder is armed
         self.released: asyncio.Future[float] = loop.create_future()
-        self.first_frame: asyncio.Future[float] = loop.create_future()
+        self.first_frame: asyncio.Future[float] = loop.create_future()  # set to the time of the first frame
 
 
 def _overlap(gap: Gap, other: Gap) -> bool:

@@ -36,22 +36,15 @@ Feed = Callable[[], Iterator[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class RtpInput:
-    """UDP port that a stream is received at.
-
-    Attributes:
-        payload: RTP payload type.
-        sender: IP address of the sender, or ``""`` for any.
-        reports: Port for RTCP, or None for the same one.
-        held: The port if it is bound already, or None.
-    """
+    """UDP port that a stream is received at."""
 
     port: int
     address: str
-    payload: int
+    payload: int  # RTP payload type
     codec: Literal["h264", "h265"]
-    sender: str = ""
-    reports: int | None = None
-    held: RtpPort | None = None
+    sender: str = ""  # IP address of the sender, or ``""`` for any
+    reports: int | None = None  # port for RTCP, or None for the same one
+    held: RtpPort | None = None  # the port if it is bound already, or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,30 +52,25 @@ class Stream:
     """Elements of a source.
 
     Attributes:
-        chain: Elements up to the encoded and parsed stream.
-        codec: Codec of that stream.
-        others: Further chains that feed the first one.
         feed: Data for the standard input of the process, or None; without it no frame arrives.
         live: So many elements of ``chain`` give frames as they arrive, each decodable without another:
             those before a start can be discarded behind them. 0 where that is not so.
         latency: Seconds that every frame is held back, for losses to be mended or frames to be put in order.
         after_counter: Elements that hold frames back for a while, and so follow the one that counts them.
-        caution: Possible flaw of the recording, for want of an element, or ``""``.
         filtered: Whether one of ``others`` writes Motion JPEG to `TO_FILTER`, and ``chain`` reads from
             `FROM_FILTER` the pictures that are not spoiled, in GStreamer's data protocol.
-        rtp: UDP port that ``chain`` reads from, by `FROM_PORT`, or None.
     """
 
-    chain: Chain
-    codec: Codec
-    others: tuple[Chain, ...] = ()
+    chain: Chain  # elements up to the encoded and parsed stream
+    codec: Codec  # codec of that stream
+    others: tuple[Chain, ...] = ()  # further chains that feed the first one
     feed: Feed | None = None
     live: int = 0
     latency: float = 0.0
     after_counter: Chain = ()
-    caution: str = ""
+    caution: str = ""  # possible flaw of the recording, for want of an element, or ``""``
     filtered: bool = False
-    rtp: RtpInput | None = None
+    rtp: RtpInput | None = None  # UDP port that ``chain`` reads from, by `FROM_PORT`, or None
 
 
 class Source(Protocol):
@@ -236,11 +224,7 @@ class RtspSource:
             "buffer-mode": _SENDER_PACE,
         }
         return Stream(
-            (
-                GstElement("rtspsrc", receive),
-                caps("application/x-rtp", media="video"),
-                *_depay(self.codec),
-            ),
+            (GstElement("rtspsrc", receive), caps("application/x-rtp", media="video"), *_depay(self.codec)),
             self.codec,
             latency=self.latency / 1000,
             after_counter=_decode_times(self.codec, installed),
@@ -350,10 +334,7 @@ def with_time_code(
     )
     overlay: Chain = (
         GstElement("fdsrc", {"fd": 0, "blocksize": width * height}),
-        GstElement(
-            "rawvideoparse",
-            {"format": "gray8", "width": width, "height": height, "framerate": fps},
-        ),
+        GstElement("rawvideoparse", {"format": "gray8", "width": width, "height": height, "framerate": fps}),
         GstElement("videoconvert"),
         PadOf("mix"),
     )

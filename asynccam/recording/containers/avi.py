@@ -68,21 +68,16 @@ class AviFrames:
     `rate`. The other attributes hold after that.
 
     Attributes:
-        rate: Ticks of a second; known with the first frame.
-        has_rate: Whether the file says so.
-        stream: Index of the video stream, or None.
         ticks: Chunks of the stream, those without bytes too; ``first_tick`` is the first frame's.
-        announced: Whether the file claims to have had a frame.
-        trailing: Offset of the bytes behind the end, or None.
     """
 
     def __init__(self, view: FileView) -> None:
-        self.rate = 1.0
-        self.has_rate = False
-        self.stream: int | None = None
+        self.rate = 1.0  # ticks of a second; known with the first frame
+        self.has_rate = False  # whether the file says so
+        self.stream: int | None = None  # index of the video stream, or None
         self.ticks = self.first_tick = 0
-        self.announced = False
-        self.trailing: int | None = None
+        self.announced = False  # whether the file claims to have had a frame
+        self.trailing: int | None = None  # offset of the bytes behind the end, or None
         self.counter = FrameCounter()
         self._view = view
         self._position = 0

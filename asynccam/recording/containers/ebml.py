@@ -113,34 +113,23 @@ class ElementWalker:
     no element can be, the walk goes on at the next one that stands directly in a segment, as players do.
 
     Attributes:
-        position: Offset of the present element; the caller may move it on while iterating.
-        data: Bytes read ahead, at offset ``data_at`` of the file.
-        id_length: Bytes of an id, at most (RFC 8794, 11.2.4).
-        cut: Offset of the element within which the file ends, or None.
-        cut_kind: Its id, 0 where even its head is cut off.
-        lost: Bytes that were skipped because they are not elements.
-        zeros: Offset from which only zeros follow to the end of the file, or None.
-        trailing: Offset of the bytes behind the last segment, or None.
-        segment_end: Where the present segment ends, None if unknown.
         cluster_end: Where the present cluster ends, None if unknown or outside of one.
-        documents: EBML headers that were seen: above 1 where files are joined.
-        joined: Offset of the second one.
     """
 
     def __init__(self, view: FileView, position: int = 0) -> None:
-        self.position = position
-        self.data = b""
+        self.position = position  # offset of the present element; the caller may move it on while iterating
+        self.data = b""  # bytes read ahead, at offset ``data_at`` of the file
         self.data_at = position
-        self.cut: int | None = None
-        self.cut_kind = 0
-        self.lost = LostBytes()
-        self.zeros: int | None = None
-        self.trailing: int | None = None
-        self.segment_end: int | None = None
+        self.cut: int | None = None  # offset of the element within which the file ends, or None
+        self.cut_kind = 0  # its id, 0 where even its head is cut off
+        self.lost = LostBytes()  # bytes that were skipped because they are not elements
+        self.zeros: int | None = None  # offset from which only zeros follow to the end of the file, or None
+        self.trailing: int | None = None  # offset of the bytes behind the last segment, or None
+        self.segment_end: int | None = None  # where the present segment ends, None if unknown
         self.cluster_end: int | None = None
-        self.documents = 0
-        self.joined = 0
-        self.id_length = 4
+        self.documents = 0  # EBML headers that were seen: above 1 where files are joined
+        self.joined = 0  # offset of the second one
+        self.id_length = 4  # bytes of an id, at most (RFC 8794, 11.2.4)
         self._view = view
         self._size = view.size
         self._large = False

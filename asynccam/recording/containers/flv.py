@@ -66,17 +66,12 @@ class FlvFrames:
 
     Iterating gives the presentation time of each frame that is really there, in milliseconds. The attributes
     hold after that.
-
-    Attributes:
-        announced: Whether the file claims to have had a frame.
-        joined: Offset of another file of the kind behind this one, or None.
-        trailing: Offset of the bytes behind the end, or None.
     """
 
     def __init__(self, view: FileView) -> None:
-        self.announced = False
-        self.joined: int | None = None
-        self.trailing: int | None = None
+        self.announced = False  # whether the file claims to have had a frame
+        self.joined: int | None = None  # offset of another file of the kind behind this one, or None
+        self.trailing: int | None = None  # offset of the bytes behind the end, or None
         self._view = view
         self._position = 0
         self._cut: int | None = None

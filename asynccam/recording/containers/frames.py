@@ -21,15 +21,11 @@ _WRAP: Final = 1 << 64
 
 
 class ShownFrame(NamedTuple):
-    """A frame, in the order in which frames are shown; times in seconds on the file's own time line.
-
-    Attributes:
-        resolution: Step of the file's times.
-    """
+    """A frame, in the order in which frames are shown; times in seconds on the file's own time line."""
 
     time: float | None
     duration: float | None
-    resolution: float
+    resolution: float  # step of the file's times
 
 
 def read_frames(view: FileView) -> Iterator[ShownFrame]:

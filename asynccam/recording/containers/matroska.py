@@ -55,43 +55,26 @@ _MAX_CHECKSUMMED: Final = 256 << 20
 
 @dataclass(slots=True)
 class MatroskaTrack:
-    """Description of a track.
+    """Description of a track."""
 
-    Attributes:
-        number: Its number in blocks.
-        codec: Matroska's name of the codec, ``V_MJPEG`` for example.
-        encoded: Whether the bytes in its blocks are compressed or encrypted once more.
-        enabled: Whether a player may use it.
-        default: Whether a player uses it by default.
-        frame_duration: Nanoseconds of every frame, or 0 if unknown.
-        scale: Factor of the times in its blocks.
-        private: Beginning of the codec's own parameters.
-    """
-
-    number: int = 0
+    number: int = 0  # its number in blocks
     video: bool = False
-    codec: str = ""
-    encoded: bool = False
-    enabled: bool = True
-    default: bool = True
-    frame_duration: int = 0
-    scale: float = 1.0
-    private: bytes = b""
+    codec: str = ""  # Matroska's name of the codec, ``V_MJPEG`` for example
+    encoded: bool = False  # whether the bytes in its blocks are compressed or encrypted once more
+    enabled: bool = True  # whether a player may use it
+    default: bool = True  # whether a player uses it by default
+    frame_duration: int = 0  # nanoseconds of every frame, or 0 if unknown
+    scale: float = 1.0  # factor of the times in its blocks
+    private: bytes = b""  # beginning of the codec's own parameters
 
 
 @dataclass(slots=True)
 class _SegmentHeaders:
-    """Headers of a segment, wherever they stand.
+    """Headers of a segment, wherever they stand."""
 
-    Attributes:
-        tick: Nanoseconds of a tick.
-        duration: Announced ticks, or 0.
-        tracks: The tracks, or None where they are not described.
-    """
-
-    tick: int = _DEFAULT_TICK
-    duration: float = 0.0
-    tracks: list[MatroskaTrack] | None = None
+    tick: int = _DEFAULT_TICK  # nanoseconds of a tick
+    duration: float = 0.0  # announced ticks, or 0
+    tracks: list[MatroskaTrack] | None = None  # the tracks, or None where they are not described
 
 
 def is_matroska(head: bytes) -> bool:
@@ -163,24 +146,19 @@ class MatroskaFrames:
         choice: Index of the video track, in the order in which a player chooses one.
 
     Attributes:
-        video_tracks: Number of video tracks.
-        frame_duration: Nanoseconds of every frame as the track declares it, or None.
-        is_matroska: False for EBML of another kind.
-        has_unknown_tracks: Whether there are blocks and their tracks are not described.
         counter: Count of the frames, hidden ones and all before the first key frame included.
-        announced: Whether the file claims to have had a frame.
     """
 
     def __init__(self, view: FileView, choice: int = 0) -> None:
         self.walk = ElementWalker(view)
-        self.video_tracks = 0
+        self.video_tracks = 0  # number of video tracks
         self._choice = choice
-        self.frame_duration: int | None = None
-        self.is_matroska = True
+        self.frame_duration: int | None = None  # nanoseconds of every frame as the track declares it, or None
+        self.is_matroska = True  # false for EBML of another kind
         self.has_video = False
-        self.has_unknown_tracks = False
+        self.has_unknown_tracks = False  # whether there are blocks and their tracks are not described
         self.counter = FrameCounter()
-        self.announced = False
+        self.announced = False  # whether the file claims to have had a frame
         self._view = view
         self._headers = _SegmentHeaders()
         self._track: MatroskaTrack | None = None
@@ -479,13 +457,12 @@ class _EndEvidence:
         segments: Number of segments, and ``clusters`` that of their clusters.
         closed: Whether a cluster has a size, and ``open_last`` whether the last has none.
         reserved: Whether there is room for an index that was never written.
-        beyond: Offset behind the end of the file that an index points to, or None.
     """
 
     def __init__(self) -> None:
         self.segments = self.clusters = 0
         self.closed = self.open_last = self.reserved = False
-        self.beyond: int | None = None
+        self.beyond: int | None = None  # offset behind the end of the file that an index points to, or None
 
     def read_seek_head(self, view: FileView, element: EbmlElement, segment: int) -> None:
         for seek in _within(view, element):
@@ -685,26 +662,20 @@ class BlockRun:
     """Blocks that follow each other within one cluster, of all tracks.
 
     Attributes:
-        time: The cluster's timestamp, to which the times in the blocks are relative, or None.
         heads: The first bytes of each block: track number, relative time (2 bytes), flags (1), then the
             frame. Shorter only where a block is.
     """
 
-    time: int | None
+    time: int | None  # the cluster's timestamp, to which the times in the blocks are relative, or None
     heads: list[bytes] = field(default_factory=list)
 
 
 class BlockReader:
-    """Reader of only the first ``length`` bytes of every block, in constant memory; for use in a thread.
-
-    Attributes:
-        tracks: The tracks; complete when the first run is given.
-        flaw: Why the file is not complete, or ``""``; known after the last run.
-    """
+    """Reader of only the first ``length`` bytes of every block, in constant memory; for use in a thread."""
 
     def __init__(self, view: FileView, length: int) -> None:
-        self.tracks: list[MatroskaTrack] = []
-        self.flaw = ""
+        self.tracks: list[MatroskaTrack] = []  # the tracks; complete when the first run is given
+        self.flaw = ""  # why the file is not complete, or ``""``; known after the last run
         self._view = view
         self._length = length
         self._heads: list[bytes] = []

@@ -84,16 +84,12 @@ class MpegTsFrames:
 
     Iterating gives the presentation time of each frame in ticks, in the order in which frames are shown; None
     where it is not known.
-
-    Attributes:
-        rate: Ticks of a second.
-        is_scrambled: Whether the video is encrypted, so that its frames are unknown.
     """
 
-    rate: Final = _TICKS
+    rate: Final = _TICKS  # ticks of a second
 
     def __init__(self, view: FileView) -> None:
-        self.is_scrambled = False
+        self.is_scrambled = False  # whether the video is encrypted, so that its frames are unknown
         self._view = view
 
     def __iter__(self) -> Iterator[int | None]:
@@ -149,15 +145,12 @@ class _PidState:
     """State of the packets of one PID.
 
     Attributes:
-        counter: Continuity counter of the last packet.
-        place: Offset of that packet in the file.
-        is_repeated: Whether that packet was sent twice.
         missing: Bytes of its elementary packet still to come, None where their number is not given.
     """
 
-    counter: int
-    place: int
-    is_repeated: bool = False
+    counter: int  # continuity counter of the last packet
+    place: int  # offset of that packet in the file
+    is_repeated: bool = False  # whether that packet was sent twice
     missing: int | None = None
 
 
@@ -185,13 +178,7 @@ class _Losses:
 
 
 class _Demultiplexer:
-    """One pass through a file for one video stream.
-
-    Attributes:
-        frames: Frames that have begun.
-        keyless: Number of frames before the first that decoding can begin with.
-        is_scrambled: Whether the video is encrypted.
-    """
+    """One pass through a file for one video stream."""
 
     def __init__(
         self,
@@ -217,9 +204,9 @@ class _Demultiplexer:
         self._may_be_cut = False
         self._truncated = ""
         self._has_begun = codec not in (VideoCodec.H264, VideoCodec.H265)
-        self.frames = 0
-        self.keyless = 0
-        self.is_scrambled = False
+        self.frames = 0  # frames that have begun
+        self.keyless = 0  # number of frames before the first that decoding can begin with
+        self.is_scrambled = False  # whether the video is encrypted
         high, low = divmod(0xFFFF if video is None else video, 256)
         # Marks of a packet that is more than a piece of a video frame: by each byte of its header.
         self._high = bytes(value & 0xDF != high for value in range(256))

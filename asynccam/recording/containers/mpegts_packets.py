@@ -33,17 +33,11 @@ class PacketLayout:
 
 @dataclass(frozen=True, slots=True)
 class PacketBlock:
-    """Packets in a row.
+    """Packets in a row."""
 
-    Attributes:
-        offset: Of the first packet in the file.
-        data: Bytes from the first sync byte on.
-        count: Number of whole packets.
-    """
-
-    offset: int
-    data: bytes
-    count: int
+    offset: int  # of the first packet in the file
+    data: bytes  # bytes from the first sync byte on
+    count: int  # number of whole packets
 
 
 def _sync_pattern(stride: int, packets: int) -> re.Pattern[bytes]:
@@ -83,23 +77,16 @@ def find_layout(head: bytes) -> PacketLayout | None:
 
 
 class PacketReader:
-    """Packets of a file in blocks, past bytes that are not of packets.
-
-    Attributes:
-        stray: Bytes between packets that are not of any, or of one whose sync byte is spoiled.
-        zeros: Bytes behind the last packet, if all of them are 0.
-        behind: Bytes behind the last packet.
-        is_cut: Whether the file ends inside a packet.
-    """
+    """Packets of a file in blocks, past bytes that are not of packets."""
 
     def __init__(self, view: FileView, layout: PacketLayout) -> None:
         self._view = view
         self._layout = layout
         self._offset = layout.begin
-        self.stray = 0
-        self.zeros = 0
-        self.behind = 0
-        self.is_cut = False
+        self.stray = 0  # bytes between packets that are not of any, or of one whose sync byte is spoiled
+        self.zeros = 0  # bytes behind the last packet, if all of them are 0
+        self.behind = 0  # bytes behind the last packet
+        self.is_cut = False  # whether the file ends inside a packet
 
     def __iter__(self) -> Iterator[PacketBlock]:
         stride = self._layout.stride

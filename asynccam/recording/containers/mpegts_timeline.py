@@ -24,9 +24,6 @@ class MpegTsTimeline:
         rate: Ticks a second.
         wrap: Ticks after which stamps begin at 0 again.
         keeps_times: Whether `pop_times` is called for the times; they are kept until then.
-
-    Attributes:
-        jumps: Steps in time that are not the stream's own.
     """
 
     def __init__(self, rate: int, wrap: int, *, keeps_times: bool = False) -> None:
@@ -47,7 +44,7 @@ class MpegTsTimeline:
         self._count = 0
         self._sum = 0
         self._last_frames = 0
-        self.jumps = 0
+        self.jumps = 0  # steps in time that are not the stream's own
 
     def add(self, shown: int | None, decoded: int | None = None) -> None:
         """Add a frame's presentation time, None if it has none, and its decoding time where that differs."""

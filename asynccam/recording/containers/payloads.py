@@ -24,14 +24,10 @@ class FrameState(Enum):
 
 
 class FrameCounter:
-    """Count of a track's frames by their state.
-
-    Attributes:
-        without_end: JPEG pictures without an end marker.
-    """
+    """Count of a track's frames by their state."""
 
     def __init__(self) -> None:
-        self.without_end = 0
+        self.without_end = 0  # JPEG pictures without an end marker
         self._spoiled = self._broken = self._hidden = 0
 
     def is_shown(self, state: FrameState) -> bool:

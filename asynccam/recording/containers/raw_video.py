@@ -95,11 +95,7 @@ def count_slices(codec: VideoCodec, data: bytes) -> int:
 
 
 class PictureCounter:
-    """Count of the pictures of a raw stream, which may come in pieces.
-
-    Attributes:
-        has_zeros: Whether there are zeros within its units, where none can be.
-    """
+    """Count of the pictures of a raw stream, which may come in pieces."""
 
     def __init__(self, codec: VideoCodec) -> None:
         self._codec = codec
@@ -112,7 +108,7 @@ class PictureCounter:
         # 8.1.3 of H.265: pictures that refer to what is before the point where decoding begins.
         self._skips_leading = True
         self._began = False
-        self.has_zeros = False
+        self.has_zeros = False  # whether there are zeros within its units, where none can be
 
     @property
     def pictures(self) -> int | None:

@@ -38,21 +38,16 @@ class Scan:
         duration: Presentation time of these frames in seconds, the last one's length included, or None.
         truncated: Why the end of the file is missing, or ``""``. A reader leaves it empty where no frame is
             announced and none is there: such a file is empty.
-        damaged: Missing or spoiled content inside the file, or ``""``.
-        note: Remarks that are not failures, bytes behind the end for example, or ``""``.
-        interval: As of `Intervals.usual`, in seconds.
-        longest: As of `Intervals.longest`, in seconds.
-        understood: False for a format that is not read here; nothing else is known then.
     """
 
     frames: int | None
     duration: float | None
     truncated: str = ""
-    damaged: str = ""
-    note: str = ""
-    interval: float | None = None
-    longest: float | None = None
-    understood: bool = True
+    damaged: str = ""  # missing or spoiled content inside the file, or ``""``
+    note: str = ""  # remarks that are not failures, bytes behind the end for example, or ``""``
+    interval: float | None = None  # as of `Intervals.usual`, in seconds
+    longest: float | None = None  # as of `Intervals.longest`, in seconds
+    understood: bool = True  # false for a format that is not read here; nothing else is known then
 
 
 class Intervals:

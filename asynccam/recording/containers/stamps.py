@@ -11,17 +11,11 @@ _JUMP: Final = 10.0
 
 
 class FrameStamp(NamedTuple):
-    """Times of one frame in a file's ticks.
+    """Times of one frame in a file's ticks."""
 
-    Attributes:
-        time: When it is shown, or None where the file does not say.
-        stated: For how long, if the file says so for this frame.
-        usual: For how long if no other frame follows, or None.
-    """
-
-    time: int | None
-    stated: int | None = None
-    usual: int | None = None
+    time: int | None  # when it is shown, or None where the file does not say
+    stated: int | None = None  # for how long, if the file says so for this frame
+    usual: int | None = None  # for how long if no other frame follows, or None
 
 
 def reorder(stamps: Iterable[FrameStamp], rate: float) -> Iterator[FrameStamp]:

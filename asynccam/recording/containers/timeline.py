@@ -28,13 +28,10 @@ class Timeline:
 
     One time that has wrapped below zero would make a file of four seconds last 584 years. Times that lie
     more than a year from all others are counted, and left out of the span.
-
-    Attributes:
-        intervals: Times between frames, in presentation order, in ticks.
     """
 
     def __init__(self, second: float) -> None:
-        self.intervals = Intervals()
+        self.intervals = Intervals()  # times between frames, in presentation order, in ticks
         self._second = second
         self._max_step = _MAX_STEP * second
         self._groups: list[_TimeGroup] = []

@@ -70,18 +70,12 @@ class _Directory:
 
 @dataclass(slots=True)
 class _Contents:
-    """Contents of the entries.
-
-    Attributes:
-        videos: Number of entries that are video.
-        frames: Pictures in the first of them, or None if they are not counted.
-        spoiled: Name of an entry with zeros within its pictures, or ``""``.
-    """
+    """Contents of the entries."""
 
     entries: int = 0
-    videos: int = 0
-    frames: int | None = None
-    spoiled: str = ""
+    videos: int = 0  # number of entries that are video
+    frames: int | None = None  # pictures in the first of them, or None if they are not counted
+    spoiled: str = ""  # name of an entry with zeros within its pictures, or ``""``
 
 
 def is_zip(head: bytes) -> bool:

@@ -114,11 +114,7 @@ async def write_mosaic(
 
 
 async def write_sheet(
-    panels: Sequence[Panel],
-    target: Path,
-    *,
-    size: tuple[int, int] = (480, 270),
-    timeout: float = 120.0,
+    panels: Sequence[Panel], target: Path, *, size: tuple[int, int] = (480, 270), timeout: float = 120.0
 ) -> Path:
     """Put the first pictures of recordings beside each other in one picture: a contact sheet.
 

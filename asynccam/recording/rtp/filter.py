@@ -168,17 +168,12 @@ class StreamFilter:
         sender: Address of the only sender that counts, or ``""`` for any.
         waits: Whether nothing is chosen before `choose` is called; packets wait until then.
         codec: ``h264`` or ``h265``, to begin with a frame that can be decoded, or ``""`` for any packet.
-
-    Attributes:
-        source: The chosen stream, or None.
-        left_out: Packets that were left out.
-        lines: Lines to print.
     """
 
     def __init__(self, payload: int, sender: str = "", *, waits: bool = False, codec: str = "") -> None:
-        self.source: Source | None = None
-        self.left_out = 0
-        self.lines: list[str] = []
+        self.source: Source | None = None  # the chosen stream, or None
+        self.left_out = 0  # packets that were left out
+        self.lines: list[str] = []  # lines to print
         self._payload = payload
         self._sender = sender
         self._waits = waits

@@ -20,16 +20,11 @@ _SECOND_ERA: Final = 1 << 31  # RFC 4330, 3: seconds below are of the era that b
 
 @dataclass(frozen=True, slots=True)
 class SenderReport:
-    """RFC 3550, 6.4.1: one moment by two clocks of a sender.
-
-    Attributes:
-        unix: Sender's time of day, Unix seconds; its clock may be set to anything.
-        rtp: The same moment in RTP time, 32 bits.
-    """
+    """RFC 3550, 6.4.1: one moment by two clocks of a sender."""
 
     ssrc: int
-    unix: float
-    rtp: int
+    unix: float  # sender's time of day, Unix seconds; its clock may be set to anything
+    rtp: int  # the same moment in RTP time, 32 bits
 
 
 def sender_reports(packet: bytes) -> tuple[SenderReport, ...]:

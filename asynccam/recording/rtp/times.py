@@ -47,7 +47,6 @@ class RtpTimes:
     Attributes:
         arrived: When the first frame's first packet arrived, elapsed seconds, or None before.
         stamp: RTP time of the first frame, with which the recorded file begins, or None before.
-        reports: Number of useful sender reports.
         by_sender: When the first frame was made by the sender's clock, least and most, Unix seconds of that
             clock, which may be set to anything; None without a report.
     """
@@ -55,7 +54,7 @@ class RtpTimes:
     def __init__(self) -> None:
         self.arrived: float | None = None
         self.stamp: int | None = None
-        self.reports = 0
+        self.reports = 0  # number of useful sender reports
         self.by_sender: tuple[float, float] | None = None
         self._first = self._latest = 0  # RTP time, not wrapped
         self._quickest = (0.0, 0.0)  # when the first frame would have come as quickly, and its slack

@@ -11,34 +11,26 @@ _MAX_CHILDREN: Final = 1 << 16
 
 
 class Box(NamedTuple):
-    """A box of a file; it may announce more bytes than the file has.
-
-    Attributes:
-        begin: Offset of its header.
-        start: Offset of its contents.
-        end: Offset of its end, by its size.
-        is_open: Whether it has no size of its own and reaches as far as the box around it.
-    """
+    """A box of a file; it may announce more bytes than the file has."""
 
     kind: bytes
-    begin: int
-    start: int
-    end: int
-    is_open: bool = False
+    begin: int  # offset of its header
+    start: int  # offset of its contents
+    end: int  # offset of its end, by its size
+    is_open: bool = False  # whether it has no size of its own and reaches as far as the box around it
 
 
 class Flaws:
     """Flaws of the structure found while reading.
 
     Attributes:
-        cut: Whether a box goes on behind the end of the file.
         spoiled: Offset where a box is not one or does not fit into the one around it, or None.
     """
 
     __slots__ = ("cut", "spoiled")
 
     def __init__(self) -> None:
-        self.cut = False
+        self.cut = False  # whether a box goes on behind the end of the file
         self.spoiled: int | None = None
 
     def note_spoiled(self, offset: int) -> None:
@@ -120,18 +112,14 @@ def _check_rest(view: FileView, begin: int, end: int, trouble: Flaws) -> None:
 
 
 class Fields:
-    """Numbers of a full box, one after another (ISO/IEC 14496-12, 4.2: version and flags come first).
-
-    Attributes:
-        at: Offset of the next number.
-    """
+    """Numbers of a full box, one after another (ISO/IEC 14496-12, 4.2: version and flags come first)."""
 
     __slots__ = ("_end", "_view", "at", "flags", "version")
 
     def __init__(self, view: FileView, box: Box) -> None:
         self._view = view
         self._end = box.end
-        self.at = box.start
+        self.at = box.start  # offset of the next number
         head = self.read_int()
         self.version, self.flags = head >> 24, head & 0xFFFFFF
 

@@ -31,37 +31,21 @@ class TooLongError(Exception):
 
 @dataclass(slots=True)
 class Tally:
-    """Samples of a track by their state.
+    """Samples of a track by their state."""
 
-    Attributes:
-        announced: Samples with a picture by index and fragments.
-        there: Those whose media is in the file and can be media.
-        beyond: Those whose media lies behind the end of the file.
-        outside: Those whose media lies in no media box.
-        unplaced: Those that the index has no place for.
-        zeros: Those that are zeros, wholly or in part.
-        zeros_at_end: Number of these behind the last one that is there.
-        zeros_from: Offset of the first of those.
-        spoiled: Those whose media is not of their format.
-        unusable: Those that are there and refer to frames of which none is.
-        frames: Frames that a player shows.
-        ticks: Time from the first of these to the end of the last, in the track's ticks.
-        intervals: Times between samples, in the track's ticks.
-    """
-
-    announced: int = 0
-    there: int = 0
-    beyond: int = 0
-    outside: int = 0
-    unplaced: int = 0
-    zeros: int = 0
-    zeros_at_end: int = 0
-    zeros_from: int = 0
-    spoiled: int = 0
-    unusable: int = 0
-    frames: int = 0
-    ticks: int = 0
-    intervals: Intervals = field(default_factory=Intervals)
+    announced: int = 0  # samples with a picture by index and fragments
+    there: int = 0  # those whose media is in the file and can be media
+    beyond: int = 0  # those whose media lies behind the end of the file
+    outside: int = 0  # those whose media lies in no media box
+    unplaced: int = 0  # those that the index has no place for
+    zeros: int = 0  # those that are zeros, wholly or in part
+    zeros_at_end: int = 0  # number of these behind the last one that is there
+    zeros_from: int = 0  # offset of the first of those
+    spoiled: int = 0  # those whose media is not of their format
+    unusable: int = 0  # those that are there and refer to frames of which none is
+    frames: int = 0  # frames that a player shows
+    ticks: int = 0  # time from the first of these to the end of the last, in the track's ticks
+    intervals: Intervals = field(default_factory=Intervals)  # times between samples, in the track's ticks
 
 
 @dataclass(slots=True)
@@ -79,19 +63,13 @@ class OtherTrack:
 
 
 class TrackCounter:
-    """Count of the samples of one track.
-
-    Attributes:
-        tally: The result, known when `count` has returned or the last of `frames` was given.
-        others: Fragments of the other tracks, by their IDs.
-        fragments: The fragments, with their flaws.
-    """
+    """Count of the samples of one track."""
 
     def __init__(self, view: FileView, layout: BoxLayout, movie: Movie, track: Mp4Track) -> None:
         self.track = track
-        self.tally = Tally()
-        self.others: dict[int, OtherTrack] = {}
-        self.fragments = Fragments(view, layout, movie)
+        self.tally = Tally()  # the result, known when `count` has returned or the last of `frames` was given
+        self.others: dict[int, OtherTrack] = {}  # fragments of the other tracks, by their IDs
+        self.fragments = Fragments(view, layout, movie)  # the fragments, with their flaws
         self._view = view
         self._layout = layout
         self._checker = MediaChecker(view, layout.media_bytes)

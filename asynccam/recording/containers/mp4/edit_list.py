@@ -12,17 +12,11 @@ _FOREVER: Final = 1 << 70
 
 
 class Edit(NamedTuple):
-    """A stretch of media that is shown, in the track's ticks.
+    """A stretch of media that is shown, in the track's ticks."""
 
-    Attributes:
-        begin: Where it begins in the media.
-        end: Where it ends in the media.
-        shown: When its beginning is shown.
-    """
-
-    begin: int
-    end: int
-    shown: int
+    begin: int  # where it begins in the media
+    end: int  # where it ends in the media
+    shown: int  # when its beginning is shown
 
 
 class _EditSpan:

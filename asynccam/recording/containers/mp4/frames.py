@@ -19,12 +19,11 @@ class Mp4Frames:
     A frame that is shown several times is given as often.
 
     Attributes:
-        rate: Ticks of a second; known with the first frame.
         pauses: Ticks of all pauses of the edit list, or None where no edit leaves frames out.
     """
 
     def __init__(self, view: FileView) -> None:
-        self.rate = 1
+        self.rate = 1  # ticks of a second; known with the first frame
         self.pauses: int | None = None
         self._view = view
 

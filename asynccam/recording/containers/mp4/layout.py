@@ -44,37 +44,26 @@ class BoxLayout:
     """Relevant boxes of a file, found without reading their contents.
 
     Attributes:
-        moov: The first index, or None.
-        moofs: Offsets of fragments.
-        mfra: Index of fragments, or None.
-        sidx: Offsets of segment indexes.
-        has_meta: Whether there is a ``meta`` box at the top, as still pictures have.
-        brand: Major brand, or ``b""``.
-        is_media_first: Whether media comes before the index.
         cut: Type of the box that goes on behind the end of the file, or ``""``; ``"?"`` where not even
             the type is there.
         spoiled: Offset of bytes that are not a box and are followed by boxes, or None.
-        rest: Offset of the bytes behind the last box, or None.
-        is_zeros: Whether these are all zeros.
-        second_file: Offset of a second file, or None.
-        is_overlong: Whether there are more boxes than are read.
     """
 
     def __init__(self, view: FileView) -> None:
         self._view = view
-        self.moov: Box | None = None
-        self.moofs = array("Q")
-        self.mfra: Box | None = None
-        self.sidx = array("Q")
-        self.has_meta = False
-        self.brand = b""
-        self.is_media_first = False
+        self.moov: Box | None = None  # the first index, or None
+        self.moofs = array("Q")  # offsets of fragments
+        self.mfra: Box | None = None  # index of fragments, or None
+        self.sidx = array("Q")  # offsets of segment indexes
+        self.has_meta = False  # whether there is a ``meta`` box at the top, as still pictures have
+        self.brand = b""  # major brand, or ``b""``
+        self.is_media_first = False  # whether media comes before the index
         self.cut = ""
         self.spoiled: int | None = None
-        self.rest: int | None = None
-        self.is_zeros = False
-        self.second_file: int | None = None
-        self.is_overlong = False
+        self.rest: int | None = None  # offset of the bytes behind the last box, or None
+        self.is_zeros = False  # whether these are all zeros
+        self.second_file: int | None = None  # offset of a second file, or None
+        self.is_overlong = False  # whether there are more boxes than are read
         self._begins = array("Q")
         self._ends = array("Q")
         self._read_boxes()

@@ -33,14 +33,10 @@ class Coding(Enum):
 
 
 class Format(NamedTuple):
-    """A sample description (8.5.2).
-
-    Attributes:
-        length_size: Bytes of the length before each NAL unit, or 0 where there are none.
-    """
+    """A sample description (8.5.2)."""
 
     coding: Coding
-    length_size: int = 0
+    length_size: int = 0  # bytes of the length before each NAL unit, or 0 where there are none
 
 
 _OTHER: Final = Format(Coding.OTHER)
@@ -137,11 +133,7 @@ def _after_length(view: FileView, at: int) -> int:
 
 
 _MAX_TRACKS: Final = 256
-_PARENTS: Final = {
-    b"trak": (b"edts", b"mdia"),
-    b"mdia": (b"minf",),
-    b"minf": (b"stbl", b"dinf"),
-}
+_PARENTS: Final = {b"trak": (b"edts", b"mdia"), b"mdia": (b"minf",), b"minf": (b"stbl", b"dinf")}
 """Boxes that are read, by the box around them, so that no nesting is deeper than the format's."""
 _UNKNOWN_DURATIONS: Final = frozenset({0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF})
 
@@ -161,35 +153,22 @@ class Mp4Track:
     """A track and its tables.
 
     Attributes:
-        track_id: ID in fragments.
-        is_enabled: Whether a player shows it (``tkhd``, flag 1).
-        handler: Kind of its media: ``vide``, ``soun``, ...
-        timescale: Ticks a second, 0 where unknown.
-        ticks: Length of its media by the media header, or 0 where unknown.
-        edits: Rows of its edit list: duration in the movie's ticks, media time, media rate.
-        formats: Sample descriptions, which samples name counting from 1.
-        is_external: Whether its media is in another file.
-        durations: Rows of count and duration (``stts``).
-        composition_offsets: Rows of count and composition offset (``ctts``).
-        chunks: Offsets (``stco`` or ``co64``).
-        chunk_runs: First chunk, samples a chunk and sample description (``stsc``).
-        sizes: Sizes of the samples (``stsz`` or ``stz2``).
         sync: Numbers of the samples that decoding can begin at, or None where it can at each (``stss``).
     """
 
-    track_id: int = 0
-    is_enabled: bool = True
-    handler: bytes = b""
-    timescale: int = 0
-    ticks: int = 0
-    edits: Table | None = None
-    formats: tuple[Format, ...] = ()
-    is_external: bool = False
-    durations: Table | None = None
-    composition_offsets: Table | None = None
-    chunks: Table | None = None
-    chunk_runs: Table | None = None
-    sizes: SampleSizes | None = None
+    track_id: int = 0  # ID in fragments
+    is_enabled: bool = True  # whether a player shows it (``tkhd``, flag 1)
+    handler: bytes = b""  # kind of its media: ``vide``, ``soun``,
+    timescale: int = 0  # ticks a second, 0 where unknown
+    ticks: int = 0  # length of its media by the media header, or 0 where unknown
+    edits: Table | None = None  # rows of its edit list: duration in the movie's ticks, media time, media rate
+    formats: tuple[Format, ...] = ()  # sample descriptions, which samples name counting from 1
+    is_external: bool = False  # whether its media is in another file
+    durations: Table | None = None  # rows of count and duration (``stts``)
+    composition_offsets: Table | None = None  # rows of count and composition offset (``ctts``)
+    chunks: Table | None = None  # offsets (``stco`` or ``co64``)
+    chunk_runs: Table | None = None  # first chunk, samples a chunk and sample description (``stsc``)
+    sizes: SampleSizes | None = None  # sizes of the samples (``stsz`` or ``stz2``)
     sync: Table | None = None
 
 
@@ -198,18 +177,14 @@ class Movie:
     """Index of a file.
 
     Attributes:
-        timescale: Ticks a second of edit lists and of ``fragment_ticks``.
-        is_fragmented: Whether fragments may follow.
-        fragment_ticks: Length of the whole with all fragments (``mehd``), or 0 where that is not given.
-        defaults: By the track's ID.
         is_compressed: Whether the index itself is compressed (QuickTime's ``cmov``), which is not read here.
     """
 
-    timescale: int = 0
+    timescale: int = 0  # ticks a second of edit lists and of ``fragment_ticks``
     tracks: list[Mp4Track] = field(default_factory=list)
-    is_fragmented: bool = False
-    fragment_ticks: int = 0
-    defaults: dict[int, SampleDefaults] = field(default_factory=dict)
+    is_fragmented: bool = False  # whether fragments may follow
+    fragment_ticks: int = 0  # length of the whole with all fragments (``mehd``), or 0 where that is not given
+    defaults: dict[int, SampleDefaults] = field(default_factory=dict)  # by the track's ID
     is_compressed: bool = False
     flaws: Flaws = field(default_factory=Flaws)
 

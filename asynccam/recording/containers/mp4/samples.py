@@ -24,24 +24,15 @@ _LONGEST_PAUSE: Final = 86_400
 
 
 class Sample(NamedTuple):
-    """A sample of a track; times are in the track's ticks.
+    """A sample of a track; times are in the track's ticks."""
 
-    Attributes:
-        offset: Offset of its media in the file.
-        time: When it is decoded.
-        composition_offset: How much later it is shown.
-        ticks: How long it lasts.
-        is_sync: Whether decoding can begin here.
-        description: Number of its sample description, counting from 1.
-    """
-
-    offset: int
+    offset: int  # offset of its media in the file
     size: int
-    time: int
-    composition_offset: int
-    ticks: int
-    is_sync: bool
-    description: int
+    time: int  # when it is decoded
+    composition_offset: int  # how much later it is shown
+    ticks: int  # how long it lasts
+    is_sync: bool  # whether decoding can begin here
+    description: int  # number of its sample description, counting from 1
 
 
 def indexed_samples(view: FileView, track: Mp4Track) -> Iterator[Sample]:
@@ -135,26 +126,16 @@ def _chunks(track: Mp4Track, samples: int) -> Iterator[tuple[int, int, int]]:
 
 
 class TrackRun(NamedTuple):
-    """A run of samples of a fragment, one behind another in the file (``trun``, 8.8.8).
-
-    Attributes:
-        offset: Offset of their media.
-        length: Number of samples.
-        time: When the first is decoded, or None to go on where the last run of the track ended.
-        table: Values of each sample, or None.
-        fields: Flags of the run: which numbers a row has.
-        defaults: Values that a row leaves out.
-        first_flags: Flags of the first sample, or None.
-    """
+    """A run of samples of a fragment, one behind another in the file (``trun``, 8.8.8)."""
 
     track_id: int
-    offset: int
-    length: int
-    time: int | None
-    table: Table | None
-    fields: int
-    defaults: SampleDefaults
-    first_flags: int | None
+    offset: int  # offset of their media
+    length: int  # number of samples
+    time: int | None  # when the first is decoded, or None to go on where the last run of the track ended
+    table: Table | None  # values of each sample, or None
+    fields: int  # flags of the run: which numbers a row has
+    defaults: SampleDefaults  # values that a row leaves out
+    first_flags: int | None  # flags of the first sample, or None
 
     def rows(self, limit: int) -> Iterator[tuple[int, int, int, int]]:
         """Yield duration, size, flags and composition offset of each sample.

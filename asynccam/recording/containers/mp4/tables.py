@@ -12,12 +12,7 @@ _ENDLESS: Final = 1 << 62
 
 
 class Table:
-    """Rows of numbers inside a box, of which as many are read as are really there.
-
-    Attributes:
-        announced: Number of rows by the box.
-        count: Number of rows that are there.
-    """
+    """Rows of numbers inside a box, of which as many are read as are really there."""
 
     __slots__ = ("_row", "_start", "_view", "announced", "count")
 
@@ -27,9 +22,9 @@ class Table:
         self._view = view
         self._start = start
         self._row = struct.Struct(">" + row)
-        self.announced = announced
+        self.announced = announced  # number of rows by the box
         room = max(min(box.end, view.size) - start, 0) // self._row.size
-        self.count = min(announced, room)
+        self.count = min(announced, room)  # number of rows that are there
         if announced > room and box.end <= view.size:
             trouble.note_spoiled(box.begin)
 
@@ -57,18 +52,13 @@ class Table:
 
 
 class SampleSizes:
-    """Sizes of a track's samples (ISO/IEC 14496-12, 8.7.3).
-
-    Attributes:
-        announced: Number of samples by the box.
-        constant: Size of every sample, or None where each has its own.
-    """
+    """Sizes of a track's samples (ISO/IEC 14496-12, 8.7.3)."""
 
     __slots__ = ("_bits", "_table", "announced", "constant")
 
     def __init__(self, view: FileView, box: Box, trouble: Flaws) -> None:
         fields = Fields(view, box)
-        self.constant: int | None = None
+        self.constant: int | None = None  # size of every sample, or None where each has its own
         self._bits = 32
         self._table: Table | None = None
         if box.kind == b"stsz":
@@ -76,7 +66,7 @@ class SampleSizes:
         else:
             # stz2: 24 bits reserved, then 4, 8 or 16 bits a sample; of two in a byte the upper comes first.
             self._bits = fields.read_int() & 0xFF
-        self.announced = fields.read_int()
+        self.announced = fields.read_int()  # number of samples by the box
         if self.constant is not None:
             return
         row = {4: "B", 8: "B", 16: "H", 32: "I"}.get(self._bits)
@@ -110,12 +100,7 @@ class SampleSizes:
 
 
 class RunValues:
-    """A value for each sample from a table of runs of samples: ``stts`` and ``ctts``.
-
-    Attributes:
-        value: Value of the next sample, valid while ``left`` is not 0.
-        left: Number of samples in a row that have it.
-    """
+    """A value for each sample from a table of runs of samples: ``stts`` and ``ctts``."""
 
     __slots__ = ("_goes_on", "_rows", "left", "value")
 
@@ -123,8 +108,8 @@ class RunValues:
         """Begin at the first sample; samples beyond the table have the last value if ``goes_on``, else 0."""
         self._rows = iter(table) if table is not None else iter(())
         self._goes_on = goes_on
-        self.value = 0
-        self.left = 0
+        self.value = 0  # value of the next sample, valid while ``left`` is not 0
+        self.left = 0  # number of samples in a row that have it
 
     def advance(self) -> None:
         """Go to the next run."""
