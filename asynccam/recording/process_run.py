@@ -100,7 +100,6 @@ class ProcessRun:
     def __init__(
         self, plan: Plan, on_segment: SegmentCallback, on_other: Callable[[RtpSender], None] | None = None
     ) -> None:
-        self.files = plan.files
         self.frames = 0
         self.fps: float | None = None  # frames a second between the last two counts, or None
         self.segments = 0  # files finished so far
@@ -111,7 +110,7 @@ class ProcessRun:
         self.first_frame: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self.first_frame_bound = FIRST_FRAME_BOUND  # it was there at most this many seconds earlier
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._plan = plan
+        self.plan = plan
         self._released_at = 0.0
         self._first_count: tuple[float, int] | None = None  # before the gate: the first count and its time
         self._last_count: tuple[float, int] = (0.0, 0)  # the last count and its time
@@ -144,21 +143,21 @@ class ProcessRun:
         Raises:
             RecordingError: It cannot be started.
         """
-        if self._plan.rtp is not None:
+        if self.plan.rtp is not None:
             self._rtp_filter = RtpFilterProcess(self.rtp.feed)
-            packets = await self._rtp_filter.start(self._plan.rtp)
+            packets = await self._rtp_filter.start(self.plan.rtp)
             wanted, place = f"fd={FROM_PORT}", f"fd={packets}"
-            arguments = [place if word == wanted else word for word in self._plan.graph.arguments()]
-            process = await self._launch(tools, environment, arguments, (*self._plan.pass_fds, packets))
+            arguments = [place if word == wanted else word for word in self.plan.graph.arguments()]
+            process = await self._launch(tools, environment, arguments, (*self.plan.pass_fds, packets))
             self._rtp_filter.close_inherited()
             return process
-        if not self._plan.filtered:
-            return await self._launch(tools, environment, self._plan.graph.arguments(), self._plan.pass_fds)
+        if not self.plan.filtered:
+            return await self._launch(tools, environment, self.plan.graph.arguments(), self.plan.pass_fds)
         with JpegFilterPipes() as pipes:
             self._filter = JpegFilterProcess()
             await self._filter.start(pipes.filter_source, pipes.filter_target)
-            arguments = pipes.arguments(self._plan.graph.arguments())
-            return await self._launch(tools, environment, arguments, (*self._plan.pass_fds, *pipes.inherited))
+            arguments = pipes.arguments(self.plan.graph.arguments())
+            return await self._launch(tools, environment, arguments, (*self.plan.pass_fds, *pipes.inherited))
 
     async def _launch(
         self,
@@ -167,7 +166,7 @@ class ProcessRun:
         arguments: Sequence[str],
         pass_fds: Sequence[int],
     ) -> LaunchProcess:
-        plan = self._plan
+        plan = self.plan
         self._tick()
         self._process = await LaunchProcess.start(
             # -e: an interrupt ends the stream, so that the muxer finishes its file.
@@ -180,21 +179,6 @@ class ProcessRun:
             guarded=bool(tools.guard),
         )
         return self._process
-
-    @property
-    def armed(self) -> bool:
-        """Whether its first frame is held back until `release`."""
-        return self._plan.armed
-
-    @property
-    def backlog(self) -> float:
-        """Seconds of frames that `release` lets through; older ones are discarded."""
-        return self._plan.backlog
-
-    @property
-    def latency(self) -> float:
-        """Seconds that its source holds every frame back."""
-        return self._plan.latency
 
     def release(self) -> None:
         """Let the first frame through."""
@@ -263,11 +247,11 @@ class ProcessRun:
         Raises:
             StorageError: The directory cannot be read.
         """
-        found = await verify_files(self.files, decode=decode)
-        if not self._plan.caution:
+        found = await verify_files(self.plan.files, decode=decode)
+        if not self.plan.caution:
             return found
         return [
-            replace(one, detail="; ".join(filter(None, (one.detail, self._plan.caution)))) for one in found
+            replace(one, detail="; ".join(filter(None, (one.detail, self.plan.caution)))) for one in found
         ]
 
     async def has_frame(self) -> bool:
@@ -278,12 +262,12 @@ class ProcessRun:
         """
         assert self._process is not None
         await asyncio.wait({self._eos_seen}, timeout=_CONFIRM_SECONDS)
-        if not self._eos_seen.done() or self.frames > 0 or self.files.directory is None:
+        if not self._eos_seen.done() or self.frames > 0 or self.plan.files.directory is None:
             return True
         if self.interrupted:
             return False
         await asyncio.wait({self._process.exited}, timeout=_FINISH_SECONDS)
-        return any(one.frames != 0 for one in await verify_files(self.files))
+        return any(one.frames != 0 for one in await verify_files(self.plan.files))
 
     def note_size(self, total: int) -> None:
         """Note the bytes of a check of the disk."""
@@ -333,7 +317,7 @@ class ProcessRun:
         if self._first_count is None:
             return now
         (first_at, first), (last_at, last) = self._first_count, self._last_count
-        oldest = self._released_at - self.backlog
+        oldest = self._released_at - self.plan.backlog
         if first_at >= oldest:
             return first_at
         # Of the frames that were kept the first one came within one interval, unless none came for a while.
@@ -366,9 +350,9 @@ class ProcessRun:
             silent = now - ran_at + blocked
         unread = 0.0
         if silent > _LATE_TICK:
-            unread = silent + self.backlog
-            if self.armed:  # nothing passes the gate before it is opened
-                unread = min(unread, now - self._released_at + self.backlog)
+            unread = silent + self.plan.backlog
+            if self.plan.armed:  # nothing passes the gate before it is opened
+                unread = min(unread, now - self._released_at + self.plan.backlog)
         woke_at, slept = self._slept
         # What came just before and after a sleep may have waited in the system's buffers meanwhile.
         return max(unread, slept if now - woke_at < _WAKE_SECONDS else 0.0)
@@ -404,7 +388,7 @@ class ProcessRun:
                 self.listening.set_result(None)
                 if self._rtp_filter is not None:
                     self._rtp_filter.play()
-            case StateChanged(element="pipeline0", new="paused") if not self.backlog:
+            case StateChanged(element="pipeline0", new="paused") if not self.plan.backlog:
                 self._set_ready()
             case FrameCount(element=element, frames=frames) if element == SOURCE_COUNTER:
                 self._last_count = (now, frames)

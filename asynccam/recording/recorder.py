@@ -443,7 +443,7 @@ class Recorder:
                 reason = await self._monitor(run, process)
                 if reason is EndReason.LIMIT:
                     # The limit counts from the first frame, which is as late as the last one.
-                    self._note_asked_to_end(run.latency)
+                    self._note_asked_to_end(run.plan.latency)
                 elif reason is EndReason.STOPPED:
                     await self._drain(run, process)
                 return reason
@@ -462,7 +462,7 @@ class Recorder:
         seconds that its first frame may take from here: 0 if the process has ended.
         """
         stop = self._stop_requested
-        process = await run.start(tools, self._environment) if run.armed else None
+        process = await run.start(tools, self._environment) if run.plan.armed else None
         ends: set[asyncio.Future[Any]] = {stop} if process is None else {stop, process.exited}
         if process is not None:
             await asyncio.wait({run.ready, *ends}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
@@ -480,7 +480,7 @@ class Recorder:
             return await run.start(tools, self._environment), armed.released.result()
         if not armed.released.done():
             return process, 0.0
-        await asyncio.wait(ends, timeout=run.backlog, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(ends, timeout=run.plan.backlog, return_when=asyncio.FIRST_COMPLETED)
         run.release()
         return process, armed.released.result()
 
@@ -552,8 +552,8 @@ class Recorder:
 
     async def _drain(self, run: ProcessRun, process: LaunchProcess) -> None:
         """Go on until the frames that were made when the recording was asked to end have arrived."""
-        if run.latency and self._asked_to_end_at is not None:
-            left = self._asked_to_end_at + run.latency + _FRAME_DELAY - time.monotonic()
+        if run.plan.latency and self._asked_to_end_at is not None:
+            left = self._asked_to_end_at + run.plan.latency + _FRAME_DELAY - time.monotonic()
             await asyncio.wait({process.exited}, timeout=max(0.0, left))
 
     async def _close_run(self, run: ProcessRun) -> None:
@@ -562,7 +562,7 @@ class Recorder:
         await run.stop(self._deadlines if had_frame else NOTHING_TO_FINISH)
         if had_frame:
             return
-        for verdict in await verify_files(run.files):
+        for verdict in await verify_files(run.plan.files):
             await asyncio.to_thread(verdict.path.unlink, missing_ok=True)
             if self.first_frame_at is None:
                 self._discarded.append(replace(verdict, detail=f"{verdict.detail}; removed".lstrip("; ")))
@@ -571,7 +571,7 @@ class Recorder:
         """Read every file that is kept; the last ones were finished since the disk was last checked."""
         if self._runs:
             try:
-                await asyncio.to_thread(check_disk, [run.files for run in self._runs])
+                await asyncio.to_thread(check_disk, [run.plan.files for run in self._runs])
             except StorageError as error:
                 if self.error is None:
                     self.error, self.reason = error, EndReason.FAILED
@@ -610,7 +610,7 @@ class Recorder:
         than assumed. Then the files are longer than the run, or end early.
         """
         length = run.length(verdicts)
-        if length is None or run.ended_at is None or not run.backlog:
+        if length is None or run.ended_at is None or not run.plan.backlog:
             return 0.0
         excess = run.began_at + length * (1 - LENGTH_DRIFT) - run.ended_at
         silent = run.unseen if self.ended_early is not None else 0.0
@@ -621,7 +621,7 @@ class Recorder:
     async def _check_progress(self, run: ProcessRun) -> int:
         """Check the disk, report progress and a disk that fills up; return the bytes of all files."""
         async with deadline(_DISK_SECONDS, f"answer from the disk of {self.name}"):
-            disk = await asyncio.to_thread(check_disk, [run.files for run in self._runs])
+            disk = await asyncio.to_thread(check_disk, [run.plan.files for run in self._runs])
         size = sum(disk.sizes.values())
         run.note_size(size)
         self.events.emit(

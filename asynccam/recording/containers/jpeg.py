@@ -18,7 +18,6 @@ from asynccam.recording.containers.jpeg_entropy import (
 )
 from asynccam.recording.containers.reader import FileView, Scan
 
-_FILL: Final = 0xFF
 _HUFFMAN: Final = 0xC4
 _ARITHMETIC: Final = 0xCC
 _START: Final = 0xD8
