@@ -207,7 +207,7 @@ def _from_bus(element: str, kind: str, details: str) -> BusMessage | None:
 def _number(text: str) -> int:
     """Read a number of at most 64 bits; raises ValueError for anything else."""
     if len(text) > _MAX_DIGITS:
-        raise ValueError(f"a number of {len(text)} digits")
+        raise ValueError(f"the number has {len(text)} digits")
     return int(text)
 
 

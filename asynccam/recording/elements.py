@@ -96,7 +96,7 @@ def quote(value: Value) -> str:
     if isinstance(value, (int, float)):
         return repr(value)
     if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise UsageError(f"{value!r} holds characters that GStreamer cannot take")
+        raise UsageError(f"{value!r} has characters that GStreamer does not accept")
     if _PLAIN.fullmatch(value):
         return value
     if value.startswith('"') or value.endswith("\\"):
@@ -172,5 +172,5 @@ def encode(
     elif codec == "h264" and name == "openh264enc":
         element = GstElement(name, {"bitrate": bitrate * 1000, "complexity": "low", "gop-size": keyframes})
     else:
-        raise UsageError(f"no known {codec} encoder: {name!r}; known are {', '.join(ENCODERS)} for H.264")
+        raise UsageError(f"unknown {codec} encoder {name!r}; H.264 encoders are {', '.join(ENCODERS)}")
     return (*planes, element, GstElement("h264parse"))

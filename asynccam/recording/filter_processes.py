@@ -69,13 +69,13 @@ class JpegFilterPipes:
         try:
             self.filter_source, into = os.pipe()
         except OSError as error:
-            raise RecordingError(f"no pipe for pictures: {error}") from error
+            raise RecordingError(f"cannot create a pipe for pictures: {error}") from error
         try:
             outof, self.filter_target = os.pipe()
         except OSError as error:
             os.close(self.filter_source)
             os.close(into)
-            raise RecordingError(f"no pipe for pictures: {error}") from error
+            raise RecordingError(f"cannot create a pipe for pictures: {error}") from error
         self.inherited = (into, outof)  # the ends for the process that records, inherited under their numbers
 
     def arguments(self, arguments: Sequence[str]) -> list[str]:
@@ -117,7 +117,7 @@ class RtpFilterProcess:
             # Every packet is read as it was written, and the end of the writer is seen.
             out, self._packets_out = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         except OSError as error:
-            raise RecordingError(f"no pipe for packets: {error}") from error
+            raise RecordingError(f"cannot create a socket pair for packets: {error}") from error
         with out:
             given = (*port.descriptors[:2], out.fileno(), port.descriptors[2])
             program = [sys.executable, "-I", "-S", str(Path(rtp_filter.__file__))]

@@ -71,7 +71,7 @@ class MediaFiles:
                 raise RecordingError(f"{path.name} cannot be read: {error.strerror or error}") from error
             if media is None:
                 raise RecordingError(
-                    f"{path.name} is not of a format that is known here: MP4, Matroska, MPEG-TS, AVI, Flash"
+                    f"{path.name} has an unknown format; known are MP4, Matroska, MPEG-TS, AVI, Flash"
                     " video, raw H.264 or H.265, or a picture"
                 )
             self._known[path] = f"{descriptors}/{fd}", media

@@ -105,7 +105,7 @@ class SingleFile:
 
     def __post_init__(self) -> None:
         if self.path.suffix.lower() not in _MUXERS:
-            raise UsageError(f"{self.path.name!r}: a recording ends in {', '.join(_MUXERS)}")
+            raise UsageError(f"{self.path.name!r}: the file name must end in {', '.join(_MUXERS)}")
 
     @property
     def directory(self) -> Path:
@@ -120,7 +120,7 @@ class SingleFile:
         if run:
             path = _free_path(lambda number: self.path.absolute().with_stem(f"{self.path.stem}-{number}"))
         elif path.exists() and not (self.reserved and path.stat().st_size == 0):
-            raise TargetExistsError(f"{path} exists; a recording never writes over a file")
+            raise TargetExistsError(f"{path} exists; a recording does not overwrite files")
         files = FileSet(path.parent, re.compile(re.escape(path.name)))
         muxer = GstElement("qtmux") if self.plain and suffix != ".mkv" else _MUXERS[suffix]
         return Sink((muxer, GstElement("filesink", {"location": str(path)})), files)
@@ -152,7 +152,7 @@ class SplitFiles:
     def __post_init__(self) -> None:
         _check_stem(self.stem)
         if min(self.max_files, self.max_seconds, self.max_megabytes) < 0:
-            raise UsageError("limits of a file are 0 or more")
+            raise UsageError("max_files, max_seconds and max_megabytes must be >= 0")
 
     def sink(self, codec: Codec, run: int) -> Sink:
         """Return the elements for one run."""
@@ -201,18 +201,18 @@ class HlsFiles:
     def __post_init__(self) -> None:
         _check_stem(self.stem)
         if self.segment_seconds < 1 or self.playlist_length < 0 or self.max_files < 0:
-            raise UsageError(f"not a usable HLS output: {self}")
+            raise UsageError(f"invalid HLS output: {self}")
 
     def sink(self, codec: Codec, run: int) -> Sink:
         """Return the elements for one run."""
         if codec != "h264":
-            raise UsageError(f"HLS is written from h264, not from {codec}")
+            raise UsageError(f"HLS needs h264, not {codec}")
         directory = self.directory.absolute()
         playlist = directory / f"{self.stem}.m3u8"
         if run:
             playlist = _free_path(lambda number: directory / f"{self.stem}-{number}.m3u8")
         elif playlist.exists():
-            raise TargetExistsError(f"{playlist} exists; a recording never writes over a file")
+            raise TargetExistsError(f"{playlist} exists; a recording does not overwrite files")
         base = playlist.with_suffix("")
         element = GstElement(
             "hlssink2",
@@ -245,7 +245,7 @@ class PictureFiles:
     def __post_init__(self) -> None:
         _check_stem(self.stem)
         if self.max_files < 0:
-            raise UsageError(f"{self.max_files} files cannot be kept")
+            raise UsageError(f"max_files must be >= 0, not {self.max_files}")
 
     def files(self) -> FileSet:
         """Return the files of every run."""
@@ -255,11 +255,11 @@ class PictureFiles:
     def sink(self, codec: Codec, run: int) -> Sink:
         """Return the elements for one run."""
         if codec != "jpeg":
-            raise UsageError(f"pictures are written from jpeg, not from {codec}")
+            raise UsageError(f"picture files need jpeg, not {codec}")
         directory, files = self.directory.absolute(), self.files()
         first = max((int(path.stem.rpartition("-")[2]) for path in files.sizes()), default=-1) + 1
         if first and not run:
-            raise TargetExistsError(f"{directory} holds pictures named {self.stem}-NUMBER.jpg already")
+            raise TargetExistsError(f"{directory} already has pictures named {self.stem}-NUMBER.jpg")
         properties: dict[str, Value] = {
             "location": f"{printf_literal(f'{directory}/{self.stem}')}-%05d.jpg",
             "max-files": self.max_files,
@@ -277,7 +277,7 @@ def _check_container(suffix: str, codec: Codec) -> None:
 
 def _check_stem(stem: str) -> None:
     if not stem or "/" in stem or "\0" in stem:
-        raise UsageError(f"{stem!r} is not the beginning of a file name")
+        raise UsageError(f"{stem!r} cannot begin a file name")
 
 
 def _free_path(name: Callable[[int], Path]) -> Path:
@@ -327,7 +327,7 @@ class RtpOutput:
 
     def __post_init__(self) -> None:
         if not self.host or not 1 <= self.port <= 65535 or not 0 <= self.payload <= 127:
-            raise UsageError(f"not a receiver of RTP: {self}")
+            raise UsageError(f"invalid RTP receiver: {self}")
 
     @property
     def directory(self) -> None:
@@ -337,7 +337,7 @@ class RtpOutput:
     def sink(self, codec: Codec, run: int) -> Sink:
         """Return the elements for one run."""
         if codec not in _RTP_CODECS:
-            raise UsageError(f"RTP is sent from {', '.join(_RTP_CODECS)}, not from {codec}")
+            raise UsageError(f"RTP output needs one of {', '.join(_RTP_CODECS)}, not {codec}")
         pay: dict[str, Value] = {"pt": self.payload}
         form: Chain = ()
         if codec in ("h264", "h265"):

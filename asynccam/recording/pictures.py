@@ -26,7 +26,7 @@ def read_picture(path: Path) -> tuple[JpegPicture, int]:
     with storage_errors("read", path), os.fdopen(open_file(path), "rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size > MAX_PICTURE:
-            raise StorageError(f"{path} has {size} bytes; a picture has at most {MAX_PICTURE}")
+            raise StorageError(f"{path} has {size} bytes; a picture may have at most {MAX_PICTURE}")
         if not size:
             return find_picture(b""), 0
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as area, memoryview(area) as data:

@@ -80,7 +80,7 @@ def check_disk(file_sets: Sequence[FileSet]) -> DiskUsage:
             del sizes[path]
         disk = os.statvfs(present.directory)
     except OSError as error:
-        raise StorageError(f"cannot look after {present.directory}: {error}") from error
+        raise StorageError(f"cannot check {present.directory}: {error}") from error
     return DiskUsage(sizes, disk.f_bavail * disk.f_frsize)
 
 

@@ -112,9 +112,9 @@ class TestPattern:
 
     def __post_init__(self) -> None:
         if self.width < 16 or self.height < 16 or self.width % 2 or self.height % 2:
-            raise UsageError(f"a test picture needs even sides of 16 or more, not {self.width}x{self.height}")
+            raise UsageError(f"width and height must be even and >= 16, not {self.width}x{self.height}")
         if self.fps <= 0:
-            raise UsageError(f"a frame rate is above 0, not {self.fps}")
+            raise UsageError(f"fps must be > 0, not {self.fps}")
 
     def stream(self, installed: frozenset[str]) -> Stream:
         """Return its elements."""

@@ -121,7 +121,7 @@ def _scan(path: Path, abort: threading.Event) -> FileVerdict:
     except FileNotFoundError:
         raise NotFoundError(f"{path} does not exist") from None
     except AbortedError:
-        raise StorageError(f"reading {path} was given up") from None
+        raise StorageError(f"timed out reading {path}") from None
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error}") from error
     return _verdict(path, size, scan)

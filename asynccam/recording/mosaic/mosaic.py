@@ -106,7 +106,7 @@ async def write_mosaic(
         TimeoutError: It took longer.
     """
     if target.suffix.lower() not in _MUXERS:
-        raise UsageError(f"{target.name!r}: a preview ends in {', '.join(_MUXERS)}")
+        raise UsageError(f"{target.name!r}: the preview's name must end in {', '.join(_MUXERS)}")
     async with _open_files(_paths(panels), target) as files:
         beside = _grid_scene(await _align_panels(panels), size, seconds, fps, files)
         await _render(beside, _video_chain(target), target, timeout)
@@ -129,7 +129,7 @@ async def write_sheet(
     """
     encoder = _PICTURES.get(target.suffix.lower())
     if encoder is None:
-        raise UsageError(f"{target.name!r}: a contact sheet ends in {', '.join(_PICTURES)}")
+        raise UsageError(f"{target.name!r}: the contact sheet's name must end in {', '.join(_PICTURES)}")
     # One frame of a rate so high that it shows no more than its own moment.
     async with _open_files(_paths(panels), target) as files:
         beside = _grid_scene(await _align_panels(panels), size, 0.04, Fraction(25), files)
@@ -153,10 +153,10 @@ async def write_cut(
         UsageError, TargetExistsError, StorageError, RecordingError, TimeoutError: As for `write_mosaic`.
     """
     if target.suffix.lower() not in _MUXERS:
-        raise UsageError(f"{target.name!r}: a cut recording ends in {', '.join(_MUXERS)}")
+        raise UsageError(f"{target.name!r}: the cut recording's name must end in {', '.join(_MUXERS)}")
     seen = [clip for clip in clips if clip.is_visible(seconds)]
     if not seen:
-        raise UsageError(f"nothing of {target.name!r} lies in the stretch that was asked for")
+        raise UsageError(f"nothing was recorded in the time that {target.name!r} is to show")
     async with _open_files([clip.path for clip in seen], target) as files:
         seen = [await _align_clip(clip) for clip in seen]
         mix = _Compositor(seconds, fps, [clip.begins for clip in seen])
@@ -196,7 +196,7 @@ class _Compositor:
 
     def __init__(self, seconds: float, fps: Fraction, begins: Sequence[float]) -> None:
         if not (math.isfinite(seconds) and seconds > 0 and fps > 0):
-            raise UsageError(f"a video of {seconds} s with {fps} frames a second cannot be")
+            raise UsageError(f"seconds and fps must be > 0, not {seconds} and {fps}")
         self.fps = fps
         self.frames = max(1, math.floor(seconds * fps + 1e-6))
         self._lead = max(0.0, *(-begin for begin in begins), 0.0)
@@ -314,7 +314,7 @@ def _grid_scene(
     width, height = size
     if not panels or min(size) < 16 or width % 4 or height % 2:
         raise UsageError(
-            f"a mosaic needs panels, of a width in fours and an even height, not {len(panels)} of {size}"
+            f"a mosaic needs panels of a width divisible by 4 and an even height, not {len(panels)} of {size}"
         )
     columns = math.ceil(math.sqrt(len(panels)))
     rows = -(-len(panels) // columns)
@@ -417,14 +417,14 @@ def _check_target(target: Path) -> None:
     with storage_errors("write", target):
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
-            raise TargetExistsError(f"{target} exists; it is not written over")
+            raise TargetExistsError(f"{target} exists and is not overwritten")
 
 
 def _publish(fresh: Path, target: Path) -> None:
     with storage_errors("write", target):
         if not fresh.exists() or not fresh.stat().st_size:
-            raise RecordingError(f"{target.name} could not be made: no picture came of it")
+            raise RecordingError(f"{target.name} could not be made: GStreamer wrote no picture")
         try:
             rename_new(fresh, target)
         except FileExistsError:
-            raise TargetExistsError(f"{target} exists; it is not written over") from None
+            raise TargetExistsError(f"{target} exists and is not overwritten") from None

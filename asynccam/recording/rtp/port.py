@@ -50,7 +50,7 @@ class RtpPort:
                     self._control = os.pipe()
                     os.set_blocking(self._control[1], False)
                 except OSError as error:
-                    raise RecordingError(f"no pipe to a receiver of RTP: {error}") from error
+                    raise RecordingError(f"cannot create a pipe to the RTP filter: {error}") from error
         except BaseException:
             self.close()
             raise
@@ -63,7 +63,7 @@ class RtpPort:
             StateError: It is closed.
         """
         if self._socket.fileno() < 0:
-            raise StateError(f"UDP port {self.port} was closed before it was received at")
+            raise StateError(f"UDP port {self.port} was closed before the recording started")
         reports = -1 if self._reports is None else self._reports.fileno()
         return self._socket.fileno(), reports, -1 if self._control is None else self._control[0]
 
@@ -126,7 +126,7 @@ def _bind_socket(address: str, port: int) -> socket.socket:
             address, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
         )[0]
     except (OSError, UnicodeError, OverflowError) as error:
-        raise UsageError(f"{address!r} port {port} is not an address to receive at: {error}") from error
+        raise UsageError(f"{address!r} port {port} is not a local address: {error}") from error
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
         sock.setblocking(False)

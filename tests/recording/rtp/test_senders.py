@@ -235,7 +235,7 @@ def test_members_of_a_multicast_group_share_a_port() -> None:
 def test_what_cannot_be_an_address_is_refused() -> None:
     with pytest.raises(UsageError, match="'camera' is not an IP address"):
         RtpSource(5004, sender="camera")
-    with pytest.raises(UsageError, match="is not an address to receive at"):
+    with pytest.raises(UsageError, match="is not a local address"):
         RtpPort(5004, "256.1.1.1")
 
 
