@@ -459,7 +459,7 @@ async def test_a_playlist_that_is_named_like_a_video_opens_nothing(
             elif work is works[-1]:
                 assert (await work()).frames is None
             else:
-                with pytest.raises(RecordingError, match="not of a format that is known"):
+                with pytest.raises(RecordingError, match="unknown format"):
                     await work()
         assert heard == []
 
