@@ -35,7 +35,7 @@ from asynccam.systems.multicam.protocol import (
     parse_status,
     parse_stop,
 )
-from asynccam.systems.nanocam.csi.frames import FrameReader as PictureReader
+from asynccam.systems.nanocam.csi.frames import GdpFrameReader as PictureReader
 from asynccam.systems.nanocam.protocol import RequestReader
 from asynccam.systems.nanocam.reply_parser import ReplyReader
 from asynccam.systems.nanocam.safe_pickle import PickleReader, write_names

@@ -14,10 +14,9 @@ from pathlib import Path
 
 from asynccam.net.transfer.partfile import PartFile
 from asynccam.systems.nanocam.client import MediaClient
-from asynccam.systems.nanocam.client_session import ClientTimeouts, Link
-from asynccam.systems.nanocam.protocol import VideoRequest
+from asynccam.systems.nanocam.client_session import ClientTimeouts, NanocamConnection
+from asynccam.systems.nanocam.protocol import FileListing, VideoRequest, local_name
 from asynccam.systems.nanocam.reply_parser import FileBegins
-from asynccam.systems.nanocam.wire_answers import FileList, local_name
 from benchmarks._native import C_COPY, C_HEAD
 from benchmarks._receivers import CLAIM, HOST
 from benchmarks._watch import watched
@@ -81,11 +80,11 @@ def original(port: int, directory: Path) -> None:
 async def ours(port: int, directory: Path, *, digest: bool) -> list[PartFile]:
     """The product, up to the last file's digest, or without one."""
     timeouts, parts = ClientTimeouts(), []
-    link = await Link.open(HOST, port, timeouts)
+    link = await NanocamConnection.open(HOST, port, timeouts)
     try:
         await link.send(_REQUEST, 10)
         listed = await link.answer(10, "answer")
-        assert isinstance(listed, FileList)
+        assert isinstance(listed, FileListing)
         for file in listed.files:
             assert isinstance(await link.answer(10, "file"), FileBegins)
             part = await PartFile.open(directory, local_name(file.name), size=None, digest=digest)

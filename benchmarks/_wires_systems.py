@@ -25,8 +25,7 @@ from asynccam.systems.multicam.device.device import MultiCamDevice
 from asynccam.systems.nanocam.client import MediaClient
 from asynccam.systems.nanocam.client_session import ClientTimeouts
 from asynccam.systems.nanocam.csi.camera import CSIcamera
-from asynccam.systems.nanocam.csi.image_stream import ImageResult
-from asynccam.systems.nanocam.csi.video_stream import VideoResult
+from asynccam.systems.nanocam.csi.streams import ImageResult, VideoResult
 from asynccam.systems.nanocam.server import camera as nanocam_server_camera
 from asynccam.systems.nanocam.server.options import ServerLimits
 from asynccam.systems.nanocam.server.server import MediaServer

@@ -8,7 +8,7 @@ from asynccam.cli.serving import faults_of
 from asynccam.errors import UsageError
 from asynccam.systems.mediamtx.simulator.behavior import ServiceFaults
 from asynccam.systems.multicam.device.commands import DeviceFaults
-from asynccam.systems.thorvision.simulator.faults import ServerFaults
+from asynccam.systems.thorvision.simulator.stream import ServerFaults
 from tests.support.command import asynccam
 
 

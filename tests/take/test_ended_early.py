@@ -26,8 +26,7 @@ from asynccam.model.manifest import (
     VerdictRecord,
 )
 from asynccam.recording import Verdict, verify_file
-from asynccam.systems.nanocam.camera import NanocamCamera
-from asynccam.systems.nanocam.camera_ports import MediaPorts
+from asynccam.systems.nanocam.camera import MediaPorts, NanocamCamera
 from asynccam.systems.nanocam.server.server import MediaServer
 from asynccam.systems.thorvision import ThorVisionCamera
 from asynccam.take import Take

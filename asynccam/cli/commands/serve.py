@@ -196,7 +196,7 @@ async def nanocam(
     """Run a nanocam media server: pictures and video of this computer's camera."""
     from asynccam.cli.serving import require_gstreamer
     from asynccam.systems.nanocam.csi.camera import CSIcamera
-    from asynccam.systems.nanocam.serve import serve
+    from asynccam.systems.nanocam.server.server import serve
     from asynccam.systems.nanocam.server.options import ServerLimits, ServerPolicy, WhenBusy
 
     policy = ServerPolicy(

@@ -1,10 +1,9 @@
 # The public names and where they live; `__init__.py` brings each in when it is first asked for.
-from .camera import NanocamCamera
-from .camera_ports import MediaPorts
+from .camera import MediaPorts, NanocamCamera
 from .client import MediaClient
 from .client_session import ClientTimeouts
 from .csi.camera import CSIcamera
-from .modes import Antibanding, EdgeEnhancement, Encoder, FlipMethod, NoiseReduction, WhiteBalance
+from .csi.settings import Antibanding, EdgeEnhancement, Encoder, FlipMethod, NoiseReduction, WhiteBalance
 from .server.options import MEDIA_PORT, MESSAGE_PORT, ServerLimits, ServerPolicy, WhenBusy
 from .server.server import MediaServer
 from .streams import ImageStream, VideoStream

@@ -6,8 +6,7 @@ from typing import Final
 from asynccam.model.address import Address
 from asynccam.model.camera import Camera
 from asynccam.systems._base import ConnectContext, SystemAdapter
-from asynccam.systems.nanocam.camera import NanocamCamera
-from asynccam.systems.nanocam.camera_ports import MediaPorts
+from asynccam.systems.nanocam.camera import MediaPorts, NanocamCamera
 
 
 class NanocamAdapter(SystemAdapter):

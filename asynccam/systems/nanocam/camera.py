@@ -1,6 +1,14 @@
-"""NanocamCamera: a media server's camera behind the face that all cameras share."""
+"""NanocamCamera: the `Camera` interface for the camera of a media server.
+
+For a recording the server streams, and a recorder here writes. So the first frame's time is one of this
+computer's clock, the file is finished here once the recording is stopped, and the maker's servers, whose file
+captures cannot be stopped early, can be stopped as well. A capture into a file on the server would lose no
+packet, but give none of that. See docs/protocols/nanocam.md.
+"""
 
 import asyncio
+import logging
+import secrets
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
@@ -8,54 +16,122 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from asynccam.errors import AddressError, BusyError
+from asynccam.errors import (
+    AddressError,
+    AsynccamError,
+    BusyError,
+    ConnectionError,
+    DeviceError,
+    RecordingError,
+    StateError,
+)
 from asynccam.model.address import Address
 from asynccam.model.camera import Camera
-from asynccam.model.features import FeatureKey, Record, Snapshot, Stream
-from asynccam.model.info import CameraInfo, CameraState, CameraStatus, LocalFile
-from asynccam.net.tcp import connect_tcp
-from asynccam.recording import RecorderState
-from asynccam.runtime.tasks import finish
-from asynccam.runtime.timing import deadline
-from asynccam.systems.nanocam.camera_ports import MediaPorts
-from asynccam.systems.nanocam.camera_record import NanocamRecord
-from asynccam.systems.nanocam.client import MediaClient
-from asynccam.systems.nanocam.client_session import ClientTimeouts
-from asynccam.systems.nanocam.protocol import (
-    GOODBYE,
-    Ours,
+from asynccam.model.coverage import EarlyEnd
+from asynccam.model.features import (
+    FeatureKey,
+    Record,
+    RecordingGap,
+    RecordPlan,
+    Snapshot,
+    StartReport,
+    StopReport,
+    Stream,
 )
+from asynccam.model.filenames import safe_name
+from asynccam.model.info import DRIFT_LIMIT, CameraInfo, CameraState, CameraStatus, LocalFile
+from asynccam.net.tcp import connect_tcp
+from asynccam.recording import FileVerdict, Pipeline, Recorder, RecorderState, RtpSource, SingleFile
+from asynccam.recording.gstreamer import find_installation
+from asynccam.recording.rtp.port import RtpPort, is_local_address
+from asynccam.runtime.disk import on_disk
+from asynccam.runtime.tasks import TaskScope, finish, see_done
+from asynccam.runtime.timing import deadline
+from asynccam.systems._local_recorder import (
+    LocalRecorderStart,
+    camera_state,
+    media_files,
+    recording_gaps,
+    stop_status,
+)
+from asynccam.systems.nanocam.client import MediaClient
+from asynccam.systems.nanocam.client_session import ClientTimeouts, NanocamSession, unexpected
+from asynccam.systems.nanocam.filenames import free_path
+from asynccam.systems.nanocam.protocol import GOODBYE, MAX_SSRC, ExtensionOptions, Ok, VideoRequest
+from asynccam.systems.nanocam.reply_parser import ReplyEvent
+from asynccam.systems.nanocam.server.options import MEDIA_PORT
+from asynccam.wall_clock import WALL_CLOCK, elapsed, local_now, unix_now
+
+_LOG = logging.getLogger(__name__)
 
 WIDTH: Final = 1920
 HEIGHT: Final = 1080
-"""What the maker's servers give, whatever they are asked for."""
+"""Size that the maker's servers send, whatever is requested."""
 
-_AT_WORK: Final = {
-    RecorderState.RECORDING: CameraState.RECORDING,
-    RecorderState.STALLED: CameraState.RECORDING,
-    RecorderState.RESTARTING: CameraState.RECORDING,
-    RecorderState.STOPPING: CameraState.STOPPING,
-}
+_STREAM_SECONDS: Final = 120.0
+"""Stream length requested per renewal; a vendor server keeps streaming this long if this program crashes."""
+_RENEW_SECONDS: Final = 30.0
+_SPARE_SECONDS: Final = 30.0
+"""Requested in addition to the intended length of a recording, since it is stopped by hand."""
+_LAST_SECONDS: Final = 1.0
+"""Stream length left to a vendor server at the end, because it cannot be stopped at once."""
+_JITTER: Final = 0.2
+"""Seconds of jitter buffer."""
+_MAX_TRANSIT: Final = 0.15
+"""Maximum seconds in which the fastest frame is encoded and sent. Measured with software encoders of
+1920 x 1080 on two busy processors: 50 to 110 ms."""
+_LISTEN_SECONDS: Final = 5.0
+"""Time a recorder has to start to listen; packets that arrive earlier wait at its port."""
+_CANCEL_SECONDS: Final = 3.0
+"""Time that a cancelled start waits for the response to a request that may have been sent."""
+_UNLIMITED: Final = 86_400.0
+"""Seconds a recorder listens; the wait for the first frame has its own timeout."""
+
+
+class MediaPorts:
+    """UDP ports for streams of several cameras: 5004, the maker's, while it is free, then any free one.
+
+    Args:
+        preferred: The port to bind first, to which servers of the maker send.
+    """
+
+    def __init__(self, preferred: int = MEDIA_PORT) -> None:
+        self.preferred = preferred
+
+    def hold(self, address: str = "0.0.0.0") -> RtpPort:  # noqa: S104 - where servers send to
+        """Bind a free port at a local address; it accepts no stream before `RtpPort.choose` is called.
+
+        Raises:
+            ConnectionError: No port is free.
+        """
+        try:
+            return RtpPort(self.preferred, address, held=True)
+        except RecordingError:
+            pass
+        try:
+            return RtpPort(0, address, held=True)
+        except RecordingError as error:
+            raise ConnectionError(f"no UDP port is free for a stream: {error}") from error
 
 
 class NanocamCamera(Camera):
-    """The camera of one media server, the maker's or our own, known by its address: servers tell no name.
+    """The camera of one media server, identified by the server's address: servers send no name.
 
-    It takes a `Snapshot`, can `Record`, on this computer, and has a `Stream`.
+    Its features are `Snapshot`, `Record`, on this computer, and `Stream`.
 
     Args:
-        host: The server.
-        port: Its TCP port for messages.
-        token: For a server of our own that wants one.
-        width: Pixels asked for; the maker's servers give 1920x1080 always.
-        height: Pixels asked for.
-        override: Whether a stream that another client has running is ended for a request of this one.
-        ports: UDP ports for streams; cameras of one program share one, see `MediaPorts`.
-        timeouts: How patient it is.
+        host: Server.
+        port: TCP port for messages.
+        token: Token of a framed server that requires one.
+        width: Requested pixels; the maker's servers always send 1920x1080.
+        height: Requested pixels.
+        override: Whether a request ends a stream of another client.
+        ports: UDP ports for streams; the cameras of one program share one, see `MediaPorts`.
+        timeouts: Timeouts.
 
     Raises:
-        AddressError: The port is none.
-        UsageError: The token is empty, or no printable text.
+        AddressError: The port is not valid.
+        UsageError: The token is empty, or not printable text.
 
     Attributes:
         host, port, token, width, height, override, ports, timeouts: As given.
@@ -73,7 +149,7 @@ class NanocamCamera(Camera):
         ports: MediaPorts | None = None,
         timeouts: ClientTimeouts | None = None,
     ) -> None:
-        Ours(token)  # so that a token that cannot be sent is refused here
+        ExtensionOptions(token)  # raises for a token that cannot be sent
         self.host = host
         self.port = port
         self.token = token
@@ -90,63 +166,62 @@ class NanocamCamera(Camera):
 
     @classmethod
     async def connect(cls, address: Address | str, **options: Any) -> "NanocamCamera":
-        """See that a server answers at an address.
+        """Check that a server answers at an address.
 
         Args:
             address: `Address` or ``nanocam://HOST[:PORT]``.
             options: As for the class.
 
         Raises:
-            AddressError: It is no address of this system.
-            UsageError: The token is unusable.
-            ConnectionError, TimeoutError: Nobody accepts a connection.
+            AddressError: Not an address of this system.
+            UsageError: The token is not valid.
+            ConnectionError, TimeoutError: The server does not accept a connection.
         """
-        place = Address.parse(address) if isinstance(address, str) else address
-        if place.system != "nanocam" or place.camera:
-            raise AddressError(f"{place} is not the address of a nanocam media server")
-        camera = cls(place.host, place.port, **options)
+        parsed = Address.parse(address) if isinstance(address, str) else address
+        if parsed.system != "nanocam" or parsed.camera:
+            raise AddressError(f"{parsed} is not the address of a nanocam media server")
+        camera = cls(parsed.host, parsed.port, **options)
         await camera.status()
         return camera
 
     def client(self) -> MediaClient:
-        """A new client of the server, for what only nanocam has; the caller's to connect and close."""
+        """Return a new, caller-owned client of the server, for calls that only nanocam has."""
         return MediaClient(self.host, self.port, token=self.token, timeouts=self.timeouts)
 
     @property
     def info(self) -> CameraInfo:
-        """Who the camera is: its address."""
+        """Return the camera's description: its address."""
         name = f"{self.host}:{self.port}"
         return CameraInfo(id=str(self._address), system="nanocam", name=name, address=str(self._address))
 
     @property
     def features(self) -> Mapping[FeatureKey[Any], object]:
-        """What the camera can do, by key."""
+        """Return the features by key."""
         return self._features
 
     async def status(self) -> CameraStatus:
-        """See whether the server serves; what it does for this object, this computer knows.
+        """Check that the server serves; whether it streams to this object is known here.
 
-        The maker's servers have nothing to say, but like our own one they hang up after a goodbye. One that
-        is frozen accepts a connection and does not; neither does one of the maker's while it serves another
-        client.
+        The maker's servers have no status request, but like asynccam's they close the connection after a
+        goodbye. A frozen server accepts a connection and does not; nor does one of the maker's while it
+        serves another client.
 
         Raises:
-            ConnectionError, TimeoutError: Nobody accepts a connection, or nobody hangs up.
+            ConnectionError, TimeoutError: The server does not accept a connection, or does not close it.
         """
         state = self._record.state
-        if self._record.active:  # One of the maker's serves one connection, which is in use.
-            doing = CameraState.READY if state is None else _AT_WORK.get(state, CameraState.READY)
-            return CameraStatus(doing, "streaming" if state is None else state.value)
+        if self._record.active:  # one of the maker's serves one connection, which is in use
+            return CameraStatus(camera_state(state), "streaming" if state is None else state.value)
         sock = await connect_tcp(self.host, self.port, timeout=self.timeouts.connect)
         try:
-            async with deadline(self.timeouts.answer, f"end of a connection that {self.id} is to hang up"):
-                await _see_off(sock)
+            async with deadline(self.timeouts.answer, f"end of the connection from {self.id}"):
+                await _say_goodbye(sock)
         finally:
             sock.close()
         return CameraStatus(CameraState.READY, "serves")
 
     async def snapshot(self, directory: Path) -> LocalFile:
-        """Take a picture and bring it home.
+        """Take a picture and download it.
 
         Raises:
             BusyError: The camera is recorded or streamed, by this object or by another client.
@@ -165,26 +240,360 @@ class NanocamCamera(Camera):
             await finish(client.aclose())
 
     async def stream_urls(self) -> Mapping[str, str]:
-        """Where a player finds the stream: ``udp``, H.264 as RTP; the server begins to send with this call.
+        """Return ``{"udp": URL}``, H.264 as RTP; the server begins to send with this call.
 
         The URL is one for GStreamer's ``rtpsrc``. The stream goes on until the camera is closed.
 
         Raises:
-            BusyError: The camera is being recorded, or streams to somebody else.
+            BusyError: The camera is being recorded, or streams to another client.
             AsynccamError: The server cannot be asked or refuses.
         """
-        host = "[::]" if ":" in self.host else "0.0.0.0"  # noqa: S104 - where the server sends to
-        return {"udp": f"rtp://{host}:{await self._record.open()}?encoding-name=H264"}
+        return {"udp": f"rtp://{_any_address(self.host)}:{await self._record.open()}?encoding-name=H264"}
 
     async def aclose(self) -> None:
-        """End its recording and its stream; harmless when called twice."""
+        """Stop its recording and its stream; harmless when called twice."""
         await self._record.aclose()
 
 
-async def _see_off(sock: socket.socket) -> None:
-    """Say goodbye, and wait until the server hangs up, or sends something: only a program that runs does."""
-    loop = asyncio.get_running_loop()
-    with suppress(OSError):  # It hung up at once; that it is there is all that was asked.
+async def _say_goodbye(sock: socket.socket) -> None:
+    """Say goodbye, and wait until the server closes or sends something: only a running program does."""
+    with suppress(OSError):  # it closed at once, so it is running
         sock.send(GOODBYE)
         sock.shutdown(socket.SHUT_WR)
-        await loop.sock_recv(sock, 1)
+        await asyncio.get_running_loop().sock_recv(sock, 1)
+
+
+def _any_address(host: str) -> str:
+    """Return the local address to receive at, in the form of a URL."""
+    return "[::]" if ":" in host else "0.0.0.0"  # noqa: S104 - where the server sends to
+
+
+class NanocamRecord:
+    """`SupportsRecord` of one camera, whose stream is recorded on this computer."""
+
+    def __init__(self, camera: NanocamCamera) -> None:
+        self._camera = camera
+        self._capture: _StreamCapture | None = None
+        self._recording = False
+
+    @property
+    def state(self) -> RecorderState | None:
+        """Return the recorder's state, or None."""
+        return None if self._capture is None else self._capture.state
+
+    @property
+    def active(self) -> bool:
+        """Return whether the camera's stream is received here, or about to be."""
+        return self._capture is not None
+
+    async def arm(self, plan: RecordPlan) -> LocalRecorderStart:
+        """Connect, and have a recorder listen; only the request is not sent.
+
+        Raises:
+            BusyError: This object records or streams the camera.
+            ConnectionError, TimeoutError: The server cannot be reached.
+            RecordingError, StorageError: This computer cannot record.
+        """
+        if self._capture is not None:
+            raise BusyError(f"{self._camera.id} is being recorded or streamed; stop that first")
+        name = safe_name(f"{self._camera.info.name}_{local_now().strftime('%Y%m%d_%H%M%S')}.mp4")
+        capture = self._capture = _StreamCapture(self._camera, plan.duration)
+        try:
+            await capture.listen(await on_disk(free_path, plan.directory / name))
+        except BaseException:
+            await finish(self._discard(capture))
+            raise
+
+        async def start(released_at: float) -> StartReport:
+            async with deadline(plan.timeout, "first frame"):
+                accepted_at = await capture.request(plan.timeout)
+                at, bound = await capture.wait_for_first_frame()
+            self._recording = True
+            return StartReport(
+                commanded_at=released_at,
+                accepted_at=accepted_at,
+                status=RecorderState.RECORDING.value,
+                first_frame_at=at,
+                first_frame_bound=bound,
+                frame_drift=capture.drift,
+            )
+
+        return LocalRecorderStart("nanocam", start, lambda: self._discard(capture))
+
+    async def open(self) -> int:
+        """Have the server stream to a port here, for another program; return the port."""
+        if self._capture is None:
+            capture = self._capture = _StreamCapture(self._camera, None)
+            try:
+                await capture.connect()
+                await capture.request(self._camera.timeouts.capture)
+            except BaseException:
+                await finish(self._discard(capture))
+                raise
+        elif self._recording:
+            raise BusyError(f"{self._camera.id} is being recorded; stop that first")
+        return self._capture.port
+
+    async def stop(self, *, timeout: float = 60.0) -> StopReport:
+        """Finish the file, then stop the server's stream.
+
+        Other errors are in the report's status.
+
+        Raises:
+            StateError: The camera is not being recorded.
+            RecordingError: There is no file.
+            TimeoutError: It took longer; it is done nevertheless.
+        """
+        capture = self._capture
+        if capture is None or not self._recording:
+            raise StateError(f"{self._camera.id} is not being recorded")
+        commanded_at = unix_now()
+        self._capture, self._recording = None, False
+        async with deadline(timeout, f"end of the recording of {self._camera.id}"):
+            verdicts = await capture.stop()
+        at, bound = capture.first_frame or (None, None)
+        if not verdicts:
+            raise RecordingError(f"{self._camera.id}: no file was written")
+        return StopReport(
+            commanded_at=commanded_at,
+            stopped_at=unix_now(),
+            status=stop_status(verdicts, capture.trouble),
+            files=media_files(verdicts),
+            first_frame_at=at,
+            first_frame_bound=bound,
+            frame_drift=capture.drift,
+            gaps=capture.gaps,
+            ended_early=capture.ended_early,
+            contradictions=capture.contradictions,
+        )
+
+    async def aclose(self) -> None:
+        """Stop the recording or the stream, if any; harmless when called twice."""
+        capture, self._capture, self._recording = self._capture, None, False
+        if capture is not None:
+            await capture.stop()
+
+    async def _discard(self, capture: "_StreamCapture") -> None:
+        """Clean up after a start that did not lead to a recording."""
+        if self._capture is capture:
+            self._capture = None
+        await capture.stop()
+
+
+class _StreamCapture:
+    """One stream of a server: its UDP port, the session, and the recorder, if it is recorded.
+
+    Attributes:
+        contradictions: Evidence on the first frame that excludes other evidence, in words.
+        trouble: Description of what went wrong, or ``""``.
+    """
+
+    def __init__(self, camera: NanocamCamera, duration: float | None) -> None:
+        self.contradictions: tuple[str, ...] = ()
+        self.trouble = ""
+        self._camera = camera
+        self._address = _any_address(camera.host).strip("[]")
+        self._held = camera.ports.hold(self._address)
+        extension = ExtensionOptions(camera.token, self._held.port, secrets.randbelow(MAX_SSRC + 1))
+        self._session = NanocamSession(camera.host, camera.port, extension, camera.timeouts)
+        self._seconds = min(
+            _STREAM_SECONDS, _STREAM_SECONDS if duration is None else duration + _SPARE_SECONDS
+        )
+        self._recorder: Recorder | None = None
+        self._first: asyncio.Task[float] | None = None
+        self._scope = TaskScope(f"stream of {camera.id}", on_failure=self._task_failed)
+        self._streaming = False
+        self._reliable_reports = False  # whether the sender's RTCP reports are those of asynccam's server
+
+    @property
+    def port(self) -> int:
+        """Return the UDP port of the stream."""
+        return self._held.port
+
+    @property
+    def state(self) -> RecorderState | None:
+        """Return the recorder's state, or None without one."""
+        return None if self._recorder is None else self._recorder.state
+
+    @property
+    def gaps(self) -> tuple[RecordingGap, ...]:
+        """Return the times without frames."""
+        return recording_gaps(() if self._recorder is None else self._recorder.gaps, "no frame came")
+
+    @property
+    def drift(self) -> float:
+        """Return by how many seconds per second the stream's clock may drift: 0 if it is this computer's."""
+        stream = None if self._recorder is None else self._recorder.rtp
+        local = stream is not None and stream.sender is not None and is_local_address(stream.sender.address)
+        return 0.0 if local else DRIFT_LIMIT
+
+    @property
+    def ended_early(self) -> EarlyEnd | None:
+        """Return the early end of the video, or None."""
+        return None if self._recorder is None else self._recorder.ended_early
+
+    @property
+    def first_frame(self) -> tuple[float, float] | None:
+        """Return the capture time of the first frame, Unix seconds, and its bound; None before its packets.
+
+        The more frames and sender reports have arrived, the smaller the bound, see `RtpTimes`. Contradicting
+        evidence is in `contradictions`, and the bound covers all of it.
+        """
+        stream = None if self._recorder is None else self._recorder.rtp
+        if stream is None or stream.sender is None:
+            return None
+        clock = WALL_CLOCK.at(0.0) if is_local_address(stream.sender.address) else None
+        first = stream.times.first_frame(_MAX_TRANSIT, reliable=self._reliable_reports, clock=clock)
+        if first is None:
+            return None
+        self.contradictions = first.contradictions
+        at = WALL_CLOCK.at((first.earliest + first.latest) / 2)
+        return at, (first.latest - first.earliest) / 2
+
+    async def connect(self) -> None:
+        """Connect, for a stream that another program will receive at the port.
+
+        Raises:
+            ConnectionError, TimeoutError: The server cannot be reached.
+        """
+        await self._session.connect()
+        self._held.share()
+
+    async def listen(self, path: Path) -> None:
+        """Connect, and have a recorder listen.
+
+        Raises:
+            ConnectionError, TimeoutError: The server cannot be reached.
+            RecordingError, StorageError: This computer cannot record.
+        """
+        await self._session.connect()
+        source = RtpSource(
+            self._held.port,
+            self._address,
+            latency=round(_JITTER * 1000),
+            sender=self._session.address,
+            held=self._held,
+        )
+        pipeline = Pipeline(source, SingleFile(path))
+        tools = await find_installation()
+        plan = await on_disk(pipeline.plan, tools.elements)
+        await find_installation(plan.graph.factories)
+        self._recorder = Recorder(pipeline, name=self._camera.id)
+        await self._session.connect()
+        self._first = self._scope.spawn(self._recorder.start(timeout=_UNLIMITED), name="first frame")
+        listening = self._scope.spawn(self._recorder.listening(), name="listening")
+        await asyncio.wait(
+            {self._first, listening}, timeout=_LISTEN_SECONDS, return_when=asyncio.FIRST_COMPLETED
+        )
+        if self._first.done():
+            self._first.result()
+
+    async def request(self, timeout: float) -> float:
+        """Have the server stream; return when it had answered, Unix seconds.
+
+        Raises:
+            BusyError: The server streams to another client, or captures.
+            DeviceError: The server refuses, or can only stream to a port that is in use here.
+            AsynccamError: As `NanocamSession.begin`.
+        """
+        camera, session = self._camera, self._session
+        request = VideoRequest(self._seconds, camera.width, camera.height, "udp", session.extension)
+        async with session.exchange() as connection:
+            requested = elapsed()
+            requesting = self._scope.spawn(
+                session.begin(connection, request, timeout, override=camera.override), name="request"
+            )
+            try:
+                answer = await asyncio.shield(requesting)
+            except asyncio.CancelledError:
+                # A server that has the request must be stopped; one that has not would crash at a stop.
+                await see_done({requesting}, until=asyncio.get_running_loop().time() + _CANCEL_SECONDS)
+                raise
+            finally:
+                if requesting.done() and _is_accepted(requesting):
+                    self._streaming = True
+                    session.stream_until = asyncio.get_running_loop().time() + self._seconds
+            if not isinstance(answer, Ok):
+                raise unexpected(answer, connection.peer)
+            accepted_at = unix_now()
+            # A stream that arrived before the request is another sender's.
+            self._held.choose(requested, answer.ssrc)
+            self._reliable_reports = answer.ssrc is not None
+        self._scope.spawn(self._renew(), name="renew")
+        if not session.framed and self.port != camera.ports.preferred:
+            raise DeviceError(
+                f"{camera.id} streams to UDP port {camera.ports.preferred} only, which is taken here"
+            )
+        return accepted_at
+
+    async def wait_for_first_frame(self) -> tuple[float, float]:
+        """Wait for the first frame; return `first_frame`.
+
+        Raises:
+            RecordingError, StorageError: The recorder failed.
+        """
+        assert self._first is not None
+        await asyncio.shield(self._first)
+        first = self.first_frame
+        assert first is not None  # its packets have arrived
+        return first
+
+    async def stop(self) -> tuple[FileVerdict, ...]:
+        """Finish the file, then stop the server's stream; harmless when called twice."""
+        try:
+            if self._recorder is None:
+                return ()
+            if self._first is None or not self._first.done():
+                await self._scope.aclose()
+            await self._recorder.aclose()
+            remarks = []
+            if self._recorder.error is not None:
+                remarks.append(f"ended early: {self._recorder.error}")
+            elif self._recorder.ended_early is not None:
+                remarks.append(f"ended early: {self._recorder.ended_early.reason}")
+            elif self.trouble:
+                remarks.append(self.trouble)
+            if self._recorder.rtp is not None and self._recorder.rtp.trouble:
+                remarks.append(self._recorder.rtp.trouble)
+            self.trouble = "; ".join(remarks)
+            return self._recorder.verdicts
+        finally:
+            await finish(self._release())
+
+    async def _release(self) -> None:
+        try:
+            await self._scope.aclose()
+            if self._streaming:
+                self._streaming = False
+                await self._stop_server()
+        except AsynccamError as error:
+            self.trouble = self.trouble or f"the server may still stream: {error}"
+        finally:
+            await self._session.aclose()
+            self._held.close()
+
+    async def _stop_server(self) -> None:
+        if self._session.framed:
+            self._session.leave_framed()
+            return
+        try:
+            await self._session.reset_timer(_LAST_SECONDS)
+        except StateError:
+            return  # the stream is about to end by itself, and the server would crash at a request
+        await asyncio.sleep(2 * _LAST_SECONDS)  # the server may crash if a client leaves before the end
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(min(_RENEW_SECONDS, self._seconds / 2))
+            await self._session.reset_timer(self._seconds)
+
+    def _task_failed(self, task: str, error: Exception) -> None:
+        if "first frame" not in task and "request" not in task:  # errors of these are raised elsewhere
+            self.trouble = f"the stream was not prolonged: {error}"
+            _LOG.warning("%s: %s", task, error)
+
+
+def _is_accepted(requesting: "asyncio.Task[ReplyEvent]") -> bool:
+    return (
+        not requesting.cancelled() and requesting.exception() is None and isinstance(requesting.result(), Ok)
+    )

@@ -1,70 +1,97 @@
-"""MediaClient: pictures and video from a media server, the maker's or our own.
+"""MediaClient: pictures and video from a media server, the maker's or asynccam's.
 
-See docs/protocols/nanocam.md for the wire, and docs/nanocam.md for its use.
+See docs/protocols/nanocam.md for the protocol, and docs/nanocam.md for the use.
 """
 
+import asyncio
+import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from asynccam.errors import StateError, UsageError
+from asynccam.errors import (
+    AsynccamError,
+    DamagedFileError,
+    DeviceError,
+    RecordingError,
+    RemoteProtocolError,
+    StateError,
+    StorageError,
+    UsageError,
+)
 from asynccam.model.features import Progress
 from asynccam.model.info import LocalFile
+from asynccam.model.safe_files import Folder
+from asynccam.net.transfer.download import PartFile
+from asynccam.recording.events import RecorderStalled
 from asynccam.recording.outputs import RecorderOutput, SingleFile
+from asynccam.recording.pictures import inspect_picture
+from asynccam.recording.pipeline import Pipeline
+from asynccam.recording.recorder import Limits, Recorder
+from asynccam.recording.sources import RtpSource
 from asynccam.recording.verify import FileVerdict
-from asynccam.runtime.disk import on_disk
-from asynccam.runtime.tasks import finish
-from asynccam.systems.nanocam.client_arrays import as_arrays
-from asynccam.systems.nanocam.client_conversation import Conversation
-from asynccam.systems.nanocam.client_fetch import FetchOptions, fetch, prepare
-from asynccam.systems.nanocam.client_receive import Receiver, free_path, receive
-from asynccam.systems.nanocam.client_session import ClientTimeouts
+from asynccam.runtime.disk import on_disk, storage_errors
+from asynccam.runtime.tasks import TaskScope, finish
+from asynccam.runtime.timing import deadline
+from asynccam.systems.nanocam.client_session import ClientTimeouts, NanocamSession, unexpected
 from asynccam.systems.nanocam.csi.hls import HlsPlaylist
+from asynccam.systems.nanocam.filenames import free_path
 from asynccam.systems.nanocam.protocol import (
+    ExtensionOptions,
+    FileListing,
+    Finished,
     ImageRequest,
-    Ours,
+    Ok,
     VideoRequest,
-)
-from asynccam.systems.nanocam.server.options import MEDIA_PORT, MESSAGE_PORT
-from asynccam.systems.nanocam.wire_answers import (
     local_name,
 )
+from asynccam.systems.nanocam.reply_parser import FileBegins
+from asynccam.systems.nanocam.server.options import MEDIA_PORT, MESSAGE_PORT
 from asynccam.wall_clock import local_now
 
 if TYPE_CHECKING:
-    from asynccam.systems.nanocam.client_arrays import Picture
+    import numpy
+
+    Picture = numpy.ndarray[Any, numpy.dtype[numpy.uint8]]
+    """Height x width x 3 bytes, blue first, as in OpenCV."""
+
+_LOG = logging.getLogger(__name__)
 
 WIDTH: Final = 3280
 HEIGHT: Final = 2464
-"""Of a picture, where nothing else is asked for: what the camera has."""
+"""Default size of a picture: the camera's."""
+MAX_FRAMES: Final = 300
+"""Maximum frames of one file that become arrays: at 1920x1080 they take nearly 2 GB."""
 
-_PICTURE: Final = 4.0
-"""Seconds a picture may take beyond its interval: the camera settles for each."""
+_PICTURE_SECONDS: Final = 4.0
+"""Seconds a picture may take in addition to its interval: the exposure settles for each."""
+_JPEG_SUFFIXES: Final = (".jpg", ".jpeg")
 
 
 class MediaClient:
-    """A client of a media server; `connect` it, or use it as a context manager.
+    """Client of a media server; `connect` it, or use it as a context manager.
 
     One request is made at a time; others wait. While a stream is received (`video_request` with
-    ``src="udp"``, `hls_request`) `send_timer_reset` and `kill` may be called beside it.
+    ``src="udp"``, `hls_request`), `send_timer_reset` and `kill` may be called.
 
-    An original server dies of what a client should not send, and of clients that leave while it captures.
-    So the first is not sent, and after a cancelled request its answer is still read, and thrown away,
-    before the next request or by `aclose`.
+    An original server crashes if a client sends what it does not expect, or leaves while it captures. The
+    client does not send such requests. After a cancelled request it still reads the response, and discards
+    it, before the next request or in `aclose`.
 
     Args:
-        host: The server.
-        port: Its TCP port for messages.
-        media_path: Where files go; made if missing.
-        media_port: UDP port streams come to. The maker's servers know 5004 only.
-        token: For a server of our own that wants one. It goes over the network as it is.
-        timeouts: How patient it is.
+        host: Server.
+        port: TCP port for messages.
+        media_path: Directory for files; made if missing.
+        media_port: UDP port for streams. The maker's servers know 5004 only.
+        token: Token of a framed server that requires one. It is sent unencrypted.
+        timeouts: Timeouts.
         digest: Whether files get a SHA-256 digest, which takes another core's time.
 
     Attributes:
-        media_path: Where files go.
-        received: The files of the last request that brought some, with their digests.
+        media_path: As given.
+        received: Files of the last request that returned some, with their digests.
     """
 
     def __init__(
@@ -82,58 +109,58 @@ class MediaClient:
         self.media_path = Path(media_path)
         self._timeouts = timeouts or ClientTimeouts()
         self._digest = digest
-        self._talk = Conversation(host, port, Ours(token, media_port), self._timeouts)
-        self._receiver: Receiver | None = None
+        self._session = NanocamSession(host, port, ExtensionOptions(token, media_port), self._timeouts)
+        self._receiver: _StreamReceiver | None = None
 
     # -- settings -----------------------------------------------------------------------------------
 
     def set_hostip(self, host: str) -> None:
-        """Name the server, by address or name; counts from the next `connect` on."""
-        self._talk.host = host
+        """Set the server's address or name; takes effect at the next `connect`."""
+        self._session.host = host
 
     def set_msg_port(self, port: int) -> None:
-        """Set the server's TCP port for messages; counts from the next `connect` on."""
-        self._talk.port = port
+        """Set the server's TCP port for messages; takes effect at the next `connect`."""
+        self._session.port = port
 
     def set_media_port(self, port: int) -> None:
-        """Set the UDP port that streams come to.
+        """Set the UDP port for streams.
 
         Raises:
-            UsageError: It is none.
+            UsageError: Not a port from 1024 to 65535.
         """
-        self._talk.ours = Ours(self._talk.ours.token, port)
+        self._session.extension = ExtensionOptions(self._session.extension.token, port)
 
     def set_media_path(self, path: str | Path) -> None:
-        """Set where files go; made if missing."""
+        """Set the directory for files; made if missing."""
         self.media_path = Path(path)
 
     @property
     def framed(self) -> bool | None:
-        """Whether the server is one of ours; None before its first answer."""
-        return self._talk.framed
+        """Return whether the server is one of asynccam's; None before its first response."""
+        return self._session.framed
 
-    # -- life ---------------------------------------------------------------------------------------
+    # -- lifecycle ----------------------------------------------------------------------------------
 
     async def connect(self) -> None:
-        """Connect; harmless when connected. A connection that was lost is made again when it is needed.
+        """Connect; harmless when connected. A connection that is lost is made again when it is needed.
 
-        An original server serves one client: with another one there, the connection is made, and requests
-        wait in vain.
+        An original server serves one client at a time: the connection of a second one is accepted, and its
+        requests time out.
 
         Raises:
-            ConnectionError, TimeoutError: It cannot be reached.
-            UsageError: Host or port cannot be right.
+            ConnectionError, TimeoutError: The server cannot be reached.
+            UsageError: Host or port is not valid.
         """
-        await self._talk.connect()
+        await self._session.connect()
 
     async def aclose(self) -> None:
         """Say goodbye and disconnect; harmless when called twice.
 
-        Waits up to ``timeouts.leave`` for an original server to end a capture whose answer is still owed.
+        Waits up to ``timeouts.leave`` for an original server to end a capture whose response is pending.
         """
         if self._receiver is not None:
             await self._receiver.stop()
-        await self._talk.aclose()
+        await self._session.aclose()
 
     async def __aenter__(self) -> "MediaClient":
         await self.connect()
@@ -155,33 +182,33 @@ class MediaClient:
         display: bool = False,
         override: bool = False,
     ) -> tuple[list[Path], "list[Picture]"]:
-        """Have pictures taken, and bring them home.
+        """Have the server take pictures, and download them.
 
         Args:
-            frames: How many.
-            interval: Seconds between them; an original server knows whole ones, and gets them rounded up.
+            frames: Number of pictures.
+            interval: Seconds between them; rounded up to whole ones for an original server.
             width: Pixels; an original server ignores it.
             height: Pixels; an original server ignores it.
-            display: Return the pictures as arrays as well. Nothing is shown: a library opens no windows.
-            override: End a stream that has the camera, whoever it is for.
+            display: Also return the pictures as arrays. No window is opened.
+            override: End a stream that has the camera, whichever client it is for.
 
         Returns:
-            The files, and with ``display`` the pictures: height x width x 3 bytes, blue first, as OpenCV has
-            them. Without the extra ``video`` there are none.
+            The files, and with ``display`` the pictures: height x width x 3 bytes, blue first, as in OpenCV.
+            Without the extra ``video`` there are no arrays.
 
         Raises:
-            BusyError: A stream has the camera, and ``override`` was not asked for or not allowed.
-            ConnectionError, TimeoutError: The server is gone, or does not answer.
-            TransferError: A file ended early; what came of it is kept. Those before it are in `received`.
-            DamagedFileError: A picture is broken; it is kept as ``part``, and the others are in `received`.
+            BusyError: A stream has the camera, and ``override`` is False or not allowed.
+            ConnectionError, TimeoutError: The connection is lost, or the server does not answer.
+            TransferError: A file ended early; its part is kept. Those before it are in `received`.
+            DamagedFileError: A picture is damaged; it is kept as ``part``, and the others are in `received`.
             DeviceError: The server took no picture.
             AuthenticationError: The token is missing or wrong.
-            RemoteProtocolError: The server sends nonsense.
-            StorageError: This computer's disk.
-            UsageError: A number cannot be.
+            RemoteProtocolError: The server breaks the protocol.
+            StorageError: The files cannot be written.
+            UsageError: A number is out of range.
         """
         files = await self.fetch_images(frames, interval, width=width, height=height, override=override)
-        return await as_arrays([one.path for one in files], display)
+        return await _as_arrays([file.path for file in files], display)
 
     async def video_request(
         self,
@@ -192,17 +219,16 @@ class MediaClient:
         override: bool = False,
         src: Literal["file", "udp"] = "file",
     ) -> tuple[list[Path], "list[Picture]"]:
-        """Have a video recorded and bring it home, or receive it as it is taken.
+        """Have the server record a video and download it, or receive it live.
 
         Args:
-            duration: Seconds; an original server knows whole ones, and gets them rounded up.
+            duration: Seconds; rounded up to whole ones for an original server.
             width: Pixels; an original server ignores it.
             height: Pixels; an original server ignores it.
-            display: Return the frames as arrays as well, `MAX_FRAMES` at most. Nothing is shown: a library
-                opens no windows.
-            override: End a stream that has the camera, whoever it is for.
-            src: ``file``: the server records an MP4 and sends that; ``udp``: it streams, and the MP4 is
-                recorded here, from its first frame on.
+            display: Also return the frames as arrays, `MAX_FRAMES` at most. No window is opened.
+            override: End a stream that has the camera, whichever client it is for.
+            src: ``file``: the server records an MP4 and sends it; ``udp``: the server streams, and the MP4
+                is recorded here, from its first frame on.
 
         Returns:
             The file, and with ``display`` its frames, as in `image_request`.
@@ -210,18 +236,18 @@ class MediaClient:
         Raises:
             BusyError, ConnectionError, TimeoutError, TransferError, DeviceError, AuthenticationError,
             RemoteProtocolError, StorageError, UsageError: As `image_request`.
-            RecordingError: GStreamer is missing here, or no stream came (``udp``).
+            RecordingError: GStreamer is missing here, or no stream arrived (``udp``).
         """
         if src == "file":
             file = await self.fetch_video(duration, width=width, height=height, override=override)
-            return await as_arrays([file.path], display)
+            return await _as_arrays([file.path], display)
         if src != "udp":
-            raise UsageError(f"a video comes as a file or by udp, not as {src!r}")
-        await on_disk(prepare, self.media_path)
+            raise UsageError(f"src must be 'file' or 'udp', not {src!r}")
+        await on_disk(_prepare_directory, self.media_path)
         name = local_name(local_now().strftime("%Y-%m-%d %H:%M:%S.mp4"))
         output = SingleFile(await on_disk(free_path, self.media_path / name))
         verdicts = await self.receive_stream(output, duration, width=width, height=height, override=override)
-        return await as_arrays([one.path for one in verdicts], display)
+        return await _as_arrays([verdict.path for verdict in verdicts], display)
 
     async def hls_request(
         self,
@@ -236,22 +262,22 @@ class MediaClient:
         hls_maxfiles: int = 10,
         hls_duration: int = 5,
     ) -> tuple[FileVerdict, ...]:
-        """Receive a stream into an HLS playlist for others to watch; returns when it is over.
+        """Receive a stream into an HLS playlist; returns when it is over.
 
         Args:
             duration: Seconds, from the first frame.
-            hls_root: URL that the segments' directory is served at, such as ``http://localhost/``.
+            hls_root: URL of the segments' directory, such as ``http://localhost/``.
             hls_playloc: Path of the playlist, such as ``/var/www/public/stream0.m3u8``.
             hls_loc: Path of the segments, such as ``/var/www/public/fragment%05d.ts``.
             width: Pixels; an original server ignores it.
             height: Pixels; an original server ignores it.
-            override: End a stream that has the camera, whoever it is for.
-            hls_len: Segments the playlist names, 0 for all.
-            hls_maxfiles: Segments that are kept, 0 for all.
+            override: End a stream that has the camera, whichever client it is for.
+            hls_len: Number of segments in the playlist, 0 for all.
+            hls_maxfiles: Number of segments to keep, 0 for all.
             hls_duration: Seconds of a segment.
 
         Returns:
-            What is in each segment that is there at the end.
+            The verdict on each segment that is left at the end.
 
         Raises:
             BusyError, ConnectionError, TimeoutError, DeviceError, AuthenticationError, RemoteProtocolError,
@@ -260,38 +286,37 @@ class MediaClient:
         output = HlsPlaylist(
             hls_root, Path(hls_playloc), os.fspath(hls_loc), hls_len, hls_maxfiles, hls_duration
         )
-        await on_disk(prepare, output.directory)
-        await on_disk(prepare, output.playlist.absolute().parent)
+        await on_disk(_prepare_directory, output.directory)
+        await on_disk(_prepare_directory, output.playlist.absolute().parent)
         return await self.receive_stream(output, duration, width=width, height=height, override=override)
 
     async def send_timer_reset(self, duration: float) -> None:
-        """Let the stream that is being received go on for so many seconds from now.
+        """Let the stream that is being received go on for ``duration`` seconds from now.
 
         Raises:
             StateError: An original server has no stream running for this client, or one that is about to
-                end: it would die of the request.
-            DeviceError: A server of our own has none running.
-            ConnectionError, TimeoutError, RemoteProtocolError: As everywhere.
+                end: it would crash.
+            DeviceError: A framed server has no stream running.
+            ConnectionError, TimeoutError, RemoteProtocolError: As `image_request`.
         """
-        await self._talk.reset_timer(duration)
+        await self._session.reset_timer(duration)
         if self._receiver is not None:
             self._receiver.reset_timer(duration)
 
     async def kill(self) -> None:
-        """End the stream that has the camera, this client's or another's; harmless when there is none.
+        """End the stream that has the camera, of this client or another; harmless when there is none.
 
-        An original server survives a kill only in the place of another stream, so there the stream makes
-        room for one of a second, at which nobody looks.
+        An original server survives a kill only if another stream takes the place; that is one of a second.
 
         Raises:
-            BusyError: The server does not let this client end what another one has running.
-            ConnectionError, TimeoutError, RemoteProtocolError: As everywhere.
+            BusyError: The server does not let this client end another client's capture.
+            ConnectionError, TimeoutError, RemoteProtocolError: As `image_request`.
         """
-        await self._talk.kill()
+        await self._session.kill()
         if self._receiver is not None:
             await self._receiver.stop()
 
-    # -- what they are made of ----------------------------------------------------------------------
+    # -- with digests and progress ------------------------------------------------------------------
 
     async def fetch_images(
         self,
@@ -304,23 +329,13 @@ class MediaClient:
         directory: Path | None = None,
         progress: Progress | None = None,
     ) -> tuple[LocalFile, ...]:
-        """Have pictures taken, and bring them home: what `image_request` is made of; its errors are the same.
+        """Have the server take pictures, and download them; arguments and errors as of `image_request`.
 
-        Args:
-            frames: How many.
-            interval: Seconds between them.
-            width: Pixels.
-            height: Pixels.
-            override: End a stream that has the camera.
-            directory: Where they go instead of `media_path`.
-            progress: Told of the bytes of each file.
-
-        Returns:
-            The files with their digests.
+        ``directory`` replaces `media_path`; ``progress`` is called with the bytes of each file.
         """
-        request = ImageRequest(frames, interval, width, height, self._talk.ours)
-        took = frames * (interval + _PICTURE)
-        return await self._fetch(request, took, override=override, directory=directory, progress=progress)
+        request = ImageRequest(frames, interval, width, height, self._session.extension)
+        capture = frames * (interval + _PICTURE_SECONDS)
+        return await self._fetch(request, capture, override, directory, progress)
 
     async def fetch_video(
         self,
@@ -332,24 +347,12 @@ class MediaClient:
         directory: Path | None = None,
         progress: Progress | None = None,
     ) -> LocalFile:
-        """Have a video recorded, and bring it home: what `video_request` is made of; its errors are the same.
+        """Have the server record a video, and download it; arguments and errors as of `video_request`.
 
-        Args:
-            duration: Seconds.
-            width: Pixels.
-            height: Pixels.
-            override: End a stream that has the camera.
-            directory: Where it goes instead of `media_path`.
-            progress: Told of the bytes.
-
-        Returns:
-            The file with its digest.
+        ``directory`` replaces `media_path`; ``progress`` is called with the bytes of the file.
         """
-        request = VideoRequest(duration, width, height, "file", self._talk.ours)
-        files = await self._fetch(
-            request, duration, override=override, directory=directory, progress=progress
-        )
-        return files[0]
+        request = VideoRequest(duration, width, height, "file", self._session.extension)
+        return (await self._fetch(request, duration, override, directory, progress))[0]
 
     async def receive_stream(
         self,
@@ -360,47 +363,213 @@ class MediaClient:
         height: int = HEIGHT,
         override: bool = False,
     ) -> tuple[FileVerdict, ...]:
-        """Receive a stream by UDP until its time is over, it stops coming, or `kill` is called.
+        """Receive a stream by UDP until its time is over, it stops, or `kill` is called.
 
-        Cancelled, it finishes the files; a server of our own is parted with, which ends the stream.
-
-        Args:
-            output: Where it goes.
-            duration: Seconds, from the first frame; `send_timer_reset` changes it.
-            width: Pixels.
-            height: Pixels.
-            override: End a stream that has the camera.
+        ``duration`` is in seconds from the first frame; `send_timer_reset` changes it. Cancelled, it finishes
+        the files; a framed server stops sending however this ends.
 
         Returns:
-            What is in each file.
+            The verdict on each file.
 
         Raises:
             StateError: A stream is being received already.
             BusyError, ConnectionError, TimeoutError, DeviceError, AuthenticationError, RemoteProtocolError,
             RecordingError, StorageError, UsageError: As `video_request`.
         """
-        request = VideoRequest(duration, width, height, "udp", self._talk.ours)
+        request = VideoRequest(duration, width, height, "udp", self._session.extension)
         if self._receiver is not None:
             raise StateError("a stream is being received already")
-        port = self._talk.ours.port or MEDIA_PORT
-        async with Receiver(port, output, duration, self._talk.address) as receiver:
+        port = self._session.extension.port or MEDIA_PORT
+        async with _StreamReceiver(port, output, duration, self._session.address) as receiver:
             self._receiver = receiver
             try:
-                return await receive(receiver, self._talk, request, self._timeouts, override=override)
+                return await self._receive(receiver, request, override)
             finally:
                 self._receiver = None
+
+    # -- files --------------------------------------------------------------------------------------
 
     async def _fetch(
         self,
         request: ImageRequest | VideoRequest,
-        took: float,
-        *,
+        capture: float,
         override: bool,
         directory: Path | None,
         progress: Progress | None,
     ) -> tuple[LocalFile, ...]:
-        self.received = []
-        where, files, timeouts = directory or self.media_path, self.received, self._timeouts
-        options = FetchOptions(override, self._digest, progress)
-        await fetch(self._talk, request, where, files, timeouts, took=took, options=options)
-        return tuple(self.received)
+        """Request files and download them; ``capture`` is the capture's own time in seconds."""
+        self.received = files = []
+        directory = directory or self.media_path
+        await on_disk(_prepare_directory, directory)
+        damaged: DamagedFileError | None = None
+        async with self._session.exchange() as connection:
+            answer = await self._session.begin(
+                connection, request, capture + self._timeouts.capture, override=override
+            )
+            if not isinstance(answer, FileListing):
+                raise unexpected(answer, connection.peer)
+            for file in answer.files:
+                start = await connection.answer(self._timeouts.stall, "file")
+                if not isinstance(start, FileBegins):
+                    raise RemoteProtocolError(f"{connection.peer} does not send {file.name!r}")
+                name = local_name(file.name)
+                part = await PartFile.open(directory, name, size=file.size, digest=self._digest)
+                async with part:
+                    await connection.receive(part, progress)
+                    try:
+                        await _check_picture(part)
+                    except DamagedFileError as error:
+                        # The others follow, and an original server crashes if a client leaves before.
+                        damaged = damaged or error
+                    else:
+                        files.append(await part.commit(file.name))
+            end = await connection.answer(self._timeouts.stall, "end of the files")
+            if not isinstance(end, Finished):
+                raise unexpected(end, connection.peer)
+            if not files and damaged is None:
+                raise DeviceError(f"{connection.peer} captured nothing")
+        if damaged is not None:
+            raise damaged
+        return tuple(files)
+
+    # -- streams ------------------------------------------------------------------------------------
+
+    async def _receive(
+        self, receiver: "_StreamReceiver", request: VideoRequest, override: bool
+    ) -> tuple[FileVerdict, ...]:
+        session, accepted = self._session, False
+        async with TaskScope("nanocam stream") as scope:
+            try:
+                # Listening before the stream begins, so that its first key frame is not missed.
+                listening = scope.spawn(receiver.listen(self._timeouts.capture), name="first frame")
+                async with session.exchange() as connection:
+                    answer = await session.begin(
+                        connection, request, self._timeouts.capture, override=override
+                    )
+                    if not isinstance(answer, Ok):
+                        raise unexpected(answer, connection.peer)
+                accepted = True
+                session.stream_until = asyncio.get_running_loop().time() + request.duration
+                async with deadline(self._timeouts.first_frame, f"first frame from {connection.peer}"):
+                    await listening
+                return await receiver.run()
+            finally:
+                if accepted:
+                    session.leave_framed()
+                session.stream_until = 0.0
+
+
+class _StreamReceiver:
+    """Receives one stream; a context manager that ends it."""
+
+    def __init__(self, port: int, output: RecorderOutput, duration: float, sender: str | None) -> None:
+        any_address = "::" if sender is not None and ":" in sender else "0.0.0.0"  # noqa: S104
+        source = RtpSource(port, any_address, sender=sender)
+        self._recorder = Recorder(
+            Pipeline(source, output), name="nanocam stream", limits=Limits(seconds=duration)
+        )
+        self._new_duration: float | None = None
+
+    async def listen(self, timeout: float) -> None:
+        """Return when the first frame is written, or the recorder gave up: `run` raises its error then."""
+        with suppress(AsynccamError):  # kept by the recorder
+            await self._recorder.start(timeout=timeout)
+
+    async def run(self) -> tuple[FileVerdict, ...]:
+        """Record until the time is over, the stream stops or `stop` is called; return the verdicts.
+
+        Raises:
+            RecordingError: The recorder failed, or the files have no frame.
+        """
+        if self._new_duration is not None:
+            self._recorder.reset_timer(self._new_duration)
+        with self._recorder.events.subscribe(self._stalled, RecorderStalled):
+            await self._recorder.wait()
+        verdicts = await self._recorder.stop()
+        if self._recorder.error is not None:
+            raise self._recorder.error
+        if not any(verdict.frames for verdict in verdicts):
+            raise RecordingError("the stream had no frame")
+        return verdicts
+
+    def reset_timer(self, duration: float) -> None:
+        """Go on for so many seconds from now, or from the first frame if that has not arrived."""
+        self._new_duration = duration
+        self._recorder.reset_timer(duration)
+
+    @property
+    def receiving(self) -> bool:
+        """Return whether the first frame has arrived."""
+        return self._recorder.first_frame_at is not None
+
+    async def stop(self) -> None:
+        """Stop and finish the files; harmless before the first frame."""
+        if self.receiving:
+            await self._recorder.stop()
+
+    async def __aenter__(self) -> "_StreamReceiver":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._recorder.aclose()
+
+    async def _stalled(self, event: RecorderStalled) -> None:
+        # The protocol has no message for the end of a stream.
+        await self._recorder.stop()
+
+
+async def _check_picture(part: PartFile) -> None:
+    """Parse a JPEG that was received and drop bytes before its start; ignore any other file.
+
+    Raises:
+        DamagedFileError: The picture is damaged, or there is none; the part is kept.
+        StorageError: The part cannot be read or written.
+    """
+    if part.target.suffix.lower() not in _JPEG_SUFFIXES:
+        return
+    try:
+        begin = await on_disk(inspect_picture, part.path, part.target.name)
+    except RemoteProtocolError as error:
+        verdict = error.verdict if isinstance(error, DamagedFileError) else "damaged"
+        kept = await part.keep()
+        text = f"{error}; what came is kept as {kept}"
+        raise DamagedFileError(text, part=kept, received=part.received, verdict=verdict) from error
+    if begin:
+        await part.drop_head(begin)
+
+
+def _prepare_directory(directory: Path) -> None:
+    """Make the directory and check that it can be written, before the server is asked; blocking."""
+    with storage_errors("store files in", directory):
+        Folder(directory, make=True).close()
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise StorageError(f"cannot store files in {directory}: no permission to write there")
+
+
+async def _as_arrays(paths: list[Path], wanted: bool) -> tuple[list[Path], "list[Picture]"]:
+    """Return the files, and if wanted their frames; without PyAV, or of a damaged file, there are none."""
+    if not wanted:
+        return paths, []
+    try:
+        import av  # noqa: F401 - checked here, used in a thread
+        import numpy  # noqa: F401 - as above
+    except ImportError:
+        _LOG.warning("pictures as arrays need asynccam[video]; %d files have none", len(paths))
+        return paths, []
+    return paths, [picture for path in paths for picture in await on_disk(_decode, path)]
+
+
+def _decode(path: Path) -> "list[Picture]":
+    import av
+
+    pictures: list[Picture] = []
+    try:
+        with av.open(str(path)) as container:
+            for frame in container.decode(video=0):
+                if len(pictures) == MAX_FRAMES:
+                    _LOG.warning("%s has more than %d frames; the others are in the file", path, MAX_FRAMES)
+                    break
+                pictures.append(frame.to_ndarray(format="bgr24").astype("uint8", copy=False))
+    except (av.FFmpegError, IndexError) as error:
+        _LOG.warning("%s cannot be decoded: %s", path, error)
+    return pictures

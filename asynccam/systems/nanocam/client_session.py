@@ -1,18 +1,27 @@
-"""One connection of a media client: requests out, answers in, files past Python where that is possible.
+"""A media client's session with its server: one request at a time, on a connection that is made again.
 
-An original server dies of a client that leaves while it captures, so a connection knows which answers
-it is still owed, and can see them through. See docs/protocols/nanocam.md, "Seen on the original server".
+An original server crashes if a client sends what it does not expect, or leaves while it captures. So a
+connection knows which responses are pending and can read them to the end, and the session sends an original
+only what it survives. See docs/protocols/nanocam.md, "Seen on the original server".
 """
 
 import asyncio
 import logging
 import socket
 from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, fields
 from typing import Final
 
 from asynccam.errors import (
+    AsynccamError,
+    AuthenticationError,
+    BusyError,
     ConnectionError,
+    DeviceError,
+    RemoteProtocolError,
+    StateError,
     TimeoutError,
     TransferError,
     UsageError,
@@ -24,39 +33,46 @@ from asynccam.redaction import loggable
 from asynccam.runtime.timing import deadline
 from asynccam.systems.nanocam.protocol import (
     GOODBYE,
-    Request,
-    encode_request,
-)
-from asynccam.systems.nanocam.reply_parser import FileData, FileEnds, ReplyEvent, ReplyReader
-from asynccam.systems.nanocam.wire_answers import (
     Busy,
+    ExtensionOptions,
     Finished,
+    ImageRequest,
+    KillRequest,
     Ok,
     Refused,
+    Request,
+    ResetTimerRequest,
+    VideoRequest,
+    encode_request,
 )
+from asynccam.systems.nanocam.reply_parser import FileChunk, FileEnds, ReplyEvent, ReplyReader
 
 _LOG = logging.getLogger(__name__)
 
-_READ: Final = 256 * 1024
-_BULK: Final = 256 * 1024
-"""Bytes that are worth a download engine."""
-_BATCH: Final = 1024 * 1024
-"""Bytes that are worth a way to the disk and back; less costs speed, more memory."""
+_READ_SIZE: Final = 256 * 1024
+_MIN_BULK: Final = 256 * 1024
+"""Bytes from which on a download engine pays."""
+_WRITE_SIZE: Final = 1024 * 1024
+"""Bytes of one write to the disk; less costs speed, more costs memory."""
+_RESET_MARGIN: Final = 1.5
+"""Do not send a timer reset within this many seconds of the stream's end: an original server crashes."""
+_BUSY_RETRY: Final = 0.25
+_SHORT_STREAM_SIZE: Final = (1920, 1080)
 
 
 @dataclass(frozen=True, slots=True)
 class ClientTimeouts:
-    """How patient a `MediaClient` is, in seconds.
+    """Timeouts of a `MediaClient`, in seconds.
 
     Attributes:
         connect: For a connection.
-        answer: For an answer that takes no capture: to a stream that is asked for, a kill, a longer time.
-        capture: Beyond what a capture takes by itself, waiting for the camera included.
+        answer: For a response that needs no capture: to a stream request, a kill, a timer reset.
+        capture: In addition to the capture's own time; includes waiting for the camera.
         stall: Without a byte of a file.
-        first_frame: For the first frame of a stream, from when the server has said that it begins.
-        quiet: After which a file that does not tell its end is taken for complete.
-        leave: `MediaClient.aclose` waits for an original server to end a capture, because it would die of a
-            client that leaves.
+        first_frame: For the first frame of a stream, after the server has accepted it.
+        quiet: Silence after which a file without an end marker is complete.
+        leave: `MediaClient.aclose` waits for an original server to end a capture, because it would crash if
+            a client left.
     """
 
     connect: float = 10.0
@@ -68,22 +84,22 @@ class ClientTimeouts:
     leave: float = 15.0
 
     def __post_init__(self) -> None:
-        for one in fields(self):
-            if not getattr(self, one.name) > 0:
-                raise UsageError(f"{one.name} of a media client is above 0, not {getattr(self, one.name)}")
+        for field in fields(self):
+            if not getattr(self, field.name) > 0:
+                raise UsageError(f"{field.name} must be > 0 s, not {getattr(self, field.name)}")
 
 
-class Link:
-    """A connected socket with its reader; the caller sees that one request is made at a time.
+class NanocamConnection:
+    """A connected socket with its reader; the caller makes one request at a time.
 
     Attributes:
-        peer: The server, for errors.
-        owed: Answers that have not come to their end.
+        peer: Name of the server, for errors.
+        pending: Number of responses that are not complete.
     """
 
     def __init__(self, sock: socket.socket, peer: str, timeouts: ClientTimeouts) -> None:
         self.peer = peer
-        self.owed = 0
+        self.pending = 0
         self._sock = sock
         self._timeouts = timeouts
         self._reader = ReplyReader(peer=peer)
@@ -91,7 +107,7 @@ class Link:
         self._due = 0.0
 
     @classmethod
-    async def open(cls, host: str, port: int, timeouts: ClientTimeouts) -> "Link":
+    async def open(cls, host: str, port: int, timeouts: ClientTimeouts) -> "NanocamConnection":
         """Connect.
 
         Raises:
@@ -102,25 +118,21 @@ class Link:
 
     @property
     def address(self) -> str:
-        """The server's IP address."""
+        """Return the server's IP address."""
         address: str = self._sock.getpeername()[0]
         return address.partition("%")[0].removeprefix("::ffff:")
 
     @property
     def framed(self) -> bool | None:
-        """Whether the server is one of ours; None as long as it has not answered."""
+        """Return whether the server sends framed responses; None before the first one."""
         return self._reader.framed
 
     async def send(self, request: Request, timeout: float) -> None:
-        """Send a request, in one piece.
-
-        Args:
-            request: What is asked.
-            timeout: Seconds the answer may take.
+        """Send a request, to be answered within ``timeout`` seconds.
 
         Raises:
-            ConnectionError: The server is gone.
-            TimeoutError: It takes no request.
+            ConnectionError: The connection is lost.
+            TimeoutError: The server does not read.
         """
         payload = encode_request(request)
         if _LOG.isEnabledFor(logging.DEBUG):
@@ -128,45 +140,41 @@ class Link:
         self._due = asyncio.get_running_loop().time() + timeout
         async with deadline(self._timeouts.answer, f"room for a request to {self.peer}"):
             try:
-                self.owed += 1  # whatever happens now, a part of it may have left
+                self.pending += 1  # from here on a part of it may have left
                 await asyncio.get_running_loop().sock_sendall(self._sock, payload)
             except OSError as error:
-                raise self._gone(error) from error
+                raise self._lost(error) from error
 
-    async def answer(self, timeout: float, what: str) -> ReplyEvent:
-        """The next event of an answer.
-
-        Args:
-            timeout: Seconds it may take.
-            what: Names the wait in the error.
+    async def answer(self, timeout: float, awaited: str) -> ReplyEvent:
+        """Return the next event of a response; ``awaited`` names it in errors.
 
         Raises:
-            ConnectionError: The server is gone.
-            TimeoutError: Nothing came.
-            RemoteProtocolError: What came makes no sense.
+            ConnectionError: The connection is lost.
+            TimeoutError: Nothing arrived.
+            RemoteProtocolError: The server breaks the protocol.
         """
-        async with deadline(timeout, f"{what} from {self.peer}", maybe_executed=True):
+        async with deadline(timeout, f"{awaited} from {self.peer}", maybe_executed=True):
             return await self._next()
 
     async def receive(self, part: PartFile, progress: Progress | None) -> None:
-        """Take a file, of which the beginning was announced, into a part.
+        """Receive a file whose beginning was announced.
 
         Raises:
-            TransferError: The server went away or fell silent; the part is kept.
+            TransferError: The connection was lost or stalled; the part is kept.
             StorageError: The disk refuses; the part is kept.
-            RemoteProtocolError: What came makes no sense.
+            RemoteProtocolError: The server breaks the protocol.
         """
         batch: list[memoryview] = []
         try:
             while True:
-                if not self._events and self._reader.bulk >= _BULK:
+                if not self._events and self._reader.bulk >= _MIN_BULK:
                     await _write(part, batch)
-                    await self._bulk(part, progress)
+                    await self._receive_bulk(part, progress)
                     continue
                 event = await self.answer(self._timeouts.stall, f"further byte of {part.target.name}")
-                if isinstance(event, FileData):
+                if isinstance(event, FileChunk):
                     batch.append(event.data)
-                if isinstance(event, FileEnds) or sum(map(len, batch)) >= _BATCH:
+                if isinstance(event, FileEnds) or sum(map(len, batch)) >= _WRITE_SIZE:
                     await _write(part, batch)
                     if progress is not None:
                         progress(part.received, part.size)
@@ -181,46 +189,44 @@ class Link:
                 expected=part.size,
             ) from error
 
-    async def settle(self) -> None:
-        """See every answer that is owed to its end, and throw it away.
+    async def drain(self) -> None:
+        """Read all pending responses to their end, and discard them.
 
         Raises:
-            ConnectionError, TimeoutError, RemoteProtocolError: It does not come to that.
+            ConnectionError, TimeoutError, RemoteProtocolError: As `answer`.
         """
-        while self.owed:
+        while self.pending:
             left = self._due - asyncio.get_running_loop().time()
-            await self.answer(max(left, self._timeouts.stall), "end of an answer that nobody waits for")
+            await self.answer(max(left, self._timeouts.stall), "end of a cancelled request's answer")
 
     def close(self) -> None:
-        """Say goodbye, if the socket takes it at once, and close; harmless when called twice."""
+        """Say goodbye, if the socket accepts it at once, and close; harmless when called twice."""
         try:
             if self._sock.fileno() >= 0:
                 self._sock.send(GOODBYE)
         except OSError:
-            pass  # it is gone, or does not read
+            pass  # the connection is lost, or the server does not read
         finally:
             self._sock.close()
 
-    # -- within -------------------------------------------------------------------------------------
-
     async def _next(self) -> ReplyEvent:
         if not self._events:
-            self._events.extend(self._reader.feed(b""))  # raises a fault that stood behind the last events
+            self._events.extend(self._reader.feed(b""))  # raises a fault behind the last events
         while not self._events:
-            data = await self._some()
+            data = await self._read()
             self._events.extend(self._reader.feed(data) if data else self._reader.conclude())
             if not data and not self._events:
                 raise ConnectionError(f"{self.peer} closed the connection", maybe_executed=True)
         event = self._events.popleft()
-        if _LOG.isEnabledFor(logging.DEBUG) and not isinstance(event, FileData):
+        if _LOG.isEnabledFor(logging.DEBUG) and not isinstance(event, FileChunk):
             _LOG.debug("%s: response %s", self.peer, loggable(event))
         if isinstance(event, Busy | Ok | Refused | Finished):
-            self.owed = max(0, self.owed - 1)
+            self.pending = max(0, self.pending - 1)
         return event
 
-    async def _some(self) -> bytes:
-        """Some bytes; nothing when the server has closed, or when its silence means an end."""
-        if not self._reader.may_be_over:
+    async def _read(self) -> bytes:
+        """Read some bytes; none if the server has closed, or if its silence means an end."""
+        if not self._reader.ends_at_silence:
             return await self._receive()
         try:
             async with deadline(self._timeouts.quiet, "further byte"):
@@ -230,13 +236,13 @@ class Link:
 
     async def _receive(self) -> bytes:
         try:
-            data = await asyncio.get_running_loop().sock_recv(self._sock, _READ)
+            data = await asyncio.get_running_loop().sock_recv(self._sock, _READ_SIZE)
         except OSError as error:
-            raise self._gone(error) from error
+            raise self._lost(error) from error
         await asyncio.sleep(0)  # sock_recv does not yield while data is there
         return data
 
-    async def _bulk(self, part: PartFile, progress: Progress | None) -> None:
+    async def _receive_bulk(self, part: PartFile, progress: Progress | None) -> None:
         before = part.received
         try:
             await receive_file(
@@ -249,15 +255,231 @@ class Link:
         finally:
             self._reader.skip(part.received - before)
 
-    def _gone(self, error: OSError) -> ConnectionError:
+    def _lost(self, error: OSError) -> ConnectionError:
         return ConnectionError(
-            f"{self.peer} is gone: {error.strerror or error}", maybe_executed=self.owed > 0
+            f"the connection to {self.peer} is lost: {error.strerror or error}",
+            maybe_executed=self.pending > 0,
         )
 
 
 async def _write(part: PartFile, batch: list[memoryview]) -> None:
-    """Write what has come, in one go."""
     if batch:
         data = batch[0] if len(batch) == 1 else b"".join(batch)
         batch.clear()
         await part.write(data)
+
+
+class NanocamSession:
+    """One request at a time, on a connection that is made again when it was lost.
+
+    Attributes:
+        host, port: Server; a change takes effect at the next connection.
+        extension: Added to requests, for a framed server.
+        stream_until: Loop time at which this client's stream ends by itself; 0 for none.
+    """
+
+    def __init__(self, host: str, port: int, extension: ExtensionOptions, timeouts: ClientTimeouts) -> None:
+        self.host = host
+        self.port = port
+        self.extension = extension
+        self.stream_until = 0.0
+        self._timeouts = timeouts
+        self._connection: NanocamConnection | None = None
+        self._turn = asyncio.Lock()
+        self._open = False
+
+    @property
+    def framed(self) -> bool | None:
+        """Return whether the server sends framed responses; None before the first one."""
+        return None if self._connection is None else self._connection.framed
+
+    @property
+    def address(self) -> str | None:
+        """Return the server's IP address, which its streams come from; None while not connected."""
+        return None if self._connection is None else self._connection.address
+
+    async def connect(self) -> None:
+        """Connect; harmless when connected.
+
+        Raises:
+            ConnectionError, TimeoutError: The server cannot be reached.
+            UsageError: Host or port is not valid.
+        """
+        async with self._turn:
+            await self._connect()
+
+    async def aclose(self) -> None:
+        """Say goodbye, once an original has sent what is pending or ``timeouts.leave`` is over."""
+        self._open = False
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        try:
+            if connection.pending and not connection.framed:
+                async with asyncio.timeout(self._timeouts.leave):
+                    await connection.drain()
+        except (AsynccamError, OSError):
+            pass  # lost, or too slow: nothing else can be done for the server
+        finally:
+            connection.close()
+
+    def leave_framed(self) -> None:
+        """Close the connection to a framed server, which then stops what it does for this client."""
+        if self._connection is not None and self._connection.framed:
+            self._drop(self._connection)
+
+    @asynccontextmanager
+    async def exchange(self) -> AsyncIterator[NanocamConnection]:
+        """Hold the connection for one request and its response.
+
+        Raises:
+            StateError: `connect` was not called, or `aclose` was.
+        """
+        async with self._turn:
+            if not self._open:
+                raise StateError("connect must be called before a request")
+            connection = await self._connect()
+            if connection.pending:
+                try:
+                    await connection.drain()
+                except AsynccamError:
+                    self._drop(connection)
+                    connection = await self._connect()
+            try:
+                yield connection
+            except (ConnectionError, TimeoutError, TransferError, RemoteProtocolError):
+                self._drop(connection)
+                raise
+            except BaseException:
+                # An original server would crash if it were left now: the next request reads the rest first.
+                if connection.pending and connection.framed:
+                    self._drop(connection)
+                raise
+
+    async def begin(
+        self,
+        connection: NanocamConnection,
+        request: ImageRequest | VideoRequest,
+        timeout: float,
+        *,
+        override: bool,
+    ) -> ReplyEvent:
+        """Request a capture, if ``override`` in place of a stream; return the first event of the response.
+
+        Raises:
+            BusyError: A stream has the camera.
+            DeviceError, AuthenticationError: A framed server refuses.
+            ConnectionError, TimeoutError, RemoteProtocolError: As `NanocamConnection.answer`.
+        """
+        answer = await self._ask(connection, request, timeout)
+        if not isinstance(answer, Busy):
+            return answer
+        if not override:
+            raise BusyError(f"{connection.peer} streams to another client; override would end that")
+        if connection.framed:
+            await self._ask_kill(connection)
+            connection.pending += 1  # the request that was refused runs now
+            answer = await self._answer(connection, timeout)
+        elif isinstance(request, VideoRequest) and request.format == "udp":
+            await self._ask_kill(connection)  # one OK for both
+            return Ok()
+        else:
+            await self._displace(connection)
+            answer = await self._ask_until_free(connection, request, timeout)
+        if isinstance(answer, Busy):
+            raise BusyError(f"{connection.peer} is still busy")
+        return answer
+
+    async def reset_timer(self, duration: float) -> None:
+        """Request that this client's stream goes on for ``duration`` seconds from now.
+
+        Raises:
+            StateError: An original server would crash: no stream is running, or it is about to end.
+            DeviceError: A framed server has no stream running.
+            BusyError, ConnectionError, TimeoutError, RemoteProtocolError: As `NanocamConnection.answer`.
+        """
+        request = ResetTimerRequest(duration, self.extension)
+        async with self.exchange() as connection:
+            ends_soon = asyncio.get_running_loop().time() > self.stream_until - _RESET_MARGIN
+            if not connection.framed and ends_soon:
+                raise StateError("no stream is being received, or it is about to end")
+            answer = await self._ask(connection, request, self._timeouts.answer)
+            if connection.framed and isinstance(answer, Busy):
+                raise BusyError(f"{connection.peer} does not let this client have a longer stream")
+            if not isinstance(answer, Ok | Busy):  # the original answers BUSY, and carries it out
+                raise unexpected(answer, connection.peer)
+        self.stream_until = asyncio.get_running_loop().time() + duration
+
+    async def kill(self) -> None:
+        """End the stream that has the camera; harmless when there is none.
+
+        Raises:
+            BusyError: A framed server does not let this client end it.
+            ConnectionError, TimeoutError, RemoteProtocolError: As `NanocamConnection.answer`.
+        """
+        async with self.exchange() as connection:
+            if not connection.framed:
+                await self._displace(connection)
+            if connection.framed:
+                await self._ask_kill(connection)
+
+    async def _connect(self) -> NanocamConnection:
+        if self._connection is None:
+            if not self.host:
+                raise StateError("no host is set; call set_hostip before connect")
+            self._connection = await NanocamConnection.open(self.host, self.port, self._timeouts)
+            self._open = True
+        return self._connection
+
+    def _drop(self, connection: NanocamConnection) -> None:
+        connection.close()
+        if self._connection is connection:
+            self._connection = None
+
+    async def _displace(self, connection: NanocamConnection) -> None:
+        """Replace the running stream by one of a second: an original survives a kill only so."""
+        short = VideoRequest(1, *_SHORT_STREAM_SIZE, "udp", self.extension)
+        answer = await self._ask(connection, short, self._timeouts.answer)
+        if isinstance(answer, Busy):
+            await self._ask_kill(connection)
+            if connection.framed:
+                connection.pending += 1
+                await self._answer(connection, self._timeouts.answer)
+
+    async def _ask_until_free(
+        self, connection: NanocamConnection, request: ImageRequest | VideoRequest, timeout: float
+    ) -> ReplyEvent:
+        """Repeat the request until the short stream is over."""
+        until = asyncio.get_running_loop().time() + self._timeouts.answer
+        while True:
+            answer = await self._ask(connection, request, timeout)
+            if not isinstance(answer, Busy) or asyncio.get_running_loop().time() > until:
+                return answer
+            await asyncio.sleep(_BUSY_RETRY)
+
+    async def _ask_kill(self, connection: NanocamConnection) -> None:
+        answer = await self._ask(connection, KillRequest(self.extension), self._timeouts.answer)
+        if isinstance(answer, Busy):
+            raise BusyError(f"{connection.peer} does not let this client end another client's stream")
+        if not isinstance(answer, Ok):
+            raise unexpected(answer, connection.peer)
+
+    async def _ask(self, connection: NanocamConnection, request: Request, timeout: float) -> ReplyEvent:
+        await connection.send(request, timeout)
+        return await self._answer(connection, timeout)
+
+    async def _answer(self, connection: NanocamConnection, timeout: float) -> ReplyEvent:
+        answer = await connection.answer(timeout, "answer")
+        if not isinstance(answer, Refused):
+            return answer
+        text = f"{connection.peer}: {answer.reason}"
+        if answer.kind == "token":
+            raise AuthenticationError(text)
+        if answer.kind in ("busy", "killed"):
+            raise BusyError(text)
+        raise DeviceError(text, status=answer.kind)
+
+
+def unexpected(answer: ReplyEvent, peer: str) -> RemoteProtocolError:
+    """Return the error for a response to another request."""
+    return RemoteProtocolError(f"{peer} answered {type(answer).__name__}, which is not a response to that")

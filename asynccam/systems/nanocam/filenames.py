@@ -1,4 +1,4 @@
-"""Names of captured files: by the second, as on the maker's server, and never one that is taken."""
+"""Names of captured files: by the second, as on the maker's server, and never that of an existing file."""
 
 import os
 import shutil
@@ -10,20 +10,17 @@ from asynccam.model.filenames import unique_path
 from asynccam.runtime.disk import rename_new, storage_errors
 
 
-def stamp(at: float) -> str:
-    """A time as the beginning of a file name, ``2020-07-29 14+54+15``, in this computer's time zone.
+def timestamp(at: float) -> str:
+    """Return a time (Unix seconds) as the beginning of a file name, ``2020-07-29 14+54+15``, in local time.
 
-    The maker's server has colons for the ``+``, which not every file system can take; the maker's client
-    keeps its files with ``+`` too.
-
-    Args:
-        at: Unix seconds.
+    The maker's server has colons for the ``+``, which not every file system allows; the maker's client
+    uses ``+`` too.
     """
     return time.strftime("%Y-%m-%d %H+%M+%S", time.localtime(at))
 
 
 def reserve(directory: Path, stem: str, suffix: str) -> Path:
-    """Make an empty file of a name that nobody has; for use in a thread.
+    """Make an empty file of a new name; for use in a thread.
 
     Raises:
         StorageError: There is no such directory, or it cannot be written.
@@ -32,28 +29,28 @@ def reserve(directory: Path, stem: str, suffix: str) -> Path:
         return unique_path(directory / f"{stem}{suffix}", _create, suffix=suffix)
 
 
-def settle(source: Path, directory: Path, stem: str) -> Path:
-    """Move a finished file to a name that nobody has, in one step as seen from there; for use in a thread.
+def publish(source: Path, directory: Path, stem: str) -> Path:
+    """Move a finished file to a new name, in one step as seen there; for use in a thread.
 
     Raises:
-        StorageError: It cannot be moved.
+        StorageError: The file cannot be moved.
     """
     with storage_errors("write to", directory):
-        if source.stat().st_dev != directory.stat().st_dev:
-            part = reserve(directory, f".{stem}", f"{source.suffix}.part")
-            try:
-                shutil.copyfile(source, part)
-                path = _move(part, directory, stem, source.suffix)
-            except BaseException:
-                part.unlink(missing_ok=True)
-                raise
-            source.unlink()
-            return path
-        return _move(source, directory, stem, source.suffix)
+        if source.stat().st_dev == directory.stat().st_dev:
+            return _move(source, directory, stem, source.suffix)
+        part = reserve(directory, f".{stem}", f"{source.suffix}.part")
+        try:
+            shutil.copyfile(source, part)
+            path = _move(part, directory, stem, source.suffix)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        source.unlink()
+        return path
 
 
 def drop_empty(path: Path) -> None:
-    """Give a name back that nothing was written to; for use in a thread.
+    """Remove a reserved file that nothing was written to; for use in a thread.
 
     Raises:
         StorageError: The file cannot be removed.
@@ -61,6 +58,17 @@ def drop_empty(path: Path) -> None:
     with storage_errors("remove", path), suppress(FileNotFoundError):
         if path.stat().st_size == 0:
             path.unlink()
+
+
+def free_path(path: Path) -> Path:
+    """Return this path, or a numbered one, where no file exists; for use in a thread."""
+
+    def check(candidate: Path) -> Path:
+        if candidate.exists():
+            raise FileExistsError(candidate)
+        return candidate
+
+    return unique_path(path, check)
 
 
 def _create(path: Path) -> Path:

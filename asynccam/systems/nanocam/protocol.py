@@ -1,53 +1,60 @@
-"""What a nanocam client asks for, without I/O: requests, and a server's reader of them.
+"""Nanocam messages, without I/O: requests, a server's reader of them, and responses.
 
-See docs/protocols/nanocam.md; answers are in `asynccam.systems.nanocam.wire_answers`.
+See docs/protocols/nanocam.md; `reply_parser` has the reader of responses. "Original" is the maker's server or
+client; "framed" is asynccam's own variant.
 """
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from asynccam.errors import RemoteProtocolError, UsageError
-from asynccam.net.framing import ObjectScanner
-from asynccam.systems.nanocam.wire_answers import OK
+from asynccam.model.filenames import safe_name
+from asynccam.net.framing import ObjectScanner, encode_frame
+from asynccam.systems.nanocam.safe_pickle import write_names
 
 GOODBYE: Final = b"GOODBYE"
+BUSY: Final = b"BUSY"
+OK: Final = b"OK"
+DONE: Final = b"DONE"
+MORE: Final = b"MORE"
+QUIT: Final = b"QUIT"
 
 ORIGINAL_REQUEST: Final = 1024
-"""Bytes of a request that the original server reads; what is longer it never answers."""
+"""Bytes of a request that the original server reads; it never answers a longer one."""
 MAX_REQUEST: Final = 16 * 1024
-OUR_KEY: Final = "asynccam"
-"""The extra key of our own client's requests; an original server ignores it."""
-OUR_VERSION: Final = 1
+EXTENSION_KEY: Final = "asynccam"
+"""Extra key in requests of asynccam's client; an original server ignores it."""
+EXTENSION_VERSION: Final = 1
+MAX_SSRC: Final = 999_999_999
+"""Greatest SSRC that a stream is requested with."""
 
 Format = Literal["file", "udp"]
+RefusalKind = Literal["request", "token", "busy", "capture", "killed"]
+"""Invalid request, wrong token, camera in use, camera failed, capture killed by a client."""
 
 _BLANKS: Final = b" \t\r\n\0"
 _WORDS: Final = (OK, GOODBYE)
 _MAX_NUMBER: Final = 1e9
-MAX_SSRC: Final = 999_999_999
-"""Greatest SSRC that a stream is asked for with."""
 
 
 # -- requests -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Ours:
-    """What asynccam's client adds to a request: it understands framed answers.
+class ExtensionOptions:
+    """Fields that asynccam's client adds to a request; their presence asks for framed responses.
 
     Attributes:
-        token: What a server of our own may want to see, or None.
-        port: UDP port the client wants a stream at, or None for the server's own choice, which is all that
-            an original server knows.
-        ssrc: SSRC the client wants a stream with (RFC 3550, 3), or None for any. A server that gives it says
-            so in its answer, and may send RTCP to the same port (RFC 5761).
+        token: Token for a server that requires one, or None.
+        port: UDP port for the stream, or None for the server's default, which is all that an original knows.
+        ssrc: SSRC for the stream (RFC 3550 3), or None for any. A server that uses it says so in its
+            response, and may send RTCP to the same port (RFC 5761).
 
     Raises:
-        UsageError: The token is empty, or no printable text, the port is none a client may listen at, or the
-            SSRC is above `MAX_SSRC`.
+        UsageError: The token is empty or not printable, or port or SSRC is out of range.
     """
 
     token: str | None = field(default=None, repr=False)
@@ -55,83 +62,81 @@ class Ours:
     ssrc: int | None = None
 
     def __post_init__(self) -> None:
-        _check(self.ssrc is None or 0 <= self.ssrc <= MAX_SSRC, f"{self.ssrc} is no SSRC of a stream")
-        _check(self.port is None or 1024 <= self.port <= 65535, f"{self.port} is no UDP port for a stream")
-        if self.token is not None:  # a lone half of a character is JSON, and no text
-            _check(bool(self.token) and self.token.isprintable(), "a token is printable text")
+        _check(self.ssrc is None or 0 <= self.ssrc <= MAX_SSRC, f"ssrc must be 0 to {MAX_SSRC}: {self.ssrc}")
+        _check(self.port is None or 1024 <= self.port <= 65535, f"port must be 1024 to 65535: {self.port}")
+        if self.token is not None:  # a lone surrogate is valid JSON, and not printable
+            _check(bool(self.token) and self.token.isprintable(), "a token must be printable text")
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRequest:
-    """Pictures as files.
+    """Request for pictures as files.
 
     Attributes:
-        frames: How many.
-        interval: Seconds between them; the original knows whole ones only.
-        width: Pixels; the original ignores it.
-        height: Pixels; the original ignores it.
-        ours: Set if asynccam's client asks.
+        frames: Number of pictures.
+        interval: Seconds between pictures; the original knows whole ones only.
+        width, height: Pixels; the original ignores both.
+        extension: Set if asynccam's client asks.
     """
 
     frames: int
     interval: float
     width: int
     height: int
-    ours: Ours | None = None
+    extension: ExtensionOptions | None = None
 
     def __post_init__(self) -> None:
-        _check(self.frames >= 1, f"{self.frames} pictures cannot be taken")
-        _check(0 < self.interval <= _MAX_NUMBER, f"{self.interval} is no interval in seconds")
+        _check(self.frames >= 1, f"frames must be >= 1, not {self.frames}")
+        _check(0 < self.interval <= _MAX_NUMBER, f"interval must be > 0 s, not {self.interval}")
         _check_size(self.width, self.height)
 
 
 @dataclass(frozen=True, slots=True)
 class VideoRequest:
-    """A video, as a file or as RTP.
+    """Request for a video, as a file or as RTP over UDP.
 
     Attributes:
         duration: Seconds; the original knows whole ones only.
-        width: Pixels.
-        height: Pixels.
+        width, height: Pixels; the original ignores both.
         format: ``file`` or ``udp``.
-        ours: Set if asynccam's client asks.
+        extension: Set if asynccam's client asks.
     """
 
     duration: float
     width: int
     height: int
     format: Format = "file"
-    ours: Ours | None = None
+    extension: ExtensionOptions | None = None
 
     def __post_init__(self) -> None:
-        _check(0 < self.duration <= _MAX_NUMBER, f"{self.duration} is no duration in seconds")
+        _check(0 < self.duration <= _MAX_NUMBER, f"duration must be > 0 s, not {self.duration}")
         _check_size(self.width, self.height)
 
 
 @dataclass(frozen=True, slots=True)
 class KillRequest:
-    """End what runs.
+    """Request to end what runs.
 
-    An original server dies of it when nothing runs, when nothing was refused before it, and when what
-    was refused is not a stream. Its one `OK` answers the kill and the refused stream together; our own
-    server's framed answers are two, the kill's and then that of the request that runs.
+    An original server crashes if nothing runs, if no request was refused before, or if the refused request
+    was not for a stream. Its one `OK` answers the kill and the refused stream together; a framed server
+    sends two responses, that to the kill first.
     """
 
-    ours: Ours | None = None
+    extension: ExtensionOptions | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ResetTimerRequest:
-    """Let the running stream go on for so many seconds from now.
+    """Request to let the running stream go on for ``duration`` seconds from now.
 
-    An original server dies of it when none runs.
+    An original server crashes if none runs.
     """
 
     duration: float
-    ours: Ours | None = None
+    extension: ExtensionOptions | None = None
 
     def __post_init__(self) -> None:
-        _check(0 < self.duration <= _MAX_NUMBER, f"{self.duration} is no duration in seconds")
+        _check(0 < self.duration <= _MAX_NUMBER, f"duration must be > 0 s, not {self.duration}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,20 +146,15 @@ class Goodbye:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A client looked whether its socket is alive (`OK`); wants no answer."""
+    """A client checked whether its socket is alive (`OK`); expects no response."""
 
 
 @dataclass(frozen=True, slots=True)
 class BadRequest:
-    """JSON that is no request; the connection is still of use.
-
-    Attributes:
-        reason: What is wrong with it.
-        ours: Set if asynccam's client asked, which can be told.
-    """
+    """JSON that is not a valid request; the connection stays usable. ``extension`` as in a request."""
 
     reason: str
-    ours: Ours | None = None
+    extension: ExtensionOptions | None = None
 
 
 Request = ImageRequest | VideoRequest | KillRequest | ResetTimerRequest
@@ -162,13 +162,13 @@ RequestEvent = Request | Goodbye | Probe | BadRequest
 
 
 def encode_request(request: Request) -> bytes:
-    """A request in one piece, such as an original server survives.
+    """Encode a request as the original server can read it.
 
-    Numbers that the original would cut are rounded up for it, and stand exactly beside our own key.
+    It reads whole numbers only: others are rounded up for it, with the exact ones beside `EXTENSION_KEY`.
 
     Raises:
-        UsageError: It does not fit into what the original reads (a token of hundreds of characters), or
-            is finer than whole seconds without ``ours``.
+        UsageError: The request is longer than the original reads (a token of hundreds of characters), or is
+            finer than whole seconds without ``extension``.
     """
     exact: dict[str, float] = {}
     document: dict[str, Any]
@@ -178,7 +178,7 @@ def encode_request(request: Request) -> bytes:
             "width": request.width,
             "height": request.height,
             "frames": request.frames,
-            "interval": _whole(request.interval, "interval", exact),
+            "interval": _rounded_up(request.interval, "interval", exact),
             "format": "file",
         }
     elif isinstance(request, VideoRequest):
@@ -186,33 +186,36 @@ def encode_request(request: Request) -> bytes:
             "type": "video",
             "width": request.width,
             "height": request.height,
-            "duration": _whole(request.duration, "duration", exact),
+            "duration": _rounded_up(request.duration, "duration", exact),
             "format": request.format,
         }
     elif isinstance(request, ResetTimerRequest):
-        document = {"type": "reset_timer", "duration": str(_whole(request.duration, "duration", exact))}
+        # The original parses this duration from text.
+        document = {"type": "reset_timer", "duration": str(_rounded_up(request.duration, "duration", exact))}
     else:
         document = {"type": "kill"}
-    if request.ours is not None:
-        token = {} if request.ours.token is None else {"token": request.ours.token}
-        port = {} if request.ours.port is None else {"port": request.ours.port}
-        ssrc = {} if request.ours.ssrc is None else {"ssrc": request.ours.ssrc}
-        document[OUR_KEY] = {"v": OUR_VERSION, **token, **port, **ssrc, **exact}
+    extension = request.extension
+    if extension is not None:
+        options = {"token": extension.token, "port": extension.port, "ssrc": extension.ssrc}
+        given = {name: value for name, value in options.items() if value is not None}
+        document[EXTENSION_KEY] = {"v": EXTENSION_VERSION, **given, **exact}
     elif exact:
         raise UsageError(f"an original server counts whole seconds only: {exact}")
     data = json.dumps(document, separators=(",", ":")).encode()
     if len(data) > ORIGINAL_REQUEST:
-        raise UsageError(f"a request of {len(data)} bytes: {ORIGINAL_REQUEST} of it would be read")
+        raise UsageError(f"the request has {len(data)} bytes; a server reads only {ORIGINAL_REQUEST}")
     return data
 
 
-class RequestReader:
-    """A server's reader of requests: bare JSON and words, cut anywhere, doubled or one behind the other.
+def _rounded_up(seconds: float, name: str, exact: dict[str, float]) -> int:
+    whole = math.ceil(seconds)
+    if whole != seconds:
+        exact[name] = seconds
+    return whole
 
-    Args:
-        max_size: Bytes of one request.
-        peer: Who sends them, for errors.
-    """
+
+class RequestReader:
+    """Parses a client's requests: bare JSON and words, cut anywhere or one behind the other."""
 
     def __init__(self, *, max_size: int = MAX_REQUEST, peer: str = "the client") -> None:
         self._max_size = max_size
@@ -222,18 +225,17 @@ class RequestReader:
         self._failure: RemoteProtocolError | None = None
 
     @property
-    def within(self) -> bool:
-        """Whether a request has begun and is not complete."""
+    def incomplete(self) -> bool:
+        """Return whether a request has begun and is not complete."""
         return bool(self._buffer)
 
     def feed(self, data: bytes) -> list[RequestEvent]:
-        """Take what was received, and give what is complete now.
+        """Add data; return the events that are complete now.
 
-        What came before a fault is given first; the fault is raised by the next call.
+        Events before a fault are returned first; the next call raises the fault.
 
         Raises:
-            RemoteProtocolError: This is neither a request nor a word, or too long; where the next one
-                begins cannot be told.
+            RemoteProtocolError: Not a request or a word, or too long; the next request cannot be found.
         """
         if self._failure is not None:
             raise self._failure
@@ -249,10 +251,10 @@ class RequestReader:
         return events
 
     def eof(self) -> None:
-        """Tell that the client sends no more.
+        """Report that the client sends no more.
 
         Raises:
-            RemoteProtocolError: It stopped inside a request, or a fault was still to be told.
+            RemoteProtocolError: It stopped inside a request, or a fault was not raised yet.
         """
         if self._failure is not None:
             raise self._failure
@@ -261,11 +263,10 @@ class RequestReader:
 
     def _next(self) -> RequestEvent | None:
         if self._scanner is None:
-            rest = self._buffer.lstrip(_BLANKS)
-            self._buffer = rest
-            if not rest:
+            self._buffer = self._buffer.lstrip(_BLANKS)
+            if not self._buffer:
                 return None
-            if rest[:1] != b"{":
+            if self._buffer[:1] != b"{":
                 return self._word()
             self._scanner = ObjectScanner(peer=self._peer)
         end = self._scanner.find_end(self._buffer)
@@ -286,44 +287,41 @@ class RequestReader:
             if word.startswith(bytes(self._buffer)):
                 return None
         start = bytes(self._buffer[:16])
-        raise RemoteProtocolError(f"{self._peer} sent {start!r}, which begins no request")
+        raise RemoteProtocolError(f"{self._peer} sent {start!r}, which does not begin a request")
 
     def _request(self, document: bytes) -> RequestEvent:
         try:
             fields = json.loads(document)
         except (ValueError, RecursionError) as error:
-            raise RemoteProtocolError(f"{self._peer} sent a request that is no JSON: {error}") from None
-        ours: Ours | None = None
+            raise RemoteProtocolError(f"{self._peer} sent a request that is not JSON: {error}") from None
+        extension: ExtensionOptions | None = None
         try:
-            ours = _ours(fields.get(OUR_KEY))
+            extension = _parse_extension(fields.get(EXTENSION_KEY))
             request = _parse(fields)
         except (UsageError, ValueError) as error:
-            return BadRequest(str(error), ours)
-        return replace(request, ours=ours)
+            return BadRequest(str(error), extension)
+        return replace(request, extension=extension)
 
 
-# -- fields -------------------------------------------------------------------------------------
-
-
-def _ours(value: object) -> Ours | None:
+def _parse_extension(value: object) -> ExtensionOptions | None:
     if value is None:
         return None
     fields = value if isinstance(value, dict) else {}
     token = fields.get("token")
-    _check(token is None or isinstance(token, str), "a token is text")
+    _check(token is None or isinstance(token, str), "a token must be text")
     port, ssrc = (None if fields.get(name) is None else _integer(fields, name) for name in ("port", "ssrc"))
-    return Ours(token, port, ssrc)
+    return ExtensionOptions(token, port, ssrc)
 
 
 def _parse(fields: Mapping[str, Any]) -> Request:
-    kind, extra = fields.get("type"), fields.get(OUR_KEY)
-    exact = extra if isinstance(extra, dict) else {}
+    kind, extension = fields.get("type"), fields.get(EXTENSION_KEY)
+    exact = extension if isinstance(extension, dict) else {}
     if kind == "kill":
         return KillRequest()
     if kind == "reset_timer":
         return ResetTimerRequest(_number({**fields, **exact}, "duration"))
     if kind not in ("image", "video"):
-        raise UsageError(f"there is no request of type {kind!r:.40}")
+        raise UsageError(f"unknown type of request {kind!r:.40}")
     form = fields.get("format")
     width, height = _integer(fields, "width"), _integer(fields, "height")
     if kind == "video" and form in ("file", "udp"):
@@ -339,27 +337,106 @@ def _number(fields: Mapping[str, Any], name: str) -> float:
     if isinstance(value, str) and len(value) <= 32:
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _MAX_NUMBER:
-        raise UsageError(f"{name} is no number that makes sense: {value!r:.40}")
+        raise UsageError(f"{name} must be a number up to {_MAX_NUMBER:g}, not {value!r:.40}")
     return float(value)
 
 
 def _integer(fields: Mapping[str, Any], name: str) -> int:
     value = _number(fields, name)
-    _check(value.is_integer(), f"{name} is a whole number, not {value}")
+    _check(value.is_integer(), f"{name} must be a whole number, not {value}")
     return int(value)
 
 
-def _whole(seconds: float, name: str, exact: dict[str, float]) -> int:
-    whole = math.ceil(seconds)
-    if whole != seconds:
-        exact[name] = seconds
-    return whole
-
-
 def _check_size(width: int, height: int) -> None:
-    _check(0 < width <= 65535 and 0 < height <= 65535, f"{width}x{height} is no size of a picture")
+    _check(
+        0 < width <= 65535 and 0 < height <= 65535,
+        f"width and height must be 1 to 65535, not {width}x{height}",
+    )
 
 
 def _check(condition: bool, complaint: str) -> None:
     if not condition:
         raise UsageError(complaint)
+
+
+# -- responses ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """File that follows.
+
+    Attributes:
+        name: Any text from the server; **not** safe as a path, see `local_name`.
+        size: Bytes, or None from an original, which sends no size.
+    """
+
+    name: str
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """A stream is running; `KillRequest` ends it, then the refused request runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ok:
+    """The stream begins, or the request is done; ``ssrc`` is set if the stream has the requested one."""
+
+    ssrc: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A framed server refuses, for a ``reason`` in words."""
+
+    kind: RefusalKind
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileListing:
+    """These files follow, in this order."""
+
+    files: tuple[FileEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """All files have been sent."""
+
+
+FramedResponse = Busy | Ok | Refused | FileListing | Finished
+
+
+def encode_names(names: Sequence[str]) -> bytes:
+    """Encode what precedes the first file for an original client: the pickled names and `DONE`.
+
+    `MORE` goes between files, `QUIT` behind the last one. An original client takes one read for one message,
+    so each word is best sent when everything before it is on its way.
+    """
+    return write_names(names) + DONE
+
+
+def encode_framed(response: FramedResponse) -> bytes:
+    """Encode a framed response; the files' bytes follow a `FileListing`, then `Finished`."""
+    match response:
+        case Busy():
+            fields: dict[str, Any] = {"answer": "busy"}
+        case Ok(ssrc):
+            fields = {"answer": "ok"} if ssrc is None else {"answer": "ok", "ssrc": ssrc}
+        case Finished():
+            fields = {"answer": "finished"}
+        case Refused(kind, reason):
+            fields = {"answer": "refused", "kind": kind, "reason": reason}
+        case FileListing(files):
+            if any(file.size is None for file in files):
+                raise UsageError("every file of a framed response must have a size")
+            fields = {"answer": "files", "files": [{"name": file.name, "size": file.size} for file in files]}
+    return encode_frame(json.dumps(fields, separators=(",", ":")).encode())
+
+
+def local_name(name: str) -> str:
+    """Return the local name of a server's file: its base name with ``+`` for ``:``, safe on every system."""
+    return safe_name(name.replace(":", "+"))

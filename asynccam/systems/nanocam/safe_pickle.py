@@ -1,45 +1,58 @@
-"""The one pickle the protocol has, a list of file names, read without ever running it.
+"""Reader for the one pickle of the protocol, a list of file names; it never runs the pickle.
 
-A pickle is a program. This is a machine for the few instructions that make a flat list of text and
-integers; every other one is refused by name before its argument is looked at, so nothing is imported,
-called or built. See docs/protocols/nanocam.md, "Answers".
+A pickle is a program. This machine knows only the opcodes that make a flat list of text and integers. It
+refuses every other one by name before it looks at the argument, so nothing is imported, called or built. See
+docs/protocols/nanocam.md, "Answers".
 """
 
 import pickletools
 import re
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from asynccam.errors import RemoteProtocolError
 
 MAX_PICKLE: Final = 1 << 20
-"""Bytes of a list of names."""
+"""Maximum bytes of a list of names."""
 MAX_ITEMS: Final = 10_000
-"""Names in a list."""
+"""Maximum names in a list."""
 MAX_STEPS: Final = 8 * MAX_ITEMS
-"""Instructions of one pickle: a few for each name."""
+"""Maximum opcodes of one pickle: a few for each name."""
 _MAX_PROTOCOL: Final = 5
 _MAX_LONG: Final = 8
-"""Bytes of an integer; sizes and counts need no more."""
+"""Maximum bytes of an integer; sizes and counts need no more."""
 
+_ALLOWED: Final = {
+    *("PROTO", "FRAME", "MARK", "EMPTY_LIST", "LIST", "APPEND", "APPENDS", "STOP"),
+    *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "STRING", "BINSTRING", "SHORT_BINSTRING"),
+    *("INT", "LONG", "BININT", "BININT1", "BININT2", "LONG1"),
+    *("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "GET", "BINGET", "LONG_BINGET"),
+}
+_OPCODES: Final = {ord(opcode.code): opcode for opcode in pickletools.opcodes}
+_LENGTH_SIZES: Final = {
+    pickletools.TAKEN_FROM_ARGUMENT1: 1,
+    pickletools.TAKEN_FROM_ARGUMENT4: 4,
+    pickletools.TAKEN_FROM_ARGUMENT4U: 4,
+    pickletools.TAKEN_FROM_ARGUMENT8U: 8,
+}
 _INTEGER: Final = re.compile(rb"-?(0|[1-9][0-9]{0,18})")
-_QUOTED: Final = re.compile(rb"""['"](?:[^\\]|\\[\\'"nrt]|\\x[0-9a-fA-F]{2})*['"]""")
-"""What Python 2 writes for a string; other escapes it does not use."""
+_QUOTED: Final = re.compile(rb"""(['"])(?:[^\\]|\\[\\'"nrt]|\\x[0-9a-fA-F]{2})*\1""")
+"""String as Python 2 writes it; it uses no other escapes."""
 _MARK: Final = object()
 
 Item = str | int
 
 
 def write_names(names: Sequence[str]) -> bytes:
-    """A pickle (protocol 2) of a list of text, as the original server sends it."""
+    """Return a pickle (protocol 2) of a list of text, as the original server sends it."""
     items = (text.encode() for text in names)
     body = b"".join(b"X" + struct.pack("<I", len(text)) + text for text in items)
     return b"\x80\x02](" + body + b"e."
 
 
 class PickleReader:
-    """Reads one pickle from bytes that come cut anywhere; each pickle needs a new reader.
+    """Reads one pickle, cut anywhere.
 
     Attributes:
         items: The list, once it is complete, or None.
@@ -56,18 +69,15 @@ class PickleReader:
         self._memo: dict[int, object] = {}
 
     def feed(self, data: bytes | memoryview) -> bytes:
-        """Take more bytes.
-
-        Returns:
-            What followed the pickle, once it is complete; until then nothing.
+        """Add data; return what follows the pickle once it is complete, until then nothing.
 
         Raises:
-            RemoteProtocolError: It is no list of text and integers, or beyond the limits.
+            RemoteProtocolError: Not a list of text and integers, or beyond the limits.
         """
         self._buffer += data
         while self.items is None:
             if not self._step():
-                # Only an incomplete instruction may be held back, so a flood ends here.
+                # Only an incomplete opcode may be held back, so a flood ends here.
                 if len(self._buffer) > MAX_PICKLE:
                     raise self._refused(f"it is longer than {MAX_PICKLE} bytes")
                 return b""
@@ -76,36 +86,41 @@ class PickleReader:
         return rest
 
     def _step(self) -> bool:
-        """Carry out one instruction; False if its bytes are not all there."""
+        """Execute one opcode; return False if its bytes are incomplete."""
         start = self._position
         if start >= len(self._buffer):
             return False
         if start >= MAX_PICKLE:
             raise self._refused(f"it is longer than {MAX_PICKLE} bytes")
-        self._steps += 1
-        if self._steps > MAX_STEPS:
+        if self._steps >= MAX_STEPS:
             raise self._refused(f"it has more than {MAX_STEPS} instructions")
-        code = self._buffer[start : start + 1].decode("latin-1")
-        instruction = _INSTRUCTIONS.get(code)
-        if instruction is None:
-            names = {one.code: one.name for one in pickletools.opcodes}
-            raise self._refused(f"it holds {names.get(code, 'the unknown opcode ' + repr(code))}")
-        take, act = instruction
+        code = self._buffer[start]
+        opcode = _OPCODES.get(code)
+        if opcode is None or opcode.name not in _ALLOWED:
+            raise self._refused(f"it holds {opcode.name if opcode else f'the unknown opcode {code:#04x}'}")
         self._position = start + 1
-        argument = take(self)
+        argument = self._argument(opcode.arg.n if opcode.arg is not None else 0)
         if argument is None:
             self._position = start
-            self._steps -= 1
             return False
+        self._steps += 1
         try:
-            act(self, argument)
+            self._execute(opcode.name, argument)
         except (IndexError, KeyError):
-            raise self._refused("it uses what it has not made") from None
+            raise self._refused("it uses an item that it has not made") from None
         except UnicodeError:
-            raise self._refused("it holds text that is none") from None
+            raise self._refused("it holds text that cannot be decoded") from None
         return True
 
-    # -- arguments: their bytes, or None if they are not all there ----------------------------------
+    # -- arguments: their bytes, or None if they are incomplete ---------------------------------------
+
+    def _argument(self, size: int) -> bytes | None:
+        if size == pickletools.UP_TO_NEWLINE:
+            return self._line()
+        if size in _LENGTH_SIZES:
+            length = self._bytes(_LENGTH_SIZES[size])
+            return None if length is None else self._bytes(int.from_bytes(length, "little"))
+        return self._bytes(size)
 
     def _bytes(self, count: int) -> bytes | None:
         end = self._position + count
@@ -117,119 +132,93 @@ class PickleReader:
         self._position = end
         return found
 
-    def _counted(self, width: int) -> bytes | None:
-        count = self._bytes(width)
-        return None if count is None else self._bytes(int.from_bytes(count, "little"))
-
     def _line(self) -> bytes | None:
         end = self._buffer.find(b"\n", max(self._position, self._searched))
         if end < 0:
-            self._searched = len(self._buffer)  # so that a line that comes byte by byte costs no more
+            self._searched = len(self._buffer)  # so that a line that arrives byte by byte costs no more
             return None
         found = bytes(self._buffer[self._position : end])
         self._position = end + 1
         return found
 
-    # -- instructions -------------------------------------------------------------------------------
+    # -- opcodes ------------------------------------------------------------------------------------
 
-    def _protocol(self, argument: bytes) -> None:
-        if argument[0] > _MAX_PROTOCOL:
-            raise self._refused(f"its protocol is {argument[0]}")
+    def _execute(self, name: str, argument: bytes) -> None:
+        match name:
+            case "PROTO":
+                if argument[0] > _MAX_PROTOCOL:
+                    raise self._refused(f"its protocol is {argument[0]}")
+            case "FRAME":
+                pass  # only a hint for readers of files
+            case "MARK":
+                self._stack.append(_MARK)
+            case "EMPTY_LIST":
+                self._stack.append([])
+            case "LIST":
+                self._stack.append(self._checked(self._pop_to_mark()))
+            case "APPEND":
+                item = self._stack.pop()
+                self._extend([item])
+            case "APPENDS":
+                self._extend(self._pop_to_mark())
+            case "STOP":
+                items = self._stack.pop()
+                if self._stack or not isinstance(items, list):
+                    raise self._refused("it is not a list")
+                self.items = items
+            case "PUT" | "BINPUT" | "LONG_BINPUT" | "MEMOIZE":
+                if self._stack[-1] is _MARK:
+                    raise self._refused("it uses an item that it has not made")
+                index = len(self._memo) if name == "MEMOIZE" else self._index(name, argument)
+                self._memo[index] = self._stack[-1]
+            case "GET" | "BINGET" | "LONG_BINGET":
+                self._stack.append(self._memo[self._index(name, argument)])
+            case _:
+                self._stack.append(self._value(name, argument))
 
-    def _nothing(self, argument: bytes) -> None:
-        """A frame's length: a hint for whoever reads files."""
+    def _value(self, name: str, argument: bytes) -> Item:
+        match name:
+            case "UNICODE":
+                text = argument.decode("raw-unicode-escape")
+                text.encode()  # refuses a lone surrogate
+                return text
+            case "STRING":
+                if not _QUOTED.fullmatch(argument):
+                    raise self._refused("it holds text without quotes")
+                return argument[1:-1].decode("unicode-escape").encode("latin-1").decode()
+            case "INT" | "LONG":
+                return self._decimal(argument.removesuffix(b"L"))
+            case "BININT1" | "BININT2":
+                return int.from_bytes(argument, "little")
+            case "BININT" | "LONG1":
+                if len(argument) > _MAX_LONG:
+                    raise self._refused(f"it holds an integer of {len(argument)} bytes")
+                return int.from_bytes(argument, "little", signed=True)
+            case _:
+                return argument.decode()
 
-    def _mark(self, argument: bytes) -> None:
-        self._stack.append(_MARK)
+    def _index(self, name: str, argument: bytes) -> int:
+        return self._decimal(argument) if name in ("PUT", "GET") else int.from_bytes(argument, "little")
 
-    def _empty_list(self, argument: bytes) -> None:
-        self._stack.append([])
-
-    def _list(self, argument: bytes) -> None:
-        self._stack.append(self._checked(self._above_mark()))
-
-    def _append(self, argument: bytes) -> None:
-        item = self._stack.pop()
-        self._extend([item])
-
-    def _appends(self, argument: bytes) -> None:
-        self._extend(self._above_mark())
-
-    def _text(self, argument: bytes) -> None:
-        self._stack.append(argument.decode())
-
-    def _raw_text(self, argument: bytes) -> None:
-        text = argument.decode("raw-unicode-escape")
-        text.encode()  # halves of characters are no text
-        self._stack.append(text)
-
-    def _quoted(self, argument: bytes) -> None:
-        """Python 2's text, as its source would have it."""
-        if not _QUOTED.fullmatch(argument) or argument[-1:] != argument[:1]:
-            raise self._refused("it holds text without quotes")
-        self._stack.append(argument[1:-1].decode("unicode-escape").encode("latin-1").decode())
-
-    def _little(self, argument: bytes) -> None:
-        self._stack.append(int.from_bytes(argument, "little"))
-
-    def _signed(self, argument: bytes) -> None:
-        if len(argument) > _MAX_LONG:
-            raise self._refused(f"it holds an integer of {len(argument)} bytes")
-        self._stack.append(int.from_bytes(argument, "little", signed=True))
-
-    def _decimal(self, argument: bytes) -> None:
-        digits = argument.removesuffix(b"L")
+    def _decimal(self, digits: bytes) -> int:
         if not _INTEGER.fullmatch(digits):
-            raise self._refused("it holds an integer that is none")
-        self._stack.append(int(digits))
+            raise self._refused("it holds an integer that is not valid")
+        return int(digits)
 
-    def _memoize(self, argument: bytes) -> None:
-        self._memo[len(self._memo)] = self._top()
-
-    def _put(self, argument: bytes) -> None:
-        self._memo[int.from_bytes(argument, "little")] = self._top()
-
-    def _put_line(self, argument: bytes) -> None:
-        self._memo[self._index(argument)] = self._top()
-
-    def _get(self, argument: bytes) -> None:
-        self._stack.append(self._memo[int.from_bytes(argument, "little")])
-
-    def _get_line(self, argument: bytes) -> None:
-        self._stack.append(self._memo[self._index(argument)])
-
-    def _stop(self, argument: bytes) -> None:
-        items = self._stack.pop()
-        if self._stack or not isinstance(items, list):
-            raise self._refused("it is no list")
-        self.items = items
-
-    # -- within -------------------------------------------------------------------------------------
-
-    def _index(self, argument: bytes) -> int:
-        if not _INTEGER.fullmatch(argument):
-            raise self._refused("it holds an integer that is none")
-        return int(argument)
-
-    def _top(self) -> object:
-        if self._stack[-1] is _MARK:
-            raise self._refused("it uses what it has not made")
-        return self._stack[-1]
-
-    def _above_mark(self) -> list[object]:
-        place = len(self._stack) - 1
-        while self._stack[place] is not _MARK:
-            place -= 1
-            if place < 0:
-                raise self._refused("it uses what it has not made")
-        items = self._stack[place + 1 :]
-        del self._stack[place:]
+    def _pop_to_mark(self) -> list[object]:
+        index = len(self._stack) - 1
+        while self._stack[index] is not _MARK:
+            index -= 1
+            if index < 0:
+                raise self._refused("it uses an item that it has not made")
+        items = self._stack[index + 1 :]
+        del self._stack[index:]
         return items
 
     def _extend(self, items: list[object]) -> None:
         target = self._stack[-1]
         if not isinstance(target, list):
-            raise self._refused("it appends to what is no list")
+            raise self._refused("it appends to an item that is not a list")
         if len(target) + len(items) > MAX_ITEMS:
             raise self._refused(f"it has more than {MAX_ITEMS} items")
         target += self._checked(items)
@@ -242,53 +231,5 @@ class PickleReader:
             raise self._refused(f"it has more than {MAX_ITEMS} items")
         return found
 
-    def _refused(self, why: str) -> RemoteProtocolError:
-        return RemoteProtocolError(f"{self._peer} sent a pickle that is not read: {why}")
-
-
-_Take = Callable[[PickleReader], bytes | None]
-_Act = Callable[[PickleReader, bytes], None]
-
-
-def _fixed(count: int) -> _Take:
-    return lambda reader: reader._bytes(count)
-
-
-def _counted(width: int) -> _Take:
-    return lambda reader: reader._counted(width)
-
-
-_LINE: Final[_Take] = PickleReader._line
-_NO: Final[_Take] = _fixed(0)
-
-_INSTRUCTIONS: Final[dict[str, tuple[_Take, _Act]]] = {
-    "\x80": (_fixed(1), PickleReader._protocol),
-    "\x95": (_fixed(8), PickleReader._nothing),
-    "(": (_NO, PickleReader._mark),
-    "]": (_NO, PickleReader._empty_list),
-    "l": (_NO, PickleReader._list),
-    "a": (_NO, PickleReader._append),
-    "e": (_NO, PickleReader._appends),
-    "V": (_LINE, PickleReader._raw_text),
-    "X": (_counted(4), PickleReader._text),
-    "\x8c": (_counted(1), PickleReader._text),
-    "\x8d": (_counted(8), PickleReader._text),
-    "S": (_LINE, PickleReader._quoted),
-    "T": (_counted(4), PickleReader._text),
-    "U": (_counted(1), PickleReader._text),
-    "I": (_LINE, PickleReader._decimal),
-    "L": (_LINE, PickleReader._decimal),
-    "J": (_fixed(4), PickleReader._signed),
-    "K": (_fixed(1), PickleReader._little),
-    "M": (_fixed(2), PickleReader._little),
-    "\x8a": (_counted(1), PickleReader._signed),
-    "p": (_LINE, PickleReader._put_line),
-    "q": (_fixed(1), PickleReader._put),
-    "r": (_fixed(4), PickleReader._put),
-    "\x94": (_NO, PickleReader._memoize),
-    "g": (_LINE, PickleReader._get_line),
-    "h": (_fixed(1), PickleReader._get),
-    "j": (_fixed(4), PickleReader._get),
-    ".": (_NO, PickleReader._stop),
-}
-"""How each instruction's argument is taken, and what it does. What is not here is refused."""
+    def _refused(self, reason: str) -> RemoteProtocolError:
+        return RemoteProtocolError(f"{self._peer} sent a pickle that is not read: {reason}")

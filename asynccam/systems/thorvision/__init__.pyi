@@ -10,9 +10,9 @@ from .events import (
 from .models import Camera, Capability, Versions
 from .ports import PortPool
 from .results import OpenStream, StreamStart, StreamStop
-from .simulator.faults import ServerFaults
 from .simulator.simulator import ThorVisionSimulator, simulated_camera
-from .stream_settings import Split, StreamSettings
+from .simulator.stream import ServerFaults
+from .stream import Split, StreamSettings
 
 __all__ = [
     "Camera",

@@ -1,8 +1,7 @@
-"""What happens at a ThorVision server, as frozen events.
+"""Events of a ThorVision server.
 
-Beside these a client emits what all systems share, `CameraChanged` and `Gap` of `asynccam.model.events`,
-and for its recordings the `RecorderEvent` kinds of `asynccam.recording`, whose ``recorder`` is the
-camera's id.
+A client also emits `CameraChanged` and `MissedEvents` of `asynccam.model.events`, and for its recordings the
+`RecorderEvent` kinds of `asynccam.recording`, with the camera's id as ``recorder``.
 """
 
 from dataclasses import dataclass
@@ -14,31 +13,23 @@ from asynccam.systems.thorvision.models import Camera
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CameraAdded(CameraFound):
-    """A camera was plugged in, or was there when the server was first asked.
-
-    Attributes:
-        device: As the server describes it.
-    """
+    """A camera was plugged in, or was there at the first request; ``device`` is the server's entry for it."""
 
     device: Camera
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CameraRemoved(CameraLost):
-    """A camera was unplugged.
-
-    Attributes:
-        device: As the server described it last.
-    """
+    """A camera was unplugged; ``device`` is the server's last entry for it."""
 
     device: Camera
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamTakenOver(CameraEvent):
-    """The server was sending the camera's stream for somebody else, and was told to end it for this client.
+    """The server was sending the camera's stream to another client, and was asked to stop it for this one.
 
-    Another program may have been recording it, or one that died had left it.
+    Another program was recording it, or a program that crashed had left it.
     """
 
 
@@ -46,19 +37,14 @@ class StreamTakenOver(CameraEvent):
 class StreamTakenAway(CameraEvent):
     """The server accepts a new start of the camera's stream and sends nothing here.
 
-    Another program has taken the stream over, or the server hangs. The stream is asked for again until it
-    is free; it is never taken back by force.
+    Another program has taken the stream over, or the server hangs. The stream is requested again until it
+    is free; it is not taken back.
     """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerNotice(Event):
-    """The server told of something that nobody here knows.
-
-    Attributes:
-        server: Its address.
-        event_type: Its own word for it.
-    """
+    """The server at address ``server`` sent an event of an unknown ``event_type``."""
 
     server: str
     event_type: str

@@ -1,13 +1,13 @@
-"""Cameras that come and go: the server's ``/ws``, kept open, and what it means.
+"""Hot-plug events: the server's ``/ws``, kept open, turned into events.
 
-The server replays nothing, so all cameras are fetched on every fresh connection; what was told
-while they were being fetched is heard afterwards. See docs/protocols/thorvision.md.
+The server replays nothing, so all cameras are fetched on every fresh connection; messages that arrive
+during the fetch are handled after it. See docs/protocols/thorvision.md.
 """
 
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from types import MappingProxyType
 from typing import Final
 from urllib.parse import quote
@@ -19,46 +19,33 @@ from asynccam.net.reconnecting import ConnectionState, ConnectionStateChanged, R
 from asynccam.net.websocket import WebSocket, WebSocketOptions, open_websocket
 from asynccam.runtime.event_hub import EventHub
 from asynccam.runtime.retry import Backoff
-from asynccam.systems.thorvision.events import (
-    CameraAdded,
-    CameraRemoved,
-    ServerNotice,
-)
+from asynccam.systems.thorvision.events import CameraAdded, CameraRemoved, ServerNotice
 from asynccam.systems.thorvision.models import ADDED, REMOVED, Camera, parse_hot_plug
 from asynccam.wall_clock import WALL_CLOCK
 
 _MAX_MESSAGE: Final = 1 << 20
 _MAX_HELD: Final = 1000
 _BATCH: Final = 32
-"""Events that were held which are taken in one turn of the loop."""
+"""Held messages handled in one turn of the loop."""
 
 
 def describe(server: str, camera: Camera) -> CameraInfo:
-    """A camera in the words all systems share.
-
-    Args:
-        server: The server's address, ``thorvision://HOST:PORT``.
-        camera: As the server tells of it.
-    """
-    place = f"{server}/{quote(camera.key, safe='')}"
+    """Return the `CameraInfo` of a camera at ``server``, which is ``thorvision://HOST:PORT``."""
+    address = f"{server}/{quote(camera.key, safe='')}"
     extra = {"server_id": camera.id, "capabilities": tuple(map(str, camera.caps))}
     return CameraInfo(
-        id=place,
+        id=address,
         system="thorvision",
         name=camera.name or camera.key,
         serial=camera.device_id or "",
-        address=place,
+        address=address,
         extra=MappingProxyType(extra | (camera.model_extra or {})),
         identity=camera.facts,
     )
 
 
-class Roster:
-    """The cameras of one server, by its numbers for them.
-
-    Args:
-        server: The server's address.
-    """
+class KnownCameras:
+    """Cameras of one server by their id there; each change yields the events for it."""
 
     def __init__(self, server: str) -> None:
         self._server = server
@@ -66,46 +53,34 @@ class Roster:
 
     @property
     def cameras(self) -> tuple[Camera, ...]:
-        """Those that are there, as far as known."""
+        """Return the cameras that are plugged in, as far as known."""
         return tuple(self._cameras.values())
 
-    def added(self, camera: Camera) -> Iterator[Event]:
-        """A camera was plugged in; a server says so twice at times, and the second time gives nothing."""
+    def add(self, camera: Camera) -> Iterator[Event]:
+        """Add a camera that was plugged in; servers may report one twice, and the second yields nothing."""
         known = self._cameras.get(camera.id)
         if known is not None and known.key != camera.key:
-            yield from self.removed(camera.id)  # its number is another camera's now
+            yield from self.remove(camera.id)  # its id is another camera's now
             known = None
         self._cameras[camera.id] = camera
-        info = describe(self._server, camera)
-        if known is None:
-            yield CameraAdded(camera=info.id, info=info, device=camera)
-        elif known != camera:
-            yield CameraChanged(camera=info.id, info=info)
+        yield from self._difference(known, camera)
 
-    def removed(self, camera_id: int) -> Iterator[Event]:
-        """A camera was unplugged; gives nothing for one nobody knew."""
-        camera = self._cameras.pop(camera_id, None)
-        if camera is not None:
-            yield CameraRemoved(camera=describe(self._server, camera).id, device=camera)
+    def remove(self, camera_id: int) -> Iterator[Event]:
+        """Remove a camera that was unplugged; yields nothing for an unknown one."""
+        yield from self._difference(self._cameras.pop(camera_id, None), None)
 
-    def listed(self, cameras: Iterable[Camera]) -> Iterator[Event]:
-        """All cameras there are; gives what this changes."""
-        before = _by_key(self.cameras)
-        after = _by_key(cameras)
+    def replace(self, cameras: Iterable[Camera]) -> Iterator[Event]:
+        """Take over the server's complete list of cameras."""
+        before, after = _by_key(self.cameras), _by_key(cameras)
         self._cameras = {camera.id: camera for camera in after.values()}
         for key in before.keys() - after.keys():
-            yield CameraRemoved(camera=describe(self._server, before[key]).id, device=before[key])
+            yield from self._difference(before[key], None)
         for key, camera in after.items():
-            info = describe(self._server, camera)
-            if key not in before:
-                yield CameraAdded(camera=info.id, info=info, device=camera)
-            elif before[key] != camera:
-                yield CameraChanged(camera=info.id, info=info)
+            yield from self._difference(before.get(key), camera)
 
-    def gap(self, began: float, ended: float, cameras: Iterable[Camera]) -> Iterator[Event]:
-        """All cameras there are after the connection was away; gives the gap, then what changed."""
-        before = _by_key(self.cameras)
-        after = _by_key(cameras)
+    def replace_after_loss(self, began: float, ended: float, cameras: Iterable[Camera]) -> Iterator[Event]:
+        """Do the same after a loss of the connection; yields a `MissedEvents` first."""
+        before, after = _by_key(self.cameras), _by_key(cameras)
         yield MissedEvents(
             camera=self._server,
             began=began,
@@ -113,30 +88,37 @@ class Roster:
             appeared=self._ids(after[key] for key in after.keys() - before.keys()),
             vanished=self._ids(before[key] for key in before.keys() - after.keys()),
             changed=self._ids(
-                camera for key, camera in after.items() if key in before and before[key] != camera
+                after[key] for key in after.keys() & before.keys() if before[key] != after[key]
             ),
         )
-        yield from self.listed(after.values())
+        yield from self.replace(after.values())
+
+    def _difference(self, before: Camera | None, after: Camera | None) -> Iterator[Event]:
+        if after is None:
+            if before is not None:
+                yield CameraRemoved(camera=describe(self._server, before).id, device=before)
+            return
+        info = describe(self._server, after)
+        if before is None:
+            yield CameraAdded(camera=info.id, info=info, device=after)
+        elif before != after:
+            yield CameraChanged(camera=info.id, info=info)
 
     def _ids(self, cameras: Iterable[Camera]) -> tuple[str, ...]:
         return tuple(sorted(describe(self._server, camera).id for camera in cameras))
 
 
-class HotPlug:
-    """Keeps ``/ws`` open and emits what happens.
+def _by_key(cameras: Iterable[Camera]) -> dict[str, Camera]:
+    return {camera.key: camera for camera in cameras}
 
-    Args:
-        server: The server's address, for events.
-        url: ``ws://HOST:PORT/ws``.
-        fetch: Gets all cameras.
-        events: Where events go.
-        timeout: Seconds that connecting and fetching may take each.
-        backoff: Waits between tries.
+
+class HotPlugWatcher:
+    """Keeps ``/ws`` open and emits hot-plug events.
 
     Attributes:
-        live: The connection beneath.
-        roster: The cameras, as far as known.
-        garbage: Messages that nobody can read, counted.
+        connection: Reconnecting connection to ``/ws``.
+        known: Cameras, as far as known.
+        unreadable: Number of messages that could not be parsed.
     """
 
     def __init__(
@@ -149,79 +131,76 @@ class HotPlug:
         timeout: float,
         backoff: Backoff | None = None,
     ) -> None:
-        self.roster = Roster(server)
-        self.garbage = 0
+        self.known = KnownCameras(server)
+        self.unreadable = 0
         self._server = server
         self._url = url
         self._fetch = fetch
         self._events = events
         self._timeout = timeout
         self._held: deque[bytes] | None = None
-        self.live: ReconnectingConnection[WebSocket] = ReconnectingConnection(
+        self.connection: ReconnectingConnection[WebSocket] = ReconnectingConnection(
             server,
             self._open,
             self._catch_up,
             backoff=backoff,
             authentication_timeout=timeout,
-            on_state=self._moved,
+            on_state=self._state_changed,
         )
 
     async def _open(self) -> WebSocket:
         self._held = deque()
         return await open_websocket(
             self._url,
-            self._heard,
+            self._message_received,
             WebSocketOptions(timeout=self._timeout, max_message=_MAX_MESSAGE, ping_interval=10.0),
             room=self._events.room,
         )
 
     async def _catch_up(self, link: WebSocket, gap: float | None) -> None:
+        """Fetch all cameras, then handle the messages that arrived meanwhile."""
         lost = None if gap is None else WALL_CLOCK.elapsed() - gap
         cameras = await self._fetch()
         now, elapsed = WALL_CLOCK.pair()
         if lost is None:
-            self._tell(self.roster.listed(cameras))
+            self._emit(self.known.replace(cameras))
         else:
-            self._tell(self.roster.gap(now - (elapsed - lost), now, cameras))
+            self._emit(self.known.replace_after_loss(now - (elapsed - lost), now, cameras))
         held = self._held or deque()
-        for number in itertools.count(1):
+        for count in itertools.count(1):
             if not held:
                 break
-            self._take(held.popleft())
-            if number % _BATCH == 0:
-                await asyncio.sleep(0)  # what comes meanwhile is held behind the others
+            self._handle(held.popleft())
+            if count % _BATCH == 0:
+                await asyncio.sleep(0)  # messages that arrive meanwhile are held behind the others
         self._held = None
 
-    def _heard(self, message: bytes) -> None:
-        if self._held is not None:
-            if len(self._held) >= _MAX_HELD:  # ends the connection
-                raise RemoteProtocolError(f"{self._server} sends events faster than it lists its cameras")
+    def _message_received(self, message: bytes) -> None:
+        if self._held is None:
+            self._handle(message)
+        elif len(self._held) >= _MAX_HELD:  # ends the connection
+            raise RemoteProtocolError(f"{self._server} sends events faster than it lists its cameras")
+        else:
             self._held.append(message)
-            return
-        self._take(message)
 
-    def _take(self, message: bytes) -> None:
+    def _handle(self, message: bytes) -> None:
         try:
-            kind, what = parse_hot_plug(message, self._server)
+            kind, subject = parse_hot_plug(message, self._server)
         except RemoteProtocolError:
-            self.garbage += 1
+            self.unreadable += 1
             return
-        if kind == ADDED and isinstance(what, Camera):
-            self._tell(self.roster.added(what))
-        elif kind == REMOVED and isinstance(what, int):
-            self._tell(self.roster.removed(what))
+        if kind == ADDED and isinstance(subject, Camera):
+            self._emit(self.known.add(subject))
+        elif kind == REMOVED and isinstance(subject, int):
+            self._emit(self.known.remove(subject))
         else:
             self._events.emit(ServerNotice(server=self._server, event_type=kind))
 
-    def _tell(self, events: Iterable[Event]) -> None:
+    def _emit(self, events: Iterable[Event]) -> None:
         for event in events:
             self._events.emit(event)
 
-    def _moved(self, state: ConnectionState, previous: ConnectionState, reason: str) -> None:
+    def _state_changed(self, state: ConnectionState, previous: ConnectionState, reason: str) -> None:
         self._events.emit(
             ConnectionStateChanged(service=self._server, state=state, previous=previous, reason=reason)
         )
-
-
-def _by_key(cameras: Iterable[Camera]) -> Mapping[str, Camera]:
-    return {camera.key: camera for camera in cameras}

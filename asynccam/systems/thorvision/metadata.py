@@ -1,7 +1,7 @@
 """Per-frame metadata of an XDAQ, read from recordings; needs NumPy (the extra ``video``).
 
-Only the first bytes of each frame are read, so the time it takes goes by the number of frames, not by
-the size of their pictures. See docs/protocols/thorvision.md.
+Only the first bytes of each frame are read, so the time needed depends on the number of frames, not on
+their size. See docs/protocols/thorvision.md.
 """
 
 import asyncio
@@ -31,8 +31,8 @@ FRAME: Final = np.dtype(
         ("ttl_out", "u4"),
     ]
 )
-"""One frame: its time in the recording (ticks of the file, milliseconds in what GStreamer writes; -1 in
-``.bin`` files, which do not tell it), then the fields of the protocol page."""
+"""One frame: its time in the recording (ticks of the file, milliseconds in GStreamer's files; -1 in ``.bin``
+files, which have none), then the fields of the protocol page."""
 
 _RECORD: Final = [
     ("gstreamer_pts", "<u8"),
@@ -56,16 +56,16 @@ _BLOCK_TYPE: Final = np.dtype(
     ]
 )
 _BLOCK_HEAD: Final = 4
-_TAKEN: Final = _RECORD_TYPE.names[:5] if _RECORD_TYPE.names else ()
+_COPIED_FIELDS: Final = _RECORD_TYPE.names[:5] if _RECORD_TYPE.names else ()
 _LACED: Final = 0x06
 Clock = Literal["gstreamer_pts", "xdaq_timestamp", "sample_index"]
-"""A field of the metadata that counts time."""
+"""Field of the metadata that counts time."""
 _RATES: Final[dict[Clock, float | None]] = {
     "gstreamer_pts": 1e9,
     "xdaq_timestamp": None,
     "sample_index": None,
 }
-"""Ticks a second, where that is specified."""
+"""Ticks per second; None where the maker states none."""
 _CODECS: Final = ("V_MJPEG", "V_MS/VFW/FOURCC")
 
 
@@ -75,9 +75,9 @@ class Metadata:
 
     Attributes:
         frames: A row of `FRAME` for each frame that has metadata, in the order of the file.
-        without_metadata: Frames that have none, and no row.
-        positions: For each row, the number of its frame in this part, counting those without metadata.
-        flaw: Why the file is not complete (all that can be read is here), or ``""``.
+        without_metadata: Number of frames without metadata, which have no row.
+        positions: For each row, the index of its frame in this part, counting those without metadata.
+        flaw: Why the file is incomplete (all that can be read is here), or ``""``.
     """
 
     frames: NDArray[np.void]
@@ -91,137 +91,134 @@ class Metadata:
         *,
         field: Literal["sample_index", "xdaq_timestamp"] = "sample_index",
     ) -> NDArray[np.intp]:
-        """For each frame, the index of the neural sample that is nearest in time.
+        """Return, for each frame, the index of the neural sample that is nearest in time.
 
         Args:
-            neural_timestamps: The samples' timestamps on the clock of ``field``, never falling.
+            neural_timestamps: The samples' timestamps on the clock of ``field``, in ascending order.
             field: ``sample_index`` (the sample counter), or ``xdaq_timestamp``.
 
         Returns:
-            One index a row of ``frames``; of two samples equally near, the earlier. A frame before the
-            first sample or after the last has -1.
+            One index for each row of ``frames``; of two samples equally near, the earlier. A frame before
+            the first sample or after the last has -1.
 
         Raises:
-            UsageError: The timestamps are not one row of numbers that never fall.
+            UsageError: The timestamps are not a one-dimensional array of numbers in ascending order.
         """
         samples = np.asarray(neural_timestamps)
         if samples.ndim != 1 or samples.dtype.kind not in "iuf":
-            raise UsageError("neural timestamps have to be a one-dimensional array of numbers")
-        # As floats, whole numbers above 2**53 would no longer be told apart.
+            raise UsageError("neural timestamps must be a one-dimensional array of numbers")
+        # As floats, integers above 2**53 could not be distinguished.
         clock: type[np.number[Any]] = np.float64 if samples.dtype.kind == "f" else np.int64
         samples, wanted = samples.astype(clock), self.frames[field].astype(clock)
         if not np.all(samples[1:] >= samples[:-1]) or (samples.size and np.isnan(samples[0])):
-            raise UsageError("neural timestamps must never fall")
+            raise UsageError("neural timestamps must be in ascending order")
         if not samples.size:
             return np.full(wanted.shape, -1, np.intp)
         after = np.searchsorted(samples, wanted)
         late = samples[np.minimum(after, samples.size - 1)]
         before = np.maximum(after - 1, 0)
         nearest = np.where(wanted - samples[before] <= late - wanted, before, after)
-        # Of equal samples the first, as searchsorted gives it.
+        # Of equal samples the first, which searchsorted returns.
         nearest = np.searchsorted(samples, samples[np.minimum(nearest, samples.size - 1)])
         inside = (wanted >= samples[0]) & (wanted <= samples[-1])
         return np.where(inside, nearest, -1).astype(np.intp)
 
 
 async def read_metadata(path: Path) -> Metadata:
-    """All metadata of a recording, read off the loop.
+    """Read all metadata of a recording, off the loop.
 
     Args:
-        path: A Matroska recording of Motion JPEG, also one that is cut off or still being written; or a
+        path: Matroska recording of Motion JPEG, also one that is cut off or still being written; or a
             ``.bin`` file.
 
     Raises:
         NotFoundError: There is no such file.
-        StorageError: It cannot be read.
-        UsageError: It is a file of another kind.
+        StorageError: The file cannot be read.
+        UsageError: The file is of another kind.
     """
-    parts, places, without, flaw = [np.empty(0, FRAME)], [np.empty(0, np.intp)], 0, ""
+    parts, positions, without, flaw = [np.empty(0, FRAME)], [np.empty(0, np.intp)], 0, ""
     count = 0
     async for part in iter_metadata(path):
         parts.append(part.frames)
-        places.append(part.positions + count)
+        positions.append(part.positions + count)
         count += len(part.frames) + part.without_metadata
         without += part.without_metadata
         flaw = part.flaw
     frames: NDArray[np.void] = np.concatenate(parts)
-    return Metadata(frames, without, flaw, np.concatenate(places))
+    return Metadata(frames, without, flaw, np.concatenate(positions))
 
 
 async def xdaq_frame_times(
     path: Path, *, clock: Clock = "gstreamer_pts", rate: float | None = None
 ) -> AsyncGenerator[FrameTime, None]:
-    """The times of a recording's frames by the XDAQ's own clock, as the metadata in each frame has them.
+    """Yield the times of a recording's frames by the XDAQ's own clock, from the metadata in each frame.
 
     Pass it to `asynccam.take.FrameTimes.of_camera` instead of `asynccam.recording.frame_times`. The times do
-    not depend on when each frame arrived here. The server's clock may run apart from this computer's, so pass
-    ``drift`` as well. The steps between frames are used; the first frame's instant is the manifest's.
+    not depend on when each frame arrived here. The server's clock may drift from this computer's, so pass
+    ``drift`` as well. The steps between frames are used; the manifest has the first frame's time.
 
     Args:
         path: As for `read_metadata`.
-        clock: The field that the times are taken from. A counter of 32 bits goes on over its wraps.
-        rate: Ticks a second of that field; may be left out for ``gstreamer_pts``, which is in nanoseconds.
+        clock: Field to take the times from. Wraps of a 32-bit counter are handled.
+        rate: Ticks per second of that field; may be omitted for ``gstreamer_pts``, which is in nanoseconds.
             The makers state no rate for the others.
 
     Yields:
         Each frame in the order of the file; ``time`` is None for one without metadata. Times count from the
-        first frame that has some.
+        first frame with metadata.
 
     Raises:
         NotFoundError, StorageError: As for `read_metadata`.
         UsageError: As for `read_metadata`, or the rate is missing or not above 0.
     """
     if clock not in _RATES:
-        raise UsageError(f"no clock of an XDAQ: {clock!r}")
+        raise UsageError(f"{clock!r} is not a clock of an XDAQ; expected one of {', '.join(_RATES)}")
     ticks = _RATES[clock] if rate is None else rate
     if ticks is None or not 0 < ticks < math.inf:
-        raise UsageError(f"the rate of {clock} has to be told, in ticks a second above 0, not {rate}")
+        raise UsageError(f"the rate of {clock} must be given, in ticks per second above 0, not {rate}")
     wrap = 1 << (8 * FRAME[clock].itemsize)
     first: int | None = None
     latest = elapsed = index = 0
     before: FrameTime | None = None
     async with aclosing(iter_metadata(path)) as parts:
         async for part in parts:
-            told = dict(zip(part.positions.tolist(), part.frames[clock].tolist(), strict=True))
+            stamps = dict(zip(part.positions.tolist(), part.frames[clock].tolist(), strict=True))
             for position in range(len(part.frames) + part.without_metadata):
-                stamp: int | None = told.get(position)
+                stamp: int | None = stamps.get(position)
                 time = None
                 if stamp is not None:
                     if first is None:
                         first = latest = stamp
-                    # The shorter way round: a clock that went back a little has not wrapped.
+                    # The smaller of both directions: a clock that went back a little has not wrapped.
                     step = (stamp - latest + wrap // 2) % wrap - wrap // 2
                     latest, elapsed = stamp, elapsed + step
                     time = elapsed / ticks
                 if before is not None:
-                    yield _lasting_until(before, time)
+                    yield _until(before, time)
                 before = FrameTime(index, time, None, 1 / ticks)
                 index += 1
     if before is not None:
         yield before
 
 
-def _lasting_until(frame: FrameTime, following: float | None) -> FrameTime:
+def _until(frame: FrameTime, following: float | None) -> FrameTime:
     if frame.time is None or following is None or following < frame.time:
         return frame
     return replace(frame, duration=following - frame.time)
 
 
 async def iter_metadata(path: Path, *, rows: int = 8192) -> AsyncGenerator[Metadata, None]:
-    """The metadata of a recording part by part, in constant memory, read off the loop.
+    """Yield the metadata of a recording in parts, in constant memory, read off the loop.
 
-    Args:
-        path: As for `read_metadata`.
-        rows: Frames in a part, about; there is at least one part, and only the last has a ``flaw``.
+    Parts have about ``rows`` frames; there is at least one part, and only the last has a ``flaw``.
 
     Raises:
-        NotFoundError: There is no such file.
-        StorageError: It cannot be read.
-        UsageError: It is a file of another kind, or ``rows`` is below 1.
+        NotFoundError, StorageError: As for `read_metadata`.
+        UsageError: As for `read_metadata`, or ``rows`` is below 1.
     """
     if rows < 1:
-        raise UsageError(f"rows has to be at least 1, not {rows}")
-    reader = _Reader(Path(path), rows)
+        raise UsageError(f"rows must be at least 1, not {rows}")
+    reader = _MetadataReader(Path(path), rows)
     try:
         while (part := await asyncio.to_thread(reader.step)) is not None:
             yield part
@@ -230,8 +227,8 @@ async def iter_metadata(path: Path, *, rows: int = 8192) -> AsyncGenerator[Metad
         await asyncio.to_thread(reader.close)
 
 
-class _Reader:
-    """Goes through a file step by step, each step in some thread."""
+class _MetadataReader:
+    """Reads a file part by part, each part in any thread."""
 
     def __init__(self, path: Path, rows: int) -> None:
         self.abort = threading.Event()
@@ -243,7 +240,7 @@ class _Reader:
             return next(self._parts, None)
 
     def close(self) -> None:
-        """Close the file, after a step that nobody waits for any more."""
+        """Close the file, once a step that was cancelled has ended."""
         with self._lock:
             self._parts.close()
 
@@ -266,7 +263,7 @@ def _parts(path: Path, rows: int, abort: threading.Event) -> Generator[Metadata,
 
 
 def _records(view: FileView, rows: int) -> Iterator[Metadata]:
-    """The parts of a file that is nothing but records."""
+    """Yield the parts of a file that consists of records only."""
     width, position = _RECORD_TYPE.itemsize, 0
     while True:
         data = view.read_some(position, rows * width)
@@ -276,14 +273,14 @@ def _records(view: FileView, rows: int) -> Iterator[Metadata]:
         frames["frame_pts"] = -1
         _copy(np.frombuffer(data, _RECORD_TYPE, count), frames)
         if len(data) < rows * width:
-            flaw = f"{rest} bytes of a record at the end are no whole one" if rest else ""
+            flaw = f"{rest} bytes at the end are not a complete record" if rest else ""
             yield Metadata(frames, 0, flaw, np.arange(count))
             return
         yield Metadata(frames, 0, "", np.arange(count))
 
 
 def _recording(view: FileView, rows: int, path: Path) -> Iterator[Metadata]:
-    """The parts of a Matroska file."""
+    """Yield the parts of a Matroska file."""
     reader = BlockReader(view, _BLOCK_TYPE.itemsize)
     track: int | None = None
     waiting: list[BlockRun] = []
@@ -302,42 +299,42 @@ def _recording(view: FileView, rows: int, path: Path) -> Iterator[Metadata]:
 
 
 def _video_track(reader: BlockReader, path: Path) -> int:
-    track = next((one for one in reader.tracks if one.video), None)
+    track = next((track for track in reader.tracks if track.video), None)
     if track is None:
         raise UsageError(f"{path} has no video track")
     if track.codec not in _CODECS:
-        raise UsageError(f"the video in {path} is {track.codec or 'of no known kind'}, not Motion JPEG")
+        raise UsageError(f"the video in {path} is {track.codec or 'of an unknown codec'}, not Motion JPEG")
     if track.encoded or not 0 < track.number < 0x7F:
-        raise UsageError(f"{path} keeps its frames in a way that no recorder of ThorVision streams does")
+        raise UsageError(f"{path} stores its frames as no recorder of ThorVision streams does")
     return track.number
 
 
 def _part(runs: list[BlockRun], track: int, path: Path, flaw: str = "") -> Metadata:
-    """What is in some blocks: the bytes of all of them are looked at together."""
+    """Return the metadata in some blocks, decoded together as one array."""
     heads = [head for run in runs for head in run.heads]
     data = b"".join(heads)
     width = _BLOCK_TYPE.itemsize
-    if len(data) < len(heads) * width:  # no metadata fits into a frame that short
+    if len(data) < len(heads) * width:  # a frame that short has no metadata
         data = b"".join(
             head if len(head) == width else head[:_BLOCK_HEAD].ljust(width, b"\0") for head in heads
         )
     blocks = np.frombuffer(data, _BLOCK_TYPE)
     clusters = np.array([-(1 << 62) if run.time is None else min(run.time, 1 << 62) for run in runs], "i8")
     pts = np.repeat(clusters, [len(run.heads) for run in runs]) + blocks["time"]
-    # The decoders' libraries give no time to these either: outside a timed cluster, or before zero.
+    # Other demuxers give these no time either: outside a timed cluster, or before zero.
     chosen = (blocks["track"] == 0x80 | track) & (pts >= 0)
     if np.any(blocks["flags"][chosen] & _LACED):
         raise UsageError(f"{path} has several frames in one block, as no recorder of ThorVision streams does")
     marker = blocks["marker"]
     marked = ((marker >= 0xFFE0) & (marker <= 0xFFEF)) | (marker == 0xFFFE)
-    told = chosen & marked & (blocks["start"] == 0xFFD8) & (blocks["length"] >= 2 + _RECORD_TYPE.itemsize)
-    frames = np.empty(int(np.count_nonzero(told)), FRAME)
-    frames["frame_pts"] = pts[told]
-    _copy(blocks[told], frames)
-    positions = np.flatnonzero(told[chosen])
+    valid = chosen & marked & (blocks["start"] == 0xFFD8) & (blocks["length"] >= 2 + _RECORD_TYPE.itemsize)
+    frames = np.empty(int(np.count_nonzero(valid)), FRAME)
+    frames["frame_pts"] = pts[valid]
+    _copy(blocks[valid], frames)
+    positions = np.flatnonzero(valid[chosen])
     return Metadata(frames, int(np.count_nonzero(chosen)) - len(frames), flaw, positions)
 
 
 def _copy(source: NDArray[np.void], target: NDArray[np.void]) -> None:
-    for name in _TAKEN:
+    for name in _COPIED_FIELDS:
         target[name] = source[name]

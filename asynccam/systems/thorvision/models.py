@@ -1,4 +1,4 @@
-"""What a ThorVision server says and is told. See docs/protocols/thorvision.md."""
+"""Messages of a ThorVision server. See docs/protocols/thorvision.md."""
 
 from collections.abc import Callable, Mapping
 from fractions import Fraction
@@ -12,10 +12,10 @@ from asynccam.outside import clean_json
 
 HTTP_PORT: Final = 8000
 DEFAULT_HOST: Final = "192.168.177.100"
-"""Where the maker's own client looks for a server."""
+"""Default server address of the maker's own client."""
 JPEG: Final = "image/jpeg"
 RECORDABLE: Final = (JPEG, "video/x-raw")
-"""Media types that a server sends as Motion JPEG; raw pictures it encodes itself."""
+"""Media types that a server sends as Motion JPEG; it encodes raw pictures itself."""
 ADDED: Final = "Added"
 REMOVED: Final = "Removed"
 
@@ -23,20 +23,19 @@ M = TypeVar("M")
 
 
 class _Message(BaseModel):
-    """Fields nobody knows are kept."""
+    """Message whose unknown fields are kept."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
 
 class Capability(_Message):
-    """One way a camera can send pictures.
+    """One format in which a camera can send pictures.
 
     Attributes:
         media_type: ``image/jpeg``, ``video/x-raw``, ``video/x-h264`` or ``video/x-h265``.
         format: Pixel format, or None or ``""``.
-        width: Pixels.
-        height: Pixels.
-        framerate: Frames a second as the server writes them, ``30000/1001`` for example.
+        width, height: Pixels.
+        framerate: Frames per second as the server writes them, such as ``30000/1001``.
     """
 
     media_type: str
@@ -47,26 +46,26 @@ class Capability(_Message):
 
     @property
     def fps(self) -> Fraction | None:
-        """Frames a second, exactly; None where the server's word means no number (``30/0``)."""
+        """Return the exact frames per second; None if `framerate` is not a number, such as ``30/0``."""
         try:
             return Fraction(self.framerate.replace(" ", ""))
         except (ValueError, ZeroDivisionError):
             return None
 
     def __str__(self) -> str:
-        """The capability as a start command names it: this order, no blanks."""
+        """Return the capability as a start command has it: in this order, without blanks."""
         kind = f"{self.media_type},format={self.format}" if self.format else self.media_type
         return f"{kind},width={self.width},height={self.height},framerate={self.framerate}"
 
 
 class Camera(_Message):
-    """A camera of a server.
+    """Camera of a server.
 
     Attributes:
-        id: The server's number for it; may be negative, and is another one after a while.
-        name: Two cameras may share one.
-        caps: What it can send.
-        device_id: What it is known by where ``id`` changes, or None from servers that do not tell.
+        id: The server's number for it; may be negative, and may change when the camera is replugged.
+        name: Not unique.
+        caps: Capabilities.
+        device_id: Identifies the camera while ``id`` changes; None from servers that do not send one.
     """
 
     id: int
@@ -76,22 +75,22 @@ class Camera(_Message):
 
     @property
     def capabilities(self) -> tuple[Capability, ...]:
-        """What it can send, ``caps`` by its long name."""
+        """Return ``caps``."""
         return self.caps
 
     @property
     def key(self) -> str:
-        """What the camera is known by at its server: ``device_id``, else ``NAME:ID``."""
+        """Return what identifies the camera at its server: ``device_id``, else ``NAME:ID``."""
         return self.device_id or f"{self.name}:{self.id}"
 
     @property
     def facts(self) -> Mapping[str, str]:
-        """What the server tells to know the camera by; many ``device_id`` name a USB port, not a camera."""
+        """Return the fields that identify the camera; many a ``device_id`` is of a USB port, not a camera."""
         return identifying_facts(self.model_extra or {}, name=self.name, device_id=self.device_id or "")
 
     @property
     def is_test(self) -> bool:
-        """Whether it is one of the server's own test pictures."""
+        """Return whether it is one of the server's test pictures."""
         return self.id < 0
 
     def best(
@@ -102,19 +101,19 @@ class Camera(_Message):
         fps: Fraction | float | str | None = None,
         media_type: str | None = JPEG,
     ) -> Capability:
-        """The best capability within limits.
+        """Return the best capability within limits.
 
-        Whatever meets more of the wishes exactly is better, then a larger picture, then a higher rate.
+        The one that equals more of the limits is better, then a larger picture, then a higher rate.
 
         Args:
-            width: Pixels at most.
-            height: Pixels at most.
-            fps: Frames a second at most, exact: 30 is more than ``30000/1001``. Text may be a fraction.
-            media_type: The only one that counts, or None for any that can be recorded.
+            width: Maximum pixels.
+            height: Maximum pixels.
+            fps: Maximum frames per second, exact: 30 is more than ``30000/1001``. Text may be a fraction.
+            media_type: Media type, or None for any that can be recorded.
 
         Raises:
-            FeatureError: No capability is within the limits; the words list those there are.
-            UsageError: ``fps`` is no number.
+            FeatureError: No capability is within the limits; the message lists all.
+            UsageError: ``fps`` is not a number.
         """
         rate = _rate(fps)
 
@@ -126,44 +125,33 @@ class Camera(_Message):
                 and (rate is None or (cap.fps or 0) <= rate)
             )
 
-        def merit(cap: Capability) -> tuple[int, int, Fraction]:
-            met = (cap.width == width) + (cap.height == height) + (rate is not None and cap.fps == rate)
-            return met, cap.width * cap.height, cap.fps or Fraction(0)
+        def rank(cap: Capability) -> tuple[int, int, Fraction]:
+            equal = (cap.width == width) + (cap.height == height) + (rate is not None and cap.fps == rate)
+            return equal, cap.width * cap.height, cap.fps or Fraction(0)
 
         candidates = [cap for cap in self.caps if within(cap)]
         if not candidates:
-            wish = f"width={width} height={height} fps={rate} media_type={media_type}"
-            have = "; ".join(map(str, self.caps)) or "none"
-            raise FeatureError(f"camera {self.key!r} has no capability within {wish} (it has: {have})")
-        return max(candidates, key=merit)
+            limits = f"width={width} height={height} fps={rate} media_type={media_type}"
+            available = "; ".join(map(str, self.caps)) or "none"
+            raise FeatureError(f"camera {self.key!r} has no capability within {limits} (it has: {available})")
+        return max(candidates, key=rank)
 
 
 class CameraReference(_Message):
-    """The camera of an event; when it was removed, only its ``id`` is certain."""
+    """Camera of an event; of one that was removed, only the ``id`` is certain."""
 
     id: int
 
 
 class HotPlugMessage(_Message):
-    """What the server tells on ``/ws``.
-
-    Attributes:
-        event_type: ``Added`` or ``Removed``; others are nothing to worry about.
-        camera: What came with it.
-    """
+    """Message on ``/ws``; an ``event_type`` other than ``Added`` or ``Removed`` is not an error."""
 
     event_type: str
     camera: dict[str, Any] | None = None
 
 
 class StreamCommand(_Message):
-    """Asks for a stream.
-
-    Attributes:
-        id: The camera.
-        port: Where the server shall listen for SRT.
-        capability: As `Capability` is written out.
-    """
+    """Body of a start; ``capability`` is the text of a `Capability`."""
 
     id: int
     port: int = Field(ge=1, le=65535)
@@ -171,16 +159,16 @@ class StreamCommand(_Message):
 
 
 class StopCommand(_Message):
-    """Ends a camera's stream."""
+    """Body of a stop."""
 
     id: int
 
 
 class Versions(_Message):
-    """What a server says of itself.
+    """Versions of a server.
 
     Attributes:
-        api: Version of its API, or None from a server that does not tell.
+        api: Version of the API, or None from a server that does not send one.
         server: Version of the program, or None.
     """
 
@@ -188,9 +176,7 @@ class Versions(_Message):
     server: str | None = None
 
 
-class VersionAnswer(_Message):
-    """One version."""
-
+class _Version(_Message):
     version: str
 
 
@@ -200,40 +186,36 @@ _OBJECT: Final = TypeAdapter(dict[str, Any])
 
 
 def parse_cameras(data: bytes, source: str) -> tuple[Camera, ...]:
-    """The answer to ``GET /cameras``.
-
-    Args:
-        data: As it came.
-        source: Names the peer in the error.
+    """Parse the response to ``GET /cameras``; ``source`` names the peer in errors.
 
     Raises:
-        RemoteProtocolError: It is none.
+        RemoteProtocolError: Not a list of cameras.
     """
     return _parsed(_CAMERAS.validate_json, data, source, "list of cameras")
 
 
 def parse_names(data: bytes, source: str) -> tuple[str, ...]:
-    """The answer to ``GET /logs``; errors as of `parse_cameras`."""
+    """Parse the response to ``GET /logs``; errors as of `parse_cameras`."""
     return _parsed(_NAMES.validate_json, data, source, "list of names")
 
 
 def parse_object(data: bytes, source: str) -> dict[str, Any]:
-    """Any JSON object; errors as of `parse_cameras`."""
+    """Parse any JSON object; errors as of `parse_cameras`."""
     return _parsed(_OBJECT.validate_json, data, source, "JSON object")
 
 
 def parse_version(data: bytes, source: str) -> str:
-    """The answer to ``GET /api_version`` or ``/server_version``; errors as of `parse_cameras`."""
-    return _parsed(VersionAnswer.model_validate_json, data, source, "version").version
+    """Parse the response to ``GET /api_version`` or ``/server_version``; errors as of `parse_cameras`."""
+    return _parsed(_Version.model_validate_json, data, source, "version").version
 
 
 def parse_hot_plug(data: bytes, source: str) -> tuple[str, Camera | int | None]:
-    """A message of ``/ws``: its type, and the camera that was added or the id of the one removed.
+    """Parse a message of ``/ws``: its type, and the camera that was added or the id of the one removed.
 
-    Of an event type nobody knows the camera is None, whatever came with it.
+    The second is None for an unknown event type.
 
     Raises:
-        RemoteProtocolError: It is no such message.
+        RemoteProtocolError: Not such a message.
     """
     message = _parsed(HotPlugMessage.model_validate_json, data, source, "hot-plug event")
     if message.event_type == ADDED:
@@ -248,15 +230,15 @@ def _rate(fps: Fraction | float | str | None) -> Fraction | None:
     try:
         return None if fps is None else Fraction(fps)
     except (ValueError, OverflowError, ZeroDivisionError):
-        raise UsageError(f"{fps!r} is no frame rate") from None
+        raise UsageError(f"{fps!r} is not a frame rate") from None
 
 
-def _parsed(parse: Callable[[Any], M], data: object, source: str, what: str) -> M:
+def _parsed(parse: Callable[[Any], M], data: object, source: str, expected: str) -> M:
     try:
         return parse(clean_json(data) if isinstance(data, bytes) else data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(step) for step in first["loc"]) or "the whole"
-        raise RemoteProtocolError(f"{source} sent what is no {what}: {where}: {first['msg']}") from None
+        where = ".".join(str(step) for step in first["loc"]) or "the document"
+        raise RemoteProtocolError(f"{source} did not send a {expected}: {where}: {first['msg']}") from None
     except ValueError as error:
-        raise RemoteProtocolError(f"{source} sent what is no {what}: {error}") from None
+        raise RemoteProtocolError(f"{source} did not send a {expected}: {error}") from None

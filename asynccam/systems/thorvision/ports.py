@@ -1,4 +1,4 @@
-"""SRT ports: the client chooses one for each stream, and two streams must not share it."""
+"""SRT ports: the client chooses one for each stream; two streams must not share one."""
 
 import errno
 import random
@@ -12,14 +12,10 @@ DEFAULT_PORTS: Final = range(9001, 9100)
 
 
 class PortPool:
-    """Ports for streams, each given out once until it is released.
+    """Ports for streams, each taken once until it is released.
 
-    Clients of one server should share a pool: what one of them uses, the others then pass over. A
-    pool begins at a random place, since programs that know nothing of each other cannot share one.
-
-    Args:
-        ports: Which ones.
-        rng: Randomness, for tests.
+    Clients of one server should share a pool. A pool begins at a random port (``rng`` returns 0 to 1),
+    since different programs cannot share one.
     """
 
     def __init__(
@@ -27,37 +23,37 @@ class PortPool:
     ) -> None:
         self._ports = tuple(ports)
         if not self._ports or not all(1 <= port <= 65535 for port in self._ports):
-            raise UsageError("a pool needs UDP ports, each from 1 to 65535")
+            raise UsageError("ports must be UDP ports from 1 to 65535, at least one")
         self._next = int(rng() * len(self._ports))
         self._used: set[int] = set()
 
     @property
     def used(self) -> frozenset[int]:
-        """Ports that are given out."""
+        """Return the ports that are taken."""
         return frozenset(self._used)
 
     def take(self) -> int:
-        """A port that no stream uses and that no program of this computer is bound to.
+        """Take a port that no stream of the pool uses and no program of this computer is bound to.
 
         Raises:
-            BusyError: There is none.
+            BusyError: All ports are in use.
         """
         for step in range(len(self._ports)):
-            place = (self._next + step) % len(self._ports)
-            port = self._ports[place]
+            index = (self._next + step) % len(self._ports)
+            port = self._ports[index]
             if port not in self._used and is_free(port):
                 self._used.add(port)
-                self._next = (place + 1) % len(self._ports)
+                self._next = (index + 1) % len(self._ports)
                 return port
         raise BusyError(f"all {len(self._ports)} SRT ports are in use")
 
     def release(self, port: int) -> None:
-        """Take a port back; harmless when it was not given out."""
+        """Release a port; harmless if it was not taken."""
         self._used.discard(port)
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody on this computer is bound to a UDP port: the server may run here too."""
+    """Return whether no program of this computer is bound to a UDP port: the server may run here too."""
     return all(_bindable(family, port) for family in (socket.AF_INET, socket.AF_INET6))
 
 
@@ -68,6 +64,6 @@ def _bindable(family: socket.AddressFamily, port: int) -> bool:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.bind(("", port))
     except OSError as error:
-        # On a computer without that version of IP nobody is bound there.
+        # A computer without that version of IP has no socket bound there.
         return error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
     return True

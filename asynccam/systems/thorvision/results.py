@@ -1,4 +1,4 @@
-"""What starts and stops come to: typed, and readable like the dictionaries of the maker's client."""
+"""Results of starts and stops: typed, and readable like the dictionaries of the maker's client."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -11,7 +11,7 @@ from asynccam.recording import FileVerdict, Gap
 
 
 class DictLike(Mapping[str, Any]):
-    """A dataclass whose fields can also be read as ``result["field"]``."""
+    """Dataclass whose fields can also be read as ``result["field"]``."""
 
     __slots__ = ()
 
@@ -29,14 +29,14 @@ class DictLike(Mapping[str, Any]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenStream(DictLike):
-    """A stream that a server sends.
+    """Stream that a server sends.
 
     Attributes:
-        camera_id: The server's number for the camera.
+        camera_id: The camera's id at the server.
         camera: The camera's stable id.
-        capability: What is sent, as the start named it.
-        port: The server's SRT port.
-        url: Where a player finds the stream, ``srt://HOST:PORT``.
+        capability: As requested.
+        port: SRT port of the server.
+        url: ``srt://HOST:PORT``, for a player.
     """
 
     camera_id: int
@@ -48,16 +48,16 @@ class OpenStream(DictLike):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StreamStart(OpenStream):
-    """A stream that is being recorded.
+    """Stream that is being recorded. Times are Unix seconds.
 
     Attributes:
-        output_dir: Where the files go.
-        file_pattern: Their names; ``%02d`` stands for their number.
-        video_path: The first of them, as the maker's client from 0.3 on names it.
-        commanded_at: When the start was called, Unix seconds.
-        first_frame_at: When the first frame reached the muxer, Unix seconds.
-        first_frame_bound: It was there at most this many seconds earlier.
-        accepted_at: When the server had accepted to stream, but not before ``commanded_at``, Unix seconds.
+        output_dir: Directory of the files.
+        file_pattern: File names, with ``%02d`` for the number.
+        video_path: The first file, as in the maker's client from 0.3 on.
+        commanded_at: Time of the start call.
+        first_frame_at: Time at which the first frame reached the muxer.
+        first_frame_bound: It arrived at most this many seconds earlier.
+        accepted_at: Time at which the server had accepted, but not before ``commanded_at``.
     """
 
     output_dir: Path
@@ -71,23 +71,23 @@ class StreamStart(OpenStream):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StreamStop(DictLike):
-    """A stream that has ended.
+    """Stream that has ended. Times are Unix seconds.
 
     Attributes:
-        camera_id: The number it was started under.
+        camera_id: The camera's id at the server when the stream was started.
         camera: The camera's stable id.
-        files: What each recorded file is worth, oldest first; none if nothing was recorded.
+        files: Verdict on each recorded file, oldest first; empty if nothing was recorded.
         gaps: Times without frames.
-        first_frame_at: When the first frame reached the muxer, Unix seconds, or None.
-        first_frame_bound: It was there at most this many seconds earlier.
-        commanded_at: When the stop was called, Unix seconds.
-        stopped_at: When the server had answered, or been given up, Unix seconds.
-        error: What had ended the recording before the stop did, or None.
-        server_error: Why the server may still be streaming, or None; the files do not suffer from it.
-        ended_early: That the video ends clearly before the stop, or None.
-        begins_late: That it begins clearly after the start, or None.
-        spoiled_frames: Pictures that came spoiled and are not in the files.
-        taken_away: Whether the server sent nothing here for a while though it took a new start, as when
+        first_frame_at: Time at which the first frame reached the muxer, or None.
+        first_frame_bound: It arrived at most this many seconds earlier.
+        commanded_at: Time of the stop call.
+        stopped_at: Time at which the server had answered, or the request was given up.
+        error: Error that ended the recording before the stop, or None.
+        server_error: Why the server may still be streaming, or None; the files are not affected.
+        ended_early: Set if the video ends clearly before the stop.
+        begins_late: Set if the video begins clearly after the start.
+        spoiled_frames: Damaged pictures that were left out of the files.
+        taken_away: Whether the server sent nothing for a while though it accepted a new start, as when
             another program has taken the stream over.
     """
 

@@ -1,6 +1,6 @@
-"""One camera's stream: a port, the server's part and the recorder's part, started and ended in order.
+"""One camera's stream: the server's SRT listener and this computer's recorder, started and stopped in order.
 
-The server is told before the recorder calls it, and told to stop after the recorder has ended.
+The server is asked before the recorder calls it, and asked to stop after the recorder has ended.
 See docs/protocols/thorvision.md.
 """
 
@@ -22,6 +22,7 @@ from asynccam.errors import (
     NotFoundError,
     RecordingError,
     TimeoutError,
+    UsageError,
 )
 from asynccam.model.identity import device_mismatch
 from asynccam.net.tcp import host_for_others
@@ -33,8 +34,12 @@ from asynccam.recording import (
     RecorderEvent,
     RecorderStalled,
     RecorderState,
+    SplitFiles,
     SrtJpegSource,
+    Watch,
 )
+from asynccam.recording.gstreamer import find_installation
+from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.event_hub import EventHub, EventStream
 from asynccam.runtime.retry import Backoff
 from asynccam.runtime.tasks import TaskScope, finish
@@ -44,69 +49,132 @@ from asynccam.systems.thorvision.events import StreamTakenAway, StreamTakenOver
 from asynccam.systems.thorvision.models import Camera, Capability
 from asynccam.systems.thorvision.ports import PortPool
 from asynccam.systems.thorvision.results import OpenStream, StreamStart, StreamStop
-from asynccam.systems.thorvision.stream_settings import Split, StreamSettings, files_of
 from asynccam.wall_clock import WALL_CLOCK, unix_now
 
 _LOG = logging.getLogger(__name__)
 
-_WITHDRAW_SECONDS: Final = 5.0
-_STOP_WAITS: Final = (0.3, 0.7, 1.5)
-"""Seconds between tries to stop a stream where the connection was lost."""
+_STALL_SECONDS: Final = 5.0
+_STALL_FRAMES: Final = 5
+_CANCEL_SECONDS: Final = 5.0
+_STOP_RETRIES: Final = (0.3, 0.7, 1.5)
+"""Seconds between stop requests whose connection was lost."""
 _MAX_NAME: Final = 100
-_RENEWALS: Final = Backoff(initial=2.0, maximum=30.0)
+_RESTART_BACKOFF: Final = Backoff(initial=2.0, maximum=30.0)
 _RECONNECT_SECONDS: Final = 6.0
-"""GStreamer's SRT tries again about every three seconds."""
-_LOOK_SECONDS: Final = 0.02
-_WRITTEN: Final = (RecorderState.STOPPING, RecorderState.ENDED, RecorderState.FAILED)
-"""A recorder in one of these states has ended its process; stopping means reading the files by then."""
+"""Two tries of GStreamer's SRT source, which calls about every three seconds."""
+_POLL_SECONDS: Final = 0.02
+_FINISHED: Final = (RecorderState.ENDED, RecorderState.FAILED)
+_PROCESS_ENDED: Final = (RecorderState.STOPPING, *_FINISHED)
+"""A recorder in one of these states has ended its process, and at most reads its files."""
 _DEBUG_LEVEL: Final = "*:4"
 _NO_VARIABLES: Final[Mapping[str, str]] = {}
 
 
+@dataclass(frozen=True, slots=True)
+class Split:
+    """How a recording is split into files; 0 is no limit.
+
+    Attributes:
+        max_files: Number of newest files to keep.
+        max_seconds: Length of a file.
+        max_megabytes: Size of a file in megabytes of 1,000,000 bytes.
+    """
+
+    max_files: int = 0
+    max_seconds: float = 0
+    max_megabytes: float = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSettings:
+    """How the streams of a client behave.
+
+    Attributes:
+        latency: Milliseconds within which SRT repairs losses.
+        first_frame_timeout: Seconds to wait for the first frame on each port.
+        attempts: Number of ports to try.
+        watch: Limits that recorders check; None for a stall timeout that suits the frame rate.
+        renew: Whether to ask the server for the stream again when frames stop during a recording.
+    """
+
+    latency: int = 500
+    first_frame_timeout: float = 10.0
+    attempts: int = 3
+    watch: Watch | None = None
+    renew: bool = True
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1 or self.latency < 0 or self.first_frame_timeout <= 0:
+            raise UsageError(f"attempts must be >= 1, latency >= 0, first_frame_timeout > 0: {self}")
+
+    def watch_for(self, capability: Capability) -> Watch:
+        """Return the limits that a recorder of this capability checks."""
+        if self.watch is not None:
+            return self.watch
+        fps = capability.fps
+        return Watch(stall=max(_STALL_SECONDS, float(_STALL_FRAMES / fps)) if fps else _STALL_SECONDS)
+
+
+async def prepare_recording(directory: Path, split: Split) -> None:
+    """Make the directory and check that GStreamer has every element, before the server is asked.
+
+    Raises:
+        UsageError: A limit is below 0.
+        RecordingError: GStreamer or one of its elements is missing.
+        StorageError: The directory cannot be made.
+    """
+    await on_disk(_make_directory, directory)
+    pipeline = Pipeline(SrtJpegSource("localhost", 1), _split_files(directory, "any", split))
+    plan = await on_disk(pipeline.plan, frozenset[str]())
+    await find_installation(plan.graph.factories)
+
+
+def _make_directory(directory: Path) -> None:
+    with storage_errors("make the directory", directory):
+        directory.mkdir(parents=True, exist_ok=True)
+
+
+def _split_files(directory: Path, stem: str, split: Split) -> SplitFiles:
+    return SplitFiles(
+        directory,
+        stem,
+        max_files=split.max_files,
+        max_seconds=split.max_seconds,
+        max_megabytes=split.max_megabytes,
+    )
+
+
 def file_stem(camera: Camera, at: float) -> str:
-    """What a recording's files are called before their number: id, name and local time."""
+    """Return the beginning of a recording's file names: id, name and local time."""
     name = "".join(letter if letter.isalnum() else "_" for letter in camera.name)
     short = name.encode()[:_MAX_NAME].decode(errors="ignore")
     return f"{camera.id}_{short}_{time.strftime('%Y%m%d_%H%M%S', time.localtime(at))}"
 
 
 @dataclass(frozen=True, slots=True)
-class _Armed:
-    """A recorder that is made ready for its start, and what for."""
+class _ArmedRecorder:
+    """Recorder that receives and discards frames until its start, and the files it was armed for."""
 
     recorder: Recorder
     stem: str
-    purpose: tuple[Path, Split]
+    directory: Path
+    split: Split
     arming: asyncio.Task[None]
-
-    def fits(self, directory: Path, split: Split, debug: bool) -> bool:
-        """Whether it can record these files, as far as is known now."""
-        gone = self.arming.done() and self.recorder.state is not RecorderState.ARMED
-        return not gone and not debug and self.purpose == (directory, split)
 
 
 class CameraStream:
     """A camera's stream from the start command to the stop command.
 
-    Args:
-        api: The server.
-        ports: Where its port comes from.
-        camera: As the server lists it.
-        name: The camera's stable id.
-        capability: What to ask for.
-        settings: How to behave.
-        events: Where the recorder tells what happens.
-
     Attributes:
-        camera: As above; the server's number in it is kept true.
-        capability: As above.
-        recorder: Records it, or None.
-        opened: What the server sends, or None.
-        started: How the recording started, or None.
-        took_over: Whether the camera was streaming for somebody else when this stream was opened.
-        taken_away: Whether the server takes a new start and sends nothing, as when another program has taken
-            the stream over; False again once frames come.
-        was_taken_away: Whether that was so at any time.
+        camera: As the server lists it, with its current id there.
+        capability: Requested from the server.
+        recorder: Recorder of the stream, or None.
+        opened: Stream that the server sends, or None.
+        started: Result of the recording's start, or None.
+        took_over: Whether the camera was streaming to another client when this stream was opened.
+        taken_away: Whether the server accepts a new start and sends nothing, as when another program has
+            taken the stream over; False again once frames arrive.
+        was_taken_away: Whether `taken_away` was True at any time.
     """
 
     def __init__(
@@ -124,6 +192,9 @@ class CameraStream:
         self.recorder: Recorder | None = None
         self.opened: OpenStream | None = None
         self.started: StreamStart | None = None
+        self.took_over = False
+        self.taken_away = False
+        self.was_taken_away = False
         self._first_id = camera.id
         self._api = api
         self._host = api.host
@@ -131,39 +202,33 @@ class CameraStream:
         self._name = name
         self._settings = settings
         self._events = events
-        self._scope = TaskScope(f"stream of {name}", on_failure=_told_by_the_start)
-        self._armed: _Armed | None = None
-        self._told: EventStream[RecorderEvent] | None = None
+        self._scope = TaskScope(f"stream of {name}", on_failure=_log_failure)
+        self._armed: _ArmedRecorder | None = None
+        self._recorder_events: EventStream[RecorderEvent] | None = None
         self._server_error: AsynccamError | None = None
         self._opened_at = 0.0
-        self._stranger: NotFoundError | None = None
-        self.took_over = False
-        self.taken_away = False
-        self.was_taken_away = False
+        self._replaced: NotFoundError | None = None  # another camera was found under this one's key
 
     @property
     def recording(self) -> bool:
-        """Whether its recorder is at work."""
-        recorder = self.recorder
-        return recorder is not None and recorder.state not in (RecorderState.ENDED, RecorderState.FAILED)
+        """Return whether a recorder is running."""
+        return self.recorder is not None and self.recorder.state not in _FINISHED
 
     # -- start ------------------------------------------------------------------------------------
 
     async def open(self) -> OpenStream:
-        """Have the server listen on a port, another one if it refuses the first.
-
-        Whatever the camera was streaming before is stopped. Cancelled, nothing is left behind.
+        """Stop what the camera streams, then have the server listen on a port, or on another if it refuses.
 
         Raises:
             NotFoundError: There is no such camera.
             DeviceError, BusyError: The server refused every port.
-            ConnectionError, TimeoutError, AuthenticationError: It cannot be asked.
+            ConnectionError, TimeoutError, AuthenticationError: The server cannot be asked.
         """
-        if await self._clear():
-            _LOG.warning("%s was streaming for somebody else; its stream is taken over", self._name)
+        if await self._stop_other_client():
+            _LOG.warning("%s was streaming to another client; its stream is taken over", self._name)
             self._events.emit(StreamTakenOver(camera=self._name))
             self.took_over = True
-        # Before the start: whatever is awaited behind it could be cancelled with the camera streaming.
+        # Before the start: a cancellation of any await behind it would leave the camera streaming.
         self._host = await host_for_others(self._api.host)  # GStreamer does not ask our mDNS
         refusal: AsynccamError | None = None
         for _ in range(self._settings.attempts):
@@ -171,7 +236,7 @@ class CameraStream:
             try:
                 await self._api.start(self.camera, port, self.capability)
             except BaseException as error:
-                await finish(self._withdraw(port, error))
+                await finish(self._cancel_start(port, error))
                 if not isinstance(error, DeviceError | BusyError) or isinstance(error, NotFoundError):
                     raise
                 _LOG.info("%s does not take port %d: %s", self._name, port, error)
@@ -186,15 +251,10 @@ class CameraStream:
         assert refusal is not None
         raise refusal
 
-    async def arm(self, directory: Path, split: Split, *, patience: float) -> None:
-        """Have a recorder take the stream and throw it away, until `record` is called for the same files.
+    async def arm(self, directory: Path, split: Split, *, timeout: float) -> None:
+        """Have a recorder receive the stream and discard it until `record` is called for the same files.
 
-        Whether that works, `record` tells.
-
-        Args:
-            directory: Where the files will go; exists.
-            split: How they will be split.
-            patience: Seconds to wait here for the first frame.
+        Returns at the first frame, or after ``timeout`` seconds without one: `record` raises then.
 
         Raises:
             AsynccamError: As of `open`.
@@ -203,34 +263,41 @@ class CameraStream:
         opened = self.opened or await self.open()
         recorder, stem = self._make_recorder(opened.port, directory, split, debug=False)
         arming = self._scope.spawn(recorder.arm(timeout=self._settings.first_frame_timeout), name="arming")
-        self._armed = _Armed(recorder, stem, (directory, split), arming)
-        await asyncio.wait({arming}, timeout=patience)
+        self._armed = _ArmedRecorder(recorder, stem, directory, split, arming)
+        await asyncio.wait({arming}, timeout=timeout)
+
+    def is_armed_for(self, directory: Path, split: Split, *, debug: bool = False) -> bool:
+        """Return whether `arm` prepared a recorder for these files, which has not failed since."""
+        armed = self._armed
+        if armed is None or debug or (armed.directory, armed.split) != (directory, split):
+            return False
+        return not armed.arming.done() or armed.recorder.state is RecorderState.ARMED
 
     async def record(
         self, directory: Path, split: Split, *, commanded_at: float, commanded: float, debug: bool = False
     ) -> StreamStart:
-        """Record it from the next frame on; a port from which no frame comes is given up for another.
+        """Record from the next frame on; a port without a frame is given up for another.
 
-        After `arm` that is the first frame that the server sends after ``commanded_at``. Cancelled or failed,
-        neither a process nor the server's stream is left.
+        After `arm` the recording begins with the first frame that the server sends after ``commanded``.
+        Cancelled or failed, it leaves neither a process nor a stream on the server.
 
         Args:
-            directory: Where the files go; exists.
-            split: How they are split.
-            commanded_at: Goes into the result.
-            commanded: The same moment by elapsed time.
+            directory: Existing directory for the files.
+            split: How to split the files.
+            commanded_at: Time of the start command, Unix seconds.
+            commanded: The same moment by `WALL_CLOCK.elapsed`.
             debug: Whether GStreamer writes its debug log beside the files.
 
         Raises:
-            RecordingError, TimeoutError: No frame came from any port.
+            RecordingError, TimeoutError: No frame arrived on any port.
             StorageError: The files cannot be written.
             AsynccamError: As of `open`.
         """
-        # What the server sends now is handed on by SRT's latency later.
+        # SRT hands a frame on one latency after it was sent.
         sent = commanded + self._settings.latency / 1000
-        if self._armed is not None and not self._armed.fits(directory, split, debug):
+        if not self.is_armed_for(directory, split, debug=debug):
             await self._disarm()
-        for left in range(self._settings.attempts - 1, -1, -1):
+        for attempts_left in range(self._settings.attempts - 1, -1, -1):
             armed, self._armed = self._armed, None
             opened = self.opened or await self.open()
             accepted_at = max(commanded_at, self._opened_at)
@@ -245,9 +312,9 @@ class CameraStream:
                 first = await recorder.start(timeout=self._settings.first_frame_timeout)
             except BaseException as error:
                 await finish(self._give_up(recorder, opened.port))
-                if not isinstance(error, RecordingError | TimeoutError) or not left:
+                if not isinstance(error, RecordingError | TimeoutError) or not attempts_left:
                     raise
-                _LOG.info("%s: nothing on port %d: %s", self._name, opened.port, error)
+                _LOG.info("%s: no frame on port %d: %s", self._name, opened.port, error)
                 continue
             self.recorder = recorder
             self.started = StreamStart(
@@ -260,34 +327,61 @@ class CameraStream:
                 first_frame_bound=recorder.first_frame_bound,
                 accepted_at=accepted_at,
             )
-            self._told = self._events.stream(RecorderStalled, RecorderEnded)
-            self._scope.spawn(self._supervise(recorder, self._told), name="supervisor")
+            self._recorder_events = self._events.stream(RecorderStalled, RecorderEnded)
+            self._scope.spawn(self._supervise(recorder, self._recorder_events), name="supervisor")
             return self.started
         raise AssertionError("the last attempt raises")
 
-    # -- end --------------------------------------------------------------------------------------
+    def _make_recorder(
+        self, port: int, directory: Path, split: Split, *, debug: bool
+    ) -> tuple[Recorder, str]:
+        stem = file_stem(self.camera, unix_now())
+        log = directory / f"{stem}.gstreamer.log"
+        recorder = Recorder(
+            Pipeline(
+                SrtJpegSource(self._host, port, self._settings.latency), _split_files(directory, stem, split)
+            ),
+            name=self._name,
+            watch=self._settings.watch_for(self.capability),
+            environment={"GST_DEBUG": _DEBUG_LEVEL, "GST_DEBUG_FILE": str(log)} if debug else _NO_VARIABLES,
+            events=self._events,
+        )
+        return recorder, stem
+
+    async def _disarm(self) -> None:
+        armed, self._armed = self._armed, None
+        if armed is not None:
+            await finish(armed.recorder.aclose())
+
+    async def _give_up(self, recorder: Recorder, port: int) -> None:
+        """Clean up after a recorder that had no frame."""
+        self.opened = None
+        await recorder.aclose()
+        await self._cancel_start(port, RecordingError("no frame"))
+
+    # -- stop -------------------------------------------------------------------------------------
 
     async def close(self) -> StreamStop:
-        """End the recording, then the server's stream; done to the end even when cancelled."""
+        """Stop the recording, then the server's stream; a cancellation does not cut it short."""
         return await finish(self._close(unix_now()))
 
     async def _close(self, commanded_at: float) -> StreamStop:
         await self._scope.aclose()
-        if self._told is not None:
-            self._told.cancel()
+        if self._recorder_events is not None:
+            self._recorder_events.cancel()
         await self._disarm()
         files: tuple[FileVerdict, ...] = ()
         recorder = self.recorder
         async with TaskScope(f"end of {self._name}") as scope:
             if recorder is not None:
-                ending = scope.spawn(recorder.stop(), name="recorder")
-                # Reading long files takes its time, and the server need not stream on for that.
-                while not ending.done() and recorder.state not in _WRITTEN:
-                    await asyncio.wait({ending}, timeout=_LOOK_SECONDS)
-            server_error = await self._end_server()
+                stopping = scope.spawn(recorder.stop(), name="recorder")
+                # Reading long files takes time, and the server need not stream during it.
+                while not stopping.done() and recorder.state not in _PROCESS_ENDED:
+                    await asyncio.wait({stopping}, timeout=_POLL_SECONDS)
+            server_error = await self._stop_server()
             stopped_at = unix_now()
             if recorder is not None:
-                files = await ending
+                files = await stopping
                 await recorder.aclose()
         return StreamStop(
             camera_id=self._first_id,
@@ -306,28 +400,28 @@ class CameraStream:
             taken_away=self.was_taken_away,
         )
 
-    async def _end_server(self) -> AsynccamError | None:
-        """Stop the server's stream if there is one; the error if that does not work."""
+    async def _stop_server(self) -> AsynccamError | None:
+        """Stop the server's stream if it is this client's; return the error if that fails."""
         opened, self.opened = self.opened, None
         if opened is None:
             return self._server_error
         self._ports.release(opened.port)
-        if self._stranger is not None or self.taken_away:
-            # What streams there now is not this recording.
-            taken = BusyError(f"{self._name} sends its stream to somebody else, which is left alone")
-            self._server_error = self._stranger or taken
+        if self._replaced is not None or self.taken_away:
+            # The stream there now is not this recording's.
+            taken = BusyError(f"{self._name} streams to another client, and is not stopped")
+            self._server_error = self._replaced or taken
             return self._server_error
         try:
-            await self._stop_stream()
+            await self._request_stop()
         except AsynccamError as error:
             _LOG.warning("%s may still be streaming: %s", self._name, error)
             self._server_error = error
         return self._server_error
 
-    async def _stop_stream(self) -> None:
-        """Have the server stop its stream; a request whose connection was lost is sent again, for a while."""
+    async def _request_stop(self) -> None:
+        """Send the stop, and send it again for a while if its connection was lost."""
         lost = False
-        for wait in (*_STOP_WAITS, None):
+        for wait in (*_STOP_RETRIES, None):
             try:
                 return await self._api.stop(self.camera.id)
             except ConnectionError as error:
@@ -339,11 +433,11 @@ class CameraStream:
             except (DeviceError, BusyError):
                 if not lost:
                     raise
-                return None  # it is idle: the request that was lost had been heard
+                return None  # refused because it is idle: the request that was lost had been carried out
         return None
 
-    async def _clear(self) -> bool:
-        """Stop what another client has or left; False if the server refuses, as for an idle camera."""
+    async def _stop_other_client(self) -> bool:
+        """Stop a stream that another client has or left; return False if the camera was idle."""
         try:
             await self._api.stop(self.camera.id)
         except (DeviceError, BusyError) as error:
@@ -351,53 +445,27 @@ class CameraStream:
             return False
         return True
 
-    async def _withdraw(self, port: int, error: BaseException) -> None:
-        """After a start that failed: see that nothing came of it, and give the port back."""
+    async def _cancel_start(self, port: int, error: BaseException) -> None:
+        """Release the port of a start that failed, and stop a stream that it may have begun."""
         self._ports.release(port)
         if isinstance(error, ConnectionError) and not error.maybe_executed:
             return
         with suppress(AsynccamError):
-            async with deadline(_WITHDRAW_SECONDS, f"answer of {self._name} to a stop"):
+            async with deadline(_CANCEL_SECONDS, f"answer of {self._name} to a stop"):
                 await self._api.stop(self.camera.id)
 
-    async def _disarm(self) -> None:
-        armed, self._armed = self._armed, None
-        if armed is not None:
-            await finish(armed.recorder.aclose())
+    # -- while it records ---------------------------------------------------------------------------
 
-    async def _give_up(self, recorder: Recorder, port: int) -> None:
-        """After a recorder that had no frame."""
-        self.opened = None
-        await recorder.aclose()
-        await self._withdraw(port, RecordingError("no frame"))
-
-    # -- meanwhile --------------------------------------------------------------------------------
-
-    def _make_recorder(
-        self, port: int, directory: Path, split: Split, *, debug: bool
-    ) -> tuple[Recorder, str]:
-        stem = file_stem(self.camera, unix_now())
-        files = files_of(directory, stem, split)
-        log = files.directory / f"{files.stem}.gstreamer.log"
-        recorder = Recorder(
-            Pipeline(SrtJpegSource(self._host, port, self._settings.latency), files),
-            name=self._name,
-            watch=self._settings.watch_for(self.capability),
-            environment={"GST_DEBUG": _DEBUG_LEVEL, "GST_DEBUG_FILE": str(log)} if debug else _NO_VARIABLES,
-            events=self._events,
-        )
-        return recorder, stem
-
-    async def _supervise(self, recorder: Recorder, told: EventStream[RecorderEvent]) -> None:
-        """See to the server while its stream is recorded: when frames stay away, and when it is over."""
-        async for event in told:
+    async def _supervise(self, recorder: Recorder, events: EventStream[RecorderEvent]) -> None:
+        """Ask the server for the stream again when frames stop, and stop it when the recording ends."""
+        async for event in events:
             if event.recorder != self._name:
                 continue
             if isinstance(event, RecorderEnded):
                 break
-            delays = _RENEWALS.delays()
+            delays = _RESTART_BACKOFF.delays()
             while self._settings.renew and recorder.state is RecorderState.STALLED:
-                accepted = await self._renew()
+                accepted = await self._restart_stream()
                 wait = _RECONNECT_SECONDS if accepted else next(delays)
                 with suppress(builtins.TimeoutError):
                     async with asyncio.timeout(wait):
@@ -405,33 +473,31 @@ class CameraStream:
                 if accepted and recorder.state is RecorderState.STALLED:
                     self._note_taken_away()
             self.taken_away = False if recorder.state is RecorderState.RECORDING else self.taken_away
-        await self._end_server()
+        await self._stop_server()
 
     def _note_taken_away(self) -> None:
-        """The server took a start, and sends nothing to this port: it sends to another one."""
+        """Report that the server accepted a start and sends nothing here: it sends to another port."""
         if not self.taken_away:
             self.taken_away = self.was_taken_away = True
             _LOG.warning("%s sends nothing here; another program may have taken its stream over", self._name)
             self._events.emit(StreamTakenAway(camera=self._name))
 
-    async def _renew(self) -> bool:
-        """Ask the server to stream again: the server, or the camera at it, may have been away.
+    async def _restart_stream(self) -> bool:
+        """Ask the server to stream to the same port again; return whether it accepted.
 
-        The recorder goes on calling the same port, so it has to be that one. Nothing is stopped for it: a
-        server that streams takes the start and goes on as before, so that the stream of a program that has
-        taken the camera over is left alone, and begins here once that program has ended.
-
-        Returns:
-            Whether the server accepted.
+        The recorder keeps calling that port. No stop is sent first: a server that streams already accepts
+        the start and goes on, so a stream that another program has taken over is not disturbed, and returns
+        here once that program has ended.
         """
         assert self.opened is not None
         try:
-            camera = next((one for one in await self._api.cameras() if one.key == self.camera.key), None)
+            listed = await self._api.cameras()
+            camera = next((device for device in listed if device.key == self.camera.key), None)
             if camera is None:
                 return False
             other = device_mismatch(self._name, self.camera.facts, camera.facts)
-            self._stranger = NotFoundError(other) if other else None
-            if self._stranger is not None:
+            self._replaced = NotFoundError(other) if other else None
+            if self._replaced is not None:
                 return False
             self.camera = camera
             await self._api.start(camera, self.opened.port, self.capability)
@@ -441,7 +507,6 @@ class CameraStream:
         return True
 
 
-def _told_by_the_start(task: str, error: Exception) -> None:
-    """A recorder that could not be armed is heard of when it is to start."""
-    if "arming" not in task:
+def _log_failure(task: str, error: Exception) -> None:
+    if "arming" not in task:  # `record` raises the error of a recorder that could not be armed
         _LOG.error("task %s failed", task, exc_info=error)

@@ -26,10 +26,10 @@ from asynccam.errors import (
 from asynccam.recording import Verdict, verify_file
 from asynccam.systems.nanocam.client import MediaClient
 from asynccam.systems.nanocam.client_session import ClientTimeouts
-from asynccam.systems.nanocam.wire_answers import (
+from asynccam.systems.nanocam.protocol import (
     Busy,
     FileEntry,
-    FileList,
+    FileListing,
     Finished,
     Ok,
     Refused,
@@ -302,7 +302,7 @@ async def test_a_server_that_says_nothing(tmp_path: Path) -> None:
 
 async def test_a_lost_connection_is_made_again(server: OriginalServer, client: MediaClient) -> None:
     await client.image_request(1, 1)
-    link = client._talk._link
+    link = client._session._connection
     assert link is not None
     link._sock.shutdown(socket.SHUT_RDWR)
     with pytest.raises(ConnectionError):
@@ -416,7 +416,7 @@ async def scripted() -> AsyncIterator[Any]:
 
 
 def framed(files: dict[str, bytes]) -> bytes:
-    listed = FileList(tuple(FileEntry(name, len(data)) for name, data in files.items()))
+    listed = FileListing(tuple(FileEntry(name, len(data)) for name, data in files.items()))
     return encode_framed(listed) + b"".join(files.values()) + encode_framed(Finished())
 
 

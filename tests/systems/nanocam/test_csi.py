@@ -12,7 +12,7 @@ from asynccam.recording.gstreamer import forget_installation
 from asynccam.recording.outputs import PictureFiles, RawFrames, RecorderOutput, RtpOutput
 from asynccam.systems.nanocam.csi.camera import CSIcamera
 from asynccam.systems.nanocam.csi.graph import Media
-from asynccam.systems.nanocam.modes import (
+from asynccam.systems.nanocam.csi.settings import (
     Antibanding,
     EdgeEnhancement,
     Encoder,

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asynccam.errors import RecordingError, TimeoutError
-from asynccam.systems.nanocam.csi.frames import FramePipe, FrameReader
+from asynccam.systems.nanocam.csi.frames import FramePipe, GdpFrameReader
 from tests.support.cuts import every_cut
 from tests.support.gst import LAUNCH
 from tests.support.waiting import eventually
@@ -35,7 +35,7 @@ STREAM = packet(0x4E, EVENT) + packet(2, CAPS) + packet(65, b"") + packet(1, FIR
 
 
 def read(pieces: list[bytes]) -> "list[Frame]":
-    reader = FrameReader()
+    reader = GdpFrameReader()
     return [frame for piece in pieces for frame in reader.feed(piece)]
 
 
@@ -109,7 +109,7 @@ def test_gstreamers_own_packets(width: int) -> None:
 async def write(pipe: FramePipe, data: bytes) -> None:
     """What the process would do; then it ends."""
     await asyncio.to_thread(os.write, pipe.fd, data)
-    pipe.handed_over()
+    pipe.close_writing_end()
 
 
 async def test_a_pipe_keeps_all_frames() -> None:

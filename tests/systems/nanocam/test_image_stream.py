@@ -15,7 +15,7 @@ from asynccam.recording.events import RecorderEnded, RecorderStarted
 from asynccam.runtime.event_hub import EventHub
 from asynccam.systems.nanocam.csi.camera import CSIcamera
 from asynccam.systems.nanocam.csi.graph import Media
-from asynccam.systems.nanocam.csi.image_stream import SETTLE, ImageStream
+from asynccam.systems.nanocam.csi.streams import SETTLE, ImageStream
 from asynccam.systems.nanocam.tools import CSIcamera as MakersCamera
 from asynccam.systems.nanocam.tools import ImageStream as MakersImageStream
 from asynccam.systems.nanocam.tools import VideoStream as MakersVideoStream

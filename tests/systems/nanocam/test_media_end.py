@@ -8,17 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asynccam.errors import RemoteProtocolError
+from asynccam.systems.nanocam.protocol import (
+    FileListing,
+    Finished,
+    encode_names,
+)
 from asynccam.systems.nanocam.reply_parser import (
     FileBegins,
-    FileData,
+    FileChunk,
     FileEnds,
     ReplyEvent,
     ReplyReader,
-)
-from asynccam.systems.nanocam.wire_answers import (
-    FileList,
-    Finished,
-    encode_names,
 )
 from tests.support.nanocam_media import WORDS, box, boxes, comment, jpeg, mp4
 
@@ -40,7 +40,7 @@ def received(
         for event in reader.feed(piece):
             if isinstance(event, FileBegins):
                 files.append(bytearray())
-            if isinstance(event, FileData):
+            if isinstance(event, FileChunk):
                 assert event.data
                 files[-1] += event.data
             else:
@@ -59,7 +59,7 @@ def check(files: list[bytes], suffix: str = "jpg", sizes: tuple[int, ...] = (1, 
         found, events = received(cuts(data, size), reader)
         assert found == files
         assert [type(one) for one in events] == [
-            FileList,
+            FileListing,
             *[FileBegins, FileEnds] * len(files),
             Finished,
         ]
@@ -204,9 +204,9 @@ def test_the_end_is_the_word_and_silence(files: list[bytes], suffix: str) -> Non
         reader = ReplyReader()
         found, events = received(cuts(data, size), reader)
         if not isinstance(events[-1], Finished):
-            assert reader.may_be_over
+            assert reader.ends_at_silence
             for event in reader.conclude():
-                if isinstance(event, FileData):
+                if isinstance(event, FileChunk):
                     found[-1] += event.data
                 events.append(event)
         assert isinstance(events[-1], Finished)
@@ -217,27 +217,27 @@ def test_the_end_is_the_word_and_silence(files: list[bytes], suffix: str) -> Non
 def test_a_word_is_no_end_while_more_comes() -> None:
     reader = ReplyReader()
     found, _ = received([answer([PNG + b"QUIT"], "png")], reader)
-    assert reader.may_be_over
+    assert reader.ends_at_silence
     assert found == [PNG + b"QUIT"]
     assert reader.feed(b"x") != []
-    assert not reader.may_be_over
+    assert not reader.ends_at_silence
 
 
 def test_no_silence_makes_an_end_without_the_word() -> None:
     reader = ReplyReader()
     received([answer([PNG], "png")[:-1]], reader)
-    assert not reader.may_be_over
+    assert not reader.ends_at_silence
     assert reader.conclude() == []
     reader = ReplyReader()
     received([answer([PICTURE, PNG], "jpg")[: -len(PNG) - 4 - 4]], reader)
-    assert not reader.may_be_over
+    assert not reader.ends_at_silence
 
 
 def test_a_file_with_a_wrong_word_behind_it_is_not_over() -> None:
     reader = ReplyReader()
     _, events = received([encode_names(["a.jpg", "b.jpg"]) + PICTURE + b"QUIT"], reader)
     assert not any(isinstance(one, FileEnds) for one in events)
-    assert not reader.may_be_over
+    assert not reader.ends_at_silence
 
 
 def test_bulk_is_what_certainly_belongs_to_a_video() -> None:
@@ -260,7 +260,7 @@ def test_a_picture_without_its_end_is_no_picture() -> None:
     reader = ReplyReader()
     _, events = received([answer([PICTURE[:-40], PICTURE])], reader)
     assert not any(isinstance(one, FileEnds) for one in events)
-    assert not reader.may_be_over
+    assert not reader.ends_at_silence
 
 
 def test_noise_where_names_end() -> None:
@@ -277,4 +277,4 @@ def test_memory_does_not_grow_with_a_file() -> None:
     for _ in range(200):
         reader.feed(b"\xff\0scan" * 1000)
         assert len(reader._data) <= 6000
-        assert len(reader._data) - reader._place < 8
+        assert len(reader._data) - reader._position < 8

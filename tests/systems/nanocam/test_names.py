@@ -9,8 +9,8 @@ import pytest
 
 from asynccam.errors import StorageError
 from asynccam.model.filenames import safe_name
-from asynccam.systems.nanocam.filenames import drop_empty, reserve, settle, stamp
-from asynccam.systems.nanocam.wire_answers import (
+from asynccam.systems.nanocam.filenames import drop_empty, publish, reserve, timestamp
+from asynccam.systems.nanocam.protocol import (
     local_name,
 )
 
@@ -19,12 +19,12 @@ def test_a_stamp_is_the_makers_as_their_client_keeps_it(monkeypatch: pytest.Monk
     monkeypatch.setenv("TZ", "America/New_York")
     time.tzset()
     try:
-        assert stamp(1596048855.9) == "2020-07-29 14+54+15"
+        assert timestamp(1596048855.9) == "2020-07-29 14+54+15"
     finally:
         monkeypatch.undo()
         time.tzset()
     assert local_name("/home/media/2020-07-29 14:54:15.jpg") == "2020-07-29 14+54+15.jpg"
-    assert safe_name(f"{stamp(0)}.jpg") == f"{stamp(0)}.jpg"
+    assert safe_name(f"{timestamp(0)}.jpg") == f"{timestamp(0)}.jpg"
 
 
 def test_a_name_is_given_once(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_finished_file_moves_and_takes_nobodys_place(tmp_path: Path, *, elsewh
     try:
         for text in ("one", "two"):
             (work / "frame-00019.jpg").write_text(text)
-            settle(work / "frame-00019.jpg", media, "s")
+            publish(work / "frame-00019.jpg", media, "s")
         assert {path.name: path.read_text() for path in media.iterdir()} == {"s.jpg": "one", "s-1.jpg": "two"}
         assert list(work.iterdir()) == []
     finally:
@@ -84,7 +84,7 @@ def test_a_file_that_cannot_be_copied_leaves_nothing(tmp_path: Path, monkeypatch
     monkeypatch.setattr(shutil, "copyfile", full)
     try:
         with pytest.raises(StorageError, match=re.escape("No space left")):
-            settle(work, media, "s")
+            publish(work, media, "s")
         assert list(media.iterdir()) == []
         assert work.exists()
     finally:

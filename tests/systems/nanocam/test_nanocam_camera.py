@@ -25,8 +25,7 @@ from asynccam.model.info import CameraState
 from asynccam.model.manifest import Manifest, Outcome
 from asynccam.recording import Verdict, verify_file
 from asynccam.session import Session
-from asynccam.systems.nanocam.camera import NanocamCamera
-from asynccam.systems.nanocam.camera_ports import MediaPorts
+from asynccam.systems.nanocam.camera import MediaPorts, NanocamCamera
 from asynccam.systems.nanocam.server.options import ServerLimits, ServerPolicy
 from asynccam.systems.nanocam.server.server import MediaServer
 from tests.support.cancelling import cancelled_at
@@ -178,7 +177,7 @@ async def test_what_cannot_be_done_meanwhile(tmp_path: Path) -> None:
     async with rig() as (server, camera):
         recorder = camera.feature(Record)
         armed = await recorder.arm(RecordPlan(tmp_path, timeout=30))
-        with pytest.raises(StateError, match="not let go"):
+        with pytest.raises(StateError, match="not released"):
             await armed.accepted()
         with pytest.raises(UsageError, match="no scheduled"):
             armed.release(1.0)

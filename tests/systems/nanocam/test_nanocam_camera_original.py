@@ -12,8 +12,7 @@ from asynccam.model.features import Record, RecordPlan, Snapshot, Stream
 from asynccam.model.info import CameraState
 from asynccam.recording import Verdict, verify_file
 from asynccam.recording.rtp.port import RtpPort
-from asynccam.systems.nanocam.camera import NanocamCamera
-from asynccam.systems.nanocam.camera_ports import MediaPorts
+from asynccam.systems.nanocam.camera import MediaPorts, NanocamCamera
 from tests.support.gst import LAUNCH, free_udp_port, rtp_sender
 from tests.support.nanocam_media import jpeg
 from tests.support.nanocam_original_server import OriginalServer, original_server

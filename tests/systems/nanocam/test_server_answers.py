@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from asynccam.errors import BusyError, ConnectionError, StorageError, TimeoutError
-from asynccam.systems.nanocam.server.responses import Answers, Line
+from asynccam.systems.nanocam.server.responses import Responder, ResponseWriter
 
 LARGE = 16 << 20
 """Bytes that no buffer of a socket holds."""
@@ -48,9 +48,9 @@ async def test_files_with_every_delimiter_in_them(
     paths = [tmp_path / f"2020-07-29 14:54:1{number}.jpg" for number in range(3)]
     for path, body in zip(paths, bodies, strict=True):
         path.write_bytes(body)
-    line = Line(pair[0], "a client", 20)
+    line = ResponseWriter(pair[0], "a client", 20)
     names = [path.name for path in paths]
-    await Answers(line, ours=False).deliver(paths)
+    await Responder(line, framed=False).send_files(paths)
     tail = b"DONE" + bodies[0] + b"MORE" + bodies[1] + b"MORE" + bodies[2] + b"QUIT"
     pickled = len(b"\x80\x02](") + sum(5 + len(name) for name in names) + len(b"e.")
     data = await read(pair[1], pickled + len(tail))
@@ -58,7 +58,7 @@ async def test_files_with_every_delimiter_in_them(
     assert pickle.loads(data[:pickled]) == names
     assert data[pickled:] == tail
 
-    await Answers(line, ours=True).deliver(paths)
+    await Responder(line, framed=True).send_files(paths)
     files = [{"name": path.name, "size": len(body)} for path, body in zip(paths, bodies, strict=True)]
     expected = framed({"answer": "files", "files": files}) + b"".join(bodies) + framed({"answer": "finished"})
     assert await read(pair[1], len(expected)) == expected
@@ -66,8 +66,8 @@ async def test_files_with_every_delimiter_in_them(
 
 
 async def test_the_words(pair: tuple[socket.socket, socket.socket]) -> None:
-    line = Line(pair[0], "a client", 20)
-    original, ours = Answers(line, ours=False), Answers(line, ours=True)
+    line = ResponseWriter(pair[0], "a client", 20)
+    original, ours = Responder(line, framed=False), Responder(line, framed=True)
     for answers in (original, ours):
         await answers.ok()
         await answers.busy()
@@ -85,11 +85,11 @@ async def test_who_does_not_read_is_given_up(
     path = tmp_path / "large.mp4"
     path.touch()
     os.truncate(path, LARGE)
-    line = Line(pair[0], "a client", 0.2)
+    line = ResponseWriter(pair[0], "a client", 0.2)
     with pytest.raises(TimeoutError, match="a client"):
-        await line.deliver([path], ours=True)
+        await line.send_files([path], framed=True)
     with pytest.raises(TimeoutError, match="a client"):
-        await line.say(b"OK")
+        await line.send(b"OK")
 
 
 async def test_who_reads_slowly_gets_everything(
@@ -98,9 +98,9 @@ async def test_who_reads_slowly_gets_everything(
     path = tmp_path / "large.mp4"
     path.touch()
     os.truncate(path, LARGE)
-    line = Line(pair[0], "a client", 20)
-    delivering = asyncio.create_task(line.deliver([path], ours=True))
-    saying = asyncio.create_task(line.say(b"after"))
+    line = ResponseWriter(pair[0], "a client", 20)
+    delivering = asyncio.create_task(line.send_files([path], framed=True))
+    saying = asyncio.create_task(line.send(b"after"))
     head = len(framed({"answer": "files", "files": [{"name": path.name, "size": LARGE}]}))
     data = await read(pair[1], head + LARGE + len(framed({"answer": "finished"})) + len(b"after"))
     assert data.endswith(framed({"answer": "finished"}) + b"after")
@@ -110,9 +110,9 @@ async def test_who_reads_slowly_gets_everything(
 async def test_who_leaves_and_what_cannot_be_read(
     pair: tuple[socket.socket, socket.socket], tmp_path: Path
 ) -> None:
-    line = Line(pair[0], "a client", 20)
+    line = ResponseWriter(pair[0], "a client", 20)
     with pytest.raises(StorageError, match=r"gone\.jpg"):
-        await line.deliver([tmp_path / "gone.jpg"], ours=False)
+        await line.send_files([tmp_path / "gone.jpg"], framed=False)
     pair[1].close()
-    with pytest.raises(ConnectionError, match="a client went away"):
-        await line.say(b"OK")
+    with pytest.raises(ConnectionError, match="a client disconnected"):
+        await line.send(b"OK")

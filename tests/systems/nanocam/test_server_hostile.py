@@ -67,7 +67,7 @@ async def test_what_makes_no_sense_closes_the_connection_with_a_line_in_the_log(
             assert await client.gone() == b""
         await eventually(lambda: server.connections == 0, 30)
         assert server.capturing is None
-        (line,) = [one for one in caplog.records if "parted" in one.message]
+        (line,) = [one for one in caplog.records if "disconnected" in one.message]
         assert (line.levelno, "127.0.0.1" in line.message) == (logging.WARNING, True)
         assert len(line.message) < 300
         await still_serves(server)
@@ -187,7 +187,7 @@ async def test_a_camera_that_does_not_work(form: str, caplog: pytest.LogCaptureF
         client.say(video(2, form))
         assert await client.gone() == b""
         assert server.capturing is None
-        assert "parted" in caplog.text
+        assert "disconnected" in caplog.text
 
 
 # -- our own clients --------------------------------------------------------------------------------

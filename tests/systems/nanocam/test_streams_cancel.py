@@ -9,8 +9,7 @@ import pytest
 from asynccam.recording import Verdict, verify_file
 from asynccam.systems.nanocam.csi.camera import CSIcamera
 from asynccam.systems.nanocam.csi.frames import FramePipe
-from asynccam.systems.nanocam.csi.image_stream import ImageStream
-from asynccam.systems.nanocam.csi.video_stream import VideoStream
+from asynccam.systems.nanocam.csi.streams import ImageStream, VideoStream
 from tests.support.cancelling import cancelled_at
 from tests.support.gst import free_udp_port, gst_processes
 from tests.support.waiting import eventually
@@ -150,7 +149,7 @@ async def test_a_pipe_cancelled_while_it_opens_leaves_no_descriptor() -> None:
         pipe = FramePipe("all", 1 << 20)
         try:
             await pipe.open()
-            pipe.handed_over()
+            pipe.close_writing_end()
             await pipe.drained(10)
         finally:
             await pipe.aclose()

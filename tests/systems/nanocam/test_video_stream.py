@@ -24,9 +24,9 @@ from asynccam.errors import (
 from asynccam.recording import EndReason, Verdict, verify_file
 from asynccam.recording.events import RecorderProgress, RecorderStarted
 from asynccam.runtime.event_hub import EventHub
-from asynccam.systems.nanocam.csi import video_stream
+from asynccam.systems.nanocam.csi import streams
 from asynccam.systems.nanocam.csi.camera import CSIcamera
-from asynccam.systems.nanocam.csi.video_stream import VideoStream
+from asynccam.systems.nanocam.csi.streams import VideoStream
 from tests.support.gst import decoded_frames, free_udp_port, gst_processes, rtp_sender, running
 from tests.support.waiting import eventually
 
@@ -267,7 +267,7 @@ async def test_memory_for_no_frame_at_all_ends_it_too(tmp_path: Path) -> None:
 async def test_streams_in_the_same_second_keep_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(video_stream, "stamp", lambda _: "now")
+    monkeypatch.setattr(streams, "timestamp", lambda _: "now")
     (tmp_path / "now-1.mp4").write_bytes(b"mine")
 
     async def record() -> Path:

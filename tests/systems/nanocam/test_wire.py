@@ -13,30 +13,28 @@ from asynccam.systems.nanocam.protocol import (
     MAX_REQUEST,
     ORIGINAL_REQUEST,
     BadRequest,
+    Busy,
+    ExtensionOptions,
+    FileEntry,
+    FileListing,
+    Finished,
+    FramedResponse,
     Goodbye,
     ImageRequest,
     KillRequest,
-    Ours,
+    Ok,
     Probe,
+    Refused,
     Request,
     RequestEvent,
     RequestReader,
     ResetTimerRequest,
     VideoRequest,
-    encode_request,
-)
-from asynccam.systems.nanocam.reply_parser import FileBegins, FileData, FileEnds, ReplyEvent, ReplyReader
-from asynccam.systems.nanocam.wire_answers import (
-    Busy,
-    FileEntry,
-    FileList,
-    Finished,
-    FramedAnswer,
-    Ok,
-    Refused,
     encode_framed,
+    encode_request,
     local_name,
 )
+from asynccam.systems.nanocam.reply_parser import FileBegins, FileChunk, FileEnds, ReplyEvent, ReplyReader
 from tests.support.cuts import every_cut
 
 IMAGE = (
@@ -56,7 +54,7 @@ RESET = (b'{"type": "reset_timer", "duration": "30"}', ResetTimerRequest(30))
 OURS = (
     b"""{"type":"image","width":8,"height":8,"frames":1,"interval":1,"format":"file",
     "asynccam":{"v":1,"token":"{\\"}","port":5005,"interval":0.25}}""",
-    ImageRequest(1, 0.25, 8, 8, Ours('{"}', 5005)),
+    ImageRequest(1, 0.25, 8, 8, ExtensionOptions('{"}', 5005)),
 )
 KNOWN = (IMAGE, VIDEO, UDP, KILL, RESET, OURS, (b"GOODBYE", Goodbye()), (b"OK", Probe()))
 
@@ -89,7 +87,7 @@ def test_a_request_longer_than_the_original_reads() -> None:
 def test_a_request_beyond_the_cap() -> None:
     reader = RequestReader(max_size=1000)
     assert reader.feed(b'{"type": "' + b"x" * 900) == []
-    assert reader.within
+    assert reader.incomplete
     with pytest.raises(RemoteProtocolError, match="more than 1000 bytes"):
         reader.feed(b"x" * 200)
     with pytest.raises(RemoteProtocolError, match=f"more than {MAX_REQUEST} bytes"):
@@ -166,7 +164,7 @@ def test_wrong_fields_are_told_and_not_carried_out(change: dict[str, Any]) -> No
         if name != "asynccam":
             (event,) = asked([json.dumps({**fields, "asynccam": {}}).encode()])
             assert isinstance(event, BadRequest)
-            assert event.ours == Ours(), "whoever can be told is told"
+            assert event.extension == ExtensionOptions(), "whoever can be told is told"
 
 
 def test_missing_fields_and_what_follows() -> None:
@@ -191,7 +189,7 @@ def test_noise(data: bytes) -> None:
 
 sizes = st.integers(1, 65535)
 ours = st.none() | st.builds(
-    Ours,
+    ExtensionOptions,
     st.none() | st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=40),
     st.none() | st.integers(1024, 65535),
     st.none() | st.integers(0, 999_999_999),
@@ -239,13 +237,13 @@ def test_what_is_written_is_read(request: Request) -> None:
         lambda: VideoRequest(float("inf"), 8, 8),
         lambda: VideoRequest(1, 8, 70000),
         lambda: ResetTimerRequest(0),
-        lambda: Ours(""),
-        lambda: Ours(ssrc=-1),
-        lambda: Ours(ssrc=1_000_000_000),
-        lambda: Ours("\ud800"),
-        lambda: Ours(None, 80),
+        lambda: ExtensionOptions(""),
+        lambda: ExtensionOptions(ssrc=-1),
+        lambda: ExtensionOptions(ssrc=1_000_000_000),
+        lambda: ExtensionOptions("\ud800"),
+        lambda: ExtensionOptions(None, 80),
         lambda: encode_request(ImageRequest(1, 0.5, 8, 8)),
-        lambda: encode_request(KillRequest(Ours("x" * 1100))),
+        lambda: encode_request(KillRequest(ExtensionOptions("x" * 1100))),
     ],
 )
 def test_what_an_original_would_die_of_cannot_be_written(make: Any) -> None:
@@ -254,18 +252,18 @@ def test_what_an_original_would_die_of_cannot_be_written(make: Any) -> None:
 
 
 def test_a_token_is_not_shown() -> None:
-    assert "secret" not in repr(KillRequest(Ours("secret")))
+    assert "secret" not in repr(KillRequest(ExtensionOptions("secret")))
 
 
 # -- answers in frames ------------------------------------------------------------------------------
 
 
 def test_frames_cut_anywhere() -> None:
-    answers: list[FramedAnswer] = [Busy(), Ok(), Refused("token", "no")]
+    answers: list[FramedResponse] = [Busy(), Ok(), Refused("token", "no")]
     files = {"a.jpg": b"MORE", "../b.jpg": b"", "c": b"\0\0\0\1{"}
-    listed = FileList(tuple(FileEntry(name, len(data)) for name, data in files.items()))
+    listed = FileListing(tuple(FileEntry(name, len(data)) for name, data in files.items()))
     data = b"".join(map(encode_framed, answers)) + encode_framed(listed)
-    data += b"".join(files.values()) + encode_framed(Finished()) + encode_framed(FileList(()))
+    data += b"".join(files.values()) + encode_framed(Finished()) + encode_framed(FileListing(()))
     data += encode_framed(Finished())
     for pieces in every_cut(data):
         reader = ReplyReader()
@@ -275,12 +273,12 @@ def test_frames_cut_anywhere() -> None:
             for event in reader.feed(piece):
                 if isinstance(event, FileBegins):
                     found.append(b"")
-                if isinstance(event, FileData):
+                if isinstance(event, FileChunk):
                     found[-1] += event.data
                 else:
                     events.append(event)
         begins = [one for entry in listed.files for one in (FileBegins(entry), FileEnds())]
-        assert events == [*answers, listed, *begins, Finished(), FileList(()), Finished()]
+        assert events == [*answers, listed, *begins, Finished(), FileListing(()), Finished()]
         assert found == list(files.values())
         assert reader.framed
         assert reader.between
@@ -288,11 +286,11 @@ def test_frames_cut_anywhere() -> None:
 
 def test_bulk_of_a_file_with_a_size() -> None:
     reader = ReplyReader()
-    reader.feed(encode_framed(FileList((FileEntry("a", 100),))) + b"x" * 10)
+    reader.feed(encode_framed(FileListing((FileEntry("a", 100),))) + b"x" * 10)
     assert reader.bulk == 90
     reader.skip(89)
     assert [type(one) for one in reader.feed(b"x" + encode_framed(Finished()))] == [
-        FileData,
+        FileChunk,
         FileEnds,
         Finished,
     ]
@@ -344,7 +342,7 @@ def test_answers_that_are_none(data: bytes) -> None:
 
 def test_a_size_is_told_in_frames() -> None:
     with pytest.raises(UsageError):
-        encode_framed(FileList((FileEntry("a"),)))
+        encode_framed(FileListing((FileEntry("a"),)))
 
 
 @given(st.binary(max_size=60), st.sampled_from([b"", b"\0", b"\x80\x02](", b"BUSY", b"OK"]))

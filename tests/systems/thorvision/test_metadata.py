@@ -186,8 +186,8 @@ def test_corrupt_files_give_frames_or_a_clear_error(
         (track(codec=b"V_MPEG4/ISO/AVC"), "V_MPEG4/ISO/AVC, not Motion JPEG"),
         (track(kind=2), "no video track"),
         (b"", "no video track"),
-        (track(more=element("6D80", b"")), "keeps its frames"),
-        (track(number=0x7F), "keeps its frames"),
+        (track(more=element("6D80", b"")), "stores its frames"),
+        (track(number=0x7F), "stores its frames"),
     ],
 )
 @pytest.mark.parametrize("clusters", [(), (cluster(0, block(frame(0))),)])

@@ -22,8 +22,8 @@ from asynccam.systems.thorvision import (
     ThorVisionSimulator,
     simulated_camera,
 )
-from asynccam.systems.thorvision.simulator.frames import JpegSplitter, with_metadata
-from asynccam.systems.thorvision.simulator.serve import serve
+from asynccam.systems.thorvision.simulator.simulator import serve
+from asynccam.systems.thorvision.simulator.stream import JpegSplitter, with_metadata
 from tests.support.waiting import eventually
 from tests.systems.thorvision.rig import PICTURE, device, free_ports, rig
 

@@ -1,7 +1,7 @@
 """Frames in memory as NumPy arrays, through a pipe from a recorder's process.
 
-What comes through the pipe is GStreamer's data protocol 1.0: packets of a 62-byte header and a payload, which
-is a frame, the form of the frames that follow, or an event. So each frame says how large it is.
+The pipe carries GStreamer's data protocol (GDP) 1.0: packets of a 62-byte header and a payload, which is a
+frame, the caps of the frames that follow, or an event. So the size of each frame is known.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy
 
     Frame = numpy.ndarray[Any, numpy.dtype[numpy.uint8]]
-    """Height x width x 3 bytes, blue first, as OpenCV has them."""
+    """Height x width x 3 bytes, blue first, as in OpenCV."""
 
 _HEADER: Final = 62
 _BUFFER: Final = 1
@@ -34,11 +34,11 @@ _SIZE: Final = re.compile(rb"\b(width|height)=\(int\)(\d{1,5})\b")
 _BLUE_FIRST: Final = re.compile(rb"^video/x-raw\b.*\bformat=\(string\)BGR\b", re.DOTALL)
 
 
-async def need_numpy() -> None:
-    """See that there is NumPy; importing it reads many files, so that is done off the loop.
+async def require_numpy() -> None:
+    """Import NumPy, off the loop because it reads many files.
 
     Raises:
-        RecordingError: There is none.
+        RecordingError: NumPy is missing.
     """
     try:
         await asyncio.to_thread(import_module, "numpy")
@@ -48,15 +48,15 @@ async def need_numpy() -> None:
 
 @dataclass(slots=True)
 class _Packet:
-    """One that is arriving."""
+    """Packet that is arriving."""
 
     kind: int
     payload: bytearray
     filled: int = 0
 
 
-class FrameReader:
-    """From bytes, however cut, to frames."""
+class GdpFrameReader:
+    """Parses GDP packets, cut anywhere, into frames."""
 
     def __init__(self) -> None:
         self._header = bytearray()
@@ -64,10 +64,10 @@ class FrameReader:
         self._size: tuple[int, int] | None = None
 
     def feed(self, data: bytes) -> "Iterator[Frame]":
-        """Take bytes; gives each frame that they complete.
+        """Add data; yield each frame that it completes.
 
         Raises:
-            RecordingError: They are not what was agreed on.
+            RecordingError: Not GDP, or not frames of the expected format.
         """
         view = memoryview(data)
         while view or self._complete:
@@ -92,7 +92,7 @@ class FrameReader:
 
     @property
     def _complete(self) -> bool:
-        """Whether a packet without a payload waits to be dealt with."""
+        """Return whether a packet without a payload is still to be handled."""
         return self._packet is not None and not self._packet.payload
 
     def _begin(self, header: bytes) -> _Packet:
@@ -101,13 +101,13 @@ class FrameReader:
         kind, length = int.from_bytes(header[4:6]), int.from_bytes(header[6:10])
         if kind == _BUFFER:
             if self._size is None:
-                raise RecordingError("a frame came before its size")
+                raise RecordingError("a frame came before its caps")
             if length != _stride(self._size[0]) * self._size[1]:
                 raise RecordingError(
                     f"a frame of {length} bytes is not {self._size[0]}x{self._size[1]} pixels"
                 )
         elif length > _LARGEST_TEXT:
-            raise RecordingError(f"{length} bytes are no description of frames")
+            raise RecordingError(f"caps of {length} bytes exceed the limit of {_LARGEST_TEXT}")
         return _Packet(kind, bytearray(length))
 
     def _frame(self, payload: bytearray) -> "Frame":
@@ -116,7 +116,7 @@ class FrameReader:
         assert self._size is not None
         width, height = self._size
         rows = numpy.frombuffer(payload, numpy.uint8).reshape(height, _stride(width))
-        # Rows are filled up to four bytes; without that, what came is the array itself, never copied.
+        # Rows are padded to four bytes; without padding the payload is the array itself, not copied.
         return numpy.ascontiguousarray(rows[:, : width * 3]).reshape(height, width, 3)
 
 
@@ -128,22 +128,24 @@ def _read_caps(text: bytes) -> tuple[int, int]:
     sizes = {name: int(number) for name, number in _SIZE.findall(text)}
     width, height = sizes.get(b"width", 0), sizes.get(b"height", 0)
     if not _BLUE_FIRST.match(text) or not (1 <= width <= _LARGEST and 1 <= height <= _LARGEST):
-        raise RecordingError(f"these are no frames: {clean_text(text[:200].decode(errors='replace'))}")
+        raise RecordingError(
+            f"these caps are not of BGR frames: {clean_text(text[:200].decode(errors='replace'))}"
+        )
     return width, height
 
 
 class FramePipe(asyncio.Protocol):
-    """A pipe that a recorder's process writes frames to, and this one reads without blocking.
+    """Pipe that a recorder's process writes frames to.
 
     Args:
         keep: ``all`` frames, or only the ``last``.
-        memory: Bytes of frames to keep at most; what comes after is read and dropped.
-        on_full: Called once, when there is a frame for which there is no room.
+        memory: Maximum bytes of frames to keep; later frames are read and dropped.
+        on_full: Called once, when the first frame is dropped.
 
     Attributes:
-        fd: The writing end, for the process.
-        frames: What is kept, oldest first.
-        full: Whether a frame was dropped for want of room.
+        fd: Writing end, for the process.
+        frames: Kept frames, oldest first.
+        full: Whether a frame was dropped.
     """
 
     fd: int
@@ -156,19 +158,19 @@ class FramePipe(asyncio.Protocol):
         self._last_only = keep == "last"
         self._room = memory
         self._on_full = on_full
-        self._reader = FrameReader()
+        self._reader = GdpFrameReader()
         self._writing = False
-        self._trouble: RecordingError | None = None
+        self._error: RecordingError | None = None
         self._transport: asyncio.BaseTransport | None = None
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def open(self) -> None:
-        """Make the pipe; what was opened must be closed.
+        """Open the pipe; `aclose` must follow.
 
         Raises:
-            RecordingError: There is no NumPy, or no pipe to be had.
+            RecordingError: NumPy is missing, or the system has no pipe left.
         """
-        await need_numpy()
+        await require_numpy()
         try:
             reading, self.fd = os.pipe()
         except OSError as error:
@@ -179,16 +181,16 @@ class FramePipe(asyncio.Protocol):
             if _F_SETPIPE_SZ is not None:
                 fcntl.fcntl(reading, _F_SETPIPE_SZ, _PIPE_BYTES)
         except OSError:
-            pass  # beyond what this user may have; it is only slower
+            pass  # beyond this user's limit; a smaller pipe is only slower
         try:
             self._transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: self, file)
         except BaseException:
             file.close()
-            self.handed_over()
+            self.close_writing_end()
             raise
 
-    def handed_over(self) -> None:
-        """The process has the writing end now: closed here, the pipe ends when the process does."""
+    def close_writing_end(self) -> None:
+        """Close the writing end here, once the process has it: the pipe then ends with the process."""
         if self._writing:
             self._writing = False
             os.close(self.fd)
@@ -197,17 +199,17 @@ class FramePipe(asyncio.Protocol):
         """Wait until everything that was written is read.
 
         Raises:
-            TimeoutError: Somebody still holds the writing end.
-            RecordingError: What came were no frames.
+            TimeoutError: A process still holds the writing end.
+            RecordingError: The data were not frames.
         """
         async with deadline(timeout, "end of the frames"):
             await asyncio.shield(self._ended)
-        if self._trouble is not None:
-            raise self._trouble
+        if self._error is not None:
+            raise self._error
 
     async def aclose(self) -> None:
-        """Let go of both ends; harmless when called twice."""
-        self.handed_over()
+        """Close both ends; harmless when called twice."""
+        self.close_writing_end()
         if self._transport is not None:
             self._transport.close()
             await asyncio.wait({self._ended})
@@ -215,21 +217,21 @@ class FramePipe(asyncio.Protocol):
     # -- asyncio.Protocol -----------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """Take what was read."""
-        if self._trouble is not None or self.full:
+        """Parse data that was read."""
+        if self._error is not None or self.full:
             return
         try:
             for frame in self._reader.feed(data):
-                self._take(frame)
+                self._keep(frame)
         except RecordingError as error:
-            self._trouble = error
+            self._error = error
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Every byte was read, or the pipe was closed."""
+        """Note that all data was read, or the pipe was closed."""
         if not self._ended.done():
             self._ended.set_result(None)
 
-    def _take(self, frame: "Frame") -> None:
+    def _keep(self, frame: "Frame") -> None:
         if frame.nbytes > self._room:
             if not self.full:
                 self.full = True

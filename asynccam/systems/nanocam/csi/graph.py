@@ -1,4 +1,4 @@
-"""From a camera's settings to elements: the Jetson's own, or a stand-in's. See docs/protocols/nanocam.md."""
+"""GStreamer elements for a camera's settings, on a Jetson or off it. See docs/protocols/nanocam.md."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -7,16 +7,15 @@ from typing import Any, Final, Literal
 
 from asynccam.recording.elements import Chain, Codec, GstElement, Value, caps, encode
 from asynccam.recording.sources import Stream, with_time_code
-from asynccam.systems.nanocam.csi.settings import CameraSettings
-from asynccam.systems.nanocam.modes import Encoder, FlipMethod
+from asynccam.systems.nanocam.csi.settings import CameraSettings, Encoder, FlipMethod
 
 Media = Literal["video", "pictures", "raw"]
-"""Encoded video, one JPEG for every frame, or frames that are not encoded."""
+"""Encoded video, one JPEG per frame, or unencoded frames."""
 
 _CSI: Final = "nvarguscamerasrc"
 _CODECS: Final[dict[str, Codec]] = {"H264": "h264", "H265": "h265", "VP8": "vp8", "VP9": "vp9"}
 _TURNED: Final = {
-    # videoflip counts otherwise than nvvidconv does.
+    # videoflip numbers its methods differently from nvvidconv.
     FlipMethod.COUNTERCLOCKWISE: 3,
     FlipMethod.ROTATE_180: 2,
     FlipMethod.CLOCKWISE: 1,
@@ -28,7 +27,7 @@ _TURNED: Final = {
 
 
 def stand_in_for(device: str | None, installed: frozenset[str] = frozenset()) -> str | None:
-    """What takes the CSI camera's place, in words, or None where there is one."""
+    """Return what replaces the CSI camera, in words, or None if there is one."""
     if device is not None:
         return f"V4L2 camera {device} (v4l2src) and software encoders"
     return None if _CSI in installed else "test picture (videotestsrc) and software encoders"
@@ -36,16 +35,7 @@ def stand_in_for(device: str | None, installed: frozenset[str] = frozenset()) ->
 
 @dataclass(frozen=True, slots=True)
 class CameraSource:
-    """A camera as a source of `asynccam.recording.Pipeline`, as it was when this was made.
-
-    Attributes:
-        camera: Its settings.
-        device: The V4L2 camera in its place, or None.
-        media: What it gives.
-        frames: It ends after so many, or after the camera's ``num_buffers`` or ``timeout`` where one is set;
-            0 for video, which does not end by itself.
-        time_code: Whether a test picture in its place shows the time of day in video.
-    """
+    """Source of `asynccam.recording.Pipeline`; the fields are explained in `CSIcamera`."""
 
     camera: CameraSettings
     device: str | None
@@ -55,17 +45,17 @@ class CameraSource:
 
     @property
     def codec(self) -> Codec:
-        """What the stream is."""
+        """Return the codec of the stream."""
         if self.media == "video":
             return _CODECS[self.camera.encoder.name.rpartition("_")[2]]
         return "jpeg" if self.media == "pictures" else "raw"
 
     def stream(self, installed: frozenset[str]) -> Stream:
-        """The elements for it: the Jetson's where there are any and no device takes their place."""
+        """Return the elements: the Jetson's if it has them and no device replaces the camera."""
         if stand_in_for(self.device, installed) is None:
             return Stream((*self._jetson_picture(), *self._jetson_encode(installed)), self.codec)
         if self.time_code and self.device is None and self.media == "video":
-            # As large as it is when turned, and upright: it is there to be read.
+            # Of the size after the turn, but upright, so that the time can be read.
             fps = Fraction(self.camera.framerate)
             picture, code, feed = with_time_code("ball", "nanocam", self._turned, fps, of_day=True)
             chain = (*picture, *self._stand_in_encode(installed))
@@ -98,12 +88,12 @@ class CameraSource:
         )
 
     def _properties(self) -> dict[str, Value]:
-        """What is set, as properties; how long it runs is not said for video: the daemon hung with it."""
+        """Return the set properties; video has no length, because the camera daemon hung with one."""
         changed = self.camera.changed
         settings = {
-            one.gst: _property(changed[name])
-            for name, one in self.camera.settings().items()
-            if one.gst and name in changed and name not in ("num_buffers", "timeout")
+            setting.gst: _property(changed[name])
+            for name, setting in self.camera.settings().items()
+            if setting.gst and name in changed and name not in ("num_buffers", "timeout")
         }
         if not self.frames:
             return settings
@@ -113,7 +103,7 @@ class CameraSource:
 
     @property
     def _frames(self) -> int:
-        """After how many frames it ends, 0 for never."""
+        """Return the number of frames after which the source ends, 0 for never."""
         if not self.frames:
             return 0
         if self.camera.timeout > 0:
@@ -125,14 +115,10 @@ class CameraSource:
             return ()
         if self.media == "pictures":
             return (GstElement("nvjpegenc"),)
-        encoder = self.camera.encoder
-        later = Encoder.NVV4L2_H264  # JetPacks after the fourth are without OpenMAX
-        if (
-            "encoder" not in self.camera.changed
-            and encoder.value not in installed
-            and later.value in installed
-        ):
-            encoder = later
+        encoder, newer = self.camera.encoder, Encoder.NVV4L2_H264  # JetPack 5 and later have no OpenMAX
+        default = "encoder" not in self.camera.changed
+        if default and encoder.value not in installed and newer.value in installed:
+            encoder = newer
         bitrate: dict[str, Value] = (
             {"bitrate": self.camera.bitrate * 1000} if "bitrate" in self.camera.changed else {}
         )
@@ -157,7 +143,7 @@ class CameraSource:
                 size,
             )
         else:
-            # Any camera's own format, size and rate, made what was asked for.
+            # Converts the format, size and rate of any camera to the requested ones.
             fit = (GstElement("videoconvert"), GstElement("videoscale"), GstElement("videorate"))
             picture = (
                 GstElement("v4l2src", {"device": self.device, **frames}),
@@ -184,9 +170,9 @@ class CameraSource:
 
 
 def _property(value: Any) -> Value:
-    """A setting in the words of ``gst-launch-1.0``."""
+    """Return a setting as ``gst-launch-1.0`` takes it."""
     if isinstance(value, tuple):
-        return " ".join(f"{one:d}" if isinstance(one, int) else f"{one:.10g}" for one in value)
+        return " ".join(f"{end:d}" if isinstance(end, int) else f"{end:.10g}" for end in value)
     if isinstance(value, Enum):
         number: int = value.value
         return number

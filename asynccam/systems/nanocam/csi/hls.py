@@ -1,4 +1,4 @@
-"""An HLS playlist under names of one's own, as the maker's client and streams have it."""
+"""HLS output with names of the caller's choice, as the maker's client and streams have it."""
 
 import re
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ _NUMBER: Final = re.compile(r"%0(\d)d")
 
 @dataclass(frozen=True, slots=True)
 class HlsPlaylist:
-    """An HLS playlist and its segments under names of one's own, as the maker's client has them.
+    """HLS playlist and its segments.
 
     Attributes:
-        root: URL of the directory of the segments, which the playlist puts before their names.
-        playlist: The playlist's path.
-        location: The segments' path with one number like ``%05d`` in its name.
-        length: Segments the playlist names, 0 for all.
-        max_files: Segments that are kept, 0 for all.
+        root: URL of the segments' directory, put before their names in the playlist.
+        playlist: Path of the playlist.
+        location: Path of the segments, with one number like ``%05d`` in its name.
+        length: Number of segments in the playlist, 0 for all.
+        max_files: Number of segments to keep, 0 for all.
         segment_seconds: Length of a segment, 1 or more.
 
     Raises:
-        UsageError: One of these cannot be.
+        UsageError: A field is out of range.
     """
 
     root: str
@@ -38,19 +38,19 @@ class HlsPlaylist:
     def __post_init__(self) -> None:
         numbers = _NUMBER.findall(Path(self.location).name)
         if len(numbers) != 1 or self.location.count("%") != 1:
-            raise UsageError(f"{self.location!r}: the name of a segment has one number in it, such as %05d")
+            raise UsageError(f"{self.location!r}: the name of a segment must have one number, such as %05d")
         if self.segment_seconds < 1 or self.length < 0 or self.max_files < 0:
-            raise UsageError(f"not a usable HLS output: {self}")
+            raise UsageError(f"segment_seconds must be >= 1, length and max_files >= 0: {self}")
 
     @property
     def directory(self) -> Path:
-        """The directory of the segments, which must exist."""
+        """Return the directory of the segments, which must exist."""
         return Path(self.location).absolute().parent
 
     def sink(self, codec: Codec, run: int) -> Sink:
-        """The elements for one run."""
+        """Return the elements for one run."""
         if codec != "h264":
-            raise UsageError(f"HLS is written from h264, not from {codec}")
+            raise UsageError(f"HLS needs h264, not {codec}")
         playlist = self.playlist.absolute()
         if playlist.exists():
             raise TargetExistsError(f"{playlist} exists; a recording never writes over a file")

@@ -1,33 +1,320 @@
-"""The settings of a CSI camera, and the maker's setters for them. See docs/protocols/nanocam.md."""
+"""Settings of a CSI camera, checked when they are set, and the maker's setters for them.
 
-from collections.abc import Mapping
+See docs/protocols/nanocam.md.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum, IntEnum
 from fractions import Fraction
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, Generic, TypeVar, overload
 
 from asynccam.errors import UsageError
-from asynccam.systems.nanocam.modes import (
-    Antibanding,
-    EdgeEnhancement,
-    Encoder,
-    FlipMethod,
-    NoiseReduction,
-    WhiteBalance,
-)
-from asynccam.systems.nanocam.settings import (
-    Kind,
-    Setting,
-    Settings,
-    choice,
-    flag,
-    rate,
-    real,
-    sides,
-    span,
-    whole,
-    word,
-)
 
-_MOST: Final = 2**31 - 1
+T = TypeVar("T")
+E = TypeVar("E", bound=Enum)
+
+
+@dataclass(frozen=True, slots=True)
+class SettingType(Generic[T]):
+    """Type and range of a setting.
+
+    Attributes:
+        range: Type and range, in words.
+        read: Converts a value, or raises `ValueError` or `TypeError`.
+    """
+
+    range: str
+    read: Callable[[object], T]
+
+
+class Setting(Generic[T]):
+    """Descriptor of one setting of a `SettingsBase` class: unset, it reads as its default; None unsets it.
+
+    Attributes:
+        name: Name of the attribute.
+        kind: Type and range.
+        default: Value while it is not set.
+        gst: Name of the property of ``nvarguscamerasrc``, or ``""`` for a setting of asynccam's own.
+    """
+
+    name: str
+
+    def __init__(self, kind: SettingType[T], default: T, doc: str, *, gst: str = "") -> None:
+        self.kind = kind
+        self.default = default
+        self.gst = gst
+        self.__doc__ = f"{doc} ({kind.range}; default {default})"
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, settings: None, owner: type) -> "Setting[T]": ...
+
+    @overload
+    def __get__(self, settings: "SettingsBase", owner: type) -> T: ...
+
+    def __get__(self, settings: "SettingsBase | None", owner: type) -> "Setting[T] | T":
+        if settings is None:
+            return self
+        value: T = settings.changed.get(self.name, self.default)
+        return value
+
+    def __set__(self, settings: "SettingsBase", value: object) -> None:
+        settings.change({self.name: value})
+
+    def check(self, value: object) -> T:
+        """Return the converted value.
+
+        Raises:
+            UsageError: The value is of another type, or out of range.
+        """
+        try:
+            return self.kind.read(value)
+        except (ValueError, TypeError, OverflowError, ArithmeticError):
+            raise UsageError(f"{self.name} must be {self.kind.range}, not {value!r}") from None
+
+
+class SettingsBase:
+    """Settings that are checked when they are set, all at once or one by one."""
+
+    def __init__(self, **settings: object) -> None:
+        self._changed: dict[str, Any] = {}
+        self.change(settings)
+
+    @property
+    def changed(self) -> Mapping[str, Any]:
+        """Return the settings that are set, by name; the others have their default."""
+        return MappingProxyType(self._changed)
+
+    @classmethod
+    def settings(cls) -> Mapping[str, Setting[Any]]:
+        """Return all settings by name."""
+        found = {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}
+        return {name: value for name, value in found.items() if isinstance(value, Setting)}
+
+    def change(self, settings: Mapping[str, object]) -> None:
+        """Set several settings, all or none; None unsets.
+
+        Raises:
+            UsageError: Unknown setting, or a value out of range.
+        """
+        known = self.settings()
+        changed = dict(self._changed)
+        for name, value in settings.items():
+            if name not in known:
+                raise UsageError(f"unknown setting {name!r}; expected one of {', '.join(known)}")
+            changed.pop(name, None)
+            if value is not None:
+                changed[name] = known[name].check(value)
+        self._agree(changed)
+        self._changed = changed
+
+    def _agree(self, changed: Mapping[str, Any]) -> None:
+        """Raise `UsageError` for settings that exclude each other."""
+
+
+def whole(low: int, high: int) -> SettingType[int]:
+    """Return the type of an integer, also as text."""
+
+    def read(value: object) -> int:
+        number = _whole(value)
+        if not low <= number <= high:
+            raise ValueError
+        return number
+
+    return SettingType(f"a whole number from {low} to {high}", read)
+
+
+def real(low: float, high: float) -> SettingType[float]:
+    """Return the type of a finite number, also as text."""
+
+    def read(value: object) -> float:
+        number = _real(value)
+        if not low <= number <= high:
+            raise ValueError
+        return number
+
+    return SettingType(f"a number from {low:g} to {high:g}", read)
+
+
+def flag() -> SettingType[bool]:
+    """Return the type of True or False, also as text or as 1 and 0."""
+    words = {"true": True, "1": True, "false": False, "0": False}
+
+    def read(value: object) -> bool:
+        if isinstance(value, str):
+            value = words.get(value.strip().lower())
+        if not isinstance(value, (bool, int)) or value not in (0, 1):
+            raise ValueError
+        return bool(value)
+
+    return SettingType("true or false", read)
+
+
+def choice(modes: type[E]) -> SettingType[E]:
+    """Return the type of an enum's member, also as its value or name, in lower case and with dashes."""
+
+    def read(value: object) -> E:
+        if isinstance(value, modes):
+            return value
+        if isinstance(value, bool) or not isinstance(value, (str, int)):
+            raise ValueError
+        for mode in modes:
+            if str(value).strip().upper().replace("-", "_") in (mode.name, str(mode.value).upper()):
+                return mode
+        raise ValueError
+
+    return SettingType(f"a {modes.__name__}: {', '.join(mode.name.lower() for mode in modes)}", read)
+
+
+def span(number: SettingType[T], unit: str) -> SettingType[tuple[T, T] | None]:
+    """Return the type of a range: two numbers, the low one first, also as ``"low high"``."""
+
+    def read(value: object) -> tuple[T, T] | None:
+        ends = value.split() if isinstance(value, str) else value
+        if not isinstance(ends, (tuple, list)) or len(ends) != 2:
+            raise ValueError
+        low, high = number.read(ends[0]), number.read(ends[1])
+        if _real(low) > _real(high):
+            raise ValueError
+        return low, high
+
+    return SettingType(f"a range of {unit}, (low, high), each {number.range}", read)
+
+
+def sides(minimum: int, maximum: int) -> SettingType[tuple[int, int]]:
+    """Return the type of width and height in pixels, both even as video needs them."""
+    side = whole(minimum, maximum)
+
+    def read(value: object) -> tuple[int, int]:
+        pair = value.lower().split("x") if isinstance(value, str) else value
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise ValueError
+        width, height = side.read(pair[0]), side.read(pair[1])
+        if width % 2 or height % 2:
+            raise ValueError
+        return width, height
+
+    return SettingType(f"width and height, each an even number from {minimum} to {maximum}", read)
+
+
+def rate(maximum: int) -> SettingType[Fraction]:
+    """Return the type of a frame rate."""
+
+    def read(value: object) -> Fraction:
+        if isinstance(value, bool) or not isinstance(value, (str, int, float, Fraction)):
+            raise ValueError
+        number = Fraction(value).limit_denominator(1001)
+        if not 0 < number <= maximum:
+            raise ValueError
+        return number
+
+    return SettingType(f"frames per second, above 0 and up to {maximum}", read)
+
+
+def word(pattern: str, description: str) -> SettingType[str | None]:
+    """Return the type of text that matches a pattern."""
+
+    def read(value: object) -> str | None:
+        if not isinstance(value, str) or not re.fullmatch(pattern, value, re.ASCII):
+            raise ValueError
+        return value
+
+    return SettingType(description, read)
+
+
+def _whole(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise ValueError
+    return int(value)
+
+
+def _real(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float, Fraction)):
+        raise ValueError
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+class WhiteBalance(IntEnum):
+    """``wbmode``: kind of light."""
+
+    OFF = 0
+    AUTO = 1
+    INCANDESCENT = 2
+    FLUORESCENT = 3
+    WARM_FLUORESCENT = 4
+    DAYLIGHT = 5
+    CLOUDY_DAYLIGHT = 6
+    TWILIGHT = 7
+    SHADE = 8
+    MANUAL = 9
+
+
+class NoiseReduction(IntEnum):
+    """``tnr-mode``: noise reduction by comparison of frames."""
+
+    OFF = 0
+    FAST = 1
+    HIGH_QUALITY = 2
+
+
+class EdgeEnhancement(IntEnum):
+    """``ee-mode``: edge enhancement."""
+
+    OFF = 0
+    FAST = 1
+    HIGH_QUALITY = 2
+
+
+class Antibanding(IntEnum):
+    """``aeantibanding``: exposure synchronised with the mains frequency."""
+
+    OFF = 0
+    AUTO = 1
+    HZ_50 = 2
+    HZ_60 = 3
+
+
+class FlipMethod(IntEnum):
+    """``flip-method`` of ``nvvidconv``: rotation or mirroring of the picture."""
+
+    NONE = 0
+    COUNTERCLOCKWISE = 1
+    ROTATE_180 = 2
+    CLOCKWISE = 3
+    HORIZONTAL_FLIP = 4
+    UPPER_RIGHT_DIAGONAL = 5
+    VERTICAL_FLIP = 6
+    UPPER_LEFT_DIAGONAL = 7
+
+    @property
+    def transposes(self) -> bool:
+        """Return whether width and height are exchanged."""
+        return bool(self % 2)
+
+
+class Encoder(Enum):
+    """Video encoders of a Jetson. The maker has tested the H.264 ones only."""
+
+    OMX_H264 = "omxh264enc"
+    OMX_H265 = "omxh265enc"
+    OMX_VP8 = "omxvp8enc"
+    OMX_VP9 = "omxvp9enc"
+    NVV4L2_H264 = "nvv4l2h264enc"
+    NVV4L2_H265 = "nvv4l2h265enc"
+    NVV4L2_VP8 = "nvv4l2vp8enc"
+    NVV4L2_VP9 = "nvv4l2vp9enc"
+
+
+_MAX_INT: Final = 2**31 - 1
 _FORMATS: Final = "[A-Za-z0-9_]{2,20}"
 
 
@@ -35,29 +322,32 @@ def _no_parent(value: object) -> None:
     raise ValueError
 
 
-class CameraSettings(Settings):
-    """What can be set on a CSI camera: the properties of ``nvarguscamerasrc``, and four beside them.
+class CameraSettings(SettingsBase):
+    """Settings of a CSI camera: the properties of ``nvarguscamerasrc``, and six of asynccam's own.
 
-    Each setter takes what its attribute takes, numbers written as text too.
+    Each setter takes the values of its attribute; numbers may be text.
     """
 
     name = Setting(
         word("[A-Za-z][A-Za-z0-9_-]*", "a name of letters, digits, - and _"), None, "Name", gst="name"
     )
     parent = Setting[None](
-        Kind("GStreamer's own to set: the pipeline", _no_parent), None, "Object it belongs to", gst="parent"
+        SettingType("set by GStreamer only: the pipeline", _no_parent),
+        None,
+        "Object it belongs to",
+        gst="parent",
     )
     blocksize = Setting(whole(0, 2**32 - 1), 4096, "Bytes to read at once", gst="blocksize")
     num_buffers = Setting(
-        whole(-1, _MOST),
+        whole(-1, _MAX_INT),
         -1,
-        "Frames of one picture, the last of which is kept; not for video",
+        "Frames of one picture, of which the last is kept; not for video",
         gst="num-buffers",
     )
     do_timestamp = Setting(flag(), True, "Stamp frames with the time of the stream", gst="do-timestamp")
     silent = Setting(flag(), True, "Print nothing", gst="silent")
     timeout = Setting(
-        whole(0, _MOST), 0, "Seconds of one picture, instead of num_buffers; not for video", gst="timeout"
+        whole(0, _MAX_INT), 0, "Seconds of one picture, instead of num_buffers; not for video", gst="timeout"
     )
     wbmode = Setting(choice(WhiteBalance), WhiteBalance.AUTO, "White balance", gst="wbmode")
     saturation = Setting(real(0, 2), 1.0, "Saturation", gst="saturation")
@@ -90,9 +380,9 @@ class CameraSettings(Settings):
 
     resolution = Setting(sides(16, 16384), (3280, 2464), "Pixels of the sensor, before the picture is turned")
     framerate = Setting(rate(1000), Fraction(20), "Frame rate")
-    flip_method = Setting(choice(FlipMethod), FlipMethod.ROTATE_180, "How the picture is turned")
+    flip_method = Setting(choice(FlipMethod), FlipMethod.ROTATE_180, "Rotation of the picture")
     capture_format = Setting(
-        word(_FORMATS, "the name of a pixel format"), "NV12", "What the sensor is read as"
+        word(_FORMATS, "the name of a pixel format"), "NV12", "Pixel format of the sensor"
     )
     encoder = Setting(choice(Encoder), Encoder.OMX_H264, "Video encoder of the Jetson")
     bitrate = Setting(whole(1, 1_000_000), 4000, "kbit/s of a video")

@@ -1,95 +1,288 @@
-"""What a media server does with its camera: one capture for one client, into files or as a stream."""
+"""The camera of a media server: checked requests, the queue for the camera, and captures for clients."""
 
 import asyncio
+import shutil
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from types import TracebackType
+from typing import Any, Final, Literal, TypeVar
 
-from asynccam.errors import RecordingError
+from asynccam.errors import BusyError, InsufficientSpaceError, RecordingError, UsageError
 from asynccam.recording import Verdict
+from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.tasks import TaskScope, finish
+from asynccam.runtime.timing import deadline
 from asynccam.systems.nanocam.csi.camera import CSIcamera
-from asynccam.systems.nanocam.server.files import CaptureFolder
+from asynccam.systems.nanocam.protocol import ImageRequest, VideoRequest
 from asynccam.systems.nanocam.server.options import ServerLimits
-from asynccam.systems.nanocam.server.queue import Desk, JobKind
-from asynccam.systems.nanocam.server.requests import Pictures, Video, Wanted
 from asynccam.systems.nanocam.streams import ImageStream, VideoResult, VideoStream
 
 T = TypeVar("T")
-Began = Callable[[], Awaitable[None]]
+OnStarted = Callable[[], Awaitable[None]]
 """Awaited once a video runs."""
+JobKind = Literal["image", "video", "udp"]
+UDP: Final = "udp"
 
-_LEAST: Final = 0.1
-"""Seconds a video goes on at least when its time is set anew."""
+_MIN_SIDE: Final = 16
+_MIN_EXTENSION: Final = 0.1
+"""Seconds a video goes on at least after a timer reset."""
+_PREFIX: Final = "asynccam-nanocam-"
 
 
-class Studio:
-    """The camera of a media server, and who has it.
+# -- requests -----------------------------------------------------------------------------------
 
-    Args:
-        camera: The camera.
-        kept: Where captured files stay, or None.
-        limits: Numbers and deadlines.
+
+@dataclass(frozen=True, slots=True)
+class PictureCapture:
+    """Capture of pictures into files, one every ``interval`` seconds."""
+
+    width: int
+    height: int
+    frames: int
+    interval: float
+
+    @property
+    def kind(self) -> JobKind:
+        """Return the kind of capture."""
+        return "image"
+
+
+@dataclass(frozen=True, slots=True)
+class VideoCapture:
+    """Capture of ``duration`` seconds of video into a file, or as RTP over UDP."""
+
+    width: int
+    height: int
+    duration: float
+    udp: bool
+
+    @property
+    def kind(self) -> JobKind:
+        """Return the kind of capture."""
+        return "udp" if self.udp else "video"
+
+
+CaptureRequest = PictureCapture | VideoCapture
+
+
+def check_request(request: ImageRequest | VideoRequest, limits: ServerLimits) -> CaptureRequest:
+    """Return the capture for a request that is within the server's limits.
+
+    Odd sides are made even, because video has none; the original ignores both sides.
+
+    Raises:
+        UsageError: The request exceeds a limit.
+    """
+    width, height = request.width & ~1, request.height & ~1
+    if not (_MIN_SIDE <= width <= limits.width and _MIN_SIDE <= height <= limits.height):
+        raise UsageError(
+            f"{request.width}x{request.height} is not between 16x16 and {limits.width}x{limits.height}"
+        )
+    if isinstance(request, VideoRequest):
+        _check_limit(request.duration, limits.duration, "seconds of video")
+        return VideoCapture(width, height, request.duration, request.format == UDP)
+    span = request.interval * (request.frames - 1)
+    _check_limit(request.frames, limits.frames, "pictures")
+    _check_limit(request.interval, limits.interval, "seconds between pictures")
+    _check_limit(span, limits.duration, "seconds from first to last picture")
+    return PictureCapture(width, height, request.frames, request.interval)
+
+
+def _check_limit(value: float, limit: float, unit: str) -> None:
+    if value > limit:
+        raise UsageError(f"{value:g} {unit} exceed the limit of {limit:g}")
+
+
+# -- one camera for many clients ----------------------------------------------------------------
+
+
+class RequestQueue:
+    """Gives the camera to one job after another, in the order of their requests.
 
     Attributes:
-        desk: Who has the camera.
+        job: Job that has the camera, or None.
+    """
+
+    def __init__(self, max_waiting: int) -> None:
+        self.job: CaptureJob | None = None
+        self._max_waiting = max_waiting
+        self._line: dict[CaptureJob, asyncio.Future[None]] = {}
+
+    @property
+    def streaming(self) -> bool:
+        """Return whether a UDP stream has the camera and goes on, which the original calls busy."""
+        return self.job is not None and self.job.kind == UDP and not self.job.ending
+
+    @property
+    def taken(self) -> bool:
+        """Return whether any job has the camera and goes on, or waits for it."""
+        return bool(self._line) or (self.job is not None and not self.job.ending)
+
+    @property
+    def waiting(self) -> int:
+        """Return the number of jobs that wait."""
+        return len(self._line)
+
+    def enqueue(self, job: "CaptureJob") -> bool:
+        """Give the camera to a job, or a place at the end of the line; return whether it has the camera.
+
+        Raises:
+            BusyError: Too many jobs wait already.
+        """
+        if self.job is None:
+            self.job = job
+        elif self.job is not job and job not in self._line:
+            if len(self._line) >= self._max_waiting:
+                raise BusyError(f"{len(self._line)} requests wait for the camera already")
+            self._line[job] = asyncio.get_running_loop().create_future()
+        return self.job is job
+
+    def enqueue_first(self, job: "CaptureJob") -> None:
+        """Do the same for a client that ends the job with the camera: its place is before all others."""
+        if self.job is None:
+            self.job = job
+        elif self.job is not job:
+            self._line = {job: asyncio.get_running_loop().create_future(), **self._line}
+
+    async def wait_turn(self, job: "CaptureJob", timeout: float) -> None:
+        """Wait until an enqueued job has the camera; after an error it has lost its place.
+
+        Raises:
+            TimeoutError: Its turn did not come within ``timeout`` seconds.
+        """
+        if self.job is job:
+            return
+        try:
+            async with deadline(timeout, "turn with the camera"):
+                await self._line[job]
+        except BaseException:
+            self.release(job)
+            raise
+
+    def release(self, job: "CaptureJob") -> None:
+        """Take the camera, or the place in line, from a job; harmless when it has neither."""
+        self._line.pop(job, None)
+        if self.job is job:
+            self.job = next(iter(self._line), None)
+            if self.job is not None:
+                self._line.pop(self.job).set_result(None)
+
+
+class CaptureFolder:
+    """Directory for the files of one capture: ``kept``, or a temporary one that is removed afterwards.
+
+    Attributes:
+        path: Directory, while the folder is open.
+    """
+
+    path: Path
+
+    def __init__(self, kept: Path | None, reserve: int) -> None:
+        self._kept = kept
+        self._reserve = reserve
+        self._temporary: Path | None = None
+
+    async def __aenter__(self) -> "CaptureFolder":
+        """Make the directory.
+
+        Raises:
+            InsufficientSpaceError: Less than ``reserve`` bytes of disk are free.
+            StorageError: The directory cannot be made.
+        """
+        try:
+            await on_disk(self._make)
+        except BaseException:
+            await self._remove()  # a block that was not entered is not left
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._remove()
+
+    def _make(self) -> None:
+        parent = self._kept or Path(tempfile.gettempdir())
+        with storage_errors("make a folder in", parent):
+            parent.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(parent).free
+            if free < self._reserve:
+                raise InsufficientSpaceError(
+                    f"{free} bytes are free in {parent}, {self._reserve} have to stay free",
+                    needed=self._reserve,
+                    free=free,
+                )
+            if self._kept is None:
+                self._temporary = Path(tempfile.mkdtemp(prefix=_PREFIX))
+            self.path = self._temporary or parent
+
+    async def _remove(self) -> None:
+        if self._temporary is not None:
+            await on_disk(_remove_tree, self._temporary)
+
+
+def _remove_tree(path: Path) -> None:
+    with storage_errors("remove", path):
+        shutil.rmtree(path)
+
+
+class ServerCamera:
+    """The camera of a media server, and its queue.
+
+    Attributes:
+        queue: Jobs that have the camera, or wait for it.
         limits: As given.
     """
 
     def __init__(self, camera: CSIcamera, kept: Path | None, limits: ServerLimits) -> None:
-        self.desk = Desk(limits.waiting)
+        self.queue = RequestQueue(limits.waiting)
         self.limits = limits
         self._camera = camera
         self._kept = kept
 
     @property
     def stand_in(self) -> str | None:
-        """What takes the camera's place on a computer that has none, in words, or None."""
+        """Return what replaces the camera on a computer that has none, in words, or None."""
         return self._camera.stand_in
 
     async def prepare(self) -> None:
-        """See what the camera is, and that files can be kept.
+        """Check the camera and the directory.
 
         Raises:
             RecordingError: GStreamer is not installed.
             StorageError: Files cannot be kept.
         """
         await self._camera.look()
-        folder = self.folder()
-        await folder.open()
-        await folder.aclose()
+        async with self.folder():
+            pass
 
     def folder(self) -> CaptureFolder:
-        """A place for one capture's files; still to be opened."""
+        """Return a new directory for one capture's files; not open yet."""
         return CaptureFolder(self._kept, self.limits.reserve)
 
-    def camera(self, width: int, height: int) -> CSIcamera:
-        """The camera at a resolution."""
+    def with_resolution(self, width: int, height: int) -> CSIcamera:
+        """Return the camera at a resolution."""
         return self._camera.with_resolution(width, height)
 
 
 class CaptureJob:
-    """One capture: runs once, ends by itself, is told to finish, or is killed.
-
-    Args:
-        studio: Whose camera it needs.
-        wanted: What to capture.
-        address: The client's IP address.
+    """One capture: runs once, ends by itself, is stopped, or is killed.
 
     Attributes:
-        wanted: As given.
-        address: As given.
-        killed: Whether a client ended it, so that there is nothing to deliver.
-        ending: Whether it is about to give the camera back.
+        request, address: As given; the address is the client's.
+        killed: Whether a client ended the job, so that there is no result.
+        ending: Whether the job is about to release the camera.
     """
 
-    def __init__(self, studio: Studio, wanted: Wanted, address: str) -> None:
-        self.wanted = wanted
+    def __init__(self, camera: ServerCamera, request: CaptureRequest, address: str) -> None:
+        self.request = request
         self.address = address
         self.killed = False
         self.ending = False
-        self._studio = studio
+        self._camera = camera
         self._running: VideoStream | None = None
         self._until = 0.0
         self._scope = TaskScope(f"capture for {address}")
@@ -97,49 +290,40 @@ class CaptureJob:
 
     @property
     def kind(self) -> JobKind:
-        """What it captures."""
-        return self.wanted.kind
+        """Return the kind of capture."""
+        return self.request.kind
 
     async def capture(self, directory: Path) -> tuple[Path, ...]:
-        """Capture files; the camera must have been given to the job, and is given back, however this ends.
-
-        Args:
-            directory: Where they go.
+        """Capture files into a directory; the job must have the camera, and releases it afterwards.
 
         Returns:
-            The files, in order; none when it was killed.
+            The files, in order; none if the job was killed.
 
         Raises:
-            RecordingError, TimeoutError, StorageError: The camera or the disk does not work.
+            RecordingError, TimeoutError, StorageError: The camera or the disk fails.
         """
-        if isinstance(self.wanted, Pictures):
-            return await self._run(self._pictures(self.wanted, directory)) or ()
-        return await self._run(self._video(self.wanted, directory)) or ()
+        if isinstance(self.request, PictureCapture):
+            return await self._run(self._take_pictures(self.request, directory)) or ()
+        return await self._run(self._record_video(self.request, directory)) or ()
 
-    async def stream(self, port: int, began: Began, *, ssrc: int | None = None) -> None:
-        """Send RTP to the client until the end; the camera as for `capture`.
+    async def stream(self, port: int, on_started: OnStarted, *, ssrc: int | None = None) -> None:
+        """Send RTP to the client's UDP port until the end; the camera as for `capture`.
 
-        Args:
-            port: The client's UDP port.
-            began: Awaited once the first frame is on its way.
-            ssrc: SSRC of the stream, with RTCP at the same port then, or None.
+        ``on_started`` is awaited once the first frame is sent. With an SSRC, RTCP goes to the same port.
 
         Raises:
-            RecordingError, TimeoutError: The camera does not work.
+            RecordingError, TimeoutError: The camera fails.
         """
-        assert isinstance(self.wanted, Video)
-        await self._run(self._rtp(self.wanted, port, began, ssrc))
+        assert isinstance(self.request, VideoCapture)
+        await self._run(self._send_rtp(self.request, port, on_started, ssrc))
 
     def leave(self) -> None:
-        """Give the camera, or the place in line, back; harmless when called twice."""
-        self._studio.desk.leave(self)
+        """Release the camera, or the place in line; harmless when called twice."""
+        self._camera.queue.release(self)
         self._over.set()
 
     async def kill(self) -> None:
-        """End it now and throw away what it has.
-
-        Returns when the camera is free; harmless when it is over.
-        """
+        """End the job and discard its result; returns when the camera is free. Harmless when it is over."""
         if self._over.is_set():
             return
         self.killed = self.ending = True
@@ -147,13 +331,13 @@ class CaptureJob:
         await self._over.wait()
 
     def extend(self, seconds: float) -> bool:
-        """Let a video go on for so many seconds from now, within the limit; False if none runs."""
+        """Let a video go on for so many seconds from now, within the limit; return False if none runs."""
         if self._running is None:
             return False
-        return self._running.reset_timer(max(_LEAST, min(seconds, self._until - time.monotonic())))
+        return self._running.reset_timer(max(_MIN_EXTENSION, min(seconds, self._until - time.monotonic())))
 
     async def _run(self, work: Coroutine[Any, Any, T]) -> T | None:
-        """Do the work while nobody kills it; None if somebody does."""
+        """Return the result of the work, or None if the job is killed."""
         try:
             if self.killed:
                 work.close()
@@ -168,43 +352,42 @@ class CaptureJob:
             finally:
                 self.leave()
 
-    async def _pictures(self, wanted: Pictures, directory: Path) -> tuple[Path, ...]:
-        pictures = ImageStream(wanted.frames, wanted.interval, sink="file")
+    async def _take_pictures(self, request: PictureCapture, directory: Path) -> tuple[Path, ...]:
+        pictures = ImageStream(request.frames, request.interval, sink="file")
         pictures.media_path = directory
-        pictures.connect_camera(self._camera())
+        pictures.connect_camera(self._sized_camera())
         return (await pictures.start_stream()).files
 
-    async def _video(self, wanted: Video, directory: Path) -> tuple[Path, ...]:
-        video = VideoStream(wanted.duration, src="camera", sink="file", size=self._studio.limits.size)
+    async def _record_video(self, request: VideoCapture, directory: Path) -> tuple[Path, ...]:
+        video = VideoStream(request.duration, src="camera", sink="file", size=self._camera.limits.size)
         video.media_path = directory
-        result = await self._play(video, _say_nothing)
-        for one in result.verdicts:
-            if one.verdict is not Verdict.COMPLETE:
-                raise RecordingError(f"the video is {one.verdict.value}: {one.detail}")
+        result = await self._play(video, None)
+        for verdict in result.verdicts:
+            if verdict.verdict is not Verdict.COMPLETE:
+                raise RecordingError(f"the video is {verdict.verdict.value}: {verdict.detail}")
         return result.files
 
-    async def _rtp(self, wanted: Video, port: int, began: Began, ssrc: int | None) -> None:
-        video = VideoStream(wanted.duration, src="camera", sink="udp")
+    async def _send_rtp(
+        self, request: VideoCapture, port: int, on_started: OnStarted, ssrc: int | None
+    ) -> None:
+        video = VideoStream(request.duration, src="camera", sink="udp")
         video.set_host(self.address)
         video.set_port(port)
         video.ssrc = ssrc
-        await self._play(video, began)
+        await self._play(video, on_started)
 
-    async def _play(self, video: VideoStream, began: Began) -> VideoResult:
-        video.connect_camera(self._camera())
+    async def _play(self, video: VideoStream, on_started: OnStarted | None) -> VideoResult:
+        video.connect_camera(self._sized_camera())
         try:
             await video.start()
-            self._until = time.monotonic() + self._studio.limits.duration
+            self._until = time.monotonic() + self._camera.limits.duration
             self._running = video
-            await began()
+            if on_started is not None:
+                await on_started()
             return await video.wait()
         finally:
             self._running = None
             await video.aclose()
 
-    def _camera(self) -> CSIcamera:
-        return self._studio.camera(self.wanted.width, self.wanted.height)
-
-
-async def _say_nothing() -> None:
-    """A file is announced when it is complete."""
+    def _sized_camera(self) -> CSIcamera:
+        return self._camera.with_resolution(self.request.width, self.request.height)

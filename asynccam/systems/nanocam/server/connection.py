@@ -1,8 +1,8 @@
 """One client's connection to a media server. See docs/protocols/nanocam.md.
 
-A reader takes messages, so that a kill and a client that leaves are noticed at any time; a worker carries
-requests out, one after another. Everything is bounded, so a client that sends nothing, reads nothing or
-writes nonsense costs one socket for a while and nothing else.
+A reader handles messages, so that a kill and a disconnect are noticed at any time; a worker carries requests
+out, one after another. Everything is bounded, so a client that sends nothing, reads nothing or sends invalid
+data costs one socket for a while and nothing else.
 """
 
 import asyncio
@@ -31,34 +31,38 @@ from asynccam.runtime.tasks import TaskScope
 from asynccam.runtime.threads import thread_errors
 from asynccam.systems.nanocam.protocol import (
     BadRequest,
+    ExtensionOptions,
     Goodbye,
     ImageRequest,
     KillRequest,
-    Ours,
     Probe,
     RequestEvent,
     RequestReader,
     ResetTimerRequest,
     VideoRequest,
 )
-from asynccam.systems.nanocam.server.camera import CaptureJob, Studio
+from asynccam.systems.nanocam.server.camera import (
+    UDP,
+    CaptureJob,
+    CaptureRequest,
+    ServerCamera,
+    check_request,
+)
 from asynccam.systems.nanocam.server.options import ServerLimits, ServerPolicy, WhenBusy
-from asynccam.systems.nanocam.server.queue import UDP, Job
-from asynccam.systems.nanocam.server.requests import Wanted, checked
-from asynccam.systems.nanocam.server.responses import Answers, Line
+from asynccam.systems.nanocam.server.responses import Responder, ResponseWriter
 
 _LOG = logging.getLogger(__name__)
-_READ: Final = 16 * 1024
+_READ_SIZE: Final = 16 * 1024
 
 
-class _Order:
-    """A request that is carried out, or waits for that, or was refused because a stream has the camera."""
+class _PendingRequest:
+    """Request that is carried out, waits for that, or was refused because a stream has the camera."""
 
-    def __init__(self, wanted: Wanted, port: int, ssrc: int | None, answers: Answers) -> None:
-        self.wanted = wanted
+    def __init__(self, capture: CaptureRequest, port: int, ssrc: int | None, responder: Responder) -> None:
+        self.capture = capture
         self.port = port
         self.ssrc = ssrc
-        self.answers = answers
+        self.responder = responder
         self.job: CaptureJob | None = None
         self.killed_here = False
         self.answered = False
@@ -69,23 +73,23 @@ class ServerConnection:
     """Serves one client.
 
     Args:
-        sock: Connected and non-blocking; whoever runs this closes it afterwards.
+        sock: Connected and non-blocking; caller-owned.
         address: The client's IP address, the only one that media are sent to.
-        studio: The camera.
+        camera: The server's camera.
         media_port: UDP port that media go to.
-        policy: Whom to serve.
-        limits: Numbers and deadlines.
+        policy: Policy of the server.
+        limits: Limits of the server.
 
     Attributes:
         address: As given.
-        peer: Names the client in logs.
+        peer: Name of the client in logs.
     """
 
     def __init__(
         self,
         sock: socket.socket,
         address: str,
-        studio: Studio,
+        camera: ServerCamera,
         *,
         media_port: int,
         policy: ServerPolicy,
@@ -94,89 +98,91 @@ class ServerConnection:
         self.address = address
         self.peer = f"nanocam client {address}"
         self._sock = sock
-        self._studio = studio
-        self._desk = studio.desk
+        self._camera = camera
+        self._queue = camera.queue
         self._media_port = media_port
         self._policy = policy
         self._limits = limits
-        self._line = Line(sock, self.peer, limits.stall_timeout)
+        self._writer = ResponseWriter(sock, self.peer, limits.stall_timeout)
         self._reader = RequestReader(max_size=limits.request, peer=self.peer)
-        self._patience = asyncio.timeout(None)
+        self._read_timeout = asyncio.timeout(None)
         self._idle_since = asyncio.get_running_loop().time()
-        self._begun_at: float | None = None
-        self._orders: deque[_Order] = deque()  # the first one is being carried out
-        self._more = asyncio.Event()
-        self._refused: _Order | None = None
+        self._request_began: float | None = None
+        self._requests: deque[_PendingRequest] = deque()  # the first one is being carried out
+        self._requests_added = asyncio.Event()
+        self._refused: _PendingRequest | None = None
         self._failure: Exception | None = None
 
     @property
     def idle_since(self) -> float | None:
-        """Loop time since when nothing is being done for the client, or None while something is."""
-        return None if self._orders else self._idle_since
+        """Return the loop time since when the client has no request, or None while it has one."""
+        return None if self._requests else self._idle_since
 
     async def run(self) -> None:
-        """Serve until the client leaves, breaks the protocol or a deadline passes; raises nothing of that."""
+        """Serve until the client leaves, breaks the protocol or times out; raises none of these errors."""
         try:
             with thread_errors():
                 await self._serve()
         except (AsynccamError, OSError) as error:
-            _LOG.warning("%s is parted with: %s", self.peer, self._failure or error)
+            _LOG.warning("%s is disconnected: %s", self.peer, self._failure or error)
         finally:
-            for order in self._orders:
-                self._part_with(order)
+            for request in self._requests:
+                self._release(request)
 
     async def _serve(self) -> None:
         async with TaskScope(self.peer) as scope:
             scope.spawn(self._work(), name="work")
             try:
-                await self._listen()
+                await self._read_requests()
             finally:
-                self._stop_all()
+                # Marked at once, so that the next client does not find the camera busy.
+                for request in self._requests:
+                    if request.job is not None:
+                        request.job.ending = True
 
-    # -- the reader -----------------------------------------------------------------------------
+    # -- reader ---------------------------------------------------------------------------------
 
-    async def _listen(self) -> None:
+    async def _read_requests(self) -> None:
         try:
-            async with self._patience:
+            async with self._read_timeout:
                 while data := await self._receive():
                     for event in self._reader.feed(data):
-                        if not await self._heed(event):
+                        if not await self._handle(event):
                             return
-                    self._reader.feed(b"")  # raises the fault that stood behind the messages
+                    self._reader.feed(b"")  # raises a fault behind the messages
         except TimeoutError:
             raise
         except builtins.TimeoutError:
-            awaited = "rest of a request" if self._reader.within else "request"
+            awaited = "rest of a request" if self._reader.incomplete else "request"
             raise TimeoutError(f"no {awaited} came in time") from None
-        if self._failure is None:
-            self._reader.eof()
-            if self._orders:
-                raise ConnectionError("it left before it had everything")
-        else:
+        if self._failure is not None:
             raise self._failure
+        self._reader.eof()
+        if self._requests:
+            raise ConnectionError("the client left before its requests were complete")
 
     async def _receive(self) -> bytes:
-        now = asyncio.get_running_loop().time()
-        self._begun_at = (self._begun_at or now) if self._reader.within else None
-        self._set_patience()
-        data = await asyncio.get_running_loop().sock_recv(self._sock, _READ)
-        self._patience.reschedule(None)  # What is done now has bounds of its own.
-        self._idle_since = asyncio.get_running_loop().time()
-        await asyncio.sleep(0)  # sock_recv does not yield while data is there.
+        loop = asyncio.get_running_loop()
+        self._request_began = (self._request_began or loop.time()) if self._reader.incomplete else None
+        self._set_read_timeout()
+        data = await loop.sock_recv(self._sock, _READ_SIZE)
+        self._read_timeout.reschedule(None)  # the handling has its own timeouts
+        self._idle_since = loop.time()
+        await asyncio.sleep(0)  # sock_recv does not yield while data is there
         return data
 
-    def _set_patience(self) -> None:
-        """Until when the client may say nothing; called whenever that changes."""
+    def _set_read_timeout(self) -> None:
+        """Set until when the client may be silent; called whenever that changes."""
         until: float | None = None
-        if self._begun_at is not None:
-            until = self._begun_at + self._limits.request_timeout
-        elif not self._orders:
+        if self._request_began is not None:
+            until = self._request_began + self._limits.request_timeout
+        elif not self._requests:
             until = self._idle_since + self._limits.idle_timeout
-        if not self._patience.expired():
-            self._patience.reschedule(until)
+        if not self._read_timeout.expired():
+            self._read_timeout.reschedule(until)
 
-    async def _heed(self, event: RequestEvent) -> bool:
-        """Act on a message; False if it is the last one."""
+    async def _handle(self, event: RequestEvent) -> bool:
+        """Handle a message; return False if it is the last one."""
         if _LOG.isEnabledFor(logging.DEBUG):
             _LOG.debug("%s: request %s %s", self.peer, type(event).__name__, loggable(asdict(event)))
         match event:
@@ -184,203 +190,195 @@ class ServerConnection:
                 return False
             case Probe():
                 pass
-            case BadRequest(reason, ours):
-                if ours is None:
+            case BadRequest(reason, extension):
+                if extension is None:
                     raise RemoteProtocolError(reason)
-                await self._answers(ours).refuse("request", UsageError(reason))
-            case _ if not self._admits(event.ours):
-                await self._turn_away(event.ours)
-            case KillRequest(ours):
-                await self._kill(self._answers(ours))
-            case ResetTimerRequest(duration, ours):
-                await self._reset_timer(duration, self._answers(ours))
+                await self._responder(extension).refuse("request", UsageError(reason))
+            case _ if not self._is_admitted(event.extension):
+                await self._reject_token(event.extension)
+            case KillRequest(extension):
+                await self._kill(self._responder(extension))
+            case ResetTimerRequest(duration, extension):
+                await self._reset_timer(duration, self._responder(extension))
             case ImageRequest() | VideoRequest():
-                await self._take_on(event)
+                await self._accept(event)
         return True
 
-    async def _turn_away(self, ours: Ours | None) -> None:
-        if ours is None:
-            raise AuthenticationError("it speaks the original protocol, which has no token")
-        _LOG.warning("%s shows no token, or a wrong one", self.peer)
-        await self._answers(ours).refuse("token", AuthenticationError("the token is missing or wrong"))
+    def _is_admitted(self, extension: ExtensionOptions | None) -> bool:
+        policy = self._policy
+        return policy.admits_originals() if extension is None else policy.admits(extension.token)
 
-    async def _take_on(self, request: ImageRequest | VideoRequest) -> None:
-        answers = self._answers(request.ours)
+    def _responder(self, extension: ExtensionOptions | None) -> Responder:
+        return Responder(self._writer, framed=extension is not None)
+
+    async def _reject_token(self, extension: ExtensionOptions | None) -> None:
+        if extension is None:
+            raise AuthenticationError("the client speaks the original protocol, which has no token")
+        _LOG.warning("%s sent no token, or a wrong one", self.peer)
+        error = AuthenticationError("the token is missing or wrong")
+        await self._responder(extension).refuse("token", error)
+
+    async def _accept(self, request: ImageRequest | VideoRequest) -> None:
+        """Queue a request for a capture, or refuse it."""
+        responder = self._responder(request.extension)
         try:
-            wanted = checked(request, self._limits)
+            capture = check_request(request, self._limits)
         except UsageError as error:
-            await answers.refuse("request", error)
+            await responder.refuse("request", error)
             return
         self._refused = None
-        port = self._media_port if request.ours is None else request.ours.port or self._media_port
-        ssrc = None if request.ours is None else request.ours.ssrc
-        order = _Order(wanted, port, ssrc, answers)
-        current = self._orders[0].job if self._orders else None
-        if current is not None and current is self._desk.job and self._desk.streaming:
-            await self._tell_busy(order)
-        elif len(self._orders) > self._limits.ahead:
-            raise RemoteProtocolError(f"it sent more than {self._limits.ahead} requests ahead")
+        extension = request.extension or ExtensionOptions()
+        pending = _PendingRequest(capture, extension.port or self._media_port, extension.ssrc, responder)
+        current = self._requests[0].job if self._requests else None
+        if current is not None and current is self._queue.job and self._queue.streaming:
+            await self._respond_busy(pending)
+        elif len(self._requests) > self._limits.ahead:
+            raise RemoteProtocolError(f"the client sent more than {self._limits.ahead} requests ahead")
         else:
-            self._add(order)
+            self._add(pending)
 
-    def _add(self, order: _Order) -> None:
-        self._orders.append(order)
-        self._more.set()
+    def _add(self, request: _PendingRequest) -> None:
+        self._requests.append(request)
+        self._requests_added.set()
 
-    async def _tell_busy(self, order: _Order) -> None:
-        """Say that a stream has the camera; a kill may follow."""
-        self._refused = order
-        await order.answers.busy()
+    async def _respond_busy(self, request: _PendingRequest) -> None:
+        """Respond that a stream has the camera; a kill may follow."""
+        self._refused = request
+        await request.responder.busy()
 
-    async def _kill(self, answers: Answers) -> None:
-        """End what has the camera, and then carry out what was refused because of it."""
-        if self._line.delivering:
-            raise ConnectionError("it killed the transfer of its own files")
-        job = self._desk.job
+    async def _kill(self, responder: Responder) -> None:
+        """End the job that has the camera, then carry out the request that was refused because of it."""
+        if self._writer.delivering:
+            raise ConnectionError("the client killed the transfer of its own files")
+        job = self._queue.job
         if job is not None and job.address != self.address and not self._policy.override:
-            await answers.busy()
+            await responder.busy()
             return
-        order, self._refused = self._refused, None
+        request, self._refused = self._refused, None
         try:
-            if order is not None:
-                order.job = self._job(order)
-                self._desk.ask_first(order.job)
+            if request is not None:
+                request.job = self._job(request)
+                self._queue.enqueue_first(request.job)
             if job is not None:
                 await self._end(job)
-            await answers.ok()
-            if order is not None:
-                order.answered = not order.answers.ours  # the original's one OK is for both
-                self._add(order)
+            await responder.ok()
+            if request is not None:
+                request.answered = not request.responder.framed  # the original's one OK is for both
+                self._add(request)
         except BaseException:
-            if order is not None:
-                self._part_with(order)
+            if request is not None:
+                self._release(request)
             raise
 
-    async def _end(self, job: Job) -> None:
-        current = self._orders[0] if self._orders else None
+    async def _end(self, job: CaptureJob) -> None:
+        current = self._requests[0] if self._requests else None
         if current is not None and current.job is job:
             current.killed_here = True
         await job.kill()
         if current is not None and current.killed_here:
-            await current.over.wait()  # Whatever there is to say to that comes before the answer to the kill.
+            await current.over.wait()  # its response comes before that to the kill
 
-    async def _reset_timer(self, seconds: float, answers: Answers) -> None:
-        """Extend a running video: the original answers `BUSY`, and dies when no video is running.
+    async def _reset_timer(self, seconds: float, responder: Responder) -> None:
+        """Extend a running video: the original answers `BUSY`, and crashes when no video is running.
 
-        An original client does not read an answer to the latter, and would take it for the answer to
-        its next request. So it gets none.
+        In the latter case an original client reads no response, and would take one for the response to its
+        next request. So it gets none.
         """
-        job = self._desk.job
+        job = self._queue.job
         if job is not None and job.address == self.address and job.extend(seconds):
-            await (answers.ok() if answers.ours else answers.busy())
-        elif answers.ours:
-            await answers.refuse(
+            await (responder.ok() if responder.framed else responder.busy())
+        elif responder.framed:
+            await responder.refuse(
                 "request", UsageError("no video for this client is running, so none was extended")
             )
 
-    # -- the worker -----------------------------------------------------------------------------
+    # -- worker ---------------------------------------------------------------------------------
 
     async def _work(self) -> None:
         """Carry out one request after another."""
         try:
             while True:
-                while not self._orders:
-                    self._more.clear()
-                    await self._more.wait()
-                self._set_patience()
-                order = self._orders[0]
+                while not self._requests:
+                    self._requests_added.clear()
+                    await self._requests_added.wait()
+                self._set_read_timeout()
+                request = self._requests[0]
                 try:
-                    await self._carry_out(order)
+                    await self._carry_out(request)
                 finally:
-                    self._part_with(order)
-                    self._orders.popleft()
+                    self._release(request)
+                    self._requests.popleft()
                     self._idle_since = asyncio.get_running_loop().time()
-                self._set_patience()
+                self._set_read_timeout()
         except (AsynccamError, OSError) as error:
             self._failure = error
             with suppress(OSError):
-                self._sock.shutdown(socket.SHUT_RDWR)  # wakes the reader, which parts with the client
+                self._sock.shutdown(socket.SHUT_RDWR)  # wakes the reader, which disconnects the client
 
-    async def _carry_out(self, order: _Order) -> None:
-        if order.job is None:
-            if self._desk.streaming:
-                await self._tell_busy(order)
+    async def _carry_out(self, request: _PendingRequest) -> None:
+        if request.job is None:
+            if self._queue.streaming:
+                await self._respond_busy(request)
                 return
-            order.job = self._job(order)
+            request.job = self._job(request)
+        job, responder = request.job, request.responder
         try:
-            if self._desk.taken and self._desk.job is not order.job and self._refuses:
+            refuses = self._policy.when_busy is WhenBusy.REFUSE
+            if refuses and self._queue.taken and self._queue.job is not job:
                 raise BusyError("another client has the camera")
-            self._desk.ask(order.job)
-            await self._desk.turn(order.job, self._limits.waiting_timeout)
+            self._queue.enqueue(job)
+            await self._queue.wait_turn(job, self._limits.waiting_timeout)
         except (BusyError, TimeoutError) as error:
-            await order.answers.refuse("busy", error)
+            await responder.refuse("busy", error)
             return
         try:
-            if order.job.kind == UDP:
-                await self._stream(order, order.job)
+            if job.kind == UDP:
+                await self._stream(request, job)
             else:
-                async with self._studio.folder() as folder:
-                    await self._capture(order, order.job, folder.path)
+                async with self._camera.folder() as folder:
+                    await self._capture(request, job, folder.path)
         except UsageError as error:
-            await order.answers.refuse("request", error)
+            await responder.refuse("request", error)
         except (RecordingError, StorageError) as error:
-            await order.answers.refuse("capture", error)
+            await responder.refuse("capture", error)
 
-    async def _stream(self, order: _Order, job: CaptureJob) -> None:
-        """Send a stream to its end, of which nothing tells."""
+    async def _stream(self, request: _PendingRequest, job: CaptureJob) -> None:
+        """Send a stream to its end; the protocol has no message for the end."""
 
-        async def began() -> None:
-            if not order.answered:
-                order.answered = True
-                await order.answers.ok(order.ssrc)
+        async def on_started() -> None:
+            if not request.answered:
+                request.answered = True
+                await request.responder.ok(request.ssrc)
 
         try:
-            await job.stream(order.port, began, ssrc=order.ssrc)
+            await job.stream(request.port, on_started, ssrc=request.ssrc)
         except TimeoutError as error:
-            await order.answers.refuse("capture", error)
+            await request.responder.refuse("capture", error)
             return
-        if not order.answered:
-            await self._tell_killed(order)
+        if not request.answered:
+            await self._respond_killed(request)
 
-    async def _capture(self, order: _Order, job: CaptureJob, directory: Path) -> None:
-        """Capture files, then send them while others have the camera."""
+    async def _capture(self, request: _PendingRequest, job: CaptureJob, directory: Path) -> None:
+        """Capture files, then send them while other jobs have the camera."""
         try:
             files = await job.capture(directory)
         except TimeoutError as error:
-            await order.answers.refuse("capture", error)
+            await request.responder.refuse("capture", error)
             return
         if job.killed:
-            await self._tell_killed(order)
+            await self._respond_killed(request)
         else:
-            await order.answers.deliver(files)
+            await request.responder.send_files(files)
 
-    async def _tell_killed(self, order: _Order) -> None:
-        """Say that there is nothing to wait for; to an original that killed it itself, its `OK` says so."""
-        if order.answers.ours or not order.killed_here:
-            await order.answers.refuse("killed", ConnectionError("a client ended this capture"))
+    async def _respond_killed(self, request: _PendingRequest) -> None:
+        """Respond that there is no result; an original that killed it itself knows by its `OK`."""
+        if request.responder.framed or not request.killed_here:
+            await request.responder.refuse("killed", ConnectionError("a client ended this capture"))
 
-    # -- helpers --------------------------------------------------------------------------------
+    def _job(self, request: _PendingRequest) -> CaptureJob:
+        return CaptureJob(self._camera, request.capture, self.address)
 
-    @property
-    def _refuses(self) -> bool:
-        return self._policy.when_busy is WhenBusy.REFUSE
-
-    def _stop_all(self) -> None:
-        """Nothing goes on for a client that left; said at once, so that the next one is not busy."""
-        for order in self._orders:
-            if order.job is not None:
-                order.job.ending = True
-
-    def _job(self, order: _Order) -> CaptureJob:
-        return CaptureJob(self._studio, order.wanted, self.address)
-
-    def _answers(self, ours: Ours | None) -> Answers:
-        return Answers(self._line, ours=ours is not None)
-
-    def _admits(self, ours: Ours | None) -> bool:
-        return self._policy.admits_originals() if ours is None else self._policy.admits(ours.token)
-
-    def _part_with(self, order: _Order) -> None:
-        if order.job is not None:
-            order.job.leave()
-        order.over.set()
+    def _release(self, request: _PendingRequest) -> None:
+        if request.job is not None:
+            request.job.leave()
+        request.over.set()

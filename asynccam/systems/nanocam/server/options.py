@@ -1,4 +1,4 @@
-"""What a media server puts up with, and how it deals with more clients than cameras."""
+"""Limits and policy of a media server."""
 
 import hmac
 from dataclasses import dataclass, field, fields
@@ -10,43 +10,43 @@ from asynccam.errors import UsageError
 MESSAGE_PORT: Final = 7200
 """TCP port of the messages in the maker's examples."""
 MEDIA_PORT: Final = 5004
-"""UDP port the original sends its media to."""
+"""UDP port of the media in the maker's server."""
 
 
 class WhenBusy(Enum):
-    """What becomes of a request while another client's capture has the camera.
+    """Handling of a request while another client's capture has the camera.
 
-    A running UDP stream is always answered `BUSY`, as by the original; its length is not known.
+    During a UDP stream the response is always `BUSY`, as of the original; its length is not known.
     """
 
     QUEUE = "queue"
-    """It waits its turn, without a word, as in the original's backlog."""
+    """The request waits for its turn, without a response, as in the original's backlog."""
     REFUSE = "refuse"
-    """Our own clients are told at once; the original's, who know no word for it, are closed."""
+    """asynccam's clients get a refusal at once; the original's, which know none, are disconnected."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerLimits:
-    """What a `MediaServer` puts up with. Times are seconds.
+    """Limits of a `MediaServer`. Times are seconds.
 
     Attributes:
-        connections: At once; beyond that the one idle for longest makes room.
-        per_address: Of these from one address.
+        connections: Number of clients; beyond that the one idle for longest is disconnected.
+        per_address: Number of clients from one address.
         request: Bytes of one request.
         request_timeout: From a request's first byte to its last.
-        idle_timeout: Between requests, while nothing is being done for the client.
-        waiting: Requests of all clients that wait for the camera.
-        waiting_timeout: One may wait for the camera.
-        ahead: Requests one client may send ahead while another of its own is carried out.
+        idle_timeout: Between requests, while none is being carried out.
+        waiting: Number of requests of all clients that wait for the camera.
+        waiting_timeout: For the wait of one request.
+        ahead: Number of requests a client may send while another of its own is carried out.
         duration: Of a video, extensions by ``reset_timer`` included.
         interval: Between two pictures.
-        frames: Pictures of one request.
-        size: Bytes of one video; it ends there, whole.
+        frames: Number of pictures of one request.
+        size: Bytes of one video, which then ends, complete.
         width: Pixels of a picture.
         height: Pixels of a picture.
-        stall_timeout: A client may take nothing of an answer.
-        reserve: Bytes of disk that stay free: with less, no file is begun.
-        shutdown_timeout: For the capture that runs, when the server is closed.
+        stall_timeout: Without progress of a response.
+        reserve: Bytes of disk that stay free; with less, no file is begun.
+        shutdown_timeout: For the running capture, when the server is closed.
     """
 
     connections: int = 32
@@ -71,7 +71,7 @@ class ServerLimits:
         for limit in fields(self):
             value = getattr(self, limit.name)
             if not value > 0:
-                raise UsageError(f"{limit.name} of a media server is above 0, not {value}")
+                raise UsageError(f"{limit.name} must be > 0, not {value}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +79,12 @@ class ServerPolicy:
     """Whom a `MediaServer` serves, and in which order.
 
     Attributes:
-        token: What our own clients must show; None for no token. Anybody may speak the original's protocol,
-            which has no place for one, so with a token the original's clients are closed.
-        originals: Serve the original's clients all the same; None for whenever there is no token.
-        when_busy: What becomes of requests while another client has the camera.
-        override: Whether a client may end what another one has running, as the original allows everybody to.
-            Without, only clients at the same address may.
+        token: Token that asynccam's clients must send, or None. The original's protocol has none, so with a
+            token the original's clients are disconnected.
+        originals: Whether the original's clients are served; None if and only if there is no token.
+        when_busy: Handling of requests while another client has the camera.
+        override: Whether a client may end another client's capture, as at the original. If not, only
+            clients at the same address may.
 
     Raises:
         UsageError: The token is empty.
@@ -97,14 +97,14 @@ class ServerPolicy:
 
     def __post_init__(self) -> None:
         if self.token == "":
-            raise UsageError("a token is not empty")
+            raise UsageError("a token must not be empty")
 
     def admits_originals(self) -> bool:
-        """Whether requests without a token are served."""
+        """Return whether requests without a token are served."""
         return self.token is None if self.originals is None else self.originals
 
     def admits(self, token: str | None) -> bool:
-        """Whether our own client may come in; takes the same time for every wrong token."""
+        """Return whether a token is right; takes the same time for every wrong one."""
         if self.token is None:
             return True
         return hmac.compare_digest((token or "").encode(), self.token.encode())

@@ -1,4 +1,4 @@
-"""How a media server answers: the original's clients by bare words, ours in frames.
+"""Responses of a media server: bare words for the original's clients, frames for asynccam's.
 
 See docs/protocols/nanocam.md, "Answers" and "Frames".
 """
@@ -15,16 +15,16 @@ from asynccam.errors import AsynccamError, ConnectionError
 from asynccam.net.transfer.sendfile import send_file
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.timing import deadline
-from asynccam.systems.nanocam.wire_answers import (
+from asynccam.systems.nanocam.protocol import (
     BUSY,
     MORE,
     OK,
     QUIT,
     Busy,
     FileEntry,
-    FileList,
+    FileListing,
     Finished,
-    FramedAnswer,
+    FramedResponse,
     Ok,
     RefusalKind,
     Refused,
@@ -33,16 +33,11 @@ from asynccam.systems.nanocam.wire_answers import (
 )
 
 
-class Line:
-    """The sending side of a connection: one answer at a time, and no answer waits for ever.
-
-    Args:
-        sock: Connected and non-blocking.
-        peer: Names the client in errors.
-        stall_timeout: Seconds the client may take nothing.
+class ResponseWriter:
+    """Sending side of a connection: one response at a time, each with a stall timeout in seconds.
 
     Attributes:
-        delivering: Whether files are being sent, between which nothing else can be said.
+        delivering: Whether files are being sent, between which no other response is possible.
     """
 
     def __init__(self, sock: socket.socket, peer: str, stall_timeout: float) -> None:
@@ -52,47 +47,43 @@ class Line:
         self._stall_timeout = stall_timeout
         self._turn = asyncio.Lock()
 
-    async def say(self, data: bytes) -> None:
-        """Send one answer.
+    async def send(self, data: bytes) -> None:
+        """Send one response.
 
         Raises:
-            ConnectionError: The client went away.
-            TimeoutError: It does not read.
+            ConnectionError: The client disconnected.
+            TimeoutError: The client does not read.
         """
         async with self._turn:
             await self._write(data)
 
-    async def deliver(self, paths: Sequence[Path], *, ours: bool) -> None:
-        """Send files, with what the client needs to tell them apart.
+    async def send_files(self, paths: Sequence[Path], *, framed: bool) -> None:
+        """Send files, with the names or sizes by which the client separates them.
 
         Raises:
-            ConnectionError, TimeoutError: As for `say`.
+            ConnectionError, TimeoutError: As for `send`.
             StorageError: A file cannot be read.
         """
         self.delivering = True
         try:
             async with self._turn:
-                await self._deliver(paths, ours=ours)
+                await self._send_files(paths, framed)
         finally:
             self.delivering = False
 
-    async def _deliver(self, paths: Sequence[Path], *, ours: bool) -> None:
+    async def _send_files(self, paths: Sequence[Path], framed: bool) -> None:
         files = await on_disk(_open_all, paths)
         try:
-            sizes = [size for _, size in files]
             names = [path.name for path in paths]
-            if ours:
-                listed = FileList(tuple(map(FileEntry, names, sizes)))
-                await self._write(encode_framed(listed))
-            else:
-                await self._write(encode_names(names))
-            for number, (file, size) in enumerate(files):
-                if number and not ours:
+            listing = FileListing(tuple(map(FileEntry, names, [size for _, size in files])))
+            await self._write(encode_framed(listing) if framed else encode_names(names))
+            for index, (file, size) in enumerate(files):
+                if index and not framed:
                     await self._write(MORE)
                 await send_file(
                     self._sock, file.fileno(), 0, size, stall_timeout=self._stall_timeout, peer=self._peer
                 )
-            await self._write(encode_framed(Finished()) if ours else QUIT)
+            await self._write(encode_framed(Finished()) if framed else QUIT)
         finally:
             for file, _ in files:
                 file.close()
@@ -102,52 +93,48 @@ class Line:
             try:
                 await asyncio.get_running_loop().sock_sendall(self._sock, data)
             except OSError as error:
-                raise ConnectionError(f"{self._peer} went away: {error.strerror or error}") from error
+                raise ConnectionError(f"{self._peer} disconnected: {error.strerror or error}") from error
 
 
-class Answers:
-    """Answers to one request, in the words of whoever sent it.
-
-    Args:
-        line: Where they go.
-        ours: Whether asynccam's own client asked.
+class Responder:
+    """Responds to one request, framed or in the original's words.
 
     Attributes:
-        ours: As given.
+        framed: As given.
     """
 
-    def __init__(self, line: Line, *, ours: bool) -> None:
-        self.ours = ours
-        self._line = line
+    def __init__(self, writer: ResponseWriter, *, framed: bool) -> None:
+        self.framed = framed
+        self._writer = writer
 
     async def busy(self) -> None:
-        """A stream has the camera."""
-        await self._say(BUSY, Busy())
+        """Respond that a stream has the camera."""
+        await self._send(BUSY, Busy())
 
     async def ok(self, ssrc: int | None = None) -> None:
-        """The stream begins, with this SSRC if it was asked for, or what was asked is done."""
-        await self._say(OK, Ok(ssrc))
+        """Respond that the stream begins, with this SSRC if it was requested, or that the request is done."""
+        await self._send(OK, Ok(ssrc))
 
     async def refuse(self, kind: RefusalKind, error: AsynccamError) -> None:
-        """Say no, and why; an original client has no word for it.
+        """Refuse the request for a reason; an original client has no word for it.
 
         Raises:
-            AsynccamError: The error itself, to an original client: it is to be parted with.
+            AsynccamError: The error itself, for an original client: its connection must be closed.
         """
-        if not self.ours:
+        if not self.framed:
             raise error
-        await self._line.say(encode_framed(Refused(kind, str(error))))
+        await self._writer.send(encode_framed(Refused(kind, str(error))))
 
-    async def deliver(self, paths: Sequence[Path]) -> None:
+    async def send_files(self, paths: Sequence[Path]) -> None:
         """Send the files that were captured."""
-        await self._line.deliver(paths, ours=self.ours)
+        await self._writer.send_files(paths, framed=self.framed)
 
-    async def _say(self, word: bytes, answer: FramedAnswer) -> None:
-        await self._line.say(encode_framed(answer) if self.ours else word)
+    async def _send(self, word: bytes, response: FramedResponse) -> None:
+        await self._writer.send(encode_framed(response) if self.framed else word)
 
 
 def _open_all(paths: Sequence[Path]) -> list[tuple[BinaryIO, int]]:
-    """Files with their sizes."""
+    """Open files; return them with their sizes."""
     with ExitStack() as stack:
         files: list[tuple[BinaryIO, int]] = []
         for path in paths:

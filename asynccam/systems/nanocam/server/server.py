@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,7 @@ from asynccam.errors import StateError, UsageError
 from asynccam.net.listener import Listener
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.systems.nanocam.csi.camera import CSIcamera
-from asynccam.systems.nanocam.server.camera import Studio
+from asynccam.systems.nanocam.server.camera import ServerCamera
 from asynccam.systems.nanocam.server.connection import ServerConnection
 from asynccam.systems.nanocam.server.options import (
     MEDIA_PORT,
@@ -26,27 +27,25 @@ from asynccam.systems.nanocam.server.options import (
 )
 
 _LOG = logging.getLogger(__name__)
-_KEEPALIVE: Final = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
-"""A client whose computer vanished without a word is noticed within half a minute."""
 
 
 class MediaServer:
-    """Serves a camera to the maker's clients and to our own; `start` it, or use it as a context manager.
+    """Serves a camera to the maker's clients and asynccam's; `start` it, or use it as a context manager.
 
     One capture has the camera at a time. On leaving, a running capture is ended, and the files that were
-    made for clients are removed, unless ``media_path`` says where to keep them.
+    made for clients are removed, unless ``media_path`` keeps them.
 
     Args:
-        port: TCP port of the messages; 0 takes a free one, see `port`.
-        host: Address to listen at; ``""`` for every one.
-        camera: The camera; one with the default properties if None. Off a Jetson that is a test picture.
-        media_port: UDP port that media go to, at the client's own address.
-        media_path: Where captured files are kept; they are removed once they are sent if None.
+        port: TCP port of the messages; 0 for a free one, see `port`.
+        host: Address to listen on; ``""`` for all.
+        camera: Camera; by default one with the default settings. Off a Jetson that is a test picture.
+        media_port: UDP port that media go to, at the client's address.
+        media_path: Directory for captured files; None to remove them once they are sent.
         policy: Whom it serves, and in which order.
-        limits: Numbers and deadlines.
+        limits: Limits and timeouts.
 
     Raises:
-        UsageError: A port is none.
+        UsageError: A port is not valid.
     """
 
     def __init__(
@@ -61,11 +60,11 @@ class MediaServer:
         limits: ServerLimits | None = None,
     ) -> None:
         if not (0 <= port <= 65535 and 1 <= media_port <= 65535):
-            raise UsageError(f"{port} and {media_port} are not both ports")
+            raise UsageError(f"ports must be 0 to 65535 and 1 to 65535, not {port} and {media_port}")
         self._limits = limits or ServerLimits()
         self._policy = policy or ServerPolicy()
         self._media_port = media_port
-        self._studio = Studio(
+        self._camera = ServerCamera(
             camera or CSIcamera(), None if media_path is None else Path(media_path), self._limits
         )
         self._listener = Listener(host, port, self._admit)
@@ -77,35 +76,35 @@ class MediaServer:
 
     @property
     def port(self) -> int:
-        """The TCP port it listens at, or was told to."""
+        """Return the TCP port."""
         return self._listener.port
 
     @property
     def connections(self) -> int:
-        """How many clients are connected."""
+        """Return the number of connected clients."""
         return len(self._connections)
 
     @property
     def capturing(self) -> str | None:
-        """What has the camera, ``image``, ``video`` or ``udp``, or None."""
-        job = self._studio.desk.job
+        """Return the kind of capture that has the camera, ``image``, ``video`` or ``udp``, or None."""
+        job = self._camera.queue.job
         return None if job is None else job.kind
 
     @property
     def waiting(self) -> int:
-        """How many requests wait for the camera."""
-        return self._studio.desk.waiting
+        """Return the number of requests that wait for the camera."""
+        return self._camera.queue.waiting
 
     @property
     def stand_in(self) -> str | None:
-        """What takes the camera's place where there is none, in words, or None; known once started."""
-        return self._studio.stand_in
+        """Return what replaces the camera where there is none, in words, or None; known once started."""
+        return self._camera.stand_in
 
     async def start(self) -> None:
         """Listen, and serve until `aclose`; returns when clients can connect.
 
         Raises:
-            ConnectionError: The address cannot be listened at.
+            ConnectionError: Cannot listen on the address.
             RecordingError: GStreamer is not installed.
             StorageError: ``media_path`` cannot be written.
             StateError: It was started before.
@@ -116,14 +115,14 @@ class MediaServer:
         try:
             self._stack.push_async_callback(self._serving.aclose, timeout=self._limits.shutdown_timeout)
             self._stack.push_async_callback(self._listener.aclose)
-            await self._studio.prepare()
+            await self._camera.prepare()
             await self._listener.open()
         except BaseException:
             await self.aclose()
             raise
 
     async def aclose(self) -> None:
-        """End the capture, part from every client and let go of everything; harmless when called twice.
+        """End the capture, disconnect every client and stop; harmless when called twice.
 
         A cancellation does not cut it short.
 
@@ -142,39 +141,38 @@ class MediaServer:
         await self.aclose()
 
     async def _close(self) -> None:
-        async with self._closing:  # Whoever else closes it waits for the end of the first.
+        async with self._closing:  # a second call waits for the end of the first
             await self._stack.aclose()
 
     def _admit(self, sock: socket.socket, address: str, port: int) -> None:
-        from_there = sum(one.address == address for one in self._connections.values())
-        if from_there >= self._limits.per_address or not self._has_room():
-            _LOG.warning("%s is turned away: %d clients are connected", address, len(self._connections))
+        from_address = sum(client.address == address for client in self._connections.values())
+        if from_address >= self._limits.per_address or not self._make_room():
+            _LOG.warning("%s is rejected: %d clients are connected", address, len(self._connections))
             sock.close()
             return
-        _watch_over(sock)
+        _set_options(sock)
         connection = ServerConnection(
             sock,
             address,
-            self._studio,
+            self._camera,
             media_port=self._media_port,
             policy=self._policy,
             limits=self._limits,
         )
         task = self._serving.spawn(connection.run(), name=connection.peer)
         self._connections[task] = connection
-        task.add_done_callback(self._part_from)
-        # Here and not in the task, which may be cancelled before its first step.
+        task.add_done_callback(lambda task: self._connections.pop(task, None))
+        # Not in the task itself, which may be cancelled before its first step.
         task.add_done_callback(lambda _: sock.close())
 
-    def _part_from(self, task: "asyncio.Task[None]") -> None:
-        self._connections.pop(task, None)
-
-    def _has_room(self) -> bool:
-        """Whether there is a place, if need be that of the client that has been idle for longest."""
+    def _make_room(self) -> bool:
+        """Disconnect the client that has been idle for longest if the server is full; False if none is."""
         if len(self._connections) < self._limits.connections:
             return True
         idle = [
-            (one.idle_since, task) for task, one in self._connections.items() if one.idle_since is not None
+            (client.idle_since, task)
+            for task, client in self._connections.items()
+            if client.idle_since is not None
         ]
         if not idle:
             return False
@@ -184,10 +182,42 @@ class MediaServer:
         return True
 
 
-def _watch_over(sock: socket.socket) -> None:
+def _set_options(sock: socket.socket) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _KEEPALIVE.items():
         if hasattr(socket, name):
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+async def serve(
+    port: int = MESSAGE_PORT,
+    *,
+    host: str = "",
+    camera: CSIcamera | None = None,
+    media_port: int = MEDIA_PORT,
+    media_path: str | Path | None = None,
+    policy: ServerPolicy | None = None,
+    limits: ServerLimits | None = None,
+    on_ready: Callable[[MediaServer], None] = lambda _: None,
+) -> None:
+    """Run a `MediaServer` until cancelled; a running capture is then ended, and its files are removed.
+
+    Arguments and errors are those of `MediaServer`; ``on_ready`` is called once it listens.
+    """
+    async with MediaServer(
+        port,
+        host=host,
+        camera=camera,
+        media_port=media_port,
+        media_path=media_path,
+        policy=policy,
+        limits=limits,
+    ) as server:
+        on_ready(server)
+        await asyncio.Event().wait()
+
+
+_KEEPALIVE: Final = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+"""A client whose computer has gone down is detected within half a minute."""

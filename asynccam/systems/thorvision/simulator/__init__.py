@@ -1,1 +1,1 @@
-"""A ThorVision server in software, for tests and trials."""
+"""Simulated ThorVision server, for tests and trials."""

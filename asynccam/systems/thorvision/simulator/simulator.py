@@ -1,4 +1,4 @@
-"""ThorVisionSimulator: a ThorVision server without cameras, for tests and for trying things out."""
+"""ThorVisionSimulator: a ThorVision server whose cameras GStreamer simulates, for tests and trials."""
 
 import asyncio
 import json
@@ -12,27 +12,26 @@ from typing import Any, Final, Self
 from aiohttp import WSCloseCode, web
 from pydantic import ValidationError
 
-from asynccam.errors import ConnectionError, RecordingError, StateError, TimeoutError
+from asynccam.errors import ConnectionError, RecordingError, StateError, TimeoutError, UsageError
 from asynccam.runtime.tasks import TaskScope, finish
-from asynccam.systems.thorvision.models import Camera, Capability, StreamCommand
-from asynccam.systems.thorvision.simulator.faults import ServerFaults
-from asynccam.systems.thorvision.simulator.stream import SimulatedStream
+from asynccam.systems.thorvision.models import HTTP_PORT, Camera, Capability, StreamCommand
+from asynccam.systems.thorvision.simulator.stream import ServerFaults, SimulatedStream
 from asynccam.wall_clock import unix_now
 
-_REMEMBERED: Final = 1000
-_GOODBYE_SECONDS: Final = 1.0
+_KEPT_REQUESTS: Final = 1000
+_SHUTDOWN_SECONDS: Final = 1.0
 _LOGS: Final = {"server.log": "2024-05-01 started\n", "camera 0/usb.log": "2024-05-01 plugged in: 100 %\n"}
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a client asked.
+    """Request of a client.
 
     Attributes:
         method: ``GET`` or ``POST``.
-        path: As it came, still percent-encoded.
-        body: The JSON in it, or None.
-        at: When it came, Unix seconds.
+        path: Percent-encoded, as received.
+        body: JSON of the body, or None.
+        at: Time of arrival, Unix seconds.
     """
 
     method: str
@@ -44,7 +43,7 @@ class Request:
 def simulated_camera(
     number: int, *, device_id: str | None = None, width: int = 640, height: int = 480
 ) -> Camera:
-    """A camera with a few usual capabilities, the first being of the given size at 30 frames a second."""
+    """Return a camera with common capabilities, the first of the given size at 30 frames per second."""
     rates = ("30/1", "30000/1001", "15/1")
     jpeg = [Capability(media_type="image/jpeg", width=width, height=height, framerate=rate) for rate in rates]
     small = Capability(
@@ -55,22 +54,22 @@ def simulated_camera(
 
 
 class ThorVisionSimulator:
-    """A server with cameras that GStreamer makes up; a context manager.
+    """ThorVision server with cameras that GStreamer simulates; a context manager.
 
-    Pictures show the camera's name and the time of day, and carry the metadata of an XDAQ.
+    Pictures show the camera's name and the time of day, and carry XDAQ metadata.
 
     Args:
-        cameras: Those that are plugged in; by default one with a device id.
-        host: Address to listen at, for HTTP and SRT.
-        port: HTTP port; 0 takes a free one.
-        latency: Milliseconds within which SRT mends losses.
-        faults: How it misbehaves.
+        cameras: Cameras that are plugged in; by default one with a device id.
+        host: Address to listen on, for HTTP and SRT.
+        port: HTTP port; 0 for a free one.
+        latency: Milliseconds within which SRT repairs losses.
+        faults: Faults to simulate.
 
     Attributes:
-        host: As above.
-        port: Where it listens.
-        faults: As above; may be changed while it runs.
-        streams: What it streams, by camera.
+        host: As given.
+        port: HTTP port.
+        faults: As given; may be changed while it runs.
+        streams: Running streams by camera id.
         requests: The last requests, oldest first.
     """
 
@@ -89,7 +88,7 @@ class ThorVisionSimulator:
         self.port = port
         self.faults = faults or ServerFaults()
         self.streams: dict[int, SimulatedStream] = {}
-        self.requests: deque[Request] = deque(maxlen=_REMEMBERED)
+        self.requests: deque[Request] = deque(maxlen=_KEPT_REQUESTS)
         self._cameras = {camera.id: camera for camera in cameras}
         self._latency = latency
         self._listeners: set[web.WebSocketResponse] = set()
@@ -98,31 +97,31 @@ class ThorVisionSimulator:
 
     @property
     def address(self) -> str:
-        """``thorvision://HOST:PORT``."""
+        """Return ``thorvision://HOST:PORT``."""
         return f"thorvision://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
     @property
     def cameras(self) -> tuple[Camera, ...]:
-        """Those that are plugged in."""
+        """Return the cameras that are plugged in."""
         return tuple(self._cameras.values())
 
     @property
     def listeners(self) -> int:
-        """How many clients listen for hot-plug events."""
+        """Return the number of clients that listen for hot-plug events."""
         return len(self._listeners)
 
-    # -- its life -----------------------------------------------------------------------------------
+    # -- lifecycle ----------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Listen.
 
         Raises:
-            ConnectionError: The address cannot be listened at.
-            StateError: It listens already.
+            ConnectionError: Cannot listen on the address.
+            StateError: The simulator was started before.
         """
         if self._runner is not None:
-            raise StateError("this simulator has been started")
-        app = web.Application(middlewares=[self._troubled])
+            raise StateError("this simulator was started before")
+        app = web.Application(middlewares=[self._apply_faults])
         app.add_routes(
             [
                 web.get("/", self._alive),
@@ -138,7 +137,7 @@ class ThorVisionSimulator:
                 web.get("/ws", self._listen),
             ]
         )
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GOODBYE_SECONDS)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
         try:
             await self._runner.setup()
             site = web.TCPSite(self._runner, self.host, self.port)
@@ -152,7 +151,7 @@ class ThorVisionSimulator:
         self.port = self._runner.addresses[0][1]
 
     async def aclose(self) -> None:
-        """Go, streams and all; harmless when called twice."""
+        """Stop the server and all streams; harmless when called twice."""
         runner, self._runner = self._runner, None
         if runner is not None:
             await finish(self._close(runner))
@@ -174,17 +173,17 @@ class ThorVisionSimulator:
     ) -> None:
         await self.aclose()
 
-    # -- cameras that come and go -------------------------------------------------------------------
+    # -- hot-plug -----------------------------------------------------------------------------------
 
     async def plug(self, camera: Camera) -> None:
-        """Plug a camera in, and tell who listens."""
+        """Plug a camera in, and notify the listeners."""
         self._cameras[camera.id] = camera
         text = json.dumps({"event_type": "Added", "camera": camera.model_dump(mode="json")})
         for _ in range(2 if self.faults.repeat_added else 1):
             await self.tell(text)
 
     async def unplug(self, camera_id: int) -> None:
-        """Unplug a camera, and tell who listens; its stream ends."""
+        """Unplug a camera, end its stream and notify the listeners."""
         self._cameras.pop(camera_id, None)
         stream = self.streams.pop(camera_id, None)
         if stream is not None:
@@ -192,20 +191,20 @@ class ThorVisionSimulator:
         await self.tell(json.dumps({"event_type": "Removed", "camera": {"id": camera_id}}))
 
     async def tell(self, text: str) -> None:
-        """Send any text to who listens."""
+        """Send any text to the listeners."""
         for listener in tuple(self._listeners):
-            with suppress(OSError):  # it goes just now
+            with suppress(OSError):  # it disconnects just now
                 await listener.send_str(text)
 
     async def drop_listeners(self) -> None:
-        """End all connections for hot-plug events; the server itself stays."""
+        """Close all connections for hot-plug events, but keep serving."""
         for listener in tuple(self._listeners):
             await listener.close(code=WSCloseCode.GOING_AWAY, message=b"the server restarts")
 
-    # -- answers ------------------------------------------------------------------------------------
+    # -- handlers -----------------------------------------------------------------------------------
 
     @web.middleware
-    async def _troubled(
+    async def _apply_faults(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         body = None
@@ -217,10 +216,10 @@ class ThorVisionSimulator:
             return await handler(request)
         if self.faults.slow:
             await asyncio.sleep(self.faults.slow)
-        answer = await handler(request)
+        response = await handler(request)
         if self.faults.wrong_json:
             return web.Response(text='[{"id": "none", "name"', content_type="application/json")
-        return answer
+        return response
 
     async def _alive(self, _: web.Request) -> web.Response:
         return web.Response(text="ThorVision simulator")
@@ -232,18 +231,18 @@ class ThorVisionSimulator:
         try:
             command = StreamCommand.model_validate(await request.json())
         except (ValidationError, ValueError):
-            return _refusal(422, "not a start")
+            return _error(422, "not a start")
         camera = self._cameras.get(command.id)
         if camera is None:
-            return _refusal(404, f"no camera {command.id}")
+            return _error(404, f"no camera {command.id}")
         capability = next((cap for cap in camera.caps if str(cap) == command.capability), None)
         if capability is None:
-            return _refusal(400, f"camera {command.id} cannot {command.capability}")
+            return _error(400, f"camera {command.id} cannot {command.capability}")
         async with self._busy[command.id]:
             if command.id in self.streams:
                 return web.json_response({"status": "streaming already"})
             if self.faults.refuses(command.port):
-                return _refusal(409, f"port {command.port} is in use")
+                return _error(409, f"port {command.port} is in use")
             stream = SimulatedStream(
                 camera.name,
                 capability,
@@ -255,23 +254,22 @@ class ThorVisionSimulator:
             try:
                 await stream.start()
             except (RecordingError, TimeoutError) as error:
-                return _refusal(500, str(error))
+                return _error(500, str(error))
             self.streams[command.id] = stream
         return web.json_response({"status": "ok"})
 
     async def _stop(self, request: web.Request) -> web.Response:
         try:
-            camera_id = (await request.json())["id"]
-            camera_id = int(camera_id)
+            camera_id = int((await request.json())["id"])
         except (ValueError, TypeError, KeyError):
-            return _refusal(422, "not a stop")
+            return _error(422, "not a stop")
         async with self._busy[camera_id]:
             stream = self.streams.pop(camera_id, None)
             if stream is None:
-                return _refusal(400, f"camera {camera_id} is not streaming")
+                return _error(400, f"camera {camera_id} is not streaming")
             await stream.aclose()
         if self.faults.refuse_stop:
-            return _refusal(500, "cannot stop")
+            return _error(500, "cannot stop")
         return web.json_response({"status": "ok"})
 
     async def _logs(self, _: web.Request) -> web.Response:
@@ -279,7 +277,7 @@ class ThorVisionSimulator:
 
     async def _log(self, request: web.Request) -> web.Response:
         text = _LOGS.get(request.match_info["name"])
-        return _refusal(404, "no such log") if text is None else web.Response(text=text)
+        return _error(404, "no such log") if text is None else web.Response(text=text)
 
     async def _openapi(self, _: web.Request) -> web.Response:
         return web.json_response(
@@ -295,11 +293,50 @@ class ThorVisionSimulator:
         self._listeners.add(listener)
         try:
             async for _ in listener:
-                await asyncio.sleep(0)  # clients have nothing to say here, and are not to hold the loop
+                await asyncio.sleep(0)  # clients send nothing here; one that does must not hold the loop
         finally:
             self._listeners.discard(listener)
         return listener
 
 
-def _refusal(status: int, words: str) -> web.Response:
-    return web.json_response({"detail": words}, status=status)
+def _error(status: int, detail: str) -> web.Response:
+    return web.json_response({"detail": detail}, status=status)
+
+
+async def serve(
+    *,
+    host: str = "127.0.0.1",
+    port: int = HTTP_PORT,
+    cameras: int = 2,
+    width: int = 640,
+    height: int = 480,
+    replug: float | None = None,
+    faults: ServerFaults | None = None,
+    on_ready: Callable[[ThorVisionSimulator], None] = lambda _: None,
+) -> None:
+    """Serve a number of simulated cameras until cancelled; ``width`` x ``height`` is their largest picture.
+
+    With ``replug`` the last camera is unplugged after so many seconds, plugged in after as many, and so on.
+    ``on_ready`` is called once the server listens.
+
+    Raises:
+        UsageError: No camera, pictures below 64x64 pixels, or ``replug`` not above 0.
+        ConnectionError: Cannot listen on the address.
+    """
+    if cameras < 1 or width < 64 or height < 64 or (replug is not None and replug <= 0):
+        raise UsageError("cameras must be >= 1, width and height >= 64, replug > 0")
+    devices = [
+        simulated_camera(
+            number, device_id=f"simulated-{number}", width=width // 2 * 2, height=height // 2 * 2
+        )
+        for number in range(cameras)
+    ]
+    async with ThorVisionSimulator(devices, host=host, port=port, faults=faults) as simulator:
+        on_ready(simulator)
+        if replug is None:
+            await asyncio.Event().wait()
+        while replug is not None:
+            await asyncio.sleep(replug)
+            await simulator.unplug(devices[-1].id)
+            await asyncio.sleep(replug)
+            await simulator.plug(devices[-1])
