@@ -145,7 +145,7 @@ def _arrows(module: Module, modules: dict[str, Module]) -> Breaches:
         elif area == module.area:
             if (
                 area == "systems"
-                and _system(target) not in ("_base", _system(module.name))
+                and _system(target) not in ("_base", "_local_recorder", _system(module.name))
                 and _system(module.name)
             ):
                 yield line, f"{_system(module.name)} imports {target} from another system"

@@ -1,5 +1,6 @@
 """``asynccam serve``: makes this computer a device for other controllers."""
 
+import asyncio
 import os
 import resource
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -196,7 +197,7 @@ async def nanocam(
     """Run a nanocam media server: pictures and video of this computer's camera."""
     from asynccam.cli.serving import require_gstreamer
     from asynccam.systems.nanocam.csi.camera import CSIcamera
-    from asynccam.systems.nanocam.server.server import serve
+    from asynccam.systems.nanocam.server.server import MediaServer
     from asynccam.systems.nanocam.server.options import ServerLimits, ServerPolicy, WhenBusy
 
     policy = ServerPolicy(
@@ -208,7 +209,7 @@ async def nanocam(
     source = CSIcamera(device=camera, time_code=True)
     await require_gstreamer(source.source())
     async with _reporting(output, stdin=while_stdin_open) as report:
-        await serve(
+        async with MediaServer(
             port,
             host=host,
             camera=source,
@@ -216,8 +217,9 @@ async def nanocam(
             media_path=keep,
             policy=policy,
             limits=ServerLimits(duration=max_duration),
-            on_ready=lambda server: _report_nanocam(report, server, host, with_token=token is not None),
-        )
+        ) as server:
+            _report_nanocam(report, server, host, with_token=token is not None)
+            await asyncio.Event().wait()
     return ExitCode.OK
 
 

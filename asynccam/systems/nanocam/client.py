@@ -8,7 +8,6 @@ import logging
 import os
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from asynccam.errors import (
@@ -166,9 +165,7 @@ class MediaClient:
         await self.connect()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await finish(self.aclose())
 
     # -- the maker's calls --------------------------------------------------------------------------
@@ -182,19 +179,14 @@ class MediaClient:
         display: bool = False,
         override: bool = False,
     ) -> tuple[list[Path], "list[Picture]"]:
-        """Have the server take pictures, and download them.
+        """Have the server take pictures, one every ``interval`` seconds, and download them.
 
-        Args:
-            frames: Number of pictures.
-            interval: Seconds between them; rounded up to whole ones for an original server.
-            width: Pixels; an original server ignores it.
-            height: Pixels; an original server ignores it.
-            display: Also return the pictures as arrays. No window is opened.
-            override: End a stream that has the camera, whichever client it is for.
+        An original server gets whole seconds, rounded up, and ignores ``width`` and ``height`` (pixels). With
+        ``override`` a stream that has the camera is ended, whichever client it is for.
 
         Returns:
             The files, and with ``display`` the pictures: height x width x 3 bytes, blue first, as in OpenCV.
-            Without the extra ``video`` there are no arrays.
+            Without the extra ``video`` there are no arrays. No window is opened.
 
         Raises:
             BusyError: A stream has the camera, and ``override`` is False or not allowed.
@@ -219,19 +211,13 @@ class MediaClient:
         override: bool = False,
         src: Literal["file", "udp"] = "file",
     ) -> tuple[list[Path], "list[Picture]"]:
-        """Have the server record a video and download it, or receive it live.
+        """Have the server record a video of ``duration`` seconds and download it, or receive it live.
 
-        Args:
-            duration: Seconds; rounded up to whole ones for an original server.
-            width: Pixels; an original server ignores it.
-            height: Pixels; an original server ignores it.
-            display: Also return the frames as arrays, `MAX_FRAMES` at most. No window is opened.
-            override: End a stream that has the camera, whichever client it is for.
-            src: ``file``: the server records an MP4 and sends it; ``udp``: the server streams, and the MP4
-                is recorded here, from its first frame on.
+        With ``src="file"`` the server records an MP4 and sends it. With ``src="udp"`` it streams, and the MP4
+        is recorded here, from its first frame on. The other arguments are those of `image_request`.
 
         Returns:
-            The file, and with ``display`` its frames, as in `image_request`.
+            The file, and with ``display`` its frames, `MAX_FRAMES` at most, as in `image_request`.
 
         Raises:
             BusyError, ConnectionError, TimeoutError, TransferError, DeviceError, AuthenticationError,
@@ -269,9 +255,9 @@ class MediaClient:
             hls_root: URL of the segments' directory, such as ``http://localhost/``.
             hls_playloc: Path of the playlist, such as ``/var/www/public/stream0.m3u8``.
             hls_loc: Path of the segments, such as ``/var/www/public/fragment%05d.ts``.
-            width: Pixels; an original server ignores it.
-            height: Pixels; an original server ignores it.
-            override: End a stream that has the camera, whichever client it is for.
+            width: As of `image_request`.
+            height: As of `image_request`.
+            override: As of `image_request`.
             hls_len: Number of segments in the playlist, 0 for all.
             hls_maxfiles: Number of segments to keep, 0 for all.
             hls_duration: Seconds of a segment.

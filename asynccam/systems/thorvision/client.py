@@ -5,14 +5,15 @@ from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import quote
 from weakref import WeakSet
 
 import aiohttp
 
-from asynccam.errors import BusyError, DeviceError, StateError, UsageError
+from asynccam.errors import BusyError, DeviceError, NotFoundError, StateError, UsageError
 from asynccam.net.http import HttpClient
+from asynccam.outside import clean_text
 from asynccam.recording import RecorderState
 from asynccam.runtime.disk import on_disk
 from asynccam.runtime.event_hub import EventHub
@@ -27,6 +28,9 @@ from asynccam.systems.thorvision.models import (
     Camera,
     Capability,
     Versions,
+    parse_names,
+    parse_object,
+    parse_version,
 )
 from asynccam.systems.thorvision.ports import PortPool
 from asynccam.systems.thorvision.results import OpenStream, StreamStart, StreamStop
@@ -104,24 +108,33 @@ class ThorVisionClient:
 
     async def list_logs(self) -> list[str]:
         """Return the names of the server's logs; errors as of `list_cameras`."""
-        return list(await self._api.logs())
+        return list(parse_names(await self._api.get("/logs"), self._api.base_url))
 
     async def get_log(self, name: str) -> str:
-        """Return one of the server's logs.
+        """Return one of the server's logs; bytes that are not UTF-8 are replaced.
 
         Raises:
             NotFoundError: There is no log of that name.
             AsynccamError: As of `list_cameras`.
         """
-        return await self._api.log(name)
+        log = await self._api.get(f"/logs/{quote(name, safe='')}")
+        return clean_text(log.decode(errors="replace"))
 
     async def openapi(self) -> dict[str, Any]:
         """Return the server's OpenAPI document; errors as of `list_cameras`."""
-        return await self._api.openapi()
+        return parse_object(await self._api.get("/openapi.json"), self._api.base_url)
 
     async def versions(self) -> Versions:
         """Return the versions of the API and the server; errors as of `list_cameras`."""
-        return await self._api.versions()
+        return Versions(
+            api=await self._version("/api_version"), server=await self._version("/server_version")
+        )
+
+    async def _version(self, path: str) -> str | None:
+        try:
+            return parse_version(await self._api.get(path), self._api.base_url)
+        except NotFoundError:
+            return None
 
     # -- hot-plug events ----------------------------------------------------------------------------
 
@@ -371,9 +384,7 @@ class ThorVisionClient:
             raise
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.cleanup()
 
     def _clean_up_at_end(self) -> None:

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -124,7 +124,7 @@ async def prepare_recording(directory: Path, split: Split) -> None:
         StorageError: The directory cannot be made.
     """
     await on_disk(_make_directory, directory)
-    pipeline = Pipeline(SrtJpegSource("localhost", 1), _split_files(directory, "any", split))
+    pipeline = Pipeline(SrtJpegSource("localhost", 1), SplitFiles(directory, "any", **asdict(split)))
     plan = await on_disk(pipeline.plan, frozenset[str]())
     await find_installation(plan.graph.factories)
 
@@ -132,16 +132,6 @@ async def prepare_recording(directory: Path, split: Split) -> None:
 def _make_directory(directory: Path) -> None:
     with storage_errors("make the directory", directory):
         directory.mkdir(parents=True, exist_ok=True)
-
-
-def _split_files(directory: Path, stem: str, split: Split) -> SplitFiles:
-    return SplitFiles(
-        directory,
-        stem,
-        max_files=split.max_files,
-        max_seconds=split.max_seconds,
-        max_megabytes=split.max_megabytes,
-    )
 
 
 def file_stem(camera: Camera, at: float) -> str:
@@ -339,7 +329,8 @@ class CameraStream:
         log = directory / f"{stem}.gstreamer.log"
         recorder = Recorder(
             Pipeline(
-                SrtJpegSource(self._host, port, self._settings.latency), _split_files(directory, stem, split)
+                SrtJpegSource(self._host, port, self._settings.latency),
+                SplitFiles(directory, stem, **asdict(split)),
             ),
             name=self._name,
             watch=self._settings.watch_for(self.capability),

@@ -76,14 +76,14 @@ def test_frames_of_another_size_follow_their_own_description() -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (packet(1, FIRST), "before its size"),
+        (packet(1, FIRST), "before its caps"),
         (packet(2, CAPS) + packet(1, FIRST[:-1]), "23 bytes is not 3x2"),
         (b"\x00\x02" + bytes(60), "another protocol"),
-        (packet(2, CAPS.replace(b"BGR", b"NV12")), "no frames"),
-        (packet(2, CAPS.replace(b"width=(int)3", b"width=(int)0")), "no frames"),
-        (packet(2, CAPS.replace(b"width=(int)3", b"width=(int)99999")), "no frames"),
-        (packet(2, CAPS.replace(b"height=(int)2, ", b"")), "no frames"),
-        (bytes.fromhex("0100 0000 0002 7fffffff") + bytes(52), "no description"),
+        (packet(2, CAPS.replace(b"BGR", b"NV12")), "not of BGR frames"),
+        (packet(2, CAPS.replace(b"width=(int)3", b"width=(int)0")), "not of BGR frames"),
+        (packet(2, CAPS.replace(b"width=(int)3", b"width=(int)99999")), "not of BGR frames"),
+        (packet(2, CAPS.replace(b"height=(int)2, ", b"")), "not of BGR frames"),
+        (bytes.fromhex("0100 0000 0002 7fffffff") + bytes(52), "exceed the limit"),
     ],
 )
 def test_what_was_not_agreed_on_is_refused_without_taking_memory_for_it(data: bytes, words: str) -> None:

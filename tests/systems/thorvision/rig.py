@@ -55,10 +55,11 @@ async def rig(
     faults: ServerFaults | None = None,
     *,
     count: int = 1,
+    cameras: tuple[Camera, ...] = (),
     settings: StreamSettings = QUICK,
     ports: PortPool | None = None,
 ) -> AsyncIterator[Rig]:
-    cameras = tuple(device(number) for number in range(count))
+    cameras = cameras or tuple(device(number) for number in range(count))
     async with ThorVisionSimulator(cameras, faults=faults) as simulator:
         client = ThorVisionClient(
             "127.0.0.1",

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
-from asynccam.errors import ConnectionError
+from asynccam.errors import ConnectionError, NotFoundError
 from asynccam.recording import FileVerdict, RecorderResumed, RecorderStalled, Verdict, Watch
 from asynccam.systems.thorvision import Camera, ServerFaults, ThorVisionSimulator
 from tests.support.waiting import eventually
@@ -90,3 +90,20 @@ async def test_a_server_that_dies_for_good_leaves_a_whole_file(tmp_path: Path) -
         assert file.frames > 3
         assert isinstance(stopped.server_error, ConnectionError)
         assert not made.client.ports.used
+
+
+async def test_another_camera_in_its_place_is_not_started_and_not_stopped(tmp_path: Path) -> None:
+    """The server lists a camera with the same key and another serial number during a recording."""
+    recorded, other = (Camera(**device(0).model_dump(), serial=serial) for serial in ("A1", "B2"))
+    async with rig(settings=WATCHFUL, cameras=(recorded,)) as made:
+        await record(made, tmp_path)
+        await made.simulator.unplug(0)
+        await made.simulator.plug(other)
+        before = len(made.simulator.requests)
+        # The recorder stalls, and the client asks which camera is there now.
+        await eventually(lambda: len(made.simulator.requests) > before, timeout=9)
+        stopped = await made.client.stop_stream(0)
+        assert made.posts() == ["/stop", "/jpeg"]
+    only(stopped.files)
+    assert isinstance(stopped.server_error, NotFoundError)
+    assert "'B2', not" in str(stopped.server_error)

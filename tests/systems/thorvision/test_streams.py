@@ -234,7 +234,7 @@ async def test_a_computer_that_cannot_record_is_found_out_before_the_server_is_a
         with pytest.raises(StorageError, match="cannot make the directory"):
             await made.client.start_stream_with_recording(made.camera, PICTURE, output_dir=tmp_path / "file")
         bare = Installation("/usr/bin/gst-launch-1.0", frozenset({"queue"}), ())
-        monkeypatch.setattr(gstreamer, "_look", lambda *, refresh=False: bare)
+        monkeypatch.setattr(gstreamer, "_find", lambda *, refresh=False: bare)
         with pytest.raises(RecordingError, match=r"srtsrc \(Debian package gstreamer1.0-plugins-bad\)"):
             await made.client.start_stream_with_recording(made.camera, PICTURE, output_dir=tmp_path)
         assert made.posts() == []

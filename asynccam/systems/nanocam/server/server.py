@@ -7,10 +7,8 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
 from asynccam.errors import StateError, UsageError
@@ -19,14 +17,11 @@ from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.systems.nanocam.csi.camera import CSIcamera
 from asynccam.systems.nanocam.server.camera import ServerCamera
 from asynccam.systems.nanocam.server.connection import ServerConnection
-from asynccam.systems.nanocam.server.options import (
-    MEDIA_PORT,
-    MESSAGE_PORT,
-    ServerLimits,
-    ServerPolicy,
-)
+from asynccam.systems.nanocam.server.options import MEDIA_PORT, MESSAGE_PORT, ServerLimits, ServerPolicy
 
 _LOG = logging.getLogger(__name__)
+_KEEPALIVE: Final = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+"""A client whose computer has gone down is detected within half a minute."""
 
 
 class MediaServer:
@@ -135,9 +130,7 @@ class MediaServer:
         await self.start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def _close(self) -> None:
@@ -189,35 +182,3 @@ def _set_options(sock: socket.socket) -> None:
         if hasattr(socket, name):
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-
-
-async def serve(
-    port: int = MESSAGE_PORT,
-    *,
-    host: str = "",
-    camera: CSIcamera | None = None,
-    media_port: int = MEDIA_PORT,
-    media_path: str | Path | None = None,
-    policy: ServerPolicy | None = None,
-    limits: ServerLimits | None = None,
-    on_ready: Callable[[MediaServer], None] = lambda _: None,
-) -> None:
-    """Run a `MediaServer` until cancelled; a running capture is then ended, and its files are removed.
-
-    Arguments and errors are those of `MediaServer`; ``on_ready`` is called once it listens.
-    """
-    async with MediaServer(
-        port,
-        host=host,
-        camera=camera,
-        media_port=media_port,
-        media_path=media_path,
-        policy=policy,
-        limits=limits,
-    ) as server:
-        on_ready(server)
-        await asyncio.Event().wait()
-
-
-_KEEPALIVE: Final = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
-"""A client whose computer has gone down is detected within half a minute."""
