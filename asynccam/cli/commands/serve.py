@@ -197,8 +197,8 @@ async def nanocam(
     """Run a nanocam media server: pictures and video of this computer's camera."""
     from asynccam.cli.serving import require_gstreamer
     from asynccam.systems.nanocam.csi.camera import CSIcamera
-    from asynccam.systems.nanocam.server.server import MediaServer
     from asynccam.systems.nanocam.server.options import ServerLimits, ServerPolicy, WhenBusy
+    from asynccam.systems.nanocam.server.server import MediaServer
 
     policy = ServerPolicy(
         token=token,
@@ -208,8 +208,9 @@ async def nanocam(
     )
     source = CSIcamera(device=camera, time_code=True)
     await require_gstreamer(source.source())
-    async with _reporting(output, stdin=while_stdin_open) as report:
-        async with MediaServer(
+    async with (
+        _reporting(output, stdin=while_stdin_open) as report,
+        MediaServer(
             port,
             host=host,
             camera=source,
@@ -217,9 +218,10 @@ async def nanocam(
             media_path=keep,
             policy=policy,
             limits=ServerLimits(duration=max_duration),
-        ) as server:
-            _report_nanocam(report, server, host, with_token=token is not None)
-            await asyncio.Event().wait()
+        ) as server,
+    ):
+        _report_nanocam(report, server, host, with_token=token is not None)
+        await asyncio.Event().wait()
     return ExitCode.OK
 
 

@@ -106,8 +106,8 @@ async def thorvision(
     output: Output,
 ) -> ExitCode:
     """Simulate a ThorVision server with simulated cameras and real SRT streams."""
-    from asynccam.systems.thorvision.simulator.stream import ServerFaults
     from asynccam.systems.thorvision.simulator.simulator import serve
+    from asynccam.systems.thorvision.simulator.stream import ServerFaults
 
     def ready(simulator: "ThorVisionSimulator") -> None:
         place = f"thorvision://{host}:{simulator.port}"
