@@ -1,27 +1,51 @@
 # The public names and where they live; `__init__.py` brings each in when it is first asked for.
-from .app import SnapshotWeb
-from .backends.base import Backend, Exposure
-from .backends.gstreamer import CameraBackend, GStreamerBackend, TestBackend, simulated_cameras
-from .backends.v4l2 import V4l2CtlBackend
-from .config import ConfigFile
-from .events import (
-    CaptureDone,
-    CaptureFailed,
-    CaptureQueued,
-    CaptureStarted,
-    ConfigChanged,
-    ImuChanged,
-    ServiceRestored,
-    ServiceTrouble,
-    SnapshotDeleted,
+from .app import SnapshotWeb as SnapshotWeb
+from .backends.base import (
+    Backend as Backend,
+    Exposure as Exposure,
 )
-from .imu import ImuFeed
-from .models import CaptureState, Page, Phase, Reading, Shot, ShotResult, StoredSnapshot
-from .serve import serve
-from .service import SnapshotService
-from .settings import CameraConfig, ImuSettings, Limits, Problem, Retention, ServerConfig, check_camera
-from .store import SnapshotStore
-from .systemd import Services
+from .backends.gstreamer import (
+    CameraBackend as CameraBackend,
+    GStreamerBackend as GStreamerBackend,
+    TestBackend as TestBackend,
+    simulated_cameras as simulated_cameras,
+)
+from .backends.v4l2 import V4l2CtlBackend as V4l2CtlBackend
+from .config import ConfigFile as ConfigFile
+from .events import (
+    CaptureDone as CaptureDone,
+    CaptureFailed as CaptureFailed,
+    CaptureQueued as CaptureQueued,
+    CaptureStarted as CaptureStarted,
+    ConfigChanged as ConfigChanged,
+    ImuChanged as ImuChanged,
+    ServiceRestored as ServiceRestored,
+    ServiceTrouble as ServiceTrouble,
+    SnapshotDeleted as SnapshotDeleted,
+)
+from .imu import ImuFeed as ImuFeed
+from .models import (
+    CaptureState as CaptureState,
+    Page as Page,
+    Phase as Phase,
+    Reading as Reading,
+    Shot as Shot,
+    ShotResult as ShotResult,
+    StoredSnapshot as StoredSnapshot,
+)
+from .serve import serve as serve
+from .service import SnapshotService as SnapshotService
+from .settings import (
+    CameraConfig as CameraConfig,
+    ImuSettings as ImuSettings,
+    Limits as Limits,
+    Problem as Problem,
+    Retention as Retention,
+    ServerConfig as ServerConfig,
+    check_camera as check_camera,
+)
+from .store import SnapshotStore as SnapshotStore
+from .systemd import Services as Services
 
 __all__ = [
     "Backend",
