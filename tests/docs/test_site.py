@@ -90,3 +90,42 @@ def test_commands_on_every_page_are_commands_with_options_there_are(page: Path) 
             section = manual[manual.index(f"# `{name}`\n") :].split("\n## ")[0].split("\n### ")[0]
             for option in re.findall(r"(?<=\s)--[a-z-]+", match[1]):
                 assert re.search(rf"`[^`]*{option}\b", section), f"{page.name}: {line}: {option}"
+
+
+LOGGERS = {"asynccam.credentials", "asynccam.net.websocket.frames"}
+"""Loggers that are not named like a module."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_names_and_files_on_every_page_exist(page: Path) -> None:
+    text = page.read_text()
+    for path in re.findall(r"`((?:tests|benchmarks)/[\w/]+\.py)`", text):
+        assert (DOCS.parent / path).exists(), path
+    for name in set(re.findall(r"`(asynccam(?:\.\w+)+)", text)) - LOGGERS:
+        assert exists(name), name
+
+
+def exists(name: str) -> bool:
+    """Return whether a dotted name is a module, or an attribute below one, however deep."""
+    head, _, last = name.rpartition(".")
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError:
+        return bool(head) and exists(head) and (last in _names_in(head))
+    return True
+
+
+def _names_in(name: str) -> set[str]:
+    head, _, last = name.rpartition(".")
+    try:
+        value: object = importlib.import_module(name)
+    except ModuleNotFoundError:
+        value = getattr(resolved(head), last)
+    return {*dir(value), *getattr(value, "__dataclass_fields__", {}), *getattr(value, "model_fields", {})}
+
+
+def test_names_that_do_not_exist_are_found() -> None:
+    assert exists("asynccam.Session.take")
+    assert exists("asynccam.net.reconnecting.TRANSITIONS")
+    assert not exists("asynccam.Session.nothing")
+    assert not exists("asynccam.nothing")
