@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from asynccam.bridge.commands import read_wish
+from asynccam.bridge.take_request import parse_take_request
 from asynccam.errors import AsynccamError
 from asynccam.model.address import Address
 from asynccam.model.filenames import safe_name
@@ -455,7 +455,7 @@ TARGETS: Final[tuple[Target, ...]] = (
     Target("snapshot-imu", awaited(read_imu), lambda: [_picture_with_reading()], ".jpg"),
     Target(
         "bridge-command",
-        _each(read_wish),
+        _each(parse_take_request),
         _json({"cameras": ["a"], "duration": 5, "start_in": 1.5, "name": "t"}),
         text=True,
     ),

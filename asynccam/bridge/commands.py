@@ -1,4 +1,4 @@
-"""Commands that arrive as messages: carried out in turn, each answered with what became of it."""
+"""Commands that arrive as messages: executed in order, each answered with its result."""
 
 import asyncio
 import logging
@@ -10,60 +10,54 @@ from pathlib import Path
 from typing import Any, Final
 
 from asynccam.bridge.recordings import Recordings
+from asynccam.bridge.take_request import parse_take_request
 from asynccam.bridge.topics import ALL, OFF, PRESS, key_of
-from asynccam.bridge.wishes import MAX_PAYLOAD, TakeWish, read_wish
 from asynccam.errors import AsynccamError, BusyError, NotFoundError, UsageError
 from asynccam.model.features import Snapshot
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.tasks import TaskScope
 from asynccam.session import Session
 
-__all__ = ["Commands", "TakeWish", "read_wish"]
-
 _LOG = logging.getLogger(__name__)
 
-_MAX_PAYLOAD: Final = MAX_PAYLOAD
 _MAX_PICTURE: Final = 32 * 1024 * 1024
 _MAX_WAITING: Final = 8
-_MAX_STRANGERS: Final = 64
-"""Answers to commands for unknown cameras that wait to be told; beyond, none is made."""
+_MAX_UNKNOWN: Final = 64
+"""Unanswered commands for unknown cameras; further ones are ignored."""
 _PICTURES: Final = "pictures"
 
-Tell = Callable[[str, Mapping[str, Any]], Awaitable[None]]
-"""Told a key and what became of a command for it."""
+PublishResult = Callable[[str, Mapping[str, Any]], Awaitable[None]]
+"""Called with a key and the result of a command for it."""
 
-Show = Callable[[str, bytes], Awaitable[None]]
-"""Told a key and a JPEG picture."""
+PublishPicture = Callable[[str, bytes], Awaitable[None]]
+"""Called with a key and a JPEG picture."""
 
 
 @dataclass(slots=True)
-class _Line:
-    """Commands for one key, in the order in which they came.
+class _CommandQueue:
+    """Commands for one key.
 
     Attributes:
-        waiting: Name and payload of each; the first is being carried out.
-        refused: Commands that found the line full and have not been answered yet, by name.
-        worker: Carries them out.
-        refuser: Answers those that were refused.
+        waiting: Name and payload of each; the first is being executed.
+        refused: Count of unanswered commands that found the queue full, by name.
     """
 
     waiting: deque[tuple[str, bytes]] = field(default_factory=deque)
     refused: dict[str, int] = field(default_factory=dict)
-    worker: "asyncio.Task[None] | None" = None
-    refuser: "asyncio.Task[None] | None" = None
+    task: "asyncio.Task[None] | None" = None
+    refusal_task: "asyncio.Task[None] | None" = None
 
 
 class Commands:
-    """Carries out what messages ask for.
+    """Execution of commands, with a bounded queue for each key.
 
-    What is for one key is carried out and answered in order; an ``OFF`` ends at once a start that is under
-    way before it. However many commands come, only so many wait, and the others are refused.
+    Commands for one key are executed and answered in order. An ``OFF`` ends a start before it at once.
 
     Args:
-        session: Whose cameras obey.
-        directory: Where takes and pictures go.
-        tell: Told what became of each command.
-        show: Told each picture that was taken.
+        session: Has the cameras.
+        directory: Parent of takes and pictures.
+        publish_result: Called with the result of each command.
+        publish_picture: Called with each picture.
         on_takes: Called when a take of these begins or has ended.
     """
 
@@ -71,116 +65,112 @@ class Commands:
         self,
         session: Session,
         directory: Path,
-        tell: Tell,
-        show: Show,
+        publish_result: PublishResult,
+        publish_picture: PublishPicture,
         on_takes: Callable[[], None],
     ) -> None:
         self.recordings = Recordings(session, directory, on_takes)
         self._session = session
         self._directory = directory
-        self._tell = tell
-        self._show = show
+        self._publish_result = publish_result
+        self._publish_picture = publish_picture
         self._scope = TaskScope("commands")
-        self._lines: dict[str, _Line] = {}
-        self._strangers: deque[tuple[str, str]] = deque()
-        self._stranger: asyncio.Task[None] | None = None
+        self._queues: dict[str, _CommandQueue] = {}
+        self._unknown: deque[tuple[str, str]] = deque()
+        self._unknown_task: asyncio.Task[None] | None = None
         self._closed = False
 
     def start(self) -> None:
-        """Look for takes that an earlier bridge left unfinished."""
+        """Find takes that an earlier bridge left unfinished."""
         self.recordings.start()
 
     def accept(self, key: str, name: str, payload: bytes) -> None:
-        """Begin to carry out a command; what becomes of it is told."""
+        """Queue a command; its result is published."""
         if self._closed:
             return
-        if key != ALL and not self._knows(key):
-            self._refuse_stranger(key, name)
+        if key != ALL and not self._is_known(key):
+            self._refuse_unknown(key, name)
             return
-        line = self._lines.setdefault(key, _Line())
-        if len(line.waiting) >= _MAX_WAITING:
-            line.refused[name] = line.refused.get(name, 0) + 1
-            if line.refuser is None or line.refuser.done():
-                line.refuser = self._scope.spawn(self._refuse(key, line), name=f"refuse {key}")
+        queue = self._queues.setdefault(key, _CommandQueue())
+        if len(queue.waiting) >= _MAX_WAITING:
+            queue.refused[name] = queue.refused.get(name, 0) + 1
+            if queue.refusal_task is None or queue.refusal_task.done():
+                queue.refusal_task = self._scope.spawn(self._answer_refused(key, queue), name=f"refuse {key}")
             return
-        line.waiting.append((name, payload))
+        queue.waiting.append((name, payload))
         if name == "record" and payload == OFF.encode():
-            self.recordings.call_off(key)
-        if line.worker is None or line.worker.done():
-            line.worker = self._scope.spawn(self._work(key, line), name=f"commands for {key}")
+            self.recordings.cancel_start(key)
+        if queue.task is None or queue.task.done():
+            queue.task = self._scope.spawn(self._run_queue(key, queue), name=f"commands for {key}")
 
     async def aclose(self, *, timeout: float) -> None:
-        """End the takes that run, in order, bringing home what exists; then let go of everything.
-
-        Args:
-            timeout: Seconds; what is not done by then is left for the next bridge to resume.
-        """
+        """End running takes and download their files, within ``timeout`` seconds."""
         self._closed = True
         await self.recordings.aclose(timeout=timeout)
         await self._scope.aclose()
 
-    # -- the order ----------------------------------------------------------------------------------
+    # -- the queues ----------------------------------------------------------------------------------
 
-    def _knows(self, key: str) -> bool:
-        known = key in self._lines or any(key_of(camera) == key for camera in self._session.cameras)
-        return known or self.recordings.has_left(key)
+    def _is_known(self, key: str) -> bool:
+        known = key in self._queues or any(key_of(camera) == key for camera in self._session.cameras)
+        return known or self.recordings.has_interrupted(key)
 
-    async def _work(self, key: str, line: _Line) -> None:
-        while line.waiting:
-            name, payload = line.waiting[0]
+    async def _run_queue(self, key: str, queue: _CommandQueue) -> None:
+        while queue.waiting:
+            name, payload = queue.waiting[0]
             try:
-                await self._answer(key, name, payload)
+                await self._execute_and_answer(key, name, payload)
             finally:
-                line.waiting.popleft()
+                queue.waiting.popleft()
 
-    def _is_called_off(self, key: str) -> bool:
-        """Return whether an ``OFF`` waits behind the command that is being carried out."""
-        return ("record", OFF.encode()) in list(self._lines[key].waiting)[1:]
+    def _is_cancelled(self, key: str) -> bool:
+        """Return whether an ``OFF`` waits behind the command that is being executed."""
+        return ("record", OFF.encode()) in list(self._queues[key].waiting)[1:]
 
-    async def _refuse(self, key: str, line: _Line) -> None:
-        """Answer those that found the line full; as many as came meanwhile have one answer together."""
-        while line.refused:
-            name = next(iter(line.refused))
-            count = line.refused.pop(name)
+    async def _answer_refused(self, key: str, queue: _CommandQueue) -> None:
+        """Answer commands that found the queue full, all of one name with one result."""
+        while queue.refused:
+            name = next(iter(queue.refused))
+            count = queue.refused.pop(name)
             words = f"{_MAX_WAITING} commands for {key} are waiting already"
-            await self._tell(key, _error(name, BusyError(words)) | {"refused": count})
+            await self._publish_result(key, _error(name, BusyError(words)) | {"refused": count})
 
-    def _refuse_stranger(self, key: str, name: str) -> None:
-        if len(self._strangers) >= _MAX_STRANGERS:
+    def _refuse_unknown(self, key: str, name: str) -> None:
+        if len(self._unknown) >= _MAX_UNKNOWN:
             return
-        self._strangers.append((key, name))
-        if self._stranger is None or self._stranger.done():
-            self._stranger = self._scope.spawn(self._answer_strangers(), name="strangers")
+        self._unknown.append((key, name))
+        if self._unknown_task is None or self._unknown_task.done():
+            self._unknown_task = self._scope.spawn(self._answer_unknown(), name="strangers")
 
-    async def _answer_strangers(self) -> None:
-        while self._strangers:
-            key, name = self._strangers[0]
+    async def _answer_unknown(self) -> None:
+        while self._unknown:
+            key, name = self._unknown[0]
             try:
-                await self._tell(key, _error(name, NotFoundError(f"there is no camera {key}")))
+                await self._publish_result(key, _error(name, NotFoundError(f"there is no camera {key}")))
             finally:
-                self._strangers.popleft()
+                self._unknown.popleft()
 
     # -- one command --------------------------------------------------------------------------------
 
-    async def _answer(self, key: str, name: str, payload: bytes) -> None:
+    async def _execute_and_answer(self, key: str, name: str, payload: bytes) -> None:
         try:
-            result = await self._carry_out(key, name, payload)
+            result = await self._execute(key, name, payload)
             answer = {"command": name, "ok": True} | result
         except AsynccamError as error:
             answer = _error(name, error)
-        except Exception as error:  # noqa: BLE001 - nothing may leave a command without its answer
+        except Exception as error:  # noqa: BLE001 - every command gets a result
             _LOG.exception("command %s for %s", name, key)
             answer = _error(name, error)
         if not answer["ok"]:
             _LOG.info("command %s for %s: %s", name, key, answer.get("message"))
-        await self._tell(key, answer)
+        await self._publish_result(key, answer)
 
-    async def _carry_out(self, key: str, name: str, payload: bytes) -> dict[str, Any]:
+    async def _execute(self, key: str, name: str, payload: bytes) -> dict[str, Any]:
         if name == "record":
-            wish = read_wish(payload)
-            if wish is None:
+            request = parse_take_request(payload)
+            if request is None:
                 return await self.recordings.end(key)
-            return await self.recordings.begin(key, wish, partial(self._is_called_off, key))
+            return await self.recordings.begin(key, request, partial(self._is_cancelled, key))
         if name == "snapshot" and key != ALL:
             if payload not in (PRESS.encode(), b""):
                 raise UsageError(f"a picture is commanded by {PRESS}")
@@ -195,7 +185,7 @@ class Commands:
         file = await camera.feature(Snapshot).snapshot(directory)
         if file.size <= _MAX_PICTURE:
             with storage_errors("read", file.path):
-                await self._show(key, await on_disk(file.path.read_bytes))
+                await self._publish_picture(key, await on_disk(file.path.read_bytes))
         return {"file": str(file.path), "size": file.size}
 
 

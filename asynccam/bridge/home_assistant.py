@@ -1,7 +1,7 @@
-"""Messages by which Home Assistant finds the cameras of a bridge. See docs/mqtt.md.
+"""Discovery messages for Home Assistant. See docs/mqtt.md.
 
 They follow "MQTT Discovery" of Home Assistant: one retained configuration for each entity at
-``PREFIX/COMPONENT/NODE/OBJECT/config``; an empty one takes the entity away again.
+``PREFIX/COMPONENT/NODE/OBJECT/config``; an empty one removes the entity.
 """
 
 from collections.abc import Mapping
@@ -15,25 +15,15 @@ from asynccam.model.info import CameraState
 
 DISCOVERY_PREFIX: Final = "homeassistant"
 STARTING: Final = "starting"
-"""State of a camera in a take that has not begun to record; no camera says that of itself."""
+"""State of a camera in a take that has not begun to record; cameras do not report it themselves."""
 _COMPONENTS: Final = (("sensor", "state"), ("switch", "record"), ("button", "snapshot"), ("image", "picture"))
 _ORIGIN: Final = {"name": "asynccam"}
 _TOPICS: Final = ("state_topic", "command_topic", "image_topic")
 
 
 @dataclass(frozen=True, slots=True)
-class Portrait:
-    """What a camera's entities are made of.
-
-    Attributes:
-        key: Its key in topics.
-        id: Its id.
-        name: Its name.
-        system: Its system.
-        model: Kind of device, or ``""``.
-        serial: The device's own identifier, or ``""``.
-        features: Names of what it can do.
-    """
+class CameraDescription:
+    """Facts of a camera that its entities are made of; ``model`` and ``serial`` may be ``""``."""
 
     key: str
     id: str
@@ -45,33 +35,33 @@ class Portrait:
 
     @classmethod
     def of(cls, camera: Camera) -> Self:
-        """Return that of a camera of the session."""
+        """Return the description of a camera of the session."""
         info, features = camera.info, frozenset(key.name for key in camera.features)
         return cls(key_of(camera.id), camera.id, info.name, info.system, info.model, info.serial, features)
 
     @classmethod
-    def kept(cls, key: str, state: Mapping[str, Any]) -> Self | None:
-        """Return that of a camera which an earlier bridge knew, from its retained state."""
+    def from_state(cls, key: str, state: Mapping[str, Any]) -> Self | None:
+        """Return the description in a retained state, or None if that is invalid."""
         words = [state.get(name, "") for name in ("id", "name", "system", "model", "serial")]
         features = state.get("features")
         if not words[0] or not all(isinstance(word, str) for word in words) or not isinstance(features, list):
             return None
-        able = frozenset(one for one in features if isinstance(one, str))
-        return cls(key, words[0], words[1], words[2], words[3], words[4], able)
+        names = frozenset(name for name in features if isinstance(name, str))
+        return cls(key, words[0], words[1], words[2], words[3], words[4], names)
 
 
 def birth_topic(prefix: str) -> str:
-    """Where Home Assistant says that it has (re)started and wants to be told everything again."""
+    """Return the topic at which Home Assistant reports its start, after which it needs everything again."""
     return f"{prefix}/status"
 
 
-def kept_filter(prefix: str) -> str:
+def config_filter(prefix: str) -> str:
     """Return the filter for configurations of entities, those of others too."""
     return f"{prefix}/+/+/+/config"
 
 
-def camera_entities(camera: Portrait, topics: Topics, prefix: str) -> dict[str, str]:
-    """The configurations of one camera's entities, by topic; those it does not have are empty."""
+def camera_entities(camera: CameraDescription, topics: Topics, prefix: str) -> dict[str, str]:
+    """Return the configurations of a camera's entities, by topic; empty for those it does not have."""
     key, node = camera.key, node_of(topics.prefix, camera.key)
     common = _common(topics, key, _device(camera, node))
     wanted: dict[str, Mapping[str, Any]] = {
@@ -115,14 +105,14 @@ def camera_entities(camera: Portrait, topics: Topics, prefix: str) -> dict[str, 
     }
 
 
-def no_camera_entities(key: str, topics: Topics, prefix: str) -> dict[str, str]:
-    """What takes all entities of a camera away again."""
+def removed_camera_entities(key: str, topics: Topics, prefix: str) -> dict[str, str]:
+    """Return the messages that remove all entities of a camera."""
     node = node_of(topics.prefix, key)
     return {_config(prefix, component, node, name): "" for component, name in _COMPONENTS}
 
 
 def bridge_entities(topics: Topics, prefix: str) -> dict[str, str]:
-    """The switch that starts and ends a take over all cameras, and what says that something is to be done."""
+    """Return the switch for a take of all cameras, and the sensor for notices."""
     node = f"asynccam_bridge_{key_of(topics.prefix)}"
     common = {
         "availability_topic": topics.status,
@@ -179,7 +169,7 @@ _SWITCH: Final = (
     f"{{% set s = value_json.state %}}"
     f"{{{{ '{ON}' if s in ('recording', '{STARTING}') else 'None' if s == 'unknown' else '{OFF}' }}}}"
 )
-"""``None`` is Home Assistant's word for a switch of which it is not known how it stands."""
+"""``None`` is Home Assistant's value for a switch whose state is unknown."""
 
 
 def _common(topics: Topics, key: str, device: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,7 +183,7 @@ def _common(topics: Topics, key: str, device: Mapping[str, Any]) -> dict[str, An
     }
 
 
-def _device(camera: Portrait, node: str) -> dict[str, Any]:
+def _device(camera: CameraDescription, node: str) -> dict[str, Any]:
     device = {
         "identifiers": [node],
         "name": camera.name or camera.id,

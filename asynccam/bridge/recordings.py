@@ -1,4 +1,4 @@
-"""Takes that messages begin and end, and takes that an earlier bridge left. See docs/mqtt.md."""
+"""Takes that messages start and stop, and takes that an earlier bridge left. See docs/mqtt.md."""
 
 import asyncio
 import logging
@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from asynccam.bridge.take_request import TakeRequest
 from asynccam.bridge.topics import ALL, key_of
-from asynccam.bridge.wishes import TakeWish
 from asynccam.errors import (
     AsynccamError,
     BusyError,
@@ -33,30 +33,22 @@ from asynccam.wall_clock import WALL_CLOCK, unix_now
 
 _LOG = logging.getLogger(__name__)
 
-_STATUS_SECONDS: Final = 3.0
-"""Seconds a camera has to say, before a take begins, whether it records already."""
-_EVIDENCE_SECONDS: Final = 3.0
-"""Seconds that an answer to ON waits for a device that can be asked to say that it records."""
-_LOOK_EVERY: Final = 0.1
-_RETRY_SECONDS: Final = 2.0
-"""Seconds between two looks whether the cameras of an interrupted take are there."""
-_ABORT_SECONDS: Final = 1.0
+_STATUS_TIMEOUT: Final = 3.0
+"""Seconds a camera has to answer, before a take, whether it records already."""
+_EVIDENCE_TIMEOUT: Final = 3.0
+"""Seconds that the result of ON waits for devices to confirm that they record."""
+_CHECK_INTERVAL: Final = 0.1
+_RETRY_INTERVAL: Final = 2.0
+"""Seconds between two checks whether the cameras of an interrupted take are available."""
+_ABORT_TIMEOUT: Final = 1.0
 _RESUME_LIMITS: Final = TakeLimits(cancel_timeout=2.0)
-_SAYS_RECORDING: Final = frozenset({"seen", "status", "device", "answer"})
-"""Evidence on a first frame that comes from the camera or its recorder, and not from a plan."""
+_MEASURED_SOURCES: Final = frozenset({"seen", "status", "device", "answer"})
+"""Sources of a first frame that come from the camera or its recorder, not from a schedule."""
 
 
 @dataclass(slots=True)
 class _Running:
-    """A take that a message began.
-
-    Attributes:
-        take: The take.
-        cameras: Ids of its cameras.
-        end: Set when it is to end.
-        started: What became of its start, once that is known.
-        job: Runs it from its arming to its manifest.
-    """
+    """A take that a message started: ``end`` stops it, ``started`` is the result of its start."""
 
     take: Take
     cameras: frozenset[str]
@@ -67,13 +59,7 @@ class _Running:
 
 @dataclass(slots=True)
 class Interrupted:
-    """A take that an earlier bridge left, as this one has it.
-
-    Attributes:
-        take: What is left of it.
-        problem: Why it could not be finished yet, or ``""``.
-        resuming: The one who is at it.
-    """
+    """A take that an earlier bridge left; ``problem`` is why it could not be finished yet, or ``""``."""
 
     take: InterruptedTake
     problem: str = ""
@@ -81,140 +67,131 @@ class Interrupted:
 
 
 class Recordings:
-    """Begins and ends takes by key, and finishes those that were interrupted.
+    """Takes by the key they were started with, and interrupted ones until they are finished.
 
-    Args:
-        session: Whose cameras record.
-        directory: Where takes are kept.
-        changed: Called when a take begins, goes on or has ended.
+    ``on_change`` is called when a take begins, goes on or has ended.
     """
 
-    def __init__(self, session: Session, directory: Path, changed: Callable[[], None]) -> None:
+    def __init__(self, session: Session, directory: Path, on_change: Callable[[], None]) -> None:
         self._session = session
         self._directory = directory
-        self._changed = changed
+        self._on_change = on_change
         self._scope = TaskScope("recordings")
         self._running: dict[str, _Running] = {}
         self.interrupted: dict[str, Interrupted] = {}
 
     def start(self) -> None:
-        """Look for interrupted takes, and finish or keep them; see docs/mqtt.md."""
-        self._scope.spawn(self._adopt(), name="interrupted takes")
+        """Find interrupted takes, and finish or keep them; see docs/mqtt.md."""
+        self._scope.spawn(self._find_interrupted(), name="interrupted takes")
 
     @property
     def takes(self) -> Mapping[str, Take]:
-        """The takes that run, by the key they were started with."""
-        return {key: one.take for key, one in self._running.items()}
+        """Running takes, by the key they were started with."""
+        return {key: running.take for key, running in self._running.items()}
 
     def camera(self, key: str) -> Camera:
-        """Return the camera of a key.
-
-        Raises:
-            NotFoundError: There is none.
-        """
+        """Return the camera of a key, or raise `NotFoundError`."""
         for camera in self._session.cameras.values():
             if key in (camera.id, key_of(camera.id)):
                 return camera
         raise NotFoundError(f"there is no camera {key}")
 
     def notices(self) -> list[dict[str, Any]]:
-        """What a person has to know of interrupted takes."""
+        """Return what a person must know of interrupted takes."""
         return [
             {
                 "what": "interrupted take",
-                "take": one.take.name,
-                "directory": str(one.take.directory),
-                "cameras": sorted(one.take.left),
-                "message": one.problem or _what_to_do(one.take),
+                "take": entry.take.name,
+                "directory": str(entry.take.directory),
+                "cameras": sorted(entry.take.left),
+                "message": entry.problem or _instruction(entry.take),
             }
-            for one in self.interrupted.values()
+            for entry in self.interrupted.values()
         ]
 
     # -- ON -----------------------------------------------------------------------------------------
 
     async def begin(
-        self, key: str, wish: TakeWish, is_called_off: Callable[[], bool] = lambda: False
+        self, key: str, request: TakeRequest, is_cancelled: Callable[[], bool] = lambda: False
     ) -> dict[str, Any]:
-        """Begin a take; gives what became of each camera's recording.
+        """Start a take of one camera's key, or of `ALL`; return the result of each camera.
 
-        Args:
-            key: Of one camera, or for all.
-            wish: What is asked of the take.
-            is_called_off: Asked before cameras are told anything; from then on `call_off` ends the start.
+        ``is_cancelled`` is called before any command is sent; from then on `cancel_start` ends the start.
 
         Raises:
             BusyError: A camera is in another take, or records for another program.
-            ConnectionError: No camera is there.
-            NotFoundError, UsageError: The cameras are not named rightly.
-            StateError: It was called off.
+            ConnectionError: No camera is available.
+            NotFoundError, UsageError: The cameras are not named correctly.
+            StateError: The start was cancelled.
         """
         if key in self._running:
             raise BusyError(f"take {self._running[key].take.name} is running")
-        if key != ALL and wish.cameras:
+        if key != ALL and request.cameras:
             raise UsageError(f"cameras are named only in commands for {ALL!r}")
-        cameras, missing = self._chosen(key, wish)
-        self._refuse_held(cameras)
-        await self._refuse_recording(cameras)
-        if is_called_off():
+        cameras, missing = self._chosen(key, request)
+        self._check_free(cameras)
+        await self._check_idle(cameras)
+        if is_cancelled():
             raise StateError(f"the start for {key} was ended before it had begun")
-        self._refuse_held(cameras)  # a program may have begun a take meanwhile
-        take = self._session.new_take(cameras, self._directory, name=wish.name, missing=missing)
+        self._check_free(cameras)  # a program may have begun a take meanwhile
+        take = self._session.new_take(cameras, self._directory, name=request.name, missing=missing)
         started: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         running = self._running[key] = _Running(
-            take, frozenset(one.id for one in cameras), asyncio.Event(), started
+            take, frozenset(camera.id for camera in cameras), asyncio.Event(), started
         )
-        running.job = self._scope.spawn(self._run(key, running, wish), name=f"take {key}")
+        running.job = self._scope.spawn(self._run(key, running, request), name=f"take {key}")
         either: set[asyncio.Future[Any]] = {started, running.job}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not started.done():
             raise StateError(f"take {take.name} was ended before it had begun")
         return started.result()
 
-    def _chosen(self, key: str, wish: TakeWish) -> tuple[list[Camera], dict[str, Unavailable]]:
-        """The cameras that are to record, and who of them is missing."""
+    def _chosen(self, key: str, request: TakeRequest) -> tuple[list[Camera], dict[str, Unavailable]]:
+        """Return the cameras to record with, and the unavailable ones that will be missing."""
         if key != ALL:
             return [self.camera(key)], {}
-        if wish.cameras:
-            return list({one.id: one for one in map(self.camera, wish.cameras)}.values()), {}
-        everyone = [one for one in self._session.cameras.values() if one.supports(Record)]
-        away = dict(self._session.unavailable)
+        if request.cameras:
+            return list({camera.id: camera for camera in map(self.camera, request.cameras)}.values()), {}
+        recorders = [camera for camera in self._session.cameras.values() if camera.supports(Record)]
+        unavailable = dict(self._session.unavailable)
         behind = tuple(camera for camera in self._session.cameras)
         missing = {
-            name: one
-            for name, one in away.items()
+            name: entry
+            for name, entry in unavailable.items()
             if (
                 self._session.cameras[name].supports(Record)
                 if name in self._session.cameras
                 else not any(camera.startswith(f"{name}/") for camera in behind)
             )
         }
-        present = [one for one in everyone if one.id not in away]
+        present = [camera for camera in recorders if camera.id not in unavailable]
         if not present and missing:
             name, why = next(iter(missing.items()))
             raise ConnectionError(f"no camera is available; {name}: {why.error or 'unavailable'}")
         return present, missing
 
-    def _refuse_held(self, cameras: Iterable[Camera]) -> None:
+    def _check_free(self, cameras: Iterable[Camera]) -> None:
         for camera in cameras:
-            begun = (one.take for one in self._running.values() if camera.id in one.cameras)
+            begun = (running.take for running in self._running.values() if camera.id in running.cameras)
             take = self._session.take_of(camera) or next(begun, None)
             if take is not None:
                 raise BusyError(
                     f"{camera.id} is in take {take.name}, which is {take.state.value}; end that one first"
                 )
-            left = self.left_of(camera.id)
+            left = self.interrupted_with(camera.id)
             if left is not None:
                 raise BusyError(
                     f"{camera.id} is in take {left.take.name}, which was interrupted; OFF ends it"
                 )
 
-    async def _refuse_recording(self, cameras: Iterable[Camera]) -> None:
-        """Refuse a camera that somebody else records with, and one that is away and does not answer."""
-        found = await self._scope.gather({one.id: self._asked(one) for one in cameras}, name="status")
+    async def _check_idle(self, cameras: Iterable[Camera]) -> None:
+        """Refuse a camera that records for another program, or a single one that is unavailable."""
+        found = await self._scope.gather(
+            {camera.id: self._state_of(camera) for camera in cameras}, name="status"
+        )
         for key, state in found.items():
             if isinstance(state, Exception):
-                away = self._session.unavailable.get(key)
-                if away is not None and len(found) == 1:
+                if key in self._session.unavailable and len(found) == 1:
                     raise ConnectionError(f"{key} is unavailable: {state}") from state
             elif state in (CameraState.RECORDING, CameraState.STOPPING):
                 raise BusyError(
@@ -223,31 +200,31 @@ class Recordings:
             elif state is CameraState.UNAVAILABLE and len(found) == 1:
                 raise ConnectionError(f"{key} is unavailable, as its service says")
 
-    async def _asked(self, camera: Camera) -> CameraState:
-        async with deadline(_STATUS_SECONDS, f"status of {camera.id}"):
+    async def _state_of(self, camera: Camera) -> CameraState:
+        async with deadline(_STATUS_TIMEOUT, f"status of {camera.id}"):
             return (await camera.status()).state
 
-    async def _run(self, key: str, running: _Running, wish: TakeWish) -> None:
-        """One take from its arming to its manifest."""
+    async def _run(self, key: str, running: _Running, request: TakeRequest) -> None:
+        """Run one take from arming to the manifest."""
         take = running.take
         try:
-            self._changed()
-            if await self._begun(running, wish):
-                await self._until_end(take, wish.duration, running.end)
-                self._changed()
+            self._on_change()
+            if await self._start_unless_cancelled(running, request):
+                await self._wait_for_end(take, request.duration, running.end)
+                self._on_change()
                 await take.stop()
                 await take.collect()
         except AsynccamError as error:
             _LOG.warning("take %s: %s", take.name, error)
             if not running.started.done():
-                running.started.set_result(_failed(take, error))
+                running.started.set_result(_failure_result(take, error))
         finally:
             del self._running[key]
-            self._changed()
+            self._on_change()
 
-    async def _begun(self, running: _Running, wish: TakeWish) -> bool:
-        """Arm and start, unless it is called off meanwhile; whether anybody records."""
-        starting = self._scope.spawn(self._start(running.take, wish), name="start")
+    async def _start_unless_cancelled(self, running: _Running, request: TakeRequest) -> bool:
+        """Arm and start, unless cancelled meanwhile; return whether a camera records."""
+        starting = self._scope.spawn(self._start(running.take, request), name="start")
         called_off = self._scope.spawn(running.end.wait(), name="call off")
         try:
             await asyncio.wait({starting, called_off}, return_when=asyncio.FIRST_COMPLETED)
@@ -255,7 +232,7 @@ class Recordings:
                 await running.take.aclose()
                 await asyncio.wait({starting})
                 error = StateError(f"take {running.take.name} was ended before all cameras had answered")
-                running.started.set_result(_failed(running.take, error))
+                running.started.set_result(_failure_result(running.take, error))
                 return False
         finally:
             called_off.cancel()
@@ -266,33 +243,35 @@ class Recordings:
         running.started.set_result(begun)
         return bool(begun["ok"])
 
-    async def _start(self, take: Take, wish: TakeWish) -> dict[str, Any]:
-        """Arm and start; gives what became of it."""
-        await take.arm(duration=wish.duration)
+    async def _start(self, take: Take, request: TakeRequest) -> dict[str, Any]:
+        """Arm and start; return the result."""
+        await take.arm(duration=request.duration)
         records = take.manifest.cameras
         if all(any(error.step == "arm" for error in record.errors) for record in records):
-            return _failed(take, None)
-        await take.start(start_in=wish.start_in)
-        self._changed()
-        await self._all_answered(take)
+            return _failure_result(take, None)
+        await take.start(start_in=request.start_in)
+        self._on_change()
+        await self._wait_for_answers(take)
         if not any(record.accepted_at for record in take.manifest.cameras):
-            return _failed(take, None)
-        await self._evidence(take)
-        return _begun(take)
+            return _failure_result(take, None)
+        await self._wait_for_evidence(take)
+        return _start_result(take)
 
-    async def _all_answered(self, take: Take) -> None:
-        """Wait until each camera has accepted the start or failed to, which the take bounds."""
-        while take.awaited:  # noqa: ASYNC110 - a take tells by its state only
-            await asyncio.sleep(_LOOK_EVERY)
+    async def _wait_for_answers(self, take: Take) -> None:
+        """Wait until each camera has accepted or failed the start, within the limits of the take."""
+        while take.awaited:  # noqa: ASYNC110 - a take has no event for it
+            await asyncio.sleep(_CHECK_INTERVAL)
 
-    async def _evidence(self, take: Take) -> None:
-        """Wait a while for the devices that can be asked to say that they record."""
-        until = WALL_CLOCK.elapsed() + _EVIDENCE_SECONDS
+    async def _wait_for_evidence(self, take: Take) -> None:
+        """Wait for devices that can be asked to confirm that they record."""
+        until = WALL_CLOCK.elapsed() + _EVIDENCE_TIMEOUT
         while WALL_CLOCK.elapsed() < until:
-            silent = [one for one in take.manifest.cameras if one.accepted_at and not _says_recording(one)]
+            silent = [
+                record for record in take.manifest.cameras if record.accepted_at and not _is_recording(record)
+            ]
             if not any(self._can_be_asked(record.id) for record in silent):
                 return
-            await asyncio.sleep(_LOOK_EVERY)
+            await asyncio.sleep(_CHECK_INTERVAL)
 
     def _can_be_asked(self, camera: str) -> bool:
         held = self._session.cameras.get(camera)
@@ -300,8 +279,8 @@ class Recordings:
             held is not None and held.supports(Record) and isinstance(held.feature(Record), ReportsRecording)
         )
 
-    async def _until_end(self, take: Take, duration: float | None, end: asyncio.Event) -> None:
-        """Wait until a take has its length, counted from T0 as `Take.run` does, or is ended."""
+    async def _wait_for_end(self, take: Take, duration: float | None, end: asyncio.Event) -> None:
+        """Wait until ``duration`` seconds from T0, as `Take.run` does, or until the end is requested."""
         waits: set[asyncio.Task[Any]] = {self._scope.spawn(end.wait(), name="end")}
         start = take.manifest.start
         if duration is not None and start is not None:
@@ -316,14 +295,14 @@ class Recordings:
 
     # -- OFF ----------------------------------------------------------------------------------------
 
-    def call_off(self, key: str) -> None:
-        """End a start that is under way; its own answer says so, and that of the OFF comes behind it."""
+    def cancel_start(self, key: str) -> None:
+        """End a start that is under way. Its own result says so, and precedes that of the OFF."""
         running = self._running.get(key)
         if running is not None and not running.started.done():
             running.end.set()
 
     async def end(self, key: str) -> dict[str, Any]:
-        """End the take of a key, or what is left of one that was interrupted; gives what came of it.
+        """End the take of a key, or finish an interrupted one; return the result.
 
         Raises:
             StateError: There is neither.
@@ -332,11 +311,11 @@ class Recordings:
         if running is not None and running.job is not None:
             running.end.set()
             await asyncio.wait({running.job})
-            return _ended(running.take.manifest, str(running.take.directory))
-        left = [one for one in self.interrupted.values() if key == ALL or key in self._keys(one)]
+            return _end_result(running.take.manifest, str(running.take.directory))
+        left = [entry for entry in self.interrupted.values() if key == ALL or key in self._keys(entry)]
         if left:
-            results = [await self._resumed(one) for one in left]
-            return next((one for one in results if not one.get("ok", True)), results[-1])
+            results = [await self._resumed(entry) for entry in left]
+            return next((result for result in results if not result.get("ok", True)), results[-1])
         words = f"nothing that was started by {key} is recording"
         if key != ALL:
             camera = self.camera(key)
@@ -347,72 +326,72 @@ class Recordings:
 
     # -- what an earlier bridge left ----------------------------------------------------------------
 
-    def has_left(self, key: str) -> bool:
+    def has_interrupted(self, key: str) -> bool:
         """Return whether an interrupted take has the camera of a key."""
-        return any(key in self._keys(one) for one in self.interrupted.values())
+        return any(key in self._keys(entry) for entry in self.interrupted.values())
 
-    def left_of(self, camera: str) -> Interrupted | None:
-        """Return the interrupted take in which something of a camera is left to do, or None."""
-        return next((one for one in self.interrupted.values() if camera in one.take.left), None)
+    def interrupted_with(self, camera: str) -> Interrupted | None:
+        """Return the interrupted take that is not finished with a camera, or None."""
+        return next((entry for entry in self.interrupted.values() if camera in entry.take.left), None)
 
-    def _keys(self, one: Interrupted) -> set[str]:
-        return {key_of(camera) for camera in one.take.cameras}
+    def _keys(self, entry: Interrupted) -> set[str]:
+        return {key_of(camera) for camera in entry.take.cameras}
 
-    async def _adopt(self) -> None:
-        """Take on what is left, and what none of the cameras is here for once one of them comes."""
+    async def _find_interrupted(self) -> None:
+        """Find interrupted takes; those without a camera of this session wait until one appears."""
         found = await interrupted_takes(self._directory)
         while found:
-            for take in [one for one in found if self._is_ours(one)]:
+            for take in [take for take in found if self._is_ours(take)]:
                 found.remove(take)
-                one = self.interrupted[take.name] = Interrupted(take)
+                entry = self.interrupted[take.name] = Interrupted(take)
                 _LOG.warning(
-                    "take %s in %s was interrupted; %s", take.name, take.directory, _what_to_do(take)
+                    "take %s in %s was interrupted; %s", take.name, take.directory, _instruction(take)
                 )
-                self._scope.spawn(self._finish_in_time(one), name=f"interrupted take {take.name}")
-                self._changed()
-            await asyncio.sleep(_RETRY_SECONDS)
+                self._scope.spawn(self._resume_when_due(entry), name=f"interrupted take {take.name}")
+                self._on_change()
+            await asyncio.sleep(_RETRY_INTERVAL)
 
     def _is_ours(self, take: InterruptedTake) -> bool:
-        return any(self._session.expects(camera, where) for camera, where in take.cameras.items())
+        return any(self._session.expects(camera, address) for camera, address in take.cameras.items())
 
-    async def _finish_in_time(self, one: Interrupted) -> None:
-        """Resume an interrupted take that need not go on: nothing records, or its length is over."""
-        if one.take.devices:
-            if one.take.ends_at is None:
+    async def _resume_when_due(self, entry: Interrupted) -> None:
+        """Resume an interrupted take as soon as nothing records, or its duration is over."""
+        if entry.take.devices:
+            if entry.take.ends_at is None:
                 return  # it records, and OFF ends it
-            await sleep_until(one.take.ends_at)
-        while one.take.name in self.interrupted:
+            await sleep_until(entry.take.ends_at)
+        while entry.take.name in self.interrupted:
             here = self._session.cameras.keys() - self._session.unavailable.keys()
-            if one.take.left <= here:
-                await self._resumed(one)
+            if entry.take.left <= here:
+                await self._resumed(entry)
                 return  # what failed is a notice, and OFF tries again
-            await asyncio.sleep(_RETRY_SECONDS)
+            await asyncio.sleep(_RETRY_INTERVAL)
 
-    async def _resumed(self, one: Interrupted) -> dict[str, Any]:
-        """Resume it once, whoever asks for it; gives what came of it."""
-        if one.resuming is None or one.resuming.done():
-            known = _Known(self._session)
-            one.resuming = self._scope.spawn(self._resume(one, known), name=f"resume {one.take.name}")
+    async def _resumed(self, entry: Interrupted) -> dict[str, Any]:
+        """Resume a take, or join its resuming; return the result."""
+        if entry.resuming is None or entry.resuming.done():
+            known = _KnownCameras(self._session)
+            entry.resuming = self._scope.spawn(self._resume(entry, known), name=f"resume {entry.take.name}")
         try:
-            await asyncio.wait({one.resuming})
-            manifest = one.resuming.result()
+            await asyncio.wait({entry.resuming})
+            manifest = entry.resuming.result()
         except asyncio.CancelledError:
             raise
         except AsynccamError as error:
-            return _answer(one.take.name, str(one.take.directory), error)
-        result = _ended(manifest, str(one.take.directory))
-        if one.problem:
-            result |= {"ok": False, "error": "ConnectionError", "message": one.problem}
+            return _error_result(entry.take.name, str(entry.take.directory), error)
+        result = _end_result(manifest, str(entry.take.directory))
+        if entry.problem:
+            result |= {"ok": False, "error": "ConnectionError", "message": entry.problem}
         return result
 
-    async def _resume(self, one: Interrupted, known: "_Known") -> Manifest:
+    async def _resume(self, entry: Interrupted, known: "_KnownCameras") -> Manifest:
         try:
-            manifest = await resume_take(one.take.directory, known, limits=_RESUME_LIMITS)
+            manifest = await resume_take(entry.take.directory, known, limits=_RESUME_LIMITS)
         except AsynccamError as error:
-            one.problem = str(error)
-            if isinstance(error, StateError):  # somebody else has finished it
-                self.interrupted.pop(one.take.name, None)
-            self._changed()
+            entry.problem = str(error)
+            if isinstance(error, StateError):  # another program has finished it
+                self.interrupted.pop(entry.take.name, None)
+            self._on_change()
             raise
         tried = manifest.resumed[-1].unix if manifest.resumed else 0.0
         failed = [
@@ -421,32 +400,32 @@ class Recordings:
             for error in record.errors
             if error.step == "resume" and error.at.unix >= tried
         ]
-        one.problem = "; ".join(failed)
+        entry.problem = "; ".join(failed)
         if not failed:
-            self.interrupted.pop(one.take.name, None)
-        self._changed()
+            self.interrupted.pop(entry.take.name, None)
+        self._on_change()
         return manifest
 
     # -- the end ------------------------------------------------------------------------------------
 
     async def aclose(self, *, timeout: float) -> None:
-        """End all takes, and give up what takes longer: its journal or its manifest says what is left."""
-        for one in self._running.values():
-            one.end.set()
-        takes = [one.take for one in self._running.values()]
+        """End all takes within ``timeout`` seconds; the next bridge resumes those that take longer."""
+        for running in self._running.values():
+            running.end.set()
+        takes = [running.take for running in self._running.values()]
         await finish(self._end_all(takes, timeout))
         try:
             await self._scope.aclose(
-                timeout=_RESUME_LIMITS.cancel_timeout if self.interrupted else _ABORT_SECONDS
+                timeout=_RESUME_LIMITS.cancel_timeout if self.interrupted else _ABORT_TIMEOUT
             )
         except TimeoutError as error:
             _LOG.warning("%s", error)
 
     async def _end_all(self, takes: list[Take], timeout: float) -> None:
-        jobs = {one.job for one in self._running.values() if one.job is not None}
+        jobs = {running.job for running in self._running.values() if running.job is not None}
         if not jobs:
             return
-        # In order, as long as there is time; a take that is being collected is not begun anew by this.
+        # First let each end by itself; aclose and then abort those that take too long.
         _, late = await asyncio.wait(jobs, timeout=timeout * 0.5)
         if not late:
             return
@@ -462,7 +441,7 @@ class Recordings:
                 for take in takes:
                     if take.state is not TakeState.DONE:
                         left.add(endings.spawn(_aborted(take), name=f"abort {take.name}"))
-                await asyncio.wait(left, timeout=_ABORT_SECONDS)
+                await asyncio.wait(left, timeout=_ABORT_TIMEOUT)
         try:
             await endings.aclose(timeout=0.5)
         except TimeoutError as error:
@@ -470,23 +449,23 @@ class Recordings:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """A session that connects to nobody: an interrupted take reaches the cameras of this bridge only."""
+class _KnownCameras:
+    """A session that refuses to connect: an interrupted take reaches the cameras of this bridge only."""
 
     session: Session
     reached: set[str] = field(default_factory=set)
 
     @property
     def cameras(self) -> Mapping[str, Camera]:
-        """The cameras at hand."""
+        """Cameras of the session."""
         return self.session.cameras
 
     async def connect(self, address: str, *, credentials: Credentials | None = None) -> Camera:
-        """Refuse: what a manifest names is not a place this bridge was told to reach."""
+        """Refuse: a manifest must not make the bridge connect to other addresses."""
         raise ConnectionError(f"the camera at {address} is not available, or not one of this bridge's")
 
     def emit(self, event: Event) -> None:
-        """Tell everyone who listens to the session."""
+        """Emit on the session."""
         self.session.emit(event)
 
 
@@ -494,73 +473,77 @@ async def _aborted(take: Take) -> None:
     await take.abort()
 
 
-def _says_recording(record: CameraRecord) -> bool:
+def _is_recording(record: CameraRecord) -> bool:
     if record.answer_meaning == "recording" or record.kind == "still":
         return True
-    return any(one.source in _SAYS_RECORDING and one.latest is not None for one in record.evidence)
+    return any(
+        evidence.source in _MEASURED_SOURCES and evidence.latest is not None for evidence in record.evidence
+    )
 
 
-def _of_cameras(manifest: Manifest) -> list[dict[str, Any]]:
-    """What became of the start of each camera."""
-    told = []
+def _camera_results(manifest: Manifest) -> list[dict[str, Any]]:
+    """Return the result of each camera's start."""
+    results = []
     for record in manifest.cameras:
-        one: dict[str, Any] = {"id": record.id, "key": key_of(record.id)}
-        one["accepted"] = record.accepted_at is not None
-        one["recording"] = one["accepted"] and _says_recording(record)
+        result: dict[str, Any] = {"id": record.id, "key": key_of(record.id)}
+        result["accepted"] = record.accepted_at is not None
+        result["recording"] = result["accepted"] and _is_recording(record)
         if record.first_frame_at is not None:
-            one["first_frame"] = round(record.first_frame_at.unix, 3)
-            one["first_frame_source"] = record.first_frame_source
+            result["first_frame"] = round(record.first_frame_at.unix, 3)
+            result["first_frame_source"] = record.first_frame_source
         errors = [error for error in record.errors if error.step in ("arm", "start")]
         if errors:
-            one["error"], one["message"] = errors[0].error, errors[0].message
-        told.append(one)
-    return told
+            result["error"], result["message"] = errors[0].error, errors[0].message
+        results.append(result)
+    return results
 
 
-def _begun(take: Take) -> dict[str, Any]:
+def _start_result(take: Take) -> dict[str, Any]:
     manifest = take.manifest
     answer: dict[str, Any] = {"ok": True, "take": take.name, "directory": str(take.directory)}
-    answer["cameras"] = _of_cameras(manifest)
-    failed = [one["id"] for one in answer["cameras"] if not one["accepted"]]
+    answer["cameras"] = _camera_results(manifest)
+    failed = [camera["id"] for camera in answer["cameras"] if not camera["accepted"]]
     if failed:
         answer["failed"] = failed
     if manifest.missing:
-        answer["missing"] = [one.id or one.address for one in manifest.missing]
+        answer["missing"] = [missing.id or missing.address for missing in manifest.missing]
     return answer
 
 
-def _failed(take: Take, error: Exception | None) -> dict[str, Any]:
-    """What became of a take in which nobody started."""
+def _failure_result(take: Take, error: Exception | None) -> dict[str, Any]:
+    """Return the result of a take that did not start."""
     manifest = take.manifest
     try:
         directory = str(take.directory)
     except StateError:
         directory = ""
     if error is not None:
-        answer = _answer(take.name, directory, error)
+        answer = _error_result(take.name, directory, error)
     else:
-        told = [one for one in _of_cameras(manifest) if "error" in one]
-        first = told[0] if told else {"id": "", "error": "TimeoutError", "message": "no camera has answered"}
+        failed = [camera for camera in _camera_results(manifest) if "error" in camera]
+        first = (
+            failed[0] if failed else {"id": "", "error": "TimeoutError", "message": "no camera has answered"}
+        )
         words = f"{first['id']} does not record: {first['message']}"
         if len(manifest.cameras) > 1:
             words = f"none of {len(manifest.cameras)} cameras records; {words}"
         answer = {"ok": False, "error": first["error"], "message": words}
         answer |= {"take": take.name, "directory": directory}
-    answer["cameras"] = _of_cameras(manifest)
+    answer["cameras"] = _camera_results(manifest)
     return answer
 
 
-def _answer(take: str, directory: str, error: Exception) -> dict[str, Any]:
+def _error_result(take: str, directory: str, error: Exception) -> dict[str, Any]:
     named = {"error": type(error).__name__, "message": str(error)}
     return {"ok": False, **named, "take": take, "directory": directory}
 
 
-def _ended(manifest: Manifest, directory: str) -> dict[str, Any]:
-    """What came of a take: it is well if files of it are here, whole or not."""
+def _end_result(manifest: Manifest, directory: str) -> dict[str, Any]:
+    """Return the result of an ended take: ``ok`` if any file was downloaded, complete or not."""
     files = sum(file.state is FileState.ARRIVED for camera in manifest.cameras for file in camera.files)
     answer: dict[str, Any] = {"ok": files > 0, "take": manifest.take, "directory": directory}
     answer |= {"outcome": manifest.outcome.value if manifest.outcome else None, "files": files}
-    problems = [f"{one.id}: {error.message}" for one in manifest.cameras for error in one.errors]
+    problems = [f"{camera.id}: {error.message}" for camera in manifest.cameras for error in camera.errors]
     problems += [error.message for error in manifest.errors]
     if manifest.outcome not in (Outcome.COMPLETE, Outcome.RESUMED) and problems:
         answer["problems"] = problems[:8]
@@ -570,7 +553,7 @@ def _ended(manifest: Manifest, directory: str) -> dict[str, Any]:
     return answer
 
 
-def _what_to_do(take: InterruptedTake) -> str:
+def _instruction(take: InterruptedTake) -> str:
     if not take.devices:
         return "what is left of it is collected once its cameras are available"
     names = ", ".join(sorted(take.devices))

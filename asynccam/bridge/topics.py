@@ -26,7 +26,7 @@ OFF: Final = "OFF"
 PRESS: Final = "PRESS"
 _KEPT: Final = frozenset({"state", "availability", "picture"})
 ALL: Final = "take"
-"""Stands where a camera's key would, and means all of them."""
+"""Key of all cameras together."""
 
 
 def key_of(camera: str) -> str:
@@ -38,8 +38,8 @@ def key_of(camera: str) -> str:
     fit = _UNFIT.sub("_", camera.replace("://", "_")).strip("_")[:_MAX_KEY]
     if fit == camera != ALL:
         return fit
-    told = f"{camera} at {this_computer()}" if _names_this_computer(camera) else camera
-    return f"{fit}_{_digest(told)}"
+    text = f"{camera} at {this_computer()}" if _names_this_computer(camera) else camera
+    return f"{fit}_{_digest(text)}"
 
 
 def node_of(prefix: str, key: str) -> str:
@@ -84,64 +84,60 @@ def _names_this_computer(camera: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """Every topic of one bridge.
-
-    Attributes:
-        prefix: In front of all; may have several levels.
-    """
+    """Topics of one bridge; ``prefix`` may have several levels."""
 
     prefix: str = DEFAULT_PREFIX
 
     def __post_init__(self) -> None:
         levels = self.prefix.split("/")
         if not all(levels) or any(char in self.prefix for char in "+#\0") or self.prefix.startswith("$"):
-            raise UsageError(f"{self.prefix!r} cannot stand in front of MQTT topics")
+            raise UsageError(f"{self.prefix!r} is not a valid prefix of MQTT topics")
 
     @property
     def status(self) -> str:
-        """Whether the bridge is there: `ONLINE` or `OFFLINE`, retained."""
+        """State of the bridge: `ONLINE` or `OFFLINE`, retained."""
         return f"{self.prefix}/status"
 
     @property
     def event(self) -> str:
-        """Events about no camera."""
+        """Events that are not about a camera."""
         return f"{self.prefix}/event"
 
     @property
     def take(self) -> str:
-        """The take over all cameras: its state, retained."""
+        """State of the take of all cameras, retained."""
         return f"{self.prefix}/take"
 
     @property
     def notice(self) -> str:
-        """What a person has to look after, retained."""
+        """Problems for a person to solve, retained."""
         return f"{self.prefix}/notice"
 
     @property
     def sync(self) -> str:
-        """Where the bridge hears itself, behind all that the broker has retained."""
+        """Topic of the bridge's own message, which comes back after everything that is retained."""
         return f"{self.prefix}/sync"
 
     @property
     def kept(self) -> tuple[str, ...]:
-        """Filters for what is retained of cameras."""
+        """Filters for retained messages of cameras."""
         return tuple(f"{self.prefix}/+/{what}" for what in ("state", "availability", "picture"))
 
     @property
     def commands(self) -> str:
-        """A filter for every command."""
+        """Filter for every command."""
         return f"{self.prefix}/+/set/+"
 
     def of(self, key: str, what: str) -> str:
-        """One topic of a camera: ``state``, ``availability``, ``event``, ``picture`` or ``result``."""
+        """Return a topic of a camera: ``state``, ``availability``, ``event``, ``picture`` or ``result``."""
         return f"{self.prefix}/{key}/{what}"
 
     def command(self, key: str, name: str) -> str:
-        """Where a command is awaited; the key of the take over all cameras is ``take``."""
+        """Return the topic of a command; the key for a take of all cameras is ``take``."""
         return f"{self.prefix}/{key}/set/{name}"
 
     def read_kept(self, topic: str) -> tuple[str, str] | None:
-        """Key and kind of what is retained of a camera, or None for any other topic."""
+        """Return key and kind of a retained topic of a camera, or None for any other topic."""
         start = f"{self.prefix}/"
         parts = topic.removeprefix(start).split("/")
         if not topic.startswith(start) or len(parts) != 2 or parts[1] not in _KEPT:
@@ -149,7 +145,7 @@ class Topics:
         return parts[0], parts[1]
 
     def read_command(self, topic: str) -> tuple[str, str] | None:
-        """Key and name of a command, or None for any other topic."""
+        """Return key and name of a command's topic, or None for any other topic."""
         start = f"{self.prefix}/"
         parts = topic.removeprefix(start).split("/")
         if not topic.startswith(start) or len(parts) != 3 or parts[1] != "set":
@@ -158,13 +154,13 @@ class Topics:
 
 
 def encoded(value: Any) -> str:
-    """Return a JSON payload; what no UTF-8 can carry (a lone surrogate) becomes a question mark."""
+    """Return a JSON payload; a lone surrogate, which UTF-8 cannot encode, becomes a question mark."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text.encode(errors="replace").decode()
 
 
 def decoded(payload: bytes) -> dict[str, Any] | None:
-    """Return the object that a payload holds, or None if it does not hold one or is far too long for ours."""
+    """Return the JSON object in a payload, or None if there is none or it is longer than one of ours."""
     if len(payload) > _MAX_DOCUMENT:
         return None
     try:

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asynccam import Session
-from asynccam.bridge.commands import TakeWish, read_wish
 from asynccam.bridge.mqtt import MqttBridge
+from asynccam.bridge.take_request import TakeRequest, parse_take_request
 from asynccam.bridge.topics import Topics, key_of
 from asynccam.errors import DeviceError, UsageError
 from asynccam.model.features import FeatureKey, Snapshot
@@ -264,11 +264,11 @@ async def test_a_recording_goes_on_while_the_broker_is_away(
 
 
 def test_wishes_are_read() -> None:
-    assert read_wish(b"ON") == TakeWish()
-    assert read_wish(b"OFF") is None
-    assert read_wish(b"{}") == TakeWish()
+    assert parse_take_request(b"ON") == TakeRequest()
+    assert parse_take_request(b"OFF") is None
+    assert parse_take_request(b"{}") == TakeRequest()
     whole = b'{"cameras": ["a"], "duration": 2, "start_in": 0, "name": "n"}'
-    assert read_wish(whole) == TakeWish(("a",), 2.0, 0.0, "n")
+    assert parse_take_request(whole) == TakeRequest(("a",), 2.0, 0.0, "n")
 
 
 DOCUMENTS = st.recursive(
@@ -279,7 +279,7 @@ DOCUMENTS = st.recursive(
 @given(st.binary(max_size=40) | DOCUMENTS.map(json.dumps).map(str.encode))
 def test_whatever_comes_is_a_wish_or_a_usage_error(payload: bytes) -> None:
     with suppress(UsageError):
-        read_wish(payload)
+        parse_take_request(payload)
 
 
 @pytest.mark.parametrize(
@@ -304,7 +304,7 @@ def test_whatever_comes_is_a_wish_or_a_usage_error(payload: bytes) -> None:
 )
 def test_wishes_that_are_none(payload: bytes) -> None:
     with pytest.raises(UsageError):
-        read_wish(payload)
+        parse_take_request(payload)
 
 
 @pytest.mark.parametrize("prefix", ["", "/a", "a/", "a//b", "a/+", "#", "$SYS", "a\0"])

@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from asynccam.bridge.commands import _MAX_PAYLOAD, _MAX_WAITING
+from asynccam.bridge.commands import _MAX_WAITING
+from asynccam.bridge.take_request import MAX_PAYLOAD
 from asynccam.bridge.topics import ALL, Topics
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "mqtt.md").read_text()
@@ -22,6 +23,6 @@ def test_every_topic_is_named() -> None:
 
 
 def test_the_limits_are_named() -> None:
-    assert f"over {_MAX_PAYLOAD} bytes" in PAGE
+    assert f"over {MAX_PAYLOAD} bytes" in PAGE
     assert _MAX_WAITING == 8
     assert "when eight wait" in PAGE

@@ -272,7 +272,7 @@ async def test_a_flood_of_commands_is_refused_in_order_and_starves_nobody(
     assert answer["ok"] is True
     await watcher.hears(RESULT, error="BusyError", command="record")
     assert bridge._commands is not None
-    assert len(bridge._commands._lines) <= 3  # nothing is kept of strangers
+    assert len(bridge._commands._queues) <= 3  # nothing is kept of strangers
     await eventually(lambda: _answered(watcher) == 200, what="an answer for every command")
 
 

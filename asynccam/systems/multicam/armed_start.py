@@ -179,8 +179,10 @@ class ArmedCommand:
     async def aclose(self) -> None:
         """Close the connection; a command that was sent is not cancelled by this. May be called twice."""
         self._over.set()
-        await self._scope.aclose()
-        self._disconnect()
+        try:
+            await self._scope.aclose()
+        finally:
+            self._disconnect()
 
     async def _watch(self) -> None:
         """Wait for the reply, and replace a connection that the device closes before the release."""

@@ -1,4 +1,4 @@
-"""What a message asks of a take: read strictly, with limits. See docs/mqtt.md."""
+"""Take requests: strict parsing of the payloads that start and stop a take. See docs/mqtt.md."""
 
 import json
 from dataclasses import dataclass
@@ -8,21 +8,20 @@ from asynccam.bridge.topics import OFF, ON
 from asynccam.errors import UsageError
 
 MAX_PAYLOAD: Final = 4096
-LONGEST_START: Final = 3600.0
+MAX_START_IN: Final = 3600.0
 """Seconds to T0: armed cameras hold a connection, and most keep it no longer."""
-LONGEST_TAKE: Final = 604_800.0
+MAX_DURATION: Final = 604_800.0
 """Seconds from T0 to the end, a week."""
 
 
 @dataclass(frozen=True, slots=True)
-class TakeWish:
-    """What a message asks of a take.
+class TakeRequest:
+    """Take that a message asks for.
 
     Attributes:
         cameras: Keys or ids; empty for all.
-        duration: Seconds until it ends by itself, or None for as long as nobody ends it.
+        duration: Seconds from T0 to the stop, or None to record until a stop.
         start_in: Seconds to T0.
-        name: The take's name, or None.
     """
 
     cameras: tuple[str, ...] = ()
@@ -31,16 +30,16 @@ class TakeWish:
     name: str | None = None
 
 
-def read_wish(payload: bytes) -> TakeWish | None:
-    """What a payload asks for: a take, or None for the end of the one that runs.
+def parse_take_request(payload: bytes) -> TakeRequest | None:
+    """Return the take that a payload asks for, or None for the end of the running one.
 
     Raises:
-        UsageError: It is none of ``ON``, ``OFF`` and a JSON object of the fields of `TakeWish`.
+        UsageError: The payload is not ``ON``, ``OFF`` or a JSON object with fields of `TakeRequest`.
     """
     if len(payload) > MAX_PAYLOAD:
         raise UsageError(f"a command of {len(payload)} bytes is too long; {MAX_PAYLOAD} are allowed")
     if payload == ON.encode():
-        return TakeWish()
+        return TakeRequest()
     if payload == OFF.encode():
         return None
     try:
@@ -54,24 +53,24 @@ def read_wish(payload: bytes) -> TakeWish | None:
         unknown = ", ".join(sorted(document.keys() - known))
         raise UsageError(f"a take has no {unknown}; it has {', '.join(sorted(known))}")
     cameras, name = document.get("cameras", []), document.get("name")
-    if not isinstance(cameras, list) or not all(_is_text(one) for one in cameras):
+    if not isinstance(cameras, list) or not all(map(_is_text, cameras)):
         raise UsageError("cameras is a list of ids")
     if name is not None and not _is_text(name):
         raise UsageError("name is text")
     duration = document.get("duration")
     if duration is not None:
-        duration = _seconds("duration", duration, LONGEST_TAKE)
-    start_in = _seconds("start_in", document.get("start_in", 1.0), LONGEST_START)
-    return TakeWish(tuple(cameras), duration, start_in, name)
+        duration = _seconds("duration", duration, MAX_DURATION)
+    start_in = _seconds("start_in", document.get("start_in", 1.0), MAX_START_IN)
+    return TakeRequest(tuple(cameras), duration, start_in, name)
 
 
 def _is_text(value: object) -> bool:
     # JSON can write half of a surrogate pair, which no file name and no topic can carry.
-    return isinstance(value, str) and not any("\ud800" <= one <= "\udfff" for one in value)
+    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
 
 
-def _seconds(what: str, value: object, most: float) -> float:
-    # Compared before it is converted: an integer of 400 digits is none that fits a float.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
-        raise UsageError(f"{what} is a number of seconds from 0 to {most:g}")
+def _seconds(name: str, value: object, maximum: float) -> float:
+    # Compared before the conversion: an integer of 400 digits does not fit a float.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= maximum:
+        raise UsageError(f"{name} is a number of seconds from 0 to {maximum:g}")
     return float(value)
