@@ -1,7 +1,7 @@
-"""Camera addresses: ``SYSTEM://HOST[:PORT][/CAMERA]``, the one way a camera is named by hand.
+"""Camera addresses, ``SYSTEM://HOST[:PORT][/CAMERA]``.
 
-A Snapshot server may live below a path: ``snapshot://HOST[:PORT][/PATH]/[CAMERA]``. What follows the last
-slash is the camera, what stands before it the path; a slash within a name is ``%2F``.
+A Snapshot server may be below a path: ``snapshot://HOST[:PORT][/PATH]/[CAMERA]``. The camera follows the last
+slash; a slash within its name is ``%2F``.
 """
 
 import re
@@ -16,20 +16,20 @@ _HOST = re.compile(r"[A-Za-z0-9_.:%-]+")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a camera, or a service with cameras, is reached.
+    """Address of a camera, or of a service with cameras.
 
     Attributes:
         system: Name of a known system, ``multicam`` for example.
-        host: Host name or IP address; an IPv6 address stands without brackets.
+        host: Host name or IP address; an IPv6 address without brackets.
         port: TCP port, 1 to 65535.
-        camera: The camera on that host, decoded, or ``""`` where the host is the camera.
+        camera: Name of the camera on that host, decoded, or ``""`` if the host is the camera.
         secure: True for the TLS form of the scheme (``mediamtxs``, ``snapshots``).
-        path: The path the service lives below, percent-encoded and without a slash at its end, or ``""``;
-            only ``snapshot`` has one.
+        path: Path of the service, percent-encoded and without a slash at its end, or ``""``; only
+            ``snapshot`` has one.
 
     Raises:
-        AddressError: There is no such system, it has no TLS form or no path, the port is none, the path has
-            segments ``.`` or ``..``, or a part is no Unicode.
+        AddressError: The system is unknown, or has no TLS form or path; the port is invalid, the path has
+            segments ``.`` or ``..``, or a part is not Unicode.
     """
 
     system: str
@@ -49,7 +49,7 @@ class Address:
             if not system.has_path:
                 raise AddressError(f"an address of {self.system} has no path")
             object.__setattr__(self, "path", _canonical(self.path))
-        if not _is_unicode(self.camera):  # bytes of a command line that are no UTF-8
+        if not _is_unicode(self.camera):  # from a command line that is not UTF-8
             raise AddressError(f"{self.camera!r} is not the name of a camera")
 
     @property
@@ -62,8 +62,8 @@ class Address:
         """Read ``SYSTEM://HOST[:PORT][/CAMERA]``, or ``snapshot://HOST[:PORT][/PATH]/[CAMERA]``.
 
         Raises:
-            AddressError: The text is not such an address, names an unknown system, or carries
-                credentials (which would end up in logs; hand them over as a token instead).
+            AddressError: The text is not such an address, names an unknown system, or has credentials
+                in it (which would be logged; pass them as a token instead).
         """
         scheme, found, rest = text.partition("://")
         if not found:
@@ -88,7 +88,7 @@ class Address:
         return cls(system.name, host, default_port if port is None else port, unquote(camera), secure, path)
 
     def with_camera(self, camera: str) -> "Address":
-        """The same host, another camera on it."""
+        """Return the address of another camera on the same host."""
         return replace(self, camera=camera)
 
     def __str__(self) -> str:
@@ -101,7 +101,7 @@ def host_and_port(name: str) -> tuple[str, int | None]:
     """Read ``HOST`` or ``HOST:PORT``, an IPv6 address with brackets or without; the host in lower case.
 
     Raises:
-        UsageError: It is neither.
+        UsageError: The text is neither.
     """
     text = f"[{name}]" if name.count(":") > 1 and not name.startswith("[") else name
     try:
@@ -116,7 +116,7 @@ def host_and_port(name: str) -> tuple[str, int | None]:
 
 
 def _canonical(path: str) -> str:
-    """A path in the one form that is compared and written."""
+    """Return a path in the form that is compared and written."""
     if not _is_unicode(path):
         raise AddressError(f"{path!r} is not a path")
     segments = path.rstrip("/").removeprefix("/").split("/")

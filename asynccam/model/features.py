@@ -1,7 +1,7 @@
-"""Features: what a camera can do beyond being there, asked for by typed key.
+"""Features of cameras, requested by typed key.
 
 ``camera.feature(Record)`` gives a `SupportsRecord` or raises `FeatureError`; the type checker
-knows which. Keys, not inheritance, because what a camera can do is known only once it answers.
+knows which. Keys instead of inheritance, because the features are known only once a camera answers.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ Progress = Callable[[int, int | None], None]
 
 @dataclass(frozen=True)  # Python 3.11 cannot make instances of a generic with slots that is frozen
 class FeatureKey(Generic[F_co]):
-    """Names a feature and carries the type of what `Camera.feature` returns for it."""
+    """Name of a feature, with the type that `Camera.feature` returns for it."""
 
     name: str
 
@@ -32,14 +32,14 @@ def _unchanged(when: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class RecordPlan:
-    """What a camera is told ahead of a start.
+    """Parameters of a recording, for arming its start.
 
     Attributes:
-        directory: Where a camera that records on this computer puts its files; it exists.
-        duration: Intended length in seconds, or None; a hint, the take stops by hand.
+        directory: Existing directory for the files of a recorder on this computer.
+        duration: Intended length in seconds, or None; a hint, since the take stops the camera.
         timeout: Seconds the camera may take to accept the start.
-        computer_time: Converts the time that `ArmedStart.release` is given to Unix seconds of this computer.
-            The two differ where T0 is on a time server's scale.
+        computer_time: Converts the time given to `ArmedStart.release` to Unix seconds of this computer. The
+            two differ if T0 is on a time server's scale.
     """
 
     directory: Path
@@ -49,14 +49,14 @@ class RecordPlan:
 
 
 class AnswerMeaning(StrEnum):
-    """What a camera's answer to a start says of the recording itself; a table of each system decides."""
+    """Meaning of a camera's answer to a start; each system has a table."""
 
     RECORDING = "recording"
     """The recording has begun: the first frame came before the answer."""
     SCHEDULED = "scheduled"
     """The recording will begin at the time that was given."""
     HEARD = "heard"
-    """The start was heard. Nothing is known of the recording."""
+    """The start was received. Nothing is known of the recording."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class DeviceMoment:
 
     Attributes:
         time: Unix seconds of the device.
-        bound: The device's word is right within this many seconds of its own clock; None if it does not say.
+        bound: Uncertainty by its own clock that the device states, in seconds, or None.
     """
 
     time: float
@@ -74,13 +74,10 @@ class DeviceMoment:
 
 @dataclass(frozen=True, slots=True)
 class RecordingReport:
-    """What a device answered when it was asked whether it records. Times are this computer's Unix seconds.
+    """A device's report whether it records; request and answer in Unix seconds of this computer.
 
     Attributes:
-        asked_at: The question left.
-        answered_at: The answer arrived.
-        recording: Whether the device says that it records.
-        first_frame: When its first frame was, where the device tells.
+        first_frame: Time of its first frame, if the device reports it.
     """
 
     asked_at: float
@@ -91,23 +88,23 @@ class RecordingReport:
 
 @dataclass(frozen=True, slots=True)
 class StartReport:
-    """How a start went. All times are this computer's Unix seconds.
+    """Result of a start. All times are Unix seconds of this computer.
 
     Attributes:
-        commanded_at: The command left this computer.
-        accepted_at: The camera's answer arrived.
-        status: The camera's own word for it.
-        scheduled_for: The moment the camera promised to start by its own clock, or None for at once.
-        first_frame_at: The first frame's time where it is known, else None.
-        first_frame_bound: Half the width of the interval that holds it, in seconds.
-        names: The camera's names for the files it now writes, where it tells them this early.
-        meaning: What the answer says of the recording.
-        seen: What the device said of its recording when it was asked after the start.
-        first_frame: When the first frame was by the device's own clock, where its answer tells.
-        already_recording: Whether the device was recording before this start, as far as it says so.
-        started_by_other: Whether what it records is another controller's for certain, so that it is not to be
+        commanded_at: When the command left this computer.
+        accepted_at: When the camera's answer arrived.
+        status: The camera's own status text.
+        scheduled_for: Scheduled start by the camera's own clock, or None for at once.
+        first_frame_at: Time of the first frame, if known.
+        first_frame_bound: Uncertainty of ``first_frame_at``, in seconds.
+        names: The camera's names for the files it now writes, if it reports them this early.
+        meaning: Meaning of the answer.
+        seen: Reports of the device that were requested after the start.
+        first_frame: Time of the first frame by the device's own clock, if its answer has it.
+        already_recording: Whether the device reports that it was recording before this start.
+        started_by_other: Whether its recording is certainly another controller's, so that it must not be
             stopped: by the device's own clock too, the time of this start had not come.
-        frame_drift: As of `StopReport`, which may never come.
+        frame_drift: As in `StopReport`, which may never arrive.
     """
 
     commanded_at: float
@@ -127,13 +124,13 @@ class StartReport:
 
 @dataclass(frozen=True, slots=True)
 class RecordingGap:
-    """A stretch in which a camera is known not to have recorded, by this computer's clock.
+    """A stretch of time in which a camera is known not to have recorded, by this computer's clock.
 
     Attributes:
         began: Last moment known to be recorded, Unix seconds.
         ended: First moment recorded again, Unix seconds, or None if the recording ended in the gap.
         restarted: Whether a new file was begun after it.
-        reason: Why, in words.
+        reason: Reason, in words.
     """
 
     began: float
@@ -144,25 +141,25 @@ class RecordingGap:
 
 @dataclass(frozen=True, slots=True)
 class StopReport:
-    """How a stop went.
+    """Result of a stop. All times are Unix seconds of this computer.
 
     Attributes:
-        commanded_at: When the stop was commanded, Unix seconds. A recorder on this computer goes on until
-            what the camera showed then has arrived, so that its files may be a little longer.
-        stopped_at: The camera's answer arrived, Unix seconds.
-        status: The camera's own word for it.
-        files: What was recorded; files with a ``path`` are already here.
-        first_frame_at: The first frame's time where only the stop tells it, else None.
-        first_frame_bound: Half the width of the interval that holds it, in seconds.
-        gaps: Stretches that are missing from the files, as far as known, in order.
-        ended_early: That the video ends clearly before the stop, where a recorder here saw it.
-        begins_late: That it begins clearly after the start, likewise.
-        spoiled_frames: Pictures that came spoiled and are not in the files; None where nobody counted.
-        first_frame: When the first frame was by the device's own clock, where the stop tells.
-        frame_drift: Seconds per second by which the clock of the frames in files that were recorded here may
-            run apart from this computer's: above 0 where a sender's clock stamps them.
+        commanded_at: When the stop was commanded. A recorder on this computer continues until what the camera
+            showed then has arrived, so that its files may be a little longer.
+        stopped_at: When the camera's answer arrived.
+        status: The camera's own status text.
+        files: Recorded files; those with a ``path`` are on this computer already.
+        first_frame_at: Time of the first frame, if only the stop reports it.
+        first_frame_bound: Uncertainty of ``first_frame_at``, in seconds.
+        gaps: Known gaps in the files, in order.
+        ended_early: Set by a recorder here if the video ends clearly before the stop.
+        begins_late: Set by a recorder here if the video begins clearly after the start.
+        spoiled_frames: Number of damaged frames that are not in the files; None if not counted.
+        first_frame: Time of the first frame by the device's own clock, if the stop reports it.
+        frame_drift: Seconds per second by which frame times in files recorded here may drift from this
+            computer's clock: above 0 if a sender's clock stamps them.
         contradictions: Evidence on the first frame that excludes other evidence, in words;
-            `first_frame_bound` covers all of it.
+            ``first_frame_bound`` covers all of it.
     """
 
     commanded_at: float
@@ -181,80 +178,69 @@ class StopReport:
 
 
 class ArmedStart(Protocol):
-    """A start that needs nothing more than to be let go.
+    """A start that only has to be released.
 
-    Everything slow (DNS, connecting, encoding the command) is behind it, so `release` of a
-    thousand cameras is one tight loop.
+    DNS, connecting and encoding the command are done, so that a thousand cameras are released in one tight
+    loop.
     """
 
     def release(self, at: float | None) -> None:
-        """Send the start; never waits.
+        """Send the start without waiting, for ``at`` in Unix seconds of the camera's clock, or None for now.
 
-        Args:
-            at: Unix seconds at which the camera is to start by its own clock; None for now.
-                Cameras without the `ScheduledStart` feature are only ever given None.
+        Cameras without the `ScheduledStart` feature only get None.
         """
-        ...
 
     async def accepted(self) -> StartReport:
-        """Wait for the camera's answer to `release`; raises if it refused or went away."""
-        ...
+        """Wait for the camera's answer to `release`; raises if it refused or is unavailable."""
 
     async def aclose(self) -> None:
-        """Let go of what arming opened; harmless after `accepted` and when called twice."""
-        ...
+        """Release what arming opened; harmless after `accepted` and when called twice."""
 
 
 class SupportsRecord(Protocol):
-    """Start and stop a recording."""
+    """Start and stop of a recording."""
 
     async def arm(self, plan: RecordPlan) -> ArmedStart:
-        """Do everything a start needs short of starting."""
-        ...
+        """Prepare a start, so that only its command is left to send."""
 
     async def stop(self, *, timeout: float = 60.0) -> StopReport:
-        """Stop the recording, or a scheduled one that has not begun, and say what it left."""
-        ...
+        """Stop the recording, or a scheduled one that has not begun, and return its files."""
 
 
 @runtime_checkable
 class StopsOrphanedRecording(Protocol):
-    """What a `Record` has besides where a controller that died can leave something running at the camera."""
+    """Optional part of `Record`: stop a recording that a crashed controller left running."""
 
     async def stop_orphaned_recording(self, *, timeout: float = 60.0) -> None:
-        """End what another controller started and a stop would not reach; harmless if there is nothing."""
-        ...
+        """Stop what another controller started and `stop` would not reach; harmless if there is nothing."""
 
 
 @runtime_checkable
 class TakesOver(Protocol):
-    """What an `ArmedStart` has besides where arming may end what the camera did for another program."""
+    """Optional part of `ArmedStart`: arming may take the camera over from another program."""
 
     @property
     def took_over(self) -> str:
-        """What was taken from whom, in words, or ``""``."""
-        ...
+        """Description of what was taken from which program, or ``""``."""
 
 
 @runtime_checkable
 class ReportsRecording(Protocol):
-    """What a `Record` has besides where the device itself can be asked whether it records.
+    """Optional part of `Record`: the device itself reports whether it records.
 
-    A service that only repeats what it was told to do is not such a device.
+    A service that only repeats the commands it received is not such a device.
     """
 
     async def recording_report(self, *, timeout: float = 10.0) -> RecordingReport:
-        """Ask the device whether it records; raises if it does not answer within ``timeout`` seconds."""
-        ...
+        """Request the device's report; raises if it does not answer within ``timeout`` seconds."""
 
 
 class SupportsScheduledStart(Protocol):
-    """Starts by the device's own clock at a given time."""
+    """Start at a given time by the device's own clock."""
 
     @property
     def lead(self) -> float:
         """Seconds ahead of time the command should arrive."""
-        ...
 
 
 class SupportsFiles(Protocol):
@@ -262,51 +248,45 @@ class SupportsFiles(Protocol):
 
     async def list_files(self) -> tuple[MediaFile, ...]:
         """Every recording and picture the device admits to having."""
-        ...
 
     async def download(
         self, file: MediaFile | str, directory: Path, *, progress: Progress | None = None
     ) -> LocalFile:
-        """Bring one file home whole, under a name made safe, never over an existing file."""
-        ...
+        """Download one file completely, under a name made safe, never over an existing file."""
 
 
 class SupportsSnapshot(Protocol):
     """A single picture."""
 
     async def snapshot(self, directory: Path) -> LocalFile:
-        """Take a picture and bring it home.
+        """Take a picture and download it.
 
         Raises:
-            DamagedFileError: The picture is broken, where the system reads it; ``part`` is what came of it.
+            DamagedFileError: The picture is damaged, if the system checks it; ``part`` is what was received.
         """
-        ...
 
 
 @runtime_checkable
 class ChecksPictures(Protocol):
-    """A `Snapshot` whose pictures are read to their end: one that it returns is whole."""
+    """Optional part of `Snapshot`: pictures are decoded before they are returned, so they are complete."""
 
     @property
     def checks_pictures(self) -> Literal[True]:
         """Always True."""
-        ...
 
 
 class SupportsStream(Protocol):
-    """A live stream another program can open."""
+    """A live stream that another program can open."""
 
     async def stream_urls(self) -> Mapping[str, str]:
-        """Addresses by kind: ``rtsp``, ``hls``, ``webrtc``, ``srt``, ``udp``."""
-        ...
+        """Return addresses by kind: ``rtsp``, ``hls``, ``webrtc``, ``srt``, ``udp``."""
 
 
 class SupportsDeviceClock(Protocol):
-    """A clock that can be compared with this computer's."""
+    """A device clock that can be compared with this computer's."""
 
     async def measure_clock(self, *, samples: int = 8) -> ClockOffset:
-        """Offset and its bound, from all of several round trips."""
-        ...
+        """Return the offset and its bound, from several round trips."""
 
 
 Record: Final = FeatureKey[SupportsRecord]("record")

@@ -1,6 +1,6 @@
-"""Facts that a device tells of itself, compared so that another device at its address is noticed.
+"""Identifying facts of a device, compared to detect another device at its address.
 
-Only what both sides tell is compared: a fact that is missing is unknown, and neither the same nor another.
+Only facts that both sides have are compared: a missing fact is unknown.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from asynccam.errors import AsynccamError, NotFoundError
 
-_TELLING: Final = frozenset(
+_IDENTIFYING: Final = frozenset(
     {
         "bus_info",
         "card",
@@ -31,37 +31,29 @@ _TELLING: Final = frozenset(
         "vendor",
     }
 )
-"""Fields that say which device it is, where a service sends more than its protocol names."""
-_LONGEST: Final = 200
-"""Characters of a fact that are kept: it is a device's word, and stands in every manifest."""
+"""Fields that identify a device, for services that send more than their protocol names."""
+_MAX_CHARACTERS: Final = 200
+"""Length of a fact: the device chooses it, and it is in every manifest."""
 
 
 def identifying_facts(fields: Mapping[str, Any], **more: str) -> Mapping[str, str]:
-    """Return what a device tells of itself: known identifying fields, and others that the caller names.
+    """Return the known identifying fields of what a device sent, and facts that the caller adds.
 
-    Args:
-        fields: What the device sent, by its own names; one level of mappings inside is read as well.
-        more: Facts that the system's protocol names; empty ones are left out.
+    One level of mappings inside is read as well. Empty facts are left out.
     """
     facts = dict(more)
     for source in (fields, *(value for value in fields.values() if isinstance(value, Mapping))):
         for key, value in source.items():
-            if str(key).lower() in _TELLING and isinstance(value, str | int) and not isinstance(value, bool):
-                facts.setdefault(str(key).lower(), str(value))
-    return MappingProxyType({key: value[:_LONGEST] for key, value in facts.items() if value})
-
-
-def differing(known: Mapping[str, str], told: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the names of the facts that both tell and that differ."""
-    return tuple(key for key in known if key in told and known[key] != told[key])
+            name = str(key).lower()
+            if name in _IDENTIFYING and isinstance(value, str | int) and not isinstance(value, bool):
+                facts.setdefault(name, str(value))
+    return MappingProxyType({key: value[:_MAX_CHARACTERS] for key, value in facts.items() if value})
 
 
 class Identity:
-    """Facts known of one device since it was met, or armed first.
+    """Facts known of one device since it was first connected.
 
-    Args:
-        facts: What it has told.
-        error: Makes the error for another device, from its text.
+    ``error`` makes the exception for another device, from its message.
     """
 
     def __init__(
@@ -72,33 +64,29 @@ class Identity:
 
     @property
     def facts(self) -> Mapping[str, str]:
-        """What is known; empty if the device tells nothing."""
+        """Known facts; empty if the device sends none."""
         return MappingProxyType(self._facts)
 
-    def check(self, where: str, told: Mapping[str, str]) -> None:
-        """Refuse another device, and learn what the known one tells for the first time.
-
-        Args:
-            where: The address that was asked.
-            told: What was answered there.
+    def check(self, address: str, received: Mapping[str, str]) -> None:
+        """Check the facts received from an address, and add those that are new.
 
         Raises:
-            NotFoundError: Another device answers; or what the caller's system raises for it.
+            NotFoundError: Another device answered, or the exception that ``error`` makes.
         """
-        problem = device_mismatch(where, self._facts, told)
+        problem = device_mismatch(address, self._facts, received)
         if problem:
             raise self._error(problem)
-        self._facts = {**told, **self._facts}
+        self._facts = {**received, **self._facts}
 
 
-def device_mismatch(where: str, known: Mapping[str, str], told: Mapping[str, str]) -> str:
-    """Return the words that name both devices if another one answers at an address, else ``""``."""
-    names = differing(known, told)
+def device_mismatch(address: str, known: Mapping[str, str], received: Mapping[str, str]) -> str:
+    """Return a message that names both devices if another one answers at an address, else ``""``."""
+    names = [key for key in known if key in received and known[key] != received[key]]
     if not names:
         return ""
-    now = ", ".join(f"{name} {told[name]!r}" for name in names)
+    now = ", ".join(f"{name} {received[name]!r}" for name in names)
     before = ", ".join(f"{name} {known[name]!r}" for name in names)
     return (
-        f"another device is at {where}: {now}, not {before};"
+        f"another device is at {address}: {now}, not {before};"
         f" if that one is meant, remove the camera from the session and connect anew"
     )

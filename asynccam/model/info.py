@@ -1,6 +1,6 @@
 """Plain values that describe cameras, their state and their files."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -16,7 +16,7 @@ def _empty() -> Mapping[str, Any]:
 
 
 class CameraState(Enum):
-    """What a camera is doing, in the words all five systems share."""
+    """State of a camera, the same for all systems."""
 
     UNKNOWN = "unknown"
     READY = "ready"
@@ -28,19 +28,18 @@ class CameraState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class CameraInfo:
-    """Who a camera is.
+    """Description of a camera.
 
     Attributes:
-        id: Stable identity as a URI, such as ``multicam://Mountain-A1B2C3D4``; never an address
-            where the system has something better.
-        system: One of the five systems.
-        name: What to show a person.
+        id: Stable identity as a URI, such as ``multicam://Mountain-A1B2C3D4``; an address only if the system
+            has nothing better.
+        system: Name of the camera system.
+        name: Name to display.
         serial: The device's own identifier, or ``""``.
-        address: Where it was last reached, as ``SYSTEM://HOST:PORT[/CAMERA]``, or ``""``.
+        address: Address where it was last reached, ``SYSTEM://HOST:PORT[/CAMERA]``, or ``""``.
         model: Kind of device, or ``""``.
-        extra: Whatever else the system tells, by its own names.
-        identity: Facts by which another device at this address is noticed, such as ``deviceId``; empty where
-            the system tells none.
+        extra: Other data of the system, by its own names.
+        identity: Facts that detect another device at this address, such as ``deviceId``; may be empty.
     """
 
     id: str
@@ -55,14 +54,14 @@ class CameraInfo:
 
 @dataclass(frozen=True, slots=True)
 class CameraStatus:
-    """What a camera said when it was last asked.
+    """Status of a camera, as it last reported it.
 
     Attributes:
-        state: The common word for it.
-        detail: The system's own word or sentence.
-        device_time: The device's clock in Unix seconds, or None if it does not tell.
+        state: State common to all systems.
+        detail: The system's own status text.
+        device_time: The device's clock in Unix seconds, or None.
         battery: Charge from 0 to 100 percent, or None.
-        extra: Whatever else the system tells.
+        extra: Other data of the system.
     """
 
     state: CameraState
@@ -73,42 +72,36 @@ class CameraStatus:
 
 
 class CheckResult(Protocol):
-    """What a look into a video file found."""
+    """Result of checking a video file."""
 
     @property
     def verdict(self) -> Enum:
         """``complete``, ``truncated``, ``damaged``, ``empty`` or ``unknown``."""
-        ...
 
     @property
     def frames(self) -> int | None:
-        """Frames that are there and that a player shows, or None."""
-        ...
+        """Number of frames that a player shows, or None."""
 
     @property
     def duration(self) -> float | None:
         """Presentation time of these frames in seconds, or None."""
-        ...
 
     @property
     def detail(self) -> str:
-        """The finding in words."""
-        ...
+        """The result in words."""
 
 
 @runtime_checkable
 class ReportsOutages(Protocol):
-    """Further words of a `Finding` that knows the times between frames."""
+    """Optional part of `CheckResult`: seconds between frames."""
 
     @property
     def interval(self) -> float | None:
         """Longest usual time between two frames in seconds, or None."""
-        ...
 
     @property
     def longest(self) -> float | None:
         """Longest time between two frames in seconds, which may be an outage, or None."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +109,12 @@ class MediaFile:
     """A recording or picture on a device.
 
     Attributes:
-        name: The device's name for it, as it came; **not** safe as a path.
-        size: Bytes, or None if the device does not tell (or told 0 before packing).
-        id: A second name the system uses to fetch it, or ``""``.
+        name: The device's name for it, as received; **not** safe as a path.
+        size: Bytes, or None if the device does not report it (or reported 0 before packing).
+        id: A second name by which the system serves it, or ``""``.
         created: Unix seconds, or None.
-        path: Set when the file is already on this computer (recorders that run here).
-        verdict: What the recorder found in it, or None where nobody has looked.
+        path: Set if the file is already on this computer (recorders that run here).
+        verdict: Result of the recorder's check, or None if not checked.
     """
 
     name: str
@@ -134,14 +127,13 @@ class MediaFile:
 
 @dataclass(frozen=True, slots=True)
 class LocalFile:
-    """A file that came home whole.
+    """A file that was downloaded completely.
 
     Attributes:
-        path: Where it is.
         size: Bytes.
-        sha256: Lower-case hexadecimal digest of its contents, or ``""`` when none was asked for.
-        source: The device's name for it.
-        seconds: How long the transfer took.
+        sha256: Lower-case hexadecimal digest, or ``""`` if it was not requested.
+        source: The device's name for the file.
+        seconds: Seconds that the transfer took.
     """
 
     path: Path
@@ -152,27 +144,27 @@ class LocalFile:
 
 
 DRIFT_LIMIT: Final = 500e-6
-"""Seconds per second by which two clocks are assumed to run apart at most. Quartz clocks stay within 100 ppm
+"""Maximum drift between two clocks, in seconds per second. Quartz clocks stay within 100 ppm
 each, and the kernel's NTP discipline steers by up to 500 ppm (ntp_adjtime(2)). Assumed, not measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClockOffset:
-    """How far a device's clock is from this computer's.
+    """Offset of a device's clock from this computer's.
 
     Attributes:
         offset: Device minus computer, in seconds.
         bound: The true offset at ``measured_at`` lies within ``offset`` plus or minus this many seconds.
         round_trip: The shortest round trip seen, in seconds.
-        samples: How many usable answers there were; all of them set the bound together.
+        samples: Number of usable answers; together they set the bound.
         measured_at: Computer's time for which the offset holds, Unix seconds.
-        resolution: Step of the device's stamps in seconds, as seen in them or as the device states it,
-            whichever is coarser; it is part of the bound.
-        consistent: Whether one clock can have given all answers. If not, the clock was set meanwhile or
-            its answers are wrong, and the bound covers all of them.
-        drift_limit: Seconds per second by which the two clocks are assumed to run apart at most.
-        source_bound: How far a time server says that it may be from true time, in seconds (half its root
-            delay plus its root dispersion, RFC 5905); None where nothing says it. Not part of ``bound``.
+        resolution: Step of the device's stamps in seconds, as observed or as the device states it, whichever
+            is coarser; part of the bound.
+        consistent: Whether all answers can be from one clock. If not, the clock was set meanwhile or its
+            answers are wrong, and the bound covers all of them.
+        drift_limit: Assumed maximum drift between the two clocks, in seconds per second.
+        source_bound: Uncertainty of a time server's own time, in seconds (half its root delay plus its root
+            dispersion, RFC 5905), or None. Not part of ``bound``.
     """
 
     offset: float
@@ -188,3 +180,26 @@ class ClockOffset:
     def bound_at(self, when: float) -> float:
         """Return the bound of the same offset at another time, Unix seconds of the computer."""
         return self.bound + self.drift_limit * abs(when - self.measured_at)
+
+
+@dataclass(frozen=True, slots=True)
+class FrameTime:
+    """When one frame of a file is shown.
+
+    Attributes:
+        index: Number of the frame in the order in which frames are shown, from 0.
+        time: Its presentation time on the file's own time line in seconds, which need not begin at 0; None
+            where the file gives this frame no time.
+        duration: Seconds for which it is shown: as the file states for this frame, else until the next one.
+            None where neither is known, as for the last frame of many files.
+        resolution: Step of the file's times in seconds: ``time`` may be rounded or cut off by that much.
+    """
+
+    index: int
+    time: float | None
+    duration: float | None
+    resolution: float = 0.0
+
+
+FrameTimeReader = Callable[[Path], AsyncGenerator[FrameTime, None]]
+"""Reads the times of a file's frames: `asynccam.recording.frame_times`, for example."""

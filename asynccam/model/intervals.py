@@ -1,9 +1,10 @@
 """Interval arithmetic on evidence about time: intersections, contradictions, offsets and their drift.
 
-No I/O and no clock: the same evidence gives the same result. Two assumptions are stated here once, because
-no measurement can prove them: `DRIFT_LIMIT` in `asynccam.model.info` and `WANDER` below.
+No I/O and no clock. It rests on two assumptions that no measurement can prove: `DRIFT_LIMIT` in
+`asynccam.model.info` and `WANDER` below.
 """
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ WANDER: Final = 5e-6
 """Seconds per second by which the rate of a clock may differ from its mean rate: a quartz crystal that warms
 up by 20 degrees while its camera records changes its rate by a few parts per million."""
 FINEST_RESOLUTION: Final = 1e-6
-"""Seconds: no stamp is taken to be finer. Unix seconds in a double have steps of 2**-22 s, about 0.24 us."""
+"""Finest step assumed, in seconds. Unix seconds in a double have steps of 2**-22 s, about 0.24 us."""
 
 _STAMP_ERROR: Final = 5e-7
 """Seconds that a stamp may be off its step because it went through a double on its way."""
@@ -24,10 +25,10 @@ _DECIMAL_STEPS: Final = (1.0, 0.1, 0.01, 0.001, 1e-4, 1e-5)
 _TICKS: Final = (1, 2, 4, 5, 10, 20, 25, 50, 60, 64, 100, 200, 250, 500, 1000, 2000, 5000, 10_000)
 """Ticks per second of common coarse clocks, which may tick at any phase: Linux at 100, 250 or 1,000 Hz,
 Windows at 64 Hz, displays at 60 Hz."""
-_ENOUGH_STAMPS: Final = 4
-"""Unequal stamps from which steps of any phase are inferred: fewer are often a step apart by chance."""
-_KEPT: Final = 200
-"""Measurements that a line is fitted to, at most; of more, the tightest of each stretch of time."""
+_MIN_STAMPS: Final = 4
+"""Distinct stamps needed to infer steps of any phase: fewer are often a step apart by chance."""
+_MAX_MEASUREMENTS: Final = 200
+"""Measurements that a line is fitted to; of more, the tightest of each stretch of time."""
 _ROUNDING: Final = 1e-9
 """Seconds of rounding error that never count as a contradiction."""
 
@@ -41,12 +42,8 @@ _Side = tuple[float, float]
 class Interval:
     """A closed interval that contains a true value; either end may be infinite.
 
-    Attributes:
-        low: The least possible value.
-        high: The greatest possible value, not below ``low``.
-
     Raises:
-        UsageError: The ends are in the wrong order or not numbers.
+        UsageError: ``low`` is greater than ``high``, or one of them is not a number.
     """
 
     low: float
@@ -54,7 +51,7 @@ class Interval:
 
     def __post_init__(self) -> None:
         if not self.low <= self.high:
-            raise UsageError(f"not an interval: {self.low} to {self.high}")
+            raise UsageError(f"low must be <= high, not {self.low} and {self.high}")
 
     @classmethod
     def around(cls, middle: float, bound: float) -> "Interval":
@@ -63,7 +60,7 @@ class Interval:
 
     @property
     def middle(self) -> float:
-        """The value half-way between the ends; not a number if both are infinite."""
+        """The value half-way between the ends; NaN if both are infinite."""
         return self.low / 2 + self.high / 2
 
     @property
@@ -90,11 +87,11 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Combined:
-    """What several pieces of evidence say together.
+    """Combination of several pieces of evidence.
 
     Attributes:
-        interval: Contains the true value if every piece that contradicts none is right, and at least one of
-            those that contradict one another. Without a contradiction this is the intersection of all.
+        interval: Intersection of the evidence. With contradictions, it contains the true value if all
+            undisputed pieces are right, and at least one of the disputed ones.
         contradictions: Names of each two pieces of evidence that exclude one another.
         limits: Names of the pieces that set the lower and the upper end.
     """
@@ -112,8 +109,7 @@ class Combined:
 def combine(evidence: Iterable[tuple[str, Interval]]) -> Combined:
     """Intersect named pieces of evidence about one value.
 
-    Pieces that exclude one another are named, and the result covers all of them, inside what the other pieces
-    allow.
+    Pieces that exclude one another are named, and the result covers all of them, inside the other pieces.
 
     Raises:
         UsageError: There is no evidence.
@@ -121,23 +117,18 @@ def combine(evidence: Iterable[tuple[str, Interval]]) -> Combined:
     every = tuple(evidence)
     if not every:
         raise UsageError("no evidence to combine")
-    pairs = [
-        (one, other)
-        for index, one in enumerate(every)
-        for other in every[index + 1 :]
-        if one[1].excludes(other[1])
-    ]
-    disputed = [one for one in every if any(one in pair for pair in pairs)]
-    agreed = [one for one in every if one not in disputed]
-    # In one dimension intervals that overlap pairwise have a value in common (Helly), so neither the
-    # intersection of those that agree with all others nor its overlap with each disputed one is empty.
+    pairs = [(a, b) for a, b in itertools.combinations(every, 2) if a[1].excludes(b[1])]
+    disputed = [piece for piece in every if any(piece in pair for pair in pairs)]
+    agreed = [piece for piece in every if piece not in disputed]
+    # Intervals that overlap pairwise have a value in common (Helly's theorem in one dimension). So neither
+    # the intersection of those that agree with all others nor its overlap with each disputed one is empty.
     lows = [(interval.low, name) for name, interval in agreed]
     highs = [(interval.high, name) for name, interval in agreed]
     if disputed:
         lows.append(min((interval.low, name) for name, interval in disputed))
         highs.append(max((interval.high, name) for name, interval in disputed))
     low, high = max(lows), min(highs)
-    names = tuple((one[0], other[0]) for one, other in pairs)
+    names = tuple((a[0], b[0]) for a, b in pairs)
     return Combined(Interval(low[0], high[0]), names, (low[1], high[1]))
 
 
@@ -150,9 +141,9 @@ class Exchange:
 
     Attributes:
         sent: When the request left, by our clock.
-        received: When the answer was here, by our clock.
-        first: The other clock's stamp when the request was there.
-        last: Its stamp when the answer left; the same as ``first`` where there is one stamp only.
+        received: When the answer arrived, by our clock.
+        first: The other clock's stamp when the request arrived.
+        last: Its stamp when the answer left; equals ``first`` if there is only one stamp.
     """
 
     sent: float
@@ -161,8 +152,8 @@ class Exchange:
     last: float
 
     @property
-    def on_the_way(self) -> float:
-        """Seconds on the network: the round trip without the work that the other side states."""
+    def network_time(self) -> float:
+        """Seconds on the network: the round trip without the processing time that the other side states."""
         return self.received - self.sent - (self.last - self.first)
 
 
@@ -171,9 +162,9 @@ class OffsetInterval:
     """An offset at one time.
 
     Attributes:
-        at: The time, in seconds from the same instant as that of the exchanges.
+        at: The time, in seconds from the same instant as the exchanges.
         interval: Contains the true offset (other clock minus ours) at that time.
-        consistent: Whether some clock agrees with all exchanges.
+        consistent: Whether all exchanges can be from one clock.
     """
 
     at: float
@@ -182,25 +173,19 @@ class OffsetInterval:
 
 
 def seen_resolution(stamps: Sequence[float]) -> float:
-    """Return the coarsest step that all stamps of one clock are multiples of, in seconds.
+    """Return the coarsest step that all stamps (Unix seconds) of one clock are multiples of, in seconds.
 
-    Conservative: what few stamps leave open is decided for the coarser step. One stamp of a whole second
-    may come from a clock of whole seconds. Steps longer than a second are not looked for.
-
-    Args:
-        stamps: Unix seconds, in any order.
-
-    Returns:
-        Between `FINEST_RESOLUTION` and 1.
+    The result is between `FINEST_RESOLUTION` and 1. If few stamps leave it open, the coarser step is
+    returned: one stamp of a whole second may be from a clock of whole seconds.
     """
     distinct = sorted(set(stamps))
     if not distinct:
         return FINEST_RESOLUTION
-    found = [step for step in _DECIMAL_STEPS if all(_is_multiple(one, step) for one in distinct)]
-    if len(distinct) >= _ENOUGH_STAMPS:
-        apart = [one - distinct[0] for one in distinct[1:]]
-        ticks = next((1 / each for each in _TICKS if all(_is_multiple(one, 1 / each) for one in apart)), 0.0)
-        found.append(ticks)
+    found = [step for step in _DECIMAL_STEPS if all(_is_multiple(stamp, step) for stamp in distinct)]
+    if len(distinct) >= _MIN_STAMPS:
+        differences = [stamp - distinct[0] for stamp in distinct[1:]]
+        steps = (1 / rate for rate in _TICKS)
+        found.append(next((s for s in steps if all(_is_multiple(each, s) for each in differences)), 0.0))
     return max([FINEST_RESOLUTION, *found])
 
 
@@ -218,45 +203,45 @@ def intersect_exchanges(
     slack: float = 0.0,
     drift_limit: float = DRIFT_LIMIT,
 ) -> OffsetInterval:
-    """Intersect what all round trips of one measurement say of the offset.
+    """Intersect the limits that all round trips of one measurement set for the offset.
 
     A stamp may be cut off or rounded to the resolution r: the other clock showed between stamp - r/2 and
     stamp + r. It only goes forward, so when the request left it showed at most the stamp + r, and when the
-    answer was here at least the stamp - r/2. Each of the two stamps gives these limits, and the wider ones
-    are used: nothing shows which stamp is right if the other side claims more work than it did. They hold for
-    other times as well, loosened by ``drift_limit`` for each second between.
+    answer arrived at least the stamp - r/2. Each of the two stamps gives these limits, and the wider ones
+    are used: nothing shows which stamp is right if the other side states too long a processing time. They
+    hold for other times as well, widened by ``drift_limit`` for each second between.
 
     Round trips that exclude one another, and one whose two stamps are further apart than the trip was long,
-    are contradictions. The result then covers what each round trip says, at the time of the last one: it
-    contains the truth if at least one of them, or one of the two stamps of one, is right.
+    are contradictions. The result then covers all round trips, at the time of the last one: it contains the
+    truth if at least one of them, or one of the two stamps of one, is right.
 
     Args:
         exchanges: At least one.
         resolution: Step of the other clock's stamps in seconds.
         slack: Seconds that our own times may be wrong.
-        drift_limit: Seconds per second by which the two clocks may run apart.
+        drift_limit: Maximum drift between the two clocks, in seconds per second.
 
     Returns:
         The offset at the time for which the interval is the narrowest.
 
     Raises:
-        UsageError: There is none.
+        UsageError: There is no exchange.
     """
     apart = resolution * 1.5 + 2 * slack
     trips: list[Exchange] = []
-    for one in exchanges:
-        # What two clocks may run apart within the trip explains a little more work than the trip took.
-        if one.on_the_way + apart + drift_limit * (one.received - one.sent) < 0:
-            trips.append(Exchange(one.sent, one.received, one.first, one.first))
-            trips.append(Exchange(one.sent, one.received, one.last, one.last))
+    for trip in exchanges:
+        # Drift within the trip explains a processing time that is a little longer than the trip.
+        if trip.network_time + apart + drift_limit * (trip.received - trip.sent) < 0:
+            trips.append(Exchange(trip.sent, trip.received, trip.first, trip.first))
+            trips.append(Exchange(trip.sent, trip.received, trip.last, trip.last))
         else:
-            trips.append(one)
+            trips.append(trip)
     if not trips:
         raise UsageError("no round trip to measure by")
-    # By the stamp that says less: a server may claim more work than it did, and less than the trip took.
-    lows = [(one.received, one.first - resolution / 2 - one.received - slack) for one in trips]
-    highs = [(one.sent, one.last + resolution - one.sent + slack) for one in trips]
-    times = [(one.sent + one.received) / 2 for one in trips]
+    # By the stamp that gives the wider limit: a server may state too long a processing time.
+    lows = [(trip.received, trip.first - resolution / 2 - trip.received - slack) for trip in trips]
+    highs = [(trip.sent, trip.last + resolution - trip.sent + slack) for trip in trips]
+    times = [(trip.sent + trip.received) / 2 for trip in trips]
     every = sorted({*times, *(time for time, _ in lows), *(time for time, _ in highs)})
     low = dict(zip(every, _greatest(lows, every, drift_limit), strict=True))
     high = dict(zip(every, _least(highs, every, drift_limit), strict=True))
@@ -264,15 +249,15 @@ def intersect_exchanges(
         at = max(times)
         return OffsetInterval(at, _cover(lows, highs, [True] * len(lows), at, drift_limit), False)
     narrowest = min(high[at] - low[at] for at in every)
-    # Of times that are as good, the last: the offset will be used later. A middle where there is one, because
-    # it is when the other clock was most likely read.
+    # Of equally good times, the last, because the offset is used later; a middle of a trip if possible,
+    # because that is when the other clock was most likely read.
     good = [at for at in every if high[at] - low[at] <= narrowest + _ROUNDING]
     at = max(set(times).intersection(good), default=good[-1])
     return OffsetInterval(at, _ordered(low[at], high[at]), True)
 
 
 def _greatest(points: Sequence[_Point], times: Sequence[float], slope: float) -> list[float]:
-    """The greatest lower limit at each of the sorted times, each falling by ``slope`` away from its time."""
+    """Return the greatest lower limit at each of the sorted times; limits fall by ``slope`` with distance."""
     order = sorted(points)
     result = [-math.inf] * len(times)
     best, position = -math.inf, 0
@@ -291,20 +276,20 @@ def _greatest(points: Sequence[_Point], times: Sequence[float], slope: float) ->
 
 
 def _least(points: Sequence[_Point], times: Sequence[float], slope: float) -> list[float]:
-    """The least upper limit at each of the sorted times, each rising by ``slope`` away from its time."""
-    return [-one for one in _greatest([(time, -value) for time, value in points], times, slope)]
+    """Return the least upper limit at each of the sorted times; limits rise by ``slope`` with distance."""
+    return [-limit for limit in _greatest([(time, -value) for time, value in points], times, slope)]
 
 
 def _cover(
     lows: Sequence[_Point], highs: Sequence[_Point], disputed: Sequence[bool], at: float, slope: float
 ) -> Interval:
-    """Everything that disputed evidence allows at a time, inside what the rest allows."""
+    """Return everything that disputed evidence allows at a time, inside what the rest allows."""
     low, high = math.inf, -math.inf
     floor, ceiling = -math.inf, math.inf
-    for (lower_at, lower), (upper_at, upper), one in zip(lows, highs, disputed, strict=True):
+    for (lower_at, lower), (upper_at, upper), is_disputed in zip(lows, highs, disputed, strict=True):
         least = lower - slope * abs(at - lower_at)
         most = upper + slope * abs(at - upper_at)
-        if one:
+        if is_disputed:
             low, high = min(low, least), max(high, most)
         else:
             floor, ceiling = max(floor, least), min(ceiling, most)
@@ -312,7 +297,7 @@ def _cover(
 
 
 def _ordered(low: float, high: float) -> Interval:
-    """An interval of two ends that only rounding can have put in the wrong order."""
+    """Return an interval of two ends that only rounding can have put in the wrong order."""
     return Interval(min(low, high), max(low, high))
 
 
@@ -323,15 +308,15 @@ class ClockLine:
     """The offset of a clock over time, with its bound at every time; made by `fit_line`.
 
     Attributes:
-        measurements: What the line was fitted to, by time.
-        consistent: Whether some clock within the drift limit agrees with all measurements, each of which is
-            consistent. If not, the bounds cover everything that was measured.
+        measurements: The measurements, by time.
+        consistent: Whether all measurements, each of them consistent, can be from one clock within the drift
+            limit. If not, the bounds cover all of them.
         straight: Whether a constant rate (within ``wander``) agrees with all. If not, the rate changed, and
             the bounds rest on the drift limit alone.
-        rate: The mean rate in seconds per second: by how much the other clock runs faster.
+        rate: Mean rate by which the other clock runs faster, in seconds per second.
         rate_bound: The true mean rate is ``rate`` plus or minus this.
-        wander: By how much the rate may differ from its mean at any time, in seconds per second.
-        drift_limit: The greatest rate that was considered.
+        wander: Maximum difference of the rate from its mean at any time, in seconds per second.
+        drift_limit: Greatest rate that was considered.
     """
 
     __slots__ = (
@@ -350,11 +335,11 @@ class ClockLine:
     )
 
     def __init__(self, measurements: Sequence[ClockOffset], drift_limit: float, wander: float) -> None:
-        self.measurements = tuple(sorted(measurements, key=lambda one: one.measured_at))
+        self.measurements = tuple(sorted(measurements, key=lambda each: each.measured_at))
         self.drift_limit = drift_limit
         self.wander = wander
         self._lows, self._highs = _limits(self.measurements)
-        times = [one.measured_at for one in self.measurements]
+        times = [each.measured_at for each in self.measurements]
         lowest = _greatest(self._lows, times, drift_limit)
         highest = _least(self._highs, times, drift_limit)
         self._disputed = [
@@ -364,7 +349,7 @@ class ClockLine:
         agreed = not any(self._disputed)
         if agreed:
             self._lows, self._highs = _limits(_tightest_of_each_stretch(self.measurements))
-        self.consistent = agreed and all(one.consistent for one in measurements)
+        self.consistent = agreed and all(each.consistent for each in measurements)
         rates = _possible_rates(self._lows, self._highs, drift_limit, wander) if agreed else None
         self.straight = rates is not None
         # Without one rate, the offset may change by up to the drift limit between any two times.
@@ -375,12 +360,11 @@ class ClockLine:
     def interval(self, when: float) -> Interval:
         """Return the interval that contains the offset (other clock minus ours) at a time.
 
-        Args:
-            when: Unix seconds, on the scale of the measurements' ``measured_at``. Any time: outside the
-                measured stretch the interval grows by what the rate may be.
+        ``when`` is on the scale of the measurements' ``measured_at``, Unix seconds. Outside of the measured
+        time the interval grows by the possible rates.
         """
         if any(self._disputed):
-            # All measurements are kept then: a contradiction must not be thinned out.
+            # By all measurements: a contradiction must not be thinned out.
             return _cover(self._lows, self._highs, self._disputed, when, self.drift_limit)
         floors = [(value - self._slope * abs(when - time), when - time) for time, value in self._lows]
         ceilings = [(-value - self._slope * abs(when - time), time - when) for time, value in self._highs]
@@ -414,7 +398,7 @@ def fit_line(
         measurements: At least one, of one clock, all on one scale of our own time: a clock that is not
             set between them.
         drift_limit: Greatest rate, in seconds per second.
-        wander: By how much the rate may differ from its mean, in seconds per second.
+        wander: Maximum difference of the rate from its mean, in seconds per second.
 
     Raises:
         UsageError: There is no measurement, or a limit is negative.
@@ -428,31 +412,31 @@ def fit_line(
 
 
 def _tightest_of_each_stretch(measurements: Sequence[ClockOffset]) -> list[ClockOffset]:
-    """At most `_KEPT` of them, first and last included. A measurement left out only widens the result."""
-    if len(measurements) <= _KEPT:
+    """Return at most `_MAX_MEASUREMENTS`, first and last included; leaving one out only widens the result."""
+    if len(measurements) <= _MAX_MEASUREMENTS:
         return list(measurements)
-    size = math.ceil((len(measurements) - 2) / (_KEPT - 2))
+    size = math.ceil((len(measurements) - 2) / (_MAX_MEASUREMENTS - 2))
     inner = measurements[1:-1]
     kept = [
-        min(inner[index : index + size], key=lambda one: one.bound) for index in range(0, len(inner), size)
+        min(inner[index : index + size], key=lambda each: each.bound) for index in range(0, len(inner), size)
     ]
     return [measurements[0], *kept, measurements[-1]]
 
 
 def _limits(measurements: Sequence[ClockOffset]) -> tuple[list[_Point], list[_Point]]:
-    """The lower and the upper limits of measurements, loosened by rounding errors."""
+    """Return the lower and the upper limits of measurements, widened by rounding errors."""
     lows, highs = [], []
-    for one in measurements:
-        bound = one.bound + _ROUNDING + math.ulp(one.offset)
-        lows.append((one.measured_at, one.offset - bound))
-        highs.append((one.measured_at, one.offset + bound))
+    for each in measurements:
+        bound = each.bound + _ROUNDING + math.ulp(each.offset)
+        lows.append((each.measured_at, each.offset - bound))
+        highs.append((each.measured_at, each.offset + bound))
     return lows, highs
 
 
 def _possible_rates(
     lows: Sequence[_Point], highs: Sequence[_Point], drift_limit: float, wander: float
 ) -> Interval | None:
-    """All rates r for which offset minus r times t passes through all intervals, up to ``wander``.
+    """Return all rates r for which offset minus r times t passes through all intervals, up to ``wander``.
 
     Every lower limit against every upper one: low_i + r (t_j - t_i) - wander |t_j - t_i| <= high_j.
     """
@@ -469,10 +453,10 @@ def _possible_rates(
 
 
 def _lowest_top(sides: Sequence[_Side], rates: Interval) -> float:
-    """The minimum over the rates of the greatest of several straight lines: exact, in a few steps.
+    """Return the minimum over the rates of the maximum of several straight lines: exact, in a few steps.
 
-    The greatest of lines is convex. Between a place where it falls and one where it rises, the lines that
-    are on top there cross; a line above that crossing takes the place of one of the two.
+    The maximum of lines is convex. Between a rate where it falls and one where it rises, the lines that
+    are the maximum there cross; a line above that crossing replaces one of the two.
     """
 
     def top(rate: float) -> tuple[float, float]:

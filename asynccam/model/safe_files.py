@@ -1,9 +1,9 @@
-"""Files of a directory that somebody else may have made, such as a take's, opened without following links.
+"""Files of a directory that another user may have made, such as a take's, opened without following links.
 
 Within `confined`, everything that is opened here lies below one directory: a path is walked one directory at
 a time, each opened relative to the one before it and never through a symbolic link (POSIX ``openat`` with
-``O_NOFOLLOW``). So a link that appears between a check and the use of a path leads nowhere. All of it blocks,
-and is for use in a thread; `confined` reaches threads that run in a copy of the context.
+``O_NOFOLLOW``). So a link that appears between a check and the use of a path has no effect. Everything here
+blocks and is for use in a thread; `confined` also applies to threads that run in a copy of the context.
 """
 
 import errno
@@ -33,10 +33,10 @@ UNFINISHED: Final = ".new"
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """A directory that files are to stay in.
+    """A directory that files must be in.
 
     Attributes:
-        given: As it was named; links on the way to it are followed once, by `of`.
+        given: Its path as given; links in it are followed once, by `of`.
         real: The same without links.
     """
 
@@ -45,7 +45,7 @@ class Root:
 
     @classmethod
     def of(cls, directory: Path) -> "Root":
-        """The directory as it is now; one that does not exist fails when something in it is opened.
+        """Resolve a directory; one that does not exist fails when a file in it is opened.
 
         Raises:
             OSError: The path cannot be resolved.
@@ -57,7 +57,7 @@ class Root:
             raise OSError(errno.EINVAL, str(error), str(directory)) from None
 
     def locate(self, path: Path) -> Path:
-        """Return the place of a path in this directory, without links on the way to the directory.
+        """Return a path in this directory, without links on the way to the directory.
 
         Raises:
             OSError: The path leads out of the directory.
@@ -76,9 +76,9 @@ _CONFINED: ContextVar[Root | None] = ContextVar("directory that files are confin
 
 @contextmanager
 def confined(root: Root | None) -> Iterator[None]:
-    """For the block, open files below a directory only and follow no link in it; None lifts that.
+    """Open only files below a directory in the block, and follow no link in it; None lifts that.
 
-    Tasks that are begun in the block, and threads that run in a copy of its context, are confined too.
+    Tasks that are created in the block, and threads that run in a copy of its context, are confined too.
     """
     token = _CONFINED.set(root)
     try:
@@ -90,12 +90,8 @@ def confined(root: Root | None) -> Iterator[None]:
 class Folder:
     """A directory held open, and the files in it; names are single path components.
 
-    Confined, links are refused, and so are files that have another name outside of the directory. Not
-    confined, the directory and files that are read may be links, as for any path a person names.
-
-    Args:
-        path: The directory.
-        make: Whether to make it, and those above it, if it is missing.
+    If `confined`, links are refused, and so are files with a second name outside of the directory. Otherwise
+    the directory and files that are read may be links. With ``make``, missing directories are created.
 
     Raises:
         OSError: It cannot be opened, or a link or ``..`` would have to be followed.
@@ -129,7 +125,7 @@ class Folder:
         self.close()
 
     def close(self) -> None:
-        """Let go of the directory; harmless when called twice."""
+        """Close the directory; harmless when called twice."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
@@ -141,10 +137,10 @@ class Folder:
             OSError: It cannot be opened, is a link that may not be followed, or is not a regular file:
                 ``EINVAL`` for a directory, a pipe, a socket or a device.
         """
-        flags |= _CLOEXEC | _BINARY | _NONBLOCK  # a pipe that nobody writes to would wait for good
+        flags |= _CLOEXEC | _BINARY | _NONBLOCK  # a pipe without a writer would block
         if self._strict or flags & os.O_CREAT:
             flags |= _NOFOLLOW
-        with suppress(FileNotFoundError):  # before it is opened: opening a device may do something
+        with suppress(FileNotFoundError):  # before opening it: opening a device may have effects
             self._check(name, self.status(name, follow=not flags & _NOFOLLOW))
         fd = _open(*self._at(name), flags, mode, **self._beside)
         try:
@@ -155,11 +151,11 @@ class Folder:
         return fd
 
     def create(self, name: str, mode: int = 0o666) -> int:
-        """Make a file that is not there, open for reading and writing.
+        """Create a new file, open for reading and writing.
 
         Raises:
-            FileExistsError: There is something of that name, a link included.
-            OSError: It cannot be made.
+            FileExistsError: The name exists, also as a link.
+            OSError: It cannot be created.
         """
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _NOFOLLOW | _CLOEXEC | _BINARY
         return _open(*self._at(name), flags, mode, **self._beside)
@@ -172,7 +168,7 @@ class Folder:
             raise FileNotFoundError(errno.ENOENT, str(error), name) from None
 
     def exists(self, name: str) -> bool:
-        """Return whether a name is taken, by whatever it is."""
+        """Return whether a name exists, of a file or anything else."""
         try:
             self.status(name)
         except FileNotFoundError:
@@ -180,7 +176,7 @@ class Folder:
         return True
 
     def find(self, name: str) -> os.stat_result | None:
-        """Return the status of a regular file; None for anything else, links included, and for nothing."""
+        """Return the status of a regular file; None for anything else, links included, or nothing."""
         try:
             found = self.status(name)
         except FileNotFoundError:
@@ -188,7 +184,7 @@ class Folder:
         return found if stat.S_ISREG(found.st_mode) else None
 
     def files(self) -> dict[str, os.stat_result]:
-        """Return the regular files by name, in the order of their names; links are passed over.
+        """Return the regular files, ordered by name, without links.
 
         Raises:
             OSError: The directory cannot be listed.
@@ -203,14 +199,14 @@ class Folder:
             os.unlink(*self._at(name), **self._beside)
 
     def replace(self, name: str, target: str) -> None:
-        """Give a file another name; what had that name is gone, and a link is not followed."""
+        """Rename a file over whatever has that name; a link is not followed."""
         if _HAS_DIR_FD:
             os.replace(name, target, src_dir_fd=self._fd, dst_dir_fd=self._fd)
         else:
             (self.path / name).replace(self.path / target)
 
     def rename_new(self, name: str, target: str) -> None:
-        """Give a file another name in one step, never over another.
+        """Rename a file in one step, never over another.
 
         Raises:
             FileExistsError: The name is taken; nothing has changed.
@@ -234,12 +230,12 @@ class Folder:
             self.remove(name)
 
     def write_new(self, name: str, data: bytes, *, mode: int | None = None) -> None:
-        """Replace a file in one step, synced to disk: a reader sees the old one or the new.
+        """Replace a file in one step, synced to disk: a reader gets the old or the new content.
 
         A file that is there keeps its permissions; a new one gets ``mode``, or what the umask leaves.
 
         Raises:
-            OSError: The disk refuses; the old file is untouched.
+            OSError: It cannot be written; the old file is unchanged.
         """
         old = self.find(name)
         if old is not None:
@@ -263,7 +259,7 @@ class Folder:
             raise
 
     def sync(self) -> None:
-        """Make what was done to names survive a power cut, where the system offers that."""
+        """Sync the directory, so that its names survive a power cut, if the system supports that."""
         if not _HAS_DIR_FD:
             return
         fd = os.open(".", os.O_RDONLY | _DIRECTORY | _CLOEXEC, dir_fd=self._fd)
@@ -282,10 +278,10 @@ class Folder:
         return {"dir_fd": self._fd} if _HAS_DIR_FD else {}
 
     def _at(self, name: str) -> tuple[str]:
-        """Return a name as the system's calls take it beside `_beside`.
+        """Return a name as the argument of system calls, with `_beside`.
 
         Raises:
-            OSError: It is not one path component.
+            OSError: The name is not one path component.
         """
         if name in ("", ".", "..") or "/" in name or (os.sep != "/" and set(name) & {os.sep, ":"}):
             raise OSError(errno.EINVAL, "it is not the name of a file", name)
@@ -301,7 +297,7 @@ class Folder:
             os.close(fd)
 
     def _check(self, name: str, status: os.stat_result) -> None:
-        """See that what was found is a file of this directory."""
+        """Raise an error unless the status is that of a file of this directory."""
         path = str(self.path / name)
         if stat.S_ISLNK(status.st_mode):
             raise OSError(errno.ELOOP, "it is a symbolic link, which is not followed here", path)
@@ -311,9 +307,9 @@ class Folder:
             raise OSError(errno.EMLINK, "it is also a file outside of its directory (a hard link)", path)
 
     def _count(self, status: os.stat_result) -> int:
-        """Names that a file has in this directory: a download that was killed may have left it two."""
+        """Return how many names a file has in this directory: a killed download may have left it two."""
         inode = (status.st_dev, status.st_ino)
-        return sum((one.st_dev, one.st_ino) == inode for one in self.files().values())
+        return sum((each.st_dev, each.st_ino) == inode for each in self.files().values())
 
 
 def open_file(path: Path, flags: int = os.O_RDONLY) -> int:
@@ -368,7 +364,7 @@ def _open(path: str | Path, flags: int, mode: int = 0o777, **options: Any) -> in
 
 
 def _walk(place: Path, *, make: bool) -> int:
-    """Open a directory from the root of the file system on, through no link."""
+    """Open a directory, step by step from the root of the file system, through no link."""
     fd = os.open(place.anchor, _PASSING)
     try:
         for part in place.parts[1:]:
@@ -397,7 +393,7 @@ def _step(part: str, fd: int, place: Path) -> int:
 
 
 def _check_way(root: Path, place: Path, *, make: bool) -> None:
-    """Do by checks what `_walk` does for certain, where the system opens nothing relative to a directory."""
+    """Check for links as `_walk` does, if the system cannot open relative to a directory (not race-free)."""
     way = root
     for part in place.relative_to(root).parts:
         way /= part

@@ -327,7 +327,7 @@ def sntp_exchange(reply: sntp.SntpReply, anchor: float, sent: float, received: f
         sntp.signed_difference(reply.sent, origin),
     )
     allowed = _TOLERANCE + 2 * reply.precision
-    if exchange.on_the_way < -allowed:
+    if exchange.network_time < -allowed:
         worked = sntp.signed_difference(reply.sent, reply.received)
         raise RemoteProtocolError(
             f"the time server claims {worked:g} s of work in an exchange of {received - sent:g} s"
@@ -376,7 +376,7 @@ class _Measurement:
         return ClockOffset(
             found.interval.middle,
             found.interval.bound,
-            max(0.0, min(exchange.on_the_way for exchange in self._exchanges)),
+            max(0.0, min(exchange.network_time for exchange in self._exchanges)),
             self.samples,
             self._wall + found.at,
             resolution=resolution,

@@ -1,7 +1,7 @@
 """Recorders that run GStreamer as a subprocess, and verdicts on the files."""
 
 from asynccam.model.coverage import EarlyEnd, LateBegin
-from asynccam.model.frames import FrameTime
+from asynccam.model.info import FrameTime
 from asynccam.recording.events import (
     EndReason,
     Gap,

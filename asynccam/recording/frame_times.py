@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from asynccam.errors import NotFoundError, StorageError, UsageError
-from asynccam.model.frames import FrameTime
+from asynccam.model.info import FrameTime
 from asynccam.recording.containers.frames import read_frames
 from asynccam.recording.containers.reader import AbortedError, FileView, NoTimesError
 from asynccam.runtime.tasks import finish

@@ -1,6 +1,6 @@
-"""Alignment: where in each camera's files the stretch lies that all of them recorded. See docs/aligning.md.
+"""Alignment: the position in each camera's files of the time that all cameras recorded. See docs/aligning.md.
 
-Computed from a manifest, and from the times of the frames where the files are at hand.
+Computed from a manifest, and from the times of the frames if the files can be read.
 """
 
 import asyncio
@@ -11,8 +11,7 @@ from typing import Final, Literal, Self
 from pydantic import Field, ValidationError
 
 from asynccam.errors import StorageError, UsageError
-from asynccam.model.frames import FrameTimeReader
-from asynccam.model.info import DRIFT_LIMIT
+from asynccam.model.info import DRIFT_LIMIT, FrameTimeReader
 from asynccam.model.manifest import (
     CameraRecord,
     FileRecord,
@@ -32,7 +31,7 @@ from asynccam.take.manifest_store import ALIGNMENT_NAME
 from asynccam.take.timing import infer_first_frames
 
 ALIGNMENT_VERSION: Final = 1
-_MOST_BYTES: Final = 64 << 20
+_MAX_BYTES: Final = 64 << 20
 
 
 class CutPoint(Record):
@@ -58,7 +57,7 @@ class CutPoint(Record):
 
 
 class AlignedFile(Record):
-    """One video file on the common time."""
+    """One video file with its time by this computer's clock."""
 
     path: str = Field(description="Relative to the take's directory, with forward slashes.")
     begins_at: Moment = Field(description="Time of its first frame, by this computer's clock.")
@@ -83,12 +82,12 @@ class AlignedFile(Record):
 
     @property
     def ends(self) -> float:
-        """Unix seconds of its end."""
+        """End of the file, Unix seconds."""
         return self.begins_at.unix + self.duration
 
 
 class AlignedCamera(Record):
-    """One camera's files on the common time."""
+    """One camera's files with their times by this computer's clock."""
 
     id: str = Field(description="As in the manifest.")
     name: str = Field(description="As in the manifest.")
@@ -99,7 +98,9 @@ class AlignedCamera(Record):
         default_factory=list, description="Sources of all evidence on its first frame, as in the manifest."
     )
     contradictions: list[str] = Field(default_factory=list, description="As in the manifest.")
-    bound: float | None = Field(default=None, description="Of its first frame's time, in seconds.")
+    bound: float | None = Field(
+        default=None, description="Uncertainty of its first frame's time, in seconds."
+    )
     drift: float = Field(
         default=0.0, description="Seconds per second by which its files may run fast or slow; part of bounds."
     )
@@ -128,7 +129,7 @@ class AlignedCamera(Record):
 
 
 class Window(Record):
-    """The stretch that every aligned camera recorded."""
+    """The time that every aligned camera recorded."""
 
     begins_at: Moment = Field(description="The latest first frame of any camera.")
     seconds: float = Field(description="Until the earliest end of any camera.")
@@ -136,42 +137,42 @@ class Window(Record):
 
 
 class Alignment(Record):
-    """Where each camera's files have to be cut to begin at the same moment."""
+    """Positions at which each camera's files have to be cut to begin at the same moment."""
 
     format: Literal["asynccam-alignment"] = "asynccam-alignment"
     version: int = ALIGNMENT_VERSION
     take: str = Field(description="Name of the take.")
-    window: Window | None = Field(default=None, description="Null if no stretch is common to all.")
+    window: Window | None = Field(default=None, description="Null if no time is common to all.")
     cameras: list[AlignedCamera] = Field(default_factory=list, description="In the manifest's order.")
 
     def at(
         self, seconds: float, times: Mapping[str, FrameTimes] | None = None
     ) -> Mapping[str, CutPoint | None]:
-        """Where a moment lies in each camera's recording; None for one that has no picture then.
+        """Return the position of a moment in each camera's recording; None for one without a picture then.
 
         Args:
-            seconds: From the window's beginning.
-            times: Of `read_frame_times`; without them no frame is named.
+            seconds: Seconds from the beginning of the window.
+            times: Result of `read_frame_times`; without it the positions have no frames.
 
         Raises:
             UsageError: There is no common window.
         """
         if self.window is None:
-            raise UsageError(f"take {self.take} has no stretch that its cameras share")
+            raise UsageError(f"take {self.take} has no time that all its cameras recorded")
         moment = self.window.begins_at.unix + seconds
         return {
             camera.id: _point(camera.files, moment, (times or {}).get(camera.id)) for camera in self.cameras
         }
 
     def to_bytes(self) -> bytes:
-        """As it is written to ``align.json``."""
+        """Return the alignment as it is written to ``align.json``."""
         return record_bytes(self)
 
     async def save(self, directory: Path) -> Path:
         """Write ``align.json`` into a take's directory, in one step.
 
         Raises:
-            StorageError: The disk refuses.
+            StorageError: It cannot be written.
         """
         await on_disk(_save, directory, self.to_bytes())
         return directory / ALIGNMENT_NAME
@@ -181,7 +182,7 @@ class Alignment(Record):
         """Read ``align.json``, or the one in a take's directory.
 
         Raises:
-            StorageError: It cannot be read, or is none.
+            StorageError: It cannot be read, or is not an alignment.
         """
         where = Path(directory)
         try:
@@ -190,9 +191,9 @@ class Alignment(Record):
         except OSError as error:
             raise StorageError(f"cannot read the alignment in {where}: {error.strerror or error}") from error
         except ValidationError as error:
-            raise StorageError(f"{where} holds no alignment: {error.errors()[0]['msg']}") from None
+            raise StorageError(f"{where} is not an alignment: {error.errors()[0]['msg']}") from None
         except ValueError as error:
-            raise StorageError(f"{where} holds no alignment: {error}") from None
+            raise StorageError(f"{where} is not an alignment: {error}") from None
 
 
 async def read_frame_times(
@@ -201,13 +202,13 @@ async def read_frame_times(
     """Read the times of the frames of every camera in a take, one file after another.
 
     Args:
-        manifest: The take's; it is left as it is.
-        directory: The take's.
+        manifest: Manifest of the take; not changed.
+        directory: The take's directory.
         read: Reads one file: `asynccam.recording.frame_times`.
 
     Returns:
-        By the cameras' ids; cameras with pictures only are left out. A file that cannot be read is told in
-        `FrameTimes.problem`.
+        Frame times by camera id, without cameras that have pictures only. A file that cannot be read is
+        reported in `FrameTimes.problem`.
     """
     copy = manifest.model_copy(deep=True)
     infer_first_frames(copy)
@@ -219,15 +220,15 @@ async def read_frame_times(
 
 
 def align_take(manifest: Manifest, times: Mapping[str, FrameTimes] | None = None) -> Alignment:
-    """Compute where each camera's files have to be cut; the manifest is left as it is.
+    """Compute where each camera's files have to be cut; the manifest is not changed.
 
-    A camera that cannot be placed in time, or has no video here, says why in ``problem`` and does
-    not narrow the window.
+    A camera whose times are unknown, or without a downloaded video, has a ``problem`` and does not narrow the
+    window.
 
     Args:
-        manifest: The take's.
-        times: Of `read_frame_times`. Without them cut points are in seconds only, since a mean frame rate
-            does not tell which frame that is: phones drop frames, and many streams have no constant rate.
+        manifest: Manifest of the take.
+        times: Result of `read_frame_times`. Without it cut points are in seconds only: the mean frame rate
+            does not say which frame that is, since phones drop frames and many streams have no constant rate.
     """
     copy = manifest.model_copy(deep=True)
     infer_first_frames(copy)
@@ -241,7 +242,7 @@ def align_take(manifest: Manifest, times: Mapping[str, FrameTimes] | None = None
     ends = min(camera.files[-1].ends for camera in placed)
     if ends <= begins:
         for camera in placed:
-            camera.problem = "it has no stretch in common with all others"
+            camera.problem = "it has no time in common with all others"
         return alignment
     for camera in placed:
         frames = known.get(camera.id)
@@ -258,10 +259,9 @@ def align_take(manifest: Manifest, times: Mapping[str, FrameTimes] | None = None
 
 
 def _cut_bound(camera: AlignedCamera, until: float) -> float:
-    """How far any frame of the window may be from its stated time.
+    """Return how far any frame of the window may be from its stated time.
 
-    A file that runs fast or slow is the further off the longer it has run; the frame that stands for a moment
-    is up to an interval away from it.
+    Drift grows with the time a file has run; the frame nearest to a moment is up to an interval away from it.
     """
     return (
         max(
@@ -273,9 +273,9 @@ def _cut_bound(camera: AlignedCamera, until: float) -> float:
 
 
 def _drift(record: CameraRecord) -> tuple[float, bool]:
-    """By how much a camera's files may run fast or slow, and whether that is known."""
+    """Return by how much a camera's files may run fast or slow, and whether that was measured."""
     if any(file.source == "local" for file in record.files):
-        # Time stamps are given by a recorder here: by this computer's own clock, or by that of a sender.
+        # A recorder here stamps frames by this computer's clock, or keeps the stamps of a sender.
         return record.frame_drift, record.frame_drift == 0.0
     clock = record.clock
     if clock is None or clock.drift is None or clock.drift_bound is None or not clock.consistent:
@@ -285,78 +285,85 @@ def _drift(record: CameraRecord) -> tuple[float, bool]:
 
 
 def _camera(record: CameraRecord, times: FrameTimes | None) -> AlignedCamera:
-    here = [file for file in record.files if file.state is FileState.ARRIVED and file.path]
     videos = videos_of(record)
     drift, measured = _drift(record)
     camera = AlignedCamera(
         id=record.id,
         name=record.name,
         source=record.first_frame_source or ("seen" if record.first_frame_at else None),
-        evidence=list(dict.fromkeys(one.source for one in record.evidence)),
+        evidence=list(dict.fromkeys(piece.source for piece in record.evidence)),
         contradictions=record.contradictions,
         bound=record.first_frame_bound,
         drift=drift,
         drift_measured=measured,
-        pictures=[file.path or "" for file in here if is_picture(file)],
+        pictures=[
+            file.path
+            for file in record.files
+            if file.state is FileState.ARRIVED and file.path and is_picture(file)
+        ],
         gaps=record.gaps,
     )
     if record.kind == "still":
-        camera.problem = "" if camera.pictures else "its picture is not here"
+        camera.problem = "" if camera.pictures else "its picture was not downloaded"
     elif not videos:
-        camera.problem = "none of its videos is here"
+        camera.problem = "no video of it was downloaded"
     elif record.first_frame_at is None:
-        camera.problem = "nothing tells when its first frame was"
+        camera.problem = "the time of its first frame is unknown"
     elif times is not None and len(times.files) == len(videos):
         camera.files = _timed(times)
         camera.frames_problem = times.problem
-        # The rate that was measured is in the times already.
+        # The measured rate is part of the times already.
         camera.drift = times.drift
         camera.frame_interval = max((file.longest for file in times.files), default=0.0)
     else:
-        # Without times of all files the manifest tells how long each is.
+        # Without times of all files, by the lengths in the manifest.
         if times is not None:
             camera.frames_problem = times.problem
         first, bound = record.first_frame_at.unix, record.first_frame_bound or 0.0
         camera.files = _placed(videos, first, bound, drift, record.gaps)
         camera.frame_interval = max((1 / file.fps for file in camera.files if file.fps), default=0.0)
         if len(camera.files) < len(videos):
-            camera.problem = f"nobody knows how long {videos[len(camera.files)].name} is"
+            camera.problem = f"the length of {videos[len(camera.files)].name} is unknown"
     return camera
 
 
 def _placed(
     videos: Sequence[FileRecord], first: float, bound: float, drift: float, gaps: Sequence[GapRecord]
 ) -> list[AlignedFile]:
-    """Each file's place in time: one after the other, but after a restart where its gap ended.
+    """Place the files one after the other, but after a restart where its gap ended.
 
-    A file follows the one before it within a frame, which widens the bound, as does how fast or slow that
-    one may have run. What follows a file of unknown length has no place.
+    A file follows the one before it within a frame, which widens the bound, as does the drift of that one.
+    Files after one of unknown length are left out.
     """
     lengths: list[float] = []
     for video in videos:
         if video.verdict is None or not video.verdict.duration or not video.verdict.frames:
             break
         lengths.append(video.verdict.duration)
-    begun = restarts(lengths, first, gaps)
+    restarted = restarts(lengths, first, gaps)
     placed: list[AlignedFile] = []
-    begins, spread = first, bound
-    for number, (video, length) in enumerate(zip(videos, lengths, strict=False)):
+    begins, total_bound = first, bound
+    for index, (video, length) in enumerate(zip(videos, lengths, strict=False)):
         frames = video.verdict.frames if video.verdict else None
         fps = frames / length if frames else None
-        if number in begun:
-            begins, spread = begun[number], bound
+        if index in restarted:
+            begins, total_bound = restarted[index], bound
         placed.append(
             AlignedFile(
-                path=video.path or "", begins_at=Moment.of(begins), bound=spread, duration=length, fps=fps
+                path=video.path or "",
+                begins_at=Moment.of(begins),
+                bound=total_bound,
+                duration=length,
+                fps=fps,
             )
         )
         begins += length
-        spread += (1 / fps if fps else 0.0) + drift * length
+        total_bound += (1 / fps if fps else 0.0) + drift * length
     return placed
 
 
 def _timed(times: FrameTimes) -> list[AlignedFile]:
-    """Each file's place in time by the times of its frames."""
+    """Return the files, placed by the times of their frames."""
     return [
         AlignedFile(
             path=file.path,
@@ -374,26 +381,26 @@ def _timed(times: FrameTimes) -> list[AlignedFile]:
 def _point(
     files: Sequence[AlignedFile], moment: float, times: FrameTimes | None, *, last: bool = False
 ) -> CutPoint | None:
-    """The place of a moment, None in a gap; the very end of a file is in it only for ``last``."""
+    """Return the position of a moment, None in a gap; for ``last`` also the very end of a file."""
     for file in files:
         offset = moment - file.begins_at.unix
         if offset >= -ROUNDING and (offset < file.duration or (last and offset <= file.duration + ROUNDING)):
             offset = max(0.0, offset)
-            return _named(file, offset, times, last=last)
+            return _cut_point(file, offset, times, last=last)
     return None
 
 
-def _named(file: AlignedFile, offset: float, times: FrameTimes | None, *, last: bool) -> CutPoint:
-    """A place in a file with its frame, if the times of its frames are known."""
+def _cut_point(file: AlignedFile, offset: float, times: FrameTimes | None, *, last: bool) -> CutPoint:
+    """Return a position in a file with its frame, if the times of its frames are known."""
     point = CutPoint(file=file.path, offset=offset)
-    timed = None if times is None else next((one for one in times.files if one.path == file.path), None)
+    timed = None if times is None else next((each for each in times.files if each.path == file.path), None)
     if timed is None:
         return point
     frame = timed.nearest(timed.begins_at + offset)
     point.frame, point.frame_time, point.frame_bound = frame.index, frame.time, frame.bound
     point.frame_offset = frame.at - timed.begins_at
     if last and file.duration - offset < abs(offset - point.frame_offset):
-        # Nearer to the end of the last frame than to any frame's begin: nothing is left behind it.
+        # Nearer to the end of the last frame than to any frame's begin: the whole file is before it.
         point.frame, point.frame_offset = len(timed), file.duration
         point.frame_time = timed.first_time + timed.length
     return point
@@ -408,4 +415,4 @@ def _save(directory: Path, data: bytes) -> None:
 def _read(where: Path) -> bytes:
     file = where / ALIGNMENT_NAME if where.is_dir() else where
     with confined(Root.of(file.parent)):
-        return read_file(file, _MOST_BYTES)
+        return read_file(file, _MAX_BYTES)

@@ -1,6 +1,6 @@
-"""Frames of a camera's recording on the common time: which frame of which file was at which instant.
+"""Times of the frames of a camera's recording, by this computer's clock. See docs/aligning.md.
 
-Read from the files themselves, by the presentation times of their frames. See docs/aligning.md.
+Read from the files themselves, by the presentation times of their frames.
 """
 
 import asyncio
@@ -16,35 +16,33 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from asynccam.errors import AsynccamError
-from asynccam.model.frames import FrameTime, FrameTimeReader
-from asynccam.model.info import DRIFT_LIMIT
+from asynccam.model.info import DRIFT_LIMIT, FrameTime, FrameTimeReader
 from asynccam.model.intervals import WANDER
 from asynccam.model.manifest import CameraRecord, FileRecord, FileState, GapRecord
 from asynccam.model.safe_files import Root, confined, open_file
 
 ASSUMED_DRIFT: Final = DRIFT_LIMIT
-"""Seconds per second by which the clock of a device's frames is assumed to run apart from this computer's
-where the device's clock was not measured often enough to know it."""
+"""Seconds per second that a device's frames are assumed to drift, if its clock was measured too seldom."""
 ARRIVALS: Final = 64
-"""Frames at the beginning whose arrival is held against when they were made: so few that no drift matters."""
+"""First frames whose arrival is compared with when they were made: so few that drift does not matter."""
 ROUNDING: Final = 1e-6
 """Seconds lost where Unix seconds are added up."""
-_GOES_ON: Final = 4
-"""Frame intervals within which a file's times go on from those of the file before it."""
-_PICTURES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+_CONTINUES_WITHIN: Final = 4
+"""Frame intervals within which a file's times continue those of the file before it."""
+_PICTURE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 
 @dataclass(frozen=True, slots=True)
 class TimedFrame:
-    """One frame on the common time.
+    """One frame with its time by this computer's clock.
 
     Attributes:
         file: Its file, relative to the take's directory, with forward slashes.
-        index: Its number in the file, from 0, in the order in which frames are shown.
-        time: Its presentation time in the file, in seconds.
+        index: Index in the file, in the order of presentation.
+        time: Presentation time in the file, in seconds.
         at: When it was, Unix seconds of this computer's clock.
         bound: The frame was at ``at`` plus or minus this, in seconds.
-        duration: Seconds until the next frame of the file, or None for the last where nothing says it.
+        duration: Seconds until the next frame of the file; None for a last one without a duration.
     """
 
     file: str
@@ -56,12 +54,12 @@ class TimedFrame:
 
 
 class TimedFile:
-    """The frames of one file on the common time; eight bytes a frame.
+    """Frames of one file with their times by this computer's clock; eight bytes a frame.
 
     Attributes:
         path: Relative to the take's directory, with forward slashes.
         begins_at: When its first frame was, Unix seconds.
-        bound: Of that, in seconds.
+        bound: Uncertainty of ``begins_at``, in seconds.
         first_time: Presentation time of the first frame in the file.
         length: Seconds from the first frame to the end of the last one, by the clock of the file.
         interval: Seconds between two frames, at the end or on average, whichever is longer.
@@ -73,22 +71,22 @@ class TimedFile:
         self.path = path
         self.begins_at = self.bound = 0.0
         self._frames = frames
-        self._pace = 1.0
+        self._speed = 1.0
         self._drift = 0.0
         times = frames.times
         self.first_time: float = times[0]
-        whole: float = times[-1] - times[0]
+        span: float = times[-1] - times[0]
         last = times[-1] - times[-2] if len(times) > 1 else 0.0
-        mean = whole / (len(times) - 1) if len(times) > 1 else 0.0
+        mean = span / (len(times) - 1) if len(times) > 1 else 0.0
         self.interval: float = max(frames.last_duration or last, mean)
         self.longest: float = max(
             (after - before for before, after in pairwise(times)), default=self.interval
         )
         self.resolution = frames.resolution
-        self.length: float = whole + (frames.last_duration if frames.last_duration is not None else last)
+        self.length: float = span + (frames.last_duration if frames.last_duration is not None else last)
 
     def __len__(self) -> int:
-        """Number of frames that have an instant."""
+        """Return the number of frames that have a time."""
         return len(self._frames.times)
 
     def __iter__(self) -> Iterator[TimedFrame]:
@@ -96,8 +94,8 @@ class TimedFile:
 
     @property
     def ends_at(self) -> float:
-        """When the last frame ends, Unix seconds."""
-        return self.begins_at + self.length / self._pace
+        """End of the last frame, Unix seconds."""
+        return self.begins_at + self.length / self._speed
 
     @property
     def last_time(self) -> float:
@@ -106,19 +104,12 @@ class TimedFile:
         return time
 
     def place(self, begins_at: float, bound: float, rate: float, drift: float) -> None:
-        """Put the file at its place in time.
-
-        Args:
-            begins_at: When its first frame was, Unix seconds.
-            bound: Of that.
-            rate: Seconds per second by which the file's clock runs faster than this computer's.
-            drift: Of that, the bound.
-        """
+        """Set when the first frame was, and by how much the file's clock runs faster, each with its bound."""
         self.begins_at, self.bound = begins_at, bound
-        self._pace, self._drift = 1.0 + rate, drift
+        self._speed, self._drift = 1.0 + rate, drift
 
     def frame(self, index: int) -> TimedFrame:
-        """Return a frame by its number.
+        """Return a frame by its index.
 
         Raises:
             IndexError: There is no such frame.
@@ -127,18 +118,18 @@ class TimedFile:
         if not 0 <= index < len(frames.times):
             raise IndexError(f"{self.path} has no frame {index}")
         time: float = frames.times[index]
-        elapsed = (time - self.first_time) / self._pace
+        elapsed = (time - self.first_time) / self._speed
         bound = self.bound + elapsed * self._drift + (frames.resolution if index else 0.0)
-        if frames.loose is not None:
-            bound += frames.loose[index]
+        if frames.errors is not None:
+            bound += frames.errors[index]
         is_last = index + 1 == len(frames.times)
         duration = frames.last_duration if is_last else frames.times[index + 1] - time
         return TimedFrame(self.path, index, time, self.begins_at + elapsed, bound, duration)
 
     def nearest(self, instant: float) -> TimedFrame:
-        """Return the frame nearest to an instant; of two equally near, the earlier."""
+        """Return the frame nearest to a time in Unix seconds; of two equally near, the earlier."""
         times = self._frames.times
-        wanted = self.first_time + (instant - self.begins_at) * self._pace
+        wanted = self.first_time + (instant - self.begins_at) * self._speed
         after = min(bisect_left(times, wanted), len(times) - 1)
         if after and wanted - times[after - 1] <= times[after] - wanted + ROUNDING:
             after -= 1
@@ -146,12 +137,12 @@ class TimedFile:
 
 
 class FrameTimes:
-    """All frames of one camera's recording on the common time.
+    """All frames of one camera's recording, with their times by this computer's clock.
 
     Attributes:
         camera: The camera's id.
-        files: Its videos in order, as far as they have a place in time.
-        problem: Why some frames have no instant, in words; ``""`` if all have one.
+        files: Its videos in order, as far as their times are known.
+        problem: Why some frames have no time, in words; ``""`` if all have one.
         drift: Seconds per second by which bounds grow with the distance from the first frame.
     """
 
@@ -173,7 +164,7 @@ class FrameTimes:
         drift: float | None = None,
         arrivals: FrameTimeReader | None = None,
     ) -> "FrameTimes":
-        """Read the times of a camera's frames from its files, off the loop, eight bytes a frame.
+        """Read the times of a camera's frames from its files, in threads, eight bytes a frame.
 
         The first frame is taken from the record, with its bound. The bound grows with the distance from the
         first frame: by the drift that was measured between the device's clock and this computer's, or by
@@ -181,20 +172,19 @@ class FrameTimes:
         sender (``frame_drift`` in the record).
 
         Args:
-            record: Of the camera, with the time of its first frame.
-            directory: The take's.
+            record: Record of the camera, with the time of its first frame.
+            directory: The take's directory.
             read: Reads one file, as `asynccam.recording.frame_times` does.
-            drift: Seconds per second by which the clock that ``read`` gives may run apart from this
-                computer's, instead of what is said above.
-            arrivals: Reads when the same frames arrived, where ``read`` gives when a device made them: the
-                recording's own times. A first frame that waited at the device does not make all others late
-                then; the one that took the shortest of the first `ARRIVALS` tells.
+            drift: Seconds per second by which the clock of ``read`` may drift, instead of the above.
+            arrivals: Reads when the same frames arrived, if ``read`` returns when a device made them: the
+                recording's own times. The shortest delay of the first `ARRIVALS` frames then counts, so that
+                a first frame that waited at the device does not make all others late.
 
         Returns:
-            What could be placed; a file that cannot be read, and those behind it, are told in ``problem``.
+            The frames up to a file that cannot be read, which is reported in ``problem``.
         """
         if record.first_frame_at is None:
-            return cls(record.id, (), "nothing tells when its first frame was")
+            return cls(record.id, (), "the time of its first frame is unknown")
         try:
             root = await asyncio.to_thread(Root.of, directory)
         except OSError as error:
@@ -212,7 +202,7 @@ class FrameTimes:
         arrivals: FrameTimeReader | None,
     ) -> "FrameTimes":
         """Do the work of `of_camera`, confined to the take's directory."""
-        videos = [one for one in videos_of(record) if one.path]
+        videos = videos_of(record)
         files: list[TimedFile] = []
         problem = ""
         for video in videos:
@@ -222,33 +212,30 @@ class FrameTimes:
             if problem:
                 break
         if not videos:
-            problem = "none of its videos is here"
-        waited = 0.0
+            problem = "no video of it was downloaded"
+        delay = 0.0
         if arrivals is not None and files:
-            waited, problem = await _waited(files[0], directory, arrivals, problem)
+            delay, problem = await _first_frame_delay(files[0], directory, arrivals, problem)
         rate, bound = (0.0, drift) if drift is not None else _clock_rate(record, videos)
-        _place(files, record, rate, bound, waited)
+        _place(files, record, rate, bound, delay)
         return cls(record.id, files, problem, drift=bound)
 
     def __iter__(self) -> Iterator[TimedFrame]:
         return (frame for file in self.files for frame in file)
 
     def __len__(self) -> int:
-        """Number of frames that have an instant."""
+        """Return the number of frames that have a time."""
         return sum(len(file) for file in self.files)
 
     def at(self, instant: float) -> TimedFrame | None:
-        """Return the frame nearest to an instant, or None where nothing was recorded.
+        """Return the frame nearest to a time in Unix seconds, or None where nothing was recorded.
 
-        The frame's own time is in its ``at``: in an outage within a file it may be far from the instant.
-
-        Args:
-            instant: Unix seconds of this computer's clock.
+        The frame's own time is in its ``at``: in an outage within a file it may be far from ``instant``.
         """
-        for number, file in enumerate(self.files):
+        for index, file in enumerate(self.files):
             if file.begins_at - ROUNDING <= instant < file.ends_at:
                 frame = file.nearest(instant)
-                following = self.files[number + 1] if number + 1 < len(self.files) else None
+                following = self.files[index + 1] if index + 1 < len(self.files) else None
                 if following is not None and following.begins_at - instant < instant - frame.at:
                     return following.frame(0)
                 return frame
@@ -257,38 +244,35 @@ class FrameTimes:
 
 def is_picture(file: FileRecord) -> bool:
     """Return whether a file is a still picture, by its name."""
-    return PurePosixPath(file.path or file.name).suffix.lower() in _PICTURES
+    return PurePosixPath(file.path or file.name).suffix.lower() in _PICTURE_SUFFIXES
 
 
 def videos_of(record: CameraRecord) -> list[FileRecord]:
-    """Return the videos of a camera that are here, in order."""
-    here = [file for file in record.files if file.state is FileState.ARRIVED and file.path]
-    return [file for file in here if not is_picture(file)]
+    """Return the videos of a camera that were downloaded, in order."""
+    arrived = [file for file in record.files if file.state is FileState.ARRIVED and file.path]
+    return [file for file in arrived if not is_picture(file)]
 
 
 def restarts(lengths: Sequence[float], first: float, gaps: Sequence[GapRecord]) -> dict[int, float]:
-    """Which files were begun after a gap, and when: the gap is where a file's end comes closest to it.
+    """Return when each file was begun after a gap, by index, from the seconds of all files.
 
-    Args:
-        lengths: Seconds of each file.
-        first: When the first one began, Unix seconds.
-        gaps: As in the manifest.
+    ``first`` is the begin of the first one, Unix seconds. A gap is after the file whose end is nearest to it.
     """
     found: dict[int, float] = {}
-    place, begins = 0, first
+    current, begins = 0, first
     for gap in gaps:
         if not gap.restarted or gap.ended_at is None:
             continue
         ends: list[float] = []
         moment = begins
-        for length in lengths[place:]:
+        for length in lengths[current:]:
             moment += length
             ends.append(moment)
         if len(ends) < 2:
             break
-        nearest = min(range(len(ends) - 1), key=lambda n: abs(ends[n] - gap.began_at.unix))
-        place += nearest + 1
-        begins = found[place] = gap.ended_at.unix
+        nearest = min(range(len(ends) - 1), key=lambda index: abs(ends[index] - gap.began_at.unix))
+        current += nearest + 1
+        begins = found[current] = gap.ended_at.unix
     return found
 
 
@@ -297,34 +281,34 @@ class _Frames:
     """Frames of one file that have a time.
 
     Attributes:
-        times: Their presentation times, which never fall.
-        loose: By how much each of these may be wrong, where a file gives some frames no time; else None.
-        last_duration: Seconds that the last one is shown, or None.
+        times: Presentation times, which never fall.
+        errors: Uncertainty of each time, if the file has frames without a time; else None.
+        last_duration: Seconds that the last frame is shown, or None.
         resolution: Step of the times.
     """
 
     times: "array[float]"
-    loose: "array[float] | None"
+    errors: "array[float] | None"
     last_duration: float | None
     resolution: float
 
 
 async def _read(video: FileRecord, path: Path, read: FrameTimeReader) -> tuple[_Frames | None, str]:
-    """The frames of a file, and why some or all are missing."""
+    """Return the frames of a file, and why some or all are missing."""
     try:
         size = await asyncio.to_thread(_size, path)
     except OSError as error:
         return None, f"{video.name} cannot be read: {error.strerror or error}"
     if video.size is not None and video.size != size:
         return None, f"{video.name} is not the file of this take: it has {size} bytes instead of {video.size}"
-    gathered = _Gatherer()
+    collected = _FrameCollector()
     try:
         async with aclosing(read(path)) as frames:
             async for frame in frames:
-                gathered.add(frame)
+                collected.add(frame)
     except AsynccamError as error:
         return None, str(error)
-    return gathered.finish(video.name)
+    return collected.finish(video.name)
 
 
 def _size(path: Path) -> int:
@@ -335,8 +319,8 @@ def _size(path: Path) -> int:
         os.close(fd)
 
 
-class _Gatherer:
-    """Takes the frames of a file in order, up to where its times go back."""
+class _FrameCollector:
+    """Collects the frames of a file in order, until its times go back."""
 
     def __init__(self) -> None:
         self._times: array[float] = array("d")
@@ -365,35 +349,35 @@ class _Gatherer:
     def finish(self, name: str) -> tuple[_Frames | None, str]:
         times, last = self._times, self._last
         if last is None:
-            return None, f"{name} tells the time of none of its frames"
+            return None, f"{name} has no time for any of its frames"
         if math.isnan(times[0]):
-            return None, f"{name} does not tell the time of its first frame"
+            return None, f"{name} has no time for its first frame"
         problem = ""
         if self._back is not None:
             problem = f"the times in {name} go back at frame {self._back}"
         elif last.index + 1 < len(times):
-            problem = f"{name} tells no time of its last {len(times) - last.index - 1} frames"
+            problem = f"{name} has no time for its last {len(times) - last.index - 1} frames"
         del times[last.index + 1 :]
-        return _Frames(times, self._between(), last.duration, self._resolution), problem
+        return _Frames(times, self._interpolate(), last.duration, self._resolution), problem
 
-    def _between(self) -> "array[float] | None":
-        """Put frames without a time evenly between those with one: nothing but their order is known."""
+    def _interpolate(self) -> "array[float] | None":
+        """Place frames without a time evenly between those with one: only their order is known."""
         times = self._times
         runs = [(begin, count) for begin, count in self._untimed if begin + count < len(times)]
         if not runs:
             return None
-        loose = array("d", bytes(8 * len(times)))
+        errors = array("d", bytes(8 * len(times)))
         for begin, count in runs:
             low, high = times[begin - 1], times[begin + count]
-            for number in range(count):
-                part = (number + 1) / (count + 1)
-                times[begin + number] = low + (high - low) * part
-                loose[begin + number] = (high - low) * max(part, 1 - part)
-        return loose
+            for index in range(count):
+                part = (index + 1) / (count + 1)
+                times[begin + index] = low + (high - low) * part
+                errors[begin + index] = (high - low) * max(part, 1 - part)
+        return errors
 
 
 def _clock_rate(record: CameraRecord, videos: Sequence[FileRecord]) -> tuple[float, float]:
-    """Seconds per second by which the clock of the files runs faster than this computer's, and the bound."""
+    """Return by how much the files' clock runs faster than this computer's, in s/s, and the bound."""
     if any(video.source == "local" for video in videos):
         return 0.0, record.frame_drift
     clock = record.clock
@@ -405,12 +389,12 @@ def _clock_rate(record: CameraRecord, videos: Sequence[FileRecord]) -> tuple[flo
     return 0.0, ASSUMED_DRIFT
 
 
-async def _waited(
+async def _first_frame_delay(
     file: TimedFile, directory: Path, arrivals: FrameTimeReader, problem: str
 ) -> tuple[float, str]:
-    """Seconds by which the first frame of a file took longer to arrive than a later one, and the problem."""
+    """Return by how many seconds the first frame arrived later than another one would, and the problem."""
     began: float | None = None
-    waited = 0.0
+    delay = 0.0
     try:
         async with aclosing(arrivals(directory / file.path)) as frames:
             async for frame in frames:
@@ -422,38 +406,36 @@ async def _waited(
                     began = frame.time
                 if began is not None:
                     made = file.frame(frame.index).time - file.first_time
-                    waited = max(waited, made - (frame.time - began))
+                    delay = max(delay, made - (frame.time - began))
     except AsynccamError as error:
         return 0.0, problem or str(error)
-    return waited, problem
+    return delay, problem
 
 
-def _place(
-    files: Sequence[TimedFile], record: CameraRecord, rate: float, drift: float, waited: float
-) -> None:
-    """Put files one behind the other, but after a restart where its gap ended.
+def _place(files: Sequence[TimedFile], record: CameraRecord, rate: float, drift: float, delay: float) -> None:
+    """Place files one after the other, but after a restart where its gap ended.
 
-    Where the times of the file before go on, they tell the place. Otherwise a file follows within a frame,
+    A file that continues the times of the file before is placed by them. Otherwise it follows within a frame,
     which widens the bound.
     """
     if record.first_frame_at is None or not files:
         return
     first, bound = record.first_frame_at.unix, record.first_frame_bound or 0.0
-    pace = 1.0 + rate
-    begun = restarts([file.length / pace for file in files], first, record.gaps)
-    begins, spread = first - waited, bound
+    speed = 1.0 + rate
+    restarted = restarts([file.length / speed for file in files], first, record.gaps)
+    begins, total_bound = first - delay, bound
     before: TimedFile | None = None
-    for number, file in enumerate(files):
-        if number in begun:
-            begins, spread = begun[number], bound
+    for index, file in enumerate(files):
+        if index in restarted:
+            begins, total_bound = restarted[index], bound
         elif before is not None:
             step = file.first_time - before.last_time
             elapsed = before.length
-            if 0 < step <= _GOES_ON * before.interval:
+            if 0 < step <= _CONTINUES_WITHIN * before.interval:
                 elapsed = file.first_time - before.first_time
             else:
-                spread += before.interval
-            begins += elapsed / pace
-            spread += elapsed / pace * drift
-        file.place(begins, spread, rate, drift)
+                total_bound += before.interval
+            begins += elapsed / speed
+            total_bound += elapsed / speed * drift
+        file.place(begins, total_bound, rate, drift)
         before = file

@@ -137,8 +137,8 @@ def test_first_frames_nobody_told_lie_within_what_bounds_them() -> None:
     assert scheduled.source == "schedule"
     # 100 ms that makers state, 50 ms of its clock, and a frame of 100 ms that may just have been over.
     assert scheduled.bound == pytest.approx(0.15 + 0.05, abs=0.001)
-    assert (heard.begin, heard.problem) == (None, "nothing tells when its first frame was")
-    assert (silent.begin, silent.problem) == (None, "nothing tells when its first frame was")
+    assert (heard.begin, heard.problem) == (None, "the time of its first frame is unknown")
+    assert (silent.begin, silent.problem) == (None, "the time of its first frame is unknown")
     assert found.window is not None
     # Two first frames, two frames, and two clocks that may drift until the common end.
     assert found.window.bound == pytest.approx(0.1 + 0.2 + 2 * 0.1 + 2 * 500e-6 * 5.0, abs=0.002)
@@ -161,9 +161,9 @@ def test_what_cannot_be_aligned_says_why_and_narrows_nothing() -> None:
     )
     good, stills, lost, unread, half = found.cameras
     assert stills.pictures == ["s/1.JPG"]
-    assert stills.problem == lost.problem == "none of its videos is here"
-    assert unread.problem == "nobody knows how long u.mp4 is"
-    assert half.problem == "nobody knows how long h-1.mkv is"
+    assert stills.problem == lost.problem == "no video of it was downloaded"
+    assert unread.problem == "the length of u.mp4 is unknown"
+    assert half.problem == "the length of h-1.mkv is unknown"
     assert found.window is not None
     assert (good.problem, round(found.window.seconds, 6)) == ("", 3.0)
 
@@ -179,7 +179,7 @@ def test_a_still_picture_has_nothing_to_be_cut_and_is_no_problem() -> None:
     )
     good, still, gone = found.cameras
     assert (still.problem, still.pictures, still.begin) == ("", ["s/1.jpg"], None)
-    assert gone.problem == "its picture is not here"
+    assert gone.problem == "its picture was not downloaded"
     assert found.window is not None
     assert (good.problem, round(found.window.seconds, 6)) == ("", 5.0)
 
@@ -189,8 +189,8 @@ def test_cameras_that_never_recorded_together_have_no_window() -> None:
         take(camera("a", video("a.mp4", 1.0), **seen(0.0)), camera("b", video("b.mp4", 1.0), **seen(2.0)))
     )
     assert found.window is None
-    assert {one.problem for one in found.cameras} == {"it has no stretch in common with all others"}
-    with pytest.raises(UsageError, match="no stretch"):
+    assert {one.problem for one in found.cameras} == {"it has no time in common with all others"}
+    with pytest.raises(UsageError, match="no time"):
         found.at(0)
     assert align_take(take()).window is None
 
@@ -202,7 +202,7 @@ async def test_an_alignment_is_kept_beside_the_manifest(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot read"):
         await Alignment.load(tmp_path / "nothing")
     (tmp_path / "align.json").write_text("{}")
-    with pytest.raises(StorageError, match="no alignment"):
+    with pytest.raises(StorageError, match="not an alignment"):
         await Alignment.load(tmp_path)
 
 
@@ -245,7 +245,7 @@ async def test_the_command_shows_a_person_what_it_found_and_refuses_the_rest(tmp
     ended = await asynccam("align", directory)
     assert ended.code == 8
     assert "0.600 s" in ended.out
-    assert "none of its videos is here" in ended.out
+    assert "no video of it was downloaded" in ended.out
     late = await asynccam("align", directory, "--sheet", tmp_path / "s.png", "--at", 5)
     assert (late.code, late.out) == (2, "")
     none = await asynccam("align", tmp_path / "nothing")

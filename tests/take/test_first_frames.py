@@ -136,7 +136,7 @@ async def test_the_command_says_that_a_camera_is_not_well_timed(tmp_path: Path) 
         line = ("record", address, "--to", tmp_path, "--name", "take", "--duration", 0.3, "--start-in", 0.6)
         ended = await asynccam(*line)
     assert ended.code == 8, ended.out
-    assert "not well timed" in ended.out
+    assert "contradicting times" in ended.out
     (camera,) = json.loads((tmp_path / "take" / "manifest.json").read_text())["cameras"]
     assert camera["outcome"] == "incomplete"
     assert any(told.startswith("schedule") and "device" in told for told in camera["contradictions"])

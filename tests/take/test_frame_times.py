@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from asynccam.errors import UsageError
-from asynccam.model.frames import FrameTime, FrameTimeReader
+from asynccam.model.info import FrameTime, FrameTimeReader
 from asynccam.model.manifest import CameraRecord
 from asynccam.recording import frame_times, verify_file
 from asynccam.take import FrameTimes, align_take, read_frame_times
@@ -241,11 +241,11 @@ async def test_frames_without_a_time_lie_between_those_with_one(tmp_path: Path) 
     frames = await frames_of(tmp_path, {"v.ts": [0.0, None, None, 0.3, 0.4, None]}, drift=0.0)
     assert instants(frames) == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
     assert [round(frame.bound, 6) for frame in frames] == [0.01, 0.21, 0.21, 0.01, 0.01]
-    assert frames.problem == "v.ts tells no time of its last 1 frames"
+    assert frames.problem == "v.ts has no time for its last 1 frames"
     for times, why in (
-        ([None, 0.1], "does not tell the time of its first frame"),
-        ([None], "tells the time of none of its frames"),
-        ([], "tells the time of none of its frames"),
+        ([None, 0.1], "has no time for its first frame"),
+        ([None], "has no time for any of its frames"),
+        ([], "has no time for any of its frames"),
     ):
         nothing = await frames_of(tmp_path, {"v.ts": times})
         assert (nothing.files, nothing.at(T0)) == ((), None)
@@ -274,8 +274,8 @@ async def test_what_cannot_be_read_says_why_and_costs_no_other_camera(tmp_path: 
     assert {name.removeprefix("x://"): one.problem.rpartition("/")[2] for name, one in times.items()} == {
         "raw": times["x://raw"].problem.rpartition("/")[2],
         "gone": "gone.mp4 cannot be read: No such file or directory",
-        "unseen": "nothing tells when its first frame was",
-        "none": "none of its videos is here",
+        "unseen": "the time of its first frame is unknown",
+        "none": "no video of it was downloaded",
     }
     assert "has no frame times" in times["x://raw"].problem
     with pytest.raises(UsageError):

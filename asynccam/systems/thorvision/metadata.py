@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from asynccam.errors import NotFoundError, StorageError, UsageError
-from asynccam.model.frames import FrameTime
+from asynccam.model.info import FrameTime
 from asynccam.recording.containers.matroska import BlockReader, BlockRun, is_matroska
 from asynccam.recording.containers.reader import AbortedError, FileView
 
