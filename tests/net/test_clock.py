@@ -39,7 +39,7 @@ def sntp_offset(reply: sntp.SntpReply, sent_at: float, round_trip: float) -> Clo
     return ClockOffset(
         found.interval.middle,
         found.interval.bound,
-        max(0.0, exchange.on_the_way),
+        max(0.0, exchange.network_time),
         1,
         sent_at + found.at,
         resolution=reply.precision,
