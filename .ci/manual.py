@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""Writes docs/commands.md, the manual of the command, from the code: ``python .ci/manual.py [FILE]``.
+"""Write docs/commands.md, the options of every command, from the code: ``python .ci/manual.py [FILE]``.
 
-Typer writes it (``typer asynccam.cli.app utils docs``); here it is made easier to read.
+Typer writes the page (``typer asynccam.cli.app utils docs``); this script makes it easier to read.
 """
 
 import html
@@ -13,10 +13,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 TOP = """\
-# Manual
+# Command options
 
-Every command with every option, written by `make docs` from the code itself.
-[The asynccam command](cli.md) has the explanations, the JSON and the [exit codes](cli.md#exit-codes).
+Every command with every option. `make docs` writes this page from the code.
+[Command line](cli.md) explains the commands, the JSON and the [exit codes](cli.md#exit-codes).
 
 """
 WORDS = {"<str>": "TEXT", "<int>": "N", "<int range>": "N", "<float>": "X", "<float range>": "X"}
@@ -25,7 +25,7 @@ ADDRESS = re.compile(r"SYSTEM://HOST\[:PORT\]\\?\[/CAMERA\]")
 
 
 def generated() -> str:
-    """What Typer itself writes."""
+    """Return the page as Typer writes it."""
     command = [sys.executable, "-m", "typer", "asynccam.cli.app", "utils", "docs", "--name", "asynccam"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
     return subprocess.run(
@@ -34,7 +34,7 @@ def generated() -> str:
 
 
 def readable(page: str) -> str:
-    """The page in whole sentences and plain signs, each command in the lists a link to its section."""
+    """Return the page with plain signs, and with a link from each command in a list to its section."""
     page = re.sub(r"&#x27;|&#39;|&quot;|&gt;|&lt;=", lambda sign: html.unescape(sign[0]), page)
     summaries = dict(re.findall(r"^#+ `asynccam ([\w ]+)`\n\n(.+)$", page, re.MULTILINE))
     lines = []
@@ -59,7 +59,7 @@ def readable(page: str) -> str:
 
 
 def _plain_words(span: str) -> str:
-    """An argument's type is no news beside its name; an option's is what to write."""
+    """Return an entry without an argument's type, which repeats its name, and with words for an option's."""
     if not span.startswith("* `-"):
         return re.sub(r" <[^`]*>`$", "`", span)
     for sign, word in WORDS.items():

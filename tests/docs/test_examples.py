@@ -1,4 +1,4 @@
-"""Every example runs, and the docs show them as they are."""
+"""The examples of the quickstart run, and the page shows them unchanged."""
 
 import asyncio
 import importlib.util
@@ -76,7 +76,7 @@ async def test_discover(tmp_path: Path) -> None:
 
 
 async def _line(stream: asyncio.StreamReader, wanted: str) -> None:
-    """Read until a line; other devices on this computer may be named as well."""
+    """Read up to a line; lines of other devices on this computer may come before it."""
     while (line := (await stream.readline()).decode().rstrip()) != wanted:
         assert line, f"the example ended without {wanted!r}"
 
@@ -87,7 +87,7 @@ def test_every_example_is_run_here() -> None:
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
-def test_the_docs_show_the_example_as_it_is(path: Path) -> None:
+def test_page_shows_the_example_as_it_is(path: Path) -> None:
     text = path.read_text()
     code = text[text.index("import asyncio") :].strip()
     assert code in (ROOT / "docs/getting-started.md").read_text()

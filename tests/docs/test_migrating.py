@@ -1,4 +1,4 @@
-"""The table of old and new names: every new one is there, every maker's example is covered."""
+"""The table of vendors' and new names: every new name exists, and every vendor's example is covered."""
 
 import re
 from importlib import import_module
@@ -27,17 +27,17 @@ def found(name: str) -> bool:
 
 
 @pytest.mark.parametrize("name", NEW)
-def test_a_new_name_is_there(name: str) -> None:
+def test_new_name_exists(name: str) -> None:
     assert found(name)
 
 
-def test_a_name_that_is_not_there_would_be_seen() -> None:
+def test_missing_name_is_found() -> None:
     assert not found("asynccam.Session.nothing")
     assert not found("asynccam.systems.multicam.Nothing")
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "tests" / "seeds").glob("*.md")), ids=lambda path: path.stem)
-def test_what_an_example_imports_is_in_the_table(page: Path) -> None:
+def test_imports_of_examples_are_in_the_table(page: Path) -> None:
     imported = re.findall(r"^from (\w+) import (\([^)]*\)|[^\n]+)", page.read_text(), re.MULTILINE)
     standard = {"dataclasses", "typing"}
     names = {

@@ -1,4 +1,4 @@
-"""What README says is so: its program runs, and the commands and files that it names exist."""
+"""README: its program runs, and the commands, options and files that it names exist."""
 
 import re
 import tomllib
@@ -16,9 +16,7 @@ README = (Path(__file__).parents[2] / "README.md").read_text()
 SHELL = "".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
 
 
-async def test_the_shortest_program_records_a_take(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_program_records_a_take(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     match = re.search(r"```python\n(.*?)```", README, re.DOTALL)
     assert match is not None
     program = match[1]
@@ -71,14 +69,14 @@ def test_install_line_has_the_extras_that_make_demo_installs() -> None:
     assert set(extras.split(",")) <= project["optional-dependencies"].keys()
 
 
-def test_every_command_the_readme_names_is_one() -> None:
+def test_every_named_command_exists() -> None:
     known = {command.__name__ for command in COMMANDS} | {"serve", "simulate"}
     named = re.findall(r"^asynccam (\w+)", SHELL, re.MULTILINE)
     assert set(named) <= known
     assert {"doctor", "top", "record", "resume", "align", "bridge"} <= set(named)
 
 
-def test_every_option_the_readme_names_is_one() -> None:
+def test_every_named_option_exists() -> None:
     manual = (Path(__file__).parents[2] / "docs/commands.md").read_text()
     for command, options in re.findall(r"^asynccam (\w+)([^#\n]*)", SHELL, re.MULTILINE):
         section = manual[manual.index(f"## `asynccam {command}`") :].split("\n## ")[0]
@@ -86,6 +84,6 @@ def test_every_option_the_readme_names_is_one() -> None:
             assert f"`{option}" in section, (command, option)
 
 
-def test_every_file_the_readme_points_to_is_there() -> None:
+def test_every_linked_file_exists() -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (Path(__file__).parents[2] / target).exists(), target

@@ -1,4 +1,4 @@
-"""The examples that live inside other programs, run as they are, on asyncio's loop and on uvloop's."""
+"""The recipes: examples inside other programs, run unchanged on asyncio's loop and on uvloop's."""
 
 import asyncio
 import csv
@@ -61,7 +61,7 @@ async def fleet(directory: Path, *ports: int, poll_interval: float = 0.1) -> Pat
 
 
 class Telegram:
-    """The Bot API, as far as a bot needs it."""
+    """The part of the Bot API that the bot uses."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -101,28 +101,28 @@ async def a_bot(directory: Path) -> None:
     bot = asyncio.ensure_future(example("bot").main(api, "T0KEN", 42, file, directory / "takes"))
     address = f"multicam://127.0.0.1:{port}"
 
-    def told(start: str) -> Callable[[], bool]:
+    def said(start: str) -> Callable[[], bool]:
         return lambda: any(text.startswith(start) for text in telegram.said)
 
     def said_more_than(count: int) -> Callable[[], bool]:
         return lambda: len(telegram.said) > count
 
     try:
-        await eventually(told(f"{address}: away"), PATIENT)
+        await eventually(said(f"{address}: away"), PATIENT)
         telegram.updates.put_nowait("/record 1")
-        await eventually(told("a take needs cameras"), PATIENT)
+        await eventually(said("a take needs cameras"), PATIENT)
         async with running(directory / "device", port=port):
             telegram.updates.put_nowait("/help")
-            await eventually(told("/cameras or"), PATIENT)
+            await eventually(said("/cameras or"), PATIENT)
             while "bench-1 is available" not in telegram.said:
                 telegram.updates.put_nowait("/cameras")
                 await eventually(said_more_than(len(telegram.said)), PATIENT)
             telegram.updates.put_nowait("/record 0.2")
-            await eventually(told("take-"), PATIENT)
+            await eventually(said("take-"), PATIENT)
             assert next(text for text in telegram.said if text.startswith("take-")).endswith(
                 "complete: 1 files"
             )
-        await eventually(told("multicam://bench-1: away"), PATIENT)
+        await eventually(said("multicam://bench-1: away"), PATIENT)
         assert telegram.offsets[:2] == [0, 12]
     finally:
         bot.cancel()
@@ -163,9 +163,9 @@ async def a_home_service(directory: Path) -> None:
 
 
 async def a_web_app(directory: Path) -> None:
-    away = free_port()
+    unreachable = free_port()
     async with running(directory / "device") as device:
-        file = await fleet(directory, device.port, away)
+        file = await fleet(directory, device.port, unreachable)
         runner = web.AppRunner(
             example("web_app").application(file, directory / "takes"), shutdown_timeout=0.1
         )
@@ -175,20 +175,22 @@ async def a_web_app(directory: Path) -> None:
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         async with aiohttp.ClientSession() as http:
             async with http.get(f"{url}/cameras") as answer:
-                told = await answer.json()
-                assert [one["id"] for one in told["available"]] == ["multicam://bench-1"]
-                assert list(told["unavailable"]) == [f"multicam://127.0.0.1:{away}"]
+                cameras = await answer.json()
+                assert [camera["id"] for camera in cameras["available"]] == ["multicam://bench-1"]
+                assert list(cameras["unavailable"]) == [f"multicam://127.0.0.1:{unreachable}"]
             async with http.get(f"{url}/events") as stream:
                 assert stream.content_type == "text/event-stream"
                 async with http.post(f"{url}/take", json={"duration": 0.1, "start_in": 0.1}) as answer:
-                    assert (await answer.json())["outcome"] == "incomplete"  # one camera is away
+                    assert (await answer.json())["outcome"] == "incomplete"  # one camera is unavailable
                 seen: list[dict[str, Any]] = []
                 async with asyncio.timeout(PATIENT):
                     while not seen or seen[-1].get("phase") != "done":
                         line = await stream.content.readline()
                         if line.startswith(b"data: "):
                             seen.append(json.loads(line[6:]))
-                assert {"CameraFound", "RecordingStarted", "FileArrived"} <= {one["event"] for one in seen}
+                assert {"CameraFound", "RecordingStarted", "FileArrived"} <= {
+                    event["event"] for event in seen
+                }
             async with http.post(f"{url}/take", json={}) as answer:
                 assert answer.status == 400
         await runner.cleanup()
@@ -221,11 +223,11 @@ async def a_lab(directory: Path) -> None:
 async def a_supervisor(directory: Path) -> None:
     where = directory / "notify"
     loop = asyncio.get_running_loop()
-    told: list[str] = []
+    received: list[str] = []
 
     class Systemd(asyncio.DatagramProtocol):
         def datagram_received(self, data: bytes, address: Any) -> None:
-            told.append(data.decode())
+            received.append(data.decode())
 
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     manager.bind(str(where))
@@ -242,13 +244,13 @@ async def a_supervisor(directory: Path) -> None:
             *(sys.executable, "-W", "error", ROOT / "examples/supervisor.py", file), env=environment
         )
         try:
-            await eventually(lambda: told.count("WATCHDOG=1") > 2, PATIENT)
-            await eventually(lambda: "STATUS=1 cameras, 0 unavailable" in told, PATIENT)
-            assert "READY=1" in told[: told.index("WATCHDOG=1")]
+            await eventually(lambda: received.count("WATCHDOG=1") > 2, PATIENT)
+            await eventually(lambda: "STATUS=1 cameras, 0 unavailable" in received, PATIENT)
+            assert "READY=1" in received[: received.index("WATCHDOG=1")]
             process.send_signal(signal.SIGTERM)
             async with asyncio.timeout(PATIENT):
                 assert await process.wait() == 0
-            await eventually(lambda: told[-1] == "STOPPING=1", PATIENT)
+            await eventually(lambda: received[-1] == "STOPPING=1", PATIENT)
         finally:
             if process.returncode is None:
                 process.kill()
@@ -274,31 +276,33 @@ def test_example(name: str, loop: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_the_docs_show_the_example_as_it_is(name: str) -> None:
+def test_page_shows_the_example_as_it_is(name: str) -> None:
     text = (ROOT / f"examples/{name}.py").read_text()
     code = text[text.index('"""\n\n') + 5 :].strip()
     assert code in (ROOT / "docs/recipes.md").read_text()
 
 
-async def test_telling_systemd_where_there_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    tell = example("supervisor").sd_notify
+async def test_sd_notify_without_systemd_and_with_an_abstract_socket(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sd_notify = example("supervisor").sd_notify
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    tell("READY=1")
-    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
-    tell("READY=1")
+    sd_notify("READY=1")
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "absent"))
+    sd_notify("READY=1")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as abstract:
         name = f"asynccam-{tmp_path.name}-{os.getpid()}"
         abstract.bind(f"\0{name}")
         monkeypatch.setenv("NOTIFY_SOCKET", f"@{name}")
-        tell("READY=1")
+        sd_notify("READY=1")
         abstract.settimeout(10)
         assert await asyncio.to_thread(abstract.recv, 100) == b"READY=1"
 
 
-def test_a_status_that_nobody_reads_holds_nobody_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    tell = example("supervisor").sd_notify
+def test_sd_notify_does_not_wait_for_a_full_socket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    sd_notify = example("supervisor").sd_notify
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as full:
         full.bind(str(tmp_path / "full"))
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "full"))
         for _ in range(2000):  # far more than a socket holds
-            tell("WATCHDOG=1")
+            sd_notify("WATCHDOG=1")

@@ -1,4 +1,4 @@
-"""The site: every page is reached, and the reference has every public name."""
+"""The site: every page is in the navigation, the reference is complete, and code on the pages is valid."""
 
 import ast
 import importlib
@@ -17,14 +17,14 @@ REFERENCE = [DOCS / "reference.md", *sorted((DOCS / "reference").glob("*.md"))]
 
 
 def shown() -> set[str]:
-    """What the reference shows, by its path in Python."""
+    """Return the Python paths that the reference shows."""
     return {
         path for page in REFERENCE for path in re.findall(r"^::: ([\w.]+)$", page.read_text(), re.MULTILINE)
     }
 
 
 def resolved(path: str) -> object:
-    """What a path means: a module, or something in one."""
+    """Return the module or the attribute at a path."""
     head, _, name = path.rpartition(".")
     try:
         return importlib.import_module(path)
@@ -33,7 +33,7 @@ def resolved(path: str) -> object:
 
 
 @pytest.mark.parametrize("package", packages())
-def test_the_reference_has_every_public_name(package: str) -> None:
+def test_reference_has_every_public_name(package: str) -> None:
     paths = shown()
     things = [resolved(path) for path in paths]
     modules = {one.__name__ for one in things if isinstance(one, ModuleType)}
@@ -60,14 +60,14 @@ PAGES = [DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md"))]
 
 
 def blocks(page: Path, *languages: str) -> list[str]:
-    """The code blocks of a page, moved to the left where they stand in a list."""
+    """Return the code blocks of a page, without the indentation of lists."""
     fence = rf"^ *```(?:{'|'.join(languages)})\n(.*?)^ *```"
     found = re.findall(fence, page.read_text(), re.MULTILINE | re.DOTALL)
     return [textwrap.dedent(block) for block in found]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_python_on_every_page_is_python_and_what_it_imports_is_there(page: Path) -> None:
+def test_python_compiles_and_its_imports_exist(page: Path) -> None:
     for block in blocks(page, "python", "py"):
         tree = compile(block, page.name, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         for node in ast.walk(tree):
@@ -77,7 +77,7 @@ def test_python_on_every_page_is_python_and_what_it_imports_is_there(page: Path)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_on_every_page_are_commands_with_options_there_are(page: Path) -> None:
+def test_commands_and_their_options_exist(page: Path) -> None:
     manual = (DOCS / "commands.md").read_text()
     known = re.findall(r"^##+ `(asynccam [a-z ]+)`$", manual, re.MULTILINE)
     for block in blocks(page, "sh", "text", "ini"):

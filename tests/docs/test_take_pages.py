@@ -1,4 +1,4 @@
-"""The programs in docs/take.md do what the page says."""
+"""The programs in docs/take.md and docs/aligning.md run, and their tables are complete."""
 
 import json
 import re
@@ -20,7 +20,7 @@ Main = Callable[[Sequence[str], Path, float], Awaitable[bool]]
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=["at-once", "step-by-step"])
-async def test_a_program_of_the_page(tmp_path: Path, program: str) -> None:
+async def test_program_of_the_page_runs(tmp_path: Path, program: str) -> None:
     names: dict[str, object] = {"__name__": "page"}
     exec(compile(program, "docs/take.md", "exec"), names)
     main: Main = names["main"]  # type: ignore[assignment]
@@ -31,14 +31,14 @@ async def test_a_program_of_the_page(tmp_path: Path, program: str) -> None:
     assert len(list(take.glob("*/*.mp4"))) == 1
 
 
-def test_the_page_names_every_state() -> None:
+def test_page_names_every_state() -> None:
     table = PAGE[PAGE.index("## The steps") : PAGE.index("## Failures")]
     assert not [
         state for state in TakeState if state is not TakeState.NEW and f"`{state.value}`" not in table
     ]
 
 
-async def test_the_program_about_aligning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_program_of_the_aligning_page_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     program = re.findall(r"```python\n(.*?)```", ALIGNING, re.DOTALL)[0]
     await write_levels(tmp_path / "v.mp4", range(30, 40))
     names: dict[str, Any] = {}
