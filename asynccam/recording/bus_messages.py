@@ -158,9 +158,13 @@ def parse_line(line: str) -> BusMessage:
     """Return the message of a whole line."""
     if bus := _BUS.fullmatch(line):
         return _from_bus(bus[1], bus[2], bus[3]) or OtherLine(bus[1], line)
-    if told := _STDERR.fullmatch(line):
-        element = (told[2] or "").rpartition(":")[2]
-        return PipelineError(element, told[3]) if told[1] == "ERROR" else PipelineWarning(element, told[3])
+    if printed := _STDERR.fullmatch(line):
+        element = (printed[2] or "").rpartition(":")[2]
+        return (
+            PipelineError(element, printed[3])
+            if printed[1] == "ERROR"
+            else PipelineWarning(element, printed[3])
+        )
     if notified := _NOTIFY.fullmatch(line):
         element = notified[1].rpartition(":")[2]
         if notified[2] == "caps":

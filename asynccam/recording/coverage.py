@@ -39,7 +39,7 @@ class CoverageResult:
     seen_at: float  # when a frame was last counted
     began_at: float  # when the first frame of the last run was there
     interval: float  # seconds that usually lie between two frames at most
-    reason: str  # what ended it before it was asked to end, in words
+    reason: str  # why it ended before it was asked to end
     by_count_at: float | None = None
     delay: float = 0.0  # seconds that the source holds every frame back
     bound: float = FIRST_FRAME_BOUND  # seconds by which ``began_at`` may be wrong
@@ -51,7 +51,7 @@ class CoverageResult:
         makes a video whose time lags behind, the counts alone when a busy program has not read them yet.
 
         Args:
-            asked_at: Until when it was to show what happens, monotonic seconds: when it was told to end or
+            asked_at: Until when it was to show what happens, monotonic seconds: when it was asked to end or
                 reached its limit; or None where it was not asked to end.
         """
         if asked_at is None:
@@ -101,7 +101,7 @@ def measure_coverage(
         by_length_at=by_length_at,
         seen_at=run.seen_at,
         began_at=run.began_at,
-        # A stall has been longer than what is usual already.
+        # A stall is longer than any usual interval.
         interval=0.0 if is_stalled else _interval(run, verdicts, length, stall),
         reason=reason,
         by_count_at=_by_count_at(run, verdicts, length),

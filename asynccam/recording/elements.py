@@ -65,7 +65,9 @@ class Graph:
     @property
     def factories(self) -> frozenset[str]:
         """Every kind of element that must be installed."""
-        named = {one.factory for chain in self.chains for one in chain if isinstance(one, GstElement)}
+        named = {
+            element.factory for chain in self.chains for element in chain if isinstance(element, GstElement)
+        }
         return frozenset(named | self.inner)
 
     def arguments(self) -> list[str]:
@@ -157,7 +159,9 @@ def encode(
         live: dict[str, Value] = {"tune": "zerolatency", "speed-preset": "ultrafast"}
         element = GstElement("x265enc", {"bitrate": bitrate, **live, "key-int-max": keyframes})
         return (*planes, element, GstElement("h265parse"))
-    name = encoder or next((one for one in ENCODERS if one in installed), ENCODERS[0])
+    name = encoder or next(
+        (encoder_name for encoder_name in ENCODERS if encoder_name in installed), ENCODERS[0]
+    )
     if codec == "h264" and name == "x264enc":
         element = GstElement(
             name,

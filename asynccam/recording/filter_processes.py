@@ -126,7 +126,7 @@ class RtpFilterProcess:
                 self._on_output,
                 feed=iter(()),
                 armed=True,
-                pass_fds=[one for one in given if one >= 0],
+                pass_fds=[fd for fd in given if fd >= 0],
                 guarded=False,
             )
         return self._packets_out.fileno()

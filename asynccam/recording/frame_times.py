@@ -66,7 +66,7 @@ class _FrameReader:
             with self._lock:
                 return list(islice(self._frames, _BATCH))
         finally:
-            if self.abort.is_set():  # nobody waits any more, and `close` may have given up
+            if self.abort.is_set():  # the caller has given up, and so may `close`
                 self.close()
 
     def close(self) -> None:

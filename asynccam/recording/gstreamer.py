@@ -64,7 +64,7 @@ async def find_installation(needed: Iterable[str] = ()) -> Installation:
     wanted = frozenset(needed)
     found = await asyncio.to_thread(_find)
     if not wanted <= found.elements:
-        # It may have been installed meanwhile; only a refusal costs this second look.
+        # It may have been installed meanwhile; only a refusal costs this second lookup.
         found = await asyncio.to_thread(_find, refresh=True)
         found.require(wanted)
     return found
@@ -89,7 +89,7 @@ _find_lock = threading.Lock()
 
 
 def _find(*, refresh: bool = False) -> Installation:
-    with _find_lock:  # a hundred recorders starting together look once
+    with _find_lock:  # a hundred recorders starting together look it up once
         if refresh:
             forget_installation()
         return _inspect()
@@ -115,7 +115,7 @@ def _inspect() -> Installation:
 
 
 def _guard() -> tuple[str, ...]:
-    """Return the prefix that makes a recorder finish its file when this process dies, by whatever cause.
+    """Return the prefix that makes a recorder finish its file when this process dies for any reason.
 
     The kernel sends the death signal again for each thread of a dying process that takes over its
     children, and gst-launch-1.0 heeds one interrupt but dies of a second. So a shell, which has one

@@ -159,7 +159,7 @@ class JpegFilter:
         """Leave a spoiled picture out, and look for the next one in what follows its start marker."""
         assert self._picture is not None
         if self._picture.scanned:
-            self._in_garbage = False  # it is one for sure, whatever came before it
+            self._in_garbage = False  # certainly a picture, unlike the bytes before it
         self._note_spoiled()
         del self._data[:count]
         self._picture = None
@@ -243,7 +243,7 @@ _EVENT_SEGMENT: Final = _packet(
 
 def main(source: int, target: int) -> None:
     """Copy whole pictures from one descriptor to another; print how many were spoiled when that changes."""
-    pictures, writer, told, began = JpegFilter(), FrameWriter(), 0, None
+    pictures, writer, reported, began = JpegFilter(), FrameWriter(), 0, None
     while data := os.read(source, _READ_SIZE):
         now = time.monotonic_ns()
         for picture, size in pictures.feed(data):
@@ -251,11 +251,11 @@ def main(source: int, target: int) -> None:
             view = memoryview(writer.frame(picture, size, now - began))
             while view:
                 view = view[os.write(target, view) :]
-        if pictures.spoiled != told:
-            told = pictures.spoiled
-            # Whoever started this may have died; the recording goes on.
+        if pictures.spoiled != reported:
+            reported = pictures.spoiled
+            # Python may have died; the recording goes on.
             with contextlib.suppress(OSError):
-                os.write(1, b"spoiled %d\n" % told)
+                os.write(1, b"spoiled %d\n" % reported)
 
 
 if __name__ == "__main__":

@@ -341,7 +341,7 @@ class RtpOutput:
         pay: dict[str, Value] = {"pt": self.payload}
         form: Chain = ()
         if codec in ("h264", "h265"):
-            # Parameter sets before every key frame: whoever listens late understands.
+            # Parameter sets before every key frame, for a receiver that joins late.
             pay["config-interval"] = -1
             form = (caps(f"video/x-{codec}", stream_format="byte-stream"),)
         receiver: dict[str, Value] = {"host": self.host, "port": self.port}
@@ -350,7 +350,7 @@ class RtpOutput:
         if not self.reports:
             chain = (*form, GstElement(f"rtp{codec}pay", pay), GstElement("udpsink", receiver))
             return Sink(chain, NO_FILES, byte_stream=True)
-        # Reports are of when pictures were made, and come from the beginning on: RFC 4585, 3.4, does not make
+        # Reports are of when pictures were made, and are sent from the first on: RFC 4585, 3.4, does not make
         # the first ones wait for seconds, as RFC 3550, 6.2, does.
         session: dict[str, Value] = {
             "name": _RTP_SESSION,
@@ -393,7 +393,7 @@ class RawFrames:
         """Return the elements for one run; an encoded stream is decoded with any installed decoder."""
         decode = () if codec == "raw" else (GstElement("decodebin"),)
         form = caps("video/x-raw", format=self.pixels)
-        # Frames go as they come: their pace is the camera's, and a slow reader holds up the pipeline.
+        # Frames are written as they arrive, and a slow reader holds up the pipeline.
         write = GstElement("fdsink", {"fd": self.fd, "sync": False})
         chain = (
             *decode,

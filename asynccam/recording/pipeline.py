@@ -43,7 +43,7 @@ def gate_chain(live: Chain) -> tuple[GstElement, tuple[Chain, ...]]:
             "max-size-time": round(BACKLOG * 1e9),
         },
     )
-    # gdpdepay swallows what fdsrc says of bytes, which concat could not join with frames.
+    # gdpdepay swallows fdsrc's segment in bytes, which concat could not join with frames.
     latch: Chain = (GstElement("fdsrc", {"fd": 0}), GstElement("gdpdepay"), PadOf(_GATE, "sink_0"))
     frames: Chain = (*live, count, alone, wait, PadOf(_GATE, "sink_1"))
     return GstElement("concat", {"name": _GATE}), (latch, frames)
@@ -137,7 +137,7 @@ def _after_counter(stream: Stream, sink: Sink) -> Chain:
     if not stream.after_counter:
         return ()
     # They do not hand on which form of the stream the output wants. With start codes GStreamer's timestampers
-    # give the second frame the time of the first, and so on, when frames come in the order they are shown in.
+    # give the second frame the time of the first, and so on, when frames arrive in shown order.
     kind = f"video/x-{stream.codec}"
     behind: Chain = (caps(kind, stream_format=_WITH_LENGTHS[stream.codec]), *stream.after_counter)
     if not sink.byte_stream:

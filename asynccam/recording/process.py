@@ -119,7 +119,7 @@ class _Protocol(asyncio.SubprocessProtocol):
 
     def _write(self) -> None:
         while self._feed is not None and self._input is not None and not self._paused:
-            if self._input.is_closing():  # nobody reads any more, and a feed may be without end
+            if self._input.is_closing():  # the process reads no more, and a feed may be endless
                 self._feed = None
                 return
             chunk = next(self._feed, None)
@@ -150,7 +150,7 @@ class _Protocol(asyncio.SubprocessProtocol):
                 self._offset = 0
             try:
                 self._on_output(data[start : start + _CHUNK])
-            except Exception as error:  # noqa: BLE001 - anybody's code; the rest, and the end, are still told
+            except Exception as error:  # noqa: BLE001 - a caller's code; the rest, and the end, are still delivered
                 words = "a callback for a process's output failed"
                 loop.call_exception_handler({"message": words, "exception": error})
             if self._undelivered and loop.time() >= until:
@@ -240,8 +240,8 @@ class LaunchProcess:
                     *argv,
                     stdin=asyncio.subprocess.DEVNULL if feed is None else asyncio.subprocess.PIPE,
                     start_new_session=True,
-                    # What Python ignores, SIGPIPE that is, stays ignored in what outlives it: it goes on
-                    # printing while it finishes its file. Anything else dies of its next word.
+                    # A guarded process outlives Python and prints while it finishes its file, so SIGPIPE
+                    # stays ignored. Any other process is to die of its next output.
                     restore_signals=not guarded,
                     env=variables,
                     pass_fds=pass_fds,
@@ -269,7 +269,7 @@ class LaunchProcess:
         Of a guarded process that was stopped it is the guard's.
         """
         code = self._transport.get_returncode()
-        # A shell in between says 128 and more for what was ended by a signal.
+        # A shell reports 128 and more for a command that a signal ended.
         return code if code is None or code <= _SIGNALLED else _SIGNALLED - code
 
     @property

@@ -200,9 +200,9 @@ class ProcessRun:
             if self._process is not None:
                 await self._process.stop(deadlines)
         finally:
-            for one in (self._filter, self._rtp_filter):
-                if one is not None:
-                    await one.stop()
+            for filter_process in (self._filter, self._rtp_filter):
+                if filter_process is not None:
+                    await filter_process.stop()
 
     @property
     def dropped(self) -> int:
@@ -223,14 +223,16 @@ class ProcessRun:
     def failure(self) -> str:
         """The first error of an element, or ``""``."""
         lines = self._process.errors.splitlines() if self._process is not None else []
-        told = (message for message in map(parse_line, lines) if isinstance(message, PipelineError))
-        return next((f"{one.element}: {one.text}" if one.element else one.text for one in told), "")
+        errors = (message for message in map(parse_line, lines) if isinstance(message, PipelineError))
+        return next(
+            (f"{error.element}: {error.text}" if error.element else error.text for error in errors), ""
+        )
 
     def no_frame_error(self, name: str, timeout: float) -> AsynccamError:
         """Return the error of a run that was waited for ``timeout`` seconds and has no frame."""
         process = self._process
         assert process is not None
-        # What fails for want of data when it is told to end is not the cause.
+        # An error for want of data after an interrupt is not the cause.
         if self.failure and not self.interrupted:
             return RecordingError(f"{name}: {self.failure}", output=process.output)
         if self.end_of_stream and not self.interrupted:
@@ -251,7 +253,8 @@ class ProcessRun:
         if not self.plan.caution:
             return found
         return [
-            replace(one, detail="; ".join(filter(None, (one.detail, self.plan.caution)))) for one in found
+            replace(verdict, detail="; ".join(filter(None, (verdict.detail, self.plan.caution))))
+            for verdict in found
         ]
 
     async def has_frame(self) -> bool:
@@ -267,7 +270,7 @@ class ProcessRun:
         if self.interrupted:
             return False
         await asyncio.wait({self._process.exited}, timeout=_FINISH_SECONDS)
-        return any(one.frames != 0 for one in await verify_files(self.plan.files))
+        return any(verdict.frames != 0 for verdict in await verify_files(self.plan.files))
 
     def note_size(self, total: int) -> None:
         """Note the bytes of a check of the disk."""
@@ -289,10 +292,10 @@ class ProcessRun:
         if self._finished_span is not None:
             total = self._finished_span[1] - self._finished_span[0]
             # Files are finished one after the other; only a process that was killed leaves one that is not.
-            left = [one for one in verdicts[-1:] if self._last_finished not in (None, one.path)]
+            left = [verdict for verdict in verdicts[-1:] if self._last_finished not in (None, verdict.path)]
         elif not verdicts:
             return None
-        lengths = [one.duration for one in left]
+        lengths = [verdict.duration for verdict in left]
         return None if None in lengths else total + sum(length or 0.0 for length in lengths)
 
     def _note_growth(self) -> None:
@@ -320,15 +323,15 @@ class ProcessRun:
         oldest = self._released_at - self.plan.backlog
         if first_at >= oldest:
             return first_at
-        # Of the frames that were kept the first one came within one interval, unless none came for a while.
+        # Of the frames that were kept the first arrived within one interval, unless none arrived for a while.
         interval = (last_at - first_at) / (last - first) if last > first else _ASSUMED_INTERVAL
         kept = now - self._released_at < interval + _GATE_DELAY
-        came = min(oldest + interval, now) if kept else now
+        arrived_at = min(oldest + interval, now) if kept else now
         if kept:
             self.unseen = max(0.0, self._released_at - last_at)
-        # One that came later found the gate open, and was at the muxer as promptly.
-        self.first_frame_bound += came - oldest if kept else _GATE_DELAY
-        return came
+        # A later one found the gate open, and was at the muxer as promptly.
+        self.first_frame_bound += arrived_at - oldest if kept else _GATE_DELAY
+        return arrived_at
 
     def _tick(self) -> None:
         now, monotonic = WALL_CLOCK.elapsed(), time.monotonic()
@@ -346,7 +349,7 @@ class ProcessRun:
     def _seconds_unread(self, now: float) -> float:
         """Return the seconds by which a message read ``now`` may be older, as this program did not run."""
         silent, (ran_at, blocked) = now - self._ticked_at, self._blocked
-        if now - ran_at < _GATE_DELAY:  # timers may have been served before what had come meanwhile
+        if now - ran_at < _GATE_DELAY:  # timers may have been served before output that had arrived meanwhile
             silent = now - ran_at + blocked
         unread = 0.0
         if silent > _LATE_TICK:
@@ -354,7 +357,7 @@ class ProcessRun:
             if self.plan.armed:  # nothing passes the gate before it is opened
                 unread = min(unread, now - self._released_at + self.plan.backlog)
         woke_at, slept = self._slept
-        # What came just before and after a sleep may have waited in the system's buffers meanwhile.
+        # Output from just before and after a sleep may have waited in the system's buffers.
         return max(unread, slept if now - woke_at < _WAKE_SECONDS else 0.0)
 
     def _note_first_frame(self, now: float) -> None:

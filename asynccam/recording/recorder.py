@@ -181,7 +181,7 @@ class Recorder:
         self._released_at: float | None = None  # when an armed start was released
         self._began_at: float | None = None  # when the first frame was there
         self._ends_at: float | None = None  # when the limit in seconds is reached
-        self._asked_to_end_at: float | None = None  # until when it was to show what happens
+        self._asked_to_end_at: float | None = None  # until when it was to record
         # Futures belong to the loop, so `_begin` and `arm` create them.
         self._over: asyncio.Future[None] | None = None
         self._stop_requested: asyncio.Future[None]
@@ -362,7 +362,7 @@ class Recorder:
     # -- the recording's own task ---------------------------------------------------------------
 
     async def _record(self, ready: Ready[float], timeout: float) -> None:
-        """Run until the end, whatever it is, then read the files."""
+        """Run until the end, then read the files."""
         assert self._over is not None
         try:
             try:

@@ -98,7 +98,7 @@ class TestPattern:
         codec: ``h264``, or ``jpeg`` for Motion JPEG.
     """
 
-    __test__ = False  # no test class, whatever pytest thinks of the name
+    __test__ = False  # not a test class, despite its name
 
     label: str = ""
     pattern: str = "ball"
@@ -275,7 +275,7 @@ class RtpSource:
         )
         sender = "" if self.sender is None else normalize_address(self.sender)
         # Reading a socket gives one packet at a time. A source that is not live would hold up the pipeline
-        # until the first one, so one that is live stands beside it.
+        # until the first one, so a live one is added beside it.
         packets = GstElement(
             "fdsrc", {"name": RTP_READER, "fd": FROM_PORT, "blocksize": 1 << 16, "do-timestamp": True}
         )
@@ -326,7 +326,7 @@ def with_time_code(
         "compositor",
         {
             "name": "mix",
-            # At the end a time code may be left over for which there is no picture any more.
+            # At the end a time code may be left over without a picture.
             "sink_0::repeat-after-eos": True,
             "sink_1::xpos": 2 * scale,
             "sink_1::ypos": 2 * scale,

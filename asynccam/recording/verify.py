@@ -139,7 +139,7 @@ def _verdict(path: Path, size: int, scan: Scan) -> FileVerdict:
         verdict = Verdict.EMPTY
     else:
         verdict = Verdict.COMPLETE
-    sentences = [one for one in (scan.truncated, scan.damaged, scan.note) if one]
+    sentences = [sentence for sentence in (scan.truncated, scan.damaged, scan.note) if sentence]
     detail = "; ".join(sentences) or ("holds no frame" if verdict is Verdict.EMPTY else "")
     return FileVerdict(path, verdict, scan.frames, scan.duration, size, detail, scan.interval, scan.longest)
 
@@ -173,7 +173,9 @@ async def _decoded_by(verdict: FileVerdict, files: MediaFiles) -> FileVerdict:
         # Nothing is being written, so there is nothing to wait for.
         await process.stop(StopDeadlines(interrupt=0.1, terminate=0.5))
     failures = [
-        one.text for one in map(parse_line, process.errors.splitlines()) if isinstance(one, PipelineError)
+        message.text
+        for message in map(parse_line, process.errors.splitlines())
+        if isinstance(message, PipelineError)
     ]
     if code < 0:
         raise RecordingError(

@@ -130,14 +130,14 @@ class AviFrames:
             return f"is {self._end - size} bytes short of the length in its header", ""
         if self._beyond is not None:
             self.announced = True
-            return f"has an index of what lies at byte {self._beyond} of {size}", ""
+            return f"has an index entry for byte {self._beyond} of {size}", ""
         if not self._open and not self._wrong_size:
             return "", ""
         if self._indexed:
-            return "", "does not tell its length"
+            return "", "does not state its length"
         if self._wrong_size or self._flags & _HAS_INDEX:
             return "was never finalized: its length and index were not written", ""
-        return "", "was never finalized, as streams are: nothing tells whether more was to follow"
+        return "", "was never finalized, as streams are: whether more was to follow is unknown"
 
     def _chunks(self) -> Iterator[tuple[bytes, int, int]]:
         """Yield id, begin and size of each chunk in one flat pass; lists that are read are chunks too."""

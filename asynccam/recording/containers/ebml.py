@@ -37,7 +37,7 @@ _FIRST_CHILDREN: Final[dict[int, frozenset[int]]] = {
     ATTACHMENTS: frozenset({0x61A7}),
 }
 """First child that an element may have, besides the global ones; distinguishes it from bytes of a picture."""
-_IDS: Final = re.compile(b"|".join(re.escape(one.to_bytes(4, "big")) for one in _FIRST_CHILDREN))
+_IDS: Final = re.compile(b"|".join(re.escape(kind.to_bytes(4, "big")) for kind in _FIRST_CHILDREN))
 
 
 class BadElementError(Exception):

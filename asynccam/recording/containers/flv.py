@@ -45,7 +45,7 @@ def scan_flv(view: FileView) -> Scan:
         truncated, note = "", truncated
     damaged = frames.damage(count)
     if timeline.implausible:
-        damaged.append(f"has {timeline.implausible} time stamps that cannot be")
+        damaged.append(f"has {timeline.implausible} implausible time stamps")
     notes = [note] if note else []
     if frames.joined is not None:
         notes.append(f"is followed by another Flash video at byte {frames.joined}")
@@ -131,7 +131,7 @@ class FlvFrames:
             return f"announces {seconds:.1f} s and ends before", ""
         if self._ended or length:
             return "", ""
-        return "", "does not tell its length: nothing tells whether more was to follow"
+        return "", "does not state its length: whether more was to follow is unknown"
 
     def _tags(self) -> Iterator[_FlvTag]:
         view = self._view
@@ -162,13 +162,13 @@ class FlvFrames:
                 if not self._resume(position + 1):
                     self._cut = position
                     self.announced |= head[0] & 0x1F == _VIDEO and len(head) == _TAG and size > 5
-                    # A frame all of whose bytes are there is one, also without what follows it.
+                    # A frame with all of its bytes counts, even if its tag's trailing size is missing.
                     if len(head) == _TAG and end <= view.size:
                         yield _tag(head, position + _TAG)
                     return
                 continue
             if not self._is_linked(end, size) and not self._is_tag(end + _POINTER):
-                # Neither the size behind the tag nor what follows bears its own size out.
+                # Neither the size behind the tag nor the next tag confirms its size.
                 if self._recover(position):
                     continue
                 return
@@ -306,13 +306,13 @@ _NUMBERS: Final = re.compile(rb"\0(?:\x08(?:duration|filesize)|\x09framerate)\0"
 
 def _read_metadata(data: bytes) -> dict[str, float]:
     """Return the numbers in ``onMetaData`` about the file's end (FLV 10.1, E.5; AMF0, 2.2)."""
-    told: dict[str, float] = {}
+    found: dict[str, float] = {}
     if b"onMetaData" not in data[:16]:
-        return told
+        return found
     for match in _NUMBERS.finditer(data):
         value = data[match.end() : match.end() + 8]
         if len(value) == 8:
             (number,) = struct.unpack(">d", value)
             if 0 <= number < 1 << 62:
-                told.setdefault(match.group()[2:-1].decode(), number)
-    return told
+                found.setdefault(match.group()[2:-1].decode(), number)
+    return found

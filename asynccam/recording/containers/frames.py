@@ -41,7 +41,7 @@ def read_frames(view: FileView) -> Iterator[ShownFrame]:
         raise NoTimesError("is of a format that is not understood")
     reader = _READERS.get(is_format)
     if reader is None:
-        raise NoTimesError("is of a format that does not tell when its frames are shown")
+        raise NoTimesError("is of a format without frame times")
     yield from reader(view)
 
 
@@ -50,7 +50,7 @@ def _matroska(view: FileView) -> Iterator[ShownFrame]:
 
     def stamps() -> Iterator[FrameStamp]:
         for time, duration in frames:
-            # What fell below zero comes back from above in 64 bits of nanoseconds.
+            # A time below zero has wrapped in 64 bits of nanoseconds.
             if time is not None and time >= _SIGN_BIT:
                 time -= _WRAP
             yield FrameStamp(time, duration, frames.frame_duration)
@@ -60,7 +60,7 @@ def _matroska(view: FileView) -> Iterator[ShownFrame]:
     if not frames.is_matroska:
         raise NoTimesError("is of a format that is not understood")
     if frames.has_unknown_tracks:
-        raise NoTimesError("does not tell what its tracks are")
+        raise NoTimesError("does not describe its tracks")
 
 
 def _mp4(view: FileView) -> Iterator[ShownFrame]:
@@ -81,7 +81,7 @@ def _avi(view: FileView) -> Iterator[ShownFrame]:
     def stamps() -> Iterator[FrameStamp]:
         for tick in frames:
             if not frames.has_rate:
-                raise NoTimesError("does not tell how many frames it shows in a second")
+                raise NoTimesError("does not state its frame rate")
             yield FrameStamp(tick, usual=1)
 
     for time, duration in with_durations(_reorder_at(stamps(), lambda: frames.rate)):
@@ -97,7 +97,7 @@ def _flv(view: FileView) -> Iterator[ShownFrame]:
 
 def _mpegts(view: FileView) -> Iterator[ShownFrame]:
     frames = MpegTsFrames(view)
-    # They come in order, with jumps that `in_order` would take for reordering.
+    # They come in order, with jumps that `reorder` would take for reordering.
     for time, duration in with_durations(FrameStamp(time) for time in frames):
         yield _shown_frame(time, duration, frames.rate, 1 / frames.rate)
     if frames.is_scrambled:

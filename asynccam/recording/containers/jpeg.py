@@ -30,7 +30,7 @@ _RESTARTS: Final = range(0xD0, 0xD8)
 # SOF0 to SOF15 begin a frame; the three numbers left out are tables and JPG.
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {_HUFFMAN, 0xC8, _ARITHMETIC}
 _SEQUENTIAL: Final = frozenset({0xC0, 0xC1})
-# Table B.1: what may stand between two scans and before the first, apart from frames.
+# Table B.1: segments between two scans and before the first, apart from frames.
 _SEGMENTS: Final = frozenset({_HUFFMAN, _ARITHMETIC, *range(0xDA, 0xF0), 0xFE}) | _FRAMES
 
 # SOI with another marker behind it (B.2.1), as far as the data goes.
@@ -137,7 +137,7 @@ class _PictureReader:
             self.flaw, self.is_cut = str(error), isinstance(error, _CutError)
 
     def _next_marker(self) -> int:
-        # B.1.1.2 wants markers to follow each other; decoders skip what stands between, and so is done here.
+        # B.1.1.2 wants markers to follow each other; decoders skip the bytes between them, and so does this.
         found = _MARKER.search(self.data, self.at)
         if found is None:
             self.at = len(self.data)
@@ -146,7 +146,7 @@ class _PictureReader:
         return self.data[self.at - 1]
 
     def _read_segment(self, marker: int) -> None:
-        if marker == 0x01 or marker in _RESTARTS:  # these stand alone
+        if marker == 0x01 or marker in _RESTARTS:  # markers without a segment
             return
         if marker == _START:
             raise _FlawError("begins a second time before its end of image")
@@ -189,7 +189,9 @@ class _PictureReader:
         for at in range(6, len(body), 3):
             factors = body[at + 1]
             self.components[body[at]] = _Component(factors >> 4, factors & 15, body[at + 2])
-        valid = all(0 < one.across < 5 and 0 < one.down < 5 for one in self.components.values())
+        valid = all(
+            0 < component.across < 5 and 0 < component.down < 5 for component in self.components.values()
+        )
         if not self.width or not 0 < len(self.components) <= _MAX_COMPONENTS or not valid:
             raise _FlawError("has an invalid frame header")
         self.process = marker
@@ -236,7 +238,10 @@ class _PictureReader:
         parts = [(component, tables) for component, tables in chosen if component is not None]
         if not count or len(parts) != count:
             raise _FlawError("has an invalid scan header")
-        if self.process != 0xC3 and not {one.quantization for one, _ in parts} <= self.quantizations:
+        if (
+            self.process != 0xC3
+            and not {component.quantization for component, _ in parts} <= self.quantizations
+        ):
             raise _FlawError("lacks a quantization table")
         begin, restarts = self.at, self._skip_scan()
         if not self.height and self.data[self.at + 1] == _LINES:
@@ -269,20 +274,25 @@ class _PictureReader:
 
     def _check_blocks(self, parts: list[tuple[_Component, int]], intervals: list[tuple[int, int]]) -> None:
         """Compare a scan's data, from restart to restart, with the blocks that it has to have."""
-        across = max(one.across for one in self.components.values())
-        down = max(one.down for one in self.components.values())
+        across = max(component.across for component in self.components.values())
+        down = max(component.down for component in self.components.values())
         if len(parts) > 1:  # A.2.3: interleaved
             units = -(-self.width // (8 * across)) * -(-self.height // (8 * down))
             blocks = [
-                self._block_tables(tables) for one, tables in parts for _ in range(one.across * one.down)
+                self._block_tables(tables)
+                for component, tables in parts
+                for _ in range(component.across * component.down)
             ]
         else:  # A.2.2: only the blocks that the component itself has
-            one, tables = parts[0]
-            columns, rows = -(-self.width * one.across // across), -(-self.height * one.down // down)
+            component, tables = parts[0]
+            columns, rows = (
+                -(-self.width * component.across // across),
+                -(-self.height * component.down // down),
+            )
             units = -(-columns // 8) * -(-rows // 8)
             blocks = [self._block_tables(tables)]
         # B.2.3: ten blocks a unit at most; each component is in one scan.
-        if len(blocks) > 10 or any(one.scanned for one, _ in parts):
+        if len(blocks) > 10 or any(component.scanned for component, _ in parts):
             raise _FlawError("has an invalid scan header")
         step = self.restart_interval or units
         wanted = -(-units // step)
@@ -308,9 +318,9 @@ class _PictureReader:
         return direct, alternating
 
     def _check_scanned(self) -> None:
-        if not any(one.scanned for one in self.components.values()):
+        if not any(component.scanned for component in self.components.values()):
             raise _FlawError("holds no picture data")
-        if not all(one.scanned for one in self.components.values()):
+        if not all(component.scanned for component in self.components.values()):
             raise _FlawError("lacks a part of its picture data")
 
 
@@ -349,7 +359,7 @@ def is_jpeg(head: bytes) -> bool:
     at = begin.start()
     if at == 0:
         return len(head) > 2
-    # Three bytes may stand anywhere by chance, a segment and the marker behind it hardly.
+    # Three bytes occur anywhere by chance, a segment with a marker behind it hardly.
     end = at + 4 + int.from_bytes(head[at + 4 : at + 6])
     return head[end : end + 1] == b"\xff" or head[at + 2 : at + 4] == b"\xff\xd8"
 
@@ -375,7 +385,7 @@ def scan_jpeg(view: FileView) -> Scan:
         broken = spoiled - last_is_cut
         flaws = [f"has {broken} spoiled picture{'s' * (broken != 1)}"] if broken else []
         if _begins_with_container(view.read_some(0, 2 * _MAX_FILE_LEAD)):
-            flaws.append("begins with what is left of another container")
+            flaws.append("begins with the remains of another container")
         return Scan(
             whole,
             None,

@@ -98,10 +98,10 @@ def scan_matroska(view: FileView) -> Scan:
     walk = frames.walk
     damaged = frames.damage(count)
     if timeline.implausible:
-        damaged.append(f"has {timeline.implausible} time stamps that cannot be")
+        damaged.append(f"has {timeline.implausible} implausible time stamps")
     truncated, note = frames.ending(view.size, seconds)
     if frames.has_unknown_tracks:
-        damaged.append("does not tell what its tracks are")
+        damaged.append("does not describe its tracks")
     elif not count and truncated and not frames.announced:
         # A file that was created and never got a frame is empty, wherever its headers end.
         truncated, note = "", truncated
@@ -235,7 +235,7 @@ class MatroskaFrames:
                 return f"is {end - size} bytes short of the length in its header", ""
         if evidence.beyond is not None:
             self.announced = True
-            return f"has an index of what lies at byte {evidence.beyond} of {size}", ""
+            return f"has an index entry for byte {evidence.beyond} of {size}", ""
         if walk.segment_end is not None or not evidence.segments:
             return "", ""
         if evidence.reserved or (evidence.closed and evidence.open_last):
@@ -244,7 +244,7 @@ class MatroskaFrames:
         there = max(seconds or 0.0, self._latest * self._headers.tick / _SECOND)
         if there > 0 and there + max(1.0, 0.05 * there) < announced < _YEAR:
             return f"announces {announced:.1f} s and ends before", ""
-        return "", "was never finalized, as live streams are: nothing tells whether more was to follow"
+        return "", "was never finalized, as live streams are: whether more was to follow is unknown"
 
     def _take_other(self, element: EbmlElement) -> Iterator[tuple[int | None, int | None]]:
         """Take an element that is neither a block nor within a group of one."""
@@ -342,13 +342,13 @@ class MatroskaFrames:
                 yield from self._lace.single(time, duration)
             return
         sizes = self._laced(begin + at, size - at, flags & 0x06)
-        yield from self._lace.several(time, duration, [self._is_shown(b"", *one) for one in sizes])
+        yield from self._lace.several(time, duration, [self._is_shown(b"", *place) for place in sizes])
 
     def _time(self, relative: int, track: MatroskaTrack) -> int:
         scale = self._headers.tick
         time = (self._cluster or 0) * scale
         time += relative * scale if track.scale == 1.0 else round(relative * scale * track.scale)
-        # What a program counts in 64 bits of nanoseconds, and where one that fell below zero comes back.
+        # Programs count in 64 bits of nanoseconds, in which a time below zero wraps.
         return time if time <= _WRAP else time & _WRAP
 
     def _is_shown(self, data: bytes, begin: int, size: int) -> bool:
@@ -372,9 +372,9 @@ class MatroskaFrames:
             return []
         begin += size - sum(sizes)
         frames = []
-        for one in sizes:
-            frames.append((begin, one))
-            begin += one
+        for length in sizes:
+            frames.append((begin, length))
+            begin += length
         return frames
 
 
@@ -402,11 +402,11 @@ class _LaceTimes:
             return
         step = self.step if duration is None else duration // len(shown)
         if time is None:
-            yield from ((None, step) for one in shown if one)
+            yield from ((None, step) for is_shown in shown if is_shown)
         elif step is None:
-            self._waiting = (time, shown)  # until the next block tells how long this one was
+            self._waiting = (time, shown)  # until the next block gives this one's length
         else:
-            yield from ((time + index * step, step) for index, one in enumerate(shown) if one)
+            yield from ((time + index * step, step) for index, is_shown in enumerate(shown) if is_shown)
 
     def finish(self) -> Iterator[tuple[int | None, int | None]]:
         yield from self._release(None)
@@ -418,8 +418,8 @@ class _LaceTimes:
         if until is not None and time < until < time + _YEAR * _SECOND:
             self._found = (until - time) // len(shown)
         step = self._found
-        for index, one in enumerate(shown):
-            if one:
+        for index, is_shown in enumerate(shown):
+            if is_shown:
                 yield (time if not index else None if step is None else time + index * step), step
 
 
@@ -484,7 +484,7 @@ class _EndEvidence:
                             self._point(view, read_uint(view, child), segment)
 
     def _point(self, view: FileView, position: int, segment: int) -> None:
-        if position == _WRAP:  # what GStreamer writes until it knows better
+        if position == _WRAP:  # GStreamer's placeholder
             self.reserved = True
         elif segment + position >= view.size and self.beyond is None:
             self.beyond = segment + position
@@ -504,12 +504,12 @@ class _ChecksumCounter:
         if checksum.size != 4 or end > self._view.size or end - at > self._left:
             return
         self._left -= end - at
-        told = int.from_bytes(self._view.read(checksum.begin, 4), "little")
+        expected = int.from_bytes(self._view.read(checksum.begin, 4), "little")
         found = 0
         while at < end and (block := self._view.read_some(at, min(end - at, _READ_AHEAD))):
             found = zlib.crc32(block, found)
             at += len(block)
-        if found == told:
+        if found == expected:
             self.right += 1
         else:
             self.wrong += 1
@@ -596,7 +596,7 @@ def _read_encodings(view: FileView, child: EbmlElement, track: MatroskaTrack) ->
 
 def _read_scale(view: FileView, child: EbmlElement, track: MatroskaTrack) -> None:
     scale = _float(view, child)
-    # As libavformat takes it: what is next to nothing is an error, and no scale.
+    # As in libavformat: a scale next to 0 is an error and ignored.
     track.scale = scale if 0.01 <= scale <= 1000 else 1.0
 
 

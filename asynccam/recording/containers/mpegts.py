@@ -125,7 +125,11 @@ def _find_videos(view: FileView, layout: PacketLayout) -> list[tuple[int, VideoC
             if pid in maps:
                 for section in maps[pid].feed(payload, is_start):
                     if pid == 0:
-                        maps |= {one: SectionReader() for one in program_maps(section) if one not in maps}
+                        maps |= {
+                            map_pid: SectionReader()
+                            for map_pid in program_maps(section)
+                            if map_pid not in maps
+                        }
                     for kind, stream, descriptors in program_streams(section):
                         if kind == _PRIVATE:
                             private[stream] = (
@@ -342,8 +346,8 @@ class _Demultiplexer:
             losses.packets += losses.pending
         losses.pending = 0
 
-    def _is_same(self, one: int, other: int) -> bool:
-        first, second = (self._view.read_some(place, PACKET) for place in (one, other))
+    def _is_same(self, place: int, other: int) -> bool:
+        first, second = (self._view.read_some(offset, PACKET) for offset in (place, other))
         # 2.4.3.3: each byte but those of the clock reference is repeated.
         same_from = 12 if first[3] & 0x20 and first[4] > 6 and first[5] & 0x10 else 4
         return first[:4] == second[:4] and first[same_from:] == second[same_from:]
@@ -456,7 +460,7 @@ class _Demultiplexer:
                     payload = payload[9 + payload[8] :]
                 index = sum(place <= block.offset + at for place in places) - 1
                 pieces[index].append(payload)
-        return [count_slices(self._codec, b"".join(one)) for one in pieces]
+        return [count_slices(self._codec, b"".join(parts)) for parts in pieces]
 
     def scan(self) -> Scan:
         """Return the scan of the file."""
@@ -484,7 +488,7 @@ class _Demultiplexer:
         )
         note = _sentences(notes)
         if self._may_be_cut:
-            note = "; ".join(one for one in (note, "may be cut off inside its last frame") if one)
+            note = "; ".join(text for text in (note, "may be cut off inside its last frame") if text)
         return Scan(
             self.frames,
             seconds if self.frames > 1 else None,

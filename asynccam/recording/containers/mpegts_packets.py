@@ -92,7 +92,7 @@ class PacketReader:
         stride = self._layout.stride
         while self._offset < self._view.size:
             data = self._view.read_some(self._offset, _BLOCK_PACKETS * stride)
-            # The last packet has no other behind it, and so nothing that belongs to that one either.
+            # No packet follows the last one, so neither do a time stamp or parity.
             whole = (len(data) + stride - PACKET) // stride
             syncs = data[::stride][:whole]
             good = whole - len(syncs.lstrip(SYNC))
@@ -181,7 +181,7 @@ def is_filled_up(data: bytes, at: int) -> bool:
         return True
     flags = data[at + 5]
     end = 1 + (6 if flags & 0x10 else 0) + (6 if flags & 0x08 else 0) + (1 if flags & 0x04 else 0)
-    # What is private, and what came later into the standard, tells its own length.
+    # Private data and extensions of the standard state their own length.
     for flag in (0x02, 0x01):
         if flags & flag:
             if end >= length:

@@ -63,7 +63,7 @@ class MpegTsTimeline:
         self._decoded += step
         later = self._signed(shown - clock)
         if abs(later) > _JUMP * self._rate and self._times is None:
-            later = 0  # adds no video; a time that is asked for is what the stream says
+            later = 0  # implausible, so it adds no video; times that are kept stay as the stream has them
         at = self._decoded + later
         heapq.heappush(self._waiting, (at, self._untimed))
         self._untimed = 0
@@ -90,7 +90,7 @@ class MpegTsTimeline:
             self._times.extend([None] * self._untimed)
         is_regular = self._long_steps > 1 and self._longest <= 1.5 * self._shortest
         if is_regular and self._long_steps * 2 >= self._count + self._long_steps:
-            # They are what this stream's frames are apart.
+            # They are this stream's own intervals.
             self._sum += round(self._seconds_of_jumps * self._rate)
             self._intervals.add(self._seconds_of_jumps / self._long_steps, self._long_steps)
             self._steps[round(self._seconds_of_jumps / self._long_steps * self._rate)] += self._long_steps
@@ -130,17 +130,17 @@ class MpegTsTimeline:
             self._times.extend([None] * untimed)
             self._times.append(at)
         step = 0 if self._last_shown is None else at - self._last_shown
-        # More frames than can be reordered: what comes too late is shown at once.
+        # More frames than can be reordered: a late one is shown at once.
         self._last_shown = at if self._last_shown is None else max(at, self._last_shown)
         if not 0 < step <= _JUMP * self._rate:
             return
         self._sum += step
         self._count += 1
-        # Frames without a time stand evenly between those with one.
-        one = step // (untimed + 1)
-        self._intervals.add(one / self._rate, untimed + 1)
-        if one in self._steps or len(self._steps) < _MAX_STEPS:
-            self._steps[one] += untimed + 1
+        # Frames without a time are spread evenly between those with one.
+        interval = step // (untimed + 1)
+        self._intervals.add(interval / self._rate, untimed + 1)
+        if interval in self._steps or len(self._steps) < _MAX_STEPS:
+            self._steps[interval] += untimed + 1
 
     def _signed(self, step: int) -> int:
         half = self._wrap // 2

@@ -45,7 +45,7 @@ class FrameCounter:
         self._broken += 1
 
     def undecodable(self, count: int) -> list[str]:
-        """Return what makes no frame, in words, of a file that shows so many frames."""
+        """Return the frames that cannot be decoded, in words, of a file that shows ``count`` frames."""
         sentences = [f"has {self._broken} frames without a picture"] if self._broken else []
         if self._hidden and not count:
             sentences.append(f"has {self._hidden} frames, and none that decoding can begin with")
@@ -123,7 +123,7 @@ def _find_scan(data: bytes, size: int, read: Read) -> int | None:
         if at + 4 > len(data) and len(data) < min(size, _LOOK_BACK):
             data = read(0, min(size, _LOOK_BACK))
         if at + 4 > len(data):
-            return size if len(data) < size else None  # longer headers than are looked at
+            return size if len(data) < size else None  # longer headers than are read
         if data[at] != 0xFF:
             return None
         marker = data[at + 1]
@@ -185,7 +185,7 @@ class NalChecker:
         self._length = length
         self._hevc = hevc
         self._parameters = parameters or length > 0
-        # H.265 decoders make up what a first picture refers to, as long as they have the parameters.
+        # H.265 decoders replace missing references of a first picture, if they have the parameters.
         self._begun = hevc and self._parameters
 
     def __call__(self, data: bytes, size: int, read: Read) -> FrameState:
@@ -195,7 +195,7 @@ class NalChecker:
         else:
             picture, begins = self._start_codes(data, size, read)
         if picture in (FrameState.SHOWN, FrameState.SPOILED) and not self._begun:
-            # Decoders show nothing before a picture that stands for itself.
+            # Decoders show nothing before a key frame.
             self._begun = begins
             return picture if begins else FrameState.HIDDEN
         return picture
@@ -304,7 +304,7 @@ def _zero_tail(data: bytes, size: int, read: Read) -> bool:
 
 
 def _zeroed(data: bytes, size: int, read: Read) -> bool:
-    """Return whether zeros stand where there are none: emulation prevention keeps them out (H.264 7.4.1).
+    """Return whether there are zeros that no encoder writes: emulation prevention (H.264 7.4.1).
 
     Arithmetic coders (VP8, VP9, AV1) do not make as many in a row.
     """

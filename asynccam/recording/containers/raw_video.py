@@ -105,7 +105,7 @@ class PictureCounter:
         self._is_sure = True
         # A sequence parameter set that goes on in the next piece.
         self._parameters = b""
-        # 8.1.3 of H.265: pictures that refer to what is before the point where decoding begins.
+        # 8.1.3 of H.265: pictures that refer to others before the point where decoding begins.
         self._skips_leading = True
         self._began = False
         self.has_zeros = False  # whether there are zeros within its units, where none can be
@@ -126,7 +126,7 @@ class PictureCounter:
         if not self.has_zeros and bytes(32) in data:
             self.has_zeros = self._began and ZEROS_IN_UNIT.search(data) is not None
         keep = _UNIT_SIZE - 1
-        # Zeros at the end are kept, some of them: what follows decides about them.
+        # Zeros at the end are kept, some of them: the next piece decides about them.
         if data.endswith(b"\0" * 8):
             keep = min(len(data) - len(data.rstrip(b"\0")), 64)
         self._rest = data[-keep:]

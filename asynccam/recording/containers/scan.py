@@ -23,7 +23,7 @@ _FORMATS: Final[tuple[tuple[Callable[[bytes], bool], Callable[[FileView], Scan]]
     (is_flv, scan_flv),
     (is_zip, scan_zip),
     (is_raw_video, scan_raw_video),
-    # These two may stand behind other bytes, so that all formats with a mark at their begin come first.
+    # These two may begin behind other bytes, so all formats with a mark at their begin are tried first.
     (is_mpegts, scan_mpegts),
     (is_jpeg, scan_jpeg),
 )

@@ -63,5 +63,5 @@ def _duration(stamp: FrameStamp, following: FrameStamp | None) -> int | None:
         return stamp.usual
     if stamp.time is None or following.time is None:
         return None
-    # Behind a jump back, the next frame does not tell how long this one was shown.
+    # Behind a jump back, the next frame does not give this one's duration.
     return following.time - stamp.time if following.time >= stamp.time else stamp.usual

@@ -69,8 +69,8 @@ class Timeline:
     @property
     def implausible(self) -> int:
         """Number of frames whose times are too far from those of the others."""
-        most = max((one.count for one in self._groups), default=0)
-        return self._ungrouped + sum(one.count for one in self._groups) - most
+        most = max((group.count for group in self._groups), default=0)
+        return self._ungrouped + sum(group.count for group in self._groups) - most
 
     def finish(self, declared: int | None = None) -> tuple[float | None, float | None]:
         """Return the time from the first frame to the end of the last, and the usual interval, in seconds.
@@ -81,7 +81,7 @@ class Timeline:
             self._note_in_order(heapq.heappop(self._waiting))
         usual = self.intervals.usual
         interval = None if usual is None else usual / self._second
-        main = max(self._groups, key=lambda one: one.count, default=None)
+        main = max(self._groups, key=lambda group: group.count, default=None)
         if main is None:
             return None, interval
         length = self._length(main, declared)
@@ -102,11 +102,11 @@ class Timeline:
         return usual
 
     def _find_group(self, time: int, duration: int | None) -> _TimeGroup | None:
-        for one in self._groups:
-            if -self._max_step < time - one.seen < self._max_step:
-                one.count += 1
-                self._current = one
-                return one
+        for group in self._groups:
+            if -self._max_step < time - group.seen < self._max_step:
+                group.count += 1
+                self._current = group
+                return group
         if len(self._groups) == _MAX_GROUPS:
             return None
         self._current = _TimeGroup(time, duration)

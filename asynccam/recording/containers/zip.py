@@ -29,7 +29,7 @@ _DEFLATED: Final = 8
 _PACKED_CHUNK: Final = 1 << 16
 _MAX_BEHIND: Final = 1 << 26  # bytes behind an archive in which its end is looked for, at most
 _UNPACKED_CHUNK: Final = 1 << 20
-# Video hardly shrinks and text about it some twenty times; what grows more is made to fill memory or time.
+# Video hardly shrinks and text about it some twenty times; an entry that grows more is an attack.
 _MAX_GROWTH: Final = 64
 _GROWTH_FREE: Final = 1 << 26
 _VIDEO_NAME: Final = re.compile(
@@ -105,7 +105,7 @@ def scan_zip(view: FileView) -> Scan:
     except _DamageError as error:
         return Scan(None, None, damaged=str(error))
     except CutShortError:
-        return Scan(None, None, damaged="has a directory that leads nowhere")
+        return Scan(None, None, damaged="has a directory with invalid offsets")
     if not contents.entries:
         return Scan(0, None, note="holds no file")
     if not contents.videos:
@@ -144,17 +144,17 @@ def _find_directory(view: FileView) -> _Directory | None:
     end = place + _END_SIZE + _uint(record, 20, 2)
     entries, size, begin = _uint(record, 10, 2), _uint(record, 12, 4), _uint(record, 16, 4)
     stop = place
-    # 4.3.15: its locator stands right before; some writers leave it also where the numbers would fit.
+    # 4.3.15: its locator is right before; some writers add it even where the numbers would fit.
     locator = view.read(place - 20, 20) if place >= 20 else b""
     if locator[:4] == _LOCATOR_64:
         stop = _uint(locator, 8, 8)
         record = view.read(stop, 56) if stop <= place - 76 else b""
         if record[:4] != _END_64:
-            raise _DamageError("has a directory that leads nowhere")
+            raise _DamageError("has a directory with invalid offsets")
         entries, size, begin = _uint(record, 32, 8), _uint(record, 40, 8), _uint(record, 48, 8)
     if begin + size != stop:
         # The directory of an archive within this one, or bytes that were taken out or put in.
-        raise _DamageError("has a directory that does not stand where it says")
+        raise _DamageError("has a directory that is not where its end record says")
     return _Directory(begin, stop, entries, view.size - end)
 
 
@@ -179,7 +179,7 @@ def _entries(view: FileView, directory: _Directory) -> Iterator[_Entry]:
 
 
 def _large_numbers(extra: bytes, *numbers: int) -> list[int]:
-    """4.5.3: those of the numbers that do not fit stand in an extra field, in this order."""
+    """4.5.3: numbers that do not fit are in an extra field, in this order."""
     found = list(numbers)
     while len(extra) >= 4:
         kind, length = _uint(extra, 0, 2), _uint(extra, 2, 2)
@@ -262,7 +262,7 @@ def _without_directory(view: FileView) -> Scan:
             begin = offset + _LOCAL_SIZE + length + _uint(header, 28, 2)
             if _VIDEO_NAME.search(name) or find_codec(view.read_some(begin, _PACKED_CHUNK)) is not None:
                 return Scan(None, None, truncated=truncated)
-            if _uint(header, 6, 2) & 8:  # 4.4.4: its size stands behind it
+            if _uint(header, 6, 2) & 8:  # 4.4.4: its size follows its data
                 break
             offset = begin + _uint(header, 18, 4)
     except CutShortError:

@@ -287,7 +287,7 @@ async def _align_clip(clip: Clip) -> Clip:
                 length = None if clip.seconds is None else clip.seconds + first.time
                 return replace(clip, begins=clip.begins - first.time, seconds=length)
     except AsynccamError:
-        pass  # GStreamer is going to say what is wrong with it
+        pass  # GStreamer reports its flaw later
     return clip
 
 
@@ -389,7 +389,7 @@ async def _render(scene: _Scene, end: Chain, target: Path, timeout: float) -> No
         async with deadline(timeout, f"end of the work on {target.name}"):
             await _run([*tools.guard, tools.launch, "-q", *graph.arguments()], scene, target)
             if target.suffix.lower() in _MUXERS:
-                with confined(None):  # what is made may lie anywhere
+                with confined(None):  # the target may be in any directory
                     found = await verify_file(fresh)
                 if found.verdict is not Verdict.COMPLETE:
                     raise RecordingError(f"{target.name} could not be made: {found.detail}")
@@ -406,10 +406,12 @@ async def _run(argv: Sequence[str], scene: _Scene, target: Path) -> None:
     finally:
         await process.stop(NOTHING_TO_FINISH)
     if status:
-        told = [
-            one.text for one in map(parse_line, process.errors.splitlines()) if isinstance(one, PipelineError)
+        errors = [
+            message.text
+            for message in map(parse_line, process.errors.splitlines())
+            if isinstance(message, PipelineError)
         ]
-        why = told[0] if told else f"gst-launch-1.0 ended with status {status}"
+        why = errors[0] if errors else f"gst-launch-1.0 ended with status {status}"
         raise RecordingError(f"{target.name} could not be made: {why}", output=process.output)
 
 

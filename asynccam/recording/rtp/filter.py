@@ -106,8 +106,8 @@ class DecodableStart:
             self._size += len(data) + _PACKET_OVERHEAD
         # Also the frame that this packet belongs to: a sender may give all its packets one time.
         while len(self._frames) > _MAX_FRAMES or self._size > _MAX_KEPT:
-            gone = self._frames.pop(next(iter(self._frames)))
-            self._size -= sum(len(one) + _PACKET_OVERHEAD for one, _ in gone.packets.values())
+            dropped = self._frames.pop(next(iter(self._frames)))
+            self._size -= sum(len(data) + _PACKET_OVERHEAD for data, _ in dropped.packets.values())
         return self._find_start(at)
 
     def is_picture(self, data: bytes) -> bool:
@@ -133,9 +133,9 @@ class DecodableStart:
             sets = {number: packet for number, packet in self._parameter_sets.values() if number < first}
             later = {
                 number: packet
-                for other, one in self._frames.items()
+                for other, later_frame in self._frames.items()
                 if not _before(other, stamp)
-                for number, packet in one.packets.items()
+                for number, packet in later_frame.packets.items()
             }
             self._frames, self._parameter_sets = {}, {}
             return [packet for _, packet in sorted({**sets, **later}.items())]
@@ -150,9 +150,9 @@ class DecodableStart:
         # RFC 6184, 5.1; RFC 7798, 4.1: the last packet has the marker set, which is not to be relied on. The
         # next frame's first packet is a sign too.
         marked = frame.packets[last][0][1] & 0x80
-        if not marked and not any(last + 1 in one.packets for one in self._frames.values()):
+        if not marked and not any(last + 1 in other.packets for other in self._frames.values()):
             return False
-        units = [unit for one in numbers for unit in self._units(_payload(frame.packets[one][0]))]
+        units = [unit for sequence in numbers for unit in self._units(_payload(frame.packets[sequence][0]))]
         pictures = [(kind, begins) for kind, begins in units if kind in ("key", "picture")]
         if not pictures or not pictures[0][1]:
             return False  # nothing to show, or its beginning is missing
@@ -193,7 +193,7 @@ class StreamFilter:
         Args:
             data: The datagram.
             address: Its sender.
-            at: When it came, nanoseconds.
+            at: When it arrived, nanoseconds.
 
         Returns:
             Packets to hand on.
@@ -229,8 +229,8 @@ class StreamFilter:
         if self.source is None or len(data) > _MAX_RTCP or not is_rtcp(data):
             return
         about = int.from_bytes(data[4:8])
-        ours = address[0] == self.source[0] and about == self.source[2]
-        if ours and at - self._rtcp_reported_at >= _RTCP_INTERVAL:
+        is_own = address[0] == self.source[0] and about == self.source[2]
+        if is_own and at - self._rtcp_reported_at >= _RTCP_INTERVAL:
             self._rtcp_reported_at = at
             self.lines.append(f"report {at} {data.hex()}")
 
@@ -287,17 +287,17 @@ class StreamFilter:
         for other, candidate in self._candidates.items():
             if other != source and candidate.packets:
                 self._report_other(other)
-        return [one for data, at in packets for one in self._accept(data, at)]
+        return [packet for data, at in packets for packet in self._accept(data, at)]
 
     def _accept(self, data: bytes, at: int) -> list[bytes]:
         if self._start is None:
             self._report_frame(data, at)
             return [data]
         found = self._start.feed(data, at)
-        for one, came in found:
-            if self._start.is_picture(one):
-                self._report_frame(one, came)
-        return [one for one, _ in found]
+        for packet, arrived_at in found:
+            if self._start.is_picture(packet):
+                self._report_frame(packet, arrived_at)
+        return [packet for packet, _ in found]
 
     def _report_frame(self, data: bytes, at: int) -> None:
         stamp = int.from_bytes(data[4:8])
@@ -320,7 +320,10 @@ class StreamFilter:
 
     def _drop_oldest(self, at: int) -> None:
         """Drop the waiting packets of the stream that arrived first: it is the least likely one."""
-        first = min((one for one in self._candidates.values() if one.packets), key=lambda one: one.first_at)
+        first = min(
+            (candidate for candidate in self._candidates.values() if candidate.packets),
+            key=lambda candidate: candidate.first_at,
+        )
         self._size -= sum(len(data) for data, _ in first.packets)
         self._count_left_out(len(first.packets), at)
         first.packets = []
@@ -450,14 +453,14 @@ class _Program:
 
     def run(self) -> None:
         """Copy packets until the reader has closed its end."""
-        inputs = [one for one in (self._port, self._reports) if one is not None]
-        for one in (*inputs, self._target):
-            one.setblocking(False)
+        inputs = [port for port in (self._port, self._reports) if port is not None]
+        for port in (*inputs, self._target):
+            port.setblocking(False)
         for descriptor in (self._target.fileno(), 1):
             os.set_blocking(descriptor, False)
             self._poll.register(descriptor, 0)
-        for one in inputs:
-            self._poll.register(one, select.POLLIN)
+        for port in inputs:
+            self._poll.register(port, select.POLLIN)
         if self._control is not None:
             self._poll.register(self._control, select.POLLIN)
         self._poll.register(0, select.POLLIN)
@@ -486,7 +489,7 @@ class _Program:
         except OSError:
             return False
         if ready.get(1, 0) & (select.POLLHUP | select.POLLERR):
-            self._poll.unregister(1)  # who started this has died; the recording goes on
+            self._poll.unregister(1)  # Python has died; the recording goes on
             self._output.clear()
         self._print_lines()
         return True
@@ -522,7 +525,7 @@ class _Program:
                 self._output += line.encode() + b"\n"
         self._filter.lines.clear()
         if self._output:
-            # Whoever started this may be busy, or have died; the recording goes on.
+            # Python may be busy, or have died; the recording goes on.
             with contextlib.suppress(OSError):
                 del self._output[: os.write(1, self._output)]
 
@@ -535,7 +538,7 @@ def _received(port: socket.socket) -> "Iterator[tuple[bytes, tuple[str, int]]]":
         except BlockingIOError:
             return
         except OSError:
-            continue  # what came of something that was sent from here
+            continue  # an ICMP error for a packet sent from here
         yield data, (address[0].partition("%")[0].removeprefix("::ffff:"), address[1])
 
 

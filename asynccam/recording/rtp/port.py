@@ -76,13 +76,13 @@ class RtpPort:
         """
         if self._control is not None:
             wanted = "-" if ssrc is None else str(ssrc)
-            with suppress(OSError):  # the receiver has ended, which its recorder tells
+            with suppress(OSError):  # the filter has ended, which its recorder reports
                 os.write(self._control[1], f"{int(not_before * 1e9)} {wanted}\n".encode())
 
     def share(self) -> None:
         """Let another program listen here, which then gets every packet."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # What is connected hears its peer only.
+        # A connected socket receives from its peer only.
         loopback = "::1" if self._socket.family == socket.AF_INET6 else "127.0.0.1"
         self._socket.connect((loopback, self.port))
 
@@ -135,7 +135,7 @@ def _bind_socket(address: str, port: int) -> socket.socket:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         group = ipaddress.ip_address(str(place[0]).partition("%")[0])
         if group.is_multicast:
-            # Every member of a group gets every packet, so that nobody loses by sharing the port.
+            # Every member of a group gets every packet, so sharing the port costs no packet.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(place)
         if group.is_multicast and family == socket.AF_INET6:

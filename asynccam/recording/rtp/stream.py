@@ -80,9 +80,9 @@ class RtpStream:
         if not self.others:
             return ""
         sender = self.sender
-        again = [one for one in self.others if sender is not None and one.address == sender.address]
+        again = [other for other in self.others if sender is not None and other.address == sender.address]
         if again:
-            words = f"{again[-1]} came from the same address as {sender}, and was left out"
+            words = f"{again[-1]} has the same address as {sender}, and was left out"
             return f"another stream {words}"
         count = f"{self.left_out} packets" if self.left_out else "packets"
         return f"{count} of other senders were left out: {', '.join(map(str, self.others[:3]))}"

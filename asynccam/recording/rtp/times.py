@@ -57,8 +57,8 @@ class RtpTimes:
         self.reports = 0  # number of useful sender reports
         self.by_sender: tuple[float, float] | None = None
         self._first = self._latest = 0  # RTP time, not wrapped
-        self._quickest = (0.0, 0.0)  # when the first frame would have come as quickly, and its slack
-        self._arrivals: list[float] = []  # when it would have come as quickly as each
+        self._quickest = (0.0, 0.0)  # arrival of the first frame had it been as quick, and its slack
+        self._arrivals: list[float] = []  # arrival of the first frame had it been as quick as each
         self._report: tuple[float, float] | None = None  # the same of reports
 
     def note_frame(self, at: float, stamp: int) -> None:
@@ -84,8 +84,8 @@ class RtpTimes:
             return
         self.reports += 1
         slack = abs(media) * DRIFT_LIMIT
-        came = (at - media, slack)
-        self._report = came if self._report is None else min(self._report, came, key=sum)
+        arrived = (at - media, slack)
+        self._report = arrived if self._report is None else min(self._report, arrived, key=sum)
         low, high = report.unix - media - slack, report.unix - media + slack
         known = self.by_sender or (low, high)
         self.by_sender = min(low, known[0]), max(high, known[1])
@@ -104,22 +104,22 @@ class RtpTimes:
         """
         if self.arrived is None:
             return None
-        came, slack = self._quickest
+        arrived, slack = self._quickest
         slack += STAMP_TOLERANCE
-        pieces = [("arrivals of frames", came - slack - frame_delay - self.uneven, came + slack)]
+        pieces = [("arrivals of frames", arrived - slack - frame_delay - self.uneven, arrived + slack)]
         if reliable and self._report is not None:
-            came, slack = self._report
+            arrived, slack = self._report
             slack += STAMP_TOLERANCE
-            pieces.append(("arrivals of sender reports", came - slack - REPORT_DELAY, came + slack))
+            pieces.append(("arrivals of sender reports", arrived - slack - REPORT_DELAY, arrived + slack))
         if reliable and clock is not None and self.by_sender is not None:
-            low, high = (one - clock for one in self.by_sender)
+            low, high = (time - clock for time in self.by_sender)
             pieces.append(("times in sender reports", low - REPORT_TOLERANCE, high + REPORT_TOLERANCE))
         earliest, latest = max(low for _, low, _ in pieces), min(high for _, _, high in pieces)
         if earliest <= latest:
             return RtpFirstFrame(earliest, latest)
         words = tuple(
-            f"{one} ({self._span(*span)}) and {other} ({self._span(*other_span)}) exclude one another"
-            for number, (one, *span) in enumerate(pieces)
+            f"{evidence} ({self._span(*span)}) and {other} ({self._span(*other_span)}) exclude one another"
+            for number, (evidence, *span) in enumerate(pieces)
             for other, *other_span in pieces[number + 1 :]
             if max(span[0], other_span[0]) > min(span[1], other_span[1])
         )

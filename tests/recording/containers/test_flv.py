@@ -112,7 +112,7 @@ def test_what_the_header_announces_tells_of_a_cut_between_tags(tmp_path: Path) -
     )
     found = scan_bytes(tmp_path, flv(*FRAMES_OF_FOUR))
     assert word(found) == "complete"
-    assert "nothing tells whether more" in found.note
+    assert "whether more was to follow is unknown" in found.note
 
 
 def test_times_are_signed_and_reordered(tmp_path: Path) -> None:

@@ -276,4 +276,4 @@ def test_pictures_behind_spoiled_headers_of_a_container_are_no_whole_file(
     lead: bytes, tmp_path: Path
 ) -> None:
     found = scan(tmp_path / "a.mkv", lead + WHOLE * 9)
-    assert (found.frames, found.damaged) == (9, "begins with what is left of another container")
+    assert (found.frames, found.damaged) == (9, "begins with the remains of another container")

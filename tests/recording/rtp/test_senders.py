@@ -121,7 +121,7 @@ async def test_a_sender_that_begins_anew_is_not_put_behind_its_first_stream(tmp_
             (verdict,) = await recorder.stop()
     assert await colours(verdict.path) == {"white"}
     assert recorder.ended_early is not None
-    assert "0x00000002 came from the same address" in recorder.ended_early.reason
+    assert "0x00000002 has the same address" in recorder.ended_early.reason
     assert "0x00000001" in stall.reason or "0x00000001" in recorder.ended_early.reason
 
 

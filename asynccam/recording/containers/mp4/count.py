@@ -144,16 +144,16 @@ class TrackCounter:
             return self._count_media(sample, self._check_media(sample))
         return False
 
-    def _count_media(self, sample: Sample, look: MediaState) -> bool:
+    def _count_media(self, sample: Sample, state: MediaState) -> bool:
         tally = self.tally
-        if look is MediaState.ZEROS:
+        if state is MediaState.ZEROS:
             if not tally.zeros_at_end:
                 tally.zeros_from = sample.offset
             tally.zeros += 1
             tally.zeros_at_end += 1
-        elif look is MediaState.SPOILED:
+        elif state is MediaState.SPOILED:
             tally.spoiled += 1
-        elif look is MediaState.NO_PICTURE:
+        elif state is MediaState.NO_PICTURE:
             tally.announced -= 1
         else:
             lost = tally.zeros + tally.spoiled + tally.outside + tally.beyond

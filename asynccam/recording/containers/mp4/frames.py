@@ -83,7 +83,7 @@ class Mp4Frames:
 
     def _stamp(self, track: Mp4Track, time: int, ticks: int) -> FrameStamp:
         if not track.timescale:
-            raise NoTimesError("does not tell how many of its ticks a second has")
+            raise NoTimesError("does not state its time scale")
         # A last frame that is said to last for days lasts no longer than its track, as for verdicts.
         usual = min(ticks, track.ticks) if track.ticks else ticks
         # Between two frames, how long a sample lasts is the step from one decoding time to the next.

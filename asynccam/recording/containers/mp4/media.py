@@ -141,13 +141,13 @@ class MediaChecker:
         if not _is_frame_head(form.coding, head):
             return MediaState.SPOILED
         # In the order of the file: the end of a sample is read together with the beginning of the next.
-        look = _check_units(form, take, size) if form.length_size else MediaState.GOOD
+        state = _check_units(form, take, size) if form.length_size else MediaState.GOOD
         if form.coding in _NEVER_ZEROS:
             if size > 2 * _PROBE and not any(take(size - _PROBE, _PROBE)):
                 return MediaState.ZEROS
             if self._is_thorough and self._has_zeros(offset, size):
                 return MediaState.ZEROS
-        return look
+        return state
 
     def _reader(self, form: Format, offset: int, size: int) -> Callable[[int, int], bytes]:
         """Return a function that reads the sample: all of it at once where all of it is read anyhow."""

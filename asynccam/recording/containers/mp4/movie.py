@@ -87,7 +87,7 @@ def _read_format(view: FileView, entry: Box) -> Format:
         return Format(_BY_TYPE[entry.kind])
     if entry.kind in _RAW:
         return Format(Coding.RAW)
-    # What follows an entry's fields is none of this reader's business unless it can be read.
+    # Flaws behind an entry's fields do not count: writers put anything there.
     for child in read_boxes(view, entry.start + _ENTRY_SIZE, entry.end, Flaws()):
         try:
             if child.kind in _CONFIGURATIONS:

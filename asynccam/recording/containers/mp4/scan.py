@@ -210,7 +210,7 @@ class _Findings:
                 yield f"is cut off inside its last box ({kind})"
         if self._movie.is_fragmented and layout.is_media_first:
             # GStreamer's first-moov-then-finalise: only the final pass puts an index over all of it.
-            yield "was never finalized: what came after its last fragment is not indexed"
+            yield "was never finalized: media after its last fragment is not indexed"
         if tally.beyond:
             yield f"lacks {tally.beyond} of {tally.announced} frames"
         elif self._lacks_other_media():
@@ -258,7 +258,7 @@ class _Findings:
         if layout.rest is not None and layout.spoiled is None:
             yield f"has {self._rest} bytes behind its last box"
         if self._spoiled is not None and tally.announced and not self._has_lost:
-            yield f"has something else than a box in its index, at byte {self._spoiled}"
+            yield f"has bytes in its index that are not a box, at byte {self._spoiled}"
         if not can_be_followed(self._count.track):
             yield "has an edit list too long to be followed"
         if not tally.announced and not layout.cut:
@@ -269,7 +269,7 @@ class _Findings:
             else:
                 yield "has no video track"
         if self._is_fragmented and tally.announced and not self._has_end:
-            yield "has nothing that says whether more fragments followed"
+            yield "does not say whether more fragments followed"
 
     @property
     def _rest(self) -> int:
