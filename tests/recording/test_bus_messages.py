@@ -45,7 +45,7 @@ def telling(messages: list[BusMessage]) -> list[BusMessage]:
     ]
 
 
-def test_a_split_recording_tells_its_segments_by_their_true_names() -> None:
+def test_split_recording_reports_segments_by_their_names() -> None:
     messages = telling(read(recorded("split-verbose")))
     assert messages == [
         SegmentOpened("split", 'rec1/cäm "1" %02d-00.mkv', 0.006333572),
@@ -59,7 +59,7 @@ def test_a_split_recording_tells_its_segments_by_their_true_names() -> None:
     ]
 
 
-def test_states_and_formats_are_told() -> None:
+def test_states_and_formats_are_parsed() -> None:
     messages = read(recorded("split-verbose"))
     assert StateChanged("split", "ready", "paused") in messages
     assert any(isinstance(one, CapsSet) and one.caps.startswith("image/jpeg") for one in messages)
@@ -71,19 +71,19 @@ def test_hls_counts_frames_and_names_no_segments() -> None:
     assert [one.location for one in messages if isinstance(one, SegmentClosed)] == [None] * 3
 
 
-def test_without_a_stream_the_interrupt_comes_before_the_sink_wakes() -> None:
+def test_interrupt_without_a_stream_precedes_the_sink() -> None:
     messages = telling(read(recorded("no-stream-interrupted")))
     assert messages == [InterruptSeen("pipeline0"), AsyncDone("pipeline0"), EndOfStream("pipeline0")]
 
 
-def test_a_full_disk_is_told_by_the_sink() -> None:
+def test_full_disk_is_reported_by_the_sink() -> None:
     failures = [one for one in read(recorded("disk-full-errors")) if isinstance(one, PipelineError)]
     assert failures[0] == PipelineError("filesink0", "No space left on the resource.")
     on_the_bus = [one for one in read(recorded("disk-full")) if isinstance(one, PipelineError)]
     assert on_the_bus[0].element == "filesink0"
 
 
-def test_lost_frames_are_told() -> None:
+def test_lost_frames_are_parsed() -> None:
     dropped = [one for one in read(recorded("quality-of-service")) if isinstance(one, FramesDropped)]
     assert dropped[-1] == FramesDropped("sink", 38)
 

@@ -18,7 +18,7 @@ PARTS = 10**6
 
 
 @pytest.mark.parametrize("recipe", BASES, ids=str)
-async def test_verdicts_are_what_ffprobe_decodes(recipe: Recipe) -> None:
+async def test_verdicts_match_ffprobe(recipe: Recipe) -> None:
     # A fifth of them here; all by `python -m benchmarks.verdicts`.
     cases = await cases_of(recipe, every=5)
     assert [str(case) for case in cases if not agrees(case) and difference(case) is None] == []
@@ -55,7 +55,7 @@ def claims_too_much(recipe: Recipe, data: bytes, *, may_end_here: bool) -> str:
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
-def test_a_file_whose_end_is_cut_off_is_never_complete(container: str) -> None:
+def test_file_with_its_end_cut_off_is_never_complete(container: str) -> None:
     names = [one.name for one in BASES if one.container == container]
 
     @SEARCH

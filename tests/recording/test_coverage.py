@@ -97,7 +97,7 @@ async def side_by_side(check: Callable[[str, Path], Coroutine[Any, Any, None]], 
             group.create_task(check(name, place), name=name)
 
 
-async def test_a_sender_that_is_killed_is_told_though_the_files_are_whole(tmp_path: Path) -> None:
+async def test_killed_sender_is_an_early_end_of_whole_files(tmp_path: Path) -> None:
     async def check(name: str, directory: Path) -> None:
         pipeline, sender = way(name, directory)
         async with Recorder(pipeline) as recorder:
@@ -125,7 +125,7 @@ async def test_a_sender_that_is_killed_is_told_though_the_files_are_whole(tmp_pa
     await side_by_side(check, tmp_path)
 
 
-async def test_a_stream_that_lasts_is_not_called_early(tmp_path: Path) -> None:
+async def test_lasting_stream_is_not_early(tmp_path: Path) -> None:
     async def check(name: str, directory: Path) -> None:
         pipeline, sender = way(name, directory)
         async with sender(), Recorder(pipeline) as recorder:
@@ -153,7 +153,7 @@ async def test_an_armed_recording_counts_from_its_own_first_frame(tmp_path: Path
     assert (recorder.ended_early is not None) is killed
 
 
-async def test_one_frame_a_second_is_not_called_early_and_its_death_is(tmp_path: Path) -> None:
+async def test_one_frame_a_second_is_early_only_when_dead(tmp_path: Path) -> None:
     async with Recorder(Pipeline(SLOW, SingleFile(tmp_path / "a.mkv"))) as recorder:
         await recorder.start()
         await let_pass(3.9)  # the next frame is almost due
@@ -162,7 +162,7 @@ async def test_one_frame_a_second_is_not_called_early_and_its_death_is(tmp_path:
     assert recorder.ended_early is None
 
 
-async def test_a_recording_that_is_stopped_at_its_first_frame_is_whole(tmp_path: Path) -> None:
+async def test_recording_stopped_at_first_frame_is_whole(tmp_path: Path) -> None:
     for number in range(4):
         pipeline, sender = srt(SplitFiles(tmp_path, f"cam{number}"), latency=500)
         async with sender(), Recorder(pipeline) as recorder:
@@ -173,7 +173,7 @@ async def test_a_recording_that_is_stopped_at_its_first_frame_is_whole(tmp_path:
         assert recorder.ended_early is None
 
 
-async def test_files_that_were_rotated_away_are_no_end(tmp_path: Path) -> None:
+async def test_rotated_files_are_not_an_early_end(tmp_path: Path) -> None:
     output = SplitFiles(tmp_path, "cam", max_files=1, max_seconds=0.5)
     async with Recorder(Pipeline(SMALL, output), watch=QUICK) as recorder:
         closed = recorder.events.stream(RecorderSegmentClosed)
@@ -211,7 +211,7 @@ async def test_a_stall_to_the_end_is_a_gap_without_return(tmp_path: Path) -> Non
     assert recorder.ended_early is not None
 
 
-async def test_a_stream_that_ends_by_itself_ended_early_until_it_is_asked_to(tmp_path: Path) -> None:
+async def test_stream_ending_by_itself_is_early_until_stopped(tmp_path: Path) -> None:
     async with RtspServer("h264").serving() as server:
         pipeline = Pipeline(RtspSource(server.url, latency=20), SingleFile(tmp_path / "a.mp4"))
         async with Recorder(pipeline, watch=QUICK) as recorder:
@@ -231,7 +231,7 @@ async def test_a_stream_that_ends_by_itself_ended_early_until_it_is_asked_to(tmp
     assert early.reason == ("the stream ended" if recorder.error is None else str(recorder.error))
 
 
-async def test_a_stream_that_ends_just_before_the_stop_is_as_good_as_whole(tmp_path: Path) -> None:
+async def test_stream_ending_just_before_stop_is_not_early(tmp_path: Path) -> None:
     why = "the stream ended"
     ending = CoverageResult(
         5.0, by_length_at=5.0, seen_at=5.0, began_at=0.0, interval=0.05, reason=why, by_count_at=5.0
@@ -242,7 +242,7 @@ async def test_a_stream_that_ends_just_before_the_stop_is_as_good_as_whole(tmp_p
     assert ending.early(7.5) == EarlyEnd(5.0, 2.5, "the stream ended")
 
 
-async def test_a_process_that_is_killed_is_told_with_its_error(tmp_path: Path) -> None:
+async def test_killed_process_is_an_early_end_with_its_error(tmp_path: Path) -> None:
     path = tmp_path / "a.mkv"
     async with Recorder(Pipeline(SMALL, SingleFile(path)), watch=QUICK) as recorder:
         await recorder.start()
@@ -256,7 +256,7 @@ async def test_a_process_that_is_killed_is_told_with_its_error(tmp_path: Path) -
     assert recorder.ended_early.reason == str(recorder.error)
 
 
-async def test_a_limit_that_was_reached_in_silence(tmp_path: Path) -> None:
+async def test_limit_reached_in_silence_is_an_early_end(tmp_path: Path) -> None:
     pipeline, sender = rtp(SingleFile(tmp_path / "a.mkv"))
     async with Recorder(pipeline, limits=Limits(seconds=3.5), watch=QUICK) as recorder:
         async with sender():
@@ -266,7 +266,7 @@ async def test_a_limit_that_was_reached_in_silence(tmp_path: Path) -> None:
     assert recorder.ended_early is not None
 
 
-async def test_a_limit_that_was_reached_is_no_early_end(tmp_path: Path) -> None:
+async def test_reached_limit_is_not_an_early_end(tmp_path: Path) -> None:
     pipeline = Pipeline(SMALL, SingleFile(tmp_path / "a.mkv"))
     async with Recorder(pipeline, limits=Limits(seconds=1.5), watch=QUICK) as recorder:
         await recorder.start()
@@ -278,7 +278,7 @@ async def test_a_limit_that_was_reached_is_no_early_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["srt with a long latency", "rtp to mkv", "rtp to mp4"])
-async def test_the_last_moments_before_the_stop_are_in_the_file(tmp_path: Path, name: str) -> None:
+async def test_last_frames_before_the_stop_are_recorded(tmp_path: Path, name: str) -> None:
     """What the source holds back at the stop still comes to the file."""
     pipeline, sender = way(name, tmp_path)
     delay = pipeline.source.stream(frozenset()).latency
@@ -294,7 +294,7 @@ async def test_the_last_moments_before_the_stop_are_in_the_file(tmp_path: Path, 
     assert recorder.ended_early is None
 
 
-async def test_what_is_missing_of_the_latency_is_told(tmp_path: Path) -> None:
+async def test_missing_latency_is_reported(tmp_path: Path) -> None:
     """A sender that dies at the stop: its last frames never leave it, and the file is short by them."""
     pipeline, sender = way("srt with a long latency", tmp_path)
     async with AsyncExitStack() as stack, Recorder(pipeline) as recorder:
@@ -310,7 +310,7 @@ async def test_what_is_missing_of_the_latency_is_told(tmp_path: Path) -> None:
     assert recorder.ended_early.seconds > 0.5
 
 
-def test_a_second_and_a_quarter_of_four_are_told() -> None:
+def test_missing_quarter_of_a_recording_is_reported() -> None:
     ending = CoverageResult(
         2.75, by_length_at=2.75, seen_at=2.6, began_at=0.0, interval=1 / 30, reason="", by_count_at=2.75
     )
@@ -326,7 +326,7 @@ def test_frames_that_arrived_late_count_from_when_they_were_made() -> None:
     assert ending.early(4.0) == EarlyEnd(3.5, 0.5, "")
 
 
-def test_a_recording_of_one_frame_is_told() -> None:
+def test_early_end_after_one_frame_is_reported() -> None:
     ending = CoverageResult(
         0.0, by_length_at=0.03, seen_at=0.0, began_at=0.0, interval=1.0, reason="", by_count_at=0.0
     )
@@ -334,7 +334,7 @@ def test_a_recording_of_one_frame_is_told() -> None:
     assert ending.early(0.9) is None
 
 
-def test_a_first_frame_that_comes_late_is_told() -> None:
+def test_late_first_frame_is_reported() -> None:
     ending = CoverageResult(
         9.0, by_length_at=9.0, seen_at=9.0, began_at=1.4, interval=0.05, reason="", delay=0.5
     )
@@ -342,7 +342,7 @@ def test_a_first_frame_that_comes_late_is_told() -> None:
     assert ending.late(101.4, 1.4, 0.0) == LateBegin(100.9, 1.4, "no frame arrived at the start")
 
 
-def test_a_busy_computer_is_not_called_early() -> None:
+def test_busy_computer_is_not_early() -> None:
     lags = CoverageResult(ended_at=3.0, by_length_at=3.0, seen_at=9.5, began_at=0.0, interval=0.05, reason="")
     assert lags.early(10.0) is None  # frames were counted to the end, though their own time lags behind
     unread = CoverageResult(
@@ -354,7 +354,7 @@ def test_a_busy_computer_is_not_called_early() -> None:
     ).early(10.0)
 
 
-def test_a_stream_that_pauses_as_a_habit_is_not_called_early_in_a_pause() -> None:
+def test_habitually_pausing_stream_is_not_early() -> None:
     pauses = CoverageResult(
         ended_at=30.0, by_length_at=30.0, seen_at=30.0, began_at=0.0, interval=3.0, reason=""
     )
@@ -362,7 +362,7 @@ def test_a_stream_that_pauses_as_a_habit_is_not_called_early_in_a_pause() -> Non
     assert pauses.early(38.0) is not None
 
 
-def test_where_no_file_tells_the_counts_have_a_second_more() -> None:
+def test_unknown_file_length_allows_a_second_more() -> None:
     counted = CoverageResult(
         ended_at=5.0, by_length_at=None, seen_at=5.0, began_at=0.0, interval=0.05, reason=""
     )
@@ -370,7 +370,7 @@ def test_where_no_file_tells_the_counts_have_a_second_more() -> None:
     assert counted.early(7.5) == EarlyEnd(5.0, 2.5, "")
 
 
-def test_what_may_be_missing() -> None:
+def test_end_tolerance() -> None:
     assert end_tolerance(5.0, 1 / 30, bound=0.01) == pytest.approx(0.01 + 1 / 30 + 0.01)
     assert end_tolerance(5.0, 1.0, bound=0.0) == pytest.approx(1.01)
     assert end_tolerance(3600.0, 1 / 30, bound=0.1) < 8

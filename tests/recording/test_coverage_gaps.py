@@ -26,7 +26,7 @@ async def film(path: Path, kept: str, *options: str) -> Path:
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".ts", ".flv"])
-async def test_the_longest_time_between_two_frames_is_told(tmp_path: Path, suffix: str) -> None:
+async def test_longest_interval_is_in_the_verdict(tmp_path: Path, suffix: str) -> None:
     whole = await verify_file(await film(tmp_path / f"whole{suffix}", "1"))
     assert whole.longest == pytest.approx(0.04, abs=0.002)
     holed = await verify_file(await film(tmp_path / f"holed{suffix}", "not(between(t,0.98,2.46))"))
@@ -49,7 +49,7 @@ def srt(directory: Path, port: int) -> Recorder:
     return Recorder(Pipeline(SrtJpegSource("127.0.0.1", port, 20), SplitFiles(directory, "cam")))
 
 
-async def test_a_stream_that_stays_away_for_less_than_a_stall_leaves_a_gap(tmp_path: Path) -> None:
+async def test_outage_shorter_than_a_stall_is_a_gap(tmp_path: Path) -> None:
     port = free_udp_port()
     async with running(*srt_sender(port)) as sender, srt(tmp_path, port) as recorder:
         await recorder.start()
@@ -67,9 +67,7 @@ async def test_a_stream_that_stays_away_for_less_than_a_stall_leaves_a_gap(tmp_p
 
 
 @pytest.mark.parametrize("returns", [True, False])
-async def test_frames_that_waited_at_the_gate_through_a_silence_are_not_called_new(
-    tmp_path: Path, *, returns: bool
-) -> None:
+async def test_frames_waiting_at_the_gate_in_silence_are_old(tmp_path: Path, *, returns: bool) -> None:
     """The gate keeps the last ones that came, however long ago that was."""
     port = free_udp_port()
     async with running(*srt_sender(port)) as sender, srt(tmp_path, port) as recorder:
@@ -107,7 +105,7 @@ asyncio.run(main())
 """
 
 
-async def test_a_first_frame_that_came_while_the_program_was_stopped_has_a_bound_that_says_so(
+async def test_first_frame_bound_covers_a_stopped_program(
     tmp_path: Path,
 ) -> None:
     process = await asyncio.create_subprocess_exec(
@@ -128,9 +126,7 @@ async def test_a_first_frame_that_came_while_the_program_was_stopped_has_a_bound
         await process.wait()
 
 
-async def test_a_first_frame_after_a_sleep_may_have_waited_through_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_first_frame_bound_covers_a_sleep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     picture = TestPattern(width=64, height=48, time_code=False)
     async with Recorder(Pipeline(picture, SplitFiles(tmp_path, "cam"))) as recorder:
         await recorder.arm()
@@ -140,7 +136,7 @@ async def test_a_first_frame_after_a_sleep_may_have_waited_through_it(
         assert recorder.first_frame_bound > 5.0
 
 
-async def test_a_first_frame_that_came_while_the_program_was_blocked_has_a_bound_that_says_so(
+async def test_first_frame_bound_covers_a_blocked_program(
     tmp_path: Path,
 ) -> None:
     picture = TestPattern(width=64, height=48, time_code=False)

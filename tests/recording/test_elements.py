@@ -46,7 +46,7 @@ def test_values_are_quoted_only_where_they_must_be(value: str | float | Fraction
 
 
 @pytest.mark.parametrize("value", ["a\0b", "\udcff"])
-def test_what_gstreamer_cannot_take_is_refused(value: str) -> None:
+def test_invalid_characters_are_refused(value: str) -> None:
     with pytest.raises(UsageError, match="does not accept"):
         quote(value)
 

@@ -147,7 +147,7 @@ async def test_times_go_on_when_the_clock_of_a_stream_wraps(tmp_path: Path) -> N
     assert farthest([one - ours[0] for one in ours], [one - theirs[0] for one in theirs]) <= 0.001
 
 
-async def test_an_outage_in_a_stream_is_in_its_times_and_a_second_stream_begins_anew(tmp_path: Path) -> None:
+async def test_times_have_outages_and_restart_with_a_second_stream(tmp_path: Path) -> None:
     outage = ("-vf", "select='not(between(n,20,60))',setpts='(N+gte(N,20)*750)/25/TB'", "-vsync", "vfr")
     path = ffmpeg(tmp_path / "outage.ts", *outage, *X264)
     times = told(await read(path))
@@ -270,7 +270,7 @@ async def test_files_without_times_say_why(tmp_path: Path) -> None:
     assert await read(tmp_path / "empty.mp4") == []
 
 
-async def test_who_leaves_early_leaves_no_file_open(tmp_path: Path) -> None:
+async def test_leaving_early_leaves_no_file_open(tmp_path: Path) -> None:
     path = ffmpeg(tmp_path / "v.mkv", "-c:v", "mjpeg", source=MANY)
     frames = frame_times(path)
     assert (await anext(frames)).index == 0

@@ -65,12 +65,12 @@ async def test_a_recorder_refuses_before_it_starts_anything(little_gstreamer: Pa
     assert not (tmp_path / "a.mp4").exists()
 
 
-async def test_a_hundred_callers_look_once(little_gstreamer: Path) -> None:
+async def test_hundred_callers_share_one_lookup(little_gstreamer: Path) -> None:
     await asyncio.gather(*(find_installation({"fakesink"}) for _ in range(100)))
     assert little_gstreamer.read_text() == "run\n"
 
 
-async def test_what_was_installed_meanwhile_is_found(little_gstreamer: Path, path_of_its_own: Path) -> None:
+async def test_newly_installed_element_is_found(little_gstreamer: Path, path_of_its_own: Path) -> None:
     await find_installation()
     program = path_of_its_own / "gst-inspect-1.0"
     program.write_text(program.read_text() + "echo 'x264:  x264enc: x264 H.264 Encoder'\n")
@@ -88,7 +88,7 @@ async def test_a_setpriv_that_is_too_old_is_not_used(little_gstreamer: Path, pat
     assert (await find_installation()).guard == ()
 
 
-async def test_no_gstreamer_at_all_is_named_with_its_package(path_of_its_own: Path) -> None:
+async def test_missing_gstreamer_is_named_with_its_package(path_of_its_own: Path) -> None:
     with pytest.raises(RecordingError, match=r"Debian package gstreamer1\.0-tools"):
         await find_installation()
 

@@ -116,7 +116,7 @@ def test_a_camera_may_change_the_size_of_its_pictures(pictures: Sequence[bytes])
 
 
 @given(st.binary(max_size=3000), st.integers(1, 400))
-def test_no_bytes_are_too_strange(junk: bytes, step: int) -> None:
+def test_filter_accepts_any_bytes(junk: bytes, step: int) -> None:
     whole, one = split(b"\xff\xd8\xff" + junk, step)
     assert sum(map(len, whole)) <= len(junk) + 3
     assert one.spoiled >= 0
@@ -234,7 +234,7 @@ asyncio.run(main())
 """
 
 
-async def test_a_python_that_is_killed_leaves_a_whole_file_and_no_filter(
+async def test_killed_python_leaves_whole_file_and_no_filter(
     tmp_path: Path, pictures: Sequence[bytes]
 ) -> None:
     path = tmp_path / "a.mkv"

@@ -87,18 +87,18 @@ def test_rtp_of_every_codec(codec: Codec, chain: str) -> None:
 
 
 @pytest.mark.parametrize("codec", ["jpeg", "raw"])
-def test_rtp_of_nothing_else(codec: Codec) -> None:
+def test_rtp_refuses_other_codecs(codec: Codec) -> None:
     with pytest.raises(UsageError, match=codec):
         RtpOutput("host", 5004).sink(codec, 0)
 
 
 @pytest.mark.parametrize("wrong", [("", 5004, 96), ("host", 0, 96), ("host", 65536, 96), ("host", 1, 128)])
-def test_a_receiver_that_is_none_is_refused(wrong: tuple[str, int, int]) -> None:
+def test_invalid_rtp_receiver_is_refused(wrong: tuple[str, int, int]) -> None:
     with pytest.raises(UsageError):
         RtpOutput(*wrong)
 
 
-async def test_what_one_recorder_sends_another_records(tmp_path: Path) -> None:
+async def test_recorder_records_the_rtp_of_another(tmp_path: Path) -> None:
     port = free_udp_port()
     async with Recorder(Pipeline(SMALL, RtpOutput("127.0.0.1", port)), watch=Watch(interval=0.1)) as sender:
         await sender.start()
@@ -114,7 +114,7 @@ async def test_what_one_recorder_sends_another_records(tmp_path: Path) -> None:
 # -- raw frames -------------------------------------------------------------------------------------
 
 
-def test_raw_frames_of_what_is_raw_and_of_what_is_not() -> None:
+def test_raw_frames_decode_only_encoded_streams() -> None:
     tail = (
         'videoconvert ! capsfilter caps="video/x-raw,format=BGR" ! '
         "gdppay crc-header=false ! fdsink fd=9 sync=false"
@@ -125,7 +125,7 @@ def test_raw_frames_of_what_is_raw_and_of_what_is_not() -> None:
 
 
 @pytest.mark.parametrize("codec", ["raw", "h264", "jpeg"])
-async def test_raw_frames_come_through_a_descriptor_of_this_process(codec: Codec) -> None:
+async def test_raw_frames_are_written_to_a_descriptor(codec: Codec) -> None:
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as pipe:
         everything = asyncio.ensure_future(asyncio.to_thread(pipe.read))
@@ -190,7 +190,9 @@ def test_pictures_that_cannot_be_are_refused(tmp_path: Path) -> None:
         ("a.mkv", "raw", "record it to memory"),
     ],
 )
-def test_a_container_takes_only_what_it_can_hold(tmp_path: Path, name: str, codec: Codec, words: str) -> None:
+def test_container_refuses_a_codec_it_cannot_hold(
+    tmp_path: Path, name: str, codec: Codec, words: str
+) -> None:
     with pytest.raises(UsageError, match=words):
         SingleFile(tmp_path / name).sink(codec, 0)
     if not name.endswith("mov"):
@@ -205,7 +207,7 @@ async def test_every_software_encoder_fills_a_file(tmp_path: Path, codec: Codec)
     assert await decoded_frames(tmp_path / "a.mkv") == 5
 
 
-def test_an_encoder_that_nobody_knows_is_refused() -> None:
+def test_unknown_encoder_is_refused() -> None:
     with pytest.raises(UsageError, match="x263enc"):
         encode("h264", "x263enc", frozenset(), 1, None)
     with pytest.raises(UsageError, match="raw"):
@@ -223,7 +225,7 @@ async def test_a_plain_file_is_one_that_older_gstreamers_can_write(tmp_path: Pat
     assert [(one.verdict, one.frames) for one in recorder.verdicts] == [(Verdict.COMPLETE, 10)]
 
 
-async def test_a_descriptor_that_is_none_is_told() -> None:
+async def test_raw_frames_to_a_closed_descriptor_fail() -> None:
     with pytest.raises(RecordingError):
         await run_out(Few(1, "raw"), RawFrames(999_999))
 
@@ -316,7 +318,7 @@ async def test_a_recording_is_given_more_time(tmp_path: Path) -> None:
         assert recorder.reason is EndReason.STOPPED
 
 
-async def test_a_directory_that_goes_away_is_told_and_one_that_is_not_needed_is_not_missed(
+async def test_missing_directory_is_an_error_only_if_needed(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(StorageError):
@@ -331,7 +333,7 @@ async def test_a_directory_that_goes_away_is_told_and_one_that_is_not_needed_is_
                 assert (await anext(progress)).bytes == 0
 
 
-async def test_what_is_installed_is_known_once_somebody_looked() -> None:
+async def test_known_installation_after_a_lookup() -> None:
     forget_installation()
     assert known_installation() is None
     found = await find_installation()

@@ -75,7 +75,7 @@ async def test_the_whole_group_goes(tmp_path: Path) -> None:
     await eventually(lambda: not gst_processes(marker))
 
 
-async def test_a_process_that_ended_is_told_from_one_that_was_stopped() -> None:
+async def test_ended_process_is_distinguished_from_a_stopped_one() -> None:
     process = await shell("exit 3")
     assert await process.wait() == 3
     assert await process.stop() == 3
@@ -83,7 +83,7 @@ async def test_a_process_that_ended_is_told_from_one_that_was_stopped() -> None:
     assert await process.stop() == 3
 
 
-async def test_what_is_printed_is_drained_and_its_end_is_kept() -> None:
+async def test_output_is_drained_and_its_end_kept() -> None:
     printed = Collected()
     process = await shell(
         "head -c 3000000 /dev/zero | tr '\\0' x >&2; echo last words >&2; echo done", printed
@@ -96,7 +96,7 @@ async def test_what_is_printed_is_drained_and_its_end_is_kept() -> None:
     assert process.output.startswith("done")
 
 
-async def test_a_callback_for_output_that_fails_does_not_hide_the_end_of_the_process() -> None:
+async def test_failing_output_callback_does_not_hide_the_end() -> None:
     told: list[object] = []
     pieces: list[int] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
@@ -116,7 +116,7 @@ async def test_a_callback_for_output_that_fails_does_not_hide_the_end_of_the_pro
     assert len(told) == len(pieces) - 1
 
 
-def test_a_tail_keeps_the_end_whatever_the_pieces() -> None:
+def test_tail_keeps_the_end_of_any_pieces() -> None:
     data = bytes(range(65, 91)) * 8
     for size in (1, 3, 7, 50, 300):
         tail = Tail(limit=50)
@@ -144,7 +144,7 @@ async def test_the_feed_is_made_only_as_it_is_wanted() -> None:
         await process.stop(SHORT)
 
 
-async def test_a_feed_goes_through_whole_and_ends_with_the_input_closed() -> None:
+async def test_feed_is_written_whole_and_input_closed() -> None:
     printed = Collected()
     process = await shell("wc -c", printed, iter([bytes(100_000)] * 7))
     assert await process.wait() == 0

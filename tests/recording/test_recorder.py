@@ -37,7 +37,7 @@ SMALL = TestPattern(width=64, height=48, fps=Fraction(20), time_code=False)
 JPEG = TestPattern(width=64, height=48, fps=Fraction(20), time_code=False, codec="jpeg")
 
 
-async def test_a_start_returns_at_the_first_frame_and_a_stop_with_the_verdict(tmp_path: Path) -> None:
+async def test_start_returns_at_first_frame_and_stop_with_verdict(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     async with Recorder(Pipeline(SMALL, SingleFile(path)), name="cam") as recorder:
         before = time.time()
@@ -55,7 +55,7 @@ async def test_a_start_returns_at_the_first_frame_and_a_stop_with_the_verdict(tm
     assert gst_processes(path) == []
 
 
-async def test_what_happens_is_told(tmp_path: Path) -> None:
+async def test_events_of_a_recording(tmp_path: Path) -> None:
     hub = EventHub()
     events: list[Event] = []
     output = SplitFiles(tmp_path, "cam", max_seconds=0.5)
@@ -114,7 +114,7 @@ async def test_a_limit_of_bytes_ends_it(tmp_path: Path) -> None:
     assert sum(one.size for one in verdicts) >= 20_000
 
 
-async def test_a_disk_that_fills_is_told_once_before_it_is_full(tmp_path: Path) -> None:
+async def test_low_disk_space_is_reported_once(tmp_path: Path) -> None:
     pipeline = Pipeline(JPEG, SplitFiles(tmp_path, "a"))
     low: list[RecorderDiskLow] = []
     watch = Watch(interval=0.05, low_space=1 << 60)
@@ -152,7 +152,7 @@ async def test_the_time_code_is_seen_and_runs(tmp_path: Path) -> None:
     assert len(set(frames)) == len(frames) > 1
 
 
-async def test_a_recorder_records_once_and_is_stopped_any_number_of_times(tmp_path: Path) -> None:
+async def test_recorder_starts_once_and_stops_any_number_of_times(tmp_path: Path) -> None:
     async with Recorder(Pipeline(SMALL, SingleFile(tmp_path / "a.mp4"))) as recorder:
         for call in (recorder.stop, recorder.wait):
             with pytest.raises(StateError, match="was not started"):
@@ -174,7 +174,7 @@ async def test_leaving_the_context_finishes_the_recording(tmp_path: Path) -> Non
     assert recorder.verdicts[0].verdict is Verdict.COMPLETE
 
 
-async def test_one_never_started_is_closed_without_a_word(tmp_path: Path) -> None:
+async def test_recorder_not_started_closes_silently(tmp_path: Path) -> None:
     async with Recorder(Pipeline(SMALL, SingleFile(tmp_path / "a.mp4"))) as recorder:
         pass
     assert recorder.state is RecorderState.IDLE
@@ -199,7 +199,7 @@ def test_every_state_can_be_reached_and_left_but_the_last_two() -> None:
     ]
 
 
-def test_limits_and_watches_that_make_no_sense_are_refused() -> None:
+def test_invalid_limits_and_watches_are_refused() -> None:
     for number in (0, -5):
         with pytest.raises(UsageError):
             Limits(seconds=number)
@@ -213,7 +213,7 @@ def test_limits_and_watches_that_make_no_sense_are_refused() -> None:
         Watch(stall=1)
 
 
-async def test_a_hundred_recorders_start_stop_and_judge_rightly(tmp_path: Path) -> None:
+async def test_hundred_recorders_start_stop_and_verify(tmp_path: Path) -> None:
     tiny = TestPattern(width=32, height=32, fps=Fraction(2), time_code=False, codec="jpeg")
     recorders = [
         Recorder(Pipeline(tiny, SingleFile(tmp_path / f"{number}.mkv")), name=f"cam{number}")

@@ -62,7 +62,7 @@ def processes() -> list[int]:
 
 
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
-async def test_only_what_comes_after_the_start_is_recorded(tmp_path: Path, source: TestPattern) -> None:
+async def test_only_frames_after_the_start_are_recorded(tmp_path: Path, source: TestPattern) -> None:
     async with recorder(tmp_path / "a.mp4", source) as one:
         await one.arm()
         assert (one.state.value, one.first_frame_at) == ("armed", None)
@@ -140,7 +140,7 @@ async def test_an_armed_start_that_is_cancelled_leaves_no_process(tmp_path: Path
     assert one.first_frame_at is not None or list(tmp_path.iterdir()) == []
 
 
-async def test_an_armed_recording_cancelled_at_each_await_in_turn_leaves_nothing(tmp_path: Path) -> None:
+async def test_armed_recording_cancelled_at_any_await_leaves_nothing(tmp_path: Path) -> None:
     count = 0
 
     async def record() -> None:
@@ -158,9 +158,7 @@ async def test_an_armed_recording_cancelled_at_each_await_in_turn_leaves_nothing
 
 
 @pytest.mark.parametrize("time_code", [True, False])
-async def test_nothing_runs_on_when_the_program_dies_before_the_start(
-    tmp_path: Path, time_code: bool
-) -> None:
+async def test_no_process_outlives_a_program_dying_before_start(tmp_path: Path, time_code: bool) -> None:
     path = tmp_path / "a.mp4"
     program = await asyncio.create_subprocess_exec(
         *[sys.executable, "-c", PARENT, str(path), str(time_code)], stdout=asyncio.subprocess.PIPE
@@ -173,7 +171,7 @@ async def test_nothing_runs_on_when_the_program_dies_before_the_start(
     await eventually(lambda: not gst_processes(path))
 
 
-async def test_a_process_that_is_killed_while_it_waits_fails_the_start(tmp_path: Path) -> None:
+async def test_process_killed_while_armed_fails_the_start(tmp_path: Path) -> None:
     async with recorder(tmp_path / "a.mp4", SOURCES["a live picture"]) as one:
         await one.arm()
         for process in processes():
@@ -184,14 +182,14 @@ async def test_a_process_that_is_killed_while_it_waits_fails_the_start(tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_camera_that_is_not_there_is_told_when_it_is_armed(tmp_path: Path) -> None:
+async def test_arm_fails_for_a_missing_camera(tmp_path: Path) -> None:
     async with recorder(tmp_path / "a.mp4", V4l2Source("/dev/video-none")) as one:
         with pytest.raises(RecordingError, match="/dev/video-none"):
             await one.arm()
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_source_without_frames_is_told_when_it_is_armed(tmp_path: Path) -> None:
+async def test_arm_fails_for_a_source_without_frames(tmp_path: Path) -> None:
     source = SrtJpegSource("127.0.0.1", free_udp_port())
     async with Recorder(Pipeline(source, SplitFiles(tmp_path, "srt")), name="srt") as one:
         with pytest.raises(TimeoutError, match=r"no frame arrived within 0\.5 s"):
@@ -199,7 +197,7 @@ async def test_a_source_without_frames_is_told_when_it_is_armed(tmp_path: Path) 
     await eventually(lambda: not processes())
 
 
-async def test_an_output_that_is_taken_is_told_when_it_is_armed(tmp_path: Path) -> None:
+async def test_arm_fails_for_an_existing_output(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"mine")
     async with recorder(tmp_path / "a.mp4", SOURCES["a live picture"]) as one:
         with pytest.raises(TargetExistsError):
@@ -207,7 +205,7 @@ async def test_an_output_that_is_taken_is_told_when_it_is_armed(tmp_path: Path) 
     assert (tmp_path / "a.mp4").read_bytes() == b"mine"
 
 
-async def test_frames_that_build_on_each_other_are_not_held_back(tmp_path: Path) -> None:
+async def test_dependent_frames_are_not_held_back(tmp_path: Path) -> None:
     async with recorder(tmp_path / "a.mp4", RtpSource(free_udp_port())) as one:
         await one.arm()
         assert one.state is RecorderState.ARMED

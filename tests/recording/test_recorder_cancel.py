@@ -72,7 +72,7 @@ asyncio.run(main())
 """
 
 
-async def test_a_recording_cancelled_at_each_await_in_turn_leaves_nothing(tmp_path: Path) -> None:
+async def test_recording_cancelled_at_any_await_leaves_nothing(tmp_path: Path) -> None:
     count = 0
 
     async def record() -> None:
@@ -91,9 +91,7 @@ async def test_a_recording_cancelled_at_each_await_in_turn_leaves_nothing(tmp_pa
 
 
 @pytest.mark.parametrize("milliseconds", [0, 1, 3, 10, 20, 40, 80])
-async def test_the_recorders_own_task_cancelled_at_any_time_leaves_nothing(
-    tmp_path: Path, milliseconds: int
-) -> None:
+async def test_recorder_task_cancelled_at_any_time_leaves_nothing(tmp_path: Path, milliseconds: int) -> None:
     path = tmp_path / "a.mp4"
     recorder = Recorder(Pipeline(SMALL, SingleFile(path)))
     start = asyncio.ensure_future(recorder.start())
@@ -106,7 +104,7 @@ async def test_the_recorders_own_task_cancelled_at_any_time_leaves_nothing(
         assert (await verify_file(path)).verdict is Verdict.COMPLETE
 
 
-async def test_the_crash_of_a_neighbour_finishes_the_recording(tmp_path: Path) -> None:
+async def test_crash_of_another_task_finishes_the_recording(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
 
     async def record(recording: asyncio.Event) -> None:
@@ -132,9 +130,7 @@ async def test_the_crash_of_a_neighbour_finishes_the_recording(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-async def test_a_python_that_is_killed_leaves_a_whole_file_and_no_orphan(
-    tmp_path: Path, how: signal.Signals
-) -> None:
+async def test_killed_python_leaves_whole_file_and_no_orphan(tmp_path: Path, how: signal.Signals) -> None:
     path = tmp_path / "a.mp4"
     parent = await asyncio.create_subprocess_exec(
         *[sys.executable, "-c", PARENT, str(path)],
@@ -154,7 +150,7 @@ async def test_a_python_that_is_killed_leaves_a_whole_file_and_no_orphan(
 
 
 @pytest.mark.timeout(240)  # twenty programs
-async def test_a_python_that_is_killed_just_after_a_stop_leaves_whole_files(tmp_path: Path) -> None:
+async def test_python_killed_after_a_stop_leaves_whole_files(tmp_path: Path) -> None:
     """GStreamer finishes its file at the first interrupt and dies of a second one."""
     paths = [tmp_path / f"{number}.mp4" for number in range(20)]
     for first in range(0, len(paths), 4):
@@ -172,7 +168,7 @@ async def test_a_python_that_is_killed_just_after_a_stop_leaves_whole_files(tmp_
 
 
 @pytest.mark.timeout(180)  # twelve programs
-async def test_a_python_that_is_killed_at_its_start_leaves_nothing_broken(tmp_path: Path) -> None:
+async def test_python_killed_at_start_leaves_nothing_broken(tmp_path: Path) -> None:
     paths = [tmp_path / f"{number}.mp4" for number in range(12)]
     for first in range(0, len(paths), 4):
         programs = [
@@ -190,7 +186,7 @@ async def test_a_python_that_is_killed_at_its_start_leaves_nothing_broken(tmp_pa
         assert whole or (verdict.verdict, verdict.frames) == (Verdict.EMPTY, 0), verdict
 
 
-async def test_without_setpriv_a_killed_python_leaves_no_orphan_either(tmp_path: Path) -> None:
+async def test_killed_python_without_setpriv_leaves_no_orphan(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     unguarded = "from asynccam.recording import gstreamer; gstreamer._guard = tuple\n" + PARENT
     parent = await asyncio.create_subprocess_exec(

@@ -77,7 +77,7 @@ class _NoFrames:
         return Stream((pictures, nothing, GstElement("jpegenc"), GstElement("jpegparse")), "jpeg")
 
 
-async def test_a_stream_that_never_comes_is_no_success(tmp_path: Path) -> None:
+async def test_stream_that_never_arrives_is_an_error(tmp_path: Path) -> None:
     """gst-launch-1.0 itself leaves 336 bytes here and exits with 0."""
     pipeline = Pipeline(SrtJpegSource("127.0.0.1", free_udp_port(), 20), SplitFiles(tmp_path, "cam"))
     async with Recorder(pipeline, name="cam") as recorder:
@@ -91,7 +91,7 @@ async def test_a_stream_that_never_comes_is_no_success(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_stream_that_ends_without_a_frame_is_no_success(tmp_path: Path) -> None:
+async def test_stream_without_a_frame_is_an_error(tmp_path: Path) -> None:
     pipeline = Pipeline(_NoFrames(), SingleFile(tmp_path / "a.mkv"))
     async with Recorder(pipeline) as recorder:
         with pytest.raises(RecordingError, match="ended without a frame"):
@@ -99,7 +99,7 @@ async def test_a_stream_that_ends_without_a_frame_is_no_success(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_camera_that_is_not_there_is_named(tmp_path: Path) -> None:
+async def test_missing_camera_is_named_in_the_error(tmp_path: Path) -> None:
     server = RtspServer("h264")
     async with server.serving():
         pass
@@ -112,7 +112,7 @@ async def test_a_camera_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_stream_that_pauses_is_a_stall_and_a_gap(tmp_path: Path) -> None:
+async def test_pausing_stream_is_a_stall_and_a_gap(tmp_path: Path) -> None:
     port = free_udp_port()
     pipeline = Pipeline(RtpSource(port, "127.0.0.1", latency=20), SingleFile(tmp_path / "a.mkv"))
     async with running(*rtp_sender(port)) as sender, Recorder(pipeline, watch=QUICK) as recorder:
@@ -146,7 +146,7 @@ async def test_a_stall_at_the_end_is_a_gap_too(tmp_path: Path) -> None:
     assert gap.ended - gap.began > 1.9
 
 
-async def test_a_stream_that_stops_and_returns_goes_on_in_a_new_file(tmp_path: Path) -> None:
+async def test_returning_stream_continues_in_a_new_file(tmp_path: Path) -> None:
     port = free_udp_port()
     pipeline = Pipeline(SrtJpegSource("127.0.0.1", port, 20), SplitFiles(tmp_path, "cam"))
     async with Recorder(pipeline, watch=RESTARTING) as recorder:
@@ -168,7 +168,7 @@ async def test_a_stream_that_stops_and_returns_goes_on_in_a_new_file(tmp_path: P
     assert recorder.reason is EndReason.STOPPED
 
 
-async def test_a_server_that_hangs_up_ends_the_recording_with_a_whole_file(tmp_path: Path) -> None:
+async def test_server_hanging_up_ends_recording_with_whole_file(tmp_path: Path) -> None:
     async with RtspServer("h264").serving() as server:
         pipeline = Pipeline(RtspSource(server.url, latency=20), SingleFile(tmp_path / "a.mp4"))
         async with Recorder(pipeline, watch=Watch(interval=0.1)) as recorder:
@@ -208,7 +208,7 @@ async def test_an_mp4_on_a_full_disk_keeps_what_was_written(little_disk: Path) -
     assert (verdict.frames or 0) > 0
 
 
-async def test_a_process_that_is_killed_leaves_a_truncated_file_and_an_error(tmp_path: Path) -> None:
+async def test_killed_process_leaves_truncated_file_and_error(tmp_path: Path) -> None:
     path = tmp_path / "a.mkv"
     async with Recorder(Pipeline(SMALL, SingleFile(path)), watch=QUICK) as recorder:
         await recorder.start()
@@ -220,7 +220,7 @@ async def test_a_process_that_is_killed_leaves_a_truncated_file_and_an_error(tmp
     assert verdict.verdict is not Verdict.COMPLETE
 
 
-async def test_a_process_that_is_killed_is_restarted_into_a_new_file(tmp_path: Path) -> None:
+async def test_killed_process_is_restarted_into_a_new_file(tmp_path: Path) -> None:
     async with Recorder(Pipeline(SMALL, SingleFile(tmp_path / "a.mp4")), watch=RESTARTING) as recorder:
         resumes = recorder.events.stream(RecorderResumed)
         await recorder.start()
@@ -236,7 +236,7 @@ async def test_a_process_that_is_killed_is_restarted_into_a_new_file(tmp_path: P
     assert (tmp_path / "a-1.mp4") not in [one.path for one in verdicts]
 
 
-async def test_a_frozen_process_stalls_and_is_killed_in_the_end(tmp_path: Path) -> None:
+async def test_frozen_process_stalls_and_is_killed(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     deadlines = StopDeadlines(interrupt=0.3, terminate=0.2, kill=5.0)
     async with Recorder(Pipeline(SMALL, SingleFile(path)), watch=QUICK, deadlines=deadlines) as recorder:
@@ -249,7 +249,7 @@ async def test_a_frozen_process_stalls_and_is_killed_in_the_end(tmp_path: Path) 
     assert gst_processes(path) == []
 
 
-async def test_a_directory_that_goes_away_ends_the_recording(tmp_path: Path) -> None:
+async def test_removed_directory_ends_the_recording(tmp_path: Path) -> None:
     directory = tmp_path / "takes"
     directory.mkdir()
     async with Recorder(Pipeline(SMALL, SingleFile(directory / "a.mp4")), watch=QUICK) as recorder:
@@ -261,7 +261,7 @@ async def test_a_directory_that_goes_away_ends_the_recording(tmp_path: Path) -> 
     assert isinstance(recorder.error, StorageError)
 
 
-async def test_interrupted_in_the_first_50_ms_nothing_runs_on(tmp_path: Path) -> None:
+async def test_interrupt_in_the_first_50_ms_leaves_no_process(tmp_path: Path) -> None:
     for delay in (0, 2, 5, 10, 15, 20, 30, 40, 50):
         path = tmp_path / f"{delay}.mp4"
         async with Recorder(Pipeline(SMALL, SingleFile(path))) as recorder:

@@ -56,7 +56,7 @@ async def test_a_test_picture_to_one_file(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("encoder", ["x264enc", "openh264enc"])
-async def test_either_encoder_will_do(tmp_path: Path, encoder: str) -> None:
+async def test_either_encoder_records(tmp_path: Path, encoder: str) -> None:
     await recorded(TestPattern(width=64, height=48, encoder=encoder), SingleFile(tmp_path / "a.mp4"))
 
 
@@ -94,7 +94,7 @@ async def test_rtp_to_hls(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("codec", "name"), [("h264", "a.mp4"), ("h264", "a.mkv"), ("h265", "a.mp4"), ("h265", "a.mkv")]
 )
-async def test_rtsp_to_a_file_as_it_comes(tmp_path: Path, codec: Literal["h264", "h265"], name: str) -> None:
+async def test_rtsp_to_a_file(tmp_path: Path, codec: Literal["h264", "h265"], name: str) -> None:
     async with RtspServer(codec).serving() as server:
         await recorded(RtspSource(server.url, codec, latency=50), SingleFile(tmp_path / name))
 
@@ -108,7 +108,7 @@ async def test_a_second_recording_of_a_stem_goes_on_numbering(tmp_path: Path) ->
     assert [path.name for path in (*first, *second)] == ["cam-00.mkv", "cam-01.mkv"]
 
 
-async def test_only_the_newest_files_are_kept_and_nobody_elses_is_touched(tmp_path: Path) -> None:
+async def test_only_the_newest_own_files_are_kept(tmp_path: Path) -> None:
     (tmp_path / "cam-00.mkv").write_text("an older recording")
     jpeg = TestPattern(width=64, height=48, fps=Fraction(20), time_code=False, codec="jpeg")
     paths = await recorded(jpeg, SplitFiles(tmp_path, "cam", max_files=2, max_seconds=0.2), frames=25)
@@ -118,7 +118,7 @@ async def test_only_the_newest_files_are_kept_and_nobody_elses_is_touched(tmp_pa
     assert len(list(tmp_path.iterdir())) == len(paths) + 1
 
 
-async def test_a_v4l2_camera_is_asked_for_what_was_said() -> None:
+async def test_v4l2_camera_is_asked_for_its_settings() -> None:
     installed = frozenset({"openh264enc"})
     stream = V4l2Source("/dev/video 7", width=1280, height=720, media="jpeg").stream(installed)
     plan = Pipeline(V4l2Source("/dev/video 7", media="jpeg"), SingleFile(Path("/a.mp4"))).plan
@@ -148,7 +148,7 @@ async def test_a_file_that_exists_is_not_written_over(tmp_path: Path) -> None:
     assert (tmp_path / "a.mp4").read_text() == "precious"
 
 
-async def test_a_directory_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+async def test_missing_directory_is_an_error(tmp_path: Path) -> None:
     async with Recorder(Pipeline(SMALL, SingleFile(tmp_path / "no" / "a.mp4"))) as recorder:
         with pytest.raises(StorageError, match="not a directory"):
             await recorder.start()
@@ -170,7 +170,7 @@ async def test_a_directory_that_is_not_there_is_an_error(tmp_path: Path) -> None
         lambda: HlsFiles(Path(), "a").sink("h265", 0),
     ],
 )
-def test_what_cannot_be_is_refused_at_once(make: object) -> None:
+def test_invalid_sources_and_outputs_are_refused(make: object) -> None:
     assert callable(make)
     with pytest.raises(UsageError):
         make()

@@ -74,7 +74,7 @@ async def recorded(source: Source, output: RecorderOutput, frames: int) -> Recor
 
 @pytest.mark.parametrize("codec", ["h264", "h265"])
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
-async def test_as_many_seconds_as_were_sent_are_in_the_file(tmp_path: Path, codec: Codec, name: str) -> None:
+async def test_file_has_as_many_seconds_as_sent(tmp_path: Path, codec: Codec, name: str) -> None:
     port = free_udp_port()
     recording = asyncio.create_task(
         recorded_to_the_end(RtpSource(port, "127.0.0.1", codec), SingleFile(tmp_path / name))
@@ -94,9 +94,7 @@ async def test_as_many_seconds_as_were_sent_are_in_the_file(tmp_path: Path, code
 
 
 @pytest.mark.parametrize("codec", ["h264", "h265"])
-async def test_frames_of_an_mp4_are_decoded_in_order_and_no_later_than_shown(
-    tmp_path: Path, codec: Codec
-) -> None:
+async def test_mp4_frames_are_decoded_in_order_before_shown(tmp_path: Path, codec: Codec) -> None:
     async with RtspServer(codec, b_frame_sender).serving() as server:
         (verdict,) = (
             await recorded(RtspSource(server.url, codec, latency=50), SingleFile(tmp_path / "a.mp4"), 40)
@@ -129,7 +127,7 @@ async def test_every_hls_segment_begins_with_a_key_frame(tmp_path: Path, over: s
         assert times == sorted(times)
 
 
-async def test_the_first_frame_is_told_though_the_decoding_times_are_long_in_coming(tmp_path: Path) -> None:
+async def test_first_frame_is_reported_despite_late_decoding_times(tmp_path: Path) -> None:
     """GStreamer holds 18 frames of such a stream back: at 2 frames a second that takes 9 s."""
 
     def slow(port: int) -> list[str]:
@@ -151,9 +149,7 @@ async def test_the_first_frame_is_told_though_the_decoding_times_are_long_in_com
     assert (verdict.verdict, (verdict.frames or 0) >= 1) == (Verdict.COMPLETE, True)
 
 
-async def test_a_gstreamer_without_the_element_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_missing_timestamper_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tools = await find_installation()
     lacking = tools.elements - {"h264timestamper", "h265timestamper"}
     old = Installation(tools.launch, lacking, tools.guard)
@@ -174,6 +170,6 @@ async def test_a_gstreamer_without_the_element_says_so(
     assert [one.cure for one in notes] == ["GStreamer 1.22 or newer"]
 
 
-def test_the_sign_of_the_first_frame_is_understood() -> None:
+def test_timestamper_latency_is_parsed() -> None:
     line = 'Got message #104 from element "timestamper" (latency): no message details'
     assert parse_line(line) == LatencyChanged("timestamper")

@@ -64,7 +64,7 @@ async def test_the_time_between_frames_is_known(files: dict[str, Path], name: st
     assert verdict.interval == pytest.approx(0.1, abs=0.002)
 
 
-def test_the_usual_interval_is_the_longest_that_came_twice() -> None:
+def test_usual_interval_is_the_longest_that_repeats() -> None:
     intervals = Intervals()
     assert intervals.usual is None
     intervals.add(0.1)
@@ -119,7 +119,7 @@ async def test_a_file_cut_anywhere_is_never_complete(
     assert Verdict.EMPTY in verdicts
 
 
-async def test_packets_cut_between_two_are_truncated_where_their_frame_has_a_length(
+async def test_cut_between_packets_of_a_sized_frame_is_truncated(
     files: dict[str, Path], tmp_path: Path
 ) -> None:
     """GStreamer says how long each frame is."""
@@ -134,7 +134,7 @@ async def test_packets_cut_between_two_are_truncated_where_their_frame_has_a_len
     assert (await verify_file(half)).verdict is Verdict.TRUNCATED
 
 
-async def test_an_mp4_that_was_never_finalized_is_truncated_with_what_can_be_played(tmp_path: Path) -> None:
+async def test_unfinalized_mp4_is_truncated_with_playable_frames(tmp_path: Path) -> None:
     path = tmp_path / "killed.mp4"
     picture = ["videotestsrc", "is-live=true", "!", "video/x-raw,width=64,height=48,framerate=20/1"]
     mux = ["mp4mux", "fragment-duration=200", "fragment-mode=first-moov-then-finalise"]
@@ -214,7 +214,7 @@ async def test_a_file_that_is_not_there_or_not_readable_is_an_error(tmp_path: Pa
 
 
 @pytest.mark.parametrize("path", ["pipe", "/dev/zero"])
-async def test_what_is_not_a_regular_file_is_an_error_at_once(tmp_path: Path, path: str) -> None:
+async def test_irregular_file_is_an_error_at_once(tmp_path: Path, path: str) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(StorageError, match="not a regular file"):
         await verify_file(tmp_path / path, timeout=10)

@@ -60,9 +60,7 @@ def test_files_of_muxers_are_complete_with_the_frames_that_decode(files: dict[st
 
 
 @pytest.mark.parametrize("name", [*FFMPEG, *GSTREAMER])
-def test_a_cut_is_never_complete_and_never_has_more_frames(
-    files: dict[str, Path], name: str, tmp_path: Path
-) -> None:
+def test_cut_is_never_complete_with_extra_frames(files: dict[str, Path], name: str, tmp_path: Path) -> None:
     whole = files[name].read_bytes()
     counts = []
     for cut in [*sorted(random.Random(1).sample(range(12, len(whole)), 400)), len(whole) - 1]:
@@ -96,7 +94,7 @@ def test_bytes_behind_the_end_and_zeroed_stretches(files: dict[str, Path], name:
         assert word(scan(path)) == "truncated"
 
 
-def test_what_was_never_finalized_is_truncated(files: dict[str, Path], tmp_path: Path) -> None:
+def test_unfinalized_file_is_truncated(files: dict[str, Path], tmp_path: Path) -> None:
     """As ffmpeg and GStreamer leave a file when they are killed."""
     whole = bytearray(files["mjpeg.avi"].read_bytes())
     end = whole.index(b"idx1")
@@ -143,7 +141,7 @@ def test_shapes_that_the_format_allows(tmp_path: Path) -> None:
     assert (word(found), found.frames) == ("damaged", 2)
 
 
-def test_an_index_of_indexes_tells_of_parts_that_are_missing(tmp_path: Path) -> None:
+def test_index_of_indexes_reveals_missing_parts(tmp_path: Path) -> None:
     entry = (1 << 31).to_bytes(8, "little") + (100).to_bytes(4, "little") + bytes(4)
     index = chunk(b"indx", b"\4\0\0\0" + (1).to_bytes(4, "little") + b"00dc" + bytes(12) + entry)
     found = scan_bytes(tmp_path, avi(chunk(b"00dc", PICTURE), streams=(stream(b"MJPG", b"vids", 0, index),)))
@@ -152,7 +150,7 @@ def test_an_index_of_indexes_tells_of_parts_that_are_missing(tmp_path: Path) -> 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_whatever_is_done_to_a_file_gives_a_scan(data: st.DataObject, tmp_path: Path) -> None:
+def test_any_mutation_gives_a_scan(data: st.DataObject, tmp_path: Path) -> None:
     whole = bytearray(avi(*[chunk(b"00dc", PICTURE)] * 4))
     for _ in range(data.draw(st.integers(0, 4))):
         at = data.draw(st.integers(12, len(whole) - 1))

@@ -105,7 +105,7 @@ def scan(path: Path) -> Scan:
         return scan_file(view)
 
 
-def test_whole_files_are_complete_with_the_frames_and_the_length_of_ffprobe(files: dict[str, Path]) -> None:
+def test_whole_files_match_ffprobe(files: dict[str, Path]) -> None:
     for name in (*FFMPEG, *GSTREAMER):
         result = scan(files[name])
         frames, seconds = probe(files[name])
@@ -241,7 +241,7 @@ WHOLE: dict[str, tuple[Callable[[bytes], bytes], int, float, str]] = {
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_what_muxers_rarely_write_is_complete_too(files: dict[str, Path], judge: Judge, name: str) -> None:
+def test_rare_structures_are_complete(files: dict[str, Path], judge: Judge, name: str) -> None:
     change, frames, seconds, detail = WHOLE[name]
     verdict = judge(change(files["plain.mp4"].read_bytes()))
     assert (verdict.verdict, verdict.frames) == (Verdict.COMPLETE, frames), verdict
@@ -351,9 +351,7 @@ def test_zeros_inside_are_damage_and_at_the_end_a_cut(
     assert re.search("is zeros from byte [0-9]+ on", verdict.detail)
 
 
-def test_without_its_key_frame_nothing_is_shown_up_to_the_next(
-    files: dict[str, Path], tmp_path: Path
-) -> None:
+def test_no_frame_is_shown_before_a_key_frame(files: dict[str, Path], tmp_path: Path) -> None:
     path = tmp_path / "head.mp4"
     path.write_bytes(zeroed(files["plain.mp4"].read_bytes(), 0, 2))
     result = scan(path)
@@ -371,9 +369,7 @@ def test_zeros_inside_a_frame_are_found(files: dict[str, Path], judge: Judge) ->
         assert verdict.verdict is Verdict.DAMAGED, (place, length)
 
 
-def test_zeros_inside_a_jpeg_are_found_where_its_tables_have_none(
-    files: dict[str, Path], judge: Judge
-) -> None:
+def test_zeros_inside_a_jpeg_are_found(files: dict[str, Path], judge: Judge) -> None:
     data = files["mjpeg.mov"].read_bytes()
     begin = struct.unpack_from(">I", cut_out(data, STBL + "stco"), 16)[0]
     size = sizes_of(data)[0]
@@ -391,7 +387,7 @@ def test_a_black_jpeg_with_tables_of_its_own_is_whole(tmp_path: Path) -> None:
     assert (result.frames, result.damaged) == (3, "")
 
 
-def test_in_a_large_file_zeros_at_either_end_of_a_frame_are_found(
+def test_zeros_at_the_ends_of_frames_in_large_files_are_found(
     files: dict[str, Path], judge: Judge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(media, "_CHECKED_WHOLE", 0)
@@ -404,7 +400,7 @@ def test_in_a_large_file_zeros_at_either_end_of_a_frame_are_found(
         assert judge(spoiled).verdict is Verdict.DAMAGED, place
 
 
-def test_after_a_million_frames_a_sample_of_them_is_looked_at(
+def test_only_a_sample_is_checked_after_many_frames(
     files: dict[str, Path], judge: Judge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(count, "_ALL_CHECKED", 10)
@@ -442,9 +438,7 @@ def test_black_uncompressed_pictures_and_padded_jpegs_are_whole(files: dict[str,
     assert judge(data[:begin] + cut + data[begin + size :]).verdict is Verdict.DAMAGED
 
 
-def test_start_codes_in_place_of_lengths_are_taken_as_decoders_take_them(
-    files: dict[str, Path], judge: Judge
-) -> None:
+def test_start_codes_in_place_of_lengths_are_accepted(files: dict[str, Path], judge: Judge) -> None:
     data = files["plain.mp4"].read_bytes()
     begin = struct.unpack_from(">I", cut_out(data, STBL + "stco"), 16)[0]
     at = begin + sizes_of(data)[0]
@@ -460,9 +454,7 @@ def test_media_outside_of_media_boxes_does_not_count(files: dict[str, Path], jud
     assert "50 of 50 frames outside its media boxes" in verdict.detail
 
 
-def test_an_index_that_shows_nothing_is_damage_and_not_an_empty_file(
-    files: dict[str, Path], judge: Judge
-) -> None:
+def test_index_showing_nothing_is_damage_not_empty(files: dict[str, Path], judge: Judge) -> None:
     data = files["plain.mp4"].read_bytes()
     for rows in (((1000, 90_000),), ((1000, -1),)):
         verdict = judge(edits(*rows)(data))
@@ -482,7 +474,7 @@ def test_tables_too_short_for_the_frames(files: dict[str, Path], judge: Judge) -
 
 
 @pytest.mark.parametrize("name", ["plain.mp4", "b.mp4", "mjpeg.mov", "timecode.mov", "sound.mp4"])
-def test_an_index_cut_anywhere_is_truncated_with_what_it_still_proves(
+def test_cut_index_is_truncated_with_its_remaining_frames(
     files: dict[str, Path], judge: Judge, name: str
 ) -> None:
     data = files[name].read_bytes()
@@ -533,7 +525,7 @@ def test_inside_a_fragments_media_the_frames_before_count(files: dict[str, Path]
         assert result.duration == pytest.approx(result.frames * 0.04)
 
 
-def test_a_segment_index_lists_what_is_missing(files: dict[str, Path], judge: Judge) -> None:
+def test_segment_index_reveals_missing_segments(files: dict[str, Path], judge: Judge) -> None:
     data = files["sidx.mp4"].read_bytes()
     verdict = judge(data[: fragment_begins(data)[1]])
     assert (verdict.verdict, verdict.frames) == (Verdict.TRUNCATED, 25)
@@ -543,7 +535,7 @@ def test_a_segment_index_lists_what_is_missing(files: dict[str, Path], judge: Ju
     assert (verdict.verdict, verdict.frames) == (Verdict.TRUNCATED, 25)
 
 
-def test_a_fragment_index_lists_what_is_missing(files: dict[str, Path], judge: Judge) -> None:
+def test_fragment_index_reveals_missing_fragments(files: dict[str, Path], judge: Judge) -> None:
     data = files["frag.mp4"].read_bytes()
     second = fragment_begins(data)[1]
     verdict = judge(data[:second] + cut_out(data, "mfra"))
@@ -551,9 +543,7 @@ def test_a_fragment_index_lists_what_is_missing(files: dict[str, Path], judge: J
     assert "lists 1 fragments that are missing (mfra)" in verdict.detail
 
 
-def test_a_length_that_is_announced_is_held_against_the_fragments(
-    files: dict[str, Path], judge: Judge
-) -> None:
+def test_announced_length_is_compared_with_fragments(files: dict[str, Path], judge: Judge) -> None:
     data = files["gst_frag.mp4"].read_bytes()
     for at, begin in enumerate(fragment_begins(data)[1:-1], 1):
         verdict = judge(data[:begin])
@@ -561,9 +551,7 @@ def test_a_length_that_is_announced_is_held_against_the_fragments(
         assert "announces 1.2 s" in verdict.detail
 
 
-def test_between_two_fragments_it_is_said_that_more_may_have_followed(
-    files: dict[str, Path], judge: Judge
-) -> None:
+def test_cut_between_fragments_is_noted(files: dict[str, Path], judge: Judge) -> None:
     data = files["frag.mp4"].read_bytes()
     second = fragment_begins(data)[1]
     verdict = judge(data[:second])
@@ -625,7 +613,7 @@ def test_media_without_an_index_is_truncated(files: dict[str, Path], judge: Judg
     assert judge(data[:begin] + bytes(5000)).verdict is Verdict.DAMAGED
 
 
-def test_what_is_not_a_whole_movie_is_unknown(files: dict[str, Path], judge: Judge) -> None:
+def test_incomplete_movie_is_unknown(files: dict[str, Path], judge: Judge) -> None:
     fragments = files["frag.mp4"].read_bytes()
     segment = box(b"styp", b"msdh", bytes(4)) + fragments[fragment_begins(fragments)[0] :]
     data = files["fast.mp4"].read_bytes()
@@ -733,7 +721,7 @@ def test_runs_without_tables_and_offsets(files: dict[str, Path], judge: Judge) -
     assert (verdict.verdict, verdict.frames) == (Verdict.TRUNCATED, 10)
 
 
-def test_times_of_fragments_beyond_any_sense_are_left_out(files: dict[str, Path], judge: Judge) -> None:
+def test_implausible_fragment_times_are_left_out(files: dict[str, Path], judge: Judge) -> None:
     data = bytearray(files["frag.mp4"].read_bytes())
     second = bytes(data).index(b"tfdt", fragment_begins(bytes(data))[1])
     struct.pack_into(">Q", data, second + 8, (1 << 64) - 1000)
@@ -746,7 +734,7 @@ CUTS = ["plain.mp4", "fast.mp4", "b.mp4", "sound_fast.mp4", "mjpeg.mp4", "hevc.m
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.sampled_from(CUTS), part=st.floats(0, 1, exclude_max=True), near_end=st.booleans())
-def test_cut_anywhere_it_is_never_complete_and_never_has_more_frames_than_decode(
+def test_cut_anywhere_is_never_complete_with_extra_frames(
     files: dict[str, Path], tmp_path: Path, name: str, part: float, near_end: bool
 ) -> None:
     data = files[name].read_bytes()
@@ -797,14 +785,14 @@ def test_a_track_without_a_handler_is_video_by_its_media_header(files: dict[str,
         assert (verdict.verdict, verdict.frames) == (Verdict.COMPLETE, FRAMES), verdict
 
 
-def test_media_that_nothing_describes_is_damage(files: dict[str, Path], judge: Judge) -> None:
+def test_undescribed_media_is_damage(files: dict[str, Path], judge: Judge) -> None:
     data = files["plain.mp4"].read_bytes()
     verdict = judge(replace(data, STBL + "stsd", b""))
     assert verdict.verdict is Verdict.DAMAGED
     assert "does not say how its media is coded" in verdict.detail
 
 
-def test_a_large_step_back_in_time_costs_no_frame(files: dict[str, Path], judge: Judge) -> None:
+def test_large_step_back_in_time_loses_no_frame(files: dict[str, Path], judge: Judge) -> None:
     data = files["plain.mp4"].read_bytes()
     verdict = judge(sample_times(25, TICKS, 1, -25 * TICKS, 24, TICKS)(data))
     assert (verdict.verdict, verdict.frames) == (Verdict.COMPLETE, FRAMES), verdict
@@ -812,7 +800,7 @@ def test_a_large_step_back_in_time_costs_no_frame(files: dict[str, Path], judge:
     assert (verdict.verdict, verdict.frames) == (Verdict.COMPLETE, FRAMES), verdict
 
 
-def test_a_first_fragment_far_in_the_future_is_not_believed(files: dict[str, Path], judge: Judge) -> None:
+def test_first_fragment_far_in_the_future_is_ignored(files: dict[str, Path], judge: Judge) -> None:
     data = bytearray(files["frag.mp4"].read_bytes())
     at = data.index(b"tfdt") + 8
     data[at : at + 4] = b"\x10\0\0\0"

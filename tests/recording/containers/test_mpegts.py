@@ -171,7 +171,7 @@ def with_adaptation(packet: bytes, flags: int) -> bytes:
     )
 
 
-def test_an_announced_discontinuity_is_no_loss(tmp_path: Path, plain: bytes) -> None:
+def test_announced_discontinuity_is_not_a_loss(tmp_path: Path, plain: bytes) -> None:
     every = packets(plain)
     at = next(index for index in range(40, 90) if {pid(one) for one in every[index : index + 3]} == {0x100})
     lost = b"".join([*every[:at], *every[at + 1 :]])
@@ -264,7 +264,7 @@ def test_a_last_frame_with_fewer_slices_is_cut_off(tmp_path: Path, files: dict[s
     assert found.truncated == "is cut off inside its last frame"
 
 
-async def test_a_cut_between_two_packets_is_named_where_it_may_be_one(tmp_path: Path, plain: bytes) -> None:
+async def test_possible_cut_between_packets_is_noted(tmp_path: Path, plain: bytes) -> None:
     every = packets(plain)
     starts = [index for index, one in enumerate(every) if pid(one) == 0x100 and one[1] & 0x40]
     start = next(one for one, two in pairwise(starts) if one and two - one > 5)
@@ -311,7 +311,7 @@ def test_jumps_in_time_are_not_hours_of_video(tmp_path: Path, plain: bytes, hour
     assert found.duration == pytest.approx(SECONDS, abs=0.13)
 
 
-def test_times_without_sense_are_not_added_up(tmp_path: Path, plain: bytes) -> None:
+def test_implausible_times_are_not_added_up(tmp_path: Path, plain: bytes) -> None:
     """A minute to an hour between all frames, never the same."""
     noise = random.Random(9)
     data = plain
@@ -358,7 +358,7 @@ def test_without_tables_the_video_is_found_by_its_stream_id(tmp_path: Path, plai
     assert (found.frames, found.truncated, found.damaged) == (FRAMES, "", "")
 
 
-def test_the_first_video_stream_is_the_one(tmp_path: Path, files: dict[str, Path]) -> None:
+def test_first_video_stream_is_read(tmp_path: Path, files: dict[str, Path]) -> None:
     two = tmp_path / "two.ts"
     names = ["b_frames.ts", "slow.ts"]
     for frames in (FRAMES, 8):
@@ -369,7 +369,7 @@ def test_the_first_video_stream_is_the_one(tmp_path: Path, files: dict[str, Path
         names.reverse()
 
 
-def test_sound_alone_has_no_frame(tmp_path: Path) -> None:
+def test_file_with_only_sound_has_no_frame(tmp_path: Path) -> None:
     path = tmp_path / "sound.ts"
     subprocess.run(["ffmpeg", "-v", "error", *SOUND, "-c:a", "aac", path], check=True)
     assert scan(path, path.read_bytes()) == Scan(0, None)
@@ -395,7 +395,7 @@ def test_other_files_are_not_taken_for_a_transport_stream(tmp_path: Path, data: 
     st.lists(st.tuples(st.integers(0, 20_000), st.integers(0, 400), st.binary(max_size=200)), max_size=5),
     st.integers(0, 30_000),
 )
-def test_nothing_is_raised_and_no_hour_is_claimed_whatever_the_bytes_are(
+def test_any_bytes_raise_nothing_and_claim_no_hour(
     files: dict[str, Path], tmp_path: Path, name: str, spoils: list[tuple[int, int, bytes]], size: int
 ) -> None:
     data = bytearray(files[name].read_bytes()[:size])
@@ -408,7 +408,7 @@ def test_nothing_is_raised_and_no_hour_is_claimed_whatever_the_bytes_are(
 
 @settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.binary(min_size=3, max_size=12), st.integers(0, 255)), max_size=40))
-def test_packets_of_nonsense_are_read_to_their_end(tmp_path: Path, heads: list[tuple[bytes, int]]) -> None:
+def test_invalid_packets_are_read_to_their_end(tmp_path: Path, heads: list[tuple[bytes, int]]) -> None:
     tables = b"\x47\x40\x00\x10" + bytes(184)
     data = b"".join((b"\x47" + head).ljust(PACKET, bytes([fill])) for head, fill in heads)
     scan(tmp_path / "a.ts", tables + data)

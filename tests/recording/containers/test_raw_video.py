@@ -143,7 +143,7 @@ def test_other_files_are_not_taken_for_raw_video(data: bytes) -> None:
     st.lists(st.tuples(st.integers(0, 3000), st.binary(max_size=40)), max_size=5),
     st.integers(0, 9000),
 )
-def test_nothing_is_raised_whatever_the_bytes_are(
+def test_any_bytes_raise_nothing(
     files: dict[str, Path], tmp_path: Path, name: str, spoils: list[tuple[int, bytes]], size: int
 ) -> None:
     data = bytearray(files[name].read_bytes()[:size])

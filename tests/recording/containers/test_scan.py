@@ -31,11 +31,11 @@ def scan(path: Path, data: bytes) -> Scan:
         *(random.Random(seed).randbytes(100_000) for seed in range(10)),
     ],
 )
-def test_a_format_that_is_not_understood_is_no_failure(tmp_path: Path, data: bytes) -> None:
+def test_unknown_format_is_not_a_failure(tmp_path: Path, data: bytes) -> None:
     found = scan(tmp_path / "a", data)
     assert found == Scan(None, None, note="is of a format that is not understood", understood=False)
 
 
-def test_no_bytes_and_only_zeros_are_judged(tmp_path: Path) -> None:
+def test_empty_and_zero_files_have_a_scan(tmp_path: Path) -> None:
     assert scan(tmp_path / "a", b"") == Scan(0, None, note="has no bytes")
     assert scan(tmp_path / "a", bytes(100_000)) == Scan(0, None, damaged="holds nothing but zeros")

@@ -49,7 +49,7 @@ def scan(path: Path, data: bytes) -> Scan:
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-async def test_a_whole_archive_is_complete_with_the_pictures_of_its_first_stream(
+async def test_whole_archive_is_complete_with_its_first_stream(
     stream: bytes, tmp_path: Path, method: int
 ) -> None:
     path = tmp_path / "oak.zip"
@@ -133,7 +133,7 @@ def test_an_archive_within_a_cut_one_is_not_taken_for_it(oak: bytes, tmp_path: P
         ({"a.mp4": b"\0" * 70_000_000}, UNKNOWN, None),
     ],
 )
-async def test_an_archive_is_judged_by_what_is_in_it(
+async def test_archive_is_judged_by_its_contents(
     tmp_path: Path, files: dict[str, bytes], verdict: Verdict, detail: str | None
 ) -> None:
     path = tmp_path / "a.zip"
@@ -143,7 +143,7 @@ async def test_an_archive_is_judged_by_what_is_in_it(
     assert found.detail == detail or (detail is None and "expands to 70000000 bytes" in found.detail)
 
 
-def test_what_is_not_understood_is_unknown(oak: bytes, stream: bytes, tmp_path: Path) -> None:
+def test_unknown_format_has_an_unknown_verdict(oak: bytes, stream: bytes, tmp_path: Path) -> None:
     directory = oak.index(b"PK\x01\x02")
     encrypted = oak[: directory + 8] + b"\1\0" + oak[directory + 10 :]
     found = scan(tmp_path / "a.zip", encrypted)
@@ -174,7 +174,7 @@ def test_names_are_only_shown_and_cannot_move_a_cursor(stream: bytes, tmp_path: 
     assert [one.name for one in tmp_path.iterdir()] == ["a.zip"]
 
 
-def test_nothing_is_read_on_when_nobody_waits(oak: bytes, tmp_path: Path) -> None:
+def test_reading_ends_with_its_caller(oak: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     path.write_bytes(oak)
     abort = threading.Event()
@@ -186,7 +186,7 @@ def test_nothing_is_read_on_when_nobody_waits(oak: bytes, tmp_path: Path) -> Non
 
 @settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(1, 420), st.binary(max_size=12)), max_size=5), st.booleans())
-def test_nothing_is_raised_whatever_the_directory_says(
+def test_any_directory_raises_nothing(
     stream: bytes, tmp_path: Path, spoils: list[tuple[int, bytes]], is_large: bool
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -200,6 +200,6 @@ def test_nothing_is_raised_whatever_the_directory_says(
 
 
 @pytest.mark.parametrize("size", [1, 70_000, 300_000])
-def test_bytes_behind_an_archive_are_named_and_no_failure(oak: bytes, tmp_path: Path, size: int) -> None:
+def test_bytes_behind_an_archive_are_not_a_failure(oak: bytes, tmp_path: Path, size: int) -> None:
     found = scan(tmp_path / "a.zip", oak + b"\1" * size)
     assert found == Scan(FRAMES, None, note=f"has {size} bytes behind its end")

@@ -82,7 +82,7 @@ async def test_cut_files_of_two_cameras_have_the_same_length(tmp_path: Path) -> 
     assert near([frame[0] for frame in await shades(tmp_path / "2.mp4", SIZE, (32, 24))], RAMP[4:16])
 
 
-async def test_what_cannot_be_made_is_refused_in_words(tmp_path: Path) -> None:
+async def test_impossible_mosaic_is_refused(tmp_path: Path) -> None:
     video = await write_levels(tmp_path / "one.mkv", RAMP)
     panel = Panel("one", (Clip(video),))
     with pytest.raises(UsageError, match=r"must end in \.mp4"):
@@ -103,7 +103,7 @@ async def test_what_cannot_be_made_is_refused_in_words(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.mkv", "text.mkv"]
 
 
-async def test_names_that_are_no_plain_words_do_no_harm(tmp_path: Path) -> None:
+async def test_special_characters_in_names_are_quoted(tmp_path: Path) -> None:
     place = tmp_path / 'a "b" ! fakesink %d'
     place.mkdir()
     video = await write_levels(tmp_path / "one.mkv", RAMP)

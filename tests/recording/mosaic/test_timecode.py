@@ -18,7 +18,7 @@ def test_running_time_is_that_of_the_frame() -> None:
     ]
 
 
-def test_the_first_pictures_have_no_time_of_day_and_all_are_of_one_size() -> None:
+def test_first_pictures_have_no_time_and_all_one_size() -> None:
     now = 1_700_000_000.0
     feed = DayTimeCode("cam", FPS, 2, lambda: now)
     length = len("cam 00:00:00.000")

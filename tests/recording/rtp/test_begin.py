@@ -68,7 +68,7 @@ KINDS = ["whole", "out of order", "no key frame", "its beginning lost", "its mid
 
 
 @pytest.mark.timeout(180)
-async def test_the_file_begins_with_the_first_frame_that_is_told(tmp_path: Path) -> None:
+async def test_file_begins_with_the_reported_first_frame(tmp_path: Path) -> None:
     frames = await frames_of_a_sender()
     ports = {kind: free_udp_port() for kind in KINDS}
     recorders = {
@@ -100,7 +100,7 @@ async def test_the_file_begins_with_the_first_frame_that_is_told(tmp_path: Path)
         assert round(float(shown[0][0]) * FPS) == first, kind
 
 
-async def test_what_cannot_be_decoded_is_not_handed_on() -> None:
+async def test_undecodable_packets_are_not_passed_on() -> None:
     frames = await frames_of_a_sender()
     for kind in KINDS:
         sent, first = cut(frames, kind)

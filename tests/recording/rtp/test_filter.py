@@ -56,7 +56,7 @@ def test_only_the_sender_that_is_known() -> None:
     assert told(one).others[0] == RtpSender("10.0.0.1", 4000, 1)
 
 
-def test_a_flood_of_other_streams_keeps_the_right_one_out_at_no_time() -> None:
+def test_flood_of_other_streams_keeps_the_right_one() -> None:
     one = StreamFilter(96, "10.0.0.2")
     for number in range(1000):
         assert one.feed(packet(number), HERE, number) == []
@@ -75,7 +75,7 @@ def test_packets_wait_for_the_choice() -> None:
     assert one.left_out == 3
 
 
-def test_a_stream_that_was_heard_before_is_never_taken() -> None:
+def test_stream_seen_before_the_request_is_never_taken() -> None:
     one = StreamFilter(96, waits=True)
     one.feed(packet(1), HERE, 10)
     assert one.choose(20, None, 30) == []
@@ -90,7 +90,7 @@ def test_a_known_ssrc_is_all_that_counts() -> None:
     assert one.choose(20, 7, 40) == [packet(7)]
 
 
-def test_what_waits_is_bounded() -> None:
+def test_waiting_packets_are_bounded() -> None:
     one = StreamFilter(96, waits=True)
     large = bytes(1 << 20)
     for number in range(100):
@@ -113,7 +113,7 @@ def test_reports_of_the_stream_only() -> None:
     ]
 
 
-def test_every_frame_of_the_beginning_is_told_and_later_some() -> None:
+def test_first_frames_are_all_reported_later_ones_sometimes() -> None:
     one = StreamFilter(96)
     for number in range(60 * 20):
         one.feed(packet(1, number), HERE, number * SECOND // 20)
@@ -123,7 +123,7 @@ def test_every_frame_of_the_beginning_is_told_and_later_some() -> None:
     assert frames[1] == f"frame {SECOND // 20} 1"
 
 
-def test_what_can_be_rtp() -> None:
+def test_rtp_packets_are_recognised() -> None:
     whole = packet(1)
     assert is_rtp(whole)
     assert not is_rtp(whole[:11])
@@ -158,7 +158,7 @@ def test_lines_are_read_wherever_they_are_cut(place: int) -> None:
     assert stream.times.arrived == 1e-6
 
 
-def test_the_program_hands_packets_on_from_when_it_is_told_to_play() -> None:
+def test_program_passes_packets_on_once_it_may_play() -> None:
     into, out = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with into, out, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as port:
         port.bind(("127.0.0.1", 0))
@@ -188,7 +188,7 @@ def test_the_program_hands_packets_on_from_when_it_is_told_to_play() -> None:
             assert process.wait(30) == 0
 
 
-def test_packets_that_all_have_one_time_are_not_kept_without_end() -> None:
+def test_packets_of_one_time_are_kept_within_a_bound() -> None:
     begin = DecodableStart("h264")
     tracemalloc.start()
     try:

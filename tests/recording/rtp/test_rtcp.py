@@ -49,7 +49,7 @@ def test_lengths_that_lie() -> None:
     assert sender_reports(b"\x80\xc8\x00\x00" + REPORT[4:]) == ()
 
 
-def test_what_is_not_rtcp() -> None:
+def test_other_packets_are_not_rtcp() -> None:
     assert sender_reports(b"\x00" + REPORT[1:]) == ()  # version 0
     assert sender_reports(b"\x80\x60" + REPORT[2:]) == ()  # RTP of payload type 96
     assert sender_reports(NAME) == ()

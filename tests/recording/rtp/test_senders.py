@@ -60,7 +60,7 @@ async def colours(path: Path) -> set[Colour]:
     return {"white" if sum(one) > 128 * len(one) else "black" for one in pictures}
 
 
-async def test_a_foreign_sender_before_during_and_after_a_recording_spoils_nothing(tmp_path: Path) -> None:
+async def test_foreign_sender_spoils_no_recording(tmp_path: Path) -> None:
     port = free_udp_port()
     source = RtpSource(port, latency=50, sender="127.0.0.1")
     async with (
@@ -88,7 +88,7 @@ async def test_a_foreign_sender_before_during_and_after_a_recording_spoils_nothi
     assert ELSEWHERE in recorder.ended_early.reason
 
 
-async def test_without_a_known_sender_the_first_stream_is_the_one(tmp_path: Path) -> None:
+async def test_first_stream_is_recorded_without_a_known_sender(tmp_path: Path) -> None:
     port = free_udp_port()
     source = RtpSource(port, "127.0.0.1", latency=50)
     async with (
@@ -106,7 +106,7 @@ async def test_without_a_known_sender_the_first_stream_is_the_one(tmp_path: Path
     assert recorder.rtp.sender.ssrc != other.ssrc
 
 
-async def test_a_sender_that_begins_anew_is_not_put_behind_its_first_stream(tmp_path: Path) -> None:
+async def test_new_stream_of_a_sender_is_not_appended(tmp_path: Path) -> None:
     port = free_udp_port()
     source = RtpSource(port, "127.0.0.1", latency=50)
     async with Recorder(Pipeline(source, SingleFile(tmp_path / "a.mp4")), watch=WATCH) as recorder:
@@ -125,7 +125,7 @@ async def test_a_sender_that_begins_anew_is_not_put_behind_its_first_stream(tmp_
     assert "0x00000001" in stall.reason or "0x00000001" in recorder.ended_early.reason
 
 
-async def test_a_sender_that_begins_anew_goes_on_in_a_new_file_where_that_is_wanted(tmp_path: Path) -> None:
+async def test_new_stream_of_a_sender_continues_in_a_new_file(tmp_path: Path) -> None:
     port = free_udp_port()
     source = RtpSource(port, "127.0.0.1", latency=50)
     watch = Watch(interval=0.1, stall=2.0, restart=True)
@@ -142,7 +142,7 @@ async def test_a_sender_that_begins_anew_goes_on_in_a_new_file_where_that_is_wan
     assert await colours(second.path) == {"black"}
 
 
-async def test_a_port_that_somebody_listens_at_is_refused(tmp_path: Path) -> None:
+async def test_port_in_use_is_refused(tmp_path: Path) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", 0))
@@ -174,7 +174,7 @@ async def test_two_recorders_do_not_share_a_port(tmp_path: Path) -> None:
         await third.start(timeout=60)
 
 
-async def test_only_foreign_packets_are_no_recording_and_the_error_names_them(tmp_path: Path) -> None:
+async def test_only_foreign_packets_are_an_error_naming_them(tmp_path: Path) -> None:
     port = free_udp_port()
     source = RtpSource(port, latency=50, sender="127.0.0.3")
     async with (
@@ -187,7 +187,7 @@ async def test_only_foreign_packets_are_no_recording_and_the_error_names_them(tm
 
 
 @pytest.mark.parametrize("known", [True, False])
-async def test_a_held_port_takes_the_stream_that_was_asked_for(tmp_path: Path, *, known: bool) -> None:
+async def test_held_port_takes_the_requested_stream(tmp_path: Path, *, known: bool) -> None:
     """The foreign sender has the same address, and sends before the stream is asked for."""
     port = RtpPort(0, "127.0.0.1", held=True)
     source = RtpSource(port.port, "127.0.0.1", latency=50, sender="127.0.0.1", held=port)
@@ -232,7 +232,7 @@ def test_members_of_a_multicast_group_share_a_port() -> None:
     second.close()
 
 
-def test_what_cannot_be_an_address_is_refused() -> None:
+def test_invalid_address_is_refused() -> None:
     with pytest.raises(UsageError, match="'camera' is not an IP address"):
         RtpSource(5004, sender="camera")
     with pytest.raises(UsageError, match="is not a local address"):

@@ -65,7 +65,7 @@ def test_a_sender_that_falls_behind_makes_the_bound_wider() -> None:
     assert first.earliest <= MADE <= first.latest
 
 
-def test_one_break_in_a_quick_stream_makes_the_bound_no_wider() -> None:
+def test_one_break_in_a_quick_stream_keeps_the_bound() -> None:
     times = RtpTimes()
     for number in range(100):
         late = 0.5 if 40 <= number < 60 else 0.0
@@ -76,7 +76,7 @@ def test_one_break_in_a_quick_stream_makes_the_bound_no_wider() -> None:
     assert first.latest - first.earliest < 0.18
 
 
-def test_a_clock_that_is_wrong_shifts_nothing_and_is_named() -> None:
+def test_wrong_sender_clock_shifts_nothing_and_is_named() -> None:
     for off in (-3600.0, -1.0, 1.0, 3600.0):
         times = RtpTimes()
         sent(times, 1, least=0.04, off=off)
@@ -93,7 +93,7 @@ def test_a_clock_that_is_wrong_shifts_nothing_and_is_named() -> None:
         assert times.by_sender[0] - UNIX == pytest.approx(MADE + off, abs=0.02)
 
 
-def test_reports_of_sending_times_are_not_used_where_they_may_be_that() -> None:
+def test_unreliable_sender_reports_are_not_used() -> None:
     times = RtpTimes()
     for number in range(40):
         times.note_frame(MADE + number / 20 + 0.1, stamp(number / 20))
