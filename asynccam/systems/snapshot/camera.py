@@ -1,4 +1,4 @@
-"""SnapshotCamera: one camera of a Snapshot server behind the face that all cameras share."""
+"""SnapshotCamera: one camera of a Snapshot server, with the interface of all cameras."""
 
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -21,26 +21,22 @@ from asynccam.systems.snapshot.models import CameraEntry
 from asynccam.wall_clock import unix_now
 
 MakeClient = Callable[[str], SnapshotClient]
-"""Makes a client from a base URL."""
+"""Returns a client for a base URL."""
 
-_REMEMBERED: Final = 1000
-_OWN: Final = ("name", "type")
-_READ: Final = "what follows the last slash is the camera, and what stands before it the server's path"
+_MAX_REMEMBERED: Final = 1000
+_INFO_KEYS: Final = ("name", "type")
+_ADDRESS_HINT: Final = "what follows the last slash is the camera, and what precedes it the server's path"
 
 
 class SnapshotCamera(Camera):
-    """One camera, known by its server's address and its name there.
+    """One camera, identified by its server's address and its name there.
 
-    It takes a `Snapshot`, and has its pictures as `Files`. In a `Take` it takes one picture at T0.
+    Its features are `Snapshot` and `Files`. In a `Take` it takes one picture at T0.
 
     Args:
-        client: Its server.
-        entry: The camera as the server lists it.
+        client: Client of its server.
+        entry: The camera as the server listed it last.
         owns_client: Whether closing the camera closes the client.
-
-    Attributes:
-        client: For what only this system has.
-        entry: As the server listed it last.
     """
 
     def __init__(self, client: SnapshotClient, entry: CameraEntry, *, owns_client: bool = False) -> None:
@@ -48,31 +44,31 @@ class SnapshotCamera(Camera):
         self.entry = entry
         self._owns_client = owns_client
         self._identity = Identity(_facts(entry), error=NotFoundError)
-        self._taken: deque[MediaFile] = deque(maxlen=_REMEMBERED)
+        self._taken: deque[MediaFile] = deque(maxlen=_MAX_REMEMBERED)
         self._features: Mapping[FeatureKey[Any], object] = MappingProxyType({Snapshot: self, Files: self})
 
     @classmethod
     async def connect(
         cls, address: Address | str, *, make_client: MakeClient = SnapshotClient
     ) -> "SnapshotCamera":
-        """Find one camera of a server.
+        """Connect to one camera of a server.
 
         Args:
             address: `Address` or ``snapshot[s]://HOST[:PORT][/PATH]/[CAMERA]``; the camera may be left out
-                when the server has a single one.
-            make_client: Makes the client; for a token or a session, hand in
+                if the server has a single one.
+            make_client: Returns the client; for a token or a session, pass
                 ``functools.partial(SnapshotClient, token=...)``.
 
         Raises:
-            AddressError: It is no address of this system, or does not say which camera.
+            AddressError: It is not an address of this system, or does not name a camera.
             NotFoundError: The server has no such camera.
-            SnapshotClientError: The server cannot be asked, or is none.
+            SnapshotClientError: The request failed.
         """
-        place = _address(address)
-        client = make_client(base_url_of(place))
+        target = _address(address)
+        client = make_client(base_url_of(target))
         try:
             await client.__aenter__()
-            camera = await cls.at(place, client)
+            camera = await cls.at(target, client)
         except BaseException:
             await finish(client.aclose())
             raise
@@ -81,21 +77,21 @@ class SnapshotCamera(Camera):
 
     @classmethod
     async def at(cls, address: Address | str, client: SnapshotClient) -> "SnapshotCamera":
-        """Find one camera of a client's server; the client stays the caller's to close.
+        """Find one camera of a client's server; the client remains caller-owned.
 
         Raises:
             AddressError, NotFoundError, SnapshotClientError: As for `connect`.
         """
-        place = _address(address)
+        target = _address(address)
         try:
             entries = await _named(client)
         except NotFoundError as error:
-            error.args = (f"{error}; in {place} {_READ}",)
+            error.args = (f"{error}; in {target} {_ADDRESS_HINT}",)
             raise
-        hint = f"; in {place} {_READ}" if "/" in place.camera or place.path else ""
+        hint = f"; in {target} {_ADDRESS_HINT}" if "/" in target.camera or target.path else ""
         entry = choose_camera(
             entries,
-            place,
+            target,
             lambda entry: (entry.name,),
             label=lambda entry: repr(entry.name),
             error=NotFoundError,
@@ -105,12 +101,12 @@ class SnapshotCamera(Camera):
 
     @classmethod
     async def all_of(cls, client: SnapshotClient) -> "tuple[SnapshotCamera, ...]":
-        """All cameras of a client's server; the client stays the caller's to close."""
+        """Return all cameras of a client's server; the client remains caller-owned."""
         return tuple(cls(client, entry) for entry in await _named(client))
 
     @property
     def info(self) -> CameraInfo:
-        """Who the camera is, as the server told last."""
+        """Description of the camera, as the server sent it last."""
         address = self.client.address_of(self.entry.name)
         return CameraInfo(
             id=address,
@@ -118,28 +114,28 @@ class SnapshotCamera(Camera):
             name=self.entry.name,
             address=address,
             model=self.entry.type,
-            extra=MappingProxyType({key: self.entry[key] for key in self.entry if key not in _OWN}),
+            extra=MappingProxyType({key: self.entry[key] for key in self.entry if key not in _INFO_KEYS}),
             identity=self._identity.facts,
         )
 
     @property
     def features(self) -> Mapping[FeatureKey[Any], object]:
-        """What the camera can do, by key."""
+        """Features of the camera, by key."""
         return self._features
 
     async def status(self) -> CameraStatus:
-        """Ask the server whether it still has the camera; it does not tell more.
+        """Ask the server whether it still has the camera; it reports nothing else.
 
         Raises:
             NotFoundError: The server has another camera under this name.
-            SnapshotClientError: The server cannot be asked.
+            SnapshotClientError: The request failed.
         """
         for entry in await self.client.get_cameras():
             if entry.name == self.entry.name:
                 self._identity.check(self.id, _facts(entry))
                 self.entry = entry
                 return CameraStatus(CameraState.READY, entry.device_path)
-        return CameraStatus(CameraState.UNAVAILABLE, "the server has no such camera any more")
+        return CameraStatus(CameraState.UNAVAILABLE, "the server no longer has this camera")
 
     @property
     def checks_pictures(self) -> Literal[True]:
@@ -147,10 +143,10 @@ class SnapshotCamera(Camera):
         return True
 
     async def snapshot(self, directory: Path) -> LocalFile:
-        """Take a picture and bring it home.
+        """Take a picture and download it.
 
         Raises:
-            DamagedFileError: The picture is broken; ``part`` is what came of it.
+            DamagedFileError: The picture is broken; ``part`` is the incomplete file.
             SnapshotClientError, TransferError, StorageError: As `SnapshotClient.snapshot`.
         """
         file = await self.client.snapshot(self.entry, directory)
@@ -158,10 +154,10 @@ class SnapshotCamera(Camera):
         return file
 
     async def list_files(self) -> tuple[MediaFile, ...]:
-        """The camera's pictures, newest first; at servers in the field, which have no list, those taken here.
+        """Return the pictures, newest first; of an existing server, which has no list, those taken here.
 
         Raises:
-            SnapshotClientError: The server cannot be asked.
+            SnapshotClientError: The request failed.
         """
         try:
             stored = await self.client.list_snapshots(self.entry.name)
@@ -172,34 +168,28 @@ class SnapshotCamera(Camera):
     async def download(
         self, file: MediaFile | str, directory: Path, *, progress: Progress | None = None
     ) -> LocalFile:
-        """Bring one picture of the server home whole; see `SnapshotClient.download`.
-
-        Args:
-            file: As listed, or the server's name for it.
-            directory: Where it goes; made if missing.
-            progress: Called with bytes so far and the total.
-        """
+        """Download one picture, given as listed or by its name, as `SnapshotClient.download`."""
         name = file if isinstance(file, str) else file.name
         return await self.client.download(f"/snapshots/{quote(name, safe='')}", directory, progress=progress)
 
     async def aclose(self) -> None:
-        """Close the client if it is the camera's own; harmless when called twice."""
+        """Close the client if the camera owns it; may be called twice."""
         if self._owns_client:
             await self.client.aclose()
 
 
 def _facts(entry: CameraEntry) -> Mapping[str, str]:
-    """What a server tells to know a camera by; all else may be changed in its settings."""
+    """Return what identifies a camera; everything else may be changed in its settings."""
     return identifying_facts(entry, device_path=entry.device_path)
 
 
 def base_url_of(address: Address) -> str:
-    """Where the server at an address is asked."""
+    """Return the base URL of the server at an address."""
     return f"{'https' if address.secure else 'http'}://{address.authority}{address.path}"
 
 
 async def _named(client: SnapshotClient) -> list[CameraEntry]:
-    """The cameras that can be asked for: servers know none without a name, and the first of each name."""
+    """Return the addressable cameras: those with a name, and the first of each name."""
     named: dict[str, CameraEntry] = {}
     for entry in await client.get_cameras():
         if entry.name:
@@ -208,7 +198,7 @@ async def _named(client: SnapshotClient) -> list[CameraEntry]:
 
 
 def _address(address: Address | str) -> Address:
-    place = Address.parse(address) if isinstance(address, str) else address
-    if place.system != "snapshot":
-        raise AddressError(f"{place} is not the address of a Snapshot camera")
-    return place
+    target = Address.parse(address) if isinstance(address, str) else address
+    if target.system != "snapshot":
+        raise AddressError(f"{target} is not the address of a Snapshot camera")
+    return target

@@ -1,19 +1,19 @@
-"""What a Snapshot server refuses with, and how it fails to answer, as exceptions.
+"""Errors of a Snapshot server and its client.
 
 ::
 
-    SnapshotClientError (AsynccamError)        everything that goes wrong with a call
-    ├── NotFoundError                          no such camera or picture, or no such path
+    SnapshotClientError (AsynccamError)        any failure of a call
+    ├── NotFoundError                          no such camera, picture or path
     ├── DeviceError                            the capture failed, or the server did
-    ├── BusyError                              the server, or what stands before it, is occupied
-    ├── AuthenticationError                    it wants a token, or another one
-    │   └── PermissionDeniedError              it has the token, and still refuses
-    ├── RemoteProtocolError                    the answer is none
-    │   └── DamagedFileError                   the picture is broken; ``part`` is what came of it
-    ├── ConnectionError                        the server cannot be reached, or went away
-    └── TimeoutError                           it did not answer in time
+    ├── BusyError                              the server, or a proxy, is busy
+    ├── AuthenticationError                    the token is missing or invalid
+    │   └── PermissionDeniedError              the token does not permit the call
+    ├── RemoteProtocolError                    the response is invalid
+    │   └── DamagedFileError                   the picture is broken; ``part`` is the incomplete file
+    ├── ConnectionError                        the server cannot be reached, or closed the connection
+    └── TimeoutError                           the server did not respond in time
 
-Each is the error of the same name in `asynccam.errors` too.
+Each is also the error of the same name in `asynccam.errors`.
 """
 
 import html
@@ -25,19 +25,19 @@ from typing import Any, Final
 from asynccam import errors
 from asynccam.outside import clean_text, read_json
 
-_UNSHOWN: Final = re.compile(
+_INVISIBLE: Final = re.compile(
     r"<(script|style|title)\b.*?(?:</\1\s*>|\Z)|<!--.*?(?:-->|\Z)|<[^<>]*>", re.DOTALL | re.IGNORECASE
 )
-"""What a page does not show; what is never closed reaches to its end, so that nothing is looked at twice."""
-_MOST_WORDS: Final = 300
-_MOST_READ: Final = 100_000
+"""Invisible parts of a page; an unclosed one extends to the end, which keeps the search linear."""
+_MAX_TEXT: Final = 300
+_MAX_BODY: Final = 100_000
 
 
 class SnapshotClientError(errors.AsynccamError):
-    """A call came to nothing.
+    """A call failed.
 
     Attributes:
-        status_code: HTTP status of the answer, or None if there was none.
+        status_code: HTTP status of the response, or None without one.
         response_text: Its body, or None.
     """
 
@@ -54,30 +54,30 @@ class NotFoundError(SnapshotClientError, errors.NotFoundError):
 
 
 class DeviceError(SnapshotClientError, errors.DeviceError):
-    """The server understood, and the picture could not be taken."""
+    """The picture could not be taken."""
 
 
 class BusyError(SnapshotClientError, errors.BusyError):
-    """The server, or what stands before it, is occupied."""
+    """The server, or a proxy, is busy."""
 
 
 class AuthenticationError(SnapshotClientError, errors.AuthenticationError):
-    """The server wants a token, or another one; or its certificate is not trusted."""
+    """The token is missing or invalid, or the server's certificate is not trusted."""
 
 
 class PermissionDeniedError(AuthenticationError, errors.PermissionDeniedError):
-    """The server does not allow the call."""
+    """The token does not permit the call."""
 
 
 class RemoteProtocolError(SnapshotClientError, errors.RemoteProtocolError):
-    """What the server sent is not what its protocol allows."""
+    """The response violates the protocol."""
 
 
 class DamagedFileError(RemoteProtocolError, errors.DamagedFileError):
-    """The picture that the server sent is broken: half of one, for example.
+    """The picture that the server sent is broken: incomplete, for example.
 
     Attributes:
-        part: What came, kept on disk as ``NAME.part``, or None for a picture in memory.
+        part: The incomplete file ``NAME.part``, or None for a picture in memory.
         received: Bytes in ``part``.
         verdict: ``truncated`` or ``damaged``.
     """
@@ -92,7 +92,7 @@ class DamagedFileError(RemoteProtocolError, errors.DamagedFileError):
 
 
 class ConnectionError(SnapshotClientError, errors.ConnectionError):
-    """The server cannot be reached, or went away."""
+    """The server cannot be reached, or closed the connection."""
 
     def __init__(self, message: str, *, maybe_executed: bool = False) -> None:
         SnapshotClientError.__init__(self, message)
@@ -100,7 +100,7 @@ class ConnectionError(SnapshotClientError, errors.ConnectionError):
 
 
 class TimeoutError(SnapshotClientError, errors.TimeoutError):
-    """The server did not answer in time."""
+    """The server did not respond in time."""
 
     def __init__(self, message: str, *, maybe_executed: bool = False) -> None:
         SnapshotClientError.__init__(self, message)
@@ -108,7 +108,7 @@ class TimeoutError(SnapshotClientError, errors.TimeoutError):
 
 
 def translated(error: errors.AsynccamError) -> errors.AsynccamError:
-    """An error of the transport as the one of the same name here; any other as it is."""
+    """Return the error of the same name in this module; any other error unchanged."""
     match error:
         case SnapshotClientError():
             return error
@@ -128,49 +128,44 @@ def translated(error: errors.AsynccamError) -> errors.AsynccamError:
             return error
 
 
-def refusal(what: str, url: str, status: int, location: str, body: bytes) -> SnapshotClientError:
-    """What a status other than 2xx means.
+def status_error(subject: str, url: str, status: int, location: str, body: bytes) -> SnapshotClientError:
+    """Return the error of a response with a status other than 2xx.
 
-    Args:
-        what: What was asked for, for the words.
-        url: Where, for the words.
-        status: HTTP status.
-        location: Where the answer points to, or ``""``.
-        body: JSON, an HTML page of the web framework, or anything else.
+    ``subject`` and ``url`` are named in its message; ``location`` is the header of a redirect, or ``""``.
     """
     text = clean_text(body.decode(errors="replace"))
     location = clean_text(location)
     if 300 <= status < 400:
         return RemoteProtocolError(
-            f"{what}: {url} has moved to {location or 'nowhere'}; give the new place as base URL",
+            f"{subject}: {url} has moved to {location or 'nowhere'}; use the new URL as base URL",
             status_code=status,
             response_text=text,
         )
-    words = f"{what}: {url} answered HTTP {status}"
-    if said := said_in(text):
-        words = f"{words}: {said}"
-    return _kind(status)(words, status_code=status, response_text=text)
+    message = f"{subject}: {url} answered HTTP {status}"
+    if said := error_text(text):
+        message = f"{message}: {said}"
+    return _error_class(status)(message, status_code=status, response_text=text)
 
 
-def said_in(text: str) -> str:
-    """What the body of an error says: its ``error`` in JSON, the words of a page, or itself; shortened."""
-    text = text[:_MOST_READ]  # who sends more makes nobody wait until it is understood
+def error_text(text: str) -> str:
+    """Return the message in an error's body: ``error`` of JSON, text of a page, or the body, shortened."""
+    text = text[:_MAX_BODY]  # bounded: parsing a huge body would take long
     try:
-        said = _error_of(read_json(text, lenient=True))
+        said = _json_error(read_json(text, lenient=True))
     except ValueError:
-        said = html.unescape(_UNSHOWN.sub(" ", text))
+        said = html.unescape(_INVISIBLE.sub(" ", text))
     said = clean_text(" ".join(said.split()))
-    return said if len(said) <= _MOST_WORDS else f"{said[:_MOST_WORDS]}..."
+    return said if len(said) <= _MAX_TEXT else f"{said[:_MAX_TEXT]}..."
 
 
-def _error_of(answer: Any) -> str:
+def _json_error(value: Any) -> str:
     for key in ("error", "message", "detail"):
-        if isinstance(answer, dict) and answer.get(key):
-            return _error_of(answer[key])
-    return answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
+        if isinstance(value, dict) and value.get(key):
+            return _json_error(value[key])
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _kind(status: int) -> type[SnapshotClientError]:
+def _error_class(status: int) -> type[SnapshotClientError]:
     if status in (404, 410):
         return NotFoundError
     if status == 401:

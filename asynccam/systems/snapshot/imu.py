@@ -1,7 +1,4 @@
-"""The IMU's reading in a picture's EXIF; needs Pillow (the extra ``server``).
-
-See docs/protocols/snapshot.md.
-"""
+"""IMU reading in a picture's EXIF; needs Pillow (the extra ``server``). See docs/protocols/snapshot.md."""
 
 import asyncio
 import struct
@@ -16,19 +13,19 @@ from asynccam.runtime.disk import storage_errors
 
 _EXIF: Final = 0x8769
 _USER_COMMENT: Final = 0x9286
-_MARK: Final = 8
-"""Bytes that name the encoding."""
+_CODE_SIZE: Final = 8
+"""EXIF: a UserComment begins with eight bytes that name its encoding."""
 _CODES: Final = (b"UNICODE", b"ASCII", b"JIS", b"")
 
 
 class ImuReading(BaseModel):
-    """Where a camera looked when it took a picture.
+    """Orientation of a camera when it took a picture.
 
     Attributes:
         roll: Degrees.
         pitch: Degrees.
         yaw: Degrees.
-        timestamp: When the reading came: Unix seconds, or whatever words the server has for it, or None.
+        timestamp: When the reading was received: Unix seconds, or any text the server wrote, or None.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
@@ -40,23 +37,17 @@ class ImuReading(BaseModel):
 
 
 async def read_imu(path: Path | str) -> ImuReading | None:
-    """Read the IMU's reading from a picture, off the loop.
-
-    Args:
-        path: A JPEG file.
-
-    Returns:
-        The reading, or None if the picture was taken without one.
+    """Read the IMU's reading from a JPEG file, in a thread; None if it has none.
 
     Raises:
-        RemoteProtocolError: The file is no picture, or what it says of the IMU is no reading.
-        StorageError: It cannot be read.
+        RemoteProtocolError: The file is not a JPEG, or its reading is invalid.
+        StorageError: The file cannot be read.
         UsageError: Pillow is not installed.
     """
     file = Path(path)
     comment = await asyncio.to_thread(_comment, file)
     text = "" if comment is None else _decoded(comment)
-    if not text.startswith("{"):  # what other programs write there
+    if not text.startswith("{"):  # a comment of another program
         return None
     try:
         return ImuReading.model_validate_json(clean_json(text))
@@ -75,35 +66,36 @@ def _comment(path: Path) -> bytes | None:
         raise UsageError("reading EXIF needs Pillow: install asynccam[server]") from None
     with storage_errors("read", path), path.open("rb") as file:
         try:
-            # Only the header is read, no picture is decoded.
+            # Reads the header only, and decodes no pixels.
             with Image.open(file, formats=("JPEG",)) as picture:
                 exif = picture.getexif()
-                # Some writers put it where the picture's own tags are.
+                # Some programs write it to the main IFD.
                 found: Any = exif.get_ifd(_EXIF).get(_USER_COMMENT, exif.get(_USER_COMMENT))
         except UnidentifiedImageError:
-            raise RemoteProtocolError(f"{path} is no JPEG picture") from None
+            raise RemoteProtocolError(f"{path} is not a JPEG picture") from None
         except OSError as error:
             if error.errno is not None:
                 raise
-            raise RemoteProtocolError(f"{path} is cut short: {error}") from None  # Pillow's, not the disk's
+            # Raised by Pillow, not by the disk.
+            raise RemoteProtocolError(f"{path} is cut short: {error}") from None
         except (SyntaxError, ValueError, struct.error, Warning, Image.DecompressionBombError) as error:
-            # Warnings only where a program has made them errors.
+            # A program may have turned warnings into errors.
             raise RemoteProtocolError(f"{path} has broken EXIF: {error}") from error
     if isinstance(found, str):
         return found.encode("latin-1", "replace")
-    return found if isinstance(found, bytes) else None  # numbers are no comment
+    return found if isinstance(found, bytes) else None  # a number is not a comment
 
 
 def _decoded(comment: bytes) -> str:
-    """The text of a comment, whatever the writer took its code to mean."""
-    code = comment[:_MARK].strip(b"\0 ").upper()
-    body = comment[_MARK:] if code in _CODES else comment
+    """Decode a comment; programs disagree about the byte order of UNICODE."""
+    code = comment[:_CODE_SIZE].strip(b"\0 ").upper()
+    body = comment[_CODE_SIZE:] if code in _CODES else comment
     if body.startswith((b"\xff\xfe", b"\xfe\xff")):
         encoding = "utf-16"
     elif body[1:2] == b"\0":
         encoding = "utf-16-le"
     else:
         encoding = "utf-16-be" if body[:1] == b"\0" else "utf-8"
-    if encoding != "utf-8" and len(body) % 2:  # an end mark of one byte, or the last one taken for such
+    if encoding != "utf-8" and len(body) % 2:  # terminated by one byte, or cut by one
         body += b"\0"
     return body.decode(encoding, "replace").strip("\0 \r\n\t\ufeff")

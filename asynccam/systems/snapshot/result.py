@@ -1,7 +1,6 @@
 """Dictionaries whose known keys are typed attributes too.
 
-Scripts of the maker's client read, compare, change and write out the dictionaries they are given, so these
-are such dictionaries.
+Scripts written for the vendor's client read, compare, change and save the dictionaries it returns.
 """
 
 from collections.abc import Mapping
@@ -12,62 +11,55 @@ from pydantic_core import CoreSchema, core_schema
 
 T = TypeVar("T")
 
-_NEEDED: Final[Any] = object()
+_REQUIRED: Final[Any] = object()
 
 
-class Told(Generic[T]):
-    """A key of an `Answer`, read as an attribute.
+class Key(Generic[T]):
+    """A key of an `AttributeDict` as an attribute; ``default`` is its value if the server did not send it."""
 
-    Args:
-        default: What the attribute is when the server did not send the key; without, it has to.
-    """
-
-    def __init__(self, default: T = _NEEDED) -> None:
+    def __init__(self, default: T = _REQUIRED) -> None:
         self.default = default
-        self.needed = default is _NEEDED
-        self._key = ""
+        self.required = default is _REQUIRED
+        self._name = ""
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self._key = name
+        self._name = name
 
     @overload
-    def __get__(self, answer: None, owner: type) -> Self: ...
+    def __get__(self, instance: None, owner: type) -> Self: ...
     @overload
-    def __get__(self, answer: "Answer", owner: type) -> T: ...
-    def __get__(self, answer: "Answer | None", owner: type) -> Self | T:
-        if answer is None:
+    def __get__(self, instance: "AttributeDict", owner: type) -> T: ...
+    def __get__(self, instance: "AttributeDict | None", owner: type) -> Self | T:
+        if instance is None:
             return self
-        value: T = answer[self._key]
+        value: T = instance[self._name]
         return value
 
 
-class Answer(dict[str, Any]):
-    """A part of an answer: a dictionary of what the server sent, numbers as numbers.
-
-    ``answer[key]`` is the default of a known key that was not sent; all else is as with any dictionary.
-    """
+class AttributeDict(dict[str, Any]):
+    """A dictionary that the server sent; ``d[key]`` is the default of a known key that it did not send."""
 
     __slots__ = ()
-    _told: ClassVar[Mapping[str, Told[Any]]] = {}
+    _keys: ClassVar[Mapping[str, Key[Any]]] = {}
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        cls._told = {name: one for name, one in vars(cls).items() if isinstance(one, Told)}
+        cls._keys = {name: key for name, key in vars(cls).items() if isinstance(key, Key)}
 
-    def __missing__(self, key: str) -> Any:
-        told = self._told.get(key)
-        if told is None or told.needed:
-            raise KeyError(key)
-        return told.default
+    def __missing__(self, name: str) -> Any:
+        key = self._keys.get(name)
+        if key is None or key.required:
+            raise KeyError(name)
+        return key.default
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         hints = get_type_hints(cls)
         fields = {
             name: core_schema.typed_dict_field(
-                handler.generate_schema(get_args(hints[name])[0]), required=told.needed
+                handler.generate_schema(get_args(hints[name])[0]), required=key.required
             )
-            for name, told in cls._told.items()
+            for name, key in cls._keys.items()
         }
         known = core_schema.typed_dict_schema(
             fields,

@@ -108,7 +108,7 @@ def test_a_picture_without_a_status_is_not_lost(told: dict[str, object], taken: 
 
 async def test_what_is_no_answer_is_told_in_its_own_words(client: SnapshotClient, field: FieldServer) -> None:
     field.raw["GET /api/cameras"] = text("200 OK", b"<title>x</title><h1>Please &amp; log in</h1>")
-    with pytest.raises(errors.RemoteProtocolError, match=r"no list of cameras.*it says: Please & log in$"):
+    with pytest.raises(errors.RemoteProtocolError, match=r"not a list of cameras.*it says: Please & log in$"):
         await client.get_cameras()
     field.raw["POST /api/snapshot/left"] = says({"error": "lens cap"})
     with pytest.raises(errors.RemoteProtocolError, match=r"it says: lens cap$"):

@@ -90,7 +90,7 @@ async def test_what_is_no_picture_leaves_nothing(
 ) -> None:
     field.raw[f"GET {PATH}"] = way(jpeg_of_kind(kind))
     for call in (client.download(PATH, tmp_path), client.fetch_image(PATH)):
-        with pytest.raises(errors.RemoteProtocolError, match=r"no JPEG|a page|is empty") as raised:
+        with pytest.raises(errors.RemoteProtocolError, match=r"not a JPEG|web page|is empty") as raised:
             await call
         assert not isinstance(raised.value, errors.DamagedFileError)
     assert len(field.requests) == 2

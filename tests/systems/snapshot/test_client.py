@@ -192,7 +192,7 @@ async def test_a_result_without_a_path_is_found_by_its_name(
     field.raw["POST /api/snapshot/left"] = says({"success": True, "filename": "ein Bild #1.jpg"})
     assert (await client.snapshot("left", tmp_path)).path.name == "ein Bild #1.jpg"
     field.raw["POST /api/snapshot/left"] = says({"success": True})
-    with pytest.raises(errors.RemoteProtocolError, match="not where it is"):
+    with pytest.raises(errors.RemoteProtocolError, match="did not send its path"):
         await client.snapshot("left", tmp_path)
 
 

@@ -122,7 +122,7 @@ async def test_a_broken_reading_is_an_error(tmp_path: Path, text: str) -> None:
 
 async def test_what_is_no_picture_and_what_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "raw.jpg").write_bytes(bytes([16, 128]) * 500)
-    with pytest.raises(RemoteProtocolError, match=r"no JPEG"):
+    with pytest.raises(RemoteProtocolError, match=r"not a JPEG"):
         await read_imu(tmp_path / "raw.jpg")
     for path in (tmp_path / "no.jpg", tmp_path):
         with pytest.raises(StorageError, match="cannot read"):

@@ -44,7 +44,7 @@ async def test_a_place_is_encoded_unless_it_is(
 
 async def test_halves_of_characters_cannot_be_asked_for(client: SnapshotClient, field: FieldServer) -> None:
     for call in (client.fetch_image("/snapshots/\ud800.jpg"), client.snapshot_camera("\ud800")):
-        with pytest.raises(errors.UsageError, match="no Unicode"):
+        with pytest.raises(errors.UsageError, match="not Unicode"):
             await call
     assert field.requests == []
 
@@ -99,7 +99,7 @@ def test_what_could_not_be_told_again_is_no_base_url(base: str) -> None:
             says({"success": False, "error": "gone"}),
             errors.RemoteProtocolError,
             200,
-            "an answer, no picture.*gone",
+            "JSON, not a picture.*gone",
         ),
     ],
 )
