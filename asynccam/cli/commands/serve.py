@@ -325,7 +325,7 @@ async def snapshot(
     output: Output,
 ) -> ExitCode:
     """Run a Snapshot server: pictures of this computer's cameras, with a REST API and a web page."""
-    from asynccam.systems.snapshot.server.secret import read_secret
+    from asynccam.systems.snapshot.server.config import read_secret
     from asynccam.systems.snapshot.server.serve import serve
 
     temporary = TemporaryDirectory(prefix="asynccam-snapshot-") if config is None and test_cameras else None

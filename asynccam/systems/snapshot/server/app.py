@@ -3,7 +3,6 @@
 import asyncio
 import resource
 from collections.abc import Iterable
-from types import TracebackType
 from typing import Final
 
 from aiohttp import web
@@ -104,9 +103,7 @@ class SnapshotWeb:
             raise
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._close()
 
     async def _open(self) -> None:

@@ -1,19 +1,18 @@
-"""``config.json``: read, watched, and rewritten in one step. See docs/snapshot-server.md."""
+"""``config.json``: read, watched, and rewritten atomically. See docs/snapshot-server.md."""
 
 import asyncio
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, TypeVar
 
 from asynccam.errors import NotFoundError, StateError, StorageError, UsageError
-from asynccam.runtime.disk import atomic_write, on_disk, remove_unfinished, storage_errors
+from asynccam.runtime.disk import atomic_write, on_disk, read_secret_file, remove_unfinished, storage_errors
 from asynccam.runtime.event_hub import EventHub
 from asynccam.runtime.tasks import TaskScope
 from asynccam.systems.snapshot.server import json_position
 from asynccam.systems.snapshot.server.events import ConfigChanged
-from asynccam.systems.snapshot.server.secret import read_secret
 from asynccam.systems.snapshot.server.settings import (
     CameraConfig,
     Problem,
@@ -25,36 +24,32 @@ from asynccam.systems.snapshot.server.settings import (
 )
 from asynccam.systems.snapshot.server.settings_update import CHANGEABLE, Allowed, changed_settings
 
-__all__ = ["CameraConfig", "ConfigFile", "Problem", "ServerConfig", "check_camera"]
-
 T = TypeVar("T")
 
 _MAX_BYTES: Final = 4 << 20
 _Stamp = tuple[int, int, int] | None
-"""Inode, size and time of change: another one means another content."""
+"""Inode, size and time of change; None if the file does not exist."""
 
 
 class ConfigFile:
-    """A ``config.json`` and what of it is in force; an async context manager that watches it.
+    """A ``config.json`` and the configuration in force; an async context manager that watches the file.
 
-    A file that is not there yet is an empty configuration. A file that is no JSON leaves the last
-    good configuration in force, and `problems` says where it is broken; an entry that cannot be used
-    hides no other.
+    A missing file is an empty configuration. While a file is not JSON, the last valid configuration stays in
+    force, and `problems` says where the error is. An invalid entry does not affect the others.
 
     Args:
         path: The file.
-        default: Cameras there are while there is no file; they go into it when it is first written.
-        events: Where `ConfigChanged` is told, or None.
-        poll: Seconds between two looks at whether it was changed by hand.
-        allowed: Devices and services that may be named over the web; by default those of `allowed.DEVICES`
-            and those that the file names.
+        default: Cameras while there is no file; written to it with the first change.
+        events: Where `ConfigChanged` is emitted, or None.
+        poll: Seconds between two checks for a change by hand.
+        allowed: Devices and services that may be set over the web; by default those of
+            `asynccam.systems.snapshot.server.settings_update.DEVICES` and those in the file.
 
     Attributes:
         path: The file.
-        events: Where `ConfigChanged` is told, or None.
-        allowed: As given; `add_camera` and `replace_camera` do not ask it, but those who call them for a
-            request do.
-        current: What is in force.
+        events: Where `ConfigChanged` is emitted, or None.
+        allowed: Not checked by `add_camera` and `replace_camera`, but by their callers for a request.
+        current: The configuration in force.
         problems: What in the file cannot be used.
     """
 
@@ -68,17 +63,17 @@ class ConfigFile:
         allowed: Allowed | None = None,
     ) -> None:
         if poll <= 0:
-            raise UsageError(f"a time between two looks is above 0 s, not {poll:g}")
+            raise UsageError(f"poll must be > 0 s, not {poll:g}")
         self.path = path
         self.events = events
         self.allowed = allowed or Allowed()
         self.current = ServerConfig(cameras=tuple(default))
         self.allowed.learn(self.current.cameras)
         self.problems: tuple[Problem, ...] = ()
-        self._poll = poll
-        self._seen: _Stamp = None
+        self._poll_interval = poll
+        self._stamp: _Stamp = None
         self._text: str | None = None
-        self._in_turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._scope = TaskScope("snapshot-config")
 
     @property
@@ -87,10 +82,10 @@ class ConfigFile:
         return self.current.cameras
 
     def camera(self, name: str) -> CameraConfig:
-        """The camera of that name.
+        """Return the camera of a name.
 
         Raises:
-            NotFoundError: There is none.
+            NotFoundError: There is no such camera.
         """
         for camera in self.current.cameras:
             if camera.name == name:
@@ -98,30 +93,30 @@ class ConfigFile:
         raise NotFoundError(f"there is no camera named {name!r}")
 
     async def token(self) -> str | None:
-        """The token that requests need, or None if none is asked for.
+        """Return the token that requests need, or None.
 
         Raises:
             StorageError: Its file cannot be read.
-            UsageError: The place that is named holds none.
+            UsageError: The file or the environment variable has no token.
         """
         return await read_secret(self.current.token_file, self.current.token_env, base=self.path.parent)
 
     async def reload(self) -> bool:
-        """Read the file if it is another one than last time; whether it was.
+        """Read the file if it has changed; return whether it has.
 
         Raises:
-            StorageError: It cannot be read; what was in force stays.
+            StorageError: It cannot be read; the configuration stays in force.
         """
-        async with self._in_turn:
+        async with self._lock:
             return await self._reload()
 
     async def add_camera(self, fields: Mapping[str, Any] | CameraConfig) -> CameraConfig:
         """Append a camera to the file.
 
         Raises:
-            UsageError: A field is wrong, or the name is taken; the message names the fields.
-            StateError: The file is no JSON at the moment; it is left alone.
-            StorageError: The disk refuses.
+            UsageError: A field is invalid, or the name is taken; the message names the fields.
+            StateError: The file is not JSON at the moment; it is not changed.
+            StorageError: The file cannot be written.
         """
         entry = fields.entry() if isinstance(fields, CameraConfig) else dict(fields)
 
@@ -130,16 +125,16 @@ class ConfigFile:
             entries.append(camera.entry())
             return camera
 
-        return await self._change(add)
+        return await self._change_cameras(add)
 
     async def replace_camera(self, name: str, fields: Mapping[str, Any] | CameraConfig) -> CameraConfig:
-        """Change a camera's fields; those not given and those nobody knows stay.
+        """Change a camera's fields; those left out and unknown fields stay.
 
         Raises:
             NotFoundError: There is no such camera.
-            UsageError: A field is wrong, or the new name is taken.
-            StateError: The file is no JSON at the moment.
-            StorageError: The disk refuses.
+            UsageError: A field is invalid, or the new name is taken.
+            StateError: The file is not JSON at the moment.
+            StorageError: The file cannot be written.
         """
         changes = fields.entry() if isinstance(fields, CameraConfig) else dict(fields)
 
@@ -150,39 +145,39 @@ class ConfigFile:
             entries[index] = camera.entry()
             return camera
 
-        return await self._change(change)
+        return await self._change_cameras(change)
 
     async def delete_camera(self, name: str) -> None:
-        """Take a camera out of the file, one whose entry is wrong too.
+        """Remove a camera from the file, even one whose entry is invalid.
 
         Raises:
             NotFoundError: There is no entry of that name.
-            StateError: The file is no JSON at the moment.
-            StorageError: The disk refuses.
+            StateError: The file is not JSON at the moment.
+            StorageError: The file cannot be written.
         """
 
         def delete(entries: list[Any]) -> None:
             del entries[_index(entries, name)]
 
-        await self._change(delete)
+        await self._change_cameras(delete)
 
     def check_settings(self, changes: Mapping[str, Any]) -> tuple[Problem, ...]:
-        """What is wrong with a change of settings; see `change_settings`."""
+        """Return the problems of a change of settings, see `change_settings`."""
         in_force = {key: getattr(self.current, key).model_dump(exclude_none=True) for key in CHANGEABLE}
         return changed_settings(in_force, changes)[1]
 
     async def change_settings(self, changes: Mapping[str, Any]) -> None:
-        """Change settings of the server in the file; those not given and those nobody knows stay.
+        """Change settings of the server in the file; those left out and unknown settings stay.
 
         A file that is a bare list of cameras becomes an object that has them.
 
         Args:
-            changes: Group (``retention``, ``limits`` or ``imu``) -> setting -> value; null is its default.
+            changes: Values by group (``retention``, ``limits`` or ``imu``) and name; null is the default.
 
         Raises:
-            UsageError: A setting is wrong, or is none that is changed like this; the message names it.
-            StateError: The file is no JSON at the moment; it is left alone.
-            StorageError: The disk refuses.
+            UsageError: A setting is invalid, or can be changed by hand only; the message names it.
+            StateError: The file is not JSON at the moment; it is not changed.
+            StorageError: The file cannot be written.
         """
 
         def change(document: Any) -> tuple[Any, None]:
@@ -200,35 +195,33 @@ class ConfigFile:
         self._scope.spawn(self._watch(), name="watch")
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._scope.aclose()
 
-    # -- within ---------------------------------------------------------------------------------
+    # -- private --------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(self._poll)
+            await asyncio.sleep(self._poll_interval)
             try:
                 await self.reload()
             except StorageError as error:
                 self._report((Problem(str(error)),))
 
     async def _reload(self) -> bool:
-        stamp = await on_disk(_stamp, self.path)
-        if stamp == self._seen:
+        stamp = await on_disk(_read_stamp, self.path)
+        if stamp == self._stamp:
             return False
-        self._seen = None  # one that cannot be read now is news when it comes back unchanged
+        self._stamp = None  # if it cannot be read now, it is read again even if unchanged
         try:
-            self._take(await on_disk(_read, self.path))
+            self._apply(await on_disk(_read, self.path))
         except UsageError as error:
             self._report((Problem(str(error), line=1, column=1),))
-        self._seen = stamp
+        self._stamp = stamp
         return True
 
-    def _take(self, text: str) -> None:
-        """Put in force what a file says, as far as it can be used."""
+    def _apply(self, text: str) -> None:
+        """Put the valid parts of a file in force."""
         try:
             document = _parsed(text)
             config, found = read_document(document, self.current)
@@ -247,20 +240,20 @@ class ConfigFile:
         self.allowed.learn(config.cameras)
         self.problems = tuple(problems)
         self._text = text
-        self._tell()
+        self._emit()
 
     def _report(self, problems: tuple[Problem, ...]) -> None:
         if problems != self.problems:
             self.problems = problems
-            self._tell()
+            self._emit()
 
-    def _tell(self) -> None:
+    def _emit(self) -> None:
         if self.events is not None:
             names = tuple(camera.name for camera in self.current.cameras)
             self.events.emit(ConfigChanged(cameras=names, problems=self.problems))
 
-    async def _change(self, edit: Callable[[list[Any]], T]) -> T:
-        """Edit the list of cameras that is in the file now, and put the file in force."""
+    async def _change_cameras(self, edit: Callable[[list[Any]], T]) -> T:
+        """Edit the list of cameras in the file, and put the file in force."""
 
         def change(document: Any) -> tuple[Any, T]:
             entries = document if isinstance(document, list) else document.setdefault("cameras", [])
@@ -269,18 +262,18 @@ class ConfigFile:
         return await self._rewrite(change)
 
     async def _rewrite(self, edit: Callable[[Any], tuple[Any, T]]) -> T:
-        """Edit what is in the file now, and put the file in force."""
-        async with self._in_turn:
+        """Edit the document in the file, and put the file in force."""
+        async with self._lock:
             document, result = edit(await self._document())
             text = _written(document)
             await on_disk(lambda: atomic_write(self.path, text.encode(), mode=0o644))
-            self._seen = await on_disk(_stamp, self.path)
-            self._take(text)
+            self._stamp = await on_disk(_read_stamp, self.path)
+            self._apply(text)
             return result
 
     async def _document(self) -> Any:
-        """What is in the file now; where it was deleted, the last of it that was in force."""
-        if await on_disk(_stamp, self.path) is None:
+        """Return the document in the file; if it was deleted, the last one in force."""
+        if await on_disk(_read_stamp, self.path) is None:
             if self._text is not None:
                 return _parsed(self._text)
             return {"cameras": [one.entry() for one in self.current.cameras]}
@@ -288,9 +281,9 @@ class ConfigFile:
             document = _parsed(await on_disk(_read, self.path))
             read_document(document, self.current)
         except _BrokenError as error:
-            raise StateError(f"{self.path.name} has to be mended first: {error.problem}") from error
+            raise StateError(f"{self.path.name} must be fixed first: {error.problem}") from error
         except UsageError as error:
-            raise StateError(f"{self.path.name} has to be mended first: {error}") from error
+            raise StateError(f"{self.path.name} must be fixed first: {error}") from error
         return document
 
 
@@ -304,17 +297,17 @@ def _parsed(text: str) -> Any:
     try:
         return json_position.parse(text)
     except json.JSONDecodeError as error:
-        raise _BrokenError(Problem(f"no JSON: {error.msg}", "", error.lineno, error.colno)) from error
+        raise _BrokenError(Problem(f"not JSON: {error.msg}", "", error.lineno, error.colno)) from error
     except (ValueError, RecursionError) as error:
-        raise _BrokenError(Problem(f"no usable JSON: {error}", "", 1, 1)) from error
+        raise _BrokenError(Problem(f"not usable JSON: {error}", "", 1, 1)) from error
 
 
 def _written(document: Any) -> str:
-    """A document as it goes into the file, which is one that can be read again."""
+    """Return a document as text, which can be read again."""
     try:
         text = json.dumps(document, indent=4, ensure_ascii=False, allow_nan=False) + "\n"
     except (ValueError, TypeError, RecursionError) as error:
-        raise UsageError(f"this cannot stand in a JSON file: {error}") from error
+        raise UsageError(f"this cannot be written as JSON: {error}") from error
     _parsed(text)
     return text
 
@@ -337,10 +330,28 @@ def _index(entries: list[Any], name: str) -> int:
     raise NotFoundError(f"there is no camera named {name!r}")
 
 
+async def read_secret(file: str | None, variable: str | None, *, base: Path) -> str | None:
+    """Return a secret from an environment variable or a file relative to ``base``; None without either.
+
+    The variable is read first; if it is empty, the file is read.
+
+    Raises:
+        StorageError: The file cannot be read.
+        UsageError: The variable or the file has no secret.
+    """
+    if variable is not None and (secret := os.environ.get(variable, "")):
+        return secret
+    if file is not None:
+        return await on_disk(read_secret_file, base / file)
+    if variable is not None:
+        raise UsageError(f"environment variable {variable} holds no secret")
+    return None
+
+
 # -- in a thread --------------------------------------------------------------------------------
 
 
-def _stamp(path: Path) -> _Stamp:
+def _read_stamp(path: Path) -> _Stamp:
     with storage_errors("look at", path):
         try:
             found = path.stat()
@@ -353,8 +364,8 @@ def _read(path: Path) -> str:
     with storage_errors("read", path), path.open("rb") as file:
         data = file.read(_MAX_BYTES + 1)
     if len(data) > _MAX_BYTES:
-        raise UsageError(f"a configuration has {_MAX_BYTES >> 20} MB at most")
+        raise UsageError(f"a configuration must have at most {_MAX_BYTES >> 20} MB")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UsageError(f"it is not UTF-8: byte {error.start} is 0x{data[error.start]:02x}") from error
+        raise UsageError(f"not UTF-8: byte {error.start} is 0x{data[error.start]:02x}") from error

@@ -1,4 +1,4 @@
-"""What happens on a Snapshot server, as events."""
+"""Events of a Snapshot server."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,18 +10,14 @@ from asynccam.systems.snapshot.server.settings import Problem
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptureEvent(Event):
-    """Something about one camera's capture.
-
-    Attributes:
-        camera: The camera's name.
-    """
+    """An event of a capture with one camera, given by its name."""
 
     camera: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptureQueued(CaptureEvent):
-    """A capture was asked for and waits for its device."""
+    """A capture was requested and waits for its device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,23 +34,19 @@ class CaptureDone(CaptureEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptureFailed(CaptureEvent):
-    """There is no picture.
-
-    Attributes:
-        error: Why, in words.
-    """
+    """A capture failed; ``error`` says why."""
 
     error: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotDeleted(Event):
-    """A picture is gone from the store.
+    """A picture was deleted.
 
     Attributes:
         filename: Its name.
-        camera: The camera it was of, or None if its name tells none.
-        reason: ``asked``, ``age`` or ``size``; ``found`` when it was deleted by others.
+        camera: Its camera, or None if the file name does not contain one.
+        reason: ``asked``, ``age`` or ``size``; ``found`` if another program deleted it.
     """
 
     filename: str
@@ -64,12 +56,7 @@ class SnapshotDeleted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigChanged(Event):
-    """``config.json`` was changed, by the page or by hand.
-
-    Attributes:
-        cameras: Names of the cameras there are now.
-        problems: What in it cannot be used.
-    """
+    """``config.json`` was changed: names of its cameras, and what in it cannot be used."""
 
     cameras: tuple[str, ...]
     problems: tuple[Problem, ...]
@@ -77,12 +64,7 @@ class ConfigChanged(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceTrouble(Event):
-    """A service could not be stopped, or could not be started again, which is tried on.
-
-    Attributes:
-        service: Its name.
-        error: Why, in words.
-    """
+    """A systemd service could not be stopped, or not restarted, which is retried; ``error`` says why."""
 
     service: str
     error: str
@@ -90,23 +72,14 @@ class ServiceTrouble(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceRestored(Event):
-    """A service runs again after trouble or after a crash.
-
-    Attributes:
-        service: Its name.
-    """
+    """A systemd service runs again after trouble or a crash."""
 
     service: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImuChanged(Event):
-    """The broker was reached, or lost.
-
-    Attributes:
-        connected: Whether it is reached.
-        error: Why not, in words, or ``""``.
-    """
+    """The connection to the broker was made or lost; ``error`` says why, or is ``""``."""
 
     connected: bool
     error: str = ""

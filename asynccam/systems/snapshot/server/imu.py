@@ -1,4 +1,4 @@
-"""The IMU's readings, by MQTT. See docs/protocols/snapshot.md."""
+"""IMU readings: received by MQTT, written into pictures as EXIF. See docs/protocols/snapshot.md."""
 
 import asyncio
 import io
@@ -8,7 +8,6 @@ import struct
 import time
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final
 
 import piexif
@@ -21,35 +20,34 @@ from asynccam.runtime.disk import storage_errors
 from asynccam.runtime.event_hub import EventHub
 from asynccam.runtime.retry import Backoff, retry
 from asynccam.runtime.tasks import TaskScope, finish
+from asynccam.systems.snapshot.server.config import read_secret
 from asynccam.systems.snapshot.server.events import ImuChanged
 from asynccam.systems.snapshot.server.models import VERSION, Reading
-from asynccam.systems.snapshot.server.secret import read_secret
 from asynccam.systems.snapshot.server.settings import ImuSettings
 from asynccam.wall_clock import unix_now
 
+_START_OF_IMAGE: Final = b"\xff\xd8"
 _MAX_PAYLOAD: Final = 64 << 10
 _CLOSE_SECONDS: Final = 30.0
-"""A connection being made runs in a thread, which cannot be called back."""
+"""Connecting runs in a thread, which cannot be cancelled."""
 
 
 class ImuFeed:
-    """The newest reading of an IMU, from an MQTT broker that may come and go.
-
-    An async context manager; while it is open it connects and connects again.
+    """Newest reading of an IMU from an MQTT broker; an async context manager that keeps reconnecting.
 
     Args:
-        settings: Broker, topic and how old a reading may be.
-        base: What ``password_file`` is relative to.
-        events: Where `ImuChanged` is told, or None.
-        backoff: The waits between two tries to reach the broker.
-        timeout: Seconds for the broker to answer.
+        settings: Broker, topic and maximum age of a reading.
+        base: Directory of a relative ``password_file``.
+        events: Where `ImuChanged` is emitted, or None.
+        backoff: Delays between attempts to connect.
+        timeout: Seconds for a response of the broker.
 
     Attributes:
-        settings: What is in force, see `use`.
-        connected: Whether the broker is reached and sends the topic.
-        error: Why it is not, in words, or ``""``.
-        garbage: Messages that were no reading.
-        events: Where `ImuChanged` is told, or None.
+        settings: In force, see `use`.
+        connected: Whether the topic is subscribed.
+        error: Why it is not connected, or ``""``.
+        garbage: Number of messages that were not readings.
+        events: Where `ImuChanged` is emitted, or None.
     """
 
     def __init__(
@@ -72,7 +70,7 @@ class ImuFeed:
         self._newest: tuple[Reading, float] | None = None
         self._scope = TaskScope("snapshot-imu")
         self._task: asyncio.Task[None] | None = None
-        self._in_turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     @property
     def newest(self) -> Reading | None:
@@ -80,15 +78,15 @@ class ImuFeed:
         return None if self._newest is None else self._newest[0]
 
     def reading(self) -> Reading | None:
-        """The newest reading, or None when there is none or it is older than ``settings.max_age``."""
+        """Return the newest reading, or None if it is older than ``settings.max_age``."""
         if self._newest is None:
             return None
-        reading, came = self._newest
-        return reading if time.monotonic() - came <= self.settings.max_age else None
+        reading, received = self._newest
+        return reading if time.monotonic() - received <= self.settings.max_age else None
 
     async def use(self, settings: ImuSettings) -> None:
-        """Put other settings in force; the connection is made anew where they need it."""
-        async with self._in_turn:
+        """Put other settings in force; reconnect if they require it."""
+        async with self._lock:
             before, self.settings = self.settings, settings
             same = before.model_copy(update={"max_age": settings.max_age}) == settings
             if self._task is not None and not same:
@@ -100,13 +98,11 @@ class ImuFeed:
         self._start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._scope.aclose(timeout=_CLOSE_SECONDS + 2 * self._timeout)
         self._task = None
 
-    # -- within ---------------------------------------------------------------------------------
+    # -- private --------------------------------------------------------------------------------
 
     def _start(self) -> None:
         self._task = self._scope.spawn(self._run(), name="broker")
@@ -122,7 +118,7 @@ class ImuFeed:
             await retry(self._listen, attempts=None, backoff=self._backoff, settled_after=longest)
 
     async def _listen(self) -> None:
-        """Take readings until the connection is lost."""
+        """Receive readings until the connection is lost."""
         settings = self.settings
         try:
             password = await read_secret(settings.password_file, settings.password_env, base=self._base)
@@ -135,20 +131,20 @@ class ImuFeed:
             )
             async with connect_mqtt(broker) as client:
                 await client.subscribe(settings.topic)
-                self._tell(connected=True)
+                self._set_connected(connected=True)
                 async for message in client.messages:
-                    self._take(message)
+                    self._receive(message)
                     await asyncio.sleep(0)  # the iterator does not suspend while messages are queued
         except (AsynccamError, OSError, ValueError) as error:
-            words = str(error) or type(error).__name__
-            self._tell(connected=False, error=words)
-            raise ConnectionError(words) from error
+            reason = str(error) or type(error).__name__
+            self._set_connected(connected=False, error=reason)
+            raise ConnectionError(reason) from error
         except asyncio.CancelledError:
-            self._tell(connected=False)
+            self._set_connected(connected=False)
             raise
 
-    def _take(self, message: MqttMessage) -> None:
-        # What the broker has kept for newcomers may be from another day.
+    def _receive(self, message: MqttMessage) -> None:
+        # MQTT 3.1.1 3.3.1.3: a retained message may be of any age.
         if message.retain:
             return
         reading = parse_reading(message.payload, unix_now())
@@ -157,7 +153,7 @@ class ImuFeed:
         else:
             self._newest = reading, time.monotonic()
 
-    def _tell(self, *, connected: bool, error: str = "") -> None:
+    def _set_connected(self, *, connected: bool, error: str = "") -> None:
         changed = (connected, error) != (self.connected, self.error)
         self.connected, self.error = connected, error
         if changed and self.events is not None:
@@ -165,11 +161,11 @@ class ImuFeed:
 
 
 def parse_reading(payload: object, at: float) -> Reading | None:
-    """A reading from a message's bytes, or None when they are none.
+    """Parse a message, or return None if it is not a reading.
 
     Args:
-        payload: JSON with ``roll``, ``pitch`` and ``yaw``, numbers or strings that are numbers, in degrees.
-        at: When it came, Unix seconds.
+        payload: JSON with ``roll``, ``pitch`` and ``yaw`` in degrees, as numbers or strings.
+        at: When it was received, Unix seconds.
     """
     if not isinstance(payload, bytes | bytearray | str) or len(payload) > _MAX_PAYLOAD:
         return None
@@ -182,31 +178,25 @@ def parse_reading(payload: object, at: float) -> Reading | None:
 
 def _degrees(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise TypeError("an angle is a number")
+        raise TypeError("an angle must be a number")
     number = float(value)
     if not math.isfinite(number):
-        raise ValueError("an angle is finite")
+        raise ValueError("an angle must be finite")
     return number
 
 
-_START_OF_IMAGE: Final = b"\xff\xd8"
-
-
 def write_reading(path: Path, reading: Reading) -> bool:
-    """Put a reading into a JPEG's EXIF, in one step; blocking, for `on_disk`.
+    """Write a reading into a JPEG's EXIF atomically, unless the picture cannot hold it; blocking.
 
     ``UserComment`` is JSON with ``roll``, ``pitch``, ``yaw`` in degrees and ``timestamp`` in Unix seconds,
-    in EXIF's UNICODE encoding. What else the EXIF holds stays.
-
-    Returns:
-        Whether it is there; a picture that takes none is left as it is.
+    in EXIF's UNICODE encoding. All other EXIF data is kept.
 
     Raises:
         StorageError: The file cannot be read or written.
     """
     with storage_errors("read", path):
         data = path.read_bytes()
-    if not data.startswith(_START_OF_IMAGE):  # piexif would take the bytes for the name of a file
+    if not data.startswith(_START_OF_IMAGE):  # piexif would take the bytes for a file name
         return False
     comment = {"roll": reading.roll, "pitch": reading.pitch, "yaw": reading.yaw, "timestamp": reading.at}
     tagged = io.BytesIO()
@@ -217,7 +207,7 @@ def write_reading(path: Path, reading: Reading) -> bool:
             json.dumps(comment), encoding="unicode"
         )
         piexif.insert(piexif.dump(tags), data, tagged)
-    except (ValueError, LookupError, TypeError, struct.error):  # piexif's own words for odd JPEGs
+    except (ValueError, LookupError, TypeError, struct.error):  # raised by piexif for unusual JPEGs
         return False
     with storage_errors("write", path):
         beside = path.with_suffix(".exif")
@@ -227,7 +217,7 @@ def write_reading(path: Path, reading: Reading) -> bool:
 
 
 def _tags(data: bytes) -> dict[str, Any]:
-    """What the camera's own EXIF says; nothing, where that cannot be read."""
+    """Return the camera's own EXIF data, or none if it cannot be read."""
     empty: dict[str, Any] = {"0th": {}, "Exif": {}, "GPS": {}, "Interop": {}, "1st": {}, "thumbnail": None}
     with suppress(ValueError, LookupError, TypeError, struct.error):
         empty.update(piexif.load(data))

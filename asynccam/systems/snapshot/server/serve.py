@@ -1,4 +1,4 @@
-"""A Snapshot server as one coroutine: what ``asynccam serve snapshot`` runs."""
+"""A Snapshot server as one coroutine, for ``asynccam serve snapshot``."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -44,31 +44,30 @@ async def serve(
     allow_services: Iterable[str] = (),
     on_ready: Callable[[SnapshotWeb], None] = lambda _: None,
 ) -> None:
-    """Be a Snapshot server until cancelled; captures that run are then given some seconds.
+    """Run a Snapshot server until cancelled; running captures then have some seconds.
 
     Args:
-        config: ``config.json``; one that is missing has no cameras, and is made with the first.
-        directory: Where pictures are kept; ``snapshots`` beside the configuration if None.
-        host: Address to listen at; off loopback only when another one is asked for.
+        config: ``config.json``; created with the first camera if missing.
+        directory: Directory of the pictures; ``snapshots`` beside the configuration if None.
+        host: Address to listen at.
         port: TCP port; 0 takes a free one.
-        token: What every request has to show; if None, what the configuration names.
-        hosts: Names under which it is reached, besides addresses and names of the local network.
-        test_cameras: How many cameras with a test picture are added to the configuration.
-        backend: What takes pictures of real devices.
-        allow_devices: Devices that settings over the web may name besides ``/dev/video*``, ``/dev/v4l/`` and
-            those of the configuration: a path, ``DIRECTORY/`` or ``BEGINNING*``.
-        allow_services: Services that they may name besides those of the configuration.
+        token: Required of every request; if None, the token of the configuration.
+        hosts: Host names of the server, besides addresses and names of the local network.
+        test_cameras: Number of cameras with a test picture to add to the configuration.
+        backend: Takes pictures of real devices.
+        allow_devices: Devices that may be set over the web besides ``/dev/video*``, ``/dev/v4l/`` and those
+            of the configuration: a path, ``DIRECTORY/`` or ``PREFIX*``.
+        allow_services: Services that may be set besides those of the configuration.
         on_ready: Called once it listens.
 
     Raises:
-        UsageError: The token is shorter than 16 characters, or where it should be there is none; or a device
-            or service is not one.
-        BusyError: Another server works in the directory of the configuration, or of the pictures.
+        UsageError: The token is missing or shorter than 16 characters, or a device or service is invalid.
+        BusyError: Another server uses the directory of the configuration or of the pictures.
         StorageError: The configuration or the directory cannot be used.
-        ConnectionError: The address cannot be listened at.
+        ConnectionError: It cannot listen at the address.
     """
     allowed = Allowed(allow_devices, allow_services)
-    await on_disk(_make, config.parent)
+    await on_disk(_make_directory, config.parent)
     events = EventHub("snapshot-server")
     async with AsyncExitStack() as stack:
         stack.push_async_callback(events.aclose)
@@ -105,6 +104,6 @@ async def _add_test_cameras(file: ConfigFile, count: int) -> None:
             await file.add_camera(camera)
 
 
-def _make(directory: Path) -> None:
-    with storage_errors("make", directory):
+def _make_directory(directory: Path) -> None:
+    with storage_errors("create", directory):
         directory.mkdir(parents=True, exist_ok=True)

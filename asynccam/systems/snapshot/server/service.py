@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
@@ -25,7 +24,7 @@ from asynccam.systems.snapshot.server.backends.base import (
     Exposure,
     check_picture,
 )
-from asynccam.systems.snapshot.server.config import CameraConfig, ConfigFile
+from asynccam.systems.snapshot.server.config import ConfigFile
 from asynccam.systems.snapshot.server.directory_lock import lock_directories
 from asynccam.systems.snapshot.server.events import (
     CaptureDone,
@@ -36,6 +35,7 @@ from asynccam.systems.snapshot.server.events import (
 )
 from asynccam.systems.snapshot.server.imu import ImuFeed, write_reading
 from asynccam.systems.snapshot.server.models import CaptureState, Phase, Reading, Shot, ShotResult
+from asynccam.systems.snapshot.server.settings import CameraConfig
 from asynccam.systems.snapshot.server.store import PREFIXES, SnapshotStore
 from asynccam.systems.snapshot.server.systemd import Services
 
@@ -202,9 +202,7 @@ class SnapshotService:
         self._open = True
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     # -- lifecycle ------------------------------------------------------------------------------
@@ -521,9 +519,7 @@ class Ticket:
     def __enter__(self) -> "Ticket":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
 

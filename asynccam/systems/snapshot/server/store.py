@@ -8,6 +8,7 @@ the camera's name can be recovered from the file name.
 import asyncio
 import bisect
 import hashlib
+import io
 import logging
 import math
 import os
@@ -15,15 +16,18 @@ import re
 import secrets
 import shutil
 import stat
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Literal
 
-from asynccam.errors import NotFoundError, StorageError, UsageError
+from PIL import Image, ImageOps
+
+from asynccam.errors import DeviceError, NotFoundError, StorageError, UsageError
+from asynccam.recording.containers.jpeg import find_picture
 from asynccam.runtime.disk import on_disk, rename_new, storage_errors, sync_directory
 from asynccam.runtime.event_hub import EventHub
 from asynccam.runtime.tasks import TaskScope, finish
@@ -31,8 +35,9 @@ from asynccam.runtime.timing import SYSTEM_CLOCK, Clock, slept
 from asynccam.systems.snapshot.server.events import SnapshotDeleted
 from asynccam.systems.snapshot.server.models import Page, StoredSnapshot
 from asynccam.systems.snapshot.server.settings import Retention
-from asynccam.systems.snapshot.server.thumbnails import THUMBNAIL_SIDE, Thumbnails
 
+THUMBNAIL_SIDE: Final = 320
+"""Default length of a thumbnail's longest side, pixels."""
 PREFIXES: Final = ("snapshot", "api_all_cams", "api_stereo", "all_cams", "stereo")
 """First part of a file name, by how the picture was requested."""
 SUFFIXES: Final = (".jpg", ".jpeg")
@@ -41,6 +46,8 @@ PART_PREFIX: Final = ".asynccam-"
 
 _LOG = logging.getLogger(__name__)
 _Reason = Literal["asked", "age", "size", "found"]
+_Stamp = tuple[int, int]
+"""Nanoseconds and size; another stamp means another picture of the same name."""
 
 _DAY: Final = 86400.0
 _MEGABYTE: Final = 1_000_000
@@ -50,6 +57,10 @@ _MISSING: Final = -1
 """Time stamp of a directory that does not exist."""
 _CLOCK_UNSET_BEFORE: Final = 10**9
 """Unix seconds; an earlier time comes from a computer whose clock was not set yet."""
+_THUMBNAIL_SIDES: Final = (16, 1024)
+_MAX_DECODING: Final = 2
+_THUMBNAIL_QUALITY: Final = 75
+_MAX_PIXELS: Final = 1 << 28
 _MAX_LIMIT: Final = 1000
 _CURSOR_DIGITS: Final = 20
 
@@ -106,7 +117,7 @@ class SnapshotStore:
         self.events = events
         self._poll_interval = look
         self._index = _Index()
-        self._thumbnails = Thumbnails(thumbnail_bytes)
+        self._thumbnails = _Thumbnails(thumbnail_bytes)
         self._scope = TaskScope("snapshot-store")
         self._ages = _Ages(clock)
         self._wake = asyncio.Event()
@@ -237,9 +248,7 @@ class SnapshotStore:
         self._scope.spawn(self._maintain(), name="maintenance")
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._scope.aclose()
 
     async def look_again(self) -> None:
@@ -568,6 +577,99 @@ class _Ages:
     def _elapsed(self) -> float:
         # Without suspended time, a computer that sleeps at night would keep pictures for twice as many days.
         return self._clock.monotonic() + slept()
+
+
+# -- thumbnails ---------------------------------------------------------------------------------
+
+
+class _Thumbnails:
+    """Thumbnails, made two at a time, each once; the least recently used are dropped beyond ``max_bytes``."""
+
+    def __init__(self, max_bytes: int = 16 << 20) -> None:
+        self._max_bytes = max_bytes
+        self._kept: OrderedDict[tuple[Path, int], tuple[_Stamp, bytes]] = OrderedDict()
+        self._bytes = 0
+        self._whole: dict[Path, _Stamp] = {}
+        self._slots = asyncio.Semaphore(_MAX_DECODING)
+        self._making: dict[tuple[Path, int], asyncio.Lock] = {}
+
+    async def of(self, path: Path, stamp: _Stamp, side: int) -> bytes:
+        """Return a JPEG whose longest side has at most ``side`` pixels.
+
+        Raises:
+            DeviceError: The file is not a picture, or is broken.
+            StorageError: It cannot be read.
+            UsageError: ``side`` is out of range.
+        """
+        if not _THUMBNAIL_SIDES[0] <= side <= _THUMBNAIL_SIDES[1]:
+            raise UsageError("side must be {} to {} pixels, not {}".format(*_THUMBNAIL_SIDES, side))
+        key = (path, side)
+        kept = self._get(key, stamp)
+        if kept is not None:
+            return kept
+        lock = self._making.setdefault(key, asyncio.Lock())
+        try:
+            async with lock:
+                kept = self._get(key, stamp)  # made while this task waited
+                if kept is None:
+                    async with self._slots:
+                        kept = await on_disk(_shrink, path, side, self._whole.get(path) == stamp)
+                    self._keep(key, stamp, kept)
+                return kept
+        finally:
+            if not lock.locked():
+                self._making.pop(key, None)
+
+    def trust(self, path: Path, stamp: _Stamp) -> None:
+        """Record that a picture was checked and is complete; others are checked before they are decoded."""
+        self._whole[path] = stamp
+
+    def forget(self, path: Path) -> None:
+        """Drop a picture's thumbnails."""
+        self._whole.pop(path, None)
+        for key in [key for key in self._kept if key[0] == path]:
+            self._drop(key)
+
+    def _get(self, key: tuple[Path, int], stamp: _Stamp) -> bytes | None:
+        found = self._kept.get(key)
+        if found is None or found[0] != stamp:
+            return None
+        self._kept.move_to_end(key)
+        return found[1]
+
+    def _keep(self, key: tuple[Path, int], stamp: _Stamp, data: bytes) -> None:
+        self._drop(key)
+        self._kept[key] = (stamp, data)
+        self._bytes += len(data)
+        while self._bytes > self._max_bytes:
+            self._drop(next(iter(self._kept)))
+
+    def _drop(self, key: tuple[Path, int]) -> None:
+        found = self._kept.pop(key, None)
+        if found is not None:
+            self._bytes -= len(found[1])
+
+
+def _shrink(path: Path, side: int, checked: bool) -> bytes:
+    with storage_errors("read", path):
+        data = path.read_bytes()
+    if not checked:
+        found = find_picture(data)
+        if found.flaw:
+            raise DeviceError(f"{path.name} is not a complete picture: it {found.flaw}")
+        data = data[found.begin :]
+    try:
+        with Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
+            if picture.width * picture.height > _MAX_PIXELS:
+                raise ValueError(f"{picture.width}x{picture.height} pixels are too many")
+            picture.draft("RGB", (side, side))  # decodes at an eighth of the size if that is enough
+            upright = ImageOps.exif_transpose(picture)
+            upright.thumbnail((side, side))
+            small = io.BytesIO()
+            upright.convert("RGB").save(small, "JPEG", quality=_THUMBNAIL_QUALITY)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DeviceError(f"{path.name} is not a picture: {error}") from error
+    return small.getvalue()
 
 
 # -- in a thread --------------------------------------------------------------------------------

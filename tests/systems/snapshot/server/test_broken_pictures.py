@@ -195,7 +195,7 @@ async def test_no_thumbnail_shows_a_broken_picture(one: Rig, kind: str) -> None:
         path.write_bytes(GOOD)
         await service.store.thumbnail("other.jpg")
         path.write_bytes(jpeg_of_kind(kind))
-        with pytest.raises(DeviceError, match=r"other\.jpg is no picture"):
+        with pytest.raises(DeviceError, match=r"other\.jpg is not a complete picture"):
             await service.store.thumbnail("other.jpg")
 
 
@@ -204,5 +204,5 @@ async def test_a_picture_taken_here_and_replaced_by_others_is_read_again(one: Ri
     async with one.service() as service:
         shot = await service.capture("a")
         (one.directory / "pictures" / shot.filename).write_bytes(jpeg_of_kind("cut60end"))
-        with pytest.raises(DeviceError, match="no picture that is whole"):
+        with pytest.raises(DeviceError, match="not a complete picture"):
             await service.store.thumbnail(shot.filename)

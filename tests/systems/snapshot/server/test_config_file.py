@@ -11,8 +11,9 @@ import pytest_asyncio
 
 from asynccam.errors import NotFoundError, StateError, StorageError, UsageError
 from asynccam.runtime.event_hub import EventHub
-from asynccam.systems.snapshot.server.config import CameraConfig, ConfigFile
+from asynccam.systems.snapshot.server.config import ConfigFile
 from asynccam.systems.snapshot.server.events import ConfigChanged
+from asynccam.systems.snapshot.server.settings import CameraConfig
 from tests.support.cancelling import cancelled_at
 from tests.support.waiting import eventually
 
@@ -140,7 +141,7 @@ async def test_what_is_no_configuration_leaves_the_last_good_one_in_force(
         assert names(config) == ["front"]
         (problem,) = config.problems
         assert (problem.line, problem.column) == (line, column)
-        with pytest.raises(StateError, match="mended first"):
+        with pytest.raises(StateError, match="must be fixed first"):
             await config.add_camera(BACK)
         assert path.read_text() == text, "what somebody is writing by hand is left alone"
         write(path, [BACK])

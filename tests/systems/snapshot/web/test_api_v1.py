@@ -74,7 +74,7 @@ async def test_a_broken_file_is_left_alone(tmp_path: Path) -> None:
         rig.config.write_text('{"cameras": [')
         await eventually(lambda: rig.service.config.problems, 20)
         answer = await rig.json("/api/v1/cameras", "POST", json=rig.camera("two"), status=409)
-        assert "mended" in answer["detail"]
+        assert "must be fixed" in answer["detail"]
         assert rig.config.read_text() == '{"cameras": ['
         (told,) = (await rig.json("/api/v1/state"))["problems"]
         assert told["line"] == 1

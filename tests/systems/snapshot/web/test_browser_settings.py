@@ -86,7 +86,7 @@ async def test_what_the_server_refuses_is_said_at_the_field(tmp_path: Path) -> N
         await page.fill("#f-imu-port", "1885")
         rig.config.write_text("{")
         await page.keyboard.press("Enter")
-        await expect(page.locator("#server-problems")).to_contain_text("has to be mended first")
+        await expect(page.locator("#server-problems")).to_contain_text("must be fixed first")
         assert rig.config.read_text() == "{"
 
 
