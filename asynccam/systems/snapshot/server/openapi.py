@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel
@@ -13,7 +13,9 @@ from asynccam.systems.snapshot.server.schemas import JSON, PROBLEM_JSON, Problem
 from asynccam.systems.snapshot.server.settings import CameraConfig
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+F = TypeVar("F", bound=Callable[..., Awaitable[web.StreamResponse]])
 
+_ATTRIBUTE: Final = "openapi_operation"
 _REF: Final = "#/components/schemas/{model}"
 _PLACEHOLDER: Final = re.compile(r"{(\w+)}")
 
@@ -58,6 +60,37 @@ class Operation:
         if self.method == "GET":
             return web.get(self.path, self.handler)
         return web.route(self.method, self.path, self.handler)
+
+
+def operation(
+    route: str, name: str, responses: type[BaseModel] | Mapping[int, ResponseSpec], **described: Any
+) -> Callable[[F], F]:
+    """Describe a handler as an operation; its docstring is the summary.
+
+    Args:
+        route: Method and path.
+        name: Its ``operationId``.
+        responses: By status, or the model of the only one, with status 200.
+        described: Further fields of `Operation`.
+    """
+    method, path = route.split()
+
+    def describe(handler: F) -> F:
+        summary = handler.__doc__ or ""
+        specs = responses if isinstance(responses, Mapping) else {200: ResponseSpec(summary, responses)}
+        setattr(handler, _ATTRIBUTE, Operation(method, path, handler, name, summary, specs, **described))
+        return handler
+
+    return describe
+
+
+def operations_of(api: object) -> tuple[Operation, ...]:
+    """Return the operations of an object, in the order of their definition."""
+    return tuple(
+        replace(getattr(function, _ATTRIBUTE), handler=getattr(api, name))
+        for name, function in vars(type(api)).items()
+        if hasattr(function, _ATTRIBUTE)
+    )
 
 
 def openapi_document(operations: Sequence[Operation], *, version: str) -> dict[str, Any]:
