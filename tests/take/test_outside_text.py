@@ -35,7 +35,6 @@ from asynccam.systems.multicam.errors import refusal as multicam_refusal
 from asynccam.systems.multicam.models import ErrorResponse
 from asynccam.systems.nanocam.protocol import Refused
 from asynccam.systems.nanocam.reply_parser import ReplyReader
-from asynccam.systems.nanocam.wire_answers import Refused
 from asynccam.systems.snapshot.errors import status_error as snapshot_refusal
 from asynccam.systems.thorvision.models import parse_cameras, parse_hot_plug
 from asynccam.take import Take, TakeLimits

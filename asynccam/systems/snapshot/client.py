@@ -306,7 +306,12 @@ class SnapshotClient:
         async with self._working():
             try:
                 return await self._http.fetch(
-                    method, url, limits=limits, max_size=max_size, headers=headers, maybe_executed=maybe_executed
+                    method,
+                    url,
+                    limits=limits,
+                    max_size=max_size,
+                    headers=headers,
+                    maybe_executed=maybe_executed,
                 )
             except AsynccamError as error:
                 raise translated(error) from error
