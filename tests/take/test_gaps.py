@@ -38,7 +38,7 @@ async def test_a_recorders_gap_is_in_the_manifest(tmp_path: Path) -> None:
     (gap,) = record.gaps
     assert gap.ended_at is not None
     assert gap.ended_at.unix - gap.began_at.unix >= 2.0
-    assert (gap.restarted, gap.reason) == (False, "no frame came")
+    assert (gap.restarted, gap.reason) == (False, "no frame arrived")
     assert record.first_frame_source == "seen"
 
 

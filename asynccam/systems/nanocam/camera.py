@@ -418,7 +418,7 @@ class _StreamCapture:
     @property
     def gaps(self) -> tuple[RecordingGap, ...]:
         """Return the times without frames."""
-        return recording_gaps(() if self._recorder is None else self._recorder.gaps, "no frame came")
+        return recording_gaps(() if self._recorder is None else self._recorder.gaps, "no frame arrived")
 
     @property
     def drift(self) -> float:

@@ -518,7 +518,7 @@ async def _check_picture(part: PartFile) -> None:
     except RemoteProtocolError as error:
         verdict = error.verdict if isinstance(error, DamagedFileError) else "damaged"
         kept = await part.keep()
-        text = f"{error}; what came is kept as {kept}"
+        text = f"{error}; the received bytes are kept as {kept}"
         raise DamagedFileError(text, part=kept, received=part.received, verdict=verdict) from error
     if begin:
         await part.drop_head(begin)

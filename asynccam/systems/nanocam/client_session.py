@@ -45,7 +45,7 @@ from asynccam.systems.nanocam.protocol import (
     VideoRequest,
     encode_request,
 )
-from asynccam.systems.nanocam.reply_parser import FileChunk, FileEnds, ReplyEvent, ReplyReader
+from asynccam.systems.nanocam.reply_parser import FileBytes, FileEnds, ReplyEvent, ReplyReader
 
 _LOG = logging.getLogger(__name__)
 
@@ -172,7 +172,7 @@ class NanocamConnection:
                     await self._receive_bulk(part, progress)
                     continue
                 event = await self.answer(self._timeouts.stall, f"further byte of {part.target.name}")
-                if isinstance(event, FileChunk):
+                if isinstance(event, FileBytes):
                     batch.append(event.data)
                 if isinstance(event, FileEnds) or sum(map(len, batch)) >= _WRITE_SIZE:
                     await _write(part, batch)
@@ -218,7 +218,7 @@ class NanocamConnection:
             if not data and not self._events:
                 raise ConnectionError(f"{self.peer} closed the connection", maybe_executed=True)
         event = self._events.popleft()
-        if _LOG.isEnabledFor(logging.DEBUG) and not isinstance(event, FileChunk):
+        if _LOG.isEnabledFor(logging.DEBUG) and not isinstance(event, FileBytes):
             _LOG.debug("%s: response %s", self.peer, loggable(event))
         if isinstance(event, Busy | Ok | Refused | Finished):
             self.pending = max(0, self.pending - 1)

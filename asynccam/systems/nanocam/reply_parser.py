@@ -204,7 +204,7 @@ class FileBegins:
 
 
 @dataclass(frozen=True, slots=True)
-class FileChunk:
+class FileBytes:
     """The next bytes of the file."""
 
     data: memoryview
@@ -215,7 +215,7 @@ class FileEnds:
     """The file is complete."""
 
 
-ReplyEvent = Busy | Ok | Refused | FileListing | FileBegins | FileChunk | FileEnds | Finished
+ReplyEvent = Busy | Ok | Refused | FileListing | FileBegins | FileBytes | FileEnds | Finished
 
 
 class ReplyReader:
@@ -318,7 +318,7 @@ class ReplyReader:
         self._position = len(self._data)
         self._files.clear()
         self._step = self._idle
-        return [*([FileChunk(rest)] if rest else []), FileEnds(), Finished()]
+        return [*([FileBytes(rest)] if rest else []), FileEnds(), Finished()]
 
     # -- steps: each returns an event, or None if the step has changed or more bytes are needed --------
 
@@ -491,7 +491,7 @@ class ReplyReader:
     def _chunk(self, end: int) -> ReplyEvent | None:
         data = memoryview(self._data)[self._position : end]
         self._position = end
-        return FileChunk(data) if data else None
+        return FileBytes(data) if data else None
 
     def _error(self, text: str) -> RemoteProtocolError:
         return RemoteProtocolError(f"{self._peer} {text}")

@@ -264,7 +264,7 @@ class ThorVisionRecord:
             first_frame_at=at,
             first_frame_bound=bound,
             gaps=recording_gaps(
-                stopped.gaps, f"no frame came; {_TAKEN_AWAY}" if stopped.taken_away else "no frame came"
+                stopped.gaps, f"no frame arrived; {_TAKEN_AWAY}" if stopped.taken_away else "no frame arrived"
             ),
             ended_early=stopped.ended_early,
             begins_late=stopped.begins_late,

@@ -72,7 +72,7 @@ _NO_VARIABLES: Final[Mapping[str, str]] = {}
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """How a recording is split into files; 0 is no limit.
+    """Limits of one file of a recording; 0 is no limit.
 
     Attributes:
         max_files: Number of newest files to keep.
@@ -87,7 +87,7 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class StreamSettings:
-    """How the streams of a client behave.
+    """Behaviour of the streams of a client.
 
     Attributes:
         latency: Milliseconds within which SRT repairs losses.

@@ -76,7 +76,7 @@ async def client(server: OriginalServer, tmp_path: Path) -> AsyncIterator[MediaC
         yield one
 
 
-async def test_the_makers_example(server: OriginalServer, tmp_path: Path) -> None:
+async def test_makers_example(server: OriginalServer, tmp_path: Path) -> None:
     client = MediaClient()
     client.set_msg_port(server.port)
     client.set_hostip("127.0.0.1")
@@ -107,16 +107,16 @@ async def test_the_makers_example(server: OriginalServer, tmp_path: Path) -> Non
     ]
 
 
-async def test_a_digest_is_not_computed_unasked(server: OriginalServer, tmp_path: Path) -> None:
+async def test_no_digest_unless_requested(server: OriginalServer, tmp_path: Path) -> None:
     async with client_of(server, tmp_path, digest=False) as client:
         assert (await client.fetch_video(1)).sha256 == ""
 
 
-async def test_without_display_there_are_no_arrays(client: MediaClient) -> None:
+async def test_no_arrays_without_display(client: MediaClient) -> None:
     assert (await client.image_request(1, 1))[1] == []
 
 
-async def test_an_interval_that_would_kill_is_rounded_up(server: OriginalServer, client: MediaClient) -> None:
+async def test_fractional_interval_is_rounded_up(server: OriginalServer, client: MediaClient) -> None:
     await client.fetch_images(1, 0.4)
     assert server.requests()[0]["interval"] == 1
     with pytest.raises(UsageError):
@@ -126,7 +126,7 @@ async def test_an_interval_that_would_kill_is_rounded_up(server: OriginalServer,
     assert len(server.heard) == 1
 
 
-async def test_a_large_video_is_spliced(tmp_path: Path) -> None:
+async def test_large_video_is_spliced(tmp_path: Path) -> None:
     content = b"QUIT" * (1 << 20)
     video = box(b"ftyp", b"isom") + box(b"mdat", content) + box(b"moov", b"MORE")
     told: list[tuple[int, int | None]] = []
@@ -155,7 +155,7 @@ async def test_busy_without_override(server: OriginalServer, client: MediaClient
     assert len((await client.image_request(1, 1))[0]) == 1, "the connection is still of use"
 
 
-async def test_override_for_files_survives(server: OriginalServer, client: MediaClient) -> None:
+async def test_override_for_files_keeps_it_alive(server: OriginalServer, client: MediaClient) -> None:
     server.begin_stream(600)
     assert len((await client.image_request(3, 1, override=True))[0]) == 3
     server.begin_stream(600)
@@ -164,7 +164,7 @@ async def test_override_for_files_survives(server: OriginalServer, client: Media
     assert kinds.count("kill") == 2
 
 
-async def test_kill_survives_whatever_runs(server: OriginalServer, client: MediaClient) -> None:
+async def test_kill_keeps_the_original_alive(server: OriginalServer, client: MediaClient) -> None:
     await client.kill()  # nothing runs
     server.end_stream()
     server.begin_stream(600)
@@ -173,7 +173,7 @@ async def test_kill_survives_whatever_runs(server: OriginalServer, client: Media
     await eventually(lambda: not server.streaming, 10)
 
 
-async def test_a_timer_is_reset_only_while_a_stream_runs(server: OriginalServer, client: MediaClient) -> None:
+async def test_timer_reset_needs_a_running_stream(server: OriginalServer, client: MediaClient) -> None:
     with pytest.raises(StateError):
         await client.send_timer_reset(5)
     server.begin_stream(600)  # somebody else's: whether it still runs cannot be known
@@ -185,7 +185,7 @@ async def test_a_timer_is_reset_only_while_a_stream_runs(server: OriginalServer,
 # -- streams ----------------------------------------------------------------------------------------
 
 
-async def test_a_stream_into_a_file_made_longer_and_killed(tmp_path: Path) -> None:
+async def test_stream_extended_and_killed(tmp_path: Path) -> None:
     port = free_udp_port()
     async with (
         original_server(stream=(LAUNCH, "-q", *rtp_sender(port))) as server,
@@ -206,7 +206,7 @@ async def test_a_stream_into_a_file_made_longer_and_killed(tmp_path: Path) -> No
     assert server.died is None
 
 
-async def test_a_cancelled_stream_leaves_a_whole_file(tmp_path: Path) -> None:
+async def test_cancelled_stream_leaves_a_complete_file(tmp_path: Path) -> None:
     port = free_udp_port()
     async with (
         original_server(stream=(LAUNCH, "-q", *rtp_sender(port))) as server,
@@ -222,7 +222,7 @@ async def test_a_cancelled_stream_leaves_a_whole_file(tmp_path: Path) -> None:
     assert server.died is None
 
 
-async def test_a_stream_takes_the_place_of_another(tmp_path: Path) -> None:
+async def test_override_replaces_a_stream(tmp_path: Path) -> None:
     port = free_udp_port()
     async with (
         original_server(stream=(LAUNCH, "-q", *rtp_sender(port))) as server,
@@ -254,7 +254,7 @@ async def test_hls(tmp_path: Path) -> None:
             await client.hls_request(1, "http://localhost/", playlist, tmp_path / "a.ts")
 
 
-async def test_no_stream_comes(server: OriginalServer, tmp_path: Path) -> None:
+async def test_stream_never_arrives(server: OriginalServer, tmp_path: Path) -> None:
     async with client_of(server, tmp_path, timeouts=ClientTimeouts(first_frame=0.5)) as client:
         with pytest.raises(TimeoutError, match="first frame"):
             await client.video_request(60, src="udp")
@@ -264,7 +264,7 @@ async def test_no_stream_comes(server: OriginalServer, tmp_path: Path) -> None:
 # -- peers that vanish ------------------------------------------------------------------------------
 
 
-async def test_nobody_is_there(tmp_path: Path) -> None:
+async def test_no_server(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     client = MediaClient("127.0.0.1", port, media_path=tmp_path)
@@ -277,7 +277,7 @@ async def test_nobody_is_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [0, 3, 60, 200, 900, 2000])
-async def test_a_server_that_vanishes_is_gone(cut: int, tmp_path: Path) -> None:
+async def test_server_closes_the_connection(cut: int, tmp_path: Path) -> None:
     async with (
         original_server(pictures=PICTURES[:1], cut=cut) as server,
         client_of(server, tmp_path) as client,
@@ -291,7 +291,7 @@ async def test_a_server_that_vanishes_is_gone(cut: int, tmp_path: Path) -> None:
             await client.image_request(1, 1)
 
 
-async def test_a_server_that_says_nothing(tmp_path: Path) -> None:
+async def test_silent_server_times_out(tmp_path: Path) -> None:
     async with original_server(gate=asyncio.Event()) as server:
         timeouts = ClientTimeouts(capture=0.2, leave=0.2)
         async with client_of(server, tmp_path, timeouts=timeouts) as client:
@@ -300,7 +300,7 @@ async def test_a_server_that_says_nothing(tmp_path: Path) -> None:
             assert caught.value.maybe_executed
 
 
-async def test_a_lost_connection_is_made_again(server: OriginalServer, client: MediaClient) -> None:
+async def test_lost_connection_is_made_again(server: OriginalServer, client: MediaClient) -> None:
     await client.image_request(1, 1)
     link = client._session._connection
     assert link is not None
@@ -311,7 +311,7 @@ async def test_a_lost_connection_is_made_again(server: OriginalServer, client: M
     assert server.clients == 2
 
 
-async def test_a_folder_that_takes_nothing_is_found_out_before(
+async def test_unwritable_directory_is_found_before_the_request(
     server: OriginalServer, tmp_path: Path
 ) -> None:
     (tmp_path / "media").write_bytes(b"a file")
@@ -324,7 +324,7 @@ async def test_a_folder_that_takes_nothing_is_found_out_before(
 # -- cancellation -----------------------------------------------------------------------------------
 
 
-async def test_a_cancelled_request_is_seen_through_before_the_next(tmp_path: Path) -> None:
+async def test_cancelled_request_is_drained_before_the_next(tmp_path: Path) -> None:
     gate = asyncio.Event()
     async with original_server(pictures=PICTURES, gate=gate) as server, client_of(server, tmp_path) as client:
         request = asyncio.create_task(client.image_request(2, 1))
@@ -340,7 +340,7 @@ async def test_a_cancelled_request_is_seen_through_before_the_next(tmp_path: Pat
     assert server.clients == 1
 
 
-async def test_leaving_waits_for_a_capture(tmp_path: Path) -> None:
+async def test_close_waits_for_a_capture(tmp_path: Path) -> None:
     gate = asyncio.Event()
     async with original_server(pictures=PICTURES, gate=gate) as server:
         client = client_of(server, tmp_path)
@@ -420,7 +420,7 @@ def framed(files: dict[str, bytes]) -> bytes:
     return encode_framed(listed) + b"".join(files.values()) + encode_framed(Finished())
 
 
-async def test_our_own_server(scripted: Any, tmp_path: Path) -> None:
+async def test_framed_server(scripted: Any, tmp_path: Path) -> None:
     refused = [Refused("request", "r"), Refused("busy", "b"), Refused("token", "t"), Refused("capture", "c")]
     server = await scripted(
         framed({"a:b.raw": b"MORE", "../b.raw": b""}),
@@ -449,7 +449,7 @@ async def test_our_own_server(scripted: Any, tmp_path: Path) -> None:
     }
 
 
-async def test_our_own_server_allows_no_override(scripted: Any, tmp_path: Path) -> None:
+async def test_framed_server_refuses_override(scripted: Any, tmp_path: Path) -> None:
     server = await scripted(*[encode_framed(Busy())] * 2)
     async with client_of(server, tmp_path) as client:
         with pytest.raises(BusyError, match="does not let"):
@@ -457,7 +457,7 @@ async def test_our_own_server_allows_no_override(scripted: Any, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-async def test_a_broken_picture_costs_no_other(scripted: Any, tmp_path: Path, kind: str) -> None:
+async def test_damaged_picture_keeps_the_others(scripted: Any, tmp_path: Path, kind: str) -> None:
     good, spoiled = jpeg(1), jpeg_of_kind(kind)
     lead = jpeg_of_kind("leadzero")
     files = {"a.jpg": good, "b.jpg": spoiled, "c.JPG": lead, "d.jpeg": good}
@@ -474,7 +474,7 @@ async def test_a_broken_picture_costs_no_other(scripted: Any, tmp_path: Path, ki
     assert contents(tmp_path / "media") == expected
 
 
-async def test_hostile_names_stay_in_the_folder(scripted: Any, tmp_path: Path) -> None:
+async def test_hostile_names_stay_in_the_directory(scripted: Any, tmp_path: Path) -> None:
     names = ["../../evil.jpg", "/etc/evil.jpg", "..", "", "a\\..\\evil.jpg", "\n\0.jpg"]
     data = encode_names(names) + b"MORE".join([jpeg(1)] * len(names)) + b"QUIT"
     server = await scripted(data)
@@ -496,7 +496,7 @@ async def test_hostile_names_stay_in_the_folder(scripted: Any, tmp_path: Path) -
         (b"\x80\x02].DONE", DeviceError),
     ],
 )
-async def test_answers_that_are_none(
+async def test_invalid_responses(
     answer: bytes, error: type[Exception], scripted: Any, tmp_path: Path
 ) -> None:
     server = await scripted(answer)
@@ -506,7 +506,7 @@ async def test_answers_that_are_none(
     assert contents(tmp_path / "media") == {}
 
 
-async def test_a_file_that_does_not_tell_its_end(scripted: Any, tmp_path: Path) -> None:
+async def test_file_without_an_end_marker(scripted: Any, tmp_path: Path) -> None:
     server = await scripted(encode_names(["a.png"]) + b"\x89PNG of QUIT" + b"QUIT")
     async with client_of(server, tmp_path) as client:
         ((path,), arrays) = await client.image_request(1, 1, display=True)

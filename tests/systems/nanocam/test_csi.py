@@ -54,7 +54,7 @@ def words(text: str) -> list[str]:
 # -- settings ---------------------------------------------------------------------------------------
 
 
-def test_it_has_every_property_of_the_element_and_the_ones_beside_them() -> None:
+def test_settings_cover_every_property() -> None:
     settings = CSIcamera.settings()
     assert {one.gst for one in settings.values() if one.gst} == PROPERTIES
     beside = {name for name, one in settings.items() if not one.gst}
@@ -62,7 +62,7 @@ def test_it_has_every_property_of_the_element_and_the_ones_beside_them() -> None
     assert all(one.__doc__ and one.kind.range in one.__doc__ for one in settings.values())
 
 
-def test_unset_it_has_the_makers_defaults_and_passes_none_of_them() -> None:
+def test_defaults_are_the_makers_and_not_passed() -> None:
     camera = CSIcamera()
     assert camera.changed == {}
     assert (camera.resolution, camera.framerate) == ((3280, 2464), Fraction(20))
@@ -78,7 +78,7 @@ def test_unset_it_has_the_makers_defaults_and_passes_none_of_them() -> None:
     assert camera.ae_lock is False
 
 
-def test_the_makers_example_sets_what_it_says() -> None:
+def test_makers_example() -> None:
     camera = CSIcamera()
     camera.set_sensorid("0")
     camera.set_exposure_time(500000, 100000000)
@@ -122,7 +122,7 @@ SETTERS: list[tuple[str, tuple[object, ...], str, object]] = [
 
 
 @pytest.mark.parametrize(("setter", "arguments", "name", "value"), SETTERS)
-def test_each_setter_sets_its_property_which_the_attribute_and_the_keyword_do_too(
+def test_setter_attribute_and_keyword_agree(
     setter: str, arguments: tuple[object, ...], name: str, value: object
 ) -> None:
     camera = CSIcamera()
@@ -135,7 +135,7 @@ def test_each_setter_sets_its_property_which_the_attribute_and_the_keyword_do_to
     assert camera.changed == {}
 
 
-def test_there_is_a_setter_for_every_property() -> None:
+def test_every_property_has_a_setter() -> None:
     assert {name for _, _, name, _ in SETTERS} | {"parent"} == set(CSIcamera.settings())
     with pytest.raises(UsageError, match="parent"):
         CSIcamera().set_parent("pipeline0")
@@ -197,19 +197,19 @@ WRONG: list[tuple[str, object]] = [
 
 
 @pytest.mark.parametrize(("name", "value"), WRONG)
-def test_what_cannot_be_is_refused_and_changes_nothing(name: str, value: object) -> None:
+def test_invalid_value_changes_nothing(name: str, value: object) -> None:
     camera = CSIcamera(sensor_id=1)
     with pytest.raises(UsageError, match=name):
         camera.change({"saturation": 2, name: value})
     assert dict(camera.changed) == {"sensor_id": 1}
 
 
-def test_a_picture_has_a_length_in_frames_or_in_seconds() -> None:
+def test_num_buffers_and_timeout_exclude_each_other() -> None:
     with pytest.raises(UsageError, match="exclude"):
         CSIcamera(timeout=2, num_buffers=20)
 
 
-def test_copies_are_independent_of_each_other() -> None:
+def test_copies_are_independent() -> None:
     camera = CSIcamera(device="/dev/video3", sensor_id=1)
     small = camera.with_resolution(640, 480)
     assert (small.resolution, small.sensor_id, small.device) == ((640, 480), 1, "/dev/video3")
@@ -273,7 +273,7 @@ def test_frames_in_memory_on_a_jetson() -> None:
     ]
 
 
-def test_everything_that_is_set_is_passed_in_the_elements_own_words() -> None:
+def test_set_values_are_passed_as_properties() -> None:
     camera = CSIcamera(
         name="front",
         blocksize=8192,
@@ -314,7 +314,7 @@ def test_everything_that_is_set_is_passed_in_the_elements_own_words() -> None:
 
 
 @pytest.mark.parametrize("settings", [{"timeout": 5}, {"num_buffers": 7}])
-def test_how_long_it_runs_is_never_said_for_video(settings: dict[str, int]) -> None:
+def test_video_has_no_length(settings: dict[str, int]) -> None:
     arguments = graph(CSIcamera().copy(**settings), RtpOutput("h", 1))
     assert arguments[:2] == ["nvarguscamerasrc", "!"]
 
@@ -324,9 +324,7 @@ def test_how_long_it_runs_is_never_said_for_video(settings: dict[str, int]) -> N
     [({}, "num-buffers=20"), ({"num_buffers": 7}, "num-buffers=7"), ({"timeout": 5}, "timeout=5")],
 )
 @pytest.mark.parametrize("media", ["pictures", "raw"])
-def test_for_a_picture_it_is_said_once(
-    settings: dict[str, int], said: str, media: Media, tmp_path: Path
-) -> None:
+def test_picture_has_one_length(settings: dict[str, int], said: str, media: Media, tmp_path: Path) -> None:
     output = PictureFiles(tmp_path) if media == "pictures" else RawFrames(7)
     assert graph(CSIcamera().copy(**settings), output, media, frames=20)[1:3] == [said, "!"]
 
@@ -335,7 +333,7 @@ def test_for_a_picture_it_is_said_once(
     ("encoder", "codec"),
     [(encoder, encoder.value.removeprefix("omx").removeprefix("nvv4l2")[:-3]) for encoder in Encoder],
 )
-def test_every_encoder_of_the_jetson_can_be_sent(encoder: Encoder, codec: Codec) -> None:
+def test_every_encoder_can_be_sent(encoder: Encoder, codec: Codec) -> None:
     camera = CSIcamera(encoder=encoder)
     assert camera.source().codec == codec
     arguments = graph(camera, RtpOutput("h", 1))
@@ -344,7 +342,7 @@ def test_every_encoder_of_the_jetson_can_be_sent(encoder: Encoder, codec: Codec)
     assert (f"{codec}parse" in arguments) == (codec in ("h264", "h265"))
 
 
-def test_a_jetson_without_openmax_has_the_other_encoder_unless_it_is_told() -> None:
+def test_jetson_without_openmax_uses_the_other_encoder() -> None:
     later = frozenset({"nvarguscamerasrc", "nvv4l2h264enc"})
     assert "nvv4l2h264enc" in graph(CSIcamera(), RtpOutput("h", 1), installed=later)
     told = CSIcamera(encoder=Encoder.OMX_H264)
@@ -356,7 +354,7 @@ def test_a_jetson_without_openmax_has_the_other_encoder_unless_it_is_told() -> N
 SOFTWARE = frozenset({"videotestsrc", "x264enc"})
 
 
-def test_off_a_jetson_the_same_description_is_a_test_picture(tmp_path: Path) -> None:
+def test_off_a_jetson_a_test_picture_replaces_the_camera(tmp_path: Path) -> None:
     camera = CSIcamera(sensor_id=1, wbmode="shade", resolution=(640, 480), framerate=10, bitrate=500)
     path = tmp_path / "a.mkv"
     assert graph(camera, SingleFile(path), installed=SOFTWARE) == [
@@ -374,7 +372,7 @@ def test_off_a_jetson_the_same_description_is_a_test_picture(tmp_path: Path) -> 
     ]
 
 
-def test_with_a_device_it_is_that_on_a_jetson_too(tmp_path: Path) -> None:
+def test_device_replaces_the_camera_on_a_jetson(tmp_path: Path) -> None:
     camera = CSIcamera(device="/dev/video0", resolution=(640, 480), flip_method=0)
     assert graph(camera, PictureFiles(tmp_path), "pictures", frames=3) == [
         *words(
@@ -388,7 +386,7 @@ def test_with_a_device_it_is_that_on_a_jetson_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", list(FlipMethod))
-def test_a_stand_in_is_turned_as_the_jetson_would(method: FlipMethod) -> None:
+def test_stand_in_is_turned_as_on_a_jetson(method: FlipMethod) -> None:
     arguments = graph(CSIcamera(flip_method=method), RawFrames(7), "raw", installed=SOFTWARE)
     directions = {
         FlipMethod.NONE: None,
@@ -406,14 +404,14 @@ def test_a_stand_in_is_turned_as_the_jetson_would(method: FlipMethod) -> None:
         assert 'caps="video/x-raw,width=2464,height=3280"' in arguments
 
 
-async def test_it_says_what_stands_in() -> None:
+async def test_stand_in() -> None:
     assert await CSIcamera().look() == "test picture (videotestsrc) and software encoders"
     assert CSIcamera().stand_in == "test picture (videotestsrc) and software encoders"
     device = CSIcamera(device="/dev/video7")
     assert device.stand_in == "V4L2 camera /dev/video7 (v4l2src) and software encoders"
 
 
-async def test_before_anybody_looked_it_does_not_guess() -> None:
+async def test_stand_in_is_unknown_before_look() -> None:
     forget_installation()
     with pytest.raises(StateError, match="look"):
         _ = CSIcamera().stand_in

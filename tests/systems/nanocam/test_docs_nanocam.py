@@ -27,7 +27,7 @@ async def run(word: str, *replacements: tuple[str, str], **names: Any) -> dict[s
     return names
 
 
-def test_every_example_is_run_here() -> None:
+def test_every_example_is_run() -> None:
     assert len(BLOCKS) == 4
 
 
@@ -48,7 +48,7 @@ async def test_serving() -> None:
     await names["server"].aclose()
 
 
-async def test_asking(tmp_path: Path) -> None:
+async def test_client(tmp_path: Path) -> None:
     async with MediaServer(0, host="127.0.0.1", media_port=free_udp_port()) as server:
         names = await run(
             "mediaclient.MediaClient()",

@@ -39,7 +39,7 @@ def read(pieces: list[bytes]) -> "list[Frame]":
     return [frame for piece in pieces for frame in reader.feed(piece)]
 
 
-def test_frames_are_the_same_wherever_the_bytes_are_cut() -> None:
+def test_reader_with_cuts_anywhere() -> None:
     row = [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
     for pieces in every_cut(STREAM):
         first, second = read(pieces)
@@ -52,7 +52,7 @@ def test_frames_are_the_same_wherever_the_bytes_are_cut() -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, len(STREAM))))
-def test_and_however_often(places: list[int]) -> None:
+def test_reader_with_many_cuts(places: list[int]) -> None:
     ends = [0, *sorted(places), len(STREAM)]
     pieces = [STREAM[start:end] for start, end in itertools.pairwise(ends)]
     assert [frame.tobytes() for frame in read(pieces)] == [frame.tobytes() for frame in read([STREAM])]
@@ -60,14 +60,14 @@ def test_and_however_often(places: list[int]) -> None:
 
 @settings(deadline=None)
 @given(st.binary(max_size=400) | st.binary(max_size=200).map(lambda data: STREAM[:170] + data))
-def test_any_other_bytes_are_refused_or_awaited(data: bytes) -> None:
+def test_reader_with_random_bytes(data: bytes) -> None:
     try:
         read([data])
     except RecordingError:
         return
 
 
-def test_frames_of_another_size_follow_their_own_description() -> None:
+def test_reader_with_new_caps() -> None:
     other = CAPS.replace(b"width=(int)3", b"width=(int)4").replace(b"height=(int)2", b"height=(int)1")
     shapes = [one.shape for one in read([STREAM + packet(2, other) + packet(1, bytes(12))])]
     assert shapes == [(2, 3, 3), (2, 3, 3), (1, 4, 3)]
@@ -86,13 +86,13 @@ def test_frames_of_another_size_follow_their_own_description() -> None:
         (bytes.fromhex("0100 0000 0002 7fffffff") + bytes(52), "exceed the limit"),
     ],
 )
-def test_what_was_not_agreed_on_is_refused_without_taking_memory_for_it(data: bytes, words: str) -> None:
+def test_reader_refuses_other_formats(data: bytes, words: str) -> None:
     with pytest.raises(RecordingError, match=words):
         read([data])
 
 
 @pytest.mark.parametrize("width", [16, 17, 18, 19])
-def test_gstreamers_own_packets(width: int) -> None:
+def test_packets_of_gstreamer(width: int) -> None:
     form = f"video/x-raw,format=BGR,width={width},height=5"
     source = ["videotestsrc", "num-buffers=2", "pattern=blue", "!", form]
     command = [LAUNCH, "-q", *source, "!", "gdppay", "!", "fdsink", "fd=1"]
@@ -112,7 +112,7 @@ async def write(pipe: FramePipe, data: bytes) -> None:
     pipe.close_writing_end()
 
 
-async def test_a_pipe_keeps_all_frames() -> None:
+async def test_pipe_keeps_all_frames() -> None:
     pipe = FramePipe("all", 1 << 20)
     await pipe.open()
     try:
@@ -125,7 +125,7 @@ async def test_a_pipe_keeps_all_frames() -> None:
         await pipe.aclose()
 
 
-async def test_or_the_last() -> None:
+async def test_pipe_keeps_the_last_frame() -> None:
     pipe = FramePipe("last", 18)
     await pipe.open()
     await write(pipe, STREAM)
@@ -136,7 +136,7 @@ async def test_or_the_last() -> None:
 
 
 @pytest.mark.parametrize(("keep", "memory", "kept"), [("all", 35, 1), ("all", 17, 0), ("last", 17, 0)])
-async def test_what_there_is_no_room_for_is_told_once_and_dropped(keep: str, memory: int, kept: int) -> None:
+async def test_pipe_reports_full_memory_once(keep: str, memory: int, kept: int) -> None:
     told: list[bool] = []
     pipe = FramePipe("all" if keep == "all" else "last", memory, lambda: told.append(True))
     await pipe.open()
@@ -146,7 +146,7 @@ async def test_what_there_is_no_room_for_is_told_once_and_dropped(keep: str, mem
     assert (len(pipe.frames), pipe.full, told) == (kept, True, [True])
 
 
-async def test_frames_that_are_none_are_told_at_the_end_and_still_read() -> None:
+async def test_pipe_raises_invalid_data_at_the_end() -> None:
     pipe = FramePipe("all", 1 << 20)
     await pipe.open()
     await write(pipe, STREAM + b"?" * 500_000)
@@ -156,7 +156,7 @@ async def test_frames_that_are_none_are_told_at_the_end_and_still_read() -> None
     assert len(pipe.frames) == 2
 
 
-async def test_a_writer_that_does_not_end_is_not_waited_for_for_ever() -> None:
+async def test_drained_times_out() -> None:
     pipe = FramePipe("all", 1 << 20)
     await pipe.open()
     with pytest.raises(TimeoutError, match="end of the frames"):
@@ -164,7 +164,7 @@ async def test_a_writer_that_does_not_end_is_not_waited_for_for_ever() -> None:
     await pipe.aclose()
 
 
-async def test_frames_come_while_the_writer_goes_on() -> None:
+async def test_frames_arrive_while_the_writer_runs() -> None:
     pipe = FramePipe("all", 1 << 20)
     await pipe.open()
     await asyncio.to_thread(os.write, pipe.fd, STREAM[:-1])
@@ -172,7 +172,7 @@ async def test_frames_come_while_the_writer_goes_on() -> None:
     await pipe.aclose()
 
 
-async def test_without_numpy_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_missing_numpy_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "numpy", None)
     pipe = FramePipe("all", 1)
     with pytest.raises(RecordingError, match=r"asynccam\[video\]"):
@@ -180,7 +180,7 @@ async def test_without_numpy_it_says_what_to_install(monkeypatch: pytest.MonkeyP
     await pipe.aclose()
 
 
-async def test_without_a_pipe_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_failed_pipe_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def none() -> tuple[int, int]:
         raise OSError(24, "Too many open files")
 

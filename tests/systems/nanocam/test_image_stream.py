@@ -63,7 +63,7 @@ async def test_pictures_are_files_named_by_the_second(tmp_path: Path) -> None:
     assert gst_processes(tmp_path) == []
 
 
-async def test_pictures_in_memory_are_as_opencv_has_them(tmp_path: Path) -> None:
+async def test_pictures_in_memory(tmp_path: Path) -> None:
     result = await stream(tmp_path, 2, sink="opencv", camera=small(flip_method="clockwise")).start_stream()
     assert (len(result.frames), len(result.taken_at), result.files, result.verdicts) == (2, 2, (), ())
     for frame in result.frames:
@@ -93,7 +93,7 @@ async def test_the_last_of_twenty_frames_is_the_picture(tmp_path: Path) -> None:
     assert path.read_bytes() != (tmp_path / "18.jpg").read_bytes()  # the ball moves
 
 
-async def test_and_so_it_is_in_memory(tmp_path: Path) -> None:
+async def test_the_last_of_twenty_frames_in_memory(tmp_path: Path) -> None:
     pictures = stream(tmp_path, sink="opencv")
     pictures.settle = SETTLE
     (frame,) = (await pictures.start_stream()).frames
@@ -104,16 +104,14 @@ async def test_and_so_it_is_in_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("settings", [{"num_buffers": 2}, {"timeout": 1}])
-async def test_the_cameras_own_length_of_a_picture_goes_first(
-    tmp_path: Path, settings: dict[str, object]
-) -> None:
+async def test_length_set_on_the_camera_takes_precedence(tmp_path: Path, settings: dict[str, object]) -> None:
     camera = CSIcamera().copy(resolution=(160, 120), framerate=4, **settings)
     pictures = stream(tmp_path, camera=camera)
     pictures.settle = 10_000
     assert len((await pictures.start_stream()).files) == 1
 
 
-async def test_the_temporary_directory_loses_only_what_the_stream_put_there(tmp_path: Path) -> None:
+async def test_temporary_directory_keeps_other_files(tmp_path: Path) -> None:
     pictures = stream(tmp_path, 2)
     foreign = tmp_path / "tmp" / "frame-00000.jpg"
     foreign.write_bytes(b"mine")
@@ -130,9 +128,7 @@ async def test_the_temporary_directory_loses_only_what_the_stream_put_there(tmp_
     assert own() == [folder]
 
 
-async def test_without_a_temporary_directory_it_takes_the_systems(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_default_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     pictures = stream(tmp_path)
     pictures.tmppath = None
@@ -140,7 +136,7 @@ async def test_without_a_temporary_directory_it_takes_the_systems(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["media", "tmp"]
 
 
-async def test_two_streams_in_the_same_second_keep_their_own(tmp_path: Path) -> None:
+async def test_two_streams_in_the_same_second(tmp_path: Path) -> None:
     results = await asyncio.gather(*(stream(tmp_path, 2).start_stream() for _ in range(3)))
     files = [path for result in results for path in result.files]
     assert len(set(files)) == 6
@@ -191,7 +187,7 @@ async def test_intervals_do_not_drift(clock: LateClock, woken: list[float]) -> N
     assert clock.woken == woken
 
 
-async def test_an_interval_is_waited_for_by_the_real_clock_too(tmp_path: Path) -> None:
+async def test_interval_by_the_real_clock(tmp_path: Path) -> None:
     result = await stream(tmp_path, 3, 1.0).start_stream()
     first, _, last = result.taken_at
     assert last - first > 1.0  # the third is begun 2 s after the first is
@@ -200,7 +196,7 @@ async def test_an_interval_is_waited_for_by_the_real_clock_too(tmp_path: Path) -
 # -- stopping ---------------------------------------------------------------------------------------
 
 
-async def test_stopped_between_two_pictures_it_keeps_what_it_has(tmp_path: Path) -> None:
+async def test_stop_between_two_pictures(tmp_path: Path) -> None:
     pictures = stream(tmp_path, 100, 3600)
     work = asyncio.ensure_future(pictures.start_stream())
     await eventually(lambda: list((tmp_path / "media").iterdir()), 20)
@@ -212,7 +208,7 @@ async def test_stopped_between_two_pictures_it_keeps_what_it_has(tmp_path: Path)
 
 
 @pytest.mark.parametrize("sink", ["file", "opencv"])
-async def test_stopped_in_a_picture_it_gives_that_up(tmp_path: Path, sink: Sink) -> None:
+async def test_stop_during_a_picture(tmp_path: Path, sink: Sink) -> None:
     hub = EventHub()
     pictures = ImageStream(2, 0, sink=sink, events=hub)
     pictures.media_path, pictures.tmppath = tmp_path, tmp_path
@@ -228,7 +224,7 @@ async def test_stopped_in_a_picture_it_gives_that_up(tmp_path: Path, sink: Sink)
     await hub.aclose()
 
 
-async def test_stopped_while_the_camera_opens(tmp_path: Path) -> None:
+async def test_stop_while_the_camera_opens(tmp_path: Path) -> None:
     pictures = stream(tmp_path)
     work = asyncio.ensure_future(pictures.start_stream())
     await eventually(lambda: list((tmp_path / "tmp").iterdir()), 20)
@@ -238,7 +234,7 @@ async def test_stopped_while_the_camera_opens(tmp_path: Path) -> None:
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-async def test_it_can_be_started_again_but_not_twice_at_once(tmp_path: Path) -> None:
+async def test_start_again_but_not_twice_at_once(tmp_path: Path) -> None:
     pictures = stream(tmp_path)
     await pictures.stop()  # never started
     work = asyncio.ensure_future(pictures.start_stream())
@@ -257,12 +253,12 @@ async def test_it_can_be_started_again_but_not_twice_at_once(tmp_path: Path) -> 
     ("frames", "interval", "sink"),
     [(0, 1, "file"), (1, -1, "file"), (1, float("nan"), "file"), (1, 1, "udp")],
 )
-def test_what_cannot_be_is_refused(frames: int, interval: float, sink: Sink) -> None:
+def test_invalid_arguments(frames: int, interval: float, sink: Sink) -> None:
     with pytest.raises(UsageError):
         ImageStream(frames, interval, sink=sink)
 
 
-async def test_without_a_camera_or_a_place_nothing_is_started(tmp_path: Path) -> None:
+async def test_start_without_camera_or_directory(tmp_path: Path) -> None:
     pictures = ImageStream(1, 1)
     with pytest.raises(StateError, match="connect_camera"):
         await pictures.start_stream()
@@ -282,14 +278,14 @@ async def test_without_a_camera_or_a_place_nothing_is_started(tmp_path: Path) ->
     assert not pictures.running
 
 
-async def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
+async def test_missing_device_is_named(tmp_path: Path) -> None:
     camera = CSIcamera(device="/dev/video-none", resolution=(160, 120))
     with pytest.raises(RecordingError, match="/dev/video-none"):
         await stream(tmp_path, camera=camera).start_stream()
     assert list((tmp_path / "tmp").iterdir()) == list((tmp_path / "media").iterdir()) == []
 
 
-async def test_pictures_take_no_more_memory_than_they_may(tmp_path: Path) -> None:
+async def test_memory_limit(tmp_path: Path) -> None:
     pictures = stream(tmp_path, 3, sink="opencv")
     pictures.memory = 2 * 160 * 120 * 3
     with pytest.raises(RecordingError, match="memory"):
@@ -301,7 +297,7 @@ async def test_pictures_take_no_more_memory_than_they_may(tmp_path: Path) -> Non
 # -- the maker's examples ---------------------------------------------------------------------------
 
 
-async def test_the_makers_example_of_pictures_awaited(tmp_path: Path) -> None:
+async def test_makers_example_of_pictures(tmp_path: Path) -> None:
     cam = MakersCamera()
     cam.set_sensorid("0")
     cam.set_exposure_time(500000, 100000000)
@@ -314,7 +310,7 @@ async def test_the_makers_example_of_pictures_awaited(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_the_makers_example_that_means_a_video_makes_one() -> None:
+def test_makers_example_of_a_video() -> None:
     video = MakersImageStream(10, src="camera", sink="file")
     assert isinstance(video, MakersVideoStream)
     assert (video.duration, video.src, video.sink) == (10, "camera", "file")

@@ -43,7 +43,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
-async def test_pictures_come_with_names_words_and_nothing_else(temporary: Path) -> None:
+async def test_pictures_for_an_original_client(temporary: Path) -> None:
     async with server_at() as server, original(server) as client:
         client.say(image(2))
         names = await client.names()
@@ -59,7 +59,7 @@ async def test_pictures_come_with_names_words_and_nothing_else(temporary: Path) 
     assert list(temporary.iterdir()) == []
 
 
-async def test_a_video_is_a_whole_mp4(temporary: Path, tmp_path: Path) -> None:
+async def test_video_is_a_complete_mp4(temporary: Path, tmp_path: Path) -> None:
     async with server_at() as server, original(server) as client:
         client.say(video(1))
         (name,) = await client.names()
@@ -73,7 +73,7 @@ async def test_a_video_is_a_whole_mp4(temporary: Path, tmp_path: Path) -> None:
     assert list(temporary.iterdir()) == []
 
 
-async def test_what_is_captured_can_be_kept(tmp_path: Path) -> None:
+async def test_captured_files_can_be_kept(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     async with server_at(media_path=kept) as server, original(server) as client:
         client.say(image())
@@ -101,7 +101,7 @@ def media() -> Any:
         yield sock
 
 
-async def test_udp_is_answered_ok_and_sent_to_the_client(media: socket.socket) -> None:
+async def test_udp_stream_is_sent_to_the_client(media: socket.socket) -> None:
     port = media.getsockname()[1]
     async with server_at(media_port=port) as server, original(server) as client:
         client.say(video(LONG, "udp"))
@@ -115,7 +115,7 @@ async def test_udp_is_answered_ok_and_sent_to_the_client(media: socket.socket) -
         await client.quiet()
 
 
-async def test_busy_then_kill_then_what_was_refused_runs(media: socket.socket) -> None:
+async def test_kill_runs_the_refused_request(media: socket.socket) -> None:
     async with server_at(media_port=media.getsockname()[1]) as server, original(server) as client:
         client.say(video(LONG, "udp"))
         await client.word(b"OK")
@@ -138,7 +138,7 @@ async def test_busy_then_kill_then_what_was_refused_runs(media: socket.socket) -
         await client.quiet()
 
 
-async def test_another_client_is_busy_too_and_may_take_over(media: socket.socket) -> None:
+async def test_another_client_takes_over(media: socket.socket) -> None:
     async with server_at(media_port=media.getsockname()[1]) as server, original(server) as first:
         first.say(video(LONG, "udp"))
         await first.word(b"OK")
@@ -154,7 +154,7 @@ async def test_another_client_is_busy_too_and_may_take_over(media: socket.socket
         await first.quiet()
 
 
-async def test_a_stream_ends_by_itself_and_its_time_can_be_extended(media: socket.socket) -> None:
+async def test_stream_ends_and_can_be_extended(media: socket.socket) -> None:
     async with server_at(media_port=media.getsockname()[1]) as server, original(server) as client:
         client.say(video(LONG, "udp"))
         await client.word(b"OK")
@@ -169,7 +169,7 @@ async def test_a_stream_ends_by_itself_and_its_time_can_be_extended(media: socke
 
 @pytest.mark.parametrize("request_", [image(2, 30), video(LONG), video(LONG, "udp")])
 @pytest.mark.parametrize("whose", ["own", "another's"])
-async def test_kill_works_for_every_format(request_: dict[str, Any], whose: str, temporary: Path) -> None:
+async def test_kill_of_every_format(request_: dict[str, Any], whose: str, temporary: Path) -> None:
     async with (
         server_at(media_port=free_udp_port()) as server,
         original(server) as client,
@@ -192,9 +192,7 @@ async def test_kill_works_for_every_format(request_: dict[str, Any], whose: str,
 
 @pytest.mark.parametrize("request_", [image(2, 30), video(LONG), video(LONG, "udp")])
 @pytest.mark.parametrize("how", ["goodbye", "close", "reset"])
-async def test_a_client_that_leaves_ends_what_runs(
-    request_: dict[str, Any], how: str, temporary: Path
-) -> None:
+async def test_disconnect_ends_the_capture(request_: dict[str, Any], how: str, temporary: Path) -> None:
     async with server_at(media_port=free_udp_port()) as server:
         async with original(server) as client:
             client.say(request_)
@@ -212,7 +210,7 @@ async def test_a_client_that_leaves_ends_what_runs(
     assert list(temporary.iterdir()) == []
 
 
-async def test_one_after_another(temporary: Path) -> None:
+async def test_requests_are_queued(temporary: Path) -> None:
     async with server_at() as server, original(server) as first, original(server) as second:
         first.say(video(1))
         await eventually(lambda: server.capturing == "video", 30)
@@ -222,7 +220,7 @@ async def test_one_after_another(temporary: Path) -> None:
         await asyncio.gather(first.rest(), second.rest())
 
 
-async def test_a_slow_reader_keeps_nobody_waiting() -> None:
+async def test_slow_reader_delays_no_other_client() -> None:
     async with server_at() as server, original(server) as slow, original(server) as quick:
         slow.say(image(1, width=3000, height=2000))
         slow.reader._transport.pause_reading()  # type: ignore[attr-defined]
@@ -235,7 +233,7 @@ async def test_a_slow_reader_keeps_nobody_waiting() -> None:
         await slow.rest()
 
 
-async def test_clients_may_be_refused_instead() -> None:
+async def test_policy_refuses_when_busy() -> None:
     policy = ServerPolicy(when_busy=WhenBusy.REFUSE)
     async with server_at(policy=policy) as server, original(server) as first, original(server) as second:
         first.say(image(2, 30))
@@ -245,7 +243,7 @@ async def test_clients_may_be_refused_instead() -> None:
         assert server.capturing == "image"
 
 
-async def test_only_the_same_address_may_kill_without_override() -> None:
+async def test_kill_without_override_needs_the_same_address() -> None:
     policy = ServerPolicy(override=False)
     async with server_at(policy=policy, media_port=free_udp_port()) as server, original(server) as first:
         first.say(video(LONG, "udp"))
@@ -264,7 +262,7 @@ async def test_only_the_same_address_may_kill_without_override() -> None:
             await same.word(b"OK")
 
 
-async def test_media_go_to_the_clients_own_address(media: socket.socket) -> None:
+async def test_media_go_to_the_clients_address(media: socket.socket) -> None:
     port = media.getsockname()[1]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.setblocking(False)
@@ -277,7 +275,7 @@ async def test_media_go_to_the_clients_own_address(media: socket.socket) -> None
                 media.recv(1)
 
 
-async def test_who_left_keeps_nobody_busy() -> None:
+async def test_client_that_left_is_not_busy() -> None:
     async with server_at(media_port=free_udp_port()) as server:
         for _ in range(3):
             async with original(server) as client:
@@ -285,7 +283,7 @@ async def test_who_left_keeps_nobody_busy() -> None:
                 await client.word(b"OK")
 
 
-async def test_closing_the_server_ends_what_runs(temporary: Path) -> None:
+async def test_close_ends_the_capture(temporary: Path) -> None:
     async with server_at() as server, original(server) as first, original(server) as second:
         first.say(video(LONG))
         await eventually(lambda: server.capturing == "video", 30)
@@ -299,7 +297,7 @@ async def test_closing_the_server_ends_what_runs(temporary: Path) -> None:
     assert list(temporary.iterdir()) == []
 
 
-async def test_a_server_is_started_once_and_says_where_it_cannot_listen() -> None:
+async def test_start_twice_or_on_a_used_port() -> None:
     server = mediaserver.MediaServer(0, host="127.0.0.1")
     await server.start()
     with pytest.raises(StateError, match="before"):
@@ -315,7 +313,7 @@ async def test_a_server_is_started_once_and_says_where_it_cannot_listen() -> Non
         ServerPolicy(token="")
 
 
-async def test_a_cancelled_server_leaves_nothing() -> None:
+async def test_cancelled_server_leaves_nothing() -> None:
     server = server_at()
 
     async def run() -> None:

@@ -51,7 +51,7 @@ async def test_videos(client: MediaClient, src: Any) -> None:
     assert await decoded_frames(path) == verdict.frames
 
 
-async def test_a_stream_is_prolonged_and_killed(server: MediaServer, client: MediaClient) -> None:
+async def test_stream_extended_and_killed(server: MediaServer, client: MediaClient) -> None:
     receiving = asyncio.create_task(client.video_request(60, src="udp", **SIZE))
     await eventually(lambda: server.capturing == "udp" and client._receiver is not None, 30)
     await eventually(lambda: any(client.media_path.iterdir()), 30)
@@ -62,7 +62,7 @@ async def test_a_stream_is_prolonged_and_killed(server: MediaServer, client: Med
     receiving.exception()
 
 
-async def test_a_timer_of_nothing(client: MediaClient) -> None:
+async def test_timer_reset_without_a_stream(client: MediaClient) -> None:
     await client.image_request(1, 0.5, **SIZE)
     with pytest.raises(DeviceError, match="no video"):
         await client.send_timer_reset(5)
@@ -89,7 +89,7 @@ CALLS: dict[str, Call] = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-async def test_cancelled_anywhere_the_server_is_free_again(
+async def test_cancelled_request_frees_the_server(
     name: str, server: MediaServer, client: MediaClient
 ) -> None:
     async def call() -> None:

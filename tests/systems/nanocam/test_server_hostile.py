@@ -57,9 +57,7 @@ WRONG: dict[str, bytes | dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-async def test_what_makes_no_sense_closes_the_connection_with_a_line_in_the_log(
-    name: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_invalid_requests_close_the_connection(name: str, caplog: pytest.LogCaptureFixture) -> None:
     limits = ServerLimits(duration=50, frames=5, width=1000, height=1000)
     async with server_at(limits=limits) as server:
         async with original(server) as client:
@@ -73,7 +71,7 @@ async def test_what_makes_no_sense_closes_the_connection_with_a_line_in_the_log(
         await still_serves(server)
 
 
-async def test_requests_cut_anywhere_are_understood() -> None:
+async def test_requests_cut_anywhere() -> None:
     request = json.dumps(KILL).encode()
     async with server_at() as server, original(server) as client:
         for cut in range(1, len(request)):
@@ -84,14 +82,14 @@ async def test_requests_cut_anywhere_are_understood() -> None:
             await client.word(b"OK")
 
 
-async def test_a_request_beyond_1024_bytes_is_understood() -> None:
+async def test_request_beyond_1024_bytes() -> None:
     async with server_at() as server, original(server) as client:
         client.say({**image(), "comment": "a" * 8000})
         assert len(await client.names()) == 1
         await client.rest()
 
 
-async def test_doubled_requests_are_carried_out_in_order() -> None:
+async def test_requests_in_one_packet_run_in_order() -> None:
     async with server_at() as server, original(server) as client:
         client.say(json.dumps(image()).encode() * 2 + b"OK")
         assert len(await client.names()) == 1
@@ -100,7 +98,7 @@ async def test_doubled_requests_are_carried_out_in_order() -> None:
         await client.quiet()
 
 
-async def test_only_so_much_may_be_asked_ahead() -> None:
+async def test_limit_of_requests_ahead() -> None:
     limits = ServerLimits(ahead=2)
     async with server_at(limits=limits) as server, original(server) as client:
         client.say(json.dumps(image(2, 30)).encode() * 4)
@@ -109,7 +107,7 @@ async def test_only_so_much_may_be_asked_ahead() -> None:
 
 
 @pytest.mark.parametrize("word", [b"", b'{"type"', b"GOOD"])
-async def test_who_says_nothing_or_half_of_it_is_parted_with(word: bytes) -> None:
+async def test_silent_client_times_out(word: bytes) -> None:
     limits = ServerLimits(idle_timeout=0.3, request_timeout=0.3)
     async with server_at(limits=limits) as server, original(server) as client:
         client.say(word)
@@ -117,7 +115,7 @@ async def test_who_says_nothing_or_half_of_it_is_parted_with(word: bytes) -> Non
         await eventually(lambda: server.connections == 0, 30)
 
 
-async def test_a_capture_is_no_idleness() -> None:
+async def test_capture_is_not_idle() -> None:
     limits = ServerLimits(idle_timeout=0.2, request_timeout=5)
     async with server_at(limits=limits) as server, original(server) as client:
         client.say(video(1))
@@ -126,7 +124,7 @@ async def test_a_capture_is_no_idleness() -> None:
         assert await client.gone() == b""
 
 
-async def test_too_many_connections_make_room_for_the_latest() -> None:
+async def test_oldest_idle_client_makes_room() -> None:
     limits = ServerLimits(connections=3)
     async with server_at(limits=limits) as server, original(server) as first, original(server) as second:
         second.say(image(2, 30))
@@ -139,7 +137,7 @@ async def test_too_many_connections_make_room_for_the_latest() -> None:
                 assert server.capturing == "image"
 
 
-async def test_one_address_gets_so_many_and_no_more() -> None:
+async def test_limit_of_connections_per_address() -> None:
     limits = ServerLimits(per_address=1)
     async with server_at(limits=limits) as server, original(server):
         await eventually(lambda: server.connections == 1, 30)
@@ -149,7 +147,7 @@ async def test_one_address_gets_so_many_and_no_more() -> None:
             await other.alive()
 
 
-async def test_only_so_many_may_wait() -> None:
+async def test_limit_of_waiting_requests() -> None:
     limits = ServerLimits(waiting=1)
     async with server_at(limits=limits) as server, original(server) as first, original(server) as second:
         first.say(image(2, 30))
@@ -161,7 +159,7 @@ async def test_only_so_many_may_wait() -> None:
             assert await third.gone() == b""
 
 
-async def test_a_turn_that_does_not_come() -> None:
+async def test_waiting_request_times_out() -> None:
     limits = ServerLimits(waiting_timeout=0.2)
     async with server_at(limits=limits) as server, original(server) as first, original(server) as second:
         first.say(image(2, 30))
@@ -171,7 +169,7 @@ async def test_a_turn_that_does_not_come() -> None:
         assert server.capturing == "image"
 
 
-async def test_a_full_disk_is_not_made_fuller(caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_capture_on_a_full_disk(caplog: pytest.LogCaptureFixture) -> None:
     limits = ServerLimits()
     async with server_at(limits=limits) as server:
         object.__setattr__(limits, "reserve", 1 << 60)
@@ -182,7 +180,7 @@ async def test_a_full_disk_is_not_made_fuller(caplog: pytest.LogCaptureFixture) 
 
 
 @pytest.mark.parametrize("form", ["file", "udp"])
-async def test_a_camera_that_does_not_work(form: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_camera_that_fails(form: str, caplog: pytest.LogCaptureFixture) -> None:
     async with server_at(camera=CSIcamera(device="/dev/null")) as server, original(server) as client:
         client.say(video(2, form))
         assert await client.gone() == b""
@@ -210,7 +208,7 @@ def ours(client: OriginalClient) -> OurClient:
     return OurClient(client.reader, client.writer)
 
 
-async def test_our_own_client_gets_lengths() -> None:
+async def test_framed_client_gets_sizes() -> None:
     async with server_at() as server, original(server) as one:
         client = ours(one)
         client.ask(image(2))
@@ -234,7 +232,7 @@ async def test_our_own_client_gets_lengths() -> None:
         ({"type": "reset_timer", "duration": "5"}, "request"),
     ],
 )
-async def test_our_own_client_is_told_why_and_stays(asked: dict[str, Any], kind: str) -> None:
+async def test_framed_client_gets_a_refusal_and_stays(asked: dict[str, Any], kind: str) -> None:
     async with server_at(limits=ServerLimits(duration=50, frames=5)) as server, original(server) as one:
         client = ours(one)
         client.ask(asked)
@@ -245,7 +243,7 @@ async def test_our_own_client_is_told_why_and_stays(asked: dict[str, Any], kind:
         assert await client.answer() == {"answer": "ok"}
 
 
-async def test_a_token_is_wanted_of_everybody_who_can_show_one(caplog: pytest.LogCaptureFixture) -> None:
+async def test_token_is_required(caplog: pytest.LogCaptureFixture) -> None:
     policy = ServerPolicy(token="secret-word")
     async with server_at(policy=policy) as server, original(server) as one:
         client = ours(one)
@@ -262,7 +260,7 @@ async def test_a_token_is_wanted_of_everybody_who_can_show_one(caplog: pytest.Lo
     assert "secret" not in repr(policy)
 
 
-async def test_the_makers_clients_may_be_let_in_beside_a_token() -> None:
+async def test_originals_admitted_beside_a_token() -> None:
     policy = ServerPolicy(token="secret-word", originals=True)
     async with server_at(policy=policy) as server:
         await still_serves(server)
@@ -273,7 +271,7 @@ async def test_the_makers_clients_may_be_let_in_beside_a_token() -> None:
 
 
 @pytest.mark.parametrize("request_", [image(2, 30), video(60)])
-async def test_our_own_client_is_told_that_its_capture_was_killed(request_: dict[str, Any]) -> None:
+async def test_framed_client_is_notified_of_a_kill(request_: dict[str, Any]) -> None:
     async with server_at() as server, original(server) as one, original(server) as other:
         client = ours(one)
         client.ask(request_)
@@ -288,7 +286,7 @@ async def test_our_own_client_is_told_that_its_capture_was_killed(request_: dict
         assert await client.answer() == {"answer": "ok"}
 
 
-async def test_a_stream_that_is_killed_while_the_camera_opens() -> None:
+async def test_stream_killed_while_the_camera_opens() -> None:
     port = free_udp_port()
     async with server_at(media_port=port) as server, original(server) as one, original(server) as other:
         client = ours(one)
@@ -301,7 +299,7 @@ async def test_a_stream_that_is_killed_while_the_camera_opens() -> None:
         await still_serves(server)
 
 
-async def test_our_own_client_is_busy_and_takes_over() -> None:
+async def test_framed_client_takes_over() -> None:
     async with (
         server_at(media_port=free_udp_port()) as server,
         original(server) as one,
@@ -322,7 +320,7 @@ async def test_our_own_client_is_busy_and_takes_over() -> None:
         await old.quiet()
 
 
-async def test_our_own_client_is_refused_by_policy() -> None:
+async def test_framed_client_is_refused_by_policy() -> None:
     policy = ServerPolicy(when_busy=WhenBusy.REFUSE)
     async with server_at(policy=policy) as server, original(server) as one, original(server) as old:
         old.say(image(2, 30))
@@ -332,7 +330,7 @@ async def test_our_own_client_is_refused_by_policy() -> None:
         assert (await client.answer())["kind"] == "busy"
 
 
-async def test_a_duration_cannot_be_stretched_beyond_the_limit() -> None:
+async def test_duration_limit_includes_extensions() -> None:
     limits = ServerLimits(duration=3)
     async with server_at(limits=limits, media_port=free_udp_port()) as server, original(server) as client:
         client.say(video(2, "udp"))

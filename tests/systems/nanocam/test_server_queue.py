@@ -44,7 +44,7 @@ async def test_one_job_at_a_time() -> None:
 
 
 @pytest.mark.parametrize(("kind", "streaming"), [("udp", True), ("video", False), ("image", False)])
-def test_only_udp_is_called_a_stream(kind: JobKind, streaming: bool) -> None:
+def test_only_udp_is_streaming(kind: JobKind, streaming: bool) -> None:
     queue = RequestQueue(max_waiting=1)
     assert not queue.streaming
     job = make_job(kind)
@@ -57,7 +57,7 @@ def test_only_udp_is_called_a_stream(kind: JobKind, streaming: bool) -> None:
     assert not queue.taken
 
 
-async def test_turns_come_in_order_but_for_who_ended_the_job() -> None:
+async def test_turns_in_order_except_after_a_kill() -> None:
     queue = RequestQueue(max_waiting=2)
     jobs = [make_job() for _ in range(4)]
     assert queue.enqueue(jobs[0])
@@ -81,7 +81,7 @@ async def test_turns_come_in_order_but_for_who_ended_the_job() -> None:
     assert queue.job is None
 
 
-def test_who_ends_nothing_has_the_camera_at_once() -> None:
+def test_enqueue_first_on_a_free_camera() -> None:
     queue = RequestQueue(max_waiting=1)
     job = make_job()
     queue.enqueue_first(job)
@@ -90,7 +90,7 @@ def test_who_ends_nothing_has_the_camera_at_once() -> None:
     assert (queue.job, queue.waiting) == (job, 0)
 
 
-async def test_a_line_that_is_too_long_and_a_turn_that_does_not_come() -> None:
+async def test_full_queue_and_turn_timeout() -> None:
     queue = RequestQueue(max_waiting=1)
     first, second, third = make_job(), make_job(), make_job()
     queue.enqueue(first)
@@ -109,7 +109,7 @@ async def test_a_line_that_is_too_long_and_a_turn_that_does_not_come() -> None:
     assert queue.job is first
 
 
-async def test_a_turn_that_comes_in_the_moment_of_a_cancellation_goes_to_the_next() -> None:
+async def test_turn_during_a_cancellation_goes_to_the_next() -> None:
     queue = RequestQueue(max_waiting=2)
     first, second, third = make_job(), make_job(), make_job()
     for job in (first, second, third):

@@ -91,7 +91,7 @@ async def test_video_cancelled_at_any_time(tmp_path: Path, sink: Sink, milliseco
         assert await whole(path)
 
 
-async def test_pictures_cancelled_while_they_wait_for_their_time(tmp_path: Path) -> None:
+async def test_pictures_cancelled_during_the_interval(tmp_path: Path) -> None:
     pictures = ImageStream(2, 3600)
     pictures.media_path, pictures.settle = tmp_path, 2
     pictures.connect_camera(small())
@@ -104,7 +104,7 @@ async def test_pictures_cancelled_while_they_wait_for_their_time(tmp_path: Path)
     assert await whole(path)
 
 
-async def test_whoever_waits_may_be_cancelled_and_the_video_goes_on(tmp_path: Path) -> None:
+async def test_cancelled_wait_leaves_the_video_running(tmp_path: Path) -> None:
     async with VideoStream(None) as video:
         video.media_path = tmp_path
         video.connect_camera(small())
@@ -119,7 +119,7 @@ async def test_whoever_waits_may_be_cancelled_and_the_video_goes_on(tmp_path: Pa
     assert [one.verdict for one in result.verdicts] == [Verdict.COMPLETE]
 
 
-async def test_a_cancelled_stop_still_finishes_the_file(tmp_path: Path) -> None:
+async def test_cancelled_stop_finishes_the_file(tmp_path: Path) -> None:
     async with VideoStream(None) as video:
         video.media_path = tmp_path
         video.connect_camera(small())
@@ -133,7 +133,7 @@ async def test_a_cancelled_stop_still_finishes_the_file(tmp_path: Path) -> None:
     assert await whole(path)
 
 
-async def test_two_who_stop_it_hear_the_same(tmp_path: Path) -> None:
+async def test_two_stops_return_the_same(tmp_path: Path) -> None:
     async with VideoStream(None) as video:
         video.media_path = tmp_path
         video.connect_camera(small())
@@ -142,7 +142,7 @@ async def test_two_who_stop_it_hear_the_same(tmp_path: Path) -> None:
     assert waited == first == second
 
 
-async def test_a_pipe_cancelled_while_it_opens_leaves_no_descriptor() -> None:
+async def test_pipe_cancelled_during_open() -> None:
     count = 0
 
     async def use() -> None:

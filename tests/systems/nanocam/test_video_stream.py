@@ -99,7 +99,7 @@ def served(directory: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("src", SOURCES)
-async def test_to_a_file_that_plays_to_its_end(tmp_path: Path, src: Src) -> None:
+async def test_video_to_a_file(tmp_path: Path, src: Src) -> None:
     async with stream(tmp_path, src, "file") as video:
         result = await video.start_stream()
     (path,) = result.files
@@ -118,7 +118,7 @@ async def test_to_a_file_that_plays_to_its_end(tmp_path: Path, src: Src) -> None
 
 
 @pytest.mark.parametrize("src", SOURCES)
-async def test_to_frames_in_memory(tmp_path: Path, src: Src) -> None:
+async def test_video_to_memory(tmp_path: Path, src: Src) -> None:
     async with stream(tmp_path, src, "opencv") as video:
         result = await video.start_stream()
     assert (result.files, result.verdicts, result.reason) == ((), (), EndReason.LIMIT)
@@ -132,7 +132,7 @@ async def test_to_frames_in_memory(tmp_path: Path, src: Src) -> None:
 
 
 @pytest.mark.parametrize("src", SOURCES)
-async def test_to_rtp_that_another_stream_receives(tmp_path: Path, src: Src) -> None:
+async def test_video_to_rtp(tmp_path: Path, src: Src) -> None:
     async with stream(tmp_path, src, "udp", None) as video:
         async with VideoStream(0.5, src="udp", sink="file") as receiver:
             receiver.media_path = tmp_path
@@ -150,7 +150,7 @@ async def test_to_rtp_that_another_stream_receives(tmp_path: Path, src: Src) -> 
 
 
 @pytest.mark.parametrize("src", SOURCES)
-async def test_to_hls_that_plays_over_http(tmp_path: Path, src: Src) -> None:
+async def test_video_to_hls(tmp_path: Path, src: Src) -> None:
     with served(tmp_path) as url:
         async with stream(tmp_path, src, "hls", None) as video:
             video.hls_root, video.hls_duration, video.hls_len = url, 1, 0
@@ -170,7 +170,7 @@ async def test_to_hls_that_plays_over_http(tmp_path: Path, src: Src) -> None:
         assert int(seen["nb_read_frames"]) == sum(one.frames or 0 for one in result.verdicts)
 
 
-async def test_hls_keeps_and_names_no_more_than_it_is_told(tmp_path: Path) -> None:
+async def test_hls_limits_of_segments(tmp_path: Path) -> None:
     async with stream(tmp_path, "camera", "hls", None) as video:
         video.connect_camera(small(framerate=30))
         video.hls_duration, video.hls_len, video.hls_maxfiles = 1, 1, 1
@@ -186,9 +186,7 @@ async def test_hls_keeps_and_names_no_more_than_it_is_told(tmp_path: Path) -> No
     ("encoder", "suffix", "codec"),
     [("omxh265enc", ".mp4", "hevc"), ("omxvp8enc", ".mkv", "vp8"), ("nvv4l2vp9enc", ".mkv", "vp9")],
 )
-async def test_the_other_encoders_have_stand_ins_too(
-    tmp_path: Path, encoder: str, suffix: str, codec: str
-) -> None:
+async def test_other_encoders_have_stand_ins(tmp_path: Path, encoder: str, suffix: str, codec: str) -> None:
     async with stream(tmp_path, "camera", "file", 0.3) as video:
         video.connect_camera(small(encoder=encoder))
         (path,) = (await video.start_stream()).files
@@ -201,7 +199,7 @@ async def test_the_other_encoders_have_stand_ins_too(
 
 
 @pytest.mark.parametrize("duration", [1000, None])
-async def test_a_running_limit_is_shortened(tmp_path: Path, duration: float | None) -> None:
+async def test_reset_timer_shortens(tmp_path: Path, duration: float | None) -> None:
     async with stream(tmp_path, "camera", "file", duration) as video:
         assert not video.reset_timer(0.1)
         await video.start()
@@ -211,7 +209,7 @@ async def test_a_running_limit_is_shortened(tmp_path: Path, duration: float | No
         assert not video.reset_timer(10)
 
 
-async def test_a_running_limit_is_extended(tmp_path: Path) -> None:
+async def test_reset_timer_extends(tmp_path: Path) -> None:
     hub = EventHub()
     async with stream(tmp_path, "camera", "file", 1.5, events=hub) as video:
         await video.start()
@@ -229,14 +227,14 @@ async def test_a_running_limit_is_extended(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan")])
-async def test_no_time_at_all_is_refused(tmp_path: Path, seconds: float) -> None:
+async def test_reset_timer_refuses_zero(tmp_path: Path, seconds: float) -> None:
     async with stream(tmp_path, "camera", "file") as video:
         await video.start()
         with pytest.raises(UsageError):
             video.reset_timer(seconds)
 
 
-async def test_a_file_that_reaches_its_size_ends_whole(tmp_path: Path) -> None:
+async def test_size_limit_leaves_a_complete_file(tmp_path: Path) -> None:
     async with stream(tmp_path, "camera", "file", None, size=4_000) as video:
         async with asyncio.timeout(30):
             result = await video.start_stream()
@@ -245,7 +243,7 @@ async def test_a_file_that_reaches_its_size_ends_whole(tmp_path: Path) -> None:
     assert result.verdicts[0].size >= 4_000
 
 
-async def test_frames_that_fill_their_memory_end_the_stream(tmp_path: Path) -> None:
+async def test_full_memory_ends_the_stream(tmp_path: Path) -> None:
     async with stream(tmp_path, "camera", "opencv", None) as video:
         video.memory = 7 * 160 * 120 * 3 + 1
         async with asyncio.timeout(30):
@@ -253,7 +251,7 @@ async def test_frames_that_fill_their_memory_end_the_stream(tmp_path: Path) -> N
     assert (len(result.frames), result.reason) == (7, EndReason.LIMIT)
 
 
-async def test_memory_for_no_frame_at_all_ends_it_too(tmp_path: Path) -> None:
+async def test_no_memory_ends_the_stream(tmp_path: Path) -> None:
     async with stream(tmp_path, "camera", "opencv", None) as video:
         video.memory = 1
         async with asyncio.timeout(30):
@@ -264,9 +262,7 @@ async def test_memory_for_no_frame_at_all_ends_it_too(tmp_path: Path) -> None:
 # -- again, and never over another's file -----------------------------------------------------------
 
 
-async def test_streams_in_the_same_second_keep_their_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_streams_in_the_same_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "timestamp", lambda _: "now")
     (tmp_path / "now-1.mp4").write_bytes(b"mine")
 
@@ -282,7 +278,7 @@ async def test_streams_in_the_same_second_keep_their_own(
         assert await decoded_frames(path) > 0
 
 
-async def test_it_can_be_started_again_when_it_is_over(tmp_path: Path) -> None:
+async def test_start_again_after_the_end(tmp_path: Path) -> None:
     async with stream(tmp_path, "camera", "file", None) as video:
         with pytest.raises(StateError, match="never started"):
             await video.wait()
@@ -298,7 +294,7 @@ async def test_it_can_be_started_again_when_it_is_over(tmp_path: Path) -> None:
             assert len(list(tmp_path.iterdir())) == number
 
 
-async def test_hls_never_writes_over_a_file(tmp_path: Path) -> None:
+async def test_hls_never_overwrites(tmp_path: Path) -> None:
     (tmp_path / "part00000.ts").write_bytes(b"mine")
     async with stream(tmp_path, "camera", "hls") as video:
         with pytest.raises(TargetExistsError, match="part00000"):
@@ -321,12 +317,12 @@ async def test_hls_never_writes_over_a_file(tmp_path: Path) -> None:
         (1, {"size": 0}),
     ],
 )
-def test_what_cannot_be_is_refused(duration: float, options: dict[str, Any]) -> None:
+def test_invalid_arguments(duration: float, options: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         VideoStream(duration, **options)
 
 
-async def test_without_what_it_needs_nothing_is_started(tmp_path: Path) -> None:
+async def test_start_without_camera_or_paths(tmp_path: Path) -> None:
     async def refused(video: VideoStream, error: type[Exception], words: str) -> None:
         with pytest.raises(error, match=words):
             await video.start()
@@ -345,7 +341,7 @@ async def test_without_what_it_needs_nothing_is_started(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_hls_of_what_it_cannot_hold_is_refused(tmp_path: Path) -> None:
+async def test_hls_refuses_other_codecs(tmp_path: Path) -> None:
     async with stream(tmp_path, "camera", "hls") as video:
         video.connect_camera(small(encoder="omxvp8enc"))
         with pytest.raises(UsageError, match="h264"):
@@ -354,7 +350,7 @@ async def test_hls_of_what_it_cannot_hold_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sink", ["file", "opencv"])
-async def test_a_stream_that_never_comes_leaves_nothing(tmp_path: Path, sink: Sink) -> None:
+async def test_stream_never_arrives(tmp_path: Path, sink: Sink) -> None:
     async with VideoStream(1, src="udp", sink=sink) as video:
         video.media_path = tmp_path
         video.source_address, video.source_port = "127.0.0.1", free_udp_port()
@@ -365,7 +361,7 @@ async def test_a_stream_that_never_comes_leaves_nothing(tmp_path: Path, sink: Si
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
+async def test_missing_device_is_named(tmp_path: Path) -> None:
     async with stream(tmp_path, "camera", "file") as video:
         video.connect_camera(CSIcamera(device="/dev/video-none", resolution=(160, 120)))
         with pytest.raises(RecordingError, match="/dev/video-none"):
@@ -373,13 +369,13 @@ async def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_it_tells_what_stands_in(tmp_path: Path) -> None:
+async def test_stand_in(tmp_path: Path) -> None:
     async with stream(tmp_path, "camera", "file", None) as video:
         await video.start()
         assert video.stand_in == "test picture (videotestsrc) and software encoders"
 
 
-async def test_its_recorder_tells_what_happens(tmp_path: Path) -> None:
+async def test_recorder_events(tmp_path: Path) -> None:
     hub = EventHub()
     with hub.stream(RecorderStarted) as events:
         async with stream(tmp_path, "camera", "file", 0.2, events=hub) as video:

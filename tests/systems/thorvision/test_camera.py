@@ -59,7 +59,7 @@ async def connected(
             await camera.aclose()
 
 
-async def test_who_a_camera_is() -> None:
+async def test_camera_info_and_features() -> None:
     async with connected() as (simulator, camera):
         info = camera.info
         assert info.id == info.address == f"{simulator.address}/usb-0"
@@ -72,14 +72,14 @@ async def test_who_a_camera_is() -> None:
 
 
 @pytest.mark.parametrize("word", ["usb-1", "1", "Cam%201%3A1", "Cam%201"])
-async def test_a_camera_is_named_by_its_device_id_its_number_or_its_name(word: str) -> None:
+async def test_connect_by_device_id_id_or_name(word: str) -> None:
     async with ThorVisionSimulator([device(0), device(1), NAMELESS]) as simulator:
         camera = await ThorVisionCamera.connect(f"{simulator.address}/{word}")
         assert camera.device == device(1)
         await camera.aclose()
 
 
-async def test_a_camera_without_device_id_is_known_by_name_and_number() -> None:
+async def test_connect_without_device_id() -> None:
     async with ThorVisionSimulator([device(0), NAMELESS]) as simulator:
         async with ThorVisionClient("127.0.0.1", simulator.port) as client:
             _, camera = await ThorVisionCamera.all_of(client)
@@ -88,7 +88,7 @@ async def test_a_camera_without_device_id_is_known_by_name_and_number() -> None:
         await again.aclose()
 
 
-async def test_addresses_that_lead_to_no_camera() -> None:
+async def test_connect_with_wrong_address() -> None:
     twin = Camera(id=5, name="Cam 0", device_id="usb-5")
     async with ThorVisionSimulator([device(0), twin]) as simulator:
         with pytest.raises(AddressError, match="name one of: usb-0, usb-5"):
@@ -103,7 +103,7 @@ async def test_addresses_that_lead_to_no_camera() -> None:
         await ThorVisionCamera.connect(simulator.address)
 
 
-async def test_how_a_camera_is(tmp_path: Path) -> None:
+async def test_status(tmp_path: Path) -> None:
     async with connected(device(0), device(1)) as (simulator, camera):
         assert (await camera.status()).state is CameraState.READY
         armed = await camera.feature(Record).arm(RecordPlan(tmp_path))
@@ -117,7 +117,7 @@ async def test_how_a_camera_is(tmp_path: Path) -> None:
         assert (await camera.status()).state is CameraState.UNAVAILABLE
 
 
-async def test_an_armed_camera_streams_and_a_released_one_records(tmp_path: Path) -> None:
+async def test_arm_streams_and_release_records(tmp_path: Path) -> None:
     async with connected() as (simulator, camera):
         camera.capability, camera.split = OTHER, Split(max_seconds=60)
         record = camera.feature(Record)
@@ -150,7 +150,7 @@ async def test_an_armed_camera_streams_and_a_released_one_records(tmp_path: Path
             await record.stop()
 
 
-async def test_an_armed_start_that_is_let_go_of_ends_the_stream(tmp_path: Path) -> None:
+async def test_armed_start_closed_stops_the_stream(tmp_path: Path) -> None:
     async with connected() as (simulator, camera):
         armed = await camera.feature(Record).arm(RecordPlan(tmp_path))
         with pytest.raises(StateError):
@@ -164,7 +164,7 @@ async def test_an_armed_start_that_is_let_go_of_ends_the_stream(tmp_path: Path) 
             armed.release(None)
 
 
-async def test_frames_come_before_the_release_and_are_thrown_away(tmp_path: Path) -> None:
+async def test_frames_before_the_release_are_discarded(tmp_path: Path) -> None:
     async with connected() as (_, camera):
         armed = await camera.feature(Record).arm(RecordPlan(tmp_path))
         assert recorder_pids(tmp_path)
@@ -190,7 +190,7 @@ async def test_frames_come_before_the_release_and_are_thrown_away(tmp_path: Path
     assert first_time_code(file.path) == 0, "it begins at 0, however long the start was waited for"
 
 
-async def test_an_armed_start_that_is_let_go_of_ends_its_recorder(tmp_path: Path) -> None:
+async def test_armed_start_closed_stops_its_recorder(tmp_path: Path) -> None:
     async with connected() as (simulator, camera):
         armed = await camera.feature(Record).arm(RecordPlan(tmp_path))
         assert recorder_pids(tmp_path)
@@ -200,7 +200,7 @@ async def test_an_armed_start_that_is_let_go_of_ends_its_recorder(tmp_path: Path
         assert not list(tmp_path.iterdir())
 
 
-async def test_a_recorder_that_dies_while_it_waits_is_started_anew(tmp_path: Path) -> None:
+async def test_armed_recorder_that_dies_is_replaced(tmp_path: Path) -> None:
     async with connected() as (_, camera):
         armed = await camera.feature(Record).arm(RecordPlan(tmp_path))
         for pid in recorder_pids(tmp_path):
@@ -213,7 +213,7 @@ async def test_a_recorder_that_dies_while_it_waits_is_started_anew(tmp_path: Pat
         assert (await camera.feature(Record).stop()).status == "complete"
 
 
-async def test_a_camera_is_armed_for_the_files_that_are_asked_for_last(tmp_path: Path) -> None:
+async def test_arm_again_for_other_files(tmp_path: Path) -> None:
     async with connected() as (simulator, camera):
         client, capability = camera.client, camera.chosen_capability()
         await client.arm_recording(camera.device, capability, output_dir=tmp_path / "a")
@@ -237,7 +237,7 @@ def first_time_code(path: Path) -> int:
     return int.from_bytes(data[at + 2 : at + 2 + length])
 
 
-async def test_a_released_start_that_is_closed_leaves_nothing(tmp_path: Path) -> None:
+async def test_released_start_closed_leaves_nothing(tmp_path: Path) -> None:
     async with connected(faults=ServerFaults(stream_after=5)) as (simulator, camera):
         armed = await camera.feature(Record).arm(RecordPlan(tmp_path))
         armed.release(None)
@@ -250,7 +250,7 @@ async def test_a_released_start_that_is_closed_leaves_nothing(tmp_path: Path) ->
         assert (await camera.status()).state is CameraState.READY
 
 
-async def test_a_start_without_frames_is_no_start(tmp_path: Path) -> None:
+async def test_start_without_frames_times_out(tmp_path: Path) -> None:
     settings = StreamSettings(latency=20, first_frame_timeout=5.0)
     async with connected(faults=ServerFaults(never_stream=True), settings=settings) as (simulator, camera):
         armed = await camera.feature(Record).arm(RecordPlan(tmp_path, timeout=0.5))
@@ -264,7 +264,7 @@ async def test_a_start_without_frames_is_no_start(tmp_path: Path) -> None:
         assert not list(tmp_path.iterdir())
 
 
-async def test_a_camera_whose_number_changed_is_armed_under_the_new_one(tmp_path: Path) -> None:
+async def test_arm_after_the_id_changed(tmp_path: Path) -> None:
     async with connected() as (simulator, camera):
         await camera.feature(Stream).stream_urls()
         await simulator.unplug(0)
@@ -278,7 +278,7 @@ async def test_a_camera_whose_number_changed_is_armed_under_the_new_one(tmp_path
         assert not camera.client.streams
 
 
-async def test_a_stream_to_watch(tmp_path: Path) -> None:
+async def test_stream_urls(tmp_path: Path) -> None:
     async with connected() as (simulator, camera):
         urls = await camera.feature(Stream).stream_urls()
         assert urls == {"srt": f"srt://127.0.0.1:{simulator.streams[0].port}"}
@@ -286,13 +286,13 @@ async def test_a_stream_to_watch(tmp_path: Path) -> None:
     assert not simulator.streams
 
 
-async def test_raw_pictures_are_asked_for_where_there_are_no_others() -> None:
+async def test_raw_capability_is_chosen_without_jpeg() -> None:
     raw = PICTURE.model_copy(update={"media_type": "video/x-raw", "format": "YUY2"})
     async with connected(Camera(id=0, name="R", device_id="usb-0", caps=(raw,))) as (_, camera):
         assert camera.chosen_capability() == raw
 
 
-async def test_what_a_stop_says_of_a_server_in_trouble(tmp_path: Path) -> None:
+async def test_stop_status_of_a_failing_server(tmp_path: Path) -> None:
     async with connected(faults=ServerFaults(refuse_stop=True)) as (_, camera):
         armed = await camera.feature(Record).arm(RecordPlan(tmp_path))
         armed.release(None)
@@ -303,7 +303,7 @@ async def test_what_a_stop_says_of_a_server_in_trouble(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("heard", [True, False])
-async def test_a_stop_that_is_lost_with_its_connection_is_sent_again(tmp_path: Path, *, heard: bool) -> None:
+async def test_stop_is_repeated_after_a_lost_connection(tmp_path: Path, *, heard: bool) -> None:
     async with ThorVisionSimulator((device(0),)) as simulator:
         network = Proxy(simulator.port)
         await network.start()
@@ -331,7 +331,7 @@ async def test_a_stop_that_is_lost_with_its_connection_is_sent_again(tmp_path: P
             await network.aclose()
 
 
-async def test_arming_cancelled_at_each_await(tmp_path: Path) -> None:
+async def test_arm_cancelled_at_each_await(tmp_path: Path) -> None:
     async with connected() as (simulator, camera):
         count = 1
 
@@ -345,7 +345,7 @@ async def test_arming_cancelled_at_each_await(tmp_path: Path) -> None:
         assert count > 5
 
 
-async def test_a_take_of_cameras_of_one_server(tmp_path: Path) -> None:
+async def test_take_of_several_cameras(tmp_path: Path) -> None:
     async with (
         ThorVisionSimulator([device(0), device(1)]) as simulator,
         QUICK_CLIENT("127.0.0.1", simulator.port) as client,
@@ -368,7 +368,7 @@ async def test_a_take_of_cameras_of_one_server(tmp_path: Path) -> None:
         assert not simulator.streams
 
 
-async def test_one_camera_of_a_take_that_never_streams(tmp_path: Path) -> None:
+async def test_take_with_a_camera_that_never_streams(tmp_path: Path) -> None:
     settings = StreamSettings(latency=20, first_frame_timeout=0.3, attempts=1)
     async with ThorVisionSimulator([device(0)], faults=ServerFaults(never_stream=True)) as simulator:
         client = ThorVisionClient("127.0.0.1", simulator.port, settings=settings)

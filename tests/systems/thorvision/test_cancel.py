@@ -19,7 +19,7 @@ async def nothing_left(made: Rig, directory: Path) -> None:
     assert not recorder_pids(directory)
 
 
-async def test_a_start_cancelled_at_each_await(tmp_path: Path) -> None:
+async def test_start_cancelled_at_each_await(tmp_path: Path) -> None:
     async with rig(ports=PortPool(free_ports(20))) as made:
 
         async def start(directory: Path) -> None:
@@ -35,7 +35,7 @@ async def test_a_start_cancelled_at_each_await(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.01, 0.03, 0.05, 0.08, 0.11])
-async def test_a_start_cancelled_while_gstreamer_comes_up(tmp_path: Path, seconds: float) -> None:
+async def test_start_cancelled_while_gstreamer_starts(tmp_path: Path, seconds: float) -> None:
     async with rig() as made:
         await made.client.open_stream(made.camera, PICTURE)
         starting = asyncio.create_task(
@@ -53,7 +53,7 @@ async def test_a_start_cancelled_while_gstreamer_comes_up(tmp_path: Path, second
                 assert (await verify_file(path)).verdict is not Verdict.EMPTY
 
 
-async def test_a_stop_cancelled_at_each_await(tmp_path: Path) -> None:
+async def test_stop_cancelled_at_each_await(tmp_path: Path) -> None:
     async with rig(ports=PortPool(free_ports(20))) as made:
         count = 0
         cancelled = True
@@ -74,7 +74,7 @@ async def test_a_stop_cancelled_at_each_await(tmp_path: Path) -> None:
         assert count > 1
 
 
-async def test_entering_and_watching_cancelled_at_each_await() -> None:
+async def test_enter_and_watch_cancelled_at_each_await() -> None:
     async with rig() as made:
 
         async def enter() -> None:
@@ -88,7 +88,7 @@ async def test_entering_and_watching_cancelled_at_each_await() -> None:
         assert count > 3
 
 
-async def test_an_open_stream_cancelled_at_each_await(tmp_path: Path) -> None:
+async def test_open_stream_cancelled_at_each_await(tmp_path: Path) -> None:
     async with rig(ports=PortPool(free_ports(20))) as made:
 
         async def start() -> None:
@@ -101,7 +101,7 @@ async def test_an_open_stream_cancelled_at_each_await(tmp_path: Path) -> None:
         assert count > 1
 
 
-async def test_an_open_stream_of_a_local_name_cancelled_while_it_is_looked_up(
+async def test_open_stream_cancelled_during_name_lookup(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = asyncio.Event()

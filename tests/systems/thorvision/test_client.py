@@ -27,7 +27,7 @@ def client_of(server: RawServer, **options: object) -> ThorVisionClient:
     return ThorVisionClient("127.0.0.1", server.port, **options)  # type: ignore[arg-type]
 
 
-async def test_cameras_are_listed_as_the_server_tells() -> None:
+async def test_list_cameras() -> None:
     async with RawServer({"/cameras": cameras(CAMERA, ANOTHER)}) as server, client_of(server) as client:
         first, second = await client.list_cameras()
         assert client.address == f"thorvision://127.0.0.1:{server.port}"
@@ -36,12 +36,12 @@ async def test_cameras_are_listed_as_the_server_tells() -> None:
     assert (first.name, first.best(width=640), second.caps) == ("HD Webcam", JPEG, ())
 
 
-def test_the_defaults_are_the_makers() -> None:
+def test_defaults_are_the_makers() -> None:
     assert XdaqClient is ThorVisionClient
     assert ThorVisionClient().address == "thorvision://192.168.177.100:8000"
 
 
-async def test_what_the_server_tells_of_itself() -> None:
+async def test_logs_versions_and_openapi() -> None:
     answers: dict[str, Answer] = {
         "/cameras": cameras(),
         "/logs": ok('["a.log", "b c/ü.log"]'.encode()),
@@ -77,7 +77,7 @@ async def test_what_the_server_tells_of_itself() -> None:
         (b"", TimeoutError),
     ],
 )
-async def test_answers_that_are_none(answer: bytes, error: type[Exception]) -> None:
+async def test_invalid_responses(answer: bytes, error: type[Exception]) -> None:
     async with RawServer({"/cameras": answer}) as server:
         client = client_of(server, timeout=0.3)
         with pytest.raises(error, match=f"http://127[.]0[.]0[.]1:{server.port}"):
@@ -85,7 +85,7 @@ async def test_answers_that_are_none(answer: bytes, error: type[Exception]) -> N
         await client.cleanup()
 
 
-async def test_entering_asks_the_server_and_leaves_nothing_when_that_fails() -> None:
+async def test_enter_fails_without_a_server() -> None:
     async with RawServer() as server:
         pass
     with pytest.raises(ConnectionError):
@@ -93,7 +93,7 @@ async def test_entering_asks_the_server_and_leaves_nothing_when_that_fails() -> 
             raise AssertionError("entered")
 
 
-async def test_a_borrowed_session_stays_open() -> None:
+async def test_passed_http_session_stays_open() -> None:
     async with RawServer({"/cameras": cameras()}) as server, aiohttp.ClientSession() as session:
         async with client_of(server, session=session) as client:
             await client.list_cameras()
@@ -103,12 +103,12 @@ async def test_a_borrowed_session_stays_open() -> None:
         assert await client.cleanup() == {}
 
 
-async def test_a_host_that_is_none() -> None:
+async def test_invalid_host() -> None:
     with pytest.raises(UsageError):
         ThorVisionClient("a b", 99999)
 
 
-async def test_the_start_command(tmp_path: Path) -> None:
+async def test_start_command(tmp_path: Path) -> None:
     """The stop before it, its exact body, and the stop after it: nothing is behind the accepted port."""
     answers: dict[str, Answer] = {"/cameras": cameras(CAMERA), "/jpeg": ok(), "/stop": ok(status="400 Idle")}
     async with RawServer(answers) as server:
@@ -133,7 +133,7 @@ async def test_the_start_command(tmp_path: Path) -> None:
         assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_test_camera_has_a_path_of_its_own() -> None:
+async def test_start_command_of_a_test_camera() -> None:
     answers: dict[str, Answer] = {"/cameras": cameras(ANOTHER), "/test": ok(), "/stop": ok()}
     async with RawServer(answers) as server, client_of(server) as client:
         (camera,) = await client.list_cameras()
@@ -141,7 +141,7 @@ async def test_a_test_camera_has_a_path_of_its_own() -> None:
         assert server.posted("/test")[0]["id"] == -1
 
 
-async def test_a_refused_port_is_followed_by_another() -> None:
+async def test_start_refused_on_one_port_tries_another() -> None:
     busy, down = ok(status="409 Conflict"), ok(status="503 Service Unavailable")
     answers: dict[str, Answer] = {
         "/cameras": cameras(CAMERA),
@@ -156,7 +156,7 @@ async def test_a_refused_port_is_followed_by_another() -> None:
         assert [one["port"] for one in server.posted("/jpeg")] == [40200, 40201, 40202]
 
 
-async def test_all_ports_refused_raises_what_the_server_said() -> None:
+async def test_start_refused_on_all_ports_raises() -> None:
     answers: dict[str, Answer] = {"/cameras": cameras(CAMERA), "/jpeg": ok(status="500 No"), "/stop": ok()}
     async with RawServer(answers) as server, client_of(server) as client:
         (camera,) = await client.list_cameras()
@@ -167,7 +167,7 @@ async def test_all_ports_refused_raises_what_the_server_said() -> None:
         assert not client.ports.used
 
 
-async def test_a_camera_that_is_not_there_is_not_tried_again() -> None:
+async def test_start_of_a_missing_camera_is_not_repeated() -> None:
     answers: dict[str, Answer] = {
         "/cameras": cameras(CAMERA),
         "/jpeg": ok(status="404 Not Found"),
@@ -179,7 +179,7 @@ async def test_a_camera_that_is_not_there_is_not_tried_again() -> None:
         assert len(server.posted("/jpeg")) == 1
 
 
-async def test_a_start_that_is_not_answered_is_taken_back() -> None:
+async def test_start_without_response_is_stopped() -> None:
     async def silent(_: Asked) -> bytes:
         await asyncio.sleep(60)
         return b""
@@ -193,7 +193,7 @@ async def test_a_start_that_is_not_answered_is_taken_back() -> None:
         assert client.ports.used == set()
 
 
-async def test_a_server_that_refuses_the_stop_is_in_the_result() -> None:
+async def test_stop_refused_is_in_the_result() -> None:
     answers: dict[str, Answer] = {"/cameras": cameras(CAMERA), "/jpeg": ok(), "/stop": ok(status="500 Stuck")}
     async with RawServer(answers) as server, client_of(server) as client:
         (camera,) = await client.list_cameras()
@@ -205,7 +205,7 @@ async def test_a_server_that_refuses_the_stop_is_in_the_result() -> None:
             await client.stop_stream(3)
 
 
-async def test_what_cannot_be_recorded_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
+async def test_unrecordable_capability_is_refused_before_sending(tmp_path: Path) -> None:
     h265 = Capability(media_type="video/x-h265", width=640, height=480, framerate="30/1")
     async with RawServer({"/cameras": cameras(CAMERA)}) as server, client_of(server) as client:
         (camera,) = await client.list_cameras()
@@ -218,7 +218,7 @@ async def test_what_cannot_be_recorded_is_refused_before_anything_is_sent(tmp_pa
         assert server.paths() == []
 
 
-async def test_a_result_reads_like_a_dictionary() -> None:
+async def test_result_reads_like_a_dictionary() -> None:
     answers: dict[str, Answer] = {"/cameras": cameras(CAMERA), "/jpeg": ok(), "/stop": ok()}
     async with RawServer(answers) as server, client_of(server) as client:
         (camera,) = await client.list_cameras()

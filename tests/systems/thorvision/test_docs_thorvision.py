@@ -42,7 +42,7 @@ async def run(
     await eval(code, {"asyncio": asyncio, "QUICK": QUICK, "ThorVisionClient": ThorVisionClient, **names})
 
 
-def test_every_example_is_run_here() -> None:
+def test_every_example_is_run() -> None:
     assert len(BLOCKS) == 6
 
 

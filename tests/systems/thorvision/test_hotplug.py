@@ -47,7 +47,7 @@ async def watching(server: RawServer) -> AsyncIterator[tuple[ThorVisionClient, H
         yield client, heard
 
 
-async def test_cameras_come_and_go() -> None:
+async def test_cameras_added_and_removed() -> None:
     async with RawServer({"/cameras": cameras(CAMERA)}) as server, watching(server) as (client, heard):
         await eventually(lambda: heard.names() == ["CameraAdded usb-1"])
         server.tell(ADDED)
@@ -65,7 +65,7 @@ async def test_cameras_come_and_go() -> None:
         assert len(server.sockets) == 1
 
 
-async def test_what_is_said_twice_or_means_nothing_does_no_harm() -> None:
+async def test_repeated_and_unknown_messages() -> None:
     async with RawServer({"/cameras": cameras(CAMERA)}) as server, watching(server) as (_, heard):
         server.tell(ADDED, ADDED, "not json", "[]", '{"event_type": "Added", "camera": {"name": "no id"}}')
         server.tell(
@@ -78,7 +78,7 @@ async def test_what_is_said_twice_or_means_nothing_does_no_harm() -> None:
         assert [one.event_type for one in heard if isinstance(one, ServerNotice)] == ["Warmed"]
 
 
-async def test_a_number_may_become_another_cameras() -> None:
+async def test_id_reused_by_another_camera() -> None:
     async with RawServer({"/cameras": cameras(CAMERA)}) as server, watching(server) as (_, heard):
         server.tell('{"event_type": "Added", "camera": {"id": 3, "name": "Other", "device_id": "usb-9"}}')
         await eventually(lambda: heard.names()[1:] == ["CameraRemoved usb-1", "CameraAdded usb-9"])
@@ -88,7 +88,7 @@ async def test_a_number_may_become_another_cameras() -> None:
 
 @pytest.mark.parametrize("step", [0.0, 3.0, -7200.0, 7200.0, -31_536_000.0])
 @pytest.mark.parametrize("slept", [0.0, 3600.0])
-async def test_a_gap_is_as_long_as_it_was_by_the_clock_as_it_is_then(
+async def test_missed_events_times_after_a_clock_step(
     monkeypatch: pytest.MonkeyPatch, slept: float, step: float
 ) -> None:
     """The clock is set, and the computer sleeps, once the loss was noticed."""
@@ -111,7 +111,7 @@ async def test_a_gap_is_as_long_as_it_was_by_the_clock_as_it_is_then(
         assert clock.true_time() + slept + step - lasted <= gap.ended <= unix_now()
 
 
-async def test_a_loss_is_followed_by_a_gap_with_what_changed_meanwhile() -> None:
+async def test_missed_events_after_a_lost_connection() -> None:
     moved = CAMERA.replace(b'"id": 3', b'"id": 5')
     lists = in_turn(
         [cameras(CAMERA, ANOTHER), cameras(CAMERA, ANOTHER), cameras(moved, b'{"id": 8, "name": "Late"}')]
@@ -143,7 +143,7 @@ async def test_a_loss_is_followed_by_a_gap_with_what_changed_meanwhile() -> None
         ]
 
 
-async def test_events_during_the_fetch_are_heard_after_it() -> None:
+async def test_messages_during_the_fetch_are_handled_after_it() -> None:
     """The list was made before the camera went: taking the event first would bring it back for ever."""
     stale = b'{"id": 7, "name": "New", "caps": [], "device_id": "usb-7"}'
     fetched = asyncio.Event()
@@ -169,7 +169,7 @@ async def test_events_during_the_fetch_are_heard_after_it() -> None:
             assert [camera.key for camera in client.cameras] == ["usb-1"]
 
 
-async def test_a_server_that_floods_before_it_lists_is_left() -> None:
+async def test_flood_before_the_list_ends_the_connection() -> None:
     async def never(_: Asked) -> bytes:
         await asyncio.sleep(60)
         return b""
@@ -194,7 +194,7 @@ async def test_a_server_that_floods_before_it_lists_is_left() -> None:
         (ok(status="404 No"), RemoteProtocolError),
     ],
 )
-async def test_a_server_without_events_says_so_at_once(answer: bytes, error: type[Exception]) -> None:
+async def test_watch_on_a_server_without_events_raises(answer: bytes, error: type[Exception]) -> None:
     server = RawServer({"/cameras": cameras(), "/ws": answer})
     async with server, ThorVisionClient("127.0.0.1", server.port) as client:
         with pytest.raises(error):
@@ -203,7 +203,7 @@ async def test_a_server_without_events_says_so_at_once(answer: bytes, error: typ
         assert await client.list_cameras() == []
 
 
-async def test_a_server_that_restarts_is_found_again() -> None:
+async def test_watch_reconnects_after_a_restart() -> None:
     async with RawServer({"/cameras": cameras(CAMERA)}) as server:
         port = server.port
         async with watching(server) as (_, heard):

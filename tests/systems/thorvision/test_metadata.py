@@ -99,14 +99,14 @@ async def test_every_field_and_both_kinds_of_block(tmp_path: Path) -> None:
     ],
     ids=["table", "picture", "short-segment", "cut-off", "no-start", "jfif", "empty"],
 )
-async def test_frames_without_metadata_are_counted_and_have_no_row(tmp_path: Path, plain: bytes) -> None:
+async def test_frames_without_metadata_have_no_row(tmp_path: Path, plain: bytes) -> None:
     path = written(tmp_path, cluster(5, block(frame(0)), block(plain, 1), block(frame(2), 2)))
     metadata = await read_metadata(path)
     assert rows(metadata) == [row(5, 0), row(7, 2)]
     assert metadata.without_metadata == 1
 
 
-async def test_other_tracks_and_packets_without_time_are_passed_over(tmp_path: Path) -> None:
+async def test_other_tracks_and_untimed_blocks_are_skipped(tmp_path: Path) -> None:
     path = written(
         tmp_path,
         cluster(None, block(frame(0))),
@@ -123,7 +123,7 @@ async def test_other_tracks_and_packets_without_time_are_passed_over(tmp_path: P
     assert (await read_metadata(untimed)).without_metadata == 1
 
 
-async def test_open_ended_segments_and_clusters_of_a_recorder_that_was_killed(tmp_path: Path) -> None:
+async def test_open_ended_segments_of_a_killed_recorder(tmp_path: Path) -> None:
     path = tmp_path / "a.mkv"
     clusters = [
         bytes.fromhex("1F43B675") + OPEN + element("E7", bytes([time])) + block(frame(time))
@@ -135,7 +135,7 @@ async def test_open_ended_segments_and_clusters_of_a_recorder_that_was_killed(tm
     assert "never finalized" in metadata.flaw
 
 
-async def test_a_cut_anywhere_leaves_the_frames_before_it(tmp_path: Path) -> None:
+async def test_file_cut_anywhere_keeps_the_frames_before(tmp_path: Path) -> None:
     whole = written(tmp_path, cluster(0, block(frame(0)), block(frame(1), 1)), cluster(2, group(frame(2))))
     data, path = whole.read_bytes(), tmp_path / "cut.mkv"
     ends = [data.index(frame(number)) + len(frame(number)) for number in range(3)]
@@ -213,7 +213,7 @@ async def test_files_of_other_kinds_are_refused(tmp_path: Path, content: bytes) 
         await read_metadata(path)
 
 
-async def test_what_cannot_be_read_is_told_apart(tmp_path: Path) -> None:
+async def test_missing_and_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"none\.mkv does not exist"):
         await read_metadata(tmp_path / "none.mkv")
     with pytest.raises(StorageError, match="cannot read"):
@@ -237,7 +237,7 @@ async def test_records_without_a_header(tmp_path: Path) -> None:
     assert rows(await read_metadata(path)) == []
 
 
-async def test_a_real_recording_read_while_it_grows_and_afterwards(tmp_path: Path) -> None:
+async def test_recording_read_while_it_grows_and_afterwards(tmp_path: Path) -> None:
     async with rig() as made:
         started = await made.client.start_stream_with_recording(made.camera, PICTURE, output_dir=tmp_path)
         (path,) = tmp_path.glob("*.mkv")
@@ -290,7 +290,7 @@ def test_align_takes_the_nearest_sample_and_the_earlier_of_two() -> None:
     assert clocked([]).align([1, 2]).tolist() == []
 
 
-def test_align_on_the_other_clock_tells_large_numbers_apart() -> None:
+def test_align_distinguishes_large_timestamps() -> None:
     great = 2**60
     found = clocked([great + 1, great + 2, 2**63 + 5], "xdaq_timestamp").align(
         np.arange(great, great + 4, dtype="u8"), field="xdaq_timestamp"
@@ -299,7 +299,7 @@ def test_align_on_the_other_clock_tells_large_numbers_apart() -> None:
 
 
 @pytest.mark.parametrize("wrong", [[2, 1], [[1, 2]], ["a"], [1.0, float("nan"), 2.0], [float("nan")], 5])
-def test_align_refuses_what_is_no_clock(wrong: object) -> None:
+def test_align_refuses_invalid_timestamps(wrong: object) -> None:
     with pytest.raises(UsageError, match="neural timestamps"):
         clocked([1]).align(np.asarray(wrong))
 
@@ -308,7 +308,7 @@ def test_align_refuses_what_is_no_clock(wrong: object) -> None:
     st.lists(st.integers(0, 50)),
     st.lists(st.integers(0, 50), min_size=1).map(sorted),
 )
-def test_align_is_what_looking_at_every_sample_gives(values: list[int], samples: list[int]) -> None:
+def test_align_equals_a_search_of_all_samples(values: list[int], samples: list[int]) -> None:
     def nearest(value: int) -> int:
         if not samples[0] <= value <= samples[-1]:
             return -1
@@ -320,7 +320,7 @@ def test_align_is_what_looking_at_every_sample_gives(values: list[int], samples:
 # -- times of frames --------------------------------------------------------------------------------
 
 
-async def test_the_clock_in_the_frames_tells_their_times(tmp_path: Path) -> None:
+async def test_frame_times_of_each_clock(tmp_path: Path) -> None:
     plain = b"\xff\xd8\xff\xdb" + bytes(60)
     path = written(
         tmp_path, cluster(0, block(frame(0)), block(plain, 33), block(frame(2), 66), block(frame(3), 99))
@@ -337,7 +337,7 @@ async def test_the_clock_in_the_frames_tells_their_times(tmp_path: Path) -> None
             await anext(xdaq_frame_times(path, **words))
 
 
-async def test_a_counter_that_wraps_goes_on(tmp_path: Path) -> None:
+async def test_frame_times_of_a_counter_that_wraps(tmp_path: Path) -> None:
     records = [struct.pack("<QQIIIIQ", 0, 0, (2**32 - 2 + 1000 * n) % 2**32, 0, 0, 0, 0) for n in range(5)]
     (tmp_path / "m.bin").write_bytes(b"".join(records))
     times = [
@@ -346,7 +346,7 @@ async def test_a_counter_that_wraps_goes_on(tmp_path: Path) -> None:
     assert times == pytest.approx([n / 30 for n in range(5)])
 
 
-async def test_a_real_recording_has_both_times_for_every_frame(tmp_path: Path) -> None:
+async def test_frame_times_of_a_real_recording(tmp_path: Path) -> None:
     async with rig() as made:
         await made.client.start_stream_with_recording(made.camera, PICTURE, output_dir=tmp_path)
         await asyncio.sleep(1.0)
@@ -360,7 +360,7 @@ async def test_a_real_recording_has_both_times_for_every_frame(tmp_path: Path) -
     assert set(steps[5:]) == {1.0}
 
 
-async def test_a_take_names_frames_by_the_clock_of_the_xdaq(tmp_path: Path) -> None:
+async def test_take_aligned_by_the_clock_of_the_xdaq(tmp_path: Path) -> None:
     async with rig() as made:
         await made.client.start_stream_with_recording(made.camera, PICTURE, output_dir=tmp_path)
         await asyncio.sleep(1.0)

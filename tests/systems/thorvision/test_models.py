@@ -22,7 +22,7 @@ def capability(width: int, height: int, rate: str, media: str = "image/jpeg", fo
     return Capability(media_type=media, format=form, width=width, height=height, framerate=rate)
 
 
-def test_a_capability_is_written_in_the_one_order_without_blanks() -> None:
+def test_capability_text() -> None:
     assert str(capability(640, 480, "30/1")) == "image/jpeg,width=640,height=480,framerate=30/1"
     assert (
         str(capability(1920, 1080, "30000/1001", "video/x-raw", "NV12"))
@@ -45,7 +45,7 @@ def test_a_capability_is_written_in_the_one_order_without_blanks() -> None:
         ("", None),
     ],
 )
-def test_a_frame_rate_is_exact_or_unknown(text: str, fps: Fraction | None) -> None:
+def test_fps_is_exact_or_none(text: str, fps: Fraction | None) -> None:
     assert capability(640, 480, text).fps == fps
 
 
@@ -77,11 +77,11 @@ CAMERA = Camera(id=0, name="Cam", caps=CAPS)
         ({"media_type": None}, CAPS[5]),  # never h264, which is not sent as Motion JPEG
     ],
 )
-def test_the_best_capability_within_limits(wish: dict[str, Any], best: Capability) -> None:
+def test_best_capability_within_limits(wish: dict[str, Any], best: Capability) -> None:
     assert CAMERA.best(**wish) is best
 
 
-def test_no_capability_within_limits_lists_those_there_are() -> None:
+def test_best_without_match_lists_all() -> None:
     with pytest.raises(FeatureError, match="within width=100") as caught:
         CAMERA.best(width=100)
     assert "image/jpeg,width=320,height=240,framerate=60/1" in str(caught.value)
@@ -98,7 +98,7 @@ LIST = b"""[
 ]"""
 
 
-def test_cameras_are_read_with_fields_nobody_knows() -> None:
+def test_parse_cameras_keeps_unknown_fields() -> None:
     first, second = parse_cameras(LIST, "server")
     assert (first.id, first.key, first.is_test) == (0, "usb-2", False)
     assert (second.id, second.key, second.is_test) == (-3, "Same:-3", True)
@@ -110,12 +110,12 @@ def test_cameras_are_read_with_fields_nobody_knows() -> None:
     "data",
     [b"", b"{}", b"[", b'[{"name": "x"}]', b'[{"id": "x"}]', b'[{"id": 1, "caps": [{}]}]', b"\xff", b"null"],
 )
-def test_a_list_that_is_none_is_the_peers_fault(data: bytes) -> None:
+def test_parse_cameras_refuses_other_data(data: bytes) -> None:
     with pytest.raises(RemoteProtocolError, match="server did not send a list of cameras"):
         parse_cameras(data, "server")
 
 
-def test_other_answers() -> None:
+def test_parse_other_responses() -> None:
     assert parse_names(b'["a b", "\xc3\xa9"]', "server") == ("a b", "é")
     assert parse_object(b'{"openapi": "3.1.0"}', "server") == {"openapi": "3.1.0"}
     assert parse_version(b'{"version": "1.2.3", "built": 1}', "server") == "1.2.3"
@@ -124,7 +124,7 @@ def test_other_answers() -> None:
             parse(b"[1]", "server")
 
 
-def test_hot_plug_messages() -> None:
+def test_parse_hot_plug() -> None:
     kind, added = parse_hot_plug(
         b'{"event_type": "Added", "camera": {"id": 2, "name": "x", "caps": []}}', "s"
     )
@@ -146,6 +146,6 @@ def test_hot_plug_messages() -> None:
         b'{"event_type": 5}',
     ],
 )
-def test_hot_plug_messages_that_are_none(data: bytes) -> None:
+def test_parse_hot_plug_refuses_other_data(data: bytes) -> None:
     with pytest.raises(RemoteProtocolError, match="s did not send a "):
         parse_hot_plug(data, "s")

@@ -23,7 +23,7 @@ def only(files: tuple[FileVerdict, ...]) -> FileVerdict:
     return file
 
 
-async def test_a_stream_that_stops_and_returns_leaves_a_gap_in_one_file(tmp_path: Path) -> None:
+async def test_stream_that_stops_and_returns_leaves_a_gap(tmp_path: Path) -> None:
     async with rig(settings=replace(WATCHFUL, renew=False)) as made:
         await record(made, tmp_path)
         await asyncio.sleep(0.5)
@@ -41,7 +41,7 @@ async def test_a_stream_that_stops_and_returns_leaves_a_gap_in_one_file(tmp_path
     assert file.duration > 2.0
 
 
-async def test_frames_that_stay_away_on_a_connection_that_stands(tmp_path: Path) -> None:
+async def test_frames_missing_on_an_open_connection(tmp_path: Path) -> None:
     async with rig(settings=replace(WATCHFUL, renew=False)) as made:
         await record(made, tmp_path)
         made.simulator.streams[0].paused = True
@@ -51,7 +51,7 @@ async def test_frames_that_stay_away_on_a_connection_that_stands(tmp_path: Path)
         only((await made.client.stop_stream(0)).files)
 
 
-async def test_a_stream_that_died_on_the_server_is_started_again(tmp_path: Path) -> None:
+async def test_stream_that_dies_is_requested_again(tmp_path: Path) -> None:
     """Also under another number, as the camera may have been unplugged."""
     async with rig(settings=WATCHFUL) as made:
         await record(made, tmp_path)
@@ -67,7 +67,7 @@ async def test_a_stream_that_died_on_the_server_is_started_again(tmp_path: Path)
         assert made.simulator.requests[-1].body == {"id": 40}
 
 
-async def test_a_server_that_dies_and_returns(tmp_path: Path) -> None:
+async def test_server_restarted_during_a_recording(tmp_path: Path) -> None:
     async with rig(settings=WATCHFUL) as made:
         await record(made, tmp_path)
         port = made.simulator.port
@@ -79,7 +79,7 @@ async def test_a_server_that_dies_and_returns(tmp_path: Path) -> None:
             only((await made.client.stop_stream(0)).files)
 
 
-async def test_a_server_that_dies_for_good_leaves_a_whole_file(tmp_path: Path) -> None:
+async def test_server_that_dies_leaves_a_complete_file(tmp_path: Path) -> None:
     async with rig(ServerFaults(die_after=0.8)) as made:
         await record(made, tmp_path)
         await asyncio.sleep(0.8)
@@ -92,7 +92,7 @@ async def test_a_server_that_dies_for_good_leaves_a_whole_file(tmp_path: Path) -
         assert not made.client.ports.used
 
 
-async def test_another_camera_in_its_place_is_not_started_and_not_stopped(tmp_path: Path) -> None:
+async def test_other_camera_in_its_place_is_left_alone(tmp_path: Path) -> None:
     """The server lists a camera with the same key and another serial number during a recording."""
     recorded, other = (Camera(**device(0).model_dump(), serial=serial) for serial in ("A1", "B2"))
     async with rig(settings=WATCHFUL, cameras=(recorded,)) as made:

@@ -17,7 +17,7 @@ def bound(family: socket.AddressFamily, address: str) -> socket.socket:
     return sock
 
 
-def test_each_port_is_given_out_once_until_it_is_released() -> None:
+def test_take_gives_each_port_once() -> None:
     pool = PortPool(range(40001, 40004), rng=lambda: 0.0)
     assert [pool.take() for _ in range(3)] == [40001, 40002, 40003]
     assert pool.used == {40001, 40002, 40003}
@@ -28,13 +28,13 @@ def test_each_port_is_given_out_once_until_it_is_released() -> None:
     assert pool.take() == 40002
 
 
-def test_a_port_that_was_just_released_is_not_the_next_one() -> None:
+def test_released_port_is_not_the_next_one() -> None:
     pool = PortPool(range(40001, 40004), rng=lambda: 0.0)
     pool.release(pool.take())
     assert pool.take() == 40002
 
 
-def test_pools_begin_at_different_places() -> None:
+def test_pools_begin_at_different_ports() -> None:
     assert PortPool(rng=lambda: 0.999).take() == DEFAULT_PORTS[-1]
     assert len({PortPool().take() for _ in range(30)}) > 1
 
@@ -43,9 +43,7 @@ def test_pools_begin_at_different_places() -> None:
     ("family", "address"),
     [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::1")],
 )
-def test_a_port_that_another_program_is_bound_to_is_passed_over(
-    family: socket.AddressFamily, address: str
-) -> None:
+def test_port_bound_by_another_program_is_skipped(family: socket.AddressFamily, address: str) -> None:
     with bound(family, address) as sock:
         taken = sock.getsockname()[1]
         assert not is_free(taken)
@@ -55,6 +53,6 @@ def test_a_port_that_another_program_is_bound_to_is_passed_over(
 
 
 @pytest.mark.parametrize("ports", [[], [0], [65536]])
-def test_a_pool_needs_ports(ports: list[int]) -> None:
+def test_pool_with_invalid_ports(ports: list[int]) -> None:
     with pytest.raises(UsageError):
         PortPool(ports)

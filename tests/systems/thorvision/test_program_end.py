@@ -27,7 +27,7 @@ asyncio.run(main())
 @pytest.mark.parametrize(
     ("end", "code"), [("return", 0), ("raise SystemExit(3)", 3), ("raise KeyError('x')", 1)]
 )
-async def test_streams_and_recordings_are_stopped(tmp_path: Path, end: str, code: int) -> None:
+async def test_program_end_stops_streams_and_recordings(tmp_path: Path, end: str, code: int) -> None:
     async with rig() as made:
         program = _PROGRAM.format(
             port=made.simulator.port, ports=free_ports(20), directory=str(tmp_path / "out"), end=end
@@ -42,7 +42,7 @@ async def test_streams_and_recordings_are_stopped(tmp_path: Path, end: str, code
     assert (await verify_file(file)).verdict is Verdict.COMPLETE
 
 
-async def test_a_connection_is_closed_when_nothing_was_streamed(tmp_path: Path) -> None:
+async def test_program_end_closes_an_unused_connection(tmp_path: Path) -> None:
     async with rig() as made:
         source = _PROGRAM.replace("await client.start", "return\n    await client.start")
         program = source.format(port=made.simulator.port, ports=free_ports(20), directory="out", end="return")
@@ -50,7 +50,7 @@ async def test_a_connection_is_closed_when_nothing_was_streamed(tmp_path: Path) 
     assert (ran.code, ran.out, ran.err) == (0, "", "")
 
 
-async def test_a_task_that_stops_its_stream_itself_comes_first(tmp_path: Path) -> None:
+async def test_program_end_waits_for_a_task_that_stops_its_stream(tmp_path: Path) -> None:
     background = """
     async def record():
         try:

@@ -33,7 +33,7 @@ METADATA = struct.Struct("<QQIIIIQ")
 
 
 @given(st.lists(st.integers(0, 3 * len(PICTURE_BYTES) + 4)))
-def test_frames_are_told_apart_wherever_the_stream_is_cut(cuts: list[int]) -> None:
+def test_splitter_with_cuts_anywhere(cuts: list[int]) -> None:
     stream = b"junk" + PICTURE_BYTES * 3
     places = [0, *sorted(cuts), len(stream)]
     splitter = JpegSplitter()
@@ -41,7 +41,7 @@ def test_frames_are_told_apart_wherever_the_stream_is_cut(cuts: list[int]) -> No
     assert [frame for piece in pieces for frame in splitter.feed(piece)] == [PICTURE_BYTES] * 3
 
 
-def test_metadata_stands_right_after_the_start() -> None:
+def test_metadata_follows_the_start_marker() -> None:
     frame = with_metadata(PICTURE_BYTES, 45, Fraction(30))
     assert frame[:6] == bytes.fromhex("ffd8 ffef 002a")
     assert METADATA.unpack_from(frame, 6) == (1_500_000_000, 150_000_000, 45_000, 1, 1, 45, 0)
@@ -99,13 +99,13 @@ START = {"id": 0, "port": PORT, "capability": str(PICTURE)}
         ("/h265", START, 404),
     ],
 )
-async def test_commands_that_are_refused(path: str, body: Any, status: int) -> None:
+async def test_invalid_commands_are_refused(path: str, body: Any, status: int) -> None:
     async with ThorVisionSimulator([device(0)]) as simulator:
         assert (await ask(simulator, "POST", path, body))[0] == status
         assert not simulator.streams
 
 
-async def test_a_second_start_leaves_the_first(tmp_path: Path) -> None:
+async def test_second_start_leaves_the_first(tmp_path: Path) -> None:
     async with ThorVisionSimulator([device(0)]) as simulator:
         assert (await ask(simulator, "POST", "/jpeg", START))[0] == 200
         assert (await ask(simulator, "POST", "/jpeg", START | {"port": ANOTHER_PORT}))[0] == 200
@@ -113,7 +113,7 @@ async def test_a_second_start_leaves_the_first(tmp_path: Path) -> None:
         assert (await ask(simulator, "GET", "/"))[0] == 200
 
 
-async def test_a_port_that_is_taken_is_an_error_of_the_server() -> None:
+async def test_port_in_use_is_an_error_of_the_server() -> None:
     async with ThorVisionSimulator([device(0), device(1)]) as simulator:
         assert (await ask(simulator, "POST", "/jpeg", START))[0] == 200
         status, words = await ask(simulator, "POST", "/jpeg", START | {"id": 1})
@@ -121,7 +121,7 @@ async def test_a_port_that_is_taken_is_an_error_of_the_server() -> None:
         assert str(PORT).encode() in words
 
 
-async def test_a_port_that_another_simulator_is_about_to_bind_is_taken() -> None:
+async def test_port_claimed_by_another_simulator() -> None:
     port = free_ports(1)[0]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as claim:
         claim.bind(f"\0asynccam SRT port {port}")
@@ -131,7 +131,7 @@ async def test_a_port_that_another_simulator_is_about_to_bind_is_taken() -> None
     assert b"another simulator" in words
 
 
-async def test_cameras_come_and_go() -> None:
+async def test_plug_and_unplug() -> None:
     faults = ServerFaults(repeat_added=True)
     async with rig(faults) as made:
         await made.client.watch()
@@ -144,7 +144,7 @@ async def test_cameras_come_and_go() -> None:
         await eventually(lambda: made.simulator.listeners == 1)
 
 
-async def test_slow_and_wrong_answers() -> None:
+async def test_slow_and_invalid_responses() -> None:
     async with ThorVisionSimulator([device(0)], faults=ServerFaults(slow=0.3)) as simulator:
         client = ThorVisionClient("127.0.0.1", simulator.port, timeout=0.1)
         with pytest.raises(TimeoutError):
@@ -155,7 +155,7 @@ async def test_slow_and_wrong_answers() -> None:
         await client.cleanup()
 
 
-async def test_where_it_listens() -> None:
+async def test_address_and_port() -> None:
     async with ThorVisionSimulator() as simulator:
         assert simulator.address == f"thorvision://127.0.0.1:{simulator.port}"
         with pytest.raises(StateError):

@@ -42,7 +42,7 @@ async def record(made: Rig, directory: Path, *, seconds: float = 0.5) -> None:
     await asyncio.sleep(seconds)
 
 
-async def test_a_recording_says_what_is_on_the_disk(tmp_path: Path) -> None:
+async def test_recording_result_matches_the_files(tmp_path: Path) -> None:
     async with rig() as made:
         called = time.time()
         started = await made.client.start_stream_with_recording(
@@ -71,7 +71,7 @@ async def test_a_recording_says_what_is_on_the_disk(tmp_path: Path) -> None:
         assert made.simulator.requests[-1].at >= closed.at  # the file first, then the server
 
 
-async def test_files_are_split_and_the_oldest_recycled(tmp_path: Path) -> None:
+async def test_split_files_are_recycled(tmp_path: Path) -> None:
     async with rig() as made:
         await made.client.start_stream_with_recording(
             made.camera, PICTURE, output_dir=tmp_path, split_max_time_sec=1, split_max_files=2
@@ -84,7 +84,7 @@ async def test_files_are_split_and_the_oldest_recycled(tmp_path: Path) -> None:
     assert all(file.verdict is Verdict.COMPLETE for file in files)
 
 
-async def test_a_second_start_returns_the_first(tmp_path: Path) -> None:
+async def test_second_start_returns_the_first(tmp_path: Path) -> None:
     async with rig() as made:
         start = made.client.start_stream_with_recording
         first, second = await asyncio.gather(
@@ -94,7 +94,7 @@ async def test_a_second_start_returns_the_first(tmp_path: Path) -> None:
         assert made.posts() == ["/stop", "/jpeg"]
 
 
-async def test_a_stream_that_is_open_is_recorded_as_it_is(tmp_path: Path) -> None:
+async def test_open_stream_is_recorded(tmp_path: Path) -> None:
     async with rig() as made:
         opened = await made.client.open_stream(made.camera, PICTURE)
         started = await made.client.start_stream_with_recording(made.camera, PICTURE, output_dir=tmp_path)
@@ -102,7 +102,7 @@ async def test_a_stream_that_is_open_is_recorded_as_it_is(tmp_path: Path) -> Non
         assert made.posts() == ["/stop", "/jpeg"]
 
 
-async def test_another_picture_than_the_open_one_makes_a_new_stream(tmp_path: Path) -> None:
+async def test_other_capability_opens_a_new_stream(tmp_path: Path) -> None:
     async with rig() as made:
         await made.client.open_stream(made.camera, PICTURE)
         started = await made.client.start_stream_with_recording(made.camera, OTHER, output_dir=tmp_path)
@@ -110,7 +110,7 @@ async def test_another_picture_than_the_open_one_makes_a_new_stream(tmp_path: Pa
         assert made.simulator.streams[0].capability == OTHER
 
 
-async def test_a_stream_that_never_comes_is_no_recording(tmp_path: Path) -> None:
+async def test_start_without_a_stream_times_out(tmp_path: Path) -> None:
     settings = replace(QUICK, first_frame_timeout=0.4, attempts=2)
     async with rig(ServerFaults(never_stream=True), settings=settings) as made:
         with pytest.raises(TimeoutError, match=r"no frame arrived within 0\.4 s"):
@@ -123,14 +123,14 @@ async def test_a_stream_that_never_comes_is_no_recording(tmp_path: Path) -> None
             await made.client.stop_stream(0)
 
 
-async def test_a_stream_that_comes_late_is_waited_for(tmp_path: Path) -> None:
+async def test_start_waits_for_a_late_stream(tmp_path: Path) -> None:
     async with rig(ServerFaults(stream_after=0.7)) as made:
         started = await made.client.start_stream_with_recording(made.camera, PICTURE, output_dir=tmp_path)
         assert started.first_frame_at - started.commanded_at > 0.7
         assert len(made.ports()) == 1
 
 
-async def test_a_port_that_the_server_refuses_is_followed_by_another(tmp_path: Path) -> None:
+async def test_refused_port_is_followed_by_another(tmp_path: Path) -> None:
     ports = free_ports(4)
     pool = PortPool(ports, rng=lambda: 0.0)
     async with rig(ServerFaults(refused_ports=frozenset(ports[:2])), ports=pool) as made:
@@ -139,7 +139,7 @@ async def test_a_port_that_the_server_refuses_is_followed_by_another(tmp_path: P
         assert pool.used == {ports[2]}
 
 
-async def test_streams_share_no_port_and_take_none_that_is_bound_here(tmp_path: Path) -> None:
+async def test_streams_use_different_free_ports(tmp_path: Path) -> None:
     ports = free_ports(5)
     pool = PortPool(ports, rng=lambda: 0.0)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
@@ -155,14 +155,14 @@ async def test_streams_share_no_port_and_take_none_that_is_bound_here(tmp_path: 
     assert [one.files[0].verdict for one in stopped.values()] == [Verdict.COMPLETE] * 3
 
 
-async def test_no_port_left(tmp_path: Path) -> None:
+async def test_start_without_a_free_port(tmp_path: Path) -> None:
     async with rig(count=2, ports=PortPool(free_ports(1))) as made:
         await record(made, tmp_path, seconds=0)
         with pytest.raises(BusyError):
             await made.client.start_stream_with_recording(made.cameras[1], PICTURE, output_dir=tmp_path)
 
 
-async def test_a_recorder_that_fails_ends_the_servers_stream(tmp_path: Path) -> None:
+async def test_failed_recorder_stops_the_servers_stream(tmp_path: Path) -> None:
     async with rig() as made:
         await record(made, tmp_path)
         await eventually(lambda: made.of(RecorderProgress), timeout=3)
@@ -177,7 +177,7 @@ async def test_a_recorder_that_fails_ends_the_servers_stream(tmp_path: Path) -> 
         assert made.posts() == ["/stop", "/jpeg", "/stop"]
 
 
-async def test_after_a_recorder_failed_the_camera_records_again(tmp_path: Path) -> None:
+async def test_camera_records_again_after_a_failure(tmp_path: Path) -> None:
     async with rig() as made:
         await record(made, tmp_path, seconds=0.2)
         (pid,) = recorder_pids(tmp_path)
@@ -189,7 +189,7 @@ async def test_after_a_recorder_failed_the_camera_records_again(tmp_path: Path) 
         assert [file.verdict for file in stopped.files] == [Verdict.COMPLETE]
 
 
-async def test_a_server_that_refuses_the_stop_does_not_hurt_the_file(tmp_path: Path) -> None:
+async def test_stop_refused_leaves_a_complete_file(tmp_path: Path) -> None:
     async with rig(ServerFaults(refuse_stop=True)) as made:
         await record(made, tmp_path)
         stopped = await made.client.stop_stream(0)
@@ -197,7 +197,7 @@ async def test_a_server_that_refuses_the_stop_does_not_hurt_the_file(tmp_path: P
         assert stopped.files[0].verdict is Verdict.COMPLETE
 
 
-async def test_leaving_the_block_by_an_exception_finishes_the_files(tmp_path: Path) -> None:
+async def test_exception_in_the_block_finishes_the_files(tmp_path: Path) -> None:
     async def fail() -> None:
         async with rig() as made:
             await record(made, tmp_path)
@@ -209,7 +209,7 @@ async def test_leaving_the_block_by_an_exception_finishes_the_files(tmp_path: Pa
     assert (await verify_file(path)).verdict is Verdict.COMPLETE
 
 
-async def test_debugging_leaves_a_log_beside_the_files(tmp_path: Path) -> None:
+async def test_gstreamer_debug_writes_a_log(tmp_path: Path) -> None:
     async with rig() as made:
         started = await made.client.start_stream_with_recording(
             made.camera, PICTURE, output_dir=tmp_path, gstreamer_debug=True
@@ -219,16 +219,14 @@ async def test_debugging_leaves_a_log_beside_the_files(tmp_path: Path) -> None:
     assert "srtsrc" in log.read_text(errors="replace")
 
 
-async def test_a_camera_that_is_unplugged_cannot_be_started(tmp_path: Path) -> None:
+async def test_start_of_an_unplugged_camera(tmp_path: Path) -> None:
     async with rig() as made:
         await made.simulator.unplug(0)
         with pytest.raises(NotFoundError):
             await made.client.start_stream_with_recording(made.camera, PICTURE, output_dir=tmp_path)
 
 
-async def test_a_computer_that_cannot_record_is_found_out_before_the_server_is_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_local_errors_come_before_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig() as made:
         (tmp_path / "file").touch()
         with pytest.raises(StorageError, match="cannot make the directory"):
@@ -241,12 +239,12 @@ async def test_a_computer_that_cannot_record_is_found_out_before_the_server_is_a
 
 
 @pytest.mark.parametrize("wrong", [{"attempts": 0}, {"latency": -1}, {"first_frame_timeout": 0}])
-def test_settings_that_cannot_work(wrong: dict[str, Any]) -> None:
+def test_invalid_settings(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         replace(QUICK, **wrong)
 
 
-def test_what_files_are_called() -> None:
+def test_file_stem() -> None:
     at = time.mktime((2024, 5, 1, 9, 8, 7, 0, 0, -1))
     assert file_stem(Camera(id=2, name="HD Pro-C920 (é)/.."), at) == "2_HD_Pro_C920__é_____20240501_090807"
     assert file_stem(Camera(id=-1, name=""), at) == "-1__20240501_090807"

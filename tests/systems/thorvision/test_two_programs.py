@@ -12,7 +12,7 @@ from tests.support.waiting import eventually
 from tests.systems.thorvision.rig import PICTURE, rig
 
 
-async def test_who_takes_a_stream_over_is_told_and_who_does_not_is_not(
+async def test_takeover_is_reported_to_the_second_client_only(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with rig() as first:

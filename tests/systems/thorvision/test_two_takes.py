@@ -24,7 +24,7 @@ async def until_recording(directory: Path, process: asyncio.subprocess.Process) 
             await asyncio.sleep(0.05)
 
 
-async def test_the_first_gets_its_stream_back_when_the_second_has_ended(tmp_path: Path) -> None:
+async def test_first_take_gets_its_stream_back(tmp_path: Path) -> None:
     async with device_process("thorvision", tmp_path / "server") as server:
         camera = f"{server.address}/simulated-0"
         line = ("record", camera, "--start-in", 0.5, "--json", "--to")

@@ -101,7 +101,7 @@ class GdpFrameReader:
         kind, length = int.from_bytes(header[4:6]), int.from_bytes(header[6:10])
         if kind == _BUFFER:
             if self._size is None:
-                raise RecordingError("a frame came before its caps")
+                raise RecordingError("a frame arrived before its caps")
             if length != _stride(self._size[0]) * self._size[1]:
                 raise RecordingError(
                     f"a frame of {length} bytes is not {self._size[0]}x{self._size[1]} pixels"

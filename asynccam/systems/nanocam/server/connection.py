@@ -154,7 +154,7 @@ class ServerConnection:
             raise
         except builtins.TimeoutError:
             awaited = "rest of a request" if self._reader.incomplete else "request"
-            raise TimeoutError(f"no {awaited} came in time") from None
+            raise TimeoutError(f"no {awaited} arrived in time") from None
         if self._failure is not None:
             raise self._failure
         self._reader.eof()

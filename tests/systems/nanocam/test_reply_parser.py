@@ -15,7 +15,7 @@ from asynccam.systems.nanocam.protocol import (
 )
 from asynccam.systems.nanocam.reply_parser import (
     FileBegins,
-    FileChunk,
+    FileBytes,
     FileEnds,
     ReplyEvent,
     ReplyReader,
@@ -40,7 +40,7 @@ def received(
         for event in reader.feed(piece):
             if isinstance(event, FileBegins):
                 files.append(bytearray())
-            if isinstance(event, FileChunk):
+            if isinstance(event, FileBytes):
                 assert event.data
                 files[-1] += event.data
             else:
@@ -78,7 +78,7 @@ def test_a_video() -> None:
 
 
 @pytest.mark.parametrize("word", WORDS)
-def test_a_cut_at_every_place(word: bytes) -> None:
+def test_cut_at_every_position(word: bytes) -> None:
     files = [planted_in_comment(word), planted_in_comment(word + b"\xff\xd9" + word)]
     data = answer(files)
     for place in range(1, len(data)):
@@ -104,7 +104,7 @@ def test_every_word_planted_in_a_picture(picture: bytes) -> None:
         check([planted_in_comment(word + b"\xff\xd9" + word)] * 2, sizes=(1, 3, 1024))
 
 
-def test_a_thumbnail_with_its_own_end_and_a_word_behind_it() -> None:
+def test_thumbnail_with_its_own_end() -> None:
     inner = jpeg(9, side=16)
     whole = b"\xff\xd8" + comment(inner + b"MORE" + inner + b"QUIT") + PICTURE[2:]
     check([whole, whole])
@@ -198,7 +198,7 @@ PNG = b"\x89PNG\r\n\x1a\n" + b"no word in it"
         ([b"\xff\xd8\xff\0 no marker"], "jpg"),
     ],
 )
-def test_the_end_is_the_word_and_silence(files: list[bytes], suffix: str) -> None:
+def test_unknown_format_ends_at_word_and_silence(files: list[bytes], suffix: str) -> None:
     data = answer(files, suffix)
     for size in (1, 3, len(data)):
         reader = ReplyReader()
@@ -206,7 +206,7 @@ def test_the_end_is_the_word_and_silence(files: list[bytes], suffix: str) -> Non
         if not isinstance(events[-1], Finished):
             assert reader.ends_at_silence
             for event in reader.conclude():
-                if isinstance(event, FileChunk):
+                if isinstance(event, FileBytes):
                     found[-1] += event.data
                 events.append(event)
         assert isinstance(events[-1], Finished)
@@ -214,7 +214,7 @@ def test_the_end_is_the_word_and_silence(files: list[bytes], suffix: str) -> Non
         assert reader.between
 
 
-def test_a_word_is_no_end_while_more_comes() -> None:
+def test_word_is_not_an_end_while_more_follows() -> None:
     reader = ReplyReader()
     found, _ = received([answer([PNG + b"QUIT"], "png")], reader)
     assert reader.ends_at_silence
@@ -223,7 +223,7 @@ def test_a_word_is_no_end_while_more_comes() -> None:
     assert not reader.ends_at_silence
 
 
-def test_no_silence_makes_an_end_without_the_word() -> None:
+def test_silence_without_the_word_is_not_an_end() -> None:
     reader = ReplyReader()
     received([answer([PNG], "png")[:-1]], reader)
     assert not reader.ends_at_silence
@@ -233,14 +233,14 @@ def test_no_silence_makes_an_end_without_the_word() -> None:
     assert not reader.ends_at_silence
 
 
-def test_a_file_with_a_wrong_word_behind_it_is_not_over() -> None:
+def test_wrong_word_is_not_an_end() -> None:
     reader = ReplyReader()
     _, events = received([encode_names(["a.jpg", "b.jpg"]) + PICTURE + b"QUIT"], reader)
     assert not any(isinstance(one, FileEnds) for one in events)
     assert not reader.ends_at_silence
 
 
-def test_bulk_is_what_certainly_belongs_to_a_video() -> None:
+def test_bulk_of_a_video() -> None:
     video = mp4()
     data = answer([video], "mp4")
     ((_, start, end),) = [one for one in boxes(video) if one[0] == b"mdat"]
@@ -256,14 +256,14 @@ def test_bulk_is_what_certainly_belongs_to_a_video() -> None:
     assert found[0] == video[: start + 40]
 
 
-def test_a_picture_without_its_end_is_no_picture() -> None:
+def test_picture_without_an_end() -> None:
     reader = ReplyReader()
     _, events = received([answer([PICTURE[:-40], PICTURE])], reader)
     assert not any(isinstance(one, FileEnds) for one in events)
     assert not reader.ends_at_silence
 
 
-def test_noise_where_names_end() -> None:
+def test_noise_after_the_names() -> None:
     for last in range(1, 5):
         reader = ReplyReader()
         reader.feed(encode_names(["a.jpg"])[:-last])

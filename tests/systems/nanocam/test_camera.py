@@ -51,7 +51,7 @@ async def rig(**options: Any) -> AsyncIterator[tuple[MediaServer, NanocamCamera]
             await camera.aclose()
 
 
-async def test_who_it_is_and_how(tmp_path: Path) -> None:
+async def test_info_and_status(tmp_path: Path) -> None:
     async with rig() as (server, camera):
         assert camera.id == camera.info.address == f"nanocam://127.0.0.1:{server.port}"
         assert camera.info.system == "nanocam"
@@ -67,12 +67,12 @@ async def test_who_it_is_and_how(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("address", ["multicam://127.0.0.1", "nanocam://127.0.0.1/camera", "127.0.0.1"])
-async def test_addresses_that_are_none(address: str) -> None:
+async def test_connect_with_wrong_address(address: str) -> None:
     with pytest.raises(AddressError):
         await NanocamCamera.connect(address)
 
 
-async def test_a_snapshot_is_a_picture(tmp_path: Path) -> None:
+async def test_snapshot(tmp_path: Path) -> None:
     async with rig() as (_, camera):
         file = await camera.feature(Snapshot).snapshot(tmp_path / "new")
     assert file.path.parent == tmp_path / "new"
@@ -101,7 +101,7 @@ async def record(camera: NanocamCamera, directory: Path) -> Path:
     return path
 
 
-async def test_a_foreign_sender_at_the_same_address_spoils_nothing(tmp_path: Path) -> None:
+async def test_other_sender_at_the_same_address(tmp_path: Path) -> None:
     async with rig() as (_, camera):
         port = camera.ports.preferred
         pay = [
@@ -148,7 +148,7 @@ async def sizes(path: Path) -> set[tuple[int, int]]:
     return {(int(row[0]), int(row[1])) for row in rows}
 
 
-async def test_a_recording_begins_ends_and_is_whole(tmp_path: Path) -> None:
+async def test_recording_is_complete(tmp_path: Path) -> None:
     async with rig() as (server, camera):
         path = await record(camera, tmp_path)
         assert (await camera.status()).state is CameraState.READY
@@ -173,7 +173,7 @@ async def test_a_server_with_an_ipv6_address(tmp_path: Path) -> None:
         await camera.aclose()
 
 
-async def test_what_cannot_be_done_meanwhile(tmp_path: Path) -> None:
+async def test_calls_out_of_order(tmp_path: Path) -> None:
     async with rig() as (server, camera):
         recorder = camera.feature(Record)
         armed = await recorder.arm(RecordPlan(tmp_path, timeout=30))
@@ -193,7 +193,7 @@ async def test_what_cannot_be_done_meanwhile(tmp_path: Path) -> None:
         await eventually(lambda: server.connections == 0, 30)
 
 
-async def test_a_server_that_streams_to_somebody_else(tmp_path: Path) -> None:
+async def test_server_that_streams_to_another_client(tmp_path: Path) -> None:
     async with rig() as (server, camera):
         other = NanocamCamera("127.0.0.1", server.port, ports=camera.ports, **SIZE)
         assert set(await other.feature(Stream).stream_urls()) == {"udp"}
@@ -209,7 +209,7 @@ async def test_a_server_that_streams_to_somebody_else(tmp_path: Path) -> None:
         await other.aclose()
 
 
-async def test_a_player_finds_the_stream(tmp_path: Path) -> None:
+async def test_stream_urls_for_a_player(tmp_path: Path) -> None:
     path = tmp_path / "played.h264"
     async with rig() as (server, camera):
         url = (await camera.feature(Stream).stream_urls())["udp"]
@@ -223,7 +223,7 @@ async def test_a_player_finds_the_stream(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("token", [None, "wrong"])
-async def test_a_server_that_wants_a_token(tmp_path: Path, token: str | None) -> None:
+async def test_server_that_requires_a_token(tmp_path: Path, token: str | None) -> None:
     server = {"policy": ServerPolicy(token="right")}
     async with rig(server=server, token=token) as (_, camera):
         with pytest.raises(AuthenticationError):
@@ -247,7 +247,7 @@ async def test_a_server_that_refuses(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_server_that_goes_away_leaves_what_there_is(tmp_path: Path) -> None:
+async def test_server_that_stops_leaves_a_file(tmp_path: Path) -> None:
     async with rig() as (server, camera):
         armed = await camera.feature(Record).arm(RecordPlan(tmp_path, timeout=30))
         armed.release(None)
@@ -260,7 +260,7 @@ async def test_a_server_that_goes_away_leaves_what_there_is(tmp_path: Path) -> N
         assert (await verify_file(file.path)).frames
 
 
-async def test_cancelled_anywhere_a_start_leaves_nothing(tmp_path: Path) -> None:
+async def test_start_cancelled_at_each_await(tmp_path: Path) -> None:
     async with rig() as (server, camera):
 
         async def start() -> None:

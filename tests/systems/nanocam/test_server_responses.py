@@ -65,7 +65,7 @@ async def test_files_with_every_delimiter_in_them(
     assert not line.delivering
 
 
-async def test_the_words(pair: tuple[socket.socket, socket.socket]) -> None:
+async def test_words_and_frames(pair: tuple[socket.socket, socket.socket]) -> None:
     line = ResponseWriter(pair[0], "a client", 20)
     original, ours = Responder(line, framed=False), Responder(line, framed=True)
     for answers in (original, ours):
@@ -79,7 +79,7 @@ async def test_the_words(pair: tuple[socket.socket, socket.socket]) -> None:
     assert await read(pair[1], len(expected)) == expected
 
 
-async def test_who_does_not_read_is_given_up(
+async def test_client_that_does_not_read_times_out(
     pair: tuple[socket.socket, socket.socket], tmp_path: Path
 ) -> None:
     path = tmp_path / "large.mp4"
@@ -92,9 +92,7 @@ async def test_who_does_not_read_is_given_up(
         await line.send(b"OK")
 
 
-async def test_who_reads_slowly_gets_everything(
-    pair: tuple[socket.socket, socket.socket], tmp_path: Path
-) -> None:
+async def test_slow_client_gets_everything(pair: tuple[socket.socket, socket.socket], tmp_path: Path) -> None:
     path = tmp_path / "large.mp4"
     path.touch()
     os.truncate(path, LARGE)
@@ -107,7 +105,7 @@ async def test_who_reads_slowly_gets_everything(
     await asyncio.gather(delivering, saying)
 
 
-async def test_who_leaves_and_what_cannot_be_read(
+async def test_disconnect_and_unreadable_file(
     pair: tuple[socket.socket, socket.socket], tmp_path: Path
 ) -> None:
     line = ResponseWriter(pair[0], "a client", 20)

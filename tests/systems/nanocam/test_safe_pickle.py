@@ -50,13 +50,13 @@ def test_lists_of_every_protocol_cut_anywhere(protocol: int) -> None:
         assert rest == b"DONE"
 
 
-def test_python_2_wrote_its_strings_in_three_ways() -> None:
+def test_strings_of_python_2() -> None:
     assert read(b"\x80\x02]q\x00(U\x05a.jpgT\x05\0\0\0b.jpge.") == ["a.jpg", "b.jpg"]
     assert read(b"(lp0\nS'it\\'s\\x20\\\\a.jpg'\np1\naS\"b.jpg\"\na.") == ["it's \\a.jpg", "b.jpg"]
     assert read(b"(lp0\nVb\\u00e4.jpg\np1\nag1\na.") == ["bä.jpg", "bä.jpg"]
 
 
-def test_what_it_writes_python_reads() -> None:
+def test_written_names_can_be_unpickled() -> None:
     assert pickle.loads(write_names(NAMES)) == NAMES
     assert read(write_names(NAMES)) == NAMES
     assert read(write_names([])) == []
@@ -129,7 +129,7 @@ def test_every_other_opcode_is_refused_by_name(opcode: pickletools.OpcodeInfo) -
         reader.feed(b"\x80\x02](" + opcode.code.encode("latin-1"))
 
 
-def test_bytes_that_are_no_opcode_at_all() -> None:
+def test_unknown_opcode_is_refused() -> None:
     with pytest.raises(RemoteProtocolError, match="unknown opcode"):
         PickleReader().feed(b"\x80\x02]\xff")
 
@@ -168,14 +168,14 @@ def test_bytes_that_are_no_opcode_at_all() -> None:
         b"\x80\x02]V\\ud800\na.",
     ],
 )
-def test_nonsense_is_refused(data: bytes) -> None:
+def test_invalid_pickles_are_refused(data: bytes) -> None:
     for pieces in ([data], [data[place : place + 1] for place in range(len(data))]):
         reader = PickleReader()
         with pytest.raises(RemoteProtocolError):
             fed(reader, pieces)
 
 
-def test_an_end_too_early_is_no_list() -> None:
+def test_incomplete_pickle_is_not_a_list() -> None:
     data = pickle.dumps(NAMES, 2)
     for place in range(len(data)):
         reader = PickleReader()
@@ -191,12 +191,12 @@ def test_an_end_too_early_is_no_list() -> None:
         b"\x80\x04]\x8d\xff\xff\xff\xff\xff\xff\xff\x7f",
     ],
 )
-def test_a_length_beyond_the_limit_is_refused_before_it_comes(data: bytes) -> None:
+def test_length_beyond_the_limit_is_refused_at_once(data: bytes) -> None:
     with pytest.raises(RemoteProtocolError, match=f"longer than {MAX_PICKLE} bytes"):
         PickleReader().feed(data)
 
 
-def test_a_line_without_end_is_refused() -> None:
+def test_line_without_end_is_refused() -> None:
     reader = PickleReader()
     reader.feed(b"(lV")
     with pytest.raises(RemoteProtocolError, match=f"longer than {MAX_PICKLE} bytes"):
@@ -226,7 +226,7 @@ def test_noise_is_a_list_or_refused(data: bytes) -> None:
 
 
 @given(st.data())
-def test_a_changed_byte_is_a_list_or_refused(data: st.DataObject) -> None:
+def test_changed_byte_is_a_list_or_refused(data: st.DataObject) -> None:
     good = bytearray(pickle.dumps([*NAMES, *INTEGERS], data.draw(st.integers(0, 5))))
     good[data.draw(st.integers(0, len(good) - 1))] = data.draw(st.integers(0, 255))
     reader = PickleReader()

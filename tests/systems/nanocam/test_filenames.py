@@ -15,7 +15,7 @@ from asynccam.systems.nanocam.protocol import (
 )
 
 
-def test_a_stamp_is_the_makers_as_their_client_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timestamp_as_the_makers_client(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "America/New_York")
     time.tzset()
     try:
@@ -27,7 +27,7 @@ def test_a_stamp_is_the_makers_as_their_client_keeps_it(monkeypatch: pytest.Monk
     assert safe_name(f"{timestamp(0)}.jpg") == f"{timestamp(0)}.jpg"
 
 
-def test_a_name_is_given_once(tmp_path: Path) -> None:
+def test_reserve_gives_a_name_once(tmp_path: Path) -> None:
     taken = [reserve(tmp_path, "a", ".mp4").name for _ in range(3)]
     assert taken == ["a.mp4", "a-1.mp4", "a-2.mp4"]
     (tmp_path / "a-3.mp4").symlink_to("nowhere")
@@ -36,7 +36,7 @@ def test_a_name_is_given_once(tmp_path: Path) -> None:
         reserve(tmp_path / "missing", "a", ".mp4")
 
 
-def test_a_name_goes_back_only_while_the_file_is_empty(tmp_path: Path) -> None:
+def test_drop_empty_keeps_a_written_file(tmp_path: Path) -> None:
     path = reserve(tmp_path, "a", ".mp4")
     drop_empty(path)
     drop_empty(path)
@@ -55,7 +55,7 @@ def other_file_system() -> Path:
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
-def test_a_finished_file_moves_and_takes_nobodys_place(tmp_path: Path, *, elsewhere: bool) -> None:
+def test_publish_never_overwrites(tmp_path: Path, *, elsewhere: bool) -> None:
     parent = other_file_system() if elsewhere else tmp_path
     work = parent / f"work-{tmp_path.name}-{time.monotonic_ns()}"
     work.mkdir()
@@ -71,7 +71,7 @@ def test_a_finished_file_moves_and_takes_nobodys_place(tmp_path: Path, *, elsewh
         shutil.rmtree(work)
 
 
-def test_a_file_that_cannot_be_copied_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_publish_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     media = tmp_path / "media"
     media.mkdir()
     work = other_file_system() / f"asynccam-{tmp_path.name}-{time.monotonic_ns()}.jpg"

@@ -35,7 +35,7 @@ async def rig(**options: Any) -> AsyncIterator[tuple[OriginalServer, NanocamCame
             await camera.aclose()
 
 
-async def test_a_recording_is_stopped_before_its_time(tmp_path: Path) -> None:
+async def test_recording_stopped_before_its_time(tmp_path: Path) -> None:
     async with rig() as (server, camera):
         recorder = camera.feature(Record)
         armed = await recorder.arm(RecordPlan(tmp_path, duration=60, timeout=30))
@@ -55,7 +55,7 @@ async def test_a_recording_is_stopped_before_its_time(tmp_path: Path) -> None:
         assert (await verify_file(file.path)).verdict is Verdict.COMPLETE
 
 
-async def test_a_start_that_is_given_up_ends_the_stream(tmp_path: Path) -> None:
+async def test_cancelled_start_ends_the_stream(tmp_path: Path) -> None:
     async with rig() as (server, camera):
         armed = await camera.feature(Record).arm(RecordPlan(tmp_path, timeout=30))
         armed.release(None)
@@ -65,7 +65,7 @@ async def test_a_start_that_is_given_up_ends_the_stream(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_an_armed_start_asks_for_nothing(tmp_path: Path) -> None:
+async def test_armed_start_sends_no_request(tmp_path: Path) -> None:
     async with rig() as (server, camera):
         armed = await camera.feature(Record).arm(RecordPlan(tmp_path, timeout=30))
         await armed.aclose()
@@ -73,7 +73,7 @@ async def test_an_armed_start_asks_for_nothing(tmp_path: Path) -> None:
         assert server.heard == [b"GOODBYE"]
 
 
-async def test_a_port_that_is_taken_here(tmp_path: Path) -> None:
+async def test_port_in_use_here(tmp_path: Path) -> None:
     async with rig() as (server, camera):
         held = RtpPort(camera.ports.preferred)
         try:
@@ -87,7 +87,7 @@ async def test_a_port_that_is_taken_here(tmp_path: Path) -> None:
         await eventually(lambda: not server.streaming, 30)
 
 
-async def test_a_stream_of_somebody_else(tmp_path: Path) -> None:
+async def test_stream_of_another_client(tmp_path: Path) -> None:
     async with rig() as (server, camera):
         server.begin_stream(60)
         with pytest.raises(BusyError):

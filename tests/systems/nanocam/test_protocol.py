@@ -34,7 +34,7 @@ from asynccam.systems.nanocam.protocol import (
     encode_request,
     local_name,
 )
-from asynccam.systems.nanocam.reply_parser import FileBegins, FileChunk, FileEnds, ReplyEvent, ReplyReader
+from asynccam.systems.nanocam.reply_parser import FileBegins, FileBytes, FileEnds, ReplyEvent, ReplyReader
 from tests.support.cuts import every_cut
 
 IMAGE = (
@@ -67,24 +67,24 @@ def asked(pieces: list[bytes]) -> list[RequestEvent]:
 
 
 @pytest.mark.parametrize(("data", "event"), KNOWN, ids=[type(event).__name__ for _, event in KNOWN])
-def test_each_cut_anywhere(data: bytes, event: RequestEvent) -> None:
+def test_requests_cut_anywhere(data: bytes, event: RequestEvent) -> None:
     for pieces in every_cut(data):
         assert asked(pieces) == [event]
 
 
 @pytest.mark.parametrize("between", [b"", b"\n", b" \r\n\0"])
-def test_all_behind_one_another(between: bytes) -> None:
+def test_requests_in_one_piece(between: bytes) -> None:
     data = between.join(data for data, _ in KNOWN) + between
     for pieces in every_cut(data):
         assert asked(pieces) == [event for _, event in KNOWN]
 
 
-def test_a_request_longer_than_the_original_reads() -> None:
+def test_request_longer_than_the_original_reads() -> None:
     fields = {**json.loads(IMAGE[0]), "comment": "x" * 5000}
     assert asked([json.dumps(fields).encode()]) == [IMAGE[1]]
 
 
-def test_a_request_beyond_the_cap() -> None:
+def test_request_beyond_the_limit() -> None:
     reader = RequestReader(max_size=1000)
     assert reader.feed(b'{"type": "' + b"x" * 900) == []
     assert reader.incomplete
@@ -97,7 +97,7 @@ def test_a_request_beyond_the_cap() -> None:
 @pytest.mark.parametrize(
     "data", [b"HELLO", b"GOODBYf", b"[]", b'"a"', b"OH", b"\xff", b"}", b"{]", b'{"a": }', b"{\xff}"]
 )
-def test_what_is_no_request(data: bytes) -> None:
+def test_other_data_is_refused(data: bytes) -> None:
     for last in (data[-1:], data):
         reader = RequestReader(peer="somebody")
         with pytest.raises(RemoteProtocolError, match="somebody"):
@@ -116,7 +116,7 @@ def test_deep_nesting_is_refused() -> None:
 
 
 @pytest.mark.parametrize("place", [1, 5, len(IMAGE[0]) - 1])
-def test_an_end_within_a_request(place: int) -> None:
+def test_end_inside_a_request(place: int) -> None:
     reader = RequestReader()
     reader.feed(IMAGE[0][:place])
     with pytest.raises(RemoteProtocolError, match=f"left after {place} bytes"):
@@ -155,7 +155,7 @@ GOOD: dict[str, Any] = json.loads(IMAGE[0])
     ],
     ids=repr,
 )
-def test_wrong_fields_are_told_and_not_carried_out(change: dict[str, Any]) -> None:
+def test_invalid_fields_give_a_bad_request(change: dict[str, Any]) -> None:
     fields = {**GOOD, **change}
     (event,) = asked([json.dumps(fields).encode()])
     assert isinstance(event, BadRequest)
@@ -167,7 +167,7 @@ def test_wrong_fields_are_told_and_not_carried_out(change: dict[str, Any]) -> No
             assert event.extension == ExtensionOptions(), "whoever can be told is told"
 
 
-def test_missing_fields_and_what_follows() -> None:
+def test_missing_fields_and_the_next_request() -> None:
     for name in GOOD:
         fields = {key: value for key, value in GOOD.items() if key != name}
         found = asked([json.dumps(fields).encode() + KILL[0]])
@@ -178,7 +178,7 @@ def test_missing_fields_and_what_follows() -> None:
 
 
 @given(st.binary(max_size=100))
-def test_noise(data: bytes) -> None:
+def test_random_requests(data: bytes) -> None:
     reader = RequestReader()
     try:
         reader.feed(data)
@@ -207,7 +207,7 @@ whole = st.integers(1, 10**6).map(float)
         st.builds(ResetTimerRequest, st.floats(0.01, 99), ours.filter(bool)),
     )
 )
-def test_what_is_written_is_read(request: Request) -> None:
+def test_encoded_requests_are_parsed(request: Request) -> None:
     data = encode_request(request)
     assert len(data) <= ORIGINAL_REQUEST
     assert asked([data]) == [request]
@@ -246,19 +246,19 @@ def test_what_is_written_is_read(request: Request) -> None:
         lambda: encode_request(KillRequest(ExtensionOptions("x" * 1100))),
     ],
 )
-def test_what_an_original_would_die_of_cannot_be_written(make: Any) -> None:
+def test_encode_refuses_what_crashes_an_original(make: Any) -> None:
     with pytest.raises(UsageError):
         make()
 
 
-def test_a_token_is_not_shown() -> None:
+def test_token_is_not_in_the_repr() -> None:
     assert "secret" not in repr(KillRequest(ExtensionOptions("secret")))
 
 
 # -- answers in frames ------------------------------------------------------------------------------
 
 
-def test_frames_cut_anywhere() -> None:
+def test_framed_responses_cut_anywhere() -> None:
     answers: list[FramedResponse] = [Busy(), Ok(), Refused("token", "no")]
     files = {"a.jpg": b"MORE", "../b.jpg": b"", "c": b"\0\0\0\1{"}
     listed = FileListing(tuple(FileEntry(name, len(data)) for name, data in files.items()))
@@ -273,7 +273,7 @@ def test_frames_cut_anywhere() -> None:
             for event in reader.feed(piece):
                 if isinstance(event, FileBegins):
                     found.append(b"")
-                if isinstance(event, FileChunk):
+                if isinstance(event, FileBytes):
                     found[-1] += event.data
                 else:
                     events.append(event)
@@ -284,13 +284,13 @@ def test_frames_cut_anywhere() -> None:
         assert reader.between
 
 
-def test_bulk_of_a_file_with_a_size() -> None:
+def test_bulk_of_a_sized_file() -> None:
     reader = ReplyReader()
     reader.feed(encode_framed(FileListing((FileEntry("a", 100),))) + b"x" * 10)
     assert reader.bulk == 90
     reader.skip(89)
     assert [type(one) for one in reader.feed(b"x" + encode_framed(Finished()))] == [
-        FileChunk,
+        FileBytes,
         FileEnds,
         Finished,
     ]
@@ -320,7 +320,7 @@ def test_bulk_of_a_file_with_a_size() -> None:
         b'{"answer": "files", "files": [' + b",".join([b'{"name":"","size":0}'] * 10_001) + b"]}",
     ],
 )
-def test_frames_that_make_no_sense(document: bytes) -> None:
+def test_invalid_framed_responses(document: bytes) -> None:
     reader = ReplyReader(peer="somebody")
     with pytest.raises(RemoteProtocolError, match="somebody"):
         reader.feed(encode_frame(document))
@@ -328,25 +328,25 @@ def test_frames_that_make_no_sense(document: bytes) -> None:
         reader.conclude()
 
 
-def test_a_frame_too_long_is_refused_by_its_length() -> None:
+def test_too_long_frame_is_refused() -> None:
     with pytest.raises(RemoteProtocolError, match="announced"):
         ReplyReader().feed(b"\x00\x7f")
 
 
 @pytest.mark.parametrize("data", [b"HTTP/1.1", b"\xff", b"BUSz", b"o", b"DONE", b"QUIT"])
-def test_answers_that_are_none(data: bytes) -> None:
+def test_invalid_responses(data: bytes) -> None:
     reader = ReplyReader(peer="somebody")
     with pytest.raises(RemoteProtocolError, match="somebody answered"):
         reader.feed(data)
 
 
-def test_a_size_is_told_in_frames() -> None:
+def test_framed_listing_needs_sizes() -> None:
     with pytest.raises(UsageError):
         encode_framed(FileListing((FileEntry("a"),)))
 
 
 @given(st.binary(max_size=60), st.sampled_from([b"", b"\0", b"\x80\x02](", b"BUSY", b"OK"]))
-def test_noise_from_a_server(data: bytes, start: bytes) -> None:
+def test_random_responses(data: bytes, start: bytes) -> None:
     reader = ReplyReader()
     try:
         reader.feed(start + data)
@@ -370,5 +370,5 @@ def test_noise_from_a_server(data: bytes, start: bytes) -> None:
         ("-rf", "_rf"),
     ],
 )
-def test_names_stay_in_the_folder(name: str, local: str) -> None:
+def test_local_name_stays_in_the_directory(name: str, local: str) -> None:
     assert local_name(name) == local
