@@ -27,11 +27,9 @@ from asynccam.errors import (
 )
 from asynccam.model.address import Address
 from asynccam.model.camera import Camera
-from asynccam.model.coverage import EarlyEnd
 from asynccam.model.features import (
     FeatureKey,
     Record,
-    RecordingGap,
     RecordPlan,
     Snapshot,
     StartReport,
@@ -89,11 +87,7 @@ _UNLIMITED: Final = 86_400.0
 
 
 class MediaPorts:
-    """UDP ports for streams of several cameras: 5004, the maker's, while it is free, then any free one.
-
-    Args:
-        preferred: The port to bind first, to which servers of the maker send.
-    """
+    """UDP ports for streams of several cameras: ``preferred``, to which the maker's servers send, or any."""
 
     def __init__(self, preferred: int = MEDIA_PORT) -> None:
         self.preferred = preferred
@@ -119,6 +113,8 @@ class NanocamCamera(Camera):
 
     Its features are `Snapshot`, `Record`, on this computer, and `Stream`.
 
+    All arguments are attributes that may be changed between requests.
+
     Args:
         host: Server.
         port: TCP port for messages.
@@ -132,9 +128,6 @@ class NanocamCamera(Camera):
     Raises:
         AddressError: The port is not valid.
         UsageError: The token is empty, or not printable text.
-
-    Attributes:
-        host, port, token, width, height, override, ports, timeouts: As given.
     """
 
     def __init__(
@@ -166,11 +159,7 @@ class NanocamCamera(Camera):
 
     @classmethod
     async def connect(cls, address: Address | str, **options: Any) -> "NanocamCamera":
-        """Check that a server answers at an address.
-
-        Args:
-            address: `Address` or ``nanocam://HOST[:PORT]``.
-            options: As for the class.
+        """Check that a server answers at ``nanocam://HOST[:PORT]``; options as for the class.
 
         Raises:
             AddressError: Not an address of this system.
@@ -279,7 +268,8 @@ class NanocamRecord:
     @property
     def state(self) -> RecorderState | None:
         """Return the recorder's state, or None."""
-        return None if self._capture is None else self._capture.state
+        recorder = None if self._capture is None else self._capture.recorder
+        return None if recorder is None else recorder.state
 
     @property
     def active(self) -> bool:
@@ -352,7 +342,7 @@ class NanocamRecord:
         async with deadline(timeout, f"end of the recording of {self._camera.id}"):
             verdicts = await capture.stop()
         at, bound = capture.first_frame or (None, None)
-        if not verdicts:
+        if capture.recorder is None or not verdicts:
             raise RecordingError(f"{self._camera.id}: no file was written")
         return StopReport(
             commanded_at=commanded_at,
@@ -362,8 +352,8 @@ class NanocamRecord:
             first_frame_at=at,
             first_frame_bound=bound,
             frame_drift=capture.drift,
-            gaps=capture.gaps,
-            ended_early=capture.ended_early,
+            gaps=recording_gaps(capture.recorder.gaps, "no frame arrived"),
+            ended_early=capture.recorder.ended_early,
             contradictions=capture.contradictions,
         )
 
@@ -384,6 +374,7 @@ class _StreamCapture:
     """One stream of a server: its UDP port, the session, and the recorder, if it is recorded.
 
     Attributes:
+        recorder: Recorder of the stream, or None.
         contradictions: Evidence on the first frame that excludes other evidence, in words.
         trouble: Description of what went wrong, or ``""``.
     """
@@ -399,7 +390,7 @@ class _StreamCapture:
         self._seconds = min(
             _STREAM_SECONDS, _STREAM_SECONDS if duration is None else duration + _SPARE_SECONDS
         )
-        self._recorder: Recorder | None = None
+        self.recorder: Recorder | None = None
         self._first: asyncio.Task[float] | None = None
         self._scope = TaskScope(f"stream of {camera.id}", on_failure=self._task_failed)
         self._streaming = False
@@ -411,26 +402,11 @@ class _StreamCapture:
         return self._held.port
 
     @property
-    def state(self) -> RecorderState | None:
-        """Return the recorder's state, or None without one."""
-        return None if self._recorder is None else self._recorder.state
-
-    @property
-    def gaps(self) -> tuple[RecordingGap, ...]:
-        """Return the times without frames."""
-        return recording_gaps(() if self._recorder is None else self._recorder.gaps, "no frame arrived")
-
-    @property
     def drift(self) -> float:
         """Return by how many seconds per second the stream's clock may drift: 0 if it is this computer's."""
-        stream = None if self._recorder is None else self._recorder.rtp
+        stream = None if self.recorder is None else self.recorder.rtp
         local = stream is not None and stream.sender is not None and is_local_address(stream.sender.address)
         return 0.0 if local else DRIFT_LIMIT
-
-    @property
-    def ended_early(self) -> EarlyEnd | None:
-        """Return the early end of the video, or None."""
-        return None if self._recorder is None else self._recorder.ended_early
 
     @property
     def first_frame(self) -> tuple[float, float] | None:
@@ -439,7 +415,7 @@ class _StreamCapture:
         The more frames and sender reports have arrived, the smaller the bound, see `RtpTimes`. Contradicting
         evidence is in `contradictions`, and the bound covers all of it.
         """
-        stream = None if self._recorder is None else self._recorder.rtp
+        stream = None if self.recorder is None else self.recorder.rtp
         if stream is None or stream.sender is None:
             return None
         clock = WALL_CLOCK.at(0.0) if is_local_address(stream.sender.address) else None
@@ -478,10 +454,10 @@ class _StreamCapture:
         tools = await find_installation()
         plan = await on_disk(pipeline.plan, tools.elements)
         await find_installation(plan.graph.factories)
-        self._recorder = Recorder(pipeline, name=self._camera.id)
+        self.recorder = Recorder(pipeline, name=self._camera.id)
         await self._session.connect()
-        self._first = self._scope.spawn(self._recorder.start(timeout=_UNLIMITED), name="first frame")
-        listening = self._scope.spawn(self._recorder.listening(), name="listening")
+        self._first = self._scope.spawn(self.recorder.start(timeout=_UNLIMITED), name="first frame")
+        listening = self._scope.spawn(self.recorder.listening(), name="listening")
         await asyncio.wait(
             {self._first, listening}, timeout=_LISTEN_SECONDS, return_when=asyncio.FIRST_COMPLETED
         )
@@ -541,22 +517,22 @@ class _StreamCapture:
     async def stop(self) -> tuple[FileVerdict, ...]:
         """Finish the file, then stop the server's stream; harmless when called twice."""
         try:
-            if self._recorder is None:
+            if self.recorder is None:
                 return ()
             if self._first is None or not self._first.done():
                 await self._scope.aclose()
-            await self._recorder.aclose()
+            await self.recorder.aclose()
             remarks = []
-            if self._recorder.error is not None:
-                remarks.append(f"ended early: {self._recorder.error}")
-            elif self._recorder.ended_early is not None:
-                remarks.append(f"ended early: {self._recorder.ended_early.reason}")
+            if self.recorder.error is not None:
+                remarks.append(f"ended early: {self.recorder.error}")
+            elif self.recorder.ended_early is not None:
+                remarks.append(f"ended early: {self.recorder.ended_early.reason}")
             elif self.trouble:
                 remarks.append(self.trouble)
-            if self._recorder.rtp is not None and self._recorder.rtp.trouble:
-                remarks.append(self._recorder.rtp.trouble)
+            if self.recorder.rtp is not None and self.recorder.rtp.trouble:
+                remarks.append(self.recorder.rtp.trouble)
             self.trouble = "; ".join(remarks)
-            return self._recorder.verdicts
+            return self.recorder.verdicts
         finally:
             await finish(self._release())
 

@@ -250,17 +250,11 @@ class MediaClient:
     ) -> tuple[FileVerdict, ...]:
         """Receive a stream into an HLS playlist; returns when it is over.
 
-        Args:
-            duration: Seconds, from the first frame.
-            hls_root: URL of the segments' directory, such as ``http://localhost/``.
-            hls_playloc: Path of the playlist, such as ``/var/www/public/stream0.m3u8``.
-            hls_loc: Path of the segments, such as ``/var/www/public/fragment%05d.ts``.
-            width: As of `image_request`.
-            height: As of `image_request`.
-            override: As of `image_request`.
-            hls_len: Number of segments in the playlist, 0 for all.
-            hls_maxfiles: Number of segments to keep, 0 for all.
-            hls_duration: Seconds of a segment.
+        ``duration`` is in seconds from the first frame. ``hls_root`` is the URL of the segments' directory,
+        such as ``http://localhost/``; ``hls_playloc`` the path of the playlist, such as
+        ``/var/www/public/stream0.m3u8``; ``hls_loc`` that of the segments, such as
+        ``/var/www/public/fragment%05d.ts``. The playlist has ``hls_len`` segments of ``hls_duration``
+        seconds, and ``hls_maxfiles`` are kept; 0 is all. Other arguments as of `image_request`.
 
         Returns:
             The verdict on each segment that is left at the end.

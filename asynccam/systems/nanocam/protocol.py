@@ -70,13 +70,9 @@ class ExtensionOptions:
 
 @dataclass(frozen=True, slots=True)
 class ImageRequest:
-    """Request for pictures as files.
+    """Request for pictures as files, one every ``interval`` seconds.
 
-    Attributes:
-        frames: Number of pictures.
-        interval: Seconds between pictures; the original knows whole ones only.
-        width, height: Pixels; the original ignores both.
-        extension: Set if asynccam's client asks.
+    The original knows whole seconds only, and ignores the size. Only asynccam's client sets ``extension``.
     """
 
     frames: int
@@ -93,14 +89,7 @@ class ImageRequest:
 
 @dataclass(frozen=True, slots=True)
 class VideoRequest:
-    """Request for a video, as a file or as RTP over UDP.
-
-    Attributes:
-        duration: Seconds; the original knows whole ones only.
-        width, height: Pixels; the original ignores both.
-        format: ``file`` or ``udp``.
-        extension: Set if asynccam's client asks.
-    """
+    """Request for a video of ``duration`` seconds, as a file or as RTP over UDP; as `ImageRequest`."""
 
     duration: float
     width: int
@@ -364,12 +353,7 @@ def _check(condition: bool, complaint: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """File that follows.
-
-    Attributes:
-        name: Any text from the server; **not** safe as a path, see `local_name`.
-        size: Bytes, or None from an original, which sends no size.
-    """
+    """File that follows; an original sends no size. The name is **not** safe as a path, see `local_name`."""
 
     name: str
     size: int | None = None

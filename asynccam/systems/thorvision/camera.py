@@ -41,17 +41,13 @@ class ThorVisionCamera(Camera):
 
     Its features are `Record`, on this computer, and `Stream`.
 
-    Args:
-        client: Client of its server.
-        device: The camera as the server lists it.
-        owns_client: Whether closing the camera cleans up the client.
-        capability: Capability to request; None for `models.Camera.best`.
-        split: How recordings are split into files.
+    Closing the camera cleans up the client if ``owns_client``.
 
     Attributes:
-        client: Client, for calls that only ThorVision has.
+        client: Client of its server, for calls that only ThorVision has.
         device: The camera as the server listed it last.
-        capability, split: As given; may be set before a start.
+        capability: Capability to request, or None for `models.Camera.best`; may be set before a start.
+        split: Limits of the files of a recording; may be set before a start.
     """
 
     def __init__(
@@ -80,11 +76,9 @@ class ThorVisionCamera(Camera):
     ) -> "ThorVisionCamera":
         """Find one camera of a server.
 
-        Args:
-            address: `Address` or ``thorvision://HOST[:PORT][/CAMERA]``. CAMERA is the device id, the id,
-                ``NAME:ID`` or the name; it may be omitted if the server has a single camera.
-            make_client: Makes the client; to share an HTTP session or ports, pass
-                ``functools.partial(ThorVisionClient, session=..., ports=...)``.
+        The address is ``thorvision://HOST[:PORT][/CAMERA]``. CAMERA is the device id, the id, ``NAME:ID`` or
+        the name; it may be omitted if the server has a single camera. To share an HTTP session or ports, pass
+        ``make_client=functools.partial(ThorVisionClient, session=..., ports=...)``.
 
         Raises:
             AddressError: Not an address of this system, or ambiguous.

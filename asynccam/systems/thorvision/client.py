@@ -52,17 +52,16 @@ class ThorVisionClient:
 
     Args:
         host: Server.
-        port: HTTP port of the server.
+        port: HTTP port.
         session: Caller-owned HTTP session, which is never closed.
-        timeout: Seconds to wait for an answer of the server.
+        timeout: Seconds to wait for a response.
         settings: Behaviour of the streams.
         ports: SRT ports; clients of one server should share a pool.
-        events: Hub for events; by default one of the client's own.
+        events: Hub for hot-plug and recorder events, see `asynccam.systems.thorvision.events`.
         backoff: Delays between connection attempts for hot-plug events.
 
     Attributes:
-        events: Hot-plug events, recorder events and `MissedEvents`: see `asynccam.systems.thorvision.events`.
-        ports, settings: As given.
+        events, ports, settings: As given, or the client's own.
         address: ``thorvision://HOST:PORT``.
     """
 
@@ -111,11 +110,9 @@ class ThorVisionClient:
         return list(parse_names(await self._api.get("/logs"), self._api.base_url))
 
     async def get_log(self, name: str) -> str:
-        """Return one of the server's logs; bytes that are not UTF-8 are replaced.
+        """Return one of the server's logs, or raise `NotFoundError`; other errors as of `list_cameras`.
 
-        Raises:
-            NotFoundError: There is no log of that name.
-            AsynccamError: As of `list_cameras`.
+        Bytes that are not UTF-8 are replaced.
         """
         log = await self._api.get(f"/logs/{quote(name, safe='')}")
         return clean_text(log.decode(errors="replace"))
@@ -217,12 +214,7 @@ class ThorVisionClient:
         frame that the server sends after its start. If this raises or is cancelled, no process and no stream
         on the server is left; `stop_stream` ends both.
 
-        Args:
-            camera: From `list_cameras`.
-            capability: One of its capabilities.
-            output_dir: Directory for the files; made if missing.
-            split: How the files will be split.
-            patience: Seconds to wait for frames; without frames, the start raises.
+        ``patience`` is the number of seconds to wait for frames; without frames, the start raises.
 
         Raises:
             BusyError: The camera is being recorded.
@@ -301,13 +293,10 @@ class ThorVisionClient:
                 raise
 
     async def stop_stream(self, camera_id: int) -> StreamStop:
-        """Stop a camera's recording and then its stream, and report what the files contain.
+        """Stop the recording, then the stream, that was started under an id; report what the files contain.
 
         A cancellation does not cut it short. If the server does not answer or refuses, ``server_error`` of
         the result has the reason; the files are finished all the same.
-
-        Args:
-            camera_id: The camera's id at the server when the stream was started.
 
         Raises:
             StateError: The camera does not stream to this client.
@@ -346,12 +335,10 @@ class ThorVisionClient:
     # -- cleanup ------------------------------------------------------------------------------------
 
     async def cleanup(self) -> dict[int, StreamStop]:
-        """Stop all streams and recordings and close every connection; harmless when called twice.
+        """Stop all streams and recordings and close every connection; return the result of each stop.
 
-        If a program ends without it, ``asyncio.run`` triggers it once all other tasks have ended.
-
-        Returns:
-            The result of `stop_stream` for each stream.
+        Harmless when called twice. If a program ends without it, ``asyncio.run`` triggers it once all other
+        tasks have ended.
         """
         self._closed = True
         return await finish(self._cleanup())
@@ -413,14 +400,9 @@ class ThorVisionClient:
         self._check_open()
         self._clean_up_at_end()
         if camera.id not in self._streams:
+            name = self.camera_id(camera)
             self._streams[camera.id] = CameraStream(
-                self._api,
-                self.ports,
-                camera,
-                self.camera_id(camera),
-                capability,
-                self.settings,
-                self.events,
+                self._api, self.ports, camera, name, capability, self.settings, self.events
             )
         return self._streams[camera.id]
 

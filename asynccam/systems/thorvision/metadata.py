@@ -93,13 +93,8 @@ class Metadata:
     ) -> NDArray[np.intp]:
         """Return, for each frame, the index of the neural sample that is nearest in time.
 
-        Args:
-            neural_timestamps: The samples' timestamps on the clock of ``field``, in ascending order.
-            field: ``sample_index`` (the sample counter), or ``xdaq_timestamp``.
-
-        Returns:
-            One index for each row of ``frames``; of two samples equally near, the earlier. A frame before
-            the first sample or after the last has -1.
+        ``neural_timestamps`` are the samples' timestamps on the clock of ``field``, ascending. Of two
+        samples equally near, the earlier is taken. A frame before the first sample or after the last has -1.
 
         Raises:
             UsageError: The timestamps are not a one-dimensional array of numbers in ascending order.
@@ -127,9 +122,8 @@ class Metadata:
 async def read_metadata(path: Path) -> Metadata:
     """Read all metadata of a recording, off the loop.
 
-    Args:
-        path: Matroska recording of Motion JPEG, also one that is cut off or still being written; or a
-            ``.bin`` file.
+    The file is a Matroska recording of Motion JPEG, also one that is cut off or still being written, or a
+    ``.bin`` file.
 
     Raises:
         NotFoundError: There is no such file.

@@ -101,15 +101,10 @@ class Camera(_Message):
         fps: Fraction | float | str | None = None,
         media_type: str | None = JPEG,
     ) -> Capability:
-        """Return the best capability within limits.
+        """Return the best capability within these maxima; ``media_type=None`` is any that can be recorded.
 
-        The one that equals more of the limits is better, then a larger picture, then a higher rate.
-
-        Args:
-            width: Maximum pixels.
-            height: Maximum pixels.
-            fps: Maximum frames per second, exact: 30 is more than ``30000/1001``. Text may be a fraction.
-            media_type: Media type, or None for any that can be recorded.
+        The one that equals more of the limits is better, then a larger picture, then a higher rate. Rates are
+        exact: 30 is more than ``30000/1001``. As text, ``fps`` may be a fraction.
 
         Raises:
             FeatureError: No capability is within the limits; the message lists all.
@@ -165,12 +160,7 @@ class StopCommand(_Message):
 
 
 class Versions(_Message):
-    """Versions of a server.
-
-    Attributes:
-        api: Version of the API, or None from a server that does not send one.
-        server: Version of the program, or None.
-    """
+    """Versions of a server's API and program; None from a server that does not send them."""
 
     api: str | None = None
     server: str | None = None

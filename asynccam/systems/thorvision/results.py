@@ -31,12 +31,8 @@ class DictLike(Mapping[str, Any]):
 class OpenStream(DictLike):
     """Stream that a server sends.
 
-    Attributes:
-        camera_id: The camera's id at the server.
-        camera: The camera's stable id.
-        capability: As requested.
-        port: SRT port of the server.
-        url: ``srt://HOST:PORT``, for a player.
+    ``camera_id`` is the camera's id at the server, ``camera`` its stable id, and ``url`` is
+    ``srt://HOST:PORT``, for a player.
     """
 
     camera_id: int
@@ -51,10 +47,8 @@ class StreamStart(OpenStream):
     """Stream that is being recorded. Times are Unix seconds.
 
     Attributes:
-        output_dir: Directory of the files.
         file_pattern: File names, with ``%02d`` for the number.
         video_path: The first file, as in the maker's client from 0.3 on.
-        commanded_at: Time of the start call.
         first_frame_at: Time at which the first frame reached the muxer.
         first_frame_bound: It arrived at most this many seconds earlier.
         accepted_at: Time at which the server had accepted, but not before ``commanded_at``.
@@ -75,17 +69,12 @@ class StreamStop(DictLike):
 
     Attributes:
         camera_id: The camera's id at the server when the stream was started.
-        camera: The camera's stable id.
         files: Verdict on each recorded file, oldest first; empty if nothing was recorded.
-        gaps: Times without frames.
-        first_frame_at: Time at which the first frame reached the muxer, or None.
-        first_frame_bound: It arrived at most this many seconds earlier.
-        commanded_at: Time of the stop call.
+        first_frame_at, first_frame_bound: As of `StreamStart`, or None.
         stopped_at: Time at which the server had answered, or the request was given up.
         error: Error that ended the recording before the stop, or None.
         server_error: Why the server may still be streaming, or None; the files are not affected.
-        ended_early: Set if the video ends clearly before the stop.
-        begins_late: Set if the video begins clearly after the start.
+        ended_early, begins_late: Set if the video does not cover the time from start to stop.
         spoiled_frames: Damaged pictures that were left out of the files.
         taken_away: Whether the server sent nothing for a while though it accepted a new start, as when
             another program has taken the stream over.

@@ -72,12 +72,9 @@ _NO_VARIABLES: Final[Mapping[str, str]] = {}
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Limits of one file of a recording; 0 is no limit.
+    """Limits of the files of a recording; 0 is no limit.
 
-    Attributes:
-        max_files: Number of newest files to keep.
-        max_seconds: Length of a file.
-        max_megabytes: Size of a file in megabytes of 1,000,000 bytes.
+    Only the newest ``max_files`` are kept. A megabyte has 1,000,000 bytes.
     """
 
     max_files: int = 0
@@ -157,8 +154,6 @@ class CameraStream:
 
     Attributes:
         camera: As the server lists it, with its current id there.
-        capability: Requested from the server.
-        recorder: Recorder of the stream, or None.
         opened: Stream that the server sends, or None.
         started: Result of the recording's start, or None.
         took_over: Whether the camera was streaming to another client when this stream was opened.
@@ -271,12 +266,8 @@ class CameraStream:
         After `arm` the recording begins with the first frame that the server sends after ``commanded``.
         Cancelled or failed, it leaves neither a process nor a stream on the server.
 
-        Args:
-            directory: Existing directory for the files.
-            split: How to split the files.
-            commanded_at: Time of the start command, Unix seconds.
-            commanded: The same moment by `WALL_CLOCK.elapsed`.
-            debug: Whether GStreamer writes its debug log beside the files.
+        ``commanded_at`` is the time of the start command in Unix seconds, ``commanded`` the same moment by
+        `WALL_CLOCK.elapsed`. With ``debug`` GStreamer writes a log beside the files.
 
         Raises:
             RecordingError, TimeoutError: No frame arrived on any port.

@@ -6,13 +6,12 @@ import pytest
 
 from asynccam.errors import BusyError, TimeoutError
 from asynccam.systems.nanocam.csi.camera import CSIcamera
+from asynccam.systems.nanocam.protocol import ImageRequest, VideoRequest
 from asynccam.systems.nanocam.server.camera import (
     CaptureJob,
     JobKind,
-    PictureCapture,
     RequestQueue,
     ServerCamera,
-    VideoCapture,
 )
 from asynccam.systems.nanocam.server.options import ServerLimits
 from tests.support.waiting import passes
@@ -21,8 +20,8 @@ from tests.support.waiting import passes
 def make_job(kind: JobKind = "image") -> CaptureJob:
     camera = ServerCamera(CSIcamera(), None, ServerLimits())
     if kind == "image":
-        return CaptureJob(camera, PictureCapture(160, 120, 1, 1.0), "127.0.0.1")
-    return CaptureJob(camera, VideoCapture(160, 120, 1.0, kind == "udp"), "127.0.0.1")
+        return CaptureJob(camera, ImageRequest(1, 1.0, 160, 120), "127.0.0.1")
+    return CaptureJob(camera, VideoRequest(1.0, 160, 120, "udp" if kind == "udp" else "file"), "127.0.0.1")
 
 
 async def test_one_job_at_a_time() -> None:

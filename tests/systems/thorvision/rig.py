@@ -17,6 +17,7 @@ from asynccam.systems.thorvision import (
     ThorVisionClient,
     ThorVisionSimulator,
 )
+from tests.support.waiting import eventually
 
 QUICK = StreamSettings(latency=20, first_frame_timeout=8.0)
 PICTURE = Capability(media_type="image/jpeg", width=160, height=64, framerate="30/1")
@@ -72,6 +73,12 @@ async def rig(
             made = Rig(simulator, client, cameras)
             client.events.subscribe(made.events.append)
             yield made
+
+
+async def frames_sent(simulator: ThorVisionSimulator, count: int) -> None:
+    """Wait until every stream of the simulator has sent so many more frames."""
+    wanted = {stream: stream.sent + count for stream in simulator.streams.values()}
+    await eventually(lambda: all(stream.sent >= least for stream, least in wanted.items()), what="frames")
 
 
 def free_ports(count: int) -> list[int]:

@@ -38,7 +38,7 @@ from asynccam.take import Take
 from benchmarks.chaos.proxy import Proxy
 from tests.support.cancelling import cancelled_at
 from tests.support.waiting import eventually
-from tests.systems.thorvision.rig import OTHER, PICTURE, QUICK, device, recorder_pids
+from tests.systems.thorvision.rig import OTHER, PICTURE, QUICK, device, frames_sent, recorder_pids
 
 QUICK_CLIENT = partial(ThorVisionClient, settings=QUICK)
 NAMELESS = Camera(id=-1, name="Test: A/B", caps=(PICTURE,))
@@ -138,7 +138,7 @@ async def test_arm_streams_and_release_records(tmp_path: Path) -> None:
         assert report.first_frame_bound > 0.05
         with pytest.raises(BusyError):
             await record.arm(RecordPlan(tmp_path))
-        await asyncio.sleep(0.3)
+        await frames_sent(simulator, 9)
         stop = await record.stop()
         (file,) = stop.files
         assert file.path is not None
@@ -165,10 +165,10 @@ async def test_armed_start_closed_stops_the_stream(tmp_path: Path) -> None:
 
 
 async def test_frames_before_the_release_are_discarded(tmp_path: Path) -> None:
-    async with connected() as (_, camera):
+    async with connected() as (simulator, camera):
         armed = await camera.feature(Record).arm(RecordPlan(tmp_path))
         assert recorder_pids(tmp_path)
-        await asyncio.sleep(1.2)
+        await frames_sent(simulator, 36)
         assert not list(tmp_path.iterdir())
         assert (await camera.status()).state is CameraState.READY
         recorders = recorder_pids(tmp_path)
@@ -176,7 +176,7 @@ async def test_frames_before_the_release_are_discarded(tmp_path: Path) -> None:
         armed.release(None)
         report = await armed.accepted()
         assert recorder_pids(tmp_path) == recorders
-        await asyncio.sleep(0.3)
+        await frames_sent(simulator, 9)
         (file,) = (await camera.feature(Record).stop()).files
         over = time.time()
     assert report.first_frame_at is not None
@@ -201,7 +201,7 @@ async def test_armed_start_closed_stops_its_recorder(tmp_path: Path) -> None:
 
 
 async def test_armed_recorder_that_dies_is_replaced(tmp_path: Path) -> None:
-    async with connected() as (_, camera):
+    async with connected() as (simulator, camera):
         armed = await camera.feature(Record).arm(RecordPlan(tmp_path))
         for pid in recorder_pids(tmp_path):
             os.kill(pid, signal.SIGKILL)
@@ -209,7 +209,7 @@ async def test_armed_recorder_that_dies_is_replaced(tmp_path: Path) -> None:
         await asyncio.sleep(0.2)
         armed.release(None)
         await armed.accepted()
-        await asyncio.sleep(0.3)
+        await frames_sent(simulator, 9)
         assert (await camera.feature(Record).stop()).status == "complete"
 
 

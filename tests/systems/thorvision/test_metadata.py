@@ -24,7 +24,7 @@ from asynccam.systems.thorvision.metadata import (
 from asynccam.take import FrameTimes
 from tests.support.cancelling import cancelled_at
 from tests.support.waiting import eventually
-from tests.systems.thorvision.rig import PICTURE, rig
+from tests.systems.thorvision.rig import PICTURE, frames_sent, rig
 
 OPEN = b"\x01\xff\xff\xff\xff\xff\xff\xff"
 EBML = bytes.fromhex("1A45DFA3 84 42828121")
@@ -349,7 +349,7 @@ async def test_frame_times_of_a_counter_that_wraps(tmp_path: Path) -> None:
 async def test_frame_times_of_a_real_recording(tmp_path: Path) -> None:
     async with rig() as made:
         await made.client.start_stream_with_recording(made.camera, PICTURE, output_dir=tmp_path)
-        await asyncio.sleep(1.0)
+        await frames_sent(made.simulator, 30)
         (file,) = (await made.client.stop_stream(0)).files
     own = [one async for one in xdaq_frame_times(file.path)]
     container = [one async for one in frame_times(file.path)]
@@ -363,7 +363,7 @@ async def test_frame_times_of_a_real_recording(tmp_path: Path) -> None:
 async def test_take_aligned_by_the_clock_of_the_xdaq(tmp_path: Path) -> None:
     async with rig() as made:
         await made.client.start_stream_with_recording(made.camera, PICTURE, output_dir=tmp_path)
-        await asyncio.sleep(1.0)
+        await frames_sent(made.simulator, 30)
         (file,) = (await made.client.stop_stream(0)).files
     record = CameraRecord.model_validate(
         {

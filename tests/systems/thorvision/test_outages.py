@@ -1,14 +1,14 @@
 """Streams that stop and return, cameras that are unplugged, servers that die: during a recording."""
 
-import asyncio
 from dataclasses import replace
 from pathlib import Path
 
 from asynccam.errors import ConnectionError, NotFoundError
 from asynccam.recording import FileVerdict, RecorderResumed, RecorderStalled, Verdict, Watch
 from asynccam.systems.thorvision import Camera, ServerFaults, ThorVisionSimulator
+from asynccam.systems.thorvision.ports import is_free
 from tests.support.waiting import eventually
-from tests.systems.thorvision.rig import PICTURE, QUICK, Rig, device, rig
+from tests.systems.thorvision.rig import PICTURE, QUICK, Rig, device, frames_sent, rig
 
 WATCHFUL = replace(QUICK, watch=Watch(interval=0.1, stall=2.0))
 
@@ -26,8 +26,8 @@ def only(files: tuple[FileVerdict, ...]) -> FileVerdict:
 async def test_stream_that_stops_and_returns_leaves_a_gap(tmp_path: Path) -> None:
     async with rig(settings=replace(WATCHFUL, renew=False)) as made:
         await record(made, tmp_path)
-        await asyncio.sleep(0.5)
         stream = made.simulator.streams[0]
+        await frames_sent(made.simulator, 15)
         stream.break_off()
         await eventually(lambda: made.of(RecorderStalled), timeout=5)
         stream.begin_again()
@@ -82,7 +82,8 @@ async def test_server_restarted_during_a_recording(tmp_path: Path) -> None:
 async def test_server_that_dies_leaves_a_complete_file(tmp_path: Path) -> None:
     async with rig(ServerFaults(die_after=0.8)) as made:
         await record(made, tmp_path)
-        await asyncio.sleep(0.8)
+        port = made.simulator.streams[0].port
+        await eventually(lambda: is_free(port), what="the stream dies")
         await made.simulator.aclose()
         stopped = await made.client.stop_stream(0)
         file = only(stopped.files)

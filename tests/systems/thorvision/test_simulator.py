@@ -25,7 +25,7 @@ from asynccam.systems.thorvision import (
 from asynccam.systems.thorvision.simulator.simulator import serve
 from asynccam.systems.thorvision.simulator.stream import JpegSplitter, with_metadata
 from tests.support.waiting import eventually
-from tests.systems.thorvision.rig import PICTURE, device, free_ports, rig
+from tests.systems.thorvision.rig import PICTURE, device, frames_sent, free_ports, rig
 
 # A start, a table whose bytes look like an end, a scan with a stuffed FF and a restart marker, an end.
 PICTURE_BYTES = bytes.fromhex("ffd8 ffdb0006ffd9ffd8 ffda0004aabb 01ff00ffd002 ffd9")
@@ -61,7 +61,7 @@ async def frames_of(path: Path) -> list[bytes]:
 async def test_recorded_frames_carry_metadata(tmp_path: Path) -> None:
     async with rig() as made:
         await made.client.start_stream_with_recording(made.camera, PICTURE, output_dir=tmp_path)
-        await asyncio.sleep(1.0)
+        await frames_sent(made.simulator, 30)
         (file,) = (await made.client.stop_stream(0)).files
     frames = await frames_of(file.path)
     assert len(frames) == file.frames

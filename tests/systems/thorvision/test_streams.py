@@ -34,7 +34,16 @@ from asynccam.recording.gstreamer import Installation
 from asynccam.systems.thorvision import Camera, PortPool, ServerFaults
 from asynccam.systems.thorvision.stream import file_stem
 from tests.support.waiting import eventually
-from tests.systems.thorvision.rig import OTHER, PICTURE, QUICK, Rig, free_ports, recorder_pids, rig
+from tests.systems.thorvision.rig import (
+    OTHER,
+    PICTURE,
+    QUICK,
+    Rig,
+    frames_sent,
+    free_ports,
+    recorder_pids,
+    rig,
+)
 
 
 async def record(made: Rig, directory: Path, *, seconds: float = 0.5) -> None:
@@ -54,7 +63,7 @@ async def test_recording_result_matches_the_files(tmp_path: Path) -> None:
         assert started["port"] in made.client.ports.used
         assert made.client.recorder_state(0) is RecorderState.RECORDING
         assert made.simulator.streams[0].port == started.port
-        await asyncio.sleep(1.0)
+        await frames_sent(made.simulator, 30)
         stopped = await made.client.stop_stream(0)
         (file,) = stopped["files"]
         assert file.path == tmp_path / "new" / "dir" / (started.file_pattern % 0)
@@ -150,7 +159,7 @@ async def test_streams_use_different_free_ports(tmp_path: Path) -> None:
                 for camera in made.cameras
             ]
             assert {one.port for one in await asyncio.gather(*starts)} == {ports[0], *ports[2:4]}
-            await asyncio.sleep(0.3)
+            await frames_sent(made.simulator, 9)
             stopped = await made.client.cleanup()
     assert [one.files[0].verdict for one in stopped.values()] == [Verdict.COMPLETE] * 3
 

@@ -118,13 +118,9 @@ class BaseStream:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageResult:
-    """Pictures of one stream, in the order they were taken.
+    """Pictures of one stream, in the order they were taken at the Unix times ``taken_at``.
 
-    Attributes:
-        files: Files, for the sink ``file``.
-        frames: Arrays, for the sink ``opencv``: height x width x 3 bytes, blue first.
-        verdicts: Verdict on each file.
-        taken_at: Time of each picture, Unix seconds.
+    The sink ``file`` gives files and verdicts, ``opencv`` frames: height x width x 3 bytes, blue first.
     """
 
     files: tuple[Path, ...]
@@ -356,14 +352,8 @@ def _remove_directory(directory: Path) -> None:
 class VideoResult:
     """Result of one video stream.
 
-    Attributes:
-        files: For the sinks ``file`` and ``hls``, oldest first.
-        frames: For the sink ``opencv``: height x width x 3 bytes each, blue first.
-        verdicts: Verdict on each file.
-        first_frame_at: Time of the first frame, Unix seconds.
-        gaps: Times without frames.
-        reason: Reason for the end.
-        ended_early: Set if the video ends clearly too early.
+    The sinks ``file`` and ``hls`` give files, oldest first, and verdicts; ``opencv`` frames: height x width x
+    3 bytes each, blue first. ``first_frame_at`` is in Unix seconds.
     """
 
     files: tuple[Path, ...]

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
@@ -23,6 +23,7 @@ T = TypeVar("T")
 OnStarted = Callable[[], Awaitable[None]]
 """Awaited once a video runs."""
 JobKind = Literal["image", "video", "udp"]
+CaptureRequest = ImageRequest | VideoRequest
 UDP: Final = "udp"
 
 _MIN_SIDE: Final = 16
@@ -31,46 +32,8 @@ _MIN_EXTENSION: Final = 0.1
 _PREFIX: Final = "asynccam-nanocam-"
 
 
-# -- requests -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class PictureCapture:
-    """Capture of pictures into files, one every ``interval`` seconds."""
-
-    width: int
-    height: int
-    frames: int
-    interval: float
-
-    @property
-    def kind(self) -> JobKind:
-        """Return the kind of capture."""
-        return "image"
-
-
-@dataclass(frozen=True, slots=True)
-class VideoCapture:
-    """Capture of ``duration`` seconds of video into a file, or as RTP over UDP."""
-
-    width: int
-    height: int
-    duration: float
-    udp: bool
-
-    @property
-    def kind(self) -> JobKind:
-        """Return the kind of capture."""
-        return "udp" if self.udp else "video"
-
-
-CaptureRequest = PictureCapture | VideoCapture
-
-
-def check_request(request: ImageRequest | VideoRequest, limits: ServerLimits) -> CaptureRequest:
-    """Return the capture for a request that is within the server's limits.
-
-    Odd sides are made even, because video has none; the original ignores both sides.
+def check_request(request: CaptureRequest, limits: ServerLimits) -> CaptureRequest:
+    """Return a request that is within the server's limits, with even sides as video needs them.
 
     Raises:
         UsageError: The request exceeds a limit.
@@ -82,12 +45,12 @@ def check_request(request: ImageRequest | VideoRequest, limits: ServerLimits) ->
         )
     if isinstance(request, VideoRequest):
         _check_limit(request.duration, limits.duration, "seconds of video")
-        return VideoCapture(width, height, request.duration, request.format == UDP)
-    span = request.interval * (request.frames - 1)
-    _check_limit(request.frames, limits.frames, "pictures")
-    _check_limit(request.interval, limits.interval, "seconds between pictures")
-    _check_limit(span, limits.duration, "seconds from first to last picture")
-    return PictureCapture(width, height, request.frames, request.interval)
+    else:
+        span = request.interval * (request.frames - 1)
+        _check_limit(request.frames, limits.frames, "pictures")
+        _check_limit(request.interval, limits.interval, "seconds between pictures")
+        _check_limit(span, limits.duration, "seconds from first to last picture")
+    return replace(request, width=width, height=height)
 
 
 def _check_limit(value: float, limit: float, unit: str) -> None:
@@ -288,7 +251,9 @@ class CaptureJob:
     @property
     def kind(self) -> JobKind:
         """Return the kind of capture."""
-        return self.request.kind
+        if isinstance(self.request, ImageRequest):
+            return "image"
+        return "udp" if self.request.format == "udp" else "video"
 
     async def capture(self, directory: Path) -> tuple[Path, ...]:
         """Capture files into a directory; the job must have the camera, and releases it afterwards.
@@ -299,7 +264,7 @@ class CaptureJob:
         Raises:
             RecordingError, TimeoutError, StorageError: The camera or the disk fails.
         """
-        if isinstance(self.request, PictureCapture):
+        if isinstance(self.request, ImageRequest):
             return await self._run(self._take_pictures(self.request, directory)) or ()
         return await self._run(self._record_video(self.request, directory)) or ()
 
@@ -311,7 +276,7 @@ class CaptureJob:
         Raises:
             RecordingError, TimeoutError: The camera fails.
         """
-        assert isinstance(self.request, VideoCapture)
+        assert isinstance(self.request, VideoRequest)
         await self._run(self._send_rtp(self.request, port, on_started, ssrc))
 
     def leave(self) -> None:
@@ -349,13 +314,13 @@ class CaptureJob:
             finally:
                 self.leave()
 
-    async def _take_pictures(self, request: PictureCapture, directory: Path) -> tuple[Path, ...]:
+    async def _take_pictures(self, request: ImageRequest, directory: Path) -> tuple[Path, ...]:
         pictures = ImageStream(request.frames, request.interval, sink="file")
         pictures.media_path = directory
         pictures.connect_camera(self._sized_camera())
         return (await pictures.start_stream()).files
 
-    async def _record_video(self, request: VideoCapture, directory: Path) -> tuple[Path, ...]:
+    async def _record_video(self, request: VideoRequest, directory: Path) -> tuple[Path, ...]:
         video = VideoStream(request.duration, src="camera", sink="file", size=self._camera.limits.size)
         video.media_path = directory
         result = await self._play(video, None)
@@ -365,7 +330,7 @@ class CaptureJob:
         return result.files
 
     async def _send_rtp(
-        self, request: VideoCapture, port: int, on_started: OnStarted, ssrc: int | None
+        self, request: VideoRequest, port: int, on_started: OnStarted, ssrc: int | None
     ) -> None:
         video = VideoStream(request.duration, src="camera", sink="udp")
         video.set_host(self.address)

@@ -70,18 +70,10 @@ class _PendingRequest:
 
 
 class ServerConnection:
-    """Serves one client.
-
-    Args:
-        sock: Connected and non-blocking; caller-owned.
-        address: The client's IP address, the only one that media are sent to.
-        camera: The server's camera.
-        media_port: UDP port that media go to.
-        policy: Policy of the server.
-        limits: Limits of the server.
+    """Serves one client on a connected, non-blocking socket, which the caller closes.
 
     Attributes:
-        address: As given.
+        address: The client's IP address, the only one that media are sent to.
         peer: Name of the client in logs.
     """
 

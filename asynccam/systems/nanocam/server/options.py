@@ -42,8 +42,7 @@ class ServerLimits:
         interval: Between two pictures.
         frames: Number of pictures of one request.
         size: Bytes of one video, which then ends, complete.
-        width: Pixels of a picture.
-        height: Pixels of a picture.
+        width, height: Pixels of a picture.
         stall_timeout: Without progress of a response.
         reserve: Bytes of disk that stay free; with less, no file is begun.
         shutdown_timeout: For the running capture, when the server is closed.

@@ -24,14 +24,7 @@ _LOGS: Final = {"server.log": "2024-05-01 started\n", "camera 0/usb.log": "2024-
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Request of a client.
-
-    Attributes:
-        method: ``GET`` or ``POST``.
-        path: Percent-encoded, as received.
-        body: JSON of the body, or None.
-        at: Time of arrival, Unix seconds.
-    """
+    """Request of a client: percent-encoded path, JSON of the body or None, and Unix time of arrival."""
 
     method: str
     path: str
@@ -62,12 +55,10 @@ class ThorVisionSimulator:
         host: Address to listen on, for HTTP and SRT.
         port: HTTP port; 0 for a free one.
         latency: Milliseconds within which SRT repairs losses.
-        faults: Faults to simulate.
+        faults: Faults to simulate; may be changed while it runs.
 
     Attributes:
-        host: As given.
-        port: HTTP port.
-        faults: As given; may be changed while it runs.
+        host, port, faults: As given; the port is the actual one once started.
         streams: Running streams by camera id.
         requests: The last requests, oldest first.
     """
