@@ -70,6 +70,16 @@ class Record(BaseModel):
         return {name: _bounded(value) for name, value in data.items()}
 
 
+def optional(description: str) -> Any:
+    """Return a field that is null by default."""
+    return Field(default=None, description=description)
+
+
+def empty_list(description: str) -> Any:
+    """Return a field that is an empty list by default."""
+    return Field(default_factory=list, description=description)
+
+
 class Moment(Record):
     """A point in time, for programs and for people."""
 
@@ -165,19 +175,15 @@ class ClockRecord(Record):
     consistent: bool = Field(
         default=True, description="Whether all answers of all measurements can be from one clock."
     )
-    drift: float | None = Field(
-        default=None,
-        description="Seconds per second by which the other clock runs faster; null if measured once.",
+    drift: float | None = optional(
+        "Seconds per second by which the other clock runs faster; null if measured once."
     )
-    drift_bound: float | None = Field(
-        default=None, description="The mean drift lies within drift plus or minus this; null like drift."
+    drift_bound: float | None = optional(
+        "The mean drift lies within drift plus or minus this; null like drift."
     )
-    points: list[ClockPoint] = Field(
-        default_factory=list, description="The measurements, by time, at most 24; empty in version 1."
-    )
-    rejected: list[ClockPoint] = Field(
-        default_factory=list,
-        description="Measurements of a time server that contradict the points, not used; the first 24.",
+    points: list[ClockPoint] = empty_list("The measurements, by time, at most 24; empty in version 1.")
+    rejected: list[ClockPoint] = empty_list(
+        "Measurements of a time server that contradict the points, not used; the first 24."
     )
 
     @classmethod
@@ -238,26 +244,18 @@ class StartRecord(Record):
         description="T0 by this computer's clock.", validation_alias=AliasChoices("t0_local", "t0_computer")
     )
     source: Literal["system", "ntp"] = Field(description="The reference clock: this computer's, or NTP.")
-    server: str | None = Field(default=None, description="The NTP server asked, if any.")
-    clock: ClockRecord | None = Field(
-        default=None, description="NTP time minus this computer's; null for source system."
-    )
+    server: str | None = optional("The NTP server asked, if any.")
+    clock: ClockRecord | None = optional("NTP time minus this computer's; null for source system.")
     start_in: float = Field(description="Seconds from the start command to T0.")
-    tolerance: float | None = Field(
-        default=None, description="Seconds after T0 that a start may leave late; null if not judged."
-    )
+    tolerance: float | None = optional("Seconds after T0 that a start may leave late; null if not judged.")
 
 
 class VerdictRecord(Record):
     """Result of checking a video file."""
 
     verdict: str = Field(description="complete, truncated, damaged, empty or unknown.")
-    frames: int | None = Field(
-        default=None, description="Number of video frames that a player shows; null if unknown."
-    )
-    duration: float | None = Field(
-        default=None, description="Presentation time of these frames in seconds; null if unknown."
-    )
+    frames: int | None = optional("Number of video frames that a player shows; null if unknown.")
+    duration: float | None = optional("Presentation time of these frames in seconds; null if unknown.")
     detail: str = Field(default="", description="What is wrong or remarkable.")
 
     @classmethod
@@ -293,22 +291,20 @@ class FileRecord(Record):
         description="Downloaded from the device, or recorded on this computer."
     )
     state: FileState = Field(default=FileState.PENDING, description="pending, arrived or failed.")
-    path: str | None = Field(
-        default=None, description="Path relative to the take's directory, with forward slashes."
-    )
-    size: int | None = Field(default=None, description="Bytes; until the download, as the camera announced.")
-    sha256: str | None = Field(default=None, description="Lower-case hexadecimal digest.")
-    seconds: float | None = Field(default=None, description="Seconds that the transfer took.")
-    part: str | None = Field(default=None, description="Part file of an interrupted transfer, like path.")
-    received: int | None = Field(default=None, description="Bytes in the part file.")
-    verdict: VerdictRecord | None = Field(default=None, description="Null if the file was not checked.")
+    path: str | None = optional("Path relative to the take's directory, with forward slashes.")
+    size: int | None = optional("Bytes; until the download, as the camera announced.")
+    sha256: str | None = optional("Lower-case hexadecimal digest.")
+    seconds: float | None = optional("Seconds that the transfer took.")
+    part: str | None = optional("Part file of an interrupted transfer, like path.")
+    received: int | None = optional("Bytes in the part file.")
+    verdict: VerdictRecord | None = optional("Null if the file was not checked.")
 
 
 class GapRecord(Record):
     """A stretch of time in which a camera is known not to have recorded."""
 
     began_at: Moment = Field(description="Last moment known to be recorded.")
-    ended_at: Moment | None = Field(default=None, description="First moment recorded again, or null.")
+    ended_at: Moment | None = optional("First moment recorded again, or null.")
     restarted: bool = Field(default=False, description="Whether a new file was begun after it.")
     reason: str = Field(default="", description="Reason, in words.")
 
@@ -355,7 +351,7 @@ class DeviceMomentRecord(Record):
     """A time by a device's own clock."""
 
     unix: float = Field(description="Unix seconds of the device's clock, not of this computer's.")
-    bound: float | None = Field(default=None, description="Uncertainty that the device states, in seconds.")
+    bound: float | None = optional("Uncertainty that the device states, in seconds.")
 
 
 FirstFrameSource = Literal["seen", "device", "answer", "schedule", "status", "length"]
@@ -368,12 +364,8 @@ class EvidenceRecord(Record):
     source: str = Field(
         description="command, answer, schedule, status, device, length, or seen by a recorder here."
     )
-    earliest: Moment | None = Field(
-        default=None, description="The first frame was not before this; null if unknown."
-    )
-    latest: Moment | None = Field(
-        default=None, description="The first frame was not after this; null if unknown."
-    )
+    earliest: Moment | None = optional("The first frame was not before this; null if unknown.")
+    latest: Moment | None = optional("The first frame was not after this; null if unknown.")
     assumed: bool = Field(
         default=False, description="Whether it rests on an assumption instead of an observation."
     )
@@ -393,36 +385,27 @@ class CameraRecord(Record):
         description="Facts that detect another device at its address; empty if unknown.",
     )
     directory: str = Field(description="Its directory, relative to the take's directory.")
-    features: list[str] = Field(default_factory=list, description="Names of its features.")
+    features: list[str] = empty_list("Names of its features.")
     kind: Literal["video", "still"] = Field(
         default="video", description="Kind of recording: video, or one still picture at T0."
     )
     outcome: Outcome = Field(default=Outcome.RUNNING, description="Outcome of its part.")
-    clock: ClockRecord | None = Field(default=None, description="Its clock minus this computer's.")
-    commanded_at: Moment | None = Field(
-        default=None, description="When the start command left this computer."
+    clock: ClockRecord | None = optional("Its clock minus this computer's.")
+    commanded_at: Moment | None = optional("When the start command left this computer.")
+    start_lateness: float | None = optional(
+        "Seconds after T0 at which the start left; below 0 for one that was sent ahead."
     )
-    start_lateness: float | None = Field(
-        default=None,
-        description="Seconds after T0 at which the start left; below 0 for one that was sent ahead.",
+    accepted_at: Moment | None = optional("When the answer to the start arrived.")
+    scheduled_for: Moment | None = optional("Scheduled start by its own clock; null for at once.")
+    first_frame_at: Moment | None = optional("Time of the first frame; null if it has no upper limit.")
+    first_frame_bound: float | None = optional(
+        "The first frame lies within first_frame_at plus or minus this, seconds."
     )
-    accepted_at: Moment | None = Field(default=None, description="When the answer to the start arrived.")
-    scheduled_for: Moment | None = Field(
-        default=None, description="Scheduled start by its own clock; null for at once."
+    first_frame_source: FirstFrameSource | None = optional(
+        "Strongest evidence for it: seen, device, answer, schedule, status, length; or null."
     )
-    first_frame_at: Moment | None = Field(
-        default=None, description="Time of the first frame; null if it has no upper limit."
-    )
-    first_frame_bound: float | None = Field(
-        default=None, description="The first frame lies within first_frame_at plus or minus this, seconds."
-    )
-    first_frame_source: FirstFrameSource | None = Field(
-        default=None,
-        description="Strongest evidence for it: seen, device, answer, schedule, status, length; or null.",
-    )
-    answer_meaning: Literal["recording", "scheduled", "heard"] | None = Field(
-        default=None,
-        description="Meaning of the answer to the start: recording has begun, will begin, or start heard.",
+    answer_meaning: Literal["recording", "scheduled", "heard"] | None = optional(
+        "Meaning of the answer to the start: recording has begun, will begin, or start heard."
     )
     already_recording: bool = Field(
         default=False, description="Whether it reported at the start that it was recording already."
@@ -431,44 +414,32 @@ class CameraRecord(Record):
         default=False,
         description="Whether arming took it over from another program that it was streaming for.",
     )
-    device_first_frame: DeviceMomentRecord | None = Field(
-        default=None, description="Its first frame as it reports it, by its own clock; null if it does not."
+    device_first_frame: DeviceMomentRecord | None = optional(
+        "Its first frame as it reports it, by its own clock; null if it does not."
     )
-    evidence: list[EvidenceRecord] = Field(
-        default_factory=list, description="All evidence on the time of its first frame."
-    )
-    contradictions: list[str] = Field(
-        default_factory=list, description="Evidence that excludes other evidence; the bound covers both."
-    )
-    contradictions_seen: list[str] = Field(
-        default_factory=list,
-        description="Contradictions found by a recorder on this computer.",
-    )
-    stop_commanded_at: Moment | None = Field(
-        default=None, description="When the stop command left this computer."
-    )
-    stopped_at: Moment | None = Field(default=None, description="When the answer to the stop arrived.")
+    evidence: list[EvidenceRecord] = empty_list("All evidence on the time of its first frame.")
+    contradictions: list[str] = empty_list("Evidence that excludes other evidence; the bound covers both.")
+    contradictions_seen: list[str] = empty_list("Contradictions found by a recorder on this computer.")
+    stop_commanded_at: Moment | None = optional("When the stop command left this computer.")
+    stopped_at: Moment | None = optional("When the answer to the stop arrived.")
     start_status: str = Field(default="", description="The camera's own status text for its start.")
     stop_status: str = Field(default="", description="The camera's own status text for its stop.")
-    files: list[FileRecord] = Field(default_factory=list, description="Files that it recorded.")
-    gaps: list[GapRecord] = Field(
-        default_factory=list, description="Known gaps; empty if there is no known gap."
+    files: list[FileRecord] = empty_list("Files that it recorded.")
+    gaps: list[GapRecord] = empty_list("Known gaps; empty if there is no known gap.")
+    begins_late: LateBeginRecord | None = optional(
+        "Its video begins clearly after the start; null if that is not known."
     )
-    begins_late: LateBeginRecord | None = Field(
-        default=None, description="Its video begins clearly after the start; null if that is not known."
+    ended_early: EarlyEndRecord | None = optional(
+        "Its video ends clearly before the stop; null if that is not known."
     )
-    ended_early: EarlyEndRecord | None = Field(
-        default=None, description="Its video ends clearly before the stop; null if that is not known."
-    )
-    spoiled_frames: int | None = Field(
-        default=None,
-        description="Pictures that arrived damaged and are not in the files; null if not counted.",
+    spoiled_frames: int | None = optional(
+        "Pictures that arrived damaged and are not in the files; null if not counted."
     )
     frame_drift: float = Field(
         default=0.0,
         description="Seconds per second by which times in files recorded here may drift.",
     )
-    errors: list[ErrorRecord] = Field(default_factory=list, description="Errors, in order.")
+    errors: list[ErrorRecord] = empty_list("Errors, in order.")
 
     @property
     def verdicts(self) -> list[VerdictRecord]:
@@ -483,7 +454,7 @@ class MissingRecord(Record):
     name: str = Field(default="", description="Name to display; empty if unknown.")
     label: str = Field(default="", description="Label that a person gave it.")
     address: str = Field(description="Address where it was expected.")
-    since: Moment | None = Field(default=None, description="Since when it was unavailable; null if unknown.")
+    since: Moment | None = optional("Since when it was unavailable; null if unknown.")
     reason: str = Field(default="", description="Why it was unavailable.")
 
 
@@ -498,29 +469,19 @@ class Manifest(Record):
     phase: str = Field(description="Phase of the take when this was written.")
     created_at: Moment = Field(description="When the take was armed.")
     written_at: Moment = Field(description="When this was written.")
-    duration: float | None = Field(default=None, description="Seconds asked for; null if stopped by hand.")
-    start: StartRecord | None = Field(default=None, description="T0; null before it was set.")
-    resumed: list[Moment] = Field(
-        default_factory=list,
-        description="Times at which it was resumed after its process had died; empty if never.",
+    duration: float | None = optional("Seconds asked for; null if stopped by hand.")
+    start: StartRecord | None = optional("T0; null before it was set.")
+    resumed: list[Moment] = empty_list(
+        "Times at which it was resumed after its process had died; empty if never."
     )
-    clock_steps: list[ClockStepRecord] = Field(
-        default_factory=list, description="Steps of this computer's clock; the first thousand."
+    clock_steps: list[ClockStepRecord] = empty_list("Steps of this computer's clock; the first thousand.")
+    pauses: list[PauseRecord] = empty_list("Times when the program did not run; the first thousand.")
+    journal_lines: int | None = optional("Number of journal lines that this covers; null in older manifests.")
+    cameras: list[CameraRecord] = empty_list("Every camera of the take.")
+    missing: list[MissingRecord] = empty_list(
+        "Cameras that were to take part and were unavailable; empty if none was missing."
     )
-    pauses: list[PauseRecord] = Field(
-        default_factory=list, description="Times when the program did not run; the first thousand."
-    )
-    journal_lines: int | None = Field(
-        default=None, description="Number of journal lines that this covers; null in older manifests."
-    )
-    cameras: list[CameraRecord] = Field(default_factory=list, description="Every camera of the take.")
-    missing: list[MissingRecord] = Field(
-        default_factory=list,
-        description="Cameras that were to take part and were unavailable; empty if none was missing.",
-    )
-    errors: list[ErrorRecord] = Field(
-        default_factory=list, description="Errors that do not belong to a single camera."
-    )
+    errors: list[ErrorRecord] = empty_list("Errors that do not belong to a single camera.")
 
     def started_late(self, camera: CameraRecord) -> bool:
         """Return whether a camera's start left later than ``start.tolerance`` after T0."""

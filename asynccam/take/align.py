@@ -21,6 +21,8 @@ from asynccam.model.manifest import (
     Manifest,
     Moment,
     Record,
+    empty_list,
+    optional,
     record_bytes,
 )
 from asynccam.model.safe_files import Root, confined, read_file
@@ -39,20 +41,18 @@ class CutPoint(Record):
 
     file: str = Field(description="Path relative to the take's directory, with forward slashes.")
     offset: float = Field(description="Seconds from the file's first frame.")
-    frame: int | None = Field(
-        default=None,
-        description="The frame nearest to it, from 0; the number of frames for the very end of a file."
-        " Null if the times of the frames were not read.",
+    frame: int | None = optional(
+        "The frame nearest to it, from 0; the number of frames for the very end of a file."
+        " Null if the times of the frames were not read."
     )
-    frame_time: float | None = Field(
-        default=None, description="That frame's presentation time in the file, in seconds; null like frame."
+    frame_time: float | None = optional(
+        "That frame's presentation time in the file, in seconds; null like frame."
     )
-    frame_offset: float | None = Field(
-        default=None, description="Seconds from the file's first frame to that frame; null like frame."
+    frame_offset: float | None = optional(
+        "Seconds from the file's first frame to that frame; null like frame."
     )
-    frame_bound: float | None = Field(
-        default=None,
-        description="That frame was at its own time plus or minus this, seconds; null like frame.",
+    frame_bound: float | None = optional(
+        "That frame was at its own time plus or minus this, seconds; null like frame."
     )
 
 
@@ -63,22 +63,16 @@ class AlignedFile(Record):
     begins_at: Moment = Field(description="Time of its first frame, by this computer's clock.")
     bound: float = Field(description="The first frame lies within begins_at plus or minus this, seconds.")
     duration: float = Field(description="Length in seconds.")
-    fps: float | None = Field(default=None, description="Mean frames a second, or null.")
-    offset: float | None = Field(
-        default=None,
-        description="Seconds from its first frame to the window; below 0 for a file that begins inside it.",
+    fps: float | None = optional("Mean frames a second, or null.")
+    offset: float | None = optional(
+        "Seconds from its first frame to the window; below 0 for a file that begins inside it."
     )
-    frame: int | None = Field(
-        default=None,
-        description="The frame nearest to the window's beginning; null if that is not in this file, or the"
-        " times of the frames were not read.",
+    frame: int | None = optional(
+        "The frame nearest to the window's beginning; null if that is not in this file, or the"
+        " times of the frames were not read."
     )
-    frames: int | None = Field(
-        default=None, description="Number of frames that have a time; null if their times were not read."
-    )
-    first_time: float | None = Field(
-        default=None, description="Presentation time of the first frame in the file; null like frames."
-    )
+    frames: int | None = optional("Number of frames that have a time; null if their times were not read.")
+    first_time: float | None = optional("Presentation time of the first frame in the file; null like frames.")
 
     @property
     def ends(self) -> float:
@@ -91,16 +85,10 @@ class AlignedCamera(Record):
 
     id: str = Field(description="As in the manifest.")
     name: str = Field(description="As in the manifest.")
-    source: FirstFrameSource | None = Field(
-        default=None, description="What its first frame's time rests on, as in the manifest."
-    )
-    evidence: list[str] = Field(
-        default_factory=list, description="Sources of all evidence on its first frame, as in the manifest."
-    )
-    contradictions: list[str] = Field(default_factory=list, description="As in the manifest.")
-    bound: float | None = Field(
-        default=None, description="Uncertainty of its first frame's time, in seconds."
-    )
+    source: FirstFrameSource | None = optional("What its first frame's time rests on, as in the manifest.")
+    evidence: list[str] = empty_list("Sources of all evidence on its first frame, as in the manifest.")
+    contradictions: list[str] = empty_list("As in the manifest.")
+    bound: float | None = optional("Uncertainty of its first frame's time, in seconds.")
     drift: float = Field(
         default=0.0, description="Seconds per second by which its files may run fast or slow; part of bounds."
     )
@@ -112,15 +100,14 @@ class AlignedCamera(Record):
         default=0.0,
         description="Longest step between two frames, or mean without their times, seconds; part of bounds.",
     )
-    cut_bound: float | None = Field(
-        default=None,
-        description="Of any frame in the window: bound, drift until there and one frame interval, seconds.",
+    cut_bound: float | None = optional(
+        "Of any frame in the window: bound, drift until there and one frame interval, seconds."
     )
-    files: list[AlignedFile] = Field(default_factory=list, description="Its videos, in order.")
-    pictures: list[str] = Field(default_factory=list, description="Its still pictures, as paths.")
-    gaps: list[GapRecord] = Field(default_factory=list, description="As in the manifest.")
-    begin: CutPoint | None = Field(default=None, description="Where the window begins in its recording.")
-    end: CutPoint | None = Field(default=None, description="Where the window ends in its recording.")
+    files: list[AlignedFile] = empty_list("Its videos, in order.")
+    pictures: list[str] = empty_list("Its still pictures, as paths.")
+    gaps: list[GapRecord] = empty_list("As in the manifest.")
+    begin: CutPoint | None = optional("Where the window begins in its recording.")
+    end: CutPoint | None = optional("Where the window ends in its recording.")
     problem: str = Field(default="", description="Why it is not aligned, if it is not.")
     frames_problem: str = Field(
         default="the times of its frames were not read",
@@ -142,8 +129,8 @@ class Alignment(Record):
     format: Literal["asynccam-alignment"] = "asynccam-alignment"
     version: int = ALIGNMENT_VERSION
     take: str = Field(description="Name of the take.")
-    window: Window | None = Field(default=None, description="Null if no time is common to all.")
-    cameras: list[AlignedCamera] = Field(default_factory=list, description="In the manifest's order.")
+    window: Window | None = optional("Null if no time is common to all.")
+    cameras: list[AlignedCamera] = empty_list("In the manifest's order.")
 
     def at(
         self, seconds: float, times: Mapping[str, FrameTimes] | None = None

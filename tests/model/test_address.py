@@ -66,7 +66,7 @@ def test_addresses_are_read(text: str, address: Address) -> None:
         ("snapshot://host/\udcff", "not the name of a camera"),
     ],
 )
-def test_what_is_no_address_is_refused(text: str, words: str) -> None:
+def test_invalid_address_is_refused(text: str, words: str) -> None:
     with pytest.raises(AddressError, match=words):
         Address.parse(text)
 

@@ -108,7 +108,7 @@ def test_events_of_cameras_carry_the_id() -> None:
     assert lost == CameraLost(camera="multicam://Hill-1", at=found.at)
 
 
-def test_what_a_system_tells_besides_cannot_be_changed_for_all() -> None:
+def test_extra_data_is_read_only() -> None:
     extra = CameraInfo("a", "multicam", "a").extra
     assert extra == {}
     with pytest.raises(TypeError):

@@ -78,7 +78,7 @@ def test_the_fallback_is_made_safe_too() -> None:
 @example("a" * 195 + ". .mp4")
 @example("-" * 300)
 @example("e\u0301" * 120 + ".mp4")
-def test_whatever_is_said_is_one_harmless_component(said: str) -> None:
+def test_safe_name_is_one_harmless_component(said: str) -> None:
     name = safe_name(said)
     assert name == safe_name(name), "what is safe stays as it is"
     assert 0 < len(name.encode()) <= 200
@@ -98,7 +98,7 @@ def test_whatever_is_said_is_one_harmless_component(said: str) -> None:
 
 
 @given(st.text(max_size=400))
-def test_whatever_is_said_can_be_made_and_stays_in_its_directory(
+def test_safe_name_can_be_created_in_its_directory(
     tmp_path_factory: pytest.TempPathFactory, said: str
 ) -> None:
     directory = tmp_path_factory.getbasetemp() / "names"

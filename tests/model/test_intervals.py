@@ -76,7 +76,7 @@ def test_no_evidence_is_refused() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(-10, 10), st.floats(0, 5)), min_size=1, max_size=8), st.data())
-def test_what_is_true_of_all_that_agree_and_of_one_that_does_not_is_covered(
+def test_combination_covers_agreeing_and_disputed_evidence(
     parts: list[tuple[float, float]], data: st.DataObject
 ) -> None:
     every = [(str(index), Interval(low, low + width)) for index, (low, width) in enumerate(parts)]
@@ -104,7 +104,7 @@ def test_the_step_is_seen_and_few_stamps_are_read_for_the_coarser_one(step: floa
             assert seen <= 5 * step
 
 
-def test_a_single_stamp_of_a_whole_second_may_come_from_a_clock_of_whole_seconds() -> None:
+def test_single_stamp_of_a_whole_second_has_a_second_of_resolution() -> None:
     assert seen_resolution([NOW]) == 1.0
     assert seen_resolution([NOW, NOW, NOW]) == 1.0
     assert seen_resolution([NOW + 0.25]) == 0.01

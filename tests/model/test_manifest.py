@@ -29,7 +29,7 @@ def test_a_manifest_written_by_hand_is_read() -> None:
     assert manifest.cameras[0].files[0].path == "A/v.mp4"
 
 
-def test_what_is_read_can_be_written_back_unknown_fields_included() -> None:
+def test_unknown_fields_are_written_back() -> None:
     manifest = Manifest.from_bytes(TEXT)
     again = manifest.to_bytes()
     assert Manifest.from_bytes(again) == manifest
@@ -63,7 +63,7 @@ def test_a_time_no_calendar_holds_does_not_break_the_manifest(absurd: float) -> 
         (TEXT.replace(b"multicam://A", b"\xff"), "the whole"),
     ],
 )
-def test_what_is_not_a_manifest_is_refused_in_words(data: bytes, words: str) -> None:
+def test_invalid_manifest_is_refused_with_its_location(data: bytes, words: str) -> None:
     with pytest.raises(StorageError, match=words):
         Manifest.from_bytes(data)
 

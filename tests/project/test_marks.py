@@ -15,7 +15,7 @@ FILES = sorted(TESTS.rglob("test_*.py"))
         ("cli/test_demo.py", ("integration", "slow")),
         ("recording/test_sources.py", ("integration",)),
         ("systems/snapshot/web/test_browser.py", ("browser",)),
-        ("take/test_clock_set.py", ("slow",)),
+        ("take/test_clocks_set.py", ("slow",)),
     ],
 )
 def test_marks_of_known_files(name: str, marks: tuple[str, ...]) -> None:

@@ -9,13 +9,13 @@ from typing import Final
 TESTS: Final = Path(__file__).parents[1]
 SLOWEST: Final = (
     "take/test_resume.py",
-    "take/test_reference.py",
+    "take/test_clocks_reference.py",
     "systems/snapshot/web/test_browser_details.py",
     "recording/test_corpus.py",
     "cli/test_demo.py",
     "recording/test_coverage.py",
     "seeds/test_nanocam.py",
-    "take/test_clock_set.py",
+    "take/test_clocks_set.py",
     "benchmarks/test_wires.py",
     "recording/containers/test_matroska.py",
     "cli/test_standard_streams.py",
@@ -56,12 +56,12 @@ SLOW: Final = frozenset(
         "session/test_session.py",
         "session/test_open.py",
         "take/test_take.py",
-        "take/test_cancel.py",
-        "take/test_failures.py",
-        "take/test_hosts.py",
-        "take/test_multicam.py",
-        "take/test_outside_text.py",
-        "take/test_stills.py",
+        "take/test_take_cancel.py",
+        "take/test_take_failures.py",
+        "take/test_take_hosts.py",
+        "take/test_take_multicam.py",
+        "take/test_journal_text.py",
+        "take/test_participant_pictures.py",
     }
 )
 """Files that take over five seconds each without a process of their own, and those above."""

@@ -69,7 +69,7 @@ def test_each_file_is_cut_where_the_latest_camera_began() -> None:
     assert a.frames_problem == "the times of its frames were not read"
 
 
-def test_times_that_a_sender_stamped_run_apart_in_files_recorded_here_too() -> None:
+def test_local_files_with_a_senders_stamps_drift() -> None:
     here, stamped = (
         camera(name, video(f"{name}/v.mkv", 600.0, source="local"), frame_drift=drift, **seen(0.0))
         for name, drift in (("a", 0.0), ("b", 5e-4))
@@ -109,7 +109,7 @@ def test_after_a_restart_a_file_begins_where_its_gap_ended() -> None:
     assert found.window.seconds == pytest.approx(7.5)
 
 
-def test_first_frames_nobody_told_lie_within_what_bounds_them() -> None:
+def test_unreported_first_frames_lie_within_their_bounds() -> None:
     start = {"t0": moment(0), "t0_local": moment(0), "source": "system", "start_in": 1.0}
     clock = {"offset": -0.04, "bound": 0.01, "round_trip": 0.02, "samples": 8, "measured_at": moment(-1)}
     told = {
@@ -149,7 +149,7 @@ def test_a_manifest_of_an_older_version_is_aligned_too() -> None:
     assert align_take(take(camera("a", video("a.mp4", 1.0), **old))).cameras[0].source == "seen"
 
 
-def test_what_cannot_be_aligned_says_why_and_narrows_nothing() -> None:
+def test_camera_that_cannot_be_aligned_has_a_problem() -> None:
     found = align_take(
         take(
             camera("good", video("g.mp4", 5.0), **seen(0.0)),

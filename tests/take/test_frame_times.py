@@ -79,7 +79,7 @@ async def variable_take(directory: Path) -> Path:
     return directory
 
 
-async def test_a_frame_is_named_by_its_own_time_where_a_mean_rate_is_seconds_off(tmp_path: Path) -> None:
+async def test_frame_is_found_by_its_time_where_the_mean_rate_is_wrong(tmp_path: Path) -> None:
     directory = await variable_take(tmp_path)
     ended = await asynccam(
         "align", directory, "--sheet", tmp_path / "s.png", "--at", 4.8, "--json", timeout=120
@@ -119,7 +119,7 @@ async def test_every_frame_of_two_cameras_shows_the_same_at_the_same_instant(tmp
         assert abs(left[other.index] - right[frame.index]) <= 2
 
 
-async def test_a_sheet_counts_from_the_first_frame_where_a_file_begins_with_a_pause(tmp_path: Path) -> None:
+async def test_sheet_counts_from_the_first_frame_after_a_pause(tmp_path: Path) -> None:
     """GStreamer follows the edit list of MP4, whose first frame may be shown later than at 0."""
     ramp = [30 + 5 * n for n in range(40)]
     await write_levels(tmp_path / "a.mp4", ramp)
@@ -258,7 +258,7 @@ async def test_frames_behind_a_clock_that_went_back_have_no_instant(tmp_path: Pa
     assert frames.problem == "the times in v.ts go back at frame 2"
 
 
-async def test_what_cannot_be_read_says_why_and_costs_no_other_camera(tmp_path: Path) -> None:
+async def test_unreadable_file_has_a_problem_and_costs_no_other_camera(tmp_path: Path) -> None:
     (tmp_path / "raw.h264").write_bytes(b"\0\0\0\1\x67" * 9)
     (tmp_path / "v.mkv").touch()
     manifest = take(

@@ -42,7 +42,7 @@ async def test_lines_are_on_the_disk_when_they_are_written(tmp_path: Path) -> No
         await Journal(tmp_path).create()
 
 
-async def test_who_holds_the_journal_is_alone_with_the_take(tmp_path: Path) -> None:
+async def test_journal_lock_excludes_a_second_holder(tmp_path: Path) -> None:
     first, second = Journal(tmp_path), Journal(tmp_path)
     await first.create()
     with pytest.raises(BusyError, match="is at work"):
@@ -102,7 +102,7 @@ def lines(*facts: dict[str, object]) -> bytes:
     return b"".join(json.dumps({"at": NOW.unix + n, **one}).encode() + b"\n" for n, one in enumerate(facts))
 
 
-def test_cameras_that_were_told_may_record_until_they_say_otherwise() -> None:
+def test_commanded_cameras_may_record_until_they_report_otherwise() -> None:
     record = manifest().cameras[1].model_copy(update={"stopped_at": NOW, "files": []})
     entries = read_journal(
         lines(
@@ -173,7 +173,7 @@ async def test_resuming_twice_is_refused_the_second_time(tmp_path: Path) -> None
     assert sorted(path.name for path in directory.iterdir()) == ["manifest.json", "one"]
 
 
-async def test_whose_clock_stamps_a_recording_is_known_before_its_stop(tmp_path: Path) -> None:
+async def test_frame_drift_is_recorded_before_the_stop(tmp_path: Path) -> None:
     @dataclass
     class Stamped:
         armed: ArmedStart
@@ -248,9 +248,7 @@ async def test_a_session_is_what_resuming_needs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stubborn", [False, True])
-async def test_a_start_that_is_ahead_is_called_off_even_where_the_device_starts_all_the_same(
-    tmp_path: Path, stubborn: bool
-) -> None:
+async def test_scheduled_start_is_cancelled_though_the_device_starts(tmp_path: Path, stubborn: bool) -> None:
     camera = ScriptedCamera("a", scheduled=True, stubborn=stubborn)
     plan = manifest()
     plan.cameras = [CameraRecord(id=camera.id, name="a", system="x", directory="a", features=["files"])]

@@ -156,7 +156,7 @@ async def test_killed_while_stopping(tmp_path: Path) -> None:
     assert [[file.state for file in camera.files] for camera in manifest.cameras] == [[FileState.ARRIVED]] * 2
 
 
-async def test_killed_while_collecting_what_is_here_already_is_not_fetched_again(tmp_path: Path) -> None:
+async def test_resume_after_a_kill_downloads_no_file_twice(tmp_path: Path) -> None:
     take = tmp_path / "take"
     async with both(tmp_path) as devices:
         process = await asyncio.create_subprocess_exec(
@@ -223,7 +223,7 @@ async def test_a_picture_that_came_before_the_end_is_home(tmp_path: Path) -> Non
     assert (take / file.path).stat().st_size == file.size
 
 
-async def test_a_picture_that_never_came_is_told(tmp_path: Path) -> None:
+async def test_missing_picture_is_reported(tmp_path: Path) -> None:
     take = tmp_path / "take"
     async with device_process("snapshot", tmp_path / "server") as server:
         line = ("record", server.address, "--to", tmp_path, "--name", "take", "--duration", 60)
@@ -332,7 +332,7 @@ async def test_no_secret_is_in_the_journal(tmp_path: Path) -> None:
         assert token(devices) not in (take / "manifest.json").read_text()
 
 
-async def test_what_is_no_take_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+async def test_directory_that_is_not_a_take_is_refused_unchanged(tmp_path: Path) -> None:
     (tmp_path / "picture.jpg").write_bytes(b"")
     ended = await asynccam("resume", tmp_path)
     assert (ended.code, ended.out) == (6, "")

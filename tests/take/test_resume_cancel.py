@@ -14,7 +14,7 @@ from asynccam.take.journal import JOURNAL_NAME
 from tests.support.multicam_device import BytesRecorder, running
 from tests.support.scripted_camera import Behaviour, ScriptedCamera, hang, in_turn
 from tests.support.waiting import eventually
-from tests.take.test_process import controller
+from tests.take.test_resume_process import controller
 
 
 async def given_up(tmp_path: Path, script: dict[str, Behaviour]) -> tuple[Take, ScriptedCamera]:

@@ -180,7 +180,7 @@ def test_names_of_hosts() -> None:
         ("127.0.0.1.example", False),
     ],
 )
-def test_what_is_certainly_this_computer(host: str, certain: bool) -> None:
+def test_is_loopback(host: str, certain: bool) -> None:
     assert is_loopback(host) is certain
 
 

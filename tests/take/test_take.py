@@ -89,7 +89,7 @@ async def test_scheduled_cameras_hear_of_t0_ahead_and_the_others_at_t0(tmp_path:
     assert record.scheduled_for.unix == t0
 
 
-async def test_the_manifest_tells_of_a_start_before_any_camera_hears_of_it(
+async def test_manifest_has_a_start_before_a_camera_receives_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     camera = ScriptedCamera("one", scheduled=True)
@@ -159,7 +159,7 @@ async def test_files_recorded_on_this_computer_are_measured_where_they_are(tmp_p
     assert file.sha256 == hashlib.sha256(contents["big.mkv"]).hexdigest()
 
 
-async def test_what_listeners_hear(tmp_path: Path) -> None:
+async def test_events_of_a_take(tmp_path: Path) -> None:
     heard: list[Event] = []
     await Take([ScriptedCamera("one")], tmp_path, name="t", emit=heard.append).run(duration=0.02, start_in=0)
     assert [event.phase for event in heard if isinstance(event, TakePhaseChanged)] == [

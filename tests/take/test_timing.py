@@ -99,14 +99,14 @@ def test_an_answer_that_the_recording_has_begun_does() -> None:
     assert contains(record, 0.003)
 
 
-def test_a_service_that_answers_before_its_recorder_starts_is_bounded_by_its_file() -> None:
+def test_service_with_an_early_answer_is_bounded_by_its_file() -> None:
     record = inferred(camera(answer_meaning="heard", files=[video(3.8)]))
     assert record.first_frame_source == "length"
     assert contains(record, 1.2)
     assert record.contradictions == []
 
 
-def test_a_file_that_ends_early_does_not_tell_a_late_begin_where_nothing_else_bounds_it() -> None:
+def test_file_that_ends_early_is_not_judged_a_late_begin() -> None:
     """It began at once and lost its last two seconds; a stop minus its length would say T0 + 2 s."""
     assert contains(inferred(camera(answer_meaning="heard", files=[video(3.0)])), 0.01)
 
@@ -131,7 +131,7 @@ def test_a_scheduled_start_that_came_late_is_a_contradiction() -> None:
     assert outcome_of(record, Outcome.FAILED) is Outcome.INCOMPLETE
 
 
-def test_a_schedule_counts_beside_a_status_only_if_a_time_server_tied_t0_to_it() -> None:
+def test_schedule_beside_a_status_counts_only_with_a_time_server() -> None:
     """A device that is a second off, whose clocks that can be asked agree with ours."""
     early = scheduled(clock=clock())
     note_status(early, RecordingReport(T0 - 0.6, T0 - 0.598, recording=False))
@@ -167,7 +167,7 @@ def test_a_schedule_alone_says_nothing_once_the_device_has_denied_it() -> None:
     assert (record.first_frame_at, record.first_frame_bound, record.first_frame_source) == (None, None, None)
 
 
-def test_a_device_whose_corrected_clock_is_ahead_of_ours_is_bounded_by_what_was_seen() -> None:
+def test_device_clock_ahead_of_ours_is_bounded_by_seen_frames() -> None:
     """It began 0.3 s before T0. No time server tied T0 to its clock, and the stop took a second."""
     early = scheduled(clock=clock(), stopped_at=at(6.0), files=[video(5.3)])
     note_status(early, RecordingReport(T0 + 0.1, T0 + 0.102, recording=True))
@@ -202,7 +202,7 @@ def test_a_file_longer_than_its_recording_was_begun_by_somebody_else() -> None:
     assert outcome_of(record, Outcome.FAILED) is Outcome.INCOMPLETE
 
 
-def test_a_command_bounds_nothing_where_somebody_else_started_the_device_just_before() -> None:
+def test_command_after_another_controllers_start_bounds_nothing() -> None:
     """It films since T0 - 1.09 s, the start left at T0 - 0.8 s, and the stop took long."""
     told = {
         "commanded_at": at(-0.8),
@@ -254,7 +254,7 @@ def test_a_device_that_lies_about_its_first_frame_is_contradicted() -> None:
     assert contains(record, 2.0)
 
 
-def test_what_a_recorder_here_saw_stands_as_it_gave_it() -> None:
+def test_first_frame_of_a_local_recorder_is_kept_exactly() -> None:
     record = camera(files=[FileRecord(name="a.mkv", source="local", verdict=video(5.0).verdict)])
     note_seen(record, T0 + 0.123, 0.01)
     record = inferred(record)
@@ -272,7 +272,7 @@ def test_what_a_recorder_here_saw_stands_as_it_gave_it() -> None:
         ("x", "", "", None),
     ],
 )
-def test_answers_of_version_1_count_where_their_system_is_known_to_mean_it(
+def test_answers_of_version_1_count_where_their_meaning_is_known(
     system: str, serial: str, status: str, source: str | None
 ) -> None:
     old = camera(serial=serial, start_status=status, first_frame_at=at(0.002), first_frame_source="answer")
@@ -362,7 +362,9 @@ def truths(draw: st.DrawFn) -> tuple[CameraRecord, ClockRecord | None, float]:
 
 @settings(max_examples=300, deadline=None)
 @given(truths())
-def test_what_is_stated_contains_the_truth(case: tuple[CameraRecord, ClockRecord | None, float]) -> None:
+def test_first_frame_contains_the_truth(
+    case: tuple[CameraRecord, ClockRecord | None, float],
+) -> None:
     record, ntp, truth = case
     found = inferred(record, ntp)
     assert found.contradictions == []

@@ -70,7 +70,7 @@ async def test_parts_links_and_hidden_files_are_not(tmp_path: Path) -> None:
     assert [file.state for file in record.files] == [FileState.ARRIVED] * 2
 
 
-async def test_a_file_that_is_written_still_is_waited_for_and_told_if_it_goes_on(tmp_path: Path) -> None:
+async def test_file_still_written_is_awaited_and_reported_if_it_grows(tmp_path: Path) -> None:
     async def write_on(path: Path) -> None:
         while True:
             with path.open("ab") as file:
@@ -96,7 +96,7 @@ async def test_a_file_that_is_written_still_is_waited_for_and_told_if_it_goes_on
     assert record.outcome is Outcome.INCOMPLETE
 
 
-async def test_a_download_that_came_whole_when_the_take_was_cut_short_is_that_file(tmp_path: Path) -> None:
+async def test_complete_download_of_a_take_cut_short_is_adopted(tmp_path: Path) -> None:
     async def renamed_and_then_stuck(camera: ScriptedCamera, step: str) -> None:
         if step == "download":
             path = take.directory / "one" / "video.mp4"
@@ -114,7 +114,7 @@ async def test_a_download_that_came_whole_when_the_take_was_cut_short_is_that_fi
     assert (file.state, file.source, file.path) == (FileState.ARRIVED, "device", "one/video.mp4")
 
 
-async def test_verdicts_of_recorders_here_are_written_without_a_verify_function(tmp_path: Path) -> None:
+async def test_verdicts_of_local_recorders_need_no_verify_function(tmp_path: Path) -> None:
     class Recorder(ScriptedCamera):
         async def stop(self, *, timeout: float = 60.0) -> StopReport:
             report = await super().stop(timeout=timeout)
@@ -148,7 +148,7 @@ async def test_verdicts_of_recorders_here_are_written_without_a_verify_function(
 
 @pytest.mark.parametrize("how", ["cancel", "abort", "killed"])
 @pytest.mark.parametrize("content", [b"", b"header"], ids=["empty", "some bytes"])
-async def test_what_arming_left_of_a_take_called_off_is_removed_or_listed(
+async def test_empty_files_of_a_cancelled_take_are_removed_or_listed(
     tmp_path: Path, how: str, content: bytes
 ) -> None:
     async def on_call(camera: ScriptedCamera, step: str) -> None:

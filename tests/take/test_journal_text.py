@@ -78,7 +78,7 @@ def test_records_take_any_text_and_number(text: str, number: float) -> None:
         lambda one: one is not None
     )
 )
-def test_what_is_assigned_all_the_same_is_replaced_and_never_spoils_the_file(value: Any) -> None:
+def test_invalid_value_assigned_later_is_replaced_in_the_file(value: Any) -> None:
     camera = CameraRecord(
         id="a", name="a", system="b", directory="c", files=[FileRecord(name="f", source="device")]
     )
@@ -144,9 +144,7 @@ def test_a_journal_takes_whatever_it_is_given(facts: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("digits", [30, 400, 4_299, 5_000, 100_000])
-async def test_a_huge_integer_in_a_journal_spoils_neither_its_line_nor_the_next(
-    tmp_path: Path, digits: int
-) -> None:
+async def test_huge_integer_in_a_journal_costs_no_line(tmp_path: Path, digits: int) -> None:
     huge = "9" * digits
     lines = f'{{"at": 5, "line": {huge}, "elapsed": {huge}, "event": "camera", "camera": "a", "x": {huge}}}\n'
     (tmp_path / "journal.jsonl").write_text(lines)
@@ -240,7 +238,7 @@ READERS: list[Callable[[str, float], Exception]] = [
     deadline=None,
     max_examples=6,
 )
-def test_whatever_a_refusal_says_the_other_camera_is_home(
+def test_any_refusal_text_leaves_the_other_camera_complete(
     reader: Callable[[str, float], Exception], text: str, number: float
 ) -> None:
     error = reader(text + "\ud800", number)

@@ -138,7 +138,7 @@ async def test_a_device_that_refuses_is_reported_and_the_others_finish(tmp_path:
         assert "lens cap is on" in refused.errors[0].message
 
 
-async def test_a_device_that_dies_while_recording_is_reported_and_the_others_finish(tmp_path: Path) -> None:
+async def test_device_that_dies_is_reported_and_others_finish(tmp_path: Path) -> None:
     async with rig(tmp_path, 2) as peers, AsyncExitStack() as life, Session() as session:
         device = await life.enter_async_context(running(tmp_path / "doomed", device_id="doomed"))
         cameras = await session.connect_all([*peers.addresses, f"multicam://127.0.0.1:{device.port}"])
@@ -171,7 +171,7 @@ async def test_a_transfer_that_breaks_keeps_its_part(tmp_path: Path) -> None:
         assert part == peers.recorders[0].footage[:1_000_000]
 
 
-async def test_a_device_that_never_answers_a_command_holds_up_nobody_for_ever(tmp_path: Path) -> None:
+async def test_device_that_never_answers_delays_a_take_by_its_limits(tmp_path: Path) -> None:
     async with rig(tmp_path, 1) as peers, AsyncExitStack() as stack:
         faults = DeviceFaults()
         mute = await stack.enter_async_context(running(tmp_path / "mute", device_id="mute", faults=faults))
@@ -216,7 +216,7 @@ async def test_a_take_cancelled_before_t0_leaves_no_device_scheduled(tmp_path: P
         )
 
 
-async def test_addresses_nobody_answers_at(tmp_path: Path) -> None:
+async def test_connect_to_addresses_without_a_device(tmp_path: Path) -> None:
     async with rig(tmp_path, 1) as peers, Session() as session:
         with pytest.raises(ConnectionError):
             await session.connect_all([*peers.addresses, "multicam://127.0.0.1:1"])

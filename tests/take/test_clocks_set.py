@@ -96,7 +96,7 @@ async def test_a_take_goes_on_as_if_the_clock_had_not_been_set(
     assert unix_now() == pytest.approx(clock.true_time() + seconds, abs=5)
 
 
-async def test_many_steps_do_not_fill_a_manifest(
+async def test_clock_steps_in_a_manifest_are_limited(
     tmp_path: Path, clock: SetClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("asynccam.take.clocks._MAX_RECORDS", 50)
@@ -238,7 +238,7 @@ def manifest_with(status: str, lines: int | None) -> Manifest:
 
 @pytest.mark.parametrize("seconds", STEPS)
 @pytest.mark.parametrize(("covered", "expected"), [(2, "of the journal"), (3, "of the manifest")])
-def test_what_is_newer_is_told_by_the_order_of_the_lines(seconds: float, covered: int, expected: str) -> None:
+def test_newer_lines_are_recognised_by_their_numbers(seconds: float, covered: int, expected: str) -> None:
     entries = read_journal(line_of(at=NOW.unix + seconds, line=3))
     left = replay(manifest_with("of the manifest", covered), entries, "t")
     assert left.manifest.cameras[0].start_status == expected
@@ -266,9 +266,7 @@ async def test_steps_are_in_the_journal_before_the_manifest_is_written(
 # -- sessions -------------------------------------------------------------------------------------
 
 
-async def test_a_session_that_polls_notices_and_a_take_in_it_says_nothing_twice(
-    tmp_path: Path, clock: SetClock
-) -> None:
+async def test_polling_session_and_its_take_report_each_pause_once(tmp_path: Path, clock: SetClock) -> None:
     events: list[ClockStepped] = []
     async with Session(poll_interval=600) as session:
         session.add(ScriptedCamera("one"))
@@ -286,7 +284,7 @@ async def test_a_session_that_polls_notices_and_a_take_in_it_says_nothing_twice(
     ]
 
 
-async def test_a_session_that_asks_nobody_tells_what_its_takes_notice(
+async def test_session_without_polling_reports_clock_events_of_its_takes(
     tmp_path: Path, clock: SetClock
 ) -> None:
     events: list[ClockStepped] = []

@@ -309,7 +309,7 @@ async def test_no_camera_that_starts_ends_the_take_at_t0(tmp_path: Path) -> None
     assert take.manifest.outcome is Outcome.FAILED
 
 
-async def test_a_disk_that_refuses_the_directory_ends_the_take_before_any_camera_hears_of_it(
+async def test_arm_with_an_unwritable_directory_reaches_no_camera(
     tmp_path: Path,
 ) -> None:
     camera = ScriptedCamera("one")

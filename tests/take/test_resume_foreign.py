@@ -94,7 +94,7 @@ OTHERS: dict[str, Callable[[Path, Path], None]] = {
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-def test_what_is_not_a_file_of_the_directory_is_not_opened(tmp_path: Path, outside: Path, kind: str) -> None:
+def test_open_refuses_files_outside_of_the_directory(tmp_path: Path, outside: Path, kind: str) -> None:
     take = tmp_path / "take"
     take.mkdir()
     OTHERS[kind](take / "video.mp4", outside)
@@ -256,9 +256,7 @@ async def test_a_cameras_directory_that_is_elsewhere_is_refused(
     (outside / "video.mp4").unlink()
 
 
-async def test_a_cameras_directory_with_a_zero_byte_in_its_name_stays_in_the_take(
-    tmp_path: Path, outside: Path
-) -> None:
+async def test_camera_directory_with_a_zero_byte_stays_in_the_take(tmp_path: Path, outside: Path) -> None:
     camera = ScriptedCamera("one")
     directory = await left_behind(tmp_path, camera)
     path = directory / "manifest.json"

@@ -70,7 +70,7 @@ async def test_directories_of_cameras_of_one_name_do_not_go_by_order(tmp_path: P
 
 
 @pytest.mark.parametrize("kind", ["CameraFound", 5, int, None])
-async def test_what_is_no_class_of_events_is_refused_at_the_call(kind: Any) -> None:
+async def test_subscribing_to_a_non_event_class_raises(kind: Any) -> None:
     heard: list[Any] = []
     async with Session() as session:
         with pytest.raises(UsageError, match="class of events"):

@@ -117,7 +117,7 @@ async def test_the_word_is_only_for_controllers_that_ask(tmp_path: Path) -> None
     assert "firstFrameBound" not in during  # this recorder does not say how exact it is
 
 
-async def test_a_device_that_lies_about_its_first_frame_is_not_well_timed(tmp_path: Path) -> None:
+async def test_wrong_first_frame_report_is_a_contradiction(tmp_path: Path) -> None:
     recorder = Filming()
     faults = DeviceFaults(first_frame_error=0.9)
     async with phone(tmp_path / "device", recorder, faults=faults) as camera:
@@ -129,7 +129,7 @@ async def test_a_device_that_lies_about_its_first_frame_is_not_well_timed(tmp_pa
     assert (record.outcome, take.ok) == (Outcome.INCOMPLETE, False)
 
 
-async def test_the_command_says_that_a_camera_is_not_well_timed(tmp_path: Path) -> None:
+async def test_record_command_reports_contradicting_times(tmp_path: Path) -> None:
     faults = DeviceFaults(first_frame_error=30.0)
     async with running(tmp_path / "device", faults=faults) as device:
         address = f"multicam://127.0.0.1:{device.port}"
@@ -436,12 +436,12 @@ async def test_ten_minutes_of_drift_are_in_the_alignment(tmp_path: Path) -> None
         (b'{"deviceId":"a","status":"scheduled_recording_accepted","timestamp":1.5}', 5, "scheduled"),
     ],
 )
-async def test_what_a_multicam_answer_means(document: bytes, ahead: float, meaning: str) -> None:
+async def test_meaning_of_multicam_answers(document: bytes, ahead: float, meaning: str) -> None:
     answer = StatusResponse.from_json(document)
     assert answer_meaning(answer.dialect, answer.raw_status, scheduled=bool(ahead)) == meaning
 
 
-def test_what_nobody_knows_is_only_heard() -> None:
+def test_unknown_multicam_answer_means_heard() -> None:
     assert answer_meaning(2, "warming_up", scheduled=False) is AnswerMeaning.HEARD
     assert answer_meaning(2, "scheduled_recording_accepted", scheduled=False) is AnswerMeaning.HEARD
     assert StartReport(1.0, 2.0).meaning is AnswerMeaning.HEARD

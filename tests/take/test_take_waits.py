@@ -14,7 +14,7 @@ from tests.support.scripted_camera import Behaviour, ScriptedCamera, hang, refus
 PATIENT = TakeLimits(start_answer_grace=0.1, stop_timeout=60, status_timeout=60)
 
 
-async def test_files_of_healthy_cameras_are_home_while_a_dead_one_is_waited_for(tmp_path: Path) -> None:
+async def test_files_are_downloaded_while_a_dead_camera_is_awaited(tmp_path: Path) -> None:
     arrived: set[str] = set()
     all_home = asyncio.Event()
 
@@ -45,7 +45,7 @@ async def test_files_of_healthy_cameras_are_home_while_a_dead_one_is_waited_for(
     assert first.clock.samples > PATIENT.clock_samples  # measured again after the stop
 
 
-async def test_a_take_cancelled_while_a_dead_camera_is_waited_for_has_the_others_files(
+async def test_take_cancelled_beside_a_dead_camera_has_the_other_files(
     tmp_path: Path,
 ) -> None:
     home = asyncio.Event()
@@ -96,7 +96,7 @@ async def test_the_second_try_of_a_stop_fits_into_the_limits(
     assert len(began) == (1 if status else 2)
 
 
-async def test_a_stop_refused_for_its_sign_in_is_followed_by_a_look_at_the_files(tmp_path: Path) -> None:
+async def test_stop_refused_for_credentials_still_lists_files(tmp_path: Path) -> None:
     expired = AuthenticationError("the token expired 3 s ago: give a new one with set_credentials()")
     bad = ScriptedCamera("bad", script={"stop": refuse(expired), "status": refuse(expired)})
     take = Take([bad], tmp_path, limits=TakeLimits(start_answer_grace=0.1))

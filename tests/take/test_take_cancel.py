@@ -141,7 +141,7 @@ async def test_cancelled_before_t0_no_camera_starts(tmp_path: Path) -> None:
     assert not [error for camera in manifest.cameras for error in camera.errors]
 
 
-async def test_a_scheduled_start_that_fires_in_spite_of_a_stop_is_stopped_again(tmp_path: Path) -> None:
+async def test_scheduled_start_that_fires_despite_a_stop_is_stopped_again(tmp_path: Path) -> None:
     camera = ScriptedCamera("stubborn", scheduled=True, stubborn=True)
     take = Take([camera], tmp_path, limits=SHORT)
     await cancelled_when(take, lambda: "accepted" in camera.calls)

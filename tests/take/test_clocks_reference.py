@@ -234,9 +234,7 @@ async def test_resuming_waits_for_t0_by_this_computers_clock(
 
 
 @pytest.mark.parametrize("ahead", AHEAD)
-async def test_files_of_a_device_whose_clock_was_never_measured_are_found_by_the_servers_scale(
-    tmp_path: Path, ahead: float
-) -> None:
+async def test_files_of_an_unmeasured_device_are_found_by_server_time(tmp_path: Path, ahead: float) -> None:
     dead = await dead_before_t0(tmp_path, ahead, 0.0)
     camera = ScriptedCamera("one", scheduled=True, contents={"film.mp4": b"film"})
     camera.script["stop"] = refuse(DeviceError("it does not record"))
@@ -324,7 +322,7 @@ BAD: dict[str, ntp.Answer] = {
 }
 
 
-async def test_what_a_server_says_badly_later_spoils_nothing(tmp_path: Path) -> None:
+async def test_later_invalid_answer_of_a_time_server_is_ignored(tmp_path: Path) -> None:
     async with asyncio.TaskGroup() as group:
         for kind in BAD:
             group.create_task(a_take_with_bad_answers(tmp_path / kind.replace(" ", "-"), kind), name=kind)

@@ -1,5 +1,6 @@
 """Manifests and journals that the version before this one wrote: read, aligned and resumed."""
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from asynccam.model.credentials import Credentials
 from asynccam.model.events import Event
 from asynccam.model.manifest import MANIFEST_VERSION, Manifest, Outcome
 from asynccam.take import TakeLimits, align_take, resume_take
+from asynccam.take.journal import read_journal, replay
 from tests.support.command import asynccam
 
 TAKES = Path(__file__).parent / "data" / "takes-version-1"
@@ -40,6 +42,27 @@ async def test_a_manifest_of_version_1_is_read_and_written_back_as_it_was() -> N
     assert [None if one is None else one.verdict for one in verdicts] == ["complete", "complete"]
     again = Manifest.from_bytes(manifest.to_bytes())
     assert again == manifest
+
+
+@pytest.mark.parametrize("take", ["whole", "killed"])
+def test_t0_computer_of_an_older_manifest_is_read_as_t0_local(take: str) -> None:
+    text = (TAKES / take / "manifest.json").read_text()
+    expected = json.loads(text)["start"]["t0_computer"]["unix"]
+    manifest = Manifest.from_bytes(text.encode())
+    assert manifest.start is not None
+    assert manifest.start.t0_local.unix == expected
+    written = manifest.to_bytes()
+    assert b"t0_computer" not in written
+    assert json.loads(written)["start"]["t0_local"]["unix"] == expected
+
+
+def test_t0_computer_of_an_older_journal_is_read_as_t0_local() -> None:
+    text = (TAKES / "killed" / "journal.jsonl").read_text()
+    (released,) = (line for line in map(json.loads, text.splitlines()) if line["event"] == "released")
+    progress = replay(None, read_journal(text.encode()), "killed")
+    assert progress.manifest.start is not None
+    assert progress.manifest.start.t0_local.unix == released["start"]["t0_computer"]["unix"]
+    assert progress.t0 == released["start"]["t0_computer"]["unix"]
 
 
 async def test_a_take_of_version_1_is_aligned() -> None:

@@ -56,7 +56,7 @@ async def test_ctrl_c_stops_the_device_and_brings_its_file_home(tmp_path: Path) 
     assert await asyncio.to_thread((tmp_path / "take" / file.path).read_bytes) == recorder.footage
 
 
-async def test_a_killed_take_leaves_a_manifest_that_tells_what_may_still_record(tmp_path: Path) -> None:
+async def test_manifest_of_a_killed_take_names_cameras_that_may_record(tmp_path: Path) -> None:
     async with running(tmp_path / "device") as device, controller(device, tmp_path) as process:
         await eventually(lambda: device.phase is RecordingPhase.RECORDING, 20)
         process.kill()

@@ -173,7 +173,7 @@ async def test_the_command_says_it_in_json_too(tmp_path: Path) -> None:
 # -- files of devices -----------------------------------------------------------------------------
 
 
-async def test_a_device_whose_video_is_too_short_is_told(tmp_path: Path) -> None:
+async def test_device_with_a_short_video_ended_early(tmp_path: Path) -> None:
     camera = ScriptedCamera("short", contents={"a.mp4": b"a"})
     take = await Take([camera], tmp_path, verify=found).run(duration=4.0, start_in=0)
     (record,) = (await Manifest.load(take.directory)).cameras
@@ -217,7 +217,7 @@ async def test_a_video_that_begins_late_makes_the_take_incomplete(tmp_path: Path
     assert not is_complete(take.manifest)
 
 
-async def test_what_a_recorder_here_reports_of_its_begin_is_written_down(tmp_path: Path) -> None:
+async def test_late_begin_of_a_local_recorder_is_recorded(tmp_path: Path) -> None:
     class Recorder(ScriptedCamera):
         async def stop(self, *, timeout: float = 60.0) -> StopReport:
             report = await super().stop(timeout=timeout)
@@ -230,7 +230,7 @@ async def test_what_a_recorder_here_reports_of_its_begin_is_written_down(tmp_pat
     assert record.outcome is Outcome.INCOMPLETE
 
 
-async def test_what_a_recorder_here_reports_is_written_down(tmp_path: Path) -> None:
+async def test_early_end_of_a_local_recorder_is_recorded(tmp_path: Path) -> None:
     class Recorder(ScriptedCamera):
         async def stop(self, *, timeout: float = 60.0) -> StopReport:
             report = await super().stop(timeout=timeout)
@@ -327,7 +327,7 @@ def taken() -> Manifest:
         (record_of(4.2), 0.8),
     ],
 )
-def test_a_device_whose_video_is_short_is_told(record: CameraRecord, seconds: float) -> None:
+def test_short_video_ended_early(record: CameraRecord, seconds: float) -> None:
     until = None if record.stop_commanded_at is None else record.stop_commanded_at.unix
     judge_coverage(record, taken(), until)
     assert record.ended_early is not None
@@ -344,7 +344,7 @@ def seen(record: CameraRecord, late: float, bound: float = 0.01) -> CameraRecord
 
 @pytest.mark.parametrize("source", ["device", "local"])
 @pytest.mark.parametrize("late", [0.1, 1.4, 7.0])  # the last one begins after the take ended
-def test_a_video_that_begins_late_is_told(late: float, source: str) -> None:
+def test_video_that_begins_late_is_recorded(late: float, source: str) -> None:
     record = seen(record_of(5.0 - min(late, 4.5), source=source), late)
     judge_coverage(record, taken(), T0 + 5.0)
     assert record.begins_late is not None
@@ -384,7 +384,7 @@ def test_an_answer_that_was_held_up_is_no_reaction_time(source: str) -> None:
         seen(record_of(4.0), 1.0).model_copy(update={"kind": "still"}),
     ],
 )
-def test_what_is_not_called_late(record: CameraRecord) -> None:
+def test_begin_within_tolerance_is_not_late(record: CameraRecord) -> None:
     judge_coverage(record, taken(), T0 + 5.0)
     assert record.begins_late is None
 
@@ -416,7 +416,7 @@ def test_a_hole_in_the_middle_of_a_file_is_a_gap(source: str) -> None:
 
 
 @pytest.mark.parametrize("look", [Look(None), Look(0.9), Look(2.5, interval=1.0)])
-def test_what_is_no_hole(look: Look) -> None:
+def test_interval_within_tolerance_is_not_a_hole(look: Look) -> None:
     record = seen(record_of(5.0), 0.0)
     note_hole(record, record.files[0], look)
     assert record.gaps == []
@@ -432,7 +432,7 @@ def test_a_recorder_here_that_died_with_its_process_ended_early(died: float, ear
     assert outcome_of(record, Outcome.FAILED) is (Outcome.COMPLETE if early is None else Outcome.INCOMPLETE)
 
 
-def test_two_of_five_seconds_are_told() -> None:
+def test_two_of_five_seconds_missing_are_reported() -> None:
     record = record_of(2.0, frames=60)
     judge_coverage(record, taken(), T0 + 5.0)
     assert record.ended_early is not None
@@ -464,12 +464,12 @@ def test_two_of_five_seconds_are_told() -> None:
         ),
     ],
 )
-def test_what_is_not_called_early(record: CameraRecord) -> None:
+def test_end_within_tolerance_is_not_early(record: CameraRecord) -> None:
     judge_coverage(record, taken(), T0 + 5.0)
     assert record.ended_early is None
 
 
-def test_nothing_is_said_where_nobody_knows_the_end() -> None:
+def test_unknown_end_is_not_judged() -> None:
     record = record_of(1.0).model_copy(update={"stop_commanded_at": None})
     judge_coverage(record, taken(), None)
     assert record.ended_early is None
@@ -494,7 +494,7 @@ def test_an_hour_at_a_rate_that_is_a_little_off_is_whole() -> None:
         ([(1.0, None)], 4.0, ["ended early, its last 4.0 s are missing: dust"]),
     ],
 )
-def test_what_is_missing_in_words(
+def test_missing_parts_in_words(
     gaps: list[tuple[float, float | None]], early: float | None, told: list[str]
 ) -> None:
     record = record_of(5.0)

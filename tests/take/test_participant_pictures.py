@@ -86,7 +86,7 @@ async def test_the_stop_waits_for_a_slow_picture(tmp_path: Path) -> None:
         ({"snapshot": hang}, CameraState.READY, "start", "TimeoutError"),
     ],
 )
-async def test_what_goes_wrong_is_told_once_and_disturbs_nobody(
+async def test_failed_picture_is_reported_once_and_disturbs_no_camera(
     tmp_path: Path,
     script: dict[str, object],
     state: CameraState,

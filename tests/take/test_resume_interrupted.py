@@ -58,7 +58,7 @@ async def test_looking_makes_no_journal_for_a_take_that_ended_meanwhile(tmp_path
     assert sorted(path.name for path in directory.iterdir()) == [MANIFEST_NAME, "one"]
 
 
-async def test_the_home_of_nobody_is_an_error_of_our_own(tmp_path: Path) -> None:
+async def test_home_of_an_unknown_user_raises_an_asynccam_error(tmp_path: Path) -> None:
     nowhere = Path("~no-such-user/takes")
     assert await interrupted_takes(nowhere) == []
     with pytest.raises(StorageError):

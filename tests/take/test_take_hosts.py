@@ -312,7 +312,7 @@ async def test_a_call_off_that_is_cut_short_is_no_stop(tmp_path: Path) -> None:
     assert not camera.recording
 
 
-async def test_a_session_in_a_task_that_was_cancelled_before_fails_fast_with_its_own_error(
+async def test_session_in_a_task_cancelled_before_raises_its_own_error(
     tmp_path: Path,
 ) -> None:
     async def body() -> None:

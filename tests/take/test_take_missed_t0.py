@@ -60,7 +60,7 @@ async def test_a_start_in_time_is_on_record(tmp_path: Path) -> None:
     assert manifest.start.tolerance == TakeLimits().start_tolerance
 
 
-async def test_a_loop_that_is_blocked_through_t0_makes_late_starts_and_does_not_put_off_the_stop(
+async def test_loop_blocked_through_t0_starts_late_and_stops_on_time(
     tmp_path: Path,
 ) -> None:
     manifest, pauses, _ = await run(tmp_path, block(1.8), start_in=0.3, duration=4.0)
@@ -87,7 +87,7 @@ async def test_a_loop_that_is_blocked_through_t0_makes_late_starts_and_does_not_
     assert [(event.seconds, event.slept) for event in pauses] == [(pause.seconds, False)]
 
 
-async def test_what_would_be_started_after_the_end_is_not_started(tmp_path: Path) -> None:
+async def test_start_after_the_end_is_not_sent(tmp_path: Path) -> None:
     manifest, _, cameras = await run(tmp_path, block(1.8), start_in=0.3, duration=0.5)
     scheduled, plain = manifest.cameras
     assert cameras[1].released_with == []
@@ -211,7 +211,7 @@ def released(take: Path) -> bool:
 # -- the command ------------------------------------------------------------------------------------
 
 
-async def test_a_controller_that_is_stopped_through_t0_says_so_and_leaves_with_8(tmp_path: Path) -> None:
+async def test_controller_stopped_through_t0_reports_it_and_exits_with_8(tmp_path: Path) -> None:
     take = tmp_path / "take"
     async with (
         device_process("multicam", tmp_path / "device") as phone,

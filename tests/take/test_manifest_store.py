@@ -12,7 +12,7 @@ from asynccam.take.manifest_store import TakeDirectory, distinct_names
 from tests.support.scripted_camera import ScriptedCamera
 
 
-def test_folders_of_cameras_are_safe_and_distinct_on_every_file_system() -> None:
+def test_distinct_names_are_safe_on_every_file_system() -> None:
     words = [
         "../../etc",
         "cam",
@@ -32,7 +32,7 @@ def test_folders_of_cameras_are_safe_and_distinct_on_every_file_system() -> None
     assert names[:3] == ["etc", "cam", "CAM-2"]
 
 
-async def test_cameras_of_one_name_do_not_share_a_folder(tmp_path: Path) -> None:
+async def test_cameras_of_one_name_get_two_directories(tmp_path: Path) -> None:
     class Named(ScriptedCamera):
         @property
         def info(self) -> CameraInfo:
@@ -46,7 +46,7 @@ async def test_cameras_of_one_name_do_not_share_a_folder(tmp_path: Path) -> None
     ]
 
 
-async def test_no_take_writes_into_another(tmp_path: Path) -> None:
+async def test_takes_of_one_name_get_their_own_directories(tmp_path: Path) -> None:
     takes = [Take([ScriptedCamera("one")], tmp_path, name="same") for _ in range(5)]
     async with asyncio.TaskGroup() as group:
         for take in takes:
@@ -56,7 +56,7 @@ async def test_no_take_writes_into_another(tmp_path: Path) -> None:
     assert all(take.ok for take in takes)
 
 
-async def test_a_reader_never_sees_half_a_manifest(tmp_path: Path) -> None:
+async def test_write_manifest_is_atomic(tmp_path: Path) -> None:
     folder = TakeDirectory(tmp_path, "take")
     await folder.create([])
     texts = {bytes([65 + number]) * 300_000 for number in range(8)}
@@ -71,7 +71,7 @@ async def test_a_reader_never_sees_half_a_manifest(tmp_path: Path) -> None:
     assert [path.name for path in folder.path.iterdir()] == ["manifest.json"]
 
 
-async def test_a_manifest_that_cannot_be_replaced_leaves_nothing_half_done(tmp_path: Path) -> None:
+async def test_failed_write_manifest_leaves_no_file(tmp_path: Path) -> None:
     folder = TakeDirectory(tmp_path, "take")
     await folder.create([])
     folder.manifest_path.mkdir()
@@ -80,7 +80,7 @@ async def test_a_manifest_that_cannot_be_replaced_leaves_nothing_half_done(tmp_p
     assert [path.name for path in folder.path.iterdir()] == ["manifest.json"]
 
 
-def test_paths_in_the_manifest_are_relative_where_they_can_be() -> None:
+def test_relative_path_is_absolute_outside_of_the_take() -> None:
     folder = TakeDirectory(Path("/takes"), "one")
     assert folder.relative(Path("/takes/one/cam/a.mp4")) == "cam/a.mp4"
     assert folder.relative(Path("/elsewhere/a.mp4")) == "/elsewhere/a.mp4"
