@@ -27,13 +27,12 @@ from asynccam.recording.jpeg_filter import JpegFilter
 from asynccam.session import Fleet
 from asynccam.systems.mediamtx.events import parse_notification
 from asynccam.systems.mediamtx.models import AuthenticationResult, CameraList, FileList, RecordingInfo, Report
+from asynccam.systems.multicam.models import StatusResponse, StopRecordingResponse
 from asynccam.systems.multicam.protocol import (
     CommandReader,
     FileReader,
     ResponseReader,
     parse_list,
-    parse_status,
-    parse_stop,
 )
 from asynccam.systems.nanocam.csi.frames import GdpFrameReader as PictureReader
 from asynccam.systems.nanocam.protocol import RequestReader
@@ -405,7 +404,7 @@ TARGETS: Final[tuple[Target, ...]] = (
     ),
     Target(
         "multicam-models",
-        _each(parse_status, parse_stop, parse_list),
+        _each(StatusResponse.from_json, StopRecordingResponse.from_json, parse_list),
         _json(_STATUS, _STOPPED, _LISTED),
         text=True,
     ),

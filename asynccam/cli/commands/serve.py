@@ -3,8 +3,9 @@
 import asyncio
 import os
 import resource
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from enum import Enum
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -104,27 +105,31 @@ async def multicam(
 
     from asynccam.cli.serving import require_gstreamer
     from asynccam.recording import TestPattern, V4l2Source
+    from asynccam.systems.multicam import GstRecorder, MultiCamDevice, NtpOffset
     from asynccam.systems.multicam.device.commands import DeviceFaults
-    from asynccam.systems.multicam.device.device import serve
 
-    await require_gstreamer(V4l2Source(camera) if camera else TestPattern(pattern=pattern))
-    async with _reporting(output, stdin=while_stdin_open) as report:
-        await serve(
+    name = device_id or socket.gethostname()
+    pattern_source = TestPattern(label=text or name, pattern=pattern, time_code="day")
+    source = V4l2Source(camera) if camera else pattern_source
+    await require_gstreamer(source)
+    async with _reporting(output, stdin=while_stdin_open) as report, AsyncExitStack() as stack:
+        offset = await stack.enter_async_context(NtpOffset(ntp)) if ntp is not None else None
+        device = MultiCamDevice(
             directory,
             host=host,
             port=port,
-            device_id=device_id,
+            device_id=name,
             dialect=dialect,
-            camera=camera,
-            pattern=pattern,
-            label=text,
-            ntp_server=ntp,
+            recorder=GstRecorder(source),
+            clock_offset=offset,
             announce=announce,
             interfaces=interface or InterfaceChoice.All,
             faults=faults_of(DeviceFaults, fault),
             upload_to=upload_to or (),
-            on_ready=lambda device: _report_multicam(report, device, host, announced=announce),
         )
+        await stack.enter_async_context(device)
+        _report_multicam(report, device, host, announced=announce)
+        await asyncio.Event().wait()
     return ExitCode.OK
 
 

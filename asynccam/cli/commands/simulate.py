@@ -1,5 +1,6 @@
 """``asynccam simulate``: simulated servers of other vendors, for trials and tests."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -15,7 +16,6 @@ from asynccam.cli.serving import FaultsOption, WhileStdinOption, faults_of, whil
 from asynccam.errors import UsageError
 
 if TYPE_CHECKING:
-    from asynccam.systems.mediamtx.simulator.simulator import MediaMTXSimulator
     from asynccam.systems.thorvision.simulator.simulator import ThorVisionSimulator
 
 
@@ -51,9 +51,9 @@ async def mediamtx(
 ) -> ExitCode:
     """Simulate a MediaMTX Camera Service with simulated cameras and real files."""
     from asynccam.systems.mediamtx.simulator.behavior import ServiceFaults
-    from asynccam.systems.mediamtx.simulator.simulator import serve
+    from asynccam.systems.mediamtx.simulator.simulator import MediaMTXSimulator
 
-    def ready(simulator: "MediaMTXSimulator") -> None:
+    def ready(simulator: MediaMTXSimulator) -> None:
         place = f"mediamtx://{host}:{simulator.port}"
         token = simulator.token("admin")
         output.json_line(
@@ -73,7 +73,7 @@ async def mediamtx(
         )
 
     async with while_open(stdin=while_stdin_open):
-        await serve(
+        simulator = MediaMTXSimulator(
             host=host,
             port=port,
             http_port=http_port,
@@ -84,8 +84,10 @@ async def mediamtx(
             api_keys=_roles(api_key or []),
             live=live,
             faults=faults_of(ServiceFaults, fault),
-            on_ready=ready,
         )
+        async with simulator:
+            ready(simulator)
+            await asyncio.Event().wait()
     return ExitCode.OK
 
 

@@ -52,14 +52,9 @@ _MAX_TOKEN: Final = 16 * 1024
 
 @dataclass(slots=True)
 class ServiceCapabilities:
-    """Capabilities of the service on one connection.
+    """Generation and role of one connection, the ``secret`` it was authenticated with, and methods.
 
-    Attributes:
-        generation: 1 or 2.
-        secret: Token or key that was accepted, or None.
-        role: Role at the service, or ``""``.
-        missing: Methods the service does not have.
-        working: Methods that have succeeded.
+    ``missing`` are methods that the service does not have, ``working`` those that have succeeded.
     """
 
     generation: int
@@ -72,10 +67,7 @@ class ServiceCapabilities:
 async def open_session(link: JsonRpcConnection, credentials: ServiceCredentials) -> ServiceCapabilities:
     """Authenticate a new connection, if there are credentials, and detect the generation.
 
-    Raises:
-        AuthenticationError: The credentials are refused.
-        ConnectionError: The connection was lost, or the token provider failed for now.
-        CameraServiceError: The service fails in another way.
+    Raises `AuthenticationError` if they are refused, another `CameraServiceError` for all other failures.
     """
     secret = await credentials.secret()
     role = ""
@@ -109,12 +101,7 @@ async def authenticate_with_fallback(
 
 
 async def authenticate(link: JsonRpcConnection, credentials: ServiceCredentials, secret: str) -> str:
-    """Authenticate a connection, also again; return the role, ``""`` if the service does not send it.
-
-    Raises:
-        AuthenticationError: The credentials are refused.
-        CameraServiceError: The service fails in another way.
-    """
+    """Authenticate a connection, also again; return the role, ``""`` if the service does not send it."""
     # Older services read ``token``.
     params = {"auth_token": secret, "token": secret, "auth_type": credentials.auth_type}
     try:
@@ -159,12 +146,7 @@ async def call_authenticated(
     method: str,
     params: dict[str, Any] | None = None,
 ) -> Any:
-    """Call a method on a new connection; generation 1 gets the token with a second call if it refuses.
-
-    Raises:
-        RpcError: The service refuses.
-        ConnectionError, TimeoutError: No response.
-    """
+    """Call a method on a new connection; generation 1 gets the token with a second call if it refuses."""
     try:
         return await link.call(method, params)
     except RpcError as refusal:

@@ -59,7 +59,7 @@ The service's own statuses and notifications repeat the commands it received, so
 class MediaMtxCamera(Camera):
     """One camera of a service, identified by the service's address and the camera's device there.
 
-    Its features are `Record`, `Snapshot`, `Files` and `Stream`.
+    Its features are `Record`, `Snapshot`, `Files` and `Stream`. Errors are those of `CameraClient`.
 
     Args:
         client: Client of its service.
@@ -153,11 +153,7 @@ class MediaMtxCamera(Camera):
     async def status(self) -> CameraStatus:
         """Ask the service for the camera's status; a loss is detected as by `CameraClient.pressing`.
 
-        Raises:
-            CameraNotFoundError: The service has another camera under this name.
-            CameraServiceError: The service refuses, or cannot be reached.
-            TimeoutError: The service does not answer.
-            RemoteProtocolError: The result is not valid.
+        Raises `CameraNotFoundError` if the service has another camera under this name.
         """
         with self.client.pressing():
             info = await self.client.get_camera_status(self.device)
@@ -171,13 +167,7 @@ class MediaMtxCamera(Camera):
         )
 
     async def snapshot(self, directory: Path) -> LocalFile:
-        """Take a picture on the service and download it.
-
-        Raises:
-            MediaMTXError: The service reported a failure.
-            CameraServiceError, TimeoutError, TransferError, StorageError: As `CameraClient.take_snapshot` and
-                `CameraClient.download_snapshot`.
-        """
+        """Take a picture on the service and download it."""
         picture = await self.client.take_snapshot(self.device)
         return await self.client.download_snapshot(picture.filename, directory)
 
@@ -246,15 +236,10 @@ class MediaMtxRecord:
         self._outages = OfflineTracker(client, device)
 
     async def arm(self, plan: RecordPlan) -> ArmedStart:
-        """Wait for the connection and check that the camera is available.
+        """Wait for the connection and check that the camera is available and not recording.
 
         The plan's duration is not sent: a camera of a generation 1 service hangs after a recording that
         ends by itself.
-
-        Raises:
-            CameraNotFoundError: The camera is unavailable, or another one has its name.
-            CameraBusyError: The camera records already.
-            CameraServiceError, TimeoutError, RemoteProtocolError: No valid status.
         """
         address = self._client.endpoint.address
         async with deadline(plan.timeout, f"readiness of {self._device} at {address}"):
@@ -329,12 +314,7 @@ class MediaMtxStart:
         self._closed = False
 
     def release(self, at: float | None) -> None:
-        """Send the start without waiting; connection errors are raised by `accepted`.
-
-        Raises:
-            UsageError: ``at`` is a time; the service has no scheduled start.
-            StateError: It was released or closed before.
-        """
+        """Send the start without waiting; connection errors are raised by `accepted`."""
         if at is not None:
             raise UsageError(f"{self._device} starts at once; it has no scheduled start")
         if self._closed or self._posted is not None or self._error is not None:
@@ -349,13 +329,7 @@ class MediaMtxStart:
             self._error = error
 
     async def accepted(self) -> StartReport:
-        """Wait for the response.
-
-        Raises:
-            CameraServiceError: The service refused, or the connection was lost (`ConnectionError`).
-            TimeoutError: No response in time.
-            StateError: `release` was not called.
-        """
+        """Wait for the response; errors as of `CameraClient.start_recording`."""
         if self._error is not None:
             raise self._error
         posted = self._posted

@@ -225,11 +225,7 @@ class CameraClient:
 
     @property
     def generation(self) -> int:
-        """Generation of the service, 1 or 2, as detected at the last sign-in.
-
-        Raises:
-            StateError: Never connected.
-        """
+        """Generation of the service, 1 or 2, as detected at the last sign-in."""
         return self._capabilities.generation
 
     @property
@@ -389,38 +385,23 @@ class CameraClient:
             repeat: Whether the call changes nothing on the service. Only then it waits for a
                 reconnect, and is sent again if the connection is lost before its response.
 
-        Raises:
-            CameraServiceError: The service refused, or the connection was lost (`ConnectionError`).
-            TimeoutError: No response in time; ``maybe_executed`` is true if the request was sent.
+        ``maybe_executed`` of a `ConnectionError` or `TimeoutError` is true if the request was sent.
         """
         return await self._connected().call(method, params, timeout=timeout, repeat=repeat)
 
     def post(self, method: str, params: dict[str, Any], *, timeout: float) -> PostedCall:
-        """Send a call without waiting, for starts that must not be delayed.
-
-        Raises:
-            ConnectionError: Not connected; nothing was sent.
-            UsageError: The parameters cannot be written as JSON.
-        """
+        """Send a call without waiting, for starts that must not be delayed; it must be connected."""
         return self._connected().post(method, params, timeout=timeout)
 
-    async def _read(
-        self,
-        result: type[R],
-        method: str,
-        params: dict[str, Any] | None = None,
-        *,
-        timeout: float | None = None,
-    ) -> R:
+    async def _read(self, result: type[R], method: str, params: dict[str, Any] | None = None) -> R:
         """Call a method that only reads, and so may be sent again after a lost connection."""
-        return result.read(await self.call(method, params, timeout=timeout, repeat=True), method=method)
+        return result.read(await self.call(method, params, repeat=True), method=method)
 
     async def _change(
         self,
         result: type[R],
         method: str,
         params: dict[str, Any] | None = None,
-        *,
         timeout: float | None = None,
     ) -> R:
         """Call a method that changes something, and so is never sent twice."""
@@ -558,8 +539,6 @@ class CameraClient:
         await self.stop_recording(camera)
 
     # -- files ------------------------------------------------------------------------------------
-    # One released service of generation 1 answers every request about files with an internal error. Lists
-    # then hold the recordings that were reported to this client, with ``complete`` False.
 
     async def list_recordings(self, *, limit: int | None = None, offset: int | None = None) -> FileList:
         """Return one page of recordings: ``limit`` files (at most 1000 in generation 2) after ``offset``.

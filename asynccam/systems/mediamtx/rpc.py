@@ -13,6 +13,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final
 
 from asynccam.errors import AsynccamError, RemoteProtocolError, StateError, TimeoutError
@@ -65,18 +66,28 @@ Subscriptions = dict[str, dict[str, Any] | None]
 """Topic -> filters."""
 
 
+@dataclass(slots=True)
+class _Call:
+    """A call under way; ``until`` is loop time, ``secret`` is sent with the call itself."""
+
+    method: str
+    params: dict[str, Any] | None
+    until: float
+    repeat: bool
+    posted: "asyncio.Future[Any] | None"
+    refusals: int = 0
+    secret: str | None = None
+
+    @property
+    def left(self) -> float:
+        return max(self.until - asyncio.get_running_loop().time(), 0.001)
+
+
 class ServiceConnection:
     """A connection that is restored whenever it is lost, with calls on it.
 
-    Args:
-        endpoint: Addresses of the service.
-        credentials: Token or key.
-        state: Cache of the cameras' state; kept from one connection to the next.
-        subscriptions: Topics for every new connection; may change at any time.
-        hub: For events.
-        options: Settings of the WebSocket.
-        timeout: Default seconds for a call.
-        backoff: Waits between tries to connect.
+    ``subscriptions`` are used for every new connection and may change at any time; ``timeout`` is the default
+    for a call.
 
     Attributes:
         rpc: JSON-RPC calls without the policy of this class.
@@ -203,12 +214,7 @@ class ServiceConnection:
     # -- calls ------------------------------------------------------------------------------------
 
     def post(self, method: str, params: dict[str, Any], *, timeout: float) -> "PostedCall":
-        """Send a call without waiting; see `PostedCall`.
-
-        Raises:
-            ConnectionError: Not connected; nothing was sent.
-            UsageError: The parameters cannot be written as JSON.
-        """
+        """Send a call without waiting; raise `ConnectionError` if not connected."""
         link = self.rpc.reconnecting.connection
         if link is None:
             raise ConnectionError(
@@ -230,89 +236,65 @@ class ServiceConnection:
         repeat: bool = False,
         posted: "asyncio.Future[Any] | None" = None,
     ) -> Any:
-        """Call a method and return the ``result``.
+        """Call a method and return the ``result``; see `CameraClient.call`.
 
-        Args:
-            method: The remote method.
-            params: By name.
-            timeout: Seconds for everything; None for the client's own, which is longer while slow
-                calls of this client delay the connection.
-            repeat: Whether it only reads, and may be sent again after a lost connection.
-            posted: The future of the first response, if the call has been sent already.
-
-        Raises:
-            CameraServiceError: The service refused, or the connection was lost.
-            TimeoutError: No response in time.
+        ``posted`` is the future of the first response, if the call has been sent already.
         """
         if timeout is None:
             delay = SLOW_METHOD_TIME * self._slow if self.capabilities.generation == 1 else 0.0
             timeout = self._timeout + delay
-        until = asyncio.get_running_loop().time() + timeout
+        call = _Call(method, params, asyncio.get_running_loop().time() + timeout, repeat, posted)
         slow = method in SLOW_METHODS
         self._slow += slow
         try:
-            return await self._call(method, params, until, repeat, posted)
+            return await self._run(call)
         finally:
             self._slow -= slow
 
-    async def _call(
-        self,
-        method: str,
-        params: dict[str, Any] | None,
-        until: float,
-        repeat: bool,
-        posted: "asyncio.Future[Any] | None",
-    ) -> Any:
-        loop = asyncio.get_running_loop()
+    async def _run(self, call: "_Call") -> Any:
+        """Send a call until it is answered, or refused for good."""
         rate_delays = _RATE_BACKOFF.delays()
-        refusals = 0
-        secret: str | None = None  # sent with the call itself
         while True:
             if self._renewing.locked():  # a call sent meanwhile would only be refused
-                await self._wait_for_renewal(method, until)
+                async with deadline(call.left, self._renewal_of(call)), self._renewing:
+                    pass
             link, capabilities = self.rpc.reconnecting.connection, self.capabilities
-            given = params if secret is None else {**(params or {}), "auth_token": secret}
             try:
-                value = await self._send(method, given, until, repeat, posted)
+                value = await self._send(call)
             except AsynccamError as error:
                 problem = translate_error(error, capabilities.generation, capabilities.secret)
                 if problem is error:
                     raise
                 cause = error
             else:
-                capabilities.working.add(method)
+                capabilities.working.add(call.method)
                 return value
-            posted = None
+            call.posted = None
             if isinstance(cause, RpcError) and cause.code == NO_SUCH_METHOD:
-                capabilities.missing.add(method)
+                capabilities.missing.add(call.method)
             if isinstance(problem, RateLimitedError):
                 wait = problem.retry_after
                 if wait is None:
                     wait = next(rate_delays)
-                if loop.time() + wait >= until:
+                if asyncio.get_running_loop().time() + wait >= call.until:
                     raise problem from cause
                 await asyncio.sleep(wait)
             elif _is_unauthenticated(problem, capabilities, cause):
-                secret = await self._renew_within(method, refusals, link, capabilities, problem, until)
-                refusals += 1
+                call.secret = await self._renew_in_time(call, link, capabilities, problem)
+                call.refusals += 1
             else:
                 raise problem from cause
 
-    async def _send(
-        self,
-        method: str,
-        params: dict[str, Any] | None,
-        until: float,
-        repeat: bool,
-        posted: "asyncio.Future[Any] | None",
-    ) -> Any:
+    async def _send(self, call: "_Call") -> Any:
         self._active += 1
         self._idle.clear()
         try:
-            if posted is not None:
-                return await posted
-            left = max(until - asyncio.get_running_loop().time(), 0.001)
-            return await self.rpc.call(method, params, timeout=left, repeat=repeat)
+            if call.posted is not None:
+                return await call.posted
+            params = (
+                call.params if call.secret is None else {**(call.params or {}), "auth_token": call.secret}
+            )
+            return await self.rpc.call(call.method, params, timeout=call.left, repeat=call.repeat)
         finally:
             self._active -= 1
             if not self._active:
@@ -320,25 +302,20 @@ class ServiceConnection:
 
     # -- renewed authentication -------------------------------------------------------------------
 
-    async def _wait_for_renewal(self, method: str, until: float) -> None:
-        left = max(until - asyncio.get_running_loop().time(), 0.001)
-        async with deadline(left, f"renewed sign-in at {self.rpc.url} for {method}"), self._renewing:
-            pass
+    def _renewal_of(self, call: "_Call") -> str:
+        return f"renewed sign-in at {self.rpc.url} for {call.method}"
 
-    async def _renew_within(
+    async def _renew_in_time(
         self,
-        method: str,
-        refusals: int,
+        call: "_Call",
         link: JsonRpcConnection | None,
         capabilities: ServiceCapabilities,
         problem: AsynccamError,
-        until: float,
     ) -> str | None:
         """Call `_renew`, with the token provider and the authentication inside the call's deadline."""
-        left = max(until - asyncio.get_running_loop().time(), 0.001)
         try:
-            async with deadline(left, f"renewed sign-in at {self.rpc.url} for {method}"):
-                return await self._renew(refusals, link, capabilities, problem, until)
+            async with deadline(call.left, self._renewal_of(call)):
+                return await self._renew(call, link, capabilities, problem)
         except TimeoutError:
             reason = self.rpc.reconnecting.error
             if isinstance(reason, AuthenticationError):  # more precise than the timeout
@@ -347,27 +324,26 @@ class ServiceConnection:
 
     async def _renew(
         self,
-        refusals: int,
+        call: "_Call",
         link: JsonRpcConnection | None,
         capabilities: ServiceCapabilities,
         problem: AsynccamError,
-        until: float,
     ) -> str | None:
         """Take the next step to get a refused call accepted; raise the refusal if there is none left.
 
         Return the secret that the call must be sent with, or None.
         """
         if capabilities.generation != 1:
-            if refusals:
+            if call.refusals:
                 raise self._with_advice(problem, capabilities.secret)
-            await self._authenticate_again(link, capabilities, until)
+            await self._authenticate_again(link, capabilities, call.until)
             return None
         # Generation 1 marks the connection that was made last as authenticated, whoever asked: the call
         # itself carries the token. After the token's expiry only a new connection helps, and then once more.
-        if refusals in (0, 2):
+        if call.refusals in (0, 2):
             return capabilities.secret
-        if refusals == 1 and self._credentials.can_renew(capabilities.secret):
-            await self._reconnect(link, until)
+        if call.refusals == 1 and self._credentials.can_renew(capabilities.secret):
+            await self._reconnect(link, call)
             return None
         raise self._with_advice(problem, capabilities.secret)
 
@@ -396,7 +372,7 @@ class ServiceConnection:
                     raise translate_error(error, capabilities.generation, secret) from error
             capabilities.secret = secret
 
-    async def _reconnect(self, link: JsonRpcConnection | None, until: float) -> None:
+    async def _reconnect(self, link: JsonRpcConnection | None, call: "_Call") -> None:
         """Generation 1: replace the connection, unless another call has done so."""
         reconnecting = self.rpc.reconnecting
         async with self._renewing:
@@ -412,8 +388,7 @@ class ServiceConnection:
                     await reconnecting.wait_for(
                         ConnectionState.LOST, ConnectionState.WAITING, *_CONNECT_RESULTS[1:]
                     )
-        left = max(until - asyncio.get_running_loop().time(), 0.001)
-        state = await reconnecting.wait_for(*_CONNECT_RESULTS, timeout=left)
+        state = await reconnecting.wait_for(*_CONNECT_RESULTS, timeout=call.left)
         if state is not ConnectionState.READY and reconnecting.error is not None:
             raise translate_error(reconnecting.error, 1, None)
 
@@ -463,12 +438,7 @@ class PostedCall:
         future.add_done_callback(self._on_response)
 
     async def result(self) -> Any:
-        """Wait for the response; after a temporary refusal the call is sent again.
-
-        Raises:
-            CameraServiceError, TimeoutError: As `ServiceConnection.call`.
-            StateError: `forget` was called.
-        """
+        """Wait for the response; after a temporary refusal the call is sent again."""
         left = max(self._until - asyncio.get_running_loop().time(), 0.001)
         task = asyncio.current_task()
         before = 0 if task is None else task.cancelling()

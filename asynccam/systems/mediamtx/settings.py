@@ -86,12 +86,10 @@ class ServiceCredentials:
         fresh, self._fresh = self._fresh, None
         return fresh if fresh is not None else await self._ask(self.token)
 
-    async def renew(self) -> str | None:
+    async def renew(self) -> None:
         """Fetch the secret for the next `secret` from the provider, if there is one; errors as there."""
-        if self.token is None or isinstance(self.token, str):
-            return self.token
-        self._fresh = fresh = await self._ask(self.token)
-        return fresh
+        if self.token is not None and not isinstance(self.token, str):
+            self._fresh = await self._ask(self.token)
 
     def replace(self, other: "ServiceCredentials") -> None:
         """Copy the values of other credentials."""

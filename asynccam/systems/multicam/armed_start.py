@@ -73,24 +73,6 @@ class ArmedCommand:
         rearmed: Number of replaced connections.
     """
 
-    __slots__ = (
-        "_connect",
-        "_connection",
-        "_document",
-        "_error",
-        "_judge",
-        "_lost",
-        "_over",
-        "_peer",
-        "_scope",
-        "_sender",
-        "_timeout",
-        "_watcher",
-        "answered_at",
-        "commanded_at",
-        "rearmed",
-    )
-
     def __init__(
         self, connection: CommandConnection, connect: Connect, judge: Judge, *, sender: str, timeout: float
     ) -> None:
@@ -153,7 +135,7 @@ class ArmedCommand:
         self._scope.spawn(self._deliver_late(payload, until, reason), name="deliver late")
 
     async def accepted(self, *, timeout: float | None = None) -> StatusResponse:
-        """Wait for the reply to `release`; ``timeout`` in seconds, None for the client's own.
+        """Wait for the reply to `release`, for ``timeout`` seconds or the client's own.
 
         Raises:
             ConnectionError, TimeoutError: No reply; ``maybe_executed`` is true if the command was sent.

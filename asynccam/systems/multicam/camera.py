@@ -122,7 +122,7 @@ class _DeviceIdentity:
 class MultiCamCamera(Camera):
     """One device, identified by its id at whatever address; made by `connect` or by discovery.
 
-    Its features are `Record`, `ScheduledStart`, `Files` and `DeviceClock`.
+    Features are `Record`, `ScheduledStart`, `Files` and `DeviceClock`. Errors are those of `MultiCamClient`.
 
     Args:
         device_id: The device's own id.
@@ -213,13 +213,7 @@ class MultiCamCamera(Camera):
         self.client.follow(hosts, port)
 
     async def status(self) -> CameraStatus:
-        """Ask the device for its status.
-
-        Raises:
-            NotFoundError: Another device answers at its address.
-            ConnectionError, TimeoutError: The device does not answer.
-            RemoteProtocolError: The reply is not valid.
-        """
+        """Ask the device for its status; raise `NotFoundError` if another device answers at its address."""
         reply = await self.client.device_status()
         self._learn(reply)
         known = DeviceStatus.of(reply.status)
@@ -234,12 +228,7 @@ class MultiCamCamera(Camera):
         )
 
     async def list_files(self) -> tuple[MediaFile, ...]:
-        """Return the recordings that the device lists; one that it has yet to pack is not among them.
-
-        Raises:
-            DeviceError: The device refuses, or is too old to know the command.
-            ConnectionError, TimeoutError, RemoteProtocolError: As everywhere.
-        """
+        """Return the recordings that the device lists; one that it has yet to pack is not among them."""
         reply = await self.client.list_files()
         return tuple(
             MediaFile(entry.fileName, entry.fileSize or None, entry.fileId, entry.creationDate)
@@ -319,12 +308,8 @@ class _FirstFrame:
 class MultiCamRecord:
     """`SupportsRecord` and `SupportsScheduledStart` of one device.
 
-    Args:
-        client: Connects to the device.
-        identity: Refuses another device at the same address; by default the device armed first is meant.
-        confirm: Seconds after its moment in which a start that was only ``command_received`` must show.
-        settle: Seconds after its moment in which a cancelled start may still fire, for a device whose clock
-            is off.
+    ``confirm`` is the time in seconds in which a start that was only ``command_received`` must show, and
+    ``settle`` that in which a cancelled start may still fire, for a device whose clock is off.
     """
 
     def __init__(
@@ -356,14 +341,7 @@ class MultiCamRecord:
         return self._idle
 
     async def arm(self, plan: RecordPlan) -> "MultiCamStart":
-        """Check that the device is free, and open the connection for its start.
-
-        Raises:
-            BusyError: The device records or is stopping; a start now would have no effect.
-            NotFoundError: Another device answers at its address.
-            DeviceError: Its camera is disconnected.
-            ConnectionError, TimeoutError, RemoteProtocolError: No valid status.
-        """
+        """Check that the device is free (else raise `BusyError`), and open the connection for its start."""
         asked_at = unix_now()
         status = await self._client.device_status(timeout=plan.timeout)
         self._identity.check(self._client.address, status, to_record=True)
@@ -386,11 +364,7 @@ class MultiCamRecord:
         self._first_frame = self._first_frame or _first_frame(reply)
 
     async def recording_report(self, *, timeout: float = 10.0) -> RecordingReport:
-        """Ask the device whether it records, and for its first frame, where it reports that.
-
-        Raises:
-            ConnectionError, TimeoutError, RemoteProtocolError: No valid status.
-        """
+        """Ask the device whether it records, and for its first frame, where it reports that."""
         _, seen = await self._query(timeout)
         return seen
 
@@ -403,14 +377,9 @@ class MultiCamRecord:
         return status, RecordingReport(asked_at, unix_now(), status.isRecording, moment)
 
     async def confirm(self, timeout: float) -> tuple[StatusResponse, tuple[RecordingReport, ...]]:
-        """Poll, for at most ``timeout`` seconds, until the device records.
+        """Poll for at most ``timeout`` seconds until the device records; return that status and all results.
 
-        Returns:
-            The status that reports it, or the last one if the device uses unknown statuses; and all results.
-
-        Raises:
-            DeviceError: The device failed, or is still idle.
-            ConnectionError, TimeoutError: The device stopped answering; it may be recording.
+        A device with unknown statuses gets the last one. Raises `DeviceError` if it failed or is still idle.
         """
         now, due = time.monotonic(), self._may_fire_at
         ahead = 0.0 if due is None else max(0.0, due - WALL_CLOCK.elapsed())
@@ -485,13 +454,9 @@ class MultiCamRecord:
         return StopReport(commanded_at, unix_now(), reply.status, files, first_frame=moment)
 
     async def _check_ownership(self, timeout: float) -> bool | None:
-        """Query the recording before a stop, which would end whatever runs.
+        """Query the recording before a stop, which would end whatever runs: errors as of `stop`.
 
         Return whether the device records; None if it does not answer or reports nothing to compare.
-
-        Raises:
-            NotFoundError: Another device answers at the address.
-            TakenOverError: Somebody else's recording runs; the one that was started here has ended.
         """
         if not self._identity.known and not self._file_id and self._first_frame is None:
             return None
@@ -562,10 +527,7 @@ class MultiCamStart:
     async def accepted(self) -> StartReport:
         """Wait for the reply, and where that proves nothing for the recording itself.
 
-        Raises:
-            ClockNotSynchronizedError, DeviceError: The device refused, or does not record after all.
-            ConnectionError, TimeoutError: ``maybe_executed`` is true if it may have started.
-            RemoteProtocolError: The reply is not valid.
+        Errors as of `ArmedCommand.accepted`; a `DeviceError` also if the device does not record after all.
         """
         try:
             reply = await self._command.accepted(timeout=self._plan.timeout)

@@ -56,8 +56,6 @@ from asynccam.systems.multicam.protocol import (
     FileHeader,
     FileReader,
     parse_list,
-    parse_status,
-    parse_stop,
 )
 
 _LOG = logging.getLogger(__name__)
@@ -81,7 +79,7 @@ Parser = Callable[..., R]
 """A parser of `protocol`: ``parser(document, peer=...)``."""
 
 _PARSERS: Final[dict[str, Parser[Reply]]] = {
-    CommandType.STOP_RECORDING: parse_stop,
+    CommandType.STOP_RECORDING: StopRecordingResponse.from_json,
     CommandType.LIST_FILES: parse_list,
 }
 _CREDENTIALS: Final = ("uploadUrl", "awsAccessKeyId", "awsSecretAccessKey", "awsSessionToken")
@@ -92,6 +90,11 @@ class MultiCamClient:
 
     No connection is held between calls: an idle client costs nothing, and any number of calls may run at
     the same time.
+
+    All commands raise `ConnectionError` or `TimeoutError` without a reply (``maybe_executed`` is true if the
+    command was sent) and `RemoteProtocolError` for an invalid reply. All but `device_status`, `heartbeat` and
+    `send` raise a `DeviceError` for a refusal: `ClockNotSynchronizedError`, `NotFoundError` and so on. Their
+    ``timeout`` is in seconds and replaces the client's own.
 
     Args:
         host: Name or address of the device, or several addresses of it, which are all tried.
@@ -178,59 +181,43 @@ class MultiCamClient:
     ) -> StatusResponse:
         """Return the state of the device; an error *status* is returned, not raised.
 
-        Args:
-            timeout: Seconds, instead of the client's own.
-            first_frame: Request the time of the recording's first frame; only asynccam's own device
-                server reports it.
-
-        Raises:
-            ConnectionError, TimeoutError: The device does not answer.
-            RemoteProtocolError: The reply is not valid.
+        ``first_frame`` requests the time of the recording's first frame, which only asynccam's own device
+        server reports.
         """
         message = CommandMessage.device_status(device_id=self._sender, first_frame=first_frame)
-        return parse_status(
+        return StatusResponse.from_json(
             await self._exchange(message, timeout=timeout, repeatable=True), peer=self.address
         )
 
     async def run_id(self, *, timeout: float | None = None) -> str:
         """Return the id of the device's present run, which is the same at every address of one device.
 
-        Only asynccam's own device server has one; ``""`` for all others. Errors as of `device_status`.
-        See docs/protocols/multicam.md.
+        Only asynccam's own device server has one; ``""`` for all others. See docs/protocols/multicam.md.
         """
         message = CommandMessage(
             command=CommandType.DEVICE_STATUS, deviceId=self._sender, **{RUN_ID_KEY: True}
         )
         document = await self._exchange(message, timeout=timeout, repeatable=True)
-        run_id = (parse_status(document, peer=self.address).model_extra or {}).get(RUN_ID_KEY)
+        run_id = (StatusResponse.from_json(document, peer=self.address).model_extra or {}).get(RUN_ID_KEY)
         return run_id if isinstance(run_id, str) else ""
 
     async def heartbeat(self, *, timeout: float | None = None) -> StatusResponse:
-        """Check that the device answers; arguments and errors as of `device_status`."""
+        """Check that the device answers, and return its status."""
         message = CommandMessage.heartbeat(device_id=self._sender)
-        return parse_status(
+        return StatusResponse.from_json(
             await self._exchange(message, timeout=timeout, repeatable=True), peer=self.address
         )
 
     async def start_recording(
         self, timestamp: float | None = None, *, timeout: float | None = None
     ) -> StatusResponse:
-        """Start now, or at a time by the device's own clock. Sent once, never repeated.
+        """Start now, or at ``timestamp`` (Unix seconds) by the device's own clock. Sent once, never repeated.
 
         A reply ``command_received`` or ``recording`` does not prove that a new recording runs;
         `MultiCamCamera` confirms it by a status query.
-
-        Args:
-            timestamp: Unix seconds; None for now.
-            timeout: Seconds, instead of the client's own.
-
-        Raises:
-            ConnectionError, TimeoutError: No reply; ``maybe_executed`` is true if the command was sent.
-            ClockNotSynchronizedError, DeviceError: The device refuses.
-            RemoteProtocolError: The reply is not valid.
         """
         message = CommandMessage.start_recording(timestamp, device_id=self._sender)
-        return await self._request(message, parse_status, timeout=timeout)
+        return await self._request(message, StatusResponse.from_json, timeout=timeout)
 
     async def stop_recording(
         self, *, timeout: float | None = None, first_frame: bool = False
@@ -239,19 +226,12 @@ class MultiCamClient:
 
         ``fileSize`` is 0 where the device packs the file later: download it by its name all the same.
         ``first_frame`` requests the time of the first frame, see `device_status`.
-        Errors as of `start_recording`.
         """
         message = CommandMessage.stop_recording(device_id=self._sender, first_frame=first_frame)
-        return await self._request(message, parse_stop, timeout=timeout)
+        return await self._request(message, StopRecordingResponse.from_json, timeout=timeout)
 
     async def list_files(self, *, timeout: float | None = None) -> ListFilesResponse:
-        """Return the recordings on the device.
-
-        Raises:
-            DeviceError: The device refuses, or does not know the command.
-            ConnectionError, TimeoutError: The device does not answer.
-            RemoteProtocolError: The reply is not valid.
-        """
+        """Return the recordings on the device; old devices refuse the command."""
         message = CommandMessage.list_files(device_id=self._sender)
         return await self._request(message, parse_list, timeout=timeout, repeatable=True)
 
@@ -278,8 +258,6 @@ class MultiCamClient:
 
         Raises:
             UsageError: No file, or not exactly one way to upload it.
-            NotFoundError, DeviceError: The device refuses.
-            ConnectionError, TimeoutError: No reply; ``maybe_executed`` is true if the command was sent.
         """
         message = CommandMessage.upload_to_cloud(
             file_name or file_id,
@@ -293,7 +271,7 @@ class MultiCamClient:
             aws_region=aws_region,
             device_id=self._sender,
         )
-        return await self._request(message, parse_status, timeout=timeout)
+        return await self._request(message, StatusResponse.from_json, timeout=timeout)
 
     async def send(self, message: CommandMessage, *, timeout: float | None = None) -> Reply:
         """Send any command but GET_VIDEO, unchanged and once, and return its reply, refusals too.
@@ -304,13 +282,12 @@ class MultiCamClient:
 
         Raises:
             UsageError: It is a GET_VIDEO; use `download`.
-            ConnectionError, TimeoutError, RemoteProtocolError: As everywhere.
         """
         if message.command == CommandType.GET_VIDEO:
             raise UsageError("GET_VIDEO is answered by a file; use download()")
         document = await self._exchange(message, timeout=timeout)
         try:
-            return _PARSERS.get(message.command, parse_status)(document, peer=self.address)
+            return _PARSERS.get(message.command, StatusResponse.from_json)(document, peer=self.address)
         except RemoteProtocolError:
             reply = ErrorResponse.from_json(document, peer=self.address)
             if DeviceStatus.is_error(reply.status):
@@ -329,7 +306,7 @@ class MultiCamClient:
         armed = ArmedCommand(
             await self._connect_with_retry(),
             self._connect,
-            lambda document: self._parse(message, document, parse_status),
+            lambda document: self._parse(message, document, StatusResponse.from_json),
             sender=self._sender,
             timeout=self._timeout,
         )
@@ -375,7 +352,7 @@ class MultiCamClient:
                     async with deadline(self._timeout, f"answer from {self.address} to HEARTBEAT"):
                         await connection.send(payload)
                         document = await connection.read_reply()
-                device_time = parse_status(document, peer=self.address).timestamp
+                device_time = StatusResponse.from_json(document, peer=self.address).timestamp
                 return TimedReply(connection.sent_at, connection.received_at, device_time)
 
             async with limiter_of_loop().slot():
@@ -444,19 +421,28 @@ class MultiCamClient:
                 listed_size,
                 header.fileSize,
             )
-        name = header.fileName or name
-        if not header.fileSize:
-            source = _UnsizedFile(connection, header, name, listed_size or 0, self._stall_timeout)
-            return await source.receive(directory, reader.leftover, progress)
-        async with await PartFile.open(directory, name, size=header.fileSize) as part:
-            await receive_file(
-                connection.sock,
-                part,
-                header.fileSize,
-                prefix=reader.leftover,
-                stall_timeout=self._stall_timeout,
-                progress=progress,
-            )
+        name, size = header.fileName or name, header.fileSize
+        async with await PartFile.open(directory, name, size=size or None) as part:
+            if size:
+                await receive_file(
+                    connection.sock,
+                    part,
+                    size,
+                    prefix=reader.leftover,
+                    stall_timeout=self._stall_timeout,
+                    progress=progress,
+                )
+            else:
+                await _receive_unsized(
+                    connection,
+                    part,
+                    reader.leftover,
+                    name,
+                    announced=size,
+                    listed=listed_size or 0,
+                    stall_timeout=self._stall_timeout,
+                    progress=progress,
+                )
             return await part.commit(name)
 
     # -- connections ------------------------------------------------------------------------------
@@ -579,67 +565,60 @@ async def _read_header(connection: CommandConnection, reader: FileReader, name: 
                 raise refusal(connection.peer, "GET_VIDEO", event.error)
 
 
-class _UnsizedFile:
-    """A file whose header has no size: it ends when the device closes, or sends nothing for a while."""
+async def _receive_unsized(
+    connection: CommandConnection,
+    part: PartFile,
+    prefix: bytes,
+    name: str,
+    *,
+    announced: int | None,
+    listed: int,
+    stall_timeout: float,
+    progress: Progress | None,
+) -> None:
+    """Fill a part with a file whose header has no size: it ends when the device closes, or falls silent.
 
-    def __init__(
-        self,
-        connection: CommandConnection,
-        header: FileResponse,
-        name: str,
-        listed_size: int,
-        stall_timeout: float,
-    ) -> None:
-        self._connection = connection
-        self._announced = header.fileSize
-        self._name = name
-        self._listed = listed_size
-        self._stall_timeout = stall_timeout
-
-    async def receive(self, directory: Path, prefix: bytes, progress: Progress | None) -> LocalFile:
-        """Store everything that is received until the end."""
-        async with await PartFile.open(directory, self._name, size=None) as part:
-            lost: ConnectionError | None = None
-            try:
-                await self._fill(part, prefix, progress)
-            except ConnectionError as error:
-                if not part.received:
-                    raise
-                lost = error
-            if not part.received and self._announced is None:
-                raise RemoteProtocolError(
-                    f"{self._connection.peer} announced no size for {self._name!r}, and sent nothing"
-                )
-            if part.received < self._listed or lost is not None:
-                raise TransferError(
-                    f"{self._name} from {self._connection.peer} ended after {part.received} of"
-                    f" {self._listed or 'an unknown number of'} bytes",
-                    part=await part.keep(),
-                    received=part.received,
-                    expected=self._listed or None,
-                ) from lost
-            if progress is not None:
-                progress(part.received, part.received)
-            return await part.commit(self._name)
-
-    async def _fill(self, part: PartFile, data: bytes, progress: Progress | None) -> None:
-        reported_at = 0.0
-        while data or (data := await self._next(part.received)):
+    ``announced`` is 0 or None, ``listed`` the size in the device's list or 0.
+    """
+    reported_at = 0.0
+    lost: ConnectionError | None = None
+    data = prefix
+    try:
+        while data or (data := await _receive_more(connection, part.received, listed, stall_timeout)):
             await part.write(data)
             data = b""
             if progress is not None and time.monotonic() - reported_at >= _PROGRESS_INTERVAL:
                 reported_at = time.monotonic()
                 progress(part.received, None)
+    except ConnectionError as error:
+        if not part.received:
+            raise
+        lost = error
+    if not part.received and announced is None:
+        raise RemoteProtocolError(f"{connection.peer} announced no size for {name!r}, and sent nothing")
+    if part.received < listed or lost is not None:
+        raise TransferError(
+            f"{name} from {connection.peer} ended after {part.received} of"
+            f" {listed or 'an unknown number of'} bytes",
+            part=await part.keep(),
+            received=part.received,
+            expected=listed or None,
+        ) from lost
+    if progress is not None:
+        progress(part.received, part.received)
 
-    async def _next(self, received: int) -> bytes:
-        """Return more bytes, or nothing at the end."""
-        timeout = _FIRST_BYTES_TIMEOUT if not received and not self._listed else _SILENCE_TIMEOUT
-        if received and received == self._listed:
-            timeout = _FIRST_BYTES_TIMEOUT
-        elif self._listed:
-            timeout = self._stall_timeout
-        try:
-            async with deadline(min(timeout, self._stall_timeout), "more bytes"):
-                return await self._connection.receive()
-        except TimeoutError:
-            return b""
+
+async def _receive_more(
+    connection: CommandConnection, received: int, listed: int, stall_timeout: float
+) -> bytes:
+    """Return more bytes, or nothing at the end."""
+    timeout = _FIRST_BYTES_TIMEOUT if not received and not listed else _SILENCE_TIMEOUT
+    if received and received == listed:
+        timeout = _FIRST_BYTES_TIMEOUT
+    elif listed:
+        timeout = stall_timeout
+    try:
+        async with deadline(min(timeout, stall_timeout), "more bytes"):
+            return await connection.receive()
+    except TimeoutError:
+        return b""

@@ -62,9 +62,6 @@ class CommandConnection:
         """Write a command in one call to the kernel, without waiting.
 
         Return the bytes the kernel did not take: none, unless the send buffer is tiny.
-
-        Raises:
-            ConnectionError: The connection was lost, and nothing was sent.
         """
         self.sent_at = SYSTEM_CLOCK.monotonic()
         try:
@@ -105,12 +102,7 @@ class CommandConnection:
         return data
 
     async def read_reply(self) -> bytes:
-        """Return the next reply as one JSON document; unsolicited heartbeats are skipped.
-
-        Raises:
-            ConnectionError: The connection was lost before the reply was complete.
-            RemoteProtocolError: The received bytes are not a reply.
-        """
+        """Return the next reply as one JSON document; unsolicited heartbeats are skipped."""
         while True:
             data = await self.receive()
             if not data:

@@ -19,8 +19,6 @@ from asynccam.systems.multicam.models import (
     FileResponse,
     ListFilesResponse,
     ProtocolMessage,
-    StatusResponse,
-    StopRecordingResponse,
     size_of,
 )
 
@@ -126,12 +124,7 @@ class _EventReader(Generic[Event]):
 
 
 class _DeviceReader(_EventReader[Event]):
-    """A controller's reader: one reply, after which all bytes are ignored.
-
-    Attributes:
-        done: Whether the reply is complete.
-        heartbeats: Number of unsolicited heartbeats that were skipped before it.
-    """
+    """Reader of one reply, ``done`` after it; skipped unsolicited ``heartbeats`` are counted."""
 
     def __init__(self, *, max_size: int, peer: str) -> None:
         super().__init__(max_size=max_size, peer=peer)
@@ -139,11 +132,7 @@ class _DeviceReader(_EventReader[Event]):
         self.heartbeats = 0
 
     def eof(self) -> None:
-        """Report that the device has closed the connection; ``done`` is true if it had replied.
-
-        Raises:
-            RemoteProtocolError: It closed inside a message, or an error is still to be raised.
-        """
+        """Report that the device has closed the connection; ``done`` is true if it had replied."""
         if not self.done:
             super().eof()
 
@@ -160,10 +149,7 @@ class _DeviceReader(_EventReader[Event]):
 
 
 class ResponseReader(_DeviceReader[ReplyDocument]):
-    """Reads the reply to one command, bare or with a length prefix.
-
-    Unsolicited heartbeats before it are counted in ``heartbeats`` and skipped, as is all that follows it.
-    """
+    """Reads the reply to one command, bare or with a length prefix; all bytes after it are ignored."""
 
     def __init__(self, *, max_size: int = MAX_REPLY, peer: str = "the device") -> None:
         super().__init__(max_size=max_size, peer=peer)
@@ -199,11 +185,7 @@ class FileReader(_DeviceReader[FileEvent]):
         self.received = 0
 
     def eof(self) -> None:
-        """Report that the device has closed the connection; ``done`` is true if it had replied.
-
-        Raises:
-            RemoteProtocolError: It closed inside the header or the file, or an error is still to be raised.
-        """
+        """Report that the device has closed the connection; ``done`` is true if it had replied."""
         super().eof()
         if self.header is not None and self.header.fileSize is None:
             self.done = True
@@ -241,11 +223,7 @@ class FileReader(_DeviceReader[FileEvent]):
 
 
 class CommandReader(_EventReader[ReceivedCommand]):
-    """Reads a controller's commands, bare or with a length prefix.
-
-    Attributes:
-        prefixed: Whether the last message, valid or not, had a length prefix.
-    """
+    """Reads commands, bare or ``prefixed`` with their length: the last one's, whether valid or not."""
 
     def __init__(self, *, max_size: int = MAX_COMMAND, peer: str = "the controller") -> None:
         super().__init__(max_size=max_size, peer=peer)
@@ -257,16 +235,6 @@ class CommandReader(_EventReader[ReceivedCommand]):
             return None
         self.prefixed = frame.prefixed
         return ReceivedCommand(CommandMessage.from_json(frame.document, peer=self._peer), frame.prefixed)
-
-
-def parse_status(document: bytes | str, *, peer: str = "the device") -> StatusResponse:
-    """Parse the reply to a start, status query, heartbeat or upload; may raise `RemoteProtocolError`."""
-    return StatusResponse.from_json(document, peer=peer)
-
-
-def parse_stop(document: bytes | str, *, peer: str = "the device") -> StopRecordingResponse:
-    """Parse the reply to a stop; may raise `RemoteProtocolError`."""
-    return StopRecordingResponse.from_json(document, peer=peer)
 
 
 def parse_list(document: bytes | str, *, peer: str = "the device") -> ListFilesResponse:
@@ -289,10 +257,7 @@ def _is_heartbeat(frame: Frame) -> bool:
 
 
 def _is_refusal(frame: Frame, peer: str) -> bool:
-    """Return whether a frame is an error in place of a file.
-
-    An error is bare JSON, or has a length prefix like the header of a file but no ``fileSize``.
-    """
+    """Return whether a frame is an error in place of a file: without a length prefix, or a ``fileSize``."""
     if not frame.prefixed:
         return True
     head = _FrameHead.from_json(frame.document, peer=peer)

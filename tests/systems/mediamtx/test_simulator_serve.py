@@ -1,4 +1,4 @@
-"""The simulated service as one coroutine, and as a process of its own."""
+"""The simulated service in a task, and as a process of its own."""
 
 import asyncio
 import signal
@@ -9,17 +9,25 @@ import aiohttp
 import pytest
 
 from asynccam.errors import ConnectionError
-from asynccam.systems.mediamtx.simulator.simulator import MediaMTXSimulator, serve
+from asynccam.systems.mediamtx.simulator.simulator import MediaMTXSimulator
 from tests.support.mediamtx_service import SECRET, talker
 
 PROGRAM = """
 import asyncio
-from asynccam.systems.mediamtx.simulator.simulator import serve
-asyncio.run(serve(
-    port=0, http_port=None, generation=2, cameras=["Door"], secret={secret!r},
-    on_ready=lambda service: print(service.port, service.token("viewer"), flush=True),
-))
+from asynccam.systems.mediamtx.simulator.simulator import MediaMTXSimulator
+async def main():
+    async with MediaMTXSimulator(generation=2, cameras=["Door"], secret={secret!r}) as service:
+        print(service.port, service.token("viewer"), flush=True)
+        await asyncio.Event().wait()
+asyncio.run(main())
 """
+
+
+async def serve(service: MediaMTXSimulator, ready: "asyncio.Future[MediaMTXSimulator] | None" = None) -> None:
+    async with service:
+        if ready is not None:
+            ready.set_result(service)
+        await asyncio.Event().wait()
 
 
 @pytest.mark.parametrize("generation", [1, 2])
@@ -27,13 +35,15 @@ async def test_it_serves_until_it_is_cancelled(generation: int, tmp_path: Path) 
     ready: asyncio.Future[MediaMTXSimulator] = asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(
         serve(
-            port=0,
-            http_port=0,
-            generation=generation,
-            directory=tmp_path / "new",
-            cameras=3,
-            secret=SECRET,
-            on_ready=ready.set_result,
+            MediaMTXSimulator(
+                port=0,
+                http_port=0,
+                generation=generation,
+                directory=tmp_path / "new",
+                cameras=3,
+                secret=SECRET,
+            ),
+            ready,
         )
     )
     service = await asyncio.wait_for(ready, 10)
@@ -41,7 +51,7 @@ async def test_it_serves_until_it_is_cancelled(generation: int, tmp_path: Path) 
     async with talker(service) as one:
         assert (await one.ask("get_camera_list"))["total"] == 3
         with pytest.raises(ConnectionError, match="cannot listen"):
-            await serve(port=service.port, http_port=None)
+            await serve(MediaMTXSimulator(port=service.port))
         serving.cancel()
         assert await one.closed() == 1001
     with pytest.raises(asyncio.CancelledError):

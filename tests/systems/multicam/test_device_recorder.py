@@ -13,7 +13,7 @@ from asynccam.recording.sources import TestPattern, V4l2Source
 from asynccam.recording.verify import Verdict, verify_file
 from asynccam.runtime.tasks import TaskScope
 from asynccam.systems.multicam.device import recording
-from asynccam.systems.multicam.device.device import MultiCamDevice, serve
+from asynccam.systems.multicam.device.device import MultiCamDevice
 from asynccam.systems.multicam.device.recording import GstRecorder, RecordingPhase
 from tests.support.gst import gst_processes
 from tests.support.multicam_device import ROOMY, ask, fetch
@@ -83,20 +83,18 @@ async def test_a_recorder_that_is_killed_is_noticed_and_what_it_left_is_handed_o
     assert stopped["fileSize"] == (tmp_path / f"{stopped['fileId']}.mp4").stat().st_size > 0
 
 
-async def test_serve_runs_a_device_until_it_is_cancelled(tmp_path: Path) -> None:
+async def test_a_cancelled_device_finishes_its_recording(tmp_path: Path) -> None:
     opened: asyncio.Future[MultiCamDevice] = asyncio.get_running_loop().create_future()
+
+    async def serve() -> None:
+        async with MultiCamDevice(
+            tmp_path, port=0, device_id="bench-served", announce=True, interfaces=["127.0.0.1"]
+        ) as device:
+            opened.set_result(device)
+            await asyncio.Event().wait()
+
     async with TaskScope("test") as scope:
-        running = scope.spawn(
-            serve(
-                tmp_path,
-                host="127.0.0.1",
-                port=0,
-                device_id="bench-served",
-                interfaces=["127.0.0.1"],
-                on_ready=opened.set_result,
-            ),
-            name="serve",
-        )
+        running = scope.spawn(serve(), name="serve")
         device = await asyncio.wait_for(opened, 10)
         assert (await ask(device, "START_RECORDING"))["deviceId"] == "bench-served"
         running.cancel()

@@ -5,12 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asynccam.errors import RemoteProtocolError
+from asynccam.systems.multicam.models import StatusResponse, StopRecordingResponse
 from asynccam.systems.multicam.protocol import (
     ReplyDocument,
     ResponseReader,
     parse_list,
-    parse_status,
-    parse_stop,
 )
 from tests.support.cuts import every_cut
 
@@ -126,8 +125,10 @@ def test_a_list_of_ten_megabytes_is_read_without_a_long_turn() -> None:
 
 
 def test_answers_are_parsed_by_what_was_asked() -> None:
-    assert parse_status(STATUS).deviceId == "d"
-    stop = parse_stop(b'{"deviceId":"d","status":"ready","timestamp":1,"fileName":"v","fileSize":5}')
+    assert StatusResponse.from_json(STATUS).deviceId == "d"
+    stop = StopRecordingResponse.from_json(
+        b'{"deviceId":"d","status":"ready","timestamp":1,"fileName":"v","fileSize":5}'
+    )
     assert (stop.fileName, stop.fileSize) == ("v", 5)
     listing = parse_list(b'{"deviceId":"d","status":"ready","timestamp":1,"files":[]}')
     assert listing.files == []
@@ -142,7 +143,7 @@ def test_a_list_may_be_missing_only_from_an_error() -> None:
 
 @pytest.mark.parametrize("document", [b"[]", b"{}", b"\xff", b'{"deviceId":1,"status":"","timestamp":1}'])
 def test_documents_of_wrong_shape_are_refused(document: bytes) -> None:
-    for parse in (parse_status, parse_stop, parse_list):
+    for parse in (StatusResponse.from_json, StopRecordingResponse.from_json, parse_list):
         with pytest.raises(RemoteProtocolError, match="camera 7"):
             parse(document, peer="camera 7")
 

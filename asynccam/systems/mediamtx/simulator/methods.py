@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partialmethod
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
@@ -248,25 +249,7 @@ class ServiceMethods:
 
     # -- files ------------------------------------------------------------------------------------
 
-    async def _list_recordings(self, call: Call) -> Any:
-        return self._page(call, RECORDINGS)
-
-    async def _list_snapshots(self, call: Call) -> Any:
-        return self._page(call, SNAPSHOTS)
-
-    async def _get_recording_info(self, call: Call) -> Any:
-        return self._file_info(call, RECORDINGS)
-
-    async def _get_snapshot_info(self, call: Call) -> Any:
-        return self._file_info(call, SNAPSHOTS)
-
-    async def _delete_recording(self, call: Call) -> Any:
-        return await self._delete(call, RECORDINGS)
-
-    async def _delete_snapshot(self, call: Call) -> Any:
-        return await self._delete(call, SNAPSHOTS)
-
-    def _page(self, call: Call, kind: str) -> dict[str, Any]:
+    async def _page(self, call: Call, kind: str) -> dict[str, Any]:
         generation_2 = self._service.ways.generation == 2
         limit = call.count("limit", _PAGE_SIZE, 1, _MAX_PAGE_SIZE if generation_2 else None)
         offset = call.count("offset", 0, 0)
@@ -276,7 +259,7 @@ class ServiceMethods:
         page = [self._describe(file, kind) for file in files[offset : offset + limit]]
         return {"files": page, "total": len(files), "limit": limit, "offset": offset}
 
-    def _file_info(self, call: Call, kind: str) -> dict[str, Any]:
+    async def _file_info(self, call: Call, kind: str) -> dict[str, Any]:
         name = call.filename()
         file = self._service.store.files[kind].get(name)
         if file is None:
@@ -288,6 +271,13 @@ class ServiceMethods:
         if await self._service.store.delete(kind, name) is None:
             raise RefusedCall(RefusalReason.FILE, {"resource": kind.removesuffix("s"), "id": name})
         return {"filename": name, "deleted": True, "message": f"{name} was deleted"}
+
+    _list_recordings = partialmethod(_page, kind=RECORDINGS)
+    _list_snapshots = partialmethod(_page, kind=SNAPSHOTS)
+    _get_recording_info = partialmethod(_file_info, kind=RECORDINGS)
+    _get_snapshot_info = partialmethod(_file_info, kind=SNAPSHOTS)
+    _delete_recording = partialmethod(_delete, kind=RECORDINGS)
+    _delete_snapshot = partialmethod(_delete, kind=SNAPSHOTS)
 
     def _describe(self, file: ServedFile, kind: str) -> dict[str, Any]:
         return {

@@ -8,7 +8,7 @@ import asyncio
 import re
 import ssl
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -26,8 +26,6 @@ from asynccam.systems.mediamtx.simulator.connection import ClientConnection, Dis
 from asynccam.systems.mediamtx.simulator.service import SimulatedService
 from asynccam.systems.mediamtx.simulator.store import KINDS, FileStore, MediaTemplates, ServedFile
 
-DEFAULT_PORT: Final = 8002
-DEFAULT_HTTP_PORT: Final = 8003
 _CLOSE_TIMEOUT: Final = 1.0
 _CHUNK: Final = 64 * 1024
 _RANGE: Final = re.compile(r"bytes=(\d+)-(\d*)")
@@ -412,38 +410,3 @@ class FileServer:
         if start + len(data) < file.size and request.transport is not None:
             request.transport.close()
         return response
-
-
-async def serve(
-    *,
-    host: str = "127.0.0.1",
-    port: int = DEFAULT_PORT,
-    http_port: int | None = DEFAULT_HTTP_PORT,
-    generation: int = 1,
-    directory: Path | None = None,
-    cameras: int | Sequence[str] = 2,
-    secret: str = "",
-    api_keys: Mapping[str, str] | None = None,
-    live: bool = False,
-    faults: ServiceFaults | None = None,
-    on_ready: Callable[[MediaMTXSimulator], None] = lambda _: None,
-) -> None:
-    """Run a `MediaMTXSimulator` until cancelled; ``on_ready`` is called once it listens.
-
-    Arguments and errors as of the simulator; this is ``asynccam simulate mediamtx``.
-    """
-    simulator = MediaMTXSimulator(
-        generation=generation,
-        host=host,
-        port=port,
-        http_port=http_port,
-        directory=directory,
-        cameras=cameras,
-        secret=secret,
-        api_keys=api_keys,
-        live=live,
-        faults=faults,
-    )
-    async with simulator:
-        on_ready(simulator)
-        await asyncio.Event().wait()

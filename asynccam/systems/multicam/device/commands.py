@@ -7,6 +7,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 from asynccam.errors import AsynccamError
+from asynccam.model.features import DeviceMoment
 from asynccam.recording.verify import FileVerdict
 from asynccam.runtime.threads import thread_errors
 from asynccam.runtime.timing import Clock
@@ -93,14 +94,6 @@ class SkewedClock:
 
 
 @dataclass(frozen=True, slots=True)
-class FirstFrameReport:
-    """First frame of a recording: Unix seconds of this computer, and its uncertainty if known."""
-
-    at: float
-    bound: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class DeviceState:
     """Contents of a status reply; ``first_frame`` only if the controller asked and there is one."""
 
@@ -109,7 +102,7 @@ class DeviceState:
     message: str = ""
     uploads: Sequence[UploadItem] = ()
     failed_uploads: Sequence[UploadItem] = ()
-    first_frame: FirstFrameReport | None = None
+    first_frame: DeviceMoment | None = None
 
 
 class ResponseBuilder:
@@ -142,7 +135,7 @@ class ResponseBuilder:
         return StatusResponse(**self._head(state.status), isRecording=state.recording, **message, **extra)
 
     def stopped(
-        self, file: FileVerdict | None, message: str, first_frame: FirstFrameReport | None = None
+        self, file: FileVerdict | None, message: str, first_frame: DeviceMoment | None = None
     ) -> ProtocolMessage:
         """Build the reply to a successful stop; without a file a scheduled start was cancelled."""
         return self._stop_reply(DeviceStatus.RECORDING_STOPPED, file, message, self._first_frame(first_frame))
@@ -210,27 +203,17 @@ class ResponseBuilder:
         # The newest controllers read dialect 2's fileName from every stop, and fail where it is missing.
         return StatusResponse(**self._head(status), isRecording=False, fileName=name, **extra, **first_frame)
 
-    def _first_frame(self, first_frame: FirstFrameReport | None) -> dict[str, float]:
+    def _first_frame(self, first_frame: DeviceMoment | None) -> dict[str, float]:
         """Return the fields of a first frame, by this device's system clock like ``timestamp``."""
         if first_frame is None:
             return {}
-        at = self._clock.skewed(first_frame.at) + self._faults.first_frame_error
+        at = self._clock.skewed(first_frame.time) + self._faults.first_frame_error
         bound = {} if first_frame.bound is None else {"firstFrameBound": first_frame.bound}
         return {"firstFrameAt": at, **bound}
 
 
 class DeviceCommands:
-    """Executes commands and returns their replies.
-
-    Args:
-        responses: Builds the replies.
-        storage: Directory of the recordings.
-        control: Starts and stops the recorder.
-        uploads: Upload queue.
-        faults: May refuse a start.
-        s3_endpoint: A server that replaces Amazon's for uploads, or None.
-        upload_hosts: Hosts that uploads are allowed to.
-    """
+    """Executes commands and returns their replies."""
 
     def __init__(
         self,
@@ -299,14 +282,14 @@ class DeviceCommands:
         first_frame = None if result.file is None else self._first_frame(command)
         return self._responses.stopped(result.file, result.message, first_frame)
 
-    def _running_first_frame(self, command: CommandMessage) -> FirstFrameReport | None:
+    def _running_first_frame(self, command: CommandMessage) -> DeviceMoment | None:
         return self._first_frame(command) if self._is_recording() else None
 
-    def _first_frame(self, command: CommandMessage) -> FirstFrameReport | None:
+    def _first_frame(self, command: CommandMessage) -> DeviceMoment | None:
         at = self._control.first_frame_at
         if not command.firstFrame or at is None:
             return None
-        return FirstFrameReport(at, self._control.first_frame_bound)
+        return DeviceMoment(at, self._control.first_frame_bound)
 
     async def _upload(self, command: CommandMessage) -> ProtocolMessage:
         target = UploadTarget.of(command, s3_endpoint=self._s3_endpoint)
@@ -330,7 +313,7 @@ class DeviceCommands:
         self,
         status: str | None = None,
         message: str | None = None,
-        first_frame: FirstFrameReport | None = None,
+        first_frame: DeviceMoment | None = None,
     ) -> DeviceState:
         return DeviceState(
             status or _STATUS[self._control.phase],

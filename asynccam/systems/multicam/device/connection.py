@@ -58,18 +58,8 @@ class DeviceLimits:
 class DeviceConnection:
     """Reads commands one after another, and replies to each in the form in which it was sent.
 
-    Args:
-        sock: Connected and non-blocking; the caller closes it afterwards.
-        peer: Names the controller in logs.
-        commands: Executes the commands.
-        responses: Builds file headers.
-        storage: Directory of the recordings.
-        limits: Deadlines.
-        faults: Faults to show.
-        delete_after_download: Delete a recording once the peer has received all of it and closed.
-
-    Attributes:
-        idle_since: Loop time of the last reply; None while a command is executed.
+    The socket is connected and non-blocking; the caller closes it afterwards. ``idle_since`` is the loop time
+    of the last reply, None while a command is executed.
     """
 
     def __init__(

@@ -6,7 +6,7 @@ See docs/protocols/multicam.md for the protocol and docs/multicam-device.md for 
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from ipaddress import ip_address
 from pathlib import Path
@@ -20,10 +20,9 @@ from zeroconf.asyncio import AsyncZeroconf
 from asynccam.errors import UsageError
 from asynccam.net.listener import Listener
 from asynccam.net.mdns import Interfaces, announce
-from asynccam.recording.sources import Source, TestPattern, V4l2Source
+from asynccam.recording.sources import TestPattern
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import SYSTEM_CLOCK, Clock
-from asynccam.systems.multicam.device.clock import NtpOffset
 from asynccam.systems.multicam.device.commands import (
     DeviceCommands,
     DeviceFaults,
@@ -260,54 +259,3 @@ class MultiCamDevice:
 
     def _unfinished(self) -> str | None:
         return self._control.path.name if self._control.path else None
-
-
-async def serve(
-    directory: Path,
-    *,
-    host: str = "0.0.0.0",  # noqa: S104 - a device is there to be reached
-    port: int = TCP_PORT,
-    device_id: str = "",
-    dialect: int = 2,
-    camera: str | None = None,
-    pattern: str = "ball",
-    label: str = "",
-    ntp_server: str | None = None,
-    require_sync: bool = False,
-    announce: bool = True,
-    interfaces: Interfaces = InterfaceChoice.All,
-    faults: DeviceFaults | None = None,
-    upload_to: Iterable[str] = (),
-    on_ready: Callable[[MultiCamDevice], None] = lambda _: None,
-) -> None:
-    """Run a `MultiCamDevice` until cancelled: ``asynccam serve multicam``. Errors as of the device.
-
-    The source is a V4L2 device file ``camera``, or a test picture with a GStreamer ``pattern`` and a
-    ``label`` (the id if empty). ``ntp_server`` times scheduled starts, by default this computer's clock
-    does. ``on_ready`` is called once the device listens and is announced.
-    """
-    name = device_id or socket.gethostname()
-    source: Source = (
-        V4l2Source(camera) if camera else TestPattern(label=label or name, pattern=pattern, time_code="day")
-    )
-    async with AsyncExitStack() as stack:
-        offset = None
-        if ntp_server is not None:
-            offset = await stack.enter_async_context(NtpOffset(ntp_server))
-        device = MultiCamDevice(
-            directory,
-            host=host,
-            port=port,
-            device_id=name,
-            dialect=dialect,
-            recorder=GstRecorder(source),
-            clock_offset=offset,
-            require_sync=require_sync,
-            announce=announce,
-            interfaces=interfaces,
-            faults=faults,
-            upload_to=upload_to,
-        )
-        await stack.enter_async_context(device)
-        on_ready(device)
-        await asyncio.Event().wait()

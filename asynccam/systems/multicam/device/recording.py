@@ -375,11 +375,7 @@ class GstRecorder:
         self._recorder: Recorder | None = None
 
     async def arm(self, path: Path) -> None:
-        """Open the camera ahead of a start, and drop its frames; returns when it delivers them.
-
-        Raises:
-            RecordingError, TimeoutError, StorageError: As of `start`; nothing is left running.
-        """
+        """Open the camera ahead of a start, and drop its frames; returns when it delivers them."""
         await self.disarm()
         recorder = self._recorder_for(path)
         try:
@@ -415,12 +411,7 @@ class GstRecorder:
         return await self._begin(self._recorder_for(path))
 
     async def stop(self) -> FileVerdict:
-        """Finish the file and check it.
-
-        Raises:
-            RecordingError: No file was written.
-            StateError: Nothing was started.
-        """
+        """Finish the file and check it; raise `RecordingError` if none was written."""
         recorder, self._recorder = self._running(), None
         try:
             verdicts = await recorder.stop()
@@ -436,11 +427,7 @@ class GstRecorder:
         return self._running().first_frame_bound + _ENCODING_TIME
 
     async def ended(self) -> str:
-        """Wait until the recording ends by itself, and return the reason.
-
-        Raises:
-            StateError: Nothing was started.
-        """
+        """Wait until the recording ends by itself, and return the reason."""
         recorder = self._running()
         await recorder.wait()
         return str(recorder.error or "the source has ended")
