@@ -1,8 +1,8 @@
 """Authentication of a connection, detection of the service's generation, and tokens.
 
-A service of generation 1 marks the most recently connected client as authenticated, whoever asked. A client
-that authenticated successfully may then still be refused; a call that carries the token authenticates its
-own connection. See docs/protocols/mediamtx.md, "Sign-in".
+A service of generation 1 marks the most recently connected client as authenticated, regardless of the
+caller. A client that authenticated successfully may then still be refused; a call that carries the token
+authenticates its own connection. See docs/protocols/mediamtx.md, "Sign-in".
 """
 
 import base64

@@ -338,8 +338,8 @@ class ServiceConnection:
                 raise self._with_advice(problem, capabilities.secret)
             await self._authenticate_again(link, capabilities, call.until)
             return None
-        # Generation 1 marks the connection that was made last as authenticated, whoever asked: the call
-        # itself carries the token. After the token's expiry only a new connection helps, and then once more.
+        # Generation 1 marks the last connection as authenticated, regardless of the caller: the call itself
+        # carries the token. After the token's expiry only a new connection helps, and then once more.
         if call.refusals in (0, 2):
             return capabilities.secret
         if call.refusals == 1 and self._credentials.can_renew(capabilities.secret):

@@ -106,7 +106,7 @@ class ServiceCredentials:
 
     @property
     def has_provider(self) -> bool:
-        """Whether a token provider returns the token."""
+        """True if a token provider returns the token."""
         return callable(self.token)
 
     @staticmethod

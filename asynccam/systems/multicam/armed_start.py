@@ -95,12 +95,12 @@ class ArmedCommand:
 
     @property
     def ready(self) -> bool:
-        """Whether a connection is open and the start is not released."""
+        """True while a connection is open and the start is not released."""
         return self._connection is not None and self.commanded_at is None
 
     @property
     def closed(self) -> bool:
-        """Whether the reply was read, the start failed, or `aclose` was called."""
+        """True once the reply was read, the start failed, or `aclose` was called."""
         return self._over.is_set() and self._connection is None
 
     def release(self, at: float | None = None, *, due: float | None = None) -> None:

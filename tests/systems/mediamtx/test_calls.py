@@ -94,7 +94,7 @@ async def test_a_limit_of_generation_2_is_waited_out_as_told() -> None:
         assert 0.12 <= time.monotonic() - began < 2
 
 
-async def test_a_limit_applies_to_starts_too_for_a_refused_start_was_not_carried_out() -> None:
+async def test_rate_limited_start_is_retried() -> None:
     async with running(Gen1()) as peer, connected(peer) as client:
         answers = iter([error(-32002, "Rate limit exceeded")])
         good = peer.answers["start_recording"]
@@ -114,7 +114,7 @@ async def test_a_limit_that_outlasts_the_deadline_is_raised_before_it() -> None:
         assert time.monotonic() - began < 2
 
 
-async def test_a_call_without_an_answer_ends_at_its_deadline_and_may_have_been_carried_out() -> None:
+async def test_unanswered_call_ends_at_its_deadline_as_maybe_executed() -> None:
     async with running(Gen1()) as peer, connected(peer) as client:
         peer.answers["stop_recording"] = never
         with pytest.raises(TimeoutError, match="stop_recording") as raised:
@@ -123,7 +123,7 @@ async def test_a_call_without_an_answer_ends_at_its_deadline_and_may_have_been_c
         assert len(peer.called("stop_recording")) == 1
 
 
-async def test_a_slow_call_of_ours_extends_the_deadline_of_others_that_have_none_of_their_own() -> None:
+async def test_slow_call_extends_the_default_deadline_of_others() -> None:
     held = Held('"result": {"device": "/dev/video0", "filename": "a.mp4", "status": "STARTED"}')
     async with running(Gen1()) as peer, connected(peer, timeout=0.2) as client:
         peer.answers["start_recording"] = held
@@ -139,7 +139,7 @@ async def test_a_slow_call_of_ours_extends_the_deadline_of_others_that_have_none
         assert start.result().filename == "a.mp4"
 
 
-async def test_a_lost_start_says_that_it_may_have_been_carried_out_and_is_not_sent_again() -> None:
+async def test_lost_start_is_maybe_executed_and_not_repeated() -> None:
     def go(visitor: Visitor, request: Request) -> Words:
         visitor.drop()
         return None

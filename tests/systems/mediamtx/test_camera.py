@@ -63,7 +63,7 @@ async def test_a_camera_is_found_by_its_address(name: str) -> None:
         assert camera.client.state is ConnectionState.CLOSED
 
 
-async def test_an_address_that_is_none_or_names_nobody_is_refused_and_leaves_nothing() -> None:
+async def test_invalid_or_unknown_address_is_refused_without_leftovers() -> None:
     async with running(Gen2()) as peer:
         there = f"mediamtx://127.0.0.1:{peer.port}"
         with pytest.raises(CameraNotFoundError, match="camera0"):
@@ -338,7 +338,7 @@ async def test_addresses_of_the_live_stream() -> None:
         }
 
 
-async def test_a_service_of_generation_2_is_asked_for_the_address_it_did_not_tell() -> None:
+async def test_missing_stream_url_is_requested_from_generation_2() -> None:
     async with running(Gen2()) as peer, connected(peer) as client:
         (camera,) = await MediaMtxCamera.all_of(client)
         peer.answers["get_stream_url"] = lambda visitor, request: (

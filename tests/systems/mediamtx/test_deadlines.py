@@ -41,7 +41,7 @@ def web_token(**claims: Any) -> str:
     return f"{part({'alg': 'HS256'})}.{part(claims)}.c2lnbmVk"
 
 
-async def test_connecting_to_a_host_that_never_answers_takes_the_timeout_and_not_three_of_them() -> None:
+async def test_connect_to_silent_host_takes_one_timeout() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:  # takes the connection and says nothing
         client = CameraClient("127.0.0.1", mute.getsockname()[1], timeout=1.0, auth_token=TOKEN)
         async with asyncio.timeout(LONG):
@@ -83,7 +83,7 @@ async def test_a_token_provider_that_hangs_costs_the_timeout() -> None:
 
 @pytest.mark.parametrize("hangs", [False, True])
 @pytest.mark.parametrize("kind", [Gen1, Gen2])
-async def test_a_token_provider_that_fails_at_an_expiry_costs_the_call_its_own_time_at_most(
+async def test_failing_token_provider_takes_no_longer_than_the_call(
     kind: type[Gen1] | type[Gen2], hangs: bool
 ) -> None:
     given = iter([TOKEN])
@@ -108,7 +108,7 @@ async def test_a_token_provider_that_fails_at_an_expiry_costs_the_call_its_own_t
         assert peer.accepted == 1
 
 
-async def test_a_provider_is_asked_again_for_a_stop_after_its_last_token_was_refused() -> None:
+async def test_provider_is_called_again_for_a_stop_after_a_refusal() -> None:
     tokens = [TOKEN]
 
     async def provider() -> str:
@@ -176,7 +176,7 @@ async def test_a_token_that_stays_early_is_an_error_that_speaks_of_clocks() -> N
         assert token not in str(raised.value)
 
 
-async def test_a_renewed_token_that_is_early_for_generation_2_is_tried_again_within_the_call() -> None:
+async def test_early_renewed_token_is_retried_within_the_call() -> None:
     renewed = web_token(iat=unix_now() + 20)
     tokens = iter([TOKEN, renewed])
 
@@ -218,7 +218,7 @@ def test_the_times_of_a_token_are_those_that_are_numbers() -> None:
     assert token_times(web_token(iat=10**400, exp=float("nan"))) == token_times("")
 
 
-def test_a_token_is_early_for_ten_seconds_and_for_a_minute_if_the_service_says_so() -> None:
+def test_early_token_is_retried_for_ten_or_sixty_seconds() -> None:
     token = web_token(iat=1000.0, exp=2000.0)
     assert may_be_early(token, "invalid", now=1005.0)
     assert not may_be_early(token, "invalid", now=1011.0)
@@ -229,7 +229,7 @@ def test_a_token_is_early_for_ten_seconds_and_for_a_minute_if_the_service_says_s
     assert "provider has to give a new one" in advice(token, "", provided=True, now=2005.0)
 
 
-async def test_a_provider_that_raises_is_named_after_the_tries_of_a_first_connection() -> None:
+async def test_failing_provider_is_named_after_the_first_connection_failed() -> None:
     asked = 0
 
     async def fails() -> str:

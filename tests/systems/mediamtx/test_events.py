@@ -47,7 +47,7 @@ class Recorder:
         return [event for event in self.events if isinstance(event, kinds)]
 
 
-async def test_handlers_of_the_sdk_are_called_sync_or_async_and_settable_at_any_time() -> None:
+async def test_sdk_handlers_may_be_sync_or_async_and_set_at_any_time() -> None:
     cameras: list[CameraInfo] = []
     recordings: list[RecordingInfo] = []
 
@@ -229,7 +229,7 @@ async def test_a_gap_is_as_long_as_it_was_by_the_clock_as_it_is_then(
         assert clock.true_time() + slept + step - lasted <= gap.ended <= unix_now()
 
 
-async def test_after_a_gap_a_recording_counts_as_unknown_until_somebody_tells() -> None:
+async def test_recording_is_unknown_after_a_gap_until_reported() -> None:
     async with running(Gen1()) as peer, connected(peer) as client:
         recorder = Recorder(client.events)
         await client.start_recording("/dev/video0")
@@ -261,7 +261,7 @@ async def test_subscriptions_are_made_again_on_every_connection() -> None:
         assert not peer.called("subscribe_events")
 
 
-async def test_a_refused_subscription_or_list_does_not_keep_a_client_from_connecting(
+async def test_client_connects_despite_refused_subscription_or_list(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with running(Gen2()) as peer:

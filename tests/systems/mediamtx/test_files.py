@@ -140,7 +140,7 @@ async def test_a_picture_is_read_before_it_gets_its_name(tmp_path: Path, kind: s
         assert other.path.read_bytes() == data
 
 
-async def test_a_key_goes_into_the_keys_header_and_pictures_have_a_folder_of_their_own(
+async def test_api_key_header_and_snapshot_folder(
     tmp_path: Path,
 ) -> None:
     async with running(Gen1()) as peer, serving(FileServer(content=jpeg_of_kind("ok"))) as files:
@@ -180,7 +180,7 @@ async def test_a_name_that_is_a_path_is_refused(name: str, tmp_path: Path) -> No
             await client.download_recording(name, tmp_path)
 
 
-async def test_refusals_of_the_file_server_are_told_apart(tmp_path: Path) -> None:
+async def test_file_server_errors_are_distinguished(tmp_path: Path) -> None:
     async with running(Gen1()) as peer, serving(FileServer(status="404 Not Found")) as files:
         async with connected(peer, http_port=files.port) as client:
             with pytest.raises(NotFoundError):

@@ -66,7 +66,7 @@ def test_a_gap_does_not_change_the_id() -> None:
 
 
 @pytest.mark.parametrize("step", [0.0, 3.0, -3.0, 7200.0, -7200.0, -31_536_000.0])
-def test_whether_a_service_was_started_anew_is_not_judged_by_the_time_of_day(
+def test_restart_detection_is_independent_of_the_wall_clock(
     monkeypatch: pytest.MonkeyPatch, step: float
 ) -> None:
     """The connection was lost for ten seconds, an hour ago; the clock was set since."""
@@ -84,7 +84,7 @@ def test_whether_a_service_was_started_anew_is_not_judged_by_the_time_of_day(
 
 
 @pytest.mark.parametrize(("uptime", "status"), [(7200.0, "UNKNOWN"), (3500.0, "INTERRUPTED")])
-def test_a_start_whose_answer_was_lost_has_ended_if_the_service_was_started_anew(
+def test_lost_start_has_ended_after_a_restart_of_the_service(
     monkeypatch: pytest.MonkeyPatch, uptime: float, status: str
 ) -> None:
     clock = SetClock(monkeypatch)
@@ -109,7 +109,7 @@ async def test_answers_and_notifications_of_a_service_bear_one_id() -> None:
     assert stopped.session_id is None  # what the service said stays as it said it
 
 
-async def test_the_services_own_status_and_a_lost_connection_do_not_change_it() -> None:
+async def test_recording_id_survives_status_call_and_reconnect() -> None:
     async with running(Gen2()) as peer, connected(peer) as client:
         peer.answers["start_recording"] = lambda visitor, request: (
             '"result": {"device": "camera0", "session_id": "s-9", "status": "STARTED"}'

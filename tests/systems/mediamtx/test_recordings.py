@@ -37,7 +37,7 @@ async def test_readers_may_be_a_list_or_a_number() -> None:
         assert (status.metrics.readers, status.metrics.bytes_sent) == (2, 12)
 
 
-async def test_a_failed_picture_is_an_error_and_a_disconnected_camera_is_an_answer() -> None:
+async def test_failed_picture_raises_and_disconnected_camera_does_not() -> None:
     async with running(Gen1()) as peer, connected(peer) as client:
         peer.answers["take_snapshot"] = lambda visitor, request: (
             '"result": {"device": "/dev/video0", "status": "FAILED", "error": "no frame", "filename": ""}'
@@ -82,7 +82,7 @@ async def test_recording_status_is_the_services_own_where_it_has_the_method() ->
         assert (status.device, status.status) == ("camera0", "RECORDING")
 
 
-async def test_a_timed_recording_of_generation_1_is_stopped_by_hand_at_the_right_time() -> None:
+async def test_timed_recording_of_generation_1_is_stopped_by_the_client() -> None:
     async with running(Gen1()) as peer, connected(peer) as client:
         began = time.monotonic()
         await client.start_recording("/dev/video0", duration=0.2)
@@ -123,7 +123,7 @@ async def test_a_timed_stop_that_is_refused_is_logged(caplog: pytest.LogCaptureF
         await eventually(lambda: "not recording" in caplog.text)
 
 
-async def test_leaving_is_not_held_up_by_a_timed_stop_nobody_answers(
+async def test_disconnect_is_not_delayed_by_an_unanswered_stop(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("asynccam.systems.mediamtx.stop_timers._FINAL_TIMEOUT", 0.1)
@@ -137,7 +137,7 @@ async def test_leaving_is_not_held_up_by_a_timed_stop_nobody_answers(
     assert "was not stopped" in caplog.text
 
 
-async def test_a_timed_recording_of_generation_2_is_the_services_own_business() -> None:
+async def test_timed_recording_of_generation_2_is_stopped_by_the_service() -> None:
     async with running(Gen2()) as peer:
         peer.answers["start_recording"] = lambda visitor, request: STARTED_2
         async with connected(peer) as client:

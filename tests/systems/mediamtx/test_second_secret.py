@@ -76,7 +76,7 @@ async def test_two_secrets_that_are_both_refused_are_both_named(generation: int,
         assert "no-such-key" not in str(told.value)
 
 
-def test_what_is_handed_over_is_not_joined_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_given_secret_is_not_combined_with_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEDIAMTX_API_KEY", SECOND_SECRET)
     assert credentials(None, FIRST_SECRET, None).second is None
     monkeypatch.setenv("MEDIAMTX_AUTH_TOKEN", FIRST_SECRET)

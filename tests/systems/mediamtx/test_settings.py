@@ -60,7 +60,7 @@ async def test_the_kind_of_credentials_is_what_was_given(
 @pytest.mark.parametrize(
     ("name", "value"), [("PORT", "eighty"), ("PORT", "0"), ("USE_SSL", "perhaps"), ("AUTH_TYPE", "basic")]
 )
-def test_an_environment_that_makes_no_sense_is_said_so(
+def test_invalid_environment_variable_is_an_error(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(f"MEDIAMTX_{name}", value)

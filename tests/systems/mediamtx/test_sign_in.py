@@ -39,7 +39,7 @@ async def test_generation_1_is_told_the_token_by_both_its_names() -> None:
         ]
 
 
-async def test_a_generation_2_that_refuses_unknown_parameters_is_signed_in_to_all_the_same() -> None:
+async def test_sign_in_to_generation_2_that_refuses_unknown_parameters() -> None:
     async with running(Gen2()) as peer, connected(peer):
         assert [set(request["params"]) for request in peer.called("authenticate")] == [
             {"auth_token", "token", "auth_type"},
@@ -58,7 +58,7 @@ async def test_wrong_credentials_are_said_at_once_and_once(kind: type[Peer]) -> 
         assert "wrong-secret" not in f"{raised.value} {client!r}"
 
 
-async def test_a_service_that_repeats_the_token_does_not_get_it_into_an_error() -> None:
+async def test_token_in_a_service_message_is_redacted() -> None:
     async with running(Gen1()) as peer:
         peer.answers["authenticate"] = lambda visitor, request: (
             f'"result": {{"authenticated": false, "error": "bad token {request["params"]["token"]}"}}'
@@ -92,7 +92,7 @@ async def test_without_credentials_the_generation_shows_in_who_may_ping(kind: ty
             assert client.generation == kind.generation
 
 
-async def test_the_fault_of_generation_1_is_survived_without_the_caller_noticing() -> None:
+async def test_sign_in_fault_of_generation_1_is_hidden_from_callers() -> None:
     async with running(Gen1()) as peer:
         peer.faulty = True
         peer.answers["get_subscription_stats"] = lambda visitor, request: error(-32601)
@@ -143,7 +143,7 @@ class connected_both:  # noqa: N801 - reads as a call
             await client.disconnect()
 
 
-async def test_a_refused_start_is_sent_again_with_the_token_and_carried_out_once() -> None:
+async def test_refused_start_is_resent_with_the_token_and_executed_once() -> None:
     async with running(Gen1()) as peer, connected(peer) as client:
         peer.visitors[0].signed_in = False
         await client.start_recording("/dev/video0")
@@ -153,7 +153,7 @@ async def test_a_refused_start_is_sent_again_with_the_token_and_carried_out_once
         ]
 
 
-async def test_an_expired_token_of_generation_1_costs_one_connection_and_no_call() -> None:
+async def test_generation_1_token_is_renewed_by_one_new_connection() -> None:
     tokens = iter(["first", "second", "third"])
 
     async def provider() -> str:
@@ -174,7 +174,7 @@ async def test_an_expired_token_of_generation_1_costs_one_connection_and_no_call
         ]
 
 
-async def test_an_expired_token_of_generation_2_is_renewed_on_the_same_connection() -> None:
+async def test_generation_2_token_is_renewed_on_the_same_connection() -> None:
     tokens = iter(["first", "second", "third"])
 
     async def provider() -> str:
@@ -195,7 +195,7 @@ async def test_an_expired_token_of_generation_2_is_renewed_on_the_same_connectio
 
 
 @pytest.mark.parametrize("kind", [Gen1, Gen2])
-async def test_a_plain_token_that_expired_is_an_authentication_error_until_a_new_one_is_given(
+async def test_expired_plain_token_is_an_error_until_replaced(
     kind: type[Gen1] | type[Gen2],
 ) -> None:
     async with running(kind()) as peer, connected(peer) as client:
@@ -207,7 +207,7 @@ async def test_a_plain_token_that_expired_is_an_authentication_error_until_a_new
         assert await client.get_camera_list()
 
 
-async def test_a_refusal_after_a_loss_stops_the_tries_until_new_credentials_come(
+async def test_refused_reconnect_stops_until_new_credentials_are_set(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with running(Gen1()) as peer, connected(peer) as client:
@@ -227,7 +227,7 @@ async def test_a_refusal_after_a_loss_stops_the_tries_until_new_credentials_come
     assert not [record for record in caplog.records if TOKEN in record.getMessage()]
 
 
-async def test_a_token_provider_that_fails_is_tried_again_and_its_words_stay_inside(
+async def test_failing_token_provider_is_retried_without_leaking_its_message(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def provider() -> str:

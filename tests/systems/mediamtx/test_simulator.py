@@ -211,7 +211,7 @@ async def test_without_a_directory_files_are_temporary_and_real(tmp_path: Path) 
     assert not movie.parent.parent.exists()
 
 
-async def test_live_recordings_are_filmed_and_finished_when_the_service_leaves(tmp_path: Path) -> None:
+async def test_live_recordings_are_finished_when_the_service_stops(tmp_path: Path) -> None:
     async with (
         MediaMTXSimulator(generation=2, directory=tmp_path, api_keys={"k": "admin"}, live=True) as service,
         talker(service, None) as one,
@@ -222,7 +222,7 @@ async def test_live_recordings_are_filmed_and_finished_when_the_service_leaves(t
     assert verdict.verdict is Verdict.COMPLETE
 
 
-async def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
+async def test_invalid_arguments_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="generation must be 1 or 2"):
         MediaMTXSimulator(generation=3)
     with pytest.raises(UsageError, match="ways of generation 1"):

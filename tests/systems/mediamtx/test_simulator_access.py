@@ -90,7 +90,7 @@ async def test_generation_1_signs_in_the_most_recent_client_whoever_asked() -> N
         assert await early.code("take_snapshot", device="/dev/video0") == -32003
 
 
-async def test_generation_2_signs_in_who_asked_and_takes_no_token_with_a_call() -> None:
+async def test_generation_2_signs_in_the_caller_and_ignores_call_tokens() -> None:
     async with (
         simulator(2, clip=None) as service,
         talker(service, None) as early,
@@ -117,7 +117,7 @@ async def test_generation_1_takes_the_token_under_either_name(name: str) -> None
         assert await one.ask("ping") == "pong"
 
 
-async def test_generation_2_refuses_a_token_named_as_the_first_generation_may() -> None:
+async def test_generation_2_refuses_the_token_argument_of_generation_1() -> None:
     async with simulator(2, clip=None) as service, talker(service, None) as one:
         assert await one.code("authenticate", token=token()) == -32001
 
@@ -132,7 +132,7 @@ async def test_a_strict_server_takes_the_token_alone(generation: int) -> None:
         assert (await one.ask("authenticate", auth_token=token()))["authenticated"] is True
 
 
-async def test_after_expiry_generation_1_wants_a_new_connection() -> None:
+async def test_expired_generation_1_connection_accepts_no_new_token() -> None:
     async with simulator(1, clip=None) as service:
         async with talker(service) as one:
             service.expire_tokens()
@@ -143,7 +143,7 @@ async def test_after_expiry_generation_1_wants_a_new_connection() -> None:
             assert await one.ask("ping") == "pong"
 
 
-async def test_after_expiry_generation_2_takes_a_new_token_on_the_same_connection() -> None:
+async def test_expired_generation_2_connection_accepts_a_new_token() -> None:
     async with simulator(2, clip=None) as service, talker(service) as one:
         old = token()
         service.expire_tokens()

@@ -38,7 +38,7 @@ def url(path: str) -> URL:
 
 
 @pytest.mark.parametrize("role", [None, "viewer", "admin"])
-async def test_a_file_comes_whole_to_who_may_have_it(role: str | None, tmp_path: Path) -> None:
+async def test_file_is_served_to_valid_credentials(role: str | None, tmp_path: Path) -> None:
     headers = KEY if role is None else {"Authorization": f"Bearer {token(role)}"}
     async with served(tmp_path, 2) as (_, session):
         async with session.get(url(f"/files/snapshots/{QUOTED}"), headers=headers) as answer:
@@ -60,7 +60,7 @@ async def test_a_file_comes_whole_to_who_may_have_it(role: str | None, tmp_path:
         {"X-API-Key": token()},
     ],
 )
-async def test_nobody_else_gets_it(headers: dict[str, str], tmp_path: Path) -> None:
+async def test_file_is_refused_without_credentials(headers: dict[str, str], tmp_path: Path) -> None:
     async with (
         served(tmp_path, 1) as (_, session),
         session.get(url(f"/files/snapshots/{QUOTED}"), headers=headers) as answer,

@@ -23,7 +23,7 @@ async def test_a_silent_method_is_neither_carried_out_nor_answered(tmp_path: Pat
         assert service.cameras["camera0"].recording is None
 
 
-async def test_a_cut_answer_ends_in_the_middle_of_a_frame_after_the_call_was_carried_out(
+async def test_cut_answer_ends_in_mid_frame_after_the_call_was_executed(
     tmp_path: Path,
 ) -> None:
     async with simulator(2, directory=tmp_path) as service:
@@ -119,7 +119,7 @@ async def test_a_frozen_service_neither_reads_nor_speaks_nor_answers_pings() -> 
         assert kinds == {DATA, aiohttp.WSMsgType.PONG}
 
 
-async def test_connections_are_dropped_without_a_word() -> None:
+async def test_connections_are_dropped_without_a_close_frame() -> None:
     async with simulator(1, clip=None) as service, talker(service) as one, talker(service) as two:
         service.drop()
         assert [await one.closed(), await two.closed()] == [1006, 1006]
@@ -135,7 +135,7 @@ async def test_connections_are_closed_with_a_code(code: int) -> None:
         assert (message.type, message.data, message.extra) == (aiohttp.WSMsgType.CLOSE, code, "because")
 
 
-async def test_a_service_comes_back_at_its_port_with_its_files_and_other_cameras(tmp_path: Path) -> None:
+async def test_restart_keeps_port_and_files_with_other_cameras(tmp_path: Path) -> None:
     async with simulator(2, directory=tmp_path, http_port=0) as service:
         ports = (service.port, service.http_port)
         assert ports[0] != ports[1]
@@ -151,7 +151,7 @@ async def test_a_service_comes_back_at_its_port_with_its_files_and_other_cameras
             assert (await one.ask("start_recording", device="camera0"))["status"] == "STARTED"
 
 
-async def test_a_client_that_never_reads_holds_nobody_up() -> None:
+async def test_client_that_never_reads_delays_no_other() -> None:
     async with simulator(1, clip=None) as service, talker(service) as sleeper, talker(service) as one:
         payload = {"device": "/dev/video0", "status": "CONNECTED", "name": "x" * 100_000}
         for number in range(200):  # 20 MB, more than socket buffers hold
@@ -172,7 +172,7 @@ async def test_calls_of_a_client_that_left_are_carried_out_to_the_end(tmp_path: 
         await eventually(lambda: service.cameras["camera0"].recording)
 
 
-async def test_leaving_in_the_middle_of_everything_leaves_nothing(tmp_path: Path) -> None:
+async def test_stop_during_calls_leaves_nothing_running(tmp_path: Path) -> None:
     async with simulator(1, directory=tmp_path) as service:
         service.cameras["/dev/video0"].stream_ready.clear()
         service.faults.answer_delay = 30.0

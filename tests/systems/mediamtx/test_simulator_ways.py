@@ -219,7 +219,7 @@ async def test_cameras_come_and_go(
         assert (await one.ask("get_camera_list"))["total"] == 2
 
 
-async def test_a_camera_that_is_pulled_out_ends_its_recording_with_what_it_has(tmp_path: Path) -> None:
+async def test_removed_camera_ends_its_recording(tmp_path: Path) -> None:
     async with simulator(2, directory=tmp_path) as service, talker(service) as one:
         await one.ask("subscribe_events", topics=["recording.error"])
         await one.ask("start_recording", device="camera0")

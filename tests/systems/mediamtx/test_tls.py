@@ -34,20 +34,20 @@ async def secure_peer(certificate: Path) -> Gen1:
     return peer
 
 
-async def test_a_certificate_nobody_vouches_for_is_refused(secure_peer: Gen1) -> None:
+async def test_unknown_certificate_is_refused(secure_peer: Gen1) -> None:
     async with running(secure_peer) as peer:
         with pytest.raises(AuthenticationError, match="certificate"):
             await client_of(peer, use_ssl=True).connect()
         assert not peer.requests, "nothing was told to a stranger"
 
 
-async def test_without_verification_anybody_will_do(secure_peer: Gen1) -> None:
+async def test_any_certificate_is_accepted_without_verification(secure_peer: Gen1) -> None:
     async with running(secure_peer) as peer, connected(peer, use_ssl=True, verify=False) as client:
         assert await client.ping() == "pong"
         assert str(client.endpoint.address) == f"mediamtxs://127.0.0.1:{peer.port}"
 
 
-async def test_an_authority_of_ones_own_can_be_trusted(certificate: Path, tmp_path: Path) -> None:
+async def test_own_certificate_authority_can_be_trusted(certificate: Path, tmp_path: Path) -> None:
     context = await client_context(ca_file=certificate.with_name("authority.pem"))
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname

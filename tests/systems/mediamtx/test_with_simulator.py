@@ -49,7 +49,7 @@ async def client_of(service: MediaMTXSimulator, **options: Any) -> AsyncIterator
 
 
 @BOTH
-async def test_record_and_bring_home(generation: int, tmp_path: Path) -> None:
+async def test_record_and_download(generation: int, tmp_path: Path) -> None:
     picture = jpeg_of_kind("ok")
     async with (
         simulator(generation, directory=tmp_path, clip=CLIP, picture=picture) as service,
@@ -94,7 +94,7 @@ async def test_a_take_over_two_services_of_different_generations(tmp_path: Path)
 
 
 @BOTH
-async def test_roles_are_told_apart_from_credentials(generation: int) -> None:
+async def test_low_role_and_bad_credentials_are_different_errors(generation: int) -> None:
     async with simulator(generation, clip=None) as service:
         async with client_of(service, auth_token=service.token("viewer")) as client:
             device = (await client.get_camera_list())[0].device
@@ -166,7 +166,7 @@ async def test_two_clients_that_connect_at_once_are_both_served(generation: int)
     ],
     ids=["garbage", "twice", "binary", "text ids", "all"],
 )
-async def test_nonsense_on_the_wire_harms_no_call(generation: int, faults: ServiceFaults) -> None:
+async def test_garbage_on_the_wire_affects_no_call(generation: int, faults: ServiceFaults) -> None:
     async with simulator(generation, clip=None, faults=faults) as service, client_of(service) as client:
         async with asyncio.TaskGroup() as group:
             calls = [group.create_task(client.get_camera_list()) for _ in range(20)]
@@ -176,9 +176,7 @@ async def test_nonsense_on_the_wire_harms_no_call(generation: int, faults: Servi
 
 
 @BOTH
-async def test_a_start_whose_answer_is_cut_may_be_under_way_and_can_be_stopped(
-    generation: int, tmp_path: Path
-) -> None:
+async def test_start_with_cut_answer_can_be_stopped(generation: int, tmp_path: Path) -> None:
     faults = ServiceFaults(cut_answers=frozenset({"start_recording"}))
     async with (
         simulator(generation, directory=tmp_path, clip=CLIP, faults=faults) as service,
@@ -258,7 +256,7 @@ async def test_a_frozen_service_is_noticed_by_its_silence() -> None:
         assert await client.ping() == "pong"
 
 
-async def test_a_full_house_is_told_as_a_lost_connection() -> None:
+async def test_too_many_connections_is_a_lost_connection() -> None:
     async with (
         simulator(1, clip=None, max_connections=1) as service,
         client_of(service),
@@ -284,7 +282,7 @@ async def test_a_full_disk_of_the_service_is_what_its_number_says(
             await client.start_recording((await client.get_camera_list())[0].device)
 
 
-async def test_a_file_that_breaks_off_comes_home_whole(tmp_path: Path) -> None:
+async def test_interrupted_download_is_resumed(tmp_path: Path) -> None:
     async with (
         simulator(1, directory=tmp_path, clip=CLIP) as service,
         client_of(service) as client,

@@ -29,7 +29,7 @@ def camera(peer: Peer, device_id: str = "d") -> MultiCamCamera:
     return MultiCamCamera(device_id, quick("127.0.0.1", peer.port))
 
 
-async def test_who_is_at_an_address() -> None:
+async def test_connect_identifies_the_device() -> None:
     async with Peer(Android().talk) as peer:
         for address in (
             f"multicam://127.0.0.1:{peer.port}",
@@ -52,7 +52,7 @@ async def test_an_id_is_a_uri_whatever_the_device_calls_itself() -> None:
     assert found.info.name == "Lab 2/left"
 
 
-async def test_who_cannot_be_connected() -> None:
+async def test_connect_errors() -> None:
     async with Peer(Android().talk) as peer:
         with pytest.raises(AddressError):
             await MultiCamCamera.connect(f"mediamtx://127.0.0.1:{peer.port}")
@@ -101,7 +101,7 @@ async def test_states(answer: bytes, state: CameraState) -> None:
     assert status.battery is None
 
 
-async def test_what_else_a_status_tells() -> None:
+async def test_status_details() -> None:
     answer = (
         b'{"deviceId":"d","status":"error","message":"lens cap on","timestamp":5,"batteryLevel":%b,'
         b'"uploadQueue":[{"fileName":"v.mp4","fileSize":9,"status":"uploading","uploadUrl":"https://b/v?sig=secret"}]}'

@@ -186,7 +186,7 @@ async def test_a_length_prefixed_answer_is_understood() -> None:
         b"{}",
     ],
 )
-async def test_nonsense_is_the_devices_fault(nonsense: bytes) -> None:
+async def test_invalid_reply_is_a_protocol_error(nonsense: bytes) -> None:
     async with Peer(says(nonsense, then="close")) as peer:
         with pytest.raises(RemoteProtocolError, match=str(peer.port)):
             await client(peer, retries=0).device_status()
@@ -268,7 +268,7 @@ async def test_many_clock_samples_open_a_few_connections_at_a_time() -> None:
     assert abs(offset.offset) <= offset.bound
 
 
-async def test_a_device_that_goes_in_the_middle_of_a_clock_measurement_keeps_what_it_told() -> None:
+async def test_clock_measurement_keeps_samples_when_the_device_is_lost() -> None:
     device = Android()
 
     def last_words(command: object) -> bytes:
@@ -308,7 +308,7 @@ async def test_follow_a_device_to_another_address() -> None:
 @pytest.mark.parametrize(
     ("host", "port"), [("", 8080), ([], 8080), (["127.0.0.1", ""], 8080), ("127.0.0.1", 0), ("::1", 70000)]
 )
-def test_where_no_device_can_be(host: str | list[str], port: int) -> None:
+def test_invalid_device_address_is_refused(host: str | list[str], port: int) -> None:
     with pytest.raises(UsageError):
         MultiCamClient(host, port)
     controller = MultiCamClient("127.0.0.1")

@@ -48,7 +48,7 @@ def names_in(directory: Path) -> list[str]:
         (Ios({"iPhone-7_1": BODY}), "iPhone-7_1"),
     ],
 )
-async def test_a_file_comes_home_whole(device: Oak | Android | Ios, name: str, tmp_path: Path) -> None:
+async def test_download_is_complete(device: Oak | Android | Ios, name: str, tmp_path: Path) -> None:
     seen: list[tuple[int, int | None]] = []
     async with Peer(device.talk) as peer:
         file = await client(peer).download(
@@ -183,7 +183,7 @@ async def test_connecting_is_tried_again(tmp_path: Path) -> None:
         framed(b'{"deviceId":"a","fileName":"v","fileSize":"big","status":"ready"}', b""),
     ],
 )
-async def test_nonsense_instead_of_a_file(nonsense: bytes, tmp_path: Path) -> None:
+async def test_invalid_reply_instead_of_a_file(nonsense: bytes, tmp_path: Path) -> None:
     async with Peer(says(nonsense)) as peer:
         with pytest.raises(RemoteProtocolError, match=str(peer.port)):
             await client(peer).download("v.mp4", tmp_path)
@@ -199,7 +199,7 @@ async def test_a_file_larger_than_the_disk_is_refused_and_left_on_the_device(tmp
 
 
 @pytest.mark.parametrize("size", [None, 0, 10 << 30])
-async def test_without_room_the_file_is_not_even_asked_for(
+async def test_file_is_not_requested_without_disk_space(
     size: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """OAK deletes a small file once it is in the socket, so the room is looked for first."""
@@ -254,7 +254,7 @@ async def test_a_size_other_than_listed_is_noted(tmp_path: Path, caplog: pytest.
         assert ("12345" in caplog.text) is noted
 
 
-async def test_cancelling_keeps_what_came(tmp_path: Path) -> None:
+async def test_cancelled_download_keeps_its_part(tmp_path: Path) -> None:
     def part() -> list[Path]:
         return [path for path in tmp_path.iterdir() if path.stat().st_size >= 1000]
 
@@ -318,9 +318,7 @@ async def test_a_file_of_no_bytes_is_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("then", ["close", "wait", "reset"])
-async def test_a_file_of_unknown_size_that_is_shorter_than_it_was_listed_is_a_part(
-    then: str, tmp_path: Path
-) -> None:
+async def test_unsized_file_shorter_than_listed_is_kept_as_a_part(then: str, tmp_path: Path) -> None:
     async with Peer(says(nameless(b"0", BODY), then=then)) as peer:
         with pytest.raises(TransferError) as failure:
             await client(peer, stall_timeout=0.5).download("v.mp4", tmp_path, size=len(BODY) + 1)

@@ -58,7 +58,7 @@ async def free_port() -> int:
 
 
 @pytest.mark.parametrize("call", REPEATED)
-async def test_questions_are_asked_again(call: Call) -> None:
+async def test_queries_are_retried(call: Call) -> None:
     answer = READY[:-1] + b',"files":[]}'
     async with Peer(FailsFirst(2, answer).talk) as peer:
         await call(client(peer))
@@ -66,7 +66,7 @@ async def test_questions_are_asked_again(call: Call) -> None:
 
 
 @pytest.mark.parametrize("call", REPEATED)
-async def test_questions_are_not_asked_for_ever(call: Call) -> None:
+async def test_query_retries_are_limited(call: Call) -> None:
     async with Peer(FailsFirst(99, READY).talk) as peer:
         with pytest.raises(ConnectionError) as caught:
             await call(client(peer, retries=1))
@@ -75,7 +75,7 @@ async def test_questions_are_not_asked_for_ever(call: Call) -> None:
 
 
 @pytest.mark.parametrize("call", NEVER_REPEATED)
-async def test_what_changes_something_is_sent_once(call: Call) -> None:
+async def test_commands_that_change_state_are_sent_once(call: Call) -> None:
     async with Peer(FailsFirst(1, READY).talk) as peer:
         with pytest.raises(ConnectionError) as caught:
             await call(client(peer))
@@ -186,7 +186,7 @@ HIDDEN = ["ASIAVERYSECRETID", "wJalrXUtnFEMIK7MDENG", "FwoGZXIvYXdzEBYaD", "X-Am
     "credentials", [SECRETS, {"upload_url": "https://films.example/v.mp4?X-Amz-Signature=abc123"}]
 )
 @pytest.mark.parametrize("ending", ["echo", "garbage", "reset", "silence"])
-async def test_credentials_show_nowhere(
+async def test_credentials_are_never_shown(
     credentials: dict[str, str], ending: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -138,7 +138,7 @@ async def test_a_command_that_drips_in_is_given_up_after_its_time(tmp_path: Path
         assert device.connections == 0
 
 
-async def test_a_peer_that_takes_no_answer_is_let_go(tmp_path: Path) -> None:
+async def test_peer_that_reads_no_reply_is_disconnected(tmp_path: Path) -> None:
     for number in range(3000):
         (tmp_path / f"{'long name ' * 15}{number}.mp4").touch()
     async with running(tmp_path, limits=DeviceLimits(reserve=0, answer_timeout=0.2)) as device:
@@ -165,7 +165,7 @@ async def test_beyond_the_limit_the_connection_idle_longest_makes_room(tmp_path:
         assert (await first.document())["status"] == "ready"
 
 
-async def test_beyond_the_limit_busy_connections_stay_and_the_newcomer_is_turned_away(tmp_path: Path) -> None:
+async def test_new_connection_is_refused_when_all_are_busy(tmp_path: Path) -> None:
     recorder = BytesRecorder()
     recorder.may_start.clear()
     limits = DeviceLimits(reserve=0, connections=1)

@@ -28,7 +28,7 @@ async def test_the_offset_is_the_servers_clock_minus_this_computers() -> None:
         assert offset() == pytest.approx(12.5, abs=0.2)
 
 
-async def test_it_is_measured_again_and_forgotten_when_no_answer_comes_any_more(
+async def test_offset_is_remeasured_and_expires_without_replies(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     clock = FakeClock(1_700_000_000.123457)  # not a whole second, which would be taken for the clock's step

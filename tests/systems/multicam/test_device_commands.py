@@ -77,7 +77,7 @@ async def test_recordings_of_one_second_get_different_names(tmp_path: Path) -> N
     assert {path.name for path in tmp_path.iterdir()} == names
 
 
-async def test_a_start_while_recording_is_answered_recording_and_changes_nothing(tmp_path: Path) -> None:
+async def test_start_while_recording_has_no_effect(tmp_path: Path) -> None:
     recorder = BytesRecorder()
     async with running(tmp_path, recorder) as device:
         first, second = await asyncio.gather(*(ask(device, "START_RECORDING") for _ in range(2)))
@@ -86,7 +86,7 @@ async def test_a_start_while_recording_is_answered_recording_and_changes_nothing
     assert len(recorder.started) == 1
 
 
-async def test_a_stop_without_a_recording_is_an_error_in_each_dialects_own_way(tmp_path: Path) -> None:
+async def test_stop_without_a_recording_is_an_error_in_both_dialects(tmp_path: Path) -> None:
     async with running(tmp_path, dialect=2) as device:
         answer = await ask(device, "STOP_RECORDING")
     assert set(answer) == {"deviceId", "status", "timestamp", "fileName", "fileSize"}

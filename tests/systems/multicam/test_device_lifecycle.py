@@ -85,7 +85,7 @@ async def test_closing_keeps_its_deadline_when_the_recorder_hangs(tmp_path: Path
         assert time.monotonic() - began < 2
 
 
-async def test_closing_lets_go_of_every_connection(tmp_path: Path) -> None:
+async def test_close_closes_every_connection(tmp_path: Path) -> None:
     (tmp_path / "video_1.mp4").write_bytes(bytes(32 * 1024 * 1024))
     async with running(tmp_path) as device:
         async with connected(device) as idle, connected(device) as half, connected(device) as slow:
@@ -100,7 +100,7 @@ async def test_closing_lets_go_of_every_connection(tmp_path: Path) -> None:
             await asyncio.open_connection("127.0.0.1", device.port)
 
 
-async def test_cancelling_whoever_runs_the_device_finishes_the_recording(tmp_path: Path) -> None:
+async def test_cancelled_device_task_finishes_the_recording(tmp_path: Path) -> None:
     recorder = BytesRecorder(b"to the end")
     opened: asyncio.Future[MultiCamDevice] = asyncio.get_running_loop().create_future()
 
@@ -209,7 +209,7 @@ async def test_the_port_stays_known_for_a_restart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{"dialect": 3}, {"device_id": "x" * 55}, {"device_id": "a\nb"}])
-async def test_what_cannot_be_a_device_is_refused(tmp_path: Path, options: dict[str, object]) -> None:
+async def test_invalid_device_arguments_are_refused(tmp_path: Path, options: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         MultiCamDevice(tmp_path, recorder=BytesRecorder(), **options)  # type: ignore[arg-type]
 

@@ -68,7 +68,7 @@ async def test_a_start_that_is_cancelled_leaves_nothing_running(tmp_path: Path, 
         await recorder.stop()
 
 
-async def test_a_recorder_that_is_killed_is_noticed_and_what_it_left_is_handed_over(tmp_path: Path) -> None:
+async def test_killed_recorder_is_detected_and_its_file_is_returned(tmp_path: Path) -> None:
     async with MultiCamDevice(tmp_path, recorder=small_picture(), port=0, limits=ROOMY, dialect=1) as device:
         await ask(device, "START_RECORDING")
         await asyncio.sleep(1.5)
@@ -117,7 +117,7 @@ def processes_that_write(directory: Path) -> list[int]:
     return found
 
 
-async def test_a_scheduled_start_opens_the_camera_ahead_and_records_from_its_time(
+async def test_scheduled_start_opens_the_camera_ahead_of_its_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recording, "ARM_LEAD", 1000.0)
@@ -142,7 +142,7 @@ async def test_a_scheduled_start_opens_the_camera_ahead_and_records_from_its_tim
 
 
 @pytest.mark.parametrize("command", ["STOP_RECORDING", "START_RECORDING", None])
-async def test_a_scheduled_start_that_is_given_up_leaves_neither_process_nor_file(
+async def test_cancelled_scheduled_start_leaves_no_process_or_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str | None
 ) -> None:
     monkeypatch.setattr(recording, "ARM_LEAD", 1000.0)
@@ -159,7 +159,7 @@ async def test_a_scheduled_start_that_is_given_up_leaves_neither_process_nor_fil
 
 
 @pytest.mark.parametrize("noticed", [True, False])
-async def test_a_camera_that_goes_while_it_waits_is_opened_anew(tmp_path: Path, *, noticed: bool) -> None:
+async def test_armed_camera_that_fails_is_opened_again(tmp_path: Path, *, noticed: bool) -> None:
     recorder = small_picture()
     path = tmp_path / "a.mp4"
     await recorder.arm(path)
@@ -172,7 +172,7 @@ async def test_a_camera_that_goes_while_it_waits_is_opened_anew(tmp_path: Path, 
     await recorder.disarm()
 
 
-async def test_what_is_armed_for_another_file_is_let_go(tmp_path: Path) -> None:
+async def test_recorder_armed_for_another_file_is_released(tmp_path: Path) -> None:
     recorder = small_picture()
     await recorder.arm(tmp_path / "a.mp4")
     await recorder.arm(tmp_path / "b.mp4")

@@ -32,7 +32,7 @@ async def test_a_start_in_the_future_is_accepted_at_once_and_happens_then(tmp_pa
     assert stopped["status"] == "recording_stopped"
 
 
-async def test_a_start_that_is_about_due_is_waited_for_and_answered_recording(tmp_path: Path) -> None:
+async def test_start_about_due_is_answered_once_it_records(tmp_path: Path) -> None:
     recorder = BytesRecorder()
     async with running(tmp_path, recorder) as device:
         at = time.time() + 0.15
@@ -124,7 +124,7 @@ async def test_an_armed_start_is_refused_where_there_is_no_room(
     assert "start" not in recorder.names
 
 
-async def test_a_recorder_that_does_not_let_go_keeps_no_stop_waiting(tmp_path: Path) -> None:
+async def test_recorder_that_does_not_release_delays_no_stop(tmp_path: Path) -> None:
     class Clinging(ArmedRecorder):
         async def disarm(self) -> None:
             await super().disarm()
@@ -204,7 +204,7 @@ async def test_a_later_start_replaces_a_scheduled_one(tmp_path: Path) -> None:
     assert len(recorder.started) == 2
 
 
-async def test_without_a_synchronized_clock_starts_are_refused_where_that_is_required(tmp_path: Path) -> None:
+async def test_start_without_clock_sync_is_refused_if_required(tmp_path: Path) -> None:
     offset: list[float | None] = [None]
     async with running(tmp_path, clock_offset=lambda: offset[0], require_sync=True, dialect=1) as device:
         refused = await ask(device, "START_RECORDING", timestamp=time.time() + 3)
@@ -217,7 +217,7 @@ async def test_without_a_synchronized_clock_starts_are_refused_where_that_is_req
     assert good["status"] == "recording"
 
 
-async def test_without_a_synchronized_clock_starts_are_taken_where_it_is_not_required(tmp_path: Path) -> None:
+async def test_start_without_clock_sync_is_accepted_if_not_required(tmp_path: Path) -> None:
     async with running(tmp_path, clock_offset=lambda: None) as device:
         assert (await ask(device, "START_RECORDING", timestamp=time.time() - 6000))["status"] == "recording"
 
@@ -313,7 +313,7 @@ async def test_no_recording_starts_on_a_full_disk(tmp_path: Path) -> None:
     assert recorder.started == []
 
 
-async def test_a_recording_that_ends_by_itself_is_finished_told_and_handed_over(tmp_path: Path) -> None:
+async def test_recording_that_ends_by_itself_is_finished_and_reported(tmp_path: Path) -> None:
     recorder = BytesRecorder(b"half a take")
     async with running(tmp_path, recorder, dialect=1) as device:
         await ask(device, "START_RECORDING")

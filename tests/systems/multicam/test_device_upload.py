@@ -280,7 +280,7 @@ async def test_a_recording_that_is_asked_for_twice_is_uploaded_once(tmp_path: Pa
     assert server.bodies == [b"footage"]
 
 
-async def test_closing_the_device_breaks_an_upload_off_and_keeps_the_recording(tmp_path: Path) -> None:
+async def test_close_aborts_an_upload_and_keeps_the_recording(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(bytes(32 * 1024 * 1024))
     async with cloud() as server:
         server.go_on.clear()

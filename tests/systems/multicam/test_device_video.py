@@ -163,7 +163,7 @@ async def test_twenty_readers_at_once_each_get_all_of_it_in_constant_memory(tmp_
     assert grown < 16 * 1024, f"grew by {grown} KiB"
 
 
-async def test_a_reader_that_stands_still_delays_nobody_and_gets_the_rest_later(tmp_path: Path) -> None:
+async def test_stalled_reader_delays_no_other_and_gets_the_rest_later(tmp_path: Path) -> None:
     footage = os.urandom(BIG)
     (tmp_path / NAME).write_bytes(footage)
     async with running(tmp_path) as device:
@@ -188,7 +188,7 @@ async def test_a_reader_that_never_goes_on_is_let_go(tmp_path: Path) -> None:
             await eventually(lambda: device.connections == 0)
 
 
-async def test_a_recording_that_shrinks_while_it_is_sent_breaks_the_transfer_off(tmp_path: Path) -> None:
+async def test_recording_that_shrinks_during_a_download_ends_it(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(bytes(BIG))
     async with running(tmp_path) as device:
         with asking(device, NAME, receive_buffer=4096) as sock:
@@ -235,7 +235,7 @@ async def test_a_recording_whose_reader_died_is_kept(tmp_path: Path, size: int) 
     assert (tmp_path / NAME).exists()
 
 
-async def test_a_recording_is_kept_when_the_reader_had_closed_its_side_before(tmp_path: Path) -> None:
+async def test_recording_is_kept_if_the_reader_closed_early(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(bytes(1000))
     async with running(tmp_path, delete_after_download=True) as device:
         with asking(device, NAME) as sock:

@@ -167,9 +167,7 @@ SIZES = [
 
 
 @pytest.mark.parametrize(("written", "meant"), SIZES)
-def test_a_size_is_understood_however_it_is_written_and_nonsense_is_unknown(
-    written: str, meant: int | None
-) -> None:
+def test_size_is_parsed_in_any_form_and_invalid_is_none(written: str, meant: int | None) -> None:
     file = f'{{"fileName":"v.mp4","fileSize":{written}}}'
     head = '"deviceId":"d","status":"ready","timestamp":1'
     assert FileMetadata.from_json(file).fileSize == meant

@@ -129,7 +129,7 @@ async def test_a_device_that_was_only_told_is_asked_until_its_moment(tmp_path: P
 
 
 @pytest.mark.parametrize("ahead", AHEAD)
-async def test_a_device_that_says_it_records_long_before_its_time_did_so_already(
+async def test_recording_reply_far_ahead_of_its_time_is_an_earlier_recording(
     tmp_path: Path, ahead: float
 ) -> None:
     async with phone(AheadAndroid, ahead) as (device, camera, _):

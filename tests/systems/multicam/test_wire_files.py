@@ -116,7 +116,7 @@ def test_an_error_in_place_of_the_file_is_a_refusal(stream: bytes, status: str, 
         b"ERROR no such file\r\n",
     ],
 )
-def test_what_is_neither_file_nor_refusal_is_a_fault_wherever_it_is_cut(stream: bytes) -> None:
+def test_invalid_file_reply_is_an_error_wherever_it_is_cut(stream: bytes) -> None:
     with pytest.raises(RemoteProtocolError):
         FileReader().feed(stream)
     for pieces in every_cut(stream):

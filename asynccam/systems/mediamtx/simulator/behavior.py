@@ -34,7 +34,7 @@ class ServiceWays:
         codes: Error codes of generation 1: ``seen`` on a real server, ``documented`` in its manual, or of
             ``older`` releases.
         serial: Calls of one connection are served one after the other.
-        sign_in_fault: ``authenticate`` signs in the most recently connected client, whoever asked.
+        sign_in_fault: ``authenticate`` signs in the most recently connected client, regardless of the caller.
         failure_is_result: A failed ``authenticate`` is a result.
         token_per_call: Any call may carry ``auth_token``.
         expiry_sticks: Once a connection's token has expired, nothing signs that connection in again.

@@ -127,7 +127,7 @@ class Dispatcher:
             if ways.failure_is_result:
                 return {"authenticated": False, "error": f"Authentication failed: {error}"}
             raise RefusedCall(RefusalReason.SIGN_IN, {"reason": str(error)}) from None
-        # The fault of generation 1: the client that connected last is signed in, whoever asked.
+        # The fault of generation 1: the client that connected last is signed in, regardless of the caller.
         signed_in = self._service.clients[-1] if ways.sign_in_fault and self._service.clients else client
         signed_in.credential = credential
         result: dict[str, Any] = {"authenticated": True, "role": credential.role}

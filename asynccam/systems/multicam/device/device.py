@@ -224,7 +224,7 @@ class MultiCamDevice:
     def _admit(self, sock: socket.socket, address: str, port: int) -> None:
         peer = f"{address}:{port}"
         if len(self._connections) >= self._limits.connections and not self._make_room():
-            _LOG.warning("%s is turned away: %d connections are busy", peer, len(self._connections))
+            _LOG.warning("%s is refused: %d connections are busy", peer, len(self._connections))
             sock.close()
             return
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
