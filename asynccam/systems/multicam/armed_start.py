@@ -73,6 +73,24 @@ class ArmedCommand:
         rearmed: Number of replaced connections.
     """
 
+    __slots__ = (
+        "_connect",
+        "_connection",
+        "_document",
+        "_error",
+        "_judge",
+        "_lost",
+        "_over",
+        "_peer",
+        "_scope",
+        "_sender",
+        "_timeout",
+        "_watcher",
+        "answered_at",
+        "commanded_at",
+        "rearmed",
+    )
+
     def __init__(
         self, connection: CommandConnection, connect: Connect, judge: Judge, *, sender: str, timeout: float
     ) -> None:
