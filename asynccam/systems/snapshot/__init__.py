@@ -1,4 +1,4 @@
-"""Snapshot: pictures of V4L2 cameras, over REST; a client here, a server of our own in `server`."""
+"""Snapshot: pictures of V4L2 cameras, over REST; a client here, a server in `server`."""
 
 import lazy_loader
 

@@ -291,8 +291,6 @@ class SnapshotClient:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    # -- private ------------------------------------------------------------------------------------
-
     async def _request(
         self,
         method: str,

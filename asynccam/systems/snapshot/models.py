@@ -92,7 +92,7 @@ class CameraResult(AttributeDict):
 
     @property
     def success(self) -> bool:
-        """Whether a picture was taken; without a status, whether the server names its path."""
+        """True if a picture was taken; without a status, if the server sent its path."""
         taken = self.image_url_path is not None and not self.error
         return self.status.lower() == "success" or (not self.status and taken)
 

@@ -156,7 +156,7 @@ async def test_what_is_not_compressed_as_it_says_is_not_asked_for_again(
     client: SnapshotClient, field: FieldServer
 ) -> None:
     field.raw["GET /api/cameras"] = text("200 OK", b"[]", "Content-Encoding: gzip")
-    with pytest.raises(errors.RemoteProtocolError, match="not encoded as it says") as raised:
+    with pytest.raises(errors.RemoteProtocolError, match="not encoded as announced") as raised:
         await client.get_cameras()
     assert isinstance(raised.value, SnapshotClientError)
 

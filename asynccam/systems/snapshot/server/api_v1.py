@@ -292,8 +292,6 @@ class ApiV1:
         headers = {hdrs.CONTENT_TYPE: _JPEG, hdrs.CACHE_CONTROL: "private, max-age=86400"}
         return web.Response(body=data, headers=headers)
 
-    # -- private --------------------------------------------------------------------------------
-
     def _camera_response(self, name: str, *, status: int = 200) -> web.Response:
         camera = self._service.config.camera(name)
         return json_response(schemas.CameraDocument.of(self._service, camera), status=status)

@@ -92,7 +92,7 @@ class SnapshotWeb:
 
     @property
     def wants_token(self) -> bool:
-        """Whether requests need a token."""
+        """True if requests need a token."""
         return self._policy.wants_token
 
     async def __aenter__(self) -> "SnapshotWeb":

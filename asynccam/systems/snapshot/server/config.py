@@ -37,6 +37,9 @@ class ConfigFile:
     A missing file is an empty configuration. While a file is not JSON, the last valid configuration stays in
     force, and `problems` says where the error is. An invalid entry does not affect the others.
 
+    Methods that change the file raise `asynccam.errors.StateError` while it is not JSON, and leave it as it
+    is; `asynccam.errors.StorageError` if it cannot be written.
+
     Args:
         path: The file.
         default: Cameras while there is no file; written to it with the first change.
@@ -115,8 +118,6 @@ class ConfigFile:
 
         Raises:
             UsageError: A field is invalid, or the name is taken; the message names the fields.
-            StateError: The file is not JSON at the moment; it is not changed.
-            StorageError: The file cannot be written.
         """
         entry = fields.entry() if isinstance(fields, CameraConfig) else dict(fields)
 
@@ -133,8 +134,6 @@ class ConfigFile:
         Raises:
             NotFoundError: There is no such camera.
             UsageError: A field is invalid, or the new name is taken.
-            StateError: The file is not JSON at the moment.
-            StorageError: The file cannot be written.
         """
         changes = fields.entry() if isinstance(fields, CameraConfig) else dict(fields)
 
@@ -152,8 +151,6 @@ class ConfigFile:
 
         Raises:
             NotFoundError: There is no entry of that name.
-            StateError: The file is not JSON at the moment.
-            StorageError: The file cannot be written.
         """
 
         def delete(entries: list[Any]) -> None:
@@ -176,8 +173,6 @@ class ConfigFile:
 
         Raises:
             UsageError: A setting is invalid, or can be changed by hand only; the message names it.
-            StateError: The file is not JSON at the moment; it is not changed.
-            StorageError: The file cannot be written.
         """
 
         def change(document: Any) -> tuple[Any, None]:
@@ -197,8 +192,6 @@ class ConfigFile:
 
     async def __aexit__(self, *_: object) -> None:
         await self._scope.aclose()
-
-    # -- private --------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
         while True:

@@ -102,8 +102,6 @@ class ImuFeed:
         await self._scope.aclose(timeout=_CLOSE_SECONDS + 2 * self._timeout)
         self._task = None
 
-    # -- private --------------------------------------------------------------------------------
-
     def _start(self) -> None:
         self._task = self._scope.spawn(self._run(), name="broker")
 

@@ -328,7 +328,7 @@ class AccessPolicy:
 
     @property
     def wants_token(self) -> bool:
-        """Whether requests need a token."""
+        """True if requests need a token."""
         return self._digest is not None
 
     def check(self, request: web.BaseRequest) -> None:
@@ -360,8 +360,6 @@ class AccessPolicy:
         # RFC 6265 5.2.1: a cookie expires at a time of day; it outlives this process.
         until = str(int(self._clock()) + COOKIE_SECONDS)
         return f"{until}.{self._sign(until)}"
-
-    # -- private --------------------------------------------------------------------------------
 
     def _admit(self, host: str) -> bool:
         name = _host_name(host)

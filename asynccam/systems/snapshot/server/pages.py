@@ -181,8 +181,6 @@ class Pages:
         response.del_cookie(COOKIE)
         return response
 
-    # -- private --------------------------------------------------------------------------------
-
     def _page(
         self,
         view: str,

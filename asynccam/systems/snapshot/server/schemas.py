@@ -234,13 +234,13 @@ _RETURNED: Final = ConfigDict(extra="ignore", from_attributes=True, json_schema_
 
 
 class RetentionDocument(Retention):
-    """How long pictures are kept."""
+    """Retention of pictures."""
 
     model_config = _RETURNED
 
 
 class LimitsDocument(Limits):
-    """How much is done at once; read when the server starts."""
+    """Limits of captures; read when the server starts."""
 
     model_config = _RETURNED
 
@@ -292,13 +292,11 @@ def _change_of(settings: type[BaseModel], name: str, doc: str, **descriptions: s
 RetentionChange: Final = _change_of(
     Retention,
     "RetentionChange",
-    "How long pictures are kept.",
+    "Retention of pictures.",
     max_age_days="Older pictures are deleted; null keeps them.",
     max_size_mb="The oldest are deleted while all together are larger, 1,000,000 bytes; null keeps them.",
 )
-LimitsChange: Final = _change_of(
-    Limits, "LimitsChange", "How much is done at once; read when the server starts."
-)
+LimitsChange: Final = _change_of(Limits, "LimitsChange", "Limits of captures; read when the server starts.")
 ImuChange: Final = _change_of(
     ImuConnection,
     "ImuChange",

@@ -17,6 +17,7 @@ from asynccam.errors import AsynccamError, BusyError, StateError, UsageError
 from asynccam.runtime.disk import on_disk
 from asynccam.runtime.event_hub import EventHub, Subscription
 from asynccam.runtime.tasks import TaskScope, finish
+from asynccam.systems.snapshot.server import events
 from asynccam.systems.snapshot.server.backends.base import (
     JPEG_FORMATS,
     Backend,
@@ -26,13 +27,6 @@ from asynccam.systems.snapshot.server.backends.base import (
 )
 from asynccam.systems.snapshot.server.config import ConfigFile
 from asynccam.systems.snapshot.server.directory_lock import lock_directories
-from asynccam.systems.snapshot.server.events import (
-    CaptureDone,
-    CaptureFailed,
-    CaptureQueued,
-    CaptureStarted,
-    ConfigChanged,
-)
 from asynccam.systems.snapshot.server.imu import ImuFeed, write_reading
 from asynccam.systems.snapshot.server.models import CaptureState, Phase, Reading, Shot, ShotResult
 from asynccam.systems.snapshot.server.settings import CameraConfig
@@ -184,7 +178,7 @@ class SnapshotService:
 
     async def __aenter__(self) -> "SnapshotService":
         try:
-            self._subscription = self.events.subscribe(self._config_changed, ConfigChanged)
+            self._subscription = self.events.subscribe(self._config_changed, events.ConfigChanged)
             await self._parts.enter_async_context(
                 lock_directories(self.store.directory, self.services.journal.parent)
             )
@@ -244,7 +238,7 @@ class SnapshotService:
         finally:
             await self._parts.aclose()
 
-    async def _config_changed(self, _: ConfigChanged) -> None:
+    async def _config_changed(self, _: events.ConfigChanged) -> None:
         config = self.config.current
         if self.store.retention != config.retention:
             self.store.retention = config.retention
@@ -621,8 +615,8 @@ class _CameraActivity:
 class CaptureStates:
     """State of each camera, by its captures; emits the capture events."""
 
-    def __init__(self, events: EventHub) -> None:
-        self._events = events
+    def __init__(self, hub: EventHub) -> None:
+        self._hub = hub
         self._cameras: dict[str, _CameraActivity] = {}
 
     def keep_only(self, names: set[str]) -> None:
@@ -644,39 +638,39 @@ class CaptureStates:
 
     def begin(self, camera: str) -> "CaptureProgress":
         """Follow a capture, which is waiting from now on."""
-        return CaptureProgress(self._events, camera, self._cameras.setdefault(camera, _CameraActivity()))
+        return CaptureProgress(self._hub, camera, self._cameras.setdefault(camera, _CameraActivity()))
 
 
 class CaptureProgress:
     """One capture: queued, started, and done or failed."""
 
-    def __init__(self, events: EventHub, camera: str, activity: _CameraActivity) -> None:
-        self._events = events
+    def __init__(self, hub: EventHub, camera: str, activity: _CameraActivity) -> None:
+        self._hub = hub
         self._camera = camera
         self._activity = activity
         self._started = False
         self._ended = False
         activity.waiting += 1
-        events.emit(CaptureQueued(camera=camera))
+        hub.emit(events.CaptureQueued(camera=camera))
 
     def started(self) -> None:
         """Record that the device is in use."""
         self._started = True
         self._activity.waiting -= 1
         self._activity.capturing += 1
-        self._events.emit(CaptureStarted(camera=self._camera))
+        self._hub.emit(events.CaptureStarted(camera=self._camera))
 
     def done(self, shot: Shot) -> None:
         """Record the picture, unless the capture has ended."""
         if self._end():
             self._activity.error = None
-            self._events.emit(CaptureDone(camera=self._camera, shot=shot))
+            self._hub.emit(events.CaptureDone(camera=self._camera, shot=shot))
 
     def failed(self, error: str) -> None:
         """Record the failure, unless the capture has ended."""
         if self._end():
             self._activity.error = error
-            self._events.emit(CaptureFailed(camera=self._camera, error=error))
+            self._hub.emit(events.CaptureFailed(camera=self._camera, error=error))
 
     def _end(self) -> bool:
         if self._ended:

@@ -166,7 +166,7 @@ class _Settings(BaseModel):
 
 
 class Retention(_Settings):
-    """How long pictures are kept; for ever if nothing is set."""
+    """Retention of pictures: by age and by total size; for ever if nothing is set."""
 
     max_age_days: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Older pictures are deleted."""
@@ -175,7 +175,7 @@ class Retention(_Settings):
 
 
 class Limits(_Settings):
-    """How much is done at once; read at the start."""
+    """Limits of concurrent and waiting captures; read at the start."""
 
     captures: int = Field(default=4, ge=1, le=64)
     """Captures at the same time."""

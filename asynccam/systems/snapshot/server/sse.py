@@ -114,16 +114,8 @@ class EventFeed:
                     break
         return response
 
-    # -- private --------------------------------------------------------------------------------
-
     def _new_stream(self, request: web.Request) -> "_EventStream":
-        transport = request.transport
-
-        def abort() -> None:
-            if transport is not None:
-                transport.abort()
-
-        return _EventStream(self._streams, self._queue, abort, self._on_slow)
+        return _EventStream(self._streams, self._queue, request.transport, self._on_slow)
 
     def _on_slow(self) -> None:
         self.let_go += 1
@@ -206,15 +198,19 @@ class _EventStream:
     """Queue of one client; a context manager."""
 
     def __init__(
-        self, streams: "set[_EventStream]", limit: int, abort: Callable[[], None], on_slow: Callable[[], None]
+        self,
+        streams: "set[_EventStream]",
+        limit: int,
+        transport: asyncio.Transport | None,
+        on_slow: Callable[[], None],
     ) -> None:
         self._streams = streams
         self._limit = limit
+        self._transport = transport
         self._on_slow = on_slow
         self._queue: deque[bytes] = deque()
         self._ready = asyncio.Event()
         self._ended = False
-        self.abort = abort
 
     def __enter__(self) -> "_EventStream":
         self._streams.add(self)
@@ -225,7 +221,7 @@ class _EventStream:
 
     @property
     def behind(self) -> bool:
-        """Whether messages wait to be sent."""
+        """True if messages wait to be sent."""
         return bool(self._queue)
 
     def put(self, data: bytes) -> None:
@@ -239,6 +235,11 @@ class _EventStream:
             return
         self._queue.append(data)
         self._ready.set()
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
 
     def end(self) -> None:
         """End the stream."""

@@ -283,8 +283,6 @@ class SnapshotStore:
                 self._removed(name, reasons[name])
             return deleted
 
-    # -- private --------------------------------------------------------------------------------
-
     def _expired(self) -> dict[str, _Reason]:
         days, megabytes = self.retention.max_age_days, self.retention.max_size_mb
         max_age = math.inf if days is None else days * _DAY

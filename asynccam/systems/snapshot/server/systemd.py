@@ -160,8 +160,6 @@ class Services:
     async def __aexit__(self, *_: object) -> None:
         await finish(self.aclose())
 
-    # -- private --------------------------------------------------------------------------------
-
     async def _acquire(self, name: str) -> _Service:
         try:
             service = self._services.setdefault(

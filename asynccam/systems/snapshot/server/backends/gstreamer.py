@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -195,43 +196,36 @@ class _Label:
         return width * height
 
 
+@dataclass(slots=True)
 class _GStreamerExposure:
     """One capture by ``gst-launch-1.0``."""
 
-    def __init__(
-        self,
-        process: CaptureProcess,
-        target: Path,
-        device: str,
-        timeout: float,
-        label: _Label | None = None,
-    ) -> None:
-        self._process = process
-        self._target = target
-        self._device = device
-        self._timeout = timeout
-        self._label = label
-        self._fired_at = 0.0
+    process: CaptureProcess
+    target: Path
+    device: str
+    timeout: float
+    label: _Label | None = None
+    fired_at: float = 0.0
 
     def fire(self) -> None:
-        self._fired_at = unix_now()
-        if self._label is None:
-            self._process.fire()
+        self.fired_at = unix_now()
+        if self.label is None:
+            self.process.fire()
         else:
-            self._process.fire(self._label.draw(self._fired_at))
+            self.process.fire(self.label.draw(self.fired_at))
 
     async def taken(self) -> float:
-        await self._process.ended(self._timeout, f"GStreamer for {self._device}")
-        size, written_at = await on_disk(_measure, self._target)
+        await self.process.ended(self.timeout, f"GStreamer for {self.device}")
+        size, written_at = await on_disk(_measure, self.target)
         if not size:
             raise RecordingError(
-                f"{self._device} returned no picture{output_tail(self._process.output)}",
-                output=self._process.output,
+                f"{self.device} returned no picture{output_tail(self.process.output)}",
+                output=self.process.output,
             )
-        if self._label is not None:
-            return self._fired_at
+        if self.label is not None:
+            return self.fired_at
         # The file's time is the system's: the clock may have been set since the capture was fired.
-        return min(max(written_at, self._fired_at), unix_now())
+        return min(max(written_at, self.fired_at), unix_now())
 
     async def develop(self) -> None:
         """Do nothing: GStreamer has written a JPEG."""

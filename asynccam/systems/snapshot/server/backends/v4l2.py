@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -68,43 +69,35 @@ class V4l2CtlBackend:
             yield _V4l2Exposure(camera, raw, target, argv, process, self._timeout)
 
 
+@dataclass(frozen=True, slots=True)
 class _V4l2Exposure:
     """One capture by ``v4l2-ctl``; without ``process`` it is started when its end is awaited."""
 
-    def __init__(
-        self,
-        camera: CameraConfig,
-        raw: Path,
-        target: Path,
-        argv: Sequence[str],
-        process: CaptureProcess | None,
-        timeout: float,
-    ) -> None:
-        self._camera = camera
-        self._raw = raw
-        self._target = target
-        self._argv = argv
-        self._process = process
-        self._timeout = timeout
+    camera: CameraConfig
+    raw: Path
+    target: Path
+    argv: Sequence[str]
+    process: CaptureProcess | None
+    timeout: float
 
     def fire(self) -> None:
-        if self._process is not None:
-            self._process.fire()
+        if self.process is not None:
+            self.process.fire()
 
     async def taken(self) -> float:
-        if self._process is not None:
-            return await self._wait(self._process)
-        async with capturing(lambda _: self._argv) as process:
+        if self.process is not None:
+            return await self._wait(self.process)
+        async with capturing(lambda _: self.argv) as process:
             return await self._wait(process)
 
     async def develop(self) -> None:
-        camera = self._camera
-        await develop(self._raw, self._target, camera.pixel_format, camera.width, camera.height)
+        camera = self.camera
+        await develop(self.raw, self.target, camera.pixel_format, camera.width, camera.height)
 
     async def _wait(self, process: CaptureProcess) -> float:
-        device = self._camera.device_path
-        await process.ended(self._timeout, f"v4l2-ctl for {device}")
-        size, taken_ns = await on_disk(_measure, self._raw)
+        device = self.camera.device_path
+        await process.ended(self.timeout, f"v4l2-ctl for {device}")
+        size, taken_ns = await on_disk(_measure, self.raw)
         # v4l2-ctl reports a short write in its output, and exits with 0 all the same.
         cut = _SHORT_WRITE.search(process.output)
         if cut is not None:
