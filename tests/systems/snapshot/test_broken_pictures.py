@@ -43,7 +43,7 @@ Way = Callable[[bytes], bytes]
 
 @WAYS
 @pytest.mark.parametrize("kind", WHOLE)
-async def test_a_whole_picture_comes_home_whatever_stands_around_it(
+async def test_download_keeps_whole_picture_only(
     client: SnapshotClient, field: FieldServer, tmp_path: Path, kind: str, way: Way
 ) -> None:
     field.raw[f"GET {PATH}"] = way(jpeg_of_kind(kind))
@@ -61,7 +61,7 @@ async def test_a_whole_picture_comes_home_whatever_stands_around_it(
 
 @WAYS
 @pytest.mark.parametrize("kind", BROKEN)
-async def test_a_broken_picture_is_an_error_and_kept_apart(
+async def test_download_of_broken_picture_raises_and_keeps_part(
     client: SnapshotClient, field: FieldServer, tmp_path: Path, kind: str, way: Way
 ) -> None:
     body = jpeg_of_kind(kind)
@@ -85,7 +85,7 @@ async def test_a_broken_picture_is_an_error_and_kept_apart(
 
 @WAYS
 @pytest.mark.parametrize("kind", NONE)
-async def test_what_is_no_picture_leaves_nothing(
+async def test_download_of_other_content_leaves_nothing(
     client: SnapshotClient, field: FieldServer, tmp_path: Path, kind: str, way: Way
 ) -> None:
     field.raw[f"GET {PATH}"] = way(jpeg_of_kind(kind))
@@ -98,7 +98,7 @@ async def test_what_is_no_picture_leaves_nothing(
 
 
 @pytest.mark.parametrize("kind", ["cut60", "noeoi", "grey"])
-async def test_a_broken_picture_without_its_end_is_truncated(
+async def test_download_of_picture_without_end_is_truncated(
     client: SnapshotClient, field: FieldServer, tmp_path: Path, kind: str
 ) -> None:
     field.pictures["left"] = jpeg_of_kind(kind)
@@ -112,7 +112,7 @@ async def test_a_broken_picture_without_its_end_is_truncated(
 
 @pytest.mark.parametrize("way", [with_length, chunked])
 @pytest.mark.parametrize("kind", ["ok", "leadjunk"])
-async def test_a_picture_whose_connection_breaks_is_not_taken(
+async def test_download_of_broken_connection_is_refused(
     client: SnapshotClient, field: FieldServer, tmp_path: Path, kind: str, way: Way
 ) -> None:
     field.raw[f"GET {PATH}"] = way(jpeg_of_kind(kind))[:-40]
@@ -125,7 +125,7 @@ async def test_a_picture_whose_connection_breaks_is_not_taken(
         await client.fetch_image(PATH)
 
 
-async def test_a_connection_that_breaks_behind_the_end_of_the_picture_does_no_harm(
+async def test_download_ignores_break_after_the_picture(
     client: SnapshotClient, field: FieldServer, tmp_path: Path
 ) -> None:
     body = jpeg_of_kind("junk512")
@@ -133,7 +133,7 @@ async def test_a_connection_that_breaks_behind_the_end_of_the_picture_does_no_ha
     assert (await client.download(PATH, tmp_path)).path.read_bytes() == body[:-300]
 
 
-async def test_junk_before_a_picture_that_breaks_off_and_is_gone_on_with(
+async def test_download_resumes_behind_junk(
     client: SnapshotClient, field: FieldServer, tmp_path: Path
 ) -> None:
     good = noise(size=(640, 480))
@@ -143,7 +143,7 @@ async def test_junk_before_a_picture_that_breaks_off_and_is_gone_on_with(
     assert local.sha256 == hashlib.sha256(good).hexdigest()
 
 
-async def test_a_picture_without_end_fills_no_disk(
+async def test_download_of_endless_picture_fills_no_disk(
     client: SnapshotClient, field: FieldServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("asynccam.systems.snapshot.client.MAX_IMAGE", 100_000)
@@ -154,7 +154,7 @@ async def test_a_picture_without_end_fills_no_disk(
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_one_broken_picture_of_several_hides_no_other(
+async def test_snapshot_all_reports_single_broken_picture(
     client: SnapshotClient, field: FieldServer, tmp_path: Path
 ) -> None:
     field.pictures["left"], field.pictures["right"] = jpeg_of_kind("cut60"), jpeg_of_kind("leadzero")
@@ -166,7 +166,7 @@ async def test_one_broken_picture_of_several_hides_no_other(
     assert right.file.path.read_bytes() == picture_in("leadzero")
 
 
-async def test_a_large_picture_is_read_beside_the_loop(client: SnapshotClient, field: FieldServer) -> None:
+async def test_large_picture_is_checked_in_a_thread(client: SnapshotClient, field: FieldServer) -> None:
     field.raw[f"GET {PATH}"] = with_length(noise(size=(1920, 1080)))
     turns = 0
 
@@ -204,7 +204,7 @@ async def session() -> AsyncIterator[Session]:
         ("twosoi", "damaged", 0),
     ],
 )
-async def test_a_picture_of_a_take_has_a_verdict(
+async def test_take_has_a_check_for_each_picture(
     session: Session,
     field: FieldServer,
     tmp_path: Path,

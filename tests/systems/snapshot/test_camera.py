@@ -29,7 +29,7 @@ def at(field: FieldServer, name: str = "") -> Address:
     return Address("snapshot", "127.0.0.1", field.port, name)
 
 
-async def test_a_camera_says_who_and_how_it_is(field: FieldServer) -> None:
+async def test_camera_has_info_and_status(field: FieldServer) -> None:
     one = await SnapshotCamera.connect(str(at(field, "left")))
     assert one.id == one.info.address == f"snapshot://127.0.0.1:{field.port}/left"
     assert (one.info.system, one.info.name, one.info.model) == ("snapshot", "left", "v4l2")
@@ -46,7 +46,7 @@ async def test_a_camera_says_who_and_how_it_is(field: FieldServer) -> None:
         await one.status()
 
 
-async def test_pictures_come_home_and_are_remembered(field: FieldServer, tmp_path: Path) -> None:
+async def test_camera_downloads_and_remembers_pictures(field: FieldServer, tmp_path: Path) -> None:
     one = await SnapshotCamera.connect(at(field, "left"))
     assert await one.list_files() == ()
     local = await one.feature(Snapshot).snapshot(tmp_path)
@@ -59,7 +59,7 @@ async def test_pictures_come_home_and_are_remembered(field: FieldServer, tmp_pat
     await one.aclose()
 
 
-async def test_a_server_of_our_own_lists_its_pictures(field: FieldServer) -> None:
+async def test_camera_lists_pictures_of_asynccam_server(field: FieldServer) -> None:
     def some(*names: str, after: str | None) -> bytes:
         items = [{"filename": name, "size": 5, "taken_at": 1.5, "camera": "a b"} for name in names]
         return says({"items": items, "next": after, "total": 3})
@@ -83,7 +83,7 @@ async def test_a_server_of_our_own_lists_its_pictures(field: FieldServer) -> Non
 
 
 @pytest.mark.parametrize("name", ["Süd Hof", "a/b", "100%", "all"])
-async def test_odd_names_in_addresses(field: FieldServer, name: str) -> None:
+async def test_camera_addresses_of_unusual_names(field: FieldServer, name: str) -> None:
     field.cameras = [camera(name), camera("other")]
     one = await SnapshotCamera.connect(str(at(field, name)))
     assert one.info.name == name
@@ -91,7 +91,7 @@ async def test_odd_names_in_addresses(field: FieldServer, name: str) -> None:
     await one.aclose()
 
 
-async def test_which_camera_is_meant(field: FieldServer) -> None:
+async def test_camera_is_chosen_by_address(field: FieldServer) -> None:
     with pytest.raises(errors.AddressError, match=r"2 cameras.*'left', 'right'"):
         await SnapshotCamera.connect(at(field))
     with pytest.raises(errors.NotFoundError, match="the service has 'left', 'right'"):
@@ -107,20 +107,20 @@ async def test_which_camera_is_meant(field: FieldServer) -> None:
         await SnapshotCamera.connect("multicam://127.0.0.1:1")
 
 
-async def test_a_client_of_ones_own_making(field: FieldServer) -> None:
+async def test_camera_uses_given_client(field: FieldServer) -> None:
     make = partial(SnapshotClient, token="secret")
     one = await SnapshotCamera.connect(at(field, "left"), make_client=make)
     assert field.heads[0]["authorization"] == "Bearer secret"
     await one.aclose()
 
 
-async def test_a_base_path_is_part_of_the_id() -> None:
+async def test_camera_id_contains_base_path() -> None:
     async with in_the_field(FieldServer(base="/cams")) as field, SnapshotClient(base_url=field.url) as client:
         left, _ = await SnapshotCamera.all_of(client)
         assert left.id == f"snapshot://127.0.0.1:{field.port}/cams/left"
 
 
-async def test_in_a_session(field: FieldServer, tmp_path: Path) -> None:
+async def test_camera_in_a_session(field: FieldServer, tmp_path: Path) -> None:
     secret = Credentials(token="secret")
     async with Session() as session:
         behind = await session.list_cameras(at(field), credentials=secret)
@@ -143,7 +143,7 @@ async def test_in_a_session(field: FieldServer, tmp_path: Path) -> None:
         assert record.commanded_at.unix >= manifest.start.t0.unix
 
 
-async def test_beside_a_camera_that_records(field: FieldServer, tmp_path: Path) -> None:
+async def test_camera_in_a_take_with_a_recorder(field: FieldServer, tmp_path: Path) -> None:
     field.hold.clear()
     still = await SnapshotCamera.connect(at(field, "left"))
     video = ScriptedCamera("video")
@@ -159,7 +159,7 @@ async def test_beside_a_camera_that_records(field: FieldServer, tmp_path: Path) 
     await still.aclose()
 
 
-async def test_a_picture_that_fails_disturbs_nobody(field: FieldServer, tmp_path: Path) -> None:
+async def test_camera_failure_does_not_affect_the_take(field: FieldServer, tmp_path: Path) -> None:
     field.failing["left"] = "Device busy"
     field.pictures["right"] = RAW_FRAME
     async with SnapshotClient(base_url=field.url) as client:
@@ -172,7 +172,7 @@ async def test_a_picture_that_fails_disturbs_nobody(field: FieldServer, tmp_path
     assert take.manifest.outcome is Outcome.INCOMPLETE
 
 
-async def test_a_server_that_is_gone_is_found_out_when_arming(field: FieldServer, tmp_path: Path) -> None:
+async def test_camera_unavailable_is_found_when_arming(field: FieldServer, tmp_path: Path) -> None:
     one = await SnapshotCamera.connect(at(field, "left"))
     field.vanish = True
     take = await Take([one], tmp_path).run(duration=5, start_in=0.01)
@@ -182,7 +182,7 @@ async def test_a_server_that_is_gone_is_found_out_when_arming(field: FieldServer
     await one.aclose()
 
 
-async def test_a_take_that_is_cancelled_gives_up_the_picture(field: FieldServer, tmp_path: Path) -> None:
+async def test_cancelled_take_cancels_the_picture(field: FieldServer, tmp_path: Path) -> None:
     field.hold.clear()
     one = await SnapshotCamera.connect(at(field, "left"))
     take = Take([one], tmp_path, limits=TakeLimits(start_answer_grace=0.05))

@@ -13,9 +13,7 @@ from asynccam.systems.snapshot import SnapshotClient, SnapshotClientError
 from tests.support.snapshot_field_server import FieldServer, camera, in_the_field, jpeg, says
 
 
-async def test_cameras_are_typed_and_answer_like_dictionaries(
-    client: SnapshotClient, field: FieldServer
-) -> None:
+async def test_cameras_are_typed_dictionaries(client: SnapshotClient, field: FieldServer) -> None:
     field.cameras = [
         camera("left", width="640", height=480, roll_offset="1.5"),
         {"name": "bare"},
@@ -44,12 +42,12 @@ async def test_cameras_are_typed_and_answer_like_dictionaries(
     assert field.requests == ["GET /api/cameras"]
 
 
-async def test_no_camera_is_an_empty_list(client: SnapshotClient, field: FieldServer) -> None:
+async def test_no_cameras_are_an_empty_list(client: SnapshotClient, field: FieldServer) -> None:
     field.cameras = []
     assert await client.get_cameras() == []
 
 
-async def test_a_picture_is_asked_for_once_by_post(client: SnapshotClient, field: FieldServer) -> None:
+async def test_capture_is_requested_once_by_post(client: SnapshotClient, field: FieldServer) -> None:
     result = await client.snapshot_camera("left")
     assert result.success
     assert result.get("success") is True
@@ -68,7 +66,7 @@ async def test_a_picture_is_asked_for_once_by_post(client: SnapshotClient, field
         ("a\r\nHost: b", "/api/snapshot/a%0D%0AHost%3A%20b"),
     ],
 )
-async def test_odd_names_reach_the_server_as_they_are(
+async def test_unusual_names_reach_the_server(
     client: SnapshotClient, field: FieldServer, name: str, path: str, tmp_path: Path
 ) -> None:
     field.cameras = [camera(name)]
@@ -80,7 +78,7 @@ async def test_odd_names_reach_the_server_as_they_are(
 
 
 @pytest.mark.parametrize("name", ["all", "stereo", ""])
-async def test_a_name_that_means_something_else_to_servers_is_refused_before_anything_is_sent(
+async def test_group_names_are_refused_before_the_request(
     client: SnapshotClient, field: FieldServer, name: str
 ) -> None:
     field.cameras = [camera(name)]
@@ -89,7 +87,7 @@ async def test_a_name_that_means_something_else_to_servers_is_refused_before_any
     assert field.requests == []
 
 
-async def test_a_camera_named_all_has_its_picture_among_those_of_all(
+async def test_camera_named_all_is_in_the_group_result(
     client: SnapshotClient, field: FieldServer, tmp_path: Path
 ) -> None:
     field.cameras = [camera("all"), camera("stereo", stereo=True)]
@@ -97,9 +95,7 @@ async def test_a_camera_named_all_has_its_picture_among_those_of_all(
     assert [(one.camera, one.error) for one in pictures] == [("all", None), ("stereo", None)]
 
 
-async def test_a_name_with_a_slash_is_not_found_in_the_field_and_the_error_says_so(
-    client: SnapshotClient, field: FieldServer
-) -> None:
+async def test_name_with_slash_is_explained(client: SnapshotClient, field: FieldServer) -> None:
     field.cameras = [camera("a/b")]
     with pytest.raises(errors.NotFoundError, match="slash") as raised:
         await client.snapshot_camera("a/b")
@@ -108,7 +104,7 @@ async def test_a_name_with_a_slash_is_not_found_in_the_field_and_the_error_says_
     assert raised.value.status_code == 404
 
 
-async def test_one_failing_camera_hides_no_other(
+async def test_group_result_reports_single_failure(
     client: SnapshotClient, field: FieldServer, tmp_path: Path
 ) -> None:
     field.failing["left"] = "Device busy"
@@ -127,7 +123,7 @@ async def test_one_failing_camera_hides_no_other(
     assert field.captures == ["POST /api/snapshot/all"] * 2
 
 
-async def test_a_picture_that_cannot_be_fetched_hides_no_other(
+async def test_group_download_reports_single_failure(
     client: SnapshotClient, field: FieldServer, tmp_path: Path
 ) -> None:
     field.pictures["left"] = bytes([16, 128, 16, 128]) * 400
@@ -137,9 +133,7 @@ async def test_a_picture_that_cannot_be_fetched_hides_no_other(
     assert [path.name for path in tmp_path.iterdir()] == [right.file.path.name]
 
 
-async def test_results_are_believed_whatever_the_status_if_there_are_any(
-    client: SnapshotClient, field: FieldServer
-) -> None:
+async def test_group_results_count_whatever_the_status(client: SnapshotClient, field: FieldServer) -> None:
     results = [{"camera_name": "left", "status": "success", "filename": "a.jpg"}, None]
     field.raw["POST /api/snapshot/all"] = says({"results": results}, "500 INTERNAL SERVER ERROR")
     answer = await client.snapshot_all_cameras()
@@ -147,7 +141,9 @@ async def test_results_are_believed_whatever_the_status_if_there_are_any(
     assert "null" in str(answer.results[1].error)
 
 
-async def test_only_the_stereo_pair(client: SnapshotClient, field: FieldServer, tmp_path: Path) -> None:
+async def test_stereo_capture_has_the_pair_only(
+    client: SnapshotClient, field: FieldServer, tmp_path: Path
+) -> None:
     results = await client.snapshot_stereo_cameras()
     assert [one.camera_name for one in results.results] == ["right"]
     (picture,) = await client.snapshot_stereo(tmp_path)
@@ -157,7 +153,7 @@ async def test_only_the_stereo_pair(client: SnapshotClient, field: FieldServer, 
         await client.snapshot_stereo_cameras()
 
 
-async def test_a_picture_in_memory_and_one_on_disk_are_the_same(
+async def test_picture_in_memory_equals_picture_on_disk(
     client: SnapshotClient, field: FieldServer, tmp_path: Path
 ) -> None:
     result = await client.snapshot_camera("left")
@@ -171,9 +167,7 @@ async def test_a_picture_in_memory_and_one_on_disk_are_the_same(
     assert again.path != local.path
 
 
-async def test_names_of_files_are_made_safe(
-    client: SnapshotClient, field: FieldServer, tmp_path: Path
-) -> None:
+async def test_file_names_are_made_safe(client: SnapshotClient, field: FieldServer, tmp_path: Path) -> None:
     field.snapshots["../../evil.jpg"] = jpeg()
     path = "/snapshots/a%2F..%2Fevil.jpg"
     body = jpeg()
@@ -185,7 +179,7 @@ async def test_names_of_files_are_made_safe(
     assert local.path == tmp_path / "here" / "evil.jpg"
 
 
-async def test_a_result_without_a_path_is_found_by_its_name(
+async def test_result_without_path_is_found_by_file_name(
     client: SnapshotClient, field: FieldServer, tmp_path: Path
 ) -> None:
     field.snapshots["ein Bild #1.jpg"] = jpeg()
@@ -197,7 +191,7 @@ async def test_a_result_without_a_path_is_found_by_its_name(
 
 
 @pytest.mark.parametrize("tail", ["", "/", "///"])
-async def test_a_base_url_may_have_a_path_and_slashes(tail: str, tmp_path: Path) -> None:
+async def test_base_url_with_path_and_slashes(tail: str, tmp_path: Path) -> None:
     async with in_the_field(FieldServer(base="/cams/süd")) as field:
         url = f"http://127.0.0.1:{field.port}/cams/süd"
         async with SnapshotClient(base_url=url + tail) as client:
@@ -228,12 +222,12 @@ async def test_a_base_url_may_have_a_path_and_slashes(tail: str, tmp_path: Path)
         ("http://h:88", "http://h:88/x/a.jpg", "http://h:88/x/a.jpg"),
     ],
 )
-def test_addresses_of_pictures(base: str, path: str, url: str) -> None:
+def test_image_urls(base: str, path: str, url: str) -> None:
     assert SnapshotClient(base_url=base).get_image_url(path) == url
 
 
 @pytest.mark.parametrize("path", ["http://evil:88/a.jpg", "//evil/a.jpg", "file:///etc/passwd", "http://[/"])
-def test_a_picture_at_another_server_is_not_fetched(path: str) -> None:
+def test_image_on_another_server_is_refused(path: str) -> None:
     with pytest.raises(SnapshotClientError, match="another server"):
         SnapshotClient(base_url="http://h:88").get_image_url(path)
 
@@ -252,18 +246,18 @@ def test_a_picture_at_another_server_is_not_fetched(path: str) -> None:
         "http://h#x",
     ],
 )
-def test_what_is_no_base_url_is_refused(base: str) -> None:
+def test_invalid_base_url_is_refused(base: str) -> None:
     with pytest.raises(AddressError) as raised:
         SnapshotClient(base_url=base)
     assert "p@" not in str(raised.value)
 
 
-def test_a_deadline_is_above_nothing() -> None:
+def test_timeouts_must_be_positive() -> None:
     with pytest.raises(UsageError):
         SnapshotClient(base_url="http://h", capture_timeout=0)
 
 
-async def test_a_borrowed_session_is_used_and_not_closed(field: FieldServer) -> None:
+async def test_caller_owned_session_is_not_closed(field: FieldServer) -> None:
     async with aiohttp.ClientSession(headers={"X-Mine": "yes"}) as session:
         async with SnapshotClient(base_url=field.url, session=session) as client:
             await client.get_cameras()
@@ -271,14 +265,14 @@ async def test_a_borrowed_session_is_used_and_not_closed(field: FieldServer) -> 
         assert not session.closed
 
 
-async def test_a_client_nobody_closes_leaves_nothing_open(field: FieldServer, tmp_path: Path) -> None:
+async def test_unclosed_client_leaves_nothing_open(field: FieldServer, tmp_path: Path) -> None:
     client = SnapshotClient(base_url=field.url)
     first, second = await asyncio.gather(client.get_cameras(), client.get_cameras())
     assert first == second
     assert (await client.snapshot("left", tmp_path)).size  # leftovers are looked for after each test
 
 
-async def test_a_closed_client_says_so(field: FieldServer) -> None:
+async def test_closed_client_raises(field: FieldServer) -> None:
     async with SnapshotClient(base_url=field.url) as client:
         pass
     await client.aclose()
@@ -289,7 +283,7 @@ async def test_a_closed_client_says_so(field: FieldServer) -> None:
             pass
 
 
-async def test_a_token_goes_with_every_request(field: FieldServer, tmp_path: Path) -> None:
+async def test_token_is_sent_with_every_request(field: FieldServer, tmp_path: Path) -> None:
     tokens = iter("abcdef")
 
     async def provide() -> str:
@@ -305,12 +299,12 @@ async def test_a_token_goes_with_every_request(field: FieldServer, tmp_path: Pat
     assert field.heads[-1]["authorization"] == "Bearer secret"
 
 
-async def test_fifty_questions_at_once(client: SnapshotClient, field: FieldServer) -> None:
+async def test_fifty_concurrent_requests(client: SnapshotClient, field: FieldServer) -> None:
     answers = await asyncio.gather(*(client.get_cameras() for _ in range(50)))
     assert all(len(cameras) == 2 for cameras in answers)
 
 
-async def test_unknown_fields_come_through(client: SnapshotClient, field: FieldServer) -> None:
+async def test_unknown_fields_are_kept(client: SnapshotClient, field: FieldServer) -> None:
     field.raw["POST /api/snapshot/left"] = says(
         {"success": True, "filename": 5, "get": "odd", "imu": {"roll": 1}}
     )

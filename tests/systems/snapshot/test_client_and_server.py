@@ -12,7 +12,7 @@ from asynccam.systems.snapshot import read_imu
 from tests.systems.snapshot.web.rig import TOKEN, Rig, serving
 
 
-async def test_pictures_come_home(tmp_path: Path) -> None:
+async def test_client_downloads_pictures(tmp_path: Path) -> None:
     async with serving(tmp_path, ["left", "Süd Hof"]) as rig:
         await rig.add("broken", "fail", stereo=True)
         client = SnapshotClient(base_url=rig.url)
@@ -32,7 +32,7 @@ async def test_pictures_come_home(tmp_path: Path) -> None:
         assert [one.camera for one in await client.list_snapshots("left")] == ["left"]
 
 
-async def test_a_camera_with_its_files(tmp_path: Path) -> None:
+async def test_camera_lists_and_downloads_files(tmp_path: Path) -> None:
     async with serving(tmp_path, ["left", "right"]) as rig:
         camera = await SnapshotCamera.connect(f"snapshot://127.0.0.1:{rig.port}/left")
         other = await SnapshotCamera.connect(f"snapshot://127.0.0.1:{rig.port}/right")
@@ -46,7 +46,7 @@ async def test_a_camera_with_its_files(tmp_path: Path) -> None:
         await other.aclose()
 
 
-async def test_a_take_with_a_token(tmp_path: Path) -> None:
+async def test_take_with_a_token(tmp_path: Path) -> None:
     async with serving(tmp_path, ["left", "right"], token=TOKEN) as rig:
         await check_token(rig)
         secret = Credentials(token=TOKEN)

@@ -39,7 +39,7 @@ pytestmark = pytest.mark.usefixtures("no_waits_between_tries")
         (text("204 NO CONTENT", b""), errors.RemoteProtocolError, 204, "204"),
     ],
 )
-async def test_a_refusal_is_what_it_means(
+async def test_status_becomes_an_error(
     client: SnapshotClient,
     field: FieldServer,
     answer: bytes,
@@ -58,7 +58,7 @@ async def test_a_refusal_is_what_it_means(
     assert len(field.requests) == 3  # a redirect is told, not followed
 
 
-async def test_an_unknown_camera_and_a_failed_capture(client: SnapshotClient, field: FieldServer) -> None:
+async def test_unknown_camera_and_failed_capture(client: SnapshotClient, field: FieldServer) -> None:
     field.failing["left"] = "v4l2-ctl: Device or resource busy"
     with pytest.raises(errors.NotFoundError, match=r"'nobody'.*Camera not found"):
         await client.snapshot_camera("nobody")
@@ -68,7 +68,7 @@ async def test_an_unknown_camera_and_a_failed_capture(client: SnapshotClient, fi
     assert raised.value.status_code == 500
 
 
-async def test_a_failure_told_with_200_is_a_result_and_for_snapshot_an_error(
+async def test_failure_with_200_is_a_result(
     client: SnapshotClient, field: FieldServer, tmp_path: Path
 ) -> None:
     field.raw["POST /api/snapshot/left"] = says({"success": False, "error": "lens cap"})
@@ -83,9 +83,7 @@ async def test_a_failure_told_with_200_is_a_result_and_for_snapshot_an_error(
     "body",
     [b"", b"null", b"{}", b"[1]", b"<html>hi</html>", b'{"success": null}', b'"\xff"', b"[" * 5000],
 )
-async def test_what_is_no_answer_is_a_clear_error(
-    client: SnapshotClient, field: FieldServer, body: bytes
-) -> None:
+async def test_invalid_response_is_an_error(client: SnapshotClient, field: FieldServer, body: bytes) -> None:
     for request in ("GET /api/cameras", "POST /api/snapshot/left", "POST /api/snapshot/all"):
         field.raw[request] = text("200 OK", body, "Content-Type: application/json")
     for call in (client.get_cameras(), client.snapshot_camera("left"), client.snapshot_all_cameras()):
@@ -96,7 +94,7 @@ async def test_what_is_no_answer_is_a_clear_error(
         assert raised.value.response_text == body.decode(errors="replace")
 
 
-async def test_an_answer_without_end_is_not_taken(
+async def test_endless_response_is_bounded(
     client: SnapshotClient, field: FieldServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("asynccam.systems.snapshot.client.MAX_IMAGE", 100_000)
@@ -122,7 +120,7 @@ values = st.recursive(
 
 
 @given(values)
-def test_any_json_is_a_result_or_a_clear_error(value: object) -> None:
+def test_any_json_is_a_result_or_an_error(value: object) -> None:
     data = json.dumps(value).encode()
     for parse in (parse_cameras, parse_result, parse_results):
         try:
@@ -132,7 +130,7 @@ def test_any_json_is_a_result_or_a_clear_error(value: object) -> None:
 
 
 @given(st.binary(max_size=40))
-def test_any_bytes_are_a_result_or_a_clear_error(data: bytes) -> None:
+def test_any_bytes_are_a_result_or_an_error(data: bytes) -> None:
     for parse in (parse_cameras, parse_result, parse_results):
         try:
             parse(data, "peer")
@@ -154,7 +152,7 @@ def test_any_bytes_are_a_result_or_a_clear_error(data: bytes) -> None:
         (b"\0" * 5000, "00 00 00"),
     ],
 )
-async def test_a_raw_frame_under_the_name_of_a_picture_is_refused_and_leaves_nothing(
+async def test_raw_frame_is_refused_and_leaves_nothing(
     client: SnapshotClient, field: FieldServer, tmp_path: Path, content: bytes, words: str, announce: bool
 ) -> None:
     field.pictures["left"] = content
@@ -167,16 +165,14 @@ async def test_a_raw_frame_under_the_name_of_a_picture_is_refused_and_leaves_not
         await client.fetch_image(f"/snapshots/{name}")
 
 
-async def test_an_empty_picture_is_refused(
-    client: SnapshotClient, field: FieldServer, tmp_path: Path
-) -> None:
+async def test_empty_picture_is_refused(client: SnapshotClient, field: FieldServer, tmp_path: Path) -> None:
     field.raw["GET /snapshots/a.jpg"] = text("200 OK", b"")
     with pytest.raises(SnapshotClientError, match="is empty"):
         await client.download("/snapshots/a.jpg", tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_picture_of_unannounced_length_that_breaks_off_is_fetched_anew(
+async def test_download_without_length_is_restarted(
     client: SnapshotClient, field: FieldServer, tmp_path: Path
 ) -> None:
     picture = jpeg(size=(640, 480))
@@ -188,7 +184,7 @@ async def test_a_picture_of_unannounced_length_that_breaks_off_is_fetched_anew(
     assert list(tmp_path.iterdir()) == [local.path]
 
 
-async def test_a_picture_of_announced_length_that_breaks_off_is_gone_on_with(
+async def test_download_with_length_is_resumed(
     client: SnapshotClient, field: FieldServer, tmp_path: Path
 ) -> None:
     picture = jpeg(size=(640, 480))
@@ -196,7 +192,7 @@ async def test_a_picture_of_announced_length_that_breaks_off_is_gone_on_with(
     assert (await client.snapshot("left", tmp_path)).path.read_bytes() == picture
 
 
-async def test_a_picture_that_always_breaks_off_leaves_its_part(
+async def test_download_that_always_breaks_keeps_its_part(
     client: SnapshotClient, field: FieldServer, tmp_path: Path
 ) -> None:
     field.pictures["left"], field.announce, field.breaks = jpeg(size=(640, 480)), False, [700] * 50
@@ -206,14 +202,14 @@ async def test_a_picture_that_always_breaks_off_leaves_its_part(
     assert raised.value.part.read_bytes() == jpeg(size=(640, 480))[:700]
 
 
-async def test_zeros_after_the_end_of_a_picture_do_no_harm(
+async def test_zeros_after_the_picture_are_harmless(
     client: SnapshotClient, field: FieldServer, tmp_path: Path
 ) -> None:
     field.pictures["left"], field.announce = jpeg() + bytes(600), False
     assert (await client.snapshot("left", tmp_path)).size == len(jpeg()) + 600
 
 
-async def test_a_picture_that_is_gone_is_not_found(
+async def test_missing_picture_is_not_found(
     client: SnapshotClient, field: FieldServer, tmp_path: Path
 ) -> None:
     for call in (client.fetch_image("/snapshots/no.jpg"), client.download("/snapshots/no.jpg", tmp_path)):
@@ -225,7 +221,7 @@ async def test_a_picture_that_is_gone_is_not_found(
 # -- servers that are slow, or go away ----------------------------------------------------------
 
 
-async def test_a_server_that_vanishes_in_mid_session(client: SnapshotClient, field: FieldServer) -> None:
+async def test_server_vanishes_during_a_session(client: SnapshotClient, field: FieldServer) -> None:
     await client.get_cameras()
     field.vanish = True
     with pytest.raises(SnapshotClientError) as lost:
@@ -240,7 +236,7 @@ async def test_a_server_that_vanishes_in_mid_session(client: SnapshotClient, fie
     assert len(field.captures) == 1  # never sent twice
 
 
-async def test_a_server_that_vanishes_before_the_picture_is_home(
+async def test_server_vanishes_before_the_download(
     client: SnapshotClient, field: FieldServer, tmp_path: Path
 ) -> None:
     result = await client.snapshot_camera("left")
@@ -250,7 +246,7 @@ async def test_a_server_that_vanishes_before_the_picture_is_home(
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_an_answer_that_breaks_off(client: SnapshotClient, field: FieldServer) -> None:
+async def test_broken_response_is_an_error(client: SnapshotClient, field: FieldServer) -> None:
     whole = says([{"name": "left"}])
     for cut in range(1, len(whole), 7):
         field.raw["GET /api/cameras"] = whole[:cut]
@@ -258,14 +254,14 @@ async def test_an_answer_that_breaks_off(client: SnapshotClient, field: FieldSer
             await client.get_cameras()
 
 
-async def test_what_does_not_speak_http(client: SnapshotClient, field: FieldServer) -> None:
+async def test_other_protocol_is_an_error(client: SnapshotClient, field: FieldServer) -> None:
     field.raw["GET /api/cameras"] = b"220 smtp ready\r\n\r\n"
     with pytest.raises(errors.RemoteProtocolError, match="does not speak HTTP") as raised:
         await client.get_cameras()
     assert isinstance(raised.value, SnapshotClientError)
 
 
-async def test_deadlines_are_of_their_own_for_questions_and_captures(field: FieldServer) -> None:
+async def test_requests_and_captures_have_own_timeouts(field: FieldServer) -> None:
     field.hold.clear()
     async with SnapshotClient(base_url=field.url, capture_timeout=0.05, all_timeout=0.05) as client:
         for call in (client.snapshot_camera("left"), client.snapshot_all_cameras()):
@@ -276,14 +272,14 @@ async def test_deadlines_are_of_their_own_for_questions_and_captures(field: Fiel
         assert len(await client.get_cameras()) == 2  # waits for nothing
 
 
-async def test_by_default_a_capture_may_take_what_it_takes_in_the_field() -> None:
+async def test_capture_timeout_covers_existing_servers() -> None:
     client = SnapshotClient(base_url="http://h")
     assert client._capture_limits.total is not None
     assert client._all_limits.total is not None
     assert client._all_limits.total > client._capture_limits.total > 45 + 30
 
 
-async def test_a_cancelled_capture_leaves_nothing(
+async def test_cancelled_capture_leaves_nothing(
     client: SnapshotClient, field: FieldServer, tmp_path: Path
 ) -> None:
     field.hold.clear()
@@ -310,7 +306,7 @@ async def test_cancelled_at_each_await(field: FieldServer, tmp_path: Path) -> No
         pytest.fail("it never came to its end")
 
 
-async def test_a_certificate_nobody_vouches_for() -> None:
+async def test_untrusted_certificate_is_an_error() -> None:
     authority = trustme.CA()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("127.0.0.1").configure_cert(context)
@@ -331,7 +327,7 @@ async def test_a_certificate_nobody_vouches_for() -> None:
         await server.wait_closed()
 
 
-async def test_over_ipv6() -> None:
+async def test_client_over_ipv6() -> None:
     async with in_the_field(FieldServer(host="::1")) as field:
         client = SnapshotClient(base_url=field.url)
         assert len(await client.get_cameras()) == 2

@@ -54,7 +54,7 @@ async def keeping() -> AsyncIterator[Keeping]:
     await listening.wait_closed()
 
 
-async def test_a_question_is_asked_again_over_a_fresh_connection(keeping: Keeping) -> None:
+async def test_request_is_retried_on_a_fresh_connection(keeping: Keeping) -> None:
     keeping.answers = [2, 1]
     async with SnapshotClient(base_url=keeping.url) as client:
         for _ in range(3):
@@ -62,7 +62,7 @@ async def test_a_question_is_asked_again_over_a_fresh_connection(keeping: Keepin
     assert len(keeping.requests) == 4
 
 
-async def test_a_question_is_not_asked_for_ever(keeping: Keeping) -> None:
+async def test_request_is_not_retried_for_ever(keeping: Keeping) -> None:
     keeping.answers = [1]
     async with SnapshotClient(base_url=keeping.url) as client:
         await client.get_cameras()
@@ -72,7 +72,7 @@ async def test_a_question_is_not_asked_for_ever(keeping: Keeping) -> None:
     assert len(keeping.requests) <= 3
 
 
-async def test_a_picture_is_never_asked_for_again(keeping: Keeping) -> None:
+async def test_capture_is_never_retried(keeping: Keeping) -> None:
     keeping.answers = [1, 5]
     async with SnapshotClient(base_url=keeping.url) as client:
         await client.get_cameras()
@@ -87,7 +87,7 @@ async def test_a_picture_is_never_asked_for_again(keeping: Keeping) -> None:
 # -- sessions that are lent, and what cannot be sent --------------------------------------------
 
 
-async def test_a_session_that_was_closed_is_told(keeping: Keeping, tmp_path: Path) -> None:
+async def test_closed_session_is_reported(keeping: Keeping, tmp_path: Path) -> None:
     session = aiohttp.ClientSession()
     await session.close()
     client = SnapshotClient(base_url=keeping.url, session=session)
@@ -96,7 +96,7 @@ async def test_a_session_that_was_closed_is_told(keeping: Keeping, tmp_path: Pat
             await call
 
 
-async def test_a_session_that_raises_by_itself_does_not(tmp_path: Path) -> None:
+async def test_raising_session_stays_usable(tmp_path: Path) -> None:
     async with in_the_field() as field, aiohttp.ClientSession(raise_for_status=True) as session:
         field.cameras = []
         client = SnapshotClient(base_url=field.url, session=session)
@@ -107,13 +107,13 @@ async def test_a_session_that_raises_by_itself_does_not(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("token", ["secret\n", " secret\r\n"])
-async def test_a_token_read_from_a_file(token: str) -> None:
+async def test_token_from_a_file_is_stripped(token: str) -> None:
     async with in_the_field() as field:
         await SnapshotClient(base_url=field.url, token=token).get_cameras()
     assert field.heads[0]["authorization"] == "Bearer secret"
 
 
-async def test_what_cannot_be_sent_is_the_callers_mistake(tmp_path: Path) -> None:
+async def test_unsendable_request_is_a_usage_error(tmp_path: Path) -> None:
     async with in_the_field() as field:
         split = SnapshotClient(base_url=field.url, token="hun\nter2")
         nowhere = SnapshotClient(base_url=f"http://{'a' * 70}.example")

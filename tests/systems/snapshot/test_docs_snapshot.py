@@ -31,11 +31,11 @@ async def run(word: str, field: FieldServer, *replacements: tuple[str, str]) -> 
     await eval(code, {})
 
 
-def test_every_example_is_run_here() -> None:
+def test_docs_examples_all_run() -> None:
     assert len(BLOCKS) == 3
 
 
-async def test_a_picture(field: FieldServer, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_docs_picture(field: FieldServer, capsys: pytest.CaptureFixture[str]) -> None:
     await run("client.snapshot(", field)
     left, right = capsys.readouterr().out.splitlines()
     assert re.match(r"left snapshot_left_\d{8}_\d{12}\.jpg \d+ [0-9a-f]{64}", left)
@@ -46,7 +46,7 @@ async def test_a_picture(field: FieldServer, capsys: pytest.CaptureFixture[str])
     assert re.match(r"Client Error: .* 500$", capsys.readouterr().out)
 
 
-async def test_a_take(field: FieldServer, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_docs_take(field: FieldServer, capsys: pytest.CaptureFixture[str]) -> None:
     await run("session.take", field, ("duration=5", "duration=0.01, start_in=0.01"))
     assert [line.split(" ")[:3] for line in capsys.readouterr().out.splitlines()] == [
         ["left", "still", "complete"],
@@ -54,7 +54,7 @@ async def test_a_take(field: FieldServer, capsys: pytest.CaptureFixture[str]) ->
     ]
 
 
-async def test_a_reading(field: FieldServer, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_docs_reading(field: FieldServer, capsys: pytest.CaptureFixture[str]) -> None:
     path = Path("pictures/snapshot_left_20260131_142530000000.jpg")
     path.parent.mkdir()
     path.write_bytes(jpeg())
@@ -65,7 +65,7 @@ async def test_a_reading(field: FieldServer, capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out == "1.0 2.0 3.0 4.0\n"
 
 
-def test_the_page_names_every_call_and_every_error() -> None:
+def test_docs_name_every_call_and_error() -> None:
     calls = [
         name
         for name in vars(SnapshotClient)

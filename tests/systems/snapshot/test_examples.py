@@ -47,7 +47,7 @@ async def output_of(source: str, directory: Path) -> str:
     return output.decode()
 
 
-async def test_a_picture_is_taken(tmp_path: Path) -> None:
+async def test_example_takes_a_picture(tmp_path: Path) -> None:
     async with in_the_field() as field:
         output = await output_of(adapted(field.url), tmp_path)
         (name,) = field.snapshots
@@ -65,13 +65,13 @@ async def test_a_picture_is_taken(tmp_path: Path) -> None:
         (says({"success": False, "error": "busy"}, "500 INTERNAL SERVER ERROR"), "Client Error: .*busy"),
     ],
 )
-async def test_a_picture_is_not_taken(tmp_path: Path, answer: bytes, words: str) -> None:
+async def test_example_reports_a_failed_picture(tmp_path: Path, answer: bytes, words: str) -> None:
     async with in_the_field(FieldServer(raw={"POST /api/snapshot/left": answer})) as field:
         output = await output_of(adapted(field.url), tmp_path)
     assert re.fullmatch(words, output.splitlines()[1])
 
 
-async def test_nobody_is_there(tmp_path: Path) -> None:
+async def test_example_reports_a_missing_server(tmp_path: Path) -> None:
     async with in_the_field() as field:
         url = field.url
     assert "Client Error: cannot reach" in await output_of(adapted(url), tmp_path)

@@ -59,15 +59,13 @@ def picture(path: Path, comment: bytes | None) -> Path:
         "no code, little-endian",
     ],
 )
-async def test_a_reading_in_whatever_the_writer_took_unicode_to_mean(tmp_path: Path, comment: bytes) -> None:
+async def test_read_imu_accepts_every_unicode_encoding(tmp_path: Path, comment: bytes) -> None:
     assert await read_imu(picture(tmp_path / "a.jpg", comment)) == ImuReading(**READING)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("kind", [1, 2, 7])
-async def test_in_either_byte_order_and_whatever_type_the_tag_has(
-    tmp_path: Path, order: str, kind: int
-) -> None:
+async def test_read_imu_accepts_byte_orders_and_types(tmp_path: Path, order: str, kind: int) -> None:
     encoding = "utf-16-le" if order == "<" else "utf-16-be"
     comment = b"UNICODE\0" + TEXT.encode(encoding)
     tiff = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 8)
@@ -79,21 +77,21 @@ async def test_in_either_byte_order_and_whatever_type_the_tag_has(
     assert await read_imu(path) == ImuReading(**READING)
 
 
-async def test_beside_the_pictures_own_tags_where_some_writers_put_it(tmp_path: Path) -> None:
+async def test_read_imu_finds_comment_in_main_ifd(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x9286] = b"UNICODE\0" + TEXT.encode("utf-16-be")
     Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", exif=exif)
     assert await read_imu(tmp_path / "a.jpg") == ImuReading(**READING)
 
 
-async def test_a_comment_of_numbers_is_none(tmp_path: Path) -> None:
+async def test_read_imu_ignores_numeric_comment(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x9286] = 5
     Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", exif=exif)
     assert await read_imu(tmp_path / "a.jpg") is None
 
 
-async def test_numbers_may_be_text_and_the_time_anything(tmp_path: Path) -> None:
+async def test_read_imu_accepts_numbers_as_text(tmp_path: Path) -> None:
     told = {"roll": "1", "pitch": 2, "yaw": "-3.5", "timestamp": "2026-01-31T14:25:30", "from": "boat"}
     comment = piexif.helper.UserComment.dump(json.dumps(told), encoding="unicode")
     reading = await read_imu(str(picture(tmp_path / "a.jpg", comment)))
@@ -104,23 +102,23 @@ async def test_numbers_may_be_text_and_the_time_anything(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("comment", [None, b"UNICODE\0", b"ASCII\0\0\0hello", b"UNICODE\0\0h\0i"])
-async def test_a_picture_without_a_reading(tmp_path: Path, comment: bytes | None) -> None:
+async def test_read_imu_of_picture_without_reading(tmp_path: Path, comment: bytes | None) -> None:
     assert await read_imu(picture(tmp_path / "a.jpg", comment)) is None
 
 
-async def test_a_picture_without_exif(tmp_path: Path) -> None:
+async def test_read_imu_of_picture_without_exif(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(jpeg())
     assert await read_imu(tmp_path / "a.jpg") is None
 
 
 @pytest.mark.parametrize("text", ["{", '{"roll": 1}', '{"roll": "x", "pitch": 1, "yaw": 1}', "{}"])
-async def test_a_broken_reading_is_an_error(tmp_path: Path, text: str) -> None:
+async def test_read_imu_of_broken_reading_raises(tmp_path: Path, text: str) -> None:
     comment = piexif.helper.UserComment.dump(text, encoding="unicode")
     with pytest.raises(RemoteProtocolError, match="broken IMU reading"):
         await read_imu(picture(tmp_path / "a.jpg", comment))
 
 
-async def test_what_is_no_picture_and_what_is_not_there(tmp_path: Path) -> None:
+async def test_read_imu_of_other_or_missing_file_raises(tmp_path: Path) -> None:
     (tmp_path / "raw.jpg").write_bytes(bytes([16, 128]) * 500)
     with pytest.raises(RemoteProtocolError, match=r"not a JPEG"):
         await read_imu(tmp_path / "raw.jpg")
@@ -129,7 +127,7 @@ async def test_what_is_no_picture_and_what_is_not_there(tmp_path: Path) -> None:
             await read_imu(path)
 
 
-async def test_exif_cut_short_anywhere_does_no_harm(tmp_path: Path) -> None:
+async def test_read_imu_of_truncated_exif(tmp_path: Path) -> None:
     comment = piexif.helper.UserComment.dump(TEXT, encoding="unicode")
     whole = picture(tmp_path / "a.jpg", comment).read_bytes()
     path = tmp_path / "cut.jpg"
@@ -141,7 +139,7 @@ async def test_exif_cut_short_anywhere_does_no_harm(tmp_path: Path) -> None:
             assert str(path) in str(error)  # noqa: PT017 - either outcome is right
 
 
-async def test_without_pillow_it_says_what_to_install(
+async def test_read_imu_without_pillow_names_the_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "PIL", None)

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("no_waits_between_tries")
         ("//{authority}/a.jpg?b=c", "/a.jpg?b=c", "a.jpg"),
     ],
 )
-async def test_a_place_is_encoded_unless_it_is(
+async def test_image_path_is_encoded_once(
     client: SnapshotClient, field: FieldServer, tmp_path: Path, path: str, asked: str, name: str
 ) -> None:
     field.raw[f"GET {asked}"] = text("200 OK", jpeg())
@@ -42,7 +42,7 @@ async def test_a_place_is_encoded_unless_it_is(
     assert "x-evil" not in field.heads[0]
 
 
-async def test_halves_of_characters_cannot_be_asked_for(client: SnapshotClient, field: FieldServer) -> None:
+async def test_lone_surrogates_are_refused(client: SnapshotClient, field: FieldServer) -> None:
     for call in (client.fetch_image("/snapshots/\ud800.jpg"), client.snapshot_camera("\ud800")):
         with pytest.raises(errors.UsageError, match="not Unicode"):
             await call
@@ -50,7 +50,7 @@ async def test_halves_of_characters_cannot_be_asked_for(client: SnapshotClient, 
 
 
 @pytest.mark.parametrize("picture", [None, 5, b"/snapshots/a.jpg", "", "\udfff"])
-async def test_what_names_no_picture_cannot_be_asked_for(
+async def test_result_without_picture_is_refused(
     client: SnapshotClient, field: FieldServer, tmp_path: Path, picture: Any
 ) -> None:
     for call in (client.fetch_image(picture), client.download(picture, tmp_path)):
@@ -64,7 +64,7 @@ async def test_what_names_no_picture_cannot_be_asked_for(
     assert field.requests == []
 
 
-async def test_a_result_that_was_kept_as_json(
+async def test_result_saved_as_json_is_accepted(
     client: SnapshotClient, field: FieldServer, tmp_path: Path
 ) -> None:
     kept = json.loads(json.dumps(await client.snapshot_camera("left")))
@@ -73,7 +73,7 @@ async def test_a_result_that_was_kept_as_json(
 
 
 @pytest.mark.parametrize("base", ["http://h h", "http://h\0", "http://h/\ud800"])
-def test_what_could_not_be_told_again_is_no_base_url(base: str) -> None:
+def test_base_url_that_cannot_be_an_address_is_refused(base: str) -> None:
     with pytest.raises(errors.AddressError):
         SnapshotClient(base_url=base)
 
@@ -103,7 +103,7 @@ def test_what_could_not_be_told_again_is_no_base_url(base: str) -> None:
         ),
     ],
 )
-async def test_a_refused_picture_is_told_alike_in_memory_and_on_disk(
+async def test_refused_picture_raises_alike_in_memory_and_on_disk(
     client: SnapshotClient,
     field: FieldServer,
     tmp_path: Path,
@@ -126,7 +126,7 @@ async def test_a_refused_picture_is_told_alike_in_memory_and_on_disk(
 # -- what breaks off ----------------------------------------------------------------------------
 
 
-async def test_a_picture_in_memory_is_whole_or_none(client: SnapshotClient, field: FieldServer) -> None:
+async def test_picture_in_memory_is_complete_or_refused(client: SnapshotClient, field: FieldServer) -> None:
     whole = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + jpeg()
     field.raw["GET /snapshots/a.jpg"] = whole
     assert await client.fetch_image("/snapshots/a.jpg") == jpeg()
@@ -136,7 +136,7 @@ async def test_a_picture_in_memory_is_whole_or_none(client: SnapshotClient, fiel
     assert isinstance(raised.value, SnapshotClientError)
 
 
-async def test_a_server_that_breaks_off_now_sooner_now_later_is_given_up(
+async def test_server_that_keeps_breaking_off_is_given_up(
     client: SnapshotClient, field: FieldServer, tmp_path: Path
 ) -> None:
     field.pictures["left"], field.announce = jpeg(size=(640, 480)), False
@@ -146,22 +146,22 @@ async def test_a_server_that_breaks_off_now_sooner_now_later_is_given_up(
     assert len(field.requests) < 20
 
 
-async def test_compressed_on_the_way(client: SnapshotClient, field: FieldServer, tmp_path: Path) -> None:
+async def test_compressed_response_is_decoded(
+    client: SnapshotClient, field: FieldServer, tmp_path: Path
+) -> None:
     field.raw["GET /snapshots/a.jpg"] = text("200 OK", gzip.compress(jpeg()), "Content-Encoding: gzip")
     assert await client.fetch_image("/snapshots/a.jpg") == jpeg()
     assert (await client.download("/snapshots/a.jpg", tmp_path)).path.read_bytes() == jpeg()
 
 
-async def test_what_is_not_compressed_as_it_says_is_not_asked_for_again(
-    client: SnapshotClient, field: FieldServer
-) -> None:
+async def test_invalid_compression_is_not_retried(client: SnapshotClient, field: FieldServer) -> None:
     field.raw["GET /api/cameras"] = text("200 OK", b"[]", "Content-Encoding: gzip")
     with pytest.raises(errors.RemoteProtocolError, match="not encoded as announced") as raised:
         await client.get_cameras()
     assert isinstance(raised.value, SnapshotClientError)
 
 
-async def test_an_answer_that_broke_off_is_told_in_a_line(client: SnapshotClient, field: FieldServer) -> None:
+async def test_broken_response_is_one_line(client: SnapshotClient, field: FieldServer) -> None:
     field.raw["GET /api/cameras"] = says([{"name": "left"}])[:-5]
     with pytest.raises(errors.ConnectionError, match=r"lost in the middle of its answer$"):
         await client.get_cameras()

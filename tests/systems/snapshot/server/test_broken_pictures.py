@@ -36,7 +36,7 @@ def camera(one: Rig, name: str, *kinds: str, **fields: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", WHOLE)
-async def test_a_whole_picture_is_kept_from_its_first_byte_on(one: Rig, kind: str) -> None:
+async def test_whole_picture_is_kept_from_its_first_byte(one: Rig, kind: str) -> None:
     one.configure(camera(one, "a", kind))
     async with one.service() as service:
         shot = await service.capture("a")
@@ -52,7 +52,7 @@ async def test_a_whole_picture_is_kept_from_its_first_byte_on(one: Rig, kind: st
 
 
 @pytest.mark.parametrize("kind", SPOILED)
-async def test_after_a_broken_picture_the_camera_is_asked_once_more(
+async def test_broken_picture_is_taken_once_more(
     one: Rig, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     one.configure(camera(one, "a", kind, "good"))
@@ -67,7 +67,7 @@ async def test_after_a_broken_picture_the_camera_is_asked_once_more(
 
 
 @pytest.mark.parametrize("kind", SPOILED)
-async def test_two_broken_pictures_are_an_error_in_words(one: Rig, kind: str) -> None:
+async def test_two_broken_pictures_raise(one: Rig, kind: str) -> None:
     one.configure(camera(one, "a", kind))
     async with one.service() as service:
         with pytest.raises(RecordingError, match=r"broken picture: it .*second|not a JPEG.*second") as raised:
@@ -77,7 +77,7 @@ async def test_two_broken_pictures_are_an_error_in_words(one: Rig, kind: str) ->
     assert one.pictures == []
 
 
-async def test_a_picture_that_is_too_short_is_taken_once_more(one: Rig) -> None:
+async def test_short_picture_is_taken_once_more(one: Rig) -> None:
     one.configure(one.camera("a", ways={"frames": [GOOD[:999], GOOD]}))
     async with one.service() as service:
         shot = await service.capture("a")
@@ -85,7 +85,7 @@ async def test_a_picture_that_is_too_short_is_taken_once_more(one: Rig) -> None:
     assert len(one.devices.captures) == 2
 
 
-async def test_the_second_capture_has_the_same_stop_of_the_service(one: Rig) -> None:
+async def test_second_capture_shares_the_service_stop(one: Rig) -> None:
     fields = {"type": "stream_interrupt", "service_name": "streamer.service"}
     one.configure(camera(one, "a", "cut60", "good", **fields), camera(one, "b", "noeoi", **fields))
     async with one.service() as service:
@@ -97,7 +97,7 @@ async def test_the_second_capture_has_the_same_stop_of_the_service(one: Rig) -> 
 
 
 @pytest.mark.parametrize("stereo", [False, True])
-async def test_one_broken_camera_hides_no_other(one: Rig, stereo: bool) -> None:
+async def test_broken_camera_does_not_affect_others(one: Rig, stereo: bool) -> None:
     one.configure(
         camera(one, "whole", "good", stereo=True),
         camera(one, "mended", "grey", "good", stereo=True),
@@ -116,7 +116,7 @@ async def test_one_broken_camera_hides_no_other(one: Rig, stereo: bool) -> None:
     assert len(one.pictures) == 2
 
 
-async def test_stereo_cameras_of_one_device_follow_one_another_past_a_broken_picture(one: Rig) -> None:
+async def test_stereo_chain_continues_after_broken_picture(one: Rig) -> None:
     first = camera(one, "a", "cut60", "good", stereo=True)
     one.configure(first, {**first, "name": "b"})
     async with one.service() as service:
@@ -141,7 +141,7 @@ async def url(one: Rig) -> AsyncIterator[str]:
         yield web.url
 
 
-async def test_every_way_of_asking_tells_the_broken_picture(url: str) -> None:
+async def test_every_api_reports_broken_picture(url: str) -> None:
     async with aiohttp.ClientSession(url) as http:
         async with http.post("/api/snapshot/broken") as answer:
             assert answer.status == 500
@@ -166,7 +166,7 @@ async def test_every_way_of_asking_tells_the_broken_picture(url: str) -> None:
             assert "broken picture" in results["broken"]["error"]
 
 
-async def test_the_client_brings_home_what_the_server_kept(url: str, tmp_path: Path) -> None:
+async def test_client_downloads_the_stored_picture(url: str, tmp_path: Path) -> None:
     async with SnapshotClient(base_url=url) as client:
         mended = await client.snapshot("mended", tmp_path / "home")
         assert mended.path.read_bytes() == GOOD
@@ -181,7 +181,7 @@ async def test_the_client_brings_home_what_the_server_kept(url: str, tmp_path: P
 
 
 @pytest.mark.parametrize("kind", WHOLE)
-async def test_a_thumbnail_of_what_others_put_there(one: Rig, kind: str) -> None:
+async def test_thumbnail_of_foreign_picture(one: Rig, kind: str) -> None:
     async with one.service() as service:
         (one.directory / "pictures" / "other.jpg").write_bytes(jpeg_of_kind(kind))
         small = await service.store.thumbnail("other.jpg", side=32)
@@ -189,7 +189,7 @@ async def test_a_thumbnail_of_what_others_put_there(one: Rig, kind: str) -> None
 
 
 @pytest.mark.parametrize("kind", [*BROKEN, *NONE])
-async def test_no_thumbnail_shows_a_broken_picture(one: Rig, kind: str) -> None:
+async def test_thumbnail_refuses_broken_picture(one: Rig, kind: str) -> None:
     async with one.service() as service:
         path = one.directory / "pictures" / "other.jpg"
         path.write_bytes(GOOD)
@@ -199,7 +199,7 @@ async def test_no_thumbnail_shows_a_broken_picture(one: Rig, kind: str) -> None:
             await service.store.thumbnail("other.jpg")
 
 
-async def test_a_picture_taken_here_and_replaced_by_others_is_read_again(one: Rig) -> None:
+async def test_replaced_picture_is_checked_again(one: Rig) -> None:
     one.configure(camera(one, "a", "good"))
     async with one.service() as service:
         shot = await service.capture("a")

@@ -10,7 +10,7 @@ from asynccam.systems.snapshot.server.service import CaptureQueue, device_key
 from tests.support.waiting import passes
 
 
-async def test_the_queue_has_an_end() -> None:
+async def test_queue_refuses_beyond_its_capacity() -> None:
     queue = CaptureQueue(2, 3)
     tickets = [queue.admit()[0] for _ in range(5)]
     with pytest.raises(BusyError):
@@ -23,7 +23,7 @@ async def test_the_queue_has_an_end() -> None:
     assert queue.inside == 5
 
 
-async def test_more_than_fit_get_in_where_nobody_is() -> None:
+async def test_empty_queue_admits_any_number() -> None:
     queue = CaptureQueue(1, 0)
     tickets = queue.admit(10)
     for ticket in tickets:
@@ -31,7 +31,7 @@ async def test_more_than_fit_get_in_where_nobody_is() -> None:
     assert queue.inside == 0
 
 
-async def test_one_device_serves_one_at_a_time_and_keeps_no_slot_from_others() -> None:
+async def test_queue_runs_one_capture_per_device() -> None:
     queue = CaptureQueue(2, 100)
     order: list[str] = []
     go = asyncio.Event()
@@ -55,7 +55,7 @@ async def test_one_device_serves_one_at_a_time_and_keeps_no_slot_from_others() -
     assert queue.running == 0
 
 
-async def test_those_who_need_several_devices_never_wait_for_each_other() -> None:
+async def test_waits_for_several_devices_never_deadlock() -> None:
     queue = CaptureQueue(2, 100)
     done = 0
 
@@ -78,7 +78,7 @@ async def test_those_who_need_several_devices_never_wait_for_each_other() -> Non
     assert done == 9
 
 
-async def test_who_is_cancelled_gives_everything_back() -> None:
+async def test_cancelled_wait_releases_everything() -> None:
     queue = CaptureQueue(1, 10)
     async with queue.device("a"), queue.slot():
         waiting = [
@@ -93,14 +93,14 @@ async def test_who_is_cancelled_gives_everything_back() -> None:
         assert queue.running == 1
 
 
-async def test_links_to_a_device_are_that_device(tmp_path: Path) -> None:
+async def test_device_key_follows_links(tmp_path: Path) -> None:
     (tmp_path / "video0").touch()
     (tmp_path / "front").symlink_to("video0")
     assert await device_key(str(tmp_path / "front")) == await device_key(str(tmp_path / "video0"))
     assert await device_key("test:ball") == await device_key("test:ball")
 
 
-def test_limits_make_sense() -> None:
+def test_queue_checks_its_limits() -> None:
     with pytest.raises(UsageError):
         CaptureQueue(0, 0)
     with pytest.raises(UsageError):

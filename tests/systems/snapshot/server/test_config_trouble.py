@@ -17,7 +17,7 @@ FRONT = {"name": "front", "device_path": "/dev/video0"}
 BACK = {"name": "back", "device_path": "/dev/video1"}
 
 
-async def test_a_deleted_file_is_written_anew_with_all_that_it_said(tmp_path: Path) -> None:
+async def test_deleted_file_is_rewritten_completely(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     said = {"site": "roof", "cameras": [FRONT], "retention": {"max_age_days": 3}, "imu": {"broker": "b"}}
     path.write_text(json.dumps(said))
@@ -32,7 +32,7 @@ async def test_a_deleted_file_is_written_anew_with_all_that_it_said(tmp_path: Pa
         assert config.problems == ()
 
 
-async def test_a_file_that_comes_back_as_it_was_is_no_problem_any_more(tmp_path: Path) -> None:
+async def test_file_that_returns_unchanged_has_no_problem(tmp_path: Path) -> None:
     path, away = tmp_path / "config.json", tmp_path / "away.json"
     path.write_text(json.dumps([FRONT]))
     async with ConfigFile(path, poll=0.01) as config:
@@ -43,7 +43,7 @@ async def test_a_file_that_comes_back_as_it_was_is_no_problem_any_more(tmp_path:
 
 
 @pytest.mark.parametrize("text", ["1e999", "-1e999", "NaN", '"\\ud800"', "[" * 600 + "]" * 600])
-async def test_what_cannot_be_written_again_is_not_read(text: str, tmp_path: Path) -> None:
+async def test_unwritable_json_is_not_read(text: str, tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps([FRONT]))
     async with ConfigFile(path, poll=0.01) as config:
@@ -64,7 +64,7 @@ def nested(levels: int) -> Any:
 
 
 @pytest.mark.parametrize("note", [float("inf"), float("nan"), "\ud800", nested(600), {"\udfff": 1}, {1, 2}])
-async def test_what_cannot_be_read_again_is_not_written(note: Any, tmp_path: Path) -> None:
+async def test_unreadable_json_is_not_written(note: Any, tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     async with ConfigFile(path) as config:
         await config.add_camera(FRONT)
@@ -83,7 +83,7 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_what_is_read_can_be_written_and_read_again(document: object) -> None:
+def test_json_that_was_read_can_be_written(document: object) -> None:
     try:
         value = json_position.parse(json.dumps(document))
     except ValueError:

@@ -16,7 +16,7 @@ from tests.systems.snapshot.web.rig import serving
 ODD = ["all", "a/b", "Küche", "100%", "..", "captures", "x y"]
 
 
-async def test_a_camera_is_added_changed_and_deleted(tmp_path: Path) -> None:
+async def test_camera_is_added_changed_and_deleted(tmp_path: Path) -> None:
     async with serving(tmp_path) as rig:
         fields = rig.camera("left", width="1920", height=1080, stereo=True)
         added = await rig.json("/api/v1/cameras", "POST", json=fields, status=201)
@@ -36,7 +36,7 @@ async def test_a_camera_is_added_changed_and_deleted(tmp_path: Path) -> None:
         assert gone["code"] == "not_found"
 
 
-async def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
+async def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
     async with serving(tmp_path, ["left"]) as rig:
         before = rig.config.read_bytes()
         fields = {
@@ -58,7 +58,7 @@ async def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
         assert words["device_path"].startswith("a device must be an absolute path")
 
 
-async def test_a_check_knows_what_is_being_changed(tmp_path: Path) -> None:
+async def test_check_excludes_the_camera_being_changed(tmp_path: Path) -> None:
     async with serving(tmp_path, ["left", "right"]) as rig:
         fields = rig.camera("left")
         taken = await rig.json("/api/v1/camera-check", "POST", json=fields)
@@ -69,7 +69,7 @@ async def test_a_check_knows_what_is_being_changed(tmp_path: Path) -> None:
         assert conflict["problems"][0]["field"] == "name"
 
 
-async def test_a_broken_file_is_left_alone(tmp_path: Path) -> None:
+async def test_broken_file_is_not_changed(tmp_path: Path) -> None:
     async with serving(tmp_path, ["left"]) as rig:
         rig.config.write_text('{"cameras": [')
         await eventually(lambda: rig.service.config.problems, 20)
@@ -82,7 +82,7 @@ async def test_a_broken_file_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ODD)
-async def test_any_name_is_reached_singly(name: str, tmp_path: Path) -> None:
+async def test_any_name_is_reached(name: str, tmp_path: Path) -> None:
     async with serving(tmp_path, [name]) as rig:
         # A client that tidies paths up would make ".." another one; the rest of the world quotes it.
         path = quote(name, safe="").replace(".", "%2E")
@@ -97,7 +97,7 @@ async def test_any_name_is_reached_singly(name: str, tmp_path: Path) -> None:
         assert [one["filename"] for one in page["items"]] == [taken["filename"]]
 
 
-async def test_a_group_tells_each_result_and_how_far_apart_they_are(tmp_path: Path) -> None:
+async def test_group_reports_results_and_spread(tmp_path: Path) -> None:
     async with serving(tmp_path) as rig:
         order = {"group": "all"}
         none = await rig.json("/api/v1/captures", "POST", json=order, status=404)
@@ -115,7 +115,7 @@ async def test_a_group_tells_each_result_and_how_far_apart_they_are(tmp_path: Pa
         assert pair["spread"] == max(moments) - min(moments)
 
 
-async def test_pages_of_pictures_come_newest_first(tmp_path: Path) -> None:
+async def test_pictures_are_paged_newest_first(tmp_path: Path) -> None:
     async with serving(tmp_path, ["left", "right"]) as rig:
         taken = [
             (await rig.json(f"/api/v1/cameras/{name}/captures", "POST", status=201))["filename"]
@@ -135,7 +135,7 @@ async def test_pages_of_pictures_come_newest_first(tmp_path: Path) -> None:
         assert (await rig.json("/api/v1/cameras/left"))["last"] == of_left["items"][0]
 
 
-async def test_a_picture_has_a_thumbnail_and_can_be_deleted(tmp_path: Path) -> None:
+async def test_picture_has_thumbnail_and_is_deleted(tmp_path: Path) -> None:
     async with serving(tmp_path, ["left"]) as rig:
         taken = await rig.json("/api/v1/cameras/left/captures", "POST", status=201)
         for query, side in (("", 64), ("?side=32", 32)):
@@ -179,7 +179,7 @@ async def test_errors_are_problem_objects(
 
 
 @pytest.mark.parametrize("body", [b"{", b"\xff", b"[" * 60_000, b'{"width": NaN' + b"}"])
-async def test_a_body_that_is_no_json(body: bytes, tmp_path: Path) -> None:
+async def test_body_must_be_json(body: bytes, tmp_path: Path) -> None:
     headers = {"Content-Type": "application/json"}
     async with serving(tmp_path) as rig:
         async with rig.http.post("/api/v1/cameras", data=body, headers=headers) as answer:
@@ -188,7 +188,7 @@ async def test_a_body_that_is_no_json(body: bytes, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("note", ["1e999", "NaN", "-Infinity", '"\\ud800"', "[" * 600 + "]" * 600])
-async def test_what_the_file_cannot_hold_is_refused(note: str, tmp_path: Path) -> None:
+async def test_unsavable_value_is_refused(note: str, tmp_path: Path) -> None:
     headers = {"Content-Type": "application/json"}
     async with serving(tmp_path, ["left"]) as rig:
         before = rig.config.read_bytes()
@@ -199,7 +199,7 @@ async def test_what_the_file_cannot_hold_is_refused(note: str, tmp_path: Path) -
         assert (await rig.json("/api/v1/state"))["problems"] == []
 
 
-async def test_a_camera_can_be_sent_back_as_it_was_answered(tmp_path: Path) -> None:
+async def test_camera_can_be_sent_back_unchanged(tmp_path: Path) -> None:
     async with serving(tmp_path, ["left"]) as rig:
         before = json.loads(rig.config.read_text())
         await rig.json("/api/v1/cameras/left/captures", "POST", status=201)
@@ -212,7 +212,7 @@ async def test_a_camera_can_be_sent_back_as_it_was_answered(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "key", ["phase", "error", "last", "cls", "self", "_fields_set", "model_config", "name_"]
 )
-async def test_a_field_that_nobody_knows_may_be_named_like_anything(key: str, tmp_path: Path) -> None:
+async def test_unknown_field_may_have_any_name(key: str, tmp_path: Path) -> None:
     async with serving(tmp_path) as rig:
         rig.config.write_text(json.dumps([{**rig.camera("left"), key: "mine"}]))
         await eventually(lambda: rig.service.cameras())
@@ -228,7 +228,7 @@ async def test_a_field_that_nobody_knows_may_be_named_like_anything(key: str, tm
         assert json.loads(rig.config.read_text())[0][key] == "mine"
 
 
-async def test_a_capture_that_failed_is_told_and_remembered(tmp_path: Path) -> None:
+async def test_failed_capture_is_reported_and_remembered(tmp_path: Path) -> None:
     async with serving(tmp_path) as rig:
         await rig.add("broken", "fail")
         problem = await rig.json("/api/v1/cameras/broken/captures", "POST", status=502)
@@ -237,7 +237,7 @@ async def test_a_capture_that_failed_is_told_and_remembered(tmp_path: Path) -> N
         assert (camera["phase"], camera["error"]) == ("failed", problem["detail"])
 
 
-async def test_a_client_that_hangs_up_leaves_the_server_well(tmp_path: Path) -> None:
+async def test_disconnected_client_does_no_harm(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     async with serving(tmp_path) as rig:
         await rig.add("slow", gate=str(gate))

@@ -35,7 +35,7 @@ async def serious(page: Page) -> list[str]:
     ]
 
 
-async def test_a_camera_is_added_checked_as_it_is_typed_changed_and_deleted(tmp_path: Path) -> None:
+async def test_browser_adds_checks_changes_and_deletes_a_camera(tmp_path: Path) -> None:
     async with serving(tmp_path, ["left"]) as rig, chromium() as browser, a_page(browser) as page:
         await live(page, rig, "/settings")
         await page.fill("#f-name", "left")
@@ -75,7 +75,7 @@ async def test_a_camera_is_added_checked_as_it_is_typed_changed_and_deleted(tmp_
         assert [camera.name for camera in rig.service.cameras()] == ["left"]
 
 
-async def test_all_are_captured_seen_downloaded_and_deleted(tmp_path: Path) -> None:
+async def test_browser_captures_shows_downloads_and_deletes(tmp_path: Path) -> None:
     async with serving(tmp_path) as rig, chromium() as browser, a_page(browser) as page:
         await live(page, rig)
         await expect(page.locator("#no-cameras")).to_be_visible()
@@ -117,7 +117,7 @@ async def test_all_are_captured_seen_downloaded_and_deleted(tmp_path: Path) -> N
         await expect(page.locator(".shot .name", has_text="right")).to_have_count(0)
 
 
-async def test_a_capture_shows_that_it_runs_and_a_failure_says_why(tmp_path: Path) -> None:
+async def test_browser_shows_progress_and_failure(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     async with serving(tmp_path) as rig, chromium() as browser, a_page(browser, expected=REFUSED) as page:
         await rig.add("slow", gate=str(gate))
@@ -139,7 +139,7 @@ async def test_a_capture_shows_that_it_runs_and_a_failure_says_why(tmp_path: Pat
         await expect(page.locator(".shot")).to_have_count(1)
 
 
-async def test_what_others_do_is_seen_and_a_lost_server_too(tmp_path: Path) -> None:
+async def test_browser_follows_other_clients_and_lost_server(tmp_path: Path) -> None:
     expected = ("ERR_", "Failed to load")
     async with chromium() as browser, a_page(browser, expected=expected) as page:
         async with serving(tmp_path, ["left"]) as rig:
@@ -154,7 +154,7 @@ async def test_what_others_do_is_seen_and_a_lost_server_too(tmp_path: Path) -> N
         await expect(page.locator("#live")).to_have_attribute("data-state", "lost")
 
 
-async def test_by_keyboard_alone(tmp_path: Path) -> None:
+async def test_browser_works_by_keyboard(tmp_path: Path) -> None:
     async with serving(tmp_path, ["left"]) as rig, chromium() as browser, a_page(browser) as page:
         await live(page, rig)
         await page.keyboard.press("Tab")
@@ -202,7 +202,7 @@ async def test_by_keyboard_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_nothing_keeps_anybody_out(scheme: Scheme, tmp_path: Path) -> None:
+async def test_browser_is_accessible(scheme: Scheme, tmp_path: Path) -> None:
     async with (
         serving(tmp_path) as rig,
         chromium() as browser,
@@ -229,7 +229,7 @@ async def test_nothing_keeps_anybody_out(scheme: Scheme, tmp_path: Path) -> None
         assert (brightness > 600) == (scheme == "light")
 
 
-async def test_on_a_telephone_the_buttons_are_at_hand(tmp_path: Path) -> None:
+async def test_browser_fits_a_phone(tmp_path: Path) -> None:
     async with (
         serving(tmp_path, ["left", "right", "third"]) as rig,
         chromium() as browser,
@@ -247,7 +247,7 @@ async def test_on_a_telephone_the_buttons_are_at_hand(tmp_path: Path) -> None:
         assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-async def test_the_imu_is_shown(tmp_path: Path) -> None:
+async def test_browser_shows_the_imu(tmp_path: Path) -> None:
     broker = Broker(tmp_path)
     await broker.start()
     try:
@@ -266,7 +266,7 @@ async def test_the_imu_is_shown(tmp_path: Path) -> None:
         await broker.stop()
 
 
-async def test_signing_in(tmp_path: Path) -> None:
+async def test_browser_signs_in(tmp_path: Path) -> None:
     async with (
         serving(tmp_path, ["left"], token=TOKEN) as rig,
         chromium() as browser,
@@ -287,7 +287,7 @@ async def test_signing_in(tmp_path: Path) -> None:
         await expect(page.locator("#token")).to_be_visible()
 
 
-async def test_without_javascript(tmp_path: Path) -> None:
+async def test_browser_works_without_javascript(tmp_path: Path) -> None:
     async with (
         serving(tmp_path) as rig,
         chromium() as browser,

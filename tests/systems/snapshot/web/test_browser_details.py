@@ -32,7 +32,7 @@ async def any_fault(page: Page) -> list[str]:
     return [f"{one['id']}: {[node['html'] for node in one['nodes']]}" for one in found.response["violations"]]
 
 
-async def test_a_failure_stays_without_standing_in_the_way(tmp_path: Path) -> None:
+async def test_browser_failure_stays_visible(tmp_path: Path) -> None:
     async with serving(tmp_path) as rig, chromium() as browser, a_page(browser, expected=REFUSED) as page:
         await rig.add("broken", "fail")
         await live(page, rig)
@@ -66,14 +66,14 @@ AT_ONCE = """async () => {
 }"""
 
 
-async def test_each_question_has_its_own_answer(tmp_path: Path) -> None:
+async def test_browser_questions_keep_their_answers(tmp_path: Path) -> None:
     async with serving(tmp_path) as rig, chromium() as browser, a_page(browser) as page:
         await live(page, rig)
         assert await page.evaluate(AT_ONCE) == [False, True, False]
 
 
 @pytest.mark.parametrize("size", [DESKTOP, SMALL], ids=["desktop", "telephone"])
-async def test_odd_names(size: tuple[int, int], tmp_path: Path) -> None:
+async def test_browser_shows_unusual_names(size: tuple[int, int], tmp_path: Path) -> None:
     names = ["<img src=x onerror=alert(1)>", "\u202eevil", "مرحبا", "W" * 100, "a/b c", "all"]
     async with (
         serving(tmp_path, names) as rig,
@@ -101,7 +101,7 @@ async def test_odd_names(size: tuple[int, int], tmp_path: Path) -> None:
         await expect(page.locator("#ask-text")).to_contain_text("gone for good")
 
 
-async def test_the_keyboard_leads_through_the_pictures_and_back(tmp_path: Path) -> None:
+async def test_browser_keyboard_walks_through_pictures(tmp_path: Path) -> None:
     async with serving(tmp_path, ["left"]) as rig, chromium() as browser, a_page(browser) as page:
         for _ in range(3):
             await rig.json("/api/snapshot/left")
@@ -134,7 +134,7 @@ async def test_the_keyboard_leads_through_the_pictures_and_back(tmp_path: Path) 
         await expect(shots.nth(1)).to_be_focused()
 
 
-async def test_a_picture_that_is_gone_says_so(tmp_path: Path) -> None:
+async def test_browser_reports_deleted_picture(tmp_path: Path) -> None:
     async with (
         serving(tmp_path, ["left"]) as rig,
         chromium() as browser,
@@ -148,7 +148,7 @@ async def test_a_picture_that_is_gone_says_so(tmp_path: Path) -> None:
         await expect(page.locator("#viewer-broken")).to_be_visible()
 
 
-async def test_a_server_that_comes_back_is_shown_as_it_is_now(tmp_path: Path) -> None:
+async def test_browser_updates_after_reconnect(tmp_path: Path) -> None:
     async with chromium() as browser, a_page(browser, expected=GONE) as page:
         async with serving(tmp_path, ["left"]) as rig:
             port = rig.port
@@ -173,7 +173,7 @@ async def test_a_server_that_comes_back_is_shown_as_it_is_now(tmp_path: Path) ->
             await expect(page.locator(".shot")).to_have_count(2)
 
 
-async def test_two_pages_see_each_other(tmp_path: Path) -> None:
+async def test_browser_pages_see_each_other(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     async with (
         serving(tmp_path) as rig,
@@ -195,7 +195,7 @@ async def test_two_pages_see_each_other(tmp_path: Path) -> None:
             await expect(page.locator(".camera .state")).to_have_text("Ready")
 
 
-async def test_many_pictures_come_as_one_goes_down(tmp_path: Path) -> None:
+async def test_browser_loads_more_while_scrolling(tmp_path: Path) -> None:
     folder, picture, start = tmp_path / "snapshots", a_jpeg(), datetime(2026, 1, 2, 3, 4, 5)
     folder.mkdir()
     for index in range(300):
@@ -228,7 +228,7 @@ async def test_many_pictures_come_as_one_goes_down(tmp_path: Path) -> None:
         await expect(page.locator("#about")).to_contain_text(f"299, {size} kB")
 
 
-async def test_a_picture_that_goes_while_the_list_is_fetched_stays_away(tmp_path: Path) -> None:
+async def test_browser_hides_picture_deleted_while_loading(tmp_path: Path) -> None:
     async with serving(tmp_path, ["left", "right"]) as rig, chromium() as browser, a_page(browser) as page:
         taken = [await rig.json(f"/api/snapshot/{name}") for name in ("left", "left", "right")]
         await live(page, rig)
@@ -246,7 +246,7 @@ async def test_a_picture_that_goes_while_the_list_is_fetched_stays_away(tmp_path
         await expect(page.locator(".shot")).to_have_count(1)
 
 
-async def test_there_and_back(tmp_path: Path) -> None:
+async def test_browser_history_goes_back_and_forth(tmp_path: Path) -> None:
     async with serving(tmp_path, ["left"]) as rig, chromium() as browser, a_page(browser) as page:
         await live(page, rig)
         await expect(page.locator("#no-shots")).to_be_visible()
@@ -272,7 +272,7 @@ async def test_there_and_back(tmp_path: Path) -> None:
         await expect(page.locator("#view-settings")).to_be_visible()
 
 
-async def test_yesterday_is_not_taken_for_today(tmp_path: Path) -> None:
+async def test_browser_distinguishes_yesterday_from_today(tmp_path: Path) -> None:
     async with serving(tmp_path, ["left"]) as rig, chromium() as browser, a_page(browser) as page:
         await rig.json("/api/snapshot/left")
         await page.clock.install()
@@ -283,7 +283,7 @@ async def test_yesterday_is_not_taken_for_today(tmp_path: Path) -> None:
         await expect(time).to_have_text(re.compile(r"^\d+ \w+, [\d:]+$"))
 
 
-async def test_a_reading_too_old_says_so(tmp_path: Path) -> None:
+async def test_browser_marks_old_reading(tmp_path: Path) -> None:
     broker = Broker(tmp_path)
     await broker.start()
     try:
@@ -318,7 +318,7 @@ async def test_a_reading_too_old_says_so(tmp_path: Path) -> None:
     ],
     ids=["light", "dark", "forced light", "forced dark", "reduced motion"],
 )
-async def test_whatever_eyes_and_hands(eyes: dict[str, Any], tmp_path: Path) -> None:
+async def test_browser_follows_user_preferences(eyes: dict[str, Any], tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     async with (
         serving(tmp_path) as rig,
@@ -369,7 +369,7 @@ async def large_enough(page: Page) -> None:
     assert small == []
 
 
-async def test_a_broken_picture_that_others_put_there_is_told(tmp_path: Path) -> None:
+async def test_browser_reports_foreign_broken_picture(tmp_path: Path) -> None:
     (tmp_path / "snapshots").mkdir()
     stem = "snapshot_left_20260131_1425"
     names = {"ok": f"{stem}30000000.jpg", "cut60end": f"{stem}31000000.jpg"}

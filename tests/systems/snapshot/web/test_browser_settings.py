@@ -21,7 +21,7 @@ def written(rig: Rig) -> Any:
     return json.loads(rig.config.read_text())
 
 
-async def test_they_are_checked_as_they_are_typed_and_saved(tmp_path: Path) -> None:
+async def test_browser_checks_and_saves_settings(tmp_path: Path) -> None:
     async with (
         serving(tmp_path, ["left"], imu=OFF) as rig,
         chromium() as browser,
@@ -71,7 +71,7 @@ async def test_they_are_checked_as_they_are_typed_and_saved(tmp_path: Path) -> N
         await expect(other.locator("#server-cancel")).to_be_hidden()
 
 
-async def test_what_the_server_refuses_is_said_at_the_field(tmp_path: Path) -> None:
+async def test_browser_shows_refusal_at_the_field(tmp_path: Path) -> None:
     async with (
         serving(tmp_path, imu=OFF) as rig,
         chromium() as browser,
@@ -90,7 +90,7 @@ async def test_what_the_server_refuses_is_said_at_the_field(tmp_path: Path) -> N
         assert rig.config.read_text() == "{"
 
 
-async def test_a_limit_that_costs_pictures_is_asked_about_first(tmp_path: Path) -> None:
+async def test_browser_confirms_limit_that_deletes_pictures(tmp_path: Path) -> None:
     async with serving(tmp_path, ["left"]) as rig, chromium() as browser, a_page(browser) as page:
         for _ in range(3):
             await rig.json("/api/snapshot/left")
@@ -110,7 +110,7 @@ async def test_a_limit_that_costs_pictures_is_asked_about_first(tmp_path: Path) 
         await expect(page.locator(".shot")).to_have_count(len(rig.service.store))
 
 
-async def test_a_broker_that_gets_a_password_is_not_changed_here(tmp_path: Path) -> None:
+async def test_browser_locks_broker_with_password(tmp_path: Path) -> None:
     imu = {"enabled": False, "password_file": "secret"}
     (tmp_path / "config.json").write_text(json.dumps({"cameras": [], "imu": imu}))
     async with serving(tmp_path, imu=OFF) as rig, chromium() as browser, a_page(browser) as page:
@@ -127,7 +127,7 @@ async def test_a_broker_that_gets_a_password_is_not_changed_here(tmp_path: Path)
         await expect(page.locator("#f-imu-broker")).to_have_js_property("readOnly", value=False)
 
 
-async def test_without_javascript(tmp_path: Path) -> None:
+async def test_browser_saves_settings_without_javascript(tmp_path: Path) -> None:
     async with (
         serving(tmp_path, imu=OFF) as rig,
         chromium() as browser,

@@ -39,7 +39,7 @@ async def standing(limit: int) -> AsyncIterator[tuple[int, list[asyncio.Protocol
         await eventually(lambda: not len(limiter))
 
 
-async def test_who_is_slow_to_ask_keeps_nobody_out() -> None:
+async def test_limiter_drops_slow_first_request() -> None:
     async with standing(2) as (port, made, limiter):
         held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
         for _, writer in held:
@@ -56,7 +56,7 @@ async def test_who_is_slow_to_ask_keeps_nobody_out() -> None:
             writer.close()
 
 
-async def test_a_client_that_asked_already_reads_why_it_is_refused() -> None:
+async def test_limiter_refusal_can_be_read() -> None:
     async with standing(0) as (port, _, limiter):
         for _ in range(20):
             # All is sent before the server is at its turn: closed with it unread, it would answer by a reset.
@@ -70,7 +70,7 @@ async def test_a_client_that_asked_already_reads_why_it_is_refused() -> None:
         assert limiter.refused == 20
 
 
-async def test_who_stays_after_the_refusal_is_closed() -> None:
+async def test_limiter_closes_refused_connection() -> None:
     async with standing(0) as (port, _, limiter):
         for _ in range(100):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)

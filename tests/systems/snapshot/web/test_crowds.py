@@ -34,7 +34,7 @@ async def outcomes(rig: Rig, path: bytes, count: int, at_once: int) -> Counter[s
     return Counter(await asyncio.gather(*(one() for _ in range(count))))
 
 
-async def test_connections_beyond_the_limit_are_told_so(tmp_path: Path) -> None:
+async def test_limiter_refuses_connections_beyond_the_limit(tmp_path: Path) -> None:
     async with serving(tmp_path, max_connections=3) as rig:
         held = [await asyncio.open_connection("127.0.0.1", rig.port) for _ in range(3)]
         await eventually(lambda: rig.web.metrics.value("connections") == 3, 20)
@@ -51,7 +51,7 @@ async def test_connections_beyond_the_limit_are_told_so(tmp_path: Path) -> None:
         assert await rig.json("/healthz") == {"status": "ok"}
 
 
-async def test_an_idle_connection_makes_room(tmp_path: Path) -> None:
+async def test_limiter_drops_idle_connection_for_new_one(tmp_path: Path) -> None:
     async with serving(tmp_path, max_connections=2) as rig:
         held = [await asyncio.open_connection("127.0.0.1", rig.port) for _ in range(2)]
         for reader, writer in held:
@@ -67,14 +67,14 @@ async def test_an_idle_connection_makes_room(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /healthz HTT"], ids=["nothing", "half a head"])
-async def test_who_says_nothing_is_let_go(sent: bytes, tmp_path: Path) -> None:
+async def test_limiter_drops_silent_connection(sent: bytes, tmp_path: Path) -> None:
     async with serving(tmp_path, silence=0.3) as rig:
         with contextlib.suppress(ConnectionResetError):
             assert await exchange(rig.port, sent) == b""
         assert rig.web.metrics.value("connections_dropped") == 1
 
 
-async def test_a_request_that_takes_long_is_not_silence(tmp_path: Path) -> None:
+async def test_limiter_keeps_connection_of_long_request(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     async with serving(tmp_path, silence=0.1) as rig:
         await rig.add("slow", gate=str(gate))
@@ -87,7 +87,7 @@ async def test_a_request_that_takes_long_is_not_silence(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(240)
-async def test_thousands_at_once(tmp_path: Path) -> None:
+async def test_limiter_survives_thousands_at_once(tmp_path: Path) -> None:
     async with serving(tmp_path, max_connections=200, max_captures=2, max_waiting=20) as rig:
         await rig.add("left")
         first, second = await asyncio.gather(
@@ -102,7 +102,7 @@ async def test_thousands_at_once(tmp_path: Path) -> None:
         assert (await rig.json("/api/snapshot/left"))["success"]
 
 
-async def test_requests_beyond_the_limit_are_told_so(tmp_path: Path) -> None:
+async def test_middleware_refuses_requests_beyond_the_limit(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     async with serving(tmp_path, max_requests=1) as rig:
         await rig.add("slow", gate=str(gate))
@@ -115,7 +115,7 @@ async def test_requests_beyond_the_limit_are_told_so(tmp_path: Path) -> None:
         assert await rig.json("/healthz") == {"status": "ok"}
 
 
-async def test_five_hundred_clients(tmp_path: Path) -> None:
+async def test_server_answers_five_hundred_clients(tmp_path: Path) -> None:
     async with serving(tmp_path, ["left", "right"]) as rig:
         until = time.monotonic() + SECONDS
         answers: Counter[int] = Counter()

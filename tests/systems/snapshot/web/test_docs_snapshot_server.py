@@ -15,7 +15,7 @@ PROJECT = Path(__file__).parents[4]
 TEXT = (PROJECT / "docs" / "snapshot-server.md").read_text()
 
 
-async def test_every_route_of_its_own_api_is_there_and_no_other(tmp_path: Path) -> None:
+async def test_docs_name_every_route(tmp_path: Path) -> None:
     async with serving(tmp_path) as rig:
         operations = ApiV1(rig.service, EventFeed(rig.service)).operations()
     there = {
@@ -30,7 +30,7 @@ async def test_every_route_of_its_own_api_is_there_and_no_other(tmp_path: Path) 
     assert told - {("GET", "/metrics")} == there
 
 
-async def test_every_metric_is_there_and_no_other(tmp_path: Path) -> None:
+async def test_docs_name_every_metric(tmp_path: Path) -> None:
     async with serving(tmp_path) as rig:
         names = {one.name.removeprefix("asynccam_snapshot_") for one in rig.web.metrics.registry.collect()}
     section = TEXT.partition("## Metrics")[2].partition("\n## ")[0]
@@ -38,7 +38,7 @@ async def test_every_metric_is_there_and_no_other(tmp_path: Path) -> None:
     assert told - {"asynccam_snapshot_"} == names
 
 
-def test_numbers_are_true() -> None:
+def test_docs_numbers_are_true() -> None:
     words = " ".join(TEXT.split())
     assert f"{app.MAX_CONNECTIONS:,} connections" in words
     assert f"{app.MAX_REQUESTS:,} requests" in words
@@ -49,7 +49,7 @@ def test_numbers_are_true() -> None:
     assert f"every {sse.HEARTBEAT:.0f} s shows" in words
 
 
-async def test_the_program_runs(tmp_path: Path) -> None:
+async def test_docs_program_runs(tmp_path: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", TEXT.partition("## In a program")[2], re.DOTALL)
     (tmp_path / "program.py").write_text(
         code.replace("port=8088", "port=0").replace("web.url", "web.url, flush=True")

@@ -17,7 +17,7 @@ FORM = "application/x-www-form-urlencoded"
         (b"name=a&device_path=/dev/a", f"{FORM}; charset=utf-16"),
     ],
 )
-async def test_a_form_that_is_no_text_is_refused(body: bytes, content_type: str, tmp_path: Path) -> None:
+async def test_form_that_is_not_text_is_refused(body: bytes, content_type: str, tmp_path: Path) -> None:
     async with serving(tmp_path) as rig:
         for path in ("/settings/add", "/login"):
             headers = {"Content-Type": content_type}
@@ -27,7 +27,7 @@ async def test_a_form_that_is_no_text_is_refused(body: bytes, content_type: str,
 
 
 @pytest.mark.parametrize("name", [".", ".."])
-async def test_a_name_that_browsers_take_for_a_place_is_refused(name: str, tmp_path: Path) -> None:
+async def test_form_refuses_name_of_dots(name: str, tmp_path: Path) -> None:
     fields = {"name": name, "device_path": "/dev/a"}
     async with serving(tmp_path, ["left"]) as rig:
         async with rig.http.post("/settings/add", data=fields) as answer:

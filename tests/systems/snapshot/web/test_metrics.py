@@ -20,7 +20,7 @@ async def values(rig: Rig) -> dict[tuple[str, frozenset[tuple[str, str]]], float
     }
 
 
-async def test_captures_requests_and_refusals_are_counted(tmp_path: Path) -> None:
+async def test_metrics_count_captures_requests_and_refusals(tmp_path: Path) -> None:
     async with serving(tmp_path, ["left"]) as rig:
         await rig.add("broken", "fail")
         await rig.json("/api/snapshot/left")
@@ -45,7 +45,7 @@ async def test_captures_requests_and_refusals_are_counted(tmp_path: Path) -> Non
         assert value("imu_connected") == 0
 
 
-async def test_unknown_paths_do_not_fill_the_memory(tmp_path: Path) -> None:
+async def test_metrics_do_not_grow_with_unknown_paths(tmp_path: Path) -> None:
     async with serving(tmp_path) as rig:
         for number in range(20):
             await rig.raw(f"GET /path-{number} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
@@ -55,7 +55,7 @@ async def test_unknown_paths_do_not_fill_the_memory(tmp_path: Path) -> None:
         assert all("path-" not in str(one) for one in requests)
 
 
-async def test_the_process_s_own_registry_is_left_alone(tmp_path: Path) -> None:
+async def test_metrics_leave_the_default_registry_alone(tmp_path: Path) -> None:
     before = prometheus_client.generate_latest()
     async with serving(tmp_path) as rig:
         await rig.json("/healthz")

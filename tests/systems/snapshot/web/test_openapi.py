@@ -48,7 +48,7 @@ def references(value: Any) -> Iterator[str]:
             yield from references(one)
 
 
-async def test_it_is_served_and_well_formed(tmp_path: Path) -> None:
+async def test_openapi_document_is_well_formed(tmp_path: Path) -> None:
     async with serving(tmp_path) as rig:
         api = await rig.json("/api/v1/openapi.json")
     assert re.fullmatch(r"3\.1\.\d", api["openapi"])
@@ -84,7 +84,7 @@ async def test_it_is_served_and_well_formed(tmp_path: Path) -> None:
             place = place[step]
 
 
-async def test_it_has_every_route_and_no_other(tmp_path: Path) -> None:
+async def test_openapi_document_has_every_route(tmp_path: Path) -> None:
     async with serving(tmp_path) as rig:
         api = ApiV1(rig.service, EventFeed(rig.service))
         routes = {(route.method.lower(), route.path) for route in api.routes()}
@@ -94,7 +94,7 @@ async def test_it_has_every_route_and_no_other(tmp_path: Path) -> None:
     assert described <= routes
 
 
-async def test_answers_are_what_it_says(tmp_path: Path) -> None:
+async def test_openapi_document_matches_responses(tmp_path: Path) -> None:
     async with serving(tmp_path, ["left"]) as rig:
         api = await rig.json("/api/v1/openapi.json")
         await rig.json("/api/v1/cameras/left/captures", "POST", status=201)
@@ -108,7 +108,7 @@ async def test_answers_are_what_it_says(tmp_path: Path) -> None:
             assert set(schema.get("required", [])) <= answer.keys() <= schema["properties"].keys()
 
 
-async def test_refusals_are_what_it_says(tmp_path: Path) -> None:
+async def test_openapi_document_matches_refusals(tmp_path: Path) -> None:
     async with serving(tmp_path, token=TOKEN, max_requests=0) as rig:
         api = openapi_document(ApiV1(rig.service, EventFeed(rig.service)).operations(), version="1")
         for path, methods in api["paths"].items():
@@ -130,7 +130,7 @@ async def test_refusals_are_what_it_says(tmp_path: Path) -> None:
                     assert said.keys() == {answer.content_type} == {"application/problem+json"}
 
 
-async def test_a_change_needs_no_field_and_knows_no_default(tmp_path: Path) -> None:
+async def test_openapi_change_has_no_required_fields_or_defaults(tmp_path: Path) -> None:
     async with serving(tmp_path) as rig:
         schemas = (await rig.json("/api/v1/openapi.json"))["components"]["schemas"]
         paths = (await rig.json("/api/v1/openapi.json"))["paths"]

@@ -45,7 +45,7 @@ async def page(rig: Rig, path: str, method: str = "GET", status: int = 200, **mo
 
 
 @pytest.mark.parametrize(("path", "view"), [("/", "cameras"), ("/settings", "settings")])
-async def test_both_places_are_the_same_page(path: str, view: str, tmp_path: Path) -> None:
+async def test_both_views_are_one_page(path: str, view: str, tmp_path: Path) -> None:
     async with serving(tmp_path, ["left"]) as rig:
         found = await page(rig, path)
         assert found.all("html")[0]["data-view"] == view
@@ -61,7 +61,7 @@ async def test_both_places_are_the_same_page(path: str, view: str, tmp_path: Pat
         assert {word for one in described for word in one.split()} <= set(ids)
 
 
-async def test_what_the_page_is_made_of_is_served(tmp_path: Path) -> None:
+async def test_page_files_are_served(tmp_path: Path) -> None:
     async with serving(tmp_path) as rig:
         found = await page(rig, "/")
         wanted = [one["src"] for one in found.all("script")]
@@ -79,7 +79,7 @@ async def test_what_the_page_is_made_of_is_served(tmp_path: Path) -> None:
                 assert answer.status == 404
 
 
-def test_nothing_of_the_page_comes_from_elsewhere() -> None:
+def test_page_loads_nothing_from_elsewhere() -> None:
     place = resources.files("asynccam.systems.snapshot.server") / "static"
     for file in place.iterdir():
         text = file.read_text().replace("http://www.w3.org/2000/svg", "")
@@ -88,7 +88,7 @@ def test_nothing_of_the_page_comes_from_elsewhere() -> None:
         assert "innerHTML" not in text, file.name
 
 
-async def test_a_camera_is_added_and_deleted_by_forms(tmp_path: Path) -> None:
+async def test_forms_add_and_delete_a_camera(tmp_path: Path) -> None:
     async with serving(tmp_path) as rig:
         form = {
             "name": "Küche/links & rechts",
@@ -117,7 +117,7 @@ async def test_a_camera_is_added_and_deleted_by_forms(tmp_path: Path) -> None:
         assert (await rig.raw(data.encode())).startswith(b"HTTP/1.1 302 ")
 
 
-async def test_a_box_that_is_not_ticked_is_not_sent(tmp_path: Path) -> None:
+async def test_form_accepts_unchecked_box(tmp_path: Path) -> None:
     async with serving(tmp_path) as rig:
         await rig.json(
             "/settings/add",
@@ -129,7 +129,7 @@ async def test_a_box_that_is_not_ticked_is_not_sent(tmp_path: Path) -> None:
         assert (await rig.json("/api/cameras"))[0]["stereo"] is False
 
 
-async def test_what_is_wrong_comes_back_with_what_was_typed(tmp_path: Path) -> None:
+async def test_form_returns_entries_with_problems(tmp_path: Path) -> None:
     async with serving(tmp_path, ["left"]) as rig:
         form = {"name": "left", "device_path": '"><script>alert(1)</script>', "width": "wide"}
         found = await page(rig, "/settings/add", "POST", 400, data=form)
@@ -143,7 +143,7 @@ async def test_what_is_wrong_comes_back_with_what_was_typed(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["<script>alert(1)</script>", '"><img src=x>', "{{base}}", "&amp;", "'"])
-async def test_names_are_never_markup(name: str, tmp_path: Path) -> None:
+async def test_names_are_escaped_in_html(name: str, tmp_path: Path) -> None:
     async with serving(tmp_path) as rig:
         before = await page(rig, "/settings")
         await rig.add(name)

@@ -19,13 +19,13 @@ def difference(one: Path, other: Path) -> float:
 
 
 @pytest.mark.parametrize("name", SCENES)
-def test_they_are_there_and_shown(name: str) -> None:
+def test_screenshots_exist_and_are_shown(name: str) -> None:
     with Image.open(IMAGES / f"{name}.png") as image:
         assert image.size == SCENES[name][1]
     assert f"](images/{name}.png)" in DOCUMENT.read_text()
 
 
-async def test_the_page_still_looks_like_that(tmp_path: Path) -> None:
+async def test_screenshots_match_the_page(tmp_path: Path) -> None:
     await take(tmp_path)
     for name in SCENES:
         assert difference(IMAGES / f"{name}.png", tmp_path / f"{name}.png") < NEAR, name

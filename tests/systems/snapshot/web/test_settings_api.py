@@ -23,7 +23,7 @@ async def change(rig: Rig, changes: Any, status: int = 200) -> Any:
     return await rig.json(SETTINGS, "PATCH", json=changes, status=status)
 
 
-async def test_they_are_read_changed_and_in_force(tmp_path: Path) -> None:
+async def test_settings_are_read_changed_and_in_force(tmp_path: Path) -> None:
     async with serving(tmp_path, ["left"], imu=ImuSettings(enabled=False)) as rig:
         before = await rig.json(SETTINGS)
         assert before["retention"] == {"max_age_days": None, "max_size_mb": None}
@@ -53,7 +53,7 @@ async def test_they_are_read_changed_and_in_force(tmp_path: Path) -> None:
         assert (await rig.json("/api/v1/state"))["settings"] == answer
 
 
-async def test_what_is_not_given_stays_and_nothing_is_the_default(tmp_path: Path) -> None:
+async def test_settings_left_out_stay_and_null_is_the_default(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(
         json.dumps(
             {
@@ -98,9 +98,7 @@ async def test_what_is_not_given_stays_and_nothing_is_the_default(tmp_path: Path
         ({"imu": 5}, "imu", "must be an object"),
     ],
 )
-async def test_what_is_wrong_is_told_at_its_field_and_nothing_is_written(
-    changes: Any, field: str, words: str, tmp_path: Path
-) -> None:
+async def test_settings_problem_names_its_field(changes: Any, field: str, words: str, tmp_path: Path) -> None:
     async with serving(tmp_path, ["left"]) as rig:
         before = rig.config.read_bytes()
         checked = await rig.json("/api/v1/settings-check", "POST", json=changes)
@@ -114,7 +112,7 @@ async def test_what_is_wrong_is_told_at_its_field_and_nothing_is_written(
         assert rig.config.read_bytes() == before
 
 
-async def test_a_password_is_never_sent_to_a_broker_that_the_page_names(tmp_path: Path) -> None:
+async def test_settings_never_send_password_to_new_broker(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("the password\n")
     imu = {"enabled": False, "broker": "broker.lan", "port": 1883, "password_file": "secret"}
     (tmp_path / "config.json").write_text(json.dumps({"cameras": [], "imu": imu}))
@@ -129,7 +127,7 @@ async def test_a_password_is_never_sent_to_a_broker_that_the_page_names(tmp_path
         assert written(rig)["imu"] == imu | {"topic": "other"}
 
 
-async def test_a_list_of_cameras_becomes_an_object_and_a_broken_file_is_left_alone(tmp_path: Path) -> None:
+async def test_settings_change_converts_a_list_of_cameras(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('[{"name": "left", "device_path": "/dev/video0"}]')
     async with serving(tmp_path) as rig:
         await change(rig, {"retention": {"max_size_mb": 10}})
@@ -142,7 +140,7 @@ async def test_a_list_of_cameras_becomes_an_object_and_a_broken_file_is_left_alo
         assert rig.config.read_text() == "{"
 
 
-async def test_a_group_that_is_broken_by_hand_is_mended_by_its_right_value(tmp_path: Path) -> None:
+async def test_settings_change_repairs_a_broken_group(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"cameras": [], "imu": {"enabled": false, "port": "x"}}')
     async with serving(tmp_path) as rig:
         assert [one["field"] for one in (await rig.json("/api/v1/state"))["problems"]] == ["imu.port"]
@@ -152,7 +150,7 @@ async def test_a_group_that_is_broken_by_hand_is_mended_by_its_right_value(tmp_p
         assert (await rig.json("/api/v1/state"))["problems"] == []
 
 
-async def test_other_sites_and_strangers_change_nothing(tmp_path: Path) -> None:
+async def test_settings_refuse_other_sites_and_strangers(tmp_path: Path) -> None:
     changes = {"retention": {"max_age_days": 1}}
     async with serving(tmp_path, ["left"], token="correct horse battery staple") as rig:
         await change(rig, changes, 401)
@@ -174,7 +172,7 @@ async def test_other_sites_and_strangers_change_nothing(tmp_path: Path) -> None:
         assert "retention" not in written(rig)
 
 
-async def test_a_program_changes_them_too(tmp_path: Path) -> None:
+async def test_settings_change_by_a_program(tmp_path: Path) -> None:
     async with ConfigFile(tmp_path / "config.json") as config:
         await config.change_settings({"imu": {"max_age": 2.5}})
         assert config.current.imu.max_age == 2.5

@@ -39,7 +39,7 @@ GOOD: dict[str, Any] = {"name": "front", "device_path": "/dev/video0"}
         ("device_path", "/dev/camera-main-photo", "/dev/camera-main-photo"),
     ],
 )
-def test_what_a_form_or_a_file_says_is_understood(field: str, given_: object, taken: object) -> None:
+def test_check_camera_accepts_forms_and_files(field: str, given_: object, taken: object) -> None:
     camera, problems = check_camera({**GOOD, field: given_})
     assert problems == ()
     assert camera is not None
@@ -85,19 +85,19 @@ def test_what_a_form_or_a_file_says_is_understood(field: str, given_: object, ta
         ("pitch_offset", "inf"),
     ],
 )
-def test_what_cannot_be_is_refused_at_its_field(field: str, value: object) -> None:
+def test_check_camera_reports_the_field(field: str, value: object) -> None:
     camera, problems = check_camera({**GOOD, field: value})
     assert camera is None
     assert [one.field for one in problems] == [field]
     assert problems[0].message
 
 
-def test_every_wrong_field_is_told_at_once() -> None:
+def test_check_camera_reports_every_field() -> None:
     _, problems = check_camera({"width": "x", "height": "y"})
     assert {one.field for one in problems} == {"name", "device_path", "width", "height"}
 
 
-def test_a_name_is_given_once() -> None:
+def test_check_camera_refuses_taken_name() -> None:
     camera, problems = check_camera(GOOD, taken=["front"])
     assert camera is None
     assert problems[0].field == "name"
@@ -111,7 +111,7 @@ JSON = st.recursive(
 
 
 @given(JSON, st.sampled_from([None, 1, "\t"]))
-def test_every_value_is_found_where_it_stands(document: object, indent: int | str | None) -> None:
+def test_offsets_find_every_value(document: object, indent: int | str | None) -> None:
     text = json.dumps(document, indent=indent)
     found = json_position.offsets(text)
     decoder = json.JSONDecoder()
@@ -122,14 +122,14 @@ def test_every_value_is_found_where_it_stands(document: object, indent: int | st
         assert decoder.raw_decode(text, offset)[0] == value
 
 
-def test_a_value_that_is_missing_is_shown_at_what_should_hold_it() -> None:
+def test_offset_of_missing_value_is_its_parent() -> None:
     found = json_position.offsets('{"a": [1, {"b": 2}]}')
     assert json_position.offset_of(("a", 1, "c", 0), found) == 10
     assert json_position.line_and_column("a\nbc\n", 3) == (2, 2)
 
 
 @given(st.lists(JSON, max_size=4) | st.dictionaries(st.sampled_from(["cameras", "imu", "limits"]), JSON))
-def test_any_document_is_read_or_refused_in_words(document: Any) -> None:
+def test_read_document_accepts_or_refuses_anything(document: Any) -> None:
     try:
         config, problems = read_document(document, ServerConfig())
     except ValueError:

@@ -39,7 +39,7 @@ async def asked(rig: Rig, template: bytes, path: bytes) -> tuple[int, str, bytes
         await writer.wait_closed()
 
 
-async def test_cameras_are_a_list_as_the_field_has_it(tmp_path: Path) -> None:
+async def test_cameras_match_existing_servers(tmp_path: Path) -> None:
     async with serving(tmp_path) as rig:
         assert await asked(rig, REQUESTS_GET, b"/api/cameras") == (200, "application/json", b"[]")
         await rig.add("left", width="1920", height="1080", stereo=True, roll_offset=1.5)
@@ -60,7 +60,7 @@ async def test_cameras_are_a_list_as_the_field_has_it(tmp_path: Path) -> None:
         ]
 
 
-async def test_the_list_follows_the_file(tmp_path: Path) -> None:
+async def test_cameras_follow_the_file(tmp_path: Path) -> None:
     async with serving(tmp_path, ["one"]) as rig:
         assert [camera["name"] for camera in await rig.json("/api/cameras")] == ["one"]
         rig.config.write_text('{"cameras": [{"name": "by hand", "device_path": "/dev/video7"}]}')
@@ -69,7 +69,7 @@ async def test_the_list_follows_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("template", [REQUESTS_GET, REQUESTS_POST], ids=["GET", "POST"])
-async def test_one_camera(template: bytes, tmp_path: Path) -> None:
+async def test_capture_one_camera(template: bytes, tmp_path: Path) -> None:
     async with serving(tmp_path, ["left eye"]) as rig:
         status, kind, body = await asked(rig, template, b"/api/snapshot/left%20eye")
         answer = json.loads(body)
@@ -83,14 +83,14 @@ async def test_one_camera(template: bytes, tmp_path: Path) -> None:
         Image.open(io.BytesIO(picture)).verify()
 
 
-async def test_an_unknown_camera(tmp_path: Path) -> None:
+async def test_capture_unknown_camera(tmp_path: Path) -> None:
     async with serving(tmp_path) as rig:
         status, kind, body = await asked(rig, REQUESTS_POST, b"/api/snapshot/nobody")
         assert (status, kind) == (404, "application/json")
         assert json.loads(body) == {"success": False, "error": "Camera not found"}
 
 
-async def test_a_failed_capture_is_a_500_with_words(tmp_path: Path) -> None:
+async def test_failed_capture_is_a_500(tmp_path: Path) -> None:
     async with serving(tmp_path) as rig:
         await rig.add("broken", "fail")
         answer = await rig.json("/api/snapshot/broken", "POST", status=500)
@@ -100,7 +100,7 @@ async def test_a_failed_capture_is_a_500_with_words(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize(("group", "prefix"), [("all", "api_all_cams"), ("stereo", "api_stereo")])
-async def test_several_cameras(method: str, group: str, prefix: str, tmp_path: Path) -> None:
+async def test_capture_several_cameras(method: str, group: str, prefix: str, tmp_path: Path) -> None:
     async with serving(tmp_path) as rig:
         await rig.add("left", stereo=True)
         await rig.add("right", "fail", stereo=True)
@@ -116,7 +116,7 @@ async def test_several_cameras(method: str, group: str, prefix: str, tmp_path: P
 
 
 @pytest.mark.parametrize("group", ["all", "stereo"])
-async def test_no_camera_at_all(group: str, tmp_path: Path) -> None:
+async def test_capture_without_cameras(group: str, tmp_path: Path) -> None:
     async with serving(tmp_path) as rig:
         if group == "stereo":
             await rig.add("mono")
@@ -125,7 +125,7 @@ async def test_no_camera_at_all(group: str, tmp_path: Path) -> None:
         assert answer["error"]
 
 
-async def test_a_camera_named_all_stands_behind_the_group(tmp_path: Path) -> None:
+async def test_group_hides_camera_of_its_name(tmp_path: Path) -> None:
     async with serving(tmp_path, ["all", "stereo"]) as rig:
         results = (await rig.json("/api/snapshot/all"))["results"]
         assert [one["camera_name"] for one in results] == ["all", "stereo"]
@@ -139,7 +139,7 @@ NAMES = ["Küche", "右目", "a b", "100%", "x#y?z", "semi;colon", "d.o.t"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_odd_names(name: str, tmp_path: Path) -> None:
+async def test_unusual_names(name: str, tmp_path: Path) -> None:
     async with serving(tmp_path, [name]) as rig:
         path = f"/api/snapshot/{quote(name, safe='')}".encode()
         status, _, body = await asked(rig, REQUESTS_GET, path)
@@ -149,7 +149,7 @@ async def test_odd_names(name: str, tmp_path: Path) -> None:
         assert (status, kind) == (200, "image/jpeg")
 
 
-async def test_the_page_has_answers_of_its_own(tmp_path: Path) -> None:
+async def test_page_routes_have_own_responses(tmp_path: Path) -> None:
     async with serving(tmp_path) as rig:
         nobody = await rig.json("/ui/snapshot/nobody", "POST")
         assert nobody == {"success": False, "error": "Camera not found"}
@@ -170,7 +170,7 @@ async def test_the_page_has_answers_of_its_own(tmp_path: Path) -> None:
         assert (await rig.json("/ui/snapshot/all", "POST"))["success"] is False
 
 
-async def test_pictures_are_shown_or_kept(tmp_path: Path) -> None:
+async def test_pictures_are_shown_or_downloaded(tmp_path: Path) -> None:
     async with serving(tmp_path, ["Küche"]) as rig:
         name = (await rig.json("/api/snapshot/Küche"))["filename"]
         async with rig.http.get(f"/snapshots/{name}") as shown, rig.http.get(f"/download/{name}") as kept:
@@ -194,7 +194,7 @@ async def test_pictures_are_shown_or_kept(tmp_path: Path) -> None:
         ("a\r\nSet-Cookie: b\r\n.jpg", None),
     ],
 )
-async def test_a_picture_is_called_what_it_is_called(name: str, said: str | None, tmp_path: Path) -> None:
+async def test_download_has_the_original_name(name: str, said: str | None, tmp_path: Path) -> None:
     async with serving(tmp_path) as rig:
         (tmp_path / "snapshots" / name).write_bytes(a_jpeg())
         head = (
@@ -222,7 +222,7 @@ async def test_a_picture_is_called_what_it_is_called(name: str, said: str | None
         ("GET", "/settings/add", 405),
     ],
 )
-async def test_what_no_route_takes_is_a_page(method: str, path: str, status: int, tmp_path: Path) -> None:
+async def test_unknown_route_is_a_page(method: str, path: str, status: int, tmp_path: Path) -> None:
     async with serving(tmp_path) as rig:
         answer = await rig.raw(
             f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode()
@@ -234,7 +234,7 @@ async def test_what_no_route_takes_is_a_page(method: str, path: str, status: int
         assert (status == 405) == (b"\r\nallow: " in head.lower())
 
 
-async def test_when_too_many_wait_it_says_so_and_when_to_come_again(tmp_path: Path) -> None:
+async def test_busy_server_says_when_to_retry(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     async with serving(tmp_path, max_captures=1, max_waiting=1) as rig:
         await rig.add("slow", gate=str(gate))

@@ -17,7 +17,7 @@ def entry(**fields: object) -> CameraEntry:
     return one
 
 
-def test_everything_a_dictionary_can() -> None:
+def test_entry_behaves_like_a_dictionary() -> None:
     told = {"name": "left", "width": "640", "note": [1]}
     known = {"name": "left", "width": 640, "note": [1]}
     one = entry(**told)
@@ -41,7 +41,7 @@ def test_everything_a_dictionary_can() -> None:
             assert name == "left"
 
 
-def test_attributes_follow_the_dictionary_and_cannot_be_set() -> None:
+def test_entry_attributes_follow_the_dictionary() -> None:
     one = entry(name="left", width=640)
     one["width"] = 320
     assert one.width == 320
@@ -55,7 +55,7 @@ def test_attributes_follow_the_dictionary_and_cannot_be_set() -> None:
         SnapshotResult()["success"]
 
 
-def test_results_too() -> None:
+def test_results_behave_like_dictionaries() -> None:
     told = {"results": [{"camera_name": "a", "status": "success"}, {"camera_name": "b", "status": "failure"}]}
     answer = parse_results(json.dumps(told).encode(), "peer")
     assert answer == told
@@ -69,7 +69,7 @@ def test_results_too() -> None:
 
 
 @pytest.mark.parametrize("odd", [None, 5, "left", [], True])
-def test_what_is_no_camera_hides_no_camera(odd: object) -> None:
+def test_invalid_entry_does_not_affect_others(odd: object) -> None:
     assert [one.name for one in parse_cameras(json.dumps([odd, {"name": "left"}]).encode(), "peer")] == [
         "left"
     ]
@@ -77,13 +77,13 @@ def test_what_is_no_camera_hides_no_camera(odd: object) -> None:
         parse_cameras(json.dumps([odd]).encode(), "peer")
 
 
-def test_numbers_that_are_none_are_left_out() -> None:
+def test_invalid_numbers_are_left_out() -> None:
     one = entry(name="a", width="1920px", height=float("nan"), yaw_offset="NaN", stereo="perhaps")
     assert one == {"name": "a"}
     assert (one.width, one.yaw_offset, one.stereo) == (None, None, False)
 
 
-def test_halves_of_characters_are_replaced_and_everything_else_still_mended() -> None:
+def test_lone_surrogates_are_replaced() -> None:
     left, right = parse_cameras(rb'[{"name": "a\ud800", "width": "x"}, {"name": "b", "height": "7"}]', "peer")
     assert (left, right.height) == ({"name": "a?"}, 7)
     assert parse_result(rb'{"success": true, "filename": "\udfff.jpg"}', "peer").filename == "?.jpg"
@@ -101,12 +101,12 @@ def test_halves_of_characters_are_replaced_and_everything_else_still_mended() ->
         ({}, False),
     ],
 )
-def test_a_picture_without_a_status_is_not_lost(told: dict[str, object], taken: bool) -> None:
+def test_result_without_status_counts(told: dict[str, object], taken: bool) -> None:
     (one,) = parse_results(json.dumps({"results": [told]}).encode(), "peer").results
     assert one.success is taken
 
 
-async def test_what_is_no_answer_is_told_in_its_own_words(client: SnapshotClient, field: FieldServer) -> None:
+async def test_invalid_response_is_quoted(client: SnapshotClient, field: FieldServer) -> None:
     field.raw["GET /api/cameras"] = text("200 OK", b"<title>x</title><h1>Please &amp; log in</h1>")
     with pytest.raises(errors.RemoteProtocolError, match=r"not a list of cameras.*it says: Please & log in$"):
         await client.get_cameras()
@@ -116,7 +116,7 @@ async def test_what_is_no_answer_is_told_in_its_own_words(client: SnapshotClient
 
 
 @pytest.mark.parametrize("piece", [b"<script", b"<", b"<!--", b"</title", b"<style>a</style ", b"<a <b>"])
-async def test_a_page_of_nothing_but_beginnings_keeps_nobody_waiting(
+async def test_page_of_unclosed_tags_is_read_quickly(
     client: SnapshotClient, field: FieldServer, piece: bytes
 ) -> None:
     # Looked at for each of them to the end, it would take hours; the suite finds a loop that is blocked.
@@ -125,9 +125,7 @@ async def test_a_page_of_nothing_but_beginnings_keeps_nobody_waiting(
         await client.get_cameras()
 
 
-async def test_the_words_of_a_page_that_breaks_off_in_its_style(
-    client: SnapshotClient, field: FieldServer
-) -> None:
+async def test_page_cut_in_its_style_is_quoted(client: SnapshotClient, field: FieldServer) -> None:
     body = b"<title>t</title><h1>1 < 2 &amp; 3</h1><p>so</p><style>h1 { color: red }"
     field.raw["GET /api/cameras"] = text("500 INTERNAL SERVER ERROR", body)
     with pytest.raises(errors.DeviceError, match=r"HTTP 500: 1 < 2 & 3 so$"):
@@ -148,7 +146,7 @@ async def test_all_cameras_fail_with_200(client: SnapshotClient, field: FieldSer
 
 
 @pytest.mark.parametrize("status", ["201 CREATED", "202 ACCEPTED"])
-async def test_a_picture_that_was_taken_counts(
+async def test_taken_picture_counts_as_success(
     client: SnapshotClient, field: FieldServer, status: str
 ) -> None:
     field.raw["POST /api/snapshot/left"] = says({"success": True, "filename": "a.jpg"}, status)

@@ -27,13 +27,13 @@ SIZES = {
 
 
 @pytest.mark.parametrize(("fourcc", "size"), SIZES.items())
-def test_a_frame_without_padding_is_as_long_as_its_pixels(fourcc: str, size: int) -> None:
+def test_frame_layout_without_padding(fourcc: str, size: int) -> None:
     form = frame_layout(fourcc, 641, 481, size)
     assert form.size == size
     assert form.offsets[0] == 0
 
 
-def test_rows_may_be_longer_than_they_need_be() -> None:
+def test_frame_layout_with_padded_rows() -> None:
     assert frame_layout("YUYV", 640, 480, 1344 * 480).strides == (1344,)
     assert frame_layout("GREY", 650, 480, 768 * 480).strides == (768,)
     nv12 = frame_layout("NV12", 640, 480, 704 * 480 * 3 // 2)
@@ -44,23 +44,23 @@ def test_rows_may_be_longer_than_they_need_be() -> None:
     assert i420.offsets == (0, 704 * 480, 704 * 480 + 352 * 240)
 
 
-def test_a_frame_may_be_followed_by_what_a_driver_adds() -> None:
+def test_frame_layout_with_padding_at_the_end() -> None:
     form = frame_layout("YUYV", 640, 480, 640 * 480 * 2 + 100)
     assert (form.strides, form.size) == ((1280,), 640 * 480 * 2)
 
 
-def test_a_frame_may_be_made_whole_pages_long() -> None:
+def test_frame_layout_of_whole_pages() -> None:
     whole = -(-642 * 2 * 481 // 4096) * 4096
     assert frame_layout("YUYV", 641, 481, whole).strides == (1284,)
 
 
 @pytest.mark.parametrize("size", [0, 1000, 640 * 480 * 2 - 1, 640 * 480 * 2 + 700, 1280 * 720 * 2])
-def test_a_frame_of_another_size_is_refused_in_words(size: int) -> None:
+def test_frame_layout_refuses_other_size(size: int) -> None:
     with pytest.raises(RecordingError, match=r"640x480 in YUYV"):
         frame_layout("YUYV", 640, 480, size)
 
 
-def test_an_unknown_format_is_refused_in_words() -> None:
+def test_unknown_format_is_refused() -> None:
     with pytest.raises(RecordingError, match=r"H264.*MJPG.*YUYV"):
         check_known("H264")
     with pytest.raises(RecordingError, match="BA81"):
@@ -97,7 +97,7 @@ def grey(fourcc: str, width: int, height: int, level: int) -> bytes:
 
 
 @pytest.mark.parametrize("fourcc", sorted(KNOWN - JPEG_FORMATS))
-async def test_every_known_format_becomes_a_picture(tmp_path: Path, fourcc: str) -> None:
+async def test_every_known_format_is_converted(tmp_path: Path, fourcc: str) -> None:
     raw, target = tmp_path / "odd name \"'.raw", tmp_path / "picture ! x.jpg"
     raw.write_bytes(grey(fourcc, 99, 51, 120))
     await develop(raw, target, fourcc, 99, 51)
@@ -124,7 +124,7 @@ async def test_padded_rows_do_not_slant_the_picture(tmp_path: Path, fourcc: str,
             assert shades.getpixel((10, y)) < 60  # type: ignore[operator]  # as above
 
 
-async def test_colours_are_the_right_ones(tmp_path: Path) -> None:
+async def test_conversion_keeps_colours(tmp_path: Path) -> None:
     for fourcc, pixel in {
         "RGB3": b"\xff\x00\x00",
         "BGR3": b"\x00\x00\xff",
@@ -140,7 +140,7 @@ async def test_colours_are_the_right_ones(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("width", "height"), [(64, 48), (1280, 720)])
-async def test_black_and_white_and_red_are_what_they_were(tmp_path: Path, width: int, height: int) -> None:
+async def test_conversion_keeps_black_white_and_red(tmp_path: Path, width: int, height: int) -> None:
     """Y'CbCr from a camera has the narrow range of BT.601, whatever its size; a JPEG has the full one."""
     raw, target = tmp_path / "a.raw", tmp_path / "a.jpg"
     third = width * height // 6
@@ -161,7 +161,7 @@ async def test_motion_jpeg_keeps_its_bytes(tmp_path: Path) -> None:
     assert path.read_bytes() == a_jpeg()
 
 
-async def test_what_is_called_motion_jpeg_and_is_not_is_refused(tmp_path: Path) -> None:
+async def test_invalid_motion_jpeg_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(b"\x80\x10" * 2000)
     with pytest.raises(RecordingError, match="not a JPEG"):

@@ -14,7 +14,7 @@ from tests.systems.snapshot.web.rig import serving
 from tests.systems.snapshot.web.streams import stream
 
 
-async def test_a_capture_is_told_step_by_step(tmp_path: Path) -> None:
+async def test_stream_follows_a_capture(tmp_path: Path) -> None:
     async with serving(tmp_path, ["left"]) as rig, stream(rig) as told:
         first = await told.next()
         assert first.kind == "state"
@@ -31,7 +31,7 @@ async def test_a_capture_is_told_step_by_step(tmp_path: Path) -> None:
         assert numbers == sorted(numbers)
 
 
-async def test_a_failure_and_a_change_of_settings_are_told(tmp_path: Path) -> None:
+async def test_stream_reports_failure_and_settings(tmp_path: Path) -> None:
     async with serving(tmp_path) as rig, stream(rig) as told:
         await rig.add("broken", "fail")
         await told.until("state")
@@ -46,7 +46,7 @@ async def test_a_failure_and_a_change_of_settings_are_told(tmp_path: Path) -> No
         assert (await told.until("trouble")).data == {"service": "streamer", "error": "it will not start"}
 
 
-async def test_who_comes_back_gets_what_was_missed(tmp_path: Path) -> None:
+async def test_stream_replays_missed_events(tmp_path: Path) -> None:
     async with serving(tmp_path, ["left"]) as rig:
         async with stream(rig) as told:
             await told.next()
@@ -63,12 +63,12 @@ async def test_who_comes_back_gets_what_was_missed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("last", ["", "nonsense", "0000-1", "-", "²-1", "x" * 500])
-async def test_who_comes_with_an_unknown_id_gets_a_fresh_state(last: str, tmp_path: Path) -> None:
+async def test_stream_of_unknown_id_begins_with_state(last: str, tmp_path: Path) -> None:
     async with serving(tmp_path, ["left"]) as rig, stream(rig, last) as told:
         assert (await told.next()).kind == "state"
 
 
-async def test_what_is_no_longer_kept_is_a_fresh_state(
+async def test_stream_of_dropped_event_begins_with_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sse.EventFeed.__init__, "__kwdefaults__", {"heartbeat": 15.0, "queue": 9, "kept": 2})
@@ -81,14 +81,14 @@ async def test_what_is_no_longer_kept_is_a_fresh_state(
             assert (await told.next()).kind == "state"
 
 
-async def test_a_silent_stream_shows_that_it_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_stream_sends_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sse.EventFeed.__init__, "__kwdefaults__", {"heartbeat": 0.05, "queue": 9, "kept": 9})
     async with serving(tmp_path) as rig, stream(rig) as told:
         await told.next()
         assert await told.lines() == [": still here"]
 
 
-async def test_who_does_not_read_is_let_go_and_holds_up_nobody(tmp_path: Path) -> None:
+async def test_stream_of_slow_client_is_closed(tmp_path: Path) -> None:
     async with serving(tmp_path, ["left"]) as rig, stream(rig) as told:
         await told.next()
         loop = asyncio.get_running_loop()
@@ -108,7 +108,7 @@ async def test_who_does_not_read_is_let_go_and_holds_up_nobody(tmp_path: Path) -
         await eventually(lambda: rig.web.metrics.value("event_streams") == 1, 20)
 
 
-async def test_streams_end_with_the_server(tmp_path: Path) -> None:
+async def test_stream_ends_with_the_server(tmp_path: Path) -> None:
     async with serving(tmp_path) as rig:
         reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
         writer.write(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -119,7 +119,7 @@ async def test_streams_end_with_the_server(tmp_path: Path) -> None:
     await writer.wait_closed()
 
 
-async def test_only_so_many_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_stream_count_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sse, "MAX_STREAMS", 1)
     async with serving(tmp_path) as rig, stream(rig) as told:
         await told.next()
@@ -128,7 +128,7 @@ async def test_only_so_many_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             assert json.loads(await answer.text())["code"] == "busy"
 
 
-async def test_a_head_is_answered_without_a_stream(tmp_path: Path) -> None:
+async def test_stream_head_request_has_no_body(tmp_path: Path) -> None:
     async with serving(tmp_path) as rig:
         ask = b"HEAD /api/v1/events HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         head, _, body = (await rig.raw(ask)).partition(b"\r\n\r\n")

@@ -45,13 +45,11 @@ def journal(tmp_path: Path) -> list[str]:
     return names
 
 
-def test_the_command_is_the_protocol_s() -> None:
+def test_services_run_the_documented_command() -> None:
     assert SYSTEMCTL == ("sudo", "systemctl")
 
 
-async def test_a_service_is_stopped_and_restarted_and_the_journal_knows(
-    tmp_path: Path, devices: Devices
-) -> None:
+async def test_services_stop_and_restart_with_journal(tmp_path: Path, devices: Devices) -> None:
     async with made(tmp_path, devices) as services:
         async with services.interrupted("a.service"):
             assert devices.calls == [STOP]
@@ -64,7 +62,7 @@ async def test_a_service_is_stopped_and_restarted_and_the_journal_knows(
     assert devices.calls == [STOP, RESTART]
 
 
-async def test_the_journal_is_written_before_the_stop(tmp_path: Path, devices: Devices) -> None:
+async def test_services_write_journal_before_stop(tmp_path: Path, devices: Devices) -> None:
     gate = tmp_path / "gate"
     devices.service("a.service", gate=str(gate))
     async with made(tmp_path, devices) as services:
@@ -81,7 +79,7 @@ async def test_the_journal_is_written_before_the_stop(tmp_path: Path, devices: D
         await task
 
 
-async def test_without_a_journal_nothing_is_stopped(tmp_path: Path, devices: Devices) -> None:
+async def test_services_stop_nothing_without_journal(tmp_path: Path, devices: Devices) -> None:
     services = Services(tmp_path / "no" / "stopped.json", command=[devices.systemctl])
     async with services:
         with pytest.raises(StorageError):
@@ -91,7 +89,7 @@ async def test_without_a_journal_nothing_is_stopped(tmp_path: Path, devices: Dev
     assert devices.calls == []
 
 
-async def test_overlapping_captures_stop_it_once(tmp_path: Path, devices: Devices) -> None:
+async def test_services_stop_once_for_overlapping_captures(tmp_path: Path, devices: Devices) -> None:
     async with made(tmp_path, devices) as services:
         inside = 0
         go = asyncio.Event()
@@ -110,7 +108,7 @@ async def test_overlapping_captures_stop_it_once(tmp_path: Path, devices: Device
         assert devices.calls == [STOP, RESTART]
 
 
-async def test_with_and_without_its_ending_a_service_is_one(tmp_path: Path, devices: Devices) -> None:
+async def test_services_treat_suffix_as_the_same_unit(tmp_path: Path, devices: Devices) -> None:
     async with made(tmp_path, devices) as services:
         async with services.interrupted("a.service"):
             async with services.interrupted("a"):
@@ -121,9 +119,7 @@ async def test_with_and_without_its_ending_a_service_is_one(tmp_path: Path, devi
         assert sorted(devices.calls) == sorted([STOP, ("stop", "a.timer"), ("restart", "a.timer"), RESTART])
 
 
-async def test_several_are_stopped_together_and_one_that_cannot_be_hinders_no_other(
-    tmp_path: Path, devices: Devices
-) -> None:
+async def test_services_stop_several_despite_one_failure(tmp_path: Path, devices: Devices) -> None:
     devices.service("b.service", stop="fail")
     async with made(tmp_path, devices) as services:
         async with services.all_interrupted(["a.service", "b.service", "-c"]) as refused:
@@ -136,14 +132,14 @@ async def test_several_are_stopped_together_and_one_that_cannot_be_hinders_no_ot
         assert services.stopped == ()
 
 
-async def test_no_name_is_no_service(tmp_path: Path, devices: Devices) -> None:
+async def test_services_accept_no_name(tmp_path: Path, devices: Devices) -> None:
     async with made(tmp_path, devices) as services, services.interrupted(""):
         pass
     assert devices.calls == []
 
 
 @pytest.mark.parametrize("name", ["-h", "a b", "a;b", "*", "a/b", "ä.service", "a\0", "x" * 300])
-async def test_what_is_no_service_s_name_is_never_run(tmp_path: Path, devices: Devices, name: str) -> None:
+async def test_services_refuse_invalid_name(tmp_path: Path, devices: Devices, name: str) -> None:
     async with made(tmp_path, devices) as services:
         with pytest.raises(UsageError):
             async with services.interrupted(name):
@@ -151,9 +147,7 @@ async def test_what_is_no_service_s_name_is_never_run(tmp_path: Path, devices: D
     assert devices.calls == []
 
 
-async def test_one_that_cannot_be_stopped_is_restarted_all_the_same(
-    tmp_path: Path, devices: Devices, events: EventHub
-) -> None:
+async def test_services_restart_after_failed_stop(tmp_path: Path, devices: Devices, events: EventHub) -> None:
     devices.service("a.service", stop="fail")
     async with made(tmp_path, devices, events=events) as services:
         with events.stream(ServiceTrouble) as told:
@@ -166,9 +160,7 @@ async def test_one_that_cannot_be_stopped_is_restarted_all_the_same(
         assert services.stopped == ()
 
 
-async def test_a_command_that_is_not_there_is_named_and_nothing_stays_owed(
-    tmp_path: Path, devices: Devices
-) -> None:
+async def test_services_name_a_missing_command(tmp_path: Path, devices: Devices) -> None:
     async with made(tmp_path, devices, command=["/none/sudo"]) as services:
         with pytest.raises(DeviceError, match="/none/sudo"):
             async with services.interrupted("a.service"):
@@ -176,9 +168,7 @@ async def test_a_command_that_is_not_there_is_named_and_nothing_stays_owed(
         assert services.stopped == ("a.service",), "nobody knows whether it runs"
 
 
-async def test_a_stop_that_hangs_is_given_up_and_the_service_restarted(
-    tmp_path: Path, devices: Devices
-) -> None:
+async def test_services_give_up_a_hanging_stop(tmp_path: Path, devices: Devices) -> None:
     devices.service("a.service", stop="hang")
     async with made(tmp_path, devices, timeout=1.0) as services:
         with pytest.raises(DeviceError, match=r"no end of stop a\.service within 1 s"):
@@ -188,9 +178,7 @@ async def test_a_stop_that_hangs_is_given_up_and_the_service_restarted(
     assert devices.state("a.service") == "up"
 
 
-async def test_a_restart_that_fails_is_tried_until_it_succeeds(
-    tmp_path: Path, devices: Devices, events: EventHub
-) -> None:
+async def test_services_retry_failed_restart(tmp_path: Path, devices: Devices, events: EventHub) -> None:
     devices.service("a.service", restart="fail")
     async with made(tmp_path, devices, events=events) as services:
         with events.stream(ServiceTrouble, ServiceRestored) as told:
@@ -207,7 +195,7 @@ async def test_a_restart_that_fails_is_tried_until_it_succeeds(
         assert journal(tmp_path) == []
 
 
-async def test_leaving_restarts_what_could_not_be_restarted_before(tmp_path: Path, devices: Devices) -> None:
+async def test_services_restart_the_rest_when_closed(tmp_path: Path, devices: Devices) -> None:
     devices.service("a.service", restart="fail")
     async with made(tmp_path, devices, backoff=Backoff(initial=600, maximum=600)) as services:
         async with services.interrupted("a.service"):
@@ -219,9 +207,7 @@ async def test_leaving_restarts_what_could_not_be_restarted_before(tmp_path: Pat
     assert journal(tmp_path) == []
 
 
-async def test_what_could_not_be_restarted_is_mended_at_the_next_start(
-    tmp_path: Path, devices: Devices, events: EventHub
-) -> None:
+async def test_services_restart_at_next_start(tmp_path: Path, devices: Devices, events: EventHub) -> None:
     devices.service("a.service", restart="fail")
     async with made(tmp_path, devices) as services, services.interrupted("a.service"):
         pass
@@ -235,9 +221,7 @@ async def test_what_could_not_be_restarted_is_mended_at_the_next_start(
     assert devices.state("a.service") == "up"
 
 
-async def test_a_capture_right_after_a_crash_stops_the_service_again(
-    tmp_path: Path, devices: Devices
-) -> None:
+async def test_services_stop_again_right_after_a_crash(tmp_path: Path, devices: Devices) -> None:
     """The killed server may have been killed before its stop: the journal alone stops nothing."""
     (tmp_path / "stopped.json").write_text('{"stopped": ["a.service"]}')
     async with made(tmp_path, devices) as services, services.interrupted("a.service"):
@@ -246,16 +230,14 @@ async def test_a_capture_right_after_a_crash_stops_the_service_again(
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"stopped": 7}', '{"stopped": ["--all"]}', "\udcff"])
-async def test_a_journal_that_says_nothing_is_no_reason_not_to_serve(
-    tmp_path: Path, devices: Devices, content: str
-) -> None:
+async def test_services_ignore_invalid_journal(tmp_path: Path, devices: Devices, content: str) -> None:
     (tmp_path / "stopped.json").write_bytes(content.encode(errors="surrogateescape"))
     async with made(tmp_path, devices) as services, services.interrupted("a.service"):
         pass
     assert devices.calls == [STOP, RESTART]
 
 
-async def test_cancelled_at_any_point_it_runs_afterwards(tmp_path: Path, devices: Devices) -> None:
+async def test_services_run_after_any_cancellation(tmp_path: Path, devices: Devices) -> None:
     async with made(tmp_path, devices) as services:
 
         async def once() -> None:
@@ -294,7 +276,7 @@ asyncio.run(main())
 """
 
 
-async def test_a_server_killed_in_between_is_mended_by_the_next(
+async def test_services_recover_from_a_killed_server(
     tmp_path: Path, devices: Devices, events: EventHub
 ) -> None:
     process = await asyncio.create_subprocess_exec(
@@ -323,7 +305,7 @@ async def test_a_server_killed_in_between_is_mended_by_the_next(
     assert journal(tmp_path) == []
 
 
-def test_it_needs_a_command_and_time(tmp_path: Path) -> None:
+def test_services_check_their_arguments(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         Services(tmp_path / "x", command=[])
     with pytest.raises(UsageError):

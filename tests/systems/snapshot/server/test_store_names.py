@@ -20,7 +20,7 @@ from asynccam.systems.snapshot.server.store import (
 SHOWN = st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp")), min_size=1, max_size=100)
 
 
-def test_a_plain_name_is_the_field_s() -> None:
+def test_file_name_matches_existing_servers() -> None:
     moment = datetime(2026, 3, 4, 5, 6, 7, 89).astimezone()
     assert (
         file_name("snapshot", "main_cam", moment.timestamp()) == "snapshot_main_cam_20260304_050607000089.jpg"
@@ -40,13 +40,13 @@ def test_a_plain_name_is_the_field_s() -> None:
         ('<"|?*:\\>', "~3c~22~7c~3f~2a~3a~5c~3e"),
     ],
 )
-def test_what_a_file_may_not_be_called_is_written_otherwise(camera: str, written: str) -> None:
+def test_encode_camera_escapes_unsafe_characters(camera: str, written: str) -> None:
     assert encode_camera(camera) == written
     assert camera_of(written, ()) == camera
 
 
 @given(SHOWN, st.sampled_from(PREFIXES))
-def test_every_camera_has_a_safe_name_that_tells_it(camera: str, prefix: str) -> None:
+def test_file_name_is_safe_and_reversible(camera: str, prefix: str) -> None:
     name = file_name(prefix, camera, 1_790_000_000.5)
     assert is_safe(name)
     assert not re.search(r'[/\\<>:"|?*\x00-\x1f]', name)
@@ -58,11 +58,11 @@ def test_every_camera_has_a_safe_name_that_tells_it(camera: str, prefix: str) ->
 
 
 @given(SHOWN, SHOWN)
-def test_two_cameras_never_share_a_name(one: str, other: str) -> None:
+def test_file_names_of_two_cameras_differ(one: str, other: str) -> None:
     assert (encode_camera(one) == encode_camera(other)) == (one == other)
 
 
-def test_a_name_cut_short_is_told_among_the_cameras_there_are() -> None:
+def test_camera_of_finds_shortened_name() -> None:
     camera = "☂" * 100
     written = encode_camera(camera)
     assert camera_of(written, ["other", camera]) == camera
@@ -82,7 +82,7 @@ def test_a_name_cut_short_is_told_among_the_cameras_there_are() -> None:
         ("snapshot_x_20260304_050607000089.png", None, None),
     ],
 )
-def test_names_tell_prefix_and_camera(name: str, prefix: str | None, camera: str | None) -> None:
+def test_parse_name_returns_prefix_and_camera(name: str, prefix: str | None, camera: str | None) -> None:
     parsed = parse_name(name)
     assert (prefix, camera) == (None, None) if parsed is None else parsed == (prefix, camera)
 
@@ -106,10 +106,10 @@ def test_names_tell_prefix_and_camera(name: str, prefix: str | None, camera: str
         "x" * 252 + ".jpg",
     ],
 )
-def test_what_is_no_picture_s_name(name: str) -> None:
+def test_is_safe_refuses_other_names(name: str) -> None:
     assert not is_safe(name)
 
 
-def test_a_prefix_is_one_of_a_few() -> None:
+def test_file_name_refuses_unknown_prefix() -> None:
     with pytest.raises(UsageError):
         file_name("../x", "front", 0)

@@ -61,7 +61,7 @@ async def answers(rig: Rig, change: dict[str, str]) -> list[int]:
 
 
 @pytest.mark.parametrize("change", REFUSED)
-async def test_what_is_not_allowed_is_refused_every_way(change: dict[str, str], tmp_path: Path) -> None:
+async def test_allowed_refuses_other_devices_everywhere(change: dict[str, str], tmp_path: Path) -> None:
     write_config(tmp_path)
     async with serving(tmp_path, allowed=Allowed()) as rig:
         await rig.service.config.add_camera({"name": "other", "device_path": "/dev/video1"})
@@ -75,16 +75,14 @@ async def test_what_is_not_allowed_is_refused_every_way(change: dict[str, str], 
 
 
 @pytest.mark.parametrize("change", ACCEPTED)
-async def test_what_the_configuration_names_and_v4l2_devices_are_allowed(
-    change: dict[str, str], tmp_path: Path
-) -> None:
+async def test_allowed_accepts_configured_and_v4l2_devices(change: dict[str, str], tmp_path: Path) -> None:
     write_config(tmp_path)
     async with serving(tmp_path, allowed=Allowed()) as rig:
         await rig.service.config.add_camera({"name": "other", "device_path": "/dev/video1"})
         assert await answers(rig, change) == [201, 200, 302, 200]
 
 
-async def test_what_was_named_once_can_be_named_again(tmp_path: Path) -> None:
+async def test_allowed_remembers_configured_devices(tmp_path: Path) -> None:
     write_config(tmp_path)
     async with serving(tmp_path, allowed=Allowed()) as rig:
         await rig.json("/api/v1/cameras/left", "DELETE", status=204)
@@ -92,7 +90,7 @@ async def test_what_was_named_once_can_be_named_again(tmp_path: Path) -> None:
         await rig.json("/api/v1/cameras", "POST", status=201, json=again)
 
 
-def test_more_can_be_allowed() -> None:
+def test_allowed_accepts_options() -> None:
     allowed = Allowed(["/srv/cams/", "/dev/media*", "/opt/one"], ["streamer"])
     for path, service, count in [
         ("/srv/cams/a/b", "streamer.service", 0),

@@ -39,9 +39,7 @@ def ink(path: Path) -> int:
 
 @HOLD
 @pytest.mark.parametrize(("width", "height"), [(640, 360), (641, 361), (64, 48), (1920, 1080)])
-async def test_a_test_picture_has_the_size_that_is_asked_for(
-    tmp_path: Path, width: int, height: int, hold: bool
-) -> None:
+async def test_test_picture_has_requested_size(tmp_path: Path, width: int, height: int, hold: bool) -> None:
     target = tmp_path / "a.jpg"
     before = time.time()
     taken_at = await shoot(TestBackend(), camera(width=width, height=height), target, hold=hold)
@@ -50,7 +48,7 @@ async def test_a_test_picture_has_the_size_that_is_asked_for(
         assert (picture.format, picture.size) == ("JPEG", (width, height))
 
 
-async def test_it_shows_the_camera_and_the_moment(tmp_path: Path) -> None:
+async def test_test_picture_shows_camera_and_time(tmp_path: Path) -> None:
     first, second = tmp_path / "a.jpg", tmp_path / "b.jpg"
     backend = TestBackend(pattern="black")
     await shoot(backend, camera(name="i"), first)
@@ -60,14 +58,14 @@ async def test_it_shows_the_camera_and_the_moment(tmp_path: Path) -> None:
         assert one.tobytes() != other.tobytes()
 
 
-async def test_the_longest_name_on_the_largest_picture_fits_the_pipe(tmp_path: Path) -> None:
+async def test_longest_label_fits_the_pipe(tmp_path: Path) -> None:
     target = tmp_path / "a.jpg"
     await shoot(TestBackend(), camera(name="☂" * 100, width=4096, height=64), target, hold=True)
     with Image.open(target) as picture:
         assert picture.size == (4096, 64)
 
 
-async def test_a_device_names_its_pattern(tmp_path: Path) -> None:
+async def test_device_path_selects_the_pattern(tmp_path: Path) -> None:
     black, white = tmp_path / "a.jpg", tmp_path / "b.jpg"
     backend = CameraBackend(GStreamerBackend())
     await shoot(backend, camera("test:black"), black)
@@ -81,14 +79,14 @@ async def test_a_device_names_its_pattern(tmp_path: Path) -> None:
 
 @HOLD
 @pytest.mark.parametrize("pixel_format", ["MJPG", "YUYV"])
-async def test_a_device_that_is_not_there_is_named(tmp_path: Path, pixel_format: str, hold: bool) -> None:
+async def test_missing_device_is_named(tmp_path: Path, pixel_format: str, hold: bool) -> None:
     target = tmp_path / "a.jpg"
     one = camera("/none/video9", pixel_format=pixel_format)
     with pytest.raises(RecordingError, match="/none/video9"):
         await shoot(CameraBackend(GStreamerBackend()), one, target, hold=hold)
 
 
-async def test_one_that_was_never_fired_takes_no_longer_than_it_may(tmp_path: Path) -> None:
+async def test_exposure_never_fired_times_out(tmp_path: Path) -> None:
     async with TestBackend(timeout=0.2).prepare(camera(), tmp_path / "a.jpg", hold=True) as exposure:
         with pytest.raises(TimeoutError):
             await exposure.taken()
@@ -104,7 +102,7 @@ def test_simulated_cameras_are_a_configuration() -> None:
         simulated_cameras(-1)
 
 
-def test_a_capture_takes_time() -> None:
+def test_backend_checks_its_timeout() -> None:
     with pytest.raises(UsageError):
         TestBackend(timeout=0)
     with pytest.raises(UsageError):

@@ -48,7 +48,7 @@ async def status(rig: Rig, method: str, path: str, *headers: str, body: str = ""
         ("", False),
     ],
 )
-async def test_a_stranger_s_name_is_not_answered(host: str, allowed: bool, tmp_path: Path) -> None:
+async def test_policy_refuses_unknown_host(host: str, allowed: bool, tmp_path: Path) -> None:
     async with serving(tmp_path, hosts=["cameras.example.org"]) as rig:
         for path in ("/api/cameras", "/", "/healthz", "/api/v1/cameras"):
             found = await status(rig, "GET", path, f"Host: {host}")
@@ -57,7 +57,7 @@ async def test_a_stranger_s_name_is_not_answered(host: str, allowed: bool, tmp_p
 
 
 @pytest.mark.parametrize(("version", "found"), [("1.0", 200), ("1.1", 400)])
-async def test_programs_of_before_may_leave_the_host_out(version: str, found: int, tmp_path: Path) -> None:
+async def test_policy_accepts_http_1_0_without_host(version: str, found: int, tmp_path: Path) -> None:
     async with serving(tmp_path, ["left"]) as rig:
         for path in ("/healthz", "/api/cameras", "/api/snapshot/left"):
             answer = await rig.raw(f"GET {path} HTTP/{version}\r\n{CLOSE}\r\n".encode())
@@ -93,7 +93,7 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize("header", FOREIGN)
-async def test_another_site_s_page_changes_nothing(header: str, tmp_path: Path) -> None:
+async def test_policy_refuses_changes_by_other_sites(header: str, tmp_path: Path) -> None:
     async with serving(tmp_path, ["left"]) as rig:
         for method, path in ACTING:
             assert await status(rig, method, path, "Host: 127.0.0.1:88", header) == 403, path
@@ -114,7 +114,7 @@ async def test_another_site_s_page_changes_nothing(header: str, tmp_path: Path) 
         ("Origin: https://cameras.example.org",),
     ],
 )
-async def test_scripts_and_the_page_itself_may(headers: tuple[str, ...], tmp_path: Path) -> None:
+async def test_policy_accepts_scripts_and_the_page(headers: tuple[str, ...], tmp_path: Path) -> None:
     async with serving(tmp_path, ["left"], hosts=["cameras.example.org"]) as rig:
         assert await status(rig, "POST", "/api/snapshot/left", "Host: 127.0.0.1:88", *headers) == 200
 
@@ -124,9 +124,7 @@ CHROMIUM = "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrom
 
 @pytest.mark.parametrize("sign", [CHROMIUM, "User-Agent: Opera/9.80", "Upgrade-Insecure-Requests: 1"])
 @pytest.mark.parametrize("path", ["/api/snapshot/left", "/api/snapshot/all", "/api/snapshot%2fall"])
-async def test_a_browser_that_hides_the_page_has_no_picture_taken(
-    sign: str, path: str, tmp_path: Path
-) -> None:
+async def test_policy_refuses_captures_of_hidden_pages(sign: str, path: str, tmp_path: Path) -> None:
     """Plain HTTP to a local network and ``referrerpolicy="no-referrer"``: an image of another site's page."""
     host = "Host: 192.168.1.20:88"
     async with serving(tmp_path, ["left"]) as rig:
@@ -145,13 +143,13 @@ async def test_a_browser_that_hides_the_page_has_no_picture_taken(
 @pytest.mark.parametrize(
     "agent", ["python-requests/2.32.3", "curl/8.5.0", "aiohttp/3.9", "okhttp/4.12.0", ""]
 )
-async def test_original_clients_capture_by_get_as_ever(agent: str, tmp_path: Path) -> None:
+async def test_policy_accepts_captures_by_get_of_programs(agent: str, tmp_path: Path) -> None:
     async with serving(tmp_path, ["left"]) as rig:
         header = f"User-Agent: {agent}" if agent else "Accept: */*"
         assert await status(rig, "GET", "/api/snapshot/left", "Host: 192.168.1.20:88", header) == 200
 
 
-async def test_a_browser_that_is_signed_in_has_shown_that_it_is_the_page(tmp_path: Path) -> None:
+async def test_policy_accepts_signed_in_browser(tmp_path: Path) -> None:
     async with serving(tmp_path, ["left"], token=TOKEN) as rig:
         host, path = "Host: 192.168.1.20:88", "/api/snapshot/left"
         cookie = f"Cookie: {COOKIE}={AccessPolicy(token=TOKEN).cookie()}"  # SameSite=Strict
@@ -164,7 +162,7 @@ async def test_a_browser_that_is_signed_in_has_shown_that_it_is_the_page(tmp_pat
 # -- the token -----------------------------------------------------------------------------------
 
 
-async def test_without_the_token_there_is_nothing_to_see(tmp_path: Path) -> None:
+async def test_policy_requires_the_token(tmp_path: Path) -> None:
     async with serving(tmp_path, ["left"], token=TOKEN) as rig:
         name = (await rig.service.capture("left")).filename
         host = "Host: 127.0.0.1"
@@ -190,13 +188,13 @@ async def test_without_the_token_there_is_nothing_to_see(tmp_path: Path) -> None
         assert len(rig.service.store) == 1
 
 
-async def test_the_token_lets_in(tmp_path: Path) -> None:
+async def test_policy_accepts_the_token(tmp_path: Path) -> None:
     async with serving(tmp_path, ["left"], token=TOKEN) as rig:
         headers = {"Authorization": f"bearer {TOKEN}"}
         assert (await rig.json("/api/snapshot/left", headers=headers))["success"]
 
 
-async def test_the_page_signs_in_with_a_cookie_that_scripts_cannot_see(tmp_path: Path) -> None:
+async def test_login_sets_a_cookie_hidden_from_scripts(tmp_path: Path) -> None:
     async with serving(tmp_path, token=TOKEN) as rig:
         wrong = {"token": "wrong", "next": "settings"}
         async with rig.http.post("/login", data=wrong, allow_redirects=False) as answer:
@@ -220,7 +218,7 @@ async def test_the_page_signs_in_with_a_cookie_that_scripts_cannot_see(tmp_path:
 
 
 @pytest.mark.parametrize("change", ["later", "cut", "other", "empty", "odd"])
-async def test_a_cookie_that_was_tampered_with(change: str, tmp_path: Path) -> None:
+async def test_policy_refuses_forged_cookie(change: str, tmp_path: Path) -> None:
     until, _, signature = AccessPolicy(token=TOKEN).cookie().partition(".")
     value = {
         "later": f"{int(until) + 1}.{signature}",
@@ -234,20 +232,20 @@ async def test_a_cookie_that_was_tampered_with(change: str, tmp_path: Path) -> N
         assert (await rig.raw(head.encode())).startswith(b"HTTP/1.1 401 ")
 
 
-async def test_a_cookie_is_good_for_its_time_only(tmp_path: Path) -> None:
+async def test_policy_refuses_expired_cookie(tmp_path: Path) -> None:
     long_ago = AccessPolicy(token=TOKEN, clock=lambda: 1_000_000_000.0).cookie()
     assert long_ago.startswith(str(1_000_000_000 + COOKIE_SECONDS))
     async with serving(tmp_path, token=TOKEN) as rig:
         await rig.json("/api/cameras", headers={"Cookie": f"{COOKIE}={long_ago}"}, status=401)
 
 
-def test_a_token_that_could_be_guessed_is_refused() -> None:
+def test_policy_refuses_short_token() -> None:
     with pytest.raises(UsageError, match="16 characters"):
         AccessPolicy(token="short")
 
 
 @given(st.text())
-def test_any_text_is_compared_and_only_the_token_passes(text: str) -> None:
+def test_policy_compares_any_text(text: str) -> None:
     assert AccessPolicy(token=TOKEN).accepts(text) == (text == TOKEN)
     assert not AccessPolicy().accepts(text)
 
@@ -263,7 +261,7 @@ def test_any_text_is_compared_and_only_the_token_passes(text: str) -> None:
         ("x", False),
     ],
 )
-def test_what_is_loopback(host: str, loopback: bool) -> None:
+def test_is_loopback(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
 
 
@@ -280,7 +278,7 @@ TRAVERSALS += ["....//config.json", "%00.jpg", ".hidden.jpg", "a%0d%0aSet-Cookie
 
 
 @pytest.mark.parametrize("name", TRAVERSALS)
-async def test_no_name_is_a_path_or_ends_a_header(name: str, tmp_path: Path) -> None:
+async def test_file_name_is_never_a_path_or_header(name: str, tmp_path: Path) -> None:
     async with serving(tmp_path, ["left"]) as rig:
         (tmp_path / "snapshots" / ".hidden.jpg").write_bytes(b"secret")
         for route in ("/snapshots/", "/download/", "/static/", "/api/v1/snapshots/"):
@@ -296,7 +294,7 @@ async def test_no_name_is_a_path_or_ends_a_header(name: str, tmp_path: Path) -> 
         assert (tmp_path / "snapshots" / ".hidden.jpg").exists()
 
 
-async def test_a_name_with_line_ends_never_gets_into_a_header(tmp_path: Path) -> None:
+async def test_file_name_with_line_breaks_is_refused(tmp_path: Path) -> None:
     async with serving(tmp_path) as rig:
         fields = rig.camera("x") | {"name": "a\r\nSet-Cookie: x=y"}
         answer = await rig.json("/api/v1/cameras", "POST", json=fields, status=422)
@@ -304,7 +302,7 @@ async def test_a_name_with_line_ends_never_gets_into_a_header(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("path", ["/api/v1/cameras", "/settings/add", "/api/snapshot/left", "/login"])
-async def test_bodies_are_small(path: str, tmp_path: Path) -> None:
+async def test_body_is_limited(path: str, tmp_path: Path) -> None:
     async with serving(tmp_path, ["left"]) as rig:
         head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         announced = await rig.raw(f"{head}Content-Length: 99999999\r\n\r\n".encode())
@@ -316,7 +314,7 @@ async def test_bodies_are_small(path: str, tmp_path: Path) -> None:
     ("path", "kind"),
     [("/api/v1/cameras", "application/json"), ("/login", "application/x-www-form-urlencoded")],
 )
-async def test_a_body_that_never_ends_is_cut_off(path: str, kind: str, tmp_path: Path) -> None:
+async def test_endless_body_is_cut_off(path: str, kind: str, tmp_path: Path) -> None:
     chunk = b"2000\r\n" + b"x" * 0x2000 + b"\r\n"
     async with serving(tmp_path) as rig:
         head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n{CLOSE}"
@@ -326,7 +324,7 @@ async def test_a_body_that_never_ends_is_cut_off(path: str, kind: str, tmp_path:
         assert answer.startswith(b"HTTP/1.1 413 ")
 
 
-async def test_nothing_is_uploaded(tmp_path: Path) -> None:
+async def test_uploads_are_refused(tmp_path: Path) -> None:
     async with serving(tmp_path, ["left"]) as rig:
         for path in ("/settings/add", "/api/v1/cameras", "/api/snapshot/left"):
             with_file = aiohttp.FormData()
@@ -349,7 +347,7 @@ PATHS = [
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_every_answer_tells_browsers_to_be_strict(path: str, tmp_path: Path) -> None:
+async def test_every_response_has_strict_headers(path: str, tmp_path: Path) -> None:
     async with serving(tmp_path) as rig, rig.http.get(path) as answer:
         policy = dict(
             one.strip().split(" ", 1) for one in answer.headers["Content-Security-Policy"].split(";")

@@ -28,7 +28,7 @@ async def field() -> AsyncIterator[FieldServer]:
         yield server
 
 
-async def test_by_the_camera_itself(field: FieldServer) -> None:
+async def test_address_by_the_camera(field: FieldServer) -> None:
     async with SnapshotClient(base_url=field.url) as client:
         assert client.address == f"snapshot://127.0.0.1:{field.port}/cams/s%C3%BCd/"
         told = [one.info for one in await SnapshotCamera.all_of(client)]
@@ -39,7 +39,7 @@ async def test_by_the_camera_itself(field: FieldServer) -> None:
         await one.aclose()
 
 
-async def test_by_a_session(field: FieldServer, tmp_path: Path) -> None:
+async def test_address_by_a_session(field: FieldServer, tmp_path: Path) -> None:
     async with Session() as session:
         service = SnapshotClient(base_url=field.url).address
         behind = await session.list_cameras(service)
@@ -52,7 +52,7 @@ async def test_by_a_session(field: FieldServer, tmp_path: Path) -> None:
         assert take.ok
 
 
-async def test_by_a_session_that_looks_at_the_whole_server(field: FieldServer) -> None:
+async def test_address_of_a_server_by_a_session(field: FieldServer) -> None:
     field.cameras = [camera("left")]
     service = SnapshotClient(base_url=field.url).address
     async with Session.open(service, mdns=False) as session:
@@ -63,7 +63,7 @@ async def test_by_a_session_that_looks_at_the_whole_server(field: FieldServer) -
         assert session.camera("door").info.name == "left"
 
 
-async def test_by_the_command_line(field: FieldServer, tmp_path: Path) -> None:
+async def test_address_by_the_command_line(field: FieldServer, tmp_path: Path) -> None:
     service = SnapshotClient(base_url=field.url).address
     listed = await asynccam("cameras", service, "--json")
     assert listed.code == 0
@@ -76,13 +76,13 @@ async def test_by_the_command_line(field: FieldServer, tmp_path: Path) -> None:
         assert file.read_bytes() == jpeg()
 
 
-async def test_a_path_without_its_slash_is_explained(field: FieldServer) -> None:
+async def test_path_without_slash_is_explained(field: FieldServer) -> None:
     for wrong in (f"snapshot://127.0.0.1:{field.port}/cams/süd", f"snapshot://127.0.0.1:{field.port}/left/"):
         with pytest.raises(errors.NotFoundError, match="follows the last slash is the camera"):
             await SnapshotCamera.connect(wrong)
 
 
-async def test_a_camera_without_a_name_of_its_own_is_none(field: FieldServer) -> None:
+async def test_unnamed_camera_has_no_address(field: FieldServer) -> None:
     field.cameras = [{"device_path": "/dev/video0"}, camera("left"), camera("left", "/dev/video2")]
     async with SnapshotClient(base_url=field.url) as client:
         (left,) = await SnapshotCamera.all_of(client)
@@ -90,7 +90,7 @@ async def test_a_camera_without_a_name_of_its_own_is_none(field: FieldServer) ->
         assert (await SnapshotCamera.at(client.address, client)).info.name == "left"
 
 
-def test_the_table_of_the_guide_is_true() -> None:
+def test_documented_table_is_true() -> None:
     page = (Path(__file__).parents[3] / "docs" / "snapshot.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(snapshots?://.*)` \| (.*) \| `(https?://.*)` \|$", page, re.MULTILINE)
     assert len(rows) == 5
@@ -110,7 +110,7 @@ def test_the_table_of_the_guide_is_true() -> None:
     st.text(min_size=1),
     st.booleans(),
 )
-def test_whatever_the_base_url_and_the_name(
+def test_any_base_url_and_name_is_reversible(
     scheme: str, host: str, port: int | None, segments: list[str], name: str, encoded: bool
 ) -> None:
     path = "".join(f"/{quote(one, safe='')}" for one in segments)

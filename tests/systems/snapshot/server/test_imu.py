@@ -46,11 +46,11 @@ async def send_until(one: Broker, feed: ImuFeed, payload: dict[str, object], top
             await asyncio.sleep(0.01)
 
 
-def test_the_defaults_are_the_field_s() -> None:
+def test_imu_settings_have_defaults_of_existing_servers() -> None:
     assert (ImuSettings().broker, ImuSettings().port, ImuSettings().topic) == ("127.0.0.1", 1883, "status/")
 
 
-async def test_the_newest_reading_is_given_out(mqtt: Broker) -> None:
+async def test_imu_returns_newest_reading(mqtt: Broker) -> None:
     async with ImuFeed(settings(mqtt.port), backoff=QUICK) as feed:
         await eventually(lambda: feed.connected, 20)
         assert feed.reading() is None
@@ -64,7 +64,7 @@ async def test_the_newest_reading_is_given_out(mqtt: Broker) -> None:
     assert not feed.connected
 
 
-async def test_a_reading_too_old_is_not_used(mqtt: Broker) -> None:
+async def test_imu_ignores_old_reading(mqtt: Broker) -> None:
     async with ImuFeed(settings(mqtt.port, max_age=0.05), backoff=QUICK) as feed:
         await eventually(lambda: feed.connected, 20)
         await send_until(mqtt, feed, LEVEL)
@@ -72,7 +72,7 @@ async def test_a_reading_too_old_is_not_used(mqtt: Broker) -> None:
         assert feed.newest is not None
 
 
-async def test_garbage_is_counted_and_leaves_the_last_reading(mqtt: Broker) -> None:
+async def test_imu_counts_garbage_and_keeps_last_reading(mqtt: Broker) -> None:
     async with ImuFeed(settings(mqtt.port), backoff=QUICK) as feed:
         await eventually(lambda: feed.connected, 20)
         await send_until(mqtt, feed, LEVEL)
@@ -83,7 +83,7 @@ async def test_garbage_is_counted_and_leaves_the_last_reading(mqtt: Broker) -> N
         assert feed.newest.roll == 1.0
 
 
-async def test_what_the_broker_has_kept_from_another_day_is_not_used(mqtt: Broker) -> None:
+async def test_imu_ignores_retained_message(mqtt: Broker) -> None:
     await mqtt.publish("status/", {**LEVEL, "roll": 99}, retain=True)
     async with ImuFeed(settings(mqtt.port), backoff=QUICK) as feed:
         await eventually(lambda: feed.connected, 20)
@@ -91,7 +91,7 @@ async def test_what_the_broker_has_kept_from_another_day_is_not_used(mqtt: Broke
         assert feed.garbage == 0
 
 
-async def test_it_comes_back_after_the_broker(mqtt: Broker) -> None:
+async def test_imu_reconnects_to_broker(mqtt: Broker) -> None:
     hub = EventHub()
     with hub.stream(ImuChanged) as told:
         async with ImuFeed(settings(mqtt.port), events=hub, backoff=QUICK) as feed, asyncio.timeout(40):
@@ -107,7 +107,7 @@ async def test_it_comes_back_after_the_broker(mqtt: Broker) -> None:
     await hub.aclose()
 
 
-async def test_it_starts_before_the_broker(tmp_path: Path) -> None:
+async def test_imu_waits_for_broker(tmp_path: Path) -> None:
     one = Broker(tmp_path)
     one.port = free_port()
     async with ImuFeed(settings(one.port), backoff=QUICK) as feed:
@@ -123,7 +123,7 @@ async def test_it_starts_before_the_broker(tmp_path: Path) -> None:
             await one.stop()
 
 
-async def test_name_and_password_come_from_a_file(tmp_path: Path) -> None:
+async def test_imu_reads_credentials_from_file(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("pa55\n")
     async with broker(tmp_path, {"imu": "pa55"}) as one:
         wrong = settings(one.port, username="imu")
@@ -138,7 +138,7 @@ async def test_name_and_password_come_from_a_file(tmp_path: Path) -> None:
             await send_until(one, feed, LEVEL)
 
 
-async def test_other_limits_need_no_new_connection(mqtt: Broker) -> None:
+async def test_imu_keeps_connection_for_new_age_limit(mqtt: Broker) -> None:
     hub = EventHub()
     async with ImuFeed(settings(mqtt.port), events=hub, backoff=QUICK) as feed:
         await eventually(lambda: feed.connected, 20)
@@ -150,7 +150,7 @@ async def test_other_limits_need_no_new_connection(mqtt: Broker) -> None:
     await hub.aclose()
 
 
-async def test_switched_off_nobody_is_asked(mqtt: Broker) -> None:
+async def test_imu_disabled_does_not_connect(mqtt: Broker) -> None:
     async with ImuFeed(settings(mqtt.port, enabled=False)) as feed:
         await asyncio.sleep(0)
         assert not feed.connected
@@ -161,13 +161,13 @@ async def test_switched_off_nobody_is_asked(mqtt: Broker) -> None:
         assert feed.error == ""
 
 
-async def test_left_while_it_connects_nothing_stays_behind() -> None:
+async def test_imu_closed_while_connecting_leaves_nothing() -> None:
     async with ImuFeed(settings(free_port()), backoff=QUICK):
         pass
 
 
 @pytest.mark.parametrize("patient", [False, True])
-async def test_a_broker_that_never_answers_is_let_go_of(patient: bool) -> None:
+async def test_imu_times_out_on_silent_broker(patient: bool) -> None:
     """One that is left while it is waited for, and one whose answer is waited for in vain."""
     came, gone = asyncio.Event(), asyncio.Event()
 
@@ -190,14 +190,14 @@ async def test_a_broker_that_never_answers_is_let_go_of(patient: bool) -> None:
 
 
 @pytest.mark.parametrize("topic", ["#/x", "a+b"])
-async def test_a_topic_that_is_none_is_an_error_in_words(mqtt: Broker, topic: str) -> None:
+async def test_imu_reports_invalid_topic(mqtt: Broker, topic: str) -> None:
     async with ImuFeed(settings(mqtt.port, topic=topic), backoff=QUICK) as feed:
         await eventually(lambda: feed.error, 20)
         assert not feed.connected
 
 
 @given(st.binary() | st.text())
-def test_any_bytes_are_a_reading_or_none(payload: bytes | str) -> None:
+def test_parse_reading_accepts_any_bytes(payload: bytes | str) -> None:
     assert parse_reading(payload, 0.0) is None or isinstance(parse_reading(payload, 0.0), Reading)
 
 
@@ -215,5 +215,5 @@ def test_any_bytes_are_a_reading_or_none(payload: bytes | str) -> None:
         7,
     ],
 )
-def test_what_is_no_reading(payload: object) -> None:
+def test_parse_reading_refuses_other_payloads(payload: object) -> None:
     assert parse_reading(payload, 0.0) is None

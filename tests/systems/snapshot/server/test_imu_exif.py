@@ -17,7 +17,7 @@ from tests.support.v4l2 import a_jpeg
 READING = Reading(1.5, -2.25, 359.0, 1_790_000_000.5)
 
 
-def test_a_reading_is_written_as_the_field_writes_it(tmp_path: Path) -> None:
+def test_write_reading_matches_existing_servers(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(a_jpeg())
     assert write_reading(path, READING)
@@ -37,7 +37,7 @@ def test_a_reading_is_written_as_the_field_writes_it(tmp_path: Path) -> None:
     assert [one.name for one in tmp_path.iterdir()] == ["a.jpg"]
 
 
-def test_what_the_camera_itself_wrote_stays(tmp_path: Path) -> None:
+def test_write_reading_keeps_other_exif(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     data = io.BytesIO()
     own = piexif.dump({"0th": {piexif.ImageIFD.Make: b"Lens & Co"}})
@@ -50,7 +50,7 @@ def test_what_the_camera_itself_wrote_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xd8", b"\xff\xd8\xff\xe1\xff\xff", b"YUYV" * 500, bytes(10)])
-def test_a_picture_that_takes_none_is_left_as_it_is(tmp_path: Path, data: bytes) -> None:
+def test_write_reading_leaves_unsuitable_picture(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(data)
     assert not write_reading(path, READING)
@@ -58,7 +58,7 @@ def test_a_picture_that_takes_none_is_left_as_it_is(tmp_path: Path, data: bytes)
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_cut_anywhere_a_picture_is_tagged_or_left(tmp_path: Path) -> None:
+def test_write_reading_of_truncated_picture(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     whole = io.BytesIO()
     piexif.insert(piexif.dump({"0th": {piexif.ImageIFD.Make: b"x"}}), a_jpeg(16, 16), whole)
@@ -68,10 +68,10 @@ def test_cut_anywhere_a_picture_is_tagged_or_left(tmp_path: Path) -> None:
         assert write_reading(path, READING) or path.read_bytes() == data
 
 
-def test_a_file_that_is_not_there_is_a_storage_error(tmp_path: Path) -> None:
+def test_write_reading_of_missing_file_is_a_storage_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError):
         write_reading(tmp_path / "none.jpg", READING)
 
 
-def test_offsets_are_added() -> None:
+def test_reading_adds_offsets() -> None:
     assert READING.turned(1, None, -9) == Reading(2.5, -2.25, 350.0, READING.at)

@@ -37,7 +37,7 @@ async def shoot(backend: V4l2CtlBackend, one: CameraConfig, target: Path, *, hol
 
 
 @HOLD
-async def test_it_is_called_as_the_protocol_says(tmp_path: Path, devices: Devices, hold: bool) -> None:
+async def test_v4l2_runs_the_documented_command(tmp_path: Path, devices: Devices, hold: bool) -> None:
     device, target = devices.device("video0"), tmp_path / "picture.jpg"
     backend = V4l2CtlBackend(command=[devices.v4l2_ctl])
     taken_at = await shoot(backend, camera(device), target, hold=hold)
@@ -54,7 +54,7 @@ async def test_it_is_called_as_the_protocol_says(tmp_path: Path, devices: Device
     assert taken_at == target.stat().st_mtime_ns / 1e9
 
 
-async def test_it_is_found_by_the_path(
+async def test_v4l2_finds_the_program_by_path(
     tmp_path: Path, devices: Devices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", f"{Path(devices.v4l2_ctl).parent}:{os.environ['PATH']}")
@@ -63,7 +63,7 @@ async def test_it_is_found_by_the_path(
 
 
 @HOLD
-async def test_raw_frames_become_jpegs(tmp_path: Path, devices: Devices, hold: bool) -> None:
+async def test_v4l2_converts_raw_frames(tmp_path: Path, devices: Devices, hold: bool) -> None:
     device = devices.device("video0", frame=b"\x80\x80" * 64 * 48)
     target = tmp_path / "picture.jpg"
     backend = V4l2CtlBackend(command=[devices.v4l2_ctl])
@@ -81,7 +81,7 @@ async def test_raw_frames_become_jpegs(tmp_path: Path, devices: Devices, hold: b
         ("nothing", "returned 0 bytes.*pixelformat 'MJPG' is invalid"),
     ],
 )
-async def test_what_fails_fails_in_words_and_leaves_no_file(
+async def test_v4l2_failure_leaves_no_file(
     tmp_path: Path, devices: Devices, do: str, words: str, hold: bool
 ) -> None:
     target = tmp_path / "picture.jpg"
@@ -92,23 +92,21 @@ async def test_what_fails_fails_in_words_and_leaves_no_file(
 
 
 @HOLD
-async def test_a_frame_that_did_not_fit_on_the_disk_is_no_picture(
-    tmp_path: Path, devices: Devices, hold: bool
-) -> None:
+async def test_v4l2_reports_short_write(tmp_path: Path, devices: Devices, hold: bool) -> None:
     backend = V4l2CtlBackend(command=[devices.v4l2_ctl])
     with pytest.raises(StorageError, match=r"only 4096 of the picture's \d+ bytes"):
         await shoot(backend, camera(devices.device("video0", "full")), tmp_path / "picture.jpg", hold=hold)
 
 
 @HOLD
-async def test_a_device_that_is_not_there_is_named(tmp_path: Path, devices: Devices, hold: bool) -> None:
+async def test_v4l2_names_missing_device(tmp_path: Path, devices: Devices, hold: bool) -> None:
     backend = V4l2CtlBackend(command=[devices.v4l2_ctl])
     with pytest.raises(RecordingError, match="Cannot open device /none/video9"):
         await shoot(backend, camera("/none/video9"), tmp_path / "picture.jpg", hold=hold)
 
 
 @HOLD
-async def test_a_program_that_is_not_there_is_named(tmp_path: Path, hold: bool) -> None:
+async def test_v4l2_names_missing_program(tmp_path: Path, hold: bool) -> None:
     backend = V4l2CtlBackend(command=["/none/v4l2-ctl"])
     with pytest.raises(RecordingError, match="/none/v4l2-ctl"):
         await shoot(backend, camera("/dev/video0"), tmp_path / "picture.jpg", hold=hold)
@@ -116,9 +114,7 @@ async def test_a_program_that_is_not_there_is_named(tmp_path: Path, hold: bool) 
 
 @HOLD
 @pytest.mark.parametrize("do", ["hang", "deaf"])
-async def test_one_that_hangs_is_ended_after_its_time(
-    tmp_path: Path, devices: Devices, do: str, hold: bool
-) -> None:
+async def test_v4l2_kills_hanging_program(tmp_path: Path, devices: Devices, do: str, hold: bool) -> None:
     backend = V4l2CtlBackend(command=[devices.v4l2_ctl], timeout=1)
     with pytest.raises(TimeoutError, match=r"no end of v4l2-ctl for .* within 1 s"):
         await shoot(backend, camera(devices.device("video0", do)), tmp_path / "picture.jpg", hold=hold)
@@ -127,7 +123,7 @@ async def test_one_that_hangs_is_ended_after_its_time(
 
 
 @HOLD
-async def test_cancelled_it_is_killed_and_reaped(tmp_path: Path, devices: Devices, hold: bool) -> None:
+async def test_v4l2_kills_program_when_cancelled(tmp_path: Path, devices: Devices, hold: bool) -> None:
     backend = V4l2CtlBackend(command=[devices.v4l2_ctl])
     one = camera(devices.device("video0", "hang"))
     task = asyncio.create_task(shoot(backend, one, tmp_path / "picture.jpg", hold=hold))
@@ -139,7 +135,7 @@ async def test_cancelled_it_is_killed_and_reaped(tmp_path: Path, devices: Device
     assert not Path(f"/proc/{devices.captures[0]['pid']}").exists()
 
 
-async def test_held_back_it_touches_no_device_until_it_is_fired(tmp_path: Path, devices: Devices) -> None:
+async def test_v4l2_held_does_not_open_the_device(tmp_path: Path, devices: Devices) -> None:
     backend = V4l2CtlBackend(command=[devices.v4l2_ctl])
     one = camera(devices.device("video0"))
     async with backend.prepare(one, tmp_path / "a.jpg", hold=True) as exposure:
@@ -152,16 +148,14 @@ async def test_held_back_it_touches_no_device_until_it_is_fired(tmp_path: Path, 
     assert len(devices.captures) == 1
 
 
-async def test_an_unknown_format_is_refused_before_the_device_is_touched(
-    tmp_path: Path, devices: Devices
-) -> None:
+async def test_v4l2_refuses_unknown_format_before_opening(tmp_path: Path, devices: Devices) -> None:
     backend = V4l2CtlBackend(command=[devices.v4l2_ctl])
     with pytest.raises(RecordingError, match="H264"):
         await shoot(backend, camera(devices.device("video0"), pixel_format="H264"), tmp_path / "a.jpg")
     assert devices.captures == []
 
 
-def test_it_needs_a_command_and_time() -> None:
+def test_v4l2_checks_its_arguments() -> None:
     with pytest.raises(UsageError):
         V4l2CtlBackend(command=[])
     with pytest.raises(UsageError):

@@ -45,7 +45,7 @@ def files(directory: Path) -> list[str]:
     return sorted(one.name for one in directory.iterdir())
 
 
-async def test_a_picture_gets_its_name_its_moment_and_its_place(tmp_path: Path) -> None:
+async def test_store_adds_picture_with_name_and_time(tmp_path: Path) -> None:
     async with SnapshotStore(tmp_path / "made" / "here") as store:
         stored = await keep(store, "a/b", NOON + 0.123456)
         path = await store.path_of(stored.filename)
@@ -58,14 +58,14 @@ async def test_a_picture_gets_its_name_its_moment_and_its_place(tmp_path: Path) 
         assert files(store.directory) == [stored.filename]
 
 
-async def test_two_of_the_same_moment_both_stay(tmp_path: Path) -> None:
+async def test_store_keeps_two_pictures_of_one_moment(tmp_path: Path) -> None:
     async with SnapshotStore(tmp_path) as store:
         names = {(await keep(store)).filename for _ in range(5)}
         assert set(files(tmp_path)) == names
         assert len(names) == 5
 
 
-async def test_pages_are_newest_first_and_nothing_moves_when_pictures_come(tmp_path: Path) -> None:
+async def test_store_pages_are_stable(tmp_path: Path) -> None:
     async with SnapshotStore(tmp_path) as store:
         for number in range(7):
             await keep(store, "ab"[number % 2], NOON + number)
@@ -90,20 +90,20 @@ async def test_pages_are_newest_first_and_nothing_moves_when_pictures_come(tmp_p
 
 
 @pytest.mark.parametrize("after", ["", "x", "1", "-a", "²-a", "9" * 30 + "-a"])
-async def test_a_page_begins_where_a_page_ended(tmp_path: Path, after: str) -> None:
+async def test_store_page_continues_at_cursor(tmp_path: Path, after: str) -> None:
     async with SnapshotStore(tmp_path) as store:
         with pytest.raises(UsageError):
             store.page(after=after)
 
 
 @pytest.mark.parametrize("limit", [0, -1, 1001])
-async def test_a_page_has_an_end(tmp_path: Path, limit: int) -> None:
+async def test_store_page_checks_its_arguments(tmp_path: Path, limit: int) -> None:
     async with SnapshotStore(tmp_path) as store:
         with pytest.raises(UsageError):
             store.page(limit=limit)
 
 
-async def test_what_is_there_at_the_start_is_listed(tmp_path: Path) -> None:
+async def test_store_lists_existing_pictures(tmp_path: Path) -> None:
     async with SnapshotStore(tmp_path) as store:
         stored = await keep(store, "☂/x")
     (tmp_path / "holiday.jpg").write_bytes(b"x")
@@ -118,7 +118,7 @@ async def test_what_is_there_at_the_start_is_listed(tmp_path: Path) -> None:
         assert found["holiday.jpg"].camera is None
 
 
-async def test_pictures_that_come_and_go_by_other_hands_are_noticed(tmp_path: Path, events: EventHub) -> None:
+async def test_store_notices_foreign_changes(tmp_path: Path, events: EventHub) -> None:
     async with SnapshotStore(tmp_path, events=events, look=0.01) as store:
         stored = await keep(store)
         with events.stream(SnapshotDeleted) as told:
@@ -131,7 +131,7 @@ async def test_pictures_that_come_and_go_by_other_hands_are_noticed(tmp_path: Pa
         assert (event.filename, event.camera, event.reason) == (stored.filename, "front", "found")
 
 
-async def test_a_look_at_the_directory_loses_nothing_that_comes_meanwhile(tmp_path: Path) -> None:
+async def test_store_scan_keeps_concurrent_changes(tmp_path: Path) -> None:
     async with SnapshotStore(tmp_path, look=60) as store:
         first = await keep(store, at=NOON)
 
@@ -150,7 +150,7 @@ async def test_a_look_at_the_directory_loses_nothing_that_comes_meanwhile(tmp_pa
         assert sorted(one.filename for one in store.page().items) == files(tmp_path)
 
 
-async def test_half_written_pictures_of_a_killed_server_are_removed(tmp_path: Path) -> None:
+async def test_store_removes_unfinished_pictures(tmp_path: Path) -> None:
     store = SnapshotStore(tmp_path)
     async with store, store.part() as part:
         part.write_bytes(b"half")
@@ -160,7 +160,7 @@ async def test_half_written_pictures_of_a_killed_server_are_removed(tmp_path: Pa
             assert len(other) == 0
 
 
-async def test_a_part_that_is_not_kept_goes(tmp_path: Path) -> None:
+async def test_store_removes_part_not_added(tmp_path: Path) -> None:
     async with SnapshotStore(tmp_path) as store:
         async with store.part() as part:
             part.write_bytes(b"x")
@@ -169,7 +169,7 @@ async def test_a_part_that_is_not_kept_goes(tmp_path: Path) -> None:
         assert files(tmp_path) == []
 
 
-async def test_cancelled_at_any_point_there_is_a_whole_picture_or_none(tmp_path: Path) -> None:
+async def test_store_add_is_atomic_when_cancelled(tmp_path: Path) -> None:
     async with SnapshotStore(tmp_path, look=60) as store:
         count = 1
 
@@ -188,7 +188,7 @@ async def test_cancelled_at_any_point_there_is_a_whole_picture_or_none(tmp_path:
     "name",
     ["../secret.jpg", "/etc/passwd", "a\0.jpg", "..", "", "link.jpg", "folder.jpg", "none.jpg", ".x.jpg"],
 )
-async def test_a_name_is_never_a_path(tmp_path: Path, name: str) -> None:
+async def test_store_names_are_never_paths(tmp_path: Path, name: str) -> None:
     secret = tmp_path / "secret.jpg"
     secret.write_bytes(a_jpeg())
     directory = tmp_path / "pictures"
@@ -203,7 +203,7 @@ async def test_a_name_is_never_a_path(tmp_path: Path, name: str) -> None:
     assert (directory / "link.jpg").is_symlink()
 
 
-async def test_deleting_is_told_and_final(tmp_path: Path, events: EventHub) -> None:
+async def test_store_reports_deletion_once(tmp_path: Path, events: EventHub) -> None:
     async with SnapshotStore(tmp_path, events=events) as store:
         stored = await keep(store)
         with events.stream(SnapshotDeleted) as told:
@@ -216,9 +216,7 @@ async def test_deleting_is_told_and_final(tmp_path: Path, events: EventHub) -> N
             await store.delete(stored.filename)
 
 
-async def test_a_look_that_sees_a_deletion_first_tells_the_same_of_it(
-    tmp_path: Path, events: EventHub
-) -> None:
+async def test_store_scan_reports_reason_of_deletion(tmp_path: Path, events: EventHub) -> None:
     async with SnapshotStore(tmp_path, events=events) as store:
         with events.stream(SnapshotDeleted) as told:
             for number in range(100):
@@ -229,7 +227,7 @@ async def test_a_look_that_sees_a_deletion_first_tells_the_same_of_it(
     assert set(reasons) == {"asked"}
 
 
-async def test_a_thumbnail_is_small_upright_and_made_once(tmp_path: Path) -> None:
+async def test_thumbnail_is_small_upright_and_made_once(tmp_path: Path) -> None:
     async with SnapshotStore(tmp_path) as store:
         stored = await keep(store, data=a_jpeg(800, 400))
         made = await asyncio.gather(*(store.thumbnail(stored.filename, side=100) for _ in range(20)))
@@ -245,7 +243,7 @@ async def test_a_thumbnail_is_small_upright_and_made_once(tmp_path: Path) -> Non
             assert picture.size == (20, 40)
 
 
-async def test_a_picture_written_anew_gets_a_new_thumbnail(tmp_path: Path) -> None:
+async def test_thumbnail_follows_replaced_picture(tmp_path: Path) -> None:
     async with SnapshotStore(tmp_path) as store:
         stored = await keep(store, data=a_jpeg(64, 48))
         first = await store.thumbnail(stored.filename)
@@ -255,7 +253,7 @@ async def test_a_picture_written_anew_gets_a_new_thumbnail(tmp_path: Path) -> No
         assert await store.thumbnail(stored.filename) != first
 
 
-async def test_thumbnails_take_no_more_memory_than_they_may(tmp_path: Path) -> None:
+async def test_thumbnails_stay_within_their_memory(tmp_path: Path) -> None:
     async with SnapshotStore(tmp_path, thumbnail_bytes=1) as store:
         stored = await keep(store)
         first = await store.thumbnail(stored.filename)
@@ -263,7 +261,7 @@ async def test_thumbnails_take_no_more_memory_than_they_may(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xd8\xff", b"GIF89a" + bytes(100), a_jpeg()[:200]])
-async def test_what_is_no_picture_has_no_thumbnail(tmp_path: Path, data: bytes) -> None:
+async def test_thumbnail_of_other_file_is_refused(tmp_path: Path, data: bytes) -> None:
     async with SnapshotStore(tmp_path) as store:
         stored = await keep(store, data=data)
         with pytest.raises(DeviceError):
@@ -272,7 +270,7 @@ async def test_what_is_no_picture_has_no_thumbnail(tmp_path: Path, data: bytes) 
             await store.thumbnail(stored.filename, side=5000)
 
 
-async def test_the_oldest_go_when_they_are_too_old_or_too_many(tmp_path: Path, events: EventHub) -> None:
+async def test_retention_deletes_by_age_and_size(tmp_path: Path, events: EventHub) -> None:
     now = time.time()
     size = len(a_jpeg())
     async with SnapshotStore(tmp_path, events=events, look=60) as store:
@@ -291,7 +289,7 @@ async def test_the_oldest_go_when_they_are_too_old_or_too_many(tmp_path: Path, e
         assert files(tmp_path) == sorted(["holiday.jpg", *(one.filename for one in recent[1:])])
 
 
-async def test_a_clock_that_leaps_calls_nothing_old(tmp_path: Path) -> None:
+async def test_retention_ignores_clock_jumps(tmp_path: Path) -> None:
     clock = FakeClock(NOON)
     keeping = Retention(max_age_days=2)
     async with SnapshotStore(tmp_path, look=600, retention=keeping, clock=clock) as store:
@@ -317,7 +315,7 @@ async def test_a_clock_that_leaps_calls_nothing_old(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("found", [False, True])
 @pytest.mark.parametrize("step", [3.0, -3.0, 7200.0, -7200.0, 365 * DAY, -365 * DAY])
-async def test_no_picture_gets_old_by_a_clock_that_is_set(tmp_path: Path, step: float, found: bool) -> None:
+async def test_retention_ignores_a_clock_that_is_set(tmp_path: Path, step: float, found: bool) -> None:
     clock = FakeClock(NOON)
     keeping = Retention(max_age_days=2)
     async with SnapshotStore(tmp_path, look=600, retention=keeping, clock=clock) as store:
@@ -342,7 +340,7 @@ async def test_no_picture_gets_old_by_a_clock_that_is_set(tmp_path: Path, step: 
 
 
 @pytest.mark.parametrize("step", [3.0, -3.0, 7200.0, -7200.0, 365 * DAY, -365 * DAY])
-async def test_the_clock_is_set_between_a_picture_and_its_name(tmp_path: Path, step: float) -> None:
+async def test_store_add_survives_clock_change(tmp_path: Path, step: float) -> None:
     clock = FakeClock(NOON)
     keeping = Retention(max_age_days=0.05)
     async with SnapshotStore(tmp_path, look=600, retention=keeping, clock=clock) as store:
@@ -357,7 +355,7 @@ async def test_the_clock_is_set_between_a_picture_and_its_name(tmp_path: Path, s
 
 
 @pytest.mark.parametrize("step", [3.0, -3.0, 7200.0, -7200.0, 365 * DAY, -365 * DAY])
-async def test_the_oldest_make_room_though_the_clock_was_set_between(tmp_path: Path, step: float) -> None:
+async def test_retention_by_size_deletes_oldest_after_clock_change(tmp_path: Path, step: float) -> None:
     clock = FakeClock(NOON)
     async with SnapshotStore(tmp_path, look=600, clock=clock) as store:
         before = [(await keep(store, at=NOON - 20)).filename]
@@ -374,7 +372,7 @@ async def test_the_oldest_make_room_though_the_clock_was_set_between(tmp_path: P
         assert files(tmp_path) == sorted(after)
 
 
-async def test_a_clock_that_was_ahead_at_the_start_and_is_put_right_calls_nothing_old(tmp_path: Path) -> None:
+async def test_retention_ignores_a_clock_that_was_ahead_at_start(tmp_path: Path) -> None:
     clock = FakeClock(NOON)
     async with SnapshotStore(tmp_path, look=600, clock=clock) as store:
         stored = await keep(store, at=NOON)
@@ -386,7 +384,7 @@ async def test_a_clock_that_was_ahead_at_the_start_and_is_put_right_calls_nothin
         assert files(tmp_path) == [stored.filename]
 
 
-async def test_new_settings_are_felt_at_once_and_new_pictures_push_out_old_ones(tmp_path: Path) -> None:
+async def test_retention_change_applies_at_once(tmp_path: Path) -> None:
     async with SnapshotStore(tmp_path, look=600) as store:
         names = [(await keep(store, at=NOON + one)).filename for one in range(3)]
         store.retention = Retention(max_size_mb=2.5 * len(a_jpeg()) / 1e6)
@@ -396,7 +394,7 @@ async def test_new_settings_are_felt_at_once_and_new_pictures_push_out_old_ones(
         await eventually(lambda: files(tmp_path) == names[2:], 20)
 
 
-async def test_a_directory_that_goes_away_and_comes_back(tmp_path: Path) -> None:
+async def test_store_survives_missing_directory(tmp_path: Path) -> None:
     directory = tmp_path / "card"
     async with SnapshotStore(directory, look=0.01) as store:
         stored = await keep(store)
@@ -410,7 +408,7 @@ async def test_a_directory_that_goes_away_and_comes_back(tmp_path: Path) -> None
         await eventually(lambda: len(store) == 2, 20)
 
 
-async def test_pictures_on_a_card_that_was_taken_out_are_not_listed(tmp_path: Path, events: EventHub) -> None:
+async def test_store_lists_nothing_of_removed_card(tmp_path: Path, events: EventHub) -> None:
     directory = tmp_path / "card"
     async with SnapshotStore(directory, look=0.01, events=events) as store:
         stored = await keep(store)
@@ -426,7 +424,7 @@ async def test_pictures_on_a_card_that_was_taken_out_are_not_listed(tmp_path: Pa
         await eventually(lambda: len(store) == 1)
 
 
-async def test_a_directory_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None:
+async def test_store_directory_that_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError):
         async with SnapshotStore(tmp_path / "file" / "x"):

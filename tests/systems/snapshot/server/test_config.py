@@ -50,7 +50,7 @@ def names(config: ConfigFile) -> list[str]:
     return [camera.name for camera in config.cameras]
 
 
-async def test_a_file_from_the_field_is_read(tmp_path: Path) -> None:
+async def test_config_reads_file_of_existing_server(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     write(path, {"cameras": [FRONT, BACK]})
     async with ConfigFile(path) as config:
@@ -62,7 +62,7 @@ async def test_a_file_from_the_field_is_read(tmp_path: Path) -> None:
         assert config.problems == ()
 
 
-async def test_a_bare_list_will_do_and_stays_one(tmp_path: Path) -> None:
+async def test_config_keeps_a_bare_list(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     write(path, [FRONT])
     async with ConfigFile(path) as config:
@@ -72,7 +72,7 @@ async def test_a_bare_list_will_do_and_stays_one(tmp_path: Path) -> None:
     assert [one["name"] for one in json.loads(path.read_text())] == ["front", "back"]
 
 
-async def test_without_a_file_there_is_no_camera_and_the_first_one_makes_it(tmp_path: Path) -> None:
+async def test_config_creates_missing_file_with_first_camera(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     async with ConfigFile(path) as config:
         assert config.cameras == ()
@@ -80,7 +80,7 @@ async def test_without_a_file_there_is_no_camera_and_the_first_one_makes_it(tmp_
     assert json.loads(path.read_text())["cameras"][0]["width"] == 640
 
 
-async def test_default_cameras_are_there_until_there_is_a_file_and_go_into_it(tmp_path: Path) -> None:
+async def test_config_writes_default_cameras_with_first_change(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     default = [CameraConfig(name="test", device_path="test:ball")]
     async with ConfigFile(path, default=default) as config:
@@ -91,7 +91,7 @@ async def test_default_cameras_are_there_until_there_is_a_file_and_go_into_it(tm
         assert names(config) == ["test", "front"]
 
 
-async def test_a_bad_entry_hides_no_other_and_is_shown_at_its_line(tmp_path: Path) -> None:
+async def test_config_reports_invalid_entry_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     text = """{
   "cameras": [
@@ -130,7 +130,7 @@ async def test_a_bad_entry_hides_no_other_and_is_shown_at_its_line(tmp_path: Pat
         ('{"n": ' + "1" * 5000 + "}", 1, 7),
     ],
 )
-async def test_what_is_no_configuration_leaves_the_last_good_one_in_force(
+async def test_config_keeps_last_valid_configuration(
     tmp_path: Path, text: str, line: int, column: int
 ) -> None:
     path = tmp_path / "config.json"
@@ -151,7 +151,7 @@ async def test_what_is_no_configuration_leaves_the_last_good_one_in_force(
 
 
 @pytest.mark.parametrize("data", [b"\xff\xfe\x00", b" " * ((4 << 20) + 1)])
-async def test_a_file_that_is_no_text_or_too_long_is_a_problem(tmp_path: Path, data: bytes) -> None:
+async def test_config_reports_binary_or_huge_file(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "config.json"
     path.write_bytes(data)
     async with ConfigFile(path) as config:
@@ -159,14 +159,14 @@ async def test_a_file_that_is_no_text_or_too_long_is_a_problem(tmp_path: Path, d
         assert not await config.reload(), "it is looked at once"
 
 
-async def test_a_byte_order_mark_is_no_problem(tmp_path: Path) -> None:
+async def test_config_accepts_byte_order_mark(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps([FRONT]).encode())
     async with ConfigFile(path) as config:
         assert names(config) == ["front"]
 
 
-async def test_changes_by_hand_are_seen_and_told(tmp_path: Path, events: EventHub) -> None:
+async def test_config_reports_change_by_hand(tmp_path: Path, events: EventHub) -> None:
     path = tmp_path / "config.json"
     async with ConfigFile(path, events=events, poll=0.01) as config:
         with events.stream(ConfigChanged) as told:
@@ -185,14 +185,14 @@ async def test_changes_by_hand_are_seen_and_told(tmp_path: Path, events: EventHu
             assert config.problems == ()
 
 
-async def test_its_own_writing_is_no_change_by_hand(tmp_path: Path, events: EventHub) -> None:
+async def test_config_ignores_its_own_writes(tmp_path: Path, events: EventHub) -> None:
     async with ConfigFile(tmp_path / "config.json", events=events, poll=60) as config:
         await config.add_camera(FRONT)
         assert not await config.reload()
         assert events.emitted == 1
 
 
-async def test_what_nobody_knows_is_kept_when_it_is_rewritten(tmp_path: Path) -> None:
+async def test_config_keeps_unknown_fields(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     broken = {"name": "broken", "width": -1}
     write(path, {"cameras": [FRONT, broken], "site": {"name": "Zürich"}, "imu": {"topic": "a/b", "x": 1}})
@@ -208,7 +208,7 @@ async def test_what_nobody_knows_is_kept_when_it_is_rewritten(tmp_path: Path) ->
     assert "Zürich" in path.read_text("utf-8")
 
 
-async def test_cameras_are_added_changed_and_deleted(tmp_path: Path) -> None:
+async def test_config_adds_changes_and_deletes_cameras(tmp_path: Path) -> None:
     async with ConfigFile(tmp_path / "config.json") as config:
         await config.add_camera(FRONT)
         with pytest.raises(UsageError, match="front"):
@@ -230,7 +230,7 @@ async def test_cameras_are_added_changed_and_deleted(tmp_path: Path) -> None:
             config.camera("front")
 
 
-async def test_an_entry_that_is_wrong_can_be_deleted(tmp_path: Path) -> None:
+async def test_config_deletes_invalid_entry(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     write(path, [{"name": "wrong"}, FRONT])
     async with ConfigFile(path) as config:
@@ -239,7 +239,7 @@ async def test_an_entry_that_is_wrong_can_be_deleted(tmp_path: Path) -> None:
         assert config.problems == ()
 
 
-async def test_changes_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
+async def test_config_keeps_concurrent_changes(tmp_path: Path) -> None:
     async with ConfigFile(tmp_path / "config.json") as config:
         await asyncio.gather(
             *(config.add_camera({"name": f"c{one}", "device_path": "/dev/video0"}) for one in range(20))
@@ -247,7 +247,7 @@ async def test_changes_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
         assert sorted(names(config)) == sorted(f"c{one}" for one in range(20))
 
 
-async def test_permissions_and_a_link_stay_as_they_are(tmp_path: Path) -> None:
+async def test_config_keeps_permissions_and_link(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     real = tmp_path / "etc" / "real.json"
     write(real, [])
@@ -261,7 +261,7 @@ async def test_permissions_and_a_link_stay_as_they_are(tmp_path: Path) -> None:
     assert json.loads(real.read_text())[0]["name"] == "front"
 
 
-async def test_a_cancelled_change_leaves_a_whole_file(tmp_path: Path) -> None:
+async def test_config_file_is_complete_after_cancelled_change(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     write(path, [FRONT])
     async with ConfigFile(path, poll=60) as config:
@@ -285,7 +285,7 @@ async def test_a_cancelled_change_leaves_a_whole_file(tmp_path: Path) -> None:
         assert count > 3
 
 
-async def test_a_disk_that_refuses_leaves_everything_as_it_was(tmp_path: Path) -> None:
+async def test_config_is_unchanged_after_failed_write(tmp_path: Path) -> None:
     path = tmp_path / "no" / "config.json"
     async with ConfigFile(path) as config:
         with pytest.raises(StorageError):
@@ -293,14 +293,14 @@ async def test_a_disk_that_refuses_leaves_everything_as_it_was(tmp_path: Path) -
         assert config.cameras == ()
 
 
-async def test_what_a_killed_server_left_is_removed(tmp_path: Path) -> None:
+async def test_config_removes_leftovers_of_killed_server(tmp_path: Path) -> None:
     (tmp_path / ".config.json.abc.part").write_text("{")
     (tmp_path / "other.part").write_text("")
     async with ConfigFile(tmp_path / "config.json"):
         assert files(tmp_path) == ["other.part"]
 
 
-async def test_the_token_is_where_the_file_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_config_reads_the_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "config.json"
     (tmp_path / "token").write_text("s3cret\n")
     write(path, {"token_file": "token"})
@@ -327,7 +327,7 @@ async def test_the_token_is_where_the_file_says(tmp_path: Path, monkeypatch: pyt
         assert await config.token() is None
 
 
-async def test_secrets_in_the_file_are_refused_and_never_kept_in_what_is_in_force(tmp_path: Path) -> None:
+async def test_config_refuses_secrets_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     write(path, {"token": "s3cret", "imu": {"password": "pa55", "topic": "x"}})
     async with ConfigFile(path) as config:
@@ -337,7 +337,7 @@ async def test_secrets_in_the_file_are_refused_and_never_kept_in_what_is_in_forc
         assert config.current.imu.topic == "x"
 
 
-async def test_a_bad_setting_leaves_the_one_before_in_force(tmp_path: Path) -> None:
+async def test_config_keeps_previous_group_of_invalid_setting(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     write(
         path,
@@ -355,6 +355,6 @@ async def test_a_bad_setting_leaves_the_one_before_in_force(tmp_path: Path) -> N
         assert fields == ["retention.max_age_days", "limits.captures", "imu", "token_env"]
 
 
-def test_a_poll_takes_time(tmp_path: Path) -> None:
+def test_config_checks_its_poll_interval(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         ConfigFile(tmp_path / "c", poll=0)

@@ -42,7 +42,7 @@ def interrupting(name: str = "a.service") -> dict[str, Any]:
     return {"type": "stream_interrupt", "service_name": name}
 
 
-async def test_one_picture(one: Rig) -> None:
+async def test_capture_stores_one_picture(one: Rig) -> None:
     one.configure(one.camera("a/b ☂"))
     async with one.service() as service:
         with one.events.stream(told.CaptureEvent) as stream:
@@ -60,7 +60,7 @@ async def test_one_picture(one: Rig) -> None:
     assert one.pictures == [shot.filename]
 
 
-async def test_the_state_of_a_camera_is_what_it_does(one: Rig, tmp_path: Path) -> None:
+async def test_state_follows_the_capture(one: Rig, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     good = one.camera("good", ways={"gate": str(gate)})
     one.configure(good, one.camera("bad", "fail"))
@@ -83,7 +83,7 @@ async def test_the_state_of_a_camera_is_what_it_does(one: Rig, tmp_path: Path) -
             service.state_of("none")
 
 
-async def test_what_cannot_be_asked_is_refused_in_its_own_error(one: Rig) -> None:
+async def test_capture_raises_specific_errors(one: Rig) -> None:
     one.configure(one.camera("a"))
     service = one.service()
     with pytest.raises(StateError):
@@ -104,7 +104,7 @@ async def test_what_cannot_be_asked_is_refused_in_its_own_error(one: Rig) -> Non
     assert one.devices.captures == []
 
 
-async def test_two_cameras_of_one_device_never_use_it_at_once(one: Rig, tmp_path: Path) -> None:
+async def test_cameras_of_one_device_take_turns(one: Rig, tmp_path: Path) -> None:
     """The device refuses a second user, as a real one does."""
     first = one.camera("first")
     (tmp_path / "link").symlink_to(first["device_path"])
@@ -120,7 +120,7 @@ async def test_two_cameras_of_one_device_never_use_it_at_once(one: Rig, tmp_path
     assert [result.error for result in (*results, *pair)] == [None] * 4
 
 
-async def test_all_of_them_and_one_failure_hides_no_other(one: Rig) -> None:
+async def test_capture_all_reports_single_failure(one: Rig) -> None:
     one.configure(
         one.camera("good", **interrupting()),
         one.camera("bad", "short", **interrupting()),
@@ -143,7 +143,7 @@ async def test_all_of_them_and_one_failure_hides_no_other(one: Rig) -> None:
     assert one.devices.state("b.service") == "up"
 
 
-async def test_a_service_is_restarted_when_the_capture_fails(one: Rig) -> None:
+async def test_service_is_restarted_after_failed_capture(one: Rig) -> None:
     one.configure(one.camera("a", "fail", **interrupting()))
     async with one.service() as service:
         with pytest.raises(RecordingError):
@@ -156,14 +156,14 @@ async def test_a_service_is_restarted_when_the_capture_fails(one: Rig) -> None:
     assert one.pictures == []
 
 
-async def test_a_plain_camera_stops_no_service(one: Rig) -> None:
+async def test_plain_camera_stops_no_service(one: Rig) -> None:
     one.configure(one.camera("a", service_name="a.service"))
     async with one.service() as service:
         await service.capture("a")
     assert one.devices.calls == []
 
 
-async def test_a_stereo_pair_is_fired_together_and_tells_both_moments(one: Rig) -> None:
+async def test_stereo_cameras_fire_together(one: Rig) -> None:
     one.configure(
         one.camera("left", stereo=True, **interrupting()),
         one.camera("alone"),
@@ -185,14 +185,14 @@ async def test_a_stereo_pair_is_fired_together_and_tells_both_moments(one: Rig) 
     assert len(one.pictures) == 2
 
 
-async def test_more_stereo_cameras_than_may_capture_at_once(one: Rig) -> None:
+async def test_stereo_cameras_exceed_the_slots(one: Rig) -> None:
     one.configure(*(one.camera(f"c{number}", stereo=True) for number in range(5)))
     async with one.service(max_captures=2) as service:
         results = await service.capture_stereo()
     assert [result.error for result in results] == [None] * 5
 
 
-async def test_not_more_than_so_many_at_once_and_a_queue_with_an_end(one: Rig, tmp_path: Path) -> None:
+async def test_captures_are_limited_and_queued(one: Rig, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     one.configure(*(one.camera(f"c{number}", ways={"gate": str(gate)}) for number in range(4)))
     async with one.service(max_captures=2, max_waiting=3) as service:
@@ -210,7 +210,7 @@ async def test_not_more_than_so_many_at_once_and_a_queue_with_an_end(one: Rig, t
     assert len(one.pictures) == 6
 
 
-async def test_the_limits_are_the_configuration_s_where_nothing_else_is_said(one: Rig) -> None:
+async def test_limits_default_to_the_configuration(one: Rig) -> None:
     one.configure(one.camera("a", "hang"), limits={"captures": 1, "waiting": 1})
     async with one.service(grace=0) as service:
         tasks = [asyncio.create_task(service.capture("a")) for _ in range(2)]
@@ -222,7 +222,7 @@ async def test_the_limits_are_the_configuration_s_where_nothing_else_is_said(one
             await task
 
 
-async def test_a_reading_goes_into_the_picture_with_the_camera_s_offsets(one: Rig, tmp_path: Path) -> None:
+async def test_reading_is_written_with_offsets(one: Rig, tmp_path: Path) -> None:
     # T.81 B.1.1.2: any number of FF may stand before a marker; what writes EXIF does not know this.
     odd_jpeg = a_jpeg()[:2] + b"\xff" + a_jpeg()[2:]
     cameras = [
@@ -251,7 +251,7 @@ async def test_a_reading_goes_into_the_picture_with_the_camera_s_offsets(one: Ri
             await eventually(lambda: not imu.connected, 20)
 
 
-async def test_new_retention_settings_are_felt(one: Rig) -> None:
+async def test_retention_change_takes_effect(one: Rig) -> None:
     one.configure(one.camera("a"))
     async with one.service() as service:
         for _ in range(3):
@@ -260,7 +260,7 @@ async def test_new_retention_settings_are_felt(one: Rig) -> None:
         await eventually(lambda: len(one.pictures) == 1, 20)
 
 
-async def test_a_caller_who_is_cancelled_takes_the_capture_along(one: Rig) -> None:
+async def test_cancelled_caller_cancels_its_capture(one: Rig) -> None:
     one.configure(one.camera("a", "hang", stereo=True, **interrupting()))
     async with one.service() as service:
         for ask in (lambda: service.capture("a"), service.capture_all, service.capture_stereo):
@@ -278,7 +278,7 @@ async def test_a_caller_who_is_cancelled_takes_the_capture_along(one: Rig) -> No
 
 
 @pytest.mark.parametrize("what", ["one", "all", "stereo"])
-async def test_cancelled_at_any_point_nothing_is_left(one: Rig, what: str) -> None:
+async def test_cancelled_anywhere_leaves_nothing(one: Rig, what: str) -> None:
     one.configure(one.camera("a", stereo=True, **interrupting()), one.camera("b", stereo=True))
     async with one.service() as service:
 
@@ -299,7 +299,7 @@ async def test_cancelled_at_any_point_nothing_is_left(one: Rig, what: str) -> No
             count += 1
 
 
-async def test_leaving_waits_for_what_runs(one: Rig, tmp_path: Path) -> None:
+async def test_close_waits_for_running_captures(one: Rig, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     one.configure(one.camera("a", ways={"gate": str(gate)}, **interrupting()))
     async with one.service(grace=40) as service:
@@ -317,7 +317,7 @@ async def test_leaving_waits_for_what_runs(one: Rig, tmp_path: Path) -> None:
     assert one.devices.state("a.service") == "up"
 
 
-async def test_leaving_gives_up_what_takes_too_long_and_restarts_services(one: Rig) -> None:
+async def test_close_cancels_slow_captures_and_restarts_services(one: Rig) -> None:
     one.configure(one.camera("a", "hang", stereo=True, **interrupting()), one.camera("b", "hang"))
     async with one.service(grace=0.1) as service:
         asks = (service.capture("a"), service.capture_all(), service.capture_stereo(), service.capture("b"))
@@ -355,7 +355,7 @@ asyncio.run(main())
 """
 
 
-async def test_a_server_killed_in_mid_capture_is_mended_by_the_next(one: Rig) -> None:
+async def test_next_server_repairs_after_a_kill(one: Rig) -> None:
     one.configure(one.camera("a", "hang", **interrupting()))
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", SERVING, str(one.directory), stdout=asyncio.subprocess.PIPE
@@ -378,13 +378,13 @@ async def test_a_server_killed_in_mid_capture_is_mended_by_the_next(one: Rig) ->
     assert (one.directory / "config.json").read_text() == before
 
 
-async def test_a_service_that_cannot_open_leaves_nothing_open(one: Rig) -> None:
+async def test_failed_open_leaves_nothing_open(one: Rig) -> None:
     (one.directory / "pictures").write_text("a file")
     with pytest.raises(OSError, match="pictures"):
         async with one.service():
             raise AssertionError
 
 
-def test_captures_have_time_at_the_end(tmp_path: Path) -> None:
+def test_service_checks_its_grace(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         Rig(tmp_path).service(grace=-1)
