@@ -193,7 +193,7 @@ def _json(*documents: object) -> Callable[[], Sequence[bytes]]:
 
 
 def _takes(name: str) -> list[bytes]:
-    return [path.read_bytes() for path in sorted((PROJECT / "tests/data").rglob(name))]
+    return [path.read_bytes() for path in sorted((PROJECT / "tests/take/data").rglob(name))]
 
 
 def _journals() -> Sequence[bytes]:
