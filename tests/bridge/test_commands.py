@@ -78,7 +78,7 @@ def camera(session: Session) -> PictureCamera:
     return camera
 
 
-async def test_a_camera_is_switched_on_and_off(
+async def test_on_and_off_record_with_a_camera(
     watcher: Watcher, bridge: MqttBridge, camera: PictureCamera
 ) -> None:
     await watcher.sees(f"asynccam/{KEY}/state", state="ready")
@@ -94,7 +94,7 @@ async def test_a_camera_is_switched_on_and_off(
     assert manifest["cameras"][0]["files"][0]["sha256"]
 
 
-async def test_a_take_over_all_cameras_with_a_length_and_a_name(
+async def test_take_of_all_cameras_with_duration_and_name(
     watcher: Watcher, bridge: MqttBridge, camera: PictureCamera, session: Session
 ) -> None:
     session.add(ScriptedCamera("Lake"))
@@ -110,7 +110,7 @@ async def test_a_take_over_all_cameras_with_a_length_and_a_name(
 
 
 @pytest.mark.parametrize("step", [3.0, -3.0, 7200.0, -7200.0, -31_536_000.0])
-async def test_a_take_ends_after_its_length_though_the_clock_is_set(
+async def test_take_keeps_its_duration_over_a_clock_step(
     watcher: Watcher,
     bridge: MqttBridge,
     camera: PictureCamera,
@@ -135,7 +135,7 @@ async def test_a_take_ends_after_its_length_though_the_clock_is_set(
     assert [one["seconds"] for one in manifest["clock_steps"]] == [pytest.approx(step, abs=0.05)]
 
 
-async def test_a_take_over_some_cameras(
+async def test_take_of_some_cameras(
     watcher: Watcher, bridge: MqttBridge, camera: PictureCamera, session: Session
 ) -> None:
     lake = ScriptedCamera("Lake")
@@ -148,7 +148,7 @@ async def test_a_take_over_some_cameras(
     assert not lake.calls
 
 
-async def test_a_picture_is_taken_kept_and_shown(
+async def test_picture_is_stored_and_published(
     watcher: Watcher, bridge: MqttBridge, camera: PictureCamera
 ) -> None:
     await watcher.say(f"asynccam/{KEY}/set/snapshot", "PRESS")
@@ -171,7 +171,7 @@ async def test_a_picture_is_taken_kept_and_shown(
         ("asynccam/take/set/record", '{"length": 3}', "no length"),
     ],
 )
-async def test_wrong_commands_are_answered_and_change_nothing(
+async def test_invalid_commands_are_answered(
     watcher: Watcher, bridge: MqttBridge, camera: PictureCamera, topic: str, payload: str, words: str
 ) -> None:
     await watcher.say(topic, payload)
@@ -180,7 +180,7 @@ async def test_wrong_commands_are_answered_and_change_nothing(
     assert camera.calls == []
 
 
-async def test_a_camera_that_refuses_is_told_with_its_words(
+async def test_refused_start_is_published(
     watcher: Watcher, bridge: MqttBridge, camera: PictureCamera
 ) -> None:
     camera.script["snapshot"] = refuse(DeviceError("the lens cap is on"))
@@ -189,9 +189,7 @@ async def test_a_camera_that_refuses_is_told_with_its_words(
     assert (result["error"], result["message"]) == ("DeviceError", "the lens cap is on")
 
 
-async def test_a_second_start_is_refused_and_harms_nothing(
-    watcher: Watcher, bridge: MqttBridge, camera: PictureCamera
-) -> None:
+async def test_second_start_is_refused(watcher: Watcher, bridge: MqttBridge, camera: PictureCamera) -> None:
     await watcher.say(RECORD, "ON")
     await watcher.sees(RESULT, ok=True)
     await watcher.say(RECORD, "ON")
@@ -200,7 +198,7 @@ async def test_a_second_start_is_refused_and_harms_nothing(
     await watcher.sees(RESULT, outcome="complete")
 
 
-async def test_commands_that_pile_up_are_refused(
+async def test_full_queue_refuses_commands(
     watcher: Watcher, bridge: MqttBridge, camera: PictureCamera
 ) -> None:
     camera.script["snapshot"] = hang
@@ -209,7 +207,7 @@ async def test_commands_that_pile_up_are_refused(
     assert (await watcher.sees(RESULT, ok=False))["error"] == "BusyError"
 
 
-async def test_a_retained_message_is_no_command(
+async def test_retained_message_is_not_a_command(
     broker: Broker, watcher: Watcher, session: Session, camera: PictureCamera, tmp_path: Path
 ) -> None:
     await watcher.say(RECORD, "ON", retain=True)
@@ -221,7 +219,7 @@ async def test_a_retained_message_is_no_command(
     assert camera.calls == ["snapshot"]
 
 
-async def test_without_commands_nobody_listens(
+async def test_without_commands_no_command_is_received(
     broker: Broker, watcher: Watcher, session: Session, camera: PictureCamera
 ) -> None:
     async with MqttBridge(session, place(broker), commands=False, backoff=QUICK) as bridge:
@@ -233,7 +231,7 @@ async def test_without_commands_nobody_listens(
     assert camera.calls == []
 
 
-async def test_leaving_ends_what_runs_and_brings_it_home(
+async def test_close_ends_takes_and_downloads_files(
     broker: Broker, watcher: Watcher, session: Session, camera: PictureCamera, tmp_path: Path
 ) -> None:
     async with MqttBridge(session, place(broker), directory=tmp_path / "takes", backoff=QUICK) as bridge:
@@ -246,7 +244,7 @@ async def test_leaving_ends_what_runs_and_brings_it_home(
     await watcher.sees_word("asynccam/status", "offline")
 
 
-async def test_a_recording_goes_on_while_the_broker_is_away(
+async def test_recording_goes_on_without_a_broker(
     broker: Broker, session: Session, bridge: MqttBridge, camera: PictureCamera
 ) -> None:
     async with watching(broker) as watcher:
@@ -263,7 +261,7 @@ async def test_a_recording_goes_on_while_the_broker_is_away(
         await watcher.sees(RESULT, outcome="complete")
 
 
-def test_wishes_are_read() -> None:
+def test_take_request_is_parsed() -> None:
     assert parse_take_request(b"ON") == TakeRequest()
     assert parse_take_request(b"OFF") is None
     assert parse_take_request(b"{}") == TakeRequest()
@@ -277,7 +275,7 @@ DOCUMENTS = st.recursive(
 
 
 @given(st.binary(max_size=40) | DOCUMENTS.map(json.dumps).map(str.encode))
-def test_whatever_comes_is_a_wish_or_a_usage_error(payload: bytes) -> None:
+def test_any_payload_is_parsed_or_a_usage_error(payload: bytes) -> None:
     with suppress(UsageError):
         parse_take_request(payload)
 
@@ -302,18 +300,18 @@ def test_whatever_comes_is_a_wish_or_a_usage_error(payload: bytes) -> None:
         b"",
     ],
 )
-def test_wishes_that_are_none(payload: bytes) -> None:
+def test_invalid_take_request_is_refused(payload: bytes) -> None:
     with pytest.raises(UsageError):
         parse_take_request(payload)
 
 
 @pytest.mark.parametrize("prefix", ["", "/a", "a/", "a//b", "a/+", "#", "$SYS", "a\0"])
-def test_prefixes_that_are_none(prefix: str) -> None:
+def test_invalid_prefix_is_refused(prefix: str) -> None:
     with pytest.raises(UsageError):
         Topics(prefix)
 
 
-def test_only_commands_are_read_as_commands() -> None:
+def test_only_command_topics_are_commands() -> None:
     topics = Topics("lab/cams")
     assert topics.read_command(topics.command("k", "record")) == ("k", "record")
     for other in ("lab/cams/k/state", "lab/k/set/record", "lab/cams/a/b/set/record", "lab/cams/set/record"):

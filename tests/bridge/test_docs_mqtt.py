@@ -10,7 +10,7 @@ from asynccam.bridge.topics import ALL, Topics
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "mqtt.md").read_text()
 
 
-def test_every_topic_is_named() -> None:
+def test_page_has_every_topic() -> None:
     topics = Topics()
     named = set(re.findall(r"^\| `(asynccam[^`]*)`", PAGE, re.MULTILINE))
     told = {topics.of("KEY", what) for what in ("state", "availability", "event", "picture", "result")}
@@ -22,7 +22,7 @@ def test_every_topic_is_named() -> None:
     assert named == told | heard | {topics.status, topics.event, topics.take, topics.notice, topics.sync}
 
 
-def test_the_limits_are_named() -> None:
+def test_page_has_the_limits() -> None:
     assert f"over {MAX_PAYLOAD} bytes" in PAGE
     assert _MAX_WAITING == 8
     assert "when eight wait" in PAGE

@@ -41,7 +41,7 @@ def _bridge(session: Session, broker: Broker, tmp_path: Path, **more: Any) -> Mq
 # -- on the broker ----------------------------------------------------------------------------------
 
 
-async def test_a_camera_that_left_meanwhile_leaves_no_ghost_and_others_are_not_touched(
+async def test_stale_cameras_are_cleared_and_others_kept(
     broker: Broker, watcher: Watcher, tmp_path: Path
 ) -> None:
     foreign = {
@@ -87,7 +87,7 @@ def _is_of(topic: str, key: str) -> bool:
     return kept or (topic.startswith("homeassistant/") and f"/asynccam_{key}/" in topic)
 
 
-async def test_a_known_camera_that_is_dead_at_the_start_is_unavailable(
+async def test_expected_camera_is_unavailable_at_the_start(
     broker: Broker, watcher: Watcher, tmp_path: Path
 ) -> None:
     simulated = simulated_camera(0, device_id="sim")
@@ -113,7 +113,7 @@ async def test_a_known_camera_that_is_dead_at_the_start_is_unavailable(
     assert (config, b"") not in watcher.heard
 
 
-async def test_two_prefixes_keep_their_own_entities(broker: Broker, watcher: Watcher, tmp_path: Path) -> None:
+async def test_two_prefixes_have_their_own_entities(broker: Broker, watcher: Watcher, tmp_path: Path) -> None:
     prefixes = ("asynccam", "lab/one", "lab_one", "asynccam/x")
     for _ in range(2):  # the second time all of it is retained
         sessions = [Session(poll_interval=None) for _ in prefixes]
@@ -141,7 +141,7 @@ async def test_two_prefixes_keep_their_own_entities(broker: Broker, watcher: Wat
     assert len(devices) == 2 * len(prefixes)
 
 
-def test_ids_that_name_this_computer_differ_between_computers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loopback_ids_differ_between_computers(monkeypatch: pytest.MonkeyPatch) -> None:
     local = ["thorvision://127.0.0.1:8000/a", "mediamtx://localhost:8002/b", "nanocam://[::1]:1/c"]
     far = ["multicam://localhost-A1B2C3", "mediamtx://192.168.1.7:8002/b", "multicam://Hill-A1"]
     here = [key_of(one) for one in local], [key_of(one) for one in far]
@@ -151,7 +151,7 @@ def test_ids_that_name_this_computer_differ_between_computers(monkeypatch: pytes
     assert here[1] == there[1]
 
 
-async def test_configurations_are_as_home_assistant_wants_them(
+async def test_configurations_are_valid_for_home_assistant(
     broker: Broker, watcher: Watcher, tmp_path: Path
 ) -> None:
     async with Session(poll_interval=None) as session:
@@ -211,9 +211,7 @@ async def _killed(session: Session, tmp_path: Path, *cameras: ScriptedCamera, **
     return directory
 
 
-async def test_the_next_bridge_says_so_and_off_stops_and_collects(
-    broker: Broker, watcher: Watcher, tmp_path: Path
-) -> None:
+async def test_off_finishes_an_interrupted_take(broker: Broker, watcher: Watcher, tmp_path: Path) -> None:
     async with Session(poll_interval=0.3) as session:
         hill = ScriptedCamera("Hill")
         session.add(hill)
@@ -240,7 +238,7 @@ async def test_the_next_bridge_says_so_and_off_stops_and_collects(
     assert (await Manifest.load(directory / "manifest.json")).outcome.value == "resumed"
 
 
-async def test_a_take_of_several_is_ended_by_off_for_all(
+async def test_off_for_all_ends_an_interrupted_take_of_several(
     broker: Broker, watcher: Watcher, tmp_path: Path
 ) -> None:
     async with Session(poll_interval=0.3) as session:
@@ -257,7 +255,9 @@ async def test_a_take_of_several_is_ended_by_off_for_all(
             assert not any(camera.recording for camera in cameras)
 
 
-async def test_a_take_with_a_length_ends_by_itself(broker: Broker, watcher: Watcher, tmp_path: Path) -> None:
+async def test_interrupted_take_with_duration_ends_by_itself(
+    broker: Broker, watcher: Watcher, tmp_path: Path
+) -> None:
     async with Session(poll_interval=0.3) as session:
         hill = ScriptedCamera("Hill")
         session.add(hill)
@@ -268,9 +268,7 @@ async def test_a_take_with_a_length_ends_by_itself(broker: Broker, watcher: Watc
     assert (await Manifest.load(directory / "manifest.json")).outcome.value == "resumed"
 
 
-async def test_files_that_there_was_no_time_for_are_collected_by_the_next_bridge(
-    broker: Broker, watcher: Watcher, tmp_path: Path
-) -> None:
+async def test_next_bridge_collects_the_files_left(broker: Broker, watcher: Watcher, tmp_path: Path) -> None:
     async with Session(poll_interval=0.3) as session:
         hill = ScriptedCamera("Hill")
         session.add(hill)
@@ -290,7 +288,7 @@ async def test_files_that_there_was_no_time_for_are_collected_by_the_next_bridge
         assert loaded.cameras[0].files[0].state.value == "arrived"
 
 
-async def test_a_camera_that_comes_later_brings_its_interrupted_take(
+async def test_interrupted_take_waits_for_its_camera(
     broker: Broker, watcher: Watcher, tmp_path: Path
 ) -> None:
     async with Session(poll_interval=0.3) as session:
@@ -308,7 +306,7 @@ async def test_a_camera_that_comes_later_brings_its_interrupted_take(
         assert not hill.recording
 
 
-async def test_a_take_of_cameras_that_are_not_the_bridges_is_left_alone(
+async def test_take_of_foreign_cameras_is_left_alone(
     broker: Broker, watcher: Watcher, tmp_path: Path
 ) -> None:
     async with Session() as other:

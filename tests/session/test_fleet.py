@@ -33,7 +33,7 @@ api_key_env = "LAB_KEY"
 """
 
 
-def test_everything_that_may_stand_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fleet_with_every_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAB_KEY", "key-4711")
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets/lab").write_text("token-4711\n")
@@ -58,17 +58,17 @@ def test_everything_that_may_stand_in_it(tmp_path: Path, monkeypatch: pytest.Mon
     assert "4711" not in str(fleet.places)
 
 
-def test_an_empty_file_is_an_empty_fleet() -> None:
+def test_empty_file_is_an_empty_fleet() -> None:
     fleet = Fleet.parse("")
     assert fleet == Fleet()
     assert fleet.poll_interval == 10.0
 
 
-def test_no_checks() -> None:
+def test_poll_interval_false_means_no_polls() -> None:
     assert Fleet.parse("[session]\npoll_interval = false").poll_interval is None
 
 
-def test_fleet_parse_accepts_the_key_of_older_files() -> None:
+def test_key_of_older_files_is_accepted() -> None:
     assert Fleet.parse("[session]\ncheck_every = 3").poll_interval == 3
     with pytest.raises(FleetError, match=r"session\.check_every"):
         Fleet.parse("[session]\ncheck_every = 3\npoll_interval = 3")
@@ -121,14 +121,14 @@ def test_fleet_parse_accepts_the_key_of_older_files() -> None:
         ),
     ],
 )
-def test_a_mistake_is_told_with_its_line_and_its_key(text: str, told: str) -> None:
+def test_problem_has_its_line_and_key(text: str, told: str) -> None:
     with pytest.raises(FleetError) as caught:
         Fleet.parse(text)
     assert told in str(caught.value)
     assert isinstance(caught.value, UsageError)
 
 
-def test_all_mistakes_are_told_at_once_in_their_order() -> None:
+def test_all_problems_are_listed_in_order() -> None:
     text = "[[camera]]\nlabel = ''\n\n[session]\nfail_fast = 1\nnpt = 2\n"
     with pytest.raises(FleetError) as caught:
         Fleet.parse(text, name="my.toml")
@@ -152,7 +152,7 @@ def test_all_mistakes_are_told_at_once_in_their_order() -> None:
         ("extra = 'S3CRET'", "there is no such key"),
     ],
 )
-def test_what_may_be_a_secret_is_not_repeated(line: str, told: str) -> None:
+def test_error_does_not_repeat_a_secret(line: str, told: str) -> None:
     text = f"[[camera]]\n{line}\n" + ("" if "address" in line else "address = 'mediamtx://host'\n")
     with pytest.raises(FleetError) as caught:
         Fleet.parse(text)
@@ -161,7 +161,7 @@ def test_what_may_be_a_secret_is_not_repeated(line: str, told: str) -> None:
     assert "S3CRET" not in repr(caught.value.problems)
 
 
-def test_secrets_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_secrets_are_problems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOT_SET", raising=False)
     (tmp_path / "empty").write_text(" \n")
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
@@ -182,7 +182,7 @@ def test_secrets_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "the environment variable NOT_SET is not set" in str(caught.value)
 
 
-async def test_a_token_in_a_file_is_read_at_every_sign_in(tmp_path: Path) -> None:
+async def test_token_file_is_read_at_every_sign_in(tmp_path: Path) -> None:
     secret = tmp_path / "token"
     secret.write_text("first")
     text = "[[camera]]\naddress = 'mediamtx://host'\ntoken_file = 'token'\n"
@@ -197,7 +197,7 @@ async def test_a_token_in_a_file_is_read_at_every_sign_in(tmp_path: Path) -> Non
         await provider()
 
 
-async def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+async def test_unreadable_file_is_a_storage_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot read the fleet"):
         await Fleet.load(tmp_path / "fleet.toml")
     file = tmp_path / "fleet.toml"
@@ -206,14 +206,14 @@ async def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         await Fleet.load(file)
 
 
-async def test_windows_line_ends_and_a_byte_order_mark(tmp_path: Path) -> None:
+async def test_windows_line_ends_and_byte_order_mark_are_accepted(tmp_path: Path) -> None:
     file = tmp_path / "fleet.toml"
     file.write_bytes(b"\xef\xbb\xbf[session]\r\n\r\nfail_fast = 1\r\n")
     with pytest.raises(FleetError, match=r"fleet.toml:3: session.fail_fast"):
         await Fleet.load(str(file))
 
 
-async def test_a_session_from_a_file(tmp_path: Path) -> None:
+async def test_session_opens_from_a_file(tmp_path: Path) -> None:
     async with (
         running(tmp_path / "device", device_id="bench-3") as device,
         simulator(2, directory=tmp_path, cameras=2) as service,
@@ -240,7 +240,7 @@ groups = ["room"]
             assert not session.unavailable
 
 
-async def test_a_wrong_file_opens_no_session(tmp_path: Path) -> None:
+async def test_invalid_file_opens_no_session(tmp_path: Path) -> None:
     file = tmp_path / "fleet.toml"
     file.write_text("[[camera]]")
     with pytest.raises(AsynccamError, match="this key is missing"):
@@ -248,7 +248,7 @@ async def test_a_wrong_file_opens_no_session(tmp_path: Path) -> None:
             pytest.fail("it was opened")
 
 
-async def test_the_file_in_the_docs_is_right(tmp_path: Path) -> None:
+async def test_file_in_the_docs_is_valid(tmp_path: Path) -> None:
     docs = Path(__file__).parents[2] / "docs/fleet.md"
     text = (await asyncio.to_thread(docs.read_text)).split("```toml\n")[1].split("```")[0]
     (tmp_path / "secrets").mkdir()
@@ -261,7 +261,7 @@ async def test_the_file_in_the_docs_is_right(tmp_path: Path) -> None:
     ]
 
 
-def test_a_file_server_has_a_port_of_its_own() -> None:
+def test_http_port_is_read() -> None:
     first, second = Fleet.parse(
         "[[camera]]\naddress = 'mediamtx://host'\nhttp_port = 9003\n\n[[camera]]\naddress = 'mediamtx://two'\n"
     ).places
@@ -277,7 +277,7 @@ def test_a_file_server_has_a_port_of_its_own() -> None:
         ("multicam://host", "9003", "http_port is for mediamtx only"),
     ],
 )
-def test_a_port_of_a_file_server_that_cannot_be(address: str, port: str, told: str) -> None:
+def test_invalid_http_port_is_a_problem(address: str, port: str, told: str) -> None:
     with pytest.raises(FleetError) as caught:
         Fleet.parse(f"[[camera]]\naddress = '{address}'\nhttp_port = {port}\n")
     ((line, path, what),) = caught.value.problems
@@ -292,6 +292,6 @@ def test_a_port_of_a_file_server_that_cannot_be(address: str, port: str, told: s
         ("# a comment\ninterfaces = " + "[" * 20_000 + "\n", "values are nested too deep"),
     ],
 )
-def test_what_the_parser_cannot_hold_is_a_fleet_error_with_its_line(text: str, what: str) -> None:
+def test_parser_limits_are_problems_with_a_line(text: str, what: str) -> None:
     with pytest.raises(FleetError, match=rf"fleet.toml:2: {what}"):
         Fleet.parse(text)

@@ -53,7 +53,7 @@ def credentials() -> Credentials:
 # -- who is there from the beginning --------------------------------------------------------------
 
 
-async def test_three_systems_in_one_call(tmp_path: Path) -> None:
+async def test_open_connects_to_three_systems(tmp_path: Path) -> None:
     async with (
         running(tmp_path / "device") as device,
         simulator(1, directory=tmp_path, cameras=2) as service,
@@ -79,7 +79,7 @@ async def test_three_systems_in_one_call(tmp_path: Path) -> None:
             assert {event.camera async for event in found} == session.cameras.keys()
 
 
-async def test_every_camera_is_found_once(tmp_path: Path) -> None:
+async def test_camera_is_found_once(tmp_path: Path) -> None:
     found: list[str] = []
     async with simulator(1, directory=tmp_path, cameras=2) as service, Session(**LOOPBACK) as session:
         session.subscribe(lambda event: found.append(event.camera), CameraFound)
@@ -129,13 +129,15 @@ async def test_labels_and_groups(tmp_path: Path) -> None:
         ((), {"all": "mediamtx://a"}, "a label names one camera"),
     ],
 )
-async def test_mistakes_are_the_callers(given: tuple[str, ...], labelled: dict[str, str], words: str) -> None:
+async def test_open_refuses_invalid_addresses(
+    given: tuple[str, ...], labelled: dict[str, str], words: str
+) -> None:
     with pytest.raises(UsageError, match=words):
         async with Session.open(*given, cameras=labelled):
             pytest.fail("it was opened")
 
 
-async def test_two_places_of_one_label_are_refused() -> None:
+async def test_two_targets_of_one_label_are_refused() -> None:
     with pytest.raises(UsageError, match="two cameras are labelled 'x'"):
         async with Session.open(
             CameraTarget(Address("multicam", "a", 1), label="x"),
@@ -145,7 +147,7 @@ async def test_two_places_of_one_label_are_refused() -> None:
 
 
 @pytest.mark.parametrize(("port", "words"), [(0, "not 0"), (65536, "not 65536"), (-1, "not -1")])
-async def test_a_file_servers_port_that_cannot_be_is_refused(port: int, words: str) -> None:
+async def test_invalid_http_port_is_refused(port: int, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         async with Session.open(CameraTarget(Address("mediamtx", "a", 1), http_port=port)):
             pytest.fail("it was opened")
@@ -157,7 +159,7 @@ async def test_a_file_servers_port_that_cannot_be_is_refused(port: int, words: s
 
 
 @pytest.mark.parametrize("way", ["place", "label", "fleet", "connect"])
-async def test_files_come_from_the_port_that_a_service_is_given(
+async def test_files_are_downloaded_from_http_port(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     monkeypatch.setenv("MEDIAMTX_HTTP_PORT", str(free_port()))  # what is said goes before it
@@ -196,7 +198,7 @@ def test_settings_out_of_range_are_refused(settings: Any) -> None:
 # -- who is away ------------------------------------------------------------------------------------
 
 
-async def test_a_camera_that_is_away_is_a_state_and_comes_when_it_answers(tmp_path: Path) -> None:
+async def test_unavailable_camera_is_added_once_it_answers(tmp_path: Path) -> None:
     port = free_port()
     address = f"multicam://127.0.0.1:{port}"
     async with Session.open(address, timeout=PATIENT, mdns=False, **QUICK) as session:
@@ -217,7 +219,7 @@ async def test_a_camera_that_is_away_is_a_state_and_comes_when_it_answers(tmp_pa
                 assert address not in {event.subject async for event in states}
 
 
-async def test_a_camera_that_goes_is_away_and_comes_back(tmp_path: Path) -> None:
+async def test_camera_becomes_unavailable_and_available_again(tmp_path: Path) -> None:
     port = free_port()
     async with Session.open(
         f"multicam://127.0.0.1:{port}", mdns=False, poll_interval=0.05, timeout=0.01, **QUICK
@@ -245,7 +247,7 @@ async def test_a_camera_that_goes_is_away_and_comes_back(tmp_path: Path) -> None
             assert not session.unavailable
 
 
-async def test_a_take_leaves_out_who_is_away(tmp_path: Path) -> None:
+async def test_take_leaves_out_unavailable_cameras(tmp_path: Path) -> None:
     async with Session(poll_interval=0.02, **QUICK) as session:
         session.add(ScriptedCamera("good"))
         session.add(ScriptedCamera("bad", script={"status": refuse(ConnectionError("gone"))}))
@@ -254,7 +256,7 @@ async def test_a_take_leaves_out_who_is_away(tmp_path: Path) -> None:
         assert [record.name for record in take.manifest.cameras] == ["good"]
 
 
-async def test_one_lost_answer_takes_no_camera_away() -> None:
+async def test_one_lost_answer_keeps_a_camera_available() -> None:
     camera = ScriptedCamera("one", script={"status": in_turn(None, refuse(ConnectionError("lost")), None)})
     states: list[CameraStateChanged] = []
     async with Session(poll_interval=0.02, **QUICK) as session:
@@ -264,7 +266,7 @@ async def test_one_lost_answer_takes_no_camera_away() -> None:
     assert [event.state for event in states] == [CameraState.READY]
 
 
-async def test_a_camera_in_a_take_is_not_asked(tmp_path: Path) -> None:
+async def test_camera_in_a_take_is_not_polled(tmp_path: Path) -> None:
     camera = ScriptedCamera("one")
     async with Session(poll_interval=0.02, **QUICK) as session:
         session.add(camera)
@@ -280,7 +282,7 @@ async def test_a_camera_in_a_take_is_not_asked(tmp_path: Path) -> None:
         await take.aclose()
 
 
-async def test_wrong_credentials_are_told_and_not_tried_again_until_asked_for(tmp_path: Path) -> None:
+async def test_wrong_credentials_are_reported_and_not_retried(tmp_path: Path) -> None:
     async with simulator(1, directory=tmp_path, cameras=1) as service:
         address = f"mediamtx://127.0.0.1:{service.port}"
         wrong = Credentials(token=token(secret="another secret of at least thirty-two bytes"))
@@ -295,7 +297,7 @@ async def test_wrong_credentials_are_told_and_not_tried_again_until_asked_for(tm
                 assert [event async for event in failures] == []  # it was told once
 
 
-async def test_a_failure_for_good_is_told_once_and_ends_who_wants_to_fail_fast(tmp_path: Path) -> None:
+async def test_fatal_error_is_reported_once_and_ends_fail_fast(tmp_path: Path) -> None:
     async with simulator(1, directory=tmp_path, cameras=1) as service:
         wrong = Credentials(token="no token")
         with pytest.raises(AuthenticationError):
@@ -305,7 +307,7 @@ async def test_a_failure_for_good_is_told_once_and_ends_who_wants_to_fail_fast(t
                 await hang()
 
 
-async def test_mdns_wakes_who_waits(tmp_path: Path) -> None:
+async def test_announcement_retries_at_once(tmp_path: Path) -> None:
     port = free_port()
     slow = Backoff(initial=3000, maximum=3000)
     name = f"wake-{uuid4().hex[:12]}"
@@ -322,7 +324,7 @@ async def test_mdns_wakes_who_waits(tmp_path: Path) -> None:
         assert f"multicam://{name}" in session.unavailable
 
 
-async def test_who_announces_itself_and_was_not_asked_for_is_not_taken_in(tmp_path: Path) -> None:
+async def test_announced_camera_without_target_is_not_added(tmp_path: Path) -> None:
     ours, other = (f"{word}-{uuid4().hex[:12]}" for word in ("ours", "other"))
     loopback: dict[str, Any] = {"announce": True, "interfaces": ["127.0.0.1"]}
     async with (
@@ -340,7 +342,7 @@ async def test_who_announces_itself_and_was_not_asked_for_is_not_taken_in(tmp_pa
 # -- while it runs ------------------------------------------------------------------------------------
 
 
-async def test_looking_at_one_more_place_and_at_one_less(tmp_path: Path) -> None:
+async def test_add_address_and_remove(tmp_path: Path) -> None:
     nowhere = f"multicam://127.0.0.1:{free_port()}"
     async with running(tmp_path / "device") as device, Session(**QUICK) as session:
         await session.add_address(nowhere, timeout=PATIENT)
@@ -361,7 +363,7 @@ async def test_looking_at_one_more_place_and_at_one_less(tmp_path: Path) -> None
             await session.add_address("nowhere")
 
 
-async def test_one_device_at_two_addresses_is_one_camera(tmp_path: Path) -> None:
+async def test_two_targets_of_one_device_are_one_camera(tmp_path: Path) -> None:
     async with running(tmp_path / "device", host="") as device:
         addresses = [f"multicam://127.0.0.{host}:{device.port}" for host in (1, 2)]
         async with Session.open(*addresses, timeout=PATIENT, mdns=False, **QUICK) as session:
@@ -369,7 +371,7 @@ async def test_one_device_at_two_addresses_is_one_camera(tmp_path: Path) -> None
             assert not session.unavailable
 
 
-async def test_a_removal_that_is_cancelled_still_closes_the_camera() -> None:
+async def test_cancelled_removal_closes_the_camera() -> None:
     gate = asyncio.Event()
 
     async def wait() -> None:
@@ -388,7 +390,7 @@ async def test_a_removal_that_is_cancelled_still_closes_the_camera() -> None:
         assert not session.cameras
 
 
-async def test_a_removed_camera_of_a_service_stays_removed(tmp_path: Path) -> None:
+async def test_removed_camera_of_a_service_stays_removed(tmp_path: Path) -> None:
     async with simulator(1, directory=tmp_path, cameras=2) as service:
         address = f"mediamtx://127.0.0.1:{service.port}"
         async with Session.open(
@@ -403,7 +405,7 @@ async def test_a_removed_camera_of_a_service_stays_removed(tmp_path: Path) -> No
             assert first in session.cameras
 
 
-async def test_a_camera_that_is_unplugged_is_away_and_one_that_is_plugged_in_is_back(tmp_path: Path) -> None:
+async def test_unplugged_camera_is_unavailable_until_plugged_in(tmp_path: Path) -> None:
     async with simulator(1, directory=tmp_path, cameras=2) as service:
         address = f"mediamtx://127.0.0.1:{service.port}"
         async with Session.open(
@@ -425,7 +427,7 @@ async def test_a_camera_that_is_unplugged_is_away_and_one_that_is_plugged_in_is_
 
 
 @pytest.mark.parametrize("generation", [1, 2])
-async def test_a_recording_is_told_once_by_whoever_tells_it(tmp_path: Path, generation: int) -> None:
+async def test_recording_events_are_emitted_once(tmp_path: Path, generation: int) -> None:
     told: list[Event] = []
     async with (
         running(tmp_path / "device") as device,
@@ -451,7 +453,7 @@ async def test_a_recording_is_told_once_by_whoever_tells_it(tmp_path: Path, gene
 # -- the end --------------------------------------------------------------------------------------------
 
 
-async def test_hundreds_of_mixed_cameras_end_in_time_whatever_hangs() -> None:
+async def test_hundreds_of_cameras_close_in_time_whatever_hangs() -> None:
     async def deaf() -> None:
         gate = asyncio.get_running_loop().create_future()
         leave.append(gate)
@@ -481,7 +483,7 @@ async def test_hundreds_of_mixed_cameras_end_in_time_whatever_hangs() -> None:
         gate.set_result(None)
 
 
-async def test_a_cancelled_opening_leaves_nothing(tmp_path: Path) -> None:
+async def test_cancelled_open_leaves_nothing(tmp_path: Path) -> None:
     async def block() -> None:
         async with Session.open(f"multicam://127.0.0.1:{free_port()}", timeout=PATIENT, **QUICK):
             await hang()
@@ -495,7 +497,7 @@ async def test_a_cancelled_opening_leaves_nothing(tmp_path: Path) -> None:
             await task
 
 
-async def test_nothing_comes_in_once_it_has_ended(tmp_path: Path) -> None:
+async def test_nothing_is_added_after_the_end(tmp_path: Path) -> None:
     port = free_port()
     async with Session.open(f"multicam://127.0.0.1:{port}", timeout=PATIENT, mdns=False, **QUICK) as session:
         pass

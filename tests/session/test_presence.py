@@ -16,7 +16,6 @@ from asynccam.model.info import CameraState
 from asynccam.runtime.retry import Backoff, RetryScheduler
 from asynccam.runtime.tasks import TaskScope
 from asynccam.session import Fleet
-from asynccam.session.pending_queries import PendingQueries
 from tests.support.rows import CAMERA, SERVICES, SYSTEMS, row
 from tests.support.swallowing import swallowing
 from tests.support.waiting import eventually
@@ -33,7 +32,7 @@ def is_so(session: Session, cameras: set[str], state: CameraState) -> bool:
     return at_home and all(event is not None and event.state is state for event in told)
 
 
-async def test_a_nanocam_server_that_accepts_and_is_mute_is_not_there() -> None:
+async def test_mute_nanocam_server_is_unavailable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # nobody takes its connections
         address = f"nanocam://127.0.0.1:{silent.getsockname()[1]}"
         async with Session.open(address, timeout=1.0, mdns=False, **LOOPBACK) as session:
@@ -41,7 +40,7 @@ async def test_a_nanocam_server_that_accepts_and_is_mute_is_not_there() -> None:
             assert session.unavailable.keys() == {address}
 
 
-async def test_a_connection_that_goes_takes_its_cameras_away_without_a_check(tmp_path: Path) -> None:
+async def test_lost_connection_makes_cameras_unavailable_at_once(tmp_path: Path) -> None:
     never: dict[str, Any] = {"interfaces": ["127.0.0.1"], "poll_interval": 3000.0, "mdns": False}
     async with (
         row(tmp_path, ("mediamtx",)) as devices,
@@ -56,7 +55,7 @@ async def test_a_connection_that_goes_takes_its_cameras_away_without_a_check(tmp
         await eventually(lambda: is_so(session, {camera}, CameraState.READY), PATIENT)
 
 
-async def test_a_service_that_returns_in_mid_recording_is_not_unknown(tmp_path: Path) -> None:
+async def test_service_that_returns_while_recording_has_its_state(tmp_path: Path) -> None:
     async with (
         row(tmp_path, ("mediamtx",)) as devices,
         Session.open(*devices.places(("mediamtx",)), timeout=PATIENT, mdns=False, **LOOPBACK) as session,
@@ -72,7 +71,7 @@ async def test_a_service_that_returns_in_mid_recording_is_not_unknown(tmp_path: 
         assert take.manifest.outcome.value == "running"
 
 
-async def test_who_was_named_is_away_until_it_answers() -> None:
+async def test_target_is_unavailable_until_it_answers() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # nobody takes its connections
         port = silent.getsockname()[1]
         named = [f"{system}://127.0.0.1:{port}/{CAMERA.get(system, '')}".rstrip("/") for system in SYSTEMS]
@@ -88,7 +87,7 @@ async def test_who_was_named_is_away_until_it_answers() -> None:
             looking.cancel()
 
 
-async def test_an_address_that_never_answered_is_asked_as_often_as_a_camera_that_was_met() -> None:
+async def test_unanswered_target_is_probed_as_often_as_a_camera() -> None:
     """At 15 s a try, three would take longer than this test waits."""
     with socket.create_server(("127.0.0.1", 0)) as silent:  # nobody takes its connections
         port = silent.getsockname()[1]
@@ -98,7 +97,7 @@ async def test_an_address_that_never_answered_is_asked_as_often_as_a_camera_that
             await eventually(lambda: all(away.tries >= 3 for away in session.unavailable.values()), PATIENT)
 
 
-async def test_a_service_is_back_by_a_new_connection_while_the_old_one_stays_mute(tmp_path: Path) -> None:
+async def test_service_is_back_while_its_old_connection_is_mute(tmp_path: Path) -> None:
     async with row(tmp_path, ("mediamtx",)) as devices, swallowing(devices.ports["mediamtx"]) as wire:
         devices.shown["mediamtx"] = wire.port
         async with Session.open(
@@ -112,7 +111,7 @@ async def test_a_service_is_back_by_a_new_connection_while_the_old_one_stays_mut
             await eventually(lambda: is_so(session, {camera}, CameraState.READY), PATIENT)
 
 
-async def test_a_camera_whose_cable_is_cut_goes_and_comes_back(tmp_path: Path) -> None:
+async def test_cut_cable_makes_a_camera_unavailable(tmp_path: Path) -> None:
     async with row(tmp_path) as devices, AsyncExitStack() as stack:
         wires = {
             system: await stack.enter_async_context(swallowing(port))
@@ -139,7 +138,7 @@ async def test_a_camera_whose_cable_is_cut_goes_and_comes_back(tmp_path: Path) -
             await eventually(partial(is_so, session, known, CameraState.READY), PATIENT)
 
 
-async def test_who_was_named_is_in_exactly_one_place_at_every_moment(tmp_path: Path) -> None:
+async def test_target_is_either_available_or_unavailable(tmp_path: Path) -> None:
     async with row(tmp_path) as devices:
         singles = [str(devices.address(system)) for system in SYSTEMS]
         services = [str(devices.address(system, of_service=True)) for system in SERVICES]
@@ -172,7 +171,7 @@ async def test_who_was_named_is_in_exactly_one_place_at_every_moment(tmp_path: P
             await eventually(all_are_there, PATIENT)
 
 
-async def test_directories_of_one_fleet_are_the_same_however_it_is_opened(tmp_path: Path) -> None:
+async def test_directories_of_a_fleet_do_not_depend_on_the_opening(tmp_path: Path) -> None:
     async with row(tmp_path / "one") as one, row(tmp_path / "other", ("snapshot", "mediamtx")) as other:
         places = [*one.places(SYSTEMS), *other.places(("snapshot", "mediamtx"))]
         labelled = [replace(place, label=f"camera {number}") for number, place in enumerate(places)]
@@ -191,7 +190,7 @@ async def test_directories_of_one_fleet_are_the_same_however_it_is_opened(tmp_pa
             assert made == made[:1] * len(made)
 
 
-async def test_a_try_can_be_had_sooner_than_its_turn() -> None:
+async def test_retry_within_is_sooner_than_the_interval() -> None:
     tries = 0
     async with TaskScope("test") as scope:
         keeper = RetryScheduler(scope, Backoff())
@@ -205,48 +204,3 @@ async def test_a_try_can_be_had_sooner_than_its_turn() -> None:
         await eventually(lambda: tries >= 3, PATIENT)
         keeper.retry_within("unknown", 0.01)
         keeper.cancel("one")
-
-
-@pytest.mark.parametrize("end", ["drop", "restart", "close", "ask"])
-async def test_an_answer_that_nobody_returns_is_handed_over(
-    end: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("asynccam.session.pending_queries._FRESH", 0.0 if end == "ask" else 60.0)
-    unheard: list[object] = []
-    answered, go_on = asyncio.Event(), asyncio.Event()
-    async with TaskScope("test") as scope:
-        questions = PendingQueries(scope, lambda key: answered.set(), unheard.append)
-
-        async def late() -> str:
-            await go_on.wait()
-            return "late"
-
-        async def prompt() -> str:
-            return "prompt"
-
-        with pytest.raises(TimeoutError):
-            await questions.ask("one", late, "one")
-        go_on.set()
-        await answered.wait()
-        if end == "ask":
-            assert await questions.ask("one", prompt, "one") == "prompt"
-        elif end == "close":
-            questions.close()
-        else:
-            getattr(questions, end)("one")
-        assert unheard == ["late"]
-        questions.close()
-        assert unheard == ["late"]
-
-
-async def test_a_slow_camera_is_asked_sooner_by_what_is_waited_longer_for_it() -> None:
-    async with TaskScope("test") as scope:
-        questions = PendingQueries(scope, lambda key: None)
-
-        async def answer() -> str:
-            await asyncio.sleep(0.8)
-            return "here"
-
-        assert questions.extra_timeout("one") == 0
-        assert await questions.ask("one", answer, "one") == "here"
-        assert questions.extra_timeout("one") > 0

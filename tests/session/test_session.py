@@ -27,7 +27,7 @@ def camera_with(step: str, name: str = "bad") -> ScriptedCamera:
     return ScriptedCamera(name, script={step: refuse(BROKEN)})
 
 
-async def test_a_take_of_all_cameras_in_one_call(tmp_path: Path) -> None:
+async def test_take_of_all_cameras(tmp_path: Path) -> None:
     async with Session() as session:
         cameras = [ScriptedCamera("one"), ScriptedCamera("two")]
         for camera in cameras:
@@ -69,7 +69,7 @@ async def test_events_reach_subscribers(tmp_path: Path) -> None:
     assert [event.camera for event in found] == ["scripted://one"]
 
 
-async def test_one_cameras_failure_is_an_event_and_not_the_end(tmp_path: Path) -> None:
+async def test_failed_camera_is_an_event(tmp_path: Path) -> None:
     failures: list[CameraFailed] = []
     async with Session() as session:
         session.subscribe(failures.append, CameraFailed)
@@ -83,7 +83,7 @@ async def test_one_cameras_failure_is_an_event_and_not_the_end(tmp_path: Path) -
     ]
 
 
-async def test_a_camera_that_fails_to_close_does_not_spoil_the_end() -> None:
+async def test_camera_that_fails_to_close_is_an_event() -> None:
     good = ScriptedCamera("good")
     async with Session() as session:
         session.add(camera_with("close"))
@@ -92,9 +92,7 @@ async def test_a_camera_that_fails_to_close_does_not_spoil_the_end() -> None:
 
 
 @pytest.mark.parametrize("step", ["arm", "accepted", "stop", "download"])
-async def test_fail_fast_ends_the_take_and_the_block_with_the_cameras_own_error(
-    tmp_path: Path, step: str
-) -> None:
+async def test_fail_fast_raises_the_error_of_the_camera(tmp_path: Path, step: str) -> None:
     good = ScriptedCamera("good")
     began = time.monotonic()
     takes: list[Take] = []
@@ -121,7 +119,7 @@ async def test_fail_fast_ends_the_take_and_the_block_with_the_cameras_own_error(
     await asyncio.sleep(0)
 
 
-async def test_fail_fast_with_several_failures_leaves_as_a_group(tmp_path: Path) -> None:
+async def test_fail_fast_with_several_failures_raises_a_group(tmp_path: Path) -> None:
     async def block() -> None:
         async with Session(fail_fast=True) as session:
             session.add(camera_with("arm", "bad1"))
@@ -133,7 +131,7 @@ async def test_fail_fast_with_several_failures_leaves_as_a_group(tmp_path: Path)
     assert [str(error) for error in caught.value.exceptions] == ["broken", "broken"]
 
 
-async def test_a_lone_exception_leaves_as_it_is() -> None:
+async def test_single_exception_leaves_unwrapped() -> None:
     error = ZeroDivisionError()
     camera = ScriptedCamera("one")
 
@@ -148,7 +146,7 @@ async def test_a_lone_exception_leaves_as_it_is() -> None:
     assert camera.closed == 1
 
 
-async def test_an_exception_and_a_failing_end_leave_as_a_group(tmp_path: Path) -> None:
+async def test_exception_and_failed_close_leave_as_a_group(tmp_path: Path) -> None:
     async def block() -> None:
         async with Session() as session:
             session.add(ScriptedCamera("one"))
@@ -160,7 +158,7 @@ async def test_an_exception_and_a_failing_end_leave_as_a_group(tmp_path: Path) -
     assert [type(error) for error in caught.value.exceptions] == [ZeroDivisionError, StorageError]
 
 
-async def test_a_cancellation_is_what_a_cancelled_block_raises(
+async def test_cancelled_block_raises_the_cancellation(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def block() -> None:
@@ -187,7 +185,7 @@ async def _spoiled_take(session: Session, directory: Path) -> None:
     await asyncio.to_thread(manifest.mkdir)
 
 
-async def test_leaving_winds_up_running_takes_before_cameras_are_closed(tmp_path: Path) -> None:
+async def test_running_takes_end_before_cameras_are_closed(tmp_path: Path) -> None:
     camera = ScriptedCamera("one")
     async with Session() as session:
         session.add(camera)
@@ -199,7 +197,7 @@ async def test_leaving_winds_up_running_takes_before_cameras_are_closed(tmp_path
     assert take.manifest.cameras[0].outcome is Outcome.COMPLETE
 
 
-async def test_leaving_is_bounded_even_if_everything_hangs(tmp_path: Path) -> None:
+async def test_shutdown_is_bounded_if_everything_hangs(tmp_path: Path) -> None:
     camera = ScriptedCamera("one", script={"stop": hang, "close": hang})
     async with Session(shutdown_timeout=5.0) as session:
         session.add(camera)
@@ -209,7 +207,7 @@ async def test_leaving_is_bounded_even_if_everything_hangs(tmp_path: Path) -> No
     assert take.manifest.cameras[0].outcome is Outcome.CANCELLED
 
 
-async def test_a_second_cancellation_does_not_cut_the_closing_short() -> None:
+async def test_second_cancellation_does_not_cut_shutdown_short() -> None:
     camera = ScriptedCamera("one", script={"close": late(0.1)})
 
     async def block() -> None:
@@ -227,7 +225,7 @@ async def test_a_second_cancellation_does_not_cut_the_closing_short() -> None:
     assert camera.closed == 1
 
 
-async def test_what_is_borrowed_is_not_closed() -> None:
+async def test_passed_in_resources_are_not_closed() -> None:
     zeroconf = AsyncZeroconf(interfaces=["127.0.0.1"])
     async with aiohttp.ClientSession() as http:
         async with Session(http=http, zeroconf=zeroconf) as session:
@@ -238,7 +236,7 @@ async def test_what_is_borrowed_is_not_closed() -> None:
     await zeroconf.async_close()
 
 
-async def test_what_is_own_is_made_when_needed_and_closed() -> None:
+async def test_own_resources_are_made_when_needed_and_closed() -> None:
     async with Session(interfaces=["127.0.0.1"]) as session:
         http = session.http
         assert session.http is http
@@ -246,7 +244,7 @@ async def test_what_is_own_is_made_when_needed_and_closed() -> None:
     assert http.closed
 
 
-async def test_a_session_works_inside_its_block_only() -> None:
+async def test_session_outside_its_block_raises_state_error() -> None:
     session = Session()
     with pytest.raises(StateError, match="async with"):
         await session.connect("multicam://127.0.0.1:1")
@@ -259,7 +257,7 @@ async def test_a_session_works_inside_its_block_only() -> None:
             pass
 
 
-async def test_addresses_that_lead_nowhere() -> None:
+async def test_unreachable_addresses_raise() -> None:
     async with Session() as session:
         with pytest.raises(AddressError, match="not a camera address"):
             await session.connect("127.0.0.1")
@@ -271,7 +269,7 @@ async def test_addresses_that_lead_nowhere() -> None:
         Session(ntp_server="host:port")
 
 
-async def test_t0_is_taken_from_a_time_server(tmp_path: Path) -> None:
+async def test_t0_is_from_the_ntp_server(tmp_path: Path) -> None:
     async with (
         ntp_server(says(5.0, time.time)) as server,
         Session(ntp_server=f"127.0.0.1:{server.port}") as session,

@@ -80,7 +80,7 @@ async def test_another_device_at_a_known_address_is_not_recorded(system: str, tm
     assert "second" in told
 
 
-async def test_a_stop_is_not_sent_to_another_camera_that_a_new_connection_leads_to(tmp_path: Path) -> None:
+async def test_stop_is_not_sent_to_another_camera(tmp_path: Path) -> None:
     port = free_port()
     place = Address("mediamtx", "127.0.0.1", port, "camera0")
     limits = TakeLimits(stop_timeout=PATIENT, status_timeout=5.0)
@@ -107,7 +107,7 @@ async def test_a_stop_is_not_sent_to_another_camera_that_a_new_connection_leads_
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-async def test_a_take_is_not_resumed_with_another_device(system: str, tmp_path: Path) -> None:
+async def test_take_is_not_resumed_with_another_device(system: str, tmp_path: Path) -> None:
     serve, name = SYSTEMS[system]
     port = free_port()
     place = Address(system, "127.0.0.1", port, name)

@@ -39,7 +39,7 @@ async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
         yield running
 
 
-async def test_a_camera_is_introduced_and_its_states_are_told(broker: Broker) -> None:
+async def test_camera_and_its_states_are_published(broker: Broker) -> None:
     async with watching(broker) as watcher, Session(poll_interval=None) as session:
         session.add(ScriptedCamera("Hill"))
         async with MqttBridge(session, place(broker), backoff=QUICK) as bridge:
@@ -60,7 +60,7 @@ async def test_a_camera_is_introduced_and_its_states_are_told(broker: Broker) ->
         await watcher.sees_word("asynccam/status", "offline")
 
 
-async def test_events_are_told_once_and_as_they_are(broker: Broker) -> None:
+async def test_events_are_published_once(broker: Broker) -> None:
     async with watching(broker) as watcher, Session(poll_interval=None) as session:
         session.add(ScriptedCamera("Hill"))
         async with MqttBridge(session, place(broker), backoff=QUICK) as bridge:
@@ -79,7 +79,7 @@ async def test_events_are_told_once_and_as_they_are(broker: Broker) -> None:
 
 
 @pytest.mark.parametrize("step", [-7200.0, 7200.0, -3.0, -31_536_000.0])
-async def test_events_are_told_at_once_after_the_clock_was_set(
+async def test_events_are_published_at_once_after_a_clock_step(
     broker: Broker, monkeypatch: pytest.MonkeyPatch, step: float
 ) -> None:
     real = time.time
@@ -93,7 +93,7 @@ async def test_events_are_told_at_once_after_the_clock_was_set(
             await watcher.hears(f"asynccam/{KEY}/event", event="CameraFailed")
 
 
-async def test_after_the_broker_was_away_the_latest_is_told_again(broker: Broker) -> None:
+async def test_latest_states_are_published_after_an_outage(broker: Broker) -> None:
     async with Session(poll_interval=None) as session:
         session.add(ScriptedCamera("Hill"))
         async with MqttBridge(session, place(broker), backoff=QUICK) as bridge:
@@ -111,7 +111,7 @@ async def test_after_the_broker_was_away_the_latest_is_told_again(broker: Broker
                 assert f"asynccam/{KEY}/event" not in watcher.latest
 
 
-async def test_a_broker_that_comes_later_is_found(tmp_path: Path) -> None:
+async def test_broker_that_starts_later_is_reached(tmp_path: Path) -> None:
     broker = Broker(tmp_path / "broker")
     broker.port = free_port()
     async with (
@@ -127,7 +127,7 @@ async def test_a_broker_that_comes_later_is_found(tmp_path: Path) -> None:
             await broker.stop()
 
 
-async def test_who_vanishes_is_offline_by_the_brokers_word(broker: Broker, tmp_path: Path) -> None:
+async def test_will_reports_a_vanished_bridge(broker: Broker, tmp_path: Path) -> None:
     async with (
         watching(broker) as watcher,
         Session(poll_interval=None) as session,
@@ -144,7 +144,7 @@ async def test_who_vanishes_is_offline_by_the_brokers_word(broker: Broker, tmp_p
         assert told == [b"offline", b"online"]
 
 
-async def test_wrong_credentials_end_the_bridge_and_say_so(tmp_path: Path) -> None:
+async def test_wrong_credentials_end_the_bridge(tmp_path: Path) -> None:
     async with (
         running_broker(tmp_path / "broker", {"lab": "secret"}) as broker,
         Session(poll_interval=None) as session,
@@ -163,7 +163,7 @@ async def test_wrong_credentials_end_the_bridge_and_say_so(tmp_path: Path) -> No
                 await bridge.__aenter__()
 
 
-async def test_a_camera_that_was_removed_leaves_nothing(broker: Broker) -> None:
+async def test_removed_camera_leaves_nothing_retained(broker: Broker) -> None:
     async with watching(broker) as watcher, Session(poll_interval=None) as session:
         session.add(ScriptedCamera("Hill"))
         async with MqttBridge(session, place(broker), backoff=QUICK):
@@ -175,7 +175,7 @@ async def test_a_camera_that_was_removed_leaves_nothing(broker: Broker) -> None:
             await eventually(lambda: {topic for topic in watcher.latest if KEY in topic} == {lost})
 
 
-async def test_home_assistant_finds_cameras_and_is_told_again_when_it_starts(broker: Broker) -> None:
+async def test_home_assistant_gets_everything_at_its_start(broker: Broker) -> None:
     async with watching(broker) as watcher, Session(poll_interval=None) as session:
         session.add(ScriptedCamera("Hill"))
         async with MqttBridge(session, place(broker), topics=Topics("lab/cams"), backoff=QUICK):
@@ -199,7 +199,7 @@ async def test_home_assistant_finds_cameras_and_is_told_again_when_it_starts(bro
             await watcher.hears(config, command_topic=f"lab/cams/{KEY}/set/record")
 
 
-async def test_without_discovery_nothing_is_said_to_home_assistant(broker: Broker) -> None:
+async def test_without_discovery_no_configuration_is_published(broker: Broker) -> None:
     async with watching(broker) as watcher, Session(poll_interval=None) as session:
         session.add(ScriptedCamera("Hill"))
         async with MqttBridge(session, place(broker), discovery=None, backoff=QUICK):
@@ -208,7 +208,7 @@ async def test_without_discovery_nothing_is_said_to_home_assistant(broker: Broke
         assert not [topic for topic in watcher.latest if topic.startswith("homeassistant")]
 
 
-async def test_keys_are_fit_and_differ_where_ids_differ() -> None:
+async def test_keys_are_valid_and_unique() -> None:
     ids = ["multicam://Hill-A1", "multicam://Hill/A1", "multicam:Hill-A1", "take", "x" * 200, "x" * 201]
     keys = [key_of(one) for one in ids]
     assert len(set(keys)) == len(ids)
@@ -217,7 +217,7 @@ async def test_keys_are_fit_and_differ_where_ids_differ() -> None:
     assert json.loads(json.dumps(keys)) == keys
 
 
-def test_a_document_of_a_broker_is_text_and_numbers_that_can_be_written_again() -> None:
+def test_decoded_document_can_be_encoded_again() -> None:
     assert decoded(b'{"id": "a\\ud800", "at": 1e999}') == {"id": "a?", "at": None}
     assert decoded(b'{"at": ' + b"9" * 4000 + b"}") == {"at": None}
     for odd in (

@@ -33,7 +33,7 @@ async def until_it_records(camera: MultiCamCamera) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_a_stop_is_not_sent_for_somebody_elses_recording(tmp_path: Path) -> None:
+async def test_stop_is_not_sent_for_a_foreign_recording(tmp_path: Path) -> None:
     recorder = BytesRecorder()
     async with running(tmp_path / "device", recorder) as device:
         camera = await camera_at(device.port)
@@ -53,14 +53,14 @@ async def test_a_stop_is_not_sent_for_somebody_elses_recording(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("stopped", [False, True])
-def test_only_a_recording_that_was_left_alone_is_more_than_nothing(*, stopped: bool) -> None:
+def test_outcome_of_a_foreign_recording(*, stopped: bool) -> None:
     record = CameraRecord(id="x://a", name="a", system="x", directory="a", already_recording=True)
     record.stop_commanded_at = Moment.of(1_800_000_000.0) if stopped else None
     assert outcome_of(record, Outcome.FAILED) is (Outcome.FAILED if stopped else Outcome.INCOMPLETE)
     assert outcome_of(record, Outcome.CANCELLED) is Outcome.CANCELLED
 
 
-async def test_a_recording_that_somebody_else_ended_and_began_anew_is_left_alone(tmp_path: Path) -> None:
+async def test_recording_restarted_by_another_program_is_left_alone(tmp_path: Path) -> None:
     recorder = BytesRecorder()
     async with running(tmp_path / "device", recorder) as device:
         camera = await camera_at(device.port)
@@ -84,7 +84,7 @@ async def test_a_recording_that_somebody_else_ended_and_began_anew_is_left_alone
     assert [file.name for file in record.files] == [recorder.started[0].name]
 
 
-async def test_a_recording_that_somebody_else_ended_is_named(tmp_path: Path) -> None:
+async def test_recording_ended_by_another_program_is_named(tmp_path: Path) -> None:
     async with running(tmp_path / "device") as device:
         camera = await camera_at(device.port)
         take = Take([camera], tmp_path / "takes")
@@ -100,7 +100,7 @@ async def test_a_recording_that_somebody_else_ended_is_named(tmp_path: Path) -> 
     assert len(record.files) == 1
 
 
-async def test_another_device_at_the_address_is_not_stopped(tmp_path: Path) -> None:
+async def test_other_device_at_the_address_is_not_stopped(tmp_path: Path) -> None:
     port = free_port()
     plan = RecordPlan(directory=tmp_path, duration=None, timeout=PATIENT)
     async with running(tmp_path / "first", port=port, device_id="first"):
@@ -122,7 +122,7 @@ async def test_another_device_at_the_address_is_not_stopped(tmp_path: Path) -> N
     await camera.aclose()
 
 
-async def test_a_second_program_is_refused_at_arming_and_ends_nothing(tmp_path: Path) -> None:
+async def test_second_program_is_refused_at_arming(tmp_path: Path) -> None:
     async with device_process("multicam", tmp_path / "device", "--device-id", "phone") as device:
         line = ("record", device.address, "--json", "--start-in", 0.5, "--to")
         async with started(*line, tmp_path / "first", "--duration", 25) as first:
@@ -155,9 +155,7 @@ def measured_earlier(value: Any, hours: float, apart: float) -> Any:
 
 
 @pytest.mark.parametrize("apart", [0.0, 5.0], ids=["measured just now", "12 hours and 116 ppm ago"])
-async def test_a_resuming_leaves_a_later_recording_of_somebody_else_alone(
-    tmp_path: Path, apart: float
-) -> None:
+async def test_resume_leaves_a_later_foreign_recording_alone(tmp_path: Path, apart: float) -> None:
     recorder = BytesRecorder()
     async with running(tmp_path / "device", recorder) as device:
         camera = await camera_at(device.port)

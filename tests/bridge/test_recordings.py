@@ -76,7 +76,7 @@ def _die(camera: ScriptedCamera) -> None:
         camera.script[step] = DEAD
 
 
-async def test_on_for_a_dead_camera_is_an_error_and_the_camera_is_free_when_it_is_back(
+async def test_on_for_an_unavailable_camera_is_an_error(
     watcher: Watcher, bridge: MqttBridge, session: Session, camera: ScriptedCamera
 ) -> None:
     await watcher.sees(STATE, state="ready")
@@ -95,7 +95,7 @@ async def test_on_for_a_dead_camera_is_an_error_and_the_camera_is_free_when_it_i
     assert (await _answer(watcher, "OFF"))["outcome"] == "complete"
 
 
-async def test_a_camera_that_refuses_its_start_ends_the_take(
+async def test_refused_start_ends_the_take(
     watcher: Watcher, bridge: MqttBridge, session: Session, camera: ScriptedCamera
 ) -> None:
     camera.script["accepted"] = refuse(DeviceError("the storage is full"))
@@ -108,7 +108,7 @@ async def test_a_camera_that_refuses_its_start_ends_the_take(
     assert (await _answer(watcher, "ON"))["ok"] is True
 
 
-async def test_of_several_cameras_the_answer_names_those_that_failed(
+async def test_result_names_the_cameras_that_failed(
     watcher: Watcher, bridge: MqttBridge, session: Session, camera: ScriptedCamera
 ) -> None:
     lake = ScriptedCamera("Lake", script={"arm": refuse(DeviceError("the lens cap is on"))})
@@ -123,7 +123,7 @@ async def test_of_several_cameras_the_answer_names_those_that_failed(
     assert answer["ok"] is False
 
 
-async def test_a_take_without_any_file_is_not_answered_as_well_ended(
+async def test_take_without_files_is_not_ok(
     watcher: Watcher, bridge: MqttBridge, camera: ScriptedCamera
 ) -> None:
     assert (await _answer(watcher, "ON"))["ok"] is True
@@ -133,7 +133,7 @@ async def test_a_take_without_any_file_is_not_answered_as_well_ended(
     assert "no route" in ended["message"]
 
 
-async def test_a_camera_in_a_take_of_the_program_is_refused_by_name(
+async def test_camera_in_a_take_of_the_session_is_refused(
     watcher: Watcher, bridge: MqttBridge, session: Session, camera: ScriptedCamera, tmp_path: Path
 ) -> None:
     take = session.new_take([camera], tmp_path / "own", name="field")
@@ -154,7 +154,7 @@ async def test_a_camera_in_a_take_of_the_program_is_refused_by_name(
     assert take.ok
 
 
-async def test_a_recording_of_another_program_is_left_alone(
+async def test_foreign_recording_is_left_alone(
     watcher: Watcher, bridge: MqttBridge, camera: ScriptedCamera
 ) -> None:
     camera.recording = True
@@ -177,7 +177,7 @@ async def test_two_commands_at_once_do_not_share_a_camera(
     assert camera.calls.count("arm") == 1
 
 
-async def test_a_camera_in_a_take_is_checked(
+async def test_camera_in_a_take_is_polled(
     watcher: Watcher, bridge: MqttBridge, camera: ScriptedCamera
 ) -> None:
     assert (await _answer(watcher, "ON"))["ok"] is True
@@ -193,7 +193,7 @@ async def test_a_camera_in_a_take_is_checked(
     assert (await _answer(watcher, "OFF"))["ok"] is True
 
 
-async def test_an_off_ends_a_start_that_is_far_ahead(
+async def test_off_ends_a_start_far_ahead(
     watcher: Watcher, bridge: MqttBridge, session: Session, camera: ScriptedCamera
 ) -> None:
     await watcher.say(RECORD, '{"start_in": 3000}')
@@ -209,7 +209,7 @@ async def test_an_off_ends_a_start_that_is_far_ahead(
     assert not camera.recording
 
 
-async def test_an_off_ends_a_start_whose_camera_is_still_asked_how_it_is(
+async def test_off_ends_a_start_during_the_status_check(
     watcher: Watcher, bridge: MqttBridge, session: Session, camera: ScriptedCamera
 ) -> None:
     await watcher.sees(STATE, state="ready")
@@ -241,7 +241,7 @@ NUMBERS = [
 
 @pytest.mark.parametrize("what", ["duration", "start_in"])
 @pytest.mark.parametrize("number", NUMBERS)
-async def test_numbers_from_outside_have_limits(
+async def test_numbers_have_limits(
     watcher: Watcher, bridge: MqttBridge, camera: ScriptedCamera, what: str, number: str
 ) -> None:
     answer = await _answer(watcher, f'{{"{what}": {number}}}', ALL)
@@ -253,13 +253,13 @@ async def test_numbers_from_outside_have_limits(
 @pytest.mark.parametrize(
     "payload", ["[" * 4000, '{"name": "\\ud800"}', '{"cameras": ["\\udfff"]}', '{"a": 1, "\\ud800": 2}']
 )
-async def test_odd_documents_are_answered(
+async def test_odd_documents_get_a_result(
     watcher: Watcher, bridge: MqttBridge, camera: ScriptedCamera, payload: str
 ) -> None:
     assert (await _answer(watcher, payload, ALL))["error"] == "UsageError"
 
 
-async def test_a_flood_of_commands_is_refused_in_order_and_starves_nobody(
+async def test_flood_of_commands_is_refused_in_order(
     watcher: Watcher, bridge: MqttBridge, session: Session, camera: ScriptedCamera
 ) -> None:
     session.add(ScriptedCamera("Lake"))
@@ -281,7 +281,7 @@ def _answered(watcher: Watcher) -> int:
     return sum(one.get("refused", 1) for one in told)
 
 
-async def test_a_switch_never_flaps_on_a_restart(broker: Broker, watcher: Watcher, tmp_path: Path) -> None:
+async def test_switch_does_not_flap_on_a_restart(broker: Broker, watcher: Watcher, tmp_path: Path) -> None:
     for polls in (0.3, None):
         async with Session(poll_interval=polls) as session:
             camera = ScriptedCamera("Hill")
@@ -299,7 +299,7 @@ async def test_a_switch_never_flaps_on_a_restart(broker: Broker, watcher: Watche
             assert told == {"recording"}
 
 
-async def test_a_replayed_found_after_a_broker_was_away_is_not_ready(broker: Broker, tmp_path: Path) -> None:
+async def test_replayed_found_event_is_not_ready(broker: Broker, tmp_path: Path) -> None:
     async with Session(poll_interval=None) as session, _bridge(session, broker, tmp_path) as bridge:
         session.add(ScriptedCamera("Hill"))
         session.emit(CameraStateChanged(camera=HILL, state=CameraState.ERROR, reason="hot"))
@@ -313,7 +313,7 @@ async def test_a_replayed_found_after_a_broker_was_away_is_not_ready(broker: Bro
             assert told == {"error"}
 
 
-async def test_a_take_that_hangs_does_not_hold_up_the_bridge(
+async def test_hanging_take_does_not_delay_the_bridge(
     broker: Broker, watcher: Watcher, session: Session, camera: ScriptedCamera, tmp_path: Path
 ) -> None:
     bridge = _bridge(session, broker, tmp_path, shutdown_timeout=0.5)

@@ -22,7 +22,7 @@ PATIENT = 30.0
 QUICK: dict[str, Any] = {"backoff": Backoff(initial=0.02, maximum=0.1), "interfaces": ["127.0.0.1"]}
 
 
-async def test_another_device_at_a_known_address_is_not_recorded_under_its_name(tmp_path: Path) -> None:
+async def test_other_device_at_a_known_address_is_not_recorded(tmp_path: Path) -> None:
     port = free_port()
     async with Session() as session:
         async with running(tmp_path / "first", port=port, device_id="first"):
@@ -37,7 +37,7 @@ async def test_another_device_at_a_known_address_is_not_recorded_under_its_name(
     assert "'first'" in told
 
 
-async def test_two_living_devices_with_one_id_are_refused(tmp_path: Path) -> None:
+async def test_two_live_devices_with_one_id_are_refused(tmp_path: Path) -> None:
     async with (
         running(tmp_path / "a", device_id="twin") as one,
         running(tmp_path / "b", device_id="twin") as other,
@@ -55,7 +55,7 @@ async def test_two_living_devices_with_one_id_are_refused(tmp_path: Path) -> Non
             assert all(address in str(away.error) for address in there)
 
 
-async def test_two_devices_with_one_id_at_two_hosts_and_one_port_are_never_one(tmp_path: Path) -> None:
+async def test_two_devices_with_one_id_at_two_hosts_are_refused(tmp_path: Path) -> None:
     port = free_port()
     there = [f"multicam://{host}:{port}" for host in ("127.0.0.1", "127.0.0.2")]
     async with AsyncExitStack() as stack:
@@ -81,7 +81,7 @@ async def test_two_devices_with_one_id_at_two_hosts_and_one_port_are_never_one(t
         assert (await session.connect(there[1])).info.address == there[1]
 
 
-async def test_one_device_with_two_addresses_is_one_camera(tmp_path: Path) -> None:
+async def test_device_with_two_addresses_is_one_camera(tmp_path: Path) -> None:
     async with running(tmp_path, host="0.0.0.0", device_id="one") as device, Session() as session:
         first = await session.connect(f"multicam://127.0.0.1:{device.port}")
         for host in ("127.0.0.2", "localhost", "127.0.0.1"):
@@ -89,7 +89,7 @@ async def test_one_device_with_two_addresses_is_one_camera(tmp_path: Path) -> No
         assert len(session.cameras) == 1
 
 
-async def test_devices_of_one_id_that_cannot_be_told_apart_are_refused() -> None:
+async def test_devices_without_a_run_id_are_refused() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(4096)
         writer.write(b'{"deviceId":"phone","status":"ready","timestamp":1729000000.5}')
@@ -107,7 +107,7 @@ async def test_devices_of_one_id_that_cannot_be_told_apart_are_refused() -> None
             await session.connect(f"multicam://127.0.0.2:{port}")
 
 
-async def test_a_device_that_announces_the_id_of_one_that_lives_elsewhere_is_not_followed(
+async def test_announced_duplicate_id_is_not_followed(
     tmp_path: Path,
 ) -> None:
     name = f"twin-{uuid4().hex[:12]}"
@@ -132,7 +132,7 @@ async def test_a_device_that_announces_the_id_of_one_that_lives_elsewhere_is_not
                 assert len(refused) == 1
 
 
-async def test_a_device_that_was_found_and_has_moved_is_followed(tmp_path: Path) -> None:
+async def test_discovered_device_that_moved_is_followed(tmp_path: Path) -> None:
     name = f"mover-{uuid4().hex[:12]}"
     announced: dict[str, Any] = {
         "device_id": name,
@@ -149,7 +149,7 @@ async def test_a_device_that_was_found_and_has_moved_is_followed(tmp_path: Path)
             await eventually(lambda: camera.info.address == f"multicam://127.0.0.1:{moved.port}", PATIENT)
 
 
-async def test_record_says_who_is_missing_before_it_begins(tmp_path: Path) -> None:
+async def test_record_command_names_missing_cameras(tmp_path: Path) -> None:
     nowhere = f"multicam://127.0.0.1:{free_port()}"
     async with running(tmp_path / "device") as device:
         there = f"multicam://127.0.0.1:{device.port}"
