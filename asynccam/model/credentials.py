@@ -1,4 +1,4 @@
-"""What a camera service wants to see before it answers, and whom it may be shown to."""
+"""Credentials of camera services."""
 
 import ipaddress
 from collections.abc import Awaitable, Callable
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 TokenProvider = Callable[[], Awaitable[str]]
-"""Gives a valid token; asked at every sign-in, so that it can renew what expires."""
+"""Returns a valid token; called at every authentication, so that it can renew an expired one."""
 
 CREDENTIALS_LOG: Final = "asynccam.credentials"
 """Name of the logger of warnings about credentials: sent without encryption, or withheld from a host."""
@@ -17,10 +17,10 @@ class Credentials:
     """A token or an API key, for the systems that have them; neither shows in ``repr``.
 
     Attributes:
-        token: A JWT or other bearer token, or what provides one.
-        api_key: A key; used where no token is given.
-        environment: Whether a system's own environment variables, ``MEDIAMTX_AUTH_TOKEN`` for example, may
-            stand in for what is not given.
+        token: A JWT or other bearer token, or a provider of one.
+        api_key: A key; used if no token is given.
+        environment: Whether a system's own environment variables, ``MEDIAMTX_AUTH_TOKEN`` for example, are
+            used for what is not given.
     """
 
     token: str | TokenProvider | None = field(default=None, repr=False)

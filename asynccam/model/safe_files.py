@@ -184,11 +184,7 @@ class Folder:
         return found if stat.S_ISREG(found.st_mode) else None
 
     def files(self) -> dict[str, os.stat_result]:
-        """Return the regular files, ordered by name, without links.
-
-        Raises:
-            OSError: The directory cannot be listed.
-        """
+        """Return the status of the regular files, ordered by name, without links."""
         names = self._names()
         found = ((name, self.find(name)) for name in sorted(names))
         return {name: status for name, status in found if status is not None}
@@ -278,11 +274,7 @@ class Folder:
         return {"dir_fd": self._fd} if _HAS_DIR_FD else {}
 
     def _at(self, name: str) -> tuple[str]:
-        """Return a name as the argument of system calls, with `_beside`.
-
-        Raises:
-            OSError: The name is not one path component.
-        """
+        """Return a name, which must be one path component, as the argument of system calls."""
         if name in ("", ".", "..") or "/" in name or (os.sep != "/" and set(name) & {os.sep, ":"}):
             raise OSError(errno.EINVAL, "it is not the name of a file", name)
         return (name if _HAS_DIR_FD else str(self.path / name),)
@@ -313,21 +305,13 @@ class Folder:
 
 
 def open_file(path: Path, flags: int = os.O_RDONLY) -> int:
-    """Open a regular file without waiting and return its descriptor, as `Folder.open` does.
-
-    Raises:
-        OSError: As for `Folder.open`.
-    """
+    """Open a regular file without waiting and return its descriptor; errors as of `Folder.open`."""
     with Folder(path.parent) as folder:
         return folder.open(path.name, flags)
 
 
 def read_file(path: Path, most: int) -> bytes:
-    """Return the content of a regular file.
-
-    Raises:
-        OSError: As for `Folder.open`; ``EFBIG`` if it has more than ``most`` bytes.
-    """
+    """Return the content of a regular file; `OSError` ``EFBIG`` if it has more than ``most`` bytes."""
     fd = open_file(path)
     try:
         return read_descriptor(fd, most, path)
@@ -336,11 +320,7 @@ def read_file(path: Path, most: int) -> bytes:
 
 
 def read_descriptor(fd: int, most: int, path: Path) -> bytes:
-    """Return the content of an open file; see `read_file`.
-
-    Raises:
-        OSError: It cannot be read, or has more than ``most`` bytes.
-    """
+    """Return the content of an open file, as `read_file` does."""
     pieces: list[bytes] = []
     size = 0
     while piece := os.pread(fd, min(_PIECE, most + 1 - size), size):

@@ -29,13 +29,7 @@ _INVERSION_STEPS: Final = 3
 
 
 class TakeClock:
-    """Keeps one scale of wall time for a take, and records steps of the clock and pauses.
-
-    Args:
-        manifest: Receives the records.
-        emit: Receives the events.
-        on_change: Called after each of them.
-    """
+    """Keeps one scale of wall time for a take, and records steps of the clock and pauses in its manifest."""
 
     def __init__(self, manifest: Manifest, emit: Emit, on_change: Callable[[], None] = lambda: None) -> None:
         self._manifest = manifest
@@ -121,10 +115,8 @@ class TimeServer:
 class Reference:
     """The scale that T0 is on: this computer's, or a time server's once it has answered.
 
-    Args:
-        server: The time server, or None for this computer's clock.
-        on_change: Called after each measurement, used or not.
-        on_contradiction: Called for the first measurement that contradicts the earlier ones.
+    ``on_change`` is called after each measurement, ``on_contradiction`` after the first that contradicts the
+    earlier ones.
     """
 
     def __init__(
@@ -151,13 +143,7 @@ class Reference:
         return self._clock
 
     async def ask(self, timeout: float) -> None:
-        """Measure the server's clock within ``timeout`` seconds; harmless without a server.
-
-        Raises:
-            TimeoutError: It took longer.
-            RemoteProtocolError: The answer is not an offset.
-            AsynccamError: Raised by the query.
-        """
+        """Measure the server's clock within ``timeout`` seconds; harmless without a server."""
         if self._server is None:
             return
         async with deadline(timeout, f"time from {self._server.name}"):

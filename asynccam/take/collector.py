@@ -37,14 +37,9 @@ FileCheck = Callable[[Path], Awaitable[CheckResult]]
 
 
 class Collector:
-    """Downloads and checks files, a bounded number at a time.
+    """Downloads and checks files, at most `TakeLimits.transfers` concurrently.
 
-    Args:
-        directory: The take's directory.
-        limits: Timeouts, and the number of concurrent transfers.
-        emit: Receives the events.
-        verify: Checks each file that was downloaded, or None.
-        file_done: Awaited with the participant after each file, downloaded or failed.
+    ``file_done`` is awaited after each file, downloaded or failed.
     """
 
     def __init__(

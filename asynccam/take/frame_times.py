@@ -109,11 +109,7 @@ class TimedFile:
         self._speed, self._drift = 1.0 + rate, drift
 
     def frame(self, index: int) -> TimedFrame:
-        """Return a frame by its index.
-
-        Raises:
-            IndexError: There is no such frame.
-        """
+        """Return a frame by its index; `IndexError` if it does not exist."""
         frames = self._frames
         if not 0 <= index < len(frames.times):
             raise IndexError(f"{self.path} has no frame {index}")

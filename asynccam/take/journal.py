@@ -56,15 +56,13 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of a journal.
+    """One line of a journal, written ``at`` Unix seconds.
 
     Attributes:
-        at: When it was written, Unix seconds.
         event: ``created``, ``armed``, ``starting``, ``released``, ``clock``, ``camera``, ``begun``,
             ``stopping``, ``collecting`` or ``resumed``.
         facts: Everything else in it.
-        elapsed: The same moment by `asynccam.wall_clock.elapsed`, or None in older journals.
-        boot: Id of the boot in which ``elapsed`` counts, or None.
+        elapsed: The same moment by elapsed time in the ``boot`` of that id; both None in older journals.
         line: Line number, from 1, or None in older journals.
     """
 
@@ -102,11 +100,7 @@ class Journal:
         return self._fd >= 0
 
     async def create(self) -> None:
-        """Create the journal of a new take.
-
-        Raises:
-            StorageError: It exists already, or cannot be created.
-        """
+        """Create the journal of a new take; `StorageError` if it exists or cannot be created."""
         await on_disk(self._open, os.O_CREAT | os.O_EXCL)
 
     async def reopen(self, *, make: bool = True) -> tuple[Entry, ...]:
@@ -127,9 +121,7 @@ class Journal:
     async def write(self, event: str, **facts: object) -> None:
         """Append a line, and return once it is on the disk.
 
-        Raises:
-            StateError: The journal is closed.
-            StorageError: The line cannot be written.
+        Raises `StateError` if the journal is closed, `StorageError` if the line cannot be written.
         """
         # Wall time may be set before the take is resumed. Elapsed time cannot.
         at, elapsed = WALL_CLOCK.pair()
@@ -298,11 +290,7 @@ def missing_files(record: CameraRecord) -> list[int]:
 async def read_progress(
     manifest: Path, entries: Sequence[Entry], source: str, boot: str | None = None
 ) -> TakeProgress:
-    """Read a manifest file, if it is readable, and replay a journal onto it.
-
-    Raises:
-        StorageError: Neither says what take this is; ``source`` names it in the error.
-    """
+    """Read a manifest file, if it is readable, and `replay` a journal onto it."""
     try:
         known = await Manifest.load(manifest)
     except AsynccamError:

@@ -24,9 +24,7 @@ _SAVE_INTERVAL: Final = 1.0
 class TakeDirectory:
     """A take's own directory; a new one for each take, so that no take writes into another.
 
-    Args:
-        parent: Where takes are kept; made if it is missing.
-        name: A safe path component; ``name-1``, ``name-2``... if that exists.
+    If the name exists, the directory becomes ``name-1``, ``name-2`` ...
 
     Attributes:
         path: The directory, absolute once it exists.
@@ -58,19 +56,11 @@ class TakeDirectory:
         return self.path / MANIFEST_NAME
 
     async def create(self, cameras: Sequence[str]) -> None:
-        """Make the directory, with one directory for each camera: safe and distinct path components.
-
-        Raises:
-            StorageError: A directory cannot be made.
-        """
+        """Make the directory, with one for each camera (safe and distinct path components)."""
         await on_disk(self._create, tuple(cameras))
 
     async def write_manifest(self, data: bytes) -> None:
-        """Replace the manifest in one step, synced to disk.
-
-        Raises:
-            StorageError: It cannot be written; the old manifest is unchanged.
-        """
+        """Replace the manifest in one step, synced to disk; if that fails, the old one is unchanged."""
         async with self._writing:  # two writers in threads could finish in the wrong order
             await on_disk(lambda: atomic_write(self.root.given / MANIFEST_NAME, data, root=self.root))
 
@@ -116,11 +106,7 @@ class ManifestStore:
         return self._journal is not None and self._journal.is_open
 
     async def create(self) -> None:
-        """Create the journal and write the first manifest; the directory must exist.
-
-        Raises:
-            StorageError: One of them cannot be written.
-        """
+        """Create the journal and write the first manifest; the directory must exist."""
         self._journal = Journal(self._directory.root)
         await self._journal.create()
         document = self.manifest.model_dump(mode="json")
@@ -138,11 +124,7 @@ class ManifestStore:
     # -- the manifest ---------------------------------------------------------------------------
 
     async def save(self) -> None:
-        """Write the manifest, if the take has a directory.
-
-        Raises:
-            StorageError: It cannot be written.
-        """
+        """Write the manifest, if the take has a directory; `StorageError` if it cannot be written."""
         if self._directory.exists:
             self._saved_at = time.monotonic()
             await write_manifest(self._directory, self.manifest, self._journal)
@@ -160,11 +142,7 @@ class ManifestStore:
             await self.save_or_record_error()
 
     async def close(self, *, keep_journal: bool) -> None:
-        """Write the manifest of a take that has ended, and remove its journal unless it is kept.
-
-        Raises:
-            StorageError: The manifest cannot be written; the journal is kept.
-        """
+        """Write the final manifest, and remove the journal if that succeeds and it need not be kept."""
         saved = False
         try:
             await self.save()
@@ -175,11 +153,7 @@ class ManifestStore:
 
 
 async def write_manifest(directory: TakeDirectory, manifest: Manifest, journal: Journal | None) -> None:
-    """Bring a manifest's inferred fields up to date and write it.
-
-    Raises:
-        StorageError: It cannot be written; the old manifest is unchanged.
-    """
+    """Bring a manifest's inferred fields up to date and write it."""
     infer_first_frames(manifest)
     manifest.take = directory.name
     manifest.written_at = Moment.of(unix_now())

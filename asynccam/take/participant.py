@@ -89,14 +89,8 @@ _PICTURE_TAKEN: Final = "picture taken"
 class Participant:
     """One camera in a take. No step raises for what a camera does: errors are recorded and emitted.
 
-    Args:
-        camera: The camera; only its common interface is used.
-        record: Its record in the manifest, kept up to date.
-        limits: Bounds of every wait.
-        emit: Receives the events.
-        computer_time: Converts times of the scale that T0 is on, see `RecordPlan`.
-
     Attributes:
+        record: Record of the camera in the manifest, kept up to date.
         files: Files that the camera reported at its stop, parallel to ``record.files``.
         names: File names that the camera announced at its start.
         scheduled: Whether the camera starts by its own clock.
@@ -283,12 +277,7 @@ class Participant:
         return self.accepted and self._snapshot is None and isinstance(self._recorder(), ReportsRecording)
 
     async def confirm_recording(self, t0: float, slots: asyncio.Semaphore) -> None:
-        """Poll the device until it reports that it records, but not shortly before T0.
-
-        Args:
-            t0: T0 in the loop's time.
-            slots: Bounds how many cameras are asked at the same time.
-        """
+        """Poll the device until it reports that it records, but not shortly before T0 (loop time)."""
         recorder = self._recorder()
         if not isinstance(recorder, ReportsRecording):
             return
@@ -588,13 +577,7 @@ class SnapshotRecord:
         self.verdict: VerdictRecord | None = None
 
     async def arm(self, plan: RecordPlan) -> ArmedStart:
-        """Check that the camera answers.
-
-        Raises:
-            ConnectionError: The service reports that the camera is unavailable.
-            DeviceError: The camera reports an error.
-            AsynccamError: See `Camera.status`.
-        """
+        """Check that the camera is available and reports no error."""
         status = await self._camera.status()
         if status.state is CameraState.UNAVAILABLE:
             raise ConnectionError(f"{self._camera.id} is unavailable: {status.detail}")
@@ -603,11 +586,7 @@ class SnapshotRecord:
         return _ArmedPicture(self, plan.directory)
 
     async def stop(self, *, timeout: float = 60.0) -> StopReport:
-        """Name the picture.
-
-        Raises:
-            RecordingError: No picture was taken.
-        """
+        """Return the picture; `RecordingError` if none was taken."""
         now = unix_now()
         if self._picture is None:
             raise RecordingError(f"{self._camera.id} has taken no picture")
@@ -616,11 +595,7 @@ class SnapshotRecord:
         return StopReport(now, now, _PICTURE_TAKEN, (file,))
 
     async def capture(self, directory: Path) -> None:
-        """Take and download the picture; a damaged one is kept, as a damaged video is.
-
-        Raises:
-            AsynccamError: See `asynccam.model.features.SupportsSnapshot`.
-        """
+        """Take and download the picture; a damaged one is kept, as a damaged video is."""
         camera = self._camera.feature(Snapshot)
         try:
             self._picture = await camera.snapshot(directory)

@@ -511,13 +511,7 @@ class KnowsCredentials(Protocol):
 class KnownHosts:
     """Credentials by host: a host that only a take's manifest names is sent none.
 
-    Args:
-        hosts: The hosts that a person named.
-        credentials: For those that have none of their own.
-        session: Asked for other hosts, if it is a `KnowsCredentials`.
-
-    Raises:
-        UsageError: One of ``hosts`` is not a host.
+    ``credentials`` are for ``hosts`` without their own; other hosts may be known to the session.
     """
 
     def __init__(self, hosts: Hosts, credentials: Credentials | None, session: object) -> None:

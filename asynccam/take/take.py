@@ -716,11 +716,7 @@ class Take:
 
 
 class _CountDownLatch:
-    """Lets tasks that have finished wait for the others.
-
-    Args:
-        count: Number of tasks.
-    """
+    """Lets ``count`` tasks that have finished wait for the others."""
 
     def __init__(self, count: int) -> None:
         self._count = count
