@@ -62,7 +62,7 @@ app = typer.Typer(
     **_APP,
 )
 _serve = typer.Typer(help="Make this computer a device that other controllers can use.", **_APP)
-_simulate = typer.Typer(help="Stand in for a maker's service, to try things out.", **_APP)
+_simulate = typer.Typer(help="Simulate a vendor's service, to try things out.", **_APP)
 
 
 def _show_version(wanted: bool) -> None:

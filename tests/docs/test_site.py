@@ -129,3 +129,29 @@ def test_names_that_do_not_exist_are_found() -> None:
     assert exists("asynccam.net.reconnecting.TRANSITIONS")
     assert not exists("asynccam.Session.nothing")
     assert not exists("asynccam.nothing")
+
+
+def test_quoted_reasons_and_errors_are_those_of_the_code() -> None:
+    recording = (DOCS / "recording.md").read_text()
+    table = recording[recording.index("| what happened | what is reported |") :].partition("\n\n")[0]
+    reasons = re.findall(r"^\|[^|]+\| `([^`]+)` \|$", table, re.MULTILINE)
+    assert len(reasons) == 3
+    source = "".join(path.read_text() for path in (DOCS.parent / "asynccam/recording").glob("*.py"))
+    assert [reason for reason in reasons if f'"{reason}"' not in source] == []
+    ((_, problem),) = re.findall(
+        r"line \d+, column \d+: (\S+): (.+)", (DOCS / "snapshot-server.md").read_text()
+    )
+    assert f'"{problem}"' in (DOCS.parent / "asynccam/systems/snapshot/server/settings.py").read_text()
+
+
+PRIVATE_WORDS = (
+    r"nobody|whoever|somebody|(?:bring|brings|brought|come|comes|came|is|are) home|(?:is|are) told|tells? of|"
+    r"looks? into|looked into|is no [a-z]|winds? up|wound up|in the field|makers?'s?"
+)
+"""Words that a reader has to decipher; the style is plain subject, verb, object."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_prose_uses_plain_words(page: Path) -> None:
+    prose = re.sub(r"^ *```.*?^ *```$|`[^`\n]*`", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    assert re.findall(rf"\b(?:{PRIVATE_WORDS})\b", prose, re.IGNORECASE) == []
