@@ -9,8 +9,8 @@ from typing import Final
 
 from asynccam.errors import NotFoundError, StorageError, UsageError
 from asynccam.model.info import FrameTime
-from asynccam.recording.containers.frames import read_frames
 from asynccam.recording.containers.reader import AbortedError, FileView, NoTimesError
+from asynccam.recording.containers.scan import read_frames
 from asynccam.runtime.tasks import finish
 from asynccam.runtime.timing import deadline
 

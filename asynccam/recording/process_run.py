@@ -10,21 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from asynccam.errors import AsynccamError, RecordingError, StorageError, TimeoutError
-from asynccam.recording.bus_messages import (
-    AsyncDone,
-    BusMessage,
-    EndOfStream,
-    FrameCount,
-    FramesDropped,
-    InterruptSeen,
-    LatencyChanged,
-    LaunchReader,
-    PipelineError,
-    SegmentClosed,
-    SegmentOpened,
-    StateChanged,
-    parse_line,
-)
+from asynccam.recording import bus_messages as bus
 from asynccam.recording.filter_processes import JpegFilterPipes, JpegFilterProcess, RtpFilterProcess
 from asynccam.recording.gstreamer import Installation
 from asynccam.recording.outputs import FileSet
@@ -117,7 +103,7 @@ class ProcessRun:
         self.unseen = 0.0
         self.ended_at: float | None = None  # when the process was stopped or found to have ended, or None
         self._on_segment = on_segment
-        self._reader = LaunchReader()
+        self._reader = bus.LaunchReader()
         self._eos_seen: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._dropped: dict[str, int] = {}
         self._counted_at: float | None = None
@@ -216,14 +202,14 @@ class ProcessRun:
 
     @property
     def end_of_stream(self) -> bool:
-        """Whether the stream reached its end."""
+        """Return whether the stream reached its end."""
         return self._eos_seen.done()
 
     @property
     def failure(self) -> str:
         """The first error of an element, or ``""``."""
         lines = self._process.errors.splitlines() if self._process is not None else []
-        errors = (message for message in map(parse_line, lines) if isinstance(message, PipelineError))
+        errors = (message for message in map(bus.parse_line, lines) if isinstance(message, bus.PipelineError))
         return next(
             (f"{error.element}: {error.text}" if error.element else error.text for error in errors), ""
         )
@@ -375,34 +361,34 @@ class ProcessRun:
     def _note_delayed_frame(self) -> None:
         self._note_first_frame(WALL_CLOCK.elapsed())
 
-    def _handle(self, message: BusMessage, now: float) -> None:
+    def _handle(self, message: bus.BusMessage, now: float) -> None:
         match message:
-            case AsyncDone():
+            case bus.AsyncDone():
                 self._note_first_frame(now)
-            case LatencyChanged(element=element) if element == TIMESTAMPER and self._first_count is None:
+            case bus.LatencyChanged(element=element) if element == TIMESTAMPER and self._first_count is None:
                 # With B frames that may be many frames before the muxer has the first one.
                 self._first_count = self._last_count = (now, 1)
                 self._delay_timer = asyncio.get_running_loop().call_later(
                     _LONGEST_DELAY, self._note_delayed_frame
                 )
-            case StateChanged(element=element, new="playing") if (
+            case bus.StateChanged(element=element, new="playing") if (
                 element == RTP_READER and not self.listening.done()
             ):
                 self.listening.set_result(None)
                 if self._rtp_filter is not None:
                     self._rtp_filter.play()
-            case StateChanged(element="pipeline0", new="paused") if not self.plan.backlog:
+            case bus.StateChanged(element="pipeline0", new="paused") if not self.plan.backlog:
                 self._set_ready()
-            case FrameCount(element=element, frames=frames) if element == SOURCE_COUNTER:
+            case bus.FrameCount(element=element, frames=frames) if element == SOURCE_COUNTER:
                 self._last_count = (now, frames)
                 self._first_count = self._first_count or self._last_count
                 self._set_ready()
-            case EndOfStream() | InterruptSeen():
+            case bus.EndOfStream() | bus.InterruptSeen():
                 # After an interrupt a sink may be woken by the end of the stream alone.
-                self.interrupted |= isinstance(message, InterruptSeen)
+                self.interrupted |= isinstance(message, bus.InterruptSeen)
                 if not self._eos_seen.done():
                     self._eos_seen.set_result(None)
-            case FrameCount(frames=frames, dropped=dropped):
+            case bus.FrameCount(frames=frames, dropped=dropped):
                 if self._counted_at is not None and now > self._counted_at:
                     self.fps = (frames - self.frames) / (now - self._counted_at)
                 self._counted_at = now
@@ -412,11 +398,11 @@ class ProcessRun:
                 self.frames = frames
                 if dropped is not None:
                     self._dropped[message.element] = dropped
-            case FramesDropped(dropped=dropped):
+            case bus.FramesDropped(dropped=dropped):
                 self._dropped[message.element] = dropped
-            case SegmentOpened(running_time=running_time):
+            case bus.SegmentOpened(running_time=running_time):
                 self._segment_opened_at = running_time
-            case SegmentClosed(location=location, running_time=running_time):
+            case bus.SegmentClosed(location=location, running_time=running_time):
                 self.segments += 1
                 path = Path(location) if location is not None else None
                 began = self._segment_opened_at if self._finished_span is None else self._finished_span[0]

@@ -252,7 +252,7 @@ class _BitReader:
 
     @property
     def is_over(self) -> bool:
-        """Whether more was read than there is."""
+        """Return whether more was read than there is."""
         return self._left < 0
 
 

@@ -75,7 +75,7 @@ class BoxLayout:
 
     @property
     def is_still(self) -> bool:
-        """Whether it is a still picture (HEIF, AVIF, JPEG 2000), which has neither index nor fragments."""
+        """Return whether it is a still picture (HEIF, AVIF, JPEG 2000), without index and fragments."""
         return self.moov is None and not self.moofs and (self.has_meta or self.brand in _STILL_BRANDS)
 
     def holds(self, begin: int, end: int) -> bool:
