@@ -86,6 +86,7 @@ class ProcessRun:
     def __init__(
         self, plan: Plan, on_segment: SegmentCallback, on_other: Callable[[RtpSender], None] | None = None
     ) -> None:
+        loop = asyncio.get_running_loop()
         self.frames = 0
         self.fps: float | None = None  # frames a second between the last two counts, or None
         self.segments = 0  # files finished so far
@@ -93,24 +94,25 @@ class ProcessRun:
         self.interrupted = False  # whether the process received an interrupt
         self.grown_at = time.monotonic()  # when frames or bytes were last seen to grow
         self.began_at = self.seen_at = self.grown_at
-        self.first_frame: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self.first_frame: asyncio.Future[float] = loop.create_future()
         self.first_frame_bound = FIRST_FRAME_BOUND  # it was there at most this many seconds earlier
-        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.ready: asyncio.Future[None] = loop.create_future()
         self.plan = plan
         self._released_at = 0.0
-        self._first_count: tuple[float, int] | None = None  # before the gate: the first count and its time
-        self._last_count: tuple[float, int] = (0.0, 0)  # the last count and its time
+        self._first_count: tuple[float, int] | None = (
+            None  # time and number of the first count before the gate
+        )
+        self._last_count: tuple[float, int] = (0.0, 0)  # the same of the last count
         self.unseen = 0.0
         self.ended_at: float | None = None  # when the process was stopped or found to have ended, or None
         self._on_segment = on_segment
         self._reader = bus.LaunchReader()
-        self._eos_seen: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._eos_seen: asyncio.Future[None] = loop.create_future()
         self._dropped: dict[str, int] = {}
         self._counted_at: float | None = None
         self._segment_opened_at = 0.0
-        self._finished_span: tuple[float, float] | None = (
-            None  # running times, from the first file to the last finished
-        )
+        # Running times from the begin of the first file to the end of the last finished one.
+        self._finished_span: tuple[float, float] | None = None
         self._last_finished: Path | None = None
         self._process: LaunchProcess | None = None
         self._delay_timer: asyncio.TimerHandle | None = None
@@ -120,7 +122,7 @@ class ProcessRun:
         self._tick_timer: asyncio.TimerHandle | None = None
         self._filter: JpegFilterProcess | None = None
         self._rtp_filter: RtpFilterProcess | None = None
-        self.listening: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.listening: asyncio.Future[None] = loop.create_future()
         self.rtp = RtpStream(on_other)
 
     async def start(self, tools: Installation, environment: Mapping[str, str]) -> LaunchProcess:

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ from tests.support.ebml import (
     unsized,
 )
 from tests.support.media import FRAMES, decoded, ffmpeg, gstreamer, scan, scan_bytes, word
+from tests.support.waiting import eventually
 
 X264 = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-g", "8"]
 X265 = ["-c:v", "libx265", "-x265-params", "log-level=0"]
@@ -167,6 +169,10 @@ def test_joined_files_are_named(files: dict[str, Path], tmp_path: Path) -> None:
     assert word(scan_bytes(tmp_path, whole + whole[:-100])) == "truncated"
 
 
+def is_larger_than(path: Path, size: int) -> bool:
+    return path.exists() and path.stat().st_size > size
+
+
 async def test_a_recorder_that_was_killed_leaves_a_truncated_file(tmp_path: Path) -> None:
     for name, words in {
         "gst": "gst-launch-1.0 -q videotestsrc is-live=true ! video/x-raw,width=64,height=48 ! jpegenc"
@@ -177,10 +183,7 @@ async def test_a_recorder_that_was_killed_leaves_a_truncated_file(tmp_path: Path
         path = tmp_path / f"{name}.mkv"
         arguments = f"{words}{path}".split()
         process = await asyncio.create_subprocess_exec(*arguments, stdin=asyncio.subprocess.DEVNULL)
-        for _ in range(400):
-            if path.exists() and path.stat().st_size > 40_000:
-                break
-            await asyncio.sleep(0.02)
+        await eventually(partial(is_larger_than, path, 40_000))
         process.kill()
         await process.wait()
         found = await asyncio.to_thread(scan, path)
