@@ -177,6 +177,12 @@ def parse_line(line: str) -> BusMessage:
     return OtherLine("", line)
 
 
+def first_error(printed: str) -> PipelineError | None:
+    """Return the first error in a program's standard error, or None."""
+    messages = map(parse_line, printed.splitlines())
+    return next((message for message in messages if isinstance(message, PipelineError)), None)
+
+
 def _from_bus(element: str, kind: str, details: str) -> BusMessage | None:
     if kind == "async-done":
         return AsyncDone(element)

@@ -210,11 +210,10 @@ class ProcessRun:
     @property
     def failure(self) -> str:
         """The first error of an element, or ``""``."""
-        lines = self._process.errors.splitlines() if self._process is not None else []
-        errors = (message for message in map(bus.parse_line, lines) if isinstance(message, bus.PipelineError))
-        return next(
-            (f"{error.element}: {error.text}" if error.element else error.text for error in errors), ""
-        )
+        error = None if self._process is None else bus.first_error(self._process.errors)
+        if error is None:
+            return ""
+        return f"{error.element}: {error.text}" if error.element else error.text
 
     def no_frame_error(self, name: str, timeout: float) -> AsynccamError:
         """Return the error of a run that was waited for ``timeout`` seconds and has no frame."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from asynccam.errors import AsynccamError, NotFoundError, RecordingError, StorageError
-from asynccam.recording.bus_messages import FrameSeen, LaunchReader, PipelineError, parse_line
+from asynccam.recording.bus_messages import FrameSeen, LaunchReader, first_error
 from asynccam.recording.containers.reader import AbortedError, FileView, Scan
 from asynccam.recording.containers.scan import scan_file
 from asynccam.recording.elements import Graph, GstElement
@@ -172,17 +172,13 @@ async def _decoded_by(verdict: FileVerdict, files: MediaFiles) -> FileVerdict:
     finally:
         # Nothing is being written, so there is nothing to wait for.
         await process.stop(StopDeadlines(interrupt=0.1, terminate=0.5))
-    failures = [
-        message.text
-        for message in map(parse_line, process.errors.splitlines())
-        if isinstance(message, PipelineError)
-    ]
+    failure = first_error(process.errors)
     if code < 0:
         raise RecordingError(
             f"decoding {verdict.path.name} was ended by signal {-code}", output=process.errors
         )
-    if failures or (verdict.frames is not None and decoded < verdict.frames):
-        reason = f": {failures[0]}" if failures else ""
+    if failure is not None or (verdict.frames is not None and decoded < verdict.frames):
+        reason = "" if failure is None else f": {failure.text}"
         detail = f"only {decoded} of {verdict.frames} frames decode{reason}"
         return replace(verdict, verdict=Verdict.DAMAGED, detail=detail)
     return verdict

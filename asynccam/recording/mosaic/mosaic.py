@@ -18,7 +18,7 @@ from typing import Final
 
 from asynccam.errors import AsynccamError, RecordingError, TargetExistsError, UsageError
 from asynccam.model.safe_files import confined, open_file
-from asynccam.recording.bus_messages import PipelineError, parse_line
+from asynccam.recording.bus_messages import first_error
 from asynccam.recording.containers.mp4.layout import is_mp4
 from asynccam.recording.elements import Chain, Graph, GstElement, PadOf, Value, caps
 from asynccam.recording.frame_times import frame_times
@@ -406,12 +406,8 @@ async def _run(argv: Sequence[str], scene: _Scene, target: Path) -> None:
     finally:
         await process.stop(NOTHING_TO_FINISH)
     if status:
-        errors = [
-            message.text
-            for message in map(parse_line, process.errors.splitlines())
-            if isinstance(message, PipelineError)
-        ]
-        why = errors[0] if errors else f"gst-launch-1.0 ended with status {status}"
+        error = first_error(process.errors)
+        why = error.text if error is not None else f"gst-launch-1.0 ended with status {status}"
         raise RecordingError(f"{target.name} could not be made: {why}", output=process.output)
 
 
