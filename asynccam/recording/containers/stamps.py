@@ -27,7 +27,7 @@ def reorder(stamps: Iterable[FrameStamp], rate: float) -> Iterator[FrameStamp]:
     waiting: list[tuple[int, int, FrameStamp]] = []
     latest: int | None = None
     given: int | None = None
-    for number, stamp in enumerate(stamps):
+    for index, stamp in enumerate(stamps):
         time = stamp.time if stamp.time is not None else latest if latest is not None else 0
         is_late = given is not None and time < given
         if is_late or (latest is not None and time < latest - _JUMP * rate):
@@ -35,7 +35,7 @@ def reorder(stamps: Iterable[FrameStamp], rate: float) -> Iterator[FrameStamp]:
                 yield heapq.heappop(waiting)[2]
             latest = None
         latest = time if latest is None else max(latest, time)
-        heapq.heappush(waiting, (time, number, stamp))
+        heapq.heappush(waiting, (time, index, stamp))
         if len(waiting) > _MAX_REORDERED:
             given, _, earliest = heapq.heappop(waiting)
             yield earliest

@@ -160,7 +160,7 @@ async def write_cut(
     async with _open_files([clip.path for clip in seen], target) as files:
         seen = [await _align_clip(clip) for clip in seen]
         mix = _Compositor(seconds, fps, [clip.begins for clip in seen])
-        inputs = [mix.input(number, clip, files, None, {}) for number, clip in enumerate(seen)]
+        inputs = [mix.input(index, clip, files, None, {}) for index, clip in enumerate(seen)]
         await _render(_Scene(mix, (), tuple(inputs), None, files), _video_chain(target), target, timeout)
     return target
 
@@ -207,15 +207,15 @@ class _Compositor:
             "start-time": round(self._lead * _SECOND),
         }
 
-    def pad(self, number: int, begins: float, properties: dict[str, Value]) -> PadOf:
+    def pad(self, index: int, begins: float, properties: dict[str, Value]) -> PadOf:
         """Return an input's pad, later ones in front."""
-        pad = {"offset": round((self._lead + begins) * _SECOND), "zorder": number + 1, **properties}
-        self._properties |= {f"sink_{number}::{name}": value for name, value in pad.items()}
-        return PadOf("mix", f"sink_{number}")
+        pad = {"offset": round((self._lead + begins) * _SECOND), "zorder": index + 1, **properties}
+        self._properties |= {f"sink_{index}::{name}": value for name, value in pad.items()}
+        return PadOf("mix", f"sink_{index}")
 
     def input(
         self,
-        number: int,
+        index: int,
         clip: Clip,
         files: MediaFiles,
         size: tuple[int, int] | None,
@@ -234,10 +234,10 @@ class _Compositor:
             GstElement("videoconvert"),
             *fit,
             *((caps("video/x-raw", framerate=self.fps),) if clip.still else ()),
-            self.pad(number, 0.0 if clip.still else clip.begins, properties),
+            self.pad(index, 0.0 if clip.still else clip.begins, properties),
         )
 
-    def canvas(self, number: int, size: tuple[int, int]) -> Chain:
+    def canvas(self, index: int, size: tuple[int, int]) -> Chain:
         """Return the chain of the one picture on standard input, under everything."""
         width, height = size
         raw: dict[str, Value] = {"format": "gray8", "width": width, "height": height}
@@ -246,7 +246,7 @@ class _Compositor:
             GstElement("rawvideoparse", {**raw, "framerate": self.fps}),
             GstElement("imagefreeze", {"num-buffers": self._still_frames}),
             GstElement("videoconvert"),
-            self.pad(number, 0.0, {"zorder": 0}),
+            self.pad(index, 0.0, {"zorder": 0}),
         )
 
     def output(self, size: tuple[int, int] | None) -> Chain:
@@ -320,28 +320,28 @@ def _grid_scene(
     rows = -(-len(panels) // columns)
     whole = columns * width, rows * (height + _LABEL_HEIGHT)
     seen = [
-        (number, clip)
-        for number, panel in enumerate(panels)
+        (index, clip)
+        for index, panel in enumerate(panels)
         for clip in panel.clips
         if clip.is_visible(seconds)
     ]
     mix = _Compositor(seconds, fps, [clip.begins for _, clip in seen if not clip.still])
     inputs: list[Chain] = []
-    for place, (number, clip) in enumerate(seen, start=1):
-        row, column = divmod(number, columns)
+    for place, (index, clip) in enumerate(seen, start=1):
+        row, column = divmod(index, columns)
         position: dict[str, Value] = {
             "xpos": column * width,
             "ypos": row * (height + _LABEL_HEIGHT) + _LABEL_HEIGHT,
         }
         inputs.append(mix.input(place, clip, files, size, position))
-    shown = {number for number, _ in seen}
+    shown = {index for index, _ in seen}
     texts = [
-        (number % columns * width, number // columns * (height + _LABEL_HEIGHT), panel.label)
-        for number, panel in enumerate(panels)
+        (index % columns * width, index // columns * (height + _LABEL_HEIGHT), panel.label)
+        for index, panel in enumerate(panels)
     ] + [
-        (number % columns * width, number // columns * (height + _LABEL_HEIGHT) + height // 2, panel.note)
-        for number, panel in enumerate(panels)
-        if number not in shown
+        (index % columns * width, index // columns * (height + _LABEL_HEIGHT) + height // 2, panel.note)
+        for index, panel in enumerate(panels)
+        if index not in shown
     ]
     return _Scene(
         mix, mix.canvas(0, whole), tuple(inputs), whole, files, partial(_canvas, whole, width, tuple(texts))

@@ -94,15 +94,15 @@ class DecodableStart:
         if self._first_at is None:
             self._first_at = at
             self._latest = int.from_bytes(data[2:4]) + _SEQUENCE_WRAP
-        number = self._unwrap_sequence(data)
+        sequence = self._unwrap_sequence(data)
         for kind, _ in self._units(_payload(data)):
             if kind in self._required_sets:
-                self._parameter_sets[kind] = (number, (data, at))
+                self._parameter_sets[kind] = (sequence, (data, at))
         if stamp not in self._frames:
             self._frames[stamp] = _FramePackets(at)
         frame = self._frames[stamp]
-        if number not in frame.packets:
-            frame.packets[number] = (data, at)
+        if sequence not in frame.packets:
+            frame.packets[sequence] = (data, at)
             self._size += len(data) + _PACKET_OVERHEAD
         # Also the frame that this packet belongs to: a sender may give all its packets one time.
         while len(self._frames) > _MAX_FRAMES or self._size > _MAX_KEPT:
@@ -117,9 +117,9 @@ class DecodableStart:
 
     def _unwrap_sequence(self, data: bytes) -> int:
         apart = (int.from_bytes(data[2:4]) - self._latest) % _SEQUENCE_WRAP
-        number = self._latest + (apart - _SEQUENCE_WRAP if apart >= _SEQUENCE_WRAP // 2 else apart)
-        self._latest = max(self._latest, number)
-        return number
+        sequence = self._latest + (apart - _SEQUENCE_WRAP if apart >= _SEQUENCE_WRAP // 2 else apart)
+        self._latest = max(self._latest, sequence)
+        return sequence
 
     def _find_start(self, at: int) -> list[Packet]:
         """Return everything from the first fitting frame on, parameter sets before it included."""
@@ -130,12 +130,14 @@ class DecodableStart:
                 continue
             self.stamp, self._found_at = stamp, at
             first = min(frame.packets)
-            sets = {number: packet for number, packet in self._parameter_sets.values() if number < first}
+            sets = {
+                sequence: packet for sequence, packet in self._parameter_sets.values() if sequence < first
+            }
             later = {
-                number: packet
+                sequence: packet
                 for other, later_frame in self._frames.items()
                 if not _before(other, stamp)
-                for number, packet in later_frame.packets.items()
+                for sequence, packet in later_frame.packets.items()
             }
             self._frames, self._parameter_sets = {}, {}
             return [packet for _, packet in sorted({**sets, **later}.items())]

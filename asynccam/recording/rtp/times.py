@@ -119,8 +119,8 @@ class RtpTimes:
             return RtpFirstFrame(earliest, latest)
         words = tuple(
             f"{evidence} ({self._span(*span)}) and {other} ({self._span(*other_span)}) exclude one another"
-            for number, (evidence, *span) in enumerate(pieces)
-            for other, *other_span in pieces[number + 1 :]
+            for index, (evidence, *span) in enumerate(pieces)
+            for other, *other_span in pieces[index + 1 :]
             if max(span[0], other_span[0]) > min(span[1], other_span[1])
         )
         return RtpFirstFrame(min(low for _, low, _ in pieces), max(high for _, _, high in pieces), words)

@@ -170,7 +170,7 @@ class TrackCounter:
 
     def _check_media(self, sample: Sample) -> MediaState:
         if self._seen <= _ALL_CHECKED or self._seen % _CHECK_STEP == 0:
-            formats, number = self.track.formats, sample.description - 1
-            form = formats[number] if 0 <= number < len(formats) else _UNDESCRIBED
+            formats, index = self.track.formats, sample.description - 1
+            form = formats[index] if 0 <= index < len(formats) else _UNDESCRIBED
             self._last_state = self._checker.check(form, sample.offset, sample.size)
         return self._last_state

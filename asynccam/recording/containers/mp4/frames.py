@@ -70,8 +70,8 @@ class Mp4Frames:
         self.pauses = pauses_between(edits)
         # One pass for all edits that go forward in the media, which is one pass for all files in use.
         passes = list(_forward_runs(edits))
-        for number, some in enumerate(passes):
-            again = count if not number else TrackCounter(self._view, layout, movie, track)
+        for index, some in enumerate(passes):
+            again = count if not index else TrackCounter(self._view, layout, movie, track)
             begins = [edit.begin for edit in some]
             for sample in again.frames():
                 begin = sample.time + sample.composition_offset

@@ -242,8 +242,8 @@ def _read_extends(view: FileView, box: Box, movie: Movie) -> None:
         if child.kind == b"mehd":
             movie.fragment_ticks = fields.read_int(8 if fields.version == 1 else 4)
         elif child.kind == b"trex":
-            number = fields.read_int()
-            movie.defaults[number] = SampleDefaults(*(fields.read_int() for _ in range(4)))
+            track_id = fields.read_int()
+            movie.defaults[track_id] = SampleDefaults(*(fields.read_int() for _ in range(4)))
 
 
 def _read_track(view: FileView, box: Box, track: Mp4Track, trouble: Flaws) -> None:

@@ -231,18 +231,18 @@ class Fragments:
 
     def _track_runs(self, traf: Box, moof: int, base: int) -> Iterator[TrackRun]:
         defaults: SampleDefaults | None = None
-        number = following = 0
+        track_id = following = 0
         time: int | None = None
         for box in read_boxes(self._view, traf.start, traf.end, self.flaws):
             try:
                 if box.kind == b"tfhd":
-                    number, base, defaults = self._read_header(Fields(self._view, box), moof, base)
+                    track_id, base, defaults = self._read_header(Fields(self._view, box), moof, base)
                     following = base
                 elif box.kind == b"tfdt":
                     fields = Fields(self._view, box)
                     time = fields.read_int(8 if fields.version == 1 else 4)
                 elif box.kind == b"trun" and defaults is not None:
-                    run = self._read_run(box, number, (base, following), time, defaults)
+                    run = self._read_run(box, track_id, (base, following), time, defaults)
                     following, time = run.offset + run.bytes(), None
                     yield run
             except CutShortError:
@@ -253,8 +253,8 @@ class Fragments:
 
     def _read_header(self, fields: Fields, moof: int, base: int) -> tuple[int, int, SampleDefaults]:
         """Read track, base of offsets and defaults of a track's part of a fragment (8.8.7)."""
-        number = fields.read_int()
-        usual = self._movie.defaults.get(number, SampleDefaults())
+        track_id = fields.read_int()
+        usual = self._movie.defaults.get(track_id, SampleDefaults())
         if fields.flags & _BASE:
             base = fields.read_int(8)
         elif fields.flags & _MOOF_IS_BASE:
@@ -263,10 +263,10 @@ class Fragments:
         ticks = fields.read_int() if fields.flags & _TICKS else usual.ticks
         size = fields.read_int() if fields.flags & _SIZE else usual.size
         flags = fields.read_int() if fields.flags & _FLAGS else usual.flags
-        return number, base, SampleDefaults(description, ticks, size, flags)
+        return track_id, base, SampleDefaults(description, ticks, size, flags)
 
     def _read_run(
-        self, box: Box, number: int, places: tuple[int, int], time: int | None, defaults: SampleDefaults
+        self, box: Box, track_id: int, places: tuple[int, int], time: int | None, defaults: SampleDefaults
     ) -> TrackRun:
         """Read a run; without an offset from the base it goes on behind the run before it (8.8.8)."""
         fields = Fields(self._view, box)
@@ -279,4 +279,4 @@ class Fragments:
         table = Table(self._view, box, fields.at, count, row, self.flaws) if row else None
         if table is not None and table.count < count and box.end > self._view.size:
             self.flaws.cut = True
-        return TrackRun(number, max(offset, 0), count, time, table, fields.flags, defaults, first_flags)
+        return TrackRun(track_id, max(offset, 0), count, time, table, fields.flags, defaults, first_flags)

@@ -301,8 +301,8 @@ class _Findings:
         if not movie.timescale or not movie.fragment_ticks or not self._count.track.timescale:
             return None
         lengths = [tally.ticks / self._count.track.timescale]
-        for number, other in self._count.others.items():
-            track = movie.find_track(number)
+        for track_id, other in self._count.others.items():
+            track = movie.find_track(track_id)
             if track is not None and track.timescale:
                 lengths.append(other.ticks / track.timescale)
         announced = movie.fragment_ticks / movie.timescale
