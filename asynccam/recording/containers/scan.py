@@ -14,7 +14,7 @@ from asynccam.recording.containers.mp4.scan import scan_mp4
 from asynccam.recording.containers.mpegts import MpegTsFrames, is_mpegts, scan_mpegts
 from asynccam.recording.containers.raw_video import is_raw_video, scan_raw_video
 from asynccam.recording.containers.reader import FileView, NoTimesError, Scan
-from asynccam.recording.containers.stamps import FrameStamp, reorder, with_durations
+from asynccam.recording.containers.timeline import FrameStamp, reorder, with_durations
 from asynccam.recording.containers.zip import is_zip, scan_zip
 
 _HEAD: Final = 1 << 16  # bytes that a format is recognised by

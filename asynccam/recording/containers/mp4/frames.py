@@ -9,7 +9,7 @@ from asynccam.recording.containers.mp4.layout import BoxLayout
 from asynccam.recording.containers.mp4.movie import Movie, Mp4Track
 from asynccam.recording.containers.mp4.scan import is_unindexed, open_movie
 from asynccam.recording.containers.reader import CutShortError, FileView, NoTimesError, Scan
-from asynccam.recording.containers.stamps import FrameStamp
+from asynccam.recording.containers.timeline import FrameStamp
 
 
 class Mp4Frames:
