@@ -45,14 +45,10 @@ class CoverageResult:
     bound: float = FIRST_FRAME_BOUND  # seconds by which ``began_at`` may be wrong
 
     def early(self, asked_at: float | None) -> EarlyEnd | None:
-        """Return the early end, if it ended early.
+        """Return the early end, if it ended before it was asked to (monotonic seconds, None if it was not).
 
         Both the files and the counts have to say so: the files alone would call it early when a busy computer
         makes a video whose time lags behind, the counts alone when a busy program has not read them yet.
-
-        Args:
-            asked_at: Until when it was to show what happens, monotonic seconds: when it was asked to end or
-                reached its limit; or None where it was not asked to end.
         """
         if asked_at is None:
             return EarlyEnd(self.ended_at, None, self.reason).shifted_back(self.delay)
@@ -68,12 +64,9 @@ class CoverageResult:
         return EarlyEnd(self.ended_at - self.delay, missing, self.reason) if silent > tolerance else None
 
     def late(self, first_frame_at: float, began_at: float, wanted_at: float) -> LateBegin | None:
-        """Return the late begin, if the recording began late.
+        """Return the late begin, if the recording began too long after it was wanted.
 
-        Args:
-            first_frame_at: When its very first frame was there, Unix seconds.
-            began_at: The same, monotonic seconds.
-            wanted_at: From when on frames were to be recorded, monotonic seconds.
+        ``first_frame_at`` is the Unix time of ``began_at``, when its very first frame was there.
         """
         missing = began_at - wanted_at
         if missing <= begin_tolerance(self.interval, bound=self.bound):
@@ -84,10 +77,10 @@ class CoverageResult:
 def measure_coverage(
     run: ProcessRun, verdicts: Sequence[FileVerdict], *, reason: str, stall: float, is_stalled: bool
 ) -> CoverageResult:
-    """Return the end of a recording that is over.
+    """Return the end of a recording that is over, by the last run that had a frame and its verdicts.
 
     Args:
-        run: The last one that had a frame.
+        run: That run.
         verdicts: Verdicts on its files.
         reason: Why it ended, for a video that ended early.
         stall: Seconds that count for a stall; the stream of a single frame is not called slower than that.
@@ -137,14 +130,10 @@ def _by_count_at(run: ProcessRun, verdicts: Sequence[FileVerdict], length: float
 
 
 async def find_gaps(verdicts: Sequence[FileVerdict], first_frame_at: float) -> list[Gap]:
-    """Find the times without a frame in the files of one run, oldest file first.
+    """Find the times without a frame in the files of one run, oldest file first. Times are Unix seconds.
 
     An outage shorter than a stall is not noticed while it is recorded. The times of the frames after it show
     it, because frames are stamped when they arrive. A file with such a gap is read once more.
-
-    Args:
-        verdicts: Verdicts on the files, oldest first.
-        first_frame_at: When the first frame was there, Unix seconds.
     """
     gaps: list[Gap] = []
     began = first_frame_at

@@ -33,11 +33,7 @@ class JpegFilterProcess:
         self._process: LaunchProcess | None = None
 
     async def start(self, source: int, target: int) -> None:
-        """Start it between two descriptors, which the caller closes.
-
-        Raises:
-            RecordingError: Python cannot be started.
-        """
+        """Start it between two descriptors, which the caller closes."""
         # -I and -S: it needs no package, and starts in a fraction of the time.
         program = [sys.executable, "-I", "-S", str(Path(jpeg_filter.__file__)), str(source), str(target)]
         self._process = await LaunchProcess.start(
@@ -58,12 +54,7 @@ class JpegFilterProcess:
 
 
 class JpegFilterPipes:
-    """Pipes to and from a filter: a context manager that closes this process's ends.
-
-    Attributes:
-        filter_source: The end that the filter reads.
-        filter_target: The end that the filter writes.
-    """
+    """Pipes to and from a filter: a context manager that closes this process's ends."""
 
     def __init__(self) -> None:
         try:

@@ -74,13 +74,10 @@ class ProcessRun:
     """A running pipeline. Times are monotonic seconds unless stated otherwise.
 
     Attributes:
-        first_frame: Its time in Unix seconds, once the muxer has it.
         ready: Done once an armed start can be released.
         began_at: When the first frame arrived.
         seen_at: When the latest frame arrived of which the time is known.
-        listening: Done once the process takes the packets of an RTP stream.
-        unseen: Seconds before the first frame without a count of frames. A source that was silent then
-            had sent it so much earlier.
+        unseen: Seconds before the first frame without a count; a silent source had sent it earlier.
     """
 
     def __init__(
@@ -94,9 +91,9 @@ class ProcessRun:
         self.interrupted = False  # whether the process received an interrupt
         self.grown_at = time.monotonic()  # when frames or bytes were last seen to grow
         self.began_at = self.seen_at = self.grown_at
-        self.first_frame: asyncio.Future[float] = loop.create_future()
+        self.first_frame: asyncio.Future[float] = loop.create_future()  # its time in Unix seconds
         self.first_frame_bound = FIRST_FRAME_BOUND  # it was there at most this many seconds earlier
-        self.ready: asyncio.Future[None] = loop.create_future()
+        self.ready: asyncio.Future[None] = loop.create_future()  # done once an armed start can be released
         self.plan = plan
         self._released_at = 0.0
         self._first_count: tuple[float, int] | None = (
@@ -122,7 +119,7 @@ class ProcessRun:
         self._tick_timer: asyncio.TimerHandle | None = None
         self._filter: JpegFilterProcess | None = None
         self._rtp_filter: RtpFilterProcess | None = None
-        self.listening: asyncio.Future[None] = loop.create_future()
+        self.listening: asyncio.Future[None] = loop.create_future()  # done once it takes RTP packets
         self.rtp = RtpStream(on_other)
 
     async def start(self, tools: Installation, environment: Mapping[str, str]) -> LaunchProcess:
@@ -175,11 +172,7 @@ class ProcessRun:
         self._process.release()
 
     async def stop(self, deadlines: StopDeadlines) -> None:
-        """End the process, if there is one.
-
-        Raises:
-            RecordingError: It outlived even SIGKILL.
-        """
+        """End the process, if there is one; raise RecordingError if it outlives even SIGKILL."""
         self.ended_at = time.monotonic()
         for timer in (self._delay_timer, self._tick_timer):
             if timer is not None:
@@ -231,11 +224,7 @@ class ProcessRun:
         return TimeoutError(f"{name}: no frame arrived within {timeout:g} s{others}")
 
     async def verdicts(self, *, decode: bool = False) -> list[FileVerdict]:
-        """Return the verdict on every file, oldest first.
-
-        Raises:
-            StorageError: The directory cannot be read.
-        """
+        """Return the verdict on every file, oldest first; raise StorageError if the disk fails."""
         found = await verify_files(self.plan.files, decode=decode)
         if not self.plan.caution:
             return found

@@ -65,10 +65,7 @@ class AviFrames:
     """Frames of a file's first video stream, one by one, in constant memory; for use in a thread.
 
     Iterating gives the presentation time of each frame that is really there, in ticks, of which a second has
-    `rate`. The other attributes hold after that.
-
-    Attributes:
-        ticks: Chunks of the stream, those without bytes too; ``first_tick`` is the first frame's.
+    `rate`. The other attributes hold after that. ``ticks`` counts chunks without bytes too.
     """
 
     def __init__(self, view: FileView) -> None:

@@ -53,12 +53,7 @@ class EbmlElement(NamedTuple):
 
 
 def parse_vint(data: bytes, at: int, *, longest: int = 8, keep_marker: bool = False) -> tuple[int, int]:
-    """Return a number of variable length (RFC 8794, 4) and the offset behind it.
-
-    Raises:
-        CutShortError: The bytes end within it.
-        BadElementError: It is longer than ``longest``.
-    """
+    """Return a number of variable length (RFC 8794, 4) and the offset behind it, unless cut or too long."""
     if at >= len(data):
         raise CutShortError
     length = 9 - data[at].bit_length()
@@ -72,12 +67,7 @@ def parse_vint(data: bytes, at: int, *, longest: int = 8, keep_marker: bool = Fa
 
 
 def parse_element(data: bytes, at: int, position: int, id_length: int = 4) -> EbmlElement:
-    """Return the element whose head is at ``at`` in bytes that stand at ``position - at`` of the file.
-
-    Raises:
-        CutShortError: The bytes end within its head.
-        BadElementError: The bytes are not an element.
-    """
+    """Return the element at ``at``, unless cut or bad, in bytes from ``position - at`` of the file on."""
     kind, middle = parse_vint(data, at, longest=id_length, keep_marker=True)
     size, end = parse_vint(data, middle)
     return EbmlElement(kind, position + end, None if size == UNKNOWN[end - middle] else size)
@@ -111,9 +101,6 @@ class ElementWalker:
 
     Masters in `MASTERS` are followed by their children; all other elements are given whole, voids too. Where
     no element can be, the walk goes on at the next one that stands directly in a segment, as players do.
-
-    Attributes:
-        cluster_end: Where the present cluster ends, None if unknown or outside of one.
     """
 
     def __init__(self, view: FileView, position: int = 0) -> None:
@@ -126,7 +113,7 @@ class ElementWalker:
         self.zeros: int | None = None  # offset from which only zeros follow to the end of the file, or None
         self.trailing: int | None = None  # offset of the bytes behind the last segment, or None
         self.segment_end: int | None = None  # where the present segment ends, None if unknown
-        self.cluster_end: int | None = None
+        self.cluster_end: int | None = None  # where the present cluster ends, None if unknown
         self.documents = 0  # EBML headers that were seen: above 1 where files are joined
         self.joined = 0  # offset of the second one
         self.id_length = 4  # bytes of an id, at most (RFC 8794, 11.2.4)
@@ -185,11 +172,7 @@ class ElementWalker:
             self.position = max(self.position, end)
 
     def payload(self, begin: int, length: int) -> bytes:
-        """Return at most so many bytes of the present element, from those read ahead if possible.
-
-        Raises:
-            CutShortError: The file has become shorter meanwhile.
-        """
+        """Return at most so many bytes of the present element, from those read ahead if possible."""
         here = begin - self.data_at
         if here >= 0 and here + length <= len(self.data):
             return self.data[here : here + length]

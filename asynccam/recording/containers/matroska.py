@@ -136,17 +136,10 @@ def _count(view: FileView, choice: int) -> tuple["MatroskaFrames", Timeline, int
 
 
 class MatroskaFrames:
-    """Frames of a file's first video track, one by one, in constant memory; for use in a thread.
+    """Frames of a file's video track of index ``choice``, in the order in which a player chooses one.
 
     Iterating gives presentation time and duration of each frame that is really there, in nanoseconds, in the
-    order of the file; None where one is not known. The attributes hold after that.
-
-    Args:
-        view: The file.
-        choice: Index of the video track, in the order in which a player chooses one.
-
-    Attributes:
-        counter: Count of the frames, hidden ones and all before the first key frame included.
+    order of the file and in constant memory; None where one is not known. The attributes hold after that.
     """
 
     def __init__(self, view: FileView, choice: int = 0) -> None:
@@ -157,7 +150,7 @@ class MatroskaFrames:
         self.is_matroska = True  # false for EBML of another kind
         self.has_video = False
         self.has_unknown_tracks = False  # whether there are blocks and their tracks are not described
-        self.counter = FrameCounter()
+        self.counter = FrameCounter()  # also hidden frames, and all before the first key frame
         self.announced = False  # whether the file claims to have had a frame
         self._view = view
         self._headers = _SegmentHeaders()
@@ -454,9 +447,7 @@ class _EndEvidence:
     """Evidence of where a segment ends.
 
     Attributes:
-        segments: Number of segments, and ``clusters`` that of their clusters.
-        closed: Whether a cluster has a size, and ``open_last`` whether the last has none.
-        reserved: Whether there is room for an index that was never written.
+        reserved: Whether there is room for an unwritten index.
     """
 
     def __init__(self) -> None:
@@ -661,13 +652,11 @@ _CHECKERS: Final[dict[str, FrameChecker]] = {
 class BlockRun:
     """Blocks that follow each other within one cluster, of all tracks.
 
-    Attributes:
-        heads: The first bytes of each block: track number, relative time (2 bytes), flags (1), then the
-            frame. Shorter only where a block is.
+    A head is the first bytes of a block: track number, relative time (2 bytes), flags (1), then the frame.
     """
 
     time: int | None  # the cluster's timestamp, to which the times in the blocks are relative, or None
-    heads: list[bytes] = field(default_factory=list)
+    heads: list[bytes] = field(default_factory=list)  # shorter than asked for only where a block is
 
 
 class BlockReader:

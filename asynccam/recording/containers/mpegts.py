@@ -146,16 +146,12 @@ def _find_videos(view: FileView, layout: PacketLayout) -> list[tuple[int, VideoC
 
 @dataclass(slots=True)
 class _PidState:
-    """State of the packets of one PID.
-
-    Attributes:
-        missing: Bytes of its elementary packet still to come, None where their number is not given.
-    """
+    """State of the packets of one PID."""
 
     counter: int  # continuity counter of the last packet
     place: int  # offset of that packet in the file
     is_repeated: bool = False  # whether that packet was sent twice
-    missing: int | None = None
+    missing: int | None = None  # bytes of its elementary packet to come, None if unknown
 
 
 @dataclass(slots=True)
@@ -331,10 +327,7 @@ class _Demultiplexer:
         return True
 
     def _note_other_stream(self, video: _PidState, counter: int, is_start: bool) -> None:
-        """Decide by a packet of the video whether another stream begins here, as in joined files.
-
-        Muxers begin with the association table and count from 0.
-        """
+        """Note if another stream begins at a video packet: muxers begin with tables and count from 0."""
         losses, table = self._losses, self._pids.get(0)
         if counter == 0 and is_start and table and table.counter == 0 and table.place > video.place:
             if video.counter != 15 or losses.pending:

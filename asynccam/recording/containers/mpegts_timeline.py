@@ -18,13 +18,7 @@ _MAX_STEPS: Final = 256  # different steps that are counted apart
 
 
 class MpegTsTimeline:
-    """Sum of the times that frames are shown, from their time stamps in ticks.
-
-    Args:
-        rate: Ticks a second.
-        wrap: Ticks after which stamps begin at 0 again.
-        keeps_times: Whether `pop_times` is called for the times; they are kept until then.
-    """
+    """Sum of the times that frames are shown, from time stamps in ticks that wrap."""
 
     def __init__(self, rate: int, wrap: int, *, keeps_times: bool = False) -> None:
         self._rate = rate
@@ -76,10 +70,7 @@ class MpegTsTimeline:
         self._has_begun = False
 
     def pop_times(self) -> Iterator[int | None]:
-        """Yield the times of the frames whose turn has come, in the order in which they are shown, once.
-
-        Ticks without wraps: they go on above the wrap. None for a frame without a time.
-        """
+        """Yield the times of the next frames once, in shown order and without wraps; None if unknown."""
         while self._times:
             yield self._times.popleft()
 

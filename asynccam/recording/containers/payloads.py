@@ -175,8 +175,7 @@ class NalChecker:
     """Checker of the frames of one H.264 or H.265 stream, in their order.
 
     Args:
-        length: Bytes of the length in front of each NAL unit, 1 to 4 (ISO/IEC 14496-15, 5.3.3.1); 0 where
-            start codes are (annex B).
+        length: Bytes of the length in front of each NAL unit (ISO/IEC 14496-15, 5.3.3.1); 0 for start codes.
         hevc: Whether it is H.265.
         parameters: Whether the container has the parameter sets, rather than the stream.
     """
@@ -304,8 +303,5 @@ def _zero_tail(data: bytes, size: int, read: Read) -> bool:
 
 
 def _zeroed(data: bytes, size: int, read: Read) -> bool:
-    """Return whether there are zeros that no encoder writes: emulation prevention (H.264 7.4.1).
-
-    Arithmetic coders (VP8, VP9, AV1) do not make as many in a row.
-    """
+    """Return whether there are zeros that no encoder writes: H.264 7.4.1; arithmetic coders do not either."""
     return _ZEROS in data or (len(data) < size and _zero_tail(data, size, read))

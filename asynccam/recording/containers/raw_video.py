@@ -51,10 +51,7 @@ _CLEAN_RANDOM_ACCESS: Final = 21
 
 
 def begins_picture(codec: VideoCodec, data: bytes) -> bool | None:
-    """Return whether a piece of a stream begins with a new picture rather than with the rest of one.
-
-    None if that is unknown, as for codecs that are not read here.
-    """
+    """Return whether a piece of a stream begins with a new picture, None if that is unknown."""
     start = _START.match(data)
     if codec is VideoCodec.OTHER or start is None or len(data) < start.end() + 3:
         return None
@@ -168,10 +165,7 @@ class PictureCounter:
 
 
 def find_codec(head: bytes) -> VideoCodec | None:
-    """Return the codec of a raw stream that begins so, or None.
-
-    It has to begin with a start code and its parameter sets, before any slice.
-    """
+    """Return the codec of a raw stream that begins with its parameter sets, before any slice, or None."""
     if _START.match(head) is None:
         return None
     units = list(_UNIT_HEAD.finditer(head[:_HEAD]))

@@ -13,18 +13,15 @@ _BLOCK: Final = 1 << 20
 
 
 class CutShortError(Exception):
-    """The file ends before the bytes that it announces; never leaves a public call."""
+    """End of the file before the bytes that it announces; never leaves a public call."""
 
 
 class AbortedError(Exception):
-    """The caller has given up; never leaves a public call."""
+    """Abort of reading, as the caller has given up; never leaves a public call."""
 
 
 class NoTimesError(Exception):
-    """The file has no frame times; never leaves a public call.
-
-    Its message follows the file's name, as the sentences of `Scan` do.
-    """
+    """Lack of frame times, as a sentence that follows the file's name; never leaves a public call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +100,7 @@ class FileView:
     """A file open for reading at any offset, of the size when it was opened; for use in a thread."""
 
     def __init__(self, path: Path, abort: threading.Event) -> None:
-        """Open it.
-
-        Raises:
-            OSError: It cannot be opened, or is not a regular file.
-        """
+        """Open it; raise OSError if it is not a regular file."""
         self._abort = abort
         self._fd = open_file(path)
         status = os.fstat(self._fd)
@@ -127,11 +120,7 @@ class FileView:
             raise AbortedError
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return exactly ``length`` bytes.
-
-        Raises:
-            CutShortError: The file ends before them.
-        """
+        """Return exactly ``length`` bytes; raise CutShortError if the file ends before them."""
         begin = offset - self._window_at
         if begin < 0 or begin + length > len(self._window):
             if self._abort.is_set():

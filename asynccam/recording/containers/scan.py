@@ -70,11 +70,7 @@ class ShownFrame(NamedTuple):
 
 
 def read_frames(view: FileView) -> Iterator[ShownFrame]:
-    """Yield every frame that a verdict counts, in constant memory; for use in a thread.
-
-    Raises:
-        NoTimesError: The file has no frame times.
-    """
+    """Yield every frame that a verdict counts, in constant memory; raise NoTimesError if it has no times."""
     is_format = find_format(view)
     if is_format is None:
         if view.is_zeros(0):

@@ -135,8 +135,7 @@ class FrameStamp(NamedTuple):
 def reorder(stamps: Iterable[FrameStamp], rate: float) -> Iterator[FrameStamp]:
     """Yield frames in the order of their times, from the order of decoding; ``rate`` in ticks a second.
 
-    A frame without a time stays behind those before it. Where the clock jumps back, all frames before the
-    jump come first.
+    A frame without a time stays behind those before it. A jump back of the clock ends the reordering.
     """
     waiting: list[tuple[int, int, FrameStamp]] = []
     latest: int | None = None

@@ -21,17 +21,13 @@ class Box(NamedTuple):
 
 
 class Flaws:
-    """Flaws of the structure found while reading.
-
-    Attributes:
-        spoiled: Offset where a box is not one or does not fit into the one around it, or None.
-    """
+    """Flaws of the structure found while reading."""
 
     __slots__ = ("cut", "spoiled")
 
     def __init__(self) -> None:
         self.cut = False  # whether a box goes on behind the end of the file
-        self.spoiled: int | None = None
+        self.spoiled: int | None = None  # offset where a box is not one or does not fit, or None
 
     def note_spoiled(self, offset: int) -> None:
         """Note the first spoiled offset."""
@@ -42,11 +38,7 @@ class Flaws:
 def read_box(view: FileView, begin: int, limit: int) -> Box | None:
     """Read the header of a box, or return None where none can be.
 
-    ISO/IEC 14496-12, 4.2: size 0 reaches to the end of the box around it, ``limit``; size 1 is followed by 64
-    bits.
-
-    Raises:
-        CutShortError: The file ends inside the header.
+    ISO/IEC 14496-12, 4.2: size 0 reaches to the end of the box around it; size 1 is followed by 64 bits.
     """
     head = view.read(begin, HEADER)
     size, kind, start = int.from_bytes(head[:4]), head[4:], begin + HEADER
@@ -124,11 +116,7 @@ class Fields:
         self.version, self.flags = head >> 24, head & 0xFFFFFF
 
     def read_int(self, size: int = 4, *, signed: bool = False) -> int:
-        """Read a number.
-
-        Raises:
-            CutShortError: The box or the file ends before it does.
-        """
+        """Read a number; raise CutShortError if the box or the file ends before it does."""
         if self.at + size > self._end:
             raise CutShortError
         self.at += size

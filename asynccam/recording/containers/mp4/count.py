@@ -79,12 +79,7 @@ class TrackCounter:
         self._movie = movie
 
     def count(self) -> None:
-        """Count the samples.
-
-        Raises:
-            TooLongError: There are more than are read.
-            CutShortError: The file became shorter meanwhile.
-        """
+        """Count the samples; raise TooLongError if there are more than are read."""
         layout, track, tally = self._layout, self.track, self.tally
         # Edits of a fragmented file are about the samples before its first fragment at most: ffmpeg leaves
         # nothing of the fragments out for them.

@@ -17,22 +17,15 @@ class Mp4Frames:
 
     Iterating gives each frame that is really there and that the edit list shows, in the order of decoding.
     A frame that is shown several times is given as often.
-
-    Attributes:
-        pauses: Ticks of all pauses of the edit list, or None where no edit leaves frames out.
     """
 
     def __init__(self, view: FileView) -> None:
         self.rate = 1  # ticks of a second; known with the first frame
-        self.pauses: int | None = None
+        self.pauses: int | None = None  # ticks of the edit list's pauses; None if no edit leaves frames out
         self._view = view
 
     def __iter__(self) -> Iterator[FrameStamp]:
-        """Yield the frames.
-
-        Raises:
-            NoTimesError: The file's index is missing or cannot be read.
-        """
+        """Yield the frames; raise NoTimesError if the file's index is missing or cannot be read."""
         try:
             opened = open_movie(self._view)
             if not isinstance(opened, Scan):

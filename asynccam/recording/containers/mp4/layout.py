@@ -41,13 +41,7 @@ def is_mp4(head: bytes) -> bool:
 
 
 class BoxLayout:
-    """Relevant boxes of a file, found without reading their contents.
-
-    Attributes:
-        cut: Type of the box that goes on behind the end of the file, or ``""``; ``"?"`` where not even
-            the type is there.
-        spoiled: Offset of bytes that are not a box and are followed by boxes, or None.
-    """
+    """Relevant boxes of a file, found without reading their contents."""
 
     def __init__(self, view: FileView) -> None:
         self._view = view
@@ -58,8 +52,8 @@ class BoxLayout:
         self.has_meta = False  # whether there is a ``meta`` box at the top, as still pictures have
         self.brand = b""  # major brand, or ``b""``
         self.is_media_first = False  # whether media comes before the index
-        self.cut = ""
-        self.spoiled: int | None = None
+        self.cut = ""  # type of the box that goes on behind the end; ``"?"`` if even that is missing
+        self.spoiled: int | None = None  # offset of other bytes that boxes follow, or None
         self.rest: int | None = None  # offset of the bytes behind the last box, or None
         self.is_zeros = False  # whether these are all zeros
         self.second_file: int | None = None  # offset of a second file, or None

@@ -150,11 +150,7 @@ class SampleDefaults:
 
 @dataclass(slots=True)
 class Mp4Track:
-    """A track and its tables.
-
-    Attributes:
-        sync: Numbers of the samples that decoding can begin at, or None where it can at each (``stss``).
-    """
+    """A track and its tables."""
 
     track_id: int = 0  # ID in fragments
     is_enabled: bool = True  # whether a player shows it (``tkhd``, flag 1)
@@ -169,23 +165,19 @@ class Mp4Track:
     chunks: Table | None = None  # offsets (``stco`` or ``co64``)
     chunk_runs: Table | None = None  # first chunk, samples a chunk and sample description (``stsc``)
     sizes: SampleSizes | None = None  # sizes of the samples (``stsz`` or ``stz2``)
-    sync: Table | None = None
+    sync: Table | None = None  # numbers of the key frames (``stss``), or None for all
 
 
 @dataclass(slots=True)
 class Movie:
-    """Index of a file.
-
-    Attributes:
-        is_compressed: Whether the index itself is compressed (QuickTime's ``cmov``), which is not read here.
-    """
+    """Index of a file."""
 
     timescale: int = 0  # ticks a second of edit lists and of ``fragment_ticks``
     tracks: list[Mp4Track] = field(default_factory=list)
     is_fragmented: bool = False  # whether fragments may follow
     fragment_ticks: int = 0  # length of the whole with all fragments (``mehd``), or 0 where that is not given
     defaults: dict[int, SampleDefaults] = field(default_factory=dict)  # by the track's ID
-    is_compressed: bool = False
+    is_compressed: bool = False  # whether it is compressed (``cmov``) and so not read
     flaws: Flaws = field(default_factory=Flaws)
 
     def find_track(self, track_id: int) -> Mp4Track | None:

@@ -1,7 +1,4 @@
-"""Samples of a track, one by one in decoding order, merged from the tables without ever holding them.
-
-`frame_times` and verdicts both read them: where a sample's media is, and when it is shown.
-"""
+"""Samples of a track, one by one in decoding order, merged from the tables without ever holding them."""
 
 from collections.abc import Iterator
 from itertools import islice, repeat
@@ -138,10 +135,7 @@ class TrackRun(NamedTuple):
     first_flags: int | None  # flags of the first sample, or None
 
     def rows(self, limit: int) -> Iterator[tuple[int, int, int, int]]:
-        """Yield duration, size, flags and composition offset of each sample.
-
-        Without a table as many are given as have room before ``limit``.
-        """
+        """Yield duration, size, flags and composition offset of samples; without a table, up to ``limit``."""
         usual = (self.defaults.ticks, self.defaults.size, self.defaults.flags, 0)
         if self.table is None:
             yield from repeat(usual, self.count_there(limit))
@@ -201,10 +195,7 @@ class Fragments:
                 yield from self._fragment_runs(box)
 
     def samples(self, runs: Iterator[TrackRun], time: int, timescale: int) -> Iterator[Sample]:
-        """Yield the samples of the runs of one track.
-
-        ``time`` is when the index's own samples end, 0 if it has none; ``timescale`` in ticks a second.
-        """
+        """Yield the samples of one track's runs; ``time`` is the end of the index's own samples, or 0."""
         has_begun = time > 0
         for run in runs:
             # Times may begin anywhere, the time of day included; later no camera leaps by days.

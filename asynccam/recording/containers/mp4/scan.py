@@ -102,11 +102,7 @@ def scan_mp4(view: FileView) -> Scan:
 
 
 def open_movie(view: FileView) -> tuple[BoxLayout, Movie] | Scan:
-    """Read the boxes and the index of a file; return a scan of it if the index cannot be read.
-
-    Raises:
-        CutShortError: The file became shorter meanwhile.
-    """
+    """Read the boxes and the index of a file; return a scan of it if the index cannot be read."""
     layout = BoxLayout(view)
     if layout.is_overlong:
         return _not_understood("has more boxes than are read")

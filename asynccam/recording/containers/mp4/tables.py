@@ -39,11 +39,7 @@ class Table:
             yield from row.iter_unpack(piece)
 
     def last(self) -> tuple[int, ...]:
-        """Return the last row that is there.
-
-        Raises:
-            CutShortError: There is none.
-        """
+        """Return the last row; raise CutShortError if there is none."""
         if not self.count:
             raise CutShortError
         return self._row.unpack(
