@@ -34,14 +34,12 @@ class Installation:
     """GStreamer tools of this computer.
 
     Attributes:
-        launch: Path of ``gst-launch-1.0``.
-        elements: Names of the installed elements.
         guard: Prefix of a command that interrupts it when its parent dies; empty where
             ``setpriv --pdeathsig`` is missing.
     """
 
-    launch: str
-    elements: frozenset[str]
+    launch: str  # path of ``gst-launch-1.0``
+    elements: frozenset[str]  # names of the installed elements
     guard: tuple[str, ...]
 
     def require(self, elements: Iterable[str]) -> None:

@@ -220,6 +220,7 @@ class AviFrames:
     def _take_header(self, kind: bytes, begin: int, size: int) -> None:
         """Read a chunk of the headers."""
         data = self._view.read(begin, min(size, _MAX_HEADER))
+        # AVIMAINHEADER: microseconds a frame at 0, flags at 12. AVISTREAMHEADER: type, handler, flags.
         if kind == b"avih":
             self._flags = int.from_bytes(data[12:16], "little")
             if not self.has_rate and (micros := int.from_bytes(data[:4], "little")):
@@ -248,6 +249,7 @@ class AviFrames:
         self._disabled = bool(data[8] & _DISABLED) if len(data) > 8 else False
         number = b"%02d" % min(self.stream, 99)
         self._ids = frozenset({number + b"dc", number + b"db", number + b"iv"})
+        # AVISTREAMHEADER: dwRate / dwScale are the frames a second.
         scale, rate = (int.from_bytes(data[at : at + 4], "little") for at in (20, 24))
         if scale and rate:
             self.rate, self.has_rate = rate / scale, True

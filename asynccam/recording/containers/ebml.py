@@ -56,6 +56,7 @@ def parse_vint(data: bytes, at: int, *, longest: int = 8, keep_marker: bool = Fa
     """Return a number of variable length (RFC 8794, 4) and the offset behind it, unless cut or too long."""
     if at >= len(data):
         raise CutShortError
+    # RFC 8794, 4: as many zero bits before the marker bit as bytes follow the first one.
     length = 9 - data[at].bit_length()
     if length > longest:
         raise BadElementError

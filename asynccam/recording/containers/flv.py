@@ -191,6 +191,7 @@ class FlvFrames:
     def _frame(self, tag: _FlvTag) -> int | None:
         """Return the composition time of the frame in a video tag, or None if it has none that is shown."""
         data = self._view.read(tag.begin, payloads.bytes_to_read(tag.size, self._view.size))
+        # FLV 10.1, E.4.3.1: the upper bits are the frame type, the lower the codec.
         if not data or data[0] >> 4 & 0x7 == _COMMAND:
             return None
         if data[0] & 0x80:

@@ -51,21 +51,13 @@ _CUT_OFF: Final = "is cut off before its end of image"
 
 @dataclass(frozen=True, slots=True)
 class JpegPicture:
-    """Place and size of a JPEG picture within some bytes.
+    """Place and size of a JPEG picture within some bytes."""
 
-    Attributes:
-        begin: Offset of its start marker (SOI).
-        end: Offset behind its end marker (EOI); behind the bytes read of it where it has a flaw.
-        width: In pixels; 0 where unknown.
-        height: In pixels; 0 where unknown.
-        flaw: Flaw in words, "is cut off before its end of image", or ``""`` for a whole picture.
-    """
-
-    begin: int
-    end: int
-    width: int
-    height: int
-    flaw: str
+    begin: int  # offset of its start marker (SOI)
+    end: int  # offset behind its end marker (EOI); behind the bytes read of it where it has a flaw
+    width: int  # in pixels; 0 where unknown
+    height: int  # in pixels; 0 where unknown
+    flaw: str  # flaw in words, "is cut off before its end of image", or ``""`` for a whole picture
 
 
 def find_picture(data: bytes | bytearray | memoryview) -> JpegPicture:

@@ -330,7 +330,7 @@ class MatroskaFrames:
         time = None if self._cluster is None else self._time(relative, track)
         if duration is not None:
             duration = int(duration * self._headers.tick * track.scale) or None
-        if not flags & 0x06:
+        if not flags & 0x06:  # RFC 9559, 10.2: the two bits of lacing
             if self._is_shown(head[at:], begin + at, size - at):
                 yield from self._lace.single(time, duration)
             return

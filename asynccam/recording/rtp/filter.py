@@ -116,6 +116,7 @@ class DecodableStart:
         return self._is_past_start or (self.stamp is not None and not _before(stamp, self.stamp))
 
     def _unwrap_sequence(self, data: bytes) -> int:
+        # RFC 3550, 5.1: sequence numbers are 16 bits that wrap; the nearest to the latest is meant.
         apart = (int.from_bytes(data[2:4]) - self._latest) % _SEQUENCE_WRAP
         sequence = self._latest + (apart - _SEQUENCE_WRAP if apart >= _SEQUENCE_WRAP // 2 else apart)
         self._latest = max(self._latest, sequence)
@@ -190,16 +191,7 @@ class StreamFilter:
         self._reported_count = 0
 
     def feed(self, data: bytes, address: tuple[str, int], at: int) -> list[bytes]:
-        """Take a packet from the port.
-
-        Args:
-            data: The datagram.
-            address: Its sender.
-            at: When it arrived, nanoseconds.
-
-        Returns:
-            Packets to hand on.
-        """
+        """Take a datagram with its sender and arrival in nanoseconds; return the packets to pass on."""
         if is_rtcp(data):
             self.feed_report(data, address, at)
             return []
@@ -223,11 +215,7 @@ class StreamFilter:
         return []
 
     def feed_report(self, data: bytes, address: tuple[str, int], at: int) -> None:
-        """Take an RTCP packet, from the port or from the one beside it.
-
-        It is reported if it is from the sender of the stream and about it: RFC 3550, 6.4.1, the SSRC comes
-        first.
-        """
+        """Take an RTCP packet, and report it if it is the sender's about its stream (RFC 3550, 6.4.1)."""
         if self.source is None or len(data) > _MAX_RTCP or not is_rtcp(data):
             return
         about = int.from_bytes(data[4:8])
@@ -237,12 +225,9 @@ class StreamFilter:
             self.lines.append(f"report {at} {data.hex()}")
 
     def choose(self, not_before: int, ssrc: int | None, at: int) -> list[bytes]:
-        """Choose a stream, now or when it arrives, and return the packets to pass on.
+        """Choose a stream that arrived ``not_before`` a time, now or later; return the packets to pass on.
 
-        Args:
-            not_before: A stream that arrived before is another one, nanoseconds.
-            ssrc: Its SSRC, or None if that is not known. One with this SSRC is right whatever its sender.
-            at: The present time, nanoseconds.
+        Where its SSRC is known, that alone decides, whatever its sender. Times are in nanoseconds.
         """
         self._waits, self._not_before, self._ssrc = False, not_before, ssrc
         found = [source for source, candidate in self._candidates.items() if candidate.packets]
@@ -350,6 +335,7 @@ def is_rtp(data: bytes) -> bool:
 
 
 def _before(stamp: int, other: int) -> bool:
+    # RFC 3550, 5.1: times are 32 bits that wrap; the shorter way round counts.
     return (stamp - other) % _TIME_WRAP >= _TIME_WRAP // 2
 
 
@@ -420,17 +406,10 @@ def _aggregated(payload: bytes, place: int) -> Iterator[bytes]:
 
 
 class _Program:
-    """The filter with its descriptors.
+    """The filter with its descriptors: UDP sockets for RTP and RTCP, the target, and the control or None.
 
     Packets wait until standard input ends: GStreamer would take them before its clock runs, and then give
     no frame.
-
-    Args:
-        packets: The filter.
-        port: UDP socket.
-        reports: UDP socket for RTCP, or None.
-        target: Socket that packets are written to, one at a time.
-        control: Descriptor from which the one line for `StreamFilter.choose` is read, or None.
     """
 
     def __init__(

@@ -26,19 +26,16 @@ class RtpStream:
     """State of the recorded stream, and of others that arrived at its port.
 
     Attributes:
-        sender: The recorded stream, or None before its first packet.
         candidates: Streams that arrived before one was chosen, where that waits for `RtpPort.choose`.
         others: Other streams that arrived at the port, none of which is recorded.
-        left_out: Packets that were left out.
-        times: Evidence of when the first frame was made.
     """
 
     def __init__(self, on_other: "Callable[[RtpSender], None] | None" = None) -> None:
-        self.sender: RtpSender | None = None
+        self.sender: RtpSender | None = None  # the recorded stream, or None before its first packet
         self.candidates: tuple[RtpSender, ...] = ()
         self.others: tuple[RtpSender, ...] = ()
-        self.left_out = 0
-        self.times = RtpTimes()
+        self.left_out = 0  # packets that were left out
+        self.times = RtpTimes()  # evidence of when the first frame was made
         self._on_other = on_other
         self._line = b""
 
