@@ -1,1 +1,1 @@
-"""A session on an MQTT broker: states and events out, commands in; at home in Home Assistant."""
+"""Bridge from a session to an MQTT broker, with Home Assistant discovery."""

@@ -156,7 +156,7 @@ class MqttBridge:
 
     @property
     def is_connected(self) -> bool:
-        """Whether the broker is connected now."""
+        """True while the broker is connected."""
         return self._client is not None
 
     async def wait_connected(self, *, timeout: float | None = None) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -153,15 +153,16 @@ class Recordings:
         if request.cameras:
             return list({camera.id: camera for camera in map(self.camera, request.cameras)}.values()), {}
         recorders = [camera for camera in self._session.cameras.values() if camera.supports(Record)]
-        unavailable = dict(self._session.unavailable)
-        behind = tuple(camera for camera in self._session.cameras)
+        unavailable = self._session.unavailable
+        cameras = self._session.cameras
         missing = {
-            name: entry
-            for name, entry in unavailable.items()
+            key: entry
+            for key, entry in unavailable.items()
+            # An address is missing unless it is of a service with a camera that is known.
             if (
-                self._session.cameras[name].supports(Record)
-                if name in self._session.cameras
-                else not any(camera.startswith(f"{name}/") for camera in behind)
+                cameras[key].supports(Record)
+                if key in cameras
+                else not any(camera.startswith(f"{key}/") for camera in cameras)
             )
         }
         present = [camera for camera in recorders if camera.id not in unavailable]
@@ -225,9 +226,9 @@ class Recordings:
     async def _start_unless_cancelled(self, running: _Running, request: TakeRequest) -> bool:
         """Arm and start, unless cancelled meanwhile; return whether a camera records."""
         starting = self._scope.spawn(self._start(running.take, request), name="start")
-        called_off = self._scope.spawn(running.end.wait(), name="call off")
+        cancelled = self._scope.spawn(running.end.wait(), name="cancelled start")
         try:
-            await asyncio.wait({starting, called_off}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({starting, cancelled}, return_when=asyncio.FIRST_COMPLETED)
             if not starting.done():
                 await running.take.aclose()
                 await asyncio.wait({starting})
@@ -235,7 +236,7 @@ class Recordings:
                 running.started.set_result(_failure_result(running.take, error))
                 return False
         finally:
-            called_off.cancel()
+            cancelled.cancel()
             starting.cancel()
         begun = starting.result()
         if not begun["ok"]:
@@ -274,10 +275,8 @@ class Recordings:
             await asyncio.sleep(_CHECK_INTERVAL)
 
     def _can_be_asked(self, camera: str) -> bool:
-        held = self._session.cameras.get(camera)
-        return (
-            held is not None and held.supports(Record) and isinstance(held.feature(Record), ReportsRecording)
-        )
+        known = self._session.cameras.get(camera)
+        return known is not None and isinstance(known.features.get(Record), ReportsRecording)
 
     async def _wait_for_end(self, take: Take, duration: float | None, end: asyncio.Event) -> None:
         """Wait until ``duration`` seconds from T0, as `Take.run` does, or until the end is requested."""
@@ -324,7 +323,7 @@ class Recordings:
                 words += f"; {camera.id} is in take {take.name}, which is left alone"
         raise StateError(words)
 
-    # -- what an earlier bridge left ----------------------------------------------------------------
+    # -- interrupted takes --------------------------------------------------------------------------
 
     def has_interrupted(self, key: str) -> bool:
         """Return whether an interrupted take has the camera of a key."""
@@ -375,8 +374,6 @@ class Recordings:
         try:
             await asyncio.wait({entry.resuming})
             manifest = entry.resuming.result()
-        except asyncio.CancelledError:
-            raise
         except AsynccamError as error:
             return _error_result(entry.take.name, str(entry.take.directory), error)
         result = _end_result(manifest, str(entry.take.directory))
@@ -453,7 +450,6 @@ class _KnownCameras:
     """A session that refuses to connect: an interrupted take reaches the cameras of this bridge only."""
 
     session: Session
-    reached: set[str] = field(default_factory=set)
 
     @property
     def cameras(self) -> Mapping[str, Camera]:

@@ -1,4 +1,4 @@
-"""A session: the cameras of one program and what they share."""
+"""Session: the cameras of one program and what they share."""
 
 from asynccam.session.fleet import Fleet, FleetError
 from asynccam.session.session import Session

@@ -28,7 +28,7 @@ _SECRETS: Final = ("token", "api_key")
 
 
 class FleetError(UsageError):
-    """A fleet's file is invalid.
+    """Invalid fleet file.
 
     Attributes:
         problems: Of each the line, the key's path and the message.
@@ -44,7 +44,7 @@ class FleetError(UsageError):
 
 
 class _Table(BaseModel):
-    """A table of the file: no other keys, no other types."""
+    """Table of the file: no other keys, no other types."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 

@@ -180,7 +180,7 @@ class Session:
         if self._owner is not None:
             raise StateError("a session is entered once")
         self._owner = asyncio.current_task()
-        # As in asyncio.timeout: a task may have been cancelled before, and gone on all the same.
+        # As in asyncio.timeout: the task may have been cancelled before, and have continued.
         self._cancelling = 0 if self._owner is None else self._owner.cancelling()
         if self._polls:
             self.watch_clocks()
@@ -196,7 +196,7 @@ class Session:
         except asyncio.CancelledError as late:
             leaving = late
         assert self._owner is not None
-        # As a task group does: the cancellation is ours only if nobody else has cancelled the task as well.
+        # As a task group does: the cancellation is ours only if there was no other one.
         ours = self._interrupted and self._owner.uncancel() <= self._cancelling
         if isinstance(leaving, asyncio.CancelledError) and ours:
             leaving = None
@@ -619,8 +619,8 @@ class Session:
     def _emit_of_take(self, event: Event) -> None:
         """Emit an event of a take, unless the session or the camera's client has reported the same.
 
-        The client of a service reports recordings by itself, whoever started them, and does so before its
-        answer to a start or a stop arrives. Most devices never report anything.
+        The client of a service reports all recordings by itself, and before the answer to a start or a stop
+        arrives. Most devices never report anything.
         """
         if isinstance(event, (RecordingStarted, RecordingStopped)):
             latest = self.events.latest(type(event), event.camera)
@@ -664,7 +664,7 @@ class Session:
 
     @property
     def polls(self) -> bool:
-        """Whether the session polls its cameras' status (``poll_interval``)."""
+        """True if the session polls its cameras' status (``poll_interval``)."""
         return self._polls
 
     def watch_clocks(self) -> None:
@@ -682,7 +682,7 @@ class Session:
 
     @property
     def watches_clocks(self) -> bool:
-        """Whether the session emits `ClockStepped` and `ProgramPaused` by itself."""
+        """True if the session emits `ClockStepped` and `ProgramPaused` by itself."""
         return self._clocks is not None
 
     def _on_event(self, event: Event) -> None:

@@ -11,7 +11,7 @@ from asynccam.model.systems import system_of
 
 @dataclass(frozen=True, slots=True, init=False)
 class CameraTarget:
-    """An address that a Session probes: one camera, or a service with all cameras behind it.
+    """Address that a Session probes: one camera, or a service with all cameras behind it.
 
     ``CameraTarget("multicam://hill", label="left", groups={"yard"})``
 
@@ -49,13 +49,13 @@ class CameraTarget:
 
     @property
     def is_service(self) -> bool:
-        """Whether the address stands for all cameras behind it, however many."""
+        """True if the address stands for all cameras behind it."""
         return system_of(self.address.system).is_service and not self.address.camera
 
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """A camera of a Session that does not answer now, or an address at which none has answered yet.
+    """Camera of a Session that does not answer now, or address at which none has answered yet.
 
     Attributes:
         address: Its last address, or the one that is probed.

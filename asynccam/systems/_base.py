@@ -84,7 +84,7 @@ class ConnectContext(ABC):
         exposed = secret and not address.secure and not is_loopback(address.host)
         if exposed and self.is_first_warning(service):
             _LOG.warning(
-                "a token or key is sent to %s without encryption; whoever is on the way can read it%s",
+                "a token or key is sent to %s without encryption; others on the network can read it%s",
                 service,
                 "" if address.system == "nanocam" else f" (write {address.system}s:// where it has TLS)",
             )
