@@ -427,21 +427,12 @@ class _StreamCapture:
         return at, (first.latest - first.earliest) / 2
 
     async def connect(self) -> None:
-        """Connect, for a stream that another program will receive at the port.
-
-        Raises:
-            ConnectionError, TimeoutError: The server cannot be reached.
-        """
+        """Connect, for a stream that another program will receive at the port."""
         await self._session.connect()
         self._held.share()
 
     async def listen(self, path: Path) -> None:
-        """Connect, and have a recorder listen.
-
-        Raises:
-            ConnectionError, TimeoutError: The server cannot be reached.
-            RecordingError, StorageError: This computer cannot record.
-        """
+        """Connect, and have a recorder listen."""
         await self._session.connect()
         source = RtpSource(
             self._held.port,
@@ -503,11 +494,7 @@ class _StreamCapture:
         return accepted_at
 
     async def wait_for_first_frame(self) -> tuple[float, float]:
-        """Wait for the first frame; return `first_frame`.
-
-        Raises:
-            RecordingError, StorageError: The recorder failed.
-        """
+        """Wait for the first frame; return `first_frame`."""
         assert self._first is not None
         await asyncio.shield(self._first)
         first = self.first_frame

@@ -456,11 +456,7 @@ class _StreamReceiver:
             await self._recorder.start(timeout=timeout)
 
     async def run(self) -> tuple[FileVerdict, ...]:
-        """Record until the time is over, the stream stops or `stop` is called; return the verdicts.
-
-        Raises:
-            RecordingError: The recorder failed, or the files have no frame.
-        """
+        """Record until the time is over, the stream stops or `stop` is called; return the verdicts."""
         if self._new_duration is not None:
             self._recorder.reset_timer(self._new_duration)
         with self._recorder.events.subscribe(self._stalled, RecorderStalled):

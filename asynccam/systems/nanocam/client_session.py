@@ -108,11 +108,7 @@ class NanocamConnection:
 
     @classmethod
     async def open(cls, host: str, port: int, timeouts: ClientTimeouts) -> "NanocamConnection":
-        """Connect.
-
-        Raises:
-            ConnectionError, TimeoutError, UsageError: As `connect_tcp`.
-        """
+        """Connect."""
         sock = await connect_tcp(host, port, timeout=timeouts.connect)
         return cls(sock, f"nanocam server {host}:{port}", timeouts)
 
@@ -128,12 +124,7 @@ class NanocamConnection:
         return self._reader.framed
 
     async def send(self, request: Request, timeout: float) -> None:
-        """Send a request, to be answered within ``timeout`` seconds.
-
-        Raises:
-            ConnectionError: The connection is lost.
-            TimeoutError: The server does not read.
-        """
+        """Send a request, to be answered within ``timeout`` seconds."""
         payload = encode_request(request)
         if _LOG.isEnabledFor(logging.DEBUG):
             _LOG.debug("%s: request %s %s", self.peer, type(request).__name__, loggable(asdict(request)))
@@ -146,24 +137,12 @@ class NanocamConnection:
                 raise self._lost(error) from error
 
     async def answer(self, timeout: float, awaited: str) -> ReplyEvent:
-        """Return the next event of a response; ``awaited`` names it in errors.
-
-        Raises:
-            ConnectionError: The connection is lost.
-            TimeoutError: Nothing arrived.
-            RemoteProtocolError: The server breaks the protocol.
-        """
+        """Return the next event of a response; ``awaited`` names it in errors."""
         async with deadline(timeout, f"{awaited} from {self.peer}", maybe_executed=True):
             return await self._next()
 
     async def receive(self, part: PartFile, progress: Progress | None) -> None:
-        """Receive a file whose beginning was announced.
-
-        Raises:
-            TransferError: The connection was lost or stalled; the part is kept.
-            StorageError: The disk refuses; the part is kept.
-            RemoteProtocolError: The server breaks the protocol.
-        """
+        """Receive a file whose beginning was announced."""
         batch: list[memoryview] = []
         try:
             while True:
@@ -190,11 +169,7 @@ class NanocamConnection:
             ) from error
 
     async def drain(self) -> None:
-        """Read all pending responses to their end, and discard them.
-
-        Raises:
-            ConnectionError, TimeoutError, RemoteProtocolError: As `answer`.
-        """
+        """Read all pending responses to their end, and discard them."""
         while self.pending:
             left = self._due - asyncio.get_running_loop().time()
             await self.answer(max(left, self._timeouts.stall), "end of a cancelled request's answer")
@@ -299,12 +274,7 @@ class NanocamSession:
         return None if self._connection is None else self._connection.address
 
     async def connect(self) -> None:
-        """Connect; harmless when connected.
-
-        Raises:
-            ConnectionError, TimeoutError: The server cannot be reached.
-            UsageError: Host or port is not valid.
-        """
+        """Connect; harmless when connected."""
         async with self._turn:
             await self._connect()
 
@@ -330,11 +300,7 @@ class NanocamSession:
 
     @asynccontextmanager
     async def exchange(self) -> AsyncIterator[NanocamConnection]:
-        """Hold the connection for one request and its response.
-
-        Raises:
-            StateError: `connect` was not called, or `aclose` was.
-        """
+        """Hold the connection for one request and its response."""
         async with self._turn:
             if not self._open:
                 raise StateError("connect must be called before a request")
@@ -364,13 +330,7 @@ class NanocamSession:
         *,
         override: bool,
     ) -> ReplyEvent:
-        """Request a capture, if ``override`` in place of a stream; return the first event of the response.
-
-        Raises:
-            BusyError: A stream has the camera.
-            DeviceError, AuthenticationError: A framed server refuses.
-            ConnectionError, TimeoutError, RemoteProtocolError: As `NanocamConnection.answer`.
-        """
+        """Request a capture, if ``override`` in place of a stream; return the first event of the response."""
         answer = await self._ask(connection, request, timeout)
         if not isinstance(answer, Busy):
             return answer
@@ -411,12 +371,7 @@ class NanocamSession:
         self.stream_until = asyncio.get_running_loop().time() + duration
 
     async def kill(self) -> None:
-        """End the stream that has the camera; harmless when there is none.
-
-        Raises:
-            BusyError: A framed server does not let this client end it.
-            ConnectionError, TimeoutError, RemoteProtocolError: As `NanocamConnection.answer`.
-        """
+        """End the stream that has the camera; harmless when there is none."""
         async with self.exchange() as connection:
             if not connection.framed:
                 await self._displace(connection)

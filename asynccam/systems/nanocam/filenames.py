@@ -20,21 +20,13 @@ def timestamp(at: float) -> str:
 
 
 def reserve(directory: Path, stem: str, suffix: str) -> Path:
-    """Make an empty file of a new name; for use in a thread.
-
-    Raises:
-        StorageError: There is no such directory, or it cannot be written.
-    """
+    """Make an empty file of a new name; for use in a thread."""
     with storage_errors("write to", directory):
         return unique_path(directory / f"{stem}{suffix}", _create, suffix=suffix)
 
 
 def publish(source: Path, directory: Path, stem: str) -> Path:
-    """Move a finished file to a new name, in one step as seen there; for use in a thread.
-
-    Raises:
-        StorageError: The file cannot be moved.
-    """
+    """Move a finished file to a new name, in one step as seen there; for use in a thread."""
     with storage_errors("write to", directory):
         if source.stat().st_dev == directory.stat().st_dev:
             return _move(source, directory, stem, source.suffix)
@@ -50,11 +42,7 @@ def publish(source: Path, directory: Path, stem: str) -> Path:
 
 
 def drop_empty(path: Path) -> None:
-    """Remove a reserved file that nothing was written to; for use in a thread.
-
-    Raises:
-        StorageError: The file cannot be removed.
-    """
+    """Remove a reserved file that nothing was written to; for use in a thread."""
     with storage_errors("remove", path), suppress(FileNotFoundError):
         if path.stat().st_size == 0:
             path.unlink()

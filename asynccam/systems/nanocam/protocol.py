@@ -52,9 +52,6 @@ class ExtensionOptions:
         port: UDP port for the stream, or None for the server's default, which is all that an original knows.
         ssrc: SSRC for the stream (RFC 3550 3), or None for any. A server that uses it says so in its
             response, and may send RTCP to the same port (RFC 5761).
-
-    Raises:
-        UsageError: The token is empty or not printable, or port or SSRC is out of range.
     """
 
     token: str | None = field(default=None, repr=False)
@@ -222,9 +219,6 @@ class RequestReader:
         """Add data; return the events that are complete now.
 
         Events before a fault are returned first; the next call raises the fault.
-
-        Raises:
-            RemoteProtocolError: Not a request or a word, or too long; the next request cannot be found.
         """
         if self._failure is not None:
             raise self._failure
@@ -240,11 +234,7 @@ class RequestReader:
         return events
 
     def eof(self) -> None:
-        """Report that the client sends no more.
-
-        Raises:
-            RemoteProtocolError: It stopped inside a request, or a fault was not raised yet.
-        """
+        """Report that the client sends no more."""
         if self._failure is not None:
             raise self._failure
         if self._buffer:

@@ -273,9 +273,6 @@ class ReplyReader:
         """Add data; return its events.
 
         Events before a fault are returned first; the next call raises the fault.
-
-        Raises:
-            RemoteProtocolError: The server breaks the protocol; the connection cannot be used any more.
         """
         if self._failure is not None:
             raise self._failure
@@ -305,11 +302,7 @@ class ReplyReader:
             self._boundary.bulk -= count
 
     def conclude(self) -> list[ReplyEvent]:
-        """Report silence or end of file; return the end of a response that `ends_at_silence`, else nothing.
-
-        Raises:
-            RemoteProtocolError: A fault was not raised yet.
-        """
+        """Report silence or end of file; return the last events of a response that `ends_at_silence`."""
         if self._failure is not None:
             raise self._failure
         if not self.ends_at_silence:

@@ -69,11 +69,7 @@ class PickleReader:
         self._memo: dict[int, object] = {}
 
     def feed(self, data: bytes | memoryview) -> bytes:
-        """Add data; return what follows the pickle once it is complete, until then nothing.
-
-        Raises:
-            RemoteProtocolError: Not a list of text and integers, or beyond the limits.
-        """
+        """Add data; return what follows the pickle once it is complete, until then nothing."""
         self._buffer += data
         while self.items is None:
             if not self._step():

@@ -204,11 +204,8 @@ def _until(frame: FrameTime, following: float | None) -> FrameTime:
 async def iter_metadata(path: Path, *, rows: int = 8192) -> AsyncGenerator[Metadata, None]:
     """Yield the metadata of a recording in parts, in constant memory, read off the loop.
 
-    Parts have about ``rows`` frames; there is at least one part, and only the last has a ``flaw``.
-
-    Raises:
-        NotFoundError, StorageError: As for `read_metadata`.
-        UsageError: As for `read_metadata`, or ``rows`` is below 1.
+    Parts have about ``rows`` frames; there is at least one part, and only the last has a ``flaw``. Errors as
+    of `read_metadata`.
     """
     if rows < 1:
         raise UsageError(f"rows must be at least 1, not {rows}")

@@ -203,9 +203,6 @@ def parse_hot_plug(data: bytes, source: str) -> tuple[str, Camera | int | None]:
     """Parse a message of ``/ws``: its type, and the camera that was added or the id of the one removed.
 
     The second is None for an unknown event type.
-
-    Raises:
-        RemoteProtocolError: Not such a message.
     """
     message = _parsed(HotPlugMessage.model_validate_json, data, source, "hot-plug event")
     if message.event_type == ADDED:

@@ -113,13 +113,7 @@ class StreamSettings:
 
 
 async def prepare_recording(directory: Path, split: Split) -> None:
-    """Make the directory and check that GStreamer has every element, before the server is asked.
-
-    Raises:
-        UsageError: A limit is below 0.
-        RecordingError: GStreamer or one of its elements is missing.
-        StorageError: The directory cannot be made.
-    """
+    """Make the directory and check that GStreamer has every element, before the server is asked."""
     await on_disk(_make_directory, directory)
     pipeline = Pipeline(SrtJpegSource("localhost", 1), SplitFiles(directory, "any", **asdict(split)))
     plan = await on_disk(pipeline.plan, frozenset[str]())
@@ -202,13 +196,7 @@ class CameraStream:
     # -- start ------------------------------------------------------------------------------------
 
     async def open(self) -> OpenStream:
-        """Stop what the camera streams, then have the server listen on a port, or on another if it refuses.
-
-        Raises:
-            NotFoundError: There is no such camera.
-            DeviceError, BusyError: The server refused every port.
-            ConnectionError, TimeoutError, AuthenticationError: The server cannot be asked.
-        """
+        """Stop what the camera streams, then have the server listen on a port that it accepts."""
         if await self._stop_other_client():
             _LOG.warning("%s was streaming to another client; its stream is taken over", self._name)
             self._events.emit(StreamTakenOver(camera=self._name))
@@ -240,9 +228,6 @@ class CameraStream:
         """Have a recorder receive the stream and discard it until `record` is called for the same files.
 
         Returns at the first frame, or after ``timeout`` seconds without one: `record` raises then.
-
-        Raises:
-            AsynccamError: As of `open`.
         """
         await self._disarm()
         opened = self.opened or await self.open()
@@ -268,11 +253,6 @@ class CameraStream:
 
         ``commanded_at`` is the time of the start command in Unix seconds, ``commanded`` the same moment by
         `WALL_CLOCK.elapsed`. With ``debug`` GStreamer writes a log beside the files.
-
-        Raises:
-            RecordingError, TimeoutError: No frame arrived on any port.
-            StorageError: The files cannot be written.
-            AsynccamError: As of `open`.
         """
         # SRT hands a frame on one latency after it was sent.
         sent = commanded + self._settings.latency / 1000

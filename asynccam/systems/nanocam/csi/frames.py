@@ -35,11 +35,7 @@ _BLUE_FIRST: Final = re.compile(rb"^video/x-raw\b.*\bformat=\(string\)BGR\b", re
 
 
 async def require_numpy() -> None:
-    """Import NumPy, off the loop because it reads many files.
-
-    Raises:
-        RecordingError: NumPy is missing.
-    """
+    """Import NumPy, off the loop because it reads many files."""
     try:
         await asyncio.to_thread(import_module, "numpy")
     except ImportError:
@@ -64,11 +60,7 @@ class GdpFrameReader:
         self._size: tuple[int, int] | None = None
 
     def feed(self, data: bytes) -> "Iterator[Frame]":
-        """Add data; yield each frame that it completes.
-
-        Raises:
-            RecordingError: Not GDP, or not frames of the expected format.
-        """
+        """Add data; yield each frame that it completes."""
         view = memoryview(data)
         while view or self._complete:
             if self._packet is None:
@@ -165,11 +157,7 @@ class FramePipe(asyncio.Protocol):
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def open(self) -> None:
-        """Open the pipe; `aclose` must follow.
-
-        Raises:
-            RecordingError: NumPy is missing, or the system has no pipe left.
-        """
+        """Open the pipe; `aclose` must follow."""
         await require_numpy()
         try:
             reading, self.fd = os.pipe()

@@ -16,6 +16,7 @@ from asynccam.errors import UsageError
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Enum)
+N = TypeVar("N", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +69,7 @@ class Setting(Generic[T]):
         settings.change({self.name: value})
 
     def check(self, value: object) -> T:
-        """Return the converted value.
-
-        Raises:
-            UsageError: The value is of another type, or out of range.
-        """
+        """Return the converted value."""
         try:
             return self.kind.read(value)
         except (ValueError, TypeError, OverflowError, ArithmeticError):
@@ -120,26 +117,14 @@ class SettingsBase:
 
 def whole(low: int, high: int) -> SettingType[int]:
     """Return the type of an integer, also as text."""
-
-    def read(value: object) -> int:
-        number = _whole(value)
-        if not low <= number <= high:
-            raise ValueError
-        return number
-
-    return SettingType(f"a whole number from {low} to {high}", read)
+    return SettingType(
+        f"a whole number from {low} to {high}", lambda value: _within(_whole(value), low, high)
+    )
 
 
 def real(low: float, high: float) -> SettingType[float]:
     """Return the type of a finite number, also as text."""
-
-    def read(value: object) -> float:
-        number = _real(value)
-        if not low <= number <= high:
-            raise ValueError
-        return number
-
-    return SettingType(f"a number from {low:g} to {high:g}", read)
+    return SettingType(f"a number from {low:g} to {high:g}", lambda value: _within(_real(value), low, high))
 
 
 def flag() -> SettingType[bool]:
@@ -226,6 +211,12 @@ def word(pattern: str, description: str) -> SettingType[str | None]:
         return value
 
     return SettingType(description, read)
+
+
+def _within(number: N, low: float, high: float) -> N:
+    if not low <= number <= high:
+        raise ValueError
+    return number
 
 
 def _whole(value: object) -> int:

@@ -81,11 +81,7 @@ class BaseStream:
 
     @property
     def stand_in(self) -> str | None:
-        """Return what replaces the camera on this computer, in words, or None for a Jetson's camera.
-
-        Raises:
-            StateError: No camera is connected, or it is not known yet; a running stream knows it.
-        """
+        """Return `CSIcamera.stand_in` of the connected camera; a running stream knows it."""
         return self._camera.stand_in
 
     @property

@@ -33,11 +33,7 @@ _PREFIX: Final = "asynccam-nanocam-"
 
 
 def check_request(request: CaptureRequest, limits: ServerLimits) -> CaptureRequest:
-    """Return a request that is within the server's limits, with even sides as video needs them.
-
-    Raises:
-        UsageError: The request exceeds a limit.
-    """
+    """Return a request that is within the server's limits, with even sides as video needs them."""
     width, height = request.width & ~1, request.height & ~1
     if not (_MIN_SIDE <= width <= limits.width and _MIN_SIDE <= height <= limits.height):
         raise UsageError(
@@ -148,12 +144,7 @@ class CaptureFolder:
         self._temporary: Path | None = None
 
     async def __aenter__(self) -> "CaptureFolder":
-        """Make the directory.
-
-        Raises:
-            InsufficientSpaceError: Less than ``reserve`` bytes of disk are free.
-            StorageError: The directory cannot be made.
-        """
+        """Make the directory."""
         try:
             await on_disk(self._make)
         except BaseException:
@@ -209,12 +200,7 @@ class ServerCamera:
         return self._camera.stand_in
 
     async def prepare(self) -> None:
-        """Check the camera and the directory.
-
-        Raises:
-            RecordingError: GStreamer is not installed.
-            StorageError: Files cannot be kept.
-        """
+        """Check the camera and the directory."""
         await self._camera.look()
         async with self.folder():
             pass
@@ -260,9 +246,6 @@ class CaptureJob:
 
         Returns:
             The files, in order; none if the job was killed.
-
-        Raises:
-            RecordingError, TimeoutError, StorageError: The camera or the disk fails.
         """
         if isinstance(self.request, ImageRequest):
             return await self._run(self._take_pictures(self.request, directory)) or ()
@@ -272,9 +255,6 @@ class CaptureJob:
         """Send RTP to the client's UDP port until the end; the camera as for `capture`.
 
         ``on_started`` is awaited once the first frame is sent. With an SSRC, RTCP goes to the same port.
-
-        Raises:
-            RecordingError, TimeoutError: The camera fails.
         """
         assert isinstance(self.request, VideoRequest)
         await self._run(self._send_rtp(self.request, port, on_started, ssrc))

@@ -48,22 +48,12 @@ class ResponseWriter:
         self._turn = asyncio.Lock()
 
     async def send(self, data: bytes) -> None:
-        """Send one response.
-
-        Raises:
-            ConnectionError: The client disconnected.
-            TimeoutError: The client does not read.
-        """
+        """Send one response."""
         async with self._turn:
             await self._write(data)
 
     async def send_files(self, paths: Sequence[Path], *, framed: bool) -> None:
-        """Send files, with the names or sizes by which the client separates them.
-
-        Raises:
-            ConnectionError, TimeoutError: As for `send`.
-            StorageError: A file cannot be read.
-        """
+        """Send files, with the names or sizes by which the client separates them."""
         self.delivering = True
         try:
             async with self._turn:

@@ -187,11 +187,7 @@ class SimulatedStream:
         self._resumed = asyncio.Event()
 
     async def start(self) -> None:
-        """Listen; a stream that is to be late or silent returns at once.
-
-        Raises:
-            RecordingError: GStreamer cannot, for example because the port is in use.
-        """
+        """Listen; a stream that is to be late or silent returns at once."""
         if not self._faults.never_stream:
             await self._scope.start(self._run, name="run", timeout=_LISTEN_SECONDS + 1)
 
@@ -303,9 +299,6 @@ def _exclusive(port: int) -> Iterator[None]:
 
     GStreamer binds the port a moment after it was seen to be free. So on Linux a name in the kernel's
     abstract namespace, which only one process can have, is taken first.
-
-    Raises:
-        RecordingError: The port is in use.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as claim:
         try:
