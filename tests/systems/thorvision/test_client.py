@@ -213,7 +213,7 @@ async def test_unrecordable_capability_is_refused_before_sending(tmp_path: Path)
             await client.open_stream(camera, h265)
         with pytest.raises(UsageError, match="Motion JPEG"):
             await client.start_stream_with_recording(camera, h265, output_dir=tmp_path)
-        with pytest.raises(UsageError, match="0 or more"):
+        with pytest.raises(UsageError, match=">= 0"):
             await client.start_stream_with_recording(camera, JPEG, output_dir=tmp_path, split_max_files=-1)
         assert server.paths() == []
 

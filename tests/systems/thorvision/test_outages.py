@@ -100,11 +100,11 @@ async def test_other_camera_in_its_place_is_left_alone(tmp_path: Path) -> None:
         await record(made, tmp_path)
         await made.simulator.unplug(0)
         await made.simulator.plug(other)
-        before = len(made.simulator.requests)
-        # The recorder stalls, and the client asks which camera is there now.
-        await eventually(lambda: len(made.simulator.requests) > before, timeout=9)
+        made.simulator.requests.clear()
+        # The recorder stalls, and the client lists the cameras; a second time only after the first answer.
+        await eventually(lambda: len(made.simulator.requests) > 1, timeout=20)
         stopped = await made.client.stop_stream(0)
-        assert made.posts() == ["/stop", "/jpeg"]
+        assert made.posts() == []
     only(stopped.files)
     assert isinstance(stopped.server_error, NotFoundError)
     assert "'B2', not" in str(stopped.server_error)
