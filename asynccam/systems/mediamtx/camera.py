@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any, Final
@@ -290,41 +290,32 @@ class MediaMtxRecord:
         )
 
 
+@dataclass(slots=True, eq=False)
 class MediaMtxStart:
     """`ArmedStart` of one camera: a ``start_recording`` on a connection that is open and signed in.
 
     ``outages`` tracks the camera from the response on; ``timeout`` is in seconds for the response.
     """
 
-    def __init__(
-        self,
-        client: CameraClient,
-        device: str,
-        timeout: float,
-        outages: "OfflineTracker",
-        identity: Identity,
-    ) -> None:
-        self._client = client
-        self._device = device
-        self._identity = identity
-        self._timeout = timeout
-        self._outages = outages
-        self._posted: PostedCall | None = None
-        self._error: AsynccamError | None = None
-        self._closed = False
+    client: CameraClient
+    device: str
+    timeout: float
+    outages: "OfflineTracker"
+    identity: Identity
+    _posted: PostedCall | None = None
+    _error: AsynccamError | None = None
+    _closed: bool = False
 
     def release(self, at: float | None) -> None:
         """Send the start without waiting; connection errors are raised by `accepted`."""
         if at is not None:
-            raise UsageError(f"{self._device} starts at once; it has no scheduled start")
+            raise UsageError(f"{self.device} starts at once; it has no scheduled start")
         if self._closed or self._posted is not None or self._error is not None:
-            raise StateError(f"the start of {self._device} was already released or closed")
+            raise StateError(f"the start of {self.device} was already released or closed")
         try:
             # The connection may have been restored since it was armed.
-            _check_identity(self._client, self._device, self._identity)
-            self._posted = self._client.post(
-                "start_recording", {"device": self._device}, timeout=self._timeout
-            )
+            _check_identity(self.client, self.device, self.identity)
+            self._posted = self.client.post("start_recording", {"device": self.device}, timeout=self.timeout)
         except (ConnectionError, CameraNotFoundError) as error:
             self._error = error
 
@@ -334,20 +325,20 @@ class MediaMtxStart:
             raise self._error
         posted = self._posted
         if posted is None or self._closed:
-            raise StateError(f"the start of {self._device} was not released")
+            raise StateError(f"the start of {self.device} was not released")
         try:
             result = await posted.result()
         except (ConnectionError, TimeoutError) as error:
             if error.maybe_executed:
-                self._client.note_lost_start(self._device)
+                self.client.note_lost_start(self.device)
             raise
         except asyncio.CancelledError:
-            self._client.note_lost_start(self._device)
+            self.client.note_lost_start(self.device)
             raise
         recording = models.RecordingInfo.read(result, method="start_recording")
-        self._client.note_recording(recording.of(self._device))
-        self._outages.start()
-        generation = self._client.generation
+        self.client.note_recording(recording.of(self.device))
+        self.outages.start()
+        generation = self.client.generation
         return StartReport(
             commanded_at=posted.sent_at,
             accepted_at=unix_now() if posted.answered_at is None else posted.answered_at,
@@ -363,25 +354,25 @@ class MediaMtxStart:
             self._posted.forget()
 
 
+@dataclass(slots=True, eq=False)
 class OfflineTracker:
     """Outages of a camera: unavailable at its service, or failed, as far as the service reports it.
 
     A lost connection to the service is not an outage: the service continues to record.
     """
 
-    def __init__(self, client: CameraClient, device: str) -> None:
-        self._client = client
-        self._device = device
-        self._subscription: Subscription | None = None
-        self._gaps: list[RecordingGap] = []
-        self._offline_since: float | None = None
+    client: CameraClient
+    device: str
+    _subscription: Subscription | None = None
+    _gaps: list[RecordingGap] = field(default_factory=list)
+    _offline_since: float | None = None
 
     def start(self) -> None:
         """Start tracking, without earlier outages."""
         self.stop()
         self._gaps, self._offline_since = [], None
         events = (CameraLost, CameraFound, CameraStateChanged)
-        self._subscription = self._client.events.subscribe(self._on_event, *events)
+        self._subscription = self.client.events.subscribe(self._on_event, *events)
 
     def stop(self) -> tuple[RecordingGap, ...]:
         """Stop tracking, and return the outages since `start`; the last one may have no end."""
@@ -393,7 +384,7 @@ class OfflineTracker:
         return tuple(self._gaps)
 
     def _on_event(self, event: CameraEvent) -> None:
-        if event.camera != self._client.describe(self._device).id:
+        if event.camera != self.client.describe(self.device).id:
             return
         offline = isinstance(event, CameraLost) or (
             isinstance(event, CameraStateChanged)

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 from typing import Any, Final, TypeVar
 
 import aiohttp
@@ -293,9 +292,7 @@ class CameraClient:
             await self.connect()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         await finish(self.disconnect())
 
     async def wait_until_connected(self, *, timeout: float | None = None) -> None:

@@ -11,7 +11,7 @@ docs/protocols/mediamtx.md.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -253,7 +253,7 @@ class ServiceConnection:
 
     async def _run(self, call: "_Call") -> Any:
         """Send a call until it is answered, or refused for good."""
-        rate_delays = _RATE_BACKOFF.delays()
+        rate_delays: Iterator[float] | None = None
         while True:
             if self._renewing.locked():  # a call sent meanwhile would only be refused
                 async with deadline(call.left, self._renewal_of(call)), self._renewing:
@@ -275,6 +275,7 @@ class ServiceConnection:
             if isinstance(problem, RateLimitedError):
                 wait = problem.retry_after
                 if wait is None:
+                    rate_delays = rate_delays or _RATE_BACKOFF.delays()
                     wait = next(rate_delays)
                 if asyncio.get_running_loop().time() + wait >= call.until:
                     raise problem from cause

@@ -8,7 +8,6 @@ are spliced to disk past Python. See docs/protocols/multicam.md, "Transport".
 import asyncio
 import logging
 import socket
-from types import TracebackType
 from typing import Final
 
 from asynccam.errors import ConnectionError
@@ -49,9 +48,7 @@ class CommandConnection:
     def __enter__(self) -> "CommandConnection":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import builtins
 import re
 from collections.abc import AsyncIterator, Mapping
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Final
 
 from zeroconf import InterfaceChoice
@@ -65,9 +65,7 @@ class MultiCamDiscovery(AsyncIterator[DiscoveryEvent]):
         await self._browser.__aenter__()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:

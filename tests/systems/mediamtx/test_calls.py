@@ -90,8 +90,9 @@ async def test_a_limit_of_generation_2_is_waited_out_as_told() -> None:
             next(answers, None) or good(visitor, request)
         )
         began = time.monotonic()
-        assert await client.get_camera_list()
-        assert 0.12 <= time.monotonic() - began < 2
+        async with asyncio.timeout(20):
+            assert await client.get_camera_list()
+        assert time.monotonic() - began >= 0.12
 
 
 async def test_rate_limited_start_is_retried() -> None:
@@ -107,11 +108,10 @@ async def test_rate_limited_start_is_retried() -> None:
 async def test_a_limit_that_outlasts_the_deadline_is_raised_before_it() -> None:
     async with running(Gen2()) as peer, connected(peer) as client:
         peer.answers["ping"] = lambda visitor, request: error(-32040, "x", '{"retry_after_ms": 60000}')
-        began = time.monotonic()
-        with pytest.raises(RateLimitedError) as raised:
-            await client.ping()
-        assert raised.value.retry_after == 60
-        assert time.monotonic() - began < 2
+        async with asyncio.timeout(20):
+            with pytest.raises(RateLimitedError) as raised:
+                await client.ping()
+            assert raised.value.retry_after == 60
 
 
 async def test_unanswered_call_ends_at_its_deadline_as_maybe_executed() -> None:

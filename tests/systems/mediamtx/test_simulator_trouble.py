@@ -181,6 +181,5 @@ async def test_stop_during_calls_leaves_nothing_running(tmp_path: Path) -> None:
             await one.send("ping")
             await eventually(lambda: service.cameras["/dev/video0"].starting)
             service.freeze()
-            began = time.monotonic()
-            await service.stop()
-            assert time.monotonic() - began < 5.0
+            async with asyncio.timeout(20):
+                await service.stop()

@@ -85,13 +85,10 @@ async def test_a_thousand_in_one_pass_of_the_loop() -> None:
     try:
         async with Peer(device.talk) as peer, client(peer) as controller:
             armed = [await controller.arm() for _ in range(count)]
-            began = time.perf_counter()
             for one in armed:
                 one.release(1729000003.5)
-            took = time.perf_counter() - began
             answers = await asyncio.gather(*(one.accepted() for one in armed))
             assert len(answers) == count == len(device.reads)
-            assert took < 1
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 

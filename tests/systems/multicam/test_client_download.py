@@ -5,7 +5,6 @@ import hashlib
 import logging
 import re
 import shutil
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -131,10 +130,9 @@ async def test_a_file_that_breaks_off_leaves_its_part(then: str, tmp_path: Path)
 
 async def test_a_file_that_stalls_leaves_its_part(tmp_path: Path) -> None:
     async with Peer(says(framed(HEADER, BODY[:1000]))) as peer:
-        began = time.monotonic()
-        with pytest.raises(TransferError) as caught:
-            await client(peer, stall_timeout=0.2).download("v.mp4", tmp_path)
-        assert time.monotonic() - began < 3
+        async with asyncio.timeout(20):
+            with pytest.raises(TransferError) as caught:
+                await client(peer, stall_timeout=0.2).download("v.mp4", tmp_path)
     assert caught.value.part is not None
     assert caught.value.part.read_bytes() == BODY[:1000]
 

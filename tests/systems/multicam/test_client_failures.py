@@ -94,19 +94,21 @@ async def test_a_device_that_is_not_there_executed_nothing(call: Call) -> None:
 async def test_silence_ends_at_the_deadline(call: Call) -> None:
     async with Peer(silent) as peer:
         began = time.monotonic()
-        with pytest.raises(TimeoutError, match=rf"answer from multicam://127.0.0.1:{peer.port}") as caught:
-            await call(client(peer, timeout=0.15))
-        assert 0.1 < time.monotonic() - began < 2
+        async with asyncio.timeout(20):
+            with pytest.raises(
+                TimeoutError, match=rf"answer from multicam://127.0.0.1:{peer.port}"
+            ) as caught:
+                await call(client(peer, timeout=0.15))
+        assert time.monotonic() - began > 0.1
         assert caught.value.maybe_executed
         assert peer.opened == 1
 
 
 async def test_a_deadline_of_one_call() -> None:
     async with Peer(silent) as peer:
-        began = time.monotonic()
-        with pytest.raises(TimeoutError):
-            await client(peer, timeout=60).stop_recording(timeout=0.1)
-        assert time.monotonic() - began < 2
+        async with asyncio.timeout(20):
+            with pytest.raises(TimeoutError):
+                await client(peer, timeout=60).stop_recording(timeout=0.1)
 
 
 async def test_a_slow_stop_is_waited_for() -> None:
@@ -144,10 +146,9 @@ async def test_a_flood_of_heartbeats_neither_holds_the_loop_nor_the_call() -> No
             await writer.drain()
 
     async with Peer(flood) as peer:
-        began = time.monotonic()
-        with pytest.raises(TimeoutError):
-            await client(peer, timeout=0.3).device_status()
-        assert time.monotonic() - began < 3
+        async with asyncio.timeout(20):
+            with pytest.raises(TimeoutError):
+                await client(peer, timeout=0.3).device_status()
 
 
 @pytest.mark.parametrize("call", [NEVER_REPEATED[0], REPEATED[0]])

@@ -170,11 +170,10 @@ async def test_a_start_too_far_ahead_is_not_waited_for() -> None:
     async with Peer(oak.talk) as peer:
         recorder = record(peer)
         await start(recorder, time.time() + 3600)
-        began = time.monotonic()
-        with pytest.raises(TimeoutError, match="may still start") as caught:
-            await recorder.stop(timeout=0.4)
-        assert caught.value.maybe_executed
-        assert time.monotonic() - began < 3
+        async with asyncio.timeout(20):
+            with pytest.raises(TimeoutError, match="may still start") as caught:
+                await recorder.stop(timeout=0.4)
+            assert caught.value.maybe_executed
     oak.close()
 
 

@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final
 
 import aiohttp
@@ -144,11 +143,7 @@ class MediaMTXSimulator:
         return self._service.requests
 
     def token(self, role: str = "admin", *, lifetime: float = 3600.0) -> str:
-        """Return a valid JWT; a negative ``lifetime`` in seconds gives an expired one.
-
-        Raises:
-            UsageError: Not ``viewer``, ``operator`` or ``admin``.
-        """
+        """Return a JWT for ``viewer``, ``operator`` or ``admin``; expired if ``lifetime`` is negative."""
         if role not in ROLES:
             raise UsageError(f"the roles are {', '.join(ROLES)}, not {role}")
         return self._access.token(role, lifetime)
@@ -165,12 +160,9 @@ class MediaMTXSimulator:
         return self._service.cameras
 
     def add_camera(self, name: str = "", *, device: str = "") -> SimCamera:
-        """Add a camera and notify clients.
+        """Add a camera and notify clients; ``device`` is ``camera7``, or ``/dev/video7`` in generation 1.
 
-        ``device`` is ``/dev/video7`` or ``camera7``, by default the first that is free.
-
-        Raises:
-            UsageError: There is a camera of this device.
+        It is by default the first that is free; one that is in use is a `UsageError`.
         """
         return self._service.add_camera(name, device)
 
@@ -207,13 +199,7 @@ class MediaMTXSimulator:
             await scope.gather(closes, name="close")
 
     async def restart(self, *, cameras: int | Sequence[str] | None = None) -> None:
-        """Abort all connections, and start at the same ports with the same files.
-
-        ``cameras`` replace the present ones, if given.
-
-        Raises:
-            ConnectionError: Another program took the port meanwhile.
-        """
+        """Abort all connections, and start at the same ports with the same files and other ``cameras``."""
         await self.stop(abruptly=True)
         if cameras is not None:
             self._service.cameras.clear()
@@ -225,10 +211,7 @@ class MediaMTXSimulator:
     async def start(self) -> None:
         """Listen; again at the same ports after `stop`.
 
-        Raises:
-            ConnectionError: The address cannot be listened at.
-            StateError: Already started, or the context was not entered.
-            StorageError: The directory cannot be used.
+        Raises `ConnectionError` or `StorageError` if the address or the directory cannot be used.
         """
         if self._runner is not None:
             raise StateError("the service is started already")
@@ -275,9 +258,7 @@ class MediaMTXSimulator:
             raise
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         await finish(self._close())
 
     async def _close(self) -> None:

@@ -1,7 +1,6 @@
 """NTP time, by which a MultiCam device starts. See docs/protocols/multicam.md, Clock."""
 
 import logging
-from types import TracebackType
 from typing import Final
 
 from asynccam.errors import AsynccamError
@@ -55,9 +54,7 @@ class NtpOffset:
         self._scope.spawn(self._measure(), name="measure")
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         await self._scope.aclose()
 
     async def _measure(self) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import uuid4
 
@@ -69,28 +69,28 @@ class DeviceFaults:
         return status.replace("_", " ").capitalize() if self.sentence_statuses else status
 
 
+@dataclass(frozen=True, slots=True)
 class SkewedClock:
     """A `Clock` whose time of day is wrong by `DeviceFaults.clock_skew`."""
 
-    def __init__(self, clock: Clock, faults: DeviceFaults) -> None:
-        self._clock = clock
-        self._faults = faults
+    clock: Clock
+    faults: DeviceFaults
 
     def time(self) -> float:
         """Return Unix seconds, skewed."""
-        return self.skewed(self._clock.time())
+        return self.skewed(self.clock.time())
 
     def skewed(self, moment: float) -> float:
         """Convert a time of the right clock to this clock's."""
-        return moment + self._faults.clock_skew
+        return moment + self.faults.clock_skew
 
     def monotonic(self) -> float:
         """Return the right clock's monotonic seconds."""
-        return self._clock.monotonic()
+        return self.clock.monotonic()
 
     async def sleep(self, seconds: float) -> None:
         """Wait by the right clock."""
-        await self._clock.sleep(seconds)
+        await self.clock.sleep(seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,29 +105,27 @@ class DeviceState:
     first_frame: DeviceMoment | None = None
 
 
+@dataclass(frozen=True, slots=True)
 class ResponseBuilder:
     """Builds replies with the fields of one dialect (1 or 2) and no others."""
 
-    def __init__(
-        self, device_id: str, device_type: str, dialect: int, clock: SkewedClock, faults: DeviceFaults
-    ) -> None:
-        self._device_id = device_id
-        self._device_type = device_type
-        self._dialect = dialect
-        self._clock = clock
-        self._faults = faults
-        self._run_id = uuid4().hex
+    device_id: str
+    device_type: str
+    dialect: int
+    clock: SkewedClock
+    faults: DeviceFaults
+    run_id: str = field(default_factory=lambda: uuid4().hex)
 
     def status(self, state: DeviceState, *, with_run_id: bool = False) -> ProtocolMessage:
         """Build the reply to most commands."""
         extra: dict[str, Any] = self._first_frame(state.first_frame)
         if with_run_id:
-            extra[RUN_ID_KEY] = self._run_id
-        if self._dialect == 2:
+            extra[RUN_ID_KEY] = self.run_id
+        if self.dialect == 2:
             return StatusResponse(
                 **self._head(state.status),
                 **extra,
-                deviceType=self._device_type,
+                deviceType=self.device_type,
                 uploadQueue=list(state.uploads),
                 failedUploadQueue=list(state.failed_uploads),
             )
@@ -146,7 +144,7 @@ class ResponseBuilder:
 
     def refusal(self, message: str, *, recording: bool, status: str = DeviceStatus.ERROR) -> ProtocolMessage:
         """Build the reply to a command that is not executed."""
-        if self._dialect == 1:
+        if self.dialect == 1:
             return self.status(DeviceState(status, recording, message))
         return StatusResponse(**self._head(status), message=message)
 
@@ -167,35 +165,35 @@ class ResponseBuilder:
     def header(self, file: StoredRecording, size: int) -> ProtocolMessage:
         """Build the header before a file of ``size`` bytes."""
         return FileResponse(
-            deviceId=self._device_id,
+            deviceId=self.device_id,
             **self._file_id(file),
             fileName=file.name,
             fileSize=size,
-            status=self._faults.word(DeviceStatus.READY),
+            status=self.faults.word(DeviceStatus.READY),
         )
 
     def heartbeat(self) -> ProtocolMessage:
         """Build a HEARTBEAT command, as iOS sends it unsolicited."""
         return CommandMessage(
-            command=CommandType.HEARTBEAT, deviceId=self._device_id, timestamp=self._clock.time()
+            command=CommandType.HEARTBEAT, deviceId=self.device_id, timestamp=self.clock.time()
         )
 
     def _head(self, status: str) -> dict[str, Any]:
         return {
-            "deviceId": self._device_id,
-            "status": self._faults.word(status),
-            "timestamp": self._clock.time(),
+            "deviceId": self.device_id,
+            "status": self.faults.word(status),
+            "timestamp": self.clock.time(),
         }
 
     def _file_id(self, file: StoredRecording) -> dict[str, str]:
-        return {"fileId": file.file_id} if self._dialect == 1 else {}
+        return {"fileId": file.file_id} if self.dialect == 1 else {}
 
     def _stop_reply(
         self, status: str, file: FileVerdict | None, message: str, first_frame: Mapping[str, float]
     ) -> ProtocolMessage:
         size = file.size if file else 0
         name = file.path.name if file else None
-        if self._dialect == 2:
+        if self.dialect == 2:
             return StopRecordingResponse(**self._head(status), fileName=name, fileSize=size, **first_frame)
         extra: dict[str, Any] = {"message": message} if message else {}
         if file:
@@ -207,32 +205,22 @@ class ResponseBuilder:
         """Return the fields of a first frame, by this device's system clock like ``timestamp``."""
         if first_frame is None:
             return {}
-        at = self._clock.skewed(first_frame.time) + self._faults.first_frame_error
+        at = self.clock.skewed(first_frame.time) + self.faults.first_frame_error
         bound = {} if first_frame.bound is None else {"firstFrameBound": first_frame.bound}
         return {"firstFrameAt": at, **bound}
 
 
+@dataclass(frozen=True, slots=True)
 class DeviceCommands:
     """Executes commands and returns their replies."""
 
-    def __init__(
-        self,
-        responses: ResponseBuilder,
-        storage: Storage,
-        control: RecordingControl,
-        uploads: UploadQueue,
-        faults: DeviceFaults,
-        *,
-        s3_endpoint: str | None,
-        upload_hosts: UploadHosts,
-    ) -> None:
-        self._responses = responses
-        self._storage = storage
-        self._control = control
-        self._uploads = uploads
-        self._faults = faults
-        self._s3_endpoint = s3_endpoint
-        self._upload_hosts = upload_hosts
+    responses: ResponseBuilder
+    storage: Storage
+    control: RecordingControl
+    uploads: UploadQueue
+    faults: DeviceFaults
+    s3_endpoint: str | None
+    upload_hosts: UploadHosts
 
     async def handle(self, command: CommandMessage) -> ProtocolMessage | StoredRecording:
         """Execute a command; return the reply, or the recording to be sent."""
@@ -247,15 +235,15 @@ class DeviceCommands:
             case CommandType.START_RECORDING:
                 return await self._start(command)
             case CommandType.STOP_RECORDING:
-                return self._stopped(await self._control.stop(), command)
+                return self._stopped(await self.control.stop(), command)
             case CommandType.DEVICE_STATUS | CommandType.HEARTBEAT:
                 with_run_id = (command.model_extra or {}).get(RUN_ID_KEY) is True
-                return self._responses.status(
+                return self.responses.status(
                     self._state(first_frame=self._running_first_frame(command)), with_run_id=with_run_id
                 )
             case CommandType.LIST_FILES:
-                files = await self._storage.files()
-                return await asyncio.to_thread(self._responses.files, files)
+                files = await self.storage.files()
+                return await asyncio.to_thread(self.responses.files, files)
             case CommandType.GET_VIDEO:
                 return await self._find(command) or self._file_not_found()
             case CommandType.UPLOAD_TO_CLOUD:
@@ -265,49 +253,49 @@ class DeviceCommands:
 
     def refusal(self, message: str, *, status: str = DeviceStatus.ERROR) -> ProtocolMessage:
         """Return the reply to a command that is not executed."""
-        return self._responses.refusal(message, recording=self._is_recording(), status=status)
+        return self.responses.refusal(message, recording=self._is_recording(), status=status)
 
     async def _start(self, command: CommandMessage) -> ProtocolMessage:
-        if self._faults.refuse_start is not None:
-            return self.refusal(self._faults.refuse_start)
-        result = await self._control.start(self._storage, command.timestamp)
+        if self.faults.refuse_start is not None:
+            return self.refusal(self.faults.refuse_start)
+        result = await self.control.start(self.storage, command.timestamp)
         if DeviceStatus.is_error(result.status):
             return self.refusal(result.message, status=result.status)
         first_frame = self._running_first_frame(command)
-        return self._responses.status(self._state(result.status, result.message, first_frame))
+        return self.responses.status(self._state(result.status, result.message, first_frame))
 
     def _stopped(self, result: OperationResult, command: CommandMessage) -> ProtocolMessage:
         if result.status != DeviceStatus.RECORDING_STOPPED:
-            return self._responses.not_stopped(result.message)
+            return self.responses.not_stopped(result.message)
         first_frame = None if result.file is None else self._first_frame(command)
-        return self._responses.stopped(result.file, result.message, first_frame)
+        return self.responses.stopped(result.file, result.message, first_frame)
 
     def _running_first_frame(self, command: CommandMessage) -> DeviceMoment | None:
         return self._first_frame(command) if self._is_recording() else None
 
     def _first_frame(self, command: CommandMessage) -> DeviceMoment | None:
-        at = self._control.first_frame_at
+        at = self.control.first_frame_at
         if not command.firstFrame or at is None:
             return None
-        return DeviceMoment(at, self._control.first_frame_bound)
+        return DeviceMoment(at, self.control.first_frame_bound)
 
     async def _upload(self, command: CommandMessage) -> ProtocolMessage:
-        target = UploadTarget.of(command, s3_endpoint=self._s3_endpoint)
+        target = UploadTarget.of(command, s3_endpoint=self.s3_endpoint)
         file = await self._find(command)
         if file is None:
             return self._file_not_found()
-        self._upload_hosts.check(target)
-        self._uploads.add(file, target)
-        return self._responses.status(self._state(DeviceStatus.UPLOAD_QUEUED))
+        self.upload_hosts.check(target)
+        self.uploads.add(file, target)
+        return self.responses.status(self._state(DeviceStatus.UPLOAD_QUEUED))
 
     async def _find(self, command: CommandMessage) -> StoredRecording | None:
-        return await self._storage.find(command.fileName, command.fileId)
+        return await self.storage.find(command.fileName, command.fileId)
 
     def _file_not_found(self) -> ProtocolMessage:
         return self.refusal("there is no such recording", status=DeviceStatus.FILE_NOT_FOUND)
 
     def _is_recording(self) -> bool:
-        return self._control.phase is RecordingPhase.RECORDING
+        return self.control.phase is RecordingPhase.RECORDING
 
     def _state(
         self,
@@ -316,10 +304,10 @@ class DeviceCommands:
         first_frame: DeviceMoment | None = None,
     ) -> DeviceState:
         return DeviceState(
-            status or _STATUS[self._control.phase],
+            status or _STATUS[self.control.phase],
             self._is_recording(),
-            self._control.message if message is None else message,
-            self._uploads.items,
-            self._uploads.failed,
+            self.control.message if message is None else message,
+            self.uploads.items,
+            self.uploads.failed,
             first_frame,
         )

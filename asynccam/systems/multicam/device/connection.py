@@ -55,6 +55,7 @@ class DeviceLimits:
     reserve: int = 256 * 1024 * 1024
 
 
+@dataclass(eq=False)
 class DeviceConnection:
     """Reads commands one after another, and replies to each in the form in which it was sent.
 
@@ -62,40 +63,30 @@ class DeviceConnection:
     of the last reply, None while a command is executed.
     """
 
-    def __init__(
-        self,
-        sock: socket.socket,
-        peer: str,
-        commands: DeviceCommands,
-        responses: ResponseBuilder,
-        storage: Storage,
-        *,
-        limits: DeviceLimits,
-        faults: DeviceFaults,
-        delete_after_download: bool,
-    ) -> None:
-        self._sock = sock
-        self._peer = peer
-        self._commands = commands
-        self._responses = responses
-        self._storage = storage
-        self._limits = limits
-        self._faults = faults
-        self._delete_after_download = delete_after_download
+    sock: socket.socket
+    peer: str
+    commands: DeviceCommands
+    responses: ResponseBuilder
+    storage: Storage
+    limits: DeviceLimits
+    faults: DeviceFaults
+    delete_after_download: bool
+
+    def __post_init__(self) -> None:
         self._delivered: StoredRecording | None = None
         self._loop = asyncio.get_running_loop()
         self.idle_since: float | None = self._loop.time()
 
     async def run(self) -> None:
         """Serve until the peer closes, breaks the protocol or a deadline passes; these are not raised."""
-        reader = CommandReader(peer=self._peer)
+        reader = CommandReader(peer=self.peer)
         try:
             await self._serve(reader)
         except RemoteProtocolError as error:
-            _LOG.debug("%s: %s", self._peer, error)
+            _LOG.debug("%s: %s", self.peer, error)
             await self._reject(str(error), prefixed=reader.prefixed)
         except (AsynccamError, OSError) as error:
-            _LOG.debug("%s: %s", self._peer, error)
+            _LOG.debug("%s: %s", self.peer, error)
 
     async def _serve(self, reader: CommandReader) -> None:
         command_began: float | None = None
@@ -111,22 +102,22 @@ class DeviceConnection:
                 await self._execute(event)
             self.idle_since = self._loop.time()
             reader.feed(b"")  # Raises the error that followed the commands, if there is one.
-        if self._delivered is not None and not unacknowledged(self._sock):
-            await self._storage.delete(self._delivered.name)
+        if self._delivered is not None and not unacknowledged(self.sock):
+            await self.storage.delete(self._delivered.name)
 
     async def _receive(self, command_began: float | None) -> bytes:
-        until = self._limits.idle_timeout
+        until = self.limits.idle_timeout
         if command_began is not None:
-            until = max(command_began + self._limits.command_timeout - self._loop.time(), 0)
-        async with deadline(until, f"whole command from {self._peer}"):
+            until = max(command_began + self.limits.command_timeout - self._loop.time(), 0)
+        async with deadline(until, f"whole command from {self.peer}"):
             return await self._read()
 
     async def _execute(self, event: ReceivedCommand) -> None:
         if _LOG.isEnabledFor(logging.DEBUG):
-            _LOG.debug("%s: command %s", self._peer, loggable_json(event.message.to_bytes()))
-        if event.message.command in self._faults.silent:
+            _LOG.debug("%s: command %s", self.peer, loggable_json(event.message.to_bytes()))
+        if event.message.command in self.faults.silent:
             return
-        reply = await self._commands.handle(event.message)
+        reply = await self.commands.handle(event.message)
         if isinstance(reply, ProtocolMessage):
             await self._reply(reply, prefixed=event.prefixed)
         else:
@@ -135,63 +126,63 @@ class DeviceConnection:
     async def _reply(self, reply: ProtocolMessage, *, prefixed: bool) -> None:
         document = reply.to_bytes()
         if _LOG.isEnabledFor(logging.DEBUG):
-            _LOG.debug("%s: response %s", self._peer, loggable_json(document))
-        if self._faults.unasked_heartbeat and not prefixed:
-            await self._write(self._responses.heartbeat().to_bytes())
+            _LOG.debug("%s: response %s", self.peer, loggable_json(document))
+        if self.faults.unasked_heartbeat and not prefixed:
+            await self._write(self.responses.heartbeat().to_bytes())
         await self._write(_framed(document) if prefixed else document)
 
     async def _send_recording(self, recording: StoredRecording, *, prefixed: bool) -> None:
         async with AsyncExitStack() as stack:
             try:
-                file = await stack.enter_async_context(self._storage.reading(recording))
+                file = await stack.enter_async_context(self.storage.reading(recording))
             except StorageError as error:
-                await self._reply(self._commands.refusal(str(error)), prefixed=prefixed)
+                await self._reply(self.commands.refusal(str(error)), prefixed=prefixed)
                 return
-            await self._write(_framed(self._responses.header(recording, file.size).to_bytes()))
+            await self._write(_framed(self.responses.header(recording, file.size).to_bytes()))
             await self._send_body(recording, file)
 
     async def _send_body(self, recording: StoredRecording, file: OpenFile) -> None:
-        die_after = self._faults.die_after
+        die_after = self.faults.die_after
         if die_after is not None:
             await self._send_bytes(file, 0, min(die_after, file.size))
-            raise ConnectionError(f"aborted the download by {self._peer}: the fault die_after is set")
+            raise ConnectionError(f"aborted the download by {self.peer}: the fault die_after is set")
         last = max(file.size - 1, 0)
         await self._send_bytes(file, 0, last)
         # A peer that closes its side before it can have received all of the file proves nothing by that.
-        waiting = is_open_and_quiet(self._sock)
+        waiting = is_open_and_quiet(self.sock)
         await self._send_bytes(file, last, file.size)
-        if self._faults.delete_on_write:
-            await self._storage.delete(recording.name)
-        elif self._delete_after_download and waiting:
+        if self.faults.delete_on_write:
+            await self.storage.delete(recording.name)
+        elif self.delete_after_download and waiting:
             self._delivered = recording
 
     async def _send_bytes(self, file: OpenFile, offset: int, end: int) -> None:
         await send_file(
-            self._sock, file.fd, offset, end, stall_timeout=self._limits.stall_timeout, peer=self._peer
+            self.sock, file.fd, offset, end, stall_timeout=self.limits.stall_timeout, peer=self.peer
         )
 
     async def _write(self, data: bytes) -> None:
         view = memoryview(data)
-        step = self._faults.cut_answers or _WRITE
+        step = self.faults.cut_answers or _WRITE
         for start in range(0, len(data), step):
-            async with deadline(self._limits.answer_timeout, f"room for an answer to {self._peer}"):
-                await self._loop.sock_sendall(self._sock, view[start : start + step])
-            await asyncio.sleep(0.001 if self._faults.cut_answers else 0)
+            async with deadline(self.limits.answer_timeout, f"room for an answer to {self.peer}"):
+                await self._loop.sock_sendall(self.sock, view[start : start + step])
+            await asyncio.sleep(0.001 if self.faults.cut_answers else 0)
 
     async def _reject(self, message: str, *, prefixed: bool) -> None:
         """Send an error reply, and give the peer the time to read it."""
         try:
-            await self._reply(self._commands.refusal(message), prefixed=prefixed)
-            self._sock.shutdown(socket.SHUT_WR)
+            await self._reply(self.commands.refusal(message), prefixed=prefixed)
+            self.sock.shutdown(socket.SHUT_WR)
             # RFC 1122 4.2.2.13: closing with unread bytes resets the connection, which would drop the reply.
-            async with deadline(_LINGER, f"end of {self._peer}"):
+            async with deadline(_LINGER, f"end of {self.peer}"):
                 while await self._read():
                     pass
         except (AsynccamError, OSError) as error:
-            _LOG.debug("%s: %s", self._peer, error)
+            _LOG.debug("%s: %s", self.peer, error)
 
     async def _read(self) -> bytes:
-        data = await self._loop.sock_recv(self._sock, _READ)
+        data = await self._loop.sock_recv(self.sock, _READ)
         await asyncio.sleep(0)  # sock_recv does not yield while data is there.
         return data
 

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from ipaddress import ip_address
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
 import aiohttp
@@ -182,9 +181,7 @@ class MultiCamDevice:
             raise
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
