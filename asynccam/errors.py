@@ -8,26 +8,26 @@
     │   ├── FeatureError                        the camera has no such feature
     │   └── StateError (RuntimeError)           not allowed in the object's present state
     ├── RetryableError                          the same call may succeed later
-    │   ├── ConnectionError (ConnectionError)   the peer cannot be reached, or went away
+    │   ├── ConnectionError (ConnectionError)   the peer cannot be reached, or was lost
     │   ├── TimeoutError (TimeoutError)         a deadline passed
     │   ├── BusyError                           the device is doing something else
     │   │   └── TakenOverError                  it works for another client now
     │   └── TransferError                       a file stopped half way; ``part`` says what is kept
     ├── FatalError                              the same call will fail again
     │   ├── RemoteProtocolError                 the peer broke its protocol
-    │   │   └── DamagedFileError                a file came, and what it holds is broken; ``part`` is kept
+    │   │   └── DamagedFileError                a downloaded file is broken; ``part`` is kept
     │   ├── DeviceError                         the peer understood, and refused
     │   │   ├── NotFoundError                   it has no such camera or file
     │   │   └── ClockNotSynchronizedError       it does not trust its own clock
     │   ├── StorageError (OSError)              this computer's disk
-    │   │   ├── InsufficientSpaceError          too little room, found out before the transfer
+    │   │   ├── InsufficientSpaceError          too little space, detected before the transfer
     │   │   └── TargetExistsError (FileExistsError)
     │   └── RecordingError                      a local recorder could not do its work
     └── AuthenticationError                     credentials are missing, wrong or expired
         └── PermissionDeniedError               credentials are good, the role is too low
 
 ``ConnectionError`` and ``TimeoutError`` are also the builtins of the same name, so code that
-already catches those goes on working. Three questions are answered by the class alone: whose
+already catches those keeps working. Three questions are answered by the class alone: whose
 fault (``UsageError`` is ours), is it worth another try (``RetryableError``), and is it about
 credentials (``AuthenticationError``, which no retry loop may swallow).
 """
@@ -70,8 +70,8 @@ class ConnectionError(RetryableError, builtins.ConnectionError):
     """The peer cannot be reached, or the connection was lost.
 
     Attributes:
-        maybe_executed: True when the request had left before the connection went, so the peer
-            may have carried it out; False when it certainly did not.
+        maybe_executed: True if the request had left before the connection was lost, so the peer
+            may have carried it out; False if it certainly did not.
     """
 
     def __init__(self, message: str, *, maybe_executed: bool = False) -> None:
@@ -83,7 +83,7 @@ class TimeoutError(RetryableError, builtins.TimeoutError):
     """A deadline passed.
 
     Attributes:
-        maybe_executed: True when the request had left, so the peer may have carried it out.
+        maybe_executed: True if the request had left, so the peer may have carried it out.
     """
 
     def __init__(self, message: str, *, maybe_executed: bool = False) -> None:
@@ -103,7 +103,7 @@ class TransferError(RetryableError):
     """A file transfer ended before the file did.
 
     Attributes:
-        part: What arrived, kept on disk, or None if nothing did. The device may already have
+        part: The bytes received, kept on disk, or None if there are none. The device may already have
             deleted its own copy, so asynccam never deletes this file.
         received: Bytes in ``part``.
         expected: Bytes the peer announced, or None if it announced no size.
@@ -130,10 +130,10 @@ class RemoteProtocolError(FatalError):
 
 
 class DamagedFileError(RemoteProtocolError):
-    """A file came as the peer has it, and what it holds is broken: half a picture, for example.
+    """A file was downloaded as the peer has it, and its content is broken: half a picture, for example.
 
     Attributes:
-        part: What came, kept on disk under another name than the file's own, or None.
+        part: The download, kept on disk under another name than the file's own, or None.
         received: Bytes in ``part``.
         verdict: ``truncated`` or ``damaged``; see docs/recording.md.
     """
@@ -151,7 +151,7 @@ class DeviceError(FatalError):
     """The device understood the request and refused it.
 
     Attributes:
-        status: The device's own word for it, as it came over the wire, or None.
+        status: The device's own status, as it was received, or None.
     """
 
     def __init__(self, message: str, *, status: str | None = None) -> None:
@@ -172,7 +172,7 @@ class StorageError(FatalError, OSError):
 
 
 class InsufficientSpaceError(StorageError):
-    """Too little room for the file; found out before the transfer began.
+    """Too little space for the file; detected before the transfer began.
 
     Attributes:
         needed: Bytes the file needs.

@@ -19,9 +19,9 @@ OVERLAP: Final = 32
 """Bytes; longer than anything `is_suspicious` looks for."""
 MAX_TEXT: Final = 16_384
 """Characters of one text in a manifest or journal."""
-_MOST: Final = 2**64
+_INTEGER_LIMIT: Final = 2**64
 """Integers lie between its negative half and this: signed and unsigned integers of 64 bits."""
-_MOST_DIGITS: Final = 20
+_MAX_DIGITS: Final = 20
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 _ESCAPED: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _SHAPE: Final = bytes.maketrans(b"123456789E", b"000000000e")
@@ -45,7 +45,7 @@ def clean_text(text: str, *, most: int | None = None) -> str:
 def is_bounded(value: int | float) -> bool:
     """Return whether a number is finite and, if it is an integer, has 64 bits."""
     if isinstance(value, int):
-        return -_MOST // 2 <= value < _MOST
+        return -_INTEGER_LIMIT // 2 <= value < _INTEGER_LIMIT
     return math.isfinite(value)
 
 
@@ -131,7 +131,7 @@ def _read_slowly(data: bytes | bytearray, *, lenient: bool) -> Any:
 
     def integer(digits: str) -> int | None:
         # Python refuses to read more than 4,300 digits, and takes long for fewer.
-        value = int(digits) if len(digits) <= _MOST_DIGITS else _MOST
+        value = int(digits) if len(digits) <= _MAX_DIGITS else _INTEGER_LIMIT
         if not is_bounded(value):
             refused(f"an integer of {len(digits)} digits is too large")
             return None

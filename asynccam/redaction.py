@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Final
 
 HIDDEN: Final = "***"
-"""Stands in place of a secret."""
+"""Replacement of a secret."""
 MAX_TEXT: Final = 500
 """Characters of one logged value; more is cut off."""
 
@@ -36,7 +36,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _MAX_ITEMS: Final = 20
 _MAX_DEPTH: Final = 6
 _MAX_VALUES: Final = 200
-"""Values inside of one value that are looked at: what a peer sends must not hold up the event loop."""
+"""Parts of one value that are shown: a peer's message must not hold up the event loop."""
 _MAX_NUMBER: Final = 1 << 64
 
 
@@ -55,8 +55,8 @@ def loggable(value: object) -> str:
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, Mapping | list | tuple):
-        return _cut(json.dumps(_Shown().plain(value, _MAX_DEPTH), ensure_ascii=False))
-    return str(_Shown().plain(value, _MAX_DEPTH))
+        return _cut(json.dumps(_Simplifier().plain(value, _MAX_DEPTH), ensure_ascii=False))
+    return str(_Simplifier().plain(value, _MAX_DEPTH))
 
 
 def loggable_json(document: bytes) -> str:
@@ -83,8 +83,8 @@ def loggable_command(arguments: Sequence[str]) -> str:
     return _cut(" ".join(words), MAX_TEXT * 8)
 
 
-class _Shown:
-    """Makes one value plain; counts what it has looked at."""
+class _Simplifier:
+    """Makes one value plain, up to `_MAX_VALUES` of its parts."""
 
     def __init__(self) -> None:
         self._left = _MAX_VALUES
@@ -101,12 +101,12 @@ class _Shown:
             return "..."
         if isinstance(value, Mapping):
             shown: dict[str, object] = {}
-            for key, one in islice(value.items(), _MAX_ITEMS):
-                hidden = one not in (None, "") and _SECRET_KEY.search(str(key)) is not None
-                shown[_text(str(key))] = HIDDEN if hidden else self.plain(one, depth - 1)
+            for key, item in islice(value.items(), _MAX_ITEMS):
+                hidden = item not in (None, "") and _SECRET_KEY.search(str(key)) is not None
+                shown[_text(str(key))] = HIDDEN if hidden else self.plain(item, depth - 1)
             return {**shown, "...": f"{len(value) - _MAX_ITEMS} more"} if len(value) > _MAX_ITEMS else shown
         if isinstance(value, list | tuple):
-            items = [self.plain(one, depth - 1) for one in value[:_MAX_ITEMS]]
+            items = [self.plain(item, depth - 1) for item in value[:_MAX_ITEMS]]
             return [*items, f"{len(value) - _MAX_ITEMS} more"] if len(value) > _MAX_ITEMS else items
         return _text(str(value))
 

@@ -8,7 +8,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Final
 
 from asynccam.errors import (
@@ -129,7 +128,7 @@ class JsonRpcConnection:
 
     @property
     def is_writable(self) -> bool:
-        """Whether the peer takes what is sent; while it does not, calls wait for room."""
+        """Return whether the peer takes what is sent; while it does not, calls wait for room."""
         return self._socket is not None and self._socket.is_writable
 
     @property
@@ -170,7 +169,7 @@ class JsonRpcConnection:
     def post(
         self, method: str, params: Params = None, *, timeout: float | None = DEFAULT_TIMEOUT
     ) -> "asyncio.Future[Any]":
-        """Send a call before returning, and return the future of its answer; nobody has to await it.
+        """Send a call before returning, and return the future of its answer, which need not be awaited.
 
         For starts that must leave now: `call`, without its wait for a peer that does not keep up. The future
         ends with the ``result``, or with what `call` raises; cancel it to forget the call.
@@ -375,9 +374,7 @@ class JsonRpcClient:
             await self.start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def call(

@@ -1,9 +1,8 @@
-"""JSON-RPC 2.0 seen from the calling side, without I/O: frames in, events out.
+"""JSON-RPC 2.0 of the calling side, without I/O: frames in, events out.
 
-A peer may send anything at all: answers out of order, twice, or to nobody, errors without an id,
-batches, binary frames, text that is not JSON. Every frame gives events; none raises.
-What fits nothing is an `UnexpectedMessage`, counted by kind, because a device that talks nonsense now and
-then is still a device.
+A peer may send anything: answers out of order, twice or without a request, errors without an id, batches,
+binary frames, text that is not JSON. Every frame gives events; none raises. What fits nothing is an
+`UnexpectedMessage`, counted by kind, because a device that sends invalid messages now and then still works.
 
 See docs/protocols/mediamtx.md.
 """
@@ -21,8 +20,8 @@ Id = int | str
 Params = dict[str, Any] | list[Any] | None
 
 _NOTHING: Final = object()
-_MOST_IN_BATCH: Final = 1000
-"""Answers and notifications in one array; we never send arrays, and work on one message is bounded."""
+_MAX_BATCH: Final = 1000
+"""Answers and notifications in one array; requests are never sent in arrays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +29,9 @@ class Result:
     """The answer to one of our requests.
 
     Attributes:
-        id: The request's id, as we sent it.
-        value: What the peer answered; any JSON value.
-        metadata: What the peer sent beside ``result`` under ``metadata``, or None.
+        id: The request's id, as it was sent.
+        value: Any JSON value.
+        metadata: Value of ``metadata`` beside ``result``, or None.
         context: As given to `JsonRpcCodec.request`.
     """
 
@@ -44,13 +43,13 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class ErrorResponse:
-    """The peer's refusal of one of our requests.
+    """An error reply to one of our requests.
 
     Attributes:
-        id: The request's id, as we sent it.
+        id: The request's id, as it was sent.
         code: The peer's number for the error; -32603 if it gave none.
-        message: The peer's words.
-        data: Whatever else it told, or None.
+        message: The peer's text.
+        data: Further details, or None.
         context: As given to `JsonRpcCodec.request`.
     """
 
@@ -63,7 +62,7 @@ class ErrorResponse:
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """A notification: the peer tells something and wants no answer."""
+    """A notification, which expects no answer."""
 
     method: str
     params: Any = None
@@ -76,7 +75,7 @@ class UnexpectedMessage:
     Attributes:
         kind: ``not-json``, ``not-an-object``, ``unknown-id``, ``error-without-id``, ``no-content``,
             ``bad-method``, ``request`` or ``long-batch``.
-        detail: For the log; the beginning of what came.
+        detail: Beginning of the message, for the log.
     """
 
     kind: str
@@ -87,10 +86,10 @@ Event = Result | ErrorResponse | Notification | UnexpectedMessage
 
 
 class JsonRpcCodec:
-    """Numbers requests, knows which are unanswered, and tells what a received frame means.
+    """Numbers requests, keeps the unanswered ones, and decodes received frames.
 
     Attributes:
-        oddities: How many frames fitted nothing, by kind.
+        unexpected: Number of messages that fitted nothing, by kind.
     """
 
     def __init__(self) -> None:
@@ -111,16 +110,9 @@ class JsonRpcCodec:
     def request(
         self, method: str, params: Params = None, *, own_id: Id | None = None, context: Any = None
     ) -> tuple[Id, bytes]:
-        """Number a request and write it down; it counts as unanswered from here on.
+        """Return a request's id and its JSON document in UTF-8; it is unanswered from here on.
 
-        Args:
-            method: The remote method.
-            params: By name, by place, or None to leave them out.
-            own_id: An id of the caller's own choice; by default the next number.
-            context: Any object; comes back with the answer.
-
-        Returns:
-            The id, and the request as one UTF-8 JSON document.
+        ``own_id`` is by default the next number. ``context`` is any object; it comes with the answer.
 
         Raises:
             UsageError: The parameters cannot be JSON, or the id is taken.
@@ -135,66 +127,57 @@ class JsonRpcCodec:
         return own_id, body
 
     def notification(self, method: str, params: Params = None) -> bytes:
-        """Write down a notification, which has no answer.
-
-        Raises:
-            UsageError: The parameters cannot be JSON.
-        """
+        """Return a notification as JSON; raise `UsageError` if its parameters cannot be JSON."""
         return _encode(method, params, _NOTHING)
 
     def forget(self, request_id: Id) -> None:
-        """Give up on a request; its answer, should it come, is an oddity."""
+        """Forget a request; an answer to it is unexpected."""
         self._pending.pop(str(request_id), None)
 
     def receive(
         self, frame: bytes | bytearray | memoryview | str, *, suspicious: bool | None = None
     ) -> list[Event]:
-        """Tell what one received frame means; never raises, whatever it holds.
-
-        Args:
-            frame: As it came.
-            suspicious: See `asynccam.outside.read_json`.
-        """
+        """Decode a received frame; never raises. ``suspicious`` as of `asynccam.outside.read_json`."""
         try:
             data = bytes(frame) if isinstance(frame, memoryview) else frame
             document = read_json(data, lenient=True, suspicious=suspicious)
         except ValueError:
-            return [self._odd("not-json", frame)]
+            return [self._unexpected("not-json", frame)]
         if type(document) is dict:
-            return [self._one(document)]
-        if type(document) is list and len(document) > _MOST_IN_BATCH:
-            return [self._odd("long-batch", f"{len(document)} parts")]
+            return [self._decode(document)]
+        if type(document) is list and len(document) > _MAX_BATCH:
+            return [self._unexpected("long-batch", f"{len(document)} parts")]
         if type(document) is list and document:
             return [
-                self._one(part) if type(part) is dict else self._odd("not-an-object", part)
+                self._decode(part) if type(part) is dict else self._unexpected("not-an-object", part)
                 for part in document
             ]
-        return [self._odd("not-an-object", document)]
+        return [self._unexpected("not-an-object", document)]
 
-    def _one(self, document: dict[str, Any]) -> Event:
+    def _decode(self, document: dict[str, Any]) -> Event:
         method = document.get("method", _NOTHING)
         if method is not _NOTHING and "result" not in document and "error" not in document:
             if type(method) is not str:
-                return self._odd("bad-method", document)
+                return self._unexpected("bad-method", document)
             if document.get("id") is not None:
-                return self._odd("request", document)
+                return self._unexpected("request", document)
             return Notification(method, document.get("params"))
         error = document.get("error")
         if error is None and "result" not in document:
-            return self._odd("no-content", document)
+            return self._unexpected("no-content", document)
         given = document.get("id")
-        # Some peers hand a number back as a string; an id is ours if it reads the same.
-        # (bool is excluded: True would read as nothing we send, 1.0 as "1.0".)
+        # JSON-RPC 2.0, 5: the id must be the same value. Some peers return a number as a string, which counts
+        # as the same; True and 1.0 do not.
         own = self._pending.pop(str(given), None) if type(given) in (int, str) else None
         if own is None:
-            return self._odd(
+            return self._unexpected(
                 "error-without-id" if given is None and error is not None else "unknown-id", document
             )
         if error is None:
             return Result(own[0], document["result"], document.get("metadata"), own[1])
         return _failure(*own, error)
 
-    def _odd(self, kind: str, what: object) -> UnexpectedMessage:
+    def _unexpected(self, kind: str, what: object) -> UnexpectedMessage:
         self.unexpected[kind] += 1
         return UnexpectedMessage(
             kind, repr(what)[:200] if not isinstance(what, memoryview) else repr(bytes(what[:200]))
@@ -223,7 +206,7 @@ def _encode(method: str, params: Params, request_id: object) -> bytes:
         document["id"] = request_id
     try:
         body = to_json(document, inf_nan_mode="constants")
-        if b"NaN" in body or b"Infinity" in body:  # a word in a string, or a number JSON does not have
+        if b"NaN" in body or b"Infinity" in body:  # a word in a string, or a number that JSON does not have
             from_json(body, allow_inf_nan=False)
         return body
     except (ValueError, TypeError) as error:

@@ -18,7 +18,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Final
 from weakref import WeakSet
 
@@ -63,7 +63,7 @@ _SRV: Final = 33
 _IN: Final = 1
 """RFC 1035, 3.2.2 and 3.2.4, RFC 2782: the type and class of the record that holds a service's port."""
 _FLUSH_DELAY: Final = 1.5
-"""Seconds after a change until outdated addresses have gone from the cache: RFC 6762, 10.2 gives them one."""
+"""Seconds after a change until outdated addresses have expired in the cache: RFC 6762, 10.2 gives them one."""
 _MAX_RESOLVE_PAUSE: Final = 60.0
 """Seconds between tries to resolve a name that does not answer."""
 _MAX_NAMES: Final = 4096
@@ -87,7 +87,7 @@ class MdnsService:
         name: Full name, ``INSTANCE._TYPE._tcp.local.``.
         instance: The first part of the name, as announced: any text, **not** safe as a path.
         addresses: IP addresses, at least one; IPv4 before IPv6, the newest first, and link-local ones last.
-            Those of IPv6 carry the number of the interface they were heard on (``fe80::1%2``) and are left
+            Those of IPv6 carry the number of the interface they were received on (``fe80::1%2``) and are left
             out where it is not known; those of IPv4 (``169.254.0.0/16``) are left out where this computer
             has no such address of its own to reach them from.
         port: TCP or UDP port.
@@ -426,9 +426,7 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
             self._stack = stack.pop_all()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:

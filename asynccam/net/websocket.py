@@ -172,7 +172,7 @@ class WebSocket(asyncio.Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether messages can be sent."""
+        """Return whether messages can be sent."""
         return self._core.state is State.OPEN and self._abort_reason is None and not self._closed_locally
 
     @property
@@ -186,7 +186,7 @@ class WebSocket(asyncio.Protocol):
 
     @property
     def is_writable(self) -> bool:
-        """Whether the peer keeps up; if not, `drain` waits until it does."""
+        """Return whether the peer keeps up; if not, `drain` waits until it does."""
         return self._drained is None
 
     def send(self, message: bytes) -> None:

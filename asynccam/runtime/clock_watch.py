@@ -11,9 +11,9 @@ from asynccam.wall_clock import WALL_CLOCK, WallClock
 _INTERVAL: Final = 0.25
 """Seconds between two comparisons."""
 _PAUSE: Final = 0.5
-"""Seconds by which a comparison has to be late to count as a pause; a busy loop is late by less."""
+"""Seconds by which a comparison is late to count as a pause; a busy loop is late by less."""
 _SAME_STEP: Final = 0.005
-"""Seconds within which two departures of the wall clock are one and the same."""
+"""Seconds within which two deviations of the wall clock are the same step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +21,8 @@ class ClockStep:
     """The system's wall clock was set.
 
     Attributes:
-        at: When that was noticed, Unix seconds on the scale of this process.
-        seconds: By how much, forward above 0.
+        at: Time of detection, Unix seconds on the scale of this process.
+        seconds: Size of the step, forward above 0.
     """
 
     at: float
@@ -31,11 +31,11 @@ class ClockStep:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Nothing of this program ran.
+    """The program did not run for a while.
 
     Attributes:
-        began: When it was last seen running, Unix seconds on the scale of this process.
-        seconds: How long nothing ran.
+        began: Time when it last ran, Unix seconds on the scale of this process.
+        seconds: Length.
         slept: Whether the computer slept; False for a stopped process or a blocked event loop.
     """
 
@@ -45,14 +45,14 @@ class Pause:
 
 
 class ClockWatch:
-    """Compares wall, elapsed and monotonic time now and then, and reports where they part.
+    """Compares wall, elapsed and monotonic time at intervals, and reports deviations.
 
     Args:
         on_step: Called with each step of the wall clock.
         on_pause: Called with each pause.
-        wall: The scale that the reports' times are on.
-        reference: Where steps show, never pinned or read by anything else; a new one by default.
-        monotonic: A clock that may stand still while the computer sleeps.
+        wall: Scale of the reported times.
+        reference: Clock that shows steps, not used by anything else; a new one by default.
+        monotonic: Clock that may stop while the computer sleeps.
         sleep: Waits; for tests.
     """
 
@@ -72,19 +72,19 @@ class ClockWatch:
         self._reference = reference or WallClock()
         self._monotonic = monotonic
         self._sleep = sleep
-        # Pinned for good: the program's own scale may follow the system before this looks.
+        # Pinned forever: the program's own scale may follow the system before the next comparison.
         self._reference.pin()
         self._timer: asyncio.TimerHandle | None = None
-        self._departed = 0.0
+        self._deviation = 0.0
         self._seen = self._reference.elapsed()
         self._seen_monotonic = monotonic()
 
     def start(self) -> None:
-        """Compare from now on, by a timer of the running loop, until `stop`; there is no task to await."""
+        """Compare by a timer of the running loop until `stop`; there is no task to await."""
         self._timer = asyncio.get_running_loop().call_later(_INTERVAL, self._tick)
 
     def stop(self) -> None:
-        """Compare no longer; harmless when called twice."""
+        """Stop comparing; harmless when called twice."""
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
@@ -100,7 +100,7 @@ class ClockWatch:
             self.check()
 
     def check(self) -> None:
-        """Compare now; `run` does so all the time, and a caller does before it relies on the clocks."""
+        """Compare now, before the clocks are relied on for example."""
         now, monotonic = self._reference.elapsed(), self._monotonic()
         passed, ran = now - self._seen, monotonic - self._seen_monotonic
         if passed - _INTERVAL > _PAUSE:
@@ -108,7 +108,7 @@ class ClockWatch:
             slept = passed - ran > _PAUSE / 2
             self._on_pause(Pause(self._wall.at(self._seen), passed, slept))
         self._seen, self._seen_monotonic = now, monotonic
-        departed = self._reference.step()
-        if abs(departed - self._departed) > _SAME_STEP:
-            self._on_step(ClockStep(self._wall.at(now), departed - self._departed))
-            self._departed = departed
+        deviation = self._reference.step()
+        if abs(deviation - self._deviation) > _SAME_STEP:
+            self._on_step(ClockStep(self._wall.at(now), deviation - self._deviation))
+            self._deviation = deviation

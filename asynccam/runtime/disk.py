@@ -17,30 +17,29 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE of linux/falloc.h
-_NOT_OFFERED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EBADF}
+_UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EBADF}
 
 
 async def on_disk(function: Callable[[*Ts], T], *args: *Ts) -> T:
     """Run a blocking file operation in the loop's own executor.
 
-    A cancelled caller still waits for the operation, for a thread cannot be called back and must
-    not be left behind with an open file.
+    A cancelled caller still waits for it, as `in_thread` explains.
 
     Raises:
-        StorageError: No thread can be started for it; nothing was done.
+        StorageError: No thread can be started; nothing was done.
     """
     try:
         work = await in_thread(function, *args)
     except BusyError as error:
-        raise StorageError(f"the disk was not used: {error}") from error
+        raise StorageError(f"cannot use the disk: {error}") from error
     return work.result()
 
 
 def absolute_path(path: Path) -> Path:
-    """Return a path as a person writes it, with ``~`` and ``~USER`` resolved, from the root on.
+    """Return an absolute path, with ``~`` and ``~USER`` expanded.
 
     Raises:
-        OSError: There is no such user, or the current directory is gone.
+        OSError: There is no such user, or the current directory was removed.
     """
     try:
         return path.expanduser().absolute()
@@ -50,7 +49,7 @@ def absolute_path(path: Path) -> Path:
 
 @contextmanager
 def storage_errors(action: str, path: Path) -> Iterator[None]:
-    """Turn the system's errors into `StorageError`, saying what was attempted on which path."""
+    """Turn the system's errors into `StorageError`: "cannot ACTION PATH: REASON"."""
     try:
         yield
     except StorageError:
@@ -95,16 +94,13 @@ def remove_unfinished(path: Path) -> None:
 
 
 def reserve_space(fd: int, size: int) -> bool:
-    """Set ``size`` bytes of disk aside for a file without making it longer.
+    """Reserve ``size`` bytes of disk for a file without making it longer, so that downloads do not compete.
 
-    So several downloads cannot promise themselves the same free space, and a process that dies
-    leaves no file padded with zeros, which `os.posix_fallocate` would do.
-
-    Returns:
-        Whether the system and the file system can do this; if not, nothing happened.
+    Unlike after `os.posix_fallocate`, a killed process leaves no file padded with zeros. Return False if the
+    system or the file system cannot do this.
 
     Raises:
-        OSError: There is no room (``ENOSPC``, ``EDQUOT``, ``EFBIG``).
+        OSError: There is no space (``ENOSPC``, ``EDQUOT``, ``EFBIG``).
     """
     if sys.platform != "linux" or size == 0:
         return False
@@ -112,11 +108,11 @@ def reserve_space(fd: int, size: int) -> bool:
     fallocate = getattr(libc, "fallocate64", None) or libc.fallocate
     fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
     while fallocate(fd, _KEEP_SIZE, 0, size) != 0:
-        number = ctypes.get_errno()
-        if number in _NOT_OFFERED:
+        code = ctypes.get_errno()
+        if code in _UNSUPPORTED:
             return False
-        if number != errno.EINTR:
-            raise OSError(number, os.strerror(number))
+        if code != errno.EINTR:
+            raise OSError(code, os.strerror(code))
     return True
 
 
@@ -133,7 +129,7 @@ def rename_new(source: Path, target: Path) -> None:
         os.link(source, target)
     except FileExistsError:
         raise
-    except OSError:  # no hard links here: FAT, and some network shares
+    except OSError:  # no hard links: FAT, and some network shares
         os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         try:
             source.replace(target)
@@ -145,14 +141,14 @@ def rename_new(source: Path, target: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Make a rename in a directory survive a power cut, where the system offers that."""
+    """Sync a directory, so that a rename survives a power cut, where the system supports it."""
     if os.name == "nt":
         return
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
     except OSError as error:  # some network file systems sync files only
-        if error.errno not in _NOT_OFFERED:
+        if error.errno not in _UNSUPPORTED:
             raise
     finally:
         os.close(fd)

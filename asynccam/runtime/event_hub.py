@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from inspect import isawaitable
-from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar, cast, overload
 
 from asynccam.errors import StateError, UsageError
@@ -114,9 +113,7 @@ class EventListener:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.cancel()
 
     def __repr__(self) -> str:
@@ -252,7 +249,7 @@ class Subscription(EventListener):
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            self._failed(error)  # the callback awaited something that somebody else cancelled
+            self._failed(error)  # the callback awaited something that was cancelled elsewhere
         self._drain()
 
     def _failed(self, error: BaseException) -> None:
@@ -326,7 +323,7 @@ class EventStream(EventListener, AsyncIterator[E], Generic[E]):
         return event
 
     def _drop(self) -> None:
-        # The oldest goes first, and what was replayed is older than anything else.
+        # The oldest event is dropped, and replayed ones are the oldest.
         self._replays = max(0, self._replays - 1)
         super()._drop()
 

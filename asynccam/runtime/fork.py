@@ -1,4 +1,4 @@
-"""Keeps a forked child from ending what belongs to its parent: cameras that record, connections, processes.
+"""Protection of a parent's resources from a forked child: cameras that record, connections, processes.
 
 A child that `os.fork` makes inside a coroutine has a copy of the parent's event loop and tasks, on the same
 sockets. When it leaves by `SystemExit`, `asyncio.run` cancels the copies, and their clean-up would stop the
@@ -15,12 +15,12 @@ from weakref import WeakKeyDictionary, WeakSet
 from asynccam.errors import StateError
 
 _LOOPS: Final["WeakKeyDictionary[asyncio.AbstractEventLoop, int]"] = WeakKeyDictionary()
-"""The process that each event loop was first seen in."""
+"""Process in which each event loop was first seen."""
 _TASKS: Final["WeakSet[asyncio.Task[Any]]"] = WeakSet()
 _ABANDONED: Final[list["asyncio.Task[Any]"]] = []
 """Tasks of the parent; dropping the last reference would run their ``finally`` blocks."""
 _is_fork = False
-"""Whether this process was forked from one that had this module."""
+"""True in a process that was forked from one with this module."""
 
 
 def belongs_to_parent() -> bool:
@@ -29,27 +29,27 @@ def belongs_to_parent() -> bool:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         # asyncio knows no running loop in a child until the child runs one itself. Anywhere else this is a
-        # coroutine that was left behind by a loop and is thrown away.
+        # coroutine that a loop left behind and that is being deleted.
         return _is_fork
     pid = os.getpid()
     return _LOOPS.setdefault(loop, pid) != pid
 
 
 def abandon_in_child(task: "asyncio.Task[Any]") -> None:
-    """Have a forked child not cancel its copy of this task when its event loop ends."""
+    """Prevent a forked child from cancelling its copy of this task when its event loop ends."""
     _LOOPS.setdefault(task.get_loop(), os.getpid())
     _TASKS.add(task)
 
 
 def leave_child() -> NoReturn:
-    """Go on leaving a forked child, in place of a clean-up that is the parent's.
+    """Continue to leave a forked child, in place of a clean-up of the parent's resources.
 
     `SystemExit`, also where `asyncio.run` cancels the child's copies of tasks because of it, ends the process
     here with its code: asyncio would go on to wait for threads that only the parent has. Any other
     exception is raised again.
 
     Raises:
-        StateError: The child is not being left, but uses what belongs to the parent.
+        StateError: The child is not being left, but uses resources of the parent.
     """
     error = cause = sys.exc_info()[1]
     while cause is not None and not isinstance(cause, SystemExit):

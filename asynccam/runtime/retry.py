@@ -24,12 +24,12 @@ class Backoff:
     """Exponential waits with jitter.
 
     Attributes:
-        initial: Seconds before the second retry (the first comes at once if ``immediate``).
+        initial: Seconds before the second retry (the first is immediate if ``immediate``).
         factor: Each wait is this many times the one before.
         maximum: No wait is longer, in seconds.
         jitter: Each wait is drawn from ``[wait * (1 - jitter), wait]``, so that a hundred clients
-            of one server do not come back in step.
-        immediate: Whether the first retry comes at once.
+            of one server do not retry in step.
+        immediate: Whether the first retry has no wait.
     """
 
     initial: float = 0.5
@@ -40,10 +40,10 @@ class Backoff:
 
     def __post_init__(self) -> None:
         if not (0 < self.initial <= self.maximum and self.factor >= 1 and 0 <= self.jitter <= 1):
-            raise UsageError(f"not a usable backoff: {self}")
+            raise UsageError(f"invalid backoff: {self}")
 
     def delays(self, rng: Callable[[], float] = random.random) -> Iterator[float]:
-        """Waits in seconds, without end; ``rng`` gives numbers in [0, 1)."""
+        """Yield waits in seconds, without end; ``rng`` returns numbers in [0, 1)."""
         if self.immediate:
             yield 0.0
         wait = self.initial
@@ -226,7 +226,7 @@ class RetryScheduler:
                 job.retrier.retry_now()
 
     def retry_within(self, key: Hashable, seconds: float) -> None:
-        """Have the next try no later than so many seconds from now; harmless if there is no such key."""
+        """Make the next try no later than so many seconds from now; ignore an unknown key."""
         job = self._jobs.get(key)
         if job is not None:
             job.retrier.retry_within(seconds)

@@ -1,13 +1,12 @@
-"""Owned tasks: the only place in asynccam that creates one.
+"""Owned tasks: the only module of asynccam that creates any.
 
-Every task has a name and an owner. The owner's `aclose` cancels and awaits all of them, so nothing
-outlives it; a failing task is reported once, to the owner's ``on_failure``.
+Every task has a name and an owner, whose `aclose` cancels and awaits it. A failing task is reported once, to
+the owner's ``on_failure``.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable, Mapping
-from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from asynccam.errors import StateError, TimeoutError
@@ -24,23 +23,21 @@ FailureHandler = Callable[[str, Exception], None]
 
 
 class Ready(Generic[T]):
-    """Handed to a task by `TaskScope.start`; the task calls it once it is up."""
+    """Callback for a task of `TaskScope.start`, which calls it once it is ready."""
 
     def __init__(self, future: "asyncio.Future[T]") -> None:
         self._future = future
 
     def __call__(self, value: T) -> None:
-        """Say that the task is up, with a value for whoever started it."""
+        """Report that the task is ready, with the value that `TaskScope.start` returns."""
         if not self._future.done():
             self._future.set_result(value)
 
 
 class TaskScope:
-    """Owns tasks.
+    """Owner of tasks, whose names begin with its name.
 
-    Args:
-        name: Prefix of every task's name.
-        on_failure: Called for a task that ends with an `Exception`; without one it is logged.
+    ``on_failure`` is called for a task that ends with an `Exception`; by default it is logged.
     """
 
     def __init__(self, name: str, *, on_failure: FailureHandler | None = None) -> None:
@@ -51,20 +48,16 @@ class TaskScope:
 
     @property
     def tasks(self) -> frozenset["asyncio.Task[Any]"]:
-        """The tasks still running."""
+        """Tasks that are still running."""
         return frozenset(self._tasks)
 
     @property
     def closed(self) -> bool:
-        """Whether `aclose` was called: no task is created any longer."""
+        """Return whether `aclose` was called: no task is created any longer."""
         return self._closed
 
     def spawn(self, coroutine: Coroutine[Any, Any, T], *, name: str) -> "asyncio.Task[T]":
-        """Run a coroutine as a task of this scope.
-
-        Raises:
-            StateError: The scope is closed; the coroutine is closed unrun.
-        """
+        """Run a coroutine as a task of this scope; raise `StateError` and close it if the scope is closed."""
         task = self._create(coroutine, name)
         task.add_done_callback(self._report)
         return task
@@ -84,10 +77,10 @@ class TaskScope:
         up: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         task = self._create(function(Ready(up)), name)
         try:
-            async with deadline(timeout, f"sign of readiness from {task.get_name()}"):
+            async with deadline(timeout, f"readiness of {task.get_name()}"):
                 await asyncio.wait({up, task}, return_when=asyncio.FIRST_COMPLETED)
         except BaseException:
-            # Even if it became ready in this very moment: nobody is left to hear of it.
+            # Even if it is ready by now: the caller does not learn of it.
             task.add_done_callback(self._report)
             await _reap({task})
             raise
@@ -99,12 +92,9 @@ class TaskScope:
         raise StateError(f"{task.get_name()} ended before it was ready")
 
     async def gather(self, jobs: Mapping[K, Coroutine[Any, Any, T]], *, name: str) -> dict[K, T | Exception]:
-        """Run all jobs side by side to their ends; one's failure never disturbs another.
+        """Run all jobs concurrently to their ends, and return each one's result or exception by key.
 
-        Cancelling the caller cancels every job and waits for them before it returns.
-
-        Returns:
-            For every key the result, or the exception its job raised, in the order of ``jobs``.
+        Cancelling the caller cancels every job and waits for them.
         """
         tasks: dict[K, asyncio.Task[T]] = {}
         try:
@@ -138,7 +128,7 @@ class TaskScope:
         """Cancel every task and wait for it; harmless when called twice.
 
         Raises:
-            TimeoutError: A task did not heed its cancellation within ``timeout`` seconds.
+            TimeoutError: A task did not end within ``timeout`` seconds after its cancellation.
         """
         self._closed = True
         current = asyncio.current_task()
@@ -147,9 +137,7 @@ class TaskScope:
     async def __aenter__(self) -> "TaskScope":
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     def _create(self, coroutine: Coroutine[Any, Any, T], name: str) -> "asyncio.Task[T]":
@@ -175,7 +163,7 @@ class TaskScope:
 
 
 async def _reap(tasks: set["asyncio.Task[Any]"], timeout: float = 10.0) -> None:
-    """Cancel tasks and see every one of them end, even while being cancelled oneself."""
+    """Cancel tasks and wait until all have ended, even if the caller is cancelled meanwhile."""
     if belongs_to_parent():
         leave_child()
     pending = {task for task in tasks if not task.done()}
@@ -188,21 +176,18 @@ async def _reap(tasks: set["asyncio.Task[Any]"], timeout: float = 10.0) -> None:
     finally:
         late = ", ".join(sorted(task.get_name() for task in pending if not task.done()))
         if late:
-            _LOG.warning("tasks did not heed their cancellation within %g s: %s", timeout, late)
+            _LOG.warning("tasks did not end after their cancellation within %g s: %s", timeout, late)
     if late:
-        raise TimeoutError(f"tasks did not heed their cancellation within {timeout:g} s: {late}")
+        raise TimeoutError(f"tasks did not end after their cancellation within {timeout:g} s: {late}")
 
 
 async def see_done(futures: Collection["asyncio.Future[Any]"], *, until: float | None = None) -> None:
     """Wait until all futures are done, however often the caller is cancelled, then raise the cancellation.
 
-    Some frameworks deliver one cancellation at every turn of the loop, and a timeout and a failing sibling
-    deliver one each. Every delivery was counted by the task and is taken back by whoever made it, so
-    the count, `asyncio.Task.cancelling`, is left alone here.
+    Some frameworks deliver a cancellation at every turn of the loop, and a timeout and a failing sibling
+    deliver one each. Each sender takes its delivery back, so `asyncio.Task.cancelling` is not touched here.
 
-    Args:
-        futures: Also tasks; they are not cancelled.
-        until: The loop's time at which the wait ends all the same; None for no end.
+    The futures are not cancelled. The wait ends at ``until``, in the loop's time, if they are not done then.
     """
     if belongs_to_parent():
         leave_child()
@@ -219,7 +204,7 @@ async def see_done(futures: Collection["asyncio.Future[Any]"], *, until: float |
             first, latest = first or error, error
     if latest is not None:
         if latest is not first:
-            # Whoever knows its own cancellation by its words looks for it here as well.
+            # A sender that identifies its cancellation by the message finds the first one here.
             latest.__context__ = first
         raise latest
 
@@ -227,11 +212,10 @@ async def see_done(futures: Collection["asyncio.Future[Any]"], *, until: float |
 async def finish(awaitable: Awaitable[T]) -> T:
     """Await something to its end even when cancelled meanwhile, then raise the cancellation.
 
-    For clean-up that must not be cut short: closing a file, reaping a process. The awaitable has
-    to bound itself. If it fails after the caller was cancelled, its exception is the ``__cause__`` of
-    the cancellation.
+    For clean-up that must not be interrupted: closing a file, reaping a process. The awaitable must bound
+    itself. Its exception after the caller was cancelled is the ``__cause__`` of the cancellation.
 
-    In a forked child nothing is done, for what would be ended belongs to the parent; see `leave_child`.
+    In a forked child nothing is done, because the resources are the parent's; see `leave_child`.
     """
     if belongs_to_parent():
         if isinstance(awaitable, Coroutine):
@@ -241,6 +225,6 @@ async def finish(awaitable: Awaitable[T]) -> T:
     try:
         await see_done({task})
     except asyncio.CancelledError as cancelled:
-        # The cancellation is what the caller hears of; a failure meanwhile is its cause.
+        # The caller gets the cancellation; a failure meanwhile is its cause.
         raise cancelled from (None if task.cancelled() else task.exception())
     return task.result()

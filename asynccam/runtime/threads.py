@@ -1,4 +1,4 @@
-"""Blocking work in the loop's own executor, and the system's refusal to start another thread."""
+"""Blocking work in the loop's own executor, and the system's refusal to start a thread."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -19,32 +19,29 @@ Ts = TypeVarTuple("Ts")
 def thread_errors() -> Iterator[None]:
     """Turn the ``RuntimeError`` of a thread that cannot be started into `BusyError`.
 
-    The executor may do later what it had no thread for. Work for which that matters is done by `in_thread`.
+    The executor may still run the work later; `in_thread` prevents that.
 
     Raises:
-        BusyError: This computer, or this user, has as many threads as it may.
+        BusyError: This computer, or this user, has the maximum number of threads.
     """
     try:
         yield
     except RuntimeError as error:
-        if "start new thread" not in str(error):  # the words of CPython, which has no class for it
+        if "start new thread" not in str(error):  # the message of CPython, which has no class for it
             raise
         raise BusyError(
-            "this computer starts no further thread; end other programs, or raise the limit of processes"
+            "this computer cannot start another thread; end other programs, or raise the limit of processes"
         ) from error
 
 
 async def in_thread(function: Callable[[*Ts], T], *args: *Ts) -> "Future[T]":
     """Run a blocking function in the loop's own executor, once or not at all.
 
-    A cancelled caller still waits for it, for a thread cannot be called back and must not be left behind
-    with an open file or socket.
-
-    Returns:
-        What came of it, an exception of its own too; it is done.
+    A cancelled caller still waits for it, because a thread cannot be cancelled and must not be left behind
+    with an open file or socket. The future returned is done, with the function's result or exception.
 
     Raises:
-        BusyError: No thread can be started for it; nothing was done, and nothing will be.
+        BusyError: No thread can be started; the function was not and will not be called.
     """
     work: Future[T] = Future()
     # In the caller's context, as `asyncio.to_thread` does: see `asynccam.model.safe_files.confined`.
@@ -61,7 +58,7 @@ async def in_thread(function: Callable[[*Ts], T], *args: *Ts) -> "Future[T]":
         with thread_errors():
             await finish(asyncio.get_running_loop().run_in_executor(None, run))
     except BusyError:
-        # The executor keeps what it could not start a thread for, and another thread of it may do it yet.
+        # The executor keeps the work that it could not start a thread for; another of its threads may run it.
         if work.cancel():
             raise
         await finish(asyncio.wait({asyncio.wrap_future(work)}))

@@ -68,7 +68,7 @@ def test_no_wait_is_longer_than_allowed_or_negative(
     ],
 )
 def test_a_senseless_backoff_is_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(UsageError, match="not a usable backoff"):
+    with pytest.raises(UsageError, match="invalid backoff"):
         Backoff(**wrong)  # type: ignore[arg-type]
 
 

@@ -15,7 +15,6 @@ from collections import deque
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
-from types import TracebackType
 from typing import ClassVar
 from weakref import WeakKeyDictionary
 
@@ -361,9 +360,7 @@ class PartFile:
     async def __aenter__(self) -> "PartFile":
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.keep()
 
     async def _end(self, state: _State) -> None:

@@ -56,7 +56,7 @@ async def _writable(sock: socket.socket) -> None:
     ready: asyncio.Future[None] = loop.create_future()
 
     def wake() -> None:
-        if not ready.done():  # The loop may call back more than once before it is told to stop.
+        if not ready.done():  # the loop may call back more than once
             ready.set_result(None)
 
     loop.add_writer(sock, wake)
