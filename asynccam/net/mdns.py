@@ -63,7 +63,7 @@ _SRV: Final = 33
 _IN: Final = 1
 """RFC 1035, 3.2.2 and 3.2.4, RFC 2782: the type and class of the record that holds a service's port."""
 _FLUSH_DELAY: Final = 1.5
-"""Seconds after a change until outdated addresses have expired in the cache: RFC 6762, 10.2 gives them one."""
+"""Seconds after a change until outdated addresses have expired: RFC 6762, 10.2 gives them one."""
 _MAX_RESOLVE_PAUSE: Final = 60.0
 """Seconds between tries to resolve a name that does not answer."""
 _MAX_NAMES: Final = 4096

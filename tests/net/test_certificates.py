@@ -91,7 +91,7 @@ def resolves(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("resolves")
 @pytest.mark.parametrize("host", ["cam.lan", "cam.lan."])
-async def test_a_name_with_its_dot_is_the_name_without_it(host: str, tmp_path: Path) -> None:
+async def test_certificate_name_with_trailing_dot(host: str, tmp_path: Path) -> None:
     authority = trustme.CA()
     async with serving(authority.issue_cert("cam.lan"), tmp_path) as port:
         assert await both(host, port, authority, tmp_path) == ("", "")
@@ -111,7 +111,7 @@ def _expired(authority: Any) -> Any:
         (lambda authority: authority.issue_cert("other.lan"), "not valid for"),
     ],
 )
-async def test_both_protocols_say_the_same_of_a_bad_certificate(
+async def test_certificate_errors_are_alike_for_wss_and_https(
     host: str, issue: Callable[[Any], Any], words: str, tmp_path: Path
 ) -> None:
     authority = trustme.CA()

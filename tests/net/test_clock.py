@@ -53,7 +53,7 @@ def sntp_offset(reply: sntp.SntpReply, sent_at: float, round_trip: float) -> Clo
 
 @pytest.mark.parametrize("claimed", [0.0, 0.0002, 0.0009, 0.0012])
 @pytest.mark.parametrize("early", [True, False])
-def test_work_that_a_server_claims_and_did_not_do_is_within_the_bound(claimed: float, early: bool) -> None:
+def test_sntp_false_processing_time_is_within_the_bound(claimed: float, early: bool) -> None:
     # Ahead by 7 s, no work, 0.3 ms there and 1 ms back: less is claimed than the trip took.
     stamp = 1007.0 + 0.0003
     received, sent = (stamp - claimed, stamp) if early else (stamp, stamp + claimed)
@@ -78,7 +78,7 @@ def test_offset_and_bound_by_hand() -> None:
 
 
 @pytest.mark.parametrize("outward", [0.0, 0.1, 0.25, 0.4])
-def test_the_truth_lies_within_the_bound_however_lopsided_the_way(outward: float) -> None:
+def test_sntp_bound_holds_for_any_asymmetry(outward: float) -> None:
     truth, way = -3.0, 0.4
     received = 1000.0 + outward + truth
     answer = sntp.SntpReply(sntp.to_ntp(received), sntp.to_ntp(received), 1)
@@ -86,13 +86,13 @@ def test_the_truth_lies_within_the_bound_however_lopsided_the_way(outward: float
     assert abs(sample.offset - truth) <= sample.bound + 1e-6
 
 
-def test_a_server_in_the_next_era_is_a_second_ahead_not_a_century() -> None:
+def test_sntp_server_in_the_next_era() -> None:
     rollover = 2_085_978_496.0
     answer = sntp.SntpReply(sntp.to_ntp(rollover + 0.5), sntp.to_ntp(rollover + 0.5), 1)
     assert sntp_offset(answer, rollover - 0.5, 0.0).offset == pytest.approx(1.0, abs=1e-6)
 
 
-def test_work_longer_than_the_exchange_is_impossible_beyond_what_clocks_differ() -> None:
+def test_sntp_processing_longer_than_the_exchange() -> None:
     answer = sntp.SntpReply(sntp.to_ntp(1000.0), sntp.to_ntp(1000.1), 1)
     with pytest.raises(RemoteProtocolError, match="work"):
         sntp_offset(answer, 1000.0, 0.05)
@@ -106,7 +106,7 @@ def test_work_longer_than_the_exchange_is_impossible_beyond_what_clocks_differ()
 # -- SNTP ---------------------------------------------------------------------------------------
 
 
-async def test_the_offset_of_a_server_is_found() -> None:
+async def test_query_sntp_returns_the_offset() -> None:
     async with ntp_server(says(5.0, time.time)) as server:
         began = time.time()
         found = await query_sntp(LOOPBACK, server.port, samples=3, interval=0.0)
@@ -118,13 +118,13 @@ async def test_the_offset_of_a_server_is_found() -> None:
     assert began <= found.measured_at <= time.time()
 
 
-async def test_a_server_over_ipv6_is_asked_as_well() -> None:
+async def test_query_sntp_over_ipv6() -> None:
     async with ntp_server(says(-2.0, time.time), host="::1") as server:
         found = await query_sntp("::1", server.port, samples=1)
     assert found.offset == pytest.approx(-2.0, abs=0.25)
 
 
-async def test_a_given_clock_is_the_one_compared() -> None:
+async def test_query_sntp_with_a_given_clock() -> None:
     clock = FakeClock(1_000_000.123457)
     async with ntp_server(says(5.0, clock.time)) as server:
         found = await query_sntp(LOOPBACK, server.port, samples=2, interval=0.0, clock=clock)
@@ -133,7 +133,7 @@ async def test_a_given_clock_is_the_one_compared() -> None:
     assert 0 < found.bound < 2e-6  # the step that the server states, 2**-20 s
 
 
-async def test_what_a_server_states_of_its_clock_is_in_the_result() -> None:
+async def test_query_sntp_keeps_the_stated_precision() -> None:
     # Precision -6 (a 64th of a second), root delay 0.5 s, root dispersion 0.25 s.
     head = bytes.fromhex("2401 06fa 00008000 00004000")
 
@@ -149,7 +149,7 @@ async def test_what_a_server_states_of_its_clock_is_in_the_result() -> None:
 
 
 @pytest.mark.parametrize("step", [1.0, 0.01, 0.001])
-async def test_the_step_of_the_stamps_is_part_of_the_bound(step: float) -> None:
+async def test_bound_includes_the_step_of_the_stamps(step: float) -> None:
     def coarse() -> float:
         return math.floor(time.time() / step) * step
 
@@ -160,7 +160,7 @@ async def test_the_step_of_the_stamps_is_part_of_the_bound(step: float) -> None:
     assert abs(found.offset) <= found.bound
 
 
-async def test_a_server_that_claims_more_work_than_the_trip_took_never_has_a_bound_of_0() -> None:
+async def test_query_sntp_contradiction_has_a_bound_above_zero() -> None:
     def answer(server: NtpServer, request: bytes, addr: Address) -> None:
         now = time.time()
         server.transport.sendto(reply(request, received=now - 0.0004, sent=now + 0.0004), addr)
@@ -173,7 +173,7 @@ async def test_a_server_that_claims_more_work_than_the_trip_took_never_has_a_bou
     assert found.bound >= 0.0004
 
 
-async def test_a_server_whose_clock_is_set_meanwhile_is_a_contradiction_that_covers_both() -> None:
+async def test_query_sntp_server_clock_set_meanwhile() -> None:
     answers = (says(1.0, time.time), says(1.0, time.time), says(4.0, time.time))
     async with ntp_server(*answers) as server:
         found = await query_sntp(LOOPBACK, server.port, samples=4, interval=0.0)
@@ -182,14 +182,14 @@ async def test_a_server_whose_clock_is_set_meanwhile_is_a_contradiction_that_cov
     assert found.offset + found.bound >= 4.0
 
 
-async def test_no_more_samples_than_the_bound_needs() -> None:
+async def test_query_sntp_stops_at_the_target_bound() -> None:
     async with ntp_server(says(1.0, time.time)) as server:
         found = await query_sntp(LOOPBACK, server.port, samples=500, interval=0.0, target_bound=0.25)
     assert found.samples < 500
     assert found.bound <= 0.25
 
 
-async def test_slow_samples_do_not_widen_what_a_fast_one_found() -> None:
+async def test_query_sntp_slow_samples_do_not_widen_the_bound() -> None:
     answers = (late(says(1.0, time.time), 0.3), says(1.0, time.time), late(says(1.0, time.time), 0.3))
     async with ntp_server(*answers) as server:
         found = await query_sntp(LOOPBACK, server.port, samples=3, interval=0.0)
@@ -198,7 +198,7 @@ async def test_slow_samples_do_not_widen_what_a_fast_one_found() -> None:
     assert found.samples == 3
 
 
-async def test_requests_carry_48_bytes_and_a_new_nonce_each() -> None:
+async def test_query_sntp_sends_a_new_nonce_each_time() -> None:
     async with ntp_server(says(0.0, time.time)) as server:
         await query_sntp(LOOPBACK, server.port, samples=3, interval=0.0)
     assert [len(one) for one in server.requests] == [48] * 3
@@ -206,13 +206,13 @@ async def test_requests_carry_48_bytes_and_a_new_nonce_each() -> None:
     assert len({one[40:] for one in server.requests}) == 3
 
 
-async def test_lost_samples_are_made_up_for_by_others() -> None:
+async def test_query_sntp_survives_lost_samples() -> None:
     async with ntp_server(silence, says(3.0, time.time)) as server:
         found = await query_sntp(LOOPBACK, server.port, samples=3, interval=0.0, max_round_trip=0.3)
     assert (found.samples, len(server.requests)) == (2, 3)
 
 
-async def test_a_late_answer_is_not_taken_for_the_next_one() -> None:
+async def test_query_sntp_ignores_late_replies() -> None:
     """The answer to the first request comes while the second is waited for."""
     answers = (late(says(50.0, time.time), 0.35), late(says(3.0, time.time), 0.1))
     async with ntp_server(*answers) as server:
@@ -221,19 +221,19 @@ async def test_a_late_answer_is_not_taken_for_the_next_one() -> None:
     assert found.samples == 1
 
 
-async def test_a_server_slower_than_the_limit_is_a_timeout_that_says_so() -> None:
+async def test_query_sntp_slow_server_is_a_timeout() -> None:
     async with ntp_server(late(says(0.0, time.time), 0.08)) as server:
         with pytest.raises(TimeoutError, match=r"every answer .* took over 0\.05 s"):
             await query_sntp(LOOPBACK, server.port, samples=4, interval=0.05, max_round_trip=0.05)
 
 
-async def test_a_silent_server_is_a_timeout_that_names_it() -> None:
+async def test_query_sntp_silent_server_is_a_timeout() -> None:
     async with ntp_server(silence) as server:
         with pytest.raises(TimeoutError, match=f"no answer from time server {LOOPBACK}:{server.port}"):
             await query_sntp(LOOPBACK, server.port, samples=2, interval=0.0, max_round_trip=0.02)
 
 
-async def test_the_deadline_ends_it_with_what_there_is() -> None:
+async def test_query_sntp_deadline_keeps_good_samples() -> None:
     async with ntp_server(says(1.0, time.time), silence) as server:
         began = time.monotonic()
         found = await query_sntp(LOOPBACK, server.port, samples=1000, interval=0.0, timeout=0.2)
@@ -241,7 +241,7 @@ async def test_the_deadline_ends_it_with_what_there_is() -> None:
     assert found.samples == 1
 
 
-async def test_nothing_listening_is_a_connection_error() -> None:
+async def test_query_sntp_port_without_listener() -> None:
     with socket.socket(type=socket.SOCK_DGRAM) as placeholder:
         placeholder.bind((LOOPBACK, 0))
         port = placeholder.getsockname()[1]
@@ -249,7 +249,7 @@ async def test_nothing_listening_is_a_connection_error() -> None:
         await query_sntp(LOOPBACK, port, samples=2, interval=0.0, max_round_trip=2.0)
 
 
-async def test_an_unknown_name_is_a_connection_error() -> None:
+async def test_query_sntp_unknown_name() -> None:
     with pytest.raises(ConnectionError, match="cannot be found"):
         await query_sntp("no..such..name", 123)
 
@@ -267,16 +267,14 @@ async def test_an_unknown_name_is_a_connection_error() -> None:
         ({"stratum": 0, "reference": b"RATE"}, BusyError, "RATE"),
     ],
 )
-async def test_a_bad_answer_is_an_error_in_plain_words(
-    wrong: dict[str, object], error: type[Exception], words: str
-) -> None:
+async def test_query_sntp_bad_reply(wrong: dict[str, object], error: type[Exception], words: str) -> None:
     async with ntp_server(says(0.0, time.time, **wrong)) as server:
         with pytest.raises(error, match=words):
             await query_sntp(LOOPBACK, server.port, samples=2, interval=0.0, max_round_trip=0.05)
 
 
 @pytest.mark.parametrize("garbage", [b"", b"short", b"\x24" * 47, b"\xff" * 200])
-async def test_garbage_is_passed_over_when_a_good_answer_follows(garbage: bytes) -> None:
+async def test_query_sntp_ignores_garbage_before_a_reply(garbage: bytes) -> None:
     def both(server: NtpServer, request: bytes, addr: Address) -> None:
         raw(garbage)(server, request, addr)
         says(4.0, time.time)(server, request, addr)
@@ -287,13 +285,13 @@ async def test_garbage_is_passed_over_when_a_good_answer_follows(garbage: bytes)
     assert found.offset == pytest.approx(4.0, abs=0.25)
 
 
-async def test_nothing_but_garbage_is_a_protocol_error_that_names_the_server() -> None:
+async def test_query_sntp_only_garbage_is_a_protocol_error() -> None:
     async with ntp_server(raw(b"short")) as server:
         with pytest.raises(RemoteProtocolError, match=rf"{LOOPBACK}:{server.port} .* 5 bytes"):
             await query_sntp(LOOPBACK, server.port, samples=1, max_round_trip=0.05)
 
 
-async def test_an_answer_from_another_address_is_never_heard() -> None:
+async def test_query_sntp_ignores_other_addresses() -> None:
     with _another_socket() as stranger:
 
         def answer(server: NtpServer, request: bytes, addr: Address) -> None:
@@ -305,14 +303,14 @@ async def test_an_answer_from_another_address_is_never_heard() -> None:
             assert len(server.requests) == 2
 
 
-async def test_a_request_to_be_spared_ends_the_questions_and_keeps_the_answers() -> None:
+async def test_query_sntp_rate_kiss_keeps_earlier_samples() -> None:
     spare = says(0.0, time.time, stratum=0, reference=b"RATE")
     async with ntp_server(says(2.0, time.time), says(2.0, time.time), spare) as server:
         found = await query_sntp(LOOPBACK, server.port, samples=8, interval=0.0)
     assert (found.samples, len(server.requests)) == (2, 3)
 
 
-async def test_cancelling_leaves_no_socket() -> None:
+async def test_query_sntp_cancelled_leaves_no_socket() -> None:
     async with ntp_server(silence) as server:
         task = asyncio.create_task(query_sntp(LOOPBACK, server.port, max_round_trip=30.0, timeout=30.0))
         await eventually(lambda: server.requests)
@@ -322,7 +320,7 @@ async def test_cancelling_leaves_no_socket() -> None:
 
 
 @pytest.mark.parametrize("limits", [{"samples": 0}, {"max_round_trip": 0.0}, {"max_round_trip": math.nan}])
-async def test_senseless_limits_are_refused(limits: dict[str, float]) -> None:
+async def test_measurement_invalid_limits_are_refused(limits: dict[str, float]) -> None:
     with pytest.raises(UsageError):
         await query_sntp(LOOPBACK, 1, **limits)  # type: ignore[arg-type]
 
@@ -353,7 +351,7 @@ class Device:
         return answer
 
 
-async def test_a_short_round_trip_inside_the_others_decides_alone() -> None:
+async def test_measure_offset_short_round_trip_decides() -> None:
     clock = FakeClock(1000.123457)
     device = Device(clock, 2.0, [(0.2, 0.1), (0.03, 0.01), (0.1, 0.1)])
     found = await measure_offset(device.probe, samples=3, clock=clock)
@@ -364,7 +362,7 @@ async def test_a_short_round_trip_inside_the_others_decides_alone() -> None:
     assert found.measured_at == pytest.approx(1000.443457)
 
 
-async def test_two_long_round_trips_bound_the_offset_from_either_side() -> None:
+async def test_measure_offset_two_long_round_trips() -> None:
     """Neither way is short in one of the two, but each is short in one."""
     clock = FakeClock(1000.123457)
     device = Device(clock, 2.0, [(0.2, 0.001), (0.002, 0.2)])
@@ -376,7 +374,7 @@ async def test_two_long_round_trips_bound_the_offset_from_either_side() -> None:
     assert found.consistent
 
 
-async def test_a_clock_set_between_two_answers_is_a_contradiction_that_covers_both() -> None:
+async def test_measure_offset_device_clock_set_meanwhile() -> None:
     clock = FakeClock(1000.123457)
     device = Device(clock, 2.0, [(0.01, 0.01)] * 4)
 
@@ -391,7 +389,7 @@ async def test_a_clock_set_between_two_answers_is_a_contradiction_that_covers_bo
     assert found.offset + found.bound >= 2.0
 
 
-async def test_this_computers_wall_clock_may_be_set_meanwhile() -> None:
+async def test_measure_offset_own_wall_clock_set_meanwhile() -> None:
     clock = FakeClock(1000.123457)
     device = Device(clock, 2.0, [(0.01, 0.01)] * 4)
 
@@ -406,7 +404,7 @@ async def test_this_computers_wall_clock_may_be_set_meanwhile() -> None:
     assert abs(found.offset - 2.0) <= found.bound
 
 
-async def test_a_probe_that_takes_its_own_times_gives_a_tighter_bound() -> None:
+async def test_measure_offset_timed_reply_tightens_the_bound() -> None:
     clock = FakeClock(1000.123457)
 
     async def probe() -> TimedReply:
@@ -425,7 +423,7 @@ async def test_a_probe_that_takes_its_own_times_gives_a_tighter_bound() -> None:
 
 
 @pytest.mark.parametrize("times", [(-1.0, 0.0), (0.0, 9.0), (0.02, 0.01), (math.nan, 0.0)])
-async def test_times_outside_the_probes_call_are_refused(times: tuple[float, float]) -> None:
+async def test_measure_offset_refuses_times_outside_the_call(times: tuple[float, float]) -> None:
     clock = FakeClock(1000.123457)
 
     async def probe() -> TimedReply:
@@ -436,7 +434,7 @@ async def test_times_outside_the_probes_call_are_refused(times: tuple[float, flo
         await measure_offset(probe, samples=2, clock=clock)
 
 
-async def test_the_deadline_ends_a_measurement_with_what_there_is() -> None:
+async def test_measure_offset_deadline_keeps_good_samples() -> None:
     replies = iter([time.time()])
 
     async def probe() -> float:
@@ -450,7 +448,7 @@ async def test_the_deadline_ends_a_measurement_with_what_there_is() -> None:
     assert found.samples == 1
 
 
-async def test_a_probe_that_never_answers_is_a_timeout() -> None:
+async def test_measure_offset_silent_probe_is_a_timeout() -> None:
     async def probe() -> float:
         await asyncio.Event().wait()
         raise AssertionError("nobody sets it")
@@ -459,14 +457,14 @@ async def test_a_probe_that_never_answers_is_a_timeout() -> None:
         await measure_offset(probe, timeout=0.05)
 
 
-async def test_a_measurement_ends_when_its_bound_is_small_enough() -> None:
+async def test_measure_offset_stops_at_the_target_bound() -> None:
     clock = FakeClock(1000.123457)
     device = Device(clock, 2.0, [(0.2, 0.2), (0.001, 0.001), (0.2, 0.2)])
     found = await measure_offset(device.probe, samples=3, target_bound=0.01, clock=clock)
     assert found.samples == 2
 
 
-async def test_round_trips_over_the_limit_do_not_count() -> None:
+async def test_measure_offset_ignores_long_round_trips() -> None:
     clock = FakeClock()
     device = Device(clock, 0.0, [(0.6, 0.0), (0.2, 0.2), (0.0, 0.6)])
     found = await measure_offset(device.probe, samples=3, max_round_trip=0.5, clock=clock)
@@ -476,14 +474,14 @@ async def test_round_trips_over_the_limit_do_not_count() -> None:
     assert found.bound == pytest.approx(0.2 + 0.75 * 0.1, abs=2e-4)
 
 
-async def test_only_long_round_trips_are_a_timeout() -> None:
+async def test_measure_offset_only_long_round_trips() -> None:
     clock = FakeClock()
     device = Device(clock, 0.0, [(0.6, 0.0)] * 3)
     with pytest.raises(TimeoutError, match=r"less than 0\.5 s"):
         await measure_offset(device.probe, samples=3, clock=clock)
 
 
-async def test_a_sample_that_fails_is_made_up_for_by_others() -> None:
+async def test_measure_offset_survives_failed_samples() -> None:
     outcomes: Iterator[float | Exception] = iter([TimeoutError("lost"), 5.123457, ConnectionError("gone")])
     clock = FakeClock(4.123457)
 
@@ -498,7 +496,7 @@ async def test_a_sample_that_fails_is_made_up_for_by_others() -> None:
     assert found.samples == 1
 
 
-async def test_when_every_sample_fails_the_last_failure_is_raised() -> None:
+async def test_measure_offset_raises_the_last_failure() -> None:
     async def probe() -> float:
         raise ConnectionError("gone")
 
@@ -506,7 +504,7 @@ async def test_when_every_sample_fails_the_last_failure_is_raised() -> None:
         await measure_offset(probe, samples=2)
 
 
-async def test_a_failure_that_will_not_pass_ends_it_at_once() -> None:
+async def test_measure_offset_fatal_error_ends_it() -> None:
     calls: list[int] = []
 
     async def probe() -> float:
@@ -519,7 +517,7 @@ async def test_a_failure_that_will_not_pass_ends_it_at_once() -> None:
 
 
 @pytest.mark.parametrize("nonsense", [math.nan, math.inf, -math.inf])
-async def test_a_time_that_is_no_number_is_a_protocol_error(nonsense: float) -> None:
+async def test_measure_offset_time_that_is_not_a_number(nonsense: float) -> None:
     async def probe() -> float:
         return nonsense
 
@@ -527,7 +525,7 @@ async def test_a_time_that_is_no_number_is_a_protocol_error(nonsense: float) -> 
         await measure_offset(probe)
 
 
-async def test_no_samples_are_refused() -> None:
+async def test_measure_offset_refuses_zero_samples() -> None:
     async def probe() -> float:
         raise AssertionError("nothing may be asked")
 
@@ -547,7 +545,7 @@ async def task_scope(name: str) -> AsyncIterator[TaskScope]:
         await scope.aclose()
 
 
-async def test_only_a_few_samples_are_under_way_at_the_same_time() -> None:
+async def test_limiter_bounds_concurrent_samples() -> None:
     """However many devices are measured; and the samples of all alternate."""
     limiter = MeasurementLimiter(concurrent=2, hold=30.0)
     under_way: set[int] = set()
@@ -575,7 +573,7 @@ async def test_only_a_few_samples_are_under_way_at_the_same_time() -> None:
     assert sorted(order[:20]) == list(range(20))
 
 
-async def test_measurements_on_one_loop_share_a_limiter() -> None:
+async def test_limiter_is_shared_by_the_loop() -> None:
     most, under_way = 0, 0
 
     async def probe() -> float:
@@ -591,7 +589,7 @@ async def test_measurements_on_one_loop_share_a_limiter() -> None:
     assert most < 10  # two, and a few more should a machine so slow that places are given up run this
 
 
-async def test_a_silent_device_does_not_hold_up_the_others() -> None:
+async def test_limiter_silent_device_delays_no_other() -> None:
     limiter = MeasurementLimiter(concurrent=1, hold=0.01)
 
     async def silent() -> float:
@@ -609,7 +607,7 @@ async def test_a_silent_device_does_not_hold_up_the_others() -> None:
     assert found.samples == 3
 
 
-async def test_cancelled_measurements_give_their_places_back() -> None:
+async def test_limiter_cancelled_measurements_release_slots() -> None:
     limiter = MeasurementLimiter(concurrent=1, hold=30.0)
 
     async def silent() -> float:
@@ -625,7 +623,7 @@ async def test_cancelled_measurements_give_their_places_back() -> None:
             pass
 
 
-def test_a_loops_limiter_does_not_keep_the_loop_alive() -> None:
+def test_limiter_does_not_keep_the_loop_alive() -> None:
     async def contend() -> "weakref.ref[asyncio.AbstractEventLoop]":
         async def probe() -> float:
             await asyncio.sleep(0)
@@ -641,6 +639,6 @@ def test_a_loops_limiter_does_not_keep_the_loop_alive() -> None:
 
 
 @pytest.mark.parametrize("limits", [{"concurrent": 0}, {"hold": 0.0}, {"hold": math.nan}])
-def test_senseless_limiters_are_refused(limits: dict[str, float]) -> None:
+def test_limiter_invalid_limits_are_refused(limits: dict[str, float]) -> None:
     with pytest.raises(UsageError):
         MeasurementLimiter(**limits)  # type: ignore[arg-type]

@@ -76,7 +76,7 @@ async def turns() -> AsyncIterator[list[int]]:
         "not JSON",
     ],
 )
-async def test_the_deadline_of_a_sign_in_holds_against_a_flood(kind: str) -> None:
+async def test_flood_authentication_deadline_holds(kind: str) -> None:
     async with asyncio.timeout(60), peer(kind) as port, turns() as count:
         with pytest.raises((TimeoutError, ConnectionError)) as caught:
             async with CameraClient("127.0.0.1", port, timeout=1.0, max_retries=1):
@@ -85,14 +85,14 @@ async def test_the_deadline_of_a_sign_in_holds_against_a_flood(kind: str) -> Non
     assert count[0] >= 20
 
 
-async def test_a_message_of_too_many_values_ends_the_connection_in_words() -> None:
+async def test_message_with_too_many_values_ends_the_connection() -> None:
     async with asyncio.timeout(60), peer("long batches") as port:
         with pytest.raises(ConnectionError, match="more than 200,000 values"):
             async with CameraClient("127.0.0.1", port, timeout=10.0, max_retries=1):
                 pass
 
 
-async def test_other_wires_keep_their_deadlines_too() -> None:
+async def test_flood_other_protocols_keep_deadlines() -> None:
     async with asyncio.timeout(60), turns() as count:
         async with peer("heartbeats") as port, MultiCamClient("127.0.0.1", port, timeout=1.0) as device:
             with pytest.raises(TimeoutError):
@@ -108,7 +108,7 @@ async def test_other_wires_keep_their_deadlines_too() -> None:
     assert count[0] >= 20
 
 
-async def test_a_flood_of_announcements_leaves_others_their_turns() -> None:
+async def test_flood_of_mdns_announcements() -> None:
     kind = unique_service_type()
     stopping = threading.Event()
 
@@ -144,7 +144,7 @@ async def server() -> AsyncIterator[RpcServer]:
 
 
 @pytest.mark.parametrize("suspends", [False, True])
-async def test_nothing_of_a_burst_is_lost(server: RpcServer, suspends: bool) -> None:
+async def test_flood_burst_loses_nothing(server: RpcServer, suspends: bool) -> None:
     hub = EventHub()
     heard: list[CameraStatusUpdate] = []
     read = 0
@@ -169,7 +169,7 @@ async def test_nothing_of_a_burst_is_lost(server: RpcServer, suspends: bool) -> 
     await reader
 
 
-async def test_who_is_really_slow_loses_and_no_one_else(server: RpcServer) -> None:
+async def test_flood_only_a_slow_subscriber_loses_events(server: RpcServer) -> None:
     hub = EventHub()
     heard: list[Event] = []
     stuck = asyncio.Event()
@@ -192,7 +192,7 @@ async def test_who_is_really_slow_loses_and_no_one_else(server: RpcServer) -> No
     await hub.aclose()
 
 
-async def test_a_long_batch_is_passed_over_and_a_short_one_taken_one_by_one(server: RpcServer) -> None:
+async def test_batches_long_and_short(server: RpcServer) -> None:
     async def serve(connection: ServerConnection, request: dict[str, Any]) -> None:
         for length in (1000, 1001):
             connection.transport.write(frame(b"[" + b",".join([b'{"method":"a"}'] * length) + b"]"))
@@ -208,7 +208,7 @@ async def test_a_long_batch_is_passed_over_and_a_short_one_taken_one_by_one(serv
     assert len(heard) == 1000
 
 
-async def test_answers_that_came_before_the_end_of_a_connection_count(server: RpcServer) -> None:
+async def test_replies_before_the_end_of_a_connection_count(server: RpcServer) -> None:
     async def serve(connection: ServerConnection, request: dict[str, Any]) -> None:
         if request["method"] != "burst":
             await connection.send(answer(request, {}))
@@ -222,7 +222,7 @@ async def test_answers_that_came_before_the_end_of_a_connection_count(server: Rp
         assert await client.call("burst") == "last"
 
 
-async def test_all_a_process_prints_is_taken_before_it_counts_as_ended() -> None:
+async def test_process_output_is_read_before_its_end() -> None:
     lines = 0
 
     def take(data: bytes) -> None:
@@ -239,7 +239,7 @@ async def test_all_a_process_prints_is_taken_before_it_counts_as_ended() -> None
     assert count[0] >= 5
 
 
-async def test_a_pong_has_its_time_after_reading_was_held_up() -> None:
+async def test_pong_deadline_after_paused_reading() -> None:
     loop = asyncio.get_running_loop()
     no_room: asyncio.Future[None] | None = None
     say, asked, heard, let_pong = (asyncio.Event() for _ in range(4))

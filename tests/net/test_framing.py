@@ -48,7 +48,7 @@ def prefixed(document: bytes) -> Frame:
         (b'{"a":1}\0\x00\x00\x01\x00' + LONG, [bare(b'{"a":1}'), prefixed(LONG)]),
     ],
 )
-def test_messages_are_told_apart_wherever_the_bytes_are_cut(stream: bytes, frames: list[Frame]) -> None:
+def test_frame_reader_any_cuts(stream: bytes, frames: list[Frame]) -> None:
     for pieces in every_cut(stream):
         assert read(pieces) == (frames, "end")
 
@@ -71,28 +71,28 @@ def test_messages_are_told_apart_wherever_the_bytes_are_cut(stream: bytes, frame
         b"\x00\x00\x7b",
     ],
 )
-def test_what_is_no_message_is_a_fault_wherever_it_is_cut(stream: bytes) -> None:
+def test_frame_reader_invalid_message_any_cuts(stream: bytes) -> None:
     pieces_of = every_cut(stream)
     for pieces in pieces_of:
         assert read(pieces) == ([], "fault")
 
 
 @pytest.mark.parametrize("start", [b"G", b"\xff", b"\x00\x10\x01"])
-def test_a_length_that_can_only_be_too_large_is_refused_before_it_is_complete(start: bytes) -> None:
+def test_frame_reader_refuses_an_incomplete_large_length(start: bytes) -> None:
     reader = FrameReader(max_size=MAX)
     reader.feed(start)
     with pytest.raises(RemoteProtocolError, match="limit is 1048576"):
         reader.next_frame()
 
 
-def test_the_limit_itself_is_allowed_and_one_byte_more_is_not() -> None:
+def test_frame_reader_size_limit() -> None:
     assert read([b'{"a":1}', b"\x00\x00\x00\x07{'a':1}"], max_size=7)[1] == "end"
     assert read([b'{"ab":1}'], max_size=7) == ([], "fault")
     assert read([b'{"ab":', b"1}"], max_size=7) == ([], "fault")
     assert read([b"\x00\x00\x00\x08"], max_size=7) == ([], "fault")
 
 
-def test_an_endless_object_is_refused_at_the_limit() -> None:
+def test_frame_reader_endless_object() -> None:
     reader = FrameReader(max_size=100)
     reader.feed(b'{"a":"' + b"x" * 94)
     assert reader.next_frame() is None
@@ -101,7 +101,7 @@ def test_an_endless_object_is_refused_at_the_limit() -> None:
         reader.next_frame()
 
 
-def test_the_rest_is_handed_over_once() -> None:
+def test_frame_reader_take_remaining() -> None:
     reader = FrameReader(max_size=MAX)
     reader.feed(b"\x00\x00\x00\x02{}\x00\x01{body")
     assert reader.next_frame() == prefixed(b"{}")
@@ -110,7 +110,7 @@ def test_the_rest_is_handed_over_once() -> None:
     reader.eof()
 
 
-def test_a_frame_is_four_bytes_of_length_and_the_document() -> None:
+def test_encode_frame() -> None:
     assert encode_frame(b'{"a":1}') == b'\x00\x00\x00\x07{"a":1}'
     assert encode_frame(b"x" * 0x010203)[:4] == b"\x00\x01\x02\x03"
 
@@ -119,6 +119,6 @@ def test_a_frame_is_four_bytes_of_length_and_the_document() -> None:
     st.binary(max_size=80)
     | st.lists(st.sampled_from([b"\0", b"{", b"}", b'"', b"\\", b" ", b"\x02", b"a"])).map(b"".join)
 )
-def test_any_bytes_give_the_same_however_they_are_cut(garbage: bytes) -> None:
+def test_frame_reader_any_bytes_any_cuts(garbage: bytes) -> None:
     whole = read([garbage], max_size=40)
     assert read([garbage[place : place + 1] for place in range(len(garbage))], max_size=40) == whole

@@ -40,23 +40,23 @@ OBJECTS = [
 
 @pytest.mark.parametrize("document", OBJECTS)
 @pytest.mark.parametrize("rest", [b"", b"\0\r\n", b"}", b'"', b'{"next": 1}'])
-def test_the_end_is_found_wherever_the_bytes_are_cut(document: bytes, rest: bytes) -> None:
+def test_scanner_finds_the_end_for_any_cuts(document: bytes, rest: bytes) -> None:
     for pieces in every_cut(document + rest):
         assert end_of(pieces) == len(document)
 
 
 @pytest.mark.parametrize("document", OBJECTS)
-def test_no_end_is_seen_in_an_object_that_is_not_over(document: bytes) -> None:
+def test_scanner_incomplete_object(document: bytes) -> None:
     for size in range(len(document)):
         assert end_of([document[:size]]) is None
 
 
-def test_nesting_up_to_the_limit_is_followed() -> None:
+def test_scanner_nesting_up_to_the_limit() -> None:
     document = b'{"a":' + b"[" * (MAX_DEPTH - 1) + b"]" * (MAX_DEPTH - 1) + b"}"
     assert end_of([document]) == len(document)
 
 
-def test_a_hundred_thousand_brackets_are_refused_and_the_sender_named() -> None:
+def test_scanner_refuses_deep_nesting() -> None:
     scanner = ObjectScanner(peer="camera 7")
     with pytest.raises(RemoteProtocolError, match="camera 7"):
         scanner.find_end(b'{"a":' + b"[" * 100_000)
@@ -72,7 +72,7 @@ def test_a_hundred_thousand_brackets_are_refused_and_the_sender_named() -> None:
     ],
     ids=["long string", "escapes", "numbers", "objects"],
 )
-def test_single_bytes_cost_no_more_when_many_came_before(document: bytes) -> None:
+def test_scanner_is_linear_for_single_bytes(document: bytes) -> None:
     def seconds_for(size: int) -> float:
         scanner = ObjectScanner()
         buffer = bytearray()
@@ -96,7 +96,9 @@ json_values = st.recursive(
 
 
 @given(st.dictionaries(st.text(), json_values, max_size=4), st.booleans(), st.data())
-def test_any_object_any_cuts(document: dict[str, object], ascii_only: bool, data: st.DataObject) -> None:
+def test_scanner_any_object_any_cuts(
+    document: dict[str, object], ascii_only: bool, data: st.DataObject
+) -> None:
     text = json.dumps(document, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
     places = data.draw(st.lists(st.integers(0, len(text)), max_size=10).map(sorted))
     pieces = [text[start:end] for start, end in pairwise([0, *places, len(text)])]
@@ -104,7 +106,7 @@ def test_any_object_any_cuts(document: dict[str, object], ascii_only: bool, data
 
 
 @given(st.binary(max_size=200).map(lambda rest: b"{" + rest), st.integers(0, 200))
-def test_garbage_ends_at_the_same_place_whatever_the_cut(garbage: bytes, place: int) -> None:
+def test_scanner_garbage_any_cuts(garbage: bytes, place: int) -> None:
     whole = end_of([garbage])
     assert end_of([garbage[:place], garbage[place:]]) == whole
     assert end_of([garbage[place : place + 1] for place in range(len(garbage))]) == whole

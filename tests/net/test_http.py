@@ -18,7 +18,7 @@ async def odd(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Non
     writer.close()
 
 
-async def test_a_reason_and_a_place_that_are_not_utf_8_can_be_written() -> None:
+async def test_status_error_with_text_that_is_not_utf_8() -> None:
     async with await asyncio.start_server(odd, "127.0.0.1", 0) as server, HttpClient() as client:
         port = server.sockets[0].getsockname()[1]
         async with client.request("GET", f"http://127.0.0.1:{port}/") as response:

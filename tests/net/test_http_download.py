@@ -37,7 +37,7 @@ async def http() -> AsyncIterator[HttpClient]:
         yield client
 
 
-async def test_a_file_comes_home_whole(http: HttpClient, tmp_path: Path) -> None:
+async def test_download_complete_file(http: HttpClient, tmp_path: Path) -> None:
     told: list[tuple[int, int | None]] = []
     async with serving(FileServer()) as files:
         local = await download_http(
@@ -58,18 +58,14 @@ async def test_a_file_comes_home_whole(http: HttpClient, tmp_path: Path) -> None
     assert [path.name for path in (tmp_path / "new").iterdir()] == [local.path.name]
 
 
-async def test_an_empty_file_and_one_of_unannounced_length_come_home(
-    http: HttpClient, tmp_path: Path
-) -> None:
+async def test_download_empty_file_and_unknown_length(http: HttpClient, tmp_path: Path) -> None:
     async with serving(FileServer(content=b"")) as files:
         assert (await download_http(http, files.url(), tmp_path, "empty")).size == 0
     async with serving(FileServer(announce=False)) as files:
         assert (await download_http(http, files.url(), tmp_path, "long")).path.read_bytes() == CONTENT
 
 
-async def test_a_broken_connection_is_gone_on_with_from_where_it_broke(
-    http: HttpClient, tmp_path: Path
-) -> None:
+async def test_download_resumes_a_broken_connection(http: HttpClient, tmp_path: Path) -> None:
     secrets = iter(["one", "two", "three"])
 
     async def headers() -> dict[str, str]:
@@ -87,17 +83,13 @@ async def test_a_broken_connection_is_gone_on_with_from_where_it_broke(
         assert files.requests[1]["if-range"] == '"v1"'
 
 
-async def test_a_server_that_ignores_range_is_read_past_what_is_here(
-    http: HttpClient, tmp_path: Path
-) -> None:
+async def test_download_skips_when_range_is_ignored(http: HttpClient, tmp_path: Path) -> None:
     async with serving(FileServer(breaks=[300_000], ranges=False)) as files:
         local = await download_http(http, files.url(), tmp_path, "a.mp4", backoff=SOON)
     assert local.path.read_bytes() == CONTENT
 
 
-async def test_a_file_that_changed_meanwhile_is_not_mixed_with_what_it_was(
-    http: HttpClient, tmp_path: Path
-) -> None:
+async def test_download_refuses_a_changed_file(http: HttpClient, tmp_path: Path) -> None:
     files = FileServer(breaks=[300_000])
 
     async def change() -> dict[str, str]:
@@ -114,9 +106,7 @@ async def test_a_file_that_changed_meanwhile_is_not_mixed_with_what_it_was(
     assert not (tmp_path / "a.mp4").exists()
 
 
-async def test_a_file_of_another_length_is_not_the_same_even_without_a_validator(
-    http: HttpClient, tmp_path: Path
-) -> None:
+async def test_download_refuses_another_length(http: HttpClient, tmp_path: Path) -> None:
     files = FileServer(breaks=[300_000], etag="")
 
     async def grow() -> dict[str, str]:
@@ -130,7 +120,7 @@ async def test_a_file_of_another_length_is_not_the_same_even_without_a_validator
             await download_http(http, files.url(), tmp_path, "a.mp4", headers=grow, backoff=SOON)
 
 
-async def test_a_range_that_was_not_asked_for_is_not_believed(http: HttpClient, tmp_path: Path) -> None:
+async def test_download_refuses_a_wrong_range(http: HttpClient, tmp_path: Path) -> None:
     lie = f"bytes 5-{len(CONTENT) - 1}/{len(CONTENT)}"
     async with serving(FileServer(breaks=[300_000], content_range=lie)) as files:
         with pytest.raises(RemoteProtocolError, match="asked for bytes from"):
@@ -138,9 +128,7 @@ async def test_a_range_that_was_not_asked_for_is_not_believed(http: HttpClient, 
     assert (tmp_path / "a.mp4.part").exists()
 
 
-async def test_a_file_that_shrank_is_told_by_a_416_whose_body_never_comes(
-    http: HttpClient, tmp_path: Path
-) -> None:
+async def test_download_416_without_its_body(http: HttpClient, tmp_path: Path) -> None:
     files = FileServer(breaks=[300_000], etag="")
 
     async def shrink() -> dict[str, str]:
@@ -154,9 +142,7 @@ async def test_a_file_that_shrank_is_told_by_a_416_whose_body_never_comes(
                 await download_http(http, files.url(), tmp_path, "a.mp4", headers=shrink, backoff=SOON)
 
 
-async def test_tries_that_bring_nothing_come_to_an_end_and_the_part_is_kept(
-    http: HttpClient, tmp_path: Path
-) -> None:
+async def test_download_gives_up_and_keeps_the_part(http: HttpClient, tmp_path: Path) -> None:
     async with serving(FileServer(breaks=[300_000] + [0] * 20)) as files:
         with pytest.raises(TransferError) as raised:
             await download_http(http, files.url(), tmp_path, "a.mp4", backoff=SOON)
@@ -166,14 +152,14 @@ async def test_tries_that_bring_nothing_come_to_an_end_and_the_part_is_kept(
     assert raised.value.part.stat().st_size == raised.value.received > 0
 
 
-async def test_resuming_can_be_switched_off(http: HttpClient, tmp_path: Path) -> None:
+async def test_download_without_resume(http: HttpClient, tmp_path: Path) -> None:
     async with serving(FileServer(breaks=[300_000])) as files:
         with pytest.raises(TransferError):
             await download_http(http, files.url(), tmp_path, "a.mp4", resume=False)
         assert len(files.requests) == 1
 
 
-async def test_a_silent_server_is_tried_once_more_and_then_given_up(http: HttpClient, tmp_path: Path) -> None:
+async def test_download_silent_server_is_tried_twice(http: HttpClient, tmp_path: Path) -> None:
     async with serving(FileServer(breaks=[300_000, 0], hang=True)) as files:
         with pytest.raises(TransferError, match="in time"):
             await download_http(http, files.url(), tmp_path, "a.mp4", stall_timeout=0.2, backoff=SOON)
@@ -192,7 +178,7 @@ async def test_a_silent_server_is_tried_once_more_and_then_given_up(http: HttpCl
         ("206 Partial Content", RemoteProtocolError),
     ],
 )
-async def test_a_refusal_is_what_it_means_and_leaves_nothing(
+async def test_download_refusal_leaves_nothing(
     http: HttpClient, tmp_path: Path, status: str, expected: type[Exception]
 ) -> None:
     async with serving(FileServer(status=status)) as files:
@@ -212,7 +198,7 @@ async def test_nobody_there_is_a_connection_error(http: HttpClient, tmp_path: Pa
         await download_http(http, "http://:0:/", tmp_path, "a.mp4")
 
 
-async def test_cancelling_keeps_the_part_and_drops_the_connection(http: HttpClient, tmp_path: Path) -> None:
+async def test_download_cancelled_keeps_the_part(http: HttpClient, tmp_path: Path) -> None:
     async with serving(FileServer(breaks=[300_000], hang=True)) as files:
         task = asyncio.ensure_future(download_http(http, files.url(), tmp_path, "a.mp4"))
         part = tmp_path / "a.mp4.part"
@@ -223,7 +209,7 @@ async def test_cancelling_keeps_the_part_and_drops_the_connection(http: HttpClie
     assert part.read_bytes() == CONTENT[:300_000]
 
 
-async def test_twenty_downloads_of_one_name_get_names_of_their_own(http: HttpClient, tmp_path: Path) -> None:
+async def test_download_twenty_of_one_name(http: HttpClient, tmp_path: Path) -> None:
     async with serving(FileServer()) as files, asyncio.TaskGroup() as group:
         tasks = [group.create_task(download_http(http, files.url(), tmp_path, "a.mp4")) for _ in range(20)]
         await asyncio.wait(tasks)
@@ -231,7 +217,7 @@ async def test_twenty_downloads_of_one_name_get_names_of_their_own(http: HttpCli
     assert {task.result().size for task in tasks} == {len(CONTENT)}
 
 
-async def test_a_borrowed_session_is_used_and_not_closed(tmp_path: Path) -> None:
+async def test_http_client_does_not_close_a_borrowed_session(tmp_path: Path) -> None:
     async with aiohttp.ClientSession(headers={"X-Mine": "yes"}) as session:
         async with HttpClient(session) as client, serving(FileServer()) as files:
             await download_http(client, files.url(), tmp_path, "a.mp4")
@@ -241,7 +227,7 @@ async def test_a_borrowed_session_is_used_and_not_closed(tmp_path: Path) -> None
         await download_http(client, "http://127.0.0.1/", tmp_path, "b.mp4")
 
 
-async def test_a_request_has_a_deadline(http: HttpClient) -> None:
+async def test_http_request_deadline(http: HttpClient) -> None:
     async with serving(FileServer(breaks=[0], hang=True)) as files:
         with pytest.raises(TimeoutError) as raised:
             async with http.request("POST", files.url(), timeout=0.1, maybe_executed=True) as response:
@@ -255,9 +241,7 @@ def at_the_end(path: Path) -> int:
     return 0
 
 
-async def test_a_server_that_tells_no_length_and_ignores_range_sends_it_anew(
-    http: HttpClient, tmp_path: Path
-) -> None:
+async def test_download_restarts_without_length_and_range(http: HttpClient, tmp_path: Path) -> None:
     files = FileServer(announce=False, breaks=[300_001, 200_001], ranges=False, etag="")
     async with serving(files):
         local = await download_http(http, files.url(), tmp_path, "a.jpg", backoff=SOON, inspect=at_the_end)
@@ -267,9 +251,7 @@ async def test_a_server_that_tells_no_length_and_ignores_range_sends_it_anew(
     assert list(tmp_path.iterdir()) == [local.path]
 
 
-async def test_a_file_of_unknown_length_that_changed_meanwhile_is_not_begun_anew(
-    http: HttpClient, tmp_path: Path
-) -> None:
+async def test_download_unknown_length_changed_meanwhile(http: HttpClient, tmp_path: Path) -> None:
     files = FileServer(announce=False, breaks=[300_001], ranges=False)
 
     async def change() -> dict[str, str]:
@@ -295,7 +277,7 @@ async def test_a_file_of_unknown_length_that_changed_meanwhile_is_not_begun_anew
 @pytest.mark.parametrize("announce", [True, False])
 @pytest.mark.parametrize("digest", [True, False])
 @pytest.mark.parametrize("lead", [0, 1, 70_000, 3_000_000, len(CONTENT)])
-async def test_what_precedes_the_content_is_removed(
+async def test_download_removes_what_precedes_the_content(
     http: HttpClient, tmp_path: Path, lead: int, digest: bool, announce: bool
 ) -> None:
     content = CONTENT * (lead // len(CONTENT) + 1)
@@ -319,7 +301,7 @@ async def test_what_precedes_the_content_is_removed(
 
 
 @pytest.mark.parametrize("announce", [True, False])
-async def test_what_is_no_such_file_leaves_nothing(http: HttpClient, tmp_path: Path, announce: bool) -> None:
+async def test_download_of_another_file_type(http: HttpClient, tmp_path: Path, announce: bool) -> None:
     def refuse(path: Path) -> int:
         assert path.read_bytes() == CONTENT
         raise RemoteProtocolError("not what was hoped for")
@@ -331,7 +313,7 @@ async def test_what_is_no_such_file_leaves_nothing(http: HttpClient, tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_broken_file_is_kept_as_a_part(http: HttpClient, tmp_path: Path) -> None:
+async def test_download_keeps_a_broken_file_as_a_part(http: HttpClient, tmp_path: Path) -> None:
     def refuse(path: Path) -> int:
         raise DamagedFileError("broken", verdict="truncated")
 
@@ -345,9 +327,7 @@ async def test_a_broken_file_is_kept_as_a_part(http: HttpClient, tmp_path: Path)
     assert list(tmp_path.iterdir()) == [raised.value.part]
 
 
-async def test_a_broken_file_without_a_length_is_a_connection_that_broke(
-    http: HttpClient, tmp_path: Path
-) -> None:
+async def test_download_broken_file_without_length_is_retried(http: HttpClient, tmp_path: Path) -> None:
     seen: list[int] = []
 
     def inspect(path: Path) -> int:
@@ -372,7 +352,7 @@ async def test_a_broken_file_without_a_length_is_a_connection_that_broke(
 
 
 @pytest.mark.parametrize("announce", [True, False])
-async def test_a_file_beyond_its_limit_is_refused(http: HttpClient, tmp_path: Path, announce: bool) -> None:
+async def test_download_over_the_size_limit(http: HttpClient, tmp_path: Path, announce: bool) -> None:
     async with serving(FileServer(announce=announce)) as files:
         with pytest.raises(RemoteProtocolError, match="more than 1000 bytes"):
             await download_http(http, files.url(), tmp_path, "a", max_size=1000)

@@ -39,11 +39,11 @@ async def client(server: RpcServer) -> AsyncIterator[JsonRpcClient]:
         yield ready
 
 
-async def test_a_call_is_answered(client: JsonRpcClient) -> None:
+async def test_call_returns_the_result(client: JsonRpcClient) -> None:
     assert await client.call("echo", {"a": [1, "ü", None]}) == {"a": [1, "ü", None]}
 
 
-async def test_an_error_answer_reaches_its_caller_at_once(server: RpcServer, client: JsonRpcClient) -> None:
+async def test_call_error_reply_is_raised_at_once(server: RpcServer, client: JsonRpcClient) -> None:
     async def refuse(connection: ServerConnection, request: dict[str, Any]) -> None:
         error = {"code": -32004, "message": "no such camera", "data": {"device": "camera9"}}
         await connection.send(json.dumps({"jsonrpc": "2.0", "id": request["id"], "error": error}))
@@ -55,7 +55,7 @@ async def test_an_error_answer_reaches_its_caller_at_once(server: RpcServer, cli
     assert caught.value.method == "get_camera_status"
 
 
-async def test_answers_out_of_order_find_their_callers(server: RpcServer, client: JsonRpcClient) -> None:
+async def test_calls_answered_out_of_order(server: RpcServer, client: JsonRpcClient) -> None:
     held: list[dict[str, Any]] = []
 
     async def hold(connection: ServerConnection, request: dict[str, Any]) -> None:
@@ -80,7 +80,7 @@ async def test_answers_out_of_order_find_their_callers(server: RpcServer, client
         "[" * 20_000,
     ],
 )
-async def test_an_oddity_disturbs_nobody_and_is_counted(
+async def test_unexpected_message_is_counted_and_ignored(
     server: RpcServer, client: JsonRpcClient, oddity: str | bytes
 ) -> None:
     async def odd_first(connection: ServerConnection, request: dict[str, Any]) -> None:
@@ -97,7 +97,7 @@ async def test_an_oddity_disturbs_nobody_and_is_counted(
     assert link.pending == 0
 
 
-async def test_a_binary_frame_is_read_like_text(server: RpcServer, client: JsonRpcClient) -> None:
+async def test_call_answered_by_a_binary_frame(server: RpcServer, client: JsonRpcClient) -> None:
     async def binary(connection: ServerConnection, request: dict[str, Any]) -> None:
         await connection.send(answer(request, "bytes").encode())
 
@@ -105,7 +105,7 @@ async def test_a_binary_frame_is_read_like_text(server: RpcServer, client: JsonR
     assert await client.call("ping") == "bytes"
 
 
-async def test_a_fragmented_answer_is_whole_again(server: RpcServer, client: JsonRpcClient) -> None:
+async def test_call_fragmented_reply(server: RpcServer, client: JsonRpcClient) -> None:
     async def fragments(connection: ServerConnection, request: dict[str, Any]) -> None:
         text = answer(request, "ü" * 1000)
         await connection.send([text[n : n + 7] for n in range(0, len(text), 7)])
@@ -114,7 +114,7 @@ async def test_a_fragmented_answer_is_whole_again(server: RpcServer, client: Jso
     assert await client.call("ping") == "ü" * 1000
 
 
-async def test_an_answer_of_16_mib_arrives(server: RpcServer, client: JsonRpcClient) -> None:
+async def test_call_reply_of_16_mib(server: RpcServer, client: JsonRpcClient) -> None:
     async def large(connection: ServerConnection, request: dict[str, Any]) -> None:
         await connection.send(answer(request, "x" * (16 * 1024 * 1024)))
 
@@ -122,7 +122,7 @@ async def test_an_answer_of_16_mib_arrives(server: RpcServer, client: JsonRpcCli
     assert len(await client.call("get_log")) == 16 * 1024 * 1024
 
 
-async def test_notifications_reach_the_handler_in_order(server: RpcServer) -> None:
+async def test_notifications_are_delivered_in_order(server: RpcServer) -> None:
     seen: list[tuple[str, Any]] = []
     async with connect(
         server.url, on_notification=lambda method, params: seen.append((method, params))
@@ -134,9 +134,7 @@ async def test_notifications_reach_the_handler_in_order(server: RpcServer) -> No
     assert seen == [("tick", n) for n in range(100)]
 
 
-async def test_no_answer_ends_at_the_deadline_and_forgets_the_call(
-    server: RpcServer, client: JsonRpcClient
-) -> None:
+async def test_call_deadline_forgets_the_call(server: RpcServer, client: JsonRpcClient) -> None:
     server.handler = never
     with pytest.raises(TimeoutError, match="start_recording") as caught:
         await client.call("start_recording", timeout=0.05)
@@ -147,7 +145,7 @@ async def test_no_answer_ends_at_the_deadline_and_forgets_the_call(
     assert not link.codec.pending
 
 
-async def test_cancelling_a_call_forgets_it(server: RpcServer, client: JsonRpcClient) -> None:
+async def test_call_cancelled_is_forgotten(server: RpcServer, client: JsonRpcClient) -> None:
     server.handler = never
     task = asyncio.create_task(client.call("slow"))
     await eventually(lambda: server.count("slow") == 1)
@@ -161,7 +159,7 @@ async def test_cancelling_a_call_forgets_it(server: RpcServer, client: JsonRpcCl
     assert await client.call("ping", [1]) == [1]
 
 
-async def test_a_lost_socket_fails_every_open_call_at_once(server: RpcServer, client: JsonRpcClient) -> None:
+async def test_lost_connection_fails_open_calls_at_once(server: RpcServer, client: JsonRpcClient) -> None:
     server.handler = never
     tasks = [asyncio.create_task(client.call("start_recording", timeout=30)) for _ in range(20)]
     await eventually(lambda: len(server.requests) == 20)
@@ -171,9 +169,7 @@ async def test_a_lost_socket_fails_every_open_call_at_once(server: RpcServer, cl
     assert server.count("start_recording") == 20  # and none of them was sent again
 
 
-async def test_a_call_while_away_fails_at_once_and_says_that_nothing_was_sent(
-    server: RpcServer, client: JsonRpcClient
-) -> None:
+async def test_call_while_disconnected_fails_at_once(server: RpcServer, client: JsonRpcClient) -> None:
     await server.stop()
     await client.reconnecting.wait_for(ConnectionState.WAITING, timeout=5)
     with pytest.raises(ConnectionError, match="start_recording was not sent") as caught:
@@ -182,7 +178,7 @@ async def test_a_call_while_away_fails_at_once_and_says_that_nothing_was_sent(
     await server.start()
 
 
-async def test_a_repeatable_call_waits_out_a_reconnect(server: RpcServer, client: JsonRpcClient) -> None:
+async def test_repeatable_call_waits_for_a_reconnect(server: RpcServer, client: JsonRpcClient) -> None:
     await server.stop()
     await client.reconnecting.wait_for(ConnectionState.WAITING, timeout=5)
     task = asyncio.create_task(client.call("get_camera_list", ["x"], repeat=True))
@@ -190,9 +186,7 @@ async def test_a_repeatable_call_waits_out_a_reconnect(server: RpcServer, client
     assert await asyncio.wait_for(task, 5) == ["x"]
 
 
-async def test_a_repeatable_call_is_sent_again_when_its_answer_was_lost(
-    server: RpcServer, client: JsonRpcClient
-) -> None:
+async def test_repeatable_call_is_sent_again_after_a_loss(server: RpcServer, client: JsonRpcClient) -> None:
     async def drop_first(connection: ServerConnection, request: dict[str, Any]) -> None:
         if server.count("get_camera_list") == 1:
             connection.transport.abort()
@@ -204,16 +198,14 @@ async def test_a_repeatable_call_is_sent_again_when_its_answer_was_lost(
     assert server.accepted == 2
 
 
-async def test_a_repeatable_call_has_one_deadline_for_everything(
-    server: RpcServer, client: JsonRpcClient
-) -> None:
+async def test_repeatable_call_has_one_deadline(server: RpcServer, client: JsonRpcClient) -> None:
     await server.stop()
     with pytest.raises(TimeoutError):
         await client.call("get_camera_list", repeat=True, timeout=0.1)
     await server.start()
 
 
-async def test_a_repeatable_call_ends_when_the_client_is_closed(server: RpcServer) -> None:
+async def test_repeatable_call_ends_when_the_client_is_closed(server: RpcServer) -> None:
     client = await connect(server.url, backoff=QUICK)
     await server.stop()
     task = asyncio.create_task(client.call("get_camera_list", repeat=True, timeout=30))
@@ -224,15 +216,13 @@ async def test_a_repeatable_call_ends_when_the_client_is_closed(server: RpcServe
     await server.start()
 
 
-async def test_bad_parameters_are_refused_before_anything_is_sent(
-    server: RpcServer, client: JsonRpcClient
-) -> None:
+async def test_call_refuses_bad_parameters_before_sending(server: RpcServer, client: JsonRpcClient) -> None:
     with pytest.raises(UsageError):
         await client.call("start_recording", {"duration": float("nan")})
     assert not server.requests
 
 
-async def test_a_link_that_was_never_opened_refuses_calls() -> None:
+async def test_unopened_connection_refuses_calls() -> None:
     link = JsonRpcConnection("ws://127.0.0.1:1/ws", None, None)
     with pytest.raises(ConnectionError, match="not sent"):
         await link.call("ping")
@@ -241,19 +231,19 @@ async def test_a_link_that_was_never_opened_refuses_calls() -> None:
     await link.aclose()
 
 
-async def test_a_notification_to_the_peer_carries_no_id(server: RpcServer, client: JsonRpcClient) -> None:
+async def test_notify_sends_no_id(server: RpcServer, client: JsonRpcClient) -> None:
     assert client.reconnecting.connection is not None
     client.reconnecting.connection.notify("bye", {"why": "done"})
     await eventually(lambda: server.requests)
     assert server.requests == [{"jsonrpc": "2.0", "method": "bye", "params": {"why": "done"}}]
 
 
-async def test_connect_twice_is_refused(client: JsonRpcClient) -> None:
+async def test_start_twice_is_refused(client: JsonRpcClient) -> None:
     with pytest.raises(StateError, match="already"):
         await client.start()
 
 
-async def test_nobody_there_is_a_connection_error_after_so_many_attempts() -> None:
+async def test_start_fails_after_the_given_attempts() -> None:
     states: list[ConnectionState] = []
     with pytest.raises(ConnectionError, match="refused"):
         await connect(
@@ -266,7 +256,7 @@ async def test_nobody_there_is_a_connection_error_after_so_many_attempts() -> No
     assert states[-1] is ConnectionState.CLOSED
 
 
-async def test_a_peer_that_is_no_websocket_server_is_a_protocol_error() -> None:
+async def test_start_with_a_peer_that_is_not_a_websocket_server() -> None:
     async def hello(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"220 smtp.example ready\r\n")
@@ -278,7 +268,7 @@ async def test_a_peer_that_is_no_websocket_server_is_a_protocol_error() -> None:
             await connect(f"ws://127.0.0.1:{port}/ws")
 
 
-async def test_an_http_refusal_for_credentials_is_an_authentication_error() -> None:
+async def test_start_handshake_refused_for_credentials() -> None:
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
@@ -290,7 +280,7 @@ async def test_an_http_refusal_for_credentials_is_an_authentication_error() -> N
             await connect(f"ws://127.0.0.1:{port}/ws")
 
 
-async def test_a_silent_handshake_ends_at_its_deadline() -> None:
+async def test_start_silent_handshake_deadline() -> None:
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
@@ -301,7 +291,7 @@ async def test_a_silent_handshake_ends_at_its_deadline() -> None:
             await connect(f"ws://127.0.0.1:{port}/ws", options=WebSocketOptions(timeout=0.05))
 
 
-async def test_every_cancellation_point_of_connecting_leaves_nothing(server: RpcServer) -> None:
+async def test_start_cancelled_anywhere_leaves_nothing(server: RpcServer) -> None:
     """The suite's own checks see to the sockets and tasks; here every await is cut off in turn."""
     for passes in range(40):
         task: asyncio.Task[JsonRpcClient] = asyncio.ensure_future(connect(server.url)._start())

@@ -15,7 +15,7 @@ def caller() -> JsonRpcCodec:
     return JsonRpcCodec()
 
 
-def test_a_request_is_one_json_document_with_a_number(caller: JsonRpcCodec) -> None:
+def test_codec_request_is_one_numbered_document(caller: JsonRpcCodec) -> None:
     first, message = caller.request("take_snapshot", {"device": "camera0"})
     second, bare = caller.request("ping")
     assert json.loads(message) == {
@@ -29,35 +29,35 @@ def test_a_request_is_one_json_document_with_a_number(caller: JsonRpcCodec) -> N
     assert caller.pending == {first, second}
 
 
-def test_a_notification_carries_no_id(caller: JsonRpcCodec) -> None:
+def test_codec_notification_has_no_id(caller: JsonRpcCodec) -> None:
     assert json.loads(caller.notification("bye", [1])) == {"jsonrpc": "2.0", "method": "bye", "params": [1]}
     assert not caller.pending
 
 
-def test_an_answer_finds_its_request(caller: JsonRpcCodec) -> None:
+def test_codec_result_of_a_request(caller: JsonRpcCodec) -> None:
     request_id, _ = caller.request("ping")
     assert caller.receive(b'{"jsonrpc":"2.0","id":1,"result":"pong"}') == [Result(request_id, "pong")]
     assert not caller.pending
 
 
-def test_a_null_result_is_an_answer(caller: JsonRpcCodec) -> None:
+def test_codec_null_result(caller: JsonRpcCodec) -> None:
     caller.request("noop")
     assert caller.receive('{"jsonrpc":"2.0","id":1,"result":null}') == [Result(1, None)]
 
 
-def test_metadata_beside_the_result_is_kept(caller: JsonRpcCodec) -> None:
+def test_codec_keeps_metadata(caller: JsonRpcCodec) -> None:
     caller.request("ping")
     assert caller.receive(b'{"id":1,"result":[],"metadata":{"ms":3}}') == [Result(1, [], {"ms": 3})]
 
 
-def test_answers_may_come_out_of_order(caller: JsonRpcCodec) -> None:
+def test_codec_results_out_of_order(caller: JsonRpcCodec) -> None:
     caller.request("a")
     caller.request("b")
     assert caller.receive(b'{"id":2,"result":"b"}') == [Result(2, "b")]
     assert caller.receive(b'{"id":1,"result":"a"}') == [Result(1, "a")]
 
 
-def test_a_number_may_come_back_as_text_and_text_as_a_number(caller: JsonRpcCodec) -> None:
+def test_codec_id_as_text_or_number(caller: JsonRpcCodec) -> None:
     caller.request("a")
     caller.request("b", own_id="77")
     assert caller.receive(b'{"id":"1","result":0}') == [Result(1, 0)]
@@ -75,14 +75,12 @@ def test_a_number_may_come_back_as_text_and_text_as_a_number(caller: JsonRpcCode
         (b"false", ErrorResponse(1, -32603, "error False")),
     ],
 )
-def test_an_error_without_a_result_is_a_failure(
-    caller: JsonRpcCodec, error: bytes, expected: ErrorResponse
-) -> None:
+def test_codec_error_reply(caller: JsonRpcCodec, error: bytes, expected: ErrorResponse) -> None:
     caller.request("x")
     assert caller.receive(b'{"jsonrpc":"2.0","id":1,"error":' + error + b"}") == [expected]
 
 
-def test_an_error_beside_a_result_wins_unless_it_is_null(caller: JsonRpcCodec) -> None:
+def test_codec_error_beside_a_result(caller: JsonRpcCodec) -> None:
     caller.request("x")
     caller.request("y")
     assert caller.receive(b'{"id":1,"result":5,"error":{"code":1,"message":"m"}}') == [
@@ -91,7 +89,7 @@ def test_an_error_beside_a_result_wins_unless_it_is_null(caller: JsonRpcCodec) -
     assert caller.receive(b'{"id":2,"result":5,"error":null}') == [Result(2, 5)]
 
 
-def test_a_notification_is_told_from_an_answer(caller: JsonRpcCodec) -> None:
+def test_codec_distinguishes_notifications(caller: JsonRpcCodec) -> None:
     frame = b'{"jsonrpc":"2.0","method":"camera_status_update","params":{"device":"/dev/video0"}}'
     assert caller.receive(frame) == [Notification("camera_status_update", {"device": "/dev/video0"})]
     assert caller.receive(b'{"method":"tick","id":null}') == [Notification("tick")]
@@ -125,9 +123,7 @@ def test_a_notification_is_told_from_an_answer(caller: JsonRpcCodec) -> None:
         (b'{"method":"do_it","id":4}', "request"),
     ],
 )
-def test_what_fits_nothing_is_counted_and_disturbs_no_call(
-    caller: JsonRpcCodec, frame: bytes | str, kind: str
-) -> None:
+def test_codec_unexpected_messages_are_counted(caller: JsonRpcCodec, frame: bytes | str, kind: str) -> None:
     caller.request("ping")
     [event] = caller.receive(frame)
     assert isinstance(event, UnexpectedMessage)
@@ -137,7 +133,7 @@ def test_what_fits_nothing_is_counted_and_disturbs_no_call(
     assert caller.receive(b'{"id":1,"result":"still here"}') == [Result(1, "still here")]
 
 
-def test_a_batch_gives_each_of_its_parts(caller: JsonRpcCodec) -> None:
+def test_codec_batch(caller: JsonRpcCodec) -> None:
     caller.request("a")
     caller.request("b")
     events = caller.receive(
@@ -148,14 +144,14 @@ def test_a_batch_gives_each_of_its_parts(caller: JsonRpcCodec) -> None:
     assert events[2:] == [Notification("tick"), ErrorResponse(1, 5, "no")]
 
 
-def test_the_same_answer_twice_counts_once(caller: JsonRpcCodec) -> None:
+def test_codec_duplicate_reply_is_unexpected(caller: JsonRpcCodec) -> None:
     caller.request("a")
     assert caller.receive(b'{"id":1,"result":1}') == [Result(1, 1)]
     [again] = caller.receive(b'{"id":1,"result":2}')
     assert isinstance(again, UnexpectedMessage)
 
 
-def test_the_answer_to_a_forgotten_request_is_an_oddity(caller: JsonRpcCodec) -> None:
+def test_codec_reply_to_a_forgotten_request_is_unexpected(caller: JsonRpcCodec) -> None:
     request_id, _ = caller.request("slow")
     caller.forget(request_id)
     caller.forget(request_id)
@@ -164,34 +160,32 @@ def test_the_answer_to_a_forgotten_request_is_an_oddity(caller: JsonRpcCodec) ->
     assert event.kind == "unknown-id"
 
 
-def test_an_answer_of_16_mib_is_read(caller: JsonRpcCodec) -> None:
+def test_codec_reply_of_16_mib(caller: JsonRpcCodec) -> None:
     caller.request("log")
     text = "x" * (16 * 1024 * 1024)
     assert caller.receive(memoryview(b'{"id":1,"result":"' + text.encode() + b'"}')) == [Result(1, text)]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), {1, object()}, "\ud800"])
-def test_parameters_that_are_not_json_are_refused_and_leave_no_id(
-    caller: JsonRpcCodec, value: object
-) -> None:
+def test_codec_refuses_parameters_that_are_not_json(caller: JsonRpcCodec, value: object) -> None:
     with pytest.raises(UsageError, match="start_recording"):
         caller.request("start_recording", {"duration": value})
     assert not caller.pending
 
 
-def test_the_words_nan_and_infinity_are_harmless(caller: JsonRpcCodec) -> None:
+def test_codec_text_nan_and_infinity(caller: JsonRpcCodec) -> None:
     _, message = caller.request("label", {"text": "NaN and Infinity"})
     assert json.loads(message)["params"] == {"text": "NaN and Infinity"}
 
 
-def test_a_taken_id_is_refused(caller: JsonRpcCodec) -> None:
+def test_codec_refuses_a_taken_id(caller: JsonRpcCodec) -> None:
     caller.request("a", own_id="mine")
     with pytest.raises(UsageError, match="mine"):
         caller.request("b", own_id="mine")
 
 
 @given(st.binary() | st.text())
-def test_any_frame_at_all_gives_events(frame: bytes | str) -> None:
+def test_codec_any_frame_gives_events(frame: bytes | str) -> None:
     caller = JsonRpcCodec()
     caller.request("a")
     assert caller.receive(frame)
@@ -211,7 +205,7 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_any_json_at_all_gives_events_and_answers_our_call_at_most_once(document: object) -> None:
+def test_codec_any_json_answers_at_most_once(document: object) -> None:
     caller = JsonRpcCodec()
     caller.request("a")
     events = caller.receive(json.dumps(document).encode())
@@ -223,7 +217,7 @@ def test_any_json_at_all_gives_events_and_answers_our_call_at_most_once(document
 
 
 @given(JSON)
-def test_a_result_survives_the_way(value: object) -> None:
+def test_codec_result_round_trip(value: object) -> None:
     caller = JsonRpcCodec()
     request_id, _ = caller.request("a")
     [event] = caller.receive(json.dumps({"jsonrpc": "2.0", "id": request_id, "result": value}))
@@ -231,14 +225,14 @@ def test_a_result_survives_the_way(value: object) -> None:
 
 
 @pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999", "9" * 400, "9" * 5000])
-def test_numbers_out_of_bounds_are_null_and_the_call_is_answered(number: str) -> None:
+def test_codec_numbers_out_of_bounds_become_null(number: str) -> None:
     caller = JsonRpcCodec()
     request_id, _ = caller.request("a")
     [event] = caller.receive(f'{{"id": {request_id}, "result": {{"fps": {number}, "name": "a\\ud800"}}}}')
     assert event == Result(request_id, {"fps": None, "name": "a?"})
 
 
-def test_half_a_character_in_a_refusal_is_replaced() -> None:
+def test_codec_lone_surrogate_in_an_error_is_replaced() -> None:
     caller = JsonRpcCodec()
     request_id, _ = caller.request("a")
     [event] = caller.receive(

@@ -51,7 +51,7 @@ async def found(browser: ServiceBrowser) -> ServiceFound:
 # -- what is seen -------------------------------------------------------------------------------
 
 
-async def test_a_service_is_found_moves_and_is_lost() -> None:
+async def test_browse_found_changed_lost() -> None:
     kind = unique_service_type()
     async with browse(kind, interfaces=LOOPBACK) as browser:
         shout(service(kind, "multiCam-Hill", 8080, "10.0.0.1"))
@@ -70,7 +70,7 @@ async def test_a_service_is_found_moves_and_is_lost() -> None:
         assert not browser.services
 
 
-async def test_a_service_that_returns_to_its_port_within_a_second_is_there() -> None:
+async def test_browse_service_returns_within_a_second() -> None:
     kind = unique_service_type()
     async with browse(kind, interfaces=LOOPBACK) as browser:
         shout(service(kind, "a", 1, "10.0.0.1"))
@@ -83,7 +83,7 @@ async def test_a_service_that_returns_to_its_port_within_a_second_is_there() -> 
             assert changed.service.port == port
 
 
-async def test_a_new_address_is_told_at_once_and_the_end_of_the_old_one_later() -> None:
+async def test_browse_new_address_before_the_old_expires() -> None:
     kind = unique_service_type()
     async with browse(kind, interfaces=LOOPBACK) as browser:
         shout(service(kind, "a", 1, "10.0.0.1"))
@@ -97,7 +97,7 @@ async def test_a_new_address_is_told_at_once_and_the_end_of_the_old_one_later() 
     assert settled.service.addresses == ("10.0.0.2",)
 
 
-async def test_a_service_that_returns_is_found_again() -> None:
+async def test_browse_service_returns() -> None:
     kind = unique_service_type()
     async with browse(kind, interfaces=LOOPBACK) as browser:
         for port in (1, 2):  # zeroconf passes over a packet it has seen within the same second
@@ -107,7 +107,7 @@ async def test_a_service_that_returns_is_found_again() -> None:
             assert isinstance(await following(browser), ServiceLost)
 
 
-async def test_several_addresses_of_both_kinds_are_kept_and_useless_ones_left_out() -> None:
+async def test_browse_usable_addresses() -> None:
     kind = unique_service_type()
     async with browse(kind, interfaces=LOOPBACK) as browser:
         shout(service(kind, "a", 1, "10.0.0.1", "192.168.7.9", "fd00::7", "0.0.0.0", "224.0.0.1", "::"))
@@ -116,7 +116,7 @@ async def test_several_addresses_of_both_kinds_are_kept_and_useless_ones_left_ou
     assert addresses[2:] == ("fd00::7",)
 
 
-async def test_a_link_local_address_carries_the_scope_it_was_heard_on() -> None:
+async def test_browse_link_local_address_has_its_scope() -> None:
     kind = unique_service_type()
     async with open_zeroconf(interfaces=LOOPBACK) as sockets, browse(kind, zeroconf=sockets) as browser:
         packet = service(kind, "a", 1, "fe80::7")
@@ -126,7 +126,7 @@ async def test_a_link_local_address_carries_the_scope_it_was_heard_on() -> None:
         assert (await found(browser)).service.addresses == ("fe80::7%3",)
 
 
-async def test_link_local_addresses_that_cannot_be_meant_spoil_no_other() -> None:
+async def test_browse_ignores_unreachable_link_local_addresses() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.setblocking(False)
         with suppress(OSError):
@@ -142,7 +142,7 @@ async def test_link_local_addresses_that_cannot_be_meant_spoil_no_other() -> Non
     assert addresses == ("10.0.0.1", "fd00::7", *(["169.254.7.9"] if on_link else []))
 
 
-async def test_records_that_come_one_by_one_add_up() -> None:
+async def test_browse_separate_records() -> None:
     kind = unique_service_type()
     owner, host = labels(f"a.{kind}"), labels("a-host.local.")
     async with browse(kind, interfaces=LOOPBACK) as browser:
@@ -159,7 +159,7 @@ async def test_records_that_come_one_by_one_add_up() -> None:
     assert (one.port, one.addresses, dict(one.properties)) == (4711, ("10.0.0.3",), {"k": b"v"})
 
 
-async def test_a_name_that_does_not_resolve_is_asked_again_and_holds_up_nobody() -> None:
+async def test_browse_unresolved_name_delays_no_other() -> None:
     kind = unique_service_type()
     async with browse(kind, interfaces=LOOPBACK, resolve_timeout=0.05) as browser:
         shout(answer(pointer(kind, labels(f"mute.{kind}"))))
@@ -170,7 +170,7 @@ async def test_a_name_that_does_not_resolve_is_asked_again_and_holds_up_nobody()
         assert (await found(browser)).service.instance == "mute"
 
 
-async def test_a_port_of_zero_is_no_place() -> None:
+async def test_browse_ignores_port_zero() -> None:
     kind = unique_service_type()
     async with browse(kind, interfaces=LOOPBACK) as browser:
         shout(service(kind, "a", 0, "10.0.0.1"))
@@ -178,7 +178,7 @@ async def test_a_port_of_zero_is_no_place() -> None:
         assert (await found(browser)).service.instance == "b"
 
 
-async def test_garbage_names_are_passed_over() -> None:
+async def test_browse_ignores_invalid_names() -> None:
     kind = unique_service_type()
     suffix = [part.encode() for part in kind.rstrip(".").split(".")]
     garbage = [
@@ -202,7 +202,7 @@ async def test_garbage_names_are_passed_over() -> None:
         assert [one.instance for one in browser.services] == ["good"]
 
 
-async def test_odd_but_lawful_names_and_texts_are_kept() -> None:
+async def test_browse_keeps_unusual_names_and_texts() -> None:
     kind = unique_service_type()
     suffix = [part.encode() for part in kind.rstrip(".").split(".")]
     owner, host = labels([b"../Caf\xc3\xa9 n\xc2\xb0.1", *suffix]), labels("h.local.")
@@ -212,7 +212,7 @@ async def test_odd_but_lawful_names_and_texts_are_kept() -> None:
         assert (await found(browser)).service.instance == "../Café n°.1"
 
 
-async def test_names_are_the_same_whatever_their_case() -> None:
+async def test_browse_names_are_case_insensitive() -> None:
     kind = unique_service_type()
     owner, host = labels(f"Hill.{kind.upper()}"), labels("h.local.")
     async with browse(kind, interfaces=LOOPBACK) as browser:
@@ -225,7 +225,7 @@ async def test_names_are_the_same_whatever_their_case() -> None:
 # -- the reader ---------------------------------------------------------------------------------
 
 
-async def test_a_reader_that_lags_hears_what_is_true_now() -> None:
+async def test_browse_slow_reader_gets_the_present_state() -> None:
     kind = unique_service_type()
     async with browse(kind, interfaces=LOOPBACK) as browser:
         shout(service(kind, "short-lived", 1, "10.0.0.1"))
@@ -243,7 +243,7 @@ async def test_a_reader_that_lags_hears_what_is_true_now() -> None:
                 await anext(browser)
 
 
-async def test_a_reader_waits_inside_the_block_only() -> None:
+async def test_browse_reading_outside_the_block() -> None:
     browser = browse(TYPE, interfaces=LOOPBACK)
     with pytest.raises(StateError, match="async with"):
         await anext(browser)
@@ -255,7 +255,7 @@ async def test_a_reader_waits_inside_the_block_only() -> None:
         await browser.__aenter__()
 
 
-async def test_there_is_one_reader_at_a_time_and_closing_ends_it() -> None:
+async def test_browse_one_reader_at_a_time() -> None:
     async with browse(TYPE, interfaces=LOOPBACK) as browser:
         reader = asyncio.create_task(_read_all(browser))
         await asyncio.sleep(0)
@@ -266,7 +266,7 @@ async def test_there_is_one_reader_at_a_time_and_closing_ends_it() -> None:
         assert await reader == []
 
 
-async def test_a_cancelled_reader_makes_room_for_the_next() -> None:
+async def test_browse_reader_after_a_cancelled_one() -> None:
     kind = unique_service_type()
     async with browse(kind, interfaces=LOOPBACK) as browser:
         reader = asyncio.create_task(_read_all(browser))
@@ -278,7 +278,7 @@ async def test_a_cancelled_reader_makes_room_for_the_next() -> None:
         await found(browser)
 
 
-async def test_cancelling_closes_everything() -> None:
+async def test_browse_cancelled_closes_everything() -> None:
     kind = unique_service_type()
     inside = asyncio.Event()
 
@@ -296,7 +296,7 @@ async def test_cancelling_closes_everything() -> None:
         await task
 
 
-async def test_cancelling_at_any_moment_of_the_start_closes_everything() -> None:
+async def test_browse_cancelled_while_starting() -> None:
     for turns in range(12):
         task = asyncio.create_task(_enter())
         for _ in range(turns):
@@ -309,7 +309,7 @@ async def test_cancelling_at_any_moment_of_the_start_closes_everything() -> None
 # -- sockets ------------------------------------------------------------------------------------
 
 
-async def test_borrowed_sockets_serve_many_and_are_never_closed() -> None:
+async def test_borrowed_sockets_are_shared_and_not_closed() -> None:
     kind = unique_service_type()
     own = AsyncZeroconf(interfaces=LOOPBACK)
     try:
@@ -331,7 +331,7 @@ async def test_borrowed_sockets_that_are_closed_are_refused() -> None:
             pass
 
 
-async def test_borrowed_sockets_closed_by_their_owner_meanwhile_do_no_harm() -> None:
+async def test_borrowed_sockets_closed_meanwhile() -> None:
     own = AsyncZeroconf(interfaces=LOOPBACK)
     kind = unique_service_type()
     async with browse(kind, zeroconf=own, resolve_timeout=0.05) as browser:
@@ -343,14 +343,14 @@ async def test_borrowed_sockets_closed_by_their_owner_meanwhile_do_no_harm() -> 
 
 
 @pytest.mark.parametrize("interfaces", [[], "127.0.0.1", ["lo"], ["127.0.0.1", "garbage"]])
-async def test_what_names_no_interface_is_the_callers_mistake(interfaces: list[str]) -> None:
+async def test_invalid_interfaces_are_refused(interfaces: list[str]) -> None:
     with pytest.raises(UsageError):
         async with browse(TYPE, interfaces=interfaces):
             pass
 
 
 @pytest.mark.parametrize("interface", ["203.0.113.7", "2001:db8::7", 987654])
-async def test_an_interface_this_computer_lacks_is_named_in_the_error(interface: str | int) -> None:
+async def test_unknown_interface_is_named(interface: str | int) -> None:
     with pytest.raises(ConnectionError, match=str(interface)):
         async with browse(TYPE, interfaces=[interface]):
             pass
@@ -363,16 +363,16 @@ _multicam._tcp.example. _multicam._sctp.local. _sixteenletterslo._tcp.local. x._
 
 
 @pytest.mark.parametrize("kind", ["", "_multi cam._tcp.local.", *NO_TYPES.split()])
-def test_what_is_no_service_type_is_refused_before_anything_is_opened(kind: str) -> None:
+def test_invalid_service_type_is_refused(kind: str) -> None:
     with pytest.raises(UsageError, match="not a service type"):
         browse(kind)
 
 
-def test_the_service_type_of_multicam_is_one() -> None:
+def test_multicam_service_type_is_valid() -> None:
     browse("_multicam._tcp.local.")
 
 
-def test_a_resolve_timeout_is_positive() -> None:
+def test_resolve_timeout_must_be_positive() -> None:
     with pytest.raises(UsageError):
         browse(TYPE, resolve_timeout=0)
 

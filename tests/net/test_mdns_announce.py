@@ -28,7 +28,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-async def test_a_service_is_announced_for_the_length_of_the_block() -> None:
+async def test_announce_for_the_length_of_the_block() -> None:
     kind = unique_service_type()
     async with browse(kind, interfaces=LOOPBACK) as browser:
         async with announce(
@@ -44,7 +44,7 @@ async def test_a_service_is_announced_for_the_length_of_the_block() -> None:
 
 
 @pytest.mark.usefixtures("quick")
-async def test_an_announced_service_may_move(sockets: AsyncZeroconf) -> None:
+async def test_announce_move(sockets: AsyncZeroconf) -> None:
     kind = unique_service_type()
     async with (
         browse(kind, interfaces=LOOPBACK) as browser,
@@ -64,7 +64,7 @@ async def test_an_announced_service_may_move(sockets: AsyncZeroconf) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-async def test_a_move_that_waits_for_its_turn_changes_nothing_yet(sockets: AsyncZeroconf) -> None:
+async def test_announce_move_waits_a_second(sockets: AsyncZeroconf) -> None:
     kind = unique_service_type()
     async with announce(kind, "a", 1, addresses=["10.0.0.1"], zeroconf=sockets) as announced:
         await announced.move(port=2)
@@ -88,7 +88,7 @@ async def test_borrowed_sockets_stay_open_and_say_goodbye(sockets: AsyncZeroconf
     assert not sockets.zeroconf.registry.async_get_service_infos()
 
 
-async def test_a_name_taken_elsewhere_is_refused_in_plain_words() -> None:
+async def test_announce_name_taken_elsewhere() -> None:
     kind = unique_service_type()
     async with (
         browse(kind, interfaces=LOOPBACK) as browser,
@@ -103,7 +103,7 @@ async def test_a_name_taken_elsewhere_is_refused_in_plain_words() -> None:
 
 
 @pytest.mark.usefixtures("quick")
-async def test_a_name_taken_on_the_same_sockets_stays_with_the_first(sockets: AsyncZeroconf) -> None:
+async def test_announce_name_taken_on_the_same_sockets(sockets: AsyncZeroconf) -> None:
     kind = unique_service_type()
     async with announce(kind, "same", 1, addresses=["127.0.0.1"], zeroconf=sockets):
         with pytest.raises(BusyError):
@@ -113,7 +113,7 @@ async def test_a_name_taken_on_the_same_sockets_stays_with_the_first(sockets: As
         assert info.port == 1
 
 
-async def test_a_name_announced_while_it_is_tried_is_a_conflict_too() -> None:
+async def test_announce_name_taken_while_probing() -> None:
     kind = unique_service_type()
     task = asyncio.create_task(_announce_for_ever(kind))
     while not task.done():  # as an owner does that is asked again and again
@@ -123,7 +123,7 @@ async def test_a_name_announced_while_it_is_tried_is_a_conflict_too() -> None:
         await task
 
 
-async def test_a_name_whose_owner_left_behind_its_own_goodbye_is_free(sockets: AsyncZeroconf) -> None:
+async def test_announce_name_after_a_goodbye(sockets: AsyncZeroconf) -> None:
     kind = unique_service_type()
     # An answer that was still on its way when the owner said goodbye: remembered, but nobody stands by it.
     shout(service(kind, "a", 1, "10.0.0.1"))
@@ -134,7 +134,7 @@ async def test_a_name_whose_owner_left_behind_its_own_goodbye_is_free(sockets: A
 
 
 @pytest.mark.usefixtures("quick")
-async def test_a_deadline_bounds_the_announcement(sockets: AsyncZeroconf) -> None:
+async def test_announce_deadline(sockets: AsyncZeroconf) -> None:
     with pytest.raises(TimeoutError, match="announcement"):
         async with announce(
             unique_service_type(), "a", 1, addresses=["127.0.0.1"], zeroconf=sockets, timeout=0.02
@@ -145,7 +145,7 @@ async def test_a_deadline_bounds_the_announcement(sockets: AsyncZeroconf) -> Non
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("after", [0.0, 0.01, 0.05, 0.09, 0.2])
-async def test_cancelling_at_any_moment_withdraws_and_closes(after: float) -> None:
+async def test_announce_cancelled_anywhere_withdraws(after: float) -> None:
     kind = unique_service_type()
     async with browse(kind, interfaces=LOOPBACK) as browser:
         task = asyncio.create_task(_announce_for_ever(kind))
@@ -157,7 +157,7 @@ async def test_cancelling_at_any_moment_withdraws_and_closes(after: float) -> No
 
 
 @pytest.mark.usefixtures("quick")
-async def test_an_error_in_the_block_is_raised_after_the_goodbye() -> None:
+async def test_announce_error_in_the_block() -> None:
     kind = unique_service_type()
     async with browse(kind, interfaces=LOOPBACK) as browser:
         with pytest.raises(ZeroDivisionError):
@@ -166,7 +166,7 @@ async def test_an_error_in_the_block_is_raised_after_the_goodbye() -> None:
 
 
 @pytest.mark.usefixtures("quick")
-async def test_sockets_closed_meanwhile_do_no_harm_and_closed_before_are_refused() -> None:
+async def test_announce_with_closed_sockets() -> None:
     kind = unique_service_type()
     async with open_zeroconf(interfaces=LOOPBACK) as own:
         async with announce(kind, "a", 1, addresses=["127.0.0.1"], zeroconf=own):
@@ -194,14 +194,14 @@ async def test_sockets_closed_meanwhile_do_no_harm_and_closed_before_are_refused
         {"interfaces": []},
     ],
 )
-async def test_what_cannot_be_announced_is_refused(wrong: dict[str, Any]) -> None:
+async def test_announce_refuses_invalid_arguments(wrong: dict[str, Any]) -> None:
     good: dict[str, Any] = {"service_type": unique_service_type(), "instance": "a", "port": 1}
     with pytest.raises(UsageError):
         async with announce(**(good | {"interfaces": LOOPBACK} | wrong)):
             pytest.fail("announced")
 
 
-async def test_an_interface_this_computer_lacks_is_a_connection_error() -> None:
+async def test_announce_on_an_unknown_interface() -> None:
     with pytest.raises(ConnectionError, match=r"203\.0\.113\.7"):
         async with announce(unique_service_type(), "a", 1, interfaces=["203.0.113.7"]):
             pytest.fail("announced")

@@ -39,7 +39,7 @@ def appear(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return add
 
 
-async def test_a_changed_address_is_announced(appear: Callable[[str], None]) -> None:
+async def test_announce_changed_address(appear: Callable[[str], None]) -> None:
     kind = unique_service_type()
     async with announce(kind, "here", 8080) as announcement:
         assert announcement.service.addresses == ("127.0.0.1",)
@@ -49,7 +49,7 @@ async def test_a_changed_address_is_announced(appear: Callable[[str], None]) -> 
         assert set(announcement.service.addresses) == set(announceable_addresses(InterfaceChoice.All))
 
 
-def test_link_local_addresses_are_announced_only_if_there_are_no_others(
+def test_announce_link_local_only_without_others(
     appear: Callable[[str], None],
 ) -> None:
     appear("169.254.8.1")
@@ -60,13 +60,13 @@ def test_link_local_addresses_are_announced_only_if_there_are_no_others(
     assert announceable_addresses([2, 3]) == ["10.9.8.7"]
 
 
-async def test_a_link_local_address_that_was_given_is_announced() -> None:
+async def test_announce_given_link_local_address() -> None:
     kind = unique_service_type()
     async with announce(kind, "here", 8080, addresses=["fe80::7"], interfaces=["127.0.0.1"]) as announcement:
         assert announcement.service.addresses == ("fe80::7",)
 
 
-async def test_addresses_that_were_given_stay(appear: Callable[[str], None]) -> None:
+async def test_announce_given_addresses_stay(appear: Callable[[str], None]) -> None:
     kind = unique_service_type()
     asked = asyncio.Event()
     async with (
@@ -151,7 +151,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("program", [_PROGRAM, _SESSION], ids=["announcement", "session"])
-async def test_a_network_that_comes_after_the_opening_is_used_and_a_new_address_announced(
+async def test_network_that_appears_later_is_used(
     program: str,
 ) -> None:
     allowed = await asyncio.to_thread(

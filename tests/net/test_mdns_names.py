@@ -31,7 +31,7 @@ def only_mdns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("dot", ["", "."])
-async def test_a_local_name_is_found_and_a_useless_address_spoils_nothing(dot: str) -> None:
+async def test_resolve_local_ignores_unusable_addresses(dot: str) -> None:
     name = f"{unique_service_type().partition('.')[0].strip('_')}.local"
 
     async def tell() -> None:
@@ -49,7 +49,7 @@ async def test_a_local_name_is_found_and_a_useless_address_spoils_nothing(dot: s
 
 
 @pytest.mark.parametrize("dot", ["", "."])
-async def test_a_local_name_is_found_over_http_and_by_other_programs(dot: str) -> None:
+async def test_local_name_over_http_and_for_other_programs(dot: str) -> None:
     name = f"{unique_service_type().partition('.')[0].strip('_')}.local"
 
     async def tell() -> None:
@@ -79,7 +79,7 @@ async def test_a_local_name_is_found_over_http_and_by_other_programs(dot: str) -
         await runner.cleanup()
 
 
-async def test_a_brokers_local_name_is_found(tmp_path: Path) -> None:
+async def test_local_name_of_a_broker(tmp_path: Path) -> None:
     name = f"{unique_service_type().partition('.')[0].strip('_')}.local"
 
     async def tell() -> None:
@@ -99,7 +99,7 @@ async def test_a_brokers_local_name_is_found(tmp_path: Path) -> None:
             telling.cancel()
 
 
-async def test_a_local_name_nobody_has_is_an_error_over_http() -> None:
+async def test_local_name_unknown_over_http() -> None:
     async with HttpClient() as http:
         with pytest.raises(ConnectionError, match="cannot reach"):
             async with http.request("GET", "http://nobody-there.local:80/", timeout=15.0):
@@ -107,6 +107,6 @@ async def test_a_local_name_nobody_has_is_an_error_over_http() -> None:
 
 
 @pytest.mark.parametrize("name", ["nobody-there.local", "cam.lan", "..local"])
-async def test_a_name_nobody_has_is_the_systems_error(name: str) -> None:
+async def test_local_name_unknown_is_the_systems_error(name: str) -> None:
     with pytest.raises(ConnectionError, match="not known"):
         await connect_tcp(name, 80, timeout=10)

@@ -16,12 +16,12 @@ QUICK = Backoff(initial=0.02, maximum=0.05)
 
 
 @pytest.mark.parametrize("wrong", [{"host": ""}, {"port": 0}, {"port": 65536}, {"keepalive": 0}])
-def test_places_that_are_none(wrong: dict[str, Any]) -> None:
+def test_mqtt_broker_invalid_values(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         MqttBroker(**{"host": "127.0.0.1", **wrong})
 
 
-async def test_a_broker_that_is_not_there_is_tried_again() -> None:
+async def test_stay_connected_retries_a_missing_broker() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     losses: list[ConnectionError] = []
@@ -44,7 +44,7 @@ async def test_a_broker_that_is_not_there_is_tried_again() -> None:
 
 
 @pytest.mark.parametrize("passes", [0, 1, 3, 10, 50, 200])
-async def test_a_cancellation_while_a_silent_broker_is_waited_for_leaves_nothing(passes: int) -> None:
+async def test_stay_connected_cancelled_with_a_silent_broker(passes: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         place = MqttBroker("127.0.0.1", server.getsockname()[1], answer_timeout=0.3)
         staying = asyncio.create_task(stay_connected(place, _nothing, backoff=QUICK))
@@ -56,7 +56,7 @@ async def test_a_cancellation_while_a_silent_broker_is_waited_for_leaves_nothing
                 await staying
 
 
-async def test_work_that_returns_ends_it_and_messages_arrive(tmp_path: Path) -> None:
+async def test_stay_connected_ends_when_work_returns(tmp_path: Path) -> None:
     heard: list[bytes] = []
 
     async def work(client: Any) -> None:
@@ -72,7 +72,7 @@ async def test_work_that_returns_ends_it_and_messages_arrive(tmp_path: Path) -> 
     assert heard == [b"hello"]
 
 
-async def test_a_cancellation_is_never_lost_while_a_message_is_published(tmp_path: Path) -> None:
+async def test_publish_never_loses_a_cancellation(tmp_path: Path) -> None:
     began = asyncio.Event()
 
     async def work(client: Any) -> None:

@@ -21,7 +21,7 @@ from tests.support.waiting import eventually
 QUICK = Backoff(initial=0.02, maximum=0.05)
 
 
-async def test_a_broker_that_is_restarted_at_any_moment_refuses_no_credentials(tmp_path: Path) -> None:
+async def test_mqtt_restarting_broker_is_not_a_refusal(tmp_path: Path) -> None:
     rng = random.Random(14)
     connects = 0
 
@@ -56,21 +56,21 @@ async def test_a_broker_that_is_restarted_at_any_moment_refuses_no_credentials(t
 
 
 @pytest.mark.parametrize("code", [4, 5])
-async def test_a_refusal_in_a_connack_is_one_of_the_credentials(code: int) -> None:
+async def test_mqtt_connack_refuses_credentials(code: int) -> None:
     async with mqtt_peer(lambda peer: peer.let_in(code)) as port:
         with pytest.raises(AuthenticationError, match="refuses the credentials"):
             await stay_connected(MqttBroker("127.0.0.1", port), _never, backoff=QUICK)
 
 
 @pytest.mark.parametrize("code", [1, 2, 3])
-async def test_other_refusals_are_losses(code: int) -> None:
+async def test_mqtt_other_refusals_are_retried(code: int) -> None:
     async with mqtt_peer(lambda peer: peer.let_in(code)) as port:
         with pytest.raises(ConnectionError):
             async with connect_mqtt(MqttBroker("127.0.0.1", port)):
                 pass
 
 
-async def test_a_connection_that_no_thread_was_there_for_is_not_made_later(
+async def test_mqtt_without_a_thread_connects_never(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     accepted = 0
@@ -97,7 +97,7 @@ def _no_thread(_: threading.Thread) -> None:
     raise RuntimeError("can't start new thread")
 
 
-async def test_credentials_that_were_good_may_be_refused_while_the_broker_starts() -> None:
+async def test_mqtt_refusal_after_success_is_retried() -> None:
     served = asyncio.Event()
 
     async def behaviour(peer: Peer) -> None:
@@ -116,7 +116,7 @@ async def test_credentials_that_were_good_may_be_refused_while_the_broker_starts
     assert served.is_set()
 
 
-async def test_a_refused_subscription_is_an_error() -> None:
+async def test_mqtt_refused_subscription() -> None:
     async def behaviour(peer: Peer) -> None:
         await peer.let_in()
         await peer.serve(suback=0x80)
@@ -130,7 +130,7 @@ async def test_a_refused_subscription_is_an_error() -> None:
             await stay_connected(MqttBroker("127.0.0.1", port), work, backoff=QUICK)
 
 
-async def test_a_flood_is_read_in_portions_and_nothing_is_lost() -> None:
+async def test_mqtt_flood_loses_nothing() -> None:
     many = 30_000
 
     async def behaviour(peer: Peer) -> None:
@@ -161,7 +161,7 @@ async def test_a_flood_is_read_in_portions_and_nothing_is_lost() -> None:
     assert max(after - before for before, after in pairwise(turns)) <= 64
 
 
-async def test_messages_that_nobody_takes_stop_the_reading() -> None:
+async def test_mqtt_unread_messages_pause_reading() -> None:
     sent = 0
 
     async def behaviour(peer: Peer) -> None:
@@ -211,7 +211,7 @@ asyncio.run(main())
 """
 
 
-async def test_a_broker_that_drops_us_makes_no_noise() -> None:
+async def test_mqtt_dropped_connections_log_nothing() -> None:
     async def behaviour(peer: Peer) -> None:
         await peer.let_in()
         for _ in range(peer.number % 5):

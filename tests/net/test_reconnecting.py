@@ -51,7 +51,7 @@ async def accept_websocket(read: Callable[[int], Awaitable[bytes]], write: Calla
             return
 
 
-def test_every_state_is_in_the_table_and_can_be_closed() -> None:
+def test_transitions_cover_every_state() -> None:
     assert set(TRANSITIONS) == set(ConnectionState)
     assert all(
         ConnectionState.CLOSED in nexts
@@ -60,7 +60,7 @@ def test_every_state_is_in_the_table_and_can_be_closed() -> None:
     )
 
 
-async def test_a_loss_and_a_return_walk_the_table(server: RpcServer) -> None:
+async def test_transitions_of_a_loss_and_a_reconnect(server: RpcServer) -> None:
     walked: list[tuple[ConnectionState, ConnectionState]] = []
     async with connect(
         server.url, backoff=QUICK, on_state=lambda new, old, why: walked.append((old, new))
@@ -81,7 +81,7 @@ async def test_a_loss_and_a_return_walk_the_table(server: RpcServer) -> None:
     assert all(new in TRANSITIONS[old] for old, new in walked)
 
 
-async def test_who_hears_of_a_failed_call_finds_the_state_true(server: RpcServer) -> None:
+async def test_state_is_lost_when_a_call_fails(server: RpcServer) -> None:
     async with connect(server.url, backoff=QUICK) as client:
         server.handler = never
         call = client.reconnecting.connection.post("ping") if client.reconnecting.connection else None
@@ -97,7 +97,7 @@ async def test_who_hears_of_a_failed_call_finds_the_state_true(server: RpcServer
         assert await client.call("ping", {"a": 1}) == {"a": 1}
 
 
-async def test_one_line_in_the_log_at_the_loss_and_one_at_the_return(
+async def test_one_log_line_per_loss_and_reconnect(
     server: RpcServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="asynccam.net.reconnecting")
@@ -111,7 +111,7 @@ async def test_one_line_in_the_log_at_the_loss_and_one_at_the_return(
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 
-async def test_the_sign_in_learns_how_long_the_gap_was(server: RpcServer) -> None:
+async def test_authenticate_gets_the_length_of_the_outage(server: RpcServer) -> None:
     gaps: list[float | None] = []
 
     async def sign_in(link: JsonRpcConnection, gap: float | None) -> None:
@@ -126,7 +126,7 @@ async def test_the_sign_in_learns_how_long_the_gap_was(server: RpcServer) -> Non
 
 
 @pytest.mark.parametrize("step", [-7200.0, 7200.0, -3.0, -31_536_000.0])
-async def test_a_gap_is_as_long_as_it_was_though_the_clock_was_set(
+async def test_outage_ignores_clock_steps(
     server: RpcServer, monkeypatch: pytest.MonkeyPatch, step: float
 ) -> None:
     gaps: list[float | None] = []
@@ -145,7 +145,7 @@ async def test_a_gap_is_as_long_as_it_was_though_the_clock_was_set(
 
 @pytest.mark.parametrize("step", [0.0, -7200.0, 7200.0, -31_536_000.0])
 @pytest.mark.parametrize("slept", [0.0, 3600.0])
-async def test_a_gap_counts_what_the_computer_slept_meanwhile(
+async def test_outage_includes_sleep_of_the_computer(
     server: RpcServer, monkeypatch: pytest.MonkeyPatch, slept: float, step: float
 ) -> None:
     clock = SetClock(monkeypatch)
@@ -170,7 +170,7 @@ async def test_a_gap_counts_what_the_computer_slept_meanwhile(
     assert slept <= gap <= slept + time.monotonic() - began
 
 
-async def test_wrong_credentials_at_first_are_raised_and_nothing_is_tried_again(server: RpcServer) -> None:
+async def test_wrong_credentials_at_first_are_raised(server: RpcServer) -> None:
     async def refuse(link: JsonRpcConnection, gap: float | None) -> None:
         raise AuthenticationError("wrong token")
 
@@ -181,7 +181,7 @@ async def test_wrong_credentials_at_first_are_raised_and_nothing_is_tried_again(
     assert server.accepted == 1
 
 
-async def test_credentials_refused_later_stop_the_loop_until_there_are_new_ones(server: RpcServer) -> None:
+async def test_credentials_refused_later_stop_the_retries(server: RpcServer) -> None:
     good = True
 
     async def sign_in(link: JsonRpcConnection, gap: float | None) -> None:
@@ -202,7 +202,7 @@ async def test_credentials_refused_later_stop_the_loop_until_there_are_new_ones(
         assert await client.call("ping", [1]) == [1]
 
 
-async def test_waking_cuts_the_wait_short(server: RpcServer) -> None:
+async def test_retry_now_ends_the_wait(server: RpcServer) -> None:
     async with connect(server.url, backoff=HOUR) as client:
         server.drop()
         await client.reconnecting.wait_for(ConnectionState.WAITING, timeout=5)
@@ -210,7 +210,7 @@ async def test_waking_cuts_the_wait_short(server: RpcServer) -> None:
         await client.reconnecting.wait_for(ConnectionState.READY, timeout=5)
 
 
-async def test_the_waits_grow_to_the_cap_and_start_afresh_after_a_settled_connection(
+async def test_waits_grow_and_reset_after_a_settled_connection(
     server: RpcServer,
 ) -> None:
     clock = FakeClock()
@@ -246,14 +246,14 @@ async def test_the_waits_grow_to_the_cap_and_start_afresh_after_a_settled_connec
     await live.aclose()
 
 
-async def test_waiting_for_a_state_has_a_deadline(server: RpcServer) -> None:
+async def test_wait_for_has_a_deadline(server: RpcServer) -> None:
     async with connect(server.url) as client:
         with pytest.raises(TimeoutError, match="refused"):
             await client.reconnecting.wait_for(ConnectionState.REFUSED, timeout=0.02)
         assert await client.reconnecting.wait_for(ConnectionState.READY) is ConnectionState.READY
 
 
-async def test_a_sign_in_that_never_ends_is_cut_off_and_tried_again(server: RpcServer) -> None:
+async def test_authentication_timeout_is_retried(server: RpcServer) -> None:
     forever = asyncio.Event()
 
     async def sign_in(link: JsonRpcConnection, gap: float | None) -> None:
@@ -267,7 +267,7 @@ async def test_a_sign_in_that_never_ends_is_cut_off_and_tried_again(server: RpcS
     assert server.accepted == 2
 
 
-async def test_a_peer_that_hangs_up_during_sign_in_is_tried_again(server: RpcServer) -> None:
+async def test_connection_lost_while_authenticating_is_retried(server: RpcServer) -> None:
     async def sign_in(link: JsonRpcConnection, gap: float | None) -> None:
         if server.accepted == 1:
             server.drop()
@@ -277,7 +277,7 @@ async def test_a_peer_that_hangs_up_during_sign_in_is_tried_again(server: RpcSer
         assert server.accepted == 2
 
 
-async def test_a_bug_in_the_sign_in_of_a_reconnect_closes_the_connection_and_is_logged(
+async def test_bug_in_authenticate_closes_and_is_logged(
     server: RpcServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def sign_in(link: JsonRpcConnection, gap: float | None) -> None:
@@ -293,13 +293,13 @@ async def test_a_bug_in_the_sign_in_of_a_reconnect_closes_the_connection_and_is_
     await client.aclose()
 
 
-async def test_an_impossible_transition_is_a_bug_that_shows() -> None:
+async def test_impossible_transition_raises() -> None:
     client = JsonRpcClient("ws://127.0.0.1:1/ws")
     with pytest.raises(StateError, match="cannot go from closed to ready"):
         client.reconnecting._set_state(ConnectionState.READY, "")
 
 
-async def test_over_the_connection_limit_the_handshake_succeeds_and_is_then_closed() -> None:
+async def test_handshake_then_closed_at_once() -> None:
     async def limit(connection: ServerConnection) -> None:
         await connection.close(1013, "try again later")
 
@@ -313,14 +313,14 @@ async def test_over_the_connection_limit_the_handshake_succeeds_and_is_then_clos
             await connect(f"ws://127.0.0.1:{port}/ws", authenticate=ask)
 
 
-async def test_a_frame_over_the_limit_ends_the_connection_with_the_reason(server: RpcServer) -> None:
+async def test_frame_over_the_limit_ends_the_connection(server: RpcServer) -> None:
     async with connect(server.url, options=WebSocketOptions(max_message=1000), backoff=HOUR) as client:
         await server.send("x" * 5000)
         await client.reconnecting.wait_for(ConnectionState.WAITING, timeout=5)
         assert client.reconnecting.error is not None
 
 
-async def test_a_peer_that_is_doubted_has_to_answer_a_ping_at_once() -> None:
+async def test_probe_without_a_pong_ends_the_connection() -> None:
     doubted = asyncio.Event()
 
     async def frozen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -339,7 +339,7 @@ async def test_a_peer_that_is_doubted_has_to_answer_a_ping_at_once() -> None:
         assert closed.reason == "no pong within 0.05 s"
 
 
-async def test_a_peer_that_is_doubted_and_answers_is_kept(server: RpcServer) -> None:
+async def test_probe_with_a_pong_keeps_the_connection(server: RpcServer) -> None:
     sock = await open_websocket(server.url, print, WebSocketOptions(ping_interval=None))
     for pongs in (1, 2):
         sock.probe(30.0)
@@ -348,7 +348,7 @@ async def test_a_peer_that_is_doubted_and_answers_is_kept(server: RpcServer) -> 
     await sock.aclose()
 
 
-async def test_a_peer_that_answers_no_ping_is_given_up() -> None:
+async def test_ping_without_a_pong_ends_the_connection() -> None:
     async def frozen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await accept_websocket(reader.read, writer.write)
         await reader.read(-1)  # takes the pings and answers none
@@ -384,7 +384,7 @@ async def test_pings_keep_a_quiet_connection_alive(server: RpcServer) -> None:
     assert ConnectionState.LOST not in states
 
 
-async def test_a_slow_reader_makes_callers_wait_and_not_the_memory_grow() -> None:
+async def test_slow_peer_makes_callers_wait() -> None:
     """The peer's window is small and nobody reads: calls wait for room instead of piling up."""
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -414,12 +414,12 @@ async def test_a_slow_reader_makes_callers_wait_and_not_the_memory_grow() -> Non
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1/ws", "ws://", "nonsense", "ws://127.0.0.1:99999999/ws"])
-async def test_an_address_that_is_none_is_refused(url: str) -> None:
+async def test_invalid_url_is_refused(url: str) -> None:
     with pytest.raises((AddressError, UsageError)):
         await connect(url)
 
 
-async def test_tls_without_a_context_is_refused_rather_than_left_out() -> None:
+async def test_wss_without_a_context_is_refused() -> None:
     with pytest.raises(UsageError, match="TLS"):
         await connect("wss://127.0.0.1:1/ws")
 
@@ -436,7 +436,7 @@ class BareLink:
 
 
 @pytest.mark.parametrize("turns", range(4))
-async def test_a_connection_that_goes_while_it_is_closed_is_closed_without_a_word(turns: int) -> None:
+async def test_connection_lost_while_closing(turns: int) -> None:
     """The future of the connection's end calls back even after its callback was removed."""
     complaints: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))

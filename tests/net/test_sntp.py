@@ -30,7 +30,7 @@ def kiss(code: bytes) -> bytes:
     return GOOD[:1] + b"\0" + GOOD[2:12] + code + GOOD[16:]
 
 
-def test_a_request_is_48_bytes_of_version_4_that_tell_nothing_but_the_nonce() -> None:
+def test_request_discloses_only_the_nonce() -> None:
     assert sntp.build_request(NONCE) == b"\x23" + bytes(39) + bytes.fromhex("0123456789abcdef")
 
 
@@ -41,12 +41,12 @@ def test_a_good_reply_is_read() -> None:
     assert sntp.signed_difference(reply.sent, reply.received) == 0.25
 
 
-def test_what_follows_the_packet_is_passed_over() -> None:
+def test_reply_with_extensions() -> None:
     assert sntp.parse_reply(GOOD + b"extension and key", NONCE).stratum == 2
 
 
 @pytest.mark.parametrize("first", [0x1C, 0x24, 0x64])
-def test_older_versions_and_announced_leap_seconds_are_good(first: int) -> None:
+def test_reply_of_older_versions_and_leap_seconds(first: int) -> None:
     assert sntp.parse_reply(with_bytes(0, first), NONCE).stratum == 2
 
 
@@ -66,36 +66,36 @@ def test_older_versions_and_announced_leap_seconds_are_good(first: int) -> None:
         (with_bytes(44, 0x7F), "before"),
     ],
 )
-def test_what_is_no_reply_is_a_protocol_error(packet: bytes, words: str) -> None:
+def test_reply_that_is_invalid(packet: bytes, words: str) -> None:
     with pytest.raises(RemoteProtocolError, match=words):
         sntp.parse_reply(packet, NONCE)
 
 
 @pytest.mark.parametrize("packet", [with_bytes(0, 0xE4), with_bytes(1, 16), with_bytes(1, 255)])
-def test_a_server_that_is_not_synchronized_is_not_believed(packet: bytes) -> None:
+def test_reply_of_an_unsynchronized_server(packet: bytes) -> None:
     with pytest.raises(ClockNotSynchronizedError, match="not synchronized"):
         sntp.parse_reply(packet, NONCE)
 
 
-def test_kiss_of_death_rate_asks_for_patience() -> None:
+def test_kiss_rate_is_busy() -> None:
     with pytest.raises(BusyError, match="RATE"):
         sntp.parse_reply(kiss(b"RATE"), NONCE)
 
 
 @pytest.mark.parametrize("code", [b"DENY", b"RSTR"])
-def test_kiss_of_death_refusals_are_final(code: bytes) -> None:
+def test_kiss_deny_is_final(code: bytes) -> None:
     with pytest.raises(DeviceError, match="refuses") as caught:
         sntp.parse_reply(kiss(code), NONCE)
     assert caught.value.status == code.decode()
 
 
 @pytest.mark.parametrize("code", [b"INIT", b"STEP", b"\0\0\0\0", b"\xff\xfe\0\0"])
-def test_other_kisses_and_stratum_0_mean_no_time(code: bytes) -> None:
+def test_kiss_other_means_no_time(code: bytes) -> None:
     with pytest.raises(ClockNotSynchronizedError, match="no time to give"):
         sntp.parse_reply(kiss(code), NONCE)
 
 
-def test_a_kiss_for_another_request_is_not_believed() -> None:
+def test_kiss_for_another_request_is_refused() -> None:
     with pytest.raises(RemoteProtocolError, match="not made"):
         sntp.parse_reply(kiss(b"DENY"), NONCE + 1)
 
@@ -124,12 +124,12 @@ def test_a_difference_across_the_end_of_the_era() -> None:
 
 
 @given(st.floats(-2e9, 1e10))
-def test_a_time_survives_the_way_there_and_back(unix: float) -> None:
+def test_times_round_trip(unix: float) -> None:
     assert sntp.from_ntp(sntp.to_ntp(unix), near=unix) == pytest.approx(unix, abs=2e-6)
 
 
 @given(st.binary(max_size=80), st.booleans())
-def test_any_bytes_parse_or_raise_an_error_of_ours(data: bytes, ours: bool) -> None:
+def test_reply_any_bytes(data: bytes, ours: bool) -> None:
     packet = data[:24] + GOOD[24:32] + data[24:] if ours else data
     try:
         reply = sntp.parse_reply(packet, NONCE)

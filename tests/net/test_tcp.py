@@ -39,7 +39,7 @@ def deaf_port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-async def test_the_socket_is_connected_bare_and_undelayed(listener: socket.socket, host: str) -> None:
+async def test_connect_tcp_socket_options(listener: socket.socket, host: str) -> None:
     with await connect_tcp(host, port_of(listener), timeout=5) as sock:
         assert sock.getpeername() == listener.getsockname()
         assert sock.getblocking() is False
@@ -58,7 +58,7 @@ async def test_ipv6() -> None:
 
 
 @pytest.mark.parametrize(("host", "named"), [("127.0.0.1", "127.0.0.1:{}"), ("::1", "[::1]:{}")])
-async def test_a_refusal_names_the_peer(host: str, named: str) -> None:
+async def test_connect_tcp_refused(host: str, named: str) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as bound:
         bound.bind((host, 0))  # bound and not listening: nobody else gets the port, and it refuses
@@ -67,18 +67,18 @@ async def test_a_refusal_names_the_peer(host: str, named: str) -> None:
         assert named.format(port_of(bound)) in str(refused.value)
 
 
-async def test_a_name_that_does_not_resolve() -> None:
+async def test_connect_tcp_unknown_name() -> None:
     # A zone that does not exist is refused by the resolver itself, without asking a server.
     with pytest.raises(ConnectionError, match="no-such-zone"):
         await connect_tcp("fe80::1%no-such-zone", 8080, timeout=5)
 
 
-async def test_a_peer_that_does_not_answer(deaf_port: int) -> None:
+async def test_connect_tcp_timeout(deaf_port: int) -> None:
     with pytest.raises(TimeoutError, match=f"127.0.0.1:{deaf_port} within 0.1 s"):
         await connect_tcp("127.0.0.1", deaf_port, timeout=0.1)
 
 
-async def test_cancelled_while_connecting(deaf_port: int) -> None:
+async def test_connect_tcp_cancelled(deaf_port: int) -> None:
     attempt = asyncio.create_task(connect_tcp("127.0.0.1", deaf_port, timeout=30))
     await passes()
     assert not attempt.done()
@@ -88,29 +88,29 @@ async def test_cancelled_while_connecting(deaf_port: int) -> None:
 
 
 @pytest.mark.parametrize("host", ["", "a\0b", "a..b", "x" * 70])
-async def test_what_cannot_be_a_host(host: str) -> None:
+async def test_connect_tcp_invalid_host(host: str) -> None:
     with pytest.raises(UsageError, match="not a host name"):
         await connect_tcp(host, 8080, timeout=5)
 
 
 @pytest.mark.parametrize("port", [-1, 0, 65536])
-async def test_what_cannot_be_a_port(port: int) -> None:
+async def test_connect_tcp_invalid_port(port: int) -> None:
     with pytest.raises(UsageError, match="not a TCP port"):
         await connect_tcp("127.0.0.1", port, timeout=5)
 
 
-async def test_several_hosts_of_one_peer(listener: socket.socket) -> None:
+async def test_connect_tcp_several_hosts(listener: socket.socket) -> None:
     hosts = ["fe80::1%no-such-zone", "127.0.0.1"]
     with await connect_tcp(hosts, port_of(listener), timeout=5) as sock:
         assert sock.getpeername() == listener.getsockname()
 
 
-async def test_of_several_hosts_none_resolves() -> None:
+async def test_connect_tcp_several_unknown_hosts() -> None:
     with pytest.raises(ConnectionError, match=r"no-such-zone.* or .*nor-this-one"):
         await connect_tcp(["fe80::1%no-such-zone", "fe80::1%nor-this-one"], 8080, timeout=5)
 
 
-async def test_a_name_that_no_thread_can_look_up_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_connect_tcp_without_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_thread(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 

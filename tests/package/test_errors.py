@@ -42,7 +42,7 @@ def drawn() -> dict[str, tuple[str | None, str | None]]:
     return tree
 
 
-def test_the_picture_shows_every_class_where_it_stands() -> None:
+def test_error_tree_in_the_docstring_is_true() -> None:
     actual = {}
     for one in CLASSES:
         first, *others = one.__bases__
@@ -71,7 +71,7 @@ def test_the_two_builtin_names_are_builtin_errors() -> None:
 
 
 @pytest.mark.parametrize("one", CLASSES)
-def test_every_error_says_its_words_and_survives_a_pickle(one: type[Exception]) -> None:
+def test_every_error_keeps_its_text_and_survives_pickling(one: type[Exception]) -> None:
     error = pickle.loads(pickle.dumps(one("multicam://hill:8080 is gone")))
     assert type(error) is one
     assert str(error) == "multicam://hill:8080 is gone"
@@ -79,13 +79,13 @@ def test_every_error_says_its_words_and_survives_a_pickle(one: type[Exception]) 
 
 
 @pytest.mark.parametrize("one", [errors.ConnectionError, errors.TimeoutError])
-def test_whether_the_peer_may_have_acted_is_said(one: type[errors.ConnectionError]) -> None:
+def test_maybe_executed_is_kept(one: type[errors.ConnectionError]) -> None:
     assert one("gone").maybe_executed is False
     error = pickle.loads(pickle.dumps(one("gone", maybe_executed=True)))
     assert error.maybe_executed is True
 
 
-def test_details_are_kept() -> None:
+def test_error_details_are_kept() -> None:
     cut = TransferError("cut", part=Path("a.part"), received=3, expected=9)
     assert (cut.part, cut.received, cut.expected) == (Path("a.part"), 3, 9)
     full = pickle.loads(pickle.dumps(InsufficientSpaceError("full", needed=9, free=3)))

@@ -18,7 +18,7 @@ ANY_JSON = st.recursive(
 
 
 @given(ANY_TEXT)
-def test_clean_text_can_be_written_and_stays_the_same_when_cleaned_again(text: str) -> None:
+def test_clean_text_is_writable_and_idempotent(text: str) -> None:
     cleaned = clean_text(text)
 
     assert "\0" not in cleaned
@@ -42,7 +42,7 @@ def _check(value: Any) -> None:
 
 
 @given(ANY_JSON, st.booleans())
-def test_whatever_a_document_holds_what_is_read_can_be_written(value: Any, ascii_only: bool) -> None:
+def test_read_json_result_is_writable(value: Any, ascii_only: bool) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only)
 
     _check(read_json(text, lenient=True))
@@ -67,7 +67,7 @@ def test_whatever_a_document_holds_what_is_read_can_be_written(value: Any, ascii
         "1" + "0" * 400 + ".5",
     ],
 )
-def test_numbers_out_of_bounds_spoil_a_document_or_are_left_out(text: str) -> None:
+def test_read_json_numbers_out_of_bounds(text: str) -> None:
     with pytest.raises(ValueError, match=r"number|integer"):
         read_json(text)
     assert read_json(text, lenient=True) in (None, [None], {"a": None})
@@ -75,13 +75,13 @@ def test_numbers_out_of_bounds_spoil_a_document_or_are_left_out(text: str) -> No
 
 
 @pytest.mark.parametrize("number", [0, -1, 2**63, 2**64 - 1, -(2**63), 1790000000123456789, 1.5e300, 5e-324])
-def test_numbers_that_fit_are_read(number: float) -> None:
+def test_read_json_numbers_within_bounds(number: float) -> None:
     assert read_json(json.dumps(number)) == number
 
 
 @pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 2_000, 100_000])
 @pytest.mark.parametrize("form", ["[{}]", '{{"a":{}}}'])
-def test_deep_documents_are_refused(depth: int, form: str) -> None:
+def test_read_json_refuses_deep_documents(depth: int, form: str) -> None:
     before, after = form.replace("{{", "{").replace("}}", "}").split("{}")
     for inside in ("1", r'"\ud800"'):
         text = before * depth + inside + after * depth
@@ -90,12 +90,12 @@ def test_deep_documents_are_refused(depth: int, form: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", '"\x01"', b"\xff", "[1,]", "nul"])
-def test_what_is_not_json_is_refused(text: str | bytes) -> None:
+def test_read_json_refuses_invalid_json(text: str | bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         read_json(text)
 
 
-def test_halves_of_characters_are_replaced_and_whole_ones_are_not() -> None:
+def test_lone_surrogates_are_replaced() -> None:
     document = r'{"\ud800": "a\u0000\udfffb \ud83c\udfa5 \\ud800"}'
     assert read_json(document) == {"?": "a\0?b 🎥 \\ud800"}
     assert read_json(b'"\xed\xa0\x80"') == "?"

@@ -61,7 +61,7 @@ def test_loggable_text_hides_json_web_tokens() -> None:
         assert "c2lnbmF0dXJl" not in loggable(value)
 
 
-def test_loggable_keeps_what_is_no_secret() -> None:
+def test_loggable_keeps_other_text() -> None:
     assert loggable({"method": "start_recording", "params": {"device": "camera0"}}) == (
         '{"method": "start_recording", "params": {"device": "camera0"}}'
     )
@@ -95,7 +95,7 @@ JSON = st.recursive(
 )
 
 
-def test_loggable_json_hides_what_stands_inside_of_a_secret() -> None:
+def test_loggable_json_hides_values_inside_a_secret() -> None:
     inside = {"tokens": [SECRET, {"a": SECRET}], "password": f'"{SECRET}', "command": "START"}
     document = json.dumps(inside).encode()
     assert SECRET not in loggable_json(document + b" " * 10_000)  # as text
@@ -111,7 +111,7 @@ def test_loggable_numbers_of_any_size_and_lone_surrogates() -> None:
     assert loggable("a\ud800b") == "a b"
 
 
-def test_loggable_looks_at_a_bounded_number_of_values() -> None:
+def test_loggable_shows_a_bounded_number_of_values() -> None:
     looked_at = 0
 
     class Counted:
@@ -135,7 +135,7 @@ def test_loggable_any_value_is_one_bounded_line(value: Any) -> None:
 
 
 @given(st.text(string.ascii_letters + string.digits + "-_.~+"), st.text(), st.text())
-def test_loggable_token_is_hidden_whatever_is_beside_it(end: str, before: str, after: str) -> None:
+def test_loggable_token_is_hidden_beside_any_text(end: str, before: str, after: str) -> None:
     secret = f"Zq9{end}"
     shown = loggable({"a": [before.replace("Z", ""), {"auth_token": secret, "b": after.replace("Z", "")}]})
     assert "Zq9" not in shown

@@ -28,7 +28,7 @@ def clocks() -> Clocks:
     return Clocks()
 
 
-def test_now_counts_by_elapsed_time(clocks: Clocks) -> None:
+def test_wall_clock_counts_by_elapsed_time(clocks: Clocks) -> None:
     clock = clocks.make()
     clocks.pass_time(12.5)
     assert clock.now() == pytest.approx(1_700_000_012.5)
@@ -37,7 +37,7 @@ def test_now_counts_by_elapsed_time(clocks: Clocks) -> None:
 
 
 @pytest.mark.parametrize("step", [3.0, -3.0, 7200.0, -7200.0, -31_536_000.0, 0.02])
-def test_a_pinned_scale_stays_when_the_clock_is_set(clocks: Clocks, step: float) -> None:
+def test_wall_clock_pinned_ignores_clock_steps(clocks: Clocks, step: float) -> None:
     clock = clocks.make()
     pin = clock.pin()
     clocks.pass_time(1)
@@ -50,7 +50,7 @@ def test_a_pinned_scale_stays_when_the_clock_is_set(clocks: Clocks, step: float)
     assert clock.step() == 0
 
 
-def test_a_scale_without_a_pin_follows_the_system(clocks: Clocks) -> None:
+def test_wall_clock_unpinned_follows_the_system(clocks: Clocks) -> None:
     clock = clocks.make()
     clocks.wall -= 3600
     assert clock.now() == pytest.approx(1_700_000_000 - 3600)
@@ -58,7 +58,7 @@ def test_a_scale_without_a_pin_follows_the_system(clocks: Clocks) -> None:
     assert clock.now() == pytest.approx(1_700_000_005 - 3600)
 
 
-def test_the_scale_stays_until_the_last_pin_is_released(clocks: Clocks) -> None:
+def test_wall_clock_stays_until_the_last_pin_is_released(clocks: Clocks) -> None:
     clock = clocks.make()
     first, second = clock.pin(), clock.pin()
     clocks.wall += 100
@@ -71,7 +71,7 @@ def test_the_scale_stays_until_the_last_pin_is_released(clocks: Clocks) -> None:
     assert clock.now() == pytest.approx(1_700_000_100)
 
 
-def test_a_pin_begins_at_the_systems_time(clocks: Clocks) -> None:
+def test_wall_clock_pin_begins_at_system_time(clocks: Clocks) -> None:
     clock = clocks.make()
     clocks.wall += 100  # set while nothing read the clock
     pin = clock.pin()
@@ -80,13 +80,13 @@ def test_a_pin_begins_at_the_systems_time(clocks: Clocks) -> None:
     pin.release()
 
 
-def test_a_reading_that_was_interrupted_is_made_again() -> None:
+def test_wall_clock_repeats_an_interrupted_reading() -> None:
     readings = iter([0.0, 30.0, 40.0, 40.0002, 41.0])  # 30 s between both halves of the first pair
     clock = WallClock(lambda: 1_700_000_000.0, lambda: next(readings))
     assert clock.at(40.0001) == pytest.approx(1_700_000_000.0, abs=1e-6)
 
 
-def test_the_process_has_one_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wall_clock_is_shared_by_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     assert unix_now() == pytest.approx(time.time(), abs=1)
     assert SYSTEM_CLOCK.time() == pytest.approx(time.time(), abs=1)
     pin = WALL_CLOCK.pin()

@@ -44,14 +44,14 @@ def look(computer: Computer, times: int = 4) -> None:
         computer.watch.check()
 
 
-def test_nothing_is_reported_of_clocks_that_agree() -> None:
+def test_clock_watch_agreeing_clocks() -> None:
     computer = Computer()
     look(computer, 40)
     assert (computer.steps, computer.pauses) == ([], [])
 
 
 @pytest.mark.parametrize("seconds", [3.0, -3.0, 7200.0, -7200.0, -31_536_000.0, 0.02])
-def test_a_step_is_reported_once_with_its_size(seconds: float) -> None:
+def test_clock_watch_step_is_reported_once(seconds: float) -> None:
     computer = Computer()
     look(computer)
     computer.wall += seconds
@@ -62,7 +62,7 @@ def test_a_step_is_reported_once_with_its_size(seconds: float) -> None:
     assert computer.pauses == []
 
 
-def test_a_step_back_is_a_second_step() -> None:
+def test_clock_watch_step_back_is_another_step() -> None:
     computer = Computer()
     computer.wall += 3
     look(computer)
@@ -71,7 +71,7 @@ def test_a_step_back_is_a_second_step() -> None:
     assert [round(step.seconds, 3) for step in computer.steps] == [3.0, -3.0]
 
 
-def test_a_computer_that_slept_is_a_pause_and_no_step() -> None:
+def test_clock_watch_sleep_is_a_pause_not_a_step() -> None:
     computer = Computer()
     look(computer)
     computer.sleep(18)
@@ -82,7 +82,7 @@ def test_a_computer_that_slept_is_a_pause_and_no_step() -> None:
     assert computer.steps == []
 
 
-def test_a_blocked_loop_is_a_pause_that_was_no_sleep() -> None:
+def test_clock_watch_blocked_loop_is_a_pause_without_sleep() -> None:
     computer = Computer()
     look(computer)
     computer.run(2)
@@ -92,14 +92,14 @@ def test_a_blocked_loop_is_a_pause_that_was_no_sleep() -> None:
     assert (pause.began, pause.seconds) == pytest.approx((1_700_000_001.0, 2.25))
 
 
-def test_a_comparison_that_is_a_little_late_is_no_pause() -> None:
+def test_clock_watch_slightly_late_comparison_is_not_a_pause() -> None:
     computer = Computer()
     computer.run(0.7)
     computer.watch.check()
     assert computer.pauses == []
 
 
-async def test_run_compares_until_it_is_cancelled() -> None:
+async def test_clock_watch_run_until_cancelled() -> None:
     computer = Computer()
     waits: asyncio.Queue[float] = asyncio.Queue()
 

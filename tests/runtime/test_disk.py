@@ -23,7 +23,7 @@ from asynccam.runtime.disk import (
 MIB = 1024 * 1024
 
 
-def test_reserved_space_makes_no_file_longer(tmp_path: Path) -> None:
+def test_reserve_space_keeps_file_length(tmp_path: Path) -> None:
     with (tmp_path / "a").open("wb") as file:
         assert reserve_space(file.fileno(), 4 * MIB)
         status = os.fstat(file.fileno())
@@ -31,13 +31,13 @@ def test_reserved_space_makes_no_file_longer(tmp_path: Path) -> None:
         assert status.st_blocks * 512 >= 4 * MIB
 
 
-def test_more_than_there_is_cannot_be_reserved(tmp_path: Path) -> None:
+def test_reserve_space_beyond_free_space(tmp_path: Path) -> None:
     with (tmp_path / "a").open("wb") as file, pytest.raises(OSError) as refused:  # noqa: PT011 - see errno
         reserve_space(file.fileno(), 1 << 50)
     assert refused.value.errno in {errno.ENOSPC, errno.EFBIG}
 
 
-def test_a_file_that_cannot_be_reserved_for_is_left_alone() -> None:
+def test_reserve_space_of_a_special_file() -> None:
     with Path("/dev/null").open("wb") as file, pytest.raises(OSError, match="No such device"):
         reserve_space(file.fileno(), MIB)
     reader, writer = os.pipe()
@@ -60,7 +60,7 @@ def links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(os, "link", no_hard_links)
 
 
-def test_rename_to_a_free_name(tmp_path: Path, links: None) -> None:
+def test_rename_new_to_a_free_name(tmp_path: Path, links: None) -> None:
     source, target = tmp_path / "a.part", tmp_path / "a"
     source.write_bytes(b"new")
     rename_new(source, target)
@@ -68,7 +68,7 @@ def test_rename_to_a_free_name(tmp_path: Path, links: None) -> None:
     assert target.read_bytes() == b"new"
 
 
-def test_rename_never_over_another(tmp_path: Path, links: None) -> None:
+def test_rename_new_never_replaces_a_file(tmp_path: Path, links: None) -> None:
     source, target = tmp_path / "a.part", tmp_path / "a"
     source.write_bytes(b"new")
     target.write_bytes(b"old")
@@ -77,7 +77,7 @@ def test_rename_never_over_another(tmp_path: Path, links: None) -> None:
     assert (source.read_bytes(), target.read_bytes()) == (b"new", b"old")
 
 
-def test_rename_never_over_a_link_to_nowhere(tmp_path: Path, links: None) -> None:
+def test_rename_new_never_replaces_a_dangling_link(tmp_path: Path, links: None) -> None:
     source, target = tmp_path / "a.part", tmp_path / "a"
     source.write_bytes(b"new")
     target.symlink_to(tmp_path / "nowhere")
@@ -86,19 +86,19 @@ def test_rename_never_over_a_link_to_nowhere(tmp_path: Path, links: None) -> Non
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_a_failed_rename_leaves_no_empty_target(tmp_path: Path, links: None) -> None:
+def test_rename_new_failure_leaves_no_empty_target(tmp_path: Path, links: None) -> None:
     with pytest.raises(FileNotFoundError):
         rename_new(tmp_path / "missing.part", tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_directory_is_synced_or_the_reason_is_told(tmp_path: Path) -> None:
+def test_sync_directory_or_its_error(tmp_path: Path) -> None:
     sync_directory(tmp_path)
     with pytest.raises(FileNotFoundError):
         sync_directory(tmp_path / "missing")
 
 
-async def test_errors_of_the_system_become_ours(tmp_path: Path) -> None:
+async def test_storage_errors_translates_system_errors(tmp_path: Path) -> None:
     def fail() -> None:
         with storage_errors("read", tmp_path / "missing"):
             (tmp_path / "missing").read_bytes()
@@ -108,12 +108,12 @@ async def test_errors_of_the_system_become_ours(tmp_path: Path) -> None:
     assert isinstance(failed.value.__cause__, FileNotFoundError)
 
 
-def test_our_own_errors_stay_what_they_are(tmp_path: Path) -> None:
+def test_storage_errors_keeps_own_errors(tmp_path: Path) -> None:
     with pytest.raises(InsufficientSpaceError), storage_errors("write", tmp_path):
         raise InsufficientSpaceError("full", needed=2, free=1)
 
 
-async def test_a_thread_that_cannot_be_started_is_an_error_of_ours_and_nothing_is_done(
+async def test_on_disk_without_a_thread_does_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     done: list[int] = []
@@ -125,7 +125,7 @@ async def test_a_thread_that_cannot_be_started_is_an_error_of_ours_and_nothing_i
     assert done == [2]
 
 
-async def test_work_that_another_thread_does_all_the_same_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_on_disk_work_that_another_thread_ran_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     go_on = threading.Event()
     loop = asyncio.get_running_loop()
     busy = loop.run_in_executor(None, go_on.wait)

@@ -19,19 +19,19 @@ from asynccam.runtime.disk import read_secret_file
         b"s3cret\n" + b"x" * 9000,
     ],
 )
-def test_the_first_line_that_is_not_blank_is_the_secret(data: bytes, tmp_path: Path) -> None:
+def test_read_secret_file_first_line_that_is_not_blank(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_bytes(data)
     assert read_secret_file(path) == "s3cret"
 
 
-def test_a_secret_keeps_white_space_within(tmp_path: Path) -> None:
+def test_read_secret_file_keeps_inner_white_space(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("two words\tand a tab\n")
     assert read_secret_file(tmp_path / "token") == "two words\tand a tab"
 
 
 @pytest.mark.parametrize("data", [b"", b" \n\n", b"\xff\xfe", b"a\0b", b"a\rb", b"s3cret\n" + b"x" * 65536])
-def test_a_file_without_a_secret_is_refused_and_not_quoted(data: bytes, tmp_path: Path) -> None:
+def test_read_secret_file_refusal_does_not_quote_the_file(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_bytes(data)
     with pytest.raises(UsageError, match="token holds no secret") as caught:
@@ -39,6 +39,6 @@ def test_a_file_without_a_secret_is_refused_and_not_quoted(data: bytes, tmp_path
     assert "s3cret" not in str(caught.value)
 
 
-def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+def test_read_secret_file_unreadable(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot read the secret in"):
         read_secret_file(tmp_path / "missing")

@@ -33,7 +33,7 @@ def emit(hub: EventHub, events: list[Tick]) -> None:
 # -- callbacks ----------------------------------------------------------------------------------
 
 
-async def test_callbacks_get_events_in_order_after_emit_returned() -> None:
+async def test_subscription_gets_events_in_order_after_emit() -> None:
     hub, heard, events = EventHub(), list[Event](), ticks(200)
     with hub.subscribe(heard.append) as subscription:
         emit(hub, events)
@@ -44,7 +44,7 @@ async def test_callbacks_get_events_in_order_after_emit_returned() -> None:
     assert hub.emitted == 200
 
 
-async def test_a_subscription_hears_its_types_and_their_kinds_only() -> None:
+async def test_subscription_gets_its_types_and_subclasses_only() -> None:
     hub, heard = EventHub(), dict[str, list[Event]](ticks=[], tocks=[], both=[], none=[])
     hub.subscribe(heard["ticks"].append, Tick)
     hub.subscribe(heard["tocks"].append, Tock)
@@ -56,7 +56,7 @@ async def test_a_subscription_hears_its_types_and_their_kinds_only() -> None:
     assert heard == {"ticks": [tick, tock], "tocks": [tock], "both": [tock], "none": []}
 
 
-async def test_who_comes_later_hears_what_comes_later() -> None:
+async def test_late_subscriber_gets_later_events_only() -> None:
     hub, early, late = EventHub(), list[Event](), list[Event]()
     hub.subscribe(early.append)
     hub.emit(Tick(n=1))
@@ -66,7 +66,7 @@ async def test_who_comes_later_hears_what_comes_later() -> None:
     assert [len(early), len(late)] == [2, 1]
 
 
-async def test_async_callbacks_get_one_event_at_a_time() -> None:
+async def test_subscription_awaits_async_callback_before_the_next() -> None:
     hub, running, heard = EventHub(), 0, list[int]()
 
     async def listen(event: Tick) -> None:
@@ -84,7 +84,7 @@ async def test_async_callbacks_get_one_event_at_a_time() -> None:
     await hub.aclose()
 
 
-async def test_a_stuck_listener_delays_nobody_and_its_losses_are_counted() -> None:
+async def test_stuck_subscriber_delays_no_other_and_counts_drops() -> None:
     hub, heard, gate = EventHub(), list[int](), asyncio.Event()
     stuck_heard: list[int] = []
 
@@ -104,7 +104,7 @@ async def test_a_stuck_listener_delays_nobody_and_its_losses_are_counted() -> No
     await hub.aclose()
 
 
-async def test_a_listener_with_much_to_do_lets_others_and_the_loop_have_their_turn() -> None:
+async def test_busy_subscriber_yields_to_others_and_the_loop() -> None:
     hub, heard = EventHub(), list[int]()
     hub.subscribe(lambda event: heard.append(event.n), Tick)
     emit(hub, ticks(1000))
@@ -114,9 +114,7 @@ async def test_a_listener_with_much_to_do_lets_others_and_the_loop_have_their_tu
 
 
 @pytest.mark.parametrize("kind", ["sync", "async", "cancelled"])
-async def test_a_failing_listener_goes_on_hearing_and_disturbs_nobody(
-    kind: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_failing_subscriber_stays_subscribed(kind: str, caplog: pytest.LogCaptureFixture) -> None:
     hub, heard, failed = EventHub(), list[int](), list[int]()
 
     def fail(event: Tick) -> None:
@@ -142,7 +140,7 @@ async def test_a_failing_listener_goes_on_hearing_and_disturbs_nobody(
     await hub.aclose()
 
 
-async def test_a_listener_may_emit_subscribe_and_cancel() -> None:
+async def test_callback_may_emit_subscribe_and_cancel() -> None:
     hub, heard = EventHub(), list[int]()
 
     def listen(event: Tick) -> None:
@@ -161,7 +159,7 @@ async def test_a_listener_may_emit_subscribe_and_cancel() -> None:
     assert heard == [0, 1, 2, 3, 50]
 
 
-async def test_a_cancelled_subscription_hears_nothing_more_not_even_what_was_queued() -> None:
+async def test_cancelled_subscription_discards_its_queue() -> None:
     hub, heard = EventHub(), list[Event]()
     subscription = hub.subscribe(heard.append)
     emit(hub, ticks(5))
@@ -180,7 +178,7 @@ async def read(stream: EventStream[Tick]) -> list[int]:
     return [event.n async for event in stream]
 
 
-async def test_a_stream_hears_from_the_moment_it_is_made() -> None:
+async def test_stream_subscribes_when_created() -> None:
     hub = EventHub()
     with hub.stream(Tick) as stream:
         emit(hub, ticks(3))
@@ -194,14 +192,14 @@ async def test_a_stream_hears_from_the_moment_it_is_made() -> None:
         assert await reader == [3, 4]
 
 
-async def test_a_stream_without_types_hears_everything() -> None:
+async def test_stream_without_types_gets_everything() -> None:
     hub = EventHub()
     with hub.stream() as stream:
         hub.emit(CameraLost(camera="multicam://Hill"))
         assert isinstance(await anext(stream), CameraLost)
 
 
-async def test_a_lagging_stream_loses_the_oldest_and_counts() -> None:
+async def test_slow_stream_drops_the_oldest_and_counts() -> None:
     hub = EventHub()
     with hub.stream(Tick, maxsize=2) as stream:
         emit(hub, ticks(5))
@@ -210,7 +208,7 @@ async def test_a_lagging_stream_loses_the_oldest_and_counts() -> None:
     assert (stream.dropped, hub.dropped) == (3, 3)
 
 
-async def test_a_stream_has_one_reader_at_a_time() -> None:
+async def test_stream_has_one_reader_at_a_time() -> None:
     hub = EventHub()
     with hub.stream(Tick) as stream:
         reader = asyncio.create_task(read(stream))
@@ -224,7 +222,7 @@ async def test_a_stream_has_one_reader_at_a_time() -> None:
         assert (await anext(stream)).n == 1
 
 
-async def test_no_event_is_lost_when_a_reader_is_cancelled_as_it_comes() -> None:
+async def test_stream_cancelled_reader_loses_no_event() -> None:
     hub = EventHub()
     with hub.stream(Tick) as stream:
         reader = asyncio.create_task(anext(stream))
@@ -262,7 +260,7 @@ async def test_closing_ends_streams_once_read_and_cancels_callbacks() -> None:
     assert cancelled == [0]
 
 
-async def test_draining_waits_for_callbacks_and_not_for_streams() -> None:
+async def test_drain_waits_for_callbacks_not_for_streams() -> None:
     hub, heard = EventHub(), list[int]()
 
     async def listen(event: Tick) -> None:
@@ -278,7 +276,7 @@ async def test_draining_waits_for_callbacks_and_not_for_streams() -> None:
     await hub.aclose()
 
 
-async def test_a_closed_hub_takes_no_listeners() -> None:
+async def test_closed_hub_refuses_listeners() -> None:
     hub = EventHub()
     await hub.aclose()
     with pytest.raises(StateError):
@@ -287,7 +285,7 @@ async def test_a_closed_hub_takes_no_listeners() -> None:
         hub.stream()
 
 
-async def test_a_listener_may_close_the_hub() -> None:
+async def test_callback_may_close_the_hub() -> None:
     hub, closed = EventHub(), asyncio.Event()
 
     async def close(event: Tick) -> None:
@@ -300,7 +298,7 @@ async def test_a_listener_may_close_the_hub() -> None:
 
 
 @pytest.mark.parametrize("maxsize", [0, -1])
-async def test_a_queue_without_room_is_refused(maxsize: int) -> None:
+async def test_queue_size_below_one_is_refused(maxsize: int) -> None:
     hub = EventHub()
     with pytest.raises(UsageError):
         hub.subscribe(print, maxsize=maxsize)
@@ -312,7 +310,7 @@ async def test_a_queue_without_room_is_refused(maxsize: int) -> None:
 # -- room ---------------------------------------------------------------------------------------
 
 
-async def test_there_is_room_until_a_queue_is_half_full_and_again_when_it_is_worked_off() -> None:
+async def test_room_until_a_queue_is_half_full() -> None:
     hub = EventHub()
     heard: list[Event] = []
     hub.subscribe(heard.append, maxsize=100)
@@ -330,7 +328,7 @@ async def test_there_is_room_until_a_queue_is_half_full_and_again_when_it_is_wor
     await hub.aclose()
 
 
-async def test_readers_wait_for_a_slow_listener_once_and_again_when_it_has_caught_up() -> None:
+async def test_room_waits_for_a_slow_listener_once_until_it_caught_up() -> None:
     hub = EventHub()
     stream = hub.stream(maxsize=4)
     for _ in range(3):
@@ -357,7 +355,7 @@ async def test_readers_wait_for_a_slow_listener_once_and_again_when_it_has_caugh
     await hub.aclose()
 
 
-async def test_a_cancelled_or_closed_listener_is_waited_for_no_longer() -> None:
+async def test_room_ignores_cancelled_and_closed_listeners() -> None:
     hub = EventHub()
     hub.subscribe(lambda event: asyncio.sleep(3600), maxsize=1)
     for _ in range(3):

@@ -43,7 +43,7 @@ def progress(camera: str) -> FileProgress:
 # -- filters ------------------------------------------------------------------------------------
 
 
-async def test_one_camera_several_or_all() -> None:
+async def test_filter_one_camera_several_or_all() -> None:
     hub, one, both, everyone = EventHub(), list[Event](), list[Event](), list[Event]()
     hub.subscribe(one.append, camera=HILL)
     hub.subscribe(both.append, camera=[HILL, DOOR])
@@ -57,7 +57,7 @@ async def test_one_camera_several_or_all() -> None:
     assert everyone == events
 
 
-async def test_a_camera_object_stands_for_its_id() -> None:
+async def test_filter_accepts_camera_objects() -> None:
     hub, heard = EventHub(), list[Event]()
     camera = ScriptedCamera("one")
     hub.subscribe(heard.append, camera=camera)
@@ -68,7 +68,7 @@ async def test_a_camera_object_stands_for_its_id() -> None:
     assert [event.subject for event in heard] == [camera.id] * 2
 
 
-async def test_camera_and_type_have_both_to_fit() -> None:
+async def test_filter_by_camera_and_type() -> None:
     hub = EventHub()
     with hub.stream(CameraFound, CameraLost, camera=HILL) as stream:
         for event in (found(YARD), state(HILL, CameraState.READY), CameraLost(camera=HILL)):
@@ -77,7 +77,7 @@ async def test_camera_and_type_have_both_to_fit() -> None:
         assert [event async for event in stream] == [event]
 
 
-async def test_what_befalls_a_service_befalls_the_cameras_behind_it() -> None:
+async def test_filter_on_a_camera_includes_its_service() -> None:
     hub, yard, hill, other = EventHub(), list[Event](), list[Event](), list[Event]()
     hub.subscribe(yard.append, camera=[YARD, DOOR])
     hub.subscribe(hill.append, camera=HILL)
@@ -89,7 +89,7 @@ async def test_what_befalls_a_service_befalls_the_cameras_behind_it() -> None:
     assert not other
 
 
-async def test_a_filter_that_is_cancelled_hears_no_more() -> None:
+async def test_filter_cancelled() -> None:
     hub, heard = EventHub(), list[Event]()
     with hub.subscribe(heard.append, camera=HILL):
         hub.emit(progress(HILL))
@@ -103,7 +103,7 @@ async def test_a_filter_that_is_cancelled_hears_no_more() -> None:
 # -- replay -------------------------------------------------------------------------------------
 
 
-async def test_the_latest_of_every_state_is_told_to_who_comes_later_and_asks() -> None:
+async def test_replay_gives_the_latest_of_every_state() -> None:
     hub, heard, plain = EventHub(), list[Event](), list[Event]()
     first, again, gone = found(HILL, "old"), found(HILL, "new"), CameraLost(camera=YARD)
     started, stopped = RecordingStarted(camera=HILL), RecordingStopped(camera=HILL)
@@ -119,7 +119,7 @@ async def test_the_latest_of_every_state_is_told_to_who_comes_later_and_asks() -
     assert plain == [late]
 
 
-async def test_a_replay_keeps_to_types_and_cameras() -> None:
+async def test_replay_respects_types_and_cameras() -> None:
     hub = EventHub()
     for camera in (HILL, YARD, DOOR):
         hub.emit(found(camera))
@@ -133,7 +133,7 @@ async def test_a_replay_keeps_to_types_and_cameras() -> None:
         ]
 
 
-async def test_a_replay_may_be_longer_than_the_queue() -> None:
+async def test_replay_may_be_longer_than_the_queue() -> None:
     hub = EventHub()
     for number in range(10):
         hub.emit(found(f"multicam://{number}"))
@@ -143,7 +143,7 @@ async def test_a_replay_may_be_longer_than_the_queue() -> None:
         assert stream.dropped == 0
 
 
-async def test_what_is_asked_for_by_name() -> None:
+async def test_latest_by_type_and_subject() -> None:
     hub = EventHub()
     assert hub.latest(CameraFound, HILL) is None
     here = found(HILL)
@@ -155,7 +155,7 @@ async def test_what_is_asked_for_by_name() -> None:
     assert hub.latest(CameraChanged, HILL) is None
 
 
-async def test_a_forgotten_camera_is_not_replayed() -> None:
+async def test_forget_removes_a_camera_from_replays() -> None:
     hub = EventHub()
     hub.emit(found(HILL))
     hub.emit(state(HILL, CameraState.READY))
@@ -166,7 +166,7 @@ async def test_a_forgotten_camera_is_not_replayed() -> None:
         assert [event.subject async for event in stream] == [YARD]
 
 
-async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_kept_states_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_module, "_MAX_STATES", 3)
     hub = EventHub()
     for number in range(5):
@@ -180,7 +180,7 @@ async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 # -- waiting for one event ----------------------------------------------------------------------
 
 
-async def test_waiting_for_an_event_of_a_type_a_camera_and_a_kind() -> None:
+async def test_wait_for_type_camera_and_predicate() -> None:
     hub = EventHub()
     waiting = asyncio.ensure_future(
         hub.wait_for(
@@ -195,7 +195,7 @@ async def test_waiting_for_an_event_of_a_type_a_camera_and_a_kind() -> None:
     assert hub.listeners == ()
 
 
-async def test_what_is_so_already_counts_if_asked_for() -> None:
+async def test_wait_for_with_replay_counts_present_state() -> None:
     hub = EventHub()
     hub.emit(found(HILL))
     with pytest.raises(TimeoutError, match="no CameraFound within 0"):
@@ -204,7 +204,7 @@ async def test_what_is_so_already_counts_if_asked_for() -> None:
     assert hub.listeners == ()
 
 
-async def test_who_waits_is_told_when_the_hub_closes() -> None:
+async def test_wait_for_raises_when_the_hub_closes() -> None:
     hub = EventHub()
     waiting = asyncio.ensure_future(hub.wait_for(CameraFound, CameraLost))
     await passes()
@@ -216,7 +216,7 @@ async def test_who_waits_is_told_when_the_hub_closes() -> None:
 # -- what shows ---------------------------------------------------------------------------------
 
 
-async def test_everyone_can_see_who_loses_events(caplog: pytest.LogCaptureFixture) -> None:
+async def test_listeners_show_their_counters(caplog: pytest.LogCaptureFixture) -> None:
     hub = EventHub()
     with hub.stream(maxsize=2) as slow, hub.stream() as quick:
         for _ in range(5):
@@ -229,7 +229,7 @@ async def test_everyone_can_see_who_loses_events(caplog: pytest.LogCaptureFixtur
     assert len([one for one in caplog.records if "does not keep up" in one.message]) == 1
 
 
-async def test_a_reader_with_much_to_read_lets_others_have_their_turn() -> None:
+async def test_busy_stream_reader_yields_to_others() -> None:
     hub, turns = EventHub(), 0
 
     async def other() -> None:

@@ -54,9 +54,7 @@ _LEAVES: Final = {
 
 
 @pytest.mark.parametrize("leave", _LEAVES)
-async def test_a_child_forked_inside_a_coroutine_leaves_and_the_take_goes_on(
-    leave: str, tmp_path: Path
-) -> None:
+async def test_forked_child_exits_without_ending_the_take(leave: str, tmp_path: Path) -> None:
     simulated = [simulated_camera(0, device_id="sim-0", width=64, height=64)]
     async with running(tmp_path / "device") as device, ThorVisionSimulator(simulated) as server:
         process = await asyncio.create_subprocess_exec(
@@ -101,7 +99,7 @@ print("goes on")
 """
 
 
-def test_a_coroutine_that_is_thrown_away_without_a_loop_ends_no_process() -> None:
+def test_deleted_coroutine_without_a_loop_ends_no_process() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", _THROWN_AWAY], capture_output=True, text=True, timeout=60
     )

@@ -21,21 +21,21 @@ def waits(backoff: Backoff, count: int, rng: Callable[[], float]) -> list[float]
     return list(islice(backoff.delays(rng), count))
 
 
-def test_waits_grow_up_to_the_longest() -> None:
+def test_backoff_waits_grow_to_the_maximum() -> None:
     backoff = Backoff(initial=1, factor=3, maximum=20, jitter=0)
     assert waits(backoff, 5, lambda: 0.9) == [1, 3, 9, 20, 20]
 
 
-def test_the_first_retry_may_come_at_once() -> None:
+def test_backoff_first_retry_may_be_immediate() -> None:
     assert waits(Backoff(initial=1, immediate=True, jitter=0), 3, lambda: 0.0) == [0, 1, 2]
 
 
-def test_jitter_shortens_by_its_share() -> None:
+def test_backoff_jitter_shortens_waits() -> None:
     assert waits(Backoff(initial=8, maximum=8, jitter=0.25), 2, lambda: 0.5) == [7, 7]
     assert waits(Backoff(initial=8, maximum=8, jitter=1), 1, lambda: 0.0) == [8]
 
 
-def test_clients_of_one_server_do_not_come_back_in_step() -> None:
+def test_backoff_clients_do_not_retry_in_step() -> None:
     assert len({next(Backoff().delays()) for _ in range(20)}) > 1
 
 
@@ -46,7 +46,7 @@ def test_clients_of_one_server_do_not_come_back_in_step() -> None:
     st.floats(0, 1),
     st.floats(0, 1, exclude_max=True),
 )
-def test_no_wait_is_longer_than_allowed_or_negative(
+def test_backoff_waits_are_bounded(
     initial: float, factor: float, maximum: float, jitter: float, draw: float
 ) -> None:
     backoff = Backoff(initial, factor, maximum, jitter)
@@ -67,7 +67,7 @@ def test_no_wait_is_longer_than_allowed_or_negative(
         {"maximum": math.nan},
     ],
 )
-def test_a_senseless_backoff_is_refused(wrong: dict[str, float]) -> None:
+def test_backoff_invalid_values_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UsageError, match="invalid backoff"):
         Backoff(**wrong)  # type: ignore[arg-type]
 
@@ -100,19 +100,19 @@ async def run(flaky: Flaky, clock: FakeClock, attempts: int | None, backoff: Bac
     return await task
 
 
-async def test_success_needs_one_call() -> None:
+async def test_retry_success_needs_one_call() -> None:
     flaky, clock = Flaky(), FakeClock()
     assert await run(flaky, clock, 3) == "done"
     assert (flaky.calls, clock.sleeps) == (1, [])
 
 
-async def test_what_may_pass_is_tried_again_after_growing_waits() -> None:
+async def test_retry_repeats_retryable_errors() -> None:
     flaky, clock = Flaky(ConnectionError("gone"), BusyError("busy")), FakeClock()
     assert await run(flaky, clock, 3) == "done"
     assert (flaky.calls, clock.sleeps) == (3, [1, 2])
 
 
-async def test_the_last_failure_is_raised() -> None:
+async def test_retry_raises_the_last_failure() -> None:
     flaky, clock = Flaky(ConnectionError("first"), ConnectionError("last")), FakeClock()
     with pytest.raises(ConnectionError, match="last"):
         await run(flaky, clock, 2)
@@ -120,21 +120,21 @@ async def test_the_last_failure_is_raised() -> None:
 
 
 @pytest.mark.parametrize("error", [AuthenticationError("who?"), UsageError("what?"), KeyError("bug")])
-async def test_what_will_not_pass_is_raised_at_once(error: Exception) -> None:
+async def test_retry_raises_other_errors_at_once(error: Exception) -> None:
     flaky, clock = Flaky(error), FakeClock()
     with pytest.raises(type(error)):
         await run(flaky, clock, 5)
     assert (flaky.calls, clock.sleeps) == (1, [])
 
 
-async def test_no_attempts_are_refused() -> None:
+async def test_retry_refuses_zero_attempts() -> None:
     flaky = Flaky()
     with pytest.raises(UsageError, match="at least 1"):
         await retry(flaky, attempts=0)
     assert flaky.calls == 0
 
 
-async def test_cancelling_ends_the_wait() -> None:
+async def test_retry_cancelled_while_waiting() -> None:
     flaky, clock = Flaky(ConnectionError("gone")), FakeClock()
     task = asyncio.create_task(retry(flaky, attempts=2, clock=clock))
     await clock.until_sleeping()
@@ -144,19 +144,19 @@ async def test_cancelling_ends_the_wait() -> None:
     assert flaky.calls == 1
 
 
-async def test_without_a_limit_it_tries_until_success() -> None:
+async def test_retry_without_limit_until_success() -> None:
     flaky, clock = Flaky(*[ConnectionError("gone")] * 5), FakeClock()
     assert await run(flaky, clock, None) == "done"
     assert (flaky.calls, clock.sleeps) == (6, [1, 2, 4, 8, 8])
 
 
-async def test_an_immediate_backoff_tries_again_at_once() -> None:
+async def test_retry_immediate_backoff() -> None:
     flaky, clock = Flaky(*[ConnectionError("gone")] * 2), FakeClock()
     assert await run(flaky, clock, None, Backoff(immediate=True)) == "done"
     assert clock.sleeps == [0, 0.5]
 
 
-async def test_a_long_run_starts_the_waits_afresh() -> None:
+async def test_retry_long_run_resets_the_waits() -> None:
     clock = FakeClock()
     lengths = iter([0, 0, 9, 0, 8])
 
@@ -188,7 +188,7 @@ async def running(work: Awaitable[None]) -> AsyncIterator["asyncio.Task[None]"]:
         await asyncio.wait({task})
 
 
-async def test_failures_are_counted_until_a_reset() -> None:
+async def test_retrier_counts_failures_until_reset() -> None:
     clock = FakeClock()
     retrier = Retrier(BACKOFF, clock=clock)
     assert [retrier.next_delay() for _ in range(3)] == [1, 2, 4]
@@ -197,7 +197,7 @@ async def test_failures_are_counted_until_a_reset() -> None:
     assert (retrier.failures, retrier.next_delay()) == (0, 1)
 
 
-async def test_retry_now_ends_the_wait() -> None:
+async def test_retrier_retry_now_ends_the_wait() -> None:
     clock = FakeClock()
     retrier = Retrier(BACKOFF, clock=clock)
     async with running(retrier.wait_after_failure()) as task:
@@ -207,7 +207,7 @@ async def test_retry_now_ends_the_wait() -> None:
     assert (clock.monotonic(), clock.sleeping) == (0, 0)
 
 
-async def test_retry_now_during_a_try_skips_the_next_wait_only() -> None:
+async def test_retrier_retry_now_during_a_try_skips_one_wait() -> None:
     clock = FakeClock()
     retrier = Retrier(BACKOFF, clock=clock)
     retrier.retry_now()
@@ -221,7 +221,7 @@ async def test_retry_now_during_a_try_skips_the_next_wait_only() -> None:
         await task
 
 
-async def test_a_wait_without_end_is_for_retry_now() -> None:
+async def test_retrier_infinite_wait_ends_by_retry_now() -> None:
     clock = FakeClock()
     retrier = Retrier(BACKOFF, clock=clock)
     async with running(retrier.wait(math.inf)) as task:
@@ -233,7 +233,7 @@ async def test_a_wait_without_end_is_for_retry_now() -> None:
 
 
 @pytest.mark.parametrize("waiting", [False, True])
-async def test_retry_within_shortens_a_wait_and_never_lengthens_it(*, waiting: bool) -> None:
+async def test_retrier_retry_within_only_shortens_a_wait(*, waiting: bool) -> None:
     clock = FakeClock()
     retrier = Retrier(BACKOFF, clock=clock)
     if not waiting:
@@ -251,7 +251,7 @@ async def test_retry_within_shortens_a_wait_and_never_lengthens_it(*, waiting: b
         await task
 
 
-async def test_cancelling_a_wait_leaves_no_task() -> None:
+async def test_retrier_cancelled_wait_leaves_no_task() -> None:
     clock = FakeClock()
     task = asyncio.ensure_future(Retrier(BACKOFF, clock=clock).wait(60))
     await clock.until_sleeping()
@@ -285,7 +285,7 @@ class Jobs:
         )
 
 
-async def test_a_job_is_tried_until_it_succeeds() -> None:
+async def test_scheduler_tries_a_job_until_success() -> None:
     async with TaskScope("test") as scope:
         jobs = Jobs(scope)
         tried = jobs.schedule(ConnectionError("first"), ConnectionError("second"))
@@ -298,7 +298,7 @@ async def test_a_job_is_tried_until_it_succeeds() -> None:
     assert jobs.calls == pytest.approx([0, 1.05, 3.1])
 
 
-async def test_a_job_with_an_interval_is_tried_again_after_success() -> None:
+async def test_scheduler_repeats_a_job_with_an_interval() -> None:
     async with TaskScope("test") as scope:
         jobs = Jobs(scope)
         jobs.schedule(interval=10)
@@ -312,7 +312,7 @@ async def test_a_job_with_an_interval_is_tried_again_after_success() -> None:
         await eventually(lambda: not scope.tasks)
 
 
-async def test_refused_credentials_wait_for_retry_now() -> None:
+async def test_scheduler_refused_credentials_wait_for_retry_now() -> None:
     early = AuthenticationError("too early")
     early.may_pass = True
     async with TaskScope("test") as scope:
@@ -327,7 +327,7 @@ async def test_refused_credentials_wait_for_retry_now() -> None:
         await eventually(lambda: "one" not in jobs.scheduler)
 
 
-async def test_retry_now_reaches_what_failed_unless_it_is_named() -> None:
+async def test_scheduler_retry_now_of_failed_or_named_jobs() -> None:
     async with TaskScope("test") as scope:
         jobs = Jobs(scope)
         jobs.schedule(interval=1000)
@@ -341,7 +341,7 @@ async def test_retry_now_reaches_what_failed_unless_it_is_named() -> None:
         assert len(jobs.calls) == 2
 
 
-async def test_a_replaced_job_is_not_heeded() -> None:
+async def test_scheduler_ignores_a_replaced_job() -> None:
     go_on = asyncio.Event()
 
     async def slow() -> None:
@@ -361,7 +361,7 @@ async def test_a_replaced_job_is_not_heeded() -> None:
     assert jobs.errors == []
 
 
-async def test_nothing_is_tried_in_a_closed_scope() -> None:
+async def test_scheduler_in_a_closed_scope_tries_nothing() -> None:
     scope = TaskScope("test")
     jobs = Jobs(scope)
     await scope.aclose()

@@ -39,7 +39,7 @@ async def give(value: int) -> int:
 # -- spawn and close ----------------------------------------------------------------------------
 
 
-async def test_tasks_carry_the_names_of_their_scope_and_end_with_it() -> None:
+async def test_scope_names_its_tasks_and_ends_them() -> None:
     sleeper = Sleeper()
     async with TaskScope("camera") as scope:
         task = scope.spawn(sleeper.run(), name="reader")
@@ -51,7 +51,7 @@ async def test_tasks_carry_the_names_of_their_scope_and_end_with_it() -> None:
     assert not scope.tasks
 
 
-async def test_a_finished_task_is_let_go_and_its_result_kept() -> None:
+async def test_scope_releases_a_finished_task() -> None:
     async with TaskScope("camera") as scope:
         task = scope.spawn(give(7), name="give")
         assert await task == 7
@@ -59,7 +59,7 @@ async def test_a_finished_task_is_let_go_and_its_result_kept() -> None:
         assert not scope.tasks
 
 
-async def test_a_closed_scope_runs_nothing_more() -> None:
+async def test_closed_scope_runs_nothing() -> None:
     scope = TaskScope("camera")
     await scope.aclose()
     await scope.aclose()
@@ -67,7 +67,7 @@ async def test_a_closed_scope_runs_nothing_more() -> None:
         scope.spawn(give(1), name="late")
 
 
-async def test_a_failure_is_reported_once_to_the_owner() -> None:
+async def test_scope_reports_a_failure_once() -> None:
     reports: list[tuple[str, str]] = []
     scope = TaskScope("camera", on_failure=lambda name, error: reports.append((name, str(error))))
     async with scope:
@@ -79,7 +79,7 @@ async def test_a_failure_is_reported_once_to_the_owner() -> None:
     assert reports == [("camera:reader", "gone")]
 
 
-async def test_without_an_owners_ear_a_failure_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_scope_without_handler_logs_a_failure(caplog: pytest.LogCaptureFixture) -> None:
     async with TaskScope("camera") as scope:
         scope.spawn(fail(ConnectionError("gone")), name="reader")
         await eventually(lambda: caplog.records)
@@ -89,7 +89,7 @@ async def test_without_an_owners_ear_a_failure_is_logged(caplog: pytest.LogCaptu
     assert str(record.exc_info[1]) == "gone"
 
 
-async def test_a_failure_in_the_clean_up_is_reported_too(caplog: pytest.LogCaptureFixture) -> None:
+async def test_scope_reports_a_failure_during_cancellation(caplog: pytest.LogCaptureFixture) -> None:
     def spoil() -> None:
         raise KeyError("clean-up")
 
@@ -100,7 +100,7 @@ async def test_a_failure_in_the_clean_up_is_reported_too(caplog: pytest.LogCaptu
     assert "camera:reader failed" in caplog.text
 
 
-async def test_a_task_may_close_its_own_scope() -> None:
+async def test_task_may_close_its_own_scope() -> None:
     scope, sleeper = TaskScope("camera"), Sleeper()
     scope.spawn(sleeper.run(), name="sleeper")
     await sleeper.started.wait()
@@ -108,7 +108,7 @@ async def test_a_task_may_close_its_own_scope() -> None:
     assert sleeper.ended
 
 
-async def test_a_task_deaf_to_cancellation_is_named() -> None:
+async def test_aclose_names_a_task_that_ignores_cancellation() -> None:
     release = asyncio.Event()
 
     async def deaf() -> None:
@@ -127,7 +127,7 @@ async def test_a_task_deaf_to_cancellation_is_named() -> None:
     await task
 
 
-async def test_closing_is_not_cut_short_by_a_cancellation() -> None:
+async def test_aclose_survives_cancellation() -> None:
     clean = asyncio.Event()
     order: list[str] = []
 
@@ -159,7 +159,7 @@ async def test_closing_is_not_cut_short_by_a_cancellation() -> None:
 # -- start --------------------------------------------------------------------------------------
 
 
-async def test_a_start_waits_for_the_word_and_leaves_the_task_running() -> None:
+async def test_start_waits_until_ready_and_keeps_the_task() -> None:
     async def serve(ready: Ready[int]) -> None:
         await asyncio.sleep(0.01)
         ready(8080)
@@ -171,7 +171,7 @@ async def test_a_start_waits_for_the_word_and_leaves_the_task_running() -> None:
         assert [task.get_name() for task in scope.tasks] == ["server:serve"]
 
 
-async def test_a_start_raises_what_the_task_failed_of() -> None:
+async def test_start_raises_the_failure_of_the_task() -> None:
     async def serve(ready: Ready[int]) -> None:
         raise ConnectionError("port taken")
 
@@ -181,7 +181,7 @@ async def test_a_start_raises_what_the_task_failed_of() -> None:
         assert not scope.tasks
 
 
-async def test_a_start_of_what_ends_unready_is_an_error() -> None:
+async def test_start_of_a_task_that_ends_unready() -> None:
     async def serve(ready: Ready[int]) -> None:
         return
 
@@ -190,7 +190,7 @@ async def test_a_start_of_what_ends_unready_is_an_error() -> None:
             await scope.start(serve, name="serve", timeout=5)
 
 
-async def test_a_task_that_is_ready_and_done_at_once_counts() -> None:
+async def test_start_of_a_task_that_ends_when_ready() -> None:
     async def serve(ready: Ready[int]) -> None:
         ready(1)
 
@@ -198,7 +198,7 @@ async def test_a_task_that_is_ready_and_done_at_once_counts() -> None:
         assert await scope.start(serve, name="serve", timeout=5) == 1
 
 
-async def test_a_failure_after_the_word_goes_to_the_owner() -> None:
+async def test_start_reports_a_later_failure_to_the_owner() -> None:
     reports: list[str] = []
 
     async def serve(ready: Ready[int]) -> None:
@@ -212,7 +212,7 @@ async def test_a_failure_after_the_word_goes_to_the_owner() -> None:
     assert reports == ["later"]
 
 
-async def test_a_start_that_takes_too_long_is_ended_first() -> None:
+async def test_start_timeout_ends_the_task_first() -> None:
     sleeper = Sleeper()
     async with TaskScope("server") as scope:
         with pytest.raises(TimeoutError, match="readiness from server:serve"):
@@ -222,7 +222,7 @@ async def test_a_start_that_takes_too_long_is_ended_first() -> None:
 
 
 @pytest.mark.parametrize("ready_first", [False, True])
-async def test_cancelling_a_start_ends_the_task_even_if_it_just_became_ready(ready_first: bool) -> None:
+async def test_start_cancelled_ends_a_task_that_became_ready(ready_first: bool) -> None:
     sleeper, word = Sleeper(), list[Ready[int]]()
 
     async def serve(ready: Ready[int]) -> None:
@@ -263,7 +263,7 @@ async def test_gather_names_its_tasks_by_key() -> None:
         assert await scope.gather({"hill": name()}, name="arm") == {"hill": "take:arm[hill]"}
 
 
-async def test_one_failure_disturbs_no_other() -> None:
+async def test_gather_failure_disturbs_no_other() -> None:
     gate = asyncio.Event()
 
     async def wait() -> str:
@@ -279,7 +279,7 @@ async def test_one_failure_disturbs_no_other() -> None:
     assert results[2] == "whole"
 
 
-async def test_cancelling_a_gather_ends_every_job_first(caplog: pytest.LogCaptureFixture) -> None:
+async def test_gather_cancelled_ends_every_job_first(caplog: pytest.LogCaptureFixture) -> None:
     sleepers = [Sleeper(), Sleeper()]
     async with TaskScope("take") as scope:
         jobs = {0: sleepers[0].run(), 1: sleepers[1].run(), 2: fail(KeyError("early"))}
@@ -292,7 +292,7 @@ async def test_cancelling_a_gather_ends_every_job_first(caplog: pytest.LogCaptur
     assert [record.getMessage() for record in caplog.records] == ["task take:arm[2] failed"]
 
 
-async def test_a_job_cancelled_from_outside_is_a_failure_of_its_own() -> None:
+async def test_gather_job_cancelled_from_outside_is_a_failure() -> None:
     async with TaskScope("take") as scope:
         sleeper = Sleeper()
         gathering = asyncio.create_task(scope.gather({1: sleeper.run(), 2: give(2)}, name="arm"))
@@ -304,7 +304,7 @@ async def test_a_job_cancelled_from_outside_is_a_failure_of_its_own() -> None:
     assert results[2] == 2
 
 
-async def test_a_gather_on_a_closed_scope_leaves_no_coroutine_unawaited() -> None:
+async def test_gather_on_a_closed_scope_closes_the_coroutines() -> None:
     scope = TaskScope("take")
     await scope.aclose()
     with pytest.raises(StateError):
@@ -314,14 +314,14 @@ async def test_a_gather_on_a_closed_scope_leaves_no_coroutine_unawaited() -> Non
 # -- finish -------------------------------------------------------------------------------------
 
 
-async def test_finish_gives_the_result_or_the_failure() -> None:
+async def test_finish_returns_the_result_or_raises() -> None:
     assert await finish(give(1)) == 1
     with pytest.raises(KeyError):
         await finish(fail(KeyError("x")))
 
 
 @pytest.mark.parametrize("error", [None, KeyError("clean-up")])
-async def test_finish_ends_what_it_began_and_then_says_it_was_cancelled(error: Exception | None) -> None:
+async def test_finish_completes_before_raising_the_cancellation(error: Exception | None) -> None:
     gate, done = asyncio.Event(), list[str]()
 
     async def clean_up() -> None:
@@ -343,7 +343,7 @@ async def test_finish_ends_what_it_began_and_then_says_it_was_cancelled(error: E
     assert caught.value.__cause__ is error
 
 
-async def test_nothing_is_logged_by_asyncio_itself(caplog: pytest.LogCaptureFixture) -> None:
+async def test_asyncio_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """Every failure above was looked at by somebody; asyncio complains of those nobody did."""
     caplog.set_level(logging.ERROR, "asyncio")
     task = asyncio.create_task(finish(fail(KeyError("x"))))
@@ -354,7 +354,7 @@ async def test_nothing_is_logged_by_asyncio_itself(caplog: pytest.LogCaptureFixt
     assert not [record for record in caplog.records if record.name == "asyncio"]
 
 
-async def test_a_wait_outlasts_any_number_of_cancellations_and_leaves_their_count() -> None:
+async def test_see_done_survives_cancellations_and_keeps_their_count() -> None:
     over = asyncio.Event()
     seen: list[tuple[int, str, str]] = []
 

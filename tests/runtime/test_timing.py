@@ -11,21 +11,21 @@ from asynccam.runtime.timing import SYSTEM_CLOCK, deadline
 from tests.support.fake_clock import FakeClock
 
 
-async def test_the_system_clock_is_this_computers() -> None:
+async def test_system_clock_is_this_computers() -> None:
     assert SYSTEM_CLOCK.time() == pytest.approx(time.time(), abs=5)
     before = SYSTEM_CLOCK.monotonic()
     await SYSTEM_CLOCK.sleep(0.01)
     assert SYSTEM_CLOCK.monotonic() - before >= 0.009
 
 
-async def test_a_block_in_time_is_left_alone() -> None:
+async def test_deadline_met() -> None:
     async with deadline(5, "answer"):
         await asyncio.sleep(0)
     async with deadline(None, "answer"):
         await asyncio.sleep(0)
 
 
-async def test_a_block_too_long_is_a_timeout_in_plain_words() -> None:
+async def test_deadline_missed_names_what_was_awaited() -> None:
     with pytest.raises(TimeoutError, match=r"^no answer from hill within 0\.01 s$") as caught:
         async with deadline(0.01, "answer from hill", maybe_executed=True):
             await asyncio.sleep(30)
@@ -33,20 +33,20 @@ async def test_a_block_too_long_is_a_timeout_in_plain_words() -> None:
     assert caught.value.__cause__ is None
 
 
-async def test_a_deadline_already_past_lets_nothing_wait() -> None:
+async def test_deadline_already_past() -> None:
     with pytest.raises(TimeoutError):
         async with deadline(-1, "answer"):
             await asyncio.sleep(30)
 
 
-async def test_a_timeout_raised_in_the_block_keeps_its_words() -> None:
+async def test_deadline_keeps_a_timeout_of_the_block() -> None:
     with pytest.raises(builtins.TimeoutError, match="the socket's own") as caught:
         async with deadline(30, "answer"):
             raise builtins.TimeoutError("the socket's own")
     assert not isinstance(caught.value, TimeoutError)
 
 
-async def test_the_inner_of_two_deadlines_keeps_its_words() -> None:
+async def test_deadline_inner_of_two_is_reported() -> None:
     with pytest.raises(TimeoutError, match="no inner"):
         async with deadline(30, "outer"), deadline(0.01, "inner"):
             await asyncio.sleep(30)
@@ -55,7 +55,7 @@ async def test_the_inner_of_two_deadlines_keeps_its_words() -> None:
             await asyncio.sleep(30)
 
 
-async def test_cancelling_stays_a_cancellation() -> None:
+async def test_deadline_cancelled_raises_the_cancellation() -> None:
     async def wait() -> None:
         async with deadline(30, "answer"):
             await asyncio.sleep(30)
@@ -67,13 +67,13 @@ async def test_cancelling_stays_a_cancellation() -> None:
         await task
 
 
-async def test_other_errors_pass() -> None:
+async def test_deadline_passes_other_errors() -> None:
     with pytest.raises(KeyError):
         async with deadline(30, "answer"):
             raise KeyError
 
 
-async def test_the_fake_clock_wakes_each_sleeper_at_its_moment() -> None:
+async def test_fake_clock_wakes_sleepers_in_order() -> None:
     clock = FakeClock(100.0)
     woken: list[tuple[str, float]] = []
 

@@ -20,7 +20,7 @@ def written(directory: Path, number: int, size: int) -> Path:
     return path
 
 
-async def test_many_files_share_half_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_digest_uses_half_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     size = 17 * MIB + 5
     digests = [BackgroundDigest(written(tmp_path, number, size)) for number in range(6)]
@@ -34,7 +34,7 @@ async def test_many_files_share_half_the_cores(tmp_path: Path, monkeypatch: pyte
         digest.close()
 
 
-async def test_where_no_thread_can_be_started_it_is_hashed_later(
+async def test_digest_without_a_thread_is_hashed_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_thread(_: threading.Thread) -> None:
@@ -54,7 +54,7 @@ async def test_where_no_thread_can_be_started_it_is_hashed_later(
         digest.close()
 
 
-async def test_the_file_grows_meanwhile(tmp_path: Path) -> None:
+async def test_digest_of_a_growing_file(tmp_path: Path) -> None:
     data = sample(30 * MIB)
     path = tmp_path / "a"
     path.touch()
@@ -69,7 +69,7 @@ async def test_the_file_grows_meanwhile(tmp_path: Path) -> None:
     digest.close()
 
 
-async def test_whoever_stops_holds_up_no_other(tmp_path: Path) -> None:
+async def test_digest_stopped_delays_no_other(tmp_path: Path) -> None:
     size = 24 * MIB
     digests = [BackgroundDigest(written(tmp_path, number, size)) for number in range(5)]
     results = [asyncio.create_task(digest.result(size)) for digest in digests]
@@ -85,7 +85,7 @@ async def test_whoever_stops_holds_up_no_other(tmp_path: Path) -> None:
         digests[number].close()
 
 
-async def test_an_error_is_told_to_whoever_asks(tmp_path: Path) -> None:
+async def test_digest_error_is_raised_by_result(tmp_path: Path) -> None:
     path = written(tmp_path, 0, 10 * MIB)
     digest = BackgroundDigest(path)
     with path.open("r+b") as file:

@@ -32,7 +32,7 @@ def engine(request: pytest.FixtureRequest) -> TransferMethod:
     "size",
     [1, 1000, BYTES_PER_TURN - 1, BYTES_PER_TURN, BYTES_PER_TURN + 1, 2 * BYTES_PER_TURN, 3 * MIB + 17],
 )
-async def test_every_byte_arrives(tmp_path: Path, pair: Pair, engine: TransferMethod, size: int) -> None:
+async def test_receive_every_byte(tmp_path: Path, pair: Pair, engine: TransferMethod, size: int) -> None:
     ours, peer = pair
     data = sample(size)
     part = await PartFile.open(tmp_path, "a", size=size)
@@ -43,7 +43,7 @@ async def test_every_byte_arrives(tmp_path: Path, pair: Pair, engine: TransferMe
     assert contents(tmp_path) == {"a": data}
 
 
-async def test_an_empty_file_needs_no_byte(tmp_path: Path, pair: Pair, engine: TransferMethod) -> None:
+async def test_receive_empty_file(tmp_path: Path, pair: Pair, engine: TransferMethod) -> None:
     steps: list[tuple[int, int | None]] = []
     part = await PartFile.open(tmp_path, "a", size=0)
     await receive_file(pair[0], part, 0, method=engine, progress=lambda *step: steps.append(step))
@@ -53,9 +53,7 @@ async def test_an_empty_file_needs_no_byte(tmp_path: Path, pair: Pair, engine: T
 
 
 @pytest.mark.parametrize("ahead", [1, 999, 1000])
-async def test_what_was_read_already_counts(
-    tmp_path: Path, pair: Pair, engine: TransferMethod, ahead: int
-) -> None:
+async def test_receive_with_a_prefix(tmp_path: Path, pair: Pair, engine: TransferMethod, ahead: int) -> None:
     ours, peer = pair
     data = sample(1000)
     await send(peer, data[ahead:])
@@ -65,7 +63,7 @@ async def test_what_was_read_already_counts(
 
 
 @pytest.mark.parametrize("size", [10, 2 * BYTES_PER_TURN, 2 * BYTES_PER_TURN + 1])
-async def test_what_follows_stays_in_the_socket(
+async def test_receive_leaves_what_follows_in_the_socket(
     tmp_path: Path, pair: Pair, engine: TransferMethod, size: int
 ) -> None:
     ours, peer = pair
@@ -123,9 +121,7 @@ async def test_twenty_at_once_under_one_name(tmp_path: Path, engine: TransferMet
     assert len(list(tmp_path.iterdir())) == 20
 
 
-async def test_the_loop_serves_others_after_every_turn(
-    tmp_path: Path, pair: Pair, engine: TransferMethod
-) -> None:
+async def test_receive_yields_after_every_turn(tmp_path: Path, pair: Pair, engine: TransferMethod) -> None:
     """Counted, not timed: a transfer that never yields while data is there makes a few passes only."""
     ours, peer = pair
     passes = 0
@@ -168,9 +164,7 @@ async def test_progress_from_first_to_last(tmp_path: Path, pair: Pair, engine: T
     assert steps == [(10, 3000), (1000, 3000), (2000, 3000), (3000, 3000)]
 
 
-async def test_progress_is_not_told_of_every_piece(
-    tmp_path: Path, pair: Pair, engine: TransferMethod
-) -> None:
+async def test_progress_is_limited(tmp_path: Path, pair: Pair, engine: TransferMethod) -> None:
     ours, peer = pair
     loop = asyncio.get_running_loop()
     told: list[float] = []
@@ -183,9 +177,7 @@ async def test_progress_is_not_told_of_every_piece(
 
 
 @pytest.mark.parametrize("at", ["first", "between", "last"])
-async def test_an_error_of_the_listener_is_its_callers(
-    tmp_path: Path, pair: Pair, engine: TransferMethod, at: str
-) -> None:
+async def test_progress_error_is_raised(tmp_path: Path, pair: Pair, engine: TransferMethod, at: str) -> None:
     ours, peer = pair
 
     def listen(received: int, total: int | None) -> None:
@@ -207,7 +199,7 @@ async def test_an_error_of_the_listener_is_its_callers(
 
 
 @pytest.mark.parametrize(("size", "announced", "prefix"), [(2, 2, b"abc"), (5, 6, b""), (6, 5, b"")])
-async def test_sizes_that_do_not_fit(
+async def test_receive_sizes_that_do_not_fit(
     tmp_path: Path, pair: Pair, engine: TransferMethod, size: int, announced: int, prefix: bytes
 ) -> None:
     part = await PartFile.open(tmp_path, "a", size=announced)
@@ -216,7 +208,7 @@ async def test_sizes_that_do_not_fit(
     assert contents(tmp_path) == {}
 
 
-async def test_splice_is_refused_elsewhere_and_auto_is_buffered(
+async def test_splice_is_refused_on_other_platforms(
     tmp_path: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours, peer = pair

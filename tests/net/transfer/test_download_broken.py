@@ -137,7 +137,7 @@ async def test_the_disk_refuses(tmp_path: Path, pair: Pair, engine: TransferMeth
     assert holds(tmp_path, data[: MIB + 1])
 
 
-async def test_a_part_ended_by_somebody_else(tmp_path: Path, pair: Pair, engine: TransferMethod) -> None:
+async def test_part_ended_elsewhere(tmp_path: Path, pair: Pair, engine: TransferMethod) -> None:
     ours, peer = pair
     part = await PartFile.open(tmp_path, "a", size=20)
     coming = asyncio.create_task(receive_file(ours, part, 20, method=engine))
@@ -162,7 +162,7 @@ def count_writes_off_loop(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     return counted
 
 
-async def test_a_slow_disk_is_written_off_the_loop(
+async def test_slow_disk_is_written_in_a_thread(
     tmp_path: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours, peer = pair
@@ -177,7 +177,7 @@ async def test_a_slow_disk_is_written_off_the_loop(
     assert await asyncio.get_running_loop().sock_recv(ours, 10) == b"next"
 
 
-async def test_a_disk_that_recovered_is_written_in_the_loop_again(
+async def test_recovered_disk_is_written_in_the_loop(
     tmp_path: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours, peer = pair
@@ -202,9 +202,7 @@ async def test_a_disk_that_recovered_is_written_in_the_loop_again(
     assert contents(tmp_path) == {"a": sample(6000)}
 
 
-async def test_all_files_together_get_a_part_of_each_pass(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_write_budget_is_shared_by_all_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(splice, "_BUDGET", 1e-9)  # so one write uses it up
     counted = count_writes_off_loop(monkeypatch)
     data = sample(2000)
@@ -225,7 +223,7 @@ async def test_all_files_together_get_a_part_of_each_pass(
     assert len(counted) == 2, "in each of two passes one write in the loop and one off it"
 
 
-async def test_a_file_that_cannot_be_spliced_into_is_copied_into(tmp_path: Path, pair: Pair) -> None:
+async def test_file_without_splice_is_copied(tmp_path: Path, pair: Pair) -> None:
     ours, peer = pair
     data = sample(MIB + 1)
     part = await PartFile.open(tmp_path, "a", size=len(data))
@@ -308,7 +306,7 @@ async def test_cancelled_at_every_await(tmp_path: Path, engine: TransferMethod) 
     assert {"a.part": data} in ends
 
 
-def test_bytes_beyond_the_file_are_dropped_where_the_system_reads_ahead(tmp_path: Path) -> None:
+def test_buffered_drops_bytes_beyond_the_file(tmp_path: Path) -> None:
     """Only Windows does; asked here as its loop asks."""
 
     async def scenario() -> None:

@@ -72,7 +72,7 @@ async def test_writes_at_the_same_time_keep_their_order(tmp_path: Path) -> None:
 # -- names --------------------------------------------------------------------------------------
 
 
-async def test_taken_names_are_passed_over(tmp_path: Path) -> None:
+async def test_open_skips_taken_names(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"old")
     (tmp_path / "a-1.mp4.part").write_bytes(b"an earlier part")
     (tmp_path / "a-2.mp4").symlink_to(tmp_path / "nowhere")
@@ -84,7 +84,7 @@ async def test_taken_names_are_passed_over(tmp_path: Path) -> None:
     assert (tmp_path / "a-1.mp4.part").read_bytes() == b"an earlier part"
 
 
-async def test_a_target_taken_meanwhile_is_passed_over(tmp_path: Path) -> None:
+async def test_commit_skips_a_name_taken_meanwhile(tmp_path: Path) -> None:
     async with await PartFile.open(tmp_path, "a.mp4", size=3) as part:
         await part.write(b"new")
         (tmp_path / "a.mp4").write_bytes(b"somebody else's")
@@ -109,7 +109,7 @@ async def test_twenty_of_one_name_lose_nothing(tmp_path: Path) -> None:
 # -- room ---------------------------------------------------------------------------------------
 
 
-async def test_too_little_room_is_found_out_first(tmp_path: Path) -> None:
+async def test_open_checks_free_space(tmp_path: Path) -> None:
     needed = shutil.disk_usage(tmp_path).free + 1024 * MIB
     with pytest.raises(InsufficientSpaceError, match="has room for") as refused:
         await PartFile.open(tmp_path, "a", size=needed)
@@ -117,7 +117,7 @@ async def test_too_little_room_is_found_out_first(tmp_path: Path) -> None:
     assert contents(tmp_path) == {}
 
 
-async def test_room_is_set_aside_before_the_first_byte(tmp_path: Path) -> None:
+async def test_open_reserves_space(tmp_path: Path) -> None:
     part = await PartFile.open(tmp_path, "a", size=4 * MIB)
     assert (part.path.stat().st_size, part.path.stat().st_blocks * 512 >= 4 * MIB) == (0, True)
     await part.write(b"abc")
@@ -126,9 +126,7 @@ async def test_room_is_set_aside_before_the_first_byte(tmp_path: Path) -> None:
     assert part.path.stat().st_blocks * 512 < MIB, "what was not used is given back"
 
 
-async def test_room_that_somebody_else_took_between_check_and_reservation(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_open_space_taken_after_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The check sees more room than there is, as it does when twenty downloads look before any has begun.
     free = [1 << 62]
     usage = shutil.disk_usage(tmp_path)
@@ -141,7 +139,7 @@ async def test_room_that_somebody_else_took_between_check_and_reservation(
     assert contents(tmp_path) == {}
 
 
-async def test_a_disk_that_fills_up_keeps_what_it_took(tmp_path: Path) -> None:
+async def test_write_to_a_full_disk_keeps_the_part(tmp_path: Path) -> None:
     data = sample(100_000)
     part = await PartFile.open(tmp_path, "a", size=None)
     with longest_file(60_000), pytest.raises(StorageError, match=r"cannot write .*a.part: File too large"):
@@ -152,7 +150,7 @@ async def test_a_disk_that_fills_up_keeps_what_it_took(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("obstacle", ["file", "missing permission"])
-async def test_a_directory_that_cannot_be_used(tmp_path: Path, obstacle: str) -> None:
+async def test_open_in_an_unusable_directory(tmp_path: Path, obstacle: str) -> None:
     directory = tmp_path / "taken"
     if obstacle == "file":
         directory.write_bytes(b"")
@@ -170,7 +168,7 @@ async def test_a_negative_size_is_refused(tmp_path: Path) -> None:
 # -- ends ---------------------------------------------------------------------------------------
 
 
-async def test_more_than_announced_is_refused(tmp_path: Path) -> None:
+async def test_write_more_than_announced(tmp_path: Path) -> None:
     async with await PartFile.open(tmp_path, "a", size=3) as part:
         await part.write(b"ab")
         with pytest.raises(RemoteProtocolError, match="more than the announced 3 bytes"):
@@ -178,7 +176,7 @@ async def test_more_than_announced_is_refused(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"a.part": b"ab"}
 
 
-async def test_less_than_announced_is_not_committed(tmp_path: Path) -> None:
+async def test_commit_less_than_announced(tmp_path: Path) -> None:
     part = await PartFile.open(tmp_path, "a", size=3)
     await part.write(b"ab")
     with pytest.raises(TransferError, match="a ended after 2 of 3 bytes") as short:
@@ -202,7 +200,7 @@ async def test_discard_removes_what_came(tmp_path: Path) -> None:
     assert contents(tmp_path) == {}
 
 
-async def test_an_ended_part_takes_nothing_and_ends_once(tmp_path: Path) -> None:
+async def test_ended_part_takes_nothing(tmp_path: Path) -> None:
     part = await PartFile.open(tmp_path, "a", size=None)
     await part.write(b"ab")
     kept = await part.keep()
@@ -215,7 +213,7 @@ async def test_an_ended_part_takes_nothing_and_ends_once(tmp_path: Path) -> None
     assert contents(tmp_path) == {"a.part": b"ab"}
 
 
-async def test_what_was_committed_is_neither_kept_nor_discarded(tmp_path: Path) -> None:
+async def test_committed_file_is_neither_kept_nor_discarded(tmp_path: Path) -> None:
     async with await PartFile.open(tmp_path, "a", size=2) as part:
         await part.write(b"ab")
         await part.commit("a")
@@ -225,7 +223,7 @@ async def test_what_was_committed_is_neither_kept_nor_discarded(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("digest", [True, False])
-async def test_a_part_cut_by_somebody_else_is_not_committed(tmp_path: Path, digest: bool) -> None:
+async def test_commit_of_a_part_truncated_elsewhere(tmp_path: Path, digest: bool) -> None:
     part = await PartFile.open(tmp_path, "a", size=4, digest=digest)
     await part.write(b"abcd")
     os.truncate(part.path, 2)
@@ -234,7 +232,7 @@ async def test_a_part_cut_by_somebody_else_is_not_committed(tmp_path: Path, dige
     assert list(contents(tmp_path)) == ["a.part"]
 
 
-async def test_a_directory_that_vanished_is_told(tmp_path: Path) -> None:
+async def test_commit_in_a_removed_directory(tmp_path: Path) -> None:
     part = await PartFile.open(tmp_path / "gone", "a", size=2)
     await part.write(b"ab")
     shutil.rmtree(tmp_path / "gone")
@@ -276,7 +274,7 @@ async def test_cancelled_at_every_await(tmp_path: Path) -> None:
     assert ends[-1] == {"a": data}
 
 
-async def test_a_second_cancellation_does_not_cut_the_first_short(tmp_path: Path) -> None:
+async def test_second_cancellation_does_not_interrupt_cleanup(tmp_path: Path) -> None:
     for count in range(30):
         directory = tmp_path / str(count)
         task = asyncio.create_task(whole_life(directory, sample(200_000)))
