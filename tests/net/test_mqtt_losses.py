@@ -85,7 +85,7 @@ async def test_mqtt_without_a_thread_connects_never(
         broker = MqttBroker("127.0.0.1", port)
         with monkeypatch.context() as patched:
             patched.setattr(threading.Thread, "start", _no_thread)
-            with pytest.raises(ConnectionError, match="no further thread"):
+            with pytest.raises(ConnectionError, match="cannot start another thread"):
                 async with connect_mqtt(broker):
                     pass
         async with connect_mqtt(broker) as client:  # the executor would do first what it kept

@@ -115,9 +115,9 @@ async def test_connect_tcp_without_a_thread(monkeypatch: pytest.MonkeyPatch) -> 
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", no_thread)
-    with pytest.raises(BusyError, match="no further thread"):
+    with pytest.raises(BusyError, match="cannot start another thread"):
         await connect_tcp("localhost", 1, timeout=5)
-    with pytest.raises(BusyError, match="no further thread"):
+    with pytest.raises(BusyError, match="cannot start another thread"):
         await host_for_others("camera.local")
-    with pytest.raises(BusyError, match="no further thread"):
+    with pytest.raises(BusyError, match="cannot start another thread"):
         await query_sntp("localhost", 1)

@@ -119,7 +119,7 @@ async def test_on_disk_without_a_thread_does_nothing(
     done: list[int] = []
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", no_thread)
-        with pytest.raises(StorageError, match="no further thread"):
+        with pytest.raises(StorageError, match="cannot start another thread"):
             await on_disk(done.append, 1)
     await on_disk(done.append, 2)  # the executor would do what it kept first
     assert done == [2]
@@ -130,7 +130,7 @@ async def test_on_disk_work_that_another_thread_ran_counts(monkeypatch: pytest.M
     loop = asyncio.get_running_loop()
     busy = loop.run_in_executor(None, go_on.wait)
     monkeypatch.setattr(threading.Thread, "start", no_thread)
-    with pytest.raises(StorageError, match="no further thread"):
+    with pytest.raises(StorageError, match="cannot start another thread"):
         await on_disk(int, "7")
     go_on.set()
     await busy
