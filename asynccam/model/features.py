@@ -192,6 +192,7 @@ class ArmedStart(Protocol):
 
     async def accepted(self) -> StartReport:
         """Wait for the camera's answer to `release`; raises if it refused or is unavailable."""
+        ...
 
     async def aclose(self) -> None:
         """Release what arming opened; harmless after `accepted` and when called twice."""
@@ -202,9 +203,11 @@ class SupportsRecord(Protocol):
 
     async def arm(self, plan: RecordPlan) -> ArmedStart:
         """Prepare a start, so that only its command is left to send."""
+        ...
 
     async def stop(self, *, timeout: float = 60.0) -> StopReport:
         """Stop the recording, or a scheduled one that has not begun, and return its files."""
+        ...
 
 
 @runtime_checkable
@@ -222,6 +225,7 @@ class TakesOver(Protocol):
     @property
     def took_over(self) -> str:
         """Description of what was taken from which program, or ``""``."""
+        ...
 
 
 @runtime_checkable
@@ -233,6 +237,7 @@ class ReportsRecording(Protocol):
 
     async def recording_report(self, *, timeout: float = 10.0) -> RecordingReport:
         """Request the device's report; raises if it does not answer within ``timeout`` seconds."""
+        ...
 
 
 class SupportsScheduledStart(Protocol):
@@ -241,6 +246,7 @@ class SupportsScheduledStart(Protocol):
     @property
     def lead(self) -> float:
         """Seconds ahead of time the command should arrive."""
+        ...
 
 
 class SupportsFiles(Protocol):
@@ -248,11 +254,13 @@ class SupportsFiles(Protocol):
 
     async def list_files(self) -> tuple[MediaFile, ...]:
         """Every recording and picture the device admits to having."""
+        ...
 
     async def download(
         self, file: MediaFile | str, directory: Path, *, progress: Progress | None = None
     ) -> LocalFile:
         """Download one file completely, under a name made safe, never over an existing file."""
+        ...
 
 
 class SupportsSnapshot(Protocol):
@@ -264,6 +272,7 @@ class SupportsSnapshot(Protocol):
         Raises:
             DamagedFileError: The picture is damaged, if the system checks it; ``part`` is what was received.
         """
+        ...
 
 
 @runtime_checkable
@@ -273,6 +282,7 @@ class ChecksPictures(Protocol):
     @property
     def checks_pictures(self) -> Literal[True]:
         """Always True."""
+        ...
 
 
 class SupportsStream(Protocol):
@@ -280,6 +290,7 @@ class SupportsStream(Protocol):
 
     async def stream_urls(self) -> Mapping[str, str]:
         """Return addresses by kind: ``rtsp``, ``hls``, ``webrtc``, ``srt``, ``udp``."""
+        ...
 
 
 class SupportsDeviceClock(Protocol):
@@ -287,6 +298,7 @@ class SupportsDeviceClock(Protocol):
 
     async def measure_clock(self, *, samples: int = 8) -> ClockOffset:
         """Return the offset and its bound, from several round trips."""
+        ...
 
 
 Record: Final = FeatureKey[SupportsRecord]("record")

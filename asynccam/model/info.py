@@ -77,18 +77,22 @@ class CheckResult(Protocol):
     @property
     def verdict(self) -> Enum:
         """``complete``, ``truncated``, ``damaged``, ``empty`` or ``unknown``."""
+        ...
 
     @property
     def frames(self) -> int | None:
         """Number of frames that a player shows, or None."""
+        ...
 
     @property
     def duration(self) -> float | None:
         """Presentation time of these frames in seconds, or None."""
+        ...
 
     @property
     def detail(self) -> str:
         """The result in words."""
+        ...
 
 
 @runtime_checkable
@@ -98,10 +102,12 @@ class ReportsOutages(Protocol):
     @property
     def interval(self) -> float | None:
         """Longest usual time between two frames in seconds, or None."""
+        ...
 
     @property
     def longest(self) -> float | None:
         """Longest time between two frames in seconds, which may be an outage, or None."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -541,10 +541,11 @@ def record_bytes(record: Record) -> bytes:
     """
     try:
         data = record.model_dump_json(indent=2, warnings="error").encode()
-        clean = not (b"NaN" in data or b"Infinity" in data) and clean_json(data) is data
+        if b"NaN" in data or b"Infinity" in data or clean_json(data) is not data:
+            data = _repaired(record)
     except (PydanticSerializationError, UnicodeError, ValueError, RecursionError):
-        clean = False
-    return (data if clean else _repaired(record)) + b"\n"
+        data = _repaired(record)
+    return data + b"\n"
 
 
 def _repaired(record: Record) -> bytes:

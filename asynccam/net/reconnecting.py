@@ -179,10 +179,14 @@ class ReconnectingConnection(Generic[C]):
         if self._scope is not None:
             raise StateError(f"{self.name} is already connected; its state is {self._state.value}")
         self._scope = scope = TaskScope(self.name)
+
+        async def run(ready: Ready[None]) -> None:
+            await self._run(ready, attempts)
+
         limit = asyncio.timeout(timeout)
         try:
             async with limit:
-                await scope.start(lambda ready: self._run(ready, attempts), name="connection", timeout=None)
+                await scope.start(run, name="connection", timeout=None)
         except builtins.TimeoutError:
             await self.aclose()
             if not limit.expired():  # a try's own

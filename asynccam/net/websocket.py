@@ -281,12 +281,12 @@ class WebSocket(asyncio.Protocol):
             self._transport.abort()
             await finish(asyncio.wait({self.closed}))
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         """Process what was received before, then complete both futures."""
-        self._lost_with = (error,)
+        self._lost_with = (exc,)
         if self._closed_locally or not (self._unfinished or self._events or self._input or self._eof):
             self._discard_input()
-            self._end(error)
+            self._end(exc)
 
     def _end(self, error: Exception | None) -> None:
         if self._timer is not None:

@@ -54,8 +54,9 @@ class DiscoveryManager:
         for name in systems:
             await self.listen(name)
         self._searched.update(systems)
+        limit = asyncio.timeout(timeout)
         try:
-            async with asyncio.timeout(timeout) as limit:
+            async with limit:
                 while count is None or len(self._found(systems)) < count:
                     self._changed.clear()
                     await self._changed.wait()

@@ -56,7 +56,7 @@ class _SessionTable(_Table):
     shutdown_timeout: Seconds = 60.0
     # Files written before the key was renamed have check_every.
     poll_interval: Seconds | Literal[False] = Field(
-        10.0, validation_alias=AliasChoices("poll_interval", "check_every")
+        default=10.0, validation_alias=AliasChoices("poll_interval", "check_every")
     )
     mdns: bool = True
 

@@ -129,9 +129,10 @@ def time_server(name: str) -> TimeServer:
     try:
         parts = urlsplit(f"//{name}")
         host, port = parts.hostname, parts.port or _NTP_PORT
+        valid = not (parts.path or parts.username)
     except ValueError:
-        host, port = None, 0
-    if not host or parts.path or parts.username:
+        host, port, valid = None, 0, False
+    if not host or not valid:
         raise UsageError(f"{name!r} is not a time server; write HOST[:PORT]")
 
     server: SntpServer | None = None

@@ -25,6 +25,7 @@ def line_of(text: str, path: Path) -> int:
         path = path[:-1]
     if not path:
         return 1
+    document: dict[str, Any] | None = None
     without, holding = 0, len(lines)  # lines after which it is not there, and after which it is
     while True:
         middle = (without + holding) // 2

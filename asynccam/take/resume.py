@@ -79,9 +79,11 @@ class Connector(Protocol):
     @property
     def cameras(self) -> Mapping[str, Camera]:
         """Cameras that are connected, by id."""
+        ...
 
     async def connect(self, address: str, *, credentials: Credentials | None = None) -> Camera:
         """Connect to the camera at an address."""
+        ...
 
     def emit(self, event: Event) -> None:
         """Deliver an event to the subscribers."""
@@ -506,6 +508,7 @@ class KnowsCredentials(Protocol):
 
     def credentials_at(self, address: Address) -> Credentials | None:
         """Return the credentials for a host that was named to the session, or None."""
+        ...
 
 
 class KnownHosts:

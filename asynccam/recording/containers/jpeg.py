@@ -360,7 +360,7 @@ def scan_jpeg(view: FileView) -> Scan:
     """Read a picture's markers and data; of Motion JPEG, those of each picture."""
     whole = spoiled = end = 0
     first: _PictureReader | None = None
-    flaw, is_cut, is_stream = "", False, True
+    flaw, is_cut, is_stream, last_is_cut = "", False, True, False
     for offset, reading in _read_pictures(view):
         if reading.is_too_large:
             return Scan(None, None, note="holds a picture that is too large to be read", understood=False)

@@ -705,7 +705,7 @@ class BlockReader:
         ahead = _READ_AHEAD
         while len(heads) < _MAX_RUN:
             data = self._view.read_some(position, ahead)
-            here, last = 0, len(data) - length - MAX_HEAD
+            here, last, size = 0, len(data) - length - MAX_HEAD, 0
             while here <= last and data[here] == SIMPLE_BLOCK:
                 width = 9 - data[here + 1].bit_length()
                 if width > 8:

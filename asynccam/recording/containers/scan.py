@@ -38,8 +38,9 @@ def scan_file(view: FileView) -> Scan:
     if not view.size:
         return Scan(0, None, note="has no bytes")
     is_format = find_format(view)
-    if is_format is not None:
-        return dict(_FORMATS)[is_format](view)
+    for is_this_format, scan in _FORMATS:
+        if is_this_format is is_format:
+            return scan(view)
     if view.is_zeros(0):
         return Scan(0, None, damaged="holds nothing but zeros")
     return Scan(None, None, note="is of a format that is not understood", understood=False)

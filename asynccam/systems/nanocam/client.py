@@ -537,6 +537,7 @@ async def _as_arrays(paths: list[Path], wanted: bool) -> tuple[list[Path], "list
 
 def _decode(path: Path) -> "list[Picture]":
     import av
+    from av.error import FFmpegError
 
     pictures: list[Picture] = []
     try:
@@ -546,6 +547,6 @@ def _decode(path: Path) -> "list[Picture]":
                     _LOG.warning("%s has more than %d frames; the others are in the file", path, MAX_FRAMES)
                     break
                 pictures.append(frame.to_ndarray(format="bgr24").astype("uint8", copy=False))
-    except (av.FFmpegError, IndexError) as error:
+    except (FFmpegError, IndexError) as error:
         _LOG.warning("%s cannot be decoded: %s", path, error)
     return pictures

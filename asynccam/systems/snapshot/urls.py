@@ -41,7 +41,7 @@ class ServerUrls:
             valid = url.scheme in ("http", "https") and bool(url.host)
             port = url.port
         except ValueError:
-            valid, port = False, None
+            url, valid, port = URL(), False, None
         if not valid or not port:
             raise AddressError(f"{base_url!r} is not the URL of a server; expected http://HOST[:PORT][/PATH]")
         if url.user is not None or url.password is not None:

@@ -334,6 +334,7 @@ class CameraStream:
         await self._disarm()
         files: tuple[FileVerdict, ...] = ()
         recorder = self.recorder
+        stopping: asyncio.Task[tuple[FileVerdict, ...]] | None = None
         async with TaskScope(f"end of {self._name}") as scope:
             if recorder is not None:
                 stopping = scope.spawn(recorder.stop(), name="recorder")
@@ -342,7 +343,7 @@ class CameraStream:
                     await asyncio.wait({stopping}, timeout=_POLL_SECONDS)
             server_error = await self._stop_server()
             stopped_at = unix_now()
-            if recorder is not None:
+            if recorder is not None and stopping is not None:
                 files = await stopping
                 await recorder.aclose()
         return StreamStop(

@@ -569,7 +569,7 @@ class VideoStream(BaseStream):
                     max_files=self.hls_maxfiles,
                     segment_seconds=self.hls_duration,
                 )
-            case "file":
+            case _:  # "file"
                 suffix = ".mkv" if source.codec in ("vp8", "vp9") else ".mp4"
                 path = await self._reserve(await self._directory(), suffix)
                 # A Jetson's GStreamer is too old for files that are valid at every moment.
