@@ -22,14 +22,7 @@ _SAFE: Final = "/%:@!$&'()*+,;=~"
 
 
 class ServerUrls:
-    """URLs below one base URL.
-
-    Attributes:
-        base: The base URL without a slash at its end.
-        address: Address of the server, without a camera.
-        cameras: URL of the list of cameras.
-        all: URL of a capture with all cameras.
-        stereo: URL of a capture with the stereo pair.
+    """URLs below one base URL; ``base`` is the base URL without a slash at its end.
 
     Raises:
         AddressError: The base URL is not an HTTP URL, or contains credentials, a query or a fragment.

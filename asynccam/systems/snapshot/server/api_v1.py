@@ -28,7 +28,7 @@ from asynccam.systems.snapshot.server.request_parsing import (
 )
 from asynccam.systems.snapshot.server.schemas import json_response
 from asynccam.systems.snapshot.server.service import SnapshotService
-from asynccam.systems.snapshot.server.settings import CameraConfig, Problem, check_reachable
+from asynccam.systems.snapshot.server.settings import CameraConfig
 from asynccam.systems.snapshot.server.sse import EventFeed
 
 _PAGE_SIZE: Final = 50
@@ -129,7 +129,7 @@ class ApiV1:
     async def add(self, request: web.Request) -> web.StreamResponse:
         """Add a camera."""
         fields = await camera_fields(request)
-        if problems := self._camera_problems(fields, None):
+        if problems := field_problems(self._service.config.check_camera(fields)):
             raise invalid_fields(problems)
         camera = await self._service.config.add_camera(fields)
         return self._camera_response(camera.name, status=201)
@@ -147,7 +147,8 @@ class ApiV1:
         name = request.match_info["name"]
         fields = await camera_fields(request)
         before = self._service.config.camera(name).entry()
-        if problems := self._camera_problems({**before, **fields}, name):
+        found = self._service.config.check_camera({**before, **fields}, instead_of=name)
+        if problems := field_problems(found):
             raise invalid_fields(problems)
         camera = await self._service.config.replace_camera(name, fields)
         return self._camera_response(camera.name)
@@ -174,8 +175,9 @@ class ApiV1:
     )
     async def check(self, request: web.Request) -> web.StreamResponse:
         """Check a camera's fields without saving them."""
+        fields, instead_of = await camera_fields(request), request.query.get("instead_of")
         return _check_response(
-            self._camera_problems(await camera_fields(request), request.query.get("instead_of"))
+            field_problems(self._service.config.check_camera(fields, instead_of=instead_of))
         )
 
     # -- settings -------------------------------------------------------------------------------
@@ -295,18 +297,6 @@ class ApiV1:
     def _camera_response(self, name: str, *, status: int = 200) -> web.Response:
         camera = self._service.config.camera(name)
         return json_response(schemas.CameraDocument.of(self._service, camera), status=status)
-
-    def _camera_problems(
-        self, fields: schemas.CameraFields, instead_of: str | None
-    ) -> tuple[schemas.FieldProblem, ...]:
-        taken = [camera.name for camera in self._service.cameras() if camera.name != instead_of]
-        camera, problems = check_reachable(fields, taken=taken)
-        if camera is not None:
-            problems = self._service.config.allowed.problems(camera)
-        elif fields.get("name") in taken and all(problem.field != "name" for problem in problems):
-            # `check_camera` compares names last; report this problem together with the others.
-            problems = (Problem("another camera already has this name", "name"), *problems)
-        return field_problems(problems)
 
 
 def _check_response(problems: tuple[schemas.FieldProblem, ...]) -> web.Response:

@@ -19,6 +19,7 @@ from asynccam.systems.snapshot.server.settings import (
     ServerConfig,
     camera_at,
     check_camera,
+    check_reachable,
     field_name,
     read_document,
 )
@@ -158,6 +159,19 @@ class ConfigFile:
 
         await self._change_cameras(delete)
 
+    def check_camera(
+        self, fields: Mapping[str, Any], *, instead_of: str | None = None
+    ) -> tuple[Problem, ...]:
+        """Return every problem of a camera that is set over the web, perhaps instead of another one."""
+        taken = [camera.name for camera in self.cameras if camera.name != instead_of]
+        camera, problems = check_reachable(fields, taken=taken)
+        if camera is not None:
+            return self.allowed.problems(camera)
+        if fields.get("name") in taken and all(problem.field != "name" for problem in problems):
+            # `check_reachable` compares names last; report this problem together with the others.
+            problems = (Problem("another camera already has this name", "name"), *problems)
+        return problems
+
     def check_settings(self, changes: Mapping[str, Any]) -> tuple[Problem, ...]:
         """Return the problems of a change of settings, see `change_settings`."""
         in_force = {key: getattr(self.current, key).model_dump(exclude_none=True) for key in CHANGEABLE}
@@ -209,21 +223,17 @@ class ConfigFile:
         try:
             self._apply(await on_disk(_read, self.path))
         except UsageError as error:
-            self._report((Problem(str(error), line=1, column=1),))
+            problem = (
+                error.problem if isinstance(error, _JsonError) else Problem(str(error), line=1, column=1)
+            )
+            self._report((problem,))
         self._stamp = stamp
         return True
 
     def _apply(self, text: str) -> None:
         """Put the valid parts of a file in force."""
-        try:
-            document = _parsed(text)
-            config, found = read_document(document, self.current)
-        except _BrokenError as error:
-            self._report((error.problem,))
-            return
-        except UsageError as error:
-            self._report((Problem(str(error), line=1, column=1),))
-            return
+        document = _parsed(text)
+        config, found = read_document(document, self.current)
         places = json_position.offsets(text) if found else {}
         problems = []
         for path, message in found:
@@ -273,14 +283,14 @@ class ConfigFile:
         try:
             document = _parsed(await on_disk(_read, self.path))
             read_document(document, self.current)
-        except _BrokenError as error:
-            raise StateError(f"{self.path.name} must be fixed first: {error.problem}") from error
         except UsageError as error:
             raise StateError(f"{self.path.name} must be fixed first: {error}") from error
         return document
 
 
-class _BrokenError(UsageError):
+class _JsonError(UsageError):
+    """A file is not JSON; ``problem`` has the position."""
+
     def __init__(self, problem: Problem) -> None:
         super().__init__(str(problem))
         self.problem = problem
@@ -290,9 +300,9 @@ def _parsed(text: str) -> Any:
     try:
         return json_position.parse(text)
     except json.JSONDecodeError as error:
-        raise _BrokenError(Problem(f"not JSON: {error.msg}", "", error.lineno, error.colno)) from error
+        raise _JsonError(Problem(f"not JSON: {error.msg}", "", error.lineno, error.colno)) from error
     except (ValueError, RecursionError) as error:
-        raise _BrokenError(Problem(f"not usable JSON: {error}", "", 1, 1)) from error
+        raise _JsonError(Problem(f"not usable JSON: {error}", "", 1, 1)) from error
 
 
 def _written(document: Any) -> str:

@@ -223,13 +223,10 @@ def _retry_later(response: web.Response) -> web.Response:
 
 
 class RequestMiddleware:
-    """Refuses or answers every request, and reports both.
+    """Refuses or answers every request, at most ``max_requests`` at once.
 
-    Args:
-        policy: Checks host, origin and token.
-        max_requests: Requests answered at once; more get a 503.
-        on_response: Called with method, route and status of every response.
-        on_refused: Called with the code of every refusal.
+    ``on_response`` is called with method, route and status of every response, ``on_refused`` with the code of
+    every refusal.
     """
 
     def __init__(
@@ -469,16 +466,7 @@ class ConnectionLimiter:
 
     Beyond the limit an idle connection is closed, or one that has not sent its first request for some
     seconds, so that silent clients keep no other out. If there is none, the new connection gets a 503 and is
-    closed.
-
-    Args:
-        make: Returns aiohttp's protocol.
-        limit: Maximum number of connections.
-        idle_timeout: Seconds a connection may be open without a request.
-
-    Attributes:
-        refused: Connections refused because there were too many.
-        dropped: Connections closed because they were idle, or to make room.
+    closed. ``refused`` counts the connections refused, ``dropped`` those closed because they were idle.
     """
 
     def __init__(
@@ -548,12 +536,7 @@ class ConnectionLimiter:
 
 
 class LimitedConnection(asyncio.Protocol):
-    """aiohttp's protocol, and whether a request is being answered.
-
-    Attributes:
-        idle_since: When it began to wait for a request, by the loop's clock; None during a request.
-        served: Whether it has sent a request yet.
-    """
+    """aiohttp's protocol, and since when it waits for a request: ``idle_since`` is None during a request."""
 
     def __init__(self, inner: web.RequestHandler, limiter: ConnectionLimiter) -> None:
         self._inner = inner

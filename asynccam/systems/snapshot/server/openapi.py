@@ -31,16 +31,10 @@ class ResponseSpec:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method of one path: its handler and its description.
+    """One method of one path: its handler and its description; ``name`` is its ``operationId``.
 
-    Attributes:
-        name: Its ``operationId``.
-        responses: By status; the errors that every operation has are added.
-        body: Model of the request's body, or None.
-        partial: Whether all fields of the body may be left out.
-        query: Schema and description of each query parameter.
-        errors: Description of each further error, by status.
-        open: Whether it needs no token.
+    The errors that every operation has are added to ``responses`` and ``errors``. All fields of a ``partial``
+    body may be left out. An ``open`` operation needs no token.
     """
 
     method: str

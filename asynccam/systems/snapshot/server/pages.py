@@ -18,7 +18,7 @@ from asynccam.systems.snapshot.server.middleware import COOKIE, COOKIE_SECONDS, 
 from asynccam.systems.snapshot.server.request_parsing import BODY_TIMEOUT
 from asynccam.systems.snapshot.server.schemas import SettingsDocument
 from asynccam.systems.snapshot.server.service import SnapshotService
-from asynccam.systems.snapshot.server.settings import Problem, check_reachable
+from asynccam.systems.snapshot.server.settings import Problem
 from asynccam.systems.snapshot.server.settings_update import CHANGEABLE
 
 _PACKAGE: Final = "asynccam.systems.snapshot.server"
@@ -95,9 +95,7 @@ class Pages:
         """``POST /settings/add``: redirect to the settings, or show the form with its problems."""
         fields = camera_fields_of(await _read_form(request))
         config = self._service.config
-        camera, problems = check_reachable(fields, taken=[known.name for known in config.cameras])
-        if camera is not None:
-            problems = config.allowed.problems(camera)
+        problems = config.check_camera(fields)
         if not problems:
             try:
                 await config.add_camera(fields)

@@ -30,14 +30,7 @@ SAVE_ERRORS: Final = {
 
 
 class RequestError(Exception):
-    """A request that is refused, see `asynccam.systems.snapshot.server.middleware.error_response`.
-
-    Attributes:
-        status: HTTP status.
-        code: Identifies the error for programs.
-        message: Describes the error for people.
-        problems: Invalid fields.
-    """
+    """A refused request: HTTP status, ``code`` for programs, message for people, and invalid fields."""
 
     def __init__(
         self, status: int, code: str, message: str, *, problems: tuple[FieldProblem, ...] = ()

@@ -521,11 +521,7 @@ class CaptureQueue:
     """Admits captures in order: one at a time per device, ``at_once`` in all, ``max_waiting`` more wait.
 
     A capture acquires the device first and then a slot: captures that wait for a busy device hold no slot.
-
-    Attributes:
-        at_once: Maximum number of running captures.
-        inside: Captures that run or wait.
-        running: Captures that run.
+    ``inside`` is the number of captures that run or wait, ``running`` of those that run.
     """
 
     def __init__(self, at_once: int, max_waiting: int) -> None:

@@ -46,16 +46,10 @@ _HEADERS: Final = {
 
 
 class EventFeed:
-    """Event streams of a service.
+    """Event streams of a service; ``let_go`` counts clients disconnected because they were too slow.
 
-    Args:
-        service: Source of the events.
-        heartbeat: Seconds without an event after which a comment is sent.
-        queue: Events that may wait for one client.
-        kept: Events kept for clients that reconnect.
-
-    Attributes:
-        let_go: Number of clients disconnected because they were too slow.
+    ``heartbeat`` is the time in seconds without an event after which a comment is sent, ``queue`` the number
+    of events that may wait for one client, ``kept`` the number kept for clients that reconnect.
     """
 
     def __init__(

@@ -422,9 +422,7 @@ _ByTime = tuple[int, str]
 class _Index:
     """All pictures by name, by time, and by camera and time: a page does not read the disk.
 
-    Attributes:
-        bytes: Of all pictures.
-        own_bytes: Of those named like this server's.
+    ``bytes`` is the size of all pictures, ``own_bytes`` of those named like this server's.
     """
 
     def __init__(self, pictures: Iterable[StoredSnapshot] = ()) -> None:
@@ -505,12 +503,7 @@ def _parse_cursor(text: str) -> _ByTime:
 
 @dataclass(frozen=True, slots=True)
 class _Age:
-    """Age of one picture.
-
-    Attributes:
-        key: When it was taken by elapsed time, its own time in nanoseconds, and its name; sorts by age.
-        made_here: Whether this process took it.
-    """
+    """Age of one picture; ``key`` is its time by elapsed time, its own in nanoseconds, and its name."""
 
     key: tuple[float, int, str]
     made_here: bool

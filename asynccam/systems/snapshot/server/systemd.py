@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -42,22 +43,15 @@ class _ServiceState(Enum):
     UNKNOWN = "unknown"  # a stop or a restart failed, or another server was killed in between
 
 
+@dataclass(eq=False, slots=True)
 class _Service:
-    """One service.
+    """One service, ``users`` captures that need it stopped; all states but ``UP`` are in the journal."""
 
-    Attributes:
-        users: Number of captures that need it stopped.
-        state: All states but ``UP`` are in the journal.
-        lock: Held while it is stopped or restarted.
-        retrying: Whether a task tries to restart it.
-    """
-
-    def __init__(self, name: str, state: _ServiceState) -> None:
-        self.name = name
-        self.users = 0
-        self.state = state
-        self.lock = asyncio.Lock()
-        self.retrying = False
+    name: str
+    state: _ServiceState
+    users: int = 0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    retrying: bool = False
 
 
 class Services:

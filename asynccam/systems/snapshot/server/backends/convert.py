@@ -29,14 +29,7 @@ _PAGE: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class _Plane:
-    """One plane of a frame.
-
-    Attributes:
-        sample: Bytes of one sample.
-        across: Pixels in a row that share a sample.
-        down: Rows that share a sample.
-        group: Samples in the smallest group.
-    """
+    """One plane of a frame: bytes of a sample, pixels ``across`` and rows ``down`` that share it."""
 
     sample: int
     across: int = 1
@@ -53,14 +46,10 @@ class _Plane:
 
 @dataclass(frozen=True, slots=True)
 class FrameLayout:
-    """Layout of a frame in memory.
+    """Layout of a frame in memory: GStreamer's format, and stride and offset of each plane in bytes.
 
-    Attributes:
-        format: GStreamer's name of the format.
-        strides: Bytes from row to row, for each plane.
-        offsets: Offset of each plane.
-        size: Bytes, without padding that a driver adds at the end.
-        full_range: Whether black is 0 and white the largest number, as in all formats without Cb and Cr.
+    ``size`` excludes padding that a driver adds at the end. With ``full_range`` black is 0 and white the
+    largest number, as in all formats without Cb and Cr.
     """
 
     format: str
