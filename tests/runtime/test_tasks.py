@@ -215,7 +215,7 @@ async def test_start_reports_a_later_failure_to_the_owner() -> None:
 async def test_start_timeout_ends_the_task_first() -> None:
     sleeper = Sleeper()
     async with TaskScope("server") as scope:
-        with pytest.raises(TimeoutError, match="readiness from server:serve"):
+        with pytest.raises(TimeoutError, match="readiness of server:serve"):
             await scope.start(lambda ready: sleeper.run(), name="serve", timeout=0.02)
         assert sleeper.ended
         assert not scope.tasks
