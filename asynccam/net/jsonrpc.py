@@ -19,7 +19,7 @@ from asynccam.errors import (
     TimeoutError,
 )
 from asynccam.net.jsonrpc_codec import (
-    ErrorResponse,
+    ErrorReply,
     Event,
     Id,
     JsonRpcCodec,
@@ -76,7 +76,7 @@ class RpcError(FatalError):
 
 
 @dataclass(slots=True, eq=False)
-class _Call:
+class _PendingCall:
     method: str
     future: "asyncio.Future[Any]"
     timer: asyncio.TimerHandle | None = None
@@ -207,12 +207,12 @@ class JsonRpcConnection:
 
     # -- requests ---------------------------------------------------------------------------------
 
-    def _send_request(self, method: str, params: Params, timeout: float | None) -> tuple[Id, _Call]:
+    def _send_request(self, method: str, params: Params, timeout: float | None) -> tuple[Id, _PendingCall]:
         socket = self._socket
         if socket is None or not socket.is_open:
             why = "" if socket is None else socket.close_reason
             raise ConnectionError(f"{method} was not sent, as {self.name} is not connected{why}")
-        call = _Call(method, self._loop.create_future())
+        call = _PendingCall(method, self._loop.create_future())
         # Registered before it is sent: an answer may come in the same turn of the loop.
         request_id, message = self.codec.request(method, params, context=call)
         if _LOG.isEnabledFor(logging.DEBUG):
@@ -226,12 +226,12 @@ class JsonRpcConnection:
             call.timer = self._loop.call_later(timeout, self._on_timeout, call, timeout)
         return request_id, call
 
-    def _forget(self, request_id: Id, call: _Call) -> None:
+    def _forget(self, request_id: Id, call: _PendingCall) -> None:
         if call.timer is not None:
             call.timer.cancel()
         self.codec.forget(request_id)
 
-    def _on_timeout(self, call: _Call, timeout: float) -> None:
+    def _on_timeout(self, call: _PendingCall, timeout: float) -> None:
         if not call.future.done():
             text = f"{self.name} did not answer {call.method} within {timeout:g} s"
             call.future.set_exception(TimeoutError(text, maybe_executed=True))
@@ -283,7 +283,7 @@ class JsonRpcConnection:
                 self._on_unexpected(event)
         else:
             self._answered = True
-            call: _Call = event.context
+            call: _PendingCall = event.context
             if call.future.done():
                 return
             if isinstance(event, Result):
@@ -297,7 +297,7 @@ class JsonRpcConnection:
             _LOG.debug("%s: notification %s %s", self.name, loggable(event.method), loggable(event.params))
         elif type(event) is Result:
             _LOG.debug("%s: response %s %s", self.name, event.id, loggable(event.value))
-        elif type(event) is ErrorResponse:
+        elif type(event) is ErrorReply:
             text = loggable(event.message)
             _LOG.debug("%s: error reply %s code %s: %s", self.name, event.id, event.code, text)
         else:

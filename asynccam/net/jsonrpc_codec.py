@@ -42,7 +42,7 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class ErrorResponse:
+class ErrorReply:
     """An error reply to one of our requests.
 
     Attributes:
@@ -82,7 +82,7 @@ class UnexpectedMessage:
     detail: str
 
 
-Event = Result | ErrorResponse | Notification | UnexpectedMessage
+Event = Result | ErrorReply | Notification | UnexpectedMessage
 
 
 class JsonRpcCodec:
@@ -184,12 +184,12 @@ class JsonRpcCodec:
         )
 
 
-def _failure(request_id: Id, context: Any, error: Any) -> ErrorResponse:
+def _failure(request_id: Id, context: Any, error: Any) -> ErrorReply:
     if type(error) is not dict:
         text = error if type(error) is str else f"error {error!r}"[:500]
-        return ErrorResponse(request_id, -32603, text, context=context)
+        return ErrorReply(request_id, -32603, text, context=context)
     code, message = error.get("code"), error.get("message")
-    return ErrorResponse(
+    return ErrorReply(
         request_id,
         code if type(code) is int else -32603,
         message if type(message) is str else "",

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asynccam.errors import UsageError
-from asynccam.net.jsonrpc_codec import ErrorResponse, JsonRpcCodec, Notification, Result, UnexpectedMessage
+from asynccam.net.jsonrpc_codec import ErrorReply, JsonRpcCodec, Notification, Result, UnexpectedMessage
 
 
 @pytest.fixture
@@ -67,15 +67,15 @@ def test_codec_id_as_text_or_number(caller: JsonRpcCodec) -> None:
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (b'{"code":-32601,"message":"no","data":{"a":1}}', ErrorResponse(1, -32601, "no", {"a": 1})),
-        (b'{"code":-32001,"message":"who"}', ErrorResponse(1, -32001, "who")),
-        (b'{"code":"x","message":5}', ErrorResponse(1, -32603, "")),
-        (b"{}", ErrorResponse(1, -32603, "")),
-        (b'"broken"', ErrorResponse(1, -32603, "broken")),
-        (b"false", ErrorResponse(1, -32603, "error False")),
+        (b'{"code":-32601,"message":"no","data":{"a":1}}', ErrorReply(1, -32601, "no", {"a": 1})),
+        (b'{"code":-32001,"message":"who"}', ErrorReply(1, -32001, "who")),
+        (b'{"code":"x","message":5}', ErrorReply(1, -32603, "")),
+        (b"{}", ErrorReply(1, -32603, "")),
+        (b'"broken"', ErrorReply(1, -32603, "broken")),
+        (b"false", ErrorReply(1, -32603, "error False")),
     ],
 )
-def test_codec_error_reply(caller: JsonRpcCodec, error: bytes, expected: ErrorResponse) -> None:
+def test_codec_error_reply(caller: JsonRpcCodec, error: bytes, expected: ErrorReply) -> None:
     caller.request("x")
     assert caller.receive(b'{"jsonrpc":"2.0","id":1,"error":' + error + b"}") == [expected]
 
@@ -83,9 +83,7 @@ def test_codec_error_reply(caller: JsonRpcCodec, error: bytes, expected: ErrorRe
 def test_codec_error_beside_a_result(caller: JsonRpcCodec) -> None:
     caller.request("x")
     caller.request("y")
-    assert caller.receive(b'{"id":1,"result":5,"error":{"code":1,"message":"m"}}') == [
-        ErrorResponse(1, 1, "m")
-    ]
+    assert caller.receive(b'{"id":1,"result":5,"error":{"code":1,"message":"m"}}') == [ErrorReply(1, 1, "m")]
     assert caller.receive(b'{"id":2,"result":5,"error":null}') == [Result(2, 5)]
 
 
@@ -141,7 +139,7 @@ def test_codec_batch(caller: JsonRpcCodec) -> None:
     )
     assert events[0] == Result(2, 2)
     assert isinstance(events[1], UnexpectedMessage)
-    assert events[2:] == [Notification("tick"), ErrorResponse(1, 5, "no")]
+    assert events[2:] == [Notification("tick"), ErrorReply(1, 5, "no")]
 
 
 def test_codec_duplicate_reply_is_unexpected(caller: JsonRpcCodec) -> None:
@@ -210,7 +208,7 @@ def test_codec_any_json_answers_at_most_once(document: object) -> None:
     caller.request("a")
     events = caller.receive(json.dumps(document).encode())
     assert events
-    answers = [event for event in events if isinstance(event, (Result, ErrorResponse))]
+    answers = [event for event in events if isinstance(event, (Result, ErrorReply))]
     assert len(answers) <= 1
     assert (not caller.pending) == bool(answers)
     assert sum(caller.unexpected.values()) == sum(isinstance(event, UnexpectedMessage) for event in events)
@@ -238,4 +236,4 @@ def test_codec_lone_surrogate_in_an_error_is_replaced() -> None:
     [event] = caller.receive(
         rf'{{"id": {request_id}, "error": {{"code": 7, "message": "a\udfff", "data": {{"\ud800": 1}}}}}}'
     )
-    assert event == ErrorResponse(request_id, 7, "a?", {"?": 1})
+    assert event == ErrorReply(request_id, 7, "a?", {"?": 1})

@@ -26,7 +26,7 @@ from asynccam.model.manifest import (
 )
 from asynccam.net.framing import encode_frame
 from asynccam.net.jsonrpc import RpcError
-from asynccam.net.jsonrpc_codec import ErrorResponse as RpcFailure
+from asynccam.net.jsonrpc_codec import ErrorReply as RpcFailure
 from asynccam.net.jsonrpc_codec import JsonRpcCodec
 from asynccam.recording.bus_messages import LaunchReader, PipelineError
 from asynccam.recording.verify import FileVerdict, Verdict
