@@ -34,7 +34,7 @@ class CameraEvent(Event):
 
     @property
     def subject(self) -> str:
-        """The camera's id."""
+        """Id of the camera."""
         return self.camera
 
 
@@ -163,7 +163,7 @@ class TakePhaseChanged(Event):
 
     @property
     def subject(self) -> str:
-        """The take's name."""
+        """Name of the take."""
         return self.take
 
 

@@ -91,7 +91,7 @@ class CheckResult(Protocol):
 
     @property
     def detail(self) -> str:
-        """The result in words."""
+        """Result in words."""
         ...
 
 

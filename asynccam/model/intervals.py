@@ -60,7 +60,7 @@ class Interval:
 
     @property
     def middle(self) -> float:
-        """The value half-way between the ends; NaN if both are infinite."""
+        """Value half-way between the ends; NaN if both are infinite."""
         return self.low / 2 + self.high / 2
 
     @property

@@ -139,7 +139,7 @@ class Reference:
 
     @property
     def clock(self) -> ClockRecord | None:
-        """The server's clock minus this computer's, as measured so far; None if it never answered."""
+        """Offset of the server's clock from this computer's, as measured so far; None without an answer."""
         return self._clock
 
     async def ask(self, timeout: float) -> None:

@@ -173,7 +173,7 @@ class Take:
 
     @property
     def ok(self) -> bool:
-        """Whether the take has ended and every camera's part is complete."""
+        """Return whether the take has ended and every camera's part is complete."""
         return self._manifest.outcome is Outcome.COMPLETE
 
     @staticmethod
@@ -200,14 +200,12 @@ class Take:
         """Arm, start together, record, stop and collect.
 
         The take ends early when no camera could be armed or started. Failures of cameras are not raised;
-        see `ok` and `manifest`.
+        see `ok` and `manifest`. If T0 passes while the computer sleeps or the loop is blocked, the starts
+        leave late, or not at all if the take would be over; it still ends ``duration`` seconds after T0.
 
         Args:
             duration: Seconds from T0 to the stop.
             start_in: Seconds from the moment all are armed to T0.
-
-        If T0 passes while the computer sleeps or the loop is blocked, the starts leave late, or not at all if
-        the take would be over, and the take still ends ``duration`` seconds after T0.
 
         Raises:
             UsageError: ``duration`` or ``start_in`` is negative or not finite.
@@ -470,7 +468,7 @@ class Take:
 
     @property
     def _has_reference(self) -> bool:
-        """Whether T0 is on the scale of a time server, or may still be."""
+        """Return whether T0 is on the scale of a time server, or may still be."""
         start = self._manifest.start
         return self._reference.name is not None if start is None else start.source == "ntp"
 

@@ -12,7 +12,7 @@ from asynccam.errors import StateError
 from asynccam.model.manifest import FileState, Manifest, Outcome
 from asynccam.take import Take, TakeLimits, TakeState
 from tests.support.scripted_camera import ScriptedCamera, hang
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, passes
 
 SHORT = TakeLimits(
     clock_timeout=0.2,
@@ -98,11 +98,11 @@ async def test_cancelled_after_any_time(tmp_path: Path, step: int) -> None:
         )
 
 
-@pytest.mark.parametrize("passes", range(25))
-async def test_cancelled_after_any_number_of_passes_of_the_loop(tmp_path: Path, passes: int) -> None:
+@pytest.mark.parametrize("count", range(25))
+async def test_cancelled_after_any_number_of_passes_of_the_loop(tmp_path: Path, count: int) -> None:
     fleet = Fleet(tmp_path, 0)
     task = asyncio.ensure_future(fleet.take.run(duration=0.03, start_in=0.03))
-    for _ in range(passes):
+    for _ in range(count):
         await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -163,7 +163,7 @@ async def test_a_stop_under_way_is_not_begun_again(tmp_path: Path) -> None:
     task = asyncio.ensure_future(take.run(duration=0.02, start_in=0))
     await reached.wait()
     task.cancel()
-    await asyncio.sleep(0.01)
+    await passes()
     go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await task
