@@ -189,6 +189,7 @@ class ArmedStart(Protocol):
 
         Cameras without the `ScheduledStart` feature only get None.
         """
+        ...
 
     async def accepted(self) -> StartReport:
         """Wait for the camera's answer to `release`; raises if it refused or is unavailable."""
@@ -196,6 +197,7 @@ class ArmedStart(Protocol):
 
     async def aclose(self) -> None:
         """Release what arming opened; harmless after `accepted` and when called twice."""
+        ...
 
 
 class SupportsRecord(Protocol):
@@ -216,6 +218,7 @@ class StopsOrphanedRecording(Protocol):
 
     async def stop_orphaned_recording(self, *, timeout: float = 60.0) -> None:
         """Stop what another controller started and `stop` would not reach; harmless if there is nothing."""
+        ...
 
 
 @runtime_checkable

@@ -51,7 +51,7 @@ class Interval:
 
     def __post_init__(self) -> None:
         if not self.low <= self.high:
-            raise UsageError(f"low must be <= high, not {self.low} and {self.high}")
+            raise UsageError(f"an interval must have low <= high, not {self.low} and {self.high}")
 
     @classmethod
     def around(cls, middle: float, bound: float) -> "Interval":

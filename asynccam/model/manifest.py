@@ -7,6 +7,7 @@ docs/manifest.schema.json is the JSON schema.
 import asyncio
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -539,13 +540,11 @@ def record_bytes(record: Record) -> bytes:
     Text that cannot be written is cleaned. A number or object that a reader would refuse becomes null or the
     field's default.
     """
-    try:
+    with suppress(PydanticSerializationError, UnicodeError, ValueError, RecursionError):
         data = record.model_dump_json(indent=2, warnings="error").encode()
-        if b"NaN" in data or b"Infinity" in data or clean_json(data) is not data:
-            data = _repaired(record)
-    except (PydanticSerializationError, UnicodeError, ValueError, RecursionError):
-        data = _repaired(record)
-    return data + b"\n"
+        if not (b"NaN" in data or b"Infinity" in data) and clean_json(data) is data:
+            return data + b"\n"
+    return _repaired(record) + b"\n"
 
 
 def _repaired(record: Record) -> bytes:

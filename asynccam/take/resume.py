@@ -87,6 +87,7 @@ class Connector(Protocol):
 
     def emit(self, event: Event) -> None:
         """Deliver an event to the subscribers."""
+        ...
 
 
 async def resume_take(
