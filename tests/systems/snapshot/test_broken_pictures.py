@@ -1,4 +1,4 @@
-"""Pictures as cheap cameras make them, brought home: whole ones in all their kinds, and broken ones."""
+"""Downloads of whole and broken JPEGs."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,4 @@
-"""SnapshotCamera: by address, in a Session and in a Take, against a server as it is in the field."""
+"""SnapshotCamera: by address, in a Session and in a Take."""
 
 import asyncio
 from collections.abc import AsyncIterator

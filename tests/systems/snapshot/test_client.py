@@ -1,4 +1,4 @@
-"""SnapshotClient against a server as it is in the field: what it asks, and what it makes of the answers."""
+"""SnapshotClient against a simulated existing server."""
 
 import asyncio
 import json

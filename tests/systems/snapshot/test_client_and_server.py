@@ -1,4 +1,4 @@
-"""Our client and our server together: what each adds to the field's ways is understood by the other."""
+"""asynccam's client with asynccam's server."""
 
 from pathlib import Path
 

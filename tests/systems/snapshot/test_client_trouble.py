@@ -1,4 +1,4 @@
-"""SnapshotClient when the server refuses, babbles, breaks off, is slow or goes away."""
+"""SnapshotClient: refusals, invalid responses, broken connections and slow servers."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Connections that a server has closed just when the next request comes, and sessions that are lent."""
+"""Connections that a server has closed, and caller-owned sessions."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""The examples of docs/snapshot.md run, against a field server in place of the one they name."""
+"""Examples of docs/snapshot.md, against a simulated existing server."""
 
 import ast
 import re

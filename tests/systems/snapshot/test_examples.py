@@ -1,4 +1,4 @@
-"""The maker's example, word for word but the import, the address and the awaiting, as a program."""
+"""The vendor's example as a program, unchanged but for import, ``await`` and address."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ def adapted(url: str) -> str:
 
 
 async def output_of(source: str, directory: Path) -> str:
-    """What a program prints; it must end well and complain of nothing."""
+    """Return the output of a program, which must succeed without a warning."""
     program = directory / "example.py"
     program.write_text(source, encoding="utf-8")
     process = await asyncio.create_subprocess_exec(

@@ -1,4 +1,4 @@
-"""read_imu: where a camera looked, out of the picture's EXIF as writers in the field put it there."""
+"""read_imu: readings in EXIF, as different programs write them."""
 
 import json
 import struct

@@ -1,4 +1,4 @@
-"""What a server says, as scripts of the maker's client use it: dictionaries, and typed attributes besides."""
+"""Responses: dictionaries with typed attributes, and lenient parsing."""
 
 import copy
 import json

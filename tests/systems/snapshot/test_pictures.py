@@ -1,4 +1,4 @@
-"""Pictures on their way: what servers call their place, and what they send instead."""
+"""Paths of pictures, and responses that are not pictures."""
 
 import gzip
 import json

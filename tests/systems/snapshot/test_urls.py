@@ -1,4 +1,4 @@
-"""Every address that a Snapshot camera tells can be given back: to it, a Session and the command line."""
+"""Addresses of cameras, as camera, session and command line accept them."""
 
 import json
 import re

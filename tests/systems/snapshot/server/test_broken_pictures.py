@@ -1,4 +1,4 @@
-"""Cameras that give broken pictures: captured once more, then an error; never a success."""
+"""Cameras that return broken pictures: one more capture, then an error."""
 
 import io
 import logging

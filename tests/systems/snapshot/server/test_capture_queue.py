@@ -1,4 +1,4 @@
-"""Who may capture when."""
+"""CaptureQueue: order, limits and cancellation."""
 
 import asyncio
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``config.json``: read as it stands in the field, watched, and rewritten in one step."""
+"""ConfigFile: reading, watching and rewriting ``config.json``."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""``config.json`` by other hands: deleted, moved away and back, and with what no JSON can hold."""
+"""ConfigFile: a deleted file, a file that returns, and values that JSON cannot hold."""
 
 import json
 from pathlib import Path

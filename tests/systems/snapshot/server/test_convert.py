@@ -1,4 +1,4 @@
-"""How raw frames lie in memory, and that they become true JPEGs."""
+"""Frame layouts, and their conversion to JPEG."""
 
 import io
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One server to a directory."""
+"""Lock of directories."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Pictures by GStreamer, where there is no camera."""
+"""Pictures by GStreamer, without a camera."""
 
 import time
 from pathlib import Path

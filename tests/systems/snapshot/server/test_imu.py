@@ -1,4 +1,4 @@
-"""The IMU's readings, from a real broker that goes away and comes back."""
+"""ImuFeed against a real broker."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Where the camera looked, in the picture's EXIF."""
+"""IMU readings in a picture's EXIF."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""The service as a whole: one, all and stereo, with services, an IMU, a full queue and a sudden end."""
+"""SnapshotService: single, group and stereo captures, services, IMU, queue and shutdown."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What a camera's entry may say."""
+"""Checks of ``config.json``, and positions of its values."""
 
 import json
 from typing import Any

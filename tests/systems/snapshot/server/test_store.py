@@ -1,4 +1,4 @@
-"""Pictures on disk: paged, found, thumbnailed, deleted, and let go by age and size."""
+"""SnapshotStore: list, pages, thumbnails, deletion and retention."""
 
 import asyncio
 import io

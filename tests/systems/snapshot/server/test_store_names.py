@@ -1,4 +1,4 @@
-"""Names of pictures: safe on every disk, and still telling their camera."""
+"""File names of pictures."""
 
 import re
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Services that hold a device: stopped once, and always started again."""
+"""systemd services: stopped once, and always restarted."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Pictures by ``v4l2-ctl``: what it is told, and what becomes of it when it fails."""
+"""Pictures by ``v4l2-ctl``: its arguments, its pictures and its failures."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Who is let in: hosts, sites, tokens, bodies, names. Each refusal beside the pass it must not touch."""
+"""Access policy: hosts, origins, tokens, bodies and names."""
 
 from pathlib import Path
 

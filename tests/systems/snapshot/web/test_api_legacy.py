@@ -1,4 +1,4 @@
-"""The REST API of the field, asked as the original client and scripts ask it."""
+"""REST API of existing servers, as the original client and scripts use it."""
 
 import asyncio
 import io

@@ -1,4 +1,4 @@
-"""``/api/v1/``: cameras, captures, pictures, and errors that programs can tell apart."""
+"""``/api/v1/``: cameras, captures, pictures and errors."""
 
 import asyncio
 import io

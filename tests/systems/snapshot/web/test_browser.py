@@ -1,4 +1,4 @@
-"""The page in a real Chromium: everything a person does with it, by mouse, keyboard and telephone."""
+"""The page in Chromium: by mouse, keyboard and phone."""
 
 import re
 from pathlib import Path
@@ -24,7 +24,7 @@ async def live(page: Page, rig: Rig, path: str = "/") -> None:
 
 
 async def serious(page: Page) -> list[str]:
-    """What axe-core finds that would keep somebody out."""
+    """Return the serious findings of axe-core."""
     # What moves is looked at where it comes to rest.
     await page.evaluate("Promise.all(document.getAnimations().map((one) => one.finish()))")
     found = await Axe().run(page)

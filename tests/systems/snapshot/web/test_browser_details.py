@@ -1,4 +1,4 @@
-"""The page put to the test: odd names, many pictures, lost servers, other eyes and other hands."""
+"""The page in Chromium: unusual names, many pictures, lost servers, preferences."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ WIDTHS = "[document.documentElement.scrollWidth, innerWidth]"
 
 
 async def any_fault(page: Page) -> list[str]:
-    """What axe-core finds, however slight."""
+    """Return all findings of axe-core."""
     await page.evaluate("Promise.all(document.getAnimations().map((one) => one.finish()))")
     found = await Axe().run(page)
     return [f"{one['id']}: {[node['html'] for node in one['nodes']]}" for one in found.response["violations"]]

@@ -1,4 +1,4 @@
-"""The server's own settings on the page, in a real Chromium."""
+"""Settings of the server on the page, in Chromium."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ OFF = ImuSettings(enabled=False)
 
 
 def written(rig: Rig) -> Any:
-    """What is in the file."""
+    """Return the content of the file."""
     return json.loads(rig.config.read_text())
 
 

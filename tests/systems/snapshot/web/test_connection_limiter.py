@@ -1,4 +1,4 @@
-"""The limiter: who makes room when all places are taken, and what the others are told."""
+"""ConnectionLimiter: making room, and refused connections."""
 
 import asyncio
 import socket

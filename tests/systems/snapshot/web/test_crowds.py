@@ -1,4 +1,4 @@
-"""Too many at once are refused or queued, silent ones are let go, and the server is well afterwards."""
+"""Many clients at once: refused, queued and dropped connections."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ HEAD = b"GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 async def outcomes(rig: Rig, path: bytes, count: int, at_once: int) -> Counter[str]:
-    """How many requests had which status; a connection that was closed counts as ``refused``."""
+    """Count requests by status; a closed connection counts as ``refused``."""
     turn = asyncio.Semaphore(at_once)
 
     async def one() -> str:

@@ -1,4 +1,4 @@
-"""docs/snapshot-server.md says what the server does: its routes, metrics, limits and its program."""
+"""docs/snapshot-server.md: routes, metrics, limits and its program."""
 
 import asyncio
 import os

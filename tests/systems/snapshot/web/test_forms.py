@@ -1,4 +1,4 @@
-"""Forms as browsers, scripts and strangers send them."""
+"""Forms that are not text, and names that a URL cannot hold."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""``/metrics`` counts what happened, in a registry of its own."""
+"""``/metrics``."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document is one, and says neither less nor more than the server does."""
+"""OpenAPI document, compared with the server."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The page without JavaScript: it is whole, its forms work, and what is typed never becomes markup."""
+"""The page and its forms without JavaScript."""
 
 import json
 from html.parser import HTMLParser

@@ -1,4 +1,4 @@
-"""The pictures in the documentation show the page as it is, in broad terms."""
+"""Screenshots of the documentation, compared with the page."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ NEAR = 16.0
 
 
 def difference(one: Path, other: Path) -> float:
-    """How far apart two pictures are, seen from a distance."""
+    """Return the difference of two pictures, reduced in size."""
     near = [Image.open(path).convert("RGB").resize((48, 48)) for path in (one, other)]
     return sum(ImageStat.Stat(ImageChops.difference(*near)).mean) / 3
 

@@ -1,4 +1,4 @@
-"""The server's own settings over the web: read, checked, changed, and what is never changed like this."""
+"""``/api/v1/settings``: reading, checking and changing settings."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ BY_HAND = "is changed by hand, in the configuration file"
 
 
 def written(rig: Rig) -> Any:
-    """What is in the file."""
+    """Return the content of the file."""
     return json.loads(rig.config.read_text())
 
 

@@ -1,4 +1,4 @@
-"""Devices and services that settings over the web may name: an allow-list, whichever way they come."""
+"""Devices and services that may be set over the web."""
 
 import json
 from pathlib import Path

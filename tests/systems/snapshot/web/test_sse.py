@@ -1,4 +1,4 @@
-"""The event stream: what happens arrives, in order, again after a pause, and nobody holds up anybody."""
+"""Event stream: order, replay, heartbeat and slow clients."""
 
 import asyncio
 import json
