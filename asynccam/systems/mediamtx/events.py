@@ -71,12 +71,9 @@ class ServiceNotice(Event):
 def parse_notification(method: str, params: Any) -> tuple[str, Any, CameraInfo | RecordingInfo | None]:
     """Return a notification's topic, its payload, and the camera or recording it is about, or None.
 
-    A topic of generation 2 is the method's name with the payload as its params, or is inside the params as
-    ``topic`` and ``data``.
-
-    Raises:
-        RemoteProtocolError: The payload is not valid for its topic.
+    Raises `RemoteProtocolError` if the payload is not valid for its topic.
     """
+    # A topic of generation 2 is the method's name, or is inside the params as "topic" beside "data".
     topic, payload = method, params
     if method not in _CAMERA and method not in _RECORDING and isinstance(params, Mapping):
         named = params.get("topic")

@@ -89,10 +89,8 @@ class ServiceConnection:
     ``subscriptions`` are used for every new connection and may change at any time; ``timeout`` is the default
     for a call.
 
-    Attributes:
-        rpc: JSON-RPC calls without the policy of this class.
-        capabilities: Generation, role and methods of the service on the present connection.
-        bad_notifications: Number of invalid notifications by topic.
+    ``capabilities`` are the service's on the present connection; ``bad_notifications`` counts invalid ones by
+    topic.
     """
 
     def __init__(
@@ -416,9 +414,7 @@ def _is_unauthenticated(
 class PostedCall:
     """A call that has been sent and is not answered yet; made by `ServiceConnection.post`.
 
-    Attributes:
-        sent_at: When it was sent, Unix seconds.
-        answered_at: When the response that counts was received, Unix seconds; None before.
+    ``sent_at`` and ``answered_at``, the time of the response that counts, are Unix seconds.
     """
 
     def __init__(

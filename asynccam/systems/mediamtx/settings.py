@@ -76,11 +76,7 @@ class ServiceCredentials:
             raise UsageError(f"auth_type must be one of {', '.join(AUTH_TYPES)}, not {self.auth_type!r}")
 
     async def secret(self) -> str | None:
-        """Return the token or key to use now, None without credentials.
-
-        Raises:
-            ConnectionError: The token provider failed for now.
-        """
+        """Return the token or key to use now, or None; raise `ConnectionError` if its provider failed."""
         if self.token is None or isinstance(self.token, str):
             return self.token
         fresh, self._fresh = self._fresh, None
@@ -151,11 +147,7 @@ def credentials(
     *,
     environment: bool = True,
 ) -> ServiceCredentials:
-    """Return the credentials, with the environment's values for None unless ``environment`` is False.
-
-    Raises:
-        UsageError: Not a valid ``auth_type``.
-    """
+    """Return the credentials, with the environment's values for None unless ``environment`` is False."""
     variables: Mapping[str, str] = os.environ if environment else {}
     token = auth_token or variables.get("MEDIAMTX_AUTH_TOKEN") or None
     key = api_key or variables.get("MEDIAMTX_API_KEY") or None

@@ -84,12 +84,8 @@ def _extra_fields(known: ServiceResult, report: ServiceResult) -> dict[str, Any]
 class ServiceStateCache:
     """Cameras of the service at an address.
 
-    The methods that update it are iterators of the events that the update causes: they must be exhausted.
-
-    Attributes:
-        cameras: By device, unavailable ones included.
-        recordings: The last recording of each camera, running or ended.
-        files: Files of ended recordings by name, the newest last.
+    ``cameras`` (unavailable ones included) and their last ``recordings`` are by device, ``files`` of ended
+    recordings by name, the newest last. Updates are iterators of the events they cause: exhaust them.
     """
 
     def __init__(self, address: Address) -> None:

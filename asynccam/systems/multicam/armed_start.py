@@ -60,13 +60,6 @@ class ArmedCommand:
     between is still delivered if it is scheduled ahead and a connection opens before its time. A start for
     now is not delivered late: `accepted` raises a `ConnectionError` with ``maybe_executed`` false.
 
-    Args:
-        connection: The first connection.
-        connect: Opens another one.
-        judge: Parses the reply.
-        sender: The controller's name in the command.
-        timeout: Default of `accepted`, seconds.
-
     Attributes:
         commanded_at: When the command was sent, Unix seconds; None before.
         answered_at: When the reply was received, Unix seconds; None before.
@@ -124,13 +117,8 @@ class ArmedCommand:
     def release(self, at: float | None = None, *, due: float | None = None) -> None:
         """Send the start without waiting; connection errors are raised by `accepted`.
 
-        Args:
-            at: Unix seconds at which the device starts by its own clock; None for now.
-            due: The same moment by this computer's clock, Unix seconds; None for the same time.
-
-        Raises:
-            StateError: It was released or closed before.
-            UsageError: ``at`` is not finite.
+        ``at`` is the time by the device's own clock in Unix seconds, None for now; ``due`` is the same moment
+        by this computer's clock. Raises `StateError` if it was released or closed before.
         """
         if self.commanded_at is not None or self._over.is_set():
             raise StateError(f"the start of {self._peer} was already released or closed")

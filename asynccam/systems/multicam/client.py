@@ -500,12 +500,7 @@ class MultiCamClient:
         return self._parse(message, document, parser)
 
     def _parse(self, message: CommandMessage, document: bytes, parser: Parser[R]) -> R:
-        """Parse a reply.
-
-        Raises:
-            ClockNotSynchronizedError, NotFoundError, DeviceError: It is a refusal.
-            RemoteProtocolError: It is not a valid reply.
-        """
+        """Parse a reply; raise a `DeviceError` if it is a refusal."""
         secrets = [value for name in _CREDENTIALS if (value := getattr(message, name))]
         try:
             reply = parser(document, peer=self.address)

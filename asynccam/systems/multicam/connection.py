@@ -23,11 +23,8 @@ _READ_SIZE: Final = 65536
 class CommandConnection:
     """A connected socket that carries one command and its reply; closes itself as a context manager.
 
-    Attributes:
-        peer: The device's address, for errors.
-        sent: Whether any part of the command was sent, so that the device may execute it.
-        sent_at: Monotonic time just before the command was last written, seconds.
-        received_at: Monotonic time of the last read, seconds.
+    ``sent`` is true once any part of the command was sent, so that the device may execute it. ``sent_at`` and
+    ``received_at`` are monotonic times just before the last write and after the last read.
     """
 
     __slots__ = ("_reader", "_sock", "peer", "received_at", "sent", "sent_at")

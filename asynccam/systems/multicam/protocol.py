@@ -165,16 +165,9 @@ class ResponseReader(_DeviceReader[ReplyDocument]):
 class FileReader(_DeviceReader[FileEvent]):
     """Reads the reply to GET_VIDEO: a header and a file, or a refusal.
 
-    Args:
-        header_only: Be done after the header. The caller takes the bytes of the file that were received
-            with it from ``leftover`` and the others from the socket.
-        peer: Names the sender in errors.
-
-    Attributes:
-        header: The header; None until it was received.
-        leftover: With ``header_only``: the first bytes of the file, at most its announced size unless
-            that is 0.
-        received: Bytes of the file that were returned as `FileChunk`.
+    With ``header_only`` it is done after the header: the caller takes the first bytes of the file from
+    ``leftover`` (at most its announced size unless that is 0) and the others from the socket. ``received``
+    counts the bytes returned as `FileChunk`.
     """
 
     def __init__(self, *, header_only: bool = False, peer: str = "the device") -> None:

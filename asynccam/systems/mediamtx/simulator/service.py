@@ -40,15 +40,10 @@ _GENERATION_1_RECORDING: Final = ("device", "status", "filename", "duration")
 
 @dataclass(slots=True, eq=False)
 class ClientSession:
-    """State of one connected client.
+    """State of one connected client; ``post`` queues a document for it.
 
-    Attributes:
-        number: Number of the connection, from 1.
-        post: Queues a document for it.
-        credential: Credential it is signed in with, or None.
-        locked: Nothing signs it in any more.
-        topics: Subscribed topics with their filters.
-        recent: Monotonic times of its last calls.
+    A ``locked`` client cannot sign in any more. ``topics`` have their filters; ``recent`` holds the monotonic
+    times of its last calls.
     """
 
     number: int
@@ -60,15 +55,9 @@ class ClientSession:
 
 
 class SimulatedService:
-    """Cameras, recordings and clients of a service; ``host`` appears in stream URLs.
+    """Cameras by device, clients (newest last), external streams by URL, and counters of a service.
 
-    Attributes:
-        cameras: By device.
-        clients: Connected clients, the newest last.
-        external: External streams of generation 2, by URL.
-        retention: The last retention policy that was set.
-        requests: Number of received requests.
-        errors: Number of refused requests.
+    ``host`` appears in stream URLs.
     """
 
     def __init__(self, ways: ServiceWays, faults: ServiceFaults, host: str) -> None:

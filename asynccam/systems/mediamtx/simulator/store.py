@@ -123,10 +123,8 @@ class _LiveWriter:
 class FileStore:
     """Files of a service by kind and name; those of an earlier service in the directory are found again.
 
-    With ``live`` GStreamer records each file; otherwise files are copies of the templates.
-
-    Attributes:
-        files: For each of `KINDS` its files by name, oldest first.
+    With ``live`` GStreamer records each file; otherwise files are copies of the templates. ``files`` holds the
+    files of each of `KINDS` by name, oldest first.
     """
 
     def __init__(self, directory: Path, templates: MediaTemplates, *, live: bool) -> None:

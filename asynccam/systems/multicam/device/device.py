@@ -166,13 +166,7 @@ class MultiCamDevice:
         return len(self._connections)
 
     async def __aenter__(self) -> "MultiCamDevice":
-        """Listen.
-
-        Raises:
-            StorageError: The directory cannot be written.
-            ConnectionError: The address cannot be listened at, or mDNS cannot be opened.
-            BusyError: Another device on this network has that id.
-        """
+        """Listen and announce; raise `BusyError` if another device on this network has that id."""
         await self._storage.prepare()
         try:
             await self._open()
@@ -185,11 +179,7 @@ class MultiCamDevice:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Finish the recording, then release everything, also if cancelled; may be called twice.
-
-        Raises:
-            TimeoutError: The recorder did not finish within ``limits.shutdown_timeout``.
-        """
+        """Finish the recording, then release everything, also if cancelled; may be called twice."""
         await finish(self._close())
 
     async def _open(self) -> None:

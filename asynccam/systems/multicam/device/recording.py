@@ -111,14 +111,8 @@ class OperationResult:
 class RecordingControl:
     """Starts and stops the recorder, one operation at a time, and monitors whether it ends by itself.
 
-    Arguments are those of `MultiCamDevice` and `DeviceLimits`.
-
-    Attributes:
-        phase: Phase of the recorder.
-        message: Reason of the failure, while ``phase`` is ``FAILED``.
-        path: The file being written, or None.
-        first_frame_at: First frame of the latest recording, Unix seconds, or None.
-        first_frame_bound: Seconds by which that may be wrong, or None if the recorder does not report it.
+    Arguments are those of `MultiCamDevice` and `DeviceLimits`. ``message`` is the reason of a failure,
+    ``path`` the file being written, ``first_frame_at`` that of the latest recording (Unix seconds).
     """
 
     def __init__(

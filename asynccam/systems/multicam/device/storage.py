@@ -67,11 +67,7 @@ class OpenFile:
 class Storage:
     """The directory of recordings; it is read for every request, so a restart loses nothing.
 
-    Args:
-        directory: Created if missing.
-        device_id: Part of the names in dialect 1.
-        dialect: Dialect of new names, 1 or 2.
-        unfinished: Returns the name of the recording being written, which is not listed or sent, or None.
+    ``unfinished`` returns the name of the recording being written, which is not listed or sent, or None.
     """
 
     def __init__(
