@@ -123,7 +123,7 @@ class _LiveWriter:
 class FileStore:
     """Files of a service by kind and name; those of an earlier service in the directory are found again.
 
-    With ``live`` GStreamer records each file; otherwise files are copies of the templates. ``files`` holds the
+    With ``live`` GStreamer records each file; otherwise files copy the templates. ``files`` holds the
     files of each of `KINDS` by name, oldest first.
     """
 
