@@ -130,14 +130,9 @@ class MultiCamDevice:
         )
         self._responses = ResponseBuilder(self.device_id, device_type, dialect, skewed, self._faults)
         self._uploads = UploadQueue(self._storage, clock=clock, http=http)
+        hosts = UploadHosts(upload_to, s3_endpoint=s3_endpoint)
         self._commands = DeviceCommands(
-            self._responses,
-            self._storage,
-            self._control,
-            self._uploads,
-            self._faults,
-            s3_endpoint=s3_endpoint,
-            upload_hosts=UploadHosts(upload_to, s3_endpoint=s3_endpoint),
+            self._responses, self._storage, self._control, self._uploads, self._faults, s3_endpoint, hosts
         )
         self._listener = Listener(host, port, self._admit)
         self._serving = TaskScope("multicam-serve")
