@@ -1,6 +1,6 @@
 """How soon a session knows that a camera has gone, and that it is back.
 
-    python -m benchmarks.presence [--check-every S] [--within S] [--faults F ...] [--loopback] [--json]
+    python -m benchmarks.presence [--poll-interval S] [--within S] [--faults F ...] [--loopback] [--json]
 
 Five systems as real processes, named in every way (single address, address of a service, fleet, discovery;
 and addresses at which nobody has answered yet), are killed, frozen, cut off and moved. For each cell it
@@ -416,7 +416,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description="How soon a session knows that a camera has gone, and is back."
     )
-    parser.add_argument("--check-every", type=float, default=3.0, metavar="S", help="of the sessions")
+    parser.add_argument("--poll-interval", type=float, default=3.0, metavar="S", help="of the sessions")
     parser.add_argument(
         "--away", type=float, metavar="S", help="seconds to leave cameras away; 4 x poll_interval"
     )

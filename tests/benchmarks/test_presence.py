@@ -29,7 +29,7 @@ ANOTHER_PORT = {("multicam", "single address, never met")}
 
 async def measured(*options: str) -> dict[str, set[tuple[str, str]]]:
     """The cells of a run that went and came back, by fault."""
-    command = [sys.executable, "-m", "benchmarks.presence", "--json", "--check-every", "0.5", "--away", "1"]
+    command = [sys.executable, "-m", "benchmarks.presence", "--json", "--poll-interval", "0.5", "--away", "1"]
     process = await asyncio.create_subprocess_exec(
         *command,
         *options,
