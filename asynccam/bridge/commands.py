@@ -132,8 +132,8 @@ class Commands:
         while queue.refused:
             name = next(iter(queue.refused))
             count = queue.refused.pop(name)
-            words = f"{_MAX_WAITING} commands for {key} are waiting already"
-            await self._publish_result(key, _error(name, BusyError(words)) | {"refused": count})
+            message = f"{_MAX_WAITING} commands for {key} are waiting already"
+            await self._publish_result(key, _error(name, BusyError(message)) | {"refused": count})
 
     def _refuse_unknown(self, key: str, name: str) -> None:
         if len(self._unknown) >= _MAX_UNKNOWN:

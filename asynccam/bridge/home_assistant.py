@@ -42,12 +42,12 @@ class CameraDescription:
     @classmethod
     def from_state(cls, key: str, state: Mapping[str, Any]) -> Self | None:
         """Return the description in a retained state, or None if that is invalid."""
-        words = [state.get(name, "") for name in ("id", "name", "system", "model", "serial")]
+        texts = [state.get(name, "") for name in ("id", "name", "system", "model", "serial")]
         features = state.get("features")
-        if not words[0] or not all(isinstance(word, str) for word in words) or not isinstance(features, list):
+        if not texts[0] or not all(isinstance(text, str) for text in texts) or not isinstance(features, list):
             return None
         names = frozenset(name for name in features if isinstance(name, str))
-        return cls(key, words[0], words[1], words[2], words[3], words[4], names)
+        return cls(key, texts[0], texts[1], texts[2], texts[3], texts[4], names)
 
 
 def birth_topic(prefix: str) -> str:

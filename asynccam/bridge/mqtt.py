@@ -273,12 +273,12 @@ class MqttBridge:
         self._dirty.update(self._session.cameras)
         self._pending.set()
 
-    async def _subscribe_optional(self, client: MqttConnection, topics: str, what: str) -> bool:
+    async def _subscribe_optional(self, client: MqttConnection, topics: str, name: str) -> bool:
         """Subscribe to what the bridge can do without; publish a refusal as a problem."""
         try:
             await client.subscribe(topics)
         except PermissionDeniedError as error:
-            self._problems[topics] = f"{what} are not received: {error}"
+            self._problems[topics] = f"{name} are not received: {error}"
             _LOG.error("%s", self._problems[topics])
             return False
         self._problems.pop(topics, None)
@@ -430,8 +430,8 @@ class MqttBridge:
         if key is None:
             return
         self._documents.pop(key, None)
-        for what in ("state", "availability", "picture"):
-            await self._publish(self.topics.of(key, what), "", retain=True)
+        for kind in ("state", "availability", "picture"):
+            await self._publish(self.topics.of(key, kind), "", retain=True)
         if self._discovery is not None:
             await self._publish_all(removed_camera_entities(key, self.topics, self._discovery))
 
@@ -481,7 +481,7 @@ class MqttBridge:
 
     async def _publish_notice(self) -> None:
         """Publish problems for a person to solve."""
-        problems = [{"what": "subscription", "message": words} for words in self._problems.values()]
+        problems = [{"what": "subscription", "message": problem} for problem in self._problems.values()]
         if self._commands is not None:
             problems += self._commands.recordings.notices()
         await self._publish(self.topics.notice, encoded({"problems": problems}), retain=True)

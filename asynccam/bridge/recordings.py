@@ -315,13 +315,13 @@ class Recordings:
         if left:
             results = [await self._resumed(entry) for entry in left]
             return next((result for result in results if not result.get("ok", True)), results[-1])
-        words = f"nothing that was started by {key} is recording"
+        message = f"nothing that was started by {key} is recording"
         if key != ALL:
             camera = self.camera(key)
             take = self._session.take_of(camera)
             if take is not None:
-                words += f"; {camera.id} is in take {take.name}, which is left alone"
-        raise StateError(words)
+                message += f"; {camera.id} is in take {take.name}, which is left alone"
+        raise StateError(message)
 
     # -- interrupted takes --------------------------------------------------------------------------
 
@@ -520,10 +520,10 @@ def _failure_result(take: Take, error: Exception | None) -> dict[str, Any]:
         first = (
             failed[0] if failed else {"id": "", "error": "TimeoutError", "message": "no camera has answered"}
         )
-        words = f"{first['id']} does not record: {first['message']}"
+        message = f"{first['id']} does not record: {first['message']}"
         if len(manifest.cameras) > 1:
-            words = f"none of {len(manifest.cameras)} cameras records; {words}"
-        answer = {"ok": False, "error": first["error"], "message": words}
+            message = f"none of {len(manifest.cameras)} cameras records; {message}"
+        answer = {"ok": False, "error": first["error"], "message": message}
         answer |= {"take": take.name, "directory": directory}
     answer["cameras"] = _camera_results(manifest)
     return answer
@@ -544,8 +544,8 @@ def _end_result(manifest: Manifest, directory: str) -> dict[str, Any]:
     if manifest.outcome not in (Outcome.COMPLETE, Outcome.RESUMED) and problems:
         answer["problems"] = problems[:8]
     if not files:
-        words = problems[0] if problems else "no camera made a file"
-        answer |= {"error": "RecordingError", "message": f"take {manifest.take} has no files: {words}"}
+        message = problems[0] if problems else "no camera made a file"
+        answer |= {"error": "RecordingError", "message": f"take {manifest.take} has no files: {message}"}
     return answer
 
 

@@ -56,9 +56,9 @@ class RetainedMessages:
             return
         found = self._topics.read_kept(message.topic)
         if found is not None:
-            key, what = found
+            key, kind = found
             # A picture is large, and only its existence matters.
-            self._messages.setdefault(key, {})[what] = message.payload if what == "state" else b""
+            self._messages.setdefault(key, {})[kind] = message.payload if kind == "state" else b""
         elif (key_ := key_of_config(message.payload, self._topics)) is not None:
             self._configs[message.topic] = key_
 
@@ -86,9 +86,9 @@ class RetainedMessages:
                 yield topic
         for key in ours:
             if key not in keys:
-                yield from (self._topics.of(key, what) for what in self._messages[key])
+                yield from (self._topics.of(key, kind) for kind in self._messages[key])
         for key in set(self._configs.values()) - {""} - set(ours) - set(keys) - foreign:
-            yield from (self._topics.of(key, what) for what in self._messages.get(key, ()))
+            yield from (self._topics.of(key, kind) for kind in self._messages.get(key, ()))
 
     def _is_foreign(self, state: Mapping[str, Any]) -> bool:
         return bool(state.get("host", this_computer()) != this_computer())

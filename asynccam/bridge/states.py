@@ -51,8 +51,8 @@ class CameraStates:
         unavailable = self._session.unavailable.get(camera)
         state, reason = self._latest.get(camera, (CameraState.UNKNOWN, ""))
         if unavailable is not None:
-            words = "" if unavailable.error is None else str(unavailable.error)
-            return self._document(camera, CameraState.UNAVAILABLE.value, words or reason)
+            message = "" if unavailable.error is None else str(unavailable.error)
+            return self._document(camera, CameraState.UNAVAILABLE.value, message or reason)
         take = self._session.take_of(camera)
         if take is not None and take.state in _BEFORE_RECORDING and state not in _ACTIVE:
             return self._document(camera, STARTING, "")
