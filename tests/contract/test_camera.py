@@ -30,7 +30,7 @@ from asynccam.model.systems import SYSTEMS as KNOWN
 from tests.contract.systems import SYSTEMS, Rig, SystemUnderTest
 from tests.support.cancelling import cancelled_at
 from tests.support.leftovers import Holdings
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, eventually_awaited
 
 PATIENT = 30.0
 KEYS: tuple[FeatureKey[Any], ...] = (Record, ScheduledStart, Files, Snapshot, Stream, DeviceClock)
@@ -69,9 +69,10 @@ async def started(record: SupportsRecord, directory: Path) -> ArmedStart:
 async def is_idle(camera: Camera) -> None:
     """Wait until a camera does not record: a stop may be answered before the device is idle."""
 
-    async with asyncio.timeout(PATIENT):
-        while (await camera.status()).state is not CameraState.READY:  # noqa: ASYNC110 - it is asked
-            await asyncio.sleep(0.05)
+    async def ready() -> bool:
+        return (await camera.status()).state is CameraState.READY
+
+    await eventually_awaited(ready, PATIENT)
 
 
 def test_every_system_is_under_contract() -> None:

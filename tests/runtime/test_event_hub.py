@@ -264,7 +264,7 @@ async def test_drain_waits_for_callbacks_not_for_streams() -> None:
     hub, heard = EventHub(), list[int]()
 
     async def listen(event: Tick) -> None:
-        await asyncio.sleep(0.001)
+        await passes(3)
         heard.append(event.n)
 
     hub.subscribe(listen, Tick)

@@ -35,7 +35,7 @@ async def main():
             await leave(4)
             await take.start(start_in=0.2)
             await asyncio.create_task(leave(5))
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.5)  # the length of the recording
             await take.stop()
             await take.collect()
         await leave(6)

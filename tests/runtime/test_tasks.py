@@ -8,7 +8,7 @@ import pytest
 
 from asynccam.errors import ConnectionError, StateError, TimeoutError
 from asynccam.runtime.tasks import Ready, TaskScope, finish
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, passes
 
 
 class Sleeper:
@@ -145,7 +145,7 @@ async def test_aclose_survives_cancellation() -> None:
         order.append("never")
 
     owner = asyncio.create_task(own())
-    await asyncio.sleep(0.01)
+    await passes()
     for _ in range(3):
         owner.cancel()
         await asyncio.sleep(0)
@@ -161,7 +161,7 @@ async def test_aclose_survives_cancellation() -> None:
 
 async def test_start_waits_until_ready_and_keeps_the_task() -> None:
     async def serve(ready: Ready[int]) -> None:
-        await asyncio.sleep(0.01)
+        await passes()
         ready(8080)
         ready(9090)  # the first word counts
         await asyncio.sleep(3600)
@@ -272,7 +272,7 @@ async def test_gather_failure_disturbs_no_other() -> None:
 
     async with TaskScope("take") as scope:
         gathering = asyncio.create_task(scope.gather({1: fail(KeyError("x")), 2: wait()}, name="stop"))
-        await asyncio.sleep(0.01)
+        await passes()
         assert not gathering.done()
         gate.set()
         results = await gathering

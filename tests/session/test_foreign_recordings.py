@@ -16,7 +16,7 @@ from asynccam.take.outcome import outcome_of
 from tests.support.command import asynccam, started
 from tests.support.devices import device_process, free_port
 from tests.support.multicam_device import BytesRecorder, ask, running
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, eventually_awaited
 
 PATIENT = 20.0
 
@@ -26,11 +26,10 @@ async def camera_at(port: int) -> MultiCamCamera:
 
 
 async def until_it_records(camera: MultiCamCamera) -> None:
-    async with asyncio.timeout(PATIENT):
-        while True:
-            if (await camera.status()).state is CameraState.RECORDING:
-                return
-            await asyncio.sleep(0.05)
+    async def records() -> bool:
+        return (await camera.status()).state is CameraState.RECORDING
+
+    await eventually_awaited(records, PATIENT)
 
 
 async def test_stop_is_not_sent_for_a_foreign_recording(tmp_path: Path) -> None:

@@ -502,6 +502,6 @@ async def test_nothing_is_added_after_the_end(tmp_path: Path) -> None:
     async with Session.open(f"multicam://127.0.0.1:{port}", timeout=PATIENT, mdns=False, **QUICK) as session:
         pass
     async with running(tmp_path / "device", port=port) as device:
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # in which a session that is open would connect
         assert not session.cameras
         assert device.port == port

@@ -44,7 +44,7 @@ async def test_slow_answer_extends_the_timeout() -> None:
         queries = PendingQueries(scope, lambda key: None)
 
         async def answer() -> str:
-            await asyncio.sleep(0.8)
+            await asyncio.sleep(0.8)  # what makes the answer slow
             return "here"
 
         assert queries.extra_timeout("one") == 0

@@ -94,7 +94,6 @@ async def test_camera_that_fails_to_close_is_an_event() -> None:
 @pytest.mark.parametrize("step", ["arm", "accepted", "stop", "download"])
 async def test_fail_fast_raises_the_error_of_the_camera(tmp_path: Path, step: str) -> None:
     good = ScriptedCamera("good")
-    began = time.monotonic()
     takes: list[Take] = []
 
     async def block() -> None:
@@ -102,14 +101,14 @@ async def test_fail_fast_raises_the_error_of_the_camera(tmp_path: Path, step: st
             session.add(good)
             session.add(camera_with(step))
             takes.append(session.new_take(directory=tmp_path, name="take"))
-            await takes[0].run(duration=0.2 if step in ("stop", "download") else 30, start_in=0)
+            await takes[0].run(duration=0.2 if step in ("stop", "download") else 300, start_in=0)
             pytest.fail("the block was not ended")
 
-    with pytest.raises(DeviceError) as caught:
-        await block()
+    async with asyncio.timeout(20):
+        with pytest.raises(DeviceError) as caught:
+            await block()
     (take,) = takes
     assert caught.value is BROKEN
-    assert time.monotonic() - began < 5
     assert not good.recording
     assert take.state is TakeState.DONE
     assert take.manifest.outcome is Outcome.CANCELLED
@@ -210,13 +209,16 @@ async def test_shutdown_is_bounded_if_everything_hangs(tmp_path: Path) -> None:
 async def test_second_cancellation_does_not_cut_shutdown_short() -> None:
     camera = ScriptedCamera("one", script={"close": late(0.1)})
 
+    inside = asyncio.Event()
+
     async def block() -> None:
         async with Session() as session:
             session.add(camera)
+            inside.set()
             await hang()
 
     task = asyncio.ensure_future(block())
-    await asyncio.sleep(0.01)
+    await inside.wait()
     task.cancel()
     await eventually(lambda: "close" in camera.calls)
     task.cancel()
@@ -308,5 +310,5 @@ async def test_session_without_poll_interval_does_not_poll() -> None:
         other.add(polled)
         await eventually(lambda: "status" in polled.calls, 10.0)
         session.retry_now()
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # in which it would be asked
     assert camera.calls == ["close"]

@@ -2,7 +2,6 @@
 
 import asyncio
 import builtins
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -176,9 +175,8 @@ async def test_a_stop_under_way_is_not_begun_again(tmp_path: Path) -> None:
 async def test_the_wind_up_ends_by_its_deadline_whatever_hangs(tmp_path: Path, step: str) -> None:
     camera = ScriptedCamera("one", script={step: hang})
     take = Take([camera], tmp_path, limits=TakeLimits(cancel_timeout=0.2))
-    began = time.monotonic()
-    await cancelled_when(take, lambda: camera.recording)
-    assert time.monotonic() - began < 3
+    async with asyncio.timeout(20):
+        await cancelled_when(take, lambda: camera.recording)
     manifest = await Manifest.load(take.directory)
     assert [error.step for error in manifest.errors] == ["end"]
     (error,) = manifest.cameras[0].errors

@@ -1,7 +1,6 @@
 """Cameras that refuse, hang, die or are late at any step: each in its own record, the others undisturbed."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -294,18 +293,16 @@ async def test_a_verifier_that_hangs_costs_only_its_verdict(tmp_path: Path) -> N
 
 async def test_no_camera_that_can_be_armed_ends_the_take_at_once(tmp_path: Path) -> None:
     cameras = [ScriptedCamera(f"bad{n}", script={"arm": refuse(GONE)}) for n in range(3)]
-    began = time.monotonic()
-    take = await Take(cameras, tmp_path).run(duration=30)
-    assert time.monotonic() - began < 2
+    async with asyncio.timeout(20):
+        take = await Take(cameras, tmp_path).run(duration=300)
     assert take.manifest.outcome is Outcome.FAILED
     assert (await Manifest.load(take.directory)).phase == "done"
 
 
 async def test_no_camera_that_starts_ends_the_take_at_t0(tmp_path: Path) -> None:
     camera = ScriptedCamera("bad", script={"accepted": refuse(DeviceError("no"))})
-    began = time.monotonic()
-    take = await Take([camera], tmp_path).run(duration=30, start_in=0.1)
-    assert time.monotonic() - began < 2
+    async with asyncio.timeout(20):
+        take = await Take([camera], tmp_path).run(duration=300, start_in=0.1)
     assert take.manifest.outcome is Outcome.FAILED
 
 

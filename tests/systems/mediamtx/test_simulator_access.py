@@ -1,5 +1,6 @@
 """Sign-in of both generations, the sign-in fault, roles and rate limits of the simulated service."""
 
+import asyncio
 import json
 import time
 from pathlib import Path
@@ -209,9 +210,9 @@ async def test_generation_1_limits_calls_without_saying_for_how_long() -> None:
         assert "data" not in error
         async with talker(service) as fresh:
             assert await fresh.ask("ping") == "pong"
-        until = time.monotonic() + 5.0
-        while "error" in await one.answer_to(await one.send("ping")):
-            assert time.monotonic() < until
+        async with asyncio.timeout(20):
+            while "error" in await one.answer_to(await one.send("ping")):
+                pass
 
 
 async def test_generation_2_says_when_the_next_call_may_come() -> None:
