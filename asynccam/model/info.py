@@ -23,6 +23,7 @@ class CameraState(Enum):
     RECORDING = "recording"
     STOPPING = "stopping"
     UNAVAILABLE = "away"
+    AWAY = UNAVAILABLE  # the name of earlier versions
     ERROR = "error"
 
 
