@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from asynccam.errors import (
     ConnectionError,
@@ -191,9 +191,8 @@ class MultiCamClient:
 
         Only asynccam's own device server has one; ``""`` for all others. See docs/protocols/multicam.md.
         """
-        message = CommandMessage(
-            command=CommandType.DEVICE_STATUS, deviceId=self._sender, **{RUN_ID_KEY: True}
-        )
+        run_id_request: dict[str, Any] = {RUN_ID_KEY: True}
+        message = CommandMessage(command=CommandType.DEVICE_STATUS, deviceId=self._sender, **run_id_request)
         document = await self._exchange(message, timeout=timeout, repeatable=True)
         run_id = (StatusResponse.from_json(document, peer=self.address).model_extra or {}).get(RUN_ID_KEY)
         return run_id if isinstance(run_id, str) else ""

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
 
 from pydantic import (
     AfterValidator,
@@ -238,7 +238,8 @@ class ProtocolMessage(BaseModel):
     """Fields in the maker's order, where it differs from the order here."""
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
-    __pydantic_extra__: dict[str, Annotated[JsonValue, AfterValidator(_finite)]]
+    if not TYPE_CHECKING:  # type checkers would take the annotation for a field
+        __pydantic_extra__: dict[str, Annotated[JsonValue, AfterValidator(_finite)]]
 
     def __init__(self, /, *given: Any, **values: Any) -> None:
         try:
@@ -437,7 +438,7 @@ class CommandMessage(ProtocolMessage):
             UsageError: No file was named, or not exactly one way to upload it.
         """
         _require_file(file_id, file_name)
-        bucket = {
+        bucket: dict[str, Any] = {
             "s3Bucket": s3_bucket,
             "s3Key": s3_key,
             "awsAccessKeyId": aws_access_key_id,
@@ -487,7 +488,7 @@ class Reply(ProtocolMessage):
         known = DeviceStatus.of(self.status)
         self._raw_status = self.status
         if known is not None:
-            self.__dict__["status"] = known.value  # the model is frozen from here on
+            object.__setattr__(self, "status", known.value)  # the model is frozen from here on
 
     @property
     def raw_status(self) -> str:
@@ -522,7 +523,7 @@ class StatusResponse(Reply):
     within ``firstFrameBound`` seconds.
     """
 
-    deviceId: str
+    deviceId: str  # pyright: ignore[reportGeneralTypeIssues] - required here, optional in an error
     timestamp: Number
     isRecording: Flag = False
     message: str | None = None
@@ -540,7 +541,7 @@ class StatusResponse(Reply):
         """Set ``isRecording``, which dialect 2 leaves out."""
         super().model_post_init(context)
         if "isRecording" not in self.model_fields_set:
-            self.__dict__["isRecording"] = self.status == DeviceStatus.RECORDING.value
+            object.__setattr__(self, "isRecording", self.status == DeviceStatus.RECORDING.value)
 
     @property
     def dialect(self) -> int:
@@ -555,7 +556,7 @@ class StopRecordingResponse(Reply):
     ``fileSize`` is 0 where the device packs the file later, and both names are None when the stop failed.
     """
 
-    deviceId: str
+    deviceId: str  # pyright: ignore[reportGeneralTypeIssues] - required here, optional in an error
     timestamp: Number
     fileName: str | None = None
     fileId: str | None = None
@@ -598,7 +599,7 @@ class FileMetadata(ProtocolMessage):
 class ListFilesResponse(Reply):
     """The recordings on a device."""
 
-    deviceId: str
+    deviceId: str  # pyright: ignore[reportGeneralTypeIssues] - required here, optional in an error
     timestamp: Number
     files: list[FileMetadata] = Field(default_factory=list)
     message: str | None = None

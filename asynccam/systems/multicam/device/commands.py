@@ -189,7 +189,7 @@ class ResponseBuilder:
         return {"fileId": file.file_id} if self.dialect == 1 else {}
 
     def _stop_reply(
-        self, status: str, file: FileVerdict | None, message: str, first_frame: Mapping[str, float]
+        self, status: str, file: FileVerdict | None, message: str, first_frame: Mapping[str, Any]
     ) -> ProtocolMessage:
         size = file.size if file else 0
         name = file.path.name if file else None
@@ -201,7 +201,7 @@ class ResponseBuilder:
         # The newest controllers read dialect 2's fileName from every stop, and fail where it is missing.
         return StatusResponse(**self._head(status), isRecording=False, fileName=name, **extra, **first_frame)
 
-    def _first_frame(self, first_frame: DeviceMoment | None) -> dict[str, float]:
+    def _first_frame(self, first_frame: DeviceMoment | None) -> dict[str, Any]:
         """Return the fields of a first frame, by this device's system clock like ``timestamp``."""
         if first_frame is None:
             return {}

@@ -109,10 +109,13 @@ class CaptureResults(_Document):
     @classmethod
     def of(cls, results: Sequence[ShotResult]) -> "CaptureResults":
         """Return the document of a capture of several cameras."""
-        moments = [one.shot.taken_at for one in results if one.shot is not None]
+        moments = [result.shot.taken_at for result in results if result.shot is not None]
         return cls(
             results=tuple(
-                CaptureResult(camera=one.camera, snapshot=one.shot, error=one.error) for one in results
+                CaptureResult.model_validate(
+                    {"camera": result.camera, "snapshot": result.shot, "error": result.error}
+                )
+                for result in results
             ),
             spread=max(moments) - min(moments) if len(moments) > 1 else None,
         )
@@ -343,7 +346,7 @@ class ImuDocument(_Document):
             broker=settings.broker,
             port=settings.port,
             topic=settings.topic,
-            reading=feed.newest,
+            reading=None if feed.newest is None else ReadingDocument.model_validate(feed.newest),
             fresh=feed.reading() is not None,
         )
 
