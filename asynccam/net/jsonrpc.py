@@ -100,6 +100,7 @@ class JsonRpcConnection:
         self.codec = JsonRpcCodec()
         self._on_notification = on_notification
         self._on_unexpected = on_unexpected
+        self._calls: set[_PendingCall] = set()
         self._socket: WebSocket | None = None
         self._answered = False
         self._loop = asyncio.get_running_loop()
@@ -139,7 +140,7 @@ class JsonRpcConnection:
     @property
     def pending(self) -> int:
         """Number of calls without an answer."""
-        return len(self.codec.pending)
+        return len(self._calls)
 
     def probe(self, timeout: float) -> None:
         """Ping now; without a pong within ``timeout`` seconds the connection is lost."""
@@ -215,12 +216,13 @@ class JsonRpcConnection:
         call = _PendingCall(method, self._loop.create_future())
         # Registered before it is sent: an answer may come in the same turn of the loop.
         request_id, message = self.codec.request(method, params, context=call)
+        self._calls.add(call)
         if _LOG.isEnabledFor(logging.DEBUG):
             _LOG.debug("%s: request %s %s %s", self.name, request_id, method, loggable(params))
         try:
             socket.send(message)
         except BaseException:
-            self.codec.forget(request_id)
+            self._forget(request_id, call)
             raise
         if timeout is not None:
             call.timer = self._loop.call_later(timeout, self._on_timeout, call, timeout)
@@ -229,6 +231,7 @@ class JsonRpcConnection:
     def _forget(self, request_id: Id, call: _PendingCall) -> None:
         if call.timer is not None:
             call.timer.cancel()
+        self._calls.discard(call)
         self.codec.forget(request_id)
 
     def _on_timeout(self, call: _PendingCall, timeout: float) -> None:
@@ -238,7 +241,8 @@ class JsonRpcConnection:
 
     def _on_closed(self, closed: "asyncio.Future[CloseInfo]") -> None:
         reason = closed.result().reason
-        for call in self.codec.contexts:
+        # Not by the codec's: it has read the whole batch, of which some answers may not be dispatched any more.
+        for call in tuple(self._calls):
             if not call.future.done():
                 text = f"the connection to {self.name} was lost before {call.method} was answered: {reason}"
                 call.future.set_exception(ConnectionError(text, maybe_executed=True))

@@ -102,11 +102,6 @@ class JsonRpcCodec:
         """Ids of the requests that have no answer yet."""
         return frozenset(own_id for own_id, _ in self._pending.values())
 
-    @property
-    def contexts(self) -> tuple[Any, ...]:
-        """Contexts of the requests that have no answer yet, oldest first."""
-        return tuple(context for _, context in self._pending.values())
-
     def request(
         self, method: str, params: Params = None, *, own_id: Id | None = None, context: Any = None
     ) -> tuple[Id, bytes]:

@@ -169,6 +169,21 @@ async def test_lost_connection_fails_open_calls_at_once(server: RpcServer, clien
     assert server.count("start_recording") == 20  # and none of them was sent again
 
 
+async def test_answer_in_a_batch_that_is_cut_off_fails_its_call_at_once(server: RpcServer) -> None:
+    async def batch(connection: ServerConnection, request: dict[str, Any]) -> None:
+        notification = json.dumps({"jsonrpc": "2.0", "method": "tick"})
+        await connection.send(f"[{notification}, {answer(request, 1)}]")
+
+    def fail(method: str, params: Any) -> None:
+        raise ValueError("a handler's error ends the connection")
+
+    server.handler = batch
+    async with connect(server.url, on_notification=fail, backoff=QUICK) as client:
+        with pytest.raises(ConnectionError) as caught:
+            await asyncio.wait_for(client.call("start_recording", timeout=30), 5)
+    assert caught.value.maybe_executed
+
+
 async def test_call_while_disconnected_fails_at_once(server: RpcServer, client: JsonRpcClient) -> None:
     await server.stop()
     await client.reconnecting.wait_for(ConnectionState.WAITING, timeout=5)
