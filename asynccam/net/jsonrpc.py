@@ -241,7 +241,7 @@ class JsonRpcConnection:
 
     def _on_closed(self, closed: "asyncio.Future[CloseInfo]") -> None:
         reason = closed.result().reason
-        # Not by the codec's: it has read the whole batch, of which some answers may not be dispatched any more.
+        # The codec has read all of a batch: answers that will not be dispatched are not pending there.
         for call in tuple(self._calls):
             if not call.future.done():
                 text = f"the connection to {self.name} was lost before {call.method} was answered: {reason}"

@@ -158,8 +158,11 @@ _MAX_BYTES: Final = 64 * 1024
 """A larger file holds something else."""
 
 
-def read_secret_file(path: Path) -> str:
+def read_secret_file(path: Path, *, only_line: bool = False) -> str:
     """Return the secret in a file, its first line that is not blank, without white space around it; blocking.
+
+    With ``only_line`` a file with further lines, or with characters that cannot be printed, is refused: it is
+    likely to be another file.
 
     Raises:
         StorageError: The file cannot be read.
@@ -168,9 +171,12 @@ def read_secret_file(path: Path) -> str:
     with storage_errors("read the secret in", path), path.open("rb") as file:
         data = file.read(_MAX_BYTES + 1)
     try:
-        secret = data.decode().strip().partition("\n")[0].rstrip()
+        text = data.decode().strip()
     except UnicodeDecodeError:
         raise UsageError(f"{path} holds no secret: it is not UTF-8") from None
+    if only_line and not text.isprintable():
+        raise UsageError(f"{path} holds no secret: it must be one line of text")
+    secret = text.partition("\n")[0].rstrip()
     if not secret or len(data) > _MAX_BYTES or any(ord(c) < 32 and c != "\t" for c in secret):
         raise UsageError(f"{path} holds no secret: its first line must be the secret, as text")
     return secret

@@ -157,7 +157,7 @@ class SecretFile:
     async def __call__(self) -> str:
         """Return the token, or raise `AuthenticationError` if the file has none."""
         try:
-            return await on_disk(read_secret_file, self.path)
+            return await on_disk(_read_secret, self.path)
         except (StorageError, UsageError) as error:
             raise AuthenticationError(str(error)) from error
 
@@ -226,7 +226,7 @@ class _Reader:
                     secrets[name] = _secret_in_environment(variable)
                 elif file is not None:
                     path = self.directory / Path(file).expanduser()
-                    secret = read_secret_file(path)
+                    secret = _read_secret(path)
                     secrets[name] = SecretFile(path) if name == "token" else secret
             except (AuthenticationError, StorageError, UsageError) as error:
                 key = f"{name}_env" if variable else f"{name}_file"
@@ -252,6 +252,10 @@ def _load(path: Path) -> Fleet:
         line = data[: error.start].count(b"\n") + 1
         raise FleetError(str(path), [(line, "", "this is not UTF-8")]) from None
     return Fleet.parse(text, name=str(path), directory=path.parent)
+
+
+def _read_secret(path: Path) -> str:
+    return read_secret_file(path, only_line=True)
 
 
 def _secret_in_environment(name: str) -> str:

@@ -182,6 +182,15 @@ def test_missing_secrets_are_problems(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "the environment variable NOT_SET is not set" in str(caught.value)
 
 
+@pytest.mark.parametrize("content", ["S3CRET\nanother\n", "\ufeffS3CRET", "S3CRET\tx", "S3CRET\x7f"])
+def test_secret_file_with_more_than_one_line_of_text_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(content, encoding="utf-8")
+    text = "[[camera]]\naddress = 'mediamtx://host'\ntoken_file = 'token'\n"
+    with pytest.raises(FleetError, match="token holds no secret: it must be one line of text") as caught:
+        Fleet.parse(text, directory=tmp_path)
+    assert "S3CRET" not in str(caught.value)
+
+
 async def test_token_file_is_read_at_every_sign_in(tmp_path: Path) -> None:
     secret = tmp_path / "token"
     secret.write_text("first")
