@@ -145,7 +145,9 @@ class ThorVisionCamera(Camera):
             await self.find()
         except NotFoundError as error:
             return CameraStatus(CameraState.UNAVAILABLE, detail or str(error))
-        return CameraStatus(camera_state(recorder), detail)
+        # Its server streams already, so a recorder that still waits for a first frame counts as recording.
+        starting = recorder is RecorderState.STARTING
+        return CameraStatus(CameraState.RECORDING if starting else camera_state(recorder), detail)
 
     def chosen_capability(self) -> models.Capability:
         """Return the capability that the next start requests.

@@ -24,7 +24,7 @@ from asynccam.errors import (
 from asynccam.model.features import DeviceClock, Record, RecordPlan, Stream
 from asynccam.model.info import CameraState
 from asynccam.model.manifest import Outcome
-from asynccam.recording import verify_file
+from asynccam.recording import RecorderState, verify_file
 from asynccam.systems.thorvision import (
     Camera,
     ServerFaults,
@@ -34,6 +34,7 @@ from asynccam.systems.thorvision import (
     ThorVisionClient,
     ThorVisionSimulator,
 )
+from asynccam.systems.thorvision.camera import ThorVisionRecord
 from asynccam.take import Take
 from benchmarks.chaos.proxy import Proxy
 from tests.support.cancelling import cancelled_at
@@ -115,6 +116,13 @@ async def test_status(tmp_path: Path) -> None:
         assert (await camera.status()).state is CameraState.READY
         await simulator.unplug(0)
         assert (await camera.status()).state is CameraState.UNAVAILABLE
+
+
+async def test_status_while_a_recorder_waits_for_its_first_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with connected(device(0)) as (_, camera):
+        monkeypatch.setattr(ThorVisionRecord, "recorder_state", RecorderState.STARTING)
+        status = await camera.status()
+        assert (status.state, status.detail) == (CameraState.RECORDING, "starting")
 
 
 async def test_arm_streams_and_release_records(tmp_path: Path) -> None:
