@@ -13,7 +13,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from asynccam.errors import AsynccamError, RemoteProtocolError, StateError, TimeoutError
@@ -71,12 +71,12 @@ class _Call:
     """A call under way; ``until`` is loop time, ``secret`` is sent with the call itself."""
 
     method: str
-    params: dict[str, Any] | None
+    params: dict[str, Any] | None = field(repr=False)
     until: float
     repeat: bool
-    posted: "asyncio.Future[Any] | None"
+    posted: "asyncio.Future[Any] | None" = field(repr=False)
     refusals: int = 0
-    secret: str | None = None
+    secret: str | None = field(default=None, repr=False)
 
     @property
     def left(self) -> float:

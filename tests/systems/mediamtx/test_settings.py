@@ -6,6 +6,7 @@ import pytest
 
 from asynccam.errors import UsageError
 from asynccam.systems.mediamtx import CameraClient
+from asynccam.systems.mediamtx.rpc import _Call
 from asynccam.systems.mediamtx.settings import ServiceCredentials, credentials, endpoint
 
 NAMES = ("HOST", "PORT", "USE_SSL", "AUTH_TYPE", "AUTH_TOKEN", "API_KEY")
@@ -72,6 +73,9 @@ def test_a_secret_is_never_shown() -> None:
     client = CameraClient("cam", auth_token="topsecret")
     assert "topsecret" not in repr(client) + repr(ServiceCredentials("jwt", "topsecret"))
     assert repr(client) == "<CameraClient mediamtx://cam:8080 closed>"
+    call = _Call("authenticate", {"auth_token": "topsecret"}, 0.0, False, None, secret="topsecret")
+    assert "authenticate" in repr(call)
+    assert "topsecret" not in repr(call)
 
 
 def test_without_credentials_no_header_is_sent() -> None:
