@@ -245,12 +245,12 @@ def camera_fields_of(form: Mapping[str, str]) -> dict[str, str | bool]:
 
 def settings_of(form: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Return the settings of a form, for `changed_settings`."""
-    found: dict[str, dict[str, Any]] = {"imu": {}}
+    found: dict[str, dict[str, Any]] = {}
     for group, names in CHANGEABLE.items():
         for name in names:
             if f"{group}.{name}" in form:
                 found.setdefault(group, {})[name] = form[f"{group}.{name}"]
-    found["imu"]["enabled"] = bool(form.get(_IMU_ENABLED))
+    found.setdefault("imu", {})["enabled"] = bool(form.get(_IMU_ENABLED))
     return found
 
 

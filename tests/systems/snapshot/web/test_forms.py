@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from asynccam.systems.snapshot.server.pages import settings_of
 from tests.systems.snapshot.web.rig import serving
 
 FORM = "application/x-www-form-urlencoded"
@@ -40,3 +41,10 @@ async def test_form_refuses_name_of_dots(name: str, tmp_path: Path) -> None:
         # A file from the field may have it all the same.
         await rig.add(name)
         assert [one["name"] for one in await rig.json("/api/cameras")] == ["left", name]
+
+
+def test_settings_keep_the_order_of_the_form() -> None:
+    form = {"retention.max_age_days": "3", "imu.port": "1883", "limits.captures": "2"}
+    found = settings_of(form)
+    assert list(found) == ["retention", "imu", "limits"]
+    assert found["imu"] == {"port": "1883", "enabled": False}
