@@ -154,7 +154,7 @@ async def test_browse_separate_records() -> None:
         ):
             assert not browser.services
             shout(answer(part))
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # each comes by itself
         one = (await found(browser)).service
     assert (one.port, one.addresses, dict(one.properties)) == (4711, ("10.0.0.3",), {"k": b"v"})
 
@@ -290,7 +290,7 @@ async def test_browse_cancelled_closes_everything() -> None:
 
     task = asyncio.create_task(look())
     await inside.wait()
-    await asyncio.sleep(0.05)
+    await resolving("mute")
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -336,9 +336,9 @@ async def test_borrowed_sockets_closed_meanwhile() -> None:
     kind = unique_service_type()
     async with browse(kind, zeroconf=own, resolve_timeout=0.05) as browser:
         shout(answer(pointer(kind, labels(f"mute.{kind}"))))
-        await asyncio.sleep(0.1)
+        await resolving("mute")
         await own.async_close()
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(0.15)  # several tries later
         assert not browser.services
 
 
@@ -375,6 +375,11 @@ def test_multicam_service_type_is_valid() -> None:
 def test_resolve_timeout_must_be_positive() -> None:
     with pytest.raises(UsageError):
         browse(TYPE, resolve_timeout=0)
+
+
+async def resolving(instance: str) -> None:
+    """Wait until a browser asks for the details of an instance."""
+    await eventually(lambda: any(f"resolve {instance}" in task.get_name() for task in asyncio.all_tasks()))
 
 
 async def _read_all(browser: ServiceBrowser) -> list[ServiceEvent]:

@@ -37,7 +37,7 @@ async def test_resolve_local_ignores_unusable_addresses(dot: str) -> None:
     async def tell() -> None:
         while True:
             shout(answer(address(labels(name), "127.0.0.1"), address(labels(name), "fe80::1")))
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # the pace of the announcements
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         telling = asyncio.create_task(tell())
@@ -55,7 +55,7 @@ async def test_local_name_over_http_and_for_other_programs(dot: str) -> None:
     async def tell() -> None:
         while True:
             shout(answer(address(labels(name), "fe80::1"), address(labels(name), "127.0.0.1")))
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # the pace of the announcements
 
     async def hello(request: web.Request) -> web.Response:
         return web.json_response([{"name": "door"}])
@@ -85,7 +85,7 @@ async def test_local_name_of_a_broker(tmp_path: Path) -> None:
     async def tell() -> None:
         while True:
             shout(answer(address(labels(name), "127.0.0.1")))
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # the pace of the announcements
 
     async def work(client: MqttConnection) -> None:
         await client.publish("a", b"x")

@@ -45,7 +45,7 @@ async def test_mqtt_restarting_broker_is_not_a_refusal(tmp_path: Path) -> None:
             if rng.random() < 0.6:
                 await eventually(partial(came_back, before))
             for _ in range(rng.randrange(60)):
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(0.001)  # the next restart comes at any moment
             assert not staying.done(), staying
         before = connects
         await broker.restart()
@@ -176,7 +176,7 @@ async def test_mqtt_unread_messages_pause_reading() -> None:
         before = -1
         while before != sent:  # until the peer gets rid of nothing more
             before = sent
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # in which the peer would send more
         taken = 0  # and reading goes on once somebody takes them
         async for _ in client.messages:
             taken += 1
@@ -198,7 +198,7 @@ async def main():
                     group.create_task(client.subscribe("a"))
                     for _ in range(30):
                         group.create_task(client.publish("a", b"x" * 20000))
-                    await asyncio.sleep(0.001 * (number % 10))
+                    await asyncio.sleep(0.001 * (number % 10))  # left at any moment
                     if number % 7 == 0:
                         raise ConnectionError("left")
         except* (ConnectionError, TimeoutError):

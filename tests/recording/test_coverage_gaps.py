@@ -53,13 +53,13 @@ async def test_outage_shorter_than_a_stall_is_a_gap(tmp_path: Path) -> None:
     port = free_udp_port()
     async with running(*srt_sender(port)) as sender, srt(tmp_path, port) as recorder:
         await recorder.start()
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.5)  # the length of the recording before the outage
         freeze(sender.pid)
         frozen_at = time.time()
         await asyncio.sleep(HOLE)
         thaw(sender.pid)
         thawed_at = time.time()
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.5)  # and after it
         await recorder.stop()
         (gap,) = recorder.gaps
         assert gap.began == pytest.approx(frozen_at, abs=0.5)
@@ -72,15 +72,15 @@ async def test_frames_waiting_at_the_gate_in_silence_are_old(tmp_path: Path, *, 
     port = free_udp_port()
     async with running(*srt_sender(port)) as sender, srt(tmp_path, port) as recorder:
         await recorder.arm()
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.5)  # in which frames come to the gate
         freeze(sender.pid)
         frozen_at = time.time()
-        await asyncio.sleep(0.8)
+        await asyncio.sleep(0.8)  # how old they are
         await recorder.start()
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.5)  # the silence goes on
         if returns:
             thaw(sender.pid)
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(1.0)  # the length of the recording afterwards
         await recorder.stop()
         thaw(sender.pid)
         assert recorder.first_frame_at is not None
@@ -117,7 +117,7 @@ async def test_first_frame_bound_covers_a_stopped_program(
         await eventually(lambda: bool(list(tmp_path.iterdir())))  # the first frame opens the file
         freeze(process.pid)
         frozen_at = time.time()
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(1.5)  # as long as the program is stopped
         thaw(process.pid)
         earliest = float(await process.stdout.readline())
         assert earliest <= frozen_at + 0.2
@@ -130,7 +130,7 @@ async def test_first_frame_bound_covers_a_sleep(tmp_path: Path, monkeypatch: pyt
     picture = TestPattern(width=64, height=48, time_code=False)
     async with Recorder(Pipeline(picture, SplitFiles(tmp_path, "cam"))) as recorder:
         await recorder.arm()
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.3)  # in which frames come to the gate
         SetClock(monkeypatch).sleep(5.0)
         await recorder.start()
         assert recorder.first_frame_bound > 5.0

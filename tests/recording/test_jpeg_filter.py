@@ -161,7 +161,7 @@ async def recorded(
     async def send() -> None:
         for piece in itertools.chain(sent, itertools.repeat(then)):
             await sender.send(piece)
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # the pace of the pictures
 
     async with recorder, sender, asyncio.TaskGroup() as group:
         events = recorder.events
@@ -248,7 +248,7 @@ async def test_killed_python_leaves_whole_file_and_no_filter(
             while True:
                 for picture in pictures:
                     await sender.send(picture)
-                    await asyncio.sleep(0.02)
+                    await asyncio.sleep(0.02)  # the pace of the pictures
 
         sending = asyncio.create_task(send())
         assert await parent.stdout.readline() == b"recording\n"

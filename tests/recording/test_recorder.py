@@ -45,7 +45,7 @@ async def test_start_returns_at_first_frame_and_stop_with_verdict(tmp_path: Path
         assert before < first <= time.time()
         assert recorder.first_frame_at == first
         assert path.exists()
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.5)  # the length of the recording
         recorded_for = time.time() - first
         (verdict,) = await recorder.stop()
     assert recorder.state is RecorderState.ENDED
@@ -170,7 +170,7 @@ async def test_recorder_starts_once_and_stops_any_number_of_times(tmp_path: Path
 async def test_leaving_the_context_finishes_the_recording(tmp_path: Path) -> None:
     async with Recorder(Pipeline(SMALL, SingleFile(tmp_path / "a.mp4"))) as recorder:
         await recorder.start()
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.2)  # the length of the recording
     assert recorder.verdicts[0].verdict is Verdict.COMPLETE
 
 

@@ -66,11 +66,11 @@ async def test_only_frames_after_the_start_are_recorded(tmp_path: Path, source: 
     async with recorder(tmp_path / "a.mp4", source) as one:
         await one.arm()
         assert (one.state.value, one.first_frame_at) == ("armed", None)
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(1.5)  # in which frames come that are not recorded
         called = time.time()
         at = await one.start()
         assert one.state.value == "recording"
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.5)  # the length of the recording
         (verdict,) = await one.stop()
         over = time.time()
     assert verdict.verdict is Verdict.COMPLETE
@@ -89,7 +89,7 @@ async def test_frames_of_an_srt_stream_wait_for_the_start(tmp_path: Path) -> Non
         assert list(tmp_path.iterdir()) == []
         called = time.time()
         await one.start()
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.5)  # the length of the recording
         (verdict,) = await one.stop()
         over = time.time()
     assert verdict.verdict is Verdict.COMPLETE

@@ -11,7 +11,7 @@ import pytest
 from asynccam.recording import Pipeline, Recorder, SingleFile, TestPattern, Verdict, verify_file
 from tests.support.cancelling import cancelled_at
 from tests.support.gst import decoded_frames, gst_processes
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, eventually_awaited
 
 SMALL = TestPattern(width=64, height=48, fps=Fraction(20), time_code=False)
 
@@ -44,7 +44,7 @@ async def main():
     source = TestPattern(width=64, height=48, time_code=False)
     async with Recorder(Pipeline(source, SingleFile(path))) as recorder:
         await recorder.start()
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.3)  # the length of the recording
         timer = threading.Timer(seconds, die)
         timer.start()
         await recorder.stop()
@@ -79,7 +79,7 @@ async def test_recording_cancelled_at_any_await_leaves_nothing(tmp_path: Path) -
         path = tmp_path / f"{count}.mp4"
         async with Recorder(Pipeline(SMALL, SingleFile(path))) as recorder:
             await recorder.start()
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # the length of the recording
             await recorder.stop()
 
     while await cancelled_at(record(), count := count + 1):
@@ -139,7 +139,7 @@ async def test_killed_python_leaves_whole_file_and_no_orphan(tmp_path: Path, how
     )
     assert parent.stdout is not None
     assert await parent.stdout.readline() == b"recording\n"
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.3)  # the length of the recording
     parent.send_signal(how)
     await parent.wait()
     await eventually(lambda: not gst_processes(path))
@@ -196,10 +196,11 @@ async def test_killed_python_without_setpriv_leaves_no_orphan(tmp_path: Path) ->
     assert await parent.stdout.readline() == b"recording\n"
     (pid,) = (pid for pid in gst_processes(path) if pid != parent.pid)
     assert b"--pdeathsig" not in Path(f"/proc/{pid}/cmdline").read_bytes()
-    for _ in range(200):
-        if (await verify_file(path)).frames:
-            break
-        await asyncio.sleep(0.05)
+
+    async def has_frames() -> bool:
+        return bool((await verify_file(path)).frames)
+
+    await eventually_awaited(has_frames)
     parent.kill()
     await parent.wait()
     await eventually(lambda: not gst_processes(path))

@@ -11,6 +11,7 @@ from asynccam.errors import NotFoundError, StorageError, TimeoutError
 from asynccam.recording.containers.reader import Intervals
 from asynccam.recording.verify import Verdict, verify_file
 from tests.support.gst import LAUNCH, decoded_frames
+from tests.support.waiting import eventually, eventually_awaited
 
 FRAMES = 12
 H264 = ["x264enc", "tune=zerolatency", "key-int-max=4", "!", "h264parse"]
@@ -134,6 +135,10 @@ async def test_cut_between_packets_of_a_sized_frame_is_truncated(
     assert (await verify_file(half)).verdict is Verdict.TRUNCATED
 
 
+async def has_frames(path: Path) -> bool:
+    return bool((await verify_file(path)).frames)
+
+
 async def test_unfinalized_mp4_is_truncated_with_playable_frames(tmp_path: Path) -> None:
     path = tmp_path / "killed.mp4"
     picture = ["videotestsrc", "is-live=true", "!", "video/x-raw,width=64,height=48,framerate=20/1"]
@@ -142,10 +147,8 @@ async def test_unfinalized_mp4_is_truncated_with_playable_frames(tmp_path: Path)
         *[LAUNCH, "-q", *picture, "!", *H264, "!", *mux, "!", "filesink", "buffer-mode=unbuffered"],
         f"location={path}",
     )
-    for _ in range(200):
-        if path.exists() and (await verify_file(path)).frames:
-            break
-        await asyncio.sleep(0.05)
+    await eventually(path.exists)
+    await eventually_awaited(lambda: has_frames(path))
     process.kill()
     await process.wait()
     verdict = await verify_file(path)

@@ -11,6 +11,7 @@ import pytest
 from asynccam.recording import Verdict, verify_file
 from tests.seeds.examples import Changes, Ran, blocks, run
 from tests.support.gst import free_udp_port
+from tests.support.waiting import eventually_awaited, listens
 
 BLOCKS = blocks("nanocam")
 IMPORTS = {"nanocam": "asynccam.systems.nanocam"}
@@ -55,18 +56,13 @@ async def served(directory: Path) -> AsyncIterator[int]:
     source = changes.to(BLOCKS["Server setup"]) + "import asyncio\nawait asyncio.Event().wait()\n"
     directory.mkdir()
     serving = asyncio.create_task(run(source, directory, seconds=200))
+
+    async def up() -> bool:
+        assert not serving.done(), serving.result()
+        return await listens(port)
+
     try:
-        async with asyncio.timeout(60):
-            while True:
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", port)
-                except OSError:
-                    assert not serving.done(), serving.result()
-                    await asyncio.sleep(0.05)
-                    continue
-                writer.close()
-                await writer.wait_closed()
-                break
+        await eventually_awaited(up, 60)
         yield port
     finally:
         serving.cancel()

@@ -45,6 +45,16 @@ async def eventually_awaited(
         return answer
 
 
+async def listens(port: int) -> bool:
+    """Return whether something accepts connections at a port of this computer."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
 @contextmanager
 def outlasting(seconds: float) -> Iterator[None]:
     """Require that a timer of ``seconds`` that is set now is due before the block ends.

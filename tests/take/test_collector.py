@@ -75,7 +75,7 @@ async def test_file_still_written_is_awaited_and_reported_if_it_grows(tmp_path: 
         while True:
             with path.open("ab") as file:
                 file.write(b"frame")
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # the pace at which the file grows
 
     camera = ScriptedCamera("slow", script={"stop": in_turn(hang)}, local=True)
     take = Take([camera], tmp_path, limits=HASTY)

@@ -30,7 +30,7 @@ async def given_up(tmp_path: Path, script: dict[str, Behaviour]) -> tuple[Take, 
 
 
 async def slowly() -> None:
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.1)  # long enough for a cancellation while it lasts
 
 
 @pytest.mark.parametrize("step", ["stop", "download"])

@@ -204,7 +204,7 @@ HOSTS: dict[str, Host] = {
 
 
 async def slowly() -> None:
-    await asyncio.sleep(0.15)
+    await asyncio.sleep(0.15)  # long enough for a cancellation while it lasts
 
 
 @pytest.mark.parametrize("host", HOSTS)

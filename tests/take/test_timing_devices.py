@@ -396,7 +396,7 @@ async def test_a_slow_clock_gets_the_samples_that_there_is_time_for(tmp_path: Pa
 
         async def measure_clock(self, *, samples: int = 8) -> ClockOffset:
             self.asked = [*getattr(self, "asked", []), samples]
-            await asyncio.sleep(0.1 * samples)
+            await asyncio.sleep(0.1 * samples)  # each sample takes its time
             return await super().measure_clock(samples=samples)
 
     camera = Slow("phone", clock=0.0)

@@ -15,7 +15,7 @@ from asynccam.net.transfer.download import PartFile, TransferMethod, receive_fil
 from tests.support.cancelling import cancelled_at
 from tests.support.parts import contents, longest_file, sample, sha256
 from tests.support.tcp_pair import pumping, reset, send, tcp_pair
-from tests.support.waiting import eventually, passes
+from tests.support.waiting import eventually, outlasting, passes
 
 Pair = tuple[socket, socket]
 MIB = 1024 * 1024
@@ -113,13 +113,11 @@ async def test_a_slow_peer_is_not_a_silent_one(tmp_path: Path, pair: Pair, engin
     ours, peer = pair
     part = await PartFile.open(tmp_path, "a", size=20)
     coming = asyncio.create_task(receive_file(ours, part, 20, stall_timeout=0.4, method=engine))
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    for _ in range(20):
-        await send(peer, b"x")
-        await asyncio.sleep(0.03)
-    await coming
-    assert loop.time() - began > 0.4, "longer in all than the silence that would end it"
+    with outlasting(0.4):  # longer in all than the silence that would end it
+        for _ in range(20):
+            await send(peer, b"x")
+            await asyncio.sleep(0.03)  # what makes the peer slow
+        await coming
     await part.commit("a")
 
 

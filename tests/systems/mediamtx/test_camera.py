@@ -263,7 +263,7 @@ async def test_a_stop_whose_answer_is_lost_is_known_by_its_notification() -> Non
             "recording_status_update",
             '{"device": "/dev/video0", "status": "STOPPED", "filename": "a.mp4", "duration": 3}',
         )
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.02)  # so that the notification arrives before the loss
         visitor.drop()
         return None
 

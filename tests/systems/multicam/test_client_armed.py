@@ -132,7 +132,7 @@ async def test_heartbeats_while_it_waits_are_passed_over() -> None:
 
     async with Peer(talk) as peer:
         armed = await client(peer).arm()
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # in which the heartbeat arrives
         assert armed.rearmed == 0
         armed.release(None)
         assert (await armed.accepted()).deviceId == "a"

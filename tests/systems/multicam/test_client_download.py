@@ -165,7 +165,7 @@ async def test_connecting_is_tried_again(tmp_path: Path) -> None:
         "127.0.0.1", port, timeout=10, retries=50, backoff=Backoff(initial=0.02, maximum=0.02)
     )
     download = asyncio.ensure_future(controller.download("v.zip", tmp_path))
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # the length of the outage
     async with Peer(device.talk, port=port):
         assert (await download).size == len(BODY)
     assert device.told("GET_VIDEO") == 1

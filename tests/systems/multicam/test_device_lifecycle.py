@@ -57,7 +57,7 @@ async def test_closing_answers_a_controller_that_waits_for_its_stop(tmp_path: Pa
         controller.send(command("STOP_RECORDING"))
         await eventually(lambda: device.phase is RecordingPhase.STOPPING)
         closing = scope.spawn(device.aclose(), name="close")
-        await asyncio.sleep(0.05)
+        await passes()
         recorder.may_stop.set()
         assert (await controller.document())["status"] == "recording_stopped"
         await closing
@@ -116,7 +116,7 @@ async def test_cancelled_device_task_finishes_the_recording(tmp_path: Path) -> N
         task.cancel()
         await eventually(lambda: recorder.stops == 1)
         task.cancel()
-        await asyncio.sleep(0.05)
+        await passes()
         assert not task.done(), "a second cancellation does not cut the file short"
         recorder.may_stop.set()
         with pytest.raises(asyncio.CancelledError):

@@ -28,7 +28,7 @@ async def test_a_recording_is_a_whole_mp4_whose_size_stop_tells_truly(tmp_path: 
     async with MultiCamDevice(tmp_path, recorder=small_picture(), port=0, limits=ROOMY) as device:
         assert (await ask(device, "START_RECORDING"))["status"] == "recording"
         assert device.first_frame_at is not None
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.5)  # the length of the recording
         stopped = await ask(device, "STOP_RECORDING")
         _, footage = await fetch(device, fileName=stopped["fileName"])
     path = tmp_path / stopped["fileName"]
@@ -71,7 +71,7 @@ async def test_a_start_that_is_cancelled_leaves_nothing_running(tmp_path: Path, 
 async def test_killed_recorder_is_detected_and_its_file_is_returned(tmp_path: Path) -> None:
     async with MultiCamDevice(tmp_path, recorder=small_picture(), port=0, limits=ROOMY, dialect=1) as device:
         await ask(device, "START_RECORDING")
-        await asyncio.sleep(1.5)
+        await eventually(lambda: any(path.stat().st_size for path in tmp_path.iterdir()))
         for process in await asyncio.to_thread(processes_that_write, tmp_path):
             os.kill(process, signal.SIGKILL)
         await eventually(lambda: device.phase is RecordingPhase.FAILED)
@@ -130,7 +130,7 @@ async def test_scheduled_start_opens_the_camera_ahead_of_its_time(
         assert (time.time() < at, device.phase) == (True, RecordingPhase.SCHEDULED)
         assert (await ask(device, "LIST_FILES"))["files"] == []
         await eventually(lambda: device.phase is RecordingPhase.RECORDING)
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.5)  # the length of the recording
         stopped = await ask(device, "STOP_RECORDING")
         over = time.time()
     assert device.first_frame_at is not None

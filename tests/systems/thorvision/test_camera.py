@@ -329,7 +329,7 @@ async def test_stop_is_repeated_after_a_lost_connection(tmp_path: Path, *, heard
             if heard:
                 await eventually(lambda: any(one.path == "/stop" for one in simulator.requests))
                 network.cut()
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.5)  # the length of the outage
             network.mend()
             stop = await stopping
             assert stop.status == "complete"

@@ -56,7 +56,7 @@ async def test_program_end_waits_for_a_task_that_stops_its_stream(tmp_path: Path
         try:
             await asyncio.Event().wait()
         finally:
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # the program must not be over by then
             stopped = await client.stop_stream(camera.id)
             print([file.verdict.value for file in stopped["files"]])
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from asynccam.model.manifest import Manifest, Outcome
 from tests.support.command import started
 from tests.support.devices import device_process
+from tests.support.waiting import eventually_awaited
 
 PATIENT = 120.0
 
@@ -18,10 +19,11 @@ async def phase_of(directory: Path) -> str:
 
 
 async def until_recording(directory: Path, process: asyncio.subprocess.Process) -> None:
-    async with asyncio.timeout(PATIENT):
-        while await phase_of(directory) != "recording":
-            assert process.returncode is None
-            await asyncio.sleep(0.05)
+    async def recording() -> bool:
+        assert process.returncode is None
+        return await phase_of(directory) == "recording"
+
+    await eventually_awaited(recording, PATIENT)
 
 
 async def test_first_take_gets_its_stream_back(tmp_path: Path) -> None:

@@ -213,7 +213,7 @@ async def test_browser_loads_more_while_scrolling(tmp_path: Path) -> None:
             if await page.locator("#more").is_hidden():
                 break
             await page.mouse.wheel(0, 20_000)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # in which the page asks for more
         await expect(page.locator(".shot")).to_have_count(300)
         await expect(page.locator("#gallery-sub")).to_have_text("300 pictures")
         await live(page, rig)
