@@ -1,5 +1,7 @@
 """The package keeps its architecture, and the checks of it can fail."""
 
+import ast
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,69 @@ HOUSE = Path(asynccam.__path__[0])
 
 def test_package_follows_the_rules() -> None:
     assert breaches(HOUSE) == []
+
+
+SHORT: dict[str, str] = {
+    "__main__.py": "python -m asynccam",
+    "cli/commands/discover.py": "one command",
+    "cli/main.py": "works where Typer and Rich are not installed",
+    "cli/take_runner.py": "a take with its live view, for two commands",
+    "model/credentials.py": "what every system and the session import",
+    "net/tls.py": "TLS contexts, built in a thread",
+    "recording/rtp/rtcp.py": "a protocol without I/O",
+    "session/settings.py": "settings that both a session and a fleet file have",
+    "session/shutdown.py": "one deadline for the steps of a shutdown",
+    "systems/mediamtx/adapter.py": "an adapter",
+    "systems/multicam/adapter.py": "an adapter",
+    "systems/multicam/errors.py": "errors of the device",
+    "systems/nanocam/adapter.py": "an adapter",
+    "systems/nanocam/mediaclient.py": "a module name of the vendor",
+    "systems/nanocam/mediaserver.py": "a module name of the vendor",
+    "systems/nanocam/streams.py": "a module name of the vendor",
+    "systems/nanocam/tools.py": "a module name of the vendor",
+    "systems/registry.py": "the adapters that are loaded",
+    "systems/snapshot/adapter.py": "an adapter",
+    "systems/snapshot/server/directory_lock.py": "the lock between two servers",
+    "systems/thorvision/adapter.py": "an adapter",
+    "systems/thorvision/events.py": "events of the system",
+    "take/limits.py": "the public limits of a take",
+}
+"""Files under 60 lines, and why each is a file of its own."""
+VENDOR_NAMES = {
+    "AuthenticationError",
+    "BusyError",
+    "Camera",
+    "CameraInfo",
+    "ConnectionError",
+    "DamagedFileError",
+    "DeviceError",
+    "NotFoundError",
+    "PermissionDeniedError",
+    "RemoteProtocolError",
+    "TimeoutError",
+}
+"""Names that a vendor's package gives to a class and asynccam to another one."""
+PUBLIC_TWICE = {"Limits"}
+"""Public names of two packages: of a recorder, and of the Snapshot server."""
+
+
+def test_short_files_have_a_reason() -> None:
+    short = {
+        path.relative_to(HOUSE).as_posix()
+        for path in HOUSE.rglob("*.py")
+        if path.name != "__init__.py" and len(path.read_text().splitlines()) < 60
+    }
+    assert short == SHORT.keys()
+
+
+def test_class_names_are_used_once() -> None:
+    names = Counter(
+        node.name
+        for path in HOUSE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert {name for name, count in names.items() if count > 1} == VENDOR_NAMES | PUBLIC_TWICE
 
 
 def test_every_subpackage_has_a_layer() -> None:

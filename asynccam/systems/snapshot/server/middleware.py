@@ -29,6 +29,7 @@ from asynccam.errors import (
     TimeoutError,
     UsageError,
 )
+from asynccam.redaction import loggable
 from asynccam.runtime.tasks import TaskScope
 from asynccam.systems.snapshot.server.request_parsing import RequestError
 from asynccam.systems.snapshot.server.schemas import (
@@ -258,6 +259,7 @@ class RequestMiddleware:
         finally:
             if isinstance(connection, LimitedConnection):
                 connection.end(sending)
+        _LOG.debug("%s %s: %d", request.method, loggable(request.path_qs), response.status)
         resource = request.match_info.route.resource
         self._on_response(request.method, "none" if resource is None else resource.canonical, response.status)
         return response

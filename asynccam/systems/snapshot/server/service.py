@@ -14,6 +14,8 @@ from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
 from asynccam.errors import AsynccamError, BusyError, StateError, UsageError
+from asynccam.model.events import Event
+from asynccam.redaction import loggable
 from asynccam.runtime.disk import on_disk
 from asynccam.runtime.event_hub import EventHub, Subscription
 from asynccam.runtime.tasks import TaskScope, finish
@@ -647,26 +649,31 @@ class CaptureProgress:
         self._started = False
         self._ended = False
         activity.waiting += 1
-        hub.emit(events.CaptureQueued(camera=camera))
+        self._emit(events.CaptureQueued(camera=camera))
 
     def started(self) -> None:
         """Record that the device is in use."""
         self._started = True
         self._activity.waiting -= 1
         self._activity.capturing += 1
-        self._hub.emit(events.CaptureStarted(camera=self._camera))
+        self._emit(events.CaptureStarted(camera=self._camera))
 
     def done(self, shot: Shot) -> None:
         """Record the picture, unless the capture has ended."""
         if self._end():
             self._activity.error = None
-            self._hub.emit(events.CaptureDone(camera=self._camera, shot=shot))
+            self._emit(events.CaptureDone(camera=self._camera, shot=shot))
 
     def failed(self, error: str) -> None:
         """Record the failure, unless the capture has ended."""
         if self._end():
             self._activity.error = error
-            self._hub.emit(events.CaptureFailed(camera=self._camera, error=error))
+            self._emit(events.CaptureFailed(camera=self._camera, error=error))
+
+    def _emit(self, event: Event) -> None:
+        if _LOG.isEnabledFor(logging.DEBUG):
+            _LOG.debug("event %s", loggable(event))
+        self._hub.emit(event)
 
     def _end(self) -> bool:
         if self._ended:

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import logging
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.support.waiting import eventually
-from tests.systems.snapshot.web.rig import serving
+from tests.systems.snapshot.web.rig import TOKEN, serving
 
 ODD = ["all", "a/b", "Küche", "100%", "..", "captures", "x y"]
 
@@ -249,3 +250,20 @@ async def test_disconnected_client_does_no_harm(tmp_path: Path) -> None:
         await eventually(lambda: rig.service.capturing == 0, 20)
         assert len(rig.service.store) == 1, "the picture is kept, as in the field"
         assert (await rig.json("/api/snapshot/slow"))["success"]
+
+
+async def test_requests_and_captures_are_logged_without_the_token(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "asynccam")
+    async with serving(tmp_path, ["left"], token=TOKEN) as rig:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        await rig.json("/api/v1/cameras/left/captures", "POST", status=401)
+        await rig.json("/api/v1/cameras/left/captures", "POST", headers=headers, status=201)
+    lines = [f"{record.name}: {record.getMessage()}" for record in caplog.records]
+    server = "asynccam.systems.snapshot.server"
+    assert f"{server}.middleware: POST /api/v1/cameras/left/captures: 401" in lines
+    assert f"{server}.middleware: POST /api/v1/cameras/left/captures: 201" in lines
+    assert any(line.startswith(f"{server}.service: event CaptureDone") for line in lines)
+    assert any("asynccam.recording.process" in line for line in lines), "the command line of the capture"
+    assert TOKEN not in "\n".join(lines)
