@@ -130,18 +130,20 @@ class Retrier:
     async def wait(self, seconds: float) -> None:
         """Wait so many seconds (`math.inf`: for `retry_now` alone), whatever the backoff says."""
         due = self._clock.monotonic() + seconds
-        while self._latest != -math.inf:
-            end = min(due, self._latest)
-            self._sooner.clear()
-            async with TaskScope("retry") as scope:
-                ends: set[asyncio.Task[Any]] = {scope.spawn(self._sooner.wait(), name="sooner")}
-                if end != math.inf:
-                    left = max(0.0, end - self._clock.monotonic())
-                    ends.add(scope.spawn(self._clock.sleep(left), name="wait"))
-                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            if not self._sooner.is_set():
-                break
-        self._latest = math.inf
+        try:
+            while self._latest != -math.inf:
+                end = min(due, self._latest)
+                self._sooner.clear()
+                async with TaskScope("retry") as scope:
+                    ends: set[asyncio.Task[Any]] = {scope.spawn(self._sooner.wait(), name="sooner")}
+                    if end != math.inf:
+                        left = max(0.0, end - self._clock.monotonic())
+                        ends.add(scope.spawn(self._clock.sleep(left), name="wait"))
+                    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                if not self._sooner.is_set():
+                    break
+        finally:
+            self._latest = math.inf
 
 
 _MAX_CONCURRENT: Final = 64
@@ -192,7 +194,7 @@ class RetryScheduler:
         *,
         interval: float | None,
     ) -> asyncio.Event:
-        """Begin to try something, in place of what had this key; a try of that one ends unheeded.
+        """Begin to try something, in place of the job of this key; a try of that job ends without effect.
 
         Args:
             key: Names it, for the other methods.
@@ -208,7 +210,10 @@ class RetryScheduler:
             constant = Backoff(initial=interval, factor=1.0, maximum=interval, jitter=_INTERVAL_JITTER)
             intervals = constant.delays()
         retrier = Retrier(self._backoff, clock=self._clock)
+        replaced = self._jobs.get(key)
         job = self._jobs[key] = _Job(attempt, on_failure, intervals, retrier, asyncio.Event())
+        if replaced is not None:
+            replaced.retrier.retry_now()  # its task ends instead of waiting for a next try
         if not self._scope.closed:
             job.task = self._scope.spawn(self._run(key, job), name=f"try {key}")
         return job.tried
@@ -233,7 +238,7 @@ class RetryScheduler:
 
     async def _run(self, key: Hashable, job: _Job) -> None:
         retrier = job.retrier
-        while True:
+        while self._jobs.get(key) is job:
             error: Exception | None = None
             try:
                 async with self._slots:

@@ -261,6 +261,18 @@ async def test_retrier_cancelled_wait_leaves_no_task() -> None:
     assert clock.sleeping == 0
 
 
+async def test_retrier_retry_now_of_a_cancelled_wait_does_not_skip_the_next() -> None:
+    clock = FakeClock()
+    retrier = Retrier(BACKOFF, clock=clock)
+    async with running(retrier.wait(60)):
+        await clock.until_sleeping()
+        retrier.retry_now()
+    async with running(retrier.wait(5)) as task:
+        await clock.until_sleeping()
+        assert not task.done()
+    assert clock.sleeps == [60, 5]
+
+
 # -- RetryScheduler -----------------------------------------------------------------------------
 
 
@@ -359,6 +371,21 @@ async def test_scheduler_ignores_a_replaced_job() -> None:
         await asyncio.wait_for(old.wait(), 5)
         await eventually(lambda: not scope.tasks)
     assert jobs.errors == []
+
+
+async def test_scheduler_does_not_try_a_replaced_job_again() -> None:
+    async def succeed() -> None:
+        pass
+
+    async with TaskScope("test") as scope:
+        jobs = Jobs(scope)
+        await asyncio.wait_for(jobs.schedule(ConnectionError("old")).wait(), 5)
+        await jobs.clock.until_sleeping()
+        jobs.scheduler.schedule("one", succeed, lambda error: None, interval=None)
+        await passes()
+        await jobs.clock.advance(10)
+        await eventually(lambda: not scope.tasks)
+    assert jobs.calls == [0]
 
 
 async def test_scheduler_in_a_closed_scope_tries_nothing() -> None:
