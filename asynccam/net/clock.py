@@ -428,7 +428,7 @@ class _SntpQuery:
     ) -> ClockOffset:
         try:
             # Connected, so the kernel drops datagrams from any other address.
-            transport, mailbox = await self._loop.create_datagram_endpoint(
+            transport, replies = await self._loop.create_datagram_endpoint(
                 lambda: _DatagramQueue(self._clock), remote_addr=address
             )
         except OSError as error:
@@ -440,7 +440,7 @@ class _SntpQuery:
                     await asyncio.sleep(min(_pause(interval, index), max(0.0, self._remaining())))
                 if self._remaining() <= 0 or self._is_precise_enough(target_bound):
                     break
-                await self._sample_when_free(transport, mailbox, nonces)
+                await self._sample_when_free(transport, replies, nonces)
         except (BusyError, ConnectionError):
             # Replies received before the server failed, or asked for fewer requests, count.
             if not self._measurement.samples:
@@ -459,19 +459,19 @@ class _SntpQuery:
         )
 
     async def _sample_when_free(
-        self, transport: asyncio.DatagramTransport, mailbox: "_DatagramQueue", nonces: set[int]
+        self, transport: asyncio.DatagramTransport, replies: "_DatagramQueue", nonces: set[int]
     ) -> None:
         """Take one sample as soon as a slot is free, or none when time is up."""
         scope = asyncio.timeout(self._remaining())
         try:
             async with scope, self._limiter.slot():
-                await self._sample(transport, mailbox, nonces)
+                await self._sample(transport, replies, nonces)
         except builtins.TimeoutError:
             if not scope.expired():
                 raise
 
     async def _sample(
-        self, transport: asyncio.DatagramTransport, mailbox: "_DatagramQueue", nonces: set[int]
+        self, transport: asyncio.DatagramTransport, replies: "_DatagramQueue", nonces: set[int]
     ) -> None:
         """Send one request, and add its reply if a valid one is received in time."""
         nonce = secrets.randbits(64)
@@ -481,7 +481,7 @@ class _SntpQuery:
         try:
             async with asyncio.timeout(min(self._max_round_trip, self._remaining())):
                 while True:
-                    data, arrived = await mailbox.take()
+                    data, arrived = await replies.take()
                     try:
                         late = sntp.echoed_nonce(data) in nonces
                         if not late:

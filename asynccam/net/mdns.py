@@ -570,10 +570,10 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
         """
         sockets, now = self._zeroconf.zeroconf, zc.current_time_millis()
         info.load_from_cache(sockets, now)
-        places = sockets.cache.get_all_by_details(info.name, _SRV, _IN)
-        if len(places) > 1:
+        records = sockets.cache.get_all_by_details(info.name, _SRV, _IN)
+        if len(records) > 1:
             # One that was replaced is dated anew by zeroconf, with a second to live.
-            newest = max(places, key=lambda record: (record.created, record.ttl))
+            newest = max(records, key=lambda record: (record.created, record.ttl))
             info.async_update_records(sockets, now, [RecordUpdate(newest, None)])
 
     async def _refresh_later(self, name: str) -> None:
@@ -598,9 +598,9 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
 class _EndpointListener(RecordUpdateListener):
     """Reports the names whose ports were announced, once the cache has what was announced."""
 
-    def __init__(self, on_place: Callable[[set[str]], None]) -> None:
+    def __init__(self, on_endpoint: Callable[[set[str]], None]) -> None:
         super().__init__()
-        self._on_endpoint = on_place
+        self._on_endpoint = on_endpoint
         self._names: set[str] = set()
 
     def async_update_records(self, zc: zc.Zeroconf, now: float, records: list[RecordUpdate]) -> None:

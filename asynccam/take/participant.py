@@ -112,7 +112,7 @@ class Participant:
         self.files: tuple[MediaFile, ...] = ()
         self.names: tuple[str, ...] = ()
         pictures_only = camera.supports(Snapshot) and not camera.supports(Record)
-        self._snapshot = SnapshotRecord(camera) if pictures_only else None
+        self._snapshot = SnapshotRecorder(camera) if pictures_only else None
         if self._snapshot is not None:
             record.kind = "still"
         self.scheduled = camera.supports(ScheduledStart) and self._snapshot is None
@@ -564,7 +564,7 @@ def _with_grace(timeout: float) -> float:
 # -- one picture instead of a recording -------------------------------------------------------------
 
 
-class SnapshotRecord:
+class SnapshotRecorder:
     """`Record` feature for a camera that has only `Snapshot`: a start takes one picture, a stop names it.
 
     Attributes:
@@ -611,9 +611,9 @@ class SnapshotRecord:
 
 
 class _ArmedPicture:
-    """`ArmedStart` of a `SnapshotRecord`."""
+    """`ArmedStart` of a `SnapshotRecorder`."""
 
-    def __init__(self, snapshot: SnapshotRecord, directory: Path) -> None:
+    def __init__(self, snapshot: SnapshotRecorder, directory: Path) -> None:
         self._snapshot = snapshot
         self._directory = directory
         # `accepted` raises the error of a picture that fails, so the scope does not report it.

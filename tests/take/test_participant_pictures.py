@@ -16,7 +16,7 @@ from asynccam.model.manifest import FileState, Manifest, Outcome
 from asynccam.recording import verify_file
 from asynccam.take import Take, TakeLimits
 from asynccam.take.collector import FileCheck
-from asynccam.take.participant import SnapshotRecord
+from asynccam.take.participant import SnapshotRecorder
 from tests.support.cancelling import cancelled_at
 from tests.support.jpegs import jpeg_of_kind
 from tests.support.scripted_camera import ScriptedCamera, ScriptedStillCamera, hang, late, refuse
@@ -212,7 +212,7 @@ async def test_cancelled_at_each_await(tmp_path: Path) -> None:
 
 
 async def test_out_of_turn(tmp_path: Path) -> None:
-    still = SnapshotRecord(ScriptedStillCamera("still"))
+    still = SnapshotRecorder(ScriptedStillCamera("still"))
     with pytest.raises(RecordingError, match="no picture"):
         await still.stop()
     armed = await still.arm(RecordPlan(tmp_path))

@@ -83,15 +83,15 @@ async def receive_file(
         raise
 
 
-async def _transfer(mover: TransferBackend, stall_timeout: float, progress: Progress | None) -> None:
-    watch = _ProgressTimer(mover, stall_timeout, progress)
+async def _transfer(backend: TransferBackend, stall_timeout: float, progress: Progress | None) -> None:
+    watch = _ProgressTimer(backend, stall_timeout, progress)
     try:
-        await finish(mover.start())
+        await finish(backend.start())
         watch.start()
-        await mover.done
+        await backend.done
     finally:
         watch.stop()
-        await finish(mover.stop())
+        await finish(backend.stop())
 
 
 def _backend_class(choice: TransferMethod) -> Callable[[socket.socket, PartFile, int], TransferBackend]:
@@ -113,33 +113,33 @@ def _peer_name(sock: socket.socket) -> str:
 class _ProgressTimer:
     """One timer for a whole transfer: detects a stall and reports progress."""
 
-    def __init__(self, mover: TransferBackend, stall_timeout: float, progress: Progress | None) -> None:
-        self._mover = mover
+    def __init__(self, backend: TransferBackend, stall_timeout: float, progress: Progress | None) -> None:
+        self._backend = backend
         self._stall_timeout = stall_timeout
         self._progress = progress
         self._interval = min(_PROGRESS_INTERVAL if progress is not None else 1.0, stall_timeout / 4)
-        self._seen = mover.part.received
-        self._moved_at = mover.loop.time()
+        self._seen = backend.part.received
+        self._moved_at = backend.loop.time()
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        self._timer = self._mover.loop.call_later(self._interval, self._check)
+        self._timer = self._backend.loop.call_later(self._interval, self._check)
 
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
     def _check(self) -> None:
-        received, now = self._mover.part.received, self._mover.loop.time()
+        received, now = self._backend.part.received, self._backend.loop.time()
         if received != self._seen:
             self._seen, self._moved_at = received, now
-            if self._progress is not None and received < self._mover.size:
+            if self._progress is not None and received < self._backend.size:
                 try:
-                    self._progress(received, self._mover.size)
+                    self._progress(received, self._backend.size)
                 except Exception as error:  # noqa: BLE001 - raised by receive_file
-                    self._mover.fail(error)
+                    self._backend.fail(error)
                     return
         elif now - self._moved_at >= self._stall_timeout:
-            self._mover.fail(PeerClosedError(f"nothing moved for {self._stall_timeout:g} s,"))
+            self._backend.fail(PeerClosedError(f"nothing moved for {self._stall_timeout:g} s,"))
             return
         self.start()
