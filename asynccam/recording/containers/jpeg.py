@@ -106,7 +106,7 @@ class _PictureReader:
     is_cut: bool = False
     is_too_large: bool = False
     is_one_of_several: bool = False
-    """Whether it has the index of a multi-picture file (CIPA DC-007)."""
+    """True if it has the index of a multi-picture file (CIPA DC-007)."""
     process: int | None = None
     components: dict[int, _Component] = field(default_factory=dict)
     quantizations: set[int] = field(default_factory=set)

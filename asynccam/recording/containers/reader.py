@@ -65,12 +65,15 @@ class Intervals:
 
     @property
     def usual(self) -> float | None:
-        """The longest that occurred more than once, for one may be an outage; the only one; or None."""
+        """The second longest interval, as the longest may be an outage; the only one; or None.
+
+        An interval that occurred twice counts as two.
+        """
         return self._second or self._longest or None
 
     @property
     def longest(self) -> float | None:
-        """The longest of all, which may be an outage; None if there are not two frames."""
+        """The longest interval, which may be an outage; None before two frames."""
         return self._longest or None
 
 

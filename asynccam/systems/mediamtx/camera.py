@@ -50,7 +50,7 @@ ANSWER_MEANINGS: Final[Mapping[tuple[int, str], AnswerMeaning]] = {
     # It triggers the publisher and replies; the recorder may have its first frame more than a second later.
     (2, "STARTED"): AnswerMeaning.HEARD,
 }
-"""Meaning of the result of ``start_recording``, by generation and status; all others: only heard.
+"""Meaning of the result of ``start_recording``, by generation and status; by default `AnswerMeaning.HEARD`.
 
 The service's own statuses and notifications repeat the commands it received, so they prove nothing.
 """

@@ -387,7 +387,10 @@ class CameraClient:
         return await self._connected().call(method, params, timeout=timeout, repeat=repeat)
 
     def post(self, method: str, params: dict[str, Any], *, timeout: float) -> PostedCall:
-        """Send a call without waiting, for starts that must not be delayed; it must be connected."""
+        """Send a call without waiting, for starts that must not be delayed.
+
+        Raises `ConnectionError`, and sends nothing, if the service is not connected at this moment.
+        """
         return self._connected().post(method, params, timeout=timeout)
 
     async def _read(self, result: type[R], method: str, params: dict[str, Any] | None = None) -> R:

@@ -118,7 +118,8 @@ class ArmedCommand:
         """Send the start without waiting; connection errors are raised by `accepted`.
 
         ``at`` is the time by the device's own clock in Unix seconds, None for now; ``due`` is the same moment
-        by this computer's clock. Raises `StateError` if it was released or closed before.
+        by this computer's clock. Raises `StateError` if it was released or closed before, and `UsageError` if
+        ``at`` is not finite.
         """
         if self.commanded_at is not None or self._over.is_set():
             raise StateError(f"the start of {self._peer} was already released or closed")

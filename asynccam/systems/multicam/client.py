@@ -274,7 +274,7 @@ class MultiCamClient:
 
         Returns:
             `StopRecordingResponse` to a stop, `ListFilesResponse` to LIST_FILES, else `StatusResponse`;
-            `ErrorResponse` where a refusal is not even that.
+            `ErrorResponse` for a refusal that is not a valid response of that class.
 
         Raises:
             UsageError: It is a GET_VIDEO; use `download`.

@@ -131,7 +131,7 @@ ANSWER_MEANINGS: Final[Mapping[tuple[int, DeviceStatus], AnswerMeaning]] = {
     (1, DeviceStatus.COMMAND_RECEIVED): AnswerMeaning.HEARD,
     (2, DeviceStatus.COMMAND_RECEIVED): AnswerMeaning.HEARD,
 }
-"""Meaning of a reply to START_RECORDING, by dialect and status; all others: only heard."""
+"""Meaning of a reply to START_RECORDING, by dialect and status; by default `AnswerMeaning.HEARD`."""
 
 
 def answer_meaning(dialect: int, status: str, *, scheduled: bool) -> AnswerMeaning:

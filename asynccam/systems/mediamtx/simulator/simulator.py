@@ -199,7 +199,10 @@ class MediaMTXSimulator:
             await scope.gather(closes, name="close")
 
     async def restart(self, *, cameras: int | Sequence[str] | None = None) -> None:
-        """Abort all connections, and start at the same ports with the same files and other ``cameras``."""
+        """Abort all connections, and start at the same ports with the same files and other ``cameras``.
+
+        Raises `ConnectionError` if a port is taken meanwhile.
+        """
         await self.stop(abruptly=True)
         if cameras is not None:
             self._service.cameras.clear()

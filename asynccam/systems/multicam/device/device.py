@@ -161,7 +161,13 @@ class MultiCamDevice:
         return len(self._connections)
 
     async def __aenter__(self) -> "MultiCamDevice":
-        """Listen and announce; raise `BusyError` if another device on this network has that id."""
+        """Listen and announce.
+
+        Raises:
+            StorageError: The directory cannot be written.
+            ConnectionError: The address cannot be used, or mDNS cannot be opened.
+            BusyError: Another device on this network has that id.
+        """
         await self._storage.prepare()
         try:
             await self._open()
@@ -174,7 +180,10 @@ class MultiCamDevice:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Finish the recording, then release everything, also if cancelled; may be called twice."""
+        """Finish the recording, then release everything, also if cancelled; may be called twice.
+
+        Raises `TimeoutError` if the recorder did not finish within ``limits.shutdown_timeout``.
+        """
         await finish(self._close())
 
     async def _open(self) -> None:

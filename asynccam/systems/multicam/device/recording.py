@@ -369,7 +369,10 @@ class GstRecorder:
         self._recorder: Recorder | None = None
 
     async def arm(self, path: Path) -> None:
-        """Open the camera ahead of a start, and drop its frames; returns when it delivers them."""
+        """Open the camera ahead of a start, and drop its frames; returns when it delivers them.
+
+        If this raises, as `start` does, the camera is closed again.
+        """
         await self.disarm()
         recorder = self._recorder_for(path)
         try:
