@@ -87,7 +87,7 @@ class JsonRpcConnection:
 
     Attributes:
         name: For errors; the address without credentials.
-        codec: Holds the open calls; ``codec.unexpected`` counts what fitted nothing.
+        codec: Assigns answers to calls; ``codec.unexpected`` counts what fitted nothing.
     """
 
     def __init__(

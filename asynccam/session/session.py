@@ -150,7 +150,8 @@ class Session:
             at: Addresses.
             cameras: More addresses, by label; see `camera`.
             fleet: More of both, and settings, from a file or as read before.
-            credentials: For the services among ``at`` and ``cameras`` that need them.
+            credentials: For the services among ``at`` and ``cameras`` that need them and are given as
+                addresses; a `CameraTarget` has its own.
             timeout: Seconds to wait for cameras before the block begins.
             mdns: Listen to cameras that announce themselves, and so notice sooner that one is available
                 again, or has moved. No others are added.

@@ -78,7 +78,7 @@ def as_targets(
     labelled: Mapping[str, CameraTarget | Address | str],
     credentials: Credentials | None,
 ) -> list[CameraTarget]:
-    """Return targets for what was given in any form; ``credentials`` are for those that have no own.
+    """Return targets for what was given in any form; ``credentials`` are for what is not a target yet.
 
     Raises:
         AddressError: One is not an address, or of an unknown system.
