@@ -22,7 +22,7 @@ async def leave(code):
     if pid == 0:
         LEAVE
     async with asyncio.timeout(30):
-        while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
+        while not (ended := os.waitpid(pid, os.WNOHANG))[0]:  # a blocking wait would stop the loop
             await asyncio.sleep(0.05)
     print("child", os.waitstatus_to_exitcode(ended[1]), flush=True)
 

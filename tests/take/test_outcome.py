@@ -178,7 +178,11 @@ async def test_device_with_a_short_video_ended_early(tmp_path: Path) -> None:
     take = await Take([camera], tmp_path, verify=found).run(duration=4.0, start_in=0)
     (record,) = (await Manifest.load(take.directory)).cameras
     assert record.ended_early is not None
-    assert record.ended_early.seconds == pytest.approx(3.0, abs=0.5)
+    at = record.ended_early.at.unix
+    assert record.commanded_at is not None
+    assert record.accepted_at is not None
+    assert record.commanded_at.unix + 1.0 <= at <= record.accepted_at.unix + 1.0, "a video of a second"
+    assert record.ended_early.seconds == pytest.approx(t0_of(take.manifest) + 4.0 - at, abs=1e-3)
     assert record.ended_early.reason == "the video is shorter than the recording lasted"
     assert (record.outcome, take.ok) == (Outcome.INCOMPLETE, False)
 
@@ -212,7 +216,11 @@ async def test_a_video_that_begins_late_makes_the_take_incomplete(tmp_path: Path
     take = await Take([camera], tmp_path, verify=found).run(duration=2.0, start_in=0)
     (record,) = (await Manifest.load(take.directory)).cameras
     assert record.begins_late is not None
-    assert record.begins_late.seconds == pytest.approx(1.4, abs=0.3)
+    at = record.begins_late.at.unix
+    assert record.accepted_at is not None
+    assert record.begins_late.at == record.first_frame_at
+    assert record.begins_late.seconds > 1.0
+    assert at - record.accepted_at.unix <= record.begins_late.seconds <= at - t0_of(take.manifest)
     assert (record.outcome, take.ok) == (Outcome.INCOMPLETE, False)
     assert not is_complete(take.manifest)
 

@@ -89,7 +89,7 @@ async def test_file_begins_with_the_reported_first_frame(tmp_path: Path) -> None
                 for packets in sent:
                     for packet in packets:
                         sender.sendto(packet, ("127.0.0.1", ports[kind]))
-                    await asyncio.sleep(1 / FPS)
+                    await asyncio.sleep(1 / FPS)  # the pace of the pictures
             await starting
             (verdict,) = await recorder.stop()
         assert recorder.rtp is not None

@@ -80,7 +80,7 @@ def says(*pieces: bytes, then: str = "wait") -> Conversation:
             for piece in pieces:
                 writer.write(piece)
                 await writer.drain()
-                await asyncio.sleep(0.0005)
+                await asyncio.sleep(0.0005)  # so that the pieces are not sent as one
         if then == "wait":
             await reader.read()
         elif then == "reset":
@@ -336,7 +336,7 @@ class Ios(Device):
             self.commands.append(command)
             writer.write(b'{"command":"HEARTBEAT","timestamp":1729000000.25,"deviceId":"iPhone-7"}')
             await writer.drain()
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.001)  # so that the answer does not come with the heartbeat
             writer.write(self.obey(command) + b"\r\n\0")
             await writer.drain()
 

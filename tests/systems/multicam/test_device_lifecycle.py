@@ -228,6 +228,8 @@ async def test_it_is_announced_by_mdns_while_it_is_open(tmp_path: Path) -> None:
             assert info is not None
             assert info.port == device.port
             assert info.parsed_addresses() == ["127.0.0.1"]
-        await asyncio.sleep(0.1)
-        zeroconf.zeroconf.cache.async_expire(current_time_millis() + 2000)
+        cache = zeroconf.zeroconf.cache
+        # RFC 6762, 10.1: a record that is taken back is kept for a second.
+        await eventually(lambda: all(record.ttl <= 1 for record in cache.entries_with_name(name.lower())))
+        cache.async_expire(current_time_millis() + 2000)
         assert await zeroconf.async_get_service_info("_multicam._tcp.local.", name, timeout=300) is None

@@ -213,8 +213,8 @@ async def test_armed_recorder_that_dies_is_replaced(tmp_path: Path) -> None:
         armed = await camera.feature(Record).arm(RecordPlan(tmp_path))
         for pid in recorder_pids(tmp_path):
             os.kill(pid, signal.SIGKILL)
-        await eventually(lambda: not recorder_pids(tmp_path))
-        await asyncio.sleep(0.2)
+        record = camera.feature(Record)
+        await eventually(lambda: record.recorder_state is not RecorderState.ARMED)
         armed.release(None)
         await armed.accepted()
         await frames_sent(simulator, 9)
