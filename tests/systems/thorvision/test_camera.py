@@ -214,6 +214,7 @@ async def test_armed_recorder_that_dies_is_replaced(tmp_path: Path) -> None:
         for pid in recorder_pids(tmp_path):
             os.kill(pid, signal.SIGKILL)
         record = camera.feature(Record)
+        assert isinstance(record, ThorVisionRecord)
         await eventually(lambda: record.recorder_state is not RecorderState.ARMED)
         armed.release(None)
         await armed.accepted()
