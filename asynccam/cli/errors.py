@@ -36,6 +36,7 @@ class ExitCode(IntEnum):
 
 
 _EXTRAS: Final = {
+    "jinja2": "server",
     "paho": "server",
     "jwt": "server",
     "piexif": "server",

@@ -29,6 +29,7 @@ CODES = [
     (errors.TransferError("x"), 8),
     (errors.DamagedFileError("x"), 8),
     (ModuleNotFoundError("x", name="jwt.api"), 9),
+    (ModuleNotFoundError("x", name="jinja2"), 9),
     (ModuleNotFoundError("x", name="somewhere.else"), 1),
     (ValueError("x"), 1),
     (KeyboardInterrupt(), 130),
