@@ -240,7 +240,9 @@ class Folder:
         fd = self.create(fresh)
         try:
             try:
-                if mode is not None and hasattr(os, "fchmod"):
+                # Only to change it: a mount that decides on owners and permissions refuses any `fchmod`.
+                given = stat.S_IMODE(os.fstat(fd).st_mode)
+                if mode is not None and mode != given and hasattr(os, "fchmod"):
                     os.fchmod(fd, mode)
                 rest = memoryview(data)
                 while rest:

@@ -159,6 +159,22 @@ def test_atomic_write_keeps_the_permissions_of_an_old_file(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_atomic_write_where_permissions_cannot_be_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(fd: int, mode: int) -> None:
+        raise PermissionError(errno.EPERM, "the mount decides")
+
+    monkeypatch.setattr(os, "fchmod", refuse)
+    path = tmp_path / "manifest.json"
+    atomic_write(path, b"one")
+    atomic_write(path, b"two")
+    assert path.read_bytes() == b"two"
+    with pytest.raises(StorageError):
+        atomic_write(tmp_path / "secret", b"x", mode=0o600)
+    assert [file.name for file in tmp_path.iterdir()] == ["manifest.json"]
+
+
 def test_atomic_write_replaces_what_a_link_names(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     real, link = tmp_path / "elsewhere" / "a", tmp_path / "a"
