@@ -20,6 +20,11 @@ async def test_system_clock_is_this_computers() -> None:
     assert SYSTEM_CLOCK.monotonic() > before
 
 
+async def test_outlasting_fails_if_the_block_is_shorter() -> None:
+    with pytest.raises(AssertionError, match=r"over before a timer of 0\.05 s"), outlasting(0.05):
+        await SYSTEM_CLOCK.sleep(0.01)
+
+
 async def test_deadline_met() -> None:
     async with deadline(5, "answer"):
         await asyncio.sleep(0)
