@@ -35,7 +35,7 @@ class ExitCode(IntEnum):
     TERMINATED = 143
 
 
-_EXTRAS: Final = {
+EXTRAS: Final = {
     "jinja2": "server",
     "paho": "server",
     "jwt": "server",
@@ -105,4 +105,4 @@ def _missing_extra(error: BaseException) -> str | None:
     """Return the extra that provides the missing package, or None for other errors."""
     if not isinstance(error, ModuleNotFoundError):
         return None
-    return _EXTRAS.get((error.name or "").partition(".")[0])
+    return EXTRAS.get((error.name or "").partition(".")[0])

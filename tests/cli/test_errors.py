@@ -1,11 +1,13 @@
 """Exit codes and error lines: what a shell script gets to see of an exception."""
 
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 
 import asynccam.errors as errors
-from asynccam.cli.errors import ExitCode, exit_code, one_line
+from asynccam.cli.errors import EXTRAS, ExitCode, exit_code, one_line
 
 CODES = [
     (errors.UsageError("x"), 2),
@@ -81,6 +83,15 @@ def test_docs_list_every_exit_code() -> None:
     page = (Path(__file__).parents[2] / "docs/cli.md").read_text()
     for code in ExitCode:
         assert f"| {code.value} |" in page, code
+
+
+@pytest.mark.parametrize("extra", ["server", "video"])
+def test_every_package_of_an_extra_is_known(extra: str) -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+    of_extra = {module for module, name in EXTRAS.items() if name == extra}
+    known = {dist.lower() for module in of_extra for dist in packages_distributions().get(module, [])}
+    for requirement in project["project"]["optional-dependencies"][extra]:
+        assert requirement.partition(">")[0].lower() in known, requirement
 
 
 def test_one_line_names_the_missing_extra() -> None:

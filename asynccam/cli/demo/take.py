@@ -15,6 +15,7 @@ from asynccam.cli import formatting
 from asynccam.cli.commands.align import panels
 from asynccam.cli.demo.cameras import LOOPBACK, DemoServer, demo_servers
 from asynccam.cli.demo.report import TerminalPicture
+from asynccam.cli.errors import EXTRAS
 from asynccam.cli.output import Output
 from asynccam.cli.serving import require_gstreamer
 from asynccam.cli.subprocess_server import ServerProcess, running_servers
@@ -32,8 +33,6 @@ from asynccam.session import Session
 from asynccam.take import Take, TakeLimits, align_take, read_frame_times
 
 SHEET_NAME: Final = "contact-sheet.png"
-_OF_SERVERS: Final = ("jwt", "piexif", "PIL", "prometheus_client", "paho")
-"""What the simulators and servers need beyond the library, from the extra ``server``."""
 _START_IN: Final = 3.0
 _FIND_TIMEOUT: Final = 30.0
 _SHEET_TIMEOUT: Final = 60.0
@@ -215,8 +214,8 @@ async def contact_sheet(take: Take) -> Path | None:
 
 def _require_servers() -> None:
     """Check that the packages of all servers are installed, before any is started."""
-    for module in _OF_SERVERS:
-        if find_spec(module) is None:
+    for module, extra in EXTRAS.items():
+        if extra == "server" and find_spec(module) is None:
             raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
 
