@@ -19,6 +19,7 @@ from asynccam.runtime.disk import (
     storage_errors,
     sync_directory,
 )
+from tests.support.waiting import eventually_awaited
 
 MIB = 1024 * 1024
 
@@ -134,13 +135,14 @@ async def test_on_disk_work_that_another_thread_ran_counts(monkeypatch: pytest.M
         await on_disk(int, "7")
     go_on.set()
     await busy
-    async with asyncio.timeout(20):
-        while True:
-            try:
-                assert await on_disk(int, "7") == 7
-                break
-            except StorageError:  # the thread has given its result, and is not back in the pool yet
-                await asyncio.sleep(0.01)
+
+    async def ran() -> bool:
+        try:
+            return await on_disk(int, "7") == 7
+        except StorageError:  # the thread has given its result, and is not back in the pool yet
+            return False
+
+    await eventually_awaited(ran)
 
 
 def no_thread(_: threading.Thread) -> None:

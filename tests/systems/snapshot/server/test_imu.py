@@ -17,7 +17,7 @@ from asynccam.systems.snapshot.server.imu import ImuFeed, parse_reading
 from asynccam.systems.snapshot.server.models import Reading
 from asynccam.systems.snapshot.server.settings import ImuSettings
 from tests.support.broker import HOST, Broker, broker, free_port
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, eventually_awaited
 
 QUICK = Backoff(initial=0.05, maximum=0.1)
 LEVEL = {"roll": 1, "pitch": "2.5", "yaw": -3.0, "temperature": 20}
@@ -40,10 +40,14 @@ async def send_until(one: Broker, feed: ImuFeed, payload: dict[str, object], top
         return () if reading is None else (reading.roll, reading.pitch, reading.yaw)
 
     wanted = tuple(float(str(payload[key])) for key in ("roll", "pitch", "yaw"))
-    async with asyncio.timeout(30):
-        while angles(feed.newest) != wanted:
-            await one.publish(topic, payload)
-            await asyncio.sleep(0.01)
+
+    async def arrived() -> bool:
+        if angles(feed.newest) == wanted:
+            return True
+        await one.publish(topic, payload)
+        return False
+
+    await eventually_awaited(arrived, 30)
 
 
 def test_imu_settings_have_defaults_of_existing_servers() -> None:
