@@ -89,7 +89,8 @@ def test_docs_list_every_exit_code() -> None:
 def test_every_package_of_an_extra_is_known(extra: str) -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
     of_extra = {module for module, name in EXTRAS.items() if name == extra}
-    known = {dist.lower() for module in of_extra for dist in packages_distributions().get(module, [])}
+    modules = packages_distributions()
+    known = {name.lower().replace("_", "-") for module in of_extra for name in modules.get(module, ())}
     for requirement in project["project"]["optional-dependencies"][extra]:
         assert requirement.partition(">")[0].lower() in known, requirement
 
