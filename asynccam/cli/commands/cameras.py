@@ -30,7 +30,7 @@ async def cameras(
     """List the cameras behind the address of a service."""
     from asynccam.session import Session
 
-    async with Session() as session:
+    async with Session(poll_interval=None) as session:
         with output.show_wait(f"asking {uri}"):
             found = await session.list_cameras(uri, credentials=credentials, timeout=timeout)
     output.json_document({"cameras": found})
@@ -49,7 +49,7 @@ async def snapshot(
     """Take a picture with a camera and download it."""
     from asynccam.session import Session
 
-    async with Session() as session:
+    async with Session(poll_interval=None) as session:
         with output.show_wait(f"taking a picture with {uri}"):
             camera = await session.connect(uri, credentials=credentials)
             file = await camera.feature(Snapshot).snapshot(to)

@@ -26,7 +26,7 @@ async def discover(
     """Find cameras on the network."""
     from asynccam.session import Session
 
-    async with Session(interfaces=interface or None) as session:
+    async with Session(interfaces=interface or None, poll_interval=None) as session:
         with output.show_wait("looking for cameras", timeout):
             cameras = await session.discover(timeout=timeout)
     found = sorted((camera.info for camera in cameras), key=lambda info: info.id)

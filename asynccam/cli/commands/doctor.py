@@ -92,7 +92,7 @@ async def _check_camera(uri: str, credentials: Credentials | None, timeout: floa
     from asynccam.session import Session
 
     try:
-        async with Session() as session, deadline(timeout, f"answer from {uri}"):
+        async with Session(poll_interval=None) as session, deadline(timeout, f"answer from {uri}"):
             camera = await session.connect(uri, credentials=credentials)
             answer = await camera.status()
     except AsynccamError as error:

@@ -30,7 +30,7 @@ async def files(
     """List the files on a camera."""
     from asynccam.session import Session
 
-    async with Session() as session:
+    async with Session(poll_interval=None) as session:
         with output.show_wait(f"asking {uri}"):
             camera = await session.connect(uri, credentials=credentials)
             found = await camera.feature(Files).list_files()
@@ -51,7 +51,7 @@ async def download(
     """Download one file from a camera and check its size."""
     from asynccam.session import Session
 
-    async with Session() as session:
+    async with Session(poll_interval=None) as session:
         with output.show_wait(f"asking {uri}"):
             camera = await session.connect(uri, credentials=credentials)
         with output.show_transfer(name) as progress:

@@ -78,7 +78,10 @@ async def record(
     )
     plan = Fleet() if fleet is None else await Fleet.load(fleet)
     interfaces = interface or plan.interfaces
-    async with Session(interfaces=interfaces and list(interfaces), ntp_server=plan.ntp_server) as session:
+    # Not polled: the take itself asks its cameras, and some devices serve one connection at a time.
+    async with Session(
+        interfaces=interfaces and list(interfaces), ntp_server=plan.ntp_server, poll_interval=None
+    ) as session:
         cameras = await select_cameras(session, selection, output, plan.places)
         for missing in selection.missing.values():
             print_error(f"record: without {missing}")

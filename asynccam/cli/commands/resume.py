@@ -52,7 +52,8 @@ async def resume(
     hosts: dict[str, Credentials | None] = {
         target.address.authority: target.credentials for target in plan.places
     } | dict.fromkeys(host or ())
-    async with Session() as session:
+    # Not polled: a poll would disturb the stop of a device that serves one connection at a time.
+    async with Session(poll_interval=None) as session:
         with output.show_wait("resuming"):
             manifest = await resume_take(
                 take, session, credentials=credentials, hosts=hosts, verify=verify_file

@@ -33,7 +33,7 @@ async def status(
     """Show a camera's state, battery and clock."""
     from asynccam.session import Session
 
-    async with Session() as session:
+    async with Session(poll_interval=None) as session:
         with output.show_wait(f"asking {uri}"):
             camera = await session.connect(uri, credentials=credentials)
             answer = await camera.status()

@@ -112,7 +112,7 @@ class Demo:
         async with (
             live_view(view, self._output),
             self._servers() as parts,
-            Session(interfaces=[LOOPBACK]) as session,
+            Session(interfaces=[LOOPBACK], poll_interval=None) as session,
         ):
             view.step("find", "the MultiCam phones by mDNS, all others by their addresses")
             with session.subscribe(view.handle, CameraFound):
