@@ -88,7 +88,7 @@ async def test_the_clock_is_wrong_by_so_much(tmp_path: Path) -> None:
     async with running(tmp_path, recorder, faults=DeviceFaults(clock_skew=100.0)) as device:
         answer = await ask(device, "HEARTBEAT")
         started = await ask(device, "START_RECORDING", timestamp=time.time() + 3)
-    assert 50 < answer["timestamp"] - time.time() < 150
+    assert 95 < answer["timestamp"] - time.time() < 101
     assert started["status"] == "recording", "by this clock the moment has passed"
 
 

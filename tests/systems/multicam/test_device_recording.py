@@ -28,7 +28,7 @@ async def test_a_start_in_the_future_is_accepted_at_once_and_happens_then(tmp_pa
         stopped = await ask(device, "STOP_RECORDING")
     assert answer["status"] == "scheduled_recording_accepted"
     assert answered < at
-    assert recorder.started_at[0] >= at
+    assert 0 <= recorder.started_at[0] - at < 2.0
     assert stopped["status"] == "recording_stopped"
 
 
@@ -38,7 +38,7 @@ async def test_start_about_due_is_answered_once_it_records(tmp_path: Path) -> No
         at = time.time() + 0.15
         answer = await ask(device, "START_RECORDING", timestamp=at)
     assert answer["status"] == "recording"
-    assert recorder.started_at[0] >= at
+    assert 0 <= recorder.started_at[0] - at < 2.0
 
 
 async def test_a_start_follows_the_reference_clock_and_not_the_computers(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ async def test_a_start_follows_the_reference_clock_and_not_the_computers(tmp_pat
         answer = await ask(device, "START_RECORDING", timestamp=at)
         await eventually(lambda: device.phase is RecordingPhase.RECORDING)
     assert answer["status"] == "scheduled_recording_accepted"
-    assert recorder.started_at[0] + 100.0 >= at, "and without it, it would not have started yet"
+    assert 0 <= recorder.started_at[0] + 100.0 - at < 2.0
     assert abs(answer["timestamp"] - time.time()) < 5, "answers tell the computer's own time"
 
 
@@ -197,7 +197,7 @@ async def test_a_later_start_replaces_a_scheduled_one(tmp_path: Path) -> None:
         at = time.time() + 0.6
         await ask(device, "START_RECORDING", timestamp=at)
         await eventually(lambda: device.phase is RecordingPhase.RECORDING)
-        assert recorder.started_at[0] >= at
+        assert 0 <= recorder.started_at[0] - at < 2.0
         await ask(device, "STOP_RECORDING")
         await ask(device, "START_RECORDING", timestamp=time.time() + 1000)
         assert (await ask(device, "START_RECORDING"))["status"] == "recording"
