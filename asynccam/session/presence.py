@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Hashable, Mapping
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Final, TypeVar
 
 from asynccam.errors import AsynccamError, ConnectionError, TimeoutError, UsageError
@@ -87,6 +88,7 @@ class PresenceMonitor:
         self._reconnected: set[str] = set()
         self._reported: set[tuple[str, str]] = set()  # ids and addresses of devices that were refused
         self._unclaimed: list[Camera] = []  # connected after their query had timed out
+        self._paused: Counter[str] = Counter()  # blocks that pause the polls of a camera, by id
         self._closed = False
 
     # -- probing targets --------------------------------------------------------------------------
@@ -301,12 +303,23 @@ class PresenceMonitor:
             self._registry.mark_failed(key, error)
 
     def _would_disturb_take(self, key: str) -> bool:
-        """Return whether a poll would disturb a take: before T0, and while it stops its cameras.
+        """Return whether a poll would disturb a take: before T0, while it stops its cameras, or in `pause`.
 
         Some devices serve one connection at a time, and an armed start or a stop must have it.
         """
+        if self._paused[key]:
+            return True
         take = self._take_of(key)
         return take is not None and (take.state is not TakeState.RECORDING or key in take.awaited)
+
+    @contextmanager
+    def pause(self, keys: Collection[str]) -> Iterator[None]:
+        """Do not poll these cameras during the block."""
+        self._paused.update(keys)
+        try:
+            yield
+        finally:
+            self._paused -= Counter(keys)
 
     # -- news after which a retry may succeed -----------------------------------------------------
 

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, Unpack
@@ -667,6 +667,13 @@ class Session:
     def polls(self) -> bool:
         """True if the session polls its cameras' status (``poll_interval``)."""
         return self._polls
+
+    def pause_polling(self, cameras: Collection[str]) -> AbstractContextManager[None]:
+        """Do not poll the cameras with these ids during the block: some serve one connection at a time.
+
+        A take of this session does so by itself, and `resume_take` too.
+        """
+        return self._presence.pause(cameras)
 
     def watch_clocks(self) -> None:
         """Emit `ClockStepped` and `ProgramPaused` until the session ends; harmless when called twice.

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -141,7 +142,8 @@ async def resume_take(
         resumption = _Resumption(
             progress, take, journal, session, known_hosts, limits, verify, emit or session.emit
         )
-        await resumption.run()
+        with _polling_paused(session, [record.id for record in progress.manifest.cameras]):
+            await resumption.run()
         settled = True
         return progress.manifest
     finally:
@@ -510,6 +512,20 @@ class KnowsCredentials(Protocol):
     def credentials_at(self, address: Address) -> Credentials | None:
         """Return the credentials for a host that was named to the session, or None."""
         ...
+
+
+@runtime_checkable
+class PausesPolling(Protocol):
+    """A `Session`, which polls its cameras."""
+
+    def pause_polling(self, cameras: Collection[str]) -> AbstractContextManager[None]:
+        """Do not poll these cameras during the block."""
+        ...
+
+
+def _polling_paused(session: object, cameras: Collection[str]) -> AbstractContextManager[None]:
+    # A device that serves one connection at a time must be free for the stop.
+    return session.pause_polling(cameras) if isinstance(session, PausesPolling) else nullcontext()
 
 
 class KnownHosts:

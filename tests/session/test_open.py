@@ -282,6 +282,17 @@ async def test_camera_in_a_take_is_not_polled(tmp_path: Path) -> None:
         await take.aclose()
 
 
+async def test_pause_polling_pauses_the_named_cameras() -> None:
+    paused, other = ScriptedCamera("paused"), ScriptedCamera("other")
+    async with Session(poll_interval=0.02, **QUICK) as session:
+        with session.pause_polling([paused.id]):
+            session.add(paused)
+            session.add(other)
+            await eventually(lambda: other.calls.count("status") > 2, PATIENT)
+            assert paused.calls == []
+        await eventually(lambda: "status" in paused.calls, PATIENT)
+
+
 async def test_wrong_credentials_are_reported_and_not_retried(tmp_path: Path) -> None:
     async with simulator(1, directory=tmp_path, cameras=1) as service:
         address = f"mediamtx://127.0.0.1:{service.port}"

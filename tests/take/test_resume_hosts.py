@@ -3,17 +3,19 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from aiohttp import WSMsgType, web
 
-from asynccam.errors import UsageError
+from asynccam.errors import ConnectionError, UsageError
 from asynccam.model.address import Address
+from asynccam.model.camera import Camera
 from asynccam.model.credentials import CREDENTIALS_LOG, Credentials, is_loopback
+from asynccam.model.events import Event
 from asynccam.model.manifest import CameraRecord, Manifest, Moment
 from asynccam.runtime.event_hub import EventHub
 from asynccam.session import Session
@@ -213,3 +215,35 @@ async def test_a_token_in_clear_to_another_machine_is_told_once(
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == warned
     assert not any(secret in words for words in told for secret in (OURS, "token=t"))
+
+
+class _QuietConnector:
+    """A session that notes which cameras are not to be polled, and reaches none."""
+
+    cameras: ClassVar[Mapping[str, Camera]] = {}
+
+    def __init__(self) -> None:
+        self.paused: list[str] = []
+        self.connected_while: list[list[str]] = []
+
+    async def connect(self, address: str, *, credentials: Credentials | None = None) -> Camera:
+        self.connected_while.append(list(self.paused))
+        raise ConnectionError("no camera in this test")
+
+    def emit(self, event: Event) -> None:
+        pass
+
+    @contextmanager
+    def pause_polling(self, cameras: Collection[str]) -> Iterator[None]:
+        self.paused.extend(cameras)
+        yield
+        self.paused.clear()
+
+
+async def test_resume_take_pauses_the_polls_of_its_cameras(tmp_path: Path) -> None:
+    session = _QuietConnector()
+    take = write_take(tmp_path, "multicam://127.0.0.1:9")
+    await resume_take(take, session, limits=TakeLimits(arm_timeout=0.2, stop_timeout=0.2, cancel_timeout=5.0))
+    assert session.connected_while
+    assert all(paused == ["multicam://somewhere/x"] for paused in session.connected_while)
+    assert session.paused == []
