@@ -64,7 +64,7 @@ async def test_bridge_reads_password_file_and_reports_wrong_password(tmp_path: P
         (("bridge",), 2, "--fleet"),
         (("bridge", "multicam://127.0.0.1:9", "--broker", "http://127.0.0.1"), 2, "not a broker address"),
         (("bridge", "multicam://127.0.0.1:9", "--broker", "127.0.0.1:x"), 2, "not a broker address"),
-        (("bridge", "multicam://127.0.0.1:9", "--prefix", "a/#"), 2, "in front of MQTT topics"),
+        (("bridge", "multicam://127.0.0.1:9", "--prefix", "a/#"), 2, "not a valid prefix of MQTT topics"),
         (("bridge", "multicam://127.0.0.1:9", "--password-file", "/does/not/exist"), 6, "cannot read"),
         (("bridge", "nonsense"), 2, "nonsense"),
     ],
