@@ -20,7 +20,7 @@ lint:  ## Check style and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/basedpyright
+	@$(BIN)/basedpyright --project pyproject.toml
 
 format:  ## Put the code into its standard form
 	@.ci/setup dev
