@@ -36,7 +36,6 @@ SHORT: dict[str, str] = {
     "systems/nanocam/tools.py": "a module name of the vendor",
     "systems/registry.py": "the adapters that are loaded",
     "systems/snapshot/adapter.py": "an adapter",
-    "systems/snapshot/server/directory_lock.py": "the lock between two servers",
     "systems/thorvision/adapter.py": "an adapter",
     "systems/thorvision/events.py": "events of the system",
     "take/limits.py": "the public limits of a take",

@@ -8,9 +8,7 @@ from typing import Any
 
 from asynccam.runtime.event_hub import EventHub
 from asynccam.runtime.retry import Backoff
-from asynccam.systems.snapshot.server.backends.base import Backend
-from asynccam.systems.snapshot.server.backends.gstreamer import CameraBackend
-from asynccam.systems.snapshot.server.backends.v4l2 import V4l2CtlBackend
+from asynccam.systems.snapshot.server.backends import Backend, CameraBackend, V4l2CtlBackend
 from asynccam.systems.snapshot.server.config import ConfigFile
 from asynccam.systems.snapshot.server.imu import ImuFeed
 from asynccam.systems.snapshot.server.service import SnapshotService

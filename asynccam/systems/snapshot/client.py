@@ -19,17 +19,18 @@ from asynccam.model.info import LocalFile
 from asynccam.net.http import HttpClient, HttpResponse, limits_of
 from asynccam.net.http_download import download_http
 from asynccam.outside import clean_text
-from asynccam.recording.pictures import MAX_PICTURE
-from asynccam.runtime.disk import on_disk
+from asynccam.recording.containers.jpeg import JpegPicture, find_picture
+from asynccam.recording.pictures import MAX_PICTURE, is_jpeg_picture, picture_offset, read_picture
+from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.systems.snapshot.errors import (
     ConnectionError,
     DeviceError,
     NotFoundError,
+    RemoteProtocolError,
     status_error,
     translated,
 )
-from asynccam.systems.snapshot.jpeg import offset_in_memory, offset_on_disk
 from asynccam.systems.snapshot.models import (
     CameraEntry,
     CameraResult,
@@ -51,6 +52,8 @@ STALL_TIMEOUT: Final = 30.0
 _MAX_DOWNLOADS: Final = 4
 _SUCCESS: Final = (200, 201, 202)
 _MAX_ERROR_BODY: Final = 64 * 1024
+_HEAD_SIZE: Final = 4096
+_SHOWN_BYTES: Final = 8
 _NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
@@ -173,7 +176,7 @@ class SnapshotClient:
         if response.status != 200:
             raise self._status_error("picture", url, response)
         try:
-            begin = await on_disk(offset_in_memory, response.body, str(url))
+            begin = await on_disk(_offset_in_memory, response.body, str(url))
         except DamagedFileError as error:
             if response.bounded:
                 raise translated(error) from error
@@ -216,7 +219,7 @@ class SnapshotClient:
                     headers=self._headers,
                     progress=progress,
                     stall_timeout=STALL_TIMEOUT,
-                    inspect=partial(offset_on_disk, source=str(url)),
+                    inspect=partial(_offset_on_disk, source=str(url)),
                     max_size=MAX_IMAGE,
                     make_error=self._download_error,
                 )
@@ -388,3 +391,40 @@ class SnapshotClient:
         if isinstance(error, NotFoundError) and "%2F" in url.raw_path:
             error.args = (f"{error} (existing servers do not find a name with a slash)",)
         return error
+
+
+# -- check of a response: existing servers send raw frames and broken pictures too ----------------
+
+
+def _offset_in_memory(data: bytes, source: str) -> int:
+    """Return the offset of the picture in a response; takes up to a second for each 4 MB."""
+    found = find_picture(data)
+    _check_kind(found, data[:_HEAD_SIZE], source)
+    return picture_offset(found, len(data), source)
+
+
+def _offset_on_disk(path: Path, source: str) -> int:
+    found, size = read_picture(path)
+    with storage_errors("read", path), path.open("rb") as file:
+        _check_kind(found, file.read(_HEAD_SIZE), source)
+    return picture_offset(found, size, source)
+
+
+def _check_kind(found: JpegPicture, head: bytes, source: str) -> None:
+    """Raise `RemoteProtocolError` for a response that is not a JPEG at all, and say what it is."""
+    if is_jpeg_picture(found):
+        return
+    text: str | None = head.decode(errors="replace")
+    if not head:
+        kind = "empty"
+    elif head.lstrip().startswith(b"<"):
+        kind = "a web page, not a picture"
+    elif head.lstrip().startswith(b"{"):
+        kind = f"JSON, not a picture: {text}"
+    else:
+        text = None
+        kind = (
+            f"not a JPEG, it begins with {head[:_SHOWN_BYTES].hex(' ')}: perhaps a raw frame, which "
+            "existing servers send for a camera whose pixel format is not MJPG"
+        )
+    raise RemoteProtocolError(f"{source} is {kind}", status_code=200, response_text=text)

@@ -5,16 +5,77 @@ invalid entry does not affect the others. See docs/protocols/snapshot.md.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, Generic, Self, TypeVar, get_args, get_type_hints, overload
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, GetCoreSchemaHandler, TypeAdapter, ValidationError
+from pydantic_core import CoreSchema, core_schema
 
 from asynccam.errors import AsynccamError
 from asynccam.model.info import LocalFile
 from asynccam.outside import clean_text, clean_values
 from asynccam.systems.snapshot.errors import RemoteProtocolError, error_text
-from asynccam.systems.snapshot.result import AttributeDict, Key
+
+T = TypeVar("T")
+
+_REQUIRED: Final[Any] = object()
+
+
+class Key(Generic[T]):
+    """A key of an `AttributeDict` as an attribute; ``default`` is its value if the server did not send it."""
+
+    def __init__(self, default: T = _REQUIRED) -> None:
+        self.default = default
+        self.required = default is _REQUIRED
+        self._name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: "AttributeDict", owner: type) -> T: ...
+    def __get__(self, instance: "AttributeDict | None", owner: type) -> Self | T:
+        if instance is None:
+            return self
+        value: T = instance[self._name]
+        return value
+
+
+class AttributeDict(dict[str, Any]):
+    """A dictionary that the server sent; ``d[key]`` is the default of a known key that it did not send."""
+
+    __slots__ = ()
+    _keys: ClassVar[Mapping[str, Key[Any]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._keys = {name: key for name, key in vars(cls).items() if isinstance(key, Key)}
+
+    def __missing__(self, name: str) -> Any:
+        key = self._keys.get(name)
+        if key is None or key.required:
+            raise KeyError(name)
+        return key.default
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        hints = get_type_hints(cls)
+        fields = {
+            name: core_schema.typed_dict_field(
+                handler.generate_schema(get_args(hints[name])[0]), required=key.required
+            )
+            for name, key in cls._keys.items()
+        }
+        known = core_schema.typed_dict_schema(
+            fields,
+            extra_behavior="allow",
+            config=core_schema.CoreConfig(coerce_numbers_to_str=True, allow_inf_nan=False),
+        )
+        return core_schema.no_info_after_validator_function(cls, known)
+
 
 M = TypeVar("M")
 
@@ -161,51 +222,39 @@ class Picture:
     error: AsynccamError | None = None
 
 
-_CAMERAS: Final = TypeAdapter(list[CameraEntry])
-_RESULT: Final = TypeAdapter(SnapshotResult)
-_RESULTS: Final = TypeAdapter(SnapshotResults)
-_PAGE: Final = TypeAdapter(PicturePage)
+@dataclass(frozen=True, slots=True)
+class ResponseParser(Generic[M]):
+    """Parser of one kind of response; ``expected`` names the kind in errors."""
 
+    adapter: TypeAdapter[M]
+    expected: str
 
-def parse_cameras(data: bytes, source: str) -> list[CameraEntry]:
-    """Parse the response to ``GET /api/cameras``; ``source`` names the server in errors.
+    def __call__(self, data: bytes, source: str) -> M:
+        """Parse a response; ``source`` names the server in errors.
 
-    Raises:
-        RemoteProtocolError: It is not a list of cameras.
-    """
-    return _parse(_CAMERAS, data, source, "list of cameras")
-
-
-def parse_result(data: bytes, source: str) -> SnapshotResult:
-    """Parse the response to a capture with one camera; raises as `parse_cameras`."""
-    return _parse(_RESULT, data, source, "result of a capture")
-
-
-def parse_results(data: bytes, source: str) -> SnapshotResults:
-    """Parse the response to a capture with several cameras; raises as `parse_cameras`."""
-    return _parse(_RESULTS, data, source, "list of results")
-
-
-def parse_page(data: bytes, source: str) -> PicturePage:
-    """Parse the response to ``GET /api/v1/snapshots``; raises as `parse_cameras`."""
-    return _parse(_PAGE, data, source, "list of pictures")
-
-
-def _parse(adapter: TypeAdapter[M], data: bytes, source: str, expected: str) -> M:
-    try:
-        return adapter.validate_json(data)
-    except ValueError as error:
+        Raises:
+            RemoteProtocolError: It is not a response of this kind.
+        """
         try:
-            return _parse_leniently(adapter, data)
-        except (ValueError, RecursionError):
-            text = clean_text(data.decode(errors="replace"))
-            said = error_text(text)
-            raise RemoteProtocolError(
-                f"{source} sent a response that is not a {expected}: {_first_flaw(error)}"
-                + (said and f"; it says: {said}"),
-                status_code=200,
-                response_text=text,
-            ) from None
+            return self.adapter.validate_json(data)
+        except ValueError as error:
+            try:
+                return _parse_leniently(self.adapter, data)
+            except (ValueError, RecursionError):
+                text = clean_text(data.decode(errors="replace"))
+                said = error_text(text)
+                raise RemoteProtocolError(
+                    f"{source} sent a response that is not a {self.expected}: {_first_flaw(error)}"
+                    + (said and f"; it says: {said}"),
+                    status_code=200,
+                    response_text=text,
+                ) from None
+
+
+parse_cameras: Final = ResponseParser(TypeAdapter(list[CameraEntry]), "list of cameras")
+parse_result: Final = ResponseParser(TypeAdapter(SnapshotResult), "result of a capture")
+parse_results: Final = ResponseParser(TypeAdapter(SnapshotResults), "list of results")
+parse_page: Final = ResponseParser(TypeAdapter(PicturePage), "list of pictures")
 
 
 def _parse_leniently(adapter: TypeAdapter[M], data: bytes) -> M:

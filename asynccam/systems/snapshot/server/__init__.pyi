@@ -1,16 +1,14 @@
 # The public names and where they live; `__init__.py` brings each in when it is first asked for.
 from .app import SnapshotWeb as SnapshotWeb
-from .backends.base import (
+from .backends import (
     Backend as Backend,
-    Exposure as Exposure,
-)
-from .backends.gstreamer import (
     CameraBackend as CameraBackend,
+    Exposure as Exposure,
     GStreamerBackend as GStreamerBackend,
     TestBackend as TestBackend,
+    V4l2CtlBackend as V4l2CtlBackend,
     simulated_cameras as simulated_cameras,
 )
-from .backends.v4l2 import V4l2CtlBackend as V4l2CtlBackend
 from .config import ConfigFile as ConfigFile
 from .events import (
     CaptureDone as CaptureDone,

@@ -9,13 +9,13 @@ from typing import Final, Literal
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.event_hub import EventHub
 from asynccam.systems.snapshot.server.app import SnapshotWeb
-from asynccam.systems.snapshot.server.backends.base import Backend
-from asynccam.systems.snapshot.server.backends.gstreamer import (
+from asynccam.systems.snapshot.server.backends import (
+    Backend,
     CameraBackend,
     GStreamerBackend,
+    V4l2CtlBackend,
     simulated_cameras,
 )
-from asynccam.systems.snapshot.server.backends.v4l2 import V4l2CtlBackend
 from asynccam.systems.snapshot.server.config import ConfigFile
 from asynccam.systems.snapshot.server.imu import ImuFeed
 from asynccam.systems.snapshot.server.service import SnapshotService

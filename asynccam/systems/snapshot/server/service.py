@@ -4,6 +4,7 @@ See docs/protocols/snapshot.md.
 """
 
 import asyncio
+import fcntl
 import logging
 import os
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
@@ -16,11 +17,11 @@ from weakref import WeakValueDictionary
 from asynccam.errors import AsynccamError, BusyError, StateError, UsageError
 from asynccam.model.events import Event
 from asynccam.redaction import loggable
-from asynccam.runtime.disk import on_disk
+from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.event_hub import EventHub, Subscription
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.systems.snapshot.server import events
-from asynccam.systems.snapshot.server.backends.base import (
+from asynccam.systems.snapshot.server.backends import (
     JPEG_FORMATS,
     Backend,
     BrokenPictureError,
@@ -28,16 +29,18 @@ from asynccam.systems.snapshot.server.backends.base import (
     check_picture,
 )
 from asynccam.systems.snapshot.server.config import ConfigFile
-from asynccam.systems.snapshot.server.directory_lock import lock_directories
 from asynccam.systems.snapshot.server.imu import ImuFeed, write_reading
 from asynccam.systems.snapshot.server.models import CaptureState, Phase, Reading, Shot, ShotResult
 from asynccam.systems.snapshot.server.settings import CameraConfig
 from asynccam.systems.snapshot.server.store import PREFIXES, SnapshotStore
 from asynccam.systems.snapshot.server.systemd import Services
 
+_LOG = logging.getLogger(__name__)
+
+
 T = TypeVar("T")
 
-_LOG = logging.getLogger(__name__)
+
 _CLOSE_TIMEOUT: Final = 150.0
 """Seconds; a cancelled capture ends only after its systemd service runs again."""
 
@@ -684,3 +687,43 @@ class CaptureProgress:
         else:
             self._activity.waiting -= 1
         return True
+
+
+# -- lock of directories ------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def lock_directories(*directories: Path) -> AsyncIterator[None]:
+    """Lock directories, which are created if missing; the kernel releases them too if the process dies.
+
+    A second server would remove unfinished pictures and restart services that the first one uses.
+
+    Raises:
+        BusyError: Another server uses one of them.
+        StorageError: One cannot be created or opened.
+    """
+    held: dict[tuple[int, int], int] = {}
+    try:
+        await on_disk(_lock, directories, held)
+        yield
+    finally:
+        for fd in held.values():
+            os.close(fd)
+
+
+def _lock(directories: tuple[Path, ...], held: dict[tuple[int, int], int]) -> None:
+    """Lock the directories themselves, so that no file remains; blocking."""
+    for directory in directories:
+        with storage_errors("use", directory):
+            directory.mkdir(parents=True, exist_ok=True)
+            fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            found = os.fstat(fd)
+        if held.setdefault((found.st_dev, found.st_ino), fd) != fd:
+            os.close(fd)
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError(f"another Snapshot server uses {directory}") from None
+        except OSError:  # a file system without locks is used without
+            continue

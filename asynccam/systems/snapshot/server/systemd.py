@@ -22,7 +22,7 @@ from asynccam.runtime.event_hub import EventHub
 from asynccam.runtime.retry import Backoff
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
-from asynccam.systems.snapshot.server.backends.base import output_tail
+from asynccam.systems.snapshot.server.backends import output_tail
 from asynccam.systems.snapshot.server.events import ServiceRestored, ServiceTrouble
 from asynccam.systems.snapshot.server.settings import check_service
 

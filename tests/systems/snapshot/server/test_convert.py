@@ -7,8 +7,13 @@ import pytest
 from PIL import Image
 
 from asynccam.errors import RecordingError
-from asynccam.systems.snapshot.server.backends.base import JPEG_FORMATS
-from asynccam.systems.snapshot.server.backends.convert import KNOWN, check_known, develop, frame_layout
+from asynccam.systems.snapshot.server.backends import (
+    JPEG_FORMATS,
+    KNOWN,
+    check_known,
+    develop,
+    frame_layout,
+)
 from tests.support.v4l2 import a_jpeg
 
 # Bytes of one frame of 641x481, counted by hand.

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from asynccam.errors import BusyError, StorageError
-from asynccam.systems.snapshot.server.directory_lock import lock_directories
+from asynccam.systems.snapshot.server.service import lock_directories
 
 
 async def test_lock_excludes_others_until_released(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from asynccam.errors import RecordingError, TimeoutError, UsageError
-from asynccam.systems.snapshot.server.backends.base import Backend
-from asynccam.systems.snapshot.server.backends.gstreamer import (
+from asynccam.systems.snapshot.server.backends import (
+    Backend,
     CameraBackend,
     GStreamerBackend,
     TestBackend,

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from asynccam.errors import RecordingError, StorageError, TimeoutError, UsageError
-from asynccam.systems.snapshot.server.backends.v4l2 import V4l2CtlBackend
+from asynccam.systems.snapshot.server.backends import V4l2CtlBackend
 from asynccam.systems.snapshot.server.settings import CameraConfig
 from tests.support.v4l2 import Devices, a_jpeg
 from tests.support.waiting import eventually

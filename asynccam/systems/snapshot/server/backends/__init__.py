@@ -1,1 +1,0 @@
-"""Backends: ways to take a picture."""
