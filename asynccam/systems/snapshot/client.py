@@ -54,7 +54,6 @@ _SUCCESS: Final = (200, 201, 202)
 _MAX_ERROR_BODY: Final = 64 * 1024
 _HEAD_SIZE: Final = 4096
 _SHOWN_BYTES: Final = 8
-_NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
 class SnapshotClient:
@@ -135,7 +134,7 @@ class SnapshotClient:
             UsageError: Servers take the name for a group: ``all``, ``stereo`` or ``""``.
         """
         url = self._urls.capture(camera_name)
-        response = await self._request("POST", url, self._capture_limits, maybe_executed=True)
+        response = await self._request("POST", url, self._capture_limits)
         if response.status not in _SUCCESS:
             raise self._status_error(f"picture of {camera_name!r}", url, response)
         return parse_result(response.body, self.base_url)
@@ -300,10 +299,9 @@ class SnapshotClient:
         url: URL,
         limits: aiohttp.ClientTimeout,
         *,
-        maybe_executed: bool = False,
         max_size: int = MAX_RESPONSE,
     ) -> HttpResponse:
-        headers = None if self._token is None else await self._headers()
+        headers = await self._headers()
         async with self._working():
             try:
                 return await self._http.fetch(
@@ -312,7 +310,7 @@ class SnapshotClient:
                     limits=limits,
                     max_size=max_size,
                     headers=headers,
-                    maybe_executed=maybe_executed,
+                    maybe_executed=method == "POST",
                 )
             except AsynccamError as error:
                 raise translated(error) from error
@@ -329,12 +327,12 @@ class SnapshotClient:
 
     async def _headers(self) -> Mapping[str, str]:
         if self._token is None:
-            return _NO_HEADERS
+            return {}
         token = self._token if isinstance(self._token, str) else await self._token()
         return {"Authorization": f"Bearer {token.strip()}"}  # read from a file, it may end with a line break
 
     async def _capture_group(self, url: URL, subject: str) -> SnapshotResults:
-        response = await self._request("POST", url, self._all_limits, maybe_executed=True)
+        response = await self._request("POST", url, self._all_limits)
         taken = response.status in _SUCCESS
         try:
             results = parse_results(response.body, self.base_url)

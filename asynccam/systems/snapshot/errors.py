@@ -19,7 +19,6 @@ Each is also the error of the same name in `asynccam.errors`.
 import html
 import json
 import re
-from pathlib import Path
 from typing import Any, Final
 
 from asynccam import errors
@@ -82,50 +81,27 @@ class DamagedFileError(RemoteProtocolError, errors.DamagedFileError):
         verdict: ``truncated`` or ``damaged``.
     """
 
-    def __init__(
-        self, message: str, *, part: Path | None = None, received: int = 0, verdict: str = "damaged"
-    ) -> None:
-        super().__init__(message, status_code=200)
-        self.part = part
-        self.received = received
-        self.verdict = verdict
-
 
 class ConnectionError(SnapshotClientError, errors.ConnectionError):
     """The server cannot be reached, or closed the connection."""
-
-    def __init__(self, message: str, *, maybe_executed: bool = False) -> None:
-        SnapshotClientError.__init__(self, message)
-        self.maybe_executed = maybe_executed
 
 
 class TimeoutError(SnapshotClientError, errors.TimeoutError):
     """The server did not respond in time."""
 
-    def __init__(self, message: str, *, maybe_executed: bool = False) -> None:
-        SnapshotClientError.__init__(self, message)
-        self.maybe_executed = maybe_executed
-
 
 def translated(error: errors.AsynccamError) -> errors.AsynccamError:
     """Return the error of the same name in this module; any other error unchanged."""
-    match error:
-        case SnapshotClientError():
-            return error
-        case errors.ConnectionError():
-            return ConnectionError(str(error), maybe_executed=error.maybe_executed)
-        case errors.TimeoutError():
-            return TimeoutError(str(error), maybe_executed=error.maybe_executed)
-        case errors.AuthenticationError():
-            return AuthenticationError(str(error))
-        case errors.DamagedFileError():
-            return DamagedFileError(
-                str(error), part=error.part, received=error.received, verdict=error.verdict
-            )
-        case errors.RemoteProtocolError():
-            return RemoteProtocolError(str(error))
-        case _:
-            return error
+    if isinstance(error, SnapshotClientError):
+        return error
+    # A broken picture before an invalid response in general.
+    kinds = (ConnectionError, TimeoutError, AuthenticationError, DamagedFileError, RemoteProtocolError)
+    for kind in kinds:
+        if isinstance(error, getattr(errors, kind.__name__)):
+            same = kind(str(error), status_code=200 if kind is DamagedFileError else None)
+            vars(same).update(vars(error))  # ``maybe_executed`` for example, or ``part``
+            return same
+    return error
 
 
 def status_error(subject: str, url: str, status: int, location: str, body: bytes) -> SnapshotClientError:

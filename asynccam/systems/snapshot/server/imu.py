@@ -90,7 +90,8 @@ class ImuFeed:
             before, self.settings = self.settings, settings
             same = before.model_copy(update={"max_age": settings.max_age}) == settings
             if self._task is not None and not same:
-                await self._stop()
+                self._task.cancel()
+                await finish(asyncio.wait({self._task}))
                 self._newest = None
                 self._start()
 
@@ -104,11 +105,6 @@ class ImuFeed:
 
     def _start(self) -> None:
         self._task = self._scope.spawn(self._run(), name="broker")
-
-    async def _stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await finish(asyncio.wait({self._task}))
 
     async def _run(self) -> None:
         if self.settings.enabled:

@@ -8,7 +8,7 @@ import fcntl
 import logging
 import os
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -254,7 +254,7 @@ class SnapshotService:
 
     # -- one camera -----------------------------------------------------------------------------
 
-    async def _capture(self, camera: CameraConfig, prefix: str, ticket: "Ticket", interrupts: str) -> Shot:
+    async def _capture(self, camera: CameraConfig, prefix: str, ticket: ExitStack, interrupts: str) -> Shot:
         """Take a picture while the systemd service ``interrupts``, if any, is stopped."""
         progress = self._states.begin(camera.name)
         try:
@@ -338,11 +338,11 @@ class SnapshotService:
             results = await self._run_owned(job, "stereo" if stereo else "all")
         finally:
             for ticket in tickets:
-                ticket.release()
+                ticket.close()
         return tuple(_result(camera.name, results[camera.name]) for camera in cameras)
 
     async def _capture_each(
-        self, cameras: Sequence[CameraConfig], prefix: str, tickets: Sequence["Ticket"]
+        self, cameras: Sequence[CameraConfig], prefix: str, tickets: Sequence[ExitStack]
     ) -> _Results:
         async with self._interrupted(cameras) as refused, TaskScope("snapshot-all") as scope:
             for name, error in refused.items():
@@ -503,25 +503,6 @@ def _result(camera: str, outcome: Shot | Exception) -> ShotResult:
 # -- queue --------------------------------------------------------------------------------------
 
 
-class Ticket:
-    """One place in a `CaptureQueue`; a context manager that releases it."""
-
-    def __init__(self, queue: "CaptureQueue") -> None:
-        self._queue: CaptureQueue | None = queue
-
-    def release(self) -> None:
-        """Release the place; may be called twice."""
-        if self._queue is not None:
-            self._queue.inside -= 1
-            self._queue = None
-
-    def __enter__(self) -> "Ticket":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
-
 class CaptureQueue:
     """Admits captures in order: one at a time per device, ``at_once`` in all, ``max_waiting`` more wait.
 
@@ -556,8 +537,10 @@ class CaptureQueue:
         """Captures that wait."""
         return self.inside - self.running
 
-    def admit(self, count: int = 1) -> tuple[Ticket, ...]:
+    def admit(self, count: int = 1) -> tuple[ExitStack, ...]:
         """Return tickets for ``count`` captures; an empty queue admits any number.
+
+        Closing a ticket releases its place; it may be closed twice.
 
         Raises:
             BusyError: The queue is full.
@@ -565,16 +548,14 @@ class CaptureQueue:
         if self.inside and self.inside + count > self._capacity:
             raise BusyError(f"{self.waiting} captures wait already; try again later")
         self.inside += count
-        return tuple(Ticket(self) for _ in range(count))
+        tickets = tuple(ExitStack() for _ in range(count))
+        for ticket in tickets:
+            ticket.callback(self._leave)
+        return tickets
 
-    @asynccontextmanager
-    async def device(self, key: str) -> AsyncIterator[None]:
-        """Wait for a device, and hold it."""
-        lock = self._devices.get(key)
-        if lock is None:
-            lock = self._devices[key] = asyncio.Lock()
-        async with lock:
-            yield
+    def device(self, key: str) -> asyncio.Lock:
+        """Return the lock of a device."""
+        return self._devices.setdefault(key, asyncio.Lock())
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
@@ -596,6 +577,9 @@ class CaptureQueue:
             for _ in keys:
                 await held.enter_async_context(self.slot())
             yield
+
+    def _leave(self) -> None:
+        self.inside -= 1
 
 
 async def device_key(path: str) -> str:

@@ -21,6 +21,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
@@ -191,7 +192,7 @@ class SnapshotStore:
             await on_disk(_make_part_directory, directory)
             yield directory / "picture.jpg"
         finally:
-            await finish(on_disk(_remove_tree, directory))
+            await finish(on_disk(partial(shutil.rmtree, directory, ignore_errors=True)))
 
     async def add(
         self,
@@ -258,7 +259,7 @@ class SnapshotStore:
             StorageError: The directory cannot be read.
         """
         self._changes = {}
-        known = self._index.by_name()
+        known = self._index.by_name.copy()
         stamp, index = await on_disk(_scan, self.directory, known, tuple(self.cameras()))
         for name, picture in self._changes.items():  # added or deleted while the thread was scanning
             if picture is None:
@@ -268,7 +269,7 @@ class SnapshotStore:
         self._stamp, self._index = stamp, index
         self._ages.update(index)
         for name, picture in known.items():
-            if index.get(name) is None and name not in self._changes:
+            if name not in index.by_name and name not in self._changes:
                 self._thumbnails.forget(self.directory / name)
                 self._report_deleted(picture, self._deleting.get(name, "found"))
 
@@ -291,7 +292,7 @@ class SnapshotStore:
         for name in self._ages:
             if excess <= 0 and self._ages.counted(name) <= max_age:
                 break
-            picture = self._index.get(name)
+            picture = self._index.by_name.get(name)
             if picture is None:
                 continue
             dated = picture.taken_ns > _CLOCK_UNSET_BEFORE * _NANOSECONDS
@@ -422,46 +423,39 @@ _ByTime = tuple[int, str]
 class _Index:
     """All pictures by name, by time, and by camera and time: a page does not read the disk.
 
-    ``bytes`` is the size of all pictures, ``own_bytes`` of those named like this server's.
+    ``bytes`` is the size of all pictures, ``own_bytes`` of those named like this server's; ``by_name`` is
+    changed by `add` and `remove` only.
     """
 
     def __init__(self, pictures: Iterable[StoredSnapshot] = ()) -> None:
         self.bytes = 0
         self.own_bytes = 0
-        self._by_name = {picture.filename: picture for picture in pictures}
-        self._keys: list[_ByTime] = sorted(map(_time_key, self._by_name.values()))
+        self.by_name = {picture.filename: picture for picture in pictures}
+        self._keys: list[_ByTime] = sorted(map(_time_key, self.by_name.values()))
         self._by_camera: dict[str | None, list[_ByTime]] = {}
         for key in self._keys:
-            picture = self._by_name[key[1]]
+            picture = self.by_name[key[1]]
             self._by_camera.setdefault(picture.camera, []).append(key)
             self._count(picture, 1)
 
     def __len__(self) -> int:
-        return len(self._by_name)
+        return len(self.by_name)
 
     def __iter__(self) -> Iterator[StoredSnapshot]:
         """Iterate over the pictures, oldest first."""
-        return (self._by_name[name] for _, name in self._keys)
-
-    def by_name(self) -> dict[str, StoredSnapshot]:
-        """Return a copy of the pictures by name."""
-        return self._by_name.copy()
-
-    def get(self, name: str) -> StoredSnapshot | None:
-        """Return the picture of a name, or None."""
-        return self._by_name.get(name)
+        return (self.by_name[name] for _, name in self._keys)
 
     def add(self, picture: StoredSnapshot) -> None:
         """Add a picture; it replaces one of the same name."""
         self.remove(picture.filename)
-        self._by_name[picture.filename] = picture
+        self.by_name[picture.filename] = picture
         bisect.insort(self._keys, _time_key(picture))
         bisect.insort(self._by_camera.setdefault(picture.camera, []), _time_key(picture))
         self._count(picture, 1)
 
     def remove(self, name: str) -> StoredSnapshot | None:
         """Remove and return a picture, or return None."""
-        picture = self._by_name.pop(name, None)
+        picture = self.by_name.pop(name, None)
         if picture is not None:
             key = _time_key(picture)
             for keys in (self._keys, self._by_camera[picture.camera]):
@@ -472,7 +466,7 @@ class _Index:
     def newest(self, camera: str) -> StoredSnapshot | None:
         """Return the newest picture of a camera, or None."""
         keys = self._by_camera.get(camera)
-        return self._by_name[keys[-1][1]] if keys else None
+        return self.by_name[keys[-1][1]] if keys else None
 
     def page(self, limit: int, after: str | None, camera: str | None) -> Page:
         """Return a page, see `SnapshotStore.page`."""
@@ -481,7 +475,7 @@ class _Index:
         keys = self._keys if camera is None else self._by_camera.get(camera, [])
         end = len(keys) if after is None else bisect.bisect_left(keys, _parse_cursor(after))
         start = max(0, end - limit)
-        items = tuple(self._by_name[name] for _, name in reversed(keys[start:end]))
+        items = tuple(self.by_name[name] for _, name in reversed(keys[start:end]))
         return Page(items, "{}-{}".format(*keys[start]) if start else None, len(keys))
 
     def _count(self, picture: StoredSnapshot, sign: int) -> None:
@@ -529,7 +523,7 @@ class _Ages:
 
     def update(self, index: _Index) -> None:
         """Add the pictures of an index that a scan found, and forget all others."""
-        for name in [name for name in self._known if index.get(name) is None]:
+        for name in self._known.keys() - index.by_name.keys():
             self.forget(name)
         for picture in index:
             if picture.prefix is not None:  # never delete files that something else has put here
@@ -576,7 +570,7 @@ class _Ages:
 class _Thumbnails:
     """Thumbnails, made two at a time, each once; the least recently used are dropped beyond ``max_bytes``."""
 
-    def __init__(self, max_bytes: int = 16 << 20) -> None:
+    def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._kept: OrderedDict[tuple[Path, int], tuple[_Stamp, bytes]] = OrderedDict()
         self._bytes = 0
@@ -682,10 +676,6 @@ def _make_part_directory(directory: Path) -> None:
         except FileNotFoundError:
             # Do not create the parent: it may be a memory card that was removed, and will be back.
             raise StorageError(f"the directory of the pictures does not exist: {directory.parent}") from None
-
-
-def _remove_tree(directory: Path) -> None:
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _directory_stamp(directory: Path) -> int:

@@ -15,8 +15,8 @@ async def test_queue_refuses_beyond_its_capacity() -> None:
     tickets = [queue.admit()[0] for _ in range(5)]
     with pytest.raises(BusyError):
         queue.admit()
-    tickets[0].release()
-    tickets[0].release()
+    tickets[0].close()
+    tickets[0].close()
     with pytest.raises(BusyError):
         queue.admit(2)
     queue.admit()
@@ -27,7 +27,7 @@ async def test_empty_queue_admits_any_number() -> None:
     queue = CaptureQueue(1, 0)
     tickets = queue.admit(10)
     for ticket in tickets:
-        ticket.release()
+        ticket.close()
     assert queue.inside == 0
 
 
@@ -109,6 +109,6 @@ def test_queue_checks_its_limits() -> None:
     (ticket,) = queue.admit()
     with pytest.raises(StateError):
         queue.set_limits(2, 0)
-    ticket.release()
+    ticket.close()
     queue.set_limits(2, 0)
     assert queue.at_once == 2
