@@ -5,7 +5,10 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
+
+import pytest
 
 from asynccam.model.events import Event
 from asynccam.systems.thorvision import (
@@ -17,6 +20,7 @@ from asynccam.systems.thorvision import (
     ThorVisionClient,
     ThorVisionSimulator,
 )
+from asynccam.systems.thorvision.simulator import stream
 from tests.support.waiting import eventually
 
 QUICK = StreamSettings(latency=20, first_frame_timeout=8.0)
@@ -79,6 +83,23 @@ async def frames_sent(simulator: ThorVisionSimulator, count: int) -> None:
     """Wait until every stream of the simulator has sent so many more frames."""
     wanted = {stream: stream.sent + count for stream in simulator.streams.values()}
     await eventually(lambda: all(stream.sent >= least for stream, least in wanted.items()), what="frames")
+
+
+def numbers_sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of the frames that simulated cameras send from now on, in a list that grows.
+
+    A camera does not wait for its viewers: on a busy computer it leaves out frames that GStreamer is too slow
+    to take, so the numbers have gaps.
+    """
+    numbers: list[int] = []
+    original = stream.with_metadata
+
+    def with_metadata(frame: bytes, index: int, fps: Fraction) -> bytes:
+        numbers.append(index)
+        return original(frame, index, fps)
+
+    monkeypatch.setattr(stream, "with_metadata", with_metadata)
+    return numbers
 
 
 def free_ports(count: int) -> list[int]:
