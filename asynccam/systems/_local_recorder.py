@@ -7,7 +7,8 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final
 
-from asynccam.errors import StateError, UsageError
+from asynccam.errors import AsynccamError, StateError, UsageError
+from asynccam.model.coverage import EarlyEnd
 from asynccam.model.features import RecordingGap, StartReport
 from asynccam.model.info import CameraState, MediaFile
 from asynccam.recording import FileVerdict, Gap, RecorderState, Verdict
@@ -112,6 +113,12 @@ def media_files(verdicts: Iterable[FileVerdict]) -> tuple[MediaFile, ...]:
     return tuple(
         MediaFile(verdict.path.name, verdict.size, path=verdict.path, verdict=verdict) for verdict in verdicts
     )
+
+
+def early_end(error: AsynccamError | None, ended: EarlyEnd | None) -> str:
+    """Return the remark on a recording that ended before its stop, or ``""``."""
+    reason = error or (ended.reason if ended is not None else None)
+    return "" if reason is None else f"ended early: {reason}"
 
 
 def stop_status(verdicts: Iterable[FileVerdict], *remarks: str) -> str:

@@ -48,6 +48,7 @@ from asynccam.runtime.timing import deadline
 from asynccam.systems._local_recorder import (
     LocalRecorderStart,
     camera_state,
+    early_end,
     media_files,
     recording_gaps,
     stop_status,
@@ -98,10 +99,8 @@ class MediaPorts:
         Raises:
             ConnectionError: No port is free.
         """
-        try:
+        with suppress(RecordingError):
             return RtpPort(self.preferred, address, held=True)
-        except RecordingError:
-            pass
         try:
             return RtpPort(0, address, held=True)
         except RecordingError as error:
@@ -509,16 +508,10 @@ class _StreamCapture:
             if self._first is None or not self._first.done():
                 await self._scope.aclose()
             await self.recorder.aclose()
-            remarks = []
-            if self.recorder.error is not None:
-                remarks.append(f"ended early: {self.recorder.error}")
-            elif self.recorder.ended_early is not None:
-                remarks.append(f"ended early: {self.recorder.ended_early.reason}")
-            elif self.trouble:
-                remarks.append(self.trouble)
-            if self.recorder.rtp is not None and self.recorder.rtp.trouble:
-                remarks.append(self.recorder.rtp.trouble)
-            self.trouble = "; ".join(remarks)
+            ending = early_end(self.recorder.error, self.recorder.ended_early) or self.trouble
+            stream = self.recorder.rtp
+            remarks = (ending, stream.trouble if stream is not None else "")
+            self.trouble = "; ".join(filter(None, remarks))
             return self.recorder.verdicts
         finally:
             await finish(self._release())

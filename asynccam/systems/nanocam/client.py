@@ -109,7 +109,8 @@ class MediaClient:
         self._timeouts = timeouts or ClientTimeouts()
         self._digest = digest
         self._session = NanocamSession(host, port, ExtensionOptions(token, media_port), self._timeouts)
-        self._receiver: _StreamReceiver | None = None
+        self._recorder: Recorder | None = None
+        self._new_duration: float | None = None
 
     # -- settings -----------------------------------------------------------------------------------
 
@@ -157,8 +158,7 @@ class MediaClient:
 
         Waits up to ``timeouts.leave`` for an original server to end a capture whose response is pending.
         """
-        if self._receiver is not None:
-            await self._receiver.stop()
+        await self._stop_recorder()
         await self._session.aclose()
 
     async def __aenter__(self) -> "MediaClient":
@@ -280,8 +280,9 @@ class MediaClient:
             ConnectionError, TimeoutError, RemoteProtocolError: As `image_request`.
         """
         await self._session.reset_timer(duration)
-        if self._receiver is not None:
-            self._receiver.reset_timer(duration)
+        self._new_duration = duration  # a recorder without a first frame is not extended yet
+        if self._recorder is not None:
+            self._recorder.reset_timer(duration)
 
     async def kill(self) -> None:
         """End the stream that has the camera, of this client or another; harmless when there is none.
@@ -293,8 +294,7 @@ class MediaClient:
             ConnectionError, TimeoutError, RemoteProtocolError: As `image_request`.
         """
         await self._session.kill()
-        if self._receiver is not None:
-            await self._receiver.stop()
+        await self._stop_recorder()
 
     # -- with digests and progress ------------------------------------------------------------------
 
@@ -357,15 +357,17 @@ class MediaClient:
             RecordingError, StorageError, UsageError: As `video_request`.
         """
         request = VideoRequest(duration, width, height, "udp", self._session.extension)
-        if self._receiver is not None:
+        if self._recorder is not None:
             raise StateError("a stream is being received already")
-        port = self._session.extension.port or MEDIA_PORT
-        async with _StreamReceiver(port, output, duration, self._session.address) as receiver:
-            self._receiver = receiver
+        port, sender = self._session.extension.port or MEDIA_PORT, self._session.address
+        any_address = "::" if sender is not None and ":" in sender else "0.0.0.0"  # noqa: S104
+        pipeline = Pipeline(RtpSource(port, any_address, sender=sender), output)
+        async with Recorder(pipeline, name="nanocam stream", limits=Limits(seconds=duration)) as recorder:
+            self._recorder, self._new_duration = recorder, None
             try:
-                return await self._receive(receiver, request, override)
+                return await self._receive(recorder, request, override)
             finally:
-                self._receiver = None
+                self._recorder = None
 
     # -- files --------------------------------------------------------------------------------------
 
@@ -415,13 +417,13 @@ class MediaClient:
     # -- streams ------------------------------------------------------------------------------------
 
     async def _receive(
-        self, receiver: "_StreamReceiver", request: VideoRequest, override: bool
+        self, recorder: Recorder, request: VideoRequest, override: bool
     ) -> tuple[FileVerdict, ...]:
         session, accepted = self._session, False
         async with TaskScope("nanocam stream") as scope:
             try:
                 # Listening before the stream begins, so that its first key frame is not missed.
-                listening = scope.spawn(receiver.listen(self._timeouts.capture), name="first frame")
+                listening = scope.spawn(_listen(recorder, self._timeouts.capture), name="first frame")
                 async with session.exchange() as connection:
                     answer = await session.begin(
                         connection, request, self._timeouts.capture, override=override
@@ -432,66 +434,38 @@ class MediaClient:
                 session.stream_until = asyncio.get_running_loop().time() + request.duration
                 async with deadline(self._timeouts.first_frame, f"first frame from {connection.peer}"):
                     await listening
-                return await receiver.run()
+                return await self._record(recorder)
             finally:
                 if accepted:
                     session.leave_framed()
                 session.stream_until = 0.0
 
+    async def _record(self, recorder: Recorder) -> tuple[FileVerdict, ...]:
+        """Record until the time is over, the stream stops or the recorder is stopped."""
 
-class _StreamReceiver:
-    """Receives one stream; a context manager that ends it."""
+        async def stalled(_: RecorderStalled) -> None:
+            await recorder.stop()  # the protocol has no message for the end of a stream
 
-    def __init__(self, port: int, output: RecorderOutput, duration: float, sender: str | None) -> None:
-        any_address = "::" if sender is not None and ":" in sender else "0.0.0.0"  # noqa: S104
-        source = RtpSource(port, any_address, sender=sender)
-        self._recorder = Recorder(
-            Pipeline(source, output), name="nanocam stream", limits=Limits(seconds=duration)
-        )
-        self._new_duration: float | None = None
-
-    async def listen(self, timeout: float) -> None:
-        """Return when the first frame is written, or the recorder gave up: `run` raises its error then."""
-        with suppress(AsynccamError):  # kept by the recorder
-            await self._recorder.start(timeout=timeout)
-
-    async def run(self) -> tuple[FileVerdict, ...]:
-        """Record until the time is over, the stream stops or `stop` is called; return the verdicts."""
         if self._new_duration is not None:
-            self._recorder.reset_timer(self._new_duration)
-        with self._recorder.events.subscribe(self._stalled, RecorderStalled):
-            await self._recorder.wait()
-        verdicts = await self._recorder.stop()
-        if self._recorder.error is not None:
-            raise self._recorder.error
+            recorder.reset_timer(self._new_duration)
+        with recorder.events.subscribe(stalled, RecorderStalled):
+            verdicts = await recorder.wait()
+        if recorder.error is not None:
+            raise recorder.error
         if not any(verdict.frames for verdict in verdicts):
             raise RecordingError("the stream had no frame")
         return verdicts
 
-    def reset_timer(self, duration: float) -> None:
-        """Go on for so many seconds from now, or from the first frame if that has not arrived."""
-        self._new_duration = duration
-        self._recorder.reset_timer(duration)
-
-    @property
-    def receiving(self) -> bool:
-        """Return whether the first frame has arrived."""
-        return self._recorder.first_frame_at is not None
-
-    async def stop(self) -> None:
-        """Stop and finish the files; harmless before the first frame."""
-        if self.receiving:
+    async def _stop_recorder(self) -> None:
+        """Stop receiving and finish the files; harmless before the first frame."""
+        if self._recorder is not None and self._recorder.first_frame_at is not None:
             await self._recorder.stop()
 
-    async def __aenter__(self) -> "_StreamReceiver":
-        return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await self._recorder.aclose()
-
-    async def _stalled(self, event: RecorderStalled) -> None:
-        # The protocol has no message for the end of a stream.
-        await self._recorder.stop()
+async def _listen(recorder: Recorder, timeout: float) -> None:
+    """Return when the first frame is written, or the recorder gave up: it keeps its error."""
+    with suppress(AsynccamError):
+        await recorder.start(timeout=timeout)
 
 
 async def _check_picture(part: PartFile) -> None:

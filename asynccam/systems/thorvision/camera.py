@@ -18,6 +18,7 @@ from asynccam.systems._base import choose_camera
 from asynccam.systems._local_recorder import (
     LocalRecorderStart,
     camera_state,
+    early_end,
     media_files,
     recording_gaps,
     stop_status,
@@ -155,7 +156,9 @@ class ThorVisionCamera(Camera):
         Raises:
             FeatureError: The camera has no capability that can be recorded.
         """
-        return self.capability or self.device.best(media_type=self._media_type())
+        # A server has to encode raw pictures itself, so JPEG comes first.
+        jpeg = any(capability.media_type == models.JPEG for capability in self.device.caps)
+        return self.capability or self.device.best(media_type=models.JPEG if jpeg else None)
 
     async def stream_urls(self) -> Mapping[str, str]:
         """Return ``{"srt": URL}``, Motion JPEG; the server begins to send with this call.
@@ -173,11 +176,6 @@ class ThorVisionCamera(Camera):
         await self._record.aclose()
         if self._owns_client:
             await self.client.cleanup()
-
-    def _media_type(self) -> str | None:
-        """Return JPEG if the camera has it: the server has to encode raw pictures."""
-        media_types = {capability.media_type for capability in self.device.caps}
-        return models.JPEG if models.JPEG in media_types else None
 
 
 class ThorVisionRecord:
@@ -324,11 +322,7 @@ def _choose(cameras: Sequence[models.Camera], address: Address) -> models.Camera
 
 
 def _status(stopped: StreamStop) -> str:
-    remarks = []
-    if stopped.error is not None:
-        remarks.append(f"ended early: {stopped.error}")
-    elif stopped.ended_early is not None:
-        remarks.append(f"ended early: {stopped.ended_early.reason}")
+    remarks = [early_end(stopped.error, stopped.ended_early)]
     if stopped.taken_away:
         remarks.append(_TAKEN_AWAY)
     if stopped.begins_late is not None:

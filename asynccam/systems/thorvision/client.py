@@ -150,12 +150,7 @@ class ThorVisionClient:
             return
         self._clean_up_at_end()
         self._hot_plug = hot_plug = HotPlugWatcher(
-            self.address,
-            self._api.events_url,
-            self._api.cameras,
-            self.events,
-            timeout=self._timeout,
-            backoff=self._backoff,
+            self.address, self._api, self.events, timeout=self._timeout, backoff=self._backoff
         )
         try:
             await hot_plug.connection.start()

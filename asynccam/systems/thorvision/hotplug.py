@@ -7,18 +7,19 @@ during the fetch are handled after it. See docs/protocols/thorvision.md.
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from types import MappingProxyType
 from typing import Final
 from urllib.parse import quote
 
 from asynccam.errors import RemoteProtocolError
-from asynccam.model.events import CameraChanged, Event, MissedEvents
+from asynccam.model.events import CameraChanged, CameraEvent, Event, MissedEvents
 from asynccam.model.info import CameraInfo
 from asynccam.net.reconnecting import ConnectionState, ConnectionStateChanged, ReconnectingConnection
 from asynccam.net.websocket import WebSocket, WebSocketOptions, open_websocket
 from asynccam.runtime.event_hub import EventHub
 from asynccam.runtime.retry import Backoff
+from asynccam.systems.thorvision.api import ServerApi
 from asynccam.systems.thorvision.events import CameraAdded, CameraRemoved, ServerNotice
 from asynccam.systems.thorvision.models import ADDED, REMOVED, Camera, parse_hot_plug
 from asynccam.wall_clock import WALL_CLOCK
@@ -80,18 +81,20 @@ class KnownCameras:
 
     def replace_after_loss(self, began: float, ended: float, cameras: Iterable[Camera]) -> Iterator[Event]:
         """Do the same after a loss of the connection; yields a `MissedEvents` first."""
-        before, after = _by_key(self.cameras), _by_key(cameras)
+        events = tuple(self.replace(cameras))
+
+        def ids(kind: type[CameraEvent]) -> tuple[str, ...]:
+            return tuple(sorted(event.camera for event in events if isinstance(event, kind)))
+
         yield MissedEvents(
             camera=self._server,
             began=began,
             ended=ended,
-            appeared=self._ids(after[key] for key in after.keys() - before.keys()),
-            vanished=self._ids(before[key] for key in before.keys() - after.keys()),
-            changed=self._ids(
-                after[key] for key in after.keys() & before.keys() if before[key] != after[key]
-            ),
+            appeared=ids(CameraAdded),
+            vanished=ids(CameraRemoved),
+            changed=ids(CameraChanged),
         )
-        yield from self.replace(after.values())
+        yield from events
 
     def _difference(self, before: Camera | None, after: Camera | None) -> Iterator[Event]:
         if after is None:
@@ -104,9 +107,6 @@ class KnownCameras:
         elif before != after:
             yield CameraChanged(camera=info.id, info=info)
 
-    def _ids(self, cameras: Iterable[Camera]) -> tuple[str, ...]:
-        return tuple(sorted(describe(self._server, camera).id for camera in cameras))
-
 
 def _by_key(cameras: Iterable[Camera]) -> dict[str, Camera]:
     return {camera.key: camera for camera in cameras}
@@ -118,24 +118,20 @@ class HotPlugWatcher:
     Attributes:
         connection: Reconnecting connection to ``/ws``.
         known: Cameras, as far as known.
-        unreadable: Number of messages that could not be parsed.
     """
 
     def __init__(
         self,
         server: str,
-        url: str,
-        fetch: Callable[[], Awaitable[tuple[Camera, ...]]],
+        api: ServerApi,
         events: EventHub,
         *,
         timeout: float,
-        backoff: Backoff | None = None,
+        backoff: Backoff | None,
     ) -> None:
         self.known = KnownCameras(server)
-        self.unreadable = 0
         self._server = server
-        self._url = url
-        self._fetch = fetch
+        self._api = api
         self._events = events
         self._timeout = timeout
         self._held: deque[bytes] | None = None
@@ -151,7 +147,7 @@ class HotPlugWatcher:
     async def _open(self) -> WebSocket:
         self._held = deque()
         return await open_websocket(
-            self._url,
+            self._api.events_url,
             self._message_received,
             WebSocketOptions(timeout=self._timeout, max_message=_MAX_MESSAGE, ping_interval=10.0),
             room=self._events.room,
@@ -160,7 +156,7 @@ class HotPlugWatcher:
     async def _catch_up(self, link: WebSocket, gap: float | None) -> None:
         """Fetch all cameras, then handle the messages that arrived meanwhile."""
         lost = None if gap is None else WALL_CLOCK.elapsed() - gap
-        cameras = await self._fetch()
+        cameras = await self._api.cameras()
         now, elapsed = WALL_CLOCK.pair()
         if lost is None:
             self._emit(self.known.replace(cameras))
@@ -187,8 +183,7 @@ class HotPlugWatcher:
         try:
             kind, subject = parse_hot_plug(message, self._server)
         except RemoteProtocolError:
-            self.unreadable += 1
-            return
+            return  # what it cannot say is in the next complete list
         if kind == ADDED and isinstance(subject, Camera):
             self._emit(self.known.add(subject))
         elif kind == REMOVED and isinstance(subject, int):

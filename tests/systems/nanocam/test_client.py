@@ -197,7 +197,9 @@ async def test_stream_extended_and_killed(tmp_path: Path) -> None:
             await client.video_request(1, src="udp")
         await client.send_timer_reset(30)
         assert server.requests()[-1]["duration"] == "30"
-        await eventually(lambda: client._receiver is not None and client._receiver.receiving, 30)
+        await eventually(
+            lambda: client._recorder is not None and client._recorder.first_frame_at is not None, 30
+        )
         await client.kill()
         (path,), arrays = await receiving
         verdict = await verify_file(path)
@@ -213,7 +215,9 @@ async def test_cancelled_stream_leaves_a_complete_file(tmp_path: Path) -> None:
         client_of(server, tmp_path, media_port=port) as client,
     ):
         receiving = asyncio.create_task(client.video_request(60, src="udp"))
-        await eventually(lambda: client._receiver is not None and client._receiver.receiving, 30)
+        await eventually(
+            lambda: client._recorder is not None and client._recorder.first_frame_at is not None, 30
+        )
         receiving.cancel()
         await asyncio.wait({receiving})
         assert receiving.cancelled()

@@ -53,7 +53,7 @@ async def test_videos(client: MediaClient, src: Any) -> None:
 
 async def test_stream_extended_and_killed(server: MediaServer, client: MediaClient) -> None:
     receiving = asyncio.create_task(client.video_request(60, src="udp", **SIZE))
-    await eventually(lambda: server.capturing == "udp" and client._receiver is not None, 30)
+    await eventually(lambda: server.capturing == "udp" and client._recorder is not None, 30)
     await eventually(lambda: any(client.media_path.iterdir()), 30)
     await client.send_timer_reset(30)
     await client.kill()

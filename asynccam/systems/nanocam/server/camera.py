@@ -4,7 +4,8 @@ import asyncio
 import shutil
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
@@ -129,89 +130,61 @@ class RequestQueue:
                 self._line.pop(self.job).set_result(None)
 
 
-class CaptureFolder:
-    """Directory for the files of one capture: ``kept``, or a temporary one that is removed afterwards.
-
-    Attributes:
-        path: Directory, while the folder is open.
-    """
-
-    path: Path
-
-    def __init__(self, kept: Path | None, reserve: int) -> None:
-        self._kept = kept
-        self._reserve = reserve
-        self._temporary: Path | None = None
-
-    async def __aenter__(self) -> "CaptureFolder":
-        """Make the directory."""
-        try:
-            await on_disk(self._make)
-        except BaseException:
-            await self._remove()  # a block that was not entered is not left
-            raise
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._remove()
-
-    def _make(self) -> None:
-        parent = self._kept or Path(tempfile.gettempdir())
-        with storage_errors("make a folder in", parent):
-            parent.mkdir(parents=True, exist_ok=True)
-            free = shutil.disk_usage(parent).free
-            if free < self._reserve:
-                raise InsufficientSpaceError(
-                    f"{free} bytes are free in {parent}, {self._reserve} have to stay free",
-                    needed=self._reserve,
-                    free=free,
-                )
-            if self._kept is None:
-                self._temporary = Path(tempfile.mkdtemp(prefix=_PREFIX))
-            self.path = self._temporary or parent
-
-    async def _remove(self) -> None:
-        if self._temporary is not None:
-            await on_disk(_remove_tree, self._temporary)
-
-
-def _remove_tree(path: Path) -> None:
-    with storage_errors("remove", path):
-        shutil.rmtree(path)
-
-
 class ServerCamera:
     """The camera of a media server, and its queue.
 
     Attributes:
+        csi: The camera itself.
         queue: Jobs that have the camera, or wait for it.
         limits: As given.
     """
 
     def __init__(self, camera: CSIcamera, kept: Path | None, limits: ServerLimits) -> None:
+        self.csi = camera
         self.queue = RequestQueue(limits.waiting)
         self.limits = limits
-        self._camera = camera
         self._kept = kept
-
-    @property
-    def stand_in(self) -> str | None:
-        """Return what replaces the camera on a computer that has none, in words, or None."""
-        return self._camera.stand_in
 
     async def prepare(self) -> None:
         """Check the camera and the directory."""
-        await self._camera.look()
+        await self.csi.look()
         async with self.folder():
             pass
 
-    def folder(self) -> CaptureFolder:
-        """Return a new directory for one capture's files; not open yet."""
-        return CaptureFolder(self._kept, self.limits.reserve)
+    @asynccontextmanager
+    async def folder(self) -> AsyncIterator[Path]:
+        """Make the directory for one capture's files, a temporary one unless files are kept.
 
-    def with_resolution(self, width: int, height: int) -> CSIcamera:
-        """Return the camera at a resolution."""
-        return self._camera.with_resolution(width, height)
+        Raises:
+            StorageError: The directory cannot be made, or there is too little space.
+        """
+        temporary: list[Path] = []
+
+        def make() -> Path:
+            parent, reserve = self._kept or Path(tempfile.gettempdir()), self.limits.reserve
+            with storage_errors("make a folder in", parent):
+                parent.mkdir(parents=True, exist_ok=True)
+                free = shutil.disk_usage(parent).free
+                if free < reserve:
+                    raise InsufficientSpaceError(
+                        f"{free} bytes are free in {parent}, {reserve} have to stay free",
+                        needed=reserve,
+                        free=free,
+                    )
+                if self._kept is None:
+                    temporary.append(Path(tempfile.mkdtemp(prefix=_PREFIX)))
+                return temporary[0] if temporary else parent
+
+        try:
+            yield await on_disk(make)
+        finally:
+            for path in temporary:  # also made by a call that was cancelled
+                await on_disk(_remove_tree, path)
+
+
+def _remove_tree(path: Path) -> None:
+    with storage_errors("remove", path):
+        shutil.rmtree(path)
 
 
 class CaptureJob:
@@ -332,4 +305,4 @@ class CaptureJob:
             await video.aclose()
 
     def _sized_camera(self) -> CSIcamera:
-        return self._camera.with_resolution(self.request.width, self.request.height)
+        return self._camera.csi.with_resolution(self.request.width, self.request.height)

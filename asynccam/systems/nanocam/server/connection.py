@@ -11,7 +11,7 @@ import logging
 import socket
 from collections import deque
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -55,18 +55,18 @@ _LOG = logging.getLogger(__name__)
 _READ_SIZE: Final = 16 * 1024
 
 
+@dataclass(slots=True, eq=False)
 class _PendingRequest:
     """Request that is carried out, waits for that, or was refused because a stream has the camera."""
 
-    def __init__(self, capture: CaptureRequest, port: int, ssrc: int | None, responder: Responder) -> None:
-        self.capture = capture
-        self.port = port
-        self.ssrc = ssrc
-        self.responder = responder
-        self.job: CaptureJob | None = None
-        self.killed_here = False
-        self.answered = False
-        self.over = asyncio.Event()
+    capture: CaptureRequest
+    port: int
+    ssrc: int | None
+    responder: Responder
+    job: CaptureJob | None = None
+    killed_here: bool = False
+    answered: bool = False
+    over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class ServerConnection:
@@ -327,8 +327,8 @@ class ServerConnection:
             if job.kind == UDP:
                 await self._stream(request, job)
             else:
-                async with self._camera.folder() as folder:
-                    await self._capture(request, job, folder.path)
+                async with self._camera.folder() as directory:
+                    await self._capture(request, job, directory)
         except UsageError as error:
             await responder.refuse("request", error)
         except (RecordingError, StorageError) as error:

@@ -62,8 +62,8 @@ class ResponseWriter:
             self.delivering = False
 
     async def _send_files(self, paths: Sequence[Path], framed: bool) -> None:
-        files = await on_disk(_open_all, paths)
-        try:
+        with ExitStack() as stack:
+            files = await on_disk(_open_all, paths, stack)
             names = [path.name for path in paths]
             listing = FileListing(tuple(map(FileEntry, names, [size for _, size in files])))
             await self._write(encode_framed(listing) if framed else encode_names(names))
@@ -74,9 +74,6 @@ class ResponseWriter:
                     self._sock, file.fileno(), 0, size, stall_timeout=self._stall_timeout, peer=self._peer
                 )
             await self._write(encode_framed(Finished()) if framed else QUIT)
-        finally:
-            for file, _ in files:
-                file.close()
 
     async def _write(self, data: bytes) -> None:
         async with deadline(self._stall_timeout, f"room for an answer to {self._peer}"):
@@ -123,13 +120,11 @@ class Responder:
         await self._writer.send(encode_framed(response) if self.framed else word)
 
 
-def _open_all(paths: Sequence[Path]) -> list[tuple[BinaryIO, int]]:
-    """Open files; return them with their sizes."""
-    with ExitStack() as stack:
-        files: list[tuple[BinaryIO, int]] = []
-        for path in paths:
-            with storage_errors("read", path):
-                file = stack.enter_context(path.open("rb"))
-                files.append((file, os.fstat(file.fileno()).st_size))
-        stack.pop_all()
-        return files
+def _open_all(paths: Sequence[Path], stack: ExitStack) -> list[tuple[BinaryIO, int]]:
+    """Open files, which the stack closes; return them with their sizes."""
+    files: list[tuple[BinaryIO, int]] = []
+    for path in paths:
+        with storage_errors("read", path):
+            file = stack.enter_context(path.open("rb"))
+            files.append((file, os.fstat(file.fileno()).st_size))
+    return files

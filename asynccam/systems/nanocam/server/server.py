@@ -93,7 +93,7 @@ class MediaServer:
     @property
     def stand_in(self) -> str | None:
         """Return what replaces the camera where there is none, in words, or None; known once started."""
-        return self._camera.stand_in
+        return self._camera.csi.stand_in
 
     async def start(self) -> None:
         """Listen, and serve until `aclose`; returns when clients can connect.

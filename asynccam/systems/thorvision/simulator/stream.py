@@ -149,7 +149,6 @@ class SimulatedStream:
         made: Number of frames drawn.
         sent: Number of frames passed to the listener; frames drawn while no client calls are lost.
         paused: Set to hold frames back on an open connection.
-        listener_starts: Number of times the listener started.
     """
 
     def __init__(
@@ -166,7 +165,6 @@ class SimulatedStream:
         self.port = port
         self.made = 0
         self.sent = 0
-        self.listener_starts = 0
         self.paused = False
         self._fps = capability.fps or Fraction(30)
         self._picture = TestPattern(
@@ -245,7 +243,6 @@ class SimulatedStream:
             reader, _ = await loop.connect_read_pipe(lambda: forwarder, os.fdopen(ours.pop(), "rb", 0))
             closing.append(reader.close)
             await self._wait_for_listener(process)
-            self.listener_starts += 1
             ready(None)
             await _wait(self._broken, self._faults.die_after)
         finally:
