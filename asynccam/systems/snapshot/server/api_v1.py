@@ -1,14 +1,15 @@
 """``/api/v1/``: cameras, settings, captures, pictures and events, described by its own OpenAPI document."""
 
 import json
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import hdrs, web
 from pydantic import ValidationError
 
-from asynccam.errors import UsageError
-from asynccam.systems.snapshot.server import schemas
-from asynccam.systems.snapshot.server.middleware import HEALTH
+from asynccam.errors import TimeoutError, UsageError
+from asynccam.runtime.timing import deadline
+from asynccam.systems.snapshot.server import json_position, schemas
+from asynccam.systems.snapshot.server.middleware import BODY_TIMEOUT, HEALTH, RequestError
 from asynccam.systems.snapshot.server.models import VERSION
 from asynccam.systems.snapshot.server.openapi import (
     Operation,
@@ -17,28 +18,32 @@ from asynccam.systems.snapshot.server.openapi import (
     operation,
     operations_of,
 )
-from asynccam.systems.snapshot.server.request_parsing import (
-    BODY_ERRORS,
-    SAVE_ERRORS,
-    RequestError,
-    camera_fields,
-    field_problems,
-    invalid_fields,
-    json_object,
-)
 from asynccam.systems.snapshot.server.schemas import json_response
 from asynccam.systems.snapshot.server.service import SnapshotService
-from asynccam.systems.snapshot.server.settings import CameraConfig
+from asynccam.systems.snapshot.server.settings import CameraConfig, Problem
 from asynccam.systems.snapshot.server.sse import EventFeed
 
 _PAGE_SIZE: Final = 50
 _MAX_DIGITS: Final = 9
 _JPEG: Final = "image/jpeg"
+_BODY_ERRORS: Final = {
+    400: "The body is not a JSON object.",
+    413: "The body is too large.",
+    415: "The body is not announced as JSON.",
+    422: "A field is invalid; problems says which.",
+}
+"""Possible errors of a body."""
+_SAVE_ERRORS: Final = {
+    **_BODY_ERRORS,
+    409: "config.json is invalid at the moment and must be fixed first.",
+    507: "The disk refuses.",
+}
+"""Possible errors of a body that is saved."""
 _BUSY: Final = {409: "The server is being shut down.", 503: "Too many captures wait already."}
 _NO_CAMERA: Final = {404: "There is no such camera."}
 _NO_PICTURE: Final = {404: "There is no such picture."}
 _DISK: Final = {507: "The disk refuses."}
-_CHECK_ERRORS: Final = {status: BODY_ERRORS[status] for status in (400, 413, 415)}
+_CHECK_ERRORS: Final = {status: _BODY_ERRORS[status] for status in (400, 413, 415)}
 _CAPTURE_ERRORS: Final = {502: "There is no picture, and why.", 504: "It took too long.", **_DISK}
 _DELETED: Final = {204: ResponseSpec("It was deleted.")}
 _FOUND: Final = {200: ResponseSpec("The problems found.", schemas.CheckOutcome)}
@@ -124,13 +129,12 @@ class ApiV1:
         "addCamera",
         {201: ResponseSpec("The camera was added.", schemas.CameraDocument)},
         body=CameraConfig,
-        errors=SAVE_ERRORS,
+        errors=_SAVE_ERRORS,
     )
     async def add(self, request: web.Request) -> web.StreamResponse:
         """Add a camera."""
-        fields = await camera_fields(request)
-        if problems := field_problems(self._service.config.check_camera(fields)):
-            raise invalid_fields(problems)
+        fields = await _camera_fields(request)
+        _refuse_invalid(self._service.config.check_camera(fields))
         camera = await self._service.config.add_camera(fields)
         return self._camera_response(camera.name, status=201)
 
@@ -140,16 +144,14 @@ class ApiV1:
         {200: ResponseSpec("The camera as it is now.", schemas.CameraDocument)},
         body=CameraConfig,
         partial=True,
-        errors=SAVE_ERRORS | _NO_CAMERA,
+        errors=_SAVE_ERRORS | _NO_CAMERA,
     )
     async def change(self, request: web.Request) -> web.StreamResponse:
         """Change fields of a camera; those left out stay."""
         name = request.match_info["name"]
-        fields = await camera_fields(request)
+        fields = await _camera_fields(request)
         before = self._service.config.camera(name).entry()
-        found = self._service.config.check_camera({**before, **fields}, instead_of=name)
-        if problems := field_problems(found):
-            raise invalid_fields(problems)
+        _refuse_invalid(self._service.config.check_camera({**before, **fields}, instead_of=name))
         camera = await self._service.config.replace_camera(name, fields)
         return self._camera_response(camera.name)
 
@@ -157,7 +159,7 @@ class ApiV1:
         "DELETE /api/v1/cameras/{name}",
         "deleteCamera",
         _DELETED,
-        errors=_NO_CAMERA | {status: SAVE_ERRORS[status] for status in (409, 507)},
+        errors=_NO_CAMERA | {status: _SAVE_ERRORS[status] for status in (409, 507)},
     )
     async def remove(self, request: web.Request) -> web.StreamResponse:
         """Delete a camera; its pictures stay."""
@@ -175,10 +177,8 @@ class ApiV1:
     )
     async def check(self, request: web.Request) -> web.StreamResponse:
         """Check a camera's fields without saving them."""
-        fields, instead_of = await camera_fields(request), request.query.get("instead_of")
-        return _check_response(
-            field_problems(self._service.config.check_camera(fields, instead_of=instead_of))
-        )
+        fields, instead_of = await _camera_fields(request), request.query.get("instead_of")
+        return _check_response(self._service.config.check_camera(fields, instead_of=instead_of))
 
     # -- settings -------------------------------------------------------------------------------
 
@@ -196,13 +196,12 @@ class ApiV1:
         "changeSettings",
         {200: ResponseSpec("The settings as they are now.", schemas.SettingsDocument)},
         body=schemas.SettingsChange,
-        errors=SAVE_ERRORS,
+        errors=_SAVE_ERRORS,
     )
     async def change_settings(self, request: web.Request) -> web.StreamResponse:
         """Change settings; those left out stay, null restores the default."""
-        changes = await json_object(request)
-        if problems := field_problems(self._service.config.check_settings(changes)):
-            raise invalid_fields(problems)
+        changes = await _json_object(request)
+        _refuse_invalid(self._service.config.check_settings(changes))
         await self._service.config.change_settings(changes)
         return await self.settings(request)
 
@@ -215,9 +214,7 @@ class ApiV1:
     )
     async def check_settings(self, request: web.Request) -> web.StreamResponse:
         """Check a change of settings without saving it."""
-        return _check_response(
-            field_problems(self._service.config.check_settings(await json_object(request)))
-        )
+        return _check_response(self._service.config.check_settings(await _json_object(request)))
 
     # -- captures -------------------------------------------------------------------------------
 
@@ -237,18 +234,16 @@ class ApiV1:
         "captureGroup",
         {200: ResponseSpec("The result of each camera; some may have failed.", schemas.CaptureResults)},
         body=schemas.CaptureOrder,
-        errors=BODY_ERRORS | _BUSY | {404: "There is no such camera at all."},
+        errors=_BODY_ERRORS | _BUSY | {404: "There is no such camera at all."},
     )
     async def capture_group(self, request: web.Request) -> web.StreamResponse:
         """Take a picture with all cameras, or with the stereo pair."""
         try:
-            order = schemas.CaptureOrder.model_validate(await json_object(request))
+            order = schemas.CaptureOrder.model_validate(await _json_object(request))
         except ValidationError as error:
-            problems = tuple(
-                schemas.FieldProblem(field=".".join(map(str, flaw["loc"])), message=flaw["msg"])
-                for flaw in error.errors()
-            )
-            raise invalid_fields(problems) from None
+            flaws = error.errors()
+            problems = tuple(Problem(flaw["msg"], ".".join(map(str, flaw["loc"]))) for flaw in flaws)
+            raise _invalid(problems) from None
         service = self._service
         results = await (service.capture_all() if order.group == "all" else service.capture_stereo())
         if not results:
@@ -299,8 +294,44 @@ class ApiV1:
         return json_response(schemas.CameraDocument.of(self._service, camera), status=status)
 
 
-def _check_response(problems: tuple[schemas.FieldProblem, ...]) -> web.Response:
-    return json_response(schemas.CheckOutcome(ok=not problems, problems=problems))
+def _check_response(problems: tuple[Problem, ...]) -> web.Response:
+    found = schemas.field_problems(problems)
+    return json_response(schemas.CheckOutcome(ok=not found, problems=found))
+
+
+def _refuse_invalid(problems: tuple[Problem, ...]) -> None:
+    if problems:
+        raise _invalid(problems)
+
+
+def _invalid(problems: tuple[Problem, ...]) -> RequestError:
+    return RequestError(422, "invalid", "; ".join(map(str, problems)), problems=problems)
+
+
+async def _json_object(request: web.Request) -> dict[str, Any]:
+    """Read the JSON object in a request's body.
+
+    Raises:
+        RequestError: The body is not a JSON object, or did not arrive in time.
+    """
+    if request.content_type != "application/json":
+        raise RequestError(415, "not_json", "The body must be application/json.")
+    try:
+        async with deadline(BODY_TIMEOUT, "request body"):
+            value = json_position.parse((await request.read()).decode())
+    except TimeoutError as error:
+        raise RequestError(408, "too_slow", str(error)) from None
+    except (ValueError, RecursionError) as error:
+        raise RequestError(400, "not_json", f"The body is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise RequestError(400, "not_json", "The body must be a JSON object.")
+    return value
+
+
+async def _camera_fields(request: web.Request) -> dict[str, Any]:
+    """Read a camera from a request's body, without the state that a client may send back; it is not saved."""
+    fields = await _json_object(request)
+    return {key: value for key, value in fields.items() if key not in schemas.STATE_FIELDS}
 
 
 def _whole_number(request: web.Request, name: str, default: int) -> int:

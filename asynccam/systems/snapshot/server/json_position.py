@@ -11,11 +11,11 @@ from asynccam.outside import is_bounded
 Path = tuple[str | int, ...]
 """Keys and indices that lead to a value."""
 
-_BLANK: Final = " \t\r\n"
-_END: Final = ",]} \t\r\n"
+_BETWEEN: Final = re.compile(r"[ \t\r\n,:]*")
+"""Blanks and separators, which need no check in a valid document."""
+_DECODER: Final = json.JSONDecoder()
 _MAX_DEPTH: Final = 50
 _MAX_DIGITS: Final = 20
-_STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 def line_and_column(text: str, offset: int) -> tuple[int, int]:
@@ -27,7 +27,7 @@ def line_and_column(text: str, offset: int) -> tuple[int, int]:
 def offsets(text: str) -> Mapping[Path, int]:
     """Return the offset of every value of a valid document, by path; ``()`` is the whole."""
     found: dict[Path, int] = {}
-    _value(text, _skip_blanks(text, 0), (), found)
+    _record(text, _next_token(text, 0), (), found)
     return found
 
 
@@ -38,53 +38,26 @@ def offset_of(path: Path, found: Mapping[Path, int]) -> int:
     return found[path]
 
 
-def _skip_blanks(text: str, at: int) -> int:
-    while at < len(text) and text[at] in _BLANK:
-        at += 1
-    return at
-
-
-def _value(text: str, at: int, path: Path, found: dict[Path, int]) -> int:
-    """Record a value and all below it; return the offset after it."""
+def _record(text: str, at: int, path: Path, found: dict[Path, int]) -> int:
+    """Record the value at an offset and all below it; return the offset after it."""
     found[path] = at
-    if text[at] == "{":
-        return _members(text, at, path, found)
-    if text[at] == "[":
-        return _items(text, at, path, found)
-    if text[at] == '"':
-        return _string_end(text, at)
-    while at < len(text) and text[at] not in _END:
-        at += 1
-    return at
-
-
-def _string_end(text: str, at: int) -> int:
-    match = _STRING.match(text, at)
-    assert match is not None  # valid JSON
-    return match.end()
-
-
-def _members(text: str, at: int, path: Path, found: dict[Path, int]) -> int:
-    at = _skip_blanks(text, at + 1)
-    while text[at] != "}":
-        if text[at] == ",":
-            at = _skip_blanks(text, at + 1)
-        end = _string_end(text, at)
-        key = str(json.loads(text[at:end]))
-        at = _skip_blanks(text, _skip_blanks(text, end) + 1)
-        at = _skip_blanks(text, _value(text, at, (*path, key), found))
-    return at + 1
-
-
-def _items(text: str, at: int, path: Path, found: dict[Path, int]) -> int:
-    at = _skip_blanks(text, at + 1)
-    index = 0
-    while text[at] != "]":
-        if text[at] == ",":
-            at = _skip_blanks(text, at + 1)
-        at = _skip_blanks(text, _value(text, at, (*path, index), found))
+    if text[at] not in "{[":
+        return _DECODER.raw_decode(text, at)[1]
+    is_object = text[at] == "{"
+    at, index = _next_token(text, at + 1), 0
+    while text[at] not in "}]":
+        step: str | int = index
+        if is_object:
+            step, at = _DECODER.raw_decode(text, at)
+        at = _next_token(text, _record(text, _next_token(text, at), (*path, step), found))
         index += 1
     return at + 1
+
+
+def _next_token(text: str, at: int) -> int:
+    match = _BETWEEN.match(text, at)
+    assert match is not None  # it also matches an empty text
+    return match.end()
 
 
 def parse(text: str) -> object:
@@ -92,24 +65,25 @@ def parse(text: str) -> object:
 
     Raises:
         ValueError: Not JSON (a `json.JSONDecodeError` says where); or it contains ``NaN``, ``Infinity``, a
-        number
-            out of range, text that is not Unicode, or more than 50 levels.
+            number out of range, text that is not Unicode, or more than 50 levels.
         RecursionError: Too many levels.
     """
 
+    def invalid(word: str, message: str) -> json.JSONDecodeError:
+        return json.JSONDecodeError(message, text, max(text.find(word), 0))
+
     def refuse(word: str) -> object:
-        raise json.JSONDecodeError(f"{word} is not a JSON number", text, max(text.find(word), 0))
+        raise invalid(word, f"{word} is not a JSON number")
 
     def finite(word: str) -> float:
         number = float(word)
         if not math.isfinite(number):
-            raise json.JSONDecodeError(f"{word} is too large a number", text, max(text.find(word), 0))
+            raise invalid(word, f"{word} is too large a number")
         return number
 
     def whole(word: str) -> int:
-        number = int(word) if len(word) <= _MAX_DIGITS else None
-        if number is None or not is_bounded(number):
-            raise json.JSONDecodeError(f"{word[:20]}... is too large a number", text, max(text.find(word), 0))
+        if len(word) > _MAX_DIGITS or not is_bounded(number := int(word)):
+            raise invalid(word, f"{word[:20]}... is too large a number")
         return number
 
     value: object = json.loads(text, parse_constant=refuse, parse_float=finite, parse_int=whole)
@@ -123,7 +97,11 @@ def _check(value: object) -> None:
         below: list[object] = []
         for item in level:
             if isinstance(item, str):
-                _check_text(item)
+                try:
+                    item.encode()
+                except UnicodeEncodeError as error:
+                    code = ord(item[error.start])
+                    raise ValueError(f"\\u{code:04x} is a lone surrogate, which is not text") from None
             elif isinstance(item, list):
                 below += item
             elif isinstance(item, dict):
@@ -132,11 +110,3 @@ def _check(value: object) -> None:
             return
         level = below
     raise ValueError(f"nested deeper than {_MAX_DEPTH} levels")
-
-
-def _check_text(text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        code = ord(text[error.start])
-        raise ValueError(f"\\u{code:04x} is a lone surrogate, which is not text") from None

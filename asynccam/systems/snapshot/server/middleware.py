@@ -31,17 +31,19 @@ from asynccam.errors import (
 )
 from asynccam.redaction import loggable
 from asynccam.runtime.tasks import TaskScope
-from asynccam.systems.snapshot.server.request_parsing import RequestError
 from asynccam.systems.snapshot.server.schemas import (
     PROBLEM_JSON,
-    FieldProblem,
     ProblemDocument,
+    field_problems,
     json_response,
 )
+from asynccam.systems.snapshot.server.settings import Problem
 from asynccam.wall_clock import unix_now
 
 MAX_BODY: Final = 64 * 1024
 """Bytes of a request's body; there are no uploads."""
+BODY_TIMEOUT: Final = 10.0
+"""Seconds for a request's body to arrive."""
 HEALTH: Final = "/healthz"
 COOKIE: Final = "asynccam-snapshot"
 COOKIE_SECONDS: Final = 30 * 24 * 3600
@@ -116,6 +118,17 @@ _ERROR_CODES: Final[tuple[tuple[type[AsynccamError], int, str], ...]] = (
 # -- errors -------------------------------------------------------------------------------------
 
 
+class RequestError(Exception):
+    """A refused request: HTTP status, ``code`` for programs, message for people, and invalid fields."""
+
+    def __init__(self, status: int, code: str, message: str, *, problems: tuple[Problem, ...] = ()) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.problems = problems
+
+
 def error_response(request: web.Request, error: Exception) -> web.Response:
     """Return the response to a request that failed with ``error``.
 
@@ -188,7 +201,7 @@ def _is_described(request: web.BaseRequest) -> bool:
 
 
 def _problem_or_html(
-    request: web.BaseRequest, status: int, code: str, text: str = "", problems: tuple[FieldProblem, ...] = ()
+    request: web.BaseRequest, status: int, code: str, text: str = "", problems: tuple[Problem, ...] = ()
 ) -> web.Response:
     if not _is_described(request):
         return _html(status, text)
@@ -199,7 +212,7 @@ def _problem_or_html(
         status=status,
         detail=text or _HTML_TEXT.get(status, title),
         code=code,
-        problems=problems,
+        problems=field_problems(problems),
     )
     return _retry_later(json_response(document, status=status, content_type=PROBLEM_JSON))
 

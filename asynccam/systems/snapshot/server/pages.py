@@ -14,8 +14,7 @@ from aiohttp import hdrs, web
 from asynccam.errors import AsynccamError, NotFoundError, TimeoutError
 from asynccam.runtime.disk import on_disk
 from asynccam.runtime.timing import deadline
-from asynccam.systems.snapshot.server.middleware import COOKIE, COOKIE_SECONDS, AccessPolicy
-from asynccam.systems.snapshot.server.request_parsing import BODY_TIMEOUT
+from asynccam.systems.snapshot.server.middleware import BODY_TIMEOUT, COOKIE, COOKIE_SECONDS, AccessPolicy
 from asynccam.systems.snapshot.server.schemas import SettingsDocument
 from asynccam.systems.snapshot.server.service import SnapshotService
 from asynccam.systems.snapshot.server.settings import Problem

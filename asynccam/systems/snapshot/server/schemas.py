@@ -1,11 +1,11 @@
 """Models of ``/api/v1/``: what it accepts and returns. The OpenAPI document is generated from them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
 
 from aiohttp import hdrs, web
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from asynccam.errors import NotFoundError
 from asynccam.systems.snapshot.server.models import VERSION, CaptureState, ShotResult
@@ -14,6 +14,7 @@ from asynccam.systems.snapshot.server.settings import (
     CameraConfig,
     ImuConnection,
     Limits,
+    Problem,
     Retention,
     ServerConfig,
 )
@@ -147,8 +148,6 @@ class CameraDocument(CameraConfig):
 
 STATE_FIELDS: Final = frozenset(CameraDocument.model_fields) - frozenset(CameraConfig.model_fields)
 """Fields of a `CameraDocument` that are not settings; never saved."""
-CameraFields = dict[str, JsonValue]
-"""A camera as a client sends it; checked field by field, so that every problem is reported at once."""
 
 
 class CameraListDocument(_Document):
@@ -186,6 +185,11 @@ class FieldProblem(_Document):
     field: str
     """Its name, or an empty text for the whole."""
     message: str
+
+
+def field_problems(problems: Iterable[Problem]) -> tuple[FieldProblem, ...]:
+    """Return problems as the API shows them."""
+    return tuple(map(FieldProblem.model_validate, problems))
 
 
 class CheckOutcome(_Document):
