@@ -14,16 +14,17 @@ from asynccam.runtime.tasks import TaskScope
 from asynccam.systems.snapshot.server import json_position
 from asynccam.systems.snapshot.server.events import ConfigChanged
 from asynccam.systems.snapshot.server.settings import (
+    CHANGEABLE,
+    Allowed,
     CameraConfig,
     Problem,
     ServerConfig,
     camera_at,
+    changed_settings,
     check_camera,
-    check_reachable,
     field_name,
     read_document,
 )
-from asynccam.systems.snapshot.server.settings_update import CHANGEABLE, Allowed, changed_settings
 
 T = TypeVar("T")
 
@@ -47,7 +48,7 @@ class ConfigFile:
         events: Where `ConfigChanged` is emitted, or None.
         poll: Seconds between two checks for a change by hand.
         allowed: Devices and services that may be set over the web; by default those of
-            `asynccam.systems.snapshot.server.settings_update.DEVICES` and those in the file.
+            `asynccam.systems.snapshot.server.settings.DEVICES` and those in the file.
 
     Attributes:
         path: The file.
@@ -164,11 +165,13 @@ class ConfigFile:
     ) -> tuple[Problem, ...]:
         """Return every problem of a camera that is set over the web, perhaps instead of another one."""
         taken = [camera.name for camera in self.cameras if camera.name != instead_of]
-        camera, problems = check_reachable(fields, taken=taken)
+        camera, problems = check_camera(fields, taken=taken)
+        if camera is not None and camera.name in (".", ".."):  # the name is part of URLs
+            return (Problem("a name cannot be dots alone, which a browser takes for a directory", "name"),)
         if camera is not None:
             return self.allowed.problems(camera)
         if fields.get("name") in taken and all(problem.field != "name" for problem in problems):
-            # `check_reachable` compares names last; report this problem together with the others.
+            # `check_camera` compares names last; report this problem together with the others.
             problems = (Problem("another camera already has this name", "name"), *problems)
         return problems
 

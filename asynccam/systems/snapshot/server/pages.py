@@ -17,8 +17,7 @@ from asynccam.runtime.timing import deadline
 from asynccam.systems.snapshot.server.middleware import BODY_TIMEOUT, COOKIE, COOKIE_SECONDS, AccessPolicy
 from asynccam.systems.snapshot.server.schemas import SettingsDocument
 from asynccam.systems.snapshot.server.service import SnapshotService
-from asynccam.systems.snapshot.server.settings import Problem
-from asynccam.systems.snapshot.server.settings_update import CHANGEABLE
+from asynccam.systems.snapshot.server.settings import CHANGEABLE, Problem
 
 _PACKAGE: Final = "asynccam.systems.snapshot.server"
 _TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}

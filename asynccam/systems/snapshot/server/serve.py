@@ -19,7 +19,7 @@ from asynccam.systems.snapshot.server.backends import (
 from asynccam.systems.snapshot.server.config import ConfigFile
 from asynccam.systems.snapshot.server.imu import ImuFeed
 from asynccam.systems.snapshot.server.service import SnapshotService
-from asynccam.systems.snapshot.server.settings_update import Allowed
+from asynccam.systems.snapshot.server.settings import Allowed
 from asynccam.systems.snapshot.server.store import SnapshotStore
 from asynccam.systems.snapshot.server.systemd import Services
 

@@ -1,7 +1,12 @@
-"""Settings of ``config.json``, checked entry by entry. See docs/protocols/snapshot.md."""
+"""Settings of ``config.json``, checked entry by entry, and their changes over the web.
 
+See docs/protocols/snapshot.md and docs/snapshot-server.md.
+"""
+
+import posixpath
+import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, cast
 
@@ -10,18 +15,18 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from asynccam.errors import UsageError
 from asynccam.systems.snapshot.server import json_position
 
-V4L2: Final = "v4l2"
-INTERRUPT: Final = "stream_interrupt"
 TEST_DEVICE: Final = "test:"
 """Prefix of the device path of a test picture; a pattern may follow."""
-MAX_NAME: Final = 100
-MAX_SIDE: Final = 16384
+_MAX_NAME: Final = 100
 _SERVICE_LETTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_.\\@-")
 _PATTERN_LETTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 _MAX_SERVICE: Final = 255
+_UNITS: Final = (
+    *(".service", ".socket", ".target", ".device", ".mount", ".automount"),
+    *(".swap", ".timer", ".path", ".slice", ".scope"),
+)
+"""Suffixes of unit names, see ``systemd.unit(5)``; a name without one is a service."""
 _FOURCC_LENGTH: Final = 4
-_DOTS: Final = frozenset({".", ".."})
-
 
 Finding = tuple[json_position.Path, str]
 """Path of an invalid value, and the message."""
@@ -60,8 +65,8 @@ def _no_controls(text: str) -> str:
 def _check_name(name: str) -> str:
     if not name.strip():
         raise ValueError("a camera needs a name")
-    if len(name) > MAX_NAME:
-        raise ValueError(f"a name must have at most {MAX_NAME} characters, not {len(name)}")
+    if len(name) > _MAX_NAME:
+        raise ValueError(f"a name must have at most {_MAX_NAME} characters, not {len(name)}")
     return _no_controls(name)
 
 
@@ -93,6 +98,11 @@ def check_service(name: str) -> str:
     return name
 
 
+def unit_name(name: str) -> str:
+    """Return the full name of a unit: ``streamer`` and ``streamer.service`` are the same."""
+    return name if name.endswith(_UNITS) else f"{name}.service"
+
+
 def _is_blank(value: object) -> bool:
     """Return whether a value is null, or an empty field of a form."""
     return value is None or (isinstance(value, str) and not value.strip())
@@ -109,7 +119,7 @@ def _text(default: str) -> BeforeValidator:
     )
 
 
-_Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
+_Side = Annotated[int, Field(ge=1, le=16384)]
 _Offset = Annotated[
     Annotated[float, Field(allow_inf_nan=False)] | None,
     BeforeValidator(lambda value: None if _is_blank(value) else value),
@@ -138,7 +148,7 @@ class CameraConfig(BaseModel):
 
     name: Annotated[str, AfterValidator(_check_name)]
     device_path: Annotated[str, AfterValidator(_check_device)]
-    type: Annotated[Literal["v4l2", "stream_interrupt"], _text(V4L2)] = "v4l2"
+    type: Annotated[Literal["v4l2", "stream_interrupt"], _text("v4l2")] = "v4l2"
     width: Annotated[_Side, _blank_is(640)] = 640
     height: Annotated[_Side, _blank_is(480)] = 480
     pixel_format: Annotated[str, _text("MJPG"), AfterValidator(_check_format)] = "MJPG"
@@ -151,7 +161,7 @@ class CameraConfig(BaseModel):
     @property
     def interrupts(self) -> str:
         """The service to stop during a capture, or ``""``."""
-        return self.service_name if self.type == INTERRUPT else ""
+        return self.service_name if self.type == "stream_interrupt" else ""
 
     def entry(self) -> dict[str, Any]:
         """Return the camera as in the file and in ``GET /api/cameras``."""
@@ -223,7 +233,7 @@ class ServerConfig(_Settings):
     """Environment variable that holds the token, or None."""
 
 
-SECRETS: Final = frozenset({"token", "password"})
+_SECRETS: Final = frozenset({"token", "password"})
 """Keys that must not be in the file."""
 _MESSAGES: Final = {
     **dict.fromkeys(
@@ -262,23 +272,6 @@ def check_camera(
     )
 
 
-def check_reachable(
-    fields: Mapping[str, Any], *, taken: Iterable[str] = ()
-) -> tuple[CameraConfig | None, tuple[Problem, ...]]:
-    """Check a camera as `check_camera`, and that its name can be part of a URL."""
-    camera, problems = check_camera(fields, taken=taken)
-    if camera is not None and camera.name in _DOTS:
-        return None, (Problem("a name cannot be dots alone, which a browser takes for a directory", "name"),)
-    return camera, problems
-
-
-def check_group(key: str, raw: Mapping[str, Any]) -> tuple[BaseModel, tuple[Problem, ...]]:
-    """Check ``retention``, ``limits`` or ``imu``: return it, or its defaults and every problem."""
-    found: list[Finding] = []
-    group = _group({key: dict(raw)}, key, _GROUPS[key], ServerConfig(), found)
-    return group, tuple(Problem(message, field_name(path)) for path, message in found)
-
-
 def read_document(document: object, previous: ServerConfig) -> tuple[ServerConfig, list[Finding]]:
     """Check a parsed ``config.json``: return its valid parts, and each problem with its path.
 
@@ -306,8 +299,9 @@ def read_document(document: object, previous: ServerConfig) -> tuple[ServerConfi
         if camera is not None:
             cameras.append(camera)
     values: dict[str, Any] = {"cameras": tuple(cameras)}
-    for key, model in _GROUPS.items():
-        values[key] = _group(top, key, model, previous, found)
+    for key in _GROUPS:
+        values[key], problems = _group(key, top.get(key), getattr(previous, key))
+        found += problems
     for key in ("token_file", "token_env"):
         value = top.get(key)
         if value is not None and (not isinstance(value, str) or not value):
@@ -317,7 +311,7 @@ def read_document(document: object, previous: ServerConfig) -> tuple[ServerConfi
     if isinstance(document, dict):
         found += [
             ((key,), "secrets must not be in this file: name a file in token_file")
-            for key in SECRETS & top.keys()
+            for key in _SECRETS & top.keys()
         ]
     return ServerConfig.model_construct(**values), found
 
@@ -351,28 +345,24 @@ def _camera(
     return camera, []
 
 
-def _group(
-    top: Mapping[str, Any],
-    key: str,
-    model: type[_Settings],
-    previous: ServerConfig,
-    found: list[Finding],
-) -> _Settings:
-    raw = top.get(key)
+def _group(key: str, raw: object, previous: _Settings) -> tuple[_Settings, list[Finding]]:
+    """Check ``retention``, ``limits`` or ``imu``: return it, or the previous one and every problem."""
     if raw is None:
-        return model()
+        return _GROUPS[key](), []
     if not isinstance(raw, dict):
-        found.append(((key,), "must be an object"))
-        return cast("_Settings", getattr(previous, key))
-    found += [
+        return previous, [((key,), "must be an object")]
+    found: list[Finding] = [
         ((key, one), "secrets must not be in this file: name a file in password_file")
-        for one in SECRETS & raw.keys()
+        for one in _SECRETS & raw.keys()
     ]
     try:
-        return model.model_validate({one: value for one, value in raw.items() if one not in SECRETS})
+        return _GROUPS[key].model_validate(_without_secrets(raw)), found
     except ValidationError as error:
-        found += _findings(error, (key,))
-        return cast("_Settings", getattr(previous, key))
+        return previous, found + _findings(error, (key,))
+
+
+def _without_secrets(raw: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in raw.items() if key not in _SECRETS}
 
 
 def _findings(error: ValidationError, path: json_position.Path) -> list[Finding]:
@@ -388,3 +378,160 @@ def _findings(error: ValidationError, path: json_position.Path) -> list[Finding]
 def _name_of(entry: object) -> str | None:
     name = entry.get("name") if isinstance(entry, Mapping) else None
     return name if isinstance(name, str) else None
+
+
+# -- changes over the web -----------------------------------------------------------------------
+# The place of a secret cannot be changed: anyone with access to the page could send the first line of any
+# file to a broker of their choice. For the same reason a broker that gets a password is changed by hand only.
+# Without a list of allowed devices and services, any path could be opened and any service stopped.
+
+CHANGEABLE: Final[Mapping[str, tuple[str, ...]]] = {
+    "retention": tuple(Retention.model_fields),
+    "imu": tuple(ImuConnection.model_fields),  # and not the places of its password, see `ImuSettings`
+    "limits": tuple(Limits.model_fields),
+}
+"""Settings that may be changed over the web, by group."""
+_FIXED_WITH_PASSWORD: Final = ("broker", "port")
+_PASSWORD_KEYS: Final = ("password_file", "password_env")
+_BY_HAND: Final = "is changed by hand, in the configuration file"
+_TOPIC: Final = re.compile(r"([^/+#]*|\+)(/([^/+#]*|\+))*((^|/)#)?")
+_KEPT: Final = "a password goes to this broker, so it is changed by hand, in the configuration file"
+
+
+def _is_host(text: str) -> bool:
+    return not any(letter.isspace() or letter in "/@?#[]" for letter in text)
+
+
+_EXTRA_CHECKS: Final[Mapping[tuple[str, str], tuple[Callable[[str], object], str]]] = {
+    ("imu", "broker"): (_is_host, "a broker must be a host name or an address, without mqtt:// and port"),
+    ("imu", "topic"): (
+        _TOPIC.fullmatch,
+        "+ stands for one whole level of a topic, # for all that follow, at its end",
+    ),
+}
+"""Checks of what otherwise only the broker would find, much later."""
+
+
+def changed_settings(
+    document: Mapping[str, Any], changes: Mapping[str, Any]
+) -> tuple[dict[str, Any], tuple[Problem, ...]]:
+    """Apply changes to the groups of a configuration; return the groups, and every problem.
+
+    Args:
+        document: The configuration in the file.
+        changes: Values by group and name, from a form or a program; null or a blank text is the default.
+    """
+    groups: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for key, wanted in changes.items():
+        if key not in CHANGEABLE:
+            problems.append(Problem(_BY_HAND, key))
+        elif not isinstance(wanted, Mapping):
+            problems.append(Problem("must be an object", key))
+        else:
+            groups[key], found = _changed_group(key, document.get(key), wanted)
+            problems += found
+    return {key: group for key, group in groups.items() if group or key in document}, tuple(problems)
+
+
+def _changed_group(
+    key: str, before: object, wanted: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[Problem]]:
+    raw: dict[str, Any] = dict(before) if isinstance(before, Mapping) else {}
+    default = _GROUPS[key]()
+    problems = [Problem(_BY_HAND, f"{key}.{one}") for one in wanted if one not in CHANGEABLE[key]]
+    values = {one: _stripped(value) for one, value in wanted.items() if one in CHANGEABLE[key]}
+    merged = {one: value for one, value in {**raw, **values}.items() if value is not None}
+    group, found = _group(key, _without_secrets(merged), default)
+    problems += [Problem(message, field_name(path)) for path, message in found]
+    problems += [
+        Problem(words, f"{key}.{one}")
+        for (of, one), (right, words) in _EXTRA_CHECKS.items()
+        if of == key and values.get(one) is not None and not right(getattr(group, one))
+    ]
+    if any(raw.get(one) for one in _PASSWORD_KEYS):
+        was, _ = _group(key, _without_secrets(raw), default)
+        problems += [
+            Problem(_KEPT, f"{key}.{one}")
+            for one in _FIXED_WITH_PASSWORD
+            if one in values and getattr(group, one) != getattr(was, one)
+        ]
+    for one, value in values.items():
+        if value is None:
+            raw.pop(one, None)
+        elif one in raw or getattr(group, one) != getattr(default, one):
+            raw[one] = _without_fraction(getattr(group, one))
+    return raw, problems
+
+
+def _stripped(value: Any) -> Any:
+    return (value.strip() or None) if isinstance(value, str) else value
+
+
+def _without_fraction(value: Any) -> Any:
+    """Return 30 rather than 30.0, as a person would write it."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+DEVICES: Final = ("/dev/video*", "/dev/v4l/")
+"""Devices that are always allowed: V4L2 devices, and the links to them that udev creates."""
+
+
+class Allowed:
+    """Devices and services that may be set over the web; those once in ``config.json`` are always allowed.
+
+    Args:
+        devices: Absolute paths; one that ends in ``/`` allows all paths below it, one that ends in ``*`` all
+            paths in its directory that begin so.
+        services: Names of services; ``streamer`` and ``streamer.service`` are the same.
+
+    Raises:
+        UsageError: A device is not an absolute path, or a service name is invalid.
+    """
+
+    def __init__(self, devices: Iterable[str] = (), services: Iterable[str] = ()) -> None:
+        self._devices: set[str] = set()
+        self._patterns: set[str] = set()
+        self._services: set[str] = set()
+        for device in (*DEVICES, *devices):
+            if not device.startswith("/"):
+                raise UsageError(f"{device!r} is not the absolute path of a device")
+            (self._patterns if device.endswith(("/", "*")) else self._devices).add(device)
+        for service in services:
+            try:
+                self._services.add(unit_name(check_service(service)))
+            except ValueError as error:
+                raise UsageError(f"{service!r}: {error}") from None
+
+    def learn(self, cameras: Iterable[CameraConfig]) -> None:
+        """Allow the devices and services of the cameras in ``config.json``."""
+        for camera in cameras:
+            self._devices.add(camera.device_path)
+            if camera.service_name:
+                self._services.add(unit_name(camera.service_name))
+
+    def problems(self, camera: CameraConfig) -> tuple[Problem, ...]:
+        """Return what is not allowed of a camera that is set over the web."""
+        refused = []
+        if not self._allows_device(camera.device_path):
+            refused.append(("device_path", camera.device_path, "--allow-device"))
+        service = camera.service_name
+        if service and unit_name(service) not in self._services:
+            refused.append(("service_name", service, "--allow-service"))
+        message = "{} is not allowed over the web: start the server with {}, or name it in config.json"
+        return tuple(
+            Problem(message.format(value, option), field, camera=camera.name)
+            for field, value, option in refused
+        )
+
+    def _allows_device(self, path: str) -> bool:
+        if path in self._devices or path.startswith(TEST_DEVICE):
+            return True
+        # POSIX 4.13: exactly two leading slashes may be special; `normpath` keeps them.
+        if path != posixpath.normpath(path) or path.startswith("//"):
+            return False
+        for pattern in self._patterns:
+            prefix = pattern.removesuffix("*")
+            if path.startswith(prefix) and (pattern.endswith("/") or "/" not in path[len(prefix) :]):
+                return True
+        return False

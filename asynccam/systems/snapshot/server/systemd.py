@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -19,21 +19,16 @@ from asynccam.outside import read_json
 from asynccam.recording.process import LaunchProcess, StopDeadlines
 from asynccam.runtime.disk import atomic_write, on_disk, remove_unfinished, storage_errors
 from asynccam.runtime.event_hub import EventHub
-from asynccam.runtime.retry import Backoff
+from asynccam.runtime.retry import Backoff, Retrier
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
 from asynccam.systems.snapshot.server.backends import output_tail
 from asynccam.systems.snapshot.server.events import ServiceRestored, ServiceTrouble
-from asynccam.systems.snapshot.server.settings import check_service
+from asynccam.systems.snapshot.server.settings import check_service, unit_name
 
 _LOG = logging.getLogger(__name__)
 
 SYSTEMCTL: Final = ("sudo", "systemctl")
-_UNITS: Final = (
-    *(".service", ".socket", ".target", ".device", ".mount", ".automount"),
-    *(".swap", ".timer", ".path", ".slice", ".scope"),
-)
-"""Suffixes of unit names, see ``systemd.unit(5)``; a name without one is a service."""
 _KILL: Final = StopDeadlines(interrupt=1.0, terminate=1.0, kill=5.0)
 
 
@@ -91,11 +86,10 @@ class Services:
     @property
     def stopped(self) -> tuple[str, ...]:
         """Services that are stopped, or not known to run."""
-        return tuple(
-            sorted(
-                service.name for service in self._services.values() if service.state is not _ServiceState.UP
-            )
-        )
+        return tuple(sorted(service.name for service in self._not_up()))
+
+    def _not_up(self) -> list[_Service]:
+        return [service for service in self._services.values() if service.state is not _ServiceState.UP]
 
     @asynccontextmanager
     async def interrupted(self, name: str) -> AsyncIterator[None]:
@@ -139,9 +133,8 @@ class Services:
     async def aclose(self) -> None:
         """Restart services that are still stopped; may be called twice."""
         await self._scope.aclose(timeout=self._timeout + 10)
-        stopped = [service for service in self._services.values() if service.state is not _ServiceState.UP]
         async with TaskScope("snapshot-services-end") as scope:
-            jobs = {service.name: self._restart(service) for service in stopped}
+            jobs = {service.name: self._restart(service) for service in self._not_up()}
             await finish(scope.gather(jobs, name="restart"))
 
     async def __aenter__(self) -> "Services":
@@ -203,11 +196,8 @@ class Services:
     async def _release(self, service: _Service) -> None:
         service.users -= 1
         async with service.lock:
-            if (
-                service.users == 0
-                and service.state is not _ServiceState.UP
-                and not await self._restart(service)
-            ):
+            needed = service.users == 0 and service.state is not _ServiceState.UP
+            if needed and not await self._restart(service):
                 self._retry_restart(service)
 
     async def _restart(self, service: _Service) -> bool:
@@ -228,16 +218,13 @@ class Services:
     def _retry_restart(self, service: _Service, *, at_once: bool = False) -> None:
         if not service.retrying:
             service.retrying = True
-            self._scope.spawn(
-                self._restart_until_up(service, at_once=at_once), name=f"restart {service.name}"
-            )
+            retrier = Retrier(replace(self._backoff, immediate=True) if at_once else self._backoff)
+            self._scope.spawn(self._restart_until_up(service, retrier), name=f"restart {service.name}")
 
-    async def _restart_until_up(self, service: _Service, *, at_once: bool) -> None:
+    async def _restart_until_up(self, service: _Service, retrier: Retrier) -> None:
         try:
-            for delay in self._backoff.delays():
-                if not at_once:
-                    await asyncio.sleep(delay)
-                at_once = False
+            while True:
+                await retrier.wait_after_failure()
                 async with service.lock:
                     if service.state is _ServiceState.UP:  # a capture has restarted it meanwhile
                         break
@@ -276,11 +263,6 @@ class Services:
         _LOG.warning("service %s %s", service.name, error)
         if self.events is not None:
             self.events.emit(ServiceTrouble(service=service.name, error=error))
-
-
-def unit_name(name: str) -> str:
-    """Return the full name of a unit: ``streamer`` and ``streamer.service`` are the same."""
-    return name if name.endswith(_UNITS) else f"{name}.service"
 
 
 def _read(journal: Path) -> tuple[str, ...]:

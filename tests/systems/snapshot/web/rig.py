@@ -22,7 +22,7 @@ from asynccam.systems.snapshot.server import (
     V4l2CtlBackend,
 )
 from asynccam.systems.snapshot.server.app import SnapshotWeb
-from asynccam.systems.snapshot.server.settings_update import Allowed
+from asynccam.systems.snapshot.server.settings import Allowed
 from tests.support.v4l2 import Devices
 
 TOKEN: Final = "correct horse battery staple"

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from asynccam.errors import UsageError
-from asynccam.systems.snapshot.server.settings import CameraConfig
-from asynccam.systems.snapshot.server.settings_update import Allowed
+from asynccam.systems.snapshot.server.settings import Allowed, CameraConfig
 from tests.systems.snapshot.web.rig import Rig, serving
 
 REFUSED = [
