@@ -1,7 +1,8 @@
 """``/metrics`` for Prometheus."""
 
 import time
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from aiohttp import hdrs, web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -13,6 +14,7 @@ from asynccam.systems.snapshot.server.middleware import ConnectionLimiter
 from asynccam.systems.snapshot.server.service import SnapshotService
 from asynccam.systems.snapshot.server.sse import EventFeed
 
+_NAMESPACE: Final = "asynccam_snapshot"
 _SECONDS: Final = (0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
 
 
@@ -22,24 +24,16 @@ class ServerMetrics:
     def __init__(self, service: SnapshotService, feed: EventFeed) -> None:
         self._service = service
         self.registry = CollectorRegistry()
-        self._requests = Counter(
-            "asynccam_snapshot_requests",
-            "Requests answered",
-            ("method", "route", "status"),
-            registry=self.registry,
-        )
-        self._captures = Counter(
-            "asynccam_snapshot_captures", "Captures ended", ("camera", "result"), registry=self.registry
-        )
+        own: dict[str, Any] = {"namespace": _NAMESPACE, "registry": self.registry}
+        self._requests = Counter("requests", "Requests answered", ("method", "route", "status"), **own)
+        self._refused = Counter("refused", "Requests refused", ("reason",), **own)
+        self._captures = Counter("captures", "Captures ended", ("camera", "result"), **own)
         self._seconds = Histogram(
-            "asynccam_snapshot_capture_seconds",
+            "capture_seconds",
             "Seconds from the device's turn to the picture in the store",
             ("camera",),
             buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self._refused = Counter(
-            "asynccam_snapshot_refused", "Requests refused", ("reason",), registry=self.registry
+            **own,
         )
         store = service.store
         for name, description, value in (
@@ -56,10 +50,13 @@ class ServerMetrics:
             ("event_streams", "Event streams that are open", lambda: len(feed)),
             ("event_streams_let_go", "Event streams that read too slowly", lambda: feed.let_go),
             ("services_stopped", "Services stopped at this moment", lambda: len(service.services.stopped)),
-            ("imu_connected", "Whether the broker is reached", lambda: self._imu_connected()),
+            (
+                "imu_connected",
+                "Whether the broker is reached",
+                lambda: bool(service.imu and service.imu.connected),
+            ),
         ):
-            Gauge(f"asynccam_snapshot_{name}", description, registry=self.registry).set_function(value)
-        self._children: dict[tuple[str, str, int], Counter] = {}
+            self._show(name, description, value)
         self._started: dict[str, float] = {}
         self._subscription: Subscription | None = None
 
@@ -79,15 +76,11 @@ class ServerMetrics:
             ("connections_refused", "Connections beyond the limit", lambda: limiter.refused),
             ("connections_dropped", "Connections that were silent too long", lambda: limiter.dropped),
         ):
-            Gauge(f"asynccam_snapshot_{name}", description, registry=self.registry).set_function(value)
+            self._show(name, description, value)
 
     def answered(self, method: str, route: str, status: int) -> None:
         """Count a response; ``route`` is the pattern of a route, so that the number of labels is bounded."""
-        key = (method if method in hdrs.METH_ALL else "other", route, status)
-        child = self._children.get(key)
-        if child is None:
-            child = self._children[key] = self._requests.labels(*map(str, key))
-        child.inc()
+        self._requests.labels(method if method in hdrs.METH_ALL else "other", route, str(status)).inc()
 
     def refused(self, reason: str) -> None:
         """Count a refusal."""
@@ -100,10 +93,10 @@ class ServerMetrics:
 
     def value(self, name: str, **labels: str) -> float:
         """Return the value of a metric, 0 if it was never counted."""
-        return self.registry.get_sample_value(f"asynccam_snapshot_{name}", labels) or 0.0
+        return self.registry.get_sample_value(f"{_NAMESPACE}_{name}", labels) or 0.0
 
-    def _imu_connected(self) -> bool:
-        return self._service.imu is not None and self._service.imu.connected
+    def _show(self, name: str, description: str, value: Callable[[], float]) -> None:
+        Gauge(name, description, namespace=_NAMESPACE, registry=self.registry).set_function(value)
 
     def _on_event(self, event: events.CaptureEvent) -> None:
         match event:

@@ -8,7 +8,6 @@ import asyncio
 import json
 import secrets
 from collections import deque
-from collections.abc import Callable
 from typing import Any, Final
 
 from aiohttp import hdrs, web
@@ -46,20 +45,12 @@ _HEADERS: Final = {
 
 
 class EventFeed:
-    """Event streams of a service; ``let_go`` counts clients disconnected because they were too slow.
+    """Event streams of a service; ``let_go`` counts clients disconnected because they were too slow."""
 
-    ``heartbeat`` is the time in seconds without an event after which a comment is sent, ``queue`` the number
-    of events that may wait for one client, ``kept`` the number kept for clients that reconnect.
-    """
-
-    def __init__(
-        self, service: SnapshotService, *, heartbeat: float = HEARTBEAT, queue: int = QUEUE, kept: int = KEPT
-    ) -> None:
+    def __init__(self, service: SnapshotService) -> None:
         self._service = service
-        self._heartbeat = heartbeat
-        self._queue = queue
         self._streams: set[_EventStream] = set()
-        self._kept: deque[tuple[int, bytes]] = deque(maxlen=kept)
+        self._kept: deque[tuple[int, bytes]] = deque(maxlen=KEPT)
         # Part of each id: the numbers of an earlier run mean nothing in this one.
         self._run = secrets.token_hex(4)
         self._last_id = 0
@@ -97,22 +88,18 @@ class EventFeed:
             return web.Response(headers=_HEADERS)
         response = web.StreamResponse(headers=_HEADERS)
         await response.prepare(request)
-        with self._new_stream(request) as stream:
+        stream = _EventStream(self, request.transport)
+        self._streams.add(stream)
+        try:
             stream.put(self._first_message(request.headers.get("Last-Event-ID", "")))
-            while (data := await stream.next(self._heartbeat)) is not None:
-                try:
-                    async with deadline(_WRITE_TIMEOUT, "reading by the client"):
-                        await response.write(data)
-                except (TimeoutError, ConnectionError):
-                    stream.abort()
-                    break
+            while (data := await stream.next()) is not None:
+                async with deadline(_WRITE_TIMEOUT, "reading by the client"):
+                    await response.write(data)
+        except (TimeoutError, ConnectionError):
+            stream.abort()
+        finally:
+            self._streams.discard(stream)
         return response
-
-    def _new_stream(self, request: web.Request) -> "_EventStream":
-        return _EventStream(self._streams, self._queue, request.transport, self._on_slow)
-
-    def _on_slow(self) -> None:
-        self.let_go += 1
 
     def _first_message(self, last: str) -> bytes:
         run, _, text = last.partition("-")
@@ -121,7 +108,10 @@ class EventFeed:
             oldest = self._kept[0][0] if self._kept else self._last_id + 1
             if oldest - 1 <= seen <= self._last_id:
                 return b"".join(data for number, data in self._kept if number > seen) or _BEAT
-        return self._encoded("state", StateDocument.of(self._service).model_dump_json())
+        return self._encoded("state", self._state())
+
+    def _state(self) -> str:
+        return StateDocument.of(self._service).model_dump_json()
 
     def _encoded(self, kind: str, data: str) -> bytes:
         return f"id: {self._run}-{self._last_id}\nevent: {kind}\ndata: {data}\n\n".encode()
@@ -141,7 +131,7 @@ class EventFeed:
                 deleted = {"filename": event.filename, "camera": event.camera, "reason": event.reason}
                 self._send("deleted", json.dumps(deleted))
             case events.ConfigChanged():
-                self._send("state", StateDocument.of(self._service).model_dump_json())
+                self._send("state", self._state())
             case events.ServiceTrouble():
                 self._send("trouble", json.dumps({"service": event.service, "error": event.error}))
             case events.ServiceRestored():
@@ -189,29 +179,14 @@ class EventFeed:
 
 
 class _EventStream:
-    """Queue of one client; a context manager."""
+    """Queue of one client."""
 
-    def __init__(
-        self,
-        streams: "set[_EventStream]",
-        limit: int,
-        transport: asyncio.Transport | None,
-        on_slow: Callable[[], None],
-    ) -> None:
-        self._streams = streams
-        self._limit = limit
+    def __init__(self, feed: EventFeed, transport: asyncio.Transport | None) -> None:
+        self._feed = feed
         self._transport = transport
-        self._on_slow = on_slow
         self._queue: deque[bytes] = deque()
         self._ready = asyncio.Event()
         self._ended = False
-
-    def __enter__(self) -> "_EventStream":
-        self._streams.add(self)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._streams.discard(self)
 
     @property
     def behind(self) -> bool:
@@ -222,8 +197,8 @@ class _EventStream:
         """Queue a message; end the stream if there are too many."""
         if self._ended:
             return
-        if len(self._queue) >= self._limit:
-            self._on_slow()
+        if len(self._queue) >= QUEUE:
+            self._feed.let_go += 1
             self.end()
             self.abort()
             return
@@ -241,10 +216,10 @@ class _EventStream:
         self._queue.clear()
         self._ready.set()
 
-    async def next(self, heartbeat: float) -> bytes | None:
-        """Return the queued messages, a comment after ``heartbeat`` seconds, or None at the end."""
+    async def next(self) -> bytes | None:
+        """Return the queued messages, a comment after `HEARTBEAT` seconds, or None at the end."""
         try:
-            async with deadline(heartbeat, "event"):
+            async with deadline(HEARTBEAT, "event"):
                 await self._ready.wait()
         except TimeoutError:
             return _BEAT

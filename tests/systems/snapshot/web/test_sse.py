@@ -71,7 +71,7 @@ async def test_stream_of_unknown_id_begins_with_state(last: str, tmp_path: Path)
 async def test_stream_of_dropped_event_begins_with_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sse.EventFeed.__init__, "__kwdefaults__", {"heartbeat": 15.0, "queue": 9, "kept": 2})
+    monkeypatch.setattr(sse, "KEPT", 2)
     async with serving(tmp_path, ["left"]) as rig:
         async with stream(rig) as told:
             first = await told.next()
@@ -82,7 +82,7 @@ async def test_stream_of_dropped_event_begins_with_state(
 
 
 async def test_stream_sends_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sse.EventFeed.__init__, "__kwdefaults__", {"heartbeat": 0.05, "queue": 9, "kept": 9})
+    monkeypatch.setattr(sse, "HEARTBEAT", 0.05)
     async with serving(tmp_path) as rig, stream(rig) as told:
         await told.next()
         assert await told.lines() == [": still here"]
