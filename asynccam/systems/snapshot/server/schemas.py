@@ -1,7 +1,7 @@
 """Models of ``/api/v1/``: what it accepts and returns. The OpenAPI document is generated from them."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Final, Literal
 
 from aiohttp import hdrs, web
@@ -94,7 +94,7 @@ class CaptureResult(_Document):
     """One camera's result."""
 
     camera: str
-    snapshot: CaptureDocument | None
+    snapshot: Annotated[CaptureDocument | None, Field(validation_alias="shot")]
     """The picture; null if the capture failed."""
     error: str | None
     """Why the capture failed."""
@@ -111,15 +111,8 @@ class CaptureResults(_Document):
     def of(cls, results: Sequence[ShotResult]) -> "CaptureResults":
         """Return the document of a capture of several cameras."""
         moments = [result.shot.taken_at for result in results if result.shot is not None]
-        return cls(
-            results=tuple(
-                CaptureResult.model_validate(
-                    {"camera": result.camera, "snapshot": result.shot, "error": result.error}
-                )
-                for result in results
-            ),
-            spread=max(moments) - min(moments) if len(moments) > 1 else None,
-        )
+        spread = max(moments) - min(moments) if len(moments) > 1 else None
+        return cls.model_validate({"results": results, "spread": spread})
 
 
 # -- cameras ------------------------------------------------------------------------------------
@@ -160,12 +153,7 @@ class CameraListDocument(_Document):
     @classmethod
     def of(cls, service: SnapshotService) -> "CameraListDocument":
         """Return every camera."""
-        return cls(cameras=camera_documents(service))
-
-
-def camera_documents(service: SnapshotService) -> tuple[CameraDocument, ...]:
-    """Return every camera, in the file's order."""
-    return tuple(CameraDocument.of(service, camera) for camera in service.cameras())
+        return cls(cameras=tuple(CameraDocument.of(service, camera) for camera in service.cameras()))
 
 
 def capture_state(service: SnapshotService, name: str) -> CaptureState:
@@ -272,28 +260,21 @@ class SettingsDocument(_Document):
     def of(cls, config: ServerConfig) -> "SettingsDocument":
         """Return the settings of a configuration."""
         password = bool(config.imu.password_file or config.imu.password_env)
-        return cls(
-            retention=RetentionDocument.model_validate(config.retention),
-            limits=LimitsDocument.model_validate(config.limits),
-            imu=ImuSettingsDocument.model_validate({**config.imu.model_dump(), "password": password}),
-        )
+        imu = {**config.imu.model_dump(), "password": password}
+        return cls.model_validate({"retention": config.retention, "limits": config.limits, "imu": imu})
 
 
-def _model(name: str, doc: str, fields: Mapping[str, tuple[Any, str | None]]) -> type[BaseModel]:
-    """Return a model whose fields, given by type and description, may all be null or left out."""
-    optional: dict[str, Any] = {
-        key: (annotation | None, Field(default=None, description=description))
-        for key, (annotation, description) in fields.items()
-    }
-    return create_model(name, __base__=_Document, __doc__=doc, **optional)
+def _optional(annotation: Any, description: str | None = None) -> Any:
+    """Return a field that may be null or left out."""
+    return annotation | None, Field(default=None, description=description)
 
 
 def _change_of(settings: type[BaseModel], name: str, doc: str, **descriptions: str) -> type[BaseModel]:
     fields = {
-        key: (field.annotation, descriptions.get(key, field.description))
+        key: _optional(field.annotation, descriptions.get(key, field.description))
         for key, field in settings.model_fields.items()
     }
-    return _model(name, doc, fields)
+    return create_model(name, __base__=_Document, __doc__=doc, **fields)
 
 
 RetentionChange: Final = _change_of(
@@ -312,10 +293,13 @@ ImuChange: Final = _change_of(
     port="TCP port; cannot be changed while the broker gets a password.",
     username="For the broker; null for none.",
 )
-SettingsChange: Final = _model(
+SettingsChange: Final = create_model(
     "SettingsChange",
-    "Settings to change: those left out stay, null restores the default.",
-    {"retention": (RetentionChange, None), "limits": (LimitsChange, None), "imu": (ImuChange, None)},
+    __base__=_Document,
+    __doc__="Settings to change: those left out stay, null restores the default.",
+    retention=_optional(RetentionChange),
+    limits=_optional(LimitsChange),
+    imu=_optional(ImuChange),
 )
 
 
@@ -343,16 +327,8 @@ class ImuDocument(_Document):
         feed, settings = service.imu, service.config.current.imu
         if feed is None:
             return None
-        return cls(
-            enabled=settings.enabled,
-            connected=feed.connected,
-            error=feed.error,
-            broker=settings.broker,
-            port=settings.port,
-            topic=settings.topic,
-            reading=None if feed.newest is None else ReadingDocument.model_validate(feed.newest),
-            fresh=feed.reading() is not None,
-        )
+        state = {"connected": feed.connected, "error": feed.error, "reading": feed.newest}
+        return cls.model_validate(settings.model_dump() | state | {"fresh": feed.reading() is not None})
 
 
 class StoreDocument(_Document):
@@ -384,7 +360,7 @@ class StateDocument(_Document):
         config = service.config.current
         return cls(
             version=VERSION,
-            cameras=camera_documents(service),
+            cameras=CameraListDocument.of(service).cameras,
             problems=tuple(map(ConfigProblem.model_validate, service.config.problems)),
             imu=ImuDocument.of(service),
             store=StoreDocument(
