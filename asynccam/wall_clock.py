@@ -34,23 +34,6 @@ def _system_time() -> float:
     return time.time()
 
 
-class ClockPin:
-    """Keeps the scale of a `WallClock` until it is released.
-
-    Args:
-        on_release: Called once.
-    """
-
-    def __init__(self, on_release: Callable[[], None]) -> None:
-        self._on_release: Callable[[], None] | None = on_release
-
-    def release(self) -> None:
-        """Let the clock follow the system again; harmless when called twice."""
-        on_release, self._on_release = self._on_release, None
-        if on_release is not None:
-            on_release()
-
-
 class WallClock:
     """Wall time that is counted by elapsed time from one pair of both.
 
@@ -100,8 +83,8 @@ class WallClock:
         moment = self._elapsed()
         return self.at(moment), moment
 
-    def pin(self, scale: tuple[float, float] | None = None) -> ClockPin:
-        """Keep the scale as it is now until the pin is released.
+    def pin(self, scale: tuple[float, float] | None = None) -> None:
+        """Keep the scale as it is now, until `unpin` was called as often as this.
 
         Args:
             scale: Another process's scale to go on with, as its `pair` returned it since this computer was
@@ -113,14 +96,14 @@ class WallClock:
             else:
                 self._scale = scale
         self._pins += 1
-        return ClockPin(self._unpin)
 
     @property
     def is_pinned(self) -> bool:
         """Return whether the scale is kept although the system's clock may have been set."""
         return self._pins > 0
 
-    def _unpin(self) -> None:
+    def unpin(self) -> None:
+        """Let the clock follow the system again, once nothing else has pinned it."""
         self._pins -= 1
 
     def _follow(self) -> None:

@@ -44,7 +44,7 @@ from asynccam.systems.snapshot.models import parse_page, parse_result, parse_res
 from asynccam.systems.snapshot.server.config import ConfigFile
 from asynccam.systems.thorvision.metadata import read_metadata
 from asynccam.systems.thorvision.models import parse_cameras, parse_hot_plug, parse_names, parse_version
-from asynccam.take.journal import read_journal, replay
+from asynccam.take.store import read_journal, replay
 from tests.support.media_corpus.cache import base_bytes
 from tests.support.media_corpus.recipes import BASES
 

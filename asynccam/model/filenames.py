@@ -1,17 +1,20 @@
 """File names: made safe from what a device says, and free ones where a name is taken."""
 
-import itertools
 import re
 import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
+
+from asynccam.errors import StorageError
 
 T = TypeVar("T")
 
 _MAX_BYTES = 200  # leaves room for "-99" and ".part" where a file system allows 255
 _MAX_SUFFIX_BYTES = 20
+_MAX_NAMES: Final = 10_000
+"""Names that are tried: a directory that refuses every name is not tried forever."""
 _FORBIDDEN = frozenset('<>:"|?*')
 # Controls, formatting marks (which can turn text around), lone surrogates, line and paragraph separators.
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -45,13 +48,16 @@ def unique_path(path: Path, claim: Callable[[Path], T], *, suffix: str | None = 
 
     Returns:
         The result of ``claim`` for the path that was free.
+
+    Raises:
+        StorageError: 10,000 names are taken.
     """
     end = path.suffix if suffix is None else suffix
     stem = path.name.removesuffix(end)
-    for number in itertools.count():
+    for number in range(_MAX_NAMES):
         with suppress(FileExistsError):
             return claim(path.with_name(f"{stem}-{number}{end}") if number else path)
-    raise AssertionError("unreachable")
+    raise StorageError(f"no name is free for {path}: all numbers up to {_MAX_NAMES - 1} are taken")
 
 
 def _clean(name: str) -> str:

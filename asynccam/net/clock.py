@@ -32,7 +32,7 @@ from asynccam.errors import (
 from asynccam.model.info import DRIFT_LIMIT, ClockOffset
 from asynccam.model.intervals import FINEST_RESOLUTION, Exchange, intersect_exchanges, seen_resolution
 from asynccam.net import sntp
-from asynccam.runtime.threads import thread_errors
+from asynccam.runtime.tasks import thread_errors
 from asynccam.runtime.timing import SYSTEM_CLOCK, Clock, deadline
 
 NTP_PORT: Final = 123

@@ -32,7 +32,7 @@ from asynccam.net.tcp import resolve_by_mdns
 from asynccam.net.tls import untrusted
 from asynccam.outside import clean_text
 from asynccam.redaction import loggable
-from asynccam.runtime.threads import thread_errors
+from asynccam.runtime.tasks import thread_errors
 
 _LOG = logging.getLogger(__name__)
 

@@ -21,8 +21,7 @@ from asynccam.errors import (
 from asynccam.net.tcp import host_for_others
 from asynccam.redaction import loggable_json
 from asynccam.runtime.retry import Backoff, Retrier
-from asynccam.runtime.tasks import finish
-from asynccam.runtime.threads import in_thread
+from asynccam.runtime.tasks import finish, in_thread
 from asynccam.runtime.timing import SYSTEM_CLOCK, Clock, deadline
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import aiohappyeyeballs
 from aiohappyeyeballs import AddrInfoType
 
 from asynccam.errors import ConnectionError, UsageError
-from asynccam.runtime.threads import thread_errors
+from asynccam.runtime.tasks import thread_errors
 from asynccam.runtime.timing import deadline
 
 _LOG = logging.getLogger(__name__)

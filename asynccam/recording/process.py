@@ -20,8 +20,7 @@ from typing import Final, cast
 from asynccam.errors import BusyError, RecordingError
 from asynccam.outside import clean_text
 from asynccam.redaction import loggable_command
-from asynccam.runtime.tasks import finish
-from asynccam.runtime.threads import thread_errors
+from asynccam.runtime.tasks import finish, thread_errors
 
 OutputCallback = Callable[[bytes], None]
 """Called with each piece of standard output as it is read."""

@@ -11,7 +11,7 @@ from typing import Final, TypeVar, TypeVarTuple
 
 from asynccam.errors import BusyError, StorageError, UsageError
 from asynccam.model.safe_files import UNFINISHED, Folder, Root, confined
-from asynccam.runtime.threads import in_thread
+from asynccam.runtime.tasks import in_thread
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

@@ -1,4 +1,4 @@
-"""Owned tasks: the only module of asynccam that creates any.
+"""Owned tasks, and blocking work in threads: the only module of asynccam that creates tasks.
 
 Every task has a name and an owner, whose `aclose` cancels and awaits it. A failing task is reported once, to
 the owner's ``on_failure``.
@@ -6,17 +6,25 @@ the owner's ``on_failure``.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable, Mapping
-from typing import Any, Generic, TypeVar
+import os
+import sys
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
+from functools import partial
+from typing import Any, Final, Generic, NoReturn, TypeVar, TypeVarTuple
+from weakref import WeakKeyDictionary, WeakSet
 
-from asynccam.errors import StateError, TimeoutError
-from asynccam.runtime.fork import abandon_in_child, belongs_to_parent, leave_child
+from asynccam.errors import BusyError, StateError, TimeoutError
 from asynccam.runtime.timing import deadline
 
+_LOG = logging.getLogger(__name__)
+
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 K = TypeVar("K", bound=Hashable)
 
-_LOG = logging.getLogger(__name__)
 
 FailureHandler = Callable[[str, Exception], None]
 """Called with the task's name and its exception."""
@@ -146,7 +154,8 @@ class TaskScope:
             raise StateError(f"{self.name} is closed and runs no further task ({name})")
         task = asyncio.get_running_loop().create_task(coroutine, name=f"{self.name}:{name}")
         self._tasks.add(task)
-        abandon_in_child(task)
+        _LOOPS.setdefault(task.get_loop(), os.getpid())
+        _TASKS.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
@@ -228,3 +237,129 @@ async def finish(awaitable: Awaitable[T]) -> T:
         # The caller gets the cancellation; a failure meanwhile is its cause.
         raise cancelled from (None if task.cancelled() else task.exception())
     return task.result()
+
+
+# -- a forked child -----------------------------------------------------------------------------
+#
+# A child that `os.fork` makes inside a coroutine has a copy of the parent's event loop and tasks, on the same
+# sockets. When it leaves by `SystemExit`, `asyncio.run` cancels the copies, and their clean-up would stop the
+# parent's cameras. `multiprocessing` with its ``fork`` method does not unwind coroutines and is not affected.
+
+_LOOPS: Final["WeakKeyDictionary[asyncio.AbstractEventLoop, int]"] = WeakKeyDictionary()
+"""Process in which each event loop was first seen."""
+_TASKS: Final["WeakSet[asyncio.Task[Any]]"] = WeakSet()
+_ABANDONED: Final[list["asyncio.Task[Any]"]] = []
+"""Tasks of the parent; dropping the last reference would run their ``finally`` blocks."""
+_is_fork = False
+"""True in a process that was forked from one with this module."""
+
+
+def belongs_to_parent() -> bool:
+    """Return whether the current coroutine was copied from a parent process by `os.fork`."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        # asyncio knows no running loop in a child until the child runs one itself. Anywhere else this is a
+        # coroutine that a loop left behind and that is being deleted.
+        return _is_fork
+    pid = os.getpid()
+    return _LOOPS.setdefault(loop, pid) != pid
+
+
+def leave_child() -> NoReturn:
+    """Continue to leave a forked child, in place of a clean-up of the parent's resources.
+
+    `SystemExit`, also where `asyncio.run` cancels the child's copies of tasks because of it, ends the process
+    here with its code: asyncio would go on to wait for threads that only the parent has. Any other
+    exception is raised again.
+
+    Raises:
+        StateError: The child is not being left, but uses resources of the parent.
+    """
+    error = cause = sys.exc_info()[1]
+    while cause is not None and not isinstance(cause, SystemExit):
+        cause = cause.__context__
+    if cause is not None:
+        _exit(cause.code)
+    if error is not None:
+        raise error
+    raise StateError("this process is a fork of the one that runs the event loop; use a new loop in it")
+
+
+def _exit(code: object) -> NoReturn:
+    """End the process as `SystemExit` with this code would."""
+    status = code if isinstance(code, int) else int(code is not None)
+    for stream in (sys.stdout, sys.stderr):
+        # A stream may be None, closed, or not take what is still in its buffer.
+        with suppress(AttributeError, OSError, ValueError):
+            if stream is sys.stderr and not isinstance(code, int | None):
+                stream.write(f"{code}\n")
+            stream.flush()
+    os._exit(status & 0xFF)
+
+
+def _abandon() -> None:
+    global _is_fork
+    _is_fork = True
+    for task in list(_TASKS):
+        if not task.done():
+            asyncio._unregister_task(task)
+            _ABANDONED.append(task)
+    _TASKS.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon)
+
+
+# -- blocking work ------------------------------------------------------------------------------
+
+
+@contextmanager
+def thread_errors() -> Iterator[None]:
+    """Turn the ``RuntimeError`` of a thread that cannot be started into `BusyError`.
+
+    The executor may still run the work later; `in_thread` prevents that.
+
+    Raises:
+        BusyError: This computer, or this user, has the maximum number of threads.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "start new thread" not in str(error):  # the message of CPython, which has no class for it
+            raise
+        raise BusyError(
+            "this computer cannot start another thread; end other programs, or raise the limit of processes"
+        ) from error
+
+
+async def in_thread(function: Callable[[*Ts], T], *args: *Ts) -> "Future[T]":
+    """Run a blocking function in the loop's own executor, once or not at all.
+
+    A cancelled caller still waits for it, because a thread cannot be cancelled and must not be left behind
+    with an open file or socket. The future returned is done, with the function's result or exception.
+
+    Raises:
+        BusyError: No thread can be started; the function was not and will not be called.
+    """
+    work: Future[T] = Future()
+    # In the caller's context, as `asyncio.to_thread` does: see `asynccam.model.safe_files.confined`.
+    call = partial(copy_context().run, partial(function, *args))
+
+    def run() -> None:
+        if work.set_running_or_notify_cancel():
+            try:
+                work.set_result(call())
+            except BaseException as error:  # noqa: BLE001 - raised where it is awaited
+                work.set_exception(error)
+
+    try:
+        with thread_errors():
+            await finish(asyncio.get_running_loop().run_in_executor(None, run))
+    except BusyError:
+        # The executor keeps the work that it could not start a thread for; another of its threads may run it.
+        if work.cancel():
+            raise
+        await finish(asyncio.wait({asyncio.wrap_future(work)}))
+    return work

@@ -1,39 +1,30 @@
-"""Clocks that can be replaced in tests, and deadlines."""
+"""Clocks that can be replaced in tests, deadlines, and a watch for steps of the clock and pauses."""
 
 import asyncio
 import builtins
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Final, Protocol
+from typing import Final
 
 from asynccam.errors import TimeoutError
-from asynccam.wall_clock import WALL_CLOCK, unix_now
+from asynccam.model.events import ClockStepped, ProgramPaused
+from asynccam.wall_clock import WALL_CLOCK, WallClock, unix_now
 
 _TIMER_SLACK: Final = 0.003
 """Seconds by which an event loop's timer may be late."""
 _LONGEST_SLEEP: Final = 0.25
 """Seconds between two checks of elapsed time: timers stop while the computer sleeps."""
+_WATCH_INTERVAL: Final = 0.25
+"""Seconds between two comparisons of the clocks."""
+_PAUSE: Final = 0.5
+"""Seconds by which a comparison is late to count as a pause; a busy loop is late by less."""
+_SAME_STEP: Final = 0.005
+"""Seconds within which two deviations of the wall clock are the same step."""
 
 
-class Clock(Protocol):
-    """Source of time; tests pass in their own."""
-
-    def time(self) -> float:
-        """Return Unix seconds."""
-        ...
-
-    def monotonic(self) -> float:
-        """Return seconds that never go back, from an arbitrary start."""
-        ...
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
-        ...
-
-
-class SystemClock:
-    """This computer's clock and the running event loop's timers."""
+class Clock:
+    """Source of time: this computer's clock and the running event loop's timers; tests pass in their own."""
 
     def time(self) -> float:
         """Return Unix seconds."""
@@ -53,7 +44,7 @@ def slept() -> float:
     return WALL_CLOCK.elapsed() - time.monotonic()
 
 
-SYSTEM_CLOCK: Clock = SystemClock()
+SYSTEM_CLOCK: Final = Clock()
 
 
 @asynccontextmanager
@@ -86,3 +77,65 @@ async def sleep_until(moment: float) -> None:
         left = moment - _TIMER_SLACK - WALL_CLOCK.elapsed()
     while WALL_CLOCK.elapsed() < moment:  # noqa: ASYNC110 - nothing sets an event at a moment
         await asyncio.sleep(0)
+
+
+class ClockWatch:
+    """Compares wall, elapsed and monotonic time at intervals, and reports deviations.
+
+    It finds steps of the wall clock, sleep of the computer, and a blocked event loop.
+
+    Args:
+        on_event: Called with each step of the wall clock, and each pause of the program.
+        wall: Scale of the reported times.
+        reference: Clock that shows steps, not used by anything else; a new one by default.
+        monotonic: Clock that may stop while the computer sleeps.
+    """
+
+    def __init__(
+        self,
+        on_event: Callable[[ClockStepped | ProgramPaused], None],
+        *,
+        wall: WallClock = WALL_CLOCK,
+        reference: WallClock | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._on_event = on_event
+        self._wall = wall
+        self._reference = reference or WallClock()
+        self._monotonic = monotonic
+        # Pinned forever: the program's own scale may follow the system before the next comparison.
+        self._reference.pin()
+        self._timer: asyncio.TimerHandle | None = None
+        self._deviation = 0.0
+        self._seen = self._reference.elapsed()
+        self._seen_monotonic = monotonic()
+
+    def start(self) -> None:
+        """Compare by a timer of the running loop until `stop`; there is no task to await."""
+        self._timer = asyncio.get_running_loop().call_later(_WATCH_INTERVAL, self._tick)
+
+    def stop(self) -> None:
+        """Stop comparing; harmless when called twice."""
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def _tick(self) -> None:
+        self.start()  # first, so that a callback may stop it
+        self.check()
+
+    def check(self) -> None:
+        """Compare now, before the clocks are relied on for example."""
+        now, monotonic = self._reference.elapsed(), self._monotonic()
+        passed, ran = now - self._seen, monotonic - self._seen_monotonic
+        if passed - _WATCH_INTERVAL > _PAUSE:
+            # Elapsed time counts during a suspend, monotonic time does not.
+            slept = passed - ran > _PAUSE / 2
+            began = self._wall.at(self._seen)
+            self._on_event(ProgramPaused(began=began, seconds=passed, slept=slept))
+        self._seen, self._seen_monotonic = now, monotonic
+        deviation = self._reference.step()
+        if abs(deviation - self._deviation) > _SAME_STEP:
+            step = deviation - self._deviation
+            self._on_event(ClockStepped(at=self._wall.now(), seconds=step))
+            self._deviation = deviation

@@ -13,8 +13,7 @@ from asynccam.errors import AddressError, AsynccamError, AuthenticationError, St
 from asynccam.model.address import Address
 from asynccam.model.credentials import Credentials
 from asynccam.runtime.disk import on_disk, read_secret_file, storage_errors
-from asynccam.session.settings import SessionSettings
-from asynccam.session.shared import time_server
+from asynccam.session.shared import SessionSettings, time_server
 from asynccam.session.targets import CameraTarget, check_http_port, check_targets
 from asynccam.session.toml_position import line_of, syntax_error
 

@@ -8,8 +8,7 @@ from typing import Final
 from asynccam.errors import AsynccamError, BusyError, TimeoutError, UsageError
 from asynccam.model.address import Address
 from asynccam.model.camera import Camera
-from asynccam.runtime.tasks import finish
-from asynccam.runtime.threads import thread_errors
+from asynccam.runtime.tasks import finish, thread_errors
 from asynccam.runtime.timing import deadline
 from asynccam.systems.registry import adapter_of
 

@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
-from asynccam.errors import ConnectionError, StateError, UsageError
+from asynccam.errors import ConnectionError, StateError, TimeoutError, UsageError
 from asynccam.model.address import Address
 from asynccam.model.camera import Camera
 from asynccam.model.credentials import Credentials
@@ -24,18 +24,15 @@ from asynccam.model.events import (
 from asynccam.model.info import CameraInfo
 from asynccam.model.systems import system_of
 from asynccam.redaction import loggable
-from asynccam.runtime.clock_watch import ClockStep, ClockWatch, Pause
 from asynccam.runtime.event_hub import Callback, Cameras, E, EventHub, Subscription
 from asynccam.runtime.retry import Backoff, RetryScheduler
 from asynccam.runtime.tasks import TaskScope, finish
-from asynccam.runtime.timing import deadline
+from asynccam.runtime.timing import ClockWatch, deadline
 from asynccam.session.discovery import DiscoveryEvent, DiscoveryManager
 from asynccam.session.fleet import Fleet
 from asynccam.session.presence import PresenceMonitor
 from asynccam.session.registry import CameraRegistry
-from asynccam.session.settings import SessionSettings
-from asynccam.session.shared import SessionContext, SharedResources, time_server
-from asynccam.session.shutdown import Shutdown
+from asynccam.session.shared import SessionContext, SessionSettings, SharedResources, time_server
 from asynccam.session.targets import CameraTarget, Unavailable, as_targets, check_http_port
 from asynccam.systems import ConnectContext
 from asynccam.systems.registry import load_adapter
@@ -51,6 +48,10 @@ _LOG = logging.getLogger(__name__)
 
 _CLOSE_TIMEOUT: Final = 10.0
 """Seconds a camera has to close when it is removed."""
+_GRACE: Final = 0.1
+"""Fraction of a step's time that is reserved for cancelled tasks to finish."""
+_MAX_GRACE: Final = 2.0
+"""Seconds."""
 
 
 class Session:
@@ -221,7 +222,7 @@ class Session:
         """
         if self._clocks is not None:
             self._clocks.stop()
-        shutdown = Shutdown(self._shutdown_timeout)
+        shutdown = _Shutdown(self._shutdown_timeout)
         closing = min(self._shutdown_timeout / 5, 10.0)  # seconds for all but the takes
         reserve = shutdown.reserve_after(closing / 4)
         self._failures += (await shutdown.run({"search": self._scope.aclose()}, reserve=reserve)).values()
@@ -495,7 +496,7 @@ class Session:
         if known is not None:
             self.emit(CameraLost(camera=key))
             self.events.forget(key)
-            shutdown = Shutdown(min(self._shutdown_timeout, _CLOSE_TIMEOUT))
+            shutdown = _Shutdown(min(self._shutdown_timeout, _CLOSE_TIMEOUT))
             errors = await finish(shutdown.run({key: known.aclose()}))
             for error in errors.values():
                 self.emit(CameraFailed(camera=key, step="close", error=error))
@@ -685,7 +686,7 @@ class Session:
         """
         self._check_open()
         if self._clocks is None:
-            self._clocks = ClockWatch(self._clock_stepped, self._paused)
+            self._clocks = ClockWatch(self._on_clock_event)
             self._clocks.start()
 
     @property
@@ -697,13 +698,12 @@ class Session:
         if not self._closed:
             self._presence.on_event(event)
 
-    def _clock_stepped(self, step: ClockStep) -> None:
-        _LOG.warning("this computer's clock was set by %+.3f s", step.seconds)
-        self.emit(ClockStepped(seconds=step.seconds))
-
-    def _paused(self, pause: Pause) -> None:
-        _LOG.warning("the program did not run for %.2f s", pause.seconds)
-        self.emit(ProgramPaused(began=pause.began, seconds=pause.seconds, slept=pause.slept))
+    def _on_clock_event(self, event: ClockStepped | ProgramPaused) -> None:
+        if isinstance(event, ClockStepped):
+            _LOG.warning("this computer's clock was set by %+.3f s", event.seconds)
+        else:
+            _LOG.warning("the program did not run for %.2f s", event.seconds)
+        self.emit(event)
 
     # -- shared resources -------------------------------------------------------------------------
 
@@ -730,3 +730,46 @@ async def _end_take(take: Take, timeout: float, *, abort_after: float) -> None:
         await take.aclose(timeout=timeout)
     finally:
         late.cancel()
+
+
+class _Shutdown:
+    """One deadline, ``timeout`` seconds from now, for several steps."""
+
+    def __init__(self, timeout: float) -> None:
+        self._deadline = asyncio.get_running_loop().time() + timeout
+
+    @property
+    def remaining(self) -> float:
+        """Seconds to the deadline."""
+        return max(self._deadline - asyncio.get_running_loop().time(), 0.0)
+
+    def reserve_after(self, seconds: float) -> float:
+        """Return the seconds left to later steps if the next one gets ``seconds``, or 3/4 of all if less."""
+        return max(self.remaining - seconds, self.remaining / 4)
+
+    async def run(
+        self, jobs: Mapping[str, Coroutine[Any, Any, object]], *, reserve: float = 0.0
+    ) -> dict[str, Exception]:
+        """Run jobs side by side until they end, or ``reserve`` seconds before the deadline.
+
+        A job that is late is cancelled. One that ignores its cancellation is left running, and its error says
+        so. Returns the errors by name.
+        """
+        seconds = max(self.remaining - reserve, 0.0)
+        scope = TaskScope("end of session", on_failure=lambda name, error: None)
+        tasks = {name: scope.spawn(job, name=name) for name, job in jobs.items()}
+        grace = min(seconds * _GRACE, _MAX_GRACE)
+        if tasks:
+            await asyncio.wait(tasks.values(), timeout=seconds - grace)
+        late = {name for name, task in tasks.items() if not task.done()}
+        with suppress(TimeoutError):  # reported below, one by one
+            await scope.aclose(timeout=grace)
+        errors: dict[str, Exception] = {}
+        for name, task in tasks.items():
+            if not task.done():
+                errors[name] = TimeoutError(f"{name} ignores its cancellation; it is left behind")
+            elif name in late:
+                errors[name] = TimeoutError(f"{name} did not end in time")
+            elif not task.cancelled() and isinstance(error := task.exception(), Exception):
+                errors[name] = error
+        return errors

@@ -1,14 +1,15 @@
-"""Resources that the cameras of a Session share: an HTTP session, mDNS sockets, clients, a time server."""
+"""Settings of a Session, and what its cameras share: HTTP session, mDNS sockets, clients, time server."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar
 from urllib.parse import urlsplit
 
 from asynccam.errors import UsageError
 from asynccam.model.credentials import Credentials
 from asynccam.runtime.event_hub import EventHub
+from asynccam.runtime.retry import Backoff
 from asynccam.systems import ConnectContext
 from asynccam.take import TimeServer
 
@@ -24,6 +25,19 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _NTP_PORT: Final = 123
+
+
+class SessionSettings(TypedDict, total=False):
+    """Arguments of `Session`, for `Session.open` to pass on."""
+
+    http: "ClientSession | None"
+    zeroconf: "AsyncZeroconf | None"
+    interfaces: "Interfaces | None"
+    ntp_server: str | None
+    fail_fast: bool
+    shutdown_timeout: float
+    poll_interval: float | None
+    backoff: Backoff | None
 
 
 class SharedResources:

@@ -12,7 +12,7 @@ from asynccam.take.align import (
 from asynccam.take.clocks import TimeServer
 from asynccam.take.collector import FileCheck
 from asynccam.take.frame_times import FrameTimes, TimedFile, TimedFrame
-from asynccam.take.limits import TakeLimits
+from asynccam.take.participant import TakeLimits
 from asynccam.take.resume import Connector, resume_take
 from asynccam.take.take import Take, TakeState
 

@@ -29,8 +29,8 @@ from asynccam.model.safe_files import Root, confined, read_file
 from asynccam.outside import clean_json
 from asynccam.runtime.disk import atomic_write, on_disk, storage_errors
 from asynccam.take.frame_times import ROUNDING, FrameTimes, is_picture, restarts, videos_of
-from asynccam.take.manifest_store import ALIGNMENT_NAME
-from asynccam.take.timing import infer_first_frames
+from asynccam.take.outcome import infer_first_frames, recorded_here
+from asynccam.take.store import ALIGNMENT_NAME
 
 ALIGNMENT_VERSION: Final = 1
 _MAX_BYTES: Final = 64 << 20
@@ -261,7 +261,7 @@ def _cut_bound(camera: AlignedCamera, until: float) -> float:
 
 def _drift(record: CameraRecord) -> tuple[float, bool]:
     """Return by how much a camera's files may run fast or slow, and whether that was measured."""
-    if any(file.source == "local" for file in record.files):
+    if recorded_here(record):
         # A recorder here stamps frames by this computer's clock, or keeps the stamps of a sender.
         return record.frame_drift, record.frame_drift == 0.0
     clock = record.clock

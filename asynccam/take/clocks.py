@@ -15,10 +15,9 @@ from asynccam.model.events import ClockStepped, ProgramPaused
 from asynccam.model.info import ClockOffset
 from asynccam.model.intervals import ClockLine, Interval
 from asynccam.model.manifest import ClockRecord, ClockStepRecord, Manifest, Moment, PauseRecord
-from asynccam.runtime.clock_watch import ClockStep, ClockWatch, Pause
-from asynccam.runtime.timing import deadline
+from asynccam.runtime.timing import ClockWatch, deadline
 from asynccam.take.participant import Emit
-from asynccam.wall_clock import WALL_CLOCK, ClockPin, unix_now
+from asynccam.wall_clock import WALL_CLOCK, unix_now
 
 _LOG = logging.getLogger(__name__)
 
@@ -35,15 +34,14 @@ class TakeClock:
         self._manifest = manifest
         self._emit = emit
         self._on_change = on_change
-        self._pin: ClockPin | None = None
         self._watch: ClockWatch | None = None
 
     def pin(self, scale: tuple[float, float] | None = None) -> None:
         """Begin to watch the clocks, on the manifest's scale if it has one already, see `WallClock.pin`."""
-        self._pin = WALL_CLOCK.pin(scale)
+        WALL_CLOCK.pin(scale)
+        self._watch = ClockWatch(self._on_event)
         if scale is not None:
             self._record_change_of_scale(scale)
-        self._watch = ClockWatch(self._on_step, self._on_pause)
         self._watch.start()
 
     def check(self) -> None:
@@ -53,11 +51,10 @@ class TakeClock:
 
     def release(self) -> None:
         """Stop watching, and let the clock follow the system again; harmless when called twice."""
-        if self._watch is not None:
-            self._watch.stop()
-        pin, self._pin = self._pin, None
-        if pin is not None:
-            pin.release()
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.stop()
+            WALL_CLOCK.unpin()
 
     def pause_at(self, moment: float) -> str:
         """Return the pause that a Unix time lies in, in words; ``""`` if none is known."""
@@ -82,20 +79,17 @@ class TakeClock:
         # Another take has pinned this process's clock: what is written from now on is on that scale.
         apart = other if abs(other) > 1e-3 else WALL_CLOCK.step()
         if apart:
-            self._on_step(ClockStep(WALL_CLOCK.now(), apart))
+            self._on_event(ClockStepped(seconds=apart))
 
-    def _on_step(self, step: ClockStep) -> None:
-        if len(self._manifest.clock_steps) < _MAX_RECORDS:
-            record = ClockStepRecord(at=Moment.of(step.at), seconds=step.seconds)
-            self._manifest.clock_steps.append(record)
-        self._emit(ClockStepped(seconds=step.seconds))
-        self._on_change()
-
-    def _on_pause(self, pause: Pause) -> None:
-        if len(self._manifest.pauses) < _MAX_RECORDS:
-            record = PauseRecord(at=Moment.of(pause.began), seconds=pause.seconds, slept=pause.slept)
-            self._manifest.pauses.append(record)
-        self._emit(ProgramPaused(began=pause.began, seconds=pause.seconds, slept=pause.slept))
+    def _on_event(self, event: ClockStepped | ProgramPaused) -> None:
+        steps, pauses = self._manifest.clock_steps, self._manifest.pauses
+        if isinstance(event, ClockStepped):
+            if len(steps) < _MAX_RECORDS:
+                steps.append(ClockStepRecord(at=Moment.of(event.at), seconds=event.seconds))
+        elif len(pauses) < _MAX_RECORDS:
+            at = Moment.of(event.began)
+            pauses.append(PauseRecord(at=at, seconds=event.seconds, slept=event.slept))
+        self._emit(event)
         self._on_change()
 
 

@@ -18,10 +18,9 @@ from asynccam.model.manifest import FileRecord, FileState, VerdictRecord
 from asynccam.model.safe_files import Folder, confined, open_file
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.timing import deadline
-from asynccam.take.limits import TakeLimits
-from asynccam.take.manifest_store import TakeDirectory
 from asynccam.take.outcome import note_hole
-from asynccam.take.participant import Emit, Participant
+from asynccam.take.participant import Emit, Participant, TakeLimits
+from asynccam.take.store import TakeDirectory
 
 _HASH_SLICE: Final = 32 * 1024 * 1024
 """Bytes hashed in one thread call; a cancellation waits for no more than that."""

@@ -46,12 +46,18 @@ from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline, sleep_until
 from asynccam.take.clocks import TakeClock
 from asynccam.take.collector import Collector, FileCheck
-from asynccam.take.journal import JOURNAL_NAME, Journal, TakeProgress, missing_files, read_progress, replay
-from asynccam.take.limits import TakeLimits
-from asynccam.take.manifest_store import TakeDirectory, write_manifest
-from asynccam.take.outcome import judge_coverage, outcome_of, outcome_of_all
-from asynccam.take.participant import SURELY_REFUSED, Emit, Participant
-from asynccam.take.timing import infer_first_frames
+from asynccam.take.outcome import infer_first_frames, judge_coverage, outcome_of, outcome_of_all
+from asynccam.take.participant import SURELY_REFUSED, Emit, Participant, TakeLimits
+from asynccam.take.store import (
+    JOURNAL_NAME,
+    Journal,
+    TakeDirectory,
+    TakeProgress,
+    missing_files,
+    read_progress,
+    replay,
+    write_manifest,
+)
 from asynccam.wall_clock import WALL_CLOCK, unix_now
 
 _LOG = logging.getLogger(__name__)
@@ -134,7 +140,7 @@ async def resume_take(
     settled = False
     try:
         entries = await journal.reopen()
-        progress = await read_progress(take.manifest_path, entries, str(take.path), journal.boot)
+        progress = await read_progress(take.path / MANIFEST_NAME, entries, str(take.path), journal.boot)
         if progress.is_settled:
             settled = True
             outcome = progress.manifest.outcome.value

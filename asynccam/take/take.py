@@ -23,12 +23,10 @@ from asynccam.runtime.tasks import TaskScope, finish, see_done
 from asynccam.runtime.timing import sleep_until
 from asynccam.take.clocks import Reference, TakeClock, TimeServer
 from asynccam.take.collector import Collector, FileCheck
-from asynccam.take.limits import TakeLimits
-from asynccam.take.manifest_store import ManifestStore, TakeDirectory, camera_directories
-from asynccam.take.outcome import judge_coverage, note_sleep, outcome_of, outcome_of_all
-from asynccam.take.participant import Emit, Participant
+from asynccam.take.outcome import infer_first_frames, judge_coverage, note_sleep, outcome_of, outcome_of_all
+from asynccam.take.participant import Emit, Participant, TakeLimits
 from asynccam.take.resume import Connector, Hosts, resume_take
-from asynccam.take.timing import infer_first_frames
+from asynccam.take.store import ManifestStore, TakeDirectory, camera_directories
 from asynccam.wall_clock import WALL_CLOCK, local_now, unix_now
 
 _LOG = logging.getLogger(__name__)
@@ -699,9 +697,8 @@ class Take:
 
     def _journal_clock(self) -> None:
         """Write a clock step or a pause to the journal; at the very end it is in the manifest only."""
-        if self._store.has_open_journal:
-            with suppress(StateError):  # the scope is closed
-                self._scope.spawn(self._store.note("clock", **self._clock.journal_facts()), name="clock")
+        with suppress(StateError):  # the scope is closed
+            self._scope.spawn(self._store.note("clock", **self._clock.journal_facts()), name="clock")
 
     def _update_reference(self) -> None:
         """Copy what was measured of the time server's clock to the record of T0."""

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from asynccam.errors import StorageError
 from asynccam.model.filenames import safe_name, unique_path
 
 
@@ -125,6 +126,18 @@ def test_a_unique_path_is_the_first_that_is_free(tmp_path: Path) -> None:
 def test_the_number_goes_before_the_suffix(suffix: str | None, name: str, tmp_path: Path) -> None:
     (tmp_path / "2024.05").touch()
     assert unique_path(tmp_path / "2024.05", make, suffix=suffix).name == name
+
+
+def test_unique_path_gives_up_after_many_names(tmp_path: Path) -> None:
+    tried: list[Path] = []
+
+    def refuse(path: Path) -> Path:
+        tried.append(path)
+        raise FileExistsError(path)
+
+    with pytest.raises(StorageError, match=r"no name is free for .*a\.mp4: all numbers up to 9999 are taken"):
+        unique_path(tmp_path / "a.mp4", refuse)
+    assert (len(tried), tried[-1].name) == (10_000, "a-9999.mp4")
 
 
 def test_other_errors_of_a_claim_are_raised(tmp_path: Path) -> None:

@@ -39,13 +39,13 @@ def test_wall_clock_counts_by_elapsed_time(clocks: Clocks) -> None:
 @pytest.mark.parametrize("step", [3.0, -3.0, 7200.0, -7200.0, -31_536_000.0, 0.02])
 def test_wall_clock_pinned_ignores_clock_steps(clocks: Clocks, step: float) -> None:
     clock = clocks.make()
-    pin = clock.pin()
+    clock.pin()
     clocks.pass_time(1)
     clocks.wall += step
     clocks.pass_time(1)
     assert clock.now() == pytest.approx(1_700_000_002)
     assert clock.step() == pytest.approx(step)
-    pin.release()
+    clock.unpin()
     assert clock.now() == pytest.approx(1_700_000_002 + step)
     assert clock.step() == 0
 
@@ -60,13 +60,13 @@ def test_wall_clock_unpinned_follows_the_system(clocks: Clocks) -> None:
 
 def test_wall_clock_stays_until_the_last_pin_is_released(clocks: Clocks) -> None:
     clock = clocks.make()
-    first, second = clock.pin(), clock.pin()
+    clock.pin()
+    clock.pin()
     clocks.wall += 100
-    first.release()
-    first.release()  # harmless
+    clock.unpin()
     assert clock.is_pinned
     assert clock.now() == pytest.approx(1_700_000_000)
-    second.release()
+    clock.unpin()
     assert not clock.is_pinned
     assert clock.now() == pytest.approx(1_700_000_100)
 
@@ -74,10 +74,10 @@ def test_wall_clock_stays_until_the_last_pin_is_released(clocks: Clocks) -> None
 def test_wall_clock_pin_begins_at_system_time(clocks: Clocks) -> None:
     clock = clocks.make()
     clocks.wall += 100  # set while nothing read the clock
-    pin = clock.pin()
+    clock.pin()
     assert clock.now() == pytest.approx(1_700_000_100)
     assert clock.step() == 0
-    pin.release()
+    clock.unpin()
 
 
 def test_wall_clock_repeats_an_interrupted_reading() -> None:
@@ -89,7 +89,7 @@ def test_wall_clock_repeats_an_interrupted_reading() -> None:
 def test_wall_clock_is_shared_by_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     assert unix_now() == pytest.approx(time.time(), abs=1)
     assert SYSTEM_CLOCK.time() == pytest.approx(time.time(), abs=1)
-    pin = WALL_CLOCK.pin()
+    WALL_CLOCK.pin()
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() - 7200)
     try:
@@ -97,5 +97,5 @@ def test_wall_clock_is_shared_by_the_process(monkeypatch: pytest.MonkeyPatch) ->
         assert local_now().timestamp() == pytest.approx(real(), abs=1)
         assert WALL_CLOCK.step() == pytest.approx(-7200, abs=1)
     finally:
-        pin.release()
+        WALL_CLOCK.unpin()
     assert unix_now() == pytest.approx(real() - 7200, abs=1)

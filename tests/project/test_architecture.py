@@ -24,8 +24,6 @@ SHORT: dict[str, str] = {
     "model/credentials.py": "what every system and the session import",
     "net/tls.py": "TLS contexts, built in a thread",
     "recording/rtp/rtcp.py": "a protocol without I/O",
-    "session/settings.py": "settings that both a session and a fleet file have",
-    "session/shutdown.py": "one deadline for the steps of a shutdown",
     "systems/mediamtx/adapter.py": "an adapter",
     "systems/multicam/adapter.py": "an adapter",
     "systems/multicam/errors.py": "errors of the device",
@@ -38,7 +36,6 @@ SHORT: dict[str, str] = {
     "systems/snapshot/adapter.py": "an adapter",
     "systems/thorvision/adapter.py": "an adapter",
     "systems/thorvision/events.py": "events of the system",
-    "take/limits.py": "the public limits of a take",
 }
 """Files under 60 lines, and why each is a file of its own."""
 VENDOR_NAMES = {

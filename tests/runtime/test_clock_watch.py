@@ -4,9 +4,10 @@ import asyncio
 
 import pytest
 
-from asynccam.runtime.clock_watch import ClockStep, ClockWatch, Pause
-from asynccam.runtime.tasks import TaskScope
+from asynccam.model.events import ClockStepped, ProgramPaused
+from asynccam.runtime.timing import ClockWatch
 from asynccam.wall_clock import WallClock
+from tests.support.waiting import eventually
 
 
 class Computer:
@@ -16,17 +17,23 @@ class Computer:
         self.wall = 1_700_000_000.0
         self.elapsed = 100.0
         self.monotonic = 7.0
-        self.steps: list[ClockStep] = []
-        self.pauses: list[Pause] = []
+        self.events: list[ClockStepped | ProgramPaused] = []
         scale = WallClock(lambda: self.wall, lambda: self.elapsed)
         scale.pin()
         self.watch = ClockWatch(
-            self.steps.append,
-            self.pauses.append,
+            self.events.append,
             wall=scale,
             reference=WallClock(lambda: self.wall, lambda: self.elapsed),
             monotonic=lambda: self.monotonic,
         )
+
+    @property
+    def steps(self) -> list[ClockStepped]:
+        return [event for event in self.events if isinstance(event, ClockStepped)]
+
+    @property
+    def pauses(self) -> list[ProgramPaused]:
+        return [event for event in self.events if isinstance(event, ProgramPaused)]
 
     def run(self, seconds: float) -> None:
         self.wall += seconds
@@ -99,25 +106,16 @@ def test_clock_watch_slightly_late_comparison_is_not_a_pause() -> None:
     assert computer.pauses == []
 
 
-async def test_clock_watch_run_until_cancelled() -> None:
+async def test_clock_watch_compares_by_a_timer_until_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asynccam.runtime.timing._WATCH_INTERVAL", 0.01)
     computer = Computer()
-    waits: asyncio.Queue[float] = asyncio.Queue()
-
-    async def sleep(seconds: float) -> None:
-        computer.run(seconds)
-        computer.wall += 1
-        waits.put_nowait(seconds)
-        await asyncio.sleep(0)
-
-    watch = ClockWatch(
-        computer.steps.append,
-        computer.pauses.append,
-        reference=WallClock(lambda: computer.wall, lambda: computer.elapsed),
-        monotonic=lambda: computer.monotonic,
-        sleep=sleep,
-    )
-    async with TaskScope("watch") as scope:
-        scope.spawn(watch.run(), name="run")
-        for _ in range(3):
-            await waits.get()
-    assert [round(step.seconds, 3) for step in computer.steps[:2]] == [1.0, 1.0]
+    computer.watch.start()
+    computer.wall += 1
+    await eventually(lambda: len(computer.steps) == 1)
+    computer.wall += 1
+    await eventually(lambda: len(computer.steps) == 2)
+    computer.watch.stop()
+    computer.watch.stop()  # harmless
+    computer.wall += 1
+    await asyncio.sleep(0.05)
+    assert [round(step.seconds, 3) for step in computer.steps] == [1.0, 1.0]

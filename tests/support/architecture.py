@@ -265,7 +265,7 @@ def _circles(modules: dict[str, Module]) -> list[list[str]]:
     return found
 
 
-ENDS_CHILDREN = "runtime.fork"
+ENDS_CHILDREN = "runtime.tasks"
 """Flushes the standard streams before a forked child ends, as the interpreter does at its end."""
 
 

@@ -2,11 +2,12 @@
 
 import asyncio
 
+from asynccam.runtime.timing import Clock
 from tests.support.waiting import eventually, passes
 
 
-class FakeClock:
-    """An `asynccam.runtime.timing.Clock` moved by hand.
+class FakeClock(Clock):
+    """A clock moved by hand.
 
     Attributes:
         sleeps: Every wait that was asked for, in seconds and in order.

@@ -176,7 +176,7 @@ class Stage:
 @contextmanager
 def stage(kind: str, devices: Sequence[Device]) -> Iterator[Stage]:
     """Run devices for takes of a kind; the wall clock is pinned meanwhile, so that all is of one scale."""
-    pin = WALL_CLOCK.pin()
+    WALL_CLOCK.pin()
     try:
         moment = time.monotonic()
         origin = Origin(moment + _scale(), moment)
@@ -189,7 +189,7 @@ def stage(kind: str, devices: Sequence[Device]) -> Iterator[Stage]:
             reference = None if server is None else TimeServer(f"{HOST}:{port}", query)
             yield Stage(KINDS[kind], devices, ports, reference)
     finally:
-        pin.release()
+        WALL_CLOCK.unpin()
 
 
 async def run_take(staged: Stage, directory: Path, seed: int) -> list[Judged]:

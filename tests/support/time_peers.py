@@ -27,6 +27,7 @@ from typing import Any, Final, cast
 from asynccam.errors import ConnectionError, TimeoutError
 from asynccam.model.info import ClockOffset
 from asynccam.net.clock import MeasurementLimiter, TimedReply, measure_offset, query_sntp
+from asynccam.runtime.timing import Clock
 
 HOST: Final = "127.0.0.1"
 PROJECT: Final = Path(__file__).parents[2]
@@ -82,8 +83,8 @@ class Peer:
 
 
 @dataclass(frozen=True)
-class Origin:
-    """The wall time that our scale shows at a time of the monotonic clock. An `asynccam` clock."""
+class Origin(Clock):
+    """The wall time that our scale shows at a time of the monotonic clock."""
 
     wall: float
     at: float
@@ -94,12 +95,6 @@ class Origin:
 
     def time(self) -> float:
         return self.wall + (time.monotonic() - self.at)
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
 
 
 # -- networks -----------------------------------------------------------------------------------------
@@ -415,7 +410,7 @@ def judge(peer: Peer, found: ClockOffset, origin: Origin, requests: int) -> Outc
 
 
 @dataclass
-class VirtualClock:
+class VirtualClock(Clock):
     """A clock that only the peers' delays and asynccam's pauses move."""
 
     wall: float = 1_729_000_000.123_456_7

@@ -28,7 +28,7 @@ from asynccam.session.shared import time_server
 from asynccam.systems.multicam import MultiCamCamera
 from asynccam.take import Take, TakeLimits, TimeServer, resume_take
 from asynccam.take.clocks import Reference
-from asynccam.take.journal import JOURNAL_NAME, Journal, read_journal, replay
+from asynccam.take.store import JOURNAL_NAME, Journal, read_journal, replay
 from asynccam.wall_clock import WALL_CLOCK, unix_now
 from tests.support import ntp_server as ntp
 from tests.support.known_takes import ROUNDING
@@ -55,11 +55,11 @@ def reference_of(manifest: Manifest) -> ClockRecord:
 @contextmanager
 def origin_of_all() -> Iterator[Origin]:
     """One scale for the test, the devices and the servers."""
-    pin = WALL_CLOCK.pin()
+    WALL_CLOCK.pin()
     try:
         yield Origin(WALL_CLOCK.now(), time.monotonic())
     finally:
-        pin.release()
+        WALL_CLOCK.unpin()
 
 
 async def run_known(

@@ -13,8 +13,8 @@ from asynccam.model.events import ClockStepped, Event, TakePhaseChanged
 from asynccam.model.manifest import CameraRecord, Manifest, Moment, Outcome
 from asynccam.session import Session
 from asynccam.take import Take, resume_take
-from asynccam.take import journal as journal_module
-from asynccam.take.journal import JOURNAL_NAME, Journal, read_journal, replay
+from asynccam.take import store as journal_module
+from asynccam.take.store import JOURNAL_NAME, Journal, read_journal, replay
 from asynccam.wall_clock import WALL_CLOCK, unix_now
 from tests.support.scripted_camera import ScriptedCamera
 from tests.support.set_clock import SetClock

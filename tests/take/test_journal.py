@@ -13,7 +13,7 @@ from asynccam.model.features import ArmedStart, RecordPlan, StartReport
 from asynccam.model.manifest import CameraRecord, FileRecord, Manifest, Moment, Outcome
 from asynccam.session import Session
 from asynccam.take import Take, TakeLimits, resume_take
-from asynccam.take.journal import JOURNAL_NAME, Journal, read_journal, replay
+from asynccam.take.store import JOURNAL_NAME, Journal, read_journal, replay
 from tests.support.cancelling import cancelled_at
 from tests.support.scripted_camera import ScriptedCamera, refuse
 

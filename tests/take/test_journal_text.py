@@ -38,7 +38,7 @@ from asynccam.systems.nanocam.reply_parser import ReplyReader
 from asynccam.systems.snapshot.errors import status_error as snapshot_refusal
 from asynccam.systems.thorvision.models import parse_cameras, parse_hot_plug
 from asynccam.take import Take, TakeLimits
-from asynccam.take.journal import Journal, read_journal
+from asynccam.take.store import Journal, read_journal
 from tests.package.test_outside import ANY_JSON, ANY_TEXT
 from tests.support.scripted_camera import ScriptedCamera, refuse
 

@@ -7,8 +7,9 @@ import pytest
 
 from asynccam.errors import StorageError
 from asynccam.model.info import CameraInfo
+from asynccam.model.manifest import MANIFEST_NAME
 from asynccam.take import Take
-from asynccam.take.manifest_store import TakeDirectory, distinct_names
+from asynccam.take.store import TakeDirectory, distinct_names
 from tests.support.scripted_camera import ScriptedCamera
 
 
@@ -65,16 +66,16 @@ async def test_write_manifest_is_atomic(tmp_path: Path) -> None:
     async with asyncio.TaskGroup() as group:
         writing = [group.create_task(folder.write_manifest(text)) for text in sorted(texts)]
         while not all(task.done() for task in writing):
-            seen.add(await asyncio.to_thread(folder.manifest_path.read_bytes))
+            seen.add(await asyncio.to_thread((folder.path / MANIFEST_NAME).read_bytes))
     assert seen <= texts
-    assert folder.manifest_path.read_bytes() == max(texts)
+    assert (folder.path / MANIFEST_NAME).read_bytes() == max(texts)
     assert [path.name for path in folder.path.iterdir()] == ["manifest.json"]
 
 
 async def test_failed_write_manifest_leaves_no_file(tmp_path: Path) -> None:
     folder = TakeDirectory(tmp_path, "take")
     await folder.create([])
-    folder.manifest_path.mkdir()
+    (folder.path / MANIFEST_NAME).mkdir()
     with pytest.raises(StorageError, match="cannot write"):
         await folder.write_manifest(b"{}")
     assert [path.name for path in folder.path.iterdir()] == ["manifest.json"]

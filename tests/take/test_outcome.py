@@ -30,8 +30,7 @@ from asynccam.systems.nanocam.camera import MediaPorts, NanocamCamera
 from asynccam.systems.nanocam.server.server import MediaServer
 from asynccam.systems.thorvision import ThorVisionCamera
 from asynccam.take import Take
-from asynccam.take.outcome import judge_coverage, note_hole, outcome_of
-from asynccam.take.timing import infer_first_frames
+from asynccam.take.outcome import infer_first_frames, judge_coverage, note_hole, outcome_of
 from tests.support.command import asynccam, started
 from tests.support.devices import device_process
 from tests.support.gst import free_udp_port

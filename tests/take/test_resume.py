@@ -12,7 +12,7 @@ import pytest
 
 from asynccam import CameraState, Credentials, Session
 from asynccam.model.manifest import FileState, Manifest, Outcome
-from asynccam.take.journal import JOURNAL_NAME, Entry, read_journal
+from asynccam.take.store import JOURNAL_NAME, Entry, read_journal
 from tests.support.command import asynccam, started
 from tests.support.devices import Device, device_process
 from tests.support.waiting import eventually

@@ -10,7 +10,7 @@ from asynccam.model.manifest import FileState, Manifest, Outcome
 from asynccam.session import Session
 from asynccam.systems.multicam.device.recording import RecordingPhase
 from asynccam.take import Take, TakeLimits, TakeState, resume_take
-from asynccam.take.journal import JOURNAL_NAME
+from asynccam.take.store import JOURNAL_NAME
 from tests.support.multicam_device import BytesRecorder, running
 from tests.support.scripted_camera import Behaviour, ScriptedCamera, hang, in_turn
 from tests.support.waiting import eventually

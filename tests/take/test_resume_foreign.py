@@ -22,7 +22,7 @@ from asynccam.recording import frame_times
 from asynccam.recording.mosaic.mosaic import Clip, Panel, write_cut, write_mosaic, write_sheet
 from asynccam.recording.verify import verify_file
 from asynccam.take import Alignment, Take, align_take, read_frame_times, resume_take
-from asynccam.take.journal import JOURNAL_NAME
+from asynccam.take.store import JOURNAL_NAME
 from tests.support.command import asynccam
 from tests.support.levels import write_levels
 from tests.support.scripted_camera import ScriptedCamera

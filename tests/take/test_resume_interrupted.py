@@ -11,8 +11,8 @@ import pytest
 from asynccam.errors import StorageError
 from asynccam.model.manifest import MANIFEST_NAME, Manifest
 from asynccam.take import Alignment, Take, resume_take
-from asynccam.take.journal import JOURNAL_NAME, Journal
 from asynccam.take.resume import interrupted_takes
+from asynccam.take.store import JOURNAL_NAME, Journal
 from tests.support.scripted_camera import ScriptedCamera
 from tests.take.test_journal import Held, left_behind
 

@@ -13,7 +13,7 @@ from asynccam.model.credentials import Credentials
 from asynccam.model.events import Event
 from asynccam.model.manifest import MANIFEST_VERSION, Manifest, Outcome
 from asynccam.take import TakeLimits, align_take, resume_take
-from asynccam.take.journal import read_journal, replay
+from asynccam.take.store import read_journal, replay
 from tests.support.command import asynccam
 
 TAKES = Path(__file__).parent / "data" / "takes-version-1"

@@ -12,7 +12,7 @@ from asynccam.model.events import Event, FileArrived, FileProgress, RecordingSta
 from asynccam.model.info import ClockOffset
 from asynccam.model.manifest import FileState, Manifest, Outcome
 from asynccam.take import Take, TakeLimits, TakeState, TimeServer
-from asynccam.take.manifest_store import TakeDirectory
+from asynccam.take.store import TakeDirectory
 from tests.support.scripted_camera import ScriptedCamera, hang
 
 

@@ -17,7 +17,7 @@ from asynccam.errors import StateError
 from asynccam.model.manifest import FileState, Manifest, Outcome
 from asynccam.session import Session
 from asynccam.take import Take, TakeLimits, TakeState, resume_take
-from asynccam.take.journal import JOURNAL_NAME
+from asynccam.take.store import JOURNAL_NAME
 from tests.support.scripted_camera import ScriptedCamera, hang, in_turn
 from tests.support.waiting import eventually, passes
 

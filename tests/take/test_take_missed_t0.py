@@ -12,8 +12,8 @@ from asynccam.model.events import Event, ProgramPaused
 from asynccam.model.manifest import CameraRecord, FileRecord, Manifest, Moment, Outcome, PauseRecord
 from asynccam.runtime.timing import sleep_until
 from asynccam.take import Take, TakeLimits
-from asynccam.take.journal import JOURNAL_NAME
 from asynccam.take.outcome import note_sleep
+from asynccam.take.store import JOURNAL_NAME
 from asynccam.wall_clock import WALL_CLOCK
 from tests.support.command import started
 from tests.support.devices import device_process

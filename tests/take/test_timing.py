@@ -23,8 +23,14 @@ from asynccam.model.manifest import (
     VerdictRecord,
 )
 from asynccam.take import align_take
-from asynccam.take.outcome import outcome_of
-from asynccam.take.timing import SCHEDULE_BOUND, first_frame, infer_first_frames, note_seen, note_status
+from asynccam.take.outcome import (
+    SCHEDULE_BOUND,
+    first_frame,
+    infer_first_frames,
+    note_seen,
+    note_status,
+    outcome_of,
+)
 
 T0 = 1_800_000_000.0
 FRAME = 1 / 30

@@ -136,7 +136,7 @@ async def _cut(
     alignment: "Alignment", directory: Path, to: Path, seconds: float, timeout: float
 ) -> list[Path]:
     from asynccam.recording.mosaic.mosaic import write_cut
-    from asynccam.take.manifest_store import distinct_names
+    from asynccam.take.store import distinct_names
 
     made: list[Path] = []
     names = distinct_names([camera.name for camera in alignment.cameras])

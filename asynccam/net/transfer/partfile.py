@@ -31,8 +31,7 @@ from asynccam.model.filenames import safe_name, unique_path
 from asynccam.model.info import LocalFile
 from asynccam.model.safe_files import Folder
 from asynccam.runtime.disk import on_disk, reserve_space, storage_errors
-from asynccam.runtime.tasks import finish
-from asynccam.runtime.threads import thread_errors
+from asynccam.runtime.tasks import finish, thread_errors
 
 _LOG = logging.getLogger(__name__)
 

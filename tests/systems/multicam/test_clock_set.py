@@ -21,17 +21,17 @@ async def test_a_phone_is_waited_for_until_its_moment(
         camera = await MultiCamCamera.connect(f"multicam://127.0.0.1:{device.port}")
         record = camera.feature(Record)
         armed = await record.arm(RecordPlan(tmp_path, timeout=20.0))
-        pin = WALL_CLOCK.pin()  # the device's clock, which is in this process, is not set
+        WALL_CLOCK.pin()  # the device's clock, which is in this process, is not set
         armed.release(unix_now() + 1.0)
         clock.step(seconds)
         try:
             report = await asyncio.wait_for(armed.accepted(), 30)
         finally:
-            pin.release()
+            WALL_CLOCK.unpin()
         assert report.status
-        pin = WALL_CLOCK.pin()
+        WALL_CLOCK.pin()
         try:
             await asyncio.wait_for(record.stop(timeout=20), 30)
         finally:
-            pin.release()
+            WALL_CLOCK.unpin()
         await camera.aclose()

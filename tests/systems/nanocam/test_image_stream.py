@@ -13,6 +13,7 @@ from asynccam.recording import Verdict
 from asynccam.recording.elements import Graph
 from asynccam.recording.events import RecorderEnded, RecorderStarted
 from asynccam.runtime.event_hub import EventHub
+from asynccam.runtime.timing import Clock
 from asynccam.systems.nanocam.csi.camera import CSIcamera
 from asynccam.systems.nanocam.csi.graph import Media
 from asynccam.systems.nanocam.csi.streams import SETTLE, ImageStream
@@ -146,7 +147,7 @@ async def test_two_streams_in_the_same_second(tmp_path: Path) -> None:
 # -- the clock --------------------------------------------------------------------------------------
 
 
-class LateClock:
+class LateClock(Clock):
     """A clock by which pictures take ``busy`` seconds each, and every wait ends ``late``."""
 
     def __init__(self, late: float, *busy: float) -> None:

@@ -13,8 +13,7 @@ import aiohttp
 from aiohttp import web
 
 from asynccam.errors import BusyError
-from asynccam.runtime.tasks import TaskScope
-from asynccam.runtime.threads import thread_errors
+from asynccam.runtime.tasks import TaskScope, thread_errors
 from asynccam.systems.mediamtx.simulator.access import Access, BadCredentialError, Credential
 from asynccam.systems.mediamtx.simulator.behavior import ServiceWays
 from asynccam.systems.mediamtx.simulator.cameras import time_value

@@ -9,7 +9,7 @@ from uuid import uuid4
 from asynccam.errors import AsynccamError
 from asynccam.model.features import DeviceMoment
 from asynccam.recording.verify import FileVerdict
-from asynccam.runtime.threads import thread_errors
+from asynccam.runtime.tasks import thread_errors
 from asynccam.runtime.timing import Clock
 from asynccam.systems.multicam.device.recording import OperationResult, RecordingControl, RecordingPhase
 from asynccam.systems.multicam.device.storage import Storage, StoredRecording
@@ -70,7 +70,7 @@ class DeviceFaults:
 
 
 @dataclass(frozen=True, slots=True)
-class SkewedClock:
+class SkewedClock(Clock):
     """A `Clock` whose time of day is wrong by `DeviceFaults.clock_skew`."""
 
     clock: Clock

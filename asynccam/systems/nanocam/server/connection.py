@@ -27,8 +27,7 @@ from asynccam.errors import (
     UsageError,
 )
 from asynccam.redaction import loggable
-from asynccam.runtime.tasks import TaskScope
-from asynccam.runtime.threads import thread_errors
+from asynccam.runtime.tasks import TaskScope, thread_errors
 from asynccam.systems.nanocam.protocol import (
     BadRequest,
     ExtensionOptions,
