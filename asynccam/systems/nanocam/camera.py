@@ -374,6 +374,7 @@ class _StreamCapture:
 
     Attributes:
         recorder: Recorder of the stream, or None.
+        port: UDP port of the stream.
         contradictions: Evidence on the first frame that excludes other evidence, in words.
         trouble: Description of what went wrong, or ``""``.
     """
@@ -384,21 +385,17 @@ class _StreamCapture:
         self._camera = camera
         self._address = _any_address(camera.host).strip("[]")
         self._held = camera.ports.hold(self._address)
-        extension = ExtensionOptions(camera.token, self._held.port, secrets.randbelow(MAX_SSRC + 1))
+        self.port = self._held.port
+        extension = ExtensionOptions(camera.token, self.port, secrets.randbelow(MAX_SSRC + 1))
         self._session = NanocamSession(camera.host, camera.port, extension, camera.timeouts)
-        self._seconds = min(
-            _STREAM_SECONDS, _STREAM_SECONDS if duration is None else duration + _SPARE_SECONDS
-        )
+        self._seconds = _STREAM_SECONDS
+        if duration is not None:
+            self._seconds = min(_STREAM_SECONDS, duration + _SPARE_SECONDS)
         self.recorder: Recorder | None = None
         self._first: asyncio.Task[float] | None = None
         self._scope = TaskScope(f"stream of {camera.id}", on_failure=self._task_failed)
         self._streaming = False
         self._reliable_reports = False  # whether the sender's RTCP reports are those of asynccam's server
-
-    @property
-    def port(self) -> int:
-        """Return the UDP port of the stream."""
-        return self._held.port
 
     @property
     def drift(self) -> float:
@@ -434,7 +431,7 @@ class _StreamCapture:
         """Connect, and have a recorder listen."""
         await self._session.connect()
         source = RtpSource(
-            self._held.port,
+            self.port,
             self._address,
             latency=round(_JITTER * 1000),
             sender=self._session.address,

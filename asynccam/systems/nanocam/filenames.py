@@ -1,6 +1,5 @@
 """Names of captured files: by the second, as on the maker's server, and never that of an existing file."""
 
-import os
 import shutil
 import time
 from contextlib import suppress
@@ -60,7 +59,7 @@ def free_path(path: Path) -> Path:
 
 
 def _create(path: Path) -> Path:
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+    path.touch(exist_ok=False)
     return path
 
 

@@ -151,17 +151,19 @@ class PickleReader:
             case "EMPTY_LIST":
                 self._stack.append([])
             case "LIST":
-                self._stack.append(self._checked(self._pop_to_mark()))
+                items = self._pop_to_mark()
+                self._stack.append([])
+                self._extend(items)
             case "APPEND":
                 item = self._stack.pop()
                 self._extend([item])
             case "APPENDS":
                 self._extend(self._pop_to_mark())
             case "STOP":
-                items = self._stack.pop()
-                if self._stack or not isinstance(items, list):
+                result = self._stack.pop()
+                if self._stack or not isinstance(result, list):
                     raise self._refused("it is not a list")
-                self.items = items
+                self.items = result
             case "PUT" | "BINPUT" | "LONG_BINPUT" | "MEMOIZE":
                 if self._stack[-1] is _MARK:
                     raise self._refused("it uses an item that it has not made")
@@ -217,15 +219,9 @@ class PickleReader:
             raise self._refused("it appends to an item that is not a list")
         if len(target) + len(items) > MAX_ITEMS:
             raise self._refused(f"it has more than {MAX_ITEMS} items")
-        target += self._checked(items)
-
-    def _checked(self, items: list[object]) -> list[Item]:
-        found = [item for item in items if isinstance(item, Item)]
-        if len(found) != len(items):
+        if not all(isinstance(item, Item) for item in items):
             raise self._refused("it holds a list in a list")
-        if len(found) > MAX_ITEMS:
-            raise self._refused(f"it has more than {MAX_ITEMS} items")
-        return found
+        target += items
 
     def _refused(self, reason: str) -> RemoteProtocolError:
         return RemoteProtocolError(f"{self._peer} sent a pickle that is not read: {reason}")

@@ -163,7 +163,7 @@ async def test_recording_is_complete(tmp_path: Path) -> None:
     assert verdict.frames
 
 
-async def test_a_server_with_an_ipv6_address(tmp_path: Path) -> None:
+async def test_server_with_an_ipv6_address(tmp_path: Path) -> None:
     async with MediaServer(0, host="::1") as server:
         camera = await NanocamCamera.connect(
             f"nanocam://[::1]:{server.port}", ports=MediaPorts(free_udp_port()), **SIZE
@@ -237,7 +237,7 @@ async def test_server_that_requires_a_token(tmp_path: Path, token: str | None) -
         await record(camera, tmp_path)
 
 
-async def test_a_server_that_refuses(tmp_path: Path) -> None:
+async def test_server_that_refuses(tmp_path: Path) -> None:
     async with rig(server={"limits": ServerLimits(width=100)}) as (_, camera):
         armed = await camera.feature(Record).arm(RecordPlan(tmp_path, timeout=30))
         armed.release(None)

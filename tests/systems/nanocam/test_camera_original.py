@@ -100,7 +100,7 @@ async def test_stream_of_another_client(tmp_path: Path) -> None:
         assert server.streaming
 
 
-async def test_a_snapshot(tmp_path: Path) -> None:
+async def test_snapshot(tmp_path: Path) -> None:
     async with rig(pictures=[("/home/media/2020-07-29 14:54:15.jpg", JPEG)]) as (_, camera):
         file = await camera.feature(Snapshot).snapshot(tmp_path)
     assert file.path.name == "2020-07-29 14+54+15.jpg"

@@ -63,7 +63,7 @@ async def test_client(tmp_path: Path) -> None:
         assert len(list(tmp_path.iterdir())) == 3
 
 
-async def test_a_session(
+async def test_session(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -84,7 +84,7 @@ async def last_frame(media: Media, *tail: str) -> bytes:
     return output
 
 
-async def test_the_last_of_twenty_frames_is_the_picture(tmp_path: Path) -> None:
+async def test_picture_is_the_last_of_twenty_frames(tmp_path: Path) -> None:
     pictures = stream(tmp_path)
     pictures.settle = ImageStream(1, 1).settle
     assert pictures.settle == SETTLE == 20
@@ -94,7 +94,7 @@ async def test_the_last_of_twenty_frames_is_the_picture(tmp_path: Path) -> None:
     assert path.read_bytes() != (tmp_path / "18.jpg").read_bytes()  # the ball moves
 
 
-async def test_the_last_of_twenty_frames_in_memory(tmp_path: Path) -> None:
+async def test_picture_in_memory_is_the_last_of_twenty_frames(tmp_path: Path) -> None:
     pictures = stream(tmp_path, sink="opencv")
     pictures.settle = SETTLE
     (frame,) = (await pictures.start_stream()).frames

@@ -72,7 +72,7 @@ def test_pictures() -> None:
     check([PICTURE, PROGRESSIVE, RESTARTS, PICTURE])
 
 
-def test_a_video() -> None:
+def test_video() -> None:
     assert [kind for kind, _, _ in boxes(mp4())] == [b"ftyp", b"free", b"mdat", b"moov"]
     check([mp4()], "mp4")
 
@@ -153,7 +153,7 @@ def test_boxes_in_every_order(video: bytes) -> None:
     check([video, video], "mp4")
 
 
-def test_a_video_and_pictures_together() -> None:
+def test_video_and_pictures_together() -> None:
     check([PICTURE, mp4(), PICTURE], "bin", sizes=(1, 1024))
 
 

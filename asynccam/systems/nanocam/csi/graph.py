@@ -69,14 +69,8 @@ class CameraSource:
 
     def _jetson_picture(self) -> Chain:
         camera = self.camera
-        width, height = camera.resolution
-        turned_width, turned_height = self._turned
-        sensor = caps(
-            "video/x-raw(memory:NVMM)",
-            width=width,
-            height=height,
-            format=camera.capture_format,
-            framerate=camera.framerate,
+        sensor = _sized_caps(
+            camera.resolution, "(memory:NVMM)", format=camera.capture_format, framerate=camera.framerate
         )
         # The converter's own 32-bit format is one step from what NumPy is given.
         form = "BGRx" if self.media == "raw" else None
@@ -84,7 +78,7 @@ class CameraSource:
             GstElement(_CSI, self._properties()),
             sensor,
             GstElement("nvvidconv", {"flip-method": int(camera.flip_method)}),
-            caps("video/x-raw", width=turned_width, height=turned_height, format=form),
+            _sized_caps(self._turned, format=form),
         )
 
     def _properties(self) -> dict[str, Value]:
@@ -127,16 +121,8 @@ class CameraSource:
 
     def _stand_in_picture(self) -> Chain:
         camera = self.camera
-        width, height = camera.resolution
-        turned_width, turned_height = self._turned
         frames: dict[str, Value] = {"num-buffers": self._frames} if self._frames else {}
-        size = caps(
-            "video/x-raw",
-            width=width,
-            height=height,
-            format=camera.capture_format,
-            framerate=Fraction(camera.framerate),
-        )
+        size = _sized_caps(camera.resolution, format=camera.capture_format, framerate=camera.framerate)
         if self.device is None:
             picture: Chain = (
                 GstElement("videotestsrc", {"is-live": True, "pattern": "ball", **frames}),
@@ -154,12 +140,7 @@ class CameraSource:
         if camera.flip_method is FlipMethod.NONE:
             return picture
         turn = GstElement("videoflip", {"video-direction": _TURNED[camera.flip_method]})
-        return (
-            *picture,
-            GstElement("videoconvert"),
-            turn,
-            caps("video/x-raw", width=turned_width, height=turned_height),
-        )
+        return (*picture, GstElement("videoconvert"), turn, _sized_caps(self._turned))
 
     def _stand_in_encode(self, installed: frozenset[str]) -> Chain:
         if self.media == "raw":
@@ -167,6 +148,10 @@ class CameraSource:
         if self.media == "pictures":
             return (GstElement("videoconvert"), GstElement("jpegenc"))
         return encode(self.codec, None, installed, self.camera.bitrate, self.camera.framerate)
+
+
+def _sized_caps(size: tuple[int, int], memory: str = "", **fields: Value | None) -> GstElement:
+    return caps(f"video/x-raw{memory}", width=size[0], height=size[1], **fields)
 
 
 def _property(value: Any) -> Value:

@@ -39,19 +39,22 @@ class Setting(Generic[T]):
         name: Name of the attribute.
         kind: Type and range.
         default: Value while it is not set.
-        gst: Name of the property of ``nvarguscamerasrc``, or ``""`` for a setting of asynccam's own.
+        gst: Name of the property of ``nvarguscamerasrc``, by default the setting's with dashes, or ``""`` for
+            a setting of asynccam's own.
     """
 
     name: str
+    gst: str
 
-    def __init__(self, kind: SettingType[T], default: T, doc: str, *, gst: str = "") -> None:
+    def __init__(self, kind: SettingType[T], default: T, doc: str, *, gst: str | None = None) -> None:
         self.kind = kind
         self.default = default
-        self.gst = gst
+        self._given_gst = gst
         self.__doc__ = f"{doc} ({kind.range}; default {default})"
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
+        self.gst = name.replace("_", "-") if self._given_gst is None else self._given_gst
 
     @overload
     def __get__(self, settings: None, owner: type) -> "Setting[T]": ...
@@ -309,40 +312,25 @@ _MAX_INT: Final = 2**31 - 1
 _FORMATS: Final = "[A-Za-z0-9_]{2,20}"
 
 
-def _no_parent(value: object) -> None:
-    raise ValueError
-
-
 class CameraSettings(SettingsBase):
     """Settings of a CSI camera: the properties of ``nvarguscamerasrc``, and six of asynccam's own.
 
     Each setter takes the values of its attribute; numbers may be text.
     """
 
-    name = Setting(
-        word("[A-Za-z][A-Za-z0-9_-]*", "a name of letters, digits, - and _"), None, "Name", gst="name"
-    )
-    parent = Setting[None](
-        SettingType("set by GStreamer only: the pipeline", _no_parent),
-        None,
-        "Object it belongs to",
-        gst="parent",
-    )
-    blocksize = Setting(whole(0, 2**32 - 1), 4096, "Bytes to read at once", gst="blocksize")
+    name = Setting(word("[A-Za-z][A-Za-z0-9_-]*", "a name of letters, digits, - and _"), None, "Name")
+    # The pattern matches nothing: GStreamer sets the parent itself, and refuses it from anyone else.
+    parent = Setting(word("(?!)", "set by GStreamer only: the pipeline"), None, "Object it belongs to")
+    blocksize = Setting(whole(0, 2**32 - 1), 4096, "Bytes to read at once")
     num_buffers = Setting(
-        whole(-1, _MAX_INT),
-        -1,
-        "Frames of one picture, of which the last is kept; not for video",
-        gst="num-buffers",
+        whole(-1, _MAX_INT), -1, "Frames of one picture, of which the last is kept; not for video"
     )
-    do_timestamp = Setting(flag(), True, "Stamp frames with the time of the stream", gst="do-timestamp")
-    silent = Setting(flag(), True, "Print nothing", gst="silent")
-    timeout = Setting(
-        whole(0, _MAX_INT), 0, "Seconds of one picture, instead of num_buffers; not for video", gst="timeout"
-    )
-    wbmode = Setting(choice(WhiteBalance), WhiteBalance.AUTO, "White balance", gst="wbmode")
-    saturation = Setting(real(0, 2), 1.0, "Saturation", gst="saturation")
-    sensor_id = Setting(whole(0, 255), 0, "Which camera", gst="sensor-id")
+    do_timestamp = Setting(flag(), True, "Stamp frames with the time of the stream")
+    silent = Setting(flag(), True, "Print nothing")
+    timeout = Setting(whole(0, _MAX_INT), 0, "Seconds of one picture, instead of num_buffers; not for video")
+    wbmode = Setting(choice(WhiteBalance), WhiteBalance.AUTO, "White balance")
+    saturation = Setting(real(0, 2), 1.0, "Saturation")
+    sensor_id = Setting(whole(0, 255), 0, "Which camera")
     exposure_time_range = Setting(
         span(whole(1, 2**63 - 1), "nanoseconds"),
         None,
@@ -353,30 +341,28 @@ class CameraSettings(SettingsBase):
     isp_digital_gain_range = Setting(
         span(real(0, 1e6), "gains"), None, "Digital gains to choose from", gst="ispdigitalgainrange"
     )
-    tnr_strength = Setting(
-        real(-1, 1), -1.0, "Strength of noise reduction, -1 for the camera's own", gst="tnr-strength"
-    )
-    tnr_mode = Setting(choice(NoiseReduction), NoiseReduction.FAST, "Noise reduction", gst="tnr-mode")
-    ee_mode = Setting(choice(EdgeEnhancement), EdgeEnhancement.FAST, "Edge enhancement", gst="ee-mode")
-    ee_strength = Setting(
-        real(-1, 1), -1.0, "Strength of edge enhancement, -1 for the camera's own", gst="ee-strength"
-    )
-    aeantibanding = Setting(choice(Antibanding), Antibanding.AUTO, "Antibanding", gst="aeantibanding")
+    tnr_strength = Setting(real(-1, 1), -1.0, "Strength of noise reduction, -1 for the camera's own")
+    tnr_mode = Setting(choice(NoiseReduction), NoiseReduction.FAST, "Noise reduction")
+    ee_mode = Setting(choice(EdgeEnhancement), EdgeEnhancement.FAST, "Edge enhancement")
+    ee_strength = Setting(real(-1, 1), -1.0, "Strength of edge enhancement, -1 for the camera's own")
+    aeantibanding = Setting(choice(Antibanding), Antibanding.AUTO, "Antibanding")
     exposure_compensation = Setting(
         real(-2, 2), 0.0, "Exposure compensation in stops", gst="exposurecompensation"
     )
     ae_lock = Setting(flag(), False, "Hold the exposure", gst="aelock")
     awb_lock = Setting(flag(), False, "Hold the white balance", gst="awblock")
-    maxperf = Setting(flag(), False, "The Jetson's highest clocks", gst="maxperf")
+    maxperf = Setting(flag(), False, "The Jetson's highest clocks")
 
-    resolution = Setting(sides(16, 16384), (3280, 2464), "Pixels of the sensor, before the picture is turned")
-    framerate = Setting(rate(1000), Fraction(20), "Frame rate")
-    flip_method = Setting(choice(FlipMethod), FlipMethod.ROTATE_180, "Rotation of the picture")
-    capture_format = Setting(
-        word(_FORMATS, "the name of a pixel format"), "NV12", "Pixel format of the sensor"
+    resolution = Setting(
+        sides(16, 16384), (3280, 2464), "Pixels of the sensor, before the picture is turned", gst=""
     )
-    encoder = Setting(choice(Encoder), Encoder.OMX_H264, "Video encoder of the Jetson")
-    bitrate = Setting(whole(1, 1_000_000), 4000, "kbit/s of a video")
+    framerate = Setting(rate(1000), Fraction(20), "Frame rate", gst="")
+    flip_method = Setting(choice(FlipMethod), FlipMethod.ROTATE_180, "Rotation of the picture", gst="")
+    capture_format = Setting(
+        word(_FORMATS, "the name of a pixel format"), "NV12", "Pixel format of the sensor", gst=""
+    )
+    encoder = Setting(choice(Encoder), Encoder.OMX_H264, "Video encoder of the Jetson", gst="")
+    bitrate = Setting(whole(1, 1_000_000), 4000, "kbit/s of a video", gst="")
 
     def _agree(self, changed: Mapping[str, Any]) -> None:
         if changed.get("timeout", 0) > 0 and changed.get("num_buffers", -1) >= 0:

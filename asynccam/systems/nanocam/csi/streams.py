@@ -485,9 +485,11 @@ class VideoStream(BaseStream):
             StateError: The stream was never started.
             RecordingError, StorageError: The stream ended by this error; files stay, see `verdicts`.
         """
-        recorder = self._started_recorder()
+        if self._recorder is None:
+            raise StateError("the stream was never started")
+        recorder = self._recorder
         await recorder.wait()
-        return await finish(self._finish())
+        return await finish(self._finish(recorder))
 
     async def stop(self) -> VideoResult | None:
         """End the stream and finish its files; harmless when it is over, or was never started.
@@ -497,9 +499,10 @@ class VideoStream(BaseStream):
         """
         if self._recorder is None or self._recorder.state is RecorderState.IDLE:
             return None
-        await self._recorder.stop()
+        recorder = self._recorder
+        await recorder.stop()
         with suppress(AsynccamError):
-            return await finish(self._finish())
+            return await finish(self._finish(recorder))
         return None
 
     async def start_stream(self, *, timeout: float = _FIRST_FRAME_SECONDS) -> VideoResult:
@@ -590,14 +593,8 @@ class VideoStream(BaseStream):
         if self._recorder is not None:
             self._recorder.reset_timer(_AT_ONCE)
 
-    def _started_recorder(self) -> Recorder:
-        if self._recorder is None:
-            raise StateError("the stream was never started")
-        return self._recorder
-
-    async def _finish(self) -> VideoResult:
+    async def _finish(self, recorder: Recorder) -> VideoResult:
         """Return the result, once the recorder is done."""
-        recorder = self._started_recorder()
         async with self._finishing:
             if self._result is None:
                 try:
