@@ -72,6 +72,7 @@ class AttributeDict(dict[str, Any]):
         known = core_schema.typed_dict_schema(
             fields,
             extra_behavior="allow",
+            # Existing servers send numbers for names; JSON has neither NaN nor infinity (RFC 8259 6).
             config=core_schema.CoreConfig(coerce_numbers_to_str=True, allow_inf_nan=False),
         )
         return core_schema.no_info_after_validator_function(cls, known)

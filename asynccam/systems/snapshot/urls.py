@@ -100,9 +100,9 @@ class ServerUrls:
 
     def _includes_base(self, path: str) -> bool:
         """Return whether a server below a base path has included it in the path of a picture."""
-        if path.startswith(_SNAPSHOTS):  # existing servers never include it
-            return bool(self._path) and path.startswith(self._path + _SNAPSHOTS)
-        return bool(self._path) and path.startswith(f"{self._path}/")
+        # Existing servers never include it in "/snapshots/NAME", whatever the base path is.
+        rest = _SNAPSHOTS if path.startswith(_SNAPSHOTS) else "/"
+        return bool(self._path) and path.startswith(self._path + rest)
 
     def _at(self, path: str) -> URL:
         return URL(self.base + path, encoded=True)

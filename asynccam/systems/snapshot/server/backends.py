@@ -204,7 +204,7 @@ async def capturing(arguments: ArgumentsFor) -> AsyncIterator[CaptureProcess]:
     prefix = await asyncio.to_thread(_kill_with_server)
     news = asyncio.Event()
     reader, fd = os.pipe()
-    os.set_blocking(fd, False)
+    os.set_blocking(fd, False)  # firing must not block the loop, even if the process does not read
     writer = FileIO(fd, "w")
     try:
         process = await LaunchProcess.start(
@@ -611,6 +611,7 @@ class TestBackend:
                 GstElement("videoconvert"),
                 PadOf("mix"),
             )
+            # Without -q: `ready` waits for a line of its output.
             return [tools.launch, *Graph((picture, overlay)).arguments()]
 
         needed = {element.factory for element in picture if isinstance(element, GstElement)}

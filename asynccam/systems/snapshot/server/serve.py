@@ -73,17 +73,14 @@ async def serve(
         stack.push_async_callback(events.aclose)
         file = ConfigFile(config, allowed=allowed)
         await file.reload()
-        limits = file.current.limits
         real: Backend = V4l2CtlBackend() if backend == "v4l2-ctl" else GStreamerBackend()
         service = SnapshotService(
             file,
-            SnapshotStore(directory or config.parent / PICTURES, retention=file.current.retention),
+            SnapshotStore(directory or config.parent / PICTURES),
             backend=CameraBackend(real),
             services=Services(config.parent / JOURNAL),
-            imu=ImuFeed(file.current.imu, base=config.parent),
+            imu=ImuFeed(base=config.parent),
             events=events,
-            max_captures=limits.captures,
-            max_waiting=limits.waiting,
         )
         if token is None:
             token = await file.token()

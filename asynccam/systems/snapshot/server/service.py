@@ -35,12 +35,9 @@ from asynccam.systems.snapshot.server.settings import CameraConfig
 from asynccam.systems.snapshot.server.store import PREFIXES, SnapshotStore
 from asynccam.systems.snapshot.server.systemd import Services
 
-_LOG = logging.getLogger(__name__)
-
-
 T = TypeVar("T")
 
-
+_LOG = logging.getLogger(__name__)
 _CLOSE_TIMEOUT: Final = 150.0
 """Seconds; a cancelled capture ends only after its systemd service runs again."""
 
@@ -223,6 +220,7 @@ class SnapshotService:
         """Run a capture in a task that is cancelled with the service, and with the caller."""
         task = self._scope.spawn(job, name=name)
         try:
+            # Awaiting the task itself could not tell its own cancellation from the caller's.
             await asyncio.wait({task})
         except asyncio.CancelledError:
             task.cancel()
@@ -271,6 +269,7 @@ class SnapshotService:
     ) -> Shot:
         device = await device_key(camera.device_path)
         async with AsyncExitStack() as slot:
+            # Services are restarted before another capture may have the device: exits are in reverse order.
             async with AsyncExitStack() as held:
                 await held.enter_async_context(self._queue.device(device))
                 await slot.enter_async_context(self._queue.slot())
@@ -555,6 +554,7 @@ class CaptureQueue:
 
     def device(self, key: str) -> asyncio.Lock:
         """Return the lock of a device."""
+        # Whoever holds the lock or waits for it keeps it alive; afterwards it is dropped.
         return self._devices.setdefault(key, asyncio.Lock())
 
     @asynccontextmanager

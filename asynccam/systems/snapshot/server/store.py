@@ -579,13 +579,7 @@ class _Thumbnails:
         self._making: dict[tuple[Path, int], asyncio.Lock] = {}
 
     async def of(self, path: Path, stamp: _Stamp, side: int) -> bytes:
-        """Return a JPEG whose longest side has at most ``side`` pixels.
-
-        Raises:
-            DeviceError: The file is not a picture, or is broken.
-            StorageError: It cannot be read.
-            UsageError: ``side`` is out of range.
-        """
+        """Return a thumbnail, see `SnapshotStore.thumbnail`."""
         if not _THUMBNAIL_SIDES[0] <= side <= _THUMBNAIL_SIDES[1]:
             raise UsageError("side must be {} to {} pixels, not {}".format(*_THUMBNAIL_SIDES, side))
         key = (path, side)
@@ -725,6 +719,7 @@ def _stat_picture(path: Path) -> os.stat_result:
 
 def _publish(part: Path, directory: Path, names: Iterable[str], taken_at: float) -> tuple[str, int, int]:
     with storage_errors("put on disk", part), part.open("rb") as file:
+        # The file's time is when it was taken: after a restart nothing else says so to the nanosecond.
         taken_ns = round(taken_at * 1e6) * 1000
         os.utime(part, ns=(taken_ns, taken_ns))
         os.fsync(file.fileno())
@@ -733,6 +728,7 @@ def _publish(part: Path, directory: Path, names: Iterable[str], taken_at: float)
             with suppress(FileExistsError):
                 rename_new(part, directory / name)
                 sync_directory(directory)
+                # Read back: some file systems round it, FAT to two seconds.
                 return name, size, (directory / name).stat().st_mtime_ns
     raise StorageError(f"no file name is free for a picture in {directory}")
 
