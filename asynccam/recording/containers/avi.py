@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from asynccam.recording.containers import payloads
-from asynccam.recording.containers.payloads import FrameChecker, FrameCounter
-from asynccam.recording.containers.reader import CutShortError, FileView, LostBytes, Scan
+from asynccam.recording.containers.payloads import FrameCounter
+from asynccam.recording.containers.reader import CutShortError, FileView, Scan, UnitWalk
 from asynccam.recording.containers.timeline import Timeline
 
 _LISTS: Final = frozenset({b"hdrl", b"strl", b"movi", b"rec "})
@@ -18,7 +18,6 @@ _PRINTABLE: Final = re.compile(rb"[ -~]{4}")
 _UNKNOWN_SIZE: Final = 0xFFFFFFFF
 _HAS_INDEX: Final = 0x10
 _DISABLED: Final = 0x1
-_SEARCH_BLOCK: Final = 1 << 20
 _BITMAP_HEADER: Final = 40  # bytes of a stream format in front of the codec's own data (BITMAPINFOHEADER)
 _INDEX_ENTRY: Final = 16  # bytes of an entry of the index (``idx1``)
 _MAX_HEADER: Final = 1 << 20
@@ -61,33 +60,29 @@ def scan_avi(view: FileView) -> Scan:
     return Scan(count, seconds, truncated, "; ".join(frames.damage(count)), "; ".join(notes), interval)
 
 
-class AviFrames:
+class AviFrames(UnitWalk):
     """Frames of a file's first video stream, one by one, in constant memory; for use in a thread.
 
     Iterating gives the presentation time of each frame that is really there, in ticks, of which a second has
     `rate`. The other attributes hold after that. ``ticks`` counts chunks without bytes too.
     """
 
+    unit_head = _CHUNK
+
     def __init__(self, view: FileView) -> None:
+        super().__init__(view)
         self.rate = 1.0  # ticks of a second; known with the first frame
         self.has_rate = False  # whether the file says so
         self.stream: int | None = None  # index of the video stream, or None
         self.ticks = self.first_tick = 0
         self.announced = False  # whether the file claims to have had a frame
-        self.trailing: int | None = None  # offset of the bytes behind the end, or None
-        self.counter = FrameCounter()
-        self._view = view
-        self._position = 0
+        self.counter = FrameCounter(view)
         self._end = 0
-        self._cut: int | None = None
-        self._zeros: int | None = None
-        self._lost = LostBytes()
         self._streams = 0
         self._flags = 0
         self._wrong_size = self._open = self._indexed = self._is_index_zeroed = False
         self._beyond: int | None = None
-        self._check: FrameChecker = payloads.check_anything
-        self._packed = False
+        self._packed = self._disabled = False
         self._ids: frozenset[bytes] = frozenset()
         self._candidate = False
 
@@ -106,23 +101,21 @@ class AviFrames:
                 elif not _MEDIA.match(kind):
                     self._take_header(kind, begin, size)
         except CutShortError:  # only where the file is cut while it is read
-            self._cut = self._position
+            self.cut = self.position
 
     def damage(self, count: int) -> list[str]:
         """Return the damage inside the file of so many frames, in sentences."""
-        sentences = self._lost.sentences() + self.counter.undecodable(count)
+        sentences = self.loss + self.counter.undecodable(count)
         if self._is_index_zeroed:
             sentences.append("has zeros in its index")
         return sentences + self.counter.spoiled(count)
 
     def ending(self) -> tuple[str, str]:
         """Return why the end of the file is missing, or ``""``; and a remark on its end."""
-        size = self._view.size
+        size = self.view.size
         self.announced |= not self._open and self._end > size
-        if self._cut is not None:
-            return f"is cut off at byte {self._cut} of {size}", ""
-        if self._zeros is not None:
-            return f"holds nothing but zeros from byte {self._zeros} on", ""
+        if self.missing_end:
+            return self.missing_end, ""
         if not self._open and self._end > size:
             return f"is {self._end - size} bytes short of the length in its header", ""
         if self._beyond is not None:
@@ -138,9 +131,9 @@ class AviFrames:
 
     def _chunks(self) -> Iterator[tuple[bytes, int, int]]:
         """Yield id, begin and size of each chunk in one flat pass; lists that are read are chunks too."""
-        view = self._view
-        while self._position + 8 <= view.size:
-            position = self._position
+        view = self.view
+        while self.position + 8 <= view.size:
+            position = self.position
             head = view.read(position, min(12, view.size - position))
             kind, size, begin = head[:4], int.from_bytes(head[4:8], "little"), position + 8
             if self._end and position >= self._end and not self._open and self._is_over(position, head):
@@ -148,30 +141,30 @@ class AviFrames:
             if kind in (b"RIFF", b"LIST") and len(head) == 12 and self._enter(kind, head[8:], begin, size):
                 continue
             if not _PRINTABLE.match(kind) or kind in (b"RIFF", b"\0\0\0\0"):
-                if self._step_back(position) or self._recover(position, position + 1):
+                if self._step_back(position) or self.recover(self._known_end):
                     continue
                 return
             if begin + size > view.size:
-                if self._resume(position, begin):
+                if self.resume(begin):
                     continue
                 if self._end and self._end <= view.size and not self._open:
-                    self._lost.add(position, view.size)  # nothing is cut off: the size itself is wrong
+                    self.note_lost(position, view.size)  # nothing is cut off: the size itself is wrong
                 else:
-                    self._cut = position
+                    self.cut = position
                     self.announced |= kind in self._ids
                 return
             yield kind, begin, size
-            self._position = begin + size + (size & 1)
-        if self._position < view.size and self._end > self._position and self._end <= view.size:
-            self._zeros = self._position
-        elif self._position < view.size and (
+            self.position = begin + size + (size & 1)
+        if self.position < view.size and self._end > self.position and self._end <= view.size:
+            self.zeros = self.position
+        elif self.position < view.size and (
             self._open
             or self._end > view.size
-            or _begins_riff(view.read(self._position, view.size - self._position))
+            or _begins_riff(view.read(self.position, view.size - self.position))
         ):
-            self._cut = self._position
-        elif self._position < view.size:
-            self.trailing = self._position
+            self.cut = self.position
+        elif self.position < view.size:
+            self.trailing = self.position
 
     def _enter(self, kind: bytes, form: bytes, begin: int, size: int) -> bool:
         """Return whether a list is entered."""
@@ -184,10 +177,10 @@ class AviFrames:
             return False
         elif form == b"strl":
             self._streams += 1
-        elif form == b"movi" and size not in (0, _UNKNOWN_SIZE) and begin + size <= self._view.size:
+        elif form == b"movi" and size not in (0, _UNKNOWN_SIZE) and begin + size <= self.view.size:
             # GStreamer writes a list of no chunk, and its size when all is done.
-            self._wrong_size |= size == 4 and self._is_media(begin + size)
-        self._position = begin + 4
+            self._wrong_size |= size == 4 and self.is_unit(begin + size)
+        self.position = begin + 4
         return True
 
     def _is_over(self, position: int, head: bytes) -> bool:
@@ -195,31 +188,30 @@ class AviFrames:
         if head[:4] == b"RIFF" and head[8:] == b"AVIX":
             return False
         if _begins_riff(head):
-            self._cut = position
+            self.cut = position
             return True
-        if self._wrong_size or (head[:4] not in (b"RIFF", b"LIST", b"JUNK") and self._is_media(position)):
+        if self._wrong_size or (head[:4] not in (b"RIFF", b"LIST", b"JUNK") and self.is_unit(position)):
             self._wrong_size, self._end = True, 0
             return False
         self.trailing = position
         return True
 
-    def _is_media(self, position: int) -> bool:
-        return self._is_chunk(self._view.read_some(position, 8), position, _CHUNK)
-
-    def _is_chunk(self, head: bytes, position: int, pattern: re.Pattern[bytes]) -> bool:
-        if len(head) < 8 or not pattern.match(head):
+    def is_unit(self, position: int) -> bool:
+        """Return whether a chunk stands there: among or behind the media, with another behind it."""
+        head = self.view.read_some(position, 8)
+        if len(head) < 8 or not _CHUNK.match(head):
             return False
         end = position + 8 + int.from_bytes(head[4:8], "little")
         if head[:4] in (b"LIST", b"RIFF"):
-            return self._view.read_some(position + 8, 4) in (b"movi", b"rec ", b"AVIX")
-        if end >= self._view.size:
-            return head[:4] == b"idx1" or end == self._view.size
+            return self.view.read_some(position + 8, 4) in (b"movi", b"rec ", b"AVIX")
+        if end >= self.view.size:
+            return head[:4] == b"idx1" or end == self.view.size
         # One chunk alone may be part of a picture; it is believed with the one behind it.
-        return any(_CHUNK.match(self._view.read_some(end + pad, 4)) for pad in (end & 1, 0))
+        return any(_CHUNK.match(self.view.read_some(end + pad, 4)) for pad in (end & 1, 0))
 
     def _take_header(self, kind: bytes, begin: int, size: int) -> None:
         """Read a chunk of the headers."""
-        data = self._view.read(begin, min(size, _MAX_HEADER))
+        data = self.view.read(begin, min(size, _MAX_HEADER))
         # AVIMAINHEADER: microseconds a frame at 0, flags at 12. AVISTREAMHEADER: type, handler, flags.
         if kind == b"avih":
             self._flags = int.from_bytes(data[12:16], "little")
@@ -233,7 +225,7 @@ class AviFrames:
                 self._take_stream(data)
         elif kind == b"strf" and self._candidate:
             codec = data[16:20].upper()
-            self._check = payloads.checker_for(codec, data[_BITMAP_HEADER:])
+            self.counter.check = payloads.checker_for(codec, data[_BITMAP_HEADER:])
             self._packed = codec in _PACKED
         elif kind == b"indx":
             self._read_index(data)
@@ -241,7 +233,7 @@ class AviFrames:
             self._indexed = True
             # Each entry begins with the id of its chunk.
             self._is_index_zeroed = size >= _INDEX_ENTRY and not any(
-                self._view.read(begin + size - _INDEX_ENTRY, _INDEX_ENTRY)
+                self.view.read(begin + size - _INDEX_ENTRY, _INDEX_ENTRY)
             )
 
     def _take_stream(self, data: bytes) -> None:
@@ -254,8 +246,6 @@ class AviFrames:
         if scale and rate:
             self.rate, self.has_rate = rate / scale, True
 
-    _disabled = False
-
     def _read_index(self, data: bytes) -> None:
         """Compare an index of indexes with the file (OpenDML 1.02, "AVI Super Index Chunk")."""
         if len(data) < 24 or data[3] != 0 or data[:2] != b"\4\0":
@@ -265,50 +255,27 @@ class AviFrames:
             end = int.from_bytes(data[at : at + 8], "little") + int.from_bytes(
                 data[at + 8 : at + 12], "little"
             )
-            if end > self._view.size:
+            if end > self.view.size:
                 self._beyond = int.from_bytes(data[at : at + 8], "little")
                 return
 
     def _is_shown(self, begin: int, size: int) -> bool:
         if self._packed and size <= _NOT_CODED:
             return False
-        view = self._view
-        data = view.read(begin, payloads.bytes_to_read(size, view.size))
-        return self.counter.is_shown(
-            self._check(data, size, lambda at, length: view.read(begin + at, min(length, size - at)))
-        )
+        return self.counter.is_shown(begin, size)
 
     def _step_back(self, position: int) -> bool:
         """Go to the chunk behind one of an odd size that was not padded; return whether there is one."""
         before = position - 1
-        if before > 0 and before & 1 and self._is_chunk(self._view.read_some(before, 8), before, _CHUNK):
-            self._position = before
+        if before > 0 and before & 1 and self.is_unit(before):
+            self.position = before
             return True
         return False
 
-    def _recover(self, position: int, begin: int) -> bool:
-        if self._resume(position, begin):
-            return True
-        end = min(self._end, self._view.size) if self._end and not self._open else self._view.size
-        if self._view.is_zeros(position, end):
-            self._zeros = position
-        else:
-            self._lost.add(position, end)
-        return False
-
-    def _resume(self, position: int, begin: int) -> bool:
-        while begin < self._view.size:
-            block = self._view.read_some(begin, _SEARCH_BLOCK)
-            for match in _CHUNK.finditer(block):
-                found = begin + match.start()
-                if self._is_chunk(self._view.read_some(found, 8), found, _CHUNK):
-                    self._lost.add(position, found)
-                    self._position = found
-                    return True
-            if len(block) < _SEARCH_BLOCK:
-                return False
-            begin += len(block) - 3
-        return False
+    @property
+    def _known_end(self) -> int:
+        """End of the present part of the file, or of the file where that is unknown."""
+        return min(self._end, self.view.size) if self._end and not self._open else self.view.size
 
 
 def _begins_riff(head: bytes) -> bool:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from asynccam.recording.containers.reader import CutShortError, FileView, LostBytes
+from asynccam.recording.containers.reader import CutShortError, FileView, UnitWalk
 
 EBML, SEGMENT, CLUSTER, VOID, CHECKSUM = 0x1A45DFA3, 0x18538067, 0x1F43B675, 0xEC, 0xBF
 SEEK_HEAD, INFO, TRACKS, CUES = 0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB6B
@@ -21,7 +21,6 @@ _READ_AHEAD: Final = 64 * 1024
 _LARGE: Final = 8192
 """Above it, a block is skipped and not read, which saves more than the larger number of reads costs."""
 _READ_AHEAD_LARGE: Final = 2048  # bytes read ahead where blocks are large
-_SEARCH_BLOCK: Final = 1 << 20
 _TOP: Final = frozenset({SEEK_HEAD, INFO, TRACKS, CUES, TAGS, CHAPTERS, ATTACHMENTS, CLUSTER})
 """Elements directly within a segment (RFC 9559, 5.1)."""
 _FIRST_CHILDREN: Final[dict[int, frozenset[int]]] = {
@@ -97,28 +96,25 @@ def read_uint(view: FileView, element: EbmlElement) -> int:
     return int.from_bytes(view.read(element.begin, min(element.size or 0, 8)), "big")
 
 
-class ElementWalker:
+class ElementWalker(UnitWalk):
     """Elements of a file in one flat pass, across bytes that are not an element.
 
     Masters in `MASTERS` are followed by their children; all other elements are given whole, voids too. Where
     no element can be, the walk goes on at the next one that stands directly in a segment, as players do.
     """
 
+    unit_head = _IDS
+
     def __init__(self, view: FileView, position: int = 0) -> None:
-        self.position = position  # offset of the present element; the caller may move it on while iterating
+        super().__init__(view, position)  # the caller may move the position on while iterating
         self.data = b""  # bytes read ahead, at offset ``data_at`` of the file
         self.data_at = position
-        self.cut: int | None = None  # offset of the element within which the file ends, or None
-        self.cut_kind = 0  # its id, 0 where even its head is cut off
-        self.lost = LostBytes()  # bytes that were skipped because they are not elements
-        self.zeros: int | None = None  # offset from which only zeros follow to the end of the file, or None
-        self.trailing: int | None = None  # offset of the bytes behind the last segment, or None
+        self.cut_kind = 0  # id of the element that is cut off, 0 where even its head is cut off
         self.segment_end: int | None = None  # where the present segment ends, None if unknown
         self.cluster_end: int | None = None  # where the present cluster ends, None if unknown
         self.documents = 0  # EBML headers that were seen: above 1 where files are joined
         self.joined = 0  # offset of the second one
         self.id_length = 4  # bytes of an id, at most (RFC 8794, 11.2.4)
-        self._view = view
         self._size = view.size
         self._large = False
 
@@ -134,12 +130,13 @@ class ElementWalker:
             try:
                 element = parse_element(self.data, here, self.data_at, self.id_length)
             except CutShortError:
-                if not self._resume(position + 1):
+                if not self.resume(position + 1):
                     self.cut = position
                     return
                 continue
             except BadElementError:
-                if not self._recover(position):
+                end = self._size if self.segment_end is None else min(self.segment_end, self._size)
+                if not self.recover(end):
                     return
                 continue
             kind, begin, size = element
@@ -160,7 +157,7 @@ class ElementWalker:
             limit = self.cluster_end
             if limit is not None and end > limit > position:
                 if self._is_border(limit):
-                    self._note_lost(position, limit)
+                    self.note_lost(position, limit)
                     self.position = limit
                     continue
                 self.cluster_end = None
@@ -177,10 +174,10 @@ class ElementWalker:
         here = begin - self.data_at
         if here >= 0 and here + length <= len(self.data):
             return self.data[here : here + length]
-        return self._view.read(begin, length)
+        return self.view.read(begin, length)
 
     def _fill(self, position: int) -> None:
-        self.data = self._view.read_some(position, _READ_AHEAD_LARGE if self._large else _READ_AHEAD)
+        self.data = self.view.read_some(position, _READ_AHEAD_LARGE if self._large else _READ_AHEAD)
         self.data_at = position
 
     def _enter(self, element: EbmlElement) -> None:
@@ -198,13 +195,13 @@ class ElementWalker:
         if self.documents == 2:
             self.joined = position
         self.id_length = 4
-        for child in read_elements(self._view, header.begin, header.begin + (header.size or 0)):
+        for child in read_elements(self.view, header.begin, header.begin + (header.size or 0)):
             if child.kind == _MAX_ID_LENGTH:
-                self.id_length = max(4, min(read_uint(self._view, child), 8))
+                self.id_length = max(4, min(read_uint(self.view, child), 8))
 
     def _is_over(self, position: int) -> bool:
         """Return whether the walk is over at the end of a segment: neither a file nor more of it follows."""
-        head = self._view.read_some(position, MAX_HEAD)
+        head = self.view.read_some(position, MAX_HEAD)
         try:
             element = parse_element(head, 0, position)
         except (CutShortError, BadElementError):
@@ -213,7 +210,7 @@ class ElementWalker:
         whole = element.size is not None and element.begin + element.size <= self._size
         if element.kind in (EBML, SEGMENT) or (element.kind == VOID and whole):
             return False
-        if element.kind in _TOP and self._is_plausible(position):
+        if element.kind in _TOP and self.is_unit(position):
             self.segment_end = None
             return False
         self.trailing = position
@@ -223,14 +220,14 @@ class ElementWalker:
         """Return whether the walk goes on though an element says that it ends behind the file."""
         end = self.cluster_end
         if end is not None and position < end < self._size and self._is_border(end):
-            self._note_lost(position, end)
+            self.note_lost(position, end)
             self.position = end
             return True
-        if self._resume(begin):
+        if self.resume(begin):
             return True
         if self.segment_end is not None and self.segment_end <= self._size:
             # Nothing is cut off: the size itself is wrong.
-            self._note_lost(position, self._size)
+            self.note_lost(position, self._size)
         else:
             self.cut, self.cut_kind = position, kind
         return False
@@ -240,48 +237,18 @@ class ElementWalker:
         whole = self.segment_end is not None and self.segment_end <= self._size
         return size is not None and begin + size > self._size and whole
 
-    def _recover(self, position: int) -> bool:
-        """Return whether the walk goes on behind bytes that are not an element."""
-        if self._resume(position + 1):
-            return True
-        end = self._size if self.segment_end is None else min(self.segment_end, self._size)
-        if self._view.is_zeros(position, end):
-            self.zeros = position
-        else:
-            self._note_lost(position, end)
-        return False
-
-    def _resume(self, begin: int) -> bool:
-        """Go to the next element of a segment from here on; return whether there is one."""
-        position = self.position
-        found = self._search(begin)
-        if found is None:
-            return False
-        self._note_lost(position, found)
-        self.position = found
-        return True
-
-    def _note_lost(self, begin: int, end: int) -> None:
-        self.lost.add(begin, end)
+    def note_lost(self, begin: int, end: int) -> None:
+        """Count lost bytes, behind which the present cluster's end is no longer known."""
+        super().note_lost(begin, end)
         self.cluster_end = None
-
-    def _search(self, begin: int) -> int | None:
-        while begin < self._size:
-            block = self._view.read_some(begin, _SEARCH_BLOCK)
-            for match in _IDS.finditer(block):
-                if self._is_plausible(begin + match.start()):
-                    return begin + match.start()
-            if len(block) < _SEARCH_BLOCK:
-                return None
-            begin += len(block) - 3
-        return None
 
     def _is_border(self, position: int) -> bool:
         """Return whether another element of a segment, or nothing at all, stands where a cluster ends."""
-        return position in (self._size, self.segment_end) or self._is_plausible(position)
+        return position in (self._size, self.segment_end) or self.is_unit(position)
 
-    def _is_plausible(self, position: int) -> bool:
-        head = self._view.read_some(position, 2 * MAX_HEAD)
+    def is_unit(self, position: int) -> bool:
+        """Return whether an element stands there, by its id and its first child's."""
+        head = self.view.read_some(position, 2 * MAX_HEAD)
         try:
             kind, begin, size = parse_element(head, 0, position)
             allowed = _FIRST_CHILDREN.get(kind)

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from asynccam.recording.containers import payloads
 from asynccam.recording.containers.payloads import FrameChecker, FrameCounter
-from asynccam.recording.containers.reader import CutShortError, FileView, LostBytes, Scan
+from asynccam.recording.containers.reader import CutShortError, FileView, Scan, UnitWalk
 from asynccam.recording.containers.timeline import Timeline
 
 _HEADER: Final = 9
@@ -19,7 +19,6 @@ _AVC: Final = 7
 _COMMAND: Final = 5
 _SEQUENCE_START, _CODED, _SEQUENCE_END, _CODED_X = 0, 1, 2, 3
 _MULTITRACK, _MODIFIED = 6, 7
-_SEARCH_BLOCK: Final = 1 << 20
 _SCRIPT_READ: Final = 1 << 16
 _PLACEHOLDER: Final = 86400.0  # seconds that GStreamer announces until it knows better
 # A tag: its kind, 7 bytes of anything, and the number of its stream, which is always 0 (FLV 10.1, E.4.1).
@@ -61,26 +60,22 @@ class _FlvTag(NamedTuple):
     size: int
 
 
-class FlvFrames:
+class FlvFrames(UnitWalk):
     """Frames of a file's video, one by one, in constant memory; for use in a thread.
 
     Iterating gives the presentation time of each frame that is really there, in milliseconds. The attributes
     hold after that.
     """
 
+    unit_head = _TAG_HEAD
+
     def __init__(self, view: FileView) -> None:
+        super().__init__(view)
         self.announced = False  # whether the file claims to have had a frame
         self.joined: int | None = None  # offset of another file of the kind behind this one, or None
-        self.trailing: int | None = None  # offset of the bytes behind the end, or None
-        self._view = view
-        self._position = 0
-        self._cut: int | None = None
-        self._zeros: int | None = None
-        self._lost = LostBytes()
         self._right = self._wrong = 0
-        self._counter = FrameCounter()
+        self._counter = FrameCounter(view)
         self._latest = 0
-        self._check: FrameChecker = payloads.check_anything
         self._configured = b"", b""
         self._metadata: dict[str, float] = {}
         self._avc = self._ended = False
@@ -99,29 +94,27 @@ class FlvFrames:
                     if offset is not None:
                         yield tag.time + offset
                 elif tag.kind == _SCRIPT and not self._metadata:
-                    data = self._view.read(tag.begin, min(tag.size, _SCRIPT_READ))
+                    data = self.view.read(tag.begin, min(tag.size, _SCRIPT_READ))
                     self._metadata = _read_metadata(data)
                 if tag.size:
                     self._latest = max(self._latest, tag.time)
         except CutShortError:  # only where the file is cut while it is read
-            self._cut = self._position
+            self.cut = self.position
 
     def damage(self, count: int) -> list[str]:
         """Return the damage inside the file of so many frames, in sentences."""
-        sentences = self._lost.sentences()
-        if self._wrong and self._right and not self._lost.count:
+        sentences = self.loss
+        if self._wrong and self._right and not self.lost:
             sentences.append(f"has {self._wrong} tags whose sizes do not match")
         return sentences + self._counter.undecodable(count) + self._counter.spoiled(count)
 
     def ending(self) -> tuple[str, str]:
         """Return why the end of the file is missing, or ``""``; and a remark on its end."""
-        size = self._view.size
+        size = self.view.size
         length, seconds = self._metadata.get("filesize"), self._metadata.get("duration", 0.0)
         self.announced |= length is not None and length > size
-        if self._cut is not None:
-            return f"is cut off at byte {self._cut} of {size}", ""
-        if self._zeros is not None:
-            return f"holds nothing but zeros from byte {self._zeros} on", ""
+        if self.missing_end:
+            return self.missing_end, ""
         if length is not None and size < length < 1 << 62:
             return f"is {int(length) - size} bytes short of the length in its header", ""
         if length == 0 and not self._ended and (self._avc or seconds == _PLACEHOLDER):
@@ -134,16 +127,16 @@ class FlvFrames:
         return "", "does not state its length: whether more was to follow is unknown"
 
     def _tags(self) -> Iterator[_FlvTag]:
-        view = self._view
+        view = self.view
         if view.size < _HEADER:
-            self._cut = 0
+            self.cut = 0
             return
         offset = int.from_bytes(view.read(5, 4), "big")
-        self._position = (offset if _HEADER <= offset <= view.size else _HEADER) + _POINTER
-        if self._position > view.size:
-            self._cut = self._position - _POINTER
-        while self._position < view.size:
-            position = self._position
+        self.position = (offset if _HEADER <= offset <= view.size else _HEADER) + _POINTER
+        if self.position > view.size:
+            self.cut = self.position - _POINTER
+        while self.position < view.size:
+            position = self.position
             head = view.read(position, min(_TAG, view.size - position))
             if head[:4] == b"FLV\1":
                 self.joined = position  # players show the first only
@@ -153,14 +146,14 @@ class FlvFrames:
                 if length and position >= length:
                     self.trailing = position
                     return
-                if not self._recover(position):
+                if not self.recover(view.size):
                     return
                 continue
             size = int.from_bytes(head[1:4], "big")
             end = position + _TAG + size
             if len(head) < _TAG or end + _POINTER > view.size:
-                if not self._resume(position + 1):
-                    self._cut = position
+                if not self.resume(position + 1):
+                    self.cut = position
                     self.announced |= head[0] & 0x1F == _VIDEO and len(head) == _TAG and size > 5
                     # A frame with all of its bytes counts, even if its tag's trailing size is missing.
                     if len(head) == _TAG and end <= view.size:
@@ -169,28 +162,28 @@ class FlvFrames:
                 continue
             if not self._is_linked(end, size) and not self._is_tag(end + _POINTER):
                 # Neither the size behind the tag nor the next tag confirms its size.
-                if self._recover(position):
+                if self.recover(view.size):
                     continue
                 return
             yield _tag(head, position + _TAG)
-            self._position = end + _POINTER
+            self.position = end + _POINTER
 
     def _is_linked(self, end: int, size: int) -> bool:
         """Return whether the size that stands behind a tag is the tag's (FLV 10.1, E.3)."""
-        linked = int.from_bytes(self._view.read(end, _POINTER), "big") == _TAG + size
+        linked = int.from_bytes(self.view.read(end, _POINTER), "big") == _TAG + size
         self._right += linked
         self._wrong += not linked
         return linked
 
     def _is_tag(self, position: int) -> bool:
-        if position >= self._view.size:
+        if position >= self.view.size:
             return True
-        head = self._view.read_some(position, _TAG)
+        head = self.view.read_some(position, _TAG)
         return head[0] & 0xDF in _TAG_KINDS and (len(head) < _TAG or head[8:] == b"\0\0\0")
 
     def _frame(self, tag: _FlvTag) -> int | None:
         """Return the composition time of the frame in a video tag, or None if it has none that is shown."""
-        data = self._view.read(tag.begin, payloads.bytes_to_read(tag.size, self._view.size))
+        data = self.view.read(tag.begin, payloads.bytes_to_read(tag.size, self.view.size))
         # FLV 10.1, E.4.3.1: the upper bits are the frame type, the lower the codec.
         if not data or data[0] >> 4 & 0x7 == _COMMAND:
             return None
@@ -240,46 +233,19 @@ class FlvFrames:
         """Take a codec's parameters, which some servers repeat."""
         if (codec, private) != self._configured:
             self._configured = codec, private
-            self._check = _checker_for(codec, private)
+            self._counter.check = _checker_for(codec, private)
 
     def _is_shown(self, data: bytes, tag: _FlvTag, at: int) -> bool:
-        size, begin, view = tag.size - at, tag.begin + at, self._view
-        if size <= 0:
+        if tag.size <= at:
             return False
         self.announced = True
-        return self._counter.is_shown(
-            self._check(
-                data[at:], size, lambda place, length: view.read(begin + place, min(length, size - place))
-            )
-        )
+        return self._counter.is_shown(tag.begin + at, tag.size - at, data[at:])
 
-    def _recover(self, position: int) -> bool:
-        """Return whether the walk goes on behind bytes that are not a tag."""
-        if self._resume(position + 1):
-            return True
-        if self._view.is_zeros(position):
-            self._zeros = position
-        else:
-            self._lost.add(position, self._view.size)
-        return False
-
-    def _resume(self, begin: int) -> bool:
-        """Go to the next tag that the size behind it confirms; return whether there is one."""
-        position, view = self._position, self._view
-        while begin < view.size:
-            block = view.read_some(begin, _SEARCH_BLOCK)
-            for match in _TAG_HEAD.finditer(block):
-                at = match.start()
-                size = int.from_bytes(block[at + 1 : at + 4], "big")
-                pointer = view.read_some(begin + at + _TAG + size, _POINTER) if size else b""
-                if len(pointer) == _POINTER and int.from_bytes(pointer, "big") == _TAG + size:
-                    self._lost.add(position, begin + at)
-                    self._position = begin + at
-                    return True
-            if len(block) < _SEARCH_BLOCK:
-                return False
-            begin += len(block) - _TAG + 1
-        return False
+    def is_unit(self, position: int) -> bool:
+        """Return whether a tag stands there, by the size behind it."""
+        size = int.from_bytes(self.view.read_some(position + 1, 3), "big")
+        pointer = self.view.read_some(position + _TAG + size, _POINTER) if size else b""
+        return len(pointer) == _POINTER and int.from_bytes(pointer, "big") == _TAG + size
 
 
 def _tag(head: bytes, begin: int) -> _FlvTag:

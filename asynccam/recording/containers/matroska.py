@@ -2,8 +2,9 @@
 
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from asynccam.recording.containers import payloads
@@ -150,12 +151,11 @@ class MatroskaFrames:
         self.is_matroska = True  # false for EBML of another kind
         self.has_video = False
         self.has_unknown_tracks = False  # whether there are blocks and their tracks are not described
-        self.counter = FrameCounter()  # also hidden frames, and all before the first key frame
+        self.counter = FrameCounter(view)  # also hidden frames, and all before the first key frame
         self.announced = False  # whether the file claims to have had a frame
         self._view = view
         self._headers = _SegmentHeaders()
         self._track: MatroskaTrack | None = None
-        self._check: FrameChecker = payloads.check_anything
         self._segment = 0
         self._evidence = _EndEvidence()
         self._checksums = _ChecksumCounter(view)
@@ -207,8 +207,7 @@ class MatroskaFrames:
 
     def damage(self, count: int) -> list[str]:
         """Return the damage inside the file of so many frames, in sentences."""
-        sentences = self.walk.lost.sentences()
-        sentences += self.counter.undecodable(count) + self.counter.spoiled(count)
+        sentences = self.walk.loss + self.counter.undecodable(count) + self.counter.spoiled(count)
         if self._checksums.wrong and self._checksums.right:
             # Where no checksum is right, they say something of the program that wrote them.
             sentences.append(f"has {self._checksums.wrong} wrong checksums")
@@ -220,9 +219,8 @@ class MatroskaFrames:
         self.announced |= walk.segment_end is not None and walk.segment_end > size
         if walk.cut is not None:
             self.announced |= walk.cut_kind in (SIMPLE_BLOCK, BLOCK_GROUP, BLOCK)
-            return f"is cut off at byte {walk.cut} of {size}", ""
-        if walk.zeros is not None:
-            return f"holds nothing but zeros from byte {walk.zeros} on", ""
+        if walk.missing_end:
+            return walk.missing_end, ""
         for end in (walk.segment_end, walk.cluster_end):
             if end is not None and end > size:
                 return f"is {end - size} bytes short of the length in its header", ""
@@ -283,7 +281,7 @@ class MatroskaFrames:
         self.has_video |= self._track is not None
         if self._track is not None:
             self.frame_duration = self._track.frame_duration or None
-            self._check = _checker_for(self._track)
+            self.counter.check = _checker_for(self._track)
             self._lace.step = self._track.frame_duration or None
 
     def _take_timestamp(self, time: int) -> Iterator[tuple[int | None, int | None]]:
@@ -331,11 +329,11 @@ class MatroskaFrames:
         if duration is not None:
             duration = int(duration * self._headers.tick * track.scale) or None
         if not flags & 0x06:  # RFC 9559, 10.2: the two bits of lacing
-            if self._is_shown(head[at:], begin + at, size - at):
+            if self._is_shown(begin + at, size - at, head[at:]):
                 yield from self._lace.single(time, duration)
             return
         sizes = self._laced(begin + at, size - at, flags & 0x06)
-        yield from self._lace.several(time, duration, [self._is_shown(b"", *place) for place in sizes])
+        yield from self._lace.several(time, duration, [self._is_shown(*place) for place in sizes])
 
     def _time(self, relative: int, track: MatroskaTrack) -> int:
         scale = self._headers.tick
@@ -344,17 +342,12 @@ class MatroskaFrames:
         # Programs count in 64 bits of nanoseconds, in which a time below zero wraps.
         return time if time <= _WRAP else time & _WRAP
 
-    def _is_shown(self, data: bytes, begin: int, size: int) -> bool:
+    def _is_shown(self, begin: int, size: int, data: bytes | None = None) -> bool:
         """Return whether bytes of the file are a frame that a player shows."""
         if size <= 0:
             return False
         self.announced = True
-        if not data:
-            data = self._view.read(begin, payloads.bytes_to_read(size, self._view.size))
-        view = self._view
-        return self.counter.is_shown(
-            self._check(data, size, lambda at, length: view.read(begin + at, min(length, size - at)))
-        )
+        return self.counter.is_shown(begin, size, data)
 
     def _laced(self, begin: int, size: int, lacing: int) -> list[tuple[int, int]]:
         """Return begin and size of each frame of a laced block (RFC 9559, 10.3)."""
@@ -523,7 +516,7 @@ def _find_headers(view: FileView, segment: EbmlElement) -> _SegmentHeaders:
             informed = True
             _read_info(view, element, headers)
         elif kind == TRACKS and headers.tracks is None:
-            headers.tracks = read_tracks(view, element)
+            headers.tracks = _read_tracks(view, element)
         elif kind == CLUSTER:
             if informed and headers.tracks is not None:
                 break
@@ -540,68 +533,38 @@ def _read_info(view: FileView, info: EbmlElement, headers: _SegmentHeaders) -> N
             headers.duration = _float(view, child)
 
 
-def read_tracks(view: FileView, tracks: EbmlElement) -> list[MatroskaTrack]:
+def _read_tracks(view: FileView, tracks: EbmlElement) -> list[MatroskaTrack]:
     """Read the tracks that an element lists, in its order."""
-    found: list[MatroskaTrack] = []
-    for entry in _within(view, tracks):
-        if entry.kind != _TRACK_ENTRY or len(found) == _MAX_TRACKS:
-            continue
-        track = MatroskaTrack()
-        for child in _within(view, entry):
-            reader = _TRACK_FIELDS.get(child.kind)
-            if reader is not None:
-                reader(view, child, track)
-        found.append(track)
-    return found
+    entries = (entry for entry in _within(view, tracks) if entry.kind == _TRACK_ENTRY)
+    return [_read_track(view, entry) for entry in islice(entries, _MAX_TRACKS)]
 
 
-def _number_field(name: str) -> "Callable[[FileView, EbmlElement, MatroskaTrack], None]":
-    def read(view: FileView, child: EbmlElement, track: MatroskaTrack) -> None:
-        setattr(track, name, read_uint(view, child))
-
-    return read
-
-
-def _flag_field(
-    name: str, value: int | None = None
-) -> "Callable[[FileView, EbmlElement, MatroskaTrack], None]":
-    def read(view: FileView, child: EbmlElement, track: MatroskaTrack) -> None:
-        found = read_uint(view, child)
-        setattr(track, name, bool(found) if value is None else found == value)
-
-    return read
-
-
-def _read_codec(view: FileView, child: EbmlElement, track: MatroskaTrack) -> None:
-    name = view.read(child.begin, min(child.size or 0, 64)).rstrip(b"\0")
-    track.codec = name.decode("ascii", "replace")
-
-
-def _read_private(view: FileView, child: EbmlElement, track: MatroskaTrack) -> None:
-    track.private = view.read(child.begin, min(child.size or 0, 256))
-
-
-def _read_encodings(view: FileView, child: EbmlElement, track: MatroskaTrack) -> None:
-    track.encoded = True
-
-
-def _read_scale(view: FileView, child: EbmlElement, track: MatroskaTrack) -> None:
-    scale = _float(view, child)
-    # As in libavformat: a scale next to 0 is an error and ignored.
-    track.scale = scale if 0.01 <= scale <= 1000 else 1.0
-
-
-_TRACK_FIELDS: "Final[dict[int, Callable[[FileView, EbmlElement, MatroskaTrack], None]]]" = {
-    _TRACK_NUMBER: _number_field("number"),
-    _TRACK_TYPE: _flag_field("video", _VIDEO),
-    _FRAME_DURATION: _number_field("frame_duration"),
-    _ENABLED: _flag_field("enabled"),
-    _DEFAULT: _flag_field("default"),
-    _CODEC: _read_codec,
-    _CODEC_PRIVATE: _read_private,
-    _ENCODINGS: _read_encodings,
-    _TRACK_SCALE: _read_scale,
-}
+def _read_track(view: FileView, entry: EbmlElement) -> MatroskaTrack:
+    track = MatroskaTrack()
+    for child in _within(view, entry):
+        kind = child.kind
+        if kind == _TRACK_NUMBER:
+            track.number = read_uint(view, child)
+        elif kind == _TRACK_TYPE:
+            track.video = read_uint(view, child) == _VIDEO
+        elif kind == _FRAME_DURATION:
+            track.frame_duration = read_uint(view, child)
+        elif kind == _ENABLED:
+            track.enabled = bool(read_uint(view, child))
+        elif kind == _DEFAULT:
+            track.default = bool(read_uint(view, child))
+        elif kind == _CODEC:
+            name = view.read(child.begin, min(child.size or 0, 64)).rstrip(b"\0")
+            track.codec = name.decode("ascii", "replace")
+        elif kind == _CODEC_PRIVATE:
+            track.private = view.read(child.begin, min(child.size or 0, 256))
+        elif kind == _ENCODINGS:
+            track.encoded = True
+        elif kind == _TRACK_SCALE:
+            scale = _float(view, child)
+            # As in libavformat: a scale next to 0 is an error and ignored.
+            track.scale = scale if 0.01 <= scale <= 1000 else 1.0
+    return track
 
 
 def _float(view: FileView, element: EbmlElement) -> float:
@@ -729,8 +692,8 @@ def _flaw(walk: ElementWalker, size: int) -> str:
     """Return why a file that was read to its end is not complete, or ``""``."""
     if walk.cut is not None:
         return f"cut off at byte {walk.cut} of {size}"
-    if walk.lost.count or walk.zeros is not None:
-        return f"cannot be read at byte {walk.lost.first if walk.lost.count else walk.zeros}"
+    if walk.lost or walk.zeros is not None:
+        return f"cannot be read at byte {walk.first_lost if walk.lost else walk.zeros}"
     if walk.segment_end is None:
         return "never finalized: its length and index were not written"
     if walk.segment_end > size:

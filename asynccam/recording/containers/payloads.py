@@ -4,8 +4,12 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
+from asynccam.recording.containers.reader import FileView
+
 Read = Callable[[int, int], bytes]
 """Reads so many bytes at an offset within the payload."""
+FrameChecker = Callable[[bytes, int, Read], "FrameState"]
+"""Takes the first bytes of a payload (`HEAD` at least, or all), its size and a function to read more."""
 
 
 class FrameState(Enum):
@@ -23,22 +27,59 @@ class FrameState(Enum):
     """Nothing a decoder can make a frame of."""
 
 
-class FrameCounter:
-    """Count of a track's frames by their state."""
+HEAD: Final = 1024  # bytes at the beginning of a payload that a `FrameChecker` needs at least
+_SMALL: Final = 8192
+_MAX_WHOLE: Final = 1 << 22
+_CHECKED_WHOLE: Final = 256 << 20
+_TAIL: Final = 64
+_LOOK_BACK: Final = 1 << 16
+_MAX_UNITS: Final = 1024
+_MAX_SEGMENTS: Final = 256
+_LUMA_AC: Final = 0x10  # class and number of the table of luminance AC codes (T.81, B.2.4.2)
+_ZEROS: Final = bytes(64)
+_START: Final = b"\0\0\1"
+_START_WITHIN: Final = 64
+_TABLE_ZEROS: Final = bytes(32)
+"""More zeros than stand in a row in any JPEG table that a picture can be decoded with."""
 
-    def __init__(self) -> None:
+
+def bytes_to_read(size: int, file_size: int) -> int:
+    """Return how many bytes of a payload its checker gets: a zeroed stretch may lie anywhere in it.
+
+    Only of large files less is read, where all of it would take longer than a verdict may.
+    """
+    is_read = size <= _SMALL or (size <= _MAX_WHOLE and file_size <= _CHECKED_WHOLE)
+    return size if is_read else HEAD
+
+
+def check_anything(data: bytes, size: int, read: Read) -> FrameState:
+    """Check a frame of an unknown codec: only an empty one is broken."""
+    return FrameState.SHOWN if size else FrameState.BROKEN
+
+
+class FrameCounter:
+    """Count of a track's frames by their state; ``check`` is of the track's codec."""
+
+    def __init__(self, view: FileView) -> None:
+        self.check: FrameChecker = check_anything
         self.without_end = 0  # JPEG pictures without an end marker
+        self._view = view
         self._spoiled = self._broken = self._hidden = 0
 
-    def is_shown(self, state: FrameState) -> bool:
-        """Count a frame; return whether a player shows it."""
-        if state is FrameState.SHOWN:
-            return True
+    def is_shown(self, begin: int, size: int, data: bytes | None = None) -> bool:
+        """Count the frame of a payload in the file; return whether a player shows it.
+
+        ``data`` are its first `bytes_to_read` where they were read before.
+        """
+        view = self._view
+        if data is None:
+            data = view.read(begin, bytes_to_read(size, view.size))
+        state = self.check(data, size, lambda at, length: view.read(begin + at, min(length, size - at)))
         self._spoiled += state is FrameState.SPOILED
         self.without_end += state is FrameState.ENDLESS
         self._broken += state is FrameState.BROKEN
         self._hidden += state is FrameState.HIDDEN
-        return state in (FrameState.SPOILED, FrameState.ENDLESS)
+        return state in (FrameState.SHOWN, FrameState.SPOILED, FrameState.ENDLESS)
 
     def count_broken(self) -> None:
         """Count a frame that cannot be found."""
@@ -55,40 +96,6 @@ class FrameCounter:
         """Return the spoiled pictures in words. An encoder that never writes end markers spoils none."""
         spoiled = self._spoiled + (self.without_end if self.without_end < count else 0)
         return [f"has {spoiled} spoiled pictures"] if spoiled else []
-
-
-HEAD: Final = 1024
-"""Bytes at the beginning of a payload that a `FrameChecker` needs at least."""
-_SMALL: Final = 8192
-_MAX_WHOLE: Final = 1 << 22
-_CHECKED_WHOLE: Final = 256 << 20
-_TAIL: Final = 64
-_LOOK_BACK: Final = 1 << 16
-_MAX_UNITS: Final = 1024
-_MAX_SEGMENTS: Final = 256
-_LUMA_AC: Final = 0x10  # class and number of the table of luminance AC codes (T.81, B.2.4.2)
-_ZEROS: Final = bytes(64)
-_START: Final = b"\0\0\1"
-_START_WITHIN: Final = 64
-_TABLE_ZEROS: Final = bytes(32)
-"""More zeros than stand in a row in any JPEG table that a picture can be decoded with."""
-
-FrameChecker = Callable[[bytes, int, Read], FrameState]
-"""Takes the first bytes of a payload (`HEAD` at least, or all), its size and a function to read more."""
-
-
-def bytes_to_read(size: int, file_size: int) -> int:
-    """Return how many bytes of a payload its checker gets: a zeroed stretch may lie anywhere in it.
-
-    Only of large files less is read, where all of it would take longer than a verdict may.
-    """
-    is_read = size <= _SMALL or (size <= _MAX_WHOLE and file_size <= _CHECKED_WHOLE)
-    return size if is_read else HEAD
-
-
-def check_anything(data: bytes, size: int, read: Read) -> FrameState:
-    """Check a frame of an unknown codec: only an empty one is broken."""
-    return FrameState.SHOWN if size else FrameState.BROKEN
 
 
 def check_jpeg(data: bytes, size: int, read: Read) -> FrameState:

@@ -1,7 +1,9 @@
 """Access to a media file's structure without its pictures: small reads anywhere, in constant memory."""
 
 import os
+import re
 import threading
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -10,6 +12,7 @@ from asynccam.model.safe_files import open_file
 
 _WINDOW: Final = 16 * 1024
 _BLOCK: Final = 1 << 20
+_OVERLAP: Final = 16  # bytes of a block that are searched again, as a unit's head may lie across its end
 
 
 class CutShortError(Exception):
@@ -77,28 +80,6 @@ class Intervals:
         return self._longest or None
 
 
-class LostBytes:
-    """Bytes that were skipped because nothing can be read there."""
-
-    __slots__ = ("count", "first")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.first = 0
-
-    def add(self, begin: int, end: int) -> None:
-        """Count the bytes from one offset to another."""
-        if not self.count:
-            self.first = begin
-        self.count += max(0, end - begin)
-
-    def sentences(self) -> list[str]:
-        """Return the damage in words, if there is any."""
-        if not self.count:
-            return []
-        return [f"has {self.count} bytes that cannot be read, the first at byte {self.first}"]
-
-
 class FileView:
     """A file open for reading at any offset, of the size when it was opened; for use in a thread."""
 
@@ -150,3 +131,70 @@ class FileView:
                 return False
             begin += len(block)
         return True
+
+
+class UnitWalk(ABC):
+    """Walk through the units of a file, past bytes that are not a unit."""
+
+    unit_head: re.Pattern[bytes]
+    """Head of a unit at which the walk may go on, if `is_unit` confirms it."""
+
+    def __init__(self, view: FileView, position: int = 0) -> None:
+        self.view = view
+        self.position = position  # offset of the present unit
+        self.cut: int | None = None  # offset of the unit within which the file ends, or None
+        self.zeros: int | None = None  # offset from which only zeros follow to the end of the file, or None
+        self.trailing: int | None = None  # offset of the bytes behind the end, or None
+        self.lost = 0  # number of bytes that were skipped because they are not units
+        self.first_lost = 0  # offset of the first of them
+
+    @abstractmethod
+    def is_unit(self, position: int) -> bool:
+        """Return whether the bytes that look like a unit's head are one."""
+
+    def resume(self, begin: int) -> bool:
+        """Go to the next unit from here on; return whether there is one."""
+        while begin < self.view.size:
+            block = self.view.read_some(begin, _BLOCK)
+            for match in self.unit_head.finditer(block):
+                found = begin + match.start()
+                if self.is_unit(found):
+                    self.note_lost(self.position, found)
+                    self.position = found
+                    return True
+            if len(block) < _BLOCK:
+                return False
+            begin += len(block) - _OVERLAP
+        return False
+
+    def recover(self, end: int) -> bool:
+        """Resume behind bytes that are not a unit; if no unit follows, note what is there up to the end."""
+        if self.resume(self.position + 1):
+            return True
+        if self.view.is_zeros(self.position, end):
+            self.zeros = self.position
+        else:
+            self.note_lost(self.position, end)
+        return False
+
+    def note_lost(self, begin: int, end: int) -> None:
+        """Count the bytes from one offset to another as lost."""
+        if not self.lost:
+            self.first_lost = begin
+        self.lost += max(0, end - begin)
+
+    @property
+    def loss(self) -> list[str]:
+        """The lost bytes in words, if there are any."""
+        if not self.lost:
+            return []
+        return [f"has {self.lost} bytes that cannot be read, the first at byte {self.first_lost}"]
+
+    @property
+    def missing_end(self) -> str:
+        """Where the file is cut off or zeroed, in words, or ``""``."""
+        if self.cut is not None:
+            return f"is cut off at byte {self.cut} of {self.view.size}"
+        if self.zeros is not None:
+            return f"holds nothing but zeros from byte {self.zeros} on"
+        return ""
