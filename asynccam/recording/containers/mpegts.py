@@ -19,11 +19,12 @@ from asynccam.recording.containers.mpegts_packets import (
     SectionReader,
     find_layout,
     is_filled_up,
+    payloads,
     program_maps,
     program_streams,
     unwrap_payload,
 )
-from asynccam.recording.containers.mpegts_timeline import MpegTsTimeline
+from asynccam.recording.containers.mpegts_timeline import TICKS, MpegTsTimeline
 from asynccam.recording.containers.raw_video import (
     ZEROS_IN_UNIT,
     VideoCodec,
@@ -33,8 +34,6 @@ from asynccam.recording.containers.raw_video import (
 )
 from asynccam.recording.containers.reader import FileView, Scan
 
-_TICKS: Final = 90_000
-_WRAP: Final = 1 << 33
 _HEAD: Final = 1 << 16
 _PROBE_BYTES: Final = 1 << 23  # bytes in which the tables and the video are looked for
 _MAX_PIDS: Final = 8192
@@ -67,8 +66,8 @@ def scan_mpegts(view: FileView) -> Scan:
     layout = find_layout(view.read_some(0, _HEAD))
     if layout is None:
         return Scan(None, None, note="is of a format that is not understood", understood=False)
+    demultiplexer = _Demultiplexer(view, layout, None, VideoCodec.OTHER)
     candidates = _find_videos(view, layout)
-    demultiplexer = _Demultiplexer(view, layout, *(candidates[0] if candidates else (None, VideoCodec.OTHER)))
     for pid, codec in candidates:
         demultiplexer = _Demultiplexer(view, layout, pid, codec)
         demultiplexer.run()
@@ -86,7 +85,7 @@ class MpegTsFrames:
     where it is not known.
     """
 
-    rate: Final = _TICKS  # ticks of a second
+    rate: Final = TICKS  # ticks of a second
 
     def __init__(self, view: FileView) -> None:
         self.is_scrambled = False  # whether the video is encrypted, so that its frames are unknown
@@ -114,14 +113,9 @@ def _find_videos(view: FileView, layout: PacketLayout) -> list[tuple[int, VideoC
     private: dict[int, VideoCodec] = {}
     seen: dict[int, VideoCodec] = {}
     for block in PacketReader(view, layout):
-        for at in range(0, block.count * layout.stride, layout.stride):
-            data = block.data
-            pid = (data[at + 1] & 0x1F) << 8 | data[at + 2]
-            is_start = bool(data[at + 1] & 0x40)
-            unwrapped = unwrap_payload(data, at)
-            if unwrapped is None or data[at + 1] & 0x80 or not data[at + 3] & 0x10:
+        for at, pid, is_start, payload in payloads(block, layout):
+            if block.data[at + 1] & 0x80:  # 2.4.3.3: transport_error_indicator
                 continue
-            payload = data[unwrapped[0] : at + PACKET]
             if pid in maps:
                 for section in maps[pid].feed(payload, is_start):
                     if pid == 0:
@@ -196,7 +190,7 @@ class _Demultiplexer:
         self._packets = PacketReader(view, layout)
         self._pids: dict[int, _PidState] = {}
         self._losses = _Losses()
-        self._timeline = MpegTsTimeline(_TICKS, _WRAP, keeps_times=keeps_times)
+        self._timeline = MpegTsTimeline(keeps_times=keeps_times)
         self._open: _OpenFrame | None = None
         self._head: tuple[int, bytes] | None = None
         self._places: deque[int] = deque(maxlen=_TAIL_FRAMES)
@@ -440,19 +434,13 @@ class _Demultiplexer:
         if self._codec not in (VideoCodec.H264, VideoCodec.H265) or not places:
             return []
         pieces: list[list[bytes]] = [[] for _ in places]
-        stride = self._layout.stride
-        for block in PacketReader(self._view, PacketLayout(places[0], stride)):
-            for at in range(0, block.count * stride, stride):
-                data = block.data
-                unwrapped = unwrap_payload(data, at)
-                pid = (data[at + 1] & 0x1F) << 8 | data[at + 2]
-                if pid != self._video or unwrapped is None or not data[at + 3] & 0x10:
+        for block in PacketReader(self._view, PacketLayout(places[0], self._layout.stride)):
+            for at, pid, is_start, payload in payloads(block, self._layout):
+                if pid != self._video:
                     continue
-                payload = data[unwrapped[0] : at + PACKET]
-                if data[at + 1] & 0x40 and len(payload) > 8:
-                    payload = payload[9 + payload[8] :]
+                data = payload[9 + payload[8] :] if is_start and len(payload) > 8 else payload
                 index = sum(place <= block.offset + at for place in places) - 1
-                pieces[index].append(payload)
+                pieces[index].append(data)
         return [count_slices(self._codec, b"".join(parts)) for parts in pieces]
 
     def scan(self) -> Scan:

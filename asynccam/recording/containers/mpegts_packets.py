@@ -190,6 +190,16 @@ def is_filled_up(data: bytes, at: int) -> bool:
     return length > end
 
 
+def payloads(block: PacketBlock, layout: PacketLayout) -> Iterator[tuple[int, int, bool, bytes]]:
+    """Yield the packets with a payload: place in the block, PID, whether a unit starts, and the payload."""
+    data = block.data
+    for at in range(0, block.count * layout.stride, layout.stride):
+        unwrapped = unwrap_payload(data, at)
+        if unwrapped is not None and data[at + 3] & 0x10:
+            pid = (data[at + 1] & 0x1F) << 8 | data[at + 2]
+            yield at, pid, bool(data[at + 1] & 0x40), data[unwrapped[0] : at + PACKET]
+
+
 class SectionReader:
     """Sections of one PID (2.4.4), put together from their packets."""
 

@@ -7,6 +7,8 @@ from typing import Final
 
 from asynccam.recording.containers.reader import Intervals
 
+TICKS: Final = 90_000  # of a second: ISO/IEC 13818-1, 2.4.3.7
+_WRAP: Final = 1 << 33
 _MAX_REORDERED: Final = 32
 """Frames that may be decoded before one that is shown earlier: H.264 and H.265 allow 16, as fields 32."""
 _JITTER_SECONDS: Final = 0.05
@@ -20,9 +22,7 @@ _MAX_STEPS: Final = 256  # different steps that are counted apart
 class MpegTsTimeline:
     """Sum of the times that frames are shown, from time stamps in ticks that wrap."""
 
-    def __init__(self, rate: int, wrap: int, *, keeps_times: bool = False) -> None:
-        self._rate = rate
-        self._wrap = wrap
+    def __init__(self, *, keeps_times: bool = False) -> None:
         self._times: deque[int | None] | None = deque() if keeps_times else None
         self._has_begun = False
         self._decoded = 0
@@ -48,15 +48,15 @@ class MpegTsTimeline:
         clock = shown if decoded is None else decoded
         if not self._has_begun:
             self._has_begun, self._decoded = True, clock
-        step = self._signed(clock - self._decoded)
+        step = _signed(clock - self._decoded)
         # Decoding times never go back, but for some jitter. Where a muxer leaves them out, times of
         # presentation stand for them, and those do.
         back = _JITTER_SECONDS if decoded is not None else _REORDERED_SECONDS
-        if step < -back * self._rate or step > _JUMP * self._rate:
+        if step < -back * TICKS or step > _JUMP * TICKS:
             self._note_jump(step)
         self._decoded += step
-        later = self._signed(shown - clock)
-        if abs(later) > _JUMP * self._rate and self._times is None:
+        later = _signed(shown - clock)
+        if abs(later) > _JUMP * TICKS and self._times is None:
             later = 0  # implausible, so it adds no video; times that are kept stay as the stream has them
         at = self._decoded + later
         heapq.heappush(self._waiting, (at, self._untimed))
@@ -82,15 +82,15 @@ class MpegTsTimeline:
         is_regular = self._long_steps > 1 and self._longest <= 1.5 * self._shortest
         if is_regular and self._long_steps * 2 >= self._count + self._long_steps:
             # They are this stream's own intervals.
-            self._sum += round(self._seconds_of_jumps * self._rate)
+            self._sum += round(self._seconds_of_jumps * TICKS)
             self._intervals.add(self._seconds_of_jumps / self._long_steps, self._long_steps)
-            self._steps[round(self._seconds_of_jumps / self._long_steps * self._rate)] += self._long_steps
+            self._steps[round(self._seconds_of_jumps / self._long_steps * TICKS)] += self._long_steps
             self.jumps -= self._long_steps
             self._last_frames -= self._long_steps
         if not self._steps:
             return None, None
         usual = self._steps.most_common(1)[0][0]
-        seconds = (self._sum + (self._last_frames + self._untimed) * usual) / self._rate
+        seconds = (self._sum + (self._last_frames + self._untimed) * usual) / TICKS
         return seconds, self._intervals.usual
 
     @property
@@ -103,9 +103,9 @@ class MpegTsTimeline:
         if self._times is None or step < 0:
             self._drain()
         self.jumps += 1
-        if _JUMP * self._rate < step <= _LONGEST_STEP * self._rate:
+        if _JUMP * TICKS < step <= _LONGEST_STEP * TICKS:
             self._long_steps += 1
-            seconds = step / self._rate
+            seconds = step / TICKS
             self._seconds_of_jumps += seconds
             self._longest, self._shortest = max(self._longest, seconds), min(self._shortest, seconds)
 
@@ -123,16 +123,17 @@ class MpegTsTimeline:
         step = 0 if self._last_shown is None else at - self._last_shown
         # More frames than can be reordered: a late one is shown at once.
         self._last_shown = at if self._last_shown is None else max(at, self._last_shown)
-        if not 0 < step <= _JUMP * self._rate:
+        if not 0 < step <= _JUMP * TICKS:
             return
         self._sum += step
         self._count += 1
         # Frames without a time are spread evenly between those with one.
         interval = step // (untimed + 1)
-        self._intervals.add(interval / self._rate, untimed + 1)
+        self._intervals.add(interval / TICKS, untimed + 1)
         if interval in self._steps or len(self._steps) < _MAX_STEPS:
             self._steps[interval] += untimed + 1
 
-    def _signed(self, step: int) -> int:
-        half = self._wrap // 2
-        return (step + half) % self._wrap - half
+
+def _signed(step: int) -> int:
+    """Return the step between two clocks that wrap: the shorter way round."""
+    return (step + _WRAP // 2) % _WRAP - _WRAP // 2

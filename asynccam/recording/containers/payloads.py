@@ -31,12 +31,12 @@ HEAD: Final = 1024  # bytes at the beginning of a payload that a `FrameChecker` 
 _SMALL: Final = 8192
 _MAX_WHOLE: Final = 1 << 22
 _CHECKED_WHOLE: Final = 256 << 20
-_TAIL: Final = 64
 _LOOK_BACK: Final = 1 << 16
 _MAX_UNITS: Final = 1024
 _MAX_SEGMENTS: Final = 256
 _LUMA_AC: Final = 0x10  # class and number of the table of luminance AC codes (T.81, B.2.4.2)
-_ZEROS: Final = bytes(64)
+_TAIL: Final = 64
+_ZEROS: Final = bytes(_TAIL)
 _START: Final = b"\0\0\1"
 _START_WITHIN: Final = 64
 _TABLE_ZEROS: Final = bytes(32)
@@ -175,7 +175,7 @@ def check_start_codes(data: bytes, size: int, read: Read) -> FrameState:
     start = data.find(_START, 0, _START_WITHIN)
     if start < 0 or any(data[:start]):
         return FrameState.BROKEN
-    return FrameState.SPOILED if _zeroed(data, size, read) else FrameState.SHOWN
+    return _state(data, size, read)
 
 
 class NalChecker:
@@ -228,7 +228,7 @@ class NalChecker:
             return FrameState.BROKEN, False
         if not found:
             return FrameState.HIDDEN, begins
-        return (FrameState.SPOILED if _zeroed(data, size, read) else FrameState.SHOWN), begins
+        return _state(data, size, read), begins
 
     def _start_codes(self, data: bytes, size: int, read: Read) -> tuple[FrameState, bool]:
         picture = check_start_codes(data, size, read)
@@ -259,9 +259,7 @@ def check_vp8(data: bytes, size: int, read: Read) -> FrameState:
     key = not data[0] & 0x01
     if key and data[3:6] != b"\x9d\x01\x2a":
         return FrameState.BROKEN
-    if not data[0] & 0x10:
-        return FrameState.HIDDEN
-    return FrameState.SPOILED if _zeroed(data, size, read) else FrameState.SHOWN
+    return _state(data, size, read) if data[0] & 0x10 else FrameState.HIDDEN
 
 
 def check_vp9(data: bytes, size: int, read: Read) -> FrameState:
@@ -270,20 +268,18 @@ def check_vp9(data: bytes, size: int, read: Read) -> FrameState:
         return FrameState.BROKEN
     last = data[-1] if len(data) == size else read(size - 1, 1)[0]
     if last & 0xE0 == 0xC0:  # the index of a superframe, which has one shown frame
-        return FrameState.SPOILED if _zeroed(data, size, read) else FrameState.SHOWN
+        return _state(data, size, read)
     bits = data[0] << 8 | (data[1] if len(data) > 1 else 0)
     at = 12 if bits >> 12 & 3 != 3 else 11  # profile 3 has one reserved bit more
     existing, shown = bits >> at - 1 & 1, bits >> at - 3 & 1
-    if not existing and not shown:
-        return FrameState.HIDDEN
-    return FrameState.SPOILED if size > _TAIL and _zeroed(data, size, read) else FrameState.SHOWN
+    return _state(data, size, read) if existing or shown else FrameState.HIDDEN
 
 
 def check_av1(data: bytes, size: int, read: Read) -> FrameState:
     """Check an AV1 temporal unit by its first header, whose first bit is zero (AV1 bitstream, 5.3.2)."""
     if not data or data[0] & 0x80 or not data[0] >> 3 & 0x0F:
         return FrameState.BROKEN
-    return FrameState.SPOILED if size > _TAIL and _zeroed(data, size, read) else FrameState.SHOWN
+    return _state(data, size, read)
 
 
 _CHECKERS: Final[dict[bytes, FrameChecker]] = {
@@ -304,11 +300,7 @@ def checker_for(letters: bytes, private: bytes = b"") -> FrameChecker:
     return _CHECKERS.get(letters, check_anything)
 
 
-def _zero_tail(data: bytes, size: int, read: Read) -> bool:
-    tail = data[-_TAIL:] if len(data) == size else read(max(0, size - _TAIL), min(_TAIL, size))
-    return len(tail) == _TAIL and not any(tail)
-
-
-def _zeroed(data: bytes, size: int, read: Read) -> bool:
-    """Return whether there are zeros that no encoder writes: H.264 7.4.1; arithmetic coders do not either."""
-    return _ZEROS in data or (len(data) < size and _zero_tail(data, size, read))
+def _state(data: bytes, size: int, read: Read) -> FrameState:
+    """Return the state of a frame by zeros that no encoder writes: H.264 7.4.1; nor do arithmetic coders."""
+    zeroed = _ZEROS in data or (len(data) < size and read(max(0, size - _TAIL), min(_TAIL, size)) == _ZEROS)
+    return FrameState.SPOILED if zeroed else FrameState.SHOWN

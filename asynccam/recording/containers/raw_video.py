@@ -230,24 +230,19 @@ class _BitReader:
     def __init__(self, data: bytes) -> None:
         data = data.replace(b"\0\0\3", b"\0\0")
         self._value = int.from_bytes(data)
-        self._left = 8 * len(data)
+        self.left = 8 * len(data)  # below 0 once more was read than there is
 
     def read(self, count: int) -> int:
         """Return ``count`` bits; 0 behind the end."""
-        self._left -= count
-        return self._value >> self._left & (1 << count) - 1 if self._left >= 0 else 0
+        self.left -= count
+        return self._value >> self.left & (1 << count) - 1 if self.left >= 0 else 0
 
     def read_golomb(self) -> int:
         """Return an Exp-Golomb number (9.1); 0 behind the end."""
         zeros = 0
-        while self._left > 0 and not self.read(1):
+        while self.left > 0 and not self.read(1):
             zeros += 1
         return (1 << zeros) - 1 + self.read(zeros)
-
-    @property
-    def is_over(self) -> bool:
-        """Return whether more was read than there is."""
-        return self._left < 0
 
 
 def _has_only_frames(data: bytes) -> bool | None:
@@ -280,7 +275,7 @@ def _has_only_frames(data: bytes) -> bool | None:
     bits.read_golomb()
     bits.read_golomb()
     only = bool(bits.read(1))
-    return None if bits.is_over else only
+    return None if bits.left < 0 else only
 
 
 def _skip_scaling_lists(bits: _BitReader, count: int) -> None:

@@ -19,17 +19,17 @@ from asynccam.recording.containers.zip import is_zip, scan_zip
 
 _HEAD: Final = 1 << 16  # bytes that a format is recognised by
 
-_FORMATS: Final[tuple[tuple[Callable[[bytes], bool], Callable[[FileView], Scan]], ...]] = (
-    (is_matroska, scan_matroska),
-    (is_mp4, scan_mp4),
-    (is_avi, scan_avi),
-    (is_flv, scan_flv),
-    (is_zip, scan_zip),
-    (is_raw_video, scan_raw_video),
+_FORMATS: Final[dict[Callable[[bytes], bool], Callable[[FileView], Scan]]] = {
+    is_matroska: scan_matroska,
+    is_mp4: scan_mp4,
+    is_avi: scan_avi,
+    is_flv: scan_flv,
+    is_zip: scan_zip,
+    is_raw_video: scan_raw_video,
     # These two may begin behind other bytes, so all formats with a mark at their begin are tried first.
-    (is_mpegts, scan_mpegts),
-    (is_jpeg, scan_jpeg),
-)
+    is_mpegts: scan_mpegts,
+    is_jpeg: scan_jpeg,
+}
 """By likelihood where order does not matter; the first that fits reads the file."""
 
 
@@ -38,9 +38,8 @@ def scan_file(view: FileView) -> Scan:
     if not view.size:
         return Scan(0, None, note="has no bytes")
     is_format = find_format(view)
-    for is_this_format, scan in _FORMATS:
-        if is_this_format is is_format:
-            return scan(view)
+    if is_format is not None:
+        return _FORMATS[is_format](view)
     if view.is_zeros(0):
         return Scan(0, None, damaged="holds nothing but zeros")
     return Scan(None, None, note="is of a format that is not understood", understood=False)
@@ -53,7 +52,7 @@ def find_format(view: FileView) -> Callable[[bytes], bool] | None:
 
 def recognise_format(head: bytes) -> Callable[[bytes], bool] | None:
     """Return the test that recognises a format in the first 65,536 bytes of a file, or None."""
-    return next((is_format for is_format, _ in _FORMATS if is_format(head)), None)
+    return next((is_format for is_format in _FORMATS if is_format(head)), None)
 
 
 _NANOSECONDS: Final = 1_000_000_000

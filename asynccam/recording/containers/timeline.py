@@ -2,6 +2,7 @@
 
 import heapq
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from asynccam.recording.containers.reader import Intervals
@@ -13,15 +14,15 @@ _MAX_GROUPS: Final = 16
 _MAX_RATIO: Final = 4  # how many times the usual interval a declared frame duration may be
 
 
+@dataclass(slots=True)
 class _TimeGroup:
     """Frames whose times lie within reach of each other."""
 
-    __slots__ = ("count", "duration", "first", "last", "seen")
-
-    def __init__(self, time: int, duration: int | None) -> None:
-        self.first = self.last = self.seen = time
-        self.duration = duration
-        self.count = 1
+    first: int
+    last: int
+    seen: int
+    duration: int | None
+    count: int = 1
 
 
 class Timeline:
@@ -110,7 +111,7 @@ class Timeline:
                 return group
         if len(self._groups) == _MAX_GROUPS:
             return None
-        self._current = _TimeGroup(time, duration)
+        self._current = _TimeGroup(time, time, time, duration)
         self._groups.append(self._current)
         return self._current
 

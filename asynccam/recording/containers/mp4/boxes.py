@@ -1,6 +1,7 @@
 """Boxes: the units that MP4 and QuickTime files consist of (ISO/IEC 14496-12, 4.2)."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from asynccam.recording.containers.reader import CutShortError, FileView
@@ -20,14 +21,19 @@ class Box(NamedTuple):
     is_open: bool = False  # whether it has no size of its own and reaches as far as the box around it
 
 
+@dataclass(slots=True)
 class Flaws:
     """Flaws of the structure found while reading."""
 
-    __slots__ = ("cut", "spoiled")
+    cut: bool = False  # whether a box goes on behind the end of the file
+    spoiled: int | None = None  # offset where a box is not one or does not fit, or None
 
-    def __init__(self) -> None:
-        self.cut = False  # whether a box goes on behind the end of the file
-        self.spoiled: int | None = None  # offset where a box is not one or does not fit, or None
+    def note_short(self, view: FileView, box: Box) -> None:
+        """Note a box shorter than its contents: because of the file's end, or else it is spoiled."""
+        if box.end > view.size:
+            self.cut = True
+        else:
+            self.note_spoiled(box.begin)
 
     def note_spoiled(self, offset: int) -> None:
         """Note the first spoiled offset."""

@@ -1,6 +1,7 @@
 """Edit lists and composition times: when frames are shown (ISO/IEC 14496-12, 8.6)."""
 
 from bisect import bisect_right
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from asynccam.recording.containers.mp4.movie import Movie, Mp4Track
@@ -19,23 +20,20 @@ class Edit(NamedTuple):
     shown: int  # when its beginning is shown
 
 
+@dataclass(slots=True)
 class _EditSpan:
     """Frames between two places at which an edit begins or ends."""
 
-    __slots__ = ("first", "frames", "last")
-
-    def __init__(self) -> None:
-        self.frames = 0
-        self.first = _FOREVER
-        self.last = -_FOREVER
+    frames: int = 0
+    first: int = _FOREVER
+    last: int = -_FOREVER
 
 
 class EditedFrames:
     """Count of frames as a player shows them: an edit list leaves some out, and may show others twice."""
 
     def __init__(self, edits: tuple[Edit, ...]) -> None:
-        self.edits = edits or (Edit(-_FOREVER, _FOREVER, 0),)
-        self._is_edited = bool(edits)
+        self.edits = edits or (Edit(-_FOREVER, _FOREVER, -_FOREVER),)
         self._borders = sorted({place for edit in self.edits for place in (edit.begin, edit.end)})
         self._spans = [_EditSpan() for _ in range(len(self._borders) + 1)]
 
@@ -57,7 +55,7 @@ class EditedFrames:
             if not inside:
                 continue
             frames += sum(stretch.frames for stretch in inside)
-            offset = edit.shown - edit.begin if self._is_edited else 0
+            offset = edit.shown - edit.begin
             # A frame that begins before the edit fills it up to the first frame inside.
             is_filled = self._spans[begin - 1].last > edit.begin
             start = edit.begin if is_filled else min(stretch.first for stretch in inside)

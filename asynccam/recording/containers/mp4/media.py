@@ -23,23 +23,12 @@ _END_OF_BLOCK: Final = 0x00
 _ZERO_RUN: Final = 0xF0
 
 
-def has_zeroed_header(take: Callable[[int, int], bytes], size: int) -> bool:
-    """Return whether zeros stand where a marker or a table should be, before the first scan."""
-    return _find_scan(take, size)[0] == 0
-
-
-def zeros_are_damage(take: Callable[[int, int], bytes], size: int) -> int | None:
-    """Return the offset of the coded data in which a run of zeros cannot be, or None if it can be anywhere.
+def _find_scan(take: Callable[[int, int], bytes], size: int) -> tuple[int, bool]:
+    """Return the offset of the first scan's data, 0 if zeros are before it, and whether it may have zeros.
 
     Tables made for the picture may give the end of a block the code that is zeros, and then an area of one
     colour is nothing but zeros. The usual tables have a coefficient there, which no area repeats.
     """
-    begin, may_be_flat = _find_scan(take, size)
-    return None if may_be_flat else begin
-
-
-def _find_scan(take: Callable[[int, int], bytes], size: int) -> tuple[int, bool]:
-    """Return the offset of the first scan's data, 0 if zeros are before it, and whether it may have zeros."""
     at, may_be_flat = 2, False
     for _ in range(_MAX_SEGMENTS):
         if at + 4 > size:
@@ -88,9 +77,13 @@ _LARGEST_JPEG: Final = 16 << 20
 _JPEG_END: Final = b"\xff\xd9"
 _OBUS: Final = frozenset({*range(1, 9), 15})
 _START_CODE: Final = b"\0\0\0\1"
-_NAL: Final = frozenset({Coding.H264, Coding.H265, Coding.H266})
-_UNCHECKED: Final = frozenset({Coding.RAW})
-_NEVER_ZEROS: Final = _NAL | {Coding.MPEG4, Coding.VP9, Coding.AV1, Coding.COMPRESSED, Coding.ENCRYPTED}
+_NEVER_ZEROS: Final = frozenset({Coding.H264, Coding.H265, Coding.H266}) | {
+    Coding.MPEG4,
+    Coding.VP9,
+    Coding.AV1,
+    Coding.COMPRESSED,
+    Coding.ENCRYPTED,
+}
 """Codings whose samples have no long run of zeros anywhere: NAL units and MPEG-4 part 2 forbid a few zero
 bytes in a row, arithmetic coders and ciphers do not make them. JPEG is not among them: a picture of one
 colour can be zeros but for its headers, and cameras fill pictures up with zeros behind their end.
@@ -130,7 +123,7 @@ class MediaChecker:
 
     def check(self, form: Format, offset: int, size: int) -> MediaState:
         """Return the state of a sample that lies in the file."""
-        if form.coding in _UNCHECKED:
+        if form.coding is Coding.RAW:
             return MediaState.GOOD
         take = self._reader(form, offset, size)
         head = take(0, min(size, _PROBE))
@@ -171,7 +164,7 @@ class MediaChecker:
     def _check_jpeg(self, head: bytes, take: Callable[[int, int], bytes], size: int) -> MediaState:
         if not head.startswith(_JPEG_START):
             return MediaState.SPOILED
-        if has_zeroed_header(take, size):
+        if _find_scan(take, size)[0] == 0:
             return MediaState.ZEROS
         end = size
         while end > 0:
@@ -187,8 +180,10 @@ class MediaChecker:
         return MediaState.ZEROS
 
     def _check_jpeg_scan(self, take: Callable[[int, int], bytes], size: int) -> MediaState:
-        begin = zeros_are_damage(take, size) if self._is_thorough and size <= _LARGEST_JPEG else None
-        if begin is None:
+        if not self._is_thorough or size > _LARGEST_JPEG:
+            return MediaState.GOOD
+        begin, may_have_zeros = _find_scan(take, size)
+        if may_have_zeros:
             return MediaState.GOOD
         data = take(begin, size - begin)
         place = data.find(bytes(_PROBE))
@@ -210,15 +205,11 @@ def _check_units(form: Format, take: Callable[[int, int], bytes], size: int) -> 
             # No unit is that short, and zeros have that length. ffmpeg loses the picture then.
             return MediaState.ZEROS if not any(take(at, min(size - at, _PROBE))) else MediaState.SPOILED
         if length > size - at - width or not _is_unit_header(form.coding, header):
-            return _check_start_code(take)
+            # Some cameras write start codes (H.264, annex B) in place of lengths, and decoders take them.
+            return MediaState.GOOD if take(0, 4) == _START_CODE else MediaState.SPOILED
         has_picture = has_picture or _is_slice(form.coding, header)
         at += width + length
     return MediaState.GOOD if has_picture else MediaState.NO_PICTURE
-
-
-def _check_start_code(take: Callable[[int, int], bytes]) -> MediaState:
-    """Accept start codes (H.264, annex B) in place of lengths: some cameras write, and decoders take them."""
-    return MediaState.GOOD if take(0, 4) == _START_CODE else MediaState.SPOILED
 
 
 def _is_frame_head(coding: Coding, head: bytes) -> bool:

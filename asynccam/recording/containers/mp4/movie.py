@@ -40,19 +40,20 @@ class Format(NamedTuple):
 
 
 _OTHER: Final = Format(Coding.OTHER)
-_JPEG: Final = frozenset({b"jpeg", b"mjpa", b"mjpg", b"MJPG", b"AVDJ", b"dmb1"})
-_BY_TYPE: Final = {
-    b"vp09": Coding.VP9,
-    b"av01": Coding.AV1,
-    **dict.fromkeys((b"vp08", b"s263", b"h263", b"H263"), Coding.COMPRESSED),
-    **dict.fromkeys((b"apco", b"apcs", b"apcn", b"apch", b"ap4h", b"ap4x"), Coding.PRORES),
-}
-_ENCRYPTED: Final = frozenset({b"encv", b"drmi"})
 _RAW: Final = frozenset(
     {b"raw ", b"rawv", b"uncv", b"yuv2", b"yuvs", b"2vuy", b"2Vuy", b"UYVY", b"YUY2", b"v210", b"v216"}
     | {b"v308", b"v408", b"v410", b"r210", b"R10k", b"R10g", b"b16g", b"b48r", b"b64a", b"BGRA", b"RGBA"}
     | {b"ABGR", b"I420", b"NV12", b"yv12", b"j420", b"DVOO", b"\0\0\0\0", b"NONE", b"twos", b"24BG"}
 )
+_BY_TYPE: Final = {
+    **dict.fromkeys((b"encv", b"drmi"), Coding.ENCRYPTED),
+    **dict.fromkeys((b"jpeg", b"mjpa", b"mjpg", b"MJPG", b"AVDJ", b"dmb1"), Coding.JPEG),
+    **dict.fromkeys(_RAW, Coding.RAW),
+    b"vp09": Coding.VP9,
+    b"av01": Coding.AV1,
+    **dict.fromkeys((b"vp08", b"s263", b"h263", b"H263"), Coding.COMPRESSED),
+    **dict.fromkeys((b"apco", b"apcs", b"apcn", b"apch", b"ap4h", b"ap4x"), Coding.PRORES),
+}
 _CONFIGURATIONS: Final = {
     # Where lengthSizeMinusOne stands in the configuration: ISO/IEC 14496-15, 5.3.3.1.2, 8.3.2.1.2 and
     # 11.2.4.2.2. VVC's is a full box and has it one bit to the left.
@@ -79,14 +80,8 @@ def read_formats(view: FileView, box: Box, trouble: Flaws) -> tuple[Format, ...]
 
 
 def _read_format(view: FileView, entry: Box) -> Format:
-    if entry.kind in _ENCRYPTED:
-        return Format(Coding.ENCRYPTED)
-    if entry.kind in _JPEG:
-        return Format(Coding.JPEG)
     if entry.kind in _BY_TYPE:
         return Format(_BY_TYPE[entry.kind])
-    if entry.kind in _RAW:
-        return Format(Coding.RAW)
     # Flaws behind an entry's fields do not count: writers put anything there.
     for child in read_boxes(view, entry.start + _ENTRY_SIZE, entry.end, Flaws()):
         try:
@@ -207,16 +202,8 @@ def read_movie(view: FileView, box: Box) -> Movie:
             elif child.kind == b"cmov":
                 movie.is_compressed = True
         except CutShortError:
-            _note_short(view, child, movie.flaws)
+            movie.flaws.note_short(view, child)
     return movie
-
-
-def _note_short(view: FileView, box: Box, trouble: Flaws) -> None:
-    """Note a box shorter than its contents: because of the file's end, or else it is spoiled."""
-    if box.end > view.size:
-        trouble.cut = True
-    else:
-        trouble.note_spoiled(box.begin)
 
 
 def _read_timescale(fields: Fields) -> tuple[int, int]:
@@ -264,7 +251,7 @@ def _read_track(view: FileView, box: Box, track: Mp4Track, trouble: Flaws) -> No
                 case _:
                     _read_table(view, child, track, trouble)
         except CutShortError:
-            _note_short(view, child, trouble)
+            trouble.note_short(view, child)
 
 
 def _read_table(view: FileView, box: Box, track: Mp4Track, trouble: Flaws) -> None:

@@ -237,10 +237,7 @@ class Fragments:
                     following, time = run.offset + run.bytes(), None
                     yield run
             except CutShortError:
-                if box.end > self._view.size:
-                    self.flaws.cut = True
-                else:
-                    self.flaws.note_spoiled(box.begin)
+                self.flaws.note_short(self._view, box)
 
     def _read_header(self, fields: Fields, moof: int, base: int) -> tuple[int, int, SampleDefaults]:
         """Read track, base of offsets and defaults of a track's part of a fragment (8.8.7)."""
