@@ -80,10 +80,6 @@ class Commands:
         self._unknown_task: asyncio.Task[None] | None = None
         self._closed = False
 
-    def start(self) -> None:
-        """Find takes that an earlier bridge left unfinished."""
-        self.recordings.start()
-
     def accept(self, key: str, name: str, payload: bytes) -> None:
         """Queue a command; its result is published."""
         if self._closed:

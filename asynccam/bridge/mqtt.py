@@ -20,19 +20,13 @@ from asynccam.bridge.home_assistant import (
 )
 from asynccam.bridge.retained import RetainedMessages
 from asynccam.bridge.states import CameraStates
-from asynccam.bridge.topics import ALL, OFFLINE, ONLINE, Topics, encoded, key_of, this_computer
+from asynccam.bridge.topics import ALL, KEPT, OFFLINE, ONLINE, Topics, encoded, key_of, this_computer
 from asynccam.errors import AsynccamError, PermissionDeniedError, StateError, TimeoutError, UsageError
 from asynccam.model.camera import Camera
 from asynccam.model.event_json import event_document
 from asynccam.model.events import CameraChanged, CameraEvent, CameraFound, Event
 from asynccam.model.info import CameraState
-from asynccam.net.mqtt import (
-    LastWill,
-    MqttBroker,
-    MqttConnection,
-    MqttMessage,
-    stay_connected,
-)
+from asynccam.net.mqtt import LastWill, MqttBroker, MqttConnection, MqttMessage, stay_connected
 from asynccam.runtime.retry import Backoff
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
@@ -136,8 +130,10 @@ class MqttBridge:
         self._session.watch_clocks()
         self._scope.spawn(self._follow(), name="events")
         if self._commands is not None:
-            self._commands.start()
-        self._scope.spawn(self._run(), name="connection")
+            self._commands.recordings.start()
+        will = LastWill(self.topics.status, OFFLINE)
+        connection = stay_connected(self.broker, self._work, will=will, backoff=self._backoff)
+        self._scope.spawn(connection, name="connection")
         return self
 
     async def __aexit__(
@@ -219,10 +215,6 @@ class MqttBridge:
         self._pending.set()
 
     # -- one connection ---------------------------------------------------------------------------
-
-    async def _run(self) -> None:
-        will = LastWill(self.topics.status, OFFLINE)
-        await stay_connected(self.broker, self._work, will=will, backoff=self._backoff)
 
     async def _work(self, client: MqttConnection) -> None:
         try:
@@ -406,8 +398,7 @@ class MqttBridge:
         await self._publish_take()
         await self._publish_notice()
         for key, description in self._expected.items():
-            if self._discovery is not None:
-                await self._publish_all(camera_entities(description, self.topics, self._discovery))
+            await self._publish_entities(description)
             await self._publish(self.topics.of(key, "availability"), OFFLINE, retain=True)
         for camera in list(self._session.cameras.values()):
             await self._announce(camera)
@@ -417,11 +408,12 @@ class MqttBridge:
         key = key_of(camera.id)
         self._published[camera.id] = key
         self._expected.pop(key, None)
-        if self._discovery is not None:
-            await self._publish_all(
-                camera_entities(CameraDescription.of(camera), self.topics, self._discovery)
-            )
+        await self._publish_entities(CameraDescription.of(camera))
         await self._publish_state(camera)
+
+    async def _publish_entities(self, description: CameraDescription) -> None:
+        if self._discovery is not None:
+            await self._publish_all(camera_entities(description, self.topics, self._discovery))
 
     async def _retract(self, camera: str) -> None:
         """Clear a camera's retained messages."""
@@ -430,7 +422,7 @@ class MqttBridge:
         if key is None:
             return
         self._documents.pop(key, None)
-        for kind in ("state", "availability", "picture"):
+        for kind in KEPT:
             await self._publish(self.topics.of(key, kind), "", retain=True)
         if self._discovery is not None:
             await self._publish_all(removed_camera_entities(key, self.topics, self._discovery))

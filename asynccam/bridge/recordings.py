@@ -340,7 +340,9 @@ class Recordings:
         """Find interrupted takes; those without a camera of this session wait until one appears."""
         found = await interrupted_takes(self._directory)
         while found:
-            for take in [take for take in found if self._is_ours(take)]:
+            for take in list(found):
+                if not any(self._session.expects(camera, place) for camera, place in take.cameras.items()):
+                    continue
                 found.remove(take)
                 entry = self.interrupted[take.name] = Interrupted(take)
                 _LOG.warning(
@@ -349,9 +351,6 @@ class Recordings:
                 self._scope.spawn(self._resume_when_due(entry), name=f"interrupted take {take.name}")
                 self._on_change()
             await asyncio.sleep(_RETRY_INTERVAL)
-
-    def _is_ours(self, take: InterruptedTake) -> bool:
-        return any(self._session.expects(camera, address) for camera, address in take.cameras.items())
 
     async def _resume_when_due(self, entry: Interrupted) -> None:
         """Resume an interrupted take as soon as nothing records, or its duration is over."""

@@ -70,7 +70,7 @@ class RetainedMessages:
             for key, state in read.items()
             if state is not None
             and all(name in state for name in _STATE_FIELDS)
-            and not self._is_foreign(state)
+            and state.get("host", this_computer()) == this_computer()
         }
 
     def stale_topics(self, keys: Collection[str], configs: Collection[str]) -> Iterator[str]:
@@ -89,6 +89,3 @@ class RetainedMessages:
                 yield from (self._topics.of(key, kind) for kind in self._messages[key])
         for key in set(self._configs.values()) - {""} - set(ours) - set(keys) - foreign:
             yield from (self._topics.of(key, kind) for kind in self._messages.get(key, ()))
-
-    def _is_foreign(self, state: Mapping[str, Any]) -> bool:
-        return bool(state.get("host", this_computer()) != this_computer())

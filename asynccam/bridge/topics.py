@@ -24,7 +24,8 @@ OFFLINE: Final = "offline"
 ON: Final = "ON"
 OFF: Final = "OFF"
 PRESS: Final = "PRESS"
-_KEPT: Final = frozenset({"state", "availability", "picture"})
+KEPT: Final = ("state", "availability", "picture")
+"""What is retained of a camera."""
 ALL: Final = "take"
 """Key of all cameras together."""
 
@@ -121,7 +122,7 @@ class Topics:
     @property
     def kept(self) -> tuple[str, ...]:
         """Filters for retained messages of cameras."""
-        return tuple(f"{self.prefix}/+/{what}" for what in ("state", "availability", "picture"))
+        return tuple(f"{self.prefix}/+/{what}" for what in KEPT)
 
     @property
     def commands(self) -> str:
@@ -138,19 +139,22 @@ class Topics:
 
     def read_kept(self, topic: str) -> tuple[str, str] | None:
         """Return key and kind of a retained topic of a camera, or None for any other topic."""
-        start = f"{self.prefix}/"
-        parts = topic.removeprefix(start).split("/")
-        if not topic.startswith(start) or len(parts) != 2 or parts[1] not in _KEPT:
-            return None
-        return parts[0], parts[1]
+        match self._levels(topic):
+            case [key, kind] if kind in KEPT:
+                return key, kind
+        return None
 
     def read_command(self, topic: str) -> tuple[str, str] | None:
         """Return key and name of a command's topic, or None for any other topic."""
+        match self._levels(topic):
+            case [key, "set", name]:
+                return key, name
+        return None
+
+    def _levels(self, topic: str) -> list[str]:
+        """Return the levels of a topic behind the prefix; none for a topic of another prefix."""
         start = f"{self.prefix}/"
-        parts = topic.removeprefix(start).split("/")
-        if not topic.startswith(start) or len(parts) != 3 or parts[1] != "set":
-            return None
-        return parts[0], parts[2]
+        return topic.removeprefix(start).split("/") if topic.startswith(start) else []
 
 
 def encoded(value: Any) -> str:

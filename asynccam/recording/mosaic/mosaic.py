@@ -8,7 +8,7 @@ import asyncio
 import math
 import os
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -105,11 +105,10 @@ async def write_mosaic(
         RecordingError: GStreamer or an element is missing, or a file cannot be decoded.
         TimeoutError: It took longer.
     """
-    if target.suffix.lower() not in _MUXERS:
-        raise UsageError(f"{target.name!r}: the preview's name must end in {', '.join(_MUXERS)}")
+    end = _video_chain(target, "the preview")
     async with _open_files(_paths(panels), target) as files:
         beside = _grid_scene(await _align_panels(panels), size, seconds, fps, files)
-        await _render(beside, _video_chain(target), target, timeout)
+        await _render(beside, end, target, timeout)
     return target
 
 
@@ -127,9 +126,7 @@ async def write_sheet(
     Raises:
         UsageError, TargetExistsError, StorageError, RecordingError, TimeoutError: As for `write_mosaic`.
     """
-    encoder = _PICTURES.get(target.suffix.lower())
-    if encoder is None:
-        raise UsageError(f"{target.name!r}: the contact sheet's name must end in {', '.join(_PICTURES)}")
+    encoder = _element_for(target, _PICTURES, "the contact sheet")
     # One frame of a rate so high that it shows no more than its own moment.
     async with _open_files(_paths(panels), target) as files:
         beside = _grid_scene(await _align_panels(panels), size, 0.04, Fraction(25), files)
@@ -152,8 +149,7 @@ async def write_cut(
     Raises:
         UsageError, TargetExistsError, StorageError, RecordingError, TimeoutError: As for `write_mosaic`.
     """
-    if target.suffix.lower() not in _MUXERS:
-        raise UsageError(f"{target.name!r}: the cut recording's name must end in {', '.join(_MUXERS)}")
+    end = _video_chain(target, "the cut recording")
     seen = [clip for clip in clips if clip.is_visible(seconds)]
     if not seen:
         raise UsageError(f"nothing was recorded in the time that {target.name!r} is to show")
@@ -161,7 +157,7 @@ async def write_cut(
         seen = [await _align_clip(clip) for clip in seen]
         mix = _Compositor(seconds, fps, [clip.begins for clip in seen])
         inputs = [mix.input(index, clip, files, None, {}) for index, clip in enumerate(seen)]
-        await _render(_Scene(mix, (), tuple(inputs), None, files), _video_chain(target), target, timeout)
+        await _render(_Scene(mix, tuple(inputs), None, files), end, target, timeout)
     return target
 
 
@@ -301,7 +297,6 @@ class _Scene:
     """Chains up to the encoder, and the data for standard input."""
 
     mix: _Compositor
-    canvas: Chain
     inputs: tuple[Chain, ...]
     size: tuple[int, int] | None
     files: MediaFiles
@@ -326,26 +321,19 @@ def _grid_scene(
         if clip.is_visible(seconds)
     ]
     mix = _Compositor(seconds, fps, [clip.begins for _, clip in seen if not clip.still])
-    inputs: list[Chain] = []
-    for place, (index, clip) in enumerate(seen, start=1):
-        row, column = divmod(index, columns)
-        position: dict[str, Value] = {
-            "xpos": column * width,
-            "ypos": row * (height + _LABEL_HEIGHT) + _LABEL_HEIGHT,
-        }
-        inputs.append(mix.input(place, clip, files, size, position))
+    inputs = [mix.canvas(0, whole)]
+    texts: list[tuple[int, int, str]] = []
     shown = {index for index, _ in seen}
-    texts = [
-        (index % columns * width, index // columns * (height + _LABEL_HEIGHT), panel.label)
-        for index, panel in enumerate(panels)
-    ] + [
-        (index % columns * width, index // columns * (height + _LABEL_HEIGHT) + height // 2, panel.note)
-        for index, panel in enumerate(panels)
-        if index not in shown
-    ]
-    return _Scene(
-        mix, mix.canvas(0, whole), tuple(inputs), whole, files, partial(_canvas, whole, width, tuple(texts))
-    )
+    for index, panel in enumerate(panels):
+        left, top = index % columns * width, index // columns * (height + _LABEL_HEIGHT)
+        texts.append((left, top, panel.label))
+        if index not in shown:
+            texts.append((left, top + height // 2, panel.note))
+        position: dict[str, Value] = {"xpos": left, "ypos": top + _LABEL_HEIGHT}
+        for clip in panel.clips:
+            if clip.is_visible(seconds):
+                inputs.append(mix.input(len(inputs), clip, files, size, position))
+    return _Scene(mix, tuple(inputs), whole, files, partial(_canvas, whole, width, texts))
 
 
 def _canvas(size: tuple[int, int], room: int, texts: Sequence[tuple[int, int, str]]) -> Iterator[bytes]:
@@ -366,9 +354,17 @@ def _canvas(size: tuple[int, int], room: int, texts: Sequence[tuple[int, int, st
     yield bytes(picture)
 
 
-def _video_chain(target: Path) -> Chain:
+def _element_for(target: Path, elements: Mapping[str, str], what: str) -> str:
+    """Return the element that writes files of the target's suffix."""
+    element = elements.get(target.suffix.lower())
+    if element is None:
+        raise UsageError(f"{target.name!r}: {what}'s name must end in {', '.join(elements)}")
+    return element
+
+
+def _video_chain(target: Path, what: str) -> Chain:
     encoder: dict[str, Value] = {"pass": "quant", "quantizer": 21, "speed-preset": "veryfast"}
-    muxer = _MUXERS[target.suffix.lower()]
+    muxer = _element_for(target, _MUXERS, what)
     return (
         GstElement("x264enc", encoder),
         GstElement("h264parse"),
@@ -381,8 +377,7 @@ async def _render(scene: _Scene, end: Chain, target: Path, timeout: float) -> No
     fresh = target.with_name(f".{uuid.uuid4().hex[:12]}{target.suffix}")
     sink = GstElement("filesink", {"location": str(fresh.absolute())})
     main = (*scene.mix.output(scene.size), *end, sink)
-    canvas = (scene.canvas,) if scene.canvas else ()
-    graph = Graph((main, *canvas, *scene.inputs))
+    graph = Graph((main, *scene.inputs))
     tools = await find_installation(graph.factories)
     await on_disk(_check_target, target)
     try:

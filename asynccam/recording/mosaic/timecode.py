@@ -6,6 +6,7 @@ a second's worth, so a busy loop does not hold up the recording.
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from fractions import Fraction
@@ -82,10 +83,8 @@ def running_time(frame: int, fps: Fraction) -> str:
 
 def running_time_pictures(label: str, fps: Fraction, scale: int) -> Iterator[bytes]:
     """Yield frame after frame of label and running time code, without end."""
-    frame = 0
-    while True:
+    for frame in itertools.count():
         yield draw(f"{label} {running_time(frame, fps)}" if label else running_time(frame, fps), scale)
-        frame += 1
 
 
 class DayTimeCode:

@@ -51,17 +51,7 @@ class CandidateStream:
 
     def __init__(self, since: int) -> None:
         self.first_at = since
-        self.packets: list[tuple[bytes, int]] = []
-
-
-class _FramePackets:
-    """Packets of one RTP time, by their unwrapped sequence numbers."""
-
-    __slots__ = ("first_at", "packets")
-
-    def __init__(self, since: int) -> None:
-        self.first_at = since
-        self.packets: dict[int, Packet] = {}
+        self.packets: list[Packet] = []
 
 
 class DecodableStart:
@@ -74,13 +64,12 @@ class DecodableStart:
     def __init__(self, codec: str) -> None:
         self.stamp: int | None = None
         self._found_at: int | None = None
-        self._is_past_start = (
-            False  # so long after the begin that RTP times may wrap, and nothing is out of order
-        )
+        # So long after the begin that RTP times may wrap, and nothing is out of order.
+        self._is_past_start = False
         self._units = _h264_units if codec == "h264" else _h265_units
         self._required_sets = {"sps", "pps"} if codec == "h264" else {"vps", "sps", "pps"}
         self._parameter_sets: dict[str, tuple[int, Packet]] = {}  # the latest packet with each parameter set
-        self._frames: dict[int, _FramePackets] = {}
+        self._frames: dict[int, dict[int, Packet]] = {}  # by RTP time, then by sequence number, unwrapped
         self._first_at: int | None = None
         self._latest = 0  # sequence number, unwrapped
         self._size = 0
@@ -98,16 +87,14 @@ class DecodableStart:
         for kind, _ in self._units(_payload(data)):
             if kind in self._required_sets:
                 self._parameter_sets[kind] = (sequence, (data, at))
-        if stamp not in self._frames:
-            self._frames[stamp] = _FramePackets(at)
-        frame = self._frames[stamp]
-        if sequence not in frame.packets:
-            frame.packets[sequence] = (data, at)
+        frame = self._frames.setdefault(stamp, {})
+        if sequence not in frame:
+            frame[sequence] = (data, at)
             self._size += len(data) + _PACKET_OVERHEAD
         # Also the frame that this packet belongs to: a sender may give all its packets one time.
         while len(self._frames) > _MAX_FRAMES or self._size > _MAX_KEPT:
             dropped = self._frames.pop(next(iter(self._frames)))
-            self._size -= sum(len(data) + _PACKET_OVERHEAD for data, _ in dropped.packets.values())
+            self._size -= sum(len(data) + _PACKET_OVERHEAD for data, _ in dropped.values())
         return self._find_start(at)
 
     def is_picture(self, data: bytes) -> bool:
@@ -130,7 +117,7 @@ class DecodableStart:
             if not self._can_begin(frame, key=at - (self._first_at or 0) < _KEY_FRAME_TIMEOUT):
                 continue
             self.stamp, self._found_at = stamp, at
-            first = min(frame.packets)
+            first = min(frame)
             sets = {
                 sequence: packet for sequence, packet in self._parameter_sets.values() if sequence < first
             }
@@ -138,24 +125,24 @@ class DecodableStart:
                 sequence: packet
                 for other, later_frame in self._frames.items()
                 if not _before(other, stamp)
-                for sequence, packet in later_frame.packets.items()
+                for sequence, packet in later_frame.items()
             }
             self._frames, self._parameter_sets = {}, {}
             return [packet for _, packet in sorted({**sets, **later}.items())]
         return []
 
-    def _can_begin(self, frame: _FramePackets, *, key: bool) -> bool:
+    def _can_begin(self, frame: dict[int, Packet], *, key: bool) -> bool:
         """Return whether a frame is whole, and a key frame where that is wanted."""
-        numbers = sorted(frame.packets)
+        numbers = sorted(frame)
         first, last = numbers[0], numbers[-1]
         if last - first != len(numbers) - 1:
             return False
         # RFC 6184, 5.1; RFC 7798, 4.1: the last packet has the marker set, which is not to be relied on. The
         # next frame's first packet is a sign too.
-        marked = frame.packets[last][0][1] & 0x80
-        if not marked and not any(last + 1 in other.packets for other in self._frames.values()):
+        marked = frame[last][0][1] & 0x80
+        if not marked and not any(last + 1 in other for other in self._frames.values()):
             return False
-        units = [unit for sequence in numbers for unit in self._units(_payload(frame.packets[sequence][0]))]
+        units = [unit for sequence in numbers for unit in self._units(_payload(frame[sequence][0]))]
         pictures = [(kind, begins) for kind, begins in units if kind in ("key", "picture")]
         if not pictures or not pictures[0][1]:
             return False  # nothing to show, or its beginning is missing
@@ -268,7 +255,7 @@ class StreamFilter:
     def _report_other(self, source: Source) -> None:
         self.lines.append(f"other {source[0]} {source[1]} {source[2]}")
 
-    def _lock_on(self, source: Source, packets: list[tuple[bytes, int]]) -> list[bytes]:
+    def _lock_on(self, source: Source, packets: list[Packet]) -> list[bytes]:
         self.source, self._started_at = source, packets[0][1]
         self.lines.append(f"stream {source[0]} {source[1]} {source[2]}")
         for other, candidate in self._candidates.items():
