@@ -180,6 +180,9 @@ def test_names_of_hosts() -> None:
         ("192.0.2.1", False),
         ("fe80::1%eth0", False),
         ("127.0.0.1.example", False),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("x", False),
     ],
 )
 def test_is_loopback(host: str, certain: bool) -> None:

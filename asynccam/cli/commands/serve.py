@@ -363,7 +363,7 @@ async def snapshot(
 
 
 def _report_snapshot(report: Report, web: "SnapshotWeb", host: str, config: Path) -> None:
-    from asynccam.systems.snapshot.server.middleware import is_loopback
+    from asynccam.model.credentials import is_loopback
 
     lines = [formatting.device_text(f"A Snapshot server listens at {web.url}, its cameras are in {config}.")]
     if not is_loopback(host) and not web.wants_token:

@@ -1,16 +1,22 @@
-"""Web server of a Snapshot server: its routes and the socket it listens at."""
+"""Web server of a Snapshot server: its routes, the socket it listens at, and its metrics for Prometheus."""
 
 import asyncio
 import resource
-from collections.abc import Iterable
-from typing import Final
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
+from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from asynccam.errors import ConnectionError
+from asynccam.runtime.disk import on_disk
+from asynccam.runtime.event_hub import Subscription
+from asynccam.systems.snapshot.server import events
 from asynccam.systems.snapshot.server.api_legacy import LegacyApi
 from asynccam.systems.snapshot.server.api_v1 import ApiV1
-from asynccam.systems.snapshot.server.metrics import ServerMetrics
 from asynccam.systems.snapshot.server.middleware import (
     IDLE_TIMEOUT,
     MAX_BODY,
@@ -32,6 +38,8 @@ _SPARE_DESCRIPTORS: Final = 200
 _LINGERING: Final = 1.0
 """Seconds to read an unwanted body before the connection is closed."""
 _SHUTDOWN_TIMEOUT: Final = 6.0
+_NAMESPACE: Final = "asynccam_snapshot"
+_CAPTURE_SECONDS: Final = (0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
 
 
 class SnapshotWeb:
@@ -71,13 +79,16 @@ class SnapshotWeb:
         self._port = port
         self._policy = AccessPolicy(token=token, hosts=hosts)
         self._max_connections = min(max_connections, _available_descriptors())
-        self._max_requests = max_requests
         self._idle_timeout = silence
         self._feed = EventFeed(service)
         self.metrics = ServerMetrics(service, self._feed)
-        self._runner: web.AppRunner | None = None
-        self._server: asyncio.Server | None = None
-        self._limiter: ConnectionLimiter | None = None
+        self._middleware = RequestMiddleware(
+            self._policy,
+            max_requests=max_requests,
+            on_response=self.metrics.answered,
+            on_refused=self.metrics.refused,
+        )
+        self._parts = AsyncExitStack()
 
     @property
     def port(self) -> int:
@@ -96,30 +107,13 @@ class SnapshotWeb:
         return self._policy.wants_token
 
     async def __aenter__(self) -> "SnapshotWeb":
-        try:
-            await self._open()
-        except BaseException:
-            await self._close()
-            raise
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._close()
-
-    async def _open(self) -> None:
-        middleware = RequestMiddleware(
-            self._policy,
-            max_requests=self._max_requests,
-            on_response=self.metrics.answered,
-            on_refused=self.metrics.refused,
-        )
-        app = web.Application(middlewares=[middleware.handle], client_max_size=MAX_BODY)
+        app = web.Application(middlewares=[self._middleware.handle], client_max_size=MAX_BODY)
         app.add_routes(LegacyApi(self._service).routes())
         app.add_routes(ApiV1(self._service, self._feed).routes())
-        app.add_routes(Pages(self._service, self._policy, await read_files()).routes())
+        app.add_routes(Pages(self._service, self._policy, await on_disk(read_files)).routes())
         app.add_routes([web.get("/metrics", self.metrics.show)])
         app.on_response_prepare.append(add_headers)
-        self._runner = web.AppRunner(
+        runner = web.AppRunner(
             app,
             access_log=None,
             keepalive_timeout=_KEEP_ALIVE,
@@ -127,35 +121,137 @@ class SnapshotWeb:
             lingering_time=_LINGERING,
             max_line_size=8190,
         )
-        await self._runner.setup()
-        make = self._runner.server
-        assert make is not None
-        self._limiter = ConnectionLimiter(make, limit=self._max_connections, idle_timeout=self._idle_timeout)
-        self.metrics.watch(self._limiter)
-        self.metrics.open()
-        self._feed.open()
-        self._limiter.open()
+        async with AsyncExitStack() as stack:
+            self.metrics.open()
+            stack.callback(self.metrics.close)
+            self._feed.open()
+            stack.push_async_callback(self._feed.aclose)
+            stack.push_async_callback(runner.cleanup)
+            await runner.setup()
+            await self._listen(stack, runner)
+            # Streams have no end of their own: before the runner waits for the requests, they are ended.
+            stack.callback(self._feed.end_streams)
+            self._parts = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._parts.aclose()
+
+    async def _listen(self, stack: AsyncExitStack, runner: web.AppRunner) -> None:
+        assert runner.server is not None
+        limiter = ConnectionLimiter(
+            runner.server, limit=self._max_connections, idle_timeout=self._idle_timeout
+        )
+        self.metrics.watch(limiter)
+        stack.push_async_callback(limiter.aclose)
+        limiter.open()
         loop = asyncio.get_running_loop()
         try:
-            self._server = await loop.create_server(self._limiter, self._host, self._port, backlog=_BACKLOG)
+            server = await loop.create_server(limiter, self._host, self._port, backlog=_BACKLOG)
         except OSError as error:
             reason = error.strerror or str(error)
             raise ConnectionError(f"cannot listen at {self._host}:{self._port}: {reason}") from error
-        self._port = self._server.sockets[0].getsockname()[1]
-
-    async def _close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        self._feed.end_streams()
-        if self._runner is not None:
-            await self._runner.cleanup()
-        if self._limiter is not None:
-            await self._limiter.aclose()
-        await self._feed.aclose()
-        self.metrics.close()
+        stack.callback(server.close)
+        self._port = server.sockets[0].getsockname()[1]
 
 
 def _available_descriptors() -> int:
     """Return how many connections leave enough descriptors for everything else."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 1 << 20 if soft == resource.RLIM_INFINITY else max(16, soft - _SPARE_DESCRIPTORS)
+
+
+# -- metrics ------------------------------------------------------------------------------------
+
+
+class ServerMetrics:
+    """Metrics of a server, in a registry of its own."""
+
+    def __init__(self, service: SnapshotService, feed: EventFeed) -> None:
+        self._service = service
+        self.registry = CollectorRegistry()
+        own: dict[str, Any] = {"namespace": _NAMESPACE, "registry": self.registry}
+        self._requests = Counter("requests", "Requests answered", ("method", "route", "status"), **own)
+        self._refused = Counter("refused", "Requests refused", ("reason",), **own)
+        self._captures = Counter("captures", "Captures ended", ("camera", "result"), **own)
+        self._seconds = Histogram(
+            "capture_seconds",
+            "Seconds from the device's turn to the picture in the store",
+            ("camera",),
+            buckets=_CAPTURE_SECONDS,
+            **own,
+        )
+        store = service.store
+        for name, description, value in (
+            ("captures_running", "Captures that run", lambda: service.capturing),
+            ("captures_waiting", "Captures that wait", lambda: service.waiting),
+            ("cameras", "Cameras that are configured", lambda: len(service.cameras())),
+            (
+                "config_problems",
+                "Entries of config.json that cannot be used",
+                lambda: len(service.config.problems),
+            ),
+            ("pictures", "Pictures in the store", lambda: len(store)),
+            ("pictures_bytes", "Bytes of all pictures", lambda: store.size),
+            ("event_streams", "Event streams that are open", lambda: len(feed)),
+            ("event_streams_let_go", "Event streams that read too slowly", lambda: feed.let_go),
+            ("services_stopped", "Services stopped at this moment", lambda: len(service.services.stopped)),
+            (
+                "imu_connected",
+                "Whether the broker is reached",
+                lambda: bool(service.imu and service.imu.connected),
+            ),
+        ):
+            self._show(name, description, value)
+        self._started: dict[str, float] = {}
+        self._subscription: Subscription | None = None
+
+    def open(self) -> None:
+        """Begin to count captures."""
+        self._subscription = self._service.events.subscribe(self._on_event, events.CaptureEvent)
+
+    def close(self) -> None:
+        """Stop counting."""
+        if self._subscription is not None:
+            self._subscription.cancel()
+
+    def watch(self, limiter: ConnectionLimiter) -> None:
+        """Count connections."""
+        for name, description, value in (
+            ("connections", "Connections that are open", lambda: len(limiter)),
+            ("connections_refused", "Connections beyond the limit", lambda: limiter.refused),
+            ("connections_dropped", "Connections that were silent too long", lambda: limiter.dropped),
+        ):
+            self._show(name, description, value)
+
+    def answered(self, method: str, route: str, status: int) -> None:
+        """Count a response; ``route`` is the pattern of a route, so that the number of labels is bounded."""
+        self._requests.labels(method if method in hdrs.METH_ALL else "other", route, str(status)).inc()
+
+    def refused(self, reason: str) -> None:
+        """Count a refusal."""
+        self._refused.labels(reason).inc()
+
+    async def show(self, request: web.Request) -> web.StreamResponse:
+        """``GET /metrics``."""
+        headers = {hdrs.CONTENT_TYPE: CONTENT_TYPE_LATEST, hdrs.CACHE_CONTROL: "no-store"}
+        return web.Response(body=generate_latest(self.registry), headers=headers)
+
+    def value(self, name: str, **labels: str) -> float:
+        """Return the value of a metric, 0 if it was never counted."""
+        return self.registry.get_sample_value(f"{_NAMESPACE}_{name}", labels) or 0.0
+
+    def _show(self, name: str, description: str, value: Callable[[], float]) -> None:
+        Gauge(name, description, namespace=_NAMESPACE, registry=self.registry).set_function(value)
+
+    def _on_event(self, event: events.CaptureEvent) -> None:
+        match event:
+            case events.CaptureStarted():
+                self._started[event.camera] = time.monotonic()
+            case events.CaptureDone():
+                self._captures.labels(event.camera, "done").inc()
+                now = time.monotonic()
+                self._seconds.labels(event.camera).observe(now - self._started.pop(event.camera, now))
+            case events.CaptureFailed():
+                self._captures.labels(event.camera, "failed").inc()
+                self._started.pop(event.camera, None)

@@ -428,16 +428,6 @@ class AccessPolicy:
         return hmac.new(self._key, text.encode(errors="replace"), hashlib.sha256).hexdigest()
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether an address to listen at can be reached from this computer only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _is_browser(headers: Mapping[str, str]) -> bool:
     """Return whether a browser sent a request.
 

@@ -1,7 +1,7 @@
 """The page and its forms, which work without JavaScript too; templates by jinja2."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import resources
@@ -12,7 +12,6 @@ import jinja2
 from aiohttp import hdrs, web
 
 from asynccam.errors import AsynccamError, NotFoundError, TimeoutError
-from asynccam.runtime.disk import on_disk
 from asynccam.runtime.timing import deadline
 from asynccam.systems.snapshot.server.middleware import BODY_TIMEOUT, COOKIE, COOKIE_SECONDS, AccessPolicy
 from asynccam.systems.snapshot.server.schemas import SettingsDocument
@@ -93,12 +92,7 @@ class Pages:
         """``POST /settings/add``: redirect to the settings, or show the form with its problems."""
         fields = camera_fields_of(await _read_form(request))
         config = self._service.config
-        problems = config.check_camera(fields)
-        if not problems:
-            try:
-                await config.add_camera(fields)
-            except AsynccamError as error:
-                problems = (Problem(str(error)),)
+        problems = config.check_camera(fields) or await _problems_of(config.add_camera(fields))
         if problems:
             entries = {key: str(value) for key, value in fields.items() if value}
             form = FormState.of(entries, problems)
@@ -120,12 +114,8 @@ class Pages:
         """``POST /settings/server``: redirect to the settings, or show the form with its problems."""
         form = await _read_form(request)
         changes = settings_of(form)
-        problems = self._service.config.check_settings(changes)
-        if not problems:
-            try:
-                await self._service.config.change_settings(changes)
-            except AsynccamError as error:
-                problems = (Problem(str(error)),)
+        config = self._service.config
+        problems = config.check_settings(changes) or await _problems_of(config.change_settings(changes))
         if problems:
             return self._page("settings", base="../", status=400, submitted=form, problems=problems)
         return _redirect("../settings")
@@ -211,12 +201,8 @@ class Pages:
         return web.Response(text=text, status=status, content_type="text/html", headers=headers)
 
 
-async def read_files() -> PageFiles:
-    """Read and compile everything that the page consists of, in a thread."""
-    return await on_disk(_read_files)
-
-
-def _read_files() -> PageFiles:
+def read_files() -> PageFiles:
+    """Read and compile everything that the page consists of; blocking."""
     static, templates = (
         {entry.name: entry.read_bytes() for entry in (resources.files(_PACKAGE) / directory).iterdir()}
         for directory in ("static", "templates")
@@ -266,6 +252,14 @@ def _entry(value: object) -> str:
     if value is None or value is False:
         return ""
     return f"{value}".removesuffix(".0") if isinstance(value, float) else str(value)
+
+
+async def _problems_of(change: Awaitable[object]) -> tuple[Problem, ...]:
+    try:
+        await change
+    except AsynccamError as error:
+        return (Problem(str(error)),)
+    return ()
 
 
 def _redirect(location: str) -> web.Response:

@@ -120,10 +120,7 @@ def _text(default: str) -> BeforeValidator:
 
 
 _Side = Annotated[int, Field(ge=1, le=16384)]
-_Offset = Annotated[
-    Annotated[float, Field(allow_inf_nan=False)] | None,
-    BeforeValidator(lambda value: None if _is_blank(value) else value),
-]
+_Offset = Annotated[Annotated[float, Field(allow_inf_nan=False)] | None, _blank_is(None)]
 
 
 class CameraConfig(BaseModel):

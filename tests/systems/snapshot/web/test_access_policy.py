@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asynccam.errors import UsageError
-from asynccam.systems.snapshot.server.middleware import COOKIE, COOKIE_SECONDS, AccessPolicy, is_loopback
+from asynccam.systems.snapshot.server.middleware import COOKIE, COOKIE_SECONDS, AccessPolicy
 from tests.systems.snapshot.web.rig import TOKEN, Rig, serving
 
 CLOSE = "Connection: close\r\n"
@@ -248,21 +248,6 @@ def test_policy_refuses_short_token() -> None:
 def test_policy_compares_any_text(text: str) -> None:
     assert AccessPolicy(token=TOKEN).accepts(text) == (text == TOKEN)
     assert not AccessPolicy().accepts(text)
-
-
-@pytest.mark.parametrize(
-    ("host", "loopback"),
-    [
-        ("127.0.0.1", True),
-        ("::1", True),
-        ("localhost", True),
-        ("0.0.0.0", False),
-        ("::", False),
-        ("x", False),
-    ],
-)
-def test_is_loopback(host: str, loopback: bool) -> None:
-    assert is_loopback(host) is loopback
 
 
 # -- names, headers, bodies ----------------------------------------------------------------------
