@@ -34,33 +34,3 @@ from .simulator.behavior import (
     ServiceWays as ServiceWays,
 )
 from .simulator.simulator import MediaMTXSimulator as MediaMTXSimulator
-
-__all__ = [
-    "AuthenticationError",
-    "CameraBusyError",
-    "CameraClient",
-    "CameraInfo",
-    "CameraNotFoundError",
-    "CameraServiceError",
-    "CameraStatusUpdate",
-    "ConnectionError",
-    "ConnectionStateChanged",
-    "FileInfo",
-    "FileList",
-    "MediaMTXError",
-    "MediaMTXSimulator",
-    "MediaMtxCamera",
-    "Metrics",
-    "PermissionDeniedError",
-    "RateLimitedError",
-    "RecordingInfo",
-    "RecordingStatusUpdate",
-    "Report",
-    "ServiceFaults",
-    "ServiceNotice",
-    "ServiceWays",
-    "SnapshotInfo",
-    "StorageFullError",
-    "Streams",
-    "UnsupportedError",
-]

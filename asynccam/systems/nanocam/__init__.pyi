@@ -26,25 +26,3 @@ from .streams import (
     ImageStream as ImageStream,
     VideoStream as VideoStream,
 )
-
-__all__ = [
-    "MEDIA_PORT",
-    "MESSAGE_PORT",
-    "Antibanding",
-    "CSIcamera",
-    "ClientTimeouts",
-    "EdgeEnhancement",
-    "Encoder",
-    "FlipMethod",
-    "ImageStream",
-    "MediaClient",
-    "MediaPorts",
-    "MediaServer",
-    "NanocamCamera",
-    "NoiseReduction",
-    "ServerLimits",
-    "ServerPolicy",
-    "VideoStream",
-    "WhenBusy",
-    "WhiteBalance",
-]

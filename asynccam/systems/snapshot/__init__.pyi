@@ -14,17 +14,3 @@ from .models import (
     SnapshotResults as SnapshotResults,
     StoredPicture as StoredPicture,
 )
-
-__all__ = [
-    "CameraEntry",
-    "CameraResult",
-    "ImuReading",
-    "Picture",
-    "SnapshotCamera",
-    "SnapshotClient",
-    "SnapshotClientError",
-    "SnapshotResult",
-    "SnapshotResults",
-    "StoredPicture",
-    "read_imu",
-]

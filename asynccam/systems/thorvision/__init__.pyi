@@ -30,25 +30,3 @@ from .stream import (
     Split as Split,
     StreamSettings as StreamSettings,
 )
-
-__all__ = [
-    "Camera",
-    "CameraAdded",
-    "CameraRemoved",
-    "Capability",
-    "ConnectionStateChanged",
-    "OpenStream",
-    "PortPool",
-    "ServerFaults",
-    "ServerNotice",
-    "Split",
-    "StreamSettings",
-    "StreamStart",
-    "StreamStop",
-    "ThorVisionCamera",
-    "ThorVisionClient",
-    "ThorVisionSimulator",
-    "Versions",
-    "XdaqClient",
-    "simulated_camera",
-]

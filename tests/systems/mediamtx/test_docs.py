@@ -54,7 +54,7 @@ def test_every_error_number_stands_in_the_protocols_table(generation: int) -> No
 
 
 def test_every_exception_and_event_of_the_system_is_explained() -> None:
-    names = [name for name in mediamtx.__all__ if name.endswith(("Error", "Update", "Notice", "Changed"))]
+    names = [name for name in dir(mediamtx) if name.endswith(("Error", "Update", "Notice", "Changed"))]
     assert len(names) == 14
     assert not [name for name in names if f"`{name}`" not in PAGE]
 
