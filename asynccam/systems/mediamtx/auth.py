@@ -8,6 +8,8 @@ authenticates its own connection. See docs/protocols/mediamtx.md, "Sign-in".
 import base64
 import binascii
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -188,6 +190,18 @@ def translate_error(error: errors.AsynccamError, generation: int, secret: str | 
     if isinstance(error, errors.NotFoundError):
         return CameraNotFoundError(str(error))
     return error
+
+
+@contextmanager
+def translated_errors(generation: int = 2, secret: str | None = None) -> Iterator[None]:
+    """Raise the errors of the layers below as `translate_error` converts them."""
+    try:
+        yield
+    except errors.AsynccamError as error:
+        problem = translate_error(error, generation, secret)
+        if problem is error:
+            raise
+        raise problem from error
 
 
 def redact(text: str, secret: str | None) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import aiohttp
 from yarl import URL
 
-from asynccam.errors import AsynccamError, StateError, TimeoutError, UsageError
+from asynccam.errors import StateError, TimeoutError, UsageError
 from asynccam.model import info as model
 from asynccam.model.credentials import TokenProvider
 from asynccam.model.events import Event
@@ -27,7 +27,7 @@ from asynccam.recording.pictures import MAX_PICTURE, inspect_picture
 from asynccam.runtime.event_hub import EventHub, Subscription
 from asynccam.runtime.retry import Backoff
 from asynccam.runtime.tasks import finish
-from asynccam.systems.mediamtx.auth import INTERNAL_ERROR, ServiceCapabilities, translate_error
+from asynccam.systems.mediamtx.auth import INTERNAL_ERROR, ServiceCapabilities, translated_errors
 from asynccam.systems.mediamtx.errors import (
     AuthenticationError,
     CameraServiceError,
@@ -600,7 +600,7 @@ class CameraClient:
             ConnectionError, TimeoutError: The file server cannot be reached.
             StorageError: This computer's disk.
         """
-        return await self._download(RECORDINGS, file, directory, progress, jpeg=False)
+        return await self._download(RECORDINGS, file, directory, progress)
 
     async def download_snapshot(
         self, file: FileInfo | str, directory: Path, *, progress: Progress | None = None
@@ -613,9 +613,7 @@ class CameraClient:
             DamagedFileError: The JPEG is damaged; ``part`` holds the received bytes.
             RemoteProtocolError: A file named ``.jpg`` or ``.jpeg`` is not a JPEG.
         """
-        name = file if isinstance(file, str) else file.filename
-        jpeg = PurePosixPath(name).suffix.lower() in _JPEG_SUFFIXES
-        return await self._download(SNAPSHOTS, file, directory, progress, jpeg=jpeg)
+        return await self._download(SNAPSHOTS, file, directory, progress)
 
     async def _list(
         self, method: str, limit: int | None, offset: int | None, reported: Mapping[str, FileInfo]
@@ -652,36 +650,26 @@ class CameraClient:
         return broken
 
     async def _download(
-        self,
-        folder: str,
-        file: FileInfo | str,
-        directory: Path,
-        progress: Progress | None,
-        *,
-        jpeg: bool,
+        self, folder: str, file: FileInfo | str, directory: Path, progress: Progress | None
     ) -> LocalFile:
+        file = FileInfo(filename=file) if isinstance(file, str) else file
         used = self._credentials.token
         try:
-            return await self._download_once(folder, file, directory, progress, jpeg=jpeg)
+            return await self._download_once(folder, file, directory, progress)
         except PermissionDeniedError:
             raise
         except AuthenticationError:
             # Another download may have swapped to the second secret meanwhile.
             if self._credentials.token == used and not self._credentials.swap():
                 raise
-        return await self._download_once(folder, file, directory, progress, jpeg=jpeg)
+        return await self._download_once(folder, file, directory, progress)
 
     async def _download_once(
-        self,
-        folder: str,
-        file: FileInfo | str,
-        directory: Path,
-        progress: Progress | None,
-        *,
-        jpeg: bool,
+        self, folder: str, file: FileInfo, directory: Path, progress: Progress | None
     ) -> LocalFile:
-        name = file if isinstance(file, str) else file.filename
-        try:
+        name = file.filename
+        jpeg = folder == SNAPSHOTS and PurePosixPath(name).suffix.lower() in _JPEG_SUFFIXES
+        with translated_errors():
             return await download_http(
                 await self._http_client(),
                 self._file_url(folder, file),
@@ -693,19 +681,12 @@ class CameraClient:
                 inspect=partial(inspect_picture, source=name) if jpeg else None,
                 max_size=MAX_PICTURE if jpeg else None,
             )
-        except AsynccamError as error:
-            problem = translate_error(error, 2, None)
-            if problem is error:
-                raise
-            raise problem from error
 
-    def _file_url(self, folder: str, file: FileInfo | str) -> URL:
+    def _file_url(self, folder: str, file: FileInfo) -> URL:
         """Return a file's URL: the service's own only if it would not send the token to another host."""
-        name = file if isinstance(file, str) else file.filename
-        own = URL(self.endpoint.file_url(folder, name), encoded=True)
-        given = None if isinstance(file, str) else file.download_url
+        own = URL(self.endpoint.file_url(folder, file.filename), encoded=True)
         try:
-            url = own.join(URL(given)) if given else own
+            url = own.join(URL(file.download_url)) if file.download_url else own
         except ValueError:
             return own
         return url if (url.scheme, url.host) == (own.scheme, own.host) else own

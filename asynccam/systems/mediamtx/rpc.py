@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -26,19 +26,16 @@ from asynccam.runtime.retry import Backoff
 from asynccam.runtime.timing import deadline
 from asynccam.systems.mediamtx.auth import (
     NO_SUCH_METHOD,
+    NOT_AUTHENTICATED,
     ServiceCapabilities,
     advice,
     authenticate_with_fallback,
     call_authenticated,
     open_session,
     translate_error,
+    translated_errors,
 )
-from asynccam.systems.mediamtx.errors import (
-    AuthenticationError,
-    ConnectionError,
-    PermissionDeniedError,
-    RateLimitedError,
-)
+from asynccam.systems.mediamtx.errors import AuthenticationError, ConnectionError, RateLimitedError
 from asynccam.systems.mediamtx.events import (
     CameraStatusUpdate,
     RecordingStatusUpdate,
@@ -68,15 +65,21 @@ Subscriptions = dict[str, dict[str, Any] | None]
 
 @dataclass(slots=True)
 class _Call:
-    """A call under way; ``until`` is loop time, ``secret`` is sent with the call itself."""
+    """A call under way; ``until`` is loop time, ``secret`` is sent with the call itself.
+
+    ``posted`` is the future of its first response, if it has been sent already. ``link`` and ``capabilities``
+    are those of the connection that it was last sent on.
+    """
 
     method: str
     params: dict[str, Any] | None = field(repr=False)
     until: float
-    repeat: bool
-    posted: "asyncio.Future[Any] | None" = field(repr=False)
+    repeat: bool = False
+    posted: "asyncio.Future[Any] | None" = field(default=None, repr=False)
     refusals: int = 0
     secret: str | None = field(default=None, repr=False)
+    link: JsonRpcConnection | None = field(default=None, repr=False)
+    capabilities: ServiceCapabilities = field(init=False, repr=False)
 
     @property
     def left(self) -> float:
@@ -131,13 +134,8 @@ class ServiceConnection:
 
     async def start(self, attempts: int, timeout: float) -> None:
         """Connect within ``timeout`` seconds; raise the last try's error as the client's own."""
-        try:
+        with translated_errors():
             await self.rpc.start(attempts=attempts, timeout=timeout)
-        except AsynccamError as error:
-            problem = translate_error(error, 2, None)
-            if problem is error:
-                raise
-            raise problem from error
 
     def emit(self, events: Iterable[Event]) -> None:
         """Emit events in order."""
@@ -218,12 +216,9 @@ class ServiceConnection:
             raise ConnectionError(
                 f"not connected to {self.rpc.url} ({self.rpc.state.value}); {method} was not sent"
             )
-        try:
+        with translated_errors(self.capabilities.generation, self.capabilities.secret):
             future = link.post(method, params, timeout=timeout)
-        except AsynccamError as error:
-            capabilities = self.capabilities
-            raise translate_error(error, capabilities.generation, capabilities.secret) from error
-        return PostedCall(self, method, params, timeout, future)
+        return PostedCall(self, _Call(method, params, asyncio.get_running_loop().time() + timeout), future)
 
     async def call(
         self,
@@ -232,17 +227,16 @@ class ServiceConnection:
         *,
         timeout: float | None = None,
         repeat: bool = False,
-        posted: "asyncio.Future[Any] | None" = None,
     ) -> Any:
-        """Call a method and return the ``result``; see `CameraClient.call`.
-
-        ``posted`` is the future of the first response, if the call has been sent already.
-        """
+        """Call a method and return the ``result``; see `CameraClient.call`."""
         if timeout is None:
             delay = SLOW_METHOD_TIME * self._slow if self.capabilities.generation == 1 else 0.0
             timeout = self._timeout + delay
-        call = _Call(method, params, asyncio.get_running_loop().time() + timeout, repeat, posted)
-        slow = method in SLOW_METHODS
+        return await self.run(_Call(method, params, asyncio.get_running_loop().time() + timeout, repeat))
+
+    async def run(self, call: "_Call") -> Any:
+        """Return the result of a call; it delays later ones at a service of generation 1 if it is slow."""
+        slow = call.method in SLOW_METHODS
         self._slow += slow
         try:
             return await self._run(call)
@@ -254,9 +248,10 @@ class ServiceConnection:
         rate_delays: Iterator[float] | None = None
         while True:
             if self._renewing.locked():  # a call sent meanwhile would only be refused
-                async with deadline(call.left, self._renewal_of(call)), self._renewing:
+                async with self._renewal_deadline(call), self._renewing:
                     pass
-            link, capabilities = self.rpc.reconnecting.connection, self.capabilities
+            call.link, call.capabilities = self.rpc.reconnecting.connection, self.capabilities
+            capabilities = call.capabilities
             try:
                 value = await self._send(call)
             except AsynccamError as error:
@@ -278,8 +273,13 @@ class ServiceConnection:
                 if asyncio.get_running_loop().time() + wait >= call.until:
                     raise problem from cause
                 await asyncio.sleep(wait)
-            elif _is_unauthenticated(problem, capabilities, cause):
-                call.secret = await self._renew_in_time(call, link, capabilities, problem)
+            elif (
+                isinstance(problem, AuthenticationError)
+                and isinstance(cause, RpcError)
+                and cause.code == NOT_AUTHENTICATED
+                and capabilities.secret is not None
+            ):
+                call.secret = await self._renew_in_time(call, problem)
                 call.refusals += 1
             else:
                 raise problem from cause
@@ -301,55 +301,45 @@ class ServiceConnection:
 
     # -- renewed authentication -------------------------------------------------------------------
 
-    def _renewal_of(self, call: "_Call") -> str:
-        return f"renewed sign-in at {self.rpc.url} for {call.method}"
+    def _renewal_deadline(self, call: "_Call") -> AbstractAsyncContextManager[object]:
+        return deadline(call.left, f"renewed sign-in at {self.rpc.url} for {call.method}")
 
-    async def _renew_in_time(
-        self,
-        call: "_Call",
-        link: JsonRpcConnection | None,
-        capabilities: ServiceCapabilities,
-        problem: AsynccamError,
-    ) -> str | None:
+    async def _renew_in_time(self, call: "_Call", problem: AuthenticationError) -> str | None:
         """Call `_renew`, with the token provider and the authentication inside the call's deadline."""
         try:
-            async with deadline(call.left, self._renewal_of(call)):
-                return await self._renew(call, link, capabilities, problem)
+            async with self._renewal_deadline(call):
+                return await self._renew(call, problem)
         except TimeoutError:
             reason = self.rpc.reconnecting.error
             if isinstance(reason, AuthenticationError):  # more precise than the timeout
                 raise reason from None
             raise
 
-    async def _renew(
-        self,
-        call: "_Call",
-        link: JsonRpcConnection | None,
-        capabilities: ServiceCapabilities,
-        problem: AsynccamError,
-    ) -> str | None:
+    async def _renew(self, call: "_Call", problem: AuthenticationError) -> str | None:
         """Take the next step to get a refused call accepted; raise the refusal if there is none left.
 
         Return the secret that the call must be sent with, or None.
         """
-        if capabilities.generation != 1:
-            if call.refusals:
-                raise self._with_advice(problem, capabilities.secret)
-            await self._authenticate_again(link, capabilities, call.until)
-            return None
+        secret = call.capabilities.secret
+        if call.capabilities.generation == 2:
+            if not call.refusals:
+                await self._authenticate_again(call)
+                return None
         # Generation 1 marks the last connection as authenticated, regardless of the caller: the call itself
         # carries the token. After the token's expiry only a new connection helps, and then once more.
-        if call.refusals in (0, 2):
-            return capabilities.secret
-        if call.refusals == 1 and self._credentials.can_renew(capabilities.secret):
-            await self._reconnect(link, call)
+        elif call.refusals in (0, 2):
+            return secret
+        elif call.refusals == 1 and self._credentials.can_renew(secret):
+            await self._reconnect(call)
             return None
-        raise self._with_advice(problem, capabilities.secret)
+        hint = advice(secret, problem.message, provided=self._credentials.has_provider)
+        raise AuthenticationError(
+            f"{problem.message}{hint}", code=problem.code, data=problem.data, method=problem.method
+        )
 
-    async def _authenticate_again(
-        self, link: JsonRpcConnection | None, capabilities: ServiceCapabilities, until: float
-    ) -> None:
+    async def _authenticate_again(self, call: "_Call") -> None:
         """Generation 2: authenticate the same connection with a new token."""
+        link, capabilities = call.link, call.capabilities
         used = capabilities.secret
         async with self._renewing:
             if link is None or self.rpc.reconnecting.connection is not link or capabilities.secret != used:
@@ -359,21 +349,22 @@ class ServiceConnection:
                 return
             while True:
                 try:
-                    capabilities.role, secret = await authenticate_with_fallback(
-                        link, self._credentials, secret
-                    )
-                    break
+                    with translated_errors(capabilities.generation, secret):
+                        capabilities.role, capabilities.secret = await authenticate_with_fallback(
+                            link, self._credentials, secret
+                        )
+                    return
                 except AuthenticationError as error:
-                    if not error.may_pass or asyncio.get_running_loop().time() + _EARLY_TOKEN_PAUSE >= until:
+                    if (
+                        not error.may_pass
+                        or call.until <= asyncio.get_running_loop().time() + _EARLY_TOKEN_PAUSE
+                    ):
                         raise
                     await asyncio.sleep(_EARLY_TOKEN_PAUSE)
-                except AsynccamError as error:
-                    raise translate_error(error, capabilities.generation, secret) from error
-            capabilities.secret = secret
 
-    async def _reconnect(self, link: JsonRpcConnection | None, call: "_Call") -> None:
+    async def _reconnect(self, call: "_Call") -> None:
         """Generation 1: replace the connection, unless another call has done so."""
-        reconnecting = self.rpc.reconnecting
+        reconnecting, link = self.rpc.reconnecting, call.link
         async with self._renewing:
             if link is not None and reconnecting.connection is link:
                 # Before the connection is closed: a provider that fails leaves it as it is.
@@ -391,25 +382,6 @@ class ServiceConnection:
         if state is not ConnectionState.READY and reconnecting.error is not None:
             raise translate_error(reconnecting.error, 1, None)
 
-    def _with_advice(self, problem: AsynccamError, secret: str | None) -> AsynccamError:
-        if not isinstance(problem, AuthenticationError):
-            return problem
-        hint = advice(secret, problem.message, provided=self._credentials.has_provider)
-        return AuthenticationError(
-            f"{problem.message}{hint}", code=problem.code, data=problem.data, method=problem.method
-        )
-
-
-def _is_unauthenticated(
-    problem: AsynccamError, capabilities: ServiceCapabilities, cause: AsynccamError
-) -> bool:
-    return (
-        isinstance(cause, RpcError)
-        and isinstance(problem, AuthenticationError)
-        and not isinstance(problem, PermissionDeniedError)
-        and capabilities.secret is not None
-    )
-
 
 class PostedCall:
     """A call that has been sent and is not answered yet; made by `ServiceConnection.post`.
@@ -417,42 +389,32 @@ class PostedCall:
     ``sent_at`` and ``answered_at``, the time of the response that counts, are Unix seconds.
     """
 
-    def __init__(
-        self,
-        connection: ServiceConnection,
-        method: str,
-        params: dict[str, Any],
-        timeout: float,
-        future: "asyncio.Future[Any]",
-    ) -> None:
+    def __init__(self, connection: ServiceConnection, call: _Call, response: "asyncio.Future[Any]") -> None:
         self.sent_at = unix_now()
         self.answered_at: float | None = None
         self._connection = connection
-        self._method = method
-        self._params = params
-        self._until = asyncio.get_running_loop().time() + timeout
-        self._future = future
-        future.add_done_callback(self._on_response)
+        self._call = call
+        self._response = call.posted = response
+        response.add_done_callback(self._on_response)
 
     async def result(self) -> Any:
         """Wait for the response; after a temporary refusal the call is sent again."""
-        left = max(self._until - asyncio.get_running_loop().time(), 0.001)
         task = asyncio.current_task()
         before = 0 if task is None else task.cancelling()
         try:
-            value = await self._connection.call(self._method, self._params, timeout=left, posted=self._future)
+            value = await self._connection.run(self._call)
         except asyncio.CancelledError:
             # The future is cancelled by `forget`; a cancellation of this task must go on.
-            if self._future.cancelled() and task is not None and task.cancelling() <= before:
-                raise StateError(f"{self._method} was forgotten before it was answered") from None
+            if self._response.cancelled() and task is not None and task.cancelling() <= before:
+                raise StateError(f"{self._call.method} was forgotten before it was answered") from None
             raise
-        if self._future.exception() is not None:  # another response than the first one
+        if self._response.exception() is not None:  # another response than the first one
             self.answered_at = unix_now()
         return value
 
     def forget(self) -> None:
         """Stop waiting; the call is not cancelled at the service."""
-        self._future.cancel()
+        self._response.cancel()
 
-    def _on_response(self, future: "asyncio.Future[Any]") -> None:
+    def _on_response(self, response: "asyncio.Future[Any]") -> None:
         self.answered_at = unix_now()

@@ -45,61 +45,28 @@ class RefusedCall(Exception):  # noqa: N818 - it is the service's reply, not an 
         return document
 
 
-_JSON_RPC: Final = {
-    RefusalReason.UNREADABLE: -32700,
-    RefusalReason.NOT_A_REQUEST: -32600,
-    RefusalReason.NO_METHOD: -32601,
-    RefusalReason.PARAMS: -32602,
-    RefusalReason.INTERNAL: -32603,
-    RefusalReason.SIGN_IN: -32001,
-}
-_GENERATION_1: Final = {**_JSON_RPC, RefusalReason.RATE: -32002, RefusalReason.ROLE: -32003}
-_CODES: Final[dict[str, dict[RefusalReason, int]]] = {
-    "seen": {
-        **_GENERATION_1,
-        RefusalReason.CAMERA: -1003,
-        RefusalReason.FILE: -1005,
-        RefusalReason.RECORDING: -1006,
-        RefusalReason.STATE: -1003,
-        RefusalReason.MEDIA: -1003,
-        RefusalReason.STORAGE: -1003,
-        RefusalReason.UNSUPPORTED: -1003,
-    },
-    "documented": {
-        **_GENERATION_1,
-        RefusalReason.CAMERA: -1000,
-        RefusalReason.FILE: -1005,
-        RefusalReason.RECORDING: -1002,
-        RefusalReason.STATE: -1004,
-        RefusalReason.MEDIA: -1003,
-        RefusalReason.STORAGE: -1010,
-        RefusalReason.UNSUPPORTED: -1001,
-    },
-    "older": {
-        **_GENERATION_1,
-        RefusalReason.CAMERA: -32004,
-        RefusalReason.FILE: -32004,
-        RefusalReason.RECORDING: -32005,
-        RefusalReason.STATE: -32006,
-        RefusalReason.MEDIA: -32006,
-        RefusalReason.STORAGE: -32007,
-        RefusalReason.UNSUPPORTED: -32008,
-    },
-}
-_GENERATION_2: Final = {
-    **_JSON_RPC,
-    RefusalReason.RATE: -32040,
-    RefusalReason.ROLE: -32002,
-    RefusalReason.CAMERA: -32010,
-    RefusalReason.FILE: -32010,
-    RefusalReason.RECORDING: -32020,
-    RefusalReason.STATE: -32020,
-    RefusalReason.MEDIA: -32050,
-    RefusalReason.STORAGE: -32050,
-    RefusalReason.UNSUPPORTED: -32030,
+_RELEASES: Final = ("seen", "documented", "older")
+"""Releases of generation 1, see `ServiceWays.codes`."""
+_CODES: Final[dict[RefusalReason, tuple[int, int, int, int]]] = {
+    # Reason: code of each of the releases, and of generation 2.
+    RefusalReason.UNREADABLE: (-32700, -32700, -32700, -32700),
+    RefusalReason.NOT_A_REQUEST: (-32600, -32600, -32600, -32600),
+    RefusalReason.NO_METHOD: (-32601, -32601, -32601, -32601),
+    RefusalReason.PARAMS: (-32602, -32602, -32602, -32602),
+    RefusalReason.INTERNAL: (-32603, -32603, -32603, -32603),
+    RefusalReason.SIGN_IN: (-32001, -32001, -32001, -32001),
+    RefusalReason.RATE: (-32002, -32002, -32002, -32040),
+    RefusalReason.ROLE: (-32003, -32003, -32003, -32002),
+    RefusalReason.CAMERA: (-1003, -1000, -32004, -32010),
+    RefusalReason.FILE: (-1005, -1005, -32004, -32010),
+    RefusalReason.RECORDING: (-1006, -1002, -32005, -32020),
+    RefusalReason.STATE: (-1003, -1004, -32006, -32020),
+    RefusalReason.MEDIA: (-1003, -1003, -32006, -32050),
+    RefusalReason.STORAGE: (-1003, -1010, -32007, -32050),
+    RefusalReason.UNSUPPORTED: (-1003, -1001, -32008, -32030),
 }
 
 
 def code_of(reason: RefusalReason, ways: ServiceWays) -> int:
     """Return a service's code for a reason."""
-    return (_GENERATION_2 if ways.generation == 2 else _CODES[ways.codes])[reason]
+    return _CODES[reason][3 if ways.generation == 2 else _RELEASES.index(ways.codes)]
