@@ -227,13 +227,13 @@ def _media_file(folder: str, file: models.FileInfo) -> MediaFile:
 
 
 class MediaMtxRecord:
-    """The `Record` feature of one camera; without ``identity`` any camera of this device is recorded."""
+    """The `Record` feature of one camera, which must be the one of this ``identity``."""
 
-    def __init__(self, client: CameraClient, device: str, identity: Identity | None = None) -> None:
-        self._client = client
-        self._device = device
-        self._identity = identity or Identity({}, error=CameraNotFoundError)
-        self._outages = OfflineTracker(client, device)
+    def __init__(self, client: CameraClient, device: str, identity: Identity) -> None:
+        self.client = client
+        self.device = device
+        self.outages = OfflineTracker(client, device)
+        self._identity = identity
 
     async def arm(self, plan: RecordPlan) -> ArmedStart:
         """Wait for the connection and check that the camera is available and not recording.
@@ -241,17 +241,27 @@ class MediaMtxRecord:
         The plan's duration is not sent: a camera of a generation 1 service hangs after a recording that
         ends by itself.
         """
-        address = self._client.endpoint.address
-        async with deadline(plan.timeout, f"readiness of {self._device} at {address}"):
-            await self._client.wait_until_connected()
-            info = await self._client.get_camera_status(self._device)
-        _check_identity(self._client, self._device, self._identity, info)
-        state = self._client.camera_state(self._device, info)
+        address = self.client.endpoint.address
+        async with deadline(plan.timeout, f"readiness of {self.device} at {address}"):
+            await self.client.wait_until_connected()
+            info = await self.client.get_camera_status(self.device)
+        self.check_identity(info)
+        state = self.client.camera_state(self.device, info)
         if state is CameraState.RECORDING:
-            raise CameraBusyError(f"{self._device} at {address} is recording already; stop that first")
+            raise CameraBusyError(f"{self.device} at {address} is recording already; stop that first")
         if state is CameraState.UNAVAILABLE:
-            raise CameraNotFoundError(f"{self._device} is {info.status} at {address}")
-        return MediaMtxStart(self._client, self._device, plan.timeout, self._outages, self._identity)
+            raise CameraNotFoundError(f"{self.device} is {info.status} at {address}")
+        return MediaMtxStart(self, plan.timeout)
+
+    def check_identity(self, info: models.CameraInfo | None = None) -> None:
+        """Raise `CameraNotFoundError` if the service reports another camera under this name.
+
+        ``info`` is a status newer than the cached one, which is checked too.
+        """
+        camera_id = self.client.describe(self.device).id
+        self._identity.check(camera_id, self.client.facts(self.device))
+        if info is not None:
+            self._identity.check(camera_id, self.client.facts(self.device, info))
 
     async def stop(self, *, timeout: float = 60.0) -> StopReport:
         """Stop the recording and report its file; waits until a lost connection is restored.
@@ -264,21 +274,21 @@ class MediaMtxRecord:
             TimeoutError: No response in time, and no stop was reported.
         """
         began = time.monotonic()
-        async with deadline(timeout, f"connection to {self._client.endpoint.address}"):
-            await self._client.wait_until_connected()
+        async with deadline(timeout, f"connection to {self.client.endpoint.address}"):
+            await self.client.wait_until_connected()
         # After a reconnect the service may have another camera under this name.
-        _check_identity(self._client, self._device, self._identity)
+        self.check_identity()
         left = max(timeout - (time.monotonic() - began), 0.001)
         sent_at = unix_now()
-        before = self._client.recording(self._device)
+        before = self.client.recording(self.device)
         try:
-            recording = await self._client.stop_recording(self._device, timeout=left)
+            recording = await self.client.stop_recording(self.device, timeout=left)
         except (ConnectionError, TimeoutError):
-            reported = self._client.recording(self._device)
+            reported = self.client.recording(self.device)
             if reported is None or reported is before or not has_ended(reported):
                 raise
             recording = reported
-        known = self._client.recording(self._device) or recording
+        known = self.client.recording(self.device) or recording
         name = recording.filename or known.filename
         size = recording.file_size or known.file_size
         return StopReport(
@@ -286,7 +296,7 @@ class MediaMtxRecord:
             stopped_at=unix_now(),
             status=recording.status,
             files=(MediaFile(name, size or None, f"{RECORDINGS}/{name}"),) if name else (),
-            gaps=self._outages.stop(),
+            gaps=self.outages.stop(),
         )
 
 
@@ -294,28 +304,28 @@ class MediaMtxRecord:
 class MediaMtxStart:
     """`ArmedStart` of one camera: a ``start_recording`` on a connection that is open and signed in.
 
-    ``outages`` tracks the camera from the response on; ``timeout`` is in seconds for the response.
+    ``timeout`` is in seconds for the response, from which on ``record`` tracks outages of the camera.
     """
 
-    client: CameraClient
-    device: str
+    record: MediaMtxRecord
     timeout: float
-    outages: "OfflineTracker"
-    identity: Identity
     _posted: PostedCall | None = None
     _error: AsynccamError | None = None
     _closed: bool = False
 
     def release(self, at: float | None) -> None:
         """Send the start without waiting; connection errors are raised by `accepted`."""
+        device = self.record.device
         if at is not None:
-            raise UsageError(f"{self.device} starts at once; it has no scheduled start")
+            raise UsageError(f"{device} starts at once; it has no scheduled start")
         if self._closed or self._posted is not None or self._error is not None:
-            raise StateError(f"the start of {self.device} was already released or closed")
+            raise StateError(f"the start of {device} was already released or closed")
         try:
             # The connection may have been restored since it was armed.
-            _check_identity(self.client, self.device, self.identity)
-            self._posted = self.client.post("start_recording", {"device": self.device}, timeout=self.timeout)
+            self.record.check_identity()
+            self._posted = self.record.client.post(
+                "start_recording", {"device": device}, timeout=self.timeout
+            )
         except (ConnectionError, CameraNotFoundError) as error:
             self._error = error
 
@@ -323,28 +333,27 @@ class MediaMtxStart:
         """Wait for the response; errors as of `CameraClient.start_recording`."""
         if self._error is not None:
             raise self._error
-        posted = self._posted
+        posted, client, device = self._posted, self.record.client, self.record.device
         if posted is None or self._closed:
-            raise StateError(f"the start of {self.device} was not released")
+            raise StateError(f"the start of {device} was not released")
         try:
             result = await posted.result()
         except (ConnectionError, TimeoutError) as error:
             if error.maybe_executed:
-                self.client.note_lost_start(self.device)
+                client.note_lost_start(device)
             raise
         except asyncio.CancelledError:
-            self.client.note_lost_start(self.device)
+            client.note_lost_start(device)
             raise
         recording = models.RecordingInfo.read(result, method="start_recording")
-        self.client.note_recording(recording.of(self.device))
-        self.outages.start()
-        generation = self.client.generation
+        client.note_recording(recording.of(device))
+        self.record.outages.start()
         return StartReport(
             commanded_at=posted.sent_at,
             accepted_at=unix_now() if posted.answered_at is None else posted.answered_at,
             status=recording.status,
             names=(recording.filename,) if recording.filename else (),
-            meaning=ANSWER_MEANINGS.get((generation, recording.status.upper()), AnswerMeaning.HEARD),
+            meaning=ANSWER_MEANINGS.get((client.generation, recording.status.upper()), AnswerMeaning.HEARD),
         )
 
     async def aclose(self) -> None:
@@ -400,13 +409,3 @@ class OfflineTracker:
         reason = "the camera was unavailable at its service"
         self._gaps.append(RecordingGap(self._offline_since, ended, reason=reason))
         self._offline_since = None
-
-
-def _check_identity(
-    client: CameraClient, device: str, identity: Identity, info: models.CameraInfo | None = None
-) -> None:
-    """Raise `CameraNotFoundError` if the service reports another camera under this name."""
-    camera_id = client.describe(device).id
-    identity.check(camera_id, client.facts(device))
-    if info is not None:
-        identity.check(camera_id, client.facts(device, info))

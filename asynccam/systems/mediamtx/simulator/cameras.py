@@ -1,46 +1,15 @@
 """Cameras and running recordings of a simulated service, as its messages describe them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
-from asynccam.errors import RecordingError
-from asynccam.runtime.tasks import TaskScope
 from asynccam.systems.mediamtx.simulator.behavior import ServiceWays
 
-
-class RecordingWriter(Protocol):
-    """Writer of a recording's file."""
-
-    async def finish(self) -> None:
-        """End the recording and complete its file."""
-        ...
-
-
-class DelayedWriter:
-    """A recording that starts ``delay`` seconds after its start was answered."""
-
-    def __init__(
-        self, scope: TaskScope, delay: float, start: Callable[[], Awaitable[RecordingWriter]]
-    ) -> None:
-        self._start = start
-        self._delay = delay
-        self._starting = scope.spawn(self._start_later(), name="late recorder")
-
-    async def finish(self) -> None:
-        """End the recording; raise `RecordingError` if it had not started, or its own error."""
-        if not self._starting.done():
-            self._starting.cancel()
-        await asyncio.wait({self._starting})
-        if self._starting.cancelled():
-            raise RecordingError("the recording was stopped before its recorder had started")
-        await self._starting.result().finish()
-
-    async def _start_later(self) -> RecordingWriter:
-        await asyncio.sleep(self._delay)
-        return await self._start()
+FinishRecording = Callable[[], Coroutine[Any, Any, None]]
+"""Ends a recording and completes its file."""
 
 
 @dataclass(slots=True)
@@ -48,7 +17,7 @@ class SimRecording:
     """A running recording.
 
     ``began`` is Unix seconds, ``began_elapsed`` the same moment as elapsed time; ``duration`` is the seconds
-    after which it ends by itself, or None.
+    after which it ends by itself, or None; ``finish`` completes its file.
     """
 
     session_id: str
@@ -57,7 +26,7 @@ class SimRecording:
     began: float
     began_elapsed: float
     duration: float | None
-    writer: RecordingWriter
+    finish: FinishRecording
 
 
 @dataclass(slots=True)

@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from asynccam.errors import AsynccamError, TimeoutError, UsageError
+from asynccam.errors import AsynccamError, RecordingError, TimeoutError, UsageError
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
 from asynccam.systems.mediamtx.simulator.access import Credential
 from asynccam.systems.mediamtx.simulator.behavior import ServiceFaults, ServiceWays
 from asynccam.systems.mediamtx.simulator.cameras import (
-    DelayedWriter,
-    RecordingWriter,
+    FinishRecording,
     SimCamera,
     SimRecording,
     device_name,
@@ -99,7 +98,7 @@ class SimulatedService:
             camera.starting = camera.stuck = False
             camera.timers.clear()
             if recording is not None:
-                await finish(recording.writer.finish())
+                await finish(recording.finish())
 
     # -- cameras ----------------------------------------------------------------------------------
 
@@ -145,13 +144,13 @@ class SimulatedService:
             await self.wait_for_stream(camera)
             name = self.store.free_name(camera.stream, ".mp4")
             path = self.store.path(RECORDINGS, name)
-            writer = await self._start_writer(camera, path)
+            end = await self._start_recorder(camera, path)
         except AsynccamError as error:
             raise RefusedCall(RefusalReason.MEDIA, {"reason": str(error)}) from error
         finally:
             camera.starting = False
         began, elapsed = WALL_CLOCK.pair()
-        recording = SimRecording(str(uuid.uuid4()), name, container, began, elapsed, duration, writer)
+        recording = SimRecording(str(uuid.uuid4()), name, container, began, elapsed, duration, end)
         camera.recording = recording
         if duration is not None:
             timer = self.scope.spawn(self._stop_after(camera, duration), name=f"timer of {name}")
@@ -159,11 +158,24 @@ class SimulatedService:
             timer.add_done_callback(camera.timers.discard)
         return recording
 
-    async def _start_writer(self, camera: SimCamera, path: Path) -> RecordingWriter:
+    async def _start_recorder(self, camera: SimCamera, path: Path) -> FinishRecording:
         delay = self.faults.recorder_delay
         if not delay:
             return await self.store.record(camera, path)
-        return DelayedWriter(self.scope, delay, lambda: self.store.record(camera, path))
+
+        async def start_later() -> FinishRecording:
+            await asyncio.sleep(delay)
+            return await self.store.record(camera, path)
+
+        async def end() -> None:
+            starting.cancel()
+            await asyncio.wait({starting})
+            if starting.cancelled():
+                raise RecordingError("the recording was stopped before its recorder had started")
+            await starting.result()()
+
+        starting = self.scope.spawn(start_later(), name="late recorder")
+        return end
 
     async def wait_for_stream(self, camera: SimCamera) -> None:
         """Wait for a camera's stream; raise `RefusedCall` if it fails or the disk is full."""
@@ -190,7 +202,7 @@ class SimulatedService:
         # On the scale of its start: the time of day may have been set since.
         ended = recording.began + (WALL_CLOCK.elapsed() - recording.began_elapsed)
         try:
-            await finish(recording.writer.finish())
+            await finish(recording.finish())
             file = await self.store.add(RECORDINGS, recording.filename)
         except AsynccamError as error:
             raise RefusedCall(RefusalReason.MEDIA, {"reason": str(error)}) from error

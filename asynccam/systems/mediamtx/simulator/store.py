@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,7 @@ from asynccam.recording.recorder import Limits, Recorder
 from asynccam.recording.sources import TestPattern
 from asynccam.runtime.tasks import finish
 from asynccam.runtime.timing import deadline
-from asynccam.systems.mediamtx.simulator.cameras import RecordingWriter, SimCamera
+from asynccam.systems.mediamtx.simulator.cameras import FinishRecording, SimCamera
 from asynccam.wall_clock import WALL_CLOCK, local_now, unix_now
 
 RECORDINGS: Final = "recordings"
@@ -43,26 +44,19 @@ class MediaTemplates:
         self._picture = picture
         self._lock = asyncio.Lock()
 
-    async def prepare(self) -> None:
-        """Make the recording, so that later copies need no time; raise `RecordingError` on failure."""
-        await self._the_clip()
-
-    async def record_to(self, path: Path) -> None:
-        """Copy the recording; raise `RecordingError` or `StorageError`."""
-        await _copy(await self._the_clip(), path)
-
-    async def picture_to(self, path: Path) -> None:
-        """Copy the picture; raise `RecordingError` or `StorageError`."""
-        async with self._lock:
-            if self._picture is None:
-                self._picture = await self._made("picture.jpg", _make_picture)
-        await _copy(self._picture, path)
-
-    async def _the_clip(self) -> Path:
+    async def clip(self) -> Path:
+        """Return the recording; raise `RecordingError` if it cannot be made."""
         async with self._lock:
             if self._clip is None:
                 self._clip = await self._made("clip.mp4", _make_clip)
             return self._clip
+
+    async def picture(self) -> Path:
+        """Return the picture; raise `RecordingError` if it cannot be made."""
+        async with self._lock:
+            if self._picture is None:
+                self._picture = await self._made("picture.jpg", _make_picture)
+            return self._picture
 
     async def _made(self, name: str, make: Callable[[Path], Awaitable[None]]) -> Path:
         path = self._directory / name
@@ -94,30 +88,6 @@ class ServedFile:
         age = WALL_CLOCK.elapsed() - self.began
         # The time of day may have been wrong when the file was found.
         return age if self.made_here else min(age, unix_now() - self.modified)
-
-
-class _CopyWriter:
-    """A recording that is copied from the template at its end."""
-
-    def __init__(self, templates: MediaTemplates, path: Path) -> None:
-        self._templates = templates
-        self._path = path
-
-    async def finish(self) -> None:
-        await self._templates.record_to(self._path)
-
-
-class _LiveWriter:
-    """A recording by GStreamer."""
-
-    def __init__(self, recorder: Recorder) -> None:
-        self._recorder = recorder
-
-    async def finish(self) -> None:
-        try:
-            await self._recorder.stop()
-        finally:
-            await finish(self._recorder.aclose())
 
 
 class FileStore:
@@ -158,11 +128,11 @@ class FileStore:
         """Return the path of a file."""
         return self.directory / kind / name
 
-    async def record(self, camera: SimCamera, path: Path) -> RecordingWriter:
+    async def record(self, camera: SimCamera, path: Path) -> FinishRecording:
         """Start a recording; raise `RecordingError`, `TimeoutError` or `StorageError`."""
         if not self._live:
-            await self._templates.prepare()
-            return _CopyWriter(self._templates, path)
+            # Made now, if it has to be: the stop only copies it.
+            return partial(_copy, await self._templates.clip(), path)
         width, _, height = camera.resolution.partition("x")
         source = TestPattern(
             label=camera.name,
@@ -178,11 +148,11 @@ class FileStore:
         except BaseException:
             await finish(recorder.aclose())
             raise
-        return _LiveWriter(recorder)
+        return partial(_stop_recorder, recorder)
 
     async def take_picture(self, name: str) -> ServedFile:
         """Make a picture, replacing one of the same name; errors as of `record`."""
-        await self._templates.picture_to(self.path(SNAPSHOTS, name))
+        await _copy(await self._templates.picture(), self.path(SNAPSHOTS, name))
         self._used_names.add(name)
         return await self.add(SNAPSHOTS, name)
 
@@ -252,6 +222,13 @@ async def _make_picture(path: Path) -> None:
         await process.stop()
     if status:
         raise RecordingError("no picture could be made", output=process.output)
+
+
+async def _stop_recorder(recorder: Recorder) -> None:
+    try:
+        await recorder.stop()
+    finally:
+        await finish(recorder.aclose())
 
 
 async def _copy(source: Path, target: Path) -> None:
