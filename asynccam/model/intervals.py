@@ -319,21 +319,6 @@ class ClockLine:
         drift_limit: Greatest rate that was considered.
     """
 
-    __slots__ = (
-        "_disputed",
-        "_highs",
-        "_lows",
-        "_rates",
-        "_slope",
-        "consistent",
-        "drift_limit",
-        "measurements",
-        "rate",
-        "rate_bound",
-        "straight",
-        "wander",
-    )
-
     def __init__(self, measurements: Sequence[ClockOffset], drift_limit: float, wander: float) -> None:
         self.measurements = tuple(sorted(measurements, key=lambda each: each.measured_at))
         self.drift_limit = drift_limit

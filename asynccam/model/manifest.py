@@ -139,27 +139,13 @@ class ClockPoint(Record):
     @classmethod
     def of(cls, clock: ClockOffset) -> Self:
         """Return a measured offset as a record."""
-        return cls(
-            offset=clock.offset,
-            bound=clock.bound,
-            round_trip=clock.round_trip,
-            samples=clock.samples,
-            measured_at=Moment.of(clock.measured_at),
-            resolution=clock.resolution,
-            consistent=clock.consistent,
-        )
+        fields = {name: getattr(clock, name) for name in cls.model_fields}
+        return cls(**fields | {"measured_at": Moment.of(clock.measured_at)})
 
     def clock_offset(self) -> ClockOffset:
         """Return the record as a measured offset."""
-        return ClockOffset(
-            self.offset,
-            self.bound,
-            self.round_trip,
-            self.samples,
-            self.measured_at.unix,
-            resolution=self.resolution,
-            consistent=self.consistent,
-        )
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return ClockOffset(**fields | {"measured_at": self.measured_at.unix})
 
 
 class ClockRecord(Record):
@@ -604,14 +590,9 @@ def _bounded(value: Any) -> Any:
 
 
 def manifest_schema() -> dict[str, Any]:
-    """Return the JSON schema of ``manifest.json``."""
+    """Return the JSON schema of ``manifest.json``, which is docs/manifest.schema.json."""
     schema = Manifest.model_json_schema(mode="serialization")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
-def manifest_schema_text() -> str:
-    """Return the schema as the text of docs/manifest.schema.json."""
-    return json.dumps(manifest_schema(), indent=2) + "\n"
 
 
 def _load(model: type[M], path: Path) -> M:

@@ -15,7 +15,6 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final
 
 _HAS_DIR_FD: Final = os.open in os.supports_dir_fd
@@ -119,9 +118,7 @@ class Folder:
     def __enter__(self) -> "Folder":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -185,8 +182,7 @@ class Folder:
 
     def files(self) -> dict[str, os.stat_result]:
         """Return the status of the regular files, ordered by name, without links."""
-        names = self._names()
-        found = ((name, self.find(name)) for name in sorted(names))
+        found = ((name, self.find(name)) for name in sorted(self._names()))
         return {name: status for name, status in found if status is not None}
 
     def remove(self, name: str) -> None:

@@ -7,7 +7,6 @@ authenticates its own connection. See docs/protocols/mediamtx.md, "Sign-in".
 
 import base64
 import binascii
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from typing import Any, Final
 
 from asynccam import errors
 from asynccam.net.jsonrpc import JsonRpcConnection, RpcError
-from asynccam.outside import read_json
+from asynccam.outside import is_bounded, read_json
 from asynccam.systems.mediamtx.errors import (
     AuthenticationError,
     CameraNotFoundError,
@@ -282,10 +281,5 @@ def advice(secret: str | None, reason: str, *, provided: bool, now: float | None
 
 
 def _moment(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        moment = float(value)
-    except OverflowError:
-        return None
-    return moment if math.isfinite(moment) else None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and is_bounded(value) else None

@@ -24,19 +24,17 @@ TOPICS: Final = (
 )
 """Topics that a client subscribes to by default on a service of generation 2."""
 
-# topic -> the status it implies, where the payload has none
-_CAMERA: Final = {
-    "camera_status_update": "",
-    "camera.connected": "CONNECTED",
-    "camera.disconnected": "DISCONNECTED",
-    "camera.status_change": "",
+_PAYLOADS: Final[dict[str, tuple[type[CameraInfo | RecordingInfo], str]]] = {
+    "camera_status_update": (CameraInfo, ""),
+    "camera.connected": (CameraInfo, "CONNECTED"),
+    "camera.disconnected": (CameraInfo, "DISCONNECTED"),
+    "camera.status_change": (CameraInfo, ""),
+    "recording_status_update": (RecordingInfo, ""),
+    "recording.start": (RecordingInfo, "STARTED"),
+    "recording.stop": (RecordingInfo, "STOPPED"),
+    "recording.error": (RecordingInfo, "ERROR"),
 }
-_RECORDING: Final = {
-    "recording_status_update": "",
-    "recording.start": "STARTED",
-    "recording.stop": "STOPPED",
-    "recording.error": "ERROR",
-}
+"""Topic -> type of its payload, and the status that it implies where the payload has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,18 +73,14 @@ def parse_notification(method: str, params: Any) -> tuple[str, Any, CameraInfo |
     """
     # A topic of generation 2 is the method's name, or is inside the params as "topic" beside "data".
     topic, payload = method, params
-    if method not in _CAMERA and method not in _RECORDING and isinstance(params, Mapping):
+    if method not in _PAYLOADS and isinstance(params, Mapping):
         named = params.get("topic")
         if isinstance(named, str):
             topic, payload = named, params.get("data")
-    if topic in _CAMERA:
-        return topic, payload, CameraInfo.read(_with_status(payload, _CAMERA[topic]), method=topic)
-    if topic in _RECORDING:
-        return topic, payload, RecordingInfo.read(_with_status(payload, _RECORDING[topic]), method=topic)
-    return topic, payload, None
-
-
-def _with_status(payload: Any, status: str) -> Any:
+    if topic not in _PAYLOADS:
+        return topic, payload, None
+    kind, status = _PAYLOADS[topic]
+    value = payload
     if isinstance(payload, Mapping) and status and not payload.get("status"):
-        return {**payload, "status": status}
-    return payload
+        value = {**payload, "status": status}
+    return topic, payload, kind.read(value, method=topic)

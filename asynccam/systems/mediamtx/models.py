@@ -5,6 +5,7 @@ makes a result invalid: released servers leave out unknown values. See docs/prot
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, TypeVar
 
@@ -35,17 +36,13 @@ _OTHER_NAMES: Final = frozenset({"device_path", "recording_id"})
 def _seconds(value: Any) -> Any:
     """Convert ISO 8601 text to Unix seconds; numbers are kept."""
     if isinstance(value, str):
-        try:
+        with suppress(ValueError):
             moment = datetime.fromisoformat(value)
-        except ValueError:
-            pass
-        else:
             # A time without a zone is UTC, whatever zone this computer is in.
             return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-        try:
+        with suppress(ValueError):
             return float(value)
-        except ValueError:
-            raise ValueError("should be a time") from None
+        raise ValueError("should be a time")
     return value
 
 

@@ -179,13 +179,11 @@ class ServiceStateCache:
         yield from self._changes(before, device)
         if is_running(recording) and not (same and is_running(known)):
             yield RecordingStarted(camera=self.camera_id(device))
-        elif has_ended(recording) and not (same and has_ended(known)):
-            self._remember_file(recording)
-            yield RecordingStopped(
-                camera=self.camera_id(device), files=(recording.filename,) if recording.filename else ()
-            )
         elif has_ended(recording):
             self._remember_file(recording)
+            if not (same and has_ended(known)):
+                files = (recording.filename,) if recording.filename else ()
+                yield RecordingStopped(camera=self.camera_id(device), files=files)
 
     def mark_start_lost(self, device: str) -> Iterator[Event]:
         """Set the recording to unknown, after the response to a start was lost.
@@ -211,13 +209,9 @@ class ServiceStateCache:
         before = self._states()
         lost = WALL_CLOCK.elapsed() - (ended - began)  # as elapsed time: the wall clock may be set later
         for device, recording in self.recordings.items():
-            if is_running(recording):
+            if is_running(recording):  # no message yet shows whether it survived the gap
+                self.recordings[device] = recording.model_copy(update={"status": UNKNOWN})
                 self._unknown_since[device] = lost
-        # No message yet shows whether a recording survived the gap.
-        self.recordings = {
-            device: recording.model_copy(update={"status": UNKNOWN}) if is_running(recording) else recording
-            for device, recording in self.recordings.items()
-        }
         self.cameras = {camera.device: camera for camera in cameras}
         after = self._states()
         yield MissedEvents(

@@ -93,11 +93,12 @@ class Dispatcher:
             raise RefusedCall(RefusalReason.PARAMS, detail="params must be an object")
         if entry is None:
             return self._authenticate(client, params)
-        if entry.role is not None:
-            self._authorize(client, entry.role, params)
+        role, handler = entry
+        if role is not None:
+            self._authorize(client, role, params)
         if method in self._service.faults.inner_errors:
             raise RefusedCall(RefusalReason.INTERNAL)
-        return await entry.handler(Call(client, method, params, after))
+        return await handler(Call(client, method, params, after))
 
     def _check_rate(self, client: ClientSession) -> None:
         ways, now = self._service.ways, time.monotonic()

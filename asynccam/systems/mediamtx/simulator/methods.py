@@ -125,12 +125,7 @@ class Call:
         return name
 
 
-@dataclass(frozen=True, slots=True)
-class MethodEntry:
-    """Handler of a method, and the role it requires; None if it needs no sign-in."""
-
-    role: str | None
-    handler: Callable[[Call], Awaitable[Any]]
+Handler = Callable[[Call], Awaitable[Any]]
 
 
 class ServiceMethods:
@@ -139,12 +134,12 @@ class ServiceMethods:
     def __init__(self, service: SimulatedService) -> None:
         self._service = service
 
-    def table(self) -> dict[str, MethodEntry]:
-        """Return the methods of the service's generation by name."""
+    def table(self) -> dict[str, tuple[str | None, Handler]]:
+        """Return the methods of the service's generation: the role each requires, if any, and its handler."""
         roles: dict[str, str | None] = {**_ROLES}
         if self._service.ways.generation == 2:
             roles |= {**_ROLES_GENERATION_2, "ping": None}
-        return {name: MethodEntry(role, getattr(self, f"_{name}")) for name, role in roles.items()}
+        return {name: (role, getattr(self, f"_{name}")) for name, role in roles.items()}
 
     def _camera(self, call: Call) -> SimCamera:
         camera = self._find_camera(call)
