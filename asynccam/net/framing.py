@@ -122,13 +122,6 @@ class FrameReader:
         self._buffer.clear()
         return rest
 
-    def eof(self) -> None:
-        """Report the end of the stream; raise `RemoteProtocolError` if it is inside a message."""
-        if self._buffer.strip(b" \t\r\n\0" if self._after_bare else b" \t\r\n"):
-            raise RemoteProtocolError(
-                f"{self._peer} ended the stream inside a message, after {len(self._buffer)} bytes of it"
-            )
-
     def _next_bare(self) -> Frame | None:
         self._scanner = self._scanner or ObjectScanner(peer=self._peer)
         end = self._scanner.find_end(self._buffer)

@@ -4,14 +4,8 @@ from hypothesis import strategies as st
 
 from asynccam.errors import RemoteProtocolError
 from asynccam.net.framing import encode_frame
-from asynccam.systems.multicam.protocol import (
-    DeviceRefusal,
-    FileChunk,
-    FileEnd,
-    FileEvent,
-    FileHeader,
-    FileReader,
-)
+from asynccam.systems.multicam.models import ErrorResponse, FileResponse
+from asynccam.systems.multicam.protocol import FileReader
 from tests.support.cuts import every_cut
 
 HEADER = b'{"deviceId":"d","fileName":"../loot.txt","fileSize":5,"status":"ready"}'
@@ -20,26 +14,17 @@ BEAT = b'{"command":"HEARTBEAT","timestamp":1729000000.1,"deviceId":"d"}'
 ERROR = b'{"deviceId":"d","status":"error","timestamp":1,"message":"Failed to finalize video x"}'
 
 
-def read(pieces: list[bytes], *, header_only: bool = False) -> tuple[list[FileEvent], str]:
-    """The events, neighbouring pieces of the file joined, and how it ended."""
-    reader = FileReader(header_only=header_only, peer="camera 7")
-    events: list[FileEvent] = []
-    try:
-        for piece in pieces:
-            for event in reader.feed(piece):
-                last = events[-1] if events else None
-                if isinstance(event, FileChunk) and isinstance(last, FileChunk):
-                    events[-1] = FileChunk(last.data + event.data)
-                else:
-                    events.append(event)
-        reader.eof()
-    except RemoteProtocolError as error:
-        return events, "fault" if "camera 7" in str(error) else "fault of nobody"
-    return events, "done" if reader.done else "no answer"
-
-
-def names(events: list[FileEvent]) -> list[str]:
-    return [type(event).__name__ for event in events]
+def read(pieces: list[bytes]) -> tuple[FileResponse | ErrorResponse | str, bytes]:
+    """The header, the refusal or how reading ended; and what of the file was received with the header."""
+    reader = FileReader(peer="camera 7")
+    for index, piece in enumerate(pieces, 1):
+        try:
+            reply = reader.feed(piece)
+        except RemoteProtocolError as error:
+            return "fault" if "camera 7" in str(error) else "fault of nobody", b""
+        if reply is not None:
+            return reply, reader.leftover + b"".join(pieces[index:])
+    return "no answer", b""
 
 
 @pytest.mark.parametrize(
@@ -53,26 +38,23 @@ def names(events: list[FileEvent]) -> list[str]:
         BEAT + b"\r\n" + BEAT + b"\0\0\0\0\0" + FRAMED + b"hello\0",
     ],
 )
-def test_a_file_is_read_wherever_the_bytes_are_cut(stream: bytes) -> None:
+def test_file_reader_any_cuts(stream: bytes) -> None:
     for pieces in every_cut(stream):
-        events, end = read(pieces)
-        assert names(events) == ["FileHeader", "FileChunk", "FileEnd"]
-        assert isinstance(events[0], FileHeader)
-        assert (events[0].header.fileName, events[0].header.fileSize) == ("../loot.txt", 5)
-        assert events[1:] == [FileChunk(b"hello"), FileEnd()]
-        assert end == "done"
+        header, body = read(pieces)
+        assert isinstance(header, FileResponse)
+        assert (header.fileName, header.fileSize) == ("../loot.txt", 5)
+        assert body[:5] == b"hello"
 
 
-def test_the_length_in_these_tests_is_right() -> None:
+def test_length_in_this_file() -> None:
     assert len(HEADER) == 0x47
 
 
-def test_a_header_of_dialect_1() -> None:
+def test_file_reader_header_of_dialect_1() -> None:
     header = b'{"deviceId":"d","fileId":"d_1","fileName":"d_1.mov","fileSize":0,"status":"ready"}'
-    events, end = read([b"\x00\x00\x00\x52" + header])
-    assert isinstance(events[0], FileHeader)
-    assert (events[0].header.fileId, events[0].header.fileName) == ("d_1", "d_1.mov")
-    assert (events[1:], end) == ([FileEnd()], "done")
+    reply, body = read([b"\x00\x00\x00\x52" + header])
+    assert isinstance(reply, FileResponse)
+    assert (reply.fileId, reply.fileName, body) == ("d_1", "d_1.mov", b"")
 
 
 @pytest.mark.parametrize(
@@ -89,13 +71,11 @@ def test_a_header_of_dialect_1() -> None:
         (b"\x00\x00\x00\x12" + b'{"status":"busy!"}', "busy!", None),
     ],
 )
-def test_an_error_in_place_of_the_file_is_a_refusal(stream: bytes, status: str, message: str | None) -> None:
+def test_file_reader_refusal(stream: bytes, status: str, message: str | None) -> None:
     for pieces in every_cut(stream):
-        events, end = read(pieces)
-        (refusal,) = events
-        assert isinstance(refusal, DeviceRefusal)
-        assert (refusal.error.status, refusal.error.message) == (status, message)
-        assert end == "done"
+        refusal, _ = read(pieces)
+        assert isinstance(refusal, ErrorResponse)
+        assert (refusal.status, refusal.message) == (status, message)
 
 
 @pytest.mark.parametrize(
@@ -116,69 +96,41 @@ def test_an_error_in_place_of_the_file_is_a_refusal(stream: bytes, status: str, 
         b"ERROR no such file\r\n",
     ],
 )
-def test_invalid_file_reply_is_an_error_wherever_it_is_cut(stream: bytes) -> None:
+def test_file_reader_invalid_reply_any_cuts(stream: bytes) -> None:
     with pytest.raises(RemoteProtocolError):
         FileReader().feed(stream)
     for pieces in every_cut(stream):
-        assert read(pieces) == ([], "fault")
+        assert read(pieces) == ("fault", b"")
 
 
 @pytest.mark.parametrize("stream", [FRAMED[:-1], ERROR[:-1], b"\x00\x00"])
-def test_a_header_or_refusal_that_ends_early_is_a_fault(stream: bytes) -> None:
-    assert FileReader().feed(stream) == []
+def test_file_reader_incomplete_header_or_refusal(stream: bytes) -> None:
     for pieces in every_cut(stream):
-        assert read(pieces) == ([], "fault")
+        assert read(pieces) == ("no answer", b"")
 
 
-@pytest.mark.parametrize("body", [b"", b"h", b"hell"])
-def test_a_file_that_ends_early_is_a_fault_after_its_bytes(body: bytes) -> None:
-    for pieces in every_cut(FRAMED + body):
-        events, end = read(pieces)
-        assert events[1:] == ([FileChunk(body)] if body else [])
-        assert end == "fault"
-
-
-def test_the_caller_may_take_over_after_the_header() -> None:
+def test_file_reader_leftover_is_at_most_the_file() -> None:
     for size in range(8):
-        reader = FileReader(header_only=True)
-        (event,) = reader.feed(FRAMED + b"hello, w"[:size])
-        assert isinstance(event, FileHeader)
-        assert reader.done
+        reader = FileReader()
+        assert isinstance(reader.feed(FRAMED + b"hello, w"[:size]), FileResponse)
         assert reader.leftover == b"hello"[:size]
-        reader.eof()
 
 
-def test_a_cut_inside_the_header_leaves_the_same_to_the_caller() -> None:
+def test_file_reader_leftover_after_a_cut_header() -> None:
     for place in range(1, len(FRAMED)):
-        reader = FileReader(header_only=True)
-        assert reader.feed(FRAMED[:place]) == []
-        assert not reader.done
-        assert names(reader.feed(FRAMED[place:] + b"he")) == ["FileHeader"]
+        reader = FileReader()
+        assert reader.feed(FRAMED[:place]) is None
+        assert isinstance(reader.feed(FRAMED[place:] + b"he"), FileResponse)
         assert reader.leftover == b"he"
 
 
-def test_the_largest_header_is_a_mebibyte() -> None:
+def test_file_reader_largest_header_is_a_mebibyte() -> None:
     def header_of(size: int) -> bytes:
         text = b'{"fileSize":0,"note":"' + b"x" * (size - 24) + b'"}'
         return len(text).to_bytes(4, "big") + text
 
-    assert names(read([header_of(1024 * 1024)])[0]) == ["FileHeader", "FileEnd"]
-    assert read([header_of(1024 * 1024 + 1)]) == ([], "fault")
-
-
-def test_nothing_counts_after_the_end() -> None:
-    reader = FileReader()
-    reader.feed(FRAMED + b"hello")
-    assert reader.feed(b"\xff\xff\xff\xff") == []
-    reader.eof()
-
-
-def test_received_counts_what_went_out() -> None:
-    reader = FileReader()
-    reader.feed(FRAMED + b"hel")
-    assert reader.received == 3
-    reader.feed(b"lo and more")
-    assert reader.received == 5
+    assert isinstance(read([header_of(1024 * 1024)])[0], FileResponse)
+    assert read([header_of(1024 * 1024 + 1)]) == ("fault", b"")
 
 
 LENGTH = b"\x00\x00\x00\x0e"
@@ -186,35 +138,34 @@ pieces_of_streams = st.sampled_from([FRAMED, BEAT, ERROR, b"\0", b"hello", LENGT
 
 
 @given(st.binary(max_size=60) | st.lists(pieces_of_streams | st.binary(max_size=2), max_size=6).map(b"".join))
-def test_any_bytes_give_the_same_however_they_are_cut(stream: bytes) -> None:
-    assert read([stream[place : place + 1] for place in range(len(stream))]) == read([stream])
+def test_file_reader_any_bytes_any_cuts(stream: bytes) -> None:
+    single, body = read([stream[place : place + 1] for place in range(len(stream))])
+    whole, whole_body = read([stream])
+    assert single == whole
+    assert body.startswith(whole_body)  # not more than the announced size
 
 
 @pytest.mark.parametrize("written", [b'"5"', b"5.0", b'"5.0"'])
-def test_a_size_may_be_text_or_a_float(written: bytes) -> None:
+def test_file_reader_size_as_text_or_float(written: bytes) -> None:
     header = b'{"fileName":"a","fileSize":%b}' % written
     for pieces in every_cut(encode_frame(header) + b"12345tail"):
-        events, end = read(pieces)
-        assert (b"".join(one.data for one in events if isinstance(one, FileChunk)), end) == (b"12345", "done")
+        reply, body = read(pieces)
+        assert isinstance(reply, FileResponse)
+        assert (reply.fileSize, body[:5]) == (5, b"12345")
 
 
 @pytest.mark.parametrize("written", [b"-1", b"NaN", b"1e400", b'"many"', b"99999999999999999999", b"true"])
-def test_a_file_of_unknown_size_lasts_to_the_end(written: bytes) -> None:
+def test_file_reader_invalid_size_is_unknown(written: bytes) -> None:
     reader = FileReader()
-    events = reader.feed(encode_frame(b'{"fileName":"a","fileSize":%b}' % written) + b"123")
-    events += reader.feed(b"45")
-    assert not reader.done
-    reader.eof()
-    assert reader.done
-    assert isinstance(events[0], FileHeader)
-    assert events[0].header.fileSize is None
-    assert events[1:] == [FileChunk(b"123"), FileChunk(b"45")]
+    header = reader.feed(encode_frame(b'{"fileName":"a","fileSize":%b}' % written) + b"123")
+    assert isinstance(header, FileResponse)
+    assert (header.fileSize, reader.leftover) == (None, b"123")
 
 
 @pytest.mark.parametrize("written", [b"0", b'"0"', b"0.0", b'"x"'])
-def test_a_header_without_a_size_leaves_all_that_came_behind_it(written: bytes) -> None:
-    reader = FileReader(header_only=True)
+def test_file_reader_leftover_without_a_size(written: bytes) -> None:
+    reader = FileReader()
     reader.feed(encode_frame(b'{"fileName":"a","fileSize":%b,"status":"ready"}' % written) + b"12345")
-    assert (reader.done, reader.leftover) == (True, b"12345")
+    assert reader.leftover == b"12345"
     refusal = FileReader().feed(encode_frame(b'{"fileSize":%b,"status":"error"}' % written))
-    assert isinstance(refusal[0], DeviceRefusal)
+    assert isinstance(refusal, ErrorResponse)
