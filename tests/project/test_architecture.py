@@ -26,7 +26,6 @@ SHORT: dict[str, str] = {
     "recording/rtp/rtcp.py": "a protocol without I/O",
     "systems/mediamtx/adapter.py": "an adapter",
     "systems/multicam/adapter.py": "an adapter",
-    "systems/multicam/errors.py": "errors of the device",
     "systems/nanocam/adapter.py": "an adapter",
     "systems/nanocam/mediaclient.py": "a module name of the vendor",
     "systems/nanocam/mediaserver.py": "a module name of the vendor",

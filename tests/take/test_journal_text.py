@@ -31,8 +31,8 @@ from asynccam.net.jsonrpc_codec import JsonRpcCodec
 from asynccam.recording.bus_messages import LaunchReader, PipelineError
 from asynccam.recording.verify import FileVerdict, Verdict
 from asynccam.systems.mediamtx.errors import service_error
-from asynccam.systems.multicam.errors import refusal as multicam_refusal
 from asynccam.systems.multicam.models import ErrorResponse
+from asynccam.systems.multicam.models import refusal as multicam_refusal
 from asynccam.systems.nanocam.protocol import Refused
 from asynccam.systems.nanocam.reply_parser import ReplyReader
 from asynccam.systems.snapshot.errors import status_error as snapshot_refusal

@@ -51,7 +51,6 @@ from asynccam.model.info import CameraInfo, CameraState, CameraStatus, ClockOffs
 from asynccam.runtime.tasks import finish
 from asynccam.systems.multicam.armed_start import ArmedCommand
 from asynccam.systems.multicam.client import MultiCamClient
-from asynccam.systems.multicam.errors import refusal
 from asynccam.systems.multicam.models import (
     SYNC_DELAY,
     TCP_PORT,
@@ -60,6 +59,7 @@ from asynccam.systems.multicam.models import (
     StatusResponse,
     StopRecordingResponse,
     answer_meaning,
+    refusal,
 )
 from asynccam.wall_clock import WALL_CLOCK, unix_now
 

@@ -32,13 +32,13 @@ from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.retry import Backoff, retry
 from asynccam.runtime.timing import deadline
 from asynccam.systems.multicam.armed_start import ArmedCommand
-from asynccam.systems.multicam.connection import CommandConnection, warn_if_long
-from asynccam.systems.multicam.errors import refusal
+from asynccam.systems.multicam.connection import CommandConnection
 from asynccam.systems.multicam.models import (
     COMMAND_TIMEOUT,
     DOWNLOAD_STALL_TIMEOUT,
     MAX_ROUND_TRIP,
     RUN_ID_KEY,
+    SAFE_COMMAND_SIZE,
     TCP_PORT,
     CommandMessage,
     CommandType,
@@ -49,13 +49,9 @@ from asynccam.systems.multicam.models import (
     Reply,
     StatusResponse,
     StopRecordingResponse,
+    refusal,
 )
-from asynccam.systems.multicam.protocol import (
-    DeviceRefusal,
-    FileHeader,
-    FileReader,
-    parse_list,
-)
+from asynccam.systems.multicam.protocol import FileReader, parse_list
 
 _LOG = logging.getLogger(__name__)
 _MAX_OPEN_PROBES: Final = 8
@@ -182,9 +178,7 @@ class MultiCamClient:
         server reports.
         """
         message = CommandMessage.device_status(device_id=self._sender, first_frame=first_frame)
-        return StatusResponse.from_json(
-            await self._exchange(message, timeout=timeout, repeatable=True), peer=self.address
-        )
+        return await self._status(message, timeout)
 
     async def run_id(self, *, timeout: float | None = None) -> str:
         """Return the id of the device's present run, which is the same at every address of one device.
@@ -193,16 +187,13 @@ class MultiCamClient:
         """
         run_id_request: dict[str, Any] = {RUN_ID_KEY: True}
         message = CommandMessage(command=CommandType.DEVICE_STATUS, deviceId=self._sender, **run_id_request)
-        document = await self._exchange(message, timeout=timeout, repeatable=True)
-        run_id = (StatusResponse.from_json(document, peer=self.address).model_extra or {}).get(RUN_ID_KEY)
+        run_id = ((await self._status(message, timeout)).model_extra or {}).get(RUN_ID_KEY)
         return run_id if isinstance(run_id, str) else ""
 
     async def heartbeat(self, *, timeout: float | None = None) -> StatusResponse:
         """Check that the device answers, and return its status."""
         message = CommandMessage.heartbeat(device_id=self._sender)
-        return StatusResponse.from_json(
-            await self._exchange(message, timeout=timeout, repeatable=True), peer=self.address
-        )
+        return await self._status(message, timeout)
 
     async def start_recording(
         self, timestamp: float | None = None, *, timeout: float | None = None
@@ -404,7 +395,7 @@ class MultiCamClient:
         listed_size: int | None,
         progress: Progress | None,
     ) -> LocalFile:
-        reader = FileReader(header_only=True, peer=connection.peer)
+        reader = FileReader(peer=connection.peer)
         async with deadline(
             self._stall_timeout, f"file from {connection.peer} ({name!r})", maybe_executed=True
         ):
@@ -459,7 +450,14 @@ class MultiCamClient:
 
     def _encode(self, message: CommandMessage) -> bytes:
         payload = message.to_bytes()
-        warn_if_long(payload, message.command, self.address)
+        if len(payload) > SAFE_COMMAND_SIZE:
+            _LOG.warning(
+                "%s to %s is %d bytes long; some devices read only the first %d and drop it",
+                message.command,
+                self.address,
+                len(payload),
+                SAFE_COMMAND_SIZE,
+            )
         return payload
 
     async def _exchange(
@@ -485,6 +483,10 @@ class MultiCamClient:
         except TimeoutError as error:
             error.maybe_executed = sent
             raise
+
+    async def _status(self, message: CommandMessage, timeout: float | None) -> StatusResponse:
+        document = await self._exchange(message, timeout=timeout, repeatable=True)
+        return StatusResponse.from_json(document, peer=self.address)
 
     async def _request(
         self,
@@ -549,11 +551,11 @@ async def _read_header(connection: CommandConnection, reader: FileReader, name: 
             raise ConnectionError(
                 f"{connection.peer} closed the connection before it sent {name!r}", maybe_executed=True
             )
-        for event in reader.feed(data):
-            if isinstance(event, FileHeader):
-                return event.header
-            if isinstance(event, DeviceRefusal):
-                raise refusal(connection.peer, "GET_VIDEO", event.error)
+        reply = reader.feed(data)
+        if isinstance(reply, ErrorResponse):
+            raise refusal(connection.peer, "GET_VIDEO", reply)
+        if reply is not None:
+            return reply
 
 
 async def _receive_unsized(

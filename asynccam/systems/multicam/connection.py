@@ -13,7 +13,6 @@ from typing import Final
 from asynccam.errors import ConnectionError
 from asynccam.redaction import loggable_json
 from asynccam.runtime.timing import SYSTEM_CLOCK
-from asynccam.systems.multicam.models import SAFE_COMMAND_SIZE
 from asynccam.systems.multicam.protocol import ResponseReader
 
 _LOG = logging.getLogger(__name__)
@@ -21,26 +20,21 @@ _READ_SIZE: Final = 65536
 
 
 class CommandConnection:
-    """A connected socket that carries one command and its reply; closes itself as a context manager.
+    """A connected non-blocking socket for one command and its reply; closes itself as a context manager.
 
     ``sent`` is true once any part of the command was sent, so that the device may execute it. ``sent_at`` and
     ``received_at`` are monotonic times just before the last write and after the last read.
     """
 
-    __slots__ = ("_reader", "_sock", "peer", "received_at", "sent", "sent_at")
+    __slots__ = ("_reader", "peer", "received_at", "sent", "sent_at", "sock")
 
     def __init__(self, sock: socket.socket, peer: str) -> None:
         self.peer = peer
         self.sent = False
         self.sent_at = 0.0
         self.received_at = 0.0
-        self._sock = sock
+        self.sock = sock
         self._reader = ResponseReader(peer=peer)
-
-    @property
-    def sock(self) -> socket.socket:
-        """Non-blocking socket, to receive a file from."""
-        return self._sock
 
     def __enter__(self) -> "CommandConnection":
         return self
@@ -50,7 +44,7 @@ class CommandConnection:
 
     def close(self) -> None:
         """Close the socket; may be called twice."""
-        self._sock.close()
+        self.sock.close()
 
     def send_now(self, payload: bytes) -> bytes:
         """Write a command in one call to the kernel, without waiting.
@@ -59,7 +53,7 @@ class CommandConnection:
         """
         self.sent_at = SYSTEM_CLOCK.monotonic()
         try:
-            taken = self._sock.send(payload)
+            taken = self.sock.send(payload)
         except BlockingIOError:
             return payload
         except OSError as error:
@@ -80,14 +74,14 @@ class CommandConnection:
         """Write the bytes that `send_now` returned."""
         self.sent = True
         try:
-            await asyncio.get_running_loop().sock_sendall(self._sock, rest)
+            await asyncio.get_running_loop().sock_sendall(self.sock, rest)
         except OSError as error:
             raise self._broken(error, "while the command left") from error
 
     async def receive(self) -> bytes:
         """Return some bytes, ``b""`` when the peer has closed its side."""
         try:
-            data = await asyncio.get_running_loop().sock_recv(self._sock, _READ_SIZE)
+            data = await asyncio.get_running_loop().sock_recv(self.sock, _READ_SIZE)
         except OSError as error:
             raise self._broken(error, "before its answer was complete") from error
         self.received_at = SYSTEM_CLOCK.monotonic()
@@ -104,25 +98,14 @@ class CommandConnection:
                     f"{self.peer} closed the connection before its answer was complete",
                     maybe_executed=self.sent,
                 )
-            for event in self._reader.feed(data):
+            document = self._reader.feed(data)
+            if document is not None:
                 if _LOG.isEnabledFor(logging.DEBUG):
-                    _LOG.debug("%s: response %s", self.peer, loggable_json(event.document))
-                return event.document
+                    _LOG.debug("%s: response %s", self.peer, loggable_json(document))
+                return document
 
     def _broken(self, error: OSError, when: str) -> ConnectionError:
         reason = error.strerror or type(error).__name__
         return ConnectionError(
             f"the connection to {self.peer} broke {when}: {reason}", maybe_executed=self.sent
-        )
-
-
-def warn_if_long(payload: bytes, command: str, peer: str) -> None:
-    """Log a warning if a command is longer than Android reads at once."""
-    if len(payload) > SAFE_COMMAND_SIZE:
-        _LOG.warning(
-            "%s to %s is %d bytes long; some devices read only the first %d and drop it",
-            command,
-            peer,
-            len(payload),
-            SAFE_COMMAND_SIZE,
         )

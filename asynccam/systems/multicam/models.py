@@ -9,7 +9,7 @@ written again. See docs/protocols/multicam.md.
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
 
@@ -26,7 +26,13 @@ from pydantic import (
     model_validator,
 )
 
-from asynccam.errors import RemoteProtocolError, UsageError
+from asynccam.errors import (
+    ClockNotSynchronizedError,
+    DeviceError,
+    NotFoundError,
+    RemoteProtocolError,
+    UsageError,
+)
 from asynccam.model.features import AnswerMeaning
 from asynccam.wall_clock import unix_now
 
@@ -168,7 +174,10 @@ _MAX_SIZE_LENGTH: Final = 40
 _MAX_SIZE: Final = 2**63
 _PADDING: Final = " \t\r\n\0"
 _SECRET_NAME: Final = re.compile("aws|url|secret|token|password|credential", re.IGNORECASE)
+# Where presigned URLs carry their signature; a device may quote one that it shortened.
 _URL_QUERY: Final = re.compile(r"(://[^\s?#]*)[?#]\S*")
+# OAK replies "error" with this message for a file it does not have.
+_NOT_FINALIZED: Final = "failed to finalize video"
 
 
 def _finite(value: JsonValue) -> JsonValue:
@@ -308,39 +317,8 @@ def _shown(value: Any) -> Any:
 
 
 def _without_query(value: Any) -> Any:
-    """Remove the queries of URLs, where presigned ones carry their signature."""
+    """Remove the queries of URLs."""
     return _URL_QUERY.sub(r"\1?***", value) if type(value) is str else value
-
-
-# ruff: noqa: N815 - the fields are named as on the wire, which is what callers of the protocol expect.
-
-
-__all__ = [
-    "COMMAND_TIMEOUT",
-    "DOWNLOAD_CHUNK_SIZE",
-    "DOWNLOAD_STALL_TIMEOUT",
-    "MAX_ROUND_TRIP",
-    "NTP_PORT",
-    "NTP_SERVER",
-    "SAFE_COMMAND_SIZE",
-    "SERVICE_TYPE",
-    "SYNC_DELAY",
-    "TCP_PORT",
-    "CommandMessage",
-    "CommandType",
-    "DeviceStatus",
-    "DeviceType",
-    "ErrorResponse",
-    "FileMetadata",
-    "FileResponse",
-    "ListFilesResponse",
-    "ProtocolMessage",
-    "Reply",
-    "StatusResponse",
-    "StopRecordingResponse",
-    "UploadItem",
-    "UploadStatus",
-]
 
 
 class CommandMessage(ProtocolMessage):
@@ -603,3 +581,18 @@ class ListFilesResponse(Reply):
     timestamp: Number
     files: list[FileMetadata] = Field(default_factory=list)
     message: str | None = None
+
+
+def refusal(peer: str, command: str, reply: Reply, *, secrets: Iterable[str] = ()) -> DeviceError:
+    """Return the exception for a reply whose status is an error, without the command's ``secrets``."""
+    message = str(getattr(reply, "message", None) or "")  # Android's replies have none
+    kind: type[DeviceError] = DeviceError
+    if reply.status == DeviceStatus.TIME_NOT_SYNCHRONIZED:
+        kind = ClockNotSynchronizedError
+    elif reply.status == DeviceStatus.FILE_NOT_FOUND or _NOT_FINALIZED in message.lower():
+        kind = NotFoundError
+    for secret in secrets:
+        message = message.replace(secret, "***")
+    message = _without_query(message)
+    text = f"{reply.status}: {message}" if message else reply.status
+    return kind(f"{peer} refused {command}: {text}", status=reply.raw_status)

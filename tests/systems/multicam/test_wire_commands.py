@@ -38,9 +38,7 @@ def read(pieces: list[bytes]) -> tuple[list[ReceivedCommand], str]:
         (b'{"command":"ZOOM","timestamp":1}', [("ZOOM", False)]),
     ],
 )
-def test_command_reader_any_cuts(
-    stream: bytes, expected: list[tuple[str, bool]]
-) -> None:
+def test_command_reader_any_cuts(stream: bytes, expected: list[tuple[str, bool]]) -> None:
     for pieces in every_cut(stream):
         commands, end = read(pieces)
         assert [(command.message.command, command.prefixed) for command in commands] == expected
