@@ -1,5 +1,5 @@
 # The public names and where they live; `__init__.py` brings each in when it is first asked for.
-from .armed_start import ArmedCommand as ArmedCommand
+from .connection import ArmedCommand as ArmedCommand
 from .camera import MultiCamCamera as MultiCamCamera
 from .client import MultiCamClient as MultiCamClient
 from .device.clock import NtpOffset as NtpOffset

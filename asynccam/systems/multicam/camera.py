@@ -49,8 +49,8 @@ from asynccam.model.features import (
 from asynccam.model.identity import device_mismatch
 from asynccam.model.info import CameraInfo, CameraState, CameraStatus, ClockOffset, LocalFile, MediaFile
 from asynccam.runtime.tasks import finish
-from asynccam.systems.multicam.armed_start import ArmedCommand
 from asynccam.systems.multicam.client import MultiCamClient
+from asynccam.systems.multicam.connection import ArmedCommand
 from asynccam.systems.multicam.models import (
     SYNC_DELAY,
     TCP_PORT,

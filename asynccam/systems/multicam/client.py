@@ -31,8 +31,7 @@ from asynccam.net.transfer.download import PartFile, receive_file
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.retry import Backoff, retry
 from asynccam.runtime.timing import deadline
-from asynccam.systems.multicam.armed_start import ArmedCommand
-from asynccam.systems.multicam.connection import CommandConnection
+from asynccam.systems.multicam.connection import ArmedCommand, CommandConnection
 from asynccam.systems.multicam.models import (
     COMMAND_TIMEOUT,
     DOWNLOAD_STALL_TIMEOUT,
